@@ -1,0 +1,30 @@
+"""RMPE's Caffe and Torch7 networks on PyTorch: load, run, convert and evaluate the originals."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from .errors import RmpeError
+
+__version__ = "0.1.0"
+
+# name -> the module it lives in; torch is imported with the first of them that needs it
+_PUBLIC = {
+    "load_net": "rmpe_legacy.load",
+    "register": "rmpe_legacy.layers",
+    "Layer": "rmpe_legacy.layers",
+    "Net": "rmpe_legacy.net",
+}
+
+__all__ = ["RmpeError", "__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

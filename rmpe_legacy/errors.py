@@ -1,0 +1,25 @@
+"""The errors a user can cause. Each message is a whole sentence: where, what, what to do."""
+
+
+class RmpeError(Exception):
+    """A file, network or input that cannot be used as it is. Any other exception is a bug of this package."""
+
+
+class FileError(RmpeError):
+    """A file that is missing, truncated, damaged or of another kind than expected."""
+
+
+class PrototxtError(RmpeError):
+    """Text that is not a prototxt of this dialect; the message shows the line and a caret."""
+
+
+class NetError(RmpeError):
+    """Layers that do not fit together: wiring, names, phases, weights, inputs."""
+
+
+class LayerError(RmpeError):
+    """One layer that asks for something wrong or not supported; names the file, the layer and its type."""
+
+
+class PoseFileError(RmpeError):
+    """Proposals, scores or poses that do not belong together."""

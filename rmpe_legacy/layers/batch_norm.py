@@ -1,0 +1,60 @@
+"""Batch normalisation without scale and bias. Source: batch_norm_layer.cpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .base import Layer, Shape, count, shape_text
+from .registry import register
+
+
+@register("BatchNorm")
+class BatchNorm(Layer):
+    """(x - mean) / sqrt(variance + eps) per channel: (N, C, ...) -> the same.
+
+    The stored mean and variance are sums; they are divided by the third blob, the scale factor (0 gives 0).
+    In TRAIN, or with use_global_stats: false, the batch's own are taken, and added to the stored ones.
+    """
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("batch_norm_param")
+        if len(bottom[0]) < 2:
+            raise self.spec.error(f"needs a bottom with channels, (N, C, ...), not {shape_text(bottom[0])}")
+        stored = self.spec.phase == "TEST"
+        self.use_global_stats = param.use_global_stats if param.has("use_global_stats") else stored
+        self.fraction, self.eps = param.moving_average_fraction, param.eps
+        if self.spec.dialect == "bvlc" and any(p.lr_mult for p in self.spec.params):
+            raise self.spec.error("its statistics cannot learn; set lr_mult: 0 for each param, or give none")
+        for name, shape in (("mean", bottom[0][1:2]), ("variance", bottom[0][1:2]), ("scale_factor", (1,))):
+            self.declare(name, shape, learns=False)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        channels = self.declared[0].shape[0]
+        if len(bottom[0]) < 2 or bottom[0][1] != channels:
+            raise self.spec.error(f"was set up for {channels} channels, its bottom is {shape_text(bottom[0])}")
+        return [bottom[0]]
+
+    def forward(self, x: Tensor) -> Tensor:
+        lead = (1, -1) + (1,) * (x.dim() - 2)
+        if self.use_global_stats:
+            mean, variance, factor = (blob.detach() for blob in self.blobs())
+            factor = torch.where(factor == 0, 0, 1 / factor)
+            mean, deviation = mean * factor, (variance * factor + self.eps).sqrt()
+            return (x - mean.view(lead)) / deviation.view(lead)
+        axes = [i for i in range(x.dim()) if i != 1]
+        mean = x.mean(axes, keepdim=True)
+        centred = x - mean
+        variance = (centred * centred).mean(axes, keepdim=True)
+        self._remember(mean.detach().flatten(), variance.detach().flatten(), count(x.shape) // x.shape[1])
+        return centred / (variance + self.eps).sqrt()
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, m: int) -> None:
+        """Add the batch's statistics to the stored sums; the variance as that of a sample."""
+        stored_mean, stored_variance, factor = self.blobs()
+        factor.mul_(self.fraction).add_(1)
+        stored_mean.mul_(self.fraction).add_(mean)
+        stored_variance.mul_(self.fraction).add_(variance * (m / (m - 1) if m > 1 else 1))

@@ -1,0 +1,39 @@
+"""A fully connected layer. Source: inner_product_layer.cpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Layer, Shape, count, shape_text
+from .registry import register
+
+
+@register("InnerProduct")
+class InnerProduct(Layer):
+    """The axes from `axis` on as one vector, times a matrix: (..., K) -> (..., num_output)."""
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("inner_product_param")
+        self.num_output, self.transpose = param.num_output, param.transpose
+        if self.num_output < 1:
+            raise self.spec.error("num_output must be given, and positive")
+        self.lead = self.axis(param.axis, len(bottom[0]))
+        self.inputs = count(bottom[0][self.lead :])
+        shape = (self.num_output, self.inputs)
+        self.declare("weight", shape[::-1] if self.transpose else shape, param.weight_filler)
+        if param.bias_term:
+            self.declare("bias", (self.num_output,), param.bias_filler)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if count(bottom[0][self.lead :]) != self.inputs or len(bottom[0]) < self.lead:
+            raise self.spec.error(f"was set up for {self.inputs} values from axis {self.lead} on, its bottom is "
+                                  f"{shape_text(bottom[0])}; this network takes no other input size")
+        return [(*bottom[0][: self.lead], self.num_output)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, *bias = self.blobs()
+        x = x.reshape(*x.shape[: self.lead], self.inputs)
+        return F.linear(x, weight.t() if self.transpose else weight, *bias)

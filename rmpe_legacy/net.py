@@ -1,0 +1,361 @@
+"""The wiring: layers in file order, blobs by name, parameters shared by name, gradients where Caffe sends them.
+
+Source: Net::Init, AppendTop, AppendBottom, AppendParam, CopyTrainedLayersFrom (net.cpp) of RMPE@5188c23.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from rmpe_legacy.errors import LayerError, NetError
+from rmpe_legacy.layers import registry
+from rmpe_legacy.layers.base import Layer, Shape, count, shape_text
+from rmpe_legacy.proto.caffemodel import TrainedLayer
+from rmpe_legacy.spec import LayerSpec
+
+MAX_COUNT = (1 << 31) - 1  # values in one blob, as Blob::Reshape checks (blob.cpp:29)
+
+
+@dataclass
+class Step:
+    """One layer's turn in the forward pass."""
+
+    layer: Layer
+    bottom: tuple[str, ...]
+    top: tuple[str, ...]
+    free: tuple[str, ...] = ()  # blobs that no later step reads
+    cut: tuple[int, ...] = ()  # bottoms that no gradient leaves: propagate_down: false, labels
+    refused: tuple[int, ...] = ()  # bottoms that need a gradient which Caffe refuses to compute
+    bottom_shapes: tuple[Shape, ...] = ()
+    top_shapes: tuple[Shape, ...] = ()
+
+
+@dataclass
+class LeftOut:
+    """What a network was built without; each entry is a sentence."""
+
+    fields: list[str] = field(default_factory=list)  # unknown fields and values
+    layers: list[str] = field(default_factory=list)  # unknown types, and what depends on them
+    weights: list[str] = field(default_factory=list)  # layers without weights, weights without a layer
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.fields + self.layers + self.weights
+
+
+class Blobs(dict[str, Tensor]):
+    """The blobs of the last forward, by Caffe's names. One that was not kept says how to keep it."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise NetError(f"blob {name!r} of the last forward is not at hand; it was not kept, or the network has no "
+                       "such blob: set net.keep_blobs = True, then run it")
+
+
+class Net(nn.Module):
+    """A Caffe network as a torch module. Made by ``load_net``.
+
+    ``net(data=tensor)`` gives a dict: output blob -> Tensor, in Caffe's (alphabetical) order.
+
+    Gradients go where Caffe's Backward sends them: to every parameter whose lr_mult is not 0, and to the inputs
+    if ``force_backward`` is set (from the prototxt, or ``net.force_backward = True``) or a layer asks for it with
+    propagate_down.
+    """
+
+    def __init__(self, specs: Sequence[LayerSpec], trained: Iterable[TrainedLayer] | None = None, name: str = "",
+                 force_backward: bool = False, keep_blobs: bool = False):
+        super().__init__()
+        self.name = name
+        self.force_backward = force_backward
+        self.keep_blobs = keep_blobs
+        self.left_out = LeftOut()
+        self.blobs = Blobs()
+        self.params: dict[str, list[nn.Parameter]] = {}
+        self.loss_weights: dict[str, float] = {}
+        self.inputs: dict[str, Shape] = {}
+        self.outputs: tuple[str, ...] = ()
+        self._first: dict[str, Tensor] = {}  # each blob as its first writer left it: what a diff belongs to
+        self._losses: list[tuple[float, Tensor]] = []
+        self.steps: list[Step] = []
+        self._wire(specs)
+        self._make_params(None if trained is None else {layer.name: layer for layer in trained})
+        self._plan()
+
+    # --- building -------------------------------------------------------------------------------------------
+
+    def _wire(self, specs: Sequence[LayerSpec]) -> None:
+        """Create the layers, check names, and let each give its tops' shapes."""
+        shapes: dict[str, Shape] = {}
+        available: set[str] = set()
+        for spec in specs:
+            layer = registry.create(spec)
+            step = Step(layer, spec.bottom, _tops(spec, layer))
+            bottom = tuple(shapes[b] for b in spec.bottom)
+            layer.setup(*bottom)
+            self._check_params(spec, layer)
+            _reshape(step, bottom)
+            for i, (top, shape) in enumerate(zip(step.top, step.top_shapes, strict=True)):
+                if top in shapes and not (i < len(spec.bottom) and spec.bottom[i] == top):
+                    raise spec.error(f"its top {top!r} is made by an earlier layer already; rename it, or work in "
+                                     "place: bottom and top of one name, in the same position")
+                shapes[top] = shape
+            available = available - set(spec.bottom) | set(spec.top)
+            self._weigh(step)
+            self.steps.append(step)
+            self.add_module(self._module_name(spec.name), layer)
+        self.outputs = tuple(sorted(available))
+        self.inputs = {
+            top: shape for step in self.steps if step.layer.spec.type == "Input"
+            for top, shape in zip(step.top, step.top_shapes, strict=True)
+        }
+
+    @staticmethod
+    def _check_params(spec: LayerSpec, layer: Layer) -> None:
+        for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):
+            if given > len(layer.declared):
+                raise spec.error(f"has {given} {what} entries for {len(layer.declared)} parameters; remove some")
+
+    def _module_name(self, name: str) -> str:
+        """A layer's name as torch takes it: no dots, not empty, nothing that is taken."""
+        unique = base = name.replace(".", "_") or "unnamed"
+        n = 2
+        while hasattr(self, unique):
+            unique, n = f"{base}_{n}", n + 1
+        return unique
+
+    def _weigh(self, step: Step) -> None:
+        spec = step.layer.spec
+        weights = spec.loss_weight or ((1.0,) if step.layer.is_loss else ())
+        if spec.loss_weight and len(weights) != len(step.top):
+            raise spec.error(f"loss_weight is given {len(weights)} times for {len(step.top)} tops; "
+                             "give it once per top, or not at all")
+        self.loss_weights |= {top: w for top, w in zip(step.top, weights, strict=False) if w}
+
+    def _make_params(self, trained: Mapping[str, TrainedLayer] | None) -> None:
+        """Create, load and share the parameters."""
+        _check_memory(step.layer for step in self.steps)
+        owners: dict[str, tuple[Layer, int]] = {}
+        bare = []
+        for step in self.steps:
+            layer = step.layer
+            name = layer.spec.name
+            stored = trained.get(name) if trained and name not in self.params else None
+            blobs = () if stored is None else stored.blobs
+            made, fresh = [], False
+            for i in range(len(layer.declared)):
+                owner = self._owner(owners, layer, i)
+                blob = blobs[i] if i < len(blobs) else None
+                if stored is not None and ((blob is None and owner is None) or len(blobs) > len(layer.declared)):
+                    raise layer.spec.error(f"has {len(layer.declared)} parameters, the weights hold {len(blobs)} for "
+                                           "it; load weights of this network, or rename the layer")
+                if owner is None:
+                    made.append(layer.make(i, blob))
+                    fresh |= blob is None and i >= len(layer.spec.message.blobs)
+                else:
+                    made.append(_share(owner, layer, i, blob))
+            if fresh and trained is not None:
+                bare.append(name)
+            if made:
+                self.params.setdefault(name, made)
+        if trained is not None:
+            self._report_weights(trained, bare)
+
+    @staticmethod
+    def _owner(owners: dict[str, tuple[Layer, int]], layer: Layer, index: int) -> tuple[Layer, int] | None:
+        """The parameter whose name this one shares; None for an anonymous one or the first of its name."""
+        params = layer.spec.params
+        name = params[index].name if index < len(params) else ""
+        if not name:
+            return None
+        if name in owners:
+            return owners[name]
+        owners[name] = (layer, index)
+        return None
+
+    def _report_weights(self, trained: Mapping[str, TrainedLayer], bare: list[str]) -> None:
+        here = {step.layer.spec.name for step in self.steps}
+        unused = [name for name, layer in trained.items() if name not in here and layer.blobs]
+        if bare:
+            self.left_out.weights.append(f"the weights file has nothing for {', '.join(bare)}: "
+                                         "left as the fillers made them")
+        if unused:
+            self.left_out.weights.append(f"the network has no layer {', '.join(unused)}: these weights are not used")
+        if bare:
+            warnings.warn(self.left_out.weights[0], stacklevel=5)
+
+    def _plan(self) -> None:
+        """When each blob can be let go, and which bottoms pass no gradient on."""
+        last: dict[str, int] = {}
+        for i, step in enumerate(self.steps):
+            last |= dict.fromkeys((*step.bottom, *step.top), i)
+        for i, step in enumerate(self.steps):
+            names = dict.fromkeys((*step.bottom, *step.top))
+            step.free = tuple(n for n in names if last[n] == i and n not in self.outputs)
+        learned: set[str] = set()  # blobs that depend on a learnt parameter
+        for step in self.steps:
+            layer, spec = step.layer, step.layer.spec
+            wanted = spec.propagate_down or [True] * len(spec.bottom)
+            step.cut = tuple(i for i, name in enumerate(step.bottom)
+                             if not wanted[i] or (i in layer.unforced and name not in learned))
+            step.refused = tuple(i for i in layer.refuses if i < len(step.bottom) and i not in step.cut)
+            if any(layer.learns(i) for i in range(len(layer.declared))) or learned & set(step.bottom):
+                learned |= set(step.top)
+
+    # --- running --------------------------------------------------------------------------------------------
+
+    def forward(self, inputs: Mapping[str, Tensor] | None = None, /, **named: Tensor) -> dict[str, Tensor]:
+        """Run the network on its inputs: name -> Tensor, by keyword or as one mapping.
+
+        Values are converted to the parameters' dtype and device. An input may have another size than the
+        prototxt's; the layers are reshaped as Caffe would. NetError or LayerError say what does not fit.
+        """
+        blobs = self._feed({**(inputs or {}), **named})
+        fed = dict(blobs)
+        keep, gradients = self.keep_blobs, torch.is_grad_enabled()
+        self._losses = []
+        first = dict(blobs) if keep else {}
+        for blob in first.values():
+            if blob.requires_grad:
+                blob.retain_grad()
+        for step in self.steps:
+            if step.top and all(top in fed for top in step.top) and not step.bottom:
+                continue  # an input layer, or a data layer whose tops the caller gives
+            bottoms = [blobs[name] for name in step.bottom]
+            shapes = tuple(tuple(b.shape) for b in bottoms)
+            if shapes != step.bottom_shapes:
+                _reshape(step, shapes)
+            refused = gradients and self._gate(step, bottoms, fed)
+            tops = step.layer(*bottoms)
+            tops = (tops,) if isinstance(tops, Tensor) else tops
+            if refused:
+                _refuse(step, tops, refused)
+            for name, top in zip(step.top, tops, strict=True):
+                if keep and name not in first:
+                    first[name] = top
+                    if top.requires_grad:
+                        top.retain_grad()
+                blobs[name] = top
+                if name in self.loss_weights:
+                    self._losses.append((self.loss_weights[name], top))
+            if not keep:
+                for name in step.free:
+                    del blobs[name]
+        self._first = first
+        self.blobs = Blobs(blobs)
+        return {name: blobs[name] for name in self.outputs}
+
+    def _feed(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        fed = {}
+        sources = {top: step for step in self.steps if not step.bottom for top in step.top}
+        if unknown := [name for name in given if name not in sources]:
+            raise NetError(f"no input {', '.join(map(repr, unknown))}; this network's inputs are "
+                           f"{', '.join(map(repr, self.inputs)) or 'none'}")
+        if missing := [name for name in self.inputs if name not in given]:
+            raise NetError(f"input {', '.join(map(repr, missing))} is missing; give each as a tensor: net("
+                           + ", ".join(f"{name}=..." for name in self.inputs) + ")")
+        for name in given:
+            if lacking := [top for top in sources[name].top if top not in given]:
+                raise NetError(f"input {name!r} is given, but not {', '.join(map(repr, lacking))} of the same layer "
+                               f"{sources[name].layer.spec.name!r}; give all its tops, or none")
+        param = next(self.parameters(), None)
+        for name, value in given.items():
+            value = torch.as_tensor(value)
+            if param is not None:
+                value = value.to(param.device, param.dtype)
+            elif not value.is_floating_point():
+                value = value.to(torch.get_default_dtype())
+            fed[name] = value
+        return fed
+
+    def _gate(self, step: Step, bottoms: list[Tensor], fed: Mapping[str, Tensor]) -> list[int]:
+        """Cut the gradient where Caffe sends none; the bottoms whose gradient Caffe refuses."""
+        asked = step.layer.spec.propagate_down
+        for i, name in enumerate(step.bottom):
+            if not bottoms[i].requires_grad:
+                continue
+            closed = name in fed and bottoms[i] is fed[name] and not self.force_backward and not (asked and asked[i])
+            if closed:
+                warnings.warn(f"input {name!r} requires a gradient, but the network has no force_backward: true, so "
+                              "Caffe sends none to it; set net.force_backward = True to have it", stacklevel=4)
+            if closed or i in step.cut:
+                bottoms[i] = bottoms[i].detach()
+        return [i for i in step.refused if bottoms[i].requires_grad]
+
+    def loss(self) -> Tensor:
+        """The last forward's losses, each times its loss_weight, summed: what Caffe's training minimises."""
+        if not self._losses:
+            raise NetError("the last forward had no loss; a loss layer, or a layer with a loss_weight, makes one")
+        return sum(weight * value.sum() for weight, value in self._losses)
+
+    @property
+    def diffs(self) -> dict[str, Tensor]:
+        """Each kept blob's diff after a backward, as Caffe's memory holds it: zero where no gradient came.
+
+        Needs keep_blobs. A blob that layers work on in place has the gradient of what its first layer wrote.
+        """
+        return {name: torch.zeros_like(blob) if blob.grad is None else blob.grad
+                for name, blob in self._first.items()}
+
+    def extra_repr(self) -> str:
+        shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())
+        return f"{self.name or 'unnamed'}: {shapes} -> {', '.join(self.outputs)}"
+
+
+def _tops(spec: LayerSpec, layer: Layer) -> tuple[str, ...]:
+    """The tops' names; a loss may leave them out."""
+    automatic = [f"(automatic) {spec.name} {i}" for i in range(len(spec.top), layer.top_count)]
+    return (*spec.top, *automatic)
+
+
+def _reshape(step: Step, bottom: tuple[Shape, ...]) -> None:
+    """Tell a layer its bottoms' shapes; keep what it answers."""
+    tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
+    for name, shape in zip(step.top, tops, strict=True):
+        if count(shape) > MAX_COUNT or any(d < 0 for d in shape):
+            raise step.layer.spec.error(f"its top {name!r} would be {shape_text(shape)}; Caffe's blobs hold 0 to "
+                                        f"{MAX_COUNT} values")
+    step.bottom_shapes, step.top_shapes = bottom, tops
+
+
+def _check_memory(layers: Iterable[Layer]) -> None:
+    """A prototxt can ask for more than there is; say so before taking it."""
+    total = sum(4 * count(declared.shape) for layer in layers for declared in layer.declared)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if total > memory:
+        raise NetError(f"the network's parameters take {total / 2**30:.1f} GiB, this machine has "
+                       f"{memory / 2**30:.1f}; check num_output and the input's size")
+
+
+def _share(owner: tuple[Layer, int], layer: Layer, index: int, stored) -> nn.Parameter:
+    """Let a layer use another's parameter, after Caffe's check of the shapes."""
+    other, i = owner
+    mine, theirs = layer.declared[index], other.declared[i]
+    permissive = layer.spec.params[index].share_mode == "PERMISSIVE"
+    if count(mine.shape) != count(theirs.shape) if permissive else mine.shape != theirs.shape:
+        hint = "the counts differ" if permissive else "share_mode: PERMISSIVE asks for equal counts only"
+        raise layer.spec.error(f"cannot share {layer.spec.params[index].name!r}: {other.spec.name} has it as "
+                               f"{shape_text(theirs.shape)}, this layer needs {shape_text(mine.shape)}; {hint}")
+    param = getattr(other, theirs.name)
+    if stored is not None:
+        values = layer.make(index, stored)  # also checks the shape
+        param.data.copy_(values.data.view(theirs.shape))
+    layer.register_parameter(mine.name, param)
+    return param
+
+
+def _refuse(step: Step, tops: Sequence[Tensor], refused: list[int]) -> None:
+    """Make a backward through these tops end in the sentence that Caffe's abort would have been."""
+    spec = step.layer.spec
+    names = ", ".join(repr(step.bottom[i]) for i in refused)
+
+    def stop(_grad: Tensor) -> LayerError:
+        raise spec.error(f"cannot compute a gradient for its bottom {names}; set propagate_down: false for it, or "
+                         "let nothing learnt lie below it")
+
+    for top in tops:
+        if top.requires_grad:
+            top.register_hook(stop)

@@ -1,0 +1,1 @@
+"""Caffe's file formats: the schema of three dialects, prototxt, caffemodel, and the upgrades between versions."""

@@ -1,0 +1,100 @@
+"""One parsed message: known fields by name, and whatever else the file had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .schema import MessageType
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a message came from: a path, and the text where the file is text."""
+
+    path: str
+    text: str | None = None
+
+    def at(self, offset: int) -> str:
+        """"path:line:column" of a position in the text; the path alone for a binary file."""
+        if self.text is None:
+            return self.path
+        line = self.text.count("\n", 0, offset) + 1
+        return f"{self.path}:{line}:{offset - self.text.rfind(chr(10), 0, offset)}"
+
+
+NOWHERE = Source("<made in memory>")
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A field, or an enum's value, that the dialect's schema does not have; kept as it stood in the file."""
+
+    owner: str  # the message it stood in
+    name: str
+    value: Any  # scalar, str, or a Message without a type
+    where: str
+    is_value: bool = False  # the field is known, its enum value is not
+
+
+class Message:
+    """The values of one message: attributes by field name, defaults where the file is silent.
+
+    Enum values are their names. A message the schema does not know (``descriptor`` None) has every field under the
+    name it had: a single value as it is, a repeated one as a list. Treat as immutable once parsed.
+    """
+
+    __slots__ = ("descriptor", "fields", "origin", "position", "unknown")
+
+    def __init__(self, descriptor: MessageType | None, fields: dict[str, Any] | None = None,
+                 origin: Source = NOWHERE, position: int = 0, unknown: list[Unknown] | None = None):
+        self.descriptor = descriptor
+        self.fields = {} if fields is None else fields  # only those that are set
+        self.origin = origin
+        self.position = position  # offset in the text or file
+        self.unknown = [] if unknown is None else unknown
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in Message.__slots__:  # asked by copy and pickle before there are fields
+            raise AttributeError(name)
+        if name in self.fields:
+            return self.fields[name]
+        if self.descriptor is not None and name in self.descriptor.fields:
+            return self.descriptor.fields[name].absent
+        for field in self.unknown:
+            if field.name == name and not field.is_value:
+                return field.value
+        raise AttributeError(f"{self.descriptor.name if self.descriptor else 'message'} has no field {name!r}")
+
+    def has(self, name: str) -> bool:
+        """Whether the file sets this field (a repeated one: at least once)."""
+        return name in self.fields
+
+    def replace(self, **changes: Any) -> Message:
+        """A copy with fields set; None removes one."""
+        fields = {**self.fields, **changes}
+        return Message(self.descriptor, {k: v for k, v in fields.items() if v is not None},
+                       self.origin, self.position, list(self.unknown))
+
+    @property
+    def where(self) -> str:
+        return self.origin.at(self.position)
+
+    def unknowns(self) -> Iterator[Unknown]:
+        """Every unknown field and value of this message and of those inside it."""
+        yield from self.unknown
+        for value in self.fields.values():
+            for item in value if isinstance(value, list) else (value,):
+                if isinstance(item, Message) and item.descriptor is not None:
+                    yield from item.unknowns()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        return self.descriptor is other.descriptor and self.fields == other.fields
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return f"{self.descriptor.name if self.descriptor else 'message'}({self.fields})"

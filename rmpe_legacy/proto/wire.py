@@ -1,0 +1,261 @@
+"""Protobuf's binary format over a buffer: arrays come out as numpy views, unknown fields are kept.
+
+Every length is checked against the buffer before anything is taken, so a hostile file ends in a FileError.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rmpe_legacy.errors import FileError
+
+from .message import NOWHERE, Message, Source, Unknown
+from .schema import Field, MessageType
+
+MAX_DEPTH = 100
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+_WIRES = frozenset((VARINT, FIXED64, BYTES, FIXED32))
+_ARRAYS = {"float": np.dtype("<f4"), "double": np.dtype("<f8")}
+_WIRE = {"float": FIXED32, "double": FIXED64, "string": BYTES, "bytes": BYTES}  # others: varints
+_SIGNED = {"int32": 1 << 32, "int64": 1 << 64}
+
+Only = Mapping[str, Iterable[str]]  # message name -> the fields worth reading; the others are skipped
+
+
+def decode(buffer, type: MessageType, source: Source = NOWHERE, only: Only | None = None) -> Message:
+    """Read one message. buffer: bytes, memoryview or mmap; `only` limits what is read of the messages it names.
+
+    Repeated float and double fields are arrays: views of the buffer where they lie in one piece.
+    """
+    return _Reader(memoryview(buffer), source, only or {}).message(type, 0, len(buffer), 0)
+
+
+class _Reader:
+    def __init__(self, buffer: memoryview, source: Source, only: Only):
+        self.buffer = buffer
+        self.source = source
+        self.only = only
+        self._fields: dict[str, dict[int, Field]] = {}
+
+    def fields(self, type: MessageType) -> dict[int, Field]:
+        """The fields of `type` worth reading, by number."""
+        if type.name not in self._fields:
+            wanted = self.only.get(type.name, type.fields)
+            self._fields[type.name] = {n: f for n, f in type.by_number.items() if f.name in wanted}
+        return self._fields[type.name]
+
+    def error(self, reason: str, at: int) -> FileError:
+        return FileError(f"{self.source.path}: not a readable protobuf file: {reason} at byte {at}; "
+                        "the file is truncated, damaged or of another kind")
+
+    def varint(self, at: int, end: int) -> tuple[int, int]:
+        """(value, position after it)."""
+        value = shift = 0
+        start = at
+        while at < end:
+            byte = self.buffer[at]
+            at += 1
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value & 0xFFFFFFFFFFFFFFFF, at
+            shift += 7
+            if shift > 63:
+                raise self.error("a number of more than 64 bits", start)
+        raise self.error("the data ends inside a number", start)
+
+    def length(self, at: int, end: int) -> tuple[int, int]:
+        """(begin, end) of a length-delimited field whose length stands at `at`."""
+        if at < end and self.buffer[at] < 128:
+            size, begin = self.buffer[at], at + 1
+        else:
+            size, begin = self.varint(at, end)
+        if size > end - begin:
+            raise self.error(f"a field of {size} bytes where {end - begin} are left", at)
+        return begin, begin + size
+
+    def message(self, type: MessageType, at: int, end: int, depth: int, into: Message | None = None) -> Message:
+        if depth > MAX_DEPTH:
+            raise self.error(f"messages nested more than {MAX_DEPTH} deep", at)
+        message = into or Message(type, None, self.source, at)
+        fields, buffer = self.fields(type), self.buffer
+        skip_rest = type.name in self.only
+        while at < end:
+            start = at
+            tag = buffer[at]
+            if tag < 128:
+                at += 1
+            else:
+                tag, at = self.varint(at, end)
+            number, wire = tag >> 3, tag & 7
+            field = fields.get(number)
+            if number == 0 or wire not in _WIRES:
+                raise self.error(f"field {number} with wire type {wire}", start)
+            if field is not None and self._fits(field, wire):
+                at = self._field(message, field, wire, start, at, end, depth)
+            elif skip_rest:
+                at = self.skip(wire, at, end)
+            else:
+                at = self._unknown(message, number, wire, at, end)
+        return message
+
+    def skip(self, wire: int, at: int, end: int) -> int:
+        if wire == BYTES:
+            return self.length(at, end)[1]
+        if wire == VARINT:
+            return self.varint(at, end)[1]
+        after = at + (8 if wire == FIXED64 else 4)
+        if after > end:
+            raise self.error("the data ends inside a field", at)
+        return after
+
+    @staticmethod
+    def _fits(field: Field, wire: int) -> bool:
+        own = BYTES if field.message else _WIRE.get(field.type, VARINT)
+        return wire == own or (wire == BYTES and field.repeated and field.type not in ("string", "bytes"))
+
+    def _unknown(self, message: Message, number: int, wire: int, at: int, end: int) -> int:
+        after = self.skip(wire, at, end)
+        if wire == VARINT:
+            value: Any = self.varint(at, end)[0]
+        else:
+            value = bytes(self.buffer[slice(*self.length(at, end))] if wire == BYTES else self.buffer[at:after])
+        where = f"{self.source.path}: byte {at}"
+        message.unknown.append(Unknown(message.descriptor.name, f"field_{number}", value, where))
+        return after
+
+    def _field(self, message: Message, field: Field, wire: int, start: int, at: int, end: int, depth: int) -> int:
+        name, values = field.name, message.fields
+        if field.repeated and field.type in _ARRAYS:
+            return self._array(values, field, wire, start, at, end)
+        if field.message is not None:
+            begin, after = self.length(at, end)
+            into = None if field.repeated else values.get(name)  # given twice, the parts merge
+            value = self.message(field.message, begin, after, depth + 1, into)
+        elif wire == BYTES and field.type not in ("string", "bytes"):  # packed numbers
+            at, after = self.length(at, end)
+            packed = values.setdefault(name, [])
+            while at < after:
+                number, at = self.varint(at, after)
+                packed.append(self._number(message, field, number))
+            return after
+        elif wire == BYTES:
+            begin, after = self.length(at, end)
+            raw = self.buffer[begin:after]  # bytes fields stay views: pictures and half-precision weights are large
+            value = raw if field.type == "bytes" else bytes(raw).decode("utf-8", "surrogateescape")
+        elif wire == VARINT:
+            number, after = self.varint(at, end)
+            value = self._number(message, field, number)
+        else:
+            after = self.skip(wire, at, end)
+            value = struct.unpack("<f" if wire == FIXED32 else "<d", self.buffer[at:after])[0]
+        if field.repeated:
+            values.setdefault(name, []).append(value)
+        else:
+            values[name] = value
+        return after
+
+    @staticmethod
+    def _number(message: Message, field: Field, number: int) -> Any:
+        if field.enum is not None:
+            if number not in field.enum.names:
+                message.unknown.append(Unknown(message.descriptor.name, field.name, number, message.where, True))
+            return field.enum.names.get(number, str(number))
+        if field.type == "bool":
+            return number != 0
+        span = _SIGNED.get(field.type)
+        if span is None:
+            return number & 0xFFFFFFFF
+        number &= span - 1
+        return number - span if number >= span // 2 else number
+
+    def _array(self, values: dict, field: Field, wire: int, start: int, at: int, end: int) -> int:
+        """A repeated float or double field: packed, or single values one after the other."""
+        dtype = _ARRAYS[field.type]
+        if wire == BYTES:
+            begin, after = self.length(at, end)
+            if (after - begin) % dtype.itemsize:
+                raise self.error(f"{field.name} of {after - begin} bytes, no multiple of {dtype.itemsize}", begin)
+            part = np.frombuffer(self.buffer, dtype, (after - begin) // dtype.itemsize, begin)
+        else:
+            part, after = self._run(dtype, start, at, end)
+        if field.name in values:
+            part = np.concatenate([values[field.name], part])
+        values[field.name] = part
+        return after
+
+    def _run(self, dtype: np.dtype, start: int, at: int, end: int) -> tuple[np.ndarray, int]:
+        """The unpacked values from `start` on whose tags are the same bytes; old files hold millions of them."""
+        tag = bytes(self.buffer[start:at])
+        record = np.dtype([("tag", f"V{len(tag)}"), ("value", dtype)])
+        found, count = [], 0
+        block = 16
+        while True:
+            left = (end - start) // record.itemsize - count
+            rows = np.frombuffer(self.buffer, record, min(block, left), start + count * record.itemsize)
+            same = rows["tag"].view(np.uint8).reshape(len(rows), -1) == np.frombuffer(tag, np.uint8)
+            stop = same.all(axis=1)
+            good = len(rows) if stop.all() else int(np.argmin(stop))
+            found.append(rows["value"][:good])
+            count += good
+            if good < block:
+                break
+            block = min(block * 8, 1 << 20)
+        if count == 0:
+            raise self.error("the data ends inside a field", at)
+        return np.concatenate(found), start + count * record.itemsize
+
+
+def encode(message: Message) -> bytes:
+    """Write a message as protobuf would: fields in the order of their numbers, unknown ones left out."""
+    return b"".join(_encode(message))
+
+
+def _encode(message: Message):
+    for field in sorted(message.descriptor.fields.values(), key=lambda f: f.number):
+        if field.name not in message.fields:
+            continue
+        value = message.fields[field.name]
+        if field.packed:
+            body = _packed(field, value)
+            yield varint(field.number << 3 | BYTES) + varint(len(body))
+            yield body
+            continue
+        for item in value if field.repeated else (value,):
+            yield from _encode_one(field, item)
+
+
+def _packed(field: Field, value) -> bytes:
+    if field.type in _ARRAYS:
+        return np.ascontiguousarray(value, _ARRAYS[field.type]).tobytes()
+    return b"".join(varint(int(item)) for item in value)
+
+
+def _encode_one(field: Field, item: Any):
+    wire = BYTES if field.message else _WIRE.get(field.type, VARINT)
+    yield varint(field.number << 3 | wire)
+    if wire == BYTES:
+        if field.message:
+            body = encode(item)
+        else:
+            body = item.encode("utf-8", "surrogateescape") if isinstance(item, str) else bytes(item)
+        yield varint(len(body))
+        yield body
+    elif wire == VARINT:
+        yield varint(field.enum.numbers[item] if field.enum else int(item))
+    else:
+        yield struct.pack("<f" if wire == FIXED32 else "<d", item)
+
+
+def varint(number: int) -> bytes:
+    """A whole number as protobuf writes it; a negative one in ten bytes."""
+    number &= 0xFFFFFFFFFFFFFFFF
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

@@ -1,0 +1,144 @@
+"""Runs one golden case: what the real Caffe gave, beside what we give.
+
+A case is a folder: net.prototxt, meta.json, case.npz, and the files that its layers read
+(tests/golden/layers/README.md).
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import rmpe_legacy
+from rmpe_legacy.net import Net
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One array of a case, theirs and ours."""
+
+    name: str  # as in case.npz: blob_conv1, diff_data, pdiff_conv1_0
+    want: np.ndarray
+    got: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """The largest difference, relative to the largest finite value of the array; inf where shapes differ.
+
+        Values that are not finite must be the same ones.
+        """
+        want, got = self.want.astype(np.float64), self.got.astype(np.float64)
+        if want.shape != got.shape:
+            return np.inf
+        finite = np.isfinite(want)
+        if not np.array_equal(want[~finite], got[~finite], equal_nan=True):
+            return np.inf
+        if not finite.any():
+            return 0.0
+        apart = np.abs(want[finite] - got[finite]).max()
+        return float(apart / max(np.abs(want[finite]).max(), np.finfo(np.float32).tiny))
+
+    @property
+    def ulp(self) -> float:
+        """The largest difference in units of the last place of the value Caffe gave, as single precision."""
+        if self.want.shape != self.got.shape:
+            return np.inf
+        finite = np.isfinite(self.want)
+        apart = np.abs(self.want[finite].astype(np.float64) - self.got[finite])
+        return float((apart / np.spacing(np.abs(self.want[finite].astype(np.float32)))).max(initial=0))
+
+    def __str__(self) -> str:
+        if self.want.shape != self.got.shape:
+            return f"{self.name}: Caffe gave shape {self.want.shape}, we gave {self.got.shape}"
+        return f"{self.name}: {self.error:.3g} of the range, {self.ulp:.3g} ulp"
+
+
+class Case:
+    """One folder of goldens."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.meta = json.loads((folder / "meta.json").read_text())
+        self.data = dict(np.load(folder / "case.npz"))
+        self.name, self.type = folder.name, self.meta["type"]
+
+    def load(self) -> Net:
+        weights = self.folder / self.meta["weights"] if self.meta["weights"] else None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "the weights file has nothing for")  # Net__partial_weights is about it
+            return rmpe_legacy.load_net(
+                self.folder / "net.prototxt", weights, self.meta["phase"], self.meta["level"], self.meta["stages"],
+                de_transform="published-identity", keep_blobs=True)
+
+    def differences(self) -> Iterator[Difference]:
+        """Run the case forward, and backward where it says so; every array that Caffe wrote, beside ours."""
+        net = self.load()
+        steps = sorted({int(k[4 : k.index("_")]) for k in self.data if k.startswith("step")})
+        for step in steps or [None]:
+            inputs = self._inputs(net, step)
+            if step is None:
+                for _ in range(self.meta["n_forward"]):
+                    outputs = net(inputs)
+            else:
+                outputs = net(inputs)
+                yield from self._blobs(net, f"step{step}_")
+        yield from self._blobs(net, "")
+        for key, want in self._named("paramafter_"):
+            layer, index = key.rsplit("_", 1)
+            yield Difference(f"paramafter_{key}", want, _array(net.params[layer][int(index)]))
+        if self.meta["backward"]:
+            yield from self._backward(net, outputs)
+
+    def _inputs(self, net: Net, step: int | None) -> dict[str, torch.Tensor]:
+        prefix = "in_" if step is None else f"step{step}_in_"
+        values = {k: torch.from_numpy(v.copy()) for k, v in self._named(prefix)}
+        for value in values.values():
+            value.requires_grad_(self.meta["backward"] and net.force_backward)
+        return values
+
+    def _blobs(self, net: Net, prefix: str) -> Iterator[Difference]:
+        for name, want in self._named(prefix + "blob_"):
+            yield Difference(f"{prefix}blob_{name}", want, _array(net.blobs[name]))
+
+    def _backward(self, net: Net, outputs: dict[str, torch.Tensor]) -> Iterator[Difference]:
+        heads = [(net.blobs[name], torch.from_numpy(want)) for name, want in self._named("topdiff_")]
+        heads = [(blob, diff) for blob, diff in heads if blob.requires_grad]
+        if heads:
+            torch.autograd.backward(*zip(*heads, strict=True))
+        diffs = net.diffs
+        for name, want in self._named("diff_"):
+            if name not in outputs and not self._is_scratch(net, name):
+                yield Difference(f"diff_{name}", want, _array(diffs[name]))
+        for key, want in self._named("pdiff_"):
+            layer, index = key.rsplit("_", 1)
+            param = net.params[layer][int(index)]
+            got = torch.zeros_like(param) if param.grad is None else param.grad
+            yield Difference(f"pdiff_{key}", want, _array(got).reshape(want.shape))  # PERMISSIVE sharing reshapes
+
+    @staticmethod
+    def _is_scratch(net: Net, name: str) -> bool:
+        """A Scale layer leaves its working values in the diff of a bottom that Caffe sends no gradient to."""
+        readers = [s.layer.spec.type for s in net.steps if name in s.bottom]
+        return name in net.inputs and not net.force_backward and "Scale" in readers
+
+    def _named(self, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
+        for key, value in self.data.items():
+            if key.startswith(prefix):
+                yield key[len(prefix) :], value
+
+
+def _array(value: torch.Tensor) -> np.ndarray:
+    return value.detach().cpu().numpy()
+
+
+def cases(kind: str = "layers") -> list[Path]:
+    """The folders of one kind of goldens."""
+    return sorted(path.parent for path in (GOLDEN / kind).glob("*/meta.json"))
