@@ -93,9 +93,14 @@ def _nearest(blob: Tensor, filler: Message) -> None:
 
 @_filler("file")
 def _file(blob: Tensor, filler: Message) -> None:
-    """Whitespace-separated numbers. Differs: too few are an error; the fork repeats the last one."""
+    """Whitespace-separated numbers. Differs: too few are an error; the fork repeats the last one.
+
+    Differs: a file that is not in the working directory is looked for beside the prototxt.
+    """
+    path = Path(filler.file)
+    beside = Path(filler.origin.path).parent / path
     try:
-        values = [float(word) for word in Path(filler.file).read_text("utf-8").split()]
+        values = [float(word) for word in (path if path.exists() else beside).read_text("utf-8").split()]
     except OSError as error:
         raise RmpeError(f"filler 'file': {filler.file}: {error.strerror}") from None
     except ValueError as error:
