@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from os import PathLike
 
 from rmpe_legacy.errors import NetError, RmpeError
@@ -32,27 +33,45 @@ def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, ph
 
     Raises an RmpeError (FileError, PrototxtError, NetError, LayerError) whose message is the whole story.
     """
+    parsed = read_net(prototxt, phase, level, stages, dialect, de_transform, strict)
+    trained = None if weights is None else read_weights(weights)
+    net = Net(parsed.specs, trained, parsed.name, parsed.force_backward, keep_blobs)
+    net.left_out.fields, net.left_out.layers = parsed.left_out.fields, parsed.left_out.layers
+    if left_out := list(parsed.left_out):
+        warnings.warn(_listing(str(prototxt), "left out", left_out), stacklevel=2)
+    return net
+
+
+@dataclass(frozen=True)
+class ParsedNet:
+    """A prototxt after upgrade, phase rules and splits: what a Net is made of."""
+
+    name: str
+    force_backward: bool
+    specs: list[LayerSpec]
+    left_out: LeftOut
+
+
+def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
+             dialect: str = "rmpe", de_transform: str | None = None, strict: bool = True) -> ParsedNet:
+    """Read a prototxt down to the layers of one phase; arguments and errors as for ``load_net``."""
     _check_choice("phase", phase, PHASES)
     _check_choice("de_transform", de_transform, (None, *DE_TRANSFORM))
     net = upgrade_net(read_text(prototxt, "NetParameter", dialect))
     state = NetState(phase, level, (*net.state.stage, *stages))
     specs = layer_specs(net, state, de_transform)
-    left_out = LeftOut()
-    unknown = _unknown_fields(net) + _unknown_layers(specs)
+    left_out = LeftOut(fields=_unknown_fields(net))
+    unknown = left_out.fields + [str(spec.error(reason)) for spec in specs if (reason := _unsupported(spec))]
     if unknown and strict:
-        raise NetError(_listing(str(prototxt), unknown))
+        raise NetError(_listing(
+            str(prototxt), "not known; load with strict=False (--lenient) to leave them out, choose another dialect, "
+            "or register the layer (--plugin)", unknown))
     if unknown:
-        left_out.fields = _unknown_fields(net)
         specs, left_out.layers = _without_unknown(specs)
     if not specs:
-        raise NetError(f"{prototxt}: no layers" + (" can be computed" if unknown else
-                       f" in phase {phase}, level {level}, stages {list(state.stages)}"))
-    trained = None if weights is None else read_weights(weights)
-    built = Net(insert_splits(specs), trained, net.name, net.force_backward, keep_blobs)
-    built.left_out.fields, built.left_out.layers = left_out.fields, left_out.layers
-    if unknown:
-        warnings.warn(_listing(str(prototxt), [*left_out.fields, *left_out.layers], "left out"), stacklevel=2)
-    return built
+        state_text = f"in phase {phase}, level {level}, stages {list(state.stages)}"
+        raise NetError(f"{prototxt}: no layers {'can be computed' if unknown else state_text}")
+    return ParsedNet(net.name, net.force_backward, insert_splits(specs), left_out)
 
 
 def _check_choice(name: str, value: str | None, choices: tuple) -> None:
@@ -60,10 +79,14 @@ def _check_choice(name: str, value: str | None, choices: tuple) -> None:
         raise RmpeError(f"{name} {value!r} is not one of {', '.join(map(repr, choices))}")
 
 
+def _unsupported(spec: LayerSpec) -> str | None:
+    return registry.unsupported(spec.type, spec.dialect)
+
+
 def _unknown_fields(net: Message) -> list[str]:
     """A sentence per unknown field or value; those of a layer of the user's own type are the user's."""
     own = {id(u) for layer in net.layer if registry.is_users_own(layer.fields.get("type", ""))
-           for u in layer.unknown if not u.is_value}
+           for u in layer.unknown}
     out = []
     for u in net.unknowns():
         if id(u) in own:
@@ -76,11 +99,6 @@ def _unknown_fields(net: Message) -> list[str]:
     return out
 
 
-def _unknown_layers(specs: Sequence[LayerSpec]) -> list[str]:
-    found = ((spec, registry.unsupported(spec.type, spec.dialect)) for spec in specs)
-    return [str(spec.error(reason)) for spec, reason in found if reason]
-
-
 def _without_unknown(specs: Sequence[LayerSpec]) -> tuple[list[LayerSpec], list[str]]:
     """The layers that can be computed, and a sentence for each that cannot.
 
@@ -90,7 +108,7 @@ def _without_unknown(specs: Sequence[LayerSpec]) -> tuple[list[LayerSpec], list[
     kept, out = [], []
     lost: dict[str, str] = {}  # blob -> the unknown layer it needs
     for spec in specs:
-        reason = registry.unsupported(spec.type, spec.dialect)
+        reason = _unsupported(spec)
         needs = next((lost[b] for b in spec.bottom if b in lost), None)
         if reason or needs:
             out.append(str(spec.error(reason or f"needs {needs}, which is left out")))
@@ -102,7 +120,6 @@ def _without_unknown(specs: Sequence[LayerSpec]) -> tuple[list[LayerSpec], list[
     return kept, out
 
 
-def _listing(path: str, sentences: Sequence[str], verb: str = "not known") -> str:
-    hint = "" if verb == "left out" else (
-        "; load with strict=False (--lenient) to leave them out, another dialect, or register the layer (--plugin)")
-    return f"{path}: {len(sentences)} fields or layers {verb}{hint}:\n" + "\n".join(f"  {s}" for s in sentences)
+def _listing(path: str, verb: str, sentences: Sequence[str]) -> str:
+    what = "1 field or layer is" if len(sentences) == 1 else f"{len(sentences)} fields or layers are"
+    return "\n  ".join([f"{path}: {what} {verb}:", *sentences])

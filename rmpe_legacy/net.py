@@ -80,44 +80,13 @@ class Net(nn.Module):
         self.outputs: tuple[str, ...] = ()
         self._first: dict[str, Tensor] = {}  # each blob as its first writer left it: what a diff belongs to
         self._losses: list[tuple[float, Tensor]] = []
-        self.steps: list[Step] = []
-        self._wire(specs)
+        self.steps = wire(specs)
+        for step in self.steps:
+            self._adopt(step)
         self._make_params(None if trained is None else {layer.name: layer for layer in trained})
         self._plan()
 
     # --- building -------------------------------------------------------------------------------------------
-
-    def _wire(self, specs: Sequence[LayerSpec]) -> None:
-        """Create the layers, check names, and let each give its tops' shapes."""
-        shapes: dict[str, Shape] = {}
-        available: set[str] = set()
-        for spec in specs:
-            layer = registry.create(spec)
-            step = Step(layer, spec.bottom, _tops(spec, layer))
-            bottom = tuple(shapes[b] for b in spec.bottom)
-            layer.setup(*bottom)
-            self._check_params(spec, layer)
-            _reshape(step, bottom)
-            for i, (top, shape) in enumerate(zip(step.top, step.top_shapes, strict=True)):
-                if top in shapes and not (i < len(spec.bottom) and spec.bottom[i] == top):
-                    raise spec.error(f"its top {top!r} is made by an earlier layer already; rename it, or work in "
-                                     "place: bottom and top of one name, in the same position")
-                shapes[top] = shape
-            available = available - set(spec.bottom) | set(spec.top)
-            self._weigh(step)
-            self.steps.append(step)
-            self.add_module(self._module_name(spec.name), layer)
-        self.outputs = tuple(sorted(available))
-        self.inputs = {
-            top: shape for step in self.steps if step.layer.spec.type == "Input"
-            for top, shape in zip(step.top, step.top_shapes, strict=True)
-        }
-
-    @staticmethod
-    def _check_params(spec: LayerSpec, layer: Layer) -> None:
-        for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):
-            if given > len(layer.declared):
-                raise spec.error(f"has {given} {what} entries for {len(layer.declared)} parameters; remove some")
 
     def _module_name(self, name: str) -> str:
         """A layer's name as torch takes it: no dots, not empty, nothing that is taken."""
@@ -127,8 +96,13 @@ class Net(nn.Module):
             unique, n = f"{base}_{n}", n + 1
         return unique
 
-    def _weigh(self, step: Step) -> None:
+    def _adopt(self, step: Step) -> None:
+        """Take a layer in: as a module, and what it means for the network's inputs, outputs and loss."""
         spec = step.layer.spec
+        self.add_module(self._module_name(spec.name), step.layer)
+        if spec.type == "Input":
+            self.inputs |= dict(zip(step.top, step.top_shapes, strict=True))
+        self.outputs = tuple(sorted(set(self.outputs) - set(spec.bottom) | set(spec.top)))
         weights = spec.loss_weight or ((1.0,) if step.layer.is_loss else ())
         if spec.loss_weight and len(weights) != len(step.top):
             raise spec.error(f"loss_weight is given {len(weights)} times for {len(step.top)} tops; "
@@ -303,6 +277,28 @@ class Net(nn.Module):
     def extra_repr(self) -> str:
         shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())
         return f"{self.name or 'unnamed'}: {shapes} -> {', '.join(self.outputs)}"
+
+
+def wire(specs: Sequence[LayerSpec]) -> list[Step]:
+    """Create the layers in order; each checks its parameters and gives its tops' shapes. No memory is taken yet."""
+    shapes: dict[str, Shape] = {}
+    steps = []
+    for spec in specs:
+        layer = registry.create(spec)
+        step = Step(layer, spec.bottom, _tops(spec, layer))
+        bottom = tuple(shapes[name] for name in spec.bottom)
+        layer.setup(*bottom)
+        for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):
+            if given > len(layer.declared):
+                raise spec.error(f"has {given} {what} entries for {len(layer.declared)} parameters; remove some")
+        _reshape(step, bottom)
+        for i, (top, shape) in enumerate(zip(step.top, step.top_shapes, strict=True)):
+            if top in shapes and not (i < len(spec.bottom) and spec.bottom[i] == top):
+                raise spec.error(f"its top {top!r} is made by an earlier layer already; rename it, or work in "
+                                 "place: bottom and top of one name, in the same position")
+            shapes[top] = shape
+        steps.append(step)
+    return steps
 
 
 def _tops(spec: LayerSpec, layer: Layer) -> tuple[str, ...]:

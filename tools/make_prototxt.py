@@ -173,7 +173,8 @@ def ssd500_train() -> Prototxt:
 
 def ssd500_test() -> Prototxt:
     net = Prototxt("VGG_MPII_COCO14_SSD_500x500_test", "RMPE's person detector, evaluation while training")
-    ssd_data(net, "TEST", "examples/MPII_COCO14/MPII_COCO14_val_lmdb", 1, {}, {"label_map_file": LABEL_MAP, "batch_sampler": [{}]})
+    ssd_data(net, "TEST", "examples/MPII_COCO14/MPII_COCO14_val_lmdb", 1, {},
+             {"label_map_file": LABEL_MAP, "batch_sampler": [{}]})
     ssd_body(net, "data")
     ssd_output(net, {"output_directory": "results/MPII_COCO14/SSD_500x500/Main",
                      "output_name_prefix": "comp4_det_test_", "output_format": "VOC", "label_map_file": LABEL_MAP,

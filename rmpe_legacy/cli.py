@@ -1,0 +1,129 @@
+"""rmpe: look at, run and convert the original RMPE networks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import RmpeError
+
+# torch and what needs it is imported inside the commands: `rmpe nms` must not wait for it.
+
+
+def show(args: argparse.Namespace) -> None:
+    """List a network's layers with the shapes they give and the parameters they have; or a weights file's blobs."""
+    from .show import describe_net, describe_weights
+
+    if _is_binary(args.file):
+        print(describe_weights(args.file))
+    else:
+        _load_plugins(args.plugin)
+        print(describe_net(args.file, args.phase, args.level, args.stage, args.dialect, args.weights))
+
+
+def forward(args: argparse.Namespace) -> None:
+    """Run a network on inputs from files and write blobs to an .npz."""
+    from .forward import run_forward
+
+    _load_plugins(args.plugin)
+    blobs = run_forward(_load(args), args.input, args.blobs, args.output, args.device, args.image)
+    for name, value in blobs.items():
+        print(f"{name:<24} {tuple(value.shape)}")
+    print(f"written to {args.output}")
+
+
+def _load(args: argparse.Namespace):
+    from .load import load_net
+
+    return load_net(args.prototxt, args.caffemodel, args.phase, args.level, args.stage, args.dialect,
+                    args.de_transform, not args.lenient)
+
+
+def _load_plugins(paths: list[str]) -> None:
+    """Run the user's Python files, so that their @register lines take effect."""
+    import runpy
+
+    for path in paths:
+        if not Path(path).is_file():
+            raise RmpeError(f"{path}: no such plugin file")
+        runpy.run_path(path)  # an error in it is the user's to see, with its traceback
+
+
+def _is_binary(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return b"\0" in file.read(4096)
+    except OSError as error:
+        raise RmpeError(f"{path}: {error.strerror}") from None
+
+
+def _net_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST")
+    command.add_argument("--level", type=int, default=0, help="for min_level and max_level rules")
+    command.add_argument("--stage", action="append", default=[], metavar="NAME", help="for stage rules; repeatable")
+    command.add_argument("--dialect", choices=("rmpe", "ssd", "bvlc"), default="rmpe",
+                         help="whose fields and defaults hold (default: rmpe)")
+    command.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
+                         help="a Python file that registers layers of your own; repeatable")
+
+
+def _parser() -> argparse.ArgumentParser:
+    from . import __version__
+
+    parser = argparse.ArgumentParser("rmpe", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"rmpe_legacy {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    command = _command(commands, "show", show)
+    command.add_argument("file", help="a prototxt, or a caffemodel")
+    command.add_argument("--weights", metavar="CAFFEMODEL", help="also compare the network with these weights")
+    _net_options(command)
+
+    command = _command(commands, "forward", forward)
+    command.add_argument("prototxt")
+    command.add_argument("caffemodel", nargs="?", help="without it, parameters are as their fillers make them")
+    command.add_argument("--input", action="append", default=[], metavar="NAME=FILE", required=True,
+                         help="a .npy, an .npz or a picture for one input; repeatable")
+    command.add_argument("--blobs", default=None, metavar="all|A,B", help="which to write (default: the outputs)")
+    command.add_argument("--output", default="blobs.npz", metavar="OUT.npz")
+    command.add_argument("--image", choices=("detector", "pose"), default="pose",
+                         help="how a picture becomes an input: RGB from 0 to 1 (pose, the default), or BGR from 0 to "
+                         "255 minus the mean (detector)")
+    command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
+                         help="what de_transform: true shall mean (default: paper, with a warning)")
+    command.add_argument("--lenient", action="store_true", help="leave out what is not known, and say so")
+    command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    _net_options(command)
+    return parser
+
+
+def _command(commands, name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+    command.set_defaults(run=run)
+    return command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 if it went well, 1 with a sentence on stderr if not."""
+    args = _parser().parse_args(argv)
+    warnings.showwarning = _print_warning
+    try:
+        args.run(args)
+        sys.stdout.flush()
+    except RmpeError as error:  # the message is the whole story; any other exception is our bug
+        print(f"rmpe: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("rmpe: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _print_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    print(f"rmpe: warning: {message}", file=sys.stderr)

@@ -1,0 +1,103 @@
+"""What a prototxt or a weights file holds, as a table to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rmpe_legacy.layers.base import count, shape_text
+from rmpe_legacy.load import read_net
+from rmpe_legacy.net import Step, wire
+from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer, read_weights
+from rmpe_legacy.proto.message import Message, Unknown
+from rmpe_legacy.proto.text import format_text, read_text
+
+
+def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
+                 dialect: str = "rmpe", weights: str | None = None) -> str:
+    """The layers of a prototxt: name, type, tops with shapes, parameters; sums; and all that is not known.
+
+    Needs no memory for parameters or blobs. With weights, says of each layer whether they fit.
+    """
+    parsed = read_net(prototxt, phase, level, stages, dialect, strict=False)
+    steps = wire(parsed.specs)
+    stored = None if weights is None else {layer.name: layer for layer in read_weights(weights)}
+    shown = [step for step in steps if step.layer.spec.type != "Split"]
+    rows = [_row(step, stored) for step in shown]
+    lines = [parsed.name or prototxt, *_aligned([("layer", "type", "bottom", "top", "parameters"), *rows]), "", *_sums(steps)]
+    if stored is not None:
+        names = {step.layer.spec.name for step in steps}
+        lines += [f"weights for a layer that is not here: {name}" for name in stored
+                  if name not in names and stored[name].blobs]
+    if list(parsed.left_out):
+        lines += ["", "not known, and left out of the above:", *(f"  {s}" for s in parsed.left_out)]
+        lines += _unknown_text(read_text(prototxt, "NetParameter", dialect))
+    return "\n".join(lines)
+
+
+def describe_weights(path: str) -> str:
+    """The layers of a weights file with the shapes of their blobs."""
+    layers = [layer for layer in read_weights(path) if layer.blobs]
+    rows = [(layer.name, layer.type, _blob_shapes(layer.blobs)) for layer in layers]
+    total = sum(blob.data.size for layer in layers for blob in layer.blobs if blob is not None)
+    return "\n".join([*_aligned([("layer", "type", "blobs"), *rows]), "", f"{len(layers)} layers, {_amount(total)}"])
+
+
+def _row(step: Step, stored: dict[str, TrainedLayer] | None) -> tuple[str, ...]:
+    spec = step.layer.spec
+    tops = ", ".join(f"{name} {shape_text(shape)}" for name, shape in zip(step.top, step.top_shapes, strict=True))
+    parameters = ", ".join(f"{d.name} {shape_text(d.shape)}" for d in step.layer.declared)
+    if stored is not None and step.layer.declared:
+        parameters += f"  [{_verdict(step, stored.get(spec.name))}]"
+    return spec.name, spec.type, ", ".join(spec.message.bottom), tops, parameters
+
+
+def _verdict(step: Step, trained: TrainedLayer | None) -> str:
+    if trained is None:
+        return "no weights"
+    declared = step.layer.declared
+    fits = len(trained.blobs) == len(declared) and all(
+        blob is None or blob.fits(d.shape) for blob, d in zip(trained.blobs, declared, strict=True))
+    return "fits" if fits else f"does not fit: {_blob_shapes(trained.blobs)}"
+
+
+def _sums(steps: Sequence[Step]) -> list[str]:
+    owned = {}  # a shared parameter counts once
+    for step in steps:
+        params = step.layer.spec.params
+        for i, declared in enumerate(step.layer.declared):
+            name = params[i].name if i < len(params) else ""
+            owned.setdefault(name or (step.layer.spec.name, i), count(declared.shape))
+    blobs = {name: count(shape) for step in steps for name, shape in zip(step.top, step.top_shapes, strict=True)}
+    inputs = [name for step in steps if step.layer.spec.type == "Input" for name in step.top]
+    read = {name for step in steps for name in step.bottom}
+    return [
+        f"{sum(step.layer.spec.type != 'Split' for step in steps)} layers, {_amount(sum(owned.values()))} of "
+        f"parameters, {_amount(sum(blobs.values()))} in all blobs",
+        f"inputs: {', '.join(inputs) or 'none'}; outputs: {', '.join(sorted(set(blobs) - read))}",
+    ]
+
+
+def _unknown_text(net: Message) -> list[str]:
+    """What the schema does not know, as it stood in the file."""
+    lines = []
+    for unknown in net.unknowns():
+        lines += [f"{unknown.where}:", *("    " + line for line in _as_text(unknown).splitlines())]
+    return lines
+
+
+def _as_text(unknown: Unknown) -> str:
+    return format_text(Message(None, {unknown.name: unknown.value}))
+
+
+def _blob_shapes(blobs: Sequence[StoredBlob | None]) -> str:
+    return ", ".join("(shared)" if blob is None else shape_text(blob.shape) for blob in blobs)
+
+
+def _amount(values: int) -> str:
+    return f"{values:,} values ({values * 4 / 1e6:.1f} MB)"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+            for row in rows]
