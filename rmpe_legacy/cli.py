@@ -16,9 +16,10 @@ from .errors import RmpeError
 
 def show(args: argparse.Namespace) -> None:
     """List a network's layers with the shapes they give and the parameters they have; or a weights file's blobs."""
+    binary = _is_binary(args.file)
     from .show import describe_net, describe_weights
 
-    if _is_binary(args.file):
+    if binary:
         print(describe_weights(args.file))
     else:
         _load_plugins(args.plugin)

@@ -23,7 +23,8 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
     stored = None if weights is None else {layer.name: layer for layer in read_weights(weights)}
     shown = [step for step in steps if step.layer.spec.type != "Split"]
     rows = [_row(step, stored) for step in shown]
-    lines = [parsed.name or prototxt, *_aligned([("layer", "type", "bottom", "top", "parameters"), *rows]), "", *_sums(steps)]
+    table = _aligned([("layer", "type", "bottom", "top", "parameters"), *rows])
+    lines = [parsed.name or prototxt, *table, "", *_sums(steps)]
     if stored is not None:
         names = {step.layer.spec.name for step in steps}
         lines += [f"weights for a layer that is not here: {name}" for name in stored

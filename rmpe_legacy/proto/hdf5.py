@@ -47,6 +47,8 @@ def _layers(path, group: h5py.Group, prefix: str):
             count = 1 + max(map(int, blobs))  # a blob shared with another layer is left out
             yield TrainedLayer(prefix + name, "", tuple(
                 _blob(path, child[str(i)]) if str(i) in blobs else None for i in range(count)))
+        elif len(child) == 0:
+            yield TrainedLayer(prefix + name, "", ())
         else:
             yield from _layers(path, child, f"{prefix}{name}/")
 

@@ -16,7 +16,6 @@ from rmpe_legacy.errors import FileError
 from .message import NOWHERE, Message, Source, Unknown
 from .schema import Field, MessageType
 
-MAX_DEPTH = 100
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WIRES = frozenset((VARINT, FIXED64, BYTES, FIXED32))
 _ARRAYS = {"float": np.dtype("<f4"), "double": np.dtype("<f8")}
@@ -31,7 +30,7 @@ def decode(buffer, type: MessageType, source: Source = NOWHERE, only: Only | Non
 
     Repeated float and double fields are arrays: views of the buffer where they lie in one piece.
     """
-    return _Reader(memoryview(buffer), source, only or {}).message(type, 0, len(buffer), 0)
+    return _Reader(memoryview(buffer), source, only or {}).message(type, 0, len(buffer))
 
 
 class _Reader:
@@ -77,9 +76,8 @@ class _Reader:
             raise self.error(f"a field of {size} bytes where {end - begin} are left", at)
         return begin, begin + size
 
-    def message(self, type: MessageType, at: int, end: int, depth: int, into: Message | None = None) -> Message:
-        if depth > MAX_DEPTH:
-            raise self.error(f"messages nested more than {MAX_DEPTH} deep", at)
+    def message(self, type: MessageType, at: int, end: int, into: Message | None = None) -> Message:
+        """No message of the schema holds itself, so the schema bounds the recursion, not the file."""
         message = into or Message(type, None, self.source, at)
         fields, buffer = self.fields(type), self.buffer
         skip_rest = type.name in self.only
@@ -95,7 +93,7 @@ class _Reader:
             if number == 0 or wire not in _WIRES:
                 raise self.error(f"field {number} with wire type {wire}", start)
             if field is not None and self._fits(field, wire):
-                at = self._field(message, field, wire, start, at, end, depth)
+                at = self._field(message, field, wire, start, at, end)
             elif skip_rest:
                 at = self.skip(wire, at, end)
             else:
@@ -127,14 +125,14 @@ class _Reader:
         message.unknown.append(Unknown(message.descriptor.name, f"field_{number}", value, where))
         return after
 
-    def _field(self, message: Message, field: Field, wire: int, start: int, at: int, end: int, depth: int) -> int:
+    def _field(self, message: Message, field: Field, wire: int, start: int, at: int, end: int) -> int:
         name, values = field.name, message.fields
         if field.repeated and field.type in _ARRAYS:
             return self._array(values, field, wire, start, at, end)
         if field.message is not None:
             begin, after = self.length(at, end)
             into = None if field.repeated else values.get(name)  # given twice, the parts merge
-            value = self.message(field.message, begin, after, depth + 1, into)
+            value = self.message(field.message, begin, after, into)
         elif wire == BYTES and field.type not in ("string", "bytes"):  # packed numbers
             at, after = self.length(at, end)
             packed = values.setdefault(name, [])
@@ -190,15 +188,14 @@ class _Reader:
     def _run(self, dtype: np.dtype, start: int, at: int, end: int) -> tuple[np.ndarray, int]:
         """The unpacked values from `start` on whose tags are the same bytes; old files hold millions of them."""
         tag = bytes(self.buffer[start:at])
-        record = np.dtype([("tag", f"V{len(tag)}"), ("value", dtype)])
+        record = np.dtype([("tag", np.uint8, (len(tag),)), ("value", dtype)])
         found, count = [], 0
         block = 16
         while True:
             left = (end - start) // record.itemsize - count
             rows = np.frombuffer(self.buffer, record, min(block, left), start + count * record.itemsize)
-            same = rows["tag"].view(np.uint8).reshape(len(rows), -1) == np.frombuffer(tag, np.uint8)
-            stop = same.all(axis=1)
-            good = len(rows) if stop.all() else int(np.argmin(stop))
+            same = (rows["tag"] == np.frombuffer(tag, np.uint8)).all(axis=1)
+            good = len(rows) if same.all() else int(np.argmin(same))
             found.append(rows["value"][:good])
             count += good
             if good < block:
