@@ -54,7 +54,8 @@ class TestValues:
 
     @pytest.mark.parametrize("text", [
         'name: "n" layer { name: "a" type: "X" loss_weight: 0.1 propagate_down: false include { phase: TEST } }',
-        'layer { my_param { deep { value: 3.5 word: "w" many: [1, 2] } flag: true kind: SOME } pooling_param { pool: AVE } }',
+        'layer { my_param { deep { value: 3.5 word: "w" many: [1, 2] } flag: true kind: SOME } '
+        'pooling_param { pool: AVE } }',
         'layer { name: "\\t\\\\\\"\\303\\251" }',
     ])
     def test_written_text_reads_back(self, text: str):

@@ -91,6 +91,7 @@ class Layer(nn.Module):
             stored = self._from_prototxt(index)
         if stored is not None:
             value = _owned(self._fitting(index, stored), declared.shape)
+            stored.release()
         else:
             value = torch.empty(declared.shape)
             try:
@@ -154,6 +155,6 @@ def count(shape: Shape) -> int:
 
 def _owned(data: np.ndarray, shape: Shape) -> Tensor:
     """Single-precision values of our own, copied out of the file once."""
-    value = np.empty(data.size, np.float32)  # numpy's memory: it asks for huge pages, so the copy is faster
-    np.copyto(value, data, casting="same_kind")
-    return torch.from_numpy(value).view(shape)
+    value = torch.empty(shape)
+    np.copyto(value.view(-1).numpy(), data, casting="same_kind")  # torch's copy is slow from unaligned memory
+    return value

@@ -55,6 +55,19 @@ class StoredBlob:
             return len(shape) <= 4 and (1,) * (4 - len(shape)) + tuple(shape) == self.shape
         return tuple(shape) == self.shape
 
+    def release(self) -> None:
+        """Let go of the file's pages in memory behind this view, after a copy; it can still be read again."""
+        owner = self.data
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        mapped = owner.obj if isinstance(owner, memoryview) else None
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            begin = self.data.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+            first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+            size = begin + self.data.nbytes - first
+            if size >= mmap.PAGESIZE:
+                mapped.madvise(mmap.MADV_DONTNEED, first, size)
+
 
 @dataclass(frozen=True)
 class TrainedLayer:

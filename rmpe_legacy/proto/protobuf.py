@@ -5,7 +5,7 @@ The package itself reads and writes without them; tests let Google's library jud
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from types import SimpleNamespace
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -15,7 +15,7 @@ from .schema import EnumType, Field, MessageType, load_schema
 _F = descriptor_pb2.FieldDescriptorProto
 
 
-@lru_cache(maxsize=None)
+@cache
 def caffe_pb2(dialect: str = "rmpe") -> SimpleNamespace:
     """The message classes of one dialect by name: ``caffe_pb2().NetParameter()``.
 
