@@ -35,7 +35,7 @@ def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, ph
     """
     parsed = read_net(prototxt, phase, level, stages, dialect, de_transform, strict)
     trained = None if weights is None else read_weights(weights)
-    net = Net(parsed.specs, trained, parsed.name, parsed.force_backward, keep_blobs)
+    net = Net(parsed.specs, trained, parsed.name, parsed.force_backward, keep_blobs, parsed.incomplete)
     net.left_out.fields, net.left_out.layers = parsed.left_out.fields, parsed.left_out.layers
     if left_out := list(parsed.left_out):
         warnings.warn(_listing(str(prototxt), "left out", left_out), stacklevel=2)
@@ -50,6 +50,7 @@ class ParsedNet:
     force_backward: bool
     specs: list[LayerSpec]
     left_out: LeftOut
+    incomplete: frozenset[str]  # blobs that a left-out layer would have worked on further
 
 
 def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
@@ -66,12 +67,13 @@ def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stag
         raise NetError(_listing(
             str(prototxt), "not known; load with strict=False (--lenient) to leave them out, choose another dialect, "
             "or register the layer (--plugin)", unknown))
+    incomplete: frozenset[str] = frozenset()
     if unknown:
-        specs, left_out.layers = _without_unknown(specs)
+        specs, left_out.layers, incomplete = _without_unknown(specs)
     if not specs:
         state_text = f"in phase {phase}, level {level}, stages {list(state.stages)}"
         raise NetError(f"{prototxt}: no layers {'can be computed' if unknown else state_text}")
-    return ParsedNet(net.name, net.force_backward, insert_splits(specs), left_out)
+    return ParsedNet(net.name, net.force_backward, insert_splits(specs), left_out, incomplete)
 
 
 def _check_choice(name: str, value: str | None, choices: tuple) -> None:
@@ -99,8 +101,8 @@ def _unknown_fields(net: Message) -> list[str]:
     return out
 
 
-def _without_unknown(specs: Sequence[LayerSpec]) -> tuple[list[LayerSpec], list[str]]:
-    """The layers that can be computed, and a sentence for each that cannot.
+def _without_unknown(specs: Sequence[LayerSpec]) -> tuple[list[LayerSpec], list[str], frozenset[str]]:
+    """The layers that can be computed, a sentence for each that cannot, and the blobs that these would write.
 
     A layer that reads what an unknown one writes cannot be computed either; an unknown in-place layer takes
     its blob along.
@@ -117,7 +119,7 @@ def _without_unknown(specs: Sequence[LayerSpec]) -> tuple[list[LayerSpec], list[
             kept.append(spec)
             for top in spec.top:
                 lost.pop(top, None)
-    return kept, out
+    return kept, out, frozenset(lost)
 
 
 def _listing(path: str, verb: str, sentences: Sequence[str]) -> str:

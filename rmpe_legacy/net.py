@@ -67,7 +67,7 @@ class Net(nn.Module):
     """
 
     def __init__(self, specs: Sequence[LayerSpec], trained: Iterable[TrainedLayer] | None = None, name: str = "",
-                 force_backward: bool = False, keep_blobs: bool = False):
+                 force_backward: bool = False, keep_blobs: bool = False, incomplete: frozenset[str] = frozenset()):
         super().__init__()
         self.name = name
         self.force_backward = force_backward
@@ -83,6 +83,7 @@ class Net(nn.Module):
         self.steps = wire(specs)
         for step in self.steps:
             self._adopt(step)
+        self.outputs = tuple(name for name in self.outputs if name not in incomplete)
         self._make_params(None if trained is None else {layer.name: layer for layer in trained})
         self._plan()
 
