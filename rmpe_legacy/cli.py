@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser("rmpe", description=__doc__)
     parser.add_argument("--version", action="version", version=f"rmpe_legacy {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     command = _command(commands, "show", show)
     command.add_argument("file", help="a prototxt, or a caffemodel")
@@ -110,7 +110,11 @@ def _command(commands, name: str, run: Callable[[argparse.Namespace], None]) -> 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 if it went well, 1 with a sentence on stderr if not."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if "run" not in args:
+        parser.print_help(sys.stderr)
+        return 2
     warnings.showwarning = _print_warning
     try:
         args.run(args)

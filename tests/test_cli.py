@@ -1,0 +1,118 @@
+"""The command line: what it prints, what it writes, and that a mistake is one sentence and exit code 1."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import GOLDEN
+
+from rmpe_legacy.cli import main
+from rmpe_legacy.layers import registry
+
+ROOT = Path(__file__).parents[1]
+V0 = GOLDEN / "layers" / "Net__v0_prototxt_v0_caffemodel"
+
+
+@pytest.fixture
+def rmpe(capsys):
+    def run(*argv) -> tuple[int, str, str]:
+        code = main([str(a) for a in argv])
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+class TestShow:
+    def test_layers_shapes_parameters_and_sums(self, rmpe):
+        code, out, err = rmpe("show", V0 / "net.prototxt", "--weights", V0 / "weights.caffemodel")
+        assert (code, err) == (0, "")
+        lines = [line.split() for line in out.splitlines()]
+        assert ["v0"] == lines[0]
+        assert "conv1 Convolution data conv1 1 x 4 x 5 x 5 weight 4 x 3 x 5 x 5, bias 4 [fits]".split() in lines
+        assert "prob Softmax fc prob 1 x 6".split() in lines
+        assert "inputs: data; outputs: prob, sig" in out
+        assert "406 values" in out
+
+    def test_a_weights_file(self, rmpe):
+        code, out, err = rmpe("show", V0 / "weights.caffemodel")
+        assert (code, err) == (0, "")
+        assert "conv1 Convolution 4 x 3 x 5 x 5, 1 x 1 x 1 x 4".split() in [line.split() for line in out.splitlines()]
+
+    def test_weights_that_do_not_fit(self, rmpe):
+        other = GOLDEN / "layers" / "Net__v1_double_blobs" / "weights.caffemodel"
+        code, out, _ = rmpe("show", V0 / "net.prototxt", "--weights", other)
+        assert code == 0
+        assert "[does not fit: 4 x 3 x 3 x 3, 1 x 1 x 1 x 4]" in out
+        assert "weights for a layer that is not here: conv2" in out
+
+    def test_what_is_not_known_is_shown_as_it_stands(self, rmpe, tmp_path):
+        path = tmp_path / "net.prototxt"
+        path.write_text('layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 2 } } }\n'
+                        'layer { name: "m" type: "Mish" bottom: "x" top: "y" mish_param { beta: 2.5 } }')
+        code, out, _ = rmpe("show", path)
+        assert code == 0
+        assert f"{path}:2:1: m (Mish): unknown layer type" in out
+        assert "mish_param {\n      beta: 2.5" in out
+
+    def test_a_big_network_takes_no_memory(self, rmpe):
+        code, out, _ = rmpe("show", ROOT / "prototxt" / "ssd500" / "deploy.prototxt")
+        assert code == 0
+        assert "23,445,510 values (93.8 MB) of parameters" in out
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(("argv", "words"), [
+        (["show", "no.prototxt"], "no.prototxt: No such file or directory"),
+        (["show", "."], ".: Is a directory"),
+        (["show", ROOT / "LICENSE"], "LICENSE:1:5: expected ':' or '{' after BSD"),
+        (["show", "empty"], "no layers in phase TEST"),
+        (["show", V0 / "net.prototxt", "--weights", V0 / "net.prototxt"], "this is text (a prototxt?)"),
+        (["show", V0 / "net.prototxt", "--plugin", "no.py"], "no.py: no such plugin file"),
+    ])
+    def test_are_one_sentence(self, rmpe, tmp_path, monkeypatch, argv, words):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "empty").write_text("")
+        code, out, err = rmpe(*argv)
+        assert code == 1
+        assert err.startswith("rmpe: ")
+        assert words in err
+        assert "Traceback" not in err + out
+
+    def test_without_a_command_it_lists_them(self, rmpe):
+        code, _, err = rmpe()
+        assert code == 2
+        assert "a prototxt, or" not in err
+        assert "show" in err
+
+
+def test_a_plugin_registers_layers(rmpe, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from rmpe_legacy import Layer, register\n"
+        "@register('Twice')\n"
+        "class Twice(Layer):\n"
+        "    def forward(self, x):\n"
+        "        return 2 * x\n")
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 2 } } }\n'
+        'layer { name: "t" type: "Twice" bottom: "x" top: "y" }')
+    try:
+        code, out, _ = rmpe("show", tmp_path / "net.prototxt", "--plugin", tmp_path / "mine.py")
+        assert code == 0
+        assert "Twice" in out
+        assert "unknown" not in out
+    finally:
+        registry._LAYERS.pop("Twice", None)
+
+
+def test_output_into_head_is_no_error():
+    command = f"{sys.executable} -m rmpe_legacy show {ROOT / 'prototxt' / 'sppe_sstn' / 'deploy.prototxt'} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("rmpe_legacy 0.1")
