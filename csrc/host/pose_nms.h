@@ -1,0 +1,46 @@
+// Parametric pose NMS on plain arrays: no Python, no torch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
+
+namespace rmpe {
+
+constexpr int kJoints = 16;  // MPII's; 0 is the right ankle, 5 the left one, 6 the pelvis
+
+struct PoseNmsRules {
+  double delta1;  // how fast a joint's score counts as certain
+  double mu;      // weight of the distances against the scores
+  double delta2;  // how fast a joint's distance stops to count, in reference distances
+  double gamma;   // poses that are more alike than this are one person
+  double person_score;         // persons whose mean score is below are dropped
+  bool drop_by_pick;           // drop by the mean of the pick's own scores too
+  bool plain_mean_if_weightless;  // where the merged scores add up to 0: the plain mean, not 0 / 0
+};
+
+// Groups of proposals, one a pick, image by image, in the order of picking.
+struct PoseGroups {
+  std::vector<int64_t> picks;        // per group, the proposal picked
+  std::vector<int64_t> member_ends;  // per group, where its members end
+  std::vector<int64_t> members;      // the proposals merged, in ascending order within a group
+  std::vector<int64_t> image_ends;   // per image, where its groups end
+  std::vector<uint8_t> kept;         // per group, whether its person is good enough to stay
+  std::vector<double> joints;        // per group, kJoints x (x, y), merged
+  std::vector<double> scores;        // per group, kJoints, merged
+};
+
+// A joint of a pick that matches nobody in the pick's own group: the group lacks the pick itself.
+struct NoMatch : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// joints: per proposal kJoints x (x, y); scores: per proposal kJoints; ref: per proposal a tenth of its box's longer
+// side; ranges: per image (first, end) into the proposals. Score is float or double, and the arithmetic on scores is
+// done in it, as numpy does.
+template <typename Score>
+PoseGroups pose_nms(const double* joints, const Score* scores, const double* ref, const int64_t* ranges, size_t images,
+                    const PoseNmsRules& rules);
+
+}  // namespace rmpe
