@@ -238,5 +238,6 @@ def _choice(published: str, choices: tuple[str, ...]) -> str:
 
 
 def _outside(image: np.ndarray, box: tuple[int, ...]) -> RmpeError:
-    return RmpeError(f"box {box} (xmin, ymin, xmax, ymax) does not lie in a picture of {image.shape[1]}x{image.shape[0]}; "
-                     "cut it at the borders first, as grow_boxes does")
+    height, width = image.shape[:2]
+    return RmpeError(f"box {box} (xmin, ymin, xmax, ymax) does not lie in a picture of {width}x{height}; cut it at the "
+                     "borders first, as grow_boxes does")

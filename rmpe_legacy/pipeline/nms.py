@@ -117,4 +117,5 @@ def _check_ranges(ranges: np.ndarray, count: int) -> None:
     wrong = np.flatnonzero((ranges[:, 0] < 0) | (ranges[:, 0] > ranges[:, 1]) | (ranges[:, 1] > count))
     if len(wrong):
         first, end = ranges[wrong[0]].tolist()
-        raise PoseFileError(f"pose NMS: range {first}:{end} of image {wrong[0] + 1} does not lie in the {count} proposals")
+        raise PoseFileError(f"pose NMS: range {first}:{end} of image {wrong[0] + 1} does not lie in the {count} "
+                            "proposals")

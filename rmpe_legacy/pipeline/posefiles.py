@@ -34,8 +34,8 @@ def read_proposals(folder: str | Path) -> Proposals:
                         "index.txt, score.txt and test-bbox.h5 is needed")
     boxes, scores = _read_boxes(folder / "test-bbox.h5"), read_numbers(folder / "score.txt")
     if len(scores) != len(boxes):
-        raise PoseFileError(f"{folder / 'score.txt'}: has {len(scores)} scores, but test-bbox.h5 has {len(boxes)} boxes; "
-                            "they must come from the same run")
+        raise PoseFileError(f"{folder / 'score.txt'}: has {len(scores)} scores, but test-bbox.h5 has {len(boxes)} "
+                            "boxes; they must come from the same run")
     names, ranges = read_index(folder / "index.txt", len(boxes))
     for name in _IMAGE_LISTS:
         if (folder / name).exists():
@@ -105,18 +105,15 @@ def write_persons(folder: str | Path, persons: Persons, proposals: Proposals, va
 
     pred.txt has whole pixels, cut towards zero, for "batch", and 12 significant digits for "demo".
     """
-    images = persons.images
-    heads = [_encode(proposals.images[i]) + b"\t" for i in images.tolist()]
-    if variant == "batch":
-        joints = _cut(persons, proposals.images)
-    else:
-        joints = persons.joints_xy
+    names = [_encode(name) for name in proposals.images]
+    heads = [names[i] + b"\t" for i in persons.images.tolist()]
+    joints = _cut(persons, proposals.images) if variant == "batch" else persons.joints_xy
     write_together(folder, {
         "pred.txt": _host.format_rows(heads, joints.reshape(len(persons), 2 * len(JOINTS))),
         "scores.txt": _host.format_rows(heads, persons.scores),
         "scores-proposals.txt": _host.format_rows([b""] * len(persons), proposals.scores[persons.picks, None]),
-        "index.txt": b"".join(b"%s %d %d\n" % (_encode(name), people.start + 1, people.stop)
-                              for name, people in zip(proposals.images, persons.by_image(), strict=True)),
+        "index.txt": b"".join(b"%s %d %d\n" % (name, people.start + 1, people.stop)
+                              for name, people in zip(names, persons.by_image(), strict=True)),
     })
 
 
