@@ -155,9 +155,10 @@ def _read_lines(path: str | Path) -> list[str]:
     """The lines of a text file without blank ones at its end; names keep bytes that are no UTF-8."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().rstrip().split("\n") if os.path.getsize(path) else []
+            text = file.read().rstrip()
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
+    return text.split("\n") if text else []
 
 
 def _number(text: str) -> float:
