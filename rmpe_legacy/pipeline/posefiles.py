@@ -45,8 +45,7 @@ def read_proposals(folder: str | Path) -> Proposals:
 
 def read_poses(path: str | Path) -> Poses:
     """The poses of testres.h5: as many as boxes, in the same order."""
-    with _open(path) as file:
-        joints, scores = _dataset(path, file, "preds"), _dataset(path, file, "scores")
+    joints, scores = _read_arrays(path, ("preds", "scores"))
     count, j = len(joints), len(JOINTS)
     if joints.shape != (count, j, 2):
         raise PoseFileError(f"{path}: preds are {joints.shape}; (proposals, {j}, 2) is needed")
@@ -182,8 +181,7 @@ def _check_image_list(path: Path, names: Sequence[str], ranges: np.ndarray, coun
 
 def _read_boxes(path: Path) -> np.ndarray:
     """(P, 4) boxes from four columns, each (P,) or (P, 1), as Python and as Lua write them."""
-    with _open(path) as file:
-        columns = [_dataset(path, file, corner) for corner in _CORNERS]
+    columns = _read_arrays(path, _CORNERS)
     count = len(columns[0])
     for corner, column in zip(_CORNERS, columns, strict=True):
         if column.shape not in ((count,), (count, 1)):
@@ -197,17 +195,19 @@ def _read_boxes(path: Path) -> np.ndarray:
     return boxes.astype(np.int64 if boxes.dtype.kind in "iu" else np.float64, copy=False)
 
 
-def _open(path: str | Path) -> h5py.File:
+def _read_arrays(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Arrays of an HDF5 file."""
     try:
-        return h5py.File(path, "r")
+        with h5py.File(path, "r") as file:
+            return [_array(path, file, name) for name in names]
     except FileNotFoundError:
         raise FileError(f"{path}: no such file") from None
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:  # what h5py says of a damaged file
         raise FileError(f"{path}: not a readable HDF5 file: {error}") from None
 
 
-def _dataset(path: str | Path, file: h5py.File, name: str) -> np.ndarray:
-    """An array of finite numbers that lies in the file itself."""
+def _array(path: str | Path, file: h5py.File, name: str) -> np.ndarray:
+    """One array of finite numbers, which lies in the file itself."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
         raise FileError(f"{path}: has no array {name!r}; it has {', '.join(file) or 'nothing'}")
     dataset = file[name]
@@ -218,10 +218,7 @@ def _dataset(path: str | Path, file: h5py.File, name: str) -> np.ndarray:
     if dataset.nbytes > _MAX_RATIO * max(dataset.id.get_storage_size(), 1):
         raise FileError(f"{path}: {name}: claims {dataset.nbytes} bytes and stores "
                         f"{dataset.id.get_storage_size()}; the file is damaged")
-    try:
-        values = dataset[()]
-    except (OSError, RuntimeError) as error:
-        raise FileError(f"{path}: {name} cannot be read: {error}") from None
+    values = dataset[()]
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         raise PoseFileError(f"{path}: {name}: proposal {bad[0, 0] + 1} holds NaN or infinity")
