@@ -37,6 +37,13 @@ def forward(args: argparse.Namespace) -> None:
     print(f"written to {args.output}")
 
 
+def nms(args: argparse.Namespace) -> None:
+    """Merge the pose network's poses into persons, as the published pose NMS does, and write the authors' files."""
+    from .pipeline.nms_command import run_nms
+
+    print(run_nms(args.proposals, args.poses, args.output, args.variant, args.image_sizes))
+
+
 def _load(args: argparse.Namespace):
     from .load import load_net
 
@@ -99,6 +106,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--lenient", action="store_true", help="leave out what is not known, and say so")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     _net_options(command)
+
+    command = _command(commands, "nms", nms)
+    command.add_argument("--proposals", required=True, metavar="DIR", help="a folder with index.txt, score.txt and "
+                         "test-bbox.h5")
+    command.add_argument("--poses", required=True, metavar="H5", help="the pose network's results, testres.h5")
+    command.add_argument("--output", required=True, metavar="DIR", help="where pred.txt, scores.txt, "
+                         "scores-proposals.txt and index.txt go")
+    command.add_argument("--variant", choices=("batch", "demo"), default="batch",
+                         help="batch_nms.py (default) or demo_pose_NMS.py")
+    command.add_argument("--image-sizes", metavar="FILE", help="text, `name width height` per line: grow the boxes as "
+                         "the demo did (with --variant demo)")
     return parser
 
 
