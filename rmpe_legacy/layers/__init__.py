@@ -7,10 +7,13 @@ from . import (
     data,
     eltwise,
     inner_product,
+    lrn,
+    mvn,
     neuron,
     pooling,
     scale,
     softmax,
+    spp,
 )
 from .base import Layer
 from .registry import create, known_types, register

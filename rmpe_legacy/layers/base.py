@@ -48,6 +48,7 @@ class Layer(nn.Module):
     is_loss = False  # the first top weighs 1 in the loss, and is made up if the prototxt names none
     refuses: tuple[int, ...] = ()  # bottoms for which Caffe's Backward aborts: labels, indices
     unforced: tuple[int, ...] = ()  # bottoms that force_backward leaves alone (AllowForceBackward is false)
+    works_in_place = True  # False: Caffe refuses a top that is its bottom, or leaves garbage in it
     dialects: tuple[str, ...] = ()  # set by @register
 
     def __init__(self, spec: LayerSpec):
@@ -88,7 +89,7 @@ class Layer(nn.Module):
         """Create one declared parameter: a copy of a stored blob, or else what its filler gives."""
         declared = self.declared[index]
         if stored is None and index < len(self.spec.message.blobs):
-            stored = self._from_prototxt(index)
+            stored = self.from_prototxt(index)
         if stored is not None:
             value = _owned(self._fitting(index, stored), declared.shape)
             stored.release()
@@ -116,6 +117,8 @@ class Layer(nn.Module):
             if len(names) < least or (most is not None and len(names) > most):
                 takes = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
                 raise spec.error(f"takes {takes} {what}{'' if takes == '1' else 's'}, is given {len(names)}")
+        if not self.works_in_place and any(b == t for b, t in zip(spec.bottom, spec.top, strict=False)):
+            raise spec.error("cannot work in place; give its top another name")
         if self.equal_counts and len(spec.bottom) != len(spec.top):
             raise spec.error(f"needs as many tops as bottoms, is given {len(spec.top)} and {len(spec.bottom)}")
 
@@ -125,14 +128,22 @@ class Layer(nn.Module):
             raise self.spec.error(f"{what} {axis} is outside a bottom with {dims} axes")
         return axis % dims
 
-    def extra_repr(self) -> str:
-        return f"{self.spec.name}: {self.spec.type}"
-
-    def _from_prototxt(self, index: int) -> StoredBlob:
+    def from_prototxt(self, index: int) -> StoredBlob:
+        """A parameter that the prototxt itself holds."""
         try:
             return blob_from_proto(self.spec.message.blobs[index])
         except RmpeError as error:
             raise self.spec.error(f"blob {index} in the prototxt: {error}") from None
+
+    def nchw(self, shape: Shape) -> tuple[int, int, int, int]:
+        """A shape as Caffe's num(), channels(), height() and width() see it: axes that are missing count 1."""
+        if len(shape) > 4:
+            raise self.spec.error(f"takes bottoms of at most 4 axes, not {shape_text(shape)}")
+        n, c, h, w = (*shape, 1, 1, 1, 1)[:4]
+        return n, c, h, w
+
+    def extra_repr(self) -> str:
+        return f"{self.spec.name}: {self.spec.type}"
 
     def _fitting(self, index: int, stored: StoredBlob) -> np.ndarray:
         declared = self.declared[index]

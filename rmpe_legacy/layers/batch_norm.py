@@ -1,4 +1,4 @@
-"""Batch normalisation without scale and bias. Source: batch_norm_layer.cpp of RMPE@5188c23."""
+"""Batch normalisation without scale and bias. Source: batch_norm_layer.cpp of RMPE@5188c23 and BVLC@9b89154."""
 
 from __future__ import annotations
 
@@ -26,10 +26,14 @@ class BatchNorm(Layer):
         stored = self.spec.phase == "TEST"
         self.use_global_stats = param.use_global_stats if param.has("use_global_stats") else stored
         self.fraction, self.eps = param.moving_average_fraction, param.eps
-        if self.spec.dialect == "bvlc" and any(p.lr_mult for p in self.spec.params):
+        if self.spec.dialect != "rmpe" and any(p.lr_mult for p in self.spec.params):
             raise self.spec.error("its statistics cannot learn; set lr_mult: 0 for each param, or give none")
         for name, shape in (("mean", bottom[0][1:2]), ("variance", bottom[0][1:2]), ("scale_factor", (1,))):
             self.declare(name, shape, learns=False)
+
+    def learns(self, index: int) -> bool:
+        """Dialect rmpe leaves lr_mult at 1, so that Caffe runs Backward for what lies below; the others set it to 0."""
+        return self.spec.dialect == "rmpe" and super().learns(index)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         channels = self.declared[0].shape[0]

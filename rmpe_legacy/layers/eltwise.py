@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .base import Layer, Shape, shape_text
+from .gradient import Memory
 from .registry import register
+
+FLT_MAX = torch.finfo(torch.float32).max
 
 
 @register("Eltwise")
 class Eltwise(Layer):
-    """Bottoms of one shape -> a top of that shape. At a tie of MAX, bottom 1 wins over 0, else the earlier one."""
+    """Bottoms of one shape -> a top of that shape. At a tie of MAX, bottom 1 wins over 0, else the earlier one.
+
+    In place, the published code clears the top, which is bottom 0, before it reads it: SUM and MAX give what the
+    other bottoms say. Backward writes the diffs in the bottoms' order, and bottom 0's over the top's.
+    MAX takes no notice of coeff.
+    """
 
     bottoms = (2, None)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("eltwise_param")
-        self.operation, self.coeff = param.operation, tuple(param.coeff)
-        if self.operation not in ("PROD", "SUM", "MAX"):
-            raise self.spec.error(f"operation {self.operation} is not supported; Caffe has PROD, SUM and MAX")
-        if self.coeff and len(self.coeff) != len(bottom):
-            raise self.spec.error(f"has {len(self.coeff)} coefficients for {len(bottom)} bottoms")
-        if self.coeff and self.operation == "PROD":
-            raise self.spec.error("coeff goes with operation SUM, not PROD")
-        self.stable = param.stable_prod_grad
+        self.operation, self.stable = param.operation, param.stable_prod_grad
+        self.coeff = tuple(param.coeff) or (1.0,) * len(bottom)
+        if len(self.coeff) != len(bottom):
+            raise self.spec.error(f"has {len(self.coeff)} coefficients for {len(bottom)} bottoms; give one per bottom")
+        if param.coeff and self.operation == "PROD":
+            raise self.spec.error("coeff goes with operation SUM, not PROD; remove it")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if any(shape != bottom[0] for shape in bottom):
@@ -35,12 +42,21 @@ class Eltwise(Layer):
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         if self.operation == "SUM":
-            terms = [x if c == 1 else x * c for x, c in zip(bottoms, self.coeff or [1] * len(bottoms), strict=True)]
-            return _fold(torch.add, terms)
+            return self._sum(bottoms)
         if self.operation == "PROD":
-            return _fold(torch.mul, bottoms) if self.stable else _QuotientProduct.apply(*bottoms)
-        return _fold(lambda a, b: torch.where(b > a, b, a),
-                     (torch.where(bottoms[0] > bottoms[1], *bottoms[:2]), *bottoms[2:]))
+            return self._product(bottoms)
+        return _MaxInPlace.apply(*bottoms) if self.in_place else _maximum(bottoms)
+
+    def _sum(self, bottoms: Sequence[Tensor]) -> Tensor:
+        if self.in_place:
+            return _SumInPlace.apply(self.coeff, *bottoms)
+        return _fold(torch.add, [x if c == 1 else x * c for x, c in zip(bottoms, self.coeff, strict=True)])
+
+    def _product(self, bottoms: Sequence[Tensor]) -> Tensor:
+        if self.stable and not self.in_place:
+            return _fold(torch.mul, bottoms)
+        memory = Memory()
+        return memory.belongs_to(_Product.apply(self.stable, self.in_place, memory, *bottoms))
 
 
 def _fold(op, terms: Sequence[Tensor]) -> Tensor:
@@ -50,16 +66,71 @@ def _fold(op, terms: Sequence[Tensor]) -> Tensor:
     return total
 
 
-class _QuotientProduct(torch.autograd.Function):
-    """A product whose gradient is top / bottom (stable_prod_grad: false): not a number where a bottom is 0."""
+def _maximum(bottoms: Sequence[Tensor]) -> Tensor:
+    first = torch.where(bottoms[0] > bottoms[1], *bottoms[:2])
+    return _fold(lambda a, b: torch.where(b > a, b, a), (first, *bottoms[2:]))
+
+
+class _SumInPlace(torch.autograd.Function):
+    """SUM whose bottom 0 is cleared before it is added, and whose top diff is scaled by bottom 0's coefficient."""
 
     @staticmethod
-    def forward(ctx, *bottoms: Tensor) -> Tensor:
+    def forward(ctx: Any, coeff: Sequence[float], *bottoms: Tensor) -> Tensor:
+        ctx.coeff = coeff
+        return _fold(torch.add, [x * c for x, c in zip(bottoms[1:], coeff[1:], strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.needs_input_grad[1]:
+            dy = dy * ctx.coeff[0]
+        return None, dy, *(dy * c for c in ctx.coeff[1:])
+
+
+class _MaxInPlace(torch.autograd.Function):
+    """MAX whose bottom 0 is -FLT_MAX by the time it is compared, and whose own diff clears the top's."""
+
+    @staticmethod
+    def forward(ctx: Any, *bottoms: Tensor) -> Tensor:
+        best = torch.full_like(bottoms[0], -FLT_MAX)
+        index = torch.zeros_like(best, dtype=torch.int64)
+        for i, x in enumerate(bottoms[1:], 1):
+            wins = ~(best > x) if i == 1 else x > best
+            best, index = torch.where(wins, x, best), index.masked_fill(wins, i)
+        ctx.save_for_backward(index)
+        ctx.count = len(bottoms)
+        return best
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
+        index, = ctx.saved_tensors
+        if ctx.needs_input_grad[0]:
+            dy = dy * (index == 0)
+        return dy, *(dy * (index == i) for i in range(1, ctx.count))
+
+
+class _Product(torch.autograd.Function):
+    """PROD with its published Backward: the others' product (stable), or top / bottom: nan where a bottom is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, stable: bool, in_place: bool, memory: Memory, *bottoms: Tensor) -> Tensor:
         top = _fold(torch.mul, bottoms)
+        ctx.stable, ctx.in_place, ctx.memory = stable, in_place, memory
         ctx.save_for_backward(top, *bottoms)
         return top
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         top, *bottoms = ctx.saved_tensors
-        return tuple(top / x * grad for x in bottoms)
+        top = ctx.memory.read(top)
+        if ctx.in_place:
+            bottoms[0] = top
+        diffs = []
+        for i, x in enumerate(bottoms):
+            others = bottoms[:i] + bottoms[i + 1 :]
+            factor = _fold(torch.mul, others) if ctx.stable else top / x
+            if i == 0 and ctx.in_place and ctx.needs_input_grad[3]:
+                dy = factor * factor  # bottom 0's diff is the top's: the factor is written over it, and then times it
+                diffs.append(dy)
+            else:
+                diffs.append(factor * dy)
+        return None, None, None, *diffs

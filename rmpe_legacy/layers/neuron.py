@@ -1,30 +1,62 @@
 """Layers that work value by value: top and bottom have one shape, and may be one blob.
 
 Sources: {relu,prelu,elu,sigmoid,tanh,absval,bnll,power,exp,log,threshold,dropout}_layer.cpp of RMPE@5188c23;
-Clip and Swish of BVLC/caffe@9b89154.
+Clip, Swish and Sigmoid of BVLC/caffe@9b89154.
 """
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Layer, Shape
+from .gradient import pointwise, severed
 from .registry import register
 
 
-@register("ReLU")
-class ReLU(Layer):
-    """max(x, 0) + negative_slope * min(x, 0)."""
+class _Neuron(Layer):
+    """top = value(bottom); the bottom's diff = slope(bottom, top) * the top's diff.
 
-    def setup(self, *bottom: Shape) -> None:
-        self.slope = self.spec.get("relu_param").negative_slope
+    In place, slope gets the overwritten bottom. With `slope_squared`, the published Backward then writes the slope
+    over the top's diff before it multiplies the two: the slope's square is left, whatever the diff was.
+    """
+
+    slope_squared = False
+
+    def value(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def slope(self, x: Tensor, y: Tensor) -> Tensor | float:
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x, self.slope) if self.slope else F.relu(x)
+        return pointwise(x, self.value, self._back, self.in_place)
+
+    def _back(self, x: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+        slope = self.slope(x, y)
+        return slope * slope if self.slope_squared and self.in_place else dy * slope
+
+
+@register("ReLU")
+class ReLU(_Neuron):
+    """max(x, 0) + negative_slope * min(x, 0). In place, what the top's sign says goes: see a negative slope.
+
+    Differs: of -inf without a negative slope it gives 0; the published 0 * -inf is nan.
+    """
+
+    def setup(self, *bottom: Shape) -> None:
+        self.negative_slope = self.spec.get("relu_param").negative_slope
+
+    def value(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, self.negative_slope) if self.negative_slope else F.relu(x)
+
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(x > 0, 1, x.new_tensor(self.negative_slope))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.in_place else self.value(x)  # torch's own gradient is the same, and faster
 
 
 @register("PReLU")
@@ -33,127 +65,211 @@ class PReLU(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("prelu_param")
-        if len(bottom[0]) < 2:
-            raise self.spec.error("needs a bottom with at least 2 axes")
+        self._check(bottom[0])
         shape = () if param.channel_shared else (bottom[0][1],)
         self.declare("slope", shape, param.filler if param.has("filler") else 0.25)
+
+    def reshape(self, *bottom: Shape) -> list[Shape]:
+        self._check(bottom[0])
+        slopes = self.declared[0].shape
+        if slopes and bottom[0][1] != slopes[0]:
+            raise self.spec.error(f"was set up for {slopes[0]} channels, its bottom has {bottom[0][1]}")
+        return [bottom[0]]
+
+    def _check(self, bottom: Shape) -> None:
+        if len(bottom) < 2:
+            raise self.spec.error("needs a bottom with at least 2 axes")
 
     def forward(self, x: Tensor) -> Tensor:
         return F.prelu(x, self.blobs()[0].view(-1))
 
 
 @register("ELU")
-class ELU(Layer):
+class ELU(_Neuron):
     """x where positive, else alpha * (exp(x) - 1)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.elu(x, self.spec.get("elu_param").alpha)
+    def setup(self, *bottom: Shape) -> None:
+        self.alpha = self.spec.get("elu_param").alpha
+
+    def value(self, x: Tensor) -> Tensor:
+        return x.clamp(min=0) + self.alpha * (x.clamp(max=0).exp() - 1)
+
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(x > 0, 1, self.alpha + y)
 
 
 @register("Sigmoid")
-class Sigmoid(Layer):
-    """1 / (1 + exp(-x))."""
+class Sigmoid(_Neuron):
+    """1 / (1 + exp(-x)); in dialect bvlc 0.5 * tanh(0.5 * x) + 0.5, which is 0 for x below about -17."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(x)
+    def value(self, x: Tensor) -> Tensor:
+        return sigmoid(x, self.spec.dialect)
+
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
+        return y * (1 - y)
+
+
+def sigmoid(x: Tensor, dialect: str) -> Tensor:
+    """The sigmoid by the dialect's formula."""
+    return 0.5 * torch.tanh(0.5 * x) + 0.5 if dialect == "bvlc" else torch.sigmoid(x)
 
 
 @register("TanH")
-class TanH(Layer):
+class TanH(_Neuron):
     """Hyperbolic tangent."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def value(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
+
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
+        return 1 - y * y
 
 
 @register("AbsVal")
 class AbsVal(Layer):
     """Absolute value; its gradient at 0 is 0."""
 
+    works_in_place = False
+
     def forward(self, x: Tensor) -> Tensor:
         return x.abs()
 
 
 @register("BNLL")
-class BNLL(Layer):
+class BNLL(_Neuron):
     """log(1 + exp(x)), without overflow for large x."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.softplus(x, threshold=torch.inf)
+    def value(self, x: Tensor) -> Tensor:
+        return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
+
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
+        e = x.clamp(max=50).exp()
+        return e / (e + 1)
 
 
 @register("Power")
-class Power(Layer):
-    """(shift + scale * x) ^ power. Where power * scale is 0: shift ^ power everywhere."""
+class Power(_Neuron):
+    """(shift + scale * x) ^ power. Where power * scale is 0: shift ^ power everywhere, whatever the bottom.
 
-    def forward(self, x: Tensor) -> Tensor:
+    The gradient is written with the quotient top / (shift + scale * x), so it is nan where that is 0 / 0.
+    """
+
+    slope_squared = True
+
+    def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("power_param")
-        if param.power * param.scale == 0:
-            value = 1.0 if param.power == 0 else param.shift**param.power
-            return torch.full_like(x, value) + 0 * x.detach()
-        base = x if param.scale == 1 else x * param.scale
-        base = base if param.shift == 0 else base + param.shift
-        return base if param.power == 1 else base**param.power
+        self.power, self.scale, self.shift = param.power, param.scale, param.shift
+        self.diff_scale = float(np.float32(param.power) * np.float32(param.scale))
+
+    def value(self, x: Tensor) -> Tensor:
+        if self.diff_scale == 0:
+            return torch.ones_like(x) if self.power == 0 else torch.full_like(x, self.shift) ** self.power
+        base = self._base(x)
+        return base if self.power == 1 else base**self.power
+
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
+        if self.diff_scale == 0 or self.power == 1:
+            return torch.full_like(x, self.diff_scale)
+        if self.power == 2:
+            return self.diff_scale * self.scale * x + self.diff_scale * self.shift
+        if self.shift == 0:
+            return y / x * self.power
+        return y / self._base(x) * self.diff_scale
+
+    def _base(self, x: Tensor) -> Tensor:
+        x = x if self.scale == 1 else x * self.scale
+        return x if self.shift == 0 else x + self.shift
 
 
 @register("Exp")
-class Exp(Layer):
+class Exp(_Neuron):
     """base ^ (shift + scale * x); base -1 stands for e."""
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("exp_param")
-        if param.base != -1 and param.base <= 0:
-            raise self.spec.error(f"base {param.base} is not positive; -1 stands for e")
-        log_base = 1.0 if param.base == -1 else math.log(param.base)
-        self.inner = log_base * param.scale
-        self.outer = math.exp(param.shift) if param.base == -1 else param.base**param.shift
+        log_base = _log_base(self, param.base)
+        self.inner = float(log_base * np.float32(param.scale))
+        base = np.float32(np.e if param.base == -1 else param.base)
+        self.outer = 1.0 if param.shift == 0 else float(np.exp(np.float32(param.shift)) if param.base == -1
+                                                        else base ** np.float32(param.shift))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def value(self, x: Tensor) -> Tensor:
         y = torch.exp(x if self.inner == 1 else x * self.inner)
         return y if self.outer == 1 else y * self.outer
 
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
+        return y * self.inner
+
 
 @register("Log")
-class Log(Layer):
+class Log(_Neuron):
     """log of (shift + scale * x) in a base; base -1 stands for e."""
+
+    slope_squared = True
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("log_param")
-        if param.base != -1 and (param.base <= 0 or param.base == 1):
-            raise self.spec.error(f"base {param.base} is not positive, or is 1; -1 stands for e")
-        self.factor = 1.0 if param.base == -1 else 1 / math.log(param.base)
+        log_base = _log_base(self, param.base)
+        if log_base == 0:
+            raise self.spec.error("base 1 has no logarithm; give another")
+        self.scale, self.shift = param.scale, param.shift
+        self.factor = float(np.float32(1) / log_base)
+        self.numerator = float(np.float32(param.scale) / log_base)
 
-    def forward(self, x: Tensor) -> Tensor:
-        param = self.spec.get("log_param")
-        y = x if param.scale == 1 else x * param.scale
-        y = torch.log(y if param.shift == 0 else y + param.shift)
+    def value(self, x: Tensor) -> Tensor:
+        y = torch.log(self._inner(x))
         return y if self.factor == 1 else y * self.factor
+
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.numerator / self._inner(x)
+
+    def _inner(self, x: Tensor) -> Tensor:
+        x = x if self.scale == 1 else x * self.scale
+        return x if self.shift == 0 else x + self.shift
+
+
+def _log_base(layer: Layer, base: float) -> np.float32:
+    """log(base) in single precision; 1 for base -1."""
+    if base == -1:
+        return np.float32(1)
+    if not 0 < base < np.inf:
+        raise layer.spec.error(f"base {base} is not positive and finite; -1 stands for e")
+    return np.log(np.float32(base))
 
 
 @register("Threshold")
 class Threshold(Layer):
-    """1 where x > threshold, else 0. No gradient."""
+    """1 where x > threshold, else 0. It has no Backward."""
+
+    refuses = (0,)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x > self.spec.get("threshold_param").threshold).to(x.dtype)
+        return severed((x > self.spec.get("threshold_param").threshold).to(x.dtype), x)
 
 
 @register("Dropout")
 class Dropout(Layer):
-    """In TRAIN, zeroes each value with probability dropout_ratio and scales the rest by 1 / (1 - ratio)."""
+    """In TRAIN, zeroes each value with probability dropout_ratio and scales the rest by 1 / (1 - ratio).
+
+    Which ones, torch's generator says: torch.manual_seed makes it repeatable. Differs: a ratio of 1 is refused in
+    TRAIN, where the published 0 * inf makes every value nan.
+    """
 
     def setup(self, *bottom: Shape) -> None:
         self.ratio = self.spec.get("dropout_param").dropout_ratio
-        if not 0 < self.ratio < 1:
-            raise self.spec.error(f"dropout_ratio {self.ratio} is not between 0 and 1")
+        if self.spec.phase == "TRAIN" and not 0 <= self.ratio < 1:
+            raise self.spec.error(f"dropout_ratio {self.ratio} is not in 0 to 1, 1 excluded")
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.ratio) if self.spec.phase == "TRAIN" else x
+        if self.spec.phase != "TRAIN":
+            return x
+        scale = float(np.float32(1 / (1 - self.ratio)))
+        return x * torch.empty_like(x).bernoulli_(1 - self.ratio).mul_(scale)
 
 
 @register("Clip", dialects=("bvlc",))
-class Clip(Layer):
-    """Limits values to min..max; no gradient outside."""
+class Clip(_Neuron):
+    """Limits values to min..max; no gradient outside. In place nothing is outside any more."""
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("clip_param")
@@ -161,14 +277,24 @@ class Clip(Layer):
             raise self.spec.error("clip_param needs min and max")
         self.min, self.max = param.min, param.max
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x.clamp(self.min, self.max)
+    def value(self, x: Tensor) -> Tensor:
+        return x.clamp(max=self.max).clamp(min=self.min)  # in this order: min wins where they cross
+
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x >= self.min) & (x <= self.max)
 
 
 @register("Swish", dialects=("bvlc",))
 class Swish(Layer):
     """x * sigmoid(beta * x)."""
 
+    def setup(self, *bottom: Shape) -> None:
+        self.beta = self.spec.get("swish_param").beta
+
     def forward(self, x: Tensor) -> Tensor:
-        beta = self.spec.get("swish_param").beta
-        return x * torch.sigmoid(x if beta == 1 else x * beta)
+        gate = sigmoid(x.detach() * self.beta, "bvlc")  # kept aside by Caffe too
+
+        def back(_x: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+            return dy * (self.beta * y + gate * (1 - self.beta * y))
+
+        return pointwise(x, lambda x: x * gate, back, self.in_place)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .base import Layer, Shape
+from .gradient import pointwise
 from .registry import register
 
 
@@ -19,4 +20,7 @@ class Softmax(Layer):
         return [bottom[0]]
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.softmax(self.along)
+        return pointwise(x, lambda x: x.softmax(self.along), self._back, self.in_place)
+
+    def _back(self, _x: Tensor, y: Tensor, dy: Tensor) -> Tensor:
+        return (dy - (dy * y).sum(self.along, keepdim=True)) * y

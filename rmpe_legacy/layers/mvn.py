@@ -1,0 +1,61 @@
+"""Mean and variance normalisation. Source: mvn_layer.cpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .base import Layer, Shape
+from .gradient import Memory
+from .registry import register
+
+
+@register("MVN")
+class MVN(Layer):
+    """(x - mean) / (deviation + eps) over H x W, or C x H x W across channels: (N, C, H, W) -> the same.
+
+    A bottom of fewer axes gives a top of four. normalize_variance: false takes the mean away and no more. eps stands
+    outside the root, and the gradient is that of eps 0 with deviation + eps put in.
+    """
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("mvn_param")
+        self.by_deviation, self.across, self.eps = param.normalize_variance, param.across_channels, param.eps
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.shape = self.nchw(bottom[0])
+        return [self.shape]
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(self.shape[0] * (1 if self.across else self.shape[1]), -1)
+        if not self.by_deviation:
+            return (rows - rows.mean(1, keepdim=True)).view(self.shape)
+        memory = Memory()
+        return memory.belongs_to(_Normalized.apply(rows, self, memory).view(self.shape))
+
+
+class _Normalized(torch.autograd.Function):
+    """Rows, each with mean 0 and deviation 1; Backward reads the top."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, layer: MVN, memory: Memory) -> Tensor:
+        centred = rows - rows.mean(1, keepdim=True)
+        divisor = (centred * centred).mean(1, keepdim=True).sqrt() + layer.eps
+        y = centred / divisor
+        ctx.in_place, ctx.memory = layer.in_place, memory
+        ctx.save_for_backward(y, divisor)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        y, divisor = ctx.saved_tensors
+        y = ctx.memory.read(y).reshape(y.shape)
+        along = y * (y * dy).sum(1, keepdim=True)
+        if ctx.in_place:  # `along` lies over the top's diff by now: the sum, and the last scaling, read it instead
+            total = along + along.sum(1, keepdim=True)
+            return total * (-2 / y.shape[1]) / divisor, None, None
+        total = along + dy.sum(1, keepdim=True)
+        return (dy - total / y.shape[1]) / divisor, None, None
