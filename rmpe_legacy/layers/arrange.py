@@ -154,3 +154,57 @@ class Silence(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[()]:
         return ()
+
+
+@register("Crop")
+class Crop(Layer):
+    """The part of the first bottom that has the second one's size from `axis` on, `offset` in.
+
+    Source: crop_layer.cpp:12-66. One offset goes for all axes; 0 without any.
+    """
+
+    bottoms = 2
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("crop_param")
+        self.start = self.axis(param.axis, len(bottom[0]))
+        if len(param.offset) > 1 and self.start + len(param.offset) != len(bottom[0]):
+            raise self.spec.error(f"offset is given {len(param.offset)} times for {len(bottom[0]) - self.start} axes; "
+                                  "give it once, or once per axis")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        x, like = bottom
+        axes = len(x) - self.start
+        offset = list(self.spec.get("crop_param").offset) or [0]
+        offset = offset * axes if len(offset) == 1 else offset
+        if len(offset) != axes or len(like) < len(x):
+            raise self.spec.error(f"a bottom of {shape_text(x)} cannot be cropped to {shape_text(like)}: the second "
+                                  "bottom needs as many axes")
+        sizes = like[self.start : len(x)]
+        if any(size + o > have for size, o, have in zip(sizes, offset, x[self.start :], strict=True)):
+            raise self.spec.error(f"a crop to {shape_text(like)} from offset {offset} on, axis {self.start} and "
+                                  f"after, reaches outside a bottom of {shape_text(x)}")
+        self.parts = (slice(None),) * self.start + tuple(slice(o, o + s) for o, s in zip(offset, sizes, strict=True))
+        return [(*x[: self.start], *sizes)]
+
+    def forward(self, x: Tensor, _like: Tensor) -> Tensor:
+        return x[self.parts].contiguous()
+
+
+@register("Tile")
+class Tile(Layer):
+    """Copies one after the other along an axis. Source: tile_layer.cpp."""
+
+    works_in_place = False
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("tile_param")
+        along = self.axis(param.axis, len(bottom[0]))
+        if not param.has("tiles") or param.tiles < 1:
+            raise self.spec.error("tiles must be given, and positive")
+        self.times = [param.tiles if i == along else 1 for i in range(len(bottom[0]))]
+        return [tuple(size * n for size, n in zip(bottom[0], self.times, strict=True))]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.repeat(self.times)

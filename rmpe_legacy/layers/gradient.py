@@ -69,15 +69,15 @@ def pointwise(x: Tensor, value: Callable[[Tensor], Tensor], back: Callable[[Tens
 
 
 class _Severed(torch.autograd.Function):
-    """A top that depends on bottoms without a gradient to them."""
+    """A top that depends on bottoms without a gradient to them; its own gradient goes on."""
 
     @staticmethod
     def forward(ctx: Any, top: Tensor, *bottoms: Tensor) -> Tensor:
         return top.view_as(top)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[None, ...]:
-        return (None,) * len(ctx.needs_input_grad)
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        return dy, *(None,) * (len(ctx.needs_input_grad) - 1)
 
 
 def severed(top: Tensor, *bottoms: Tensor) -> Tensor:

@@ -1,0 +1,115 @@
+"""How many predictions are right: Accuracy of classes, AccuracyHeatmap of joints.
+
+Sources: accuracy_layer.cpp of RMPE@5188c23 and BVLC@9b89154; accuracy_heatmap_layer.cpp of RMPE@5188c23.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .base import Layer, Shape, count, shape_text
+from .gradient import severed
+from .registry import register
+
+
+@register("Accuracy")
+class Accuracy(Layer):
+    """The share of labels among the top_k scores of their place; a second top gives it per class.
+
+    Dialects rmpe and ssd rank the larger class first at a tie, count a label outside the classes as wrong (with a
+    second top it is refused: the published code writes outside its blob), and give nan where nothing counts. Dialect
+    bvlc lets a tie count against the label, and gives 0.
+    """
+
+    bottoms = 2
+    tops = (1, 2)
+    refuses = (0, 1)
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("accuracy_param")
+        self.top_k = param.top_k
+        self.ignore_label = param.ignore_label if param.has("ignore_label") else None
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.along = self.axis(self.spec.get("accuracy_param").axis, len(bottom[0]))
+        classes = bottom[0][self.along]
+        if count(bottom[0][: self.along]) * count(bottom[0][self.along + 1 :]) != count(bottom[1]):
+            raise self.spec.error(f"needs one label for each place of axis {self.along} of a bottom of "
+                                  f"{shape_text(bottom[0])}; they are {shape_text(bottom[1])}")
+        if self.top_k > classes:
+            raise self.spec.error(f"top_k {self.top_k} is more than the {classes} classes")
+        return [(), (classes,)][: self.top_count]
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
+        score = x.detach().movedim(self.along, -1).flatten(0, -2)  # (places, classes)
+        index = label.detach().flatten().to(torch.int64)
+        counted = index != self.ignore_label if self.ignore_label is not None else torch.ones_like(index, dtype=bool)
+        right = self._right(score, index, counted)
+        total = counted.sum()
+        accuracy = right.sum().to(x.dtype) / total  # 0 / 0 is nan
+        if self.spec.dialect == "bvlc":
+            accuracy = torch.where(total > 0, accuracy, 0)
+        tops = [accuracy]
+        if self.top_count == 2:
+            seen = score.new_zeros(score.shape[1]).index_add_(0, index[counted], score.new_ones(len(index))[counted])
+            hits = torch.zeros_like(seen).index_add_(0, index[counted], right[counted].to(seen.dtype))
+            tops.append(torch.where(seen > 0, hits / seen, 0))
+        return tuple(severed(top, x, label) for top in tops)
+
+    def _right(self, score: Tensor, index: Tensor, counted: Tensor) -> Tensor:
+        """Which places have their label among the top_k scores."""
+        classes = score.shape[1]
+        inside = (index >= 0) & (index < classes)
+        strict = self.top_count == 2 or self.spec.dialect == "bvlc"
+        if strict and not bool((inside | ~counted).all()):
+            raise self.spec.error(f"has labels outside its classes, 0 to {classes - 1}")
+        safe = index.where(inside, 0).unsqueeze(1)
+        own = score.gather(1, safe)
+        better = score > own
+        tied = score == own
+        if self.spec.dialect == "bvlc":
+            rank = better.sum(1) + tied.sum(1) - 1
+        else:
+            rank = (better | (tied & (torch.arange(classes, device=score.device) > safe))).sum(1)
+        return (rank < self.top_k) & inside & counted
+
+
+@register("AccuracyHeatmap", dialects=("rmpe",))
+class AccuracyHeatmap(Layer):
+    """The share of joints within a distance of their label: (N * C * 3), (N, C, H, W) -> one number.
+
+    A prediction is (x, y, score), cut to whole pixels; the label is its heatmap's first maximum in row order. Joints
+    whose label has x or y under 2 do not count; nan where none does. The distance is divided by H / 10 in whole
+    numbers (inf or nan under a height of 10) and must be less than the threshold. That is one variable for the whole
+    process in the fork (accuracy_heatmap_layer.hpp:49): the layer that was set up last has the say for all.
+    """
+
+    bottoms = 2
+    refuses = (0, 1)
+    works_in_place = False
+    threshold = 0.5
+
+    def setup(self, *bottom: Shape) -> None:
+        n, c, _, _ = self.nchw(bottom[1])
+        if count(bottom[0]) != n * c * 3:
+            raise self.spec.error(f"needs 3 values for each of {n} x {c} joints, its predictions are "
+                                  f"{shape_text(bottom[0])}")
+        AccuracyHeatmap.threshold = self.spec.get("accuracy_heatmap_param").threshold
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.label_shape = self.nchw(bottom[1])
+        return [()]
+
+    def forward(self, predicted: Tensor, label: Tensor) -> Tensor:
+        n, c, height, width = self.label_shape
+        place = label.detach().reshape(n * c, -1).argmax(1)
+        x, y = place % width, place // width
+        cut = predicted.detach().reshape(n * c, 3)[:, :2].to(torch.int64)
+        distance = ((x - cut[:, 0]) ** 2 + (y - cut[:, 1]) ** 2).double().sqrt() / (height // 10)
+        counted = (x > 1) & (y > 1)
+        right = (distance < AccuracyHeatmap.threshold) & counted
+        return severed((right.sum().double() / counted.sum()).to(predicted.dtype), predicted, label)

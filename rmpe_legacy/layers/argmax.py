@@ -1,0 +1,61 @@
+"""The places, or values, of the largest entries. Source: argmax_layer.cpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .base import Layer, Shape, count
+from .gradient import severed
+from .registry import register
+
+
+@register("ArgMax")
+class ArgMax(Layer):
+    """The top_k places of the largest entries, as numbers, largest first; at a tie the later place goes first.
+
+    With `axis`: along it, places, or with out_max_val the values instead. Without: over all that belongs to one
+    sample, as (N, 1, top_k), or with out_max_val places and values as (N, 2, top_k); a bottom of more than 3 axes
+    gives a top of as many. It has no Backward.
+    """
+
+    refuses = (0,)
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("argmax_param")
+        self.top_k, self.values = param.top_k, param.out_max_val
+        self.along = self.axis(param.axis, len(bottom[0])) if param.has("axis") else None
+        if not bottom[0]:
+            raise self.spec.error("needs a bottom with at least one axis")
+        size = count(bottom[0][1:]) if self.along is None else bottom[0][self.along]
+        if not 1 <= self.top_k <= size:
+            raise self.spec.error(f"top_k {self.top_k} is not in 1 to {size}, the number of values to choose from")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if self.along is None:
+            self.shape = (bottom[0][0], 2 if self.values else 1, self.top_k, *(1,) * (len(bottom[0]) - 3))
+        else:
+            self.shape = (*bottom[0][: self.along], self.top_k, *bottom[0][self.along + 1 :])
+        return [self.shape]
+
+    def forward(self, x: Tensor) -> Tensor:
+        along = 1 if self.along is None else self.along
+        values = x.detach().reshape(len(x), -1) if self.along is None else x.detach()
+        place = self._places(values, along)
+        if self.along is None and self.values:
+            top = torch.stack((place.to(x.dtype), values.gather(1, place)), 1)
+        else:
+            top = values.gather(along, place) if self.values else place.to(x.dtype)
+        return severed(top.reshape(self.shape), x)
+
+    def _places(self, x: Tensor, along: int) -> Tensor:
+        """The top_k places along an axis. Turned round, the later place is the one that comes first."""
+        turned = x.flip(along)
+        if self.top_k == 1:
+            place = turned.argmax(along, keepdim=True)
+        else:
+            place = turned.sort(along, descending=True, stable=True).indices.narrow(along, 0, self.top_k)
+        return x.shape[along] - 1 - place

@@ -1,0 +1,26 @@
+"""A parameter as a blob. Source: parameter_layer.hpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .base import Layer, Shape
+from .registry import register
+
+
+@register("Parameter")
+class Parameter(Layer):
+    """A learnt blob of a given shape, which begins with zeros."""
+
+    bottoms = 0
+
+    def setup(self, *bottom: Shape) -> None:
+        self.declare("value", tuple(self.spec.get("parameter_param").shape.dim))
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [self.declared[0].shape]
+
+    def forward(self) -> Tensor:
+        return self.blobs()[0].view_as(self.blobs()[0])  # a blob of its own: what reads it may work in place

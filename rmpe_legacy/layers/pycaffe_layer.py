@@ -1,0 +1,120 @@
+"""What a layer written in Python sees of Caffe: the base class ``caffe.Layer``, and blobs with data and diff.
+
+Source: python_layer.hpp and python/caffe/_caffe.cpp of RMPE@5188c23.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import numpy as np
+
+TRAIN, TEST = 0, 1
+
+
+class Blob:
+    """A blob as pycaffe shows it: ``data`` and ``diff``, NumPy arrays of one shape; both zero until written."""
+
+    def __init__(self, shape: tuple[int, ...] = (), dtype: np.dtype | type = np.float32):
+        self._shape = tuple(int(size) for size in shape)
+        self.dtype = np.dtype(dtype)
+        self._data: np.ndarray | None = None
+        self._diff: np.ndarray | None = None
+
+    def reshape(self, *shape: int) -> None:
+        """Take another shape; values are kept only where it is the same."""
+        if tuple(shape) != self._shape:
+            self.__init__(shape, self.dtype)
+
+    @property
+    def data(self) -> np.ndarray:
+        if self._data is None:
+            self._data = np.zeros(self._shape, self.dtype)
+        return self._data
+
+    @property
+    def diff(self) -> np.ndarray:
+        if self._diff is None:
+            self._diff = np.zeros(self._shape, self.dtype)
+        return self._diff
+
+    def hold(self, data: np.ndarray | None = None, diff: np.ndarray | None = None) -> None:
+        """Show other arrays: values without a copy, zeros again where none are given."""
+        if data is not None:
+            self._shape, self.dtype, self._data = data.shape, data.dtype, data
+        self._diff = diff
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def count(self) -> int:
+        return math.prod(self._shape)
+
+    def _legacy(self, axis: int) -> int:
+        if len(self._shape) > 4:
+            raise ValueError(f"num, channels, height and width go with at most 4 axes, not with {self._shape}")
+        return self._shape[axis] if axis < len(self._shape) else 1
+
+    num = property(lambda self: self._legacy(0))
+    channels = property(lambda self: self._legacy(1))
+    height = property(lambda self: self._legacy(2))
+    width = property(lambda self: self._legacy(3))
+
+
+class BlobVec(list):
+    """A layer's parameters: ``self.blobs.add_blob(2, 3)`` in setup makes one."""
+
+    def add_blob(self, *shape: int) -> None:
+        """Append a blob of zeros."""
+        self.append(Blob(shape))
+
+
+class Layer:
+    """The base of a layer written in Python: setup, reshape, forward and backward are the user's."""
+
+    param_str = ""
+    phase = TEST
+
+    def __init__(self, param: object = None):
+        self.blobs = BlobVec()
+
+    @property
+    def type(self) -> str:
+        return "Python"
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """Once, before the first reshape."""
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """Give each top its shape: ``top[0].reshape(*bottom[0].data.shape)``."""
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """Write each ``top[i].data[...]``."""
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        """Write ``bottom[i].diff[...]`` where propagate_down[i]."""
+
+
+@contextmanager
+def caffe_module() -> Iterator[None]:
+    """Let ``import caffe`` find a module with our Layer; one that has it already is left in place."""
+    before = sys.modules.get("caffe")
+    if before is not None and getattr(before, "Layer", None) is Layer:
+        yield
+        return
+    module = ModuleType("caffe", "What layers written in Python need of pycaffe.")
+    module.Layer, module.TRAIN, module.TEST = Layer, TRAIN, TEST
+    sys.modules["caffe"] = module
+    try:
+        yield
+    finally:
+        if before is None:
+            del sys.modules["caffe"]
+        else:
+            sys.modules["caffe"] = before

@@ -1,0 +1,137 @@
+"""Layers that the user wrote in Python. Source: python_layer.hpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rmpe_legacy.proto.caffemodel import StoredBlob
+
+from . import pycaffe_layer
+from .base import Layer, Shape
+from .pycaffe_layer import TEST, TRAIN, Blob, caffe_module
+from .registry import register
+
+
+@register("Python")
+class Python(Layer):
+    """Calls python_param's class, `layer` of `module`, as pycaffe would: setup, reshape, forward, backward.
+
+    The module is looked for in the prototxt's folder, then in the working directory and on the Python path. Its
+    ``import caffe`` gets ``caffe.Layer``, TRAIN and TEST from here, also where another Caffe is installed. Blobs are
+    NumPy arrays on the host; the layer's own (``self.blobs.add_blob``) are learnt parameters. share_in_parallel is
+    about several solvers in one process, which there are not.
+
+    Differs: a bottom's diff is zero before each backward, not what the last one left; a bottom's data can be written
+    only in place (where it is the first top's).
+    """
+
+    bottoms = (0, None)
+    tops = (0, None)
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("python_param")
+        self.user = self._load(param.module, param.layer)
+        self.user.param_str = param.param_str
+        self.user.phase = TRAIN if self.spec.phase == "TRAIN" else TEST
+        self.bottom = [Blob(shape) for shape in bottom]
+        self.top = [self.bottom[0] if self.in_place and i == 0 else Blob() for i in range(len(self.spec.top))]
+        self.user.setup(self.bottom, self.top)
+        for i, blob in enumerate(self.user.blobs):
+            self.declare(f"blob{i}", blob.shape)
+        self.register_buffer("here", torch.empty(0), persistent=False)  # knows dtype and device without a bottom
+
+    def _load(self, module: str, layer: str) -> pycaffe_layer.Layer:
+        """An instance of the user's class."""
+        with self._search_path(), caffe_module():
+            try:
+                found = importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                if error.name != module:
+                    raise  # what the module itself imports is missing
+                raise self.spec.error(f"found no module {module!r} beside the prototxt, in the working directory or on "
+                                      "the Python path; put it there, or set PYTHONPATH") from None
+        cls = getattr(found, layer, None)
+        if not (isinstance(cls, type) and issubclass(cls, pycaffe_layer.Layer)):
+            raise self.spec.error(f"module {module!r} ({found.__file__}) has no class {layer!r} derived from "
+                                  "caffe.Layer")
+        return cls(self.spec.message)
+
+    @contextmanager
+    def _search_path(self) -> Iterator[None]:
+        """Also look beside the prototxt and in the working directory."""
+        before = list(sys.path)
+        folder = Path(self.spec.message.origin.path).parent
+        sys.path[:0] = [str(folder.resolve()), ""]
+        importlib.invalidate_caches()
+        try:
+            yield
+        finally:
+            sys.path[:] = before
+
+    def make(self, index: int, stored: StoredBlob | None) -> nn.Parameter:
+        """A parameter begins as the user's setup left it."""
+        if stored is None and index >= len(self.spec.message.blobs):
+            data = self.user.blobs[index].data
+            stored = StoredBlob(data.shape, data.ravel())
+        return super().make(index, stored)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        for blob, shape in zip(self.bottom, bottom, strict=True):
+            blob.reshape(*shape)
+        self.user.reshape(self.bottom, self.top)
+        return [blob.shape for blob in self.top]
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        return _Call.apply(self, len(bottoms), *bottoms, *self.blobs())
+
+    def show(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> None:
+        """Let the user's blobs hold these values, and diffs of zero."""
+        for i, (blob, value) in enumerate(zip(self.bottom, bottoms, strict=True)):
+            own = self.in_place and i == 0
+            array = value.detach().cpu().numpy()
+            array = array.copy() if own else array.view()
+            array.flags.writeable = own
+            blob.hold(array)
+        for blob, value in zip(self.user.blobs, blobs, strict=True):
+            blob.hold(value.detach().cpu().numpy())
+
+
+class _Call(torch.autograd.Function):
+    """The user's forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: Python, count: int, *values: Tensor) -> tuple[Tensor, ...]:
+        bottoms, blobs = values[:count], values[count:]
+        where = values[0] if values else layer.here
+        layer.show(bottoms, blobs)
+        dtype = torch.empty(0, dtype=where.dtype).numpy().dtype
+        for blob in layer.top:
+            blob.dtype = dtype
+        layer.user.reshape(layer.bottom, layer.top)
+        layer.user.forward(layer.bottom, layer.top)
+        tops = tuple(torch.from_numpy(np.array(blob.data, dtype)).to(where.device) for blob in layer.top)
+        ctx.layer, ctx.count = layer, count
+        ctx.save_for_backward(*values, *tops)
+        return tops
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        layer, count = ctx.layer, ctx.count
+        values, tops = ctx.saved_tensors[: -len(grads)], ctx.saved_tensors[-len(grads) :]
+        bottoms, blobs = values[:count], values[count:]
+        layer.show(bottoms, blobs)
+        for blob, top, grad in zip(layer.top, tops, grads, strict=True):
+            blob.hold(top.cpu().numpy(), grad.detach().cpu().numpy().copy())
+        wanted = list(ctx.needs_input_grad[2 : 2 + count])
+        layer.user.backward(layer.top, wanted, layer.bottom)
+        given = zip([*layer.bottom, *layer.user.blobs], values, ctx.needs_input_grad[2:], strict=True)
+        return None, None, *(torch.from_numpy(blob.diff).to(v.device, v.dtype) if w else None for blob, v, w in given)
