@@ -109,7 +109,8 @@ class Case:
             yield Difference(f"{prefix}blob_{name}", want, _array(net.blobs[name]))
 
     def _backward(self, net: Net, outputs: dict[str, torch.Tensor]) -> Iterator[Difference]:
-        heads = [(net.blobs[name], torch.from_numpy(want)) for name, want in self._named("topdiff_")]
+        reached = _reached(net)
+        heads = [(net.blobs[name], torch.from_numpy(want)) for name, want in self._named("topdiff_") if name in reached]
         heads = [(blob, diff) for blob, diff in heads if blob.requires_grad]
         if heads:
             torch.autograd.backward(*zip(*heads, strict=True))
@@ -125,14 +126,23 @@ class Case:
 
     @staticmethod
     def _is_scratch(net: Net, name: str) -> bool:
-        """A Scale layer leaves its working values in the diff of a bottom that Caffe sends no gradient to."""
-        readers = [s.layer.spec.type for s in net.steps if name in s.bottom]
-        return name in net.inputs and not net.force_backward and "Scale" in readers
+        """Some layers leave their working values in the diff of a bottom that Caffe sends no gradient to."""
+        readers = {s.layer.spec.type for s in net.steps if name in s.bottom}
+        return name in net.inputs and not net.force_backward and bool(readers & {"Scale", "HingeLoss", "LSTM", "RNN"})
 
     def _named(self, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
         for key, value in self.data.items():
             if key.startswith(prefix):
                 yield key[len(prefix) :], value
+
+
+def _reached(net: Net) -> set[str]:
+    """The outputs whose diff Caffe's Backward reads: those of a layer that contributes to a loss, or all if forced."""
+    reached = set(net.loss_weights)
+    for step in reversed(net.steps):
+        if net.force_backward or reached & set(step.top):
+            reached |= {*step.bottom, *step.top}
+    return reached
 
 
 def _array(value: torch.Tensor) -> np.ndarray:

@@ -57,5 +57,5 @@ class ArgMax(Layer):
         if self.top_k == 1:
             place = turned.argmax(along, keepdim=True)
         else:
-            place = turned.sort(along, descending=True, stable=True).indices.narrow(along, 0, self.top_k)
+            place = torch.sort(turned, dim=along, descending=True, stable=True).indices.narrow(along, 0, self.top_k)
         return x.shape[along] - 1 - place

@@ -162,10 +162,8 @@ class InfogainLoss(_Normalized):
                 raise self.spec.error("loss_param.normalize is out of date here; give normalization")
             if len(self.spec.top) == 2 and not self.spec.loss_weight:
                 raise self.spec.error("has two tops; give loss_weight for each, the second may be 0")
-        self.stored = None
         if len(bottom) < 3:
-            shape, values = self._read()
-            self.stored_shape = shape
+            self.stored_shape, values = self._read()
             self.register_buffer("stored", values, persistent=False)
 
     def check_arity(self) -> None:

@@ -17,7 +17,7 @@ from .registry import register
 
 
 class _Recurrent(Layer):
-    """T steps of N streams: x (T, N, ...), cont (T, N) [, static (N, ...)] [, states (1, N, D)] -> (T, N, D) [, states].
+    """T steps of N streams: x (T, N, ...), cont (T, N) [, static (N, ...)] [, states (1, N, D)] -> (T, N, D) [, states]
 
     cont is 0 where a stream begins anew, else 1. Without expose_hidden the state after the last step is the next
     forward's first, and no gradient goes back to it. With expose_hidden the first state is given and the last one
@@ -166,7 +166,7 @@ class LSTMUnit(Layer):
 
     bottoms = 3
     tops = 2
-    refuses = (2,)
+    refuses = unforced = (2,)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         cell, gates, cont = bottom
