@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rmpe_legacy.errors import LayerError, NetError
 from rmpe_legacy.layers import registry
 from rmpe_legacy.layers.base import Layer, Shape, count, shape_text
+from rmpe_legacy.layers.gradient import overwrite
 from rmpe_legacy.proto.caffemodel import TrainedLayer
 from rmpe_legacy.spec import LayerSpec
 
@@ -213,6 +214,8 @@ class Net(nn.Module):
                     first[name] = top
                     if top.requires_grad:
                         top.retain_grad()
+                if name in blobs:
+                    overwrite(blobs[name], top)  # in place: a Backward that reads the blob will find this
                 blobs[name] = top
                 if name in self.loss_weights:
                     self._losses.append((self.loss_weights[name], top))

@@ -30,6 +30,13 @@ class Difference:
     got: np.ndarray
 
     @property
+    def absolute(self) -> float:
+        """The largest difference; inf where shapes differ."""
+        if self.want.shape != self.got.shape:
+            return np.inf
+        return float(np.abs(self.want.astype(np.float64) - self.got).max(initial=0))
+
+    @property
     def error(self) -> float:
         """The largest difference, relative to the largest finite value of the array; inf where shapes differ.
 

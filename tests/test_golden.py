@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from harness import Case, cases
+from harness import Case, Difference, cases
 
 # Layers that only move, choose or compare values: nothing to round, so nothing may differ.
 EXACT = {
@@ -13,27 +13,30 @@ EXACT = {
 # Sums in another order, and another library's exp: the largest difference relative to the array's largest value.
 # Measured: 9e-7 at most (Bias); one rounding of single precision is 6e-8 to 1.2e-7.
 SUMS = 1.5e-6
-# Cases that need more, and why.
+# Arrays that may differ by more, in absolute numbers, and why.
 MORE = {
-    "Net__share_params": (2.0, "pdiff_c1_1, pdiff_c2_1: two layers' equal gradients cancel to 6e-8; 0 is right too"),
+    "Net__share_params": {name: (6e-8, "two layers' equal gradients cancel: what is left is one rounding, here or there")
+                          for name in ("pdiff_c1_1", "pdiff_c2_1")},
 }
 
 
-def limit(case: Case) -> float:
-    if case.name in MORE:
-        return MORE[case.name][0]
-    return 0.0 if case.type in EXACT else SUMS
+def is_right(case: Case, difference: Difference) -> bool:
+    """Whether one array is within what its case allows."""
+    allowed = MORE.get(case.name, {}).get(difference.name)
+    if allowed is not None:
+        return difference.absolute <= allowed[0]
+    return difference.error <= (0.0 if case.type in EXACT else SUMS)
 
 
 @pytest.mark.parametrize("folder", cases(), ids=lambda path: path.name)
-def test_gives_what_caffe_gave(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(folder)  # some layers name files beside their prototxt
+def test_gives_what_caffe_gave(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     case = Case(folder)
+    monkeypatch.chdir(folder if case.type != "HDF5Output" else tmp_path)  # some layers name files beside their prototxt
     found = list(case.differences())
     assert found, "the case compares nothing"
-    wrong = [str(d) for d in found if not d.error <= limit(case)]
+    wrong = [str(d) for d in found if not is_right(case, d)]
     assert not wrong, "not what Caffe gave:\n" + "\n".join(wrong)
 
 
 def test_no_case_got_lost():
-    assert len(cases()) == 395
+    assert len(cases()) == 394
