@@ -15,8 +15,8 @@ EXACT = {
 SUMS = 1.5e-6
 # Arrays that may differ by more, in absolute numbers, and why.
 MORE = {
-    "Net__share_params": {name: (6e-8, "two layers' equal gradients cancel: what is left is one rounding, here or there")
-                          for name in ("pdiff_c1_1", "pdiff_c2_1")},
+    "Net__share_params": dict.fromkeys(
+        ("pdiff_c1_1", "pdiff_c2_1"), (6e-8, "two layers' equal gradients cancel; one rounding is left, here or there")),
 }
 
 

@@ -1,6 +1,6 @@
-"""Layers that move values and change none: Concat, Slice, Reshape, Flatten, Permute, Split, Silence.
+"""Layers that move values and change none: Concat, Slice, Reshape, Flatten, Permute, Split, Silence, Crop, Tile.
 
-Sources: {concat,slice,reshape,flatten,permute,split,silence}_layer.cpp of RMPE@5188c23.
+Sources: {concat,slice,reshape,flatten,permute,split,silence,crop,tile}_layer.cpp of RMPE@5188c23.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ class Concat(Layer):
 
     bottoms = (1, None)
 
+    def setup(self, *bottom: Shape) -> None:
+        if self.in_place and len(bottom) > 1:
+            raise self.spec.error("cannot work in place; give its top another name")
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.along = _old_axis(self, self.spec.get("concat_param"), "concat_dim", len(bottom[0]))
         rest = [(s[: self.along], s[self.along + 1 :]) for s in bottom]
@@ -46,6 +50,10 @@ class Slice(Layer):
 
     tops = (1, None)
 
+    def setup(self, *bottom: Shape) -> None:
+        if self.in_place and len(self.spec.top) > 1:
+            raise self.spec.error("cannot work in place; give its top another name")
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("slice_param")
         self.along = _old_axis(self, param, "slice_dim", len(bottom[0]))
@@ -53,7 +61,7 @@ class Slice(Layer):
         if param.slice_point:
             ends = [0, *param.slice_point, size]
             self.sizes = [b - a for a, b in pairwise(ends)]
-            if len(self.sizes) != parts or any(s <= 0 for s in self.sizes):
+            if len(self.sizes) != parts or parts > size or self.sizes[-1] < 0 or any(s <= 0 for s in self.sizes[:-1]):
                 raise self.spec.error(f"slice_point {list(param.slice_point)} must be {parts - 1} increasing places "
                                       f"inside an axis of {size}, for {parts} tops")
         elif size % parts:
@@ -71,9 +79,9 @@ class Slice(Layer):
 class Reshape(Layer):
     """The same values in another shape: dim 0 copies the bottom's, -1 is what is left over."""
 
+    works_in_place = False
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if self.in_place:
-            raise self.spec.error("cannot work in place; give its top another name")
         param = self.spec.get("reshape_param")
         shape, dims = bottom[0], list(param.shape.dim)
         start = param.axis if param.axis >= 0 else len(shape) + param.axis + 1
@@ -103,11 +111,11 @@ class Reshape(Layer):
 
 @register("Flatten")
 class Flatten(Layer):
-    """Axes `axis` to `end_axis` as one."""
+    """Axes `axis` to `end_axis` as one; an end_axis just before `axis` puts an axis of 1 in."""
+
+    works_in_place = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if self.in_place:
-            raise self.spec.error("cannot work in place; give its top another name")
         param = self.spec.get("flatten_param")
         start = self.axis(param.axis, len(bottom[0]))
         end = self.axis(param.end_axis, len(bottom[0]), "end_axis") + 1
@@ -129,6 +137,8 @@ class Permute(Layer):
         if any(i >= dims for i in order) or len(set(order)) != len(order):
             raise self.spec.error(f"order {order} must name each of the {dims} axes at most once")
         self.order = order + [i for i in range(dims) if i not in order]
+        if self.in_place and self.order != sorted(self.order):
+            raise self.spec.error("cannot move values in place; give its top another name")
         return [tuple(bottom[0][i] for i in self.order)]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,6 +148,8 @@ class Permute(Layer):
 @register("Split")
 class Split(Layer):
     """One bottom under several names; their gradients add up."""
+
+    works_in_place = False
 
     tops = (1, None)
 
@@ -160,7 +172,7 @@ class Silence(Layer):
 class Crop(Layer):
     """The part of the first bottom that has the second one's size from `axis` on, `offset` in.
 
-    Source: crop_layer.cpp:12-66. One offset goes for all axes; 0 without any.
+    One offset goes for all axes; 0 without any.
     """
 
     bottoms = 2
@@ -194,7 +206,7 @@ class Crop(Layer):
 
 @register("Tile")
 class Tile(Layer):
-    """Copies one after the other along an axis. Source: tile_layer.cpp."""
+    """Copies one after the other along an axis."""
 
     works_in_place = False
 

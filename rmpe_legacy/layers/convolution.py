@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,20 +39,21 @@ class _Windowed(Layer):
         param = self.spec.get("convolution_param")
         given = list(getattr(param, name))
         if hw and any(map(param.has, hw)):
-            if given or dims != 2 or not all(param.has(n) or default == 0 for n in hw):
+            if given or dims != 2 or not (all(map(param.has, hw)) or default == 0):
                 raise self.spec.error(f"give {name}, or {' and '.join(hw)} for two spatial axes; not both")
             return tuple(getattr(param, n) for n in hw)
         if not given and default is not None:
             return (default,) * dims
-        if len(given) not in (1, dims) or not given:
+        if len(given) not in (1, dims):
             raise self.spec.error(f"{name} is given {len(given)} times for {dims} spatial axes; give it once, or "
                                   "once per axis")
         return tuple(given) * dims if len(given) == 1 else tuple(given)
 
     def spatial(self, bottom: Shape) -> tuple[int, ...]:
-        """The sizes of the grid that the window takes up on a bottom."""
+        """The sizes of the grid that the window takes up on a bottom. C's division: -1 / 2 is 0, so that a window
+        that sticks out by less than a stride has one place."""
         sizes = tuple(
-            (size + 2 * p - (d * (k - 1) + 1)) // s + 1
+            int((size + 2 * p - (d * (k - 1) + 1)) / s) + 1
             for size, k, s, p, d in zip(bottom[self.channel_axis + 1 :], self.kernel, self.stride, self.pad,
                                         self.dilation, strict=True)
         )
@@ -59,11 +61,18 @@ class _Windowed(Layer):
             raise self.spec.error(f"its window does not fit on a bottom of {shape_text(bottom)}")
         return sizes
 
+    def sticking_out(self, size: Sequence[int]) -> list[int]:
+        """Per axis, by how much the only window sticks out of the padded bottom."""
+        return [max(0, d * (k - 1) + 1 - extent - 2 * p)
+                for extent, k, p, d in zip(size, self.kernel, self.pad, self.dilation, strict=True)]
+
     def windows(self, x: Tensor) -> Tensor:
         """Every window of the zero-padded bottom: (N, C, spatial) -> (N, C, grid, kernel)."""
-        x = F.pad(x, [p for pad in reversed(self.pad) for p in (pad, pad)])
+        more = self.sticking_out(x.shape[2:])
+        x = F.pad(x, [m for p, q in zip(reversed(self.pad), reversed(more), strict=True) for m in (p, p + q)])
         for axis, (k, s, d) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True)):
-            x = x.unfold(2 + axis, d * (k - 1) + 1, s)[..., ::d]
+            x = x.unfold(2 + axis, d * (k - 1) + 1, s)
+            x = x[..., ::d] if d else x.expand(*x.shape[:-1], k)
         return x
 
     def check_same(self, bottom: tuple[Shape, ...]) -> None:
@@ -77,6 +86,7 @@ class _WithWeights(_Windowed):
 
     bottoms = tops = (1, None)
     equal_counts = True
+    works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
@@ -132,13 +142,13 @@ class Convolution(_WithWeights):
         return self.spatial(bottom)
 
     def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if len(self.kernel) in _CONV:
+        if len(self.kernel) in _CONV and all(self.dilation) and not any(self.sticking_out(x.shape[2:])):
             conv = _CONV[len(self.kernel)]
             return conv(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
         return self._by_windows(x, weight, bias)
 
     def _by_windows(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """For axes that torch has no convolution for (0, or 4 and more), by one matrix product per group."""
+        """For what torch has no convolution for (0, or 4 and more axes, a dilation of 0), by a product per group."""
         windows = self.windows(x)
         out = windows.shape[2 : 2 + len(self.kernel)]
         n, g = len(x), self.group
@@ -166,15 +176,37 @@ class Deconvolution(_WithWeights):
         return sizes
 
     def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if len(self.kernel) not in _DECONV:
-            raise self.spec.error(f"{len(self.kernel)} spatial axes; Deconvolution is supported for 1 to 3")
-        deconv = _DECONV[len(self.kernel)]
-        return deconv(x, weight, bias, self.stride, self.pad, 0, self.group, self.dilation)
+        if len(self.kernel) in _DECONV and all(self.dilation):
+            deconv = _DECONV[len(self.kernel)]
+            return deconv(x, weight, bias, self.stride, self.pad, 0, self.group, self.dilation)
+        return self._by_taps(x, weight, bias)
+
+    def _by_taps(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """For what torch has no deconvolution for: each place of the kernel adds to a strided part of the top."""
+        n, g, grid = len(x), self.group, x.shape[2:]
+        columns = x.reshape(n, g, self.channels // g, -1)
+        padded = [s * (size - 1) + d * (k - 1) + 1
+                  for size, s, d, k in zip(grid, self.stride, self.dilation, self.kernel, strict=True)]
+        y = x.new_zeros(n, self.num_output, *padded)
+        for tap in product(*map(range, self.kernel)):
+            w = weight[(..., *tap)].reshape(g, self.channels // g, -1).transpose(1, 2)
+            part = tuple(slice(t * d, t * d + s * (size - 1) + 1, s)
+                         for t, d, s, size in zip(tap, self.dilation, self.stride, grid, strict=True))
+            y[(..., *part)] += (w @ columns).reshape(n, self.num_output, *grid)
+        y = y[(..., *(slice(p, size - p) for p, size in zip(self.pad, padded, strict=True)))]
+        return y if bias is None else y + bias.view(-1, *[1] * len(grid))
 
 
 @register("Im2col")
 class Im2col(_Windowed):
     """The windows of a convolution as channels: (..., C, spatial) -> (..., C * kernel, grid)."""
+
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        super().setup(*bottom)
+        if not self.kernel:
+            raise self.spec.error(f"needs an axis behind the channels, its bottom is {shape_text(bottom[0])}")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         lead, channels = bottom[0][: self.channel_axis], bottom[0][self.channel_axis]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from rmpe_legacy.proto.message import Message
 
 _FILLERS: dict[str, Callable[[Tensor, Message], None]] = {}
 _SPARSE = ("gaussian",)  # the one filler that knows `sparse`
+_RMPE_ONLY = ("nearest", "file")
 
 
 def fill(blob: Tensor, filler: Message) -> None:
@@ -21,12 +24,15 @@ def fill(blob: Tensor, filler: Message) -> None:
 
     RmpeError names a filler that Caffe lacks, or a shape it refuses.
     """
-    make = _FILLERS.get(filler.type)
-    if make is None:
-        raise RmpeError(f"unknown filler {filler.type!r}; Caffe has {', '.join(_FILLERS)}")
+    dialect = filler.descriptor.schema.dialect
+    known = [name for name in _FILLERS if dialect == "rmpe" or name not in _RMPE_ONLY]
+    if filler.type not in known:
+        raise RmpeError(f"unknown filler {filler.type!r}; dialect {dialect!r} has {', '.join(known)}")
+    if not blob.numel():
+        raise RmpeError(f"filler {filler.type!r}: a blob of {tuple(blob.shape)} has no values to fill")
     if filler.sparse != -1 and filler.type not in _SPARSE:
         raise RmpeError(f"filler {filler.type!r} does not support sparse; remove it")
-    make(blob, filler)
+    _FILLERS[filler.type](blob, filler)
 
 
 def _filler(name: str):
@@ -51,15 +57,21 @@ def _uniform(blob: Tensor, filler: Message) -> None:
 
 @_filler("gaussian")
 def _gaussian(blob: Tensor, filler: Message) -> None:
-    """With sparse: each output keeps that many inputs on average."""
+    """With sparse: each value stays with the probability sparse / blob.shape[0]."""
+    if not filler.std > 0:
+        raise RmpeError(f"filler 'gaussian': std {filler.std} is not positive")
     blob.normal_(filler.mean, filler.std)
-    if filler.sparse >= 0:
+    if filler.sparse != -1:
+        if not (blob.dim() and 0 <= filler.sparse <= blob.shape[0]):
+            raise RmpeError(f"filler 'gaussian': sparse {filler.sparse} is not in 0 to {len(blob) if blob.dim() else 0}"
+                            ", the blob's first axis")
         blob.mul_(torch.rand_like(blob) < filler.sparse / blob.shape[0])
 
 
 @_filler("positive_unitball")
 def _positive_unitball(blob: Tensor, filler: Message) -> None:
-    rows = blob.uniform_(0, 1).view(blob.shape[0], -1)
+    _at_most_4(blob, filler)
+    rows = blob.uniform_(0, 1).view(blob.shape[0] if blob.dim() else 1, -1)
     rows.div_(rows.sum(dim=1, keepdim=True))
 
 
@@ -80,9 +92,9 @@ def _bilinear(blob: Tensor, filler: Message) -> None:
     size = _square(blob, "bilinear")
     f = math.ceil(size / 2)
     bvlc = filler.descriptor.schema.dialect == "bvlc"
-    centre = (size - 1) / (2 * f) if bvlc else (2 * f - 1 - f % 2) / (2 * f)
-    line = 1 - (torch.arange(size, dtype=torch.float64) / f - centre).abs()
-    blob.copy_(torch.outer(line, line))
+    centre = np.float32((size - 1) / (2 * f) if bvlc else (2 * f - 1 - f % 2) / (2 * f))
+    line = 1 - np.abs(np.arange(size, dtype=np.float32) / np.float32(f) - centre)  # single precision, as Caffe's
+    blob.copy_(torch.from_numpy(np.outer(line, line)))
 
 
 @_filler("nearest")
@@ -93,30 +105,36 @@ def _nearest(blob: Tensor, filler: Message) -> None:
 
 @_filler("file")
 def _file(blob: Tensor, filler: Message) -> None:
-    """Whitespace-separated numbers. Differs: too few are an error; the fork repeats the last one.
+    """Numbers between white space. Where they are too few the last one is repeated, as the fork does, with a warning.
 
-    Differs: a file that is not in the working directory is looked for beside the prototxt.
+    Differs: what is no number is an error; the fork goes on with zeros.
     """
-    path = Path(filler.file)
-    beside = Path(filler.origin.path).parent / path
     try:
-        values = [float(word) for word in (path if path.exists() else beside).read_text("utf-8").split()]
+        values = np.array(Path(filler.file).read_text("utf-8").split()[: blob.numel()], np.float32)
     except OSError as error:
-        raise RmpeError(f"filler 'file': {filler.file}: {error.strerror}") from None
+        raise RmpeError(f"filler 'file': {filler.file or 'no file is given'}: {error.strerror}") from None
     except ValueError as error:
         raise RmpeError(f"filler 'file': {filler.file}: {error}; numbers are expected") from None
+    if not len(values):
+        raise RmpeError(f"filler 'file': {filler.file}: is empty")
     if len(values) < blob.numel():
-        raise RmpeError(f"filler 'file': {filler.file}: has {len(values)} numbers for a blob of {blob.numel()}")
-    blob.copy_(torch.tensor(values[: blob.numel()]).view(blob.shape))
+        warnings.warn(f"filler 'file': {filler.file}: has {len(values)} numbers for a blob of {blob.numel()}; the last "
+                      "one is repeated", stacklevel=2)
+        values = np.pad(values, (0, blob.numel() - len(values)), mode="edge")
+    blob.copy_(torch.from_numpy(values).view(blob.shape))
 
 
 def _fan(blob: Tensor, filler: Message) -> float:
     """How many inputs or outputs one value of the blob meets; shape (num, channels, ...)."""
+    _at_most_4(blob, filler)
+    num, channels = (*blob.shape, 1, 1)[:2]
+    fan_in, fan_out = blob.numel() // num, blob.numel() // channels
+    return {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[filler.variance_norm]
+
+
+def _at_most_4(blob: Tensor, filler: Message) -> None:
     if blob.dim() > 4 and filler.descriptor.schema.dialect != "bvlc":
         raise RmpeError(f"filler {filler.type!r} takes blobs of at most 4 axes; only dialect 'bvlc' takes more")
-    outputs = blob.shape[1] if blob.dim() > 1 else 1
-    fan_in, fan_out = blob.numel() // blob.shape[0], blob.numel() // outputs
-    return {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[filler.variance_norm]
 
 
 def _square(blob: Tensor, name: str) -> int:

@@ -15,6 +15,8 @@ from .registry import register
 class InnerProduct(Layer):
     """The axes from `axis` on as one vector, times a matrix: (..., K) -> (..., num_output)."""
 
+    works_in_place = False
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("inner_product_param")
         self.num_output, self.transpose = param.num_output, param.transpose
