@@ -32,7 +32,7 @@ class Step:
     top: tuple[str, ...]
     free: tuple[str, ...] = ()  # blobs that no later step reads
     cut: tuple[int, ...] = ()  # bottoms that no gradient leaves: propagate_down: false, labels
-    refused: tuple[int, ...] = ()  # bottoms that need a gradient which Caffe refuses to compute
+    cut_if_forced: tuple[int, ...] = ()  # those that force_backward leaves alone as well
     bottom_shapes: tuple[Shape, ...] = ()
     top_shapes: tuple[Shape, ...] = ()
 
@@ -177,7 +177,9 @@ class Net(nn.Module):
             wanted = spec.propagate_down or [True] * len(spec.bottom)
             step.cut = tuple(i for i, name in enumerate(step.bottom)
                              if not wanted[i] or (i in layer.unforced and name not in learned))
-            step.refused = tuple(i for i in layer.refuses if i < len(step.bottom) and i not in step.cut)
+            step.cut_if_forced = tuple(
+                i for i, name in enumerate(step.bottom)
+                if i in layer.unforced and not (spec.propagate_down[i] if spec.propagate_down else name in learned))
             if any(layer.learns(i) for i in range(len(layer.declared))) or learned & set(step.bottom):
                 learned |= set(step.top)
 
@@ -252,6 +254,7 @@ class Net(nn.Module):
     def _gate(self, step: Step, bottoms: list[Tensor], fed: Mapping[str, Tensor]) -> list[int]:
         """Cut the gradient where Caffe sends none; the bottoms whose gradient Caffe refuses."""
         asked = step.layer.spec.propagate_down
+        cut = step.cut_if_forced if self.force_backward else step.cut
         for i, name in enumerate(step.bottom):
             if not bottoms[i].requires_grad:
                 continue
@@ -259,9 +262,9 @@ class Net(nn.Module):
             if closed:
                 warnings.warn(f"input {name!r} requires a gradient, but the network has no force_backward: true, so "
                               "Caffe sends none to it; set net.force_backward = True to have it", stacklevel=4)
-            if closed or i in step.cut:
+            if closed or i in cut:
                 bottoms[i] = bottoms[i].detach()
-        return [i for i in step.refused if bottoms[i].requires_grad]
+        return [i for i in step.layer.refuses if i < len(bottoms) and bottoms[i].requires_grad]
 
     def loss(self) -> Tensor:
         """The last forward's losses, each times its loss_weight, summed: what Caffe's training minimises."""

@@ -83,7 +83,7 @@ class Case:
             warnings.filterwarnings("ignore", "the weights file has nothing for")  # Net__partial_weights is about it
             return rmpe_legacy.load_net(
                 self.folder / "net.prototxt", weights, self.meta["phase"], self.meta["level"], self.meta["stages"],
-                de_transform="published-identity", keep_blobs=True)
+                self.meta.get("dialect", "rmpe"), de_transform="published-identity", keep_blobs=True)
 
     def differences(self) -> Iterator[Difference]:
         """Run the case forward, and backward where it says so; every array that Caffe wrote, beside ours."""

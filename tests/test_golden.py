@@ -16,7 +16,7 @@ SUMS = 1.5e-6
 # Arrays that may differ by more, in absolute numbers, and why.
 MORE = {
     "Net__share_params": dict.fromkeys(
-        ("pdiff_c1_1", "pdiff_c2_1"), (6e-8, "two layers' equal gradients cancel; one rounding is left, here or there")),
+        ("pdiff_c1_1", "pdiff_c2_1"), (6e-8, "equal gradients cancel; one rounding is left, on either side")),
 }
 
 

@@ -61,7 +61,7 @@ class Slice(Layer):
         if param.slice_point:
             ends = [0, *param.slice_point, size]
             self.sizes = [b - a for a, b in pairwise(ends)]
-            if len(self.sizes) != parts or parts > size or self.sizes[-1] < 0 or any(s <= 0 for s in self.sizes[:-1]):
+            if len(self.sizes) != parts or any(s <= 0 for s in self.sizes):
                 raise self.spec.error(f"slice_point {list(param.slice_point)} must be {parts - 1} increasing places "
                                       f"inside an axis of {size}, for {parts} tops")
         elif size % parts:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .base import Layer, Shape, shape_text
+from .gradient import severed
 from .registry import register
 
 
@@ -43,7 +44,7 @@ class Filter(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         *blobs, selector = bottoms
         chosen = selector.detach().flatten().nonzero().flatten()
-        return tuple(blob.index_select(0, chosen) for blob in blobs)
+        return tuple(severed(blob.index_select(0, chosen), *blobs) for blob in blobs)  # a diff for each, as in Caffe
 
 
 @register("BatchReindex")
@@ -55,7 +56,7 @@ class BatchReindex(Layer):
     works_in_place = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if not bottom[0] or len(bottom[1]) != 1:
+        if not bottom[0] or len(bottom[1]) != 1 or bottom[1] == (0,):
             raise self.spec.error(f"needs samples and one axis of indices, its bottoms are "
                                   f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
         return [(*bottom[1], *bottom[0][1:])]
