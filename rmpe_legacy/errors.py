@@ -23,3 +23,7 @@ class LayerError(RmpeError):
 
 class PoseFileError(RmpeError):
     """Proposals, scores or poses that do not belong together."""
+
+
+class EvaluationError(RmpeError):
+    """Predictions and ground truth that cannot be compared, or not by the protocol that was asked for."""
