@@ -1,0 +1,67 @@
+"""Predictions and ground truth from the files that public tools write. Files are checked, never trusted.
+
+Multi-person: ``read_poses`` and ``read_groups``. Single person: ``read_joints`` and ``read_people``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+
+from rmpe_legacy.errors import FileError
+
+from .groups import Groups, Poses
+from .json_files import groups_of_json, poses_of_json, read_json, with_names
+from .matfile import first_bytes, is_mat
+from .single_files import read_joints, read_people
+from .text_files import groups_of_text, poses_of_text
+from .toolkit_files import groups_of_mat, poses_of_mat
+
+__all__ = ["read_groups", "read_joints", "read_json", "read_people", "read_poses"]
+
+
+def read_poses(path: str | PathLike, image_ids: Mapping[object, str] | None = None) -> Poses:
+    """Predicted poses of many people in a picture.
+
+    The official toolkit's struct pred (.mat); the authors' pred.txt with scores.txt and index.txt beside it, or their
+    folder; results in COCO's JSON style with MPII's 16 joints. image_ids: file names by id, for JSON results that
+    name pictures only by id.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "pred.txt"
+    start = first_bytes(path)
+    if is_mat(start):
+        return poses_of_mat(path)
+    if _is_json(start):
+        return poses_of_json(path, image_ids or {})
+    if path.suffix == ".txt":
+        return poses_of_text(path)
+    raise FileError(f"{path}: neither a .mat with pred, nor JSON results, nor a pred.txt")
+
+
+def read_groups(path: str | PathLike, groups: str | PathLike | None = None, split: str = "train") -> Groups:
+    """The people to find, in groups.
+
+    The official toolkit's annolist (.mat); MPII's RELEASE (.mat); the authors' annotation lists (.txt); JSON in COCO's
+    style with MPII's 16 joints. groups: groups_v12.mat, which RELEASE needs, or MPI_MP_*_annotations.json, which names
+    the pictures of an annolist's groups. split: which part of RELEASE, "train" or "test".
+    """
+    path = Path(path)
+    groups = None if groups is None else Path(groups)
+    division = groups if groups is not None and is_mat(first_bytes(groups)) else None
+    start = first_bytes(path)
+    if is_mat(start):
+        found = groups_of_mat(path, division, split)
+    elif _is_json(start):
+        found = groups_of_json(path)
+    elif path.suffix == ".txt":
+        found = groups_of_text(path)
+    else:
+        raise FileError(f"{path}: neither a .mat with annolist or RELEASE, nor JSON, nor an annotation list (.txt)")
+    return found if groups is None or division else with_names(found, path, groups)
+
+
+def _is_json(start: bytes) -> bool:
+    return start.lstrip()[:1] in (b"[", b"{")

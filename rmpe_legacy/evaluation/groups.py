@@ -1,0 +1,132 @@
+"""MPII's unit of multi-person evaluation, the group: people near each other, and which poses are theirs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+
+import numpy as np
+
+from rmpe_legacy.errors import EvaluationError
+
+from .joints import EVALUATED_IDS, MPII
+
+HEAD_PER_SCALE = 25.0  # px: MPII's scale is the reference head size / 25, on 902 of 902 persons to 1e-14
+_REACH = 40.0  # px per unit of scale: how far a person reaches from objpos (setpred.m:47)
+_FAR = 8000.0  # px: where setpred.m's box begins before it has seen a person (setpred.m:43)
+_PELVIS, _THORAX = MPII.index("pelv"), MPII.index("thrx")
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The ground truth: N groups, each with people to find. Joints by MPII's id, coordinates in pixels."""
+
+    images: tuple[str, ...]  # N file names, "" where the file does not tell
+    joints: tuple[np.ndarray, ...]  # N of (G, 16, 2), NaN: not annotated
+    head_sizes: tuple[np.ndarray, ...]  # N of (G,), px: 0.6 of the diagonal of the head rectangle
+    positions: tuple[np.ndarray, ...]  # N of (G, 2): objpos, NaN if unknown
+    scales: tuple[np.ndarray, ...]  # N of (G,): MPII's scale, NaN if unknown
+    notes: tuple[str, ...] = ()  # what a reader should know about the numbers, a sentence each
+    image_ids: Mapping[object, str] = field(default_factory=dict)  # file names by id, where the file has ids
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    @property
+    def people(self) -> int:
+        return sum(map(len, self.joints))
+
+    def named(self, images: Sequence[str]) -> Groups:
+        """The same with these names of pictures."""
+        return replace(self, images=tuple(images))
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """Predictions: N entries, each with poses. Joints by MPII's id; x, y in pixels and a score, NaN: missing."""
+
+    images: tuple[str, ...]  # N file names, "" where the file does not tell
+    joints: tuple[np.ndarray, ...]  # N of (P, 16, 3)
+    grouped: bool  # an entry is a group, in the order of the ground truth; if not, it is a picture with all its people
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+
+def evaluated(joints: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The 14 joints that the official toolkit evaluates, in its order, of arrays (people, 16, ...)."""
+    return [array[:, EVALUATED_IDS] for array in joints]
+
+
+def poses_by_group(poses: Poses, groups: Groups) -> list[np.ndarray]:
+    """(P, 16, 3) per group: what was predicted for it.
+
+    Entries that are groups are taken one for one. Entries that are pictures are taken one for one if they are as many
+    as the groups and have their names, as setpred.m does, else by name; then each group keeps the poses that belong to
+    it by ``in_group``, where the ground truth has positions and scales.
+
+    Raises EvaluationError where entries and groups do not belong together.
+    """
+    different = [i for i, (a, b) in enumerate(zip(poses.images, groups.images, strict=False))
+                 if a and b and _base(a) != _base(b)]
+    if poses.grouped or (len(poses) == len(groups) and not different):
+        if len(poses) != len(groups):
+            raise EvaluationError(f"predictions have {len(poses)} groups, the ground truth {len(groups)}; they must be "
+                                  "the same groups in the same order")
+        if different:
+            i = different[0]
+            raise EvaluationError(f"group {i + 1} is of {groups.images[i]} in the ground truth, but of "
+                                  f"{poses.images[i]} in the predictions; they must be in the same order")
+        taken = list(poses.joints)
+    else:
+        taken = _by_name(poses, groups)
+    if poses.grouped:
+        return taken
+    if all(np.isfinite(a).all() for known in (groups.positions, groups.scales) for a in known):
+        whole = all(((p[..., :2] % 1 == 0) | np.isnan(p[..., :2])).all() for p in poses.joints)
+        return [p[in_group(p, xy, scale, whole)]
+                for p, xy, scale in zip(taken, groups.positions, groups.scales, strict=True)]
+    shared = [name for name, times in Counter(map(_base, groups.images)).items() if name and times > 1]
+    if shared:
+        raise EvaluationError(f"{shared[0]} has more than one group, and the ground truth lacks objpos and scale, by "
+                              "which poses are told apart; give predictions by group (a .mat with pred)")
+    return taken
+
+
+def in_group(poses: np.ndarray, positions: np.ndarray, scales: np.ndarray, whole_pixels: bool = True) -> np.ndarray:
+    """(P,) bool: whether the middle of pelvis and thorax lies in the box around a group's people.
+
+    poses (P, 16, 2 or more), positions (G, 2), scales (G,); the box reaches 40 * scale from each position, edges
+    included. Quirk: whole pixels are added and halved as int32 in Matlab, which rounds halves away from zero; so are
+    they here. Source: setpred.m:40-67 of multi-human-pose@094e29b.
+    """
+    middle = (poses[:, _PELVIS, :2] + poses[:, _THORAX, :2]) / 2
+    if whole_pixels:
+        middle = np.trunc(middle + np.copysign(0.5, middle))
+    reach = _REACH * np.asarray(scales)[:, None]
+    low = (positions - reach).min(axis=0, initial=_FAR)
+    high = (positions + reach).max(axis=0, initial=-_FAR)
+    # A pose without pelvis or thorax has no middle; setpred.m, which knows no missing joints, would keep it.
+    return ~((middle < low) | (middle > high)).any(axis=1)
+
+
+def _by_name(poses: Poses, groups: Groups) -> list[np.ndarray]:
+    if not all(groups.images):
+        raise EvaluationError(f"predictions are {len(poses)} pictures, the ground truth {len(groups)} groups without "
+                              "the names of their pictures; give the list of groups (--groups MPI_MP_*.json)")
+    twice = [name for name, times in Counter(map(_base, poses.images)).items() if times > 1]
+    if twice:
+        raise EvaluationError(f"predictions list {twice[0] or 'a picture without a name'} more than once, but they are "
+                              f"not one for each of the {len(groups)} groups; list each picture once, or each group")
+    known = dict(zip(map(_base, poses.images), poses.joints, strict=True))
+    lost = [name for name in groups.images if _base(name) not in known]
+    if lost:
+        raise EvaluationError(f"predictions have nothing on {len(lost)} of {len(groups)} groups, the first of "
+                              f"{lost[0]}; a picture where nobody was found must be listed, too")
+    return [known[_base(name)] for name in groups.images]
+
+
+def _base(name: str) -> str:
+    return PurePath(name.replace("\\", "/")).name

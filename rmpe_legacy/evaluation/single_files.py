@@ -1,0 +1,103 @@
+"""Files of single people, a picture each: what the hourglass family of tools writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from rmpe_legacy.errors import FileError
+
+from .joints import MPII
+from .matfile import first_bytes, is_mat, read_mat
+from .mpii import HEAD_BIAS
+
+_J = len(MPII)
+_MAX_RATIO = 1100  # deflate cannot shrink more; a dataset that claims so was made to exhaust memory
+
+
+def read_joints(path: str | PathLike) -> np.ndarray:
+    """(N, 16, 2) predicted joints of N people: the array preds of an .h5 or .mat, or a .npy.
+
+    (2, 16, N), as Matlab orders it, is turned.
+    """
+    path = Path(path)
+    start = first_bytes(path)
+    if start.startswith(b"\x93NUMPY"):
+        values = _npy(path)
+    elif is_mat(start):
+        values = read_mat(path).get("preds")
+    elif start.startswith(b"\x89HDF"):
+        values = _h5(path, ("preds",))["preds"]
+    else:
+        raise FileError(f"{path}: neither .h5 nor .mat with preds, nor .npy")
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise FileError(f"{path}: without an array of numbers named preds")
+    if values.ndim == 3 and values.shape[:2] == (2, _J) and values.shape[1:] != (_J, 2):
+        values = values.transpose(2, 1, 0)
+    if values.ndim != 3 or values.shape[1:] != (_J, 2):
+        raise FileError(f"{path}: preds are {values.shape}; (people, {_J}, 2) is needed")
+    return values.astype(np.float64)
+
+
+def read_people(path: str | PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 16, 2) joints, NaN where not annotated, and (N,) head sizes in pixels.
+
+    Forms: the hourglass's annot/valid.h5 (part, normalize; 0, 0 is not annotated), and Tompson's
+    detections_our_format.mat, which HRNet calls gt_valid.mat (pos_gt_src, jnt_missing, headboxes_src).
+    """
+    path = Path(path)
+    start = first_bytes(path)
+    if start.startswith(b"\x89HDF"):
+        found = _h5(path, ("part", "normalize"))
+        joints, heads = found["part"].astype(np.float64), found["normalize"].astype(np.float64)
+        missing = (joints == 0).all(axis=-1)
+    elif is_mat(start):
+        found = read_mat(path)
+        for name, needed in (("pos_gt_src", 3), ("jnt_missing", 2), ("headboxes_src", 3)):
+            if not isinstance(found.get(name), np.ndarray) or found[name].ndim != needed:
+                raise FileError(f"{path}: without an array {name} of {needed} axes")
+        joints, missing = found["pos_gt_src"].transpose(2, 0, 1).copy(), found["jnt_missing"].T > 0
+        boxes = found["headboxes_src"]
+        if boxes.shape[:2] != (2, 2) or missing.shape != joints.shape[:2]:
+            raise FileError(f"{path}: pos_gt_src {joints.shape}, jnt_missing {missing.shape} and headboxes_src "
+                            f"{boxes.shape} do not belong together")
+        heads = HEAD_BIAS * np.sqrt(((boxes[1] - boxes[0]) ** 2).sum(axis=0))
+    else:
+        raise FileError(f"{path}: neither an .h5 with part and normalize, nor a .mat with pos_gt_src")
+    if joints.ndim != 3 or joints.shape[1:] != (_J, 2) or heads.shape != joints.shape[:1]:
+        raise FileError(f"{path}: joints {joints.shape} and head sizes {heads.shape}; (people, {_J}, 2) and (people,) "
+                        "are needed")
+    joints[missing] = np.nan
+    return joints, heads
+
+
+def _h5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Datasets of an HDF5 file; links that lead out of it are refused."""
+    import h5py
+
+    out = {}
+    try:
+        with h5py.File(path, "r") as file:
+            for name in names:
+                if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(
+                        data := file[name], h5py.Dataset):
+                    raise FileError(f"{path}: without the array {name}")
+                size = data.size * data.dtype.itemsize if data.shape is not None else 0
+                if data.external or data.is_virtual or size > _MAX_RATIO * max(data.id.get_storage_size(), 1):
+                    raise FileError(f"{path}: {name} is not stored in the file")
+                if data.dtype.kind not in "fiu":
+                    raise FileError(f"{path}: {name} holds {data.dtype}, not numbers")
+                out[name] = np.asarray(data[()])
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise FileError(f"{path}: not a readable HDF5 file: {error}") from None
+    return out
+
+
+def _npy(path: Path) -> np.ndarray:
+    try:
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, TypeError, OSError, EOFError, SyntaxError, OverflowError, MemoryError, RecursionError) as error:
+        raise FileError(f"{path}: not a readable .npy: {error}") from None

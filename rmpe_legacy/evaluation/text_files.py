@@ -1,0 +1,127 @@
+"""The authors' text files: poses after the NMS, and lists of annotated people."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from rmpe_legacy.errors import EvaluationError, FileError
+
+from .groups import HEAD_PER_SCALE, Groups, Poses
+from .joints import MPII
+
+HEAD_PER_NECK_TO_TOP = 0.75  # reference head size / distance from upper neck to head top, by which MPII's are drawn
+_J = len(MPII)
+_NECK, _TOP = MPII.index("neck"), MPII.index("head")
+
+
+def poses_of_text(path: Path) -> Poses:
+    """pred.txt with scores.txt and index.txt of the same folder, as batch_nms.py writes and setpred.m reads them."""
+    names, values = _table(path, 2 * _J)
+    scores_file, index_file = path.with_name("scores.txt"), path.with_name("index.txt")
+    scores_names, scores = _table(scores_file, _J)
+    if scores_names != names:
+        raise EvaluationError(f"{scores_file} has {len(scores_names)} poses and {path} {len(names)}, or of other "
+                              "pictures; they must come from the same run")
+    poses = np.concatenate([values.reshape(-1, _J, 2), scores[..., None]], axis=2)
+    images, ranges = _table(index_file, 2)
+    used = np.zeros(len(poses), bool)
+    joints = []
+    for number, (image, (first, last)) in enumerate(zip(images, ranges.tolist(), strict=True), 1):
+        where = f"{index_file}:{number}"
+        if not 1 <= first <= last + 1 <= len(poses) + 1 or first % 1 or last % 1:
+            raise FileError(f"{where}: {image} has the poses {first:g} to {last:g}, but there are {len(poses)}, "
+                            "counted from 1")
+        span = slice(int(first) - 1, int(last))
+        other = next((name for name in names[span] if name != image), None)
+        if other is not None:
+            raise FileError(f"{where}: {image} has the poses {first:g} to {last:g}, but one of them is of {other} in "
+                            f"{path.name}")
+        used[span] = True
+        joints.append(poses[span])
+    if not used.all():
+        raise FileError(f"{path}:{np.flatnonzero(~used)[0] + 1}: a pose that {index_file.name} does not list")
+    return Poses(tuple(images), tuple(joints), grouped=False)
+
+
+def _table(path: Path, columns: int) -> tuple[list[str], np.ndarray]:
+    """The names and the (N, columns) numbers of lines with a name and that many numbers."""
+    rows = [line.rsplit(maxsplit=columns) for line in _lines(path)]
+    try:
+        values = np.array([row[1:] for row in rows], np.float64).reshape(len(rows), columns)
+    except ValueError:
+        bad = next(i for i, row in enumerate(rows) if len(row) != columns + 1 or not all(map(_is_number, row[1:])))
+        raise FileError(f"{path}:{bad + 1}: not a name and {columns} numbers") from None
+    if np.isinf(values).any():
+        raise FileError(f"{path}:{np.flatnonzero(np.isinf(values).any(axis=1))[0] + 1}: a number that is not finite")
+    return [row[0] for row in rows], values
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def groups_of_text(path: Path) -> Groups:
+    """An annotation list of the authors: picture, box, perhaps objpos and scale, 16 x, 16 y; 0, 0 is not annotated.
+
+    Forms: predict/annot/train.txt and valid.txt of multi-human-pose@c4b8b6b, data/MPII/val.txt of RMPE@5188c23. A
+    picture is one group, which is not MPII's grouping.
+    """
+    people: dict[str, list[tuple[np.ndarray, float, np.ndarray, float]]] = {}
+    headless = estimated = 0
+    for number, line in enumerate(_lines(path), 1):
+        fields = line.rstrip().split("\t")
+        if len(fields) not in (4, 5):
+            raise FileError(f"{path}:{number}: not a picture, a box, perhaps position and scale, 16 x and 16 y, "
+                            "between tabs")
+        place = _row(path, number, fields[2], 3) if len(fields) == 5 else np.full(3, np.nan)
+        _row(path, number, fields[1], 4)
+        xy = np.stack([_row(path, number, text, _J) for text in fields[-2:]], axis=1)
+        xy[(xy == 0).all(axis=1)] = np.nan
+        of_picture = people.setdefault(fields[0], [])
+        head = HEAD_PER_SCALE * place[2]
+        if math.isnan(head):
+            head = HEAD_PER_NECK_TO_TOP * math.hypot(*(xy[_NECK] - xy[_TOP]))
+            estimated += not math.isnan(head)
+        if math.isnan(head):
+            headless += 1
+        else:
+            of_picture.append((xy, head, place[:2], place[2]))
+    if not people:
+        raise FileError(f"{path}: is empty")
+    notes = ["each picture is taken as one group; MPII's own groups are another division"]
+    if estimated:
+        notes.append(f"the heads of {estimated} people are measured from neck to head top, which is the size of MPII's "
+                     "head rectangle to about 3 %")
+    if headless:
+        notes.append(f"{headless} people without neck or head top are left out; poses on them count as wrong")
+    columns = [list(zip(*each, strict=True)) or [()] * 4 for each in people.values()]
+    shapes = ((_J, 2), (), (2,), ())
+    joints, heads, positions, scales = (
+        tuple(np.array(c[k], np.float64).reshape(len(c[k]), *shape) for c in columns) for k, shape in enumerate(shapes))
+    return Groups(tuple(people), joints, heads, positions, scales, tuple(notes))
+
+
+def _row(path: Path, number: int, text: str, count: int) -> np.ndarray:
+    try:
+        values = np.array(text.split(), np.float64)
+    except ValueError:
+        values = np.empty(0)
+    if len(values) != count or not np.isfinite(values).all():
+        raise FileError(f"{path}:{number}: {text[:60]!r} is not {count} numbers")
+    return values
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise FileError(f"{path}: not a text file") from None
