@@ -45,8 +45,8 @@ def png(plot: Plot) -> bytes:
         raise EvaluationError("curves are drawn by matplotlib; pip install matplotlib") from None
 
     figure = Figure(figsize=(8, 6), dpi=150, layout="constrained")
-    axes = figure.add_subplot(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label,
-                              xlim=(0, plot.x_max), ylim=(0, plot.y_max))
+    axes = figure.add_subplot(xlabel=plot.x_label, ylabel=plot.y_label, xlim=(0, plot.x_max), ylim=(0, plot.y_max))
+    axes.set_title(plot.title, parse_math=False)  # it holds a name from outside
     for line in plot.lines:
         total = line.colour is None
         axes.plot(line.x, line.y, label=line.label, linestyle="--" if line.dashed else "-",

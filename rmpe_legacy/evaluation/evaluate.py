@@ -94,7 +94,7 @@ def _measure_mpii(predictions: str | PathLike, ground_truth: str | PathLike, gro
 
 def _precision_recall(result: MultiPersonAP, name: str) -> Plot:
     lines = []
-    for colour, (column, pair) in enumerate(COLUMNS.items()):
+    for colour, pair in enumerate(COLUMNS.values()):
         for joint in pair:
             i = EVALUATED.index(joint)
             recall, precision, _ = result.curves[i].T

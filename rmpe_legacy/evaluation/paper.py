@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 PAPER = "RMPE, ICCV 2017"
 README = "README.md of MVIG-SJTU/RMPE"
+DEMO = "examples/rmpe/demo.py:43 of MVIG-SJTU/RMPE@5188c23"
+TRAINING_README = "README.md of Fang-Haoshu/multi-human-pose@094e29b"
 MPII_COLUMNS = ("Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "Total")  # mAP, per cent
 COCO_COLUMNS = ("AP", "AP50", "AP75", "APm", "APl")  # per cent
 
@@ -111,7 +113,7 @@ NUMBERS = (
     Number("pose NMS of [5] on the validation pictures", 62.2, "seconds", f"{PAPER}, experiments"),
     Number("the whole of RMPE, April 2017", 1.5, "seconds a picture", README),
     Number("COCO keypoints test-dev, first release", 57.0, "AP", f"{README}, history"),
-    Number("detector threshold in the paper", 0.09, "score", f"{README}, demo"),
-    Number("detector threshold in the demo", 0.3, "score", f"{README}, demo"),
-    Number("MPII validation that training should reach", 80.0, "mAP or more", "README.md of Fang-Haoshu/multi-human-pose"),
+    Number("detector threshold in the paper", 0.09, "score", DEMO),
+    Number("detector threshold in the demo", 0.3, "score", DEMO),
+    Number("MPII validation that training should reach", 80.0, "mAP or more", TRAINING_README),
 )
