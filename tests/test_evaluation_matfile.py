@@ -9,7 +9,7 @@ import pytest
 from evaluation_data import shared
 
 from rmpe_legacy.errors import FileError
-from rmpe_legacy.evaluation.matfile import UNREAD, Cell, Struct, read_mat
+from rmpe_legacy.evaluation.matfile import UNREAD, Cell, Struct, parse_mat, read_mat
 
 HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
 
@@ -162,12 +162,12 @@ class TestHarm:
         with pytest.raises(FileError, match="holds more than 1 MB"):
             read_mat(mat(tmp_path / "a.mat", struct.pack("<II", 15, len(bomb)) + bomb))
 
-    def test_damage_anywhere_is_a_sentence_or_harmless(self, tmp_path):
+    def test_damage_anywhere_is_a_sentence_or_harmless(self):
         values = [matrix(6, (1, 1), element(9, struct.pack("<d", i))) for i in range(3)]
         values.append(matrix(4, (1, 2), element(4, b"a\0b\0")))
         inner = matrix(2, (1, 2), element(5, struct.pack("<i", 4)) + element(1, b"x\0\0\0yy\0\0") + b"".join(values))
         whole = matrix(1, (1, 2), inner + matrix(6, (2, 2), element(2, b"abcd")), b"v")
-        rng, path = random.Random(7), tmp_path / "a.mat"
+        rng = random.Random(7)
         for case in range(3000):
             bad = bytearray(whole)
             for _ in range(rng.randint(1, 4)):
@@ -176,8 +176,7 @@ class TestHarm:
             if case % 3 == 0:
                 packed = zlib.compress(content)
                 content = struct.pack("<II", 15, len(packed)) + packed
-            mat(path, content)
             try:
-                read_mat(path)
+                parse_mat(HEADER + content)
             except FileError:
                 continue

@@ -78,6 +78,11 @@ def read_mat(path: str | PathLike) -> dict[str, Any]:
             data = file.read()
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}") from None
+    return parse_mat(data, path)
+
+
+def parse_mat(data: bytes, path: str | PathLike = "<mat>") -> dict[str, Any]:
+    """As ``read_mat``, of a file's content; the path is for messages."""
     order = _byte_order(path, data)
     try:
         return _Reader(order).variables(data)
