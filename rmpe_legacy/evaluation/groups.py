@@ -14,8 +14,8 @@ from rmpe_legacy.errors import EvaluationError
 from .joints import EVALUATED_IDS, MPII
 
 HEAD_PER_SCALE = 25.0  # px: MPII's scale is the reference head size / 25, on 902 of 902 persons to 1e-14
-_REACH = 40.0  # px per unit of scale: how far a person reaches from objpos (setpred.m:47)
-_FAR = 8000.0  # px: where setpred.m's box begins before it has seen a person (setpred.m:43)
+_REACH = 40.0  # px per unit of scale: how far a person reaches from objpos (setpred.m:40)
+_FAR = 8000.0  # px: where setpred.m's box begins before it has seen a person (setpred.m:36)
 _PELVIS, _THORAX = MPII.index("pelv"), MPII.index("thrx")
 
 
@@ -100,7 +100,7 @@ def in_group(poses: np.ndarray, positions: np.ndarray, scales: np.ndarray, whole
 
     poses (P, 16, 2 or more), positions (G, 2), scales (G,); the box reaches 40 * scale from each position, edges
     included. Quirk: whole pixels are added and halved as int32 in Matlab, which rounds halves away from zero; so are
-    they here. Source: setpred.m:40-67 of multi-human-pose@094e29b.
+    they here. Source: setpred.m:33-56 of multi-human-pose@094e29b.
     """
     middle = (poses[:, _PELVIS, :2] + poses[:, _THORAX, :2]) / 2
     if whole_pixels:
