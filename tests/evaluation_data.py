@@ -1,25 +1,13 @@
-"""Other people's evaluation files, and small made-up ones, for the tests of rmpe_legacy.evaluation."""
+"""Groups of people and poses, measured and made up, for the tests of rmpe_legacy.evaluation."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 GOLDEN = Path(__file__).parent / "golden" / "evaluation"
-
-
-def shared(*parts: str) -> Path:
-    """A path in the folder of other people's data; the test skips where there is none."""
-    if "RMPE_SHARED" not in os.environ:
-        pytest.skip("RMPE_SHARED is not set: the folder with other people's predictions and ground truth is needed")
-    path = Path(os.environ["RMPE_SHARED"], *parts)
-    if not path.exists():
-        pytest.skip(f"{'/'.join(parts)} is not in RMPE_SHARED")
-    return path
 
 
 def split(rows: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ import stat
 import cv2
 import numpy as np
 import pytest
-from evaluation_data import shared
+from shared import shared
 
 from rmpe_legacy.cli import main
 from rmpe_legacy.errors import EvaluationError

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from evaluation_data import shared
+from shared import shared
 
 from rmpe_legacy.errors import EvaluationError
 from rmpe_legacy.evaluation.coco import keypoint_ap

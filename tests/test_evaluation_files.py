@@ -7,7 +7,8 @@ import struct
 import h5py
 import numpy as np
 import pytest
-from evaluation_data import point, shared
+from evaluation_data import point
+from shared import shared
 
 from rmpe_legacy.errors import EvaluationError, FileError, RmpeError
 from rmpe_legacy.evaluation import files

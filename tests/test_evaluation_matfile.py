@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from evaluation_data import shared
+from shared import shared
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.evaluation.matfile import UNREAD, Cell, Struct, parse_mat, read_mat

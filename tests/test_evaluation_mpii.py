@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from evaluation_data import GOLDEN, groups_of, made_up_groups, shared
+from evaluation_data import GOLDEN, groups_of, made_up_groups
+from shared import shared
 
 from rmpe_legacy.errors import EvaluationError
 from rmpe_legacy.evaluation.joints import EVALUATED

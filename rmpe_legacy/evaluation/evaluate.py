@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -145,24 +143,16 @@ def _plain(value: Any) -> Any:
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files under other names first, then rename: a failure leaves what was there before."""
+    hidden = {name: folder / f".{name}.{os.getpid()}" for name in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as undo:
-            done = []
-            for file, content in files.items():
-                handle, path = tempfile.mkstemp(prefix=f".{file}.", dir=folder)
-                undo.callback(Path(path).unlink, missing_ok=True)
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(content)
-                done.append((path, folder / file))
-            for path, target in done:
-                os.chmod(path, 0o666 & ~_umask())  # mkstemp makes files for the owner alone
-                os.replace(path, target)
+        try:
+            for name, content in files.items():
+                hidden[name].write_bytes(content)
+            for name, path in hidden.items():
+                os.replace(path, folder / name)
+        finally:
+            for path in hidden.values():
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise FileError(f"{folder}: cannot write: {error.strerror or error}") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
