@@ -83,6 +83,14 @@ class TestMpii:
         assert (numbers["AP"]["rank"], numbers["mAP"], numbers["AP"]["lank"]) == (None, None, 100)
 
 
+    def test_no_pictures_at_all(self, rmpe, tmp_path):
+        (tmp_path / "none.json").write_text('{"images": [], "annotations": []}')
+        code, out, _ = rmpe("mpii", tmp_path / "none.json", tmp_path / "none.json", "--output", tmp_path / "out")
+        assert code == 0
+        assert "0 groups, 0 people, 0 poses" in out
+        assert is_picture(tmp_path / "out" / "mpii_precision_recall.png")
+
+
 class TestPckh:
     def test_all_protocols_or_one(self, rmpe, tmp_path):
         files = shared("data", "mpii_single", "valid-ours.h5"), shared("data", "mpii_single", "valid.h5")

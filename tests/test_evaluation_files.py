@@ -120,6 +120,34 @@ class TestToolkitStructs:
         with pytest.raises(FileError, match=sentence):
             files.read_poses(save("p.mat", **variables))
 
+    @pytest.mark.parametrize("odd", [5.0, "text", np.ones((2, 3)), np.array([[1.0, "a"]], object), {"deep": {"er": 1}},
+                                     np.zeros((0, 0)), "", 1j], ids=str)
+    def test_fields_of_another_kind_are_a_sentence_or_harmless(self, odd, save):
+        for field in ("annorect", "image"):
+            entry = {"annorect": structs([truth()]), "image": {"name": "a.jpg"}} | {field: odd}
+            self.try_to_read(save("p.mat", pred=structs([entry]), other=1.0))
+        for field in ("annopoints", "objpos", "scale", "x1"):
+            self.try_to_read(save("p.mat", pred=structs([{"annorect": structs([truth() | {field: odd}])}])))
+        for field in ("x", "y", "id", "score"):
+            points = structs([{"x": 1.0, "y": 2.0, "id": 3.0, "score": 0.5} | {field: odd}])
+            person = truth() | {"annopoints": {"point": points}}
+            self.try_to_read(save("p.mat", pred=structs([{"annorect": structs([person])}])))
+        person = truth() | {"annopoints": {"point": odd}}
+        self.try_to_read(save("p.mat", pred=structs([{"annorect": structs([person])}])))
+        for field in ("annolist", "img_train", "single_person"):
+            release = {"annolist": structs([{"annorect": structs([truth()])}]), "img_train": np.ones((1, 1)),
+                       "single_person": cells([[]])} | {field: odd}
+            path = save("r.mat", RELEASE=release)
+            self.try_to_read(path, save("g.mat", groups=cells([[[1]]])))
+            self.try_to_read(path, save("g.mat", groups=odd))
+
+    def try_to_read(self, path, groups=None):
+        for read in (lambda: files.read_poses(path), lambda: files.read_groups(path, groups)):
+            try:
+                read()
+            except RmpeError:
+                continue
+
     def test_no_head_at_all(self, save):
         path = save("gt.mat", annolist=structs([{"annorect": structs([annopoints(fields=("x", "y"))])}]))
         with pytest.raises(FileError, match="group 1, person 1: neither a head rectangle"):

@@ -72,7 +72,7 @@ def _points(where: str, person: Mapping[str, Any], fields: Sequence[str], out: n
     """Fill (16, len(fields)) with the values of a person's annopoints.point, by their id; the first of an id holds."""
     points = person.get("annopoints")
     points = points.get("point") if isinstance(points, Struct) else points
-    if points is None or (isinstance(points, np.ndarray) and not points.size) or points == "":
+    if points is None or (isinstance(points, np.ndarray) and not points.size):
         return
     if not isinstance(points, Struct):
         raise FileError(f"{where}: annopoints.point is not a struct")
