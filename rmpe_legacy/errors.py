@@ -21,6 +21,10 @@ class LayerError(RmpeError):
     """One layer that asks for something wrong or not supported; names the file, the layer and its type."""
 
 
+class InputError(RmpeError, ValueError):
+    """An array, a size or a value that does not fit what it is given to."""
+
+
 class PoseFileError(RmpeError):
     """Proposals, scores or poses that do not belong together."""
 

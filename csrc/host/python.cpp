@@ -1,4 +1,4 @@
-// What is no tensor operator and must not wait for torch: pose NMS, and the text of its result files.
+// What is no tensor operator and must not wait for torch: pose NMS, the text of its result files, and resizing.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -7,6 +7,8 @@
 #include "pose_nms.h"
 
 namespace py = pybind11;
+
+void bind_resample(py::module_& m);  // resample_python.cpp
 
 namespace {
 
@@ -76,6 +78,7 @@ py::bytes format_rows(const std::vector<std::string>& heads, const Array<T>& val
 
 PYBIND11_MODULE(_host, m) {
   m.doc() = "Loops that need no torch.";
+  bind_resample(m);
   py::class_<rmpe::PoseNmsRules>(m, "PoseNmsRules")
       .def(py::init<double, double, double, double, double, bool, bool>(), py::kw_only(), py::arg("delta1"),
            py::arg("mu"), py::arg("delta2"), py::arg("gamma"), py::arg("person_score"), py::arg("drop_by_pick"),

@@ -1,0 +1,1 @@
+"""Pictures, databases and labels on their way into a network."""

@@ -1,0 +1,134 @@
+"""Pictures as caffe.io and the demo of RMPE see them: read, resized, cropped ten ways, made into network inputs.
+
+Images are (height, width, channels), float32 RGB from 0 to 1; inputs of networks are (channels, height, width).
+
+Source: caffe/io.py and examples/rmpe/demo.py:24-41 of RMPE@5188c23; what skimage 0.12 and Pillow do below it was
+measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from rmpe_legacy.data.picture_size import PNG, declared_size
+from rmpe_legacy.data.resize import resize_image
+from rmpe_legacy.errors import FileError, InputError
+
+__all__ = ["DETECTOR_MEAN", "MAX_PIXELS", "detector_input", "load_image", "oversample", "pose_input", "resize_image"]
+
+MAX_PIXELS = 178_956_970  # of one picture; Pillow refuses more, as a decompression bomb
+LUMINANCE = (0.2125, 0.7154, 0.0721)  # of R, G, B: skimage's rgb2gray
+DETECTOR_MEAN = (104, 117, 123)  # of B, G, R from 0 to 255: demo.py:26
+
+
+def load_image(filename: str | PathLike, color: bool = True) -> np.ndarray:
+    """Read a picture: float32 RGB (H, W, 3) from 0 to 1, or intensity (H, W, 1) with color False.
+
+    Grey pictures give three equal channels, transparency is dropped, and a camera's note that it was held sideways
+    (EXIF) is not heeded: the original did all this. Sixteen bits count in full for grey; of a PNG's sixteen-bit
+    colours only the upper eight do.
+
+    Differs: of an animation or a file of several pages the first picture is read (the original stacks them all into an
+    array that nothing takes); CMYK is turned to RGB by OpenCV, which is up to 2 of 255 off.
+
+    Raises FileError for what is no picture, is damaged, or claims more than MAX_PIXELS.
+    """
+    pixels = _read_pixels(filename)
+    scale = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(pixels.dtype, 1)
+    if pixels.ndim == 3 and not color:
+        red, green, blue = np.moveaxis(pixels.astype(np.float64) / scale, 2, 0)
+        return (red * LUMINANCE[0] + green * LUMINANCE[1] + blue * LUMINANCE[2]).astype(np.float32)[:, :, None]
+    image = np.divide(pixels, np.float32(scale), dtype=np.float32)  # for whole numbers the same as by way of float64
+    if image.ndim == 3:
+        return image
+    return np.repeat(image[:, :, None], 3 if color else 1, axis=2)
+
+
+def _read_pixels(filename: str | PathLike) -> np.ndarray:
+    """(H, W) grey or (H, W, 3) RGB, as the file has them: uint8, uint16, or floats from -1 to 1."""
+    try:
+        data = Path(filename).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise FileError(f"{filename}: {getattr(error, 'strerror', None) or error}") from None
+    if not data:
+        raise FileError(f"{filename}: the file is empty; a picture is expected")
+    _check_size(filename, declared_size(data))
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        pixels, why = None, f" ({error.err})"
+    else:
+        why = ""
+    if pixels is None:
+        raise FileError(f"{filename}: not a picture that can be read{why}; the file is damaged or of another kind")
+    _check_size(filename, pixels.shape[:2])
+    if pixels.ndim == 3:
+        pixels = np.ascontiguousarray(pixels[:, :, 2::-1])  # BGR or BGRA
+        if pixels.dtype == np.uint16 and data.startswith(PNG):
+            pixels = (pixels >> 8).astype(np.uint8)
+    return _checked_values(filename, pixels)
+
+
+def _check_size(filename: str | PathLike, size: tuple[int, ...] | None) -> None:
+    if size is not None and size[0] * size[1] > MAX_PIXELS:
+        raise FileError(f"{filename}: claims to be {size[1]} x {size[0]} pixels, more than {MAX_PIXELS}; "
+                        "scale it down, or look whether the file is what it seems")
+
+
+def _checked_values(filename: str | PathLike, pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype in (np.uint8, np.uint16):
+        return pixels
+    if pixels.dtype not in (np.float32, np.float64):
+        raise FileError(f"{filename}: its pixels are {pixels.dtype}; save it with 8 or 16 bits a channel")
+    if not (np.abs(pixels) <= 1).all():
+        raise FileError(f"{filename}: its pixels run from {pixels.min():g} to {pixels.max():g}; those of a floating-"
+                        "point picture must lie between -1 and 1")
+    return pixels
+
+
+def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+    """Cut ten pieces from each of N images (H, W, K): float32 (10 N, h, w, K).
+
+    The four corners and the centre, then the same mirrored, image by image. All images are cut where the first one's
+    size says. Raises InputError where a piece does not fit.
+    """
+    h, w = (int(size) for size in crop_dims)
+    height, width, channels = np.shape(images[0])
+    middle = int(height / 2 - h / 2), int(width / 2 - w / 2)
+    corners = [(y, x) for y in (0, height - h) for x in (0, width - w)] + [middle]
+    crops = np.empty((len(images), 10, h, w, channels), np.float32)
+    for image, pieces in zip(images, crops, strict=True):
+        if min(h, w) < 1 or h > min(height, len(image)) or w > min(width, image.shape[1]):
+            raise InputError(f"cannot cut {h} x {w} pieces from an image of {image.shape[0]} x {image.shape[1]} pixels"
+                             f" as from the first one, {height} x {width}; give smaller crop_dims")
+        for piece, (y, x) in zip(pieces, corners, strict=False):
+            piece[...] = image[y : y + h, x : x + w]
+        pieces[5:] = pieces[:5, :, ::-1]
+    return crops.reshape(-1, h, w, channels)
+
+
+def detector_input(image: np.ndarray, h: int, w: int) -> np.ndarray:
+    """What the detector of RMPE wants of an image (H, W, 3): float32 (3, h, w), BGR from 0 to 255 minus the mean."""
+    resized = _resized(image, h, w)
+    out = np.multiply(resized.transpose(2, 0, 1)[::-1], np.float32(255), order="C")
+    out -= np.array(DETECTOR_MEAN, np.float32)[:, None, None]
+    return out
+
+
+def pose_input(image: np.ndarray, h: int, w: int) -> np.ndarray:
+    """What the pose network of RMPE wants of a square crop (H, W, 3): float32 (3, h, w), RGB from 0 to 1."""
+    return _resized(image, h, w).transpose(2, 0, 1).copy()
+
+
+def _resized(image: np.ndarray, h: int, w: int) -> np.ndarray:
+    """The image in the size wanted; where it has it, itself. The caller must not write to it."""
+    if image.dtype.kind != "f" or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(f"an image of {image.dtype} values and shape {image.shape} is not what load_image gives; "
+                         "give (height, width, 3), RGB from 0 to 1")
+    single = image.astype(np.float32, copy=False)
+    return single if single.shape[:2] == (h, w) else resize_image(single, (h, w))
