@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rmpe_legacy.errors import FileError, InputError
+from rmpe_legacy.errors import InputError
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.schema import load_schema
 from rmpe_legacy.proto.wire import decode, encode
@@ -20,13 +20,11 @@ _LEGACY = ("num", "channels", "height", "width")
 def blobproto_to_array(blob: Message, return_diff: bool = False) -> np.ndarray:
     """The values of a BlobProto, or its diff: float64, in the blob's shape.
 
-    Differs: double_data and double_diff are read too; the original sees no values there.
+    As published, double_data is not looked at; ``rmpe_legacy.proto.caffemodel.blob_from_proto`` reads it.
     """
-    single, double = ("diff", "double_diff") if return_diff else ("data", "double_data")
-    values = np.array(getattr(blob, double if blob.has(double) else single), np.float64)
     legacy = any(blob.has(name) for name in _LEGACY)
     shape = tuple(getattr(blob, name) for name in _LEGACY) if legacy else tuple(blob.shape.dim)
-    return _shaped(values, shape, "BlobProto")
+    return _shaped(np.array(blob.diff if return_diff else blob.data, np.float64), shape, "BlobProto")
 
 
 def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> Message:
@@ -81,6 +79,6 @@ def _set(fields: dict) -> dict:
 
 def _shaped(values: np.ndarray, shape: tuple[int, ...], what: str) -> np.ndarray:
     if any(size < 0 for size in shape) or int(np.prod(shape, dtype=object)) != values.size:
-        raise FileError(f"a {what} of shape {' x '.join(map(str, shape)) or 'nothing'} with {values.size} values; "
-                        "it is damaged, or made by hand")
+        raise InputError(f"a {what} of shape {' x '.join(map(str, shape)) or '()'} has {values.size} values; it is "
+                         "damaged, or holds them in a field that is not read here")
     return values.reshape(shape)

@@ -98,15 +98,19 @@ def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.nda
     size says. Raises InputError where a piece does not fit.
     """
     h, w = (int(size) for size in crop_dims)
-    height, width, channels = np.shape(images[0])
-    middle = int(height / 2 - h / 2), int(width / 2 - w / 2)
-    corners = [(y, x) for y in (0, height - h) for x in (0, width - w)] + [middle]
+    first = np.shape(images[0]) if len(images) else ()
+    if len(first) != 3 or min(h, w) < 1:
+        raise InputError(f"{len(images)} images, the first of shape {first}, cannot be cut into {h} x {w} pieces; give "
+                         "at least one (height, width, channels), and (height, width) of the pieces from 1")
+    height, width, channels = first
+    corners = [(y, x) for y in (0, height - h) for x in (0, width - w)]
+    corners.append((int(height / 2 - h / 2), int(width / 2 - w / 2)))
     crops = np.empty((len(images), 10, h, w, channels), np.float32)
     for image, pieces in zip(images, crops, strict=True):
-        if min(h, w) < 1 or h > min(height, len(image)) or w > min(width, image.shape[1]):
-            raise InputError(f"cannot cut {h} x {w} pieces from an image of {image.shape[0]} x {image.shape[1]} pixels"
-                             f" as from the first one, {height} x {width}; give smaller crop_dims")
-        for piece, (y, x) in zip(pieces, corners, strict=False):
+        if h > min(height, image.shape[0]) or w > min(width, image.shape[1]) or image.shape[2:] != (channels,):
+            raise InputError(f"cannot cut {h} x {w} pieces from an image of shape {image.shape} as from the first, "
+                             f"{first}; give smaller crop_dims, and images of one size")
+        for piece, (y, x) in zip(pieces[:5], corners, strict=True):
             piece[...] = image[y : y + h, x : x + w]
         pieces[5:] = pieces[:5, :, ::-1]
     return crops.reshape(-1, h, w, channels)

@@ -41,16 +41,16 @@ class Transformer:
             out = resize_image(out, size)
         if not out.flags.writeable:
             out = out.copy()
-        if in_ in self.transpose:
-            out = self._transposed(in_, out, self.transpose[in_])
-        if in_ in self.channel_swap:
-            out = self._swapped(in_, out, self.channel_swap[in_])
-        if in_ in self.raw_scale:
-            out *= self._fitting(in_, "raw_scale", self.raw_scale[in_], out)
-        if in_ in self.mean:
-            out -= self._fitting(in_, "mean", self.mean[in_], out)
-        if in_ in self.input_scale:
-            out *= self._fitting(in_, "input_scale", self.input_scale[in_], out)
+        if (order := self.transpose.get(in_)) is not None:
+            out = self._transposed(in_, out, order)
+        if (order := self.channel_swap.get(in_)) is not None:
+            out = self._swapped(in_, out, order)
+        if (scale := self.raw_scale.get(in_)) is not None:
+            out *= self._fitting(in_, "raw_scale", scale, out)
+        if (mean := self.mean.get(in_)) is not None:
+            out -= self._fitting(in_, "mean", mean, out)
+        if (scale := self.input_scale.get(in_)) is not None:
+            out *= self._fitting(in_, "input_scale", scale, out)
         return out
 
     def deprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
@@ -63,23 +63,23 @@ class Transformer:
         out = np.array(data).squeeze()
         if out.dtype.kind != "f":
             raise InputError(f"input {in_!r} is given as {out.dtype}; deprocess takes floats")
-        if in_ in self.input_scale:
-            out /= self._fitting(in_, "input_scale", self.input_scale[in_], out)
-        if in_ in self.mean:
-            out += self._fitting(in_, "mean", self.mean[in_], out)
-        if in_ in self.raw_scale:
-            out /= self._fitting(in_, "raw_scale", self.raw_scale[in_], out)
-        if in_ in self.channel_swap:
-            out = self._swapped(in_, out, np.argsort(self.channel_swap[in_]))
-        if in_ in self.transpose:
-            out = self._transposed(in_, out, np.argsort(self.transpose[in_]))
+        if (scale := self.input_scale.get(in_)) is not None:
+            out /= self._fitting(in_, "input_scale", scale, out)
+        if (mean := self.mean.get(in_)) is not None:
+            out += self._fitting(in_, "mean", mean, out)
+        if (scale := self.raw_scale.get(in_)) is not None:
+            out /= self._fitting(in_, "raw_scale", scale, out)
+        if (order := self.channel_swap.get(in_)) is not None:
+            out = self._swapped(in_, out, np.argsort(order))
+        if (order := self.transpose.get(in_)) is not None:
+            out = self._transposed(in_, out, np.argsort(order))
         return out
 
     def set_transpose(self, in_: str, order: Sequence[int]) -> None:
         """Which axis of the image comes first, second, third; (2, 0, 1) for Caffe's channels first."""
         self._check_input(in_)
         axes = len(self.inputs[in_]) - 1
-        if sorted(order) != list(range(axes)):
+        if len(order) != axes:
             raise InputError(f"transpose {tuple(order)} of input {in_!r}: name each of its {axes} axes once")
         self.transpose[in_] = order
 
@@ -120,7 +120,7 @@ class Transformer:
 
     @staticmethod
     def _transposed(in_: str, values: np.ndarray, order: Sequence[int]) -> np.ndarray:
-        if values.ndim != len(order):
+        if sorted(axis % values.ndim for axis in order) != list(range(values.ndim)):
             raise InputError(f"input {in_!r}: {values.ndim} axes (shape {values.shape}) cannot be transposed as "
                              f"{tuple(map(int, order))}")
         return values.transpose(order)
