@@ -102,8 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, "forward", forward)
     command.add_argument("prototxt")
     command.add_argument("caffemodel", nargs="?", help="without it, parameters are as their fillers make them")
-    command.add_argument("--input", action="append", default=[], metavar="NAME=FILE", required=True,
-                         help="a .npy, an .npz or a picture for one input; repeatable")
+    command.add_argument("--input", action="append", default=[], metavar="NAME=FILE",
+                         help="a .npy, an .npz or a picture for one input; repeatable. A picture is resized to the "
+                         "input's size in the prototxt")
     command.add_argument("--blobs", default=None, metavar="all|A,B", help="which to write (default: the outputs)")
     command.add_argument("--output", default="blobs.npz", metavar="OUT.npz")
     command.add_argument("--image", choices=("detector", "pose"), default="pose",

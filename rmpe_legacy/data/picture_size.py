@@ -9,7 +9,7 @@ _TIFF = {b"II*\0": "<", b"MM\0*": ">"}
 
 
 def declared_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) in pixels as a PNG, JPEG, GIF, BMP, TIFF or WebP file declares them; None where it does not say."""
+    """(height, width) in pixels as a PNG, JPEG, GIF, BMP, TIFF or WebP file has them; None where it does not say."""
     try:
         if data.startswith(PNG):
             w, h = struct.unpack_from(">II", data, 16)
