@@ -24,7 +24,7 @@ from rmpe_legacy.data.image import (
     pose_input,
     resize_image,
 )
-from rmpe_legacy.data.picture_size import declared_size
+from rmpe_legacy.data.picture_file import declared_size
 from rmpe_legacy.data.transformer import Transformer
 from rmpe_legacy.errors import FileError, InputError
 from rmpe_legacy.proto.schema import load_schema
@@ -154,6 +154,8 @@ class TestBadPicture:
         monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("memory would have been taken"))
         (tmp_path / "bomb.png").write_bytes(png(30_000, 30_001))
         self.refused(tmp_path / "bomb.png", f"bomb.png: claims to be 30000 x 30001 pixels, more than {MAX_PIXELS}")
+        (tmp_path / "hollow.png").write_bytes(png(13_000, 13_001))
+        self.refused(tmp_path / "hollow.png", r"claims to be 13000 x 13001 pixels, which its \d+ bytes cannot hold")
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "gif", "bmp", "tiff", "webp"])

@@ -15,13 +15,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rmpe_legacy.data.picture_size import PNG, declared_size
+from rmpe_legacy.data.picture_file import PNG, declared_size, png_ends_early
 from rmpe_legacy.data.resize import resize_image
 from rmpe_legacy.errors import FileError, InputError
 
 __all__ = ["DETECTOR_MEAN", "MAX_PIXELS", "detector_input", "load_image", "oversample", "pose_input", "resize_image"]
 
 MAX_PIXELS = 178_956_970  # of one picture; Pillow refuses more, as a decompression bomb
+PNG_PIXELS_PER_BYTE = 8 * 1032  # at most: one bit a pixel, and deflate's highest ratio
 LUMINANCE = (0.2125, 0.7154, 0.0721)  # of R, G, B: skimage's rgb2gray
 DETECTOR_MEAN = (104, 117, 123)  # of B, G, R from 0 to 255: demo.py:26
 
@@ -58,6 +59,8 @@ def _read_pixels(filename: str | PathLike) -> np.ndarray:
     if not data:
         raise FileError(f"{filename}: the file is empty; a picture is expected")
     _check_size(filename, declared_size(data))
+    if data.startswith(PNG):
+        _check_png(filename, data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -78,6 +81,15 @@ def _check_size(filename: str | PathLike, size: tuple[int, ...] | None) -> None:
     if size is not None and size[0] * size[1] > MAX_PIXELS:
         raise FileError(f"{filename}: claims to be {size[1]} x {size[0]} pixels, more than {MAX_PIXELS}; "
                         "scale it down, or look whether the file is what it seems")
+
+
+def _check_png(filename: str | PathLike, data: bytes) -> None:
+    h, w = declared_size(data) or (0, 0)
+    if h * w > PNG_PIXELS_PER_BYTE * len(data):
+        raise FileError(f"{filename}: claims to be {w} x {h} pixels, which its {len(data)} bytes cannot hold; the file "
+                        "is damaged")
+    if png_ends_early(data):
+        raise FileError(f"{filename}: not a picture that can be read: it ends inside a chunk; the file is damaged")
 
 
 def _checked_values(filename: str | PathLike, pixels: np.ndarray) -> np.ndarray:

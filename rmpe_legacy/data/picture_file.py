@@ -1,4 +1,4 @@
-"""How large a picture says it is, from its first bytes: known before any memory is taken for its pixels."""
+"""What a picture file says of itself, looked at before a decoder takes memory for it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,17 @@ def declared_size(data: bytes) -> tuple[int, int] | None:
     except (struct.error, IndexError):  # the file ends before it says
         return None
     return abs(h), w  # a BMP's rows run down where its height is negative
+
+
+def png_ends_early(data: bytes) -> bool:
+    """Whether a chunk of a PNG claims more bytes than the file has; OpenCV would take the memory first."""
+    at = len(PNG)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += 12 + length
+        if kind == b"IEND":
+            break
+    return at > len(data)
 
 
 def _jpeg(data: bytes) -> tuple[int, int] | None:
