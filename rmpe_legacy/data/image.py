@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from rmpe_legacy.data.picture_file import PNG, declared_size, png_ends_early
-from rmpe_legacy.data.resize import resize_image
+from rmpe_legacy.data.resample import resize_image
 from rmpe_legacy.errors import FileError, InputError
 
 __all__ = ["DETECTOR_MEAN", "MAX_PIXELS", "detector_input", "load_image", "oversample", "pose_input", "resize_image"]

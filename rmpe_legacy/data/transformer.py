@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rmpe_legacy.data.resize import resize_image
+from rmpe_legacy.data.resample import resize_image
 from rmpe_legacy.errors import InputError
 
 
