@@ -58,6 +58,14 @@ def span(values: np.ndarray) -> float:
     return float(values.max()) - float(values.min())
 
 
+def test_every_case_has_its_test():
+    """The last three kinds are tested with the pipeline, which they are part of."""
+    kinds = {"load_image": 1, "resize_image": 49, "transformer": 21, "errors": 1, "oversample": 5, "blobproto": 1,
+             "demo": 5, "cropBox": 1, "transformBoxInvert": 1}
+    assert {kind: len(names(kind)) for kind in kinds} == kinds
+    assert sum(kinds.values()) == len(list(GOLDEN.glob("*/case.json")))
+
+
 # --- load_image -------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,104 @@
+"""demo.py from a picture to poses, but for its networks: each step's input is ours, each result that of the original.
+
+The demo's networks were replaced by fixed outputs when it was run (tests/golden/io/demo__*).
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shared import shared
+
+from rmpe_legacy.data.image import detector_input, load_image, pose_input
+from rmpe_legacy.errors import NetError
+from rmpe_legacy.pipeline.geometry import crop_box, grow_boxes, pixel_boxes, uncrop
+from rmpe_legacy.pipeline.nms import pose_nms
+from rmpe_legacy.pipeline.readout import read_detections, read_joints
+
+GOLDEN = Path(__file__).parent / "golden" / "io"
+CASES = sorted(path.name for path in GOLDEN.glob("demo__*"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_from_picture_to_poses(name: str):
+    meta = json.loads((GOLDEN / name / "case.json").read_text())
+    case = dict(np.load(GOLDEN / name / "case.npz"))
+    for i, file in enumerate(meta["images"]):
+        image = load_image(GOLDEN / name / file)
+        h, w = image.shape[:2]
+        if f"img{i}_shown" in case:  # the demo stopped before drawing where it found nobody
+            np.testing.assert_array_equal(image, case[f"img{i}_shown"])
+        given = detector_input(image, *meta["det_shape"][2:])
+        np.testing.assert_allclose(given, case[f"img{i}_det_input"], rtol=0, atol=255 * 6e-8)
+
+        boxes_norm, _ = read_detections(case[f"img{i}_detections"][None, None], meta["configThred"])
+        boxes = grow_boxes(pixel_boxes(boxes_norm, (w, h)), (w, h))
+        np.testing.assert_array_equal(boxes, case[f"img{i}_nms_in_bboxes"].reshape(-1, 4))
+
+        joints, scores = np.empty((len(boxes), 16, 2)), np.empty((len(boxes), 16), np.float32)
+        for k, box in enumerate(boxes):
+            person = f"img{i}_person{k}"
+            np.testing.assert_array_equal(box, case[f"{person}_box"])
+            crop = crop_box(image, box)
+            np.testing.assert_array_equal(crop, case[f"{person}_crop"])
+            given = pose_input(crop, *meta["pose_shape"][2:])
+            np.testing.assert_allclose(given, case[f"{person}_pose_input"], rtol=0, atol=6e-8)
+            points, scores[k] = read_joints(case[f"{person}_prediction_heatmap"])
+            joints[k] = uncrop(points[0], box)
+            np.testing.assert_array_equal(joints[k], case[f"{person}_joints"])
+        np.testing.assert_array_equal(joints, case[f"img{i}_nms_in_preds"].reshape(-1, 16, 2))
+        np.testing.assert_array_equal(scores, case[f"img{i}_nms_in_scores"].reshape(-1, 16))
+
+        persons = pose_nms(joints, scores, boxes, "demo").persons  # Differs: nobody is nobody; the demo stops there
+        assert ("error" in meta) == (len(boxes) == 0)
+        if "error" not in meta:
+            np.testing.assert_allclose(persons.joints_xy, case[f"img{i}_nms_out_preds"], rtol=0, atol=1e-9)
+            np.testing.assert_array_equal(persons.scores, case[f"img{i}_nms_out_scores"])
+        else:
+            assert len(persons) == 0
+
+
+def test_the_cases_hold_people_and_pictures_without():
+    assert CASES == ["demo__authentic_sizes", "demo__no_person", "demo__none_found", "demo__round_halves",
+                     "demo__small"]
+
+
+class TestReadout:
+    ROWS = np.array([[0, 1, 0.3, 0.1, 0.2, 0.3, 0.4], [0, 2, 0.9, 0, 0, 1, 1], [1, 1, 0.8, 0.5, 0.5, 0.7, 0.9],
+                     [0, 1, 0.29, 0, 0, 1, 1], [0, 1, 0.7, -0.1, 0, 1.2, 1]], np.float32)[None, None]
+
+    def test_a_score_of_the_threshold_in_single_precision_passes(self):
+        boxes, scores = read_detections(self.ROWS)
+        np.testing.assert_array_equal(scores, np.array([0.3, 0.7], np.float32))
+        np.testing.assert_array_equal(boxes, self.ROWS[0, 0, [0, 4], 3:])
+
+    def test_each_picture_of_a_batch_has_its_own(self):
+        boxes, scores = read_detections(self.ROWS, item=1)
+        assert scores.tolist() == [np.float32(0.8)]
+        assert boxes.shape == (1, 4)
+        assert read_detections(self.ROWS, item=2)[0].shape == (0, 4)
+
+    def test_what_is_no_detection_and_no_joint_is_refused(self):
+        with pytest.raises(NetError, match=r"shape \(3, 48\) holds no detections; they are rows of 7 values"):
+            read_detections(np.zeros((3, 48)))
+        with pytest.raises(NetError, match=r"shape \(3, 7\) holds no joints; they are 48 values a crop"):
+            read_joints(np.zeros((3, 7)))
+
+
+class TestWholeNetworks:
+    """The inputs that the real Caffe was given, on the picture of the notebook."""
+
+    def test_detector(self):
+        want = np.load(shared("golden", "nets", "ssd", "blobs.npz"))["data"]
+        image = load_image(shared("data", "images", "skiing.jpg"))
+        self.compare(detector_input(image, 500, 500), want)
+
+    def test_pose(self):
+        want = np.load(shared("golden", "nets", "pose", "blobs.npz"))["data"]
+        image = load_image(shared("data", "images", "skiing.jpg"))
+        self.compare(pose_input(crop_box(image, (128, 48, 640, 456)), 256, 256), want)
+
+    @staticmethod
+    def compare(got: np.ndarray, want: np.ndarray):
+        assert np.abs(got[None].astype(np.float64) - want).max() <= 1e-7 * (want.max() - want.min())
