@@ -1,8 +1,10 @@
-// What is no tensor operator and must not wait for torch: pose NMS, the text of its result files, and resizing.
+// What is no tensor operator and must not wait for torch: pose NMS, the text of its result files, resizing, and
+// LevelDB's coding.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "leveldb.h"
 #include "number_text.h"
 #include "pose_nms.h"
 
@@ -90,4 +92,6 @@ PYBIND11_MODULE(_host, m) {
         py::arg("ranges"), py::arg("rules"));
   m.def("format_rows", &format_rows<int64_t>, py::arg("heads"), py::arg("values").noconvert());
   m.def("format_rows", &format_rows<double>, py::arg("heads"), py::arg("values").noconvert());
+  m.def("crc32c", &rmpe::crc32c, py::arg("data"));
+  m.def("snappy_decompress", &rmpe::snappy_decompress, py::arg("data"));
 }

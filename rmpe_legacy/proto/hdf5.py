@@ -18,7 +18,7 @@ def read_hdf5_weights(path: str | Path) -> list[TrainedLayer]:
     """The layers of a .caffemodel.h5, in name order. Links that lead out of the file are refused."""
     try:
         with h5py.File(path, "r") as file:
-            data = _child(path, file, "data")
+            data = member(path, file, "data")
             if not isinstance(data, h5py.Group):
                 raise FileError(f"{path}: an HDF5 file without the group 'data'; is this a caffemodel.h5?")
             return list(_layers(path, data, ""))
@@ -26,7 +26,7 @@ def read_hdf5_weights(path: str | Path) -> list[TrainedLayer]:
         raise FileError(f"{path}: not a readable HDF5 file: {error}") from None
 
 
-def _child(path, group: h5py.Group, name: str):
+def member(path, group: h5py.Group, name: str):
     """A member of the group itself; None where there is none. Never follows a link to elsewhere."""
     link = group.get(name, getlink=True)
     if link is not None and not isinstance(link, h5py.HardLink):
@@ -37,10 +37,10 @@ def _child(path, group: h5py.Group, name: str):
 def _layers(path, group: h5py.Group, prefix: str):
     """A layer's name may hold slashes, which HDF5 takes for groups in groups."""
     for name in group:
-        child = _child(path, group, name)
+        child = member(path, group, name)
         if not isinstance(child, h5py.Group):
             continue
-        blobs = [key for key in child if isinstance(_child(path, child, key), h5py.Dataset)]
+        blobs = [key for key in child if isinstance(member(path, child, key), h5py.Dataset)]
         if blobs:
             if not all(key.isdigit() and int(key) < 1000 for key in blobs):
                 raise FileError(f"{path}: {child.name}: blobs are named {', '.join(blobs)}; numbers are expected")
@@ -54,12 +54,18 @@ def _layers(path, group: h5py.Group, prefix: str):
 
 
 def _blob(path, dataset: h5py.Dataset) -> StoredBlob:
+    return StoredBlob(dataset.shape, read_values(path, dataset).reshape(-1))
+
+
+def read_values(path, dataset: h5py.Dataset, kinds: str = "f") -> np.ndarray:
+    """A dataset's values, whose dtype is of one of `kinds`. FileError where they lie elsewhere, or claim too much."""
     size = dataset.size * dataset.dtype.itemsize
     if dataset.external or dataset.is_virtual:
         raise FileError(f"{path}: {dataset.name}: its values lie in another file; such a file is not read")
-    if dataset.dtype.kind != "f":
-        raise FileError(f"{path}: {dataset.name}: holds {dataset.dtype}, not floating-point values")
+    if dataset.dtype.kind not in kinds:
+        raise FileError(f"{path}: {dataset.name}: holds {dataset.dtype}, not "
+                        + ("floating-point values" if kinds == "f" else "numbers"))
     if size > MAX_RATIO * max(dataset.id.get_storage_size(), 1):
         raise FileError(f"{path}: {dataset.name}: claims {size} bytes and stores "
                         f"{dataset.id.get_storage_size()}; the file is damaged")
-    return StoredBlob(dataset.shape, np.asarray(dataset[()]).reshape(-1))
+    return np.asarray(dataset[()])

@@ -1,0 +1,101 @@
+"""The random numbers of Caffe's data layers, draw by draw: boost's mt19937 and the C library's rand().
+
+Sources: common.cpp:39-75, rng.hpp, math_functions.cpp:230-257 of RMPE@5188c23; boost/random/uniform_real and
+uniform_int; glibc's rand() (additive feedback, TYPE_3); std::random_shuffle of libstdc++.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableSequence
+
+import numpy as np
+import torch
+
+UINT32 = 1 << 32
+RAND_MAX = (1 << 31) - 1
+
+
+class CaffeRandom:
+    """One of Caffe's streams of random numbers: what ``caffe.set_random_seed(seed)`` starts."""
+
+    def __init__(self, seed: int):
+        self._bits = np.random.MT19937()
+        self._bits._legacy_seeding(seed % UINT32)  # mt19937's own seeding; numpy's is another
+
+    def raw(self) -> int:
+        """The next 32 bits: caffe_rng_rand()."""
+        return int(self._bits.random_raw())
+
+    def below(self, n: int) -> int:
+        """0 to n - 1, as Caffe draws crops, mirrors and windows: the remainder of 32 bits."""
+        return self.raw() % n
+
+    def uniform(self, low: float, high: float) -> np.float32:
+        """A single-precision number from low to high, both included: caffe_rng_uniform."""
+        low, high = np.float32(low), np.float32(high)
+        end = np.nextafter(high, np.float32(np.inf))
+        while True:
+            value = np.float32(self.raw()) / np.float32(UINT32) * (end - low) + low
+            if value < end:
+                return value
+
+    def shuffle(self, items: MutableSequence) -> None:
+        """Shuffle in place as caffe::shuffle does: Fisher-Yates from the end."""
+        for i in range(len(items) - 1, 0, -1):
+            bucket, rest = divmod(UINT32 - 1, i + 1)
+            bucket += rest == i
+            j = self.raw() // bucket
+            while j > i:
+                j = self.raw() // bucket
+            items[i], items[j] = items[j], items[i]
+
+
+class LibraryRandom:
+    """The C library's rand() after srand(seed). A program that never calls srand has seed 1."""
+
+    def __init__(self, seed: int = 1):
+        word = seed % UINT32 or 1
+        word -= UINT32 if word >= UINT32 // 2 else 0
+        state = [word % UINT32]
+        for _ in range(30):
+            high, low = int(word / 127773), word - int(word / 127773) * 127773  # C's division, towards zero
+            word = 16807 * low - 2836 * high
+            word += RAND_MAX if word < 0 else 0
+            state.append(word)
+        self._state = state + state[:3]
+        for _ in range(310):
+            self._step()
+
+    def _step(self) -> int:
+        value = (self._state[-31] + self._state[-3]) % UINT32
+        self._state.append(value)
+        del self._state[0]
+        return value
+
+    def rand(self) -> int:
+        """0 to RAND_MAX."""
+        return self._step() >> 1
+
+    def uniform(self, low: float, high: float) -> np.float32:
+        """A single-precision number from low to high, as DataHeatmap draws angles (data_heatmap.cpp:797-802)."""
+        low, high = np.float32(low), np.float32(high)
+        return low + np.float32(self.rand()) / np.float32(RAND_MAX) * (high - low)
+
+    def shuffle(self, items: MutableSequence) -> None:
+        """Shuffle in place as std::random_shuffle does."""
+        for i in range(1, len(items)):
+            j = self.rand() % (i + 1)
+            if j != i:
+                items[i], items[j] = items[j], items[i]
+
+
+def seed_from_torch() -> int:
+    """A seed for a CaffeRandom, so that torch.manual_seed makes data layers reproducible too.
+
+    Right after ``torch.manual_seed(n)`` it is n: the first random data layer that is built then draws what it draws
+    in Caffe after ``caffe.set_random_seed(n)``. Later ones take their seed from torch's generator.
+    """
+    first = torch.initial_seed()
+    fresh = torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(first).get_state())
+    drawn = int(torch.randint(UINT32, ()))  # drawn in any case, so that the generator is fresh no more
+    return first % UINT32 if fresh else drawn

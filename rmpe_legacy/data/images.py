@@ -1,0 +1,63 @@
+"""Picture files to arrays, as Caffe reads them through OpenCV: uint8, (H, W) grey or (H, W, C) with C as B, G, R."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from rmpe_legacy.errors import FileError, RmpeError
+
+FLAGS = {"color": cv2.IMREAD_COLOR, "gray": cv2.IMREAD_GRAYSCALE, "native": cv2.IMREAD_UNCHANGED}
+
+
+def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarray:
+    """An encoded picture from bytes. mode: "color" (three channels), "gray", or "native" (what the file has).
+
+    FileError where it is no picture that OpenCV reads.
+    """
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS[mode]) if len(data) else None
+    except cv2.error as error:
+        raise FileError(f"{where}: not a readable picture: {error.err}") from None
+    if image is None:
+        raise FileError(f"{where}: not a readable picture; the file is truncated, damaged or of another kind")
+    if image.dtype != np.uint8:
+        raise FileError(f"{where}: a picture of {image.dtype} values; Caffe's layers take 8 bits per channel")
+    return image
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A whole file; FileError where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_image(path: str | Path, color: bool = True, height: int = 0, width: int = 0) -> np.ndarray:
+    """A picture file, resized to height x width if they are given (io.cpp:75-112 of RMPE@5188c23)."""
+    image = decode_image(read_bytes(path), "color" if color else "gray", str(path))
+    return cv2.resize(image, (width, height)) if height and width else image
+
+
+def read_lines(path: str | Path, what: str) -> list[str]:
+    """The lines of a text file; FileError where it cannot be read, or is not text."""
+    data = read_bytes(path)
+    if b"\0" in data[:4096]:
+        raise FileError(f"{path}: not text; {what} is expected")
+    return data.decode("utf-8", "surrogateescape").split("\n")[: None if not data.endswith(b"\n") else -1]
+
+
+def channels_of(image: np.ndarray) -> int:
+    """1 for (H, W), else C."""
+    return image.shape[2] if image.ndim == 3 else 1
+
+
+def check_opencv(call, *args):
+    """Call a function of OpenCV; what it refuses becomes an RmpeError."""
+    try:
+        return call(*args)
+    except cv2.error as error:
+        raise RmpeError(f"OpenCV cannot do this with the picture: {error.err}") from None
