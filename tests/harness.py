@@ -78,16 +78,21 @@ class Case:
         self.name, self.type = folder.name, self.meta["type"]
 
     def load(self) -> Net:
-        weights = self.folder / self.meta["weights"] if self.meta["weights"] else None
+        weights = self.folder / self.meta["weights"] if self.meta.get("weights") else None
+        if "seed" in self.meta:  # what caffe.set_random_seed was given before the network was built
+            torch.manual_seed(self.meta["seed"])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the weights file has nothing for")  # Net__partial_weights is about it
             return rmpe_legacy.load_net(
-                self.folder / "net.prototxt", weights, self.meta["phase"], self.meta["level"], self.meta["stages"],
-                self.meta.get("dialect", "rmpe"), de_transform="published-identity", keep_blobs=True)
+                self.folder / "net.prototxt", weights, self.meta["phase"], self.meta.get("level", 0),
+                self.meta.get("stages", ()), self.meta.get("dialect", "rmpe"), de_transform="published-identity",
+                keep_blobs=True)
 
     def differences(self) -> Iterator[Difference]:
         """Run the case forward, and backward where it says so; every array that Caffe wrote, beside ours."""
         net = self.load()
+        if self.type == "MemoryData":
+            net.steps[0].layer.reset(self.data.pop("in_data"), self.data.pop("in_label"))
         steps = sorted({int(k[4 : k.index("_")]) for k in self.data if k.startswith("step")})
         for step in steps or [None]:
             inputs = self._inputs(net, step)
@@ -101,14 +106,14 @@ class Case:
         for key, want in self._named("paramafter_"):
             layer, index = key.rsplit("_", 1)
             yield Difference(f"paramafter_{key}", want, _array(net.params[layer][int(index)]))
-        if self.meta["backward"]:
+        if self.meta.get("backward"):
             yield from self._backward(net, outputs)
 
     def _inputs(self, net: Net, step: int | None) -> dict[str, torch.Tensor]:
         prefix = "in_" if step is None else f"step{step}_in_"
         values = {k: torch.from_numpy(v.copy()) for k, v in self._named(prefix)}
         for value in values.values():
-            value.requires_grad_(self.meta["backward"] and net.force_backward)
+            value.requires_grad_(self.meta.get("backward", False) and net.force_backward)
         return values
 
     def _blobs(self, net: Net, prefix: str) -> Iterator[Difference]:

@@ -129,4 +129,4 @@ class Cursor:
 def reencoded(datum: Datum, data: bytes, shape: tuple[int, ...]) -> Datum:
     """The record with another encoded picture in its place; shape (height, width[, channels])."""
     return replace(datum, data=data, encoded=True, height=shape[0], width=shape[1],
-                   channels=shape[2] if len(shape) > 2 else 1)
+                   channels=shape[2] if len(shape) > 2 else 1, has_label=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import MutableSequence
 
 import numpy as np
-import torch
 
 UINT32 = 1 << 32
 RAND_MAX = (1 << 31) - 1
@@ -87,15 +86,3 @@ class LibraryRandom:
             j = self.rand() % (i + 1)
             if j != i:
                 items[i], items[j] = items[j], items[i]
-
-
-def seed_from_torch() -> int:
-    """A seed for a CaffeRandom, so that torch.manual_seed makes data layers reproducible too.
-
-    Right after ``torch.manual_seed(n)`` it is n: the first random data layer that is built then draws what it draws
-    in Caffe after ``caffe.set_random_seed(n)``. Later ones take their seed from torch's generator.
-    """
-    first = torch.initial_seed()
-    fresh = torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(first).get_state())
-    drawn = int(torch.randint(UINT32, ()))  # drawn in any case, so that the generator is fresh no more
-    return first % UINT32 if fresh else drawn

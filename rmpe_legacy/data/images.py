@@ -47,7 +47,8 @@ def read_lines(path: str | Path, what: str) -> list[str]:
     data = read_bytes(path)
     if b"\0" in data[:4096]:
         raise FileError(f"{path}: not text; {what} is expected")
-    return data.decode("utf-8", "surrogateescape").split("\n")[: None if not data.endswith(b"\n") else -1]
+    lines = data.decode("utf-8", "surrogateescape").split("\n")
+    return lines if lines[-1] else lines[:-1]  # a line's end begins no other
 
 
 def channels_of(image: np.ndarray) -> int:

@@ -45,7 +45,7 @@ def resize(image: np.ndarray, param: Message, random: CaffeRandom) -> np.ndarray
         raise RmpeError("resize_param needs a height and a width")
     mode = _interpolation(param, random)
     if param.resize_mode == "WARP":
-        return cv2.resize(image, (width, height), interpolation=mode)
+        return _resized(image, (width, height), mode)
     aspect = F(image.shape[1]) / F(image.shape[0])
     wide = aspect > F(width) / F(height)
     pad = param.resize_mode == "FIT_LARGE_SIZE_AND_PAD"
@@ -55,8 +55,20 @@ def resize(image: np.ndarray, param: Message, random: CaffeRandom) -> np.ndarray
     if 0 in size:
         raise RmpeError(f"a picture of {image.shape[1]} x {image.shape[0]} (width x height) cannot be fitted to "
                         f"{width} x {height}: one side would be 0")
-    resized = cv2.resize(image, size, interpolation=mode)
+    resized = _resized(image, size, mode)
     return _padded(resized, param, height, width) if pad else resized
+
+
+def _resized(image: np.ndarray, size: tuple[int, int], mode: int) -> np.ndarray:
+    """To (width, height). OpenCV's SSE4.1 code for CUBIC is 1 off in 4 % of the values; its plain code is Caffe's."""
+    if mode != cv2.INTER_CUBIC:
+        return cv2.resize(image, size, interpolation=mode)
+    optimized = cv2.useOptimized()
+    cv2.setUseOptimized(False)
+    try:
+        return cv2.resize(image, size, interpolation=mode)
+    finally:
+        cv2.setUseOptimized(optimized)
 
 
 def _interpolation(param: Message, random: CaffeRandom) -> int:

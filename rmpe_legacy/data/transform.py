@@ -273,7 +273,7 @@ class DataTransformer:
             values = picture.values()
             rows, columns = _span(box, *values.shape[1:])
             part = np.ascontiguousarray(values[:, rows, columns])
-            cropped = replace(datum, data=part.tobytes(), height=part.shape[1], width=part.shape[2])
+            cropped = replace(datum, data=part.tobytes(), height=part.shape[1], width=part.shape[2], has_label=True)
         else:
             rows, columns = _span(box, *picture.shape[:2])
             cropped = _jpeg(datum, picture[rows, columns])
@@ -305,7 +305,7 @@ class DataTransformer:
             values = picture.values()
             canvas = np.full((len(values), height, width), ord(" "), np.uint8)  # what Caffe fills its string with
             canvas[:, h : h + old_h, w : w + old_w] = values
-            larger = replace(datum, data=canvas.tobytes(), height=height, width=width)
+            larger = replace(datum, data=canvas.tobytes(), height=height, width=width, has_label=True)
         else:
             canvas = self._canvas(height, width, picture)
             canvas[h : h + old_h, w : w + old_w] = picture

@@ -10,9 +10,12 @@ from . import (
     data,
     eltwise,
     embed,
+    hdf5_data,
     hdf5_output,
+    heatmap_data,
     heatmap_loss,
     inner_product,
+    list_data,
     loss,
     lrn,
     mvn,
@@ -25,6 +28,7 @@ from . import (
     scale,
     softmax,
     spp,
+    store_data,
 )
 from .base import Layer
 from .registry import create, known_types, register

@@ -1,0 +1,103 @@
+"""Frames of a video file, of a numbered sequence of pictures, or of a camera.
+
+Source: video_data_layer.cpp of RMPE@5188c23.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+
+from rmpe_legacy.errors import FileError, RmpeError
+
+_logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 has it there, OpenCV 4 on top
+_SILENT = 0
+
+
+class Frames:
+    """Frames one after the other, each (H, W, 3) uint8 as B, G, R. A video ends; Caffe then stops the program."""
+
+    def __init__(self, source: str | int):
+        """source: a file, a pattern such as frames/%06d.png, or a camera's number. Opens nothing yet."""
+        self.source = source
+        self.taken = 0
+        self._capture: cv2.VideoCapture | None = None
+        self._first: np.ndarray | None = None  # read to know its size
+
+    @property
+    def may_exist(self) -> bool:
+        """Whether it is worth opening: cameras, patterns and addresses show only then."""
+        return isinstance(self.source, int) or os.path.exists(self.source) or "%" in self.source or "://" in self.source
+
+    def _open(self) -> cv2.VideoCapture:
+        if self._capture is None:
+            with _quiet():
+                capture = cv2.VideoCapture(self.source)
+            if not capture.isOpened():
+                raise self._refusal()
+            self._capture = capture
+            self._total = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        return self._capture
+
+    def _refusal(self) -> RmpeError:
+        if isinstance(self.source, int):
+            return RmpeError(f"there is no camera {self.source}, or it is in use; choose another device_id, or a "
+                             "video_file with video_type: VIDEO")
+        if not self.may_exist:
+            return FileError(f"{self.source}: No such file or directory")
+        return FileError(f"{self.source}: not a video or sequence of pictures that OpenCV opens")
+
+    @property
+    def opened(self) -> bool:
+        return self._capture is not None
+
+    def peek(self) -> np.ndarray:
+        """The next frame, which `take` will give once more."""
+        if self._first is None:
+            self._first = self._read()
+        return self._first
+
+    def take(self) -> np.ndarray:
+        """The next frame; RmpeError after the last one."""
+        frame, self._first = self.peek(), None
+        self.taken += 1
+        return frame
+
+    def _read(self) -> np.ndarray:
+        capture = self._open()
+        if not isinstance(self.source, int) and self.taken >= self._total:
+            raise RmpeError(f"{self.source}: all {self.taken} frames are read; the video has no more")
+        with _quiet():
+            good, frame = capture.read()
+        if not good:
+            raise RmpeError(f"{self.source}: frame {self.taken} cannot be read; the video is truncated or damaged")
+        return frame
+
+    def close(self) -> None:
+        """Let go of the file or camera."""
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+    def __getstate__(self) -> dict:
+        return {"source": self.source, "taken": self.taken}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["source"])
+        while not isinstance(self.source, int) and self.taken < state["taken"]:
+            self.take()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """OpenCV without its own words on stderr: what is wrong comes as an exception."""
+    level = _logging.getLogLevel()
+    _logging.setLogLevel(_SILENT)
+    try:
+        yield
+    finally:
+        _logging.setLogLevel(level)
