@@ -6,7 +6,6 @@ Source: data_heatmap.cpp of RMPE@5188c23. Single precision where the original ha
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,15 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
 
-from .images import read_lines
+from .images import c_integer, c_number, read_lines
+from .warp import warp_affine
 
 F = np.float32
 PERSON_HEIGHT = 200  # pixels at scale 1, MPII's convention
 MASK_THRESHOLD = 40  # of 255: what counts as another person in a segmentation
 SIGMA = 1.0  # cells
 MAX_PLACE = 1e7  # pixels
-_FIXED_BITS, _TABLE_BITS = 10, 5  # cv::warpAffine before OpenCV 5: places in 1/1024, read at 1/32 pixels
+MAX_CROP = 4  # times the picture's longer side; a list that asks for more padding is damaged
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,6 @@ def _small(text: str, where: str) -> np.float32:
     return F(value)
 
 
-def c_number(text: str) -> float:
-    """C's atof: the number that a text begins with, 0 if there is none."""
-    match = re.match(r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|nan)", text, re.IGNORECASE)
-    return float(match[0]) if match else 0.0
-
-
-def c_integer(text: str) -> int:
-    """C's atoi: the whole number that a text begins with, 0 if there is none."""
-    match = re.match(r"\s*[+-]?\d+", text)
-    return int(match[0]) if match else 0
-
-
 def cut_by_centre(image: np.ndarray, person: Person, multfact: int) -> Cropped:
     """A square of 200 * scale pixels around the person's centre.
 
@@ -105,6 +93,9 @@ def cut_by_centre(image: np.ndarray, person: Person, multfact: int) -> Cropped:
     """
     x, y, scale = person.crop[:3]
     length = F(PERSON_HEIGHT) * scale
+    if length > MAX_CROP * max(image.shape[:2]):
+        raise RmpeError(f"{person.where}: the scale {scale:g} asks for a crop of {length:g} x {length:g} pixels from a "
+                        f"picture of {image.shape[1]} x {image.shape[0]}")
     x_min, y_min = x - length / F(2), y - length / F(2)
     height, width = F(image.shape[0]), F(image.shape[1])
     left, top = max(x_min, F(0)), max(y_min, F(0))
@@ -163,59 +154,7 @@ def rotate(crop: Cropped, angle: np.float32, multfact: int) -> Cropped:
     matrix = cv2.getRotationMatrix2D((columns // 2, rows // 2), float(angle), 1)
     points = (crop.joints * F(multfact)).astype(np.float64)
     turned = (matrix[:, 0] * points[:, :1] + matrix[:, 1] * points[:, 1:] + matrix[:, 2]).astype(F)
-    return Cropped(_warp(crop.image, matrix), turned / F(multfact), crop.length)
-
-
-def _warp(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """cv::warpAffine as OpenCV had it until 4.x: it reads at multiples of 1/32 pixel (OpenCV 5 does not)."""
-    (a, b, c), (d, e, f) = matrix.tolist()
-    determinant = a * e - b * d
-    scale = 1 / determinant if determinant else 0.0
-    a, b, d, e = e * scale, -b * scale, -d * scale, a * scale
-    c, f = -a * c - b * f, -d * c - e * f
-    one, half = 1 << _FIXED_BITS, 1 << (_FIXED_BITS - _TABLE_BITS - 1)
-    y, x = (np.arange(size) for size in image.shape[:2])
-    shift, cells = _FIXED_BITS - _TABLE_BITS, 1 << _TABLE_BITS
-    places = [
-        (_fixed((row * y + offset) * one)[:, None] + half + _fixed(column * x * one)) >> shift
-        for column, row, offset in ((a, b, c), (d, e, f))
-    ]
-    whole = np.stack([place >> _TABLE_BITS for place in places], axis=-1).clip(-32768, 32767).astype(np.int16)
-    part = ((places[1] & cells - 1) * cells + (places[0] & cells - 1)).astype(np.uint16)
-    return cv2.remap(image, whole, part, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-
-
-def resize_linear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """cv::resize of float32 (H, W, C) as OpenCV had it until 4.x, to the bit; OpenCV 5 differs by 1e-6."""
-    columns, across = _between(image.shape[1], width)
-    across[(columns < 0) | (columns >= image.shape[1] - 1)] = 0
-    left, right = (c.clip(0, image.shape[1] - 1) for c in (columns, columns + 1))
-    rows, down = _between(image.shape[0], height)
-    above, below = (r.clip(0, image.shape[0] - 1) for r in (rows, rows + 1))
-    first = above[0]
-    used = image[first : below[-1] + 1]
-    wide = _blend(used.take(left, 1), used.take(right, 1), np.repeat(across, image.shape[2]))
-    return _blend(wide.take(above - first, 0), wide.take(below - first, 0), down[:, None]).reshape(height, width, -1)
-
-
-def _blend(a: np.ndarray, b: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """a * (1 - part) + b * part, each row of pixels in one piece, which is faster; both are overwritten."""
-    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
-    a *= F(1) - part
-    b *= part
-    a += b
-    return a
-
-
-def _between(size: int, new: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `new` cells, the cell of `size` before its middle and how far beyond that it lies."""
-    place = ((np.arange(new) + 0.5) * (1 / (new / size)) - 0.5).astype(F)
-    whole = np.floor(place).astype(np.int64)
-    return whole, place - whole.astype(F)
-
-
-def _fixed(values: np.ndarray) -> np.ndarray:
-    return np.rint(values).astype(np.int64)
+    return Cropped(warp_affine(crop.image, matrix), turned / F(multfact), crop.length)
 
 
 def gaussians(joints: np.ndarray, absent: Sequence[bool], height: int, width: int) -> np.ndarray:

@@ -1,7 +1,11 @@
-"""Picture files to arrays, as Caffe reads them through OpenCV: uint8, (H, W) grey or (H, W, C) with C as B, G, R."""
+"""Picture files to arrays, as Caffe reads them through OpenCV, and the words of its lists.
+
+A picture is uint8, (H, W) grey or (H, W, C) in the order B, G, R.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -9,7 +13,10 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
 
+from .picture_size import check_claim
+
 FLAGS = {"color": cv2.IMREAD_COLOR, "gray": cv2.IMREAD_GRAYSCALE, "native": cv2.IMREAD_UNCHANGED}
+_NUMBER = re.compile(r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|nan)", re.IGNORECASE)
 
 
 def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarray:
@@ -17,6 +24,7 @@ def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarr
 
     FileError where it is no picture that OpenCV reads.
     """
+    check_claim(data, where)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS[mode]) if len(data) else None
     except cv2.error as error:
@@ -49,6 +57,19 @@ def read_lines(path: str | Path, what: str) -> list[str]:
         raise FileError(f"{path}: not text; {what} is expected")
     lines = data.decode("utf-8", "surrogateescape").split("\n")
     return lines if lines[-1] else lines[:-1]  # a line's end begins no other
+
+
+def c_number(text: str) -> float:
+    """C's atof: the number that a text begins with, 0 if there is none."""
+    match = _NUMBER.match(text)
+    return float(match[0]) if match else 0.0
+
+
+def c_integer(text: str) -> int:
+    """C's atoi: the whole number that a text begins with, 0 if there is none."""
+    match = re.match(r"\s*[+-]?[0-9]{1,20}", text)
+    value = min(max(int(match[0]) if match else 0, -(1 << 63)), (1 << 63) - 1)  # strtol's range, then cut to an int
+    return (value + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
 def channels_of(image: np.ndarray) -> int:

@@ -55,8 +55,8 @@ class LmdbReader:
                 if os.fstat(opened.fileno()).st_size < 2 * HEADER:
                     raise FileError(f"{file}: too short for an LMDB; the file is truncated or of another kind")
                 self._map = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
-        except OSError as error:
-            raise FileError(f"{file}: {error.strerror or error}") from None
+        except (OSError, ValueError) as error:
+            raise FileError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
         self._file = str(file)
         self._snapshot = self._newest()
 

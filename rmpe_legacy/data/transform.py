@@ -221,14 +221,15 @@ class DataTransformer:
     def _write(self, values: np.ndarray, mean: np.ndarray | None, mirrored: bool, blob: np.ndarray) -> None:
         """(values - mean) * scale, in single precision; values (C, H, W)."""
         out = blob[..., ::-1] if mirrored else blob
-        if mean is not None:
-            np.subtract(values, mean, out=out)
-        elif self.param.mean_value:
-            np.subtract(values, self._mean_values(len(values)), out=out)
-        else:
-            np.copyto(out, values)
-        if self.param.scale != 1:
-            np.multiply(blob, F(self.param.scale), out=blob)
+        with np.errstate(all="ignore"):  # a store may hold infinities
+            if mean is not None:
+                np.subtract(values, mean, out=out)
+            elif self.param.mean_value:
+                np.subtract(values, self._mean_values(len(values)), out=out)
+            else:
+                np.copyto(out, values)
+            if self.param.scale != 1:
+                np.multiply(blob, F(self.param.scale), out=blob)
 
     def _mean_values(self, channels: int) -> np.ndarray:
         means = self.param.mean_value

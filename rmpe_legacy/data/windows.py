@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.proto.schema import float32
 
 from .images import read_lines
 
@@ -50,7 +51,7 @@ def read_windows(path: str | Path, fg_threshold: float, bg_threshold: float, roo
         file.paths.append(root + words.text())
         file.channels, _, _ = (words.whole(f"a picture's {what}") for what in ("channels", "height", "width"))
         for _ in range(words.whole("the number of windows")):
-            label, overlap = words.whole("a label"), F(words.number("an overlap"))
+            label, overlap = words.whole("a label"), F(float32(words.number("an overlap")))
             corners = tuple(words.whole("a corner") for _ in range(4))
             if overlap >= F(fg_threshold):
                 if label <= 0:
@@ -94,7 +95,10 @@ class _Words:
     def whole(self, what: str) -> int:
         word = self.text()
         try:
-            return int(word)
+            value = int(word)
+            if abs(value) >= 1 << 31:
+                raise ValueError
+            return value
         except ValueError:
             raise self.error(f"{word!r} is no whole number; {what} is expected") from None
 

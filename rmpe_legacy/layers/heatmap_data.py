@@ -17,10 +17,10 @@ from rmpe_legacy.data.heatmap import (
     gaussians,
     is_absent,
     read_persons,
-    resize_linear,
     rotate,
 )
 from rmpe_legacy.data.images import check_opencv, decode_image, read_bytes, read_image
+from rmpe_legacy.data.warp import resize_linear
 from rmpe_legacy.errors import FileError, RmpeError
 
 from .base import Shape

@@ -1,0 +1,307 @@
+"""Stores and lists: what the real libraries wrote comes out, and damage ends in a sentence."""
+
+import hashlib
+import json
+import random
+import struct
+from pathlib import Path
+
+import h5py
+import lmdb
+import numpy as np
+import pytest
+
+from rmpe_legacy import _host
+from rmpe_legacy.data.datum import Cursor
+from rmpe_legacy.data.draws import CaffeRandom, LibraryRandom
+from rmpe_legacy.data.hdf5_rows import RowReader, read_datasets
+from rmpe_legacy.data.heatmap import read_persons
+from rmpe_legacy.data.images import c_integer, c_number, decode_image
+from rmpe_legacy.data.leveldb_reader import LevelDbReader
+from rmpe_legacy.data.lmdb_reader import LmdbReader
+from rmpe_legacy.data.windows import read_windows
+from rmpe_legacy.errors import FileError
+
+STORES = Path(__file__).parent / "golden" / "stores"
+
+
+def write_lmdb(path: Path, records: dict[bytes, bytes]) -> Path:
+    with lmdb.open(str(path), map_size=1 << 26) as store, store.begin(write=True) as transaction:
+        for key, value in records.items():
+            transaction.put(key, value)
+    return path
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Cut short, or some bytes changed."""
+    if rng.random() < 0.3:
+        return data[: rng.randrange(len(data))]
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 3, 20))):
+        changed[rng.randrange(len(changed))] = rng.choice((0, 1, 127, 255, rng.randrange(256)))
+    return bytes(changed)
+
+
+class TestLmdb:
+    @pytest.mark.parametrize("count", [0, 1, 7, 3000])
+    def test_gives_what_lmdb_wrote_in_the_order_of_keys(self, tmp_path: Path, count: int):
+        rng = random.Random(count)
+        records = {b"%d_%x" % (i, rng.randrange(1 << 30)): rng.randbytes(rng.choice((0, 3, 900, 5000, 20000)))
+                   for i in range(count)}
+        reader = LmdbReader(write_lmdb(tmp_path / "db", records))
+        assert [(key, bytes(value)) for key, value in reader] == sorted(records.items())
+        assert len(reader) == count
+
+    def test_sees_the_last_transaction(self, tmp_path: Path):
+        path = write_lmdb(tmp_path / "db", {b"a": b"1", b"b": b"2"})
+        for n in range(3):
+            write_lmdb(path, {b"b": b"%d" % n, b"c": b"3"})
+        assert [(k, bytes(v)) for k, v in LmdbReader(path)] == [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]
+
+    def test_writes_nothing_beside_the_store(self, tmp_path: Path):
+        path = write_lmdb(tmp_path / "db", {b"a": b"1"})
+        (path / "lock.mdb").unlink()
+        list(LmdbReader(path))
+        assert [p.name for p in path.iterdir()] == ["data.mdb"]
+
+    def test_damage_ends_in_a_sentence(self, tmp_path: Path):
+        rng = random.Random(5)
+        path = write_lmdb(tmp_path / "db", {b"%04d" % i: rng.randbytes(rng.choice((9, 700, 9000))) for i in range(200)})
+        whole = (path / "data.mdb").read_bytes()
+        sentences = []
+        for _ in range(300):
+            (path / "data.mdb").write_bytes(damaged(whole, rng))
+            try:
+                list(LmdbReader(path))
+            except FileError as error:
+                sentences.append(str(error))
+        assert len(sentences) > 60
+        assert all("data.mdb: " in sentence for sentence in sentences)
+
+    @pytest.mark.parametrize(("change", "reason"), [
+        (lambda data: data[:100], "it ends inside its meta pages"),
+        (lambda data: data[: len(data) - 4096], "page [0-9]+ is the last one in use, the file has [0-9]+"),
+        (lambda data: b"hello" * 2000, "no meta page where one belongs"),
+        (lambda data: b"", "too short for an LMDB"),
+    ])
+    def test_says_what_is_wrong(self, tmp_path: Path, change, reason: str):
+        path = write_lmdb(tmp_path / "db", {b"a": bytes(30000)})
+        file = path / "data.mdb"
+        file.write_bytes(change(file.read_bytes()))
+        with pytest.raises(FileError, match=reason):
+            list(LmdbReader(path))
+
+
+class TestLevelDb:
+    """golden/stores/leveldb was written by LevelDB 1.23: two tables of snappy blocks, a log, deletions."""
+
+    def test_gives_what_leveldb_gave(self):
+        want = [tuple(r) for r in json.loads((STORES / "leveldb" / "records.json").read_text())["records"]]
+        got = [(key.decode(), len(value), hashlib.sha256(value).hexdigest()[:16])
+               for key, value in LevelDbReader(STORES / "leveldb" / "db")]
+        assert got == want
+        assert len(want) == 195
+
+    def test_damage_ends_in_a_sentence(self, tmp_path: Path):
+        whole = {p.name: p.read_bytes() for p in (STORES / "leveldb" / "db").iterdir()}
+        rng = random.Random(6)
+        sentences = []
+        for _ in range(300):
+            name = rng.choice(sorted(whole))
+            for key, data in whole.items():
+                (tmp_path / key).write_bytes(damaged(data, rng) if key == name else data)
+            try:
+                list(LevelDbReader(tmp_path))
+            except FileError as error:
+                sentences.append(str(error))
+        assert len(sentences) > 150
+        assert all(str(tmp_path) in sentence for sentence in sentences)
+
+    def test_a_missing_table_is_named(self, tmp_path: Path):
+        for path in (STORES / "leveldb" / "db").iterdir():
+            if path.name != "000005.ldb":
+                (tmp_path / path.name).write_bytes(path.read_bytes())
+        with pytest.raises(FileError, match=r"000005.ldb: No such file"):
+            list(LevelDbReader(tmp_path))
+
+    def test_is_no_leveldb(self, tmp_path: Path):
+        with pytest.raises(FileError, match="CURRENT: No such file"):
+            LevelDbReader(tmp_path)
+        (tmp_path / "CURRENT").write_text("../../etc/passwd\n")
+        with pytest.raises(FileError, match="not a MANIFEST"):
+            LevelDbReader(tmp_path)
+
+    def test_checksum_is_castagnolis(self):
+        assert _host.crc32c(b"123456789") == 0xE3069283
+        assert _host.crc32c(bytes(32)) == 0x8A9136AA
+        assert _host.crc32c(bytes(range(32))) == 0x46DD794E
+
+    @pytest.mark.parametrize(("data", "reason"), [
+        (b"", "ends inside an element"),
+        (b"\xff\xff\xff\xff\xff\xff", "its size does not end"),
+        (b"\xff\xff\x7f" + bytes(9), "claims more than its size can yield"),
+        (bytes([4, 3 << 2]) + b"ab", "ends inside an element"),
+        (bytes([3, 3 << 2]) + b"abcd", "gives more than it claims"),
+        (bytes([6, 3 << 2]) + b"abcd", "gives less than it claims"),
+        (bytes([8, 3 << 2]) + b"abcd" + bytes([1, 5]), "copies from before its beginning"),
+        (bytes([8, 3 << 2]) + b"abcd" + bytes([1, 0]), "copies from before its beginning"),
+    ])
+    def test_snappy_says_what_is_wrong(self, data: bytes, reason: str):
+        with pytest.raises(ValueError, match=reason):
+            _host.snappy_decompress(data)
+
+    def test_snappy_repeats_a_run(self):
+        assert _host.snappy_decompress(bytes([11, 4 << 2]) + b"hello" + bytes([2 << 2 | 1, 5])) == b"hellohelloh"
+        long = bytes([172, 1, 60 << 2, 99]) + bytes(range(100)) + bytes([63 << 2 | 2, 100, 0, 7 << 2 | 3, 8, 0, 0, 0])
+        assert _host.snappy_decompress(long) == bytes(range(100)) + bytes(range(64)) + bytes(range(56, 64))
+
+
+class TestCursor:
+    def test_begins_again_after_the_last_record(self, tmp_path: Path):
+        cursor = Cursor("LMDB", write_lmdb(tmp_path / "db", {b"a": b"1", b"b": b"2", b"c": b"3"}))
+        assert bytes(cursor.peek()[0]) == b"1"
+        assert [bytes(cursor.take()[0]) for _ in range(7)] == [b"1", b"2", b"3", b"1", b"2", b"3", b"1"]
+
+    def test_an_empty_store_is_refused(self, tmp_path: Path):
+        with pytest.raises(FileError, match="the store holds no records"):
+            Cursor("LMDB", write_lmdb(tmp_path / "db", {}))
+
+
+class TestRandomNumbers:
+    """Literal numbers from boost 1.74 and glibc 2.36."""
+
+    def test_uniform_is_boosts(self):
+        random = CaffeRandom(12345)
+        want = [0.929616213, 0.890154839, 0.316375583, 0.130707309, 0.183918834]
+        assert [random.uniform(0, 1) for _ in range(5)] == [np.float32(x) for x in want]
+
+    def test_uniform_of_one_value_is_that_value(self):
+        random = CaffeRandom(3)
+        assert {random.uniform(1, 1) for _ in range(20)} == {np.float32(1)}
+
+    @pytest.mark.parametrize(("seed", "want"), [
+        (1, [1804289383, 846930886, 1681692777]),
+        (0, [1804289383, 846930886, 1681692777]),
+        (2365658986, [704075764, 1906477023, 1279807365]),
+        (4294967295, [254925627, 1205188300, 366127624]),
+        (2147483648, [1336741213, 1210407648, 1447044896]),
+    ])
+    def test_rand_is_the_c_librarys(self, seed: int, want: list[int]):
+        random = LibraryRandom(seed)
+        assert [random.rand() for _ in range(3)] == want
+
+
+class TestWords:
+    @pytest.mark.parametrize(("text", "want"), [
+        ("12", 12), (" -3x", -3), ("x", 0), ("", 0), ("+7.9", 7), ("2147483648", -2147483648), ("9" * 30, -1),
+    ])
+    def test_atoi(self, text: str, want: int):
+        assert c_integer(text) == want
+
+    @pytest.mark.parametrize(("text", "want"), [("1.5e2x", 150), (".5", 0.5), ("-2.", -2), ("e5", 0), ("", 0)])
+    def test_atof(self, text: str, want: float):
+        assert c_number(text) == want
+
+
+class TestPictures:
+    @pytest.mark.parametrize(("data", "claim"), [
+        (b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 30000, 20000, 8, 2, 0, 0, 0), "30000 x 20000"),
+        (b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x11\x08\xff\xff\x80\x00\x03" + bytes(20), "32768 x 65535"),
+        (b"BM" + bytes(16) + struct.pack("<iiHH", 40000, -40000, 1, 24) + bytes(30), "40000 x 40000"),
+        (b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(20), "65535 x 65535"),
+    ])
+    def test_a_claim_that_the_bytes_cannot_hold_is_refused(self, data: bytes, claim: str):
+        with pytest.raises(FileError, match=f"x.png: a picture of {len(data)} bytes that claims {claim} pixels"):
+            decode_image(data, where="x.png")
+
+    def test_says_that_it_is_none(self):
+        for data in (b"", b"hello", b"\x89PNG\r\n\x1a\n"):
+            with pytest.raises(FileError, match=r"x.png: not a readable picture"):
+                decode_image(data, where="x.png")
+
+
+def write_h5(path: Path, **datasets) -> Path:
+    with h5py.File(path, "w") as file:
+        for name, value in datasets.items():
+            file[name] = value
+    return path
+
+
+class TestHdf5Rows:
+    def files(self, tmp_path: Path, shuffle: bool = False) -> RowReader:
+        a = write_h5(tmp_path / "a.h5", x=np.arange(6).reshape(3, 2), y=np.float64([0, 1, 2]))
+        b = write_h5(tmp_path / "b.h5", x=np.arange(6, 10).reshape(2, 2), y=np.float64([3, 4]))
+        (tmp_path / "list.txt").write_text(f"{a}\n{b}\n")
+        return RowReader(tmp_path / "list.txt", ("x", "y"), shuffle)
+
+    def test_follow_each_other_and_begin_again(self, tmp_path: Path):
+        reader = self.files(tmp_path)
+        got = [reader.take(4)[1].tolist() for _ in range(3)]
+        assert got == [[0, 1, 2, 3], [4, 0, 1, 2], [3, 4, 0, 1]]
+        assert reader.take(2)[0].tolist() == [[4, 5], [6, 7]]
+
+    def test_shuffled_rows_are_each_there_once(self, tmp_path: Path):
+        first, second = self.files(tmp_path, True), self.files(tmp_path, True)
+        rows = [first.take(5)[1].tolist() for _ in range(6)]
+        assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in rows)
+        assert len(set(map(tuple, rows))) > 1
+        assert rows == [second.take(5)[1].tolist() for _ in range(6)]  # nobody seeds rand()
+
+    def test_says_what_is_wrong(self, tmp_path: Path):
+        good = write_h5(tmp_path / "a.h5", x=np.zeros((3, 2)), y=np.zeros(2), t=["a", "b", "c"], s=1.0)
+        with pytest.raises(FileError, match="no dataset 'z'; it has 's', 't', 'x', 'y'"):
+            read_datasets(good, ["z"])
+        with pytest.raises(FileError, match="'y' has 2 rows, 'x' has 3"):
+            read_datasets(good, ["x", "y"])
+        with pytest.raises(FileError, match="holds object, not numbers"):
+            read_datasets(good, ["t"])
+        with pytest.raises(FileError, match="'s' is a single value"):
+            read_datasets(good, ["s"])
+        data = good.read_bytes()
+        good.write_bytes(data[: len(data) // 2])
+        with pytest.raises(FileError, match=r"a.h5: not a readable HDF5 file"):
+            read_datasets(good, ["x"])
+        with pytest.raises(FileError, match=r"none.h5: not a readable HDF5 file"):
+            read_datasets(tmp_path / "none.h5", ["x"])
+
+    def test_a_claim_that_the_file_does_not_hold_is_refused(self, tmp_path: Path):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.create_dataset("x", (1 << 40, 5), np.float32)
+        with pytest.raises(FileError, match="claims 21990232555520 bytes and stores 0"):
+            read_datasets(tmp_path / "a.h5", ["x"])
+
+    def test_rows_of_another_size_are_refused(self, tmp_path: Path):
+        names = [write_h5(tmp_path / f"{n}.h5", x=np.zeros((2, n))) for n in (3, 4)]
+        (tmp_path / "list.txt").write_text("\n".join(map(str, names)))
+        reader = RowReader(tmp_path / "list.txt", ["x"], False)
+        with pytest.raises(FileError, match=r"4.h5: its rows are \[\(4,\)\], those of the files before it \[\(3,\)\]"):
+            reader.take(3)
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    ("", "the window file is empty"),
+    ("x 0", ":1: '#' expected"),
+    ("# 0\na.png\n3 10", ":3: the file ends inside"),
+    ("# 0 a.png 3 10 10 1 1 0.9 a 0 0 0", "'a' is no whole number; a corner is expected"),
+    ("# 0 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.9 0 0 1 1", "no background windows"),
+    ("# 0 a.png 3 10 10 1 0 0.9 0 0 1 1", "a foreground window of class 0"),
+    ("# 4 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.1 0 0 1 1", "picture 4 of 1"),
+    ("# 0 a.png 3 10 10 99999999999", "'99999999999' is no whole number"),
+])
+def test_a_window_file_says_what_is_wrong(tmp_path: Path, text: str, reason: str):
+    (tmp_path / "windows.txt").write_text(text)
+    with pytest.raises(FileError, match=f"windows.txt.*{reason}"):
+        read_windows(tmp_path / "windows.txt", 0.5, 0.5)
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    ("", "no persons in it"),
+    ("a.png 1,2,3 1,1,1 0", ":1: 3 coordinates"),
+    ("a.png 1,2 1,1,1 0\nb.png 1,2 1,1 0", ":2: the crop '1,1' has 2 numbers, 3 are expected"),
+    ("a.png 1,nan 1,1,1 0", "'nan' is no place in a picture"),
+    ("a.png 1,2 1,1,1e30 0", "'1e30' is no place in a picture"),
+])
+def test_a_list_of_persons_says_what_is_wrong(tmp_path: Path, text: str, reason: str):
+    (tmp_path / "persons.txt").write_text(text)
+    with pytest.raises(FileError, match=f"persons.txt.*{reason}"):
+        read_persons(tmp_path / "persons.txt", "", 3)
