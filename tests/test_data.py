@@ -15,12 +15,12 @@ from harness import Case, cases
 
 from rmpe_legacy import load_net
 from rmpe_legacy.data.boxes import UNIT, Boxes
+from rmpe_legacy.data.data_transformer import Cut, DataTransformer, Draws
 from rmpe_legacy.data.datum import parse_datum
 from rmpe_legacy.data.draws import CaffeRandom, LibraryRandom
 from rmpe_legacy.data.noise import distort
 from rmpe_legacy.data.resize import boxes_after
 from rmpe_legacy.data.sampler import sample_boxes
-from rmpe_legacy.data.transform import Cut, DataTransformer, Draws
 from rmpe_legacy.errors import LayerError, RmpeError
 from rmpe_legacy.net import Net
 from rmpe_legacy.proto.message import Message

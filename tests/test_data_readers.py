@@ -16,9 +16,9 @@ from rmpe_legacy.data.datum import Cursor
 from rmpe_legacy.data.draws import CaffeRandom, LibraryRandom
 from rmpe_legacy.data.hdf5_rows import RowReader, read_datasets
 from rmpe_legacy.data.heatmap import read_persons
-from rmpe_legacy.data.images import c_integer, c_number, decode_image
 from rmpe_legacy.data.leveldb_reader import LevelDbReader
 from rmpe_legacy.data.lmdb_reader import LmdbReader
+from rmpe_legacy.data.opencv_image import c_integer, c_number, decode_image
 from rmpe_legacy.data.windows import read_windows
 from rmpe_legacy.errors import FileError
 
@@ -211,7 +211,7 @@ class TestPictures:
         (b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(20), "65535 x 65535"),
     ])
     def test_a_claim_that_the_bytes_cannot_hold_is_refused(self, data: bytes, claim: str):
-        with pytest.raises(FileError, match=f"x.png: a picture of {len(data)} bytes that claims {claim} pixels"):
+        with pytest.raises(FileError, match=f"x.png: claims to be {claim} pixels, which its {len(data)} bytes cannot"):
             decode_image(data, where="x.png")
 
     def test_says_that_it_is_none(self):

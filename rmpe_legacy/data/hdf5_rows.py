@@ -16,7 +16,7 @@ from rmpe_legacy.errors import FileError
 from rmpe_legacy.proto.hdf5 import member, read_values
 
 from .draws import LibraryRandom
-from .images import read_lines
+from .opencv_image import read_lines
 
 
 def read_datasets(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:

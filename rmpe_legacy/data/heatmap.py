@@ -15,7 +15,7 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
 
-from .images import c_integer, c_number, read_lines
+from .opencv_image import c_integer, c_number, read_lines
 from .warp import warp_affine
 
 F = np.float32

@@ -16,7 +16,7 @@ import numpy as np
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.proto.schema import float32
 
-from .images import read_lines
+from .opencv_image import read_lines
 
 F = np.float32
 

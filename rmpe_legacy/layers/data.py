@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from rmpe_legacy.data.data_transformer import DataTransformer, Draws
 from rmpe_legacy.data.datum import Datum
 from rmpe_legacy.data.draws import CaffeRandom, LibraryRandom
-from rmpe_legacy.data.transform import DataTransformer, Draws
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.schema import load_schema
 

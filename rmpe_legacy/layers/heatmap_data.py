@@ -19,7 +19,7 @@ from rmpe_legacy.data.heatmap import (
     read_persons,
     rotate,
 )
-from rmpe_legacy.data.images import check_opencv, decode_image, read_bytes, read_image
+from rmpe_legacy.data.opencv_image import check_opencv, decode_image, read_bytes, read_image
 from rmpe_legacy.data.warp import resize_linear
 from rmpe_legacy.errors import FileError, RmpeError
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rmpe_legacy.data.draws import CaffeRandom
-from rmpe_legacy.data.images import c_integer, check_opencv, decode_image, read_bytes, read_image, read_lines
+from rmpe_legacy.data.opencv_image import c_integer, check_opencv, decode_image, read_bytes, read_image, read_lines
 from rmpe_legacy.data.video import Frames
 from rmpe_legacy.data.windows import Placed, Window, WindowFile, cut_window, read_windows
 from rmpe_legacy.errors import FileError, RmpeError

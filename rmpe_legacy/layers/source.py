@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rmpe_legacy.data.data_transformer import DataTransformer, Draws
 from rmpe_legacy.data.draws import UINT32, CaffeRandom, LibraryRandom
-from rmpe_legacy.data.transform import DataTransformer, Draws
 from rmpe_legacy.errors import LayerError, RmpeError
 from rmpe_legacy.proto.message import Message
 

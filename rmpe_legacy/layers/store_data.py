@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from rmpe_legacy.data.boxes import Boxes
+from rmpe_legacy.data.data_transformer import Picture
 from rmpe_legacy.data.datum import AnnotatedDatum, Cursor, parse_annotated, parse_datum
 from rmpe_legacy.data.draws import CaffeRandom
 from rmpe_legacy.data.sampler import check_sampler, sample_boxes
-from rmpe_legacy.data.transform import Picture
 from rmpe_legacy.errors import RmpeError
 
 from .base import Shape

@@ -21,8 +21,8 @@ from rmpe_legacy.proto.wire import decode
 from .boxes import UNIT, Boxes, clip, emitted, project
 from .datum import AnnotatedDatum, Datum, reencoded
 from .draws import CaffeRandom, LibraryRandom
-from .images import channels_of, check_opencv, decode_image, read_bytes
 from .noise import add_noise, distort
+from .opencv_image import channels_of, check_opencv, decode_image, read_bytes
 from .resize import boxes_after, extrapolate, resize, size_after
 
 F = np.float32
