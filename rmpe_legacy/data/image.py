@@ -2,7 +2,7 @@
 
 Images are (height, width, channels), float32 RGB from 0 to 1; inputs of networks are (channels, height, width).
 
-Source: caffe/io.py and examples/rmpe/demo.py:24-41 of RMPE@5188c23; what skimage 0.12 and Pillow do below it was
+Source: caffe/io.py and examples/rmpe/demo.py:23-36 of RMPE@5188c23; what skimage 0.12 and Pillow do below it was
 measured.
 """
 
@@ -24,7 +24,7 @@ __all__ = ["DETECTOR_MEAN", "MAX_PIXELS", "detector_input", "load_image", "overs
 MAX_PIXELS = 178_956_970  # of one picture; Pillow refuses more, as a decompression bomb
 PNG_PIXELS_PER_BYTE = 8 * 1032  # at most: one bit a pixel, and deflate's highest ratio
 LUMINANCE = (0.2125, 0.7154, 0.0721)  # of R, G, B: skimage's rgb2gray
-DETECTOR_MEAN = (104, 117, 123)  # of B, G, R from 0 to 255: demo.py:26
+DETECTOR_MEAN = (104, 117, 123)  # of B, G, R from 0 to 255: demo.py:25
 
 
 def load_image(filename: str | PathLike, color: bool = True) -> np.ndarray:

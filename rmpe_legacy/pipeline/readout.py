@@ -1,6 +1,6 @@
 """What the two networks' last blobs say: people from detection_out, joints from prediction_heatmap.
 
-Source: examples/rmpe/demo.py:54-71,88-91,117-126 of RMPE@5188c23.
+Source: examples/rmpe/demo.py:59-92,113-121 of RMPE@5188c23.
 """
 
 from __future__ import annotations
