@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rmpe_legacy.errors import LayerError, NetError
 from rmpe_legacy.layers import registry
 from rmpe_legacy.layers.base import Layer, Shape, count, shape_text
-from rmpe_legacy.layers.gradient import overwrite
+from rmpe_legacy.layers.gradient import overwrite, rewritten, share
 from rmpe_legacy.proto.caffemodel import TrainedLayer
 from rmpe_legacy.spec import LayerSpec
 
@@ -35,6 +35,7 @@ class Step:
     cut_if_forced: tuple[int, ...] = ()  # those that force_backward leaves alone as well
     bottom_shapes: tuple[Shape, ...] = ()
     top_shapes: tuple[Shape, ...] = ()
+    alters: tuple[str, ...] = ()  # blobs whose memory it overwrites, under another name, by working in place
 
 
 @dataclass
@@ -171,6 +172,7 @@ class Net(nn.Module):
         for i, step in enumerate(self.steps):
             names = dict.fromkeys((*step.bottom, *step.top))
             step.free = tuple(n for n in names if last[n] == i and n not in self.outputs)
+        self._plan_memory()
         learned: set[str] = set()  # blobs that depend on a learnt parameter
         for step in self.steps:
             layer, spec = step.layer, step.layer.spec
@@ -182,6 +184,17 @@ class Net(nn.Module):
                 if i in layer.unforced and not (spec.propagate_down[i] if spec.propagate_down else name in learned))
             if any(layer.learns(i) for i in range(len(layer.declared))) or learned & set(step.bottom):
                 learned |= set(step.top)
+
+    def _plan_memory(self) -> None:
+        """Which blobs are one memory under several names, so that working in place on one alters the others."""
+        together: dict[str, set[str]] = {}
+        for step in self.steps:
+            if step.layer.shares_data:
+                group = together.setdefault(step.bottom[0], {step.bottom[0]})
+                group.update(step.top)
+                together |= dict.fromkeys(step.top, group)
+            elif in_place := set(step.top) & set(step.bottom):
+                step.alters = tuple(sorted(set().union(*(together.get(top, ()) for top in in_place)) - in_place))
 
     # --- running --------------------------------------------------------------------------------------------
 
@@ -216,8 +229,11 @@ class Net(nn.Module):
                     first[name] = top
                     if top.requires_grad:
                         top.retain_grad()
-                if name in blobs:
-                    overwrite(blobs[name], top)  # in place: a Backward that reads the blob will find this
+                if name in blobs:  # in place: who reads the blob, or what shares its memory, finds this from now on
+                    overwrite(blobs[name], top)
+                    blobs |= {other: rewritten(blobs[other], top) for other in step.alters if other in blobs}
+                elif step.layer.shares_data:
+                    share(blobs[step.bottom[0]], top)
                 blobs[name] = top
                 if name in self.loss_weights:
                     self._losses.append((self.loss_weights[name], top))

@@ -29,7 +29,8 @@ class Concat(Layer):
     bottoms = (1, None)
 
     def setup(self, *bottom: Shape) -> None:
-        if self.in_place and len(bottom) > 1:
+        self.shares_data = len(bottom) == 1
+        if self.in_place and not self.shares_data:
             raise self.spec.error("cannot work in place; give its top another name")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -51,7 +52,8 @@ class Slice(Layer):
     tops = (1, None)
 
     def setup(self, *bottom: Shape) -> None:
-        if self.in_place and len(self.spec.top) > 1:
+        self.shares_data = len(self.spec.top) == 1
+        if self.in_place and not self.shares_data:
             raise self.spec.error("cannot work in place; give its top another name")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -80,6 +82,7 @@ class Reshape(Layer):
     """The same values in another shape: dim 0 copies the bottom's, -1 is what is left over."""
 
     works_in_place = False
+    shares_data = True
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("reshape_param")
@@ -114,6 +117,7 @@ class Flatten(Layer):
     """Axes `axis` to `end_axis` as one; an end_axis just before `axis` puts an axis of 1 in."""
 
     works_in_place = False
+    shares_data = True
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("flatten_param")
@@ -137,7 +141,8 @@ class Permute(Layer):
         if any(i >= dims for i in order) or len(set(order)) != len(order):
             raise self.spec.error(f"order {order} must name each of the {dims} axes at most once")
         self.order = order + [i for i in range(dims) if i not in order]
-        if self.in_place and self.order != sorted(self.order):
+        self.shares_data = self.order == sorted(self.order)
+        if self.in_place and not self.shares_data:
             raise self.spec.error("cannot move values in place; give its top another name")
         return [tuple(bottom[0][i] for i in self.order)]
 
@@ -150,6 +155,7 @@ class Split(Layer):
     """One bottom under several names; their gradients add up."""
 
     works_in_place = False
+    shares_data = True
 
     tops = (1, None)
 
@@ -208,13 +214,13 @@ class Crop(Layer):
 class Tile(Layer):
     """Copies one after the other along an axis."""
 
-    works_in_place = False
-
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("tile_param")
         along = self.axis(param.axis, len(bottom[0]))
         if not param.has("tiles") or param.tiles < 1:
             raise self.spec.error("tiles must be given, and positive")
+        if self.in_place and param.tiles > 1:
+            raise self.spec.error("cannot work in place; give its top another name")
         self.times = [param.tiles if i == along else 1 for i in range(len(bottom[0]))]
         return [tuple(size * n for size, n in zip(bottom[0], self.times, strict=True))]
 

@@ -23,7 +23,7 @@ class Memory:
 
     def read(self, saved: Tensor) -> Tensor:
         """What the array holds now; `saved` is what was written first."""
-        return saved if self.value is None else self.value
+        return saved if self.value is None else self.value.reshape(saved.shape)
 
     def belongs_to(self, blob: Tensor) -> Tensor:
         """Tie this memory to a blob that a layer returns; the same blob."""
@@ -33,12 +33,35 @@ class Memory:
 
 def overwrite(old: Tensor, new: Tensor) -> None:
     """Tell whoever will read `old` in its Backward that an in-place layer has written `new` over it."""
-    memories = getattr(old, "memories", ())
-    if new is old or not memories:
-        return
-    for memory in memories:
+    for memory in getattr(old, "memories", ()):
         memory.value = new.detach()  # without its history, or the graph would hold itself
-    new.memories = [*getattr(new, "memories", ()), *memories]
+    share(old, new)
+
+
+def share(old: Tensor, new: Tensor) -> None:
+    """Let `new` be the memory that `old` is: what is written over it goes for whoever reads either."""
+    memories = getattr(old, "memories", ())
+    if memories and new is not old:
+        new.memories = [*getattr(new, "memories", ()), *memories]
+
+
+class _Rewritten(torch.autograd.Function):
+    """A blob with other values in its memory; its diff is still its own."""
+
+    @staticmethod
+    def forward(ctx: Any, blob: Tensor, values: Tensor) -> Tensor:
+        return values.reshape(blob.shape).clone()
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+        return dy, None
+
+
+def rewritten(blob: Tensor, values: Tensor) -> Tensor:
+    """A blob that shares its memory with one into which an in-place layer has written `values`, from then on."""
+    after = _Rewritten.apply(blob, values.detach())
+    share(blob, after)
+    return after
 
 
 class _Pointwise(torch.autograd.Function):
