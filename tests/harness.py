@@ -7,18 +7,21 @@ A case is a folder: net.prototxt, meta.json, case.npz, and the files that its la
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import rmpe_legacy
-from rmpe_legacy.net import Net
+from rmpe_legacy.net import Net, Step
 
 GOLDEN = Path(__file__).parent / "golden"
+DATA_DEPENDENT = {"DetectionEvaluate", "DetectionOutput", "Filter"}  # how many rows they give, the values say
 
 
 @dataclass(frozen=True)
@@ -76,17 +79,31 @@ class Case:
         self.meta = json.loads((folder / "meta.json").read_text())
         self.data = dict(np.load(folder / "case.npz"))
         self.name, self.type = folder.name, self.meta["type"]
+        self.types = set(re.findall(r'type: "(\w+)"', (folder / "net.prototxt").read_text()))
 
     def load(self) -> Net:
         weights = self.folder / self.meta["weights"] if self.meta.get("weights") else None
+        self.broken_promises: list[str] = []
         if "seed" in self.meta:  # what caffe.set_random_seed was given before the network was built
             torch.manual_seed(self.meta["seed"])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the weights file has nothing for")  # Net__partial_weights is about it
-            return rmpe_legacy.load_net(
+            warnings.filterwarnings("ignore", "filler 'file'")  # Filler__file_short is about it
+            net = rmpe_legacy.load_net(
                 self.folder / "net.prototxt", weights, self.meta["phase"], self.meta.get("level", 0),
                 self.meta.get("stages", ()), self.meta.get("dialect", "rmpe"), de_transform="published-identity",
                 keep_blobs=True)
+        for step in net.steps:
+            step.layer.register_forward_hook(partial(self._check_promise, step))
+        return net
+
+    def _check_promise(self, step: Step, _layer, _bottoms, tops) -> None:
+        """What `reshape` promises is what `forward` gives, unless that depends on the bottoms' values."""
+        tops = (tops,) if isinstance(tops, torch.Tensor) else tops
+        given = tuple(tuple(top.shape) for top in tops)
+        if given != step.top_shapes and step.layer.spec.type not in DATA_DEPENDENT:
+            name = step.layer.spec.name
+            self.broken_promises.append(f"{name}: reshape promises {step.top_shapes}, forward gives {given}")
 
     def differences(self) -> Iterator[Difference]:
         """Run the case forward, and backward where it says so; every array that Caffe wrote, beside ours."""

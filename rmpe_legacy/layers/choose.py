@@ -44,7 +44,7 @@ class Filter(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         *blobs, selector = bottoms
         chosen = selector.detach().flatten().nonzero().flatten()
-        return tuple(severed(blob.index_select(0, chosen), *blobs) for blob in blobs)  # a diff for each, as in Caffe
+        return tuple(severed(blob.index_select(0, chosen), *bottoms) for blob in blobs)  # a diff for each, as in Caffe
 
 
 @register("BatchReindex")
@@ -62,8 +62,7 @@ class BatchReindex(Layer):
         return [(*bottom[1], *bottom[0][1:])]
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        index = index.detach()
         if index.numel() and not 0 <= index.min() <= index.max() < len(x):
             raise self.spec.error(f"its indices go from {index.min():g} to {index.max():g}, its samples are 0 to "
                                   f"{len(x) - 1}")
-        return x.index_select(0, index.to(torch.int64))
+        return severed(x.index_select(0, index.to(torch.int64)), index)

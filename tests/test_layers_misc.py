@@ -1,0 +1,158 @@
+"""Layers of the fork, HDF5Output and the recurrent state: what the goldens leave out."""
+
+import math
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from one_layer import layer, net_of, normal
+from torch.testing import assert_close
+
+from rmpe_legacy import RmpeError
+
+
+class TestAccuracyHeatmap:
+    NET = layer("AccuracyHeatmap", "x label", rest="accuracy_heatmap_param { threshold: 1.5 }")
+
+    def by_loops(self, predicted: np.ndarray, label: np.ndarray, threshold: float) -> float:
+        """accuracy_heatmap_layer.cpp:33-83, joint by joint."""
+        points = correct = 0
+        n, c, height, width = label.shape
+        for i in range(n):
+            for j in range(c):
+                best, at = -np.inf, (0, 0)
+                for y in range(height):
+                    for x in range(width):
+                        if label[i, j, y, x] > best:
+                            best, at = label[i, j, y, x], (x, y)
+                if at[0] > 1 and at[1] > 1:
+                    points += 1
+                    px, py = (int(v) for v in predicted[i, j, :2])
+                    correct += math.hypot(at[0] - px, at[1] - py) / (height // 10) < threshold
+        return correct / points
+
+    def test_as_the_published_loops(self):
+        label = normal(5, 4, 23, 17).round()  # rounded: ties, of which the first in row order counts
+        place = label.flatten(2).argmax(2)
+        predicted = torch.stack((place % 17, place // 17, place), 2) + normal(5, 4, 3, seed=3) * 3
+        net = net_of(self.NET, {"x": (5, 4, 3), "label": (5, 4, 23, 17)})
+        got = net(x=predicted, label=label)["y"].item()
+        assert got == pytest.approx(self.by_loops(predicted.numpy(), label.numpy(), 1.5), abs=1e-7)
+        assert 0 < got < 1
+
+    def test_the_threshold_is_that_of_the_layer_set_up_last(self):
+        net = net_of(self.NET, {"x": (5, 4, 3), "label": (5, 4, 23, 17)})
+        net_of(self.NET.replace("1.5", "1000"), {"x": (5, 4, 3), "label": (5, 4, 23, 17)})
+        assert net(x=normal(5, 4, 3), label=normal(5, 4, 23, 17))["y"] == 1
+
+    def test_too_few_predictions(self):
+        with pytest.raises(RmpeError, match="needs 3 values for each of 5 x 4 joints"):
+            net_of(self.NET, {"x": (5, 4, 2), "label": (5, 4, 23, 17)})
+
+
+class TestEuclideanLossHeatmap:
+    NET = layer("EuclideanLossHeatmap", "x z w", rest="loss_weight: 3")
+
+    @pytest.mark.parametrize(("values", "factor"), [(1, 2), (2, 1), (3, 0), (12, 0)])
+    def test_gradient_has_a_whole_number_for_a_factor_and_no_weight(self, values: int, factor: int):
+        shape = (4, 1, 1, values)
+        net = net_of(self.NET, {"x": shape, "z": shape, "w": shape})
+        x, z = normal(*shape).requires_grad_(), normal(*shape, seed=2).requires_grad_()
+        loss = net(x=x, z=z, w=x.detach())["y"]
+        assert_close(loss, ((x - z) ** 2).mean())
+        net.loss().backward()
+        assert_close(x.grad, factor * (x - z).detach())
+        assert z.grad is None or not z.grad.any()
+
+    def test_windows_are_not_supported(self):
+        with pytest.raises(RmpeError, match="visualise: true opens windows"):
+            net_of(self.NET.replace("loss_weight: 3", "visualise: true"), dict.fromkeys("xzw", (4, 1, 2, 3)))
+
+
+class TestAccuracy:
+    def test_a_label_outside_the_classes_is_wrong(self):
+        net = net_of(layer("Accuracy", "x label"), {"x": (4, 3), "label": (4,)})
+        assert net(x=torch.eye(4, 3), label=torch.tensor([0.0, 1, 3, -1]))["y"] == 0.5
+
+
+class TestHDF5Output:
+    def net(self, path):
+        return net_of(layer("HDF5Output", "x label", "", f'hdf5_output_param {{ file_name: "{path}" }}'),
+                      {"x": (4, 3, 2), "label": (4,)})
+
+    def test_writes_four_axes_each(self, tmp_path):
+        x, label = normal(4, 3, 2), torch.arange(4.0)
+        self.net(tmp_path / "out.h5")(x=x, label=label)
+        with h5py.File(tmp_path / "out.h5") as file:
+            assert sorted(file) == ["data", "label"]
+            assert file["data"].dtype == file["label"].dtype == np.float32
+            assert np.array_equal(file["data"], x.numpy().reshape(4, 3, 2, 1))
+            assert np.array_equal(file["label"], label.numpy().reshape(4, 1, 1, 1))
+
+    def test_a_second_forward_is_refused(self, tmp_path):
+        net = self.net(tmp_path / "out.h5")
+        net(x=normal(4, 3, 2), label=torch.zeros(4))
+        with pytest.raises(RmpeError, match="Caffe writes one batch per file"):
+            net(x=normal(4, 3, 2), label=torch.zeros(4))
+
+    def test_differs_in_that_loading_writes_nothing(self, tmp_path):
+        self.net(tmp_path / "out.h5")
+        assert not (tmp_path / "out.h5").exists()
+
+    def test_a_folder_that_is_not_there(self, tmp_path):
+        net = self.net(tmp_path / "no" / "out.h5")
+        with pytest.raises(RmpeError, match=r"cannot write .*out\.h5"):
+            net(x=normal(4, 3, 2), label=torch.zeros(4))
+
+
+class TestRecurrentState:
+    NET = layer("LSTM", "x cont", rest="recurrent_param { num_output: 5 weight_filler { type: \"xavier\" } }")
+
+    def net(self):
+        torch.manual_seed(1)
+        return net_of(self.NET, {"x": (3, 2, 4), "cont": (3, 2)})
+
+    def test_two_halves_are_one_sequence(self):
+        torch.manual_seed(1)
+        whole = net_of(self.NET, {"x": (6, 2, 4), "cont": (6, 2)})
+        x, cont, net = normal(6, 2, 4), torch.ones(6, 2), self.net()
+        halves = [net(x=x[i : i + 3], cont=cont[:3])["y"] for i in (0, 3)]
+        assert_close(torch.cat(halves), whole(x=x, cont=cont)["y"])
+
+    def test_cont_0_begins_anew(self):
+        net, x = self.net(), normal(3, 2, 4)
+        cont = torch.tensor([[0.0, 0], [1, 1], [1, 1]])
+        assert_close(net(x=x, cont=cont)["y"], net(x=x, cont=cont)["y"])
+
+    def test_reset(self):
+        net, x = self.net(), normal(3, 2, 4)
+        first = net(x=x, cont=torch.ones(3, 2))["y"]
+        assert not torch.equal(first, net(x=x, cont=torch.ones(3, 2))["y"])
+        net.layer.reset()
+        assert_close(net(x=x, cont=torch.ones(3, 2))["y"], first)
+
+    def test_is_no_part_of_the_weights(self):
+        assert set(self.net().state_dict()) == {"layer.W_xc", "layer.b_c", "layer.W_hc"}
+
+    def test_other_steps_are_refused(self):
+        with pytest.raises(RmpeError, match="was set up for 3 time steps, its bottom has 4"):
+            self.net()(x=normal(4, 2, 4), cont=torch.ones(4, 2))
+
+
+class TestEdges:
+    """Where the published code is defined and torch is not."""
+
+    def test_relu_differs_for_minus_infinity(self):
+        assert net_of(layer("ReLU"), (1,))(x=torch.tensor([-math.inf]))["y"] == 0
+
+    def test_pooling_differs_in_keeping_nan(self):
+        net = net_of(layer("Pooling", rest="pooling_param { kernel_size: 2 }"), (1, 1, 2, 2))
+        assert net(x=torch.tensor([[[[1.0, math.nan], [2, 3]]]]))["y"].isnan()
+
+    def test_bnll_does_not_overflow(self):
+        assert net_of(layer("BNLL"), (2,))(x=torch.tensor([200.0, -200]))["y"].tolist() == [200, 0]
+
+    def test_power_of_an_infinite_bottom_that_does_not_count(self):
+        net = net_of(layer("Power", rest="power_param { scale: 0 shift: 2 power: 3 }"), (2,))
+        assert net(x=torch.tensor([math.inf, math.nan]))["y"].tolist() == [8, 8]
