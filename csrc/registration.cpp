@@ -4,6 +4,20 @@
 
 STABLE_TORCH_LIBRARY(rmpe, m) {
   m.def("prediction_heatmap(Tensor heatmap) -> Tensor");
+
+  // Detection. N images, P priors with L places each (1, or one per class), C classes, all of single precision.
+  m.def("decode_boxes(Tensor offset, Tensor prior, int code, bool in_target) -> Tensor");
+  m.def("encode_boxes(Tensor box, Tensor prior, int code, bool in_target) -> Tensor");
+  m.def("detection_output(Tensor offset, Tensor score, Tensor prior, int background, int code, bool in_target, "
+        "float nms_threshold, float eta, int top_k, int keep_top_k, float confidence_threshold, bool clip) -> Tensor");
+  m.def("detection_evaluate(Tensor detection, Tensor truth, float threshold, bool difficult_counts, bool pixels) "
+        "-> Tensor");
+  m.def("match_boxes(Tensor box, Tensor truth, Tensor first, float threshold, bool per_prediction, bool inside_only) "
+        "-> (Tensor, Tensor)");
+  m.def("confidence_scores(Tensor conf, int background, bool softmax) -> Tensor");
+  m.def("confidence_losses(Tensor conf, Tensor label, bool softmax) -> Tensor");
+  m.def("pick_hardest(Tensor score, Tensor eligible, Tensor count, Tensor? box, float nms_threshold, int top_k) "
+        "-> (Tensor, Tensor)");
 }
 
 // Importing the module loads the library, which runs the registrations; the module itself is empty.

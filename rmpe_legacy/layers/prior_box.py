@@ -1,0 +1,158 @@
+"""The boxes that SSD's predictions start from. Source: prior_box_layer.cpp of RMPE@5188c23 and of the ssd branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .base import Layer, Shape, shape_text
+from .registry import register
+
+
+@register("PriorBox", dialects=("rmpe", "ssd"))
+class PriorBox(Layer):
+    """One set of boxes per cell of a feature map: (N, C, H, W) and the image (N, ., IH, IW) -> (1, 2, H * W * P * 4).
+
+    The first channel holds corners in units of the image, the second the variance of each coordinate. Per cell:
+    the square of min_size, that of sqrt(min_size * max_size), then min_size in each aspect ratio.
+
+    Further bottoms are taken and not read, as published: its arity function has another name than Caffe's.
+    """
+
+    bottoms = (1, None)
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("prior_box_param")
+        self.is_ssd = self.spec.dialect == "ssd"
+        self.min_sizes = self._sizes("min_size")
+        self.max_sizes = self._sizes("max_size")
+        if not self.min_sizes:
+            raise self.spec.error("needs a min_size")
+        if any(size <= 0 for size in self.min_sizes):
+            raise self.spec.error("min_size must be positive")
+        if self.max_sizes and len(self.max_sizes) != len(self.min_sizes):
+            raise self.spec.error(f"has {len(self.min_sizes)} min_size and {len(self.max_sizes)} max_size; give one "
+                                  "max_size per min_size, or none")
+        if any(high <= low for low, high in zip(self.min_sizes, self.max_sizes, strict=False)):
+            raise self.spec.error("max_size must be greater than min_size")
+        self.aspect_ratios = _aspect_ratios(param.aspect_ratio, param.flip)
+        self.variance = list(param.variance) or [0.1]
+        if len(self.variance) not in (1, 4) or min(self.variance) <= 0:
+            raise self.spec.error(f"variance must be given once or four times, and be positive, not {self.variance}")
+        self.clip = param.clip
+        self.image = self._pair("img_size", "img_h", "img_w")
+        self.step = self._pair("step", "step_h", "step_w")
+        if self.image is None and len(bottom) < 2:
+            raise self.spec.error("needs two bottoms, the feature map and the image")
+        self._made: tuple[tuple, Tensor] | None = None  # what the boxes were made for, and the boxes
+
+    def _sizes(self, name: str) -> list[float]:
+        """min_size or max_size: one in the RMPE fork, any number in the ssd branch."""
+        param = self.spec.get("prior_box_param")
+        if self.is_ssd:
+            return list(getattr(param, name))
+        return [getattr(param, name)] if param.has(name) else []
+
+    def _pair(self, name: str, h: str, w: str) -> tuple[float, float] | None:
+        """(h, w) from one field, or from its _h and _w; None where the file, or the dialect, has neither."""
+        if not self.is_ssd:
+            return None
+        param = self.spec.get("prior_box_param")
+        apart = param.has(h) or param.has(w)
+        if apart and param.has(name):
+            raise self.spec.error(f"give {name}, or {h} and {w}; not both")
+        if not apart and not param.has(name):
+            return None
+        pair = (getattr(param, h), getattr(param, w)) if apart else (getattr(param, name),) * 2
+        if min(pair) <= 0:
+            raise self.spec.error(f"{f'{h} and {w}' if apart else name} must be larger than 0")
+        return pair
+
+    @property
+    def per_cell(self) -> int:
+        """How many boxes a cell has."""
+        return len(self.aspect_ratios) * len(self.min_sizes) + len(self.max_sizes)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if any(len(shape) > 4 for shape in bottom[:2]):
+            raise self.spec.error(f"needs bottoms (N, C, H, W), not {', '.join(map(shape_text, bottom))}")
+        self.grid = _height_width(bottom[0])
+        self.pixels = self.image or _height_width(bottom[1])
+        values = self.grid[0] * self.grid[1] * self.per_cell * 4
+        if values == 0:
+            raise self.spec.error(f"its first bottom, {shape_text(bottom[0])}, has no cells")
+        return [(1, 2, values)]
+
+    def forward(self, features: Tensor, *rest: Tensor) -> Tensor:
+        key = (self.grid, self.pixels, features.dtype, features.device)
+        if self._made is None or self._made[0] != key:
+            self._made = key, self._make(features)
+        return self._made[1]
+
+    def _make(self, features: Tensor) -> Tensor:
+        """Boxes and variances: in single precision up to each box's size, in double up to its corners, as published."""
+        centres = torch.stack(torch.meshgrid(*self._centres(), indexing="ij"), -1).flip(-1)  # (H, W, 2): x, y
+        sizes = self._box_sizes()
+        half = sizes.double() / 2
+        pixels = torch.tensor(self.pixels[::-1], dtype=torch.float64)
+        low, high = ((centres.double().unsqueeze(2) + side) / pixels for side in (-half, half))
+        corners = torch.cat([low, high], -1).flatten().to(features.dtype)
+        # A ratio whose inverse lands within 1e-6 of 1 counts as a box, and is then skipped: the tail stays 0.
+        rest = self.grid[0] * self.grid[1] * self.per_cell * 4 - len(corners)
+        corners = torch.cat([corners, corners.new_zeros(rest)])
+        if self.clip:
+            corners = corners.clamp(0, 1)
+        variance = torch.tensor(self.variance, dtype=torch.float32).to(features.dtype).repeat(
+            len(corners) // len(self.variance))
+        return torch.stack([corners, variance]).unsqueeze(0).to(features.device)
+
+    def _centres(self) -> list[Tensor]:
+        """The rows' and the columns' centres, in pixels, single precision."""
+        centres = []
+        for axis in range(2):
+            cells = torch.arange(self.grid[axis])
+            step = torch.tensor(float(self.pixels[axis])) / self.grid[axis] if self.step is None else self.step[axis]
+            if self.is_ssd:  # the offset is a float there, so the product is one too
+                offset = self.spec.get("prior_box_param").offset
+                centres.append((cells.float() + offset) * step)
+            else:
+                centres.append(((cells.double() + 0.5) * step).float())
+        return centres
+
+    def _box_sizes(self) -> Tensor:
+        """Width and height of each box of a cell: (P, 2), single precision. The ssd branch cuts sizes to integers."""
+        ratios = torch.tensor(self.aspect_ratios)
+        roots = ratios[(ratios.double() - 1).abs() >= 1e-6].sqrt()
+        boxes = []
+        for i, given in enumerate(self.min_sizes):
+            low = torch.tensor(float(int(given)) if self.is_ssd else given)
+            boxes.append(low.expand(1, 2))
+            if self.max_sizes:
+                boxes.append(self._between(low, self.max_sizes[i]).expand(1, 2))
+            boxes.append(torch.stack([low * roots, low / roots], -1))
+        return torch.cat(boxes)
+
+    def _between(self, low: Tensor, high: float) -> Tensor:
+        """sqrt(low * high): in the RMPE fork of floats, in the ssd branch of integers, in double."""
+        if self.is_ssd:
+            return (low.double() * int(high)).sqrt().float()
+        return (low * high).sqrt()
+
+
+def _aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
+    """1, then each ratio that is not there yet, followed by its inverse; inverses are added without a look."""
+    ratios = torch.ones(1)
+    for value in given:
+        ratio = torch.tensor([value])
+        if ((ratio - ratios).abs().double() < 1e-6).any():
+            continue
+        ratios = torch.cat([ratios, ratio, (1 / ratio.double()).float()] if flip else [ratios, ratio])
+    return ratios.tolist()
+
+
+def _height_width(shape: Shape) -> tuple[int, int]:
+    """A blob's height and width; an axis that is not there counts 1."""
+    padded = (*shape, 1, 1, 1, 1)
+    return padded[2], padded[3]

@@ -1,0 +1,33 @@
+"""The loss that is square near 0 and linear beyond. Source: smooth_L1_loss_layer.cpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from rmpe_legacy.ops.losses import smooth_l1_sum
+
+from .base import Layer, Shape, shape_text
+from .registry import register
+from .ssd_common import four_axes
+
+
+@register("SmoothL1Loss", dialects=("rmpe", "ssd"))
+class SmoothL1Loss(Layer):
+    """Sum of f(a - b) divided by N: (N, ...) and its like -> a scalar. Gradients go to both.
+
+    Its form with a third bottom of weights cannot be reached: LossLayer insists on two bottoms.
+    """
+
+    bottoms = 2
+    is_loss = True
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if () in bottom or four_axes(self, bottom[0]) != four_axes(self, bottom[1]):
+            raise self.spec.error("needs two bottoms of one size, with 1 to 4 axes, not "
+                                  + " and ".join(map(shape_text, bottom)))
+        return [()]
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return smooth_l1_sum(a - b.reshape(a.shape)) / a.shape[0]

@@ -1,0 +1,230 @@
+"""Boxes on tensors: decoding, matching, suppression, evaluation, and the scaling to an image's pixels.
+
+A box is (x1, y1, x2, y2), mostly in units of the image's width and height. The operators work in single precision,
+as Caffe's NormalizedBBox does whatever the network's type; they are C++ on the CPU, and each wrapper takes tensors
+of any floating type and device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.library import register_fake
+
+import rmpe_legacy._C  # noqa: F401  registers the operators
+
+CODES = {"CORNER": 1, "CENTER_SIZE": 2, "CORNER_SIZE": 3}  # PriorBoxParameter.CodeType
+_OPS = torch.ops.rmpe
+
+
+def _plain(x: Tensor) -> Tensor:
+    """As the operators take it. They walk lists and sort, which a CPU does best; their inputs are small."""
+    return x.detach().to("cpu", torch.float32).contiguous()
+
+
+def decode_boxes(offset: Tensor, prior: Tensor, code: str, in_target: bool) -> Tensor:
+    """What predictions mean: offset (..., P, 4), prior (2, P, 4) (boxes, variances) -> boxes like offset.
+
+    code: a key of CODES. in_target: the variance is part of the target, and is not applied here.
+    Source: DecodeBBox (bbox_util.cpp:265-325) of RMPE@5188c23; CORNER_SIZE from the ssd branch.
+    """
+    flat = _plain(offset).view(-1, *offset.shape[-2:])
+    out = _OPS.decode_boxes(flat, _plain(prior), CODES[code], in_target)
+    return out.view(offset.shape).to(offset.device, offset.dtype)
+
+
+def encode_boxes(box: Tensor, prior: Tensor, code: str, in_target: bool) -> Tensor:
+    """What a perfect prediction would be: box (M, 4), prior (2, M, 4) -> offsets (M, 4).
+
+    Source: EncodeBBox (bbox_util.cpp:209-263) of RMPE@5188c23; CORNER_SIZE from the ssd branch.
+    """
+    out = _OPS.encode_boxes(_plain(box)[None], _plain(prior), CODES[code], in_target)
+    return out[0].to(box.device, box.dtype)
+
+
+@dataclass(frozen=True)
+class Detecting:
+    """How detections are chosen. A negative top_k or keep_top_k is no limit."""
+
+    background: int
+    code: str
+    in_target: bool
+    nms_threshold: float
+    eta: float
+    top_k: int
+    keep_top_k: int
+    confidence_threshold: float
+    clip: bool
+
+
+def detection_output(offset: Tensor, score: Tensor, prior: Tensor, how: Detecting) -> Tensor:
+    """The boxes that survive suppression: (K, 7) rows of image, label, score, box; by image, label, then score.
+
+    offset (N, P, L, 4) with L = 1 or C, score (N, P, C), prior (2, P, 4).
+    Source: detection_output_layer.cpp:163-316 of RMPE@5188c23.
+    """
+    rows = _OPS.detection_output(
+        _plain(offset), _plain(score), _plain(prior), how.background, CODES[how.code], how.in_target,
+        how.nms_threshold, how.eta, how.top_k, how.keep_top_k, how.confidence_threshold, how.clip)
+    return rows.to(score.device, score.dtype)
+
+
+def detection_evaluate(detection: Tensor, truth: Tensor, threshold: float, difficult_counts: bool,
+                       pixels: bool) -> Tensor:
+    """Which detections hit: (K, 5) rows of image, label, score, hit, miss; by image, label, then score.
+
+    detection (K, 8): image, label, score, box, area. truth (G, 8): image, label, difficult, box, area.
+    Source: detection_evaluate_layer.cpp:126-216 of RMPE@5188c23.
+    """
+    rows = _OPS.detection_evaluate(_plain(detection), _plain(truth), threshold, difficult_counts, pixels)
+    return rows.to(detection.device, detection.dtype)
+
+
+def match_boxes(box: Tensor, truth: Tensor, first: Tensor, threshold: float, per_prediction: bool,
+                inside_only: bool = False) -> tuple[Tensor, Tensor]:
+    """Which true box each box answers for, per set: (S, P) its number in its set, -1 for none; (S, P) the overlap.
+
+    box (S, P, 4), or (1, P, 4) for all sets; truth (G, 4); first (S + 1), int64: set s has truth first[s]:first[s+1].
+    inside_only: boxes that leave the image are -2. The overlap is that with the match, or else the largest.
+    Source: MatchBBox (bbox_util.cpp:382-501) of RMPE@5188c23. Both results are on the CPU.
+    """
+    return _OPS.match_boxes(_plain(box), _plain(truth), first.cpu(), threshold, per_prediction, inside_only)
+
+
+def confidence_scores(conf: Tensor, background: int, softmax: bool) -> Tensor:
+    """How sure each prior is of an object: conf (N, P, C) -> (N, P), on the CPU.
+
+    Source: GetMaxConfidenceScores (bbox_util.cpp:683-721) of RMPE@5188c23.
+    """
+    return _OPS.confidence_scores(_plain(conf), background, softmax)
+
+
+def confidence_losses(conf: Tensor, label: Tensor, softmax: bool) -> Tensor:
+    """The confidence loss of each prior: conf (N, P, C), label (N, P) int64 -> (N, P), on the CPU.
+
+    Source: ComputeConfLoss (bbox_util.cpp:1456-1530) of weiliu89/caffe@4817bf8.
+    """
+    return _OPS.confidence_losses(_plain(conf), label.cpu().contiguous(), softmax)
+
+
+def pick_hardest(score: Tensor, eligible: Tensor, count: Tensor, box: Tensor | None = None, nms_threshold: float = 0.0,
+                 top_k: int = -1) -> tuple[Tensor, Tensor]:
+    """Per image the `count` eligible priors with the highest scores, best first.
+
+    score (N, P), eligible (N, P) bool, count (N) int64 -> the priors' numbers (K), and (N + 1) where each image's
+    begin; int64, on the CPU. With box (N or 1, P, 4) only priors kept by non-maximum suppression are taken.
+    Source: multibox_loss_layer.cpp:244-277 of RMPE@5188c23, MineHardExamples of weiliu89/caffe@4817bf8.
+    """
+    box = None if box is None else _plain(box)
+    return _OPS.pick_hardest(_plain(score), eligible.cpu().contiguous(), count.cpu(), box, nms_threshold, top_k)
+
+
+def box_areas(box: Tensor, pixels: Tensor | bool = False) -> Tensor:
+    """Areas of boxes (..., 4) -> (...): 0 for one that is inside out; with `pixels` each side counts one more."""
+    sides = box[..., 2:] - box[..., :2]
+    more = torch.as_tensor(pixels, device=box.device).unsqueeze(-1).to(box.dtype)
+    return torch.where((sides < 0).any(-1), 0, (sides + more).prod(-1))
+
+
+def clip_boxes(box: Tensor, height: Tensor | float = 1.0, width: Tensor | float = 1.0) -> Tensor:
+    """Boxes (..., 4) with every corner inside the image."""
+    return torch.minimum(box, _sides(box, height, width)).clamp(min=0)
+
+
+def _sides(box: Tensor, height: Tensor | float, width: Tensor | float) -> Tensor:
+    """(width, height, width, height), once per box."""
+    h, w = (torch.as_tensor(v, device=box.device).to(box.dtype).expand(box.shape[:-1]) for v in (height, width))
+    return torch.stack([w, h, w, h], -1)
+
+
+def scale_boxes(box: Tensor, height: Tensor | float, width: Tensor | float) -> Tensor:
+    """Boxes (..., 4) times the size of their image."""
+    return box * _sides(box, height, width)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How the network's input was made from an image: ResizeParameter, sizes in pixels."""
+
+    mode: str  # WARP, FIT_LARGE_SIZE_AND_PAD or FIT_SMALL_SIZE
+    height: int
+    width: int
+    height_scale: int = 0
+    width_scale: int = 0
+
+
+def boxes_in_pixels(box: Tensor, height: Tensor, width: Tensor, resize: Resize | None = None) -> tuple[Tensor, Tensor]:
+    """Boxes (K, 4) on the network's input -> boxes on the images (K, 4), in their pixels, and areas (K).
+
+    height, width: (K) sizes of each box's image. Source: OutputBBox (bbox_util.cpp:134-189) of weiliu89/caffe@4817bf8.
+    """
+    if resize is not None and resize.mode == "FIT_SMALL_SIZE" and resize.height_scale and resize.width_scale:
+        box = clip_boxes(scale_boxes(box, resize.height_scale, resize.width_scale), height, width)
+        return box, box_areas(box)
+    if resize is not None and resize.mode == "FIT_LARGE_SIZE_AND_PAD":
+        box = _without_padding(box, height, width, resize)
+    box = scale_boxes(clip_boxes(box), height, width)
+    return box, box_areas(box, (height > 1) | (width > 1))
+
+
+def _without_padding(box: Tensor, height: Tensor, width: Tensor, resize: Resize) -> Tensor:
+    """Boxes on a padded input -> boxes on the picture inside it; one that does not touch the picture stays."""
+    height, width = height.to(box), width.to(box)
+    full_h, full_w = box.new_tensor(resize.height), box.new_tensor(resize.width)
+    aspect = width / height
+    wide = aspect > full_w / full_h
+    top = torch.where(wide, (full_h - full_w / aspect) / 2 / full_h, 0)
+    left = torch.where(wide, 0, (full_w - full_h * aspect) / 2 / full_w)
+    start, end = torch.stack([left, top], -1), torch.stack([1 - left, 1 - top], -1)
+    apart = ((box[..., :2] >= end) | (box[..., 2:] <= start)).any(-1, keepdim=True)
+    inside = (box - torch.cat([start, start], -1)) / (end - start).repeat(1, 2)
+    return torch.where(apart, box, inside)
+
+
+def _numbers(device: torch.device, length: int | torch.SymInt) -> Tensor:
+    return torch.empty(length, dtype=torch.int64, device=device)
+
+
+@register_fake("rmpe::decode_boxes")
+def _(offset, prior, code, in_target):
+    return torch.empty_like(offset)
+
+
+@register_fake("rmpe::encode_boxes")
+def _(box, prior, code, in_target):
+    return torch.empty_like(box)
+
+
+@register_fake("rmpe::detection_output")
+def _(offset, score, prior, background, code, in_target, nms_threshold, eta, top_k, keep_top_k,
+      confidence_threshold, clip):
+    return offset.new_empty(torch.library.get_ctx().new_dynamic_size(), 7)
+
+
+@register_fake("rmpe::detection_evaluate")
+def _(detection, truth, threshold, difficult_counts, pixels):
+    return detection.new_empty(detection.shape[0], 5)
+
+
+@register_fake("rmpe::match_boxes")
+def _(box, truth, first, threshold, per_prediction, inside_only):
+    shape = (first.shape[0] - 1, box.shape[1])
+    return box.new_empty(shape, dtype=torch.int64), box.new_empty(shape)
+
+
+@register_fake("rmpe::confidence_scores")
+def _(conf, background, softmax):
+    return conf.new_empty(conf.shape[:2])
+
+
+@register_fake("rmpe::confidence_losses")
+def _(conf, label, softmax):
+    return conf.new_empty(conf.shape[:2])
+
+
+@register_fake("rmpe::pick_hardest")
+def _(score, eligible, count, box, nms_threshold, top_k):
+    picked = torch.library.get_ctx().new_dynamic_size()
+    return _numbers(score.device, picked), _numbers(score.device, score.shape[0] + 1)

@@ -1,0 +1,93 @@
+"""The losses that SSD sums over boxes, with Caffe's values and gradients to the last bit that order allows.
+
+Torch's own have another value where a probability underflows, or another gradient at a few points.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+FLT_MIN = torch.finfo(torch.float32).tiny  # what a probability is raised to before its logarithm, in every type
+
+
+class _SmoothL1(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, difference: Tensor) -> Tensor:
+        ctx.save_for_backward(difference)
+        size = difference.abs()
+        return torch.where(size < 1, 0.5 * difference * difference, size - 0.5).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        sign = (x > 0).to(x.dtype) - (x < 0).to(x.dtype)  # 0 for NaN, as published
+        return grad * torch.where(x.abs() < 1, x, sign)
+
+
+def smooth_l1_sum(difference: Tensor) -> Tensor:
+    """Sum of x^2 / 2 where |x| < 1, else |x| - 1/2: (...) -> a scalar. Source: smooth_L1_loss_layer.cpp:45-100."""
+    return _SmoothL1.apply(difference)
+
+
+class _Softmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits: Tensor, label: Tensor) -> Tensor:
+        probability = (logits - logits.amax(1, keepdim=True)).exp_()
+        probability /= probability.sum(1, keepdim=True)
+        ctx.save_for_backward(probability, label)
+        return -probability.gather(1, label.unsqueeze(1)).clamp(min=FLT_MIN).log().sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        probability, label = ctx.saved_tensors
+        to_logits = probability.scatter_add(1, label.unsqueeze(1), probability.new_full((1, 1), -1).expand(len(label), 1))
+        return to_logits * grad, None
+
+
+def softmax_loss_sum(logits: Tensor, label: Tensor) -> Tensor:
+    """Sum of -log of each row's probability for its label: (M, C), (M) int64 -> a scalar.
+
+    The probability is at least FLT_MIN; its gradient goes on as if it were not. Source: softmax_loss_layer.cpp:54-117.
+    """
+    return _Softmax.apply(logits, label)
+
+
+class _Sigmoid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, target)
+        positive = (logits >= 0).to(logits.dtype)
+        return -(logits * (target - positive) - (1 + (-logits.abs()).exp()).log()).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        logits, target = ctx.saved_tensors
+        return (logits.sigmoid() - target) * grad, None
+
+
+def sigmoid_loss_sum(logits: Tensor, target: Tensor) -> Tensor:
+    """Sum of the cross entropy of sigmoid(logits): (M, C), targets of any value (M, C) -> a scalar.
+
+    Source: sigmoid_cross_entropy_loss_layer.cpp:32-73.
+    """
+    return _Sigmoid.apply(logits, target)
+
+
+class _SeenAs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, value: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+def seen_as(x: Tensor, value: Tensor) -> Tensor:
+    """The value, with a gradient that goes to x unchanged."""
+    return _SeenAs.apply(x, value.detach())

@@ -1,0 +1,80 @@
+"""True boxes by image, and which prior answers for which. Tensors only; everything here is on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .boxes import match_boxes
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The true boxes of a batch, by image: image i has the rows first[i]:first[i + 1]."""
+
+    box: Tensor  # (G, 4), single precision
+    label: Tensor  # (G), int64
+    first: Tensor  # (N + 1), int64
+
+    @property
+    def count(self) -> Tensor:
+        """How many true boxes each image has: (N)."""
+        return self.first.diff()
+
+    def row(self, image: Tensor, number: Tensor) -> Tensor:
+        """Where a true box stands, from its image and its number in that image."""
+        return self.first[image] + number
+
+
+def group_by_image(rows: Tensor, images: int) -> GroundTruth:
+    """Rows (G, 8) of image, label, unused, box, difficult, in any order -> the true boxes of `images` images.
+
+    Numbers are cut to integers. Rows of other images are left out.
+    """
+    image = rows[:, 0].trunc().long()
+    inside = (image >= 0) & (image < images)
+    rows, image = rows[inside], image[inside]
+    image, order = image.sort(stable=True)
+    first = torch.searchsorted(image, torch.arange(images + 1))
+    rows = rows[order]
+    return GroundTruth(rows[:, 3:7].contiguous(), rows[:, 1].trunc().long(), first)
+
+
+def match_any_label(box: Tensor, truth: GroundTruth, **how) -> tuple[Tensor, Tensor]:
+    """Every box against all true boxes of its image: box (N or 1, P, 4) -> numbers in the image (N, P), overlaps.
+
+    how: threshold, per_prediction and inside_only of ``match_boxes``.
+    """
+    return match_boxes(box, truth.box, truth.first, **how)
+
+
+def match_per_label(box: Tensor, truth: GroundTruth, labels: Sequence[int], **how) -> tuple[Tensor, Tensor]:
+    """Boxes predicted per label, each against the true boxes of that label: box (N, L, P, 4) -> both (N, L, P)."""
+    images, places = box.shape[:2]
+    place = torch.tensor(labels).unsqueeze(1) == truth.label  # (L, G)
+    row = place.any(0).nonzero().flatten()
+    image = torch.searchsorted(truth.first, row, right=True) - 1
+    number_in_set, order = (image * places + place[:, row].to(torch.int64).argmax(0)).sort(stable=True)
+    row = row[order]
+    first = torch.searchsorted(number_in_set, torch.arange(images * places + 1))
+    match, overlap = match_boxes(box.flatten(0, 1), truth.box[row], first, **how)
+    matched = match >= 0
+    rows = row[(first[:-1].unsqueeze(1) + match)[matched]]
+    owner = torch.arange(images * places).unsqueeze(1).expand_as(match)[matched] // places
+    match[matched] = rows - truth.first[owner]
+    return match.view(images, places, -1), overlap.view(images, places, -1)
+
+
+def split_by_label(match: Tensor, truth: GroundTruth, labels: Sequence[int]) -> Tensor:
+    """Matches of any label (N, P) -> per label (N, L, P): a prior answers where its true box has that label."""
+    image, prior = (match >= 0).nonzero(as_tuple=True)
+    number = match[image, prior]
+    label = truth.label[truth.row(image, number)]
+    out = torch.full((match.shape[0], len(labels), match.shape[1]), -1)
+    for place, value in enumerate(labels):
+        mine = label == value
+        out[image[mine], place, prior[mine]] = number[mine]
+    return out
