@@ -80,8 +80,7 @@ Tensor confidence_losses(const Tensor& conf, const Tensor& label, bool softmax) 
 // Sorts the `count` highest to the front, in the order that std::sort of the whole, which Caffe calls, leaves them.
 // Where no two scores that matter are equal there is only one such order, and the rest need not be sorted.
 void sort_highest(std::vector<Scored>& scored, int64_t count) {
-  const auto end = scored.begin() + count;
-  if (count == 0) return;
+  if (count == 0) return scored.clear();
   std::vector<Scored> highest(scored);
   const auto cut = highest.begin() + count;
   if (cut != highest.end()) std::nth_element(highest.begin(), cut, highest.end(), higher);
@@ -94,7 +93,7 @@ void sort_highest(std::vector<Scored>& scored, int64_t count) {
   } else {
     std::sort(scored.begin(), scored.end(), higher);
   }
-  scored.erase(end, scored.end());
+  scored.resize(count);
 }
 
 struct Suppression {

@@ -101,7 +101,7 @@ class DetectionEvaluate(Layer):
         """Boxes as they are compared, and their areas: in units of the image, or in pixels."""
         if not self.sizes:
             return box, box_areas(box)
-        height, width = sizes_for(self.sizes, (self.count + torch.searchsorted(images, image)) % len(self.sizes))
+        height, width = sizes_for(self.sizes, (self.count + torch.searchsorted(images, image.contiguous())) % len(self.sizes))
         if self.is_ssd:
             return boxes_in_pixels(box, height, width, self.resize)
         box = scale_boxes(box, height, width)
