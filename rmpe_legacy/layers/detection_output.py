@@ -40,6 +40,7 @@ class DetectionOutput(Layer):
         self.classes = param.num_classes
         self.places = 1 if param.share_location else self.classes
         self.how = self._how(param)
+        self.decodes = param.share_location or any(c != self.how.background for c in range(self.classes))
         self.files = DetectionFiles.wanted(self, param.save_output_param, self.how.background)
 
     def _how(self, param) -> Detecting:
@@ -66,7 +67,7 @@ class DetectionOutput(Layer):
         images = len(loc)
         rows = detection_output(
             loc.reshape(images, self.priors, self.places, 4), conf.reshape(images, self.priors, self.classes),
-            split_priors(self, prior, self.priors, self.how.code), self.how)
+            split_priors(self, prior, self.priors, self.how.code if self.decodes else "CORNER"), self.how)
         # An older defect, as published: where nothing is found in a whole batch, the RMPE fork returns before it
         # counts the images, so that what follows is saved under their names. The ssd branch counts them.
         if self.files is not None and (len(rows) or self.is_ssd):

@@ -186,10 +186,10 @@ class MultiBoxLoss(Layer):
         if begun:
             match = self._earlier_matches(batch, own)
         if not self.is_ssd:
-            negative, first = self._negatives_by_score(batch, own[:, 0], overlap[:, 0])
+            negative, first = self._negatives_by_score(batch, own, overlap)
             matched = int((own >= 0).sum())
         else:
-            match, negative, first = self._mine(batch, match, overlap[:, 0])
+            match, negative, first = self._mine(batch, match, overlap)
             matched = int((match >= 0).sum())
             self._matches[:images] = [m if old is not None else None
                                       for m, old in zip(match, self._matches, strict=False)]
@@ -223,15 +223,24 @@ class MultiBoxLoss(Layer):
         return decode_boxes(loc, batch.prior, self.param.code_type, self.param.encode_variance_in_target)
 
     def _earlier_matches(self, batch: _Batch, own: Tensor) -> Tensor:
-        """The matches that Caffe has at hand: of the first forward since a backward, one list per image."""
-        kept = self._matches[: len(own)]
-        match = torch.stack([torch.full_like(own[0], -1) if m is None else m for m in kept])
+        """The matches that Caffe has at hand: of the first forward since a backward, one list per image.
+
+        The RMPE fork looks at them where this forward has a match of its own, and else, without mining, only at
+        those of images with a true box.
+        """
+        compares = self.is_ssd or bool((own >= 0).any())
+        if not compares and self.mining != "NONE":
+            return own
         sizes = batch.truth.count.tolist()
-        fits = all(m is None or m.shape == own[0].shape and int(m.max()) < size and (size or not self.is_ssd)
-                   for m, size in zip(kept, sizes, strict=True))
-        if not fits:
-            raise self._does_not_fit()
-        return match
+        kept = [None if not compares and not size else m for m, size in zip(self._matches, sizes, strict=False)]
+        needs_truth = self.is_ssd and self.mining != "NONE"
+        reads_label = compares or not self.param.map_object_to_agnostic
+        for m, size in zip(kept, sizes, strict=True):
+            if m is None:
+                continue
+            if m.shape != own[0].shape or (needs_truth and not size) or (reads_label and m.numel() and m.max() >= size):
+                raise self._does_not_fit()
+        return torch.stack([torch.full_like(own[0], -1) if m is None else m for m in kept])
 
     def _does_not_fit(self) -> Exception:
         return self.spec.error("the matches of an earlier forward are still in use, since no backward came between, "
@@ -243,6 +252,7 @@ class MultiBoxLoss(Layer):
         if self.mining == "NONE":
             return torch.zeros(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
         score = confidence_scores(batch.conf, self.background, self.softmax)
+        match, overlap = match[:, 0], overlap[:, 0]  # mining has share_location
         return pick_hardest(score, self._may_be_negative(match, overlap), self._allowed(match))
 
     def _may_be_negative(self, match: Tensor, overlap: Tensor) -> Tensor:
@@ -267,7 +277,7 @@ class MultiBoxLoss(Layer):
         images = len(match)
         if self.mining == "NONE":
             return match, torch.zeros(0, dtype=torch.int64), torch.zeros(images + 1, dtype=torch.int64)
-        one = match[:, 0]  # mining has share_location
+        one, overlap = match[:, 0], overlap[:, 0]  # mining has share_location
         listed = torch.tensor([m is not None for m in self._matches[:images]]).unsqueeze(1)
         hard = self.mining == "HARD_EXAMPLE"
         eligible = listed.expand_as(one) if hard else self._may_be_negative(one, overlap) & listed

@@ -54,18 +54,17 @@ def match_any_label(box: Tensor, truth: GroundTruth, **how) -> tuple[Tensor, Ten
 def match_per_label(box: Tensor, truth: GroundTruth, labels: Sequence[int], **how) -> tuple[Tensor, Tensor]:
     """Boxes predicted per label, each against the true boxes of that label: box (N, L, P, 4) -> both (N, L, P)."""
     images, places = box.shape[:2]
-    place = torch.tensor(labels).unsqueeze(1) == truth.label  # (L, G)
-    row = place.any(0).nonzero().flatten()
+    place, row = (torch.tensor(labels, dtype=torch.int64).unsqueeze(1) == truth.label).nonzero(as_tuple=True)
     image = torch.searchsorted(truth.first, row, right=True) - 1
-    number_in_set, order = (image * places + place[:, row].to(torch.int64).argmax(0)).sort(stable=True)
+    member, order = (image * places + place).sort(stable=True)  # of which image's and label's set
     row = row[order]
-    first = torch.searchsorted(number_in_set, torch.arange(images * places + 1))
+    first = torch.searchsorted(member, torch.arange(images * places + 1))
     match, overlap = match_boxes(box.flatten(0, 1), truth.box[row], first, **how)
     matched = match >= 0
     rows = row[(first[:-1].unsqueeze(1) + match)[matched]]
     owner = torch.arange(images * places).unsqueeze(1).expand_as(match)[matched] // places
     match[matched] = rows - truth.first[owner]
-    return match.view(images, places, -1), overlap.view(images, places, -1)
+    return match.view(box.shape[:3]), overlap.view(box.shape[:3])
 
 
 def split_by_label(match: Tensor, truth: GroundTruth, labels: Sequence[int]) -> Tensor:
