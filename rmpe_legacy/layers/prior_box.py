@@ -124,7 +124,7 @@ class PriorBox(Layer):
     def _box_sizes(self) -> Tensor:
         """Width and height of each box of a cell: (P, 2), single precision. The ssd branch cuts sizes to integers."""
         ratios = torch.tensor(self.aspect_ratios)
-        roots = ratios[(ratios.double() - 1).abs() >= 1e-6].sqrt()
+        roots = _root(ratios[(ratios.double() - 1).abs() >= 1e-6])
         boxes = []
         for i, given in enumerate(self.min_sizes):
             low = torch.tensor(float(int(given)) if self.is_ssd else given)
@@ -137,8 +137,13 @@ class PriorBox(Layer):
     def _between(self, low: Tensor, high: float) -> Tensor:
         """sqrt(low * high): in the RMPE fork of floats, in the ssd branch of integers, in double."""
         if self.is_ssd:
-            return (low.double() * int(high)).sqrt().float()
-        return (low * high).sqrt()
+            return _root(low.double() * int(high))
+        return _root(low * high)
+
+
+def _root(x: Tensor) -> Tensor:
+    """The square root, rounded to single precision once. Torch's own of floats is off by one unit here and there."""
+    return x.double().sqrt().float()
 
 
 def _aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
