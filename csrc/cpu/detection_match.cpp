@@ -139,7 +139,7 @@ std::tuple<Tensor, Tensor> match_boxes(const Tensor& box, const Tensor& truth, c
   auto* match_data = static_cast<int64_t*>(match.mutable_data_ptr());
   auto* best_data = static_cast<float*>(best.mutable_data_ptr());
   const std::vector<Columns> common(own == 1 ? 1 : 0, Columns(boxes, own == 1 ? count : 0));
-  torch::stable::parallel_for(0, sets, 1, [&](int64_t from, int64_t to) {
+  torch::stable::parallel_for(0, sets, images_per_thread(count * truth.size(0) / std::max<int64_t>(sets, 1)), [&](int64_t from, int64_t to) {
     for (int64_t s = from; s < to; ++s) {
       const auto run = [&](const Columns& columns) {
         Matcher(columns, truths + begin[s] * 4, begin[s + 1] - begin[s], inside_only, match_data + s * count,

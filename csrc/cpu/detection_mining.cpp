@@ -24,7 +24,7 @@ Tensor per_box(const Tensor& conf, const char* op, F value) {
   Tensor out = torch::stable::new_empty(conf, {conf.size(0), conf.size(1)}, ScalarType::Float);
   float* values = static_cast<float*>(out.mutable_data_ptr());
   // Row by row, never several at once: equal rows must give equal bits, or ties would fall otherwise than in Caffe.
-  torch::stable::parallel_for(0, rows, 2048, [&](int64_t begin, int64_t end) {
+  torch::stable::parallel_for(0, rows, 1 << 17, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) values[r] = value(logits + r * classes, r);
   });
   return out;
@@ -143,7 +143,7 @@ std::tuple<Tensor, Tensor> pick_hardest(const Tensor& score, const Tensor& eligi
     stride = box->size(0) == 1 ? 0 : boxes * 4;
   }
   std::vector<std::vector<Scored>> picked(images);
-  torch::stable::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
+  torch::stable::parallel_for(0, images, images_per_thread(boxes), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       std::vector<Scored>& found = picked[i];
       for (int64_t p = 0; p < boxes; ++p) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,15 @@ from rmpe_legacy.ops.boxes import (
     pick_hardest,
 )
 from rmpe_legacy.ops.losses import seen_as, sigmoid_loss_sum, smooth_l1_sum, softmax_loss_sum
-from rmpe_legacy.ops.matching import GroundTruth, group_by_image, match_any_label, match_per_label, split_by_label
+from rmpe_legacy.ops.matching import (
+    GroundTruth,
+    count_matched,
+    group_by_image,
+    match_any_label,
+    match_per_label,
+    matched,
+    split_by_label,
+)
 
 from .base import Layer, Shape, shape_text
 from .registry import register
@@ -139,14 +148,12 @@ class MultiBoxLoss(Layer):
             split_priors(self, prior, self.priors, self.param.code_type if self._decodes else "CORNER").cpu().float(),
             self._truth(gt, len(loc)))
         found = self._find(batch)
-        image, place, number = (found.match >= 0).nonzero(as_tuple=True)
-        self._last = [self._location(batch, found, (image, place, number)),
-                      self._confidence(batch, found, (image, place, number))]
+        where = matched(found.match)
+        parts = [self._location(batch, found, where), self._confidence(batch, found, where)]
+        self._last = [part.detach() for part in parts]
         normalizer = self._normalizer(len(loc), found.matched)
         loss = sum((weight * part / normalizer for weight, part, counted in
-                    zip((self.param.loc_weight, 1.0), self._last, self.counts, strict=True) if counted),
-                   loc.flatten()[:0].sum() + conf.flatten()[:0].sum())  # a gradient of 0, where no box takes part
-        self._last = [part.detach() for part in self._last]
+                    zip((self.param.loc_weight, 1.0), parts, self.counts, strict=True) if counted), loc.new_zeros(()))
         if loss.requires_grad:
             loss.register_hook(lambda _grad: self.forget())
         return loss
@@ -187,17 +194,17 @@ class MultiBoxLoss(Layer):
             match = self._earlier_matches(batch, own)
         if not self.is_ssd:
             negative, first = self._negatives_by_score(batch, own, overlap)
-            matched = int((own >= 0).sum())
+            count = int(count_matched(own).sum())
         else:
             match, negative, first = self._mine(batch, match, overlap)
-            matched = int((match >= 0).sum())
+            count = int(count_matched(match).sum())
             self._matches[:images] = [m if old is not None else None
                                       for m, old in zip(match, self._matches, strict=False)]
         if self.mining == "NONE":
-            return _Matches(match, negative, matched, 0)
+            return _Matches(match, negative, count, 0)
         self._negatives += negative.split(first.diff().tolist())
         kept = [prior + i * self.priors for i, prior in enumerate(self._negatives[:images]) if has_truth[i]]
-        return _Matches(match, torch.cat([negative[:0], *kept]), matched, len(negative))
+        return _Matches(match, torch.cat([negative[:0], *kept]), count, len(negative))
 
     def _match(self, batch: _Batch) -> tuple[Tensor, Tensor]:
         """Matches and overlaps, both (N, L, P)."""
@@ -228,7 +235,7 @@ class MultiBoxLoss(Layer):
         The RMPE fork looks at them where this forward has a match of its own, and else, without mining, only at
         those of images with a true box.
         """
-        compares = self.is_ssd or bool((own >= 0).any())
+        compares = self.is_ssd or bool(count_matched(own).any())
         if not compares and self.mining != "NONE":
             return own
         sizes = batch.truth.count.tolist()
@@ -256,11 +263,11 @@ class MultiBoxLoss(Layer):
         return pick_hardest(score, self._may_be_negative(match, overlap), self._allowed(match))
 
     def _may_be_negative(self, match: Tensor, overlap: Tensor) -> Tensor:
-        return (match == -1) & (overlap < self.param.neg_overlap)
+        return torch.from_numpy((match.numpy() == -1) & (overlap.numpy() < np.float32(self.param.neg_overlap)))
 
     def _allowed(self, match: Tensor) -> Tensor:
         """How many negatives each image may have: neg_pos_ratio times its matches, in single precision, cut."""
-        return ((match >= 0).sum(1).float() * self.param.neg_pos_ratio).long()
+        return (count_matched(match).float() * self.param.neg_pos_ratio).long()
 
     # --- mining in the ssd branch ---------------------------------------------------------------------------
 
@@ -296,7 +303,7 @@ class MultiBoxLoss(Layer):
 
     def _losses(self, batch: _Batch, match: Tensor) -> Tensor:
         """Each prior's loss as it stands: (N, P). Its location counts for HARD_EXAMPLE only."""
-        where = image, _, prior = (match >= 0).nonzero(as_tuple=True)
+        where = image, _, prior = matched(match)
         label = torch.full((len(match), self.priors), self.background)
         label[image, prior] = self._labels_of(batch, match, where, agnostic=False)
         loss = confidence_losses(batch.conf, label, self.softmax)
@@ -314,14 +321,21 @@ class MultiBoxLoss(Layer):
     def _location(self, batch: _Batch, found: _Matches, where: tuple[Tensor, ...]) -> Tensor:
         """The loss of the predicted boxes, summed over the matches."""
         if not found.matched:
-            # An older defect, as published: without a match the RMPE fork reports the last forward's location loss.
-            return batch.loc.new_zeros(()) if self.is_ssd else self._last[0].to(batch.loc)
+            return self._nothing(batch.loc, self._last[0])
         seen, target = self._loc_pairs(batch, found.match, where)
         seen, target = self._loc_rows.lay(seen, found.matched), self._target_rows.lay(target, found.matched)
         if seen is None or target is None:
             raise self._does_not_fit()
         apart = seen - target
         return smooth_l1_sum(apart) if self.param.loc_loss_type == "SMOOTH_L1" else (apart * apart).sum() * 0.5
+
+    def _nothing(self, predictions: Tensor, last: Tensor) -> Tensor:
+        """What a part is where no prior takes part: 0, with a gradient of 0.
+
+        An older defect, as published: the RMPE fork leaves what the last forward found there.
+        """
+        zero = predictions.flatten()[:0].sum()
+        return zero if self.is_ssd else zero + last.to(zero)
 
     def _loc_pairs(self, batch: _Batch, match: Tensor, where: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Of each match the prediction, and what it should have been: both (M, 4)."""
@@ -364,8 +378,7 @@ class MultiBoxLoss(Layer):
             return self._loss_of_all(batch, where, label)
         count = found.matched + found.negatives
         if not count:
-            # As the location's: the RMPE fork reports the last forward's.
-            return batch.conf.new_zeros(()) if self.is_ssd else self._last[1].to(batch.conf)
+            return self._nothing(batch.conf, self._last[1])
         positive = where[0] * self.priors + where[2]
         both = torch.cat([positive, found.negative])
         order = ((both // self.priors) * 2 + (torch.arange(len(both)) >= len(positive))).argsort(stable=True)

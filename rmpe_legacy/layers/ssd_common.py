@@ -44,10 +44,10 @@ def split_priors(layer: Layer, prior: Tensor, priors: int, code: str) -> Tensor:
     """The third bottom as (2, P, 4): boxes, variances. LayerError if a code by size meets a prior without one."""
     values = prior.detach()[0].reshape(2, priors, 4)
     if code != "CORNER":
-        box = values[0]
-        fine = (box[:, 2:] > box[:, :2]).all(1)
-        if not bool(fine.all()):
-            bad = int((~fine).nonzero()[0])
+        box = values[0].cpu().numpy()  # by numpy: torch would wake its threads for longer than they work
+        fine = box[:, 2:] > box[:, :2]
+        if not fine.all():
+            bad = int(fine.all(1).argmin())
             raise layer.spec.error(f"code_type {code} needs priors with a width and a height; prior {bad} is "
                                    f"{[round(v, 6) for v in box[bad].tolist()]}")
     return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,6 +44,19 @@ def group_by_image(rows: Tensor, images: int) -> GroundTruth:
     return GroundTruth(rows[:, 3:7].contiguous(), rows[:, 1].trunc().long(), first)
 
 
+def matched(match: Tensor) -> tuple[Tensor, ...]:
+    """Where a prior answers for a true box: the indices of the numbers that are not negative, one per axis.
+
+    By numpy, as the next: for so few values torch would wake its threads for longer than they work.
+    """
+    return tuple(map(torch.from_numpy, np.nonzero(match.numpy() >= 0)))
+
+
+def count_matched(match: Tensor) -> Tensor:
+    """How many priors of each image answer for a true box: (N, ...) -> (N)."""
+    return torch.from_numpy(np.count_nonzero(match.flatten(1).numpy() >= 0, axis=1))
+
+
 def match_any_label(box: Tensor, truth: GroundTruth, **how) -> tuple[Tensor, Tensor]:
     """Every box against all true boxes of its image: box (N or 1, P, 4) -> numbers in the image (N, P), overlaps.
 
@@ -69,7 +83,7 @@ def match_per_label(box: Tensor, truth: GroundTruth, labels: Sequence[int], **ho
 
 def split_by_label(match: Tensor, truth: GroundTruth, labels: Sequence[int]) -> Tensor:
     """Matches of any label (N, P) -> per label (N, L, P): a prior answers where its true box has that label."""
-    image, prior = (match >= 0).nonzero(as_tuple=True)
+    image, prior = matched(match)
     number = match[image, prior]
     label = truth.label[truth.row(image, number)]
     out = torch.full((match.shape[0], len(labels), match.shape[1]), -1)
