@@ -11,7 +11,7 @@ from rmpe_legacy.ops.boxes import box_areas, boxes_in_pixels, detection_evaluate
 
 from .base import Layer, Shape, shape_text
 from .registry import register
-from .ssd_common import four_axes, read_sizes, resize_of, signed, sizes_for
+from .ssd_common import read_sizes, resize_of, signed, sizes_for
 
 
 @register("DetectionEvaluate", dialects=("rmpe", "ssd"))
@@ -28,6 +28,7 @@ class DetectionEvaluate(Layer):
 
     bottoms = (2, None)
     refuses = (0, 1)
+    works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("detection_evaluate_param")
@@ -43,7 +44,7 @@ class DetectionEvaluate(Layer):
         self.count = 0  # images seen, modulo those in the file
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        detections, truths = (four_axes(self, shape) for shape in bottom[:2])
+        detections, truths = map(self.nchw, bottom[:2])
         if detections[:2] != (1, 1) or detections[3] != 7 or truths[:2] != (1, 1) or truths[3] != 8:
             raise self.spec.error("needs bottoms (1, 1, detections, 7) and (1, 1, true boxes, 8), not "
                                   + " and ".join(map(shape_text, bottom[:2])))
@@ -101,7 +102,8 @@ class DetectionEvaluate(Layer):
         """Boxes as they are compared, and their areas: in units of the image, or in pixels."""
         if not self.sizes:
             return box, box_areas(box)
-        height, width = sizes_for(self.sizes, (self.count + torch.searchsorted(images, image.contiguous())) % len(self.sizes))
+        index = torch.searchsorted(images, image.contiguous())
+        height, width = sizes_for(self.sizes, (self.count + index) % len(self.sizes))
         if self.is_ssd:
             return boxes_in_pixels(box, height, width, self.resize)
         box = scale_boxes(box, height, width)

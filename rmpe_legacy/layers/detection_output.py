@@ -29,6 +29,7 @@ class DetectionOutput(Layer):
 
     bottoms = (3, 4)
     refuses = (0, 1, 2, 3)
+    works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("detection_output_param")

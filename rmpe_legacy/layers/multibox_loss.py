@@ -29,7 +29,7 @@ from rmpe_legacy.ops.matching import (
 
 from .base import Layer, Shape, shape_text
 from .registry import register
-from .ssd_common import check_predictions, four_axes, signed, split_priors
+from .ssd_common import check_predictions, signed, split_priors
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class MultiBoxLoss(Layer):
 
     bottoms = 4
     is_loss = True
+    works_in_place = False
     refuses = (2, 3)
     unforced = (1,)
 
@@ -131,7 +132,7 @@ class MultiBoxLoss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.priors = check_predictions(self, bottom, self.places, self.classes)
-        if four_axes(self, bottom[3])[3] != 8:
+        if self.nchw(bottom[3])[3] != 8:
             raise self.spec.error(f"needs a fourth bottom (1, 1, true boxes, 8), not {shape_text(bottom[3])}")
         return [()]
 
@@ -165,7 +166,7 @@ class MultiBoxLoss(Layer):
         return not self.param.use_prior_for_matching or (nms is not None and not self.param.use_prior_for_nms)
 
     def _truth(self, gt: Tensor, images: int) -> GroundTruth:
-        rows = gt.detach().reshape(-1, 8)[: four_axes(self, tuple(gt.shape))[2]].cpu().float()
+        rows = gt.detach().reshape(-1, 8)[: self.nchw(tuple(gt.shape))[2]].cpu().float()
         rows = rows[rows[:, 0].trunc() != -1]
         if bool((rows[:, 1].trunc() == self.background).any()):
             raise self.spec.error(f"its true boxes hold the background's label, {self.background}")

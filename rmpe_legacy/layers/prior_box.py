@@ -22,6 +22,7 @@ class PriorBox(Layer):
     """
 
     bottoms = (1, None)
+    works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("prior_box_param")
@@ -76,10 +77,8 @@ class PriorBox(Layer):
         return len(self.aspect_ratios) * len(self.min_sizes) + len(self.max_sizes)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if any(len(shape) > 4 for shape in bottom[:2]):
-            raise self.spec.error(f"needs bottoms (N, C, H, W), not {', '.join(map(shape_text, bottom))}")
-        self.grid = _height_width(bottom[0])
-        self.pixels = self.image or _height_width(bottom[1])
+        self.grid = self.nchw(bottom[0])[2:]
+        self.pixels = self.image or self.nchw(bottom[1])[2:]
         values = self.grid[0] * self.grid[1] * self.per_cell * 4
         if values == 0:
             raise self.spec.error(f"its first bottom, {shape_text(bottom[0])}, has no cells")
@@ -155,9 +154,3 @@ def _aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
             continue
         ratios = torch.cat([ratios, ratio, (1 / ratio.double()).float()] if flip else [ratios, ratio])
     return ratios.tolist()
-
-
-def _height_width(shape: Shape) -> tuple[int, int]:
-    """A blob's height and width; an axis that is not there counts 1."""
-    padded = (*shape, 1, 1, 1, 1)
-    return padded[2], padded[3]

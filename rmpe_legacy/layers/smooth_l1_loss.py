@@ -10,7 +10,6 @@ from rmpe_legacy.ops.losses import smooth_l1_sum
 
 from .base import Layer, Shape, shape_text
 from .registry import register
-from .ssd_common import four_axes
 
 
 @register("SmoothL1Loss", dialects=("rmpe", "ssd"))
@@ -22,9 +21,10 @@ class SmoothL1Loss(Layer):
 
     bottoms = 2
     is_loss = True
+    works_in_place = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if () in bottom or four_axes(self, bottom[0]) != four_axes(self, bottom[1]):
+        if () in bottom or self.nchw(bottom[0]) != self.nchw(bottom[1]):
             raise self.spec.error("needs two bottoms of one size, with 1 to 4 axes, not "
                                   + " and ".join(map(shape_text, bottom)))
         return [()]

@@ -13,19 +13,12 @@ from rmpe_legacy.proto.message import Message
 from .base import Layer, Shape, shape_text
 
 
-def four_axes(layer: Layer, shape: Shape) -> tuple[int, int, int, int]:
-    """A bottom's (num, channels, height, width), as older Caffe code asks for it: axes not there count 1."""
-    if len(shape) > 4:
-        raise layer.spec.error(f"takes bottoms with 4 axes at most, not {shape_text(shape)}")
-    return (*shape, 1, 1, 1, 1)[:4]
-
-
 def check_predictions(layer: Layer, bottom: tuple[Shape, ...], places: int, classes: int) -> int:
     """How many priors the third bottom holds; LayerError if the predictions are not for as many.
 
     places: boxes that each prior predicts. Bottoms: (N, P * places * 4), (N, P * classes), (1, 2, P * 4).
     """
-    loc, conf, prior = (four_axes(layer, shape) for shape in bottom[:3])
+    loc, conf, prior = map(layer.nchw, bottom[:3])
     if loc[0] != conf[0]:
         raise layer.spec.error(f"its location predictions are for {loc[0]} images, its confidences for {conf[0]}")
     # Differs: the published code reads on where axes follow the channels, or where the priors end in half a box.

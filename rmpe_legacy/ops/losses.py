@@ -44,8 +44,8 @@ class _Softmax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         probability, label = ctx.saved_tensors
-        to_logits = probability.scatter_add(1, label.unsqueeze(1), probability.new_full((1, 1), -1).expand(len(label), 1))
-        return to_logits * grad, None
+        less = probability.new_full((1, 1), -1).expand(len(label), 1)
+        return probability.scatter_add(1, label.unsqueeze(1), less) * grad, None
 
 
 def softmax_loss_sum(logits: Tensor, label: Tensor) -> Tensor:
