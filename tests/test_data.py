@@ -269,9 +269,12 @@ def test_parameters_that_cannot_be_are_refused(build, type_name: str, params: st
 
 def test_fields_that_caffe_never_reads_are_named(build, tmp_path: Path):
     write_lmdb(tmp_path / "db", [raw_datum(0)])
-    with pytest.warns(UserWarning, match="rand_skip has no effect"):
+    with pytest.warns(UserWarning, match=r"data_param.rand_skip has no effect in Caffe, nor has it here$"):
         build("Data", f'data_param {{ source: "{tmp_path}/db" backend: LMDB batch_size: 1 rand_skip: 5 }}')
-    with pytest.warns(UserWarning, match="resize_param.prob has no effect"):
+    params = f'data_param {{ source: "{tmp_path}/db" backend: LMDB batch_size: 1 mirror: true }}'
+    with pytest.warns(UserWarning, match=r"data_param.mirror has no effect .* nor has it here; set it in transform"):
+        build("Data", params)
+    with pytest.warns(UserWarning, match=r"resize_param.prob has no effect"):
         build("Data", store(tmp_path / "db") + " transform_param { resize_param { prob: 0.5 height: 6 width: 8 } }")
 
 
@@ -450,6 +453,28 @@ class TestBoxes:
         one = self.sampler("sampler { min_scale: 0.3 } max_trials: 100 sample_constraint { min_jaccard_overlap: 0.2 }")
         a, b = (sample_boxes([s], self.boxes(), CaffeRandom(4)) for s in (both, one))
         assert len(a) == len(b) > 3
+
+    @pytest.mark.parametrize("text", [
+        "sampler { min_scale: 0.3 min_aspect_ratio: 0.5 max_aspect_ratio: 2 } sample_constraint { "
+        "min_jaccard_overlap: 0.3 } max_sample: 2 max_trials: 150",
+        "sampler { min_scale: 0.99 max_scale: 1 } max_trials: 9",
+        "max_sample: 1 max_trials: 1",
+    ])
+    @pytest.mark.parametrize("dialect", ["rmpe", "ssd"])
+    def test_many_trials_at_once_draw_no_more_than_one_by_one(self, monkeypatch, text: str, dialect: str):
+        for seed in range(20):
+            both = []
+            for at_once in (64, 1):
+                monkeypatch.setattr("rmpe_legacy.data.sampler.AT_ONCE", at_once)
+                random = CaffeRandom(seed)
+                found = sample_boxes([self.sampler(text, dialect)] * 2, self.boxes(), random)
+                both.append((np.array(found).tolist(), random.raw()))
+            assert both[0] == both[1]
+
+    def test_a_sampler_whose_boxes_cannot_fit_is_refused(self):
+        sampler = self.sampler("sampler { min_scale: 0.9 min_aspect_ratio: 3 max_aspect_ratio: 4 }")
+        with pytest.raises(RmpeError, match=r"scales .* cannot have aspect ratios of 3.0 to 4.0"):
+            sample_boxes([sampler], self.boxes(), CaffeRandom(1))
 
     def test_max_sample_ends_the_trials(self):
         sampler = self.sampler("sampler { min_scale: 0.3 } max_sample: 3 max_trials: 50")

@@ -79,26 +79,26 @@ def project(boxes: Boxes, crop: np.ndarray) -> Boxes:
 
 
 def intersect(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Boxes (N, 4) and one box (4,) -> (N, 4): what they share; zeros where they are apart."""
-    low, high = np.maximum(a[:, :2], b[:2]), np.minimum(a[:, 2:], b[2:])
-    apart = (b[0] > a[:, 2]) | (b[2] < a[:, 0]) | (b[1] > a[:, 3]) | (b[3] < a[:, 1])
-    return np.where(apart[:, None], F(0), np.concatenate([low, high], axis=1))
+    """Boxes (..., 4) and boxes (..., 4), broadcast: what they share; zeros where they are apart."""
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    apart = ((b[..., :2] > a[..., 2:]) | (b[..., 2:] < a[..., :2])).any(axis=-1, keepdims=True)
+    return np.where(apart, F(0), np.concatenate([low, high], axis=-1))
 
 
-def jaccard(boxes: Boxes, other: np.ndarray) -> np.ndarray:
-    """(N,): intersection over union with one box (4,)."""
-    shared = intersect(boxes.xyxy, other)
-    width, height = shared[:, 2] - shared[:, 0], shared[:, 3] - shared[:, 1]
+def jaccard(boxes: Boxes, others: np.ndarray) -> np.ndarray:
+    """(M, N): intersection over union of each of other boxes (M, 4) with each of these N."""
+    shared = intersect(boxes.xyxy, others[:, None])
+    width, height = shared[..., 2] - shared[..., 0], shared[..., 3] - shared[..., 1]
     common = width * height
     with np.errstate(divide="ignore", invalid="ignore"):
-        overlap = common / (area(other) + boxes.area() - common)
+        overlap = common / (area(others)[:, None] + boxes.area() - common)
     return np.where((width > 0) & (height > 0), overlap, F(0))
 
 
-def coverage(boxes: Boxes, other: np.ndarray, of_other: bool = False) -> np.ndarray:
-    """(N,): which part of each box lies inside another one (4,); or, of_other, which part of that in each box."""
-    common = area(intersect(boxes.xyxy, other))
-    whole = area(other) if of_other else boxes.area()
+def coverage(boxes: Boxes, others: np.ndarray, of_others: bool = False) -> np.ndarray:
+    """(M, N): which part of each of these N boxes lies inside each other one (M, 4); or, of_others, of those."""
+    common = area(intersect(boxes.xyxy, others[:, None]))
+    whole = area(others)[:, None] if of_others else boxes.area()
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(common > 0, common / whole, F(0))
 
@@ -106,6 +106,6 @@ def coverage(boxes: Boxes, other: np.ndarray, of_other: bool = False) -> np.ndar
 def emitted(boxes: Boxes, crop: np.ndarray, constraint: Message) -> np.ndarray:
     """(N,) bool: which boxes an EmitConstraint keeps for a crop (4,)."""
     if constraint.emit_type == "MIN_OVERLAP":
-        return coverage(boxes, crop) > F(constraint.emit_overlap)
+        return coverage(boxes, crop[None])[0] > F(constraint.emit_overlap)
     centre = (boxes.xyxy[:, :2] + boxes.xyxy[:, 2:]) / F(2)
     return ((centre >= crop[:2]) & (centre <= crop[2:])).all(axis=1)

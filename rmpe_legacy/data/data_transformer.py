@@ -308,20 +308,20 @@ class DataTransformer:
             canvas[:, h : h + old_h, w : w + old_w] = values
             larger = replace(datum, data=canvas.tobytes(), height=height, width=width, has_label=True)
         else:
-            canvas = self._canvas(height, width, picture)
-            canvas[h : h + old_h, w : w + old_w] = picture
-            larger = _jpeg(datum, canvas)
+            larger = _jpeg(datum, self._surrounded(picture, (h, height - old_h - h, w, width - old_w - w)))
         return AnnotatedDatum(larger, boxes, record.type or "BBOX")
 
-    def _canvas(self, height: int, width: int, picture: np.ndarray) -> np.ndarray:
-        """What lies around an expanded picture: the mean."""
-        shape = (height, width, *picture.shape[2:])
+    def _surrounded(self, picture: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
+        """A picture with the mean around it; margins above, below, left, right."""
         channels = channels_of(picture)
+        fill = self._mean_values(channels).ravel() if self.param.mean_value else np.zeros(1, F)
+        fill = np.broadcast_to(np.clip(np.rint(fill), 0, 255), channels).tolist()
+        larger = cv2.copyMakeBorder(picture, *margins, cv2.BORDER_CONSTANT, value=fill)
         if self.param.has("mean_file"):
-            mean = self._fitting_mean((channels, height, width), "expanded").transpose(1, 2, 0)
-            return mean.astype(np.int64).astype(np.uint8).reshape(shape)
-        fill = np.broadcast_to(self._mean_values(channels).ravel(), channels) if self.param.mean_value else F(0)
-        return np.broadcast_to(np.clip(np.rint(fill), 0, 255).astype(np.uint8), shape).copy()
+            mean = self._fitting_mean((channels, *larger.shape[:2]), "expanded").transpose(1, 2, 0)
+            larger = mean.astype(np.int64).astype(np.uint8).reshape(larger.shape)
+            larger[margins[0] :, margins[2] :][: picture.shape[0], : picture.shape[1]] = picture
+        return larger
 
 
 def read_mean(path: str | Path) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 UINT32 = 1 << 32
 RAND_MAX = (1 << 31) - 1
+BLOCK = 256  # draws made at a time
 
 
 class CaffeRandom:
@@ -20,10 +21,25 @@ class CaffeRandom:
     def __init__(self, seed: int):
         self._bits = np.random.MT19937()
         self._bits._legacy_seeding(seed % UINT32)  # mt19937's own seeding; numpy's is another
+        self._ahead = np.empty(0, np.uint64)  # drawn, not yet taken
+        self._at = 0
+
+    def peek(self, count: int) -> np.ndarray:
+        """The next `count` draws of 32 bits, which stay to be taken; (count,) uint64."""
+        if self._at + count > len(self._ahead):
+            more = self._bits.random_raw(max(count, BLOCK))
+            self._ahead, self._at = np.concatenate([self._ahead[self._at :], more]), 0
+        return self._ahead[self._at : self._at + count]
+
+    def skip(self, count: int) -> None:
+        """Take draws that were looked at with `peek`."""
+        self._at += count
 
     def raw(self) -> int:
         """The next 32 bits: caffe_rng_rand()."""
-        return int(self._bits.random_raw())
+        value = int(self.peek(1)[0])
+        self._at += 1
+        return value
 
     def below(self, n: int) -> int:
         """0 to n - 1, as Caffe draws crops, mirrors and windows: the remainder of 32 bits."""
@@ -31,11 +47,9 @@ class CaffeRandom:
 
     def uniform(self, low: float, high: float) -> np.float32:
         """A single-precision number from low to high, both included: caffe_rng_uniform."""
-        low, high = np.float32(low), np.float32(high)
-        end = np.nextafter(high, np.float32(np.inf))
         while True:
-            value = np.float32(self.raw()) / np.float32(UINT32) * (end - low) + low
-            if value < end:
+            value, good = uniform_of(np.uint64(self.raw()), np.float32(low), np.float32(high))
+            if good:
                 return value
 
     def shuffle(self, items: MutableSequence) -> None:
@@ -47,6 +61,13 @@ class CaffeRandom:
             while j > i:
                 j = self.raw() // bucket
             items[i], items[j] = items[j], items[i]
+
+
+def uniform_of(raw, low, high):
+    """32 bits each -> (a single-precision number from low to high each, whether boost takes it or draws again)."""
+    end = np.nextafter(high, np.float32(np.inf))
+    value = raw.astype(np.float32) / np.float32(UINT32) * (end - low) + low
+    return value, value < end
 
 
 class LibraryRandom:

@@ -40,6 +40,8 @@ class DataHeatmap(SourceLayer):
     """
 
     tops = 2
+    own_param = "heatmap_data_param"
+    unread = ("num_channels",)
     _persons: list[Person] | None = None
 
     def check(self) -> None:
@@ -47,8 +49,8 @@ class DataHeatmap(SourceLayer):
         if param.bbox_or_centerscale not in CROP_VALUES:
             raise self.spec.error(f"bbox_or_centerscale {param.bbox_or_centerscale!r} is neither 'bbox' nor "
                                   "'centerscale'")
-        if not param.outsize:
-            raise self.spec.error("needs an outsize above 0")
+        if not param.outsize or not param.multfact:
+            raise self.spec.error("needs an outsize and a multfact above 0")
         if self.spec.get("visualise"):
             raise self.spec.error("visualise: true opens windows, which are not supported; remove it")
 

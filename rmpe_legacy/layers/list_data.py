@@ -25,6 +25,8 @@ class ImageData(SourceLayer):
     """The next pictures of a list, (batch, C, H, W), and their labels, (batch,). A line: ``file label``."""
 
     tops = 2
+    own_param = "image_data_param"
+    unread = ("scale", "mean_file", "crop_size", "mirror")
     _lines: list[tuple[str, int]] | None = None
 
     def check(self) -> None:
@@ -110,6 +112,8 @@ class WindowData(SourceLayer):
     """
 
     tops = 2
+    own_param = "window_data_param"
+    unread = ("mean_file", "crop_size", "mirror")
     _file: WindowFile | None = None
 
     def check(self) -> None:
@@ -213,6 +217,8 @@ class VideoData(SourceLayer):
     error; Caffe also reads three batches ahead, and so ends earlier.
     Differs: with skip_frames, weiliu89's branch aborts at the first frame that it skips; here frames are skipped.
     """
+
+    own_param = "video_data_param"
 
     def check(self) -> None:
         param = self.spec.get("video_data_param")

@@ -20,7 +20,6 @@ from torch import Tensor
 from rmpe_legacy.data.data_transformer import DataTransformer, Draws
 from rmpe_legacy.data.draws import UINT32, CaffeRandom, LibraryRandom
 from rmpe_legacy.errors import LayerError, RmpeError
-from rmpe_legacy.proto.message import Message
 
 from .base import Layer, Shape
 
@@ -70,6 +69,8 @@ class SourceLayer(BlobLayer):
     """A layer that reads pictures and transforms them: a blob of pictures, and one of labels if it has two tops."""
 
     tops = (1, 2)
+    own_param = ""  # the layer's message in the prototxt
+    unread: tuple[str, ...] = ()  # its fields that no published code reads
     reader_draws = False  # Caffe reads its store in a thread of its own, which takes a seed first
 
     def setup(self) -> None:
@@ -79,7 +80,7 @@ class SourceLayer(BlobLayer):
         self.check()
         if not self.batch_size:
             raise self.spec.error("needs a batch_size above 0")
-        self._warn_of_ignored(self.spec.get("transform_param"))
+        self._warn_of_ignored()
         self.seed(seed_from_torch() if self.is_random else 0)
 
     def check(self) -> None:
@@ -169,8 +170,13 @@ class SourceLayer(BlobLayer):
         """(pictures, labels) of a batch, to be filled."""
         return np.empty((self.batch_size, *shape), np.float32), np.zeros(self.batch_size, np.float32)
 
-    def _warn_of_ignored(self, param: Message) -> None:
-        """Fields that the published code parses and never reads."""
+    def _warn_of_ignored(self) -> None:
+        """Name the fields that the published code parses and never reads, where a file sets them."""
+        param, own = self.spec.get("transform_param"), self.spec.get(self.own_param)
+        for name in self.unread:
+            if own.has(name):
+                where = "; set it in transform_param" if name in param.descriptor.fields else ""
+                self.warn(f"{self.own_param}.{name} has no effect in Caffe, nor has it here{where}")
         if self.spec.dialect == "bvlc":
             return
         for name, usual in (("resize_param", 1), ("noise_param", 0)):

@@ -27,12 +27,12 @@ ROW = 8  # item, group's label, instance, xmin, ymin, xmax, ymax, difficult
 class StoreLayer(SourceLayer):
     """A layer that reads the records of one store, in the order of their keys, again and again."""
 
+    own_param = "data_param"
+    unread = ("scale", "mean_file", "crop_size", "mirror", "rand_skip", "force_encoded_color")
     _cursor: Cursor | None = None
 
     def check(self) -> None:
         self.reader_draws = self.spec.dialect != "bvlc"
-        if self.spec.get("data_param").rand_skip:
-            self.warn("rand_skip has no effect on this layer in Caffe, nor has it here; remove it")
 
     @property
     def batch_size(self) -> int:
