@@ -13,7 +13,7 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
 
-from .picture_file import PNG, declared_size
+from .picture_file import PNG, declared_size, png_ends_early
 
 FLAGS = {"color": cv2.IMREAD_COLOR, "gray": cv2.IMREAD_GRAYSCALE, "native": cv2.IMREAD_UNCHANGED}
 MAX_RATIO = 1100  # what one byte of a file can stand for; deflate reaches 1032
@@ -39,12 +39,14 @@ def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarr
 
 
 def _check_claim(data: bytes, where: str) -> None:
-    """FileError for more pixels than the bytes can hold: OpenCV would take the memory on the file's word."""
+    """FileError for more pixels, or a longer chunk, than there are bytes for: OpenCV would take the memory first."""
     height, width = declared_size(data) or (0, 0)
     bits = data[24] * _PNG_SAMPLES.get(data[25], 1) if data.startswith(PNG) and len(data) > 25 else 8
     if height * width * bits // 8 > MAX_RATIO * len(data):
         raise FileError(f"{where}: claims to be {width} x {height} pixels, which its {len(data)} bytes cannot hold; "
                         "the file is damaged")
+    if data.startswith(PNG) and png_ends_early(data):
+        raise FileError(f"{where}: not a readable picture: it ends inside a chunk; the file is truncated or damaged")
 
 
 def read_bytes(path: str | Path) -> bytes:
