@@ -80,6 +80,7 @@ class Net(nn.Module):
         self.loss_weights: dict[str, float] = {}
         self.inputs: dict[str, Shape] = {}
         self.outputs: tuple[str, ...] = ()
+        self._diff_of: dict[str, str] = {}  # blob -> the one whose diff is its own, through Reshape and the like
         self._first: dict[str, Tensor] = {}  # each blob as its first writer left it: what a diff belongs to
         self._losses: list[tuple[float, Tensor]] = []
         self.steps = wire(specs)
@@ -189,6 +190,8 @@ class Net(nn.Module):
         """Which blobs are one memory under several names, so that working in place on one alters the others."""
         together: dict[str, set[str]] = {}
         for step in self.steps:
+            if step.layer.shares_diff:
+                self._diff_of |= {top: self._diff_of.get(step.bottom[0], step.bottom[0]) for top in step.top}
             if step.layer.shares_data:
                 group = together.setdefault(step.bottom[0], {step.bottom[0]})
                 group.update(step.top)
@@ -292,10 +295,12 @@ class Net(nn.Module):
     def diffs(self) -> dict[str, Tensor]:
         """Each kept blob's diff after a backward, as Caffe's memory holds it: zero where no gradient came.
 
-        Needs keep_blobs. A blob that layers work on in place has the gradient of what its first layer wrote.
+        Needs keep_blobs. A blob that layers work on in place has the gradient of what its first layer wrote, and so
+        has one that is another's memory in another shape.
         """
-        return {name: torch.zeros_like(blob) if blob.grad is None else blob.grad
-                for name, blob in self._first.items()}
+        diffs = {name: torch.zeros_like(blob) if blob.grad is None else blob.grad
+                 for name, blob in self._first.items()}
+        return {name: diffs[self._diff_of.get(name, name)].view(diff.shape) for name, diff in diffs.items()}
 
     def extra_repr(self) -> str:
         shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())

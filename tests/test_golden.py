@@ -47,4 +47,4 @@ def test_gives_what_caffe_gave(folder: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_no_case_got_lost():
     assert len(cases()) == 394
-    assert len(cases("more")) == 357
+    assert len(cases("more")) == 360

@@ -29,7 +29,7 @@ class Concat(Layer):
     bottoms = (1, None)
 
     def setup(self, *bottom: Shape) -> None:
-        self.shares_data = len(bottom) == 1
+        self.shares_data = self.shares_diff = len(bottom) == 1
         if self.in_place and not self.shares_data:
             raise self.spec.error("cannot work in place; give its top another name")
 
@@ -52,7 +52,7 @@ class Slice(Layer):
     tops = (1, None)
 
     def setup(self, *bottom: Shape) -> None:
-        self.shares_data = len(self.spec.top) == 1
+        self.shares_data = self.shares_diff = len(self.spec.top) == 1
         if self.in_place and not self.shares_data:
             raise self.spec.error("cannot work in place; give its top another name")
 
@@ -82,7 +82,7 @@ class Reshape(Layer):
     """The same values in another shape: dim 0 copies the bottom's, -1 is what is left over."""
 
     works_in_place = False
-    shares_data = True
+    shares_data = shares_diff = True
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("reshape_param")
@@ -117,7 +117,7 @@ class Flatten(Layer):
     """Axes `axis` to `end_axis` as one; an end_axis just before `axis` puts an axis of 1 in."""
 
     works_in_place = False
-    shares_data = True
+    shares_data = shares_diff = True
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("flatten_param")
@@ -141,7 +141,7 @@ class Permute(Layer):
         if any(i >= dims for i in order) or len(set(order)) != len(order):
             raise self.spec.error(f"order {order} must name each of the {dims} axes at most once")
         self.order = order + [i for i in range(dims) if i not in order]
-        self.shares_data = self.order == sorted(self.order)
+        self.shares_data = self.shares_diff = self.order == sorted(self.order)
         if self.in_place and not self.shares_data:
             raise self.spec.error("cannot move values in place; give its top another name")
         return [tuple(bottom[0][i] for i in self.order)]

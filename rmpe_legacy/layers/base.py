@@ -49,7 +49,8 @@ class Layer(nn.Module):
     refuses: tuple[int, ...] = ()  # bottoms for which Caffe's Backward aborts: labels, indices
     unforced: tuple[int, ...] = ()  # bottoms that force_backward leaves alone (AllowForceBackward is false)
     works_in_place = True  # False: Caffe refuses a top that is its bottom, or leaves garbage in it
-    shares_data = False  # True: the tops are the first bottom's memory, under other names and shapes
+    shares_data = False  # True: the tops are the first bottom's data, under other names and shapes
+    shares_diff = False  # and its diff
     dialects: tuple[str, ...] = ()  # set by @register
 
     def __init__(self, spec: LayerSpec):

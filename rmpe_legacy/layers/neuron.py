@@ -262,7 +262,7 @@ class Dropout(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.spec.phase != "TRAIN":
-            return x
+            return x if self.in_place else x.view_as(x)  # a blob of its own: what comes later may work in place on it
         scale = float(np.float32(1 / (1 - self.ratio)))
         return x * torch.empty_like(x).bernoulli_(1 - self.ratio).mul_(scale)
 
