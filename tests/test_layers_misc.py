@@ -70,6 +70,18 @@ class TestEuclideanLossHeatmap:
             net_of(self.NET.replace("loss_weight: 3", "visualise: true"), dict.fromkeys("xzw", (4, 1, 2, 3)))
 
 
+def test_losses_add_up_in_single_precision_term_by_term():
+    """A hundred thousand terms: the exact sum is another number than the published loop's."""
+    x, z = normal(4, 25_000), (normal(4, 25_000, seed=2) > 0).float()
+    loss = net_of(layer("SigmoidCrossEntropyLoss", "x z"), {"x": (4, 25_000), "z": (4, 25_000)})(x=x, z=z)["y"]
+    terms = torch.log(1 + torch.exp(-x.abs())) - x * (z - (x >= 0).float())
+    total = np.float32(0)
+    for term in terms.flatten().numpy():
+        total += term
+    assert loss.item() == total / np.float32(4)
+    assert loss.item() != pytest.approx(terms.double().sum().item() / 4, rel=1e-7)
+
+
 class TestAccuracy:
     def test_a_label_outside_the_classes_is_wrong(self):
         net = net_of(layer("Accuracy", "x label"), {"x": (4, 3), "label": (4,)})

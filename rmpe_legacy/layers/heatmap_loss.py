@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .base import Shape, count, shape_text
-from .loss import Loss
+from .loss import Loss, in_turn
 from .registry import register
 
 
@@ -35,7 +35,7 @@ class EuclideanLossHeatmap(Loss):
 
     def forward(self, heatmap: Tensor, label: Tensor, _shown: Tensor) -> Tensor:
         apart = heatmap.detach() - label.detach().reshape(heatmap.shape)
-        return _Fixed.apply((apart * apart).sum() / apart.numel(), apart, heatmap)
+        return _Fixed.apply(in_turn(apart * apart) / apart.numel(), apart, heatmap)
 
 
 class _Fixed(torch.autograd.Function):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,6 +64,16 @@ class Loss(Layer):
             raise self.spec.error(f"its labels go from {index.min()} to {index.max()}, its classes from 0 to "
                                   f"{classes - 1}")
         return index
+
+
+def in_turn(terms: Tensor) -> Tensor:
+    """The sum as the published loops make it: one term after the other, in the blob's own precision.
+
+    Of a hundred thousand terms it is 1e-5 away from the exact one, as Caffe's is. Other devices add in their order.
+    """
+    if terms.device.type != "cpu" or terms.dtype not in (torch.float32, torch.float64) or not terms.numel():
+        return terms.sum()
+    return torch.from_numpy(np.add.accumulate(terms.detach().reshape(-1).numpy())[-1:]).squeeze(0)
 
 
 class _Given(torch.autograd.Function):
@@ -129,7 +140,7 @@ class SoftmaxWithLoss(_Normalized):
         index = self.index(label, x.shape[self.along], ignored)
         prob = x.detach().reshape(outer, -1, inner).softmax(1)
         loss = -prob.gather(1, index).clamp(min=FLT_MIN).log()
-        loss = loss.sum() if ignored is None else loss.masked_fill(ignored, 0).sum()
+        loss = in_turn(loss if ignored is None else loss.masked_fill(ignored, 0))
         normalizer = self.normalizer(outer, inner, ignored)
         shape = x.shape
 
@@ -223,13 +234,13 @@ class InfogainLoss(_Normalized):
             terms, diff = terms.masked_fill(ignored, 0), diff.masked_fill(ignored, 0)
         normalizer = self.normalizer(outer, inner, ignored)
         shape, nones = x.shape, (None,) * len(others)
-        loss = given(-terms.sum() / normalizer, lambda: ((diff / normalizer).view(shape), *nones), x, *others)
+        loss = given(in_turn(-terms.transpose(1, 2)) / normalizer, lambda: ((diff / normalizer).view(shape), *nones), x, *others)
         return loss if self.top_count == 1 else (loss, prob.view(shape))
 
     def _of_probabilities(self, x: Tensor, label: Tensor, h: Tensor, others: Sequence[Tensor]) -> Tensor:
         gain = h[self.index(label.flatten(), self.classes)]
         prob = x.detach().reshape(len(x), -1).clamp(min=LOG_THRESHOLD)
-        loss = -(gain * prob.log()).sum() / len(x)
+        loss = in_turn(-gain * prob.log()) / len(x)
         shape, nones = x.shape, (None,) * len(others)
         return given(loss, lambda: ((-gain / prob / shape[0]).view(shape), *nones), x, *others)
 
@@ -252,7 +263,7 @@ class MultinomialLogisticLoss(Loss):
         def gradients() -> tuple[Tensor, None]:
             return torch.zeros_like(rows).scatter_(1, index, -1 / shape[0] / prob).view(shape), None
 
-        return given(-prob.log().sum() / len(x), gradients, x, label)
+        return given(in_turn(-prob.log()) / len(x), gradients, x, label)
 
 
 @register("EuclideanLoss")
@@ -340,7 +351,7 @@ class ContrastiveLoss(Loss):
             diff = torch.where(alike, 1, torch.where(room > 0, slope, 0)) * apart / rows
             return diff.view(shapes[0]), -diff.view(shapes[1]), None
 
-        return given(torch.where(alike, square, other).sum() / rows / 2, gradients, a, b, similar)
+        return given(in_turn(torch.where(alike, square, other)) / rows / 2, gradients, a, b, similar)
 
 
 @register("SigmoidCrossEntropyLoss")
@@ -378,4 +389,4 @@ class SigmoidCrossEntropyLoss(_Normalized):
             if ignored is not None:
                 loss, diff = loss.masked_fill(ignored, 0), diff.masked_fill(ignored, 0)
             normalizer = self.normalizer(len(x), count(x.shape[1:]), ignored)
-        return given(loss.sum() / normalizer, lambda: (diff / normalizer, None), x, target)
+        return given(in_turn(loss) / normalizer, lambda: (diff / normalizer, None), x, target)
