@@ -14,6 +14,7 @@ import torch
 
 from rmpe_legacy.data.image import detector_input, load_image, pose_input
 from rmpe_legacy.errors import FileError, NetError, RmpeError
+from rmpe_legacy.files import check_places, whole_file
 from rmpe_legacy.layers.base import Shape, shape_text
 from rmpe_legacy.net import Net
 
@@ -37,7 +38,7 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
     Raises an RmpeError that says which argument is wrong.
     """
     names = _blob_names(net, blobs)
-    _check_output(Path(output))
+    check_places(output)
     values = _read_inputs(net, inputs, image)
     place = _device(device)
     net = net.to(place)
@@ -151,27 +152,9 @@ def _listed(names: Iterable[str]) -> str:
 # --- output -----------------------------------------------------------------------------------------------------
 
 
-def _check_output(path: Path) -> None:
-    """Before the work: that there is a place to write to."""
-    if path.is_dir():
-        raise FileError(f"{path}: is a folder; give the name of a file in it")
-    if not path.parent.is_dir():
-        raise FileError(f"{path}: there is no folder {path.parent}; make it first")
-
-
 def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write under another name in the same folder, then rename: nobody sees half a file.
-
-    Not numpy.savez, to which a blob may not be named "file".
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(part, "x") as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
-        part.replace(path)
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)
+    """Not numpy.savez, to which a blob may not be named "file"."""
+    with whole_file(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)

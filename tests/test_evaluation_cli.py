@@ -132,7 +132,7 @@ class TestMistakes:
 
     def test_an_output_that_is_a_file(self, rmpe, world):
         code, _, err = rmpe("mpii", world / "ours.json", world / "truth.json", "--output", world / "ours.json")
-        assert (code, err) == (1, f"rmpe: {world / 'ours.json'}: cannot write: File exists\n")
+        assert (code, err) == (1, f"rmpe: {world / 'ours.json'}: cannot be written: File exists\n")
 
     def test_no_kind(self, rmpe):
         with pytest.raises(SystemExit):
@@ -155,7 +155,7 @@ class TestWriting:
         out.mkdir()
         (out / "mpii.json").write_text("before")
         monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        with pytest.raises(Exception, match="cannot write: No space left on device"):
+        with pytest.raises(Exception, match="cannot be written: No space left on device"):
             evaluate("mpii", world / "ours.json", world / "truth.json", out)
         assert [path.name for path in out.iterdir()] == ["mpii.json"]
         assert (out / "mpii.json").read_text() == "before"

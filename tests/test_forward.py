@@ -197,7 +197,7 @@ class TestMistakes:
         monkeypatch.setattr(np.lib.format, "write_array", full)
         before = {path.name for path in tmp_path.iterdir()}
         self.is_one_sentence(rmpe("net.prototxt", "--input", "x=x.npy", "--input", "flat=flat.npy"),
-                             "blobs.npz: No space left on device")
+                             "blobs.npz: cannot be written: No space left on device")
         assert Path("blobs.npz").read_text() == "old"
         assert {path.name for path in tmp_path.iterdir()} == before
 

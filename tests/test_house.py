@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports from its own floor and those before it, never from a later one.
 FLOORS = [
     {"errors"},
+    {"files"},
     {"proto", "ops"},
     {"data"},
     {"spec"},

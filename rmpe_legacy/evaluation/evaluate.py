@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -13,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rmpe_legacy.errors import EvaluationError, FileError
+from rmpe_legacy.errors import EvaluationError
+from rmpe_legacy.files import write_together
 
 from .coco import keypoint_ap
 from .curves import Line, Plot, png
@@ -53,7 +53,7 @@ def evaluate(kind: str, predictions: str | PathLike, ground_truth: str | PathLik
         return report.text
     files = {f"{kind}.json": (json.dumps(_plain(report.numbers), indent=1, allow_nan=False) + "\n").encode()}
     files |= {file: png(plot) for file, plot in report.plots.items()}
-    _write(Path(output_dir), files)
+    write_together(output_dir, files)
     return f"{report.text}\n\nwritten to {output_dir}: {', '.join(files)}"
 
 
@@ -139,20 +139,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files under other names first, then rename: a failure leaves what was there before."""
-    hidden = {name: folder / f".{name}.{os.getpid()}" for name in files}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            for name, content in files.items():
-                hidden[name].write_bytes(content)
-            for name, path in hidden.items():
-                os.replace(path, folder / name)
-        finally:
-            for path in hidden.values():
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot write: {error.strerror or error}") from None

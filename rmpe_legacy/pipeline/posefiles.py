@@ -8,8 +8,7 @@ scores (P, 16, 1). Source: batch_nms.py:14-43 and main.lua of multi-human-pose@0
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -17,6 +16,7 @@ import numpy as np
 
 from rmpe_legacy import _host
 from rmpe_legacy.errors import FileError, PoseFileError
+from rmpe_legacy.files import write_together
 
 from .results import JOINTS, Persons, Poses, Proposals
 
@@ -114,27 +114,6 @@ def write_persons(folder: str | Path, persons: Persons, proposals: Proposals, va
         "index.txt": b"".join(b"%s %d %d\n" % (name, people.start + 1, people.stop)
                               for name, people in zip(names, persons.by_image(), strict=True)),
     })
-
-
-def write_together(folder: str | Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder, made if missing: under other names first, then renamed, so that all appear or none."""
-    folder = Path(folder)
-    hidden = {name: folder / f".{name}.{os.getpid()}" for name in files}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = next((folder / name for name in files if (folder / name).is_dir()), None)
-        if taken:
-            raise FileError(f"{taken}: is a folder; remove it, or write elsewhere")
-        try:
-            for name, content in files.items():
-                hidden[name].write_bytes(content)
-            for name, path in hidden.items():
-                os.replace(path, folder / name)
-        finally:
-            for path in hidden.values():
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be written: {error.strerror or error}") from None
 
 
 def _cut(persons: Persons, names: Sequence[str]) -> np.ndarray:
