@@ -234,7 +234,8 @@ class InfogainLoss(_Normalized):
             terms, diff = terms.masked_fill(ignored, 0), diff.masked_fill(ignored, 0)
         normalizer = self.normalizer(outer, inner, ignored)
         shape, nones = x.shape, (None,) * len(others)
-        loss = given(in_turn(-terms.transpose(1, 2)) / normalizer, lambda: ((diff / normalizer).view(shape), *nones), x, *others)
+        loss = in_turn(-terms.transpose(1, 2)) / normalizer  # class by class at each place
+        loss = given(loss, lambda: ((diff / normalizer).view(shape), *nones), x, *others)
         return loss if self.top_count == 1 else (loss, prob.view(shape))
 
     def _of_probabilities(self, x: Tensor, label: Tensor, h: Tensor, others: Sequence[Tensor]) -> Tensor:
