@@ -168,3 +168,16 @@ class TestEdges:
     def test_power_of_an_infinite_bottom_that_does_not_count(self):
         net = net_of(layer("Power", rest="power_param { scale: 0 shift: 2 power: 3 }"), (2,))
         assert net(x=torch.tensor([math.inf, math.nan]))["y"].tolist() == [8, 8]
+
+    def test_scale_differs_in_adding_up_its_gradient(self):
+        net = net_of(layer("Scale", rest="scale_param { axis: 0 num_axes: -1 }"), (2, 3))
+        for _ in range(2):
+            net(x=torch.ones(2, 3))["y"].sum().backward()
+        assert (net.params["layer"][0].grad == 2).all()
+
+    def test_shared_memory_differs_for_who_read_it_before(self):
+        """Split, a fully connected layer on one half, then a ReLU in place on the other."""
+        weighted = layer("InnerProduct", "a", "y", "inner_product_param { num_output: 1 bias_term: false }", "ip")
+        net = net_of(layer("Split", "x", "a b") + weighted + layer("ReLU", "b", "b", name="relu"), (1, 2))
+        net(x=torch.tensor([[-3.0, 2]]))["y"].sum().backward()
+        assert net.params["ip"][0].grad.tolist() == [[-3, 2]]

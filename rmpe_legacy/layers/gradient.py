@@ -58,7 +58,11 @@ class _Rewritten(torch.autograd.Function):
 
 
 def rewritten(blob: Tensor, values: Tensor) -> Tensor:
-    """A blob that shares its memory with one into which an in-place layer has written `values`, from then on."""
+    """A blob that shares its memory with one into which an in-place layer has written `values`, from then on.
+
+    Differs: a layer that has read the blob before goes on with what it read; its published Backward, if it reads its
+    bottom (Convolution), finds the new values.
+    """
     after = _Rewritten.apply(blob, values.detach())
     share(blob, after)
     return after

@@ -52,6 +52,9 @@ class Scale(_Along):
     Where the prototxt holds blobs, the published layer hands them to the Bias layer inside it as well, which takes
     the first: dialect rmpe appends that copy as one more parameter and adds it, so a bias in the prototxt is not used
     (scale_layer.cpp:44-62). Dialects ssd and bvlc use a bias that is there, and copy the scale where it is not.
+
+    Differs: the scale's gradient is added to what is there, as every other; the published Backward overwrites it where
+    the axes before `axis` hold one place, as in a batch of 1, and the scale more than one (scale_layer.cpp:155-178).
     """
 
     def setup(self, *bottom: Shape) -> None:
