@@ -34,7 +34,7 @@ def is_exact(case: Case) -> bool:
     return case.type in EXACT and (case.folder.parent.name == "layers" or case.types <= EXACT)
 
 
-@pytest.mark.parametrize("folder", [*cases(), *cases("more")], ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", [*cases(), *cases("more"), *cases("detection")], ids=lambda path: path.name)
 def test_gives_what_caffe_gave(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     case = Case(folder)
     monkeypatch.chdir(folder if case.type != "HDF5Output" else tmp_path)  # some layers name files beside their prototxt
@@ -48,3 +48,4 @@ def test_gives_what_caffe_gave(folder: Path, tmp_path: Path, monkeypatch: pytest
 def test_no_case_got_lost():
     assert len(cases()) == 394
     assert len(cases("more")) == 360
+    assert len(cases("detection")) == 75
