@@ -34,7 +34,7 @@ inline void check_size(const Tensor& t, const char* op, const char* name, int64_
 
 // How many images one thread should take, each of `work` boxes or pairs of boxes: another thread is worth waking
 // for a millisecond of work, and no less.
-inline int64_t images_per_thread(int64_t work) { return 1 + (1 << 18) / (work + 1); }
+inline int64_t images_per_thread(int64_t work) { return 1 + (1 << 20) / (work + 1); }
 
 // A new tensor with these values, beside `like`.
 template <typename T>

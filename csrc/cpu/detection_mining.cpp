@@ -24,7 +24,7 @@ Tensor per_box(const Tensor& conf, const char* op, F value) {
   Tensor out = torch::stable::new_empty(conf, {conf.size(0), conf.size(1)}, ScalarType::Float);
   float* values = static_cast<float*>(out.mutable_data_ptr());
   // Row by row, never several at once: equal rows must give equal bits, or ties would fall otherwise than in Caffe.
-  torch::stable::parallel_for(0, rows, 1 << 17, [&](int64_t begin, int64_t end) {
+  torch::stable::parallel_for(0, rows, 1 << 19, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) values[r] = value(logits + r * classes, r);
   });
   return out;

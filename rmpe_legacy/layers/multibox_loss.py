@@ -16,7 +16,7 @@ from rmpe_legacy.ops.boxes import (
     encode_boxes,
     pick_hardest,
 )
-from rmpe_legacy.ops.losses import seen_as, sigmoid_loss_sum, smooth_l1_sum, softmax_loss_sum
+from rmpe_legacy.ops.losses import seen_as, sigmoid_loss_sum, smooth_l1_sum, softmax_loss_sum, take_rows
 from rmpe_legacy.ops.matching import (
     GroundTruth,
     count_matched,
@@ -30,6 +30,8 @@ from rmpe_legacy.ops.matching import (
 from .base import Layer, Shape, shape_text
 from .registry import register
 from .ssd_common import check_predictions, signed, split_priors
+
+KEPT = 256  # images whose matches are remembered from earlier forwards; Caffe's lists grow without end
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,11 @@ class MultiBoxLoss(Layer):
             count = int(count_matched(match).sum())
             self._matches[:images] = [m if old is not None else None
                                       for m, old in zip(match, self._matches, strict=False)]
+        del self._matches[max(KEPT, images) :]
         if self.mining == "NONE":
             return _Matches(match, negative, count, 0)
         self._negatives += negative.split(first.diff().tolist())
+        del self._negatives[max(KEPT, images) :]
         kept = [prior + i * self.priors for i, prior in enumerate(self._negatives[:images]) if has_truth[i]]
         return _Matches(match, torch.cat([negative[:0], *kept]), count, len(negative))
 
@@ -343,7 +347,7 @@ class MultiBoxLoss(Layer):
         param, (image, place, prior) = self.param, where
         spot = torch.zeros_like(place) if param.share_location else torch.tensor(self.labels)[place]
         row = (image * self.priors + prior) * self.places + spot
-        predicted = batch.loc.reshape(-1, 4).index_select(0, row.to(batch.loc.device))
+        predicted = take_rows(batch.loc.reshape(-1, 4), row)
         priors = batch.prior[:, prior]
         if (param.encode_variance_in_target or param.code_type != "CENTER_SIZE") and bool((priors[1] <= 0).any()):
             raise self.spec.error("the variances of the priors must be positive")
@@ -383,7 +387,7 @@ class MultiBoxLoss(Layer):
         positive = where[0] * self.priors + where[2]
         both = torch.cat([positive, found.negative])
         order = ((both // self.priors) * 2 + (torch.arange(len(both)) >= len(positive))).argsort(stable=True)
-        logits = batch.conf.reshape(-1, self.classes).index_select(0, both[order].to(batch.conf.device))
+        logits = take_rows(batch.conf.reshape(-1, self.classes), both[order])
         logits = self._conf_rows.lay(logits, count)
         if logits is None:
             raise self._does_not_fit()

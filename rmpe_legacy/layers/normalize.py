@@ -33,6 +33,7 @@ class _Normalize(torch.autograd.Function):
             total = (y * grad).sum() if scale.numel() == 1 else (y * grad).sum([i for i in range(y.dim()) if i != 1])
             to_scale = total.view(scale.shape) / scale
         if ctx.needs_input_grad[0]:
+            # With unlike scales this is not the derivative, as published: the sum along x is of unscaled terms.
             seen = y if ctx.in_place else x
             along = seen * ((seen * grad).sum(ctx.axes, keepdim=True) / norm / norm)
             # Differs from the derivative: in place, Backward writes this term over the top's diff, and then subtracts

@@ -5,6 +5,7 @@ Torch's own have another value where a probability underflows, or another gradie
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -76,6 +77,29 @@ def sigmoid_loss_sum(logits: Tensor, target: Tensor) -> Tensor:
     Source: sigmoid_cross_entropy_loss_layer.cpp:32-73.
     """
     return _Sigmoid.apply(logits, target)
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, row: Tensor) -> Tensor:
+        ctx.save_for_backward(row)
+        ctx.shape = x.shape
+        return x.index_select(0, row)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (row,) = ctx.saved_tensors
+        if grad.device.type == "cpu":  # from the system's zeroed pages; torch fills with all its threads, and waits
+            to_x = torch.from_numpy(np.zeros(ctx.shape, grad.numpy().dtype))
+        else:
+            to_x = grad.new_zeros(ctx.shape)
+        return to_x.index_add_(0, row, grad), None
+
+
+def take_rows(x: Tensor, row: Tensor) -> Tensor:
+    """A few rows of a large matrix: x (R, C), row (M) int64, also on the CPU where x is not -> (M, C)."""
+    return _Rows.apply(x, row.to(x.device))
 
 
 class _SeenAs(torch.autograd.Function):
