@@ -1,0 +1,124 @@
+"""``load_torch7``: a .t7 file in, a network that runs out."""
+
+from __future__ import annotations
+
+import warnings
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rmpe_legacy.errors import FileError
+
+from . import containers, graph, linear, norm, pointwise, shape, spatial, stn, tables  # noqa: F401  they register
+from .module import Fields, Module, class_for
+from .objects import Storage, Torch7Object
+from .objects import Tensor as StoredTensor
+from .reader import Torch7File, read_torch7
+
+MAX_DEPTH = 100  # modules in modules; the published networks have 10
+
+
+def load_torch7(path: str | PathLike, evaluate: bool = False, long_size: int | None = None) -> Module:
+    """Rebuild the network of a .t7 file as a torch.nn.Module with its weights.
+
+    A forward takes and gives what Torch7's does: a tensor, or a list of them for a Lua table. Modules are in the
+    mode they were saved in (their field `train`), with a warning if that is the training mode and matters;
+    evaluate=True puts all in evaluation mode. long_size: as for ``read_torch7``.
+
+    Parameters share memory where Torch7's do. FileError says what is wrong with the file, or which class in it has
+    no counterpart here.
+    """
+    network = build_module(read_torch7(path, long_size))
+    if evaluate:
+        network.eval()
+    elif learning := sorted({m.class_name for m in network.modules()
+                             if isinstance(m, Module) and m.uses_train and m.training}):
+        warnings.warn(f"{path}: {', '.join(learning)} are saved in training mode, and compute so; load with "
+                      "evaluate=True for the network's answers", stacklevel=2)
+    return network
+
+
+def build_module(file: Torch7File, mapped: bool = False) -> Module:
+    """The network of a file that has been read.
+
+    mapped: leave the parameters where the file has them, read-only; enough to write them elsewhere, and no memory
+    is taken. Otherwise each storage is copied once.
+    """
+    root = file.root
+    if not isinstance(root, Torch7Object):
+        raise FileError(f"{file.path}: holds {root!r}, not a network")
+    return Builder(file, mapped).module(root, 0)
+
+
+class Builder:
+    """Makes modules and parameters; what the file has once is made once."""
+
+    def __init__(self, file: Torch7File, mapped: bool):
+        self.path = file.path
+        self.mapped = mapped
+        self._modules: dict[int, Module] = {}
+        self._storages: dict[int, Tensor] = {}
+        self._parameters: dict[tuple, nn.Parameter] = {}
+        self._open: set[int] = set()  # modules that are being built
+        self._kept: list[Any] = [file]  # what the ids above belong to
+
+    def module(self, source: Torch7Object, depth: int) -> Module:
+        """The module of an object in the file."""
+        key = id(source)
+        if key in self._modules:
+            return self._modules[key]
+        cls = class_for(source.class_name)
+        fields = Fields(source, self, depth)
+        if cls is None:
+            raise fields.error("this class has no counterpart here; convert the network without it, or look at the "
+                               "file with read_torch7")
+        if key in self._open:
+            raise fields.error("the module contains itself")
+        if depth > MAX_DEPTH:
+            raise fields.error(f"modules nested more than {MAX_DEPTH} deep")
+        self._open.add(key)
+        module = cls(fields)
+        self._open.remove(key)
+        if fields.has("accGradParameters"):  # overridden in the file: how the authors froze convolutions
+            module.requires_grad_(False)
+        self._modules[key] = module
+        return module
+
+    def parameter(self, fields: Fields, name: str, stored: StoredTensor, shape: tuple[int, ...] | None) -> nn.Parameter:
+        """One parameter per place in the file and shape."""
+        value = self.tensor(fields, name, stored)
+        if not value.is_floating_point():
+            raise fields.error(f"{name} is a {stored.class_name}; floating-point values are needed")
+        if shape is not None and value.shape != shape:
+            if value.numel() != int(np.prod(shape)):
+                raise fields.error(f"{name} is {_text(value.shape)}; {_text(shape)} is needed")
+            value = value.reshape(shape)
+        key = (id(stored.storage), value.storage_offset(), value.shape, value.stride())
+        if key not in self._parameters:
+            self._parameters[key] = nn.Parameter(value)
+        return self._parameters[key]
+
+    def tensor(self, fields: Fields, name: str, stored: StoredTensor) -> Tensor:
+        """A view of the storage's memory."""
+        if stored.count > len(stored.storage):  # stride 0: made to exhaust memory, or no weight
+            raise fields.error(f"{name} has {stored.count} values on a storage of {len(stored.storage)}")
+        return self._storage(stored.storage).as_strided(stored.size, stored.stride, stored.start)
+
+    def _storage(self, storage: Storage) -> Tensor:
+        key = id(storage)
+        if key not in self._storages:
+            data = storage.data
+            native = data.dtype.newbyteorder("=")
+            if not self.mapped or native != data.dtype:
+                data = data.astype(native)  # also aligns it
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+                self._storages[key] = torch.from_numpy(data)
+        return self._storages[key]
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,164 @@
+"""What a Torch7 file holds, as plain Python: tables, objects, functions, storages and tensors.
+
+Numbers are floats, strings are bytes, booleans and nil are Python's. Everything else is one of the classes here;
+they compare by identity, as Lua's do, so an object that is met twice in the file is one object here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+
+def text(value: bytes) -> str:
+    """A Lua string for people and for names; bytes that are no UTF-8 survive a round trip."""
+    return value.decode("utf-8", "surrogateescape")
+
+
+class Table:
+    """A Lua table. Keys are what the file has: numbers, strings, booleans, or objects by identity.
+
+    ``table["kW"]`` and ``table[1]`` raise KeyError where there is nothing, ``get`` gives a default; str stands for
+    the bytes of its UTF-8.
+    """
+
+    __slots__ = ("_entries", "offset")
+
+    def __init__(self, offset: int = 0):
+        self.offset = offset  # of its first byte in the file
+        self._entries: dict[Any, tuple[Any, Any]] = {}
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._entries[_hashable(key)][1]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._entries[_hashable(key)] = (key, value)
+
+    def __contains__(self, key: Any) -> bool:
+        return _hashable(key) in self._entries
+
+    def __len__(self) -> int:
+        """How many entries there are, of any key; not Lua's #table."""
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (key for key, _ in self._entries.values())
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        entry = self._entries.get(_hashable(key))
+        return default if entry is None else entry[1]
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """(key, value) pairs in the file's order, which means nothing."""
+        return iter(self._entries.values())
+
+    def seq(self) -> list[Any]:
+        """The values at 1, 2, 3, ... up to the first that is missing: what Lua's ipairs gives."""
+        out = []
+        while (entry := self._entries.get(len(out) + 1)) is not None:
+            out.append(entry[1])
+        return out
+
+    def __repr__(self) -> str:
+        return f"<Table of {len(self)} at byte {self.offset}>"
+
+
+def _hashable(key: Any) -> Any:
+    """Lua's notion of equal keys: true is not 1, and 1 is 1.0."""
+    if isinstance(key, bool):
+        return (key,)
+    return key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
+
+
+class Torch7Object:
+    """An object of a class that is neither tensor nor storage; kept as it stands, known or not.
+
+    fields: what its class wrote, nearly always a Table of its fields.
+    """
+
+    __slots__ = ("class_name", "fields", "offset", "version")
+
+    def __init__(self, class_name: str, version: float = 1, fields: Any = None, offset: int = 0):
+        self.class_name = class_name
+        self.version = version
+        self.fields = fields
+        self.offset = offset
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """One of its fields."""
+        return self.fields.get(name, default) if isinstance(self.fields, Table) else default
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name} at byte {self.offset}>"
+
+
+class Function:
+    """A Lua function: its bytecode, which is never run, and its upvalues."""
+
+    __slots__ = ("code", "offset", "upvalues")
+
+    def __init__(self, code: bytes, upvalues: Any = None, offset: int = 0):
+        self.code = code
+        self.upvalues = upvalues  # a Table; {name=, id=, value=} each, in files of 2015 and later
+        self.offset = offset
+
+    def __repr__(self) -> str:
+        return f"<function of {len(self.code)} bytes at byte {self.offset}>"
+
+
+class Storage:
+    """Numbers in a row, shared by the tensors that look at them. data: flat, a read-only view of the file."""
+
+    __slots__ = ("class_name", "data", "offset")
+
+    def __init__(self, class_name: str, data: np.ndarray, offset: int = 0):
+        self.class_name = class_name
+        self.data = data
+        self.offset = offset
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name} of {len(self)} at byte {self.offset}>"
+
+
+class Tensor:
+    """A view of a storage: sizes, strides (in elements) and the first element's place, counted from 0.
+
+    An empty one has no sizes; it may have no storage. The reader has checked that the view lies in the storage.
+    """
+
+    __slots__ = ("class_name", "offset", "size", "start", "storage", "stride")
+
+    def __init__(self, class_name: str, size: tuple[int, ...] = (), stride: tuple[int, ...] = (), start: int = 0,
+                 storage: Storage | None = None, offset: int = 0):
+        self.class_name = class_name
+        self.size = size
+        self.stride = stride
+        self.start = start
+        self.storage = storage
+        self.offset = offset
+
+    @property
+    def count(self) -> int:
+        """How many elements the view has."""
+        count = 1 if self.size else 0
+        for size in self.size:
+            count *= size
+        return count
+
+    def numpy(self) -> np.ndarray:
+        """The view, without a copy, in the file's byte order; (0,) where the tensor is empty."""
+        if self.storage is None or not self.count:
+            dtype = np.float32 if self.storage is None else self.storage.data.dtype
+            return np.empty(self.size or (0,), dtype)
+        data = self.storage.data
+        strides = [step * data.itemsize for step in self.stride]
+        return np.lib.stride_tricks.as_strided(data[self.start :], self.size, strides, writeable=False)
+
+    def __repr__(self) -> str:
+        sizes = "x".join(map(str, self.size)) or "empty"
+        return f"<{self.class_name} {sizes} at byte {self.offset}>"
