@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from rmpe_legacy.errors import NetError
 
@@ -68,28 +70,33 @@ class GModule(Module):
         return 1 if self.bare_output else len(self.nodes[self.out_node].sources)
 
     def forward(self, x: Value) -> Value:
+        return self.evaluate(x, lambda name, value: self._modules[name](value))
+
+    def evaluate(self, x: Any, apply: Callable[[str, Any], Any]) -> Any:
+        """Run the graph on values of any kind: `apply` says what the module of a name makes of one."""
         inputs = x if self.input_count > 1 else [x]
         if not isinstance(inputs, (list, tuple)) or len(inputs) != self.input_count:
             raise NetError(f"nn.gModule: takes a list of {self.input_count} inputs")
-        values: dict[int, Value] = {}
+        values: dict[int, Any] = {}
         for i, node in enumerate(self.nodes):
             given = list(inputs) if i == self.in_node else [values[source] for source in node.sources]
             if i == self.out_node:
                 return given[0] if self.bare_output else given
-            values[i] = self.run(node, given)
+            values[i] = _run(node, given, apply)
             for source in node.last:
                 values.pop(source, None)
         raise NetError("nn.gModule: its out-node is not among its nodes")
 
-    def run(self, node: Node, given: list[Value]) -> Value:
-        """What a node makes of its inputs."""
-        if node.select is not None:
-            return given[0][node.select]
-        value = given[0] if len(given) == 1 else given
-        value = value if node.module is None else self._modules[node.module](value)
-        if node.splits is not None and node.splits != len(value):
-            raise NetError(f"nn.gModule: a node splits {len(value)} outputs into {node.splits}")
-        return value
+
+def _run(node: Node, given: list, apply: Callable[[str, Any], Any]) -> Any:
+    """What a node makes of its inputs."""
+    if node.select is not None:
+        return given[0][node.select]
+    value = given[0] if len(given) == 1 else given
+    value = value if node.module is None else apply(node.module, value)
+    if node.splits is not None and node.splits != len(value):
+        raise NetError(f"nn.gModule: a node splits {len(value)} outputs into {node.splits}")
+    return value
 
 
 def _nodes(fields: Fields) -> list[Torch7Object]:

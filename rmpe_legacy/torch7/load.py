@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rmpe_legacy.errors import FileError
 
-from . import containers, graph, linear, norm, pointwise, shape, spatial, stn, tables  # noqa: F401  they register
+from . import containers, graph, linear, norm, pointwise, shapes, spatial, stn, tables  # noqa: F401  they register
 from .module import Fields, Module, class_for
 from .objects import Storage, Torch7Object
 from .objects import Tensor as StoredTensor

@@ -6,6 +6,8 @@ cudnn.torch@008c49d. What they make of NaN differs between them, and is kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -112,32 +114,27 @@ class SoftPlus(Module):
         return F.softplus(x, self.beta, self.threshold)
 
 
-class _Function(Module):
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "nn.Sigmoid": torch.sigmoid,
+    "cudnn.Sigmoid": torch.sigmoid,
+    "nn.Tanh": torch.tanh,
+    "cudnn.Tanh": torch.tanh,
+    "nn.LogSigmoid": F.logsigmoid,
+    "nn.SoftSign": F.softsign,
+    "nn.TanhShrink": F.tanhshrink,
+    "nn.Abs": torch.abs,
+    "nn.Exp": torch.exp,
+    "nn.Log": torch.log,
+    "nn.Square": torch.square,
+}
+
+
+@torch7_class(*_FUNCTIONS)
+class Function(Module):
     """A function of each element that has no parameters."""
 
-    function = staticmethod(torch.abs)
-
     def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
-
-def _register_functions() -> None:
-    for names, function in (
-        (("nn.Sigmoid", "cudnn.Sigmoid"), torch.sigmoid),
-        (("nn.Tanh", "cudnn.Tanh"), torch.tanh),
-        (("nn.LogSigmoid",), F.logsigmoid),
-        (("nn.SoftSign",), F.softsign),
-        (("nn.TanhShrink",), F.tanhshrink),
-        (("nn.Abs",), torch.abs),
-        (("nn.Exp",), torch.exp),
-        (("nn.Log",), torch.log),
-        (("nn.Square",), torch.square),
-    ):
-        kind = type(names[0].partition(".")[2], (_Function,), {"function": staticmethod(function)})
-        torch7_class(*names)(kind)
-
-
-_register_functions()
+        return _FUNCTIONS[self.class_name](x)
 
 
 @torch7_class("nn.Sqrt")

@@ -1,0 +1,76 @@
+"""Which of the published networks a module tree is: the hourglass alone, or with STN, SDTN and parallel SPPE.
+
+As model.lua, hg.lua and spatial_transformer_with_theta.lua of multi-human-pose@094e29b put them together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .objects import Table, Torch7Object
+
+SAMPLER, ALPHA, UPSAMPLING = "nn.BilinearSamplerBHWD", "nn.Get_Alpha", "nn.SpatialUpSamplingNearest"
+GRAPH = "nn.gModule"
+MAX_DEPTH = 100
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module as far as its kind needs it."""
+
+    class_name: str
+    parts: tuple[Part, ...] = ()
+    outputs: int = 1
+    holds: frozenset[str] = frozenset()  # SAMPLER, ALPHA and UPSAMPLING, as far as they are in it
+
+    @classmethod
+    def of(cls, class_name: str, parts: list[Part], outputs: int = 1) -> Part:
+        holds = frozenset({class_name} & {SAMPLER, ALPHA, UPSAMPLING}).union(*(part.holds for part in parts))
+        return cls(class_name, tuple(parts), outputs, holds)
+
+
+def part_of_object(source: Any, known: dict[int, Part] | None = None, depth: int = 0) -> Part:
+    """The same from an object of the file."""
+    known = {} if known is None else known
+    if not isinstance(source, Torch7Object) or depth > MAX_DEPTH:
+        return Part("")
+    if id(source) not in known:
+        modules, out = source.get("modules"), source.get("outnode")
+        children = out.get("children") if isinstance(out, Torch7Object) else None
+        known[id(source)] = Part(source.class_name)  # for a module that contains itself
+        parts = [part_of_object(m, known, depth + 1) for m in modules.seq()] if isinstance(modules, Table) else []
+        outputs = len(children.seq()) if isinstance(children, Table) else 1
+        known[id(source)] = Part.of(source.class_name, parts, outputs)
+    return known[id(source)]
+
+
+def roles(part: Part) -> list[str]:
+    """What each part of a graph is there for: "stn", "sppe", "parallel", "alpha", "sdtn1", ...; "" for others."""
+    out: list[str] = []
+    if part.class_name != GRAPH or SAMPLER not in part.holds or UPSAMPLING not in part.holds:
+        return [""] * len(part.parts)
+    for child in part.parts:
+        role = ""
+        if child.class_name == ALPHA:
+            role = "alpha"
+        elif SAMPLER in child.holds:
+            role = "stn" if child.class_name == GRAPH else f"sdtn{1 + sum(r.startswith('sdtn') for r in out)}"
+        elif UPSAMPLING in child.holds:
+            role = "parallel" if "sppe" in out else "sppe"
+        out.append(role)
+    return out
+
+
+def kind(part: Part) -> str:
+    """Which network it is, in words; "" if none of the published ones."""
+    found = roles(part)
+    stacks = sum(role.startswith("sdtn") for role in found)
+    if "stn" in found and "sppe" in found and stacks:
+        text = f"RMPE with STN, SPPE (stacked hourglass, {stacks} stacks) and SDTN"
+        return f"{text}, and the parallel SPPE ({part.outputs - stacks} stacks)" if "parallel" in found else text
+    if part.class_name == GRAPH and UPSAMPLING in part.holds and SAMPLER not in part.holds:
+        return f"stacked hourglass (SPPE alone), {part.outputs} stacks"
+    if SAMPLER in part.holds and UPSAMPLING not in part.holds:
+        return "spatial transformer (STN)"
+    return ""
