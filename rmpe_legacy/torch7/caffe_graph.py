@@ -51,7 +51,7 @@ class CaffeGraph:
 
     def __init__(self) -> None:
         self.layers: list[CaffeLayer] = []
-        self._taken: Counter[str] = Counter()
+        self._taken: set[str] = set()
 
     def add(self, type: str, name: str, bottoms: Sequence[str], tops: int = 1, *, blobs: Sequence[np.ndarray] = (),
             learns: bool = True, **params: dict[str, Any]) -> list[str]:
@@ -64,9 +64,14 @@ class CaffeGraph:
         return names
 
     def unique(self, name: str) -> str:
-        """The name, or with a number behind it if it is taken."""
-        self._taken[name] += 1
-        return name if self._taken[name] == 1 else self.unique(f"{name}_{self._taken[name]}")
+        """The name, or the first of name_2, name_3, ... that is free."""
+        number = 2
+        free = name
+        while free in self._taken:
+            free = f"{name}_{number}"
+            number += 1
+        self._taken.add(free)
+        return free
 
     def finish(self, outputs: Sequence[str], names: Sequence[str]) -> list[str]:
         """Keep what the outputs need, give them names, silence what nothing reads, work in place where it is safe.
@@ -80,13 +85,16 @@ class CaffeGraph:
         return list(names)
 
     def _name_outputs(self, outputs: Sequence[str], names: Sequence[str]) -> None:
+        """A blob that other layers read is no output in Caffe; it gets a Split, whose top is."""
         made = {top for layer in self.layers if layer.type != "Input" for top in layer.tops}
+        taken = {blob for layer in self.layers for blob in layer.bottoms}
         renamed: dict[str, str] = {}
         for output, name in zip(outputs, names, strict=True):
-            if output in renamed or output not in made:  # twice the same, or an input: a layer of its own
-                self.layers.append(CaffeLayer(self.unique(f"{name}_split"), "Split", [output], [name]))
-            else:
+            if output in made - taken and output not in renamed:
                 renamed[output] = name
+                continue
+            maker = next(i for i, layer in enumerate(self.layers) if output in layer.tops)
+            self.layers.insert(maker + 1, CaffeLayer(name, "Split", [output], [name]))
         for layer in self.layers:
             layer.bottoms = [renamed.get(blob, blob) for blob in layer.bottoms]
             layer.tops = [renamed.get(blob, blob) for blob in layer.tops]

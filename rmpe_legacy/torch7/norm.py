@@ -44,12 +44,17 @@ class BatchNormalization(Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == self.dims - 1 and not self.training and not self.is_cudnn:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        if x.dim() != self.dims:
-            raise NetError(f"{self.class_name}: takes {self.dims} dimensions, or one less in evaluation mode, not "
-                           f"{list(x.shape)}")
+        self.output_shape(tuple(x.shape))
         learning = self.training and (self.is_cudnn or len(x) > 1)
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, learning, self.momentum,
                             self.eps)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape it is given, if it takes that."""
+        if len(shape) != self.dims or shape[1] != len(self.running_mean):
+            raise NetError(f"{self.class_name}: takes {self.dims} dimensions, or one less in evaluation mode, and "
+                           f"{len(self.running_mean)} channels, not {list(shape)}")
+        return shape
 
 
 @torch7_class("nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN")

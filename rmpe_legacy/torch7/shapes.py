@@ -34,10 +34,10 @@ class View(Module):
         self.input_dims = _input_dims(fields)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(self.target(tuple(x.shape)))
+        return x.reshape(self.output_shape(tuple(x.shape)))
 
-    def target(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that an input of `shape` is given."""
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape it gives for an input of `shape`."""
         dims = min(self.input_dims or len(shape), len(shape))
         inner = math.prod(shape[len(shape) - dims :])
         wanted = math.prod(n for n in self.size if n != -1)

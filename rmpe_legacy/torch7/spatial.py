@@ -16,6 +16,8 @@ from rmpe_legacy.errors import NetError
 
 from .module import Fields, Module, batched, torch7_class
 
+Shape = tuple[int, ...]
+
 
 @torch7_class("nn.SpatialConvolution", "nn.SpatialConvolutionMM", "nn.SpatialDilatedConvolution",
               "cudnn.SpatialConvolution")
@@ -39,6 +41,16 @@ class SpatialConvolution(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, self.stride, self.pad, self.dilation, self.groups)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape it gives for an image of `shape`."""
+        channels = self.weight.shape[1] * self.groups
+        sizes = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(
+            shape[-2:], self.pad, self.dilation, self.kernel, self.stride, strict=True))
+        if len(shape) not in (3, 4) or shape[-3] != channels or min(sizes) < 1:
+            raise NetError(f"{self.class_name}: takes {channels} planes of at least the size of its window, not "
+                           f"{list(shape)}")
+        return (*shape[:-3], len(self.weight), *sizes)
 
 
 @torch7_class("nn.SpatialFullConvolution", "cudnn.SpatialFullConvolution")
@@ -79,10 +91,12 @@ class _Pooling(Module):
         if any(2 * p > k for p, k in zip(self.pad, self.kernel, strict=True)):
             raise fields.error(f"pad {self.pad} is more than half of the window {self.kernel}")
 
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) of what is computed from an image of this size."""
-        sizes = zip((height, width), self.kernel, self.stride, self.pad, strict=True)
-        return tuple(self._positions(*values) for values in sizes)
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape it gives for an image of `shape`."""
+        if len(shape) not in (3, 4):
+            raise NetError(f"{self.class_name}: takes (N, C, H, W) or (C, H, W), not {list(shape)}")
+        sizes = zip(shape[-2:], self.kernel, self.stride, self.pad, strict=True)
+        return (*shape[:-2], *(self._positions(*values) for values in sizes))
 
     def _positions(self, size: int, kernel: int, stride: int, pad: int) -> int:
         count = -(-(size + 2 * pad - kernel) // stride) if self.ceil_mode else (size + 2 * pad - kernel) // stride
@@ -101,7 +115,7 @@ class SpatialMaxPooling(_Pooling):
     """The largest value of each window. nn passes over NaN (a window of nothing else gives -inf), cudnn keeps it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        self.output_size(*x.shape[-2:])
+        self.output_shape(tuple(x.shape))
         if not self.is_cudnn:
             x = torch.where(x == x, x, -math.inf)
         return F.max_pool2d(x, self.kernel, self.stride, self.pad, 1, self.ceil_mode)
@@ -119,7 +133,7 @@ class SpatialAveragePooling(_Pooling):
         self.divide = self.is_cudnn or fields.flag("divide")
 
     def forward(self, x: Tensor) -> Tensor:
-        self.output_size(*x.shape[-2:])
+        self.output_shape(tuple(x.shape))
         y = F.avg_pool2d(x, self.kernel, self.stride, self.pad, self.ceil_mode, self.count_include_pad)
         return y if self.divide else y * math.prod(self.kernel)
 
@@ -163,10 +177,13 @@ class SpatialUpSamplingNearest(Module):
         self.scale = fields.integer("scale_factor")
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(batched(x, 3), scale_factor=self.scale).view(*x.shape[:-2], *self._size(x))
+        return F.interpolate(batched(x, 3), scale_factor=self.scale).view(self.output_shape(tuple(x.shape)))
 
-    def _size(self, x: Tensor) -> tuple[int, int]:
-        return x.shape[-2] * self.scale, x.shape[-1] * self.scale
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape it gives for an image of `shape`."""
+        if len(shape) not in (3, 4):
+            raise NetError(f"{self.class_name}: takes (N, C, H, W) or (C, H, W), not {list(shape)}")
+        return (*shape[:-2], shape[-2] * self.scale, shape[-1] * self.scale)
 
 
 @torch7_class("nn.SpatialUpSamplingBilinear")

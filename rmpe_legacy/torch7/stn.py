@@ -46,10 +46,18 @@ class AffineGridGeneratorBHWD(Module):
         self.register_buffer("base_grid", grid)
 
     def forward(self, theta: Tensor) -> Tensor:
-        if theta.dim() not in (2, 3) or theta.shape[-2:] != (2, 3):
-            raise NetError(f"{self.class_name}: theta must be (N, 2, 3) or (2, 3), not {list(theta.shape)}")
-        cells = self.base_grid.view(-1, 3)
-        return (cells @ theta.transpose(-2, -1)).view(*theta.shape[:-2], self.height, self.width, 2)
+        shape = self.output_shape(tuple(theta.shape))
+        return (self.base_grid.view(-1, 3) @ theta.transpose(-2, -1)).view(shape)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the grid for a theta of `shape`."""
+        _check_theta(self, shape)
+        return (*shape[:-2], self.height, self.width, 2)
+
+
+def _check_theta(module: Module, shape: tuple[int, ...]) -> None:
+    if len(shape) not in (2, 3) or shape[-2:] != (2, 3):
+        raise NetError(f"{module.class_name}: theta must be (N, 2, 3) or (2, 3), not {list(shape)}")
 
 
 @torch7_class("nn.BilinearSamplerBHWD")
@@ -64,11 +72,16 @@ class BilinearSamplerBHWD(Module):
         single = image.dim() == 3
         image = image.unsqueeze(0) if single else image
         grid = grid.unsqueeze(0) if grid.dim() == 3 else grid
-        if image.dim() != 4 or grid.dim() != 4 or grid.shape[3] != 2 or len(image) != len(grid):
-            raise NetError(f"{self.class_name}: image {list(image.shape)} and grid {list(grid.shape)} must be "
-                           "(N, H, W, C) and (N, h, w, 2)")
+        self.output_shape(tuple(image.shape), tuple(grid.shape))
         y = _sample(image, grid)
         return y.squeeze(0) if single else y
+
+    def output_shape(self, image: tuple[int, ...], grid: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape it gives for an image and a grid of these shapes, both with a batch axis."""
+        if len(image) != 4 or len(grid) != 4 or grid[3] != 2 or image[0] != grid[0]:
+            raise NetError(f"{self.class_name}: image {list(image)} and grid {list(grid)} must be (N, H, W, C) and "
+                           "(N, h, w, 2)")
+        return (*grid[:3], image[3])
 
 
 def _sample(image: Tensor, grid: Tensor) -> Tensor:
@@ -97,10 +110,12 @@ class GetAlpha(Module):
     """
 
     def forward(self, theta: Tensor) -> Tensor:
-        theta = theta.unsqueeze(0) if theta.dim() == 2 else theta
-        if theta.dim() != 3 or theta.shape[1:] != (2, 3):
-            raise NetError(f"{self.class_name}: theta must be (N, 2, 3) or (2, 3), not {list(theta.shape)}")
-        return _Inverse.apply(theta)
+        return _Inverse.apply(theta.view(self.output_shape(tuple(theta.shape))))
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the result for a theta of `shape`."""
+        _check_theta(self, shape)
+        return (shape[0] if len(shape) == 3 else 1, 2, 3)
 
 
 class _Inverse(torch.autograd.Function):
@@ -109,7 +124,7 @@ class _Inverse(torch.autograd.Function):
     @staticmethod
     def forward(ctx, theta: Tensor) -> Tensor:
         inverse, singular = torch.linalg.inv_ex(theta[..., :2])
-        if singular.device.type != "meta" and singular.any():
+        if singular.any():
             raise NetError("nn.Get_Alpha: theta cannot be inverted: its 2x2 part is singular")
         alpha = torch.cat([inverse, inverse @ -theta[..., 2:]], -1)
         ctx.save_for_backward(theta, alpha)

@@ -14,7 +14,6 @@ from os import PathLike, fspath
 
 import numpy as np
 import torch
-from torch.func import functional_call
 
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.proto.caffemodel import TrainedLayer
@@ -164,7 +163,7 @@ class _Converter:
         return self.network.evaluate(x, lambda part, value: self.emit(self.network._modules[part], value, names[part]))
 
     def _output_names(self, count: int) -> tuple[list[str], list[int]]:
-        """The outputs' names, and which of them are kept: RMPE's come from the SDTNs first, then from the parallel SPPE."""
+        """The outputs' names, and which are kept: RMPE's are those of the SDTNs, then those of the parallel SPPE."""
         found = roles(self.part)
         stacks = sum(role.startswith("sdtn") for role in found)
         if stacks and "sppe" in found:
@@ -181,11 +180,12 @@ class _Converter:
                            "of the network without it")
         return emitter(self, module, x, path)
 
-    def layer(self, type: str, path: str, x: Value | Sequence[Value], seen: tuple[int, ...], **settings) -> Value:
-        """Write a layer with one top of shape `seen`."""
+    def layer(self, type: str, path: str, x: Value | Sequence[Value], seen: tuple[int, ...], word: str | None = None,
+              **settings) -> Value:
+        """Write a layer with one top of shape `seen`, named by the path of its module and a word for what it is."""
         bottoms = [x] if isinstance(x, Value) else x
-        word = _WORDS.get(type, type.lower())
-        name, = self.graph.add(type, f"{path}_{word}" if path else word, [b.blob for b in bottoms], **settings)
+        word = _WORDS.get(type, type.lower()) if word is None else word
+        name, = self.graph.add(type, _join(path, word) if word else path, [b.blob for b in bottoms], **settings)
         return Value(name, seen)
 
     def plain(self, x: Any) -> Value:
@@ -202,22 +202,21 @@ class _Converter:
         return Value(x.blob, x.shape)
 
     def shape_after(self, module: Module, *x: Any, path: str) -> tuple[int, ...]:
-        """The shape a module gives, by running it without memory."""
-        tensors = [torch.empty(value.seen, device="meta") for value in x]
-        state = {name: value.to("meta", torch.float32)
-                 for name, value in [*module.named_parameters(), *module.named_buffers()]}
-        given = tensors if len(tensors) > 1 else tensors[0]
+        """The shape a module gives: by its own word, or by running it without memory."""
+        seen = [value.seen for value in x]
         try:
-            return tuple(functional_call(module, state, (given,)).shape)
-        except (RmpeError, RuntimeError) as error:
-            shown = ", ".join(_shown(value.seen) for value in x)
-            reason = str(error).partition("\n")[0]
+            if hasattr(module, "output_shape"):
+                return module.output_shape(*seen)
+            return tuple(module(torch.empty(seen[0], device="meta")).shape)
+        except (RmpeError, RuntimeError, IndexError) as error:
+            shown = ", ".join(map(_shown, seen))
+            reason = str(error).partition("\n")[0].replace(str(BATCH), "N")
             raise NetError(f"module {path or '1'} ({module.class_name}) does not take {shown}: {reason}; is "
                            "input_shape right?") from None
 
 
-_WORDS = {"Convolution": "conv", "BatchNorm": "bn", "Pooling": "pool", "Deconvolution": "up", "Eltwise": "eltwise",
-          "InnerProduct": "fc", "SpatialTransformer": "transform"}
+_WORDS = {"Convolution": "conv", "BatchNorm": "bn", "Pooling": "pool", "Deconvolution": "deconv",
+          "InnerProduct": "fc", "SpatialTransformer": "transform", "Eltwise": "add"}
 
 
 def dims_message(fields: dict) -> Message:
@@ -366,7 +365,9 @@ def _full_convolution(c: _Converter, module: spatial.SpatialFullConvolution, x: 
     param = {"num_output": module.weight.shape[1],
              **_window("convolution", module.kernel, module.stride, module.pad)}
     blobs, param = _with_bias(module, param)
-    return c.layer("Deconvolution", path, x, c.shape_after(module, x, path=path), blobs=blobs,
+    spatial_size = (s * (n - 1) + k - 2 * p for n, s, k, p in zip(
+        x.shape[2:], module.stride, module.kernel, module.pad, strict=True))
+    return c.layer("Deconvolution", path, x, (BATCH, param["num_output"], *spatial_size), blobs=blobs,
                    learns=module.weight.requires_grad, convolution_param=param)
 
 
@@ -378,7 +379,7 @@ def _upsampling(c: _Converter, module: spatial.SpatialUpSamplingNearest, x: Valu
         raise NetError(f"module {path} ({module.class_name}): a factor of {k}; up to {MAX_UPSAMPLING} is converted")
     channels = x.shape[1]
     param = {"num_output": channels, "bias_term": False, "kernel_size": [k], "group": channels, "stride": [k]}
-    return c.layer("Deconvolution", path, x, c.shape_after(module, x, path=path), learns=False,
+    return c.layer("Deconvolution", path, x, c.shape_after(module, x, path=path), "up", learns=False,
                    blobs=[np.ones((channels, 1, k, k), np.float32)], convolution_param=param)
 
 
@@ -399,7 +400,7 @@ def _pooling(c: _Converter, module: spatial.SpatialMaxPooling, x: Value, path: s
     y = c.layer("Pooling", path, x, (*x.shape[:2], *caffe), pooling_param=param)
     for axis in (2, 3):
         if y.shape[axis] > seen[axis]:
-            y = _cut(c, y, axis, 0, seen[axis], _join(path, "crop"))
+            y = _cut(c, y, axis, 0, seen[axis], _join(path, "crop_h" if axis == 2 else "crop_w"))
     if average and not module.divide:
         y = c.layer("Power", path, y, y.shape, power_param={"scale": float(math.prod(module.kernel))})
     return y
@@ -417,7 +418,7 @@ def _cut(c: _Converter, x: Value, axis: int, start: int, length: int, path: str)
     shape = (*x.shape[:axis], length, *x.shape[axis + 1 :])
     if not points:
         return x
-    names = c.graph.add("Slice", _join(path, "slice"), [x.blob], len(points) + 1,
+    names = c.graph.add("Slice", path, [x.blob], len(points) + 1,
                         slice_param={"axis": axis, "slice_point": points})
     return Value(names[1 if start else 0], shape)
 
@@ -425,7 +426,7 @@ def _cut(c: _Converter, x: Value, axis: int, start: int, length: int, path: str)
 @_emits(norm.BatchNormalization)
 def _batch_norm(c: _Converter, module: norm.BatchNormalization, x: Value, path: str) -> Value:
     x = c.plain(x)
-    c.shape_after(module.eval() if module.training else module, x, path=path)
+    c.shape_after(module, x, path=path)
     statistics = [_values(module.running_mean), _values(module.running_var), np.ones(1, np.float32)]
     y = c.layer("BatchNorm", path, x, x.shape, blobs=statistics, learns=False,
                 batch_norm_param={"use_global_stats": True, "eps": module.eps})
@@ -465,7 +466,8 @@ def _eltwise(c: _Converter, module: Module, x: list, path: str) -> Value:
     param = {"operation": operation} if operation != "SUM" else {}
     if isinstance(module, tables.CSubTable):
         param["coeff"] = [1.0, -1.0]
-    return c.layer("Eltwise", path, values, values[0].shape, eltwise_param=param)
+    word = {"SUM": "sub" if "coeff" in param else "add", "MAX": "max"}.get(operation, "mul")
+    return c.layer("Eltwise", path, values, values[0].shape, word, eltwise_param=param)
 
 
 @_emits(pointwise.Threshold, pointwise.CudnnReLU)
@@ -603,7 +605,7 @@ def _narrow(c: _Converter, module: Module, x: Any, path: str) -> Value:
     start = torch.arange(x.shape[axis])
     start = int(start[module.index - 1 if module.index > 0 else module.index]) if select else \
         int(module(start.view([-1 if i == axis else 1 for i in range(len(x.shape))])).flatten()[0])
-    y = _cut(c, x, axis, start, 1 if select else seen[axis], path)
+    y = _cut(c, x, axis, start, 1 if select else seen[axis], _join(path, "slice"))
     return replace(y, view=seen) if select else y
 
 
@@ -653,7 +655,7 @@ def _caffe_theta(c: _Converter, x: Value, image: tuple[int, int], output: tuple[
     if key not in c.converted:
         matrix, shift = theta.to_caffe(image, output)
         c.converted[key] = c.layer(
-            "InnerProduct", f"{x.blob}_caffe_{output[0]}", x, (BATCH, 6), learns=False,
+            "InnerProduct", f"{x.blob}_caffe_{output[0]}", x, (BATCH, 6), "", learns=False,
             blobs=[matrix.astype(np.float32), shift.astype(np.float32)], inner_product_param={"num_output": 6})
     return c.converted[key]
 
@@ -670,19 +672,20 @@ def _get_alpha(c: _Converter, module: stn.GetAlpha, x: Value, path: str) -> Valu
     a, b, t, d, e, u = (Value(name, (BATCH, 1)) for name in names)
 
     def product(name: str, *factors: Value) -> Value:
-        return c.layer("Eltwise", _join(path, name), factors, (BATCH, 1), eltwise_param={"operation": "PROD"})
+        return c.layer("Eltwise", _join(path, name), factors, (BATCH, 1), "", eltwise_param={"operation": "PROD"})
 
     def total(name: str, *parts: Value, coeff: list[float]) -> Value:
-        return c.layer("Eltwise", _join(path, name), parts, (BATCH, 1), eltwise_param={"coeff": coeff})
+        return c.layer("Eltwise", _join(path, name), parts, (BATCH, 1), "", eltwise_param={"coeff": coeff})
 
     def minus(name: str, value: Value) -> Value:
-        return c.layer("Power", _join(path, name), value, (BATCH, 1), power_param={"scale": -1.0})
+        return c.layer("Power", _join(path, name), value, (BATCH, 1), "", power_param={"scale": -1.0})
 
     determinant = total("det", product("ae", a, e), product("bd", b, d), coeff=[1.0, -1.0])
-    inverse = c.layer("Power", _join(path, "inverse"), determinant, (BATCH, 1), power_param={"power": -1.0})
+    inverse = c.layer("Power", _join(path, "inverse"), determinant, (BATCH, 1), "",
+                      power_param={"power": -1.0})
     yy, xx = product("yy", e, inverse), product("xx", a, inverse)
-    yx, xy = minus("yx", product("yx", b, inverse)), minus("xy", product("xy", d, inverse))
+    yx, xy = minus("yx", product("b_over_det", b, inverse)), minus("xy", product("d_over_det", d, inverse))
     y1 = total("y1", product("yyt", yy, t), product("yxu", yx, u), coeff=[-1.0, -1.0])
     x1 = total("x1", product("xyt", xy, t), product("xxu", xx, u), coeff=[-1.0, -1.0])
-    alpha = c.layer("Concat", path, [yy, yx, y1, xy, xx, x1], (BATCH, 6), concat_param={"axis": 1})
+    alpha = c.layer("Concat", path or "alpha", [yy, yx, y1, xy, xx, x1], (BATCH, 6), "", concat_param={"axis": 1})
     return replace(alpha, view=(BATCH, 2, 3))
