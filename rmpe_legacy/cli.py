@@ -15,11 +15,18 @@ from .errors import RmpeError
 
 
 def show(args: argparse.Namespace) -> None:
-    """List a network's layers with the shapes they give and the parameters they have; or a weights file's blobs."""
-    binary = _is_binary(args.file)
+    """List a network's layers with the shapes they give and the parameters they have; or what a weights file holds."""
+    from .torch7.reader import encoding_of
+
+    start = _start(args.file)
+    if encoding_of(start):
+        from .torch7.describe import describe_torch7
+
+        print(describe_torch7(args.file))
+        return
     from .show import describe_net, describe_weights
 
-    if binary:
+    if b"\0" in start:
         print(describe_weights(args.file))
     else:
         _load_plugins(args.plugin)
@@ -69,10 +76,10 @@ def _load_plugins(paths: list[str]) -> None:
         runpy.run_path(path)  # an error in it is the user's to see, with its traceback
 
 
-def _is_binary(path: str) -> bool:
+def _start(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            return b"\0" in file.read(4096)
+            return file.read(4096)
     except OSError as error:
         raise RmpeError(f"{path}: {error.strerror}") from None
 
@@ -95,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND")
 
     command = _command(commands, "show", show)
-    command.add_argument("file", help="a prototxt, or a caffemodel")
+    command.add_argument("file", help="a prototxt, a caffemodel, or a .t7 file")
     command.add_argument("--weights", metavar="CAFFEMODEL", help="also compare the network with these weights")
     _net_options(command)
 

@@ -71,6 +71,6 @@ def kind(part: Part) -> str:
         return f"{text}, and the parallel SPPE ({part.outputs - stacks} stacks)" if "parallel" in found else text
     if part.class_name == GRAPH and UPSAMPLING in part.holds and SAMPLER not in part.holds:
         return f"stacked hourglass (SPPE alone), {part.outputs} stacks"
-    if SAMPLER in part.holds and UPSAMPLING not in part.holds:
+    if part.class_name == GRAPH and SAMPLER in part.holds and UPSAMPLING not in part.holds:
         return "spatial transformer (STN)"
     return ""

@@ -6,10 +6,24 @@ they compare by identity, as Lua's do, so an object that is met twice in the fil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+_KINDS = {"Byte": "u1", "Char": "i1", "Short": "i2", "Int": "i4", "Long": "long", "Float": "f4", "Double": "f8",
+          "Half": "f2", "": "f4"}  # torch.CudaTensor has no type in its name
+_NUMERIC = re.compile(r"torch\.(?:Cuda)?(Byte|Char|Short|Int|Long|Float|Double|Half|)(Tensor|Storage)$")
+
+
+def numeric_class(name: str) -> tuple[str, str] | None:
+    """("Tensor" or "Storage", kind of its elements) for such a class, else None.
+
+    The kind is numpy's ("f4", ...), or "long", whose size is the file's.
+    """
+    found = _NUMERIC.match(name)
+    return (found[2], _KINDS[found[1]]) if found else None
 
 
 def text(value: bytes) -> str:
@@ -153,8 +167,8 @@ class Tensor:
     def numpy(self) -> np.ndarray:
         """The view, without a copy, in the file's byte order; (0,) where the tensor is empty."""
         if self.storage is None or not self.count:
-            dtype = np.float32 if self.storage is None else self.storage.data.dtype
-            return np.empty(self.size or (0,), dtype)
+            kind = numeric_class(self.class_name)[1]
+            return np.empty(self.size or (0,), "i8" if kind == "long" else kind)
         data = self.storage.data
         strides = [step * data.itemsize for step in self.stride]
         return np.lib.stride_tricks.as_strided(data[self.start :], self.size, strides, writeable=False)

@@ -17,15 +17,12 @@ from typing import Any
 from rmpe_legacy.errors import FileError
 
 from .encoding import Ascii, Binary
-from .objects import Function, Storage, Table, Tensor, Torch7Object, text
+from .objects import Function, Storage, Table, Tensor, Torch7Object, numeric_class, text
 
 NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, FUNCTION, LEGACY_FUNCTION, CLOSURE = range(9)
 MAX_DIMS = 32
 MAX_BYTES = 1 << 62  # of a view that repeats its elements; more cannot be addressed
 
-_KINDS = {"Byte": "u1", "Char": "i1", "Short": "i2", "Int": "i4", "Long": "long", "Float": "f4", "Double": "f8",
-          "Half": "f2", "": "f4"}  # torch.CudaTensor has no type in its name
-_NUMERIC = re.compile(r"torch\.(?:Cuda)?(Byte|Char|Short|Int|Long|Float|Double|Half|)(Tensor|Storage)$")
 _VERSION = re.compile(rb"V (.*)$", re.DOTALL)
 _SIGNATURES = {
     b"PK\x03\x04": "a zip archive (a PyTorch file?)",
@@ -101,18 +98,28 @@ def parse_torch7(buffer, path: str = "<torch7>", long_size: int | None = None) -
     return found
 
 
-def _encoding(start: bytes, path: str) -> str:
-    """An object begins with its type, 0 to 8, as an int or as text."""
-    for signature, what in _SIGNATURES.items():
-        if start.startswith(signature):
-            raise FileError(f"{path}: this is {what}; a Torch7 file is expected")
+def encoding_of(start: bytes) -> str | None:
+    """How a file that begins so is written: "ascii", "little-endian" or "big-endian"; None if it is no .t7 file.
+
+    An object begins with its type, 0 to 8, as an int or as text; nothing that Caffe writes does.
+    """
     if re.match(rb"\s*[0-8]\s", start):
         return "ascii"
     if len(start) >= 4 and start[0] <= CLOSURE and start[1:4] == b"\0\0\0":
         return "little-endian"  # also a nil in either order
     if len(start) >= 4 and start[:3] == b"\0\0\0" and start[3] <= CLOSURE:
         return "big-endian"
-    raise FileError(f"{path}: not a Torch7 file: it begins with {start[:8]!r}, not with the type of an object")
+    return None
+
+
+def _encoding(start: bytes, path: str) -> str:
+    for signature, what in _SIGNATURES.items():
+        if start.startswith(signature):
+            raise FileError(f"{path}: this is {what}; a Torch7 file is expected")
+    found = encoding_of(start)
+    if found is None:
+        raise FileError(f"{path}: not a Torch7 file: it begins with {start[:8]!r}, not with the type of an object")
+    return found
 
 
 def _read(source: Binary | Ascii, encoding: str) -> Torch7File:
@@ -278,10 +285,9 @@ class _Reader:
 
     def _torch(self, frames: list[_Frame], index: int, at: int) -> Any:
         name, version = self._class()
-        if numeric := _NUMERIC.match(name):
-            if numeric[2] == "Storage":
-                return self._storage(index, name, _KINDS[numeric[1]], at)
-            return self._tensor(frames, index, name, at)
+        if numeric := numeric_class(name):
+            what, kind = numeric
+            return self._storage(index, name, kind, at) if what == "Storage" else self._tensor(frames, index, name, at)
         if name.startswith("torch.") and name.endswith(("Tensor", "Storage")):
             raise self.source.error(f"the class {name}, whose layout is not known,", at)
         value = Torch7Object(name, version, None, at)
