@@ -57,7 +57,8 @@ class Torch7File:
 def read_torch7(path: str | PathLike, long_size: int | None = None) -> Torch7File:
     """Read a .t7 file. FileError says why not, and at which byte.
 
-    long_size: bytes of a long where the file was written, 8 or 4; None tries 8, then 4.
+    long_size: bytes of a long where the file was written, 8 or 4. The file does not say; None takes 8, or 4 where
+    only that makes the file one object.
     """
     path = str(path)
     if long_size not in (None, 4, 8):
@@ -79,22 +80,21 @@ def parse_torch7(buffer, path: str = "<torch7>", long_size: int | None = None) -
     if encoding == "ascii":
         return _read(Ascii(buffer, path), encoding)
     order = ">" if encoding == "big-endian" else "<"
+    failed: FileError | None = None
+    found = None
     try:
         found = _read(Binary(buffer, order, long_size or 8, path), encoding)
-        if long_size or not found.trailing:
-            return found
-    except FileError:
-        if long_size:
-            raise
-        found = None
-    try:  # not what longs of 8 bytes would mean: so are they of 4?
-        other = _read(Binary(buffer, order, 4, path), encoding)
-    except FileError:
-        other = None
-    if found is None and other is None:
-        return _read(Binary(buffer, order, 8, path), encoding)  # for its error
-    if found is None or (other is not None and not other.trailing):
-        return other
+    except FileError as error:
+        failed = error
+    if not long_size and (found is None or found.trailing):
+        try:  # longs of 8 bytes do not explain the file; so if longs of 4 make it one object, they are of 4
+            other = _read(Binary(buffer, order, 4, path), encoding)
+            if len(other.objects) == 1 and not other.trailing:
+                return other
+        except FileError:
+            pass
+    if found is None:
+        raise failed
     return found
 
 

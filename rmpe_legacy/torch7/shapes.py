@@ -43,10 +43,11 @@ class View(Module):
         wanted = math.prod(n for n in self.size if n != -1)
         if inner % wanted:
             raise NetError(f"nn.View({', '.join(map(str, self.size))}): an input of {list(shape)} does not fit")
+        size = tuple(inner // wanted if n == -1 else n for n in self.size)
         batch = (1 if -1 in self.size else inner // wanted) * math.prod(shape[: len(shape) - dims])
         if batch == 1 and (self.input_dims is None or len(shape) <= self.input_dims):
-            return self.size
-        return (batch, *self.size)
+            return size
+        return (batch, *size)
 
     def extra_repr(self) -> str:
         return f"{self.class_name}({', '.join(map(str, self.size))})"
