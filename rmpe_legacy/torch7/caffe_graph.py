@@ -13,6 +13,7 @@ from rmpe_legacy.errors import NetError
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.schema import load_schema
+from rmpe_legacy.proto.text import format_text
 
 MAX_LAYERS = 100_000  # a file can name one module many times over
 _IN_PLACE = ("BatchNorm", "Scale", "ReLU")
@@ -44,6 +45,22 @@ class CaffeLayer:
         for name, values in self.params.items():
             fields[name] = Message(layer.fields[name].message, values)
         return Message(layer, fields)
+
+
+@dataclass(frozen=True)
+class CaffeNetwork:
+    """What ``torch7_to_caffe`` gives: everything that Caffe's two files hold."""
+
+    net: Message  # the NetParameter, without weights
+    layers: list[TrainedLayer]  # the weights
+    inputs: list[str]  # input blobs, in the order of Torch7's inputs
+    outputs: list[str]  # output blobs, in the order of Torch7's outputs
+    kind: str  # which of the published networks it is, in words; "" if none
+
+    @property
+    def prototxt(self) -> str:
+        """The text of the prototxt."""
+        return format_text(self.net)
 
 
 class CaffeGraph:

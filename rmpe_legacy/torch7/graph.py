@@ -91,11 +91,13 @@ class GModule(Module):
 def _run(node: Node, given: list, apply: Callable[[str, Any], Any]) -> Any:
     """What a node makes of its inputs."""
     if node.select is not None:
+        if not isinstance(given[0], list | tuple) or node.select >= len(given[0]):
+            raise NetError(f"nn.gModule: a node selects entry {node.select + 1} of what is no table, or too short")
         return given[0][node.select]
     value = given[0] if len(given) == 1 else given
     value = value if node.module is None else apply(node.module, value)
-    if node.splits is not None and node.splits != len(value):
-        raise NetError(f"nn.gModule: a node splits {len(value)} outputs into {node.splits}")
+    if node.splits is not None and (not isinstance(value, list | tuple) or node.splits != len(value)):
+        raise NetError(f"nn.gModule: a node splits into {node.splits} what is no table of so many")
     return value
 
 
