@@ -82,12 +82,12 @@ class Converter:
 
     def convert(self, input_shape: Sequence | None, batch: int, name: str) -> CaffeNetwork:
         """The whole network; arguments as for torch7_to_caffe."""
-        count = self.network.input_count if isinstance(self.network, graph.GModule) else 1
-        shapes = self._input_shapes(input_shape, count)
+        shapes = self._input_shapes(input_shape)
         if batch < 1:
             raise NetError(f"batch {batch} must be at least 1")
-        inputs = [self._input(f"data{i}" if count > 1 else "data", shape, batch) for i, shape in enumerate(shapes, 1)]
-        outputs = self._emit_top(inputs if count > 1 else inputs[0])
+        single = len(shapes) == 1
+        inputs = [self._input("data" if single else f"data{i}", shape, batch) for i, shape in enumerate(shapes, 1)]
+        outputs = self._emit_top(inputs[0] if single else inputs)
         blobs = [self.plain(output).blob for output in flat(outputs)]
         names, keep = self._output_names(len(blobs))
         names = self.graph.finish([blobs[i] for i in keep], [self.graph.unique(names[i]) for i in keep])
@@ -98,14 +98,17 @@ class Converter:
         self.graph.add("Input", name, [], input_param={"shape": [blob_shape([batch, *shape])]})
         return Value(name, (BATCH, *shape))
 
-    def _input_shapes(self, given: Sequence | None, count: int) -> list[tuple[int, ...]]:
+    def _input_shapes(self, given: Sequence | None) -> list[tuple[int, ...]]:
+        """One shape per input, without the batch axis."""
+        count = self.network.input_count if isinstance(self.network, graph.GModule) else None
         if given is None:
-            return [self._default_shape()] * count
-        shapes = [given] * count if not given or isinstance(given[0], int) else given
-        shapes = [tuple(shape) for shape in shapes]
-        if len(shapes) != count or not all(s and all(isinstance(n, int) and n > 0 for n in s) for s in shapes):
+            return [self._default_shape()] * (count or 1)
+        one = not given or isinstance(given[0], int)
+        shapes = [tuple(shape) for shape in ([given] * (count or 1) if one else given)]
+        if len(shapes) != (count or len(shapes)) or not all(
+                s and all(isinstance(n, int) and n > 0 for n in s) for s in shapes):
             raise NetError(f"input_shape {given}: positive whole numbers are needed, (C, H, W) for images, for each of "
-                           f"{count} inputs")
+                           f"{count or len(shapes)} inputs")
         return shapes
 
     def _default_shape(self) -> tuple[int, ...]:
@@ -167,6 +170,13 @@ class Converter:
                 raise NetError(f"{x.blob}: a shape of {shown(x.view)} without the batch axis has no place in Caffe")
             return self.layer("Reshape", x.blob, x, x.view, reshape_param={"shape": blob_shape([0, *x.view[1:]])})
         return Value(x.blob, x.shape)
+
+    def image(self, module: Module, x: Item, path: str) -> Value:
+        """A plain value that is a batch of images."""
+        x = self.plain(x)
+        if len(x.shape) != 4:
+            raise unsupported(module, path, f"takes N x C x H x W, not {shown(x.shape)}; is input_shape right?")
+        return x
 
     def shape_after(self, module: Module, *x: Item, path: str) -> tuple[int, ...]:
         """The shape a module gives: by its own word, or by running it without memory."""

@@ -127,7 +127,7 @@ def _window(prefix: str, kernel: Sequence[int], stride: Sequence[int], pad: Sequ
 
 @emits(spatial.SpatialConvolution)
 def _convolution(c: Converter, module: spatial.SpatialConvolution, x: Value, path: str) -> Value:
-    x = c.plain(x)
+    x = c.image(module, x, path)
     seen = c.shape_after(module, x, path=path)
     param = {"num_output": len(module.weight), **_window("convolution", module.kernel, module.stride, module.pad)}
     if module.groups > 1:
@@ -149,7 +149,7 @@ def _with_bias(module: Module, param: dict) -> tuple[list[np.ndarray], dict]:
 def _full_convolution(c: Converter, module: spatial.SpatialFullConvolution, x: Value, path: str) -> Value:
     if isinstance(x, list) or module.adjust != (0, 0):
         raise unsupported(module, path, "Caffe's Deconvolution has no adjW and adjH")
-    x = c.plain(x)
+    x = c.image(module, x, path)
     param = {"num_output": module.weight.shape[1],
              **_window("convolution", module.kernel, module.stride, module.pad)}
     blobs, param = _with_bias(module, param)
@@ -162,7 +162,7 @@ def _full_convolution(c: Converter, module: spatial.SpatialFullConvolution, x: V
 @emits(spatial.SpatialUpSamplingNearest)
 def _upsampling(c: Converter, module: spatial.SpatialUpSamplingNearest, x: Value, path: str) -> Value:
     """Ones as a kernel, moved on by its own size, repeat each pixel."""
-    x, k = c.plain(x), module.scale
+    x, k = c.image(module, x, path), module.scale
     if k > MAX_UPSAMPLING:
         raise unsupported(module, path, f"a factor of {k}; up to {MAX_UPSAMPLING} is converted")
     channels = x.shape[1]
@@ -174,7 +174,7 @@ def _upsampling(c: Converter, module: spatial.SpatialUpSamplingNearest, x: Value
 @emits(spatial.SpatialMaxPooling, spatial.SpatialAveragePooling)
 def _pooling(c: Converter, module: spatial.SpatialMaxPooling, x: Value, path: str) -> Value:
     """Caffe rounds the number of windows up; what it has more than Torch7 is cut off, for the others are the same."""
-    x = c.plain(x)
+    x = c.image(module, x, path)
     seen = c.shape_after(module, x, path=path)
     average = isinstance(module, spatial.SpatialAveragePooling)
     if average and any(module.pad) and not module.count_include_pad:
@@ -227,7 +227,7 @@ def _batch_norm(c: Converter, module: norm.BatchNormalization, x: Value, path: s
 
 @emits(norm.SpatialCrossMapLRN)
 def _lrn(c: Converter, module: norm.SpatialCrossMapLRN, x: Value, path: str) -> Value:
-    x = c.plain(x)
+    x = c.image(module, x, path)
     if module.size % 2 == 0:
         raise unsupported(module, path, f"a size of {module.size}; Caffe's LRN takes odd ones")
     return c.layer("LRN", path, x, x.shape, lrn_param={
@@ -261,8 +261,8 @@ def _eltwise(c: Converter, module: Module, x: list, path: str) -> Value:
 @emits(pointwise.Threshold, pointwise.CudnnReLU)
 def _relu(c: Converter, module: Module, x: Value, path: str) -> Value:
     if isinstance(module, pointwise.Threshold) and (module.threshold != 0 or module.val != 0):
-        raise NetError(f"module {path} ({module.class_name}({module.threshold:g}, {module.val:g})): Caffe has no "
-                       "layer for thresholds other than 0")
+        raise unsupported(module, path, f"threshold {module.threshold:g}, value {module.val:g}: Caffe has no layer for "
+                          "others than 0")
     return same_shape(c, "ReLU", x, path)
 
 
