@@ -20,7 +20,10 @@ VALUES = np.arange(6, dtype=np.float32)
 PROTOTXT = """
 name: "small"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 } } }
-layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 2 bias_term: false } }
+layer {
+  name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+  inner_product_param { num_output: 2 bias_term: false }
+}
 """
 
 
@@ -105,10 +108,15 @@ class TestWholeFile:
     def test_an_exception_leaves_what_was_there(self, tmp_path: Path):
         path = tmp_path / "a.txt"
         path.write_text("before")
-        with pytest.raises(ZeroDivisionError), whole_file(path, "w") as file:
-            file.write("half")
-            file.flush()
-            raise ZeroDivisionError
+
+        def interrupted() -> None:
+            with whole_file(path, "w") as file:
+                file.write("half")
+                file.flush()
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            interrupted()
         assert path.read_text() == "before"
         assert os.listdir(tmp_path) == ["a.txt"]
 

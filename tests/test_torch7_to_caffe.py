@@ -40,7 +40,7 @@ CONVERTED = {
     "mapback": "InnerProduct SpatialTransformer", "maxpool_2": "Pooling", "maxpool_ceil": "Pooling",
     "maxpool_ceil0": "Pooling", "maxpool_p": "Pooling Slice Silence Slice Silence", "mulconstant": "Power",
     "narrow": "Slice Silence", "paralleltable": "InnerProduct InnerProduct", "prelu": "PReLU", "relu": "ReLU",
-    "relu_inplace": "ReLU", "reshape": "Reshape", "select": "Slice Silence Reshape", "selecttable": "Split",
+    "relu_inplace": "ReLU", "reshape": "Reshape", "select": "Slice Silence Reshape", "selecttable": "Silence Split",
     "sequential": "InnerProduct TanH InnerProduct", "shared": "InnerProduct TanH InnerProduct",
     "shared_clone": "InnerProduct TanH InnerProduct", "sigmoid": "Sigmoid", "softmax": "Softmax",
     "spatialdropout_eval": "Power", "squeeze": "Reshape", "tanh": "TanH", "transpose": "Permute",
@@ -127,9 +127,11 @@ class TestModels:
             assert (heatmaps - want).abs().max() <= 1e-5 * (want.max() - want.min())
 
     def test_only_stock_layers_make_the_sdtn(self):
-        types = {layer.type for layer in torch7_to_caffe(GOLDEN / "models" / "rmpe.t7").net.layer}
-        assert types == {"Input", "Convolution", "BatchNorm", "Scale", "ReLU", "Pooling", "Slice", "Silence", "Eltwise",
-                         "InnerProduct", "SpatialTransformer", "Deconvolution", "Power", "Concat"}
+        layers = torch7_to_caffe(GOLDEN / "models" / "rmpe.t7").net.layer
+        assert {layer.type for layer in layers} == {
+            "Input", "Convolution", "BatchNorm", "Scale", "ReLU", "Pooling", "Slice", "Silence", "Eltwise", "Split",
+            "InnerProduct", "SpatialTransformer", "Deconvolution", "Power", "Concat"}
+        assert not any(layer.st_param.has("de_transform") for layer in layers)
 
     def test_a_loaded_module_converts_as_its_file_does(self):
         path = GOLDEN / "models" / "hourglass.cuda.t7"
@@ -179,8 +181,9 @@ class TestOpenCV:
         layers = network.net.layer
         end = next(i for i, layer in enumerate(layers) if layer.type == "InnerProduct") + 1
         kept = {layer.name for layer in layers[:end]}
-        front = CaffeNetwork(network.net.replace(layer=layers[:end]), [one for one in network.layers if one.name in kept],
-                             network.inputs, [layers[end - 1].top[0]], "")
+        weights = [trained for trained in network.layers if trained.name in kept]
+        front = CaffeNetwork(network.net.replace(layer=layers[:end]), weights, network.inputs,
+                             [layers[end - 1].top[0]], "")
         with torch.no_grad():
             _, want = load_torch7(path)._modules["2"](x)
         got, = self.forward(front, tmp_path, x)
@@ -235,7 +238,7 @@ REFUSED = {
                                       module("nn.CMinTable")), "no layer for it"),
     "an upsampling by 1000": (module("nn.SpatialUpSamplingNearest", scale_factor=1000), "a factor of 1000"),
     "an even normalisation": (module("nn.SpatialCrossMapLRN", size=4), "Caffe's LRN takes odd ones"),
-    "a view without a batch": (module("nn.View", size=long_storage(-1)), "without the batch axis"),
+    "a view without a batch": (module("nn.View", size=long_storage(-1)), "loses the batch axis"),
     "a view of another count": (module("nn.View", size=long_storage(7)), "does not fit"),
     "a linear layer on images": (linear(), "takes N x 3"),
     "a slice of the batch": (module("nn.Select", dimension=1, index=1), "batch axis"),
@@ -273,7 +276,7 @@ class TestRefused:
             torch7_to_caffe(GOLDEN / "models" / "hourglass.cuda.t7", shape)
 
     def test_a_size_that_the_locnet_does_not_take(self):
-        with pytest.raises(NetError, match=r"stn_4_\d+.*does not take N x .*is input_shape right"):
+        with pytest.raises(NetError, match=r"stn_4_10 \(nn\.View\): turns N x 24 x 2 x 2 into .*is input_shape right"):
             torch7_to_caffe(GOLDEN / "models" / "rmpe.t7", (3, 80, 80))
 
     def test_a_network_that_does_not_say_its_input(self, tmp_path: Path):

@@ -143,7 +143,7 @@ class CaffeGraph:
         for layer in self.layers:
             finished.append(layer)
             idle = [top for top in layer.tops if top not in read and top not in outputs]
-            if idle and layer.type != "Input":
+            if idle:  # an input that nothing reads would be an output, too
                 finished.append(CaffeLayer(self.unique(f"{layer.name}_silence"), "Silence", idle, []))
         self.layers = finished
 

@@ -103,8 +103,8 @@ class Converter:
         count = self.network.input_count if isinstance(self.network, graph.GModule) else None
         if given is None:
             return [self._default_shape()] * (count or 1)
-        one = not given or isinstance(given[0], int)
-        shapes = [tuple(shape) for shape in ([given] * (count or 1) if one else given)]
+        several = bool(given) and all(isinstance(shape, list | tuple) for shape in given)
+        shapes = list(map(tuple, given)) if several else [tuple(given)] * (count or 1)
         if len(shapes) != (count or len(shapes)) or not all(
                 s and all(isinstance(n, int) and n > 0 for n in s) for s in shapes):
             raise NetError(f"input_shape {given}: positive whole numbers are needed, (C, H, W) for images, for each of "
@@ -166,8 +166,6 @@ class Converter:
         if x.order is not None:
             return self.layer("Permute", x.blob, x, x.seen, permute_param={"order": list(x.order)})
         if x.view is not None and x.view != x.shape:
-            if x.view[0] != BATCH:
-                raise NetError(f"{x.blob}: a shape of {shown(x.view)} without the batch axis has no place in Caffe")
             return self.layer("Reshape", x.blob, x, x.view, reshape_param={"shape": blob_shape([0, *x.view[1:]])})
         return Value(x.blob, x.shape)
 

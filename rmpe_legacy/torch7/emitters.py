@@ -366,14 +366,18 @@ def _linear(c: Converter, module: linear.Linear, x: Value, path: str) -> Value:
 @emits(shapes.View, shapes.Reshape, shapes.Squeeze, shapes.Unsqueeze)
 def _view(c: Converter, module: Module, x: Item, path: str) -> Value:
     """Written only where a layer has to see the new shape."""
-    x = x if isinstance(x, Value) and x.order is None else c.plain(x)
-    return replace(x, view=c.shape_after(module, x, path=path))
+    x = x if x.order is None else c.plain(x)
+    view = c.shape_after(module, x, path=path)
+    if view[0] != BATCH:
+        raise unsupported(module, path, f"turns {shown(x.seen)} into {shown(view)}, which loses the batch axis; is "
+                          "input_shape right?")
+    return replace(x, view=view)
 
 
 @emits(shapes.Transpose)
 def _transpose(c: Converter, module: shapes.Transpose, x: Item, path: str) -> Value:
     """Written only where a layer has to see the new order: the sampler's swaps before and after cancel."""
-    x = x if isinstance(x, Value) and x.view is None else c.plain(x)
+    x = x if x.view is None else c.plain(x)
     dims = len(x.shape)
     order = list(x.order or range(dims))
     shift = dims - module.input_dims if module.input_dims is not None else 0
