@@ -39,7 +39,7 @@ CONVERTED = {
     "linear": "InnerProduct", "linear_nobias": "InnerProduct", "logsoftmax": "Softmax Log", "lrn": "LRN",
     "mapback": "InnerProduct SpatialTransformer", "maxpool_2": "Pooling", "maxpool_ceil": "Pooling",
     "maxpool_ceil0": "Pooling", "maxpool_p": "Pooling Slice Silence Slice Silence", "mulconstant": "Power",
-    "narrow": "Slice Silence", "paralleltable": "InnerProduct InnerProduct", "prelu": "PReLU", "relu": "ReLU",
+    "narrow": "Slice Silence", "paralleltable": "Split TanH", "prelu": "PReLU", "relu": "ReLU",
     "relu_inplace": "ReLU", "reshape": "Reshape", "select": "Slice Silence Reshape", "selecttable": "Silence Split",
     "sequential": "InnerProduct TanH InnerProduct", "shared": "InnerProduct TanH InnerProduct",
     "shared_clone": "InnerProduct TanH InnerProduct", "sigmoid": "Sigmoid", "softmax": "Softmax",
