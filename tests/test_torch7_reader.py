@@ -14,6 +14,7 @@ from shared import shared
 from t7_writer import module, table, tensor, write
 
 from rmpe_legacy import RmpeError, read_torch7
+from rmpe_legacy.cli import main
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.torch7.describe import describe_torch7
 from rmpe_legacy.torch7.objects import Function, Storage, Table, Tensor, Torch7Object
@@ -419,6 +420,28 @@ class TestDescribe:
         text = describe_torch7(write(tmp_path / "many.t7", table(*range(5000))))
         assert text.count("\n") < 80
         assert text.endswith("...")
+
+    def test_rmpe_show(self, capsys: pytest.CaptureFixture):
+        assert main(["show", str(GOLDEN / "models" / "hourglass.cuda.t7")]) == 0
+        assert "stacked hourglass (SPPE alone), 2 stacks" in capsys.readouterr().out
+
+    def test_rmpe_show_of_a_damaged_file(self, tmp_path: Path, capsys: pytest.CaptureFixture):
+        (tmp_path / "cut.t7").write_bytes((ZOO / "views.t7").read_bytes()[:700])
+        assert main(["show", str(tmp_path / "cut.t7")]) == 1
+        assert capsys.readouterr().err.startswith(f"rmpe: {tmp_path / 'cut.t7'}: not a readable Torch7 file")
+
+    @pytest.mark.parametrize("name", ["views.t7", "tables.t7", "functions.t7", "bn_v1.t7"])
+    def test_flipped_bytes(self, name: str, tmp_path: Path):
+        data, chance, told = (ZOO / name).read_bytes(), random.Random(5), 0
+        for _ in range(200):
+            damaged = bytearray(data)
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+            (tmp_path / "damaged.t7").write_bytes(damaged)
+            try:
+                told += len(describe_torch7(tmp_path / "damaged.t7")) > 0
+            except RmpeError:  # any other exception is a bug
+                continue
+        assert told > 20
 
     def test_module_in_itself(self, tmp_path: Path):
         network = module("nn.Sequential")

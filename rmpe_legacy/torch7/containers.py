@@ -10,7 +10,7 @@ from .module import Fields, Module, Value, torch7_class
 
 
 class Container(Module):
-    """Modules in a list; in the state dict they are `modules_.0`, `modules_.1`, ..."""
+    """Modules in a list; in the state dict each has its number, from 0 on."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)

@@ -79,8 +79,9 @@ class PReLU(Module):
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
-        self.weight = fields.required("weight")
-        self.per_channel = fields.integer("nOutputPlane", 0, least=0) > 0
+        planes = fields.integer("nOutputPlane", 0, least=0)
+        self.weight = fields.required("weight", (planes or 1,))
+        self.per_channel = planes > 0
 
     def forward(self, x: Tensor) -> Tensor:
         slope = self.weight

@@ -130,7 +130,9 @@ class SpatialAveragePooling(_Pooling):
         if not fields.has("ceil_mode"):  # before 2015-09: no padding, whatever the file says
             self.pad = (0, 0)
         self.count_include_pad = self.is_cudnn or not fields.has("ceil_mode") or fields.flag("count_include_pad")
-        self.divide = self.is_cudnn or fields.flag("divide")
+        self.divide = fields.flag("divide", self.is_cudnn)
+        if self.is_cudnn and not self.divide:
+            raise fields.error("divide is false, which cudnn does not support")
 
     def forward(self, x: Tensor) -> Tensor:
         self.output_shape(tuple(x.shape))
