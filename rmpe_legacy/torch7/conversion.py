@@ -89,8 +89,9 @@ class Converter:
         inputs = [self._input("data" if single else f"data{i}", shape, batch) for i, shape in enumerate(shapes, 1)]
         outputs = self._emit_top(inputs[0] if single else inputs)
         blobs = [self.plain(output).blob for output in flat(outputs)]
-        names, keep = self._output_names(len(blobs))
-        names = self.graph.finish([blobs[i] for i in keep], [self.graph.unique(names[i]) for i in keep])
+        named = [(blob, name) for blob, name in zip(blobs, self._output_names(blobs), strict=True)
+                 if self.parallel or not name.startswith("parallel")]
+        names = self.graph.finish([blob for blob, _ in named], [self.graph.unique(name) for _, name in named])
         net = self.graph.message(name)
         return CaffeNetwork(net, self.graph.trained(), [i.blob for i in inputs], names, kind(self.part))
 
@@ -129,15 +130,13 @@ class Converter:
                  for part, role in zip(self.network._modules, roles(self.part), strict=True)}
         return self.network.evaluate(x, lambda part, value: self.emit(self.network._modules[part], value, names[part]))
 
-    def _output_names(self, count: int) -> tuple[list[str], list[int]]:
-        """The outputs' names, and which are kept: RMPE's are those of the SDTNs, then those of the parallel SPPE."""
-        found = roles(self.part)
-        stacks = sum(role.startswith("sdtn") for role in found)
-        if stacks and "sppe" in found:
-            names = [f"heatmaps_{i + 1}" if i < stacks else f"parallel_{i - stacks + 1}" for i in range(count)]
-            return names, list(range(count if self.parallel else stacks))
-        word = "heatmaps" if kind(self.part).startswith("stacked hourglass") else "output"
-        return [word if count == 1 else f"{word}_{i + 1}" for i in range(count)], list(range(count))
+    def _output_names(self, blobs: Sequence[str]) -> list[str]:
+        """Names for the outputs: those that come out of an SDTN, or of a hourglass alone, are heat maps."""
+        alone = kind(self.part).startswith("stacked hourglass")
+        parts = {"sdtn": "heatmaps", "parallel": "parallel"}
+        words = [next((word for part, word in parts.items() if blob.startswith(part)),
+                      "heatmaps" if alone else "output") for blob in blobs]
+        return [word if len(blobs) == 1 else f"{word}_{words[: i + 1].count(word)}" for i, word in enumerate(words)]
 
     def emit(self, module: Module, x: Item, path: str) -> Item:
         """Write the layers of a module: the value it gives for one it is given."""

@@ -62,7 +62,8 @@ class Binary:
         return self._long(self.buffer, self._take(self.long_size, "a number"))[0]
 
     def read_longs(self, count: int) -> list[int]:
-        return [self.read_long() for _ in range(count)]
+        at = self._take(count * self.long_size, f"{count} numbers")
+        return list(struct.unpack_from(f"{self.order}{count}{'q' if self.long_size == 8 else 'i'}", self.buffer, at))
 
     def read_bytes(self, count: int, what: str) -> bytes:
         at = self._take(count, what)
