@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from rmpe_legacy.errors import FileError, NetError
+from rmpe_legacy.files import whole_file
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.schema import load_schema
 from rmpe_legacy.proto.wire import BYTES, encode, varint
-
-from .atomic import whole_file
 
 MAX_SIZE = (1 << 31) - 1  # bytes that Caffe reads of one file (kProtoReadBytesLimit, io.cpp)
 
