@@ -1,6 +1,7 @@
 """Torch7's modules on PyTorch: outputs and gradients beside those of the real Torch7."""
 
 import json
+import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -285,6 +286,15 @@ class TestModules:
                                          useTranslation=True))
         theta = network(torch.tensor([[np.pi / 2, 2.0, 0.5, 0.25]], dtype=torch.float32))
         assert_close(theta, torch.tensor([[[0.0, -2.0, -0.5], [2.0, 0.0, 1.0]]]), atol=1e-6, rtol=0)
+
+    def test_gpu_writes_two_tables(self, tmp_path: Path):
+        """nn.GPU has a header before its fields, which no other class has."""
+        path = write(tmp_path / "gpu.t7", module("nn.GPU", module("nn.Tanh")))
+        data = path.read_bytes()
+        at = data.index(b"nn.GPU") + len(b"nn.GPU")
+        path.write_bytes(data[:at] + struct.pack("<iii", 3, 99, 1) + struct.pack("<idid", 1, 1, 1, 2) + data[at:])
+        x = torch.tensor([0.5, -2.0])
+        assert torch.equal(load_torch7(path)(x), x.tanh())
 
     def test_dropout_in_training(self, tmp_path: Path):
         torch.manual_seed(1)

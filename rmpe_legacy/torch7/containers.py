@@ -21,9 +21,9 @@ class Container(Module):
         return list(self._modules.values())
 
 
-@torch7_class("nn.Sequential")
+@torch7_class("nn.Sequential", "nn.Decorator", "nn.DontCast", "nn.GPU")
 class Sequential(Container):
-    """One after the other."""
+    """One after the other; the decorators hold one module each, and change nothing that it computes."""
 
     def forward(self, x: Value) -> Value:
         for part in self.parts():

@@ -146,6 +146,8 @@ class Converter:
         emitter, takes = _EMITTERS.get(type(module), (None, object))
         if emitter is None:
             raise unsupported(module, path, "Caffe has no layer for it; convert the part of the network without it")
+        if takes is list and x == []:
+            raise unsupported(module, path, "is given an empty table")
         if not isinstance(x, takes):
             raise unsupported(module, path, f"is given {_KINDS[type(x)]} where {_KINDS[takes]} is needed")
         return emitter(self, module, x, path)

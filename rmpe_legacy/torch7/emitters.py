@@ -220,9 +220,9 @@ def _batch_norm(c: Converter, module: norm.BatchNormalization, x: Value, path: s
                 batch_norm_param={"use_global_stats": True, "eps": module.eps})
     if module.weight is None:
         return y
-    blobs, param = _with_bias(module, {})
-    param = {"bias_term": True} if module.bias is not None else {}
-    return c.layer("Scale", path, y, x.shape, blobs=blobs, learns=module.weight.requires_grad, scale_param=param)
+    blobs, _ = _with_bias(module, {})
+    return c.layer("Scale", path, y, x.shape, blobs=blobs, learns=module.weight.requires_grad,
+                   scale_param={"bias_term": module.bias is not None})
 
 
 @emits(norm.SpatialCrossMapLRN)
@@ -240,10 +240,10 @@ def _lrn(c: Converter, module: norm.SpatialCrossMapLRN, x: Value, path: str) -> 
 @emits(tables.CAddTable, tables.CSubTable, tables.CMulTable, tables.CDivTable, tables.CMaxTable, takes=list)
 def _eltwise(c: Converter, module: Module, x: list, path: str) -> Value:
     """Bottoms in the order of the table, so that the sum is rounded in the same order."""
-    values = [c.plain(value) for value in x]
-    if any(value.shape != values[0].shape for value in values):
-        raise unsupported(module, path, "its inputs differ in shape: "
-                       + ", ".join(shown(value.shape) for value in values))
+    two = isinstance(module, tables.CSubTable | tables.CDivTable)
+    values = [c.plain(value) for value in (x[:2] if two else x)]
+    if any(value.shape != values[0].shape for value in values) or len(values) < 1 + two:
+        raise unsupported(module, path, f"cannot combine {', '.join(shown(value.shape) for value in values)}")
     if len(values) == 1:
         return values[0]
     if module.class_name == "nn.CMinTable":
@@ -289,9 +289,12 @@ def _elu(c: Converter, module: pointwise.ELU, x: Value, path: str) -> Value:
 def _power(c: Converter, module: Module, x: Value, path: str) -> Value:
     if isinstance(module, pointwise.AddConstant) and module.constant is None:
         raise unsupported(module, path, "a vector as its constant is not converted")
-    param = {"scale": module.constant} if isinstance(module, pointwise.MulConstant) else \
-        {"shift": module.constant} if isinstance(module, pointwise.AddConstant) else \
-        {"power": module.power if isinstance(module, pointwise.Power) else 0.5}
+    if isinstance(module, pointwise.MulConstant):
+        param = {"scale": module.constant}
+    elif isinstance(module, pointwise.AddConstant):
+        param = {"shift": module.constant}
+    else:
+        param = {"power": module.power if isinstance(module, pointwise.Power) else 0.5}
     return same_shape(c, "Power", x, path, power_param=param)
 
 
@@ -312,8 +315,7 @@ def _function(c: Converter, module: Module, x: Value, path: str) -> Value:
 def _softmax(c: Converter, module: pointwise.SoftMax, x: Value, path: str) -> Value:
     x = c.plain(x)
     if len(x.shape) not in (2, 4):
-        raise unsupported(module, path, f"takes 2 or 4 dimensions with a batch, not "
-                       f"{shown(x.shape)}")
+        raise unsupported(module, path, f"takes 2 or 4 dimensions with a batch, not {shown(x.shape)}")
     y = c.layer("Softmax", path, x, x.shape)
     return c.layer("Log", path, y, x.shape) if module.log else y
 
