@@ -12,7 +12,7 @@
 namespace rmpe {
 namespace {
 
-using Scored = std::pair<float, int64_t>;  // score, box
+using Scored = std::pair<float, int32_t>;  // score, box
 
 bool higher(const Scored& a, const Scored& b) { return comes_first(a.first, b.first); }
 
@@ -80,7 +80,6 @@ Tensor confidence_losses(const Tensor& conf, const Tensor& label, bool softmax) 
 // Sorts the `count` highest to the front, in the order that std::sort of the whole, which Caffe calls, leaves them.
 // Where no two scores that matter are equal there is only one such order, and the rest need not be sorted.
 void sort_highest(std::vector<Scored>& scored, int64_t count) {
-  if (count == 0) return scored.clear();
   std::vector<Scored> highest(scored);
   const auto cut = highest.begin() + count;
   if (cut != highest.end()) std::nth_element(highest.begin(), cut, highest.end(), higher);
@@ -109,7 +108,7 @@ void keep_apart(std::vector<Scored>& scored, const Suppression& options) {
   std::vector<Scored> kept;
   std::vector<Box> boxes;
   for (const Scored& one : scored) {
-    const Box box = make_box(options.boxes + one.second * 4);
+    const Box box = make_box(options.boxes + int64_t{one.second} * 4);
     if (box.area < 1e-5) continue;
     const bool apart = std::none_of(boxes.begin(), boxes.end(),
                                     [&](const Box& k) { return overlap(k, box) > options.threshold; });
@@ -146,8 +145,10 @@ std::tuple<Tensor, Tensor> pick_hardest(const Tensor& score, const Tensor& eligi
   torch::stable::parallel_for(0, images, images_per_thread(boxes), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       std::vector<Scored>& found = picked[i];
+      if (counts[i] <= 0) continue;
+      found.reserve(boxes);
       for (int64_t p = 0; p < boxes; ++p) {
-        if (allowed[i * boxes + p]) found.emplace_back(scores[i * boxes + p], p);
+        if (allowed[i * boxes + p]) found.emplace_back(scores[i * boxes + p], static_cast<int32_t>(p));
       }
       if (corners) keep_apart(found, {corners + i * stride, static_cast<float>(nms_threshold), top_k});
       const int64_t wanted = std::clamp<int64_t>(counts[i], 0, found.size());

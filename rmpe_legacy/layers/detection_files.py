@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.files import write_together
 from rmpe_legacy.proto.text import read_text
 
 from .ssd_common import read_sizes, resize_of
@@ -88,13 +88,7 @@ class DetectionFiles:
         """At the start of a forward: before the first image of a run, make the directory and empty the VOC files."""
         if self.count:
             return
-        try:
-            Path(self.directory).mkdir(parents=True, exist_ok=True)
-            if self.format == "VOC":
-                for name in self.names.values():
-                    self._path(f"{name}.txt").write_text("")
-        except OSError as error:
-            raise self._cannot_write(error) from None
+        self._write({f"{name}.txt": "" for name in self.names.values()} if self.format == "VOC" else {})
 
     def add(self, labels: list[int], scores: np.ndarray, boxes: np.ndarray) -> None:
         """The detections of the next image: boxes (K, 4) in pixels. After the last image of a run, write."""
@@ -104,42 +98,36 @@ class DetectionFiles:
         self.count += 1
         if self.count < self.per_run:
             return
-        try:
-            {"VOC": self._write_voc, "COCO": self._write_coco, "ILSVRC": self._write_ilsvrc}[self.format]()
-        except OSError as error:
-            raise self._cannot_write(error) from None
+        self._write({"VOC": self._voc, "COCO": self._coco, "ILSVRC": self._ilsvrc}[self.format]())
         self.count = 0
         self.detections = []
 
-    def _path(self, name: str) -> Path:
-        return Path(self.directory) / f"{self.prefix}{name}"
+    def _write(self, files: dict[str, str]) -> None:
+        """Text files by what follows the prefix, all or none; the directory is made if missing."""
+        encoded = {f"{self.prefix}{name}": text.encode(errors="surrogateescape") for name, text in files.items()}
+        try:
+            write_together(self.directory, encoded)
+        except RmpeError as error:
+            raise self.layer.spec.error(str(error)) from None
 
-    def _cannot_write(self, error: OSError) -> RmpeError:
-        return self.layer.spec.error(f"cannot write to {self.directory}: {error.strerror}")
-
-    def _write_voc(self) -> None:
+    def _voc(self) -> dict[str, str]:
         lines: dict[str, list[str]] = {name: [] for name in self.names.values()}
         for d in self.detections:
             lines[self.names[d.label]].append(f"{d.image} {d.score:.6g} {_corners(d.box)}\n")
-        for name, text in lines.items():
-            _write(self._path(f"{name}.txt"), "".join(text))
+        return {f"{name}.txt": "".join(text) for name, text in lines.items()}
 
-    def _write_ilsvrc(self) -> None:
-        _write(self._path(".txt"), "".join(
-            f"{d.image} {d.label} {d.score:.6g} {_corners(d.box)}\n" for d in self.detections))
+    def _ilsvrc(self) -> dict[str, str]:
+        lines = (f"{d.image} {d.label} {d.score:.6g} {_corners(d.box)}\n" for d in self.detections)
+        return {".txt": "".join(lines)}
 
-    def _write_coco(self) -> None:
+    def _coco(self) -> dict[str, str]:
         """Differs: the RMPE fork has the JSON writer commented out, and crashes; this writes what the ssd branch does.
 
         As there, whatever looks like a number loses its quotes (an image's name too), and 1e-05 keeps them.
         """
         items = ",\n".join(" " * 8 + _json_of(d, self.names[d.label]) for d in self.detections)
         body = f"[\n{items}\n    " if items else "["
-        _write(self._path(".json"), _NUMBER.sub(r"\1", body) + "\n]\n")
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
+        return {".json": _NUMBER.sub(r"\1", body) + "\n]\n"}
 
 
 def _hundredths(value: np.float32) -> np.float32:

@@ -348,7 +348,7 @@ class MultiBoxLoss(Layer):
         spot = torch.zeros_like(place) if param.share_location else torch.tensor(self.labels)[place]
         row = (image * self.priors + prior) * self.places + spot
         predicted = take_rows(batch.loc.reshape(-1, 4), row)
-        priors = batch.prior[:, prior]
+        priors = torch.from_numpy(batch.prior.numpy()[:, prior.numpy()])
         if (param.encode_variance_in_target or param.code_type != "CENTER_SIZE") and bool((priors[1] <= 0).any()):
             raise self.spec.error("the variances of the priors must be positive")
         truth = batch.truth.box[batch.truth.row(image, match[where])]

@@ -33,13 +33,20 @@ def smooth_l1_sum(difference: Tensor) -> Tensor:
     return _SmoothL1.apply(difference)
 
 
+def _of_few(function: str, x: Tensor) -> Tensor:
+    """exp or log; by numpy where there is little to do, since torch wakes its threads from 2048 numbers on."""
+    if x.device.type == "cpu" and x.numel() < 1 << 16:
+        return torch.from_numpy(getattr(np, function)(x.numpy()))
+    return getattr(torch, function)(x)
+
+
 class _Softmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, label: Tensor) -> Tensor:
-        probability = (logits - logits.amax(1, keepdim=True)).exp_()
+        probability = _of_few("exp", logits - logits.amax(1, keepdim=True))
         probability /= probability.sum(1, keepdim=True)
         ctx.save_for_backward(probability, label)
-        return -probability.gather(1, label.unsqueeze(1)).clamp(min=FLT_MIN).log().sum()
+        return -_of_few("log", probability.gather(1, label.unsqueeze(1)).clamp(min=FLT_MIN)).sum()
 
     @staticmethod
     @once_differentiable
@@ -62,7 +69,7 @@ class _Sigmoid(torch.autograd.Function):
     def forward(ctx, logits: Tensor, target: Tensor) -> Tensor:
         ctx.save_for_backward(logits, target)
         positive = (logits >= 0).to(logits.dtype)
-        return -(logits * (target - positive) - (1 + (-logits.abs()).exp()).log()).sum()
+        return -(logits * (target - positive) - _of_few("log", 1 + _of_few("exp", -logits.abs()))).sum()
 
     @staticmethod
     @once_differentiable
