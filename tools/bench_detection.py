@@ -112,21 +112,25 @@ def people(images: int, seed: int) -> Tensor:
     return torch.tensor(rows, dtype=torch.float32)[None, None]
 
 
-def compare(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of both, taken in turn."""
-    milliseconds: tuple[list[float], list[float]] = ([], [])
+Times = list[tuple[float, float]]  # wall and CPU milliseconds of each round
+
+
+def compare(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[Times, Times]:
+    """What both take, in turn."""
+    milliseconds: tuple[Times, Times] = ([], [])
     for _ in range(rounds):
         for call, times in zip((ours, theirs), milliseconds, strict=True):
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             call()
-            times.append((time.perf_counter() - start) * 1e3)
+            times.append(((time.perf_counter() - start) * 1e3, (time.process_time() - cpu) * 1e3))
     return milliseconds
 
 
-def report(title: str, limit: str, names: tuple[str, str], times: tuple[list[float], list[float]]) -> None:
-    print(f"{title:<70}{'median':>12}{'best':>12}")
+def report(title: str, limit: str, names: tuple[str, str], times: tuple[Times, Times]) -> None:
+    print(f"{title:<68}{'median':>12}{'best':>12}{'median CPU':>13}")
     for name, mine in zip(names, times, strict=True):
-        print(f"  {name:<68}{statistics.median(mine):>9.3f} ms{min(mine):>9.3f} ms")
+        wall, cpu = zip(*mine, strict=True)
+        print(f"  {name:<66}{statistics.median(wall):>9.3f} ms{min(wall):>9.3f} ms{statistics.median(cpu):>10.3f} ms")
     print(f"  asked: {limit}\n")
 
 
