@@ -1,4 +1,4 @@
-// The spatial transformer on the CPU: check, allocate, share the work out. The loops: spatial_transformer_planes.h.
+// The spatial transformer on the CPU: check, allocate, share the work out. The loops: spatial_transformer_loops.h.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -6,22 +6,13 @@
 #include <tuple>
 #include <vector>
 
-#include "cpu/capability.h"
-#include "cpu/spatial_transformer_kernels.h"
+#include "cpu/kernels.h"
 #include "cpu/tasks.h"
 #include "spatial_transformer.h"
 #include "spatial_transformer_checks.h"
 
 namespace rmpe {
 namespace {
-
-template <typename T>
-WarpKernels<T> best_kernels() {
-#if RMPE_HAVE_AVX2
-  if (has_avx2()) return avx2_warp<T>();
-#endif
-  return baseline_warp<T>();
-}
 
 // The output's grid, which all images share: one number a row, and one a column.
 template <typename T>
@@ -70,7 +61,7 @@ void sample_all(const WarpArguments& warp, bool fused, Tensor& out) {
 template <typename T>
 void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Tensor* d_image, Tensor* d_theta) {
   const Grid<T> grid(warp);
-  const WarpKernels<T> kernels = best_kernels<T>();
+  const Kernels<T> kernels = best_kernels<T>();
   const T* image = warp.image.const_data_ptr<T>();
   const T* from = grad.const_data_ptr<T>();
   T* image_to = d_image ? d_image->mutable_data_ptr<T>() : nullptr;

@@ -1,8 +1,7 @@
-// The spatial transformer's loops over the channels of one image. This file is compiled once per instruction set:
-// spatial_transformer_baseline.cpp and spatial_transformer_avx2.cpp choose the lanes.
+// The spatial transformer's loops over the channels of one image, for any lanes.
 #pragma once
+#include "cpu/kernels.h"
 #include "cpu/lanes.h"
-#include "cpu/spatial_transformer_kernels.h"
 #include "spatial_transformer.h"
 
 namespace rmpe {
@@ -198,13 +197,6 @@ void image_gradient(const Warp<T>& warp, int planes, const T* grad, T* d_image) 
 }
 
 #undef RMPE_LAMBDA
-
-template <typename L>
-constexpr WarpKernels<typename L::Type> kernels() {
-  return {{sample<L, false>, sample<L, true>},
-          {theta_gradient<L, false>, theta_gradient<L, true>},
-          {image_gradient<L, false>, image_gradient<L, true>}};
-}
 
 }  // namespace
 }  // namespace rmpe
