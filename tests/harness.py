@@ -75,6 +75,8 @@ class Case:
         self.folder = folder
         self.meta = json.loads((folder / "meta.json").read_text())
         self.data = dict(np.load(folder / "case.npz"))
+        # SpatialTransformer: our layer has the multiply-adds that a GPU build fuses
+        self.data |= {k.removeprefix("fma_"): self.data.pop(k) for k in list(self.data) if k.startswith("fma_")}
         self.name, self.type = folder.name, self.meta["type"]
 
     def load(self) -> Net:

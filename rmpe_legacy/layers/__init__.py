@@ -9,6 +9,7 @@ from . import (
     convolution,
     data,
     eltwise,
+    eltwise_affine,
     embed,
     hdf5_output,
     heatmap_loss,
@@ -19,11 +20,13 @@ from . import (
     neuron,
     parameter,
     pooling,
+    prediction_heatmap,
     python_layer,
     recurrent,
     reduction,
     scale,
     softmax,
+    spatial_transformer,
     spp,
 )
 from .base import Layer
