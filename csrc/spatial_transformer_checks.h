@@ -43,4 +43,16 @@ inline Tensor check_theta(const char* op, const char* name, const Tensor& theta)
   return torch::stable::contiguous(theta);
 }
 
+struct InverseArguments {
+  Tensor grad, theta;  // contiguous
+
+  InverseArguments(const Tensor& given_grad, const Tensor& given_theta) {
+    const char* op = "invert_theta_backward";
+    theta = check_theta(op, "theta", given_theta);
+    grad = check_theta(op, "grad", given_grad);
+    check(grad.size(0) == theta.size(0), op, ": grad must be (", theta.size(0), ", 6), got ", shape(grad));
+    check_alike(op, "grad", grad, "theta", theta);
+  }
+};
+
 }  // namespace rmpe

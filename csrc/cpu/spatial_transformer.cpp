@@ -114,22 +114,19 @@ Tensor invert_theta(const Tensor& theta) {
     using T = decltype(type);
     const T* in = from.const_data_ptr<T>();
     T* out = gamma.mutable_data_ptr<T>();
-    for (int64_t i = 0; i < theta.size(0); ++i) invert<T>(in + 6 * i, out + 6 * i);
+    for (int64_t i = 0; i < theta.size(0); ++i) invert(in + 6 * i, out + 6 * i);
   });
   return gamma;
 }
 
 Tensor invert_theta_backward(const Tensor& grad, const Tensor& theta) {
-  const char* op = "invert_theta_backward";
-  const Tensor from = check_theta(op, "theta", theta), d_gamma = check_theta(op, "grad", grad);
-  check(grad.size(0) == theta.size(0), op, ": grad must be (", theta.size(0), ", 6), got ", shape(grad));
-  check_alike(op, "grad", grad, "theta", theta);
-  Tensor d_theta = torch::stable::empty_like(from);
+  const InverseArguments args(grad, theta);
+  Tensor d_theta = torch::stable::empty_like(args.theta);
   with_type(theta, [&](auto type) {
     using T = decltype(type);
-    const T *in = from.const_data_ptr<T>(), *d_in = d_gamma.const_data_ptr<T>();
+    const T *in = args.theta.const_data_ptr<T>(), *d_in = args.grad.const_data_ptr<T>();
     T* out = d_theta.mutable_data_ptr<T>();
-    for (int64_t i = 0; i < theta.size(0); ++i) invert_gradient<T>(in + 6 * i, d_in + 6 * i, out + 6 * i);
+    for (int64_t i = 0; i < theta.size(0); ++i) invert_gradient(in + 6 * i, d_in + 6 * i, out + 6 * i);
   });
   return d_theta;
 }
