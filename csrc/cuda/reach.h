@@ -74,8 +74,9 @@ struct Reach {
     double first = 0, last = static_cast<double>(out_w);
     row.narrow(i, s, first, last);
     column.narrow(j, s, first, last);
-    begin = static_cast<int64_t>(first);
-    end = last > first ? static_cast<int64_t>(last) : begin;
+    const bool any = first < last;
+    begin = any ? static_cast<int64_t>(first) : 0;
+    end = any ? static_cast<int64_t>(last) : 0;
   }
 };
 
