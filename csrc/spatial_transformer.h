@@ -40,9 +40,8 @@ RMPE_INLINE Neighbours<V> neighbours(V x) {
   return {low, high, 1 - (x - low), 1 - (high - x)};
 }
 
-RMPE_INLINE bool inside(int32_t at, int64_t size) { return at >= 0 && at < size; }
-
-// The four neighbours in the order of the output's sum, where they lie in a plane, and what each weighs.
+// The four neighbours of a point: (low, low), (high, low), (low, high), (high, high), each (row, column), the order of
+// the output's sum. Where they lie in a plane, and what each weighs.
 template <typename T>
 struct Corners {
   bool inside[4];
@@ -54,21 +53,26 @@ struct Corners {
     const int32_t columns[2] = {to_index(column.low), to_index(column.high)};
     const T row_weight[2] = {row.low_weight, row.high_weight}, column_weight[2] = {column.low_weight, column.high_weight};
     for (int k = 0; k < 4; ++k) {
-      const int r = k % 2, c = k / 2;
-      inside[k] = rmpe::inside(rows[r], h) && rmpe::inside(columns[c], w);
-      offset[k] = rows[r] * w + columns[c];
-      weight[k] = row_weight[r] * column_weight[c];
+      const int32_t r = rows[k % 2], c = columns[k / 2];
+      // as unsigned numbers, negative ones are too great; no side has more than 31 bits
+      inside[k] = (static_cast<uint32_t>(r) < static_cast<uint32_t>(h)) &
+                  (static_cast<uint32_t>(c) < static_cast<uint32_t>(w));
+      offset[k] = r * w + c;
+      weight[k] = row_weight[k % 2] * column_weight[k / 2];
     }
+  }
+
+  // What lies there; nothing is read outside the plane.
+  RMPE_INLINE void read(const T* plane, T (&pixel)[4]) const {
+    for (int k = 0; k < 4; ++k) pixel[k] = inside[k] ? plane[offset[k]] : 0;
   }
 };
 
-// The value at a point of one channel.
+// The value at a point of one channel, from what the neighbours are there.
 template <bool kFused, typename T>
-RMPE_INLINE T sample(const Corners<T>& corners, const T* plane) {
+RMPE_INLINE T blend(const Corners<T>& corners, const T (&pixel)[4]) {
   T sum = 0;
-  for (int k = 0; k < 4; ++k) {
-    if (corners.inside[k]) sum = multiply_add<kFused>(corners.weight[k], plane[corners.offset[k]], sum);
-  }
+  for (int k = 0; k < 4; ++k) sum = corners.inside[k] ? multiply_add<kFused>(corners.weight[k], pixel[k], sum) : sum;
   return sum;
 }
 
@@ -100,26 +104,29 @@ RMPE_INLINE T theta_term(T slope, double at) {
   return static_cast<T>(slope * at);
 }
 
-// d row and d column at a point of one channel, whose gradient is grad.
+// All six at a cell (u, v).
+template <typename V, typename Double>
+RMPE_INLINE void theta_terms(const Slope<V>& slope, const Double& u, const Double& v, V* term) {
+  term[0] = theta_term(slope.row, u);
+  term[1] = theta_term(slope.row, v);
+  term[2] = slope.row;
+  term[3] = theta_term(slope.column, u);
+  term[4] = theta_term(slope.column, v);
+  term[5] = slope.column;
+}
+
+// d row and d column at a point of one channel, whose gradient is grad. The neighbours add to them in the published
+// kernel's order, which is not that of the output.
 template <bool kFused, typename T>
-RMPE_INLINE Slope<T> slope_at(const Neighbours<T>& row, const Neighbours<T>& column, const T* plane, int64_t h,
-                              int64_t w, T grad) {
-  const int32_t r0 = to_index(row.low), r1 = to_index(row.high);
-  const int32_t c0 = to_index(column.low), c1 = to_index(column.high);
-  const T height = static_cast<T>(h), width = static_cast<T>(w);
-  Slope<T> slope = {0, 0};  // the neighbours in the published kernel's order, which is not that of the output
-  if (inside(r0, h) && inside(c0, w)) {
-    add_neighbour<kFused, 0, 0>(slope, row, column, plane[r0 * w + c0], grad, height, width);
-  }
-  if (inside(r0, h) && inside(c1, w)) {
-    add_neighbour<kFused, 0, 1>(slope, row, column, plane[r0 * w + c1], grad, height, width);
-  }
-  if (inside(r1, h) && inside(c0, w)) {
-    add_neighbour<kFused, 1, 0>(slope, row, column, plane[r1 * w + c0], grad, height, width);
-  }
-  if (inside(r1, h) && inside(c1, w)) {
-    add_neighbour<kFused, 1, 1>(slope, row, column, plane[r1 * w + c1], grad, height, width);
-  }
+RMPE_INLINE Slope<T> slope_at(const Neighbours<T>& row, const Neighbours<T>& column, const Corners<T>& corners,
+                              const T* plane, T h, T w, T grad) {
+  T pixel[4];
+  corners.read(plane, pixel);
+  Slope<T> slope = {0, 0};
+  if (corners.inside[0]) add_neighbour<kFused, 0, 0>(slope, row, column, pixel[0], grad, h, w);
+  if (corners.inside[2]) add_neighbour<kFused, 0, 1>(slope, row, column, pixel[2], grad, h, w);
+  if (corners.inside[1]) add_neighbour<kFused, 1, 0>(slope, row, column, pixel[1], grad, h, w);
+  if (corners.inside[3]) add_neighbour<kFused, 1, 1>(slope, row, column, pixel[3], grad, h, w);
   return slope;
 }
 

@@ -106,7 +106,9 @@ void sample(const Warp<T>& warp, int planes, const T* image, int64_t begin, int6
   const auto single = [&](int64_t s, int64_t t, T row, T column) RMPE_LAMBDA {
     const Corners<T> corners(neighbours(row), neighbours(column), warp.h, warp.w);
     for (int p = 0; p < planes; ++p) {
-      out[p * out_plane + s * warp.out_w + t] = rmpe::sample<kFused>(corners, image + p * plane);
+      T pixel[4];
+      corners.read(image + p * plane, pixel);
+      out[p * out_plane + s * warp.out_w + t] = blend<kFused>(corners, pixel);
     }
   };
   walk<L, kFused>(warp, begin, end, inside, outside, single);
@@ -135,17 +137,18 @@ void theta_gradient(const Warp<T>& warp, const T* image, const T* grad, T* d_the
     add_neighbour<kFused, 1, 1>(slope, r, c, high[1], g, height, width);
     const auto u = splat<typename L::Double>(warp.rows[s]);
     const auto v = L::load_double(warp.columns + t);
-    const V term[6] = {theta_term(slope.row, u),    theta_term(slope.row, v),    slope.row,
-                       theta_term(slope.column, u), theta_term(slope.column, v), slope.column};
+    V term[6];
+    theta_terms(slope, u, v, term);
     L::add_in_turn(sum, term);
   };
   const auto outside = [](int64_t, int64_t) RMPE_LAMBDA {};
   const auto single = [&](int64_t s, int64_t t, T row, T column) RMPE_LAMBDA {
-    const Slope<T> slope = slope_at<kFused>(neighbours(row), neighbours(column), image, warp.h, warp.w,
+    const Neighbours<T> r = neighbours(row), c = neighbours(column);
+    const Corners<T> corners(r, c, warp.h, warp.w);
+    const Slope<T> slope = slope_at<kFused>(r, c, corners, image, static_cast<T>(warp.h), static_cast<T>(warp.w),
                                             grad[s * warp.out_w + t]);
-    const double u = warp.rows[s], v = warp.columns[t];
-    const T term[6] = {theta_term(slope.row, u),    theta_term(slope.row, v),    slope.row,
-                       theta_term(slope.column, u), theta_term(slope.column, v), slope.column};
+    T term[6];
+    theta_terms(slope, warp.rows[s], warp.columns[t], term);
     ScalarLanes<T>::add_in_turn(sum, term);
   };
   for (int64_t p = 0; p < warp.channels; ++p, image += plane, grad += out_plane) {

@@ -14,18 +14,18 @@ template <typename T>
 struct BatchWarp {
   const T* theta;
   int64_t n, channels, h, w, out_h, out_w;
-  int64_t tiles_h, tiles_w, groups, blocks;
-  int together;
+  uint32_t tiles_h, tiles_w, groups, blocks;  // a launch that 32 bits cannot count would need terabytes
+  int32_t together;
 
   BatchWarp(const T* theta, int64_t n, int64_t channels, int64_t h, int64_t w, int64_t out_h, int64_t out_w,
-            int64_t places_h, int64_t places_w, int most_together)
+            int64_t places_h, int64_t places_w, int32_t most_together)
       : theta(theta), n(n), channels(channels), h(h), w(w), out_h(out_h), out_w(out_w), together(most_together) {
-    constexpr int64_t kEnough = 2048;  // blocks that keep a large GPU busy
-    tiles_h = (places_h + kTileHeight - 1) / kTileHeight;
-    tiles_w = (places_w + kTileWidth - 1) / kTileWidth;
+    constexpr uint32_t kEnough = 2048;  // blocks that keep a large GPU busy
+    tiles_h = static_cast<uint32_t>((places_h + kTileHeight - 1) / kTileHeight);
+    tiles_w = static_cast<uint32_t>((places_w + kTileWidth - 1) / kTileWidth);
     const auto count = [&] {
-      groups = (channels + together - 1) / together;
-      return n * groups * tiles_h * tiles_w;
+      groups = static_cast<uint32_t>((channels + together - 1) / together);
+      return static_cast<uint32_t>(n) * groups * tiles_h * tiles_w;
     };
     while (count() < kEnough && together > 1) together /= 2;
     blocks = count();
@@ -35,16 +35,18 @@ struct BatchWarp {
 // What one block of a BatchWarp is about.
 template <typename T>
 struct Tile {
-  int64_t image, first, last, top, left;  // channels [first, last); the tile's first place
+  int64_t image, plane, top, left;  // plane: image and first channel as one number; then the tile's first place
+  int32_t channels;
 
-  __device__ Tile(const BatchWarp<T>& warp, int64_t block) {
-    left = block % warp.tiles_w * kTileWidth;
+  __device__ Tile(const BatchWarp<T>& warp, uint32_t block) {
+    left = int64_t{block % warp.tiles_w} * kTileWidth;
     block /= warp.tiles_w;
-    top = block % warp.tiles_h * kTileHeight;
+    top = int64_t{block % warp.tiles_h} * kTileHeight;
     block /= warp.tiles_h;
-    first = block % warp.groups * warp.together;
-    last = first + warp.together < warp.channels ? first + warp.together : warp.channels;
+    const int64_t first = int64_t{block % warp.groups} * warp.together, left_over = warp.channels - first;
+    channels = left_over < warp.together ? static_cast<int32_t>(left_over) : warp.together;
     image = block / warp.groups;
+    plane = image * warp.channels + first;
   }
 };
 
@@ -74,12 +76,16 @@ struct Point {
   }
 };
 
+// Channels whose pixels are all asked for before the first is waited for: what hides the memory's latency.
+constexpr int kInFlight = 4;
+
 template <bool kFused, typename T>
 __global__ void __launch_bounds__(kThreads) sample_kernel(BatchWarp<T> warp, const T* __restrict__ image,
                                                           T* __restrict__ out) {
   __shared__ TileGrid grid;
   const int down = threadIdx.x / kTileWidth, right = threadIdx.x % kTileWidth;
-  for (int64_t block = blockIdx.x; block < warp.blocks; block += gridDim.x) {
+  const int64_t cells = warp.out_h * warp.out_w, pixels = warp.h * warp.w;
+  for (uint32_t block = blockIdx.x; block < warp.blocks; block += gridDim.x) {
     const Tile<T> tile(warp, block);
     grid.fill(warp, tile);
     __syncthreads();
@@ -87,11 +93,16 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(BatchWarp<T> warp, con
     if (s < warp.out_h && t < warp.out_w) {
       const Point<kFused, T> point(warp, tile.image, grid.row[down], grid.column[right]);
       const Corners<T> corners(point.row, point.column, warp.h, warp.w);
-      const int64_t cells = warp.out_h * warp.out_w, pixels = warp.h * warp.w;
-#pragma unroll 4
-      for (int64_t c = tile.first; c < tile.last; ++c) {
-        const int64_t plane = tile.image * warp.channels + c;
-        out[plane * cells + s * warp.out_w + t] = sample<kFused>(corners, image + plane * pixels);
+      const T* from = image + tile.plane * pixels;
+      T* to = out + tile.plane * cells + s * warp.out_w + t;
+      for (int c = 0; c < tile.channels; c += kInFlight) {
+        T pixel[kInFlight][4];
+        for (int k = 0; k < kInFlight; ++k) {
+          if (c + k < tile.channels) corners.read(from + (c + k) * pixels, pixel[k]);
+        }
+        for (int k = 0; k < kInFlight; ++k) {
+          if (c + k < tile.channels) to[(c + k) * cells] = blend<kFused>(corners, pixel[k]);
+        }
       }
     }
     __syncthreads();
@@ -105,7 +116,7 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(BatchWarp<T> warp, c
   __shared__ TileGrid grid;
   const int down = threadIdx.x / kTileWidth, right = threadIdx.x % kTileWidth;
   const int64_t cells = warp.out_h * warp.out_w, pixels = warp.h * warp.w;
-  for (int64_t block = blockIdx.x; block < warp.blocks; block += gridDim.x) {
+  for (uint32_t block = blockIdx.x; block < warp.blocks; block += gridDim.x) {
     const Tile<T> tile(warp, block);
     grid.fill(warp, tile);
     __syncthreads();
@@ -115,8 +126,8 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(BatchWarp<T> warp, c
       const double u = grid.row[down], v = grid.column[right];
       const Point<kFused, T> point(warp, tile.image, u, v);
       const Corners<T> corners(point.row, point.column, warp.h, warp.w);
-      for (int64_t c = tile.first; c < tile.last; ++c) {
-        const int64_t plane = tile.image * warp.channels + c;
+      for (int c = 0; c < tile.channels; ++c) {
+        const int64_t plane = tile.plane + c;
         const T g = grad[plane * cells + s * warp.out_w + t];
         if (kImage) {
           for (int k = 0; k < 4; ++k) {
@@ -124,9 +135,10 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(BatchWarp<T> warp, c
           }
         }
         if (kTheta) {
-          const Slope<T> slope = slope_at<kFused>(point.row, point.column, image + plane * pixels, warp.h, warp.w, g);
-          const T term[6] = {theta_term(slope.row, u),    theta_term(slope.row, v),    slope.row,
-                             theta_term(slope.column, u), theta_term(slope.column, v), slope.column};
+          T term[6];
+          theta_terms(slope_at<kFused>(point.row, point.column, corners, image + plane * pixels, static_cast<T>(warp.h),
+                                       static_cast<T>(warp.w), g),
+                      u, v, term);
           for (int k = 0; k < 6; ++k) sum[k] += term[k];
         }
       }
@@ -153,14 +165,10 @@ __global__ void __launch_bounds__(kSummers + kThreads) theta_gradient_ordered_ke
       const int64_t plane = i * warp.channels + k / cells, at = k % cells;
       const double u = cell(at / warp.out_w, warp.out_h), v = cell(at % warp.out_w, warp.out_w);
       const Point<kFused, T> point(warp, i, u, v);
-      const Slope<T> slope = slope_at<kFused>(point.row, point.column, image + plane * pixels, warp.h, warp.w,
-                                              grad[plane * cells + at]);
-      term[0] = theta_term(slope.row, u);
-      term[1] = theta_term(slope.row, v);
-      term[2] = slope.row;
-      term[3] = theta_term(slope.column, u);
-      term[4] = theta_term(slope.column, v);
-      term[5] = slope.column;
+      const Corners<T> corners(point.row, point.column, warp.h, warp.w);
+      theta_terms(slope_at<kFused>(point.row, point.column, corners, image + plane * pixels, static_cast<T>(warp.h),
+                                   static_cast<T>(warp.w), grad[plane * cells + at]),
+                  u, v, term);
     };
     const T sum = ordered_sum<6, T>(warp.channels * cells, terms);
     if (threadIdx.x < 6) d_theta[6 * i + threadIdx.x] = sum;
@@ -178,13 +186,11 @@ __global__ void __launch_bounds__(kThreads) image_gradient_ordered_kernel(BatchW
                                                                           const T* __restrict__ grad,
                                                                           T* __restrict__ d_image) {
   const int64_t cells = warp.out_h * warp.out_w, pixels = warp.h * warp.w;
-  for (int64_t block = blockIdx.x; block < warp.blocks; block += gridDim.x) {
+  for (uint32_t block = blockIdx.x; block < warp.blocks; block += gridDim.x) {
     const Tile<T> tile(warp, block);
     const int64_t i = tile.top + threadIdx.x / kTileWidth, j = tile.left + threadIdx.x % kTileWidth;
     if (i >= warp.h || j >= warp.w) continue;
     const Reach reach(warp.theta + 6 * tile.image, warp.h, warp.w, warp.out_h, warp.out_w);
-    const int64_t plane = tile.image * warp.channels + tile.first;
-    const int together = static_cast<int>(tile.last - tile.first);
     T sum[kMostTogether] = {};
     int64_t s, s_end;
     for (reach.rows(i, j, s, s_end); s < s_end; ++s) {
@@ -194,15 +200,15 @@ __global__ void __launch_bounds__(kThreads) image_gradient_ordered_kernel(BatchW
         const Corners<T> corners(point.row, point.column, warp.h, warp.w);
         for (int k = 0; k < 4; ++k) {
           if (!corners.inside[k] || corners.offset[k] != i * warp.w + j) continue;
-          const T* from = grad + plane * cells + s * warp.out_w + t;
+          const T* from = grad + tile.plane * cells + s * warp.out_w + t;
           for (int c = 0; c < kMostTogether; ++c) {
-            if (c < together) sum[c] += corners.weight[k] * from[c * cells];
+            if (c < tile.channels) sum[c] += corners.weight[k] * from[c * cells];
           }
         }
       }
     }
     for (int c = 0; c < kMostTogether; ++c) {
-      if (c < together) d_image[(plane + c) * pixels + i * warp.w + j] = sum[c];
+      if (c < tile.channels) d_image[(tile.plane + c) * pixels + i * warp.w + j] = sum[c];
     }
   }
 }
