@@ -18,7 +18,7 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
 
     Needs no memory for parameters or blobs. With weights, says of each layer whether they fit.
     """
-    parsed = read_net(prototxt, phase, level, stages, dialect, strict=False)
+    parsed = read_net(prototxt, phase, level, stages, dialect, "paper", strict=False)  # its shapes are the same in each mode
     steps = wire(parsed.specs)
     stored = None if weights is None else {layer.name: layer for layer in read_weights(weights)}
     shown = [step for step in steps if step.layer.spec.type != "Split"]

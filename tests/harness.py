@@ -78,6 +78,8 @@ class Case:
         self.folder = folder
         self.meta = json.loads((folder / "meta.json").read_text())
         self.data = dict(np.load(folder / "case.npz"))
+        # SpatialTransformer: our layer has the multiply-adds that a GPU build fuses
+        self.data |= {k.removeprefix("fma_"): self.data.pop(k) for k in list(self.data) if k.startswith("fma_")}
         self.name, self.type = folder.name, self.meta["type"]
         self.types = set(re.findall(r'type: "(\w+)"', (folder / "net.prototxt").read_text()))
 

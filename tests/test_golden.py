@@ -10,7 +10,8 @@ EXACT = {
     "AbsVal", "Accuracy", "ArgMax", "BatchReindex", "Concat", "Crop", "Data", "DummyData", "Filter", "Flatten",
     "HDF5Data", "ImageData", "Input", "Parameter", "Permute", "PredictionHeatmap", "Reshape", "Silence", "Slice",
     "Threshold", "Tile",
-}
+} | {"SpatialTransformer"}  # sums, but in an order that is known
+HAS_SUMS = {"SpatialTransformer__chained_localisation"}  # a convolution and an inner product give its theta
 # Sums in another order, and another library's exp: the largest difference relative to the array's largest value.
 # Measured: 9e-7 at most (Bias); one rounding of single precision is 6e-8 to 1.2e-7.
 SUMS = 1.5e-6
@@ -31,6 +32,8 @@ def is_right(case: Case, difference: Difference) -> bool:
 
 def is_exact(case: Case) -> bool:
     """Whether nothing is rounded; of the further cases, only where no other layer of the network does."""
+    if case.name in HAS_SUMS:
+        return False
     return case.type in EXACT and (case.folder.parent.name == "layers" or case.types <= EXACT)
 
 

@@ -11,6 +11,7 @@ from . import (
     detection_evaluate,
     detection_output,
     eltwise,
+    eltwise_affine,
     embed,
     hdf5_data,
     hdf5_output,
@@ -26,6 +27,7 @@ from . import (
     normalize,
     parameter,
     pooling,
+    prediction_heatmap,
     prior_box,
     python_layer,
     recurrent,
@@ -33,6 +35,7 @@ from . import (
     scale,
     smooth_l1_loss,
     softmax,
+    spatial_transformer,
     spp,
     store_data,
 )

@@ -108,9 +108,13 @@ def _file(blob: Tensor, filler: Message) -> None:
     """Numbers between white space. Where they are too few the last one is repeated, as the fork does, with a warning.
 
     Differs: what is no number is an error; the fork goes on with zeros.
+    Differs: a file that is not in the working directory is looked for beside the prototxt.
     """
+    path = Path(filler.file)
+    if not path.exists():
+        path = Path(filler.origin.path).parent / path
     try:
-        values = np.array(Path(filler.file).read_text("utf-8").split()[: blob.numel()], np.float32)
+        values = np.array(path.read_text("utf-8").split()[: blob.numel()], np.float32)
     except OSError as error:
         raise RmpeError(f"filler 'file': {filler.file or 'no file is given'}: {error.strerror}") from None
     except ValueError as error:

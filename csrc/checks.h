@@ -1,0 +1,63 @@
+// What every operator checks before it computes. A complaint begins with the op's name and ends in what it got.
+#pragma once
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <cstdint>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace rmpe {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+template <typename... Words>
+void check(bool fine, const Words&... words) {
+  if (fine) return;
+  std::ostringstream text;
+  (text << ... << words);
+  throw std::runtime_error(text.str());
+}
+
+// The shape of what was not asked for.
+inline const std::vector<int64_t> kNone = {0};
+
+// A tensor's shape as Python prints it: [2, 3, 5, 7].
+inline std::string shape(const Tensor& tensor) {
+  std::ostringstream text;
+  text << "[";
+  for (int64_t i = 0; i < tensor.dim(); ++i) text << (i > 0 ? ", " : "") << tensor.size(i);
+  text << "]";
+  return text.str();
+}
+
+inline void check_floating(const char* op, const char* name, const Tensor& tensor) {
+  const ScalarType type = tensor.scalar_type();
+  check(type == ScalarType::Float || type == ScalarType::Double, op, ": ", name, " must be float or double, got ",
+        type, "; convert it, or use autocast");
+}
+
+// Two tensors that one kernel reads: the same type, on the same device.
+inline void check_alike(const char* op, const char* name, const Tensor& tensor, const char* like_name,
+                        const Tensor& like) {
+  check(tensor.scalar_type() == like.scalar_type(), op, ": ", name, " must be ", like.scalar_type(), " as ", like_name,
+        " is, got ", tensor.scalar_type());
+  check(tensor.device() == like.device(), op, ": ", name, " must be on the device of ", like_name,
+        ", got another one; move it with .to(", like_name, ".device)");
+}
+
+// Calls run(T()) with T the element type of a tensor that check_floating let pass.
+template <typename Run>
+void with_type(const Tensor& tensor, const Run& run) {
+  if (tensor.scalar_type() == ScalarType::Double) {
+    run(double());
+  } else {
+    run(float());
+  }
+}
+
+}  // namespace rmpe

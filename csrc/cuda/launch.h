@@ -1,0 +1,34 @@
+// How a kernel is launched: on the tensor's device, on torch's current stream, with every error reported.
+#pragma once
+#include <cuda_runtime.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/macros.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+
+namespace rmpe {
+
+// The device of a tensor is the current one while this lives.
+class OnDeviceOf {
+ public:
+  explicit OnDeviceOf(const torch::stable::Tensor& tensor) : guard_(tensor.get_device_index()) {
+    void* stream = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+    stream_ = static_cast<cudaStream_t>(stream);
+  }
+  cudaStream_t stream() const { return stream_; }
+
+ private:
+  torch::stable::accelerator::DeviceGuard guard_;
+  cudaStream_t stream_ = nullptr;
+};
+
+// So many blocks, or as many as a launch can have: kernels step over the rest by gridDim.x.
+inline unsigned grid_for(int64_t blocks) {
+  constexpr int64_t kMost = 2147483647;
+  return static_cast<unsigned>(blocks < kMost ? blocks : kMost);
+}
+
+}  // namespace rmpe

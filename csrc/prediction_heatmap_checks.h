@@ -1,0 +1,16 @@
+// PredictionHeatmap's argument, checked alike for every device.
+#pragma once
+#include "checks.h"
+
+namespace rmpe {
+
+inline Tensor check_heatmap(const Tensor& heatmap) {
+  const char* op = "prediction_heatmap";
+  check(heatmap.dim() == 4, op, ": heatmap must be (N, J, H, W), got ", shape(heatmap));
+  check_floating(op, "heatmap", heatmap);
+  check(heatmap.size(0) * heatmap.size(1) == 0 || heatmap.numel() > 0, op, ": a map without a cell has no peak, got ",
+        shape(heatmap));
+  return torch::stable::contiguous(heatmap);
+}
+
+}  // namespace rmpe

@@ -1,0 +1,52 @@
+"""From heatmaps to joints. Source: prediction_heatmap_layer.cpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from rmpe_legacy import ops
+
+from .base import Layer, Shape, shape_text
+from .registry import register
+
+
+@register("PredictionHeatmap", dialects=("rmpe",))
+class PredictionHeatmap(Layer):
+    """Where each joint's map peaks: (N, J, H, W) -> (1, 1, N, 3 J), for each joint x, y, score.
+
+    The published code exchanges rows and columns in a matrix that is not exchanged with them: it decides among equal
+    values, and scrambles maps that are not square. See ops.prediction_heatmap.
+    Differs: for a map that is wider than high it writes outside the matrix; here such a map is not scrambled.
+    """
+
+    bottoms = (1, None)  # the others are only drawn
+    refuses = (0,)
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("prediction_heatmap_param")
+        if not param.has("num_joints"):
+            raise self.spec.error("must specify num_joints in prediction_heatmap_param")
+        maps = self._maps(bottom[0])
+        if param.num_joints != maps[1]:
+            raise self.spec.error(f"num_joints is {param.num_joints}, its bottom has {maps[1]} channels; "
+                                  "they must be equal")
+        if self.spec.get("visualise"):
+            raise self.spec.error("visualise: true opens windows, which is not supported; remove it")
+
+    def _maps(self, bottom: Shape) -> Shape:
+        """The bottom's shape with axes of 1 in place of those it lacks, as Caffe's accessors see it."""
+        if len(bottom) > 4:
+            raise self.spec.error(f"needs a bottom (N, J, H, W), not {shape_text(bottom)}")
+        return (*bottom, *(1,) * (4 - len(bottom)))
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, joints, h, w = self._maps(bottom[0])
+        if n * joints and not h * w:
+            raise self.spec.error(f"a map without a cell has no peak; its bottom is {shape_text(bottom[0])}")
+        return [(1, 1, n, 3 * joints)]
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        maps = bottoms[0].reshape(self._maps(tuple(bottoms[0].shape)))
+        return ops.prediction_heatmap(maps).reshape(1, 1, maps.shape[0], -1)

@@ -1,0 +1,322 @@
+// The loops of csrc/ without torch: every instruction set, and the CUDA kernels on the CPU, must give the same bits.
+// Built by tests/test_native.py, and by `make sanitize` under AddressSanitizer and UBSan.
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cpu/kernels.h"
+#include "cuda_on_cpu.h"
+// after it: what they use of CUDA
+#include "cuda/eltwise_affine_kernels.h"
+#include "cuda/prediction_heatmap_kernels.h"
+#include "cuda/spatial_transformer_kernels.h"
+
+using namespace rmpe;
+
+namespace {
+
+int failures = 0, comparisons = 0;
+
+template <typename T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const bool both_nan = a[i] != a[i] && b[i] != b[i];  // which NaN it is, is the processor's affair
+    if (!both_nan && std::memcmp(&a[i], &b[i], sizeof(T)) != 0) return false;
+  }
+  return true;
+}
+
+void report(const char* what, bool fine, const std::string& where) {
+  ++comparisons;
+  if (fine) return;
+  ++failures;
+  std::printf("%s differs: %s\n", what, where.c_str());
+}
+
+std::mt19937 generator(1701);
+
+template <typename T>
+std::vector<T> noise(int64_t count) {
+  std::normal_distribution<double> normal;
+  std::vector<T> values(count);
+  for (T& value : values) value = static_cast<T>(normal(generator));
+  return values;
+}
+
+struct Sizes {
+  int64_t n, channels, h, w, out_h, out_w;
+};
+
+// A batch's warp as every implementation computes it.
+template <typename T>
+struct Results {
+  std::vector<T> out, d_image, d_theta;
+};
+
+template <typename T>
+struct Batch {
+  Sizes z;
+  std::vector<T> image, theta, grad;
+  int64_t pixels() const { return z.h * z.w; }
+  int64_t cells() const { return z.out_h * z.out_w; }
+};
+
+template <typename T>
+Results<T> on_cpu(const Batch<T>& batch, const Kernels<T>& kernels, bool fused) {
+  const Sizes& z = batch.z;
+  std::vector<double> rows(z.out_h), columns(z.out_w);
+  for (int64_t s = 0; s < z.out_h; ++s) rows[s] = cell(s, z.out_h);
+  for (int64_t t = 0; t < z.out_w; ++t) columns[t] = cell(t, z.out_w);
+  const std::vector<T> columns_t(columns.begin(), columns.end());
+  Results<T> results = {std::vector<T>(z.n * z.channels * batch.cells()), std::vector<T>(batch.image.size()),
+                        std::vector<T>(batch.theta.size())};
+  for (int64_t i = 0; i < z.n; ++i) {
+    const Warp<T> warp = {z.channels,  z.h,            z.w,
+                          z.out_h,     z.out_w,        batch.theta.data() + 6 * i,
+                          rows.data(), columns.data(), columns_t.data(),
+                          true};
+    const int64_t first = i * z.channels;
+    kernels.theta_gradient[fused](warp, batch.image.data() + first * batch.pixels(),
+                                  batch.grad.data() + first * batch.cells(), results.d_theta.data() + 6 * i);
+    for (int64_t c = 0; c < z.channels; c += kPlanes) {
+      const int planes = static_cast<int>(std::min<int64_t>(kPlanes, z.channels - c));
+      const int64_t plane = first + c;
+      kernels.sample[fused](warp, planes, batch.image.data() + plane * batch.pixels(), 0, z.out_h,
+                            results.out.data() + plane * batch.cells());
+      kernels.image_gradient[fused](warp, planes, batch.grad.data() + plane * batch.cells(),
+                                    results.d_image.data() + plane * batch.pixels());
+    }
+  }
+  return results;
+}
+
+template <typename T>
+BatchWarp<T> shared_out(const Batch<T>& batch, int64_t places_h, int64_t places_w, int together) {
+  const Sizes& z = batch.z;
+  return BatchWarp<T>(batch.theta.data(), z.n, z.channels, z.h, z.w, z.out_h, z.out_w, places_h, places_w, together);
+}
+
+constexpr unsigned kBlocks = 3;  // fewer than there is work for, so that kernels must step over the rest
+
+template <bool kFused, typename T>
+Results<T> on_cuda(const Batch<T>& batch, bool deterministic) {
+  const Sizes& z = batch.z;
+  Results<T> results = {std::vector<T>(z.n * z.channels * batch.cells()), std::vector<T>(batch.image.size()),
+                        std::vector<T>(batch.theta.size())};
+  const T *image = batch.image.data(), *grad = batch.grad.data();
+  const BatchWarp<T> warp = shared_out(batch, z.out_h, z.out_w, 8);
+  Block::launch(kBlocks, kThreads, [&] { sample_kernel<kFused>(warp, image, results.out.data()); });
+  if (!deterministic) {
+    Block::launch(kBlocks, kThreads, [&] {
+      gradient_kernel<kFused, true, true>(warp, image, grad, results.d_image.data(), results.d_theta.data());
+    });
+    return results;
+  }
+  Block::launch(kBlocks, kSummers + kThreads,
+         [&] { theta_gradient_ordered_kernel<kFused>(warp, image, grad, results.d_theta.data()); });
+  std::vector<double> rows(z.out_h), columns(z.out_w);
+  const unsigned blocks = static_cast<unsigned>((z.out_h + z.out_w + kThreads - 1) / kThreads);
+  Block::launch(blocks, kThreads, [&] { grid_kernel(z.out_h, z.out_w, rows.data(), columns.data()); });
+  const BatchWarp<T> pixels = shared_out(batch, z.h, z.w, kMostTogether);
+  Block::launch(kBlocks, kThreads, [&] {
+    image_gradient_ordered_kernel<kFused>(pixels, rows.data(), columns.data(), grad, results.d_image.data());
+  });
+  return results;
+}
+
+template <typename T>
+bool close(const std::vector<T>& a, const std::vector<T>& b, double tolerance) {
+  double largest = 0;
+  for (T value : a) largest = std::max(largest, std::fabs(static_cast<double>(value)));
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (!(std::fabs(static_cast<double>(a[i]) - b[i]) <= tolerance * (largest + 1))) return false;
+  }
+  return true;
+}
+
+template <bool kFused, typename T>
+void compare_warps(const Batch<T>& batch, const std::string& where, bool finite) {
+  const Results<T> want = on_cpu(batch, baseline_kernels<T>(), kFused);
+  const auto compare = [&](const char* who, const Results<T>& got) {
+    report("output", same_bits(want.out, got.out), who + where);
+    report("d image", same_bits(want.d_image, got.d_image), who + where);
+    report("d theta", same_bits(want.d_theta, got.d_theta), who + where);
+  };
+#if RMPE_HAVE_AVX2
+  if (use_avx2()) compare("AVX2", on_cpu(batch, avx2_kernels<T>(), kFused));
+#endif
+  compare("CUDA", on_cuda<kFused>(batch, true));
+  if (!finite) return;
+  const Results<T> any_order = on_cuda<kFused>(batch, false);
+  const double tolerance = sizeof(T) == 4 ? 1e-4 : 1e-12;
+  report("output", same_bits(want.out, any_order.out), "CUDA, atomics" + where);
+  report("d image", close(want.d_image, any_order.d_image, tolerance), "CUDA, atomics" + where);
+  report("d theta", close(want.d_theta, any_order.d_theta, tolerance), "CUDA, atomics" + where);
+}
+
+template <typename T>
+void test_warps() {
+  const T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+  const struct {
+    const char* name;
+    std::vector<T> theta;
+    bool finite;
+  } maps[] = {
+      {"identity", {1, 0, 0, 0, 1, 0}, true},
+      {"turned", {T(.8), T(-.6), T(.1), T(.6), T(.8), T(-.2)}, true},
+      {"flipped", {-1, 0, 0, 0, -1, 0}, true},
+      {"exchanged", {0, 1, 0, 1, 0, 0}, true},
+      {"zoomed in", {T(.05), 0, T(.3), 0, T(.04), T(-.7)}, true},
+      {"zoomed out", {9, T(.3), 0, T(-.2), 7, T(.4)}, true},
+      {"one point", {0, 0, T(.13), 0, 0, T(-.4)}, true},
+      {"a line", {T(.5), T(.25), 0, 1, T(.5), T(.1)}, true},
+      {"almost a line", {T(.5), T(.25), 0, 1, T(.5000001), T(.1)}, true},
+      {"sheared", {1, 40, 0, T(.01), 1, 0}, true},
+      {"far away", {1, 0, T(3e9), 0, 1, 0}, true},
+      {"huge", {T(1e30), 0, T(1e30), 0, T(-1e30), 0}, true},
+      {"half a pixel", {1, 0, T(.25), 0, 1, T(.5)}, true},
+      {"NaN", {nan, 0, 0, 0, 1, 0}, false},
+      {"NaN offset", {1, 0, 0, 0, 1, nan}, false},
+      {"all NaN", {nan, nan, nan, nan, nan, nan}, false},
+      {"infinite", {1, inf, 0, 0, 1, 0}, false},
+      {"infinite offset", {1, 0, -inf, 0, 1, inf}, false},
+  };
+  const Sizes sizes[] = {{2, 5, 13, 11, 9, 37}, {1, 3, 6, 40, 17, 24}, {3, 1, 1, 7, 5, 8}, {1, 2, 19, 1, 33, 2}};
+  for (const Sizes& z : sizes) {
+    Batch<T> batch = {z, noise<T>(z.n * z.channels * z.h * z.w), {}, noise<T>(z.n * z.channels * z.out_h * z.out_w)};
+    for (const auto& map : maps) {
+      batch.theta.clear();
+      for (int64_t i = 0; i < z.n; ++i) batch.theta.insert(batch.theta.end(), map.theta.begin(), map.theta.end());
+      if (z.n > 1) batch.theta[6] += T(.01);
+      const std::string where = std::string(", ") + map.name + ", image " + std::to_string(z.h) + " x " +
+                                std::to_string(z.w) + ", " + std::to_string(8 * sizeof(T)) + " bits";
+      compare_warps<true>(batch, where + ", fused", map.finite);
+      compare_warps<false>(batch, where, map.finite);
+    }
+  }
+}
+
+template <typename T>
+void test_random_warps(int rounds) {
+  std::uniform_int_distribution<int64_t> side(1, 24), few(1, 5);
+  for (int i = 0; i < rounds; ++i) {
+    const Sizes z = {1, few(generator), side(generator), side(generator), side(generator), side(generator)};
+    const std::vector<T> theta = noise<T>(6);
+    Batch<T> batch = {z, noise<T>(z.channels * z.h * z.w), theta, noise<T>(z.channels * z.out_h * z.out_w)};
+    compare_warps<true>(batch, ", random " + std::to_string(i), true);
+  }
+}
+
+template <typename T>
+void test_affine() {
+  const int64_t n = 2, channels = 5, positions = 613, count = n * channels * positions;
+  const std::vector<T> x = noise<T>(count), grad = noise<T>(count), slope = noise<T>(channels), bias = noise<T>(channels);
+  const ChannelParameters<T> parameters = {slope.data(), bias.data(), false, false};
+  for (int fused = 0; fused < 2; ++fused) {
+    std::vector<T> want(count), got(count);
+    const auto on_cpu = [&](const Kernels<T>& kernels, std::vector<T>& y) {
+      for (int64_t p = 0; p < n * channels; ++p) {
+        kernels.affine[fused](x.data() + p * positions, slope[p % channels], bias[p % channels], positions,
+                              y.data() + p * positions);
+      }
+    };
+    on_cpu(baseline_kernels<T>(), want);
+#if RMPE_HAVE_AVX2
+    if (use_avx2()) {
+      on_cpu(avx2_kernels<T>(), got);
+      report("affine", same_bits(want, got), "AVX2");
+    }
+#endif
+    const auto kernel = fused ? affine_kernel<true, uint32_t, T> : affine_kernel<false, uint32_t, T>;
+    Block::launch(kBlocks, kThreads, [&] { kernel(parameters, count, channels, positions, x.data(), got.data()); });
+    report("affine", same_bits(want, got), "CUDA");
+  }
+  std::vector<T> slopes(channels), biases(channels), d_slope(channels), d_bias(channels), d_x(count), want_x(count);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t c = i / positions % channels;
+    slopes[c] = add_slope_term(slopes[c], grad[i], x[i]);
+    biases[c] += grad[i];
+    want_x[i] = slope[c] * grad[i];
+  }
+  Block::launch(kBlocks, kThreads, [&] {
+    affine_gradient_kernel<uint64_t>(parameters, count, channels, positions, grad.data(), d_x.data());
+  });
+  report("affine d x", same_bits(want_x, d_x), "CUDA");
+  const ChannelSums sums = {n, channels, positions, channels * positions, 2};
+  Block::launch(kBlocks, kSummers + kThreads, [&] {
+    channel_sums_ordered_kernel(sums, grad.data(), x.data(), d_slope.data(), d_bias.data());
+  });
+  report("affine d slope", same_bits(slopes, d_slope), "CUDA");
+  report("affine d bias", same_bits(biases, d_bias), "CUDA");
+  std::vector<T> any_slope(channels), any_bias(channels);
+  Block::launch(kBlocks, kThreads,
+         [&] { channel_sums_kernel(sums, grad.data(), x.data(), any_slope.data(), any_bias.data()); });
+  report("affine d slope", close(slopes, any_slope, 1e-5), "CUDA, atomics");
+  report("affine d bias", close(biases, any_bias, 1e-5), "CUDA, atomics");
+}
+
+// The published code, word for word in another language: a matrix of h rows, written with its indices exchanged.
+template <typename T>
+void published_peak(const T* map, int64_t h, int64_t w, T* peak) {
+  std::vector<float> matrix(h * w);
+  for (int64_t y = 0; y < h; ++y) {
+    for (int64_t x = 0; x < w; ++x) matrix[x * std::min(h, w) + y] = static_cast<float>(map[y * w + x]);
+  }
+  int64_t best = 0;
+  for (int64_t i = 1; i < h * w; ++i) {
+    if (matrix[i] > matrix[best]) best = i;
+  }
+  peak[0] = static_cast<T>(best / std::min(h, w));
+  peak[1] = static_cast<T>(best % std::min(h, w));
+  peak[2] = static_cast<T>(matrix[best]);
+}
+
+template <typename T>
+void test_peaks() {
+  const int64_t sides[][2] = {{16, 16}, {9, 5}, {5, 9}, {1, 7}, {7, 1}, {40, 3}, {1, 1}};
+  std::uniform_int_distribution<int> level(-3, 2);
+  for (const auto& [h, w] : sides) {
+    const int64_t maps = 7;
+    std::vector<T> heatmap(maps * h * w), want(3 * maps), got(3 * maps);
+    for (T& value : heatmap) value = static_cast<T>(level(generator));  // many are equal
+    for (int64_t i = 0; i < maps; ++i) published_peak(heatmap.data() + i * h * w, h, w, want.data() + 3 * i);
+    Block::launch(kBlocks, kThreads,
+           [&] { prediction_heatmap_kernel(HeatmapPlaces(h, w), maps, heatmap.data(), got.data()); });
+    report("peak", same_bits(want, got), "CUDA, " + std::to_string(h) + " x " + std::to_string(w));
+  }
+}
+
+template <typename T>
+void test_inverse() {
+  const int64_t n = 300;
+  std::vector<T> theta = noise<T>(6 * n), d_gamma = noise<T>(6 * n), want(6 * n), got(6 * n);
+  for (int k = 0; k < 6; ++k) theta[6 * 5 + k] = static_cast<T>(k < 3 ? k + 1 : 2 * (k - 2));  // singular
+  for (int64_t i = 0; i < n; ++i) invert(theta.data() + 6 * i, want.data() + 6 * i);
+  Block::launch(2, kThreads, [&] { invert_theta_kernel(n, theta.data(), got.data()); });
+  report("gamma", same_bits(want, got), "CUDA");
+  for (int64_t i = 0; i < n; ++i) invert_gradient(theta.data() + 6 * i, d_gamma.data() + 6 * i, want.data() + 6 * i);
+  Block::launch(2, kThreads, [&] { invert_theta_backward_kernel(n, theta.data(), d_gamma.data(), got.data()); });
+  report("d gamma", same_bits(want, got), "CUDA");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int rounds = argc > 1 ? std::atoi(argv[1]) : 40;
+  test_warps<float>();
+  test_warps<double>();
+  test_random_warps<float>(rounds);
+  test_random_warps<double>(rounds);
+  test_affine<float>();
+  test_affine<double>();
+  test_peaks<float>();
+  test_peaks<double>();
+  test_inverse<float>();
+  test_inverse<double>();
+  std::printf("%d comparisons, %d failures\n", comparisons, failures);
+  return failures == 0 ? 0 : 1;
+}
