@@ -18,7 +18,8 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
 
     Needs no memory for parameters or blobs. With weights, says of each layer whether they fit.
     """
-    parsed = read_net(prototxt, phase, level, stages, dialect, "paper", strict=False)  # its shapes are the same in each mode
+    any_mode = "paper"  # of de_transform; shapes are the same in each
+    parsed = read_net(prototxt, phase, level, stages, dialect, any_mode, strict=False)
     steps = wire(parsed.specs)
     stored = None if weights is None else {layer.name: layer for layer in read_weights(weights)}
     shown = [step for step in steps if step.layer.spec.type != "Split"]

@@ -13,7 +13,7 @@ def prediction_heatmap(heatmap: Tensor) -> Tensor:
 
     Of equal values the one with the smallest x, then the smallest y. A tall map (H > W) is scrambled as the published
     code scrambles it; a wide one, which that code writes outside its matrix, is not (csrc/prediction_heatmap.h).
-    NaN is never greatest; a map of nothing else gives 0, 0, -inf. Scores are of single precision, and without a gradient.
+    NaN is never greatest; a map of nothing else gives 0, 0, -inf. Scores are of single precision; no gradient.
     """
     if is_exporting():
         return _composite(heatmap)
