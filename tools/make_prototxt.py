@@ -423,13 +423,13 @@ def sppe_sstn_affine() -> Prototxt:
 
 # --- the demo's networks: small enough to train on a processor in an hour -----------------------------------------
 
-DEMO_SSD_SIZE = 192
+DEMO_SSD_SIZE = 160
 #              source    min_size max_size aspect ratios
-DEMO_HEADS = [("conv3_2", 26.0,   44.0,    [2, 3]),
-              ("conv4_2", 44.0,   78.0,    [2, 3]),
-              ("conv5_2", 78.0,   120.0,   [2, 3]),
-              ("conv6",   120.0,  170.0,   [2, 3])]  # fmt: skip
-DEMO_CROP, DEMO_MAP = 128, 32  # sides of the pose network's crops and heat maps
+DEMO_HEADS = [("conv3_2", 22.0,   37.0,    [2, 3]),
+              ("conv4_2", 37.0,   65.0,    [2, 3]),
+              ("conv5_2", 65.0,   100.0,   [2, 3]),
+              ("conv6",   100.0,  142.0,   [2, 3])]  # fmt: skip
+DEMO_CROP, DEMO_FRAME = 128, 96  # sides of the pose network's crops, and of what the STN makes of them
 DEMO_CHANNELS = 64
 
 
@@ -504,9 +504,9 @@ class DemoHourglass:
                                                              bias_term=False, pad=0)])
 
     def stacks(self, image: str) -> list[str]:
-        """-> both stacks' heat maps (N, 16, 32, 32)."""
+        """-> both stacks' heat maps (N, 16, 24, 24)."""
         blob = demo_conv(self.net, "conv1", image, 24, 5, 2)
-        blob = self.residual("r1", demo_conv(self.net, "conv2", blob, DEMO_CHANNELS, 3, 2, relu=False))
+        blob = demo_conv(self.net, "conv2", blob, DEMO_CHANNELS, 3, 2, relu=False)
         outs = []
         for i in (1, 2):
             features = self.residual(f"ll{i}", self.hourglass(f"hg{i}", blob, 3))
@@ -524,7 +524,7 @@ def demo_pose_body(net: Prototxt) -> list[str]:
     """STN, hourglass, SDTN -> the stacks' heat maps, where the STN put the person; heatmap_back where the crop was."""
     parts = DemoHourglass(net)
     parts.localisation("data")
-    return parts.stacks(spatial_transformer(net, "stn", "data", "img", DEMO_CROP, to_compute_dU=False))
+    return parts.stacks(spatial_transformer(net, "stn", "data", "img", DEMO_FRAME, to_compute_dU=False))
 
 
 def demo_pose_train() -> Prototxt:
@@ -533,14 +533,13 @@ def demo_pose_train() -> Prototxt:
     The latter are what the paper's parallel SPPE is trained with, except that here they also teach the hourglass.
     """
     net = Prototxt("demo_pose_train", "The demo's pose network, training: tools/train_demo.py feeds it")
-    maps = [16, JOINTS, DEMO_MAP, DEMO_MAP]
-    for name, dims in (("data", [16, 3, DEMO_CROP, DEMO_CROP]), ("label", maps), ("label_centred", maps),
-                       ("theta_label", [16, 6])):
+    for name, dims in (("data", [16, 3, DEMO_CROP, DEMO_CROP]), ("label", [16, JOINTS, DEMO_CROP // 4, DEMO_CROP // 4]),
+                       ("label_centred", [16, JOINTS, DEMO_FRAME // 4, DEMO_FRAME // 4]), ("theta_label", [16, 6])):
         net.layer(name, "Input", top=name, input_param={"shape": {"dim": dims}})
     outs = demo_pose_body(net)
-    back = spatial_transformer(net, "destn", outs[-1], "heatmap_back", DEMO_MAP, de_transform=True)
+    back = spatial_transformer(net, "destn", outs[-1], "heatmap_back", DEMO_CROP // 4, de_transform=True)
     for name, blob, label, weight in (("loss_1", outs[0], "label_centred", 1), ("loss_2", outs[1], "label_centred", 1),
-                                      ("loss_back", back, "label", 1), ("loss_theta", "theta", "theta_label", 50)):
+                                      ("loss_back", back, "label", 1), ("loss_theta", "theta", "theta_label", 100)):
         net.layer(name, "EuclideanLoss", [blob, label], loss_weight=weight)
     return net
 
@@ -548,7 +547,7 @@ def demo_pose_train() -> Prototxt:
 def demo_pose_deploy() -> Prototxt:
     net = Prototxt("demo_pose", "The demo's pose network: person crop -> 16 joints")
     net.layer("data", "Input", top="data", input_param={"shape": {"dim": [1, 3, DEMO_CROP, DEMO_CROP]}})
-    heatmaps_to_joints(net, demo_pose_body(net)[-1], DEMO_MAP)
+    heatmaps_to_joints(net, demo_pose_body(net)[-1], DEMO_CROP // 4)
     return net
 
 

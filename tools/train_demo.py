@@ -36,10 +36,10 @@ from rmpe_legacy.pipeline.geometry import crop_box, grow_boxes
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer
 
 PROTOTXT = Path(__file__).parents[1] / "prototxt" / "demo"
-DETECTOR_SIZE, CROP_SIZE, MAP_SIZE = 192, 128, 32
+DETECTOR_SIZE, CROP_SIZE, MAP_SIZE, CENTRED_SIZE = 160, 128, 32, 24
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # theta, row coordinate first
 MIRRORED = [5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10]  # right joints for left ones
-SIGMA = 1.0  # of the heat maps' peaks, in cells of the STN's frame
+SIGMA = 1.0 / CENTRED_SIZE  # of the heat maps' peaks: a cell of the STN's frame
 MARGIN = 1.12  # the STN's frame / the longer side of the person
 SNAPSHOT_STEPS = 500
 
@@ -140,7 +140,7 @@ def pose_batch(seed: int, step: int) -> Batch:
 
 
 def _pose_sample(rng: np.random.Generator, picture: Picture, person: int) -> tuple[np.ndarray, ...] | None:
-    """data (3, 128, 128), label and label_centred (16, 32, 32), theta (6,); None if the box misses the person."""
+    """data (3, 128, 128), label (16, 32, 32), label_centred (16, 24, 24), theta (6,); None if the box misses the person."""
     height, width = picture.image.shape[:2]
     true_box = picture.boxes_xyxy[person]
     box = grow_boxes(np.clip(disturb(rng, true_box), 0, (width, height, width, height)), (width, height))
@@ -162,14 +162,14 @@ def _pose_sample(rng: np.random.Generator, picture: Picture, person: int) -> tup
     middle = (frame[:2] + frame[2:]) / 2
     theta = np.array([side, 0, 2 * middle[1] - 1, 0, side, 2 * middle[0] - 1], np.float32)
     centred = (places - middle) / side + 0.5
-    return (np.ascontiguousarray(image.transpose(2, 0, 1)), _heatmaps(places, there, SIGMA * side),
-            _heatmaps(centred, there, SIGMA), theta)
+    return (np.ascontiguousarray(image.transpose(2, 0, 1)), _heatmaps(places, there, MAP_SIZE, SIGMA * side),
+            _heatmaps(centred, there, CENTRED_SIZE, SIGMA), theta)
 
 
-def _heatmaps(places: np.ndarray, there: np.ndarray, sigma: float) -> np.ndarray:
-    """(16, 32, 32) float32: a peak of height 1 where each joint is, nothing where it is not."""
-    cells = np.arange(MAP_SIZE)
-    x, y = (np.exp(-((cells - places[:, i, None] * MAP_SIZE) ** 2) / (2 * sigma**2)) for i in (0, 1))
+def _heatmaps(places: np.ndarray, there: np.ndarray, size: int, sigma: float) -> np.ndarray:
+    """(16, size, size) float32: a peak of height 1 where each joint is, nothing where it is not."""
+    cells = np.arange(size) / size
+    x, y = (np.exp(-((cells - places[:, i, None]) ** 2) / (2 * sigma**2)) for i in (0, 1))
     return (y[:, :, None] * x[:, None] * there[:, None, None]).astype(np.float32)
 
 
