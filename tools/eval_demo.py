@@ -4,7 +4,7 @@
 
 Four rows: the detector's boxes as they are, and disturbed (moved along each axis by up to 25 % of their side, made
 larger or smaller by up to 25 %); each with the STN, and with the STN and the SDTN switched to the identity. The steps
-are the demo's: boxes of 0.09 or more as in the paper, grown by 1.3 x 1.2, cropped, posed, back in the picture, pose NMS.
+are the demo's: boxes of 0.09 or more as in the paper, grown by 1.3 x 1.2, cropped, posed, put back, pose NMS.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Recipe:
     clip: float  # gradients are shortened to this norm
 
 
-WARM_UP = 300
+WARM_UP = 100
 
 
 # --- what the detector is fed --------------------------------------------------------------------------------------
@@ -140,7 +140,10 @@ def pose_batch(seed: int, step: int) -> Batch:
 
 
 def _pose_sample(rng: np.random.Generator, picture: Picture, person: int) -> tuple[np.ndarray, ...] | None:
-    """data (3, 128, 128), label (16, 32, 32), label_centred (16, 24, 24), theta (6,); None if the box misses the person."""
+    """data (3, 128, 128), label (16, 32, 32), label_centred (16, 24, 24), theta (6,).
+
+    None if the box misses the person.
+    """
     height, width = picture.image.shape[:2]
     true_box = picture.boxes_xyxy[person]
     box = grow_boxes(np.clip(disturb(rng, true_box), 0, (width, height, width, height)), (width, height))
@@ -176,8 +179,8 @@ def _heatmaps(places: np.ndarray, there: np.ndarray, size: int, sigma: float) ->
 # --- training ------------------------------------------------------------------------------------------------------
 
 RECIPES = {
-    "detector": Recipe("ssd_train.prototxt", detector_batch, 5000, 1e-3, 10.0),
-    "pose": Recipe("pose_train.prototxt", pose_batch, 9000, 1e-3, 300.0),
+    "detector": Recipe("ssd_train.prototxt", detector_batch, 5000, 1e-3, 20.0),
+    "pose": Recipe("pose_train.prototxt", pose_batch, 10000, 1e-3, 300.0),
 }
 
 
@@ -272,7 +275,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", choices=RECIPES)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, help="default: " + ", ".join(f"{r.steps} ({n})" for n, r in RECIPES.items()))
+    parser.add_argument("--steps", type=int, help="; ".join(f"{n}: {r.steps}" for n, r in RECIPES.items()))
     parser.add_argument("--threads", type=int, default=1, help="of each network; default 1")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--position", type=int, default=0, help=argparse.SUPPRESS)  # of the progress bar

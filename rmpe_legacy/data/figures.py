@@ -6,6 +6,7 @@ computed for P figures at once. Numpy only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,7 +147,8 @@ def _joints(pose: _Lots, upright: np.ndarray) -> np.ndarray:
     first = pose.style(ARMS)
     second = [np.where(twice[:, None], one, other) for one, other in zip(first, pose.style(ARMS), strict=True)]
     shrug = pose.range(-0.02, 0.015)
-    for style, side, chain in ((first, 1, (L_SHOULDER, L_ELBOW, L_WRIST)), (second, -1, (R_SHOULDER, R_ELBOW, R_WRIST))):
+    chains = (first, 1, (L_SHOULDER, L_ELBOW, L_WRIST)), (second, -1, (R_SHOULDER, R_ELBOW, R_WRIST))
+    for style, side, chain in chains:
         shoulder = np.stack([np.full(pose.count, side * HALF_SHOULDERS), TORSO + shrug, np.zeros(pose.count)], axis=1)
         upper = _swing(pose.within(style[0]), pose.within(style[1]), side)
         bend = np.radians(pose.within(style[2]))[:, None]
@@ -172,7 +174,7 @@ def _legs(pose: _Lots, joints: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class _Capsule:
-    ends: tuple[np.ndarray, np.ndarray]  # each (P, 3)
+    ends: Sequence[np.ndarray]  # two, each (P, 3)
     radii: tuple[float, float]
     part: int
     material: np.ndarray | int
@@ -223,8 +225,9 @@ def _arm(shoulder: np.ndarray, elbow: np.ndarray, wrist: np.ndarray, part: int, 
 
 
 def _trunk(pose: _Lots, joints: np.ndarray, upright: np.ndarray) -> list[_Capsule]:
-    left, up, ahead = (upright[:, :, i] for i in range(3))
+    up, ahead = upright[:, :, 1], upright[:, :, 2]
     pelvis, thorax = joints[:, PELVIS], joints[:, THORAX]
+    shoulders = [joints[:, joint] - up * 0.008 for joint in (R_SHOULDER, L_SHOULDER)]
     front = ahead * 0.05
     sides = [(joints[:, shoulder] * 0.8 + thorax * 0.2, joints[:, hip] * 0.9 + up * 0.02)
              for shoulder, hip in ((R_SHOULDER, R_HIP), (L_SHOULDER, L_HIP))]
@@ -232,7 +235,7 @@ def _trunk(pose: _Lots, joints: np.ndarray, upright: np.ndarray) -> list[_Capsul
         _Capsule((joints[:, R_HIP], joints[:, L_HIP]), (0.052, 0.052), TRUNK, TROUSERS, -0.004),
         _Capsule((pelvis + up * 0.03, thorax - up * 0.04), (0.066, 0.074), TRUNK, SHIRT),
         *(_Capsule(side, (0.042, 0.045), TRUNK, SHIRT) for side in sides),
-        _Capsule((joints[:, R_SHOULDER] - up * 0.008, joints[:, L_SHOULDER] - up * 0.008), (0.036, 0.036), TRUNK, SHIRT),
+        _Capsule(shoulders, (0.036, 0.036), TRUNK, SHIRT),
         # an open jacket on the chest, or a bag on the back: which way the figure faces
         _Capsule((pelvis + up * 0.03 + front, thorax - up * 0.04 + front), (0.022, 0.03), TRUNK, EXTRA, 0.01,
                  pose.chance(0.65)),

@@ -42,6 +42,7 @@ ARC = 8  # points on each round end of a capsule
 MAX_PEOPLE = 6
 NOBODY = 255  # in the channel that says whose part lies on top
 LEAST_SEEN = 7  # joints of the sixteen; people of whom less is seen are not drawn
+CLOSE = 0.08  # of all people: too large for the picture
 MOST_OVERLAP = 0.45  # of two people's boxes, as intersection over union
 HEAD_BIAS = 0.75  # MPII's head size / distance from upper neck to head top; 0.6 of the diagonal of a 3 x 4 rectangle
 
@@ -64,8 +65,8 @@ class Picture:
 def draw_picture(seed: int, index: int, width: int = WIDTH, height: int = HEIGHT) -> Picture:
     """Picture ``index`` of the world ``seed``; each has random numbers of its own.
 
-    None to six people, most often two or three, with sizes and places in proportion to the picture. At least LEAST_SEEN joints of each are to be
-    seen.
+    None to six people, most often two or three, with sizes and places in proportion to the picture. Of each, at least
+    LEAST_SEEN joints are to be seen.
     """
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index])))
     ground = _ground(rng, width, height)
@@ -75,11 +76,11 @@ def draw_picture(seed: int, index: int, width: int = WIDTH, height: int = HEIGHT
     while True:
         canvas = people.paint(ground, before)
         visible = people.look(canvas[..., 3])
-        keep = ((visible == VISIBLE).sum(axis=1) >= LEAST_SEEN) & people.inside
-        if keep.all() or not len(keep):
+        keep = (visible == VISIBLE).sum(axis=1) >= LEAST_SEEN
+        if keep.all():
             break
         people = people.select(keep)  # without them others come into sight
-    return Picture(finish(canvas), people.boxes_xyxy, people.joints_xy, visible, *people.heads())
+    return Picture(finish(canvas), people.boxes(), people.joints_xy, visible, *people.heads())
 
 
 def draw_pictures(seed: int, count: int, first: int = 0) -> Iterator[Picture]:
@@ -110,18 +111,23 @@ class _People:
     def joints_xy(self) -> np.ndarray:
         return self.figures.joints[..., :2] * self.scales[:, None, None] + self.origins[:, None]
 
-    @property
-    def boxes_xyxy(self) -> np.ndarray:
-        """(P, 4): the extent of all capsules, cut at the picture's borders."""
+    def boxes(self) -> np.ndarray:
+        """(P, 4): the extent of all capsules as far as they are in the picture; all 0 where nothing is."""
         low, high = _extent(self.figures, self.scales)
         boxes = np.concatenate([low + self.origins, high + self.origins], axis=1)
-        return np.clip(boxes, 0, np.tile(self.size_wh, 2))
+        cut = ((boxes[:, :2] < 0) | (boxes[:, 2:] > self.size_wh)).any(axis=1)
+        for p in np.flatnonzero(cut):
+            boxes[p] = self._silhouette_box(p)
+        return boxes
 
-    @property
-    def inside(self) -> np.ndarray:
-        """(P,) bool: whose box has an area that can be found."""
-        boxes = self.boxes_xyxy
-        return (boxes[:, 2:] - boxes[:, :2] >= 8).all(axis=1)
+    def _silhouette_box(self, p: int) -> np.ndarray:
+        width, height = self.size_wh
+        silhouette = np.zeros((FINE * height, FINE * width), np.uint8)
+        shapes = _outlines(self.figures, self.scales, self.origins)[p]
+        for shape in shapes[(self.figures.radii[p] > 0).all(axis=1)]:
+            _fill(silhouette, shape, (1,))
+        xmin, ymin, width, height = cv2.boundingRect(silhouette)
+        return np.array([xmin, ymin, xmin + width, ymin + height]) / FINE
 
     def heads(self) -> tuple[np.ndarray, np.ndarray]:
         """MPII's head rectangles (P, 4), 3 x 4 for an upright head, and head sizes (P,).
@@ -150,8 +156,8 @@ class _People:
         there = (self.figures.radii > 0).all(axis=2).tolist()
         parts = self.figures.parts.tolist()
         for p, order_of_p in enumerate(order):
-            for part, run in groupby((m for m in order_of_p if there[p][m]), parts.__getitem__):
-                who, run = p * PARTS + part, list(run)
+            for part, group in groupby((m for m in order_of_p if there[p][m]), parts.__getitem__):
+                who, run = p * PARTS + part, list(group)
                 for m in run:  # first the dark rims of all capsules of a part, so that they make one shape
                     _fill(canvas, shapes[p, m], (*dark[p][m], who))
                 for m in run:
@@ -182,13 +188,16 @@ def _place(rng: np.random.Generator, width: int, height: int) -> _People:
     figures = draw_figures(rng, count)
     near = np.sort(rng.random(count))
     scales = height * (0.30 + 0.62 * near**1.3) * (0.92 + 0.16 * rng.random(count))
+    close = rng.random(count) < CLOSE
+    scales = np.where(close, height * (1 + 0.5 * near), scales)
     low, high = _extent(figures, scales)
-    # feet stand lower the nearer they are; the picture's borders may cut
+    # feet stand lower the nearer they are; of who is close, the upper end is in the picture, or nearly
     ground = height * (0.58 + 0.42 * near + 0.2 * (rng.random(count) - 0.4))
+    ground = np.where(close, height * (0.35 * rng.random(count) - 0.1) + high[:, 1] - low[:, 1], ground)
     spots = rng.random((count, 8))  # eight tries for each
     boxes = np.zeros((0, 4))
     origins, kept = np.zeros((count, 2)), np.zeros(count, bool)
-    for p in range(count):
+    for p in np.argsort(scales, kind="stable"):
         for spot in spots[p]:
             x = width * (0.02 + 0.96 * spot) - (low[p, 0] + high[p, 0]) / 2
             origin = np.array([x, ground[p] - high[p, 1]])
@@ -196,7 +205,9 @@ def _place(rng: np.random.Generator, width: int, height: int) -> _People:
             if not len(boxes) or _iou(boxes, box).max() <= MOST_OVERLAP:
                 boxes, origins[p], kept[p] = np.vstack([boxes, box]), origin, True
                 break
-    return _People((width, height), figures, scales, origins, _dress(rng, count)).select(kept)
+    people = _People((width, height), figures, scales, origins, _dress(rng, count))
+    order = np.argsort(scales, kind="stable")  # the smallest are the farthest
+    return people.select(order[kept[order]])
 
 
 def _iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -265,7 +276,7 @@ def _fill(canvas: np.ndarray, points: np.ndarray, color: tuple) -> None:
 
 
 def _ground(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """Fine (H, W, 4) uint8: wall and floor, or one of both, with patterns, noise and clutter; the last channel NOBODY."""
+    """Fine (H, W, 4) uint8: wall and floor, or one of them, with patterns, noise, clutter; the last channel NOBODY."""
     rows, columns = np.arange(height)[:, None], np.arange(width)[None]
     floor = rows >= height * (0.25 + 0.5 * rng.random() + (rng.random() < 0.3))
     step = int(rng.integers(6, 40))
