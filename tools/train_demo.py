@@ -16,8 +16,10 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,10 +266,20 @@ def train_both(arguments: list[str]) -> None:
     command = [sys.executable, __file__, *arguments]
     children = [subprocess.Popen([*command, "--only", name, "--position", str(i)]) for i, name in enumerate(RECIPES)]
     try:
-        codes = [child.wait() for child in children]
+        while None in [child.poll() for child in children] and not any(child.returncode for child in children):
+            time.sleep(1)
     except KeyboardInterrupt:
-        codes = [child.wait() for child in children]  # they were interrupted too, and are saving
-    sys.exit(max(map(abs, codes)))
+        pass
+    for child in children:
+        child.terminate()  # those that still run save a snapshot
+    sys.exit(max(abs(child.wait()) for child in children))
+
+
+def interrupt(*_: object) -> None:
+    """Stop at the first signal; what then saves a snapshot is not to be stopped by a second one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def main() -> None:
@@ -281,6 +293,8 @@ def main() -> None:
     parser.add_argument("--position", type=int, default=0, help=argparse.SUPPRESS)  # of the progress bar
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)  # also where the shell started us with it ignored
     if args.only is None:
         train_both(sys.argv[1:])
     torch.set_num_threads(args.threads)
