@@ -24,6 +24,12 @@ class TestFile:
         assert f"`{path.parent.name}/{path.name}`" in (ROOT / "prototxt" / "README.md").read_text()
 
 
+def test_the_networks_in_the_package_are_those_of_the_folder():
+    models = ROOT / "rmpe_legacy" / "models"
+    for ours, theirs in (("demo_detector", "ssd_deploy"), ("demo_pose", "pose_deploy")):
+        assert (models / f"{ours}.prototxt").read_text() == (ROOT / "prototxt" / "demo" / f"{theirs}.prototxt").read_text()
+
+
 def make_prototxt():
     spec = importlib.util.spec_from_file_location("make_prototxt", ROOT / "tools" / "make_prototxt.py")
     module = importlib.util.module_from_spec(spec)

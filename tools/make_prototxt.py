@@ -1,4 +1,4 @@
-"""Writes the networks under prototxt/: python tools/make_prototxt.py [FOLDER]
+"""Writes the networks under prototxt/, and those of the models in the package: python tools/make_prototxt.py
 
 Each network is one function that reads like the network. The facts (sizes, names, order) are those of
 examples/rmpe/ssd_pascal_MPII_COCO14VGG.py and python/caffe/model_libs.py of RMPE@5188c23, and of
@@ -7,7 +7,6 @@ train/src/models/{hg,spatial_transformer_with_theta}.lua of multi-human-pose@094
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,12 @@ def ssd_body(net: Prototxt, data: str) -> None:
     net.layer("pool6", "Pooling", blob, pooling_param={"pool": Enum("AVE"), "global_pooling": True})
     net.layer("conv4_3_norm", "Normalize", "conv4_3", norm_param={
         "across_spatial": False, "scale_filler": {"type": "constant", "value": 20}, "channel_shared": False})
-    for source, min_size, max_size, ratios in SSD_HEADS:
+    ssd_heads(net, data, SSD_HEADS)
+
+
+def ssd_heads(net: Prototxt, data: str, heads: list[tuple]) -> None:
+    """On each source: what the boxes are, what is in them, and the boxes they start from; then all sources' in one."""
+    for source, min_size, max_size, ratios in heads:
         priors = 1 + (max_size is not None) + 2 * len(ratios)
         for what, channels in (("loc", 4 * priors), ("conf", SSD_CLASSES * priors)):
             blob = ssd_conv(net, f"{source}_mbox_{what}", source, channels, 3, pad=1, stride=1)
@@ -118,7 +122,7 @@ def ssd_body(net: Prototxt, data: str) -> None:
         net.layer(f"{source}_mbox_priorbox", "PriorBox", [source, data], prior_box_param={
             "min_size": min_size, "max_size": max_size, "aspect_ratio": ratios, "flip": True, "clip": True,
             "variance": [0.1, 0.1, 0.2, 0.2]})
-    sources = [source for source, *_ in SSD_HEADS]
+    sources = [source for source, *_ in heads]
     for name, suffix, axis in (("loc", "loc_flat", 1), ("conf", "conf_flat", 1), ("priorbox", "priorbox", 2)):
         net.layer(f"mbox_{name}", "Concat", [f"{s}_mbox_{suffix}" for s in sources], concat_param={"axis": axis})
 
@@ -134,6 +138,17 @@ def ssd_output(net: Prototxt, save: dict | None) -> None:
                   "num_classes": SSD_CLASSES, "share_location": True, "background_label_id": 0,
                   "nms_param": {"nms_threshold": 0.45, "top_k": 400}, "save_output_param": save,
                   "code_type": Enum("CENTER_SIZE"), "keep_top_k": 200, "confidence_threshold": 0.01})
+
+
+def ssd_loss(net: Prototxt) -> None:
+    net.layer("mbox_loss", "MultiBoxLoss", ["mbox_loc", "mbox_conf", "mbox_priorbox", "label"],
+              include={"phase": Enum("TRAIN")}, propagate_down=[True, True, False, False],
+              loss_param={"normalization": Enum("VALID")}, multibox_loss_param={
+                  "loc_loss_type": Enum("SMOOTH_L1"), "conf_loss_type": Enum("SOFTMAX"), "loc_weight": 1.0,
+                  "num_classes": SSD_CLASSES, "share_location": True, "match_type": Enum("PER_PREDICTION"),
+                  "overlap_threshold": 0.5, "use_prior_for_matching": True, "background_label_id": 0,
+                  "use_difficult_gt": True, "do_neg_mining": True, "neg_pos_ratio": 3.0, "neg_overlap": 0.5,
+                  "code_type": Enum("CENTER_SIZE")})
 
 
 def ssd_data(net: Prototxt, phase: str, source: str, batch_size: int, transform: dict, annotated: dict) -> None:
@@ -160,14 +175,7 @@ def ssd500_train() -> Prototxt:
              {"mirror": True, "emit_constraint": {"emit_type": Enum("CENTER")}},
              {"label_map_file": LABEL_MAP, "batch_sampler": ssd_samplers()})
     ssd_body(net, "data")
-    net.layer("mbox_loss", "MultiBoxLoss", ["mbox_loc", "mbox_conf", "mbox_priorbox", "label"],
-              include={"phase": Enum("TRAIN")}, propagate_down=[True, True, False, False],
-              loss_param={"normalization": Enum("VALID")}, multibox_loss_param={
-                  "loc_loss_type": Enum("SMOOTH_L1"), "conf_loss_type": Enum("SOFTMAX"), "loc_weight": 1.0,
-                  "num_classes": SSD_CLASSES, "share_location": True, "match_type": Enum("PER_PREDICTION"),
-                  "overlap_threshold": 0.5, "use_prior_for_matching": True, "background_label_id": 0,
-                  "use_difficult_gt": True, "do_neg_mining": True, "neg_pos_ratio": 3.0, "neg_overlap": 0.5,
-                  "code_type": Enum("CENTER_SIZE")})
+    ssd_loss(net)
     return net
 
 
@@ -202,9 +210,9 @@ def spatial_transformer(net: Prototxt, name: str, bottom: str, top: str, size: i
         "transform_type": "affine", "sampler_type": "bilinear", "output_H": size, "output_W": size, **more})
 
 
-def heatmaps_to_joints(net: Prototxt, heatmaps: str, **st: Any) -> None:
+def heatmaps_to_joints(net: Prototxt, heatmaps: str, size: int = 64) -> None:
     """The heat maps back where the crop was, and each map's highest point: x, y, score."""
-    spatial_transformer(net, "destn", heatmaps, "heatmap_back", 64, de_transform=True, **st)
+    spatial_transformer(net, "destn", heatmaps, "heatmap_back", size, de_transform=True)
     net.layer("prediction_heatmap", "PredictionHeatmap", "heatmap_back",
               prediction_heatmap_param={"num_joints": JOINTS})
 
@@ -412,25 +420,166 @@ def sppe_sstn_affine() -> Prototxt:
     return net
 
 
+# --- the demo's networks: small enough to train on a processor in an hour -----------------------------------------
+
+DEMO_SSD_SIZE = 160
+#              source    min_size max_size aspect ratios
+DEMO_HEADS = [("conv3_2", 22.0,   37.0,    [2, 3]),
+              ("conv4_2", 37.0,   65.0,    [2, 3]),
+              ("conv5_2", 65.0,   100.0,   [2, 3]),
+              ("conv6",   100.0,  142.0,   [2, 3])]  # fmt: skip
+DEMO_CROP, DEMO_FRAME = 128, 96  # sides of the pose network's crops, and of what the STN makes of them
+DEMO_CHANNELS = 64
+
+
+def demo_conv(net: Prototxt, name: str, bottom: str, channels: int, kernel: int, stride: int = 1, relu: bool = True,
+              filler: dict | None = None) -> str:
+    blob = net.layer(name, "Convolution", bottom, param=LEARN, convolution_param={
+        "num_output": channels, "kernel_size": kernel, "stride": stride, "pad": kernel // 2,
+        "weight_filler": filler or {"type": "msra"}, "bias_filler": CONSTANT_0})
+    return net.relu(f"{name}_relu", blob) if relu else blob
+
+
+def demo_ssd_body(net: Prototxt) -> None:
+    blob = net.layer("scaled", "Power", "data", power_param={"scale": 1 / 64})
+    for name, channels, stride in (
+            ("conv1", 16, 2), ("conv2_1", 32, 2), ("conv2_2", 32, 1), ("conv3_1", 64, 2), ("conv3_2", 64, 1),
+            ("conv4_1", 96, 2), ("conv4_2", 96, 1), ("conv5_1", 128, 2), ("conv5_2", 128, 1), ("conv6", 128, 2)):
+        blob = demo_conv(net, name, blob, channels, 3, stride)
+    ssd_heads(net, "data", DEMO_HEADS)
+
+
+def demo_ssd_train() -> Prototxt:
+    net = Prototxt("demo_detector_train", "The demo's person detector, training: tools/train_demo.py feeds it")
+    net.layer("data", "Input", top="data", input_param={"shape": {"dim": [16, 3, DEMO_SSD_SIZE, DEMO_SSD_SIZE]}})
+    net.layer("label", "Input", top="label", input_param={"shape": {"dim": [1, 1, 1, 8]}})
+    demo_ssd_body(net)
+    ssd_loss(net)
+    return net
+
+
+def demo_ssd_deploy() -> Prototxt:
+    net = Prototxt("demo_detector", "The demo's person detector: picture -> boxes with scores")
+    net.layer("data", "Input", top="data", input_param={"shape": {"dim": [1, 3, DEMO_SSD_SIZE, DEMO_SSD_SIZE]}})
+    demo_ssd_body(net)
+    ssd_output(net, None)
+    return net
+
+
+class DemoHourglass:
+    """LuaHourglass made small: no normalisation, so each residual starts as the identity; three levels, 64 channels."""
+
+    def __init__(self, net: Prototxt):
+        self.net = net
+
+    def localisation(self, data: str) -> str:
+        """-> theta (N, 6); tools/train_demo.py starts it as the identity."""
+        blob = self.net.layer("loc_pool", "Pooling", data, pooling_param={
+            "pool": Enum("AVE"), "kernel_size": 2, "stride": 2})
+        for i, channels in enumerate((16, 32, 64, 96), 1):
+            blob = demo_conv(self.net, f"loc_conv{i}", blob, channels, 3, 2)
+        blob = self.net.relu("loc_fc_relu", self.inner_product("loc_fc", blob, 64, {"type": "msra"}))
+        return self.inner_product("theta", blob, 6, CONSTANT_0)
+
+    def inner_product(self, name: str, bottom: str, num_output: int, filler: dict) -> str:
+        return self.net.layer(name, "InnerProduct", bottom, param=LEARN, inner_product_param={
+            "num_output": num_output, "weight_filler": filler, "bias_filler": CONSTANT_0})
+
+    def residual(self, name: str, bottom: str) -> str:
+        blob = self.net.layer(f"{name}_relu", "ReLU", bottom)
+        blob = demo_conv(self.net, f"{name}_conv1", blob, DEMO_CHANNELS // 2, 1)
+        blob = demo_conv(self.net, f"{name}_conv2", blob, DEMO_CHANNELS // 2, 3)
+        blob = demo_conv(self.net, f"{name}_conv3", blob, DEMO_CHANNELS, 1, relu=False, filler=CONSTANT_0)
+        return self.net.layer(name, "Eltwise", [blob, bottom])
+
+    def hourglass(self, name: str, bottom: str, depth: int) -> str:
+        up = self.residual(f"{name}_up1", bottom)
+        blob = self.net.layer(f"{name}_pool", "Pooling", bottom, pooling_param={
+            "pool": Enum("MAX"), "kernel_size": 2, "stride": 2})
+        blob = self.residual(f"{name}_low1", blob)
+        blob = self.hourglass(f"{name}_n", blob, depth - 1) if depth > 1 else self.residual(f"{name}_low2", blob)
+        blob = self.residual(f"{name}_low3", blob)
+        return self.net.layer(name, "Eltwise", [up, upsample(self.net, f"{name}_up2", blob, DEMO_CHANNELS,
+                                                             bias_term=False, pad=0)])
+
+    def stacks(self, image: str) -> list[str]:
+        """-> both stacks' heat maps (N, 16, 24, 24)."""
+        blob = demo_conv(self.net, "conv1", image, 24, 5, 2)
+        blob = demo_conv(self.net, "conv2", blob, DEMO_CHANNELS, 3, 2, relu=False)
+        outs = []
+        for i in (1, 2):
+            features = self.residual(f"ll{i}", self.hourglass(f"hg{i}", blob, 3))
+            features = self.net.layer(f"ll{i}_out_relu", "ReLU", features)
+            features = demo_conv(self.net, f"lin{i}", features, DEMO_CHANNELS, 1)
+            outs.append(demo_conv(self.net, f"out{i}", features, JOINTS, 1, relu=False, filler=CONSTANT_0))
+            if i == 1:
+                back = [demo_conv(self.net, f"{name}_back", name, DEMO_CHANNELS, 1, relu=False)
+                        for name in ("lin1", "out1")]
+                blob = self.net.layer("inter1", "Eltwise", [blob, *back])
+        return outs
+
+
+def demo_pose_body(net: Prototxt) -> list[str]:
+    """STN, hourglass, SDTN -> the stacks' heat maps, where the STN put the person; heatmap_back where the crop was."""
+    parts = DemoHourglass(net)
+    parts.localisation("data")
+    return parts.stacks(spatial_transformer(net, "stn", "data", "img", DEMO_FRAME, to_compute_dU=False))
+
+
+def demo_pose_train() -> Prototxt:
+    """Losses on both sides of the SDTN: label is drawn for the crop, label_centred for the person in the middle.
+
+    The latter are what the paper's parallel SPPE is trained with, except that here they also teach the hourglass.
+    """
+    net = Prototxt("demo_pose_train", "The demo's pose network, training: tools/train_demo.py feeds it")
+    for name, dims in (("data", [16, 3, DEMO_CROP, DEMO_CROP]), ("label", [16, JOINTS, DEMO_CROP // 4, DEMO_CROP // 4]),
+                       ("label_centred", [16, JOINTS, DEMO_FRAME // 4, DEMO_FRAME // 4]), ("theta_label", [16, 6])):
+        net.layer(name, "Input", top=name, input_param={"shape": {"dim": dims}})
+    outs = demo_pose_body(net)
+    back = spatial_transformer(net, "destn", outs[-1], "heatmap_back", DEMO_CROP // 4, de_transform=True)
+    for name, blob, label, weight in (("loss_1", outs[0], "label_centred", 1), ("loss_2", outs[1], "label_centred", 1),
+                                      ("loss_back", back, "label", 1), ("loss_theta", "theta", "theta_label", 100)):
+        net.layer(name, "EuclideanLoss", [blob, label], loss_weight=weight)
+    return net
+
+
+def demo_pose_deploy() -> Prototxt:
+    net = Prototxt("demo_pose", "The demo's pose network: person crop -> 16 joints")
+    net.layer("data", "Input", top="data", input_param={"shape": {"dim": [1, 3, DEMO_CROP, DEMO_CROP]}})
+    heatmaps_to_joints(net, demo_pose_body(net)[-1], DEMO_CROP // 4)
+    return net
+
+
 NETWORKS = {
     "ssd500/train.prototxt": ssd500_train,
     "ssd500/test.prototxt": ssd500_test,
     "ssd500/deploy.prototxt": ssd500_deploy,
     "sppe_sstn/deploy.prototxt": sppe_sstn,
     "sppe_sstn_affine/deploy.prototxt": sppe_sstn_affine,
+    "demo/ssd_train.prototxt": demo_ssd_train,
+    "demo/ssd_deploy.prototxt": demo_ssd_deploy,
+    "demo/pose_train.prototxt": demo_pose_train,
+    "demo/pose_deploy.prototxt": demo_pose_deploy,
 }
+# What is also wanted where only the package is installed: the networks that its models fit.
+IN_PACKAGE = {
+    "demo_detector.prototxt": demo_ssd_deploy,
+    "demo_pose.prototxt": demo_pose_deploy,
+}
+ROOT = Path(__file__).parents[1]
 
 
-def main(folder: str = "prototxt") -> None:
-    for path, make in NETWORKS.items():
-        target = Path(folder) / path
+def main() -> None:
+    folder, package = ROOT / "prototxt", ROOT / "rmpe_legacy" / "models"
+    for target, make in {**{folder / path: make for path, make in NETWORKS.items()},
+                         **{package / path: make for path, make in IN_PACKAGE.items()}}.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(make().text, encoding="utf-8")
-        print(target)
-    bias = Path(folder) / "sppe_sstn_affine" / "bias_init.txt"
+        print(target.relative_to(ROOT))
+    bias = folder / "sppe_sstn_affine" / "bias_init.txt"
     bias.write_text("1 0 0 0 1 0\n", encoding="utf-8")  # theta of the identity
-    print(bias)
+    print(bias.relative_to(ROOT))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

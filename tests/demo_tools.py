@@ -1,0 +1,15 @@
+"""The tools that train and measure the demo's models, as modules."""
+
+import importlib
+import sys
+from pathlib import Path
+
+TOOLS = Path(__file__).parents[1] / "tools"
+
+
+def tool(name: str):
+    sys.path.insert(0, str(TOOLS))  # they import one another
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(TOOLS))
