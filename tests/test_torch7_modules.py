@@ -171,6 +171,12 @@ class TestModules:
         with pytest.raises(NetError, match="theta cannot be inverted"):
             load(GOLDEN / "modules" / "get_alpha.t7")(torch.tensor([[[1.0, 2, 0], [2, 4, 1]]]))
 
+    def test_exported_get_alpha_inverts_theta_too(self):
+        case = json.loads((GOLDEN / "modules" / "get_alpha.json").read_text())["cases"][0]
+        x, want = (values(GOLDEN / "modules", case[name]) for name in ("input", "output"))
+        exported = torch.export.export(load(GOLDEN / "modules" / "get_alpha.t7"), (x,)).module()
+        assert_close(exported(x), want, rtol=0, atol=MODULE_TOLERANCE * float(want.abs().max()))
+
     def test_published_gradient_of_get_alpha_is_the_derivative(self):
         theta = torch.tensor([[[0.9, 0.15, 0.1], [-0.2, 1.1, -0.07]], [[1.2, -0.3, 0.4], [0.5, 0.8, -0.6]]],
                              dtype=torch.float64, requires_grad=True)

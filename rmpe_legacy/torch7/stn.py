@@ -106,16 +106,25 @@ def _sample(image: Tensor, grid: Tensor) -> Tensor:
 class GetAlpha(Module):
     """theta (N, 2, 3) or (2, 3) -> the map that undoes it, always (N, 2, 3): [A^-1 | -A^-1 t] for [A | t].
 
-    A singular A is an error, as in Torch7.
+    A singular A is an error, as in Torch7. In a compiled or exported network, where no value can be asked for, it
+    gives infinities, and the inverse is worked out element by element, which other formats can express.
     """
 
     def forward(self, theta: Tensor) -> Tensor:
-        return _Inverse.apply(theta.view(self.output_shape(tuple(theta.shape))))
+        theta = theta.view(self.output_shape(tuple(theta.shape)))
+        return _inverse(theta) if torch.compiler.is_compiling() else _Inverse.apply(theta)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the result for a theta of `shape`."""
         _check_theta(self, shape)
         return (shape[0] if len(shape) == 3 else 1, 2, 3)
+
+
+def _inverse(theta: Tensor) -> Tensor:
+    a, b, t, d, e, u = theta.flatten(-2).unbind(-1)
+    det = a * e - b * d
+    yy, yx, xy, xx = e / det, -b / det, -d / det, a / det
+    return torch.stack([yy, yx, -(yy * t + yx * u), xy, xx, -(xy * t + xx * u)], -1).view(-1, 2, 3)
 
 
 class _Inverse(torch.autograd.Function):
