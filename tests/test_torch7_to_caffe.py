@@ -338,12 +338,13 @@ class TestDetails:
 
 
 CONVERT = """
-import resource, sys
+import pathlib, re, sys
 from rmpe_legacy import torch7_to_caffe
 from rmpe_legacy.convert.caffemodel import write_caffemodel
 network = torch7_to_caffe(sys.argv[1])
 write_caffemodel(sys.argv[2], network.layers, network.net)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, len(network.outputs),
+peak = re.search(r"VmHWM:\\s*(\\d+) kB", pathlib.Path("/proc/self/status").read_text())  # ru_maxrss has the parent's too
+print(int(peak[1]) // 1024, len(network.outputs),
       sum(blob.data.size for layer in network.layers for blob in layer.blobs))
 """
 
