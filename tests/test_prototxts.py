@@ -25,9 +25,9 @@ class TestFile:
 
 
 def test_the_networks_in_the_package_are_those_of_the_folder():
-    models = ROOT / "rmpe_legacy" / "models"
+    shipped, written = ROOT / "rmpe_legacy" / "models", ROOT / "prototxt" / "demo"
     for ours, theirs in (("demo_detector", "ssd_deploy"), ("demo_pose", "pose_deploy")):
-        assert (models / f"{ours}.prototxt").read_text() == (ROOT / "prototxt" / "demo" / f"{theirs}.prototxt").read_text()
+        assert (shipped / f"{ours}.prototxt").read_text() == (written / f"{theirs}.prototxt").read_text()
 
 
 def make_prototxt():

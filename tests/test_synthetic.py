@@ -71,7 +71,8 @@ def test_joints_are_inside_the_box_or_outside_the_picture(pictures):
     for picture in pictures:
         in_picture = ((picture.joints_xy >= 0) & (picture.joints_xy < (320, 240))).all(axis=2)
         np.testing.assert_array_equal(in_picture, picture.visible != OUTSIDE)
-        low, high = picture.boxes_xyxy[:, None, :2] - 1, picture.boxes_xyxy[:, None, 2:] + 1  # the head's top is an edge
+        # a pixel more each way: the head's top is an edge
+        low, high = picture.boxes_xyxy[:, None, :2] - 1, picture.boxes_xyxy[:, None, 2:] + 1
         in_box = ((picture.joints_xy >= low) & (picture.joints_xy <= high)).all(axis=2)
         assert in_box[in_picture].all()
 

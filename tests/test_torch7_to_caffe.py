@@ -343,7 +343,8 @@ from rmpe_legacy import torch7_to_caffe
 from rmpe_legacy.convert.caffemodel import write_caffemodel
 network = torch7_to_caffe(sys.argv[1])
 write_caffemodel(sys.argv[2], network.layers, network.net)
-peak = re.search(r"VmHWM:\\s*(\\d+) kB", pathlib.Path("/proc/self/status").read_text())  # ru_maxrss has the parent's too
+status = pathlib.Path("/proc/self/status").read_text()
+peak = re.search(r"VmHWM:\\s*(\\d+) kB", status)  # ru_maxrss would be the parent's too
 print(int(peak[1]) // 1024, len(network.outputs),
       sum(blob.data.size for layer in network.layers for blob in layer.blobs))
 """
