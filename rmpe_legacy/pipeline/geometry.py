@@ -53,6 +53,21 @@ def grow_boxes(boxes_xyxy: ArrayLike, image_wh: ArrayLike, published: str = "dem
     return np.stack(grown, axis=-1).astype(np.int64)  # towards zero, as int() does
 
 
+def can_crop(boxes_xyxy: ArrayLike, image_wh: tuple[int, int], published: str = "demo") -> np.ndarray:
+    """(N,) bool: which boxes (N, 4) hold at least a line of pixels that ``crop_box`` can cut out.
+
+    A detector may find people beyond the border, or smaller than a pixel; both published programs stop there.
+    """
+    _choice(published, ("demo", "torch7"))
+    boxes = np.asarray(boxes_xyxy).astype(np.int64).reshape(-1, 4)
+    low, high = boxes[:, :2], boxes[:, 2:]
+    if published == "demo":
+        return ((low >= 0) & (low <= high) & (high <= image_wh)).all(axis=1) & (high > low).any(axis=1)
+    longer = (high - low).max(axis=1, initial=0).tolist()
+    return np.array([all(_paste_torch7(box[k], box[k + 2], image_wh[k], length) for k in (0, 1))
+                     for box, length in zip(boxes.tolist(), longer, strict=True)], bool)
+
+
 def crop_box(image: np.ndarray, box_xyxy: ArrayLike, published: str = "demo") -> np.ndarray:
     """Cut a box out of a picture and put it in the middle of a black square: (H, W, C) -> (L, L, C).
 

@@ -15,6 +15,21 @@ JOINTS = (
 
 
 @dataclass(frozen=True, eq=False)
+class Detections:
+    """The detector's people in one picture, in its order."""
+
+    boxes_xyxy: np.ndarray  # (D, 4) int64: xmin, ymin, xmax, ymax
+    scores: np.ndarray  # (D,) float32, as the network gives them
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def select(self, keep: np.ndarray) -> Detections:
+        """Those of ``keep``, (D,) bool."""
+        return Detections(self.boxes_xyxy[keep], self.scores[keep])
+
+
+@dataclass(frozen=True, eq=False)
 class Proposals:
     """The detector's people in I pictures: P boxes, picture by picture."""
 

@@ -1,0 +1,89 @@
+"""The whole of RMPE for one picture: detect people, estimate a pose in each box, merge poses into persons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .detect import Detector, load_detector
+from .geometry import can_crop, grow_boxes
+from .nms import NmsResult, pose_nms
+from .pose import BATCH, Look, PoseNetwork, estimate_poses, load_pose_network
+from .recipe import RECIPES, Recipe, recipe
+from .results import Detections, Poses
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the two networks found in a picture: P proposals, each with its pose."""
+
+    size_wh: tuple[int, int]
+    proposals: Detections
+    poses: Poses
+    beyond: int = 0  # detections of which no pixel lies in the picture; they are no proposals
+    looks: tuple[Look, ...] = ()
+
+    def grown(self, how: Recipe) -> np.ndarray:
+        """(P, 4) int64: the boxes that were cut out."""
+        return grow_boxes(self.proposals.boxes_xyxy, self.size_wh, how.growth)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Everything about one picture."""
+
+    found: Found
+    nms: NmsResult  # persons, and those dropped for their low score
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """Two networks and the way they are used. ``pipeline(image)`` gives the people in a picture."""
+
+    detector: Detector | None  # not needed where proposals are given
+    pose: PoseNetwork
+    recipe: Recipe = RECIPES["demo"]
+    batch: int = BATCH
+
+    def __call__(self, image: np.ndarray, proposals: Detections | None = None, look: bool = False) -> Result:
+        """The people in a picture (H, W, 3), float RGB from 0 to 1, as ``load_image`` gives it.
+
+        proposals: boxes of another detector, in place of this one's. look: keep each crop, also after the STN, and
+        its heat maps.
+        """
+        found = self.find(image, proposals, look)
+        return Result(found, merge(found, self.recipe))
+
+    def find(self, image: np.ndarray, proposals: Detections | None = None, look: bool = False) -> Found:
+        """The steps before the pose NMS; arguments as for a call."""
+        if proposals is None:
+            proposals = self.detector(image, self.recipe.threshold, self.recipe.rounding)
+        size_wh = image.shape[1], image.shape[0]
+        usable = can_crop(grow_boxes(proposals.boxes_xyxy, size_wh, self.recipe.growth), size_wh, self.recipe.geometry)
+        kept = proposals.select(usable)
+        looks: list[Look] = []
+        poses = estimate_poses(self.pose, image, grow_boxes(kept.boxes_xyxy, size_wh, self.recipe.growth),
+                               self.recipe.geometry, self.batch, looks.append if look else None)
+        return Found(size_wh, kept, poses, int((~usable).sum()), tuple(looks))
+
+
+def merge(found: Found, how: Recipe) -> NmsResult:
+    """The pose NMS of a recipe: the demo measures distances against the boxes that it cut out, in single precision."""
+    if how.nms == "demo":
+        return pose_nms(found.poses.joints_xy, found.poses.scores, found.grown(how), how.nms)
+    return pose_nms(found.poses.joints_xy, found.poses.scores.astype(np.float64), found.proposals.boxes_xyxy, how.nms)
+
+
+def load_pipeline(detector: tuple[str | Path, str | Path], pose: tuple[str | Path, ...], published: str = "demo",
+                  threshold: float | None = None, device: torch.device | str = "cpu", batch: int = BATCH,
+                  de_transform: str | None = None) -> Pipeline:
+    """The pipeline of the files of two networks.
+
+    detector: its deploy.prototxt and caffemodel. pose: the same, or one .t7 file. published: whose rules hold, "demo",
+    "torch7" or "testres"; threshold: another than theirs. de_transform: as for ``load_net``.
+    """
+    return Pipeline(load_detector(*detector, device), load_pose_network(*pose, device=device,
+                    de_transform=de_transform), recipe(published, threshold), batch)
