@@ -44,6 +44,54 @@ def forward(args: argparse.Namespace) -> None:
     print(f"written to {args.output}")
 
 
+def detect(args: argparse.Namespace) -> int:
+    """Find people in pictures: boxes as the authors' files, as JSON, and drawn."""
+    from .pipeline.commands import run_detect
+
+    return _run_on_pictures(args, lambda options: run_detect(args.inputs, args.detector, options))
+
+
+def pose(args: argparse.Namespace) -> int:
+    """Estimate a pose in each box of a proposals folder, as predict/main.lua did: testres.h5."""
+    from .pipeline.commands import run_pose
+
+    return _run_on_pictures(args, lambda options: run_pose(args.proposals, args.images, args.pose, options))
+
+
+def demo(args: argparse.Namespace) -> int:
+    """The whole of RMPE: from pictures or videos to annotated pictures, poses as JSON and in the authors' files."""
+    from .pipeline.commands import run_demo
+
+    report = Path(args.report) if args.report else None
+    return _run_on_pictures(args, lambda options: run_demo(args.inputs, args.detector, args.pose, options, report))
+
+
+def _run_on_pictures(args: argparse.Namespace, run: Callable) -> int:
+    """Run a command over pictures with a progress bar; 2 if some could not be read."""
+    from .pipeline.commands import Options
+    from .pipeline.world import join_world
+
+    with join_world() as world:
+        options = Options(Path(args.output), args.published, args.threshold, args.device, getattr(args, "batch", 1),
+                          args.threads, getattr(args, "de_transform", None), _surroundings(world))
+        outcome = run(options)
+    if outcome.text:
+        print(outcome.text)
+    return 2 if outcome.skipped else 0
+
+
+def _surroundings(world):
+    """A bar and sentences on stderr; of several processes only the first has a bar."""
+    from tqdm import tqdm
+
+    from .pipeline.job import Surroundings
+
+    def progress(items):
+        return tqdm(items, unit="picture", disable=None if world.first else True, dynamic_ncols=True)
+
+    return Surroundings(world, progress, lambda text: tqdm.write(f"rmpe: {text}", file=sys.stderr))
+
+
 def nms(args: argparse.Namespace) -> None:
     """Merge the pose network's poses into persons, as the published pose NMS does, and write the authors' files."""
     from .pipeline.nms_command import run_nms
@@ -123,6 +171,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     _net_options(command)
 
+    command = _command(commands, "detect", detect)
+    command.add_argument("inputs", nargs="+", metavar="IMAGE|DIR|VIDEO")
+    _network_options(command, "detector")
+    _picture_options(command)
+
+    command = _command(commands, "pose", pose)
+    command.add_argument("--proposals", required=True, metavar="DIR", help="a folder with index.txt, score.txt and "
+                         "test-bbox.h5, as rmpe detect writes it")
+    command.add_argument("--images", required=True, metavar="DIR", help="the pictures that index.txt lists")
+    _network_options(command, "pose")
+    _picture_options(command)
+
+    command = _command(commands, "demo", demo)
+    command.add_argument("inputs", nargs="+", metavar="IMAGE|DIR|VIDEO")
+    _network_options(command, "detector", "pose")
+    command.add_argument("--report", metavar="OUT.html", help="a page that shows every step on every picture")
+    _picture_options(command)
+
     command = _command(commands, "nms", nms)
     command.add_argument("--proposals", required=True, metavar="DIR", help="a folder with index.txt, score.txt and "
                          "test-bbox.h5")
@@ -136,6 +202,31 @@ def _parser() -> argparse.ArgumentParser:
 
     _evaluate_options(_command(commands, "evaluate", evaluate))
     return parser
+
+
+def _network_options(command: argparse.ArgumentParser, *which: str) -> None:
+    if "detector" in which:
+        command.add_argument("--detector", nargs=2, metavar=("PROTOTXT", "CAFFEMODEL"),
+                             help="deploy.prototxt and weights (default: the small one for drawn people)")
+    if "pose" in which:
+        command.add_argument("--pose", nargs="+", metavar="FILE", help="the pose network: PROTOTXT CAFFEMODEL, or one "
+                             ".t7 (default: the small one for drawn people)")
+        command.add_argument("--batch", type=int, default=16, metavar="N", help="crops at once (default: 16)")
+        command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
+                             help="what de_transform: true shall mean (default: paper, with a warning)")
+
+
+def _picture_options(command: argparse.ArgumentParser, published: str = "demo", threads: int | None = None) -> None:
+    command.add_argument("--output", required=True, metavar="DIR", help="what is finished there is not computed again")
+    command.add_argument("--published", choices=("demo", "demo-test", "torch7", "testres"), default=published,
+                         help="whose growth of boxes, crops, read-out, rounding and pose NMS: demo.py, the same over a "
+                         "test set, predict/main.lua, or the authors' stored results (default: %(default)s)")
+    command.add_argument("--threshold", type=float, metavar="SCORE", help="detections above it are people (default: "
+                         "0.3 for demo, the paper's 0.09 for the others)")
+    command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    command.add_argument("--threads", type=int, default=threads, metavar="N", help="of the processor, in each process; "
+                         "sums are rounded otherwise with another number (default: "
+                         + ("%(default)s)" if threads else "all)"))
 
 
 def _evaluate_options(command: argparse.ArgumentParser) -> None:
@@ -158,14 +249,14 @@ def _evaluate_options(command: argparse.ArgumentParser) -> None:
         kind.add_argument("--name", help="of the method, for the table (default: the name of the predictions' file)")
 
 
-def _command(commands, name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+def _command(commands, name: str, run: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
     command.set_defaults(run=run)
     return command
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 1 with a sentence on stderr if not."""
+    """Run one command; 0 if it went well, 1 with a sentence on stderr if not, 2 if some pictures were skipped."""
     parser = _parser()
     args = parser.parse_args(argv)
     if "run" not in args:
@@ -173,8 +264,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     warnings.showwarning = _print_warning
     try:
-        args.run(args)
+        code = args.run(args)
         sys.stdout.flush()
+        return code or 0
     except RmpeError as error:  # the message is the whole story; any other exception is our bug
         print(f"rmpe: {error}", file=sys.stderr)
         return 1

@@ -40,7 +40,7 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
     names = _blob_names(net, blobs)
     check_places(output)
     values = _read_inputs(net, inputs, image)
-    place = _device(device)
+    place = usable_device(device)
     net = net.to(place)
     kept, net.keep_blobs = net.keep_blobs, net.keep_blobs or not set(names) <= set(net.outputs)
     try:
@@ -130,7 +130,8 @@ def _blob_names(net: Net, asked: str | None) -> list[str]:
     return names
 
 
-def _device(name: str) -> torch.device:
+def usable_device(name: str) -> torch.device:
+    """The device of a name, after a try. RmpeError if it is not there."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # "meta" is a device too, but holds no values

@@ -55,6 +55,12 @@ class Frames:
     def opened(self) -> bool:
         return self._capture is not None
 
+    @property
+    def total(self) -> int:
+        """How many frames the file says it has; some say one too many."""
+        self._open()
+        return int(self._total)
+
     def peek(self) -> np.ndarray:
         """The next frame, which `take` will give once more."""
         if self._first is None:

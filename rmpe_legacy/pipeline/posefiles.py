@@ -8,7 +8,8 @@ scores (P, 16, 1). Source: batch_nms.py:14-43 and main.lua of multi-human-pose@0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import h5py
@@ -99,6 +100,26 @@ def read_image_sizes(path: str | Path) -> dict[str, tuple[int, int]]:
     return sizes
 
 
+def write_proposals(folder: str | Path, proposals: Proposals, poses: Poses | None = None) -> None:
+    """Write a proposals folder: index.txt, score.txt, test-bbox.h5, test-bbox.txt; with poses also testres.h5.
+
+    All files or none. Scores have 12 significant digits, as Python 2 printed them.
+    """
+    names = [_encode(name) for name in proposals.images]
+    counts = (proposals.ranges[:, 1] - proposals.ranges[:, 0]).tolist()
+    columns = dict(zip(_CORNERS, proposals.boxes_xyxy.T, strict=True))
+    files = {
+        "index.txt": b"".join(b"%s %d %d\n" % (name, first + 1, end)
+                              for name, (first, end) in zip(names, proposals.ranges.tolist(), strict=True)),
+        "score.txt": _host.format_rows([b""] * len(proposals), proposals.scores[:, None]),
+        "test-bbox.h5": _hdf5(columns),
+        "test-bbox.txt": b"".join((name + b"\n") * count for name, count in zip(names, counts, strict=True)),
+    }
+    if poses is not None:
+        files["testres.h5"] = _hdf5({"preds": poses.joints_xy, "scores": poses.scores[..., None].astype(np.float64)})
+    write_together(folder, files)
+
+
 def write_persons(folder: str | Path, persons: Persons, proposals: Proposals, variant: str = "batch") -> None:
     """Write pred.txt, scores.txt, scores-proposals.txt and index.txt as the authors' script did: all four, or none.
 
@@ -114,6 +135,15 @@ def write_persons(folder: str | Path, persons: Persons, proposals: Proposals, va
         "index.txt": b"".join(b"%s %d %d\n" % (name, people.start + 1, people.stop)
                               for name, people in zip(names, persons.by_image(), strict=True)),
     })
+
+
+def _hdf5(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """An HDF5 file of these arrays."""
+    buffer = BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, values in arrays.items():
+            file[name] = np.ascontiguousarray(values)
+    return buffer.getvalue()
 
 
 def _cut(persons: Persons, names: Sequence[str]) -> np.ndarray:

@@ -32,6 +32,8 @@ class Recipe:
 _RECIPES = (
     # demo.py and util/ of RMPE@5188c23: one program from picture to poses
     Recipe("demo", THRESHOLDS["demo"], "demo", "demo", "demo", "demo"),
+    # The same over a test set, to be judged: the paper's threshold, and batch_nms.py, which keeps every person
+    Recipe("demo-test", THRESHOLDS["paper"], "demo", "demo", "demo", "batch"),
     # The detector's notebook, then predict/main.lua and batch_nms.py of multi-human-pose@094e29b
     Recipe("torch7", THRESHOLDS["paper"], "notebook", "torch7", "torch7", "batch"),
     # The same as it was when the authors made the results they stored, testres.h5
@@ -41,7 +43,7 @@ RECIPES = {recipe.name: recipe for recipe in _RECIPES}
 
 
 def recipe(published: str, threshold: float | None = None) -> Recipe:
-    """The recipe of a name, "demo", "torch7" or "testres"; threshold: another than its own."""
+    """The recipe of a name, one of RECIPES; threshold: another than its own."""
     if published not in RECIPES:
         raise RmpeError(f"published {published!r} is not one of {', '.join(map(repr, RECIPES))}")
     return RECIPES[published].with_threshold(threshold)

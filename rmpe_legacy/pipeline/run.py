@@ -82,8 +82,8 @@ def load_pipeline(detector: tuple[str | Path, str | Path], pose: tuple[str | Pat
                   de_transform: str | None = None) -> Pipeline:
     """The pipeline of the files of two networks.
 
-    detector: its deploy.prototxt and caffemodel. pose: the same, or one .t7 file. published: whose rules hold, "demo",
-    "torch7" or "testres"; threshold: another than theirs. de_transform: as for ``load_net``.
+    detector: its deploy.prototxt and caffemodel. pose: the same, or one .t7 file. published: whose rules hold, one
+    of ``recipe.RECIPES``; threshold: another than theirs. de_transform: as for ``load_net``.
     """
     return Pipeline(load_detector(*detector, device), load_pose_network(*pose, device=device,
                     de_transform=de_transform), recipe(published, threshold), batch)
