@@ -13,7 +13,7 @@ from .pose import Look
 PICTURE_WIDTH, CROP_WIDTH, CELL = 720, 160, 72  # px; at most, of the picture, a crop, a heat map
 MOST_CROPS = 12  # of a picture
 COLUMNS = 4  # of heat maps
-_QUALITY = 80
+_QUALITY, _GRID = 80, 110
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,9 @@ def _mosaic(crop: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
         values = cv2.resize(values.astype(np.float32), (CELL, CELL), interpolation=cv2.INTER_LINEAR)[..., None]
         glow = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
         weight = np.minimum(1, 2 * values)
-        cells.append(np.rint(glow * weight + 0.45 * ground[..., None] * (1 - weight)).astype(np.uint8))
+        cell = np.rint(glow * weight + 0.6 * ground[..., None] * (1 - weight)).astype(np.uint8)
+        cell[-1] = cell[:, -1] = _GRID
+        cells.append(cell)
     rows = len(cells) // COLUMNS
     grid = np.stack(cells).reshape(rows, COLUMNS, CELL, CELL, 3)
     return np.ascontiguousarray(grid.transpose(0, 2, 1, 3, 4).reshape(rows * CELL, COLUMNS * CELL, 3))

@@ -153,7 +153,8 @@ def _skeleton(joints: np.ndarray, scores: np.ndarray, size: int, color: str | No
     sure = (scores >= _SURE) & np.isfinite(joints).all(axis=1)
     limbs = [(a, b, color or "#{:02x}{:02x}{:02x}".format(*rgb)) for a, b, rgb in LIMBS if sure[a] and sure[b]]
     strokes = [f"M{_n(joints[a, 0])} {_n(joints[a, 1])}L{_n(joints[b, 0])} {_n(joints[b, 1])}" for a, b, _ in limbs]
-    parts = [f'<path class="rim" d="{"".join(strokes)}" stroke-width="{_n(size / 100)}"/>'] if strokes else []
+    rim = "rim" if color else "rim pale"  # the demo's colours are dark
+    parts = [f'<path class="{rim}" d="{"".join(strokes)}" stroke-width="{_n(size / 100)}"/>'] if strokes else []
     for hue in dict.fromkeys(hue for _, _, hue in limbs):
         path = "".join(stroke for stroke, (_, _, own) in zip(strokes, limbs, strict=True) if own == hue)
         parts.append(f'<path class="limb" d="{path}" stroke="{hue}" stroke-width="{_n(size / 180)}"/>')
@@ -217,9 +218,9 @@ def _crop(p: int, crop: CropPanel, shown: Shown) -> Iterator[str]:
     box = ", ".join(map(str, shown.grown_xyxy[p].tolist()))
     what = f"detection {p + 1} of {shown.name}"
     yield f'<div class="crop"><h4>Pose {p + 1} <span class="soft">box {box}</span></h4>'
-    skeleton = _skeleton(crop.points * 100, shown.found.poses.scores[p], 100, color=None)
-    yield (f'<figure><svg class="view" viewBox="0 0 100 100" role="img" aria-label="{escape(f"Crop of {what}, with its pose")}">'
-           f'<image width="100" height="100" preserveAspectRatio="none" href="{_data(crop.crop)}"/>{skeleton}</svg>'
+    skeleton = _skeleton(crop.points * 200, shown.found.poses.scores[p], 300, color=None)
+    yield (f'<figure><svg class="view" viewBox="0 0 200 200" role="img" aria-label="{escape(f"Crop of {what}, with its pose")}">'
+           f'<image width="200" height="200" preserveAspectRatio="none" href="{_data(crop.crop)}"/>{skeleton}</svg>'
            "<figcaption>Crop, with the pose read from the heat maps</figcaption></figure>")
     if crop.straightened:
         theta = f": θ = {', '.join(f'{v:.2f}' for v in crop.theta)}" if crop.theta else ""
