@@ -66,6 +66,32 @@ def demo(args: argparse.Namespace) -> int:
     return _run_on_pictures(args, lambda options: run_demo(args.inputs, args.detector, args.pose, options, report))
 
 
+def reproduce(args: argparse.Namespace) -> int:
+    """The paper's recipe, from pictures to its tables: paper | measured | difference, and why a row cannot be measured.
+
+    Also with several processes: torchrun --nproc-per-node N -m rmpe_legacy reproduce ...; the files are the same.
+    """
+    if args.kind == "coco":
+        from .pipeline.reproduce import reproduce_coco
+
+        print(reproduce_coco(args.predictions, args.ground_truth).text)
+        return 0
+    if args.kind == "demo":
+        from .pipeline.reproduce_demo import reproduce_demo
+
+        return _run_on_pictures(args, lambda options: reproduce_demo(args.detector, args.pose, options, args.pictures,
+                                                                     args.world))
+    from .pipeline.reproduce import MpiiFiles, reproduce_mpii
+
+    if args.published is None:
+        args.published = "torch7" if len(args.pose) == 1 else "demo-test"
+    paths = {name: Path(value) if (value := getattr(args, name)) else None
+             for name in ("images", "proposals", "ground_truth", "groups", "report")}
+    given = MpiiFiles(paths["images"], args.pose, args.detector, paths["proposals"], paths["ground_truth"],
+                      paths["groups"], args.split, args.row)
+    return _run_on_pictures(args, lambda options: reproduce_mpii(given, options, paths["report"]))
+
+
 def _run_on_pictures(args: argparse.Namespace, run: Callable) -> int:
     """Run a command over pictures with a progress bar; 2 if some could not be read."""
     from .pipeline.commands import Options
@@ -201,26 +227,55 @@ def _parser() -> argparse.ArgumentParser:
                          "the demo did (with --variant demo)")
 
     _evaluate_options(_command(commands, "evaluate", evaluate))
+    _reproduce_options(_command(commands, "reproduce", reproduce))
     return parser
 
 
-def _network_options(command: argparse.ArgumentParser, *which: str) -> None:
+def _reproduce_options(command: argparse.ArgumentParser) -> None:
+    kinds = command.add_subparsers(dest="kind", metavar="mpii|coco|demo", required=True)
+    mpii = kinds.add_parser("mpii", help="Table 3, MPII validation; and why Table 1 cannot be measured")
+    mpii.add_argument("--images", required=True, metavar="DIR", help="MPII's pictures")
+    _network_options(mpii, "detector", "pose", shipped=False)
+    mpii.add_argument("--proposals", metavar="DIR", help="a detector's boxes (index.txt, score.txt, test-bbox.h5), in "
+                      "place of --detector")
+    mpii.add_argument("--ground-truth", metavar="FILE", help="as for rmpe evaluate mpii")
+    mpii.add_argument("--groups", metavar="FILE", help="as for rmpe evaluate mpii")
+    mpii.add_argument("--split", choices=("train", "test"), default="train", help="of RELEASE (default: train)")
+    mpii.add_argument("--row", default="full", metavar="NAME", help="the row of Table 3 that the pose network was "
+                      "trained for (default: full); rows of several runs with one --output stand in one table")
+    mpii.add_argument("--report", metavar="OUT.html", help="a page that shows every step")
+    _picture_options(mpii, published=None, threads=1)
+    coco = kinds.add_parser("coco", help="Table 2; and why nobody can measure it")
+    coco.add_argument("--predictions", metavar="FILE", help="results with COCO's 17 joints, JSON")
+    coco.add_argument("--ground-truth", metavar="FILE", help="person_keypoints_*.json")
+    drawn = kinds.add_parser("demo", help="the same steps on drawn people, whose joints are known")
+    _network_options(drawn, "detector", "pose")
+    drawn.add_argument("--pictures", type=int, default=300, metavar="N", help="how many (default: 300)")
+    drawn.add_argument("--world", type=int, default=1_000_003, metavar="SEED", help="other pictures (default: "
+                       "%(default)s)")
+    _picture_options(drawn, published="demo-test", threads=1)
+
+
+def _network_options(command: argparse.ArgumentParser, *which: str, shipped: bool = True) -> None:
+    default = " (default: the small one for drawn people)" if shipped else ""
     if "detector" in which:
         command.add_argument("--detector", nargs=2, metavar=("PROTOTXT", "CAFFEMODEL"),
-                             help="deploy.prototxt and weights (default: the small one for drawn people)")
+                             help=f"deploy.prototxt and weights{default}")
     if "pose" in which:
-        command.add_argument("--pose", nargs="+", metavar="FILE", help="the pose network: PROTOTXT CAFFEMODEL, or one "
-                             ".t7 (default: the small one for drawn people)")
+        command.add_argument("--pose", nargs="+", metavar="FILE", required=not shipped,
+                             help=f"the pose network: PROTOTXT CAFFEMODEL, or one .t7{default}")
         command.add_argument("--batch", type=int, default=16, metavar="N", help="crops at once (default: 16)")
         command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
                              help="what de_transform: true shall mean (default: paper, with a warning)")
 
 
-def _picture_options(command: argparse.ArgumentParser, published: str = "demo", threads: int | None = None) -> None:
+def _picture_options(command: argparse.ArgumentParser, published: str | None = "demo",
+                     threads: int | None = None) -> None:
     command.add_argument("--output", required=True, metavar="DIR", help="what is finished there is not computed again")
     command.add_argument("--published", choices=("demo", "demo-test", "torch7", "testres"), default=published,
                          help="whose growth of boxes, crops, read-out, rounding and pose NMS: demo.py, the same over a "
-                         "test set, predict/main.lua, or the authors' stored results (default: %(default)s)")
+                         "test set, predict/main.lua, or the authors' stored results (default: "
+                         f"{published or 'torch7 for a .t7, else demo-test'})")
     command.add_argument("--threshold", type=float, metavar="SCORE", help="detections above it are people (default: "
                          "0.3 for demo, the paper's 0.09 for the others)")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")

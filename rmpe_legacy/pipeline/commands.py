@@ -21,7 +21,7 @@ from .nms import NmsResult
 from .outputs import Collected, collect, merge_all, write_detections, write_people
 from .panels import Panels
 from .pictures import Picture, PictureFile, file_digest, find_pictures
-from .pose import BATCH, PoseNetwork, load_pose_network
+from .pose import BATCH, load_pose_network
 from .posefiles import read_proposals, write_proposals
 from .recipe import Recipe, recipe
 from .report import MOST_PICTURES, Shown, Summary, write_report

@@ -9,11 +9,10 @@ import torch
 
 from rmpe_legacy.data.image import detector_input
 from rmpe_legacy.errors import NetError
-from rmpe_legacy.load import load_net
 from rmpe_legacy.net import Net
 
 from .geometry import pixel_boxes
-from .networks import answering, device_of, picture_input, steps_of_type
+from .networks import answering, device_of, load_trained, picture_input, steps_of_type
 from .readout import THRESHOLDS, read_detections
 from .results import Detections
 
@@ -50,4 +49,4 @@ class Detector:
 
 def load_detector(prototxt: str | Path, weights: str | Path, device: torch.device | str = "cpu") -> Detector:
     """The detector of a deploy.prototxt and its caffemodel. RmpeError says which of them does not fit."""
-    return Detector(load_net(prototxt, weights).to(device))
+    return Detector(load_trained(prototxt, weights).to(device))

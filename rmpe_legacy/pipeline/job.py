@@ -36,7 +36,7 @@ def _same(items: Sequence) -> Iterable:
 class Surroundings:
     """Where a job runs and whom it tells: the command line puts in a progress bar and stderr."""
 
-    world: World = World()
+    world: World = field(default_factory=World)
     progress: Callable[[Sequence], Iterable] = _same  # goes over the pictures, and shows how far it is
     say: Callable[[str], None] = _quiet
 

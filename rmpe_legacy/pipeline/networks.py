@@ -4,20 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from rmpe_legacy.errors import NetError
 from rmpe_legacy.layers.base import shape_text
+from rmpe_legacy.load import load_net
 from rmpe_legacy.net import Net, Step
+from rmpe_legacy.proto.caffemodel import read_weights
+
+
+def load_trained(prototxt: str | Path, weights: str | Path, de_transform: str | None = None) -> Net:
+    """A network with all its weights. NetError where the file lacks some, as what training starts from does."""
+    net = load_net(prototxt, weights, de_transform=de_transform)
+    stored = {layer.name for layer in read_weights(weights) if layer.blobs}
+    own = [step.layer.spec for step in net.steps if step.layer.declared]
+    missing = [spec.name for spec in own if spec.name not in stored and not spec.message.blobs]
+    if missing:
+        raise NetError(f"{weights}: has nothing for {len(missing)} of the {len(own)} layers of {prototxt} that learn "
+                       f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}): it is another network, or "
+                       "what training began with; rmpe show --weights compares them")
+    return net
 
 
 def picture_input(net: Net, what: str) -> tuple[str, int, int]:
     """Name, height and width of the one input that takes pictures, as the prototxt says. NetError if there is none."""
     if len(net.inputs) != 1:
-        raise NetError(f"the {what} {net.name or 'without a name'} has the inputs {', '.join(net.inputs) or 'none'}; one "
-                       "for pictures is needed: give its deploy.prototxt")
+        raise NetError(f"the {what} {net.name or 'without a name'} has the inputs {', '.join(net.inputs) or 'none'}; "
+                       "one for pictures is needed: give its deploy.prototxt")
     ((name, shape),) = net.inputs.items()
     if len(shape) != 4 or shape[1] != 3 or min(shape) < 1:
         raise NetError(f"the {what}'s input {name!r} is {shape_text(shape)}; N x 3 x height x width is needed")

@@ -58,7 +58,8 @@ def merge_all(collected: Collected, how: Recipe) -> NmsResult:
                     ranges=collected.proposals.ranges)
 
 
-def write_detections(output: Path, collected: Collected, skipped: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+def write_detections(output: Path, collected: Collected, skipped: Mapping[str, str],
+                     settings: Mapping[str, Any]) -> None:
     """A proposals folder and detections.json."""
     write_proposals(output, collected.proposals)
     annotations = [{"id": i + 1, "image_id": image + 1, "category_id": 1, "bbox": _xywh(box), "score": float(score)}

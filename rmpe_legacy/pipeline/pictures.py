@@ -18,8 +18,9 @@ from rmpe_legacy.data.image import load_image
 from rmpe_legacy.data.video import Frames
 from rmpe_legacy.errors import FileError, RmpeError
 
-PICTURES = frozenset(".jpg .jpeg .jpe .png .bmp .dib .tif .tiff .webp .gif .ppm .pgm .pbm .pnm .jp2".split())
-VIDEOS = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .ogv .ts".split())
+PICTURES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm",
+            ".pnm", ".jp2")
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".ts")
 
 
 class Picture(Protocol):
@@ -119,7 +120,7 @@ def _of(path: Path) -> Iterator[Picture]:
         files = [PictureFile(p, p.name) for p in sorted(path.iterdir())
                  if p.suffix.lower() in PICTURES and not p.name.startswith(".") and p.is_file()]
         if not files:
-            raise RmpeError(f"{path}: holds no pictures ({', '.join(sorted(PICTURES))}); folders in it are not entered")
+            raise RmpeError(f"{path}: holds no pictures ({', '.join(PICTURES)}); folders in it are not entered")
         yield from files
     elif path.suffix.lower() in VIDEOS:
         video = Video(path)

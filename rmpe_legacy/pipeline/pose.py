@@ -17,14 +17,13 @@ from torch import Tensor, nn
 from rmpe_legacy.data.image import pose_input
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.layers.base import shape_text
-from rmpe_legacy.load import load_net
 from rmpe_legacy.net import Net
-from rmpe_legacy.torch7.kind import part_of_object, roles
+from rmpe_legacy.torch7.kind import Part, kind, part_of_object, roles
 from rmpe_legacy.torch7.load import build_module
 from rmpe_legacy.torch7.reader import read_torch7
 
 from .geometry import crop_box, read_heatmaps, scale_torch7, uncrop
-from .networks import answering, device_of, picture_input, steps_of_type
+from .networks import answering, device_of, load_trained, picture_input, steps_of_type
 from .readout import read_joints
 from .results import JOINTS, Poses
 
@@ -120,8 +119,8 @@ def _heatmap_output(net: Net) -> str:
     tops = [name for step in net.steps for name, shape in zip(step.top, step.top_shapes, strict=True)
             if name in net.outputs and len(shape) == 4 and shape[1] == len(JOINTS)]
     if not tops:
-        raise NetError(f"the network {net.name or 'without a name'} has neither a PredictionHeatmap layer nor an output "
-                       f"of N x {len(JOINTS)} x height x width: it is no pose network for MPII's joints")
+        raise NetError(f"the network {net.name or 'without a name'} has neither a PredictionHeatmap layer nor an "
+                       f"output of N x {len(JOINTS)} x height x width: it is no pose network for MPII's joints")
     return tops[-1]
 
 
@@ -134,13 +133,14 @@ def _without_theta(layer: nn.Module, bottoms: tuple[Tensor, ...]) -> tuple[Tenso
 class Torch7PoseNetwork(PoseNetwork):
     """A Torch7 network. Of several outputs the last stack of the SPPE counts, as in main.lua: not the parallel SPPE."""
 
-    def __init__(self, module: nn.Module, role_of_part: list[str], name: str, size: int, stn: str = "trained"):
+    def __init__(self, module: nn.Module, structure: Part, name: str, size: int, stn: str = "trained"):
         super().__init__(module, name, stn)
         self.height = self.width = size
-        self.stacks = sum(role.startswith("sdtn") for role in role_of_part)
+        self.kind = kind(structure)
+        self.roles = roles(structure)
+        self.stacks = sum(role.startswith("sdtn") for role in self.roles)
         self.seen: dict[str, Tensor] = {}
-        parts = list(module.children())
-        for part, role in zip(parts, role_of_part, strict=False):
+        for part, role in zip(module.children(), self.roles, strict=False):
             if role == "stn":
                 part.register_forward_hook(self._see_crop)
 
@@ -171,13 +171,13 @@ def load_pose_network(network: str | Path, weights: str | Path | None = None, de
     RmpeError says what does not fit.
     """
     if weights is not None:
-        return CaffePoseNetwork(load_net(network, weights, de_transform=de_transform).to(device), stn)
+        return CaffePoseNetwork(load_trained(network, weights, de_transform).to(device), stn)
     file = read_torch7(network)
     module = build_module(file).to(device)
     if training := [m for m in module.modules() if getattr(m, "uses_train", False) and m.training]:
         warnings.warn(f"{network}: {len(training)} of its modules are in training mode; they are run in evaluation "
                       "mode", stacklevel=2)
-    return Torch7PoseNetwork(module.eval(), roles(part_of_object(file.root)), str(network), size, stn)
+    return Torch7PoseNetwork(module.eval(), part_of_object(file.root), str(network), size, stn)
 
 
 def network_input(image: np.ndarray, box_xyxy: np.ndarray, height: int, width: int, geometry: str) -> np.ndarray:

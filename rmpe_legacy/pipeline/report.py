@@ -184,8 +184,8 @@ def _colors(shown: Shown) -> list[str]:
 def _persons(shown: Shown) -> Iterator[str]:
     persons, dropped = shown.nms.persons, shown.nms.dropped
     yield '<h3>What was merged into what</h3><div class="scroll"><table>'
-    yield ('<thead><tr><th scope="col">Person</th><th scope="col">Picked pose</th><th scope="col">Merged from poses</th>'
-           '<th scope="col" class="number">Mean joint score</th></tr></thead><tbody>')
+    yield ('<thead><tr><th scope="col">Person</th><th scope="col">Picked pose</th>'
+           '<th scope="col">Merged from poses</th><th scope="col" class="number">Mean joint score</th></tr></thead><tbody>')
     for k in range(len(persons)):
         swatch = f'<span class="swatch" style="background:{COLORS[k % len(COLORS)]}"></span>'
         yield _row(f"{swatch}{_letter(k)}", persons.picks[k], persons.merged(k), persons.scores[k])
@@ -219,7 +219,8 @@ def _crop(p: int, crop: CropPanel, shown: Shown) -> Iterator[str]:
     what = f"detection {p + 1} of {shown.name}"
     yield f'<div class="crop"><h4>Pose {p + 1} <span class="soft">box {box}</span></h4>'
     skeleton = _skeleton(crop.points * 200, shown.found.poses.scores[p], 300, color=None)
-    yield (f'<figure><svg class="view" viewBox="0 0 200 200" role="img" aria-label="{escape(f"Crop of {what}, with its pose")}">'
+    alt = escape(f"Crop of {what}, with its pose")
+    yield (f'<figure><svg class="view" viewBox="0 0 200 200" role="img" aria-label="{alt}">'
            f'<image width="200" height="200" preserveAspectRatio="none" href="{_data(crop.crop)}"/>{skeleton}</svg>'
            "<figcaption>Crop, with the pose read from the heat maps</figcaption></figure>")
     if crop.straightened:
