@@ -1,0 +1,245 @@
+"""Detector and pose network: what they take, what they refuse, and that a batch changes nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_networks import DETECTOR, DETECTOR_HW, MAP_HW, POSE, POSE_HW, write_detector, write_network, write_pose
+
+from rmpe_legacy import RmpeError, load_net
+from rmpe_legacy.data.image import detector_input, pose_input
+from rmpe_legacy.data.synthetic import draw_picture
+from rmpe_legacy.pipeline.detect import Detector, load_detector
+from rmpe_legacy.pipeline.geometry import can_crop, crop_box, read_heatmaps, uncrop
+from rmpe_legacy.pipeline.identify import identify_detector, identify_pose
+from rmpe_legacy.pipeline.pose import CaffePoseNetwork, estimate_poses, load_pose_network
+from rmpe_legacy.pipeline.recipe import recipe
+from rmpe_legacy.pipeline.results import Detections
+from rmpe_legacy.pipeline.run import Pipeline, load_pipeline
+
+TORCH7 = Path(__file__).parent / "golden" / "torch7" / "models"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("networks")
+
+
+@pytest.fixture(scope="module")
+def detector(folder) -> Detector:
+    return load_detector(*write_detector(folder))
+
+
+@pytest.fixture(scope="module")
+def pose(folder) -> CaffePoseNetwork:
+    return load_pose_network(*write_pose(folder), de_transform="paper")
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return draw_picture(3, 1).image / np.float32(255)
+
+
+BOXES = np.array([[10, 20, 90, 200], [100, 5, 190, 160], [200, 100, 320, 240], [0, 0, 320, 240], [30, 40, 31, 90]])
+
+
+class TestDetector:
+    def test_input_has_the_size_of_the_prototxt(self, detector, image):
+        assert (detector.height, detector.width) == DETECTOR_HW
+        data = torch.from_numpy(detector_input(image, *DETECTOR_HW))[None]
+        np.testing.assert_array_equal(detector.detection_out(image), detector.net(data=data)["detection_out"].numpy())
+
+    def test_a_higher_threshold_keeps_the_first(self, detector, image):
+        many, few = detector(image, 0.3), detector(image, 0.6)
+        assert 0 < len(few) < len(many)
+        np.testing.assert_array_equal(many.boxes_xyxy[: len(few)], few.boxes_xyxy)
+        assert few.scores.min() > 0.6
+        assert many.boxes_xyxy.dtype == np.int64
+
+    def test_nobody_is_an_empty_result(self, detector, image):
+        found = detector(image, 0.999999)
+        assert found.boxes_xyxy.shape == (0, 4)
+        assert len(found) == 0
+
+    @pytest.mark.parametrize(("prototxt", "words"), [
+        (POSE, "has no DetectionOutput layer"),
+        (DETECTOR.replace('name: "data" type: "Input"', 'name: "data" type: "DummyData"').replace(
+            "input_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } }",
+            "dummy_data_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } }"), "has the inputs none; one for pictures"),
+        (DETECTOR.replace("dim: 1 dim: 3 dim: 40", "dim: 1 dim: 2 dim: 40"), "'data' is 1 x 2 x 40 x 56; N x 3 x"),
+        (DETECTOR + 'layer { name: "s" type: "Silence" bottom: "detection_out" }', "go into another layer"),
+    ])
+    def test_refuses_other_networks(self, tmp_path, prototxt, words):
+        (tmp_path / "net.prototxt").write_text(prototxt)
+        with pytest.raises(RmpeError, match=words):
+            Detector(load_net(tmp_path / "net.prototxt", de_transform="paper"))
+
+    def test_weights_that_lack_layers_are_not_a_trained_detector(self, folder, tmp_path):
+        _, start = write_network(tmp_path, "start", DETECTOR.split('layer { name: "loc"')[0], 5)
+        with pytest.warns(UserWarning, match="nothing for"), pytest.raises(RmpeError, match=(
+                r"start.caffemodel: has nothing for 2 of the 3 layers of .*detector.prototxt that learn \(loc, conf\): it "
+                "is another network, or what training began with")):
+            load_detector(folder / "detector.prototxt", start)
+
+
+class TestPose:
+    def test_a_batch_gives_what_one_by_one_gives(self, pose, image):
+        for geometry in ("demo", "torch7"):
+            boxes = BOXES if geometry == "demo" else np.maximum(BOXES, 1)
+            single = estimate_poses(pose, image, boxes, geometry, batch=1)
+            for batch in (2, 3, 16):
+                together = estimate_poses(pose, image, boxes, geometry, batch)
+                np.testing.assert_array_equal(single.joints_xy, together.joints_xy)
+                np.testing.assert_allclose(single.scores, together.scores, rtol=0, atol=1e-5)
+            order = [3, 0, 4, 2, 1]
+            moved = estimate_poses(pose, image, boxes[order], geometry)
+            np.testing.assert_array_equal(single.joints_xy[order], moved.joints_xy)
+
+    def test_steps_by_hand(self, pose, image):
+        crop = pose_input(crop_box(image, BOXES[1]), *POSE_HW)
+        pose.module.keep_blobs = True
+        with torch.no_grad():
+            blob = pose.module(data=torch.from_numpy(crop)[None])["prediction_heatmap"].numpy().reshape(16, 3)
+        maps = pose.module.blobs["heatmap_back"].numpy()
+        pose.module.keep_blobs = False
+        poses = estimate_poses(pose, image, BOXES[1:2])
+        np.testing.assert_array_equal(poses.scores[0], blob[:, 2])
+        np.testing.assert_array_equal(poses.joints_xy[0], uncrop(blob[:, :2], BOXES[1], MAP_HW[1]))
+        assert poses.scores.dtype == np.float32
+        np.testing.assert_array_equal(read_heatmaps(maps)[0][0], blob[:, :2])
+
+    def test_no_boxes_no_poses(self, pose, image):
+        poses = estimate_poses(pose, image, np.empty((0, 4), np.int64))
+        assert poses.joints_xy.shape == (0, 16, 2)
+        assert poses.scores.shape == (0, 16)
+
+    def test_a_look_sees_every_crop_once_and_changes_nothing(self, pose, image):
+        looks = []
+        seen = estimate_poses(pose, image, BOXES, batch=2, look=looks.append)
+        np.testing.assert_array_equal(seen.joints_xy, estimate_poses(pose, image, BOXES, batch=2).joints_xy)
+        assert len(looks) == len(BOXES)
+        for box, one in zip(BOXES, looks, strict=True):
+            np.testing.assert_array_equal(one.crop, pose_input(crop_box(image, box), *POSE_HW))
+            assert one.straightened.shape == (3, *POSE_HW)
+            assert one.heatmaps.shape == (16, *MAP_HW)
+            assert one.theta.shape == (6,)
+            assert not np.array_equal(one.crop, one.straightened)
+            peaks = one.heatmaps[np.arange(16), one.points[:, 1].astype(int), one.points[:, 0].astype(int)]
+            np.testing.assert_array_equal(peaks, one.heatmaps.max(axis=(1, 2)))
+
+    def test_identity_switches_the_transformers_off(self, folder, image):
+        off = load_pose_network(folder / "pose.prototxt", folder / "pose.caffemodel", de_transform="paper",
+                                stn="identity")
+        looks = []
+        estimate_poses(off, image, BOXES, look=looks.append)
+        for one in looks:
+            np.testing.assert_array_equal(one.theta, [1, 0, 0, 0, 1, 0])
+            np.testing.assert_allclose(one.straightened, one.crop, atol=1e-6)
+
+    def test_without_prediction_heatmap_the_last_output_of_16_maps_is_read(self, folder, pose, image, tmp_path):
+        shorter = tmp_path / "pose.prototxt"
+        shorter.write_text(POSE.split('layer { name: "prediction_heatmap"')[0])
+        maps = load_pose_network(shorter, folder / "pose.caffemodel", de_transform="paper")
+        np.testing.assert_array_equal(estimate_poses(maps, image, BOXES).joints_xy,
+                                      estimate_poses(pose, image, BOXES).joints_xy)
+
+    def test_refusals(self, folder, detector, pose, image):
+        with pytest.raises(RmpeError, match="neither a PredictionHeatmap layer nor an output of N x 16"):
+            CaffePoseNetwork(detector.net)
+        with pytest.raises(RmpeError, match="batch 0 is less than 1"):
+            estimate_poses(pose, image, BOXES, batch=0)
+        with pytest.raises(RmpeError, match="stn 'off' is not one of 'trained', 'identity'"):
+            load_pose_network(folder / "pose.prototxt", folder / "pose.caffemodel", de_transform="paper", stn="off")
+
+
+class TestTorch7:
+    """Networks that the real Torch7 wrote: what its main.lua would read of them."""
+
+    @pytest.mark.parametrize(("name", "outputs", "stack"), [("rmpe.t7", 4, 1), ("hourglass.cuda.t7", 2, 1)])
+    def test_reads_the_last_stack_of_the_sppe(self, name, outputs, stack):
+        network = load_pose_network(TORCH7 / name, size=64)
+        stem = name.split(".")[0]
+        crops = np.fromfile(TORCH7 / f"{stem}.in1.f32", np.float32).reshape(2, 3, 64, 64)
+        want = np.fromfile(TORCH7 / f"{stem}.out1_{stack + 1}.f32", np.float32).reshape(2, 16, 16, 16)
+        got = network(crops).heatmaps.numpy()
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max())
+        assert len(list(TORCH7.glob(f"{stem}.out1_*.f32"))) == outputs
+
+    def test_whole_pipeline_by_the_rules_of_torch7(self, detector, image):
+        network = load_pose_network(TORCH7 / "rmpe.t7", size=64)
+        result = Pipeline(detector, network, recipe("torch7", 0.6))(image, look=True)
+        assert len(result.found.poses) == len(result.found.looks) > 1
+        assert result.found.looks[0].straightened.shape == (3, 64, 64)
+        assert (result.found.poses.scores >= 0).all()  # hm[hm:lt(0)] = 0
+        single = Pipeline(detector, network, recipe("torch7", 0.6), batch=1)(image)
+        np.testing.assert_array_equal(result.found.poses.joints_xy, single.found.poses.joints_xy)
+
+    def test_stn_off(self, image):
+        looks = []
+        estimate_poses(load_pose_network(TORCH7 / "rmpe.t7", size=64, stn="identity"), image, BOXES[:2], "torch7",
+                       look=looks.append)
+        np.testing.assert_allclose(looks[0].straightened, looks[0].crop, atol=2e-5)
+
+
+class TestIdentity:
+    def test_of_the_small_ones(self, detector, pose):
+        assert str(identify_detector(detector)) == "SSD detector, 40 x 56, 2 classes, 140 default boxes"
+        assert str(identify_pose(pose)) == ("small_pose: STN, 2-stack hourglass, SDTN, 24 x 24, heat maps 12 x 12; the "
+                                            "STN is trained")
+
+    def test_an_stn_as_it_begins(self, folder):
+        net = load_net(folder / "pose.prototxt", folder / "pose.caffemodel", de_transform="paper")
+        with torch.no_grad():
+            net.params["theta"][0].zero_()
+        assert identify_pose(CaffePoseNetwork(net)).stage == "the STN is as it begins, the same theta for every crop"
+
+    @pytest.mark.parametrize(("name", "words"), [
+        ("rmpe.t7", "2 stacks) and SDTN, and the parallel SPPE (2 stacks), 64 x 64; as saved by the last training"),
+        ("hourglass.cuda.t7", "stacked hourglass (SPPE alone), 2 stacks, 64 x 64; SPPE alone: after the first training"),
+    ])
+    def test_of_torch7(self, name, words):
+        assert words in str(identify_pose(load_pose_network(TORCH7 / name, size=64)))
+
+
+class TestPipeline:
+    def test_pictures_of_any_shape(self, detector, pose):
+        rng = np.random.default_rng(0)
+        pipeline = Pipeline(detector, pose, recipe("demo", 0.1))
+        for h, w in ((1, 1), (1, 7), (9, 1), (2, 3), (300, 5), (40, 56)):
+            for value in (np.zeros((h, w, 3), np.float32), rng.random((h, w, 3)).astype(np.float32)):
+                result = pipeline(value)
+                found = result.found
+                assert found.size_wh == (w, h)
+                assert np.isfinite(found.poses.joints_xy).all()
+                assert can_crop(found.grown(pipeline.recipe), (w, h)).all()
+                assert len(found.proposals) == len(found.poses.scores)
+                for name in ("torch7", "testres", "demo-test"):
+                    Pipeline(detector, pose, recipe(name))(value)
+
+    def test_a_person_at_the_border_and_one_beyond(self, pose, image):
+        boxes = np.array([[-30, -20, 60, 140], [280, 100, 400, 300], [350, 10, 400, 200], [-90, 10, -40, 200],
+                          [50, 60, 50, 60]])
+        given = Detections(boxes, np.full(5, 0.9, np.float32))
+        result = Pipeline(None, pose)(image, given)
+        assert result.found.beyond == 3
+        np.testing.assert_array_equal(result.found.proposals.boxes_xyxy, boxes[:2])
+        np.testing.assert_array_equal(result.found.grown(recipe("demo")), [[0, 0, 73, 156], [262, 80, 320, 240]])
+
+    def test_load_pipeline_and_nobody(self, folder, image):
+        pipeline = load_pipeline((folder / "detector.prototxt", folder / "detector.caffemodel"),
+                                 (folder / "pose.prototxt", folder / "pose.caffemodel"), threshold=0.99999,
+                                 de_transform="paper")
+        result = pipeline(image)
+        assert len(result.nms.persons) == len(result.found.poses) == 0
+
+    @pytest.mark.parametrize(("published", "threshold", "words"), [
+        ("demo", 1.0, "threshold 1 is not from 0 to below 1"), ("caffe", None, "published 'caffe' is not one of 'demo'"),
+    ])
+    def test_mistakes(self, published, threshold, words):
+        with pytest.raises(RmpeError, match=words):
+            recipe(published, threshold)
+
+    def test_warns_of_a_torch7_network_in_training_mode(self):
+        with pytest.warns(UserWarning, match="in training mode; they are run in evaluation mode"):
+            load_pose_network(TORCH7 / "uncleared_train.t7", size=64)

@@ -1,0 +1,137 @@
+"""From a picture to persons, against what the authors' programs gave: their networks' outputs stand in for networks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from shared import shared
+
+from rmpe_legacy.data.image import load_image
+from rmpe_legacy.pipeline.detect import Detector
+from rmpe_legacy.pipeline.geometry import can_crop, grow_boxes
+from rmpe_legacy.pipeline.pose import Answer, PoseNetwork, estimate_poses, network_input
+from rmpe_legacy.pipeline.readout import read_detections
+from rmpe_legacy.pipeline.recipe import RECIPES, recipe
+from rmpe_legacy.pipeline.run import Pipeline
+
+GOLDEN = Path(__file__).parent / "golden" / "io"
+
+
+class StoredDetector(Detector):
+    """Gives the blob that the published demo's detector gave."""
+
+    def __init__(self, blob: np.ndarray, size: tuple[int, int]):
+        self.blob, (self.height, self.width) = blob, size
+
+    def detection_out(self, image: np.ndarray) -> np.ndarray:
+        return self.blob
+
+
+class StoredPose(PoseNetwork):
+    """Gives the blobs or heat maps that the published program's network gave, one crop after the other."""
+
+    def __init__(self, size: int, heatmaps: np.ndarray, predictions: np.ndarray | None = None):
+        super().__init__(torch.nn.Identity(), "stored", "trained")
+        self.height = self.width = size
+        self.heatmaps, self.predictions, self.taken, self.crops = heatmaps, predictions, 0, []
+
+    def _run(self, crops: torch.Tensor) -> Answer:
+        rows = slice(self.taken, self.taken + len(crops))
+        self.taken += len(crops)
+        self.crops += list(crops.numpy())
+        prediction = None if self.predictions is None else torch.from_numpy(self.predictions[rows])
+        return Answer(torch.from_numpy(self.heatmaps[rows]), prediction)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+@pytest.mark.parametrize("name", ["demo__authentic_sizes", "demo__no_person", "demo__none_found", "demo__round_halves",
+                                  "demo__small"])
+def test_pipeline_gives_what_demo_py_gave(name: str, batch: int):
+    meta, case = json.loads((GOLDEN / name / "case.json").read_text()), np.load(GOLDEN / name / "case.npz")
+    for i, file in enumerate(meta["images"]):
+        people = len(case[f"img{i}_nms_in_bboxes"])
+        blobs = [case[f"img{i}_person{k}_prediction_heatmap"].reshape(1, 48) for k in range(people)]
+        pose = StoredPose(meta["pose_shape"][2], np.zeros((people, 16, 64, 64), np.float32),
+                          np.concatenate([np.zeros((0, 48), np.float32), *blobs]))
+        detector = StoredDetector(case[f"img{i}_detections"][None, None], meta["det_shape"][2:])
+        result = Pipeline(detector, pose, recipe("demo", meta["configThred"]), batch)(load_image(GOLDEN / name / file))
+
+        assert result.found.beyond == 0
+        np.testing.assert_array_equal(result.found.grown(RECIPES["demo"]), case[f"img{i}_nms_in_bboxes"].reshape(-1, 4))
+        np.testing.assert_array_equal(result.found.poses.joints_xy, case[f"img{i}_nms_in_preds"].reshape(-1, 16, 2))
+        np.testing.assert_array_equal(result.found.poses.scores, case[f"img{i}_nms_in_scores"].reshape(-1, 16))
+        for k in range(people):
+            np.testing.assert_allclose(pose.crops[k], case[f"img{i}_person{k}_pose_input"], rtol=0, atol=6e-8)
+        if "error" in meta:  # Differs: where nobody is found, demo.py stops with an IndexError
+            assert len(result.nms.persons) == 0
+        else:
+            np.testing.assert_allclose(result.nms.persons.joints_xy, case[f"img{i}_nms_out_preds"], rtol=0, atol=1e-9)
+            np.testing.assert_array_equal(result.nms.persons.scores, case[f"img{i}_nms_out_scores"])
+
+
+def test_crop_and_way_back_are_those_of_main_lua():
+    folder = shared("golden", "torch7", "crop")
+    cases = json.loads((folder / "crop.json").read_text())["cases"]
+    assert len(cases) == 24
+
+    def values(entry: dict) -> np.ndarray:
+        return np.fromfile(folder / entry["file"], np.float32).reshape(entry["shape"])
+
+    for case in cases:
+        image = values(case["image"]).transpose(1, 2, 0)
+        size_wh = image.shape[1], image.shape[0]
+        box = grow_boxes([case["box"]], size_wh, "torch7")
+        assert box.tolist() == [case["int"]]
+        assert can_crop(box, size_wh, "torch7").all()
+        pose = StoredPose(case["crop"]["shape"][1], values(case["heatmap"])[None])
+        poses = estimate_poses(pose, image, box, "torch7")
+        np.testing.assert_allclose(pose.crops[0], values(case["crop"]), rtol=0, atol=2e-6)
+        np.testing.assert_array_equal(poses.joints_xy, values(case["preds_img"]))
+        np.testing.assert_array_equal(poses.scores, values(case["scores"])[..., 0])
+
+
+@pytest.fixture(scope="module")
+def detected() -> dict[str, np.ndarray]:
+    """What the real Caffe gave on skiing.jpg with the detector of synthetic weights."""
+    return dict(np.load(shared("golden", "nets", "ssd", "blobs.npz")))
+
+
+class TestNotebook:
+    """The authors' run over the test set rounds as the demo, then keeps boxes off the left and upper border."""
+
+    def test_boxes_of_the_detector_in_pixels(self, detected):
+        image = load_image(shared("data", "images", "skiing.jpg"))
+        detector = StoredDetector(detected["detection_out"], (500, 500))
+        for rounding, least in (("demo", None), ("notebook", 1)):
+            found = detector(image, 0.09, rounding)
+            rows = [row for row in detected["detection_out"][0, 0].astype(float) if row[1] == 1 and row[2] > 0.09]
+            assert len(rows) == len(found) > 60
+            want = [[int(value * size + (0.5 if value >= 0 else -0.5)) for value, size in
+                     zip(row[3:], (854, 480, 854, 480), strict=True)] for row in rows]
+            if least:
+                want = [[max(1, xmin), max(1, ymin), *rest] for xmin, ymin, *rest in want]
+            assert found.boxes_xyxy.tolist() == want
+            assert found.scores.tolist() == [row[2] for row in rows]
+
+
+def test_thresholds_are_the_demos_and_the_papers():
+    assert {name: (r.threshold, r.growth, r.nms) for name, r in RECIPES.items()} == {
+        "demo": (0.3, "demo", "demo"), "demo-test": (0.09, "demo", "batch"), "torch7": (0.09, "torch7", "batch"),
+        "testres": (0.09, "testres", "batch")}
+
+
+def test_nothing_hangs_on_the_interpreters_division(detected):
+    """The same picture by "demo" and "torch7": the crop is one pixel apart, as one counts from 0, the other from 1."""
+    image = np.zeros((9, 14, 3), np.float32)
+    image[3, 6] = 1
+    boxes = np.array([4, 1, 9, 7])
+    places = [np.argwhere(network_input(image, boxes, 6, 6, geometry)[0] > 0.5) for geometry in ("demo", "torch7")]
+    assert places[0].tolist() == [[2, 2]]
+    assert places[1].tolist() == [[3, 3]]
+
+
+def test_a_score_of_the_threshold_is_a_person_as_in_the_demo():
+    row = np.array([[0, 1, np.float32(0.3), 0.1, 0.1, 0.6, 0.9]], np.float32)
+    assert len(read_detections(row, RECIPES["demo"].threshold)[0]) == 1
