@@ -100,7 +100,11 @@ def _run_on_pictures(args: argparse.Namespace, run: Callable) -> int:
     with join_world() as world:
         options = Options(Path(args.output), args.published, args.threshold, args.device, getattr(args, "batch", 1),
                           args.threads, getattr(args, "de_transform", None), _surroundings(world))
-        outcome = run(options)
+        try:
+            outcome = run(options)
+        except KeyboardInterrupt:
+            print("rmpe: interrupted; the same command goes on where it stopped", file=sys.stderr)
+            return 130
     if outcome.text:
         print(outcome.text)
     return 2 if outcome.skipped else 0
@@ -213,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("inputs", nargs="+", metavar="IMAGE|DIR|VIDEO")
     _network_options(command, "detector", "pose")
     command.add_argument("--report", metavar="OUT.html", help="a page that shows every step on every picture")
-    _picture_options(command)
+    _picture_options(command, output="rmpe_output")
 
     command = _command(commands, "nms", nms)
     command.add_argument("--proposals", required=True, metavar="DIR", help="a folder with index.txt, score.txt and "
@@ -270,8 +274,9 @@ def _network_options(command: argparse.ArgumentParser, *which: str, shipped: boo
 
 
 def _picture_options(command: argparse.ArgumentParser, published: str | None = "demo",
-                     threads: int | None = None) -> None:
-    command.add_argument("--output", required=True, metavar="DIR", help="what is finished there is not computed again")
+                     threads: int | None = None, output: str | None = None) -> None:
+    command.add_argument("--output", default=output, required=output is None, metavar="DIR", help="where results go; "
+                         "what is finished there is not computed again" + (" (default: %(default)s)" if output else ""))
     command.add_argument("--published", choices=("demo", "demo-test", "torch7", "testres"), default=published,
                          help="whose growth of boxes, crops, read-out, rounding and pose NMS: demo.py, the same over a "
                          "test set, predict/main.lua, or the authors' stored results (default: "

@@ -65,7 +65,7 @@ layer { name: "prediction_heatmap" type: "PredictionHeatmap" bottom: "heatmap_ba
 
 
 def write_network(folder: Path, name: str, prototxt: str, seed: int) -> tuple[Path, Path]:
-    """The prototxt and caffemodel of a network with random weights; theta is near the identity, few scores above 0.3."""
+    """The prototxt and caffemodel of a network with random weights; theta is near the identity."""
     folder.mkdir(parents=True, exist_ok=True)
     path, weights = folder / f"{name}.prototxt", folder / f"{name}.caffemodel"
     path.write_text(prototxt)

@@ -78,8 +78,8 @@ class TestDetector:
     def test_weights_that_lack_layers_are_not_a_trained_detector(self, folder, tmp_path):
         _, start = write_network(tmp_path, "start", DETECTOR.split('layer { name: "loc"')[0], 5)
         with pytest.warns(UserWarning, match="nothing for"), pytest.raises(RmpeError, match=(
-                r"start.caffemodel: has nothing for 2 of the 3 layers of .*detector.prototxt that learn \(loc, conf\): it "
-                "is another network, or what training began with")):
+                r"start.caffemodel: has nothing for 2 of the 3 layers of .*detector.prototxt that learn \(loc, conf\): "
+                "it is another network, or what training began with")):
             load_detector(folder / "detector.prototxt", start)
 
 
@@ -185,8 +185,8 @@ class TestTorch7:
 class TestIdentity:
     def test_of_the_small_ones(self, detector, pose):
         assert str(identify_detector(detector)) == "SSD detector, 40 x 56, 2 classes, 140 default boxes"
-        assert str(identify_pose(pose)) == ("small_pose: STN, 2-stack hourglass, SDTN, 24 x 24, heat maps 12 x 12; the "
-                                            "STN is trained")
+        assert str(identify_pose(pose)) == ("small_pose: STN, 2-stack hourglass, SDTN, 24 x 24, heat maps 12 x 12; "
+                                            "the STN is trained")
 
     def test_an_stn_as_it_begins(self, folder):
         net = load_net(folder / "pose.prototxt", folder / "pose.caffemodel", de_transform="paper")
@@ -234,7 +234,8 @@ class TestPipeline:
         assert len(result.nms.persons) == len(result.found.poses) == 0
 
     @pytest.mark.parametrize(("published", "threshold", "words"), [
-        ("demo", 1.0, "threshold 1 is not from 0 to below 1"), ("caffe", None, "published 'caffe' is not one of 'demo'"),
+        ("demo", 1.0, "threshold 1 is not from 0 to below 1"),
+        ("caffe", None, "published 'caffe' is not one of 'demo'"),
     ])
     def test_mistakes(self, published, threshold, words):
         with pytest.raises(RmpeError, match=words):

@@ -24,9 +24,9 @@ from .pictures import Picture, PictureFile, file_digest, find_pictures
 from .pose import BATCH, load_pose_network
 from .posefiles import read_proposals, write_proposals
 from .recipe import Recipe, recipe
-from .report import MOST_PICTURES, Shown, Summary, write_report
+from .report import MOST_PICTURES, Shown, Summary, check_page, write_report
 from .results import JOINTS, Detections, Poses
-from .run import Found, Pipeline, merge
+from .run import Found, Pipeline, inside, merge
 from .shipped import DE_TRANSFORM, shipped
 from .store import Part
 
@@ -92,8 +92,9 @@ def run_detect(inputs: Files, detector: Files | None, options: Options) -> Outco
 def detect_only(detector: Detector, how: Recipe):
     """``Job.find`` for a detector alone."""
     def find(picture: Picture, image: np.ndarray, look: bool) -> Found:
-        boxes = detector(image, how.threshold, how.rounding)
-        return Found((image.shape[1], image.shape[0]), boxes, NO_POSES)
+        size_wh, boxes = (image.shape[1], image.shape[0]), detector(image, how.threshold, how.rounding)
+        kept = inside(boxes, size_wh, how)
+        return Found(size_wh, kept, NO_POSES, len(boxes) - len(kept))
 
     return find
 
@@ -123,6 +124,7 @@ def run_pose(proposals: str | PathLike, images: str | PathLike, pose: Files | No
 def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options: Options,
              report: Path | None = None) -> Outcome:
     """The whole of RMPE on pictures: annotated pictures, poses.json, the authors' files, and a page to look at."""
+    check_page(report)
     device, detector = options.start(), detector_files(detector)
     pose, de_transform = pose_files(pose, options.de_transform)
     pipeline = Pipeline(load_detector(*detector, device),

@@ -55,9 +55,14 @@ class Summary:
 def write_report(path: str | Path, summary: Summary, shown: Sequence[Shown]) -> None:
     """Write the page; it is there whole, or not at all."""
     path = Path(path)
-    if path.is_dir():
-        raise FileError(f"{path}: is a folder; give the name of a page in it, such as {path / 'report.html'}")
+    check_page(path)
     write_together(path.parent, {path.name: page(summary, shown).encode("utf-8", "backslashreplace")})
+
+
+def check_page(path: Path | None) -> None:
+    """Before the work: that a page can have this name. FileError if not."""
+    if path is not None and path.is_dir():
+        raise FileError(f"{path}: is a folder; give the name of a page in it, such as {path / 'report.html'}")
 
 
 def page(summary: Summary, shown: Sequence[Shown]) -> str:

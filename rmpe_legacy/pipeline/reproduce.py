@@ -52,7 +52,7 @@ from .outputs import Collected, merge_all
 from .pictures import Picture, PictureFile, file_digest, find_pictures
 from .pose import load_pose_network
 from .posefiles import write_together
-from .report import MOST_PICTURES, Summary, write_report
+from .report import MOST_PICTURES, Summary, check_page, write_report
 from .results import Detections
 from .run import Pipeline
 from .store import Part
@@ -89,6 +89,7 @@ class _Run:
 
 def reproduce_mpii(given: MpiiFiles, options: Options, report: Path | None = None) -> Outcome:
     """Detect, pose, merge, judge, and compare with Table 3; what was measured before in the same folder counts too."""
+    check_page(report)
     device = options.start()
     _check(given)
     files, de_transform = pose_files(given.pose, options.de_transform)

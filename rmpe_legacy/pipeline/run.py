@@ -62,12 +62,16 @@ class Pipeline:
         if proposals is None:
             proposals = self.detector(image, self.recipe.threshold, self.recipe.rounding)
         size_wh = image.shape[1], image.shape[0]
-        usable = can_crop(grow_boxes(proposals.boxes_xyxy, size_wh, self.recipe.growth), size_wh, self.recipe.geometry)
-        kept = proposals.select(usable)
+        kept = inside(proposals, size_wh, self.recipe)
         looks: list[Look] = []
         poses = estimate_poses(self.pose, image, grow_boxes(kept.boxes_xyxy, size_wh, self.recipe.growth),
                                self.recipe.geometry, self.batch, looks.append if look else None)
-        return Found(size_wh, kept, poses, int((~usable).sum()), tuple(looks))
+        return Found(size_wh, kept, poses, len(proposals) - len(kept), tuple(looks))
+
+
+def inside(detections: Detections, size_wh: tuple[int, int], how: Recipe) -> Detections:
+    """Those whose grown box holds a pixel of the picture. Differs: the published programs stop at any other."""
+    return detections.select(can_crop(grow_boxes(detections.boxes_xyxy, size_wh, how.growth), size_wh, how.geometry))
 
 
 def merge(found: Found, how: Recipe) -> NmsResult:

@@ -87,7 +87,8 @@ class Store:
 
     def _read(self, name: str) -> tuple[Part, str] | None:
         try:
-            with np.load(self.folder / self._file(name), allow_pickle=False) as arrays:
+            content = BytesIO((self.folder / self._file(name)).read_bytes())
+            with np.load(content, allow_pickle=False) as arrays:
                 values = {key: arrays[key] for key in arrays.files}
             return _part(name, values), str(values["digest"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

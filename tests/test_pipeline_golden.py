@@ -1,0 +1,114 @@
+"""The real networks' shapes with synthetic weights: what Caffe gave on a picture, and whole runs over six more."""
+
+import json
+import lzma
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shared import shared
+from small_networks import write_pose
+
+from rmpe_legacy.cli import main
+from rmpe_legacy.data.image import load_image
+from rmpe_legacy.pipeline.detect import Detector, load_detector
+from rmpe_legacy.pipeline.identify import identify_detector, identify_pose
+from rmpe_legacy.pipeline.pose import PoseNetwork, estimate_poses, load_pose_network
+from rmpe_legacy.pipeline.posefiles import read_proposals
+
+ONE_BOX = np.array([[128, 48, 640, 456]])  # what Caffe's pose network was given of the picture
+SURE = 0.985  # so that few of the hundred or more boxes of random weights are left
+
+
+def unpacked(name: str, folder: Path) -> tuple[Path, Path]:
+    source = shared("golden", "nets", name)
+    weights = folder / f"{name}.caffemodel"
+    with lzma.open(source / "weights.caffemodel.xz") as packed, weights.open("wb") as plain:
+        shutil.copyfileobj(packed, plain)
+    return source / "deploy.prototxt", weights
+
+
+@pytest.fixture(scope="module")
+def detector_files(tmp_path_factory) -> tuple[Path, Path]:
+    return unpacked("ssd", tmp_path_factory.mktemp("ssd"))
+
+
+@pytest.fixture(scope="module")
+def detector(detector_files) -> Detector:
+    return load_detector(*detector_files)
+
+
+@pytest.fixture(scope="module")
+def pose_files(tmp_path_factory) -> tuple[Path, Path]:
+    return unpacked("pose", tmp_path_factory.mktemp("pose"))
+
+
+@pytest.fixture(scope="module")
+def pose(pose_files) -> PoseNetwork:
+    return load_pose_network(*pose_files, de_transform="published-identity")
+
+
+@pytest.fixture(scope="module")
+def skiing() -> np.ndarray:
+    return load_image(shared("data", "images", "skiing.jpg"))
+
+
+def test_detects_what_caffe_detected(detector, skiing):
+    want = np.load(shared("golden", "nets", "ssd", "blobs.npz"))["detection_out"][0, 0].astype(np.float64)
+    given = []
+    handle = detector.net.register_forward_pre_hook(lambda net, args: given.append(args[0]["data"].numpy()))
+    found = detector(skiing, 0.3)
+    handle.remove()
+    data = np.load(shared("golden", "nets", "ssd", "blobs.npz"))["data"]
+    assert np.abs(given[0] - data).max() <= 1e-4 * np.ptp(data)
+    want = want[(want[:, 1] == 1) & (want[:, 2] > 0.3)]
+    assert len(found) == len(want) > 60
+    np.testing.assert_allclose(found.scores, want[:, 2], rtol=0, atol=1e-4)
+    exact = want[:, 3:] * (854, 480, 854, 480)
+    assert np.abs(found.boxes_xyxy - exact).max() <= 0.51  # rounded; a box is 1e-4 of its value off at most
+    assert "SSD detector on VGG16, 500 x 500, 2 classes, 20073 default boxes" in str(identify_detector(detector))
+
+
+@pytest.mark.parametrize(("mode", "blob"), [("published-identity", "fma_prediction_heatmap"),
+                                            ("published-ignored", "ignored_prediction_heatmap")])
+def test_joints_are_those_that_caffe_gave(pose_files, pose, skiing, mode, blob):
+    network = pose if mode == "published-identity" else load_pose_network(*pose_files, de_transform=mode)
+    looks = []
+    poses = estimate_poses(network, skiing, ONE_BOX, look=looks.append)
+    blobs = np.load(shared("golden", "nets", "pose", "blobs.npz"))
+    assert np.abs(looks[0].crop - blobs["data"][0]).max() <= 1e-4 * np.ptp(blobs["data"])
+    assert np.abs(looks[0].straightened - blobs["fma_img"][0]).max() <= 1e-4 * np.ptp(blobs["data"])
+    want = blobs[blob].reshape(16, 3).astype(np.float64)
+    pad = (512 - 408) // 2
+    np.testing.assert_array_equal(poses.joints_xy[0], np.trunc(want[:, :2] * 512 / 64 - (0, pad) + (128, 48)))
+    np.testing.assert_allclose(poses.scores[0], want[:, 2], rtol=0, atol=1e-4 * want[:, 2].max())
+    assert "STN, 2-stack hourglass, SDTN, 256 x 256, heat maps 64 x 64; the STN is trained" in str(identify_pose(network))
+
+
+def test_a_batch_gives_what_one_by_one_gives(pose, skiing):
+    boxes = np.array([[128, 48, 640, 456], [60, 120, 230, 430], [700, 90, 854, 480]])
+    single, together = (estimate_poses(pose, skiing, boxes, batch=batch) for batch in (1, 3))
+    np.testing.assert_array_equal(single.joints_xy, together.joints_xy)
+    np.testing.assert_allclose(single.scores, together.scores, rtol=0, atol=2e-4)  # theta's sums are rounded otherwise
+
+
+def test_six_pictures_of_mpii_from_end_to_end(detector_files, tmp_path, capfd):
+    images = shared("data", "images")
+    names = sorted(path.name for path in images.glob("0*.jpg"))
+    assert len(names) == 6
+    command = ["demo", *(str(images / name) for name in names), "--detector", *map(str, detector_files), "--pose",
+               *map(str, write_pose(tmp_path)), "--de-transform", "paper", "--threshold", str(SURE), "--output",
+               str(tmp_path / "out"), "--report", str(tmp_path / "page.html")]
+    assert main(command) == 0
+    assert capfd.readouterr().err == ""
+    content = json.loads((tmp_path / "out" / "poses.json").read_text())
+    sizes = {(image["width"], image["height"]) for image in content["images"]}
+    assert sizes == {(1280, 720), (1920, 1080)}
+    proposals = read_proposals(tmp_path / "out" / "proposals")
+    assert proposals.images == tuple(names)
+    assert 3 <= len(proposals) < 100
+    assert proposals.scores.min() > SURE
+    page = (tmp_path / "page.html").read_text()
+    assert all(f">{name}</h2>" in page for name in names)
+    assert len(page) < 5e6
