@@ -1,4 +1,4 @@
-"""``rmpe detect``, ``pose`` and ``demo``: files in, files out, resumed, interrupted, with bad pictures among good ones."""
+"""``rmpe detect``, ``pose`` and ``demo``: files in, files out, resumed, interrupted, some pictures bad."""
 
 import json
 import subprocess
@@ -41,6 +41,7 @@ def pictures(tmp_path_factory) -> Path:
     return folder
 
 
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
 NAMES = ["a colour.jpg", "b_grey.png", "c_alpha.png", "d_one.png", "e_black.bmp"]
 
 
@@ -87,7 +88,8 @@ class TestDemo:
         for person in people:
             assert len(person["keypoints"]) == 48
             joints = np.reshape(person["keypoints"], (16, 3))
-            assert person["num_keypoints"] == joints.any(axis=1).sum()  # on black, some scores are 0, and joints nowhere
+            # on black, some scores are 0, and joints nowhere
+            assert person["num_keypoints"] == joints.any(axis=1).sum()
             assert person["score"] == pytest.approx(joints[:, 2].mean())
             assert person["score"] >= 0.2
         assert content["skipped"] == []
@@ -110,13 +112,13 @@ class TestDemo:
         assert proposals.images == tuple(NAMES)
         assert len(proposals) == len(poses) == proposals.ranges[-1, 1]
         with h5py.File(demo_output / "proposals" / "test-bbox.h5") as file:
-            assert {name: file[name].dtype.kind for name in file} == dict.fromkeys(["xmin", "ymin", "xmax", "ymax"], "i")
+            assert {(name, file[name].dtype.kind) for name in file} == {(name, "i") for name in CORNERS}
         index = (demo_output / "nms" / "index.txt").read_text().splitlines()
         assert [line.rsplit(maxsplit=2)[0] for line in index] == NAMES
 
     def test_pictures_are_drawn_on(self, demo_output, pictures):
         drawn = sorted(path.name for path in (demo_output / "pictures").iterdir())
-        assert drawn == sorted(["a colour.jpg", "b_grey.png.jpg", "c_alpha.png.jpg", "d_one.png.jpg", "e_black.bmp.jpg"])
+        assert drawn == ["a colour.jpg", "b_grey.png.jpg", "c_alpha.png.jpg", "d_one.png.jpg", "e_black.bmp.jpg"]
         before, after = cv2.imread(str(pictures / NAMES[0])), cv2.imread(str(demo_output / "pictures" / NAMES[0]))
         assert before.shape == after.shape
         changed = (np.abs(before.astype(int) - after) > 60).any(axis=2)
@@ -234,7 +236,7 @@ class TestResume:
         command = ["demo", own, *networks, "--output", tmp_path / "out"]
         rmpe(*command)
         find, calls = Pipeline.find, []
-        monkeypatch.setattr(Pipeline, "find", lambda *args, **named: calls.append(args[1].shape) or find(*args, **named))
+        monkeypatch.setattr(Pipeline, "find", lambda *a, **named: calls.append(a[1].shape) or find(*a, **named))
         (own / NAMES[1]).write_bytes((own / NAMES[2]).read_bytes())
         (tmp_path / "out" / "pictures" / "e_black.bmp.jpg").unlink()
         assert rmpe(*command)[0] == 0
@@ -249,13 +251,14 @@ class TestResume:
         assert rmpe(*command)[0] == 0
         code, out, err = rmpe(*command, "--threshold", "0.5", "--published", "torch7")
         assert (code, out) == (1, "")
-        assert ("holds results of another run: published was demo, is now torch7; threshold was 0.3, is now 0.5. Choose "
-                "another output folder, or remove this one to begin anew") in err
+        assert ("holds results of another run: published was demo, is now torch7; threshold was 0.3, is now 0.5. "
+                "Choose another output folder, or remove this one to begin anew") in err
         weights = Path(networks[2])
         other = write_detector(tmp_path / "other", seed=9)
-        code, _, err = rmpe("demo", pictures / NAMES[1], "--detector", *other, *networks[3:], "--output", tmp_path / "out")
+        code, _, err = rmpe("demo", pictures / NAMES[1], "--detector", *other, *networks[3:], "--output",
+                            tmp_path / "out")
         assert code == 1
-        assert f"detector was ['detector.prototxt sha256 " in err
+        assert "detector was ['detector.prototxt sha256 " in err
         assert weights.name in err
         assert rmpe(*command, "--batch", "1")[0] == 0  # which changes nothing
 
@@ -348,6 +351,6 @@ def test_as_a_program(networks, pictures, tmp_path):
                           capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout.startswith("1 pictures (1 skipped), ")
-    assert done.stderr == f"rmpe: skipped: {pictures / 'notes.txt'}: not a picture that can be read; the file is damaged " \
-                          "or of another kind\n"
+    assert done.stderr == (f"rmpe: skipped: {pictures / 'notes.txt'}: not a picture that can be read; the file is "
+                           "damaged or of another kind\n")
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")

@@ -83,7 +83,8 @@ def test_joints_are_those_that_caffe_gave(pose_files, pose, skiing, mode, blob):
     pad = (512 - 408) // 2
     np.testing.assert_array_equal(poses.joints_xy[0], np.trunc(want[:, :2] * 512 / 64 - (0, pad) + (128, 48)))
     np.testing.assert_allclose(poses.scores[0], want[:, 2], rtol=0, atol=1e-4 * want[:, 2].max())
-    assert "STN, 2-stack hourglass, SDTN, 256 x 256, heat maps 64 x 64; the STN is trained" in str(identify_pose(network))
+    identity = str(identify_pose(network))
+    assert "STN, 2-stack hourglass, SDTN, 256 x 256, heat maps 64 x 64; the STN is trained" in identity
 
 
 def test_a_batch_gives_what_one_by_one_gives(pose, skiing):

@@ -196,7 +196,7 @@ class TestIdentity:
 
     @pytest.mark.parametrize(("name", "words"), [
         ("rmpe.t7", "2 stacks) and SDTN, and the parallel SPPE (2 stacks), 64 x 64; as saved by the last training"),
-        ("hourglass.cuda.t7", "stacked hourglass (SPPE alone), 2 stacks, 64 x 64; SPPE alone: after the first training"),
+        ("hourglass.cuda.t7", "stacked hourglass (SPPE alone), 2 stacks, 64 x 64; SPPE alone: after the first"),
     ])
     def test_of_torch7(self, name, words):
         assert words in str(identify_pose(load_pose_network(TORCH7 / name, size=64)))

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.files import write_together
 
 from .draw import draw_boxes, draw_poses
 from .panels import jpeg, panels, to_bytes
 from .pictures import Picture, drawn_name
-from .posefiles import write_together
 from .results import Detections
 from .run import Found, Pipeline, merge
 from .store import Part, Store

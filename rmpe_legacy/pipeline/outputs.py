@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from rmpe_legacy.files import write_together
+
 from .draw import LIMBS
 from .nms import NmsResult, pose_nms
-from .posefiles import write_persons, write_proposals, write_together
+from .posefiles import write_persons, write_proposals
 from .recipe import Recipe
 from .results import JOINTS, Persons, Poses, Proposals
 from .store import Part

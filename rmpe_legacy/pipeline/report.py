@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from rmpe_legacy.errors import FileError
+from rmpe_legacy.files import write_together
 
 from .draw import LIMBS
 from .nms import NmsResult
 from .panels import CropPanel, Panels
-from .posefiles import write_together
 from .results import JOINTS
 from .run import Found
 
@@ -189,8 +189,8 @@ def _colors(shown: Shown) -> list[str]:
 def _persons(shown: Shown) -> Iterator[str]:
     persons, dropped = shown.nms.persons, shown.nms.dropped
     yield '<h3>What was merged into what</h3><div class="scroll"><table>'
-    yield ('<thead><tr><th scope="col">Person</th><th scope="col">Picked pose</th>'
-           '<th scope="col">Merged from poses</th><th scope="col" class="number">Mean joint score</th></tr></thead><tbody>')
+    heads = "".join(f'<th scope="col">{words}</th>' for words in ("Person", "Picked pose", "Merged from poses"))
+    yield f'<thead><tr>{heads}<th scope="col" class="number">Mean joint score</th></tr></thead><tbody>'
     for k in range(len(persons)):
         swatch = f'<span class="swatch" style="background:{COLORS[k % len(COLORS)]}"></span>'
         yield _row(f"{swatch}{_letter(k)}", persons.picks[k], persons.merged(k), persons.scores[k])

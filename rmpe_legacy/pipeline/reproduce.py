@@ -27,6 +27,7 @@ from rmpe_legacy.evaluation.paper import (
     Row,
     Table,
 )
+from rmpe_legacy.files import write_together
 
 from .commands import (
     Files,
@@ -51,7 +52,6 @@ from .nms import NmsResult
 from .outputs import Collected, merge_all
 from .pictures import Picture, PictureFile, file_digest, find_pictures
 from .pose import load_pose_network
-from .posefiles import write_together
 from .report import MOST_PICTURES, Summary, check_page, write_report
 from .results import Detections
 from .run import Pipeline

@@ -14,6 +14,7 @@ from rmpe_legacy.data.synthetic import Picture as Drawing
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.evaluation.groups import Groups
 from rmpe_legacy.evaluation.paper import MPII_COLUMNS
+from rmpe_legacy.files import write_together
 
 from .commands import Files, Options, Outcome, detector_files, facts_of, pose_files, settings_of, shown_of, write_run
 from .comparison import Measured, plain
@@ -22,7 +23,6 @@ from .identify import identify_detector, identify_pose
 from .job import Job, detect_with, drawn_persons, pose_with
 from .judge import ap_of_persons, ap_of_poses
 from .pose import load_pose_network
-from .posefiles import write_together
 from .report import MOST_PICTURES, Summary, write_report
 from .results import Detections
 from .run import Pipeline

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.files import write_together
 
 from .pictures import Picture
-from .posefiles import write_together
 from .results import Detections, Poses
 from .run import Found
 
