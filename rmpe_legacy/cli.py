@@ -33,6 +33,20 @@ def show(args: argparse.Namespace) -> None:
         print(describe_net(args.file, args.phase, args.level, args.stage, args.dialect, args.weights))
 
 
+def layers(args: argparse.Namespace) -> None:
+    """List the layer types with their cases against the real Caffe; or one type with its parameters and cases."""
+    import json
+
+    from .layers_table import describe_layer, describe_layers, layer_details, layers_table, read_evidence
+
+    evidence = read_evidence()
+    if args.type is None:
+        print(json.dumps(layers_table(evidence), indent=1) if args.json else describe_layers(evidence))
+    else:
+        details = layer_details(args.type, evidence)
+        print(json.dumps(details, indent=1) if args.json else describe_layer(details))
+
+
 def forward(args: argparse.Namespace) -> None:
     """Run a network on inputs from files and write blobs to an .npz."""
     from .forward import run_forward
@@ -183,6 +197,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", help="a prototxt, a caffemodel, or a .t7 file")
     command.add_argument("--weights", metavar="CAFFEMODEL", help="also compare the network with these weights")
     _net_options(command)
+
+    command = _command(commands, "layers", layers)
+    command.add_argument("type", nargs="?", metavar="TYPE", help="show this one, for example Convolution")
+    command.add_argument("--json", action="store_true", help="as JSON")
 
     command = _command(commands, "forward", forward)
     command.add_argument("prototxt")

@@ -24,7 +24,7 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
     stored = None if weights is None else {layer.name: layer for layer in read_weights(weights)}
     shown = [step for step in steps if step.layer.spec.type != "Split"]
     rows = [_row(step, stored) for step in shown]
-    table = _aligned([("layer", "type", "bottom", "top", "parameters"), *rows])
+    table = aligned([("layer", "type", "bottom", "top", "parameters"), *rows])
     lines = [parsed.name or prototxt, *table, "", *_sums(steps)]
     if stored is not None:
         names = {step.layer.spec.name for step in steps}
@@ -41,7 +41,7 @@ def describe_weights(path: str) -> str:
     layers = [layer for layer in read_weights(path) if layer.blobs]
     rows = [(layer.name, layer.type, _blob_shapes(layer.blobs)) for layer in layers]
     total = sum(blob.data.size for layer in layers for blob in layer.blobs if blob is not None)
-    return "\n".join([*_aligned([("layer", "type", "blobs"), *rows]), "", f"{len(layers)} layers, {_amount(total)}"])
+    return "\n".join([*aligned([("layer", "type", "blobs"), *rows]), "", f"{len(layers)} layers, {_amount(total)}"])
 
 
 def _row(step: Step, stored: dict[str, TrainedLayer] | None) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ def _amount(values: int) -> str:
     return f"{values:,} values ({values * 4 / 1e6:.1f} MB)"
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
             for row in rows]

@@ -7,9 +7,10 @@ A case is a folder: net.prototxt, meta.json, case.npz, and the files that its la
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 import rmpe_legacy
+from rmpe_legacy.layers_table import Gap
 from rmpe_legacy.net import Net, Step
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -58,12 +60,9 @@ class Difference:
 
     @property
     def ulp(self) -> float:
-        """The largest difference in units of the last place of the value Caffe gave, as single precision."""
-        if self.want.shape != self.got.shape:
-            return np.inf
-        finite = np.isfinite(self.want)
-        apart = np.abs(self.want[finite].astype(np.float64) - self.got[finite])
-        return float((apart / np.spacing(np.abs(self.want[finite].astype(np.float32)))).max(initial=0))
+        """The largest difference in units of the last place, in single precision, of the array's largest value."""
+        largest = np.abs(self.want[np.isfinite(self.want)]).max(initial=np.finfo(np.float32).tiny)
+        return self.error * float(2.0**24 * np.frexp(np.float32(largest))[0])
 
     def __str__(self) -> str:
         if self.want.shape != self.got.shape:
@@ -82,6 +81,11 @@ class Case:
         self.data |= {k.removeprefix("fma_"): self.data.pop(k) for k in list(self.data) if k.startswith("fma_")}
         self.name, self.type = folder.name, self.meta["type"]
         self.types = set(re.findall(r'type: "(\w+)"', (folder / "net.prototxt").read_text()))
+
+    @property
+    def id(self) -> str:
+        """The folder, below tests/golden."""
+        return f"{self.folder.parent.name}/{self.name}"
 
     def load(self) -> Net:
         weights = self.folder / self.meta["weights"] if self.meta.get("weights") else None
@@ -106,6 +110,15 @@ class Case:
         if given != step.top_shapes and step.layer.spec.type not in DATA_DEPENDENT:
             name = step.layer.spec.name
             self.broken_promises.append(f"{name}: reshape promises {step.top_shapes}, forward gives {given}")
+
+    def compare(self, scratch: Path) -> list[Difference]:
+        """All differences, run where the layers find the files that they name; what they write goes to `scratch`."""
+        before = Path.cwd()
+        os.chdir(scratch if self.type == "HDF5Output" else self.folder)
+        try:
+            return list(self.differences())
+        finally:
+            os.chdir(before)
 
     def differences(self) -> Iterator[Difference]:
         """Run the case forward, and backward where it says so; every array that Caffe wrote, beside ours."""
@@ -180,6 +193,19 @@ def _array(value: torch.Tensor) -> np.ndarray:
     return value.detach().cpu().numpy()
 
 
-def cases(kind: str = "layers") -> list[Path]:
-    """The folders of one kind of goldens."""
-    return sorted(path.parent for path in (GOLDEN / kind).glob("*/meta.json"))
+KINDS = ("layers", "more", "detection", "data")
+
+
+def cases(*kinds: str) -> list[Path]:
+    """The folders of these kinds of goldens."""
+    return [path.parent for kind in kinds for path in sorted((GOLDEN / kind).glob("*/meta.json"))]
+
+
+def gaps(differences: Sequence[Difference]) -> tuple[Gap | None, Gap | None, Gap | None]:
+    """The largest gap of a case's tops, of its bottoms' diffs and of its parameters' diffs; None without any."""
+    groups: dict[str, list[Difference]] = {"top": [], "diff": [], "pdiff": []}
+    for difference in differences:
+        kind = difference.name.partition("_")[0]
+        groups[kind if kind in groups else "top"].append(difference)
+    return tuple(Gap(max(d.error for d in group), max(d.ulp for d in group)) if group else None
+                 for group in groups.values())

@@ -21,7 +21,7 @@ FLOORS = [
     {"layers"},
     {"net"},
     {"load"},
-    {"torch7", "convert", "evaluation", "show", "forward"},
+    {"torch7", "convert", "evaluation", "show", "forward", "layers_table"},
     {"pipeline"},
     {"cli"},
     {"__main__"},

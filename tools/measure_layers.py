@@ -1,0 +1,46 @@
+"""Run every golden case of the layers and write how far each array is from Caffe's: rmpe_legacy/layers/evidence.json.
+
+    python tools/measure_layers.py
+
+`rmpe layers` prints it; tests/test_golden.py holds it against what it measures itself.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from rmpe_legacy.files import whole_file
+from rmpe_legacy.layers_table import EVIDENCE
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from harness import KINDS, Case, cases, gaps
+
+CAFFE = "the real Caffe on a CPU (RMPE@5188c23; of the other dialects weiliu89/caffe@4817bf8 and BVLC/caffe@9b89154)"
+
+
+def measure(folder: Path, scratch: Path) -> list:
+    """Type, dialect, phase, and the gaps of tops, bottoms' diffs and parameters' diffs: relative, ulp."""
+    case = Case(folder)
+    found = [gap and [float(f"{gap.relative:.3g}"), float(f"{gap.ulp:.3g}")] for gap in gaps(case.compare(scratch))]
+    return [case.type, case.meta.get("dialect", "rmpe"), case.meta["phase"], *found]
+
+
+def main() -> None:
+    torch.set_num_threads(2)
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = {Case(folder).id: measure(folder, Path(scratch)) for folder in cases(*KINDS)}
+    machine = f"torch {torch.__version__}, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items())
+    with whole_file(EVIDENCE, "w") as file:
+        file.write(f'{{"caffe": {json.dumps(CAFFE)},\n"machine": {json.dumps(machine)},\n"cases": {{\n{lines}\n}}}}\n')
+    print(f"{EVIDENCE}: {len(rows)} cases")
+
+
+if __name__ == "__main__":
+    main()
