@@ -25,7 +25,7 @@ RMPE_INLINE double cell(int64_t i, int64_t n) { return i * 1.0 / n * 2 - 1; }
 template <bool kFused, typename V>
 RMPE_INLINE V source(const V* theta, V u, V v, V size) {
   const V p = multiply_add<kFused>(v, theta[1], u * theta[0]) + theta[2];
-  return (p + 1) * splat<V>(0.5) * size;
+  return (p + 1) * (size * splat<V>(0.5));  // halving is exact, so it may be the size that is halved
 }
 
 // The two neighbours of a point along one axis, as whole numbers, and what each weighs.
@@ -51,7 +51,8 @@ struct Corners {
   RMPE_INLINE Corners(const Neighbours<T>& row, const Neighbours<T>& column, int64_t h, int64_t w) {
     const int32_t rows[2] = {to_index(row.low), to_index(row.high)};
     const int32_t columns[2] = {to_index(column.low), to_index(column.high)};
-    const T row_weight[2] = {row.low_weight, row.high_weight}, column_weight[2] = {column.low_weight, column.high_weight};
+    const T row_weight[2] = {row.low_weight, row.high_weight};
+    const T column_weight[2] = {column.low_weight, column.high_weight};
     for (int k = 0; k < 4; ++k) {
       const int32_t r = rows[k % 2], c = columns[k / 2];
       // as unsigned numbers, negative ones are too great; no side has more than 31 bits

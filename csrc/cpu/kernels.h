@@ -13,36 +13,47 @@
 
 namespace rmpe {
 
+constexpr int kPad = 8;  // readable values behind a row of the grid
+
 // One image's warp. Planes are contiguous, the channels one after the other.
 template <typename T>
 struct Warp {
   int64_t channels, h, w, out_h, out_w;
   const T* theta;         // six numbers
   const double* rows;     // cell(s, out_h)
-  const double* columns;  // cell(t, out_w)
+  const double* columns;  // cell(t, out_w), and kPad more
   const T* columns_t;     // the same as T
-  bool small;             // whether T counts the image's rows and columns, and an int32 its pixels
+  bool exact;             // whether T holds every number of the grid
 };
-
-constexpr int kPlanes = 4;  // channels that are worked on together, at most
 
 // Each function is there twice: [fused].
 template <typename T>
 struct Kernels {
-  // Rows [begin, end) of the warped output of so many channels.
-  void (*sample[2])(const Warp<T>& warp, int planes, const T* image, int64_t begin, int64_t end, T* out);
+  static constexpr int kGroup = 32 / sizeof(T);  // channels that are worked on together, at most
+
+  // Rows [begin, end) of the warped output of `channels` channels.
+  void (*sample[2])(const Warp<T>& warp, int channels, const T* image, int64_t begin, int64_t end, T* out);
   // d theta, from all channels.
   void (*theta_gradient[2])(const Warp<T>& warp, const T* image, const T* grad, T* d_theta);
-  // Adds to d image of so many channels.
-  void (*image_gradient[2])(const Warp<T>& warp, int planes, const T* grad, T* d_image);
+  // d image of `channels` channels. scratch: kGroup planes.
+  void (*image_gradient[2])(const Warp<T>& warp, int channels, const T* grad, T* d_image, T* scratch);
   // y = x slope + bias
   void (*affine[2])(const T* x, T slope, T bias, int64_t count, T* y);
 };
 
+// For any machine and any size: one value at a time.
 template <typename T>
 Kernels<T> baseline_kernels();
+// For AVX2 and FMA, where avx2_fits.
 template <typename T>
 Kernels<T> avx2_kernels();
+
+// Whether T counts an image's rows and columns, and an int32 its pixels.
+template <typename T>
+bool avx2_fits(int64_t h, int64_t w) {
+  constexpr int64_t kCounts = sizeof(T) == 4 ? int64_t{1} << 24 : int64_t{1} << 30;
+  return h <= kCounts && w <= kCounts && h * w <= INT32_MAX;
+}
 
 // Whether to run what is compiled for AVX2. ATEN_CPU_CAPABILITY=default turns it off, here as in torch.
 inline bool use_avx2() {
@@ -59,9 +70,9 @@ inline bool use_avx2() {
 }
 
 template <typename T>
-Kernels<T> best_kernels() {
+Kernels<T> best_kernels(bool fits = true) {
 #if RMPE_HAVE_AVX2
-  if (use_avx2()) return avx2_kernels<T>();
+  if (fits && use_avx2()) return avx2_kernels<T>();
 #endif
   return baseline_kernels<T>();
 }

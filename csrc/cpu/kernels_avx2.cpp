@@ -6,19 +6,46 @@
 #include <immintrin.h>
 
 #include <cmath>
+#include <type_traits>
 
 #pragma GCC target("avx2,fma")
-#define RMPE_AVX2
-#include "cpu/all_loops.h"
+#include "cpu/lanes.h"
+#include "cpu/spatial_transformer_avx2.h"
+#include "eltwise_affine.h"
 
 namespace rmpe {
+namespace {
+
+template <bool kFused, typename T>
+void affine(const T* x, T slope, T bias, int64_t count, T* y) {
+  using L = Lanes<T>;
+  using V = typename L::V;
+  const V slopes = splat<V>(slope), biases = splat<V>(bias);
+  int64_t i = 0;
+  for (; i + L::kCount <= count; i += L::kCount) {
+    L::store(y + i, affine_value<kFused>(L::load(x + i), slopes, biases));
+  }
+  for (; i < count; ++i) y[i] = affine_value<kFused>(x[i], slope, bias);
+}
+
+template <typename T>
+constexpr Kernels<T> kernels() {
+  return {{sample<false, T>, sample<true, T>},
+          {theta_gradient<false, T>, theta_gradient<true, T>},
+          {image_gradient<false, T>, image_gradient<true, T>},
+          {affine<false, T>, affine<true, T>}};
+}
+
+}  // namespace
+
 template <>
 Kernels<float> avx2_kernels() {
-  return kernels_for<Avx2Lanes<float>>();
+  return kernels<float>();
 }
 template <>
 Kernels<double> avx2_kernels() {
-  return kernels_for<Avx2Lanes<double>>();
+  return kernels<double>();
 }
+
 }  // namespace rmpe
 #endif

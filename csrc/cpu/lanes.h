@@ -1,44 +1,14 @@
-// What the CPU loops compute with: one value at a time (on any machine), or as many as an AVX2 register holds.
-// Each lane does what a single value would, so the bits do not depend on the choice.
+// Several values in one AVX2 register. Each lane does what a single value would, so the bits are the same.
+// Included below #pragma GCC target("avx2,fma"), and nowhere else.
 #pragma once
 #include "numeric.h"
 
 namespace rmpe {
 
-template <typename T>
-struct ScalarLanes {
-  using Type = T;
-  using Value = T;
-  using Double = double;  // as many doubles as Value has lanes
-  static constexpr int kCount = 1, kAll = 1;
-
-  static RMPE_INLINE T load(const T* from) { return *from; }
-  static RMPE_INLINE void store(T* to, T value) { *to = value; }
-  static RMPE_INLINE double load_double(const double* from) { return *from; }
-  // Lanes that lie in [begin, end), and those that lie outside it (NaN does neither), as bits.
-  static RMPE_INLINE int within(T x, T begin, T end) { return x >= begin && x < end; }
-  static RMPE_INLINE int outside(T x, T begin, T end) { return x < begin || x >= end; }
-  // row * w + column, of whole numbers
-  static RMPE_INLINE void offsets(int32_t* to, T row, T column, int32_t w) {
-    *to = static_cast<int32_t>(row) * w + static_cast<int32_t>(column);
-  }
-  // The two values that lie side by side at each offset.
-  static RMPE_INLINE void gather(const T* from, const int32_t* offset, T& first, T& second) {
-    first = from[*offset];
-    second = from[*offset + 1];
-  }
-  // Adds each lane of six terms to six sums (of eight), first lane first.
-  static RMPE_INLINE void add_in_turn(T* sum, const T* term) {
-    for (int k = 0; k < 6; ++k) sum[k] += term[k];
-  }
-};
-
-#ifdef RMPE_AVX2  // set by a file that is compiled for it
-
 typedef float FloatVector __attribute__((vector_size(32)));
 typedef double DoubleVector __attribute__((vector_size(32)));
 
-// One register of values of type T, as a value.
+// One register, as a value of the arithmetic in the operators' headers.
 template <typename T, typename Vector>
 struct Register {
   Vector v;
@@ -58,121 +28,149 @@ RMPE_INLINE Doubles fused_multiply_add(Doubles a, Doubles b, Doubles c) { return
 RMPE_INLINE Floats round_down(Floats x) { return _mm256_floor_ps(x.v); }
 RMPE_INLINE Doubles round_down(Doubles x) { return _mm256_floor_pd(x.v); }
 
-struct EightDoubles {
-  Doubles low, high;
-  EightDoubles() = default;
-  RMPE_INLINE EightDoubles(double x) : low(x), high(x) {}
-};
-
-RMPE_INLINE Doubles theta_term(Doubles slope, Doubles at) { return slope * at; }
-RMPE_INLINE Floats theta_term(Floats slope, const EightDoubles& at) {
-  const Doubles low = theta_term(_mm256_cvtps_pd(_mm256_castps256_ps128(slope.v)), at.low);
-  const Doubles high = theta_term(_mm256_cvtps_pd(_mm256_extractf128_ps(slope.v, 1)), at.high);
-  return _mm256_set_m128(_mm256_cvtpd_ps(high.v), _mm256_cvtpd_ps(low.v));
-}
-
+// What differs between float and double. A mask is a register whose lanes are all ones or all zeros.
 template <typename T>
-struct Avx2Lanes;
+struct Lanes;
 
 template <>
-struct Avx2Lanes<float> {
-  using Type = float;
-  using Value = Floats;
-  using Double = EightDoubles;
-  static constexpr int kCount = 8, kAll = 0xff;
+struct Lanes<float> {
+  using V = Floats;
+  using Indices = __m256i;
+  static constexpr int kCount = 8;
 
-  static RMPE_INLINE Floats load(const float* from) { return _mm256_loadu_ps(from); }
-  static RMPE_INLINE void store(float* to, Floats value) { _mm256_storeu_ps(to, value.v); }
-  static RMPE_INLINE EightDoubles load_double(const double* from) {
-    EightDoubles x;
-    x.low = _mm256_loadu_pd(from);
-    x.high = _mm256_loadu_pd(from + 4);
-    return x;
+  static RMPE_INLINE V load(const float* from) { return _mm256_loadu_ps(from); }
+  static RMPE_INLINE void store(float* to, V value) { _mm256_storeu_ps(to, value.v); }
+  static RMPE_INLINE Indices to_indices(V whole) { return _mm256_cvttps_epi32(whole.v); }
+  static RMPE_INLINE Indices offsets(Indices row, Indices column, int32_t w) {
+    return _mm256_add_epi32(_mm256_mullo_epi32(row, _mm256_set1_epi32(w)), column);
   }
-  static RMPE_INLINE int within(Floats x, Floats begin, Floats end) {
-    return _mm256_movemask_ps(_mm256_and_ps(_mm256_cmp_ps(x.v, begin.v, _CMP_GE_OQ),
-                                             _mm256_cmp_ps(x.v, end.v, _CMP_LT_OQ)));
+  static RMPE_INLINE void store(int32_t* to, Indices value) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), value);
   }
-  static RMPE_INLINE int outside(Floats x, Floats begin, Floats end) {
-    return _mm256_movemask_ps(_mm256_or_ps(_mm256_cmp_ps(x.v, begin.v, _CMP_LT_OQ),
-                                            _mm256_cmp_ps(x.v, end.v, _CMP_GE_OQ)));
+  // Whether all of a and b lie in [0, last_a] and [0, last_b]; as unsigned numbers, negative ones are too great.
+  static RMPE_INLINE bool all_within(Indices a, int32_t last_a, Indices b, int32_t last_b) {
+    const __m256i fits_a = _mm256_cmpeq_epi32(_mm256_min_epu32(a, _mm256_set1_epi32(last_a)), a);
+    const __m256i fits_b = _mm256_cmpeq_epi32(_mm256_min_epu32(b, _mm256_set1_epi32(last_b)), b);
+    return _mm256_movemask_epi8(_mm256_and_si256(fits_a, fits_b)) == -1;
   }
-  static RMPE_INLINE void offsets(int32_t* to, Floats row, Floats column, int32_t w) {
-    const __m256i start = _mm256_mullo_epi32(_mm256_cvttps_epi32(row.v), _mm256_set1_epi32(w));
-    const __m256i offset = _mm256_add_epi32(start, _mm256_cvttps_epi32(column.v));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), offset);
+
+  // Whether all of a are the same, and all of b lie in [b0, b0 + kCount), the first lane's.
+  static RMPE_INLINE bool side_by_side(Indices a, Indices b) {
+    const __m256i same = _mm256_cmpeq_epi32(a, _mm256_broadcastd_epi32(_mm256_castsi256_si128(a)));
+    const __m256i ahead = _mm256_sub_epi32(b, _mm256_broadcastd_epi32(_mm256_castsi256_si128(b)));
+    const __m256i near = _mm256_cmpeq_epi32(_mm256_min_epu32(ahead, _mm256_set1_epi32(7)), ahead);
+    return _mm256_movemask_epi8(_mm256_and_si256(same, near)) == -1;
   }
-  static RMPE_INLINE __m128 two_pairs(const float* a, const float* b) {
-    double low, high;  // two floats travel as one double
-    __builtin_memcpy(&low, a, sizeof low);
-    __builtin_memcpy(&high, b, sizeof high);
-    return _mm_castpd_ps(_mm_set_pd(high, low));
+  // gather_pairs, where the offsets are side_by_side: they lie in one register, or in the next from one value on.
+  static RMPE_INLINE void pick_pairs(const float* from, const int32_t* offset, V& first, V& second) {
+    const __m256i at = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(offset));
+    const __m256i lane = _mm256_sub_epi32(at, _mm256_broadcastd_epi32(_mm256_castsi256_si128(at)));
+    first = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from + offset[0]), lane);
+    second = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from + offset[0] + 1), lane);
   }
-  static RMPE_INLINE void gather(const float* from, const int32_t* offset, Floats& first, Floats& second) {
+
+  static RMPE_INLINE V zero_for_nan(V x) { return _mm256_and_ps(x.v, _mm256_cmp_ps(x.v, x.v, _CMP_ORD_Q)); }
+  static RMPE_INLINE V within(V x, V begin, V end) {
+    return _mm256_and_ps(_mm256_cmp_ps(x.v, begin.v, _CMP_GE_OQ), _mm256_cmp_ps(x.v, end.v, _CMP_LT_OQ));
+  }
+  static RMPE_INLINE V both(V a, V b) { return _mm256_and_ps(a.v, b.v); }
+  static RMPE_INLINE V choose(V mask, V yes, V no) { return _mm256_blendv_ps(no.v, yes.v, mask.v); }
+  static RMPE_INLINE int bits(V mask) { return _mm256_movemask_ps(mask.v); }
+  static RMPE_INLINE V first(int64_t count) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(count)), lane));
+  }
+  static RMPE_INLINE V load(const float* from, V mask) { return _mm256_maskload_ps(from, _mm256_castps_si256(mask.v)); }
+  static RMPE_INLINE void store(float* to, V value, V mask) {
+    _mm256_maskstore_ps(to, _mm256_castps_si256(mask.v), value.v);
+  }
+  // Memory is read where the mask is set; 0 elsewhere.
+  static RMPE_INLINE V gather(const float* from, Indices offset, V mask) {
+    return _mm256_mask_i32gather_ps(_mm256_setzero_ps(), from, offset, mask.v, 4);
+  }
+
+  // The two values that lie side by side at each offset.
+  static RMPE_INLINE void gather_pairs(const float* from, const int32_t* offset, V& first, V& second) {
     const __m128 ab = two_pairs(from + offset[0], from + offset[1]), cd = two_pairs(from + offset[2], from + offset[3]);
     const __m128 ef = two_pairs(from + offset[4], from + offset[5]), gh = two_pairs(from + offset[6], from + offset[7]);
     const __m256 even = _mm256_set_m128(ef, ab), odd = _mm256_set_m128(gh, cd);  // shuffles stay within a half
     first = _mm256_shuffle_ps(even, odd, 0x88);
     second = _mm256_shuffle_ps(even, odd, 0xdd);
   }
-  static RMPE_INLINE void add_in_turn(float* sum, const Floats* term) {
-    // Transposed: register i has lane i of every term. Pairs of lanes, then fours, then halves.
-    __m256 pair[8], four[8];
-    for (int k = 0; k < 3; ++k) {
-      pair[2 * k] = _mm256_unpacklo_ps(term[2 * k].v, term[2 * k + 1].v);
-      pair[2 * k + 1] = _mm256_unpackhi_ps(term[2 * k].v, term[2 * k + 1].v);
-    }
-    const __m256 none = _mm256_setzero_ps();
-    for (int k = 0; k < 2; ++k) {
-      four[2 * k] = _mm256_shuffle_ps(pair[k], pair[2 + k], 0x44);
-      four[2 * k + 1] = _mm256_shuffle_ps(pair[k], pair[2 + k], 0xee);
-      four[4 + 2 * k] = _mm256_shuffle_ps(pair[4 + k], none, 0x44);
-      four[4 + 2 * k + 1] = _mm256_shuffle_ps(pair[4 + k], none, 0xee);
-    }
-    Floats total = load(sum);
-    for (int i = 0; i < 4; ++i) total = total + Floats(_mm256_permute2f128_ps(four[i], four[4 + i], 0x20));
-    for (int i = 0; i < 4; ++i) total = total + Floats(_mm256_permute2f128_ps(four[i], four[4 + i], 0x31));
-    store(sum, total);
+
+ private:
+  static RMPE_INLINE __m128 two_pairs(const float* a, const float* b) {
+    double low, high;  // two floats travel as one double
+    __builtin_memcpy(&low, a, sizeof low);
+    __builtin_memcpy(&high, b, sizeof high);
+    return _mm_castpd_ps(_mm_set_pd(high, low));
   }
 };
 
 template <>
-struct Avx2Lanes<double> {
-  using Type = double;
-  using Value = Doubles;
-  using Double = Doubles;
-  static constexpr int kCount = 4, kAll = 0xf;
+struct Lanes<double> {
+  using V = Doubles;
+  using Indices = __m128i;
+  static constexpr int kCount = 4;
 
-  static RMPE_INLINE Doubles load(const double* from) { return _mm256_loadu_pd(from); }
-  static RMPE_INLINE void store(double* to, Doubles value) { _mm256_storeu_pd(to, value.v); }
-  static RMPE_INLINE Doubles load_double(const double* from) { return _mm256_loadu_pd(from); }
-  static RMPE_INLINE int within(Doubles x, Doubles begin, Doubles end) {
-    return _mm256_movemask_pd(_mm256_and_pd(_mm256_cmp_pd(x.v, begin.v, _CMP_GE_OQ),
-                                             _mm256_cmp_pd(x.v, end.v, _CMP_LT_OQ)));
+  static RMPE_INLINE V load(const double* from) { return _mm256_loadu_pd(from); }
+  static RMPE_INLINE void store(double* to, V value) { _mm256_storeu_pd(to, value.v); }
+  static RMPE_INLINE Indices to_indices(V whole) { return _mm256_cvttpd_epi32(whole.v); }
+  static RMPE_INLINE Indices offsets(Indices row, Indices column, int32_t w) {
+    return _mm_add_epi32(_mm_mullo_epi32(row, _mm_set1_epi32(w)), column);
   }
-  static RMPE_INLINE int outside(Doubles x, Doubles begin, Doubles end) {
-    return _mm256_movemask_pd(_mm256_or_pd(_mm256_cmp_pd(x.v, begin.v, _CMP_LT_OQ),
-                                            _mm256_cmp_pd(x.v, end.v, _CMP_GE_OQ)));
+  static RMPE_INLINE void store(int32_t* to, Indices value) { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), value); }
+  static RMPE_INLINE bool all_within(Indices a, int32_t last_a, Indices b, int32_t last_b) {
+    const __m128i fits_a = _mm_cmpeq_epi32(_mm_min_epu32(a, _mm_set1_epi32(last_a)), a);
+    const __m128i fits_b = _mm_cmpeq_epi32(_mm_min_epu32(b, _mm_set1_epi32(last_b)), b);
+    return _mm_movemask_epi8(_mm_and_si128(fits_a, fits_b)) == 0xffff;
   }
-  static RMPE_INLINE void offsets(int32_t* to, Doubles row, Doubles column, int32_t w) {
-    const __m128i start = _mm_mullo_epi32(_mm256_cvttpd_epi32(row.v), _mm_set1_epi32(w));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_add_epi32(start, _mm256_cvttpd_epi32(column.v)));
+
+  static RMPE_INLINE bool side_by_side(Indices a, Indices b) {
+    const __m128i same = _mm_cmpeq_epi32(a, _mm_broadcastd_epi32(a));
+    const __m128i ahead = _mm_sub_epi32(b, _mm_broadcastd_epi32(b));
+    const __m128i near = _mm_cmpeq_epi32(_mm_min_epu32(ahead, _mm_set1_epi32(3)), ahead);
+    return _mm_movemask_epi8(_mm_and_si128(same, near)) == 0xffff;
   }
-  static RMPE_INLINE void gather(const double* from, const int32_t* offset, Doubles& first, Doubles& second) {
+  static RMPE_INLINE void pick_pairs(const double* from, const int32_t* offset, V& first, V& second) {
+    const __m128i at = _mm_loadu_si128(reinterpret_cast<const __m128i*>(offset));
+    const __m128i lane = _mm_sub_epi32(at, _mm_broadcastd_epi32(at));
+    const __m128i half = _mm_add_epi32(lane, lane);  // a double is two halves to a permutation
+    const __m256i halves = _mm256_set_m128i(_mm_unpackhi_epi32(half, _mm_add_epi32(half, _mm_set1_epi32(1))),
+                                            _mm_unpacklo_epi32(half, _mm_add_epi32(half, _mm_set1_epi32(1))));
+    const __m256 here = _mm256_castpd_ps(_mm256_loadu_pd(from + offset[0]));
+    const __m256 next = _mm256_castpd_ps(_mm256_loadu_pd(from + offset[0] + 1));
+    first = _mm256_castps_pd(_mm256_permutevar8x32_ps(here, halves));
+    second = _mm256_castps_pd(_mm256_permutevar8x32_ps(next, halves));
+  }
+
+  static RMPE_INLINE V zero_for_nan(V x) { return _mm256_and_pd(x.v, _mm256_cmp_pd(x.v, x.v, _CMP_ORD_Q)); }
+  static RMPE_INLINE V within(V x, V begin, V end) {
+    return _mm256_and_pd(_mm256_cmp_pd(x.v, begin.v, _CMP_GE_OQ), _mm256_cmp_pd(x.v, end.v, _CMP_LT_OQ));
+  }
+  static RMPE_INLINE V both(V a, V b) { return _mm256_and_pd(a.v, b.v); }
+  static RMPE_INLINE V choose(V mask, V yes, V no) { return _mm256_blendv_pd(no.v, yes.v, mask.v); }
+  static RMPE_INLINE int bits(V mask) { return _mm256_movemask_pd(mask.v); }
+  static RMPE_INLINE V first(int64_t count) {
+    const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+    return _mm256_castsi256_pd(_mm256_cmpgt_epi64(_mm256_set1_epi64x(count), lane));
+  }
+  static RMPE_INLINE V load(const double* from, V mask) {
+    return _mm256_maskload_pd(from, _mm256_castpd_si256(mask.v));
+  }
+  static RMPE_INLINE void store(double* to, V value, V mask) {
+    _mm256_maskstore_pd(to, _mm256_castpd_si256(mask.v), value.v);
+  }
+  static RMPE_INLINE V gather(const double* from, Indices offset, V mask) {
+    return _mm256_mask_i32gather_pd(_mm256_setzero_pd(), from, offset, mask.v, 8);
+  }
+
+  static RMPE_INLINE void gather_pairs(const double* from, const int32_t* offset, V& first, V& second) {
     const __m256d ac = _mm256_set_m128d(_mm_loadu_pd(from + offset[2]), _mm_loadu_pd(from + offset[0]));
     const __m256d bd = _mm256_set_m128d(_mm_loadu_pd(from + offset[3]), _mm_loadu_pd(from + offset[1]));
     first = _mm256_unpacklo_pd(ac, bd);
     second = _mm256_unpackhi_pd(ac, bd);
   }
-  static RMPE_INLINE void add_in_turn(double* sum, const Doubles* term) {
-    double lane[6][4];
-    for (int k = 0; k < 6; ++k) store(lane[k], term[k]);
-    for (int i = 0; i < 4; ++i) {
-      for (int k = 0; k < 6; ++k) sum[k] += lane[k][i];
-    }
-  }
 };
-
-#endif
 
 }  // namespace rmpe

@@ -1,4 +1,4 @@
-// The spatial transformer on the CPU: check, allocate, share the work out. The loops: spatial_transformer_loops.h.
+// The spatial transformer on the CPU: check, allocate, share the work out. The loops: kernels_*.cpp.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -18,70 +18,102 @@ namespace {
 template <typename T>
 class Grid {
  public:
-  explicit Grid(const WarpArguments& warp) : warp_(warp), rows_(warp.out_h), columns_(warp.out_w) {
+  explicit Grid(const WarpArguments& warp) : warp_(warp), rows_(warp.out_h), columns_(warp.out_w + kPad) {
     for (int64_t s = 0; s < warp.out_h; ++s) rows_[s] = cell(s, warp.out_h);
     for (int64_t t = 0; t < warp.out_w; ++t) columns_[t] = cell(t, warp.out_w);
     columns_t_.assign(columns_.begin(), columns_.end());
+    const auto holds = [](double x) { return static_cast<double>(static_cast<T>(x)) == x; };
+    exact_ = std::all_of(rows_.begin(), rows_.end(), holds) && std::all_of(columns_.begin(), columns_.end(), holds);
   }
 
   Warp<T> of_image(int64_t i) const {
-    constexpr int64_t kCounts = std::is_same_v<T, float> ? int64_t{1} << 24 : int64_t{1} << 31;
-    const bool small = warp_.h <= kCounts && warp_.w <= kCounts && warp_.h * warp_.w <= INT32_MAX;
     return {warp_.channels, warp_.h, warp_.w, warp_.out_h, warp_.out_w, warp_.theta.const_data_ptr<T>() + 6 * i,
-            rows_.data(), columns_.data(), columns_t_.data(), small};
+            rows_.data(), columns_.data(), columns_t_.data(), exact_};
   }
 
  private:
   const WarpArguments& warp_;
   std::vector<double> rows_, columns_;
   std::vector<T> columns_t_;
+  bool exact_;
+};
+
+template <typename T>
+Kernels<T> kernels_for(const WarpArguments& warp) {
+  return best_kernels<T>(avx2_fits<T>(warp.h, warp.w));
+}
+
+// Channels [first, first + count) of image i; plane: the first one's number among all images' channels.
+template <typename T>
+struct Group {
+  int64_t i, first, plane;
+  int count;
+
+  Group(const WarpArguments& warp, int64_t number) {
+    const int64_t groups = of(warp);
+    i = number / groups;
+    first = number % groups * Kernels<T>::kGroup;
+    plane = i * warp.channels + first;
+    count = static_cast<int>(std::min<int64_t>(Kernels<T>::kGroup, warp.channels - first));
+  }
+  // How many an image has.
+  static int64_t of(const WarpArguments& warp) {
+    return (warp.channels + Kernels<T>::kGroup - 1) / Kernels<T>::kGroup;
+  }
 };
 
 template <typename T>
 void sample_all(const WarpArguments& warp, bool fused, Tensor& out) {
   const Grid<T> grid(warp);
-  const auto sample = best_kernels<T>().sample[fused];
+  const auto sample = kernels_for<T>(warp).sample[fused];
   const T* image = warp.image.const_data_ptr<T>();
   T* to = out.mutable_data_ptr<T>();
-  constexpr int64_t kValues = 1 << 14;  // of a task, about
-  const int64_t groups = (warp.channels + kPlanes - 1) / kPlanes;
-  const int64_t rows = std::max<int64_t>(1, kValues / (kPlanes * std::max<int64_t>(1, warp.out_w)));
+  constexpr int64_t kValues = 1 << 15;  // of a task, about
+  const int64_t together = std::min<int64_t>(warp.channels, Kernels<T>::kGroup);
+  const int64_t rows = std::max<int64_t>(1, kValues / (together * warp.out_w));
   const int64_t bands = (warp.out_h + rows - 1) / rows;
-  for_each_task(warp.n * groups * bands, out.numel(), [&](int64_t task) {
-    const int64_t band = task % bands, group = task / bands % groups, i = task / bands / groups;
-    const int64_t channel = group * kPlanes, plane = i * warp.channels + channel;
-    const int planes = static_cast<int>(std::min<int64_t>(kPlanes, warp.channels - channel));
-    sample(grid.of_image(i), planes, image + plane * warp.h * warp.w, band * rows,
-           std::min(warp.out_h, (band + 1) * rows), to + plane * warp.out_h * warp.out_w);
+  for_each_task(warp.n * Group<T>::of(warp) * bands, out.numel(), [&](int64_t task) {
+    const Group<T> group(warp, task / bands);
+    const int64_t begin = task % bands * rows;
+    sample(grid.of_image(group.i), group.count, image + group.plane * warp.h * warp.w, begin,
+           std::min(warp.out_h, begin + rows), to + group.plane * warp.out_h * warp.out_w);
   });
 }
 
-// A task is d theta of one image, or d image of some channels. Each is one thread's, so no sum depends on how many
-// there are.
+// Each sum is one thread's, so none depends on how many there are. Where there are images for all threads, a task is an
+// image: what one gradient has read, the other finds in the cache. Otherwise it is d theta of an image, or d image of
+// some of its channels.
 template <typename T>
 void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Tensor* d_image, Tensor* d_theta) {
   const Grid<T> grid(warp);
-  const Kernels<T> kernels = best_kernels<T>();
-  const T* image = warp.image.const_data_ptr<T>();
-  const T* from = grad.const_data_ptr<T>();
+  const Kernels<T> kernels = kernels_for<T>(warp);
+  const T *image = warp.image.const_data_ptr<T>(), *from = grad.const_data_ptr<T>();
   T* image_to = d_image ? d_image->mutable_data_ptr<T>() : nullptr;
   T* theta_to = d_theta ? d_theta->mutable_data_ptr<T>() : nullptr;
   const int64_t pixels = warp.h * warp.w, cells = warp.out_h * warp.out_w;
-  const int64_t groups = (warp.channels + kPlanes - 1) / kPlanes;
-  const int64_t thetas = d_theta ? warp.n : 0;
-  for_each_task(thetas + (d_image ? warp.n * groups : 0), grad.numel(), [&](int64_t task) {
-    if (task < thetas) {
-      const int64_t plane = task * warp.channels;
-      kernels.theta_gradient[fused](grid.of_image(task), image + plane * pixels, from + plane * cells,
-                                    theta_to + 6 * task);
-      return;
-    }
-    const int64_t i = (task - thetas) / groups, channel = (task - thetas) % groups * kPlanes;
-    const int64_t plane = i * warp.channels + channel;
-    const int planes = static_cast<int>(std::min<int64_t>(kPlanes, warp.channels - channel));
-    std::memset(image_to + plane * pixels, 0, planes * pixels * sizeof(T));
-    kernels.image_gradient[fused](grid.of_image(i), planes, from + plane * cells, image_to + plane * pixels);
-  });
+  const int64_t groups = d_image ? Group<T>::of(warp) : 0, thetas = d_theta ? warp.n : 0;
+  const int64_t room = d_image ? pixels * Kernels<T>::kGroup : 0;
+
+  const auto theta_gradient = [&](int64_t i) {
+    const int64_t plane = i * warp.channels;
+    kernels.theta_gradient[fused](grid.of_image(i), image + plane * pixels, from + plane * cells, theta_to + 6 * i);
+  };
+  const auto image_gradient = [&](int64_t number, T* scratch) {
+    const Group<T> group(warp, number);
+    kernels.image_gradient[fused](grid.of_image(group.i), group.count, from + group.plane * cells,
+                                  image_to + group.plane * pixels, scratch);
+  };
+  if (warp.n >= 2 * static_cast<int64_t>(torch::stable::get_num_threads())) {
+    for_each_task<T>(warp.n, grad.numel(), room, [&](int64_t i, T* scratch) {
+      if (d_theta) theta_gradient(i);
+      for (int64_t group = 0; group < groups; ++group) image_gradient(i * groups + group, scratch);
+    });
+  } else {
+    for_each_task<T>(thetas + warp.n * groups, grad.numel(), room, [&](int64_t task, T* scratch) {
+      if (task < thetas) return theta_gradient(task);
+      image_gradient(task - thetas, scratch);
+    });
+  }
 }
 
 Tensor spatial_transformer(const Tensor& image, const Tensor& theta, int64_t out_h, int64_t out_w, bool fused) {

@@ -1,5 +1,5 @@
 // What the kernels share. Like them it uses no more of CUDA than the words of the language, __syncthreads and
-// atomicAdd, so that tests/kernels_on_cpu.cpp can run it all on a CPU.
+// atomicAdd, so that tests/native/kernels.cpp can run it all on a CPU.
 #pragma once
 #include "numeric.h"
 
