@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.layers import registry
 from rmpe_legacy.net import LeftOut, Net
-from rmpe_legacy.proto.caffemodel import read_weights
+from rmpe_legacy.proto.caffemodel import TrainedLayer
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.text import read_text, suggest
 from rmpe_legacy.proto.upgrade import upgrade_net
 from rmpe_legacy.spec import DE_TRANSFORM, PHASES, LayerSpec, NetState, insert_splits, layer_specs
+from rmpe_legacy.weights import read_trained
 
 
 def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, phase: str = "TEST", level: int = 0,
@@ -22,7 +23,8 @@ def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, ph
              strict: bool = True, keep_blobs: bool = False) -> Net:
     """Build the network of a prototxt, with a caffemodel's weights if given: a torch.nn.Module.
 
-    prototxt: a network of format V0, V1 or V2. weights: .caffemodel, or .caffemodel.h5; matched by layer name.
+    prototxt: a network of format V0, V1 or V2. weights: .caffemodel, .caffemodel.h5, or the .safetensors or .pt that
+    were made of such; matched by layer name.
     phase ("TEST" or "TRAIN"), level and stages choose among the layers by their include and exclude rules.
     dialect: whose fields and defaults hold, "rmpe", "ssd" or "bvlc".
     de_transform: what ``de_transform: true`` of a SpatialTransformer shall mean: "paper" (the inverse of theta),
@@ -34,9 +36,7 @@ def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, ph
     Raises an RmpeError (FileError, PrototxtError, NetError, LayerError) whose message is the whole story.
     """
     parsed = read_net(prototxt, phase, level, stages, dialect, de_transform, strict)
-    trained = None if weights is None else read_weights(weights)
-    net = Net(parsed.specs, trained, parsed.name, parsed.force_backward, keep_blobs, parsed.incomplete)
-    net.left_out.fields, net.left_out.layers = parsed.left_out.fields, parsed.left_out.layers
+    net = parsed.build(None if weights is None else read_trained(weights, parsed.specs), keep_blobs)
     if left_out := list(parsed.left_out):
         warnings.warn(_listing(str(prototxt), "left out", left_out), stacklevel=2)
     return net
@@ -51,29 +51,42 @@ class ParsedNet:
     specs: list[LayerSpec]
     left_out: LeftOut
     incomplete: frozenset[str]  # blobs that a left-out layer would have worked on further
+    message: Message  # the whole NetParameter in today's layout, before the phase rules
+
+    def build(self, trained: Iterable[TrainedLayer] | None = None, keep_blobs: bool = False) -> Net:
+        """The network, with the weights if given."""
+        net = Net(self.specs, trained, self.name, self.force_backward, keep_blobs, self.incomplete)
+        net.left_out.fields, net.left_out.layers = self.left_out.fields, self.left_out.layers
+        return net
 
 
 def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
              dialect: str = "rmpe", de_transform: str | None = None, strict: bool = True) -> ParsedNet:
     """Read a prototxt down to the layers of one phase; arguments and errors as for ``load_net``."""
+    return parse_net(read_text(prototxt, "NetParameter", dialect), phase, level, stages, de_transform, strict)
+
+
+def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
+              de_transform: str | None = None, strict: bool = True) -> ParsedNet:
+    """The same from a NetParameter that is at hand."""
     _check_choice("phase", phase, PHASES)
     _check_choice("de_transform", de_transform, (None, *DE_TRANSFORM))
-    net = upgrade_net(read_text(prototxt, "NetParameter", dialect))
+    net, path = upgrade_net(message), message.origin.path
     state = NetState(phase, level, (*net.state.stage, *stages))
     specs = layer_specs(net, state, de_transform)
     left_out = LeftOut(fields=_unknown_fields(net))
     unknown = left_out.fields + [str(spec.error(reason)) for spec in specs if (reason := _unsupported(spec))]
     if unknown and strict:
         raise NetError(_listing(
-            str(prototxt), "not known; load with strict=False (--lenient) to leave them out, choose another dialect, "
+            path, "not known; load with strict=False (--lenient) to leave them out, choose another dialect, "
             "or register the layer (--plugin)", unknown))
     incomplete: frozenset[str] = frozenset()
     if unknown:
         specs, left_out.layers, incomplete = _without_unknown(specs)
     if not specs:
         state_text = f"in phase {phase}, level {level}, stages {list(state.stages)}"
-        raise NetError(f"{prototxt}: no layers {'can be computed' if unknown else state_text}")
-    return ParsedNet(net.name, net.force_backward, insert_splits(specs), left_out, incomplete)
+        raise NetError(f"{path}: no layers {'can be computed' if unknown else state_text}")
+    return ParsedNet(net.name, net.force_backward, insert_splits(specs), left_out, incomplete, net)
 
 
 def _check_choice(name: str, value: str | None, choices: tuple) -> None:

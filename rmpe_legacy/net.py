@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,8 @@ class Net(nn.Module):
         self._first: dict[str, Tensor] = {}  # each blob as its first writer left it: what a diff belongs to
         self._losses: list[tuple[float, Tensor]] = []
         self.steps = wire(specs)
-        for step in self.steps:
+        for step, name in zip(self.steps, module_names([s.layer.spec.name for s in self.steps]), strict=True):
+            self.add_module(name, step.layer)
             self._adopt(step)
         self.outputs = tuple(name for name in self.outputs if name not in incomplete)
         self._make_params(None if trained is None else {layer.name: layer for layer in trained})
@@ -92,18 +94,9 @@ class Net(nn.Module):
 
     # --- building -------------------------------------------------------------------------------------------
 
-    def _module_name(self, name: str) -> str:
-        """A layer's name as torch takes it: no dots, not empty, nothing that is taken."""
-        unique = base = name.replace(".", "_") or "unnamed"
-        n = 2
-        while hasattr(self, unique):
-            unique, n = f"{base}_{n}", n + 1
-        return unique
-
     def _adopt(self, step: Step) -> None:
-        """Take a layer in: as a module, and what it means for the network's inputs, outputs and loss."""
+        """What a layer means for the network's inputs, outputs and loss."""
         spec = step.layer.spec
-        self.add_module(self._module_name(spec.name), step.layer)
         if spec.type == "Input":
             self.inputs |= dict(zip(step.top, step.top_shapes, strict=True))
         self.outputs = tuple(sorted(set(self.outputs) - set(spec.bottom) | set(spec.top)))
@@ -305,6 +298,25 @@ class Net(nn.Module):
     def extra_repr(self) -> str:
         shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())
         return f"{self.name or 'unnamed'}: {shapes} -> {', '.join(self.outputs)}"
+
+
+def module_names(layers: Sequence[str]) -> list[str]:
+    """Layers' names as torch takes them, in a Net: no dots, not empty, each once, and none that Net itself has."""
+    taken = set(_own_names()) if layers else set()
+    names = []
+    for layer in layers:
+        name = base = layer.replace(".", "_") or "unnamed"
+        n = 2
+        while name in taken:
+            name, n = f"{base}_{n}", n + 1
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+@cache
+def _own_names() -> frozenset[str]:
+    return frozenset(dir(Net(())))
 
 
 def wire(specs: Sequence[LayerSpec]) -> list[Step]:

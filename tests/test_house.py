@@ -20,6 +20,7 @@ FLOORS = [
     {"spec"},
     {"layers"},
     {"net"},
+    {"weights"},
     {"load"},
     {"torch7", "convert", "evaluation", "show", "forward", "layers_table"},
     {"pipeline"},

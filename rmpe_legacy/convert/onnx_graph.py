@@ -1,0 +1,110 @@
+"""Builds an ONNX file node by node: names, constants, and which version of ONNX it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .graph import Dims, Graph
+
+OPSET = 18  # of 2022: enough for the operators used here, unless `needs` says more
+_IR_OF = {18: 8, 20: 9}  # opset -> version of the file format that came with it
+
+
+class NeedsFixedBatch(Exception):  # noqa: N818  no error of the user's: the graph is then made for one size
+    """What cannot be written for a batch of any size, though the layer can take one."""
+
+
+class OnnxGraph:
+    """Nodes and initializers under way. An emitter adds what one layer needs, by `node` and `constant`.
+
+    Values are known by name. Those of blobs bear the blobs' names; what lies between them is called "layer/word".
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.taken = {value.name for node in graph.nodes for value in (*node.bottom, *node.top)}
+        self.taken |= {value.name for value in graph.inputs}
+        self.nodes: list[Any] = []
+        self.initializers: dict[str, Any] = {}
+        self.opset = OPSET
+        self.layer = ""  # the layer whose nodes are being added
+        self.shapes: dict[str, Dims] = {}  # of blobs that have another shape than the graph says: sizes made by values
+        self._node_names: set[str] = set()
+        self._constants: dict[tuple, str] = {}
+
+    def needs(self, opset: int) -> None:
+        """Say that a later version of ONNX is needed than OPSET."""
+        self.opset = max(self.opset, opset)
+
+    def node(self, op: str, inputs: Sequence[str], outputs: Sequence[str] | int = 1, **attributes: Any) -> str:
+        """Add a node; gives its first output. outputs: their names, or how many to make up names for."""
+        from onnx import helper
+
+        if isinstance(outputs, int):
+            outputs = [self._fresh(f"{self.layer}/{op.lower()}", self.taken) for _ in range(outputs)]
+        name = self._fresh(self.layer, self._node_names, f"{self.layer}/{op.lower()}")
+        self.nodes.append(helper.make_node(op, list(inputs), list(outputs), name, **attributes))
+        return outputs[0]
+
+    def nodes_of(self, op: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
+        """Add a node of several outputs; gives their made-up names."""
+        self.node(op, inputs, count, **attributes)
+        return list(self.nodes[-1].output)
+
+    def parameter(self, name: str, values: np.ndarray) -> str:
+        """An initializer that is a weight, under its own name."""
+        from onnx import numpy_helper
+
+        if name not in self.initializers:
+            self.taken.add(name)
+            self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        return name
+
+    def constant(self, values: Any, dtype: Any = np.float32) -> str:
+        """An initializer that is a setting: shapes, axes, factors. Equal ones are one."""
+        array = np.asarray(values, dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            text = "_".join(map(str, array.ravel().tolist())) if 0 < array.size <= 4 else f"of_{self.layer}"
+            name = self._fresh(f"constant/{array.dtype.name}_{text}", self.taken)
+            self._constants[key] = self.parameter(name, array)
+        return self._constants[key]
+
+    def integers(self, values: Sequence[int] | int) -> str:
+        """A constant of int64, as ONNX takes shapes, axes and places."""
+        return self.constant(values, np.int64)
+
+    def reshape(self, x: str, have: Dims, want: Dims, to: str | None = None) -> str:
+        """x in another shape; sizes that depend on the batch are copied, or left to be found."""
+        target = [dim if isinstance(dim, int) else 0 if i < len(have) and have[i] == dim else -1
+                  for i, dim in enumerate(want)]
+        if target.count(-1) > 1:
+            raise NeedsFixedBatch(f"its top {want} has two sizes that depend on the batch")
+        return self.node("Reshape", [x, self.integers(target)], 1 if to is None else [to])
+
+    def _fresh(self, name: str, taken: set[str], otherwise: str | None = None) -> str:
+        """A name that is free: this one, the other, or that with a number; taken from now on."""
+        base = name if otherwise is None or name not in taken else otherwise
+        fresh, n = base, 2
+        while fresh in taken:
+            fresh, n = f"{base}_{n}", n + 1
+        taken.add(fresh)
+        return fresh
+
+    def model(self, producer: str, version: str, about: str) -> Any:
+        """The ONNX ModelProto, checked by the onnx library."""
+        import onnx
+        from onnx import TensorProto, helper
+
+        inputs = [helper.make_tensor_value_info(v.name, TensorProto.FLOAT, v.shape) for v in self.graph.inputs]
+        outputs = [helper.make_tensor_value_info(v.name, TensorProto.FLOAT, self.shapes.get(v.name, v.shape))
+                   for v in self.graph.outputs]
+        graph = helper.make_graph(self.nodes, self.graph.name or "network", inputs, outputs,
+                                  list(self.initializers.values()), doc_string=about)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)],
+                                  ir_version=_IR_OF[self.opset], producer_name=producer, producer_version=version)
+        onnx.checker.check_model(model)
+        return model
