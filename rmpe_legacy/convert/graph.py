@@ -54,7 +54,7 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
     if training := next((s.layer for s in net.steps if s.layer.spec.phase != "TEST"), None):
         raise training.spec.error("is in phase TRAIN; only a network for TEST can be converted to run elsewhere")
     outputs = tuple(dict.fromkeys(until)) or net.outputs
-    known = {top for step in net.steps for top in step.top if step.layer.spec.type != "Split"}
+    known = {top for step in net.steps for top in step.top if not _is_made_up(step)}
     if unknown := [blob for blob in outputs if blob not in known]:
         raise NetError(f"no blob {', '.join(map(repr, unknown))}; `rmpe show` lists them under top")
     more, why_fixed = (net.steps, fixed) if fixed else _with_another_batch(net)
@@ -63,8 +63,7 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
 
 def _with_another_batch(net: Net) -> tuple[list[Step], str]:
     """The network's steps with one more image in the batch; or as they are, and why."""
-    inputs = [step for step in net.steps if step.layer.spec.type == "Input"]
-    first = next((shape[0] for step in inputs for shape in step.top_shapes if shape), None)
+    first = _batch(net.steps)
     if first is None:
         return net.steps, "the network has no input with a batch"
     specs = [_larger(step, first) if step.layer.spec.type == "Input" else step.layer.spec for step in net.steps]
@@ -82,6 +81,17 @@ def _with_another_batch(net: Net) -> tuple[list[Step], str]:
                    for x, y in zip(p, q, strict=True)):
             return net.steps, str(a.layer.spec.error("its top does not grow with the batch"))
     return more, ""
+
+
+def _batch(steps: Sequence[Step]) -> int | None:
+    """How many images the prototxt has in a batch: the first axis of the first input; None without one."""
+    shapes = (shape for step in steps if step.layer.spec.type == "Input" for shape in step.top_shapes)
+    return next((shape[0] for shape in shapes if shape), None)
+
+
+def _is_made_up(step: Step) -> bool:
+    """Whether a step is a Split of insert_splits, which no prototxt has."""
+    return step.layer.spec.type == "Split" and not step.layer.spec.message.fields
 
 
 def _larger(step: Step, batch: int) -> LayerSpec:
@@ -104,11 +114,11 @@ def _symbol(size: int, larger: int, batch: int) -> Dim:
 class _Builder:
     def __init__(self, name: str, steps: Sequence[Step], more: Sequence[Step]):
         self.name = name
-        self.steps = [step for step in steps if step.layer.spec.type != "Split"]
+        self.steps = [step for step in steps if not _is_made_up(step)]
         self.is_dynamic = steps is not more
         self.source: dict[str, str] = {}  # the top of a Split -> the blob it stands for
         for step in steps:
-            if step.layer.spec.type == "Split":
+            if _is_made_up(step):
                 self.source |= dict.fromkeys(step.top, self.source.get(step.bottom[0], step.bottom[0]))
         self.shapes = _dims(steps, more)
         self.writers = _writers(self.steps)
@@ -153,7 +163,7 @@ class _Builder:
 
 def _dims(steps: Sequence[Step], more: Sequence[Step]) -> dict[str, Dims]:
     """Each blob's shape with the batch as a symbol."""
-    first = next((shape[0] for step in steps if step.layer.spec.type == "Input" for shape in step.top_shapes if shape), 0)
+    first = _batch(steps) or 0
     return {blob: tuple(_symbol(a, b, first) for a, b in zip(p, q, strict=True))
             for step, other in zip(steps, more, strict=True)
             for blob, p, q in zip(step.top, step.top_shapes, other.top_shapes, strict=True)}

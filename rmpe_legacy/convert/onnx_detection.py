@@ -89,8 +89,8 @@ class _Detections:
         if not shared:  # a class with boxes of its own is an image of its own here
             boxes = at.node("Reshape", boxes, at.integers([-1, self.priors, 4]))
             scores = at.node("Reshape", scores, at.integers([-1, 1, self.priors]))
-        found = at.node("NonMaxSuppression", boxes, scores, at.integers([self.priors]),
-                        at.constant([min(how.nms_threshold, 1.0)]), at.constant([max(how.confidence_threshold, -FLT_MAX)]))
+        limits = [at.constant([min(how.nms_threshold, 1.0)]), at.constant([max(how.confidence_threshold, -FLT_MAX)])]
+        found = at.node("NonMaxSuppression", boxes, scores, at.integers([self.priors]), *limits)
         if shared:
             return found
         image, _, prior = at.graph.nodes_of("Split", [found, at.integers([1, 1, 1])], 3, axis=1)

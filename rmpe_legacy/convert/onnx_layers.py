@@ -489,6 +489,12 @@ def _slice(at: Here) -> None:
     at.graph.node("Split", [*at.x, at.integers(sizes)], at.y, axis=at.layer.along)
 
 
+@emits("Split")
+def _split(at: Here) -> None:
+    for y in at.y:
+        at.graph.node("Identity", at.x, [y])
+
+
 @emits("Reshape")
 def _reshape(at: Here) -> None:
     at.graph.reshape(at.x[0], at.bottom[0], at.top[0], at.y[0])

@@ -65,7 +65,8 @@ def _inverse(at: Here, theta: str) -> str:
     determinant = minor(a, e, b, d)
     singular = at.node("Equal", determinant, at.graph.constant(0, np.float64))
     divisor = at.node("Where", singular, at.graph.constant(1, np.float64), determinant)
-    adjugate = at.node("Concat", e, at.node("Neg", b), minor(b, f, e, c), at.node("Neg", d), a, minor(d, c, a, f), axis=1)
+    parts = [e, at.node("Neg", b), minor(b, f, e, c), at.node("Neg", d), a, minor(d, c, a, f)]
+    adjugate = at.node("Concat", *parts, axis=1)
     inverse = at.node("Cast", at.node("Div", adjugate, divisor), to=_FLOAT)
     return at.node("Where", singular, _identity(at), inverse)
 
@@ -86,8 +87,9 @@ def _grid(at: Here, theta: str) -> str:
     sides = np.reshape(size, (2, 1, 1))
     point = at.node("Mul", at.node("Div", point, at.constant(2.0)), at.constant(sides))
     point = at.node("Mul", at.node("Cast", point, to=_DOUBLE), at.graph.constant(2, np.float64))
-    point = at.node("Div", at.node("Add", point, at.graph.constant(1, np.float64)), at.graph.constant(sides, np.float64))
-    point = at.node("Sub", point, at.graph.constant(1, np.float64))
+    one = at.graph.constant(1, np.float64)
+    point = at.node("Div", at.node("Add", point, one), at.graph.constant(sides, np.float64))
+    point = at.node("Sub", point, one)
     return at.node("Transpose", at.node("Gather", point, at.integers([1, 0]), axis=1), perm=[0, 2, 3, 1])  # x before y
 
 

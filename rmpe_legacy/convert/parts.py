@@ -1,0 +1,337 @@
+"""The pieces that a written-out model.py may need. Those it uses are copied into it as they stand here.
+
+So each is complete with what it calls here, imports nothing but torch, and knows nothing of this package.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.Module):
+    """(x - mean) / sqrt(variance + eps) per channel. As Caffe stores them, both are sums over scale_factor batches."""
+
+    def __init__(self, channels: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+        self.register_buffer("scale_factor", torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor = torch.where(self.scale_factor == 0, 0, 1 / self.scale_factor)
+        return F.batch_norm(x, self.mean * factor, self.variance * factor, eps=self.eps)
+
+
+def normalize_by_batch(x: Tensor, eps: float) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) per channel, with the mean and variance of the batch itself."""
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    centred = x - x.mean(axes, keepdim=True)
+    return centred / ((centred * centred).mean(axes, keepdim=True) + eps).sqrt()
+
+
+class Scale(nn.Module):
+    """x * scale + bias; both begin at `axis` of x, and are spread over the axes behind theirs."""
+
+    def __init__(self, *shape: int, axis: int = 1, bias: bool = True):
+        super().__init__()
+        self.axis = axis
+        self.scale = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = self.scale.shape + (1,) * (x.dim() - self.axis - self.scale.dim())
+        y = x * self.scale.reshape(shape)
+        return y if self.bias is None else y + self.bias.reshape(shape)
+
+
+class Bias(nn.Module):
+    """x + bias, which begins at `axis` of x, and is spread over the axes behind its own."""
+
+    def __init__(self, *shape: int, axis: int = 1):
+        super().__init__()
+        self.axis = axis
+        self.bias = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias.reshape(self.bias.shape + (1,) * (x.dim() - self.axis - self.bias.dim()))
+
+
+class PReLU(nn.Module):
+    """x where positive, else slope * x; a slope per channel, or without channels one for all."""
+
+    def __init__(self, *channels: int):
+        super().__init__()
+        self.slope = nn.Parameter(torch.full(channels, 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.prelu(x, self.slope.reshape(-1))
+
+
+class InnerProduct(nn.Module):
+    """The axes from `axis` on as one vector, times a matrix: (..., K) -> (..., outputs)."""
+
+    def __init__(self, inputs: int, outputs: int, axis: int = 1, bias: bool = True, transpose: bool = False):
+        super().__init__()
+        self.axis, self.transpose = axis, transpose
+        self.weight = nn.Parameter(torch.zeros((inputs, outputs) if transpose else (outputs, inputs)))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.t() if self.transpose else self.weight
+        return F.linear(x.reshape(*x.shape[: self.axis], -1), weight, self.bias)
+
+
+class Embed(nn.Module):
+    """The rows of a matrix that x names, whole numbers: (...) -> (..., outputs)."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = F.embedding(x.long(), self.weight)
+        return rows if self.bias is None else rows + self.bias
+
+
+class Normalize(nn.Module):
+    """x / sqrt(sum of x^2 + eps) * scale. The sum runs over channels, or with `whole` over all of a sample."""
+
+    def __init__(self, *channels: int, eps: float = 1e-10, whole: bool = False):
+        super().__init__()
+        self.eps, self.whole = eps, whole
+        self.scale = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        axes = list(range(1, x.dim())) if self.whole else [1]
+        norm = ((x * x).sum(axes, keepdim=True) + self.eps).sqrt()
+        return x / norm * self.scale.reshape(-1, *[1] * (x.dim() - 2))
+
+
+class EltwiseAffine(nn.Module):
+    """x * slope + bias, per channel, or without channels one pair for all."""
+
+    def __init__(self, *channels: int):
+        super().__init__()
+        self.slope = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (-1, *[1] * (x.dim() - 2))
+        return x * self.slope.reshape(shape) + self.bias.reshape(shape)
+
+
+def windows(size: int, kernel: int, stride: int, pad: int, padded: bool, floor: bool) -> tuple[int, int]:
+    """How many windows Caffe puts along an axis, and by how much the last one reaches beyond it.
+
+    Sizes are rounded up. If there is padding at all (`padded`), a window that would begin behind the axis is dropped.
+    """
+    span = size + 2 * pad - kernel
+    count = (span // stride if floor else -(-span // stride)) + 1
+    if padded and (count - 1) * stride >= size + pad:
+        count -= 1
+    return count, (count - 1) * stride + kernel - size - pad
+
+
+def margin(x: Tensor, kernel: tuple, stride: tuple, pad: tuple, floor: bool) -> list[int]:
+    """What F.pad must add to the planes of x so that Caffe's windows fit exactly: left, right, top, bottom."""
+    sides = []
+    for size, k, s, p in zip(x.shape[2:], kernel, stride, pad, strict=True):
+        sides = [p, windows(size, k, s, p, any(pad), floor)[1], *sides]
+    return sides
+
+
+def max_pool(x: Tensor, kernel: tuple, stride: tuple = (1, 1), pad: tuple = (0, 0), floor: bool = False) -> Tensor:
+    """The maximum of each window, with Caffe's choice of windows: (N, C, H, W) -> (N, C, h, w)."""
+    lowest = torch.finfo(torch.float32).min
+    return F.max_pool2d(F.pad(x, margin(x, kernel, stride, pad, floor), value=lowest), kernel, stride)
+
+
+def max_pool_with_mask(x: Tensor, kernel: tuple, stride: tuple = (1, 1), pad: tuple = (0, 0),
+                       floor: bool = False) -> tuple[Tensor, Tensor]:
+    """The maximum of each window, and its place in its plane of H x W, as a number; -1 for a window outside."""
+    left, right, top, bottom = margin(x, kernel, stride, pad, floor)
+    padded = F.pad(x, [left, right, top, bottom], value=torch.finfo(torch.float32).min)
+    y, place = F.max_pool2d(padded, kernel, stride, return_indices=True)
+    row, column = place // padded.shape[3] - top, place % padded.shape[3] - left
+    inside = (row >= 0) & (row < x.shape[2]) & (column >= 0) & (column < x.shape[3])
+    return y, torch.where(inside, row * x.shape[3] + column, -1).to(x.dtype)
+
+
+def average_pool(x: Tensor, kernel: tuple, stride: tuple = (1, 1), pad: tuple = (0, 0), floor: bool = False) -> Tensor:
+    """The mean of each window, with Caffe's choice of windows: its padding counts, what lies behind that does not."""
+    total = F.avg_pool2d(F.pad(x, margin(x, kernel, stride, pad, floor)), kernel, stride, divisor_override=1)
+    cells = []
+    for size, n, k, s, p in zip(x.shape[2:], total.shape[2:], kernel, stride, pad, strict=True):
+        start = torch.arange(n, device=x.device) * s - p
+        cells.append(((start + k).clamp(max=size + p) - start).to(x.dtype))
+    return total / torch.outer(*cells)
+
+
+def pyramid_pool(x: Tensor, levels: int, maximum: bool) -> Tensor:
+    """Pools into 1, 2 x 2, 4 x 4 ... bins, one row of values after the other: (N, C, H, W) -> (N, C * bins)."""
+    pooled = []
+    for level in range(levels):
+        bins = 2**level
+        kernel = tuple(-(-size // bins) for size in x.shape[2:])
+        pad = tuple((k * bins - size + 1) // 2 for k, size in zip(kernel, x.shape[2:], strict=True))
+        pooled.append((max_pool if maximum else average_pool)(x, kernel, kernel, pad))
+    return pooled[0] if levels == 1 else torch.cat([values.flatten(1) for values in pooled], 1)
+
+
+def response_norm(x: Tensor, size: int, alpha: float, beta: float, k: float = 1, across: bool = True,
+                  in_place: bool = False) -> Tensor:
+    """x / (k + alpha * mean of x^2) ^ beta, the mean over `size` channels, or over size x size pixels around.
+
+    in_place: what Caffe gives if the layer works in place across channels, where it reads back what it has written.
+    """
+    squares = x * x
+    if across:
+        planes = squares.reshape(len(x), 1, x.shape[1], -1)
+        mean = F.avg_pool2d(planes, (size, 1), 1, (size // 2, 0)).reshape(x.shape)
+    else:
+        mean = F.avg_pool2d(squares, size, 1, size // 2)
+    factor = (k + alpha * mean) ** -beta
+    return factor * (factor if in_place else x)
+
+
+def mean_variance_norm(x: Tensor, across: bool, variance: bool, eps: float) -> Tensor:
+    """(x - mean) / (deviation + eps) over each plane, or `across` over each sample; without `variance`, x - mean."""
+    axes = (1, 2, 3) if across else (2, 3)
+    centred = x - x.mean(axes, keepdim=True)
+    return centred / ((centred * centred).mean(axes, keepdim=True).sqrt() + eps) if variance else centred
+
+
+def largest(x: Tensor, axis: int, count: int) -> tuple[Tensor, Tensor]:
+    """The largest values along an axis and their places, as numbers; at a tie the later place goes first."""
+    turned = x.flip(axis)
+    places = torch.sort(turned, dim=axis, descending=True, stable=True).indices.narrow(axis, 0, count)
+    return turned.gather(axis, places), (x.shape[axis] - 1 - places).to(x.dtype)
+
+
+def bnll(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), without overflow."""
+    return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
+
+
+def spatial_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: int) -> Tensor:
+    """Warp each image by its own affine map: (N, C, H, W), (N, 6) -> (N, C, out_h, out_w), as the RMPE fork of Caffe.
+
+    theta has rows before columns, and cell i of n sits at 2 i / n - 1, its left edge; beyond the image all is 0.
+    Sampled in double precision: grid_sample's own rounding would show.
+    """
+    h, w = image.shape[2:]
+    size = torch.tensor([h, w], dtype=image.dtype, device=image.device).reshape(2, 1, 1)
+    u = (torch.arange(out_h, dtype=torch.float64, device=image.device) / out_h * 2 - 1).to(image.dtype).reshape(-1, 1)
+    v = (torch.arange(out_w, dtype=torch.float64, device=image.device) / out_w * 2 - 1).to(image.dtype)
+    t = theta.reshape(-1, 2, 3, 1, 1)
+    point = t[:, :, 0] * u
+    point = (point.double() + t[:, :, 1].double() * v.double()).to(image.dtype)  # rounded once, as on a GPU
+    point = (point + t[:, :, 2] + 1) / 2 * size
+    grid = ((2 * point.double() + 1) / size - 1).flip(1).permute(0, 2, 3, 1)  # grid_sample takes columns first
+    return F.grid_sample(image.double(), grid, align_corners=False).to(image.dtype)
+
+
+def inverse_map(theta: Tensor) -> Tensor:
+    """The affine maps that undo these: (N, 6) -> (N, 6); the identity for one that cannot be undone."""
+    a, b, c, d, e, f = theta.double().unbind(1)
+    determinant = a * e - b * d
+    adjugate = torch.stack([e, -b, b * f - e * c, -d, a, d * c - a * f], 1)
+    inverse = (adjugate / torch.where(determinant == 0, 1, determinant)[:, None]).to(theta.dtype)
+    return torch.where(determinant[:, None] == 0, theta.new_tensor([1, 0, 0, 0, 1, 0]), inverse)
+
+
+def with_fixed(theta: Tensor, *fixed: float | None) -> Tensor:
+    """All six numbers of each map: those given as fixed, and the columns of theta in the places of None."""
+    columns = iter(theta.flatten(1).unbind(1))
+    return torch.stack([next(columns) if value is None else theta.new_full((len(theta),), value) for value in fixed], 1)
+
+
+def heatmap_peaks(maps: Tensor) -> Tensor:
+    """Where each joint's map peaks: (N, J, H, W) -> (1, 1, N, 3 J), for each joint x, y, score.
+
+    The RMPE fork numbers places as if rows and columns were exchanged: of equal values that with the smallest x wins,
+    and maps that are higher than wide are scrambled as there.
+    """
+    n, joints, h, w = maps.shape
+    stride = min(h, w)
+    y, x = torch.arange(h, device=maps.device)[:, None], torch.arange(w, device=maps.device)
+    kept = (y + stride >= h) | (x == 0)  # places that no later row is written over
+    value = torch.where(kept & ~maps.isnan(), maps, float("-inf")).flatten(2)
+    place = torch.where(kept, x * stride + y, h * w).flatten().expand(n, joints, -1)
+    if h > stride and w > 1:  # the first of the places that stay 0
+        value = torch.cat([value, value.new_zeros(n, joints, 1)], 2)
+        place = torch.cat([place, place.new_full((n, joints, 1), (w - 1) * stride + h)], 2)
+    score = value.amax(2)
+    first = torch.where(value == score[..., None], place, h * w).amin(2)
+    return torch.stack([first // stride, first % stride, score], 2).to(maps.dtype).reshape(1, 1, n, -1)
+
+
+def decode_boxes(offset: Tensor, prior: Tensor, variance: Tensor, code: str) -> Tensor:
+    """SSD's predictions as boxes: offset (N, P, ..., 4), prior and variance (P, 4) -> like offset; x1, y1, x2, y2."""
+    shape = (len(prior), *[1] * (offset.dim() - 3), 4)
+    prior, offset = prior.reshape(shape), offset * variance.reshape(shape)
+    low, high = prior[..., :2], prior[..., 2:]
+    size = high - low
+    if code == "CORNER":
+        return prior + offset
+    if code == "CORNER_SIZE":
+        return prior + offset * torch.cat([size, size], -1)
+    middle = offset[..., :2] * size + (low + high) / 2
+    half = torch.exp(offset[..., 2:]) * size / 2
+    return torch.cat([middle - half, middle + half], -1)
+
+
+def overlap(box: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of one box (4) with others (K, 4)."""
+    sides = (torch.minimum(box[2:], others[:, 2:]) - torch.maximum(box[:2], others[:, :2])).clamp(min=0)
+    shared = sides.prod(1)
+    area = (box[2:] - box[:2]).clamp(min=0).prod() + (others[:, 2:] - others[:, :2]).clamp(min=0).prod(1) - shared
+    return torch.where(shared > 0, shared / area, 0)
+
+
+def suppress(boxes: Tensor, scores: Tensor, threshold: float, eta: float) -> list[int]:
+    """Greedy suppression of boxes (K, 4), best first: the places of those that stay."""
+    kept = []
+    for i in torch.sort(scores, descending=True, stable=True).indices.tolist():
+        if not kept or bool((overlap(boxes[i], boxes[kept]) <= threshold).all()):
+            kept.append(i)
+            if eta < 1 and threshold > 0.5:
+                threshold *= eta
+    return kept
+
+
+def detections(boxes: Tensor, scores: Tensor, *, background: int, above: float, threshold: float, eta: float = 1.0,
+               top_k: int = -1, keep_top_k: int = -1, clip: bool = True, number_images: bool = False) -> Tensor:
+    """SSD's choice of boxes: boxes (N, P, 1 or C, 4), scores (N, P, C) -> (1, 1, K, 7).
+
+    Rows hold image, label, score, x1, y1, x2, y2, by image and label, best first. Per class the top_k scores `above`
+    are taken and suppressed, then the keep_top_k of each image. Where nothing is found there is a row of -1; with
+    number_images, one for each image.
+    """
+    rows = []
+    for image in range(len(scores)):
+        found = []
+        for label in range(scores.shape[2]):
+            if label == background:
+                continue
+            score = scores[image, :, label]
+            order = torch.sort(score, descending=True, stable=True).indices
+            order = order[score[order] > above]
+            order = order[:top_k] if top_k >= 0 else order
+            box = boxes[image, :, label if boxes.shape[2] > 1 else 0][order]
+            found += [(score[order[i]], label, box[i]) for i in suppress(box, score[order], threshold, eta)]
+        if 0 <= keep_top_k < len(found):
+            found = sorted(found, key=lambda one: -float(one[0]))[:keep_top_k]
+            found.sort(key=lambda one: one[1])
+        rows += [torch.cat([score.new_tensor([image, label]), score[None], box]) for score, label, box in found]
+    if not rows:
+        none = scores.new_full((len(scores) if number_images else 1, 7), -1)
+        if number_images:
+            none[:, 0] = torch.arange(len(scores))
+        return none.reshape(1, 1, -1, 7)
+    table = torch.stack(rows)
+    if clip:
+        table[:, 3:] = table[:, 3:].clamp(0, 1)
+    return table.reshape(1, 1, -1, 7)
