@@ -1,0 +1,330 @@
+"""The sides that ``rmpe verify`` compares: whatever can run a network, or holds what one gave."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rmpe_legacy.errors import FileError, NetError, RmpeError
+from rmpe_legacy.layers.base import Shape, shape_text
+from rmpe_legacy.net import Net
+
+from .python_source import identifier
+
+Arrays = Mapping[str, np.ndarray]
+SATURATING = ("Softmax", "Sigmoid")
+
+
+@dataclass
+class Ran:
+    """What one side gave."""
+
+    blobs: dict[str, np.ndarray]  # in the order they were computed
+    outputs: tuple[str, ...]
+    makers: dict[str, str] = field(default_factory=dict)  # blob -> the layers that make it, in words
+    saturating: frozenset[str] = frozenset()  # blobs in 0 to 1, in which large differences hide
+
+
+class Runner(Protocol):
+    """One side: what inputs it takes, and what it gives for them."""
+
+    title: str
+
+    def inputs(self) -> dict[str, Shape] | None:
+        """Input -> shape; None where this side does not know."""
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None) -> Ran:
+        """Run it. wanted: the blobs that the other side has, if that is known by now."""
+
+
+class NetRunner:
+    """A Net of ours: every blob."""
+
+    def __init__(self, net: Net, title: str):
+        self.net, self.title = net, title
+
+    def inputs(self) -> dict[str, Shape]:
+        return {top: shape for step in self.net.steps if not step.bottom and step.layer.spec.type != "Parameter"
+                for top, shape in zip(step.top, step.top_shapes, strict=True)}
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
+        kept, self.net.keep_blobs = self.net.keep_blobs, True
+        try:
+            with torch.no_grad():
+                self.net({name: torch.from_numpy(np.array(value)) for name, value in inputs.items()})
+        finally:
+            self.net.keep_blobs = kept
+        found = self.net.blobs
+        steps = [step for step in self.net.steps if step.layer.spec.type != "Split" or step.layer.spec.message.fields]
+        makers: dict[str, list[str]] = {}
+        for step in steps:
+            for top in step.top:
+                makers.setdefault(top, []).append(f"{step.layer.spec.name} ({step.layer.spec.type})")
+        last = {top: step.layer.spec.type for step in steps for top in step.top}
+        return Ran({name: found[name].detach().cpu().numpy() for name in makers}, self.net.outputs,
+                   {name: ", ".join(who) for name, who in makers.items()},
+                   frozenset(name for name, kind in last.items() if kind in SATURATING))
+
+
+class OnnxRunner:
+    """An ONNX file in onnxruntime on the CPU: its outputs as users get them, other values from a run that keeps them."""
+
+    def __init__(self, path: Path, title: str):
+        self.title = title
+        onnx, self.runtime = _needed("onnx"), _needed("onnxruntime")
+        try:
+            self.model = onnx.load(path)
+            self.session = self._session()
+        except OSError as error:
+            raise FileError(f"{path}: {error.strerror or error}") from None
+        except Exception as error:  # protobuf's, onnx's and onnxruntime's own, which have no common kind
+            raise FileError(f"{path}: not an ONNX file that onnxruntime can run: {_first_line(error)}") from None
+        self.names = json.loads({p.key: p.value for p in self.model.metadata_props}.get(BLOB_NAMES, "{}"))
+
+    def _session(self) -> Any:
+        options = self.runtime.SessionOptions()
+        options.log_severity_level = 3
+        return self.runtime.InferenceSession(self.model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+    def inputs(self) -> dict[str, Shape]:
+        return {i.name: tuple(d if isinstance(d, int) else 1 for d in i.shape) for i in self.session.get_inputs()}
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
+        outputs = [output.name for output in self.session.get_outputs()]
+        found = self._run(self.session, outputs, inputs)
+        made = [name for node in self.model.graph.node for name in node.output if name]
+        blobs = {self.names.get(name, name): name for name in made}
+        more = [name for name in made if name not in found and (wanted is None or self._blob(name) in wanted)
+                and blobs[self._blob(name)] == name]
+        if more:
+            found |= self._keeping(more, inputs)
+        order = [name for name in [*inputs, *made] if name in found or name in inputs]
+        kinds = {name: node.op_type for node in self.model.graph.node for name in node.output}
+        return Ran({self._blob(name): found[name] if name in found else np.asarray(inputs[name]) for name in order},
+                   tuple(map(self._blob, outputs)),
+                   {self._blob(name): node.name or node.op_type for node in self.model.graph.node
+                    for name in node.output},
+                   frozenset(self._blob(name) for name in found if kinds[name] in SATURATING))
+
+    def _blob(self, name: str) -> str:
+        return self.names.get(name, name)
+
+    def _keeping(self, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
+        """Values that are no outputs, from a copy of the model in which they are."""
+        onnx = _needed("onnx")
+        count = len(self.model.graph.output)
+        self.model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        try:
+            return self._run(self._session(), names, inputs)
+        finally:
+            del self.model.graph.output[count:]
+
+    def _run(self, session: Any, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
+        try:
+            return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
+        except Exception as error:  # onnxruntime's exceptions have no common kind
+            raise NetError(f"{self.title}: onnxruntime could not run it: {_first_line(error)}") from None
+
+
+class PythonRunner:
+    """A model.py that ``rmpe convert`` wrote: its outputs, and the local variables of its forward."""
+
+    def __init__(self, path: Path, title: str):
+        self.title = title
+        try:
+            spec = importlib.util.spec_from_file_location("rmpe_legacy_verified_model", path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            self.model: nn.Module = module.load()
+        except OSError as error:
+            raise FileError(f"{error.filename or path}: {error.strerror or error}") from None
+        except Exception as error:  # the file is a program: whatever it does
+            raise FileError(f"{path}: cannot be loaded: {_first_line(error)}; a file that rmpe convert wrote, with the "
+                            "weights beside it, is needed") from None
+
+    def inputs(self) -> None:
+        return None
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
+        code = type(self.model).forward.__code__
+        arguments = code.co_varnames[1 : code.co_argcount]
+        given = {identifier(name): torch.from_numpy(np.array(value)) for name, value in inputs.items()}
+        if missing := [name for name in arguments if name not in given]:
+            raise NetError(f"{self.title}: its forward takes {', '.join(missing)}, the other side's inputs are "
+                           f"{', '.join(inputs)}")
+        seen: dict[str, Any] = {}
+
+        def watch(frame: FrameType, event: str, _argument: object) -> None:
+            if event == "return" and frame.f_code is code:
+                seen.update(frame.f_locals)
+
+        sys.setprofile(watch)
+        try:
+            with torch.no_grad():
+                self.model(*(given[name] for name in arguments))
+        except (RuntimeError, TypeError, IndexError, ValueError) as error:
+            raise NetError(f"{self.title}: could not run: {_first_line(error)}") from None
+        finally:
+            sys.setprofile(None)
+        names = {identifier(name): name for name in [*(wanted or ()), *inputs]}
+        blobs = {names.get(name, name): value.numpy() for name, value in seen.items() if isinstance(value, Tensor)}
+        return Ran(blobs, tuple(name for name in blobs if name not in inputs))
+
+
+class OpenCvRunner:
+    """OpenCV 4's own importer of Caffe's files: every blob that it gives an output for."""
+
+    def __init__(self, prototxt: Path, weights: Path, net: Net, title: str):
+        import cv2
+
+        self.title, self.net, self.cv2 = title, net, cv2
+        if not hasattr(cv2.dnn, "readNetFromCaffe"):
+            raise RmpeError(f"OpenCV {cv2.__version__} has no importer of Caffe's files; install "
+                            "'opencv-python-headless<5'")
+        try:
+            self.model = cv2.dnn.readNetFromCaffe(str(prototxt), str(weights))
+            self.model.enableFusion(False)  # or values between the fused layers are not there to see
+        except cv2.error as error:
+            raise NetError(f"{title}: OpenCV cannot read it: {_first_line(error)}") from None
+
+    def inputs(self) -> dict[str, Shape]:
+        return dict(self.net.inputs)
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
+        places = self._places()
+        names = list(dict.fromkeys(layer for layer, _ in places.values()))
+        try:
+            for name, value in inputs.items():
+                self.model.setInput(np.asarray(value, np.float32), name)
+            found = dict(zip(names, self.model.forwardAndRetrieve(names), strict=True))
+        except self.cv2.error as error:
+            raise NetError(f"{self.title}: OpenCV cannot run it: {_first_line(error)}; convert a part with --until") \
+                from None
+        blobs = {}
+        for step in self.net.steps:
+            for blob, shape in zip(step.top, step.top_shapes, strict=True):
+                if blob in places:
+                    layer, index = places[blob]
+                    blobs[blob] = self._like_caffe(step.layer.spec, found[layer][index], shape)
+        return Ran(blobs, tuple(blob for blob in self.net.outputs if blob in blobs))
+
+    def _places(self) -> dict[str, tuple[str, int]]:
+        """Blob -> OpenCV's layer and which of its outputs. A layer with one top of another name goes by that name."""
+        layers = set(self.model.getLayerNames())
+        places: dict[str, tuple[str, int]] = {}
+        for step in self.net.steps:
+            spec = step.layer.spec
+            if spec.type in ("Split", "Input"):
+                continue
+            for index, blob in enumerate(step.top):
+                name = next((n for n in (spec.name, blob) if n in layers), None)
+                places.pop(blob, None)
+                if name is not None:
+                    places[blob] = (name, index)
+        return places
+
+    @staticmethod
+    def _like_caffe(spec: Any, value: np.ndarray, shape: Shape) -> np.ndarray:
+        """OpenCV pads detections with rows of 0 to keep_top_k, and does not clip them; else only shapes may differ."""
+        if spec.type == "DetectionOutput":
+            rows = value.reshape(-1, 7)
+            rows = rows[rows[:, 2] > 0]
+            if spec.dialect == "rmpe":
+                rows = np.concatenate([rows[:, :3], rows[:, 3:].clip(0, 1)], 1)
+            return rows.reshape(1, 1, -1, 7)
+        return value.reshape(shape) if value.size == np.prod(shape) else value
+
+
+class Torch7Runner:
+    """A .t7 file run by the modules of ``load_torch7``: its outputs, called as in the Caffe network made of it."""
+
+    def __init__(self, path: Path, title: str, parallel: bool = True):
+        from rmpe_legacy.torch7.load import load_torch7
+        from rmpe_legacy.torch7.to_caffe import torch7_to_caffe
+
+        self.title = title
+        self.model = load_torch7(path, evaluate=True)
+        self.network = torch7_to_caffe(path, parallel=parallel)
+
+    def inputs(self) -> None:
+        return None
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
+        names = self.network.inputs
+        if missing := [name for name in names if name not in inputs]:
+            raise NetError(f"{self.title}: its input is called {', '.join(missing)}, the other side's inputs are "
+                           f"{', '.join(inputs)}")
+        values = [torch.from_numpy(np.array(inputs[name])) for name in names]
+        with torch.no_grad():
+            given = _flat(self.model(values[0] if len(values) == 1 else values))
+        blobs = {name: value.numpy() for name, value in zip(self.network.outputs, given, strict=False)}
+        return Ran({**{name: np.asarray(inputs[name]) for name in names}, **blobs}, tuple(blobs))
+
+
+class StoredRunner:
+    """Blobs that were stored in an .npz: inputs among them serve as the other side's."""
+
+    def __init__(self, path: Path, title: str):
+        self.title = title
+        try:
+            with np.load(path, mmap_mode="r", allow_pickle=False) as file:
+                self.blobs = {name: file[name] for name in file.files}
+        except OSError as error:
+            raise FileError(f"{path}: {error.strerror or error}") from None
+        except (ValueError, EOFError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
+                AttributeError, TypeError) as error:
+            raise FileError(f"{path}: not an .npz of arrays: {_first_line(error)}") from None
+        self.blobs = {name: value for name, value in self.blobs.items()
+                      if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"}
+        if not self.blobs:
+            raise FileError(f"{path}: holds no arrays of numbers")
+
+    def inputs(self) -> None:
+        return None
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
+        return Ran(self.blobs, tuple(name for name in self.blobs if name not in inputs))
+
+
+BLOB_NAMES = "rmpe_legacy.blobs"  # key of an ONNX file's metadata: value -> blob, as JSON, where they differ
+
+
+def _flat(value: Any) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else [tensor for part in value for tensor in _flat(part)]
+
+
+def _needed(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise RmpeError(f"{module} is not installed; pip install {module}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def check_shapes(runner: Runner, inputs: Arrays) -> None:
+    """NetError where a side's inputs have other names or another number of axes than those given."""
+    shapes = runner.inputs()
+    if shapes is None:
+        return
+    if missing := [name for name in shapes if name not in inputs]:
+        raise NetError(f"{runner.title}: its input {', '.join(map(repr, missing))} is not among the given, "
+                       f"{', '.join(map(repr, inputs)) or 'none'}")
+    for name, shape in shapes.items():
+        if shape and inputs[name].ndim != len(shape):
+            raise NetError(f"{runner.title}: its input {name!r} is {shape_text(shape)}, the given one "
+                           f"{shape_text(inputs[name].shape)}")

@@ -1,0 +1,186 @@
+"""Are two networks the same? Both are run on the same inputs, and compared blob by blob."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rmpe_legacy.errors import NetError
+from rmpe_legacy.layers.base import Shape, shape_text
+
+from .runners import Arrays, Ran, Runner, StoredRunner, check_shapes
+
+TOLERANCE = 1e-4  # of a blob's largest value: sums of thousands of products in another order, layer upon layer
+SEED = 1701
+RANGE = (-1.0, 1.0)  # of random inputs
+_SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one blob of B is from that of A."""
+
+    blob: str
+    made_by: str  # the layers that make it
+    shapes: tuple[Shape, Shape]
+    absolute: float = np.inf  # the largest difference; inf where shapes differ, or the places of NaN and infinity
+    relative: float = np.inf  # the same, as a part of A's largest value
+    ulp: float = np.inf  # the largest difference in units of the last place of A's value, as single precision
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison found."""
+
+    a: str
+    b: str
+    inputs: str  # what both were run on, in words
+    tolerance: float
+    differences: tuple[Difference, ...]  # in the order in which A computes them
+    only_a: tuple[str, ...]  # outputs that the other side lacks
+    only_b: tuple[str, ...]
+
+    @property
+    def first(self) -> Difference | None:
+        """The first blob where the two part."""
+        return next((d for d in self.differences if not d.relative <= self.tolerance), None)
+
+    @property
+    def same(self) -> bool:
+        return self.first is None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one line."""
+        worst = max(self.differences, key=lambda d: d.relative)
+        if self.first is None:
+            return (f"the same: {len(self.differences)} blobs differ by {worst.relative:.2g} of their range at most "
+                    f"({worst.blob}); {self.tolerance:g} is allowed")
+        apart = sum(not d.relative <= self.tolerance for d in self.differences)
+        by = f", made by {self.first.made_by}" if self.first.made_by else ""
+        return (f"not the same: {apart} of {len(self.differences)} blobs differ by more than {self.tolerance:g} of their "
+                f"range; they part at {self.first.blob}{by}: {_text(self.first)}")
+
+    def __str__(self) -> str:
+        return report(self)
+
+
+def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None, tolerance: float = TOLERANCE,
+           limits: tuple[float, float] = RANGE, seed: int = SEED, extra_batch: int = 0) -> Verdict:
+    """Run both sides on the same inputs and compare all blobs that both have, by name.
+
+    inputs: name -> array; those that are missing come from a side of stored blobs, or are random: uniform in `limits`,
+    from `seed`, of the shapes that a side says, with `extra_batch` more images.
+    Where a blob holds probabilities (the top of a Softmax or Sigmoid), its logarithm is compared as well: differences
+    hide in what saturates. NetError says why the two cannot be compared.
+    """
+    values, said = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch)
+    for side in (a, b):
+        check_shapes(side, values)
+    ran_a = a.run(values, None)
+    ran_b = b.run(values, list(ran_a.blobs))
+    if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
+        ran_a.makers, ran_a.blobs = ran_b.makers, {k: ran_a.blobs[k] for k in [*ran_b.blobs, *ran_a.blobs]
+                                                   if k in ran_a.blobs}
+    differences = [d for blob in ran_a.blobs if blob in ran_b.blobs and blob not in values
+                   for d in _compare(blob, ran_a, ran_b)]
+    only_a, only_b = (tuple(blob for blob in one.outputs if blob not in other.blobs)
+                      for one, other in ((ran_a, ran_b), (ran_b, ran_a)))
+    if not {d.blob for d in differences} & {*ran_a.outputs, *ran_b.outputs}:
+        raise NetError(f"{a.title} and {b.title} have no output of one name: {', '.join(ran_a.outputs)} there, "
+                       f"{', '.join(ran_b.outputs)} here; nothing can be said about them")
+    return Verdict(a.title, b.title, said, tolerance, tuple(differences), only_a, only_b)
+
+
+def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[float, float], seed: int,
+            extra_batch: int) -> tuple[dict[str, np.ndarray], str]:
+    shapes = {**(b.inputs() or {}), **(a.inputs() or {})}
+    said = [f"{name} given" for name in given]
+    for side in (a, b):
+        if isinstance(side, StoredRunner):
+            found = {name: np.asarray(side.blobs[name], np.float32) for name in shapes
+                     if name in side.blobs and name not in given}
+            given |= found
+            said += [f"{name} from {side.title}" for name in found]
+    random = np.random.default_rng(seed)
+    for name, shape in shapes.items():
+        if name not in given:
+            if not shape:
+                raise NetError(f"input {name!r} has no shape in the prototxt; give it with --input")
+            shape = (shape[0] + extra_batch, *shape[1:])
+            given[name] = random.uniform(*limits, shape).astype(np.float32)
+            said.append(f"{name} {shape_text(shape)} uniform in {limits[0]:g} to {limits[1]:g}, seed {seed}")
+    if not given:
+        raise NetError(f"neither {a.title} nor {b.title} says what its inputs are; give them with --input")
+    return given, "; ".join(said)
+
+
+def _compare(blob: str, a: Ran, b: Ran) -> list[Difference]:
+    made_by = a.makers.get(blob) or b.makers.get(blob, "")
+    x, y = a.blobs[blob], b.blobs[blob]
+    found = [difference(blob, made_by, x, y)]
+    if blob in a.saturating | b.saturating and x.shape == y.shape:
+        found.append(difference(f"log({blob})", made_by, _log(x), _log(y)))
+    return found
+
+
+def _log(p: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(p.astype(np.float64), _SMALLEST))
+
+
+def difference(blob: str, made_by: str, a: np.ndarray, b: np.ndarray) -> Difference:
+    """How far b is from a. Values that are not finite must be the same ones."""
+    if a.shape != b.shape:
+        return Difference(blob, made_by, (a.shape, b.shape))
+    a, b = (np.asarray(v, np.float64).ravel() for v in (a, b))
+    finite = np.isfinite(a)
+    if not finite.all():
+        if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+            return Difference(blob, made_by, (a.shape, b.shape))
+        a, b = a[finite], b[finite]
+    apart = np.abs(a - b)
+    if np.isnan(apart).any():
+        return Difference(blob, made_by, (a.shape, b.shape))
+    size = np.abs(a)
+    absolute, largest = float(apart.max(initial=0)), float(size.max(initial=0))
+    with np.errstate(divide="ignore", over="ignore"):
+        units = np.spacing(np.maximum(size, np.finfo(np.float32).tiny).astype(np.float32))
+        relative = absolute / largest if largest else np.inf if absolute else 0.0
+        return Difference(blob, made_by, (a.shape, b.shape), absolute, relative,
+                          float((apart / units).max(initial=0)))
+
+
+def report(verdict: Verdict) -> str:
+    """The comparison as text: the verdict, then a line per blob."""
+    rows = [("blob", "largest difference", "of the range", "ulp", "made by")]
+    for d in verdict.differences:
+        mark = "" if d.relative <= verdict.tolerance else "  <- they part here" if d is verdict.first else "  <-"
+        if np.isinf(d.absolute) and d.shapes[0] != d.shapes[1]:
+            rows.append((d.blob, _text(d), "", "", d.made_by + mark))
+        else:
+            rows.append((d.blob, f"{d.absolute:.3g}", f"{d.relative:.3g}", f"{d.ulp:.3g}", d.made_by + mark))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    table = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip() for row in rows]
+    notes = [f"only in {side}: {', '.join(blobs)}"
+             for side, blobs in ((verdict.a, verdict.only_a), (verdict.b, verdict.only_b)) if blobs]
+    return "\n".join([f"A  {verdict.a}", f"B  {verdict.b}", f"run on  {verdict.inputs}", "", verdict.sentence, *notes, "",
+                      *table])
+
+
+def _text(d: Difference) -> str:
+    if d.shapes[0] != d.shapes[1]:
+        return f"{shape_text(d.shapes[0])} and {shape_text(d.shapes[1])}"
+    if np.isinf(d.absolute):
+        return "NaN or infinity in other places"
+    return f"{d.absolute:.3g}, {d.relative:.3g} of the range"
+
+
+def arrays_same(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
+    """Whether arrays have the same types, shapes and bits."""
+    return len(a) == len(b) and all(
+        x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+__all__ = ["RANGE", "SEED", "TOLERANCE", "Arrays", "Difference", "Verdict", "report", "verify"]
