@@ -151,6 +151,55 @@ def evaluate(args: argparse.Namespace) -> None:
     print(run(args.kind, args.predictions, args.ground_truth, args.output, name=args.name, **options))
 
 
+def convert(args: argparse.Namespace) -> int:
+    """Convert a network, compare the result with what it was made of, and write the comparison beside it."""
+    from .convert.command import Trial, run_convert
+    from .convert.source import Torch7Options
+
+    _load_plugins(args.plugin)
+    torch7 = Torch7Options(args.input_shape, not args.drop_parallel)
+    trial = None if args.no_verify else Trial(args.input, args.image, args.tolerance, args.seed)
+    done = run_convert(args.source, args.destination, _setting(args), args.until, torch7, trial)
+    for note in done.notes:
+        print(f"rmpe: note: {note}", file=sys.stderr)
+    for file in done.files:
+        print(f"written to {file}")
+    if done.verdict:
+        print(done.verdict)
+    return 0 if done.same else 1
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Are two networks the same? Run both on the same inputs and compare blob by blob: exit code 0 for yes, 1 for no.
+
+    A side is PROTOTXT,WEIGHTS (weights as .caffemodel, .h5, .safetensors or .pt); opencv:PROTOTXT,CAFFEMODEL for
+    OpenCV 4's importer; a .safetensors or .json that `rmpe convert` wrote; a .t7, .onnx or .py; or the blobs of
+    `rmpe forward`, .npz. Weights alone get the other side's prototxt. A .py is a program, and is run.
+    """
+    from .convert.command import Trial, run_verify
+
+    _load_plugins(args.plugin)
+    trial = Trial(args.input, args.image, args.tolerance, args.seed)
+    verdict = run_verify(args.a, args.b, _setting(args), trial, args.html, not args.drop_parallel)
+    print(verdict)
+    return 0 if verdict.same else 1
+
+
+def hash_(args: argparse.Namespace) -> None:
+    """Say what a network and its weights are by their content alone, in whichever files they come."""
+    from .convert.identity import identify
+
+    _load_plugins(args.plugin)
+    for what, digits in identify(args.source, _setting(args)).items():
+        print(f"{what:<8} {digits}")
+
+
+def _setting(args: argparse.Namespace):
+    from .convert.network_json import Setting
+
+    return Setting(args.phase, args.level, tuple(args.stage), args.dialect, args.de_transform)
+
+
 def _load(args: argparse.Namespace):
     from .load import load_net
 
@@ -213,8 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--image", choices=("detector", "pose"), default="pose",
                          help="how a picture becomes an input: RGB from 0 to 1 (pose, the default), or BGR from 0 to "
                          "255 minus the mean (detector)")
-    command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
-                         help="what de_transform: true shall mean (default: paper, with a warning)")
+    _de_transform_option(command)
     command.add_argument("--lenient", action="store_true", help="leave out what is not known, and say so")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     _net_options(command)
@@ -250,6 +298,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _evaluate_options(_command(commands, "evaluate", evaluate))
     _reproduce_options(_command(commands, "reproduce", reproduce))
+    _convert_options(commands)
     return parser
 
 
@@ -307,6 +356,56 @@ def _picture_options(command: argparse.ArgumentParser, published: str | None = "
                          + ("%(default)s)" if threads else "all)"))
 
 
+def _convert_options(commands) -> None:
+    command = _command(commands, "convert", convert)
+    command.add_argument("source", nargs="+", help="a prototxt and a weights file; a .safetensors or .json that this "
+                         "command wrote; a .t7; or weights alone")
+    command.add_argument("destination", help="its suffix says what to write: .caffemodel, .h5, .safetensors, .pt, "
+                         ".onnx, .py or .prototxt; a folder (or NAME/) gets prototxt and caffemodel")
+    command.add_argument("--until", action="append", default=[], metavar="BLOB",
+                         help="convert what this blob depends on, and no more; repeatable")
+    command.add_argument("--input-shape", type=_shape, metavar="C,H,W", help="of a .t7's input (default: the STN's)")
+    command.add_argument("--drop-parallel", action="store_true", help="leave out a .t7's parallel SPPE")
+    command.add_argument("--no-verify", action="store_true", help="do not run and compare the two networks")
+    _trial_options(command)
+
+    command = _command(commands, "verify", verify)
+    command.add_argument("a", metavar="A")
+    command.add_argument("b", metavar="B")
+    command.add_argument("--html", metavar="FILE", help="draw the comparison as a page")
+    command.add_argument("--drop-parallel", action="store_true", help="leave out a .t7's parallel SPPE")
+    _trial_options(command)
+    command.set_defaults(code_of_mistakes=2)  # 1 says that the networks differ
+
+    command = _command(commands, "hash", hash_)
+    command.add_argument("source", nargs="+", help="weights of any kind, a prototxt, both, or a .t7")
+    _net_options(command)
+    _de_transform_option(command)
+
+
+def _trial_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--input", action="append", default=[], metavar="NAME=FILE",
+                         help="run on this .npy, .npz or picture (default: random numbers); repeatable")
+    command.add_argument("--image", choices=("detector", "pose"), default="pose", help="how a picture becomes an input")
+    command.add_argument("--tolerance", type=float, default=1e-4, metavar="T",
+                         help="how far blobs may differ, as a part of their range (default: 1e-4)")
+    command.add_argument("--seed", type=int, default=1701, help="of the random numbers (default: 1701)")
+    _net_options(command)
+    _de_transform_option(command)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = tuple(map(int, text.split(",")))
+    if not sizes or min(sizes) < 1:
+        raise ValueError
+    return sizes
+
+
+def _de_transform_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
+                         help="what de_transform: true shall mean (default: paper, with a warning)")
+
+
 def _evaluate_options(command: argparse.ArgumentParser) -> None:
     kinds = command.add_subparsers(dest="kind", metavar="mpii|pckh|coco", required=True)
     mpii = kinds.add_parser("mpii", help="MPII multi-person AP, as the official Matlab toolkit computes it")
@@ -328,13 +427,16 @@ def _evaluate_options(command: argparse.ArgumentParser) -> None:
 
 
 def _command(commands, name: str, run: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+    command = commands.add_parser(name, help=run.__doc__.partition("\n")[0], description=run.__doc__)
     command.set_defaults(run=run)
     return command
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 1 with a sentence on stderr if not, 2 if some pictures were skipped."""
+    """Run one command; 0 if it went well, 1 with a sentence on stderr if not, 2 if some pictures were skipped.
+
+    Of verify, 1 says that the networks differ, and 2 comes with the sentence.
+    """
     parser = _parser()
     args = parser.parse_args(argv)
     if "run" not in args:
@@ -347,13 +449,14 @@ def main(argv: list[str] | None = None) -> int:
         return code or 0
     except RmpeError as error:  # the message is the whole story; any other exception is our bug
         print(f"rmpe: {error}", file=sys.stderr)
-        return 1
+        return getattr(args, "code_of_mistakes", 1)
     except KeyboardInterrupt:
         print("rmpe: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        return 0
+    return code or 0
 
 
 def _print_warning(message, category, filename, lineno, file=None, line=None) -> None:

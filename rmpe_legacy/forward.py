@@ -39,8 +39,15 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
     """
     names = _blob_names(net, blobs)
     check_places(output)
+<<<<<<< HEAD
     values = _read_inputs(net, inputs, image)
     place = usable_device(device)
+=======
+    shapes = {top: shape for step in net.steps if not step.bottom
+              for top, shape in zip(step.top, step.top_shapes, strict=True)}
+    values = read_inputs(inputs, shapes, net.inputs, image)
+    place = _device(device)
+>>>>>>> 5f0ac9f (rmpe convert, verify and hash on the command line, with tests)
     net = net.to(place)
     kept, net.keep_blobs = net.keep_blobs, net.keep_blobs or not set(names) <= set(net.outputs)
     try:
@@ -56,18 +63,21 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
 # --- inputs -----------------------------------------------------------------------------------------------------
 
 
-def _read_inputs(net: Net, arguments: Sequence[str], recipe: str) -> dict[str, np.ndarray]:
+def read_inputs(arguments: Sequence[str], shapes: Mapping[str, Shape], listed: Iterable[str],
+                recipe: str = "pose") -> dict[str, np.ndarray]:
+    """Inputs from files: "NAME=FILE" each, for inputs of these shapes -> name -> array, float32.
+
+    listed: the inputs that a mistake is answered with. An RmpeError says which argument is wrong.
+    """
     if recipe not in RECIPES:
         raise RmpeError(f"image {recipe!r} is not one of {', '.join(map(repr, RECIPES))}")
-    shapes = {top: shape for step in net.steps if not step.bottom
-              for top, shape in zip(step.top, step.top_shapes, strict=True)}
     values: dict[str, np.ndarray] = {}
     for argument in arguments:
         name, equals, file = argument.partition("=")
         if not (name and equals and file):
-            raise RmpeError(f"input {argument!r} is not of the form NAME=FILE; the inputs are {_listed(net.inputs)}")
+            raise RmpeError(f"input {argument!r} is not of the form NAME=FILE; the inputs are {_listed(listed)}")
         if name not in shapes:
-            raise NetError(f"no input {name!r}{_near(name, shapes)}; the inputs are {_listed(net.inputs)}")
+            raise NetError(f"no input {name!r}{_near(name, shapes)}; the inputs are {_listed(listed)}")
         if name in values:
             raise NetError(f"input {name!r} is given twice; give it once")
         if Path(file).suffix.lower() in ARRAYS:

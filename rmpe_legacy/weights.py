@@ -183,7 +183,10 @@ def _is_zip(path: str) -> bool:
 def write_safetensors(path: str | PathLike, layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> None:
     """Write the blobs of layers under their keys, each with its dtype; the metadata says which key is which blob."""
     metadata = {"format": "pt", LAYERS: json.dumps([[e.name, e.type, list(e.keys)] for e in layers])}
+    Path(path).touch()
+    mode = Path(path).stat().st_mode  # save_file leaves a file that only its owner may read
     save_file({key: blob.data.reshape(blob.shape) for key, blob in _keyed(layers, trained)}, Path(path), metadata)
+    Path(path).chmod(mode)
 
 
 def write_state_dict(path: str | PathLike, layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> None:

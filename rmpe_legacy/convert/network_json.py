@@ -101,13 +101,14 @@ def _data(message: Message) -> dict[str, Any]:
     for name, field in message.descriptor.fields.items():
         if name in message.fields:
             value = message.fields[name]
-            out[name] = [_value(field, item) for item in value] if field.repeated else _value(field, value)
+            out[name] = [field_data(field, item) for item in value] if field.repeated else field_data(field, value)
     if unknown := [u for u in message.unknown if not u.is_value]:
         out[_UNKNOWN] = [[u.name, _free(u.value)] for u in unknown]
     return out
 
 
-def _value(field: Field, value: Any) -> Any:
+def field_data(field: Field, value: Any) -> Any:
+    """One value of a field as JSON has it."""
     if field.message is not None:
         return _data(value)
     if field.type == "bytes":

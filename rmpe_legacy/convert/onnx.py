@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import rmpe_legacy
-from rmpe_legacy.errors import NetError
+from rmpe_legacy.errors import FileError, NetError, RmpeError
 from rmpe_legacy.net import Net
 
 from .graph import Graph, make_graph
 from .onnx_graph import NeedsFixedBatch, OnnxGraph
 from .onnx_layers import emit, supported_types
+
+BLOB_NAMES = "rmpe_legacy.blobs"  # key of an ONNX file's metadata: value -> blob, as JSON, where they differ
+MAX_BYTES = (1 << 31) - 1  # of one protobuf message
 
 
 def to_onnx(net: Net, until: Sequence[str] = (), about: str = "") -> tuple[Any, Graph]:
@@ -20,6 +27,7 @@ def to_onnx(net: Net, until: Sequence[str] = (), about: str = "") -> tuple[Any, 
     The batch may have any size where every layer takes any; `graph.why_fixed` says which does not. NetError or
     LayerError name what cannot be converted.
     """
+    needed("onnx")
     graph = make_graph(net, until)
     refuse_unsupported(graph, supported_types(), "ONNX")
     try:
@@ -27,7 +35,32 @@ def to_onnx(net: Net, until: Sequence[str] = (), about: str = "") -> tuple[Any, 
     except NeedsFixedBatch as reason:
         graph = make_graph(net, until, fixed=str(reason))
         built = _built(graph)
-    return built.model("rmpe_legacy", rmpe_legacy.__version__, about), graph
+    model = built.model("rmpe_legacy", rmpe_legacy.__version__, about)
+    if renamed := _renamed(graph):
+        model.metadata_props.add(key=BLOB_NAMES, value=json.dumps(renamed))
+    return model, graph
+
+
+def write_onnx(path: str | PathLike, model: Any) -> None:
+    """Write the file; FileError where it would be larger than ONNX files can be."""
+    if (size := model.ByteSize()) > MAX_BYTES:
+        raise FileError(f"{path}: would be {size / 2**30:.1f} GiB; an ONNX file holds up to 2 GiB. Convert a part, "
+                        "with --until BLOB")
+    Path(path).write_bytes(model.SerializeToString())
+
+
+def needed(module: str) -> Any:
+    """A library that not everybody has; RmpeError says what to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise RmpeError(f"{module} is not installed; pip install {module}") from None
+
+
+def _renamed(graph: Graph) -> dict[str, str]:
+    """Value -> blob, for blobs whose last value has another name: those written over an input's."""
+    last = {value.blob: value.name for node in graph.nodes for value in node.top}
+    return {name: blob for blob, name in last.items() if name != blob}
 
 
 def _built(graph: Graph) -> OnnxGraph:

@@ -21,7 +21,9 @@ from rmpe_legacy.errors import FileError, NetError, RmpeError
 from rmpe_legacy.layers.base import Shape, shape_text
 from rmpe_legacy.net import Net
 
+from .onnx import BLOB_NAMES, needed
 from .python_source import identifier
+from .source import Torch7Source, input_shapes
 
 Arrays = Mapping[str, np.ndarray]
 SATURATING = ("Softmax", "Sigmoid")
@@ -56,11 +58,11 @@ class NetRunner:
         self.net, self.title = net, title
 
     def inputs(self) -> dict[str, Shape]:
-        return {top: shape for step in self.net.steps if not step.bottom and step.layer.spec.type != "Parameter"
-                for top, shape in zip(step.top, step.top_shapes, strict=True)}
+        return input_shapes(self.net.steps)
 
     def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
-        kept, self.net.keep_blobs = self.net.keep_blobs, True
+        every = wanted is None or not set(wanted) <= {*self.net.outputs, *inputs}
+        kept, self.net.keep_blobs = self.net.keep_blobs, every
         try:
             with torch.no_grad():
                 self.net({name: torch.from_numpy(np.array(value)) for name, value in inputs.items()})
@@ -73,25 +75,26 @@ class NetRunner:
             for top in step.top:
                 makers.setdefault(top, []).append(f"{step.layer.spec.name} ({step.layer.spec.type})")
         last = {top: step.layer.spec.type for step in steps for top in step.top}
-        return Ran({name: found[name].detach().cpu().numpy() for name in makers}, self.net.outputs,
+        return Ran({name: found[name].detach().cpu().numpy() for name in makers if every or name in self.net.outputs},
+                   self.net.outputs,
                    {name: ", ".join(who) for name, who in makers.items()},
                    frozenset(name for name, kind in last.items() if kind in SATURATING))
 
 
 class OnnxRunner:
-    """An ONNX file in onnxruntime on the CPU: its outputs as users get them, other values from a run that keeps them."""
+    """An ONNX file in onnxruntime on the CPU: outputs as users get them, other values from a run that keeps them."""
 
     def __init__(self, path: Path, title: str):
         self.title = title
-        onnx, self.runtime = _needed("onnx"), _needed("onnxruntime")
+        onnx, self.runtime = needed("onnx"), needed("onnxruntime")
         try:
             self.model = onnx.load(path)
+            self.names = _blob_names(self.model)
             self.session = self._session()
         except OSError as error:
             raise FileError(f"{path}: {error.strerror or error}") from None
         except Exception as error:  # protobuf's, onnx's and onnxruntime's own, which have no common kind
             raise FileError(f"{path}: not an ONNX file that onnxruntime can run: {_first_line(error)}") from None
-        self.names = json.loads({p.key: p.value for p in self.model.metadata_props}.get(BLOB_NAMES, "{}"))
 
     def _session(self) -> Any:
         options = self.runtime.SessionOptions()
@@ -116,14 +119,14 @@ class OnnxRunner:
                    tuple(map(self._blob, outputs)),
                    {self._blob(name): node.name or node.op_type for node in self.model.graph.node
                     for name in node.output},
-                   frozenset(self._blob(name) for name in found if kinds[name] in SATURATING))
+                   frozenset(self._blob(name) for name in found if kinds.get(name) in SATURATING))
 
     def _blob(self, name: str) -> str:
         return self.names.get(name, name)
 
     def _keeping(self, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
         """Values that are no outputs, from a copy of the model in which they are."""
-        onnx = _needed("onnx")
+        onnx = needed("onnx")
         count = len(self.model.graph.output)
         self.model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         try:
@@ -250,26 +253,24 @@ class OpenCvRunner:
 class Torch7Runner:
     """A .t7 file run by the modules of ``load_torch7``: its outputs, called as in the Caffe network made of it."""
 
-    def __init__(self, path: Path, title: str, parallel: bool = True):
+    def __init__(self, source: Torch7Source, title: str, shapes: Mapping[str, Shape]):
         from rmpe_legacy.torch7.load import load_torch7
-        from rmpe_legacy.torch7.to_caffe import torch7_to_caffe
 
-        self.title = title
-        self.model = load_torch7(path, evaluate=True)
-        self.network = torch7_to_caffe(path, parallel=parallel)
+        self.title, self.source, self.shapes = title, source, dict(shapes)
+        self.model = load_torch7(source.path, evaluate=True)
 
-    def inputs(self) -> None:
-        return None
+    def inputs(self) -> dict[str, Shape]:
+        return self.shapes
 
     def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
-        names = self.network.inputs
+        names = self.source.inputs
         if missing := [name for name in names if name not in inputs]:
             raise NetError(f"{self.title}: its input is called {', '.join(missing)}, the other side's inputs are "
                            f"{', '.join(inputs)}")
         values = [torch.from_numpy(np.array(inputs[name])) for name in names]
         with torch.no_grad():
             given = _flat(self.model(values[0] if len(values) == 1 else values))
-        blobs = {name: value.numpy() for name, value in zip(self.network.outputs, given, strict=False)}
+        blobs = {name: value.numpy() for name, value in zip(self.source.outputs, given, strict=False)}
         return Ran({**{name: np.asarray(inputs[name]) for name in names}, **blobs}, tuple(blobs))
 
 
@@ -279,8 +280,8 @@ class StoredRunner:
     def __init__(self, path: Path, title: str):
         self.title = title
         try:
-            with np.load(path, mmap_mode="r", allow_pickle=False) as file:
-                self.blobs = {name: file[name] for name in file.files}
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+                self.blobs = {name: stored[name] for name in stored.files}
         except OSError as error:
             raise FileError(f"{path}: {error.strerror or error}") from None
         except (ValueError, EOFError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
@@ -298,18 +299,16 @@ class StoredRunner:
         return Ran(self.blobs, tuple(name for name in self.blobs if name not in inputs))
 
 
-BLOB_NAMES = "rmpe_legacy.blobs"  # key of an ONNX file's metadata: value -> blob, as JSON, where they differ
+def _blob_names(model: Any) -> dict[str, str]:
+    """Value -> blob, as the file's metadata say. ValueError where they are damaged."""
+    names = json.loads({p.key: p.value for p in model.metadata_props}.get(BLOB_NAMES, "{}"))
+    if not isinstance(names, dict) or not all(isinstance(blob, str) for blob in names.values()):
+        raise ValueError(f"its metadata {BLOB_NAMES!r} is no list of names")
+    return names
 
 
 def _flat(value: Any) -> list[Tensor]:
     return [value] if isinstance(value, Tensor) else [tensor for part in value for tensor in _flat(part)]
-
-
-def _needed(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise RmpeError(f"{module} is not installed; pip install {module}") from None
 
 
 def _first_line(error: BaseException) -> str:

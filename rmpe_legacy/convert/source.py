@@ -10,8 +10,9 @@ from os import PathLike
 from pathlib import Path
 
 from rmpe_legacy.errors import NetError, RmpeError
+from rmpe_legacy.layers.base import Shape
 from rmpe_legacy.load import ParsedNet, parse_net
-from rmpe_legacy.net import Net, wire
+from rmpe_legacy.net import Net, Step, wire
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer, read_weights
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.text import read_text
@@ -21,8 +22,6 @@ from rmpe_legacy.weights import NamedLayer, named_layers, read_state, read_train
 from .network_json import Setting, read_json_network
 from .prune import up_to
 
-GRAPHS = (".json", ".safetensors")
-
 
 @dataclass(frozen=True)
 class Torch7Options:
@@ -30,6 +29,15 @@ class Torch7Options:
 
     input_shape: tuple[int, ...] | None = None
     parallel: bool = True
+
+
+@dataclass(frozen=True)
+class Torch7Source:
+    """A .t7 file, and what its inputs and outputs are called in the Caffe network made of it."""
+
+    path: Path
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +50,7 @@ class Network:
     setting: Setting
     trained: list[TrainedLayer] | None  # as stored; None: there are none
     prototxt: Path | None  # where the network is a prototxt already
-    torch7: Path | None = None
+    torch7: Torch7Source | None = None
     until: tuple[str, ...] = ()
 
     @cached_property
@@ -53,6 +61,11 @@ class Network:
     @property
     def message(self) -> Message:
         return self.parsed.message
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """What it is fed with: the tops of its input and data layers. Needs no weights."""
+        return input_shapes(wire(self.parsed.specs))
 
     @cached_property
     def layers(self) -> list[NamedLayer]:
@@ -91,16 +104,15 @@ class Network:
 
 
 def read_network(sources: Sequence[str | PathLike], setting: Setting, until: Sequence[str] = (),
-                 torch7: Torch7Options = Torch7Options()) -> Network:
+                 torch7: Torch7Options | None = None, weights_needed: bool = True) -> Network:
     """The network of: a prototxt; a prototxt and a weights file; a converted .json or .safetensors; a .t7 file.
 
-    until: keep only what these blobs depend on. RmpeError says what is wrong with the files, or that the network has
-    parameters and no file gives them values.
+    until: keep only what these blobs depend on. RmpeError says what is wrong with the files, or, with
+    `weights_needed`, that the network has parameters and no file gives them values.
     """
-    network = _read([Path(source) for source in sources], setting, torch7)
-    if network.trained is None and (bare := [s.layer.spec.name for s in wire(network.parsed.specs) if s.layer.declared]):
-        raise NetError(f"{network.title}: has parameters ({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''}), and "
-                       "no weights are given; give the caffemodel too")
+    network = _read([Path(source) for source in sources], setting, torch7 or Torch7Options())
+    if weights_needed and network.trained is None:
+        _refuse_without_weights(network)
     if not until:
         return network
     message = up_to(network.net, network.message, until)
@@ -111,13 +123,20 @@ def read_network(sources: Sequence[str | PathLike], setting: Setting, until: Seq
     return Network(network.title, network.stem, parsed, s, trained, None, network.torch7, tuple(until))
 
 
+def _refuse_without_weights(network: Network) -> None:
+    bare = [step.layer.spec.name for step in wire(network.parsed.specs) if step.layer.declared]
+    if bare:
+        raise NetError(f"{network.title}: has parameters ({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''}), "
+                       "and no weights are given; give the caffemodel too")
+
+
 def _read(sources: Sequence[Path], setting: Setting, torch7: Torch7Options) -> Network:
     first, title = sources[0], " and ".join(source.name for source in sources)
     if len(sources) > 2:
         raise RmpeError(f"{len(sources)} sources are given; a prototxt and a weights file are the most")
     if len(sources) == 1 and is_torch7(first):
         return _from_torch7(first, torch7)
-    if len(sources) == 1 and first.suffix in GRAPHS:
+    if len(sources) == 1 and is_converted(first):
         parsed, weights, setting = read_json_network(first)
         trained = None if weights is None else read_trained(weights, parsed.specs)
         return Network(title, first.stem, parsed, setting, trained, None)
@@ -132,7 +151,14 @@ def _from_torch7(path: Path, options: Torch7Options) -> Network:
     from rmpe_legacy.torch7.to_caffe import torch7_to_caffe
 
     made = torch7_to_caffe(path, options.input_shape, parallel=options.parallel)
-    return Network(path.name, path.stem, parse_net(made.net), Setting(), made.layers, None, path)
+    source = Torch7Source(path, tuple(made.inputs), tuple(made.outputs))
+    return Network(path.name, path.stem, parse_net(made.net), Setting(), made.layers, None, source)
+
+
+def input_shapes(steps: Sequence[Step]) -> dict[str, Shape]:
+    """What a network is fed with: the tops of its input and data layers."""
+    return {top: shape for step in steps if not step.bottom and step.layer.spec.type != "Parameter"
+            for top, shape in zip(step.top, step.top_shapes, strict=True)}
 
 
 def is_torch7(path: Path) -> bool:
@@ -140,6 +166,22 @@ def is_torch7(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
             return path.suffix == ".t7" or encoding_of(file.read(4096)) is not None
+    except OSError:
+        return False  # whoever reads it says why
+
+
+def is_converted(path: Path) -> bool:
+    """Whether this is what ``rmpe convert`` writes as .safetensors and .json: a network."""
+    return path.suffix == ".json" or (path.suffix == ".safetensors" and path.with_suffix(".json").exists())
+
+
+def is_weights(path: Path) -> bool:
+    """Whether a file holds weights without a network."""
+    if is_torch7(path) or is_converted(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return b"\0" in file.read(4096)
     except OSError:
         return False  # whoever reads it says why
 

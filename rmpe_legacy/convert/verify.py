@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from rmpe_legacy.errors import NetError
 from rmpe_legacy.layers.base import Shape, shape_text
@@ -27,7 +29,7 @@ class Difference:
     shapes: tuple[Shape, Shape]
     absolute: float = np.inf  # the largest difference; inf where shapes differ, or the places of NaN and infinity
     relative: float = np.inf  # the same, as a part of A's largest value
-    ulp: float = np.inf  # the largest difference in units of the last place of A's value, as single precision
+    ulp: float = np.inf  # the largest difference in units of the last place of the larger value, as single precision
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Verdict:
                     f"({worst.blob}); {self.tolerance:g} is allowed")
         apart = sum(not d.relative <= self.tolerance for d in self.differences)
         by = f", made by {self.first.made_by}" if self.first.made_by else ""
-        return (f"not the same: {apart} of {len(self.differences)} blobs differ by more than {self.tolerance:g} of their "
-                f"range; they part at {self.first.blob}{by}: {_text(self.first)}")
+        return (f"not the same: {apart} of {len(self.differences)} blobs differ by more than {self.tolerance:g} of "
+                f"their range; they part at {self.first.blob}{by}: {difference_text(self.first)}")
 
     def __str__(self) -> str:
         return report(self)
@@ -71,8 +73,8 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
            limits: tuple[float, float] = RANGE, seed: int = SEED, extra_batch: int = 0) -> Verdict:
     """Run both sides on the same inputs and compare all blobs that both have, by name.
 
-    inputs: name -> array; those that are missing come from a side of stored blobs, or are random: uniform in `limits`,
-    from `seed`, of the shapes that a side says, with `extra_batch` more images.
+    inputs: name -> array; those that are missing come from a side of stored blobs, or are random: within `limits`, from
+    `seed`, of the shapes that a side says, with `extra_batch` more images; see ``random_input``.
     Where a blob holds probabilities (the top of a Softmax or Sigmoid), its logarithm is compared as well: differences
     hide in what saturates. NetError says why the two cannot be compared.
     """
@@ -110,11 +112,29 @@ def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[fl
             if not shape:
                 raise NetError(f"input {name!r} has no shape in the prototxt; give it with --input")
             shape = (shape[0] + extra_batch, *shape[1:])
-            given[name] = random.uniform(*limits, shape).astype(np.float32)
-            said.append(f"{name} {shape_text(shape)} uniform in {limits[0]:g} to {limits[1]:g}, seed {seed}")
+            given[name] = random_input(random, shape, limits)
+            said.append(f"{name} {shape_text(shape)} random in {limits[0]:g} to {limits[1]:g}, seed {seed}")
     if not given:
         raise NetError(f"neither {a.title} nor {b.title} says what its inputs are; give them with --input")
     return given, "; ".join(said)
+
+
+def random_input(random: np.random.Generator, shape: Shape, limits: tuple[float, float] = RANGE) -> np.ndarray:
+    """Random values for an input of this shape: uniform, or for N x C x H x W rough and smooth as photographs are.
+
+    Photographs have more of the coarse than of the fine. In white noise, neighbours are so far apart that a sampler
+    of pixels would make much of the last bit of a coordinate.
+    """
+    values = random.uniform(-1, 1, shape)
+    if len(shape) == 4 and min(shape[2:]) > 1:
+        cell = 2
+        while cell < max(shape[2:]):
+            coarse = random.uniform(-cell, cell, (*shape[:2], *(-(-size // cell) + 1 for size in shape[2:])))
+            values += F.interpolate(torch.from_numpy(coarse), shape[2:], mode="bilinear", align_corners=True).numpy()
+            cell *= 2
+        values /= np.abs(values).max()
+    low, high = limits
+    return (low + (high - low) * (values + 1) / 2).astype(np.float32)
 
 
 def _compare(blob: str, a: Ran, b: Ran) -> list[Difference]:
@@ -146,7 +166,7 @@ def difference(blob: str, made_by: str, a: np.ndarray, b: np.ndarray) -> Differe
     size = np.abs(a)
     absolute, largest = float(apart.max(initial=0)), float(size.max(initial=0))
     with np.errstate(divide="ignore", over="ignore"):
-        units = np.spacing(np.maximum(size, np.finfo(np.float32).tiny).astype(np.float32))
+        units = np.spacing(np.maximum(np.maximum(size, np.abs(b)), np.finfo(np.float32).tiny).astype(np.float32))
         relative = absolute / largest if largest else np.inf if absolute else 0.0
         return Difference(blob, made_by, (a.shape, b.shape), absolute, relative,
                           float((apart / units).max(initial=0)))
@@ -158,18 +178,19 @@ def report(verdict: Verdict) -> str:
     for d in verdict.differences:
         mark = "" if d.relative <= verdict.tolerance else "  <- they part here" if d is verdict.first else "  <-"
         if np.isinf(d.absolute) and d.shapes[0] != d.shapes[1]:
-            rows.append((d.blob, _text(d), "", "", d.made_by + mark))
+            rows.append((d.blob, difference_text(d), "", "", d.made_by + mark))
         else:
             rows.append((d.blob, f"{d.absolute:.3g}", f"{d.relative:.3g}", f"{d.ulp:.3g}", d.made_by + mark))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    table = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip() for row in rows]
+    table = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
+             for row in rows]
     notes = [f"only in {side}: {', '.join(blobs)}"
              for side, blobs in ((verdict.a, verdict.only_a), (verdict.b, verdict.only_b)) if blobs]
-    return "\n".join([f"A  {verdict.a}", f"B  {verdict.b}", f"run on  {verdict.inputs}", "", verdict.sentence, *notes, "",
-                      *table])
+    return "\n".join([f"A  {verdict.a}", f"B  {verdict.b}", f"run on  {verdict.inputs}", "", verdict.sentence, *notes,
+                      "", *table])
 
 
-def _text(d: Difference) -> str:
+def difference_text(d: Difference) -> str:
     if d.shapes[0] != d.shapes[1]:
         return f"{shape_text(d.shapes[0])} and {shape_text(d.shapes[1])}"
     if np.isinf(d.absolute):
