@@ -97,7 +97,8 @@ def _plain(field: Field, value: Any) -> Any:
         return items or None
     if field.message is not None:
         return _message(value) or None
-    return None if field.default is not None and value == field.default else field_data(field, value)
+    data = field_data(field, value)  # rounds to what the field's type can hold
+    return None if field.default is not None and data == field_data(field, field.default) else data
 
 
 def _line(*parts: Any) -> bytes:
