@@ -336,8 +336,7 @@ def _network_options(command: argparse.ArgumentParser, *which: str, shipped: boo
         command.add_argument("--pose", nargs="+", metavar="FILE", required=not shipped,
                              help=f"the pose network: PROTOTXT CAFFEMODEL, or one .t7{default}")
         command.add_argument("--batch", type=int, default=16, metavar="N", help="crops at once (default: 16)")
-        command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
-                             help="what de_transform: true shall mean (default: paper, with a warning)")
+        _de_transform_option(command)
 
 
 def _picture_options(command: argparse.ArgumentParser, published: str | None = "demo",
@@ -455,8 +454,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code or 0
+    return 0
 
 
 def _print_warning(message, category, filename, lineno, file=None, line=None) -> None:

@@ -39,15 +39,10 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
     """
     names = _blob_names(net, blobs)
     check_places(output)
-<<<<<<< HEAD
-    values = _read_inputs(net, inputs, image)
-    place = usable_device(device)
-=======
     shapes = {top: shape for step in net.steps if not step.bottom
               for top, shape in zip(step.top, step.top_shapes, strict=True)}
     values = read_inputs(inputs, shapes, net.inputs, image)
-    place = _device(device)
->>>>>>> 5f0ac9f (rmpe convert, verify and hash on the command line, with tests)
+    place = usable_device(device)
     net = net.to(place)
     kept, net.keep_blobs = net.keep_blobs, net.keep_blobs or not set(names) <= set(net.outputs)
     try:
