@@ -63,5 +63,5 @@ def test_gives_what_caffe_gave(folder: Path, tmp_path: Path):
 
 def test_no_case_got_lost():
     assert len(cases("layers")) == 394
-    assert len(cases("more")) == 360
+    assert len(cases("more")) == 362
     assert len(cases("detection")) == 75

@@ -205,14 +205,20 @@ def _input_fields(net: Message) -> Message:
 
 
 def _batch_norm(net: Message) -> Message:
-    """BVLC: a BatchNorm with three param entries never learns. The fork and the ssd branch lack this step."""
-    return _each(net, "layer", _frozen_batch_norm) if net.descriptor.schema.dialect == "bvlc" else net
+    """A BatchNorm with three param entries never learns: BVLC sets their lr_mult and decay_mult to 0, the ssd branch
+    drops them, and the names that they are shared by. The fork lacks this step (upgrade_proto.cpp:1015 of the ssd
+    branch, 1017 of BVLC)."""
+    dialect = net.descriptor.schema.dialect
+    if dialect == "rmpe":
+        return net
 
+    def step(layer: Message) -> Message:
+        if layer.fields.get("type") != "BatchNorm" or len(layer.param) != 3:
+            return layer
+        frozen = [spec.replace(lr_mult=0.0, decay_mult=0.0) for spec in layer.param]
+        return layer.replace(param=frozen if dialect == "bvlc" else None)
 
-def _frozen_batch_norm(layer: Message) -> Message:
-    if layer.fields.get("type") != "BatchNorm" or len(layer.param) != 3:
-        return layer
-    return layer.replace(param=[spec.replace(lr_mult=0.0, decay_mult=0.0) for spec in layer.param])
+    return _each(net, "layer", step)
 
 
 def _each(net: Message, key: str, change: Callable[[Message], Message]) -> Message:
