@@ -40,8 +40,7 @@ class Proof:
 
     case: str  # its folder, below tests/golden
     type: str
-    dialect: str
-    phase: str
+    runs: tuple[str, ...]  # dialect and phase; the case's own first, then those in which Caffe gave the same bits
     top: Gap | None
     diff: Gap | None  # of bottoms, in Backward
     param_diff: Gap | None
@@ -81,12 +80,12 @@ def read_evidence(path: Path = EVIDENCE) -> Evidence:
         raise RmpeError(f"{path}: holds no measurements; python tools/measure_layers.py writes it anew") from None
 
 
-def _proof(case: str, type_name: str, dialect: str, phase: str, *gaps: list[float] | None) -> Proof:
-    return Proof(case, type_name, dialect, phase, *(None if gap is None else Gap(*gap) for gap in gaps))
+def _proof(case: str, type_name: str, runs: list[str], *gaps: list[float] | None) -> Proof:
+    return Proof(case, type_name, tuple(runs), *(None if gap is None else Gap(*gap) for gap in gaps))
 
 
 def layers_table(evidence: Evidence) -> list[dict]:
-    """A row per type: type, phases, dialects, cases, relative, ulp (None without a case)."""
+    """A row per type: type, phases it was run in, dialects, cases, runs, relative, ulp (None without a case)."""
     return [_row(name, evidence.of(name)) for name in known_types()]
 
 
@@ -94,9 +93,10 @@ def _row(name: str, proofs: list[Proof]) -> dict:
     gap = worst(proofs)
     return {
         "type": name,
-        "phases": [phase for phase in PHASES if phase in {p.phase for p in proofs}],
+        "phases": [phase for phase in PHASES if any(run.endswith(phase) for p in proofs for run in p.runs)],
         "dialects": list(layer_class(name).dialects),
         "cases": len(proofs),
+        "runs": sum(len(p.runs) for p in proofs),
         "relative": gap.relative if proofs else None,
         "ulp": gap.ulp if proofs else None,
     }
@@ -154,18 +154,19 @@ def _type_text(field: Field) -> str:
 
 def describe_layers(evidence: Evidence) -> str:
     """The table of all types, and what its numbers mean."""
-    rows = [("type", "phases", "dialects", "cases", "relative", "ulp")]
+    rows = [("type", "phases", "dialects", "cases", "runs", "relative", "ulp")]
     rows += [(row["type"], *_cells(row)) for row in layers_table(evidence)]
     own = {proof.type for proof in evidence.proofs} & set(known_types())
     rest = sorted({proof.type for proof in evidence.proofs} - own)
     counts = ", ".join(f"{name} {len(evidence.of(name))}" for name in rest)
     return "\n".join([
         *aligned(rows), "",
-        f"{len(known_types())} types; {len(evidence.proofs)} cases, each array of them beside that of {evidence.caffe}",
-        f"(not of one type: {counts})" if rest else "",
-        f"measured with {evidence.machine}",
-        "relative: the largest difference of an array, divided by the array's largest value",
-        "ulp: the same in units in the last place of that value",
+        f"{len(known_types())} types, {len(evidence.proofs)} cases"
+        + (f" ({counts} are of no one type)" if rest else "") + f", each array beside that of {evidence.caffe};",
+        "runs: the cases in their own dialect and phase, and in others in which Caffe gives the same bits;",
+        f"measured with {evidence.machine}.",
+        "relative: the largest difference of an array, divided by the array's largest value.",
+        "ulp: the same in units in the last place of that value.",
     ])
 
 
@@ -177,7 +178,7 @@ def describe_layer(details: dict) -> str:
         lines += ["", message]
         lines += ["  " + line for line in aligned([_field_cells(f, details["dialects"]) for f in fields])]
     lines += ["", f"{details['cases']} cases"]
-    rows = [("", "dialect", "phase", "top", "bottom's diff", "parameter's diff", "ulp")]
+    rows = [("", "top", "bottom's diff", "parameter's diff", "ulp", "in")]
     rows += [_proof_cells(proof) for proof in details["proofs"]]
     return "\n".join([*lines, *aligned(rows)] if details["proofs"] else lines)
 
@@ -185,8 +186,8 @@ def describe_layer(details: dict) -> str:
 def _cells(row: dict) -> tuple[str, ...]:
     dialects = "all" if row["dialects"] == list(DIALECTS) else " ".join(row["dialects"])
     if not row["cases"]:
-        return "", dialects, "0", "not compared", ""
-    return " ".join(row["phases"]), dialects, str(row["cases"]), _number(row["relative"]), _number(row["ulp"])
+        return "", dialects, "0", "0", "not compared", ""
+    return " ".join(row["phases"]), dialects, str(row["cases"]), str(row["runs"]), _number(row["relative"]), _number(row["ulp"])
 
 
 def _field_cells(field: dict, dialects: list[str]) -> tuple[str, ...]:
@@ -197,8 +198,8 @@ def _field_cells(field: dict, dialects: list[str]) -> tuple[str, ...]:
 def _proof_cells(proof: dict) -> tuple[str, ...]:
     gaps = [proof["top"], proof["diff"], proof["param_diff"]]
     relative = ("" if gap is None else _number(gap["relative"]) for gap in gaps)
-    return (proof["case"], proof["dialect"], proof["phase"], *relative,
-            _number(max((gap["ulp"] for gap in gaps if gap), default=0.0)))
+    ulp = max((gap["ulp"] for gap in gaps if gap), default=0.0)
+    return proof["case"], *relative, _number(ulp), ", ".join(proof["runs"])
 
 
 def _number(value: float) -> str:

@@ -23,6 +23,7 @@ from rmpe_legacy.layers_table import Gap
 from rmpe_legacy.net import Net, Step
 
 GOLDEN = Path(__file__).parent / "golden"
+ALSO = json.loads((GOLDEN / "also.json").read_text())  # case -> "dialect PHASE" in which Caffe gave the same bits
 DATA_DEPENDENT = {"DetectionEvaluate", "DetectionOutput", "Filter"}  # how many rows they give, the values say
 
 
@@ -73,9 +74,12 @@ class Difference:
 class Case:
     """One folder of goldens."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, run: str | None = None):
+        """run: the dialect and phase to run it in, as ALSO has them; its own if None."""
         self.folder = folder
         self.meta = json.loads((folder / "meta.json").read_text())
+        self.run = run or f"{self.meta.get('dialect', 'rmpe')} {self.meta['phase']}"
+        self.dialect, self.phase = self.run.split()
         self.data = dict(np.load(folder / "case.npz"))
         # SpatialTransformer: our layer has the multiply-adds that a GPU build fuses
         self.data |= {k.removeprefix("fma_"): self.data.pop(k) for k in list(self.data) if k.startswith("fma_")}
@@ -87,6 +91,11 @@ class Case:
         """The folder, below tests/golden."""
         return f"{self.folder.parent.name}/{self.name}"
 
+    @property
+    def others(self) -> list[Case]:
+        """The same case in other phases and dialects, where Caffe gave the same bits."""
+        return [Case(self.folder, run) for run in ALSO.get(self.id, ())]
+
     def load(self) -> Net:
         weights = self.folder / self.meta["weights"] if self.meta.get("weights") else None
         self.broken_promises: list[str] = []
@@ -96,9 +105,8 @@ class Case:
             warnings.filterwarnings("ignore", "the weights file has nothing for")  # Net__partial_weights is about it
             warnings.filterwarnings("ignore", "filler 'file'")  # Filler__file_short is about it
             net = rmpe_legacy.load_net(
-                self.folder / "net.prototxt", weights, self.meta["phase"], self.meta.get("level", 0),
-                self.meta.get("stages", ()), self.meta.get("dialect", "rmpe"), de_transform="published-identity",
-                keep_blobs=True)
+                self.folder / "net.prototxt", weights, self.phase, self.meta.get("level", 0),
+                self.meta.get("stages", ()), self.dialect, de_transform="published-identity", keep_blobs=True)
         for step in net.steps:
             step.layer.register_forward_hook(partial(self._check_promise, step))
         return net

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from rmpe_legacy.files import whole_file
-from rmpe_legacy.layers_table import EVIDENCE
+from rmpe_legacy.layers_table import EVIDENCE, Gap
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from harness import KINDS, Case, cases, gaps
@@ -25,10 +25,17 @@ CAFFE = "the real Caffe on a CPU (RMPE@5188c23; of the other dialects weiliu89/c
 
 
 def measure(folder: Path, scratch: Path) -> list:
-    """Type, dialect, phase, and the gaps of tops, bottoms' diffs and parameters' diffs: relative, ulp."""
-    case = Case(folder)
-    found = [gap and [float(f"{gap.relative:.3g}"), float(f"{gap.ulp:.3g}")] for gap in gaps(case.compare(scratch))]
-    return [case.type, case.meta.get("dialect", "rmpe"), case.meta["phase"], *found]
+    """Type, the dialects and phases it was run in, and the gaps of tops, bottoms' diffs and parameters' diffs."""
+    own = Case(folder)
+    runs = [own, *own.others]
+    each = zip(*(gaps(case.compare(scratch)) for case in runs), strict=True)
+    return [own.type, [case.run for case in runs], *map(_largest, each)]
+
+
+def _largest(found: tuple[Gap | None, ...]) -> list[float] | None:
+    """Relative and in ulp, to three digits."""
+    pairs = [(gap.relative, gap.ulp) for gap in found if gap]
+    return [float(f"{max(column):.3g}") for column in zip(*pairs, strict=True)] if pairs else None
 
 
 def main() -> None:
