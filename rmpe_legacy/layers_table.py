@@ -187,7 +187,8 @@ def _cells(row: dict) -> tuple[str, ...]:
     dialects = "all" if row["dialects"] == list(DIALECTS) else " ".join(row["dialects"])
     if not row["cases"]:
         return "", dialects, "0", "0", "not compared", ""
-    return " ".join(row["phases"]), dialects, str(row["cases"]), str(row["runs"]), _number(row["relative"]), _number(row["ulp"])
+    counts = str(row["cases"]), str(row["runs"])
+    return " ".join(row["phases"]), dialects, *counts, _number(row["relative"]), _number(row["ulp"])
 
 
 def _field_cells(field: dict, dialects: list[str]) -> tuple[str, ...]:

@@ -61,7 +61,8 @@ class TestEvidence:
         found = {}
         for case in map(Case, cases(*KINDS)):
             found[case.id] = (case.type, (case.run, *(other.run for other in case.others)))
-        assert {proof.case: (proof.type, proof.runs) for proof in evidence.proofs} == found, "run tools/measure_layers.py"
+        recorded = {proof.case: (proof.type, proof.runs) for proof in evidence.proofs}
+        assert recorded == found, "run tools/measure_layers.py"
 
     def test_has_something_compared_in_every_case(self, evidence):
         assert [p.case for p in evidence.proofs if p.top is p.diff is p.param_diff is None] == []
