@@ -94,7 +94,7 @@ def reproduce(args: argparse.Namespace) -> int:
         from .pipeline.reproduce_demo import reproduce_demo
 
         return _run_on_pictures(args, lambda options: reproduce_demo(args.detector, args.pose, options, args.pictures,
-                                                                     args.world))
+                                                                     args.world, args.quick))
     from .pipeline.reproduce import MpiiFiles, reproduce_mpii
 
     if args.published is None:
@@ -321,7 +321,8 @@ def _reproduce_options(command: argparse.ArgumentParser) -> None:
     coco.add_argument("--ground-truth", metavar="FILE", help="person_keypoints_*.json")
     drawn = kinds.add_parser("demo", help="the same steps on drawn people, whose joints are known")
     _network_options(drawn, "detector", "pose")
-    drawn.add_argument("--pictures", type=int, default=300, metavar="N", help="how many (default: 300)")
+    drawn.add_argument("--pictures", type=int, metavar="N", help="how many (default: 300, or 24 with --quick)")
+    drawn.add_argument("--quick", action="store_true", help="only the first rows, of the detector's own boxes")
     drawn.add_argument("--world", type=int, default=1_000_003, metavar="SEED", help="other pictures (default: "
                        "%(default)s)")
     _picture_options(drawn, published="demo-test", threads=1)

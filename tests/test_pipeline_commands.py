@@ -279,6 +279,11 @@ def video(tmp_path_factory) -> Path:
     return path
 
 
+def without_last_frames(avi: bytes) -> bytes:
+    """The first two of four frames; "00dc" begins each, and stands once in the head."""
+    return b"00dc".join(avi.split(b"00dc")[:4])
+
+
 class TestVideo:
     def test_every_frame_is_a_picture(self, rmpe, networks, video, tmp_path):
         assert rmpe("demo", video, *networks, "--output", tmp_path)[0] == 0
@@ -296,11 +301,28 @@ class TestVideo:
         assert rmpe("demo", video, *networks, "--output", tmp_path)[0] == 0
         assert files_of(tmp_path) == files
 
-    def test_one_that_is_none(self, rmpe, networks, tmp_path):
+    def test_videos_and_pictures_of_a_folder(self, rmpe, networks, pictures, video, tmp_path):
+        for file in (video, pictures / NAMES[1]):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        assert rmpe("demo", tmp_path, *networks, "--output", tmp_path / "out")[0] == 0
+        names = [image["file_name"] for image in strict(tmp_path / "out" / "poses.json")["images"]]
+        assert names == [NAMES[1], *(f"clip_00000{i}.jpg" for i in (1, 2, 3, 4))]
+
+    def test_one_that_is_none_is_skipped_as_a_bad_picture(self, rmpe, networks, pictures, tmp_path):
         (tmp_path / "no.mp4").write_bytes(b"nothing of the kind")
-        code, _, err = rmpe("demo", tmp_path / "no.mp4", *networks, "--output", tmp_path / "out")
-        assert code == 1
-        assert "no.mp4: not a video" in err
+        code, out, err = rmpe("demo", tmp_path / "no.mp4", pictures / NAMES[1], *networks, "--output", tmp_path / "out")
+        assert code == 2
+        assert "1 pictures (1 skipped)" in out
+        assert f"rmpe: skipped: {tmp_path / 'no.mp4'}: not a video" in err
+
+    def test_what_is_missing_of_a_truncated_one_is_reported(self, rmpe, networks, video, tmp_path):
+        (tmp_path / "cut.avi").write_bytes(without_last_frames(video.read_bytes()))
+        code, out, err = rmpe("demo", tmp_path / "cut.avi", *networks, "--output", tmp_path / "out")
+        assert code == 2
+        assert "2 pictures (1 skipped)" in out
+        assert "cut.avi: only 2 of 4 frames can be read; the video is truncated or damaged" in err
+        content = strict(tmp_path / "out" / "poses.json")
+        assert [entry["file_name"] for entry in content["skipped"]] == ["cut_000003.jpg"]
 
 
 class TestMistakes:

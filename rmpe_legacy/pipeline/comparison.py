@@ -6,9 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 
-from rmpe_legacy.evaluation.paper import Row, Table
+from rmpe_legacy.evaluation.paper import NUMBERS, TABLE_1, TABLE_2, Row, Table
 
 _NAME, _COLUMN = 34, 9
+# The results among the numbers of the running text, and why one that was not measured was not
+_TEXT = {
+    "MPII validation that training should reach": "needs the row full",
+    "pose NMS on the validation pictures": "needs a run",
+    "pose NMS of [5] on the validation pictures": "another group's method",
+    "MPII validation with the Faster R-CNN detector": "its weights were not published; give the boxes of one "
+    "(--proposals), and read the row full",
+    "difficult joints on MPII test: wrists, elbows, ankles, knees": TABLE_1.unmeasurable,
+    "the whole of RMPE, April 2017": "it was taken on the authors' GPU; the progress bar shows this machine's",
+    "SSD-512 VGG detector on COCO detection test-dev": "COCO withholds the annotations of test-dev",
+    "Faster R-CNN ResNet-50 detector on COCO detection test-dev": "COCO withholds the annotations of test-dev",
+    "COCO keypoints test-dev with the Faster R-CNN detector": TABLE_2.unmeasurable,
+    "COCO keypoints test-dev, first release": TABLE_2.unmeasurable,
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,16 @@ def _measured(paper: Mapping[str, float], found: Measured) -> list[str]:
              _line("", "difference", [_number(value - stated, "+") for value, stated in
                                       zip(values, paper.values(), strict=True)])]
     return [*lines, f"    {found.note}"] if found.note else lines
+
+
+def compare_text(measured: Mapping[str, str]) -> str:
+    """The published results that stand in no table, each with what was measured, by its words, or why nothing was."""
+    stated = {number.what: number for number in NUMBERS}
+    lines = ["Results in the running text of the paper and of the repositories"]
+    for what, reason in _TEXT.items():
+        end = f"measured {measured[what]}" if what in measured else f"not measured: {reason}"
+        lines.append(f"{what}: paper {stated[what].value:g} {stated[what].unit}; {end}")
+    return "\n".join(lines)
 
 
 def _number(value: float, sign: str = "") -> str:

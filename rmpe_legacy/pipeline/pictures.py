@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -49,26 +48,40 @@ class PictureFile:
         return file_digest(self.path)
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """In place of what is known to be damaged before anything is loaded, so that it is reported as a picture is."""
+
+    name: str
+    reason: str
+
+    def load(self) -> np.ndarray:
+        raise FileError(self.reason)
+
+    def digest(self) -> str:
+        return ""
+
+
 class Video:
-    """Frames of a file, read from the front; a frame before the last one read begins anew."""
+    """Frames of a file, read from the front; a frame before the last one read begins anew. FileError if it is none."""
 
     def __init__(self, path: Path):
         self.path = path
         self.frames = Frames(str(path))
-        self.count = self._count()
+        self.count, self.damage = self._count()
         self.digest = file_digest(path)
 
-    def _count(self) -> int:
-        """The frames that can be read: what the file says of itself is not always so."""
+    def _count(self) -> tuple[int, str]:
+        """The frames that can be read, which what the file says of itself is not always; and what is wrong with it."""
         total = self.frames.total
         with suppress(RmpeError):
             while self.frames.taken < total:
                 self.frames.take()
         count = self.frames.taken
-        if count < total - 1:
-            warnings.warn(f"{self.path}: only {count} of {total} frames can be read; the video is truncated or damaged",
-                          stacklevel=2)
-        return count
+        if count >= max(total - 1, 1):
+            return count, ""
+        return count, (f"{self.path}: only {count} of {max(total, 0)} frames can be read; the video is truncated or "
+                       "damaged")
 
     def frame(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 BGR."""
@@ -105,8 +118,8 @@ class VideoFrame:
 def find_pictures(inputs: Iterable[str | PathLike]) -> list[Picture]:
     """The pictures of files, of folders (not of folders in them) and of videos, in that order, folders sorted.
 
-    RmpeError where there is none, or where two would have one name in the results. Whether a file can be read shows
-    when it is.
+    RmpeError where there is none, or where two would have one name in the results. Whether a picture can be read shows
+    when it is; what is missing of a damaged video is one picture that cannot.
     """
     found = [picture for source in inputs for picture in _of(Path(source))]
     if not found:
@@ -117,18 +130,35 @@ def find_pictures(inputs: Iterable[str | PathLike]) -> list[Picture]:
 
 def _of(path: Path) -> Iterator[Picture]:
     if path.is_dir():
-        files = [PictureFile(p, p.name) for p in sorted(path.iterdir())
-                 if p.suffix.lower() in PICTURES and not p.name.startswith(".") and p.is_file()]
+        files = [p for p in sorted(path.iterdir())
+                 if p.suffix.lower() in PICTURES + VIDEOS and not p.name.startswith(".") and p.is_file()]
         if not files:
-            raise RmpeError(f"{path}: holds no pictures ({', '.join(PICTURES)}); folders in it are not entered")
-        yield from files
-    elif path.suffix.lower() in VIDEOS:
-        video = Video(path)
-        yield from (VideoFrame(video, i, f"{path.stem}_{i + 1:06d}.jpg") for i in range(video.count))
+            raise RmpeError(f"{path}: holds no pictures ({', '.join(PICTURES)}) and no videos ({', '.join(VIDEOS)}); "
+                            "folders in it are not entered")
+        for file in files:
+            yield from _of_file(file)
+    elif not path.exists():
+        raise FileError(f"{path}: no such file or folder")
     else:
-        if not path.exists():
-            raise FileError(f"{path}: no such file or folder")
+        yield from _of_file(path)
+
+
+def _of_file(path: Path) -> Iterator[Picture]:
+    if path.suffix.lower() not in VIDEOS:
         yield PictureFile(path, path.name)
+        return
+    try:
+        video = Video(path)
+    except FileError as error:
+        yield Unreadable(path.name, str(error))
+        return
+    yield from (VideoFrame(video, i, _frame_name(path, i)) for i in range(video.count))
+    if video.damage:
+        yield Unreadable(_frame_name(path, video.count), video.damage)
+
+
+def _frame_name(path: Path, index: int) -> str:
+    return f"{path.stem}_{index + 1:06d}.jpg"
 
 
 def _check_names(pictures: Sequence[Picture]) -> None:

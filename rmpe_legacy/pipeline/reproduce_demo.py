@@ -28,7 +28,7 @@ from .results import Detections
 from .run import Pipeline
 from .store import Part
 
-PICTURES, WORLD = 300, 1_000_003  # how many, and of which seed: training draws from worlds of small numbers
+PICTURES, FEW, WORLD = 300, 24, 1_000_003  # how many, and of which seed: training draws from worlds of small numbers
 DISTURBED = 0.25  # of a box's sides: how far it is moved at most, and how much its size is changed
 TABLE, PAGE = "table.txt", "report.html"
 
@@ -55,32 +55,34 @@ class DrawnPicture:
         return self.name
 
 
-def reproduce_demo(detector: Files | None, pose: Files | None, options: Options, pictures: int = PICTURES,
-                   world: int = WORLD) -> Outcome:
+def reproduce_demo(detector: Files | None, pose: Files | None, options: Options, pictures: int | None = None,
+                   world: int = WORLD, quick: bool = False) -> Outcome:
     """Draw people, find them, and judge: as they are found, without the pose NMS, without the STN, by other boxes.
 
+    quick: FEW pictures in place of PICTURES, and only as they are found: seconds, not minutes.
     Every process of a run draws all the truth, which takes milliseconds a picture, and its share of the pictures runs
     through the networks.
     """
+    pictures = (FEW if quick else PICTURES) if pictures is None else pictures
     if pictures < 1:
         raise RmpeError(f"pictures {pictures} is less than 1")
     device, how = options.start(), options.recipe
     detector, (pose, de_transform) = detector_files(detector), pose_files(pose, options.de_transform)
     finder = load_detector(*detector, device)
-    trained, identity = (load_pose_network(*pose, device=device, de_transform=de_transform, stn=stn)
-                         for stn in ("trained", "identity"))
+    trained = load_pose_network(*pose, device=device, de_transform=de_transform)
     drawn = [DrawnPicture(world, index) for index in range(pictures)]
     settings = settings_of(how, detector=detector, pose=pose, de_transform=de_transform)
     bench = _Bench(options, drawn, settings)
 
     found = bench.measure("detected boxes", Pipeline(finder, trained, how, options.batch), None, MOST_PICTURES)
-    boxes = {part.name: part.found.proposals for part in found}
-    moved = disturbed(boxes, {part.name: part.found.size_wh for part in found}, world)
-    true = {each.name: _true_boxes(each.drawing) for each in drawn}
-    for kind, given in (("detected", boxes), ("disturbed", moved), ("true", true)):
-        for stn, network in (("", trained), (", STN off", identity)):
-            if (name := f"{kind} boxes{stn}") not in bench.rows:
-                bench.measure(name, Pipeline(None, network, how, options.batch), given)
+    if not quick:
+        identity = load_pose_network(*pose, device=device, de_transform=de_transform, stn="identity")
+        boxes = {part.name: part.found.proposals for part in found}
+        moved = disturbed(boxes, {part.name: part.found.size_wh for part in found}, world)
+        true = {each.name: _true_boxes(each.drawing) for each in drawn}
+        for name, network, given in (("detected boxes, STN off", identity, boxes), ("disturbed boxes", trained, moved),
+                                     ("disturbed boxes, STN off", identity, moved), ("true boxes", trained, true)):
+            bench.measure(name, Pipeline(None, network, how, options.batch), given)
     if not options.around.world.first:
         return Outcome("", {})
     return _finish(bench, found, how, (detector, pose), [
