@@ -70,8 +70,8 @@ def _crop_panel(look: Look) -> CropPanel:
         _reduced(to_bytes(look.straightened.transpose(1, 2, 0)), CROP_WIDTH))
     h, w = look.heatmaps.shape[1:]
     theta = () if look.theta is None else tuple(look.theta.tolist())
-    return CropPanel(_jpeg(crop), straightened, _jpeg(_mosaic(crop, look.heatmaps)), (look.points + 0.5) / (w, h),
-                     theta)
+    return CropPanel(_jpeg(crop), straightened, _jpeg(_mosaic(crop, look.heatmaps)),
+                     ((look.points + 0.5) / (w, h)).astype(np.float32), theta)
 
 
 def _mosaic(crop: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:

@@ -50,6 +50,7 @@ class Summary:
     facts: Mapping[str, str]
     pictures: int  # of the run, shown or not
     skipped: Mapping[str, str]  # name -> reason
+    table: str = ""  # numbers, as text
 
 
 def write_report(path: str | Path, summary: Summary, shown: Sequence[Shown]) -> None:
@@ -84,6 +85,8 @@ def _head(summary: Summary, shown: Sequence[Shown]) -> Iterator[str]:
     for name, value in summary.facts.items():
         yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
     yield "</dl>"
+    if summary.table:
+        yield f'<pre class="scroll">{escape(summary.table)}</pre>'
     if summary.pictures - len(summary.skipped) > len(shown):
         yield f"<p>The first {len(shown)} of {summary.pictures - len(summary.skipped)} pictures are shown.</p>"
     if summary.skipped:
@@ -118,13 +121,12 @@ def _section(i: int, shown: Shown) -> Iterator[str]:
 
 def _views(i: int, shown: Shown) -> Iterator[str]:
     found, persons = shown.found, shown.nms.persons
-    size = max(found.size_wh)
     colors = _colors(shown)
-    boxes = [_box(box, found.proposals.scores[p], p, colors[p], size)
+    boxes = [_box(box, found.proposals.scores[p], p, colors[p], found.size_wh)
              for p, box in enumerate(found.proposals.boxes_xyxy.tolist())]
-    before = [_skeleton(found.poses.joints_xy[p], found.poses.scores[p], size, color=colors[p],
+    before = [_skeleton(found.poses.joints_xy[p], found.poses.scores[p], found.size_wh, color=colors[p],
                         title=f"pose {p + 1}", label=str(p + 1)) for p in range(len(found.poses))]
-    after = [_skeleton(persons.joints_xy[k], persons.scores[k], size, color=COLORS[k % len(COLORS)],
+    after = [_skeleton(persons.joints_xy[k], persons.scores[k], found.size_wh, color=COLORS[k % len(COLORS)],
                        title=f"person {_letter(k)}", label=_letter(k)) for k in range(len(persons))]
     yield '<div class="views">'
     yield from _view(i, found.size_wh, boxes, f"Detections in {shown.name}: {_many(len(boxes), 'box')}",
@@ -144,17 +146,19 @@ def _view(i: int, size_wh: tuple[int, int], shapes: Iterable[str], alt: str, cap
     yield f"</svg><figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _box(box: Sequence[int], score: float, index: int, color: str, size: int) -> str:
+def _box(box: Sequence[int], score: float, index: int, color: str, size_wh: tuple[int, int]) -> str:
     xmin, ymin, xmax, ymax = box
+    size = max(size_wh)
     rect = f'x="{xmin}" y="{ymin}" width="{max(xmax - xmin, 0)}" height="{max(ymax - ymin, 0)}"'
-    label = _text(xmin + 0.006 * size, max(ymin, 0) + 0.035 * size, f"{index + 1}: {score:.2f}", size)
+    label = _text(xmin + 0.006 * size, max(ymin, 0) + 0.035 * size, f"{index + 1}: {score:.2f}", size_wh)
     return (f'<rect class="rim" {rect} stroke-width="{_n(size / 110)}"/>'
             f'<rect class="limb" {rect} stroke="{color}" stroke-width="{_n(size / 200)}"/>{label}')
 
 
-def _skeleton(joints: np.ndarray, scores: np.ndarray, size: int, color: str | None, title: str = "",
+def _skeleton(joints: np.ndarray, scores: np.ndarray, size_wh: tuple[int, int], color: str | None, title: str = "",
               label: str = "") -> str:
     """Limbs between joints that are sure enough; in one colour, or without one in the demo's."""
+    size = max(size_wh)
     sure = (scores >= _SURE) & np.isfinite(joints).all(axis=1)
     limbs = [(a, b, color or "#{:02x}{:02x}{:02x}".format(*rgb)) for a, b, rgb in LIMBS if sure[a] and sure[b]]
     strokes = [f"M{_n(joints[a, 0])} {_n(joints[a, 1])}L{_n(joints[b, 0])} {_n(joints[b, 1])}" for a, b, _ in limbs]
@@ -165,11 +169,14 @@ def _skeleton(joints: np.ndarray, scores: np.ndarray, size: int, color: str | No
         parts.append(f'<path class="limb" d="{path}" stroke="{hue}" stroke-width="{_n(size / 180)}"/>')
     if label and sure.any():
         top = joints[sure][np.argmin(joints[sure][:, 1])]
-        parts.append(_text(top[0], max(top[1] - 0.012 * size, 0.03 * size), label, size))
+        parts.append(_text(top[0], max(top[1] - 0.012 * size, 0.03 * size), label, size_wh))
     return f"<g>{f'<title>{escape(title)}</title>' if title else ''}{''.join(parts)}</g>"
 
 
-def _text(x: float, y: float, words: str, size: int) -> str:
+def _text(x: float, y: float, words: str, size_wh: tuple[int, int]) -> str:
+    """Words that begin at a point, or further to the left, so that they end within the picture."""
+    size = max(size_wh)
+    x = max(0, min(x, size_wh[0] - 0.022 * size * len(words)))
     return (f'<text x="{_n(x)}" y="{_n(y)}" font-size="{_n(0.032 * size)}" '
             f'stroke-width="{_n(0.006 * size)}">{escape(words)}</text>')
 
@@ -223,7 +230,7 @@ def _crop(p: int, crop: CropPanel, shown: Shown) -> Iterator[str]:
     box = ", ".join(map(str, shown.grown_xyxy[p].tolist()))
     what = f"detection {p + 1} of {shown.name}"
     yield f'<div class="crop"><h4>Pose {p + 1} <span class="soft">box {box}</span></h4>'
-    skeleton = _skeleton(crop.points * 200, shown.found.poses.scores[p], 300, color=None)
+    skeleton = _skeleton(crop.points * 200, shown.found.poses.scores[p], (300, 300), color=None)
     alt = escape(f"Crop of {what}, with its pose")
     yield (f'<figure><svg class="view" viewBox="0 0 200 200" role="img" aria-label="{alt}">'
            f'<image width="200" height="200" preserveAspectRatio="none" href="{_data(crop.crop)}"/>{skeleton}</svg>'

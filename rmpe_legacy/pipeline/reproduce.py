@@ -101,13 +101,15 @@ def reproduce_mpii(given: MpiiFiles, options: Options, report: Path | None = Non
     skipped = skipped_of(run.parts)
     if not options.around.world.first:
         return Outcome("", skipped)
-    if report:
-        write_report(report, Summary("RMPE on MPII", facts_of(options.recipe, detector_files(given.detector)
-                     if detector else (), files, run.collected, run.merged), len(run.parts), skipped),
-                     shown_of(run.parts, options.recipe))
     rows = _judge(given, truth, run, oracle, options) if truth else {}
     known = _remember(options.output, given, rows)
-    lines += [_counts(run, absent), "", _tables(known, given), "", compare_text(_text_numbers(run, known))]
+    tables = _tables(known, given)
+    if report:
+        facts = facts_of(options.recipe, detector_files(given.detector) if detector else (), files, run.collected,
+                         run.merged)
+        write_report(report, Summary("RMPE on MPII", facts, len(run.parts), skipped, tables),
+                     shown_of(run.parts, options.recipe))
+    lines += [_counts(run, absent), "", tables, "", compare_text(_text_numbers(run, known))]
     return Outcome("\n".join(lines), skipped)
 
 
