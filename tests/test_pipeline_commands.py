@@ -143,15 +143,17 @@ class TestDemo:
         (tmp_path / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
         (tmp_path / "empty.png").write_bytes(b"")
         (tmp_path / "page.jpg").write_text("<html>not found</html>")
+        (tmp_path / "link.jpg").symlink_to(tmp_path / "nowhere.jpg")
         (tmp_path / "zgood.jpg").write_bytes(jpeg)
         code, out, err = rmpe("demo", tmp_path, *networks, "--output", tmp_path / "out")
         assert code == 2
-        assert "1 pictures (3 skipped), " in out
-        assert [line.split(": ")[1] for line in err.splitlines() if line.startswith("rmpe:")] == ["skipped"] * 3
+        assert "1 picture (4 skipped), " in out
+        assert [line.split(": ")[1] for line in err.splitlines() if line.startswith("rmpe:")] == ["skipped"] * 4
         assert "empty.png: the file is empty; a picture is expected" in err
         content = strict(tmp_path / "out" / "poses.json")
         assert [image["file_name"] for image in content["images"]] == ["zgood.jpg"]
-        assert [entry["file_name"] for entry in content["skipped"]] == ["cut.jpg", "empty.png", "page.jpg"]
+        assert [entry["file_name"] for entry in content["skipped"]] == ["cut.jpg", "empty.png", "link.jpg",
+                                                                             "page.jpg"]
         assert len(content["annotations"]) > 0
 
 
@@ -308,11 +310,23 @@ class TestVideo:
         names = [image["file_name"] for image in strict(tmp_path / "out" / "poses.json")["images"]]
         assert names == [NAMES[1], *(f"clip_00000{i}.jpg" for i in (1, 2, 3, 4))]
 
+    def test_a_gif_that_moves_is_one(self, rmpe, networks, pictures, tmp_path):
+        moving, still = cv2.Animation(), cv2.imread(str(pictures / NAMES[1]))
+        moving.frames, moving.durations = [still, still[::-1].copy(), still], np.array([100] * 3, np.int32)
+        cv2.imwriteanimation(str(tmp_path / "moves.gif"), moving)
+        cv2.imwrite(str(tmp_path / "still.gif"), still)
+        (tmp_path / "zbad.gif").write_bytes(b"GIF89a, and no more")
+        assert rmpe("demo", tmp_path, *networks, "--output", tmp_path / "out")[0] == 2
+        content = strict(tmp_path / "out" / "poses.json")
+        names = [f"moves_00000{i}.jpg" for i in (1, 2, 3)]
+        assert [image["file_name"] for image in content["images"]] == [*names, "still.gif"]
+        assert [entry["file_name"] for entry in content["skipped"]] == ["zbad.gif"]
+
     def test_one_that_is_none_is_skipped_as_a_bad_picture(self, rmpe, networks, pictures, tmp_path):
         (tmp_path / "no.mp4").write_bytes(b"nothing of the kind")
         code, out, err = rmpe("demo", tmp_path / "no.mp4", pictures / NAMES[1], *networks, "--output", tmp_path / "out")
         assert code == 2
-        assert "1 pictures (1 skipped)" in out
+        assert "1 picture (1 skipped)" in out
         assert f"rmpe: skipped: {tmp_path / 'no.mp4'}: not a video" in err
 
     def test_what_is_missing_of_a_truncated_one_is_reported(self, rmpe, networks, video, tmp_path):
@@ -372,7 +386,7 @@ def test_as_a_program(networks, pictures, tmp_path):
                            *networks, "--output", tmp_path / "out", "--report", tmp_path / "page.html"],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stdout.startswith("1 pictures (1 skipped), ")
+    assert done.stdout.startswith("1 picture (1 skipped), ")
     assert done.stderr == (f"rmpe: skipped: {pictures / 'notes.txt'}: not a picture that can be read; the file is "
                            "damaged or of another kind\n")
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")

@@ -29,6 +29,7 @@ from .results import JOINTS, Detections, Poses
 from .run import Found, Pipeline, inside, merge
 from .shipped import DE_TRANSFORM, shipped
 from .store import Part
+from .words import many
 
 Files = Sequence[str | PathLike]  # prototxt and caffemodel, or one .t7
 
@@ -138,7 +139,7 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     if not options.around.world.first:
         return Outcome("", skipped)
     collected, merged = write_run(options.output, parts, pipeline.recipe, settings)
-    lines = [f"{_counts(collected, skipped)}, {len(merged.persons)} persons; written to {options.output}: pictures/, "
+    lines = [f"{_counts(collected, skipped)}, {many(len(merged.persons), 'person')}; written to {options.output}: pictures/, "
              "poses.json, proposals/, nms/"]
     if report:
         write_report(report, Summary("RMPE: people in pictures", facts_of(pipeline.recipe, detector, pose, collected,
@@ -231,13 +232,13 @@ def facts_of(how: Recipe, detector: Files, pose: Files, collected: Collected, me
         "Detector": ", ".join(Path(path).name for path in detector) or "boxes given",
         "Pose network": ", ".join(Path(path).name for path in pose),
         "As published in": f"{how.name}; detections above {how.threshold:g}",
-        "Found": f"{len(collected.proposals)} detections in {len(collected.sizes_wh)} pictures, merged into "
-                 f"{len(merged.persons)} persons{dropped}",
+        "Found": f"{many(len(collected.proposals), 'detection')} in {many(len(collected.sizes_wh), 'picture')}, merged "
+                 f"into {many(len(merged.persons), 'person')}{dropped}",
         "Made by": f"rmpe_legacy {__version__}",
     }
 
 
 def _counts(collected: Collected, skipped: Mapping[str, str]) -> str:
-    pictures = f"{len(collected.sizes_wh)} pictures" + (f" ({len(skipped)} skipped)" if skipped else "")
+    pictures = many(len(collected.sizes_wh), "picture") + (f" ({len(skipped)} skipped)" if skipped else "")
     beyond = f" ({collected.beyond} beyond the borders)" if collected.beyond else ""
-    return f"{pictures}, {len(collected.proposals)} detections{beyond}"
+    return f"{pictures}, {many(len(collected.proposals), 'detection')}{beyond}"

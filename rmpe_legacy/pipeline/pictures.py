@@ -131,7 +131,7 @@ def find_pictures(inputs: Iterable[str | PathLike]) -> list[Picture]:
 def _of(path: Path) -> Iterator[Picture]:
     if path.is_dir():
         files = [p for p in sorted(path.iterdir())
-                 if p.suffix.lower() in PICTURES + VIDEOS and not p.name.startswith(".") and p.is_file()]
+                 if p.suffix.lower() in PICTURES + VIDEOS and not p.name.startswith(".") and not p.is_dir()]
         if not files:
             raise RmpeError(f"{path}: holds no pictures ({', '.join(PICTURES)}) and no videos ({', '.join(VIDEOS)}); "
                             "folders in it are not entered")
@@ -144,7 +144,7 @@ def _of(path: Path) -> Iterator[Picture]:
 
 
 def _of_file(path: Path) -> Iterator[Picture]:
-    if path.suffix.lower() not in VIDEOS:
+    if not _is_video(path):
         yield PictureFile(path, path.name)
         return
     try:
@@ -155,6 +155,19 @@ def _of_file(path: Path) -> Iterator[Picture]:
     yield from (VideoFrame(video, i, _frame_name(path, i)) for i in range(video.count))
     if video.damage:
         yield Unreadable(_frame_name(path, video.count), video.damage)
+
+
+def _is_video(path: Path) -> bool:
+    """By its name; a GIF is one if it moves."""
+    if path.suffix.lower() != ".gif":
+        return path.suffix.lower() in VIDEOS
+    frames = Frames(str(path))
+    try:
+        return frames.total > 1
+    except RmpeError:  # what is wrong with it shows when it is read as a picture
+        return False
+    finally:
+        frames.close()
 
 
 def _frame_name(path: Path, index: int) -> str:

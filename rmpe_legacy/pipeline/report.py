@@ -22,6 +22,7 @@ from .nms import NmsResult
 from .panels import CropPanel, Panels
 from .results import JOINTS
 from .run import Found
+from .words import many
 
 MOST_PICTURES = 40  # in one page, which then has some 10 MB
 OPEN = 3  # pictures whose crops are shown without a click
@@ -104,8 +105,8 @@ def _section(i: int, shown: Shown) -> Iterator[str]:
     proposals, persons = len(shown.found.proposals), len(shown.nms.persons)
     yield f'<section id="picture-{i + 1}" aria-labelledby="name-{i + 1}">'
     yield f'<h2 id="name-{i + 1}">{escape(shown.name)}</h2>'
-    beyond = f", {_many(shown.found.beyond, 'detection')} beyond its borders" if shown.found.beyond else ""
-    yield (f'<p class="soft">{width} × {height} pixels; {_many(proposals, "detection")}, {_many(persons, "person")}'
+    beyond = f", {many(shown.found.beyond, 'detection')} beyond its borders" if shown.found.beyond else ""
+    yield (f'<p class="soft">{width} × {height} pixels; {many(proposals, "detection")}, {many(persons, "person")}'
            f"{beyond}</p>")
     yield (f'<svg class="store" aria-hidden="true"><defs><image id="image-{i + 1}" width="{width}" height="{height}" '
            f'preserveAspectRatio="none" href="{_data(shown.panels.picture)}"/></defs></svg>')
@@ -129,11 +130,11 @@ def _views(i: int, shown: Shown) -> Iterator[str]:
     after = [_skeleton(persons.joints_xy[k], persons.scores[k], found.size_wh, color=COLORS[k % len(COLORS)],
                        title=f"person {_letter(k)}", label=_letter(k)) for k in range(len(persons))]
     yield '<div class="views">'
-    yield from _view(i, found.size_wh, boxes, f"Detections in {shown.name}: {_many(len(boxes), 'box')}",
+    yield from _view(i, found.size_wh, boxes, f"Detections in {shown.name}: {many(len(boxes), 'box')}",
                      "Detections, numbered, with their scores")
-    yield from _view(i, found.size_wh, before, f"Poses before the NMS in {shown.name}: {_many(len(before), 'pose')}",
+    yield from _view(i, found.size_wh, before, f"Poses before the NMS in {shown.name}: {many(len(before), 'pose')}",
                      "Poses before the NMS, one a detection")
-    yield from _view(i, found.size_wh, after, f"Persons after the NMS in {shown.name}: {_many(len(after), 'person')}",
+    yield from _view(i, found.size_wh, after, f"Persons after the NMS in {shown.name}: {many(len(after), 'person')}",
                      "Persons after the NMS")
     yield "</div>"
 
@@ -253,11 +254,6 @@ def _data(jpeg: bytes) -> str:
 def _letter(k: int) -> str:
     """A, B, ..., Z, A2, B2, ..."""
     return chr(ord("A") + k % 26) + (str(k // 26 + 1) if k >= 26 else "")
-
-
-def _many(count: int, what: str) -> str:
-    plural = {"box": "boxes"}.get(what, f"{what}s")
-    return f"{count} {what if count == 1 else plural}"
 
 
 def _n(value: float) -> str:

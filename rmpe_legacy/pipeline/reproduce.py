@@ -47,6 +47,7 @@ from .report import MOST_PICTURES, Summary, check_page, write_report
 from .results import Detections
 from .run import Pipeline
 from .store import Part
+from .words import many
 
 MEASURED = "measured.json"
 FULL, WITHOUT_NMS, TWO_STEP, ORACLE = ("full", "without pose NMS", "two-step, without any of the three", "oracle boxes")
@@ -270,13 +271,13 @@ def unmeasurable(table: Table) -> str:
 def _counts(run: _Run, absent: int) -> str:
     skipped = sum(part.found is None for part in run.parts)
     notes = [f"{skipped} skipped"] * bool(skipped) + [f"{absent} not in the folder"] * bool(absent)
-    return (f"{len(run.collected.sizes_wh)} pictures{f' ({chr(44).join(notes)})' if notes else ''}, "
-            f"{len(run.collected.proposals)} detections, {len(run.merged.persons)} persons")
+    return ", ".join([many(len(run.collected.sizes_wh), "picture") + (f" ({', '.join(notes)})" if notes else ""),
+                      many(len(run.collected.proposals), "detection"), many(len(run.merged.persons), "person")])
 
 
 def _text_numbers(run: _Run, known: Mapping[str, Measured]) -> dict[str, str]:
     numbers = {"pose NMS on the validation pictures":
-               f"{run.nms_seconds:.3g} seconds on {len(run.collected.sizes_wh)} pictures"}
+               f"{run.nms_seconds:.3g} seconds on {many(len(run.collected.sizes_wh), 'picture')}"}
     if FULL in known:
         numbers["MPII validation that training should reach"] = f"{known[FULL].values['Total']:.1f}"
     return numbers

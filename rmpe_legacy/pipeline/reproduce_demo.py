@@ -27,6 +27,7 @@ from .report import MOST_PICTURES, Summary, write_report
 from .results import Detections
 from .run import Pipeline
 from .store import Part
+from .words import many
 
 PICTURES, FEW, WORLD = 300, 24, 1_000_003  # how many, and of which seed: training draws from worlds of small numbers
 DISTURBED = 0.25  # of a box's sides: how far it is moved at most, and how much its size is changed
@@ -88,7 +89,7 @@ def reproduce_demo(detector: Files | None, pose: Files | None, options: Options,
     return _finish(bench, found, how, (detector, pose), [
         f"detector: {identify_detector(finder)}", f"pose network: {identify_pose(trained)}",
         f"as published in: {how.name}, detections above {how.threshold:g}",
-        f"{pictures} drawn pictures of world {world}, {sum(len(each.drawing) for each in drawn)} people"])
+        f"{many(pictures, 'drawn picture')} of world {world}, {sum(len(each.drawing) for each in drawn)} people"])
 
 
 class _Bench:
