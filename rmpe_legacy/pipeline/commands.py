@@ -139,8 +139,8 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     if not options.around.world.first:
         return Outcome("", skipped)
     collected, merged = write_run(options.output, parts, pipeline.recipe, settings)
-    lines = [f"{_counts(collected, skipped)}, {many(len(merged.persons), 'person')}; written to {options.output}: pictures/, "
-             "poses.json, proposals/, nms/"]
+    lines = [f"{_counts(collected, skipped)}, {many(len(merged.persons), 'person')}; written to {options.output}: "
+             "pictures/, poses.json, proposals/, nms/"]
     if report:
         write_report(report, Summary("RMPE: people in pictures", facts_of(pipeline.recipe, detector, pose, collected,
                      merged), len(parts), skipped), shown_of(parts, pipeline.recipe))
