@@ -136,13 +136,13 @@ def pose_batch(seed: int, step: int) -> Batch:
             for _ in range(POSE_VIEWS):
                 sample = _pose_sample(rng, picture, person)
                 samples += [] if sample is None else [sample]
-    names = ("data", "label", "label_centred", "theta_label")
+    names = ("data", "label", "theta_label")
     columns = zip(*samples[:POSE_BATCH], strict=True)
     return {name: torch.from_numpy(np.stack(column)) for name, column in zip(names, columns, strict=True)}
 
 
 def _pose_sample(rng: np.random.Generator, picture: Picture, person: int) -> tuple[np.ndarray, ...] | None:
-    """data (3, 128, 128), label (16, 32, 32), label_centred (16, 24, 24), theta (6,).
+    """data (3, 128, 128), label (16, 32, 32), theta (6,).
 
     None if the box misses the person.
     """
@@ -166,9 +166,7 @@ def _pose_sample(rng: np.random.Generator, picture: Picture, person: int) -> tup
     side = MARGIN * (frame[2:] - frame[:2]).max()
     middle = (frame[:2] + frame[2:]) / 2
     theta = np.array([side, 0, 2 * middle[1] - 1, 0, side, 2 * middle[0] - 1], np.float32)
-    centred = (places - middle) / side + 0.5
-    return (np.ascontiguousarray(image.transpose(2, 0, 1)), _heatmaps(places, there, MAP_SIZE, SIGMA * side),
-            _heatmaps(centred, there, CENTRED_SIZE, SIGMA), theta)
+    return (np.ascontiguousarray(image.transpose(2, 0, 1)), _heatmaps(places, there, MAP_SIZE, SIGMA * side), theta)
 
 
 def _heatmaps(places: np.ndarray, there: np.ndarray, size: int, sigma: float) -> np.ndarray:
@@ -181,8 +179,8 @@ def _heatmaps(places: np.ndarray, there: np.ndarray, size: int, sigma: float) ->
 # --- training ------------------------------------------------------------------------------------------------------
 
 RECIPES = {
-    "detector": Recipe("ssd_train.prototxt", detector_batch, 5000, 1e-3, 20.0),
-    "pose": Recipe("pose_train.prototxt", pose_batch, 10000, 1e-3, 300.0),
+    "detector": Recipe("ssd_train.prototxt", detector_batch, 4000, 2e-3, 20.0),
+    "pose": Recipe("pose_train.prototxt", pose_batch, 8000, 2e-3, 300.0),
 }
 
 

@@ -262,8 +262,8 @@ def _before_camera(pose: _Lots, joints: np.ndarray, capsules: list[_Capsule]) ->
     """Turn the figures by lot, and look at them from far ahead."""
     lies = pose.chance(LYING)
     roll = np.where(lies, pose.range(65, 115) * np.where(pose.chance(0.5), 1, -1), pose.range(-7, 7))
-    # facing the camera in half of all cases, and any way in the others
-    yaw = np.where(pose.chance(0.5), pose.range(-50, 50), pose.range(-180, 180))
+    # facing the camera more often than not, and any way in the other cases
+    yaw = np.where(pose.chance(0.6), pose.range(-50, 50), pose.range(-180, 180))
     view = _rotation("z", roll) @ _rotation("x", pose.range(-4, 14)) @ _rotation("y", yaw)
     view[:, 1] *= -1  # pictures count downwards
     ends = np.stack([np.stack(c.ends, axis=1) for c in capsules], axis=1)  # (P, M, 2, 3)
