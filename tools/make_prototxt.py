@@ -430,7 +430,7 @@ DEMO_HEADS = [("conv3_2", 22.0,   37.0,    [2, 3]),
               ("conv5_2", 65.0,   100.0,   [2, 3]),
               ("conv6",   100.0,  142.0,   [2, 3])]  # fmt: skip
 DEMO_CROP, DEMO_FRAME = 128, 96  # sides of the pose network's crops, and of what the STN makes of them
-DEMO_CHANNELS = 64
+DEMO_CHANNELS = 48
 
 
 def demo_conv(net: Prototxt, name: str, bottom: str, channels: int, kernel: int, stride: int = 1,
@@ -503,9 +503,7 @@ class DemoHourglass:
 
     def residual(self, name: str, bottom: str) -> str:
         blob = demo_norm(self.net, f"{name}_pre", bottom, f"{name}_pre")
-        blob = demo_conv_norm(self.net, f"{name}_conv1", blob, DEMO_CHANNELS // 2, 1)
-        blob = demo_conv_norm(self.net, f"{name}_conv2", blob, DEMO_CHANNELS // 2, 3)
-        blob = demo_conv(self.net, f"{name}_conv3", blob, DEMO_CHANNELS, 1, filler=CONSTANT_0)
+        blob = demo_conv(self.net, f"{name}_conv", blob, DEMO_CHANNELS, 3)
         return self.net.layer(name, "Eltwise", [blob, bottom])
 
     def hourglass(self, name: str, bottom: str, depth: int) -> str:

@@ -43,7 +43,7 @@ MAX_PEOPLE = 6
 NOBODY = 255  # in the channel that says whose part lies on top
 LEAST_SEEN = 9  # joints of the sixteen; people of whom less is seen are not drawn
 CLOSE = 0.05  # of all people: too large for the picture
-MOST_OVERLAP = 0.35  # of two people's boxes, as intersection over union
+MOST_OVERLAP = 0.3  # of two people's boxes, as intersection over union
 HEAD_BIAS = 0.75  # MPII's head size / distance from upper neck to head top; 0.6 of the diagonal of a 3 x 4 rectangle
 
 
@@ -71,7 +71,7 @@ def draw_picture(seed: int, index: int, width: int = WIDTH, height: int = HEIGHT
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index])))
     ground = _ground(rng, width, height)
     people = _place(rng, width, height)
-    before = list(_clutter(rng, width, height, rng.random() < 0.2))
+    before = list(_clutter(rng, width, height, rng.random() < 0.15))
     finish = _Finish(rng, width, height)
     while True:
         canvas = people.paint(ground, before)
@@ -287,7 +287,7 @@ def _ground(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     image = np.clip(palette, 0, 255).astype(np.uint8).take(floor + 2 * marked + 0 * columns, axis=0)
     canvas = cv2.resize(_grained(rng, image), (FINE * width, FINE * height), interpolation=cv2.INTER_NEAREST)
     canvas = cv2.cvtColor(canvas, cv2.COLOR_RGB2RGBA)  # fills the last channel with NOBODY
-    for shape, color in _clutter(rng, width, height, rng.random() < 0.85):
+    for shape, color in _clutter(rng, width, height, rng.random() < 0.7):
         _fill(canvas, shape, color)
     return canvas
 
