@@ -1,4 +1,4 @@
-# make demo   the main job, from a fresh checkout: it leaves pictures in demo_out/
+# make demo   the main job, from a fresh checkout: it leaves a page and pictures in demo_out/
 # make test   the tests, from a fresh checkout
 # Both need Python 3.10 to 3.13, gcc and make; everything else goes into .venv.
 
@@ -12,7 +12,7 @@ READY = $(VENV)/.ready
 .PHONY: demo test lint bench cuda clean
 
 demo: $(READY)
-	$(BIN)/python tools/demo.py demo_out
+	$(BIN)/rmpe reproduce demo --quick --output demo_out
 
 test: $(READY)
 	$(BIN)/python -m pytest

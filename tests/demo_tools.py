@@ -1,4 +1,4 @@
-"""The tools that train and measure the demo's models, as modules."""
+"""The tool that trains the demo's models, as a module."""
 
 import importlib
 import sys

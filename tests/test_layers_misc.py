@@ -51,6 +51,32 @@ class TestAccuracyHeatmap:
             net_of(self.NET, {"x": (5, 4, 2), "label": (5, 4, 23, 17)})
 
 
+class TestBatchNorm:
+    NET = layer("BatchNorm", rest="batch_norm_param { moving_average_fraction: 0.5 }")
+
+    @pytest.mark.parametrize("shape", [(3, 2, 4, 5), (7, 2), (1, 2, 1, 3)])
+    def test_statistics_of_a_batch_are_added_to_half_of_those_before(self, shape: tuple[int, ...]):
+        net = net_of(self.NET, shape, phase="TRAIN")
+        axes = [i for i in range(len(shape)) if i != 1]
+        stored = np.zeros(2), np.zeros(2), 0
+        for seed in (1, 2):
+            x = normal(*shape, seed=seed)
+            net(x=x)
+            now = x.numpy().mean(tuple(axes)), x.numpy().var(tuple(axes), ddof=1), 1
+            stored = [old / 2 + new for old, new in zip(stored, now, strict=True)]
+        for blob, want in zip(net.params["layer"], stored, strict=True):
+            assert_close(blob.detach().numpy().reshape(np.shape(want)), np.asarray(want, np.float32))
+
+    def test_one_value_a_channel(self):
+        net = net_of(self.NET, (1, 3, 1, 1), phase="TRAIN")
+        x = normal(1, 3, 1, 1)
+        assert (net(x=x)["y"] == 0).all()
+        mean, variance, factor = net.params["layer"]
+        assert mean.tolist() == x.flatten().tolist()
+        assert variance.tolist() == [0, 0, 0]
+        assert factor.item() == 1
+
+
 class TestEuclideanLossHeatmap:
     NET = layer("EuclideanLossHeatmap", "x z w", rest="loss_weight: 3")
 

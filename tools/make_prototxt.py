@@ -205,8 +205,9 @@ def ssd500_deploy() -> Prototxt:
 # --- the pose network: STN, stacked hourglass, SDTN --------------------------------------------------------------
 
 
-def spatial_transformer(net: Prototxt, name: str, bottom: str, top: str, size: int, **more: Any) -> str:
-    return net.layer(name, "SpatialTransformer", [bottom, "theta"], top, st_param={
+def spatial_transformer(net: Prototxt, name: str, bottom: str, top: str, size: int,
+                        propagate_down: list[bool] | None = None, **more: Any) -> str:
+    return net.layer(name, "SpatialTransformer", [bottom, "theta"], top, propagate_down=propagate_down, st_param={
         "transform_type": "affine", "sampler_type": "bilinear", "output_H": size, "output_W": size, **more})
 
 
@@ -429,15 +430,27 @@ DEMO_HEADS = [("conv3_2", 22.0,   37.0,    [2, 3]),
               ("conv5_2", 65.0,   100.0,   [2, 3]),
               ("conv6",   100.0,  142.0,   [2, 3])]  # fmt: skip
 DEMO_CROP, DEMO_FRAME = 128, 96  # sides of the pose network's crops, and of what the STN makes of them
-DEMO_CHANNELS = 64
+DEMO_CHANNELS = 48
 
 
-def demo_conv(net: Prototxt, name: str, bottom: str, channels: int, kernel: int, stride: int = 1, relu: bool = True,
+def demo_conv(net: Prototxt, name: str, bottom: str, channels: int, kernel: int, stride: int = 1,
               filler: dict | None = None) -> str:
-    blob = net.layer(name, "Convolution", bottom, param=LEARN, convolution_param={
+    return net.layer(name, "Convolution", bottom, param=LEARN, convolution_param={
         "num_output": channels, "kernel_size": kernel, "stride": stride, "pad": kernel // 2,
         "weight_filler": filler or {"type": "msra"}, "bias_filler": CONSTANT_0})
-    return net.relu(f"{name}_relu", blob) if relu else blob
+
+
+def demo_conv_norm(net: Prototxt, name: str, bottom: str, channels: int, kernel: int, stride: int = 1) -> str:
+    """Convolution, BatchNorm, ReLU in one blob; no bias, which BatchNorm would take away again, and no Scale."""
+    blob = net.layer(name, "Convolution", bottom, param=LEARN[:1], convolution_param={
+        "num_output": channels, "kernel_size": kernel, "stride": stride, "pad": kernel // 2, "bias_term": False,
+        "weight_filler": {"type": "msra"}})
+    return demo_norm(net, name, blob, blob)
+
+
+def demo_norm(net: Prototxt, name: str, bottom: str, top: str) -> str:
+    net.layer(f"{name}_bn", "BatchNorm", bottom, top)
+    return net.relu(f"{name}_relu", top)
 
 
 def demo_ssd_body(net: Prototxt) -> None:
@@ -445,7 +458,7 @@ def demo_ssd_body(net: Prototxt) -> None:
     for name, channels, stride in (
             ("conv1", 16, 2), ("conv2_1", 32, 2), ("conv2_2", 32, 1), ("conv3_1", 64, 2), ("conv3_2", 64, 1),
             ("conv4_1", 96, 2), ("conv4_2", 96, 1), ("conv5_1", 128, 2), ("conv5_2", 128, 1), ("conv6", 128, 2)):
-        blob = demo_conv(net, name, blob, channels, 3, stride)
+        blob = demo_conv_norm(net, name, blob, channels, 3, stride)
     ssd_heads(net, "data", DEMO_HEADS)
 
 
@@ -467,17 +480,20 @@ def demo_ssd_deploy() -> Prototxt:
 
 
 class DemoHourglass:
-    """LuaHourglass made small: no normalisation, so each residual starts as the identity; three levels, 64 channels."""
+    """LuaHourglass made small: three levels, 64 channels, BatchNorm without a Scale before each ReLU."""
+
+    LOCALISATION = (16, 2), (32, 2), (32, 1), (64, 2), (64, 1), (64, 1)  # channels, stride
 
     def __init__(self, net: Prototxt):
         self.net = net
 
     def localisation(self, data: str) -> str:
-        """-> theta (N, 6); tools/train_demo.py starts it as the identity."""
+        """-> theta (N, 6), from loc_maps (N, 16, 8, 8), a rough look at where each joint is."""
         blob = self.net.layer("loc_pool", "Pooling", data, pooling_param={
             "pool": Enum("AVE"), "kernel_size": 2, "stride": 2})
-        for i, channels in enumerate((16, 32, 64, 96), 1):
-            blob = demo_conv(self.net, f"loc_conv{i}", blob, channels, 3, 2)
+        for i, (channels, stride) in enumerate(self.LOCALISATION, 1):
+            blob = demo_conv_norm(self.net, f"loc_conv{i}", blob, channels, 3, stride)
+        blob = demo_conv(self.net, "loc_maps", blob, JOINTS, 1)
         blob = self.net.relu("loc_fc_relu", self.inner_product("loc_fc", blob, 64, {"type": "msra"}))
         return self.inner_product("theta", blob, 6, CONSTANT_0)
 
@@ -486,10 +502,8 @@ class DemoHourglass:
             "num_output": num_output, "weight_filler": filler, "bias_filler": CONSTANT_0})
 
     def residual(self, name: str, bottom: str) -> str:
-        blob = self.net.layer(f"{name}_relu", "ReLU", bottom)
-        blob = demo_conv(self.net, f"{name}_conv1", blob, DEMO_CHANNELS // 2, 1)
-        blob = demo_conv(self.net, f"{name}_conv2", blob, DEMO_CHANNELS // 2, 3)
-        blob = demo_conv(self.net, f"{name}_conv3", blob, DEMO_CHANNELS, 1, relu=False, filler=CONSTANT_0)
+        blob = demo_norm(self.net, f"{name}_pre", bottom, f"{name}_pre")
+        blob = demo_conv(self.net, f"{name}_conv", blob, DEMO_CHANNELS, 3)
         return self.net.layer(name, "Eltwise", [blob, bottom])
 
     def hourglass(self, name: str, bottom: str, depth: int) -> str:
@@ -504,42 +518,44 @@ class DemoHourglass:
 
     def stacks(self, image: str) -> list[str]:
         """-> both stacks' heat maps (N, 16, 24, 24)."""
-        blob = demo_conv(self.net, "conv1", image, 24, 5, 2)
-        blob = demo_conv(self.net, "conv2", blob, DEMO_CHANNELS, 3, 2, relu=False)
+        blob = demo_conv_norm(self.net, "conv1", image, 24, 5, 2)
+        blob = demo_conv(self.net, "conv2", blob, DEMO_CHANNELS, 3, 2)
         outs = []
         for i in (1, 2):
             features = self.residual(f"ll{i}", self.hourglass(f"hg{i}", blob, 3))
-            features = self.net.layer(f"ll{i}_out_relu", "ReLU", features)
-            features = demo_conv(self.net, f"lin{i}", features, DEMO_CHANNELS, 1)
-            outs.append(demo_conv(self.net, f"out{i}", features, JOINTS, 1, relu=False, filler=CONSTANT_0))
+            features = demo_conv_norm(self.net, f"lin{i}", features, DEMO_CHANNELS, 1)
+            outs.append(demo_conv(self.net, f"out{i}", features, JOINTS, 1, filler=CONSTANT_0))
             if i == 1:
-                back = [demo_conv(self.net, f"{name}_back", name, DEMO_CHANNELS, 1, relu=False)
+                back = [demo_conv(self.net, f"{name}_back", name, DEMO_CHANNELS, 1)
                         for name in ("lin1", "out1")]
                 blob = self.net.layer("inter1", "Eltwise", [blob, *back])
         return outs
 
 
-def demo_pose_body(net: Prototxt) -> list[str]:
+def demo_pose_body(net: Prototxt, **more: Any) -> list[str]:
     """STN, hourglass, SDTN -> the stacks' heat maps, where the STN put the person; heatmap_back where the crop was."""
     parts = DemoHourglass(net)
     parts.localisation("data")
-    return parts.stacks(spatial_transformer(net, "stn", "data", "img", DEMO_FRAME, to_compute_dU=False))
+    return parts.stacks(spatial_transformer(net, "stn", "data", "img", DEMO_FRAME, to_compute_dU=False, **more))
 
 
 def demo_pose_train() -> Prototxt:
-    """Losses on both sides of the SDTN: label is drawn for the crop, label_centred for the person in the middle.
+    """The heat maps' losses are behind the SDTN, where labels fit whatever the STN did.
 
-    The latter are what the paper's parallel SPPE is trained with, except that here they also teach the hourglass.
+    theta learns from loss_theta and loss_loc alone: from the heat maps no gradient goes there.
     """
     net = Prototxt("demo_pose_train", "The demo's pose network, training: tools/train_demo.py feeds it")
-    for name, dims in (("data", [16, 3, DEMO_CROP, DEMO_CROP]), ("label", [16, JOINTS, DEMO_CROP // 4, DEMO_CROP // 4]),
-                       ("label_centred", [16, JOINTS, DEMO_FRAME // 4, DEMO_FRAME // 4]), ("theta_label", [16, 6])):
+    maps = DEMO_CROP // 4
+    for name, dims in (("data", [16, 3, DEMO_CROP, DEMO_CROP]), ("label", [16, JOINTS, maps, maps]),
+                       ("theta_label", [16, 6])):
         net.layer(name, "Input", top=name, input_param={"shape": {"dim": dims}})
-    outs = demo_pose_body(net)
-    back = spatial_transformer(net, "destn", outs[-1], "heatmap_back", DEMO_CROP // 4, de_transform=True)
-    for name, blob, label, weight in (("loss_1", outs[0], "label_centred", 1), ("loss_2", outs[1], "label_centred", 1),
-                                      ("loss_back", back, "label", 1), ("loss_theta", "theta", "theta_label", 100)):
-        net.layer(name, "EuclideanLoss", [blob, label], loss_weight=weight)
+    for i, out in enumerate(demo_pose_body(net, propagate_down=[False, False]), 1):
+        back = spatial_transformer(net, f"destn{i}", out, f"back{i}", maps, [True, False], de_transform=True)
+        net.layer(f"loss_{i}", "EuclideanLoss", [back, "label"], loss_weight=1)
+    net.layer("label_pool", "Pooling", "label", pooling_param={"pool": Enum("AVE"), "kernel_size": 4, "stride": 4})
+    net.layer("label_rough", "Power", "label_pool", power_param={"scale": 4})
+    net.layer("loss_loc", "EuclideanLoss", ["loc_maps", "label_rough"], loss_weight=1)
+    net.layer("loss_theta", "EuclideanLoss", ["theta", "theta_label"], loss_weight=100)
     return net
 
 

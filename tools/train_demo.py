@@ -7,8 +7,8 @@ command goes on after an interruption (Ctrl-C saves one), and at the end demo_de
 demo_pose.caffemodel. The same seed and threads give the same weights on the same machine.
 
 The pose network sees people as a detector might cut them out: boxes disturbed as PGPG's are, grown, cropped. Its STN
-learns to put the person in the middle of what the hourglass sees, by where it should look (loss_theta) and by the
-heat maps before (loss_1, loss_2) and behind the SDTN (loss_back).
+learns to put the person in the middle of what the hourglass sees, by where it should look (loss_theta) and by where
+the joints are, roughly (loss_loc); the hourglass learns by the heat maps behind the SDTN (loss_1, loss_2).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from rmpe_legacy.pipeline.geometry import crop_box, grow_boxes
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer
 
 PROTOTXT = Path(__file__).parents[1] / "prototxt" / "demo"
-DETECTOR_SIZE, CROP_SIZE, MAP_SIZE, CENTRED_SIZE = 160, 128, 32, 24
+DETECTOR_SIZE, CROP_SIZE, MAP_SIZE = 160, 128, 32
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # theta, row coordinate first
 MIRRORED = [5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10]  # right joints for left ones
-SIGMA = 1.0 / CENTRED_SIZE  # of the heat maps' peaks: a cell of the STN's frame
+SIGMA = 1.4 / 24  # of the heat maps' peaks: a cell of what the STN sees
 MARGIN = 1.12  # the STN's frame / the longer side of the person
 SNAPSHOT_STEPS = 500
 
@@ -109,11 +109,11 @@ PGPG_STD = np.array([0.116, 0.068, 0.134, 0.071])
 
 def disturb(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
     kind, size = rng.random(), np.tile(box[2:] - box[:2], 2)
-    if kind < 0.35:
-        return box + 0.035 * rng.standard_normal(4) * size
-    if kind < 0.65:
+    if kind < 0.5:
+        return box + 0.05 * rng.standard_normal(4) * size
+    if kind < 0.7:
         return box + np.clip(PGPG_STD * rng.standard_normal(4), -0.35, 0.35) * size
-    return shifted_and_scaled(rng, box, 0.3)
+    return shifted_and_scaled(rng, box, 0.25)
 
 
 def shifted_and_scaled(rng: np.random.Generator, box: np.ndarray, most: float) -> np.ndarray:
@@ -136,13 +136,13 @@ def pose_batch(seed: int, step: int) -> Batch:
             for _ in range(POSE_VIEWS):
                 sample = _pose_sample(rng, picture, person)
                 samples += [] if sample is None else [sample]
-    names = ("data", "label", "label_centred", "theta_label")
+    names = ("data", "label", "theta_label")
     columns = zip(*samples[:POSE_BATCH], strict=True)
     return {name: torch.from_numpy(np.stack(column)) for name, column in zip(names, columns, strict=True)}
 
 
 def _pose_sample(rng: np.random.Generator, picture: Picture, person: int) -> tuple[np.ndarray, ...] | None:
-    """data (3, 128, 128), label (16, 32, 32), label_centred (16, 24, 24), theta (6,).
+    """data (3, 128, 128), label (16, 32, 32), theta (6,).
 
     None if the box misses the person.
     """
@@ -166,9 +166,7 @@ def _pose_sample(rng: np.random.Generator, picture: Picture, person: int) -> tup
     side = MARGIN * (frame[2:] - frame[:2]).max()
     middle = (frame[:2] + frame[2:]) / 2
     theta = np.array([side, 0, 2 * middle[1] - 1, 0, side, 2 * middle[0] - 1], np.float32)
-    centred = (places - middle) / side + 0.5
-    return (np.ascontiguousarray(image.transpose(2, 0, 1)), _heatmaps(places, there, MAP_SIZE, SIGMA * side),
-            _heatmaps(centred, there, CENTRED_SIZE, SIGMA), theta)
+    return (np.ascontiguousarray(image.transpose(2, 0, 1)), _heatmaps(places, there, MAP_SIZE, SIGMA * side), theta)
 
 
 def _heatmaps(places: np.ndarray, there: np.ndarray, size: int, sigma: float) -> np.ndarray:
@@ -181,8 +179,8 @@ def _heatmaps(places: np.ndarray, there: np.ndarray, size: int, sigma: float) ->
 # --- training ------------------------------------------------------------------------------------------------------
 
 RECIPES = {
-    "detector": Recipe("ssd_train.prototxt", detector_batch, 5000, 1e-3, 20.0),
-    "pose": Recipe("pose_train.prototxt", pose_batch, 10000, 1e-3, 300.0),
+    "detector": Recipe("ssd_train.prototxt", detector_batch, 3000, 3e-3, 20.0),
+    "pose": Recipe("pose_train.prototxt", pose_batch, 6000, 5e-3, 300.0),
 }
 
 

@@ -32,21 +32,21 @@ HALF_HIPS, HALF_SHOULDERS = 0.052, 0.110
 # How a pose is drawn by lot: weight, then ranges in degrees. The leading leg has the first of two.
 #           weight  hip flexion x2            knee x2                 spread
 LEGS = {
-    "stand":  (26, (-4, 6), (-4, 6),          (0, 8), (0, 8),         (1, 9)),
+    "stand":  (32, (-4, 6), (-4, 6),          (0, 8), (0, 8),         (1, 9)),
     "astride": (8, (-5, 8), (-5, 8),          (0, 8), (0, 8),         (12, 28)),
     "walk":   (20, (12, 32), (-26, -6),       (0, 20), (5, 40),       (0, 6)),
     "run":    (10, (45, 85), (-35, -5),       (60, 110), (15, 90),    (0, 8)),
-    "sit":    (14, (72, 100), (72, 100),      (60, 100), (60, 100),   (2, 20)),
-    "squat":   (6, (80, 120), (80, 120),      (90, 140), (90, 140),   (8, 30)),
-    "kneel":   (6, (70, 95), (-10, 8),        (75, 100), (80, 105),   (2, 10)),
+    "sit":    (10, (72, 100), (72, 100),      (60, 100), (60, 100),   (2, 20)),
+    "squat":   (4, (80, 120), (80, 120),      (90, 140), (90, 140),   (8, 30)),
+    "kneel":   (4, (70, 95), (-10, 8),        (75, 100), (80, 105),   (2, 10)),
     "kick":    (8, (40, 95), (-10, 8),        (0, 30), (0, 15),       (0, 20)),
 }  # fmt: skip
 #           weight  lean ahead   lean aside   twist
 TORSOS = {
     "upright": (70, (-6, 10),    (-8, 8),     (-15, 15)),
     "lean":    (18, (12, 38),    (-15, 15),   (-25, 25)),
-    "bend":    (7, (45, 85),     (-10, 10),   (-20, 20)),
-    "aside":   (5, (-5, 10),     (15, 35),    (-15, 15)),
+    "bend":    (4, (45, 85),     (-10, 10),   (-20, 20)),
+    "aside":   (4, (-5, 10),     (15, 35),    (-15, 15)),
 }  # fmt: skip
 #           weight  flexion     spread      elbow       which way the elbow bends: out, up, ahead
 ARMS = {
@@ -60,7 +60,7 @@ ARMS = {
     "carry":   (9, (0, 38),     (4, 25),    (65, 120),  (-0.3, 0.4, 1.0)),
     "to_head": (6, (40, 85),    (30, 65),   (105, 145), (-0.5, 1.0, 0.1)),
 }  # fmt: skip
-LYING = 0.07  # of all figures
+LYING = 0.04  # of all figures
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,8 +262,8 @@ def _before_camera(pose: _Lots, joints: np.ndarray, capsules: list[_Capsule]) ->
     """Turn the figures by lot, and look at them from far ahead."""
     lies = pose.chance(LYING)
     roll = np.where(lies, pose.range(65, 115) * np.where(pose.chance(0.5), 1, -1), pose.range(-7, 7))
-    # facing the camera in half of all cases, and any way in the others
-    yaw = np.where(pose.chance(0.5), pose.range(-50, 50), pose.range(-180, 180))
+    # most face the camera; the others look any way
+    yaw = np.where(pose.chance(0.88), pose.range(-50, 50), pose.range(-180, 180))
     view = _rotation("z", roll) @ _rotation("x", pose.range(-4, 14)) @ _rotation("y", yaw)
     view[:, 1] *= -1  # pictures count downwards
     ends = np.stack([np.stack(c.ends, axis=1) for c in capsules], axis=1)  # (P, M, 2, 3)

@@ -41,9 +41,9 @@ SHIFT = 4  # OpenCV fills to a sixteenth of a fine pixel
 ARC = 8  # points on each round end of a capsule
 MAX_PEOPLE = 6
 NOBODY = 255  # in the channel that says whose part lies on top
-LEAST_SEEN = 7  # joints of the sixteen; people of whom less is seen are not drawn
-CLOSE = 0.08  # of all people: too large for the picture
-MOST_OVERLAP = 0.45  # of two people's boxes, as intersection over union
+LEAST_SEEN = 9  # joints of the sixteen; people of whom less is seen are not drawn
+CLOSE = 0.05  # of all people: too large for the picture
+MOST_OVERLAP = 0.3  # of two people's boxes, as intersection over union
 HEAD_BIAS = 0.75  # MPII's head size / distance from upper neck to head top; 0.6 of the diagonal of a 3 x 4 rectangle
 
 
@@ -71,7 +71,7 @@ def draw_picture(seed: int, index: int, width: int = WIDTH, height: int = HEIGHT
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index])))
     ground = _ground(rng, width, height)
     people = _place(rng, width, height)
-    before = list(_clutter(rng, width, height, rng.random() < 0.3))
+    before = list(_clutter(rng, width, height, rng.random() < 0.15))
     finish = _Finish(rng, width, height)
     while True:
         canvas = people.paint(ground, before)
@@ -187,7 +187,7 @@ def _place(rng: np.random.Generator, width: int, height: int) -> _People:
     count = 1 + int(np.searchsorted([0.16, 0.42, 0.68, 0.86, 0.95], rng.random(), side="right"))
     figures = draw_figures(rng, count)
     near = np.sort(rng.random(count))
-    scales = height * (0.30 + 0.62 * near**1.3) * (0.92 + 0.16 * rng.random(count))
+    scales = height * (0.36 + 0.56 * near**1.3) * (0.92 + 0.16 * rng.random(count))
     close = rng.random(count) < CLOSE
     scales = np.where(close, height * (1 + 0.5 * near), scales)
     low, high = _extent(figures, scales)
@@ -287,7 +287,7 @@ def _ground(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     image = np.clip(palette, 0, 255).astype(np.uint8).take(floor + 2 * marked + 0 * columns, axis=0)
     canvas = cv2.resize(_grained(rng, image), (FINE * width, FINE * height), interpolation=cv2.INTER_NEAREST)
     canvas = cv2.cvtColor(canvas, cv2.COLOR_RGB2RGBA)  # fills the last channel with NOBODY
-    for shape, color in _clutter(rng, width, height, rng.random() < 0.85):
+    for shape, color in _clutter(rng, width, height, rng.random() < 0.7):
         _fill(canvas, shape, color)
     return canvas
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .base import Layer, Shape, count, shape_text
 from .registry import register
@@ -48,17 +49,22 @@ class BatchNorm(Layer):
             factor = torch.where(factor == 0, 0, 1 / factor)
             mean, deviation = mean * factor, (variance * factor + self.eps).sqrt()
             return (x - mean.view(lead)) / deviation.view(lead)
-        axes = [i for i in range(x.dim()) if i != 1]
-        mean = x.mean(axes, keepdim=True)
-        centred = x - mean
-        variance = (centred * centred).mean(axes, keepdim=True)
-        self._remember(mean.detach().flatten(), variance.detach().flatten(), count(x.shape) // x.shape[1])
-        return centred / (variance + self.eps).sqrt()
+        return self._of_the_batch(x)
+
+    def _of_the_batch(self, x: Tensor) -> Tensor:
+        channels, m = x.shape[1], count(x.shape) // x.shape[1]
+        if m == 1:  # torch refuses to take the deviation of a single value
+            self._remember(x.detach().flatten(), torch.zeros_like(x).flatten())
+            return x - x
+        mean, variance = x.new_zeros(channels), x.new_ones(channels)
+        y = functional.batch_norm(x, mean, variance, training=True, momentum=1.0, eps=self.eps)
+        self._remember(mean, variance)
+        return y
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor, m: int) -> None:
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
         """Add the batch's statistics to the stored sums; the variance as that of a sample."""
         stored_mean, stored_variance, factor = self.blobs()
         factor.mul_(self.fraction).add_(1)
         stored_mean.mul_(self.fraction).add_(mean)
-        stored_variance.mul_(self.fraction).add_(variance * (m / (m - 1) if m > 1 else 1))
+        stored_variance.mul_(self.fraction).add_(variance)
