@@ -207,7 +207,7 @@ class TestVerify:
         prototxt, _ = small
         net = load_net(*small)
         with torch.no_grad():
-            net.params["fc"][1][0] = 30
+            net.params["fc"][1][0] = 12
         write_caffemodel(tmp_path / "a.caffemodel", trained_layers(net))
         with torch.no_grad():
             net.params["fc"][1][2] -= 0.05

@@ -44,6 +44,7 @@ class Graph:
     nodes: tuple[Node, ...]
     is_dynamic: bool  # the batch may have any size
     why_fixed: str  # where it may not: the sentence of the layer that stands against it
+    final: dict[str, Value]  # blob -> what it holds at the end, also where no output needs that and no node makes it
 
 
 def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
@@ -139,7 +140,8 @@ class _Builder:
         ends = tuple(self.now[blob] for blob in outputs)
         nodes = _needed(nodes, ends)
         read = {value for node in nodes for value in node.bottom} | set(ends)
-        return Graph(self.name, tuple(v for v in inputs if v in read), ends, tuple(nodes), self.is_dynamic, why_fixed)
+        return Graph(self.name, tuple(v for v in inputs if v in read), ends, tuple(nodes), self.is_dynamic, why_fixed,
+                     dict(self.now))
 
     def _write(self, blob: str, step: int) -> Value:
         """A new value of a blob: named after it, or, where another follows, after what the next writer makes of it.

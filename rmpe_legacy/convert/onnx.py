@@ -59,8 +59,7 @@ def needed(module: str) -> Any:
 
 def _renamed(graph: Graph) -> dict[str, str]:
     """Value -> blob, for blobs whose last value has another name: those written over an input's."""
-    last = {value.blob: value.name for node in graph.nodes for value in node.top}
-    return {name: blob for blob, name in last.items() if name != blob}
+    return {value.name: blob for blob, value in graph.final.items() if value.name != blob}
 
 
 def _built(graph: Graph) -> OnnxGraph:

@@ -67,6 +67,8 @@ class _File:
         self.parts: set[str] = set()
         self.state: dict[str, Tensor] = {}
         self.owners: dict[tuple, str] = {}  # a parameter that layers share -> where it was first
+        made = {*graph.inputs, *(value for node in graph.nodes for value in node.top)}
+        self.finished = {blob for blob, value in graph.final.items() if value in made}
         self.attributes = _Names(dir(nn.Module()))
         self.variables = _Names([*_RESERVED, *part_names()])
         self.modules: list[str] = []  # of the line being written
@@ -98,9 +100,9 @@ class _File:
 
     def write(self, source: str, weights: str) -> PythonModel:
         title = class_name(self.graph.name)
-        arguments = [self.variables.of(value.blob) for value in self.graph.inputs]
+        arguments = [self._variable(value) for value in self.graph.inputs]
         lines = _joined([self._line(node) for node in self.graph.nodes])
-        outputs = [self.variables.of(value.blob) for value in self.graph.outputs]
+        outputs = [self._variable(value) for value in self.graph.outputs]
         result = "Tensor" if len(outputs) == 1 else f"tuple[{', '.join(['Tensor'] * len(outputs))}]"
         text = "\n".join([
             self._header(title, source, weights, arguments, outputs), "",
@@ -117,9 +119,13 @@ class _File:
             raise AssertionError(f"wrote Python that does not parse: line {error.lineno}: {error.text}") from None
         return PythonModel(text, {key: value.clone() for key, value in self.state.items()}, self.graph)
 
+    def _variable(self, value: Value) -> str:
+        """The blob's name; but where what it holds at the end is left out, its earlier values have names of their own."""
+        return self.variables.of(value.blob if value.blob in self.finished else value.name)
+
     def _line(self, node: Node) -> _Line:
-        bottom = tuple(self.variables.of(value.blob) for value in node.bottom)
-        targets = [self.variables.of(value.blob) for value in node.top]
+        bottom = tuple(self._variable(value) for value in node.bottom)
+        targets = [self._variable(value) for value in node.top]
         shapes = [value.shape for value in node.top]
         if node.layer is None:
             return _Line(targets, f"{bottom[0]}.reshape({targets[0]}.shape)", shapes)

@@ -1,0 +1,98 @@
+"""Whole networks to ONNX, safetensors and model.py, on what the real Caffe was run on; and Torch7's to all of these."""
+
+import lzma
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from harness import GOLDEN
+from shared import shared
+
+from rmpe_legacy import load_net
+from rmpe_legacy.cli import main
+from rmpe_legacy.convert.command import run_convert
+from rmpe_legacy.convert.network_json import Setting, load_converted
+from rmpe_legacy.convert.onnx import to_onnx
+from rmpe_legacy.convert.python_source import to_python
+from rmpe_legacy.convert.runners import NetRunner, OnnxRunner, PythonRunner, Ran
+from rmpe_legacy.convert.verify import verify
+
+ROOT = Path(__file__).parents[1]
+MODELS = GOLDEN / "torch7" / "models"
+
+
+class Once:
+    """A side that is run once for several comparisons."""
+
+    def __init__(self, runner: NetRunner):
+        self.runner, self.title, self.inputs, self.ran = runner, runner.title, runner.inputs, None
+
+    def run(self, inputs, wanted=None) -> Ran:
+        self.ran = self.ran or self.runner.run(inputs, wanted)
+        return self.ran
+
+
+@pytest.fixture(scope="module", params=["ssd", "pose"])
+def golden(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, str], Once, dict]:
+    """A golden network: a folder for what is made of it, its files, its Net, and the input that Caffe was given."""
+    folder, source = tmp_path_factory.mktemp(request.param), shared("golden", "nets", request.param)
+    weights = folder / "net.caffemodel"
+    weights.write_bytes(lzma.decompress((source / "weights.caffemodel.xz").read_bytes()))
+    files = str(source / "deploy.prototxt"), str(weights)
+    net = load_net(*files, de_transform="published-identity")
+    return folder, files, Once(NetRunner(net, "Caffe files")), {"data": np.load(source / "blobs.npz")["data"]}
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net.safetensors", "net_.py"])
+def test_golden_networks(golden, name):
+    folder, files, ours, inputs = golden
+    made = run_convert(files, str(folder / name), Setting(de_transform="published-identity")).files[0]
+    if name.endswith("safetensors"):
+        other = NetRunner(load_converted(made), name)
+    else:
+        other = (OnnxRunner if name.endswith("onnx") else PythonRunner)(made, name)
+    verdict = verify(ours, other, inputs)
+    assert verdict.same, str(verdict)
+    assert len(verdict.differences) > 60
+
+
+class TestTorch7:
+    """Torch7's modules on one side, what was made of the file on the other."""
+
+    @pytest.mark.parametrize("name", ["out/", "net.onnx", "net.safetensors", "net.py"])
+    def test_the_full_network(self, capsys, tmp_path, name):
+        assert main(["convert", str(MODELS / "rmpe.t7"), f"{tmp_path}/{name}"]) == 0
+        assert "\nthe same: 4 blobs " in capsys.readouterr().out
+
+    def test_the_parallel_branch_dropped(self, capsys, tmp_path):
+        assert main(["convert", str(MODELS / "rmpe.t7"), f"{tmp_path}/net.onnx", "--drop-parallel"]) == 0
+        assert "\nthe same: 2 blobs " in capsys.readouterr().out
+        outputs = [output.name for output in onnx.load(tmp_path / "net.onnx").graph.output]
+        assert outputs == ["heatmaps_1", "heatmaps_2"]
+
+    def test_the_sstn(self, capsys, tmp_path):
+        path = shared("golden", "torch7", "models", "sstn.t7")
+        assert main(["convert", str(path), f"{tmp_path}/out/"]) == 0
+        assert "\nthe same: " in capsys.readouterr().out
+
+    def test_another_size(self, capsys, tmp_path):
+        argv = ["convert", str(MODELS / "hourglass.cuda.t7"), f"{tmp_path}/net.onnx", "--input-shape", "3,64,96"]
+        assert main(argv) == 0
+        assert "data 1 x 3 x 64 x 96 random" in (tmp_path / "net.onnx.verify.html").read_text()
+
+    def test_verify_takes_the_file_itself(self, capsys, tmp_path):
+        path = str(MODELS / "hourglass.cuda.t7")
+        assert main(["convert", path, f"{tmp_path}/net.onnx", "--no-verify", "--input-shape", "3,64,64"]) == 0
+        assert main(["verify", path, f"{tmp_path}/net.onnx"]) == 0
+
+
+@pytest.mark.parametrize("name", ["ssd500", "sppe_sstn", "sppe_sstn_affine"])
+def test_published_networks_can_be_written(name):
+    net = load_net(ROOT / "prototxt" / name / "deploy.prototxt", de_transform="paper")
+    model, graph = to_onnx(net)
+    assert model.opset_import[0].version in (18, 20)
+    assert {output.name for output in model.graph.output} == set(net.outputs)
+    text = to_python(net, name, "net.pt").text
+    compile(text, "net.py", "exec")
+    assert graph.is_dynamic, graph.why_fixed
