@@ -22,6 +22,7 @@ NO_COUNTERPART = {
 }
 KINDS = ("layers", "detection")
 TIES = {"DetectionOutput__keep_top_k_ties__rmpe", "DetectionOutput__keep_top_k_ties__ssd"}  # which of equals stays
+SAID = ("cannot be converted", "cannot be written", "is in phase TRAIN", "Got invalid dimensions for input")
 
 
 def by_onnx(net: Net, folder: Path) -> OnnxRunner:
@@ -49,12 +50,12 @@ def test_gives_what_our_net_gives(make, tmp_path: Path, monkeypatch: pytest.Monk
         try:
             verdict = verify(NetRunner(net, "net"), make(net, tmp_path), inputs)
         except (LayerError, NetError) as error:
-            refusals.append(str(error))
+            refusals.append(f"{folder.name}: {error}")
             continue
         same += verdict.same
         if not verdict.same:
             wrong.append(f"{folder.name}: {verdict.sentence}")
     assert not wrong, "\n".join(wrong)
     assert same > 150
-    assert all("cannot be " in refusal for refusal in refusals)
+    assert not [refusal for refusal in refusals if not any(words in refusal for words in SAID)]
     assert len(refusals) < 20

@@ -1,11 +1,10 @@
-"""Torch7 networks as Caffe files: run by our Net, and by OpenCV 4, beside what Torch7 gave."""
+"""Torch7 networks as Caffe files, run by our Net, beside what Torch7 gave."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -159,46 +158,6 @@ class TestModels:
         assert 'name: "stn_4_2_bn"\n  type: "BatchNorm"\n  bottom: "stn_4_1_conv"\n  top: "stn_4_1_conv"\n' in text
         assert 'name: "alpha"\n  type: "Concat"' in text
         assert 'bottom: "alpha_caffe_16"\n  top: "heatmaps_2"\n  st_param {\n    output_H: 16\n' in text
-
-
-class TestOpenCV:
-    """OpenCV 4 reads what we write. OpenCV 5 has no importer for Caffe's files."""
-
-    @pytest.fixture(autouse=True)
-    def _importer(self):
-        if not hasattr(cv2.dnn, "readNetFromCaffe") or int(cv2.__version__.split(".")[0]) >= 5:
-            pytest.skip(f"OpenCV {cv2.__version__} does not read Caffe's files; install opencv-python-headless<5")
-
-    def test_the_hourglass(self, tmp_path: Path):
-        path = GOLDEN / "models" / "hourglass.cuda.t7"
-        case = cases(path)[0]
-        x = values(path.parent, case["input"])
-        got = self.forward(torch7_to_caffe(path, x.shape[1:], batch=len(x)), tmp_path, x)
-        for want, heatmaps in zip(values(path.parent, case["output"]), got, strict=True):
-            assert np.abs(heatmaps - want.numpy()).max() <= 5e-6 * float(want.max() - want.min())
-
-    def test_the_full_network_up_to_theta(self, tmp_path: Path):
-        path = GOLDEN / "models" / "rmpe.t7"
-        x = values(path.parent, cases(path)[0]["input"])
-        network = torch7_to_caffe(path, batch=2)
-        layers = network.net.layer
-        end = next(i for i, layer in enumerate(layers) if layer.type == "InnerProduct") + 1
-        kept = {layer.name for layer in layers[:end]}
-        weights = [trained for trained in network.layers if trained.name in kept]
-        front = CaffeNetwork(network.net.replace(layer=layers[:end]), weights, network.inputs,
-                             [layers[end - 1].top[0]], "")
-        with torch.no_grad():
-            _, want = load_torch7(path)._modules["2"](x)
-        got, = self.forward(front, tmp_path, x)
-        assert np.abs(got - want.reshape(2, 6).numpy()).max() <= 2e-6
-
-    @staticmethod
-    def forward(network: CaffeNetwork, folder: Path, x: torch.Tensor) -> list[np.ndarray]:
-        (folder / "net.prototxt").write_text(network.prototxt)
-        write_caffemodel(folder / "net.caffemodel", network.layers, network.net)
-        net = cv2.dnn.readNetFromCaffe(str(folder / "net.prototxt"), str(folder / "net.caffemodel"))
-        net.setInput(x.numpy())
-        return [net.forward(name) for name in network.outputs]
 
 
 class TestTheta:

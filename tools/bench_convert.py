@@ -62,7 +62,8 @@ def main() -> None:
     options = () if args.verify else ("--no-verify",)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "full.t7")
-        print(f"{write_network(source):,} parameters, {source.stat().st_size / 1e6:.0f} MB of .t7; {args.rounds} rounds")
+        count = write_network(source)
+        print(f"{count:,} parameters, {source.stat().st_size / 1e6:.0f} MB of .t7; {args.rounds} rounds")
         print(f"{'to':<18}{'median s':>10}{'best s':>9}{'CPU s':>9}{'peak MB':>9}")
         rounds = [[convert(source, f"{folder}/{name}", *options) for name in args.names] for _ in range(args.rounds)]
     for name, runs in zip(args.names, zip(*rounds, strict=True), strict=True):

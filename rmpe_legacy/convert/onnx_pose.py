@@ -89,7 +89,8 @@ def _grid(at: Here, theta: str) -> str:
     point = at.node("Mul", at.node("Cast", point, to=_DOUBLE), at.graph.constant(2, np.float64))
     one = at.graph.constant(1, np.float64)
     point = at.node("Div", at.node("Add", point, one), at.graph.constant(sides, np.float64))
-    point = at.node("Sub", point, one)
+    # Far outside all is 0 in any case, and coordinates stay numbers that whatever samples can make whole.
+    point = at.node("Clip", at.node("Sub", point, one), *(at.graph.constant(end, np.float64) for end in (-2, 2)))
     return at.node("Transpose", at.node("Gather", point, at.integers([1, 0]), axis=1), perm=[0, 2, 3, 1])  # x before y
 
 

@@ -120,7 +120,7 @@ class _File:
         return PythonModel(text, {key: value.clone() for key, value in self.state.items()}, self.graph)
 
     def _variable(self, value: Value) -> str:
-        """The blob's name; but where what it holds at the end is left out, its earlier values have names of their own."""
+        """The blob's name; where what it holds at the end is left out, its earlier values have names of their own."""
         return self.variables.of(value.blob if value.blob in self.finished else value.name)
 
     def _line(self, node: Node) -> _Line:

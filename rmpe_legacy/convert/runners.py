@@ -183,7 +183,13 @@ class PythonRunner:
             sys.setprofile(None)
         names = {identifier(name): name for name in [*(wanted or ()), *inputs]}
         blobs = {names.get(name, name): value.numpy() for name, value in seen.items() if isinstance(value, Tensor)}
-        return Ran(blobs, tuple(name for name in blobs if name not in inputs))
+        return Ran(blobs, self._outputs(blobs, inputs))
+
+    @staticmethod
+    def _outputs(blobs: Arrays, inputs: Arrays) -> tuple[str, ...]:
+        """What a local variable's name tells: all but the inputs may be one, and an input that was written over is."""
+        return tuple(name for name, value in blobs.items()
+                     if name not in inputs or not np.array_equal(value, inputs[name], equal_nan=True))
 
 
 class OpenCvRunner:

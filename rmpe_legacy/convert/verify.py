@@ -86,11 +86,12 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
         ran_a.makers, ran_a.blobs = ran_b.makers, {k: ran_a.blobs[k] for k in [*ran_b.blobs, *ran_a.blobs]
                                                    if k in ran_a.blobs}
-    differences = [d for blob in ran_a.blobs if blob in ran_b.blobs and blob not in values
+    made = {*ran_a.outputs, *ran_b.outputs}  # among them an input that a layer writes over
+    differences = [d for blob in ran_a.blobs if blob in ran_b.blobs and (blob in made or blob not in values)
                    for d in _compare(blob, ran_a, ran_b)]
     only_a, only_b = (tuple(blob for blob in one.outputs if blob not in other.blobs)
                       for one, other in ((ran_a, ran_b), (ran_b, ran_a)))
-    if not {d.blob for d in differences} & {*ran_a.outputs, *ran_b.outputs}:
+    if not {d.blob for d in differences} & made:
         raise NetError(f"{a.title} and {b.title} have no output of one name: {', '.join(ran_a.outputs)} there, "
                        f"{', '.join(ran_b.outputs)} here; nothing can be said about them")
     return Verdict(a.title, b.title, said, tolerance, tuple(differences), only_a, only_b)
