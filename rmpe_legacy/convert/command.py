@@ -22,7 +22,7 @@ from .runners import NetRunner, OnnxRunner, PythonRunner, Runner, Torch7Runner
 from .sides import open_sides
 from .source import Network, Torch7Options, is_weights, left_out, read_network, read_weights_alone
 from .targets import CAFFE, ONNX, PROTOTXT, PYTHON, SAFETENSORS, Written, write_network, write_weights
-from .verify import SEED, TOLERANCE, Verdict, arrays_same, verify
+from .verify import SEED, TOLERANCE, Verdict, arrays_same, common_inputs, verify
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def write_report(path: str | PathLike, verdict: Verdict) -> None:
 
 
 def _compared(a: Runner, b: Runner, trial: Trial) -> Verdict:
-    shapes = {**(b.inputs() or {}), **(a.inputs() or {})}
+    shapes = common_inputs(a, b)
     if not shapes:  # neither side says: any name will do
         shapes = {argument.partition("=")[0]: () for argument in trial.inputs}
     given = read_inputs(trial.inputs, shapes, shapes, trial.image)

@@ -111,7 +111,7 @@ class _File:
             f"class {title}(nn.Module):", f'    """{self._signature()}"""', "",
             "    def __init__(self):", "        super().__init__()", *_init(lines), "",
             f"    def forward(self, {', '.join(f'{name}: Tensor' for name in arguments)}) -> {result}:",
-            *_forward(lines), f"        return {', '.join(outputs)}",
+            *_forward(lines), _return(outputs),
             "", "", _load(title), *self._helpers(), ""])
         try:
             ast.parse(text)
@@ -235,13 +235,21 @@ def _forward(lines: Sequence[_Line]) -> list[str]:
     for paragraph in _paragraphs(lines):
         out += [""] if out else []
         for line in paragraph:
-            code = _wrapped(f"        {', '.join(line.targets)} = {line.value}", 12)
+            code = f"        {', '.join(line.targets)} = {line.value}"
+            if len(code) > WIDTH and len(line.targets) > 1:  # only within brackets may a line be broken
+                code = f"        ({', '.join(line.targets)}) = {line.value}"
+            code = _wrapped(code, 12)
             last = code.rpartition("\n")[2]
             shapes = ", ".join(map(_sizes, line.shapes))
             gap = " " * max(2, MARGIN - len(last))
             fits = len(last) + len(gap) + len(shapes) + 2 <= WIDTH
             out.append(f"{code}{gap}# {shapes}" if fits else code)
     return out
+
+
+def _return(outputs: Sequence[str]) -> str:
+    plain = f"        return {', '.join(outputs)}"
+    return plain if len(plain) <= WIDTH else _wrapped(f"        return ({', '.join(outputs)})", 12)
 
 
 def _paragraphs(lines: Sequence[_Line]) -> list[list[_Line]]:

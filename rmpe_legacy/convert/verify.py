@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from rmpe_legacy.errors import NetError
 from rmpe_legacy.layers.base import Shape, shape_text
 
-from .runners import Arrays, Ran, Runner, StoredRunner, check_shapes
+from .runners import Arrays, Ran, Runner, StoredRunner, Torch7Runner, check_shapes
 
 TOLERANCE = 1e-4  # of a blob's largest value: sums of thousands of products in another order, layer upon layer
 SEED = 1701
@@ -97,9 +97,17 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     return Verdict(a.title, b.title, said, tolerance, tuple(differences), only_a, only_b)
 
 
+def common_inputs(a: Runner, b: Runner) -> dict[str, Shape]:
+    """What two sides take: A's shapes before B's, and a Torch7 file's last, which does not say them itself."""
+    known: dict[str, Shape] = {}
+    for side in sorted((b, a), key=lambda side: not isinstance(side, Torch7Runner)):
+        known |= side.inputs() or {}
+    return known
+
+
 def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[float, float], seed: int,
             extra_batch: int) -> tuple[dict[str, np.ndarray], str]:
-    shapes = {**(b.inputs() or {}), **(a.inputs() or {})}
+    shapes = common_inputs(a, b)
     said = [f"{name} given" for name in given]
     for side in (a, b):
         if isinstance(side, StoredRunner):
