@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.ops.losses import FLT_MIN, sigmoid_loss_terms
 from rmpe_legacy.proto.caffemodel import blob_from_proto
 from rmpe_legacy.proto.message import Source
 from rmpe_legacy.proto.schema import load_schema
@@ -25,7 +26,6 @@ from .base import Layer, Shape, count, shape_text
 from .neuron import sigmoid
 from .registry import register
 
-FLT_MIN = torch.finfo(torch.float32).tiny
 LOG_THRESHOLD = 1e-20  # kLOG_THRESHOLD of loss_layer.hpp
 
 
@@ -380,13 +380,12 @@ class SigmoidCrossEntropyLoss(_Normalized):
         return top
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        score, target = x.detach(), target.detach()
-        apart = score * (target.reshape(x.shape) - (score >= 0).to(score.dtype))
-        loss = torch.log(1 + torch.exp(-score.abs())) - apart
-        diff = sigmoid(score, self.spec.dialect) - target.reshape(x.shape)
+        score, target = x.detach(), target.detach().reshape(x.shape)
+        loss = sigmoid_loss_terms(score, target)
+        diff = sigmoid(score, self.spec.dialect) - target
         normalizer: Tensor | float = len(x)
         if self.spec.dialect != "rmpe":
-            ignored = self.ignored(target.reshape(x.shape))
+            ignored = self.ignored(target)
             if ignored is not None:
                 loss, diff = loss.masked_fill(ignored, 0), diff.masked_fill(ignored, 0)
             normalizer = self.normalizer(len(x), count(x.shape[1:]), ignored)

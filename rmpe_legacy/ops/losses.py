@@ -64,12 +64,20 @@ def softmax_loss_sum(logits: Tensor, label: Tensor) -> Tensor:
     return _Softmax.apply(logits, label)
 
 
+def sigmoid_loss_terms(logits: Tensor, target: Tensor) -> Tensor:
+    """The cross entropy of sigmoid(logits), value by value, without overflow; targets may have any value.
+
+    Takes no gradient. Source: sigmoid_cross_entropy_loss_layer.cpp:32-57.
+    """
+    positive = (logits >= 0).to(logits.dtype)
+    return _of_few("log", 1 + _of_few("exp", -logits.abs())) - logits * (target - positive)
+
+
 class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, target: Tensor) -> Tensor:
         ctx.save_for_backward(logits, target)
-        positive = (logits >= 0).to(logits.dtype)
-        return -(logits * (target - positive) - _of_few("log", 1 + _of_few("exp", -logits.abs()))).sum()
+        return sigmoid_loss_terms(logits, target).sum()
 
     @staticmethod
     @once_differentiable
