@@ -1,6 +1,8 @@
-# make demo   the main job, from a fresh checkout: it leaves a page and pictures in demo_out/
-# make test   the tests, from a fresh checkout
-# Both need Python 3.10 to 3.13, gcc and make; everything else goes into .venv.
+# make demo      the main job, from a fresh checkout: it leaves a page and pictures in demo_out/
+# make test      the tests, from a fresh checkout
+# make bench     tables of times beside other programs on this machine (benchmarks/ keeps some)
+# make sanitize  the C++ and CUDA loops on the CPU, under AddressSanitizer and UBSan
+# All need Python 3.10 to 3.13, gcc and make; everything else goes into .venv.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +12,7 @@ SOURCES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu') setup.
 READY = $(VENV)/.ready
 OPENCV4 = build/opencv4
 
-.PHONY: demo test lint bench cuda clean
+.PHONY: demo test lint bench sanitize cuda clean
 
 demo: $(READY)
 	$(BIN)/rmpe reproduce demo --quick --output demo_out
@@ -20,6 +22,20 @@ test: $(READY) $(OPENCV4)/.ready
 
 lint: $(READY)
 	$(BIN)/ruff check .
+
+bench: $(READY)
+	for bench in tools/bench_*.py; do echo; echo "python $$bench"; $(BIN)/python $$bench || exit 1; done
+
+# Every instruction set, and the CUDA kernels by turns of a CPU's threads, on wild maps and odd sizes. No torch.
+CHECKED = -fsanitize=address,signed-integer-overflow,integer-divide-by-zero,float-cast-overflow,bounds,shift
+sanitize:
+	mkdir -p build/sanitize
+	for source in tests/native/kernels.cpp csrc/cpu/kernels_*.cpp; do \
+	    $(CXX) -std=c++20 -O1 -g1 -ffp-contract=off -Wno-unknown-pragmas $(CHECKED) -fno-sanitize-recover=all \
+	        -Icsrc -Itests/native -c $$source -o build/sanitize/$$(basename $$source).o || exit 1; \
+	done
+	$(CXX) $(CHECKED) build/sanitize/*.o -o build/sanitize/kernels
+	ASAN_OPTIONS=detect_stack_use_after_return=0 build/sanitize/kernels 2
 
 # A torch that is there already serves if it has the stable ABI that csrc/ is built against.
 $(READY): $(SOURCES)
