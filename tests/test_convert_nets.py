@@ -1,6 +1,7 @@
 """Whole networks to ONNX, safetensors and model.py, on what the real Caffe was run on; and Torch7's to all of these."""
 
 import lzma
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from rmpe_legacy.convert.network_json import Setting, load_converted
 from rmpe_legacy.convert.onnx import to_onnx
 from rmpe_legacy.convert.python_source import to_python
 from rmpe_legacy.convert.runners import NetRunner, OnnxRunner, PythonRunner, Ran
-from rmpe_legacy.convert.verify import verify
+from rmpe_legacy.convert.verify import TOLERANCE, verify
 
 ROOT = Path(__file__).parents[1]
 MODELS = GOLDEN / "torch7" / "models"
@@ -44,6 +45,11 @@ def golden(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tup
     return folder, files, Once(NetRunner(net, "Caffe files")), {"data": np.load(source / "blobs.npz")["data"]}
 
 
+# Behind the pose network's STN (blob img). Its input here is white noise: theta differs by two units in the last
+# place between engines, which moves samples by 3e-5 of the range; the hourglass makes up to 1.4e-4 of that (measured).
+SAMPLED_NOISE = 5e-4
+
+
 @pytest.mark.parametrize("name", ["net.onnx", "net.safetensors", "net_.py"])
 def test_golden_networks(golden, name):
     folder, files, ours, inputs = golden
@@ -53,7 +59,10 @@ def test_golden_networks(golden, name):
     else:
         other = (OnnxRunner if name.endswith("onnx") else PythonRunner)(made, name)
     verdict = verify(ours, other, inputs)
-    assert verdict.same, str(verdict)
+    exact = list(takewhile(lambda d: d.blob != "img", verdict.differences))
+    assert len(exact) > 30
+    assert max(d.relative for d in exact) < TOLERANCE, str(verdict)
+    assert max(d.relative for d in verdict.differences) < SAMPLED_NOISE, str(verdict)
     assert len(verdict.differences) > 60
 
 
