@@ -140,11 +140,11 @@ def ssd_output(net: Prototxt, save: dict | None) -> None:
                   "code_type": Enum("CENTER_SIZE"), "keep_top_k": 200, "confidence_threshold": 0.01})
 
 
-def ssd_loss(net: Prototxt) -> None:
+def ssd_loss(net: Prototxt, loc_weight: float = 1.0) -> None:
     net.layer("mbox_loss", "MultiBoxLoss", ["mbox_loc", "mbox_conf", "mbox_priorbox", "label"],
               include={"phase": Enum("TRAIN")}, propagate_down=[True, True, False, False],
               loss_param={"normalization": Enum("VALID")}, multibox_loss_param={
-                  "loc_loss_type": Enum("SMOOTH_L1"), "conf_loss_type": Enum("SOFTMAX"), "loc_weight": 1.0,
+                  "loc_loss_type": Enum("SMOOTH_L1"), "conf_loss_type": Enum("SOFTMAX"), "loc_weight": loc_weight,
                   "num_classes": SSD_CLASSES, "share_location": True, "match_type": Enum("PER_PREDICTION"),
                   "overlap_threshold": 0.5, "use_prior_for_matching": True, "background_label_id": 0,
                   "use_difficult_gt": True, "do_neg_mining": True, "neg_pos_ratio": 3.0, "neg_overlap": 0.5,
@@ -467,7 +467,7 @@ def demo_ssd_train() -> Prototxt:
     net.layer("data", "Input", top="data", input_param={"shape": {"dim": [16, 3, DEMO_SSD_SIZE, DEMO_SSD_SIZE]}})
     net.layer("label", "Input", top="label", input_param={"shape": {"dim": [1, 1, 1, 8]}})
     demo_ssd_body(net)
-    ssd_loss(net)
+    ssd_loss(net, loc_weight=2.0)  # a box that lacks the feet costs the pose more than one too many
     return net
 
 

@@ -179,8 +179,8 @@ def _heatmaps(places: np.ndarray, there: np.ndarray, size: int, sigma: float) ->
 # --- training ------------------------------------------------------------------------------------------------------
 
 RECIPES = {
-    "detector": Recipe("ssd_train.prototxt", detector_batch, 3000, 3e-3, 20.0),
-    "pose": Recipe("pose_train.prototxt", pose_batch, 6000, 5e-3, 300.0),
+    "detector": Recipe("ssd_train.prototxt", detector_batch, 5000, 3e-3, 20.0),
+    "pose": Recipe("pose_train.prototxt", pose_batch, 9000, 5e-3, 300.0),
 }
 
 

@@ -54,13 +54,13 @@ ARMS = {
     "swing":   (16, (-40, 45),  (2, 14),    (10, 70),   (-0.2, 0.0, 1.0)),
     "up":      (8, (145, 185),  (2, 22),    (0, 40),    (-1.0, 0.0, 0.4)),
     "wave":    (10, (-15, 20),  (85, 160),  (0, 80),    (-0.3, 1.0, 0.3)),
-    "out":     (8, (-10, 20),   (65, 105),  (0, 35),    (0.0, 0.0, 1.0)),
+    "out":     (14, (-10, 20),   (65, 105),  (0, 35),    (0.0, 0.0, 1.0)),
     "ahead":   (8, (55, 105),   (0, 22),    (0, 40),    (-0.3, 1.0, 0.0)),
     "akimbo":  (7, (-20, 5),    (35, 52),   (80, 112),  (-1.0, 0.0, 0.2)),
     "carry":   (9, (0, 38),     (4, 25),    (65, 120),  (-0.3, 0.4, 1.0)),
     "to_head": (6, (40, 85),    (30, 65),   (105, 145), (-0.5, 1.0, 0.1)),
 }  # fmt: skip
-LYING = 0.04  # of all figures
+LYING = 0.07  # of all figures
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +263,7 @@ def _before_camera(pose: _Lots, joints: np.ndarray, capsules: list[_Capsule]) ->
     lies = pose.chance(LYING)
     roll = np.where(lies, pose.range(65, 115) * np.where(pose.chance(0.5), 1, -1), pose.range(-7, 7))
     # most face the camera; the others look any way
-    yaw = np.where(pose.chance(0.88), pose.range(-50, 50), pose.range(-180, 180))
+    yaw = np.where(pose.chance(0.94), pose.range(-45, 45), pose.range(-180, 180))
     view = _rotation("z", roll) @ _rotation("x", pose.range(-4, 14)) @ _rotation("y", yaw)
     view[:, 1] *= -1  # pictures count downwards
     ends = np.stack([np.stack(c.ends, axis=1) for c in capsules], axis=1)  # (P, M, 2, 3)

@@ -41,9 +41,9 @@ SHIFT = 4  # OpenCV fills to a sixteenth of a fine pixel
 ARC = 8  # points on each round end of a capsule
 MAX_PEOPLE = 6
 NOBODY = 255  # in the channel that says whose part lies on top
-LEAST_SEEN = 9  # joints of the sixteen; people of whom less is seen are not drawn
+LEAST_SEEN = 10  # joints of the sixteen; people of whom less is seen are not drawn
 CLOSE = 0.05  # of all people: too large for the picture
-MOST_OVERLAP = 0.3  # of two people's boxes, as intersection over union
+MOST_OVERLAP = 0.22  # of two people's boxes, as intersection over union
 HEAD_BIAS = 0.75  # MPII's head size / distance from upper neck to head top; 0.6 of the diagonal of a 3 x 4 rectangle
 
 
@@ -71,7 +71,7 @@ def draw_picture(seed: int, index: int, width: int = WIDTH, height: int = HEIGHT
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index])))
     ground = _ground(rng, width, height)
     people = _place(rng, width, height)
-    before = list(_clutter(rng, width, height, rng.random() < 0.15))
+    before = list(_clutter(rng, width, height, rng.random() < 0.1))
     finish = _Finish(rng, width, height)
     while True:
         canvas = people.paint(ground, before)
