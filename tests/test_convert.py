@@ -19,6 +19,8 @@ from rmpe_legacy import load_net
 from rmpe_legacy.cli import main
 from rmpe_legacy.convert.caffemodel import write_caffemodel
 from rmpe_legacy.convert.network_json import load_converted
+from rmpe_legacy.convert.runners import NetRunner, StoredRunner
+from rmpe_legacy.convert.verify import verify
 from rmpe_legacy.proto.caffemodel import read_weights
 from rmpe_legacy.weights import trained_layers
 
@@ -216,6 +218,21 @@ class TestVerify:
         apart = {line.split()[0] for line in out.splitlines() if line.endswith("<-")}
         assert "log(prob)" in apart
         assert "prob" not in apart
+
+
+    @pytest.mark.parametrize(("apart", "same"), [(1.2e-4, True), (6e-4, False)])
+    def test_what_single_precision_costs_is_not_held_against_the_other_side(self, tmp_path, apart, same):
+        (tmp_path / "net.prototxt").write_text(
+            'layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 2 dim: 50 } } }\n'
+            'layer { name: "up" type: "Power" bottom: "x" top: "up" power_param { shift: 1000 } }\n'
+            'layer { name: "down" type: "Power" bottom: "up" top: "down" power_param { shift: -1000 } }')
+        net = load_net(tmp_path / "net.prototxt")
+        x = np.random.default_rng(3).uniform(-1, 1, (2, 50)).astype(np.float32)
+        down = net(x=torch.from_numpy(x))["down"].numpy()
+        np.savez(tmp_path / "blobs.npz", x=x, down=down + np.float32(apart))
+        verdict = verify(NetRunner(net, "net"), StoredRunner(tmp_path / "blobs.npz", "stored"))
+        assert verdict.same is same
+        assert 1e-4 < verdict.differences[-1].allowed < 2e-4
 
 
 class TestHash:

@@ -23,11 +23,22 @@ ROOT = Path(__file__).parents[1]
 MODELS = GOLDEN / "torch7" / "models"
 
 
+def cache_of_one(function):
+    kept = []
+
+    def call(argument):
+        kept[:] = kept or [function(argument)]
+        return kept[0]
+
+    return call
+
+
 class Once:
     """A side that is run once for several comparisons."""
 
     def __init__(self, runner: NetRunner):
         self.runner, self.title, self.inputs, self.ran = runner, runner.title, runner.inputs, None
+        self.exact = cache_of_one(runner.exact)
 
     def run(self, inputs, wanted=None) -> Ran:
         self.ran = self.ran or self.runner.run(inputs, wanted)

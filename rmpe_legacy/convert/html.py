@@ -22,8 +22,8 @@ td.bar { width: 20em; min-width: 8em } .apart td { background: #fdecec } .by { c
 
 
 def html_report(verdict: Verdict) -> str:
-    """The page, complete in itself: no scripts, nothing loaded. Bars are logarithmic, the mark is the tolerance."""
-    rows = "\n".join(_row(verdict, difference) for difference in verdict.differences)
+    """The page, complete in itself: no scripts, nothing loaded. Bars are logarithmic, the mark is what is allowed."""
+    rows = "\n".join(_row(difference) for difference in verdict.differences)
     notes = "".join(f"<p>Only in {escape(side)}: {escape(', '.join(blobs))}.</p>\n"
                     for side, blobs in ((verdict.a, verdict.only_a), (verdict.b, verdict.only_b)) if blobs)
     return f"""<!DOCTYPE html>
@@ -32,18 +32,18 @@ def html_report(verdict: Verdict) -> str:
 <h1 class="{'yes' if verdict.same else 'no'}">{escape(verdict.sentence)}</h1>
 <p>A: {escape(verdict.a)}<br>B: {escape(verdict.b)}<br>Run on: {escape(verdict.inputs)}</p>
 {notes}<table>
-<tr><th>blob</th><th>difference, as a part of the blob's range ({_FLOOR:g} to 1; the mark is {verdict.tolerance:g})</th>
+<tr><th>blob</th><th>difference, as a part of the blob's range ({_FLOOR:g} to 1; the mark is what is allowed)</th>
 <th>of the range</th><th>largest</th><th>ulp</th></tr>
 {rows}
 </table></body></html>
 """
 
 
-def _row(verdict: Verdict, d: Difference) -> str:
-    apart = not d.relative <= verdict.tolerance
+def _row(d: Difference) -> str:
+    apart = not d.is_same
     name = f"{escape(d.blob)}<div class=by>{escape(d.made_by)}</div>"
     bar = (f'<div class=track><i style="width:{_place(d.relative):.1f}%"></i>'
-           f'<b style="left:{_place(verdict.tolerance):.1f}%"></b></div>')
+           f'<b style="left:{_place(d.allowed):.1f}%"></b></div>')
     if math.isfinite(d.relative):
         numbers = "".join(f"<td class=n>{value:.3g}</td>" for value in (d.relative, d.absolute, d.ulp))
     else:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -51,6 +51,14 @@ class Runner(Protocol):
         """Run it. wanted: the blobs that the other side has, if that is known by now."""
 
 
+@runtime_checkable
+class ExactRunner(Runner, Protocol):
+    """A side that can also say what it would give without rounding."""
+
+    def exact(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """All blobs, computed in double precision."""
+
+
 class NetRunner:
     """A Net of ours: every blob."""
 
@@ -79,6 +87,13 @@ class NetRunner:
                    self.net.outputs,
                    {name: ", ".join(who) for name, who in makers.items()},
                    frozenset(name for name, kind in last.items() if kind in SATURATING))
+
+    def exact(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        self.net.double()
+        try:
+            return self.run(inputs).blobs
+        finally:
+            self.net.float()
 
 
 class OnnxRunner:
