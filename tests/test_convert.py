@@ -224,11 +224,12 @@ class TestVerify:
     def test_what_single_precision_costs_is_not_held_against_the_other_side(self, tmp_path, apart, same):
         (tmp_path / "net.prototxt").write_text(
             'layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 2 dim: 50 } } }\n'
-            'layer { name: "up" type: "Power" bottom: "x" top: "up" power_param { shift: 1000 } }\n'
+            'layer { name: "one" type: "Scale" bottom: "x" top: "one" }\n'
+            'layer { name: "up" type: "Power" bottom: "one" top: "up" power_param { shift: 1000 } }\n'
             'layer { name: "down" type: "Power" bottom: "up" top: "down" power_param { shift: -1000 } }')
         net = load_net(tmp_path / "net.prototxt")
         x = np.random.default_rng(3).uniform(-1, 1, (2, 50)).astype(np.float32)
-        down = net(x=torch.from_numpy(x))["down"].numpy()
+        down = net(x=torch.from_numpy(x))["down"].detach().numpy()
         np.savez(tmp_path / "blobs.npz", x=x, down=down + np.float32(apart))
         verdict = verify(NetRunner(net, "net"), StoredRunner(tmp_path / "blobs.npz", "stored"))
         assert verdict.same is same
