@@ -31,12 +31,15 @@ template <typename T>
 struct Kernels {
   static constexpr int kGroup = 32 / sizeof(T);  // channels that are worked on together, at most
 
-  // Rows [begin, end) of the warped output of `channels` channels.
-  void (*sample[2])(const Warp<T>& warp, int channels, const T* image, int64_t begin, int64_t end, T* out);
-  // d theta, from all channels.
-  void (*theta_gradient[2])(const Warp<T>& warp, const T* image, const T* grad, T* d_theta);
-  // d image of `channels` channels. scratch: kGroup planes.
-  void (*image_gradient[2])(const Warp<T>& warp, int channels, const T* grad, T* d_image, T* scratch);
+  // Rows [begin, end) of the warped output of `channels` channels, at most kGroup. scratch: sample_room(warp) values;
+  // where that is not 0, all rows.
+  void (*sample[2])(const Warp<T>& warp, int channels, const T* image, int64_t begin, int64_t end, T* out, T* scratch);
+  int64_t (*sample_room)(const Warp<T>& warp);
+  // d image and d theta of `images` images, 1 or 2, whose warps differ in theta alone; null: not wanted.
+  // scratch: gradient_room(warp) values.
+  void (*gradient[2])(const Warp<T>* warps, int images, const T* image, const T* grad, T* d_image, T* d_theta,
+                      T* scratch);
+  int64_t (*gradient_room)(const Warp<T>& warp);
   // y = x slope + bias
   void (*affine[2])(const T* x, T slope, T bias, int64_t count, T* y);
 };

@@ -31,8 +31,9 @@ void affine(const T* x, T slope, T bias, int64_t count, T* y) {
 template <typename T>
 constexpr Kernels<T> kernels() {
   return {{sample<false, T>, sample<true, T>},
-          {theta_gradient<false, T>, theta_gradient<true, T>},
-          {image_gradient<false, T>, image_gradient<true, T>},
+          sample_room<T>,
+          {gradient<false, T>, gradient<true, T>},
+          gradient_room<T>,
           {affine<false, T>, affine<true, T>}};
 }
 

@@ -20,7 +20,7 @@ RMPE_INLINE void walk(const Warp<T>& warp, int64_t begin, int64_t end, const Bod
 }
 
 template <bool kFused, typename T>
-void sample(const Warp<T>& warp, int channels, const T* image, int64_t begin, int64_t end, T* out) {
+void sample(const Warp<T>& warp, int channels, const T* image, int64_t begin, int64_t end, T* out, T* /*scratch*/) {
   const int64_t plane = warp.h * warp.w, out_plane = warp.out_h * warp.out_w;
   walk<kFused>(warp, begin, end, [&](int64_t s, int64_t t, const Neighbours<T>& row, const Neighbours<T>& column) {
     const Corners<T> corners(row, column, warp.h, warp.w);
@@ -50,18 +50,33 @@ void theta_gradient(const Warp<T>& warp, const T* image, const T* grad, T* d_the
 }
 
 template <bool kFused, typename T>
-void image_gradient(const Warp<T>& warp, int channels, const T* grad, T* d_image, T* /*scratch*/) {
+void image_gradient(const Warp<T>& warp, const T* grad, T* d_image) {
   const int64_t plane = warp.h * warp.w, out_plane = warp.out_h * warp.out_w;
-  std::memset(d_image, 0, channels * plane * sizeof(T));
+  std::memset(d_image, 0, warp.channels * plane * sizeof(T));
   walk<kFused>(warp, 0, warp.out_h, [&](int64_t s, int64_t t, const Neighbours<T>& row, const Neighbours<T>& column) {
     const Corners<T> corners(row, column, warp.h, warp.w);
-    for (int c = 0; c < channels; ++c) {
+    for (int64_t c = 0; c < warp.channels; ++c) {
       const T g = grad[c * out_plane + s * warp.out_w + t];
       for (int k = 0; k < 4; ++k) {
         if (corners.inside[k]) d_image[c * plane + corners.offset[k]] += corners.weight[k] * g;
       }
     }
   });
+}
+
+template <bool kFused, typename T>
+void gradient(const Warp<T>* warps, int images, const T* image, const T* grad, T* d_image, T* d_theta, T* /*scratch*/) {
+  for (int j = 0; j < images; ++j) {
+    const Warp<T>& warp = warps[j];
+    const int64_t values = warp.channels * warp.h * warp.w, out_values = warp.channels * warp.out_h * warp.out_w;
+    if (d_theta) theta_gradient<kFused>(warp, image + j * values, grad + j * out_values, d_theta + 6 * j);
+    if (d_image) image_gradient<kFused>(warp, grad + j * out_values, d_image + j * values);
+  }
+}
+
+template <typename T>
+int64_t no_room(const Warp<T>& /*warp*/) {
+  return 0;
 }
 
 template <bool kFused, typename T>
@@ -72,8 +87,9 @@ void affine(const T* x, T slope, T bias, int64_t count, T* y) {
 template <typename T>
 constexpr Kernels<T> kernels() {
   return {{sample<false, T>, sample<true, T>},
-          {theta_gradient<false, T>, theta_gradient<true, T>},
-          {image_gradient<false, T>, image_gradient<true, T>},
+          no_room<T>,
+          {gradient<false, T>, gradient<true, T>},
+          no_room<T>,
           {affine<false, T>, affine<true, T>}};
 }
 

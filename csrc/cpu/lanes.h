@@ -3,6 +3,8 @@
 #pragma once
 #include "numeric.h"
 
+#define RMPE_LAMBDA __attribute__((always_inline))
+
 namespace rmpe {
 
 typedef float FloatVector __attribute__((vector_size(32)));

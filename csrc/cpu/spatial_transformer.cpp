@@ -65,24 +65,25 @@ struct Group {
 template <typename T>
 void sample_all(const WarpArguments& warp, bool fused, Tensor& out) {
   const Grid<T> grid(warp);
-  const auto sample = kernels_for<T>(warp).sample[fused];
+  const Kernels<T> kernels = kernels_for<T>(warp);
   const T* image = warp.image.const_data_ptr<T>();
   T* to = out.mutable_data_ptr<T>();
   constexpr int64_t kValues = 1 << 15;  // of a task, about
+  const int64_t room = kernels.sample_room(grid.of_image(0));
   const int64_t together = std::min<int64_t>(warp.channels, Kernels<T>::kGroup);
-  const int64_t rows = std::max<int64_t>(1, kValues / (together * warp.out_w));
+  const int64_t rows = room > 0 ? warp.out_h : std::max<int64_t>(1, kValues / (together * warp.out_w));
   const int64_t bands = (warp.out_h + rows - 1) / rows;
-  for_each_task(warp.n * Group<T>::of(warp) * bands, out.numel(), [&](int64_t task) {
+  for_each_task<T>(warp.n * Group<T>::of(warp) * bands, out.numel(), room, [&](int64_t task, T* scratch) {
     const Group<T> group(warp, task / bands);
     const int64_t begin = task % bands * rows;
-    sample(grid.of_image(group.i), group.count, image + group.plane * warp.h * warp.w, begin,
-           std::min(warp.out_h, begin + rows), to + group.plane * warp.out_h * warp.out_w);
+    kernels.sample[fused](grid.of_image(group.i), group.count, image + group.plane * warp.h * warp.w, begin,
+                          std::min(warp.out_h, begin + rows), to + group.plane * warp.out_h * warp.out_w, scratch);
   });
 }
 
-// Each sum is one thread's, so none depends on how many there are. Where there are images for all threads, a task is an
-// image: what one gradient has read, the other finds in the cache. Otherwise it is d theta of an image, or d image of
-// some of its channels.
+// Each sum is one thread's, so none depends on how many there are. Where there are images for all threads, a task is
+// two of them: what one gradient has read, the other finds in the cache. Otherwise it is d theta of an image, or d image
+// of some of its channels.
 template <typename T>
 void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Tensor* d_image, Tensor* d_theta) {
   const Grid<T> grid(warp);
@@ -90,30 +91,34 @@ void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Ten
   const T *image = warp.image.const_data_ptr<T>(), *from = grad.const_data_ptr<T>();
   T* image_to = d_image ? d_image->mutable_data_ptr<T>() : nullptr;
   T* theta_to = d_theta ? d_theta->mutable_data_ptr<T>() : nullptr;
-  const int64_t pixels = warp.h * warp.w, cells = warp.out_h * warp.out_w;
-  const int64_t groups = d_image ? Group<T>::of(warp) : 0, thetas = d_theta ? warp.n : 0;
-  const int64_t room = d_image ? pixels * Kernels<T>::kGroup : 0;
-
-  const auto theta_gradient = [&](int64_t i) {
-    const int64_t plane = i * warp.channels;
-    kernels.theta_gradient[fused](grid.of_image(i), image + plane * pixels, from + plane * cells, theta_to + 6 * i);
-  };
-  const auto image_gradient = [&](int64_t number, T* scratch) {
-    const Group<T> group(warp, number);
-    kernels.image_gradient[fused](grid.of_image(group.i), group.count, from + group.plane * cells,
-                                  image_to + group.plane * pixels, scratch);
+  const int64_t pixels = warp.h * warp.w, cells = warp.out_h * warp.out_w, room = kernels.gradient_room(grid.of_image(0));
+  // Planes from `plane` on, of all images'; the images from i on.
+  const auto gradient = [&](const Warp<T>* warps, int images, int64_t i, int64_t plane, bool of_image, bool of_theta,
+                            T* scratch) {
+    kernels.gradient[fused](warps, images, image + plane * pixels, from + plane * cells,
+                            of_image ? image_to + plane * pixels : nullptr, of_theta ? theta_to + 6 * i : nullptr,
+                            scratch);
   };
   if (warp.n >= 2 * static_cast<int64_t>(torch::stable::get_num_threads())) {
-    for_each_task<T>(warp.n, grad.numel(), room, [&](int64_t i, T* scratch) {
-      if (d_theta) theta_gradient(i);
-      for (int64_t group = 0; group < groups; ++group) image_gradient(i * groups + group, scratch);
+    for_each_task<T>((warp.n + 1) / 2, grad.numel(), room, [&](int64_t task, T* scratch) {
+      const int64_t i = 2 * task;
+      const int images = i + 1 < warp.n ? 2 : 1;
+      const Warp<T> warps[] = {grid.of_image(i), grid.of_image(i + images - 1)};
+      gradient(warps, images, i, i * warp.channels, d_image, d_theta, scratch);
     });
-  } else {
-    for_each_task<T>(thetas + warp.n * groups, grad.numel(), room, [&](int64_t task, T* scratch) {
-      if (task < thetas) return theta_gradient(task);
-      image_gradient(task - thetas, scratch);
-    });
+    return;
   }
+  const int64_t thetas = d_theta ? warp.n : 0, groups = d_image ? warp.n * Group<T>::of(warp) : 0;
+  for_each_task<T>(thetas + groups, grad.numel(), room, [&](int64_t task, T* scratch) {
+    if (task < thetas) {
+      const Warp<T> whole = grid.of_image(task);
+      return gradient(&whole, 1, task, task * warp.channels, false, true, scratch);
+    }
+    const Group<T> group(warp, task - thetas);
+    Warp<T> part = grid.of_image(group.i);
+    part.channels = group.count;
+    gradient(&part, 1, group.i, group.plane, true, false, scratch);
+  });
 }
 
 Tensor spatial_transformer(const Tensor& image, const Tensor& theta, int64_t out_h, int64_t out_w, bool fused) {

@@ -65,8 +65,9 @@ struct Batch {
   int64_t cells() const { return z.out_h * z.out_w; }
 };
 
+// together: of how many images, 1 or 2, the gradients are asked for; of two, both gradients at once.
 template <typename T>
-Results<T> on_cpu(const Batch<T>& batch, const Kernels<T>& kernels, bool fused) {
+Results<T> on_cpu(const Batch<T>& batch, const Kernels<T>& kernels, bool fused, int together = 1) {
   const Sizes& z = batch.z;
   std::vector<double> rows(z.out_h), columns(z.out_w + kPad);
   for (int64_t s = 0; s < z.out_h; ++s) rows[s] = cell(s, z.out_h);
@@ -77,22 +78,34 @@ Results<T> on_cpu(const Batch<T>& batch, const Kernels<T>& kernels, bool fused) 
   for (double v : columns) exact = exact && static_cast<T>(v) == v;
   Results<T> results = {std::vector<T>(z.n * z.channels * batch.cells()), std::vector<T>(batch.image.size()),
                         std::vector<T>(batch.theta.size())};
-  std::vector<T> scratch(Kernels<T>::kGroup * batch.pixels());
+  std::vector<Warp<T>> warps;
   for (int64_t i = 0; i < z.n; ++i) {
-    const Warp<T> warp = {z.channels,  z.h,            z.w,
-                          z.out_h,     z.out_w,        batch.theta.data() + 6 * i,
-                          rows.data(), columns.data(), columns_t.data(),
-                          exact};
-    const int64_t first = i * z.channels;
-    kernels.theta_gradient[fused](warp, batch.image.data() + first * batch.pixels(),
-                                  batch.grad.data() + first * batch.cells(), results.d_theta.data() + 6 * i);
+    warps.push_back({z.channels, z.h, z.w, z.out_h, z.out_w, batch.theta.data() + 6 * i, rows.data(), columns.data(),
+                     columns_t.data(), exact});
+    // of exactly the size that is asked for, so that AddressSanitizer sees whoever needs more
+    std::vector<T> scratch(kernels.sample_room(warps[i]));
     for (int64_t c = 0; c < z.channels; c += kernels.kGroup) {
       const int channels = static_cast<int>(std::min<int64_t>(kernels.kGroup, z.channels - c));
-      const int64_t plane = first + c;
-      kernels.sample[fused](warp, channels, batch.image.data() + plane * batch.pixels(), 0, z.out_h,
-                            results.out.data() + plane * batch.cells());
-      kernels.image_gradient[fused](warp, channels, batch.grad.data() + plane * batch.cells(),
-                                    results.d_image.data() + plane * batch.pixels(), scratch.data());
+      const int64_t plane = i * z.channels + c;
+      kernels.sample[fused](warps[i], channels, batch.image.data() + plane * batch.pixels(), 0, z.out_h,
+                            results.out.data() + plane * batch.cells(), scratch.data());
+    }
+  }
+  std::vector<T> scratch(kernels.gradient_room(warps[0]));
+  for (int64_t i = 0, images; i < z.n; i += images) {
+    images = std::min<int64_t>(together, z.n - i);
+    const int64_t plane = i * z.channels;
+    const auto gradient = [&](T* d_image, T* d_theta) {
+      kernels.gradient[fused](&warps[i], static_cast<int>(images), batch.image.data() + plane * batch.pixels(),
+                              batch.grad.data() + plane * batch.cells(), d_image, d_theta, scratch.data());
+    };
+    T* const d_image = results.d_image.data() + plane * batch.pixels();
+    T* const d_theta = results.d_theta.data() + 6 * i;
+    if (together == 2) {
+      gradient(d_image, d_theta);
+    } else {
+      gradient(d_image, nullptr);
+      gradient(nullptr, d_theta);
     }
   }
   return results;
@@ -151,7 +164,10 @@ void compare_warps(const Batch<T>& batch, const std::string& where, bool finite)
     report("d theta", same_bits(want.d_theta, got.d_theta), who + where);
   };
 #if RMPE_HAVE_AVX2
-  if (use_avx2()) compare("AVX2", on_cpu(batch, avx2_kernels<T>(), kFused));
+  if (use_avx2()) {
+    compare("AVX2", on_cpu(batch, avx2_kernels<T>(), kFused));
+    compare("AVX2, two images", on_cpu(batch, avx2_kernels<T>(), kFused, 2));
+  }
 #endif
   compare("CUDA", on_cuda<kFused>(batch, true));
   if (!finite) return;

@@ -1,0 +1,189 @@
+// The spatial transformer's loops with AVX2, a lane a cell of the output: for few channels, and for images that are
+// too large to be rearranged in a cache. A stretch of an output row is worked on at a time, step by step: where its
+// cells' points lie, what they read, what is made of it. Each step is a short loop over blocks of cells that do not
+// wait for each other, and leaves its results in small arrays in the first level cache.
+#pragma once
+#include "cpu/stretch.h"
+#include "cpu/theta_sums.h"
+
+namespace rmpe {
+namespace {
+
+constexpr int64_t kRowsAhead = 2;  // how many rows of the output lie between asking for what one reads and reading it
+
+// What lies at the neighbours of a block that has all, and in the row below.
+template <typename T>
+struct Pixels {
+  using L = Lanes<T>;
+  typename L::V low[2], high[2];
+
+  RMPE_INLINE Pixels(const Stretch<T>& stretch, int block, const T* from, int64_t w) {
+    const int32_t* offset = stretch.offset + block * L::kCount;
+    if (stretch.inside[block] == kAllNear) {
+      L::pick_pairs(from, offset, low[0], low[1]);
+      L::pick_pairs(from + w, offset, high[0], high[1]);
+    } else {
+      L::gather_pairs(from, offset, low[0], low[1]);
+      L::gather_pairs(from + w, offset, high[0], high[1]);
+    }
+  }
+};
+
+template <bool kFused, typename T>
+void sample_by_cells(const Warp<T>& warp, int channels, const T* image, int64_t begin, int64_t end, T* out) {
+  using L = Lanes<T>;
+  using V = typename L::V;
+  const int64_t plane = warp.h * warp.w, out_plane = warp.out_h * warp.out_w;
+  Stretch<T> stretch;
+  alignas(32) T weight[4][Stretch<T>::kCells];
+  const auto all = [&](int b, const T* from) RMPE_LAMBDA {
+    const int i = b * L::kCount;
+    const Pixels<T> pixels(stretch, b, from, warp.w);
+    V sum = multiply_add<kFused>(L::load(weight[0] + i), pixels.low[0], splat<V>(0));
+    sum = multiply_add<kFused>(L::load(weight[1] + i), pixels.high[0], sum);
+    sum = multiply_add<kFused>(L::load(weight[2] + i), pixels.low[1], sum);
+    return multiply_add<kFused>(L::load(weight[3] + i), pixels.high[1], sum);
+  };
+  const auto some = [&](int b, T* to) RMPE_LAMBDA {
+    const Places<T> places = places_of(stretch, b, warp);
+    for (int k = 0; k < channels; ++k) {
+      V sum = splat<V>(0);
+      for (int c = 0; c < 2; ++c) {
+        for (int r = 0; r < 2; ++r) {
+          const V pixel = L::gather(image + k * plane, places.offset[c][r], places.inside[c][r]);
+          const V corner = L::load(weight[2 * c + r] + b * L::kCount);
+          sum = L::choose(places.inside[c][r], multiply_add<kFused>(corner, pixel, sum), sum);
+        }
+      }
+      L::store(to + k * out_plane, sum, stretch.valid(b));
+    }
+  };
+  const auto none = [&](int b, T* to) RMPE_LAMBDA {
+    for (int k = 0; k < channels; ++k) L::store(to + k * out_plane, splat<V>(0), stretch.valid(b));
+  };
+  RowsAhead<T> ahead(warp);
+  for (int64_t s = begin; s < end; ++s) {
+    ahead.ask(s + kRowsAhead, image, channels);
+    for (int64_t t = 0; t < warp.out_w; t += stretch.kCells) {
+      locate<kFused>(warp, s, t, stretch);
+      stretch.corner_weights(weight);
+      T* to = out + s * warp.out_w + t;
+      // Planes are often a multiple of 4096 bytes apart: of several at once, the cache would hold little.
+      for (int k = 0; k < channels; ++k) {
+        for (int b = 0; b < stretch.blocks; ++b) {
+          if (stretch.inside[b] >= kAll) L::store(to + k * out_plane + b * L::kCount, all(b, image + k * plane));
+        }
+      }
+      for (int b = 0; b < stretch.blocks; ++b) {
+        if (stretch.inside[b] == kSome) some(b, to + b * L::kCount);
+        if (stretch.inside[b] == kNone) none(b, to + b * L::kCount);
+      }
+    }
+  }
+}
+
+// Puts the lanes of a slope side by side.
+RMPE_INLINE void store_slope(const Slope<Floats>& slope, float (*at)[2]) {
+  const __m256 low = _mm256_unpacklo_ps(slope.row.v, slope.column.v);
+  const __m256 high = _mm256_unpackhi_ps(slope.row.v, slope.column.v);
+  _mm256_storeu_ps(at[0], _mm256_permute2f128_ps(low, high, 0x20));
+  _mm256_storeu_ps(at[4], _mm256_permute2f128_ps(low, high, 0x31));
+}
+RMPE_INLINE void store_slope(const Slope<Doubles>& slope, double (*at)[2]) {
+  const __m256d low = _mm256_unpacklo_pd(slope.row.v, slope.column.v);
+  const __m256d high = _mm256_unpackhi_pd(slope.row.v, slope.column.v);
+  _mm256_storeu_pd(at[0], _mm256_permute2f128_pd(low, high, 0x20));
+  _mm256_storeu_pd(at[2], _mm256_permute2f128_pd(low, high, 0x31));
+}
+
+// d theta of `images` images, 1 or 2.
+template <bool kFused, typename T>
+void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, const T* grad, T* d_theta) {
+  using L = Lanes<T>;
+  using V = typename L::V;
+  const Warp<T>& warp = warps[0];
+  const int64_t plane = warp.h * warp.w, out_plane = warp.out_h * warp.out_w;
+  const V height = splat<V>(warp.h), width = splat<V>(warp.w);
+  const auto all = [&](const Stretch<T>& stretch, int b, const T* from, V g) RMPE_LAMBDA {
+    const Neighbours<V> row = stretch.row(b), column = stretch.column(b);
+    const Pixels<T> pixels(stretch, b, from, warp.w);
+    Slope<V> slope = {splat<V>(0), splat<V>(0)};
+    add_neighbour<kFused, 0, 0>(slope, row, column, pixels.low[0], g, height, width);
+    add_neighbour<kFused, 0, 1>(slope, row, column, pixels.low[1], g, height, width);
+    add_neighbour<kFused, 1, 0>(slope, row, column, pixels.high[0], g, height, width);
+    add_neighbour<kFused, 1, 1>(slope, row, column, pixels.high[1], g, height, width);
+    return slope;
+  };
+  const auto some = [&](const Stretch<T>& stretch, int b, const T* from, V g) RMPE_LAMBDA {
+    const Neighbours<V> row = stretch.row(b), column = stretch.column(b);
+    const Places<T> places = places_of(stretch, b, warp);
+    Slope<V> slope = {splat<V>(0), splat<V>(0)};
+    const auto neighbour = [&](auto r, auto c) RMPE_LAMBDA {
+      const V pixel = L::gather(from, places.offset[c][r], places.inside[c][r]);
+      Slope<V> more = slope;
+      add_neighbour<kFused, r, c>(more, row, column, pixel, g, height, width);
+      slope.row = L::choose(places.inside[c][r], more.row, slope.row);
+      slope.column = L::choose(places.inside[c][r], more.column, slope.column);
+    };
+    constexpr std::integral_constant<int, 0> kLow;
+    constexpr std::integral_constant<int, 1> kHigh;
+    neighbour(kLow, kLow);
+    neighbour(kLow, kHigh);
+    neighbour(kHigh, kLow);
+    neighbour(kHigh, kHigh);
+    return slope;
+  };
+
+  // The sums wait for each addition. So a stretch is added up while the slopes of the next are computed.
+  struct {
+    int64_t s = 0, t = 0;
+    int cells = 0;
+    alignas(32) T slopes[2][Stretch<T>::kCells][2];  // of each image
+  } stretches[2];
+  Stretch<T> stretch;
+  ThetaSums<T> sums;
+  int now = 0;
+  const auto add_before = [&](int begin, int end) RMPE_LAMBDA {
+    const auto& before = stretches[1 - now];
+    end = end < before.cells ? end : before.cells;
+    const T(*const slopes[2])[2] = {before.slopes[0] + begin, before.slopes[images - 1] + begin};
+    sums.add(warp, before.s, before.t + begin, end - begin, slopes);
+  };
+  const auto slopes_of = [&](int j, const T* from, const T* g) RMPE_LAMBDA {
+    for (int b = 0; b < stretch.blocks; ++b, g += L::kCount) {
+      const int i = b * L::kCount;
+      T(*to)[2] = stretches[now].slopes[j] + i;
+      if (stretch.inside[b] >= kAll) {
+        store_slope(all(stretch, b, from, L::load(g)), to);
+      } else if (stretch.inside[b] == kSome) {
+        store_slope(some(stretch, b, from, L::load(g, stretch.valid(b))), to);
+      } else {
+        std::memset(to, 0, L::kCount * sizeof *to);
+      }
+      if (j == 0) add_before(i, i + L::kCount);
+    }
+  };
+  for (int64_t k = 0; k < warp.channels; ++k, image += plane, grad += out_plane) {
+    RowsAhead<T> ahead[2] = {RowsAhead<T>(warps[0]), RowsAhead<T>(warps[images - 1])};
+    for (int64_t s = 0; s < warp.out_h; ++s) {
+      for (int j = 0; j < images; ++j) ahead[j].ask(s + kRowsAhead, image + j * warp.channels * plane, 1);
+      for (int64_t t = 0; t < warp.out_w; t += Stretch<T>::kCells, now = 1 - now) {
+        const T* g = grad + s * warp.out_w + t;
+        for (int j = 0; j < images; ++j) {
+          locate<kFused>(warps[j], s, t, stretch);
+          slopes_of(j, image + j * warp.channels * plane, g + j * warp.channels * out_plane);
+        }
+        const int done = stretch.blocks * L::kCount;
+        if (done < stretches[1 - now].cells) add_before(done, stretches[1 - now].cells);
+        stretches[now].s = s;
+        stretches[now].t = t;
+        stretches[now].cells = stretch.cells;
+      }
+    }
+  }
+  add_before(0, stretches[1 - now].cells);
+  for (int j = 0; j < images; ++j) sums.store(j, d_theta + 6 * j);
+}
+
+}  // namespace
+}  // namespace rmpe

@@ -1,0 +1,182 @@
+// Where the points of a stretch of an output row lie, with AVX2: what the loops over cells and over channels begin with.
+// Included below #pragma GCC target("avx2,fma"), and nowhere else.
+#pragma once
+#include "cpu/kernels.h"
+#include "cpu/lanes.h"
+#include "spatial_transformer.h"
+
+namespace rmpe {
+namespace {
+
+// How many of a block's neighbours lie inside the image. A block that does not fill a register never has all; one that
+// has may have them side by side.
+enum Inside : uint8_t { kNone, kSome, kAll, kAllNear };
+
+// The points of up to kCells cells (s, t), (s, t + 1), ... of the output.
+template <typename T>
+struct Stretch {
+  using L = Lanes<T>;
+  using V = typename L::V;
+  static constexpr int kCells = 128, kBlocks = kCells / L::kCount;
+
+  int64_t s, t;
+  int cells, blocks;
+  Inside inside[kBlocks];
+  alignas(32) int32_t offset[kCells];                             // of neighbour (low, low)
+  alignas(32) T row_low[kCells], column_low[kCells];              // whole numbers; not where all neighbours are inside
+  alignas(32) T row_weight[2][kCells], column_weight[2][kCells];  // of the low and the high neighbour
+
+  RMPE_INLINE Neighbours<V> row(int block) const { return neighbours(row_low, row_weight, block); }
+  RMPE_INLINE Neighbours<V> column(int block) const { return neighbours(column_low, column_weight, block); }
+  // What each of the four neighbours weighs, in the order of the output's sum.
+  RMPE_INLINE void corner_weights(T (&weight)[4][kCells]) const {
+    for (int i = 0; i < blocks * L::kCount; i += L::kCount) {
+      for (int k = 0; k < 4; ++k) {
+        L::store(weight[k] + i, L::load(row_weight[k % 2] + i) * L::load(column_weight[k / 2] + i));
+      }
+    }
+  }
+  // Lanes that hold a cell: all, but in the last block.
+  RMPE_INLINE V valid(int block) const { return L::first(cells - block * L::kCount); }
+
+ private:
+  static RMPE_INLINE Neighbours<V> neighbours(const T* low, const T (&weight)[2][kCells], int block) {
+    const V at = L::load(low + block * L::kCount);
+    return {at, at + 1, L::load(weight[0] + block * L::kCount), L::load(weight[1] + block * L::kCount)};
+  }
+};
+
+// Which neighbours of a block lie inside the image, and where; [column][row], each low or high.
+template <typename T>
+struct Places {
+  using L = Lanes<T>;
+  using V = typename L::V;
+
+  V inside[2][2];
+  typename L::Indices offset[2][2];
+
+  RMPE_INLINE Places(const Neighbours<V>& row, const Neighbours<V>& column, V valid, int64_t h, int64_t w) {
+    const V rows[2] = {L::zero_for_nan(row.low), L::zero_for_nan(row.high)};
+    const V columns[2] = {L::zero_for_nan(column.low), L::zero_for_nan(column.high)};
+    const V zero = splat<V>(0);
+    for (int c = 0; c < 2; ++c) {
+      const V inside_column = L::both(valid, L::within(columns[c], zero, splat<V>(w)));
+      for (int r = 0; r < 2; ++r) {
+        inside[c][r] = L::both(inside_column, L::within(rows[r], zero, splat<V>(h)));
+        offset[c][r] = L::offsets(L::to_indices(rows[r]), L::to_indices(columns[c]), static_cast<int32_t>(w));
+      }
+    }
+  }
+  RMPE_INLINE bool any() const {
+    return (L::bits(inside[0][0]) | L::bits(inside[0][1]) | L::bits(inside[1][0]) | L::bits(inside[1][1])) != 0;
+  }
+};
+
+template <typename T>
+RMPE_INLINE Places<T> places_of(const Stretch<T>& stretch, int block, const Warp<T>& warp) {
+  return Places<T>(stretch.row(block), stretch.column(block), stretch.valid(block), warp.h, warp.w);
+}
+
+// Where the points of the cells from (s, t) on lie.
+template <bool kFused, typename T>
+RMPE_INLINE void locate(const Warp<T>& warp, int64_t s, int64_t t, Stretch<T>& stretch) {
+  using L = Lanes<T>;
+  using V = typename L::V;
+  const V h = splat<V>(warp.h), w = splat<V>(warp.w), u = splat<V>(warp.rows[s]);
+  const int32_t last_row = static_cast<int32_t>(warp.h) - 2, last_column = static_cast<int32_t>(warp.w) - 2;
+  const bool wide = last_row >= 0 && last_column >= 0;
+  V theta[6];
+  for (int k = 0; k < 6; ++k) theta[k] = splat<V>(warp.theta[k]);
+  stretch.s = s;
+  stretch.t = t;
+  stretch.cells = static_cast<int>(warp.out_w - t < stretch.kCells ? warp.out_w - t : stretch.kCells);
+  stretch.blocks = (stretch.cells + L::kCount - 1) / L::kCount;
+  const V one = splat<V>(1);
+  // In a map that is turned much, a block's rows differ: not worth asking.
+  const bool level = (L::kCount - 1) * (warp.theta[1] < 0 ? -warp.theta[1] : warp.theta[1]) * warp.h < warp.out_w;
+  for (int b = 0; b < stretch.blocks; ++b) {
+    const int i = b * L::kCount;
+    const V v = L::load(warp.columns_t + t + i);
+    const V row = source<kFused>(theta, u, v, h), column = source<kFused>(theta + 3, u, v, w);
+    const V low_row = round_down(row), low_column = round_down(column);
+    const auto row_index = L::to_indices(low_row), column_index = L::to_indices(low_column);
+    L::store(stretch.offset + i, L::offsets(row_index, column_index, static_cast<int32_t>(warp.w)));
+    if (wide && i + L::kCount <= stretch.cells && L::all_within(row_index, last_row, column_index, last_column)) {
+      // From 0 on, high - x is what 1 - (x - low) is, to the last bit: one of x - low and 1 - (x - low) is exact.
+      const V low_row_weight = one - (row - low_row), low_column_weight = one - (column - low_column);
+      L::store(stretch.row_weight[0] + i, low_row_weight);
+      L::store(stretch.row_weight[1] + i, one - low_row_weight);
+      L::store(stretch.column_weight[0] + i, low_column_weight);
+      L::store(stretch.column_weight[1] + i, one - low_column_weight);
+      const int64_t behind = stretch.offset[i] + warp.w + 2 * L::kCount;  // what pick_pairs reads, at most
+      const bool near = level && behind <= warp.h * warp.w && L::side_by_side(row_index, column_index);
+      stretch.inside[b] = near ? kAllNear : kAll;
+      continue;
+    }
+    const Neighbours<V> rows = neighbours(row), columns = neighbours(column);
+    L::store(stretch.row_low + i, rows.low);
+    L::store(stretch.column_low + i, columns.low);
+    L::store(stretch.row_weight[0] + i, rows.low_weight);
+    L::store(stretch.row_weight[1] + i, rows.high_weight);
+    L::store(stretch.column_weight[0] + i, columns.low_weight);
+    L::store(stretch.column_weight[1] + i, columns.high_weight);
+    stretch.inside[b] = places_of(stretch, b, warp).any() ? kSome : kNone;
+  }
+}
+
+// Asks the caches, before it is needed, for what a row of the output reads of an image. A turned map reads a little of
+// many rows, which no processor foresees.
+template <typename T>
+class RowsAhead {
+ public:
+  explicit RowsAhead(const Warp<T>& warp) : warp_(warp) {
+    if (warp.out_h * warp.out_w == 0) return;
+    const double last = warp.rows[warp.out_h - 1];
+    const Span rows = span(warp.theta, warp.rows[0], last, warp.h);
+    columns_ = span(warp.theta + 3, warp.rows[0], last, warp.w);
+    // A map that shrinks the image skips more of it than waiting for the rest costs.
+    worth_ = (rows.end - rows.begin) * (columns_.end - columns_.begin) <= 4 * warp.out_h * warp.out_w;
+  }
+
+  // Row s of the output is soon to be computed; image: the first of `channels` planes.
+  RMPE_INLINE void ask(int64_t s, const T* image, int64_t channels) {
+    if (!worth_ || s >= warp_.out_h) return;
+    const Span rows = span(warp_.theta, warp_.rows[s], warp_.rows[s], warp_.h);
+    if (rows.end <= asked_.begin || rows.begin >= asked_.end) asked_ = {rows.begin, rows.begin};
+    for (int64_t k = 0; k < channels; ++k) {
+      const T* plane = image + k * warp_.h * warp_.w;
+      ask(plane, {rows.begin, asked_.begin});
+      ask(plane, {asked_.end, rows.end});
+    }
+    asked_ = {rows.begin < asked_.begin ? rows.begin : asked_.begin, rows.end > asked_.end ? rows.end : asked_.end};
+  }
+
+ private:
+  struct Span {
+    int64_t begin, end;
+  };
+
+  // Which rows or columns, of `size`, the points of rows [u0, u1] of the output's grid may touch: a guess that rounding
+  // may spoil. NaN: all.
+  RMPE_INLINE Span span(const T* theta, double u0, double u1, int64_t size) const {
+    const double a = theta[0] * u0, b = theta[0] * u1;
+    const double c = theta[1] * warp_.columns[0], d = theta[1] * warp_.columns[warp_.out_w - 1];
+    const double low = ((a < b ? a : b) + (c < d ? c : d) + theta[2] + 1) / 2 * size;
+    const double high = ((a < b ? b : a) + (c < d ? d : c) + theta[2] + 1) / 2 * size + 2;
+    if (low >= size || high <= 0) return {0, 0};
+    return {low > 0 ? static_cast<int64_t>(low) : 0, high < size ? static_cast<int64_t>(high) : size};
+  }
+  RMPE_INLINE void ask(const T* plane, Span rows) const {
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      const T* row = plane + r * warp_.w;
+      for (int64_t c = columns_.begin; c < columns_.end; c += 64 / sizeof(T)) _mm_prefetch(row + c, _MM_HINT_T0);
+    }
+  }
+
+  const Warp<T>& warp_;
+  Span columns_ = {0, 0}, asked_ = {0, 0};
+  bool worth_ = false;
+};
+
+}  // namespace
+}  // namespace rmpe
