@@ -19,8 +19,9 @@ using SlopesOfTwo = const T (*const (&)[2])[2];
 template <>
 class ThetaSums<float> {
  public:
-  // Adds `cells` cells from (s, t) on.
+  // Adds `cells` cells from (s, t) on; none, where that is negative.
   RMPE_INLINE void add(const Warp<float>& warp, int64_t s, int64_t t, int64_t cells, SlopesOfTwo<float> slopes) {
+    if (cells <= 0) return;  // an empty grid has no row s
     __m256 products = products_, sums = slopes_;
     if (warp.exact) {
       // A product of two floats is exact in double precision: rounding it once is what a float product does.
@@ -47,7 +48,9 @@ class ThetaSums<float> {
     slopes_ = sums;
   }
   RMPE_INLINE void store(int image, float* d_theta) const {
-    for (int k = 0; k < 6; ++k) d_theta[k] = k % 3 == 2 ? slopes_[4 * image + k / 3] : products_[4 * image + 2 * (k % 3) + k / 3];
+    for (int k = 0; k < 6; ++k) {
+      d_theta[k] = k % 3 == 2 ? slopes_[4 * image + k / 3] : products_[4 * image + 2 * (k % 3) + k / 3];
+    }
   }
 
  private:
@@ -64,6 +67,7 @@ template <>
 class ThetaSums<double> {
  public:
   RMPE_INLINE void add(const Warp<double>& warp, int64_t s, int64_t t, int64_t cells, SlopesOfTwo<double> slopes) {
+    if (cells <= 0) return;
     const __m256d rows = _mm256_set1_pd(warp.rows[s]);
     for (int64_t i = 0; i < cells; ++i) {
       const __m256d at = _mm256_blend_pd(rows, _mm256_broadcast_sd(warp.columns + t + i), 0xc);
