@@ -19,12 +19,12 @@ struct Pixels {
 
   RMPE_INLINE Pixels(const Stretch<T>& stretch, int block, const T* from, int64_t w) {
     const int32_t* offset = stretch.offset + block * L::kCount;
+    const T* below = from + w;
     if (stretch.inside[block] == kAllNear) {
-      L::pick_pairs(from, offset, low[0], low[1]);
-      L::pick_pairs(from + w, offset, high[0], high[1]);
+      L::pick_pairs(from, offset, low);
+      L::pick_pairs(below, offset, high);
     } else {
-      L::gather_pairs(from, offset, low[0], low[1]);
-      L::gather_pairs(from + w, offset, high[0], high[1]);
+      L::gather_squares(from, below, offset, low, high);
     }
   }
 };
@@ -136,8 +136,8 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
 
   // The sums wait for each addition. So a stretch is added up while the slopes of the next are computed.
   struct {
-    int64_t s = 0, t = 0;
-    int cells = 0;
+    int64_t s, t;
+    int blocks = 0;
     alignas(32) T slopes[2][Stretch<T>::kCells][2];  // of each image
   } stretches[2];
   Stretch<T> stretch;
@@ -145,14 +145,15 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
   int now = 0;
   const auto add_before = [&](int begin, int end) RMPE_LAMBDA {
     const auto& before = stretches[1 - now];
-    end = end < before.cells ? end : before.cells;
-    const T(*const slopes[2])[2] = {before.slopes[0] + begin, before.slopes[images - 1] + begin};
-    sums.add(warp, before.s, before.t + begin, end - begin, slopes);
+    for (int b = begin; b < end && b < before.blocks; ++b) {
+      const int i = b * L::kCount;
+      const T(*const slopes[2])[2] = {before.slopes[0] + i, before.slopes[images - 1] + i};
+      sums.add(warp, before.s, before.t + i, 1, slopes);
+    }
   };
   const auto slopes_of = [&](int j, const T* from, const T* g) RMPE_LAMBDA {
     for (int b = 0; b < stretch.blocks; ++b, g += L::kCount) {
-      const int i = b * L::kCount;
-      T(*to)[2] = stretches[now].slopes[j] + i;
+      T(*to)[2] = stretches[now].slopes[j] + b * L::kCount;
       if (stretch.inside[b] >= kAll) {
         store_slope(all(stretch, b, from, L::load(g)), to);
       } else if (stretch.inside[b] == kSome) {
@@ -160,7 +161,7 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
       } else {
         std::memset(to, 0, L::kCount * sizeof *to);
       }
-      if (j == 0) add_before(i, i + L::kCount);
+      if (j == 0) add_before(b, b + 1);
     }
   };
   for (int64_t k = 0; k < warp.channels; ++k, image += plane, grad += out_plane) {
@@ -173,16 +174,15 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
           locate<kFused>(warps[j], s, t, stretch);
           slopes_of(j, image + j * warp.channels * plane, g + j * warp.channels * out_plane);
         }
-        const int done = stretch.blocks * L::kCount;
-        if (done < stretches[1 - now].cells) add_before(done, stretches[1 - now].cells);
+        add_before(stretch.blocks, Stretch<T>::kBlocks);
         stretches[now].s = s;
         stretches[now].t = t;
-        stretches[now].cells = stretch.cells;
+        stretches[now].blocks = stretch.blocks;
       }
     }
   }
-  add_before(0, stretches[1 - now].cells);
-  for (int j = 0; j < images; ++j) sums.store(j, d_theta + 6 * j);
+  add_before(0, Stretch<T>::kBlocks);
+  sums.store(images, d_theta);
 }
 
 }  // namespace

@@ -63,12 +63,13 @@ struct Lanes<float> {
     const __m256i near = _mm256_cmpeq_epi32(_mm256_min_epu32(ahead, _mm256_set1_epi32(7)), ahead);
     return _mm256_movemask_epi8(_mm256_and_si256(same, near)) == -1;
   }
-  // gather_pairs, where the offsets are side_by_side: they lie in one register, or in the next from one value on.
-  static RMPE_INLINE void pick_pairs(const float* from, const int32_t* offset, V& first, V& second) {
+  // The two values that lie side by side at each offset, where the offsets are side_by_side: the first ones lie in one
+  // register, the second ones in that from one value on.
+  static RMPE_INLINE void pick_pairs(const float* from, const int32_t* offset, V (&to)[2]) {
     const __m256i at = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(offset));
     const __m256i lane = _mm256_sub_epi32(at, _mm256_broadcastd_epi32(_mm256_castsi256_si128(at)));
-    first = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from + offset[0]), lane);
-    second = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from + offset[0] + 1), lane);
+    to[0] = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from + offset[0]), lane);
+    to[1] = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from + offset[0] + 1), lane);
   }
 
   static RMPE_INLINE V zero_for_nan(V x) { return _mm256_and_ps(x.v, _mm256_cmp_ps(x.v, x.v, _CMP_ORD_Q)); }
@@ -91,21 +92,29 @@ struct Lanes<float> {
     return _mm256_mask_i32gather_ps(_mm256_setzero_ps(), from, offset, mask.v, 4);
   }
 
-  // The two values that lie side by side at each offset.
-  static RMPE_INLINE void gather_pairs(const float* from, const int32_t* offset, V& first, V& second) {
-    const __m128 ab = two_pairs(from + offset[0], from + offset[1]), cd = two_pairs(from + offset[2], from + offset[3]);
-    const __m128 ef = two_pairs(from + offset[4], from + offset[5]), gh = two_pairs(from + offset[6], from + offset[7]);
-    const __m256 even = _mm256_set_m128(ef, ab), odd = _mm256_set_m128(gh, cd);  // shuffles stay within a half
-    first = _mm256_shuffle_ps(even, odd, 0x88);
-    second = _mm256_shuffle_ps(even, odd, 0xdd);
+  // The two values that lie side by side at each offset of a row, and of the row below.
+  static RMPE_INLINE void gather_squares(const float* row, const float* below, const int32_t* offset, V (&first)[2],
+                                         V (&second)[2]) {
+    __m128 upper[4], lower[4];  // two offsets each
+    for (int i = 0; i < 4; ++i) {
+      const int64_t a = offset[2 * i], b = offset[2 * i + 1];
+      upper[i] = two_pairs(row + a, row + b);
+      lower[i] = two_pairs(below + a, below + b);
+    }
+    unzip(upper, first);
+    unzip(lower, second);
   }
 
  private:
   static RMPE_INLINE __m128 two_pairs(const float* a, const float* b) {
-    double low, high;  // two floats travel as one double
-    __builtin_memcpy(&low, a, sizeof low);
-    __builtin_memcpy(&high, b, sizeof high);
-    return _mm_castpd_ps(_mm_set_pd(high, low));
+    const __m128 low = _mm_loadl_pi(_mm_setzero_ps(), reinterpret_cast<const __m64*>(a));
+    return _mm_loadh_pi(low, reinterpret_cast<const __m64*>(b));
+  }
+  // The pairs' first values and their second ones.
+  static RMPE_INLINE void unzip(const __m128 (&pairs)[4], V (&to)[2]) {
+    const __m256 even = _mm256_set_m128(pairs[2], pairs[0]), odd = _mm256_set_m128(pairs[3], pairs[1]);
+    to[0] = _mm256_shuffle_ps(even, odd, 0x88);  // shuffles stay within a half
+    to[1] = _mm256_shuffle_ps(even, odd, 0xdd);
   }
 };
 
@@ -134,7 +143,7 @@ struct Lanes<double> {
     const __m128i near = _mm_cmpeq_epi32(_mm_min_epu32(ahead, _mm_set1_epi32(3)), ahead);
     return _mm_movemask_epi8(_mm_and_si128(same, near)) == 0xffff;
   }
-  static RMPE_INLINE void pick_pairs(const double* from, const int32_t* offset, V& first, V& second) {
+  static RMPE_INLINE void pick_pairs(const double* from, const int32_t* offset, V (&to)[2]) {
     const __m128i at = _mm_loadu_si128(reinterpret_cast<const __m128i*>(offset));
     const __m128i lane = _mm_sub_epi32(at, _mm_broadcastd_epi32(at));
     const __m128i half = _mm_add_epi32(lane, lane);  // a double is two halves to a permutation
@@ -142,8 +151,8 @@ struct Lanes<double> {
                                             _mm_unpacklo_epi32(half, _mm_add_epi32(half, _mm_set1_epi32(1))));
     const __m256 here = _mm256_castpd_ps(_mm256_loadu_pd(from + offset[0]));
     const __m256 next = _mm256_castpd_ps(_mm256_loadu_pd(from + offset[0] + 1));
-    first = _mm256_castps_pd(_mm256_permutevar8x32_ps(here, halves));
-    second = _mm256_castps_pd(_mm256_permutevar8x32_ps(next, halves));
+    to[0] = _mm256_castps_pd(_mm256_permutevar8x32_ps(here, halves));
+    to[1] = _mm256_castps_pd(_mm256_permutevar8x32_ps(next, halves));
   }
 
   static RMPE_INLINE V zero_for_nan(V x) { return _mm256_and_pd(x.v, _mm256_cmp_pd(x.v, x.v, _CMP_ORD_Q)); }
@@ -167,11 +176,18 @@ struct Lanes<double> {
     return _mm256_mask_i32gather_pd(_mm256_setzero_pd(), from, offset, mask.v, 8);
   }
 
-  static RMPE_INLINE void gather_pairs(const double* from, const int32_t* offset, V& first, V& second) {
+  static RMPE_INLINE void gather_squares(const double* row, const double* below, const int32_t* offset, V (&first)[2],
+                                         V (&second)[2]) {
+    gather_pairs(row, offset, first);
+    gather_pairs(below, offset, second);
+  }
+
+ private:
+  static RMPE_INLINE void gather_pairs(const double* from, const int32_t* offset, V (&to)[2]) {
     const __m256d ac = _mm256_set_m128d(_mm_loadu_pd(from + offset[2]), _mm_loadu_pd(from + offset[0]));
     const __m256d bd = _mm256_set_m128d(_mm_loadu_pd(from + offset[3]), _mm_loadu_pd(from + offset[1]));
-    first = _mm256_unpacklo_pd(ac, bd);
-    second = _mm256_unpackhi_pd(ac, bd);
+    to[0] = _mm256_unpacklo_pd(ac, bd);
+    to[1] = _mm256_unpackhi_pd(ac, bd);
   }
 };
 

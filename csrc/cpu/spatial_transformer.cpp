@@ -68,12 +68,12 @@ void sample_all(const WarpArguments& warp, bool fused, Tensor& out) {
   const Kernels<T> kernels = kernels_for<T>(warp);
   const T* image = warp.image.const_data_ptr<T>();
   T* to = out.mutable_data_ptr<T>();
-  constexpr int64_t kValues = 1 << 15;  // of a task, about
-  const int64_t room = kernels.sample_room(grid.of_image(0));
-  const int64_t together = std::min<int64_t>(warp.channels, Kernels<T>::kGroup);
-  const int64_t rows = room > 0 ? warp.out_h : std::max<int64_t>(1, kValues / (together * warp.out_w));
+  const int64_t room = kernels.sample_room(grid.of_image(0)), groups = warp.n * Group<T>::of(warp);
+  // Bands of an image read some of the same rows: no more of them than threads can be kept busy with.
+  const int64_t wanted = room > 0 ? 1 : 4 * static_cast<int64_t>(torch::stable::get_num_threads()) / groups;
+  const int64_t rows = wanted <= 1 ? warp.out_h : (warp.out_h + wanted - 1) / wanted;
   const int64_t bands = (warp.out_h + rows - 1) / rows;
-  for_each_task<T>(warp.n * Group<T>::of(warp) * bands, out.numel(), room, [&](int64_t task, T* scratch) {
+  for_each_task<T>(groups * bands, out.numel(), room, [&](int64_t task, T* scratch) {
     const Group<T> group(warp, task / bands);
     const int64_t begin = task % bands * rows;
     kernels.sample[fused](grid.of_image(group.i), group.count, image + group.plane * warp.h * warp.w, begin,

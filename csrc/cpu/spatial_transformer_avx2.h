@@ -59,11 +59,11 @@ void gradients_by_channels(const Warp<T>* warps, int images, const T* image, con
       for (int64_t s = 0; s < warp.out_h; ++s) {
         const int64_t at = k * slopes[0].channel + s * slopes[0].row;
         const T(*const of_two[2])[2] = {slopes[0].first + at, slopes[images - 1].first + at};
-        sums.add(warp, s, 0, warp.out_w, of_two);
+        sums.add(warp, s, 0, slopes[0].row / kGroup, of_two);
       }
     }
   }
-  for (int j = 0; j < images; ++j) sums.store(j, d_theta + 6 * j);
+  sums.store(images, d_theta);
 }
 
 template <bool kFused, int kChannels, typename T>
