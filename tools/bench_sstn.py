@@ -5,11 +5,15 @@
 It first checks that both give the same pictures. Then each round runs every contender once. The table has each one's
 median and best time, and the median of the rounds' ratios: of wall time, and of the CPU time of all threads, which
 other programs on the machine disturb less.
+
+glibc is told to keep the memory that is freed. By itself it gives large blocks back to the system, or not, depending on
+what was allocated before; page faults then take up to half of a contender's time, now of one and now of the other.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import platform
 import statistics
@@ -77,6 +81,15 @@ def contenders(size: tuple[int, ...], device: str) -> dict[str, tuple[Work, Work
             "forward + backward": (both(theirs, their_theta), both(ours, theta))}
 
 
+def keep_freed_memory() -> None:
+    """Has malloc neither trim its heap nor map large blocks by themselves; elsewhere than in glibc, does nothing."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_max, 0)
+
+
 def seconds(work: Work, device: str) -> tuple[float, float]:
     """How long one call takes: wall time, and CPU time of all threads."""
     if device == "cuda":
@@ -125,6 +138,7 @@ def main() -> None:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("there is no CUDA device; leave out --device")
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} threads, {platform.machine()}"
     print(f"torch {torch.__version__}, {where}, {args.rounds} alternating rounds; load average before: "
           f"{os.getloadavg()[0]:.1f}")

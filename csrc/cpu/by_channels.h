@@ -84,7 +84,7 @@ void sample_by_channels(const Warp<T>& warp, int channels, const T* image, T* ou
 RMPE_INLINE void store_slopes(const Slope<Floats> (&cells)[4], float (*to)[2], int64_t stride) {
   __m256d low[4], high[4];
   for (int i = 0; i < 4; ++i) {
-    low[i] = _mm256_castps_pd(_mm256_unpacklo_ps(cells[i].row.v, cells[i].column.v));    // of channels 0, 1, 4, 5
+    low[i] = _mm256_castps_pd(_mm256_unpacklo_ps(cells[i].row.v, cells[i].column.v));   // of channels 0, 1, 4, 5
     high[i] = _mm256_castps_pd(_mm256_unpackhi_ps(cells[i].row.v, cells[i].column.v));  // of channels 2, 3, 6, 7
   }
   const auto store = [&](int channel, __m256d pairs) RMPE_LAMBDA {

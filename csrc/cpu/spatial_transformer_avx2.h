@@ -52,8 +52,9 @@ void gradients_by_channels(const Warp<T>* warps, int images, const T* image, con
     const int channels = static_cast<int>(warp.channels - first < kGroup ? warp.channels - first : kGroup);
     for (int j = 0; j < images; ++j) {
       const int64_t k = j * warp.channels + first;
-      gradient_by_channels<kFused, kImage, true, kGroup>(warps[j], channels, image + k * plane, grad + k * out_plane,
-                                                         d_image + k * plane, pixels, d_pixels, slopes[j]);
+      T* const to = kImage ? d_image + k * plane : nullptr;
+      gradient_by_channels<kFused, kImage, true, kGroup>(warps[j], channels, image + k * plane, grad + k * out_plane, to,
+                                                         pixels, d_pixels, slopes[j]);
     }
     for (int k = 0; k < channels; ++k) {
       for (int64_t s = 0; s < warp.out_h; ++s) {

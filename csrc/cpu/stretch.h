@@ -19,7 +19,6 @@ struct Stretch {
   using V = typename L::V;
   static constexpr int kCells = 128, kBlocks = kCells / L::kCount;
 
-  int64_t s, t;
   int cells, blocks;
   Inside inside[kBlocks];
   alignas(32) int32_t offset[kCells];                             // of neighbour (low, low)
@@ -87,8 +86,6 @@ RMPE_INLINE void locate(const Warp<T>& warp, int64_t s, int64_t t, Stretch<T>& s
   const bool wide = last_row >= 0 && last_column >= 0;
   V theta[6];
   for (int k = 0; k < 6; ++k) theta[k] = splat<V>(warp.theta[k]);
-  stretch.s = s;
-  stretch.t = t;
   stretch.cells = static_cast<int>(warp.out_w - t < stretch.kCells ? warp.out_w - t : stretch.kCells);
   stretch.blocks = (stretch.cells + L::kCount - 1) / L::kCount;
   const V one = splat<V>(1);
