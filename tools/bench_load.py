@@ -59,8 +59,7 @@ def copied(path: str) -> list[torch.Tensor]:
     for layer in read_weights(path):
         for blob in layer.blobs:
             tensor = torch.empty(blob.shape)
-            tensor.view(-1).numpy()[:] = blob.data
-            blob.release()
+            blob.copy_to(tensor.view(-1).numpy())
             out.append(tensor)
     return out
 

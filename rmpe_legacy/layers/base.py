@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -93,10 +92,11 @@ class Layer(nn.Module):
         if stored is None and index < len(self.spec.message.blobs):
             stored = self.from_prototxt(index)
         if stored is not None:
-            value = _owned(self._fitting(index, stored), declared.shape)
-            stored.release()
+            self._check_fits(index, stored)
+        value = torch.empty(declared.shape)
+        if stored is not None:
+            stored.copy_to(value.view(-1).numpy())  # torch's copy is slow from unaligned memory
         else:
-            value = torch.empty(declared.shape)
             try:
                 fill(value, declared.filler)
             except RmpeError as error:
@@ -147,13 +147,12 @@ class Layer(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.spec.name}: {self.spec.type}"
 
-    def _fitting(self, index: int, stored: StoredBlob) -> np.ndarray:
+    def _check_fits(self, index: int, stored: StoredBlob) -> None:
         declared = self.declared[index]
         if not stored.fits(declared.shape):
             raise self.spec.error(
                 f"its blob {index} ({declared.name}) is {shape_text(declared.shape)}, the weights hold "
                 f"{shape_text(stored.shape)}; load weights of this network, or rename the layer to start it afresh")
-        return stored.data
 
 
 def shape_text(shape: Shape) -> str:
@@ -164,10 +163,3 @@ def shape_text(shape: Shape) -> str:
 def count(shape: Shape) -> int:
     """How many values a blob of this shape has."""
     return math.prod(shape)
-
-
-def _owned(data: np.ndarray, shape: Shape) -> Tensor:
-    """Single-precision values of our own, copied out of the file once."""
-    value = torch.empty(shape)
-    np.copyto(value.view(-1).numpy(), data, casting="same_kind")  # torch's copy is slow from unaligned memory
-    return value

@@ -35,6 +35,7 @@ _SIGNATURES = {
     b"<htm": "a web page; the download went wrong",
     b"version https://git-lfs": "a Git LFS pointer, not the file it points to",
 }
+_PIECE = 1 << 20  # values that are copied before their pages are let go
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -55,18 +56,26 @@ class StoredBlob:
             return len(shape) <= 4 and (1,) * (4 - len(shape)) + tuple(shape) == self.shape
         return tuple(shape) == self.shape
 
-    def release(self) -> None:
-        """Let go of the file's pages in memory behind this view, after a copy; it can still be read again."""
-        owner = self.data
-        while isinstance(owner, np.ndarray):
-            owner = owner.base
-        mapped = owner.obj if isinstance(owner, memoryview) else None
-        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            begin = self.data.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
-            first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
-            size = begin + self.data.nbytes - first
-            if size >= mmap.PAGESIZE:
-                mapped.madvise(mmap.MADV_DONTNEED, first, size)
+    def copy_to(self, values: np.ndarray) -> None:
+        """Copy the values to as many others, float32; the map of the file lets go of what is copied, piece by piece."""
+        for begin in range(0, self.data.size, _PIECE):
+            piece = self.data[begin:begin + _PIECE]
+            np.copyto(values[begin:begin + _PIECE], piece, casting="same_kind")
+            _release(piece)
+
+
+def _release(view: np.ndarray) -> None:
+    """Let go of the file's pages in memory behind a view of it; it can still be read again."""
+    owner = view
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    mapped = owner.obj if isinstance(owner, memoryview) else None
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        begin = view.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+        first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = begin + view.nbytes - first
+        if size >= mmap.PAGESIZE:
+            mapped.madvise(mmap.MADV_DONTNEED, first, size)
 
 
 @dataclass(frozen=True)
