@@ -23,17 +23,20 @@ TORCH7 = Path(__file__).parent / "golden" / "torch7" / "models"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("networks")
+    folder = tmp_path_factory.mktemp("networks")
+    write_detector(folder)
+    write_pose(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def detector(folder) -> Detector:
-    return load_detector(*write_detector(folder))
+    return load_detector(folder / "detector.prototxt", folder / "detector.caffemodel")
 
 
 @pytest.fixture(scope="module")
 def pose(folder) -> CaffePoseNetwork:
-    return load_pose_network(*write_pose(folder), de_transform="paper")
+    return load_pose_network(folder / "pose.prototxt", folder / "pose.caffemodel", de_transform="paper")
 
 
 @pytest.fixture(scope="module")
