@@ -68,8 +68,12 @@ struct Tile<double, 4> {
 // A plane begins `plane` values behind the one before.
 template <int kChannels, typename T>
 RMPE_INLINE void planes_to_pixels(const T* planes, int64_t plane, int channels, int64_t count, T* pixels) {
+  constexpr int64_t kLine = 64 / sizeof(T);
   int64_t i = 0;
   for (; i + 4 <= count; i += 4) {
+    if (i % kLine == 0) {  // as many streams as there are channels are more than a processor foresees
+      for (int k = 0; k < channels; ++k) _mm_prefetch(planes + k * plane + i + 8 * kLine, _MM_HINT_T0);
+    }
     Tile<T, kChannels> tile = {};
 #pragma GCC unroll 8
     for (int k = 0; k < kChannels; ++k) {
