@@ -125,6 +125,15 @@ class TestConvert:
         with h5py.File(tmp_path / "v2.caffemodel.h5") as file:
             assert set(file["data/conv1"]) == {"0", "1"}
 
+    def test_legacy_shapes_stay_without_a_prototxt_and_are_the_networks_with_one(self, rmpe, tmp_path):
+        def shapes(path: Path) -> list[tuple[int, ...]]:
+            return [blob.shape for layer in read_weights(path) for blob in layer.blobs]
+
+        assert rmpe("convert", V0 / "weights.caffemodel", tmp_path / "alone.caffemodel")[0] == 0
+        assert shapes(tmp_path / "alone.caffemodel") == [(4, 3, 5, 5), (1, 1, 1, 4), (1, 1, 6, 16), (1, 1, 1, 6)]
+        assert rmpe("convert", V0 / "net.prototxt", V0 / "weights.caffemodel", tmp_path / "net.caffemodel")[0] == 0
+        assert shapes(tmp_path / "net.caffemodel") == [(4, 3, 5, 5), (4,), (6, 16), (6,)]
+
     def test_double_and_half_precision_stay(self, rmpe, tmp_path):
         folder = GOLDEN / "layers" / "Net__v1_double_blobs"
         files = folder / "net.prototxt", folder / "weights.caffemodel"

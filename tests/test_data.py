@@ -445,6 +445,17 @@ class TestBoxes:
                       for b in self.boxes().xyxy]
             assert max(inside) / 0.09 > 0.8999
 
+    def test_a_side_longer_than_1_by_rounding_begins_at_0(self):
+        longer = 0
+        for percent in range(30, 100):
+            scale = f"min_scale: 0.{percent} max_scale: 0.{percent} min_aspect_ratio: 99 max_aspect_ratio: 99"
+            sampler = self.sampler(f"sampler {{ {scale} }} max_trials: 1", "ssd")  # as wide as the picture, about
+            [box] = sample_boxes([sampler], self.boxes(), CaffeRandom(4))
+            if box[2] - box[0] > 1:
+                longer += 1
+                assert box[0] == 0
+        assert longer > 0
+
     def test_only_the_first_constraint_counts(self):
         """As published: a sample that meets the overlap is taken, whatever else is asked."""
         both = self.sampler("sampler { min_scale: 0.3 } max_trials: 100 sample_constraint { min_jaccard_overlap: 0.2 "
