@@ -55,11 +55,11 @@ void sample_by_cells(const Warp<T>& warp, int channels, const T* image, int64_t 
           sum = L::choose(places.inside[c][r], multiply_add<kFused>(corner, pixel, sum), sum);
         }
       }
-      L::store(to + k * out_plane, sum, stretch.valid(b));
+      stretch.store(to + k * out_plane, sum, b);
     }
   };
   const auto none = [&](int b, T* to) RMPE_LAMBDA {
-    for (int k = 0; k < channels; ++k) L::store(to + k * out_plane, splat<V>(0), stretch.valid(b));
+    for (int k = 0; k < channels; ++k) stretch.store(to + k * out_plane, splat<V>(0), b);
   };
   RowsAhead<T> ahead(warp);
   for (int64_t s = begin; s < end; ++s) {
@@ -138,6 +138,7 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
   struct {
     int64_t s, t;
     int blocks = 0;
+    bool any[Stretch<T>::kBlocks];  // whether a block has slopes that are not 0
     alignas(32) T slopes[2][Stretch<T>::kCells][2];  // of each image
   } stretches[2];
   Stretch<T> stretch;
@@ -146,6 +147,7 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
   const auto add_before = [&](int begin, int end) RMPE_LAMBDA {
     const auto& before = stretches[1 - now];
     for (int b = begin; b < end && b < before.blocks; ++b) {
+      if (!before.any[b]) continue;
       const int i = b * L::kCount;
       const T(*const slopes[2])[2] = {before.slopes[0] + i, before.slopes[images - 1] + i};
       sums.add(warp, before.s, before.t + i, 1, slopes);
@@ -154,6 +156,7 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
   const auto slopes_of = [&](int j, const T* from, const T* g) RMPE_LAMBDA {
     for (int b = 0; b < stretch.blocks; ++b, g += L::kCount) {
       T(*to)[2] = stretches[now].slopes[j] + b * L::kCount;
+      stretches[now].any[b] = stretch.inside[b] != kNone || (j > 0 && stretches[now].any[b]);
       if (stretch.inside[b] >= kAll) {
         store_slope(all(stretch, b, from, L::load(g)), to);
       } else if (stretch.inside[b] == kSome) {

@@ -76,6 +76,10 @@ struct Lanes<float> {
   static RMPE_INLINE V within(V x, V begin, V end) {
     return _mm256_and_ps(_mm256_cmp_ps(x.v, begin.v, _CMP_GE_OQ), _mm256_cmp_ps(x.v, end.v, _CMP_LT_OQ));
   }
+  // Lanes of x that lie in [begin, end), or are no number.
+  static RMPE_INLINE V perhaps_within(V x, V begin, V end) {
+    return _mm256_and_ps(_mm256_cmp_ps(x.v, begin.v, _CMP_NLT_UQ), _mm256_cmp_ps(x.v, end.v, _CMP_NGE_UQ));
+  }
   static RMPE_INLINE V both(V a, V b) { return _mm256_and_ps(a.v, b.v); }
   static RMPE_INLINE V choose(V mask, V yes, V no) { return _mm256_blendv_ps(no.v, yes.v, mask.v); }
   static RMPE_INLINE int bits(V mask) { return _mm256_movemask_ps(mask.v); }
@@ -158,6 +162,9 @@ struct Lanes<double> {
   static RMPE_INLINE V zero_for_nan(V x) { return _mm256_and_pd(x.v, _mm256_cmp_pd(x.v, x.v, _CMP_ORD_Q)); }
   static RMPE_INLINE V within(V x, V begin, V end) {
     return _mm256_and_pd(_mm256_cmp_pd(x.v, begin.v, _CMP_GE_OQ), _mm256_cmp_pd(x.v, end.v, _CMP_LT_OQ));
+  }
+  static RMPE_INLINE V perhaps_within(V x, V begin, V end) {
+    return _mm256_and_pd(_mm256_cmp_pd(x.v, begin.v, _CMP_NLT_UQ), _mm256_cmp_pd(x.v, end.v, _CMP_NGE_UQ));
   }
   static RMPE_INLINE V both(V a, V b) { return _mm256_and_pd(a.v, b.v); }
   static RMPE_INLINE V choose(V mask, V yes, V no) { return _mm256_blendv_pd(no.v, yes.v, mask.v); }
