@@ -82,8 +82,8 @@ void sample_all(const WarpArguments& warp, bool fused, Tensor& out) {
 }
 
 // Each sum is one thread's, so none depends on how many there are. Where there are images for all threads, a task is
-// two of them: what one gradient has read, the other finds in the cache. Otherwise it is d theta of an image, or d image
-// of some of its channels.
+// two of them: what one gradient has read, the other finds in the cache. Otherwise it is d theta of an image, or d
+// image of some of its channels.
 template <typename T>
 void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Tensor* d_image, Tensor* d_theta) {
   const Grid<T> grid(warp);
@@ -91,7 +91,8 @@ void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Ten
   const T *image = warp.image.const_data_ptr<T>(), *from = grad.const_data_ptr<T>();
   T* image_to = d_image ? d_image->mutable_data_ptr<T>() : nullptr;
   T* theta_to = d_theta ? d_theta->mutable_data_ptr<T>() : nullptr;
-  const int64_t pixels = warp.h * warp.w, cells = warp.out_h * warp.out_w, room = kernels.gradient_room(grid.of_image(0));
+  const int64_t pixels = warp.h * warp.w, cells = warp.out_h * warp.out_w;
+  const int64_t room = kernels.gradient_room(grid.of_image(0));
   // Planes from `plane` on, of all images'; the images from i on.
   const auto gradient = [&](const Warp<T>* warps, int images, int64_t i, int64_t plane, bool of_image, bool of_theta,
                             T* scratch) {

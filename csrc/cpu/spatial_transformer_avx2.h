@@ -1,7 +1,7 @@
 // The spatial transformer's loops with AVX2, and when which of them is used. Included by kernels_avx2.cpp alone.
 //
-// What differs from the baseline is where values are kept, never what is done to one, nor in which order a sum takes its
-// terms.
+// What differs from the baseline is where values are kept, never what is done to one, nor in which order a sum takes
+// its terms.
 #pragma once
 #include "cpu/by_cells.h"
 #include "cpu/by_channels.h"
@@ -53,8 +53,8 @@ void gradients_by_channels(const Warp<T>* warps, int images, const T* image, con
     for (int j = 0; j < images; ++j) {
       const int64_t k = j * warp.channels + first;
       T* const to = kImage ? d_image + k * plane : nullptr;
-      gradient_by_channels<kFused, kImage, true, kGroup>(warps[j], channels, image + k * plane, grad + k * out_plane, to,
-                                                         pixels, d_pixels, slopes[j]);
+      gradient_by_channels<kFused, kImage, true, kGroup>(warps[j], channels, image + k * plane, grad + k * out_plane,
+                                                         to, pixels, d_pixels, slopes[j]);
     }
     for (int k = 0; k < channels; ++k) {
       for (int64_t s = 0; s < warp.out_h; ++s) {
@@ -67,13 +67,15 @@ void gradients_by_channels(const Warp<T>* warps, int images, const T* image, con
   sums.store(images, d_theta);
 }
 
+// d image of one image, kChannels channels at a time.
 template <bool kFused, int kChannels, typename T>
 void image_gradient(const Warp<T>& warp, const T* grad, T* d_image, T* scratch) {
   const SlopePlanes<T> none(warp, nullptr);
   for (int64_t k = 0; k < warp.channels; k += kChannels) {
     const int channels = static_cast<int>(warp.channels - k < kChannels ? warp.channels - k : kChannels);
-    gradient_by_channels<kFused, true, false, kChannels, T>(warp, channels, nullptr, grad + k * warp.out_h * warp.out_w,
-                                                         d_image + k * warp.h * warp.w, nullptr, scratch, none);
+    const T* from = grad + k * warp.out_h * warp.out_w;
+    T* const to = d_image + k * warp.h * warp.w;
+    gradient_by_channels<kFused, true, false, kChannels, T>(warp, channels, nullptr, from, to, nullptr, scratch, none);
   }
 }
 

@@ -1,4 +1,4 @@
-// Where the points of a stretch of an output row lie, with AVX2: what the loops over cells and over channels begin with.
+// Where the points of a stretch of an output row lie, with AVX2: what loops over cells and over channels begin with.
 // Included below #pragma GCC target("avx2,fma"), and nowhere else.
 #pragma once
 #include "cpu/kernels.h"
@@ -37,7 +37,7 @@ struct Stretch {
   }
   // Lanes that hold a cell: all, but in the last block.
   RMPE_INLINE V valid(int block) const { return L::first(cells - block * L::kCount); }
-  // Stores what the block's cells have. A store of some lanes takes AMD's processors twenty times as long as one of all.
+  // Stores what the block's cells have; all lanes at once where it can, for AMD's processors are slow to store some.
   RMPE_INLINE void store(T* to, V value, int block) const {
     if ((block + 1) * L::kCount <= cells) return L::store(to, value);
     L::store(to, value, valid(block));
