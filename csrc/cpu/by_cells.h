@@ -108,29 +108,22 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
     const Neighbours<V> row = stretch.row(b), column = stretch.column(b);
     const Pixels<T> pixels(stretch, b, from, warp.w);
     Slope<V> slope = {splat<V>(0), splat<V>(0)};
-    add_neighbour<kFused, 0, 0>(slope, row, column, pixels.low[0], g, height, width);
-    add_neighbour<kFused, 0, 1>(slope, row, column, pixels.low[1], g, height, width);
-    add_neighbour<kFused, 1, 0>(slope, row, column, pixels.high[0], g, height, width);
-    add_neighbour<kFused, 1, 1>(slope, row, column, pixels.high[1], g, height, width);
+    for_each_neighbour([&](auto r, auto c) RMPE_LAMBDA {
+      add_neighbour<kFused, r, c>(slope, row, column, r ? pixels.high[c] : pixels.low[c], g, height, width);
+    });
     return slope;
   };
   const auto some = [&](const Stretch<T>& stretch, int b, const T* from, V g) RMPE_LAMBDA {
     const Neighbours<V> row = stretch.row(b), column = stretch.column(b);
     const Places<T> places = places_of(stretch, b, warp);
     Slope<V> slope = {splat<V>(0), splat<V>(0)};
-    const auto neighbour = [&](auto r, auto c) RMPE_LAMBDA {
+    for_each_neighbour([&](auto r, auto c) RMPE_LAMBDA {
       const V pixel = L::gather(from, places.offset[c][r], places.inside[c][r]);
       Slope<V> more = slope;
       add_neighbour<kFused, r, c>(more, row, column, pixel, g, height, width);
       slope.row = L::choose(places.inside[c][r], more.row, slope.row);
       slope.column = L::choose(places.inside[c][r], more.column, slope.column);
-    };
-    constexpr std::integral_constant<int, 0> kLow;
-    constexpr std::integral_constant<int, 1> kHigh;
-    neighbour(kLow, kLow);
-    neighbour(kLow, kHigh);
-    neighbour(kHigh, kLow);
-    neighbour(kHigh, kHigh);
+    });
     return slope;
   };
 

@@ -2,8 +2,6 @@
 // neighbour is one load. For this the image is rearranged in scratch memory, its pixels one after the other, each with
 // the values of all channels of the group.
 #pragma once
-#include <type_traits>
-
 #include "cpu/stretch.h"
 #include "cpu/theta_sums.h"
 #include "cpu/transpose.h"
@@ -159,18 +157,12 @@ void gradient_by_channels(const Warp<T>& warp, int given, const T* image, const 
     const Neighbours<V> column = {V(), V(), V(stretch.column_weight[0][i]), V(stretch.column_weight[1][i])};
     const V g = L::load(cell_grad[i]);
     Slope<V> slope = {splat<V>(0), splat<V>(0)};
-    const auto neighbour = [&](auto r, auto c) RMPE_LAMBDA {
+    for_each_neighbour([&](auto r, auto c) RMPE_LAMBDA {
       const int k = 2 * c + r;
       if (!places.inside(i, k)) return;
       const V pixel = L::load(pixels + places.offset(i, k) * int64_t{kChannels});
       add_neighbour<kFused, r, c>(slope, row, column, pixel, g, height, width);
-    };
-    constexpr std::integral_constant<int, 0> kLow;
-    constexpr std::integral_constant<int, 1> kHigh;
-    neighbour(kLow, kLow);
-    neighbour(kLow, kHigh);
-    neighbour(kHigh, kLow);
-    neighbour(kHigh, kHigh);
+    });
     return slope;
   };
   const auto block = [&](int b, T(*to)[2], const auto& places) RMPE_LAMBDA {

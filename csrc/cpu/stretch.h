@@ -129,6 +129,18 @@ RMPE_INLINE void locate(const Warp<T>& warp, int64_t s, int64_t t, Stretch<T>& s
   }
 }
 
+// Calls run(row, column) for each neighbour, 0 for low and 1 for high as constants, in the order in which d row and d
+// column take their terms.
+template <typename Run>
+RMPE_INLINE void for_each_neighbour(const Run& run) {
+  constexpr std::integral_constant<int, 0> kLow;
+  constexpr std::integral_constant<int, 1> kHigh;
+  run(kLow, kLow);
+  run(kLow, kHigh);
+  run(kHigh, kLow);
+  run(kHigh, kHigh);
+}
+
 // Asks the caches, before it is needed, for what a row of the output reads of an image. A turned map reads a little of
 // many rows, which no processor foresees.
 template <typename T>
