@@ -104,7 +104,8 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
   const Warp<T>& warp = warps[0];
   const int64_t plane = warp.h * warp.w, out_plane = warp.out_h * warp.out_w;
   const V height = splat<V>(warp.h), width = splat<V>(warp.w);
-  const auto all = [&](const Stretch<T>& stretch, int b, const T* from, V g) RMPE_LAMBDA {
+  Stretch<T> stretch;
+  const auto all = [&](int b, const T* from, V g) RMPE_LAMBDA {
     const Neighbours<V> row = stretch.row(b), column = stretch.column(b);
     const Pixels<T> pixels(stretch, b, from, warp.w);
     Slope<V> slope = {splat<V>(0), splat<V>(0)};
@@ -113,7 +114,7 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
     });
     return slope;
   };
-  const auto some = [&](const Stretch<T>& stretch, int b, const T* from, V g) RMPE_LAMBDA {
+  const auto some = [&](int b, const T* from, V g) RMPE_LAMBDA {
     const Neighbours<V> row = stretch.row(b), column = stretch.column(b);
     const Places<T> places = places_of(stretch, b, warp);
     Slope<V> slope = {splat<V>(0), splat<V>(0)};
@@ -131,10 +132,9 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
   struct {
     int64_t s, t;
     int blocks = 0;
-    bool any[Stretch<T>::kBlocks];  // whether a block has slopes that are not 0
+    bool any[Stretch<T>::kBlocks];                   // whether a block has slopes that are not 0
     alignas(32) T slopes[2][Stretch<T>::kCells][2];  // of each image
   } stretches[2];
-  Stretch<T> stretch;
   ThetaSums<T> sums;
   int now = 0;
   const auto add_before = [&](int begin, int end) RMPE_LAMBDA {
@@ -151,9 +151,9 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
       T(*to)[2] = stretches[now].slopes[j] + b * L::kCount;
       stretches[now].any[b] = stretch.inside[b] != kNone || (j > 0 && stretches[now].any[b]);
       if (stretch.inside[b] >= kAll) {
-        store_slope(all(stretch, b, from, L::load(g)), to);
+        store_slope(all(b, from, L::load(g)), to);
       } else if (stretch.inside[b] == kSome) {
-        store_slope(some(stretch, b, from, L::load(g, stretch.valid(b))), to);
+        store_slope(some(b, from, L::load(g, stretch.valid(b))), to);
       } else {
         std::memset(to, 0, L::kCount * sizeof *to);
       }
