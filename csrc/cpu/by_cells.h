@@ -9,17 +9,16 @@
 namespace rmpe {
 namespace {
 
-constexpr int64_t kRowsAhead = 2;  // how many rows of the output lie between asking for what one reads and reading it
-
 // What lies at the neighbours of a block that has all, and in the row below.
 template <typename T>
 struct Pixels {
   using L = Lanes<T>;
   typename L::V low[2], high[2];
 
-  RMPE_INLINE Pixels(const Stretch<T>& stretch, int block, const T* from, int64_t w) {
+  RMPE_INLINE Pixels(const Stretch<T>& stretch, int block, const T* from, int64_t w, const Ahead<sizeof(T)>& ahead) {
     const int32_t* offset = stretch.offset + block * L::kCount;
     const T* below = from + w;
+    ahead.ask(from, offset, L::kCount);
     if (stretch.inside[block] == kAllNear) {
       L::pick_pairs(from, offset, low);
       L::pick_pairs(below, offset, high);
@@ -34,11 +33,12 @@ void sample_by_cells(const Warp<T>& warp, int channels, const T* image, int64_t 
   using L = Lanes<T>;
   using V = typename L::V;
   const int64_t plane = warp.h * warp.w, out_plane = warp.out_h * warp.out_w;
+  const Ahead<sizeof(T)> ahead(warp);
   Stretch<T> stretch;
   alignas(32) T weight[4][Stretch<T>::kCells];
   const auto all = [&](int b, const T* from) RMPE_LAMBDA {
     const int i = b * L::kCount;
-    const Pixels<T> pixels(stretch, b, from, warp.w);
+    const Pixels<T> pixels(stretch, b, from, warp.w, ahead);
     V sum = multiply_add<kFused>(L::load(weight[0] + i), pixels.low[0], splat<V>(0));
     sum = multiply_add<kFused>(L::load(weight[1] + i), pixels.high[0], sum);
     sum = multiply_add<kFused>(L::load(weight[2] + i), pixels.low[1], sum);
@@ -61,9 +61,7 @@ void sample_by_cells(const Warp<T>& warp, int channels, const T* image, int64_t 
   const auto none = [&](int b, T* to) RMPE_LAMBDA {
     for (int k = 0; k < channels; ++k) stretch.store(to + k * out_plane, splat<V>(0), b);
   };
-  RowsAhead<T> ahead(warp);
   for (int64_t s = begin; s < end; ++s) {
-    ahead.ask(s + kRowsAhead, image, channels);
     for (int64_t t = 0; t < warp.out_w; t += stretch.kCells) {
       locate<kFused>(warp, s, t, stretch);
       stretch.corner_weights(weight);
@@ -104,10 +102,11 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
   const Warp<T>& warp = warps[0];
   const int64_t plane = warp.h * warp.w, out_plane = warp.out_h * warp.out_w;
   const V height = splat<V>(warp.h), width = splat<V>(warp.w);
+  const Ahead<sizeof(T)> ahead[2] = {Ahead<sizeof(T)>(warps[0]), Ahead<sizeof(T)>(warps[images - 1])};
   Stretch<T> stretch;
-  const auto all = [&](int b, const T* from, V g) RMPE_LAMBDA {
+  const auto all = [&](int j, int b, const T* from, V g) RMPE_LAMBDA {
     const Neighbours<V> row = stretch.row(b), column = stretch.column(b);
-    const Pixels<T> pixels(stretch, b, from, warp.w);
+    const Pixels<T> pixels(stretch, b, from, warp.w, ahead[j]);
     Slope<V> slope = {splat<V>(0), splat<V>(0)};
     for_each_neighbour([&](auto r, auto c) RMPE_LAMBDA {
       add_neighbour<kFused, r, c>(slope, row, column, r ? pixels.high[c] : pixels.low[c], g, height, width);
@@ -151,7 +150,7 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
       T(*to)[2] = stretches[now].slopes[j] + b * L::kCount;
       stretches[now].any[b] = stretch.inside[b] != kNone || (j > 0 && stretches[now].any[b]);
       if (stretch.inside[b] >= kAll) {
-        store_slope(all(b, from, L::load(g)), to);
+        store_slope(all(j, b, from, L::load(g)), to);
       } else if (stretch.inside[b] == kSome) {
         store_slope(some(b, from, L::load(g, stretch.valid(b))), to);
       } else {
@@ -161,9 +160,7 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
     }
   };
   for (int64_t k = 0; k < warp.channels; ++k, image += plane, grad += out_plane) {
-    RowsAhead<T> ahead[2] = {RowsAhead<T>(warps[0]), RowsAhead<T>(warps[images - 1])};
     for (int64_t s = 0; s < warp.out_h; ++s) {
-      for (int j = 0; j < images; ++j) ahead[j].ask(s + kRowsAhead, image + j * warp.channels * plane, 1);
       for (int64_t t = 0; t < warp.out_w; t += Stretch<T>::kCells, now = 1 - now) {
         const T* g = grad + s * warp.out_w + t;
         for (int j = 0; j < images; ++j) {

@@ -144,6 +144,7 @@ void gradient_by_channels(const Warp<T>& warp, int given, const T* image, const 
   if (kTheta) planes_to_pixels<kChannels>(image, plane, channels, plane, pixels);
   if (kImage) std::memset(d_pixels, 0, plane * sizeof(P));
 
+  const Ahead<kChannels * sizeof(T)> ahead(warp);
   Stretch<T> stretch;
   alignas(32) T weight[4][Stretch<T>::kCells], cell_grad[Stretch<T>::kCells][kChannels] = {};
   const auto add_to_image = [&](int i, const auto& places) RMPE_LAMBDA {
@@ -176,6 +177,7 @@ void gradient_by_channels(const Warp<T>& warp, int given, const T* image, const 
         }
         store_slopes(four, to + first, slopes.channel);
       } else {
+        ahead.ask(d_pixels, stretch.offset + first, 4);
         for (int i = first; i < first + 4; ++i) add_to_image(i, places);
       }
     }

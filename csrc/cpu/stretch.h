@@ -141,58 +141,35 @@ RMPE_INLINE void for_each_neighbour(const Run& run) {
   run(kHigh, kHigh);
 }
 
-// Asks the caches, before it is needed, for what a row of the output reads of an image. A turned map reads a little of
-// many rows, which no processor foresees.
-template <typename T>
-class RowsAhead {
+// Asks the caches for what a later row of the output touches, a few pixels further on, while this one is worked on. A
+// turned map touches a little of many rows, which no processor foresees.
+template <int kPixelBytes>
+class Ahead {
  public:
-  explicit RowsAhead(const Warp<T>& warp) : warp_(warp) {
-    if (warp.out_h * warp.out_w == 0) return;
-    const double last = warp.rows[warp.out_h - 1];
-    const Span rows = span(warp.theta, warp.rows[0], last, warp.h);
-    columns_ = span(warp.theta + 3, warp.rows[0], last, warp.w);
-    // A map that shrinks the image skips more of it than waiting for the rest costs.
-    worth_ = (rows.end - rows.begin) * (columns_.end - columns_.begin) <= 4 * warp.out_h * warp.out_w;
+  template <typename T>
+  explicit Ahead(const Warp<T>& warp) {
+    // From one cell to the one below, and to the next: in rows and in columns of the image.
+    const double below[2] = {warp.theta[0] * warp.h / warp.out_h, warp.theta[3] * warp.w / warp.out_h};
+    const double beside[2] = {warp.theta[1] * warp.h / warp.out_w, warp.theta[4] * warp.w / warp.out_w};
+    const double rows = std::ceil(kPixels / std::fmax(std::fabs(below[0]), std::fabs(below[1])));
+    distance_ = whole(rows * below[0]) * warp.w + whole(rows * below[1]);
+    const double lines_a_cell = std::fmax(std::fabs(beside[0]), std::fabs(beside[1]) * kPixelBytes / 64);
+    while (step_ > 1 && !(step_ * lines_a_cell <= 1.5)) step_ /= 2;
   }
-
-  // Row s of the output is soon to be computed; image: the first of `channels` planes.
-  RMPE_INLINE void ask(int64_t s, const T* image, int64_t channels) {
-    if (!worth_ || s >= warp_.out_h) return;
-    const Span rows = span(warp_.theta, warp_.rows[s], warp_.rows[s], warp_.h);
-    if (rows.end <= asked_.begin || rows.begin >= asked_.end) asked_ = {rows.begin, rows.begin};
-    for (int64_t k = 0; k < channels; ++k) {
-      const T* plane = image + k * warp_.h * warp_.w;
-      ask(plane, {rows.begin, asked_.begin});
-      ask(plane, {asked_.end, rows.end});
+  // For cells that touch the pixels from these offsets on.
+  RMPE_INLINE void ask(const void* pixels, const int32_t* offset, int cells) const {
+    for (int i = 0; i < cells; i += step_) {
+      const int64_t at = (offset[i] + distance_) * kPixelBytes;  // may lie outside: no pointer
+      _mm_prefetch(reinterpret_cast<const void*>(reinterpret_cast<intptr_t>(pixels) + at), _MM_HINT_T0);
     }
-    asked_ = {rows.begin < asked_.begin ? rows.begin : asked_.begin, rows.end > asked_.end ? rows.end : asked_.end};
   }
 
  private:
-  struct Span {
-    int64_t begin, end;
-  };
+  static constexpr double kPixels = 4;
+  static int64_t whole(double x) { return std::fabs(x) < 1e6 ? std::lrint(x) : 0; }  // not NaN
 
-  // Which rows or columns, of `size`, the points of rows [u0, u1] of the output's grid may touch: a guess that rounding
-  // may spoil. NaN: all.
-  RMPE_INLINE Span span(const T* theta, double u0, double u1, int64_t size) const {
-    const double a = theta[0] * u0, b = theta[0] * u1;
-    const double c = theta[1] * warp_.columns[0], d = theta[1] * warp_.columns[warp_.out_w - 1];
-    const double low = ((a < b ? a : b) + (c < d ? c : d) + theta[2] + 1) / 2 * size;
-    const double high = ((a < b ? b : a) + (c < d ? d : c) + theta[2] + 1) / 2 * size + 2;
-    if (low >= size || high <= 0) return {0, 0};
-    return {low > 0 ? static_cast<int64_t>(low) : 0, high < size ? static_cast<int64_t>(high) : size};
-  }
-  RMPE_INLINE void ask(const T* plane, Span rows) const {
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      const T* row = plane + r * warp_.w;
-      for (int64_t c = columns_.begin; c < columns_.end; c += 64 / sizeof(T)) _mm_prefetch(row + c, _MM_HINT_T0);
-    }
-  }
-
-  const Warp<T>& warp_;
-  Span columns_ = {0, 0}, asked_ = {0, 0};
-  bool worth_ = false;
+  int64_t distance_;
+  int step_ = 8;  // a cell of so many is asked for; the others' lines are the same, or another row's cells ask for them
 };
 
 }  // namespace
