@@ -21,30 +21,17 @@ class ThetaSums<float> {
  public:
   // Adds `blocks` blocks of cells from (s, t) on.
   RMPE_INLINE void add(const Warp<float>& warp, int64_t s, int64_t t, int64_t blocks, SlopesOfTwo<float> slopes) {
-    __m256 products = products_, sums = slopes_;
     if (warp.exact) {
       // A product of two floats is exact in double precision: rounding it once is what a float product does.
       const __m256 rows = _mm256_set1_ps(static_cast<float>(warp.rows[s]));
-#pragma GCC unroll 4
-      for (int64_t i = 0; i < 8 * blocks; ++i) {
-        const __m256 at = _mm256_blend_ps(rows, _mm256_broadcast_ss(warp.columns_t + t + i), 0xcc);
-        const __m256 both = of_two(slopes, i);
-        products = _mm256_add_ps(products, _mm256_mul_ps(both, at));
-        sums = _mm256_add_ps(sums, both);
+      for (int64_t i = 0; i < 8 * blocks; i += 4) {
+        const __m256 columns = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(warp.columns_t + t + i));
+        add(two_cells(slopes, i), rows, _mm256_unpacklo_ps(columns, columns));
+        add(two_cells(slopes, i + 2), rows, _mm256_unpackhi_ps(columns, columns));
       }
     } else {
-      const __m256d rows = _mm256_set1_pd(warp.rows[s]);
-      for (int64_t i = 0; i < 8 * blocks; ++i) {
-        const __m256d at = _mm256_blend_pd(rows, _mm256_broadcast_sd(warp.columns + t + i), 0xc);
-        const __m256 both = of_two(slopes, i);
-        const __m128 first = product(_mm256_castps256_ps128(both), at);
-        const __m128 second = product(_mm256_extractf128_ps(both, 1), at);
-        products = _mm256_add_ps(products, _mm256_set_m128(second, first));
-        sums = _mm256_add_ps(sums, both);
-      }
+      for (int64_t i = 0; i < 8 * blocks; i += 2) add(two_cells(slopes, i), warp.rows[s], warp.columns + t + i);
     }
-    products_ = products;
-    slopes_ = sums;
   }
   // d theta of the first image, or of both.
   RMPE_INLINE void store(int images, float* d_theta) const {
@@ -58,16 +45,35 @@ class ThetaSums<float> {
   }
 
  private:
-  // d row, d column, d row, d column of cell i of the first image; of the second.
-  static RMPE_INLINE __m256 of_two(SlopesOfTwo<float> slopes, int64_t i) {
-    const __m256d first = _mm256_broadcast_sd(reinterpret_cast<const double*>(slopes[0][i]));
-    const __m256d second = _mm256_broadcast_sd(reinterpret_cast<const double*>(slopes[1][i]));
-    return _mm256_castpd_ps(_mm256_blend_pd(first, second, 0xc));
+  // d row and d column of cell i and of the next, of the first image; of the second.
+  static RMPE_INLINE __m256 two_cells(SlopesOfTwo<float> slopes, int64_t i) {
+    return _mm256_set_m128(_mm_loadu_ps(slopes[1][i]), _mm_loadu_ps(slopes[0][i]));
   }
-  static RMPE_INLINE __m128 product(__m128 slope, __m256d at) { return _mm256_cvtpd_ps(_mm256_cvtps_pd(slope) * at); }
+  RMPE_INLINE void add(__m256 cells, __m256 rows, __m256 columns) {
+    const __m256d u = _mm256_castps_pd(cells * rows), v = _mm256_castps_pd(cells * columns);
+    products_ += _mm256_castpd_ps(_mm256_unpacklo_pd(u, v));
+    products_ += _mm256_castpd_ps(_mm256_unpackhi_pd(u, v));
+    add_slopes(cells);
+  }
+  RMPE_INLINE void add(__m256 cells, double row, const double* columns) {
+    const __m256 first = _mm256_permute_ps(cells, 0x44), second = _mm256_permute_ps(cells, 0xee);
+    products_ += products(first, _mm256_setr_pd(row, row, columns[0], columns[0]));
+    products_ += products(second, _mm256_setr_pd(row, row, columns[1], columns[1]));
+    add_slopes(cells);
+  }
+  RMPE_INLINE void add_slopes(__m256 cells) {
+    slopes_ += cells;
+    slopes_ += _mm256_permute_ps(cells, 0xee);
+  }
+  // Rounded once, of both images.
+  static RMPE_INLINE __m256 products(__m256 slopes, __m256d at) {
+    const __m256d first = _mm256_cvtps_pd(_mm256_castps256_ps128(slopes));
+    const __m256d second = _mm256_cvtps_pd(_mm256_extractf128_ps(slopes, 1));
+    return _mm256_set_m128(_mm256_cvtpd_ps(second * at), _mm256_cvtpd_ps(first * at));
+  }
 
   FloatVector products_ = {};  // d row u, d column u, d row v, d column v of the first image; of the second
-  FloatVector slopes_ = {};    // d row, d column, d row, d column of the first image; of the second
+  FloatVector slopes_ = {};    // d row, d column, and two without meaning, of the first image; of the second
 };
 
 template <>
