@@ -50,6 +50,12 @@ inline void check_alike(const char* op, const char* name, const Tensor& tensor, 
         ", got another one; move it with .to(", like_name, ".device)");
 }
 
+// The tensor itself where its values lie one behind the other, a copy elsewhere. Asking torch alone takes longer than
+// computing what is small.
+inline Tensor as_contiguous(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
 // Calls run(T()) with T the element type of a tensor that check_floating let pass.
 template <typename Run>
 void with_type(const Tensor& tensor, const Run& run) {

@@ -18,9 +18,9 @@ struct AffineArguments {
     for (int64_t i = 2; i < given_x.dim(); ++i) positions *= given_x.size(i);
     shared_slope = check_parameter(op, "slope", given_slope, given_x);
     shared_bias = check_parameter(op, "bias", given_bias, given_x);
-    x = torch::stable::contiguous(given_x);
-    slope = torch::stable::contiguous(given_slope);
-    bias = torch::stable::contiguous(given_bias);
+    x = as_contiguous(given_x);
+    slope = as_contiguous(given_slope);
+    bias = as_contiguous(given_bias);
   }
 
  private:
@@ -35,7 +35,7 @@ struct AffineArguments {
 inline Tensor check_gradient(const char* op, const Tensor& grad, const AffineArguments& affine) {
   check(shape(grad) == shape(affine.x), op, ": grad must have x's shape ", shape(affine.x), ", got ", shape(grad));
   check_alike(op, "grad", grad, "x", affine.x);
-  return torch::stable::contiguous(grad);
+  return as_contiguous(grad);
 }
 
 }  // namespace rmpe

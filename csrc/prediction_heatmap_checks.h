@@ -10,7 +10,7 @@ inline Tensor check_heatmap(const Tensor& heatmap) {
   check_floating(op, "heatmap", heatmap);
   check(heatmap.size(0) * heatmap.size(1) == 0 || heatmap.numel() > 0, op, ": a map without a cell has no peak, got ",
         shape(heatmap));
-  return torch::stable::contiguous(heatmap);
+  return as_contiguous(heatmap);
 }
 
 }  // namespace rmpe

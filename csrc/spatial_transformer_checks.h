@@ -22,8 +22,8 @@ struct WarpArguments {
     check(out_h >= 0 && out_w >= 0, op, ": the output's size must not be negative, got ", out_h, " x ", out_w);
     check(h <= kLongestSide && w <= kLongestSide, op, ": an image's side must be at most ", kLongestSide, ", got ", h,
           " x ", w);
-    image = torch::stable::contiguous(given_image);
-    theta = torch::stable::contiguous(given_theta);
+    image = as_contiguous(given_image);
+    theta = as_contiguous(given_theta);
   }
 
   static constexpr int64_t kLongestSide = 2147483520;  // where to_index saturates
@@ -34,13 +34,13 @@ inline Tensor check_gradient(const char* op, const Tensor& grad, const WarpArgum
   check(grad.dim() == 4 && grad.size(0) == warp.n && grad.size(1) == warp.channels, op, ": grad must be (", warp.n,
         ", ", warp.channels, ", out_h, out_w), got ", shape(grad));
   check_alike(op, "grad", grad, "image", warp.image);
-  return torch::stable::contiguous(grad);
+  return as_contiguous(grad);
 }
 
 inline Tensor check_theta(const char* op, const char* name, const Tensor& theta) {
   check(theta.dim() == 2 && theta.size(1) == 6, op, ": ", name, " must be (N, 6), got ", shape(theta));
   check_floating(op, name, theta);
-  return torch::stable::contiguous(theta);
+  return as_contiguous(theta);
 }
 
 struct InverseArguments {
