@@ -101,6 +101,7 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
   using V = typename L::V;
   const Warp<T>& warp = warps[0];
   const int64_t plane = warp.h * warp.w, out_plane = warp.out_h * warp.out_w;
+  constexpr int64_t kPage = 4096 / sizeof(T);
   const V height = splat<V>(warp.h), width = splat<V>(warp.w);
   const Ahead<sizeof(T)> ahead[2] = {Ahead<sizeof(T)>(warps[0]), Ahead<sizeof(T)>(warps[images - 1])};
   Stretch<T> stretch;
@@ -148,6 +149,8 @@ void theta_gradient_by_cells(const Warp<T>* warps, int images, const T* image, c
   const auto slopes_of = [&](int j, const T* from, const T* g) RMPE_LAMBDA {
     for (int b = 0; b < stretch.blocks; ++b, g += L::kCount) {
       T(*to)[2] = stretches[now].slopes[j] + b * L::kCount;
+      // A processor that foresees lines does so up to the end of a page; here pages are done with soon.
+      if (b % 2 == 0) _mm_prefetch(g + kPage, _MM_HINT_T0);
       stretches[now].any[b] = stretch.inside[b] != kNone || (j > 0 && stretches[now].any[b]);
       if (stretch.inside[b] >= kAll) {
         store_slope(all(j, b, from, L::load(g)), to);
