@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .registration import autocast_to_single, is_exporting, no_gradient
+from .registration import autocast_to_single, backward_of, is_exporting, no_gradient, register_gradient
 
 
 def eltwise_affine(x: Tensor, slope: Tensor, bias: Tensor, fused: bool = False) -> Tensor:
@@ -32,13 +32,12 @@ def _(grad: Tensor, x: Tensor, slope: Tensor, bias: Tensor, deterministic: bool 
 
 
 def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = torch.ops.rmpe.eltwise_affine_backward(grad, *ctx.saved_tensors,
-                                                       torch.are_deterministic_algorithms_enabled())
+    gradients = backward_of(torch.ops.rmpe.eltwise_affine_backward.default, grad, *ctx.saved_tensors,
+                            torch.are_deterministic_algorithms_enabled())
     return *gradients, None
 
 
-torch.library.register_autograd(
-    "rmpe::eltwise_affine", _backward,
-    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs[:3]))
+register_gradient("rmpe::eltwise_affine", _backward,
+                  lambda ctx, inputs, output: ctx.save_for_backward(*inputs[:3]))
 no_gradient("rmpe::eltwise_affine_backward", "a second derivative is not available; write x * slope + bias, or detach")
 autocast_to_single("rmpe::eltwise_affine")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .registration import autocast_to_single, fold, is_exporting, unfold
+from .registration import autocast_to_single, fold, is_exporting, register_gradient, unfold
 
 
 def prediction_heatmap(heatmap: Tensor) -> Tensor:
@@ -42,9 +42,8 @@ def _(heatmap: Tensor) -> Tensor:
     return heatmap.new_empty(*heatmap.shape[:2], 3)
 
 
-torch.library.register_autograd(
-    "rmpe::prediction_heatmap", lambda ctx, grad: None,
-    setup_context=lambda ctx, inputs, output: ctx.mark_non_differentiable(output))
+register_gradient("rmpe::prediction_heatmap", lambda ctx, grad: None,
+                  lambda ctx, inputs, output: ctx.mark_non_differentiable(output))
 autocast_to_single("rmpe::prediction_heatmap")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
+
+_LIBRARY = torch.library.Library("rmpe", "IMPL")
 
 
 def is_exporting() -> bool:
@@ -20,13 +23,50 @@ def autocast_to_single(op: str) -> None:
         torch.library.register_autocast(op, device, torch.float32)
 
 
+def register_gradient(op: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
+    """Give an operator its gradient, as torch.library.register_autograd does, but 0.06 to 0.15 ms sooner a call.
+
+    That is a tenth of what forward and backward of a small image take (benchmarks/sstn.md).
+    backward(ctx, *grads) gives a gradient or None for each input, from what setup_context(ctx, inputs, output) kept.
+    """
+    name = op.split("::")[1]
+    overload = getattr(torch.ops.rmpe, name).default
+    defaults = tuple(argument.default_value for argument in overload._schema.arguments)
+
+    def forward(ctx, *inputs: Any) -> Any:
+        output = below_autograd(overload, *inputs)
+        setup_context(ctx, inputs, output)
+        return output
+
+    gradient = type(f"Gradient_{name}", (torch.autograd.Function,),
+                    {"forward": staticmethod(forward), "backward": staticmethod(backward)})
+
+    def kernel(*inputs: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(i, Tensor) and i.requires_grad for i in inputs):
+            return gradient.apply(*inputs, *defaults[len(inputs):])  # torch leaves out what equals a default
+        return below_autograd(overload, *inputs)
+
+    _LIBRARY.impl(name, kernel, "Autograd")
+
+
+def below_autograd(op: OpOverload, *args: Any) -> Any:
+    """Call an operator whose gradient nobody asks for."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return op(*args)
+
+
+def backward_of(op: OpOverload, *args: Any) -> Any:
+    """Call the operator of a gradient. Where a second derivative is asked for, it says that there is none."""
+    return op(*args) if torch.is_grad_enabled() else below_autograd(op, *args)
+
+
 def no_gradient(op: str, reason: str) -> None:
     """Make a backward through this operator an error with a reason, not a warning and zeros."""
 
     def refuse(ctx, *grads: Tensor) -> NoReturn:
         raise NotImplementedError(f"{op.split('::')[1]}: {reason}")
 
-    torch.library.register_autograd(op, refuse)
+    register_gradient(op, refuse, lambda ctx, inputs, output: None)
 
 
 def fold(size: int, tensor: Tensor, dim: int | None) -> Tensor:

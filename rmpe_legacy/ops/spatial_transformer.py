@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registration import autocast_to_single, fold, is_exporting, no_gradient, unfold
+from .registration import autocast_to_single, backward_of, fold, is_exporting, no_gradient, register_gradient, unfold
 
 DeTransform = Literal["paper", "published-identity", "published-ignored"]
 
@@ -183,15 +183,16 @@ def _remember_warp(ctx, inputs: tuple, output: Tensor) -> None:
 
 def _warp_backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     need_image, need_theta = ctx.needs_input_grad[:2]
-    d_image, d_theta = torch.ops.rmpe.spatial_transformer_backward(
-        grad, *ctx.saved_tensors, ctx.fused, torch.are_deterministic_algorithms_enabled(), need_image, need_theta)
+    d_image, d_theta = backward_of(torch.ops.rmpe.spatial_transformer_backward.default, grad, *ctx.saved_tensors,
+                                   ctx.fused, torch.are_deterministic_algorithms_enabled(), need_image, need_theta)
     return d_image if need_image else None, d_theta if need_theta else None, None, None, None
 
 
-torch.library.register_autograd("rmpe::spatial_transformer", _warp_backward, setup_context=_remember_warp)
-torch.library.register_autograd(
-    "rmpe::invert_theta", lambda ctx, grad: torch.ops.rmpe.invert_theta_backward(grad, *ctx.saved_tensors),
-    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
+register_gradient("rmpe::spatial_transformer", _warp_backward, _remember_warp)
+register_gradient(
+    "rmpe::invert_theta",
+    lambda ctx, grad: backward_of(torch.ops.rmpe.invert_theta_backward.default, grad, *ctx.saved_tensors),
+    lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
 for _op in ("rmpe::spatial_transformer_backward", "rmpe::invert_theta_backward"):
     no_gradient(_op, "a second derivative is not available; use spatial_transformer_composite, or detach")
 for _op in ("rmpe::spatial_transformer", "rmpe::invert_theta"):
