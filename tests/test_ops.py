@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from one_layer import normal
 from torch import Tensor
 from torch.autograd import gradcheck
+from torch.autograd.forward_ad import dual_level, make_dual
 from torch.testing import assert_close
 
 from rmpe_legacy import ops
@@ -519,6 +520,20 @@ class TestWhatTorchAsks:
         out.sum().backward()
         assert image.grad.dtype == torch.bfloat16
         assert theta.grad.dtype == torch.float32
+
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own forward mode calls it
+    def test_other_derivatives_are_a_sentence(self):
+        image, theta, three = normal(1, 3, 4, 3), thetas(1), normal(3)
+        for call, at in ((lambda x: ops.spatial_transformer(image, x, 2, 2), theta),
+                         (lambda x: ops.spatial_transformer(x, theta, 2, 2), image),
+                         (ops.invert_theta, theta),
+                         (lambda x: ops.eltwise_affine(image, x, three), three)):
+            with pytest.raises(NotImplementedError, match="forward-mode derivatives are not available"):
+                torch.func.jvp(call, (at,), (at,))
+            with pytest.raises(NotImplementedError, match="forward-mode"), dual_level():
+                call(make_dual(at, at))
+            with pytest.raises(NotImplementedError, match="func.s derivatives are not available"):
+                torch.func.grad(lambda x, call=call: call(x).sum())(at)
 
     @pytest.mark.parametrize("dims", [(0, 0), (1, None), (None, 1), (2, 0)])
     def test_vmap_is_a_loop(self, dims: tuple[int | None, int | None]):

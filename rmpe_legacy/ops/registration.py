@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.autograd.forward_ad import unpack_dual
 
 _LIBRARY = torch.library.Library("rmpe", "IMPL")
 
@@ -26,7 +27,8 @@ def autocast_to_single(op: str) -> None:
 def register_gradient(op: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
     """Give an operator its gradient, as torch.library.register_autograd does, but 0.06 to 0.15 ms sooner a call.
 
-    That is a tenth of what forward and backward of a small image take (benchmarks/sstn.md).
+    That is a tenth of what forward and backward of a small image take (benchmarks/sstn.md). And where a forward-mode
+    derivative is asked for, it says that there is none; torch's would be zeros.
     backward(ctx, *grads) gives a gradient or None for each input, from what setup_context(ctx, inputs, output) kept.
     """
     name = op.split("::")[1]
@@ -42,9 +44,14 @@ def register_gradient(op: str, backward: Callable[..., Any], setup_context: Call
                     {"forward": staticmethod(forward), "backward": staticmethod(backward)})
 
     def kernel(*inputs: Any) -> Any:
-        if torch.is_grad_enabled() and any(isinstance(i, Tensor) and i.requires_grad for i in inputs):
-            return gradient.apply(*inputs, *defaults[len(inputs):])  # torch leaves out what equals a default
-        return below_autograd(overload, *inputs)
+        tensors = [i for i in inputs if isinstance(i, Tensor)]
+        if any(unpack_dual(tensor).tangent is not None for tensor in tensors):  # torch alone would go on with zeros
+            raise NotImplementedError(f"{name}: forward-mode derivatives are not available; use torch.autograd.grad")
+        if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
+            return below_autograd(overload, *inputs)
+        if torch._C._are_functorch_transforms_active():
+            raise NotImplementedError(f"{name}: torch.func's derivatives are not available; use torch.autograd.grad")
+        return gradient.apply(*inputs, *defaults[len(inputs):])  # torch leaves out what equals a default
 
     _LIBRARY.impl(name, kernel, "Autograd")
 
