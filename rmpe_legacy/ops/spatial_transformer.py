@@ -28,8 +28,9 @@ def spatial_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: int, fu
     fused: with the multiply-adds that a GPU build of the fork fuses (the default), or without.
     NaN in theta gives NaN where the other coordinate lies inside; infinity lies outside.
 
-    Gradients go to image and theta. On CUDA, torch.use_deterministic_algorithms(True) makes their sums run in the
-    CPU's order, with the CPU's bits; otherwise they run in whatever order is fastest.
+    Gradients go to image and theta; second and forward-mode derivatives are refused, and torch.func's. On CUDA,
+    torch.use_deterministic_algorithms(True) makes their sums run in the CPU's order, with the CPU's bits; otherwise
+    they run in whatever order is fastest.
     torch.export and torch.onnx see `spatial_transformer_composite`.
     """
     if is_exporting():
