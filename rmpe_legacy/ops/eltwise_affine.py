@@ -18,7 +18,7 @@ def eltwise_affine(x: Tensor, slope: Tensor, bias: Tensor, fused: bool = False) 
     if is_exporting():
         spread = [p.reshape(-1, *[1] * (x.dim() - 2)) for p in (slope, bias)]
         return x * spread[0] + spread[1]
-    return torch.ops.rmpe.eltwise_affine(x, slope, bias, fused)
+    return torch.ops.rmpe.eltwise_affine.default(x, slope, bias, fused)
 
 
 @torch.library.register_fake("rmpe::eltwise_affine")

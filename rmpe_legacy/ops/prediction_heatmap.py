@@ -17,7 +17,7 @@ def prediction_heatmap(heatmap: Tensor) -> Tensor:
     """
     if is_exporting():
         return _composite(heatmap)
-    return torch.ops.rmpe.prediction_heatmap(heatmap)
+    return torch.ops.rmpe.prediction_heatmap.default(heatmap)
 
 
 def _composite(heatmap: Tensor) -> Tensor:

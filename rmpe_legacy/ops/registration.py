@@ -15,7 +15,8 @@ _LIBRARY = torch.library.Library("rmpe", "IMPL")
 
 def is_exporting() -> bool:
     """Whether torch.export or torch.onnx is looking: they are shown torch's own operators instead of ours."""
-    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+    # ONNX's older exporter traces. Each eager call asks this, and asking torch.onnx takes longest.
+    return torch.compiler.is_exporting() or (torch.jit.is_tracing() and torch.onnx.is_in_onnx_export())
 
 
 def autocast_to_single(op: str) -> None:
@@ -44,13 +45,17 @@ def register_gradient(op: str, backward: Callable[..., Any], setup_context: Call
                     {"forward": staticmethod(forward), "backward": staticmethod(backward)})
 
     def kernel(*inputs: Any) -> Any:
-        tensors = [i for i in inputs if isinstance(i, Tensor)]
-        if any(unpack_dual(tensor).tangent is not None for tensor in tensors):  # torch alone would go on with zeros
-            raise NotImplementedError(f"{name}: forward-mode derivatives are not available; use torch.autograd.grad")
-        if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
+        needed = False
+        for tensor in inputs:
+            if not isinstance(tensor, Tensor):
+                continue
+            if unpack_dual(tensor).tangent is not None:  # torch alone would go on with zeros
+                raise NotImplementedError(f"{name}: forward-mode derivatives are not available; use autograd.grad")
+            needed = needed or tensor.requires_grad
+        if not (needed and torch.is_grad_enabled()):
             return below_autograd(overload, *inputs)
         if torch._C._are_functorch_transforms_active():
-            raise NotImplementedError(f"{name}: torch.func's derivatives are not available; use torch.autograd.grad")
+            raise NotImplementedError(f"{name}: torch.func's derivatives are not available; use autograd.grad")
         return gradient.apply(*inputs, *defaults[len(inputs):])  # torch leaves out what equals a default
 
     _LIBRARY.impl(name, kernel, "Autograd")

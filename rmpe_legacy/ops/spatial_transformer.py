@@ -35,7 +35,7 @@ def spatial_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: int, fu
     """
     if is_exporting():
         return spatial_transformer_composite(image, theta, out_h, out_w, fused)
-    return torch.ops.rmpe.spatial_transformer(image, theta, out_h, out_w, fused)
+    return torch.ops.rmpe.spatial_transformer.default(image, theta, out_h, out_w, fused)
 
 
 def spatial_de_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: int, mode: DeTransform = "paper",
@@ -63,7 +63,7 @@ def invert_theta(theta: Tensor) -> Tensor:
     """
     if is_exporting():
         return _invert_composite(theta)
-    return torch.ops.rmpe.invert_theta(theta)
+    return torch.ops.rmpe.invert_theta.default(theta)
 
 
 def identity_theta(like: Tensor) -> Tensor:
