@@ -81,9 +81,9 @@ void sample_all(const WarpArguments& warp, bool fused, Tensor& out) {
   });
 }
 
-// Each sum is one thread's, so none depends on how many there are. Where there are images for all threads, a task is
-// two of them: what one gradient has read, the other finds in the cache. Otherwise it is d theta of an image, or d
-// image of some of its channels.
+// Each sum is one thread's, so none depends on how many there are. A task is d theta of an image, or of two where there
+// are enough for all threads; after these, which take longest, d image of some of an image's channels. Where the loops
+// rearrange an image they do so for both gradients at once.
 template <typename T>
 void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Tensor* d_image, Tensor* d_theta) {
   const Grid<T> grid(warp);
@@ -93,32 +93,23 @@ void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Ten
   T* theta_to = d_theta ? d_theta->mutable_data_ptr<T>() : nullptr;
   const int64_t pixels = warp.h * warp.w, cells = warp.out_h * warp.out_w;
   const int64_t room = kernels.gradient_room(grid.of_image(0));
-  // Planes from `plane` on, of all images'; the images from i on.
-  const auto gradient = [&](const Warp<T>* warps, int images, int64_t i, int64_t plane, bool of_image, bool of_theta,
-                            T* scratch) {
-    kernels.gradient[fused](warps, images, image + plane * pixels, from + plane * cells,
-                            of_image ? image_to + plane * pixels : nullptr, of_theta ? theta_to + 6 * i : nullptr,
-                            scratch);
-  };
-  if (warp.n >= 2 * static_cast<int64_t>(torch::stable::get_num_threads())) {
-    for_each_task<T>((warp.n + 1) / 2, grad.numel(), room, [&](int64_t task, T* scratch) {
-      const int64_t i = 2 * task;
-      const int images = i + 1 < warp.n ? 2 : 1;
-      const Warp<T> warps[] = {grid.of_image(i), grid.of_image(i + images - 1)};
-      gradient(warps, images, i, i * warp.channels, d_image, d_theta, scratch);
-    });
-    return;
-  }
-  const int64_t thetas = d_theta ? warp.n : 0, groups = d_image ? warp.n * Group<T>::of(warp) : 0;
+  const int64_t most = warp.n >= 2 * static_cast<int64_t>(torch::stable::get_num_threads()) ? 2 : 1;
+  const bool together = d_image && d_theta && most == 2 && kernels.sample_room(grid.of_image(0)) > 0;
+  const int64_t thetas = d_theta ? (warp.n + most - 1) / most : 0;
+  const int64_t groups = d_image && !together ? warp.n * Group<T>::of(warp) : 0;
   for_each_task<T>(thetas + groups, grad.numel(), room, [&](int64_t task, T* scratch) {
     if (task < thetas) {
-      const Warp<T> whole = grid.of_image(task);
-      return gradient(&whole, 1, task, task * warp.channels, false, true, scratch);
+      const int64_t i = task * most, plane = i * warp.channels;
+      const int images = static_cast<int>(std::min(most, warp.n - i));
+      const Warp<T> warps[] = {grid.of_image(i), grid.of_image(i + images - 1)};
+      return kernels.gradient[fused](warps, images, image + plane * pixels, from + plane * cells,
+                                     together ? image_to + plane * pixels : nullptr, theta_to + 6 * i, scratch);
     }
     const Group<T> group(warp, task - thetas);
     Warp<T> part = grid.of_image(group.i);
     part.channels = group.count;
-    gradient(&part, 1, group.i, group.plane, true, false, scratch);
+    kernels.gradient[fused](&part, 1, nullptr, from + group.plane * cells, image_to + group.plane * pixels, nullptr,
+                            scratch);
   });
 }
 
