@@ -35,8 +35,8 @@ struct Kernels {
   // where that is not 0, all rows.
   void (*sample[2])(const Warp<T>& warp, int channels, const T* image, int64_t begin, int64_t end, T* out, T* scratch);
   int64_t (*sample_room)(const Warp<T>& warp);
-  // d image and d theta of `images` images, 1 or 2, whose warps differ in theta alone; null: not wanted.
-  // scratch: gradient_room(warp) values.
+  // d image and d theta of `images` images, 1 or 2, whose warps differ in theta alone; null: not wanted. Only d theta
+  // reads the image. scratch: gradient_room(warp) values.
   void (*gradient[2])(const Warp<T>* warps, int images, const T* image, const T* grad, T* d_image, T* d_theta,
                       T* scratch);
   int64_t (*gradient_room)(const Warp<T>& warp);
