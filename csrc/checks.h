@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <sstream>
 #include <stdexcept>
-#include <string>
 #include <vector>
 
 namespace rmpe {
@@ -26,14 +25,16 @@ void check(bool fine, const Words&... words) {
 // The shape of what was not asked for.
 inline const std::vector<int64_t> kNone = {0};
 
-// A tensor's shape as Python prints it: [2, 3, 5, 7].
-inline std::string shape(const Tensor& tensor) {
-  std::ostringstream text;
-  text << "[";
-  for (int64_t i = 0; i < tensor.dim(); ++i) text << (i > 0 ? ", " : "") << tensor.size(i);
-  text << "]";
-  return text.str();
-}
+// A tensor's shape, which a complaint has as Python prints it: [2, 3, 5, 7].
+struct Shape {
+  const Tensor& tensor;
+
+  friend std::ostream& operator<<(std::ostream& text, const Shape& shape) {
+    text << "[";
+    for (int64_t i = 0; i < shape.tensor.dim(); ++i) text << (i > 0 ? ", " : "") << shape.tensor.size(i);
+    return text << "]";
+  }
+};
 
 inline void check_floating(const char* op, const char* name, const Tensor& tensor) {
   const ScalarType type = tensor.scalar_type();

@@ -10,7 +10,7 @@ struct AffineArguments {
   bool shared_slope, shared_bias;  // one for all channels
 
   AffineArguments(const char* op, const Tensor& given_x, const Tensor& given_slope, const Tensor& given_bias) {
-    check(given_x.dim() >= 2, op, ": x must be (N, C, ...), got ", shape(given_x));
+    check(given_x.dim() >= 2, op, ": x must be (N, C, ...), got ", Shape{given_x});
     check_floating(op, "x", given_x);
     n = given_x.size(0);
     channels = given_x.size(1);
@@ -26,14 +26,14 @@ struct AffineArguments {
  private:
   bool check_parameter(const char* op, const char* name, const Tensor& parameter, const Tensor& like) const {
     const bool fits = parameter.dim() == 0 || (parameter.dim() == 1 && parameter.size(0) == channels);
-    check(fits, op, ": ", name, " must be (", channels, ",), or () for all channels, got ", shape(parameter));
+    check(fits, op, ": ", name, " must be (", channels, ",), or () for all channels, got ", Shape{parameter});
     check_alike(op, name, parameter, "x", like);
     return parameter.dim() == 0;
   }
 };
 
 inline Tensor check_gradient(const char* op, const Tensor& grad, const AffineArguments& affine) {
-  check(shape(grad) == shape(affine.x), op, ": grad must have x's shape ", shape(affine.x), ", got ", shape(grad));
+  check(grad.sizes() == affine.x.sizes(), op, ": grad must have x's shape ", Shape{affine.x}, ", got ", Shape{grad});
   check_alike(op, "grad", grad, "x", affine.x);
   return as_contiguous(grad);
 }

@@ -1,6 +1,7 @@
 // decode_boxes, encode_boxes: between boxes and what a network predicts for its priors.
 #include "boxes.h"
 #include "detection_checks.h"
+#include "memory.h"
 
 namespace rmpe {
 namespace {
@@ -28,7 +29,7 @@ Tensor decode_boxes(const Tensor& offset, const Tensor& prior, int64_t code, boo
   const Priors priors = priors_of(prior, "decode_boxes");
   const int64_t rows = rows_of(offset, "decode_boxes", "offset", priors);
   const float* in = static_cast<const float*>(offset.const_data_ptr());
-  Tensor out = torch::stable::empty_like(offset);
+  Tensor out = uninitialized(offset, offset.sizes());
   float* corners = static_cast<float*>(out.mutable_data_ptr());
   torch::stable::parallel_for(0, rows, 4096, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -45,7 +46,7 @@ Tensor encode_boxes(const Tensor& box, const Tensor& prior, int64_t code, bool i
   const Priors priors = priors_of(prior, "encode_boxes");
   const int64_t rows = rows_of(box, "encode_boxes", "box", priors);
   const float* in = static_cast<const float*>(box.const_data_ptr());
-  Tensor out = torch::stable::empty_like(box);
+  Tensor out = uninitialized(box, box.sizes());
   float* offset = static_cast<float*>(out.mutable_data_ptr());
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t p = i % priors.count * 4;

@@ -9,6 +9,7 @@
 #include "cpu/kernels.h"
 #include "cpu/tasks.h"
 #include "eltwise_affine_checks.h"
+#include "memory.h"
 
 namespace rmpe {
 namespace {
@@ -106,7 +107,7 @@ void backward(const AffineArguments& args, const Tensor& grad, Tensor& d_x, Tens
 
 Tensor eltwise_affine(const Tensor& x, const Tensor& slope, const Tensor& bias, bool fused) {
   const AffineArguments args("eltwise_affine", x, slope, bias);
-  Tensor y = torch::stable::new_empty(x, x.sizes());
+  Tensor y = uninitialized(x, x.sizes());
   with_type(x, [&](auto type) { forward<decltype(type)>(args, fused, y); });
   return y;
 }
@@ -116,9 +117,9 @@ std::tuple<Tensor, Tensor, Tensor> eltwise_affine_backward(const Tensor& grad, c
                                                            const Tensor& bias, bool /*deterministic*/) {
   const AffineArguments args("eltwise_affine_backward", x, slope, bias);
   const Tensor from = check_gradient("eltwise_affine_backward", grad, args);
-  Tensor d_x = torch::stable::new_empty(x, x.sizes());
-  Tensor d_slope = torch::stable::new_empty(slope, slope.sizes());
-  Tensor d_bias = torch::stable::new_empty(bias, bias.sizes());
+  Tensor d_x = uninitialized(x, x.sizes());
+  Tensor d_slope = uninitialized(slope, slope.sizes());
+  Tensor d_bias = uninitialized(bias, bias.sizes());
   with_type(x, [&](auto type) { backward<decltype(type)>(args, from, d_x, d_slope, d_bias); });
   return {d_x, d_slope, d_bias};
 }

@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "cpu/tasks.h"
+#include "memory.h"
 #include "prediction_heatmap_checks.h"
 
 namespace rmpe {
@@ -64,7 +65,7 @@ void find_peaks(const Tensor& heatmap, Tensor& peaks) {
 
 Tensor prediction_heatmap(const Tensor& heatmap) {
   const Tensor maps = check_heatmap(heatmap);
-  Tensor peaks = torch::stable::new_empty(heatmap, {heatmap.size(0), heatmap.size(1), 3});
+  Tensor peaks = uninitialized(heatmap, {heatmap.size(0), heatmap.size(1), 3});
   if (maps.numel() > 0) with_type(maps, [&](auto type) { find_peaks<decltype(type)>(maps, peaks); });
   return peaks;
 }

@@ -8,6 +8,7 @@
 
 #include "cpu/kernels.h"
 #include "cpu/tasks.h"
+#include "memory.h"
 #include "spatial_transformer.h"
 #include "spatial_transformer_checks.h"
 
@@ -115,7 +116,7 @@ void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Ten
 
 Tensor spatial_transformer(const Tensor& image, const Tensor& theta, int64_t out_h, int64_t out_w, bool fused) {
   const WarpArguments warp("spatial_transformer", image, theta, out_h, out_w);
-  Tensor out = torch::stable::new_empty(image, {warp.n, warp.channels, out_h, out_w});
+  Tensor out = uninitialized(image, {warp.n, warp.channels, out_h, out_w});
   if (out.numel() > 0) with_type(image, [&](auto type) { sample_all<decltype(type)>(warp, fused, out); });
   return out;
 }
@@ -125,11 +126,11 @@ std::tuple<Tensor, Tensor> spatial_transformer_backward(const Tensor& grad, cons
                                                         bool fused, bool /*deterministic*/, bool need_image,
                                                         bool need_theta) {
   const char* op = "spatial_transformer_backward";
-  check(grad.dim() == 4, op, ": grad must be (N, C, out_h, out_w), got ", shape(grad));
+  check(grad.dim() == 4, op, ": grad must be (N, C, out_h, out_w), got ", Shape{grad});
   const WarpArguments warp(op, image, theta, grad.size(2), grad.size(3));
   const Tensor from = check_gradient(op, grad, warp);
-  Tensor d_image = torch::stable::new_empty(image, need_image ? warp.image.sizes() : kNone);
-  Tensor d_theta = torch::stable::new_empty(theta, need_theta ? warp.theta.sizes() : kNone);
+  Tensor d_image = uninitialized(image, need_image ? warp.image.sizes() : kNone);
+  Tensor d_theta = uninitialized(theta, need_theta ? warp.theta.sizes() : kNone);
   with_type(image, [&](auto type) {
     gradient_all<decltype(type)>(warp, from, fused, need_image ? &d_image : nullptr, need_theta ? &d_theta : nullptr);
   });
@@ -138,7 +139,7 @@ std::tuple<Tensor, Tensor> spatial_transformer_backward(const Tensor& grad, cons
 
 Tensor invert_theta(const Tensor& theta) {
   const Tensor from = check_theta("invert_theta", "theta", theta);
-  Tensor gamma = torch::stable::empty_like(from);
+  Tensor gamma = uninitialized(from, from.sizes());
   with_type(theta, [&](auto type) {
     using T = decltype(type);
     const T* in = from.const_data_ptr<T>();
@@ -150,7 +151,7 @@ Tensor invert_theta(const Tensor& theta) {
 
 Tensor invert_theta_backward(const Tensor& grad, const Tensor& theta) {
   const InverseArguments args(grad, theta);
-  Tensor d_theta = torch::stable::empty_like(args.theta);
+  Tensor d_theta = uninitialized(args.theta, args.theta.sizes());
   with_type(theta, [&](auto type) {
     using T = decltype(type);
     const T *in = args.theta.const_data_ptr<T>(), *d_in = args.grad.const_data_ptr<T>();

@@ -8,6 +8,7 @@
 #include "cuda/eltwise_affine_kernels.h"
 #include "cuda/launch.h"
 #include "eltwise_affine_checks.h"
+#include "memory.h"
 
 namespace rmpe {
 namespace {
@@ -35,7 +36,7 @@ unsigned elementwise_grid(int64_t count) {
 Tensor eltwise_affine(const Tensor& x, const Tensor& slope, const Tensor& bias, bool fused) {
   const AffineArguments args("eltwise_affine", x, slope, bias);
   const OnDeviceOf device(x);
-  Tensor y = torch::stable::new_empty(x, x.sizes());
+  Tensor y = uninitialized(x, x.sizes());
   const int64_t count = y.numel();
   if (count == 0) return y;
   with_type(x, [&](auto type) {
@@ -77,7 +78,7 @@ std::tuple<Tensor, Tensor, Tensor> eltwise_affine_backward(const Tensor& grad, c
   const AffineArguments args("eltwise_affine_backward", x, slope, bias);
   const Tensor from = check_gradient("eltwise_affine_backward", grad, args);
   const OnDeviceOf device(x);
-  Tensor d_x = torch::stable::new_empty(x, x.sizes());
+  Tensor d_x = uninitialized(x, x.sizes());
   Tensor d_slope = torch::stable::new_zeros(slope, slope.sizes());
   Tensor d_bias = torch::stable::new_zeros(bias, bias.sizes());
   const int64_t count = d_x.numel();

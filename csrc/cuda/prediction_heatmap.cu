@@ -3,6 +3,7 @@
 
 #include "cuda/launch.h"
 #include "cuda/prediction_heatmap_kernels.h"
+#include "memory.h"
 #include "prediction_heatmap_checks.h"
 
 namespace rmpe {
@@ -12,7 +13,7 @@ Tensor prediction_heatmap(const Tensor& heatmap) {
   const Tensor from = check_heatmap(heatmap);
   const OnDeviceOf device(heatmap);
   const int64_t n = heatmap.size(0), joints = heatmap.size(1);
-  Tensor peaks = torch::stable::new_empty(heatmap, {n, joints, 3});
+  Tensor peaks = uninitialized(heatmap, {n, joints, 3});
   if (peaks.numel() == 0) return peaks;
   const HeatmapPlaces places(heatmap.size(2), heatmap.size(3));
   with_type(heatmap, [&](auto type) {

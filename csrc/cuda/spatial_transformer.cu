@@ -9,6 +9,7 @@
 
 #include "cuda/launch.h"
 #include "cuda/spatial_transformer_kernels.h"
+#include "memory.h"
 #include "spatial_transformer_checks.h"
 
 namespace rmpe {
@@ -23,7 +24,7 @@ BatchWarp<T> share_out(const WarpArguments& args, int64_t places_h, int64_t plac
 Tensor spatial_transformer(const Tensor& image, const Tensor& theta, int64_t out_h, int64_t out_w, bool fused) {
   const WarpArguments args("spatial_transformer", image, theta, out_h, out_w);
   const OnDeviceOf device(image);
-  Tensor out = torch::stable::new_empty(image, {args.n, args.channels, out_h, out_w});
+  Tensor out = uninitialized(image, {args.n, args.channels, out_h, out_w});
   if (out.numel() == 0) return out;
   with_type(image, [&](auto type) {
     using T = decltype(type);
@@ -76,7 +77,7 @@ std::tuple<Tensor, Tensor> spatial_transformer_backward(const Tensor& grad, cons
                                                         bool fused, bool deterministic, bool need_image,
                                                         bool need_theta) {
   const char* op = "spatial_transformer_backward";
-  check(grad.dim() == 4, op, ": grad must be (N, C, out_h, out_w), got ", shape(grad));
+  check(grad.dim() == 4, op, ": grad must be (N, C, out_h, out_w), got ", Shape{grad});
   const WarpArguments args(op, image, theta, grad.size(2), grad.size(3));
   const Tensor from = check_gradient(op, grad, args);
   const OnDeviceOf device(image);
@@ -96,7 +97,7 @@ std::tuple<Tensor, Tensor> spatial_transformer_backward(const Tensor& grad, cons
 Tensor invert_theta(const Tensor& theta) {
   const Tensor from = check_theta("invert_theta", "theta", theta);
   const OnDeviceOf device(theta);
-  Tensor gamma = torch::stable::empty_like(from);
+  Tensor gamma = uninitialized(from, from.sizes());
   const int64_t n = theta.size(0);
   if (n == 0) return gamma;
   with_type(theta, [&](auto type) {
@@ -111,7 +112,7 @@ Tensor invert_theta(const Tensor& theta) {
 Tensor invert_theta_backward(const Tensor& grad, const Tensor& theta) {
   const InverseArguments args(grad, theta);
   const OnDeviceOf device(theta);
-  Tensor d_theta = torch::stable::empty_like(args.theta);
+  Tensor d_theta = uninitialized(args.theta, args.theta.sizes());
   const int64_t n = theta.size(0);
   if (n == 0) return d_theta;
   with_type(theta, [&](auto type) {

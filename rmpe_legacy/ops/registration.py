@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.autograd.forward_ad import unpack_dual
+from torch.autograd import forward_ad
+from torch.autograd.function import _SingleLevelFunction
 
 _LIBRARY = torch.library.Library("rmpe", "IMPL")
 
@@ -41,17 +42,15 @@ def register_gradient(op: str, backward: Callable[..., Any], setup_context: Call
         setup_context(ctx, inputs, output)
         return output
 
-    gradient = type(f"Gradient_{name}", (torch.autograd.Function,),
+    gradient = type(f"Gradient_{name}", (_SingleLevelFunction,),
                     {"forward": staticmethod(forward), "backward": staticmethod(backward)})
 
     def kernel(*inputs: Any) -> Any:
-        needed = False
-        for tensor in inputs:
-            if not isinstance(tensor, Tensor):
-                continue
-            if unpack_dual(tensor).tangent is not None:  # torch alone would go on with zeros
-                raise NotImplementedError(f"{name}: forward-mode derivatives are not available; use autograd.grad")
-            needed = needed or tensor.requires_grad
+        tensors = [tensor for tensor in inputs if isinstance(tensor, Tensor)]
+        if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+            # torch alone would go on with zeros
+            raise NotImplementedError(f"{name}: forward-mode derivatives are not available; use autograd.grad")
+        needed = any(tensor.requires_grad for tensor in tensors)
         if not (needed and torch.is_grad_enabled()):
             return below_autograd(overload, *inputs)
         if torch._C._are_functorch_transforms_active():
