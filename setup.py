@@ -1,9 +1,12 @@
 """Builds csrc/: the tensor operators (_C, LibTorch's stable ABI) and what needs no torch (_host, pybind11).
 
-CPU code is always built. CUDA code is built where torch has CUDA and nvcc is found; RMPE_CUDA=0 or 1 overrides.
+CPU code is always built. CUDA code is built where torch has CUDA and there is a toolkit of the same release, in
+CUDA_HOME or where nvcc is found; RMPE_CUDA=0 builds none, and RMPE_CUDA=1 stops where it cannot be built.
 """
 
 import os
+import re
+import subprocess
 from glob import glob
 
 import pybind11
@@ -14,22 +17,42 @@ from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, C
 STABLE_ABI = "0x020a000000000000"  # torch 2.10: one binary serves every later release
 PYTHON_ABI = "0x030A0000"  # Python 3.10; spelled as torch spells it, or the compiler warns of two
 
+# For which GPUs CUDA code is built where none can be asked; torch asks the machine's own. PTX serves later ones.
+CUDA_ARCHITECTURES = "7.5;8.0;9.0+PTX"
+
 # No fast-math, and no fused multiply-add but those that the code asks for by name: the bits are part of the result.
 # -Wno-unused-parameter: for torch's headers.
 COMPILE = ["-O3", "-std=c++20", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 COMPILE_CUDA = ["-O3", "-std=c++20", "--fmad=false"]
 
 
+def why_no_cuda() -> str | None:
+    """Why CUDA code cannot be built here; None where it can."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} has no CUDA"
+    if CUDA_HOME is None:
+        return "there is no nvcc"
+    told = subprocess.run([os.path.join(CUDA_HOME, "bin", "nvcc"), "--version"], capture_output=True, text=True).stdout
+    release = re.search(r"release (\d+)", told)
+    if release is None or release[1] != torch.version.cuda.split(".")[0]:
+        return (f"torch is built with CUDA {torch.version.cuda} and the toolkit in {CUDA_HOME} is another release "
+                f"({release[1] if release else 'none that it tells'})")
+    return None
+
+
 def with_cuda() -> bool:
     """Whether to build the CUDA sources, and why; stops where they are asked for and cannot be built."""
-    wanted = os.environ.get("RMPE_CUDA")
-    able = torch.version.cuda is not None and CUDA_HOME is not None
-    if wanted == "1" and not able:
-        raise SystemExit("RMPE_CUDA=1, but this torch has no CUDA or there is no nvcc: install a CUDA build of torch "
-                         "and the CUDA toolkit, or unset RMPE_CUDA")
-    build = able and wanted != "0"
-    print(f"rmpe_legacy: building csrc/ for CPU{' and CUDA ' + torch.version.cuda if build else ' only'}")
-    return build
+    wanted, reason = os.environ.get("RMPE_CUDA"), why_no_cuda()
+    if wanted == "1" and reason:
+        raise SystemExit(f"RMPE_CUDA=1, but {reason}: install a CUDA build of torch and the CUDA toolkit of the same "
+                         "release, name it in CUDA_HOME, or unset RMPE_CUDA")
+    if wanted == "0" or reason:
+        print(f"rmpe_legacy: building csrc/ for CPU only ({reason or 'RMPE_CUDA=0'})")
+        return False
+    print(f"rmpe_legacy: building csrc/ for CPU and CUDA {torch.version.cuda}")
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
+    return True
 
 
 def operators() -> Extension:

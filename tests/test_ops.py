@@ -20,6 +20,8 @@ from torch.autograd.forward_ad import dual_level, make_dual
 from torch.testing import assert_close
 
 from rmpe_legacy import ops
+from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.ops.registration import BUILT_WITH_CUDA
 
 GOLDEN = Path(__file__).parent / "golden" / "layers"
 TURNED = (0.8, -0.6, 0.1, 0.5, 0.9, -0.2)
@@ -258,10 +260,22 @@ class TestSpatialTransformer:
             torch.ops.rmpe.spatial_transformer_backward(grad, torch.zeros(2, 3, 5, 4), torch.zeros(2, 6))
 
     @pytest.mark.cuda
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    @pytest.mark.skipif(not (torch.cuda.is_available() and BUILT_WITH_CUDA), reason="no CUDA device, or no CUDA build")
     def test_another_device_is_a_sentence(self):
         with pytest.raises(RuntimeError, match="theta must be on the device of image"):
             ops.spatial_transformer(torch.zeros(2, 3, 5, 4, device="cuda"), torch.zeros(2, 6), 7, 6)
+
+    @pytest.mark.skipif(BUILT_WITH_CUDA, reason="csrc/ was built with CUDA")
+    @pytest.mark.parametrize("op", ["spatial_transformer", "spatial_transformer_backward", "invert_theta",
+                                    "invert_theta_backward", "eltwise_affine", "eltwise_affine_backward",
+                                    "prediction_heatmap"])
+    def test_a_build_without_cuda_says_so(self, op: str):
+        overload = getattr(torch.ops.rmpe, op).default
+        arguments = [torch.zeros(1, 6) if argument.type.kind() == "TensorType" else 1
+                     for argument in overload._schema.arguments if not argument.has_default_value()]
+        cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)  # what a tensor on a GPU would have
+        with pytest.raises(RmpeError, match=f"^{op}: csrc/ was built without CUDA, so it runs on the CPU alone;"):
+            overload.redispatch(cuda, *arguments)
 
 
 class TestInverse:

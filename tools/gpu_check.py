@@ -274,9 +274,9 @@ def machine() -> dict:
 
 
 def all_checks(rounds: int) -> Iterator[Check]:
-    import rmpe_legacy.ops  # noqa: F401  (loads the operators; not before they are built)
+    from rmpe_legacy.ops.registration import BUILT_WITH_CUDA  # loads the operators; not before they are built
 
-    if not torch._C._dispatch_has_kernel_for_dispatch_key("rmpe::spatial_transformer", "CUDA"):
+    if not BUILT_WITH_CUDA:
         yield Check("the operators have CUDA kernels", False,
                     {"why": "csrc/ was built without CUDA; leave out --skip-build"})
         return

@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .registration import autocast_to_single, backward_of, is_exporting, no_gradient, register_gradient
+from .registration import (
+    autocast_to_single,
+    backward_of,
+    is_exporting,
+    no_gradient,
+    register_gradient,
+    say_if_cuda_is_missing,
+)
 
 
 def eltwise_affine(x: Tensor, slope: Tensor, bias: Tensor, fused: bool = False) -> Tensor:
@@ -41,3 +48,5 @@ register_gradient("rmpe::eltwise_affine", _backward,
                   lambda ctx, inputs, output: ctx.save_for_backward(*inputs[:3]))
 no_gradient("rmpe::eltwise_affine_backward", "a second derivative is not available; write x * slope + bias, or detach")
 autocast_to_single("rmpe::eltwise_affine")
+say_if_cuda_is_missing("rmpe::eltwise_affine")
+say_if_cuda_is_missing("rmpe::eltwise_affine_backward")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .registration import autocast_to_single, fold, is_exporting, register_gradient, unfold
+from .registration import autocast_to_single, fold, is_exporting, register_gradient, say_if_cuda_is_missing, unfold
 
 
 def prediction_heatmap(heatmap: Tensor) -> Tensor:
@@ -45,6 +45,7 @@ def _(heatmap: Tensor) -> Tensor:
 register_gradient("rmpe::prediction_heatmap", lambda ctx, grad: None,
                   lambda ctx, inputs, output: ctx.mark_non_differentiable(output))
 autocast_to_single("rmpe::prediction_heatmap")
+say_if_cuda_is_missing("rmpe::prediction_heatmap")
 
 
 @torch.library.register_vmap("rmpe::prediction_heatmap")

@@ -11,13 +11,29 @@ from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
+from rmpe_legacy.errors import RmpeError
+
 _LIBRARY = torch.library.Library("rmpe", "IMPL")
+
+# Whether csrc/ was built with its CUDA kernels.
+BUILT_WITH_CUDA: bool = torch._C._dispatch_has_kernel_for_dispatch_key("rmpe::spatial_transformer", "CUDA")
 
 
 def is_exporting() -> bool:
     """Whether torch.export or torch.onnx is looking: they are shown torch's own operators instead of ours."""
     # ONNX's older exporter traces. Each eager call asks this, and asking torch.onnx takes longest.
     return torch.compiler.is_exporting() or (torch.jit.is_tracing() and torch.onnx.is_in_onnx_export())
+
+
+def say_if_cuda_is_missing(op: str) -> None:
+    """Where csrc/ was built without CUDA, this operator answers a CUDA tensor with an RmpeError."""
+
+    def refuse(*inputs: Any) -> NoReturn:
+        raise RmpeError(f"{op.split('::')[1]}: csrc/ was built without CUDA, so it runs on the CPU alone; with a CUDA "
+                        f"build of torch and nvcc, build it again: pip install --no-build-isolation -e .")
+
+    if not BUILT_WITH_CUDA:
+        _LIBRARY.impl(op.split("::")[1], refuse, "CUDA")
 
 
 def autocast_to_single(op: str) -> None:

@@ -11,7 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registration import autocast_to_single, backward_of, fold, is_exporting, no_gradient, register_gradient, unfold
+from .registration import (
+    autocast_to_single,
+    backward_of,
+    fold,
+    is_exporting,
+    no_gradient,
+    register_gradient,
+    say_if_cuda_is_missing,
+    unfold,
+)
+
+# Each call begins with these: looking them up takes longer than it seems, where other work has had the caches.
+_WARP = torch.ops.rmpe.spatial_transformer.default
+_WARP_BACKWARD = torch.ops.rmpe.spatial_transformer_backward.default
 
 DeTransform = Literal["paper", "published-identity", "published-ignored"]
 
@@ -35,7 +48,7 @@ def spatial_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: int, fu
     """
     if is_exporting():
         return spatial_transformer_composite(image, theta, out_h, out_w, fused)
-    return torch.ops.rmpe.spatial_transformer.default(image, theta, out_h, out_w, fused)
+    return _WARP(image, theta, out_h, out_w, fused)
 
 
 def spatial_de_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: int, mode: DeTransform = "paper",
@@ -184,8 +197,8 @@ def _remember_warp(ctx, inputs: tuple, output: Tensor) -> None:
 
 def _warp_backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     need_image, need_theta = ctx.needs_input_grad[:2]
-    d_image, d_theta = backward_of(torch.ops.rmpe.spatial_transformer_backward.default, grad, *ctx.saved_tensors,
-                                   ctx.fused, torch.are_deterministic_algorithms_enabled(), need_image, need_theta)
+    d_image, d_theta = backward_of(_WARP_BACKWARD, grad, *ctx.saved_tensors, ctx.fused,
+                                   torch.are_deterministic_algorithms_enabled(), need_image, need_theta)
     return d_image if need_image else None, d_theta if need_theta else None, None, None, None
 
 
@@ -198,13 +211,14 @@ for _op in ("rmpe::spatial_transformer_backward", "rmpe::invert_theta_backward")
     no_gradient(_op, "a second derivative is not available; use spatial_transformer_composite, or detach")
 for _op in ("rmpe::spatial_transformer", "rmpe::invert_theta"):
     autocast_to_single(_op)
+for _op in ("spatial_transformer", "spatial_transformer_backward", "invert_theta", "invert_theta_backward"):
+    say_if_cuda_is_missing(f"rmpe::{_op}")
 
 
 @torch.library.register_vmap("rmpe::spatial_transformer")
 def _(info, in_dims, image, theta, out_h, out_w, fused=True):
     size = info.batch_size
-    out = torch.ops.rmpe.spatial_transformer(fold(size, image, in_dims[0]), fold(size, theta, in_dims[1]),
-                                             out_h, out_w, fused)
+    out = _WARP(fold(size, image, in_dims[0]), fold(size, theta, in_dims[1]), out_h, out_w, fused)
     return unfold(size, out)
 
 
@@ -212,8 +226,7 @@ def _(info, in_dims, image, theta, out_h, out_w, fused=True):
 def _(info, in_dims, grad, image, theta, fused=True, deterministic=True, need_image=True, need_theta=True):
     size = info.batch_size
     tensors = [fold(size, t, d) for t, d in zip((grad, image, theta), in_dims[:3], strict=True)]
-    d_image, d_theta = torch.ops.rmpe.spatial_transformer_backward(*tensors, fused, deterministic, need_image,
-                                                                   need_theta)
+    d_image, d_theta = _WARP_BACKWARD(*tensors, fused, deterministic, need_image, need_theta)
     d_image, at_image = unfold(size, d_image) if need_image else (d_image, None)
     d_theta, at_theta = unfold(size, d_theta) if need_theta else (d_theta, None)
     return (d_image, d_theta), (at_image, at_theta)
