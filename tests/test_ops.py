@@ -504,6 +504,7 @@ def network_inputs() -> list[Tensor]:
 
 
 class TestWhatTorchAsks:
+    @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # opcheck reads it, with torch 2.15
     @pytest.mark.parametrize("name", samples())
     def test_opcheck(self, name: str):
         for arguments in samples()[name]:
@@ -535,7 +536,7 @@ class TestWhatTorchAsks:
         assert image.grad.dtype == torch.bfloat16
         assert theta.grad.dtype == torch.float32
 
-    @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own forward mode calls it
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # torch's own forward mode calls it
     def test_other_derivatives_are_a_sentence(self):
         image, theta, three = normal(1, 3, 4, 3), thetas(1), normal(3)
         for call, at in ((lambda x: ops.spatial_transformer(image, x, 2, 2), theta),
