@@ -503,6 +503,10 @@ def network_inputs() -> list[Tensor]:
     return [normal(2, 3, 5, 4).requires_grad_(), thetas(2).requires_grad_(), normal(3).requires_grad_()]
 
 
+def test_nothing_need_be_imported_before_the_operators():
+    subprocess.run([sys.executable, "-c", "from rmpe_legacy import ops"], check=True)
+
+
 class TestWhatTorchAsks:
     @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # opcheck reads it, with torch 2.15
     @pytest.mark.parametrize("name", samples())

@@ -1,5 +1,7 @@
 """The tensor operators of csrc/, as functions: one file each. They know tensors, and nothing of prototxt."""
 
+import torch  # noqa: F401  (first: the library with the operators needs torch's)
+
 try:
     import rmpe_legacy._C  # noqa: F401  (loading it registers the operators)
 except ImportError as error:

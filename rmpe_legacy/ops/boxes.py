@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
-import rmpe_legacy._C  # noqa: F401  registers the operators
-
 CODES = {"CORNER": 1, "CENTER_SIZE": 2, "CORNER_SIZE": 3}  # PriorBoxParameter.CodeType
 _OPS = torch.ops.rmpe
 
