@@ -30,7 +30,7 @@ def say_if_cuda_is_missing(op: str) -> None:
 
     def refuse(*inputs: Any) -> NoReturn:
         raise RmpeError(f"{op.split('::')[1]}: csrc/ was built without CUDA, so it runs on the CPU alone; with a CUDA "
-                        f"build of torch and nvcc, build it again: pip install --no-build-isolation -e .")
+                        "build of torch and its toolkit, build it again: pip install --no-build-isolation -e .")
 
     if not BUILT_WITH_CUDA:
         _LIBRARY.impl(op.split("::")[1], refuse, "CUDA")
