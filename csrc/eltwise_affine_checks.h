@@ -33,7 +33,8 @@ struct AffineArguments {
 };
 
 inline Tensor check_gradient(const char* op, const Tensor& grad, const AffineArguments& affine) {
-  check(grad.sizes() == affine.x.sizes(), op, ": grad must have x's shape ", Shape{affine.x}, ", got ", Shape{grad});
+  const bool fits = grad.sizes().equals(affine.x.sizes());
+  check(fits, op, ": grad must have x's shape ", Shape{affine.x}, ", got ", Shape{grad});
   check_alike(op, "grad", grad, "x", affine.x);
   return as_contiguous(grad);
 }

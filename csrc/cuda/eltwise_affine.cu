@@ -47,7 +47,7 @@ Tensor eltwise_affine(const Tensor& x, const Tensor& slope, const Tensor& bias, 
       kernel<<<elementwise_grid(count), kThreads, 0, device.stream()>>>(
           parameters_of<T>(args), static_cast<Index>(count), static_cast<Index>(args.channels),
           static_cast<Index>(args.positions), args.x.const_data_ptr<T>(), y.mutable_data_ptr<T>());
-      STD_CUDA_KERNEL_LAUNCH_CHECK();
+      check_launch();
     });
   });
   return y;
@@ -64,7 +64,7 @@ void sum_channels(const ChannelSums& sums, const OnDeviceOf& device, bool determ
     channel_sums_kernel<T><<<grid_for(sums.channels * sums.parts), kThreads, 0, device.stream()>>>(
         sums, grad, x, d_slope, d_bias);
   }
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  check_launch();
 }
 
 // Parts of a channel's sum: enough for a large GPU, none of less than a few values a thread.
@@ -91,7 +91,7 @@ std::tuple<Tensor, Tensor, Tensor> eltwise_affine_backward(const Tensor& grad, c
       affine_gradient_kernel<Index, T><<<elementwise_grid(count), kThreads, 0, device.stream()>>>(
           parameters_of<T>(args), static_cast<Index>(count), static_cast<Index>(args.channels),
           static_cast<Index>(args.positions), g, d_x.mutable_data_ptr<T>());
-      STD_CUDA_KERNEL_LAUNCH_CHECK();
+      check_launch();
     });
     T *to_slope = d_slope.mutable_data_ptr<T>(), *to_bias = d_bias.mutable_data_ptr<T>();
     const int64_t image = args.channels * args.positions, values = args.n * args.positions;

@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "checks.h"
+
 namespace rmpe {
 
 // The device of a tensor is the current one while this lives.
@@ -24,6 +26,12 @@ class OnDeviceOf {
   torch::stable::accelerator::DeviceGuard guard_;
   cudaStream_t stream_ = nullptr;
 };
+
+// Throws if the kernel before this could not be launched.
+inline void check_launch() {
+  const cudaError_t error = cudaGetLastError();
+  check(error == cudaSuccess, "a CUDA kernel could not be launched: ", cudaGetErrorString(error));
+}
 
 // So many blocks, or as many as a launch can have: kernels step over the rest by gridDim.x.
 inline unsigned grid_for(int64_t blocks) {

@@ -20,7 +20,7 @@ Tensor prediction_heatmap(const Tensor& heatmap) {
     using T = decltype(type);
     prediction_heatmap_kernel<T><<<grid_for(n * joints), kThreads, 0, device.stream()>>>(
         places, n * joints, from.const_data_ptr<T>(), peaks.mutable_data_ptr<T>());
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    check_launch();
   });
   return peaks;
 }

@@ -32,7 +32,7 @@ Tensor spatial_transformer(const Tensor& image, const Tensor& theta, int64_t out
     const auto kernel = fused ? sample_kernel<true, T> : sample_kernel<false, T>;
     kernel<<<grid_for(warp.blocks), kThreads, 0, device.stream()>>>(warp, args.image.const_data_ptr<T>(),
                                                                     out.mutable_data_ptr<T>());
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    check_launch();
   });
   return out;
 }
@@ -47,7 +47,7 @@ void gradient(const WarpArguments& args, const OnDeviceOf& device, const T* grad
                                            : gradient_kernel<kFused, true, true, T>;
   kernel<<<grid_for(warp.blocks), kThreads, 0, device.stream()>>>(warp, args.image.const_data_ptr<T>(), grad, d_image,
                                                                   d_theta);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  check_launch();
 }
 
 // In the CPU's order.
@@ -57,7 +57,7 @@ void gradient_ordered(const WarpArguments& args, const OnDeviceOf& device, const
     const BatchWarp<T> warp = share_out<T>(args, args.out_h, args.out_w, 1);
     theta_gradient_ordered_kernel<kFused, T><<<grid_for(args.n), kSummers + kThreads, 0, device.stream()>>>(
         warp, args.image.const_data_ptr<T>(), grad, d_theta);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    check_launch();
   }
   const BatchWarp<T> warp = share_out<T>(args, args.h, args.w, kMostTogether);
   if (d_image == nullptr || warp.blocks == 0) return;
@@ -66,11 +66,11 @@ void gradient_ordered(const WarpArguments& args, const OnDeviceOf& device, const
   if (grid.numel() > 0) {
     grid_kernel<<<grid_for((grid.numel() + kThreads - 1) / kThreads), kThreads, 0, device.stream()>>>(
         args.out_h, args.out_w, rows, columns);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    check_launch();
   }
   image_gradient_ordered_kernel<kFused, T><<<grid_for(warp.blocks), kThreads, 0, device.stream()>>>(
       warp, rows, columns, grad, d_image);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  check_launch();
 }
 
 std::tuple<Tensor, Tensor> spatial_transformer_backward(const Tensor& grad, const Tensor& image, const Tensor& theta,
@@ -104,7 +104,7 @@ Tensor invert_theta(const Tensor& theta) {
     using T = decltype(type);
     invert_theta_kernel<T><<<grid_for((n + kThreads - 1) / kThreads), kThreads, 0, device.stream()>>>(
         n, from.const_data_ptr<T>(), gamma.mutable_data_ptr<T>());
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    check_launch();
   });
   return gamma;
 }
@@ -119,7 +119,7 @@ Tensor invert_theta_backward(const Tensor& grad, const Tensor& theta) {
     using T = decltype(type);
     invert_theta_backward_kernel<T><<<grid_for((n + kThreads - 1) / kThreads), kThreads, 0, device.stream()>>>(
         n, args.theta.const_data_ptr<T>(), args.grad.const_data_ptr<T>(), d_theta.mutable_data_ptr<T>());
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    check_launch();
   });
   return d_theta;
 }
