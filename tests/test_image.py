@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from rmpe_legacy.data import blobproto
 from rmpe_legacy.data.image import (
@@ -105,6 +106,17 @@ def test_of_an_animation_the_first_picture_is_read(tmp_path: Path):
     got = load_image(tmp_path / "two.gif")
     assert got.shape == (6, 7, 3)
     assert got.max() == 0
+
+
+def test_cmyk_is_what_pillow_makes_of_it_within_two_of_255(tmp_path: Path):
+    path = tmp_path / "inks.jpg"
+    inks = np.random.default_rng(0).integers(0, 256, (32, 40, 4), dtype=np.uint8)
+    Image.frombytes("CMYK", (40, 32), inks.tobytes()).save(path, quality=95)
+    with Image.open(path) as picture:
+        assert picture.mode == "CMYK"
+        want = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    off = np.abs(load_image(path) * 255 - want)
+    assert 1 < off.max() < 2.001
 
 
 def test_floating_point_pictures_pass_as_they_are(tmp_path: Path):
