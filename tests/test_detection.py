@@ -563,7 +563,7 @@ def test_evaluation_is_what_the_loops_give(seed, difficult_counts):
     rng = np.random.default_rng(seed)
     truths = np.zeros((11, 8), np.float32)
     truths[:, 0], truths[:, 1], truths[:, 7] = rng.integers(0, 3, 11), rng.integers(1, 3, 11), rng.integers(0, 2, 11)
-    truths[:, 3:7] = some_boxes(11, seed)
+    truths[:, 3:7] = some_boxes(11, seed).numpy()
     source = rng.integers(0, 11, 17)
     detections = np.concatenate([truths[source, :2], rng.permutation(17)[:, None] / 20, truths[source, 3:7]], 1)
     detections[:, 3:7] += rng.normal(0, 0.04, (17, 4))

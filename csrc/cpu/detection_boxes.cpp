@@ -1,7 +1,7 @@
 // decode_boxes, encode_boxes: between boxes and what a network predicts for its priors.
 #include "boxes.h"
 #include "detection_checks.h"
-#include "memory.h"
+#include "uninitialized.h"
 
 namespace rmpe {
 namespace {

@@ -9,7 +9,7 @@
 #include "cpu/kernels.h"
 #include "cpu/tasks.h"
 #include "eltwise_affine_checks.h"
-#include "memory.h"
+#include "uninitialized.h"
 
 namespace rmpe {
 namespace {

@@ -4,8 +4,8 @@
 #include <torch/csrc/stable/library.h>
 
 #include "cpu/tasks.h"
-#include "memory.h"
 #include "prediction_heatmap_checks.h"
+#include "uninitialized.h"
 
 namespace rmpe {
 namespace {

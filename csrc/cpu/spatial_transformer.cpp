@@ -8,9 +8,9 @@
 
 #include "cpu/kernels.h"
 #include "cpu/tasks.h"
-#include "memory.h"
 #include "spatial_transformer.h"
 #include "spatial_transformer_checks.h"
+#include "uninitialized.h"
 
 namespace rmpe {
 namespace {

@@ -8,7 +8,7 @@
 #include "cuda/eltwise_affine_kernels.h"
 #include "cuda/launch.h"
 #include "eltwise_affine_checks.h"
-#include "memory.h"
+#include "uninitialized.h"
 
 namespace rmpe {
 namespace {

@@ -3,8 +3,8 @@
 
 #include "cuda/launch.h"
 #include "cuda/prediction_heatmap_kernels.h"
-#include "memory.h"
 #include "prediction_heatmap_checks.h"
+#include "uninitialized.h"
 
 namespace rmpe {
 namespace {

@@ -9,8 +9,8 @@
 
 #include "cuda/launch.h"
 #include "cuda/spatial_transformer_kernels.h"
-#include "memory.h"
 #include "spatial_transformer_checks.h"
+#include "uninitialized.h"
 
 namespace rmpe {
 namespace {

@@ -21,8 +21,9 @@ BUILT_WITH_CUDA: bool = torch._C._dispatch_has_kernel_for_dispatch_key("rmpe::sp
 
 def is_exporting() -> bool:
     """Whether torch.export or torch.onnx is looking: they are shown torch's own operators instead of ours."""
-    # ONNX's older exporter traces. Each eager call asks this, and asking torch.onnx takes longest.
-    return torch.compiler.is_exporting() or (torch.jit.is_tracing() and torch.onnx.is_in_onnx_export())
+    # The flag itself: of torch 2.10, torch.compile takes torch.compiler.is_exporting() for true. ONNX's older exporter
+    # traces. Each eager call asks this, and asking torch.onnx takes longest.
+    return torch.compiler._is_exporting_flag or (torch.jit.is_tracing() and torch.onnx.is_in_onnx_export())
 
 
 def say_if_cuda_is_missing(op: str) -> None:
