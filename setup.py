@@ -6,6 +6,7 @@ CUDA_HOME or where nvcc is found; RMPE_CUDA=0 builds none, and RMPE_CUDA=1 stops
 
 import os
 import re
+import shutil
 import subprocess
 from glob import glob
 
@@ -30,9 +31,10 @@ def why_no_cuda() -> str | None:
     """Why CUDA code cannot be built here; None where it can."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} has no CUDA"
-    if CUDA_HOME is None:
-        return "there is no nvcc"
-    told = subprocess.run([os.path.join(CUDA_HOME, "bin", "nvcc"), "--version"], capture_output=True, text=True).stdout
+    nvcc = CUDA_HOME and shutil.which("nvcc", path=os.path.join(CUDA_HOME, "bin"))
+    if not nvcc:
+        return f"there is no nvcc{f' in {CUDA_HOME}' if CUDA_HOME else ''}"
+    told = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
     release = re.search(r"release (\d+)", told)
     if release is None or release[1] != torch.version.cuda.split(".")[0]:
         return (f"torch is built with CUDA {torch.version.cuda} and the toolkit in {CUDA_HOME} is another release "
