@@ -18,7 +18,8 @@ from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, C
 STABLE_ABI = "0x020a000000000000"  # torch 2.10: one binary serves every later release
 PYTHON_ABI = "0x030A0000"  # Python 3.10; spelled as torch spells it, or the compiler warns of two
 
-# For which GPUs CUDA code is built where none can be asked; torch asks the machine's own. PTX serves later ones.
+# For which GPUs CUDA code is built where none can be asked, as `make cuda` does; torch asks the machine's own. PTX
+# serves later ones.
 CUDA_ARCHITECTURES = "7.5;8.0;9.0+PTX"
 
 # No fast-math, and no fused multiply-add but those that the code asks for by name: the bits are part of the result.
@@ -52,8 +53,6 @@ def with_cuda() -> bool:
         print(f"rmpe_legacy: building csrc/ for CPU only ({reason or 'RMPE_CUDA=0'})")
         return False
     print(f"rmpe_legacy: building csrc/ for CPU and CUDA {torch.version.cuda}")
-    if not torch.cuda.is_available():
-        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
     return True
 
 
@@ -63,6 +62,8 @@ def operators() -> Extension:
     make = CppExtension
     if with_cuda():
         make = CUDAExtension
+        if not torch.cuda.is_available():
+            os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
         sources += glob("csrc/cuda/*.cu")
         flags["cxx"].append("-DUSE_CUDA")
         flags["nvcc"] = [*COMPILE_CUDA, f"-DTORCH_TARGET_VERSION={STABLE_ABI}", "-DUSE_CUDA"]

@@ -19,6 +19,11 @@ _LIBRARY = torch.library.Library("rmpe", "IMPL")
 BUILT_WITH_CUDA: bool = torch._C._dispatch_has_kernel_for_dispatch_key("rmpe::spatial_transformer", "CUDA")
 
 
+def _name(op: str) -> str:
+    """Without the library's: "rmpe::spatial_transformer" -> "spatial_transformer"."""
+    return op.split("::")[1]
+
+
 def is_exporting() -> bool:
     """Whether torch.export or torch.onnx is looking: they are shown torch's own operators instead of ours."""
     # The flag itself: of torch 2.10, torch.compile takes torch.compiler.is_exporting() for true. ONNX's older exporter
@@ -28,13 +33,14 @@ def is_exporting() -> bool:
 
 def say_if_cuda_is_missing(op: str) -> None:
     """Where csrc/ was built without CUDA, this operator answers a CUDA tensor with an RmpeError."""
+    name = _name(op)
 
     def refuse(*inputs: Any) -> NoReturn:
-        raise RmpeError(f"{op.split('::')[1]}: csrc/ was built without CUDA, so it runs on the CPU alone; with a CUDA "
+        raise RmpeError(f"{name}: csrc/ was built without CUDA, so it runs on the CPU alone; with a CUDA "
                         "build of torch and its toolkit, build it again: pip install --no-build-isolation -e .")
 
     if not BUILT_WITH_CUDA:
-        _LIBRARY.impl(op.split("::")[1], refuse, "CUDA")
+        _LIBRARY.impl(name, refuse, "CUDA")
 
 
 def autocast_to_single(op: str) -> None:
@@ -50,7 +56,7 @@ def register_gradient(op: str, backward: Callable[..., Any], setup_context: Call
     forward-mode derivative is asked for, it says that there is none; torch's would be zeros.
     backward(ctx, *grads) gives a gradient or None for each input, from what setup_context(ctx, inputs, output) kept.
     """
-    name = op.split("::")[1]
+    name = _name(op)
     overload = getattr(torch.ops.rmpe, name).default
     defaults = tuple(argument.default_value for argument in overload._schema.arguments)
 
@@ -92,7 +98,7 @@ def no_gradient(op: str, reason: str) -> None:
     """Make a backward through this operator an error with a reason, not a warning and zeros."""
 
     def refuse(ctx, *grads: Tensor) -> NoReturn:
-        raise NotImplementedError(f"{op.split('::')[1]}: {reason}")
+        raise NotImplementedError(f"{_name(op)}: {reason}")
 
     register_gradient(op, refuse, lambda ctx, inputs, output: None)
 
