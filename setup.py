@@ -1,4 +1,5 @@
-"""Builds csrc/: the tensor operators (_C, LibTorch's stable ABI) and what needs no torch (_host, pybind11).
+"""Builds csrc/: the tensor operators (_C, LibTorch's stable ABI), a gradient that needs more of torch than that ABI has
+(_autograd, for the torch at hand alone), and what needs no torch (_host, pybind11).
 
 CPU code is always built. CUDA code is built where torch has CUDA and there is a toolkit of the same release, in
 CUDA_HOME or where nvcc is found; RMPE_CUDA=0 builds none, and RMPE_CUDA=1 stops where it cannot be built.
@@ -71,9 +72,15 @@ def operators() -> Extension:
                 py_limited_api=True)
 
 
+def gradients() -> Extension:
+    flags = [*COMPILE, f"-DPy_LIMITED_API={PYTHON_ABI}"]
+    return CppExtension("rmpe_legacy._autograd", sorted(glob("csrc/autograd/*.cpp")), extra_compile_args=flags,
+                        py_limited_api=True)
+
+
 def host() -> Extension:
     return Extension("rmpe_legacy._host", sorted(glob("csrc/host/*.cpp")), include_dirs=[pybind11.get_include()],
                      extra_compile_args=COMPILE, language="c++")
 
 
-setup(ext_modules=[operators(), host()], cmdclass={"build_ext": BuildExtension})
+setup(ext_modules=[operators(), gradients(), host()], cmdclass={"build_ext": BuildExtension})

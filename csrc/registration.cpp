@@ -1,6 +1,7 @@
 // Every operator's schema, on one page. The kernels are registered where they are written: cpu/<op>.cpp, cuda/<op>.cu.
 #include <Python.h>
 #include <torch/csrc/stable/library.h>
+#include <torch/headeronly/version.h>
 
 STABLE_TORCH_LIBRARY(rmpe, m) {
   // image (N, C, H, W), theta (N, 6) -> (N, C, out_h, out_w). A gradient that is not needed comes back with shape (0,).
@@ -34,8 +35,15 @@ STABLE_TORCH_LIBRARY(rmpe, m) {
         "-> (Tensor, Tensor)");
 }
 
-// Importing the module loads the library, which runs the registrations; the module itself is empty.
+// Importing the module loads the library, which runs the registrations. The module itself says only whose headers it was
+// built with; it serves later releases too.
 extern "C" __attribute__((visibility("default"))) PyObject* PyInit__C() {
-  static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, nullptr, nullptr, nullptr, nullptr, nullptr};
-  return PyModule_Create(&module);
+  static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, nullptr, nullptr, nullptr, nullptr,
+                                   nullptr};
+  PyObject* module = PyModule_Create(&definition);
+  if (module != nullptr && PyModule_AddStringConstant(module, "BUILT_WITH_TORCH", TORCH_VERSION) < 0) {
+    Py_DECREF(module);
+    return nullptr;
+  }
+  return module;
 }

@@ -503,6 +503,22 @@ def network_inputs() -> list[Tensor]:
     return [normal(2, 3, 5, 4).requires_grad_(), thetas(2).requires_grad_(), normal(3).requires_grad_()]
 
 
+def test_with_another_torch_than_the_builders_python_has_the_gradient():
+    script = """
+import sys
+import pytest, torch
+import rmpe_legacy._C as built
+built.BUILT_WITH_TORCH = "1.0.0"
+told = pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]])
+assert "rmpe_legacy._autograd" not in sys.modules
+sys.exit(told)
+"""
+    classes = [f"{__file__}::{kind.__name__}" for kind in (TestGoldens, TestSpatialTransformer, TestWhatTorchAsks)]
+    told = subprocess.run([sys.executable, "-c", script, *classes], capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "rmpe_legacy._autograd" in sys.modules
+
+
 def test_nothing_need_be_imported_before_the_operators():
     subprocess.run([sys.executable, "-c", "from rmpe_legacy import ops"], check=True)
 
@@ -521,6 +537,13 @@ class TestWhatTorchAsks:
         assert same_bits(got, want)
         got, want = (torch.autograd.grad(loss, network_inputs) for loss in (got, want))
         assert all(same_bits(a, b) for a, b in zip(got, want, strict=True))
+
+    @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # so does torch.compile
+    def test_compiles_backward_too(self, network_inputs: list[Tensor]):
+        want = torch.autograd.grad(some_network(*network_inputs), network_inputs)
+        with torch._dynamo.config.patch(compiled_autograd=True):
+            torch.compile(torch.Tensor.backward, backend="aot_eager")(some_network(*network_inputs))
+        assert all(same_bits(leaf.grad, grad) for leaf, grad in zip(network_inputs, want, strict=True))
 
     @pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
     def test_autocast_computes_in_single_precision(self, low: torch.dtype):

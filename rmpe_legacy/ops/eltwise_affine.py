@@ -5,14 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .registration import (
-    autocast_to_single,
-    backward_of,
-    is_exporting,
-    no_gradient,
-    register_gradient,
-    say_if_cuda_is_missing,
-)
+from .registration import autocast_to_single, is_exporting, no_gradient, register_gradient, say_if_cuda_is_missing
 
 
 def eltwise_affine(x: Tensor, slope: Tensor, bias: Tensor, fused: bool = False) -> Tensor:
@@ -39,8 +32,8 @@ def _(grad: Tensor, x: Tensor, slope: Tensor, bias: Tensor, deterministic: bool 
 
 
 def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = backward_of(torch.ops.rmpe.eltwise_affine_backward.default, grad, *ctx.saved_tensors,
-                            torch.are_deterministic_algorithms_enabled())
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    gradients = torch.ops.rmpe.eltwise_affine_backward.default(grad, *ctx.saved_tensors, deterministic)
     return *gradients, None
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.autograd import forward_ad
-from torch.autograd.function import _SingleLevelFunction
 
+from rmpe_legacy import _C
 from rmpe_legacy.errors import RmpeError
 
 _LIBRARY = torch.library.Library("rmpe", "IMPL")
@@ -49,11 +49,20 @@ def autocast_to_single(op: str) -> None:
         torch.library.register_autocast(op, device, torch.float32)
 
 
-def register_gradient(op: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
-    """Give an operator its gradient, as torch.library.register_autograd does, but by a shorter way.
+def gradients_in_cpp() -> bool:
+    """Load the gradients of csrc/autograd/. Where they were built with another release of torch, do not: False."""
+    if torch.__version__.split("+")[0] != _C.BUILT_WITH_TORCH:
+        return False
+    import rmpe_legacy._autograd  # noqa: F401  (loading it registers them)
 
-    The difference is a tenth of what forward and backward of a small image take (benchmarks/sstn.md). And where a
-    forward-mode derivative is asked for, it says that there is none; torch's would be zeros.
+    return True
+
+
+def register_gradient(op: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
+    """Give an operator its gradient, as torch.library.register_autograd does, but for what torch leaves unsaid.
+
+    Where a forward-mode derivative is asked for, or torch.func's, it says that there is none; torch's forward mode
+    would give zeros.
     backward(ctx, *grads) gives a gradient or None for each input, from what setup_context(ctx, inputs, output) kept.
     """
     name = _name(op)
@@ -65,12 +74,12 @@ def register_gradient(op: str, backward: Callable[..., Any], setup_context: Call
         setup_context(ctx, inputs, output)
         return output
 
-    gradient = type(f"Gradient_{name}", (_SingleLevelFunction,),
+    gradient = type(f"Gradient_{name}", (torch.autograd.Function,),
                     {"forward": staticmethod(forward), "backward": staticmethod(backward)})
 
     def kernel(*inputs: Any) -> Any:
         tensors = [tensor for tensor in inputs if isinstance(tensor, Tensor)]
-        if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
             # torch alone would go on with zeros
             raise NotImplementedError(f"{name}: forward-mode derivatives are not available; use autograd.grad")
         needed = any(tensor.requires_grad for tensor in tensors)
@@ -87,11 +96,6 @@ def below_autograd(op: OpOverload, *args: Any) -> Any:
     """Call an operator whose gradient nobody asks for."""
     with torch._C._AutoDispatchBelowAutograd():
         return op(*args)
-
-
-def backward_of(op: OpOverload, *args: Any) -> Any:
-    """Call the operator of a gradient. Where a second derivative is asked for, it says that there is none."""
-    return op(*args) if torch.is_grad_enabled() else below_autograd(op, *args)
 
 
 def no_gradient(op: str, reason: str) -> None:

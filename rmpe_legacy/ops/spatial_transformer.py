@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .registration import (
     autocast_to_single,
-    backward_of,
     fold,
+    gradients_in_cpp,
     is_exporting,
     no_gradient,
     register_gradient,
@@ -197,15 +197,16 @@ def _remember_warp(ctx, inputs: tuple, output: Tensor) -> None:
 
 def _warp_backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     need_image, need_theta = ctx.needs_input_grad[:2]
-    d_image, d_theta = backward_of(_WARP_BACKWARD, grad, *ctx.saved_tensors, ctx.fused,
-                                   torch.are_deterministic_algorithms_enabled(), need_image, need_theta)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    d_image, d_theta = _WARP_BACKWARD(grad, *ctx.saved_tensors, ctx.fused, deterministic, need_image, need_theta)
     return d_image if need_image else None, d_theta if need_theta else None, None, None, None
 
 
-register_gradient("rmpe::spatial_transformer", _warp_backward, _remember_warp)
+if not gradients_in_cpp():  # whose gradient of this operator takes less time; it is the same
+    register_gradient("rmpe::spatial_transformer", _warp_backward, _remember_warp)
 register_gradient(
     "rmpe::invert_theta",
-    lambda ctx, grad: backward_of(torch.ops.rmpe.invert_theta_backward.default, grad, *ctx.saved_tensors),
+    lambda ctx, grad: torch.ops.rmpe.invert_theta_backward.default(grad, *ctx.saved_tensors),
     lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
 for _op in ("rmpe::spatial_transformer_backward", "rmpe::invert_theta_backward"):
     no_gradient(_op, "a second derivative is not available; use spatial_transformer_composite, or detach")
