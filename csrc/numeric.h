@@ -8,7 +8,7 @@
 #else
 #define RMPE_HOST_DEVICE
 #endif
-// Inlined without exception: a file that is compiled for AVX2 must leave no copy that the linker may take for others.
+// Inlined without exception: a file that is compiled for AVX must leave no copy that the linker may take for others.
 #define RMPE_INLINE RMPE_HOST_DEVICE inline __attribute__((always_inline))
 
 namespace rmpe {

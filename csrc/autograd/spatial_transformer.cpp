@@ -1,7 +1,7 @@
-// The spatial transformer's gradient, told to torch in C++: from a call to the kernel and back it takes a fifth of the
-// time that Python takes (benchmarks/sstn.md). LibTorch's stable ABI has no autograd, so this file alone is written
-// against the ordinary one and serves the one release of torch it was built with; with any other, Python registers the
-// same gradient (rmpe_legacy/ops/spatial_transformer.py).
+// The spatial transformer's gradient, told to torch in C++: it takes a tenth off a single image's forward and backward
+// (benchmarks/sstn.md). LibTorch's stable ABI has no autograd, so this file alone is written against the ordinary one
+// and serves the one release of torch it was built with; with any other, Python registers the same gradient
+// (rmpe_legacy/ops/spatial_transformer.py).
 #include <Python.h>
 
 #include <ATen/Context.h>

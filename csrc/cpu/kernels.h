@@ -6,9 +6,9 @@
 
 // GCC can compile one file for another machine (#pragma GCC target); where that is not so, the baseline serves.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define RMPE_HAVE_AVX2 1
+#define RMPE_HAVE_AVX 1
 #else
-#define RMPE_HAVE_AVX2 0
+#define RMPE_HAVE_AVX 0
 #endif
 
 namespace rmpe {
@@ -47,37 +47,51 @@ struct Kernels {
 // For any machine and any size: one value at a time.
 template <typename T>
 Kernels<T> baseline_kernels();
-// For AVX2 and FMA, where avx2_fits.
+// For AVX2 and FMA, where avx_fits.
 template <typename T>
 Kernels<T> avx2_kernels();
+// The same loops with AVX-512's further registers and masks, where avx_fits.
+template <typename T>
+Kernels<T> avx512_kernels();
 
 // Whether T counts an image's rows and columns, and an int32 its pixels.
 template <typename T>
-bool avx2_fits(int64_t h, int64_t w) {
+bool avx_fits(int64_t h, int64_t w) {
   constexpr int64_t kCounts = sizeof(T) == 4 ? int64_t{1} << 24 : int64_t{1} << 30;
   return h <= kCounts && w <= kCounts && h * w <= INT32_MAX;
 }
 
-// Whether to run what is compiled for AVX2. ATEN_CPU_CAPABILITY=default turns it off, here as in torch.
-inline bool use_avx2() {
-#if RMPE_HAVE_AVX2
-  static const bool use = [] {
+enum class Machine { kAny, kAvx2, kAvx512 };  // each runs what those before it run
+
+// The machine at hand. ATEN_CPU_CAPABILITY=default or avx2 keeps to what that one runs, here as in torch.
+inline Machine this_machine() {
+#if RMPE_HAVE_AVX
+  static const Machine machine = [] {
     const char* wanted = std::getenv("ATEN_CPU_CAPABILITY");
-    const bool off = wanted != nullptr && std::strcmp(wanted, "default") == 0;
-    return !off && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const auto wants = [&](const char* name) { return wanted != nullptr && std::strcmp(wanted, name) == 0; };
+    if (wants("default") || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Machine::kAny;
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+    return avx512 && !wants("avx2") ? Machine::kAvx512 : Machine::kAvx2;
   }();
-  return use;
+  return machine;
 #else
-  return false;
+  return Machine::kAny;
 #endif
 }
 
 template <typename T>
-Kernels<T> best_kernels(bool fits = true) {
-#if RMPE_HAVE_AVX2
-  if (fits && use_avx2()) return avx2_kernels<T>();
+Kernels<T> kernels_of(Machine machine) {
+#if RMPE_HAVE_AVX
+  if (machine == Machine::kAvx512) return avx512_kernels<T>();
+  if (machine == Machine::kAvx2) return avx2_kernels<T>();
 #endif
   return baseline_kernels<T>();
+}
+
+template <typename T>
+Kernels<T> best_kernels(bool fits = true) {
+  return kernels_of<T>(fits ? this_machine() : Machine::kAny);
 }
 
 }  // namespace rmpe

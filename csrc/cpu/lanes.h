@@ -1,5 +1,5 @@
 // Several values in one AVX2 register. Each lane does what a single value would, so the bits are the same.
-// Included below #pragma GCC target("avx2,fma"), and nowhere else.
+// Included below a #pragma GCC target, and nowhere else.
 #pragma once
 #include "numeric.h"
 

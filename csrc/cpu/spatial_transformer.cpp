@@ -41,7 +41,7 @@ class Grid {
 
 template <typename T>
 Kernels<T> kernels_for(const WarpArguments& warp) {
-  return best_kernels<T>(avx2_fits<T>(warp.h, warp.w));
+  return best_kernels<T>(avx_fits<T>(warp.h, warp.w));
 }
 
 // Channels [first, first + count) of image i; plane: the first one's number among all images' channels.

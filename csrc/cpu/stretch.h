@@ -1,5 +1,5 @@
 // Where the points of a stretch of an output row lie, with AVX2: what loops over cells and over channels begin with.
-// Included below #pragma GCC target("avx2,fma"), and nowhere else.
+// Included below a #pragma GCC target, and nowhere else.
 #pragma once
 #include "cpu/kernels.h"
 #include "cpu/lanes.h"

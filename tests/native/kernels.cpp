@@ -162,16 +162,26 @@ void compare(const char* who, const Results<T>& want, const Results<T>& got, con
   report("d theta", same_bits(want.d_theta, got.d_theta), who + where);
 }
 
-// What the baseline gives, and whether AVX2 does.
+struct Compiled {
+  Machine machine;
+  const char* name;
+};
+// What the machine at hand runs beside the baseline.
+std::vector<Compiled> compiled_for_it() {
+  std::vector<Compiled> all = {{Machine::kAvx2, "AVX2"}, {Machine::kAvx512, "AVX-512"}};
+  while (!all.empty() && all.back().machine > this_machine()) all.pop_back();
+  return all;
+}
+
+// What the baseline gives, and whether what is compiled for others does.
 template <bool kFused, typename T>
 Results<T> compare_on_cpu(const Batch<T>& batch, const std::string& where) {
   const Results<T> want = on_cpu(batch, baseline_kernels<T>(), kFused);
-#if RMPE_HAVE_AVX2
-  if (use_avx2()) {
-    compare("AVX2", want, on_cpu(batch, avx2_kernels<T>(), kFused), where);
-    compare("AVX2, two images", want, on_cpu(batch, avx2_kernels<T>(), kFused, 2), where);
+  for (const Compiled& compiled : compiled_for_it()) {
+    const Kernels<T> kernels = kernels_of<T>(compiled.machine);
+    compare(compiled.name, want, on_cpu(batch, kernels, kFused), where);
+    compare(compiled.name, want, on_cpu(batch, kernels, kFused, 2), ", two images" + where);
   }
-#endif
   return want;
 }
 
@@ -217,7 +227,7 @@ void test_warps() {
   const Sizes sizes[] = {{2, 5, 13, 11, 9, 37}, {1, 3, 6, 40, 16, 32}, {1, 11, 14, 10, 8, 16}, {3, 1, 1, 7, 5, 8},
                          {1, 2, 19, 1, 33, 2},  {2, 5, 9, 20, 6, 150}, {2, 9, 97, 93, 7, 11}, {1, 7, 8, 9, 95, 97}};
   for (const Sizes& z : sizes) {
-    // For these, AVX2 has other loops. For CUDA's, played by a CPU, they are much work and nothing new.
+    // For these, AVX has other loops. For CUDA's, played by a CPU, they are much work and nothing new.
     const bool large = z.h * z.w > 8192 || z.out_h * z.out_w > 8192 || z.out_w > 128;
     Batch<T> batch = {z, noise<T>(z.n * z.channels * z.h * z.w), {}, noise<T>(z.n * z.channels * z.out_h * z.out_w)};
     for (const auto& map : maps) {
@@ -263,12 +273,10 @@ void test_affine() {
       }
     };
     on_cpu(baseline_kernels<T>(), want);
-#if RMPE_HAVE_AVX2
-    if (use_avx2()) {
-      on_cpu(avx2_kernels<T>(), got);
-      report("affine", same_bits(want, got), "AVX2");
+    for (const Compiled& compiled : compiled_for_it()) {
+      on_cpu(kernels_of<T>(compiled.machine), got);
+      report("affine", same_bits(want, got), compiled.name);
     }
-#endif
     const auto kernel = fused ? affine_kernel<true, uint32_t, T> : affine_kernel<false, uint32_t, T>;
     Block::launch(kBlocks, kThreads, [&] { kernel(parameters, count, channels, positions, x.data(), got.data()); });
     report("affine", same_bits(want, got), "CUDA");
@@ -355,6 +363,7 @@ int main(int argc, char** argv) {
   test_peaks<double>();
   test_inverse<float>();
   test_inverse<double>();
+  for (const Compiled& compiled : compiled_for_it()) std::printf("%s runs here\n", compiled.name);
   std::printf("%d comparisons, %d failures\n", comparisons, failures);
   return failures == 0 ? 0 : 1;
 }

@@ -1,4 +1,4 @@
-// The spatial transformer's loops with AVX2, and when which of them is used. Included by kernels_avx2.cpp alone.
+// The spatial transformer's loops with AVX2, and when which of them is used. Included by kernels_avx.h alone.
 //
 // What differs from the baseline is where values are kept, never what is done to one, nor in which order a sum takes
 // its terms.
