@@ -539,6 +539,7 @@ class TestWhatTorchAsks:
         assert all(same_bits(a, b) for a, b in zip(got, want, strict=True))
 
     @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # so does torch.compile
+    @pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")
     def test_compiles_backward_too(self, network_inputs: list[Tensor]):
         want = torch.autograd.grad(some_network(*network_inputs), network_inputs)
         with torch._dynamo.config.patch(compiled_autograd=True):
