@@ -19,7 +19,7 @@ from torch.autograd import gradcheck
 from torch.autograd.forward_ad import dual_level, make_dual
 from torch.testing import assert_close
 
-from rmpe_legacy import ops
+from rmpe_legacy import _C, ops
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.ops.registration import BUILT_WITH_CUDA
 
@@ -516,7 +516,7 @@ sys.exit(told)
     classes = [f"{__file__}::{kind.__name__}" for kind in (TestGoldens, TestSpatialTransformer, TestWhatTorchAsks)]
     told = subprocess.run([sys.executable, "-c", script, *classes], capture_output=True, text=True)
     assert told.returncode == 0, told.stdout + told.stderr
-    assert "rmpe_legacy._autograd" in sys.modules
+    assert "rmpe_legacy._autograd" in sys.modules, f"csrc/ was built with torch {_C.BUILT_WITH_TORCH}; build it again"
 
 
 def test_nothing_need_be_imported_before_the_operators():

@@ -11,6 +11,7 @@
 #include <torch/library.h>
 
 #include <tuple>
+#include <utility>
 
 namespace rmpe {
 namespace {

@@ -1,5 +1,5 @@
-// The loops for an x86 with AVX-512. Nothing else may be compiled in this file: what stands below the pragma does
-// not run on other machines, so system headers come before it.
+// The loops for an x86 with AVX-512: registers as wide as AVX2's, but twice as many, and masks. Nothing else may be
+// compiled in this file: what stands below the pragma does not run on other machines, so system headers come before it.
 #include "cpu/kernels.h"
 
 #if RMPE_HAVE_AVX
