@@ -29,5 +29,4 @@ constexpr Kernels<T> kernels() {
 }
 
 }  // namespace
-
 }  // namespace rmpe

@@ -22,7 +22,7 @@ from .registration import (
     unfold,
 )
 
-# Each call begins with these: looking them up takes longer than it seems, where other work has had the caches.
+# Each call begins with the first: looking it up takes longer than it seems, where other work has had the caches.
 _WARP = torch.ops.rmpe.spatial_transformer.default
 _WARP_BACKWARD = torch.ops.rmpe.spatial_transformer_backward.default
 
