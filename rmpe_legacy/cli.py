@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -10,27 +11,39 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .errors import RmpeError
+from .text import shortened
 
 # torch and what needs it is imported inside the commands: `rmpe nms` must not wait for it.
 
 
-def show(args: argparse.Namespace) -> None:
-    """List a network's layers with the shapes they give and the parameters they have; or what a weights file holds."""
+def show(args: argparse.Namespace) -> int:
+    """List a network's layers with the shapes they give and the parameters they have; or what a weights file holds.
+
+    With --weights, the exit code is 1 if these do not fit the network, or leave parameters without a value.
+    """
     from .torch7.reader import encoding_of
 
     start = _start(args.file)
-    if encoding_of(start):
+    is_torch7 = encoding_of(start) is not None
+    if args.weights and (is_torch7 or b"\0" in start):
+        raise RmpeError(f"{args.file}: holds weights, and --weights {args.weights} compares weights with a prototxt; "
+                        "exchange the two if they are the wrong way round")
+    if is_torch7:
         from .torch7.describe import describe_torch7
 
         print(describe_torch7(args.file))
-        return
+        return 0
     from .show import describe_net, describe_weights
 
     if b"\0" in start:
         print(describe_weights(args.file))
-    else:
-        _load_plugins(args.plugin)
-        print(describe_net(args.file, args.phase, args.level, args.stage, args.dialect, args.weights))
+        return 0
+    _load_plugins(args.plugin)
+    described = describe_net(args.file, args.phase, args.level, args.stage, args.dialect, args.weights)
+    print(described.text)
+    if described.misfits:
+        print(f"rmpe: {args.weights}: does not fit, or lacks, {shortened(described.misfits)}", file=sys.stderr)
+    return 1 if described.misfits else 0
 
 
 def layers(args: argparse.Namespace) -> None:
@@ -53,9 +66,10 @@ def forward(args: argparse.Namespace) -> None:
 
     _load_plugins(args.plugin)
     blobs = run_forward(_load(args), args.input, args.blobs, args.output, args.device, args.image)
+    told = _beside(args.output)
     for name, value in blobs.items():
-        print(f"{name:<24} {tuple(value.shape)}")
-    print(f"written to {args.output}")
+        print(f"{name:<24} {tuple(value.shape)}", file=told)
+    print(f"written to {args.output}", file=told)
 
 
 def detect(args: argparse.Namespace) -> int:
@@ -154,18 +168,22 @@ def evaluate(args: argparse.Namespace) -> None:
 def convert(args: argparse.Namespace) -> int:
     """Convert a network, compare the result with what it was made of, and write the comparison beside it."""
     from .convert.command import Trial, run_convert
-    from .convert.source import Torch7Options
+    from .convert.deploy import InputShape
+    from .convert.source import SourceOptions
 
+    if args.no_verify and args.input:
+        raise RmpeError("--input names what to compare on, and --no-verify does not compare; leave out one of them")
     _load_plugins(args.plugin)
-    torch7 = Torch7Options(args.input_shape, not args.drop_parallel)
+    options = SourceOptions(tuple(args.until), tuple(InputShape(*shape) for shape in args.input_shape), args.lenient,
+                            not args.drop_parallel, args.key)
     trial = None if args.no_verify else Trial(args.input, args.image, args.tolerance, args.seed)
-    done = run_convert(args.source, args.destination, _setting(args), args.until, torch7, trial)
+    done = run_convert(args.source, args.destination, _setting(args), options, trial, args.force)
     for note in done.notes:
         print(f"rmpe: note: {note}", file=sys.stderr)
     for file in done.files:
         print(f"written to {file}")
     if done.verdict:
-        print(done.verdict)
+        print(done.verdict, file=sys.stdout if done.same else sys.stderr)
     return 0 if done.same else 1
 
 
@@ -177,11 +195,13 @@ def verify(args: argparse.Namespace) -> int:
     `rmpe forward`, .npz. Weights alone get the other side's prototxt. A .py is a program, and is run.
     """
     from .convert.command import Trial, run_verify
+    from .convert.source import SourceOptions
 
     _load_plugins(args.plugin)
     trial = Trial(args.input, args.image, args.tolerance, args.seed)
-    verdict = run_verify(args.a, args.b, _setting(args), trial, args.html, not args.drop_parallel)
-    print(verdict)
+    options = SourceOptions(lenient=args.lenient, parallel=not args.drop_parallel, key=args.key)
+    verdict = run_verify(args.a, args.b, _setting(args), trial, args.html, options)
+    print(verdict, file=_beside(args.html))
     return 0 if verdict.same else 1
 
 
@@ -192,6 +212,11 @@ def hash_(args: argparse.Namespace) -> None:
     _load_plugins(args.plugin)
     for what, digits in identify(args.source, _setting(args)).items():
         print(f"{what:<8} {digits}")
+
+
+def _beside(output: str | None):
+    """Where to print while results go to `output`: standard error if that is standard output."""
+    return sys.stderr if output == "-" else sys.stdout
 
 
 def _setting(args: argparse.Namespace):
@@ -258,7 +283,8 @@ def _parser() -> argparse.ArgumentParser:
                          help="a .npy, an .npz or a picture for one input; repeatable. A picture is resized to the "
                          "input's size in the prototxt")
     command.add_argument("--blobs", default=None, metavar="all|A,B", help="which to write (default: the outputs)")
-    command.add_argument("--output", default="blobs.npz", metavar="OUT.npz")
+    command.add_argument("--output", default="blobs.npz", metavar="OUT.npz",
+                         help="where to write the blobs; - is standard output (default: %(default)s)")
     command.add_argument("--image", choices=("detector", "pose"), default="pose",
                          help="how a picture becomes an input: RGB from 0 to 1 (pose, the default), or BGR from 0 to "
                          "255 minus the mean (detector)")
@@ -364,16 +390,19 @@ def _convert_options(commands) -> None:
                          ".onnx, .py or .prototxt; a folder (or NAME/) gets prototxt and caffemodel")
     command.add_argument("--until", action="append", default=[], metavar="BLOB",
                          help="convert what this blob depends on, and no more; repeatable")
-    command.add_argument("--input-shape", type=_shape, metavar="C,H,W", help="of a .t7's input (default: the STN's)")
-    command.add_argument("--drop-parallel", action="store_true", help="leave out a .t7's parallel SPPE")
+    command.add_argument("--input-shape", action="append", type=_input_shape, default=[], metavar="[NAME=]SIZES",
+                         help="the shape of an input, with or without the batch: data=3,227,227. Data layers become "
+                         "inputs of this shape. For a .t7, C,H,W (default: the size that its STN takes). Repeatable")
     command.add_argument("--no-verify", action="store_true", help="do not run and compare the two networks")
+    command.add_argument("--force", action="store_true", help="replace files of the same kind that are there already")
+    _source_options(command)
     _trial_options(command)
 
     command = _command(commands, "verify", verify)
     command.add_argument("a", metavar="A")
     command.add_argument("b", metavar="B")
-    command.add_argument("--html", metavar="FILE", help="draw the comparison as a page")
-    command.add_argument("--drop-parallel", action="store_true", help="leave out a .t7's parallel SPPE")
+    command.add_argument("--html", metavar="FILE", help="draw the comparison as a page; - is standard output")
+    _source_options(command)
     _trial_options(command)
     command.set_defaults(code_of_mistakes=2)  # 1 says that the networks differ
 
@@ -394,11 +423,20 @@ def _trial_options(command: argparse.ArgumentParser) -> None:
     _de_transform_option(command)
 
 
-def _shape(text: str) -> tuple[int, ...]:
-    sizes = tuple(map(int, text.split(",")))
-    if not sizes or min(sizes) < 1:
+def _source_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--lenient", action="store_true", help="leave out unknown layers and fields, layers that "
+                         "compare with labels, and weights that are missing; each is reported")
+    command.add_argument("--drop-parallel", action="store_true", help="leave out the parallel SPPE of a .t7")
+    command.add_argument("--key", metavar="NAME", help="the entry that holds the network, if a .t7 holds a table")
+
+
+def _input_shape(text: str) -> tuple[tuple[int, ...], str | None]:
+    """The sizes and the name of "NAME=1,3,224,224" or "3,224,224"."""
+    name, equals, sizes = text.rpartition("=")
+    values = tuple(map(int, sizes.split(",")))
+    if min(values) < 1 or bool(equals) != bool(name):
         raise ValueError
-    return sizes
+    return values, name or None
 
 
 def _de_transform_option(command: argparse.ArgumentParser) -> None:
@@ -443,6 +481,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     warnings.showwarning = _print_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names in Caffe's files are bytes, which need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = args.run(args)
         sys.stdout.flush()

@@ -1,37 +1,72 @@
-"""Files that appear whole, or not at all: written in a hidden folder beside their place, then renamed."""
+"""Files that appear whole or not at all: written in a hidden folder beside their place, then renamed.
+
+A name that is no regular file keeps being what it is: a device or a FIFO is written through, the target of a symbolic
+link is replaced and the link stays, and "-" is standard output.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO
 
 from .errors import FileError
 
+STDOUT = "-"
+_SUFFIX = ".part"
+
+# How a file begins, and what that says it is.
+_SIGNATURES = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"\x89PNG", "a PNG image"),
+    (b"GIF8", "a GIF image"),
+    (b"%PDF", "a PDF document"),
+    (b"\x7fELF", "a program"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\xfd7zXZ", "an xz archive"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"\x80\x02", "a pickle"),
+)
+
 
 @contextmanager
 def all_or_none(*paths: str | os.PathLike) -> Iterator[list[Path]]:
-    """Places for files that shall appear together: each gets its own name when the block has ended well.
+    """Write several files that appear together, once the block has ended without an exception.
 
-    Gives a path for each, of the same name, in a hidden folder beside it. After any exception nothing is left behind,
-    and files that were there before are as they were. FileError says why a place cannot be written.
+    Yields one path for each of `paths`, with the same file name, in a hidden folder. After an exception nothing new
+    is left behind, and files that were there before are unchanged. A file is only replaced by one of its own kind, as
+    `kind_of_file` sees it. FileError says what cannot be written, and why.
     """
-    targets = [Path(path) for path in paths]
-    check_places(*targets)
-    hidden: dict[Path, Path] = {}  # folder -> the hidden one in it
+    check_places(*paths)
+    targets = [_final(path) for path in paths]
+    hidden: dict[Path | None, Path] = {}  # folder -> the hidden one in it; None: for what is written through
     try:
-        for folder in dict.fromkeys(target.parent for target in targets):
-            hidden[folder] = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder))
-        places = [hidden[target.parent] / target.name for target in targets]
+        for folder in dict.fromkeys(map(_folder, targets)):
+            if folder is not None:
+                _sweep(folder)
+            hidden[folder] = Path(tempfile.mkdtemp(_SUFFIX, f"{_hidden_prefix()}{os.getpid()}-", folder))
+        places = [hidden[_folder(target)] / target.name for target in targets]
         yield places
         for place, target in zip(places, targets, strict=True):
-            os.replace(place, target)
+            _refuse_other_kind(place, target)
+        for place, target in zip(places, targets, strict=True):
+            if _folder(target) is None:
+                _write_through(place, target)
+            else:
+                os.replace(place, target)
+    except BrokenPipeError:  # nobody reads our output any more; the command line ends quietly then
+        raise
     except OSError as error:
-        what = targets[0] if len(targets) == 1 else targets[0].parent
+        what = paths[0] if len(targets) == 1 else targets[0].parent
         raise FileError(f"{what}: cannot be written: {error.strerror or error}") from None
     finally:
         for folder in hidden.values():
@@ -46,21 +81,120 @@ def whole_file(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
 
 
 def write_together(folder: str | os.PathLike, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder, made if missing: name -> content, all of them or none."""
+    """Write files into a folder, which is made if missing: name -> content, all of them or none."""
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    make_folder(folder)
     with all_or_none(*(folder / name for name in files)) as places:
         for place, content in zip(places, files.values(), strict=True):
             place.write_bytes(content)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents unless it is there; FileError says why that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
 def check_places(*paths: str | os.PathLike) -> None:
-    """FileError where a file of this name cannot be: before long work, rather than after it."""
+    """Raise FileError if no file of this name can be written; called before long work rather than after it."""
     for path in map(Path, paths):
+        if str(path) == STDOUT:
+            continue
         if path.is_dir():
             raise FileError(f"{path}: is a folder; give the name of a file in it, or remove it")
-        if not path.parent.is_dir():
-            raise FileError(f"{path}: there is no folder {path.parent}; make it first")
+        if path.is_block_device() or path.is_socket():
+            what = "a block device" if path.is_block_device() else "a socket"
+            raise FileError(f"{path}: is {what}, which is never written to; give the name of a file")
+        target = _final(path)
+        if not target.parent.is_dir():
+            raise FileError(f"{path}: there is no folder {target.parent}; make it first")
+
+
+def kind_of_file(path: Path) -> str:
+    """What a file's first bytes say it is, in words: "a PNG image", "text", ...; "" for an empty or missing file."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return ""
+    if not start:
+        return ""
+    for signature, kind in _SIGNATURES:
+        if start.startswith(signature):
+            return kind
+    if start.startswith(b"PK\x03\x04"):
+        return _kind_of_archive(start)
+    if b"\0" not in start:
+        return "HTML" if start.lstrip().lower().startswith((b"<!doctype", b"<html")) else "text"
+    return "safetensors" if start[8:9] == b"{" else "binary data"
+
+
+def _kind_of_archive(start: bytes) -> str:
+    """A zip archive's kind by the name of its first member."""
+    name = start[30 : 30 + int.from_bytes(start[26:28], "little")]
+    if name.endswith(b".npy"):
+        return "an .npz of arrays"
+    return "a PyTorch file" if name.endswith((b"/data.pkl", b"/.format_version", b"/byteorder")) else "a zip archive"
+
+
+def _final(path: str | os.PathLike) -> Path:
+    """Where the bytes go: behind a symbolic link."""
+    path = Path(path)
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _folder(target: Path) -> Path | None:
+    """The folder in which a target is replaced; None if its bytes are written through to what is there."""
+    if str(target) == STDOUT:
+        return None
+    try:
+        regular = stat.S_ISREG(target.stat().st_mode)
+    except OSError:
+        regular = True  # it is not there yet
+    return target.parent if regular else None
+
+
+def _write_through(place: Path, target: Path) -> None:
+    with open(place, "rb") as source:
+        if str(target) == STDOUT:
+            shutil.copyfileobj(source, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        else:
+            with open(target, "wb") as node:
+                shutil.copyfileobj(source, node)
+
+
+def _refuse_other_kind(place: Path, target: Path) -> None:
+    if _folder(target) is None:
+        return
+    old, new = kind_of_file(target), kind_of_file(place)
+    if old and new and old != new:
+        raise FileError(f"{target}: is there already and holds {old}, not {new}; give another name, or remove it first")
+
+
+def _hidden_prefix() -> str:
+    return f".rmpe-{socket.gethostname()}-"
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove the hidden folders that killed processes of this machine have left here; looks once per process."""
+    prefix = _hidden_prefix()
+    with os.scandir(folder) as entries:
+        left = [entry for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX)]
+    for entry in left:
+        pid = entry.name.removeprefix(prefix).partition("-")[0]
+        if pid.isdigit() and not _is_running(int(pid)):
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

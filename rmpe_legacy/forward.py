@@ -125,9 +125,9 @@ def _read_picture(file: str, name: str, shape: Shape, recipe: str) -> np.ndarray
 def _blob_names(net: Net, asked: str | None) -> list[str]:
     if asked is None:
         return list(net.outputs)
-    tops = {top: step.layer.spec.type for step in net.steps for top in step.top}
+    tops = {top: step for step in net.steps for top in step.top}
     if asked == "all":
-        return [name for name, kind in tops.items() if kind != "Split"]
+        return [name for name, step in tops.items() if not step.layer.spec.is_inserted]
     names = list(dict.fromkeys(asked.split(",")))
     for name in names:
         if name not in tops:

@@ -72,7 +72,7 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
     _check_choice("phase", phase, PHASES)
     _check_choice("de_transform", de_transform, (None, *DE_TRANSFORM))
     net, path = upgrade_net(message), message.origin.path
-    state = NetState(phase, level, (*net.state.stage, *stages))
+    state = net_state(net, phase, level, stages)
     specs = layer_specs(net, state, de_transform)
     left_out = LeftOut(fields=_unknown_fields(net))
     unknown = left_out.fields + [str(spec.error(reason)) for spec in specs if (reason := _unsupported(spec))]
@@ -87,6 +87,11 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
         state_text = f"in phase {phase}, level {level}, stages {list(state.stages)}"
         raise NetError(f"{path}: no layers {'can be computed' if unknown else state_text}")
     return ParsedNet(net.name, net.force_backward, insert_splits(specs), left_out, incomplete, net)
+
+
+def net_state(net: Message, phase: str, level: int, stages: Sequence[str]) -> NetState:
+    """The state that chooses among the layers of an upgraded NetParameter: the caller's, and the file's own stages."""
+    return NetState(phase, level, (*net.state.stage, *stages))
 
 
 def _check_choice(name: str, value: str | None, choices: tuple) -> None:

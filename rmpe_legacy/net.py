@@ -20,6 +20,7 @@ from rmpe_legacy.layers.base import Layer, Shape, count, shape_text
 from rmpe_legacy.layers.gradient import overwrite, rewritten, share
 from rmpe_legacy.proto.caffemodel import TrainedLayer
 from rmpe_legacy.spec import LayerSpec
+from rmpe_legacy.text import utf8
 
 MAX_COUNT = (1 << 31) - 1  # values in one blob, as Blob::Reshape checks (blob.cpp:29)
 
@@ -46,6 +47,7 @@ class LeftOut:
     fields: list[str] = field(default_factory=list)  # unknown fields and values
     layers: list[str] = field(default_factory=list)  # unknown types, and what depends on them
     weights: list[str] = field(default_factory=list)  # layers without weights, weights without a layer
+    untrained: list[str] = field(default_factory=list)  # names of the layers that the weights file has nothing for
 
     def __iter__(self) -> Iterator[str]:
         yield from self.fields + self.layers + self.weights
@@ -88,18 +90,17 @@ class Net(nn.Module):
         for step, name in zip(self.steps, module_names([s.layer.spec.name for s in self.steps]), strict=True):
             self.add_module(name, step.layer)
             self._adopt(step)
-        self.outputs = tuple(name for name in self.outputs if name not in incomplete)
+        self.outputs = tuple(name for name in outputs_of(self.steps) if name not in incomplete)
         self._make_params(None if trained is None else {layer.name: layer for layer in trained})
         self._plan()
 
     # --- building -------------------------------------------------------------------------------------------
 
     def _adopt(self, step: Step) -> None:
-        """What a layer means for the network's inputs, outputs and loss."""
+        """What a layer means for the network's inputs and loss."""
         spec = step.layer.spec
         if spec.type == "Input":
             self.inputs |= dict(zip(step.top, step.top_shapes, strict=True))
-        self.outputs = tuple(sorted(set(self.outputs) - set(spec.bottom) | set(spec.top)))
         weights = spec.loss_weight or ((1.0,) if step.layer.is_loss else ())
         if spec.loss_weight and len(weights) != len(step.top):
             raise spec.error(f"loss_weight is given {len(weights)} times for {len(step.top)} tops; "
@@ -150,6 +151,7 @@ class Net(nn.Module):
     def _report_weights(self, trained: Mapping[str, TrainedLayer], bare: list[str]) -> None:
         here = {step.layer.spec.name for step in self.steps}
         unused = [name for name, layer in trained.items() if name not in here and layer.blobs]
+        self.left_out.untrained = bare
         if bare:
             self.left_out.weights.append(f"the weights file has nothing for {', '.join(bare)}: "
                                          "left as the fillers made them")
@@ -301,11 +303,11 @@ class Net(nn.Module):
 
 
 def module_names(layers: Sequence[str]) -> list[str]:
-    """Layers' names as torch takes them, in a Net: no dots, not empty, each once, and none that Net itself has."""
+    """Layers' names as torch takes them: valid UTF-8, no dots, not empty, each once, and none that Net itself has."""
     taken = set(_own_names()) if layers else set()
     names = []
     for layer in layers:
-        name = base = layer.replace(".", "_") or "unnamed"
+        name = base = utf8(layer).replace(".", "_") or "unnamed"
         n = 2
         while name in taken:
             name, n = f"{base}_{n}", n + 1
@@ -339,6 +341,14 @@ def wire(specs: Sequence[LayerSpec]) -> list[Step]:
             shapes[top] = shape
         steps.append(step)
     return steps
+
+
+def outputs_of(steps: Sequence[Step]) -> tuple[str, ...]:
+    """The blobs that no later layer reads, in alphabetical order (net.cpp:256)."""
+    outputs: set[str] = set()
+    for step in steps:
+        outputs = outputs - set(step.layer.spec.bottom) | set(step.layer.spec.top)
+    return tuple(sorted(outputs))
 
 
 def _tops(spec: LayerSpec, layer: Layer) -> tuple[str, ...]:

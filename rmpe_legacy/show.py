@@ -3,37 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rmpe_legacy.layers.base import count, shape_text
 from rmpe_legacy.load import read_net
-from rmpe_legacy.net import Step, wire
+from rmpe_legacy.net import Step, outputs_of, wire
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer, read_weights
 from rmpe_legacy.proto.message import Message, Unknown
 from rmpe_legacy.proto.text import format_text, read_text
+from rmpe_legacy.weights import read_trained
+
+FITS = "fits"
+
+
+@dataclass(frozen=True)
+class Description:
+    """A network as a table, and what is wrong with the weights given beside it."""
+
+    text: str
+    misfits: tuple[str, ...] = ()  # layers whose parameters the weights lack, or have in another shape
 
 
 def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
-                 dialect: str = "rmpe", weights: str | None = None) -> str:
+                 dialect: str = "rmpe", weights: str | None = None) -> Description:
     """The layers of a prototxt: name, type, tops with shapes, parameters; sums; and all that is not known.
 
-    Needs no memory for parameters or blobs. With weights, says of each layer whether they fit.
+    Takes no memory for parameters or blobs. With weights, says of each layer whether they fit.
     """
     any_mode = "paper"  # of de_transform; shapes are the same in each
     parsed = read_net(prototxt, phase, level, stages, dialect, any_mode, strict=False)
     steps = wire(parsed.specs)
-    stored = None if weights is None else {layer.name: layer for layer in read_weights(weights)}
-    shown = [step for step in steps if step.layer.spec.type != "Split"]
+    stored = None if weights is None else {layer.name: layer for layer in read_trained(weights, parsed.specs)}
+    shown = [step for step in steps if not step.layer.spec.is_inserted]
     rows = [_row(step, stored) for step in shown]
     table = aligned([("layer", "type", "bottom", "top", "parameters"), *rows])
     lines = [parsed.name or prototxt, *table, "", *_sums(steps)]
+    misfits: list[str] = []
     if stored is not None:
         names = {step.layer.spec.name for step in steps}
         lines += [f"weights for a layer that is not here: {name}" for name in stored
                   if name not in names and stored[name].blobs]
+        misfits = [step.layer.spec.name for step in shown
+                   if step.layer.declared and _verdict(step, stored.get(step.layer.spec.name)) != FITS]
     if list(parsed.left_out):
         lines += ["", "not known, and left out of the above:", *(f"  {s}" for s in parsed.left_out)]
         lines += _unknown_text(read_text(prototxt, "NetParameter", dialect))
-    return "\n".join(lines)
+    return Description("\n".join(lines), tuple(misfits))
 
 
 def describe_weights(path: str) -> str:
@@ -59,7 +74,7 @@ def _verdict(step: Step, trained: TrainedLayer | None) -> str:
     declared = step.layer.declared
     fits = len(trained.blobs) == len(declared) and all(
         blob is None or blob.fits(d.shape) for blob, d in zip(trained.blobs, declared, strict=True))
-    return "fits" if fits else f"does not fit: {_blob_shapes(trained.blobs)}"
+    return FITS if fits else f"does not fit: {_blob_shapes(trained.blobs)}"
 
 
 def _sums(steps: Sequence[Step]) -> list[str]:
@@ -71,11 +86,10 @@ def _sums(steps: Sequence[Step]) -> list[str]:
             owned.setdefault(name or (step.layer.spec.name, i), count(declared.shape))
     blobs = {name: count(shape) for step in steps for name, shape in zip(step.top, step.top_shapes, strict=True)}
     inputs = [name for step in steps if step.layer.spec.type == "Input" for name in step.top]
-    read = {name for step in steps for name in step.bottom}
     return [
-        f"{sum(step.layer.spec.type != 'Split' for step in steps)} layers, {_amount(sum(owned.values()))} of "
+        f"{sum(not step.layer.spec.is_inserted for step in steps)} layers, {_amount(sum(owned.values()))} of "
         f"parameters, {_amount(sum(blobs.values()))} in all blobs",
-        f"inputs: {', '.join(inputs) or 'none'}; outputs: {', '.join(sorted(set(blobs) - read))}",
+        f"inputs: {', '.join(inputs) or 'none'}; outputs: {', '.join(outputs_of(steps)) or 'none'}",
     ]
 
 

@@ -61,6 +61,7 @@ class LayerSpec:
     propagate_down: tuple[bool, ...] = ()
     params: tuple[ParamSpec, ...] = ()
     de_transform: str | None = None  # what `de_transform: true` shall mean; see DE_TRANSFORM
+    is_inserted: bool = False  # a Split that insert_splits added; the prototxt does not have it
 
     @property
     def dialect(self) -> str:
@@ -183,4 +184,5 @@ def _split(spec: LayerSpec, blob: str, top: int, count: int, weight: float) -> L
         tuple(_split_name(spec.name, blob, top, k) for k in range(count)),
         spec.phase, message, spec.where,
         (weight,) + (0.0,) * (count - 1) if weight else (),
+        is_inserted=True,
     )

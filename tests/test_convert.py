@@ -290,7 +290,8 @@ def truncated(path: Path) -> bytes:
 
 class TestMistakes:
     @pytest.mark.parametrize(("argv", "words"), [
-        (["convert", "small.prototxt", "out.onnx"], "has parameters (conv.1, bn, scale, ...), and no weights"),
+        (["convert", "small.prototxt", "out.onnx"],
+         "has parameters (conv.1, bn, scale, twin_a, twin_b and 1 more), and no weights"),
         (["convert", "small.prototxt", "small.caffemodel", "out.xyz"], "its suffix does not say what to write"),
         (["convert", "small.prototxt", "small.caffemodel", "small.caffemodel"], "is one of the sources"),
         (["convert", "small.prototxt", "small.caffemodel", "no/out.onnx"], "there is no folder no; make it first"),
@@ -335,7 +336,7 @@ class TestMistakes:
             rmpe("convert", *small, f"out.{kind}", "--no-verify")
         np.savez("blobs.npz", data=np.zeros((2, 3, 16, 18), np.float32), prob=np.zeros((2, 7)))
         if name == "out.py":
-            rmpe("convert", *small, "out.py", "--no-verify")
+            rmpe("convert", *small, "out.py", "--no-verify", "--force")  # over the out.pt of before
         shutil.copy(GOLDEN / "torch7" / "models" / "rmpe.t7", "out.t7")
         content = {"truncated": truncated(Path(name)), "empty": b"",
                    "noise": np.random.default_rng(7).integers(0, 256, 5000, np.uint8).tobytes()}[damage]

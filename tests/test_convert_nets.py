@@ -16,7 +16,7 @@ from rmpe_legacy.convert.command import run_convert
 from rmpe_legacy.convert.network_json import Setting, load_converted
 from rmpe_legacy.convert.onnx import to_onnx
 from rmpe_legacy.convert.python_source import to_python
-from rmpe_legacy.convert.runners import NetRunner, OnnxRunner, PythonRunner, Ran
+from rmpe_legacy.convert.runners import NetRunner, OnnxRunner, PythonRunner, RunResult
 from rmpe_legacy.convert.verify import TOLERANCE, verify
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ class Once:
         self.runner, self.title, self.inputs, self.ran = runner, runner.title, runner.inputs, None
         self.exact = cache_of_one(runner.exact)
 
-    def run(self, inputs, wanted=None) -> Ran:
+    def run(self, inputs, wanted=None) -> RunResult:
         self.ran = self.ran or self.runner.run(inputs, wanted)
         return self.ran
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -99,11 +102,25 @@ class TestRun:
         np.testing.assert_array_equal(written()["x"], recipe(load_image(PICTURE), 9, 11)[None])
 
     def test_an_older_file_is_replaced_and_nothing_else_left(self, rmpe, tmp_path):
-        Path("blobs.npz").write_text("old")
+        np.savez("blobs.npz", old=np.zeros(2))
         before = {path.name for path in tmp_path.iterdir()}
         assert rmpe("net.prototxt", "--input", "x=x.npy", "--input", "flat=flat.npy")[0] == 0
         assert {path.name for path in tmp_path.iterdir()} == before
         assert list(written()) == ["a", "b", "half"]
+
+    def test_a_file_of_another_kind_is_not_replaced(self, rmpe):
+        Path("notes.txt").write_text("mine")
+        code, _, err = rmpe("net.prototxt", "--input", "x=x.npy", "--input", "flat=flat.npy", "--output", "notes.txt")
+        assert (code, err) == (1, "rmpe: notes.txt: is there already and holds text, not an .npz of arrays; give "
+                                  "another name, or remove it first\n")
+        assert Path("notes.txt").read_text() == "mine"
+
+    @pytest.mark.usefixtures("rmpe")
+    def test_a_dash_is_standard_output(self):
+        done = subprocess.run([sys.executable, "-m", "rmpe_legacy", "forward", "net.prototxt", "--input", "x=x.npy",
+                               "--input", "flat=flat.npy", "--output", "-"], capture_output=True, check=True)
+        assert list(np.load(io.BytesIO(done.stdout))) == ["a", "b", "half"]
+        assert b"written to -" in done.stderr
 
     def test_a_network_that_needs_no_input(self, rmpe):
         Path("ones.py").write_text("import torch\nfrom rmpe_legacy import Layer, register\n"

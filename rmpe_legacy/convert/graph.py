@@ -10,6 +10,7 @@ from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.layers.base import Layer
 from rmpe_legacy.net import Net, Step, wire
 from rmpe_legacy.spec import LayerSpec
+from rmpe_legacy.text import utf8
 
 Dim = int | str  # a str is a size that depends on the batch: "N", or "3N" for three times as much
 Dims = tuple[Dim, ...]
@@ -21,7 +22,7 @@ class Value:
     """A blob as one layer leaves it. What the last one leaves bears the blob's name alone."""
 
     blob: str
-    name: str  # unique in the graph
+    name: str  # unique in the graph, not empty, and valid UTF-8
     shape: Dims
 
 
@@ -55,7 +56,10 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
     if training := next((s.layer for s in net.steps if s.layer.spec.phase != "TEST"), None):
         raise training.spec.error("is in phase TRAIN; only a network for TEST can be converted to run elsewhere")
     outputs = tuple(dict.fromkeys(until)) or net.outputs
-    known = {top for step in net.steps for top in step.top if not _is_made_up(step)}
+    if not outputs:
+        raise NetError(f"{net.name or 'the network'}: has no outputs, since a layer reads every blob; name the "
+                       "blobs to convert with --until BLOB")
+    known = {top for step in net.steps for top in step.top if not step.layer.spec.is_inserted}
     if unknown := [blob for blob in outputs if blob not in known]:
         raise NetError(f"no blob {', '.join(map(repr, unknown))}; `rmpe show` lists them under top")
     more, why_fixed = (net.steps, fixed) if fixed else _with_another_batch(net)
@@ -90,11 +94,6 @@ def _batch(steps: Sequence[Step]) -> int | None:
     return next((shape[0] for shape in shapes if shape), None)
 
 
-def _is_made_up(step: Step) -> bool:
-    """Whether a step is a Split of insert_splits, which no prototxt has."""
-    return step.layer.spec.type == "Split" and not step.layer.spec.message.fields
-
-
 def _larger(step: Step, batch: int) -> LayerSpec:
     """An Input layer's spec with one more image where it has `batch`."""
     spec = step.layer.spec
@@ -115,11 +114,11 @@ def _symbol(size: int, larger: int, batch: int) -> Dim:
 class _Builder:
     def __init__(self, name: str, steps: Sequence[Step], more: Sequence[Step]):
         self.name = name
-        self.steps = [step for step in steps if not _is_made_up(step)]
+        self.steps = [step for step in steps if not step.layer.spec.is_inserted]
         self.is_dynamic = steps is not more
         self.source: dict[str, str] = {}  # the top of a Split -> the blob it stands for
         for step in steps:
-            if _is_made_up(step):
+            if step.layer.spec.is_inserted:
                 self.source |= dict.fromkeys(step.top, self.source.get(step.bottom[0], step.bottom[0]))
         self.shapes = _dims(steps, more)
         self.writers = _writers(self.steps)
@@ -155,6 +154,7 @@ class _Builder:
         return self._value(blob, f"{blob}.after_{self.steps[step].layer.spec.name}" if is_input else blob)
 
     def _value(self, blob: str, base: str) -> Value:
+        base = utf8(base) or "unnamed"
         name, n = base, 2
         while name in self.names or (name != blob and name in self.writers):
             name, n = f"{base}_{n}", n + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
+from .replaced import REPORT_MARK
 from .verify import Difference, Verdict, difference_text
 
 _FLOOR = 1e-9  # of a blob's range: where the bars begin
@@ -27,7 +28,7 @@ def html_report(verdict: Verdict) -> str:
     notes = "".join(f"<p>Only in {escape(side)}: {escape(', '.join(blobs))}.</p>\n"
                     for side, blobs in ((verdict.a, verdict.only_a), (verdict.b, verdict.only_b)) if blobs)
     return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{escape(verdict.a)} and {escape(verdict.b)}</title>
+<html lang="en"><head><meta charset="utf-8">{REPORT_MARK}<title>{escape(verdict.a)} and {escape(verdict.b)}</title>
 <style>{_STYLE}</style></head><body>
 <h1 class="{'yes' if verdict.same else 'no'}">{escape(verdict.sentence)}</h1>
 <p>A: {escape(verdict.a)}<br>B: {escape(verdict.b)}<br>Run on: {escape(verdict.inputs)}</p>

@@ -13,6 +13,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -83,7 +84,8 @@ def network_json(net: Message, setting: Setting, weights: str | None) -> str:
     head = [f"  {json.dumps(key)}: {_line(value)}" for key, value in data.items()]
     body = ",\n".join(f"   {_line(layer)}" for layer in layers)  # a layer a line: short, and a diff shows layers
     inside = ",\n".join([*head, f'  "layer": [\n{body}\n  ]'])
-    return text.replace('"net": {}', f'"net": {{\n{inside}\n }}') + "\n"
+    text = text.replace('"net": {}', f'"net": {{\n{inside}\n }}') + "\n"
+    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)  # bytes of names that are not UTF-8
 
 
 def _line(value: Any) -> str:

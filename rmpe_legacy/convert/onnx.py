@@ -58,8 +58,9 @@ def needed(module: str) -> Any:
 
 
 def _renamed(graph: Graph) -> dict[str, str]:
-    """Value -> blob, for blobs whose last value has another name: those written over an input's."""
-    return {value.name: blob for blob, value in graph.final.items() if value.name != blob}
+    """Value -> blob, where the names differ: a blob written over an input's, or a name that ONNX cannot hold."""
+    finals = {value.name: blob for blob, value in graph.final.items() if value.name != blob}
+    return finals | {value.name: value.blob for value in graph.inputs if value.name != value.blob}
 
 
 def _built(graph: Graph) -> OnnxGraph:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from rmpe_legacy.text import utf8
+
 from .graph import Dims, Graph
 
 OPSET = 18  # of 2022: enough for the operators used here, unless `needs` says more
@@ -33,6 +35,7 @@ class OnnxGraph:
         self.layer = ""  # the layer whose nodes are being added
         self.shapes: dict[str, Dims] = {}  # of blobs that have another shape than the graph says: sizes made by values
         self._node_names: set[str] = set()
+        self._parameters: dict[str, list[tuple[str, np.ndarray]]] = {}  # wanted name -> (name, values)
         self._constants: dict[tuple, str] = {}
 
     def needs(self, opset: int) -> None:
@@ -55,13 +58,18 @@ class OnnxGraph:
         return list(self.nodes[-1].output)
 
     def parameter(self, name: str, values: np.ndarray) -> str:
-        """An initializer that is a weight, under its own name."""
+        """An initializer that is a weight; the name given, or that with a number if other values have taken it."""
         from onnx import numpy_helper
 
-        if name not in self.initializers:
-            self.taken.add(name)
-            self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
-        return name
+        values = np.ascontiguousarray(values)
+        known = self._parameters.setdefault(name, [])
+        for initializer, same in known:
+            if same.shape == values.shape and same.tobytes() == values.tobytes():
+                return initializer
+        fresh = self._fresh(utf8(name), self.taken)
+        self.initializers[fresh] = numpy_helper.from_array(values, fresh)
+        known.append((fresh, values))
+        return fresh
 
     def constant(self, values: Any, dtype: Any = np.float32) -> str:
         """An initializer that is a setting: shapes, axes, factors. Equal ones are one."""
@@ -69,8 +77,7 @@ class OnnxGraph:
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
             text = "_".join(map(str, array.ravel().tolist())) if 0 < array.size <= 4 else f"of_{self.layer}"
-            name = self._fresh(f"constant/{array.dtype.name}_{text}", self.taken)
-            self._constants[key] = self.parameter(name, array)
+            self._constants[key] = self.parameter(f"constant/{array.dtype.name}_{text}", array)
         return self._constants[key]
 
     def integers(self, values: Sequence[int] | int) -> str:
@@ -102,8 +109,8 @@ class OnnxGraph:
         inputs = [helper.make_tensor_value_info(v.name, TensorProto.FLOAT, v.shape) for v in self.graph.inputs]
         outputs = [helper.make_tensor_value_info(v.name, TensorProto.FLOAT, self.shapes.get(v.name, v.shape))
                    for v in self.graph.outputs]
-        graph = helper.make_graph(self.nodes, self.graph.name or "network", inputs, outputs,
-                                  list(self.initializers.values()), doc_string=about)
+        graph = helper.make_graph(self.nodes, utf8(self.graph.name or "network"), inputs, outputs,
+                                  list(self.initializers.values()), doc_string=utf8(about))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)],
                                   ir_version=_IR_OF[self.opset], producer_name=producer, producer_version=version)
         onnx.checker.check_model(model)

@@ -11,6 +11,7 @@ import torch
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.layers.base import Layer
 from rmpe_legacy.layers.pooling import Windows
+from rmpe_legacy.text import utf8
 
 from .graph import Dims, Node
 from .onnx_graph import NeedsFixedBatch, OnnxGraph
@@ -91,7 +92,7 @@ def emit(graph: OnnxGraph, node: Node) -> None:
         graph.layer = node.top[0].name
         graph.reshape(node.bottom[0].name, node.bottom[0].shape, node.top[0].shape, node.top[0].name)
         return
-    graph.layer = node.layer.spec.name
+    graph.layer = utf8(node.layer.spec.name) or "unnamed"
     _EMITTERS[node.layer.spec.type](Here(
         graph, node.layer, tuple(v.name for v in node.bottom), tuple(v.name for v in node.top),
         tuple(v.shape for v in node.bottom), tuple(v.shape for v in node.top)))
@@ -120,7 +121,10 @@ def _elu(at: Here) -> None:
 
 @emits("Sigmoid")
 def _sigmoid(at: Here) -> None:
-    at.graph.node("Sigmoid", at.x, at.y) if at.layer.spec.dialect != "bvlc" else _sigmoid_bvlc(at, at.x[0], at.y)
+    if at.layer.spec.dialect == "bvlc":
+        _sigmoid_bvlc(at, at.x[0], at.y)
+    else:  # not ONNX's Sigmoid: onnxruntime approximates it, and the small values of its lower end are far off
+        at.last("Reciprocal", at.node("Add", at.node("Exp", at.node("Neg", *at.x)), at.constant(1)))
 
 
 def _sigmoid_bvlc(at: Here, x: str, y: Sequence[str] | int = 1) -> str:

@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from rmpe_legacy.errors import NetError
-from rmpe_legacy.net import Net
+from rmpe_legacy.net import Step
 from rmpe_legacy.proto.message import Message
 
 
-def up_to(net: Net, message: Message, blobs: Sequence[str]) -> Message:
-    """The NetParameter `message`, of which `net` was made, with the layers of this phase that `blobs` depend on.
+def up_to(steps: Sequence[Step], message: Message, blobs: Sequence[str]) -> Message:
+    """The NetParameter `message`, of which `steps` were made, with only the layers of this phase that `blobs` need.
 
-    A blob is meant as it is at the end, with all that layers do to it in place. NetError names blobs that are none.
+    A blob's name refers to its final value, after all in-place layers have run. NetError lists names that no blob has.
     """
-    known = [top for step in net.steps for top in step.top]
+    known = [top for step in steps for top in step.top]
     for blob in blobs:
         if blob not in known:
             near = get_close_matches(blob, known, n=1)
             raise NetError(f"no blob {blob!r}" + (f"; did you mean {near[0]!r}?" if near else "")
                            + "; `rmpe show` lists them under top")
     wanted, kept = set(blobs), []
-    for step in reversed(net.steps):
+    for step in reversed(steps):
         if wanted & {*step.top, *step.alters}:
             kept.append(step.layer.spec.message)
             wanted |= set(step.bottom)

@@ -20,12 +20,15 @@ from rmpe_legacy.net import Net
 from .graph import Dims, Graph, Node, Value, make_graph
 from .onnx import refuse_unsupported
 from .python_layers import Here, expression, supported_types
+from .replaced import PYTHON_MARK
 
 WIDTH = 110  # columns
 MARGIN = 74  # where the shapes begin, if the code leaves room
 # Layers behind which a paragraph ends.
 _JOINTS = frozenset({"Pooling", "Eltwise", "Concat", "SpatialTransformer", "Slice", "Deconvolution"})
 _RESERVED = {"self", "torch", "nn", "F", "Tensor", "load"}
+_BUILTINS = {"abs", "bool", "enumerate", "float", "int", "len", "list", "map", "max", "min", "range", "round", "slice",
+             "sum", "super", "tuple", "zip"}  # those that the emitters write
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class _File:
         made = {*graph.inputs, *(value for node in graph.nodes for value in node.top)}
         self.finished = {blob for blob, value in graph.final.items() if value in made}
         self.attributes = _Names(dir(nn.Module()))
-        self.variables = _Names([*_RESERVED, *part_names()])
+        self.variables = _Names([*_RESERVED, *_BUILTINS, *part_names()])
         self.modules: list[str] = []  # of the line being written
 
     # --- what the emitters call -----------------------------------------------------------------------------
@@ -105,6 +108,7 @@ class _File:
         outputs = [self._variable(value) for value in self.graph.outputs]
         result = "Tensor" if len(outputs) == 1 else f"tuple[{', '.join(['Tensor'] * len(outputs))}]"
         text = "\n".join([
+            f"{PYTHON_MARK}{weights!a}.",
             self._header(title, source, weights, arguments, outputs), "",
             "import torch", *(["import torch.nn.functional as F"] if self._uses("F.", lines) else []),
             "from torch import Tensor, nn", "", "",
@@ -112,7 +116,7 @@ class _File:
             "    def __init__(self):", "        super().__init__()", *_init(lines), "",
             f"    def forward(self, {', '.join(f'{name}: Tensor' for name in arguments)}) -> {result}:",
             *_forward(lines), _return(outputs),
-            "", "", _load(title), *self._helpers(), ""])
+            "", "", *self._blob_names(), _load(title), *self._helpers(), ""])
         try:
             ast.parse(text)
         except SyntaxError as error:  # a bug of ours, found before the user does
@@ -121,7 +125,10 @@ class _File:
 
     def _variable(self, value: Value) -> str:
         """The blob's name; where what it holds at the end is left out, its earlier values have names of their own."""
-        return self.variables.of(value.blob if value.blob in self.finished else value.name)
+        return self.variables.of(self._blob_key(value))
+
+    def _blob_key(self, value: Value) -> str:
+        return value.blob if value.blob in self.finished else value.name
 
     def _line(self, node: Node) -> _Line:
         bottom = tuple(self._variable(value) for value in node.bottom)
@@ -140,15 +147,24 @@ class _File:
         call = f"{', '.join(outputs)} = net({', '.join(arguments)})"
         batch = "" if self.graph.is_dynamic or not self.graph.inputs else \
             f"\n\nThe batch has the size of the prototxt, {self.graph.inputs[0].shape[0]}."
-        return (f'"""{title}, written out from {source}.\n\n    net = load()\n    {_wrapped(call, 4)}\n\n'
-                f"Layers and blobs have the prototxt's names. The weights are in {weights}, beside this file.{batch}\n"
-                '"""')
+        return (f'"""{title}, written out from {_in_docstring(source)}.\n\n    net = load()\n'
+                f"    {_wrapped(call, 4)}\n\nLayers and blobs have the prototxt's names. The weights are in "
+                f'{_in_docstring(weights)}, beside this file.{batch}\n"""')
 
     def _signature(self) -> str:
         def named(values: Sequence[Value]) -> str:
-            return ", ".join(f"{value.blob} ({_sizes(value.shape)})" for value in values)
+            return ", ".join(f"{_in_docstring(value.blob)} ({_sizes(value.shape)})" for value in values)
 
         return _wrapped(f"{named(self.graph.inputs)} -> {named(self.graph.outputs)}.", 4)
+
+    def _blob_names(self) -> list[str]:
+        """The table of blobs whose variables are called differently; nothing if there are none."""
+        named = {value.blob: self._variable(value) for value in self.graph.final.values()
+                 if self._blob_key(value) in self.variables.known}
+        lines = [f"    {variable!a}: {blob!a}," for blob, variable in named.items()
+                 if variable != blob]
+        return ["# Caffe's names of the blobs that forward's variables could not be called.", "BLOBS = {", *lines, "}",
+                "", ""] if lines else []
 
     def _needed(self) -> list[str]:
         """The parts that are used, with what these call, in the order of parts.py."""
@@ -184,18 +200,27 @@ class _Names:
 
 
 def identifier(name: str) -> str:
-    """A Caffe name as a Python identifier: conv4-2 is conv4_2, 1x1 is _1x1."""
+    """A Caffe name as a Python identifier: conv4-2 is conv4_2, 1x1 is _1x1, __init__ is _init__.
+
+    Two leading underscores would be mangled inside a class, or be a method of Python's own.
+    """
     plain = re.sub(r"\W", "_", name, flags=re.ASCII) or "unnamed"
+    plain = re.sub(r"^__+", "_", plain)
     plain = f"_{plain}" if plain[0].isdigit() else plain
     return f"{plain}_" if keyword.iskeyword(plain) else plain
 
 
+def _in_docstring(text: str) -> str:
+    """Text as a docstring can hold it: on one line, and unable to end the string."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text.replace("\\", "\\\\"))
+    return shown.replace('"', '\\"')
+
+
 def class_name(name: str) -> str:
     """A network's name as that of a class; "Network" where it has none."""
-    plain = identifier(name) if name else "Network"
-    plain = plain.lstrip("_") or "Network"
-    plain = plain[0].upper() + plain[1:]
-    return f"{plain}_" if plain in part_names() or plain in ("Tensor", "F", "True", "False", "None") else plain
+    plain = identifier(name).strip("_") if name else ""
+    plain = plain[0].upper() + plain[1:] if plain[:1].isalpha() else f"Network{plain}"
+    return f"{plain}_" if plain in part_names() or plain in ("Tensor", "F", "True", "False", "None", "BLOBS") else plain
 
 
 def _joined(lines: list[_Line]) -> list[_Line]:

@@ -7,6 +7,7 @@ import json
 import sys
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,13 +31,14 @@ SATURATING = ("Softmax", "Sigmoid")
 
 
 @dataclass
-class Ran:
+class RunResult:
     """What one side gave."""
 
     blobs: dict[str, np.ndarray]  # in the order they were computed
     outputs: tuple[str, ...]
     makers: dict[str, str] = field(default_factory=dict)  # blob -> the layers that make it, in words
     saturating: frozenset[str] = frozenset()  # blobs in 0 to 1, in which large differences hide
+    detections: frozenset[str] = frozenset()  # blobs of rows whose order is free where their scores are equal
 
 
 class Runner(Protocol):
@@ -47,7 +49,7 @@ class Runner(Protocol):
     def inputs(self) -> dict[str, Shape] | None:
         """Input -> shape; None where this side does not know."""
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None) -> Ran:
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None) -> RunResult:
         """Run it. wanted: the blobs that the other side has, if that is known by now."""
 
 
@@ -68,7 +70,7 @@ class NetRunner:
     def inputs(self) -> dict[str, Shape]:
         return input_shapes(self.net.steps)
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
         every = wanted is None or not set(wanted) <= {*self.net.outputs, *inputs}
         kept, self.net.keep_blobs = self.net.keep_blobs, every
         try:
@@ -77,16 +79,16 @@ class NetRunner:
         finally:
             self.net.keep_blobs = kept
         found = self.net.blobs
-        steps = [step for step in self.net.steps if step.layer.spec.type != "Split" or step.layer.spec.message.fields]
+        steps = [step for step in self.net.steps if not step.layer.spec.is_inserted]
         makers: dict[str, list[str]] = {}
         for step in steps:
             for top in step.top:
                 makers.setdefault(top, []).append(f"{step.layer.spec.name} ({step.layer.spec.type})")
         last = {top: step.layer.spec.type for step in steps for top in step.top}
-        return Ran({name: found[name].detach().cpu().numpy() for name in makers if every or name in self.net.outputs},
-                   self.net.outputs,
-                   {name: ", ".join(who) for name, who in makers.items()},
-                   frozenset(name for name, kind in last.items() if kind in SATURATING))
+        blobs = {name: found[name].detach().cpu().numpy() for name in makers if every or name in self.net.outputs}
+        return RunResult(blobs, self.net.outputs, {name: ", ".join(who) for name, who in makers.items()},
+                         frozenset(name for name, kind in last.items() if kind in SATURATING),
+                         frozenset(name for name, kind in last.items() if kind == "DetectionOutput"))
 
     def exact(self, inputs: Arrays) -> dict[str, np.ndarray]:
         self.net.double()
@@ -117,10 +119,13 @@ class OnnxRunner:
         return self.runtime.InferenceSession(self.model.SerializeToString(), options, ["CPUExecutionProvider"])
 
     def inputs(self) -> dict[str, Shape]:
-        return {i.name: tuple(d if isinstance(d, int) else 1 for d in i.shape) for i in self.session.get_inputs()}
+        return {self._blob(i.name): tuple(d if isinstance(d, int) else 1 for d in i.shape)
+                for i in self.session.get_inputs()}
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
         outputs = [output.name for output in self.session.get_outputs()]
+        own = {self._blob(i.name): i.name for i in self.session.get_inputs()}
+        inputs = {own.get(blob, blob): value for blob, value in inputs.items()}
         found = self._run(self.session, outputs, inputs)
         made = [name for node in self.model.graph.node for name in node.output if name]
         blobs = {self.names.get(name, name): name for name in made}
@@ -130,11 +135,11 @@ class OnnxRunner:
             found |= self._keeping(more, inputs)
         order = [name for name in [*inputs, *made] if name in found or name in inputs]
         kinds = {name: node.op_type for node in self.model.graph.node for name in node.output}
-        return Ran({self._blob(name): found[name] if name in found else np.asarray(inputs[name]) for name in order},
-                   tuple(map(self._blob, outputs)),
-                   {self._blob(name): node.name or node.op_type for node in self.model.graph.node
-                    for name in node.output},
-                   frozenset(self._blob(name) for name in found if kinds.get(name) in SATURATING))
+        values = {self._blob(name): found[name] if name in found else np.asarray(inputs[name]) for name in order}
+        makers = {self._blob(name): node.name or node.op_type for node in self.model.graph.node
+                  for name in node.output}
+        return RunResult(values, tuple(map(self._blob, outputs)), makers,
+                         frozenset(self._blob(name) for name in found if kinds.get(name) in SATURATING))
 
     def _blob(self, name: str) -> str:
         return self.names.get(name, name)
@@ -166,6 +171,7 @@ class PythonRunner:
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             self.model: nn.Module = module.load()
+            self.blobs: dict[str, str] = dict(getattr(module, "BLOBS", {}))  # variable -> blob, where they differ
         except OSError as error:
             raise FileError(f"{error.filename or path}: {error.strerror or error}") from None
         except Exception as error:  # the file is a program: whatever it does
@@ -175,10 +181,12 @@ class PythonRunner:
     def inputs(self) -> None:
         return None
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
         code = type(self.model).forward.__code__
         arguments = code.co_varnames[1 : code.co_argcount]
-        given = {identifier(name): torch.from_numpy(np.array(value)) for name, value in inputs.items()}
+        blob_of = {identifier(name): name for name in [*(wanted or ()), *inputs]} | self.blobs
+        variable_of = {blob: variable for variable, blob in blob_of.items()}
+        given = {variable_of.get(name, name): torch.from_numpy(np.array(value)) for name, value in inputs.items()}
         if missing := [name for name in arguments if name not in given]:
             raise NetError(f"{self.title}: its forward takes {', '.join(missing)}, the other side's inputs are "
                            f"{', '.join(inputs)}")
@@ -196,9 +204,8 @@ class PythonRunner:
             raise NetError(f"{self.title}: could not run: {_first_line(error)}") from None
         finally:
             sys.setprofile(None)
-        names = {identifier(name): name for name in [*(wanted or ()), *inputs]}
-        blobs = {names.get(name, name): value.numpy() for name, value in seen.items() if isinstance(value, Tensor)}
-        return Ran(blobs, self._outputs(blobs, inputs))
+        blobs = {blob_of.get(name, name): value.numpy() for name, value in seen.items() if isinstance(value, Tensor)}
+        return RunResult(blobs, self._outputs(blobs, inputs))
 
     @staticmethod
     def _outputs(blobs: Arrays, inputs: Arrays) -> tuple[str, ...]:
@@ -226,7 +233,7 @@ class OpenCvRunner:
     def inputs(self) -> dict[str, Shape]:
         return dict(self.net.inputs)
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
         places = self._places()
         names = list(dict.fromkeys(layer for layer, _ in places.values()))
         try:
@@ -242,18 +249,26 @@ class OpenCvRunner:
                 if blob in places:
                     layer, index = places[blob]
                     blobs[blob] = self._like_caffe(step.layer.spec, found[layer][index], shape)
-        return Ran(blobs, tuple(blob for blob in self.net.outputs if blob in blobs))
+        return RunResult(blobs, tuple(blob for blob in self.net.outputs if blob in blobs))
 
     def _places(self) -> dict[str, tuple[str, int]]:
-        """Blob -> OpenCV's layer and which of its outputs. A layer with one top of another name goes by that name."""
+        """Blob -> OpenCV's layer and which of its outputs. A layer with one top of another name goes by that name.
+
+        OpenCV numbers the layers after the first that have the same name: conv, conv_1, conv_2.
+        """
         layers = set(self.model.getLayerNames())
         places: dict[str, tuple[str, int]] = {}
+        count: Counter[str] = Counter()
         for step in self.net.steps:
             spec = step.layer.spec
+            if spec.is_inserted:
+                continue
+            own = spec.name if not count[spec.name] else f"{spec.name}_{count[spec.name]}"
+            count[spec.name] += 1
             if spec.type in ("Split", "Input"):
                 continue
             for index, blob in enumerate(step.top):
-                name = next((n for n in (spec.name, blob) if n in layers), None)
+                name = next((n for n in (own, blob) if n in layers), None)
                 places.pop(blob, None)
                 if name is not None:
                     places[blob] = (name, index)
@@ -278,12 +293,12 @@ class Torch7Runner:
         from rmpe_legacy.torch7.load import load_torch7
 
         self.title, self.source, self.shapes = title, source, dict(shapes)
-        self.model = load_torch7(source.path, evaluate=True)
+        self.model = load_torch7(source.path, evaluate=True, key=source.key)
 
     def inputs(self) -> dict[str, Shape]:
         return self.shapes
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
         names = self.source.inputs
         if missing := [name for name in names if name not in inputs]:
             raise NetError(f"{self.title}: its input is called {', '.join(missing)}, the other side's inputs are "
@@ -292,7 +307,7 @@ class Torch7Runner:
         with torch.no_grad():
             given = _flat(self.model(values[0] if len(values) == 1 else values))
         blobs = {name: value.numpy() for name, value in zip(self.source.outputs, given, strict=False)}
-        return Ran({**{name: np.asarray(inputs[name]) for name in names}, **blobs}, tuple(blobs))
+        return RunResult({**{name: np.asarray(inputs[name]) for name in names}, **blobs}, tuple(blobs))
 
 
 class StoredRunner:
@@ -316,8 +331,8 @@ class StoredRunner:
     def inputs(self) -> None:
         return None
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
-        return Ran(self.blobs, tuple(name for name in self.blobs if name not in inputs))
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+        return RunResult(self.blobs, tuple(name for name in self.blobs if name not in inputs))
 
 
 def _blob_names(model: Any) -> dict[str, str]:

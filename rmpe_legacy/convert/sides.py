@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from .runners import (
     StoredRunner,
     Torch7Runner,
 )
-from .source import Torch7Options, is_converted, is_torch7, read_network
+from .source import SourceOptions, is_converted, is_torch7, read_network, untrained_text
 
 OPENCV = "opencv:"
 
@@ -40,14 +41,16 @@ class Side:
         return self.files[0] if self.files[0].suffix in (".prototxt", ".txt") else None
 
 
-def open_sides(a: str, b: str, setting: Setting, parallel: bool = True) -> tuple[Runner, Runner]:
+def open_sides(a: str, b: str, setting: Setting, options: SourceOptions) -> tuple[Runner, Runner]:
     """Runners for two arguments. RmpeError says what is wrong with which.
 
     Each is PROTOTXT,WEIGHTS (weights of any kind); opencv:PROTOTXT,WEIGHTS for OpenCV's importer; a .json or
     .safetensors that ``rmpe convert`` wrote; .t7; .onnx; .py; .npz. Weights alone get the other side's prototxt.
     """
     one, other = _parse(a), _parse(b)
-    return _open(one, other, setting, parallel), _open(other, one, setting, parallel)
+    if (not options.parallel or options.key is not None) and not any(is_torch7(side.files[0]) for side in (one, other)):
+        raise RmpeError(f"{a} and {b}: neither is a .t7 file; --drop-parallel and --key are for those")
+    return _open(one, other, setting, options), _open(other, one, setting, options)
 
 
 def _parse(text: str) -> Side:
@@ -63,20 +66,20 @@ def _parse(text: str) -> Side:
     return Side(text, files, by_opencv)
 
 
-def _open(side: Side, other: Side, setting: Setting, parallel: bool) -> Runner:
+def _open(side: Side, other: Side, setting: Setting, options: SourceOptions) -> Runner:
     first, title = side.files[0], " and ".join(map(str, side.files))
     if side.by_opencv:
         prototxt, weights = _both(side, other)
-        return OpenCvRunner(prototxt, weights, _net(prototxt, weights, setting), f"{title} in OpenCV")
+        return OpenCvRunner(prototxt, weights, _net(prototxt, weights, setting, options.lenient), f"{title} in OpenCV")
     if len(side.files) == 1:
         if make := _BY_SUFFIX.get(first.suffix):
             return make(first, title)
         if is_torch7(first):
-            network = read_network([first], setting, torch7=Torch7Options(parallel=parallel))
+            network = read_network([first], setting, options)
             return Torch7Runner(network.torch7, title, network.shapes)
         if is_converted(first):
             return NetRunner(load_converted(first), title)
-    return NetRunner(_net(*_both(side, other), setting), title)
+    return NetRunner(_net(*_both(side, other), setting, options.lenient), title)
 
 
 def _both(side: Side, other: Side) -> tuple[Path, Path]:
@@ -92,9 +95,15 @@ def _both(side: Side, other: Side) -> tuple[Path, Path]:
     return other.prototxt, side.files[0]
 
 
-def _net(prototxt: Path, weights: Path, setting: Setting) -> Net:
-    parsed = read_net(prototxt, setting.phase, setting.level, setting.stages, setting.dialect, setting.de_transform)
-    return parsed.build(read_trained(weights, parsed.specs))
+def _net(prototxt: Path, weights: Path, setting: Setting, lenient: bool) -> Net:
+    parsed = read_net(prototxt, setting.phase, setting.level, setting.stages, setting.dialect, setting.de_transform,
+                      strict=not lenient)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of missing weights, which are an error here
+        net = parsed.build(read_trained(weights, parsed.specs))
+    if (bare := net.left_out.untrained) and not lenient:
+        raise NetError(untrained_text(str(weights), bare))
+    return net
 
 
 _BY_SUFFIX: Mapping[str, type[OnnxRunner | PythonRunner | StoredRunner]] = {

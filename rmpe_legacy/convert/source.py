@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.layers.base import Shape
-from rmpe_legacy.load import ParsedNet, parse_net
+from rmpe_legacy.load import ParsedNet, net_state, parse_net
 from rmpe_legacy.net import Net, Step, wire
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer, read_weights
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.text import read_text
+from rmpe_legacy.proto.upgrade import upgrade_net
+from rmpe_legacy.spec import layer_specs
+from rmpe_legacy.text import shortened
 from rmpe_legacy.torch7.reader import encoding_of
 from rmpe_legacy.weights import NamedLayer, named_layers, read_state, read_trained, trained_layers
 
+from .deploy import InputShape, outputs_to_run, with_inputs
 from .network_json import Setting, read_json_network
 from .prune import up_to
 
 
 @dataclass(frozen=True)
-class Torch7Options:
-    """How a .t7 file is to be taken; as the arguments of ``torch7_to_caffe``."""
+class SourceOptions:
+    """How source files are read, beyond the `Setting` that a network keeps."""
 
-    input_shape: tuple[int, ...] | None = None
-    parallel: bool = True
+    until: tuple[str, ...] = ()  # convert what these blobs need, and nothing else
+    input_shapes: tuple[InputShape, ...] = ()
+    lenient: bool = False  # leave out what is not known, not trained or not convertible, and say so
+    parallel: bool = True  # of a .t7: keep the outputs of the parallel SPPE
+    key: str | None = None  # of a .t7 that holds a table: the entry with the network
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Torch7Source:
     path: Path
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    key: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +60,7 @@ class Network:
     prototxt: Path | None  # where the network is a prototxt already
     torch7: Torch7Source | None = None
     until: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was left out or changed on the way; a sentence each
 
     @cached_property
     def net(self) -> Net:
@@ -103,55 +112,91 @@ class Network:
                 yield [getattr(step.layer, declared.name) for declared in step.layer.declared]
 
 
-def read_network(sources: Sequence[str | PathLike], setting: Setting, until: Sequence[str] = (),
-                 torch7: Torch7Options | None = None, weights_needed: bool = True) -> Network:
+def read_network(sources: Sequence[str | PathLike], setting: Setting, options: SourceOptions | None = None,
+                 weights_needed: bool = True, to_run: str = "") -> Network:
     """The network of: a prototxt; a prototxt and a weights file; a converted .json or .safetensors; a .t7 file.
 
-    until: keep only what these blobs depend on. RmpeError says what is wrong with the files, or, with
-    `weights_needed`, that the network has parameters and no file gives them values.
+    to_run: the format, if the network is to run outside Caffe; its data layers then become inputs, and layers that
+    compare with labels are left out (with `lenient`) or refused. RmpeError says what is wrong with the files, or, with
+    `weights_needed`, which parameters no file gives a value.
     """
-    network = _read([Path(source) for source in sources], setting, torch7 or Torch7Options())
+    options = options or SourceOptions()
+    network = _read([Path(source) for source in sources], setting, options, bool(to_run))
+    steps = wire(network.parsed.specs)
+    ends, notes = outputs_to_run(steps, network.title, to_run, options.lenient) if to_run and not options.until \
+        else (options.until, [])
     if weights_needed and network.trained is None:
         _refuse_without_weights(network)
-    if not until:
-        return network
-    message = up_to(network.net, network.message, until)
+    if ends:
+        network = _up_to(network, steps, ends)
+    return replace(network, notes=(*network.notes, *notes))
+
+
+def _up_to(network: Network, steps: Sequence[Step], ends: Sequence[str]) -> Network:
     s = network.setting
-    parsed = parse_net(message, s.phase, s.level, s.stages, s.de_transform)
+    parsed = parse_net(up_to(steps, network.message, ends), s.phase, s.level, s.stages, s.de_transform)
     names = {spec.name for spec in parsed.specs}
     trained = None if network.trained is None else [layer for layer in network.trained if layer.name in names]
-    return Network(network.title, network.stem, parsed, s, trained, None, network.torch7, tuple(until))
+    return replace(network, parsed=parsed, trained=trained, prototxt=None, until=tuple(ends))
 
 
 def _refuse_without_weights(network: Network) -> None:
-    bare = [step.layer.spec.name for step in wire(network.parsed.specs) if step.layer.declared]
-    if bare:
-        raise NetError(f"{network.title}: has parameters ({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''}), "
-                       "and no weights are given; give the caffemodel too")
+    if bare := [step.layer.spec.name for step in wire(network.parsed.specs) if step.layer.declared]:
+        raise NetError(f"{network.title}: has parameters ({shortened(bare)}), and no weights are given; give the "
+                       "caffemodel too")
 
 
-def _read(sources: Sequence[Path], setting: Setting, torch7: Torch7Options) -> Network:
+def _read(sources: Sequence[Path], setting: Setting, options: SourceOptions, to_run: bool) -> Network:
     first, title = sources[0], " and ".join(source.name for source in sources)
     if len(sources) > 2:
         raise RmpeError(f"{len(sources)} sources are given; a prototxt and a weights file are the most")
     if len(sources) == 1 and is_torch7(first):
-        return _from_torch7(first, torch7)
+        _refuse_setting(first, setting, "a .t7 file")
+        return _from_torch7(first, options)
+    if not options.parallel or options.key is not None:
+        raise RmpeError(f"{first}: is not a .t7 file; --drop-parallel and --key are for those")
     if len(sources) == 1 and is_converted(first):
+        _refuse_setting(first, setting, "a network that rmpe convert wrote")
         parsed, weights, setting = read_json_network(first)
+        parsed, notes = _with_inputs(parsed.message, setting, options, to_run, title)
         trained = None if weights is None else read_trained(weights, parsed.specs)
-        return Network(title, first.stem, parsed, setting, trained, None)
-    parsed = parse_net(read_text(first, "NetParameter", setting.dialect), setting.phase, setting.level, setting.stages,
-                       setting.de_transform)
+        return Network(title, first.stem, parsed, setting, trained, None, notes=notes)
+    message = read_text(first, "NetParameter", setting.dialect)
+    parsed, notes = _with_inputs(message, setting, options, to_run, title)
     trained = None if len(sources) == 1 else read_trained(sources[1], parsed.specs)
     stem = sources[-1].name.removesuffix(".h5").removesuffix(sources[-1].suffix)
-    return Network(title, stem, parsed, setting, trained, first)
+    return Network(title, stem, parsed, setting, trained, None if parsed.message is not message and notes else first,
+                   notes=notes)
 
 
-def _from_torch7(path: Path, options: Torch7Options) -> Network:
+def _refuse_setting(path: Path, setting: Setting, what: str) -> None:
+    """RmpeError for options that would have no effect."""
+    if setting != Setting():
+        raise RmpeError(f"{path}: is {what}; --phase, --level, --stage, --dialect and --de-transform have no effect on "
+                        "it, so leave them out")
+
+
+def _with_inputs(message: Message, setting: Setting, options: SourceOptions, to_run: bool,
+                 title: str) -> tuple[ParsedNet, tuple[str, ...]]:
+    """Parse a network, after its inputs have been given the shapes asked for."""
+    net = upgrade_net(message)
+    state = net_state(net, setting.phase, setting.level, setting.stages)
+    net, notes = with_inputs(net, layer_specs(net, state, setting.de_transform), options.input_shapes,
+                             to_run or bool(options.until), title)
+    parsed = parse_net(net, setting.phase, setting.level, setting.stages, setting.de_transform, not options.lenient)
+    return parsed, (*notes, *parsed.left_out)
+
+
+def _from_torch7(path: Path, options: SourceOptions) -> Network:
     from rmpe_legacy.torch7.to_caffe import torch7_to_caffe
 
-    made = torch7_to_caffe(path, options.input_shape, parallel=options.parallel)
-    source = Torch7Source(path, tuple(made.inputs), tuple(made.outputs))
+    if named := [shape for shape in options.input_shapes if shape.name is not None]:
+        raise RmpeError(f"{path}: --input-shape {named[0]}: a .t7 file does not name its input; give C,H,W alone")
+    if len(options.input_shapes) > 1:
+        raise RmpeError(f"{path}: --input-shape is given {len(options.input_shapes)} times; a .t7 takes one, C,H,W")
+    shape = options.input_shapes[0].sizes if options.input_shapes else None
+    made = torch7_to_caffe(path, shape, parallel=options.parallel, key=options.key)
+    source = Torch7Source(path, tuple(made.inputs), tuple(made.outputs), options.key)
     return Network(path.name, path.stem, parse_net(made.net), Setting(), made.layers, None, source)
 
 
@@ -196,8 +241,21 @@ def read_weights_alone(path: str | PathLike) -> list[TrainedLayer]:
     return [TrainedLayer(layer.name, layer.type, tuple(map(state.blob, layer.keys))) for layer in state.layers]
 
 
-def left_out(network: Network) -> list[str]:
-    """What of the weights file is in no layer of the network: a sentence each."""
+def untrained(network: Network) -> list[str]:
+    """The layers whose parameters no file gives a value: they would be what their fillers make them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the caller says it
+        return network.net.left_out.untrained
+
+
+def untrained_text(where: str, layers: Sequence[str]) -> str:
+    """The error for weights that leave some layers without a value."""
+    return (f"{where}: no weights for {shortened(layers)}, whose parameters would be random; give the weights of this "
+            "network, or accept that with --lenient")
+
+
+def unused_weights(network: Network) -> list[str]:
+    """Messages about weights that match no layer of the network."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return list(network.net.left_out.weights)
+        return network.net.left_out.weights

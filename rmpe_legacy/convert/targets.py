@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from rmpe_legacy.errors import FileError, RmpeError
-from rmpe_legacy.files import all_or_none
+from rmpe_legacy.files import all_or_none, make_folder
 from rmpe_legacy.proto.caffemodel import TrainedLayer
 from rmpe_legacy.proto.text import format_text
 from rmpe_legacy.weights import write_safetensors, write_state_dict
@@ -16,6 +16,7 @@ from rmpe_legacy.weights import write_safetensors, write_state_dict
 from .caffemodel import write_caffemodel
 from .hdf5 import write_hdf5_weights
 from .network_json import network_json
+from .replaced import PROTOTXT_MARK, check_replaceable
 from .source import Network
 
 Write = Callable[[Network, list[Path]], str]
@@ -28,6 +29,7 @@ class Target:
     what: str
     suffixes: tuple[str, ...]
     write: Write  # fills the places of these files; gives what is to be said about them, or ""
+    to_run: str = ""  # the format's name, if the result runs outside Caffe and without its data layers
 
 
 @dataclass(frozen=True)
@@ -36,29 +38,34 @@ class Written:
 
     target: Target
     files: list[Path]
-    note: str
+    notes: list[str]
 
 
-def write_network(network: Network, destination: str | PathLike, sources: Sequence[Path] = ()) -> Written:
-    """Write a network as the destination's suffix says; into a folder, as a prototxt and a caffemodel.
+def write_network(network: Network, target: Target, destination: str | PathLike, sources: Sequence[Path] = (),
+                  force: bool = False) -> Written:
+    """Write a network as `target`, which is what `target_of` gave for the destination.
 
-    All the files appear, or none. sources: files that must not be written over. RmpeError names what cannot be
-    written in this form.
+    All the files appear, or none. sources: files that must not be written over. force: replace files that an earlier
+    conversion has not written. RmpeError names what cannot be written in this form.
     """
-    target, first = choose(network, destination)
+    first = Path(destination)
+    if _is_folder(destination):
+        first = first / f"{network.stem}{target.suffixes[0]}"
     stem = first.name.removesuffix(target.suffixes[0])
     files = [first.with_name(stem + suffix) for suffix in target.suffixes]
     if target is CAFFE and network.prototxt is not None and not _is_folder(destination):
         target, files = CAFFEMODEL, files[:1]  # the prototxt is there already
     _spare(files, sources)
+    notes = check_replaceable(files, force)
     if _is_folder(destination):
-        _make(first.parent)
+        make_folder(first.parent)
     with all_or_none(*files) as places:
         note = target.write(network, places)
-    return Written(target, files, note)
+    return Written(target, files, notes + ([note] if note else []))
 
 
-def write_weights(layers: list[TrainedLayer], destination: str | PathLike, sources: Sequence[Path] = ()) -> Written:
+def write_weights(layers: list[TrainedLayer], destination: str | PathLike, sources: Sequence[Path] = (),
+                  force: bool = False) -> Written:
     """Write weights whose network is not known, as .caffemodel or .h5."""
     path = Path(destination)
     kinds = {".caffemodel": (CAFFEMODEL, write_caffemodel), ".h5": (HDF5, write_hdf5_weights)}
@@ -67,21 +74,22 @@ def write_weights(layers: list[TrainedLayer], destination: str | PathLike, sourc
                         "the prototxt before them")
     target, write = kinds[path.suffix]
     _spare([path], sources)
+    notes = check_replaceable([path], force)
     with all_or_none(path) as [place]:
         write(place, layers)
-    return Written(target, [path], "")
+    return Written(target, [path], notes)
 
 
-def choose(network: Network, destination: str | PathLike) -> tuple[Target, Path]:
-    """The kind of result that a destination's suffix asks for, and the path of its first file."""
+def target_of(destination: str | PathLike) -> Target:
+    """The kind of result that a destination's suffix asks for; a folder asks for Caffe's two files."""
     path = Path(destination)
     if _is_folder(destination):
-        return CAFFE, path / f"{network.stem}.caffemodel"
+        return CAFFE
     if not path.name.removesuffix(path.suffix):
         raise RmpeError(f"{path}: has no name before its suffix; give one")
     for target in TARGETS:
         if path.name.endswith(target.suffixes[0]) and path.name != target.suffixes[0]:
-            return target, path
+            return target
     kinds = "; ".join(f"{target.suffixes[0]}: {target.what}" for target in TARGETS)
     raise RmpeError(f"{path}: its suffix does not say what to write. A folder: prototxt and caffemodel; {kinds}")
 
@@ -94,13 +102,6 @@ def _spare(files: Sequence[Path], sources: Sequence[Path]) -> None:
     for file in files:
         if any(file.exists() and source.exists() and file.samefile(source) for source in sources):
             raise FileError(f"{file}: is one of the sources; give the result another name")
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be made: {error.strerror or error}") from None
 
 
 # --- the kinds ----------------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ def _as_caffe(network: Network, places: list[Path]) -> str:
 
 
 def _as_prototxt(network: Network, places: list[Path]) -> str:
-    places[0].write_text(format_text(network.message), "utf-8")
+    places[0].write_text(f"{PROTOTXT_MARK}\n{format_text(network.message)}", "utf-8")
     return ""
 
 
@@ -161,7 +162,7 @@ CAFFEMODEL = Target("a caffemodel", (".caffemodel",), _as_caffemodel)
 HDF5 = Target("Caffe's weights as HDF5", (".h5",), _as_hdf5)
 SAFETENSORS = Target("safetensors, and the network as .json", (".safetensors", ".json"), _as_safetensors)
 STATE_DICT = Target("a PyTorch state dict", (".pt",), _as_state_dict)
-ONNX = Target("ONNX", (".onnx",), _as_onnx)
-PYTHON = Target("a PyTorch module of its own, with its weights as .pt", (".py", ".pt"), _as_python)
+ONNX = Target("ONNX", (".onnx",), _as_onnx, to_run="ONNX")
+PYTHON = Target("a PyTorch module of its own, with its weights as .pt", (".py", ".pt"), _as_python, to_run="PyTorch")
 PROTOTXT = Target("the network in today's layout, without weights", (".prototxt",), _as_prototxt)
 TARGETS = (CAFFE, HDF5, SAFETENSORS, STATE_DICT, ONNX, PYTHON, PROTOTXT)

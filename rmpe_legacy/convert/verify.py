@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from rmpe_legacy.errors import NetError
 from rmpe_legacy.layers.base import Shape, shape_text
 
-from .runners import Arrays, ExactRunner, Ran, Runner, StoredRunner, Torch7Runner, check_shapes
+from .runners import Arrays, ExactRunner, Runner, RunResult, StoredRunner, Torch7Runner, check_shapes
 
 TOLERANCE = 1e-4  # of a blob's largest value: sums of thousands of products in another order, layer upon layer
 SEED = 1701
@@ -99,7 +99,7 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
                                                    if k in ran_a.blobs}
     made = {*ran_a.outputs, *ran_b.outputs}  # among them an input that a layer writes over
     differences = [d for blob in ran_a.blobs if blob in ran_b.blobs and (blob in made or blob not in values)
-                   for d in _compare(blob, ran_a, ran_b)]
+                   for d in _compare(blob, ran_a, ran_b, tolerance)]
     differences = [replace(d, allowed=tolerance) for d in differences]
     if not all(d.is_same for d in differences):
         differences = _allow_for_rounding(differences, a, ran_a, values)
@@ -111,7 +111,7 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     return Verdict(a.title, b.title, said, tolerance, tuple(differences), only_a, only_b)
 
 
-def _allow_for_rounding(differences: list[Difference], a: Runner, ran: Ran, inputs: Arrays) -> list[Difference]:
+def _allow_for_rounding(differences: list[Difference], a: Runner, ran: RunResult, inputs: Arrays) -> list[Difference]:
     """What single precision costs A itself, by a run in double, is not held against B.
 
     A SpatialTransformer makes much of its theta's last bits, and what follows it of the pixels.
@@ -173,13 +173,33 @@ def random_input(random: np.random.Generator, shape: Shape, limits: tuple[float,
     return (low + (high - low) * (values + 1) / 2).astype(np.float32)
 
 
-def _compare(blob: str, a: Ran, b: Ran) -> list[Difference]:
+def _compare(blob: str, a: RunResult, b: RunResult, tolerance: float) -> list[Difference]:
     made_by = a.makers.get(blob) or b.makers.get(blob, "")
     x, y = a.blobs[blob], b.blobs[blob]
+    if blob in a.detections | b.detections and x.shape == y.shape:
+        y = in_order_of(x, y, tolerance)
     found = [difference(blob, made_by, x, y)]
     if blob in a.saturating | b.saturating and x.shape == y.shape:
         found.append(difference(f"log({blob})", made_by, _log(x), _log(y)))
     return found
+
+
+def in_order_of(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:
+    """The detections b, (..., 7), in the order of a's, as far as equal scores leave the order open.
+
+    A row is image, label, score, four corners. Rows of one image and label whose scores follow each other within
+    `tolerance` are paired by least difference; all others keep their places.
+    """
+    rows, others = a.reshape(-1, 7), b.reshape(-1, 7)
+    tied = (rows[1:, :2] == rows[:-1, :2]).all(axis=1) & (np.abs(np.diff(rows[:, 2])) <= tolerance)
+    starts = np.flatnonzero(np.concatenate([[True], ~tied])) if len(rows) else np.empty(0, int)
+    order = np.arange(len(rows))
+    for begin, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+        left = list(range(begin, end))
+        for i in range(begin, end) if len(left) > 1 else ():
+            apart = np.abs(others[left] - rows[i]).max(axis=1)
+            order[i] = left.pop(int(np.argmin(apart)))
+    return others[order].reshape(b.shape)
 
 
 def _log(p: np.ndarray) -> np.ndarray:

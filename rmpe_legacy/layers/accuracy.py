@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import Layer, Shape, count, shape_text
+from .base import JUDGES, Layer, Shape, count, shape_text
 from .gradient import severed
 from .registry import register
 
@@ -27,6 +27,7 @@ class Accuracy(Layer):
     bottoms = 2
     tops = (1, 2)
     refuses = (0, 1)
+    not_exportable = JUDGES
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:
@@ -90,6 +91,7 @@ class AccuracyHeatmap(Layer):
 
     bottoms = 2
     refuses = (0, 1)
+    not_exportable = JUDGES
     works_in_place = False
     threshold = 0.5
 

@@ -17,6 +17,8 @@ from rmpe_legacy.spec import LayerSpec
 
 from .fillers import fill
 
+JUDGES = "compares with labels"  # `not_exportable` of losses and of layers that measure accuracy
+
 Shape = tuple[int, ...]
 Count = int | tuple[int, int | None]  # exactly, or (at least, at most); None is any number
 
@@ -50,6 +52,7 @@ class Layer(nn.Module):
     works_in_place = True  # False: Caffe refuses a top that is its bottom, or leaves garbage in it
     shares_data = False  # True: the tops are the first bottom's data, under other names and shapes
     shares_diff = False  # and its diff
+    not_exportable = ""  # why a layer of this type cannot be written as ONNX or model.py; "" if it can
     dialects: tuple[str, ...] = ()  # set by @register
 
     def __init__(self, spec: LayerSpec):

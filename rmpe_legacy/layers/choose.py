@@ -24,6 +24,7 @@ class Filter(Layer):
 
     bottoms = (2, None)
     tops = (1, None)
+    not_exportable = "gives as many rows as the values of its last bottom say"
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

@@ -201,6 +201,7 @@ class Deconvolution(_WithWeights):
 class Im2col(_Windowed):
     """The windows of a convolution as channels: (..., C, spatial) -> (..., C * kernel, grid)."""
 
+    not_exportable = "has no counterpart in the exporters here"
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rmpe_legacy.ops.boxes import box_areas, boxes_in_pixels, detection_evaluate, scale_boxes
 
-from .base import Layer, Shape, shape_text
+from .base import JUDGES, Layer, Shape, shape_text
 from .registry import register
 from .ssd_common import read_sizes, resize_of, signed, sizes_for
 
@@ -28,6 +28,7 @@ class DetectionEvaluate(Layer):
 
     bottoms = (2, None)
     refuses = (0, 1)
+    not_exportable = JUDGES
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

@@ -20,6 +20,7 @@ class HDF5Output(Layer):
 
     bottoms = 2
     tops = 0
+    not_exportable = "writes a file"
 
     def setup(self, *bottom: Shape) -> None:
         self.file_name = self.spec.get("hdf5_output_param").file_name

@@ -22,7 +22,7 @@ from rmpe_legacy.proto.message import Source
 from rmpe_legacy.proto.schema import load_schema
 from rmpe_legacy.proto.wire import decode
 
-from .base import Layer, Shape, count, shape_text
+from .base import JUDGES, Layer, Shape, count, shape_text
 from .neuron import sigmoid
 from .registry import register
 
@@ -34,6 +34,7 @@ class Loss(Layer):
 
     bottoms = 2
     is_loss = True
+    not_exportable = JUDGES
     works_in_place = False
     refuses = unforced = (1,)
 

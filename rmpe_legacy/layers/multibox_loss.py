@@ -27,7 +27,7 @@ from rmpe_legacy.ops.matching import (
     split_by_label,
 )
 
-from .base import Layer, Shape, shape_text
+from .base import JUDGES, Layer, Shape, shape_text
 from .registry import register
 from .ssd_common import check_predictions, signed, split_priors
 
@@ -86,6 +86,7 @@ class MultiBoxLoss(Layer):
 
     bottoms = 4
     is_loss = True
+    not_exportable = JUDGES
     works_in_place = False
     refuses = (2, 3)
     unforced = (1,)

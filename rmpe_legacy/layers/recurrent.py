@@ -27,6 +27,7 @@ class _Recurrent(Layer):
     states: tuple[str, ...]
     refuses = unforced = (1,)
     works_in_place = False
+    not_exportable = "continues from the state that the previous forward left"
 
     def __init__(self, spec: LayerSpec):
         super().__init__(spec)
@@ -166,6 +167,7 @@ class LSTMUnit(Layer):
 
     bottoms = 3
     tops = 2
+    not_exportable = "is a part of an LSTM that no exporter here supports"
     refuses = unforced = (2,)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

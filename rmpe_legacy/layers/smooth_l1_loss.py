@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rmpe_legacy.ops.losses import smooth_l1_sum
 
-from .base import Layer, Shape, shape_text
+from .base import JUDGES, Layer, Shape, shape_text
 from .registry import register
 
 
@@ -21,6 +21,7 @@ class SmoothL1Loss(Layer):
 
     bottoms = 2
     is_loss = True
+    not_exportable = JUDGES
     works_in_place = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

@@ -42,6 +42,7 @@ class BlobLayer(Layer):
     """A layer that makes its tops from numpy arrays; they follow the network's dtype and device."""
 
     bottoms = 0
+    not_exportable = "makes its values itself, from files or fillers"
 
     def setup(self) -> None:
         self.register_buffer("place", torch.empty(0), persistent=False)  # .to() and .double() move it

@@ -14,6 +14,7 @@ import torch
 from rmpe_legacy import __version__
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.forward import usable_device
+from rmpe_legacy.text import many
 
 from .detect import Detector, load_detector
 from .job import Job, Surroundings, detect_with, drawn_boxes, drawn_persons, pose_with
@@ -29,7 +30,6 @@ from .results import JOINTS, Detections, Poses
 from .run import Found, Pipeline, inside, merge
 from .shipped import DE_TRANSFORM, shipped
 from .store import Part
-from .words import many
 
 Files = Sequence[str | PathLike]  # prototxt and caffemodel, or one .t7
 

@@ -16,13 +16,13 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.files import write_together
+from rmpe_legacy.text import many
 
 from .draw import LIMBS
 from .nms import NmsResult
 from .panels import CropPanel, Panels
 from .results import JOINTS
 from .run import Found
-from .words import many
 
 MOST_PICTURES = 40  # in one page, which then has some 10 MB
 OPEN = 3  # pictures whose crops are shown without a click

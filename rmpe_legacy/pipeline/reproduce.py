@@ -19,6 +19,7 @@ from rmpe_legacy.evaluation.files import read_groups
 from rmpe_legacy.evaluation.groups import Groups
 from rmpe_legacy.evaluation.paper import README_COCO, README_MPII, TABLE_1, TABLE_2, TABLE_3, Row, Table
 from rmpe_legacy.files import write_together
+from rmpe_legacy.text import many
 
 from .commands import (
     Files,
@@ -47,7 +48,6 @@ from .report import MOST_PICTURES, Summary, check_page, write_report
 from .results import Detections
 from .run import Pipeline
 from .store import Part
-from .words import many
 
 MEASURED = "measured.json"
 FULL, WITHOUT_NMS, TWO_STEP, ORACLE = ("full", "without pose NMS", "two-step, without any of the three", "oracle boxes")

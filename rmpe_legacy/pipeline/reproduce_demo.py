@@ -15,6 +15,7 @@ from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.evaluation.groups import Groups
 from rmpe_legacy.evaluation.paper import MPII_COLUMNS
 from rmpe_legacy.files import write_together
+from rmpe_legacy.text import many
 
 from .commands import Files, Options, Outcome, detector_files, facts_of, pose_files, settings_of, shown_of, write_run
 from .comparison import Measured, plain
@@ -27,7 +28,6 @@ from .report import MOST_PICTURES, Summary, write_report
 from .results import Detections
 from .run import Pipeline
 from .store import Part
-from .words import many
 
 PICTURES, FEW, WORLD = 300, 24, 1_000_003  # how many, and of which seed: training draws from worlds of small numbers
 DISTURBED = 0.25  # of a box's sides: how far it is moved at most, and how much its size is changed

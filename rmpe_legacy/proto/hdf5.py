@@ -35,7 +35,10 @@ def member(path, group: h5py.Group, name: str):
 
 
 def _layers(path, group: h5py.Group, prefix: str):
-    """A layer's name may hold slashes, which HDF5 takes for groups in groups."""
+    """The layers below a group. A layer's name may hold slashes, which HDF5 takes for groups in groups.
+
+    So the group of `c1/3x3` can hold, beside its blobs, the group of `c1/3x3/bn`.
+    """
     for name in group:
         child = member(path, group, name)
         if not isinstance(child, h5py.Group):
@@ -49,8 +52,7 @@ def _layers(path, group: h5py.Group, prefix: str):
                 _blob(path, child[str(i)]) if str(i) in blobs else None for i in range(count)))
         elif len(child) == 0:
             yield TrainedLayer(prefix + name, "", ())
-        else:
-            yield from _layers(path, child, f"{prefix}{name}/")
+        yield from _layers(path, child, f"{prefix}{name}/")
 
 
 def _blob(path, dataset: h5py.Dataset) -> StoredBlob:

@@ -7,7 +7,7 @@ from os import PathLike
 from typing import Any
 
 from .kind import Part, kind, part_of_object
-from .objects import Function, Storage, Table, Tensor, Torch7Object, text
+from .objects import Function, Storage, Table, Tensor, Torch7Object, is_module, text
 from .reader import Torch7File, read_torch7, walk
 
 MAX_LINES = 60  # of one object, so that a table of a million entries stays readable
@@ -22,7 +22,7 @@ def describe_torch7(path: str | PathLike, depth: int = 3, long_size: int | None 
     for i, root in enumerate(file.objects):
         if len(file.objects) > 1:
             lines += ["", f"object {i + 1} of {len(file.objects)}:"]
-        lines += _network(root, depth) if _is_module(root) else _limited(_contents(root, depth))
+        lines += _network(root, depth) if is_module(root) else _limited(_contents(root, depth))
     if file.trailing:
         lines += ["", f"{file.trailing:,} bytes at the end hold no object"]
     return "\n".join(lines)
@@ -30,10 +30,6 @@ def describe_torch7(path: str | PathLike, depth: int = 3, long_size: int | None 
 
 def _encoding(file: Torch7File) -> str:
     return file.encoding if file.encoding == "ascii" else f"{file.encoding}, longs of {file.long_size} bytes"
-
-
-def _is_module(value: Any) -> bool:
-    return isinstance(value, Torch7Object) and value.class_name.partition(".")[0] in ("nn", "cudnn")
 
 
 def _network(root: Torch7Object, depth: int) -> Iterator[str]:

@@ -14,15 +14,19 @@ from rmpe_legacy.errors import FileError
 
 from . import containers, graph, linear, norm, pointwise, shapes, spatial, stn, tables  # noqa: F401  they register
 from .module import Fields, Module, class_for
-from .objects import Storage, Torch7Object
+from .objects import Storage, Table, Torch7Object, is_module, text
 from .objects import Tensor as StoredTensor
 from .reader import Torch7File, read_torch7
 
 MAX_DEPTH = 100  # modules in modules; the published networks have 10
+LISTED_ENTRIES = 8  # of a table, in an error message
 
 
-def load_torch7(path: str | PathLike, evaluate: bool = False, long_size: int | None = None) -> Module:
+def load_torch7(path: str | PathLike, evaluate: bool = False, long_size: int | None = None,
+                key: str | None = None) -> Module:
     """Rebuild the network of a .t7 file as a torch.nn.Module with its weights.
+
+    key: the entry that holds the network if the file holds a table, for example "model" of {model = ..., opt = ...}.
 
     A forward takes and gives what Torch7's does: a tensor, or a list of them for a Lua table. Modules are in the
     mode they were saved in (their field `train`), with a warning if that is the training mode and matters;
@@ -31,7 +35,7 @@ def load_torch7(path: str | PathLike, evaluate: bool = False, long_size: int | N
     Parameters share memory where Torch7's do. FileError says what is wrong with the file, or which class in it has
     no counterpart here.
     """
-    network = build_module(read_torch7(path, long_size))
+    network = build_module(read_torch7(path, long_size), key=key)
     if evaluate:
         network.eval()
     elif learning := sorted({m.class_name for m in network.modules()
@@ -41,16 +45,43 @@ def load_torch7(path: str | PathLike, evaluate: bool = False, long_size: int | N
     return network
 
 
-def build_module(file: Torch7File, mapped: bool = False) -> Module:
+def build_module(file: Torch7File, mapped: bool = False, key: str | None = None) -> Module:
     """The network of a file that has been read.
 
     mapped: leave the parameters where the file has them, read-only; enough to write them elsewhere, and no memory
-    is taken. Otherwise each storage is copied once.
+    is taken. Otherwise each storage is copied once. key: as for ``load_torch7``.
     """
+    return Builder(file, mapped).module(_network_root(file, key), 0)
+
+
+def _network_root(file: Torch7File, key: str | None) -> Torch7Object:
+    """The object to build: the file's root, or the entry `key` of a table."""
     root = file.root
-    if not isinstance(root, Torch7Object):
+    if isinstance(root, Torch7Object):
+        if key is not None:
+            raise FileError(f"{file.path}: holds a network ({root.class_name}), not a table; leave out the key {key!r}")
+        return root
+    if not isinstance(root, Table):
         raise FileError(f"{file.path}: holds {root!r}, not a network")
-    return Builder(file, mapped).module(root, 0)
+    entries = {_key_text(k): value for k, value in root.items()}
+    networks = [name for name, value in entries.items() if is_module(value)]
+    if key is None or key not in networks:
+        what = "holds a table, not a network" if key is None else f"has no network under {key!r}"
+        if not networks:
+            names = ", ".join(map(repr, list(entries)[:LISTED_ENTRIES]))
+            raise FileError(f"{file.path}: {what}; no entry is a network (entries: {names or 'none'}"
+                            f"{', ...' if len(entries) > LISTED_ENTRIES else ''})")
+        found = ", ".join(f"{name!r} ({entries[name].class_name})" for name in networks[:LISTED_ENTRIES])
+        raise FileError(f"{file.path}: {what}; its networks are {found}. Choose one, for example with "
+                        f"--key {networks[0]}, or key={networks[0]!r} in Python")
+    return entries[key]
+
+
+def _key_text(key: Any) -> str:
+    """A table's key as one writes it: model, or 1."""
+    if isinstance(key, bytes):
+        return text(key)
+    return str(int(key)) if isinstance(key, float) and key.is_integer() else str(key)
 
 
 class Builder:

@@ -108,6 +108,11 @@ class Torch7Object:
         return f"<{self.class_name} at byte {self.offset}>"
 
 
+def is_module(value: Any) -> bool:
+    """Whether a value of a file is a neural network module of Torch7."""
+    return isinstance(value, Torch7Object) and value.class_name.partition(".")[0] in ("nn", "cudnn")
+
+
 class Function:
     """A Lua function: its bytecode, which is never run, and its upvalues."""
 

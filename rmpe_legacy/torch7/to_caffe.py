@@ -15,7 +15,8 @@ from .reader import read_torch7
 
 
 def torch7_to_caffe(source: Module | str | PathLike, input_shape: Sequence | None = None, batch: int = 1,
-                    parallel: bool = True, name: str | None = None, long_size: int | None = None) -> CaffeNetwork:
+                    parallel: bool = True, name: str | None = None, long_size: int | None = None,
+                    key: str | None = None) -> CaffeNetwork:
     """Turn a Torch7 network into a Caffe network of the RMPE fork.
 
     source: a .t7 file, whose weights are then not copied but left where they lie, or what ``load_torch7`` gave.
@@ -23,14 +24,14 @@ def torch7_to_caffe(source: Module | str | PathLike, input_shape: Sequence | Non
     the channels from the first convolution, and the size from the STN, or 256 x 256 without one.
     batch: images at once, written into the prototxt (the fork's SpatialTransformer is set up for it).
     parallel: whether the outputs of the parallel SPPE stay, if there is one; the authors drop them to test.
-    name: of the network; None takes the file's.
+    name: of the network; None takes the file's. key: the entry of a file's table, as for ``load_torch7``.
 
     Modules are taken in evaluation mode, with a warning for those saved in training mode. Raises FileError for the
     file, NetError for what Caffe has no layers for.
     """
     if not isinstance(source, Module):
         name = name or fspath(source).replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
-        source = build_module(read_torch7(source, long_size), mapped=True)
+        source = build_module(read_torch7(source, long_size), mapped=True, key=key)
     if learning := sorted({m.class_name for m in source.modules()
                            if isinstance(m, Module) and m.uses_train and m.training}):
         warnings.warn(f"{', '.join(learning)} are in training mode; the Caffe network has their evaluation mode",

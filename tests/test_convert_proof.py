@@ -1,0 +1,478 @@
+"""A conversion succeeds only if its result was run and found the same, and it overwrites nothing of anybody else's."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from harness import GOLDEN
+
+from rmpe_legacy import RmpeError, load_net, load_torch7
+from rmpe_legacy.cli import main
+from rmpe_legacy.convert import command
+from rmpe_legacy.convert.caffemodel import write_caffemodel
+from rmpe_legacy.convert.onnx import to_onnx, write_onnx
+from rmpe_legacy.convert.runners import NetRunner, OnnxRunner, RunResult, StoredRunner
+from rmpe_legacy.convert.verify import verify
+from rmpe_legacy.errors import NetError
+from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer, read_weights
+from rmpe_legacy.weights import trained_layers
+
+DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } } }\n'
+SLASHES = DATA + """
+layer { name: "c1/3x3" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 kernel_size: 3
+  weight_filler { type: "xavier" } } }
+layer { name: "c1/3x3/bn" type: "BatchNorm" bottom: "c" top: "bn" }
+layer { name: "c1/3x3/scale" type: "Scale" bottom: "bn" top: "scale" scale_param { bias_term: true } }
+"""
+"""A layer inside a layer's name."""
+TRAIN_VAL = """
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+  data_param { source: "train_lmdb" batch_size: 5 } }
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST } transform_param { crop_size: 4 }
+  data_param { source: "nowhere_lmdb" batch_size: 2 } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 3
+  weight_filler { type: "xavier" } } }
+layer { name: "accuracy" type: "Accuracy" bottom: "fc" bottom: "label" top: "accuracy" include { phase: TEST } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+"""
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def rmpe(capsys):
+    def run(*argv) -> tuple[int, str, str]:
+        code = main([str(a) for a in argv])
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def network(text: str, name: str = "net") -> tuple[str, ...]:
+    """A prototxt and, if it has parameters, a caffemodel of what its fillers make; both in the working directory."""
+    torch.manual_seed(1701)
+    Path(f"{name}.prototxt").write_bytes(text.encode("utf-8", "surrogateescape"))
+    layers = trained_layers(load_net(f"{name}.prototxt"))
+    if not layers:
+        return (f"{name}.prototxt",)
+    write_caffemodel(f"{name}.caffemodel", layers)
+    return f"{name}.prototxt", f"{name}.caffemodel"
+
+
+def run_onnx(path: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+class TestWeights:
+    def test_a_layer_inside_a_layers_name_survives_hdf5(self, rmpe):
+        files = network(SLASHES)
+        names = ["c1/3x3", "c1/3x3/bn", "c1/3x3/scale"]
+        assert [layer.name for layer in read_weights(files[1]) if layer.blobs] == names
+        for source in (files, files[1:]):
+            code, out, _ = rmpe("convert", *source, "out.caffemodel.h5", "--force")
+            assert code == 0
+            assert "the same: " in out
+            assert sorted(layer.name for layer in read_weights("out.caffemodel.h5")) == names
+        assert rmpe("convert", "out.caffemodel.h5", "back.caffemodel")[0] == 0
+        before, after = ({layer.name: [blob.data.tobytes() for blob in layer.blobs]
+                          for layer in read_weights(file) if layer.blobs} for file in (files[1], "back.caffemodel"))
+        assert before == after
+
+    def test_hdf5_of_others_with_datasets_and_groups_in_one_group(self):
+        with h5py.File("own.h5", "w") as file:
+            for name, count in (("a", 2), ("a/b", 3), ("a/b/c/d", 1), ("z/y", 1)):
+                for i in range(count):
+                    file.require_group(f"data/{name}").create_dataset(str(i), data=np.full(2, i, np.float32))
+        assert {layer.name: len(layer.blobs) for layer in read_weights("own.h5")} == {
+            "a": 2, "a/b": 3, "a/b/c/d": 1, "z/y": 1}
+
+    @pytest.mark.parametrize("target", ["out.onnx", "out.caffemodel", "out.safetensors", "out.pt", "out.py", "out.h5"])
+    @pytest.mark.parametrize("kept", [(), ("c1/3x3",)], ids=["none of the weights fit", "some of the weights fit"])
+    def test_that_do_not_cover_the_network_are_refused(self, rmpe, kept, target):
+        files = network(SLASHES)
+        layers = [layer for layer in read_weights(files[1]) if layer.name in kept]
+        write_caffemodel("part.caffemodel", [*layers, TrainedLayer("other", "", (StoredBlob((1,), np.ones(1, "f4")),))])
+        before = sorted(os.listdir())
+        code, out, err = rmpe("convert", files[0], "part.caffemodel", target)
+        assert (code, out) == (1, "")
+        missing = [name for name in ("c1/3x3", "c1/3x3/bn", "c1/3x3/scale") if name not in kept]
+        assert f"no weights for {', '.join(missing)}, whose parameters would be random" in err
+        assert sorted(os.listdir()) == before
+        code, _, err = rmpe("convert", files[0], "part.caffemodel", target, "--lenient")
+        assert code == 0
+        assert "nothing for" in err
+        assert "the network has no layer other: these weights are not used" in err
+
+    def test_that_do_not_cover_the_network_are_refused_by_verify(self, rmpe):
+        files = network(SLASHES)
+        write_caffemodel("part.caffemodel", [layer for layer in read_weights(files[1]) if layer.name != "c1/3x3"])
+        code, _, err = rmpe("verify", ",".join(files), f"{files[0]},part.caffemodel")
+        assert code == 2
+        assert "no weights for c1/3x3, whose parameters" in err
+        assert rmpe("verify", ",".join(files), f"{files[0]},part.caffemodel", "--lenient")[0] == 1
+
+    def test_two_layers_of_one_name_keep_their_own_in_onnx(self, rmpe):
+        layer = 'layer {{ name: "fc" type: "InnerProduct" bottom: "{}" top: "{}" inner_product_param ' \
+                '{{ num_output: 4 weight_filler {{ type: "xavier" }} bias_filler {{ type: "uniform" }} }} }}\n'
+        Path("net.prototxt").write_text(DATA.replace("dim: 3 dim: 4 dim: 4", "dim: 4") + layer.format("data", "a")
+                                        + layer.format("a", "b"))
+        net = load_net("net.prototxt")
+        write_onnx("out.onnx", to_onnx(net)[0])
+        assert verify(NetRunner(net, "net"), OnnxRunner(Path("out.onnx"), "onnx")).same
+
+
+class TestNotProven:
+    def test_a_network_without_outputs(self, rmpe):
+        files = network(DATA + 'layer { name: "quiet" type: "Silence" bottom: "data" }\n')
+        for target in ("out.onnx", "out.py"):
+            code, _, err = rmpe("convert", *files, target)
+            assert code == 1
+            assert "has no outputs" in err
+            assert "--until BLOB" in err
+            assert not Path(target).exists()
+
+    def test_a_comparison_that_cannot_be_made_is_no_success(self, rmpe, monkeypatch):
+        def broken(*_):
+            raise NetError("onnxruntime is not installed")
+
+        monkeypatch.setattr(command, "OnnxRunner", broken)
+        code, out, err = rmpe("convert", *network(SLASHES), "out.onnx")
+        assert code == 1
+        assert "written to out.onnx" in out
+        assert "not compared, so it is not known to be the same network: onnxruntime is not installed" in err
+
+    def test_a_result_that_differs_is_no_success(self, rmpe, monkeypatch):
+        monkeypatch.setattr(command, "load_converted", lambda _: planted)
+        files = network(SLASHES)
+        planted = load_net(*files)
+        planted.params["c1/3x3"][0].data[0, 0, 0, 0] += 0.1
+        code, out, err = rmpe("convert", *files, "out.safetensors")
+        assert code == 1
+        assert "the same" not in out
+        assert "not the same: " in err
+        assert "they part at c" in err
+
+    def test_a_prototxt_is_read_back(self, rmpe):
+        code, out, _ = rmpe("convert", *network(SLASHES)[:1], "out.prototxt")
+        assert code == 0
+        assert "the same: 4 layers, every field" in out
+
+    @pytest.mark.parametrize(("options", "words"), [
+        (("--drop-parallel",), "--drop-parallel and --key are for those"),
+        (("--key", "model"), "--drop-parallel and --key are for those"),
+        (("--input-shape", "none=3,4,4"), "no input is called 'none'; the inputs are 'data'"),
+        (("--input-shape", "3,4"), "its input has 4 axes (1 x 3 x 4 x 4)"),
+        (("--input-shape", "3,5,5", "--input-shape", "3,6,6"), "gives two shapes for 'data'"),
+        (("--no-verify", "--input", "data=x.npy"), "leave out one of them"),
+        (("--input", "data=x.npy"), "add --input-shape data=1,3,5,7"),
+    ])
+    def test_an_option_without_effect_is_an_error(self, rmpe, options, words):
+        files = network(SLASHES)
+        np.save("x.npy", np.ones((1, 3, 5, 7), np.float32))
+        before = sorted(os.listdir())
+        code, out, err = rmpe("convert", *files, "out.onnx", *options)
+        assert (code, out) == (1, "")
+        assert words in err
+        assert sorted(os.listdir()) == before
+
+    def test_options_for_a_network_without_effect_on_others(self, rmpe):
+        files = network(SLASHES)
+        rmpe("convert", *files, "out.safetensors")
+        for argv in (("out.safetensors", "x.onnx", "--phase", "TRAIN"),
+                     (GOLDEN / "torch7" / "models" / "hourglass.cuda.t7", "x.onnx", "--dialect", "bvlc"),
+                     (files[1], "x.caffemodel", "--until", "c"), (files[1], "x.caffemodel", "--input-shape", "3,4,4")):
+            code, _, err = rmpe("convert", *argv)
+            assert code == 1
+            assert "no effect" in err or "need the prototxt too" in err
+            assert not list(Path().glob("x.*"))
+
+
+class TestInputShape:
+    @pytest.mark.parametrize("shape", ["data=1,3,6,9", "data=3,6,9", "3,6,9", "1,3,6,9"])
+    @pytest.mark.parametrize("target", ["out.onnx", "out.py", "out.prototxt", "out.safetensors"])
+    def test_is_honoured(self, rmpe, shape, target):
+        code, out, err = rmpe("convert", *network(SLASHES), target, "--input-shape", shape)
+        assert (code, err) == (0, "")
+        assert "the same" in out
+        if target == "out.onnx":
+            assert run_onnx(target, data=np.ones((1, 3, 6, 9), np.float32))["scale"].shape == (1, 2, 4, 7)
+        elif target == "out.prototxt":
+            assert load_net(target).inputs == {"data": (1, 3, 6, 9)}
+
+    def test_of_the_old_input_fields(self, rmpe):
+        text = SLASHES.replace(DATA, 'input: "data" input_dim: 1 input_dim: 3 input_dim: 1 input_dim: 1\n')
+        Path("old.prototxt").write_text(text.replace("kernel_size: 3", "kernel_size: 1"))
+        code, _, err = rmpe("convert", "old.prototxt", "out.prototxt", "--input-shape", "3,16,24")
+        assert (code, err) == (0, "")
+        assert load_net("out.prototxt").inputs == {"data": (1, 3, 16, 24)}
+
+
+class TestTrainVal:
+    def test_needs_until_or_lenient(self, rmpe):
+        Path("train_val.prototxt").write_text(TRAIN_VAL)
+        torch.manual_seed(2)
+        torch.save(load_net("train_val.prototxt").state_dict(), "w.pt")
+        code, out, err = rmpe("convert", "train_val.prototxt", "w.pt", "out.onnx")
+        assert (code, out) == (1, "")
+        assert err == ("rmpe: train_val.prototxt and w.pt: accuracy (Accuracy), loss (SoftmaxWithLoss): they compare "
+                       "with labels and cannot be converted to ONNX; convert what comes before with --until fc, or "
+                       "leave such layers out with --lenient\n")
+
+    @pytest.mark.parametrize("target", ["out.onnx", "out.py", "out.safetensors", "out.caffemodel", "out.prototxt"])
+    @pytest.mark.parametrize("option", [("--until", "fc"), ("--lenient",)])
+    def test_the_data_layer_becomes_an_input(self, rmpe, target, option):
+        Path("train_val.prototxt").write_text(TRAIN_VAL)
+        torch.manual_seed(2)
+        torch.save(load_net("train_val.prototxt").state_dict(), "w.pt")
+        code, out, err = rmpe("convert", "train_val.prototxt", "w.pt", target, *option)
+        assert code == 0
+        assert "the same" in out
+        if target in ("out.onnx", "out.py") or option != ("--lenient",):
+            assert "note: data (Data) became the input data (2 x 3 x 4 x 4)" in err
+        if option == ("--lenient",) and target == "out.onnx":
+            assert "note: loss (SoftmaxWithLoss) is left out: it compares with labels" in err
+        if target == "out.onnx":
+            x = np.random.default_rng(1).random((2, 3, 4, 4), np.float32)
+            want = load_net("train_val.prototxt", "w.pt", keep_blobs=True)
+            want(data=torch.from_numpy(x), label=torch.zeros(2))
+            np.testing.assert_allclose(run_onnx(target, data=x)["fc"], want.blobs["fc"].detach().numpy(), rtol=1e-5)
+
+    def test_a_shape_that_nothing_tells_can_be_given(self, rmpe):
+        Path("train_val.prototxt").write_text(TRAIN_VAL.replace("transform_param { crop_size: 4 }", ""))
+        torch.save({"fc.weight": torch.ones(3, 108), "fc.bias": torch.ones(3)}, "w.pt")
+        code, _, err = rmpe("convert", "train_val.prototxt", "w.pt", "out.onnx", "--until", "fc")
+        assert code == 1
+        assert "add --input-shape data=CHANNELS,HEIGHT,WIDTH" in err
+        code, out, err = rmpe("convert", "train_val.prototxt", "w.pt", "out.onnx", "--until", "fc", "--input-shape",
+                            "data=2,3,6,6")
+        assert code == 0, (out, err)
+        assert run_onnx("out.onnx", data=np.ones((2, 3, 6, 6), np.float32))["fc"].tolist() == [[109] * 3] * 2
+
+
+class TestOverwriting:
+    def test_a_second_run_replaces_what_the_first_wrote_and_says_so(self, rmpe):
+        files = network(SLASHES)
+        for target in ("out.onnx", "out.py", "out.safetensors", "out.pt", "out/", "out.prototxt"):
+            first = rmpe("convert", *files, target)
+            assert first[0] == 0
+            code, _, err = rmpe("convert", *files, target)
+            assert code == 0
+            for line in first[1].splitlines()[:-1]:
+                file = line.removeprefix("written to ")
+                assert file.endswith(".verify.html") or f"{file} was there and is replaced" in err
+            for path in Path().glob("out*"):
+                if path.is_file():
+                    path.unlink()
+
+    @pytest.mark.parametrize(("target", "victim"), [
+        ("d1.py", "d1.pt"), ("d1.py", "d1.py"), ("d1.safetensors", "d1.json"), ("d1.onnx", "d1.onnx"),
+        ("d1.prototxt", "d1.prototxt"), ("d1.onnx", "d1.onnx.verify.html")])
+    def test_a_file_of_somebody_else_is_kept(self, rmpe, target, victim):
+        files = network(SLASHES)
+        Path(victim).write_text("<html>mine</html>" if victim.endswith("html") else "mine")
+        before = Path(victim).read_bytes()
+        code, _, err = rmpe("convert", *files, target)
+        assert code == 1
+        assert f"{victim}: is there already" in err
+        assert Path(victim).read_bytes() == before
+
+    def test_the_weights_of_another_conversion_are_kept(self, rmpe):
+        files = network(SLASHES)
+        assert rmpe("convert", *files, "d1.pt")[0] == 0
+        before = Path("d1.pt").read_bytes()
+        code, _, err = rmpe("convert", *files, "d1.py")
+        assert code == 1
+        assert "d1.pt: is there already, and no earlier conversion to d1.py wrote it" in err
+        assert Path("d1.pt").read_bytes() == before
+        assert not Path("d1.py").exists()
+        code, _, err = rmpe("convert", *files, "d1.py", "--force")
+        assert code == 0
+        assert "d1.pt was there and is replaced" in err
+
+    def test_not_even_by_force_if_it_is_of_another_kind(self, rmpe):
+        Path("d1.onnx").write_bytes(b"\xff\xd8\xff\xe0 a photograph")
+        code, _, err = rmpe("convert", *network(SLASHES), "d1.onnx", "--force")
+        assert code == 1
+        assert "holds a JPEG image, not binary data" in err
+
+
+class TestVerify:
+    PAIR = DATA + """
+layer { name: "a-b" type: "InnerProduct" bottom: "data" top: "a-b" inner_product_param { num_output: 3
+  weight_filler { type: "xavier" } } }
+layer { name: "a_b" type: "InnerProduct" bottom: "data" top: "a_b" inner_product_param { num_output: 3
+  weight_filler { type: "xavier" } } }
+layer { name: "sum" type: "Eltwise" bottom: "a_b" bottom: "a-b" top: "float" eltwise_param { coeff: 1 coeff: -2 } }
+layer { name: "len" type: "Power" bottom: "float" top: "len" power_param { power: 3 } }
+"""
+
+    @pytest.mark.parametrize("target", ["out.onnx", "out.py", "out.safetensors"])
+    def test_names_that_differ_in_punctuation_or_are_pythons(self, rmpe, target):
+        files = network(self.PAIR)
+        code, out, err = rmpe("convert", *files, target)
+        assert (code, err) == (0, "")
+        assert "the same: 4 blobs" in out or "the same: 5 blobs" in out
+        exchanged = [TrainedLayer({"a-b": "a_b", "a_b": "a-b"}[layer.name], layer.type, layer.blobs)
+                     for layer in read_weights(files[1]) if layer.blobs]
+        write_caffemodel("exchanged.caffemodel", exchanged)
+        assert rmpe("verify", f"{files[0]},exchanged.caffemodel", target)[0] == 1
+
+    def test_a_sigmoids_lower_end_is_caffes(self, rmpe):
+        files = network(DATA + 'layer { name: "p" type: "Power" bottom: "data" top: "x" power_param { scale: 30 } }\n'
+                        'layer { name: "s" type: "Sigmoid" bottom: "x" top: "s" }\n')
+        code, out, err = rmpe("convert", *files, "out.onnx")
+        assert code == 0, (out, err)
+        x = np.linspace(-3, 1, 48, dtype=np.float32).reshape(1, 3, 4, 4)
+        want = 1 / (1 + np.exp(-30 * x.astype(np.float64)))
+        np.testing.assert_allclose(run_onnx("out.onnx", data=x)["s"], want, rtol=1e-5, atol=1e-38)
+
+    ROWS = np.array([[0, 1, 0.9, 1, 1, 2, 2], [0, 1, 0.5, 3, 3, 4, 4], [0, 1, 0.5, 5, 5, 6, 6], [0, 1, 0.5, 7, 7, 8, 8],
+                     [0, 1, 0.2, 1, 2, 3, 4], [0, 2, 0.5, 9, 9, 9, 9], [1, 2, 0.5, 8, 8, 8, 8]], np.float32)
+
+    @pytest.mark.parametrize(("order", "same"), [
+        ((0, 1, 2, 3, 4, 5, 6), True), ((0, 3, 1, 2, 4, 5, 6), True), ((0, 2, 1, 3, 4, 5, 6), True),
+        ((1, 0, 2, 3, 4, 5, 6), False), ((0, 1, 2, 4, 3, 5, 6), False), ((0, 1, 2, 3, 4, 6, 5), False),
+        ((0, 1, 1, 3, 4, 5, 6), False)])
+    def test_equal_scores_may_come_in_any_order_and_nothing_else(self, order, same):
+        Path("net.prototxt").write_text(DATA)
+        detections = NetRunner(load_net("net.prototxt"), "a")
+        a, b = self.ROWS.reshape(1, 1, -1, 7), self.ROWS[list(order)].reshape(1, 1, -1, 7)
+
+        def gives(rows):
+            def run(*_):
+                return RunResult({"found": rows}, ("found",), {"found": "found (DetectionOutput)"}, frozenset(),
+                                 frozenset({"found"}))
+            return run
+
+        other = NetRunner(load_net("net.prototxt"), "b")
+        detections.run, other.run = gives(a), gives(b)
+        assert verify(detections, other).same is same
+
+    def test_stored_blobs_beside_a_network(self):
+        files = network(SLASHES)
+        net = load_net(*files)
+        x = torch.rand(1, 3, 4, 4)
+        out = net(data=x)["scale"].detach().numpy()
+        np.savez("right.npz", data=x, scale=out)
+        np.savez("wrong.npz", data=x, scale=out * 1.01)
+        for name, same in (("right", True), ("wrong", False)):
+            assert verify(NetRunner(net, "net"), StoredRunner(Path(f"{name}.npz"), name)).same is same
+
+
+class TestSplit:
+    TEXT = DATA + """
+layer { name: "own" type: "Split" bottom: "data" top: "left" top: "right" }
+layer { name: "relu" type: "ReLU" bottom: "left" top: "left" }
+"""
+
+    def test_of_the_prototxt_is_a_layer_like_others(self, rmpe):
+        files = network(self.TEXT)
+        code, out, _ = rmpe("show", files[0])
+        assert code == 0
+        assert "own" in out
+        assert "outputs: left, right" in out
+        np.save("x.npy", np.ones((1, 3, 4, 4), np.float32))
+        assert rmpe("forward", files[0], "--input", "data=x.npy", "--blobs", "all")[0] == 0
+        assert sorted(np.load("blobs.npz")) == ["data", "left", "right"]
+        assert rmpe("convert", *files, "out.onnx")[0] == 0
+
+    def test_of_our_own_is_not(self, rmpe):
+        text = self.TEXT.replace('"own" type: "Split"', '"own" type: "Power"').replace(' top: "right"', "")
+        files = network(text + 'layer { name: "b" type: "Power" bottom: "left" top: "b" }\n'
+                        'layer { name: "c" type: "Power" bottom: "left" top: "c" }\n')
+        out = rmpe("show", files[0])[1]
+        assert "split" not in out
+        assert "outputs: b, c" in out
+
+
+class TestHostileNames:
+    NAMES = ('x"""\n    __import__("os").system("touch RAN")\n    """', '"""', "'''", "\\", 'a\\"', "\x1b[31m", "a\nb",
+             "{x}", "%s", "\udcff\udcfe", "", "__conv1", "__init__", "__class__", "forward", "self", "torch", "None",
+             "import", "2stack", "lambda", "float", "BLOBS", "é", "\u2028", "../up", "a/b/../c", "x" * 3000)
+
+    @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+    def test_nothing_of_a_name_is_run_or_lost(self, rmpe, name):
+        quoted = "".join(f"\\{byte:03o}" for byte in name.encode("utf-8", "surrogateescape"))
+        files = network(f'name: "{quoted}"\n{DATA}'
+                        f'layer {{ name: "{quoted}" type: "InnerProduct" bottom: "data" top: "{quoted}"\n'
+                        f'  inner_product_param {{ num_output: 2 weight_filler {{ type: "xavier" }} }} }}\n'
+                        f'layer {{ name: "end" type: "Power" bottom: "{quoted}" top: "end" }}\n')
+        for target in ("out.py", "out.onnx", "out.safetensors", "state.pt", "out.caffemodel", "out.prototxt"):
+            code, out, err = rmpe("convert", *files, target)
+            assert (code, err) == (0, ""), target
+            assert "the same" in out
+        assert not Path("RAN").exists()
+        tree = ast.parse(Path("out.py").read_text())
+        assert {type(node) for node in tree.body} <= {ast.Expr, ast.Import, ast.ImportFrom, ast.ClassDef,
+                                                      ast.FunctionDef, ast.Assign}
+        assert all(isinstance(node.value, ast.Constant) for node in tree.body if isinstance(node, ast.Expr))
+        for node in ast.walk(tree):
+            assert not isinstance(node, ast.Name) or node.id != "__import__"
+        code = "import out, torch; print(out.load()(torch.ones(1, 3, 4, 4)).shape)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.stdout == "torch.Size([1, 2])\n", done.stderr
+
+    def test_a_file_name_cannot_end_the_docstring(self, rmpe):
+        name = 'a"""\nopen("RAN", "w")\n"""'
+        code, out, err = rmpe("convert", *network(SLASHES, name), "out.py")
+        assert code == 0, (out, err)
+        runpy = subprocess.run([sys.executable, "out.py"], check=False)
+        assert runpy.returncode == 0
+        assert not Path("RAN").exists()
+
+    def test_of_a_json_network(self, rmpe):
+        rmpe("convert", *network(SLASHES), "out.safetensors")
+        document = json.loads(Path("out.json").read_text())
+        document["net"]["layer"][-1]["top"] = ['"""\nopen("RAN", "w")\n"""']
+        document["net"]["name"] = '"""\nopen("RAN", "w")\n"""'
+        Path("out.json").write_text(json.dumps(document))
+        assert rmpe("convert", "out.json", "other.py")[0] == 0
+        subprocess.run([sys.executable, "other.py"], check=True)
+        assert not Path("RAN").exists()
+
+
+class TestTorch7Table:
+    MODEL = GOLDEN / "torch7" / "models" / "hourglass.cuda.t7"
+
+    def test_says_which_entries_are_networks(self):
+        from rmpe_legacy.errors import FileError
+        from rmpe_legacy.torch7.load import build_module
+        from rmpe_legacy.torch7.objects import Table
+        from rmpe_legacy.torch7.reader import read_torch7
+
+        file = read_torch7(self.MODEL)
+        network, table = file.root, Table()
+        table[b"model"], table[1.0], table[b"epoch"] = network, network, 3.0
+        file = replace(file, objects=(table,))
+        networks = r"'model' \(nn.gModule\), '1' \(nn.gModule\)"
+        with pytest.raises(FileError, match=f"holds a table, not a network; its networks are {networks}"):
+            build_module(file)
+        with pytest.raises(FileError, match="has no network under 'epoch'"):
+            build_module(file, key="epoch")
+        assert type(build_module(file, key="model")) is type(build_module(file, key="1"))
+
+    def test_a_key_for_a_file_without_a_table(self):
+        with pytest.raises(RmpeError, match=r"holds a network .*, not a table; leave out the key"):
+            load_torch7(self.MODEL, key="model")
+
+
+def test_every_value_of_an_onnx_file_is_utf8(rmpe):
+    files = network(DATA + 'layer { name: "\\377" type: "Power" bottom: "data" top: "\\376" }\n')
+    assert rmpe("convert", *files, "out.onnx")[0] == 0
+    model = onnx.load("out.onnx")
+    assert model.graph.output[0].name == "\\xfe"
