@@ -15,6 +15,12 @@ from rmpe_legacy import torch7_to_caffe
 
 OPENCV4 = Path(__file__).parents[1] / "build" / "opencv4"  # where `make test` puts it
 MODELS = GOLDEN / "torch7" / "models"
+ONE_NAME = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 5 } } }
+layer { name: "p" type: "Power" bottom: "data" top: "a" power_param { scale: 2 } }
+layer { name: "p" type: "Power" bottom: "a" top: "b" power_param { shift: 1 } }
+layer { name: "p" type: "Power" bottom: "b" top: "c" power_param { scale: -1 } }
+"""  # layers of one name, which OpenCV numbers
 COMMANDS = """
 import contextlib, io, json, sys
 from rmpe_legacy.cli import main
@@ -58,6 +64,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     folder = tmp_path_factory.mktemp("opencv")
     networks = Networks(folder)
     networks.add("hourglass", MODELS / "hourglass.cuda.t7")
+    (folder / "one_name.prototxt").write_text(ONE_NAME)
+    networks.add("one_name", "one_name.prototxt")
     layers = torch7_to_caffe(MODELS / "rmpe.t7").net.layer
     theta = next(layer.top[0] for layer in layers if layer.type == "InnerProduct")
     networks.add("rmpe", MODELS / "rmpe.t7", options=("--until", theta))
@@ -74,7 +82,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     return networks.run()
 
 
-@pytest.mark.parametrize("name", ["hourglass", "rmpe", "det1", "det2", "ssd", "pose"])
+@pytest.mark.parametrize("name", ["hourglass", "one_name", "rmpe", "det1", "det2", "ssd", "pose"])
 def test_opencv_agrees(results, name):
     if name not in results:
         pytest.skip("RMPE_SHARED is not set: the authors' data and what their programs gave on it are not at hand")

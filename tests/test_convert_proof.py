@@ -411,7 +411,7 @@ class TestHostileNames:
         files = network(f'name: "{quoted}"\n{DATA}'
                         f'layer {{ name: "{quoted}" type: "InnerProduct" bottom: "data" top: "{quoted}"\n'
                         f'  inner_product_param {{ num_output: 2 weight_filler {{ type: "xavier" }} }} }}\n'
-                        f'layer {{ name: "end" type: "Power" bottom: "{quoted}" top: "end" }}\n')
+                        f'layer {{ name: "end" type: "Power" bottom: "{quoted}" top: "{quoted}2" }}\n')
         for target in ("out.py", "out.onnx", "out.safetensors", "state.pt", "out.caffemodel", "out.prototxt"):
             code, out, err = rmpe("convert", *files, target)
             assert (code, err) == (0, ""), target

@@ -10,6 +10,7 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.proto.caffemodel import TrainedLayer
+from rmpe_legacy.text import utf8
 
 
 def write_hdf5_weights(path: str | PathLike, layers: Sequence[TrainedLayer]) -> None:
@@ -20,7 +21,7 @@ def write_hdf5_weights(path: str | PathLike, layers: Sequence[TrainedLayer]) -> 
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         for layer in layers:
-            if not layer.name or {"", ".", ".."} & set(layer.name.split("/")):
+            if {"", ".", ".."} & set(layer.name.split("/")) or utf8(layer.name) != layer.name:
                 raise FileError(f"layer {layer.name!r} has a name that HDF5 cannot hold; write another format, or "
                                 "rename the layer")
             try:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.layers.base import Layer
 from rmpe_legacy.net import Net
+from rmpe_legacy.text import utf8
 
 from .graph import Dims, Graph, Node, Value, make_graph
 from .onnx import refuse_unsupported
@@ -212,7 +213,7 @@ def identifier(name: str) -> str:
 
 def _in_docstring(text: str) -> str:
     """Text as a docstring can hold it: on one line, and unable to end the string."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text.replace("\\", "\\\\"))
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in utf8(text).replace("\\", "\\\\"))
     return shown.replace('"', '\\"')
 
 
