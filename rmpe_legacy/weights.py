@@ -198,3 +198,31 @@ def write_state_dict(path: str | PathLike, layers: Sequence[NamedLayer], trained
 def _keyed(layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> Iterator[tuple[str, StoredBlob]]:
     for layer, stored in zip(layers, trained, strict=True):
         yield from zip(layer.keys, stored.blobs, strict=True)
+
+
+# --- copying ----------------------------------------------------------------------------------------------------
+
+
+def copy_trained(net: Net, layers: Iterable[TrainedLayer]) -> list[str]:
+    """Copy weights into a network that is built, layer by layer by name; returns the names that it does not have.
+
+    Source: Net::CopyTrainedLayersFrom (net.cpp) of RMPE@5188c23. LayerError names a layer whose blobs do not fit.
+    """
+    targets = {}
+    for step in net.steps:
+        targets.setdefault(step.layer.spec.name, step.layer)
+    strangers = []
+    for stored in layers:
+        layer = targets.get(stored.name)
+        if layer is None:
+            strangers += [stored.name] * bool(stored.blobs)
+            continue
+        if stored.blobs and len(stored.blobs) != len(layer.declared):
+            raise layer.spec.error(f"has {len(layer.declared)} parameters, the weights hold {len(stored.blobs)} for "
+                                   "it; load weights of this network, or rename the layer")
+        for i, blob in enumerate(stored.blobs):
+            if blob is not None:
+                layer.check_fits(i, blob)
+                value = getattr(layer, layer.declared[i].name)
+                value.data.copy_(torch.from_numpy(np.array(blob.data, np.float32)).view(value.shape))
+    return strangers

@@ -22,7 +22,7 @@ FLOORS = [
     {"net"},
     {"weights"},
     {"load"},
-    {"torch7", "convert", "evaluation", "show", "forward", "layers_table"},
+    {"torch7", "convert", "evaluation", "show", "forward", "layers_table", "solver"},
     {"pipeline"},
     {"cli"},
     {"__main__"},

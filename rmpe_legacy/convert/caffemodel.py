@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,7 +18,9 @@ MAX_SIZE = (1 << 31) - 1  # bytes that Caffe reads of one file (kProtoReadBytesL
 
 NAME, LAYER = 1, 100  # fields of a NetParameter
 
-_FIELDS = {np.dtype("<f4"): "data", np.dtype("<f8"): "double_data", np.dtype("<f2"): "raw_data"}
+# dtype -> the fields of a BlobProto for values and for diffs
+_FIELDS = {np.dtype("<f4"): ("data", "diff"), np.dtype("<f8"): ("double_data", "double_diff"),
+           np.dtype("<f2"): ("raw_data", "")}
 
 
 def write_caffemodel(path: str | os.PathLike, layers: Iterable[TrainedLayer], net: Message | None = None,
@@ -76,29 +78,39 @@ class _Pieces:
         self.size = _size(self.all)
 
     def add_layer(self, definition: Message, blobs: Sequence[StoredBlob]) -> None:
-        body: list[bytes | np.ndarray] = [encode(definition.replace(blobs=None))]
-        for blob in blobs:
-            body += _blob(definition.descriptor.fields["blobs"].number, blob)
-        pieces = _tagged(LAYER, body)
+        number = definition.descriptor.fields["blobs"].number
+        pieces = _tagged(LAYER, [
+            encode(_fields(definition, lambda n: n < number)),
+            *(piece for blob in blobs for piece in _tagged(number, _blob(blob))),
+            encode(_fields(definition, lambda n: n > number))])
         self.all += pieces
         self.size += _size(pieces)
 
 
-def _blob(number: int, blob: StoredBlob) -> list[bytes | np.ndarray]:
-    """A BlobProto; its values stay where they are."""
+def _fields(message: Message, wanted: Callable[[int], bool]) -> Message:
+    """The fields of a message whose numbers are wanted."""
+    fields = message.descriptor.fields
+    return Message(message.descriptor, {k: v for k, v in message.fields.items() if wanted(fields[k].number)})
+
+
+def _blob(blob: StoredBlob) -> list[bytes | np.ndarray]:
+    """The body of a BlobProto, in the order of its fields' numbers; the values stay where they are."""
     kind = blob.data.dtype.newbyteorder("<")
     if kind not in _FIELDS:
         raise NetError(f"a blob of {blob.data.dtype}; floating-point values are needed")
     schema = load_schema()
+    descriptor, (data, diff) = schema["BlobProto"], _FIELDS[kind]
     if blob.legacy:
         fields = dict(zip(("num", "channels", "height", "width"), blob.shape, strict=True))
     else:
         fields = {"shape": Message(schema["BlobShape"], {"dim": list(blob.shape)})}
     if kind.itemsize == 2:
         fields["raw_data_type"] = "FLOAT16"
-    head = encode(Message(schema["BlobProto"], fields))
-    values = _tagged(schema["BlobProto"].fields[_FIELDS[kind]].number, [blob.data])
-    return _tagged(number, [head, *values])
+    arrays = {data: blob.data} | ({diff: blob.diff} if blob.diff is not None and diff else {})
+    numbered = sorted((descriptor.fields[name].number, name) for name in (*fields, *arrays))
+    return [piece for number, name in numbered
+            for piece in (_tagged(number, [arrays[name]]) if name in arrays
+                          else [encode(Message(descriptor, {name: fields[name]}))])]
 
 
 def _tagged(number: int, pieces: Sequence[bytes | np.ndarray]) -> list[bytes | np.ndarray]:

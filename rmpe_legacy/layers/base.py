@@ -95,7 +95,7 @@ class Layer(nn.Module):
         if stored is None and index < len(self.spec.message.blobs):
             stored = self.from_prototxt(index)
         if stored is not None:
-            self._check_fits(index, stored)
+            self.check_fits(index, stored)
         value = torch.empty(declared.shape)
         if stored is not None:
             stored.copy_to(value.view(-1).numpy())  # torch's copy is slow from unaligned memory
@@ -150,7 +150,8 @@ class Layer(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.spec.name}: {self.spec.type}"
 
-    def _check_fits(self, index: int, stored: StoredBlob) -> None:
+    def check_fits(self, index: int, stored: StoredBlob) -> None:
+        """LayerError if a stored blob has another shape than the parameter that is declared."""
         declared = self.declared[index]
         if not stored.fits(declared.shape):
             raise self.spec.error(

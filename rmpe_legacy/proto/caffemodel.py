@@ -46,6 +46,7 @@ class StoredBlob:
     shape: tuple[int, ...]
     data: np.ndarray  # (count,), float32, float64 or float16
     legacy: bool = False  # four dimensions of the time before BlobShape
+    diff: np.ndarray | None = None  # (count,), if a snapshot stores the last update too (snapshot_diff)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether Caffe would load this into a blob of `shape` (blob.cpp, ShapeEquals).
