@@ -97,7 +97,7 @@ MISTAKES = [  # text, place, words
     ("layer { name: \"a\"", "1:18", "before the '}' that closes the message opened at 1:1"),
     ("layer { } }", "1:11", "expected a field name, got '}'"),
     ("\n\n  input: [\"a\" \"b\"", "3:18", "expected ',' or ']'"),
-    ("name: \"never closed", "1:7", "is a string"),
+    ("name: \"never closed", "1:7", "the string is not closed before the end of its line"),
     ("foo bar", "1:5", "expected ':' or '{' after foo"),
 ]
 
