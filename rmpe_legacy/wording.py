@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterable
 
 MAX_SHOWN = 100  # characters of a name or value in a message
@@ -28,6 +29,14 @@ def shorten(text: str, most: int = MAX_SHOWN) -> str:
     if len(text) > most:
         text = text[: most - 3] + "..."
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def describe_error(error: BaseException) -> str:
+    """An exception of a user's code in one line: its type, its message, and the line of code that it came from."""
+    said = shorten(str(error).partition("\n")[0], 300)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen importlib")]
+    place = "" if isinstance(error, SyntaxError) or not frames else f" ({frames[-1].filename}:{frames[-1].lineno})"
+    return f"{type(error).__name__}: {said}{place}"  # a SyntaxError's message has the place
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

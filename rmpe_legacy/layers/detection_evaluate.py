@@ -81,8 +81,13 @@ class DetectionEvaluate(Layer):
     def _counts(self, truths: Tensor) -> Tensor:
         """The rows that say how many true boxes each class has."""
         counted = truths if self.difficult_counts else truths[truths[:, 7] == 0]
-        return torch.tensor([[-1.0, c, float((counted[:, 1] == c).sum()), -1.0, -1.0]
-                             for c in range(self.classes) if c != self.background]).view(-1, 5)
+        label = counted[:, 1]
+        label = label[(label >= 0) & (label < self.classes)].long()
+        shown = torch.arange(self.classes) != self.background
+        rows = torch.full((self.classes, 5), -1.0)
+        rows[:, 1] = torch.arange(self.classes)
+        rows[:, 2] = label.bincount(minlength=self.classes)
+        return rows[shown]
 
     def _judge(self, detections: Tensor, truths: Tensor) -> Tensor:
         """The rows that say what each detection is."""

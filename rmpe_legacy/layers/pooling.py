@@ -150,6 +150,8 @@ class Pooling(Layer):
         if len(bottom[0]) != 4:
             raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom[0])}")
         self.windows = Windows(self.kernel or bottom[0][2:], self.stride, self.pad, self.floor)
+        if 0 in self.windows.kernel:
+            raise self.spec.error(f"global_pooling needs a bottom that is not empty, not {shape_text(bottom[0])}")
         out = self.windows.grid(bottom[0][2:])
         if any(n < 1 for n in out):
             raise self.spec.error(f"its window does not fit on a bottom of {shape_text(bottom[0])}")

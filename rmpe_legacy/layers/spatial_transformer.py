@@ -80,8 +80,9 @@ class SpatialTransformer(Layer):
 
     def _full(self, free: Tensor) -> Tensor:
         """All six numbers of each map: (N, 6)."""
-        if None not in self.fixed or free.shape[1] == 6:
-            return free if free.shape[1] == 6 else free.new_tensor([self.fixed]).expand(free.shape[0], 6)
+        if free.shape[1] == 6:
+            return free
+        fixed = torch.tensor([value or 0.0 for value in self.fixed], dtype=torch.float64).to(free)  # too large is inf
         columns = iter(free.unbind(1))
-        return torch.stack([next(columns) if value is None else free.new_full((free.shape[0],), value)
-                            for value in self.fixed], 1)
+        return torch.stack([next(columns) if value is None else fixed[i].expand(free.shape[0])
+                            for i, value in enumerate(self.fixed)], 1)

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from rmpe_legacy.errors import PrototxtError
+from rmpe_legacy.wording import shorten
+
 from .schema import MessageType
 
 
@@ -43,7 +46,7 @@ class Source:
 
 
 def decoded(text: str) -> str:
-    """A part of a Source's text for people to read; bytes that are not UTF-8 as the surrogateescape handler has them."""
+    """A part of a Source's text to read; bytes that are not UTF-8 as the surrogateescape handler has them."""
     return text if text.isascii() else text.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
@@ -59,6 +62,15 @@ class Unknown:
     value: Any  # scalar, str, or a Message without a type
     where: str
     is_value: bool = False  # the field is known, its enum value is not
+
+
+class FieldError(PrototxtError, AttributeError):
+    """A field was read that neither the schema nor the file has: a layer and its prototxt do not agree on a name."""
+
+    def __init__(self, message: Message, name: str):
+        what = message.descriptor.name if message.descriptor else "this message"
+        given = ", ".join(f"'{shorten(field)}'" for field in [*message.fields, *(u.name for u in message.unknown)][:10])
+        super().__init__(f"{message.where}: {what} has no field {name!r}; the file gives it {given or 'none'}")
 
 
 class Message:
@@ -88,7 +100,10 @@ class Message:
         for field in self.unknown:
             if field.name == name and not field.is_value:
                 return field.value
-        raise AttributeError(f"{self.descriptor.name if self.descriptor else 'message'} has no field {name!r}")
+        raise FieldError(self, name)
+
+    def __deepcopy__(self, memo: dict) -> Message:
+        return self  # nothing in it changes once it is parsed
 
     def has(self, name: str) -> bool:
         """Whether the file sets this field (a repeated one: at least once)."""

@@ -5,6 +5,7 @@ What the schema lacks is kept, not refused: the field's name, value and place st
 
 from __future__ import annotations
 
+import os
 import re
 from array import array
 from pathlib import Path
@@ -25,7 +26,7 @@ BOM = "\xef\xbb\xbf"  # of UTF-8, in Latin-1: what some editors put before the t
 
 # What a parsed file may take in memory, so that a file of empty messages does not take a hundred times its size.
 ROOM, ROOM_PER_BYTE = 48 << 20, 2
-MESSAGE_SIZE, UNKNOWN_SIZE, VALUE_SIZE = 400, 300, 40  # bytes in memory, about
+MESSAGE_SIZE, UNKNOWN_SIZE, VALUE_SIZE = 400, 800, 40  # bytes in memory, about
 
 _TOKEN = re.compile(
     r"""\s*
@@ -52,12 +53,13 @@ _ESCAPED = dict(zip("abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
 def read_text(path: str | Path, message: str = "NetParameter", dialect: str = "rmpe") -> Message:
     """Read a prototxt file as one message of the dialect. FileError or PrototxtError say where and why not."""
     try:
-        size = Path(path).stat().st_size
-        data = Path(path).read_bytes() if size <= MAX_BYTES else b""
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
-    if size > MAX_BYTES:
-        raise FileError(f"{path}: {size} bytes is too large for a prototxt; is this the weights file?")
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(MAX_BYTES + 1) if size <= MAX_BYTES else b""
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if max(size, len(data)) > MAX_BYTES:
+        raise FileError(f"{path}: {max(size, len(data))} bytes is too large for a prototxt; is this the weights file?")
     if _is_utf16(data):
         raise FileError(f"{path}: not text in UTF-8 but, it seems, in UTF-16; save it as UTF-8")
     if b"\0" in data:
@@ -233,7 +235,8 @@ class _Parser:
         name, colon = field.name, self._accept(":")
         if not field.repeated:
             if name in message.fields:
-                raise self._error(f"{message.descriptor.name}.{name} is given a second time; it takes one value", offset)
+                owner = message.descriptor.name
+                raise self._error(f"{owner}.{name} is given a second time; it takes one value", offset)
             message.fields[name] = self._value(message, field, offset, colon, depth)
             return
         values = message.fields.get(name)
@@ -421,35 +424,55 @@ def _unescape(match: re.Match) -> bytes:
 
 
 def format_text(message: Message, indent: str = "") -> str:
-    """Write a message as prototxt, unknown fields included; ``parse_text`` reads it back."""
+    """Write a message as prototxt, unknown fields included; ``parse_text`` reads it back.
+
+    PrototxtError for a name or an enum's value that prototxt cannot hold, as a file in another format may have it.
+    """
     lines = []
-    known = message.descriptor.fields.values() if message.descriptor else ()
-    items = [(f.name, f, message.fields[f.name]) for f in known if f.name in message.fields]
-    if message.descriptor is None:
-        items = [(name, None, value) for name, value in message.fields.items()]
-    items += [(u.name, None, u.value) for u in message.unknown if not u.is_value]
-    for name, field, value in items:
-        for item in value if isinstance(value, list | np.ndarray) else (value,):
-            if isinstance(item, Message):
-                lines.append(f"{indent}{name} {{\n{format_text(item, indent + '  ')}{indent}}}\n")
-            else:
-                lines.append(f"{indent}{name}: {_format_scalar(item, field)}\n")
+    for field in message.descriptor.fields.values() if message.descriptor else ():
+        if field.name in message.fields:
+            value = message.fields[field.name]
+            lines += [_format_field(field.name, item, field, indent) for item in (value if field.repeated else [value])]
+    free = [] if message.descriptor else list(message.fields.items())
+    for name, value in free + [(u.name, u.value) for u in message.unknown if not u.is_value]:
+        if not _NAME.fullmatch(name):
+            raise PrototxtError(f"'{shorten(name)}' cannot be the name of a field in a prototxt")
+        lines.append(_format_field(name, value, None, indent))
     return "".join(lines)
 
 
-def _format_scalar(value: Any, field: Field | None) -> str:
+def _format_field(name: str, value: Any, field: Field | None, indent: str) -> str:
+    colon = "" if isinstance(value, Message) else ":"
+    return f"{indent}{name}{colon} {_format_value(value, field, indent)}\n"
+
+
+def _format_value(value: Any, field: Field | None, indent: str) -> str:
+    if isinstance(value, Message):
+        return f"{{\n{format_text(value, indent + '  ')}{indent}}}"
+    if isinstance(value, list):  # of a field that the schema lacks; it cannot tell one value from a list of one
+        return f"[{', '.join(_format_value(item, None, indent) for item in value)}]"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str | bytes) and (field is None or field.enum is None):
-        raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-        if field is None and isinstance(value, str) and value.isupper() and value.isidentifier():
-            return value  # an unknown enum's value
-        return '"' + re.sub(r'[\\"]', r"\\\g<0>", raw.decode("latin-1")).translate(_PRINTABLE) + '"'
+    if field is not None and field.enum is not None:
+        if not _WORD.fullmatch(str(value)):
+            raise PrototxtError(f"'{shorten(str(value))}' cannot be a value of {field.name} in a prototxt")
+        return str(value)
+    if isinstance(value, str | bytes | memoryview):
+        return _format_string(value, field)
     if isinstance(value, float | np.floating):
-        single = field is None or field.type == "float"
+        single = field is not None and field.type == "float"
         text = repr(float(str(np.float32(value)))) if single else repr(float(value))
         return text.removesuffix(".0")
     return str(value)
 
 
+def _format_string(value: str | bytes | memoryview, field: Field | None) -> str:
+    if field is None and isinstance(value, str) and value.isupper() and value.isascii() and value.isidentifier():
+        return value  # the value of an enum that the schema lacks
+    raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
+    return '"' + re.sub(r'[\\"]', r"\\\g<0>", raw.decode("latin-1")).translate(_PRINTABLE) + '"'
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\[[A-Za-z_][A-Za-z0-9_./-]*\]", re.A)
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|-?[0-9]+", re.A)
 _PRINTABLE = {code: f"\\{code:03o}" for code in [*range(32), *range(127, 256)]}
