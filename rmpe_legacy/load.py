@@ -9,8 +9,7 @@ from os import PathLike
 
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.layers import registry
-from rmpe_legacy.layers.base import Shape
-from rmpe_legacy.net import LeftOut, Net, Step, wire, wire_layer
+from rmpe_legacy.net import LeftOut, Net, Step, wire
 from rmpe_legacy.proto.caffemodel import TrainedLayer
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.text import read_text
@@ -20,6 +19,7 @@ from rmpe_legacy.unknown import Finding, check_is_network, list_findings, unknow
 from rmpe_legacy.weights import read_trained
 from rmpe_legacy.wording import did_you_mean, shorten
 
+_WITHOUT_EFFECT = ("engine",)  # enums whose value changes no number
 MAX_LAYERS = 20_000  # of one network; each takes some kilobytes, however short its text is
 
 
@@ -44,14 +44,14 @@ def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, ph
     """
     parsed = read_net(prototxt, phase, level, stages, dialect, de_transform, strict, allow_python)
     net = parsed.build(None if weights is None else read_trained(weights, parsed.specs), keep_blobs)
-    if findings := parsed.findings + [Finding(reason, reason) for reason in options_set_aside(net.steps)]:
+    if findings := parsed.findings + set_aside(net.steps):
         warnings.warn(list_findings(str(prototxt), "left out", findings), stacklevel=2)
     return net
 
 
-def options_set_aside(steps: Iterable[Step]) -> list[str]:
-    """A sentence for each option that strict=False left out, because it changes no blob and cannot be honoured."""
-    return [reason for step in steps for reason in step.layer.left_out]
+def set_aside(steps: Iterable[Step]) -> list[Finding]:
+    """Each option that strict=False left out, because it changes no blob and cannot be honoured."""
+    return [Finding(str(error), error.reason) for step in steps for error in step.layer.left_out]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class ParsedNet:
         except LayerError as error:
             raise self._with_suspects(error) from error.__cause__
         left_out = self.left_out
-        left_out.fields += options_set_aside(net.steps)
+        left_out.fields += map(str, set_aside(net.steps))
         left_out.weights = net.left_out.weights
         net.left_out = left_out
         return net
@@ -105,17 +105,19 @@ class ParsedNet:
 
 def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
              dialect: str = "rmpe", de_transform: str | None = None, strict: bool = True,
-             allow_python: bool = False, until: Sequence[str] = ()) -> ParsedNet:
+             allow_python: bool | None = False, until: Sequence[str] = ()) -> ParsedNet:
     """Read a prototxt down to the layers of one phase; arguments and errors as for ``load_net`` and ``parse_net``."""
     message = read_text(prototxt, "NetParameter", dialect)
     return parse_net(message, phase, level, stages, de_transform, strict, allow_python, until)
 
 
 def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
-              de_transform: str | None = None, strict: bool = True, allow_python: bool = False,
+              de_transform: str | None = None, strict: bool = True, allow_python: bool | None = False,
               until: Sequence[str] = ()) -> ParsedNet:
     """The same from a NetParameter that is at hand.
 
+    allow_python: None imports no module either, but refuses a Python layer only when it is built: for whoever needs
+    the layers' text alone.
     until: keep only the layers that these blobs depend on; what is not known in the others does not count. NetError
     for a blob that no layer makes.
     """
@@ -132,11 +134,7 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
     findings = unknown_fields(net)
     errors = {id(spec.message): error for spec in specs if (error := registry.unsupported(spec)) is not None}
     if strict and (findings or errors):
-        findings += map(Finding.of_layer, errors.values())
-        cause = next((error.__cause__ for error in errors.values() if error.__cause__), None)
-        raise NetError(list_findings(
-            path, "not known; load with strict=False (--lenient) to leave them out, choose another dialect, "
-            "or register the layer (--plugin)", findings)) from cause
+        raise _not_loaded(path, findings, list(errors.values()))
     incomplete: frozenset[str] = frozenset()
     if findings or errors:
         specs, lost, incomplete = _computable(specs, errors)
@@ -145,6 +143,18 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
         state_text = f"in phase {phase}, level {level}, stages {list(state.stages)}"
         raise NetError(f"{path}: no layers {'can be computed' if findings else state_text}")
     return ParsedNet(net.name, net.force_backward, insert_splits(specs), findings, incomplete, net)
+
+
+def _not_loaded(path: str, fields: Sequence[Finding], errors: Sequence[LayerError]) -> NetError:
+    """The error that lists everything that keeps a network from being loaded."""
+    if fields or any(error.spec.type not in registry.known_types() for error in errors):
+        verb = ("not known; load with strict=False (--lenient) to leave them out, choose another dialect, or register "
+                "the layer (--plugin)")
+    else:
+        verb = "not available; load with strict=False (--lenient) to leave them out"
+    made = NetError(list_findings(path, verb, [*fields, *map(Finding.of_layer, errors)]))
+    made.__cause__ = next((error.__cause__ for error in errors if error.__cause__), None)
+    return made
 
 
 def _check_choice(name: str, value: str | None, choices: tuple) -> None:
@@ -182,27 +192,26 @@ def _needed(specs: Sequence[LayerSpec], blobs: Iterable[str]) -> list[LayerSpec]
     return kept[::-1]
 
 
+def _unknown_value(spec: LayerSpec) -> LayerError | None:
+    """That a layer is asked for something that its dialect does not know, say a pooling by another method."""
+    for unknown in spec.message.unknowns():
+        if unknown.is_value and unknown.name not in _WITHOUT_EFFECT:
+            return spec.error(f"{unknown.owner}.{unknown.name} has no value {shorten(str(unknown.value))}")
+    return None
+
+
 def _computable(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]
                 ) -> tuple[list[LayerSpec], list[Finding], frozenset[str]]:
     """The layers that can be computed, why the others cannot, and the blobs that these would write.
 
     errors: the LayerParameter (by id) of each layer that cannot be loaded -> why. All layers that read what such a
-    layer writes go too, and so does its blob if it works in place. A layer that fails by an unknown value of its own
-    joins it.
+    layer writes go too, and so does its blob if it works in place.
     """
     kept, findings = [], []
-    lost: dict[str, str] = {}  # blob -> the unknown layer it needs
-    shapes: dict[str, Shape] = {}
-    trying = any(map(_has_unknown_value, specs))
+    lost: dict[str, str] = {}  # blob -> the layer it needs
     for spec in specs:
-        error = errors.get(id(spec.message))
+        error = errors.get(id(spec.message)) or _unknown_value(spec)
         needs = next((lost[b] for b in spec.bottom if b in lost), None)
-        if trying and error is None and needs is None:
-            try:
-                trying = shapes.keys() >= set(spec.bottom) and bool(wire_layer(spec, shapes))
-            except LayerError as refusal:
-                error = refusal if _has_unknown_value(spec) else None
-                trying = error is not None  # any other mistake is for whoever builds the network to report
         if error is None and needs is None:
             kept.append(spec)
             for top in spec.top:
@@ -212,7 +221,3 @@ def _computable(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]
         findings.append(Finding.of_layer(error) if error is not None else Finding.of_layer(
             spec.error(f"needs {shorten(needs)}, which is left out"), "needs what is left out"))
     return kept, findings, frozenset(lost)
-
-
-def _has_unknown_value(spec: LayerSpec) -> bool:
-    return any(unknown.is_value for unknown in spec.message.unknowns())

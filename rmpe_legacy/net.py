@@ -350,25 +350,23 @@ def _own_names() -> frozenset[str]:
 def wire(specs: Sequence[LayerSpec]) -> list[Step]:
     """Create the layers in order; each checks its parameters and gives its tops' shapes. No memory is taken yet."""
     shapes: dict[str, Shape] = {}
-    return [wire_layer(spec, shapes) for spec in specs]
-
-
-def wire_layer(spec: LayerSpec, shapes: dict[str, Shape]) -> Step:
-    """Create one layer behind those whose blobs have these shapes, and add its tops' shapes to them."""
-    layer = registry.create(spec)
-    step = Step(layer, spec.bottom, _tops(spec, layer))
-    bottom = tuple(shapes[name] for name in spec.bottom)
-    layer.setup(*bottom)
-    for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):
-        if given > len(layer.declared):
-            raise spec.error(f"has {given} {what} entries for {len(layer.declared)} parameters; remove some")
-    _reshape(step, bottom)
-    for i, (top, shape) in enumerate(zip(step.top, step.top_shapes, strict=True)):
-        if top in shapes and not (i < len(spec.bottom) and spec.bottom[i] == top):
-            raise spec.error(f"its top '{shorten(top)}' is made by an earlier layer already; rename it, or work in "
-                             "place: bottom and top of one name, in the same position")
-        shapes[top] = shape
-    return step
+    steps = []
+    for spec in specs:
+        layer = registry.create(spec)
+        step = Step(layer, spec.bottom, _tops(spec, layer))
+        bottom = tuple(shapes[name] for name in spec.bottom)
+        layer.setup(*bottom)
+        for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):
+            if given > len(layer.declared):
+                raise spec.error(f"has {given} {what} entries for {len(layer.declared)} parameters; remove some")
+        _reshape(step, bottom)
+        for i, (top, shape) in enumerate(zip(step.top, step.top_shapes, strict=True)):
+            if top in shapes and not (i < len(spec.bottom) and spec.bottom[i] == top):
+                raise spec.error(f"its top '{shorten(top)}' is made by an earlier layer already; rename it, or work in "
+                                 "place: bottom and top of one name, in the same position")
+            shapes[top] = shape
+        steps.append(step)
+    return steps
 
 
 def _unread(steps: Iterable[Step]) -> set[str]:

@@ -64,7 +64,8 @@ class LayerSpec:
     params: tuple[ParamSpec, ...] = ()
     de_transform: str | None = None  # what `de_transform: true` shall mean; see DE_TRANSFORM
     strict: bool = True  # False: go on without an option that changes no blob and cannot be honoured
-    allow_python: bool = False  # whether a layer may import the module that the prototxt names
+    allow_python: bool | None = False  # whether to import the module that a Python layer names; None: as False, but
+    # the layer is refused only when it is built
 
     @property
     def dialect(self) -> str:

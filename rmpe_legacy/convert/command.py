@@ -123,7 +123,8 @@ def _reloaded(network: Network, written: Written) -> Net:
     """The network from the weights that were written, and from the prototxt if that was, too."""
     s, parsed = network.setting, network.parsed
     if written.target is CAFFE:
-        parsed = read_net(written.files[1], s.phase, s.level, s.stages, s.dialect, s.de_transform)
+        parsed = read_net(written.files[1], s.phase, s.level, s.stages, s.dialect, s.de_transform,
+                          allow_python=s.allow_python)
     return parsed.build(read_trained(written.files[0], parsed.specs))
 
 

@@ -75,7 +75,7 @@ def _open(side: Side, other: Side, setting: Setting, parallel: bool) -> Runner:
             network = read_network([first], setting, torch7=Torch7Options(parallel=parallel))
             return Torch7Runner(network.torch7, title, network.shapes)
         if is_converted(first):
-            return NetRunner(load_converted(first), title)
+            return NetRunner(load_converted(first, allow_python=setting.allow_python), title)
     return NetRunner(_net(*_both(side, other), setting), title)
 
 
@@ -93,7 +93,8 @@ def _both(side: Side, other: Side) -> tuple[Path, Path]:
 
 
 def _net(prototxt: Path, weights: Path, setting: Setting) -> Net:
-    parsed = read_net(prototxt, setting.phase, setting.level, setting.stages, setting.dialect, setting.de_transform)
+    parsed = read_net(prototxt, setting.phase, setting.level, setting.stages, setting.dialect, setting.de_transform,
+                      allow_python=setting.allow_python)
     return parsed.build(read_trained(weights, parsed.specs))
 
 

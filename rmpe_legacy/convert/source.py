@@ -117,7 +117,7 @@ def read_network(sources: Sequence[str | PathLike], setting: Setting, until: Seq
         return network
     message = up_to(network.net, network.message, until)
     s = network.setting
-    parsed = parse_net(message, s.phase, s.level, s.stages, s.de_transform)
+    parsed = parse_net(message, s.phase, s.level, s.stages, s.de_transform, allow_python=s.allow_python)
     names = {spec.name for spec in parsed.specs}
     trained = None if network.trained is None else [layer for layer in network.trained if layer.name in names]
     return Network(network.title, network.stem, parsed, s, trained, None, network.torch7, tuple(until))
@@ -137,11 +137,11 @@ def _read(sources: Sequence[Path], setting: Setting, torch7: Torch7Options) -> N
     if len(sources) == 1 and is_torch7(first):
         return _from_torch7(first, torch7)
     if len(sources) == 1 and is_converted(first):
-        parsed, weights, setting = read_json_network(first)
+        parsed, weights, setting = read_json_network(first, setting.allow_python)
         trained = None if weights is None else read_trained(weights, parsed.specs)
         return Network(title, first.stem, parsed, setting, trained, None)
     parsed = parse_net(read_text(first, "NetParameter", setting.dialect), setting.phase, setting.level, setting.stages,
-                       setting.de_transform)
+                       setting.de_transform, allow_python=setting.allow_python)
     trained = None if len(sources) == 1 else read_trained(sources[1], parsed.specs)
     stem = sources[-1].name.removesuffix(".h5").removesuffix(sources[-1].suffix)
     return Network(title, stem, parsed, setting, trained, first)

@@ -60,7 +60,7 @@ class Layer(nn.Module):
         super().__init__()
         self.spec = spec
         self.declared: list[Declared] = []
-        self.left_out: list[str] = []  # a sentence for each option that was set aside
+        self.left_out: list[LayerError] = []  # an error for each option that was set aside
 
     @classmethod
     def unavailable(cls, spec: LayerSpec) -> LayerError | None:
@@ -98,7 +98,7 @@ class Layer(nn.Module):
         """Refuse an option that changes no blob and cannot be honoured; with strict=False note it and go on."""
         if self.spec.strict:
             raise self.spec.error(reason)
-        self.left_out.append(str(self.spec.error(reason)))
+        self.left_out.append(self.spec.error(reason))
 
     def blobs(self) -> list[Tensor]:
         """The parameters in Caffe's order, each in the shape this layer declared."""

@@ -57,6 +57,8 @@ class Python(Layer):
 
     @classmethod
     def unavailable(cls, spec: LayerSpec) -> LayerError | None:
+        if spec.allow_python is None:
+            return None
         try:
             _users_class(spec)
         except LayerError as error:
@@ -143,6 +145,8 @@ def _users_class(spec: LayerSpec) -> type[pycaffe_layer.Layer]:
     module, name = shorten(param.module), shorten(param.layer)
     if not all(part.isidentifier() for part in param.module.split(".")):
         raise spec.error(f"its module '{module}' is not the name of a Python module")
+    if spec.allow_python is None:
+        raise spec.error(f"cannot be built without its Python module '{module}', which is not imported here")
     if not spec.allow_python:
         raise spec.error(f"runs the Python module '{module}', which may do anything; if you trust it, allow it with "
                          "allow_python=True (--allow-python)")

@@ -40,14 +40,12 @@ class _Recurrent(Layer):
         self.size = self.spec.get("recurrent_param").num_output
         if self.size < 1:
             raise self.spec.error("num_output must be given, and positive")
-        if len(bottom[0]) < 3:
-            raise self.spec.error(f"needs a first bottom (T, N, ...), not {shape_text(bottom[0])}")
+        if len(bottom[0]) < 3 or not bottom[0][0]:
+            raise self.spec.error(f"needs a first bottom (T, N, ...) of at least one step, not {shape_text(bottom[0])}")
         self.static = len(bottom) > 2 + self.exposed
         if self.static and len(bottom[2]) < 2:
             raise self.spec.error(f"needs a static bottom (N, ...), not {shape_text(bottom[2])}")
         self.steps = bottom[0][0]
-        if self.steps < 1:
-            raise self.spec.error(f"needs at least one time step, its first bottom is {shape_text(bottom[0])}")
         self.inputs = [count(bottom[0][2:]), *([count(bottom[2][1:])] if self.static else [])]
         self.declare_blobs()
 
@@ -62,8 +60,10 @@ class _Recurrent(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         x, cont, *rest = bottom
-        if len(x) < 3 or x[0] != self.steps:
-            raise self.spec.error(f"was set up for a first bottom ({self.steps}, N, ...), not {shape_text(x)}")
+        if len(x) < 3:
+            raise self.spec.error(f"needs a first bottom (T, N, ...), not {shape_text(x)}")
+        if x[0] != self.steps:
+            raise self.spec.error(f"was set up for {self.steps} time steps, its bottom has {x[0]}")
         inputs = [count(x[2:]), *([count(rest[0][1:])] if self.static else [])]
         if inputs != self.inputs:
             raise self.spec.error(f"was set up for {self.inputs} values per step, its bottoms have {inputs}")

@@ -69,15 +69,17 @@ def reproduce_demo(detector: Files | None, pose: Files | None, options: Options,
         raise RmpeError(f"pictures {pictures} is less than 1")
     device, how = options.start(), options.recipe
     detector, (pose, de_transform) = detector_files(detector), pose_files(pose, options.de_transform)
-    finder = load_detector(*detector, device)
-    trained = load_pose_network(*pose, device=device, de_transform=de_transform)
+    python = options.allow_python
+    finder = load_detector(*detector, device, python)
+    trained = load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=python)
     drawn = [DrawnPicture(world, index) for index in range(pictures)]
     settings = settings_of(how, detector=detector, pose=pose, de_transform=de_transform)
     bench = _Bench(options, drawn, settings)
 
     found = bench.measure("detected boxes", Pipeline(finder, trained, how, options.batch), None, MOST_PICTURES)
     if not quick:
-        identity = load_pose_network(*pose, device=device, de_transform=de_transform, stn="identity")
+        identity = load_pose_network(*pose, device=device, de_transform=de_transform, stn="identity",
+                                     allow_python=python)
         boxes = {part.name: part.found.proposals for part in found}
         moved = disturbed(boxes, {part.name: part.found.size_wh for part in found}, world)
         true = {each.name: _true_boxes(each.drawing) for each in drawn}

@@ -83,11 +83,12 @@ def merge(found: Found, how: Recipe) -> NmsResult:
 
 def load_pipeline(detector: tuple[str | Path, str | Path], pose: tuple[str | Path, ...], published: str = "demo",
                   threshold: float | None = None, device: torch.device | str = "cpu", batch: int = BATCH,
-                  de_transform: str | None = None) -> Pipeline:
+                  de_transform: str | None = None, allow_python: bool = False) -> Pipeline:
     """The pipeline of the files of two networks.
 
     detector: its deploy.prototxt and caffemodel. pose: the same, or one .t7 file. published: whose rules hold, one
-    of ``recipe.RECIPES``; threshold: another than theirs. de_transform: as for ``load_net``.
+    of ``recipe.RECIPES``; threshold: another than theirs. de_transform, allow_python: as for ``load_net``.
     """
-    return Pipeline(load_detector(*detector, device), load_pose_network(*pose, device=device,
-                    de_transform=de_transform), recipe(published, threshold), batch)
+    return Pipeline(load_detector(*detector, device, allow_python),
+                    load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=allow_python),
+                    recipe(published, threshold), batch)
