@@ -175,11 +175,12 @@ class Net(nn.Module):
     def _plan(self) -> None:
         """When each blob can be let go, and which bottoms pass no gradient on."""
         last: dict[str, int] = {}
+        outputs = set(self.outputs)
         for i, step in enumerate(self.steps):
             last |= dict.fromkeys((*step.bottom, *step.top), i)
         for i, step in enumerate(self.steps):
             names = dict.fromkeys((*step.bottom, *step.top))
-            step.free = tuple(n for n in names if last[n] == i and n not in self.outputs)
+            step.free = tuple(n for n in names if last[n] == i and n not in outputs)
         self._plan_memory()
         learned: set[str] = set()  # blobs that depend on a learnt parameter
         for step in self.steps:
@@ -250,7 +251,8 @@ class Net(nn.Module):
                 for name in step.free:
                     del blobs[name]
         record.blobs = Blobs(blobs)
-        self._record = record
+        if not torch.compiler.is_exporting():  # its tensors have no values
+            self._record = record
         return {name: blobs[name] for name in self.outputs}
 
     def _named(self, inputs: Any) -> Mapping[str, Any]:
@@ -331,12 +333,13 @@ class Net(nn.Module):
 def module_names(layers: Sequence[str]) -> list[str]:
     """Layers' names as torch takes them, in a Net: no dots, not empty, each once, and none that Net itself has."""
     taken = set(_own_names()) if layers else set()
+    repeated: dict[str, int] = {}  # name -> the number that the next one of this name gets
     names = []
     for layer in layers:
         name = base = layer.replace(".", "_") or "unnamed"
-        n = 2
         while name in taken:
-            name, n = f"{base}_{n}", n + 1
+            n = repeated[base] = repeated.get(base, 1) + 1
+            name = f"{base}_{n}"
         taken.add(name)
         names.append(name)
     return names
@@ -388,7 +391,7 @@ def _reshape(step: Step, bottom: tuple[Shape, ...]) -> None:
     """Tell a layer its bottoms' shapes; keep what it answers."""
     tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
     for name, shape in zip(step.top, tops, strict=True):
-        if len(shape) > MAX_AXES or any(d < 0 for d in shape) or count(shape) > MAX_COUNT:
+        if len(shape) > MAX_AXES or not all(0 <= d <= MAX_COUNT for d in shape) or count(shape) > MAX_COUNT:
             raise step.layer.spec.error(f"its top '{shorten(name)}' would be {shape_text(shape)}; Caffe's blobs hold 0 "
                                         f"to {MAX_COUNT} values in up to {MAX_AXES} axes")
     step.bottom_shapes, step.top_shapes = bottom, tops
@@ -430,8 +433,8 @@ def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
             return value.to(like.device, like.dtype)
         return value if value.is_floating_point() else value.to(torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise NetError(f"input {name!r} cannot be a {type(value).__name__}: {_first_line(error)}; give a tensor of "
-                       "numbers") from error
+        raise NetError(f"input {name!r} is a '{type(value).__name__}' object, not a tensor of numbers: "
+                       f"{_first_line(error)}") from error
 
 
 def _compute(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -15,6 +15,7 @@ from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.schema import load_schema
 from rmpe_legacy.wording import did_you_mean, shorten
 
+MAX_REASON = 3000  # characters of one error
 PHASES = ("TRAIN", "TEST")
 DE_TRANSFORM = ("paper", "published-identity", "published-ignored")
 
@@ -85,6 +86,7 @@ class LayerSpec:
 
     def error(self, reason: str) -> LayerError:
         """The error that this layer raises: file, line, layer and type before the reason."""
+        reason = shorten(reason, MAX_REASON)
         error = LayerError(f"{self.where}: {shorten(self.name)} ({shorten(self.type)}): {reason}")
         error.spec, error.reason = self, reason
         return error
