@@ -34,7 +34,7 @@ class Step:
     free: tuple[str, ...] = ()  # blobs that no later step reads
     cut: tuple[int, ...] = ()  # bottoms that no gradient leaves: propagate_down: false, labels
     cut_if_forced: tuple[int, ...] = ()  # those that force_backward leaves alone as well
-    bottom_shapes: tuple[Shape, ...] = ()
+    bottom_shapes: tuple[Shape, ...] | None = ()  # what the layer was told last; None if it refused
     top_shapes: tuple[Shape, ...] = ()
     alters: tuple[str, ...] = ()  # blobs whose memory it overwrites, under another name, by working in place
 
@@ -389,6 +389,7 @@ def _tops(spec: LayerSpec, layer: Layer) -> tuple[str, ...]:
 
 def _reshape(step: Step, bottom: tuple[Shape, ...]) -> None:
     """Tell a layer its bottoms' shapes; keep what it answers."""
+    step.bottom_shapes = None  # a refusal may leave the layer half changed, so the next forward tells it again
     tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
     for name, shape in zip(step.top, tops, strict=True):
         if len(shape) > MAX_AXES or not all(0 <= d <= MAX_COUNT for d in shape) or count(shape) > MAX_COUNT:

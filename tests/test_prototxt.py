@@ -221,8 +221,8 @@ class TestEncodings:
         assert line == '    name: "\u00e9\u7b2c" input: 3'
 
 
-MANY = ["a:1 ", "a{}", "layer{}", "[a.b]:1 ", "layer{blobs{data:1}}", "#\n", " ", '"', "{", "a{", "a:", "'a'", "\\", "1",
-        "a:[", "a{}}", "\x80", "layer{type:'x'}", "layer{include{stage:'a'}}", "input:'a' ", "input_dim:1 ",
+MANY = ["a:1 ", "a{}", "layer{}", "[a.b]:1 ", "layer{blobs{data:1}}", "#\n", " ", '"', "{", "a{", "a:", "'a'", "\\",
+        "1", "a:[", "a{}}", "\x80", "layer{type:'x'}", "layer{include{stage:'a'}}", "input:'a' ", "input_dim:1 ",
         "input_dim:99999 "]
 
 

@@ -126,7 +126,11 @@ class _WithWeights(_Windowed):
         tops = []
         for x in bottoms:
             lead = x.shape[: self.channel_axis]  # axes before the channels are all batch
-            y = self.apply_one(x.reshape(math.prod(lead), *x.shape[self.channel_axis :]), weight, bias)
+            if x.numel():
+                y = self.apply_one(x.reshape(math.prod(lead), *x.shape[self.channel_axis :]), weight, bias)
+            else:  # torch refuses some; the windows meet nothing but padding
+                y = x.new_zeros(math.prod(lead), self.num_output, *self.out_spatial(x.shape))
+                y = y if bias is None else y + bias.view(-1, *[1] * len(self.kernel))
             tops.append(y.reshape(*lead, *y.shape[1:]))
         return tuple(tops)
 

@@ -35,6 +35,8 @@ class LRN(Layer):
         return [bottom[0]]
 
     def forward(self, x: Tensor) -> Tensor:
+        if not x.numel():  # torch refuses to pool it
+            return x.view_as(x)
         memory = Memory()
         function = _Across if self.across else _Within
         return memory.belongs_to(function.apply(x, self, memory))

@@ -53,6 +53,11 @@ class Windows:
         return torch.outer(*spans)
 
 
+def nothing(x: Tensor, windows: Windows) -> Tensor:
+    """What any pooling gives for no channels, which torch's refuse: no values, in the right shape."""
+    return x.new_zeros(*x.shape[:2], *windows.grid(x.shape[2:]))
+
+
 def average(x: Tensor, windows: Windows) -> Tensor:
     """(N, C, H, W) -> the mean of each window."""
     total = F.avg_pool2d(F.pad(x, windows.margin(x.shape[2:])), windows.kernel, windows.stride, divisor_override=1)
@@ -158,6 +163,8 @@ class Pooling(Layer):
         return [(*bottom[0][:2], *out)] * self.top_count
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if not x.shape[1]:
+            return (nothing(x, self.windows),) * self.top_count
         if self.method == "MAX":
             return maximum_with_mask(x, self.windows) if self.top_count == 2 else maximum(x, self.windows)
         if self.method == "STOCHASTIC":

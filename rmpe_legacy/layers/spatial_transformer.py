@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rmpe_legacy import ops
 
-from .base import Layer, Shape, count, shape_text
+from .base import Layer, Shape, count, rows, shape_text
 from .registry import register
 
 _THETA = ("theta_1_1", "theta_1_2", "theta_1_3", "theta_2_1", "theta_2_2", "theta_2_3")
@@ -71,7 +71,7 @@ class SpatialTransformer(Layer):
         return [(*image[:2], *self.out)]
 
     def forward(self, image: Tensor, theta: Tensor) -> Tensor:
-        theta = self._full(theta.flatten(1))
+        theta = self._full(rows(theta))
         if not self.image_learns:
             image = image.detach()
         if self.mode is None:
