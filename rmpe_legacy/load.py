@@ -20,7 +20,7 @@ from rmpe_legacy.weights import read_trained
 from rmpe_legacy.wording import did_you_mean, shorten
 
 _WITHOUT_EFFECT = ("engine",)  # enums whose value changes no number
-MAX_LAYERS = 20_000  # of one network; each takes some kilobytes, however short its text is
+MAX_LAYERS = 20_000  # Differs: Caffe has no limit. Each layer takes some kilobytes, however short its text is
 
 
 def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, phase: str = "TEST", level: int = 0,

@@ -84,6 +84,10 @@ class LayerSpec:
             beside = f"; beside Caffe's fields the file gives it {', '.join(given)}" if given else ""
             raise self.error(f"has no {name}{beside}") from None
 
+    def has(self, name: str) -> bool:
+        """Whether the file gives this field, be it Caffe's or one of the user's own."""
+        return self.message.has(name) or any(u.name == name and not u.is_value for u in self.message.unknown)
+
     def error(self, reason: str) -> LayerError:
         """The error that this layer raises: file, line, layer and type before the reason."""
         reason = shorten(reason, MAX_REASON)

@@ -319,6 +319,21 @@ class TestOwnLayers:
         finally:
             registry._LAYERS.pop("Mish")
 
+    def test_an_optional_field(self, path):
+        @register("Mish")
+        class Mish(Layer):
+            def setup(self, *bottom):
+                has = self.spec.has("mish_param")
+                self.seen = [has, has and self.spec.get("mish_param").has("beta"), self.spec.has("name")]
+
+        try:
+            assert load_net(path(self.TEXT)).m.seen == [True, True, True]
+            assert load_net(path(self.TEXT.replace("beta: 2", ""))).m.seen == [True, False, True]
+            text = INPUT + 'layer { name: "m" type: "Mish" bottom: "x" top: "m" }'
+            assert load_net(path(text)).m.seen == [False, False, True]
+        finally:
+            registry._LAYERS.pop("Mish")
+
     def test_what_its_forward_raises_is_told_with_the_line(self, path):
         @register("Mish")
         class Mish(Layer):

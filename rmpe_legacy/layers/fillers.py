@@ -54,6 +54,7 @@ def _constant(blob: Tensor, filler: Message) -> None:
 
 @_filler("uniform")
 def _uniform(blob: Tensor, filler: Message) -> None:
+    """Differs: a range that single precision cannot hold is refused; the fork fills with infinities and nan."""
     if not math.isfinite(filler.max - filler.min) or filler.max - filler.min > torch.finfo(torch.float32).max:
         raise RmpeError(f"filler 'uniform' from {filler.min} to {filler.max}; the range must be finite")
     if filler.min > filler.max:

@@ -34,13 +34,15 @@ class PriorBox(Layer):
         self.max_sizes = self._sizes("max_size")
         if not self.min_sizes:
             raise self.spec.error("needs a min_size")
-        if not all(0 < size < math.inf for size in self.min_sizes):
-            raise self.spec.error("min_size must be positive and finite")
+        if not all(size > 0 for size in self.min_sizes):
+            raise self.spec.error("min_size must be positive")
         if self.max_sizes and len(self.max_sizes) != len(self.min_sizes):
             raise self.spec.error(f"has {len(self.min_sizes)} min_size and {len(self.max_sizes)} max_size; give one "
                                   "max_size per min_size, or none")
-        if not all(low < high < math.inf for low, high in zip(self.min_sizes, self.max_sizes, strict=False)):
-            raise self.spec.error("max_size must be greater than min_size, and finite")
+        if not all(high > low for low, high in zip(self.min_sizes, self.max_sizes, strict=False)):
+            raise self.spec.error("max_size must be greater than min_size")
+        if self.is_ssd and math.inf in (*self.min_sizes, *self.max_sizes):  # that branch cuts them to integers
+            raise self.spec.error("min_size and max_size must be finite")
         self.aspect_ratios = _aspect_ratios(param.aspect_ratio, param.flip)
         self.variance = list(param.variance) or [0.1]
         if len(self.variance) not in (1, 4) or min(self.variance) <= 0:

@@ -34,6 +34,7 @@ class Python(Layer):
     NumPy arrays on the host; the layer's own (``self.blobs.add_blob``) are learnt parameters. share_in_parallel is
     about several solvers in one process, which there are not.
 
+    Differs: Caffe imports whatever module a prototxt names; here the user must say so.
     Differs: a bottom's diff is zero before each backward, not what the last one left; a bottom's data can be written
     only in place (where it is the first top's).
     """
