@@ -107,7 +107,7 @@ def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stag
              dialect: str = "rmpe", de_transform: str | None = None, strict: bool = True,
              allow_python: bool | None = False, until: Sequence[str] = ()) -> ParsedNet:
     """Read a prototxt down to the layers of one phase; arguments and errors as for ``load_net`` and ``parse_net``."""
-    message = read_text(prototxt, "NetParameter", dialect)
+    message = read_text(prototxt, "NetParameter", dialect, strict)
     return parse_net(message, phase, level, stages, de_transform, strict, allow_python, until)
 
 
@@ -139,9 +139,10 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
     if findings or errors:
         specs, lost, incomplete = _computable(specs, errors)
         findings += lost
+    if not specs and findings:
+        raise NetError(list_findings(path, "left out, and no layers can be computed without", findings))
     if not specs:
-        state_text = f"in phase {phase}, level {level}, stages {list(state.stages)}"
-        raise NetError(f"{path}: no layers {'can be computed' if findings else state_text}")
+        raise NetError(f"{path}: no layers in phase {phase}, level {level}, stages {list(state.stages)}")
     return ParsedNet(net.name, net.force_backward, insert_splits(specs), findings, incomplete, net)
 
 

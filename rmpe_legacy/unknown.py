@@ -69,6 +69,9 @@ def _finding(unknown: Unknown, layer: Message | None, net: Message, hints: dict[
     if unknown.is_value:
         reason = f"{unknown.owner}.{name} has no value {shorten(str(unknown.value))}"
         return Finding(f"{unknown.where}: {reason}", reason, layer)
+    if unknown.is_again:
+        reason = f"{unknown.owner}.{name} is given again; it takes one value, and the first counts"
+        return Finding(f"{unknown.where}: {reason}", reason, layer)
     if key not in hints and len(hints) < MAX_HINTS:
         hints[key] = suggest(net.descriptor.schema[unknown.owner], unknown.name)
     reason = f"{unknown.owner} has no field '{name}'{hints.get(key, '')}"

@@ -86,7 +86,8 @@ class TestUnknown:
         ]
 
     def test_nothing_left_to_compute(self, path):
-        with pytest.raises(RmpeError, match="no layers can be computed"):
+        with pytest.raises(RmpeError, match=r"1 field or layer is left out, and no layers can be computed without:\n"
+                           r".*net.prototxt:1:1: b \(Mish\): unknown layer type"):
             load_net(path('layer { name: "b" type: "Mish" top: "b" }'), strict=False)
 
     def test_what_depends_on_left_out_layers_is_one_line(self, path):
@@ -148,6 +149,29 @@ class TestLenientGoesOn:
                   "prior": torch.tensor([0.1, 0.1, 0.5, 0.5, 0.2, 0.2, 0.6, 0.6] + [0.1] * 8).view(1, 2, 8)}
         assert torch.equal(net(values)["out"], plain(values)["out"])
         assert not (tmp_path / "out").exists()
+
+    def test_a_further_value_of_a_field_that_takes_one(self, path):
+        twice = "num_output: 4 num_output: 5 weight_filler { } weight_filler { value: 1 }"
+        text = INPUT + IP.replace("num_output: 4", twice)
+        with pytest.raises(RmpeError, match="num_output is given a second time; it takes one value"):
+            load_net(path(text))
+        with pytest.warns(UserWarning, match="num_output is given again; it takes one value, and the first counts"):
+            net = load_net(path(text), strict=False)
+        assert net(torch.ones(2, 3))["y"].tolist() == [[0.0] * 4] * 2
+        assert len(net.left_out.fields) == 2
+
+    def test_a_layer_that_only_evaluates_and_lacks_its_file(self, path, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        text = DETECTION % "" + """
+layer { name: "gt" type: "Input" top: "gt" input_param { shape { dim: 1 dim: 1 dim: 2 dim: 8 } } }
+layer { name: "eval" type: "DetectionEvaluate" bottom: "out" bottom: "gt" top: "eval"
+  detection_evaluate_param { num_classes: 2 name_size_file: "not/there.txt" } }"""
+        words = r"eval \(DetectionEvaluate\): cannot read name_size_file not/there.txt: No such file or directory"
+        with pytest.raises(RmpeError, match=words):
+            load_net(path(text))
+        with pytest.warns(UserWarning, match=words):
+            net = load_net(path(text), strict=False)
+        assert net.outputs == ("gt", "out")
 
     @pytest.mark.parametrize(("text", "top"), [
         ('layer { name: "p" type: "PredictionHeatmap" bottom: "x" top: "p" visualise: true '

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rmpe_legacy.errors import LayerError
 from rmpe_legacy.ops.boxes import box_areas, boxes_in_pixels, detection_evaluate, scale_boxes
+from rmpe_legacy.spec import LayerSpec
 
 from .base import Layer, Shape, shape_text
 from .registry import register
@@ -39,9 +41,18 @@ class DetectionEvaluate(Layer):
         self.threshold, self.difficult_counts = param.overlap_threshold, param.evaluate_difficult_gt
         if self.threshold <= 0:
             raise self.spec.error("overlap_threshold must be positive")
-        self.sizes = read_sizes(self, param.name_size_file)[1] if param.has("name_size_file") else []
+        self.sizes = _sizes(self.spec)
         self.resize = resize_of(self, param)
         self.count = 0  # images seen, modulo those in the file
+
+    @classmethod
+    def unavailable(cls, spec: LayerSpec) -> LayerError | None:
+        """Without its name_size_file it can be left out, as it is only there to evaluate."""
+        try:
+            _sizes(spec)
+        except LayerError as error:
+            return error
+        return None
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         detections, truths = map(self.nchw, bottom[:2])
@@ -113,3 +124,9 @@ class DetectionEvaluate(Layer):
             return boxes_in_pixels(box, height, width, self.resize)
         box = scale_boxes(box, height, width)
         return box, box_areas(box, (height > 1) | (width > 1))
+
+
+def _sizes(spec: LayerSpec) -> list[tuple[int, int]]:
+    """The (height, width) of the images in name_size_file; none without one."""
+    param = spec.get("detection_evaluate_param")
+    return read_sizes(spec, param.name_size_file)[1] if param.has("name_size_file") else []

@@ -48,7 +48,7 @@ class DetectionFiles:
         self.names = names  # label -> name, for every class but the background
         self.directory, self.prefix, self.format = param.output_directory, param.output_name_prefix, param.output_format
         self.resize: Resize | None = resize_of(layer, param)
-        self.images, self.sizes = read_sizes(layer, param.name_size_file)
+        self.images, self.sizes = read_sizes(layer.spec, param.name_size_file)
         self.per_run = param.num_test_image if param.has("num_test_image") else len(self.images)
         if not 0 < self.per_run <= len(self.images):
             raise layer.spec.error(f"num_test_image is {self.per_run}, {param.name_size_file} lists "

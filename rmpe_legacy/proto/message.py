@@ -62,6 +62,7 @@ class Unknown:
     value: Any  # scalar, str, or a Message without a type
     where: str
     is_value: bool = False  # the field is known, its enum value is not
+    is_again: bool = False  # the field is known and takes one value; this is a further one
 
 
 class FieldError(PrototxtError, AttributeError):

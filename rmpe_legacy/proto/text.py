@@ -50,8 +50,12 @@ _ESCAPE = re.compile(
 _ESCAPED = dict(zip("abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
 
 
-def read_text(path: str | Path, message: str = "NetParameter", dialect: str = "rmpe") -> Message:
-    """Read a prototxt file as one message of the dialect. FileError or PrototxtError say where and why not."""
+def read_text(path: str | Path, message: str = "NetParameter", dialect: str = "rmpe", strict: bool = True) -> Message:
+    """Read a prototxt file as one message of the dialect. FileError or PrototxtError say where and why not.
+
+    strict: False keeps a further value of a field that takes one in ``Message.unknown``. Some fork's schema may have
+    the field as a list; the first value is the one that counts.
+    """
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -64,7 +68,7 @@ def read_text(path: str | Path, message: str = "NetParameter", dialect: str = "r
         raise FileError(f"{path}: not text in UTF-8 but, it seems, in UTF-16; save it as UTF-8")
     if b"\0" in data:
         raise FileError(f"{path}: not text; a prototxt is expected here (is this the caffemodel?)")
-    return _parse(data.decode("latin-1"), message, dialect, str(path))
+    return _parse(data.decode("latin-1"), message, dialect, str(path), strict)
 
 
 def _is_utf16(data: bytes) -> bool:
@@ -83,11 +87,11 @@ def parse_text(text: str, message: str = "NetParameter", dialect: str = "rmpe", 
     except UnicodeEncodeError as error:
         raise PrototxtError(f"{path}: character {error.start} is half of a surrogate pair, which no text may hold "
                             "alone") from None
-    return _parse(data.decode("latin-1"), message, dialect, path)
+    return _parse(data.decode("latin-1"), message, dialect, path, strict=True)
 
 
-def _parse(text: str, message: str, dialect: str, path: str) -> Message:
-    return _Parser(Source(path, text.removeprefix(BOM))).parse(load_schema(dialect)[message])
+def _parse(text: str, message: str, dialect: str, path: str, strict: bool) -> Message:
+    return _Parser(Source(path, text.removeprefix(BOM)), strict).parse(load_schema(dialect)[message])
 
 
 def explain(source: Source, offset: int, reason: str) -> str:
@@ -111,8 +115,8 @@ def suggest(owner: MessageType, name: str) -> str:
 class _Parser:
     """A recursive descent over the tokens of one file, which are read one at a time."""
 
-    def __init__(self, source: Source):
-        self.source = source
+    def __init__(self, source: Source, strict: bool):
+        self.source, self.strict = source, strict
         self.room = ROOM + ROOM_PER_BYTE * len(source.text)
         self._go_on(0)
 
@@ -234,10 +238,16 @@ class _Parser:
     def _known(self, message: Message, field: Field, offset: int, depth: int) -> None:
         name, colon = field.name, self._accept(":")
         if not field.repeated:
-            if name in message.fields:
-                owner = message.descriptor.name
+            if name not in message.fields:
+                message.fields[name] = self._value(message, field, offset, colon, depth)
+                return
+            owner = message.descriptor.name
+            if self.strict:
                 raise self._error(f"{owner}.{name} is given a second time; it takes one value", offset)
-            message.fields[name] = self._value(message, field, offset, colon, depth)
+            self._take(UNKNOWN_SIZE)
+            where = self.source.at(offset)
+            value = self._value(message, field, offset, colon, depth)
+            message.unknown.append(Unknown(owner, name, value, where, is_again=True))
             return
         values = message.fields.get(name)
         if values is None:
