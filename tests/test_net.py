@@ -191,13 +191,19 @@ class TestInputsWithoutAName:
 class TestWhatTorchRefuses:
     """A layer's forward never ends in torch's own words alone."""
 
-    def test_it_is_the_layers_sentence(self, load):
-        net = load(INPUT.replace("dim: 4", "dim: 0") + layer("n", "LRN", "x", "y"))
-        words = r"net\.prototxt:2:1: n \(LRN\): torch cannot compute it on 2 x 3 x 5 x 0: "
-        with pytest.raises(RmpeError, match=words) as caught:
-            net(torch.ones(2, 3, 5, 0))
-        assert isinstance(caught.value.__cause__, RuntimeError)
-        assert "\n" not in str(caught.value)
+    @pytest.mark.parametrize("error", [RuntimeError("Bad 4D\nand more"), ValueError("Bad 4D"), IndexError("Bad 4D"),
+                                       TypeError("Bad 4D"), OverflowError("Bad 4D")])
+    def test_it_is_the_layers_sentence(self, load, monkeypatch, error):
+        def fail(self, x):
+            raise error
+
+        net = load(INPUT + layer("t", "TanH", "x", "y"))
+        monkeypatch.setattr(type(net.t), "forward", fail)
+        with pytest.raises(RmpeError) as caught:
+            net(x())
+        said = str(caught.value)
+        assert said.endswith("net.prototxt:2:1: t (TanH): torch cannot compute it on 2 x 3 x 5 x 4: Bad 4D")
+        assert caught.value.__cause__ is error
 
     @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate"),
                                        torch.OutOfMemoryError("CUDA out of memory")])

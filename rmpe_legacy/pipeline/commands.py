@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -31,6 +32,7 @@ from .shipped import DE_TRANSFORM, shipped
 from .store import Part
 from .words import many
 
+MAX_THREADS = max(64, os.cpu_count() or 1)  # a few more than there are processors do no harm; thousands end the process
 Files = Sequence[str | PathLike]  # prototxt and caffemodel, or one .t7
 
 
@@ -59,6 +61,9 @@ class Options:
         if self.threads is not None:
             if self.threads < 1:
                 raise RmpeError(f"threads {self.threads} is less than 1")
+            if self.threads > MAX_THREADS:
+                raise RmpeError(f"threads {self.threads} is more than {MAX_THREADS}; the processors here are "
+                                f"{os.cpu_count()}")
             torch.set_num_threads(self.threads)
         name = self.device
         if name == "cuda" and self.around.world.size > 1:
