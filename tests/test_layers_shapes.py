@@ -25,12 +25,12 @@ def odd_shapes(shape: Shape) -> Iterator[Shape]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("type", TYPES)
-def test_an_odd_shape_is_computed_or_refused_by_the_layer(type, monkeypatch):
+def test_an_odd_shape_is_computed_or_refused_by_the_layer(type, monkeypatch, tmp_path):
     """Torch's own words come through only where a layer has not looked, and a refusal is always an RmpeError."""
     for path in CASES:
         if path.parent.name.partition("__")[0] != type:
             continue
-        monkeypatch.chdir(path.parent)
+        monkeypatch.chdir(tmp_path if type == "HDF5Output" else path.parent)  # which writes where it runs
         for phase in ("TEST", "TRAIN"):
             try:
                 net = load_net(path, strict=False, phase=phase)
