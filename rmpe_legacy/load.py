@@ -125,7 +125,7 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
     _check_choice("de_transform", de_transform, (None, *DE_TRANSFORM))
     check_is_network(message)
     net, path = upgrade_net(message), message.origin.path
-    state = NetState(phase, level, (*net.state.stage, *stages))
+    state = net_state(net, phase, level, stages)
     if len(net.layer) > MAX_LAYERS:
         raise NetError(f"{path}: has {len(net.layer)} layers; up to {MAX_LAYERS} are taken")
     specs = layer_specs(net, state, de_transform=de_transform, strict=strict, allow_python=allow_python)
@@ -156,6 +156,11 @@ def _not_loaded(path: str, fields: Sequence[Finding], errors: Sequence[LayerErro
     made = NetError(list_findings(path, verb, [*fields, *map(Finding.of_layer, errors)]))
     made.__cause__ = next((error.__cause__ for error in errors if error.__cause__), None)
     return made
+
+
+def net_state(net: Message, phase: str, level: int, stages: Sequence[str]) -> NetState:
+    """The state that chooses among the layers of an upgraded NetParameter: the caller's, and the file's own stages."""
+    return NetState(phase, level, (*net.state.stage, *stages))
 
 
 def _check_choice(name: str, value: str | None, choices: tuple) -> None:

@@ -103,7 +103,7 @@ class Net(nn.Module):
         for step, name in zip(self.steps, module_names([s.layer.spec.name for s in self.steps]), strict=True):
             self.add_module(name, step.layer)
             self._adopt(step)
-        self.outputs = tuple(sorted(_unread(self.steps) - incomplete))
+        self.outputs = tuple(name for name in outputs_of(self.steps) if name not in incomplete)
         self._make_params(None if trained is None else {layer.name: layer for layer in trained})
         self._plan()
 
@@ -372,13 +372,13 @@ def wire(specs: Sequence[LayerSpec]) -> list[Step]:
     return steps
 
 
-def _unread(steps: Iterable[Step]) -> set[str]:
-    """The tops that no later layer reads."""
-    unread: set[str] = set()
+def outputs_of(steps: Sequence[Step]) -> tuple[str, ...]:
+    """The blobs that no later layer reads, in alphabetical order (net.cpp:256)."""
+    outputs: set[str] = set()
     for step in steps:
-        unread.difference_update(step.bottom)
-        unread.update(step.layer.spec.top)
-    return unread
+        outputs.difference_update(step.layer.spec.bottom)
+        outputs.update(step.layer.spec.top)
+    return tuple(sorted(outputs))
 
 
 def _tops(spec: LayerSpec, layer: Layer) -> tuple[str, ...]:

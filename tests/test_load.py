@@ -104,6 +104,7 @@ class TestUnknown:
     @pytest.mark.parametrize(("text", "words"), [
         ('net: "train_val.prototxt" base_lr: 0.01 lr_policy: "step" max_iter: 9 solver_mode: GPU',
          "net.prototxt: is a solver, not a network; give the network that it names, train_val.prototxt"),
+        ('net: "n.prototxt" base_lr: 0.01 some_forks_field: 1', "is a solver, not a network; give the network that"),
         ('train_net: "a.prototxt" test_net: "b.prototxt" momentum: 0.9',
          "is a solver, not a network; give the network that it names, a.prototxt or b.prototxt"),
         ('item { name: "person" label: 1 display_name: "person" }', "is a label map, not a network"),
