@@ -21,7 +21,7 @@ from rmpe_legacy.layers.base import MAX_AXES, MAX_COUNT, Layer, Shape, count, sh
 from rmpe_legacy.layers.gradient import overwrite, rewritten, share
 from rmpe_legacy.proto.caffemodel import TrainedLayer
 from rmpe_legacy.spec import LayerSpec
-from rmpe_legacy.wording import describe_error, did_you_mean, shorten
+from rmpe_legacy.wording import describe_error, did_you_mean, printable, shorten
 
 
 @dataclass
@@ -264,8 +264,7 @@ class Net(nn.Module):
         if len(self.inputs) != 1:
             names = list(self.inputs) or [top for step in self.steps if not step.bottom for top in step.top]
             raise NetError(f"a value without a name goes to a network's one input, and this one has "
-                           f"{len(self.inputs)}; give them by name: net("
-                           + ", ".join(f"{shorten(name)}=..." for name in names) + ")")
+                           f"{len(self.inputs)}; give them by name: {_call(names)}")
         return dict.fromkeys(self.inputs, inputs)
 
     def _feed(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -273,14 +272,12 @@ class Net(nn.Module):
         sources = {top: step for step in self.steps if not step.bottom for top in step.top}
         if unknown := [name for name in given if name not in sources]:
             meant = did_you_mean(str(unknown[0]), sources)
-            raise NetError(f"no input {', '.join(map(repr, unknown))}{meant}; this network's inputs are "
-                           f"{', '.join(map(repr, self.inputs)) or 'none'}")
+            raise NetError(f"no input {_listed(unknown)}{meant}; this network's inputs are {_listed(self.inputs)}")
         if missing := [name for name in self.inputs if name not in given]:
-            raise NetError(f"input {', '.join(map(repr, missing))} is missing; give each as a tensor: net("
-                           + ", ".join(f"{name}=..." for name in self.inputs) + ")")
+            raise NetError(f"input {_listed(missing)} is missing; give each as a tensor: {_call(self.inputs)}")
         for name in given:
             if lacking := [top for top in sources[name].top if top not in given]:
-                raise NetError(f"input {name!r} is given, but not {', '.join(map(repr, lacking))} of the same layer "
+                raise NetError(f"input {name!r} is given, but not {_listed(lacking)} of the same layer "
                                f"{sources[name].layer.spec.name!r}; give all its tops, or none")
         param = next(self.parameters(), None)
         for name, value in given.items():
@@ -327,7 +324,7 @@ class Net(nn.Module):
 
     def extra_repr(self) -> str:
         shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())
-        return f"{self.name or 'unnamed'}: {shapes} -> {', '.join(self.outputs)}"
+        return printable(f"{self.name or 'unnamed'}: {shapes} -> {', '.join(self.outputs)}")
 
 
 def module_names(layers: Sequence[str]) -> list[str]:
@@ -422,6 +419,16 @@ def _share(owner: tuple[Layer, int], layer: Layer, index: int, stored) -> nn.Par
         param.data.copy_(values.data.view(theirs.shape))
     layer.register_parameter(mine.name, param)
     return param
+
+
+def _listed(names: Iterable[Any]) -> str:
+    """Names in quotes, of many the first ones; "none" of none."""
+    return shorten(", ".join(map(repr, names)), 500) or "none"
+
+
+def _call(names: Iterable[str]) -> str:
+    """The call that gives a network these inputs, of many the first ones."""
+    return f"net({shorten(', '.join(f'{name}=...' for name in names), 500)})"
 
 
 def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:

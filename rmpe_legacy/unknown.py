@@ -101,7 +101,7 @@ def check_is_network(net: Message) -> None:
     names = {unknown.name for unknown in net.unknown}
     for owner, what in _OTHER_MESSAGES.items():
         kind = net.descriptor.schema.messages.get(owner)
-        if kind is not None and 2 * len(names & kind.fields.keys()) > len(names):  # some fork's fields may be among them
+        if kind is not None and 2 * len(names & kind.fields.keys()) > len(names):  # the others may be a fork's
             named = [shorten(str(u.value)) for u in net.unknown if u.name in _NETS_OF_A_SOLVER]
             instead = f"the network that it names, {' or '.join(named)}" if named else "a network's prototxt"
             raise NetError(f"{net.origin.path}: is {what}, not a network; give {instead}")

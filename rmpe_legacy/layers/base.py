@@ -14,6 +14,7 @@ from rmpe_legacy.proto.caffemodel import StoredBlob, blob_from_proto
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.schema import load_schema
 from rmpe_legacy.spec import LayerSpec
+from rmpe_legacy.wording import printable
 
 from .fillers import fill
 
@@ -168,7 +169,7 @@ class Layer(nn.Module):
         return n, c, h, w
 
     def extra_repr(self) -> str:
-        return f"{self.spec.name}: {self.spec.type}"
+        return printable(f"{self.spec.name}: {self.spec.type}")
 
     def _check_fits(self, index: int, stored: StoredBlob) -> None:
         declared = self.declared[index]
