@@ -8,10 +8,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 from .errors import RmpeError
-from .text import shortened
+from .wording import printable, shorten_list
 
 # torch and what needs it is imported inside the commands: `rmpe nms` must not wait for it.
 
@@ -31,18 +33,18 @@ def show(args: argparse.Namespace) -> int:
     if is_torch7:
         from .torch7.describe import describe_torch7
 
-        print(describe_torch7(args.file))
+        _print(describe_torch7(args.file))
         return 0
     from .show import describe_net, describe_weights
 
     if b"\0" in start:
-        print(describe_weights(args.file))
+        _print(describe_weights(args.file))
         return 0
     _load_plugins(args.plugin)
     described = describe_net(args.file, args.phase, args.level, args.stage, args.dialect, args.weights)
-    print(described.text)
+    _print(described.text)
     if described.misfits:
-        print(f"rmpe: {args.weights}: does not fit, or lacks, {shortened(described.misfits)}", file=sys.stderr)
+        _print(f"rmpe: {args.weights}: does not fit, or lacks, {shorten_list(described.misfits)}", sys.stderr)
     return 1 if described.misfits else 0
 
 
@@ -68,8 +70,8 @@ def forward(args: argparse.Namespace) -> None:
     blobs = run_forward(_load(args), args.input, args.blobs, args.output, args.device, args.image)
     told = _beside(args.output)
     for name, value in blobs.items():
-        print(f"{name:<24} {tuple(value.shape)}", file=told)
-    print(f"written to {args.output}", file=told)
+        _print(f"{name:<24} {tuple(value.shape)}", told)
+    _print(f"written to {args.output}", told)
 
 
 def detect(args: argparse.Namespace) -> int:
@@ -127,14 +129,14 @@ def _run_on_pictures(args: argparse.Namespace, run: Callable) -> int:
 
     with join_world() as world:
         options = Options(Path(args.output), args.published, args.threshold, args.device, getattr(args, "batch", 1),
-                          args.threads, getattr(args, "de_transform", None), _surroundings(world))
+                          args.threads, getattr(args, "de_transform", None), _surroundings(world), args.allow_python)
         try:
             outcome = run(options)
         except KeyboardInterrupt:
             print("rmpe: interrupted; the same command goes on where it stopped", file=sys.stderr)
             return 130
     if outcome.text:
-        print(outcome.text)
+        _print(outcome.text)
     return 2 if outcome.skipped else 0
 
 
@@ -147,7 +149,7 @@ def _surroundings(world):
     def progress(items):
         return tqdm(items, unit="picture", disable=None if world.first else True, dynamic_ncols=True)
 
-    return Surroundings(world, progress, lambda text: tqdm.write(f"rmpe: {text}", file=sys.stderr))
+    return Surroundings(world, progress, lambda text: tqdm.write(printable(f"rmpe: {text}"), file=sys.stderr))
 
 
 def nms(args: argparse.Namespace) -> None:
@@ -210,7 +212,8 @@ def hash_(args: argparse.Namespace) -> None:
     from .convert.identity import identify
 
     _load_plugins(args.plugin)
-    for what, digits in identify(args.source, _setting(args)).items():
+    setting = replace(_setting(args), allow_python=None)  # what a network is does not depend on running its modules
+    for what, digits in identify(args.source, setting).items():
         print(f"{what:<8} {digits}")
 
 
@@ -222,14 +225,14 @@ def _beside(output: str | None):
 def _setting(args: argparse.Namespace):
     from .convert.network_json import Setting
 
-    return Setting(args.phase, args.level, tuple(args.stage), args.dialect, args.de_transform)
+    return Setting(args.phase, args.level, tuple(args.stage), args.dialect, args.de_transform, args.allow_python)
 
 
 def _load(args: argparse.Namespace):
     from .load import load_net
 
     return load_net(args.prototxt, args.caffemodel, args.phase, args.level, args.stage, args.dialect,
-                    args.de_transform, not args.lenient)
+                    args.de_transform, not args.lenient, allow_python=args.allow_python)
 
 
 def _load_plugins(paths: list[str]) -> None:
@@ -258,6 +261,13 @@ def _net_options(command: argparse.ArgumentParser) -> None:
                          help="whose fields and defaults hold (default: rmpe)")
     command.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
                          help="a Python file that registers layers of your own; repeatable")
+    _python_option(command)
+
+
+def _python_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--allow-python", action="store_true",
+                         help="import the modules that layers of type Python name; they are programs and can do "
+                         "anything, so only for a network that you trust (show and hash never import any)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -376,6 +386,7 @@ def _picture_options(command: argparse.ArgumentParser, published: str | None = "
                          f"{published or 'torch7 for a .t7, else demo-test'})")
     command.add_argument("--threshold", type=float, metavar="SCORE", help="detections above it are people (default: "
                          "0.3 for demo, the paper's 0.09 for the others)")
+    _python_option(command)
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     command.add_argument("--threads", type=int, default=threads, metavar="N", help="of the processor, in each process; "
                          "sums are rounded otherwise with another number (default: "
@@ -488,7 +499,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code or 0
     except RmpeError as error:  # the message is the whole story; any other exception is our bug
-        print(f"rmpe: {error}", file=sys.stderr)
+        _print(f"rmpe: {error}", sys.stderr)
         return getattr(args, "code_of_mistakes", 1)
     except KeyboardInterrupt:
         print("rmpe: interrupted", file=sys.stderr)
@@ -499,4 +510,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    print(f"rmpe: warning: {message}", file=sys.stderr)
+    _print(f"rmpe: warning: {message}", sys.stderr)
+
+
+def _print(text: str, file: TextIO | None = None) -> None:
+    """Print what may hold names from files: they cannot control the terminal, nor fail for an encoding."""
+    text = printable(text)
+    encoding = getattr(file or sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=file)

@@ -18,7 +18,13 @@ class NetError(RmpeError):
 
 
 class LayerError(RmpeError):
-    """One layer that asks for something wrong or not supported; names the file, the layer and its type."""
+    """One layer that asks for something wrong or not supported; names the file, the layer and its type.
+
+    ``LayerSpec.error`` makes it, and sets `spec`, the layer's LayerSpec, and `reason`, the message without the names.
+    """
+
+    spec = None
+    reason = ""
 
 
 class InputError(RmpeError, ValueError):

@@ -6,7 +6,6 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from rmpe_legacy.errors import FileError, NetError, RmpeError
 from rmpe_legacy.files import check_places, whole_file
 from rmpe_legacy.layers.base import Shape, shape_text
 from rmpe_legacy.net import Net
+from rmpe_legacy.wording import did_you_mean, printable
 
 RECIPES = {"detector": detector_input, "pose": pose_input}
 ARRAYS = (".npy", ".npz")
@@ -72,7 +72,7 @@ def read_inputs(arguments: Sequence[str], shapes: Mapping[str, Shape], listed: I
         if not (name and equals and file):
             raise RmpeError(f"input {argument!r} is not of the form NAME=FILE; the inputs are {_listed(listed)}")
         if name not in shapes:
-            raise NetError(f"no input {name!r}{_near(name, shapes)}; the inputs are {_listed(listed)}")
+            raise NetError(f"no input {name!r}{did_you_mean(name, shapes)}; the inputs are {_listed(listed)}")
         if name in values:
             raise NetError(f"input {name!r} is given twice; give it once")
         if Path(file).suffix.lower() in ARRAYS:
@@ -131,7 +131,7 @@ def _blob_names(net: Net, asked: str | None) -> list[str]:
     names = list(dict.fromkeys(asked.split(",")))
     for name in names:
         if name not in tops:
-            raise NetError(f"no blob {name!r}{_near(name, tops)}; `rmpe show` lists them under top")
+            raise NetError(f"no blob {name!r}{did_you_mean(name, tops)}; `rmpe show` lists them under top")
     return names
 
 
@@ -146,11 +146,6 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names)) or "none"
 
@@ -159,8 +154,8 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Not numpy.savez, to which a blob may not be named "file"."""
+    """Not numpy.savez, to which a blob may not be named "file". A name that UTF-8 cannot hold is written escaped."""
     with whole_file(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+            with archive.open(f"{printable(name)}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from .layers.registry import layer_class
 from .proto.schema import DIALECTS, Field, load_schema
 from .show import aligned
 from .spec import PHASES
+from .wording import did_you_mean, shorten
 
 EVIDENCE = Path(str(files("rmpe_legacy.layers").joinpath("evidence.json")))
 _READS = re.compile(r'spec\.get\("(\w+)"\)|own_param = "(\w+)"')
@@ -105,8 +105,7 @@ def _row(name: str, proofs: list[Proof]) -> dict:
 def layer_details(name: str, evidence: Evidence) -> dict:
     """One type: its row, its class, what it reads from the prototxt, and its cases. RmpeError for an unknown type."""
     if name not in known_types():
-        near = get_close_matches(name, known_types(), n=1)
-        raise RmpeError(f"{name}: unknown layer type" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise RmpeError(f"{shorten(name)}: unknown layer type{did_you_mean(name, known_types())}")
     cls = layer_class(name)
     start = inspect.getsourcelines(cls)[1]
     return {

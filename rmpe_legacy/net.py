@@ -10,19 +10,18 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rmpe_legacy.errors import LayerError, NetError
+from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.layers import registry
-from rmpe_legacy.layers.base import Layer, Shape, count, shape_text
+from rmpe_legacy.layers.base import MAX_AXES, MAX_COUNT, Layer, Shape, count, shape_text
 from rmpe_legacy.layers.gradient import overwrite, rewritten, share
 from rmpe_legacy.proto.caffemodel import TrainedLayer
 from rmpe_legacy.spec import LayerSpec
-from rmpe_legacy.text import utf8
-
-MAX_COUNT = (1 << 31) - 1  # values in one blob, as Blob::Reshape checks (blob.cpp:29)
+from rmpe_legacy.wording import describe_error, did_you_mean, printable, shorten, utf8
 
 
 @dataclass
@@ -35,7 +34,7 @@ class Step:
     free: tuple[str, ...] = ()  # blobs that no later step reads
     cut: tuple[int, ...] = ()  # bottoms that no gradient leaves: propagate_down: false, labels
     cut_if_forced: tuple[int, ...] = ()  # those that force_backward leaves alone as well
-    bottom_shapes: tuple[Shape, ...] = ()
+    bottom_shapes: tuple[Shape, ...] | None = ()  # what the layer was told last; None if it refused
     top_shapes: tuple[Shape, ...] = ()
     alters: tuple[str, ...] = ()  # blobs whose memory it overwrites, under another name, by working in place
 
@@ -61,10 +60,27 @@ class Blobs(dict[str, Tensor]):
                        "such blob: set net.keep_blobs = True, then run it")
 
 
+class Record:
+    """What a Net keeps of its last forward. A copy of it is empty, and so is what pickle makes of it.
+
+    It holds tensors of autograd's graph, which torch cannot copy; a Net that held them itself could not be copied,
+    averaged or exported after a forward with gradients.
+    """
+
+    def __init__(self):
+        self.blobs = Blobs()
+        self.first: dict[str, Tensor] = {}  # each blob as its first writer left it: what a diff belongs to
+        self.losses: list[tuple[float, Tensor]] = []  # with their loss_weight
+
+    def __reduce__(self) -> tuple:
+        return Record, ()
+
+
 class Net(nn.Module):
     """A Caffe network as a torch module. Made by ``load_net``.
 
-    ``net(data=tensor)`` gives a dict: output blob -> Tensor, in Caffe's (alphabetical) order.
+    ``net(data=tensor)``, or ``net(tensor)`` where there is one input, gives a dict: output blob -> Tensor, in Caffe's
+    (alphabetical) order.
 
     Gradients go where Caffe's Backward sends them: to every parameter whose lr_mult is not 0, and to the inputs
     if ``force_backward`` is set (from the prototxt, or ``net.force_backward = True``) or a layer asks for it with
@@ -78,14 +94,12 @@ class Net(nn.Module):
         self.force_backward = force_backward
         self.keep_blobs = keep_blobs
         self.left_out = LeftOut()
-        self.blobs = Blobs()
+        self._record = Record()
         self.params: dict[str, list[nn.Parameter]] = {}
         self.loss_weights: dict[str, float] = {}
         self.inputs: dict[str, Shape] = {}
         self.outputs: tuple[str, ...] = ()
         self._diff_of: dict[str, str] = {}  # blob -> the one whose diff is its own, through Reshape and the like
-        self._first: dict[str, Tensor] = {}  # each blob as its first writer left it: what a diff belongs to
-        self._losses: list[tuple[float, Tensor]] = []
         self.steps = wire(specs)
         for step, name in zip(self.steps, module_names([s.layer.spec.name for s in self.steps]), strict=True):
             self.add_module(name, step.layer)
@@ -163,11 +177,12 @@ class Net(nn.Module):
     def _plan(self) -> None:
         """When each blob can be let go, and which bottoms pass no gradient on."""
         last: dict[str, int] = {}
+        outputs = set(self.outputs)
         for i, step in enumerate(self.steps):
             last |= dict.fromkeys((*step.bottom, *step.top), i)
         for i, step in enumerate(self.steps):
             names = dict.fromkeys((*step.bottom, *step.top))
-            step.free = tuple(n for n in names if last[n] == i and n not in self.outputs)
+            step.free = tuple(n for n in names if last[n] == i and n not in outputs)
         self._plan_memory()
         learned: set[str] = set()  # blobs that depend on a learnt parameter
         for step in self.steps:
@@ -196,17 +211,17 @@ class Net(nn.Module):
 
     # --- running --------------------------------------------------------------------------------------------
 
-    def forward(self, inputs: Mapping[str, Tensor] | None = None, /, **named: Tensor) -> dict[str, Tensor]:
-        """Run the network on its inputs: name -> Tensor, by keyword or as one mapping.
+    def forward(self, inputs: Mapping[str, Tensor] | Tensor | None = None, /, **named: Tensor) -> dict[str, Tensor]:
+        """Run the network on its inputs: name -> Tensor, by keyword or as one mapping; or the one input alone.
 
         Values are converted to the parameters' dtype and device. An input may have another size than the
         prototxt's; the layers are reshaped as Caffe would. NetError or LayerError say what does not fit.
         """
-        blobs = self._feed({**(inputs or {}), **named})
+        blobs = self._feed(self._named(inputs) | named)
         fed = dict(blobs)
         keep, gradients = self.keep_blobs, torch.is_grad_enabled()
-        self._losses = []
-        first = dict(blobs) if keep else {}
+        record = Record()
+        first = record.first = dict(blobs) if keep else {}
         for blob in first.values():
             if blob.requires_grad:
                 blob.retain_grad()
@@ -218,8 +233,7 @@ class Net(nn.Module):
             if shapes != step.bottom_shapes:
                 _reshape(step, shapes)
             refused = gradients and self._gate(step, bottoms, fed)
-            tops = step.layer(*bottoms)
-            tops = (tops,) if isinstance(tops, Tensor) else tops
+            tops = _compute(step, bottoms)
             if refused:
                 _refuse(step, tops, refused)
             for name, top in zip(step.top, tops, strict=True):
@@ -234,35 +248,42 @@ class Net(nn.Module):
                     share(blobs[step.bottom[0]], top)
                 blobs[name] = top
                 if name in self.loss_weights:
-                    self._losses.append((self.loss_weights[name], top))
+                    record.losses.append((self.loss_weights[name], top))
             if not keep:
                 for name in step.free:
                     del blobs[name]
-        self._first = first
-        self.blobs = Blobs(blobs)
+        record.blobs = Blobs(blobs)
+        if not torch.compiler.is_exporting():  # its tensors have no values
+            self._record = record
         return {name: blobs[name] for name in self.outputs}
+
+    def _named(self, inputs: Any) -> Mapping[str, Any]:
+        """The positional argument of a call, by name."""
+        if inputs is None:
+            return {}
+        if isinstance(inputs, Mapping):
+            return dict(inputs)
+        if len(self.inputs) != 1:
+            names = list(self.inputs) or [top for step in self.steps if not step.bottom for top in step.top]
+            raise NetError(f"a value without a name goes to a network's one input, and this one has "
+                           f"{len(self.inputs)}; give them by name: {_call(names)}")
+        return dict.fromkeys(self.inputs, inputs)
 
     def _feed(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         fed = {}
         sources = {top: step for step in self.steps if not step.bottom for top in step.top}
         if unknown := [name for name in given if name not in sources]:
-            raise NetError(f"no input {', '.join(map(repr, unknown))}; this network's inputs are "
-                           f"{', '.join(map(repr, self.inputs)) or 'none'}")
+            meant = did_you_mean(str(unknown[0]), sources)
+            raise NetError(f"no input {_listed(unknown)}{meant}; this network's inputs are {_listed(self.inputs)}")
         if missing := [name for name in self.inputs if name not in given]:
-            raise NetError(f"input {', '.join(map(repr, missing))} is missing; give each as a tensor: net("
-                           + ", ".join(f"{name}=..." for name in self.inputs) + ")")
+            raise NetError(f"input {_listed(missing)} is missing; give each as a tensor: {_call(self.inputs)}")
         for name in given:
             if lacking := [top for top in sources[name].top if top not in given]:
-                raise NetError(f"input {name!r} is given, but not {', '.join(map(repr, lacking))} of the same layer "
+                raise NetError(f"input {name!r} is given, but not {_listed(lacking)} of the same layer "
                                f"{sources[name].layer.spec.name!r}; give all its tops, or none")
         param = next(self.parameters(), None)
         for name, value in given.items():
-            value = torch.as_tensor(value)
-            if param is not None:
-                value = value.to(param.device, param.dtype)
-            elif not value.is_floating_point():
-                value = value.to(torch.get_default_dtype())
-            fed[name] = value
+            fed[name] = _as_input(name, value, param)
         return fed
 
     def _gate(self, step: Step, bottoms: list[Tensor], fed: Mapping[str, Tensor]) -> list[int]:
@@ -282,9 +303,15 @@ class Net(nn.Module):
 
     def loss(self) -> Tensor:
         """The last forward's losses, each times its loss_weight, summed: what Caffe's training minimises."""
-        if not self._losses:
+        losses = self._record.losses
+        if not losses:
             raise NetError("the last forward had no loss; a loss layer, or a layer with a loss_weight, makes one")
-        return sum(weight * value.sum() for weight, value in self._losses)
+        return sum(weight * value.sum() for weight, value in losses)
+
+    @property
+    def blobs(self) -> Blobs:
+        """The blobs of the last forward: with keep_blobs all of them, else those that no layer has read."""
+        return self._record.blobs
 
     @property
     def diffs(self) -> dict[str, Tensor]:
@@ -294,23 +321,24 @@ class Net(nn.Module):
         has one that is another's memory in another shape.
         """
         diffs = {name: torch.zeros_like(blob) if blob.grad is None else blob.grad
-                 for name, blob in self._first.items()}
+                 for name, blob in self._record.first.items()}
         return {name: diffs[self._diff_of.get(name, name)].view(diff.shape) for name, diff in diffs.items()}
 
     def extra_repr(self) -> str:
         shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())
-        return f"{self.name or 'unnamed'}: {shapes} -> {', '.join(self.outputs)}"
+        return printable(f"{self.name or 'unnamed'}: {shapes} -> {', '.join(self.outputs)}")
 
 
 def module_names(layers: Sequence[str]) -> list[str]:
     """Layers' names as torch takes them: valid UTF-8, no dots, not empty, each once, and none that Net itself has."""
     taken = set(_own_names()) if layers else set()
+    repeated: dict[str, int] = {}  # name -> the number that the next one of this name gets
     names = []
     for layer in layers:
         name = base = utf8(layer).replace(".", "_") or "unnamed"
-        n = 2
         while name in taken:
-            name, n = f"{base}_{n}", n + 1
+            n = repeated[base] = repeated.get(base, 1) + 1
+            name = f"{base}_{n}"
         taken.add(name)
         names.append(name)
     return names
@@ -336,7 +364,7 @@ def wire(specs: Sequence[LayerSpec]) -> list[Step]:
         _reshape(step, bottom)
         for i, (top, shape) in enumerate(zip(step.top, step.top_shapes, strict=True)):
             if top in shapes and not (i < len(spec.bottom) and spec.bottom[i] == top):
-                raise spec.error(f"its top {top!r} is made by an earlier layer already; rename it, or work in "
+                raise spec.error(f"its top '{shorten(top)}' is made by an earlier layer already; rename it, or work in "
                                  "place: bottom and top of one name, in the same position")
             shapes[top] = shape
         steps.append(step)
@@ -347,7 +375,8 @@ def outputs_of(steps: Sequence[Step]) -> tuple[str, ...]:
     """The blobs that no later layer reads, in alphabetical order (net.cpp:256)."""
     outputs: set[str] = set()
     for step in steps:
-        outputs = outputs - set(step.layer.spec.bottom) | set(step.layer.spec.top)
+        outputs.difference_update(step.layer.spec.bottom)
+        outputs.update(step.layer.spec.top)
     return tuple(sorted(outputs))
 
 
@@ -359,11 +388,12 @@ def _tops(spec: LayerSpec, layer: Layer) -> tuple[str, ...]:
 
 def _reshape(step: Step, bottom: tuple[Shape, ...]) -> None:
     """Tell a layer its bottoms' shapes; keep what it answers."""
+    step.bottom_shapes = None  # a refusal may leave the layer half changed, so the next forward tells it again
     tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
     for name, shape in zip(step.top, tops, strict=True):
-        if count(shape) > MAX_COUNT or any(d < 0 for d in shape):
-            raise step.layer.spec.error(f"its top {name!r} would be {shape_text(shape)}; Caffe's blobs hold 0 to "
-                                        f"{MAX_COUNT} values")
+        if len(shape) > MAX_AXES or not all(0 <= d <= MAX_COUNT for d in shape) or count(shape) > MAX_COUNT:
+            raise step.layer.spec.error(f"its top '{shorten(name)}' would be {shape_text(shape)}; Caffe's blobs hold 0 "
+                                        f"to {MAX_COUNT} values in up to {MAX_AXES} axes")
     step.bottom_shapes, step.top_shapes = bottom, tops
 
 
@@ -391,6 +421,66 @@ def _share(owner: tuple[Layer, int], layer: Layer, index: int, stored) -> nn.Par
         param.data.copy_(values.data.view(theirs.shape))
     layer.register_parameter(mine.name, param)
     return param
+
+
+def _listed(names: Iterable[Any]) -> str:
+    """Names in quotes, of many the first ones; "none" of none."""
+    return shorten(", ".join(map(repr, names)), 500) or "none"
+
+
+def _call(names: Iterable[str]) -> str:
+    """The call that gives a network these inputs, of many the first ones."""
+    return f"net({shorten(', '.join(f'{name}=...' for name in names), 500)})"
+
+
+def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
+    """A value as an input: a floating-point tensor, with the dtype and device of `like`."""
+    try:
+        value = torch.as_tensor(value)
+        if value.is_complex():
+            raise TypeError("Caffe has no complex numbers")
+        if like is not None:
+            return value.to(like.device, like.dtype)
+        return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NetError(f"input {name!r} is a '{type(value).__name__}' object, not a tensor of numbers: "
+                       f"{_first_line(error)}") from error
+
+
+def _compute(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
+    """A layer's tops. What torch says of values that it cannot compute becomes the layer's own sentence."""
+    layer = step.layer
+    try:
+        tops = layer(*bottoms)
+    except RmpeError:
+        raise
+    except Exception as error:
+        users = registry.is_users_own(layer.spec.type)
+        if not (users or isinstance(error, _TORCH_RAISES)) or type(error).__module__.startswith(_COMPILERS):
+            raise  # a bug of ours, or what torch.compile and torch.export tell themselves
+        raise layer.spec.error(_refusal(step, bottoms, error, users)) from error
+    tops = (tops,) if isinstance(tops, Tensor) else tops
+    if len(tops) != len(step.top):
+        raise layer.spec.error(f"its forward gives {len(tops)} tops, the prototxt names {len(step.top)}")
+    return tops
+
+
+_TORCH_RAISES = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, MemoryError)
+_COMPILERS = ("torch._", "torch.fx.")
+
+
+def _refusal(step: Step, bottoms: Sequence[Tensor], error: Exception, users: bool) -> str:
+    given = ", ".join(shape_text(tuple(bottom.shape)) for bottom in bottoms) or "no bottoms"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate" in str(error):
+        tops = ", ".join(map(shape_text, step.top_shapes))
+        return f"does not fit in memory: bottoms {given}, tops {tops}; give a smaller input, or fewer at once"
+    if users:
+        return f"its forward fails on {given}: {describe_error(error)}"
+    return f"torch cannot compute it on {given}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return shorten(str(error).partition("\n")[0] or type(error).__name__, 300)
 
 
 def _refuse(step: Step, tops: Sequence[Tensor], refused: list[int]) -> None:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rmpe_legacy.layers.base import count, shape_text
-from rmpe_legacy.load import read_net
-from rmpe_legacy.net import Step, outputs_of, wire
+from rmpe_legacy.load import read_net, set_aside
+from rmpe_legacy.net import Step, outputs_of
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer, read_weights
 from rmpe_legacy.proto.message import Message, Unknown
-from rmpe_legacy.proto.text import format_text, read_text
+from rmpe_legacy.proto.text import format_text
+from rmpe_legacy.unknown import MAX_KINDS, list_findings
 from rmpe_legacy.weights import read_trained
 
 FITS = "fits"
+MAX_LINES, MAX_WIDTH = 20, 200  # of an unknown field that is shown as it stood
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,12 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
                  dialect: str = "rmpe", weights: str | None = None) -> Description:
     """The layers of a prototxt: name, type, tops with shapes, parameters; sums; and all that is not known.
 
-    Takes no memory for parameters or blobs. With weights, says of each layer whether they fit.
+    Takes no memory for parameters or blobs, and imports no module: Python layers are left out. With weights, says of
+    each layer whether they fit.
     """
     any_mode = "paper"  # of de_transform; shapes are the same in each
     parsed = read_net(prototxt, phase, level, stages, dialect, any_mode, strict=False)
-    steps = wire(parsed.specs)
+    steps = parsed.wire()
     stored = None if weights is None else {layer.name: layer for layer in read_trained(weights, parsed.specs)}
     shown = [step for step in steps if not step.layer.spec.is_inserted]
     rows = [_row(step, stored) for step in shown]
@@ -45,9 +48,12 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
                   if name not in names and stored[name].blobs]
         misfits = [step.layer.spec.name for step in shown
                    if step.layer.declared and _verdict(step, stored.get(step.layer.spec.name)) != FITS]
-    if list(parsed.left_out):
-        lines += ["", "not known, and left out of the above:", *(f"  {s}" for s in parsed.left_out)]
-        lines += _unknown_text(read_text(prototxt, "NetParameter", dialect))
+    findings = parsed.findings + set_aside(steps)
+    if findings:
+        lines += ["", list_findings(prototxt, "left out of the above", findings)]
+        if any(finding.is_layer and finding.layer.fields.get("type") == "Python" for finding in findings):
+            lines.append("no Python module is imported to show a network, so the shapes behind such a layer stay open")
+        lines += _unknown_text(parsed.message)
     return Description("\n".join(lines), tuple(misfits))
 
 
@@ -94,10 +100,15 @@ def _sums(steps: Sequence[Step]) -> list[str]:
 
 
 def _unknown_text(net: Message) -> list[str]:
-    """What the schema does not know, as it stood in the file."""
-    lines = []
+    """What the schema does not know, as it stood in the file; of a field that is there more than once, the first."""
+    first: dict[tuple, Unknown] = {}
     for unknown in net.unknowns():
-        lines += [f"{unknown.where}:", *("    " + line for line in _as_text(unknown).splitlines())]
+        first.setdefault((unknown.owner, unknown.name, unknown.value if unknown.is_value else None), unknown)
+    lines = []
+    for unknown in list(first.values())[:MAX_KINDS]:
+        text = _as_text(unknown).splitlines()
+        cut = [*text[:MAX_LINES], "..."] if len(text) > MAX_LINES else text
+        lines += [f"{unknown.where}:", *(f"    {line[:MAX_WIDTH]}{' ...' * (len(line) > MAX_WIDTH)}" for line in cut)]
     return lines
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from rmpe_legacy.errors import LayerError, NetError
+from rmpe_legacy.errors import LayerError
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.schema import load_schema
+from rmpe_legacy.wording import did_you_mean, shorten
 
+MAX_REASON = 3000  # characters of one error
 PHASES = ("TRAIN", "TEST")
 DE_TRANSFORM = ("paper", "published-identity", "published-ignored")
 
@@ -62,6 +65,9 @@ class LayerSpec:
     params: tuple[ParamSpec, ...] = ()
     de_transform: str | None = None  # what `de_transform: true` shall mean; see DE_TRANSFORM
     is_inserted: bool = False  # a Split that insert_splits added; the prototxt does not have it
+    strict: bool = True  # False: go on without an option that changes no blob and cannot be honoured
+    allow_python: bool | None = False  # whether to import the module that a Python layer names; None: as False, but
+    # the layer is refused only when it is built
 
     @property
     def dialect(self) -> str:
@@ -75,27 +81,42 @@ class LayerSpec:
         try:
             return getattr(self.message, name)
         except AttributeError:
-            raise self.error(f"has no {name}") from None
+            given = [f"'{shorten(u.name)}'" for u in self.message.unknown if not u.is_value][:10]
+            beside = f"; beside Caffe's fields the file gives it {', '.join(given)}" if given else ""
+            raise self.error(f"has no {name}{beside}") from None
+
+    def has(self, name: str) -> bool:
+        """Whether the file gives this field, be it Caffe's or one of the user's own."""
+        return self.message.has(name) or any(u.name == name and not u.is_value for u in self.message.unknown)
 
     def error(self, reason: str) -> LayerError:
         """The error that this layer raises: file, line, layer and type before the reason."""
-        return LayerError(f"{self.where}: {self.name} ({self.type}): {reason}")
+        reason = shorten(reason, MAX_REASON)
+        error = LayerError(f"{self.where}: {shorten(self.name)} ({shorten(self.type)}): {reason}")
+        error.spec, error.reason = self, reason
+        return error
+
+    def __deepcopy__(self, memo: dict) -> LayerSpec:
+        return self  # nothing in it changes
 
 
-def layer_specs(net: Message, state: NetState, de_transform: str | None = None) -> list[LayerSpec]:
-    """The layers of an upgraded NetParameter that the state includes, in file order."""
-    return [layer_spec(layer, state.phase, de_transform) for layer in net.layer if _included(layer, state)]
+def layer_specs(net: Message, state: NetState, **settings: Any) -> list[LayerSpec]:
+    """The layers of an upgraded NetParameter that the state includes, in file order; settings as for ``layer_spec``."""
+    return [layer_spec(layer, state.phase, **settings) for layer in net.layer if _included(layer, state)]
 
 
-def layer_spec(layer: Message, phase: str = "TEST", de_transform: str | None = None) -> LayerSpec:
-    """One LayerParameter as a spec; its own phase, if set, goes before the network's."""
+def layer_spec(layer: Message, phase: str = "TEST", **settings: Any) -> LayerSpec:
+    """One LayerParameter as a spec; its own phase, if set, goes before the network's.
+
+    settings: de_transform, strict and allow_python, the LayerSpec's fields of these names.
+    """
     params = tuple(
         ParamSpec(p.name, p.share_mode, p.lr_mult, p.decay_mult) for p in layer.param
     )
     spec = LayerSpec(
         layer.name, layer.fields.get("type", ""), tuple(layer.bottom), tuple(layer.top),
         layer.phase if layer.has("phase") else phase, layer, layer.where,
-        tuple(layer.loss_weight), tuple(layer.propagate_down), params, de_transform,
+        tuple(layer.loss_weight), tuple(layer.propagate_down), params, **settings,
     )
     if not spec.type:
         raise spec.error("a layer needs a type")
@@ -107,8 +128,7 @@ def layer_spec(layer: Message, phase: str = "TEST", de_transform: str | None = N
 
 def _included(layer: Message, state: NetState) -> bool:
     if layer.include and layer.exclude:
-        raise NetError(f"{layer.where}: {layer.name} ({layer.fields.get('type')}): has include rules and exclude "
-                       "rules; keep one kind")
+        raise layer_spec(layer, state.phase).error("has include rules and exclude rules; keep one kind")
     if layer.include:
         return any(map(state.meets, layer.include))
     return not any(map(state.meets, layer.exclude))
@@ -161,16 +181,13 @@ def _wiring(specs: Sequence[LayerSpec]) -> tuple[list[list[tuple[int, int]]], Co
 def _no_such_bottom(specs: Sequence[LayerSpec], at: int, bottom: str) -> LayerError:
     spec = specs[at]
     if bottom in spec.top:
-        return spec.error(f"its bottom {bottom!r} is its own top, which no earlier layer makes")
+        return spec.error(f"its bottom '{shorten(bottom)}' is its own top, which no earlier layer makes")
     later = next((s for s in specs[at:] if bottom in s.top), None)
     if later is not None:
-        return spec.error(f"its bottom {bottom!r} is made only later, by {later.name} ({later.where}); layers run in "
-                          "file order, so move that layer up, or break the cycle")
-    from difflib import get_close_matches
-
-    near = get_close_matches(bottom, [top for s in specs[:at] for top in s.top], n=1)
-    return spec.error(f"no earlier layer makes its bottom {bottom!r}"
-                      + (f"; did you mean {near[0]!r}?" if near else ""))
+        return spec.error(f"its bottom '{shorten(bottom)}' is made only later, by {shorten(later.name)} "
+                          f"({later.where}); layers run in file order, so move that layer up, or break the cycle")
+    near = did_you_mean(bottom, [top for s in specs[:at] for top in s.top])
+    return spec.error(f"no earlier layer makes its bottom '{shorten(bottom)}'{near}")
 
 
 def _split_name(layer: str, blob: str, top: int, k: int) -> str:

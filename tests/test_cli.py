@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and that a mistake is one sentence and exit code 1."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,48 @@ class TestShow:
         assert code == 0
         assert f"{path}:2:1: m (Mish): unknown layer type" in out
         assert "mish_param {\n      beta: 2.5" in out
+
+    def test_a_kind_of_unknown_thing_is_shown_once(self, rmpe, tmp_path):
+        path = tmp_path / "net.prototxt"
+        layers = [f'layer {{ name: "m{i}" type: "Mish" bottom: "x" top: "y{i}" mish_param {{ beta: {i} }} }}\n'
+                  for i in range(99)]
+        path.write_text("".join(['layer { name: "i" type: "Input" top: "x" }\n', *layers]))
+        code, out, _ = rmpe("show", path)
+        assert code == 0
+        assert f"{path}: 198 fields or layers are left out of the above:" in out
+        assert f"{path}:2:1: m0 (Mish): unknown layer type (99 times)" in out
+        assert "LayerParameter has no field 'mish_param' (99 times)" in out
+        assert len(out.splitlines()) < 20
+
+    def test_an_option_that_is_set_aside(self, rmpe, tmp_path):
+        path = tmp_path / "net.prototxt"
+        path.write_text('layer { name: "i" type: "Input" top: "x" input_param { shape { dim: [1, 2, 3, 3] } } }\n'
+                        'layer { name: "p" type: "PredictionHeatmap" bottom: "x" top: "y" visualise: true '
+                        'prediction_heatmap_param { num_joints: 2 } }')
+        code, out, _ = rmpe("show", path)
+        assert code == 0
+        assert f"{path}:2:1: p (PredictionHeatmap): visualise: true opens windows" in out
+
+    @pytest.mark.parametrize("text", [
+        'name: "\\033[31m" layer { name: "\\033]0;title\\007" type: "Input" top: "\\377\\376" }',
+        'layer { name: "a" type: "\\033[2J" top: "x" } layer { name: "i" type: "Input" top: "\\302\\233" }',
+        "layer { \x1b[31m }", 'layer { type: "ReLU" bottom: "\\033[31m" top: "y" }',
+        'layer { name: "i" type: "Input" top: "x" strange: "\\033[31m\\n\\377" }',
+    ])
+    def test_names_cannot_control_the_terminal(self, rmpe, tmp_path, text):
+        (tmp_path / "net.prototxt").write_text(text)
+        _, out, err = rmpe("show", tmp_path / "net.prototxt")
+        assert out + err
+        for character in out + err:
+            assert character == "\n" or character.isprintable()
+
+    def test_a_terminal_that_knows_ascii_only(self, tmp_path):
+        (tmp_path / "net.prototxt").write_text('name: "\u7b2c" layer { name: "caf\u00e9" type: "Input" top: "\\377" }')
+        done = subprocess.run([sys.executable, "-m", "rmpe_legacy", "show", tmp_path / "net.prototxt"], cwd=ROOT,
+                              env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False)
+        assert done.returncode == 0
+        assert b"caf\\xe9" in done.stdout
+        assert b"\\u7b2c" in done.stdout
 
     def test_a_big_network_takes_no_memory(self, rmpe):
         code, out, _ = rmpe("show", ROOT / "prototxt" / "ssd500" / "deploy.prototxt")

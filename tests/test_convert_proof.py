@@ -157,7 +157,7 @@ class TestNotProven:
         assert "not compared, so it is not known to be the same network: onnxruntime is not installed" in err
 
     def test_a_result_that_differs_is_no_success(self, rmpe, monkeypatch):
-        monkeypatch.setattr(command, "load_converted", lambda _: planted)
+        monkeypatch.setattr(command, "load_converted", lambda *_, **__: planted)
         files = network(SLASHES)
         planted = load_net(*files)
         planted.params["c1/3x3"][0].data[0, 0, 0, 0] += 0.1

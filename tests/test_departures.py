@@ -32,7 +32,7 @@ def python_layer(folder: Path, forward: str, backward: str) -> Net:
     (folder / "net.prototxt").write_text(
         "force_backward: true\n" + layer("Input", "", "x", "input_param { shape { dim: 2 dim: 3 } }", "x")
         + layer("Python", rest=f'python_param {{ module: "{name}" layer: "L" }}'))
-    return load_net(folder / "net.prototxt")
+    return load_net(folder / "net.prototxt", allow_python=True)
 
 
 class TestBackward:

@@ -3,11 +3,15 @@
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from rmpe_legacy import RmpeError, load_net
+from rmpe_legacy.cli import main
+from rmpe_legacy.proto.text import parse_text
+from rmpe_legacy.proto.wire import encode
 
 INPUT = 'force_backward: true layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
 
@@ -22,7 +26,7 @@ def load(tmp_path, request):
         (tmp_path / "net.prototxt").write_text(
             f'{INPUT} layer {{ name: "py" type: "Python" {wiring} '
             f'python_param {{ module: "{name}" layer: "L" {rest} }} }}')
-        return load_net(tmp_path / "net.prototxt", **options)
+        return load_net(tmp_path / "net.prototxt", **{"allow_python": True, **options})
 
     yield load
     sys.modules.pop(name, None)
@@ -183,17 +187,90 @@ def test_differs_in_that_a_bottom_is_read_only(load):
             def forward(self, bottom, top):
                 bottom[0].data[...] = 0
     """)
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(RmpeError, match="read-only"):
         net(x=x())
 
 
+def network(path, module: str, phase: str = ""):
+    path.write_text(INPUT + 'layer { name: "r" type: "ReLU" bottom: "x" top: "r" }\n'
+                    f'layer {{ name: "py" type: "Python" bottom: "x" top: "y" {phase} '
+                    f'python_param {{ module: "{module}" layer: "L" }} }}\n'
+                    'layer { name: "t" type: "TanH" bottom: "y" top: "t" }')
+    return path
+
+
+class TestTheUsersWord:
+    """A module is code: nothing imports one that a prototxt names unless the user says so."""
+
+    @pytest.fixture
+    def trap(self, tmp_path, monkeypatch):
+        """A network whose module leaves a file behind when it is imported."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "trap_module.py").write_text("import caffe\nopen('RAN', 'w').close()\n" + textwrap.dedent(SCALE))
+        yield network(tmp_path / "net.prototxt", "trap_module")
+        sys.modules.pop("trap_module", None)
+
+    def test_it_is_not_imported_without(self, trap, tmp_path):
+        with pytest.raises(RmpeError, match=r"py \(Python\): runs the Python module 'trap_module', which may do "
+                           r"anything; if you trust it, allow it with allow_python=True \(--allow-python\)"):
+            load_net(trap)
+        with pytest.warns(UserWarning, match="runs the Python module"):
+            net = load_net(trap, strict=False)
+        assert net.outputs == ("r",), "what depends on it is left out, too"
+        assert not (tmp_path / "RAN").exists()
+
+    def test_it_is_imported_with(self, trap, tmp_path):
+        trap.write_text(trap.read_text().replace('layer: "L"', 'layer: "L" param_str: "2"'))
+        assert_close(load_net(trap, allow_python=True)(x())["t"], torch.tanh(2 * x()))
+        assert (tmp_path / "RAN").exists()
+
+    @pytest.mark.parametrize("allow", [(), ("--allow-python",)])
+    @pytest.mark.parametrize("command", ["show", "hash"])
+    def test_show_and_hash_never_import(self, trap, tmp_path, capsys, command, allow):
+        assert main([command, str(trap), *allow]) == 0
+        assert not (tmp_path / "RAN").exists()
+        assert capsys.readouterr().out
+
+    @pytest.mark.parametrize("arguments", [
+        ("forward", "{net}", "--input", "x={x}", "--output", "o.npz"),
+        ("convert", "{net}", "o.onnx"),
+        ("verify", "{net},w.caffemodel", "{net},w.caffemodel"),
+        ("demo", ".", "--detector", "{net}", "w.caffemodel"),
+        ("detect", ".", "--detector", "{net}", "w.caffemodel", "--output", "o"),
+        ("demo", ".", "--pose", "{net}", "w.caffemodel"),
+        ("reproduce", "demo", "--pose", "{net}", "w.caffemodel", "--output", "o"),
+    ], ids=lambda arguments: " ".join(arguments[:1]))
+    def test_every_command_asks(self, trap, tmp_path, capsys, arguments):
+        np.save("x.npy", np.ones((2, 3), np.float32))
+        (tmp_path / "w.caffemodel").write_bytes(encode(parse_text('layer { name: "r" type: "ReLU" }')))
+        given = [a.format(net=trap, x="x.npy") for a in arguments]
+        assert main(given) != 0
+        assert "allow it with allow_python=True (--allow-python)" in capsys.readouterr().err
+        assert not (tmp_path / "RAN").exists()
+        main([*given, "--allow-python"])
+        assert "--allow-python" not in capsys.readouterr().err
+        assert (tmp_path / "RAN").exists()
+
+    def test_a_layer_of_another_phase_is_not_imported(self, tmp_path):
+        path = network(tmp_path / "net.prototxt", "not_there", "include { phase: TRAIN }")
+        path.write_text(path.read_text().replace('bottom: "y" top: "t"', 'bottom: "r" top: "t"'))
+        assert load_net(path).outputs == ("t",)
+
+
 class TestMistakes:
-    def test_no_module(self, tmp_path):
-        (tmp_path / "net.prototxt").write_text(
-            INPUT + 'layer { name: "py" type: "Python" bottom: "x" top: "y" '
-            'python_param { module: "no_such_module" layer: "L" } }')
-        with pytest.raises(RmpeError, match="found no module 'no_such_module' beside the prototxt"):
-            load_net(tmp_path / "net.prototxt")
+    @pytest.mark.parametrize("module", ["no_such_module", "rpn.proposal_layer", "os.nothing_here", "json.nothing.here"])
+    def test_no_module(self, tmp_path, module):
+        path = network(tmp_path / "net.prototxt", module)
+        with pytest.raises(RmpeError, match=rf"py \(Python\): found no module '{module}' beside the prototxt"):
+            load_net(path, allow_python=True)
+        with pytest.warns(UserWarning, match="found no module"):
+            assert load_net(path, allow_python=True, strict=False).outputs == ("r",)
+
+    @pytest.mark.parametrize("module", ["", ".", "a.", ".relative", "a b", "a/b", "a-b", "1a", "\\377\\376", "a\\000b"])
+    @pytest.mark.parametrize("allow", [True, False])
+    def test_what_is_no_name_of_a_module(self, tmp_path, module, allow):
+        with pytest.raises(RmpeError, match="is not the name of a Python module"):
+            load_net(network(tmp_path / "net.prototxt", module), allow_python=allow)
 
     def test_no_class(self, load):
         with pytest.raises(RmpeError, match=r"has no class 'L' derived from caffe\.Layer"):
@@ -203,6 +280,26 @@ class TestMistakes:
         with pytest.raises(RmpeError, match=r"derived from caffe\.Layer"):
             load("class L: pass")
 
-    def test_what_the_module_lacks_keeps_its_traceback(self, load):
-        with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):
-            load("import not_there_at_all")
+    @pytest.mark.parametrize(("code", "words", "cause"), [
+        ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all' \\(.*py:3\\)",
+         ModuleNotFoundError),
+        ("print 'Python 2'", "SyntaxError: Missing parentheses", SyntaxError),
+        ("def f():\n    return 1 / 0\nf()", r"ZeroDivisionError: division by zero \(.*py:4\)", ZeroDivisionError),
+        ("raise SystemExit(3)", "SystemExit: 3", SystemExit),
+    ])
+    def test_a_module_that_cannot_be_imported(self, load, code, words, cause):
+        with pytest.raises(RmpeError, match=f"cannot be imported: {words}") as caught:
+            load(code)
+        assert isinstance(caught.value.__cause__, cause)
+
+    @pytest.mark.parametrize("method", ["__init__", "setup", "reshape", "forward", "backward"])
+    def test_what_its_methods_raise(self, load, method):
+        code = textwrap.dedent(SCALE).replace("float(self.param_str)", "1.0") + textwrap.dedent(f"""
+            class L(L):
+                def {method}(self, *args):
+                    raise KeyError("my own mistake")
+        """)
+        words = rf"py \(Python\): its {method} fails: KeyError: 'my own mistake' \(.*py:\d+\)"
+        with pytest.raises(RmpeError, match=words) as caught:
+            load(textwrap.indent(code, "    "))(x(requires_grad=True))["y"].sum().backward()
+        assert isinstance(caught.value.__cause__, KeyError)

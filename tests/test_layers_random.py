@@ -92,6 +92,15 @@ class TestFillers:
             blob = filled((2, 3), f'type: "file" file: "{tmp_path}/w.txt"')
         assert blob.flatten().tolist() == [1, 2, 3.5, 3.5, 3.5, 3.5]
 
+    @pytest.mark.parametrize("range_", ["min: 0 max: 1e39", "min: -inf max: 0", "min: -3e38 max: 3e38", "max: nan"])
+    def test_uniform_differs_in_refusing_an_infinite_range(self, range_):
+        with pytest.raises(RmpeError, match=r"filler 'uniform' from .* the range must be finite"):
+            filled((2, 3), f'type: "uniform" {range_}')
+
+    def test_file_that_is_none(self):
+        with pytest.raises(RmpeError, match="filler 'file': /dev/zero: Is not a file"):
+            filled((3,), 'type: "file" file: "/dev/zero"')
+
     def test_file_differs_in_refusing_what_is_no_number(self, tmp_path):
         (tmp_path / "w.txt").write_text("1,2,3")
         with pytest.raises(RmpeError, match="numbers are expected"):

@@ -1,6 +1,8 @@
 """load_net: unknown things strict and lenient, layers of one's own, weights that do not fit."""
 
+import time
 import warnings
+from typing import ClassVar
 
 import pytest
 import torch
@@ -8,7 +10,9 @@ from google.protobuf import text_format
 
 from rmpe_legacy import Layer, RmpeError, load_net, register
 from rmpe_legacy.layers import registry
+from rmpe_legacy.load import parse_net
 from rmpe_legacy.proto.protobuf import caffe_pb2
+from rmpe_legacy.proto.text import parse_text
 
 INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
 IP = 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 4 } }\n'
@@ -41,10 +45,32 @@ class TestUnknown:
             "LayerParameter has no field 'extra'",
             "ReLUParameter.engine has no value FAST",
             "LayerParameter has no field 'mish_param'",
-            "b (Mish): unknown layer type",
-            "d (Mish): unknown layer type",
+            "b (Mish): unknown layer type (2 times)",
         ]
-        assert [line.split(":")[1] for line in lines] == ["3", "3", "4", "4", "6"]
+        assert [line.split(":")[1] for line in lines] == ["3", "3", "4", "4"]
+
+    def test_a_kind_is_one_line_with_a_count_and_the_first_place(self, path):
+        layers = "".join(f'layer {{ name: "a{i}" type: "Axpy" bottom: "x" top: "t{i}" axpy_param {{ k: {i} }} }}\n'
+                         for i in range(50))
+        convs = "".join(f'layer {{ name: "r{i}" type: "ReLU" bottom: "x" top: "r{i}" relu_param {{ fast: 1 }} }}\n'
+                        for i in range(30))
+        with pytest.raises(RmpeError) as caught:
+            load_net(path(INPUT + layers + convs))
+        head, *lines = str(caught.value).split("\n")
+        assert "130 fields or layers are not known" in head
+        assert [line.partition("net.prototxt")[2] for line in lines] == [
+            ":2:55: LayerParameter has no field 'axpy_param' (50 times)",
+            ":52:68: ReLUParameter has no field 'fast' (30 times)",
+            ":2:1: a0 (Axpy): unknown layer type (50 times)",
+        ]
+
+    def test_the_list_of_kinds_ends(self, path):
+        fields = " ".join(f"field_{chr(97 + i // 26)}{chr(97 + i % 26)}: 1" for i in range(400))
+        with pytest.raises(RmpeError) as caught:
+            load_net(path(INPUT + f'layer {{ name: "r" type: "ReLU" bottom: "x" top: "y" {fields} }}'))
+        lines = str(caught.value).split("\n")
+        assert len(lines) == 41
+        assert lines[-1].strip() == "... and 361 more kinds"
 
     def test_lenient_computes_what_it_can_and_says_what_not(self, path):
         with pytest.warns(UserWarning, match="left out"):
@@ -60,13 +86,194 @@ class TestUnknown:
         ]
 
     def test_nothing_left_to_compute(self, path):
-        with pytest.raises(RmpeError, match="no layers can be computed"):
+        with pytest.raises(RmpeError, match=r"1 field or layer is left out, and no layers can be computed without:\n"
+                           r".*net.prototxt:1:1: b \(Mish\): unknown layer type"):
             load_net(path('layer { name: "b" type: "Mish" top: "b" }'), strict=False)
+
+    def test_what_depends_on_left_out_layers_is_one_line(self, path):
+        chain = "".join(f'layer {{ name: "c{i}" type: "ReLU" bottom: "{f"c{i - 1}" if i else "b"}" top: "c{i}" }}\n'
+                        for i in range(20))
+        with pytest.warns(UserWarning, match="left out") as caught:
+            net = load_net(path(INPUT + IP + 'layer { name: "b" type: "Mish" bottom: "y" top: "b" }\n' + chain),
+                           strict=False)
+        lines = str(caught[0].message).split("\n")
+        assert lines[2].endswith("c0 (ReLU): needs b, which is left out (20 times)")
+        assert len(lines) == 3
+        assert len(net.left_out.layers) == 21, "a program finds each"
+
+    @pytest.mark.parametrize(("text", "words"), [
+        ('net: "train_val.prototxt" base_lr: 0.01 lr_policy: "step" max_iter: 9 solver_mode: GPU',
+         "net.prototxt: is a solver, not a network; give the network that it names, train_val.prototxt"),
+        ('net: "n.prototxt" base_lr: 0.01 some_forks_field: 1', "is a solver, not a network; give the network that"),
+        ('train_net: "a.prototxt" test_net: "b.prototxt" momentum: 0.9',
+         "is a solver, not a network; give the network that it names, a.prototxt or b.prototxt"),
+        ('item { name: "person" label: 1 display_name: "person" }', "is a label map, not a network"),
+    ])
+    @pytest.mark.parametrize("strict", [True, False])
+    def test_another_file_of_caffes_is_called_by_its_name(self, path, text, words, strict):
+        with pytest.raises(RmpeError) as caught:
+            load_net(path(text), strict=strict)
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
 
     def test_of_another_dialect_it_says_which(self, path):
         text = INPUT + 'layer { name: "p" type: "PriorBox" bottom: "x" top: "p" prior_box_param { step: 8 } }'
         with pytest.raises(RmpeError, match="has no field 'step'; dialect 'ssd' has it"):
             load_net(path(text))
+
+
+DETECTION = """
+layer { name: "i" type: "Input" top: "loc" top: "conf" top: "prior" input_param {
+  shape { dim: 1 dim: 8 } shape { dim: 1 dim: 4 } shape { dim: 1 dim: 2 dim: 8 } } }
+layer { name: "out" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "prior" top: "out"
+  detection_output_param { num_classes: 2 %s } }
+"""
+
+
+class TestLenientGoesOn:
+    """strict=False does not stop at what can be left out, and tells what a left-out field may have changed."""
+
+    @pytest.mark.parametrize(("options", "words"), [
+        ("visualize: true", "visualize: true would open a window"),
+        ('save_output_param { output_directory: "out" label_map_file: "not/there.prototxt" name_size_file: "n.txt" }',
+         "cannot read label_map_file: not/there.prototxt: No such file or directory"),
+    ])
+    def test_options_that_change_no_blob(self, path, tmp_path, monkeypatch, options, words):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(RmpeError, match=words):
+            load_net(path(DETECTION % options))
+        with pytest.warns(UserWarning, match=words):
+            net = load_net(path(DETECTION % options), strict=False)
+        assert [words in sentence for sentence in net.left_out.fields] == [True]
+        plain = load_net(path(DETECTION % ""))
+        values = {"loc": torch.zeros(1, 8), "conf": torch.tensor([[0.1, 0.9, 0.2, 0.8]]),
+                  "prior": torch.tensor([0.1, 0.1, 0.5, 0.5, 0.2, 0.2, 0.6, 0.6] + [0.1] * 8).view(1, 2, 8)}
+        assert torch.equal(net(values)["out"], plain(values)["out"])
+        assert not (tmp_path / "out").exists()
+
+    def test_a_further_value_of_a_field_that_takes_one(self, path):
+        twice = "num_output: 4 num_output: 5 weight_filler { } weight_filler { value: 1 }"
+        text = INPUT + IP.replace("num_output: 4", twice)
+        with pytest.raises(RmpeError, match="num_output is given a second time; it takes one value"):
+            load_net(path(text))
+        with pytest.warns(UserWarning, match="num_output is given again; it takes one value, and the first counts"):
+            net = load_net(path(text), strict=False)
+        assert net(torch.ones(2, 3))["y"].tolist() == [[0.0] * 4] * 2
+        assert len(net.left_out.fields) == 2
+
+    def test_a_layer_that_only_evaluates_and_lacks_its_file(self, path, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        text = DETECTION % "" + """
+layer { name: "gt" type: "Input" top: "gt" input_param { shape { dim: 1 dim: 1 dim: 2 dim: 8 } } }
+layer { name: "eval" type: "DetectionEvaluate" bottom: "out" bottom: "gt" top: "eval"
+  detection_evaluate_param { num_classes: 2 name_size_file: "not/there.txt" } }"""
+        words = r"eval \(DetectionEvaluate\): cannot read name_size_file not/there.txt: No such file or directory"
+        with pytest.raises(RmpeError, match=words):
+            load_net(path(text))
+        with pytest.warns(UserWarning, match=words):
+            net = load_net(path(text), strict=False)
+        assert net.outputs == ("gt", "out")
+
+    @pytest.mark.parametrize(("text", "top"), [
+        ('layer { name: "p" type: "PredictionHeatmap" bottom: "x" top: "p" visualise: true '
+         'prediction_heatmap_param { num_joints: 3 } }', "p"),
+        ('layer { name: "e" type: "EuclideanLossHeatmap" bottom: "x" bottom: "x" bottom: "x" top: "e" '
+         'visualise: true }', "e"),
+    ])
+    def test_windows_are_not_opened(self, path, text, top):
+        text = INPUT.replace("dim: 2 dim: 3", "dim: 2 dim: 3 dim: 4 dim: 4") + text
+        with pytest.raises(RmpeError, match="visualise: true opens windows"):
+            load_net(path(text))
+        with pytest.warns(UserWarning, match="visualise: true opens windows"):
+            net = load_net(path(text), strict=False)
+        for batch in (2, 3):
+            net(x=torch.ones(batch, 3, 4, 4))
+        assert net.outputs == (top,)
+        assert len(net.left_out.fields) == 1
+
+    def test_a_layer_with_an_unknown_value_is_left_out(self, path):
+        text = INPUT + IP + ('layer { name: "p" type: "Eltwise" bottom: "x" bottom: "x" top: "p" '
+                             'eltwise_param { operation: MEAN } }\n'
+                             'layer { name: "q" type: "Pooling" bottom: "x" top: "q" pooling_param { pool: SUM } }\n'
+                             'layer { name: "r" type: "ReLU" bottom: "q" top: "r" }')
+        with pytest.warns(UserWarning, match="left out"):
+            net = load_net(path(text), strict=False)
+        assert net.outputs == ("y",)
+        assert [s.split(": ", 1)[1] for s in net.left_out.layers] == [
+            "p (Eltwise): EltwiseParameter.operation has no value MEAN",
+            "q (Pooling): PoolingParameter.pool has no value SUM",
+            "r (ReLU): needs q, which is left out"]
+
+    CEIL = """\
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 6 dim: 6 } } }
+layer { name: "p" type: "Pooling" bottom: "x" top: "p" pooling_param { kernel_size: 3 stride: 2 ceil_mode: false } }
+layer { name: "r" type: "ReLU" bottom: "p" top: "p" }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c"
+  convolution_param { num_output: 2 kernel_size: 3 stride: 2 } }
+layer { name: "e" type: "Eltwise" bottom: "p" bottom: "c" top: "e" }
+"""
+
+    def test_a_later_layer_that_fails_names_the_field_that_was_left_out(self, path):
+        with pytest.raises(RmpeError) as caught:
+            load_net(path(self.CEIL), strict=False)
+        said = str(caught.value)
+        assert said.partition("net.prototxt")[2].startswith(":6:1: e (Eltwise): its bottoms differ in shape: 1 x 2 x 3")
+        assert "this may come of what was left out: " in said
+        assert ":2:97: PoolingParameter has no field 'ceil_mode'" in said
+
+    def test_a_field_that_it_does_not_depend_on_is_not_named(self, path):
+        text = self.CEIL.replace("ceil_mode: false", "") + (
+            'layer { name: "z" type: "TanH" bottom: "x" top: "z" strange: 1 }')
+        with pytest.raises(RmpeError, match=r"e \(Eltwise\)") as caught:
+            load_net(path(text), strict=False)
+        assert "strange" not in str(caught.value)
+
+
+class TestUntil:
+    """parse_net(until=...) keeps what blobs depend on, and does not judge the rest."""
+
+    TEXT = INPUT + IP + ('layer { name: "a" type: "ReLU" bottom: "y" top: "y" }\n'
+                         'layer { name: "f" type: "Flatten" bottom: "y" top: "flat" }\n'
+                         'layer { name: "g" type: "TanH" bottom: "flat" top: "flat" }\n'
+                         'layer { name: "b" type: "Mish" bottom: "y" top: "b" mish_param { beta: 2 } }\n'
+                         'layer { name: "c" type: "TanH" bottom: "y" top: "c" odd: 1 }\n'
+                         'layer { name: "d" type: "Data" bottom: "c" top: "d" }\n'
+                         'layer { name: "e" type: "Sigmoid" bottom: "x" top: "e" }\n')
+
+    def parse(self, *until: str, **options):
+        return parse_net(parse_text(self.TEXT), until=until, **options)
+
+    def test_what_lies_behind_does_not_count(self):
+        parsed = self.parse("e")
+        assert [spec.name for spec in parsed.specs] == ["in", "e"]
+        assert [layer.name for layer in parsed.message.layer] == ["in", "e"]
+        assert parsed.build().outputs == ("e",)
+
+    def test_a_blob_is_its_final_value_through_shared_memory_too(self):
+        parsed = self.parse("y")
+        assert [spec.name for spec in parsed.specs if spec.type != "Split"] == ["in", "ip", "a", "f", "g"]
+
+    def test_what_it_depends_on_does_count(self):
+        with pytest.raises(RmpeError, match="LayerParameter has no field 'odd'") as caught:
+            self.parse("c")
+        assert "Mish" not in str(caught.value)
+
+    def test_a_blob_that_is_none(self):
+        with pytest.raises(RmpeError, match="no blob 'flt'; did you mean 'flat'"):
+            self.parse("e", "flt")
+
+
+class TestLimits:
+    def test_the_number_of_layers(self, path):
+        text = INPUT + 'layer { name: "r" type: "ReLU" bottom: "x" top: "x" }\n' * 20_000
+        with pytest.raises(RmpeError, match="has 20001 layers; up to 20000 are taken"):
+            load_net(path(text))
+
+    def test_many_outputs_take_no_longer_each(self, path):
+        text = INPUT + "".join(f'layer {{ name: "r{i}" type: "ReLU" bottom: "x" top: "r{i}" }}\n' for i in range(4000))
+        began = time.perf_counter()
+        assert len(load_net(path(text)).outputs) == 4000
+        assert time.perf_counter() - began < 8
 
 
 class TestOwnLayers:
@@ -99,6 +306,85 @@ class TestOwnLayers:
         with pytest.raises(TypeError, match="not a subclass of"):
             register("Mine")(dict)
 
+    @pytest.mark.parametrize(("written", "words"), [
+        ("mish_param { bta: 2 }", ":2:53: mish_param declares no field 'bta'; did you mean 'beta'?"),
+        ("mish_parm { beta: 2 }", ":2:53: Mish declares no field 'mish_parm'; did you mean 'mish_param'?"),
+        ("mish_param { beta: 2 } convolution_param { odd: 1 }", "ConvolutionParameter has no field 'odd'"),
+    ])
+    def test_a_misspelt_field_of_a_layer_that_declares_its_fields(self, path, written, words):
+        @register("Mish")
+        class Mish(Layer):
+            fields: ClassVar = {"mish_param": ("beta",)}
+
+            def forward(self, x):
+                return x * self.spec.get("mish_param").beta
+
+        text = INPUT + f'layer {{ name: "m" type: "Mish" bottom: "x" top: "m" {written} }}'
+        try:
+            with pytest.raises(RmpeError) as caught:
+                load_net(path(text))
+            assert words in str(caught.value)
+            with pytest.warns(UserWarning, match="left out"):
+                load_net(path(text), strict=False)
+            right = text.replace(written, "mish_param { beta: 2 }")
+            assert torch.equal(load_net(path(right))(torch.ones(2, 3))["m"], torch.full((2, 3), 2.0))
+        finally:
+            registry._LAYERS.pop("Mish")
+
+    def test_a_field_that_the_file_does_not_give_is_named_beside_those_it_gives(self, path):
+        @register("Mish")
+        class Mish(Layer):
+            def setup(self, *bottom):
+                self.gamma = self.spec.get("mish_param").gamma
+
+        try:
+            with pytest.raises(RmpeError, match=r"net\.prototxt:2:53: this message has no field 'gamma'; the "
+                               "file gives it 'beta', 'kind', 'part'"):
+                load_net(path(self.TEXT))
+        finally:
+            registry._LAYERS.pop("Mish")
+
+    def test_an_optional_field(self, path):
+        @register("Mish")
+        class Mish(Layer):
+            def setup(self, *bottom):
+                has = self.spec.has("mish_param")
+                self.seen = [has, has and self.spec.get("mish_param").has("beta"), self.spec.has("name")]
+
+        try:
+            assert load_net(path(self.TEXT)).m.seen == [True, True, True]
+            assert load_net(path(self.TEXT.replace("beta: 2", ""))).m.seen == [True, False, True]
+            text = INPUT + 'layer { name: "m" type: "Mish" bottom: "x" top: "m" }'
+            assert load_net(path(text)).m.seen == [False, False, True]
+        finally:
+            registry._LAYERS.pop("Mish")
+
+    def test_what_its_forward_raises_is_told_with_the_line(self, path):
+        @register("Mish")
+        class Mish(Layer):
+            def forward(self, x):
+                return x.no_such_method()
+
+        try:
+            with pytest.raises(RmpeError, match=r"m \(Mish\): its forward fails on 2 x 3: AttributeError: .*"
+                               r"no_such_method.* \(.*test_load\.py:\d+\)") as caught:
+                load_net(path(self.TEXT))(torch.ones(2, 3))
+            assert isinstance(caught.value.__cause__, AttributeError)
+        finally:
+            registry._LAYERS.pop("Mish")
+
+    def test_a_wrong_number_of_tops(self, path):
+        @register("Mish")
+        class Mish(Layer):
+            def forward(self, x):
+                return x, x
+
+        try:
+            with pytest.raises(RmpeError, match="its forward gives 2 tops, the prototxt names 1"):
+                load_net(path(self.TEXT))(torch.ones(2, 3))
+        finally:
+            registry._LAYERS.pop("Mish")
+
     def test_a_parameter_that_is_not_there(self, path):
         @register("Mish")
         class Mish(Layer):
@@ -106,7 +392,8 @@ class TestOwnLayers:
                 self.spec.get("mash_param")
 
         try:
-            with pytest.raises(RmpeError, match=r"m \(Mish\): has no mash_param"):
+            with pytest.raises(RmpeError, match=r"m \(Mish\): has no mash_param; beside Caffe's fields the file "
+                               "gives it 'mish_param'"):
                 load_net(path(self.TEXT))
         finally:
             registry._LAYERS.pop("Mish")

@@ -2,10 +2,14 @@
 
 import copy
 import gc
+import pickle
+import warnings
 import weakref
 
+import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 from torch.testing import assert_close
 
 from rmpe_legacy import Layer, RmpeError, load_net, register
@@ -152,6 +156,83 @@ class TestBlobs:
             registry._LAYERS.pop("Watch")
 
 
+class TestInputsWithoutAName:
+    TWO = INPUT + 'layer { name: "im" type: "Input" top: "im_info" input_param { shape { dim: 1 dim: 3 } } }\n'
+
+    def test_the_only_input_needs_no_name(self, load):
+        net = load(INPUT + CONV)
+        right = net(x=x())["y"]
+        for given in (x(), x().numpy(), x().tolist(), x().double()):
+            assert_close(net(given)["y"], right)
+
+    @pytest.mark.parametrize(("text", "words"), [
+        (TWO, "this one has 2; give them by name: net(x=..., im_info=...)"),
+        ('layer { name: "d" type: "DummyData" top: "a" top: "b" dummy_data_param { shape { dim: 2 } } }',
+         "this one has 0; give them by name: net(a=..., b=...)"),
+    ])
+    def test_a_value_without_a_name_for_several_inputs(self, load, text, words):
+        with pytest.raises(RmpeError) as caught:
+            load(text)(x())
+        assert words in str(caught.value)
+
+    @pytest.mark.parametrize(("value", "words"), [
+        ("photo.jpg", "input 'x' is a 'str' object"), ([[1, 2], [3]], "input 'x' is a 'list' object"),
+        (object(), "input 'x' is a 'object' object"), (torch.ones(2, dtype=torch.complex64), "has no complex numbers"),
+        ({"y": x()}, "no input 'y'; this network's inputs are 'x'"), ({"X": x()}, "no input 'X'; did you mean 'x'?"),
+        (np.array(["a"]), "input 'x' is a 'ndarray' object"), (x()[0], "its bottom is 3 x 5 x 4"),
+        (torch.tensor(1.0), "its bottom is a single value"),
+    ])
+    def test_a_value_that_is_no_input(self, load, value, words):
+        with pytest.raises(RmpeError) as caught:
+            load(INPUT + CONV)(value)
+        assert words in str(caught.value)
+
+
+class TestWhatTorchRefuses:
+    """A layer's forward never ends in torch's own words alone."""
+
+    @pytest.mark.parametrize("error", [RuntimeError("Bad 4D\nand more"), ValueError("Bad 4D"), IndexError("Bad 4D"),
+                                       TypeError("Bad 4D"), OverflowError("Bad 4D")])
+    def test_it_is_the_layers_sentence(self, load, monkeypatch, error):
+        def fail(self, x):
+            raise error
+
+        net = load(INPUT + layer("t", "TanH", "x", "y"))
+        monkeypatch.setattr(type(net.t), "forward", fail)
+        with pytest.raises(RmpeError) as caught:
+            net(x())
+        said = str(caught.value)
+        assert said.endswith("net.prototxt:2:1: t (TanH): torch cannot compute it on 2 x 3 x 5 x 4: Bad 4D")
+        assert caught.value.__cause__ is error
+
+    @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate"),
+                                       torch.OutOfMemoryError("CUDA out of memory")])
+    def test_memory(self, load, monkeypatch, error):
+        def fail(self, x):
+            raise error
+
+        net = load(INPUT + layer("t", "TanH", "x", "y"))
+        monkeypatch.setattr(type(net.t), "forward", fail)
+        with pytest.raises(RmpeError, match=r"t \(TanH\): does not fit in memory: bottoms 2 x 3 x 5 x 4,") as caught:
+            net(x())
+        assert caught.value.__cause__ is error
+
+    @pytest.mark.parametrize("error", [KeyError("a"), AttributeError("b"), AssertionError("c")])
+    def test_a_bug_of_ours_is_not_dressed_up(self, load, monkeypatch, error):
+        def fail(self, x):
+            raise error
+
+        net = load(INPUT + layer("t", "TanH", "x", "y"))
+        monkeypatch.setattr(type(net.t), "forward", fail)
+        with pytest.raises(type(error)):
+            net(x())
+
+    def test_a_parameter_that_does_not_fit(self, load, monkeypatch):
+        monkeypatch.setattr(torch, "empty", lambda *_: (_ for _ in ()).throw(RuntimeError("can't allocate memory")))
+        with pytest.raises(RmpeError, match=r"conv \(Convolution\): its parameter weight, 6 x 3 x 3 x 3, does not fit"):
+            load(INPUT + CONV)
+
+
 class TestParameters:
     def test_names_and_order(self, load):
         net = load(INPUT + CONV + layer("bn.1", "BatchNorm", "y", "y"))
@@ -175,6 +256,41 @@ class TestParameters:
         first = load(INPUT + CONV).params["conv"][0]
         torch.manual_seed(7)
         assert torch.equal(first, load(INPUT + CONV).params["conv"][0])
+
+    @pytest.mark.parametrize("keep", [True, False])
+    def test_a_forward_with_gradients_leaves_nothing_that_cannot_be_copied(self, load, keep):
+        net = load(INPUT + CONV + layer("r", "ReLU", "y", "y") + layer("s", "Reduction", "y", "s",
+                   "reduction_param { axis: 1 } loss_weight: 2") + layer("e", "EuclideanLoss", "y", "l", 'bottom: "y"'),
+                   keep_blobs=keep)
+        out = net(x=x())
+        loss = net.loss()
+        for other in (copy.deepcopy(net), AveragedModel(net).module, pickle.loads(pickle.dumps(net))):
+            assert other.blobs == {}
+            with pytest.raises(RmpeError, match="the last forward had no loss"):
+                other.loss()
+            assert_close(other(x=x())["s"], out["s"])
+            assert_close(other.loss(), loss)
+        loss.backward()
+        copy.deepcopy(net)
+        assert net.params["conv"][0].grad.abs().sum() > 0
+        assert net.blobs["s"] is out["s"], "the network itself keeps its last forward"
+        assert bool(net.diffs) == keep
+
+    def test_export_after_a_forward_with_gradients(self, load):
+        net = load(INPUT + CONV + layer("r", "ReLU", "y", "y"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            right = net(x=x())["y"]
+            exported = torch.export.export(net, (), {"x": x()})
+            assert_close(exported.module()(x=x())["y"], right)
+            assert_close(net(x=x())["y"], right)
+
+    def test_compiled(self, load):
+        net = load(INPUT + CONV + layer("r", "ReLU", "y", "y") + layer("p", "Pooling", "y", "p",
+                   "pooling_param { kernel_size: 2 }"))
+        compiled = torch.compile(net, backend="eager", fullgraph=True)
+        with torch.no_grad():
+            assert_close(compiled(x=x())["p"], net(x=x())["p"])
 
     def test_a_copy_is_independent(self, load):
         net = load(INPUT + CONV)

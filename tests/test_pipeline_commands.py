@@ -345,6 +345,7 @@ class TestMistakes:
         ("{empty}", "", "empty: holds no pictures"),
         ("{a} {copy}", "", "more than one picture would be called a.jpg in the results"),
         ("{a}", "--threads 0", "threads 0 is less than 1"),
+        ("{a}", "--threads 100000", "threads 100000 is more than "),
         ("{a}", "--batch 0", "batch 0 is less than 1"),
         ("{a}", "--device nonsense", "device 'nonsense' cannot be used"),
         ("{a}", "--threshold 7", "threshold 7 is not from 0 to below 1"),

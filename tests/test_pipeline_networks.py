@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_networks import DETECTOR, DETECTOR_HW, MAP_HW, POSE, POSE_HW, write_detector, write_network, write_pose
 
 from rmpe_legacy import RmpeError, load_net
-from rmpe_legacy.data.image import detector_input, pose_input
+from rmpe_legacy.data.image import detector_input, load_image, pose_input
 from rmpe_legacy.data.synthetic import draw_picture
+from rmpe_legacy.errors import FileError
 from rmpe_legacy.pipeline.detect import Detector, load_detector
 from rmpe_legacy.pipeline.geometry import can_crop, crop_box, read_heatmaps, uncrop
 from rmpe_legacy.pipeline.identify import identify_detector, identify_pose
@@ -235,6 +237,62 @@ class TestPipeline:
                                  de_transform="paper")
         result = pipeline(image)
         assert len(result.nms.persons) == len(result.found.poses) == 0
+
+    def test_an_image_is_a_path_a_pil_image_or_an_array(self, detector, pose, tmp_path):
+        pixels = np.random.default_rng(3).integers(0, 256, (90, 120, 3), np.uint8)
+        path = tmp_path / "photo.png"
+        Image.fromarray(pixels).save(path)
+        pipeline = Pipeline(detector, pose)
+        right = pipeline(load_image(path))
+        given = [str(path), path, Image.open(path), Image.fromarray(pixels).convert("RGBA")]
+        for image in given:
+            result = pipeline(image)
+            np.testing.assert_array_equal(result.found.proposals.boxes_xyxy, right.found.proposals.boxes_xyxy)
+            np.testing.assert_array_equal(result.found.poses.joints_xy, right.found.poses.joints_xy)
+        results = pipeline(given)
+        assert [result.found.size_wh for result in results] == [(120, 90)] * 4
+        np.testing.assert_array_equal(detector(str(path)).boxes_xyxy, right.found.proposals.boxes_xyxy)
+
+    @pytest.mark.parametrize(("image", "words"), [
+        (None, "'NoneType' object is not an image; give a path, a PIL image, or an array"),
+        (torch.zeros(3, 9, 9), "'Tensor' object is not an image"),
+        ([np.zeros((9, 9, 3), np.float32), 3], "'int' object is not an image"),
+        (np.zeros((9, 9, 3), np.uint8), "an array of uint8 values and shape (9, 9, 3) is not what load_image gives"),
+        (np.zeros((9, 9)), "and shape (9, 9) is not"),
+        (np.zeros((3, 9, 9)), "and shape (3, 9, 9) is not"),
+        (np.zeros((0, 9, 3)), "and shape (0, 9, 3) is not"),
+        (np.full((9, 9, 3), 255.0), "the image's values run to 255; they must lie between 0 and 1"),
+        ("no.jpg", "no.jpg: No such file or directory"),
+        (__file__, "not a picture that can be read"),
+        (Image.new("RGB", (9, 9)).tobytes(), "'bytes' object is not an image"),
+    ])
+    def test_what_is_no_image(self, detector, pose, image, words):
+        with pytest.raises(RmpeError) as caught:
+            Pipeline(detector, pose)(image)
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_a_pil_image_whose_file_is_truncated(self, detector, pose, tmp_path):
+        Image.new("RGB", (90, 90), "red").save(tmp_path / "whole.png")
+        (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:120])
+        with Image.open(tmp_path / "cut.png") as image, pytest.raises(FileError, match=r"cut\.png: cannot be read"):
+            Pipeline(detector, pose)(image)
+
+    def test_boxes_that_a_pipeline_needs(self, detector, pose, image):
+        with pytest.raises(RmpeError, match="has no detector; give it boxes: pipeline"):
+            Pipeline(None, pose)(image)
+        with pytest.raises(RmpeError, match=r"proposals are Detections, boxes \(P, 4\) and .*, not 'ndarray'"):
+            Pipeline(None, pose)(image, np.zeros((1, 4)))
+        with pytest.raises(RmpeError, match="proposals are the boxes of one image, and 2 are given"):
+            Pipeline(None, pose)([image, image], detector(image))
+
+    @pytest.mark.parametrize(("detector", "pose"), [
+        ("deploy.prototxt", ("a.prototxt", "b.caffemodel")), (("a.prototxt",), ("b.t7",)), (("a", "b"), ()),
+        (("a", "b"), ("c", "d", "e")),
+    ])
+    def test_files_of_two_networks(self, detector, pose):
+        with pytest.raises(RmpeError, match="is a prototxt and a caffemodel"):
+            load_pipeline(detector, pose)
 
     @pytest.mark.parametrize(("published", "threshold", "words"), [
         ("demo", 1.0, "threshold 1 is not from 0 to below 1"),

@@ -1,11 +1,18 @@
 """Prototxt: what is read, what is kept though unknown, and how a mistake is told."""
 
+import contextlib
 import textwrap
+import time
+import tracemalloc
 
+import numpy as np
 import pytest
 
 from rmpe_legacy.errors import FileError, PrototxtError
+from rmpe_legacy.proto import text as text_module
+from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.text import format_text, parse_text, read_text
+from rmpe_legacy.wording import printable
 
 
 def layer(text: str, dialect: str = "rmpe"):
@@ -97,8 +104,30 @@ MISTAKES = [  # text, place, words
     ("layer { name: \"a\"", "1:18", "before the '}' that closes the message opened at 1:1"),
     ("layer { } }", "1:11", "expected a field name, got '}'"),
     ("\n\n  input: [\"a\" \"b\"", "3:18", "expected ',' or ']'"),
-    ("name: \"never closed", "1:7", "is a string"),
+    ("name: \"never closed", "1:7", "the string is not closed before the end of its line"),
     ("foo bar", "1:5", "expected ':' or '{' after foo"),
+    ('name: "C:\\Users\\me"', "1:10", "'\\U' is no escape that a string can hold; write a backslash as \\\\, or "
+     "the path with /"),
+    ('layer { data_param { source: "D:\\Data" } }', "1:33", "'\\D' is no escape"),
+    ("name: 'a\\x'", "1:9", "'\\x' is no escape"),
+    ("name: 'a\\u12'", "1:9", "'\\u' is no escape"),
+    ("name: 'a\\U00110000'", "1:9", "'\\U' is no escape"),
+    ('name: "a\\', "1:9", "is no escape"),
+    ("name: \"\\\"", "1:7", "not closed"),
+    ('layers { name: "s" type: "Softmax" }', "1:26", "layers { ... } is the old format, with types as type: "
+     "SOFTMAX; for types in quotes write layer"),
+    ('layers { type: "NoSuch" }', "1:16", "with types as type: CONVOLUTION"),
+    ("layer { type: INNER_PRODUCT }", "1:15", 'write it in quotes: type: "InnerProduct"'),
+    ("layer { type: SOFTMAX_LOSS }", "1:15", 'write it in quotes: type: "SoftmaxWithLoss"'),
+    ("layers { type: CONVOLUTION param { lr_mult: 1 } }", "1:34", "param { ... } is of today's format; for it write "
+     "layer"),
+    ("input_dim: 0x" + "f" * 5000, "1:12", "is a int32, from -2147483648 to 2147483647"),
+    ("input_dim: " + "9" * 5000, "1:12", "a whole number (int32), not '9999"),
+    ("\u201cname\u201d: 3", "1:1", "expected a field name, got '\u201c'"),
+    ("name: \u00e9", "1:7", "is a string"),
+    ("[a.b: 1", "1:1", "expected the name of an extension and ']'"),
+    ("['x']: 1", "1:1", "expected the name of an extension and ']'"),
+    ("layer { \x1b[31m }", "1:9", "got '\\x1b'"),
 ]
 
 
@@ -110,8 +139,9 @@ def test_a_mistake_is_told_with_its_place(text: str, place: str, words: str):
     assert first.startswith(f"net.prototxt:{place}: ")
     assert words in first
     row, column = map(int, place.split(":"))
-    assert line == "    " + text.split("\n")[row - 1]
+    assert line == "    " + printable(text.split("\n")[row - 1])[: len(line) - 4]
     assert caret.index("^") == 4 + column - 1
+    assert len(str(caught.value)) < 600
 
 
 def test_the_caret_stands_below_the_place_behind_tabs():
@@ -131,7 +161,144 @@ def test_nesting_has_a_limit():
         parse_text("x { " * 100_000)
 
 
+BYTES = [bytes(range(128, 256)), "\u7b2c\u4e00\u5c42".encode("gbk"), b"caf\xe9 \xa3\x9d", "caf\u00e9".encode(),
+         b"\xff\xfe"]
+
+
+class TestEncodings:
+    """Caffe hands bytes through: an encoding is nobody's business but the reader's."""
+
+    @pytest.mark.parametrize("data", BYTES)
+    def test_any_bytes_in_a_comment_and_a_string(self, tmp_path, data):
+        (tmp_path / "x").write_bytes(b"# " + data + b'\nname: "' + data + b'" layer { name: "a" } # ' + data)
+        net = read_text(tmp_path / "x")
+        assert net.name.encode("utf-8", "surrogateescape") == data
+        assert net.layer[0].where == f"{tmp_path / 'x'}:2:{10 + len(net.name)}", "a column is a character"
+
+    @pytest.mark.parametrize("data", BYTES)
+    def test_they_come_back_from_what_is_written(self, data):
+        name = data.decode("utf-8", "surrogateescape")
+        net = parse_text(f'name: "{name}" strange {{ word: "{name}" }}')
+        text = format_text(net)
+        assert text.isascii()
+        again = parse_text(text)
+        assert (again.name, again.strange.word) == (name, name)
+
+    @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+    def test_a_byte_order_mark_is_passed_over(self, tmp_path, newline):
+        (tmp_path / "x").write_bytes(b"\xef\xbb\xbf" + f'name: "a"{newline}layer {{ name: "b" }}'.encode())
+        net = read_text(tmp_path / "x")
+        assert (net.name, net.layer[0].name) == ("a", "b")
+        assert parse_text("\ufeffname: 'a'").name == "a"
+
+    def test_a_column_behind_a_byte_order_mark(self, tmp_path):
+        (tmp_path / "x").write_bytes(b"\xef\xbb\xbfname: 3")
+        with pytest.raises(PrototxtError, match=r"x:1:7: NetParameter\.name is a string"):
+            read_text(tmp_path / "x")
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+    def test_utf_16_is_told(self, tmp_path, encoding):
+        (tmp_path / "x").write_bytes('name: "a"\nlayer { name: "b" }'.encode(encoding))
+        with pytest.raises(FileError, match="not text" if encoding == "utf-32-le" else "in UTF-16; save it as UTF-8"):
+            read_text(tmp_path / "x")
+
+    def test_half_a_surrogate_pair_is_no_text(self):
+        with pytest.raises(PrototxtError, match="character 6 is half of a surrogate pair"):
+            parse_text("name: \ud800")
+
+    def test_escapes_of_protobuf(self):
+        text = r"""name: "\a\b\f\n\r\t\v\\\?\'\"" input: "\7\12\101\477\x4\X41\u00e9\U0001f600" """
+        net = parse_text(text)
+        assert net.name == "\a\b\f\n\r\t\v\\?'\""
+        assert net.input[0].encode("utf-8", "surrogateescape") == b"\x07\nA\x3f\x04A\xc3\xa9\xf0\x9f\x98\x80"
+
+    def test_a_column_counts_characters(self):
+        with pytest.raises(PrototxtError) as caught:
+            parse_text('name: "\u00e9\u7b2c" input: 3', path="x")
+        first, line, caret = str(caught.value).split("\n")
+        assert first.startswith("x:1:19: ")
+        assert caret.index("^") == 4 + 18
+        assert line == '    name: "\u00e9\u7b2c" input: 3'
+
+
+MANY = ["a:1 ", "a{}", "layer{}", "[a.b]:1 ", "layer{blobs{data:1}}", "#\n", " ", '"', "{", "a{", "a:", "'a'", "\\",
+        "1", "a:[", "a{}}", "\x80", "layer{type:'x'}", "layer{include{stage:'a'}}", "input:'a' ", "input_dim:1 ",
+        "input_dim:99999 "]
+
+
+class TestHostile:
+    """Time and memory in proportion to the file; nothing from it acts on a terminal, or on what is written."""
+
+    @pytest.mark.parametrize("piece", MANY)
+    def test_a_megabyte_of_it_is_read_or_refused_at_once(self, piece):
+        text = piece * (1_000_000 // len(piece))
+        tracemalloc.start()
+        began = time.perf_counter()
+        try:
+            with contextlib.suppress(PrototxtError):
+                parse_text(text)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert time.perf_counter() - began < 10, "tracemalloc makes it several times slower"
+        assert peak < 4 * len(text) + (64 << 20)
+
+    @pytest.mark.parametrize("text", ['name: "' + r"\"a" * 400_000 + '"', "name: " + '"a"' * 300_000,
+                                      'layer { blobs { data: [' + "1.5," * 250_000 + "1] } }",
+                                      "# " + "\u00e9" * 500_000 + "\nname: 'a'"])
+    def test_long_values_are_read(self, text):
+        began = time.perf_counter()
+        parse_text(text)
+        assert time.perf_counter() - began < 4
+
+    def test_blobs_are_arrays(self):
+        blob = layer("blobs { shape { dim: 3 } data: 1.5 data: [2, -inf] double_data: 1e300 }").blobs[0]
+        assert (blob.data.dtype, blob.data.tolist()) == (np.float32, [1.5, 2, float("-inf")])
+        assert (blob.double_data.dtype, blob.double_data.tolist()) == (np.float64, [1e300])
+
+    def test_a_place_is_found_in_passing(self):
+        lines = 100_000
+        net = parse_text("\n".join(["input: 'a'"] * lines + ["a: 1"] * 100))
+        began = time.perf_counter()
+        assert [u.where for u in net.unknowns()][-1] == f"<prototxt>:{lines + 100}:1"
+        assert net.origin.at(0) == "<prototxt>:1:1"
+        assert net.origin.at(11) == "<prototxt>:2:1"
+        assert time.perf_counter() - began < 1
+
+    @pytest.mark.parametrize("name", ["a b", "a: 1 layer", "", "1a", "\u00e9", "[a] b", "a\n"])
+    def test_a_name_that_another_format_holds_is_not_written(self, name):
+        message = Message(None, {name: 1})
+        with pytest.raises(PrototxtError, match="cannot be the name of a field"):
+            format_text(message)
+
+    def test_a_value_of_an_enum_that_another_format_holds_is_not_written(self):
+        message = parse_text("pool: MAX", "PoolingParameter").replace(pool="MAX } layer {")
+        with pytest.raises(PrototxtError, match="cannot be a value of pool"):
+            format_text(message)
+
+    @pytest.mark.parametrize("value", ["\u00c9", "ABC", "abc", "A B", "1", "true", "nan", "", "A\u0301"])
+    def test_unknown_words_come_back(self, value):
+        written = format_text(Message(None, {"a": value, "b": [value], "c": [], "d": [Message(None, {"e": value})]}))
+        again = parse_text(f"x {{ {written} }}").x
+        assert again.fields == {"a": value, "b": [value], "c": [], "d": [Message(None, {"e": value})]}
+
+    @pytest.mark.parametrize("value", [0.1, 1e300, -2.5, 3, -7, True, float("inf"), 1 << 40])
+    def test_unknown_numbers_come_back(self, value):
+        again = parse_text(format_text(parse_text(f"x: {str(value).lower()}"))).x
+        assert again == value
+        assert type(again) is type(value)
+
+
 class TestFiles:
+    def test_a_null_character_in_the_name(self):
+        with pytest.raises(FileError, match="null"):
+            read_text("a\0b")
+
+    def test_what_has_no_size_is_read_up_to_the_limit(self, monkeypatch):
+        monkeypatch.setattr(text_module, "MAX_BYTES", 1000)
+        with pytest.raises(FileError, match="1001 bytes is too large for a prototxt"):
+            read_text("/dev/zero")
+
     def test_missing(self, tmp_path):
         with pytest.raises(FileError, match=r"no\.prototxt: No such file or directory"):
             read_text(tmp_path / "no.prototxt")

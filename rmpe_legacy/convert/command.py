@@ -163,7 +163,7 @@ def _runner(network: Network, written: Written, title: str) -> Runner:
     if kind is PYTHON:
         return PythonRunner(first, title)
     if kind is SAFETENSORS:
-        return NetRunner(load_converted(first), title)
+        return NetRunner(load_converted(first, allow_python=network.setting.allow_python), title)
     return NetRunner(_reloaded(network, written), title)
 
 
@@ -174,8 +174,8 @@ def _reloaded(network: Network, written: Written) -> Net:
 
 
 def _read_back(network: Network, prototxt: Path) -> ParsedNet:
-    s, strict = network.setting, not list(network.parsed.left_out)
-    return read_net(prototxt, s.phase, s.level, s.stages, s.dialect, s.de_transform, strict)
+    s, strict = network.setting, not network.parsed.findings
+    return read_net(prototxt, s.phase, s.level, s.stages, s.dialect, s.de_transform, strict, s.allow_python)
 
 
 def _same_prototxt(network: Network, written: Written) -> tuple[bool, str]:

@@ -10,7 +10,7 @@ from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.layers.base import Layer
 from rmpe_legacy.net import Net, Step, wire
 from rmpe_legacy.spec import LayerSpec
-from rmpe_legacy.text import utf8
+from rmpe_legacy.wording import utf8
 
 Dim = int | str  # a str is a size that depends on the batch: "N", or "3N" for three times as much
 Dims = tuple[Dim, ...]

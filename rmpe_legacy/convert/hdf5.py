@@ -10,7 +10,7 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.proto.caffemodel import TrainedLayer
-from rmpe_legacy.text import utf8
+from rmpe_legacy.wording import utf8
 
 
 def write_hdf5_weights(path: str | PathLike, layers: Sequence[TrainedLayer]) -> None:

@@ -14,7 +14,7 @@ import binascii
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -45,31 +45,36 @@ class Setting:
     stages: tuple[str, ...] = ()
     dialect: str = "rmpe"
     de_transform: str | None = None
+    allow_python: bool | None = False  # None: neither import a module nor refuse one, as for ``parse_net``
 
 
-def load_converted(path: str | PathLike, keep_blobs: bool = False) -> Net:
+def load_converted(path: str | PathLike, keep_blobs: bool = False, allow_python: bool = False) -> Net:
     """Load what ``rmpe convert`` wrote as JSON and safetensors: a Net, as ``load_net`` gives it.
 
     path: the .json, or the .safetensors beside it. The network has the phase, stages and dialect it was converted
     with. FileError says what is wrong with the files, NetError or LayerError with what they say.
+    allow_python: as for ``load_net``.
     """
-    parsed, weights, _ = read_json_network(path)
+    parsed, weights, _ = read_json_network(path, allow_python)
     return parsed.build(None if weights is None else read_trained(weights, parsed.specs), keep_blobs)
 
 
-def read_json_network(path: str | PathLike) -> tuple[ParsedNet, Path | None, Setting]:
+def read_json_network(path: str | PathLike, allow_python: bool | None = False
+                      ) -> tuple[ParsedNet, Path | None, Setting]:
     """The network of a .json (or beside a .safetensors), where its weights are, and what it is to be loaded with."""
     path = Path(path)
     path = path.with_suffix(".json") if path.suffix == ".safetensors" else path
     document = _read(path)
     if document.get("format") != FORMAT or document.get("version") != VERSION:
         raise FileError(f"{path}: is no {FORMAT} of version {VERSION}, which rmpe convert writes")
-    setting, weights = _setting(path, document), document.get("weights")
+    setting = replace(_setting(path, document), allow_python=allow_python)
+    weights = document.get("weights")
     if weights is not None and (not isinstance(weights, str) or Path(weights).name != weights or weights in ("", "..")):
         raise FileError(f"{path}: weights is {weights!r}; the name of a file beside this one is needed")
     reader = _Reader(Source(str(path)))
     message = reader.message(load_schema(setting.dialect)["NetParameter"], document.get("net"), "net")
-    parsed = parse_net(message, setting.phase, setting.level, setting.stages, setting.de_transform)
+    parsed = parse_net(message, setting.phase, setting.level, setting.stages, setting.de_transform,
+                       allow_python=allow_python)
     return parsed, None if weights is None else path.with_name(weights), setting
 
 

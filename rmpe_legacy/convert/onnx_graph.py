@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rmpe_legacy.text import utf8
+from rmpe_legacy.wording import utf8
 
 from .graph import Dims, Graph
 

@@ -11,7 +11,7 @@ import torch
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.layers.base import Layer
 from rmpe_legacy.layers.pooling import Windows
-from rmpe_legacy.text import utf8
+from rmpe_legacy.wording import utf8
 
 from .graph import Dims, Node
 from .onnx_graph import NeedsFixedBatch, OnnxGraph

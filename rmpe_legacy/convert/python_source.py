@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.layers.base import Layer
 from rmpe_legacy.net import Net
-from rmpe_legacy.text import utf8
+from rmpe_legacy.wording import utf8
 
 from .graph import Dims, Graph, Node, Value, make_graph
 from .onnx import refuse_unsupported

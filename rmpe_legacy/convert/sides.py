@@ -78,7 +78,7 @@ def _open(side: Side, other: Side, setting: Setting, options: SourceOptions) -> 
             network = read_network([first], setting, options)
             return Torch7Runner(network.torch7, title, network.shapes)
         if is_converted(first):
-            return NetRunner(load_converted(first), title)
+            return NetRunner(load_converted(first, allow_python=setting.allow_python), title)
     return NetRunner(_net(*_both(side, other), setting, options.lenient), title)
 
 
@@ -97,7 +97,7 @@ def _both(side: Side, other: Side) -> tuple[Path, Path]:
 
 def _net(prototxt: Path, weights: Path, setting: Setting, lenient: bool) -> Net:
     parsed = read_net(prototxt, setting.phase, setting.level, setting.stages, setting.dialect, setting.de_transform,
-                      strict=not lenient)
+                      not lenient, setting.allow_python)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of missing weights, which are an error here
         net = parsed.build(read_trained(weights, parsed.specs))

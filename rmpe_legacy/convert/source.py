@@ -12,15 +12,16 @@ from pathlib import Path
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.layers.base import Shape
 from rmpe_legacy.load import ParsedNet, net_state, parse_net
-from rmpe_legacy.net import Net, Step, wire
+from rmpe_legacy.net import Net, Step
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer, read_weights
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.text import read_text
 from rmpe_legacy.proto.upgrade import upgrade_net
 from rmpe_legacy.spec import layer_specs
-from rmpe_legacy.text import shortened
 from rmpe_legacy.torch7.reader import encoding_of
+from rmpe_legacy.unknown import list_findings
 from rmpe_legacy.weights import NamedLayer, named_layers, read_state, read_trained, trained_layers
+from rmpe_legacy.wording import shorten_list
 
 from .deploy import InputShape, outputs_to_run, with_inputs
 from .network_json import Setting, read_json_network
@@ -74,7 +75,7 @@ class Network:
     @cached_property
     def shapes(self) -> dict[str, Shape]:
         """What it is fed with: the tops of its input and data layers. Needs no weights."""
-        return input_shapes(wire(self.parsed.specs))
+        return input_shapes(self.parsed.wire())
 
     @cached_property
     def layers(self) -> list[NamedLayer]:
@@ -122,27 +123,28 @@ def read_network(sources: Sequence[str | PathLike], setting: Setting, options: S
     """
     options = options or SourceOptions()
     network = _read([Path(source) for source in sources], setting, options, bool(to_run))
-    steps = wire(network.parsed.specs)
-    ends, notes = outputs_to_run(steps, network.title, to_run, options.lenient) if to_run and not options.until \
-        else (options.until, [])
+    ends, notes = options.until, []
+    if to_run and not ends:
+        ends, notes = outputs_to_run(network.parsed.wire(), network.title, to_run, options.lenient)
     if weights_needed and network.trained is None:
         _refuse_without_weights(network)
     if ends:
-        network = _up_to(network, steps, ends)
+        network = _up_to(network, ends)
     return replace(network, notes=(*network.notes, *notes))
 
 
-def _up_to(network: Network, steps: Sequence[Step], ends: Sequence[str]) -> Network:
+def _up_to(network: Network, ends: Sequence[str]) -> Network:
     s = network.setting
-    parsed = parse_net(up_to(steps, network.message, ends), s.phase, s.level, s.stages, s.de_transform)
+    parsed = parse_net(up_to(network.parsed.wire(), network.message, ends), s.phase, s.level, s.stages, s.de_transform,
+                       allow_python=s.allow_python)
     names = {spec.name for spec in parsed.specs}
     trained = None if network.trained is None else [layer for layer in network.trained if layer.name in names]
     return replace(network, parsed=parsed, trained=trained, prototxt=None, until=tuple(ends))
 
 
 def _refuse_without_weights(network: Network) -> None:
-    if bare := [step.layer.spec.name for step in wire(network.parsed.specs) if step.layer.declared]:
-        raise NetError(f"{network.title}: has parameters ({shortened(bare)}), and no weights are given; give the "
+    if bare := [step.layer.spec.name for step in network.parsed.wire() if step.layer.declared]:
+        raise NetError(f"{network.title}: has parameters ({shorten_list(bare)}), and no weights are given; give the "
                        "caffemodel too")
 
 
@@ -157,7 +159,7 @@ def _read(sources: Sequence[Path], setting: Setting, options: SourceOptions, to_
         raise RmpeError(f"{first}: is not a .t7 file; --drop-parallel and --key are for those")
     if len(sources) == 1 and is_converted(first):
         _refuse_setting(first, setting, "a network that rmpe convert wrote")
-        parsed, weights, setting = read_json_network(first)
+        parsed, weights, setting = read_json_network(first, setting.allow_python)
         parsed, notes = _with_inputs(parsed.message, setting, options, to_run, title)
         trained = None if weights is None else read_trained(weights, parsed.specs)
         return Network(title, first.stem, parsed, setting, trained, None, notes=notes)
@@ -171,7 +173,7 @@ def _read(sources: Sequence[Path], setting: Setting, options: SourceOptions, to_
 
 def _refuse_setting(path: Path, setting: Setting, what: str) -> None:
     """RmpeError for options that would have no effect."""
-    if setting != Setting():
+    if replace(setting, allow_python=False) != Setting():
         raise RmpeError(f"{path}: is {what}; --phase, --level, --stage, --dialect and --de-transform have no effect on "
                         "it, so leave them out")
 
@@ -181,10 +183,13 @@ def _with_inputs(message: Message, setting: Setting, options: SourceOptions, to_
     """Parse a network, after its inputs have been given the shapes asked for."""
     net = upgrade_net(message)
     state = net_state(net, setting.phase, setting.level, setting.stages)
-    net, notes = with_inputs(net, layer_specs(net, state, setting.de_transform), options.input_shapes,
-                             to_run or bool(options.until), title)
-    parsed = parse_net(net, setting.phase, setting.level, setting.stages, setting.de_transform, not options.lenient)
-    return parsed, (*notes, *parsed.left_out)
+    specs = layer_specs(net, state, de_transform=setting.de_transform, allow_python=setting.allow_python)
+    net, notes = with_inputs(net, specs, options.input_shapes, to_run or bool(options.until), title)
+    parsed = parse_net(net, setting.phase, setting.level, setting.stages, setting.de_transform, not options.lenient,
+                       setting.allow_python, options.until)
+    if parsed.findings:
+        notes.append(list_findings(title, "left out", parsed.findings))
+    return parsed, tuple(notes)
 
 
 def _from_torch7(path: Path, options: SourceOptions) -> Network:
@@ -250,8 +255,8 @@ def untrained(network: Network) -> list[str]:
 
 def untrained_text(where: str, layers: Sequence[str]) -> str:
     """The error for weights that leave some layers without a value."""
-    return (f"{where}: no weights for {shortened(layers)}, whose parameters would be random; give the weights of this "
-            "network, or accept that with --lenient")
+    return (f"{where}: no weights for {shorten_list(layers)}, whose parameters would be random; give the weights of "
+            "this network, or accept that with --lenient")
 
 
 def unused_weights(network: Network) -> list[str]:

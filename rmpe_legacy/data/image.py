@@ -8,6 +8,7 @@ measured.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -19,7 +20,8 @@ from rmpe_legacy.data.picture_file import PNG, declared_size, png_ends_early
 from rmpe_legacy.data.resample import resize_image
 from rmpe_legacy.errors import FileError, InputError
 
-__all__ = ["DETECTOR_MEAN", "MAX_PIXELS", "detector_input", "load_image", "oversample", "pose_input", "resize_image"]
+__all__ = ["DETECTOR_MEAN", "MAX_PIXELS", "as_image", "detector_input", "load_image", "oversample", "pose_input",
+           "resize_image"]
 
 MAX_PIXELS = 178_956_970  # of one picture; Pillow refuses more, as a decompression bomb
 PNG_PIXELS_PER_BYTE = 8 * 1032  # at most: one bit a pixel, and deflate's highest ratio
@@ -48,6 +50,30 @@ def load_image(filename: str | PathLike, color: bool = True) -> np.ndarray:
     if image.ndim == 3:
         return image
     return np.repeat(image[:, :, None], 3 if color else 1, axis=2)
+
+
+def as_image(image: object) -> np.ndarray:
+    """An image as ``load_image`` gives it, (H, W, 3) RGB from 0 to 1, from such an array, a path or a PIL image.
+
+    Raises FileError for a path that ``load_image`` refuses, InputError for anything else that is no such image.
+    """
+    if isinstance(image, str | PathLike):
+        return load_image(image)
+    pil = sys.modules.get("PIL.Image")  # whoever holds a PIL image has imported it
+    if pil is not None and isinstance(image, pil.Image):
+        try:
+            return np.divide(np.asarray(image.convert("RGB")), np.float32(255), dtype=np.float32)
+        except (OSError, ValueError) as error:  # PIL reads the file only now
+            raise FileError(f"{getattr(image, 'filename', '') or 'the PIL image'}: cannot be read: {error}") from error
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"'{type(image).__name__}' object is not an image; give a path, a PIL image, or an array as "
+                         "load_image gives it")
+    if image.dtype.kind != "f" or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InputError(f"an array of {image.dtype} values and shape {image.shape} is not what load_image gives; give "
+                         "(height, width, 3), RGB from 0 to 1")
+    if image.max() > 2:  # resizing may overshoot 1, but not so far
+        raise InputError(f"the image's values run to {image.max():g}; they must lie between 0 and 1")
+    return image
 
 
 def _read_pixels(filename: str | PathLike) -> np.ndarray:

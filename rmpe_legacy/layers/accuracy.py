@@ -46,7 +46,7 @@ class Accuracy(Layer):
         return [(), (classes,)][: self.top_count]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
-        score = x.detach().movedim(self.along, -1).flatten(0, -2)  # (places, classes)
+        score = x.detach().movedim(self.along, -1).reshape(label.numel(), x.shape[self.along])  # (places, classes)
         index = label.detach().flatten().to(torch.int64)
         counted = index != self.ignore_label if self.ignore_label is not None else torch.ones_like(index, dtype=bool)
         right = self._right(score, index, counted)
@@ -96,19 +96,20 @@ class AccuracyHeatmap(Layer):
     threshold = 0.5
 
     def setup(self, *bottom: Shape) -> None:
-        n, c, _, _ = self.nchw(bottom[1])
-        if count(bottom[0]) != n * c * 3:
-            raise self.spec.error(f"needs 3 values for each of {n} x {c} joints, its predictions are "
-                                  f"{shape_text(bottom[0])}")
         AccuracyHeatmap.threshold = self.spec.get("accuracy_heatmap_param").threshold
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        self.label_shape = self.nchw(bottom[1])
+        n, c, h, w = self.label_shape = self.nchw(bottom[1])
+        if count(bottom[0]) != n * c * 3:
+            raise self.spec.error(f"needs 3 values for each of {n} x {c} joints, its predictions are "
+                                  f"{shape_text(bottom[0])}")
+        if n * c and not h * w:
+            raise self.spec.error(f"a map without a cell has no peak; its labels are {shape_text(bottom[1])}")
         return [()]
 
     def forward(self, predicted: Tensor, label: Tensor) -> Tensor:
         n, c, height, width = self.label_shape
-        place = label.detach().reshape(n * c, -1).argmax(1)
+        place = label.detach().reshape(n * c, max(height * width, 1)).argmax(1)
         x, y = place % width, place // width
         cut = predicted.detach().reshape(n * c, 3)[:, :2].to(torch.int64)
         distance = ((x - cut[:, 0]) ** 2 + (y - cut[:, 1]) ** 2).double().sqrt() / (height // 10)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import Layer, Shape, count
+from .base import Layer, Shape, count, rows, shape_text
 from .gradient import severed
 from .registry import register
 
@@ -28,13 +28,14 @@ class ArgMax(Layer):
         param = self.spec.get("argmax_param")
         self.top_k, self.values = param.top_k, param.out_max_val
         self.along = self.axis(param.axis, len(bottom[0])) if param.has("axis") else None
-        if not bottom[0]:
-            raise self.spec.error("needs a bottom with at least one axis")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) <= (self.along or 0):
+            raise self.spec.error(f"needs a bottom with at least {(self.along or 0) + 1} axes, not "
+                                  f"{shape_text(bottom[0])}")
         size = count(bottom[0][1:]) if self.along is None else bottom[0][self.along]
         if not 1 <= self.top_k <= size:
             raise self.spec.error(f"top_k {self.top_k} is not in 1 to {size}, the number of values to choose from")
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if self.along is None:
             self.shape = (bottom[0][0], 2 if self.values else 1, self.top_k, *(1,) * (len(bottom[0]) - 3))
         else:
@@ -43,7 +44,7 @@ class ArgMax(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         along = 1 if self.along is None else self.along
-        values = x.detach().reshape(len(x), -1) if self.along is None else x.detach()
+        values = rows(x.detach()) if self.along is None else x.detach()
         place = self._places(values, along)
         if self.along is None and self.values:
             top = torch.stack((place.to(x.dtype), values.gather(1, place)), 1)

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .base import Layer, Shape, count, shape_text
+from .base import MAX_AXES, Layer, Shape, count, shape_text
 from .registry import register
 
 
@@ -27,6 +27,7 @@ class Concat(Layer):
     """Bottoms one after the other along an axis."""
 
     bottoms = (1, None)
+    shares_data = None
 
     def setup(self, *bottom: Shape) -> None:
         self.shares_data = self.shares_diff = len(bottom) == 1
@@ -50,6 +51,7 @@ class Slice(Layer):
     """Cuts a bottom along an axis: at slice_point, or into equal parts."""
 
     tops = (1, None)
+    shares_data = None
 
     def setup(self, *bottom: Shape) -> None:
         self.shares_data = self.shares_diff = len(self.spec.top) == 1
@@ -87,6 +89,8 @@ class Reshape(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("reshape_param")
         shape, dims = bottom[0], list(param.shape.dim)
+        if len(dims) > MAX_AXES:
+            raise self.spec.error(f"its shape has {len(dims)} axes; a blob has up to {MAX_AXES}")
         start = param.axis if param.axis >= 0 else len(shape) + param.axis + 1
         end = len(shape) if param.num_axes == -1 else start + param.num_axes
         if not 0 <= start <= end <= len(shape):
@@ -135,6 +139,8 @@ class Flatten(Layer):
 @register("Permute", dialects=("rmpe", "ssd"))
 class Permute(Layer):
     """Axes in another order; those not named follow in theirs."""
+
+    shares_data = None
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         order, dims = list(self.spec.get("permute_param").order), len(bottom[0])
@@ -193,6 +199,8 @@ class Crop(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         x, like = bottom
+        if len(x) <= self.start:
+            raise self.spec.error(f"is to crop from axis {self.start} on, its bottom is {shape_text(x)}")
         axes = len(x) - self.start
         offset = list(self.spec.get("crop_param").offset) or [0]
         offset = offset * axes if len(offset) == 1 else offset

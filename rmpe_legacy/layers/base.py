@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.errors import LayerError, RmpeError
 from rmpe_legacy.proto.caffemodel import StoredBlob, blob_from_proto
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.schema import load_schema
 from rmpe_legacy.spec import LayerSpec
+from rmpe_legacy.wording import printable
 
 from .fillers import fill
 
 JUDGES = "compares with labels"  # `not_exportable` of losses and of layers that measure accuracy
 
 Shape = tuple[int, ...]
+MAX_AXES = 32  # of one blob: kMaxBlobAxes (blob.hpp:13)
+MAX_COUNT = (1 << 31) - 1  # values in one blob, as Blob::Reshape checks (blob.cpp:29)
 Count = int | tuple[int, int | None]  # exactly, or (at least, at most); None is any number
 
 
@@ -50,15 +53,23 @@ class Layer(nn.Module):
     refuses: tuple[int, ...] = ()  # bottoms for which Caffe's Backward aborts: labels, indices
     unforced: tuple[int, ...] = ()  # bottoms that force_backward leaves alone (AllowForceBackward is false)
     works_in_place = True  # False: Caffe refuses a top that is its bottom, or leaves garbage in it
-    shares_data = False  # True: the tops are the first bottom's data, under other names and shapes
+    shares_data: bool | None = False  # True: the tops are the first bottom's data, under other names and shapes;
+    # None: its setup or reshape will tell
     shares_diff = False  # and its diff
     not_exportable = ""  # why a layer of this type cannot be written as ONNX or model.py; "" if it can
+    fields: Mapping[str, Sequence[str]] | None = None  # of a layer of the user's own: see docs/layers.md
     dialects: tuple[str, ...] = ()  # set by @register
 
     def __init__(self, spec: LayerSpec):
         super().__init__()
         self.spec = spec
         self.declared: list[Declared] = []
+        self.left_out: list[LayerError] = []  # an error for each option that was set aside
+
+    @classmethod
+    def unavailable(cls, spec: LayerSpec) -> LayerError | None:
+        """Why this one layer of a known type cannot be loaded, whatever its bottoms; None if it can."""
+        return None
 
     def setup(self, *bottom: Shape) -> None:
         """Check the layer's parameters and declare its blobs."""
@@ -82,7 +93,16 @@ class Layer(nn.Module):
         if not isinstance(filler, Message):
             schema = load_schema(self.spec.dialect)
             filler = Message(schema["FillerParameter"], {"type": "constant", "value": filler})
+        if len(shape) > MAX_AXES or any(size < 0 for size in shape):
+            raise self.spec.error(f"its parameter {name} would be {shape_text(shape)}; a blob has up to {MAX_AXES} "
+                                  "axes, none of them negative")
         self.declared.append(Declared(name, tuple(shape), filler, learns))
+
+    def set_aside(self, reason: str) -> None:
+        """Refuse an option that changes no blob and cannot be honoured; with strict=False note it and go on."""
+        if self.spec.strict:
+            raise self.spec.error(reason)
+        self.left_out.append(self.spec.error(reason))
 
     def blobs(self) -> list[Tensor]:
         """The parameters in Caffe's order, each in the shape this layer declared."""
@@ -96,7 +116,11 @@ class Layer(nn.Module):
             stored = self.from_prototxt(index)
         if stored is not None:
             self.check_fits(index, stored)
-        value = torch.empty(declared.shape)
+        try:
+            value = torch.empty(declared.shape)
+        except (RuntimeError, MemoryError):
+            raise self.spec.error(f"its parameter {declared.name}, {shape_text(declared.shape)}, does not fit in "
+                                  "memory; check num_output and the input's size") from None
         if stored is not None:
             stored.copy_to(value.view(-1).numpy())  # torch's copy is slow from unaligned memory
         else:
@@ -148,7 +172,7 @@ class Layer(nn.Module):
         return n, c, h, w
 
     def extra_repr(self) -> str:
-        return f"{self.spec.name}: {self.spec.type}"
+        return printable(f"{self.spec.name}: {self.spec.type}")
 
     def check_fits(self, index: int, stored: StoredBlob) -> None:
         """LayerError if a stored blob has another shape than the parameter that is declared."""
@@ -161,7 +185,14 @@ class Layer(nn.Module):
 
 def shape_text(shape: Shape) -> str:
     """A shape as Caffe's log writes it, without the count: 2 x 3 x 4."""
+    if len(shape) > MAX_AXES:
+        return f"{shape_text(shape[:MAX_AXES])} x ... ({len(shape)} axes)"
     return " x ".join(map(str, shape)) or "a single value"
+
+
+def rows(x: Tensor) -> Tensor:
+    """(N, ...) as (N, K), also where N or K is 0."""
+    return x.reshape(len(x), count(x.shape[1:]))
 
 
 def count(shape: Shape) -> int:

@@ -56,10 +56,19 @@ class BatchNorm(Layer):
         if m == 1:  # torch refuses to take the deviation of a single value
             self._remember(x.detach().flatten(), torch.zeros_like(x).flatten())
             return x - x
+        if not self.eps > 0:  # torch refuses it
+            return self._by_hand(x, m)
         mean, variance = x.new_zeros(channels), x.new_ones(channels)
         y = functional.batch_norm(x, mean, variance, training=True, momentum=1.0, eps=self.eps)
         self._remember(mean, variance)
         return y
+
+    def _by_hand(self, x: Tensor, m: int) -> Tensor:
+        axes = (0, *range(2, x.dim()))
+        mean = x.mean(axes, keepdim=True)
+        variance = ((x - mean) ** 2).mean(axes, keepdim=True)
+        self._remember(mean.detach().flatten(), variance.detach().flatten() * (m / (m - 1)))
+        return (x - mean) / (variance + self.eps).sqrt()
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:

@@ -126,7 +126,11 @@ class _WithWeights(_Windowed):
         tops = []
         for x in bottoms:
             lead = x.shape[: self.channel_axis]  # axes before the channels are all batch
-            y = self.apply_one(x.reshape(math.prod(lead), *x.shape[self.channel_axis :]), weight, bias)
+            if x.numel():
+                y = self.apply_one(x.reshape(math.prod(lead), *x.shape[self.channel_axis :]), weight, bias)
+            else:  # torch refuses some; the windows meet nothing but padding
+                y = x.new_zeros(math.prod(lead), self.num_output, *self.out_spatial(x.shape))
+                y = y if bias is None else y + bias.view(-1, *[1] * len(self.kernel))
             tops.append(y.reshape(*lead, *y.shape[1:]))
         return tuple(tops)
 
@@ -210,6 +214,9 @@ class Im2col(_Windowed):
             raise self.spec.error(f"needs an axis behind the channels, its bottom is {shape_text(bottom[0])}")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) != self.channel_axis + 1 + len(self.kernel):
+            raise self.spec.error(f"was set up for {len(self.kernel)} spatial axes, its bottom is "
+                                  f"{shape_text(bottom[0])}")
         lead, channels = bottom[0][: self.channel_axis], bottom[0][self.channel_axis]
         return [(*lead, channels * math.prod(self.kernel), *self.spatial(bottom[0]))]
 
@@ -218,4 +225,4 @@ class Im2col(_Windowed):
         windows = self.windows(x.reshape(math.prod(lead), *x.shape[self.channel_axis :]))
         grid = range(2, 2 + dims)
         y = windows.permute(0, 1, *range(2 + dims, 2 + 2 * dims), *grid)
-        return y.reshape(*lead, -1, *y.shape[2 + dims :])
+        return y.reshape(*lead, math.prod(y.shape[1 : 2 + dims]), *y.shape[2 + dims :])

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rmpe_legacy.errors import LayerError
 from rmpe_legacy.ops.boxes import box_areas, boxes_in_pixels, detection_evaluate, scale_boxes
+from rmpe_legacy.spec import LayerSpec
 
 from .base import JUDGES, Layer, Shape, shape_text
 from .registry import register
@@ -40,9 +42,18 @@ class DetectionEvaluate(Layer):
         self.threshold, self.difficult_counts = param.overlap_threshold, param.evaluate_difficult_gt
         if self.threshold <= 0:
             raise self.spec.error("overlap_threshold must be positive")
-        self.sizes = read_sizes(self, param.name_size_file)[1] if param.has("name_size_file") else []
+        self.sizes = _sizes(self.spec)
         self.resize = resize_of(self, param)
         self.count = 0  # images seen, modulo those in the file
+
+    @classmethod
+    def unavailable(cls, spec: LayerSpec) -> LayerError | None:
+        """Without its name_size_file it can be left out, as it is only there to evaluate."""
+        try:
+            _sizes(spec)
+        except LayerError as error:
+            return error
+        return None
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         detections, truths = map(self.nchw, bottom[:2])
@@ -82,8 +93,13 @@ class DetectionEvaluate(Layer):
     def _counts(self, truths: Tensor) -> Tensor:
         """The rows that say how many true boxes each class has."""
         counted = truths if self.difficult_counts else truths[truths[:, 7] == 0]
-        return torch.tensor([[-1.0, c, float((counted[:, 1] == c).sum()), -1.0, -1.0]
-                             for c in range(self.classes) if c != self.background]).view(-1, 5)
+        label = counted[:, 1]
+        label = label[(label >= 0) & (label < self.classes)].long()
+        shown = torch.arange(self.classes) != self.background
+        rows = torch.full((self.classes, 5), -1.0)
+        rows[:, 1] = torch.arange(self.classes)
+        rows[:, 2] = label.bincount(minlength=self.classes)
+        return rows[shown]
 
     def _judge(self, detections: Tensor, truths: Tensor) -> Tensor:
         """The rows that say what each detection is."""
@@ -109,3 +125,9 @@ class DetectionEvaluate(Layer):
             return boxes_in_pixels(box, height, width, self.resize)
         box = scale_boxes(box, height, width)
         return box, box_areas(box, (height > 1) | (width > 1))
+
+
+def _sizes(spec: LayerSpec) -> list[tuple[int, int]]:
+    """The (height, width) of the images in name_size_file; none without one."""
+    param = spec.get("detection_evaluate_param")
+    return read_sizes(spec, param.name_size_file)[1] if param.has("name_size_file") else []

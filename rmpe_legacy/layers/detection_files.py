@@ -48,7 +48,7 @@ class DetectionFiles:
         self.names = names  # label -> name, for every class but the background
         self.directory, self.prefix, self.format = param.output_directory, param.output_name_prefix, param.output_format
         self.resize: Resize | None = resize_of(layer, param)
-        self.images, self.sizes = read_sizes(layer, param.name_size_file)
+        self.images, self.sizes = read_sizes(layer.spec, param.name_size_file)
         self.per_run = param.num_test_image if param.has("num_test_image") else len(self.images)
         if not 0 < self.per_run <= len(self.images):
             raise layer.spec.error(f"num_test_image is {self.per_run}, {param.name_size_file} lists "
@@ -74,10 +74,11 @@ class DetectionFiles:
         if len(set(labels)) != len(labels):
             raise layer.spec.error(f"label_map_file {param.label_map_file} gives a label twice")
         named = {item.label: item.name for item in label_map.item}
-        classes = [c for c in range(layer.spec.get("detection_output_param").num_classes) if c != background]
-        if missing := [c for c in classes if c not in named]:
-            raise layer.spec.error(f"label_map_file {param.label_map_file} has no label {missing[0]}")
-        return cls(layer, param, {c: named[c] for c in classes})
+        classes = range(layer.spec.get("detection_output_param").num_classes)
+        missing = next((c for c in classes if c != background and c not in named), None)
+        if missing is not None:
+            raise layer.spec.error(f"label_map_file {param.label_map_file} has no label {missing}")
+        return cls(layer, param, {c: named[c] for c in classes if c != background})
 
     @property
     def size(self) -> tuple[int, int]:

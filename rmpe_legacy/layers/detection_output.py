@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rmpe_legacy.errors import LayerError
 from rmpe_legacy.ops.boxes import Detecting, boxes_in_pixels, detection_output
+from rmpe_legacy.proto.message import Message
 
 from .base import Layer, Shape
 from .detection_files import DetectionFiles
@@ -37,12 +39,20 @@ class DetectionOutput(Layer):
         if not param.has("num_classes"):
             raise self.spec.error("needs num_classes")
         if param.visualize:
-            raise self.spec.error("visualize: true would open a window; set visualize: false and draw the top's boxes")
+            self.set_aside("visualize: true would open a window; set visualize: false and draw the top's boxes")
         self.classes = param.num_classes
         self.places = 1 if param.share_location else self.classes
         self.how = self._how(param)
         self.decodes = param.share_location or any(c != self.how.background for c in range(self.classes))
-        self.files = DetectionFiles.wanted(self, param.save_output_param, self.how.background)
+        self.files = self._files(param)
+
+    def _files(self, param: Message) -> DetectionFiles | None:
+        """What to write of the detections; with strict=False nothing where what it needs is not there."""
+        try:
+            return DetectionFiles.wanted(self, param.save_output_param, self.how.background)
+        except LayerError as error:
+            self.set_aside(error.reason)
+        return None
 
     def _how(self, param) -> Detecting:
         nms = param.nms_param

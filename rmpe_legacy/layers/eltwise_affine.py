@@ -45,5 +45,5 @@ class EltwiseAffine(Layer):
     def forward(self, x: Tensor) -> Tensor:
         slope, bias = self.blobs()
         if self.shared:
-            bias = torch.cat([bias.reshape(1), bias.detach().expand(x.shape[1] - 1)])
+            bias = torch.cat([bias.reshape(1), bias.detach().expand(max(x.shape[1] - 1, 0))])[: x.shape[1]]
         return ops.eltwise_affine(x, slope, bias)

@@ -32,7 +32,11 @@ def fill(blob: Tensor, filler: Message) -> None:
         raise RmpeError(f"filler {filler.type!r}: a blob of {tuple(blob.shape)} has no values to fill")
     if filler.sparse != -1 and filler.type not in _SPARSE:
         raise RmpeError(f"filler {filler.type!r} does not support sparse; remove it")
-    _FILLERS[filler.type](blob, filler)
+    try:
+        _FILLERS[filler.type](blob, filler)
+    except (RuntimeError, OverflowError) as error:  # torch's, of numbers that single precision cannot hold
+        reason = str(error).partition("\n")[0]
+        raise RmpeError(f"filler {filler.type!r}: cannot fill a blob of {tuple(blob.shape)}: {reason}") from error
 
 
 def _filler(name: str):
@@ -50,6 +54,9 @@ def _constant(blob: Tensor, filler: Message) -> None:
 
 @_filler("uniform")
 def _uniform(blob: Tensor, filler: Message) -> None:
+    """Differs: a range that single precision cannot hold is refused; the fork fills with infinities and nan."""
+    if not math.isfinite(filler.max - filler.min) or filler.max - filler.min > torch.finfo(torch.float32).max:
+        raise RmpeError(f"filler 'uniform' from {filler.min} to {filler.max}; the range must be finite")
     if filler.min > filler.max:
         raise RmpeError(f"filler 'uniform' from {filler.min} to {filler.max}; min must not exceed max")
     blob.uniform_(filler.min, filler.max)
@@ -114,6 +121,8 @@ def _file(blob: Tensor, filler: Message) -> None:
     if not path.exists():
         path = Path(filler.origin.path).parent / path
     try:
+        if path.exists() and not path.is_file():
+            raise RmpeError(f"filler 'file': {filler.file or 'no file is given'}: Is not a file")
         values = np.array(path.read_text("utf-8").split()[: blob.numel()], np.float32)
     except OSError as error:
         raise RmpeError(f"filler 'file': {filler.file or 'no file is given'}: {error.strerror}") from None

@@ -52,7 +52,7 @@ class DataHeatmap(SourceLayer):
         if not param.outsize or not param.multfact:
             raise self.spec.error("needs an outsize and a multfact above 0")
         if self.spec.get("visualise"):
-            raise self.spec.error("visualise: true opens windows, which are not supported; remove it")
+            self.set_aside("visualise: true opens windows, which are not supported; remove it")
 
     @property
     def batch_size(self) -> int:

@@ -24,9 +24,11 @@ class EuclideanLossHeatmap(Loss):
     bottoms = 3
     refuses = unforced = ()
 
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+    def setup(self, *bottom: Shape) -> None:
         if self.spec.get("visualise"):
-            raise self.spec.error("visualise: true opens windows, which is not supported; remove it")
+            self.set_aside("visualise: true opens windows, which is not supported; remove it")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         top = super().reshape(*bottom)
         if self.nchw(bottom[0])[1:] != self.nchw(bottom[1])[1:] or not count(bottom[0]):
             raise self.spec.error("its heatmaps and labels differ in shape, or are empty: "

@@ -22,7 +22,7 @@ from rmpe_legacy.proto.message import Source
 from rmpe_legacy.proto.schema import load_schema
 from rmpe_legacy.proto.wire import decode
 
-from .base import JUDGES, Layer, Shape, count, shape_text
+from .base import JUDGES, Layer, Shape, count, rows, shape_text
 from .neuron import sigmoid
 from .registry import register
 
@@ -139,7 +139,7 @@ class SoftmaxWithLoss(_Normalized):
         label = label.reshape(outer, 1, inner)
         ignored = self.ignored(label)
         index = self.index(label, x.shape[self.along], ignored)
-        prob = x.detach().reshape(outer, -1, inner).softmax(1)
+        prob = x.detach().reshape(outer, x.shape[self.along], inner).softmax(1)
         loss = -prob.gather(1, index).clamp(min=FLT_MIN).log()
         loss = in_turn(loss if ignored is None else loss.masked_fill(ignored, 0))
         normalizer = self.normalizer(outer, inner, ignored)
@@ -196,8 +196,8 @@ class InfogainLoss(_Normalized):
             data = Path(param.source).read_bytes()
             message = decode(data, load_schema(self.spec.dialect)["BlobProto"], Source(param.source))
             blob = blob_from_proto(message)
-        except OSError as error:
-            raise self.spec.error(f"{param.source}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # ValueError: a null character in the name
+            raise self.spec.error(f"{param.source}: {getattr(error, 'strerror', None) or error}") from None
         except RmpeError as error:
             raise self.spec.error(f"{param.source}: {error}") from None
         return blob.shape, torch.tensor(blob.data, dtype=torch.get_default_dtype())
@@ -228,7 +228,7 @@ class InfogainLoss(_Normalized):
         ignored = self.ignored(label.reshape(outer, 1, inner))
         index = self.index(label.reshape(outer, 1, inner), self.classes, ignored)
         gain = h[index.squeeze(1)].movedim(-1, 1)  # (outer, classes, inner): H's row for each label
-        prob = x.detach().reshape(outer, -1, inner).softmax(1)
+        prob = x.detach().reshape(outer, x.shape[self.along], inner).softmax(1)
         terms = gain * prob.clamp(min=LOG_THRESHOLD).log()
         diff = prob * gain.sum(1, keepdim=True) - gain
         if ignored is not None:
@@ -241,7 +241,7 @@ class InfogainLoss(_Normalized):
 
     def _of_probabilities(self, x: Tensor, label: Tensor, h: Tensor, others: Sequence[Tensor]) -> Tensor:
         gain = h[self.index(label.flatten(), self.classes)]
-        prob = x.detach().reshape(len(x), -1).clamp(min=LOG_THRESHOLD)
+        prob = rows(x.detach()).clamp(min=LOG_THRESHOLD)
         loss = in_turn(-gain * prob.log()) / len(x)
         shape, nones = x.shape, (None,) * len(others)
         return given(loss, lambda: ((-gain / prob / shape[0]).view(shape), *nones), x, *others)
@@ -257,13 +257,13 @@ class MultinomialLogisticLoss(Loss):
         return super().reshape(*bottom)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        rows = x.detach().reshape(len(x), -1)
-        index = self.index(label.reshape(-1, 1), rows.shape[1])
-        prob = rows.gather(1, index).clamp(min=LOG_THRESHOLD)
+        scores = rows(x.detach())
+        index = self.index(label.reshape(-1, 1), scores.shape[1])
+        prob = scores.gather(1, index).clamp(min=LOG_THRESHOLD)
         shape = x.shape
 
         def gradients() -> tuple[Tensor, None]:
-            return torch.zeros_like(rows).scatter_(1, index, -1 / shape[0] / prob).view(shape), None
+            return torch.zeros_like(scores).scatter_(1, index, -1 / max(shape[0], 1) / prob).view(shape), None
 
         return given(in_turn(-prob.log()) / len(x), gradients, x, label)
 
@@ -284,12 +284,12 @@ class EuclideanLoss(Loss):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         apart = a.detach() - b.detach().reshape(a.shape)
-        shapes, rows = (a.shape, b.shape), len(a)
+        shapes, n = (a.shape, b.shape), len(a)
 
         def gradients() -> tuple[Tensor, Tensor]:
-            return (apart / rows).view(shapes[0]), (-apart / rows).view(shapes[1])
+            return (apart / n).view(shapes[0]), (-apart / n).view(shapes[1])
 
-        return given((apart * apart).sum() / rows / 2, gradients, a, b)
+        return given((apart * apart).sum() / n / 2, gradients, a, b)
 
 
 @register("HingeLoss")
@@ -301,10 +301,10 @@ class HingeLoss(Loss):
         return super().reshape(*bottom)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        rows = x.detach().reshape(len(x), -1)
-        index = self.index(label.flatten()[: len(x)].unsqueeze(1), rows.shape[1])
-        sign = torch.ones_like(rows).scatter_(1, index, -1)
-        margin = (1 + sign * rows).clamp(min=0)
+        scores = rows(x.detach())
+        index = self.index(label.flatten()[: len(x)].unsqueeze(1), scores.shape[1])
+        sign = torch.ones_like(scores).scatter_(1, index, -1)
+        margin = (1 + sign * scores).clamp(min=0)
         squared = self.spec.get("hinge_loss_param").norm == "L2"
         shape = x.shape
 
@@ -336,10 +336,10 @@ class ContrastiveLoss(Loss):
 
     def forward(self, a: Tensor, b: Tensor, similar: Tensor) -> Tensor:
         param = self.spec.get("contrastive_loss_param")
-        rows = len(a)
-        apart = (a.detach() - b.detach().reshape(a.shape)).reshape(rows, -1)
+        pairs = len(a)
+        apart = rows(a.detach() - b.detach().reshape(a.shape))
         square = (apart * apart).sum(1, keepdim=True)
-        alike = similar.detach().reshape(-1, 1)[:rows].to(torch.int64) != 0
+        alike = similar.detach().reshape(-1, 1)[:pairs].to(torch.int64) != 0
         if param.legacy_version:
             room = param.margin - square
             other, slope = room.clamp(min=0), -torch.ones_like(room)
@@ -350,10 +350,10 @@ class ContrastiveLoss(Loss):
         shapes = (a.shape, b.shape)
 
         def gradients() -> tuple[Tensor, Tensor, None]:
-            diff = torch.where(alike, 1, torch.where(room > 0, slope, 0)) * apart / rows
+            diff = torch.where(alike, 1, torch.where(room > 0, slope, 0)) * apart / pairs
             return diff.view(shapes[0]), -diff.view(shapes[1]), None
 
-        return given(in_turn(torch.where(alike, square, other)) / rows / 2, gradients, a, b, similar)
+        return given(in_turn(torch.where(alike, square, other)) / pairs / 2, gradients, a, b, similar)
 
 
 @register("SigmoidCrossEntropyLoss")

@@ -35,6 +35,8 @@ class LRN(Layer):
         return [bottom[0]]
 
     def forward(self, x: Tensor) -> Tensor:
+        if not x.numel():  # torch refuses to pool it
+            return x.view_as(x)
         memory = Memory()
         function = _Across if self.across else _Within
         return memory.belongs_to(function.apply(x, self, memory))
@@ -42,13 +44,15 @@ class LRN(Layer):
 
 def _over_channels(x: Tensor, size: int) -> Tensor:
     """The sum over `size` neighbouring channels, zeros outside."""
-    planes = x.reshape(len(x), 1, x.shape[1], -1)
-    return F.avg_pool2d(planes, (size, 1), 1, (size // 2, 0), divisor_override=1).view(x.shape)
+    reach = min(size // 2, x.shape[1])  # beyond it there are zeros only
+    planes = x.reshape(len(x), 1, x.shape[1], x.shape[2] * x.shape[3])
+    return F.avg_pool2d(planes, (2 * reach + 1, 1), 1, (reach, 0), divisor_override=1).view(x.shape)
 
 
 def _over_pixels(x: Tensor, size: int) -> Tensor:
     """The sum over size x size neighbouring pixels, zeros outside."""
-    return F.avg_pool2d(x, size, 1, size // 2, divisor_override=1)
+    reach = [min(size // 2, extent) for extent in x.shape[2:]]
+    return F.avg_pool2d(x, [2 * r + 1 for r in reach], 1, reach, divisor_override=1)
 
 
 class _Across(torch.autograd.Function):

@@ -102,8 +102,6 @@ class MultiBoxLoss(Layer):
         self.places = 1 if param.share_location else self.classes
         self.softmax = param.conf_loss_type == "SOFTMAX"
         self.mining = param.mining_type if self.is_ssd else "MAX_NEGATIVE" if param.do_neg_mining else "NONE"
-        # The labels that have a list of matches; -1 stands for all of them.
-        self.labels = [-1] if param.share_location else [c for c in range(self.classes) if c != self.background]
         self.counts = self.spec.propagate_down[:2] or (True, True)  # a part that is not propagated is not in the loss
         self._check_labels()
         self._check_mining()
@@ -135,6 +133,8 @@ class MultiBoxLoss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.priors = check_predictions(self, bottom, self.places, self.classes)
+        # The labels that have a list of matches; -1 stands for all of them. No more than the bottoms have values.
+        self.labels = [-1] if self.param.share_location else [c for c in range(self.classes) if c != self.background]
         if self.nchw(bottom[3])[3] != 8:
             raise self.spec.error(f"needs a fourth bottom (1, 1, true boxes, 8), not {shape_text(bottom[3])}")
         return [()]

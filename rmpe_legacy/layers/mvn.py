@@ -30,7 +30,8 @@ class MVN(Layer):
         return [self.shape]
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(self.shape[0] * (1 if self.across else self.shape[1]), -1)
+        n, c, h, w = self.shape
+        rows = x.reshape((n, c * h * w) if self.across else (n * c, h * w))
         if not self.by_deviation:
             return (rows - rows.mean(1, keepdim=True)).view(self.shape)
         memory = Memory()

@@ -159,7 +159,8 @@ class Power(_Neuron):
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("power_param")
         self.power, self.scale, self.shift = param.power, param.scale, param.shift
-        self.diff_scale = float(np.float32(param.power) * np.float32(param.scale))
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.diff_scale = float(np.float32(param.power) * np.float32(param.scale))
 
     def value(self, x: Tensor) -> Tensor:
         if self.diff_scale == 0:
@@ -187,11 +188,11 @@ class Exp(_Neuron):
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("exp_param")
-        log_base = _log_base(self, param.base)
-        self.inner = float(log_base * np.float32(param.scale))
-        base = np.float32(np.e if param.base == -1 else param.base)
-        self.outer = 1.0 if param.shift == 0 else float(np.exp(np.float32(param.shift)) if param.base == -1
-                                                        else base ** np.float32(param.shift))
+        log_base, base = _log_base(self, param.base), np.float32(param.base)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            self.inner = float(log_base * np.float32(param.scale))
+            self.outer = 1.0 if param.shift == 0 else float(np.exp(np.float32(param.shift)) if param.base == -1
+                                                            else base ** np.float32(param.shift))
 
     def value(self, x: Tensor) -> Tensor:
         y = torch.exp(x if self.inner == 1 else x * self.inner)
@@ -214,7 +215,8 @@ class Log(_Neuron):
             raise self.spec.error("base 1 has no logarithm; give another")
         self.scale, self.shift = param.scale, param.shift
         self.factor = float(np.float32(1) / log_base)
-        self.numerator = float(np.float32(param.scale) / log_base)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.numerator = float(np.float32(param.scale) / log_base)
 
     def value(self, x: Tensor) -> Tensor:
         y = torch.log(self._inner(x))

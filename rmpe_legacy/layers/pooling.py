@@ -53,6 +53,11 @@ class Windows:
         return torch.outer(*spans)
 
 
+def nothing(x: Tensor, windows: Windows) -> Tensor:
+    """What any pooling gives for no channels, which torch's refuse: no values, in the right shape."""
+    return x.new_zeros(*x.shape[:2], *windows.grid(x.shape[2:]))
+
+
 def average(x: Tensor, windows: Windows) -> Tensor:
     """(N, C, H, W) -> the mean of each window."""
     total = F.avg_pool2d(F.pad(x, windows.margin(x.shape[2:])), windows.kernel, windows.stride, divisor_override=1)
@@ -150,12 +155,16 @@ class Pooling(Layer):
         if len(bottom[0]) != 4:
             raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom[0])}")
         self.windows = Windows(self.kernel or bottom[0][2:], self.stride, self.pad, self.floor)
+        if 0 in self.windows.kernel:
+            raise self.spec.error(f"global_pooling needs a bottom that is not empty, not {shape_text(bottom[0])}")
         out = self.windows.grid(bottom[0][2:])
         if any(n < 1 for n in out):
             raise self.spec.error(f"its window does not fit on a bottom of {shape_text(bottom[0])}")
         return [(*bottom[0][:2], *out)] * self.top_count
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if not x.shape[1]:
+            return (nothing(x, self.windows),) * self.top_count
         if self.method == "MAX":
             return maximum_with_mask(x, self.windows) if self.top_count == 2 else maximum(x, self.windows)
         if self.method == "STOCHASTIC":

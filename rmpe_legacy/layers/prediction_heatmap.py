@@ -33,7 +33,7 @@ class PredictionHeatmap(Layer):
             raise self.spec.error(f"num_joints is {param.num_joints}, its bottom has {maps[1]} channels; "
                                   "they must be equal")
         if self.spec.get("visualise"):
-            raise self.spec.error("visualise: true opens windows, which is not supported; remove it")
+            self.set_aside("visualise: true opens windows, which is not supported; remove it")
 
     def _maps(self, bottom: Shape) -> Shape:
         """The bottom's shape with axes of 1 in place of those it lacks, as Caffe's accessors see it."""
@@ -49,4 +49,4 @@ class PredictionHeatmap(Layer):
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         maps = bottoms[0].reshape(self._maps(tuple(bottoms[0].shape)))
-        return ops.prediction_heatmap(maps).reshape(1, 1, maps.shape[0], -1)
+        return ops.prediction_heatmap(maps).reshape(1, 1, maps.shape[0], 3 * maps.shape[1])

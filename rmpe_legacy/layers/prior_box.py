@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect, insort
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,13 +34,15 @@ class PriorBox(Layer):
         self.max_sizes = self._sizes("max_size")
         if not self.min_sizes:
             raise self.spec.error("needs a min_size")
-        if any(size <= 0 for size in self.min_sizes):
+        if not all(size > 0 for size in self.min_sizes):
             raise self.spec.error("min_size must be positive")
         if self.max_sizes and len(self.max_sizes) != len(self.min_sizes):
             raise self.spec.error(f"has {len(self.min_sizes)} min_size and {len(self.max_sizes)} max_size; give one "
                                   "max_size per min_size, or none")
-        if any(high <= low for low, high in zip(self.min_sizes, self.max_sizes, strict=False)):
+        if not all(high > low for low, high in zip(self.min_sizes, self.max_sizes, strict=False)):
             raise self.spec.error("max_size must be greater than min_size")
+        if self.is_ssd and math.inf in (*self.min_sizes, *self.max_sizes):  # that branch cuts them to integers
+            raise self.spec.error("min_size and max_size must be finite")
         self.aspect_ratios = _aspect_ratios(param.aspect_ratio, param.flip)
         self.variance = list(param.variance) or [0.1]
         if len(self.variance) not in (1, 4) or min(self.variance) <= 0:
@@ -147,10 +152,14 @@ def _root(x: Tensor) -> Tensor:
 
 def _aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
     """1, then each ratio that is not there yet, followed by its inverse; inverses are added without a look."""
-    ratios = torch.ones(1)
-    for value in given:
-        ratio = torch.tensor([value])
-        if ((ratio - ratios).abs().double() < 1e-6).any():
-            continue
-        ratios = torch.cat([ratios, ratio, (1 / ratio.double()).float()] if flip else [ratios, ratio])
-    return ratios.tolist()
+    ratios, in_order = [1.0], [1.0]
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        for value in np.array(given, np.float32):
+            at = bisect(in_order, value)
+            if any(abs(value - np.float32(other)) < 1e-6 for other in in_order[max(at - 1, 0) : at + 1]):
+                continue
+            for ratio in (value, np.float32(1 / np.float64(value)))[: 1 + flip]:
+                ratios.append(float(ratio))
+                if ratio == ratio:  # nan has no place in an order, and equals nothing
+                    insort(in_order, float(ratio))
+    return ratios

@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rmpe_legacy.errors import LayerError, RmpeError
 from rmpe_legacy.proto.caffemodel import StoredBlob
+from rmpe_legacy.spec import LayerSpec
+from rmpe_legacy.wording import describe_error, shorten
 
 from . import pycaffe_layer
 from .base import Layer, Shape
@@ -25,11 +28,13 @@ from .registry import register
 class Python(Layer):
     """Calls python_param's class, `layer` of `module`, as pycaffe would: setup, reshape, forward, backward.
 
-    The module is looked for in the prototxt's folder, then in the working directory and on the Python path. Its
+    A module is code, and a network from elsewhere can name any: it is imported only with allow_python=True. It is
+    looked for in the prototxt's folder, then in the working directory and on the Python path. Its
     ``import caffe`` gets ``caffe.Layer``, TRAIN and TEST from here, also where another Caffe is installed. Blobs are
     NumPy arrays on the host; the layer's own (``self.blobs.add_blob``) are learnt parameters. share_in_parallel is
     about several solvers in one process, which there are not.
 
+    Differs: Caffe imports whatever module a prototxt names; here the user must say so.
     Differs: a bottom's diff is zero before each backward, not what the last one left; a bottom's data can be written
     only in place (where it is the first top's).
     """
@@ -38,44 +43,38 @@ class Python(Layer):
     tops = (0, None)
 
     def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("python_param")
-        self.user = self._load(param.module, param.layer)
-        self.user.param_str = param.param_str
+        cls = _users_class(self.spec)
+        with self.users_code("__init__"):
+            self.user = cls(self.spec.message)
+        self.user.param_str = self.spec.get("python_param").param_str
         self.user.phase = TRAIN if self.spec.phase == "TRAIN" else TEST
         self.bottom = [Blob(shape) for shape in bottom]
         self.top = [self.bottom[0] if self.in_place and i == 0 else Blob() for i in range(len(self.spec.top))]
-        self.user.setup(self.bottom, self.top)
+        with self.users_code("setup"):
+            self.user.setup(self.bottom, self.top)
         for i, blob in enumerate(self.user.blobs):
             self.declare(f"blob{i}", blob.shape)
         self.register_buffer("here", torch.empty(0), persistent=False)  # knows dtype and device without a bottom
 
-    def _load(self, module: str, layer: str) -> pycaffe_layer.Layer:
-        """An instance of the user's class."""
-        with self._search_path(), caffe_module():
-            try:
-                found = importlib.import_module(module)
-            except ModuleNotFoundError as error:
-                if error.name != module:
-                    raise  # what the module itself imports is missing
-                raise self.spec.error(f"found no module {module!r} beside the prototxt, in the working directory or on "
-                                      "the Python path; put it there, or set PYTHONPATH") from None
-        cls = getattr(found, layer, None)
-        if not (isinstance(cls, type) and issubclass(cls, pycaffe_layer.Layer)):
-            raise self.spec.error(f"module {module!r} ({found.__file__}) has no class {layer!r} derived from "
-                                  "caffe.Layer")
-        return cls(self.spec.message)
+    @classmethod
+    def unavailable(cls, spec: LayerSpec) -> LayerError | None:
+        if spec.allow_python is None:
+            return None
+        try:
+            _users_class(spec)
+        except LayerError as error:
+            return error
+        return None
 
     @contextmanager
-    def _search_path(self) -> Iterator[None]:
-        """Also look beside the prototxt and in the working directory."""
-        before = list(sys.path)
-        folder = Path(self.spec.message.origin.path).parent
-        sys.path[:0] = [str(folder.resolve()), ""]
-        importlib.invalidate_caches()
+    def users_code(self, method: str) -> Iterator[None]:
+        """Turn what the user's method raises into a LayerError that says where in it."""
         try:
             yield
-        finally:
-            sys.path[:] = before
+        except RmpeError:
+            raise
+        except Exception as error:
+            raise self.spec.error(f"its {method} fails: {describe_error(error)}") from error
 
     def make(self, index: int, stored: StoredBlob | None) -> nn.Parameter:
         """A parameter begins as the user's setup left it."""
@@ -87,7 +86,8 @@ class Python(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         for blob, shape in zip(self.bottom, bottom, strict=True):
             blob.reshape(*shape)
-        self.user.reshape(self.bottom, self.top)
+        with self.users_code("reshape"):
+            self.user.reshape(self.bottom, self.top)
         return [blob.shape for blob in self.top]
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
@@ -116,8 +116,10 @@ class _Call(torch.autograd.Function):
         dtype = torch.empty(0, dtype=where.dtype).numpy().dtype
         for blob in layer.top:
             blob.dtype = dtype
-        layer.user.reshape(layer.bottom, layer.top)
-        layer.user.forward(layer.bottom, layer.top)
+        with layer.users_code("reshape"):
+            layer.user.reshape(layer.bottom, layer.top)
+        with layer.users_code("forward"):
+            layer.user.forward(layer.bottom, layer.top)
         tops = tuple(torch.from_numpy(np.array(blob.data, dtype)).to(where.device) for blob in layer.top)
         ctx.layer, ctx.count = layer, count
         ctx.save_for_backward(*values, *tops)
@@ -132,6 +134,46 @@ class _Call(torch.autograd.Function):
         for blob, top, grad in zip(layer.top, tops, grads, strict=True):
             blob.hold(top.cpu().numpy(), grad.detach().cpu().numpy().copy())
         wanted = list(ctx.needs_input_grad[2 : 2 + count])
-        layer.user.backward(layer.top, wanted, layer.bottom)
+        with layer.users_code("backward"):
+            layer.user.backward(layer.top, wanted, layer.bottom)
         given = zip([*layer.bottom, *layer.user.blobs], values, ctx.needs_input_grad[2:], strict=True)
         return None, None, *(torch.from_numpy(blob.diff).to(v.device, v.dtype) if w else None for blob, v, w in given)
+
+
+def _users_class(spec: LayerSpec) -> type[pycaffe_layer.Layer]:
+    """The user's class, of the module that the prototxt names. LayerError if it may not, or cannot, be imported."""
+    param = spec.get("python_param")
+    module, name = shorten(param.module), shorten(param.layer)
+    if not all(part.isidentifier() for part in param.module.split(".")):
+        raise spec.error(f"its module '{module}' is not the name of a Python module")
+    if spec.allow_python is None:
+        raise spec.error(f"cannot be built without its Python module '{module}', which is not imported here")
+    if not spec.allow_python:
+        raise spec.error(f"runs the Python module '{module}', which may do anything; if you trust it, allow it with "
+                         "allow_python=True (--allow-python)")
+    try:
+        with _search_path(spec), caffe_module():
+            found = importlib.import_module(param.module)
+    except (Exception, SystemExit) as error:
+        absent = isinstance(error, ModuleNotFoundError) and f"{param.module}.".startswith(f"{error.name}.")
+        raise spec.error(f"found no module '{module}' beside the prototxt, in the working directory or on the Python "
+                         "path; put it there, or set PYTHONPATH" if absent else
+                         f"its module '{module}' cannot be imported: {describe_error(error)}") from error
+    cls = getattr(found, param.layer, None)
+    if not (isinstance(cls, type) and issubclass(cls, pycaffe_layer.Layer)):
+        raise spec.error(f"module '{module}' ({getattr(found, '__file__', None) or 'built in'}) has no class '{name}' "
+                         "derived from caffe.Layer")
+    return cls
+
+
+@contextmanager
+def _search_path(spec: LayerSpec) -> Iterator[None]:
+    """Also look beside the prototxt and in the working directory."""
+    before = list(sys.path)
+    folder = Path(spec.message.origin.path).parent
+    sys.path[:0] = [str(folder.resolve()), ""]
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = before

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rmpe_legacy.spec import LayerSpec
 
-from .base import Layer, Shape, count, shape_text
+from .base import Layer, Shape, count, rows, shape_text
 from .gradient import Memory
 from .registry import register
 
@@ -41,8 +41,8 @@ class _Recurrent(Layer):
         self.size = self.spec.get("recurrent_param").num_output
         if self.size < 1:
             raise self.spec.error("num_output must be given, and positive")
-        if len(bottom[0]) < 3:
-            raise self.spec.error(f"needs a first bottom (T, N, ...), not {shape_text(bottom[0])}")
+        if len(bottom[0]) < 3 or not bottom[0][0]:
+            raise self.spec.error(f"needs a first bottom (T, N, ...) of at least one step, not {shape_text(bottom[0])}")
         self.static = len(bottom) > 2 + self.exposed
         if self.static and len(bottom[2]) < 2:
             raise self.spec.error(f"needs a static bottom (N, ...), not {shape_text(bottom[2])}")
@@ -61,6 +61,8 @@ class _Recurrent(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         x, cont, *rest = bottom
+        if len(x) < 3:
+            raise self.spec.error(f"needs a first bottom (T, N, ...), not {shape_text(x)}")
         if x[0] != self.steps:
             raise self.spec.error(f"was set up for {self.steps} time steps, its bottom has {x[0]}")
         inputs = [count(x[2:]), *([count(rest[0][1:])] if self.static else [])]
@@ -68,16 +70,16 @@ class _Recurrent(Layer):
             raise self.spec.error(f"was set up for {self.inputs} values per step, its bottoms have {inputs}")
         streams = x[1]
         state = (1, streams, self.size)
-        if cont != x[:2] or (self.static and rest[0][0] != streams) or any(s != state for s in rest[self.static :]):
+        if cont != x[:2] or (self.static and rest[0][:1] != (streams,)) or any(s != state for s in rest[self.static :]):
             raise self.spec.error(f"needs bottoms for {self.steps} steps of {streams} streams, states of "
                                   f"{shape_text(state)}; they are " + ", ".join(map(shape_text, bottom)))
         return [(*x[:2], self.size), *[state] * self.exposed]
 
     def forward(self, x: Tensor, cont: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         streams = x.shape[1]
-        static = rest[0].reshape(streams, -1) if self.static else None
+        static = rows(rest[0]) if self.static else None
         first = [s[0].detach() for s in rest[self.static :]] or [self._recall(s, streams) for s in self.states]
-        y, last = self.unroll(x.reshape(*x.shape[:2], -1), cont.detach().unsqueeze(2), static, first)
+        y, last = self.unroll(x.reshape(*x.shape[:2], count(x.shape[2:])), cont.detach().unsqueeze(2), static, first)
         last = [state.detach() for state in last]
         if self.exposed:
             return y, *(state.unsqueeze(0) for state in last)

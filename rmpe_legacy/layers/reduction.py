@@ -21,12 +21,14 @@ class Reduction(Layer):
         param = self.spec.get("reduction_param")
         at = self.axis(param.axis, len(bottom[0]))
         self.operation, self.shape, self.coeff = param.operation, bottom[0][:at], param.coeff
+        self.summed = count(bottom[0][at:])
         if self.operation == "MEAN":
-            self.coeff = float(np.float32(param.coeff) / np.float32(count(bottom[0][at:])))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                self.coeff = float(np.float32(param.coeff) / np.float32(self.summed))
         return [self.shape]
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(count(self.shape), -1)
+        rows = x.reshape(count(self.shape), self.summed)
         if self.operation == "ASUM":
             rows = rows.abs()
         elif self.operation == "SUMSQ":

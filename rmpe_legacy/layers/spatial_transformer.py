@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rmpe_legacy import ops
 
-from .base import Layer, Shape, count, shape_text
+from .base import Layer, Shape, count, rows, shape_text
 from .registry import register
 
 _THETA = ("theta_1_1", "theta_1_2", "theta_1_3", "theta_2_1", "theta_2_2", "theta_2_3")
@@ -71,7 +71,7 @@ class SpatialTransformer(Layer):
         return [(*image[:2], *self.out)]
 
     def forward(self, image: Tensor, theta: Tensor) -> Tensor:
-        theta = self._full(theta.flatten(1))
+        theta = self._full(rows(theta))
         if not self.image_learns:
             image = image.detach()
         if self.mode is None:
@@ -80,8 +80,9 @@ class SpatialTransformer(Layer):
 
     def _full(self, free: Tensor) -> Tensor:
         """All six numbers of each map: (N, 6)."""
-        if None not in self.fixed or free.shape[1] == 6:
-            return free if free.shape[1] == 6 else free.new_tensor([self.fixed]).expand(free.shape[0], 6)
+        if free.shape[1] == 6:
+            return free
+        fixed = torch.tensor([value or 0.0 for value in self.fixed], dtype=torch.float64).to(free)  # too large is inf
         columns = iter(free.unbind(1))
-        return torch.stack([next(columns) if value is None else free.new_full((free.shape[0],), value)
-                            for value in self.fixed], 1)
+        return torch.stack([next(columns) if value is None else fixed[i].expand(free.shape[0])
+                            for i, value in enumerate(self.fixed)], 1)

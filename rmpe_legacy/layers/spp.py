@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .base import Layer, Shape, shape_text
-from .pooling import Windows, average, maximum
+from .pooling import Windows, average, maximum, nothing
 from .registry import register
 
 
@@ -49,7 +49,7 @@ class SPP(Layer):
         return Windows(kernel, kernel, pad)
 
     def forward(self, x: Tensor) -> Tensor:
-        pool = maximum if self.method == "MAX" else average
+        pool = nothing if not x.shape[1] else maximum if self.method == "MAX" else average
         if self.height == 1:
             return pool(x, self.levels[0])
         return torch.cat([pool(x, windows).flatten(1) for windows in self.levels], 1)

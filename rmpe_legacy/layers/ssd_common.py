@@ -9,6 +9,8 @@ from torch import Tensor
 
 from rmpe_legacy.ops.boxes import Resize
 from rmpe_legacy.proto.message import Message
+from rmpe_legacy.spec import LayerSpec
+from rmpe_legacy.wording import shorten
 
 from .base import Layer, Shape, shape_text
 
@@ -51,16 +53,17 @@ def signed(value: int) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
-def read_sizes(layer: Layer, path: str) -> tuple[list[str], list[tuple[int, int]]]:
+def read_sizes(spec: LayerSpec, path: str) -> tuple[list[str], list[tuple[int, int]]]:
     """A name_size_file: the images' names, and their (height, width). One `name height width` after the other."""
     try:
         words = Path(path).read_text(encoding="utf-8", errors="surrogateescape").split()
-    except OSError as error:
-        raise layer.spec.error(f"cannot read name_size_file {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise spec.error(f"cannot read name_size_file {shorten(path)}: {reason}") from None
     try:
         sizes = [(int(h), int(w)) for h, w in zip(words[1::3], words[2::3], strict=True)]
     except ValueError:
-        raise layer.spec.error(f"name_size_file {path} must hold `name height width` per image") from None
+        raise spec.error(f"name_size_file {path} must hold `name height width` per image") from None
     return words[::3][: len(sizes)], sizes
 
 

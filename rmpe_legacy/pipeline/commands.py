@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -14,7 +15,7 @@ import torch
 from rmpe_legacy import __version__
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.forward import usable_device
-from rmpe_legacy.text import many
+from rmpe_legacy.wording import many
 
 from .detect import Detector, load_detector
 from .job import Job, Surroundings, detect_with, drawn_boxes, drawn_persons, pose_with
@@ -31,6 +32,7 @@ from .run import Found, Pipeline, inside, merge
 from .shipped import DE_TRANSFORM, shipped
 from .store import Part
 
+MAX_THREADS = max(64, os.cpu_count() or 1)  # a few more than there are processors do no harm; thousands end the process
 Files = Sequence[str | PathLike]  # prototxt and caffemodel, or one .t7
 
 
@@ -46,6 +48,7 @@ class Options:
     threads: int | None = None  # of the processor; None: torch's own choice
     de_transform: str | None = None
     around: Surroundings = field(default_factory=Surroundings)
+    allow_python: bool = False  # as for ``load_net``
 
     @property
     def recipe(self) -> Recipe:
@@ -58,6 +61,9 @@ class Options:
         if self.threads is not None:
             if self.threads < 1:
                 raise RmpeError(f"threads {self.threads} is less than 1")
+            if self.threads > MAX_THREADS:
+                raise RmpeError(f"threads {self.threads} is more than {MAX_THREADS}; the processors here are "
+                                f"{os.cpu_count()}")
             torch.set_num_threads(self.threads)
         name = self.device
         if name == "cuda" and self.around.world.size > 1:
@@ -77,7 +83,7 @@ def run_detect(inputs: Files, detector: Files | None, options: Options) -> Outco
     """Find people in pictures: a proposals folder, detections.json and pictures with boxes."""
     device, files = options.start(), detector_files(detector)
     how = options.recipe
-    found_by = load_detector(*files, device)
+    found_by = load_detector(*files, device, options.allow_python)
     settings = settings_of(how, detector=files)
     job = Job(options.output, settings, detect_only(found_by, how), drawn_boxes, around=options.around)
     parts = job.run(find_pictures(inputs))
@@ -110,7 +116,8 @@ def run_pose(proposals: str | PathLike, images: str | PathLike, pose: Files | No
         raise RmpeError(f"{options.output}: the results would replace the proposals; choose another output folder")
     boxes, pictures = proposals_in(proposals, images)
     files, de_transform = pose_files(pose, options.de_transform)
-    pipeline = Pipeline(None, load_pose_network(*files, device=device, de_transform=de_transform), how, options.batch)
+    network = load_pose_network(*files, device=device, de_transform=de_transform, allow_python=options.allow_python)
+    pipeline = Pipeline(None, network, how, options.batch)
     settings = settings_of(how, pose=files, de_transform=de_transform, boxes=boxes_digest(proposals))
     parts = Job(options.output, settings, pose_with(pipeline, boxes), around=options.around).run(pictures)
     skipped = skipped_of(parts)
@@ -128,9 +135,9 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     check_page(report)
     device, detector = options.start(), detector_files(detector)
     pose, de_transform = pose_files(pose, options.de_transform)
-    pipeline = Pipeline(load_detector(*detector, device),
-                        load_pose_network(*pose, device=device, de_transform=de_transform), options.recipe,
-                        options.batch)
+    pipeline = Pipeline(load_detector(*detector, device, options.allow_python),
+                        load_pose_network(*pose, device=device, de_transform=de_transform,
+                                          allow_python=options.allow_python), options.recipe, options.batch)
     settings = settings_of(options.recipe, detector=detector, pose=pose, de_transform=de_transform)
     job = Job(options.output, settings, detect_with(pipeline), drawn_persons(pipeline),
               MOST_PICTURES if report else 0, options.around)

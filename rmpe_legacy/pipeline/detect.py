@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rmpe_legacy.data.image import detector_input
+from rmpe_legacy.data.image import as_image, detector_input
 from rmpe_legacy.errors import NetError
 from rmpe_legacy.net import Net
 
@@ -39,14 +39,19 @@ class Detector:
 
     def __call__(self, image: np.ndarray, threshold: float = THRESHOLDS["demo"],
                  rounding: str = "demo") -> Detections:
-        """The people in a picture (H, W, 3), RGB from 0 to 1, whose scores are above a threshold.
+        """The people in an image, (H, W, 3) RGB from 0 to 1 or what ``as_image`` takes, with scores above a threshold.
 
         Boxes are in pixels, rounded as ``geometry.pixel_boxes`` does; they may reach out of the picture.
         """
+        image = as_image(image)
         boxes_norm, scores = read_detections(self.detection_out(image), threshold)
         return Detections(pixel_boxes(boxes_norm, (image.shape[1], image.shape[0]), rounding), scores)
 
 
-def load_detector(prototxt: str | Path, weights: str | Path, device: torch.device | str = "cpu") -> Detector:
-    """The detector of a deploy.prototxt and its caffemodel. RmpeError says which of them does not fit."""
-    return Detector(load_trained(prototxt, weights).to(device))
+def load_detector(prototxt: str | Path, weights: str | Path, device: torch.device | str = "cpu",
+                  allow_python: bool = False) -> Detector:
+    """The detector of a deploy.prototxt and its caffemodel. RmpeError says which of them does not fit.
+
+    allow_python: as for ``load_net``.
+    """
+    return Detector(load_trained(prototxt, weights, allow_python=allow_python).to(device))

@@ -16,9 +16,10 @@ from rmpe_legacy.net import Net, Step
 from rmpe_legacy.proto.caffemodel import read_weights
 
 
-def load_trained(prototxt: str | Path, weights: str | Path, de_transform: str | None = None) -> Net:
+def load_trained(prototxt: str | Path, weights: str | Path, de_transform: str | None = None,
+                 allow_python: bool = False) -> Net:
     """A network with all its weights. NetError where the file lacks some, as what training starts from does."""
-    net = load_net(prototxt, weights, de_transform=de_transform)
+    net = load_net(prototxt, weights, de_transform=de_transform, allow_python=allow_python)
     stored = {layer.name for layer in read_weights(weights) if layer.blobs}
     own = [step.layer.spec for step in net.steps if step.layer.declared]
     missing = [spec.name for spec in own if spec.name not in stored and not spec.message.blobs]

@@ -163,15 +163,16 @@ class Torch7PoseNetwork(PoseNetwork):
 
 
 def load_pose_network(network: str | Path, weights: str | Path | None = None, device: torch.device | str = "cpu",
-                      de_transform: str | None = None, size: int = TORCH7_SIZE, stn: str = "trained") -> PoseNetwork:
+                      de_transform: str | None = None, size: int = TORCH7_SIZE, stn: str = "trained",
+                      allow_python: bool = False) -> PoseNetwork:
     """The pose network of a .t7 file, or of a deploy.prototxt and its caffemodel.
 
-    de_transform: as for ``load_net``. size: of a Torch7 network's input, which its file does not tell. stn:
-    "identity" runs the network as if its spatial transformers saw no reason to change anything.
+    de_transform, allow_python: as for ``load_net``. size: of a Torch7 network's input, which its file does not tell.
+    stn: "identity" runs the network as if its spatial transformers saw no reason to change anything.
     RmpeError says what does not fit.
     """
     if weights is not None:
-        return CaffePoseNetwork(load_trained(network, weights, de_transform).to(device), stn)
+        return CaffePoseNetwork(load_trained(network, weights, de_transform, allow_python).to(device), stn)
     file = read_torch7(network)
     module = build_module(file).to(device)
     if training := [m for m in module.modules() if getattr(m, "uses_train", False) and m.training]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.files import write_together
-from rmpe_legacy.text import many
+from rmpe_legacy.wording import many
 
 from .draw import LIMBS
 from .nms import NmsResult

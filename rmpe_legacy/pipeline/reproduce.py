@@ -19,7 +19,7 @@ from rmpe_legacy.evaluation.files import read_groups
 from rmpe_legacy.evaluation.groups import Groups
 from rmpe_legacy.evaluation.paper import README_COCO, README_MPII, TABLE_1, TABLE_2, TABLE_3, Row, Table
 from rmpe_legacy.files import write_together
-from rmpe_legacy.text import many
+from rmpe_legacy.wording import many
 
 from .commands import (
     Files,
@@ -85,8 +85,9 @@ def reproduce_mpii(given: MpiiFiles, options: Options, report: Path | None = Non
     device = options.start()
     _check(given)
     files, de_transform = pose_files(given.pose, options.de_transform)
-    network = load_pose_network(*files, device=device, de_transform=de_transform)
-    detector = None if given.proposals else load_detector(*detector_files(given.detector), device)
+    python = options.allow_python
+    network = load_pose_network(*files, device=device, de_transform=de_transform, allow_python=python)
+    detector = None if given.proposals else load_detector(*detector_files(given.detector), device, python)
     pipeline = Pipeline(detector, network, options.recipe, options.batch)
     truth = read_groups(given.truth, given.groups, given.split) if given.truth else None
     lines = [f"detector: {identify_detector(detector) if detector else f'none, boxes of {given.proposals}'}",

@@ -15,7 +15,7 @@ from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.evaluation.groups import Groups
 from rmpe_legacy.evaluation.paper import MPII_COLUMNS
 from rmpe_legacy.files import write_together
-from rmpe_legacy.text import many
+from rmpe_legacy.wording import many
 
 from .commands import Files, Options, Outcome, detector_files, facts_of, pose_files, settings_of, shown_of, write_run
 from .comparison import Measured, plain
@@ -67,17 +67,21 @@ def reproduce_demo(detector: Files | None, pose: Files | None, options: Options,
     pictures = (FEW if quick else PICTURES) if pictures is None else pictures
     if pictures < 1:
         raise RmpeError(f"pictures {pictures} is less than 1")
+    if world < 0:
+        raise RmpeError(f"world {world} is less than 0; it is the seed of the drawings")
     device, how = options.start(), options.recipe
     detector, (pose, de_transform) = detector_files(detector), pose_files(pose, options.de_transform)
-    finder = load_detector(*detector, device)
-    trained = load_pose_network(*pose, device=device, de_transform=de_transform)
+    python = options.allow_python
+    finder = load_detector(*detector, device, python)
+    trained = load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=python)
     drawn = [DrawnPicture(world, index) for index in range(pictures)]
     settings = settings_of(how, detector=detector, pose=pose, de_transform=de_transform)
     bench = _Bench(options, drawn, settings)
 
     found = bench.measure("detected boxes", Pipeline(finder, trained, how, options.batch), None, MOST_PICTURES)
     if not quick:
-        identity = load_pose_network(*pose, device=device, de_transform=de_transform, stn="identity")
+        identity = load_pose_network(*pose, device=device, de_transform=de_transform, stn="identity",
+                                     allow_python=python)
         boxes = {part.name: part.found.proposals for part in found}
         moved = disturbed(boxes, {part.name: part.found.size_wh for part in found}, world)
         true = {each.name: _true_boxes(each.drawing) for each in drawn}

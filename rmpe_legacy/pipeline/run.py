@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+
+from rmpe_legacy.data.image import as_image
+from rmpe_legacy.errors import InputError
 
 from .detect import Detector, load_detector
 from .geometry import can_crop, grow_boxes
@@ -48,19 +53,32 @@ class Pipeline:
     recipe: Recipe = RECIPES["demo"]
     batch: int = BATCH
 
-    def __call__(self, image: np.ndarray, proposals: Detections | None = None, look: bool = False) -> Result:
-        """The people in a picture (H, W, 3), float RGB from 0 to 1, as ``load_image`` gives it.
+    def __call__(self, image: Any, proposals: Detections | None = None, look: bool = False) -> Result | list[Result]:
+        """The people in an image: a path, a PIL image, or an array (H, W, 3), float RGB from 0 to 1, as ``load_image``
+        gives it. Of a list of images, a list of results.
 
-        proposals: boxes of another detector, in place of this one's. look: keep each crop, also after the STN, and
-        its heat maps.
+        proposals: boxes of another detector, in place of this one's; for one image only. look: keep each crop, also
+        after the STN, and its heat maps.
+
+        Raises InputError for what is no image, FileError for a file that is none.
         """
+        if isinstance(image, list | tuple):
+            if proposals is not None:
+                raise InputError(f"proposals are the boxes of one image, and {len(image)} are given; call the pipeline "
+                                 "for each")
+            return [self(one, look=look) for one in image]
         found = self.find(image, proposals, look)
         return Result(found, merge(found, self.recipe))
 
-    def find(self, image: np.ndarray, proposals: Detections | None = None, look: bool = False) -> Found:
-        """The steps before the pose NMS; arguments as for a call."""
+    def find(self, image: Any, proposals: Detections | None = None, look: bool = False) -> Found:
+        """The steps before the pose NMS, on one image; arguments as for a call."""
+        image = as_image(image)
         if proposals is None:
+            if self.detector is None:
+                raise InputError("this pipeline has no detector; give it boxes: pipeline(image, proposals=...)")
             proposals = self.detector(image, self.recipe.threshold, self.recipe.rounding)
+        if not isinstance(proposals, Detections):
+            raise InputError(f"proposals are Detections, boxes (P, 4) and scores (P), not '{type(proposals).__name__}'")
         size_wh = image.shape[1], image.shape[0]
         kept = inside(proposals, size_wh, self.recipe)
         looks: list[Look] = []
@@ -83,11 +101,17 @@ def merge(found: Found, how: Recipe) -> NmsResult:
 
 def load_pipeline(detector: tuple[str | Path, str | Path], pose: tuple[str | Path, ...], published: str = "demo",
                   threshold: float | None = None, device: torch.device | str = "cpu", batch: int = BATCH,
-                  de_transform: str | None = None) -> Pipeline:
+                  de_transform: str | None = None, allow_python: bool = False) -> Pipeline:
     """The pipeline of the files of two networks.
 
     detector: its deploy.prototxt and caffemodel. pose: the same, or one .t7 file. published: whose rules hold, one
-    of ``recipe.RECIPES``; threshold: another than theirs. de_transform: as for ``load_net``.
+    of ``recipe.RECIPES``; threshold: another than theirs. de_transform, allow_python: as for ``load_net``.
     """
-    return Pipeline(load_detector(*detector, device), load_pose_network(*pose, device=device,
-                    de_transform=de_transform), recipe(published, threshold), batch)
+    pose = (pose,) if isinstance(pose, str | PathLike) else tuple(pose)
+    for what, files, counts in (("detector", detector, (2,)), ("pose network", pose, (1, 2))):
+        if isinstance(files, str | PathLike) or len(files) not in counts:
+            raise InputError(f"the {what} is a prototxt and a caffemodel{', or one .t7' if 1 in counts else ''}; "
+                             f"{files!r} is given")
+    return Pipeline(load_detector(*detector, device, allow_python),
+                    load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=allow_python),
+                    recipe(published, threshold), batch)

@@ -6,28 +6,54 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from rmpe_legacy.errors import PrototxtError
+from rmpe_legacy.wording import shorten
+
 from .schema import MessageType
 
 
-@dataclass(frozen=True)
 class Source:
-    """Where a message came from: a path, and the text where the file is text."""
+    """Where a message came from: a path, and the text where the file is text.
 
-    path: str
-    text: str | None = None
+    The text is the file's bytes, a character each (Latin-1). Caffe does not ask how a prototxt is encoded, so a
+    comment in GBK or a name that is not UTF-8 must come through unchanged; ``decoded`` makes text for people of it.
+    """
+
+    def __init__(self, path: str, text: str | None = None):
+        self.path = path
+        self.text = text
+        self._mark = (0, 1, 1)  # an offset that was asked for, its line and column
 
     def at(self, offset: int) -> str:
-        """"path:line:column" of a position in the text; the path alone for a binary file."""
+        """"path:line:column" of a position in the text; the path alone for a binary file.
+
+        Counts on from the last position asked for: reading a file in order takes time in proportion to its size.
+        """
         if self.text is None:
             return self.path
-        line = self.text.count("\n", 0, offset) + 1
-        return f"{self.path}:{line}:{offset - self.text.rfind(chr(10), 0, offset)}"
+        known, line, column = self._mark if self._mark[0] <= offset else (0, 1, 1)
+        between = self.text[known:offset]
+        start = between.rfind("\n") + 1
+        if start:
+            line, column = line + between.count("\n"), 1
+        self._mark = offset, line, column + len(decoded(between[start:]))
+        return f"{self.path}:{line}:{self._mark[2]}"
+
+    def __deepcopy__(self, memo: dict) -> Source:
+        return self  # nothing in it changes
+
+
+def decoded(text: str) -> str:
+    """A part of a Source's text to read; bytes that are not UTF-8 as the surrogateescape handler has them."""
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 NOWHERE = Source("<made in memory>")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A field, or an enum's value, that the dialect's schema does not have; kept as it stood in the file."""
 
@@ -36,6 +62,16 @@ class Unknown:
     value: Any  # scalar, str, or a Message without a type
     where: str
     is_value: bool = False  # the field is known, its enum value is not
+    is_again: bool = False  # the field is known and takes one value; this is a further one
+
+
+class FieldError(PrototxtError, AttributeError):
+    """A field was read that neither the schema nor the file has: a layer and its prototxt do not agree on a name."""
+
+    def __init__(self, message: Message, name: str):
+        what = message.descriptor.name if message.descriptor else "this message"
+        given = ", ".join(f"'{shorten(field)}'" for field in [*message.fields, *(u.name for u in message.unknown)][:10])
+        super().__init__(f"{message.where}: {what} has no field {name!r}; the file gives it {given or 'none'}")
 
 
 class Message:
@@ -65,7 +101,10 @@ class Message:
         for field in self.unknown:
             if field.name == name and not field.is_value:
                 return field.value
-        raise AttributeError(f"{self.descriptor.name if self.descriptor else 'message'} has no field {name!r}")
+        raise FieldError(self, name)
+
+    def __deepcopy__(self, memo: dict) -> Message:
+        return self  # nothing in it changes once it is parsed
 
     def has(self, name: str) -> bool:
         """Whether the file sets this field (a repeated one: at least once)."""
@@ -92,9 +131,14 @@ class Message:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
             return NotImplemented
-        return self.descriptor is other.descriptor and self.fields == other.fields
+        return (self.descriptor is other.descriptor and self.fields.keys() == other.fields.keys()
+                and all(_same(value, other.fields[name]) for name, value in self.fields.items()))
 
     __hash__ = None
 
     def __repr__(self) -> str:
         return f"{self.descriptor.name if self.descriptor else 'message'}({self.fields})"
+
+
+def _same(a: Any, b: Any) -> bool:
+    return np.array_equal(a, b) if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else a == b

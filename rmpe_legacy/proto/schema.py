@@ -17,6 +17,7 @@ DIALECTS = {
     "bvlc": "BVLC/caffe master",
 }
 SCALARS = {"int32", "int64", "uint32", "float", "double", "bool", "string", "bytes"}
+ARRAYS = {"float": "f", "double": "d"}  # those of which a packed field becomes an array: NumPy's dtype
 ZERO = {"bool": False, "string": "", "bytes": b"", "float": 0.0, "double": 0.0}  # of an unset scalar; else 0
 
 _HEADER = re.compile(r"(\w+)(?: @(\S+))?$")
@@ -78,10 +79,18 @@ class MessageType:
         return {f.number: f for f in self.fields.values()}
 
     @cached_property
+    def arrays(self) -> tuple[tuple[str, str], ...]:
+        """The repeated fields that hold a blob's values, which Messages store as arrays: (name, NumPy's dtype)."""
+        return tuple((f.name, ARRAYS[f.type]) for f in self.fields.values() if f.packed and f.type in ARRAYS)
+
+    @cached_property
     def empty(self):
         from .message import Message
 
         return Message(self)
+
+    def __reduce__(self) -> tuple:
+        return _message_type, (self.schema.dialect, self.name)  # a copy, and what pickle reads back, is this one
 
 
 @dataclass
@@ -124,6 +133,10 @@ def load_schema(dialect: str = "rmpe") -> Schema:
         made = _field(schema, message, match)
         message.fields[made.name] = made
     return schema
+
+
+def _message_type(dialect: str, name: str) -> MessageType:
+    return load_schema(dialect)[name]
 
 
 def known_elsewhere(message: str, name: str, dialect: str) -> list[str]:

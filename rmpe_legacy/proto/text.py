@@ -5,134 +5,143 @@ What the schema lacks is kept, not refused: the field's name, value and place st
 
 from __future__ import annotations
 
+import os
 import re
-from difflib import get_close_matches
+from array import array
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rmpe_legacy.errors import FileError, PrototxtError
+from rmpe_legacy.wording import did_you_mean, printable, shorten
 
-from .message import Message, Source, Unknown
-from .schema import Field, MessageType, float32, known_elsewhere, load_schema
+from .message import Message, Source, Unknown, decoded
+from .schema import ARRAYS, Field, MessageType, float32, known_elsewhere, load_schema
+from .upgrade import v1_type
 
 MAX_DEPTH = 100  # of nested messages, as protobuf's binary reader
 MAX_BYTES = 256 << 20  # of a prototxt; those with weights written out as text stay below
+BOM = "\xef\xbb\xbf"  # of UTF-8, in Latin-1: what some editors put before the text; protobuf passes over it
+
+# What a parsed file may take in memory, so that a file of empty messages does not take a hundred times its size.
+ROOM, ROOM_PER_BYTE = 48 << 20, 2
+MESSAGE_SIZE, UNKNOWN_SIZE, VALUE_SIZE = 400, 800, 40  # bytes in memory, about
 
 _TOKEN = re.compile(
-    r"""(?:\s+|\#[^\n]*)*
+    r"""\s*
     (?: (?P<name>[A-Za-z_][A-Za-z0-9_]*)
       | (?P<mark>[{}:<>\[\],;/-])
       | (?P<number>0[xX][0-9a-fA-F]+ | (?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?)
-      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+      | (?P<string>"[^"\\\n]*" | '[^'\\\n]*')
+      | (?P<quote>["'])
+      | (?P<comment>\#[^\n]*)
       | (?P<end>\Z)
       | (?P<other>.) )""",
-    re.X | re.S,
+    re.X | re.S | re.A,
 )
+_EXTENSION = re.compile(r"\[\s*([A-Za-z_][A-Za-z0-9_./-]*)\s*\]", re.A)
 _CLOSING = {"{": "}", "<": ">"}
 _INT_RANGE = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
-_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))", re.S)
-_ESCAPED = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+_STOP = {'"': re.compile(r'["\\\n]'), "'": re.compile(r"['\\\n]")}  # where a string needs a look
+_ESCAPE = re.compile(
+    r"""\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(?:u([0-9a-fA-F]{4})|U(000[0-9a-fA-F]{5}|0010[0-9a-fA-F]{4}))"""
+    r"""|([abfnrtv\\?'"]))""", re.A)
+_ESCAPED = dict(zip("abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
 
 
-def read_text(path: str | Path, message: str = "NetParameter", dialect: str = "rmpe") -> Message:
-    """Read a prototxt file as one message of the dialect. FileError or PrototxtError say where and why not."""
+def read_text(path: str | Path, message: str = "NetParameter", dialect: str = "rmpe", strict: bool = True) -> Message:
+    """Read a prototxt file as one message of the dialect. FileError or PrototxtError say where and why not.
+
+    strict: False keeps a further value of a field that takes one in ``Message.unknown``. Some fork's schema may have
+    the field as a list; the first value is the one that counts.
+    """
     try:
-        size = Path(path).stat().st_size
-        data = Path(path).read_bytes() if size <= MAX_BYTES else b""
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
-    if size > MAX_BYTES:
-        raise FileError(f"{path}: {size} bytes is too large for a prototxt; is this the weights file?")
-    try:
-        text = data.decode("utf-8")
-        if "\0" in text:
-            raise ValueError
-    except ValueError:
-        raise FileError(f"{path}: not text; a prototxt is expected here (is this the caffemodel?)") from None
-    return parse_text(text, message, dialect, str(path))
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(MAX_BYTES + 1) if size <= MAX_BYTES else b""
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if max(size, len(data)) > MAX_BYTES:
+        raise FileError(f"{path}: {max(size, len(data))} bytes is too large for a prototxt; is this the weights file?")
+    if _is_utf16(data):
+        raise FileError(f"{path}: not text in UTF-8 but, it seems, in UTF-16; save it as UTF-8")
+    if b"\0" in data:
+        raise FileError(f"{path}: not text; a prototxt is expected here (is this the caffemodel?)")
+    return _parse(data.decode("latin-1"), message, dialect, str(path), strict)
+
+
+def _is_utf16(data: bytes) -> bool:
+    """Whether a file begins as text in UTF-16 does: with a byte order mark, or with plain ASCII characters."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return True
+    start = data[: min(len(data), 64) // 2 * 2]
+    texts = [start.decode(order, "replace") for order in ("utf-16-le", "utf-16-be")]
+    return any(text and text.isascii() and "\0" not in text for text in texts)
 
 
 def parse_text(text: str, message: str = "NetParameter", dialect: str = "rmpe", path: str = "<prototxt>") -> Message:
     """Parse prototxt text as one message of the dialect; see ``read_text``."""
-    return _Parser(Source(path, text)).parse(load_schema(dialect)[message])
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise PrototxtError(f"{path}: character {error.start} is half of a surrogate pair, which no text may hold "
+                            "alone") from None
+    return _parse(data.decode("latin-1"), message, dialect, path, strict=True)
+
+
+def _parse(text: str, message: str, dialect: str, path: str, strict: bool) -> Message:
+    return _Parser(Source(path, text.removeprefix(BOM)), strict).parse(load_schema(dialect)[message])
 
 
 def explain(source: Source, offset: int, reason: str) -> str:
     """"path:line:column: reason", the line itself and a caret below the place."""
     begin = source.text.rfind("\n", 0, offset) + 1
     end = source.text.find("\n", offset)
-    line = source.text[begin : end if end >= 0 else None]
-    column = offset - begin
-    cut = max(0, column - 80)  # one-line files stay readable
-    line, column = line[cut : cut + 160].rstrip("\r"), column - cut
-    caret = re.sub(r"\S", " ", line[:column]).ljust(column) + "^"  # keeps the tabs
+    begin, end = max(begin, offset - 80), min(len(source.text) if end < 0 else end, offset + 80)  # a file of one line
+    before = printable(decoded(source.text[begin:offset]))
+    line = before + printable(decoded(source.text[offset:end]).rstrip("\r"))
+    caret = re.sub(r"[^\t]", " ", before) + "^"
     return f"{source.at(offset)}: {reason}\n    {line}\n    {caret}"
 
 
 def suggest(owner: MessageType, name: str) -> str:
-    """The end of a sentence about an unknown field: where it is known, or what is spelled alike."""
-    dialect = owner.schema.dialect
-    if elsewhere := known_elsewhere(owner.name, name, dialect):
+    """The end of a sentence about an unknown field: where it is known, or what was meant."""
+    if elsewhere := known_elsewhere(owner.name, name, owner.schema.dialect):
         return f"; dialect {' and '.join(map(repr, elsewhere))} has it"
-    near = get_close_matches(name, owner.fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(name, owner.fields)
 
 
 class _Parser:
-    """A recursive descent over the tokens of one file."""
+    """A recursive descent over the tokens of one file, which are read one at a time."""
 
-    def __init__(self, source: Source):
-        self.source = source
-        self.tokens = [(m.lastgroup, m[m.lastgroup], m.start(m.lastgroup)) for m in _TOKEN.finditer(source.text)]
-        self.at = 0
+    def __init__(self, source: Source, strict: bool):
+        self.source, self.strict = source, strict
+        self.room = ROOM + ROOM_PER_BYTE * len(source.text)
+        self._go_on(0)
 
     def parse(self, type: MessageType) -> Message:
         return self._body(Message(type, origin=self.source), None, 0)
 
-    def _error(self, reason: str, offset: int | None = None) -> PrototxtError:
-        offset = self.tokens[self.at][2] if offset is None else offset
-        return PrototxtError(explain(self.source, offset, reason))
+    # --- tokens -----------------------------------------------------------------------------------------------
+
+    def _go_on(self, offset: int) -> None:
+        """Read the next token at or behind an offset."""
+        self._matches = _TOKEN.finditer(self.source.text, offset)
+        self._advance()
+
+    def _advance(self) -> None:
+        for match in self._matches:
+            kind = match.lastgroup
+            if kind != "comment":
+                self.kind, self.token, self.offset = kind, match[kind], match.start(kind)
+                return
 
     def _accept(self, mark: str) -> bool:
-        if self.tokens[self.at][1] == mark and self.tokens[self.at][0] == "mark":
-            self.at += 1
+        if self.token == mark and self.kind == "mark":
+            self._advance()
             return True
         return False
-
-    def _body(self, message: Message, closing: str | None, depth: int) -> Message:
-        """The fields up to `closing` (None: the end of the text)."""
-        if depth > MAX_DEPTH:
-            raise self._error(f"messages nested more than {MAX_DEPTH} deep")
-        while True:
-            kind, name, offset = self.tokens[self.at]
-            if kind == "mark" and name in ",;":
-                self.at += 1
-            elif kind == "name" or (name == "[" and kind == "mark"):
-                self.at += 1
-                if kind == "mark":
-                    name = self._extension()
-                field = message.descriptor.fields.get(name) if message.descriptor else None
-                (self._unknown if field is None else self._known)(message, field, name, offset, depth)
-            elif closing is None and kind == "end":
-                return message
-            elif kind == "mark" and name == closing:
-                self.at += 1
-                return message
-            elif kind == "end":
-                raise self._error(f"the file ends before the {closing!r} that closes the message opened at "
-                                  f"{self.source.at(message.position).removeprefix(self.source.path + ':')}")
-            else:
-                raise self._error(f"expected a field name{f' or {closing!r}' if closing else ''}, got {name!r}")
-
-    def _extension(self) -> str:
-        start = self.tokens[self.at][2]
-        while not self._accept("]"):
-            if self.tokens[self.at][0] == "end":
-                raise self._error("expected ']'")
-            self.at += 1
-        return f"[{self.source.text[start:self.tokens[self.at - 1][2]].strip()}]"
 
     def _opening(self) -> str | None:
         for opening, closing in _CLOSING.items():
@@ -140,20 +149,118 @@ class _Parser:
                 return closing
         return None
 
-    def _known(self, message: Message, field: Field, name: str, offset: int, depth: int) -> None:
-        colon = self._accept(":")
+    def _extension(self) -> str:
+        match = _EXTENSION.match(self.source.text, self.offset)
+        if match is None:
+            raise self._error("expected the name of an extension and ']'")
+        self._go_on(match.end())
+        return f"[{match[1]}]"
+
+    def _string(self) -> bytes:
+        """A string, or several in a row: "a" "b" is "ab"."""
+        parts = []
+        while self.kind in ("string", "quote"):
+            self._take(VALUE_SIZE)
+            if self.kind == "string":
+                parts.append(self.token[1:-1].encode("latin-1"))
+                self._advance()
+            else:
+                parts.append(self._escaped_string())
+        return b"".join(parts)
+
+    def _escaped_string(self) -> bytes:
+        text, begin = self.source.text, self.offset
+        out, at = bytearray(), begin + 1
+        while (stop := _STOP[self.token].search(text, at)) is not None and stop[0] != "\n":
+            out += text[at : stop.start()].encode("latin-1")
+            if stop[0] == self.token:
+                self._go_on(stop.end())
+                return bytes(out)
+            match = _ESCAPE.match(text, stop.start())
+            if match is None:
+                raise self._error(f"{self._shown(stop.start(), 2)} is no escape that a string can hold; write a "
+                                  "backslash as \\\\, or the path with /", stop.start())
+            out += _unescape(match)
+            at = match.end()
+        raise self._error(f"the string is not closed before the end of its line; it needs another {self.token}", begin)
+
+    # --- errors -----------------------------------------------------------------------------------------------
+
+    def _error(self, reason: str, offset: int | None = None) -> PrototxtError:
+        return PrototxtError(explain(self.source, self.offset if offset is None else offset, reason))
+
+    def _shown(self, offset: int | None = None, most: int = 100) -> str:
+        """What stands at an offset, in quotes; the current token without one."""
+        if offset is None and self.kind in ("quote", "other"):
+            offset, most = self.offset, 1
+        # a character of UTF-8 takes up to 4 bytes
+        text = self.token if offset is None else decoded(self.source.text[offset : offset + 4 * most])[:most]
+        return f"'{shorten(text)}'" if text else "the end of the file"
+
+    def _take(self, size: int) -> None:
+        """Count what a value takes in memory."""
+        self.room -= size
+        if self.room < 0:
+            raise self._error("the file holds more messages and values, for its size, than a network; it is damaged")
+
+    # --- fields -----------------------------------------------------------------------------------------------
+
+    def _body(self, message: Message, closing: str | None, depth: int) -> Message:
+        """The fields up to `closing` (None: the end of the text)."""
+        if depth > MAX_DEPTH:
+            raise self._error(f"messages nested more than {MAX_DEPTH} deep")
+        self._take(MESSAGE_SIZE)
+        while True:
+            kind, name, offset = self.kind, self.token, self.offset
+            if kind == "name" or (name == "[" and kind == "mark"):
+                if kind == "name":
+                    self._advance()
+                else:
+                    name = self._extension()
+                field = message.descriptor.fields.get(name) if message.descriptor else None
+                if field is None:
+                    self._unknown(message, name, offset, depth)
+                else:
+                    self._known(message, field, offset, depth)
+            elif kind == "mark" and name in ",;":
+                self._advance()
+            elif kind == "mark" and name == closing:
+                self._advance()
+                return _with_arrays(message)
+            elif kind != "end":
+                raise self._error(f"expected a field name{f' or {closing!r}' if closing else ''}, got {self._shown()}")
+            elif closing is None:
+                return _with_arrays(message)
+            else:
+                raise self._error(f"the file ends before the {closing!r} that closes the message opened at "
+                                  f"{self.source.at(message.position).removeprefix(self.source.path + ':')}")
+
+    def _known(self, message: Message, field: Field, offset: int, depth: int) -> None:
+        name, colon = field.name, self._accept(":")
         if not field.repeated:
-            if name in message.fields:
-                owner = message.descriptor.name
+            if name not in message.fields:
+                message.fields[name] = self._value(message, field, offset, colon, depth)
+                return
+            owner = message.descriptor.name
+            if self.strict:
                 raise self._error(f"{owner}.{name} is given a second time; it takes one value", offset)
-            message.fields[name] = self._value(message, field, offset, colon, depth)
+            self._take(UNKNOWN_SIZE)
+            where = self.source.at(offset)
+            value = self._value(message, field, offset, colon, depth)
+            message.unknown.append(Unknown(owner, name, value, where, is_again=True))
             return
-        values = message.fields.setdefault(name, [])
+        values = message.fields.get(name)
+        if values is None:
+            is_array = field.packed and field.type in ARRAYS
+            values = message.fields[name] = array(ARRAYS[field.type]) if is_array else []
+        size = values.itemsize if isinstance(values, array) else VALUE_SIZE
         if not self._accept("["):
+            self._take(size)
             values.append(self._value(message, field, offset, colon, depth))
         elif not self._accept("]"):
             values.append(self._value(message, field, offset, True, depth))
             while self._accept(","):
+                self._take(size)
                 values.append(self._value(message, field, offset, True, depth))
             if not self._accept("]"):
                 raise self._error(f"expected ',' or ']' in the list of {name}")
@@ -165,163 +272,217 @@ class _Parser:
                 raise self._error(f"{field.name} is a message; write {field.name} {{ ... }}")
             return self._body(Message(field.message, None, self.source, offset), closing, depth + 1)
         if not colon:
-            raise self._error(f"expected ':' after {field.name}")
+            raise self._error(f"expected ':' after {field.name}{_of_another_format(message, field, self.token)}")
         return self._scalar(message, field)
 
     def _scalar(self, message: Message, field: Field) -> Any:
         minus = self._accept("-")
-        kind, text, offset = self.tokens[self.at]
-        if kind in ("name", "number", "string"):
-            self.at += 1
         owner = f"{message.descriptor.name}.{field.name}"
         if field.enum is not None:
-            return self._enum(message, field, kind, text, offset, minus)
+            return self._enum(message, field, owner, minus)
         if field.type in ("string", "bytes"):
-            if kind != "string" or minus:
-                raise self._error(f"{owner} is a string; write it in quotes", offset)
-            raw = self._string(text)
+            if self.kind not in ("string", "quote") or minus:
+                hint = _of_another_format(message, field, self.token)
+                raise self._error(f"{owner} is a string; write it in quotes{hint}")
+            raw = self._string()
             return raw if field.type == "bytes" else raw.decode("utf-8", "surrogateescape")
         if field.type == "bool":
-            if text not in ("true", "false", "True", "False", "t", "f", "0", "1") or minus or kind == "string":
-                raise self._error(f"{owner} is true or false, not {text!r}", offset)
-            return text in ("true", "True", "t", "1")
-        if field.type in _INT_RANGE:
-            return self._int(owner, field, kind, text, offset, minus)
-        number = self._float(kind, text)
-        if number is None:
-            raise self._error(f"{owner} is a number, not {text!r}", offset)
-        number = -number if minus else number
-        return float32(number) if field.type == "float" else number
+            if self.token not in ("true", "false", "True", "False", "t", "f", "0", "1") or minus:
+                raise self._error(f"{owner} is true or false, not {self._shown()}")
+            value = self.token in ("true", "True", "t", "1")
+        elif field.type in _INT_RANGE:
+            value = self._int(owner, field, minus)
+        else:
+            value = self._float(owner, field, minus)
+        self._advance()
+        return value
 
-    def _int(self, owner: str, field: Field, kind: str, text: str, offset: int, minus: bool) -> int:
-        number = _integer(text) if kind == "number" else None
+    def _int(self, owner: str, field: Field, minus: bool) -> int:
+        number = _integer(self.token) if self.kind == "number" else None
         if number is None:
-            raise self._error(f"{owner} is a whole number ({field.type}), not {text!r}", offset)
+            raise self._error(f"{owner} is a whole number ({field.type}), not {self._shown()}")
         number = -number if minus else number
         low, high = _INT_RANGE[field.type]
         if not low <= number <= high:
-            raise self._error(f"{owner} is a {field.type}, from {low} to {high}; {number} is outside", offset)
+            raise self._error(f"{owner} is a {field.type}, from {low} to {high}; {self._shown()} is outside")
         return number
 
-    @staticmethod
-    def _float(kind: str, text: str) -> float | None:
-        if kind == "name":
-            return float(text) if text.lower() in ("inf", "infinity", "nan") else None
-        if kind != "number":
-            return None
-        whole = _integer(text)
-        return float(whole) if whole is not None else float(text.rstrip("fF"))
+    def _float(self, owner: str, field: Field, minus: bool) -> float:
+        number = _number(self.kind, self.token)
+        if number is None:
+            raise self._error(f"{owner} is a number, not {self._shown()}")
+        number = -number if minus else number
+        return float32(number) if field.type == "float" else number
 
-    def _enum(self, message: Message, field: Field, kind: str, text: str, offset: int, minus: bool) -> str:
-        name = text
-        if kind == "number":
-            number = _integer(text)
-            name = field.enum.names.get(-number if minus and number else number, text)
-        elif kind != "name" or minus:
-            raise self._error(f"{message.descriptor.name}.{field.name} is one of {', '.join(field.enum.numbers)}, "
-                              f"not {text!r}", offset)
+    def _enum(self, message: Message, field: Field, owner: str, minus: bool) -> str:
+        name, offset = self.token, self.offset
+        if self.kind == "number":
+            number = _integer(name)
+            name = field.enum.names.get(-number if minus and number else number, name)
+        elif self.kind != "name" or minus:
+            hint = _of_another_format(message, field, name)
+            raise self._error(f"{owner} is one of {', '.join(field.enum.numbers)}, not {self._shown()}; write it "
+                              "without quotes" if not hint else f"{owner} has no value {self._shown()}{hint}")
+        self._advance()
         if name not in field.enum.numbers:
+            self._take(UNKNOWN_SIZE)
             where = self.source.at(offset)
             message.unknown.append(Unknown(message.descriptor.name, field.name, name, where, is_value=True))
         return name
 
-    def _string(self, text: str) -> bytes:
-        parts = [_unescape(text)]
-        while self.tokens[self.at][0] == "string":  # "a" "b" is "ab"
-            parts.append(_unescape(self.tokens[self.at][1]))
-            self.at += 1
-        return b"".join(parts)
+    # --- what the schema lacks --------------------------------------------------------------------------------
 
-    def _unknown(self, message: Message, field: None, name: str, offset: int, depth: int) -> None:
+    def _unknown(self, message: Message, name: str, offset: int, depth: int) -> None:
         """Keep a field that the schema lacks: as an Unknown, or as a value of a message without a type."""
+        self._take(UNKNOWN_SIZE)
+        where = self.source.at(offset) if message.descriptor is not None else ""
         colon = self._accept(":")
         if self._accept("["):
             value = []
             while not self._accept("]"):
+                self._take(VALUE_SIZE)
                 value.append(self._free(name, True, offset, depth))
-                if not self._accept(",") and self.tokens[self.at][1] != "]":
-                    raise self._error(f"expected ',' or ']' in the list of {name}")
+                if not self._accept(",") and self.token != "]":
+                    raise self._error(f"expected ',' or ']' in the list of {shorten(name)}")
         else:
             value = self._free(name, colon, offset, depth)
         if message.descriptor is not None:
-            message.unknown.append(Unknown(message.descriptor.name, name, value, self.source.at(offset)))
+            message.unknown.append(Unknown(message.descriptor.name, name, value, where))
         elif name not in message.fields:
             message.fields[name] = value
+        elif isinstance(message.fields[name], list):
+            message.fields[name].append(value)
         else:
-            kept = message.fields[name]
-            message.fields[name] = (kept if isinstance(kept, list) else [kept]) + [value]
+            message.fields[name] = [message.fields[name], value]
 
     def _free(self, name: str, colon: bool, offset: int, depth: int) -> Any:
         if closing := self._opening():
             return self._body(Message(None, None, self.source, offset), closing, depth + 1)
         if not colon:
-            raise self._error(f"expected ':' or '{{' after {name}")
+            raise self._error(f"expected ':' or '{{' after {shorten(name)}")
         minus = self._accept("-")
-        kind, text, _ = self.tokens[self.at]
-        if kind not in ("name", "number", "string"):
-            raise self._error(f"expected a value for {name}, got {text!r}" if text else f"expected a value for {name}")
-        self.at += 1
-        if kind == "string":
-            return self._string(text).decode("utf-8", "surrogateescape")
-        if kind == "name" and text in ("true", "false"):
-            return text == "true"
-        number = _integer(text) if kind == "number" else None
-        if number is None:
-            number = self._float(kind, text)
-        return text if number is None else -number if minus else number
+        kind, token = self.kind, self.token
+        if kind in ("string", "quote") and not minus:
+            return self._string().decode("utf-8", "surrogateescape")
+        if kind not in ("name", "number"):
+            raise self._error(f"expected a value for {shorten(name)}, got {self._shown()}")
+        self._advance()
+        if kind == "name" and token in ("true", "false") and not minus:
+            return token == "true"
+        number = _integer(token) if kind == "number" else None
+        if number is None or number.bit_length() > 64:
+            number = _number(kind, token)
+        return token if number is None else -number if minus else number
 
 
-def _integer(text: str) -> int | None:
+def _with_arrays(message: Message) -> Message:
+    """A message whose fields are all read, with its blob's values as NumPy arrays."""
+    if message.descriptor is not None and message.descriptor.arrays:
+        for name, dtype in message.descriptor.arrays:
+            if name in message.fields:
+                message.fields[name] = np.frombuffer(message.fields[name], dtype)
+    return message
+
+
+def _of_another_format(message: Message, field: Field, token: str) -> str:
+    """The end of a sentence about a value of today's format in an old layer, or the other way round; else empty."""
+    owner = message.descriptor.name
+    old = message.descriptor.schema["V1LayerParameter"].fields
+    if owner == "V1LayerParameter" and field.name == "type":
+        names = [name for name in old["type"].enum.numbers if v1_type(name) == token[1:-1]]
+        today = names[0] if names else "CONVOLUTION"
+        return f": layers {{ ... }} is the old format, with types as type: {today}; for types in quotes write layer"
+    if owner == "V1LayerParameter" and field.name == "param" and token in _CLOSING:
+        return ": param { ... } is of today's format; for it write layer with its type in quotes, not layers"
+    if owner == "LayerParameter" and field.name == "type" and token in old["type"].enum.numbers:
+        return f': type: "{v1_type(token)}"'
+    return ""
+
+
+def _integer(token: str) -> int | None:
     """A whole number in decimal, hexadecimal or (leading 0) octal; None for anything else."""
     try:
-        if text[:2] in ("0x", "0X"):
-            return int(text, 16)
-        return int(text, 8) if len(text) > 1 and text[0] == "0" and text.isdigit() else int(text)
+        if token[:2] in ("0x", "0X"):
+            return int(token, 16)
+        return int(token, 8) if len(token) > 1 and token[0] == "0" and token.isdigit() else int(token)
     except ValueError:
         return None
 
 
-def _unescape(token: str) -> bytes:
-    def one(match: re.Match) -> bytes:
-        octal, hexadecimal, letter = match.groups()
-        if octal:
-            return bytes([int(octal, 8) & 255])
-        return bytes([int(hexadecimal, 16)]) if hexadecimal else _ESCAPED.get(letter, letter)
+def _number(kind: str, token: str) -> float | None:
+    """A token as a floating-point number; None where it is none."""
+    if kind == "name":
+        return float(token) if token.lower() in ("inf", "infinity", "nan") else None
+    if kind != "number":
+        return None
+    whole = _integer(token) if token[0] == "0" else None
+    try:
+        return float(whole) if whole is not None else float(token.rstrip("fF"))
+    except OverflowError:
+        return float("inf")
 
-    raw = token[1:-1].encode("utf-8")
-    return _ESCAPE.sub(one, raw) if b"\\" in raw else raw
+
+def _unescape(match: re.Match) -> bytes:
+    octal, hexadecimal, short, long, letter = match.groups()
+    if octal:
+        return bytes([int(octal, 8) & 255])
+    if hexadecimal:
+        return bytes([int(hexadecimal, 16)])
+    if letter:
+        return bytes([_ESCAPED.get(letter, ord(letter))])
+    return chr(int(short or long, 16)).encode("utf-8", "surrogatepass")
 
 
 def format_text(message: Message, indent: str = "") -> str:
-    """Write a message as prototxt, unknown fields included; ``parse_text`` reads it back."""
+    """Write a message as prototxt, unknown fields included; ``parse_text`` reads it back.
+
+    PrototxtError for a name or an enum's value that prototxt cannot hold, as a file in another format may have it.
+    """
     lines = []
-    known = message.descriptor.fields.values() if message.descriptor else ()
-    items = [(f.name, f, message.fields[f.name]) for f in known if f.name in message.fields]
-    if message.descriptor is None:
-        items = [(name, None, value) for name, value in message.fields.items()]
-    items += [(u.name, None, u.value) for u in message.unknown if not u.is_value]
-    for name, field, value in items:
-        for item in value if isinstance(value, list | np.ndarray) else (value,):
-            if isinstance(item, Message):
-                lines.append(f"{indent}{name} {{\n{format_text(item, indent + '  ')}{indent}}}\n")
-            else:
-                lines.append(f"{indent}{name}: {_format_scalar(item, field)}\n")
+    for field in message.descriptor.fields.values() if message.descriptor else ():
+        if field.name in message.fields:
+            value = message.fields[field.name]
+            lines += [_format_field(field.name, item, field, indent) for item in (value if field.repeated else [value])]
+    free = [] if message.descriptor else list(message.fields.items())
+    for name, value in free + [(u.name, u.value) for u in message.unknown if not u.is_value]:
+        if not _NAME.fullmatch(name):
+            raise PrototxtError(f"'{shorten(name)}' cannot be the name of a field in a prototxt")
+        lines.append(_format_field(name, value, None, indent))
     return "".join(lines)
 
 
-def _format_scalar(value: Any, field: Field | None) -> str:
+def _format_field(name: str, value: Any, field: Field | None, indent: str) -> str:
+    colon = "" if isinstance(value, Message) else ":"
+    return f"{indent}{name}{colon} {_format_value(value, field, indent)}\n"
+
+
+def _format_value(value: Any, field: Field | None, indent: str) -> str:
+    if isinstance(value, Message):
+        return f"{{\n{format_text(value, indent + '  ')}{indent}}}"
+    if isinstance(value, list):  # of a field that the schema lacks; it cannot tell one value from a list of one
+        return f"[{', '.join(_format_value(item, None, indent) for item in value)}]"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str | bytes) and (field is None or field.enum is None):
-        raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-        if field is None and isinstance(value, str) and value.isupper() and value.isidentifier():
-            return value  # an unknown enum's value
-        return '"' + re.sub(r'[\\"]', r"\\\g<0>", raw.decode("latin-1")).translate(_PRINTABLE) + '"'
+    if field is not None and field.enum is not None:
+        if not _WORD.fullmatch(str(value)):
+            raise PrototxtError(f"'{shorten(str(value))}' cannot be a value of {field.name} in a prototxt")
+        return str(value)
+    if isinstance(value, str | bytes | memoryview):
+        return _format_string(value, field)
     if isinstance(value, float | np.floating):
-        single = field is None or field.type == "float"
+        single = field is not None and field.type == "float"
         text = repr(float(str(np.float32(value)))) if single else repr(float(value))
         return text.removesuffix(".0")
     return str(value)
 
 
+def _format_string(value: str | bytes | memoryview, field: Field | None) -> str:
+    if field is None and isinstance(value, str) and value.isupper() and value.isascii() and value.isidentifier():
+        return value  # the value of an enum that the schema lacks
+    raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
+    return '"' + re.sub(r'[\\"]', r"\\\g<0>", raw.decode("latin-1")).translate(_PRINTABLE) + '"'
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\[[A-Za-z_][A-Za-z0-9_./-]*\]", re.A)
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|-?[0-9]+", re.A)
 _PRINTABLE = {code: f"\\{code:03o}" for code in [*range(32), *range(127, 256)]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rmpe_legacy.errors import NetError
+from rmpe_legacy.wording import shorten
 
 from .message import Message
 
@@ -98,13 +99,12 @@ def _fold_padding(net: Message) -> list[Message]:
         v0, folded = layer.layer, layer
         for bottom in layer.bottom:
             if bottom not in made_by:
-                raise NetError(f"{layer.where}: {v0.name} ({v0.type}): unknown bottom {bottom!r}")
+                raise _error(layer, f"unknown bottom '{shorten(bottom)}'")
             source = made_by[bottom]
             if source is None or source.layer.type != "padding":
                 continue
             if v0.type not in ("conv", "pool") or len(layer.bottom) != 1 or len(source.bottom) != 1:
-                raise NetError(f"{layer.where}: {v0.name} ({v0.type}): a padding layer may only feed one "
-                               "conv or pool layer, with one bottom each")
+                raise _error(layer, "a padding layer may only feed one conv or pool layer, with one bottom each")
             folded = layer.replace(layer=v0.replace(pad=source.layer.pad), bottom=[source.bottom[0]])
         if v0.type != "padding":
             layers.append(folded)
@@ -117,11 +117,14 @@ def _v0_layer(layer: Message) -> Message:
     values = {key: layer.fields[key] for key in ("bottom", "top") if layer.has(key)}
     unknown = [*layer.unknown, *v0.unknown]
     if not layer.has("layer"):
+        if layer.has("type"):
+            raise _error(layer, "is of the V1 format among layers of the V0 format, layers { layer { ... } }; bring "
+                         "them to one format by hand")
         return Message(layer.descriptor, values, layer.origin, layer.position, unknown)
     values |= {key: v0.fields[key] for key in ("name", "blobs", "blobs_lr", "weight_decay") if v0.has(key)}
     if v0.has("type"):
         if v0.type not in V0_TYPES:
-            raise NetError(f"{layer.where}: {v0.name} ({v0.type}): no layer type of the V0 format")
+            raise _error(layer, "no layer type of the V0 format")
         values["type"] = V0_TYPES[v0.type]
     params: dict[str, dict] = {}
     for name, value in v0.fields.items():
@@ -134,11 +137,16 @@ def _v0_layer(layer: Message) -> Message:
             repeated = layer.descriptor.fields[target[0]].message.fields[target[1]].repeated
             params.setdefault(target[0], {})[target[1]] = [value] if repeated else value
         else:
-            raise NetError(f"{v0.where}: {v0.name} ({v0.type}): a V0 layer of this type takes no {name}; "
-                           "remove it")
+            raise _error(layer, f"a V0 layer of this type takes no {name}; remove it")
     for name, fields in params.items():
         values[name] = Message(schema[layer.descriptor.fields[name].type], fields, v0.origin, v0.position)
     return Message(layer.descriptor, values, layer.origin, layer.position, unknown)
+
+
+def _error(layer: Message, reason: str) -> NetError:
+    """An error about a layer of the V0 or V1 format."""
+    inner = layer.layer if layer.has("layer") else layer
+    return NetError(f"{layer.where}: {shorten(inner.name)} ({shorten(inner.type)}): {reason}")
 
 
 def _transform_params(net: Message) -> Message:
@@ -164,8 +172,8 @@ def _v1_to_v2(net: Message) -> Message:
     if not net.layers:
         return net
     if net.layer:
-        raise NetError(f"{net.origin.path}: has both 'layer' and 'layers'; bring it to one format by hand: "
-                       "layer { type: \"Convolution\" ... }")
+        raise NetError(f"{net.layers[0].where}: layers {{ ... }} is the old format, and {net.layer[0].where} has layer "
+                       "{ ... }, today's; bring them to one format by hand: layer { type: \"Convolution\" ... }")
     return net.replace(layers=None, layer=[_v1_layer(layer) for layer in net.layers])
 
 

@@ -1,0 +1,111 @@
+"""Words for people: counts and lists in sentences, names from files made safe to print, and what a typo meant."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterable, Sequence
+
+MAX_SHOWN = 100  # characters of a name or value in a message
+MAX_LISTED = 5  # names that one sentence lists
+
+_PLURALS = {"box": "boxes"}
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but tabs and line feeds
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+
+def printable(text: str) -> str:
+    """Text with every character escaped that could control a terminal or that UTF-8 lacks; line feeds and tabs stay."""
+    return _CONTROL.sub(_escape, text)
+
+
+def _escape(match: re.Match) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as the surrogateescape handler stores it
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def shorten(text: str, most: int = MAX_SHOWN) -> str:
+    """A name or value from a file as a message shows it: printable, on one line, and not longer than `most`."""
+    if len(text) > most:
+        text = text[: most - 3] + "..."
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def shorten_list(names: Sequence[str]) -> str:
+    """Names separated by commas; of a long list the first few, and how many more there are."""
+    shown = ", ".join(map(shorten, names[:MAX_LISTED]))
+    return shown if len(names) <= MAX_LISTED else f"{shown} and {len(names) - MAX_LISTED} more"
+
+
+def many(count: int, what: str) -> str:
+    """``1 picture``, ``2 pictures``."""
+    return f"{count} {what if count == 1 else _PLURALS.get(what, f'{what}s')}"
+
+
+def utf8(name: str) -> str:
+    """A name of Caffe's, which may be any bytes, as valid UTF-8: what is not UTF-8 in it becomes \\xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def describe_error(error: BaseException) -> str:
+    """An exception of a user's code in one line: its type, its message, and the line of code that it came from."""
+    said = shorten(str(error).partition("\n")[0], 300)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen importlib")]
+    place = "" if isinstance(error, SyntaxError) or not frames else f" ({frames[-1].filename}:{frames[-1].lineno})"
+    return f"{type(error).__name__}: {said}{place}"  # a SyntaxError's message has the place
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name, "; did you mean 'Pooling'?"; empty unless it is a typing slip.
+
+    A slip is another case, a missing or extra underscore, or a letter or two that are doubled, missing, added, wrong
+    or swapped. A name that resembles a known one in any other way is a different thing: BN is not BNLL.
+    """
+    if len(name) > MAX_SHOWN:
+        return ""
+    known = list(known)
+    same = [other for other in known if _plain(other) == _plain(name)]
+    near = same or sorted((distance, other) for other in known if (distance := _slips(name, other)) is not None)
+    if not near:
+        return ""
+    return f"; did you mean {near[0] if same else near[0][1]!r}?"
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _slips(name: str, other: str) -> int | None:
+    """How many typing slips lead from one name to the other, word by word; None if it takes more than slips."""
+    words, others = _WORD.findall(name), _WORD.findall(other)
+    if len(words) != len(others):
+        return None
+    total = 0
+    for a, b in zip(map(str.lower, words), map(str.lower, others), strict=True):
+        if a == b:
+            continue
+        slips = _distance(a, b)
+        if _undoubled(a) != _undoubled(b) and (a.isdigit() or a[0] != b[0] or slips > (max(len(a), len(b)) // 4)):
+            return None
+        total += slips
+    return total if 0 < total <= 2 else None
+
+
+def _undoubled(word: str) -> str:
+    return re.sub(r"(.)\1", r"\1", word) if word.isalpha() else word
+
+
+def _distance(a: str, b: str) -> int:
+    """How many letters must be added, dropped, replaced or swapped with their neighbour to turn `a` into `b`."""
+    before, last = [], list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        row = [i]
+        for j, y in enumerate(b, 1):
+            best = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                best = min(best, before[j - 2] + 1)
+            row.append(best)
+        before, last = last, row
+    return last[-1]

@@ -1,0 +1,68 @@
+"""Names of files in messages: safe to print, short, and the known name that was meant."""
+
+import pytest
+
+from rmpe_legacy.layers import known_types
+from rmpe_legacy.layers.registry import _LAYERS
+from rmpe_legacy.proto.schema import load_schema
+from rmpe_legacy.wording import did_you_mean, printable, shorten
+
+FIELDS = load_schema("rmpe")
+
+
+class TestDidYouMean:
+    @pytest.mark.parametrize(("slip", "meant"), [
+        ("convolution", "Convolution"), ("Relu", "ReLU"), ("EltWise", "Eltwise"), ("INNER_PRODUCT", "InnerProduct"),
+        ("Poling", "Pooling"), ("Convolutoin", "Convolution"), ("SofmaxWithLoss", "SoftmaxWithLoss"),
+        ("Scael", "Scale"), ("Permutes", "Permute"), ("Cocnat", "Concat"), ("Argmax", "ArgMax"),
+    ])
+    def test_a_typing_slip_of_a_type(self, slip, meant):
+        assert did_you_mean(slip, known_types()) == f"; did you mean {meant!r}?"
+
+    @pytest.mark.parametrize("other", [
+        "BN", "DepthwiseConvolution", "ConvolutionDepthwise", "CReLU", "RReLU", "ReLU6", "LeakyReLU", "Axpy", "Interp",
+        "Upsample", "L2Normalize", "BatchNormalization", "Pooling3D", "Mish", "Lstm2", "", "x" * 1000,
+    ])
+    def test_another_type_is_no_slip(self, other):
+        assert did_you_mean(other, known_types()) == ""
+
+    @pytest.mark.parametrize(("owner", "slip", "meant"), [
+        ("PoolingParameter", "kernal_size", "kernel_size"), ("CropParameter", "ofset", "offset"),
+        ("InnerProductParameter", "axs", "axis"), ("ConvolutionParameter", "numoutput", "num_output"),
+        ("ConvolutionParameter", "kernel_sizes", "kernel_size"),
+        ("LayerParameter", "batchnorm_param", "batch_norm_param"),
+    ])
+    def test_a_typing_slip_of_a_field(self, owner, slip, meant):
+        assert did_you_mean(slip, FIELDS[owner].fields) == f"; did you mean {meant!r}?"
+
+    @pytest.mark.parametrize(("owner", "other"), [
+        ("LayerParameter", "bn_param"), ("LayerParameter", "crelu_param"), ("LayerParameter", "roi_pooling_param"),
+        ("ConvolutionParameter", "pad_l"), ("PoolingParameter", "ceil_mode"), ("PriorBoxParameter", "min_ratio"),
+    ])
+    def test_another_field_is_no_slip(self, owner, other):
+        assert did_you_mean(other, FIELDS[owner].fields) == ""
+
+    @pytest.mark.parametrize(("blob", "meant"), [("xx", "x"), ("dta", "data"), ("conv4_3", ""), ("fc7", "")])
+    def test_a_slip_of_a_blob(self, blob, meant):
+        assert did_you_mean(blob, ["x", "data", "conv4_2", "fc6"]) == (f"; did you mean {meant!r}?" if meant else "")
+
+    def test_every_name_in_another_case_is_found(self):
+        for name in known_types():
+            others = [other for other in _LAYERS if other.lower() == name.lower()]
+            assert did_you_mean(name.swapcase(), _LAYERS) == f"; did you mean {others[0]!r}?"
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("plain \u7b2c \U0001f600 é", "plain \u7b2c \U0001f600 é"), ("two\nlines\tand a tab", "two\nlines\tand a tab"),
+    ("\x1b[31mred\x07", "\\x1b[31mred\\x07"), ("\udcff\udc80", "\\xff\\x80"), ("\ud800", "\\ud800"),
+    ("a\rb\x85\u2028", "a\\x0db\\x85\\u2028"), ("\x7f", "\\x7f"),
+])
+def test_what_could_control_a_terminal_is_escaped(text, shown):
+    assert printable(text) == shown
+    printable(text).encode("utf-8")
+
+
+def test_a_name_in_a_message_is_one_short_line():
+    assert shorten("a\nb\tc") == "a\\nb\\tc"
+    assert shorten("n" * 1000) == "n" * 97 + "..."
+    assert shorten("n" * 100) == "n" * 100
