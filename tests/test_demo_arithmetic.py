@@ -89,14 +89,14 @@ class TestReadout:
 class TestWholeNetworks:
     """The inputs that the real Caffe was given, on the picture of the notebook."""
 
-    def test_detector(self):
-        want = np.load(shared("golden", "nets", "ssd", "blobs.npz"))["data"]
-        image = load_image(shared("data", "images", "skiing.jpg"))
+    def test_detector(self, whole_network):
+        want = whole_network("ssd").arrays["data"]
+        image = load_image(shared("images", "skiing.jpg"))
         self.compare(detector_input(image, 500, 500), want)
 
-    def test_pose(self):
-        want = np.load(shared("golden", "nets", "pose", "blobs.npz"))["data"]
-        image = load_image(shared("data", "images", "skiing.jpg"))
+    def test_pose(self, whole_network):
+        want = whole_network("pose").arrays["data"]
+        image = load_image(shared("images", "skiing.jpg"))
         self.compare(pose_input(crop_box(image, (128, 48, 640, 456)), 256, 256), want)
 
     @staticmethod

@@ -93,15 +93,15 @@ class TestToolkitStructs:
         assert files.read_groups(path).head_sizes[0].tolist() == [30]
 
     def test_scale_gives_the_head_size_of_everybody_that_has_both(self):
-        groups = files.read_groups(shared("data", "mpii_multi", "mpi_val_groundtruth.mat"))
+        groups = files.read_groups(shared("mpii_multi", "mpi_val_groundtruth.mat"))
         assert groups.people == 902
         np.testing.assert_allclose(np.concatenate(groups.scales) * 25, np.concatenate(groups.head_sizes), rtol=1e-14)
 
     def test_ppn_files_hold_what_was_measured(self):
-        want = np.load(shared("data", "expected", "ppn_val_arrays.npz"))
-        groups = files.read_groups(shared("data", "mpii_multi", "mpi_val_groundtruth.mat"),
-                                   shared("data", "mpii_multi", "MPI_MP_VAL_annotations.json"))
-        poses = files.read_poses(shared("data", "mpii_multi", "pred_keypoints_mpii_multi.mat"))
+        want = np.load(shared("expected", "ppn_val_arrays.npz"))
+        groups = files.read_groups(shared("mpii_multi", "mpi_val_groundtruth.mat"),
+                                   shared("mpii_multi", "MPI_MP_VAL_annotations.json"))
+        poses = files.read_poses(shared("mpii_multi", "pred_keypoints_mpii_multi.mat"))
         np.testing.assert_array_equal(np.concatenate(evaluated(poses_by_group(poses, groups))), want["pred"])
         np.testing.assert_array_equal(np.concatenate(evaluated(groups.joints)), want["gt"])
         np.testing.assert_allclose(np.concatenate(groups.head_sizes), want["head"], rtol=1e-14)
@@ -227,7 +227,7 @@ class TestAuthorsText:
             assert poses.joints[2][0, 1].tolist() == [22, 23, 20 + 1 / 16]
 
     def test_the_authors_own_results(self):
-        poses = files.read_poses(shared("data", "expected", "batch_full"))
+        poses = files.read_poses(shared("expected", "batch_full"))
         assert (len(poses), sum(map(len, poses.joints))) == (1491, 8523)
 
     @pytest.mark.parametrize(("file", "old", "new", "sentence"), [
@@ -286,9 +286,9 @@ class TestAuthorsText:
             files.read_groups(tmp_path / "t.txt")
 
     def test_the_authors_lists(self):
-        groups = files.read_groups(shared("data", "authors", "rmpe_val.txt"))
+        groups = files.read_groups(shared("authors", "rmpe_val.txt"))
         assert (len(groups), groups.people) == (500, 1454)
-        groups = files.read_groups(shared("data", "authors", "train.txt"))
+        groups = files.read_groups(shared("authors", "train.txt"))
         assert (len(groups), groups.people) == (16118, 24797 - 188)
 
 

@@ -62,8 +62,8 @@ class TestOfficialNumbers:
         np.testing.assert_allclose([*result.joint_ap, result.mean], archive["official_ap"], rtol=0, atol=1e-9)
 
     def test_ppn_validation_predictions(self):
-        result = multi_person_ap(*groups_of(np.load(shared("data", "expected", "ppn_val_arrays.npz"))))
-        want = json.loads(shared("data", "expected", "ppn_val_ap.json").read_text())
+        result = multi_person_ap(*groups_of(np.load(shared("expected", "ppn_val_arrays.npz"))))
+        want = json.loads(shared("expected", "ppn_val_ap.json").read_text())
         np.testing.assert_allclose(result.joint_ap, [want["ap14"][j] for j in EVALUATED], rtol=0, atol=1e-9)
         assert result.mean == pytest.approx(want["mean"], abs=1e-9)
         assert result.table == pytest.approx(want["table"], abs=1e-9)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packed import unpacked
 from shared import shared
 
 from rmpe_legacy import RmpeError
@@ -33,14 +34,14 @@ class TestAuthorsStoredResults:
     """testres.h5: boxes grown by .3 and .2, cropped and un-cropped by the Torch7 program."""
 
     def test_all_coordinates(self):
-        z = np.load(shared("data", "expected", "testres_geometry.npz"))
+        z = np.load(shared("expected", "testres_geometry.npz"))
         points = np.stack([z["hm_x"], z["hm_row"] + 0.5], axis=-1).astype(np.float32)
         pixels = uncrop(points, z["expanded_box"][:, None], published="torch7")
         assert pixels.size == 333_472
         np.testing.assert_array_equal(pixels, z["pred_xy"])
 
     def test_boxes(self):
-        z = np.load(shared("data", "expected", "testres_geometry.npz"))
+        z = np.load(shared("expected", "testres_geometry.npz"))
         sizes = np.stack([z["img_w"], z["img_h"]], axis=-1)
         np.testing.assert_array_equal(grow_boxes(z["det_box"], sizes, "testres"), z["expanded_box"])
         # 1.3 - 1 is more than .3 by 4e-17: demo.py gives other edges in 22 of 10,421 boxes
@@ -163,7 +164,7 @@ class TestDemo:
 class TestTorch7:
     def test_crop_read_out_and_way_back(self):
         """The authors' Lua in the real Torch7, 24 pictures."""
-        folder = shared("golden", "torch7", "crop")
+        folder = unpacked("torch7/crop")
         cases = json.loads((folder / "crop.json").read_text())["cases"]
         assert len(cases) == 24
 

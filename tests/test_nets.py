@@ -110,10 +110,10 @@ def test_pose_network(pose: Golden, prefix: str):
 
 @pytest.mark.parametrize("name", ["det1", "det2"])
 def test_mtcnn(name: str):
-    arrays = np.load(shared("data", "expected", f"{name}_expected.npz"))
+    arrays = np.load(shared("expected", f"{name}_expected.npz"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # other people's trained files load without a warning
-        net = load_net(shared("data", "mtcnn", f"{name}.prototxt"), shared("data", "mtcnn", f"{name}.caffemodel"))
+        net = load_net(shared("mtcnn", f"{name}.prototxt"), shared("mtcnn", f"{name}.caffemodel"))
     with torch.no_grad():
         out = net(data=torch.from_numpy(arrays["in_data"]))
     for blob, value in out.items():

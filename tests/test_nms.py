@@ -98,7 +98,7 @@ class TestPublishedRuns:
 
 class TestAuthorsData:
     def test_batch_picks_groups_and_poses(self):
-        case = np.load(shared("data", "expected", "nms_subset.npz"))
+        case = np.load(shared("expected", "nms_subset.npz"))
         offsets = case["proposal_offsets"]
         persons = pose_nms(case["preds"], case["scores"].astype(float), case["det_box"],
                            ranges=np.stack([offsets[:-1], offsets[1:]], axis=1)).persons
@@ -111,7 +111,7 @@ class TestAuthorsData:
 
     @pytest.mark.parametrize(("boxes", "prefix"), [("expanded_box", "exp_demo"), ("det_box", "exp_demo_raw")])
     def test_demo_with_grown_and_with_raw_boxes(self, boxes, prefix):
-        case = np.load(shared("data", "expected", "nms_subset.npz"))
+        case = np.load(shared("expected", "nms_subset.npz"))
         offsets = case["proposal_offsets"]
         found = pose_nms(case["preds"], case["scores"].astype(float), case[boxes], "demo",
                          ranges=np.stack([offsets[:-1], offsets[1:]], axis=1))
@@ -120,8 +120,8 @@ class TestAuthorsData:
         assert sorted([*found.persons.members, *found.dropped.members]) == list(range(len(case["preds"])))
 
     def test_one_image_at_a_time_gives_the_same(self):
-        proposals = read_proposals(shared("data", "authors"))
-        poses = read_poses(shared("data", "authors", "testres.h5"))
+        proposals = read_proposals(shared("authors"))
+        poses = read_poses(shared("authors", "testres.h5"))
         given = poses.joints_xy, poses.scores, proposals.boxes_xyxy
         together = pose_nms(*given, ranges=proposals.ranges).persons
         for (first, end), people in zip(proposals.ranges, together.by_image(), strict=True):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from shared import shared
+from packed import unpacked
 
 from rmpe_legacy.data.image import load_image
 from rmpe_legacy.pipeline.detect import Detector
@@ -72,7 +72,7 @@ def test_pipeline_gives_what_demo_py_gave(name: str, batch: int):
 
 
 def test_crop_and_way_back_are_those_of_main_lua():
-    folder = shared("golden", "torch7", "crop")
+    folder = unpacked("torch7/crop")
     cases = json.loads((folder / "crop.json").read_text())["cases"]
     assert len(cases) == 24
 
@@ -92,21 +92,16 @@ def test_crop_and_way_back_are_those_of_main_lua():
         np.testing.assert_array_equal(poses.scores, values(case["scores"])[..., 0])
 
 
-@pytest.fixture(scope="module")
-def detected() -> dict[str, np.ndarray]:
-    """What the real Caffe gave on skiing.jpg with the detector of synthetic weights."""
-    return dict(np.load(shared("golden", "nets", "ssd", "blobs.npz")))
-
-
 class TestNotebook:
     """The authors' run over the test set rounds as the demo, then keeps boxes off the left and upper border."""
 
-    def test_boxes_of_the_detector_in_pixels(self, detected):
-        image = load_image(shared("data", "images", "skiing.jpg"))
-        detector = StoredDetector(detected["detection_out"], (500, 500))
+    def test_boxes_of_the_detector_in_pixels(self, whole_network):
+        detected = whole_network("ssd").arrays["detection_out"]  # what the real Caffe gave for a picture of this size
+        image = np.zeros((480, 854, 3), np.float32)
+        detector = StoredDetector(detected, (500, 500))
         for rounding, least in (("demo", None), ("notebook", 1)):
             found = detector(image, 0.09, rounding)
-            rows = [row for row in detected["detection_out"][0, 0].astype(float) if row[1] == 1 and row[2] > 0.09]
+            rows = [row for row in detected[0, 0].astype(float) if row[1] == 1 and row[2] > 0.09]
             assert len(rows) == len(found) > 60
             want = [[int(value * size + (0.5 if value >= 0 else -0.5)) for value, size in
                      zip(row[3:], (854, 480, 854, 480), strict=True)] for row in rows]
@@ -122,7 +117,7 @@ def test_thresholds_are_the_demos_and_the_papers():
         "testres": (0.09, "testres", "batch")}
 
 
-def test_nothing_hangs_on_the_interpreters_division(detected):
+def test_nothing_hangs_on_the_interpreters_division():
     """The same picture by "demo" and "torch7": the crop is one pixel apart, as one counts from 0, the other from 1."""
     image = np.zeros((9, 14, 3), np.float32)
     image[3, 6] = 1

@@ -42,6 +42,10 @@ class WholeNetwork:
             raise AssertionError(f"the weights of {name} do not come out again: sha256 {found}, not {wanted}")
         write_caffemodel(self.weights, layers, name=name)
 
+    @property
+    def files(self) -> tuple[Path, Path]:
+        return self.prototxt, self.weights
+
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
         """The blobs that are stored whole; "data" is the input."""
