@@ -17,7 +17,7 @@ NETWORKS = [f"{TESTS / 'test_nets.py'}::{name}" for name in ("TestDetector", "Te
 INFORMATION = """
 import torch
 with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON_CREATION):
-    torch.nn.functional.conv2d(torch.ones(1, 16, 8, 8), torch.ones(16, 16, 3, 3))
+    torch.nn.functional.conv2d(torch.ones(1, 64, 64, 64), torch.ones(64, 64, 3, 3))
 print("threads:", torch.get_num_threads())
 """
 
