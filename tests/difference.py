@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,3 +78,26 @@ class Difference:
 def beyond(differences: Iterable[Difference], limit: float, relative: bool = True) -> list[str]:
     """A sentence about each that is further apart than `limit`."""
     return [d.sentence(limit, relative) for d in differences if not d.is_within(limit, relative)]
+
+
+class Golden(dict[str, np.ndarray]):
+    """The arrays of one case; a check against one fails with its sentence."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], source: Path | str, original: str = "Caffe"):
+        super().__init__(arrays)
+        self.source, self.original = source, original
+
+    @classmethod
+    def read(cls, path: Path, original: str = "Caffe") -> Golden:
+        """The arrays of an .npz file."""
+        return cls(np.load(path), path, original)
+
+    def difference(self, name: str, got: np.ndarray, shape: tuple[int, ...] | None = None) -> Difference:
+        """From the array of this name, which may be reshaped first."""
+        want = self[name] if shape is None else self[name].reshape(shape)
+        return Difference(name, want, np.asarray(got), self.source, self.original)
+
+    def check(self, name: str, got: np.ndarray, limit: float = 0, shape: tuple[int, ...] | None = None) -> None:
+        """Fail if a value is further than `limit`, an absolute number, from the array of this name."""
+        wrong = beyond([self.difference(name, got, shape)], limit, relative=False)
+        assert not wrong, wrong[0]

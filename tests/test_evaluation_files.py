@@ -7,6 +7,7 @@ import struct
 import h5py
 import numpy as np
 import pytest
+from difference import Golden
 from evaluation_data import point
 from shared import shared
 
@@ -98,12 +99,12 @@ class TestToolkitStructs:
         np.testing.assert_allclose(np.concatenate(groups.scales) * 25, np.concatenate(groups.head_sizes), rtol=1e-14)
 
     def test_ppn_files_hold_what_was_measured(self):
-        want = np.load(shared("expected", "ppn_val_arrays.npz"))
+        want = Golden.read(shared("expected", "ppn_val_arrays.npz"), "the Matlab toolkit")
         groups = files.read_groups(shared("mpii_multi", "mpi_val_groundtruth.mat"),
                                    shared("mpii_multi", "MPI_MP_VAL_annotations.json"))
         poses = files.read_poses(shared("mpii_multi", "pred_keypoints_mpii_multi.mat"))
-        np.testing.assert_array_equal(np.concatenate(evaluated(poses_by_group(poses, groups))), want["pred"])
-        np.testing.assert_array_equal(np.concatenate(evaluated(groups.joints)), want["gt"])
+        want.check("pred", np.concatenate(evaluated(poses_by_group(poses, groups))))
+        want.check("gt", np.concatenate(evaluated(groups.joints)))
         np.testing.assert_allclose(np.concatenate(groups.head_sizes), want["head"], rtol=1e-14)
         assert groups.images[0] == "015457215.jpg"
 
