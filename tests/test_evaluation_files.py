@@ -122,7 +122,7 @@ class TestToolkitStructs:
             files.read_poses(save("p.mat", **variables))
 
     @pytest.mark.parametrize("odd", [5.0, "text", np.ones((2, 3)), np.array([[1.0, "a"]], object), {"deep": {"er": 1}},
-                                     np.zeros((0, 0)), "", 1j], ids=str)
+                                     np.zeros((0, 0)), "", 1j], ids=repr)
     def test_fields_of_another_kind_are_a_sentence_or_harmless(self, odd, save):
         for field in ("annorect", "image"):
             entry = {"annorect": structs([truth()]), "image": {"name": "a.jpg"}} | {field: odd}
