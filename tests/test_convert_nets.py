@@ -52,11 +52,6 @@ def golden(request, whole_network, tmp_path_factory) -> tuple[Path, tuple[str, s
     return folder, files, Once(NetRunner(net, "Caffe files")), {"data": network.arrays["data"]}
 
 
-# Behind the pose network's STN (blob img). Its input here is white noise: theta differs by two units in the last
-# place between engines, which moves samples by 3e-5 of the range; the hourglass makes up to 1.4e-4 of that (measured).
-SAMPLED_NOISE = 5e-4
-
-
 @pytest.mark.parametrize("name", ["net.onnx", "net.safetensors", "net_.py"])
 def test_golden_networks(golden, name):
     folder, files, ours, inputs = golden
@@ -66,10 +61,10 @@ def test_golden_networks(golden, name):
     else:
         other = (OnnxRunner if name.endswith("onnx") else PythonRunner)(made, name)
     verdict = verify(ours, other, inputs)
-    exact = list(takewhile(lambda d: d.blob != "img", verdict.differences))
-    assert len(exact) > 30
-    assert max(d.relative for d in exact) < TOLERANCE, str(verdict)
-    assert max(d.relative for d in verdict.differences) < SAMPLED_NOISE, str(verdict)
+    before = list(takewhile(lambda d: d.blob != "img", verdict.differences))  # before the pose network's STN
+    assert len(before) > 30
+    assert max(d.relative for d in before) < TOLERANCE, str(verdict)
+    assert verdict.same, str(verdict)  # behind it, by what single precision costs our own network
     assert len(verdict.differences) > 60
 
 
