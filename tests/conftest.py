@@ -29,6 +29,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def whole_network(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], WholeNetwork]:
-    """"ssd" or "pose" -> the network; its weights are drawn when it is first asked for."""
+    """Gives the network of a name, ssd or pose; its weights are drawn when it is first asked for."""
     scratch = tmp_path_factory.mktemp("whole_networks")
     return cache(lambda name: WholeNetwork(name, scratch))
