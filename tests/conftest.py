@@ -1,8 +1,10 @@
 """For all tests: no empty ids, one line about each kind of skip, and the whole networks, made once."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from shared import is_missing_data, missing_data
@@ -28,7 +30,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def whole_network(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], WholeNetwork]:
+def whole_network() -> Iterator[Callable[[str], WholeNetwork]]:
     """Gives the network of a name, ssd or pose; its weights are drawn when it is first asked for."""
-    scratch = tmp_path_factory.mktemp("whole_networks")
-    return cache(lambda name: WholeNetwork(name, scratch))
+    with TemporaryDirectory(prefix="rmpe_networks_") as scratch:  # 165 MB, too much for pytest to keep
+        yield cache(lambda name: WholeNetwork(name, Path(scratch)))
