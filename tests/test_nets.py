@@ -20,7 +20,7 @@ import pytest
 import torch
 from difference import Difference, beyond
 from shared import shared
-from whole_networks import WholeNetwork
+from whole_networks import WholeNetwork, fed_to_transformers, transformers
 
 from rmpe_legacy import load_net
 from rmpe_legacy.net import Net
@@ -52,10 +52,6 @@ def apart(blobs: Blobs) -> Blobs:
         return blobs
     joints = blobs["prediction_heatmap"].reshape(16, 3)
     return {**blobs, "places": joints[:, :2], "scores": joints[:, 2]}
-
-
-def transformers(net: Net) -> list[torch.nn.Module]:
-    return [step.layer for step in net.steps if step.layer.spec.type == "SpatialTransformer"]
 
 
 def behind_transformers(net: Net) -> set[str]:
@@ -172,10 +168,8 @@ class TestPose:
 
     def test_with_caffes_theta_the_plain_limit_holds(self, pose: WholeNetwork):
         net = load(pose)
-        theta = torch.from_numpy(pose.arrays["theta"])
-        for transformer in transformers(net):
-            transformer.register_forward_pre_hook(lambda _, bottoms: (bottoms[0], theta))
-        ours = run(net, pose.arrays["data"])
+        with fed_to_transformers(net, pose.arrays["theta"]):
+            ours = run(net, pose.arrays["data"])
         assert shapes_are_caffes(pose, ours)
         wrong = [*beyond(compare_stats(pose, ours), LIMIT),
                  *(sentence for prefix in MODES["published-identity"]

@@ -11,14 +11,17 @@ import io
 import json
 import lzma
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from harness import GOLDEN
 
 from rmpe_legacy import load_net
 from rmpe_legacy.convert.caffemodel import write_caffemodel
+from rmpe_legacy.net import Net
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer
 
 NAMES = ("ssd", "pose")
@@ -56,6 +59,23 @@ class WholeNetwork:
     def stats(self) -> dict[str, dict]:
         """Of every blob: shape, mean, std, min, max, and 16 samples, one every samples_stride values."""
         return read_json(self.folder / "stats.json")
+
+
+def transformers(net: Net) -> list[torch.nn.Module]:
+    return [step.layer for step in net.steps if step.layer.spec.type == "SpatialTransformer"]
+
+
+@contextmanager
+def fed_to_transformers(net: Net, theta: np.ndarray) -> Iterator[None]:
+    """Within, each SpatialTransformer takes this theta in place of the network's own, for every image."""
+    given = torch.from_numpy(theta)
+    handles = [layer.register_forward_pre_hook(lambda _, bottoms: (bottoms[0], given.expand_as(bottoms[1])))
+               for layer in transformers(net)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def read_json(path: Path) -> dict:
