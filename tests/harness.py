@@ -10,13 +10,13 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from difference import Difference
 
 import rmpe_legacy
 from rmpe_legacy.layers_table import Gap
@@ -25,50 +25,6 @@ from rmpe_legacy.net import Net, Step
 GOLDEN = Path(__file__).parent / "golden"
 ALSO = json.loads((GOLDEN / "also.json").read_text())  # case -> "dialect PHASE" in which Caffe gave the same bits
 DATA_DEPENDENT = {"DetectionEvaluate", "DetectionOutput", "Filter"}  # how many rows they give, the values say
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One array of a case, theirs and ours."""
-
-    name: str  # as in case.npz: blob_conv1, diff_data, pdiff_conv1_0
-    want: np.ndarray
-    got: np.ndarray
-
-    @property
-    def absolute(self) -> float:
-        """The largest difference; inf where shapes differ."""
-        if self.want.shape != self.got.shape:
-            return np.inf
-        return float(np.abs(self.want.astype(np.float64) - self.got).max(initial=0))
-
-    @property
-    def error(self) -> float:
-        """The largest difference, relative to the largest finite value of the array; inf where shapes differ.
-
-        Values that are not finite must be the same ones.
-        """
-        want, got = self.want.astype(np.float64), self.got.astype(np.float64)
-        if want.shape != got.shape:
-            return np.inf
-        finite = np.isfinite(want)
-        if not np.array_equal(want[~finite], got[~finite], equal_nan=True):
-            return np.inf
-        if not finite.any():
-            return 0.0
-        apart = np.abs(want[finite] - got[finite]).max()
-        return float(apart / max(np.abs(want[finite]).max(), np.finfo(np.float32).tiny))
-
-    @property
-    def ulp(self) -> float:
-        """The largest difference in units of the last place, in single precision, of the array's largest value."""
-        largest = np.abs(self.want[np.isfinite(self.want)]).max(initial=np.finfo(np.float32).tiny)
-        return self.error * float(2.0**24 * np.frexp(np.float32(largest))[0])
-
-    def __str__(self) -> str:
-        if self.want.shape != self.got.shape:
-            return f"{self.name}: Caffe gave shape {self.want.shape}, we gave {self.got.shape}"
-        return f"{self.name}: {self.error:.3g} of the range, {self.ulp:.3g} ulp"
 
 
 class Case:
@@ -146,9 +102,12 @@ class Case:
         yield from self._blobs(net, "")
         for key, want in self._named("paramafter_"):
             layer, index = key.rsplit("_", 1)
-            yield Difference(f"paramafter_{key}", want, _array(net.params[layer][int(index)]))
+            yield self._difference(f"paramafter_{key}", want, _array(net.params[layer][int(index)]))
         if self.meta.get("backward"):
             yield from self._backward(net, outputs)
+
+    def _difference(self, name: str, want: np.ndarray, got: np.ndarray) -> Difference:
+        return Difference(name, want, got, self.folder / "case.npz")
 
     def _inputs(self, net: Net, step: int | None) -> dict[str, torch.Tensor]:
         prefix = "in_" if step is None else f"step{step}_in_"
@@ -159,7 +118,7 @@ class Case:
 
     def _blobs(self, net: Net, prefix: str) -> Iterator[Difference]:
         for name, want in self._named(prefix + "blob_"):
-            yield Difference(f"{prefix}blob_{name}", want, _array(net.blobs[name]))
+            yield self._difference(f"{prefix}blob_{name}", want, _array(net.blobs[name]))
 
     def _backward(self, net: Net, outputs: dict[str, torch.Tensor]) -> Iterator[Difference]:
         reached = _reached(net)
@@ -170,12 +129,12 @@ class Case:
         diffs = net.diffs
         for name, want in self._named("diff_"):
             if name not in outputs and not self._is_scratch(net, name):
-                yield Difference(f"diff_{name}", want, _array(diffs[name]))
+                yield self._difference(f"diff_{name}", want, _array(diffs[name]))
         for key, want in self._named("pdiff_"):
             layer, index = key.rsplit("_", 1)
             param = net.params[layer][int(index)]
             got = torch.zeros_like(param) if param.grad is None else param.grad
-            yield Difference(f"pdiff_{key}", want, _array(got).reshape(want.shape))  # PERMISSIVE sharing reshapes
+            yield self._difference(f"pdiff_{key}", want, _array(got).reshape(want.shape))  # PERMISSIVE sharing reshapes
 
     @staticmethod
     def _is_scratch(net: Net, name: str) -> bool:
@@ -210,11 +169,16 @@ def cases(*kinds: str) -> list[Path]:
     return [path.parent for kind in kinds for path in sorted((GOLDEN / kind).glob("*/meta.json"))]
 
 
-def gaps(differences: Sequence[Difference]) -> tuple[Gap | None, Gap | None, Gap | None]:
-    """The largest gap of a case's tops, of its bottoms' diffs and of its parameters' diffs; None without any."""
+def by_kind(differences: Iterable[Difference]) -> list[list[Difference]]:
+    """Those of a case's tops, of its bottoms' diffs and of its parameters' diffs."""
     groups: dict[str, list[Difference]] = {"top": [], "diff": [], "pdiff": []}
     for difference in differences:
         kind = difference.name.partition("_")[0]
         groups[kind if kind in groups else "top"].append(difference)
+    return list(groups.values())
+
+
+def gaps(differences: Iterable[Difference]) -> tuple[Gap | None, Gap | None, Gap | None]:
+    """The largest gap of each kind; None without any."""
     return tuple(Gap(max(d.error for d in group), max(d.ulp for d in group)) if group else None
-                 for group in groups.values())
+                 for group in by_kind(differences))

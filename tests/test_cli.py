@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from harness import GOLDEN
+from packed import unpacked
 
 from rmpe_legacy.cli import main
 from rmpe_legacy.layers import registry
 
 ROOT = Path(__file__).parents[1]
+MODELS = unpacked("torch7/models")
 V0 = GOLDEN / "layers" / "Net__v0_prototxt_v0_caffemodel"
 
 
@@ -51,7 +53,7 @@ class TestShow:
 
     @pytest.mark.parametrize("name", ["weights.caffemodel", "t7"])
     def test_files_that_are_exchanged(self, rmpe, name):
-        file = GOLDEN / "torch7" / "models" / "hourglass.cuda.t7" if name == "t7" else V0 / name
+        file = MODELS / "hourglass.cuda.t7" if name == "t7" else V0 / name
         code, out, err = rmpe("show", file, "--weights", V0 / "net.prototxt")
         assert (code, out) == (1, "")
         assert err.startswith(f"rmpe: {file}: holds weights, and --weights ")

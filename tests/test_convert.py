@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 from harness import GOLDEN
+from packed import unpacked
 from shared import shared
 
 from rmpe_legacy import load_net
@@ -25,6 +26,7 @@ from rmpe_legacy.proto.caffemodel import read_weights
 from rmpe_legacy.weights import trained_layers
 
 V0 = GOLDEN / "layers" / "Net__v0_prototxt_v0_caffemodel"
+MODELS = unpacked("torch7/models")
 SMALL = """
 name: "small"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 16 dim: 18 } } }
@@ -277,7 +279,7 @@ class TestHash:
             assert (network in rmpe("hash", tmp_path / "other.prototxt")[1]) is same
 
     def test_a_t7_file_is_its_caffe_network(self, rmpe, tmp_path):
-        t7 = GOLDEN / "torch7" / "models" / "hourglass.cuda.t7"
+        t7 = MODELS / "hourglass.cuda.t7"
         rmpe("convert", t7, f"{tmp_path}/out/", "--no-verify")
         files = tmp_path / "out" / "hourglass.cuda.prototxt", tmp_path / "out" / "hourglass.cuda.caffemodel"
         assert rmpe("hash", t7)[1] == rmpe("hash", *files)[1]
@@ -337,7 +339,7 @@ class TestMistakes:
         np.savez("blobs.npz", data=np.zeros((2, 3, 16, 18), np.float32), prob=np.zeros((2, 7)))
         if name == "out.py":
             rmpe("convert", *small, "out.py", "--no-verify", "--force")  # over the out.pt of before
-        shutil.copy(GOLDEN / "torch7" / "models" / "rmpe.t7", "out.t7")
+        shutil.copy(MODELS / "rmpe.t7", "out.t7")
         content = {"truncated": truncated(Path(name)), "empty": b"",
                    "noise": np.random.default_rng(7).integers(0, 256, 5000, np.uint8).tobytes()}[damage]
         Path(name).write_bytes(content)
@@ -377,7 +379,7 @@ class TestMistakes:
 @pytest.mark.parametrize("name", ["det1", "det2"])
 @pytest.mark.parametrize("kind", ["onnx", "safetensors", "py", "caffemodel.h5", "caffemodel"])
 def test_other_peoples_networks(rmpe, tmp_path, name, kind):
-    files = shared("data", "mtcnn", f"{name}.prototxt"), shared("data", "mtcnn", f"{name}.caffemodel")
+    files = shared("mtcnn", f"{name}.prototxt"), shared("mtcnn", f"{name}.caffemodel")
     code, out, _ = rmpe("convert", *files, tmp_path / f"net.{kind}")
     assert code == 0
     assert "\nthe same: " in out

@@ -1,7 +1,6 @@
 """OpenCV 4's importer reads the Caffe files that we write, and gives what our Net gives. OpenCV 5 has none."""
 
 import json
-import lzma
 import os
 import subprocess
 import sys
@@ -9,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import GOLDEN
+from packed import unpacked
+from shared import shared
 
 from rmpe_legacy import torch7_to_caffe
 
 OPENCV4 = Path(__file__).parents[1] / "build" / "opencv4"  # where `make test` puts it
-MODELS = GOLDEN / "torch7" / "models"
+MODELS = unpacked("torch7/models")
 ONE_NAME = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 5 } } }
 layer { name: "p" type: "Power" bottom: "data" top: "a" power_param { scale: 2 } }
@@ -58,7 +58,7 @@ class Networks:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
+def results(whole_network, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     if not (OPENCV4 / "cv2").is_dir():
         pytest.skip("OpenCV 4 is not in build/opencv4; `make build/opencv4/.ready` puts it there")
     folder = tmp_path_factory.mktemp("opencv")
@@ -69,23 +69,20 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     layers = torch7_to_caffe(MODELS / "rmpe.t7").net.layer
     theta = next(layer.top[0] for layer in layers if layer.type == "InnerProduct")
     networks.add("rmpe", MODELS / "rmpe.t7", options=("--until", theta))
-    if shared := os.environ.get("RMPE_SHARED"):
-        data, nets = Path(shared, "data", "mtcnn"), Path(shared, "golden", "nets")
+    for name, options in (("ssd", ()), ("pose", ("--until", "theta", "--de-transform", "paper"))):
+        network = whole_network(name)
+        np.save(folder / f"{name}.npy", network.arrays["data"])
+        networks.add(name, network.prototxt, network.weights, options=options, inputs=("--input", f"data={name}.npy"))
+    if os.environ.get("RMPE_SHARED"):
         for name in ("det1", "det2"):
-            networks.add(name, data / f"{name}.prototxt", data / f"{name}.caffemodel")
-        for name, options in (("ssd", ()), ("pose", ("--until", "theta", "--de-transform", "paper"))):
-            weights = folder / f"{name}.caffemodel"
-            weights.write_bytes(lzma.decompress((nets / name / "weights.caffemodel.xz").read_bytes()))
-            np.save(folder / f"{name}.npy", np.load(nets / name / "blobs.npz")["data"])
-            networks.add(name, nets / name / "deploy.prototxt", weights, options=options,
-                         inputs=("--input", f"data={name}.npy"))
+            networks.add(name, shared("mtcnn", f"{name}.prototxt"), shared("mtcnn", f"{name}.caffemodel"))
     return networks.run()
 
 
 @pytest.mark.parametrize("name", ["hourglass", "one_name", "rmpe", "det1", "det2", "ssd", "pose"])
 def test_opencv_agrees(results, name):
     if name not in results:
-        pytest.skip("RMPE_SHARED is not set: the authors' data and what their programs gave on it are not at hand")
+        shared("mtcnn")  # skips
     for code, out in results[name]:
         assert code == 0, out
     assert "\nthe same: " in results[name][-1][1]

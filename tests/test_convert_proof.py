@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from harness import GOLDEN
+from packed import unpacked
 
 from rmpe_legacy import RmpeError, load_net, load_torch7
 from rmpe_legacy.cli import main
@@ -27,6 +27,7 @@ from rmpe_legacy.errors import NetError
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer, read_weights
 from rmpe_legacy.weights import trained_layers
 
+MODELS = unpacked("torch7/models")
 DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } } }\n'
 SLASHES = DATA + """
 layer { name: "c1/3x3" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 kernel_size: 3
@@ -194,7 +195,7 @@ class TestNotProven:
         files = network(SLASHES)
         rmpe("convert", *files, "out.safetensors")
         for argv in (("out.safetensors", "x.onnx", "--phase", "TRAIN"),
-                     (GOLDEN / "torch7" / "models" / "hourglass.cuda.t7", "x.onnx", "--dialect", "bvlc"),
+                     (MODELS / "hourglass.cuda.t7", "x.onnx", "--dialect", "bvlc"),
                      (files[1], "x.caffemodel", "--until", "c"), (files[1], "x.caffemodel", "--input-shape", "3,4,4")):
             code, _, err = rmpe("convert", *argv)
             assert code == 1
@@ -447,7 +448,7 @@ class TestHostileNames:
 
 
 class TestTorch7Table:
-    MODEL = GOLDEN / "torch7" / "models" / "hourglass.cuda.t7"
+    MODEL = MODELS / "hourglass.cuda.t7"
 
     def test_says_which_entries_are_networks(self):
         from rmpe_legacy.errors import FileError

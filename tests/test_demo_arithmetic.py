@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from difference import Golden
 from shared import shared
 
 from rmpe_legacy.data.image import detector_input, load_image, pose_input
@@ -23,38 +24,38 @@ CASES = sorted(path.name for path in GOLDEN.glob("demo__*"))
 @pytest.mark.parametrize("name", CASES)
 def test_from_picture_to_poses(name: str):
     meta = json.loads((GOLDEN / name / "case.json").read_text())
-    case = dict(np.load(GOLDEN / name / "case.npz"))
+    case = Golden.read(GOLDEN / name / "case.npz", "demo.py")
     for i, file in enumerate(meta["images"]):
         image = load_image(GOLDEN / name / file)
         h, w = image.shape[:2]
         if f"img{i}_shown" in case:  # the demo stopped before drawing where it found nobody
-            np.testing.assert_array_equal(image, case[f"img{i}_shown"])
+            case.check(f"img{i}_shown", image)
         given = detector_input(image, *meta["det_shape"][2:])
-        np.testing.assert_allclose(given, case[f"img{i}_det_input"], rtol=0, atol=255 * 6e-8)
+        case.check(f"img{i}_det_input", given, 255 * 6e-8)
 
         boxes_norm, _ = read_detections(case[f"img{i}_detections"][None, None], meta["configThred"])
         boxes = grow_boxes(pixel_boxes(boxes_norm, (w, h)), (w, h))
-        np.testing.assert_array_equal(boxes, case[f"img{i}_nms_in_bboxes"].reshape(-1, 4))
+        case.check(f"img{i}_nms_in_bboxes", boxes, shape=(-1, 4))
 
         joints, scores = np.empty((len(boxes), 16, 2)), np.empty((len(boxes), 16), np.float32)
         for k, box in enumerate(boxes):
             person = f"img{i}_person{k}"
-            np.testing.assert_array_equal(box, case[f"{person}_box"])
+            case.check(f"{person}_box", box)
             crop = crop_box(image, box)
-            np.testing.assert_array_equal(crop, case[f"{person}_crop"])
+            case.check(f"{person}_crop", crop)
             given = pose_input(crop, *meta["pose_shape"][2:])
-            np.testing.assert_allclose(given, case[f"{person}_pose_input"], rtol=0, atol=6e-8)
+            case.check(f"{person}_pose_input", given, 6e-8)
             points, scores[k] = read_joints(case[f"{person}_prediction_heatmap"])
             joints[k] = uncrop(points[0], box)
-            np.testing.assert_array_equal(joints[k], case[f"{person}_joints"])
-        np.testing.assert_array_equal(joints, case[f"img{i}_nms_in_preds"].reshape(-1, 16, 2))
-        np.testing.assert_array_equal(scores, case[f"img{i}_nms_in_scores"].reshape(-1, 16))
+            case.check(f"{person}_joints", joints[k])
+        case.check(f"img{i}_nms_in_preds", joints, shape=(-1, 16, 2))
+        case.check(f"img{i}_nms_in_scores", scores, shape=(-1, 16))
 
         persons = pose_nms(joints, scores, boxes, "demo").persons  # Differs: nobody is nobody; the demo stops there
         assert ("error" in meta) == (len(boxes) == 0)
         if "error" not in meta:
-            np.testing.assert_allclose(persons.joints_xy, case[f"img{i}_nms_out_preds"], rtol=0, atol=1e-9)
-            np.testing.assert_array_equal(persons.scores, case[f"img{i}_nms_out_scores"])
+            case.check(f"img{i}_nms_out_preds", persons.joints_xy, 1e-9)
+            case.check(f"img{i}_nms_out_scores", persons.scores)
         else:
             assert len(persons) == 0
 
@@ -89,14 +90,14 @@ class TestReadout:
 class TestWholeNetworks:
     """The inputs that the real Caffe was given, on the picture of the notebook."""
 
-    def test_detector(self):
-        want = np.load(shared("golden", "nets", "ssd", "blobs.npz"))["data"]
-        image = load_image(shared("data", "images", "skiing.jpg"))
+    def test_detector(self, whole_network):
+        want = whole_network("ssd").arrays["data"]
+        image = load_image(shared("images", "skiing.jpg"))
         self.compare(detector_input(image, 500, 500), want)
 
-    def test_pose(self):
-        want = np.load(shared("golden", "nets", "pose", "blobs.npz"))["data"]
-        image = load_image(shared("data", "images", "skiing.jpg"))
+    def test_pose(self, whole_network):
+        want = whole_network("pose").arrays["data"]
+        image = load_image(shared("images", "skiing.jpg"))
         self.compare(pose_input(crop_box(image, (128, 48, 640, 456)), 256, 256), want)
 
     @staticmethod

@@ -13,8 +13,6 @@ from rmpe_legacy.cli import main
 from rmpe_legacy.errors import EvaluationError
 from rmpe_legacy.evaluation.evaluate import evaluate, measure
 
-MPII_MULTI = ("data", "mpii_multi")
-
 
 @pytest.fixture
 def rmpe(capsys):
@@ -56,17 +54,17 @@ class TestMpii:
         assert is_picture(world / "out" / "mpii_precision_recall.png")
 
     def test_ppn_files(self, rmpe):
-        code, out, _ = rmpe("mpii", shared(*MPII_MULTI, "pred_keypoints_mpii_multi.mat"),
-                            shared(*MPII_MULTI, "mpi_val_groundtruth.mat"), "--name", "PPN",
-                            "--groups", shared(*MPII_MULTI, "MPI_MP_VAL_annotations.json"))
+        code, out, _ = rmpe("mpii", shared("mpii_multi", "pred_keypoints_mpii_multi.mat"),
+                            shared("mpii_multi", "mpi_val_groundtruth.mat"), "--name", "PPN",
+                            "--groups", shared("mpii_multi", "MPI_MP_VAL_annotations.json"))
         assert code == 0
         assert out.splitlines()[1:] == [
             "PPN& 93.8  & 90.6  & 81.1  & 73.7  & 76.3  & 72.8 & 66.9 & 79.3 \\\\",
             "350 groups, 902 people, 911 poses, 0 groups without poses"]
 
     def test_the_test_list_is_not_the_truth(self, rmpe):
-        code, out, err = rmpe("mpii", shared("data", "expected", "batch_full"),
-                              shared(*MPII_MULTI, "MPI_MP_TEST_annotations.json"))
+        code, out, err = rmpe("mpii", shared("expected", "batch_full"),
+                              shared("mpii_multi", "MPI_MP_TEST_annotations.json"))
         assert (code, out) == (1, "")
         assert err.startswith("rmpe: ")
         assert "lists groups of people, but not where their joints are" in err
@@ -93,7 +91,7 @@ class TestMpii:
 
 class TestPckh:
     def test_all_protocols_or_one(self, rmpe, tmp_path):
-        files = shared("data", "mpii_single", "valid-ours.h5"), shared("data", "mpii_single", "valid.h5")
+        files = shared("mpii_single", "valid-ours.h5"), shared("mpii_single", "valid.h5")
         code, out, _ = rmpe("pckh", *files, "--output", tmp_path)
         assert code == 0
         assert "valid-ours& 96.7  & 94.7  & 88.5  & 83.4  & 87.5  & 83.1 & 79.1 & 88.9 & 88.0 \\\\" in out
@@ -109,7 +107,7 @@ class TestPckh:
 
 class TestCoco:
     def test_table_json_and_curves(self, rmpe, tmp_path):
-        files = (shared("data", "coco_kpt", f"fce_{part}_dataset.json") for part in ("dt", "gt"))
+        files = (shared("coco_kpt", f"fce_{part}_dataset.json") for part in ("dt", "gt"))
         code, out, _ = rmpe("coco", *files, "--output", tmp_path)
         assert code == 0
         assert " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets= 20 ] = 0.505" in out

@@ -33,7 +33,7 @@ def results(count=3, **more):
 
 class TestNumbers:
     def test_faster_coco_evals_sample(self):
-        path = shared("data", "coco_kpt", "fce_dt_dataset.json")
+        path = shared("coco_kpt", "fce_dt_dataset.json")
         result = keypoint_ap(*(json.loads(p.read_text()) for p in (path, path.with_name("fce_gt_dataset.json"))))
         assert result.table["AP"] == 0.5048844884488449
         assert (result.table["AP50"], result.table["AP75"]) == (0.7227722772277227, 0.6336633663366337)
@@ -42,7 +42,7 @@ class TestNumbers:
         assert result.printed().splitlines()[0].endswith("maxDets= 20 ] = 0.505")
 
     def test_xtcocos_sample(self):
-        path = shared("data", "coco_kpt", "example_coco_preds.json")
+        path = shared("coco_kpt", "example_coco_preds.json")
         result = keypoint_ap(*(json.loads(p.read_text()) for p in (path, path.with_name("example_coco_val.json"))))
         want = {"AP": 0.86089, "AP50": 0.993145, "AP75": 0.910891, "APm": 0.775578, "APl": 0.937252}
         assert {k: result.table[k] for k in want} == pytest.approx(want, abs=5e-6)

@@ -7,6 +7,7 @@ import struct
 import h5py
 import numpy as np
 import pytest
+from difference import Golden
 from evaluation_data import point
 from shared import shared
 
@@ -93,17 +94,17 @@ class TestToolkitStructs:
         assert files.read_groups(path).head_sizes[0].tolist() == [30]
 
     def test_scale_gives_the_head_size_of_everybody_that_has_both(self):
-        groups = files.read_groups(shared("data", "mpii_multi", "mpi_val_groundtruth.mat"))
+        groups = files.read_groups(shared("mpii_multi", "mpi_val_groundtruth.mat"))
         assert groups.people == 902
         np.testing.assert_allclose(np.concatenate(groups.scales) * 25, np.concatenate(groups.head_sizes), rtol=1e-14)
 
     def test_ppn_files_hold_what_was_measured(self):
-        want = np.load(shared("data", "expected", "ppn_val_arrays.npz"))
-        groups = files.read_groups(shared("data", "mpii_multi", "mpi_val_groundtruth.mat"),
-                                   shared("data", "mpii_multi", "MPI_MP_VAL_annotations.json"))
-        poses = files.read_poses(shared("data", "mpii_multi", "pred_keypoints_mpii_multi.mat"))
-        np.testing.assert_array_equal(np.concatenate(evaluated(poses_by_group(poses, groups))), want["pred"])
-        np.testing.assert_array_equal(np.concatenate(evaluated(groups.joints)), want["gt"])
+        want = Golden.read(shared("expected", "ppn_val_arrays.npz"), "the Matlab toolkit")
+        groups = files.read_groups(shared("mpii_multi", "mpi_val_groundtruth.mat"),
+                                   shared("mpii_multi", "MPI_MP_VAL_annotations.json"))
+        poses = files.read_poses(shared("mpii_multi", "pred_keypoints_mpii_multi.mat"))
+        want.check("pred", np.concatenate(evaluated(poses_by_group(poses, groups))))
+        want.check("gt", np.concatenate(evaluated(groups.joints)))
         np.testing.assert_allclose(np.concatenate(groups.head_sizes), want["head"], rtol=1e-14)
         assert groups.images[0] == "015457215.jpg"
 
@@ -121,7 +122,7 @@ class TestToolkitStructs:
             files.read_poses(save("p.mat", **variables))
 
     @pytest.mark.parametrize("odd", [5.0, "text", np.ones((2, 3)), np.array([[1.0, "a"]], object), {"deep": {"er": 1}},
-                                     np.zeros((0, 0)), "", 1j], ids=str)
+                                     np.zeros((0, 0)), "", 1j], ids=repr)
     def test_fields_of_another_kind_are_a_sentence_or_harmless(self, odd, save):
         for field in ("annorect", "image"):
             entry = {"annorect": structs([truth()]), "image": {"name": "a.jpg"}} | {field: odd}
@@ -227,7 +228,7 @@ class TestAuthorsText:
             assert poses.joints[2][0, 1].tolist() == [22, 23, 20 + 1 / 16]
 
     def test_the_authors_own_results(self):
-        poses = files.read_poses(shared("data", "expected", "batch_full"))
+        poses = files.read_poses(shared("expected", "batch_full"))
         assert (len(poses), sum(map(len, poses.joints))) == (1491, 8523)
 
     @pytest.mark.parametrize(("file", "old", "new", "sentence"), [
@@ -286,9 +287,9 @@ class TestAuthorsText:
             files.read_groups(tmp_path / "t.txt")
 
     def test_the_authors_lists(self):
-        groups = files.read_groups(shared("data", "authors", "rmpe_val.txt"))
+        groups = files.read_groups(shared("authors", "rmpe_val.txt"))
         assert (len(groups), groups.people) == (500, 1454)
-        groups = files.read_groups(shared("data", "authors", "train.txt"))
+        groups = files.read_groups(shared("authors", "train.txt"))
         assert (len(groups), groups.people) == (16118, 24797 - 188)
 
 

@@ -94,7 +94,7 @@ class TestWhatScipyWrites:
                                   "groups_v12.mat"])
 def test_files_of_others_as_scipy_reads_them(name):
     scipy_io = pytest.importorskip("scipy.io")
-    path = shared("data", "mpii_multi", name)
+    path = shared("mpii_multi", name)
     theirs = scipy_io.loadmat(path)
     for variable, value in read_mat(path).items():
         same(value, theirs[variable])

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from difference import Golden
 from evaluation_data import GOLDEN, groups_of, made_up_groups
 from shared import shared
 
@@ -57,13 +58,13 @@ def slow_area(entries, annotated):
 
 class TestOfficialNumbers:
     def test_synthetic_groups_as_octave_gave_them(self):
-        archive = np.load(GOLDEN / "mpii_ap_synthetic.npz")
+        archive = Golden.read(GOLDEN / "mpii_ap_synthetic.npz", "the Matlab toolkit")
         result = multi_person_ap(*groups_of(archive))
-        np.testing.assert_allclose([*result.joint_ap, result.mean], archive["official_ap"], rtol=0, atol=1e-9)
+        archive.check("official_ap", [*result.joint_ap, result.mean], 1e-9)
 
     def test_ppn_validation_predictions(self):
-        result = multi_person_ap(*groups_of(np.load(shared("data", "expected", "ppn_val_arrays.npz"))))
-        want = json.loads(shared("data", "expected", "ppn_val_ap.json").read_text())
+        result = multi_person_ap(*groups_of(np.load(shared("expected", "ppn_val_arrays.npz"))))
+        want = json.loads(shared("expected", "ppn_val_ap.json").read_text())
         np.testing.assert_allclose(result.joint_ap, [want["ap14"][j] for j in EVALUATED], rtol=0, atol=1e-9)
         assert result.mean == pytest.approx(want["mean"], abs=1e-9)
         assert result.table == pytest.approx(want["table"], abs=1e-9)

@@ -31,17 +31,17 @@ def off_by(distance, joints=16):
 class TestOtherPeoplesNumbers:
     @pytest.fixture
     def expected(self):
-        return json.loads(shared("data", "expected", "pckh.json").read_text())["hgdemo valid-ours"]
+        return json.loads(shared("expected", "pckh.json").read_text())["hgdemo valid-ours"]
 
     @pytest.fixture
     def hourglass(self):
-        return (read_joints(shared("data", "mpii_single", "valid-ours.h5")),
-                *read_people(shared("data", "mpii_single", "valid.h5")))
+        return (read_joints(shared("mpii_single", "valid-ours.h5")),
+                *read_people(shared("mpii_single", "valid.h5")))
 
     @pytest.fixture
     def tompson(self):
         """Tompson's ground truth has fractions of pixels, which the hourglass's valid.h5 cuts off."""
-        truth = shared("data", "mpii_single", "detections_our_format.mat")
+        truth = shared("mpii_single", "detections_our_format.mat")
         if not truth.exists():
             pytest.skip(f"{truth.name} of bearpaw/pytorch-pose is not in RMPE_SHARED")
         return read_joints(truth.with_name("valid-ours.h5")), *read_people(truth)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crops import torch7_crops
+from difference import Golden
 from shared import shared
 
 from rmpe_legacy import RmpeError
@@ -24,25 +26,25 @@ from rmpe_legacy.pipeline.nms import pose_nms
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def case(*parts: str) -> tuple[dict, dict]:
+def case(*parts: str) -> tuple[dict, Golden]:
     folder = GOLDEN.joinpath(*parts)
-    return json.loads((folder / "case.json").read_text()), dict(np.load(folder / "case.npz"))
+    return json.loads((folder / "case.json").read_text()), Golden.read(folder / "case.npz", "the published script")
 
 
 class TestAuthorsStoredResults:
     """testres.h5: boxes grown by .3 and .2, cropped and un-cropped by the Torch7 program."""
 
     def test_all_coordinates(self):
-        z = np.load(shared("data", "expected", "testres_geometry.npz"))
+        z = Golden.read(shared("expected", "testres_geometry.npz"), "the authors' program")
         points = np.stack([z["hm_x"], z["hm_row"] + 0.5], axis=-1).astype(np.float32)
         pixels = uncrop(points, z["expanded_box"][:, None], published="torch7")
         assert pixels.size == 333_472
-        np.testing.assert_array_equal(pixels, z["pred_xy"])
+        z.check("pred_xy", pixels)
 
     def test_boxes(self):
-        z = np.load(shared("data", "expected", "testres_geometry.npz"))
+        z = Golden.read(shared("expected", "testres_geometry.npz"), "the authors' program")
         sizes = np.stack([z["img_w"], z["img_h"]], axis=-1)
-        np.testing.assert_array_equal(grow_boxes(z["det_box"], sizes, "testres"), z["expanded_box"])
+        z.check("expanded_box", grow_boxes(z["det_box"], sizes, "testres"))
         # 1.3 - 1 is more than .3 by 4e-17: demo.py gives other edges in 22 of 10,421 boxes
         assert (grow_boxes(z["det_box"], sizes, "demo") != z["expanded_box"]).sum() == 22
 
@@ -110,13 +112,13 @@ class TestDemo:
     ])
     def test_transform_box_invert(self, result, published, points):
         _, a = case("io", "transformBoxInvert")
-        np.testing.assert_array_equal(uncrop(points(a), a["boxes"], published=published), a[result])
+        a.check(result, uncrop(points(a), a["boxes"], published=published))
 
     def test_transform_box_invert_at_other_resolutions(self):
         _, a = case("io", "transformBoxInvert")
         count = len(a["res_list"])
         points = np.minimum(a["pts_int"][:count], a["res_list"][:, None] - 1).astype(np.float32)
-        np.testing.assert_array_equal(uncrop(points, a["boxes"][:count], a["res_list"]), a["out_res"])
+        a.check("out_res", uncrop(points, a["boxes"][:count], a["res_list"]))
 
     def test_crop_box(self):
         meta, a = case("io", "cropBox")
@@ -127,11 +129,11 @@ class TestDemo:
                 with pytest.raises(RmpeError, match=r"does not lie in a picture of 31x23"):
                     crop_box(a["image"], entry["box"])
             else:
-                np.testing.assert_array_equal(crop_box(a["image"], entry["box"]), a[f"crop{i}"])
+                a.check(f"crop{i}", crop_box(a["image"], entry["box"]))
         assert refused == 4
         square = crop_box(a["image_u8"], meta["u8_box"])
         assert square.dtype == np.float32
-        np.testing.assert_array_equal(square, a["crop_u8"])
+        a.check("crop_u8", square)
 
     @pytest.mark.parametrize("name", ["demo__small", "demo__round_halves"])
     def test_from_detections_to_joints(self, name):
@@ -141,46 +143,40 @@ class TestDemo:
             found, height, width = a[f"img{i}_detections"], *a[f"img{i}_shown"].shape[:2]
             kept = found[(found[:, 2].astype(float) > meta["configThred"]) & (found[:, 1] == 1)]
             grown = grow_boxes(pixel_boxes(kept[:, 3:], [width, height]), [width, height], "demo")
-            np.testing.assert_array_equal(grown, a[f"img{i}_nms_in_bboxes"])
+            a.check(f"img{i}_nms_in_bboxes", grown)
             joints = []
             for k, box in enumerate(grown):
-                np.testing.assert_array_equal(crop_box(a[f"img{i}_shown"], box), a[f"img{i}_person{k}_crop"])
+                a.check(f"img{i}_person{k}_crop", crop_box(a[f"img{i}_shown"], box))
                 blob = a[f"img{i}_person{k}_prediction_heatmap"].reshape(16, 3)
                 joints.append(uncrop(blob[:, :2], box))
-                np.testing.assert_array_equal(joints[k], a[f"img{i}_person{k}_joints"])
+                a.check(f"img{i}_person{k}_joints", joints[k])
             persons = pose_nms(joints, a[f"img{i}_nms_in_scores"], grown, "demo").persons
-            np.testing.assert_allclose(persons.joints_xy, a[f"img{i}_nms_out_preds"], rtol=0, atol=1e-9)
+            a.check(f"img{i}_nms_out_preds", persons.joints_xy, 1e-9)
 
     @pytest.mark.parametrize("name", ["size64", "square", "ties", "negative", "zeros", "constant"])
     def test_heat_maps_as_the_layer_reads_them(self, name):
-        a = np.load(GOLDEN / "layers" / f"PredictionHeatmap__{name}" / "case.npz")
+        a = Golden.read(GOLDEN / "layers" / f"PredictionHeatmap__{name}" / "case.npz")
         (maps,) = (value for key, value in a.items() if key.startswith("in_"))
-        (want,) = (value for key, value in a.items() if key.startswith("blob_") and value.shape != maps.shape)
+        (joints,) = (key for key, value in a.items() if key.startswith("blob_") and value.shape != maps.shape)
         points, scores = read_heatmaps(maps, "demo")
-        np.testing.assert_array_equal(np.concatenate([points, scores[..., None]], axis=-1).ravel(), want.ravel())
+        a.check(joints, np.concatenate([points, scores[..., None]], axis=-1).ravel(), shape=(-1,))
 
 
 class TestTorch7:
     def test_crop_read_out_and_way_back(self):
         """The authors' Lua in the real Torch7, 24 pictures."""
-        folder = shared("golden", "torch7", "crop")
-        cases = json.loads((folder / "crop.json").read_text())["cases"]
+        cases = torch7_crops()
         assert len(cases) == 24
-
-        def load(entry):
-            return np.fromfile(folder / entry["file"], np.float32).reshape(entry["shape"])
-
-        for c in cases:
-            image, want = load(c["image"]).transpose(1, 2, 0), load(c["crop"]).transpose(1, 2, 0)
-            box = grow_boxes(c["box"], image.shape[1::-1], "torch7")
-            assert box.tolist() == c["int"]
-            got = scale_torch7(crop_box(image, box, "torch7"), *want.shape[:2])
-            np.testing.assert_allclose(got, want, rtol=0, atol=3e-7)
-            points, scores = read_heatmaps(load(c["heatmap"]), "torch7")
-            np.testing.assert_array_equal(points, load(c["preds_hm"])[0])
-            np.testing.assert_array_equal(scores, load(c["scores"])[0, :, 0])
-            pixels = uncrop(points, box, c["heatmap"]["shape"][-1], "torch7")
-            np.testing.assert_array_equal(pixels, load(c["preds_img"])[0])
+        for about, a in cases:
+            image = a["image"].transpose(1, 2, 0)
+            box = grow_boxes(about["box"], image.shape[1::-1], "torch7")
+            assert box.tolist() == about["int"]
+            got = scale_torch7(crop_box(image, box, "torch7"), *a["crop"].shape[1:])
+            a.check("crop", got.transpose(2, 0, 1), 3e-7)
+            points, scores = read_heatmaps(a["heatmap"], "torch7")
+            a.check("preds_hm", points[None])
+            a.check("scores", scores[None, :, None])
+            a.check("preds_img", uncrop(points, box, a["heatmap"].shape[-1], "torch7")[None])
 
     def test_heat_maps_below_zero_count_as_zero_and_ties_go_to_the_upper_row(self):
         maps = np.full((2, 5, 5), -1, np.float32)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from harness import Case, Difference, cases, gaps
+from difference import Difference, beyond
+from harness import Case, by_kind, cases
 
 from rmpe_legacy.layers_table import Proof, read_evidence
 
@@ -29,12 +30,12 @@ RECORDED = {proof.case: proof for proof in read_evidence().proofs}
 TIMES, AT_LEAST = 4, 5e-7
 
 
-def is_right(case: Case, difference: Difference) -> bool:
-    """Whether one array is within what its case allows."""
+def wrong(case: Case, difference: Difference) -> list[str]:
+    """A sentence if an array is further from Caffe's than its case allows."""
     allowed = MORE.get(case.name, {}).get(difference.name)
     if allowed is not None:
-        return difference.absolute <= allowed[0]
-    return difference.error <= (0.0 if is_exact(case) else SUMS)
+        return beyond([difference], allowed[0], relative=False)
+    return beyond([difference], 0.0 if is_exact(case) else SUMS)
 
 
 def is_exact(case: Case) -> bool:
@@ -44,10 +45,11 @@ def is_exact(case: Case) -> bool:
     return case.type in EXACT and (case.folder.parent.name == "layers" or case.types <= EXACT)
 
 
-def is_as_recorded(recorded: Proof, found: list[Difference]) -> bool:
-    """Whether the errors that `rmpe layers` shows still hold."""
-    return all(now is None or now.relative <= max(TIMES * then.relative, AT_LEAST)
-               for now, then in zip(gaps(found), (recorded.top, recorded.diff, recorded.param_diff), strict=True))
+def further_than_recorded(recorded: Proof, found: list[Difference]) -> list[str]:
+    """A sentence about each array that is further from Caffe's than the errors that `rmpe layers` shows allow."""
+    gaps = recorded.top, recorded.diff, recorded.param_diff
+    return [sentence for group, then in zip(by_kind(found), gaps, strict=True)
+            for sentence in beyond(group, max(TIMES * then.relative if then else 0, AT_LEAST))]
 
 
 @pytest.mark.parametrize("folder", cases("layers", "more", "detection"), ids=lambda path: path.name)
@@ -62,10 +64,11 @@ def test_gives_what_caffe_gave(folder: Path, tmp_path: Path):
     for case in (own, *one):
         found = case.compare(tmp_path)
         assert found, "the case compares nothing"
-        wrong = [str(d) for d in found if not is_right(case, d)]
-        assert not wrong, f"not what Caffe gave ({case.run}):\n" + "\n".join(wrong)
+        sentences = [sentence for difference in found for sentence in wrong(case, difference)]
+        assert not sentences, f"not what Caffe gave ({case.run}):\n" + "\n".join(sentences)
         assert not case.broken_promises
-        assert is_as_recorded(RECORDED[case.id], found) or case.name in MORE, "run tools/measure_layers.py"
+        sentences = [] if case.name in MORE else further_than_recorded(RECORDED[case.id], found)
+        assert not sentences, "further than recorded (tools/measure_layers.py):\n" + "\n".join(sentences)
 
 
 def test_no_case_got_lost():

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from difference import Golden
 from PIL import Image
 
 from rmpe_legacy.data import blobproto
@@ -41,7 +42,7 @@ class Case:
     def __init__(self, name: str):
         self.folder = GOLDEN / name
         self.meta = json.loads((self.folder / "case.json").read_text())
-        self.data = dict(np.load(self.folder / "case.npz"))
+        self.data = Golden.read(self.folder / "case.npz", "caffe.io")
 
 
 def names(kind: str) -> list[str]:
@@ -49,10 +50,10 @@ def names(kind: str) -> list[str]:
                   if json.loads(path.read_text())["kind"] == kind)
 
 
-def difference(got: np.ndarray, want: np.ndarray, span: float) -> float:
-    """The largest difference, as a part of the range of the values."""
-    assert (got.shape, got.dtype) == (want.shape, want.dtype)
-    return float(np.abs(got.astype(np.float64) - want).max(initial=0) / (span or 1))
+def check(case: Case, name: str, got: np.ndarray, span: float, limit: float) -> None:
+    """Type and values of an array; limit: of `span`, the range of the values."""
+    assert got.dtype == case.data[name].dtype
+    case.data.check(name, got, limit * (span or 1))
 
 
 def span(values: np.ndarray) -> float:
@@ -76,7 +77,7 @@ def test_load_image_is_the_original_to_the_bit(key: str):
     about = case.meta["cases"][key]
     got = load_image(case.folder / about["file"], about["color"])
     assert got.dtype == np.float32
-    np.testing.assert_array_equal(got, case.data[key])
+    case.data.check(key, got)
 
 
 def png(w: int, h: int, rows: bytes = b"", bits: int = 8, color: int = 2) -> bytes:
@@ -205,11 +206,12 @@ def test_resize_image_is_the_original_to_one_rounding(name: str):
     image, want = case.data["image"], case.data["out"]
     before = image.copy()
     got = resize_image(image, case.meta["new_dims"], case.meta["interp_order"], python2_division=True)
-    keep = np.ones(want.shape[:2], bool)
+    assert (got.shape, got.dtype) == (want.shape, want.dtype)
+    keep = np.ones(want.shape, bool)
     if "tie_rows" in case.data:  # nearest: which of two equally near pixels is taken is noise in the original
         keep[case.data["tie_rows"]] = False
         keep[:, case.data["tie_cols"]] = False
-    assert difference(got[keep], want[keep], span(image)) <= ONE_ROUNDING
+    check(case, "out", np.where(keep, got, want), span(image), ONE_ROUNDING)
     np.testing.assert_array_equal(image, before)
 
 
@@ -226,7 +228,8 @@ def test_integers_are_divided_as_numbers_unless_python_2_is_asked_for():
     case = Case("resize__uint8_in_quirk")
     image = case.data["image"]
     got = resize_image(image, case.meta["new_dims"])
-    assert difference(got, resize_image(image.astype(np.float32), case.meta["new_dims"]), 255) <= 2 * ONE_ROUNDING
+    as_floats = resize_image(image.astype(np.float32), case.meta["new_dims"])
+    np.testing.assert_allclose(got, as_floats, rtol=0, atol=255 * 2 * ONE_ROUNDING)
     assert np.abs(got - case.data["out"]).max() > 100
 
 
@@ -275,8 +278,8 @@ class TestTransformer:
         case = Case(name)
         given, want = case.data["in"].copy(), case.data["out"]
         got = transformer(case).preprocess("data", given)
-        assert difference(got, want, span(want)) <= 2 * ONE_ROUNDING
-        np.testing.assert_array_equal(given, case.data["in_after"])  # changed in place where the original does so
+        check(case, "out", got, span(want), 2 * ONE_ROUNDING)
+        case.data.check("in_after", given)  # changed in place where the original does so
 
     def test_deprocess(self, name: str):
         case = Case(name)
@@ -287,10 +290,10 @@ class TestTransformer:
             return
         before = given.copy()
         got = transformer(case).deprocess("data", given)
-        assert difference(got, case.data["de_out"], span(given)) <= 2 * ONE_ROUNDING
+        check(case, "de_out", got, span(given), 2 * ONE_ROUNDING)
         np.testing.assert_array_equal(given, before)
         back = transformer(case).deprocess("data", case.data["out"])
-        assert difference(back, case.data["de_out_of_out"], span(case.data["out"])) <= 2 * ONE_ROUNDING
+        check(case, "de_out_of_out", back, span(case.data["out"]), 2 * ONE_ROUNDING)
 
 
 def test_transformer_refuses_what_the_original_refuses():
@@ -348,7 +351,7 @@ def test_oversample_cuts_the_same_pieces(name: str):
     case = Case(name)
     got = oversample(case.data["images"], case.meta["crop_dims"])
     assert got.dtype == np.float32
-    np.testing.assert_array_equal(got, case.data["out"])
+    case.data.check("out", got)
 
 
 @pytest.mark.parametrize(("shapes", "dims"), [
@@ -371,10 +374,10 @@ class TestBlobProto:
     def test_bytes_and_back(self, key: str):
         diff = np.asarray(self.case.data[f"{key}_in"] * 2) if key.endswith("_diff") else None
         stored = decode(self.case.data[f"{key}_bytes"].tobytes(), load_schema()["BlobProto"])
-        np.testing.assert_array_equal(blobproto.blobproto_to_array(stored), self.case.data[f"{key}_back"])
+        self.case.data.check(f"{key}_back", blobproto.blobproto_to_array(stored))
         if key.endswith("_diff"):
             diff = blobproto.blobproto_to_array(stored, return_diff=True)
-            np.testing.assert_array_equal(diff, self.case.data[f"{key}_back_diff"])
+            self.case.data.check(f"{key}_back_diff", diff)
         made = blobproto.array_to_blobproto(self.case.data[f"{key}_in"], diff)
         assert encode(made) == self.case.data[f"{key}_bytes"].tobytes()
         assert blobproto.blobproto_to_array(made).dtype == np.float64
@@ -388,18 +391,18 @@ class TestBlobProto:
         stored = decode(self.case.data[f"{key}_bytes"].tobytes(), load_schema()["Datum"])
         back = blobproto.datum_to_array(stored)
         assert back.dtype == self.case.data[f"{key}_back"].dtype
-        np.testing.assert_array_equal(back, self.case.data[f"{key}_back"])
+        self.case.data.check(f"{key}_back", back)
 
     def test_vector(self):
         text = self.case.data["vec_bytes"].tobytes()
         arrays = [self.case.data["vec_in0"], self.case.data["vec_in1"]]
         assert blobproto.arraylist_to_blobprotovector_str(arrays) == text
         for i, back in enumerate(blobproto.blobprotovector_str_to_arraylist(text)):
-            np.testing.assert_array_equal(back, self.case.data[f"vec_back{i}"])
+            self.case.data.check(f"vec_back{i}", back)
 
     def test_four_dimensions_of_old(self):
         stored = decode(self.case.data["legacy_bytes"].tobytes(), load_schema()["BlobProto"])
-        np.testing.assert_array_equal(blobproto.blobproto_to_array(stored), self.case.data["legacy_back"])
+        self.case.data.check("legacy_back", blobproto.blobproto_to_array(stored))
 
     def test_double_data_is_not_read_as_published(self):
         stored = decode(self.case.data["double_bytes"].tobytes(), load_schema()["BlobProto"])

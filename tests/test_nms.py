@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from difference import Golden
 from shared import shared
 
 from rmpe_legacy import RmpeError
@@ -67,61 +68,62 @@ class TestPublishedRuns:
     """Results of the unmodified scripts under Python 2.7, numpy 1.11."""
 
     def run(self, variant):
-        case = np.load(GOLDEN / "nms" / "synthetic.npz")
+        case = Golden.read(GOLDEN / "nms" / "synthetic.npz", "the published script")
         ranges = np.stack([case["first"], case["last"]], axis=1)
         return case, pose_nms(case["preds"], case["scores"], case["box_xyxy"], variant, ranges=ranges).persons
 
     def test_batch(self):
         case, persons = self.run("batch")
         np.testing.assert_array_equal(case["image"][persons.images], case["batch_image"])
-        np.testing.assert_array_equal(persons.joints_px, case["batch_pose"])
-        np.testing.assert_allclose(persons.scores, case["batch_score"], rtol=1e-11)
-        np.testing.assert_array_equal(case["proposal_scores"][persons.picks], case["batch_proposal_score"])
+        case.check("batch_pose", persons.joints_px)
+        np.testing.assert_allclose(persons.scores, case["batch_score"], rtol=1e-11,
+                                   err_msg=f"batch_score of {case.source}: actual is ours, desired the script's")
+        case.check("batch_proposal_score", case["proposal_scores"][persons.picks])
 
     def test_demo(self):
         case, persons = self.run("demo")
-        np.testing.assert_array_equal(np.diff(persons.image_ends, prepend=0), case["demo_count"])
-        np.testing.assert_allclose(persons.joints_xy, case["demo_pose"], rtol=0, atol=1e-9)
-        np.testing.assert_array_equal(persons.scores, case["demo_score"])
+        case.check("demo_count", np.diff(persons.image_ends, prepend=0))
+        case.check("demo_pose", persons.joints_xy, 1e-9)
+        case.check("demo_score", persons.scores)
 
     @pytest.mark.parametrize("name", ["demo__small", "demo__round_halves"])
     def test_demo_in_single_precision(self, name):
         """demo.py's own scores are float32, so their mean, tanh and weights are too."""
         folder = GOLDEN / "io" / name
-        case = np.load(folder / "case.npz")
+        case = Golden.read(folder / "case.npz", "demo.py")
         for i in range(len(json.loads((folder / "case.json").read_text())["images"])):
             found = pose_nms(*(case[f"img{i}_nms_in_{what}"] for what in ("preds", "scores", "bboxes")), "demo")
             assert case[f"img{i}_nms_in_scores"].dtype == np.float32
-            np.testing.assert_allclose(found.persons.joints_xy, case[f"img{i}_nms_out_preds"], rtol=0, atol=1e-9)
-            np.testing.assert_array_equal(found.persons.scores, case[f"img{i}_nms_out_scores"])
+            case.check(f"img{i}_nms_out_preds", found.persons.joints_xy, 1e-9)
+            case.check(f"img{i}_nms_out_scores", found.persons.scores)
 
 
 class TestAuthorsData:
     def test_batch_picks_groups_and_poses(self):
-        case = np.load(shared("data", "expected", "nms_subset.npz"))
+        case = Golden.read(shared("expected", "nms_subset.npz"), "the published script")
         offsets = case["proposal_offsets"]
         persons = pose_nms(case["preds"], case["scores"].astype(float), case["det_box"],
                            ranges=np.stack([offsets[:-1], offsets[1:]], axis=1)).persons
-        np.testing.assert_array_equal(np.diff(persons.image_ends, prepend=0), case["exp_batch_count"])
-        np.testing.assert_array_equal(persons.picks, case["exp_batch_pick"])
-        np.testing.assert_array_equal(np.diff(persons.member_ends, prepend=0), case["exp_batch_cluster_size"])
-        np.testing.assert_array_equal(persons.members, case["exp_batch_cluster"])
-        np.testing.assert_allclose(persons.joints_xy, case["exp_batch_pose"], rtol=0, atol=1e-9)
-        np.testing.assert_array_equal(persons.scores, case["exp_batch_score"])
+        case.check("exp_batch_count", np.diff(persons.image_ends, prepend=0))
+        case.check("exp_batch_pick", persons.picks)
+        case.check("exp_batch_cluster_size", np.diff(persons.member_ends, prepend=0))
+        case.check("exp_batch_cluster", persons.members)
+        case.check("exp_batch_pose", persons.joints_xy, 1e-9)
+        case.check("exp_batch_score", persons.scores)
 
     @pytest.mark.parametrize(("boxes", "prefix"), [("expanded_box", "exp_demo"), ("det_box", "exp_demo_raw")])
     def test_demo_with_grown_and_with_raw_boxes(self, boxes, prefix):
-        case = np.load(shared("data", "expected", "nms_subset.npz"))
+        case = Golden.read(shared("expected", "nms_subset.npz"), "the published script")
         offsets = case["proposal_offsets"]
         found = pose_nms(case["preds"], case["scores"].astype(float), case[boxes], "demo",
                          ranges=np.stack([offsets[:-1], offsets[1:]], axis=1))
-        np.testing.assert_array_equal(np.diff(found.persons.image_ends, prepend=0), case[f"{prefix}_count"])
-        np.testing.assert_allclose(found.persons.joints_xy, case[f"{prefix}_pose"], rtol=0, atol=1e-9)
+        case.check(f"{prefix}_count", np.diff(found.persons.image_ends, prepend=0))
+        case.check(f"{prefix}_pose", found.persons.joints_xy, 1e-9)
         assert sorted([*found.persons.members, *found.dropped.members]) == list(range(len(case["preds"])))
 
     def test_one_image_at_a_time_gives_the_same(self):
-        proposals = read_proposals(shared("data", "authors"))
-        poses = read_poses(shared("data", "authors", "testres.h5"))
+        proposals = read_proposals(shared("authors"))
+        poses = read_poses(shared("authors", "testres.h5"))
         given = poses.joints_xy, poses.scores, proposals.boxes_xyxy
         together = pose_nms(*given, ranges=proposals.ranges).persons
         for (first, end), people in zip(proposals.ranges, together.by_image(), strict=True):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from packed import unpacked
 from PIL import Image
 from small_networks import DETECTOR, DETECTOR_HW, MAP_HW, POSE, POSE_HW, write_detector, write_network, write_pose
 
@@ -20,7 +21,7 @@ from rmpe_legacy.pipeline.recipe import recipe
 from rmpe_legacy.pipeline.results import Detections
 from rmpe_legacy.pipeline.run import Pipeline, load_pipeline
 
-TORCH7 = Path(__file__).parent / "golden" / "torch7" / "models"
+TORCH7 = unpacked("torch7/models")
 
 
 @pytest.fixture(scope="module")

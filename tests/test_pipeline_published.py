@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from shared import shared
+from crops import torch7_crops
+from difference import Golden
 
 from rmpe_legacy.data.image import load_image
 from rmpe_legacy.pipeline.detect import Detector
@@ -49,7 +50,8 @@ class StoredPose(PoseNetwork):
 @pytest.mark.parametrize("name", ["demo__authentic_sizes", "demo__no_person", "demo__none_found", "demo__round_halves",
                                   "demo__small"])
 def test_pipeline_gives_what_demo_py_gave(name: str, batch: int):
-    meta, case = json.loads((GOLDEN / name / "case.json").read_text()), np.load(GOLDEN / name / "case.npz")
+    meta = json.loads((GOLDEN / name / "case.json").read_text())
+    case = Golden.read(GOLDEN / name / "case.npz", "demo.py")
     for i, file in enumerate(meta["images"]):
         people = len(case[f"img{i}_nms_in_bboxes"])
         blobs = [case[f"img{i}_person{k}_prediction_heatmap"].reshape(1, 48) for k in range(people)]
@@ -59,54 +61,44 @@ def test_pipeline_gives_what_demo_py_gave(name: str, batch: int):
         result = Pipeline(detector, pose, recipe("demo", meta["configThred"]), batch)(load_image(GOLDEN / name / file))
 
         assert result.found.beyond == 0
-        np.testing.assert_array_equal(result.found.grown(RECIPES["demo"]), case[f"img{i}_nms_in_bboxes"].reshape(-1, 4))
-        np.testing.assert_array_equal(result.found.poses.joints_xy, case[f"img{i}_nms_in_preds"].reshape(-1, 16, 2))
-        np.testing.assert_array_equal(result.found.poses.scores, case[f"img{i}_nms_in_scores"].reshape(-1, 16))
+        case.check(f"img{i}_nms_in_bboxes", result.found.grown(RECIPES["demo"]), shape=(-1, 4))
+        case.check(f"img{i}_nms_in_preds", result.found.poses.joints_xy, shape=(-1, 16, 2))
+        case.check(f"img{i}_nms_in_scores", result.found.poses.scores, shape=(-1, 16))
         for k in range(people):
-            np.testing.assert_allclose(pose.crops[k], case[f"img{i}_person{k}_pose_input"], rtol=0, atol=6e-8)
+            case.check(f"img{i}_person{k}_pose_input", pose.crops[k], 6e-8)
         if "error" in meta:  # Differs: where nobody is found, demo.py stops with an IndexError
             assert len(result.nms.persons) == 0
         else:
-            np.testing.assert_allclose(result.nms.persons.joints_xy, case[f"img{i}_nms_out_preds"], rtol=0, atol=1e-9)
-            np.testing.assert_array_equal(result.nms.persons.scores, case[f"img{i}_nms_out_scores"])
+            case.check(f"img{i}_nms_out_preds", result.nms.persons.joints_xy, 1e-9)
+            case.check(f"img{i}_nms_out_scores", result.nms.persons.scores)
 
 
 def test_crop_and_way_back_are_those_of_main_lua():
-    folder = shared("golden", "torch7", "crop")
-    cases = json.loads((folder / "crop.json").read_text())["cases"]
+    cases = torch7_crops()
     assert len(cases) == 24
-
-    def values(entry: dict) -> np.ndarray:
-        return np.fromfile(folder / entry["file"], np.float32).reshape(entry["shape"])
-
-    for case in cases:
-        image = values(case["image"]).transpose(1, 2, 0)
+    for about, case in cases:
+        image = case["image"].transpose(1, 2, 0)
         size_wh = image.shape[1], image.shape[0]
-        box = grow_boxes([case["box"]], size_wh, "torch7")
-        assert box.tolist() == [case["int"]]
+        box = grow_boxes([about["box"]], size_wh, "torch7")
+        assert box.tolist() == [about["int"]]
         assert can_crop(box, size_wh, "torch7").all()
-        pose = StoredPose(case["crop"]["shape"][1], values(case["heatmap"])[None])
+        pose = StoredPose(case["crop"].shape[1], case["heatmap"][None])
         poses = estimate_poses(pose, image, box, "torch7")
-        np.testing.assert_allclose(pose.crops[0], values(case["crop"]), rtol=0, atol=2e-6)
-        np.testing.assert_array_equal(poses.joints_xy, values(case["preds_img"]))
-        np.testing.assert_array_equal(poses.scores, values(case["scores"])[..., 0])
-
-
-@pytest.fixture(scope="module")
-def detected() -> dict[str, np.ndarray]:
-    """What the real Caffe gave on skiing.jpg with the detector of synthetic weights."""
-    return dict(np.load(shared("golden", "nets", "ssd", "blobs.npz")))
+        case.check("crop", pose.crops[0], 2e-6)
+        case.check("preds_img", poses.joints_xy)
+        case.check("scores", poses.scores[..., None])
 
 
 class TestNotebook:
     """The authors' run over the test set rounds as the demo, then keeps boxes off the left and upper border."""
 
-    def test_boxes_of_the_detector_in_pixels(self, detected):
-        image = load_image(shared("data", "images", "skiing.jpg"))
-        detector = StoredDetector(detected["detection_out"], (500, 500))
+    def test_boxes_of_the_detector_in_pixels(self, whole_network):
+        detected = whole_network("ssd").arrays["detection_out"]  # what the real Caffe gave for a picture of this size
+        image = np.zeros((480, 854, 3), np.float32)
+        detector = StoredDetector(detected, (500, 500))
         for rounding, least in (("demo", None), ("notebook", 1)):
             found = detector(image, 0.09, rounding)
-            rows = [row for row in detected["detection_out"][0, 0].astype(float) if row[1] == 1 and row[2] > 0.09]
+            rows = [row for row in detected[0, 0].astype(float) if row[1] == 1 and row[2] > 0.09]
             assert len(rows) == len(found) > 60
             want = [[int(value * size + (0.5 if value >= 0 else -0.5)) for value, size in
                      zip(row[3:], (854, 480, 854, 480), strict=True)] for row in rows]
@@ -122,7 +114,7 @@ def test_thresholds_are_the_demos_and_the_papers():
         "testres": (0.09, "testres", "batch")}
 
 
-def test_nothing_hangs_on_the_interpreters_division(detected):
+def test_nothing_hangs_on_the_interpreters_division():
     """The same picture by "demo" and "torch7": the crop is one pixel apart, as one counts from 0, the other from 1."""
     image = np.zeros((9, 14, 3), np.float32)
     image[3, 6] = 1

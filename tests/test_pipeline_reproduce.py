@@ -185,7 +185,7 @@ class TestCoco:
         assert "no number of theirs is a COCO AP" in out
 
     def test_results_of_17_joints_stand_beside_the_paper(self, rmpe):
-        results, truth = (shared("data", "coco_kpt", f"fce_{what}_dataset.json") for what in ("dt", "gt"))
+        results, truth = (shared("coco_kpt", f"fce_{what}_dataset.json") for what in ("dt", "gt"))
         code, out, _ = rmpe("reproduce", "coco", "--predictions", results, "--ground-truth", truth)
         assert code == 0
         assert numbers_after(out, "RMPE", "measured")[0] == 50.5

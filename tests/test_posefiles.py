@@ -51,10 +51,10 @@ def rewrite(path: Path, name: str, change) -> None:
 class TestAuthorsRun:
     def test_writes_the_authors_files_to_the_byte(self, tmp_path):
         """24 merged coordinates lie within 1e-6 of a whole number; in our order of sums none of them falls over."""
-        summary = run_nms(shared("data", "authors"), shared("data", "authors", "testres.h5"), tmp_path / "new" / "out")
+        summary = run_nms(shared("authors"), shared("authors", "testres.h5"), tmp_path / "new" / "out")
         assert (summary.images, summary.proposals, summary.persons, summary.dropped) == (1491, 10421, 8523, 0)
         for name in RESULTS:
-            want = shared("data", "expected", "batch_full", name).read_bytes()
+            want = shared("expected", "batch_full", name).read_bytes()
             assert (tmp_path / "new" / "out" / name).read_bytes() == want, f"{name} differs"
         assert sorted(os.listdir(tmp_path / "new" / "out")) == sorted(RESULTS)
 
@@ -66,13 +66,13 @@ class TestAuthorsRun:
         assert done.returncode == 0, done.stderr
 
     def test_demo_grows_the_boxes_where_the_pictures_sizes_are_given(self, tmp_path):
-        geometry = np.load(shared("data", "expected", "testres_geometry.npz"))
+        geometry = np.load(shared("expected", "testres_geometry.npz"))
         sizes = tmp_path / "sizes.txt"
         rows = zip(geometry["image"], geometry["img_w"], geometry["img_h"], strict=True)
         sizes.write_text("".join(f"{name} {w} {h}\n" for name, w, h in dict.fromkeys(rows)))
-        subset = np.load(shared("data", "expected", "nms_subset.npz"))
+        subset = np.load(shared("expected", "nms_subset.npz"))
         for options, key in (({}, "exp_demo_raw_count"), ({"image_sizes": sizes}, "exp_demo_count")):
-            run_nms(shared("data", "authors"), shared("data", "authors", "testres.h5"), tmp_path / "out", "demo",
+            run_nms(shared("authors"), shared("authors", "testres.h5"), tmp_path / "out", "demo",
                     **options)
             lines = [line.split() for line in (tmp_path / "out" / "index.txt").read_text().splitlines()]
             counts = {name: int(last) - int(first) + 1 for name, first, last in lines}

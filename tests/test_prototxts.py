@@ -1,11 +1,11 @@
 """The networks that the repository ships."""
 
 import importlib.util
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from harness import GOLDEN
 
 from rmpe_legacy import load_net
 from rmpe_legacy.proto.text import format_text, read_text
@@ -39,9 +39,7 @@ def make_prototxt():
 
 @pytest.mark.parametrize(("ours", "theirs"), [("ssd500", "ssd"), ("sppe_sstn", "pose")])
 def test_is_layer_for_layer_the_network_that_caffe_ran(ours: str, theirs: str):
-    if not os.environ.get("RMPE_SHARED"):
-        pytest.skip("RMPE_SHARED is not set: the networks that Caffe ran are not at hand")
-    want = upgrade_net(read_text(Path(os.environ["RMPE_SHARED"]) / "golden" / "nets" / theirs / "deploy.prototxt"))
+    want = upgrade_net(read_text(GOLDEN / "nets" / theirs / "deploy.prototxt"))
     got = upgrade_net(read_text(ROOT / "prototxt" / ours / "deploy.prototxt"))
     assert [format_text(layer) for layer in got.layer] == [format_text(layer) for layer in want.layer]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from packed import unpacked
 from shared import shared
 from t7_writer import module, table, tensor, write
 
@@ -21,6 +22,7 @@ from rmpe_legacy.torch7.objects import Function, Storage, Table, Tensor, Torch7O
 from rmpe_legacy.torch7.reader import parse_torch7, walk
 
 GOLDEN = Path(__file__).parent / "golden" / "torch7"
+MODELS = unpacked("torch7/models")
 ZOO = GOLDEN / "zoo"
 SMALL = ("long4.t7", "long8.t7", "bigendian.t7", "two_objects.t7", "serialized_string.bin", "unreferenced.t7")
 DESCRIBED = [(path, path.name.partition(".")[0] + ".json") for path in sorted(ZOO.glob("*.t7"))
@@ -202,7 +204,7 @@ class TestMemory:
         assert not base.flags.writeable
 
     def test_flattened_parameters_are_one_storage(self):
-        modules = [m for m in walk(read_torch7(GOLDEN / "models" / "rmpe.t7").root) if isinstance(m, Torch7Object)]
+        modules = [m for m in walk(read_torch7(MODELS / "rmpe.t7").root) if isinstance(m, Torch7Object)]
         weights = [m.get("weight") for m in modules if isinstance(m.get("weight"), Tensor)]
         assert len(weights) > 400
         assert len({id(weight.storage) for weight in weights}) == 1
@@ -327,7 +329,7 @@ class TestHostile:
             attempt(bytes(damaged))
 
     def test_damage_costs_no_memory(self):
-        data, chance = (GOLDEN / "models" / "hourglass.cuda.t7").read_bytes(), random.Random(3)
+        data, chance = (MODELS / "hourglass.cuda.t7").read_bytes(), random.Random(3)
         tracemalloc.start()
         for _ in range(8):
             damaged = bytearray(data)
@@ -357,14 +359,14 @@ OTHERS = ["options.t7", "cpp-torch/net.t7", "cpp-torch/x.t7", "cpp-torch/y.t7", 
 class TestOtherPeoplesFiles:
     @pytest.mark.parametrize("name", OTHERS)
     def test_is_read_to_its_end(self, name: str):
-        file = read_torch7(shared("data", "torch7", "files", name))
+        file = read_torch7(shared("torch7", "files", name))
         assert (len(file.objects), file.trailing, file.long_size) == (1, 0, 8)
         for value in walk(file.root):
             if isinstance(value, Tensor):
                 value.numpy()
 
     def test_the_authors_options(self):
-        root = read_torch7(shared("data", "torch7", "files", "options.t7")).root
+        root = read_torch7(shared("torch7", "files", "options.t7")).root
         assert [root[name] for name in ("nStack", "nParaStack", "nFeats", "nModules", "trainBatch", "LR")] == [
             8, 4, 256, 1, 1, 2.5e-4]
         assert len(root) == 49
@@ -373,12 +375,12 @@ class TestOtherPeoplesFiles:
     @pytest.mark.parametrize(("name", "want"), [
         ("hello=123", {b"hello": 123.0}), ("map_table1", None), ("map_table2", None), ("list_table", None)])
     def test_tables_of_torchfile(self, name: str, want: dict | None):
-        root = read_torch7(shared("data", "torch7", "files", "torchfile-tests", f"{name}.t7")).root
+        root = read_torch7(shared("torch7", "files", "torchfile-tests", f"{name}.t7")).root
         assert len(root) > 0
         assert want is None or dict(root.items()) == want
 
     def test_the_rest_of_torchfile(self):
-        folder = shared("data", "torch7", "files", "torchfile-tests")
+        folder = shared("torch7", "files", "torchfile-tests")
         read = {name: read_torch7(folder / f"{name}.t7").root for name in (
             "custom_class", "recursive_class", "recursive_kv_table", "doubletensor", "floattensor", "function",
             "function_upvals", "tds_hash", "tds_vec", "nngraph_node", "gmodule_with_linear_identity")}
@@ -397,7 +399,7 @@ class TestOtherPeoplesFiles:
 
 class TestDescribe:
     def test_a_network(self):
-        text = describe_torch7(GOLDEN / "models" / "rmpe.t7")
+        text = describe_torch7(MODELS / "rmpe.t7")
         assert "RMPE with STN, SPPE (stacked hourglass, 2 stacks) and SDTN, and the parallel SPPE (2 stacks)" in text
         assert "100,954 parameters (0.4 MB in single precision) in 1 storage; 1,076 modules" in text
         assert "mode: evaluation" in text
@@ -405,11 +407,11 @@ class TestDescribe:
         assert max(map(len, text.splitlines())) < 250
 
     def test_the_hourglass_alone(self):
-        text = describe_torch7(GOLDEN / "models" / "hourglass.cuda.t7")
+        text = describe_torch7(MODELS / "hourglass.cuda.t7")
         assert "network: stacked hourglass (SPPE alone), 2 stacks" in text
 
     def test_training_mode(self):
-        assert "mode: training, in 1 module" in describe_torch7(GOLDEN / "models" / "uncleared_train.t7")
+        assert "mode: training, in 1 module" in describe_torch7(MODELS / "uncleared_train.t7")
 
     def test_a_table(self):
         text = describe_torch7(ZOO / "tables.t7")
@@ -422,7 +424,7 @@ class TestDescribe:
         assert text.endswith("...")
 
     def test_rmpe_show(self, capsys: pytest.CaptureFixture):
-        assert main(["show", str(GOLDEN / "models" / "hourglass.cuda.t7")]) == 0
+        assert main(["show", str(MODELS / "hourglass.cuda.t7")]) == 0
         assert "stacked hourglass (SPPE alone), 2 stacks" in capsys.readouterr().out
 
     def test_rmpe_show_of_a_damaged_file(self, tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -1,16 +1,15 @@
 """Times rmpe convert on the full-size Torch7 network of the paper, 8 + 4 stacks with random weights; and its memory.
 
-    RMPE_SHARED=... python tools/bench_convert.py [--rounds N] [NAME ...]
+    python tools/bench_convert.py [--rounds N] [NAME ...]
 
 NAME: what to convert to (default: out/, net.safetensors, net.onnx and net.py). Each is a process of its own, as a user
-would start it. The network's structure is that of golden/torch7/fullsize_rmpe_graph.json under RMPE_SHARED.
+would start it. The network's structure is that of fullsize_rmpe_graph.json in tests/golden/torch7/models.tar.xz.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -32,10 +31,11 @@ print(code, time.process_time(), re.search(r"VmHWM:\\s+(\\d+)", status)[1])
 
 def write_network(path: Path) -> int:
     """The .t7 file; the number of its parameters."""
+    from packed import unpacked
     from t7_network import Network
     from t7_writer import write
 
-    graph = Path(os.environ["RMPE_SHARED"], "golden", "torch7", "fullsize_rmpe_graph.json")
+    graph = unpacked("torch7/models") / "fullsize_rmpe_graph.json"
     network = Network(json.loads(graph.read_text()))
     write(path, network.root)
     return network.parameters
