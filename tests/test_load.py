@@ -124,8 +124,8 @@ class TestUnknown:
 
 @pytest.mark.parametrize(("text", "words"), [
     (INPUT + 'layers { name: "r" type: RELU bottom: "x" top: "y" }',
-     "net.prototxt:2:1: layers { ... } is the old format, and %s/net.prototxt:1:1 has layer { ... }, today's; bring them "
-     "to one format by hand"),
+     "net.prototxt:2:1: layers { ... } is the old format, and %s/net.prototxt:1:1 has layer { ... }, today's; bring "
+     "them to one format by hand"),
     ('layers { layer { name: "r" type: "relu" } top: "x" } layers { name: "s" type: SIGMOID bottom: "x" top: "y" }',
      "net.prototxt:1:54: s (SIGMOID): is of the V1 format among layers of the V0 format"),
     (INPUT + 'layer { name: "r" type: RELU bottom: "x" top: "y" }', 'write it in quotes: type: "ReLU"'),
