@@ -122,6 +122,23 @@ class TestUnknown:
             load_net(path(text))
 
 
+@pytest.mark.parametrize(("text", "words"), [
+    (INPUT + 'layers { name: "r" type: RELU bottom: "x" top: "y" }',
+     "net.prototxt:2:1: layers { ... } is the old format, and %s/net.prototxt:1:1 has layer { ... }, today's; bring "
+     "them to one format by hand"),
+    ('layers { layer { name: "r" type: "relu" } top: "x" } layers { name: "s" type: SIGMOID bottom: "x" top: "y" }',
+     "net.prototxt:1:54: s (SIGMOID): is of the V1 format among layers of the V0 format"),
+    (INPUT + 'layer { name: "r" type: RELU bottom: "x" top: "y" }', 'write it in quotes: type: "ReLU"'),
+    (INPUT + 'layer { name: "c" type: "conv" bottom: "x" top: "y" }', "layer type; did you mean 'Convolution'?"),
+    (INPUT + 'layer { name: "c" type: "SOFTMAX_LOSS" bottom: "x" top: "y" }', "did you mean 'SoftmaxWithLoss'?"),
+    ('layers { layer { name: "r" type: "softmaxx" } top: "x" }', "r (softmaxx): no layer type of the V0 format"),
+])
+def test_formats_that_are_mixed(path, tmp_path, text, words):
+    with pytest.raises(RmpeError) as caught:
+        load_net(path(text))
+    assert words.replace("%s", str(tmp_path)) in str(caught.value)
+
+
 DETECTION = """
 layer { name: "i" type: "Input" top: "loc" top: "conf" top: "prior" input_param {
   shape { dim: 1 dim: 8 } shape { dim: 1 dim: 4 } shape { dim: 1 dim: 2 dim: 8 } } }
