@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports from its own floor and those before it, never from a later one.
 FLOORS = [
     {"errors"},
-    {"files"},
+    {"files", "reading"},
     {"proto", "ops"},
     {"data"},
     {"spec"},

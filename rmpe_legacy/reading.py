@@ -1,0 +1,52 @@
+"""What every reader of files shares: one boundary for what libraries raise, and one limit for dimensions."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from .errors import FileError, RmpeError
+
+MAX_DIMS = 32  # of an array in a file, as Caffe's kMaxBlobAxes; more is damage
+MAX_ITEMS = 1 << 48  # of an array in a file; more cannot be addressed
+
+
+@contextmanager
+def reading(path: str | os.PathLike, kind: str) -> Iterator[None]:
+    """Around a library that parses a file: whatever it raises becomes a FileError that names the file.
+
+    kind: what the file should be, for the sentence: "an ONNX model". Libraries raise anything on a damaged file, so
+    everything is caught; keep code of our own out of the block, or its bugs would look like damage.
+    """
+    try:
+        yield
+    except RmpeError:
+        raise
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or first_line(error)}") from error
+    except MemoryError as error:
+        raise FileError(f"{path}: needs more memory than there is; the file is damaged, or too large for this "
+                        "machine") from error
+    except Exception as error:
+        raise FileError(f"{path}: not {kind} that can be read: {first_line(error)}; the file is truncated, damaged or "
+                        "of another kind") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message that is not blank; the name of its class where there is none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def item_count(shape: Sequence[int]) -> int | None:
+    """How many values an array of this shape has; None where a file cannot mean it.
+
+    That is: more than MAX_DIMS dimensions, a negative one, or more values than can be addressed, a dimension of 0 left
+    aside. Check this before sizes from a file are multiplied or printed.
+    """
+    if len(shape) > MAX_DIMS or min(shape, default=0) < 0:
+        return None
+    if math.prod(size for size in shape if size) > MAX_ITEMS:
+        return None
+    return math.prod(shape)
