@@ -253,7 +253,7 @@ class TestHdf5Rows:
             read_datasets(good, ["z"])
         with pytest.raises(FileError, match="'y' has 2 rows, 'x' has 3"):
             read_datasets(good, ["x", "y"])
-        with pytest.raises(FileError, match="holds object, not numbers"):
+        with pytest.raises(FileError, match="holds values of any length, not numbers"):
             read_datasets(good, ["t"])
         with pytest.raises(FileError, match="'s' is a single value"):
             read_datasets(good, ["s"])
@@ -261,13 +261,13 @@ class TestHdf5Rows:
         good.write_bytes(data[: len(data) // 2])
         with pytest.raises(FileError, match=r"a.h5: not a readable HDF5 file"):
             read_datasets(good, ["x"])
-        with pytest.raises(FileError, match=r"none.h5: not a readable HDF5 file"):
+        with pytest.raises(FileError, match=r"none.h5: No such file"):
             read_datasets(tmp_path / "none.h5", ["x"])
 
     def test_a_claim_that_the_file_does_not_hold_is_refused(self, tmp_path: Path):
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file.create_dataset("x", (1 << 40, 5), np.float32)
-        with pytest.raises(FileError, match="claims 21990232555520 bytes and stores 0"):
+        with pytest.raises(FileError, match="/x: claims 21990232555520 bytes, too much for a file of"):
             read_datasets(tmp_path / "a.h5", ["x"])
 
     def test_rows_of_another_size_are_refused(self, tmp_path: Path):

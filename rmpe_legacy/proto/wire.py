@@ -44,7 +44,7 @@ class _Reader:
         self.buffer = buffer
         self.source = source
         self.only = only
-        self.pieces: list[tuple[dict[str, Any], str]] = []  # arrays that came in several pieces, to be joined at the end
+        self.pieces: list[tuple[dict[str, Any], str]] = []  # arrays to be joined at the end
         self._made = 0  # messages and unknown fields
         self._fields: dict[str, dict[int, Field]] = {}
 
