@@ -16,9 +16,10 @@ from .errors import RmpeError
 
 def show(args: argparse.Namespace) -> None:
     """List a network's layers with the shapes they give and the parameters they have; or what a weights file holds."""
+    from .reading import first_bytes
     from .torch7.reader import encoding_of
 
-    start = _start(args.file)
+    start = first_bytes(args.file, 4096)
     if encoding_of(start):
         from .torch7.describe import describe_torch7
 
@@ -215,14 +216,6 @@ def _load_plugins(paths: list[str]) -> None:
         if not Path(path).is_file():
             raise RmpeError(f"{path}: no such plugin file")
         runpy.run_path(path)  # an error in it is the user's to see, with its traceback
-
-
-def _start(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(4096)
-    except OSError as error:
-        raise RmpeError(f"{path}: {error.strerror}") from None
 
 
 def _net_options(command: argparse.ArgumentParser) -> None:

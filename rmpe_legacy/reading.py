@@ -34,6 +34,15 @@ def reading(path: str | os.PathLike, kind: str) -> Iterator[None]:
                         "of another kind") from error
 
 
+def first_bytes(path: str | os.PathLike, count: int = 512) -> bytes:
+    """The beginning of a file, by which its kind is told. FileError where it cannot be opened."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(count)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message that is not blank; the name of its class where there is none."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

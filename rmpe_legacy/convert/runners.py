@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rmpe_legacy.data.npy import Npz
 from rmpe_legacy.errors import FileError, NetError, RmpeError
 from rmpe_legacy.layers.base import Shape, shape_text
 from rmpe_legacy.net import Net
+from rmpe_legacy.reading import first_line
 
 from .onnx import BLOB_NAMES, needed
 from .python_source import identifier
@@ -109,7 +109,7 @@ class OnnxRunner:
         except OSError as error:
             raise FileError(f"{path}: {error.strerror or error}") from None
         except Exception as error:  # protobuf's, onnx's and onnxruntime's own, which have no common kind
-            raise FileError(f"{path}: not an ONNX file that onnxruntime can run: {_first_line(error)}") from None
+            raise FileError(f"{path}: not an ONNX file that onnxruntime can run: {first_line(error)}") from None
 
     def _session(self) -> Any:
         options = self.runtime.SessionOptions()
@@ -153,7 +153,7 @@ class OnnxRunner:
         try:
             return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
         except Exception as error:  # onnxruntime's exceptions have no common kind
-            raise NetError(f"{self.title}: onnxruntime could not run it: {_first_line(error)}") from None
+            raise NetError(f"{self.title}: onnxruntime could not run it: {first_line(error)}") from None
 
 
 class PythonRunner:
@@ -169,7 +169,7 @@ class PythonRunner:
         except OSError as error:
             raise FileError(f"{error.filename or path}: {error.strerror or error}") from None
         except Exception as error:  # the file is a program: whatever it does
-            raise FileError(f"{path}: cannot be loaded: {_first_line(error)}; a file that rmpe convert wrote, with the "
+            raise FileError(f"{path}: cannot be loaded: {first_line(error)}; a file that rmpe convert wrote, with the "
                             "weights beside it, is needed") from None
 
     def inputs(self) -> None:
@@ -193,7 +193,7 @@ class PythonRunner:
             with torch.no_grad():
                 self.model(*(given[name] for name in arguments))
         except (RuntimeError, TypeError, IndexError, ValueError) as error:
-            raise NetError(f"{self.title}: could not run: {_first_line(error)}") from None
+            raise NetError(f"{self.title}: could not run: {first_line(error)}") from None
         finally:
             sys.setprofile(None)
         names = {identifier(name): name for name in [*(wanted or ()), *inputs]}
@@ -221,7 +221,7 @@ class OpenCvRunner:
             self.model = cv2.dnn.readNetFromCaffe(str(prototxt), str(weights))
             self.model.enableFusion(False)  # or values between the fused layers are not there to see
         except cv2.error as error:
-            raise NetError(f"{title}: OpenCV cannot read it: {_first_line(error)}") from None
+            raise NetError(f"{title}: OpenCV cannot read it: {first_line(error)}") from None
 
     def inputs(self) -> dict[str, Shape]:
         return dict(self.net.inputs)
@@ -234,7 +234,7 @@ class OpenCvRunner:
                 self.model.setInput(np.asarray(value, np.float32), name)
             found = dict(zip(names, self.model.forwardAndRetrieve(names), strict=True))
         except self.cv2.error as error:
-            raise NetError(f"{self.title}: OpenCV cannot run it: {_first_line(error)}; convert a part with --until") \
+            raise NetError(f"{self.title}: OpenCV cannot run it: {first_line(error)}; convert a part with --until") \
                 from None
         blobs = {}
         for step in self.net.steps:
@@ -300,16 +300,7 @@ class StoredRunner:
 
     def __init__(self, path: Path, title: str):
         self.title = title
-        try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                self.blobs = {name: stored[name] for name in stored.files}
-        except OSError as error:
-            raise FileError(f"{path}: {error.strerror or error}") from None
-        except (ValueError, EOFError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
-                AttributeError, TypeError) as error:
-            raise FileError(f"{path}: not an .npz of arrays: {_first_line(error)}") from None
-        self.blobs = {name: value for name, value in self.blobs.items()
-                      if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"}
+        self.blobs = Npz(path).numbers()
         if not self.blobs:
             raise FileError(f"{path}: holds no arrays of numbers")
 
@@ -330,10 +321,6 @@ def _blob_names(model: Any) -> dict[str, str]:
 
 def _flat(value: Any) -> list[Tensor]:
     return [value] if isinstance(value, Tensor) else [tensor for part in value for tensor in _flat(part)]
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def check_shapes(runner: Runner, inputs: Arrays) -> None:

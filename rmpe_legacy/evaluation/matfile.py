@@ -92,15 +92,6 @@ def parse_mat(data: bytes, path: str | PathLike = "<mat>") -> dict[str, Any]:
         raise FileError(f"{path}: needs more memory than there is") from None
 
 
-def first_bytes(path: str | PathLike) -> bytes:
-    """The first 512 bytes of a file, by which its kind is told."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(512)
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
-
-
 def is_mat(start: bytes) -> bool:
     """Whether a file that begins so is a MATLAB file of any version from 5 on."""
     return start.startswith(b"MATLAB")

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from rmpe_legacy.data.npy import MAGIC, read_npy
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.hdf5 import Dataset, open_hdf5
+from rmpe_legacy.reading import first_bytes
 
 from .joints import MPII
-from .matfile import first_bytes, is_mat, read_mat
+from .matfile import is_mat, read_mat
 from .mpii import HEAD_BIAS
 
 _J = len(MPII)
@@ -25,8 +27,8 @@ def read_joints(path: str | PathLike) -> np.ndarray:
     """
     path = Path(path)
     start = first_bytes(path)
-    if start.startswith(b"\x93NUMPY"):
-        values = _npy(path)
+    if start.startswith(MAGIC):
+        values = read_npy(path)
     elif is_mat(start):
         values = read_mat(path).get("preds")
     elif start.startswith(b"\x89HDF"):
@@ -83,10 +85,3 @@ def _h5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             raise FileError(f"{path}: without the array {name}")
         out[name] = dataset.read()
     return out
-
-
-def _npy(path: Path) -> np.ndarray:
-    try:
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, TypeError, OSError, EOFError, SyntaxError, OverflowError, MemoryError, RecursionError) as error:
-        raise FileError(f"{path}: not a readable .npy: {error}") from None
