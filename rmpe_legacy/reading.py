@@ -29,6 +29,8 @@ def reading(path: str | os.PathLike, kind: str) -> Iterator[None]:
     except MemoryError as error:
         raise FileError(f"{path}: needs more memory than there is; the file is damaged, or too large for this "
                         "machine") from error
+    except RecursionError as error:
+        raise FileError(f"{path}: not {kind} that can be read: nested too deep") from error
     except Exception as error:
         raise FileError(f"{path}: not {kind} that can be read: {first_line(error)}; the file is truncated, damaged or "
                         "of another kind") from error

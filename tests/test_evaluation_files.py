@@ -341,7 +341,7 @@ class TestJson:
     @pytest.mark.parametrize(("content", "sentence"), [
         ({"root": []}, "lists groups of people, but not where their joints are"),
         ([], "without images and annotations"),
-        ("[" * 100000, "JSON with too many levels"),
+        ("[" * 100000, "nested too deep"),
         ("[1, ", "not JSON"),
         ("{\"a\": 1}", "without images and annotations"),
         (coco_style(), "annotation 1: neither head_box"),
