@@ -1,11 +1,15 @@
 """Stores and lists: what the real libraries wrote comes out, and damage ends in a sentence."""
 
+import contextlib
 import hashlib
 import json
 import random
+import resource
 import struct
+import zlib
 from pathlib import Path
 
+import cv2
 import h5py
 import lmdb
 import numpy as np
@@ -19,6 +23,7 @@ from rmpe_legacy.data.heatmap import read_persons
 from rmpe_legacy.data.leveldb_reader import LevelDbReader
 from rmpe_legacy.data.lmdb_reader import LmdbReader
 from rmpe_legacy.data.opencv_image import c_integer, c_number, decode_image
+from rmpe_legacy.data.picture_file import declared_size, decode_picture
 from rmpe_legacy.data.windows import read_windows
 from rmpe_legacy.errors import FileError
 
@@ -204,20 +209,78 @@ class TestWords:
 
 
 class TestPictures:
-    @pytest.mark.parametrize(("data", "claim"), [
-        (b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 30000, 20000, 8, 2, 0, 0, 0), "30000 x 20000"),
-        (b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x11\x08\xff\xff\x80\x00\x03" + bytes(20), "32768 x 65535"),
-        (b"BM" + bytes(16) + struct.pack("<iiHH", 40000, -40000, 1, 24) + bytes(30), "40000 x 40000"),
-        (b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(20), "65535 x 65535"),
+    @pytest.mark.parametrize(("kind", "data"), [
+        ("png", lambda w, h: b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", w, h, 8, 2, 0, 0, 0)),
+        ("jpg", lambda w, h: b"\xff\xd8\xff\xe0\0\4ab\xff\xc0\0\x11\x08" + struct.pack(">HH", h, w) + bytes(20)),
+        ("bmp", lambda w, h: b"BM" + bytes(16) + struct.pack("<iiHH", w, -h, 1, 24) + bytes(30)),
+        ("gif", lambda w, h: b"GIF89a" + struct.pack("<HH", w, h) + bytes(20)),
+        ("tif", lambda w, h: b"MM\0*" + struct.pack(">IHHHIIHHII", 8, 2, 256, 4, 1, w, 257, 4, 1, h)),
+        ("webp", lambda w, h: b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0/" + struct.pack("<I", w - 1 | h - 1 << 14)),
+        ("pbm", lambda w, h: b"P4 # a comment\n%d\n# another\n%d\n\0" % (w, h)),
+        ("pam", lambda w, h: b"P7\nWIDTH %d\nHEIGHT %d\nDEPTH 1\nMAXVAL 255\nENDHDR\n" % (w, h)),
+        ("pfm", lambda w, h: b"Pf\n%d %d\n-1.0\n" % (w, h)),
+        ("hdr", lambda w, h: b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % (h, w)),
+        ("ras", lambda w, h: struct.pack(">8I", 0x59A66A95, w, h, 24, 0, 2, 0, 0)),
+        ("jp2", lambda w, h: b"\0\0\0\x0cjP  \r\n\x87\n" + b"\xff\x4f\xff\x51\0\x2f\0\0"
+         + struct.pack(">8IH", w, h, 0, 0, w, h, 0, 0, 3)),
     ])
-    def test_a_claim_that_the_bytes_cannot_hold_is_refused(self, data: bytes, claim: str):
-        with pytest.raises(FileError, match=f"x.png: claims to be {claim} pixels, which its {len(data)} bytes cannot"):
-            decode_image(data, where="x.png")
+    @pytest.mark.parametrize(("size", "why"), [
+        ((13000, 12000), r"which its \d+ bytes cannot hold"), ((16000, 15000), "more than 178956970"),
+    ])
+    def test_a_claim_that_the_bytes_cannot_hold_is_refused(self, kind: str, data, size: tuple[int, int], why: str,
+                                                           monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("memory would have been taken"))
+        with pytest.raises(FileError, match=f"x: claims to be {size[0]} x {size[1]} pixels, {why}"):
+            decode_image(data(*size), where="x")
+
+    @pytest.mark.parametrize("kind", [".png", ".jpg", ".bmp", ".gif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pam",
+                                      ".pfm", ".hdr", ".ras", ".jp2"])
+    def test_the_declared_size_is_the_decoded_one(self, kind: str):
+        image = np.random.default_rng(6).integers(0, 256, (40, 72, 3), np.uint8)
+        image = image[:, :, 0] if kind in (".pgm", ".pbm") else image
+        data = cv2.imencode(kind, image.astype(np.float32) if kind in (".pfm", ".hdr") else image)[1].tobytes()
+        assert declared_size(data) == (40, 72)
+        assert decode_picture(data, cv2.IMREAD_UNCHANGED, "x").shape[:2] == (40, 72)
+
+    def test_a_plain_picture_of_any_common_size_passes(self):
+        for kind in (".png", ".jpg", ".bmp", ".gif", ".tiff", ".webp", ".ppm", ".jp2"):
+            image = np.full((1500, 2000, 3), 200, np.uint8)
+            assert decode_image(cv2.imencode(kind, image)[1].tobytes()).shape[:2] == (1500, 2000)
+        mask = np.zeros((4000, 6000), np.uint8)  # deflate at its best
+        assert decode_image(cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()).sum() == 0
 
     def test_says_that_it_is_none(self):
-        for data in (b"", b"hello", b"\x89PNG\r\n\x1a\n"):
+        for data in (b"hello", b"\x89PNG\r\n\x1a\n", b"\0\0\0\x1cftypavif" + bytes(40), b"\xff\xd8" + b"\xff" * 70000):
             with pytest.raises(FileError, match=r"x.png: not a readable picture"):
                 decode_image(data, where="x.png")
+        with pytest.raises(FileError, match=r"x.png: the file is empty"):
+            decode_image(b"", where="x.png")
+
+    def test_a_jpeg_2000_of_a_million_tiles(self):
+        data = cv2.imencode(".jp2", np.zeros((1024, 1024, 3), np.uint8))[1].tobytes()
+        at = data.index(b"\xff\x4f\xff\x51") + 24
+        with pytest.raises(FileError, match="not a readable picture"):
+            decode_image(data[:at] + struct.pack(">II", 1, 1) + data[at + 8 :])
+
+    def test_text_in_a_png_is_not_unpacked(self):
+        """libpng takes up to 8 MB for each such chunk, before it looks at the pixels."""
+        def chunk(kind: bytes, body: bytes) -> bytes:
+            return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+        image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+        data = cv2.imencode(".png", image)[1].tobytes()
+        text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(7_900_000), 9))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        np.testing.assert_array_equal(decode_image(data[:33] + text * 60 + data[33:]), image)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+
+    @pytest.mark.parametrize("kind", [".png", ".jpg", ".tiff", ".webp", ".gif"])
+    def test_libraries_print_nothing(self, kind: str, capfd: pytest.CaptureFixture):
+        data = cv2.imencode(kind, np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8))[1].tobytes()
+        for end in range(20, len(data), 97):
+            with contextlib.suppress(FileError):
+                decode_image(data[:end] + b"\0" * 200)
+        assert capfd.readouterr() == ("", "")
 
 
 def write_h5(path: Path, **datasets) -> Path:

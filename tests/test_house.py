@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports from its own floor and those before it, never from a later one.
 FLOORS = [
     {"errors"},
-    {"files", "reading"},
+    {"files", "reading", "silence"},
     {"hdf5"},
     {"proto", "ops"},
     {"data"},

@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from rmpe_legacy.data.image import load_image
+from rmpe_legacy.data.opencv_image import read_bytes
+from rmpe_legacy.data.picture_file import check_picture
 from rmpe_legacy.data.video import Frames
 from rmpe_legacy.errors import FileError, RmpeError
 
@@ -163,6 +165,7 @@ def _is_video(path: Path) -> bool:
         return path.suffix.lower() in VIDEOS
     frames = Frames(str(path))
     try:
+        check_picture(read_bytes(path), str(path))  # a decoder of videos takes memory for what it claims
         return frames.total > 1
     except RmpeError:  # what is wrong with it shows when it is read as a picture
         return False
