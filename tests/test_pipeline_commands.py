@@ -144,16 +144,18 @@ class TestDemo:
         (tmp_path / "empty.png").write_bytes(b"")
         (tmp_path / "page.jpg").write_text("<html>not found</html>")
         (tmp_path / "link.jpg").symlink_to(tmp_path / "nowhere.jpg")
+        (tmp_path / "two\nlines.jpg").write_bytes(jpeg)
         (tmp_path / "zgood.jpg").write_bytes(jpeg)
         code, out, err = rmpe("demo", tmp_path, *networks, "--output", tmp_path / "out")
         assert code == 2
-        assert "1 picture (4 skipped), " in out
-        assert [line.split(": ")[1] for line in err.splitlines() if line.startswith("rmpe:")] == ["skipped"] * 4
+        assert "1 picture (5 skipped), " in out
+        assert [line.split(": ")[1] for line in err.splitlines() if line.startswith("rmpe:")] == ["skipped"] * 5
+        assert r"two\nlines.jpg': its name has a line break, which index.txt cannot hold; rename it" in err
         assert "empty.png: the file is empty; a picture is expected" in err
         content = strict(tmp_path / "out" / "poses.json")
         assert [image["file_name"] for image in content["images"]] == ["zgood.jpg"]
         assert [entry["file_name"] for entry in content["skipped"]] == ["cut.jpg", "empty.png", "link.jpg",
-                                                                             "page.jpg"]
+                                                                             "page.jpg", "two\nlines.jpg"]
         assert len(content["annotations"]) > 0
 
 

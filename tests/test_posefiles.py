@@ -11,8 +11,10 @@ import pytest
 from shared import shared
 
 from rmpe_legacy import RmpeError, _host
+from rmpe_legacy.errors import PoseFileError
 from rmpe_legacy.pipeline.nms_command import run_nms
-from rmpe_legacy.pipeline.posefiles import RESULTS, read_numbers, read_proposals
+from rmpe_legacy.pipeline.posefiles import RESULTS, read_numbers, read_proposals, write_proposals
+from rmpe_legacy.pipeline.results import Proposals
 
 RANGES = {"a.jpg": (1, 2), "b.jpg": (3, 2), "two words.jpg": (3, 7)}  # b has nobody
 
@@ -260,6 +262,14 @@ class TestMistakes:
             file.create_dataset("preds", (10**9, 16, 2), "f8", chunks=(1024, 16, 2))
         with pytest.raises(RmpeError, match="preds: claims 256000000000 bytes, too much for a file of"):
             run(world)
+
+
+@pytest.mark.parametrize("name", ["a\nb.jpg", "a\rb.jpg"])
+def test_a_name_that_index_txt_cannot_hold(tmp_path, name):
+    proposals = Proposals((name,), np.array([[0, 1]]), np.zeros((1, 4), np.int64), np.ones(1))
+    with pytest.raises(PoseFileError, match="a picture's name with a line break"):
+        write_proposals(tmp_path / "out", proposals)
+    assert not (tmp_path / "out").exists()
 
 
 def test_numbers_may_have_blank_lines_at_the_end(tmp_path):

@@ -19,6 +19,8 @@ from rmpe_legacy.data.picture_file import check_picture
 from rmpe_legacy.data.video import Frames
 from rmpe_legacy.errors import FileError, RmpeError
 
+from .posefiles import breaks_lines
+
 PICTURES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm",
             ".pnm", ".jp2")
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".ts")
@@ -146,6 +148,9 @@ def _of(path: Path) -> Iterator[Picture]:
 
 
 def _of_file(path: Path) -> Iterator[Picture]:
+    if breaks_lines(path.name):
+        yield Unreadable(path.name, f"{str(path)!r}: its name has a line break, which index.txt cannot hold; rename it")
+        return
     if not _is_video(path):
         yield PictureFile(path, path.name)
         return

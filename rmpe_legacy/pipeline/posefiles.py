@@ -155,7 +155,14 @@ def _cut(persons: Persons, names: Sequence[str]) -> np.ndarray:
     return persons.joints_px
 
 
+def breaks_lines(name: str) -> bool:
+    """Whether a text file with a name per line cannot hold this one."""
+    return "\n" in name or "\r" in name
+
+
 def _encode(name: str) -> bytes:
+    if breaks_lines(name):
+        raise PoseFileError(f"{name!r}: a picture's name with a line break, which index.txt cannot hold; rename it")
     return name.encode("utf-8", "surrogateescape")
 
 
