@@ -159,7 +159,7 @@ class TestMistakes:
         ("x=two.npz", "two.npz: holds 'a', 'b', but no 'x'; name one so"),
         ("x=none.npy", "none.npy: its array is 1 x 3 x 0 x 11; input 'x' is 2 x 3 x 9 x 11, and needs as many axes"),
         ("x=wide.npy", "wide.npy: its array is 3 x 9 x 11; input 'x' is 2 x 3 x 9 x 11, and needs as many axes"),
-        ("x=x.txt", "x.txt: not a picture that can be read"),
+        ("x=x.txt", "x.txt: not a readable picture"),
         ("x=no.jpg", "no.jpg: No such file or directory"),
     ])
     def test_in_an_input(self, rmpe, input, words):

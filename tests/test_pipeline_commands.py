@@ -389,6 +389,6 @@ def test_as_a_program(networks, pictures, tmp_path):
                           capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout.startswith("1 picture (1 skipped), ")
-    assert done.stderr == (f"rmpe: skipped: {pictures / 'notes.txt'}: not a picture that can be read; the file is "
-                           "damaged or of another kind\n")
+    assert done.stderr == (f"rmpe: skipped: {pictures / 'notes.txt'}: not a readable picture; the file is "
+                           "truncated, damaged or of another kind\n")
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
