@@ -19,7 +19,8 @@ from rmpe_legacy.data.npy import Npz
 from rmpe_legacy.errors import FileError, NetError, RmpeError
 from rmpe_legacy.layers.base import Shape, shape_text
 from rmpe_legacy.net import Net
-from rmpe_legacy.reading import first_line
+from rmpe_legacy.reading import first_line, item_count, reading
+from rmpe_legacy.silence import silent_stderr
 
 from .onnx import BLOB_NAMES, needed
 from .python_source import identifier
@@ -27,6 +28,7 @@ from .source import Torch7Source, input_shapes
 
 Arrays = Mapping[str, np.ndarray]
 SATURATING = ("Softmax", "Sigmoid")
+MAX_INPUT = 1 << 28  # values of an ONNX file's input that are made up; a gigabyte
 
 
 @dataclass
@@ -96,44 +98,58 @@ class NetRunner:
             self.net.float()
 
 
+@dataclass(frozen=True)
+class _Node:
+    """A node of an ONNX graph."""
+
+    title: str  # its name, or its type where it has none
+    type: str
+    outputs: tuple[str, ...]
+
+
 class OnnxRunner:
     """An ONNX file in onnxruntime on the CPU: outputs as users get them, other values from a run that keeps them."""
 
     def __init__(self, path: Path, title: str):
         self.title = title
         onnx, self.runtime = needed("onnx"), needed("onnxruntime")
-        try:
+        with reading(path, "an ONNX file that onnxruntime can run"):
             self.model = onnx.load(path)
             self.names = _blob_names(self.model)
             self.session = self._session()
-        except OSError as error:
-            raise FileError(f"{path}: {error.strerror or error}") from None
-        except Exception as error:  # protobuf's, onnx's and onnxruntime's own, which have no common kind
-            raise FileError(f"{path}: not an ONNX file that onnxruntime can run: {first_line(error)}") from None
+            shapes = {i.name: tuple(d if isinstance(d, int) else 1 for d in i.shape) for i in self.session.get_inputs()}
+            self.outputs = [output.name for output in self.session.get_outputs()]
+            # Text is checked where it is asked for, not where the file is parsed.
+            self.nodes = [_Node(node.name or node.op_type, node.op_type, tuple(filter(None, node.output)))
+                          for node in self.model.graph.node]
+        for name, shape in shapes.items():
+            if (item_count(shape) or MAX_INPUT + 1) > MAX_INPUT and 0 not in shape:
+                raise FileError(f"{path}: its input {name!r} is {shape_text(shape)}, which is too large to be tried")
+        self.shapes = shapes
 
     def _session(self) -> Any:
         options = self.runtime.SessionOptions()
         options.log_severity_level = 3
-        return self.runtime.InferenceSession(self.model.SerializeToString(), options, ["CPUExecutionProvider"])
+        with silent_stderr():  # what it prints, it also raises
+            return self.runtime.InferenceSession(self.model.SerializeToString(), options, ["CPUExecutionProvider"])
 
     def inputs(self) -> dict[str, Shape]:
-        return {i.name: tuple(d if isinstance(d, int) else 1 for d in i.shape) for i in self.session.get_inputs()}
+        return self.shapes
 
     def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> Ran:
-        outputs = [output.name for output in self.session.get_outputs()]
+        outputs = self.outputs
         found = self._run(self.session, outputs, inputs)
-        made = [name for node in self.model.graph.node for name in node.output if name]
+        made = [name for node in self.nodes for name in node.outputs]
         blobs = {self.names.get(name, name): name for name in made}
         more = [name for name in made if name not in found and (wanted is None or self._blob(name) in wanted)
                 and blobs[self._blob(name)] == name]
         if more:
             found |= self._keeping(more, inputs)
         order = [name for name in [*inputs, *made] if name in found or name in inputs]
-        kinds = {name: node.op_type for node in self.model.graph.node for name in node.output}
+        kinds = {name: node.type for node in self.nodes for name in node.outputs}
         return Ran({self._blob(name): found[name] if name in found else np.asarray(inputs[name]) for name in order},
                    tuple(map(self._blob, outputs)),
-                   {self._blob(name): node.name or node.op_type for node in self.model.graph.node
-                    for name in node.output},
+                   {self._blob(name): node.title for node in self.nodes for name in node.outputs},
                    frozenset(self._blob(name) for name in found if kinds.get(name) in SATURATING))
 
     def _blob(self, name: str) -> str:
@@ -151,7 +167,8 @@ class OnnxRunner:
 
     def _run(self, session: Any, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
         try:
-            return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
+            with silent_stderr():
+                return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
         except Exception as error:  # onnxruntime's exceptions have no common kind
             raise NetError(f"{self.title}: onnxruntime could not run it: {first_line(error)}") from None
 
