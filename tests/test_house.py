@@ -21,6 +21,7 @@ FLOORS = [
     {"spec"},
     {"layers"},
     {"net"},
+    {"torch_file"},
     {"weights"},
     {"load"},
     {"torch7", "convert", "evaluation", "show", "forward", "layers_table"},

@@ -21,6 +21,7 @@ from random import Random
 from targets import TARGETS
 from worker import PLACE, Judge, case
 
+DRAWS = 20  # that a replayed input is read with: some readers are drawn
 SILENCE = 60.0  # seconds without a new input after which a worker is stuck in C
 FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
 
@@ -41,7 +42,8 @@ def main() -> int:
 def replay(kind: str, path: Path) -> int:
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         judge = Judge(TARGETS[kind](), Path(folder))
-        wrong = judge(path.read_bytes(), Random("1 readers"))
+        draws = (Random(i) for i in range(DRAWS))
+        wrong = next(filter(None, (judge(path.read_bytes(), random) for random in draws)), "")
     print(f"{wrong}\n{judge.details}" if wrong else "no finding")
     return 1 if wrong else 0
 
@@ -79,7 +81,7 @@ def _work(kind: str, first: int, seed: str, seconds: float, work: Path) -> tuple
     place.write_bytes(PLACE.pack(-1, 0, 0))
     script = Path(__file__).with_name("worker.py")
     with open(work / "log", "wb") as log:
-        worker = subprocess.Popen([sys.executable, str(script), kind, str(first), "1", seed, str(seconds), str(work)],
+        worker = subprocess.Popen([sys.executable, str(script), kind, str(first), seed, str(seconds), str(work)],
                                   stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
         began = changed = time.monotonic()
         last = place.read_bytes()

@@ -9,7 +9,7 @@ CHANGES = (b"", b"\0")  # what a piece may become: nothing, or zeros of its leng
 
 
 def minimise(data: bytes, same: Callable[[bytes], bool], seconds: float) -> bytes:
-    """Leave out, then blank, ever smaller pieces as long as `same` says yes; until nothing changes or the time is up."""
+    """Leave out, then blank, ever smaller pieces as long as `same` says yes, until nothing changes or time is up."""
     end = time.monotonic() + seconds
     for change in CHANGES:
         size = max(1, len(data) // 2)

@@ -243,7 +243,8 @@ class Mat(Target):
         variables = [
             {"pred": structs(2, annorect=person)}, {"annolist": pictures},
             {"RELEASE": structs(1, annolist=pictures, img_train=np.ones((1, 2)), single_person=groups)},
-            {"preds": np.zeros((2, 16, 2)), "a": np.arange(6, dtype=np.uint8).reshape(2, 3), "t": np.array(["ab", "cd"])},
+            {"preds": np.zeros((2, 16, 2)), "a": np.arange(6, dtype=np.uint8).reshape(2, 3),
+             "t": np.array(["ab", "cd"])},
             {"pos_gt_src": np.ones((16, 2, 3)), "jnt_missing": np.zeros((16, 3)), "headboxes_src": np.ones((2, 2, 3))},
         ]
         return [self._saved(each) for each in variables]
@@ -516,13 +517,15 @@ class Onnx(Target):
         from rmpe_legacy.load import parse_net
         from rmpe_legacy.proto.text import parse_text
 
-        head = ('layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 1 dim: 3 dim: 8 dim: 8 }} }} }} '
-                'layer {{ name: "l" type: "{}" bottom: "data" top: "l" {} }}')
-        layers = [("Convolution", 'convolution_param { num_output: 2 kernel_size: 3 }'), ("ReLU", ""),
+        given = ('layer {{ name: "data" type: "Input" top: "data" '
+                 'input_param {{ shape {{ dim: 1 dim: 3 dim: 8 dim: 8 }} }} }} '
+                 'layer {{ name: "l" type: "{}" bottom: "data" top: "l" {} }}')
+        layers = [("Convolution", "convolution_param { num_output: 2 kernel_size: 3 }"), ("ReLU", ""),
                   ("Pooling", "pooling_param { kernel_size: 2 stride: 2 }"), ("LRN", ""), ("Softmax", ""),
-                  ("InnerProduct", "inner_product_param { num_output: 3 }"), ("Reshape", "reshape_param { shape { dim: 0 dim: -1 } }")]
-        return [to_onnx(parse_net(parse_text(head.format(*layer), "NetParameter")).build())[0].SerializeToString()
-                for layer in layers]
+                  ("InnerProduct", "inner_product_param { num_output: 3 }"),
+                  ("Reshape", "reshape_param { shape { dim: 0 dim: -1 } }")]
+        nets = [parse_net(parse_text(given.format(*layer), "NetParameter")).build() for layer in layers]
+        return [to_onnx(net)[0].SerializeToString() for net in nets]
 
     def readers(self, path: Path, random: Random) -> Readers:
         from rmpe_legacy.convert.runners import OnnxRunner

@@ -99,7 +99,7 @@ def _memory(key: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name, kind in (("format", str), ("first", int), ("step", int), ("seed", str), ("seconds", float), ("work", Path)):
+    for name, kind in (("format", str), ("first", int), ("seed", str), ("seconds", float), ("work", Path)):
         parser.add_argument(name, type=kind)
     run(parser.parse_args())
 
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> None:
             findings[wrong] = {"number": number, "details": judge.details}
             _keep(judge, args, wrong, number)
             (args.work / "findings.json").write_text(json.dumps(findings))
-        number += args.step
+        number += 1
     PLACE.pack_into(place, 0, number, done, judge.read)
 
 
