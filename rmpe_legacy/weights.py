@@ -7,7 +7,10 @@ a layer's name become "_". The names within a layer are what its class declares,
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,18 +18,19 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
 from rmpe_legacy.errors import FileError, NetError
 from rmpe_legacy.net import Net, Step, module_names, wire
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer, read_weights
-from rmpe_legacy.reading import item_count, reading
+from rmpe_legacy.reading import first_line, item_count, reading
 from rmpe_legacy.spec import LayerSpec
 from rmpe_legacy.torch_file import STARTS, read_state_dict
 
 LAYERS = "rmpe_legacy.layers"  # key of a .safetensors' metadata: [[layer, type, [key of blob 0, ...]], ...] as JSON
+_ERRNO = re.compile(r"(?:errno = |os error |Errno )(\d+)")
 MAX_HEADER = 100 << 20  # bytes; what the safetensors library takes
 
 
@@ -174,14 +178,29 @@ def write_safetensors(path: str | PathLike, layers: Sequence[NamedLayer], traine
     metadata = {"format": "pt", LAYERS: json.dumps([[e.name, e.type, list(e.keys)] for e in layers])}
     Path(path).touch()
     mode = Path(path).stat().st_mode  # save_file leaves a file that only its owner may read
-    save_file({key: blob.data.reshape(blob.shape) for key, blob in _keyed(layers, trained)}, Path(path), metadata)
+    arrays = {key: blob.data.reshape(blob.shape) for key, blob in _keyed(layers, trained)}
+    with as_os_errors():
+        save_file(arrays, Path(path), metadata)
     Path(path).chmod(mode)
 
 
 def write_state_dict(path: str | PathLike, layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> None:
     """Write the same as a PyTorch state dict: load it with ``torch.load(path, weights_only=True)``."""
-    torch.save({key: torch.from_numpy(np.array(blob.data).reshape(blob.shape))
-                for key, blob in _keyed(layers, trained)}, Path(path))
+    state = {key: torch.from_numpy(np.array(blob.data).reshape(blob.shape)) for key, blob in _keyed(layers, trained)}
+    with open(path, "wb") as file, as_os_errors():
+        torch.save(state, file)
+
+
+@contextmanager
+def as_os_errors() -> Iterator[None]:
+    """What safetensors, torch and h5py raise where a disk is full, each in its own way: as the OSError that it is."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError, OSError) as error:
+        number = _ERRNO.search(f"{error} {error.__context__}")  # the first failure; what follows says something else
+        if number is None:
+            raise OSError(first_line(error)) from error
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def _keyed(layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> Iterator[tuple[str, StoredBlob]]:

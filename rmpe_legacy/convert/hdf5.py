@@ -10,6 +10,7 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.proto.caffemodel import TrainedLayer
+from rmpe_legacy.weights import as_os_errors
 
 
 def write_hdf5_weights(path: str | PathLike, layers: Sequence[TrainedLayer]) -> None:
@@ -17,7 +18,7 @@ def write_hdf5_weights(path: str | PathLike, layers: Sequence[TrainedLayer]) -> 
 
     A slash in a layer's name makes a group in a group, as HDF5 has it, which Caffe reads.
     """
-    with h5py.File(path, "w") as file:
+    with as_os_errors(), h5py.File(path, "w") as file:
         data = file.create_group("data")
         for layer in layers:
             if not layer.name or {"", ".", ".."} & set(layer.name.split("/")):
