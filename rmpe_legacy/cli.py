@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
+import math
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from .errors import RmpeError
+from .terminal import abandon, finish, printable, say, tell
 
 # torch and what needs it is imported inside the commands: `rmpe nms` must not wait for it.
 
@@ -23,15 +24,15 @@ def show(args: argparse.Namespace) -> None:
     if encoding_of(start):
         from .torch7.describe import describe_torch7
 
-        print(describe_torch7(args.file))
+        say(describe_torch7(args.file))
         return
     from .show import describe_net, describe_weights
 
     if b"\0" in start:
-        print(describe_weights(args.file))
+        say(describe_weights(args.file))
     else:
         _load_plugins(args.plugin)
-        print(describe_net(args.file, args.phase, args.level, args.stage, args.dialect, args.weights))
+        say(describe_net(args.file, args.phase, args.level, args.stage, args.dialect, args.weights))
 
 
 def layers(args: argparse.Namespace) -> None:
@@ -42,10 +43,10 @@ def layers(args: argparse.Namespace) -> None:
 
     evidence = read_evidence()
     if args.type is None:
-        print(json.dumps(layers_table(evidence), indent=1) if args.json else describe_layers(evidence))
+        say(json.dumps(layers_table(evidence), indent=1) if args.json else describe_layers(evidence))
     else:
         details = layer_details(args.type, evidence)
-        print(json.dumps(details, indent=1) if args.json else describe_layer(details))
+        say(json.dumps(details, indent=1) if args.json else describe_layer(details))
 
 
 def forward(args: argparse.Namespace) -> None:
@@ -55,8 +56,8 @@ def forward(args: argparse.Namespace) -> None:
     _load_plugins(args.plugin)
     blobs = run_forward(_load(args), args.input, args.blobs, args.output, args.device, args.image)
     for name, value in blobs.items():
-        print(f"{name:<24} {tuple(value.shape)}")
-    print(f"written to {args.output}")
+        say(f"{name:<24} {tuple(value.shape)}")
+    say(f"written to {args.output}")
 
 
 def detect(args: argparse.Namespace) -> int:
@@ -89,7 +90,7 @@ def reproduce(args: argparse.Namespace) -> int:
     if args.kind == "coco":
         from .pipeline.reproduce import reproduce_coco
 
-        print(reproduce_coco(args.predictions, args.ground_truth).text)
+        say(reproduce_coco(args.predictions, args.ground_truth).text)
         return 0
     if args.kind == "demo":
         from .pipeline.reproduce_demo import reproduce_demo
@@ -118,10 +119,10 @@ def _run_on_pictures(args: argparse.Namespace, run: Callable) -> int:
         try:
             outcome = run(options)
         except KeyboardInterrupt:
-            print("rmpe: interrupted; the same command goes on where it stopped", file=sys.stderr)
+            tell("interrupted; the same command goes on where it stopped")
             return 130
     if outcome.text:
-        print(outcome.text)
+        say(outcome.text)
     return 2 if outcome.skipped else 0
 
 
@@ -134,14 +135,14 @@ def _surroundings(world):
     def progress(items):
         return tqdm(items, unit="picture", disable=None if world.first else True, dynamic_ncols=True)
 
-    return Surroundings(world, progress, lambda text: tqdm.write(f"rmpe: {text}", file=sys.stderr))
+    return Surroundings(world, progress, lambda text: tqdm.write(printable(f"rmpe: {text}"), file=sys.stderr))
 
 
 def nms(args: argparse.Namespace) -> None:
     """Merge the pose network's poses into persons, as the published pose NMS does, and write the authors' files."""
     from .pipeline.nms_command import run_nms
 
-    print(run_nms(args.proposals, args.poses, args.output, args.variant, args.image_sizes))
+    say(run_nms(args.proposals, args.poses, args.output, args.variant, args.image_sizes))
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -149,7 +150,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from .evaluation.evaluate import evaluate as run
 
     options = {key: getattr(args, key) for key in ("groups", "split", "protocol") if hasattr(args, key)}
-    print(run(args.kind, args.predictions, args.ground_truth, args.output, name=args.name, **options))
+    say(run(args.kind, args.predictions, args.ground_truth, args.output, name=args.name, **options))
 
 
 def convert(args: argparse.Namespace) -> int:
@@ -162,11 +163,11 @@ def convert(args: argparse.Namespace) -> int:
     trial = None if args.no_verify else Trial(args.input, args.image, args.tolerance, args.seed)
     done = run_convert(args.source, args.destination, _setting(args), args.until, torch7, trial)
     for note in done.notes:
-        print(f"rmpe: note: {note}", file=sys.stderr)
+        tell(f"note: {note}")
     for file in done.files:
-        print(f"written to {file}")
+        say(f"written to {file}")
     if done.verdict:
-        print(done.verdict)
+        say(done.verdict)
     return 0 if done.same else 1
 
 
@@ -182,7 +183,7 @@ def verify(args: argparse.Namespace) -> int:
     _load_plugins(args.plugin)
     trial = Trial(args.input, args.image, args.tolerance, args.seed)
     verdict = run_verify(args.a, args.b, _setting(args), trial, args.html, not args.drop_parallel)
-    print(verdict)
+    say(verdict)
     return 0 if verdict.same else 1
 
 
@@ -192,7 +193,7 @@ def hash_(args: argparse.Namespace) -> None:
 
     _load_plugins(args.plugin)
     for what, digits in identify(args.source, _setting(args)).items():
-        print(f"{what:<8} {digits}")
+        say(f"{what:<8} {digits}")
 
 
 def _setting(args: argparse.Namespace):
@@ -314,10 +315,11 @@ def _reproduce_options(command: argparse.ArgumentParser) -> None:
     coco.add_argument("--ground-truth", metavar="FILE", help="person_keypoints_*.json")
     drawn = kinds.add_parser("demo", help="the same steps on drawn people, whose joints are known")
     _network_options(drawn, "detector", "pose")
-    drawn.add_argument("--pictures", type=int, metavar="N", help="how many (default: 300, or 24 with --quick)")
+    drawn.add_argument("--pictures", type=_whole(1, 1_000_000), metavar="N",
+                       help="how many (default: 300, or 24 with --quick)")
     drawn.add_argument("--quick", action="store_true", help="only the first rows, of the detector's own boxes")
-    drawn.add_argument("--world", type=int, default=1_000_003, metavar="SEED", help="other pictures (default: "
-                       "%(default)s)")
+    drawn.add_argument("--world", type=_whole(0, (1 << 32) - 1), default=1_000_003, metavar="SEED",
+                       help="other pictures (default: %(default)s)")
     _picture_options(drawn, published="demo-test", threads=1)
 
 
@@ -329,7 +331,8 @@ def _network_options(command: argparse.ArgumentParser, *which: str, shipped: boo
     if "pose" in which:
         command.add_argument("--pose", nargs="+", metavar="FILE", required=not shipped,
                              help=f"the pose network: PROTOTXT CAFFEMODEL, or one .t7{default}")
-        command.add_argument("--batch", type=int, default=16, metavar="N", help="crops at once (default: 16)")
+        command.add_argument("--batch", type=_whole(1, 65536), default=16, metavar="N",
+                             help="crops at once (default: 16)")
         _de_transform_option(command)
 
 
@@ -341,11 +344,11 @@ def _picture_options(command: argparse.ArgumentParser, published: str | None = "
                          help="whose growth of boxes, crops, read-out, rounding and pose NMS: demo.py, the same over a "
                          "test set, predict/main.lua, or the authors' stored results (default: "
                          f"{published or 'torch7 for a .t7, else demo-test'})")
-    command.add_argument("--threshold", type=float, metavar="SCORE", help="detections above it are people (default: "
-                         "0.3 for demo, the paper's 0.09 for the others)")
+    command.add_argument("--threshold", type=_number(-math.inf), metavar="SCORE", help="detections above it are people "
+                         "(default: 0.3 for demo, the paper's 0.09 for the others)")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    command.add_argument("--threads", type=int, default=threads, metavar="N", help="of the processor, in each process; "
-                         "sums are rounded otherwise with another number (default: "
+    command.add_argument("--threads", type=_whole(1, 1024), default=threads, metavar="N", help="of the processor, in "
+                         "each process; sums are rounded otherwise with another number (default: "
                          + ("%(default)s)" if threads else "all)"))
 
 
@@ -380,16 +383,44 @@ def _trial_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input", action="append", default=[], metavar="NAME=FILE",
                          help="run on this .npy, .npz or picture (default: random numbers); repeatable")
     command.add_argument("--image", choices=("detector", "pose"), default="pose", help="how a picture becomes an input")
-    command.add_argument("--tolerance", type=float, default=1e-4, metavar="T",
+    command.add_argument("--tolerance", type=_number(0), default=1e-4, metavar="T",
                          help="how far blobs may differ, as a part of their range (default: 1e-4)")
-    command.add_argument("--seed", type=int, default=1701, help="of the random numbers (default: 1701)")
+    command.add_argument("--seed", type=_whole(0, (1 << 63) - 1), default=1701,
+                         help="of the random numbers (default: 1701)")
     _net_options(command)
     _de_transform_option(command)
 
 
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number within limits, for argparse."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not from {least} to {most}")
+        return value
+
+    parse.__name__ = "whole number"  # as argparse calls it where int() fails
+    return parse
+
+
+def _number(least: float) -> Callable[[str], float]:
+    """A finite number that is not too small, for argparse."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not (math.isfinite(value) and value >= least):
+            raise argparse.ArgumentTypeError(f"{text} is not a finite number" + (
+                "" if math.isinf(least) else f" of at least {least:g}"))
+        return value
+
+    parse.__name__ = "number"
+    return parse
+
+
 def _shape(text: str) -> tuple[int, ...]:
     sizes = tuple(map(int, text.split(",")))
-    if not sizes or min(sizes) < 1:
+    if not sizes or min(sizes) < 1 or max(sizes) > 65536:
         raise ValueError
     return sizes
 
@@ -438,18 +469,21 @@ def main(argv: list[str] | None = None) -> int:
     warnings.showwarning = _print_warning
     try:
         code = args.run(args)
-        sys.stdout.flush()
+        finish()
         return code or 0
     except RmpeError as error:  # the message is the whole story; any other exception is our bug
-        print(f"rmpe: {error}", file=sys.stderr)
+        tell(error)
+        return getattr(args, "code_of_mistakes", 1)
+    except MemoryError:
+        tell("this needs more memory than there is")
         return getattr(args, "code_of_mistakes", 1)
     except KeyboardInterrupt:
-        print("rmpe: interrupted", file=sys.stderr)
+        tell("interrupted")
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon(sys.stdout)
     return 0
 
 
 def _print_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    print(f"rmpe: warning: {message}", file=sys.stderr)
+    tell(f"warning: {message}")
