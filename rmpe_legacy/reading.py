@@ -14,10 +14,11 @@ MAX_ITEMS = 1 << 48  # of an array in a file; more cannot be addressed
 
 
 @contextmanager
-def reading(path: str | os.PathLike, kind: str) -> Iterator[None]:
+def reading(path: str | os.PathLike, kind: str,
+            why: str = "the file is truncated, damaged or of another kind") -> Iterator[None]:
     """Around a library that parses a file: whatever it raises becomes a FileError that names the file.
 
-    kind: what the file should be, for the sentence: "an ONNX model". Libraries raise anything on a damaged file, so
+    kind, why: what the file should be, "safetensors file", and what may be the matter, for the sentence. Libraries raise anything on a damaged file, so
     everything is caught; keep code of our own out of the block, or its bugs would look like damage.
     """
     try:
@@ -30,10 +31,9 @@ def reading(path: str | os.PathLike, kind: str) -> Iterator[None]:
         raise FileError(f"{path}: needs more memory than there is; the file is damaged, or too large for this "
                         "machine") from error
     except RecursionError as error:
-        raise FileError(f"{path}: not {kind} that can be read: nested too deep") from error
+        raise FileError(f"{path}: not a readable {kind}: nested too deep") from error
     except Exception as error:
-        raise FileError(f"{path}: not {kind} that can be read: {first_line(error)}; the file is truncated, damaged or "
-                        "of another kind") from error
+        raise FileError(f"{path}: not a readable {kind}: {first_line(error)}; {why}") from error
 
 
 def first_bytes(path: str | os.PathLike, count: int = 512) -> bytes:

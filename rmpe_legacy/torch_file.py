@@ -59,7 +59,7 @@ class _View:
 
 def read_state_dict(path: str | PathLike) -> dict[str, Tensor]:
     """The tensors of a state dict by name. FileError where the file is damaged or holds anything else."""
-    with reading(path, "a file of tensors"), open(path, "rb") as file:
+    with reading(path, "file of tensors"), open(path, "rb") as file:
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     read = _read_archive if data[:2] == b"PK" else _read_legacy
     state, storages = read(data, str(path))
@@ -93,13 +93,13 @@ def _tensor(where: str, view: _View, storages: Storages) -> Tensor:
 
 
 def _damaged(path: str, reason: str) -> FileError:
-    return FileError(f"{path}: not a file of tensors that can be read: {reason}; the file is truncated, damaged or of "
+    return FileError(f"{path}: not a readable file of tensors: {reason}; the file is truncated, damaged or of "
                      "another kind")
 
 
 def _read_archive(data: memoryview, path: str) -> tuple[Any, Storages]:
     """The form since torch 1.6: a zip archive in which nothing is compressed."""
-    with reading(path, "a file of tensors"), zipfile.ZipFile(path) as archive:
+    with reading(path, "file of tensors"), zipfile.ZipFile(path) as archive:
         members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
 
     def content(name: str) -> memoryview | None:

@@ -141,7 +141,7 @@ def _kind(file: IO[bytes]) -> Any:
 
 
 def _read_safetensors(path: str) -> StateFile:
-    with reading(path, "a safetensors file"), safe_open(path, "pt") as file:
+    with reading(path, "safetensors file"), safe_open(path, "pt") as file:
         for key in file.keys():  # noqa: SIM118  it is no dict
             _check_shape(path, key, file.get_slice(key).get_shape())
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

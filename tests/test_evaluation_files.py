@@ -342,7 +342,7 @@ class TestJson:
         ({"root": []}, "lists groups of people, but not where their joints are"),
         ([], "without images and annotations"),
         ("[" * 100000, "nested too deep"),
-        ("[1, ", "not JSON"),
+        ("[1, ", "not a readable JSON file"),
         ("{\"a\": 1}", "without images and annotations"),
         (coco_style(), "annotation 1: neither head_box"),
         (coco_style(head_box=[1, 2]), "head_box is not a list of 4 numbers"),

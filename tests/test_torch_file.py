@@ -95,7 +95,7 @@ HOSTILE = {
     "a storage too short": (archive(tensor("(K\4t", "(K\1t"), **{"0": bytes(12)}), "no plain tensor"),
     "a huge storage": (archive(tensor("(K\4t", "(K\1t", numel=b"\x8a\7" + b"\xff" * 6 + b"\0"), **{"0": bytes(16)}),
                        "no plain tensor"),
-    "no pickle": (saved({"a": BASE})[:10] + b"x", "not a file of tensors that can be read: File is not a zip file"),
+    "no pickle": (saved({"a": BASE})[:10] + b"x", "not a readable file of tensors: File is not a zip file"),
     "big-endian": (saved({"a": BASE}).replace(b"little", b"big   "), "not little-endian"),
     "another pickle": (pickle.dumps([1, 2], 2), "a pickle, but not of torch.save"),
     "an old file cut off": (saved({"a": BASE}, _use_new_zipfile_serialization=False)[:-20], "a storage of 24 values"),

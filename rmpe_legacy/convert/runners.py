@@ -113,7 +113,7 @@ class OnnxRunner:
     def __init__(self, path: Path, title: str):
         self.title = title
         onnx, self.runtime = needed("onnx"), needed("onnxruntime")
-        with reading(path, "an ONNX file that onnxruntime can run"):
+        with reading(path, "ONNX file", "it is damaged, or onnxruntime cannot run it"):
             self.model = onnx.load(path)
             self.names = _blob_names(self.model)
             self.session = self._session()

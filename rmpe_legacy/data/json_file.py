@@ -23,11 +23,11 @@ def read_json(path: str | PathLike, most: int = MAX_BYTES) -> Any:
     holds half of a surrogate pair, which no file or terminal takes.
     """
     path = Path(path)
-    with reading(path, "JSON"):
+    with reading(path, "JSON file"):
         text = path.read_text("utf-8") if path.stat().st_size <= most else None
     if text is None:
         raise FileError(f"{path}: has more than {most >> 20} MB, which is too large")
-    with reading(path, "JSON"):
+    with reading(path, "JSON file"):
         content = json.loads(text, parse_int=_whole)
     if "\\u" in text and any(_NO_BYTE.search(word) for word in _strings(content)):
         raise FileError(f"{path}: holds half of a surrogate pair (\\ud800 to \\udfff), which is no character")

@@ -32,7 +32,7 @@ class OtherArrayError(FileError):
 
 def read_npy(path: str | PathLike) -> np.ndarray:
     """The array of a .npy file, read-only: of numbers, or of text. FileError says why it cannot be read."""
-    with reading(path, "a .npy file"):
+    with reading(path, ".npy file"):
         data = Path(path).read_bytes()
     return _parse(data, str(path))
 
@@ -49,7 +49,7 @@ class Npz:
         self._budget = expanded_limit(self._size)
 
     def _reading(self):
-        return reading(self.path, "an .npz of arrays")
+        return reading(self.path, ".npz file")
 
     @property
     def names(self) -> list[str]:

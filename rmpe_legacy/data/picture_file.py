@@ -39,7 +39,7 @@ def decode_picture(data: bytes, flags: int, where: str) -> np.ndarray:
     check_picture(data, where)
     if data.startswith(PNG):
         data = _without_text(data)
-    with reading(where, "a picture"), silent_stderr():
+    with reading(where, "picture"), silent_stderr():
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise _unreadable(where)

@@ -75,7 +75,7 @@ def read_mat(path: str | PathLike) -> dict[str, Any]:
     A value is a float (a 1x1 matrix), a float64 array of two or more axes, a str (a row of text), a list of str (more
     rows), a Cell, a Struct, or UNREAD. Raises FileError where the file is not MATLAB 5 or is damaged.
     """
-    with reading(path, "a MATLAB file"):
+    with reading(path, "MATLAB file"):
         data = Path(path).read_bytes()
     return parse_mat(data, path)
 
