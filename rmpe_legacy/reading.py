@@ -18,7 +18,9 @@ def reading(path: str | os.PathLike, kind: str,
             why: str = "the file is truncated, damaged or of another kind") -> Iterator[None]:
     """Around a library that parses a file: whatever it raises becomes a FileError that names the file.
 
-    kind, why: what the file should be, "safetensors file", and what may be the matter, for the sentence. Libraries raise anything on a damaged file, so
+    kind, why: what the file should be, "safetensors file", and what may be the matter, for the sentence.
+
+    Libraries raise anything on a damaged file, so
     everything is caught; keep code of our own out of the block, or its bugs would look like damage.
     """
     try:
