@@ -40,10 +40,12 @@ def main() -> int:
 
 
 def replay(kind: str, path: Path) -> int:
+    data = path.read_bytes()
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        os.chdir(folder)  # a network may name files to write
         judge = Judge(TARGETS[kind](), Path(folder))
         draws = (Random(i) for i in range(DRAWS))
-        wrong = next(filter(None, (judge(path.read_bytes(), random) for random in draws)), "")
+        wrong = next(filter(None, (judge(data, random) for random in draws)), "")
     print(f"{wrong}\n{judge.details}" if wrong else "no finding")
     return 1 if wrong else 0
 
@@ -79,10 +81,10 @@ def _work(kind: str, first: int, seed: str, seconds: float, work: Path) -> tuple
     """One worker: how it died, if it did, and the seconds it ran after its start."""
     place = work / "place"
     place.write_bytes(PLACE.pack(-1, 0, 0))
-    script = Path(__file__).with_name("worker.py")
+    script = Path(__file__).resolve().with_name("worker.py")
     with open(work / "log", "wb") as log:
         worker = subprocess.Popen([sys.executable, str(script), kind, str(first), seed, str(seconds), str(work)],
-                                  stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+                                  stdout=log, stderr=log, cwd=work, env={**os.environ, "OMP_NUM_THREADS": "1"})
         began = changed = time.monotonic()
         last = place.read_bytes()
         while worker.poll() is None:
