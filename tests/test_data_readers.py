@@ -14,6 +14,7 @@ import h5py
 import lmdb
 import numpy as np
 import pytest
+from leveldb_writer import block, key, new_file, table, write_leveldb
 
 from rmpe_legacy import _host
 from rmpe_legacy.data.datum import Cursor
@@ -96,6 +97,25 @@ class TestLmdb:
         with pytest.raises(FileError, match=reason):
             list(LmdbReader(path))
 
+    def test_two_links_to_one_node(self, tmp_path: Path):
+        path = write_lmdb(tmp_path / "db", {b"%d" % i: b"x" for i in range(9)})
+        data = bytearray((path / "data.mdb").read_bytes())
+        leaf = next(at for at in range(0, len(data), 4096) if data[at + 10] == 2)  # flags
+        data[leaf + 18 : leaf + 20] = data[leaf + 16 : leaf + 18]
+        (path / "data.mdb").write_bytes(data)
+        with pytest.raises(FileError, match="two links to a node of page"):
+            list(LmdbReader(path))
+
+    def test_two_links_to_one_value(self, tmp_path: Path):
+        path = write_lmdb(tmp_path / "db", {b"a": bytes(9000), b"b": bytes(9000)})
+        data = bytearray((path / "data.mdb").read_bytes())
+        leaf = next(at for at in range(0, len(data), 4096) if data[at + 10] == 2)
+        first, second = (leaf + at + 9 for at in struct.unpack_from("<HH", data, leaf + 16))  # behind keys of one byte
+        data[second : second + 8] = data[first : first + 8]
+        (path / "data.mdb").write_bytes(data)
+        with pytest.raises(FileError, match=r"two links to page \d+"):
+            list(LmdbReader(path))
+
 
 class TestLevelDb:
     """golden/stores/leveldb was written by LevelDB 1.23: two tables of snappy blocks, a log, deletions."""
@@ -113,8 +133,8 @@ class TestLevelDb:
         sentences = []
         for _ in range(300):
             name = rng.choice(sorted(whole))
-            for key, data in whole.items():
-                (tmp_path / key).write_bytes(damaged(data, rng) if key == name else data)
+            for file, data in whole.items():
+                (tmp_path / file).write_bytes(damaged(data, rng) if file == name else data)
             try:
                 list(LevelDbReader(tmp_path))
             except FileError as error:
@@ -135,6 +155,41 @@ class TestLevelDb:
         (tmp_path / "CURRENT").write_text("../../etc/passwd\n")
         with pytest.raises(FileError, match="not a MANIFEST"):
             LevelDbReader(tmp_path)
+
+    ONE = table([block([(0, key(b"a"), b"1"), (0, key(b"b", 7), b"2"), (1, key(b"", 3), b"3")])])
+
+    def test_the_writer_of_these_tests(self, tmp_path: Path):
+        store = write_leveldb(tmp_path / "db", self.ONE, new_file(1))
+        assert [(name, bytes(value)) for name, value in LevelDbReader(store)] == [(b"a", b"1"), (b"b", b"2")]
+
+    def test_a_table_may_move_from_level_to_level(self, tmp_path: Path):
+        deleted = b"\6\1\5"  # level 1, number 5
+        store = write_leveldb(tmp_path / "db", self.ONE, new_file(1) + deleted + new_file(2))
+        assert len(list(LevelDbReader(store))) == 2
+
+    @pytest.mark.parametrize("edits", [new_file(0) + new_file(1), new_file(0) + new_file(0), new_file(7)])
+    def test_one_table_in_two_levels_or_too_deep(self, tmp_path: Path, edits: bytes):
+        with pytest.raises(FileError, match=r"table 5 at level \d, which is a second time or too deep"):
+            LevelDbReader(write_leveldb(tmp_path / "db", self.ONE, edits))
+
+    @pytest.mark.parametrize(("content", "words"), [
+        (table([block([(0, key(b"a"), b"")])], times=2), "two links to the block at byte 0"),
+        (table([block([(0, key(b"b"), b""), (0, key(b"a"), b"")])]), "keys out of order"),
+        (table([block([(0, key(b"a"), b""), (0, key(b"a"), b"")])]), "keys out of order"),
+        (table([block([(0, key(b"a"), b""), (0, key(b"a", 2), b"")])]), "keys out of order"),
+        (table([block([(0, key(b"b"), b"")]), block([(0, key(b"a"), b"")])]), "keys out of order"),
+        (table([block([(0, b"short", b"")])]), "a key of 5 bytes"),
+    ])
+    def test_a_table_without_order(self, tmp_path: Path, content: bytes, words: str):
+        with pytest.raises(FileError, match=rf"000005\.ldb: .*{words}"):
+            list(LevelDbReader(write_leveldb(tmp_path / "db", content, new_file(1))))
+
+    def test_differs_in_refusing_keys_longer_than_a_file_name(self, tmp_path: Path):
+        content = table([block([(0, key(b"k" * 8184), b"")])])
+        assert len(list(LevelDbReader(write_leveldb(tmp_path / "db", content, new_file(1))))) == 1
+        content = table([block([(0, key(b"k" * 8000), b""), (8000, key(b"l" * 500), b"")])])
+        with pytest.raises(FileError, match="a key of 8508 bytes"):
+            list(LevelDbReader(write_leveldb(tmp_path / "db", content, new_file(1))))
 
     def test_checksum_is_castagnolis(self):
         assert _host.crc32c(b"123456789") == 0xE3069283

@@ -235,7 +235,8 @@ class OpenCvRunner:
             raise RmpeError(f"OpenCV {cv2.__version__} has no importer of Caffe's files; install "
                             "'opencv-python-headless<5'")
         try:
-            self.model = cv2.dnn.readNetFromCaffe(str(prototxt), str(weights))
+            with silent_stderr():
+                self.model = cv2.dnn.readNetFromCaffe(str(prototxt), str(weights))
             self.model.enableFusion(False)  # or values between the fused layers are not there to see
         except cv2.error as error:
             raise NetError(f"{title}: OpenCV cannot read it: {first_line(error)}") from None

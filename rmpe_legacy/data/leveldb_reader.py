@@ -21,7 +21,9 @@ from rmpe_legacy.errors import FileError
 
 LOG_BLOCK = 32768
 LEVELS = 7
-MAX_KEY = 8192  # bytes, so that keys which repeat a long beginning cannot fill the memory; Caffe's are file names
+# In bytes, so that keys which repeat a long beginning cannot fill the memory. Differs: LevelDB has no limit; Caffe's
+# keys are file names.
+MAX_KEY = 8192
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 FOOTER, TABLE_MAGIC = 48, 0xDB4775248B80FB57
 TRAILER = 5  # bytes after a block: its compression and its checksum

@@ -1,6 +1,7 @@
 """Encoded pictures to pixels by OpenCV, after a look at what the file says of itself: OpenCV trusts it.
 
 Formats: PNG, JPEG, GIF, BMP, TIFF, WebP, PNM (with PAM and PFM), JPEG 2000, Sun raster and Radiance HDR.
+Differs: others are refused, and so are pictures of more pixels than MAX_PIXELS, or than their bytes can hold.
 """
 
 from __future__ import annotations

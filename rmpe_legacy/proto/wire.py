@@ -22,7 +22,9 @@ _WIRES = frozenset((VARINT, FIXED64, BYTES, FIXED32))
 _ARRAYS = {"float": np.dtype("<f4"), "double": np.dtype("<f8")}
 _WIRE = {"float": FIXED32, "double": FIXED64, "string": BYTES, "bytes": BYTES}  # others: varints
 _SIGNED = {"int32": 1 << 32, "int64": 1 << 64}
-MAX_MESSAGES = 1 << 16  # and unknown fields, of one file; an empty one takes 2 bytes there and 500 in memory
+# And unknown fields, of one file: an empty one takes 2 bytes there and 500 in memory. Differs: Caffe takes any number;
+# the largest networks have a tenth.
+MAX_MESSAGES = 1 << 16
 
 Only = Mapping[str, Iterable[str]]  # message name -> the fields worth reading; the others are skipped
 
