@@ -14,6 +14,7 @@ NUMBERS = ["0", "1", "-1", "2", "3", "0.5", "-0.0", "1e-45", "1e38", "1e39", "1e
            "1" + "0" * 30, "1" + "0" * 5000, "0x7fffffff", "017", "1e", "--1", "1_0"]
 PIECES = ["{", "}", "[", "]", "(", ")", "<", ">", ":", ",", ";", '"', "'", "\\", '"a\\"', "\n", "\t", "#", "\x00",
           "\x1b[31m", "\x7f", "é", "\u2028", "-", "true", "null", "NaN", '""', "MAX", "TRAIN", "\\ud800"]
+LARGE = 1 << 20  # bytes to which an input may grow
 LENGTHS = [1, 1, 2, 4, 8, 16, 64, 512, 4096]
 _TOKEN = re.compile(r'"[^"\n]*"|[A-Za-z_]\w*|[-+]?[\d.]+(?:[eE][-+]?\d+)?|\s+|.', re.DOTALL)
 _IS_NUMBER = re.compile(r"[-+]?[\d.]")
@@ -35,8 +36,8 @@ def mutate_bytes(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
         if not out:
             out += random.randbytes(8)
         at = random.randrange(len(out))
-        if random.random() < 0.3:
-            at = min(at, int(random.expovariate(1 / 60)))
+        if random.random() < 0.4:
+            at = min(at, int(random.expovariate(1 / 40)))
         random.choice(_OPS)(random, out, at, others)
     return bytes(out)
 
@@ -62,8 +63,11 @@ def _delete(random: Random, out: bytearray, at: int, others: Sequence[bytes]) ->
 
 
 def _repeat(random: Random, out: bytearray, at: int, others: Sequence[bytes]) -> None:
+    """Now and then so often that what takes quadratic time shows."""
     piece = out[at : at + random.choice(LENGTHS)]
-    out[at:at] = piece * min(random.choice((1, 1, 1, 2, 50, 500)), max(1, 65536 // len(piece)))
+    times = 1 << 20 if random.random() < 0.02 else random.choice((1, 1, 1, 2, 50, 500))
+    most = LARGE if times > 500 else LARGE // 16
+    out[at:at] = piece * min(times, max(1, most // len(piece)))
 
 
 def _number(random: Random, out: bytearray, at: int, others: Sequence[bytes]) -> None:
@@ -108,7 +112,9 @@ def mutate_text(random: Random, text: str, others: Sequence[str]) -> str:
         elif kind == 4:
             del tokens[at : at + random.choice((1, 1, 2, 5, 20))]
         elif kind == 5:
-            tokens[at:at] = tokens[at : at + random.choice((1, 2, 5, 20, 60))] * random.choice((1, 1, 2, 100))
+            piece = tokens[at : at + random.choice((1, 2, 5, 20, 60))]
+            times = LARGE if random.random() < 0.02 else random.choice((1, 1, 2, 100))
+            tokens[at:at] = piece * min(times, max(1, LARGE // max(1, sum(map(len, piece)))))
         elif kind == 6:
             other = _TOKEN.findall(random.choice(others))
             begin = random.randrange(len(other)) if other else 0
@@ -123,6 +129,60 @@ def mutate_text(random: Random, text: str, others: Sequence[str]) -> str:
             i = random.randrange(len(word))
             tokens[at] = word[:i] + random.choice(PIECES) + word[i + 1 :]
     return "".join(tokens)
+
+
+def mutate_message(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    """A protobuf message with one field changed, at any depth; the lengths around it fit again."""
+    fields = _fields(data)
+    if not fields:
+        return mutate_bytes(random, data or b"\0", others)
+    at = random.randrange(len(fields))
+    tag, body = fields[at]
+    kind = random.randrange(8)
+    if tag & 7 == 2 and kind < 5:
+        change = mutate_message if _fields(body) and random.random() < 0.8 else mutate_bytes
+        fields[at] = (tag, change(random, body, others))
+    elif kind == 5:
+        most = max(1, LARGE // (len(body) + 2))
+        fields[at:at] = [fields[at]] * min(most, 500_000 if random.random() < 0.02 else random.choice((1, 1, 2, 40)))
+    elif kind == 6:
+        del fields[at]
+    elif tag & 7 == 0:
+        fields[at] = (tag, varint(integer(random)))
+    else:
+        other = random.choice(fields)
+        fields[at] = (other[0] if random.random() < 0.5 else tag ^ 8, body)
+    return b"".join(varint(tag) + (varint(len(body)) if tag & 7 == 2 else b"") + body for tag, body in fields)
+
+
+def _fields(data: bytes) -> list[tuple[int, bytes]]:
+    """(tag, content) of each field; none where it is no message."""
+    fields, at = [], 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        if tag & 7 == 0:
+            _, end = _read_varint(data, at)
+        elif tag & 7 == 2:
+            size, at = _read_varint(data, at)
+            end = at + size
+        else:
+            end = at + {1: 8, 5: 4}.get(tag & 7, len(data))
+        if not 0 < tag >> 3 < 1 << 20 or end > len(data):
+            return []
+        fields.append((tag, data[at:end]))
+        at = end
+    return fields
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """(number, place behind it); a place behind the end where it does not end."""
+    number = shift = 0
+    while at < len(data) and shift < 70:
+        number |= (data[at] & 127) << shift
+        shift, at = shift + 7, at + 1
+        if data[at - 1] < 128:
+            return number, at
+    return 0, len(data) + 1
 
 
 def varint(number: int) -> bytes:

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from mutate import integer, mutate_bytes, mutate_text, varint
+from mutate import integer, mutate_bytes, mutate_message, mutate_text, varint
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
 Readers = Iterable[Callable[[], Any]]
@@ -111,7 +111,15 @@ class Net(Prototxt):
         return [run]
 
 
-class Caffemodel(Target):
+class MessageTarget(Target):
+    """A format of protobuf messages."""
+
+    def mutate(self, random: Random, seed: bytes) -> bytes:
+        change = mutate_message if random.random() < 0.6 else mutate_bytes
+        return change(random, seed, self.all)
+
+
+class Caffemodel(MessageTarget):
     suffix = ".caffemodel"
 
     def seeds(self) -> Sequence[bytes]:
@@ -259,7 +267,9 @@ class Mat(Target):
 
     def mutate(self, random: Random, seed: bytes) -> bytes:
         out = bytearray(seed)
-        if random.random() < 0.7:  # the format is words of four bytes
+        if random.random() < 0.1:
+            out = self._dimensions(random, out)
+        elif random.random() < 0.7:  # the format is words of four bytes
             for _ in range(random.choice((1, 1, 2, 4))):
                 at = 128 + 4 * random.randrange(max(1, (len(out) - 128) // 4))
                 value = random.choice((integer(random), random.randrange(20), random.randrange(200), 0x20001, 0x40005))
@@ -270,6 +280,15 @@ class Mat(Target):
             packed = zlib.compress(bytes(out[128:]), 1)
             out = out[:128] + struct.pack("<II", 15, len(packed)) + packed
         return bytes(out)
+
+    @staticmethod
+    def _dimensions(random: Random, out: bytearray) -> bytearray:
+        """The first variable with other dimensions, as many as may be: they stand behind its flags."""
+        count = random.choice((2, 3, 32, 33, 600, 20_000))
+        sizes = [random.choice((0, 1, 2, (1 << 31) - 1, random.randrange(9))) for _ in range(count)]
+        element = struct.pack("<II", 5, 4 * count) + struct.pack(f"<{count}i", *sizes) + bytes(4 * (count % 2))
+        size = struct.unpack_from("<I", out, 132)[0] + len(element) - 16
+        return out[:132] + struct.pack("<I", size) + out[136:152] + element + out[168:]
 
     def readers(self, path: Path, random: Random) -> Readers:
         from rmpe_legacy.evaluation import files
@@ -339,11 +358,30 @@ class Lmdb(Store):
         if random.random() < 0.3:
             return mutate_bytes(random, seed, self.all)
         out = bytearray(seed)
+        if random.random() < 0.02:
+            return self._linked(random, out)
         for _ in range(random.choice((1, 1, 2, 4))):  # headers of pages, and their tables of nodes
             at = 4096 * random.randrange(len(out) // 4096) + random.randrange(random.choice((32, 160, 4096)))
             width = random.choice((1, 2, 2, 4, 8))
             value = random.randrange(len(out) // 4096 + 2) if random.random() < 0.5 else integer(random)
             out[at : at + width] = (value & ((1 << 8 * width) - 1)).to_bytes(width, "little")
+        return bytes(out)
+
+    @staticmethod
+    def _linked(random: Random, out: bytearray) -> bytes:
+        """A root with several links to one page, that with as many to the next, and at last a page without records."""
+        links, depth = random.choice((1, 2, 8)), random.randrange(2, 32)
+        out += bytes(4096 * depth)
+        for meta in (0, 4096):
+            out[meta + 128 : meta + 144] = struct.pack("<QQ", 2, len(out) // 4096 - 1)  # the root, the last page
+        for page in range(2, 2 + depth):
+            offsets = [4000 - 16 * i for i in range(links)]
+            out[4096 * page : 4096 * page + 16 + 2 * links] = struct.pack(
+                f"<QHHHH{links}H", page, 0, 1, 16 + 2 * links, 4000, *offsets)
+            for offset in offsets:
+                out[4096 * page + offset : 4096 * page + offset + 8] = struct.pack("<HHHH", page + 1, 0, 0, 0)
+        end = 4096 * (2 + depth)
+        out[end : end + 16] = struct.pack("<QHHHH", 2 + depth, 0, 2, 16, 4096)
         return bytes(out)
 
 
@@ -414,7 +452,11 @@ class LevelDb(Store):
         path = folder / "store"
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
-        for name, content in unpacked(data).items():
+        try:
+            files = unpacked(data)
+        except (zipfile.BadZipFile, ValueError, KeyError):  # a minimised one that is no archive any more
+            files = {}
+        for name, content in files.items():
             (path / name).write_bytes(content)
         return path
 
@@ -509,7 +551,7 @@ class Pt(Safetensors):
         return mutate_bytes(random, seed, self.all)
 
 
-class Onnx(Target):
+class Onnx(MessageTarget):
     suffix = ".onnx"
 
     def seeds(self) -> Sequence[bytes]:
@@ -551,8 +593,19 @@ class Picture(Target):
         return out + golden("io/load_image/*.*", 20_000, 20)
 
     def mutate(self, random: Random, seed: bytes) -> bytes:
-        data = mutate_bytes(random, seed, self.all)
+        data = self._resized(random, seed) if random.random() < 0.1 else mutate_bytes(random, seed, self.all)
         return _png_checksums(data) if data.startswith(b"\x89PNG\r\n\x1a\n") and random.random() < 0.8 else data
+
+    @staticmethod
+    def _resized(random: Random, data: bytes) -> bytes:
+        """Another width or height, wherever the right one stands as a number or as text."""
+        for size in (40, 72):
+            new = random.choice((0, 1, 300, 5000, 16_000, 65_535, 1 << 20, (1 << 31) - 1))
+            width, order = random.choice((2, 2, 4)), random.choice(("little", "big"))
+            data = data.replace(size.to_bytes(width, order), (new & (1 << 8 * width) - 1).to_bytes(width, order))
+            if random.random() < 0.5:
+                data = data.replace(b"%d" % size, b"%d" % new, 1)
+        return data
 
     def readers(self, path: Path, random: Random) -> Readers:
         from rmpe_legacy.data.image import load_image

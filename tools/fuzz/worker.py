@@ -25,7 +25,7 @@ STUCK = 6.0  # after which Python interrupts it
 MEMORY = 64 << 20  # bytes beyond four times the file, before sizes are checked
 SPARE = 24 << 20  # what the allocator itself may take
 MESSAGE = 1000  # characters of a line
-PLACE = struct.Struct("<qqq")  # in the shared file: the number of the input, how many were read, how many refused
+PLACE = struct.Struct("<qqq")  # in the shared file: the number of the input, how many there were, how many were read
 MINIMISING = 20.0  # seconds for each finding
 
 
@@ -40,19 +40,20 @@ class Judge:
         from rmpe_legacy.errors import RmpeError
 
         self.target, self.folder, self.expected = target, folder, RmpeError
-        self.read = 0  # inputs that some reader took
+        self.taken = False  # whether some reader took the last input
         self.details = ""
 
     def __call__(self, data: bytes, random: Random) -> str:
         path = self.target.place(data, self.folder)
-        taken = False
+        self.taken = False
         _forget_peak()
-        before, began = _memory("VmRSS"), time.process_time()
+        before, spent = _memory("VmRSS"), 0.0
         for read in self.target.readers(path, random):
             signal.setitimer(signal.ITIMER_PROF, STUCK)
+            began = time.process_time()
             try:
                 read()
-                taken = True
+                self.taken = True
             except self.expected as error:
                 if wrong := self._sentence(error):
                     return wrong
@@ -62,9 +63,9 @@ class Judge:
                 return self._seen(type(error).__name__, error)
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
-        spent, grown = time.process_time() - began, _memory("VmHWM") - before
-        self.read += taken
-        if spent > SLOW:
+                spent = max(spent, time.process_time() - began)
+        grown = _memory("VmHWM") - before
+        if spent > SLOW * max(1, len(data) / 1e6):
             self.details = f"{spent:.1f} s"
             return "slow"
         if grown > MEMORY + 4 * len(data) + SPARE:
@@ -111,17 +112,17 @@ def run(args: argparse.Namespace) -> None:
     findings: dict[str, dict[str, Any]] = {}
     with open(args.work / "place", "r+b") as file:
         place = mmap.mmap(file.fileno(), PLACE.size)
-    number, end, done = args.first, time.monotonic() + args.seconds, 0
+    number, end, done, taken = args.first, time.monotonic() + args.seconds, 0, 0
     while time.monotonic() < end:
-        PLACE.pack_into(place, 0, number, done, judge.read)
+        PLACE.pack_into(place, 0, number, done, taken)
         wrong = judge(*case(judge.target, args.seed, number))
-        done += 1
+        done, taken = done + 1, taken + judge.taken
         if wrong and wrong not in findings:
             findings[wrong] = {"number": number, "details": judge.details}
             _keep(judge, args, wrong, number)
             (args.work / "findings.json").write_text(json.dumps(findings))
         number += 1
-    PLACE.pack_into(place, 0, number, done, judge.read)
+    PLACE.pack_into(place, 0, number, done, taken)
 
 
 def case(target: Target, seed: str, number: int) -> tuple[bytes, Random]:
