@@ -315,11 +315,10 @@ def _reproduce_options(command: argparse.ArgumentParser) -> None:
     coco.add_argument("--ground-truth", metavar="FILE", help="person_keypoints_*.json")
     drawn = kinds.add_parser("demo", help="the same steps on drawn people, whose joints are known")
     _network_options(drawn, "detector", "pose")
-    drawn.add_argument("--pictures", type=_whole(1, 1_000_000), metavar="N",
-                       help="how many (default: 300, or 24 with --quick)")
+    drawn.add_argument("--pictures", type=int, metavar="N", help="how many (default: 300, or 24 with --quick)")
     drawn.add_argument("--quick", action="store_true", help="only the first rows, of the detector's own boxes")
-    drawn.add_argument("--world", type=_whole(0, (1 << 32) - 1), default=1_000_003, metavar="SEED",
-                       help="other pictures (default: %(default)s)")
+    drawn.add_argument("--world", type=int, default=1_000_003, metavar="SEED", help="other pictures (default: "
+                       "%(default)s)")
     _picture_options(drawn, published="demo-test", threads=1)
 
 
@@ -331,8 +330,7 @@ def _network_options(command: argparse.ArgumentParser, *which: str, shipped: boo
     if "pose" in which:
         command.add_argument("--pose", nargs="+", metavar="FILE", required=not shipped,
                              help=f"the pose network: PROTOTXT CAFFEMODEL, or one .t7{default}")
-        command.add_argument("--batch", type=_whole(1, 65536), default=16, metavar="N",
-                             help="crops at once (default: 16)")
+        command.add_argument("--batch", type=int, default=16, metavar="N", help="crops at once (default: 16)")
         _de_transform_option(command)
 
 
@@ -344,11 +342,11 @@ def _picture_options(command: argparse.ArgumentParser, published: str | None = "
                          help="whose growth of boxes, crops, read-out, rounding and pose NMS: demo.py, the same over a "
                          "test set, predict/main.lua, or the authors' stored results (default: "
                          f"{published or 'torch7 for a .t7, else demo-test'})")
-    command.add_argument("--threshold", type=_number(-math.inf), metavar="SCORE", help="detections above it are people "
-                         "(default: 0.3 for demo, the paper's 0.09 for the others)")
+    command.add_argument("--threshold", type=float, metavar="SCORE", help="detections above it are people (default: "
+                         "0.3 for demo, the paper's 0.09 for the others)")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    command.add_argument("--threads", type=_whole(1, 1024), default=threads, metavar="N", help="of the processor, in "
-                         "each process; sums are rounded otherwise with another number (default: "
+    command.add_argument("--threads", type=int, default=threads, metavar="N", help="of the processor, in each process; "
+                         "sums are rounded otherwise with another number (default: "
                          + ("%(default)s)" if threads else "all)"))
 
 
@@ -383,39 +381,25 @@ def _trial_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input", action="append", default=[], metavar="NAME=FILE",
                          help="run on this .npy, .npz or picture (default: random numbers); repeatable")
     command.add_argument("--image", choices=("detector", "pose"), default="pose", help="how a picture becomes an input")
-    command.add_argument("--tolerance", type=_number(0), default=1e-4, metavar="T",
+    command.add_argument("--tolerance", type=_tolerance, default=1e-4, metavar="T",
                          help="how far blobs may differ, as a part of their range (default: 1e-4)")
-    command.add_argument("--seed", type=_whole(0, (1 << 63) - 1), default=1701,
-                         help="of the random numbers (default: 1701)")
+    command.add_argument("--seed", type=_seed, default=1701, help="of the random numbers (default: 1701)")
     _net_options(command)
     _de_transform_option(command)
 
 
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    """A whole number within limits, for argparse."""
-
-    def parse(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not from {least} to {most}")
-        return value
-
-    parse.__name__ = "whole number"  # as argparse calls it where int() fails
-    return parse
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {(1 << 63) - 1}")
+    return seed
 
 
-def _number(least: float) -> Callable[[str], float]:
-    """A finite number that is not too small, for argparse."""
-
-    def parse(text: str) -> float:
-        value = float(text)
-        if not (math.isfinite(value) and value >= least):
-            raise argparse.ArgumentTypeError(f"{text} is not a finite number" + (
-                "" if math.isinf(least) else f" of at least {least:g}"))
-        return value
-
-    parse.__name__ = "number"
-    return parse
+def _tolerance(text: str) -> float:
+    tolerance = float(text)
+    if not 0 <= tolerance < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
+    return tolerance
 
 
 def _shape(text: str) -> tuple[int, ...]:

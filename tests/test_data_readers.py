@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from leveldb_writer import block, key, new_file, table, write_leveldb
 
-from rmpe_legacy import _host
+from rmpe_legacy import _host, load_net
 from rmpe_legacy.data.datum import Cursor
 from rmpe_legacy.data.draws import CaffeRandom, LibraryRandom
 from rmpe_legacy.data.hdf5_rows import RowReader, read_datasets
@@ -26,7 +26,7 @@ from rmpe_legacy.data.lmdb_reader import LmdbReader
 from rmpe_legacy.data.opencv_image import c_integer, c_number, decode_image
 from rmpe_legacy.data.picture_file import declared_size, decode_picture
 from rmpe_legacy.data.windows import read_windows
-from rmpe_legacy.errors import FileError
+from rmpe_legacy.errors import FileError, RmpeError
 
 STORES = Path(__file__).parent / "golden" / "stores"
 
@@ -96,6 +96,16 @@ class TestLmdb:
         file.write_bytes(change(file.read_bytes()))
         with pytest.raises(FileError, match=reason):
             list(LmdbReader(path))
+
+    def test_a_record_that_claims_more_than_it_holds(self, tmp_path: Path):
+        """Before a batch is made of its size."""
+        claim = b"\x08\x03\x10\xff\xff\xff\xff\x07\x18\xff\xff\xff\xff\x07\x22\x03abc"
+        store = write_lmdb(tmp_path / "db", {b"a": claim})
+        net = tmp_path / "net.prototxt"
+        net.write_text(f'layer {{ name: "d" type: "Data" top: "x" data_param {{ source: "{store}" backend: LMDB '
+                       "batch_size: 64 } }")
+        with pytest.raises(RmpeError, match="a picture of 3 x 2147483647 x 2147483647 with 3 values"):
+            load_net(net)()
 
     def test_two_links_to_one_node(self, tmp_path: Path):
         path = write_lmdb(tmp_path / "db", {b"%d" % i: b"x" for i in range(9)})

@@ -33,6 +33,8 @@ from .words import many
 
 Files = Sequence[str | PathLike]  # prototxt and caffemodel, or one .t7
 
+MAX_THREADS = 1024  # torch starts as many as it is told, and ends the process where the system refuses
+
 
 @dataclass(frozen=True)
 class Options:
@@ -56,8 +58,8 @@ class Options:
         if self.batch < 1:
             raise RmpeError(f"batch {self.batch} is less than 1")
         if self.threads is not None:
-            if self.threads < 1:
-                raise RmpeError(f"threads {self.threads} is less than 1")
+            if not 1 <= self.threads <= MAX_THREADS:
+                raise RmpeError(f"threads {self.threads} is not from 1 to {MAX_THREADS}")
             torch.set_num_threads(self.threads)
         name = self.device
         if name == "cuda" and self.around.world.size > 1:

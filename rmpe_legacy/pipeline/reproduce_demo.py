@@ -67,6 +67,8 @@ def reproduce_demo(detector: Files | None, pose: Files | None, options: Options,
     pictures = (FEW if quick else PICTURES) if pictures is None else pictures
     if pictures < 1:
         raise RmpeError(f"pictures {pictures} is less than 1")
+    if world < 0:
+        raise RmpeError(f"world {world} is less than 0")
     device, how = options.start(), options.recipe
     detector, (pose, de_transform) = detector_files(detector), pose_files(pose, options.de_transform)
     finder = load_detector(*detector, device)
