@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 
 from targets import TARGETS
-from worker import PLACE, Judge, case
+from worker import PLACE, case, ready
 
 DRAWS = 20  # that a replayed input is read with: some readers are drawn
 SILENCE = 60.0  # seconds without a new input after which a worker is stuck in C
@@ -43,7 +43,7 @@ def replay(kind: str, path: Path) -> int:
     data = path.read_bytes()
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         os.chdir(folder)  # a network may name files to write
-        judge = Judge(TARGETS[kind](), Path(folder))
+        judge = ready(kind, Path(folder))
         draws = (Random(i) for i in range(DRAWS))
         wrong = next(filter(None, (judge(data, random) for random in draws)), "")
     print(f"{wrong}\n{judge.details}" if wrong else "no finding")

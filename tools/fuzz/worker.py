@@ -106,9 +106,7 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    warnings.simplefilter("ignore")
-    _limit()
-    judge = Judge(TARGETS[args.format](), args.work)
+    judge = ready(args.format, args.work)
     findings: dict[str, dict[str, Any]] = {}
     with open(args.work / "place", "r+b") as file:
         place = mmap.mmap(file.fileno(), PLACE.size)
@@ -123,6 +121,16 @@ def run(args: argparse.Namespace) -> None:
             (args.work / "findings.json").write_text(json.dumps(findings))
         number += 1
     PLACE.pack_into(place, 0, number, done, taken)
+
+
+def ready(kind: str, folder: Path) -> Judge:
+    """A judge whose readers have imported what they need, and that keeps within limits."""
+    warnings.simplefilter("ignore")
+    _limit()
+    judge = Judge(TARGETS[kind](), folder)
+    for i, seed in enumerate(judge.target.all[:20]):
+        judge(seed, Random(i))
+    return judge
 
 
 def case(target: Target, seed: str, number: int) -> tuple[bytes, Random]:
