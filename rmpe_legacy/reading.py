@@ -20,8 +20,8 @@ def reading(path: str | os.PathLike, kind: str,
 
     kind, why: what the file should be, "safetensors file", and what may be the matter, for the sentence.
 
-    Libraries raise anything on a damaged file, so
-    everything is caught; keep code of our own out of the block, or its bugs would look like damage.
+    Libraries raise anything on a damaged file, so everything is caught; keep code of our own out of the block, or its
+    bugs would look like damage.
     """
     try:
         yield
