@@ -2,6 +2,7 @@
 # make test      the tests, from a fresh checkout
 # make bench     tables of times beside other programs on this machine (benchmarks/ keeps some)
 # make sanitize  the C++ and CUDA loops on the CPU, under AddressSanitizer and UBSan
+# make fuzz      mutated files for one reader: make fuzz FORMAT=npz SECONDS=60 (docs/security.md has the formats)
 # All need Python 3.10 to 3.13, gcc and make; everything else goes into .venv.
 
 PYTHON ?= python3
@@ -12,7 +13,11 @@ SOURCES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu') setup.
 READY = $(VENV)/.ready
 OPENCV4 = build/opencv4
 
-.PHONY: demo test lint bench sanitize cuda clean
+FORMAT ?= caffemodel
+SECONDS ?= 60
+SEED ?= 1
+
+.PHONY: demo test lint bench fuzz sanitize cuda clean
 
 demo: $(READY)
 	$(BIN)/rmpe reproduce demo --quick --output demo_out
@@ -25,6 +30,9 @@ lint: $(READY)
 
 bench: $(READY)
 	for bench in tools/bench_*.py; do echo; echo "python $$bench"; $(BIN)/python $$bench || exit 1; done
+
+fuzz: $(READY)
+	$(BIN)/python tools/fuzz $(FORMAT) $(SECONDS) --seed $(SEED)
 
 # Every instruction set, and the CUDA kernels by turns of a CPU's threads, on wild maps and odd sizes. No torch.
 # -O0: with the sanitizers, the AVX2 loops compile in 14 s of CPU time, and in 42 s with -O1.

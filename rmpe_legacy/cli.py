@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
+import math
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,9 +12,12 @@ from pathlib import Path
 from typing import TextIO
 
 from .errors import RmpeError
+from .terminal import abandon, finish, say, tell
 from .wording import printable, shorten_list
 
 # torch and what needs it is imported inside the commands: `rmpe nms` must not wait for it.
+
+MAX_INPUT_SIZE = 65536  # of one axis of --input-shape
 
 
 def show(args: argparse.Namespace) -> int:
@@ -23,9 +25,10 @@ def show(args: argparse.Namespace) -> int:
 
     With --weights, the exit code is 1 if these do not fit the network, or leave parameters without a value.
     """
+    from .reading import first_bytes
     from .torch7.reader import encoding_of
 
-    start = _start(args.file)
+    start = first_bytes(args.file, 4096)
     is_torch7 = encoding_of(start) is not None
     if args.weights and (is_torch7 or b"\0" in start):
         raise RmpeError(f"{args.file}: holds weights, and --weights {args.weights} compares weights with a prototxt; "
@@ -33,18 +36,18 @@ def show(args: argparse.Namespace) -> int:
     if is_torch7:
         from .torch7.describe import describe_torch7
 
-        _print(describe_torch7(args.file))
+        say(describe_torch7(args.file))
         return 0
     from .show import describe_net, describe_weights
 
     if b"\0" in start:
-        _print(describe_weights(args.file))
+        say(describe_weights(args.file))
         return 0
     _load_plugins(args.plugin)
     described = describe_net(args.file, args.phase, args.level, args.stage, args.dialect, args.weights)
-    _print(described.text)
+    say(described.text)
     if described.misfits:
-        _print(f"rmpe: {args.weights}: does not fit, or lacks, {shorten_list(described.misfits)}", sys.stderr)
+        tell(f"{args.weights}: does not fit, or lacks, {shorten_list(described.misfits)}")
     return 1 if described.misfits else 0
 
 
@@ -56,10 +59,10 @@ def layers(args: argparse.Namespace) -> None:
 
     evidence = read_evidence()
     if args.type is None:
-        print(json.dumps(layers_table(evidence), indent=1) if args.json else describe_layers(evidence))
+        say(json.dumps(layers_table(evidence), indent=1) if args.json else describe_layers(evidence))
     else:
         details = layer_details(args.type, evidence)
-        print(json.dumps(details, indent=1) if args.json else describe_layer(details))
+        say(json.dumps(details, indent=1) if args.json else describe_layer(details))
 
 
 def forward(args: argparse.Namespace) -> None:
@@ -70,8 +73,8 @@ def forward(args: argparse.Namespace) -> None:
     blobs = run_forward(_load(args), args.input, args.blobs, args.output, args.device, args.image)
     told = _beside(args.output)
     for name, value in blobs.items():
-        _print(f"{name:<24} {tuple(value.shape)}", told)
-    _print(f"written to {args.output}", told)
+        say(f"{name:<24} {tuple(value.shape)}", told)
+    say(f"written to {args.output}", told)
 
 
 def detect(args: argparse.Namespace) -> int:
@@ -104,7 +107,7 @@ def reproduce(args: argparse.Namespace) -> int:
     if args.kind == "coco":
         from .pipeline.reproduce import reproduce_coco
 
-        print(reproduce_coco(args.predictions, args.ground_truth).text)
+        say(reproduce_coco(args.predictions, args.ground_truth).text)
         return 0
     if args.kind == "demo":
         from .pipeline.reproduce_demo import reproduce_demo
@@ -133,10 +136,10 @@ def _run_on_pictures(args: argparse.Namespace, run: Callable) -> int:
         try:
             outcome = run(options)
         except KeyboardInterrupt:
-            print("rmpe: interrupted; the same command goes on where it stopped", file=sys.stderr)
+            tell("interrupted; the same command goes on where it stopped")
             return 130
     if outcome.text:
-        _print(outcome.text)
+        say(outcome.text)
     return 2 if outcome.skipped else 0
 
 
@@ -156,7 +159,7 @@ def nms(args: argparse.Namespace) -> None:
     """Merge the pose network's poses into persons, as the published pose NMS does, and write the authors' files."""
     from .pipeline.nms_command import run_nms
 
-    print(run_nms(args.proposals, args.poses, args.output, args.variant, args.image_sizes))
+    say(run_nms(args.proposals, args.poses, args.output, args.variant, args.image_sizes))
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -164,7 +167,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from .evaluation.evaluate import evaluate as run
 
     options = {key: getattr(args, key) for key in ("groups", "split", "protocol") if hasattr(args, key)}
-    print(run(args.kind, args.predictions, args.ground_truth, args.output, name=args.name, **options))
+    say(run(args.kind, args.predictions, args.ground_truth, args.output, name=args.name, **options))
 
 
 def convert(args: argparse.Namespace) -> int:
@@ -181,11 +184,11 @@ def convert(args: argparse.Namespace) -> int:
     trial = None if args.no_verify else Trial(args.input, args.image, args.tolerance, args.seed)
     done = run_convert(args.source, args.destination, _setting(args), options, trial, args.force)
     for note in done.notes:
-        print(f"rmpe: note: {note}", file=sys.stderr)
+        tell(f"note: {note}")
     for file in done.files:
-        print(f"written to {file}")
+        say(f"written to {file}")
     if done.verdict:
-        print(done.verdict, file=sys.stdout if done.same else sys.stderr)
+        say(done.verdict) if done.same else tell(done.verdict)
     return 0 if done.same else 1
 
 
@@ -203,7 +206,7 @@ def verify(args: argparse.Namespace) -> int:
     trial = Trial(args.input, args.image, args.tolerance, args.seed)
     options = SourceOptions(lenient=args.lenient, parallel=not args.drop_parallel, key=args.key)
     verdict = run_verify(args.a, args.b, _setting(args), trial, args.html, options)
-    print(verdict, file=_beside(args.html))
+    say(verdict, _beside(args.html))
     return 0 if verdict.same else 1
 
 
@@ -214,10 +217,10 @@ def hash_(args: argparse.Namespace) -> None:
     _load_plugins(args.plugin)
     setting = replace(_setting(args), allow_python=None)  # what a network is does not depend on running its modules
     for what, digits in identify(args.source, setting).items():
-        print(f"{what:<8} {digits}")
+        say(f"{what:<8} {digits}")
 
 
-def _beside(output: str | None):
+def _beside(output: str | None) -> TextIO | None:
     """Where to print while results go to `output`: standard error if that is standard output."""
     return sys.stderr if output == "-" else sys.stdout
 
@@ -243,14 +246,6 @@ def _load_plugins(paths: list[str]) -> None:
         if not Path(path).is_file():
             raise RmpeError(f"{path}: no such plugin file")
         runpy.run_path(path)  # an error in it is the user's to see, with its traceback
-
-
-def _start(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(4096)
-    except OSError as error:
-        raise RmpeError(f"{path}: {error.strerror}") from None
 
 
 def _net_options(command: argparse.ArgumentParser) -> None:
@@ -427,9 +422,9 @@ def _trial_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input", action="append", default=[], metavar="NAME=FILE",
                          help="run on this .npy, .npz or picture (default: random numbers); repeatable")
     command.add_argument("--image", choices=("detector", "pose"), default="pose", help="how a picture becomes an input")
-    command.add_argument("--tolerance", type=float, default=1e-4, metavar="T",
+    command.add_argument("--tolerance", type=_tolerance, default=1e-4, metavar="T",
                          help="how far blobs may differ, as a part of their range (default: 1e-4)")
-    command.add_argument("--seed", type=int, default=1701, help="of the random numbers (default: 1701)")
+    command.add_argument("--seed", type=_seed, default=1701, help="of the random numbers (default: 1701)")
     _net_options(command)
     _de_transform_option(command)
 
@@ -441,11 +436,25 @@ def _source_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--key", metavar="NAME", help="the entry that holds the network, if a .t7 holds a table")
 
 
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {(1 << 63) - 1}")
+    return seed
+
+
+def _tolerance(text: str) -> float:
+    tolerance = float(text)
+    if not 0 <= tolerance < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
+    return tolerance
+
+
 def _input_shape(text: str) -> tuple[tuple[int, ...], str | None]:
     """The sizes and the name of "NAME=1,3,224,224" or "3,224,224"."""
     name, equals, sizes = text.rpartition("=")
     values = tuple(map(int, sizes.split(",")))
-    if min(values) < 1 or bool(equals) != bool(name):
+    if min(values) < 1 or max(values) > MAX_INPUT_SIZE or bool(equals) != bool(name):
         raise ValueError
     return values, name or None
 
@@ -492,29 +501,23 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     warnings.showwarning = _print_warning
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names in Caffe's files are bytes, which need not be UTF-8
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = args.run(args)
-        sys.stdout.flush()
+        finish()
         return code or 0
     except RmpeError as error:  # the message is the whole story; any other exception is our bug
-        _print(f"rmpe: {error}", sys.stderr)
+        tell(error)
+        return getattr(args, "code_of_mistakes", 1)
+    except MemoryError:
+        tell("this needs more memory than there is")
         return getattr(args, "code_of_mistakes", 1)
     except KeyboardInterrupt:
-        print("rmpe: interrupted", file=sys.stderr)
+        tell("interrupted")
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon(sys.stdout)
     return 0
 
 
 def _print_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    _print(f"rmpe: warning: {message}", sys.stderr)
-
-
-def _print(text: str, file: TextIO | None = None) -> None:
-    """Print what may hold names from files: they cannot control the terminal, nor fail for an encoding."""
-    text = printable(text)
-    encoding = getattr(file or sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=file)
+    tell(f"warning: {message}")

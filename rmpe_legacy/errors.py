@@ -1,8 +1,31 @@
 """The errors a user can cause. Each message is a whole sentence: where, what, what to do."""
 
+MAX_LINE, MAX_LINES = 500, 100  # characters of a message's line, and its lines
+
 
 class RmpeError(Exception):
-    """A file, network or input that cannot be used as it is. Any other exception is a bug of this package."""
+    """A file, network or input that cannot be used as it is. Any other exception is a bug of this package.
+
+    A name or a value that a file makes thousands of characters long is cut in the middle.
+    """
+
+    def __init__(self, message: str = ""):
+        super().__init__(_shortened(message))
+
+
+def _shortened(message: str) -> str:
+    if len(message) <= MAX_LINE:
+        return message
+    lines = message.split("\n")
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES - 1 :] = [f"... and {len(lines) - MAX_LINES + 1} lines more"]
+    return "\n".join(map(_shortened_line, lines))
+
+
+def _shortened_line(line: str) -> str:
+    if len(line) <= MAX_LINE:
+        return line
+    return f"{line[: MAX_LINE // 2]} ... ({len(line)} characters) ... {line[-MAX_LINE // 3 :]}"
 
 
 class FileError(RmpeError):

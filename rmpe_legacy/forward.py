@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,16 +11,16 @@ import numpy as np
 import torch
 
 from rmpe_legacy.data.image import detector_input, load_image, pose_input
+from rmpe_legacy.data.npy import NUMBERS, Npz, read_npy
 from rmpe_legacy.errors import FileError, NetError, RmpeError
 from rmpe_legacy.files import check_places, whole_file
 from rmpe_legacy.layers.base import Shape, shape_text
 from rmpe_legacy.net import Net
+from rmpe_legacy.reading import first_bytes
 from rmpe_legacy.wording import did_you_mean, printable
 
 RECIPES = {"detector": detector_input, "pose": pose_input}
 ARRAYS = (".npy", ".npz")
-# What numpy and zipfile raise on files that are damaged, hostile or encrypted.
-_DAMAGED = (ValueError, EOFError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str | os.PathLike, device: str,
@@ -84,20 +83,13 @@ def read_inputs(arguments: Sequence[str], shapes: Mapping[str, Shape], listed: I
 
 def _read_array(file: str, name: str, shape: Shape) -> np.ndarray:
     """The array of a file, as float32: Caffe's blobs hold nothing else."""
-    try:
-        loaded = np.load(file, mmap_mode="r", allow_pickle=False)  # mapped, so that a header cannot claim memory
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                array = loaded[_member(file, loaded.files, name)]
-        else:
-            array = loaded
-    except OSError as error:
-        raise FileError(f"{file}: {error.strerror or error}") from None
-    except _DAMAGED as error:
-        raise FileError(f"{file}: not an array that can be read ({error}); save it with numpy.save or numpy.savez") \
-            from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise FileError(f"{file}: holds {getattr(array, 'dtype', 'other')} values; an input needs an array of numbers")
+    if first_bytes(file).startswith(b"PK"):
+        stored = Npz(file)
+        array = stored.read(_member(file, stored.names, name))
+    else:
+        array = read_npy(file)
+    if array.dtype.kind not in NUMBERS:
+        raise FileError(f"{file}: holds {array.dtype} values; an input needs an array of numbers")
     if array.size == 0 or (shape and array.ndim != len(shape)):
         raise NetError(f"{file}: its array is {shape_text(array.shape)}; input {name!r} is {shape_text(shape)}, and "
                        "needs as many axes, none of them empty")

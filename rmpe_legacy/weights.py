@@ -7,7 +7,10 @@ a layer's name become "_". The names within a layer are what its class declares,
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -22,9 +25,12 @@ from torch import Tensor
 from rmpe_legacy.errors import FileError, NetError
 from rmpe_legacy.net import Net, Step, module_names, wire
 from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer, read_weights
+from rmpe_legacy.reading import first_line, item_count, reading
 from rmpe_legacy.spec import LayerSpec
+from rmpe_legacy.torch_file import STARTS, read_state_dict
 
 LAYERS = "rmpe_legacy.layers"  # key of a .safetensors' metadata: [[layer, type, [key of blob 0, ...]], ...] as JSON
+_ERRNO = re.compile(r"(?:errno = |os error |Errno )(\d+)")
 MAX_HEADER = 100 << 20  # bytes; what the safetensors library takes
 
 
@@ -128,20 +134,24 @@ def read_state(path: str | PathLike) -> StateFile | None:
 
 def _kind(file: IO[bytes]) -> Any:
     start = file.read(9)
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):  # torch's archive, or a pickle of before it
+    if start.startswith(STARTS):
         return _read_torch
     is_header = len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER
     return _read_safetensors if is_header else None
 
 
 def _read_safetensors(path: str) -> StateFile:
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no dict
-            listing = (file.metadata() or {}).get(LAYERS)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise FileError(f"{path}: not a readable safetensors file: {error}") from None
+    with reading(path, "safetensors file"), safe_open(path, "pt") as file:
+        for key in file.keys():  # noqa: SIM118  it is no dict
+            _check_shape(path, key, file.get_slice(key).get_shape())
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        listing = (file.metadata() or {}).get(LAYERS)
     return StateFile(path, tensors, None if listing is None else _parse_layers(path, listing, tensors))
+
+
+def _check_shape(path: str, key: str, shape: Sequence[int]) -> None:
+    if item_count(shape) is None:
+        raise FileError(f"{path}: {key} has a shape of {len(shape)} dimensions that no array has; the file is damaged")
 
 
 def _parse_layers(path: str, listing: str, tensors: dict[str, Tensor]) -> tuple[NamedLayer, ...]:
@@ -157,24 +167,7 @@ def _parse_layers(path: str, listing: str, tensors: dict[str, Tensor]) -> tuple[
 
 
 def _read_torch(path: str) -> StateFile:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except Exception as error:  # a damaged pickle can make torch's reader raise anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise FileError(f"{path}: not a file of tensors that torch can read: {reason}") from None
-    if not isinstance(state, dict) or not state or not all(
-            isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        raise FileError(f"{path}: not a state dict, tensors by name; save it with torch.save(net.state_dict(), ...)")
-    for key, value in state.items():
-        if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized \
-                or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise FileError(f"{path}: {key} is no plain tensor of numbers, each with its place in the file")
-    return StateFile(path, state, None)
-
-
-def _is_zip(path: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(2) == b"PK"
+    return StateFile(path, read_state_dict(path), None)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
@@ -185,14 +178,29 @@ def write_safetensors(path: str | PathLike, layers: Sequence[NamedLayer], traine
     metadata = {"format": "pt", LAYERS: json.dumps([[e.name, e.type, list(e.keys)] for e in layers])}
     Path(path).touch()
     mode = Path(path).stat().st_mode  # save_file leaves a file that only its owner may read
-    save_file({key: blob.data.reshape(blob.shape) for key, blob in _keyed(layers, trained)}, Path(path), metadata)
+    arrays = {key: blob.data.reshape(blob.shape) for key, blob in _keyed(layers, trained)}
+    with as_os_errors():
+        save_file(arrays, Path(path), metadata)
     Path(path).chmod(mode)
 
 
 def write_state_dict(path: str | PathLike, layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> None:
     """Write the same as a PyTorch state dict: load it with ``torch.load(path, weights_only=True)``."""
-    torch.save({key: torch.from_numpy(np.array(blob.data).reshape(blob.shape))
-                for key, blob in _keyed(layers, trained)}, Path(path))
+    state = {key: torch.from_numpy(np.array(blob.data).reshape(blob.shape)) for key, blob in _keyed(layers, trained)}
+    with open(path, "wb") as file, as_os_errors():
+        torch.save(state, file)
+
+
+@contextmanager
+def as_os_errors() -> Iterator[None]:
+    """What safetensors, torch and h5py raise where a disk is full, each in its own way: as the OSError that it is."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError, OSError) as error:
+        number = _ERRNO.search(f"{error} {error.__context__}")  # the first failure; what follows says something else
+        if number is None:
+            raise OSError(first_line(error)) from error
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def _keyed(layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> Iterator[tuple[str, StoredBlob]]:

@@ -10,7 +10,8 @@ MAX_SHOWN = 100  # characters of a name or value in a message
 MAX_LISTED = 5  # names that one sentence lists
 
 _PLURALS = {"box": "boxes"}
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but tabs and line feeds
+# C0 but tab and line feed, DEL, C1; marks that turn the direction of writing; half surrogate pairs.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 

@@ -1,6 +1,7 @@
 """The command line: what it prints, what it writes, and that a mistake is one sentence and exit code 1."""
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from harness import GOLDEN
 from packed import unpacked
 
 from rmpe_legacy.cli import main
+from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.layers import registry
 
 ROOT = Path(__file__).parents[1]
@@ -170,3 +172,83 @@ def test_version(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out.startswith("rmpe_legacy 0.1")
+
+
+class TestArguments:
+    @pytest.mark.parametrize(("command", "option", "value", "words"), [
+        (["verify", "a", "b"], "--seed", "-1", "argument --seed: -1 is not from 0 to"),
+        (["verify", "a", "b"], "--seed", "one", "argument --seed: invalid _seed value: 'one'"),
+        (["verify", "a", "b"], "--tolerance", "-1", "argument --tolerance: -1 is not a finite number of at least 0"),
+        (["verify", "a", "b"], "--tolerance", "nan", "argument --tolerance: nan is not a finite number"),
+        (["convert", "x", "y"], "--input-shape", "3,-1,9", "argument --input-shape: invalid"),
+    ])
+    def test_out_of_range(self, capsys, command, option, value, words):
+        with pytest.raises(SystemExit) as stopped:
+            main([*command, f"{option}={value}"])
+        assert stopped.value.code == 2
+        assert words in capsys.readouterr().err
+
+
+NAMES = 'layer { name: "a\\033[31mred\\007" type: "Input" top: "x\\377" input_param { shape { dim: 2 } } }'
+
+
+class TestTerminal:
+    """What a file says cannot command a terminal, and output that goes nowhere is an error."""
+
+    def shown(self, tmp_path: Path, redirect: str = "", **environment: str) -> subprocess.CompletedProcess:
+        (tmp_path / "net.prototxt").write_text(NAMES)
+        return subprocess.run(f"{sys.executable} -m rmpe_legacy show net.prototxt {redirect}", shell=True, cwd=tmp_path,
+                              capture_output=True, check=False, env={**os.environ, **environment})
+
+    def test_control_characters_are_shown(self, tmp_path):
+        done = self.shown(tmp_path)
+        assert done.returncode == 0
+        assert b"a\\x1b[31mred\\x07" in done.stdout
+        assert b"x\\xff" in done.stdout
+        assert not {*done.stdout} & {*range(9), *range(11, 32), 127}
+
+    def test_in_a_complaint_too(self, rmpe, tmp_path):
+        path = tmp_path / "net.prototxt"
+        path.write_text('layer { name: "\\033[2J" type: "Mish\\033]0;x\\007" }')
+        code, _, err = rmpe("forward", path)
+        assert code == 1
+        assert "\\x1b[2J (Mish\\x1b]0;x\\x07): unknown layer type" in err
+        assert "\x1b" not in err
+
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+    def test_a_terminal_that_is_not_utf_8(self, tmp_path, encoding):
+        (tmp_path / "net.prototxt").write_text(NAMES.replace("red", "größe中"))
+        done = subprocess.run([sys.executable, "-m", "rmpe_legacy", "show", "net.prototxt"], cwd=tmp_path,
+                              capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": encoding})
+        assert done.returncode == 0
+        assert b"\\u4e2d" in done.stdout
+
+    @pytest.mark.parametrize(("redirect", "words"), [
+        (">/dev/full", b"standard output cannot be written: No space left on device"),
+        (">&-", b"standard output is closed"),
+    ])
+    def test_output_that_goes_nowhere(self, tmp_path, redirect, words):
+        done = self.shown(tmp_path, redirect)
+        assert done.returncode == 1
+        assert done.stderr.startswith(b"rmpe: " + words)
+        assert done.stderr.count(b"\n") == 1
+
+    def test_a_reader_that_goes_away_is_no_error(self, tmp_path):
+        done = self.shown(tmp_path, "| true")
+        assert done.stderr == b""
+
+    @pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full"])
+    def test_nobody_to_complain_to(self, tmp_path, redirect):
+        done = subprocess.run(f"{sys.executable} -m rmpe_legacy show none.prototxt {redirect}", shell=True,
+                              cwd=tmp_path, capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+
+def test_a_message_of_thousands_of_characters_is_cut():
+    error = RmpeError("net.prototxt: " + "x" * 100_000 + "; give another")
+    assert len(str(error)) < 600
+    assert str(error).startswith("net.prototxt: xxx")
+    assert "(100028 characters)" in str(error)
+    assert str(error).endswith("; give another")
+    assert str(RmpeError("line\n" * 500)).count("\n") < 110
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

@@ -1,17 +1,22 @@
 """Stores and lists: what the real libraries wrote comes out, and damage ends in a sentence."""
 
+import contextlib
 import hashlib
 import json
 import random
+import resource
 import struct
+import zlib
 from pathlib import Path
 
+import cv2
 import h5py
 import lmdb
 import numpy as np
 import pytest
+from leveldb_writer import block, key, new_file, table, write_leveldb
 
-from rmpe_legacy import _host
+from rmpe_legacy import _host, load_net
 from rmpe_legacy.data.datum import Cursor
 from rmpe_legacy.data.draws import CaffeRandom, LibraryRandom
 from rmpe_legacy.data.hdf5_rows import RowReader, read_datasets
@@ -19,8 +24,9 @@ from rmpe_legacy.data.heatmap import read_persons
 from rmpe_legacy.data.leveldb_reader import LevelDbReader
 from rmpe_legacy.data.lmdb_reader import LmdbReader
 from rmpe_legacy.data.opencv_image import c_integer, c_number, decode_image
+from rmpe_legacy.data.picture_file import declared_size, decode_picture
 from rmpe_legacy.data.windows import read_windows
-from rmpe_legacy.errors import FileError
+from rmpe_legacy.errors import FileError, RmpeError
 
 STORES = Path(__file__).parent / "golden" / "stores"
 
@@ -91,6 +97,35 @@ class TestLmdb:
         with pytest.raises(FileError, match=reason):
             list(LmdbReader(path))
 
+    def test_a_record_that_claims_more_than_it_holds(self, tmp_path: Path):
+        """Before a batch is made of its size."""
+        claim = b"\x08\x03\x10\xff\xff\xff\xff\x07\x18\xff\xff\xff\xff\x07\x22\x03abc"
+        store = write_lmdb(tmp_path / "db", {b"a": claim})
+        net = tmp_path / "net.prototxt"
+        net.write_text(f'layer {{ name: "d" type: "Data" top: "x" data_param {{ source: "{store}" backend: LMDB '
+                       "batch_size: 64 } }")
+        with pytest.raises(RmpeError, match="a picture of 3 x 2147483647 x 2147483647 with 3 values"):
+            load_net(net)()
+
+    def test_two_links_to_one_node(self, tmp_path: Path):
+        path = write_lmdb(tmp_path / "db", {b"%d" % i: b"x" for i in range(9)})
+        data = bytearray((path / "data.mdb").read_bytes())
+        leaf = next(at for at in range(0, len(data), 4096) if data[at + 10] == 2)  # flags
+        data[leaf + 18 : leaf + 20] = data[leaf + 16 : leaf + 18]
+        (path / "data.mdb").write_bytes(data)
+        with pytest.raises(FileError, match="two links to a node of page"):
+            list(LmdbReader(path))
+
+    def test_two_links_to_one_value(self, tmp_path: Path):
+        path = write_lmdb(tmp_path / "db", {b"a": bytes(9000), b"b": bytes(9000)})
+        data = bytearray((path / "data.mdb").read_bytes())
+        leaf = next(at for at in range(0, len(data), 4096) if data[at + 10] == 2)
+        first, second = (leaf + at + 9 for at in struct.unpack_from("<HH", data, leaf + 16))  # behind keys of one byte
+        data[second : second + 8] = data[first : first + 8]
+        (path / "data.mdb").write_bytes(data)
+        with pytest.raises(FileError, match=r"two links to page \d+"):
+            list(LmdbReader(path))
+
 
 class TestLevelDb:
     """golden/stores/leveldb was written by LevelDB 1.23: two tables of snappy blocks, a log, deletions."""
@@ -108,8 +143,8 @@ class TestLevelDb:
         sentences = []
         for _ in range(300):
             name = rng.choice(sorted(whole))
-            for key, data in whole.items():
-                (tmp_path / key).write_bytes(damaged(data, rng) if key == name else data)
+            for file, data in whole.items():
+                (tmp_path / file).write_bytes(damaged(data, rng) if file == name else data)
             try:
                 list(LevelDbReader(tmp_path))
             except FileError as error:
@@ -130,6 +165,41 @@ class TestLevelDb:
         (tmp_path / "CURRENT").write_text("../../etc/passwd\n")
         with pytest.raises(FileError, match="not a MANIFEST"):
             LevelDbReader(tmp_path)
+
+    ONE = table([block([(0, key(b"a"), b"1"), (0, key(b"b", 7), b"2"), (1, key(b"", 3), b"3")])])
+
+    def test_the_writer_of_these_tests(self, tmp_path: Path):
+        store = write_leveldb(tmp_path / "db", self.ONE, new_file(1))
+        assert [(name, bytes(value)) for name, value in LevelDbReader(store)] == [(b"a", b"1"), (b"b", b"2")]
+
+    def test_a_table_may_move_from_level_to_level(self, tmp_path: Path):
+        deleted = b"\6\1\5"  # level 1, number 5
+        store = write_leveldb(tmp_path / "db", self.ONE, new_file(1) + deleted + new_file(2))
+        assert len(list(LevelDbReader(store))) == 2
+
+    @pytest.mark.parametrize("edits", [new_file(0) + new_file(1), new_file(0) + new_file(0), new_file(7)])
+    def test_one_table_in_two_levels_or_too_deep(self, tmp_path: Path, edits: bytes):
+        with pytest.raises(FileError, match=r"table 5 at level \d, which is a second time or too deep"):
+            LevelDbReader(write_leveldb(tmp_path / "db", self.ONE, edits))
+
+    @pytest.mark.parametrize(("content", "words"), [
+        (table([block([(0, key(b"a"), b"")])], times=2), "two links to the block at byte 0"),
+        (table([block([(0, key(b"b"), b""), (0, key(b"a"), b"")])]), "keys out of order"),
+        (table([block([(0, key(b"a"), b""), (0, key(b"a"), b"")])]), "keys out of order"),
+        (table([block([(0, key(b"a"), b""), (0, key(b"a", 2), b"")])]), "keys out of order"),
+        (table([block([(0, key(b"b"), b"")]), block([(0, key(b"a"), b"")])]), "keys out of order"),
+        (table([block([(0, b"short", b"")])]), "a key of 5 bytes"),
+    ])
+    def test_a_table_without_order(self, tmp_path: Path, content: bytes, words: str):
+        with pytest.raises(FileError, match=rf"000005\.ldb: .*{words}"):
+            list(LevelDbReader(write_leveldb(tmp_path / "db", content, new_file(1))))
+
+    def test_differs_in_refusing_keys_longer_than_a_file_name(self, tmp_path: Path):
+        content = table([block([(0, key(b"k" * 8184), b"")])])
+        assert len(list(LevelDbReader(write_leveldb(tmp_path / "db", content, new_file(1))))) == 1
+        content = table([block([(0, key(b"k" * 8000), b""), (8000, key(b"l" * 500), b"")])])
+        with pytest.raises(FileError, match="a key of 8508 bytes"):
+            list(LevelDbReader(write_leveldb(tmp_path / "db", content, new_file(1))))
 
     def test_checksum_is_castagnolis(self):
         assert _host.crc32c(b"123456789") == 0xE3069283
@@ -204,20 +274,78 @@ class TestWords:
 
 
 class TestPictures:
-    @pytest.mark.parametrize(("data", "claim"), [
-        (b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 30000, 20000, 8, 2, 0, 0, 0), "30000 x 20000"),
-        (b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x11\x08\xff\xff\x80\x00\x03" + bytes(20), "32768 x 65535"),
-        (b"BM" + bytes(16) + struct.pack("<iiHH", 40000, -40000, 1, 24) + bytes(30), "40000 x 40000"),
-        (b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(20), "65535 x 65535"),
+    @pytest.mark.parametrize(("kind", "data"), [
+        ("png", lambda w, h: b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", w, h, 8, 2, 0, 0, 0)),
+        ("jpg", lambda w, h: b"\xff\xd8\xff\xe0\0\4ab\xff\xc0\0\x11\x08" + struct.pack(">HH", h, w) + bytes(20)),
+        ("bmp", lambda w, h: b"BM" + bytes(16) + struct.pack("<iiHH", w, -h, 1, 24) + bytes(30)),
+        ("gif", lambda w, h: b"GIF89a" + struct.pack("<HH", w, h) + bytes(20)),
+        ("tif", lambda w, h: b"MM\0*" + struct.pack(">IHHHIIHHII", 8, 2, 256, 4, 1, w, 257, 4, 1, h)),
+        ("webp", lambda w, h: b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0/" + struct.pack("<I", w - 1 | h - 1 << 14)),
+        ("pbm", lambda w, h: b"P4 # a comment\n%d\n# another\n%d\n\0" % (w, h)),
+        ("pam", lambda w, h: b"P7\nWIDTH %d\nHEIGHT %d\nDEPTH 1\nMAXVAL 255\nENDHDR\n" % (w, h)),
+        ("pfm", lambda w, h: b"Pf\n%d %d\n-1.0\n" % (w, h)),
+        ("hdr", lambda w, h: b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % (h, w)),
+        ("ras", lambda w, h: struct.pack(">8I", 0x59A66A95, w, h, 24, 0, 2, 0, 0)),
+        ("jp2", lambda w, h: b"\0\0\0\x0cjP  \r\n\x87\n" + b"\xff\x4f\xff\x51\0\x2f\0\0"
+         + struct.pack(">8IH", w, h, 0, 0, w, h, 0, 0, 3)),
     ])
-    def test_a_claim_that_the_bytes_cannot_hold_is_refused(self, data: bytes, claim: str):
-        with pytest.raises(FileError, match=f"x.png: claims to be {claim} pixels, which its {len(data)} bytes cannot"):
-            decode_image(data, where="x.png")
+    @pytest.mark.parametrize(("size", "why"), [
+        ((13000, 12000), r"which its \d+ bytes cannot hold"), ((16000, 15000), "more than 178956970"),
+    ])
+    def test_a_claim_that_the_bytes_cannot_hold_is_refused(self, kind: str, data, size: tuple[int, int], why: str,
+                                                           monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("memory would have been taken"))
+        with pytest.raises(FileError, match=f"x: claims to be {size[0]} x {size[1]} pixels, {why}"):
+            decode_image(data(*size), where="x")
+
+    @pytest.mark.parametrize("kind", [".png", ".jpg", ".bmp", ".gif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pam",
+                                      ".pfm", ".hdr", ".ras", ".jp2"])
+    def test_the_declared_size_is_the_decoded_one(self, kind: str):
+        image = np.random.default_rng(6).integers(0, 256, (40, 72, 3), np.uint8)
+        image = image[:, :, 0] if kind in (".pgm", ".pbm") else image
+        data = cv2.imencode(kind, image.astype(np.float32) if kind in (".pfm", ".hdr") else image)[1].tobytes()
+        assert declared_size(data) == (40, 72)
+        assert decode_picture(data, cv2.IMREAD_UNCHANGED, "x").shape[:2] == (40, 72)
+
+    def test_a_plain_picture_of_any_common_size_passes(self):
+        for kind in (".png", ".jpg", ".bmp", ".gif", ".tiff", ".webp", ".ppm", ".jp2"):
+            image = np.full((1500, 2000, 3), 200, np.uint8)
+            assert decode_image(cv2.imencode(kind, image)[1].tobytes()).shape[:2] == (1500, 2000)
+        mask = np.zeros((4000, 6000), np.uint8)  # deflate at its best
+        assert decode_image(cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()).sum() == 0
 
     def test_says_that_it_is_none(self):
-        for data in (b"", b"hello", b"\x89PNG\r\n\x1a\n"):
+        for data in (b"hello", b"\x89PNG\r\n\x1a\n", b"\0\0\0\x1cftypavif" + bytes(40), b"\xff\xd8" + b"\xff" * 70000):
             with pytest.raises(FileError, match=r"x.png: not a readable picture"):
                 decode_image(data, where="x.png")
+        with pytest.raises(FileError, match=r"x.png: the file is empty"):
+            decode_image(b"", where="x.png")
+
+    def test_a_jpeg_2000_of_a_million_tiles(self):
+        data = cv2.imencode(".jp2", np.zeros((1024, 1024, 3), np.uint8))[1].tobytes()
+        at = data.index(b"\xff\x4f\xff\x51") + 24
+        with pytest.raises(FileError, match="not a readable picture"):
+            decode_image(data[:at] + struct.pack(">II", 1, 1) + data[at + 8 :])
+
+    def test_text_in_a_png_is_not_unpacked(self):
+        """libpng takes up to 8 MB for each such chunk, before it looks at the pixels."""
+        def chunk(kind: bytes, body: bytes) -> bytes:
+            return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+        image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+        data = cv2.imencode(".png", image)[1].tobytes()
+        text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(7_900_000), 9))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        np.testing.assert_array_equal(decode_image(data[:33] + text * 60 + data[33:]), image)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+
+    @pytest.mark.parametrize("kind", [".png", ".jpg", ".tiff", ".webp", ".gif"])
+    def test_libraries_print_nothing(self, kind: str, capfd: pytest.CaptureFixture):
+        data = cv2.imencode(kind, np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8))[1].tobytes()
+        for end in range(20, len(data), 97):
+            with contextlib.suppress(FileError):
+                decode_image(data[:end] + b"\0" * 200)
+        assert capfd.readouterr() == ("", "")
 
 
 def write_h5(path: Path, **datasets) -> Path:
@@ -253,7 +381,7 @@ class TestHdf5Rows:
             read_datasets(good, ["z"])
         with pytest.raises(FileError, match="'y' has 2 rows, 'x' has 3"):
             read_datasets(good, ["x", "y"])
-        with pytest.raises(FileError, match="holds object, not numbers"):
+        with pytest.raises(FileError, match="holds values of any length, not numbers"):
             read_datasets(good, ["t"])
         with pytest.raises(FileError, match="'s' is a single value"):
             read_datasets(good, ["s"])
@@ -261,13 +389,13 @@ class TestHdf5Rows:
         good.write_bytes(data[: len(data) // 2])
         with pytest.raises(FileError, match=r"a.h5: not a readable HDF5 file"):
             read_datasets(good, ["x"])
-        with pytest.raises(FileError, match=r"none.h5: not a readable HDF5 file"):
+        with pytest.raises(FileError, match=r"none.h5: No such file"):
             read_datasets(tmp_path / "none.h5", ["x"])
 
     def test_a_claim_that_the_file_does_not_hold_is_refused(self, tmp_path: Path):
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file.create_dataset("x", (1 << 40, 5), np.float32)
-        with pytest.raises(FileError, match="claims 21990232555520 bytes and stores 0"):
+        with pytest.raises(FileError, match="/x: claims 21990232555520 bytes, too much for a file of"):
             read_datasets(tmp_path / "a.h5", ["x"])
 
     def test_rows_of_another_size_are_refused(self, tmp_path: Path):

@@ -156,11 +156,29 @@ class TestHarm:
         with pytest.raises(FileError, match="more than 32 cells or structs in each other"):
             read_mat(mat(tmp_path / "a.mat", deep))
 
-    def test_a_small_file_that_unpacks_to_a_big_one(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("rmpe_legacy.evaluation.matfile.MAX_BYTES", 1 << 20)
-        bomb = zlib.compress(matrix(6, (1 << 18, 1), element(9, bytes(8 << 18)), b"a"))
-        with pytest.raises(FileError, match="holds more than 1 MB"):
+    @pytest.mark.parametrize(("kind", "size"), [(9, 48 << 20), (2, 5 << 20)])
+    def test_a_small_file_that_unpacks_to_a_big_one(self, tmp_path, kind, size):
+        """Numbers of 8 bytes, and of one, each of which becomes a double."""
+        count = size // (8 if kind == 9 else 1)
+        bomb = zlib.compress(matrix(6, (count, 1), element(kind, bytes(size)), b"a"))
+        with pytest.raises(FileError, match=r"holds more than 3\d MB, too much for a file of its size"):
             read_mat(mat(tmp_path / "a.mat", struct.pack("<II", 15, len(bomb)) + bomb))
+
+    def test_more_matrices_than_a_small_file_has(self, tmp_path):
+        """A cell of text each, which takes ten times as long to read as a number."""
+        bomb = zlib.compress(matrix(1, (200_000, 1), matrix(4, (1, 1), element(4, b"a\0")) * 200_000, b"a"))
+        with pytest.raises(FileError, match="holds more cells, structs and matrices than a file of its size"):
+            read_mat(mat(tmp_path / "a.mat", struct.pack("<II", 15, len(bomb)) + bomb))
+
+    @pytest.mark.parametrize("matlab_class", [1, 2, 4, 6])
+    @pytest.mark.parametrize(("shape", "sentence"), [
+        ((1,) * 33, "33 dimensions, more than 32"), ((2,) * 100_000, "100000 dimensions, more than 32"),
+        ((0, 2**31 - 1, 2**31 - 1), r"dimensions \(0, 2147483647, 2147483647\)"),
+        ((2**31 - 1,) * 32, r"dimensions \(2147483647, "),
+    ])
+    def test_dimensions(self, tmp_path, matlab_class, shape, sentence):
+        with pytest.raises(FileError, match=sentence):
+            read_mat(mat(tmp_path / "a.mat", matrix(matlab_class, shape, element(9, b""))))
 
     def test_damage_anywhere_is_a_sentence_or_harmless(self):
         values = [matrix(6, (1, 1), element(9, struct.pack("<d", i))) for i in range(3)]

@@ -170,13 +170,13 @@ class TestMistakes:
         ("x=cut.npy", "cut.npy: not an array that can be read ("),
         ("x=claims.npy", "claims.npy: not an array that can be read ("),
         ("x=pickle.npy", "pickle.npy: not an array that can be read ("),
-        ("x=object.npz", "object.npz: not an array that can be read ("),
-        ("x=other.npz", "other.npz: holds other values; an input needs an array of numbers"),
+        ("x=object.npz", "object.npz: x: holds other values than numbers and text"),
+        ("x=other.npz", "other.npz: x: not an array that can be read ("),
         ("x=words.npy", "words.npy: holds <U1 values; an input needs an array of numbers"),
         ("x=two.npz", "two.npz: holds 'a', 'b', but no 'x'; name one so"),
         ("x=none.npy", "none.npy: its array is 1 x 3 x 0 x 11; input 'x' is 2 x 3 x 9 x 11, and needs as many axes"),
         ("x=wide.npy", "wide.npy: its array is 3 x 9 x 11; input 'x' is 2 x 3 x 9 x 11, and needs as many axes"),
-        ("x=x.txt", "x.txt: not a picture that can be read"),
+        ("x=x.txt", "x.txt: not a readable picture"),
         ("x=no.jpg", "no.jpg: No such file or directory"),
     ])
     def test_in_an_input(self, rmpe, input, words):

@@ -266,7 +266,8 @@ class TestMistakes:
         with pytest.warns(UserWarning, match="found no module"):
             assert load_net(path, allow_python=True, strict=False).outputs == ("r",)
 
-    @pytest.mark.parametrize("module", ["", ".", "a.", ".relative", "a b", "a/b", "a-b", "1a", "\\377\\376", "a\\000b"])
+    @pytest.mark.parametrize("module", ["", ".", "a.", ".relative", "a b", "a/b", "a-b", "1a", "\\377\\376", "a\\000b"],
+                             ids=repr)
     @pytest.mark.parametrize("allow", [True, False])
     def test_what_is_no_name_of_a_module(self, tmp_path, module, allow):
         with pytest.raises(RmpeError, match="is not the name of a Python module"):

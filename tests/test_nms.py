@@ -2,6 +2,10 @@
 
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -302,3 +306,38 @@ def test_inputs_are_left_alone_and_may_be_views():
     viewed = pose_nms(wide[:, ::2], np.asfortranarray(scores)[:, :, None], boxes.astype(np.uint16)).persons
     np.testing.assert_array_equal(wide, before)
     np.testing.assert_array_equal(viewed.joints_xy, pose_nms(joints, scores, boxes.astype(np.uint16)).persons.joints_xy)
+
+
+def test_far_and_near_poses_under_other_parameters():
+    """Poses that are told apart by their squared distances alone are those that the formula tells apart."""
+    random = np.random.default_rng(11)
+    for seed in range(60):
+        joints, scores, boxes = crowd(seed, people=4, poses=12, spread=10 ** random.uniform(0, 1.7))
+        mu = random.uniform(0.1, 4)
+        given = NmsParameters(mu=mu, delta2=random.uniform(0.2, 6), gamma=random.uniform(0.2, 0.95) * 16 * mu)
+        want = slow_nms(joints, scores, boxes, "batch", given)
+        persons = pose_nms(joints, scores, boxes, "batch", given).persons
+        assert persons.picks.tolist() == [pick for pick, *_ in want]
+        assert [persons.merged(k).tolist() for k in range(len(persons))] == [group for _, group, *_ in want]
+
+
+CROWD = """
+import numpy as np
+from rmpe_legacy.pipeline.nms import pose_nms
+joints = np.random.default_rng(0).uniform(0, 1000, (60_000, 16, 2))
+boxes = np.tile([0, 0, 500, 500], (60_000, 1))
+print("begun", flush=True)
+pose_nms(joints, np.ones((60_000, 16)), boxes, "batch")
+"""
+
+
+def test_it_can_be_interrupted():
+    """60,000 poses that are all different: half a minute, of which Ctrl-C leaves nothing."""
+    child = subprocess.Popen([sys.executable, "-c", CROWD], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "begun\n"
+    time.sleep(0.5)
+    child.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, err = child.communicate(timeout=60)
+    assert err.rstrip().endswith("KeyboardInterrupt")
+    assert time.monotonic() - began < 5

@@ -144,16 +144,18 @@ class TestDemo:
         (tmp_path / "empty.png").write_bytes(b"")
         (tmp_path / "page.jpg").write_text("<html>not found</html>")
         (tmp_path / "link.jpg").symlink_to(tmp_path / "nowhere.jpg")
+        (tmp_path / "two\nlines.jpg").write_bytes(jpeg)
         (tmp_path / "zgood.jpg").write_bytes(jpeg)
         code, out, err = rmpe("demo", tmp_path, *networks, "--output", tmp_path / "out")
         assert code == 2
-        assert "1 picture (4 skipped), " in out
-        assert [line.split(": ")[1] for line in err.splitlines() if line.startswith("rmpe:")] == ["skipped"] * 4
+        assert "1 picture (5 skipped), " in out
+        assert [line.split(": ")[1] for line in err.splitlines() if line.startswith("rmpe:")] == ["skipped"] * 5
+        assert r"two\nlines.jpg': its name has a line break, which index.txt cannot hold; rename it" in err
         assert "empty.png: the file is empty; a picture is expected" in err
         content = strict(tmp_path / "out" / "poses.json")
         assert [image["file_name"] for image in content["images"]] == ["zgood.jpg"]
         assert [entry["file_name"] for entry in content["skipped"]] == ["cut.jpg", "empty.png", "link.jpg",
-                                                                             "page.jpg"]
+                                                                             "page.jpg", "two\nlines.jpg"]
         assert len(content["annotations"]) > 0
 
 
@@ -344,8 +346,9 @@ class TestMistakes:
         ("nowhere.jpg", "", "nowhere.jpg: no such file or folder"),
         ("{empty}", "", "empty: holds no pictures"),
         ("{a} {copy}", "", "more than one picture would be called a.jpg in the results"),
-        ("{a}", "--threads 0", "threads 0 is less than 1"),
-        ("{a}", "--threads 100000", "threads 100000 is more than "),
+        ("{a}", "--threads 0", "threads 0 is not from 1 to "),
+        ("{a}", "--threads 100000", "threads 100000 is not from 1 to "),
+        ("{a}", "--threshold nan", "threshold nan is not from 0 to below 1"),
         ("{a}", "--batch 0", "batch 0 is less than 1"),
         ("{a}", "--device nonsense", "device 'nonsense' cannot be used"),
         ("{a}", "--threshold 7", "threshold 7 is not from 0 to below 1"),
@@ -388,6 +391,6 @@ def test_as_a_program(networks, pictures, tmp_path):
                           capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout.startswith("1 picture (1 skipped), ")
-    assert done.stderr == (f"rmpe: skipped: {pictures / 'notes.txt'}: not a picture that can be read; the file is "
-                           "damaged or of another kind\n")
+    assert done.stderr == (f"rmpe: skipped: {pictures / 'notes.txt'}: not a readable picture; the file is "
+                           "truncated, damaged or of another kind\n")
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")

@@ -11,8 +11,10 @@ import pytest
 from shared import shared
 
 from rmpe_legacy import RmpeError, _host
+from rmpe_legacy.errors import PoseFileError
 from rmpe_legacy.pipeline.nms_command import run_nms
-from rmpe_legacy.pipeline.posefiles import RESULTS, read_numbers, read_proposals
+from rmpe_legacy.pipeline.posefiles import RESULTS, read_numbers, read_proposals, write_proposals
+from rmpe_legacy.pipeline.results import Proposals
 
 RANGES = {"a.jpg": (1, 2), "b.jpg": (3, 2), "two words.jpg": (3, 7)}  # b has nobody
 
@@ -175,8 +177,8 @@ MISTAKES = {
     "no proposals folder": (gone("proposals"), "proposals: no such folder"),
     "no index": (gone(INDEX), "index.txt: No such file"),
     "no scores": (gone(SCORES), "score.txt: No such file"),
-    "no boxes": (gone(BOXES), "test-bbox.h5: no such file"),
-    "no poses": (gone("poses.h5"), "poses.h5: no such file"),
+    "no boxes": (gone(BOXES), "test-bbox.h5: No such file"),
+    "no poses": (gone("poses.h5"), "poses.h5: No such file"),
     "poses are a text": (text("poses.h5", "hello"), "poses.h5: not a readable HDF5 file"),
     "poses are cut off": (lambda world: os.truncate(world / "poses.h5", 900), "poses.h5: not a readable HDF5 file"),
     "no preds": (array("preds", "poses.h5", lambda v: None), "has no array 'preds'; it has scores"),
@@ -185,11 +187,12 @@ MISTAKES = {
     "other scores": (array("scores", "poses.h5", lambda v: v[:, :14]), r"scores are \(7, 14, 1\)"),
     "fewer poses": (both(array("preds", "poses.h5", lambda v: v[:6]), array("scores", "poses.h5", lambda v: v[:6])),
                     "has 6 poses, but .*proposals has 7 boxes"),
-    "poses of text": (array("preds", "poses.h5", lambda v: "x"), "preds is object"),
+    "poses of text": (array("preds", "poses.h5", lambda v: "x"), "preds: holds values of any length, not numbers"),
     "NaN in preds": (array("preds", "poses.h5", lambda v: np.where(np.arange(7)[:, None, None] == 3, np.nan, v)),
                      "preds: proposal 4 holds NaN or infinity"),
     "infinite score": (array("scores", "poses.h5", lambda v: v * np.inf), "scores: proposal 1 holds NaN or infinity"),
-    "linked preds": (array("preds", "poses.h5", lambda v: h5py.ExternalLink("other.h5", "/x")), "has no array 'preds'"),
+    "linked preds": (array("preds", "poses.h5", lambda v: h5py.ExternalLink("other.h5", "/x")),
+                     "preds is a link to elsewhere"),
     "ragged boxes": (array("ymax", BOXES, lambda v: v[:5]), r"ymax is \(5,\); xmin has 7 values"),
     "boxes backwards": (both(array("xmax", BOXES, lambda v: v * 0 - 9), array("ymax", BOXES, lambda v: v * 0 - 9)),
                         "test-bbox.h5: box 1 ends before it begins"),
@@ -257,8 +260,16 @@ class TestMistakes:
         with h5py.File(world / "poses.h5", "a") as file:
             del file["preds"]
             file.create_dataset("preds", (10**9, 16, 2), "f8", chunks=(1024, 16, 2))
-        with pytest.raises(RmpeError, match="preds: claims 256000000000 bytes and stores 0; the file is damaged"):
+        with pytest.raises(RmpeError, match="preds: claims 256000000000 bytes, too much for a file of"):
             run(world)
+
+
+@pytest.mark.parametrize("name", ["a\nb.jpg", "a\rb.jpg"])
+def test_a_name_that_index_txt_cannot_hold(tmp_path, name):
+    proposals = Proposals((name,), np.array([[0, 1]]), np.zeros((1, 4), np.int64), np.ones(1))
+    with pytest.raises(PoseFileError, match="a picture's name with a line break"):
+        write_proposals(tmp_path / "out", proposals)
+    assert not (tmp_path / "out").exists()
 
 
 def test_numbers_may_have_blank_lines_at_the_end(tmp_path):

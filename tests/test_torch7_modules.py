@@ -425,6 +425,21 @@ class TestDamaged:
         assert reason in str(caught.value)
         assert "network.t7" in str(caught.value)
 
+    def test_one_module_used_a_billion_times(self, tmp_path: Path):
+        network = module("nn.Identity")
+        for _ in range(30):
+            network = module("nn.Sequential", network, network)
+        with pytest.raises(FileError, match="more than 100000 modules, counted where they are used"):
+            build(tmp_path, network)
+
+    @pytest.mark.parametrize(("value", "given"), [
+        (torch.ones(1, 4, 4, 4), "1x4x4x4"), (torch.ones(2), "2"), ([torch.ones(1)], "a table of 1"), ("x", "str"),
+    ])
+    def test_an_input_that_does_not_fit_is_a_sentence(self, tmp_path: Path, value: object, given: str):
+        network = build(tmp_path, module("nn.Sequential", convolution()))
+        with pytest.raises(NetError, match=rf"network\.t7: nn\..* at byte \d+: cannot compute with {given}: "):
+            network(value)
+
     @pytest.mark.parametrize("damage", ["no mapindex", "a loop", "two sources", "no data", "out-node elsewhere",
                                         "select nothing"])
     def test_a_graph_that_makes_no_sense_is_a_sentence(self, tmp_path: Path, damage: str):

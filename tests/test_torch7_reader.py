@@ -4,6 +4,7 @@ import json
 import math
 import random
 import struct
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -328,6 +329,15 @@ class TestHostile:
                 damaged[chance.randrange(len(damaged))] = chance.choice((0, 1, 127, 128, 255, chance.randrange(256)))
             attempt(bytes(damaged))
 
+    def test_a_long_line_of_small_storages(self):
+        """Each is looked at for as long as it says it is, not to the end of the line."""
+        count = 20_000
+        began = time.process_time()
+        data = b"".join(b"4\n%d\n3\nV 1\n16\ntorch.IntStorage\n1\n7\t" % (i + 1) for i in range(count))
+        objects = parse_torch7(data).objects
+        assert len(objects) == count
+        assert time.process_time() - began < 2
+
     def test_damage_costs_no_memory(self):
         data, chance = (MODELS / "hourglass.cuda.t7").read_bytes(), random.Random(3)
         tracemalloc.start()
@@ -444,6 +454,16 @@ class TestDescribe:
             except RmpeError:  # any other exception is a bug
                 continue
         assert told > 20
+
+    def test_one_list_of_modules_in_many_places(self, tmp_path: Path):
+        """Two levels of 3,000 modules each would be nine million lines; no more is made than is shown."""
+        inner = module("nn.Sequential", *[module("nn.Identity")] * 3000)
+        outer = module("nn.Sequential", *[inner] * 3000)
+        path = write(tmp_path / "wide.t7", module("nn.Sequential", *[outer] * 3000))
+        tracemalloc.start()
+        assert describe_torch7(path).endswith("...")
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+        tracemalloc.stop()
 
     def test_module_in_itself(self, tmp_path: Path):
         network = module("nn.Sequential")

@@ -2,6 +2,7 @@
 
 import random
 import struct
+import time
 
 import h5py
 import numpy as np
@@ -115,6 +116,35 @@ class TestHostile:
         with pytest.raises(FileError, match=r"x\.caffemodel: .*" + words):
             read_weights(tmp_path / "x.caffemodel")
 
+    def test_differs_in_refusing_more_messages_than_a_network_has(self):
+        layer = field(100, 2, field(1, 2, b"a") + field(7, 2, SHAPE + PACKED))
+        assert len(parse_weights(layer * 20_000)) == 20_000  # with a blob and a shape each
+        with pytest.raises(FileError, match="more than 65536 messages and unknown fields at byte"):
+            parse_weights(layer * 22_000)
+
+    @pytest.mark.parametrize(("name", "data"), [
+        ("dimensions", caffemodel(field(7, 2, field(1, 2, b"\2" * 900_000)) + PACKED)),
+        ("dimensions one by one", caffemodel(field(7, 2, field(1, 0, b"\2") * 400_000) + PACKED)),
+        ("values in small pieces", caffemodel(field(5, 2, b"abcd") * 150_000)),
+        ("single values between others", caffemodel((field(5, 5, b"abcd") + field(1, 0, b"\1")) * 140_000)),
+        ("empty pieces", caffemodel(field(5, 2, b"") * 450_000)),
+        ("shapes that merge", caffemodel(field(7, 2, b"") * 450_000)),
+        ("names that replace each other", field(100, 2, field(1, 2, b"a") * 300_000 + field(7, 2, b""))),
+        ("numbers that nobody wants", field(20, 0, b"\1") * 300_000 + caffemodel(b"")),
+        ("empty layers", field(100, 2, b"") * 300_000), ("empty blobs", field(100, 2, field(7, 2, b"") * 450_000)),
+    ])
+    def test_a_megabyte_of_it_takes_no_time(self, name, data):
+        began = time.process_time()
+        with pytest.raises(FileError):
+            parse_weights(data)
+        assert time.process_time() - began < 2
+
+    def test_values_in_pieces_are_joined_in_order(self):
+        pieces = b"".join(field(5, 2, VALUES[i : i + 1].tobytes()) for i in range(3)) + field(5, 2, b"")
+        pieces += b"".join(field(5, 5, VALUES[i : i + 1].tobytes()) for i in range(3, 6))
+        (layer,) = parse_weights(caffemodel(SHAPE + pieces))
+        np.testing.assert_array_equal(layer.blobs[0].data, VALUES)
+
     def test_a_tower_of_messages_is_no_recursion(self):
         tower = b""
         for _ in range(2000):
@@ -168,7 +198,7 @@ class TestHostileHdf5:
     def test_a_claim_of_a_terabyte(self, tmp_path):
         with h5py.File(tmp_path / "x.h5", "w") as file:
             file.create_group("data").create_group("a").create_dataset("0", (1 << 38,), "f4", chunks=(1 << 20,))
-        with pytest.raises(FileError, match="claims 1099511627776 bytes"):
+        with pytest.raises(FileError, match="claims 1099511627776 bytes, too much for a file"):
             read_weights(tmp_path / "x.h5")
 
     def test_other_contents(self, tmp_path):

@@ -22,7 +22,7 @@ class TestDidYouMean:
     @pytest.mark.parametrize("other", [
         "BN", "DepthwiseConvolution", "ConvolutionDepthwise", "CReLU", "RReLU", "ReLU6", "LeakyReLU", "Axpy", "Interp",
         "Upsample", "L2Normalize", "BatchNormalization", "Pooling3D", "Mish", "Lstm2", "", "x" * 1000,
-    ])
+    ], ids=repr)
     def test_another_type_is_no_slip(self, other):
         assert did_you_mean(other, known_types()) == ""
 

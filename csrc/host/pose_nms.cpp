@@ -51,12 +51,40 @@ T person_mean(const T* scores) {
   return numpy_sum(counted.data(), n) / static_cast<T>(n);
 }
 
+// Tells poses that are far apart by the squared distances of their joints alone, without a root or an exponential.
+// A joint further than `reach` reference distances adds at most mu exp(-reach / delta2) to the likeness, a nearer one
+// 1 + mu; so with too few near joints no sum is greater than gamma.
+class Apart {
+ public:
+  explicit Apart(const PoseNmsRules& rules) : reach_(std::max(1.0, 2 * rules.delta2)) {
+    if (!(rules.mu >= 0 && rules.delta2 > 0)) return;
+    const double far = rules.mu * std::exp(-reach_ / rules.delta2);
+    while (least_ <= kJoints && least_ * (1 + rules.mu) + (kJoints - least_) * far < rules.gamma - kMargin) ++least_;
+  }
+
+  bool surely(const double* p, const double* q, double ref) const {
+    if (!(ref >= 0)) return false;
+    const double limit = reach_ * ref * reach_ * ref * (1 + kMargin);
+    int near = 0;
+    for (int j = 0; j < kJoints; ++j) {
+      const double dx = p[2 * j] - q[2 * j], dy = p[2 * j + 1] - q[2 * j + 1];
+      near += !(dx * dx + dy * dy > limit);
+    }
+    return near < least_;
+  }
+
+ private:
+  static constexpr double kMargin = 1e-6;  // far above what rounding does to the sums
+  double reach_;
+  int least_ = 0;  // joints that must be near for poses to be alike
+};
+
 // One image: what is left, and the arrays of its proposals.
 template <typename Score>
 class Image {
  public:
   Image(const double* joints, const Score* scores, const double* ref, int64_t count, const PoseNmsRules& rules)
-      : joints_(joints), scores_(scores), ref_(ref), rules_(rules), left_(count), mean_(count), sure_(count * kJoints) {
+      : joints_(joints), scores_(scores), ref_(ref), rules_(rules), apart_(rules), left_(count), mean_(count), sure_(count * kJoints) {
     const Score delta1 = static_cast<Score>(rules.delta1);
     for (int64_t i = 0; i < count; ++i) {
       left_[i] = i;
@@ -73,7 +101,8 @@ class Image {
                                            [this](int64_t a, int64_t b) { return mean_[a] < mean_[b]; });
     members.clear();
     for (int64_t i : left_)
-      if (likeness(pick, i) > rules_.gamma) members.push_back(i);
+      if (!apart_.surely(joint(pick, 0), joint(i, 0), ref_[pick]) && likeness(pick, i) > rules_.gamma)
+        members.push_back(i);
     if (members.empty()) members.push_back(pick);  // a box without size, where everything is 0 / 0
     std::erase_if(left_, [&](int64_t i) { return std::binary_search(members.begin(), members.end(), i); });
     return pick;
@@ -130,6 +159,7 @@ class Image {
   const Score* scores_;
   const double* ref_;
   const PoseNmsRules& rules_;
+  Apart apart_;
   std::vector<int64_t> left_;
   std::vector<Score> mean_;
   std::vector<Score> sure_;  // tanh(score / delta1)
@@ -141,13 +171,14 @@ class Image {
 
 template <typename Score>
 PoseGroups pose_nms(const double* joints, const Score* scores, const double* ref, const int64_t* ranges, size_t images,
-                    const PoseNmsRules& rules) {
+                    const PoseNmsRules& rules, const std::function<void()>& interrupted) {
   PoseGroups out;
   std::vector<int64_t> members;
   for (size_t n = 0; n < images; ++n) {
     const int64_t first = ranges[2 * n], end = ranges[2 * n + 1];
     Image<Score> image(joints + first * kJoints * 2, scores + first * kJoints, ref + first, end - first, rules);
     while (!image.empty()) {
+      interrupted();
       const int64_t pick = image.take(members);
       const size_t group = out.picks.size();
       out.joints.resize((group + 1) * kJoints * 2);
@@ -165,7 +196,9 @@ PoseGroups pose_nms(const double* joints, const Score* scores, const double* ref
   return out;
 }
 
-template PoseGroups pose_nms(const double*, const double*, const double*, const int64_t*, size_t, const PoseNmsRules&);
-template PoseGroups pose_nms(const double*, const float*, const double*, const int64_t*, size_t, const PoseNmsRules&);
+template PoseGroups pose_nms(const double*, const double*, const double*, const int64_t*, size_t, const PoseNmsRules&,
+                             const std::function<void()>&);
+template PoseGroups pose_nms(const double*, const float*, const double*, const int64_t*, size_t, const PoseNmsRules&,
+                             const std::function<void()>&);
 
 }  // namespace rmpe

@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <chrono>
+
 #include "leveldb.h"
 #include "number_text.h"
 #include "pose_nms.h"
@@ -34,6 +36,21 @@ Array<T> to_numpy(const std::vector<T>& values, std::vector<py::ssize_t> shape =
   return Array<T>(std::move(shape), values.data());
 }
 
+// Throws what a signal's handler raised (KeyboardInterrupt), looked for ten times a second. Called without the GIL.
+class Interrupted {
+ public:
+  void operator()() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::milliseconds(100)) return;
+    last_ = now;
+    const py::gil_scoped_acquire acquired;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
 // (picks, member_ends, members, image_ends, kept, joints, scores), as numpy arrays; see PoseGroups.
 template <typename Score>
 py::tuple pose_nms(const Array<double>& joints, const Array<Score>& scores, const Array<double>& ref,
@@ -50,7 +67,7 @@ py::tuple pose_nms(const Array<double>& joints, const Array<Score>& scores, cons
   {
     py::gil_scoped_release released;
     g = rmpe::pose_nms(joints.data(), scores.data(), ref.data(), ranges.data(), static_cast<size_t>(ranges.shape(0)),
-                       rules);
+                       rules, Interrupted());
   }
   const auto groups = static_cast<py::ssize_t>(g.picks.size());
   return py::make_tuple(to_numpy(g.picks), to_numpy(g.member_ends), to_numpy(g.members), to_numpy(g.image_ends),

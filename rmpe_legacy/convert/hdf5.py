@@ -10,6 +10,7 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.proto.caffemodel import TrainedLayer
+from rmpe_legacy.weights import as_os_errors
 from rmpe_legacy.wording import utf8
 
 
@@ -18,7 +19,7 @@ def write_hdf5_weights(path: str | PathLike, layers: Sequence[TrainedLayer]) -> 
 
     A slash in a layer's name makes a group in a group, as HDF5 has it, which Caffe reads.
     """
-    with h5py.File(path, "w") as file:
+    with as_os_errors(), h5py.File(path, "w") as file:
         data = file.create_group("data")
         for layer in layers:
             if {"", ".", ".."} & set(layer.name.split("/")) or utf8(layer.name) != layer.name:

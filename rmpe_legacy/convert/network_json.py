@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from rmpe_legacy.data.json_file import read_json
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.load import ParsedNet, parse_net
 from rmpe_legacy.net import Net
@@ -31,6 +32,8 @@ from rmpe_legacy.weights import read_trained
 
 FORMAT, VERSION = "rmpe_legacy network", 1
 MAX_BYTES = 256 << 20  # as of a prototxt
+MAX_DEPTH = 64  # of an unknown field's messages
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # stands for a byte that is not UTF-8; a file takes it only escaped
 _UNKNOWN = "(unknown fields)"  # no field of protobuf can be called so
 _INTEGERS = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
 _ODD = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
@@ -90,7 +93,7 @@ def network_json(net: Message, setting: Setting, weights: str | None) -> str:
     body = ",\n".join(f"   {_line(layer)}" for layer in layers)  # a layer a line: short, and a diff shows layers
     inside = ",\n".join([*head, f'  "layer": [\n{body}\n  ]'])
     text = text.replace('"net": {}', f'"net": {{\n{inside}\n }}') + "\n"
-    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)  # bytes of names that are not UTF-8
+    return _SURROGATE.sub(lambda byte: f"\\u{ord(byte[0]):04x}", text)
 
 
 def _line(value: Any) -> str:
@@ -203,12 +206,15 @@ class _Reader:
         if not isinstance(data, list) or not all(
                 isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in data):
             raise self.error(where, f"{_UNKNOWN} is a list of names and values")
-        return [Unknown(kind.name, name, self._free(value), self.source.path) for name, value in data]
+        return [Unknown(kind.name, name, self._free(value, where, 0), self.source.path) for name, value in data]
 
-    def _free(self, value: Any) -> Any:
+    def _free(self, value: Any, where: str, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise self.error(where, f"more than {MAX_DEPTH} levels in {_UNKNOWN}")
         if isinstance(value, dict):
-            return Message(None, {name: self._free(item) for name, item in value.items()}, self.source)
-        return [self._free(item) for item in value] if isinstance(value, list) else value
+            fields = {name: self._free(item, where, depth + 1) for name, item in value.items()}
+            return Message(None, fields, self.source)
+        return [self._free(item, where, depth + 1) for item in value] if isinstance(value, list) else value
 
     def _strange_values(self, kind: MessageType, field: Field, value: Any, where: str) -> list[Unknown]:
         """Enum values that the dialect does not have: kept, as the text reader keeps them."""
@@ -220,15 +226,7 @@ class _Reader:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise FileError(f"{path}: {path.stat().st_size} bytes is too large for a network's description")
-        document = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise FileError(f"{path}: not readable JSON: {reason}") from None
+    document = read_json(path, MAX_BYTES)
     if not isinstance(document, dict):
         raise FileError(f"{path}: is no {FORMAT}; rmpe convert writes them")
     return document

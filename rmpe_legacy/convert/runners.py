@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rmpe_legacy.data.npy import Npz
 from rmpe_legacy.errors import FileError, NetError, RmpeError
 from rmpe_legacy.layers.base import Shape, shape_text
 from rmpe_legacy.net import Net
+from rmpe_legacy.reading import first_line, item_count, reading
+from rmpe_legacy.silence import silent_stderr
 
 from .onnx import BLOB_NAMES, needed
 from .python_source import identifier
@@ -28,6 +29,7 @@ from .source import Torch7Source, input_shapes
 
 Arrays = Mapping[str, np.ndarray]
 SATURATING = ("Softmax", "Sigmoid")
+MAX_INPUT = 1 << 28  # values of an ONNX file's input that are made up; a gigabyte
 
 
 @dataclass
@@ -98,46 +100,59 @@ class NetRunner:
             self.net.float()
 
 
+@dataclass(frozen=True)
+class _Node:
+    """A node of an ONNX graph."""
+
+    title: str  # its name, or its type where it has none
+    type: str
+    outputs: tuple[str, ...]
+
+
 class OnnxRunner:
     """An ONNX file in onnxruntime on the CPU: outputs as users get them, other values from a run that keeps them."""
 
     def __init__(self, path: Path, title: str):
         self.title = title
         onnx, self.runtime = needed("onnx"), needed("onnxruntime")
-        try:
+        with reading(path, "ONNX file", "it is damaged, or onnxruntime cannot run it"):
             self.model = onnx.load(path)
             self.names = _blob_names(self.model)
             self.session = self._session()
-        except OSError as error:
-            raise FileError(f"{path}: {error.strerror or error}") from None
-        except Exception as error:  # protobuf's, onnx's and onnxruntime's own, which have no common kind
-            raise FileError(f"{path}: not an ONNX file that onnxruntime can run: {_first_line(error)}") from None
+            shapes = {i.name: tuple(d if isinstance(d, int) else 1 for d in i.shape) for i in self.session.get_inputs()}
+            self.outputs = [output.name for output in self.session.get_outputs()]
+            # Text is checked where it is asked for, not where the file is parsed.
+            self.nodes = [_Node(node.name or node.op_type, node.op_type, tuple(filter(None, node.output)))
+                          for node in self.model.graph.node]
+        for name, shape in shapes.items():
+            if (item_count(shape) or MAX_INPUT + 1) > MAX_INPUT and 0 not in shape:
+                raise FileError(f"{path}: its input {name!r} is {shape_text(shape)}, which is too large to be tried")
+        self.shapes = shapes
 
     def _session(self) -> Any:
         options = self.runtime.SessionOptions()
         options.log_severity_level = 3
-        return self.runtime.InferenceSession(self.model.SerializeToString(), options, ["CPUExecutionProvider"])
+        with silent_stderr():  # what it prints, it also raises
+            return self.runtime.InferenceSession(self.model.SerializeToString(), options, ["CPUExecutionProvider"])
 
     def inputs(self) -> dict[str, Shape]:
-        return {self._blob(i.name): tuple(d if isinstance(d, int) else 1 for d in i.shape)
-                for i in self.session.get_inputs()}
+        return {self._blob(name): shape for name, shape in self.shapes.items()}
 
     def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
-        outputs = [output.name for output in self.session.get_outputs()]
-        own = {self._blob(i.name): i.name for i in self.session.get_inputs()}
+        outputs = self.outputs
+        own = {self._blob(name): name for name in self.shapes}
         inputs = {own.get(blob, blob): value for blob, value in inputs.items()}
         found = self._run(self.session, outputs, inputs)
-        made = [name for node in self.model.graph.node for name in node.output if name]
+        made = [name for node in self.nodes for name in node.outputs]
         blobs = {self.names.get(name, name): name for name in made}
         more = [name for name in made if name not in found and (wanted is None or self._blob(name) in wanted)
                 and blobs[self._blob(name)] == name]
         if more:
             found |= self._keeping(more, inputs)
         order = [name for name in [*inputs, *made] if name in found or name in inputs]
-        kinds = {name: node.op_type for node in self.model.graph.node for name in node.output}
+        kinds = {name: node.type for node in self.nodes for name in node.outputs}
         values = {self._blob(name): found[name] if name in found else np.asarray(inputs[name]) for name in order}
-        makers = {self._blob(name): node.name or node.op_type for node in self.model.graph.node
-                  for name in node.output}
+        makers = {self._blob(name): node.title for node in self.nodes for name in node.outputs}
         return RunResult(values, tuple(map(self._blob, outputs)), makers,
                          frozenset(self._blob(name) for name in found if kinds.get(name) in SATURATING))
 
@@ -156,9 +171,10 @@ class OnnxRunner:
 
     def _run(self, session: Any, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
         try:
-            return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
+            with silent_stderr():
+                return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
         except Exception as error:  # onnxruntime's exceptions have no common kind
-            raise NetError(f"{self.title}: onnxruntime could not run it: {_first_line(error)}") from None
+            raise NetError(f"{self.title}: onnxruntime could not run it: {first_line(error)}") from None
 
 
 class PythonRunner:
@@ -175,7 +191,7 @@ class PythonRunner:
         except OSError as error:
             raise FileError(f"{error.filename or path}: {error.strerror or error}") from None
         except Exception as error:  # the file is a program: whatever it does
-            raise FileError(f"{path}: cannot be loaded: {_first_line(error)}; a file that rmpe convert wrote, with the "
+            raise FileError(f"{path}: cannot be loaded: {first_line(error)}; a file that rmpe convert wrote, with the "
                             "weights beside it, is needed") from None
 
     def inputs(self) -> None:
@@ -201,7 +217,7 @@ class PythonRunner:
             with torch.no_grad():
                 self.model(*(given[name] for name in arguments))
         except (RuntimeError, TypeError, IndexError, ValueError) as error:
-            raise NetError(f"{self.title}: could not run: {_first_line(error)}") from None
+            raise NetError(f"{self.title}: could not run: {first_line(error)}") from None
         finally:
             sys.setprofile(None)
         blobs = {blob_of.get(name, name): value.numpy() for name, value in seen.items() if isinstance(value, Tensor)}
@@ -225,10 +241,11 @@ class OpenCvRunner:
             raise RmpeError(f"OpenCV {cv2.__version__} has no importer of Caffe's files; install "
                             "'opencv-python-headless<5'")
         try:
-            self.model = cv2.dnn.readNetFromCaffe(str(prototxt), str(weights))
+            with silent_stderr():
+                self.model = cv2.dnn.readNetFromCaffe(str(prototxt), str(weights))
             self.model.enableFusion(False)  # or values between the fused layers are not there to see
         except cv2.error as error:
-            raise NetError(f"{title}: OpenCV cannot read it: {_first_line(error)}") from None
+            raise NetError(f"{title}: OpenCV cannot read it: {first_line(error)}") from None
 
     def inputs(self) -> dict[str, Shape]:
         return dict(self.net.inputs)
@@ -241,7 +258,7 @@ class OpenCvRunner:
                 self.model.setInput(np.asarray(value, np.float32), name)
             found = dict(zip(names, self.model.forwardAndRetrieve(names), strict=True))
         except self.cv2.error as error:
-            raise NetError(f"{self.title}: OpenCV cannot run it: {_first_line(error)}; convert a part with --until") \
+            raise NetError(f"{self.title}: OpenCV cannot run it: {first_line(error)}; convert a part with --until") \
                 from None
         blobs = {}
         for step in self.net.steps:
@@ -315,16 +332,7 @@ class StoredRunner:
 
     def __init__(self, path: Path, title: str):
         self.title = title
-        try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                self.blobs = {name: stored[name] for name in stored.files}
-        except OSError as error:
-            raise FileError(f"{path}: {error.strerror or error}") from None
-        except (ValueError, EOFError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
-                AttributeError, TypeError) as error:
-            raise FileError(f"{path}: not an .npz of arrays: {_first_line(error)}") from None
-        self.blobs = {name: value for name, value in self.blobs.items()
-                      if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"}
+        self.blobs = Npz(path).numbers()
         if not self.blobs:
             raise FileError(f"{path}: holds no arrays of numbers")
 
@@ -345,10 +353,6 @@ def _blob_names(model: Any) -> dict[str, str]:
 
 def _flat(value: Any) -> list[Tensor]:
     return [value] if isinstance(value, Tensor) else [tensor for part in value for tensor in _flat(part)]
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def check_shapes(runner: Runner, inputs: Arrays) -> None:

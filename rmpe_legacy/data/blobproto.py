@@ -13,6 +13,7 @@ from rmpe_legacy.errors import InputError
 from rmpe_legacy.proto.message import Message
 from rmpe_legacy.proto.schema import load_schema
 from rmpe_legacy.proto.wire import decode, encode
+from rmpe_legacy.reading import item_count
 
 _LEGACY = ("num", "channels", "height", "width")
 
@@ -78,7 +79,7 @@ def _set(fields: dict) -> dict:
 
 
 def _shaped(values: np.ndarray, shape: tuple[int, ...], what: str) -> np.ndarray:
-    if any(size < 0 for size in shape) or int(np.prod(shape, dtype=object)) != values.size:
+    if item_count(shape) != values.size:
         raise InputError(f"a {what} of shape {' x '.join(map(str, shape)) or '()'} has {values.size} values; it is "
                          "damaged, or holds them in a field that is not read here")
     return values.reshape(shape)

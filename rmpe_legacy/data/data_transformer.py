@@ -109,9 +109,7 @@ class DataTransformer:
     def shape_of(self, picture: Picture) -> tuple[int, int, int]:
         """(C, H, W) of the blob that a picture gives: InferBlobShape."""
         if isinstance(picture, Datum):
-            channels, height, width = picture.channels, picture.height, picture.width
-            if min(channels, height, width) <= 0:
-                picture.values()  # says what is wrong
+            channels, height, width = picture.values().shape  # which checks what the record claims
         else:
             channels, (height, width) = channels_of(picture), picture.shape[:2]
         if self.dialect != "bvlc" and self.param.has("resize_param"):

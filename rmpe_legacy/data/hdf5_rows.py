@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from rmpe_legacy.errors import FileError
-from rmpe_legacy.proto.hdf5 import member, read_values
+from rmpe_legacy.hdf5 import Dataset, open_hdf5
 
 from .draws import LibraryRandom
 from .opencv_image import read_lines
@@ -21,17 +20,14 @@ from .opencv_image import read_lines
 
 def read_datasets(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
     """Datasets of one file as float32, all with the same number of rows. Whole numbers are converted."""
-    try:
-        with h5py.File(path, "r") as file:
-            found = [member(path, file, name) for name in names]
-            for name, dataset in zip(names, found, strict=True):
-                if not isinstance(dataset, h5py.Dataset):
-                    raise FileError(f"{path}: no dataset {name!r}; it has {', '.join(map(repr, file)) or 'none'}")
-                if not dataset.shape:
-                    raise FileError(f"{path}: dataset {name!r} is a single value; rows are expected")
-            values = [read_values(path, dataset, "fiu").astype(np.float32, copy=False) for dataset in found]
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise FileError(f"{path}: not a readable HDF5 file: {error}") from None
+    root = open_hdf5(path)
+    found = [root.get(name) for name in names]
+    for name, dataset in zip(names, found, strict=True):
+        if not isinstance(dataset, Dataset):
+            raise FileError(f"{path}: no dataset {name!r}; it has {', '.join(map(repr, root)) or 'none'}")
+        if dataset.shape == ():
+            raise FileError(f"{path}: dataset {name!r} is a single value; rows are expected")
+    values = [np.array(dataset.read(), np.float32) for dataset in found]
     for name, value in zip(names, values, strict=True):
         if len(value) != len(values[0]):
             raise FileError(f"{path}: dataset {name!r} has {len(value)} rows, {names[0]!r} has {len(values[0])}; they "

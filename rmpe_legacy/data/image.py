@@ -11,20 +11,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from rmpe_legacy.data.picture_file import PNG, declared_size, png_ends_early
 from rmpe_legacy.data.resample import resize_image
 from rmpe_legacy.errors import FileError, InputError
+
+from .opencv_image import read_bytes
+from .picture_file import MAX_PIXELS, PNG, decode_picture
 
 __all__ = ["DETECTOR_MEAN", "MAX_PIXELS", "as_image", "detector_input", "load_image", "oversample", "pose_input",
            "resize_image"]
 
-MAX_PIXELS = 178_956_970  # of one picture; Pillow refuses more, as a decompression bomb
-PNG_PIXELS_PER_BYTE = 8 * 1032  # at most: one bit a pixel, and deflate's highest ratio
 LUMINANCE = (0.2125, 0.7154, 0.0721)  # of R, G, B: skimage's rgb2gray
 DETECTOR_MEAN = (104, 117, 123)  # of B, G, R from 0 to 255: demo.py:25
 
@@ -39,8 +38,15 @@ def load_image(filename: str | PathLike, color: bool = True) -> np.ndarray:
     Differs: of an animation or a file of several pages the first picture is read (the original stacks them all into an
     array that nothing takes); CMYK is turned to RGB by OpenCV, which is up to 2 of 255 off.
 
-    Raises FileError for what is no picture, is damaged, or claims more than MAX_PIXELS.
+    Raises FileError for what is no picture, is damaged, claims more than MAX_PIXELS, or does not fit in memory.
     """
+    try:
+        return _load(filename, color)
+    except MemoryError:
+        raise FileError(f"{filename}: needs more memory than there is; scale it down") from None
+
+
+def _load(filename: str | PathLike, color: bool) -> np.ndarray:
     pixels = _read_pixels(filename)
     scale = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(pixels.dtype, 1)
     if pixels.ndim == 3 and not color:
@@ -78,44 +84,13 @@ def as_image(image: object) -> np.ndarray:
 
 def _read_pixels(filename: str | PathLike) -> np.ndarray:
     """(H, W) grey or (H, W, 3) RGB, as the file has them: uint8, uint16, or floats from -1 to 1."""
-    try:
-        data = Path(filename).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise FileError(f"{filename}: {getattr(error, 'strerror', None) or error}") from None
-    if not data:
-        raise FileError(f"{filename}: the file is empty; a picture is expected")
-    _check_size(filename, declared_size(data))
-    if data.startswith(PNG):
-        _check_png(filename, data)
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        pixels, why = None, f" ({error.err})"
-    else:
-        why = ""
-    if pixels is None:
-        raise FileError(f"{filename}: not a picture that can be read{why}; the file is damaged or of another kind")
-    _check_size(filename, pixels.shape[:2])
+    data = read_bytes(filename)
+    pixels = decode_picture(data, cv2.IMREAD_UNCHANGED, str(filename))
     if pixels.ndim == 3:
         pixels = cv2.merge(cv2.split(pixels)[2::-1])  # BGR or BGRA; ten times as fast as by slicing
         if pixels.dtype == np.uint16 and data.startswith(PNG):
             pixels = (pixels >> 8).astype(np.uint8)
     return _checked_values(filename, pixels)
-
-
-def _check_size(filename: str | PathLike, size: tuple[int, ...] | None) -> None:
-    if size is not None and size[0] * size[1] > MAX_PIXELS:
-        raise FileError(f"{filename}: claims to be {size[1]} x {size[0]} pixels, more than {MAX_PIXELS}; "
-                        "scale it down, or look whether the file is what it seems")
-
-
-def _check_png(filename: str | PathLike, data: bytes) -> None:
-    h, w = declared_size(data) or (0, 0)
-    if h * w > PNG_PIXELS_PER_BYTE * len(data):
-        raise FileError(f"{filename}: claims to be {w} x {h} pixels, which its {len(data)} bytes cannot hold; the file "
-                        "is damaged")
-    if png_ends_early(data):
-        raise FileError(f"{filename}: not a picture that can be read: it ends inside a chunk; the file is damaged")
 
 
 def _checked_values(filename: str | PathLike, pixels: np.ndarray) -> np.ndarray:

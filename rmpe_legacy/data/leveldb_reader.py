@@ -6,6 +6,7 @@ google/leveldb. Keys are compared bytewise, as Caffe's stores are; blocks are pl
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
@@ -19,14 +20,20 @@ from rmpe_legacy import _host
 from rmpe_legacy.errors import FileError
 
 LOG_BLOCK = 32768
+LEVELS = 7
+# In bytes, so that keys which repeat a long beginning cannot fill the memory. Differs: LevelDB has no limit; Caffe's
+# keys are file names.
+MAX_KEY = 8192
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 FOOTER, TABLE_MAGIC = 48, 0xDB4775248B80FB57
+TRAILER = 5  # bytes after a block: its compression and its checksum
 PLAIN, SNAPPY = 0, 1
 DELETION, VALUE = 0, 1
 COMPARATOR, LOG_NUMBER, NEXT_FILE, LAST_SEQUENCE, COMPACT_POINTER, DELETED_FILE, NEW_FILE = 1, 2, 3, 4, 5, 6, 7
 PREVIOUS_LOG = 9
 BYTEWISE = b"leveldb.BytewiseComparator"
 
+NOTHING = memoryview(b"")
 _CHUNK = struct.Struct("<IHB")  # masked checksum, length, kind
 Record = tuple[bytes, memoryview]
 Entry = tuple[bytes, int, int, memoryview]  # key, minus its sequence number, VALUE or DELETION, value
@@ -169,7 +176,7 @@ def _batch(log: _Log, batch: memoryview) -> Iterator[Entry]:
         if kind not in (DELETION, VALUE):
             raise data.error(f"an entry of kind {kind}")
         key = bytes(data.string())
-        yield key, -(sequence + i), kind, data.string() if kind == VALUE else memoryview(b"")
+        yield key, -(sequence + i), kind, data.string() if kind == VALUE else NOTHING
 
 
 def _version(manifest: _Log) -> _Version:
@@ -200,6 +207,8 @@ def _edit(version: _Version, edit: _Bytes, tag: int) -> None:
         version.levels.get(level, {}).pop(edit.varint(), None)
     elif tag == NEW_FILE:
         level, number, _ = edit.varint(), edit.varint(), edit.varint()
+        if level >= LEVELS or any(number in files for files in version.levels.values()):
+            raise edit.error(f"table {number} at level {level}, which is a second time or too deep")
         version.levels.setdefault(level, {})[number] = bytes(edit.string())
         edit.string()
     else:
@@ -219,12 +228,22 @@ class _Table:
         self._index = footer.varint(), footer.varint()
 
     def __iter__(self) -> Iterator[Entry]:
+        """The entries in order. Blocks follow each other in the file, and no two keys are the same."""
+        last, end = (b"", -math.inf), 0
         for _, handle in self._entries(*self._index):
             place = _Bytes(handle, self.path)
-            for key, value in self._entries(place.varint(), place.varint()):
+            offset, size = place.varint(), place.varint()
+            if offset < end:
+                raise place.error(f"two links to the block at byte {offset}")
+            end = offset + size + TRAILER
+            for key, value in self._entries(offset, size):
                 if len(key) < 8:
-                    raise _Bytes(value, self.path).error(f"a key of {len(key)} bytes")
+                    raise place.error(f"a key of {len(key)} bytes")
                 tail, = struct.unpack("<Q", key[-8:])
+                this = key[:-8], -tail
+                if this <= last:
+                    raise place.error("keys out of order")
+                last = this
                 yield key[:-8], -(tail >> 8), tail & 255, value
 
     def _entries(self, offset: int, size: int) -> Iterator[tuple[bytes, memoryview]]:
@@ -242,6 +261,8 @@ class _Table:
             shared, rest, length = block.varint(), block.varint(), block.varint()
             if shared > len(key):
                 raise block.error("a key that shares more than there is")
+            if shared + rest > MAX_KEY:
+                raise block.error(f"a key of {shared + rest} bytes")
             key = key[:shared] + bytes(block.take(rest))
             yield key, block.take(length)
 

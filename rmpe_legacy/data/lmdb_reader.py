@@ -65,7 +65,7 @@ class LmdbReader:
 
     def __iter__(self) -> Iterator[Record]:
         if self._snapshot.root != NO_PAGE:
-            yield from self._walk(self._snapshot.root, 0)
+            yield from self._walk(self._snapshot.root, 0, bytearray(self._snapshot.last_page + 1))
 
     def _error(self, reason: str) -> FileError:
         return FileError(f"{self._file}: not a readable LMDB: {reason}; the file is truncated, damaged or of another "
@@ -98,41 +98,53 @@ class LmdbReader:
         entries, root = _TREE.unpack_from(self._map, trees + _TREE.size)[6:]
         return _Snapshot(page_size, entries, root, *_TAIL.unpack_from(self._map, end - _TAIL.size))
 
+    def _visit(self, number: int, seen: bytearray) -> None:
+        """Note that a link leads to this page: no other one may, or a small file could have records without end."""
+        if not 2 <= number <= self._snapshot.last_page:
+            raise self._error(f"a link to page {number} of {self._snapshot.last_page + 1}")
+        if seen[number]:
+            raise self._error(f"two links to page {number}")
+        seen[number] = 1
+
     def _page(self, number: int, kinds: int) -> tuple[memoryview, int, int]:
         """(page, its flags, how many nodes it has)."""
         size = self._snapshot.page_size
-        if not 2 <= number <= self._snapshot.last_page:
-            raise self._error(f"a link to page {number} of {self._snapshot.last_page + 1}")
         page = self._map[number * size : (number + 1) * size]
         own, _, flags, lower, _ = _PAGE.unpack_from(page)
         if own != number or not flags & kinds or not HEADER <= lower <= size:
             raise self._error(f"page {number} is not what its link says")
         return page, flags, (lower - HEADER) // 2
 
-    def _walk(self, number: int, depth: int) -> Iterator[Record]:
+    def _walk(self, number: int, depth: int, seen: bytearray) -> Iterator[Record]:
+        """The records below a page. seen: a byte for each page of the file, 1 where one was visited."""
         if depth > MAX_DEPTH:
             raise self._error(f"a tree of more than {MAX_DEPTH} levels")
+        self._visit(number, seen)
         page, flags, count = self._page(number, BRANCH | LEAF)
-        for offset in struct.unpack_from(f"<{count}H", page, HEADER):
+        offsets = struct.unpack_from(f"<{count}H", page, HEADER)
+        if len(set(offsets)) < count:
+            raise self._error(f"two links to a node of page {number}")
+        for offset in offsets:
             if offset + _NODE.size > len(page):
                 raise self._error(f"a node outside page {number}")
             low, high, kind, key_size = _NODE.unpack_from(page, offset)
             if flags & BRANCH:
-                yield from self._walk(low | high << 16 | kind << 32, depth + 1)
+                yield from self._walk(low | high << 16 | kind << 32, depth + 1, seen)
                 continue
             begin = offset + _NODE.size + key_size
             if begin > len(page):
                 raise self._error(f"a key outside page {number}")
             key = bytes(page[begin - key_size : begin])
-            yield key, self._value(page, begin, low | high << 16, kind, key)
+            yield key, self._value(page, begin, low | high << 16, kind, key, seen)
 
-    def _value(self, page: memoryview, begin: int, size: int, kind: int, key: bytes) -> memoryview:
+    def _value(self, page: memoryview, begin: int, size: int, kind: int, key: bytes, seen: bytearray) -> memoryview:
         if kind & (SUB_DATA | DUPLICATES):
             raise self._error(f"record {key!r} is a table of its own, which Caffe's stores do not have")
         if kind & BIG_DATA:
             if begin + 8 > len(page):
                 raise self._error(f"record {key!r} has no place")
             number, = struct.unpack_from("<Q", page, begin)
+            self._visit(number, seen)
             self._overflow(number)
             page, begin = self._map, number * self._snapshot.page_size + HEADER
         if size > len(page) - begin:
@@ -140,8 +152,6 @@ class LmdbReader:
         return page[begin : begin + size]
 
     def _overflow(self, number: int) -> None:
-        if not 2 <= number <= self._snapshot.last_page:
-            raise self._error(f"a link to page {number} of {self._snapshot.last_page + 1}")
         own, _, flags, _, _ = _PAGE.unpack_from(self._map, number * self._snapshot.page_size)
         if own != number or not flags & OVERFLOW:
             raise self._error(f"page {number} is not what its link says")

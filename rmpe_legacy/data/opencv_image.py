@@ -13,11 +13,9 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
 
-from .picture_file import PNG, declared_size, png_ends_early
+from .picture_file import decode_picture
 
 FLAGS = {"color": cv2.IMREAD_COLOR, "gray": cv2.IMREAD_GRAYSCALE, "native": cv2.IMREAD_UNCHANGED}
-MAX_RATIO = 1100  # what one byte of a file can stand for; deflate reaches 1032
-_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, by colour type
 _NUMBER = re.compile(r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|nan)", re.IGNORECASE)
 
 
@@ -26,27 +24,10 @@ def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarr
 
     FileError where it is no picture that OpenCV reads.
     """
-    _check_claim(bytes(data), where)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS[mode]) if len(data) else None
-    except cv2.error as error:
-        raise FileError(f"{where}: not a readable picture: {error.err}") from None
-    if image is None:
-        raise FileError(f"{where}: not a readable picture; the file is truncated, damaged or of another kind")
+    image = decode_picture(bytes(data), FLAGS[mode], where)
     if image.dtype != np.uint8:
         raise FileError(f"{where}: a picture of {image.dtype} values; Caffe's layers take 8 bits per channel")
     return image
-
-
-def _check_claim(data: bytes, where: str) -> None:
-    """FileError for more pixels, or a longer chunk, than there are bytes for: OpenCV would take the memory first."""
-    height, width = declared_size(data) or (0, 0)
-    bits = data[24] * _PNG_SAMPLES.get(data[25], 1) if data.startswith(PNG) and len(data) > 25 else 8
-    if height * width * bits // 8 > MAX_RATIO * len(data):
-        raise FileError(f"{where}: claims to be {width} x {height} pixels, which its {len(data)} bytes cannot hold; "
-                        "the file is damaged")
-    if data.startswith(PNG) and png_ends_early(data):
-        raise FileError(f"{where}: not a readable picture: it ends inside a chunk; the file is truncated or damaged")
 
 
 def read_bytes(path: str | Path) -> bytes:

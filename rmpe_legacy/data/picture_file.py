@@ -1,36 +1,96 @@
-"""What a picture file says of itself, looked at before a decoder takes memory for it."""
+"""Encoded pictures to pixels by OpenCV, after a look at what the file says of itself: OpenCV trusts it.
+
+Formats: PNG, JPEG, GIF, BMP, TIFF, WebP, PNM (with PAM and PFM), JPEG 2000, Sun raster and Radiance HDR.
+Differs: others are refused, and so are pictures of more pixels than MAX_PIXELS, or than their bytes can hold.
+"""
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from rmpe_legacy.errors import FileError
+from rmpe_legacy.reading import reading
+from rmpe_legacy.silence import silent_stderr
 
 PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF = {b"II*\0": "<", b"MM\0*": ">"}
+MAX_PIXELS = 178_956_970  # of one picture; Pillow refuses more, as a decompression bomb
+SMALL = 1 << 22  # pixels that any file may have, however few its bytes
+PIXELS_PER_BYTE = 1032  # beyond those: deflate's highest ratio
+_PNG_TEXT = (b"zTXt", b"iTXt", b"iCCP")  # chunks that libpng unpacks, and that say nothing of the pixels
+_JPEG_2000_TILES = 8192  # OpenJPEG takes 6 kB for each before it reads one
+_JPEG_2000_PARTS = 4
+_PNM = re.compile(rb"P[1-6]\s*(?:#[^\n]*\n\s*)*(\d{1,10})\s+(?:#[^\n]*\n\s*)*(\d{1,10})\s")
+_PFM = re.compile(rb"P[Ff]\s+(\d{1,10})\s+(\d{1,10})\s")
+_PAM = {name: re.compile(rb"\n\s*" + name + rb"\s+(\d{1,10})\s") for name in (b"HEIGHT", b"WIDTH", b"DEPTH")}
+_HDR = re.compile(rb"[-+]Y +(\d{1,10}) +[-+]X +(\d{1,10})\s")
+
+Size = tuple[int, int] | None  # (height, width)
 
 
-def declared_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) in pixels as a PNG, JPEG, GIF, BMP, TIFF or WebP file has them; None where it does not say."""
-    try:
-        if data.startswith(PNG):
-            w, h = struct.unpack_from(">II", data, 16)
-        elif data.startswith(b"\xff\xd8"):
-            return _jpeg(data)
-        elif data.startswith((b"GIF87a", b"GIF89a")):
-            w, h = struct.unpack_from("<HH", data, 6)
-        elif data.startswith(b"BM"):
-            w, h = struct.unpack_from("<HH" if data[14] == 12 else "<ii", data, 18)
-        elif data[:4] in _TIFF:
-            return _tiff(data, _TIFF[data[:4]])
-        elif data[8:12] == b"WEBP":
-            return _webp(data)
-        else:
-            return None
-    except (struct.error, IndexError):  # the file ends before it says
-        return None
-    return abs(h), w  # a BMP's rows run down where its height is negative
+def decode_picture(data: bytes, flags: int, where: str) -> np.ndarray:
+    """What OpenCV makes of an encoded picture, with the flags of ``cv2.imdecode``.
+
+    FileError where it is no picture, is damaged, or claims more pixels than MAX_PIXELS or than its bytes can hold.
+    """
+    check_picture(data, where)
+    if data.startswith(PNG):
+        data = _without_text(data)
+    with reading(where, "picture"), silent_stderr():
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if pixels is None:
+        raise _unreadable(where)
+    _check_size(pixels.shape[:2], len(data), where)
+    return pixels
 
 
-def png_ends_early(data: bytes) -> bool:
+def check_picture(data: bytes, where: str) -> None:
+    """FileError for what is no picture or claims too much; a decoder would take the memory first."""
+    if not data:
+        raise FileError(f"{where}: the file is empty; a picture is expected")
+    size = declared_size(data)
+    if size is None:
+        raise _unreadable(where)
+    _check_size(size, len(data), where)
+    if data.startswith(PNG) and _png_ends_early(data):
+        raise FileError(f"{where}: not a readable picture: it ends inside a chunk; the file is truncated or damaged")
+
+
+def _unreadable(where: str) -> FileError:
+    return FileError(f"{where}: not a readable picture; the file is truncated, damaged or of another kind")
+
+
+def _check_size(size: tuple[int, int], count: int, where: str) -> None:
+    height, width = size
+    if height * width > MAX_PIXELS:
+        raise FileError(f"{where}: claims to be {width} x {height} pixels, more than {MAX_PIXELS}; scale it down, or "
+                        "look whether the file is what it seems")
+    if height * width > SMALL + PIXELS_PER_BYTE * count:
+        raise FileError(f"{where}: claims to be {width} x {height} pixels, which its {count} bytes cannot hold; the "
+                        "file is damaged")
+
+
+def declared_size(data: bytes) -> Size:
+    """(height, width) in pixels as the file has them; None where it does not say, or is of no format known here."""
+    for start, look in _FORMATS:
+        if data.startswith(start):
+            try:
+                return look(data)
+            except (struct.error, IndexError):  # the file ends before it says
+                return None
+    return None
+
+
+def _png(data: bytes) -> Size:
+    width, height = struct.unpack_from(">II", data, 16)
+    return height, width
+
+
+def _png_ends_early(data: bytes) -> bool:
     """Whether a chunk of a PNG claims more bytes than the file has; OpenCV would take the memory first."""
     at = len(PNG)
     while at + 8 <= len(data):
@@ -41,39 +101,109 @@ def png_ends_early(data: bytes) -> bool:
     return at > len(data)
 
 
-def _jpeg(data: bytes) -> tuple[int, int] | None:
-    """Walk over the segments up to the frame header."""
+def _without_text(data: bytes) -> bytes:
+    """A PNG without the chunks that unpack to megabytes each."""
+    if not any(kind in data for kind in _PNG_TEXT):
+        return data
+    kept, at = [PNG], len(PNG)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind not in _PNG_TEXT:
+            kept.append(data[at : at + 12 + length])
+        at += 12 + length
+    return b"".join(kept)
+
+
+def _jpeg(data: bytes) -> Size:
+    """Walk over the segments up to the frame header; libjpeg too skips what lies between two segments."""
     at = 2
-    while data[at] == 0xFF:
+    while (at := data.index(b"\xff", at) if b"\xff" in data[at : at + 65536] else len(data)) < len(data):
         marker = data[at + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # all frames; not tables, not a reserve
             return struct.unpack_from(">HH", data, at + 5)
-        if marker == 0xFF:  # padding
+        if marker in (0, 0xFF):  # no marker, or padding
             at += 1
         else:
             at += 2 + struct.unpack_from(">H", data, at + 2)[0]
     return None
 
 
-def _tiff(data: bytes, order: str) -> tuple[int, int] | None:
-    """Look up width and length in the first directory."""
+def _gif(data: bytes) -> Size:
+    width, height = struct.unpack_from("<HH", data, 6)
+    return height, width
+
+
+def _bmp(data: bytes) -> Size:
+    width, height = struct.unpack_from("<HH" if data[14] == 12 else "<ii", data, 18)
+    return abs(height), width  # rows run down where the height is negative
+
+
+def _tiff(data: bytes) -> Size:
+    """Look up width and length in the first directory; the larger, where one stands there twice."""
+    order = "<" if data.startswith(b"I") else ">"
     at = struct.unpack_from(order + "I", data, 4)[0]
-    found = {}
+    found: dict[int, int] = {}
     for i in range(struct.unpack_from(order + "H", data, at)[0]):
         tag, kind = struct.unpack_from(order + "HH", data, at + 2 + 12 * i)
         if tag in (256, 257) and kind in (3, 4):
-            found[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, at + 10 + 12 * i)[0]
+            value = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, at + 10 + 12 * i)[0]
+            found[tag] = max(value, found.get(tag, 0))
     return (found[257], found[256]) if len(found) == 2 else None
 
 
-def _webp(data: bytes) -> tuple[int, int] | None:
-    kind = data[12:16]
+def _webp(data: bytes) -> Size:
+    kind = data[12:16] if data[8:12] == b"WEBP" else b""
     if kind == b"VP8X":
         return 1 + int.from_bytes(data[27:30], "little"), 1 + int.from_bytes(data[24:27], "little")
     if kind == b"VP8L":
         bits = struct.unpack_from("<I", data, 21)[0]
         return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
     if kind == b"VP8 ":
-        w, h = struct.unpack_from("<HH", data, 26)
-        return h & 0x3FFF, w & 0x3FFF
+        width, height = struct.unpack_from("<HH", data, 26)
+        return height & 0x3FFF, width & 0x3FFF
     return None
+
+
+def _by(pattern: re.Pattern, width_first: bool) -> Callable[[bytes], Size]:
+    """A look at a text header."""
+
+    def look(data: bytes) -> Size:
+        found = pattern.search(data, 0, 65536)
+        if found is None:
+            return None
+        first, second = map(int, found.groups())
+        return (second, first) if width_first else (first, second)
+
+    return look
+
+
+def _pam(data: bytes) -> Size:
+    """PAM's words may stand in any order, and twice; its channels count as pixels."""
+    head = data[: data.find(b"ENDHDR") + 1]
+    height, width, depth = (max(map(int, pattern.findall(head)), default=1) for pattern in _PAM.values())
+    return height, width * max(1, depth // 4)
+
+
+def _sun(data: bytes) -> Size:
+    width, height = struct.unpack_from(">II", data, 4)
+    return height, width
+
+
+def _jpeg_2000(data: bytes) -> Size:
+    """The codestream's own header, not the box around it; None where it has more tiles or parts than pictures have."""
+    at = data.index(b"\xff\x4f\xff\x51") + 8 if b"\xff\x4f\xff\x51" in data else len(data)
+    right, below, left, above, tile_width, tile_height = struct.unpack_from(">6I", data, at)
+    parts = struct.unpack_from(">H", data, at + 32)[0]
+    width, height = right - left, below - above
+    if min(width, height, tile_width, tile_height) < 1 or not 1 <= parts <= _JPEG_2000_PARTS:
+        return None
+    tiles = -(-right // tile_width) * -(-below // tile_height)
+    return (height, width) if tiles <= _JPEG_2000_TILES else None
+
+
+_FORMATS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], Size]], ...] = (
+    (PNG, _png), (b"\xff\xd8", _jpeg), ((b"GIF87a", b"GIF89a"), _gif), (b"BM", _bmp),
+    ((b"II*\0", b"MM\0*"), _tiff), (b"RIFF", _webp), (b"P7", _pam), ((b"PF", b"Pf"), _by(_PFM, True)),
+    (tuple(b"P%d" % i for i in range(1, 7)), _by(_PNM, True)), (b"#?", _by(_HDR, False)),
+    (b"\x59\xa6\x6a\x95", _sun), ((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), _jpeg_2000),
+)

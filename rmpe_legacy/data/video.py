@@ -6,16 +6,12 @@ Source: video_data_layer.cpp of RMPE@5188c23.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
-
-_logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 has it there, OpenCV 4 on top
-_SILENT = 0
+from rmpe_legacy.silence import silent_stderr
 
 
 class Frames:
@@ -35,7 +31,7 @@ class Frames:
 
     def _open(self) -> cv2.VideoCapture:
         if self._capture is None:
-            with _quiet():
+            with silent_stderr():
                 capture = cv2.VideoCapture(self.source)
             if not capture.isOpened():
                 raise self._refusal()
@@ -77,7 +73,7 @@ class Frames:
         capture = self._open()
         if not isinstance(self.source, int) and self.taken >= self._total:
             raise RmpeError(f"{self.source}: all {self.taken} frames are read; the video has no more")
-        with _quiet():
+        with silent_stderr():
             good, frame = capture.read()
         if not good:
             raise RmpeError(f"{self.source}: frame {self.taken} cannot be read; the video is truncated or damaged")
@@ -96,14 +92,3 @@ class Frames:
         self.__init__(state["source"])
         while not isinstance(self.source, int) and self.taken < state["taken"]:
             self.take()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """OpenCV without its own words on stderr: what is wrong comes as an exception."""
-    level = _logging.getLogLevel()
-    _logging.setLogLevel(_SILENT)
-    try:
-        yield
-    finally:
-        _logging.setLogLevel(level)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rmpe_legacy.errors import EvaluationError
+from rmpe_legacy.reading import first_line
 
 from .joints import COCO, MPII
 
@@ -56,7 +57,7 @@ def keypoint_ap(results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str,
         raise EvaluationError("COCO keypoint AP needs pycocotools; pip install pycocotools") from None
 
     said = io.StringIO()
-    with redirect_stdout(said):  # it reports its progress
+    with redirect_stdout(said), _by_pycocotools():  # it reports its progress
         truth = _dataset(coco.COCO, ground_truth)
         if results:
             found = truth.loadRes([{key: r[key] for key in _USED if key in r} for r in results])
@@ -70,6 +71,15 @@ def keypoint_ap(results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str,
     precision = evaluation.eval["precision"][:, :, :, _AREA_ALL, _MAX_20]
     return KeypointAP(dict(zip(STATS, map(float, evaluation.stats), strict=True)),
                       np.asarray(evaluation.params.recThrs), _defined_mean(precision), said.getvalue().rstrip())
+
+
+@contextmanager
+def _by_pycocotools() -> Iterator[None]:
+    """What it raises on content that the checks let pass, such as ids of both numbers and names, is a sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise EvaluationError(f"pycocotools cannot compare these: {first_line(error)}") from error
 
 
 def _dataset(kind: type, content: Mapping[str, Any]):

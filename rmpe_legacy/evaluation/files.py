@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 
+from rmpe_legacy.data.json_file import read_json
 from rmpe_legacy.errors import FileError
+from rmpe_legacy.reading import first_bytes
 
 from .groups import Groups, Poses
-from .json_files import groups_of_json, poses_of_json, read_json, with_names
-from .matfile import first_bytes, is_mat
+from .json_files import groups_of_json, poses_of_json, with_names
+from .matfile import is_mat
 from .single_files import read_joints, read_people
 from .text_files import groups_of_text, poses_of_text
 from .toolkit_files import groups_of_mat, poses_of_mat

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rmpe_legacy.data.json_file import read_json
 from rmpe_legacy.errors import EvaluationError, FileError
 
 from .groups import Groups, Poses
@@ -18,19 +17,6 @@ from .joints import MPII
 from .mpii import HEAD_BIAS
 
 _J = len(MPII)
-
-
-def read_json(path: str | PathLike) -> Any:
-    """What a JSON file holds."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
-    except (UnicodeDecodeError, ValueError) as error:
-        raise FileError(f"{path}: not JSON: {error}") from None
-    except RecursionError:
-        raise FileError(f"{path}: JSON with too many levels") from None
 
 
 def poses_of_json(path: Path, image_ids: Mapping[object, str]) -> Poses:

@@ -7,23 +7,25 @@ Nothing is executed; sizes are checked against the bytes that are there before m
 
 from __future__ import annotations
 
-import math
 import struct
 import zlib
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rmpe_legacy.errors import FileError
+from rmpe_legacy.reading import MAX_DIMS, expanded_limit, item_count, reading
 
 MAX_DEPTH = 32  # of cells and structs in each other; annotation files have 8
-MAX_BYTES = 1 << 30  # after decompression; MPII's own annotation file has about a quarter of this
 
 UNREAD = object()  # stands for a value of a class that is not read
 
 _HEADER = 128
+_PIECE = 1 << 20  # bytes that are unpacked at once
+_MATRICES = 100_000  # that a file may hold however small it is, single numbers not counted; groups_v12.mat has 30,000
 _MATRIX, _COMPRESSED = 14, 15
 _INT8, _INT32, _UINT32 = 1, 5, 6
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -73,11 +75,8 @@ def read_mat(path: str | PathLike) -> dict[str, Any]:
     A value is a float (a 1x1 matrix), a float64 array of two or more axes, a str (a row of text), a list of str (more
     rows), a Cell, a Struct, or UNREAD. Raises FileError where the file is not MATLAB 5 or is damaged.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
+    with reading(path, "MATLAB file"):
+        data = Path(path).read_bytes()
     return parse_mat(data, path)
 
 
@@ -85,20 +84,11 @@ def parse_mat(data: bytes, path: str | PathLike = "<mat>") -> dict[str, Any]:
     """As ``read_mat``, of a file's content; the path is for messages."""
     order = _byte_order(path, data)
     try:
-        return _Reader(order).variables(data)
+        return _Reader(order, len(data)).variables(data)
     except _DamageError as error:
         raise FileError(f"{path}: damaged MATLAB file: {error}") from None
     except MemoryError:
         raise FileError(f"{path}: needs more memory than there is") from None
-
-
-def first_bytes(path: str | PathLike) -> bytes:
-    """The first 512 bytes of a file, by which its kind is told."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(512)
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
 
 
 def is_mat(start: bytes) -> bool:
@@ -123,14 +113,15 @@ class _DamageError(Exception):
 class _Reader:
     """Walks the elements of one file. Positions are byte offsets into the buffer that is passed along."""
 
-    def __init__(self, order: str):
+    def __init__(self, order: str, file_size: int):
         self.order = order
         self.tag = struct.Struct(order + "II")
         # A matrix of two axes and no name, up to the tag of its value. Annotation files are full of 1x1 and 0x0 ones.
         self.plain = struct.Struct(order + "14I")
         self.double = struct.Struct(order + "d")
         self.short = {struct.calcsize(code) << 16 | kind: struct.Struct(order + code) for kind, code in _SHORT.items()}
-        self.budget = MAX_BYTES
+        self.limit = self.bytes_left = expanded_limit(file_size)  # for what is unpacked, or widened to double
+        self.matrices_left = _MATRICES + file_size // 8
 
     def variables(self, data: bytes) -> dict[str, Any]:
         out, pos = {}, _HEADER
@@ -148,15 +139,24 @@ class _Reader:
         return out
 
     def decompress(self, data: bytes) -> bytes:
-        unpack = zlib.decompressobj()
+        unpack, out = zlib.decompressobj(), bytearray()
         try:
-            out = unpack.decompress(data, self.budget)
+            for begin in range(0, len(data), _PIECE):
+                left = data[begin : begin + _PIECE]
+                while left and not unpack.eof:
+                    piece = unpack.decompress(left, _PIECE)
+                    self.spend(len(piece))
+                    out += piece
+                    left = unpack.unconsumed_tail
         except zlib.error as error:
             raise _DamageError(str(error)) from None
-        if unpack.unconsumed_tail:
-            raise _DamageError(f"holds more than {MAX_BYTES >> 20} MB")
-        self.budget -= len(out)
         return out
+
+    def spend(self, size: int) -> None:
+        """Before memory is taken that the file has no bytes for."""
+        self.bytes_left -= size
+        if self.bytes_left < 0:
+            raise _DamageError(f"holds more than {self.limit >> 20} MB, too much for a file of its size")
 
     def element(self, data: bytes, pos: int, end: int) -> tuple[int, int, int, int]:
         """Type, start and size of the data, and where the next element begins."""
@@ -178,6 +178,9 @@ class _Reader:
         """The name and value of a matrix element whose contents stand at pos:end."""
         if pos == end:
             return "", _EMPTY
+        self.matrices_left -= 1
+        if self.matrices_left < 0:
+            raise _DamageError("holds more cells, structs and matrices than a file of its size")
         if depth > MAX_DEPTH:
             raise _DamageError(f"more than {MAX_DEPTH} cells or structs in each other")
         kind, start, size, pos = self.element(data, pos, end)
@@ -189,30 +192,36 @@ class _Reader:
             if flags & 0xFF == 17:  # an object of a newer class has no dimensions
                 return "", UNREAD
             raise _DamageError(f"no matrix dimensions at byte {start}")
+        if size > 4 * MAX_DIMS:
+            raise _DamageError(f"{size // 4} dimensions, more than {MAX_DIMS}, at byte {start}")
         shape = tuple(np.frombuffer(data, self.order + "i4", size // 4, start).tolist())
-        if min(shape) < 0:
+        count = item_count(shape)
+        if count is None:
             raise _DamageError(f"dimensions {shape}")
         kind, start, size, pos = self.element(data, pos, end)
-        name = data[start : start + size].decode("latin-1")
+        name = bytes(data[start : start + size]).decode("latin-1")
         matlab_class = flags & 0xFF
         if matlab_class in _NUMERIC:
-            return name, self.numbers(data, pos, end, shape, flags)
+            return name, self.numbers(data, pos, end, shape, count, flags)
         if matlab_class == _CHAR:
-            return name, self.text(data, pos, end, shape)
+            return name, self.text(data, pos, end, shape, count)
         if matlab_class == _CELL:
-            return name, Cell(shape, self.values(data, pos, end, math.prod(shape), depth))
+            return name, Cell(shape, self.values(data, pos, end, count, depth))
         if matlab_class == _STRUCT:
-            return name, self.structure(data, pos, end, shape, depth)
+            return name, self.structure(data, pos, end, shape, count, depth)
         return name, UNREAD
 
-    def numbers(self, data: bytes, pos: int, end: int, shape: tuple[int, ...], flags: int) -> Any:
+    def numbers(self, data: bytes, pos: int, end: int, shape: tuple[int, ...], count: int, flags: int) -> Any:
         if flags & _COMPLEX:
             return UNREAD
         kind, start, size, _ = self.element(data, pos, end)
         values = self.array(data, kind, start, size)
-        if len(values) != math.prod(shape):
+        if len(values) != count:
             raise _DamageError(f"{len(values)} numbers for a matrix of {shape}")
-        return float(values[0]) if shape == (1, 1) else values.astype(np.float64).reshape(shape, order="F")
+        if shape == (1, 1):
+            return float(values[0])
+        self.spend(8 * count - size)
+        return values.astype(np.float64).reshape(shape, order="F")
 
     def array(self, data: bytes, kind: int, start: int, size: int) -> np.ndarray:
         if kind not in _NUMBERS:
@@ -222,8 +231,8 @@ class _Reader:
             raise _DamageError(f"{size} bytes of {dtype} at byte {start}")
         return np.frombuffer(data, dtype, size // dtype.itemsize, start)
 
-    def text(self, data: bytes, pos: int, end: int, shape: tuple[int, ...]) -> str | list[str]:
-        if not math.prod(shape):
+    def text(self, data: bytes, pos: int, end: int, shape: tuple[int, ...], count: int) -> str | list[str]:
+        if not count:
             return ""
         kind, start, size, _ = self.element(data, pos, end)
         raw = data[start : start + size]
@@ -233,12 +242,12 @@ class _Reader:
             encoding = "utf-32-le" if self.order == "<" else "utf-32-be"
         else:
             encoding = _TEXT.get(kind, "latin-1")
-        letters = raw.decode(encoding, "replace")
-        if shape[0] == 1 or len(shape) != 2 or len(letters) != math.prod(shape):
+        letters = bytes(raw).decode(encoding, "replace")
+        if shape[0] == 1 or len(shape) != 2 or len(letters) != count:
             return letters
         return ["".join(letters[row :: shape[0]]) for row in range(shape[0])]
 
-    def structure(self, data: bytes, pos: int, end: int, shape: tuple[int, ...], depth: int) -> Struct:
+    def structure(self, data: bytes, pos: int, end: int, shape: tuple[int, ...], count: int, depth: int) -> Struct:
         kind, start, size, pos = self.element(data, pos, end)
         if kind != _INT32 or size != 4:
             raise _DamageError(f"no length of field names at byte {start}")
@@ -246,9 +255,9 @@ class _Reader:
         kind, start, size, pos = self.element(data, pos, end)
         if kind != _INT8 or length < 1 or size % length:
             raise _DamageError(f"no field names at byte {start}")
-        fields = tuple(data[i : i + length].split(b"\0")[0].decode("latin-1")
+        fields = tuple(bytes(data[i : i + length]).split(b"\0")[0].decode("latin-1")
                        for i in range(start, start + size, length))
-        count, width = math.prod(shape), len(fields)
+        width = len(fields)
         if not width:
             return Struct(shape, fields, [])
         values = self.values(data, pos, end, count * width, depth)

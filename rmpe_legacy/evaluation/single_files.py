@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from rmpe_legacy.data.npy import MAGIC, read_npy
 from rmpe_legacy.errors import FileError
+from rmpe_legacy.hdf5 import Dataset, open_hdf5
+from rmpe_legacy.reading import first_bytes
 
 from .joints import MPII
-from .matfile import first_bytes, is_mat, read_mat
+from .matfile import is_mat, read_mat
 from .mpii import HEAD_BIAS
 
 _J = len(MPII)
-_MAX_RATIO = 1100  # deflate cannot shrink more; a dataset that claims so was made to exhaust memory
 
 
 def read_joints(path: str | PathLike) -> np.ndarray:
@@ -25,8 +27,8 @@ def read_joints(path: str | PathLike) -> np.ndarray:
     """
     path = Path(path)
     start = first_bytes(path)
-    if start.startswith(b"\x93NUMPY"):
-        values = _npy(path)
+    if start.startswith(MAGIC):
+        values = read_npy(path)
     elif is_mat(start):
         values = read_mat(path).get("preds")
     elif start.startswith(b"\x89HDF"):
@@ -75,29 +77,11 @@ def read_people(path: str | PathLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _h5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Datasets of an HDF5 file; links that lead out of it are refused."""
-    import h5py
-
-    out = {}
-    try:
-        with h5py.File(path, "r") as file:
-            for name in names:
-                if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(
-                        data := file[name], h5py.Dataset):
-                    raise FileError(f"{path}: without the array {name}")
-                size = data.size * data.dtype.itemsize if data.shape is not None else 0
-                if data.external or data.is_virtual or size > _MAX_RATIO * max(data.id.get_storage_size(), 1):
-                    raise FileError(f"{path}: {name} is not stored in the file")
-                if data.dtype.kind not in "fiu":
-                    raise FileError(f"{path}: {name} holds {data.dtype}, not numbers")
-                out[name] = np.asarray(data[()])
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise FileError(f"{path}: not a readable HDF5 file: {error}") from None
+    """Datasets of an HDF5 file."""
+    root, out = open_hdf5(path), {}
+    for name in names:
+        dataset = root.get(name)
+        if not isinstance(dataset, Dataset):
+            raise FileError(f"{path}: without the array {name}")
+        out[name] = dataset.read()
     return out
-
-
-def _npy(path: Path) -> np.ndarray:
-    try:
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, TypeError, OSError, EOFError, SyntaxError, OverflowError, MemoryError, RecursionError) as error:
-        raise FileError(f"{path}: not a readable .npy: {error}") from None

@@ -120,8 +120,9 @@ def _row(path: Path, number: int, text: str, count: int) -> np.ndarray:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")  # a name may hold other marks that splitlines heeds
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise FileError(f"{path}: not a text file") from None
+    return lines if lines[-1] else lines[:-1]

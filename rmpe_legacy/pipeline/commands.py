@@ -59,11 +59,8 @@ class Options:
         if self.batch < 1:
             raise RmpeError(f"batch {self.batch} is less than 1")
         if self.threads is not None:
-            if self.threads < 1:
-                raise RmpeError(f"threads {self.threads} is less than 1")
-            if self.threads > MAX_THREADS:
-                raise RmpeError(f"threads {self.threads} is more than {MAX_THREADS}; the processors here are "
-                                f"{os.cpu_count()}")
+            if not 1 <= self.threads <= MAX_THREADS:
+                raise RmpeError(f"threads {self.threads} is not from 1 to {MAX_THREADS}")
             torch.set_num_threads(self.threads)
         name = self.device
         if name == "cuda" and self.around.world.size > 1:

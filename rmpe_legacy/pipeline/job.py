@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import write_together
+from rmpe_legacy.reading import first_line
 
 from .draw import draw_boxes, draw_poses
 from .panels import jpeg, panels, to_bytes
@@ -75,6 +77,14 @@ class Job:
         except FileError as error:
             self.around.say(f"skipped: {error}")
             return Part(picture.name, skipped=str(error))
+        try:
+            return self._worked_on(picture, image, shown)
+        except (MemoryError, cv2.error) as error:  # the next picture may be smaller
+            reason = f"{picture.name}: {first_line(error)}; it is too large to be worked on, scale it down"
+            self.around.say(f"skipped: {reason}")
+            return Part(picture.name, skipped=reason)
+
+    def _worked_on(self, picture: Picture, image: np.ndarray, shown: bool) -> Part:
         found = self.find(picture, image, shown)
         if self.draw:
             drawn = self.draw(to_bytes(image), found)

@@ -14,8 +14,12 @@ from typing import Protocol
 import numpy as np
 
 from rmpe_legacy.data.image import load_image
+from rmpe_legacy.data.opencv_image import read_bytes
+from rmpe_legacy.data.picture_file import check_picture
 from rmpe_legacy.data.video import Frames
 from rmpe_legacy.errors import FileError, RmpeError
+
+from .posefiles import breaks_lines
 
 PICTURES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm",
             ".pnm", ".jp2")
@@ -144,6 +148,9 @@ def _of(path: Path) -> Iterator[Picture]:
 
 
 def _of_file(path: Path) -> Iterator[Picture]:
+    if breaks_lines(path.name):
+        yield Unreadable(path.name, f"{str(path)!r}: its name has a line break, which index.txt cannot hold; rename it")
+        return
     if not _is_video(path):
         yield PictureFile(path, path.name)
         return
@@ -163,6 +170,7 @@ def _is_video(path: Path) -> bool:
         return path.suffix.lower() in VIDEOS
     frames = Frames(str(path))
     try:
+        check_picture(read_bytes(path), str(path))  # a decoder of videos takes memory for what it claims
         return frames.total > 1
     except RmpeError:  # what is wrong with it shows when it is read as a picture
         return False

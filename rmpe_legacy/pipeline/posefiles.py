@@ -18,13 +18,13 @@ import numpy as np
 from rmpe_legacy import _host
 from rmpe_legacy.errors import FileError, PoseFileError
 from rmpe_legacy.files import write_together
+from rmpe_legacy.hdf5 import Dataset, Group, open_hdf5
 
 from .results import JOINTS, Persons, Poses, Proposals
 
 RESULTS = ("pred.txt", "scores.txt", "scores-proposals.txt", "index.txt")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _IMAGE_LISTS = ("test-bbox.txt", "test-bbox_images.txt")
-_MAX_RATIO = 1100  # deflate cannot shrink more; a dataset that claims so was made to exhaust memory
 
 
 def read_proposals(folder: str | Path) -> Proposals:
@@ -155,7 +155,14 @@ def _cut(persons: Persons, names: Sequence[str]) -> np.ndarray:
     return persons.joints_px
 
 
+def breaks_lines(name: str) -> bool:
+    """Whether a text file with a name per line cannot hold this one."""
+    return "\n" in name or "\r" in name
+
+
 def _encode(name: str) -> bytes:
+    if breaks_lines(name):
+        raise PoseFileError(f"{name!r}: a picture's name with a line break, which index.txt cannot hold; rename it")
     return name.encode("utf-8", "surrogateescape")
 
 
@@ -205,30 +212,19 @@ def _read_boxes(path: Path) -> np.ndarray:
 
 
 def _read_arrays(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
-    """Arrays of an HDF5 file."""
-    try:
-        with h5py.File(path, "r") as file:
-            return [_array(path, file, name) for name in names]
-    except FileNotFoundError:
-        raise FileError(f"{path}: no such file") from None
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:  # what h5py says of a damaged file
-        raise FileError(f"{path}: not a readable HDF5 file: {error}") from None
+    """Arrays of finite numbers of an HDF5 file."""
+    root = open_hdf5(path)
+    return [_array(path, root, name) for name in names]
 
 
-def _array(path: str | Path, file: h5py.File, name: str) -> np.ndarray:
-    """One array of finite numbers, which lies in the file itself."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
-        raise FileError(f"{path}: has no array {name!r}; it has {', '.join(file) or 'nothing'}")
-    dataset = file[name]
-    if dataset.external or dataset.is_virtual:
-        raise FileError(f"{path}: {name}: its values lie in another file; such a file is not read")
-    if dataset.dtype.kind not in "iuf" or not dataset.ndim:
-        raise FileError(f"{path}: {name} is {dataset.dtype} {dataset.shape}; an array of numbers is needed")
-    if dataset.nbytes > _MAX_RATIO * max(dataset.id.get_storage_size(), 1):
-        raise FileError(f"{path}: {name}: claims {dataset.nbytes} bytes and stores "
-                        f"{dataset.id.get_storage_size()}; the file is damaged")
-    values = dataset[()]
+def _array(path: str | Path, root: Group, name: str) -> np.ndarray:
+    dataset = root.get(name)
+    if not isinstance(dataset, Dataset):
+        raise FileError(f"{path}: has no array {name!r}; it has {', '.join(root) or 'nothing'}")
+    values = dataset.read()
+    if not values.ndim:
+        raise FileError(f"{path}: {name} is a single value; an array of numbers is needed")
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         raise PoseFileError(f"{path}: {name}: proposal {bad[0, 0] + 1} holds NaN or infinity")
-    return values
+    return np.array(values)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rmpe_legacy.data.npy import Npz
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import write_together
 
@@ -87,11 +87,10 @@ class Store:
 
     def _read(self, name: str) -> tuple[Part, str] | None:
         try:
-            content = BytesIO((self.folder / self._file(name)).read_bytes())
-            with np.load(content, allow_pickle=False) as arrays:
-                values = {key: arrays[key] for key in arrays.files}
+            stored = Npz(self.folder / self._file(name))
+            values = {key: stored.read(key) for key in stored.names}
             return _part(name, values), str(values["digest"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (RmpeError, ValueError, KeyError):
             return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rmpe_legacy.errors import FileError
+from rmpe_legacy.reading import MAX_DIMS, item_count
 
 from .message import Message, Source
 from .schema import load_schema
@@ -132,8 +132,10 @@ def blob_from_proto(blob: Message) -> StoredBlob:
     else:
         double = blob.has("double_data")  # as Caffe: double_data wins where both stand
         data = np.asarray(blob.double_data if double else blob.data, np.float64 if double else np.float32)
-    if any(d < 0 for d in dims) or math.prod(dims) != data.size:
-        raise FileError(f"shape {' x '.join(map(str, dims))} with {data.size} values")
+    if len(dims) > MAX_DIMS:
+        raise FileError(f"shape with {len(dims)} dimensions, more than {MAX_DIMS}")
+    if item_count(dims) != data.size:
+        raise FileError(f"shape {' x '.join(map(str, dims)) or '()'} with {data.size} values")
     return StoredBlob(dims, data, legacy)
 
 

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from rmpe_legacy.errors import FileError
+from rmpe_legacy.hdf5 import Dataset, Group, open_hdf5
 from rmpe_legacy.proto.caffemodel import HDF5_SIGNATURE, StoredBlob, blob_from_proto
-from rmpe_legacy.proto.hdf5 import member, read_values
 from rmpe_legacy.proto.message import Message, Source
 from rmpe_legacy.proto.schema import load_schema
 from rmpe_legacy.proto.wire import decode, encode
@@ -77,18 +77,25 @@ def _blob(path: str | PathLike, blob: Message) -> StoredBlob:
 
 
 def _read_hdf5(path: str | PathLike) -> SolverState:
-    try:
-        with h5py.File(path, "r") as file:
-            members = {name: member(path, file, name) for name in ("iter", "current_step", "learned_net", "history")}
-            if members["iter"] is None or not isinstance(members["history"], h5py.Group):
-                raise FileError(f"{path}: has no iteration or no history; is this a solver state?")
-            group = members["history"]
-            history = [read_values(path, member(path, group, str(i))) for i in range(len(group))]
-            learned = members["learned_net"]
-            return SolverState(
-                int(read_values(path, members["iter"], "iu")[0]),
-                int(read_values(path, members["current_step"], "iu")[0]) if members["current_step"] is not None else 0,
-                "" if learned is None else learned[()].decode("utf-8", "surrogateescape"),
-                tuple(StoredBlob(values.shape, values.reshape(-1)) for values in history))
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileError(f"{path}: not a readable solver state: {error}") from None
+    root = open_hdf5(path)
+    history = root.get("history")
+    if not isinstance(history, Group):
+        raise FileError(f"{path}: has no group 'history'; is this a solver state?")
+    blobs = [_array(path, history, str(i), "f") for i in range(len(history))]
+    learned = _array(path, root, "learned_net", "S").reshape(-1)[:1] if "learned_net" in list(root) else ()
+    return SolverState(
+        int(_array(path, root, "iter", "iu").reshape(-1)[0]),
+        int(_array(path, root, "current_step", "iu").reshape(-1)[0]),
+        b"".join(learned).decode("utf-8", "surrogateescape"),
+        tuple(StoredBlob(values.shape, values.reshape(-1)) for values in blobs))
+
+
+def _array(path: str | PathLike, group: Group, name: str, kinds: str) -> np.ndarray:
+    """A dataset's values; FileError if there is no such dataset, or none of these kinds."""
+    found = group.get(name)
+    if not isinstance(found, Dataset):
+        raise FileError(f"{path}: has no dataset {group.name.rstrip('/')}/{name}; is this a solver state?")
+    values = found.read(kinds)
+    if not values.size:
+        raise FileError(f"{path}: its dataset {name!r} is empty; the file is damaged")
+    return values

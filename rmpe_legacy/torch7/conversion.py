@@ -22,7 +22,6 @@ from .module import Module
 
 BATCH = 1009  # images in the shapes that are computed here: a prime, so that no other axis looks like the batch
 DEFAULT_SIZE = 256  # pixels, where no STN says what it takes: inputRes of the authors' opts.lua
-MAX_STEPS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,6 @@ class Converter:
         self.parallel = parallel
         self.graph = CaffeGraph()
         self.converted: dict[tuple, Value] = {}  # theta in Caffe's coordinates, made once per size
-        self.steps = 0
 
     def convert(self, input_shape: Sequence | None, batch: int, name: str) -> CaffeNetwork:
         """The whole network; arguments as for torch7_to_caffe."""
@@ -140,9 +138,6 @@ class Converter:
 
     def emit(self, module: Module, x: Item, path: str) -> Item:
         """Write the layers of a module: the value it gives for one it is given."""
-        self.steps += 1
-        if self.steps > MAX_STEPS:  # a file can name one module many times over
-            raise NetError(f"the network has more than {MAX_STEPS} modules, counted where they are used")
         emitter, takes = _EMITTERS.get(type(module), (None, object))
         if emitter is None:
             raise unsupported(module, path, "Caffe has no layer for it; convert the part of the network without it")

@@ -74,15 +74,18 @@ def _parameters(modules: list[Torch7Object]) -> tuple[int, int]:
 def _tree(root: Torch7Object, depth: int) -> Iterator[str]:
     """Modules in modules, `depth` levels down."""
     known: dict[int, Part] = {}
-    waiting: list[tuple[int, str, Any]] = [(0, "", root)]
+    waiting = [iter([("", root)])]  # by level: what is left of it, in no list of its own, as a file can make it long
     while waiting:
-        level, label, module = waiting.pop()
+        label, module = next(waiting[-1], (None, None))
+        if label is None:
+            waiting.pop()
+            continue
+        level = len(waiting) - 1
         children = module.get("modules") if isinstance(module, Torch7Object) else None
         parts = children.seq() if isinstance(children, Table) else []
         hidden = f", {_many(len(parts), 'module')}" if parts and level >= depth else ""
         yield f"{'  ' * level}{label}{_module(module, known)}{hidden}"
-        if level < depth:
-            waiting += [(level + 1, f"({i}) ", part) for i, part in reversed(list(enumerate(parts, 1)))]
+        waiting.append((f"({i}) ", part) for i, part in enumerate(parts if level < depth else [], 1))
 
 
 def _module(module: Any, known: dict[int, Part]) -> str:

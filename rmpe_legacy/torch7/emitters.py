@@ -80,7 +80,7 @@ def _pick(c: Converter, module: Module, x: list, path: str) -> Item:
     if isinstance(module, tables.FlattenTable):
         return flat(x)
     try:
-        return module(x)  # they only pick from the list
+        return module.forward(x)  # they only pick from the list
     except IndexError:
         raise unsupported(module, path, f"picks from a table of {len(x)}") from None
 

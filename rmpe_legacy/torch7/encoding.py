@@ -159,10 +159,11 @@ class Ascii:
             return wide.astype(dtype)
 
     def _tokens(self, count: int) -> list[bytes]:
-        """The next `count` tokens; in an honest file they fill the line."""
-        end = self.buffer.find(b"\n", self.at)
-        line = self.buffer[self.at : self.end if end < 0 else end].split()
-        if len(line) == count and max(map(len, line), default=0) <= MAX_TOKEN:
+        """The next `count` tokens; in an honest file they fill the line, and no more of it than that is looked at."""
+        most = self.at + count * (MAX_TOKEN + 1)
+        end = self.buffer.find(b"\n", self.at, most + 1)
+        line = self.buffer[self.at : most if end < 0 else end].split()
+        if (end >= 0 or most >= self.end) and len(line) == count and max(map(len, line), default=0) <= MAX_TOKEN:
             self.at = self.end if end < 0 else end + (count > 0)
             return line
         tokens = [self._token() for _ in range(count)]

@@ -11,6 +11,8 @@ from rmpe_legacy.errors import NetError
 from .module import Fields, Module, Value, torch7_class
 from .objects import Table, Torch7Object
 
+MAX_INPUTS = 1000  # of a node, and of the whole
+
 
 @dataclass
 class Node:
@@ -43,7 +45,9 @@ class GModule(Module):
         in_children, out_children = (_list(fields.get(name), "children") for name in ("innode", "outnode"))
         self.input_count = fields.integer("nInputs", len(in_children) or 1)
         self.bare_output = len(out_children) == 1
-        _check_order(fields, self.nodes)
+        if self.input_count > MAX_INPUTS:
+            raise fields.error(f"nInputs is {self.input_count}; up to {MAX_INPUTS} are read")
+        _check_order(fields, self.nodes, self.in_node)
         self._free()
 
     def _node(self, fields: Fields, source: Torch7Object, i: int) -> Node:
@@ -125,7 +129,7 @@ def _connect(fields: Fields, nodes: list[Node], places: dict[int, int], i: int, 
             raise fields.error(f"node {i + 1} has a child that is not in the graph")
         at = child_data.get("mapindex").get(data)
         sources = nodes[places[id(child_data)]].sources
-        if not (isinstance(at, float) and at == int(at) and 1 <= at <= len(places)):
+        if not (isinstance(at, float) and 1 <= at <= min(len(places), MAX_INPUTS) and at == int(at)):
             raise fields.error(f"a child of node {i + 1} does not say which of its inputs that is")
         sources += [-1] * (int(at) - len(sources))
         if sources[int(at) - 1] != -1:
@@ -133,9 +137,9 @@ def _connect(fields: Fields, nodes: list[Node], places: dict[int, int], i: int, 
         sources[int(at) - 1] = i
 
 
-def _check_order(fields: Fields, nodes: list[Node]) -> None:
+def _check_order(fields: Fields, nodes: list[Node], in_node: int) -> None:
     for i, node in enumerate(nodes):
-        if any(not 0 <= source < i for source in node.sources):
+        if (i != in_node and not node.sources) or any(not 0 <= source < i for source in node.sources):
             raise fields.error(f"node {i + 1} lacks an input, or has one that is computed later")
         if node.select is not None and len(node.sources) != 1:
             raise fields.error(f"node {i + 1} selects from {len(node.sources)} inputs; 1 is needed")

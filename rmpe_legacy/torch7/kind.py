@@ -50,14 +50,17 @@ def roles(part: Part) -> list[str]:
     out: list[str] = []
     if part.class_name != GRAPH or SAMPLER not in part.holds or UPSAMPLING not in part.holds:
         return [""] * len(part.parts)
+    detransformers, found = 0, False  # SDTNs so far; whether there was an SPPE
     for child in part.parts:
         role = ""
         if child.class_name == ALPHA:
             role = "alpha"
         elif SAMPLER in child.holds:
-            role = "stn" if child.class_name == GRAPH else f"sdtn{1 + sum(r.startswith('sdtn') for r in out)}"
+            detransformers += child.class_name != GRAPH
+            role = "stn" if child.class_name == GRAPH else f"sdtn{detransformers}"
         elif UPSAMPLING in child.holds:
-            role = "parallel" if "sppe" in out else "sppe"
+            role = "parallel" if found else "sppe"
+            found = True
         out.append(role)
     return out
 

@@ -20,6 +20,7 @@ from .reader import Torch7File, read_torch7
 
 MAX_DEPTH = 100  # modules in modules; the published networks have 10
 LISTED_ENTRIES = 8  # of a table, in an error message
+MAX_STEPS = 100_000  # modules, each counted as often as a forward comes by; a file can name one many times over
 
 
 def load_torch7(path: str | PathLike, evaluate: bool = False, long_size: int | None = None,
@@ -94,12 +95,15 @@ class Builder:
         self._storages: dict[int, Tensor] = {}
         self._parameters: dict[tuple, nn.Parameter] = {}
         self._open: set[int] = set()  # modules that are being built
+        self._steps: dict[int, int] = {}  # module -> how many a forward of it runs, itself among them
+        self._inside = 0  # the same of those that were built inside the open one
         self._kept: list[Any] = [file]  # what the ids above belong to
 
     def module(self, source: Torch7Object, depth: int) -> Module:
         """The module of an object in the file."""
         key = id(source)
         if key in self._modules:
+            self._count(Fields(source, self, depth), self._steps[key])
             return self._modules[key]
         cls = class_for(source.class_name)
         fields = Fields(source, self, depth)
@@ -111,12 +115,20 @@ class Builder:
         if depth > MAX_DEPTH:
             raise fields.error(f"modules nested more than {MAX_DEPTH} deep")
         self._open.add(key)
+        outside, self._inside = self._inside, 0
         module = cls(fields)
+        self._steps[key], self._inside = 1 + self._inside, outside
+        self._count(fields, self._steps[key])
         self._open.remove(key)
         if fields.has("accGradParameters"):  # overridden in the file: how the authors froze convolutions
             module.requires_grad_(False)
         self._modules[key] = module
         return module
+
+    def _count(self, fields: Fields, steps: int) -> None:
+        self._inside += steps
+        if self._inside > MAX_STEPS:
+            raise fields.error(f"the network has more than {MAX_STEPS} modules, counted where they are used")
 
     def parameter(self, fields: Fields, name: str, stored: StoredTensor, shape: tuple[int, ...] | None) -> nn.Parameter:
         """One parameter per place in the file and shape."""

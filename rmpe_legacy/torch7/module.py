@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from rmpe_legacy.errors import FileError
+from rmpe_legacy.errors import FileError, NetError, RmpeError
+from rmpe_legacy.reading import first_line
 
 from .objects import Storage, Table, Torch7Object, text
 from .objects import Tensor as StoredTensor
@@ -61,7 +62,18 @@ class Module(nn.Module):
     def __init__(self, fields: Fields):
         super().__init__()
         self.class_name = fields.class_name
+        self.where = fields.where
         self.training = fields.flag("train")
+
+    def __call__(self, *values: Any) -> Any:
+        """``forward``; what torch says of values that do not fit becomes a NetError that names the module."""
+        try:
+            return super().__call__(*values)
+        except RmpeError:
+            raise
+        except Exception as error:
+            raise NetError(f"{self.where}: cannot compute with {', '.join(map(_shape, values))}: {first_line(error)}") \
+                from error
 
     @property
     def is_cudnn(self) -> bool:
@@ -78,8 +90,12 @@ class Fields:
         self.source, self.builder, self.depth = source, builder, depth
         self.class_name, self.version = source.class_name, source.version
 
+    @property
+    def where(self) -> str:
+        return f"{self.builder.path}: {self.class_name} at byte {self.source.offset}"
+
     def error(self, reason: str) -> FileError:
-        return FileError(f"{self.builder.path}: {self.class_name} at byte {self.source.offset}: {reason}")
+        return FileError(f"{self.where}: {reason}")
 
     def get(self, name: str) -> Any:
         return self.source.get(name)
@@ -171,6 +187,12 @@ def _shown(value: Any) -> str:
     if value is None:
         return "nil"
     return text(value)[:40] if isinstance(value, bytes) else str(value)
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return "x".join(map(str, value.shape)) or "a single value"
+    return f"a table of {len(value)}" if isinstance(value, list | tuple) else type(value).__name__
 
 
 def dimension(number: int, dims: int) -> int:

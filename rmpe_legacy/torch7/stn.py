@@ -15,6 +15,8 @@ from rmpe_legacy.errors import NetError
 
 from .module import Fields, Module, torch7_class
 
+MAX_CELLS = 1 << 20  # of a grid that the file does not hold; the published ones have 65,536
+
 
 def base_grid(height: int, width: int) -> Tensor:
     """(y, x, 1) of each cell, (H, W, 3), as AffineGridGeneratorBHWD makes it: in double, then rounded."""
@@ -38,7 +40,7 @@ class AffineGridGeneratorBHWD(Module):
         self.height, self.width = fields.pair("height", "width", least=2)
         grid = fields.tensor("baseGrid")
         if grid is None:
-            if self.height * self.width > 1 << 24:
+            if self.height * self.width > MAX_CELLS:
                 raise fields.error(f"a grid of {self.height} x {self.width} cells, which the file does not hold")
             grid = base_grid(self.height, self.width)
         if grid.shape != (self.height, self.width, 3):

@@ -1,0 +1,52 @@
+"""JSON files as Python's own values, with what Python cannot compute with or write again refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from rmpe_legacy.errors import FileError
+from rmpe_legacy.reading import reading
+
+MAX_BYTES = 1 << 30
+_NO_BYTE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")  # others stand for a byte that is not UTF-8
+
+
+def read_json(path: str | PathLike, most: int = MAX_BYTES) -> Any:
+    """What a JSON file of at most `most` bytes holds.
+
+    A whole number of 20 digits and more becomes a float, as in JavaScript. FileError where it is not JSON in UTF-8, or
+    holds half of a surrogate pair, which no file or terminal takes.
+    """
+    path = Path(path)
+    with reading(path, "JSON file"):
+        text = path.read_text("utf-8") if path.stat().st_size <= most else None
+    if text is None:
+        raise FileError(f"{path}: has more than {most >> 20} MB, which is too large")
+    with reading(path, "JSON file"):
+        content = json.loads(text, parse_int=_whole)
+    if "\\u" in text and any(_NO_BYTE.search(word) for word in _strings(content)):
+        raise FileError(f"{path}: holds half of a surrogate pair (\\ud800 to \\udfff), which is no character")
+    return content
+
+
+def _whole(text: str) -> int | float:
+    return int(text) if len(text) < 20 else float(text)
+
+
+def _strings(content: Any) -> Iterator[str]:
+    """Every string, keys too."""
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            waiting += value.keys()
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value

@@ -1,0 +1,118 @@
+"""An HDF5 file as groups and arrays."""
+
+from __future__ import annotations
+
+import mmap
+from functools import cached_property
+from os import PathLike
+
+import numpy as np
+
+from rmpe_legacy.errors import FileError
+
+from . import header
+from .arrays import read_dtype, read_shape, read_values
+from .blocks import Blocks
+from .groups import Links, is_group, read_links
+from .header import Messages, read_header
+
+
+def open_hdf5(path: str | PathLike) -> Group:
+    """The root group of a file, mapped. FileError where it cannot be opened or is no HDF5 file."""
+    try:
+        with open(path, "rb") as file:
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except ValueError:  # nothing can be mapped of an empty file
+        raise FileError(f"{path}: not a readable HDF5 file: the file is empty") from None
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    blocks = Blocks(data, str(path))
+    found = _Objects(blocks).at(blocks.root, "/")
+    if not isinstance(found, Group):
+        raise blocks.error("its root is no group")
+    return found
+
+
+class _Objects:
+    """The objects of a file by address: each is read once, however many links lead to it."""
+
+    def __init__(self, blocks: Blocks):
+        self.blocks = blocks
+        self._known: dict[int, Group | Dataset | None] = {}
+
+    def at(self, address: int, name: str) -> Group | Dataset | None:
+        """A group or an array; None for what is neither, as a type with a name."""
+        if address not in self._known:
+            messages = read_header(self.blocks, address)
+            made: Group | Dataset | None = None
+            if is_group(messages):
+                made = Group(self, messages, name)
+            elif header.DATASPACE in messages:
+                made = Dataset(self.blocks, messages, name)
+            self._known[address] = made
+        return self._known[address]
+
+
+class Group:
+    """Members by name. What two links lead to is the same Python object; its name is that of the first one asked."""
+
+    def __init__(self, objects: _Objects, messages: Messages, name: str):
+        self._objects, self.name = objects, name
+        self._links: Links = read_links(objects.blocks, messages)
+
+    @property
+    def path(self) -> str:
+        """The file's."""
+        return self._objects.blocks.path
+
+    def __iter__(self):
+        return iter(self._links)
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def get(self, name: str) -> Group | Dataset | None:
+        """A member of this group itself; None where there is none. FileError for a link to elsewhere."""
+        if name not in self._links:
+            return None
+        address = self._links[name]
+        full = f"{self.name.rstrip('/')}/{name}"
+        if address is None:
+            raise FileError(f"{self.path}: {full} is a link to elsewhere; such a file is not read")
+        return self._objects.at(address, full)
+
+
+class Dataset:
+    """An array that is read when it is asked for."""
+
+    def __init__(self, blocks: Blocks, messages: Messages, name: str):
+        self._blocks, self._messages, self.name = blocks, messages, name
+        self.shape = read_shape(blocks, messages[header.DATASPACE][0])  # None: no element at all
+        types = messages.get(header.DATATYPE)
+        self.dtype = read_dtype(types[0]) if types else "values of a type that has a name"  # text where no numbers
+
+    def read(self, kinds: str = "fiu") -> np.ndarray:
+        """The values, in this machine's byte order; read-only, as they may be a view of the file.
+
+        FileError if their kind is not one of `kinds` ("f" floating-point, "i" and "u" whole numbers, "S" text), if they
+        are not in the file, or if they would take more memory than a file of this size can mean.
+        """
+        where = f"{self._blocks.path}: {self.name}"
+        if isinstance(self.dtype, str) or self.dtype.kind not in kinds:
+            wanted = {"f": "floating-point values", "S": "text"}.get(kinds, "numbers")
+            found = self.dtype if isinstance(self.dtype, str) or self.dtype.kind != "S" else "text"
+            raise FileError(f"{where}: holds {found}, not {wanted}")
+        if self.shape is None:
+            raise FileError(f"{where}: holds no values")
+        if header.EXTERNAL in self._messages:
+            raise FileError(f"{where}: its values lie in another file; such a file is not read")
+        if header.LAYOUT not in self._messages:
+            raise self._blocks.error(f"{self.name} without a place for its values")
+        return self._values
+
+    @cached_property
+    def _values(self) -> np.ndarray:
+        values = read_values(self._blocks, self._messages, self.name, self.shape, self.dtype)
+        values = values.astype(self.dtype.newbyteorder("="), copy=False)
+        values.flags.writeable = False
+        return values
