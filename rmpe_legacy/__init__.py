@@ -11,14 +11,14 @@ __version__ = "0.1.0"
 
 # name -> the module it lives in; torch is imported with the first of them that needs it
 _PUBLIC = {
-    "load_net": "rmpe_legacy.load",
-    "load_converted": "rmpe_legacy.convert.network_json",
+    "load_net": "rmpe_legacy.caffe.load",
+    "load_converted": "rmpe_legacy.formats.network_json",
     "load_torch7": "rmpe_legacy.torch7.load",
     "read_torch7": "rmpe_legacy.torch7.reader",
     "torch7_to_caffe": "rmpe_legacy.torch7.to_caffe",
-    "register": "rmpe_legacy.layers",
-    "Layer": "rmpe_legacy.layers",
-    "Net": "rmpe_legacy.net",
+    "register": "rmpe_legacy.caffe.layers",
+    "Layer": "rmpe_legacy.caffe.layers",
+    "Net": "rmpe_legacy.caffe.net",
 }
 
 __all__ = ["RmpeError", "__version__", *_PUBLIC]

@@ -7,6 +7,7 @@ link is replaced and the link stays, and "-" is standard output.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import stat
@@ -22,6 +23,7 @@ from .errors import FileError
 
 STDOUT = "-"
 _SUFFIX = ".part"
+_ERRNO = re.compile(r"(?:errno = |os error |Errno )(\d+)")
 
 # How a file begins, and what that says it is.
 _SIGNATURES = (
@@ -110,6 +112,22 @@ def check_places(*paths: str | os.PathLike) -> None:
         target = _final(path)
         if not target.parent.is_dir():
             raise FileError(f"{path}: there is no folder {target.parent}; make it first")
+
+
+@contextmanager
+def as_os_errors(*further: type[Exception]) -> Iterator[None]:
+    """Around a library that writes a file: turn what it raises for a full disk into the OSError that it is.
+
+    torch and h5py raise RuntimeError, each with the system's number in its own words; `further` are other libraries'
+    exceptions of that kind.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError, *further) as error:
+        number = _ERRNO.search(f"{error} {error.__context__}")  # the first failure; what follows says something else
+        if number is None:
+            raise OSError(str(error).partition("\n")[0]) from error
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def kind_of_file(path: Path) -> str:

@@ -19,8 +19,8 @@ import torch
 from difference import Difference
 
 import rmpe_legacy
-from rmpe_legacy.layers_table import Gap
-from rmpe_legacy.net import Net, Step
+from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.cli.layer_report import Gap
 
 GOLDEN = Path(__file__).parent / "golden"
 ALSO = json.loads((GOLDEN / "also.json").read_text())  # case -> "dialect PHASE" in which Caffe gave the same bits

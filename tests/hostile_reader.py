@@ -14,32 +14,32 @@ from pathlib import Path
 
 
 def _arrays(path: Path) -> object:
-    from rmpe_legacy.data.npy import Npz, read_npy
+    from rmpe_legacy.readers.npy import Npz, read_npy
 
     return read_npy(path) if path.suffix == ".npy" else Npz(path).numbers()
 
 
 def _json(path: Path) -> object:
-    from rmpe_legacy.data.json_file import read_json
     from rmpe_legacy.evaluation.coco import keypoint_ap
+    from rmpe_legacy.readers.json_file import read_json
 
     content = read_json(path)
     if isinstance(content, list):
         return keypoint_ap(content, read_json(path.with_name("one-person.json"))).table["AP"]
-    from rmpe_legacy.convert.network_json import read_json_network
+    from rmpe_legacy.formats.network_json import read_json_network
 
     return len(read_json_network(path)[0].specs)
 
 
 def _records(backend: str, path: Path) -> int:
-    from rmpe_legacy.data.datum import BACKENDS
+    from rmpe_legacy.caffe.data.datum import BACKENDS
 
     return sum(1 for _ in BACKENDS[backend](path))
 
 
 def _hdf5(path: Path) -> object:
-    from rmpe_legacy.hdf5 import Dataset, open_hdf5
-    from rmpe_legacy.proto.hdf5 import read_hdf5_weights
+    from rmpe_legacy.caffe.proto.hdf5 import read_hdf5_weights
+    from rmpe_legacy.readers.hdf5 import Dataset, open_hdf5
 
     root = open_hdf5(path)
     members = {name: root.get(name) for name in root}
@@ -54,19 +54,19 @@ def _mat(path: Path) -> object:
 
 
 def _picture(path: Path) -> object:
-    from rmpe_legacy.data.image import load_image
+    from rmpe_legacy.caffe.data.image import load_image
 
     return load_image(path).shape
 
 
 def _caffemodel(path: Path) -> object:
-    from rmpe_legacy.proto.caffemodel import read_weights
+    from rmpe_legacy.caffe.proto.caffemodel import read_weights
 
     return len(read_weights(path))
 
 
 def _state(path: Path) -> object:
-    from rmpe_legacy.weights import read_state
+    from rmpe_legacy.caffe.weights import read_state
 
     state = read_state(path)
     return state and [state.blob(key).shape for key in state.tensors]
@@ -81,7 +81,7 @@ def _torch7(path: Path) -> object:
 
 
 def _onnx(path: Path) -> object:
-    from rmpe_legacy.convert.runners import OnnxRunner
+    from rmpe_legacy.formats.runners import OnnxRunner
 
     return OnnxRunner(path, "onnx").inputs()
 
@@ -126,8 +126,8 @@ def main() -> None:
         import onnxruntime  # noqa: F401
         import pycocotools.cocoeval  # noqa: F401
 
-        import rmpe_legacy.convert.network_json
-        import rmpe_legacy.convert.runners
+        import rmpe_legacy.formats.network_json
+        import rmpe_legacy.formats.runners
         import rmpe_legacy.torch7.describe
         import rmpe_legacy.torch7.load  # noqa: F401
     most = _memory("VmSize") + (1 << 30)

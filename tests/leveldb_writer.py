@@ -4,7 +4,7 @@ import struct
 from pathlib import Path
 
 from rmpe_legacy import _host
-from rmpe_legacy.proto.wire import varint
+from rmpe_legacy.caffe.proto.wire import varint
 
 Entry = tuple[int, bytes, bytes]  # how much of the last key, the rest of this one, the value
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from rmpe_legacy import load_net
-from rmpe_legacy.net import Net
+from rmpe_legacy.caffe.net import Net
 
 Shape = tuple[int, ...]
 

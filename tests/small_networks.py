@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from rmpe_legacy import load_net
-from rmpe_legacy.convert.caffemodel import write_caffemodel
-from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer
+from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
+from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 
 DETECTOR_HW, POSE_HW, MAP_HW = (40, 56), (24, 24), (12, 12)
 

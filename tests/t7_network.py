@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from t7_writer import module, table, tensor
 
+from rmpe_legacy.torch7.modules.stn import base_grid
 from rmpe_legacy.torch7.objects import Storage, Tensor, Torch7Object
-from rmpe_legacy.torch7.stn import base_grid
 
 LEARNT = ("weight", "bias")
 

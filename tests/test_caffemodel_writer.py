@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from harness import GOLDEN
 
-from rmpe_legacy.convert.caffemodel import write_caffemodel
+from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
+from rmpe_legacy.caffe.proto.caffemodel import read_weights
+from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
+from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
+from rmpe_legacy.caffe.proto.text import parse_text
 from rmpe_legacy.errors import FileError, NetError
-from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer, read_weights
-from rmpe_legacy.proto.protobuf import caffe_pb2
-from rmpe_legacy.proto.text import parse_text
 
 FILES = sorted((GOLDEN / "layers").glob("*/weights.caffemodel"))
 VALUES = np.arange(6, dtype=np.float32)

@@ -10,9 +10,9 @@ import pytest
 from harness import GOLDEN
 from packed import unpacked
 
+from rmpe_legacy.caffe.layers import registry
 from rmpe_legacy.cli import main
 from rmpe_legacy.errors import RmpeError
-from rmpe_legacy.layers import registry
 
 ROOT = Path(__file__).parents[1]
 MODELS = unpacked("torch7/models")
@@ -177,7 +177,7 @@ def test_version(capsys):
 class TestArguments:
     @pytest.mark.parametrize(("command", "option", "value", "words"), [
         (["verify", "a", "b"], "--seed", "-1", "argument --seed: -1 is not from 0 to"),
-        (["verify", "a", "b"], "--seed", "one", "argument --seed: invalid _seed value: 'one'"),
+        (["verify", "a", "b"], "--seed", "one", "argument --seed: invalid seed value: 'one'"),
         (["verify", "a", "b"], "--tolerance", "-1", "argument --tolerance: -1 is not a finite number of at least 0"),
         (["verify", "a", "b"], "--tolerance", "nan", "argument --tolerance: nan is not a finite number"),
         (["convert", "x", "y"], "--input-shape", "3,-1,9", "argument --input-shape: invalid"),

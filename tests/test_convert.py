@@ -17,13 +17,13 @@ from packed import unpacked
 from shared import shared
 
 from rmpe_legacy import load_net
+from rmpe_legacy.caffe.proto.caffemodel import read_weights
+from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
+from rmpe_legacy.caffe.weights import trained_layers
 from rmpe_legacy.cli import main
-from rmpe_legacy.convert.caffemodel import write_caffemodel
-from rmpe_legacy.convert.network_json import load_converted
-from rmpe_legacy.convert.runners import NetRunner, StoredRunner
-from rmpe_legacy.convert.verify import verify
-from rmpe_legacy.proto.caffemodel import read_weights
-from rmpe_legacy.weights import trained_layers
+from rmpe_legacy.compare.verify import verify
+from rmpe_legacy.formats.network_json import load_converted
+from rmpe_legacy.formats.runners import NetRunner, StoredRunner
 
 V0 = GOLDEN / "layers" / "Net__v0_prototxt_v0_caffemodel"
 MODELS = unpacked("torch7/models")

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from harness import Case, cases
 
-from rmpe_legacy.convert.onnx import to_onnx, write_onnx
-from rmpe_legacy.convert.python_source import to_python, write_state
-from rmpe_legacy.convert.runners import NetRunner, OnnxRunner, PythonRunner
-from rmpe_legacy.convert.verify import verify
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.compare.verify import verify
 from rmpe_legacy.errors import LayerError, NetError
-from rmpe_legacy.net import Net
+from rmpe_legacy.export.onnx import to_onnx, write_onnx
+from rmpe_legacy.export.python_source import to_python, write_state
+from rmpe_legacy.formats.runners import NetRunner, OnnxRunner, PythonRunner
 
 # What these do cannot be said in ONNX or a forward: they compare with labels, read or write files, draw random numbers,
 # choose by values how much they give, or remember what was before.

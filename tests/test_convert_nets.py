@@ -10,12 +10,12 @@ from whole_networks import NAMES
 
 from rmpe_legacy import load_net
 from rmpe_legacy.cli import main
-from rmpe_legacy.convert.command import run_convert
-from rmpe_legacy.convert.network_json import Setting, load_converted
-from rmpe_legacy.convert.onnx import to_onnx
-from rmpe_legacy.convert.python_source import to_python
-from rmpe_legacy.convert.runners import NetRunner, OnnxRunner, PythonRunner, RunResult
-from rmpe_legacy.convert.verify import TOLERANCE, verify
+from rmpe_legacy.compare.convert import run_convert
+from rmpe_legacy.compare.verify import TOLERANCE, verify
+from rmpe_legacy.export.onnx import to_onnx
+from rmpe_legacy.export.python_source import to_python
+from rmpe_legacy.formats.network_json import Setting, load_converted
+from rmpe_legacy.formats.runners import NetRunner, OnnxRunner, PythonRunner, RunResult
 
 ROOT = Path(__file__).parents[1]
 MODELS = unpacked("torch7/models")

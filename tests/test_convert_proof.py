@@ -17,15 +17,16 @@ import torch
 from packed import unpacked
 
 from rmpe_legacy import RmpeError, load_net, load_torch7
+from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
+from rmpe_legacy.caffe.proto.caffemodel import read_weights
+from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
+from rmpe_legacy.caffe.weights import trained_layers
 from rmpe_legacy.cli import main
-from rmpe_legacy.convert import command
-from rmpe_legacy.convert.caffemodel import write_caffemodel
-from rmpe_legacy.convert.onnx import to_onnx, write_onnx
-from rmpe_legacy.convert.runners import NetRunner, OnnxRunner, RunResult, StoredRunner
-from rmpe_legacy.convert.verify import verify
+from rmpe_legacy.compare import convert as command
+from rmpe_legacy.compare.verify import verify
 from rmpe_legacy.errors import NetError
-from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer, read_weights
-from rmpe_legacy.weights import trained_layers
+from rmpe_legacy.export.onnx import to_onnx, write_onnx
+from rmpe_legacy.formats.runners import NetRunner, OnnxRunner, RunResult, StoredRunner
 
 MODELS = unpacked("torch7/models")
 DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } } }\n'

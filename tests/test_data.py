@@ -15,19 +15,19 @@ from difference import beyond
 from harness import Case, cases
 
 from rmpe_legacy import load_net
-from rmpe_legacy.data.boxes import UNIT, Boxes
-from rmpe_legacy.data.data_transformer import Cut, DataTransformer, Draws
-from rmpe_legacy.data.datum import parse_datum
-from rmpe_legacy.data.draws import CaffeRandom, LibraryRandom
-from rmpe_legacy.data.noise import distort
-from rmpe_legacy.data.resize import boxes_after
-from rmpe_legacy.data.sampler import sample_boxes
+from rmpe_legacy.caffe.data.boxes import UNIT, Boxes
+from rmpe_legacy.caffe.data.caffe_random import CaffeRandom, LibraryRandom
+from rmpe_legacy.caffe.data.caffe_resize import boxes_after
+from rmpe_legacy.caffe.data.data_transformer import Cut, DataTransformer, Draws
+from rmpe_legacy.caffe.data.datum import parse_datum
+from rmpe_legacy.caffe.data.noise import distort
+from rmpe_legacy.caffe.data.sampler import sample_boxes
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.proto.text import parse_text
+from rmpe_legacy.caffe.proto.wire import encode
 from rmpe_legacy.errors import LayerError, RmpeError
-from rmpe_legacy.net import Net
-from rmpe_legacy.proto.message import Message
-from rmpe_legacy.proto.schema import load_schema
-from rmpe_legacy.proto.text import parse_text
-from rmpe_legacy.proto.wire import encode
 
 F = np.float32
 
@@ -476,7 +476,7 @@ class TestBoxes:
         for seed in range(20):
             both = []
             for at_once in (64, 1):
-                monkeypatch.setattr("rmpe_legacy.data.sampler.AT_ONCE", at_once)
+                monkeypatch.setattr("rmpe_legacy.caffe.data.sampler.AT_ONCE", at_once)
                 random = CaffeRandom(seed)
                 found = sample_boxes([self.sampler(text, dialect)] * 2, self.boxes(), random)
                 both.append((np.array(found).tolist(), random.raw()))

@@ -17,15 +17,15 @@ import pytest
 from leveldb_writer import block, key, new_file, table, write_leveldb
 
 from rmpe_legacy import _host, load_net
-from rmpe_legacy.data.datum import Cursor
-from rmpe_legacy.data.draws import CaffeRandom, LibraryRandom
-from rmpe_legacy.data.hdf5_rows import RowReader, read_datasets
-from rmpe_legacy.data.heatmap import read_persons
-from rmpe_legacy.data.leveldb_reader import LevelDbReader
-from rmpe_legacy.data.lmdb_reader import LmdbReader
-from rmpe_legacy.data.opencv_image import c_integer, c_number, decode_image
-from rmpe_legacy.data.picture_file import declared_size, decode_picture
-from rmpe_legacy.data.windows import read_windows
+from rmpe_legacy.caffe.data.caffe_random import CaffeRandom, LibraryRandom
+from rmpe_legacy.caffe.data.datum import Cursor
+from rmpe_legacy.caffe.data.hdf5_rows import RowReader, read_datasets
+from rmpe_legacy.caffe.data.heatmap import read_persons
+from rmpe_legacy.caffe.data.image_file import declared_size, decode_picture
+from rmpe_legacy.caffe.data.leveldb_reader import LevelDbReader
+from rmpe_legacy.caffe.data.lmdb_reader import LmdbReader
+from rmpe_legacy.caffe.data.opencv_image import c_integer, c_number, decode_image
+from rmpe_legacy.caffe.data.windows import read_windows
 from rmpe_legacy.errors import FileError, RmpeError
 
 STORES = Path(__file__).parent / "golden" / "stores"

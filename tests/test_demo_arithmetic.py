@@ -11,11 +11,11 @@ import pytest
 from difference import Golden
 from shared import shared
 
-from rmpe_legacy.data.image import detector_input, load_image, pose_input
+from rmpe_legacy.caffe.data.image import detector_input, load_image, pose_input
 from rmpe_legacy.errors import NetError
-from rmpe_legacy.pipeline.geometry import crop_box, grow_boxes, pixel_boxes, uncrop
-from rmpe_legacy.pipeline.nms import pose_nms
-from rmpe_legacy.pipeline.readout import read_detections, read_joints
+from rmpe_legacy.pose.crop import crop_box, grow_boxes, pixel_boxes, uncrop
+from rmpe_legacy.pose.decode import read_detections, read_joints
+from rmpe_legacy.pose.nms import pose_nms
 
 GOLDEN = Path(__file__).parent / "golden" / "io"
 CASES = sorted(path.name for path in GOLDEN.glob("demo__*"))

@@ -5,9 +5,9 @@ import pytest
 
 from rmpe_legacy import load_net
 from rmpe_legacy.cli import main
-from rmpe_legacy.data.synthetic import draw_pictures
-from rmpe_legacy.pipeline.detect import load_detector
-from rmpe_legacy.pipeline.shipped import FOLDER, shipped
+from rmpe_legacy.pose.demo_models import FOLDER, shipped
+from rmpe_legacy.pose.detect import load_detector
+from rmpe_legacy.synthetic.world import draw_pictures
 
 PICTURES, WORLD = 30, 77
 

@@ -12,10 +12,10 @@ from one_layer import layer, net_of, normal
 from torch.testing import assert_close
 
 from rmpe_legacy import RmpeError, load_net, ops
-from rmpe_legacy.convert.onnx import to_onnx
-from rmpe_legacy.convert.python_source import to_python
+from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.errors import LayerError
-from rmpe_legacy.net import Net
+from rmpe_legacy.export.onnx import to_onnx
+from rmpe_legacy.export.python_source import to_python
 
 TURNED = (0.8, -0.6, 0.1, 0.6, 0.8, -0.2)
 CONVOLUTION = "convolution_param {{ num_output: 2 {} weight_filler {{ type: \"gaussian\" }} }}"

@@ -15,11 +15,11 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from rmpe_legacy import RmpeError
-from rmpe_legacy.layers import Layer, create
+from rmpe_legacy.caffe.layers import Layer, create
+from rmpe_legacy.caffe.proto.text import parse_text
+from rmpe_legacy.caffe.spec import layer_spec
 from rmpe_legacy.ops import boxes as ops
 from rmpe_legacy.ops.matching import group_by_image, match_any_label, match_per_label
-from rmpe_legacy.proto.text import parse_text
-from rmpe_legacy.spec import layer_spec
 
 GOLDEN = Path(__file__).parent / "golden" / "detection" / "files"
 VARIANCE = (0.1, 0.15, 0.2, 0.25)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rmpe_legacy import RmpeError
-from rmpe_legacy.pipeline.draw import LEFT, LIMBS, MIDDLE, RIGHT, draw_boxes, draw_poses
+from rmpe_legacy.pose.draw import LEFT, LIMBS, MIDDLE, RIGHT, draw_boxes, draw_poses
 
 GOLDEN = Path(__file__).parent / "golden" / "io"
 COLORS = {"r": RIGHT, "b": LEFT, "m": MIDDLE}

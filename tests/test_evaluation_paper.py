@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from rmpe_legacy.evaluation import paper
+from rmpe_legacy.paper import tables as paper
 
 ROWS = [pytest.param(table, row, id=f"{table.source}, {row.method}") for table in paper.TABLES for row in table.rows]
 MPII_ROWS = [pytest.param(table, row, id=f"{table.source}, {row.method}")

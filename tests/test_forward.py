@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from harness import GOLDEN
 
+from rmpe_legacy.caffe.data.image import detector_input, load_image, pose_input
+from rmpe_legacy.caffe.layers import registry
 from rmpe_legacy.cli import main
-from rmpe_legacy.data.image import detector_input, load_image, pose_input
-from rmpe_legacy.layers import registry
 
 RESIDUAL = GOLDEN / "layers" / "Net__residual"
 CAFFES = (RESIDUAL / "net.prototxt", RESIDUAL / "weights.caffemodel")

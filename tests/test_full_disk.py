@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from rmpe_legacy.convert.hdf5 import write_hdf5_weights
+from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
+from rmpe_legacy.caffe.proto.hdf5_writer import write_hdf5_weights
+from rmpe_legacy.caffe.weights import NamedLayer, write_safetensors, write_state_dict
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.files import all_or_none
-from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer
-from rmpe_legacy.weights import NamedLayer, write_safetensors, write_state_dict
 
 LAYERS = [NamedLayer("a", "InnerProduct", ("a.weight",))]
 TRAINED = [TrainedLayer("a", "InnerProduct", (StoredBlob((500, 600), np.ones(300_000, np.float32)),))]

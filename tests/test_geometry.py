@@ -10,7 +10,7 @@ from difference import Golden
 from shared import shared
 
 from rmpe_legacy import RmpeError
-from rmpe_legacy.pipeline.geometry import (
+from rmpe_legacy.pose.crop import (
     crop_box,
     grow_boxes,
     person_transform,
@@ -21,7 +21,7 @@ from rmpe_legacy.pipeline.geometry import (
     transform,
     uncrop,
 )
-from rmpe_legacy.pipeline.nms import pose_nms
+from rmpe_legacy.pose.nms import pose_nms
 
 GOLDEN = Path(__file__).parent / "golden"
 

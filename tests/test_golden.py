@@ -6,7 +6,7 @@ import pytest
 from difference import Difference, beyond
 from harness import Case, by_kind, cases
 
-from rmpe_legacy.layers_table import Proof, read_evidence
+from rmpe_legacy.cli.layer_report import Proof, read_evidence
 
 # Layers that only move, choose or compare values: nothing to round, so nothing may differ.
 EXACT = {

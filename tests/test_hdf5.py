@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from harness import GOLDEN
 
+from rmpe_legacy.caffe.proto.hdf5 import read_hdf5_weights
 from rmpe_legacy.errors import FileError, RmpeError
-from rmpe_legacy.hdf5 import Dataset, Group, open_hdf5
-from rmpe_legacy.proto.hdf5 import read_hdf5_weights
+from rmpe_legacy.readers.hdf5 import Dataset, Group, open_hdf5
 
 FORMS = {"oldest": {}, "1.8": {"libver": ("earliest", "v108")}, "1.8 alone": {"libver": ("v108", "v108")},
          "newest": {"libver": "latest"}, "user's block": {"userblock_size": 1024}}

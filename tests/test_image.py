@@ -17,20 +17,13 @@ import pytest
 from difference import Golden
 from PIL import Image
 
-from rmpe_legacy.data import blobproto
-from rmpe_legacy.data.image import (
-    MAX_PIXELS,
-    detector_input,
-    load_image,
-    oversample,
-    pose_input,
-    resize_image,
-)
-from rmpe_legacy.data.picture_file import declared_size
-from rmpe_legacy.data.transformer import Transformer
+from rmpe_legacy.caffe.data import blobproto
+from rmpe_legacy.caffe.data.image import MAX_PIXELS, detector_input, load_image, oversample, pose_input, resize_image
+from rmpe_legacy.caffe.data.image_file import declared_size
+from rmpe_legacy.caffe.data.transformer import Transformer
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.proto.wire import decode, encode
 from rmpe_legacy.errors import FileError, InputError
-from rmpe_legacy.proto.schema import load_schema
-from rmpe_legacy.proto.wire import decode, encode
 
 GOLDEN = Path(__file__).parent / "golden" / "io"
 ONE_ROUNDING = 6e-8  # of the range: the last bit of single precision, where a sum lies between two numbers

@@ -9,9 +9,9 @@ import torch
 from torch.testing import assert_close
 
 from rmpe_legacy import RmpeError, load_net
+from rmpe_legacy.caffe.proto.text import parse_text
+from rmpe_legacy.caffe.proto.wire import encode
 from rmpe_legacy.cli import main
-from rmpe_legacy.proto.text import parse_text
-from rmpe_legacy.proto.wire import encode
 
 INPUT = 'force_backward: true layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
 

@@ -9,8 +9,8 @@ from one_layer import layer, net_of, normal
 from torch.testing import assert_close
 
 from rmpe_legacy import RmpeError
-from rmpe_legacy.layers.fillers import fill
-from rmpe_legacy.proto.text import parse_text
+from rmpe_legacy.caffe.layers.fillers import fill
+from rmpe_legacy.caffe.proto.text import parse_text
 
 
 def filled(shape: tuple[int, ...], text: str, dialect: str = "rmpe") -> torch.Tensor:

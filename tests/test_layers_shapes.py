@@ -9,7 +9,7 @@ import torch
 from one_layer import layer, net_of
 
 from rmpe_legacy import RmpeError, load_net
-from rmpe_legacy.layers.prior_box import _aspect_ratios
+from rmpe_legacy.caffe.layers.prior_box import _aspect_ratios
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path for kind in ("layers", "more", "detection") for path in GOLDEN.glob(f"{kind}/*/net.prototxt"))

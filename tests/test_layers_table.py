@@ -6,18 +6,11 @@ from pathlib import Path
 import pytest
 from harness import KINDS, Case, cases
 
+from rmpe_legacy.caffe.layers import known_types
+from rmpe_legacy.caffe.layers.registry import layer_class
 from rmpe_legacy.cli import main
+from rmpe_legacy.cli.layer_report import EVIDENCE, Gap, describe_layers, layer_details, layers_table, read_evidence
 from rmpe_legacy.errors import RmpeError
-from rmpe_legacy.layers import known_types
-from rmpe_legacy.layers.registry import layer_class
-from rmpe_legacy.layers_table import (
-    EVIDENCE,
-    Gap,
-    describe_layers,
-    layer_details,
-    layers_table,
-    read_evidence,
-)
 
 # What RMPE@5188c23 registers (REGISTER_LAYER_CLASS and REGISTER_LAYER_CREATOR in src/caffe): 74 types.
 RMPE = {
@@ -125,7 +118,7 @@ class TestCommand:
     def test_prints_one_type(self, capsys):
         code, out, err = self.run(capsys, "Pooling")
         assert (code, err) == (0, "")
-        assert "rmpe_legacy/layers/pooling.py:" in out
+        assert "rmpe_legacy/caffe/layers/pooling.py:" in out
         assert "layers/Pooling__max_ties" in out
 
     def test_prints_json(self, capsys):
@@ -139,7 +132,7 @@ class TestCommand:
         assert err == "rmpe: Poling: unknown layer type; did you mean 'Pooling'?\n"
 
     def test_without_measurements_it_says_so(self, capsys, monkeypatch, tmp_path):
-        monkeypatch.setattr("rmpe_legacy.layers_table.read_evidence.__defaults__", (tmp_path / "none.json",))
+        monkeypatch.setattr("rmpe_legacy.cli.layer_report.read_evidence.__defaults__", (tmp_path / "none.json",))
         code, _, err = self.run(capsys)
         assert code == 1
         assert "tools/measure_layers.py writes it" in err

@@ -9,10 +9,10 @@ import torch
 from google.protobuf import text_format
 
 from rmpe_legacy import Layer, RmpeError, load_net, register
-from rmpe_legacy.layers import registry
-from rmpe_legacy.load import parse_net
-from rmpe_legacy.proto.protobuf import caffe_pb2
-from rmpe_legacy.proto.text import parse_text
+from rmpe_legacy.caffe.layers import registry
+from rmpe_legacy.caffe.load import parse_net
+from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
+from rmpe_legacy.caffe.proto.text import parse_text
 
 INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
 IP = 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 4 } }\n'

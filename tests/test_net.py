@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.testing import assert_close
 
 from rmpe_legacy import Layer, RmpeError, load_net, register
-from rmpe_legacy.layers import registry
+from rmpe_legacy.caffe.layers import registry
 
 INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 5 dim: 4 } } }\n'
 CONV = ('layer { name: "conv" type: "Convolution" bottom: "x" top: "y" '

@@ -23,7 +23,7 @@ from shared import shared
 from whole_networks import WholeNetwork, fed_to_transformers, transformers
 
 from rmpe_legacy import load_net
-from rmpe_legacy.net import Net
+from rmpe_legacy.caffe.net import Net
 
 LIMIT = 1e-4  # of a blob's largest value; sums of up to 9216 products come in another order
 TIMES, AT_LEAST = 4, 1e-5

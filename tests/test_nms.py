@@ -14,8 +14,8 @@ from difference import Golden
 from shared import shared
 
 from rmpe_legacy import RmpeError
-from rmpe_legacy.pipeline.nms import VARIANTS, NmsParameters, pose_nms
-from rmpe_legacy.pipeline.posefiles import read_poses, read_proposals
+from rmpe_legacy.pose.nms import VARIANTS, NmsParameters, pose_nms
+from rmpe_legacy.runs.result_files import read_poses, read_proposals
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -323,7 +323,7 @@ def test_far_and_near_poses_under_other_parameters():
 
 CROWD = """
 import numpy as np
-from rmpe_legacy.pipeline.nms import pose_nms
+from rmpe_legacy.pose.nms import pose_nms
 joints = np.random.default_rng(0).uniform(0, 1000, (60_000, 16, 2))
 boxes = np.tile([0, 0, 500, 500], (60_000, 1))
 print("begun", flush=True)

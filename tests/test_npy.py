@@ -8,8 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from rmpe_legacy.data.npy import Npz, OtherArrayError, read_npy
 from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.readers.npy import Npz, OtherArrayError, read_npy
 
 ARRAYS = [
     np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.array(3.5), np.zeros((0, 5)), np.arange(3, dtype=">i2"),

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rmpe_legacy.proto.schema import DIALECTS, MessageType, load_schema
+from rmpe_legacy.caffe.proto.schema import DIALECTS, MessageType, load_schema
 
-PACKAGE = Path(__file__).parents[1] / "rmpe_legacy"
+PACKAGE = Path(__file__).parents[1] / "rmpe_legacy" / "caffe"
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text()
            for folder in ("layers", "data") for path in (PACKAGE / folder).glob("*.py")}
 CUDNN = "chooses among implementations; there is one"
@@ -34,7 +34,7 @@ INSIDE = {
     "Sampler": ("data/sampler.py",),
     "SampleConstraint": ("data/sampler.py",),
     "EmitConstraint": ("data/boxes.py",),
-    "ResizeParameter": ("data/resize.py", "layers/source.py", "layers/ssd_common.py"),
+    "ResizeParameter": ("data/caffe_resize.py", "layers/source.py", "layers/ssd_common.py"),
     "NoiseParameter": ("data/noise.py", "layers/source.py"),
     "SaltPepperParameter": ("data/noise.py",),
     "DistortionParameter": ("data/noise.py",),

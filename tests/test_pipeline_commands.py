@@ -12,11 +12,11 @@ import pytest
 from small_networks import write_detector, write_pose
 
 from rmpe_legacy.cli import main
-from rmpe_legacy.data.synthetic import draw_picture
 from rmpe_legacy.evaluation.files import read_poses as read_judged
-from rmpe_legacy.pipeline.posefiles import read_poses, read_proposals
-from rmpe_legacy.pipeline.results import JOINTS
-from rmpe_legacy.pipeline.run import Pipeline
+from rmpe_legacy.pose.pipeline import Pipeline
+from rmpe_legacy.pose.results import JOINTS
+from rmpe_legacy.runs.result_files import read_poses, read_proposals
+from rmpe_legacy.synthetic.world import draw_picture
 
 
 @pytest.fixture(scope="module")

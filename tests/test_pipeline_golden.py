@@ -8,12 +8,12 @@ from shared import shared
 from small_networks import write_pose
 from whole_networks import fed_to_transformers
 
+from rmpe_legacy.caffe.data.image import load_image
 from rmpe_legacy.cli import main
-from rmpe_legacy.data.image import load_image
-from rmpe_legacy.pipeline.detect import Detector, load_detector
-from rmpe_legacy.pipeline.identify import identify_detector, identify_pose
-from rmpe_legacy.pipeline.pose import PoseNetwork, estimate_poses, load_pose_network
-from rmpe_legacy.pipeline.posefiles import read_proposals
+from rmpe_legacy.paper.describe_network import identify_detector, identify_pose
+from rmpe_legacy.pose.detect import Detector, load_detector
+from rmpe_legacy.pose.estimate import PoseNetwork, estimate_poses, load_pose_network
+from rmpe_legacy.runs.result_files import read_proposals
 
 ONE_BOX = np.array([[128, 48, 640, 456]])  # what Caffe's pose network was given of the picture
 SURE = 0.985  # so that few of the hundred or more boxes of random weights are left

@@ -10,16 +10,16 @@ from PIL import Image
 from small_networks import DETECTOR, DETECTOR_HW, MAP_HW, POSE, POSE_HW, write_detector, write_network, write_pose
 
 from rmpe_legacy import RmpeError, load_net
-from rmpe_legacy.data.image import detector_input, load_image, pose_input
-from rmpe_legacy.data.synthetic import draw_picture
+from rmpe_legacy.caffe.data.image import detector_input, load_image, pose_input
 from rmpe_legacy.errors import FileError
-from rmpe_legacy.pipeline.detect import Detector, load_detector
-from rmpe_legacy.pipeline.geometry import can_crop, crop_box, read_heatmaps, uncrop
-from rmpe_legacy.pipeline.identify import identify_detector, identify_pose
-from rmpe_legacy.pipeline.pose import CaffePoseNetwork, estimate_poses, load_pose_network
-from rmpe_legacy.pipeline.recipe import recipe
-from rmpe_legacy.pipeline.results import Detections
-from rmpe_legacy.pipeline.run import Pipeline, load_pipeline
+from rmpe_legacy.paper.describe_network import identify_detector, identify_pose
+from rmpe_legacy.pose.crop import can_crop, crop_box, read_heatmaps, uncrop
+from rmpe_legacy.pose.detect import Detector, load_detector
+from rmpe_legacy.pose.estimate import CaffePoseNetwork, estimate_poses, load_pose_network
+from rmpe_legacy.pose.pipeline import Pipeline, load_pipeline
+from rmpe_legacy.pose.published import recipe
+from rmpe_legacy.pose.results import Detections
+from rmpe_legacy.synthetic.world import draw_picture
 
 TORCH7 = unpacked("torch7/models")
 

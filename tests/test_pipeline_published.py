@@ -9,13 +9,13 @@ import torch
 from crops import torch7_crops
 from difference import Golden
 
-from rmpe_legacy.data.image import load_image
-from rmpe_legacy.pipeline.detect import Detector
-from rmpe_legacy.pipeline.geometry import can_crop, grow_boxes
-from rmpe_legacy.pipeline.pose import Answer, PoseNetwork, estimate_poses, network_input
-from rmpe_legacy.pipeline.readout import read_detections
-from rmpe_legacy.pipeline.recipe import RECIPES, recipe
-from rmpe_legacy.pipeline.run import Pipeline
+from rmpe_legacy.caffe.data.image import load_image
+from rmpe_legacy.pose.crop import can_crop, grow_boxes
+from rmpe_legacy.pose.decode import read_detections
+from rmpe_legacy.pose.detect import Detector
+from rmpe_legacy.pose.estimate import Answer, PoseNetwork, estimate_poses, network_input
+from rmpe_legacy.pose.pipeline import Pipeline
+from rmpe_legacy.pose.published import RECIPES, recipe
 
 GOLDEN = Path(__file__).parent / "golden" / "io"
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from rmpe_legacy import RmpeError
-from rmpe_legacy.data.synthetic import draw_picture
-from rmpe_legacy.pipeline.panels import MOST_CROPS, PICTURE_WIDTH, Panels, panels
-from rmpe_legacy.pipeline.pose import Look
-from rmpe_legacy.pipeline.recipe import RECIPES
-from rmpe_legacy.pipeline.report import MOST_PICTURES, OPEN, Shown, Summary, page, write_report
-from rmpe_legacy.pipeline.results import Detections, Poses
-from rmpe_legacy.pipeline.run import Found, merge
+from rmpe_legacy.pose.estimate import Look
+from rmpe_legacy.pose.pipeline import Found, merge
+from rmpe_legacy.pose.published import RECIPES
+from rmpe_legacy.pose.results import Detections, Poses
+from rmpe_legacy.runs.report import MOST_PICTURES, OPEN, Shown, Summary, page, write_report
+from rmpe_legacy.runs.report_images import MOST_CROPS, PICTURE_WIDTH, Panels, panels
+from rmpe_legacy.synthetic.world import draw_picture
 
 SUMMARY = Summary("People & pictures", {"Detector": "<small>"}, 3, {"bad": "bad.jpg: it is <damaged>"}, "a < b")
 VOID = {"meta", "img", "image", "rect", "path", "use"}

@@ -14,17 +14,17 @@ from shared import shared
 from small_networks import write_detector, write_pose
 
 from rmpe_legacy.cli import main
-from rmpe_legacy.data.synthetic import OUTSIDE, draw_picture
 from rmpe_legacy.evaluation.evaluate import measure
-from rmpe_legacy.evaluation.paper import TABLE_3
-from rmpe_legacy.pipeline.comparison import Measured, compare
-from rmpe_legacy.pipeline.judge import ap_of_poses
-from rmpe_legacy.pipeline.outputs import collect
-from rmpe_legacy.pipeline.recipe import RECIPES
-from rmpe_legacy.pipeline.reproduce_demo import DISTURBED, DrawnPicture, disturbed, truth_of
-from rmpe_legacy.pipeline.results import Detections, Poses
-from rmpe_legacy.pipeline.run import Found
-from rmpe_legacy.pipeline.store import Part
+from rmpe_legacy.paper.average_precision import ap_of_poses
+from rmpe_legacy.paper.comparison import Measured, compare
+from rmpe_legacy.paper.reproduce_demo import DISTURBED, DrawnPicture, disturbed, truth_of
+from rmpe_legacy.paper.tables import TABLE_3
+from rmpe_legacy.pose.pipeline import Found
+from rmpe_legacy.pose.published import RECIPES
+from rmpe_legacy.pose.results import Detections, Poses
+from rmpe_legacy.runs.checkpoint import Part
+from rmpe_legacy.runs.outputs import collect
+from rmpe_legacy.synthetic.world import OUTSIDE, draw_picture
 
 NUMBER = re.compile(r"[+-]?\d+\.\d")
 
@@ -239,7 +239,7 @@ class TestDemo:
         assert err.startswith(f"rmpe: {option.strip('-')} {value} is less than ")
 
     def test_models_that_are_not_there(self, rmpe, tmp_path, monkeypatch):
-        monkeypatch.setattr("rmpe_legacy.pipeline.shipped.FOLDER", tmp_path)
+        monkeypatch.setattr("rmpe_legacy.pose.demo_models.FOLDER", tmp_path)
         code, _, err = rmpe("reproduce", "demo", "--output", tmp_path / "out")
         assert code == 1
         assert "this installation lacks the demo's models, give --detector PROTOTXT CAFFEMODEL" in err

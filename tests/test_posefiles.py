@@ -12,9 +12,9 @@ from shared import shared
 
 from rmpe_legacy import RmpeError, _host
 from rmpe_legacy.errors import PoseFileError
-from rmpe_legacy.pipeline.nms_command import run_nms
-from rmpe_legacy.pipeline.posefiles import RESULTS, read_numbers, read_proposals, write_proposals
-from rmpe_legacy.pipeline.results import Proposals
+from rmpe_legacy.pose.results import Proposals
+from rmpe_legacy.runs.nms_files import run_nms
+from rmpe_legacy.runs.result_files import RESULTS, read_numbers, read_proposals, write_proposals
 
 RANGES = {"a.jpg": (1, 2), "b.jpg": (3, 2), "two words.jpg": (3, 7)}  # b has nobody
 
@@ -61,7 +61,7 @@ class TestAuthorsRun:
         assert sorted(os.listdir(tmp_path / "new" / "out")) == sorted(RESULTS)
 
     def test_imports_no_torch_and_no_opencv(self, world):
-        code = ("import sys; from rmpe_legacy.pipeline.nms_command import run_nms; run_nms(*sys.argv[1:]);"
+        code = ("import sys; from rmpe_legacy.runs.nms_files import run_nms; run_nms(*sys.argv[1:]);"
                 "sys.exit(', '.join({'torch', 'cv2', 'scipy', 'google'} & set(sys.modules)) or 0)")
         done = subprocess.run([sys.executable, "-c", code, world / "proposals", world / "poses.h5", world / "out"],
                               capture_output=True, text=True, check=False)

@@ -7,11 +7,11 @@ import pytest
 from google.protobuf import text_format
 from harness import GOLDEN
 
-from rmpe_legacy.proto.message import Message
-from rmpe_legacy.proto.protobuf import caffe_pb2
-from rmpe_legacy.proto.schema import DIALECTS, load_schema
-from rmpe_legacy.proto.text import format_text, parse_text
-from rmpe_legacy.proto.wire import decode, encode
+from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
+from rmpe_legacy.caffe.proto.schema import DIALECTS, load_schema
+from rmpe_legacy.caffe.proto.text import format_text, parse_text
+from rmpe_legacy.caffe.proto.wire import decode, encode
 
 PROTOTXTS = sorted([*GOLDEN.glob("layers/*/net.prototxt"), *Path(__file__).parents[1].glob("prototxt/*/*.prototxt")])
 CAFFEMODELS = sorted(GOLDEN.glob("layers/*/weights.caffemodel"))

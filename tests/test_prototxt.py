@@ -8,10 +8,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from rmpe_legacy.caffe.proto import text as text_module
+from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.proto.text import format_text, parse_text, read_text
 from rmpe_legacy.errors import FileError, PrototxtError
-from rmpe_legacy.proto import text as text_module
-from rmpe_legacy.proto.message import Message
-from rmpe_legacy.proto.text import format_text, parse_text, read_text
 from rmpe_legacy.wording import printable
 
 

@@ -8,8 +8,8 @@ import torch
 from harness import GOLDEN
 
 from rmpe_legacy import load_net
-from rmpe_legacy.proto.text import format_text, read_text
-from rmpe_legacy.proto.upgrade import upgrade_net
+from rmpe_legacy.caffe.proto.text import format_text, read_text
+from rmpe_legacy.caffe.proto.upgrade import upgrade_net
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "prototxt").glob("*/*.prototxt"))

@@ -12,15 +12,15 @@ import pytest
 import torch
 from harness import GOLDEN
 
+from rmpe_legacy.caffe.proto.caffemodel import read_weights
+from rmpe_legacy.caffe.proto.message import Source
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.proto.wire import decode
+from rmpe_legacy.caffe.solver.learning_rate import POLICIES
+from rmpe_legacy.caffe.solver.snapshot import write_weights, write_weights_hdf5
+from rmpe_legacy.caffe.solver.solver import Solver
+from rmpe_legacy.caffe.solver.state import read_state, write_state, write_state_hdf5
 from rmpe_legacy.errors import RmpeError
-from rmpe_legacy.proto.caffemodel import read_weights
-from rmpe_legacy.proto.message import Source
-from rmpe_legacy.proto.schema import load_schema
-from rmpe_legacy.proto.wire import decode
-from rmpe_legacy.solver.learning_rate import POLICIES
-from rmpe_legacy.solver.snapshot import write_weights, write_weights_hdf5
-from rmpe_legacy.solver.solver import Solver
-from rmpe_legacy.solver.state import read_state, write_state, write_state_hdf5
 
 CASES = sorted(path.parent for path in (GOLDEN / "solver").glob("*/meta.json"))
 STEPPED = [folder for folder in CASES if not folder.name.startswith("Solve__")]
@@ -292,7 +292,7 @@ def test_a_full_disk_leaves_the_last_snapshot(files, monkeypatch):
     def no_space(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rmpe_legacy.solver.solver.write_state", no_space)
+    monkeypatch.setattr("rmpe_legacy.caffe.solver.solver.write_state", no_space)
     with pytest.raises(RmpeError, match="cannot be written: No space left on device"):
         solver.snapshot()
     assert (weights.read_bytes(), state.read_bytes()) == before

@@ -13,7 +13,7 @@ from harness import GOLDEN
 from shared import KINDS
 from whole_networks import NAMES, digest, draw_layers
 
-from rmpe_legacy.proto.caffemodel import read_weights
+from rmpe_legacy.caffe.proto.caffemodel import read_weights
 
 CONFIG = Path(__file__).parents[1] / "pyproject.toml"
 

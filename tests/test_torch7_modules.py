@@ -17,10 +17,10 @@ from torch.testing import assert_close
 
 from rmpe_legacy import load_torch7, read_torch7
 from rmpe_legacy.errors import FileError, NetError, RmpeError
-from rmpe_legacy.torch7 import spatial, stn
-from rmpe_legacy.torch7.graph import GModule
-from rmpe_legacy.torch7.module import known_classes
-from rmpe_legacy.torch7.norm import BatchNormalization
+from rmpe_legacy.torch7.modules import spatial, stn
+from rmpe_legacy.torch7.modules.base import known_classes
+from rmpe_legacy.torch7.modules.graph import GModule
+from rmpe_legacy.torch7.modules.norm import BatchNormalization
 from rmpe_legacy.torch7.objects import Function, Storage, Table, Tensor, Torch7Object
 
 GOLDEN = Path(__file__).parent / "golden" / "torch7"

@@ -17,11 +17,11 @@ from test_torch7_modules import convolution, flat, linear, long_storage, torch7_
 
 import rmpe_legacy
 from rmpe_legacy import load_torch7, torch7_to_caffe
-from rmpe_legacy.convert.caffemodel import write_caffemodel
+from rmpe_legacy.caffe.layers import known_types
+from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 from rmpe_legacy.errors import FileError, NetError
-from rmpe_legacy.layers import known_types
-from rmpe_legacy.torch7 import theta
-from rmpe_legacy.torch7.caffe_graph import CaffeNetwork
+from rmpe_legacy.torch7.to_caffe import theta
+from rmpe_legacy.torch7.to_caffe.caffe_graph import CaffeNetwork
 
 GOLDEN = Path(__file__).parent / "golden" / "torch7"
 MODELS = unpacked("torch7/models")
@@ -301,7 +301,7 @@ class TestDetails:
 CONVERT = """
 import pathlib, re, sys
 from rmpe_legacy import torch7_to_caffe
-from rmpe_legacy.convert.caffemodel import write_caffemodel
+from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 network = torch7_to_caffe(sys.argv[1])
 write_caffemodel(sys.argv[2], network.layers, network.net)
 status = pathlib.Path("/proc/self/status").read_text()

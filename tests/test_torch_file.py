@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rmpe_legacy.errors import FileError, RmpeError
-from rmpe_legacy.torch_file import read_state_dict
+from rmpe_legacy.readers.torch_file import read_state_dict
 
 BASE = torch.arange(24, dtype=torch.float32).reshape(2, 3, 4)
 STATES = {

@@ -6,8 +6,8 @@ import torch
 from demo_tools import tool
 
 from rmpe_legacy import ops
-from rmpe_legacy.data.synthetic import draw_picture
-from rmpe_legacy.proto.caffemodel import read_weights
+from rmpe_legacy.caffe.proto.caffemodel import read_weights
+from rmpe_legacy.synthetic.world import draw_picture
 
 train_demo = tool("train_demo")
 

@@ -10,10 +10,10 @@ import pytest
 from google.protobuf import text_format
 from harness import GOLDEN
 
+from rmpe_legacy.caffe.proto.caffemodel import parse_weights, read_weights
+from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
+from rmpe_legacy.caffe.proto.wire import varint
 from rmpe_legacy.errors import FileError, RmpeError
-from rmpe_legacy.proto.caffemodel import parse_weights, read_weights
-from rmpe_legacy.proto.protobuf import caffe_pb2
-from rmpe_legacy.proto.wire import varint
 
 NET = caffe_pb2().NetParameter
 VALUES = np.array([1.5, -2.25, 3.0, 0.0, -0.5, 1e-3], np.float32)

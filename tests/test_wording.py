@@ -2,9 +2,9 @@
 
 import pytest
 
-from rmpe_legacy.layers import known_types
-from rmpe_legacy.layers.registry import _LAYERS
-from rmpe_legacy.proto.schema import load_schema
+from rmpe_legacy.caffe.layers import known_types
+from rmpe_legacy.caffe.layers.registry import _LAYERS
+from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.wording import did_you_mean, printable, shorten
 
 FIELDS = load_schema("rmpe")

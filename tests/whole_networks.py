@@ -20,9 +20,9 @@ import torch
 from harness import GOLDEN
 
 from rmpe_legacy import load_net
-from rmpe_legacy.convert.caffemodel import write_caffemodel
-from rmpe_legacy.net import Net
-from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
+from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 
 NAMES = ("ssd", "pose")
 DE_TRANSFORM = "published-identity"  # no parameter depends on it

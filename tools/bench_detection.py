@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rmpe_legacy import load_net
-from rmpe_legacy.layers import Layer, create
-from rmpe_legacy.proto.text import parse_text
-from rmpe_legacy.spec import layer_spec
+from rmpe_legacy.caffe.layers import Layer, create
+from rmpe_legacy.caffe.proto.text import parse_text
+from rmpe_legacy.caffe.spec import layer_spec
 
 SSD500 = Path(__file__).parents[1] / "prototxt" / "ssd500" / "deploy.prototxt"
 IMAGE = (1, 3, 500, 500)

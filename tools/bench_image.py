@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rmpe_legacy.data.image import detector_input, load_image, pose_input, resize_image
+from rmpe_legacy.caffe.data.image import detector_input, load_image, pose_input, resize_image
 
 try:
     from skimage.transform import resize as skimage_resize

@@ -21,14 +21,14 @@ from pathlib import Path
 import torch
 
 from rmpe_legacy import load_net
-from rmpe_legacy.layers.base import count
-from rmpe_legacy.net import wire
-from rmpe_legacy.proto.caffemodel import read_weights
-from rmpe_legacy.proto.protobuf import caffe_pb2
+from rmpe_legacy.caffe.layers.base import count
+from rmpe_legacy.caffe.net import wire
+from rmpe_legacy.caffe.proto.caffemodel import read_weights
+from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
 
 ROOT = Path(__file__).parents[1]
 PEAK = """
-import pathlib, re, sys, torch, rmpe_legacy.load as load
+import pathlib, re, sys, torch, rmpe_legacy.caffe.load as load
 def memory(what):
     return 1024 * int(re.search(what + r":\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
 load.load_net("tests/golden/layers/Net__residual/net.prototxt")  # what is imported on the way to a first network
@@ -41,7 +41,7 @@ print(memory("VmHWM") - before)
 
 def random_weights(prototxt: Path, path: Path) -> None:
     """A caffemodel that fits the prototxt, written by Google's protobuf."""
-    from rmpe_legacy.load import read_net
+    from rmpe_legacy.caffe.load import read_net
 
     net = caffe_pb2().NetParameter(name="random")
     for step in wire(read_net(prototxt).specs):

@@ -21,11 +21,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from rmpe_legacy.pipeline.nms import PUBLISHED, pose_nms
-from rmpe_legacy.pipeline.posefiles import RESULTS, read_poses, read_proposals
+from rmpe_legacy.pose.nms import PUBLISHED, pose_nms
+from rmpe_legacy.runs.result_files import RESULTS, read_poses, read_proposals
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "nms" / "synthetic.npz"
-OURS = "import sys; from rmpe_legacy.pipeline.nms_command import run_nms; run_nms(*sys.argv[1:])"
+OURS = "import sys; from rmpe_legacy.runs.nms_files import run_nms; run_nms(*sys.argv[1:])"
 
 
 def numpy_nms(joints: np.ndarray, scores: np.ndarray, boxes: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Run every golden case of the layers and write how far each array is from Caffe's: rmpe_legacy/layers/evidence.json.
+"""Run every golden case of the layers and write how far each array is from Caffe's, to caffe/layers/evidence.json.
 
     python tools/measure_layers.py
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
+from rmpe_legacy.cli.layer_report import EVIDENCE, Gap
 from rmpe_legacy.files import whole_file
-from rmpe_legacy.layers_table import EVIDENCE, Gap
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from harness import KINDS, Case, cases, gaps

@@ -31,11 +31,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rmpe_legacy import Net, load_net
-from rmpe_legacy.convert.caffemodel import write_caffemodel
-from rmpe_legacy.data.image import DETECTOR_MEAN
-from rmpe_legacy.data.synthetic import OUTSIDE, Picture, draw_picture
-from rmpe_legacy.pipeline.geometry import crop_box, grow_boxes
-from rmpe_legacy.proto.caffemodel import StoredBlob, TrainedLayer
+from rmpe_legacy.caffe.data.image import DETECTOR_MEAN
+from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
+from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
+from rmpe_legacy.pose.crop import crop_box, grow_boxes
+from rmpe_legacy.synthetic.world import OUTSIDE, Picture, draw_picture
 
 PROTOTXT = Path(__file__).parents[1] / "prototxt" / "demo"
 DETECTOR_SIZE, CROP_SIZE, MAP_SIZE = 160, 128, 32

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 
-from rmpe_legacy.data.json_file import read_json
 from rmpe_legacy.errors import FileError
+from rmpe_legacy.readers.json_file import read_json
 from rmpe_legacy.reading import first_bytes
 
 from .groups import Groups, Poses

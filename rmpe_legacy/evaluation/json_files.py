@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rmpe_legacy.data.json_file import read_json
 from rmpe_legacy.errors import EvaluationError, FileError
+from rmpe_legacy.readers.json_file import read_json
 
 from .groups import Groups, Poses
 from .joints import MPII

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rmpe_legacy.data.npy import MAGIC, read_npy
 from rmpe_legacy.errors import FileError
-from rmpe_legacy.hdf5 import Dataset, open_hdf5
+from rmpe_legacy.readers.hdf5 import Dataset, open_hdf5
+from rmpe_legacy.readers.npy import MAGIC, read_npy
 from rmpe_legacy.reading import first_bytes
 
 from .joints import MPII

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from os import PathLike
 from typing import Any
 
-from .kind import Part, kind, part_of_object
+from .network_kind import Part, kind, part_of_object
 from .objects import Function, Storage, Table, Tensor, Torch7Object, is_module, text
 from .reader import Torch7File, read_torch7, walk
 

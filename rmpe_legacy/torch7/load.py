@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from rmpe_legacy.errors import FileError
 
-from . import containers, graph, linear, norm, pointwise, shapes, spatial, stn, tables  # noqa: F401  they register
-from .module import Fields, Module, class_for
+from .modules import containers, graph, linear, norm, pointwise, shapes, spatial, stn, tables  # noqa: F401  they register
+from .modules.base import Fields, Module, class_for
 from .objects import Storage, Table, Torch7Object, is_module, text
 from .objects import Tensor as StoredTensor
 from .reader import Torch7File, read_torch7

@@ -43,9 +43,9 @@ class Npz(Target):
         return data[:8] + struct.pack("<H", min(len(header), 65535)) + header + data[10 + size :]
 
     def readers(self, path: Path, random: Random) -> Readers:
-        from rmpe_legacy.convert.runners import StoredRunner
+        from rmpe_legacy.caffe.inputs import read_inputs
         from rmpe_legacy.evaluation.single_files import read_joints
-        from rmpe_legacy.forward import read_inputs
+        from rmpe_legacy.formats.runners import StoredRunner
 
         shapes = {"data": (1, 3, 4, 4)}
         return [lambda: StoredRunner(path, "stored"), lambda: read_inputs([f"data={path}"], shapes, list(shapes)),
@@ -131,10 +131,10 @@ class Text(TextTarget):
         return [text.encode() for text in made] + golden("data/*/*.txt", 4000, 20)
 
     def readers(self, path: Path, random: Random) -> Readers:
-        from rmpe_legacy.data.heatmap import read_persons
-        from rmpe_legacy.data.windows import read_windows
+        from rmpe_legacy.caffe.data.heatmap import read_persons
+        from rmpe_legacy.caffe.data.windows import read_windows
         from rmpe_legacy.evaluation.files import read_groups, read_poses
-        from rmpe_legacy.pipeline import posefiles
+        from rmpe_legacy.runs import result_files as posefiles
 
         for name in ("index.txt", "score.txt", "pred.txt", "scores.txt", "scores-proposals.txt"):
             (path.parent / name).unlink(missing_ok=True)

@@ -20,9 +20,9 @@ class Prototxt(TextTarget):
         return [text for text in found if b"Python" not in text and b"Video" not in text]
 
     def readers(self, path: Path, random: Random) -> Readers:
-        from rmpe_legacy.load import read_net
-        from rmpe_legacy.net import wire
-        from rmpe_legacy.proto.text import format_text, parse_text
+        from rmpe_legacy.caffe.load import read_net
+        from rmpe_legacy.caffe.net import wire
+        from rmpe_legacy.caffe.proto.text import format_text, parse_text
 
         def read() -> None:
             net = read_net(path, random.choice(("TEST", "TRAIN")), dialect=random.choice(("rmpe", "ssd", "bvlc")),
@@ -39,10 +39,10 @@ class Net(Prototxt):
     def readers(self, path: Path, random: Random) -> Readers:
         import torch
 
-        from rmpe_legacy.convert.source import input_shapes
-        from rmpe_legacy.layers.base import count
-        from rmpe_legacy.load import read_net
-        from rmpe_legacy.net import wire
+        from rmpe_legacy.caffe.layers.base import count
+        from rmpe_legacy.caffe.load import read_net
+        from rmpe_legacy.caffe.net import wire
+        from rmpe_legacy.formats.source import input_shapes
 
         def run() -> None:
             parsed = read_net(path, strict=random.random() < 0.8)
@@ -64,8 +64,8 @@ class Json(TextTarget):
         self._coco = {"results": json.loads(self.all[0]), "truth": json.loads(self.all[1])}
 
     def seeds(self) -> Sequence[bytes]:
-        from rmpe_legacy.convert.network_json import Setting, network_json
-        from rmpe_legacy.proto.text import parse_text
+        from rmpe_legacy.caffe.proto.text import parse_text
+        from rmpe_legacy.formats.network_json import Setting, network_json
 
         joints = [1.0, 2.0, 0.5] * 17
         results = [{"image_id": 1, "category_id": 1, "keypoints": joints, "score": 0.5, "bbox": [0, 0, 9, 9]}] * 2
@@ -80,10 +80,10 @@ class Json(TextTarget):
         return [json.dumps(each).encode() for each in (results, truth, people, poses)] + [n.encode() for n in nets]
 
     def readers(self, path: Path, random: Random) -> Readers:
-        from rmpe_legacy.convert.network_json import read_json_network
-        from rmpe_legacy.data.json_file import read_json
         from rmpe_legacy.evaluation.coco import keypoint_ap
         from rmpe_legacy.evaluation.files import read_groups, read_poses
+        from rmpe_legacy.formats.network_json import read_json_network
+        from rmpe_legacy.readers.json_file import read_json
 
         yield from (lambda: read_poses(path), lambda: read_groups(path), lambda: read_json_network(path))
         yield lambda: keypoint_ap(read_json(path), self._coco["truth"])
@@ -94,9 +94,9 @@ class Onnx(MessageTarget):
     suffix = ".onnx"
 
     def seeds(self) -> Sequence[bytes]:
-        from rmpe_legacy.convert.onnx import to_onnx
-        from rmpe_legacy.load import parse_net
-        from rmpe_legacy.proto.text import parse_text
+        from rmpe_legacy.caffe.load import parse_net
+        from rmpe_legacy.caffe.proto.text import parse_text
+        from rmpe_legacy.export.onnx import to_onnx
 
         given = ('layer {{ name: "data" type: "Input" top: "data" '
                  'input_param {{ shape {{ dim: 1 dim: 3 dim: 8 dim: 8 }} }} }} '
@@ -109,7 +109,7 @@ class Onnx(MessageTarget):
         return [to_onnx(net)[0].SerializeToString() for net in nets]
 
     def readers(self, path: Path, random: Random) -> Readers:
-        from rmpe_legacy.convert.runners import OnnxRunner
+        from rmpe_legacy.formats.runners import OnnxRunner
 
         def run() -> None:
             runner = OnnxRunner(path, "onnx")

@@ -42,8 +42,8 @@ class Picture(Target):
         return data
 
     def readers(self, path: Path, random: Random) -> Readers:
-        from rmpe_legacy.data.image import load_image
-        from rmpe_legacy.data.opencv_image import decode_image
+        from rmpe_legacy.caffe.data.image import load_image
+        from rmpe_legacy.caffe.data.opencv_image import decode_image
 
         mode = random.choice(("color", "gray", "native"))
         return [lambda: load_image(path), lambda: decode_image(path.read_bytes(), mode, str(path))]

@@ -34,8 +34,8 @@ class Store(Target):
         return {b"%08d" % i: value for i, value in enumerate((raw, encoded, boxes, raw + bytes(4000), b"", raw))}
 
     def readers(self, path: Path, random: Random) -> Readers:
-        from rmpe_legacy.data.datum import Cursor, Datum, parse_annotated, parse_datum
-        from rmpe_legacy.data.opencv_image import decode_image
+        from rmpe_legacy.caffe.data.datum import Cursor, Datum, parse_annotated, parse_datum
+        from rmpe_legacy.caffe.data.opencv_image import decode_image
         from rmpe_legacy.errors import RmpeError
 
         def pixels(datum: Datum) -> None:

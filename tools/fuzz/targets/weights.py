@@ -23,9 +23,9 @@ class Caffemodel(MessageTarget):
         return golden("layers/*/*.caffemodel", 30_000) + golden("**/*.binaryproto", 30_000, 5)
 
     def readers(self, path: Path, random: Random) -> Readers:
-        from rmpe_legacy.convert.identity import weights_identity
-        from rmpe_legacy.proto.caffemodel import read_weights
-        from rmpe_legacy.show import describe_weights
+        from rmpe_legacy.caffe.describe import describe_weights
+        from rmpe_legacy.caffe.proto.caffemodel import read_weights
+        from rmpe_legacy.compare.content_hash import weights_identity
 
         return [lambda: weights_identity(read_weights(path)), lambda: describe_weights(path)]
 
@@ -52,11 +52,11 @@ class Hdf5(Target):
         return buffer.getvalue()
 
     def readers(self, path: Path, random: Random) -> Readers:
-        from rmpe_legacy.data.hdf5_rows import read_datasets
+        from rmpe_legacy.caffe.data.hdf5_rows import read_datasets
+        from rmpe_legacy.caffe.proto.hdf5 import read_hdf5_weights
         from rmpe_legacy.evaluation.single_files import read_joints
-        from rmpe_legacy.hdf5 import open_hdf5
-        from rmpe_legacy.pipeline.posefiles import read_poses
-        from rmpe_legacy.proto.hdf5 import read_hdf5_weights
+        from rmpe_legacy.readers.hdf5 import open_hdf5
+        from rmpe_legacy.runs.result_files import read_poses
 
         def every() -> None:
             group = open_hdf5(path).get("layers")
@@ -113,9 +113,9 @@ class Safetensors(Target):
         return claimed.to_bytes(8, "little") + header + seed[8 + size :]
 
     def readers(self, path: Path, random: Random) -> Readers:
-        from rmpe_legacy.convert.identity import weights_identity
-        from rmpe_legacy.convert.source import read_weights_alone
-        from rmpe_legacy.weights import read_state
+        from rmpe_legacy.caffe.weights import read_state
+        from rmpe_legacy.compare.content_hash import weights_identity
+        from rmpe_legacy.formats.source import read_weights_alone
 
         def every() -> None:
             state = read_state(path)

@@ -1,0 +1,1 @@
+"""The port of Caffe itself: files, layers, networks, data and solvers."""

@@ -1,0 +1,370 @@
+"""Caffe's DataTransformer: a picture to a blob. Mean, scale, crop, mirror, resize and noise, and what becomes of boxes.
+
+Sources: data_transformer.cpp of RMPE@5188c23, of weiliu89/caffe@4817bf8 and of BVLC/caffe@9b89154, which differ:
+where the boxes meet the resize, which picture the mean must fit, and what a mirror does to the mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from rmpe_legacy.caffe.proto.caffemodel import blob_from_proto
+from rmpe_legacy.caffe.proto.message import Message, Source
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.proto.wire import decode
+from rmpe_legacy.errors import FileError, RmpeError
+
+from .boxes import UNIT, Boxes, clip, emitted, project
+from .caffe_random import CaffeRandom, LibraryRandom
+from .caffe_resize import boxes_after, extrapolate, resize, size_after
+from .datum import AnnotatedDatum, Datum, reencoded
+from .noise import add_noise, distort
+from .opencv_image import channels_of, check_opencv, decode_image, read_bytes
+
+F = np.float32
+Picture = np.ndarray | Datum  # decoded, (H, W[, C]) uint8; or a record with raw values
+
+
+@dataclass
+class Draws:
+    """The three streams that a data layer's thread draws from."""
+
+    transform: CaffeRandom  # mirror and crop: DataTransformer::Rand
+    thread: CaffeRandom  # everything else: Caffe::rng_stream() of the thread
+    library: LibraryRandom  # the C library's rand(), which nobody seeds
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a blob came from: what its picture's boxes need to follow."""
+
+    crop: np.ndarray  # (4,) normalised
+    mirrored: bool
+
+
+class DataTransformer:
+    """One layer's TransformationParameter, in one phase."""
+
+    def __init__(self, param: Message, phase: str, draws: Draws | None = None):
+        """param: a TransformationParameter. RmpeError for parameters that exclude each other."""
+        self.param, self.phase, self.draws = param, phase, draws
+        self.dialect = param.descriptor.schema.dialect
+        if param.has("mean_file") and param.mean_value:
+            raise RmpeError("transform_param has a mean_file and a mean_value; keep one")
+        if param.force_color and param.force_gray:
+            raise RmpeError("transform_param has force_color and force_gray; keep one")
+        if self.dialect == "ssd" and param.has("resize_param") and not (
+                param.resize_param.height and param.resize_param.width):
+            raise RmpeError("resize_param needs a height and a width")
+        if self.dialect == "ssd" and param.has("expand_param") and param.expand_param.max_expand_ratio <= 1:
+            raise RmpeError("expand_param needs a max_expand_ratio above 1")
+        self._mean: np.ndarray | None = None
+
+    # --- parameters ------------------------------------------------------------------------------------------
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """(height, width) of the crop; zeros where there is none."""
+        param = self.param
+        if param.crop_size:
+            return param.crop_size, param.crop_size
+        return (0, 0) if self.dialect == "bvlc" else (param.crop_h, param.crop_w)
+
+    @property
+    def draws_crops(self) -> bool:
+        """Whether Caffe gives this transformer a stream of its own, which takes a seed (InitRand)."""
+        return self.param.mirror or (self.phase == "TRAIN" and self.param.crop_size > 0)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the same picture may give different blobs."""
+        param = self.param
+        if self.draws_crops or (self.phase == "TRAIN" and all(self.crop_size)):
+            return True
+        if self.dialect == "bvlc":
+            return False
+        more = self.dialect == "ssd" and (param.has("distort_param") or param.has("expand_param"))
+        return more or len(param.resize_param.interp_mode) > 1 or param.noise_param.saltpepper
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean_file's picture, (C, H, W) float32; read when first asked for."""
+        if self._mean is None:
+            self._mean = read_mean(self.param.mean_file)
+        return self._mean
+
+    # --- one picture -----------------------------------------------------------------------------------------
+
+    def picture(self, datum: Datum) -> Picture:
+        """The record's picture, decoded if it is encoded."""
+        if not datum.encoded:
+            return datum
+        mode = "color" if self.param.force_color else "gray" if self.param.force_gray else "native"
+        return decode_image(datum.data, mode, datum.where)
+
+    def shape_of(self, picture: Picture) -> tuple[int, int, int]:
+        """(C, H, W) of the blob that a picture gives: InferBlobShape."""
+        if isinstance(picture, Datum):
+            channels, height, width = picture.values().shape  # which checks what the record claims
+        else:
+            channels, (height, width) = channels_of(picture), picture.shape[:2]
+        if self.dialect != "bvlc" and self.param.has("resize_param"):
+            height, width = size_after(self.param.resize_param, height, width)
+        crop_h, crop_w = self.crop_size
+        if height < crop_h or width < crop_w:
+            raise RmpeError(f"a picture of {width} x {height} (width x height) is smaller than the crop of "
+                            f"{crop_w} x {crop_h}")
+        return channels, crop_h or height, crop_w or width
+
+    def apply(self, picture: Picture, blob: np.ndarray) -> Cut:
+        """Write one picture into its blob (C, H, W), float32."""
+        if isinstance(picture, Datum):
+            return self._raw(picture, blob)
+        return check_opencv(self._decoded, picture, blob)
+
+    def _raw(self, datum: Datum, blob: np.ndarray) -> Cut:
+        """A record's own values. Neither resize_param nor crop_h and crop_w act on them."""
+        values, size = datum.values(), self.param.crop_size
+        _, height, width = values.shape
+        mirrored = self._mirrored()
+        h, w = self._offset(height, width, size, size) if size else (0, 0)
+        if blob.shape != (len(values), size or height, size or width):
+            raise RmpeError(f"{datum.where}: a raw picture of {_size(values.shape)} does not fit the batch's "
+                            f"{_size(blob.shape)}; resize_param, crop_h and crop_w act on encoded pictures only, and "
+                            "all pictures of a batch need one size")
+        inside = np.s_[:, h : h + blob.shape[1], w : w + blob.shape[2]]
+        mean = None
+        if self.param.has("mean_file"):
+            mean = self._fitting_mean(values.shape, datum.where)[inside]
+        self._write(values[inside], mean, mirrored, blob)
+        ends = np.array([w, h, w + blob.shape[2], h + blob.shape[1]], F)
+        return Cut(ends / np.array([width, height] * 2, F), mirrored)
+
+    def _decoded(self, image: np.ndarray, blob: np.ndarray) -> Cut:
+        """A decoded picture: resize, noise, crop, then the values."""
+        channels, (old_h, old_w) = channels_of(image), image.shape[:2]
+        if channels != blob.shape[0]:
+            raise RmpeError(f"a picture of {channels} channels in a batch of {blob.shape[0]}; force_color: true or "
+                            "force_gray: true makes them agree")
+        mirrored = self._mirrored()
+        crop = UNIT
+        if self.dialect != "bvlc":
+            if self.param.has("resize_param"):
+                image = resize(image, self.param.resize_param, self.draws.thread)
+                if self.dialect == "rmpe":
+                    crop = boxes_after(self.param.resize_param, UNIT, old_h, old_w)
+            if self.param.has("noise_param"):
+                image = add_noise(image, self.param.noise_param, self.draws.thread)
+        height, width = image.shape[:2]
+        crop_h, crop_w = self.crop_size
+        h = w = 0
+        if crop_h and crop_w:
+            h, w = self._offset(height, width, crop_h, crop_w)
+        if self.dialect == "ssd":
+            ends = np.array([w, h, w + blob.shape[2], h + blob.shape[1]], F)
+            crop = ends / np.array([width, height] * 2, F)
+        mean = self._mean_beside((old_h, old_w), image.shape, (h, w), mirrored, blob)
+        rows = image[h : h + crop_h, w : w + crop_w] if crop_h and crop_w else image
+        self._write(_values(rows, blob.shape, self.dialect), mean, mirrored, blob)
+        return Cut(crop, mirrored)
+
+    def _mirrored(self) -> bool:
+        return self.param.mirror and self.draws.transform.below(2) == 1
+
+    def _offset(self, height: int, width: int, crop_h: int, crop_w: int) -> tuple[int, int]:
+        """(row, column) at which the crop begins: any in TRAIN, the middle in TEST.
+
+        Differs: in TRAIN with crop_h and crop_w alone, Caffe aborts for want of a stream of random numbers; here the
+        crop is drawn.
+        """
+        if height < crop_h or width < crop_w:
+            raise RmpeError(f"a picture of {width} x {height} (width x height) is smaller than the crop of "
+                            f"{crop_w} x {crop_h}")
+        if self.phase == "TRAIN":
+            return (self.draws.transform.below(height - crop_h + 1), self.draws.transform.below(width - crop_w + 1))
+        return (height - crop_h) // 2, (width - crop_w) // 2
+
+    # --- mean and scale --------------------------------------------------------------------------------------
+
+    def _fitting_mean(self, shape: tuple[int, ...], where: str) -> np.ndarray:
+        if self.mean.shape != tuple(shape):
+            raise RmpeError(f"{where}: a picture of {_size(shape)}, the mean_file {self.param.mean_file!r} has "
+                            f"{_size(self.mean.shape)}; they must agree")
+        return self.mean
+
+    def _mean_beside(self, old: tuple[int, int], new: tuple[int, ...], offset: tuple[int, int], mirrored: bool,
+                     blob: np.ndarray) -> np.ndarray | None:
+        """The mean under each of the blob's values, mirrored as the picture is; None without a mean_file.
+
+        BVLC crops it with the picture. The others want a mean of the blob's size and subtract it as it is from a
+        mirrored picture. Differs: where the resized picture is larger than the mean, they read beyond it; here the
+        mean lies under the crop.
+        """
+        if not self.param.has("mean_file"):
+            return None
+        if self.dialect == "bvlc":
+            h, w = offset
+            whole = self._fitting_mean((blob.shape[0], *new[:2]), "picture")
+            return whole[:, h : h + blob.shape[1], w : w + blob.shape[2]]
+        if self.dialect == "rmpe":
+            self._fitting_mean((blob.shape[0], *old), "before its resize")
+        mean = self._fitting_mean(blob.shape if all(self.crop_size) else (blob.shape[0], *new[:2]), "after resize and "
+                                  "crop")[:, : blob.shape[1], : blob.shape[2]]
+        return mean[..., ::-1] if mirrored else mean
+
+    def _write(self, values: np.ndarray, mean: np.ndarray | None, mirrored: bool, blob: np.ndarray) -> None:
+        """(values - mean) * scale, in single precision; values (C, H, W)."""
+        out = blob[..., ::-1] if mirrored else blob
+        with np.errstate(all="ignore"):  # a store may hold infinities
+            if mean is not None:
+                np.subtract(values, mean, out=out)
+            elif self.param.mean_value:
+                np.subtract(values, self._mean_values(len(values)), out=out)
+            else:
+                np.copyto(out, values)
+            if self.param.scale != 1:
+                np.multiply(blob, F(self.param.scale), out=blob)
+
+    def _mean_values(self, channels: int) -> np.ndarray:
+        means = self.param.mean_value
+        if len(means) not in (1, channels):
+            raise RmpeError(f"mean_value is given {len(means)} times for {channels} channels; give it once, or per "
+                            "channel")
+        return np.asarray(means, F).reshape(-1, 1, 1)
+
+    # --- boxes -----------------------------------------------------------------------------------------------
+
+    def boxes_in(self, boxes: Boxes, cut: Cut, datum: Datum) -> Boxes:
+        """A record's boxes as its blob shows them; those outside are left out."""
+        return self._follow(boxes, cut, datum, resized=self.dialect == "ssd" and self.param.has("resize_param"))
+
+    def _follow(self, boxes: Boxes, cut: Cut, datum: Datum, resized: bool) -> Boxes:
+        size = datum.height, datum.width
+        seen = boxes
+        if resized:
+            if min(size) <= 0:
+                raise RmpeError(f"{datum.where}: the record does not say its picture's size, which boxes need to "
+                                "follow resize_param; make the store anew")
+            if len(boxes):
+                seen = replace(boxes, xyxy=boxes_after(self.param.resize_param, boxes.xyxy, *size))
+        if self.param.has("emit_constraint"):
+            seen = seen.where(emitted(seen, cut.crop, self.param.emit_constraint))
+        seen = project(seen, cut.crop)
+        xyxy = seen.xyxy
+        if cut.mirrored:
+            xyxy = np.stack([F(1) - xyxy[:, 2], xyxy[:, 1], F(1) - xyxy[:, 0], xyxy[:, 3]], axis=1)
+        if resized:
+            xyxy = extrapolate(self.param.resize_param, xyxy, cut.crop, *size)
+        return seen.moved(xyxy)
+
+    # --- records to records ----------------------------------------------------------------------------------
+
+    def crop(self, record: AnnotatedDatum, box: np.ndarray) -> AnnotatedDatum:
+        """A box (4,) of the record as a record of its own. An encoded picture is encoded anew, as JPEG."""
+        box = clip(box)
+        datum = record.datum
+        picture = self.picture(datum)
+        if isinstance(picture, Datum):
+            values = picture.values()
+            rows, columns = _span(box, *values.shape[1:])
+            part = np.ascontiguousarray(values[:, rows, columns])
+            cropped = replace(datum, data=part.tobytes(), height=part.shape[1], width=part.shape[2], has_label=True)
+        else:
+            rows, columns = _span(box, *picture.shape[:2])
+            cropped = _jpeg(datum, picture[rows, columns])
+        boxes = self._follow(record.boxes, Cut(box, False), datum, resized=False)
+        return AnnotatedDatum(cropped, boxes, record.type or "BBOX")
+
+    def distort(self, record: AnnotatedDatum) -> AnnotatedDatum:
+        """The record with its colours distorted (distort_param), encoded anew."""
+        if not record.datum.encoded:
+            return record  # Caffe logs "Only support encoded datum now" and goes on
+        image = self.picture(record.datum)
+        changed = check_opencv(distort, image, self.param.distort_param, self.draws.thread, self.draws.library)
+        return replace(record, datum=_jpeg(record.datum, changed))
+
+    def expand(self, record: AnnotatedDatum) -> AnnotatedDatum:
+        """The record somewhere on a larger canvas (expand_param): zoomed out, with a probability."""
+        param, random = self.param.expand_param, self.draws.thread
+        if random.uniform(0, 1) > param.prob or abs(param.max_expand_ratio - 1) < 1e-2:
+            return record
+        ratio = random.uniform(1, param.max_expand_ratio)
+        datum, picture = record.datum, self.picture(record.datum)
+        raw = isinstance(picture, Datum)
+        old_h, old_w = (datum.height, datum.width) if raw else picture.shape[:2]
+        height, width = int(F(old_h) * ratio), int(F(old_w) * ratio)
+        h, w = (int(random.uniform(0, height - old_h)), int(random.uniform(0, width - old_w)))
+        ends = np.array([-w, -h, width - w, height - h], F)
+        boxes = self._follow(record.boxes, Cut(ends / np.array([old_w, old_h] * 2, F), False), datum, resized=False)
+        if raw:
+            values = picture.values()
+            canvas = np.full((len(values), height, width), ord(" "), np.uint8)  # what Caffe fills its string with
+            canvas[:, h : h + old_h, w : w + old_w] = values
+            larger = replace(datum, data=canvas.tobytes(), height=height, width=width, has_label=True)
+        else:
+            larger = _jpeg(datum, self._surrounded(picture, (h, height - old_h - h, w, width - old_w - w)))
+        return AnnotatedDatum(larger, boxes, record.type or "BBOX")
+
+    def _surrounded(self, picture: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
+        """A picture with the mean around it; margins above, below, left, right."""
+        channels = channels_of(picture)
+        fill = self._mean_values(channels).ravel() if self.param.mean_value else np.zeros(1, F)
+        fill = np.broadcast_to(np.clip(np.rint(fill), 0, 255), channels).tolist()
+        larger = cv2.copyMakeBorder(picture, *margins, cv2.BORDER_CONSTANT, value=fill)
+        if self.param.has("mean_file"):
+            mean = self._fitting_mean((channels, *larger.shape[:2]), "expanded").transpose(1, 2, 0)
+            larger = mean.astype(np.int64).astype(np.uint8).reshape(larger.shape)
+            larger[margins[0] :, margins[2] :][: picture.shape[0], : picture.shape[1]] = picture
+        return larger
+
+
+def read_mean(path: str | Path) -> np.ndarray:
+    """A mean picture of a .binaryproto, (C, H, W) float32."""
+    blob = decode(memoryview(read_bytes(path)), load_schema()["BlobProto"], Source(str(path)))
+    try:
+        stored = blob_from_proto(blob)
+    except FileError as error:
+        raise FileError(f"{path}: a blob's {error}; the file is damaged") from None
+    shape = stored.shape[1:] if len(stored.shape) == 4 and stored.shape[0] == 1 else stored.shape
+    if len(shape) != 3:
+        raise FileError(f"{path}: a blob of {_size(stored.shape)}; a mean picture is 1 x C x H x W")
+    return np.asarray(stored.data, F).reshape(shape)
+
+
+def _values(image: np.ndarray, shape: tuple[int, int, int], dialect: str) -> np.ndarray:
+    """The part of a picture that a blob (C, H, W) takes: its top left, if it is larger (only BVLC refuses that).
+
+    Bytes are taken as they lie in a row, as Caffe does: of the float picture that convert_to_lab gives, those of its
+    first quarter.
+    """
+    channels, height, width = shape
+    row = np.ascontiguousarray(image).reshape(len(image), -1).view(np.uint8)
+    exact = image.shape[:2] == (height, width)
+    if len(row) < height or row.shape[1] < width * channels or (dialect == "bvlc" and not exact):
+        raise RmpeError(f"a picture of {image.shape[1]} x {image.shape[0]} (width x height) in a batch of {width} x "
+                        f"{height}; all pictures of a batch need one size: set crop_size"
+                        + ("" if dialect == "bvlc" else " or resize_param"))
+    return row[:height, : width * channels].reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _span(box: np.ndarray, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of a normalised box (4,)."""
+    xmin, ymin, xmax, ymax = box * np.array([width, height] * 2, F)
+    rows, columns = (slice(int(low), int(low) + int(high - low)) for low, high in ((ymin, ymax), (xmin, xmax)))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        raise RmpeError(f"a sampled box of less than a pixel in a picture of {width} x {height}; make the sampler's "
+                        "min_scale larger")
+    return rows, columns
+
+
+def _jpeg(datum: Datum, image: np.ndarray) -> Datum:
+    _, data = cv2.imencode(".jpg", image)
+    return reencoded(datum, data.tobytes(), image.shape)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

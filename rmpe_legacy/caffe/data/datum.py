@@ -1,0 +1,132 @@
+"""One record of a store: a picture, encoded or raw, with its label or its boxes.
+
+Sources: Datum and AnnotatedDatum of caffe.proto; data_reader.cpp of RMPE@5188c23.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rmpe_legacy.caffe.proto.message import Message, Source
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.proto.wire import decode
+from rmpe_legacy.errors import FileError
+
+from .boxes import Boxes
+from .leveldb_reader import LevelDbReader
+from .lmdb_reader import LmdbReader
+
+BACKENDS = {"LMDB": LmdbReader, "LEVELDB": LevelDbReader}
+
+
+@dataclass(frozen=True)
+class Datum:
+    """A picture as a store has it: an encoded file, or raw values in the order channel, row, column."""
+
+    channels: int
+    height: int
+    width: int
+    data: memoryview | bytes  # uint8 values, or the encoded file
+    float_data: np.ndarray  # what counts where `data` is empty
+    label: int
+    has_label: bool
+    encoded: bool
+    where: str  # which record of which store, for errors
+
+    def values(self) -> np.ndarray:
+        """The raw values, (channels, height, width), uint8 or float32; FileError where there are too few."""
+        shape = (self.channels, self.height, self.width)
+        if min(shape) <= 0:
+            raise FileError(f"{self.where}: a raw picture of {self.channels} x {self.height} x {self.width} values; "
+                            "the record is damaged, or is it an encoded picture without encoded: true?")
+        count = self.channels * self.height * self.width
+        values = np.frombuffer(self.data, np.uint8) if len(self.data) else self.float_data
+        if len(values) < count:
+            raise FileError(f"{self.where}: a picture of {self.channels} x {self.height} x {self.width} with "
+                            f"{len(values)} values; the record is damaged")
+        return values[:count].reshape(shape)
+
+
+@dataclass(frozen=True)
+class AnnotatedDatum:
+    """A picture with boxes."""
+
+    datum: Datum
+    boxes: Boxes
+    type: str | None  # "BBOX"; None where the record has none
+
+
+def parse_datum(buffer, where: str) -> Datum:
+    """A serialised Datum. Its picture stays a view of the buffer."""
+    return _datum(decode(buffer, load_schema()["Datum"], Source(where)), where)
+
+
+def parse_annotated(buffer, where: str) -> AnnotatedDatum:
+    """A serialised AnnotatedDatum; its groups' boxes one after the other."""
+    message = decode(buffer, load_schema()["AnnotatedDatum"], Source(where))
+    rows = [(group.group_label, annotation) for group in message.annotation_group for annotation in group.annotation]
+    return AnnotatedDatum(
+        _datum(message.datum, where), Boxes.of(rows), message.type if message.has("type") else None)
+
+
+def _datum(message: Message, where: str) -> Datum:
+    return Datum(message.channels, message.height, message.width, message.data,
+                 np.asarray(message.float_data, np.float32), message.label, message.has("label"), message.encoded,
+                 where)
+
+
+class Cursor:
+    """A place in a store: records in key order, and after the last the first again."""
+
+    def __init__(self, backend: str, path: str | os.PathLike):
+        """Opens the store. backend: "LMDB" or "LEVELDB". FileError where it cannot be read, or is empty."""
+        self._backend, self.path, self.index = backend, str(path), 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._store = BACKENDS[self._backend](self.path)
+        self._records = iter(self._store)
+        self._ahead = self._next()
+
+    def _next(self) -> tuple[bytes, memoryview]:
+        for _ in range(2):
+            record = next(self._records, None)
+            if record is not None:
+                return record
+            self._records = iter(self._store)
+        raise FileError(f"{self.path}: the store holds no records")
+
+    def peek(self) -> tuple[memoryview, str]:
+        """(value, where) of the record that `take` will give."""
+        key, value = self._ahead
+        return value, f"{self.path}: record {key.decode('utf-8', 'backslashreplace')}"
+
+    def take(self) -> tuple[memoryview, str]:
+        """(value, where) of the next record."""
+        record = self.peek()
+        self._ahead = self._next()
+        self.index += 1
+        return record
+
+    def __iter__(self) -> Iterator[tuple[memoryview, str]]:
+        while True:
+            yield self.take()
+
+    def __getstate__(self) -> dict:
+        return {"_backend": self._backend, "path": self.path, "index": self.index}  # maps and generators stay behind
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, index=0)
+        self._begin()
+        while self.index < state["index"]:
+            self.take()
+
+
+def reencoded(datum: Datum, data: bytes, shape: tuple[int, ...]) -> Datum:
+    """The record with another encoded picture in its place; shape (height, width[, channels])."""
+    return replace(datum, data=data, encoded=True, height=shape[0], width=shape[1],
+                   channels=shape[2] if len(shape) > 2 else 1, has_label=True)

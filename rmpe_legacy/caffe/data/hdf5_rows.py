@@ -1,0 +1,96 @@
+"""The rows of HDF5 files, one file after the other, as HDF5Data takes them.
+
+Source: hdf5_data_layer.cpp:25-166 and util/hdf5.cpp:10-83 of RMPE@5188c23. BVLC's loads the next file a row earlier,
+which gives the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rmpe_legacy.errors import FileError
+from rmpe_legacy.readers.hdf5 import Dataset, open_hdf5
+
+from .caffe_random import LibraryRandom
+from .opencv_image import read_lines
+
+
+def read_datasets(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Datasets of one file as float32, all with the same number of rows. Whole numbers are converted."""
+    root = open_hdf5(path)
+    found = [root.get(name) for name in names]
+    for name, dataset in zip(names, found, strict=True):
+        if not isinstance(dataset, Dataset):
+            raise FileError(f"{path}: no dataset {name!r}; it has {', '.join(map(repr, root)) or 'none'}")
+        if dataset.shape == ():
+            raise FileError(f"{path}: dataset {name!r} is a single value; rows are expected")
+    values = [np.array(dataset.read(), np.float32) for dataset in found]
+    for name, value in zip(names, values, strict=True):
+        if len(value) != len(values[0]):
+            raise FileError(f"{path}: dataset {name!r} has {len(value)} rows, {names[0]!r} has {len(values[0])}; they "
+                            "must agree")
+    if not len(values[0]):
+        raise FileError(f"{path}: dataset {names[0]!r} has no rows")
+    return values
+
+
+class RowReader:
+    """Rows of the files that a list names, for ever."""
+
+    def __init__(self, source: str | Path, names: Sequence[str], shuffle: bool):
+        """source: a text file with the files' names, separated by white space."""
+        self.names, self.shuffle = tuple(names), shuffle
+        self.files = [word for line in read_lines(source, "a list of HDF5 files") for word in line.split()]
+        if not self.files:
+            raise FileError(f"{source}: names no HDF5 files")
+        # Differs: Caffe's layers share one rand() that nobody seeds; here each has its own, from the same beginning.
+        self._random = LibraryRandom()
+        self._order = list(range(len(self.files)))
+        self._file = self._row = 0
+        self._mix(self._order)
+        self.shapes: list[tuple[int, ...]] = []  # each dataset's, without the rows
+        self._load()
+
+    def _mix(self, order: list[int]) -> None:
+        if self.shuffle:
+            self._random.shuffle(order)
+
+    def _load(self) -> None:
+        self.path = self.files[self._order[self._file]]
+        self._values = read_datasets(self.path, self.names)
+        shapes = [value.shape[1:] for value in self._values]
+        if self.shapes and shapes != self.shapes:
+            raise FileError(f"{self.path}: its rows are {shapes}, those of the files before it {self.shapes}; they "
+                            "must agree")
+        self.shapes = shapes
+        self._rows = list(range(len(self._values[0])))
+        self._mix(self._rows)
+
+    def _wrap(self) -> None:
+        """The first row of the next file, or of the same one if there is no other."""
+        if len(self.files) > 1:
+            self._file += 1
+            if self._file == len(self.files):
+                self._file = 0
+                self._mix(self._order)
+            self._load()
+        self._row = 0
+        self._mix(self._rows)
+
+    def take(self, count: int) -> list[np.ndarray]:
+        """The next `count` rows of each dataset, float32."""
+        out = [np.empty((count, *shape), np.float32) for shape in self.shapes]
+        filled = 0
+        while filled < count:
+            if self._row == len(self._rows):
+                self._wrap()
+            rows = self._rows[self._row : self._row + count - filled]
+            index = rows if self.shuffle else slice(rows[0], rows[-1] + 1)
+            for blob, value in zip(out, self._values, strict=True):
+                blob[filled : filled + len(rows)] = value[index]
+            filled += len(rows)
+            self._row += len(rows)
+        return out

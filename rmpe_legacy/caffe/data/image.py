@@ -1,0 +1,151 @@
+"""Pictures as caffe.io and the demo of RMPE see them: read, resized, cropped ten ways, made into network inputs.
+
+Images are (height, width, channels), float32 RGB from 0 to 1; inputs of networks are (channels, height, width).
+
+Source: caffe/io.py and examples/rmpe/demo.py:23-36 of RMPE@5188c23; what skimage 0.12 and Pillow do below it was
+measured.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from os import PathLike
+
+import cv2
+import numpy as np
+
+from rmpe_legacy.errors import FileError, InputError
+
+from .image_file import MAX_PIXELS, PNG, decode_picture
+from .opencv_image import read_bytes
+from .skimage_resize import resize_image
+
+__all__ = ["DETECTOR_MEAN", "MAX_PIXELS", "as_image", "detector_input", "load_image", "oversample", "pose_input",
+           "resize_image"]
+
+LUMINANCE = (0.2125, 0.7154, 0.0721)  # of R, G, B: skimage's rgb2gray
+DETECTOR_MEAN = (104, 117, 123)  # of B, G, R from 0 to 255: demo.py:25
+
+
+def load_image(filename: str | PathLike, color: bool = True) -> np.ndarray:
+    """Read a picture: float32 RGB (H, W, 3) from 0 to 1, or intensity (H, W, 1) with color False.
+
+    Grey pictures give three equal channels, transparency is dropped, and a camera's note that it was held sideways
+    (EXIF) is not heeded: the original did all this. Sixteen bits count in full for grey; of a PNG's sixteen-bit
+    colours only the upper eight do.
+
+    Differs: of an animation or a file of several pages the first picture is read (the original stacks them all into an
+    array that nothing takes); CMYK is turned to RGB by OpenCV, which is up to 2 of 255 off.
+
+    Raises FileError for what is no picture, is damaged, claims more than MAX_PIXELS, or does not fit in memory.
+    """
+    try:
+        return _load(filename, color)
+    except MemoryError:
+        raise FileError(f"{filename}: needs more memory than there is; scale it down") from None
+
+
+def _load(filename: str | PathLike, color: bool) -> np.ndarray:
+    pixels = _read_pixels(filename)
+    scale = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(pixels.dtype, 1)
+    if pixels.ndim == 3 and not color:
+        red, green, blue = np.moveaxis(pixels.astype(np.float64) / scale, 2, 0)
+        return (red * LUMINANCE[0] + green * LUMINANCE[1] + blue * LUMINANCE[2]).astype(np.float32)[:, :, None]
+    image = np.divide(pixels, np.float32(scale), dtype=np.float32)  # for whole numbers the same as by way of float64
+    if image.ndim == 3:
+        return image
+    return np.repeat(image[:, :, None], 3 if color else 1, axis=2)
+
+
+def as_image(image: object) -> np.ndarray:
+    """An image as ``load_image`` gives it, (H, W, 3) RGB from 0 to 1, from such an array, a path or a PIL image.
+
+    Raises FileError for a path that ``load_image`` refuses, InputError for anything else that is no such image.
+    """
+    if isinstance(image, str | PathLike):
+        return load_image(image)
+    pil = sys.modules.get("PIL.Image")  # whoever holds a PIL image has imported it
+    if pil is not None and isinstance(image, pil.Image):
+        try:
+            return np.divide(np.asarray(image.convert("RGB")), np.float32(255), dtype=np.float32)
+        except (OSError, ValueError) as error:  # PIL reads the file only now
+            raise FileError(f"{getattr(image, 'filename', '') or 'the PIL image'}: cannot be read: {error}") from error
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"'{type(image).__name__}' object is not an image; give a path, a PIL image, or an array as "
+                         "load_image gives it")
+    if image.dtype.kind != "f" or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InputError(f"an array of {image.dtype} values and shape {image.shape} is not what load_image gives; give "
+                         "(height, width, 3), RGB from 0 to 1")
+    if image.max() > 2:  # resizing may overshoot 1, but not so far
+        raise InputError(f"the image's values run to {image.max():g}; they must lie between 0 and 1")
+    return image
+
+
+def _read_pixels(filename: str | PathLike) -> np.ndarray:
+    """(H, W) grey or (H, W, 3) RGB, as the file has them: uint8, uint16, or floats from -1 to 1."""
+    data = read_bytes(filename)
+    pixels = decode_picture(data, cv2.IMREAD_UNCHANGED, str(filename))
+    if pixels.ndim == 3:
+        pixels = cv2.merge(cv2.split(pixels)[2::-1])  # BGR or BGRA; ten times as fast as by slicing
+        if pixels.dtype == np.uint16 and data.startswith(PNG):
+            pixels = (pixels >> 8).astype(np.uint8)
+    return _checked_values(filename, pixels)
+
+
+def _checked_values(filename: str | PathLike, pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype in (np.uint8, np.uint16):
+        return pixels
+    if pixels.dtype not in (np.float32, np.float64):
+        raise FileError(f"{filename}: its pixels are {pixels.dtype}; save it with 8 or 16 bits a channel")
+    if not (np.abs(pixels) <= 1).all():
+        raise FileError(f"{filename}: its pixels run from {pixels.min():g} to {pixels.max():g}; those of a floating-"
+                        "point picture must lie between -1 and 1")
+    return pixels
+
+
+def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+    """Cut ten pieces from each of N images (H, W, K): float32 (10 N, h, w, K).
+
+    The four corners and the centre, then the same mirrored, image by image. All images are cut where the first one's
+    size says. Raises InputError where a piece does not fit.
+    """
+    h, w = (int(size) for size in crop_dims)
+    first = np.shape(images[0]) if len(images) else ()
+    if len(first) != 3 or min(h, w) < 1:
+        raise InputError(f"{len(images)} images, the first of shape {first}, cannot be cut into {h} x {w} pieces; give "
+                         "at least one (height, width, channels), and (height, width) of the pieces from 1")
+    height, width, channels = first
+    corners = [(y, x) for y in (0, height - h) for x in (0, width - w)]
+    corners.append((int(height / 2 - h / 2), int(width / 2 - w / 2)))
+    crops = np.empty((len(images), 10, h, w, channels), np.float32)
+    for image, pieces in zip(images, crops, strict=True):
+        if h > min(height, image.shape[0]) or w > min(width, image.shape[1]) or image.shape[2:] != (channels,):
+            raise InputError(f"cannot cut {h} x {w} pieces from an image of shape {image.shape} as from the first, "
+                             f"{first}; give smaller crop_dims, and images of one size")
+        for piece, (y, x) in zip(pieces[:5], corners, strict=True):
+            piece[...] = image[y : y + h, x : x + w]
+        pieces[5:] = pieces[:5, :, ::-1]
+    return crops.reshape(-1, h, w, channels)
+
+
+def detector_input(image: np.ndarray, h: int, w: int) -> np.ndarray:
+    """What the detector of RMPE wants of an image (H, W, 3): float32 (3, h, w), BGR from 0 to 255 minus the mean."""
+    resized = _resized(image, h, w)
+    out = np.multiply(resized.transpose(2, 0, 1)[::-1], np.float32(255), order="C")
+    out -= np.array(DETECTOR_MEAN, np.float32)[:, None, None]
+    return out
+
+
+def pose_input(image: np.ndarray, h: int, w: int) -> np.ndarray:
+    """What the pose network of RMPE wants of a square crop (H, W, 3): float32 (3, h, w), RGB from 0 to 1."""
+    return _resized(image, h, w).transpose(2, 0, 1).copy()
+
+
+def _resized(image: np.ndarray, h: int, w: int) -> np.ndarray:
+    """The image in the size wanted; where it has it, itself. The caller must not write to it."""
+    if image.dtype.kind != "f" or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(f"an image of {image.dtype} values and shape {image.shape} is not what load_image gives; "
+                         "give (height, width, 3), RGB from 0 to 1")
+    single = image.astype(np.float32, copy=False)
+    return single if single.shape[:2] == (h, w) else resize_image(single, (h, w))

@@ -1,0 +1,79 @@
+"""Picture files to arrays, as Caffe reads them through OpenCV, and the words of its lists.
+
+A picture is uint8, (H, W) grey or (H, W, C) in the order B, G, R.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from rmpe_legacy.errors import FileError, RmpeError
+
+from .image_file import decode_picture
+
+FLAGS = {"color": cv2.IMREAD_COLOR, "gray": cv2.IMREAD_GRAYSCALE, "native": cv2.IMREAD_UNCHANGED}
+_NUMBER = re.compile(r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|nan)", re.IGNORECASE)
+
+
+def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarray:
+    """An encoded picture from bytes. mode: "color" (three channels), "gray", or "native" (what the file has).
+
+    FileError where it is no picture that OpenCV reads.
+    """
+    image = decode_picture(bytes(data), FLAGS[mode], where)
+    if image.dtype != np.uint8:
+        raise FileError(f"{where}: a picture of {image.dtype} values; Caffe's layers take 8 bits per channel")
+    return image
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A whole file; FileError where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_image(path: str | Path, color: bool = True, height: int = 0, width: int = 0) -> np.ndarray:
+    """A picture file, resized to height x width if they are given (io.cpp:75-112 of RMPE@5188c23)."""
+    image = decode_image(read_bytes(path), "color" if color else "gray", str(path))
+    return cv2.resize(image, (width, height)) if height and width else image
+
+
+def read_lines(path: str | Path, what: str) -> list[str]:
+    """The lines of a text file; FileError where it cannot be read, or is not text."""
+    data = read_bytes(path)
+    if b"\0" in data[:4096]:
+        raise FileError(f"{path}: not text; {what} is expected")
+    lines = data.decode("utf-8", "surrogateescape").split("\n")
+    return lines if lines[-1] else lines[:-1]  # a line's end begins no other
+
+
+def c_number(text: str) -> float:
+    """C's atof: the number that a text begins with, 0 if there is none."""
+    match = _NUMBER.match(text)
+    return float(match[0]) if match else 0.0
+
+
+def c_integer(text: str) -> int:
+    """C's atoi: the whole number that a text begins with, 0 if there is none."""
+    match = re.match(r"\s*[+-]?[0-9]{1,20}", text)
+    value = min(max(int(match[0]) if match else 0, -(1 << 63)), (1 << 63) - 1)  # strtol's range, then cut to an int
+    return (value + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+def channels_of(image: np.ndarray) -> int:
+    """1 for (H, W), else C."""
+    return image.shape[2] if image.ndim == 3 else 1
+
+
+def check_opencv(call, *args):
+    """Call a function of OpenCV; what it refuses becomes an RmpeError."""
+    try:
+        return call(*args)
+    except cv2.error as error:
+        raise RmpeError(f"OpenCV cannot do this with the picture: {error.err}") from None

@@ -1,0 +1,145 @@
+"""``Transformer``: caffe.io's way from an image to a network's input, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rmpe_legacy.errors import InputError
+
+from .skimage_resize import resize_image
+
+
+class Transformer:
+    """Images (H, W, K) to inputs (K, h, w) and back, by options that are set for each input.
+
+    inputs: name of an input -> its shape, (N, K, h, w).
+
+    ``preprocess`` does, in this order and each only where it is set: resize to (h, w), transpose, channel_swap, times
+    raw_scale, minus mean, times input_scale. ``deprocess`` undoes all but the resize, in reverse.
+
+    As published, scales and mean are applied in place: where the data is float32, has the input's size and no
+    channel_swap is set, ``preprocess`` changes the caller's array. Pass a copy to keep it.
+
+    Source: caffe/io.py:98-275 of RMPE@5188c23.
+    """
+
+    def __init__(self, inputs: Mapping[str, Sequence[int]]):
+        self.inputs = {name: tuple(shape) for name, shape in inputs.items()}
+        self.transpose: dict[str, Sequence[int]] = {}
+        self.channel_swap: dict[str, Sequence[int]] = {}
+        self.raw_scale: dict[str, float | np.ndarray] = {}
+        self.mean: dict[str, np.ndarray] = {}
+        self.input_scale: dict[str, float | np.ndarray] = {}
+
+    def preprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
+        """An image (H, W, K) as the input `in_` wants it: float32, (K, h, w) with transpose (2, 0, 1)."""
+        self._check_input(in_)
+        out = np.asarray(data).astype(np.float32, copy=False)
+        size = self.inputs[in_][2:]
+        if out.shape[:2] != size:
+            out = resize_image(out, size)
+        if not out.flags.writeable:
+            out = out.copy()
+        if (order := self.transpose.get(in_)) is not None:
+            out = self._transposed(in_, out, order)
+        if (order := self.channel_swap.get(in_)) is not None:
+            out = self._swapped(in_, out, order)
+        if (scale := self.raw_scale.get(in_)) is not None:
+            out *= self._fitting(in_, "raw_scale", scale, out)
+        if (mean := self.mean.get(in_)) is not None:
+            out -= self._fitting(in_, "mean", mean, out)
+        if (scale := self.input_scale.get(in_)) is not None:
+            out *= self._fitting(in_, "input_scale", scale, out)
+        return out
+
+    def deprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
+        """An input (1, K, h, w) or (K, h, w), floats, back as an image (h, w, K); a new array.
+
+        As published, axes of size 1 are dropped first, so that one channel with a transpose, or a mean per channel,
+        is an InputError.
+        """
+        self._check_input(in_)
+        out = np.array(data).squeeze()
+        if out.dtype.kind != "f":
+            raise InputError(f"input {in_!r} is given as {out.dtype}; deprocess takes floats")
+        if (scale := self.input_scale.get(in_)) is not None:
+            out /= self._fitting(in_, "input_scale", scale, out)
+        if (mean := self.mean.get(in_)) is not None:
+            out += self._fitting(in_, "mean", mean, out)
+        if (scale := self.raw_scale.get(in_)) is not None:
+            out /= self._fitting(in_, "raw_scale", scale, out)
+        if (order := self.channel_swap.get(in_)) is not None:
+            out = self._swapped(in_, out, np.argsort(order))
+        if (order := self.transpose.get(in_)) is not None:
+            out = self._transposed(in_, out, np.argsort(order))
+        return out
+
+    def set_transpose(self, in_: str, order: Sequence[int]) -> None:
+        """Which axis of the image comes first, second, third; (2, 0, 1) for Caffe's channels first."""
+        self._check_input(in_)
+        axes = len(self.inputs[in_]) - 1
+        if len(order) != axes:
+            raise InputError(f"transpose {tuple(order)} of input {in_!r}: name each of its {axes} axes once")
+        self.transpose[in_] = order
+
+    def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
+        """The order of the channels, which come first once transposed; (2, 1, 0) turns RGB to BGR."""
+        self._check_input(in_)
+        if len(order) != self.inputs[in_][1]:
+            raise InputError(f"channel_swap {tuple(order)} of input {in_!r}: name {self.inputs[in_][1]} channels, as "
+                             "many as it has")
+        self.channel_swap[in_] = order
+
+    def set_raw_scale(self, in_: str, scale: float) -> None:
+        """The factor before the mean is subtracted; 255 for networks that take 0 to 255."""
+        self._check_input(in_)
+        self.raw_scale[in_] = scale
+
+    def set_mean(self, in_: str, mean: np.ndarray) -> None:
+        """What is subtracted: one value a channel (K,), or a whole input (K, h, w); (h, w) for one channel."""
+        self._check_input(in_)
+        mean = np.asarray(mean)
+        shape = self.inputs[in_][1:]
+        if mean.ndim == 1:
+            if mean.shape[0] != shape[0]:
+                raise InputError(f"the mean of input {in_!r} has {mean.shape[0]} channels; give {shape[0]}")
+            mean = mean[:, np.newaxis, np.newaxis]
+        elif mean.ndim not in (2, 3) or (1,) * (3 - mean.ndim) + mean.shape != shape:
+            raise InputError(f"the mean of input {in_!r} has shape {mean.shape}; give {shape}, or one value a channel")
+        self.mean[in_] = mean
+
+    def set_input_scale(self, in_: str, scale: float) -> None:
+        """The factor after the mean is subtracted."""
+        self._check_input(in_)
+        self.input_scale[in_] = scale
+
+    def _check_input(self, in_: str) -> None:
+        if in_ not in self.inputs:
+            raise InputError(f"no input {in_!r}; the inputs are {', '.join(map(repr, self.inputs))}")
+
+    @staticmethod
+    def _transposed(in_: str, values: np.ndarray, order: Sequence[int]) -> np.ndarray:
+        if sorted(axis % values.ndim for axis in order) != list(range(values.ndim)):
+            raise InputError(f"input {in_!r}: {values.ndim} axes (shape {values.shape}) cannot be transposed as "
+                             f"{tuple(map(int, order))}")
+        return values.transpose(order)
+
+    @staticmethod
+    def _swapped(in_: str, values: np.ndarray, order: Sequence[int]) -> np.ndarray:
+        if values.ndim < 3 or not all(-values.shape[0] <= i < values.shape[0] for i in order):
+            raise InputError(f"input {in_!r}: shape {values.shape} has not the channels {tuple(map(int, order))}")
+        return values[list(order), :, :]
+
+    @staticmethod
+    def _fitting(in_: str, what: str, operand: float | np.ndarray, values: np.ndarray) -> float | np.ndarray:
+        """The operand, once it is sure that it does not stretch the values' shape. Numbers are rounded to float32."""
+        try:
+            fits = np.broadcast_shapes(np.shape(operand), values.shape) == values.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise InputError(f"input {in_!r}: {what} of shape {np.shape(operand)} does not fit values of shape "
+                             f"{values.shape}")
+        return float(operand) if np.ndim(operand) == 0 else operand

@@ -1,0 +1,201 @@
+"""What every layer is: it reads its spec, declares its parameters, and computes tops from bottoms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rmpe_legacy.caffe.proto.blobs import StoredBlob
+from rmpe_legacy.caffe.proto.caffemodel import blob_from_proto
+from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.errors import LayerError, RmpeError
+from rmpe_legacy.wording import printable
+
+from .fillers import fill
+
+JUDGES = "compares with labels"  # `not_exportable` of losses and of layers that measure accuracy
+
+Shape = tuple[int, ...]
+MAX_AXES = 32  # of one blob: kMaxBlobAxes (blob.hpp:13)
+MAX_COUNT = (1 << 31) - 1  # values in one blob, as Blob::Reshape checks (blob.cpp:29)
+Count = int | tuple[int, int | None]  # exactly, or (at least, at most); None is any number
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A parameter that a layer asked for: its name in the state dict, its shape and how it begins."""
+
+    name: str
+    shape: Shape
+    filler: Message
+    learns: bool  # False: a statistic, which no gradient reaches
+
+
+class Layer(nn.Module):
+    """One Caffe layer. A subclass states its arity, and has up to three methods, called in this order:
+
+    - ``setup(*bottom_shapes)`` once: check the parameters, ``declare`` the blobs (Caffe's LayerSetUp);
+    - ``reshape(*bottom_shapes)`` whenever a bottom changes its shape: check, return the tops' shapes (Reshape);
+    - ``forward(*bottoms)``: the tops, one Tensor or a tuple. Gradients are autograd's unless it says otherwise.
+
+    Everything is functional: an in-place layer of the prototxt gets and returns tensors like any other.
+    """
+
+    bottoms: Count = 1
+    tops: Count = 1
+    equal_counts = False  # as many tops as bottoms
+    is_loss = False  # the first top weighs 1 in the loss, and is made up if the prototxt names none
+    refuses: tuple[int, ...] = ()  # bottoms for which Caffe's Backward aborts: labels, indices
+    unforced: tuple[int, ...] = ()  # bottoms that force_backward leaves alone (AllowForceBackward is false)
+    works_in_place = True  # False: Caffe refuses a top that is its bottom, or leaves garbage in it
+    shares_data: bool | None = False  # True: the tops are the first bottom's data, under other names and shapes;
+    # None: its setup or reshape will tell
+    shares_diff = False  # and its diff
+    not_exportable = ""  # why a layer of this type cannot be written as ONNX or model.py; "" if it can
+    fields: Mapping[str, Sequence[str]] | None = None  # of a layer of the user's own: see docs/layers.md
+    dialects: tuple[str, ...] = ()  # set by @register
+
+    def __init__(self, spec: LayerSpec):
+        super().__init__()
+        self.spec = spec
+        self.declared: list[Declared] = []
+        self.left_out: list[LayerError] = []  # an error for each option that was set aside
+
+    @classmethod
+    def unavailable(cls, spec: LayerSpec) -> LayerError | None:
+        """Why this one layer of a known type cannot be loaded, whatever its bottoms; None if it can."""
+        return None
+
+    def setup(self, *bottom: Shape) -> None:
+        """Check the layer's parameters and declare its blobs."""
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        """The tops' shapes; as here, each the first bottom's, unless a layer says otherwise."""
+        return [bottom[0]] * self.top_count
+
+    @property
+    def top_count(self) -> int:
+        least = self.tops if isinstance(self.tops, int) else self.tops[0]
+        return max(len(self.spec.top), least if self.is_loss else 0)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the prototxt gives the first top the first bottom's name."""
+        return bool(self.spec.bottom and self.spec.top) and self.spec.bottom[0] == self.spec.top[0]
+
+    def declare(self, name: str, shape: Shape, filler: Message | float = 0.0, learns: bool = True) -> None:
+        """Ask for the next parameter. filler: a FillerParameter, or the constant it begins with."""
+        if not isinstance(filler, Message):
+            schema = load_schema(self.spec.dialect)
+            filler = Message(schema["FillerParameter"], {"type": "constant", "value": filler})
+        if len(shape) > MAX_AXES or any(size < 0 for size in shape):
+            raise self.spec.error(f"its parameter {name} would be {shape_text(shape)}; a blob has up to {MAX_AXES} "
+                                  "axes, none of them negative")
+        self.declared.append(Declared(name, tuple(shape), filler, learns))
+
+    def set_aside(self, reason: str) -> None:
+        """Refuse an option that changes no blob and cannot be honoured; with strict=False note it and go on."""
+        if self.spec.strict:
+            raise self.spec.error(reason)
+        self.left_out.append(self.spec.error(reason))
+
+    def blobs(self) -> list[Tensor]:
+        """The parameters in Caffe's order, each in the shape this layer declared."""
+        values = [getattr(self, declared.name) for declared in self.declared]
+        return [v if v.shape == d.shape else v.view(d.shape) for v, d in zip(values, self.declared, strict=True)]
+
+    def make(self, index: int, stored: StoredBlob | None) -> nn.Parameter:
+        """Create one declared parameter: a copy of a stored blob, or else what its filler gives."""
+        declared = self.declared[index]
+        if stored is None and index < len(self.spec.message.blobs):
+            stored = self.from_prototxt(index)
+        if stored is not None:
+            self.check_fits(index, stored)
+        try:
+            value = torch.empty(declared.shape)
+        except (RuntimeError, MemoryError):
+            raise self.spec.error(f"its parameter {declared.name}, {shape_text(declared.shape)}, does not fit in "
+                                  "memory; check num_output and the input's size") from None
+        if stored is not None:
+            stored.copy_to(value.view(-1).numpy())  # torch's copy is slow from unaligned memory
+        else:
+            try:
+                fill(value, declared.filler)
+            except RmpeError as error:
+                raise self.spec.error(str(error)) from None
+        param = nn.Parameter(value, declared.learns and self.learns(index))
+        self.register_parameter(declared.name, param)
+        return param
+
+    def learns(self, index: int) -> bool:
+        """Whether the prototxt lets this parameter learn: its lr_mult is not 0."""
+        return index >= len(self.spec.params) or self.spec.params[index].lr_mult != 0
+
+    def check_arity(self) -> None:
+        """LayerError if the spec wires more or fewer bottoms or tops than the type takes."""
+        spec = self.spec
+        for what, names, count in (("bottom", spec.bottom, self.bottoms), ("top", spec.top, self.tops)):
+            least, most = (count, count) if isinstance(count, int) else count
+            if what == "top" and self.is_loss:
+                least = 0
+            if len(names) < least or (most is not None and len(names) > most):
+                takes = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
+                raise spec.error(f"takes {takes} {what}{'' if takes == '1' else 's'}, is given {len(names)}")
+        if not self.works_in_place and any(b == t for b, t in zip(spec.bottom, spec.top, strict=False)):
+            raise spec.error("cannot work in place; give its top another name")
+        if self.equal_counts and len(spec.bottom) != len(spec.top):
+            raise spec.error(f"needs as many tops as bottoms, is given {len(spec.top)} and {len(spec.bottom)}")
+
+    def axis(self, axis: int, dims: int, what: str = "axis") -> int:
+        """A canonical axis of a bottom with `dims` axes; negative ones count from the end."""
+        if not -dims <= axis < dims:
+            raise self.spec.error(f"{what} {axis} is outside a bottom with {dims} axes")
+        return axis % dims
+
+    def from_prototxt(self, index: int) -> StoredBlob:
+        """A parameter that the prototxt itself holds."""
+        try:
+            return blob_from_proto(self.spec.message.blobs[index])
+        except RmpeError as error:
+            raise self.spec.error(f"blob {index} in the prototxt: {error}") from None
+
+    def nchw(self, shape: Shape) -> tuple[int, int, int, int]:
+        """A shape as Caffe's num(), channels(), height() and width() see it: axes that are missing count 1."""
+        if len(shape) > 4:
+            raise self.spec.error(f"takes bottoms of at most 4 axes, not {shape_text(shape)}")
+        n, c, h, w = (*shape, 1, 1, 1, 1)[:4]
+        return n, c, h, w
+
+    def extra_repr(self) -> str:
+        return printable(f"{self.spec.name}: {self.spec.type}")
+
+    def check_fits(self, index: int, stored: StoredBlob) -> None:
+        """LayerError if a stored blob has another shape than the parameter that is declared."""
+        declared = self.declared[index]
+        if not stored.fits(declared.shape):
+            raise self.spec.error(
+                f"its blob {index} ({declared.name}) is {shape_text(declared.shape)}, the weights hold "
+                f"{shape_text(stored.shape)}; load weights of this network, or rename the layer to start it afresh")
+
+
+def shape_text(shape: Shape) -> str:
+    """A shape as Caffe's log writes it, without the count: 2 x 3 x 4."""
+    if len(shape) > MAX_AXES:
+        return f"{shape_text(shape[:MAX_AXES])} x ... ({len(shape)} axes)"
+    return " x ".join(map(str, shape)) or "a single value"
+
+
+def rows(x: Tensor) -> Tensor:
+    """(N, ...) as (N, K), also where N or K is 0."""
+    return x.reshape(len(x), count(x.shape[1:]))
+
+
+def count(shape: Shape) -> int:
+    """How many values a blob of this shape has."""
+    return math.prod(shape)

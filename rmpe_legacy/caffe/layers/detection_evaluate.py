@@ -1,0 +1,133 @@
+"""Detections against true boxes. Source: detection_evaluate_layer.cpp of RMPE@5188c23 and of the ssd branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.errors import LayerError
+from rmpe_legacy.ops.boxes import box_areas, boxes_in_pixels, detection_evaluate, scale_boxes
+
+from .base import JUDGES, Layer, Shape, shape_text
+from .registry import register
+from .ssd_common import read_sizes, resize_of, signed, sizes_for
+
+
+@register("DetectionEvaluate", dialects=("rmpe", "ssd"))
+class DetectionEvaluate(Layer):
+    """Detections (1, 1, K, 7) and true boxes (1, 1, G, 8) -> (1, 1, classes + K, 5).
+
+    First a row (-1, class, number of true boxes, -1, -1) per class but the background, then per detection
+    (image, label, score, hit, miss), by image, label, then score. True boxes are image, label, an unused number,
+    four corners, difficult; a row whose image is -1 ends them.
+
+    With a name_size_file boxes are compared in pixels, and the images of consecutive calls take its sizes in turn;
+    only images with a detection count. Further bottoms are taken and not read, as published.
+    """
+
+    bottoms = (2, None)
+    refuses = (0, 1)
+    not_exportable = JUDGES
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("detection_evaluate_param")
+        if not param.has("num_classes"):
+            raise self.spec.error("needs num_classes")
+        self.is_ssd = self.spec.dialect == "ssd"
+        self.classes, self.background = param.num_classes, signed(param.background_label_id)
+        self.threshold, self.difficult_counts = param.overlap_threshold, param.evaluate_difficult_gt
+        if self.threshold <= 0:
+            raise self.spec.error("overlap_threshold must be positive")
+        self.sizes = _sizes(self.spec)
+        self.resize = resize_of(self, param)
+        self.count = 0  # images seen, modulo those in the file
+
+    @classmethod
+    def unavailable(cls, spec: LayerSpec) -> LayerError | None:
+        """Without its name_size_file it can be left out, as it is only there to evaluate."""
+        try:
+            _sizes(spec)
+        except LayerError as error:
+            return error
+        return None
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        detections, truths = map(self.nchw, bottom[:2])
+        if detections[:2] != (1, 1) or detections[3] != 7 or truths[:2] != (1, 1) or truths[3] != 8:
+            raise self.spec.error("needs bottoms (1, 1, detections, 7) and (1, 1, true boxes, 8), not "
+                                  + " and ".join(map(shape_text, bottom[:2])))
+        self.shown = self.classes - (self.background != -1)
+        return [(1, 1, self.shown + detections[2], 5)]
+
+    def forward(self, detection: Tensor, truth: Tensor, *rest: Tensor) -> Tensor:
+        detections, truths = (x.detach().reshape(-1, x.shape[-1]).cpu().float() for x in (detection, truth))
+        # The RMPE fork has a row for each row of detections, the ssd branch for each with a label; rows left are 0.
+        length = self.shown + (int((detections[:, 1] != -1).sum()) if self.is_ssd else len(detections))
+        truths = self._truths(truths)
+        detections = self._of_images(detections, "detections")
+        rows = torch.cat([self._counts(truths), self._judge(detections, truths)])
+        if len(rows) > length:
+            raise self.spec.error(f"background_label_id {self.background} is not one of {self.classes} classes, so "
+                                  "that the published code writes past its top; set it to one, or to -1")
+        top = torch.zeros(length, 5)
+        top[: len(rows)] = rows
+        return top.view(1, 1, length, 5).to(detection)
+
+    def _truths(self, rows: Tensor) -> Tensor:
+        """The true boxes up to the first row whose image is -1."""
+        ends = (rows[:, 0].trunc() == -1).nonzero().flatten()
+        return self._of_images(rows[: int(ends[0])] if len(ends) else rows, "true boxes")
+
+    def _of_images(self, rows: Tensor, what: str) -> Tensor:
+        """Rows that belong to an image; images and labels as whole numbers."""
+        rows = torch.cat([rows[:, :2].trunc(), rows[:, 2:]], 1)
+        rows = rows[rows[:, 0] != -1]
+        if bool((rows[:, 1] == self.background).any()):
+            raise self.spec.error(f"its {what} hold the background's label, {self.background}")
+        return rows
+
+    def _counts(self, truths: Tensor) -> Tensor:
+        """The rows that say how many true boxes each class has."""
+        counted = truths if self.difficult_counts else truths[truths[:, 7] == 0]
+        label = counted[:, 1]
+        label = label[(label >= 0) & (label < self.classes)].long()
+        shown = torch.arange(self.classes) != self.background
+        rows = torch.full((self.classes, 5), -1.0)
+        rows[:, 1] = torch.arange(self.classes)
+        rows[:, 2] = label.bincount(minlength=self.classes)
+        return rows[shown]
+
+    def _judge(self, detections: Tensor, truths: Tensor) -> Tensor:
+        """The rows that say what each detection is."""
+        images = detections[:, 0].unique()
+        truths = truths[torch.isin(truths[:, 0], images)]
+        boxes, areas = self._boxes(detections[:, 0], detections[:, 3:7], images)
+        true_boxes, true_areas = self._boxes(truths[:, 0], truths[:, 3:7], images)
+        if self.sizes:
+            self.count = (self.count + len(images)) % len(self.sizes)
+        found = torch.cat([detections[:, :3], boxes, areas.unsqueeze(1)], 1)
+        if self.is_ssd:
+            found = found[found[:, 1] != -1]  # what stands for an image without detections
+        true = torch.cat([truths[:, :2], truths[:, 7:], true_boxes, true_areas.unsqueeze(1)], 1)
+        return detection_evaluate(found, true, self.threshold, self.difficult_counts, bool(self.sizes))
+
+    def _boxes(self, image: Tensor, box: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes as they are compared, and their areas: in units of the image, or in pixels."""
+        if not self.sizes:
+            return box, box_areas(box)
+        index = torch.searchsorted(images, image.contiguous())
+        height, width = sizes_for(self.sizes, (self.count + index) % len(self.sizes))
+        if self.is_ssd:
+            return boxes_in_pixels(box, height, width, self.resize)
+        box = scale_boxes(box, height, width)
+        return box, box_areas(box, (height > 1) | (width > 1))
+
+
+def _sizes(spec: LayerSpec) -> list[tuple[int, int]]:
+    """The (height, width) of the images in name_size_file; none without one."""
+    param = spec.get("detection_evaluate_param")
+    return read_sizes(spec, param.name_size_file)[1] if param.has("name_size_file") else []

@@ -1,0 +1,98 @@
+"""From SSD's predictions to detected boxes. Source: detection_output_layer.cpp of RMPE@5188c23 and the ssd branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.errors import LayerError
+from rmpe_legacy.ops.boxes import Detecting, boxes_in_pixels, detection_output
+
+from .base import Layer, Shape
+from .detection_files import DetectionFiles
+from .registry import register
+from .ssd_common import check_predictions, split_priors
+
+FLT_MAX = torch.finfo(torch.float32).max
+
+
+@register("DetectionOutput", dialects=("rmpe", "ssd"))
+class DetectionOutput(Layer):
+    """Decode, threshold, suppress: predictions (N, P * 4), confidences (N, P * C), priors (1, 2, P * 4) and, not
+    read, the image -> (1, 1, K, 7), rows of image, label, score, x1, y1, x2, y2.
+
+    How many rows there are depends on the values; `reshape` says 1, as Caffe's does. Where nothing is found there is
+    one row of -1 (RMPE), or one per image that begins with its number (ssd). Rows come by image, label, then score.
+    The RMPE fork clips the boxes it writes to the image; suppression sees them whole.
+    """
+
+    bottoms = (3, 4)
+    refuses = (0, 1, 2, 3)
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("detection_output_param")
+        self.is_ssd = self.spec.dialect == "ssd"
+        if not param.has("num_classes"):
+            raise self.spec.error("needs num_classes")
+        if param.visualize:
+            self.set_aside("visualize: true would open a window; set visualize: false and draw the top's boxes")
+        self.classes = param.num_classes
+        self.places = 1 if param.share_location else self.classes
+        self.how = self._how(param)
+        self.decodes = param.share_location or any(c != self.how.background for c in range(self.classes))
+        self.files = self._files(param)
+
+    def _files(self, param: Message) -> DetectionFiles | None:
+        """What to write of the detections; with strict=False nothing where what it needs is not there."""
+        try:
+            return DetectionFiles.wanted(self, param.save_output_param, self.how.background)
+        except LayerError as error:
+            self.set_aside(error.reason)
+        return None
+
+    def _how(self, param) -> Detecting:
+        nms = param.nms_param
+        eta = nms.eta if self.is_ssd else 1.0
+        if nms.nms_threshold < 0:
+            raise self.spec.error("nms_threshold must not be negative")
+        if not 0 < eta <= 1:
+            raise self.spec.error(f"eta must be in (0, 1], not {eta}")
+        # Differs: with share_location and background_label_id -1 the published CPU code aborts, since -1 is also its
+        # mark for shared locations; its GPU code, and this, takes every class for an object.
+        return Detecting(
+            param.background_label_id, param.code_type, param.variance_encoded_in_target, nms.nms_threshold, eta,
+            nms.top_k if nms.has("top_k") else -1, param.keep_top_k,
+            param.confidence_threshold if param.has("confidence_threshold") else -FLT_MAX, clip=not self.is_ssd)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.priors = check_predictions(self, bottom, self.places, self.classes)
+        return [(1, 1, 1, 7)]
+
+    def forward(self, loc: Tensor, conf: Tensor, prior: Tensor, *image: Tensor) -> Tensor:
+        if self.files is not None:
+            self.files.begin()
+        images = len(loc)
+        rows = detection_output(
+            loc.reshape(images, self.priors, self.places, 4), conf.reshape(images, self.priors, self.classes),
+            split_priors(self, prior, self.priors, self.how.code if self.decodes else "CORNER"), self.how)
+        # An older defect, as published: where nothing is found in a whole batch, the RMPE fork returns before it
+        # counts the images, so that what follows is saved under their names. The ssd branch counts them.
+        if self.files is not None and (len(rows) or self.is_ssd):
+            self._save(rows.cpu().float(), images)
+        if not len(rows):
+            rows = rows.new_full((images if self.is_ssd else 1, 7), -1)
+            if self.is_ssd:
+                rows[:, 0] = torch.arange(images)
+        return rows.view(1, 1, -1, 7)
+
+    def _save(self, rows: Tensor, images: int) -> None:
+        for image in range(images):
+            mine = rows[rows[:, 0] == image]
+            height, width = (torch.tensor(float(v)) for v in self.files.size)
+            boxes, _ = boxes_in_pixels(mine[:, 3:], height.expand(len(mine)), width.expand(len(mine)),
+                                       self.files.resize)
+            self.files.add(mine[:, 1].int().tolist(), mine[:, 2].numpy(), boxes.numpy())

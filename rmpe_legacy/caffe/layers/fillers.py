@@ -1,0 +1,156 @@
+"""Caffe's weight fillers: how a parameter begins when no weights are given. Source: filler.hpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.errors import RmpeError
+
+_FILLERS: dict[str, Callable[[Tensor, Message], None]] = {}
+_SPARSE = ("gaussian",)  # the one filler that knows `sparse`
+_RMPE_ONLY = ("nearest", "file")
+
+
+def fill(blob: Tensor, filler: Message) -> None:
+    """Fill a blob in place as a FillerParameter says; random ones draw from torch's generator.
+
+    RmpeError names a filler that Caffe lacks, or a shape it refuses.
+    """
+    dialect = filler.descriptor.schema.dialect
+    known = [name for name in _FILLERS if dialect == "rmpe" or name not in _RMPE_ONLY]
+    if filler.type not in known:
+        raise RmpeError(f"unknown filler {filler.type!r}; dialect {dialect!r} has {', '.join(known)}")
+    if not blob.numel():
+        raise RmpeError(f"filler {filler.type!r}: a blob of {tuple(blob.shape)} has no values to fill")
+    if filler.sparse != -1 and filler.type not in _SPARSE:
+        raise RmpeError(f"filler {filler.type!r} does not support sparse; remove it")
+    try:
+        _FILLERS[filler.type](blob, filler)
+    except (RuntimeError, OverflowError) as error:  # torch's, of numbers that single precision cannot hold
+        reason = str(error).partition("\n")[0]
+        raise RmpeError(f"filler {filler.type!r}: cannot fill a blob of {tuple(blob.shape)}: {reason}") from error
+
+
+def _filler(name: str):
+    def add(function):
+        _FILLERS[name] = function
+        return function
+
+    return add
+
+
+@_filler("constant")
+def _constant(blob: Tensor, filler: Message) -> None:
+    blob.fill_(filler.value)
+
+
+@_filler("uniform")
+def _uniform(blob: Tensor, filler: Message) -> None:
+    """Differs: a range that single precision cannot hold is refused; the fork fills with infinities and nan."""
+    if not math.isfinite(filler.max - filler.min) or filler.max - filler.min > torch.finfo(torch.float32).max:
+        raise RmpeError(f"filler 'uniform' from {filler.min} to {filler.max}; the range must be finite")
+    if filler.min > filler.max:
+        raise RmpeError(f"filler 'uniform' from {filler.min} to {filler.max}; min must not exceed max")
+    blob.uniform_(filler.min, filler.max)
+
+
+@_filler("gaussian")
+def _gaussian(blob: Tensor, filler: Message) -> None:
+    """With sparse: each value stays with the probability sparse / blob.shape[0]."""
+    if not filler.std > 0:
+        raise RmpeError(f"filler 'gaussian': std {filler.std} is not positive")
+    blob.normal_(filler.mean, filler.std)
+    if filler.sparse != -1:
+        if not (blob.dim() and 0 <= filler.sparse <= blob.shape[0]):
+            raise RmpeError(f"filler 'gaussian': sparse {filler.sparse} is not in 0 to {len(blob) if blob.dim() else 0}"
+                            ", the blob's first axis")
+        blob.mul_(torch.rand_like(blob) < filler.sparse / blob.shape[0])
+
+
+@_filler("positive_unitball")
+def _positive_unitball(blob: Tensor, filler: Message) -> None:
+    _at_most_4(blob, filler)
+    rows = blob.uniform_(0, 1).view(blob.shape[0] if blob.dim() else 1, -1)
+    rows.div_(rows.sum(dim=1, keepdim=True))
+
+
+@_filler("xavier")
+def _xavier(blob: Tensor, filler: Message) -> None:
+    scale = math.sqrt(3 / _fan(blob, filler))
+    blob.uniform_(-scale, scale)
+
+
+@_filler("msra")
+def _msra(blob: Tensor, filler: Message) -> None:
+    blob.normal_(0, math.sqrt(2 / _fan(blob, filler)))
+
+
+@_filler("bilinear")
+def _bilinear(blob: Tensor, filler: Message) -> None:
+    """Up-sampling by a Deconvolution. The dialects differ for an odd size (filler.hpp:253, BVLC 259)."""
+    size = _square(blob, "bilinear")
+    f = math.ceil(size / 2)
+    bvlc = filler.descriptor.schema.dialect == "bvlc"
+    centre = np.float32((size - 1) / (2 * f) if bvlc else (2 * f - 1 - f % 2) / (2 * f))
+    line = 1 - np.abs(np.arange(size, dtype=np.float32) / np.float32(f) - centre)  # single precision, as Caffe's
+    blob.copy_(torch.from_numpy(np.outer(line, line)))
+
+
+@_filler("nearest")
+def _nearest(blob: Tensor, filler: Message) -> None:
+    _square(blob, "nearest")
+    blob.fill_(1)
+
+
+@_filler("file")
+def _file(blob: Tensor, filler: Message) -> None:
+    """Numbers between white space. Where they are too few the last one is repeated, as the fork does, with a warning.
+
+    Differs: what is no number is an error; the fork goes on with zeros.
+    Differs: a file that is not in the working directory is looked for beside the prototxt.
+    """
+    path = Path(filler.file)
+    if not path.exists():
+        path = Path(filler.origin.path).parent / path
+    try:
+        if path.exists() and not path.is_file():
+            raise RmpeError(f"filler 'file': {filler.file or 'no file is given'}: Is not a file")
+        values = np.array(path.read_text("utf-8").split()[: blob.numel()], np.float32)
+    except OSError as error:
+        raise RmpeError(f"filler 'file': {filler.file or 'no file is given'}: {error.strerror}") from None
+    except ValueError as error:
+        raise RmpeError(f"filler 'file': {filler.file}: {error}; numbers are expected") from None
+    if not len(values):
+        raise RmpeError(f"filler 'file': {filler.file}: is empty")
+    if len(values) < blob.numel():
+        warnings.warn(f"filler 'file': {filler.file}: has {len(values)} numbers for a blob of {blob.numel()}; the last "
+                      "one is repeated", stacklevel=2)
+        values = np.pad(values, (0, blob.numel() - len(values)), mode="edge")
+    blob.copy_(torch.from_numpy(values).view(blob.shape))
+
+
+def _fan(blob: Tensor, filler: Message) -> float:
+    """How many inputs or outputs one value of the blob meets; shape (num, channels, ...)."""
+    _at_most_4(blob, filler)
+    num, channels = (*blob.shape, 1, 1)[:2]
+    fan_in, fan_out = blob.numel() // num, blob.numel() // channels
+    return {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[filler.variance_norm]
+
+
+def _at_most_4(blob: Tensor, filler: Message) -> None:
+    if blob.dim() > 4 and filler.descriptor.schema.dialect != "bvlc":
+        raise RmpeError(f"filler {filler.type!r} takes blobs of at most 4 axes; only dialect 'bvlc' takes more")
+
+
+def _square(blob: Tensor, name: str) -> int:
+    if blob.dim() != 4 or blob.shape[2] != blob.shape[3]:
+        raise RmpeError(f"filler {name!r} needs a blob (N, C, K, K), not {tuple(blob.shape)}")
+    return blob.shape[3]

@@ -1,0 +1,393 @@
+"""Losses: bottoms of scores and labels -> one number.
+
+Sources: {loss,softmax_loss,euclidean_loss,hinge_loss,infogain_loss,contrastive_loss,multinomial_logistic_loss,
+sigmoid_cross_entropy_loss}_layer.cpp of RMPE@5188c23, weiliu89/caffe@4817bf8 and BVLC/caffe@9b89154.
+Every gradient is what the published Backward computes, times the top's diff, which holds the loss_weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmpe_legacy.caffe.proto.caffemodel import blob_from_proto
+from rmpe_legacy.caffe.proto.message import Source
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.proto.wire import decode
+from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.ops.losses import FLT_MIN, sigmoid_loss_terms
+
+from .base import JUDGES, Layer, Shape, count, rows, shape_text
+from .neuron import sigmoid
+from .registry import register
+
+LOG_THRESHOLD = 1e-20  # kLOG_THRESHOLD of loss_layer.hpp
+
+
+class Loss(Layer):
+    """A layer that gives one number, and whose second bottom, the labels, takes no gradient."""
+
+    bottoms = 2
+    is_loss = True
+    not_exportable = JUDGES
+    works_in_place = False
+    refuses = unforced = (1,)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if not all(bottom[:2]) or bottom[0][0] != bottom[1][0]:
+            raise self.spec.error("its bottoms must have the same first axis, they are "
+                                  + " and ".join(map(shape_text, bottom[:2])))
+        return [()]
+
+    def label_per_row(self, label: Shape) -> None:
+        """LayerError unless there is one label per row: (N), or (N, 1, 1, 1)."""
+        if self.nchw(label)[1:] != (1, 1, 1):
+            raise self.spec.error(f"needs one label per row, its labels are {shape_text(label)}")
+
+    def label_per_place(self, bottom: Shape, label: Shape, axis: int) -> None:
+        """LayerError unless there is one label per score vector along an axis."""
+        places = count(bottom) // bottom[axis] if bottom[axis] else 0
+        if places != count(label):
+            raise self.spec.error(f"needs {places} labels, one for each place of axis {axis} of a bottom of "
+                                  f"{shape_text(bottom)}; they are {shape_text(label)}")
+
+    def index(self, label: Tensor, classes: int, ignored: Tensor | None = None) -> Tensor:
+        """Labels as class numbers; 0 where ignored. Differs: the published code reads outside its blobs for others."""
+        index = label.to(torch.int64)
+        if ignored is not None:
+            index = index.masked_fill(ignored, 0)
+        if index.numel() and not 0 <= index.min() <= index.max() < classes:
+            raise self.spec.error(f"its labels go from {index.min()} to {index.max()}, its classes from 0 to "
+                                  f"{classes - 1}")
+        return index
+
+
+def in_turn(terms: Tensor) -> Tensor:
+    """The sum as the published loops make it: one term after the other, in the blob's own precision.
+
+    Of a hundred thousand terms it is 1e-5 away from the exact one, as Caffe's is. Other devices add in their order.
+    """
+    if terms.device.type != "cpu" or terms.dtype not in (torch.float32, torch.float64) or not terms.numel():
+        return terms.sum()
+    return torch.from_numpy(np.add.accumulate(terms.detach().reshape(-1).numpy())[-1:]).squeeze(0)
+
+
+class _Given(torch.autograd.Function):
+    """A loss together with its gradients for a top diff of 1."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, gradients: Callable[[], Sequence[Tensor | None]], *bottoms: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(None if g is None else g * dy for g in ctx.gradients())
+
+
+def given(loss: Tensor, gradients: Callable[[], Sequence[Tensor | None]], *bottoms: Tensor) -> Tensor:
+    """The loss, a 0-axis tensor. `gradients`, one per bottom, is called in Backward; it must not hold bottoms that
+    have a history, but what it computed from them."""
+    return _Given.apply(loss, gradients, *bottoms)
+
+
+class _Normalized(Loss):
+    """A loss over labelled places, of which some may be ignored: loss_param."""
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("loss_param")
+        self.ignore_label = param.ignore_label if param.has("ignore_label") else None
+        self.normalization = self.normalization_of(param)
+
+    def normalization_of(self, param) -> str:
+        if not param.has("normalization") and param.has("normalize"):
+            return "VALID" if param.normalize else "BATCH_SIZE"
+        return param.normalization
+
+    def ignored(self, label: Tensor) -> Tensor | None:
+        """Which labels to leave out; None if all count."""
+        return None if self.ignore_label is None else label.to(torch.int64) == self.ignore_label
+
+    def normalizer(self, outer: int, inner: int, ignored: Tensor | None) -> Tensor | float:
+        """What the loss is divided by: at least 1."""
+        if self.normalization == "VALID" and ignored is not None:
+            return (~ignored).sum().clamp(min=1)
+        return max(1.0, {"FULL": outer * inner, "VALID": outer * inner, "BATCH_SIZE": outer, "NONE": 1}
+                   [self.normalization])
+
+
+@register("SoftmaxWithLoss")
+class SoftmaxWithLoss(_Normalized):
+    """-log softmax(x) at the label, summed over all places and divided by what `normalization` says.
+
+    softmax_param.axis is the axis of the classes. Probabilities under FLT_MIN count as FLT_MIN in the loss only.
+    Caffe aborts with a second top, although its header allows one.
+    """
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.along = self.axis(self.spec.get("softmax_param").axis, len(bottom[0]))
+        self.label_per_place(bottom[0], bottom[1], self.along)
+        return super().reshape(*bottom)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        outer, inner = count(x.shape[: self.along]), count(x.shape[self.along + 1 :])
+        label = label.reshape(outer, 1, inner)
+        ignored = self.ignored(label)
+        index = self.index(label, x.shape[self.along], ignored)
+        prob = x.detach().reshape(outer, x.shape[self.along], inner).softmax(1)
+        loss = -prob.gather(1, index).clamp(min=FLT_MIN).log()
+        loss = in_turn(loss if ignored is None else loss.masked_fill(ignored, 0))
+        normalizer = self.normalizer(outer, inner, ignored)
+        shape = x.shape
+
+        def gradients() -> tuple[Tensor, None]:
+            diff = prob.scatter_add(1, index, prob.new_full((), -1).expand(index.shape))
+            if ignored is not None:
+                diff = diff.masked_fill(ignored, 0)
+            return (diff / normalizer).view(shape), None
+
+        return given(loss / normalizer, gradients, x, label)
+
+
+@register("InfogainLoss")
+class InfogainLoss(_Normalized):
+    """-sum over classes of H[label, class] * log(probability), H a matrix from `source` or the third bottom.
+
+    Dialects rmpe and ssd take probabilities, and divide by the number of rows. Dialect bvlc takes scores, of which it
+    makes probabilities along infogain_loss_param.axis; a second top holds them (give loss_weight twice then); it
+    follows loss_param.
+    """
+
+    bottoms = (2, 3)
+    refuses = (1, 2)
+
+    def setup(self, *bottom: Shape) -> None:
+        self.softmax = self.spec.dialect == "bvlc"
+        if self.softmax:
+            super().setup(*bottom)
+            if self.spec.get("loss_param").has("normalize"):
+                raise self.spec.error("loss_param.normalize is out of date here; give normalization")
+            if len(self.spec.top) == 2 and not self.spec.loss_weight:
+                raise self.spec.error("has two tops; give loss_weight for each, the second may be 0")
+        if len(bottom) < 3:
+            self.stored_shape, values = self._read()
+            self.register_buffer("stored", values, persistent=False)
+
+    def check_arity(self) -> None:
+        if self.spec.dialect == "bvlc":
+            self.tops = (1, 2)
+        super().check_arity()
+
+    @property
+    def top_count(self) -> int:
+        return max(1, len(self.spec.top))
+
+    def _read(self) -> tuple[Shape, Tensor]:
+        """The matrix of `source`, a BlobProto as Caffe writes it (.binaryproto)."""
+        param = self.spec.get("infogain_loss_param")
+        if not param.has("source"):
+            raise self.spec.error("needs its matrix: give infogain_loss_param.source, or a third bottom")
+        try:
+            data = Path(param.source).read_bytes()
+            message = decode(data, load_schema(self.spec.dialect)["BlobProto"], Source(param.source))
+            blob = blob_from_proto(message)
+        except (OSError, ValueError) as error:  # ValueError: a null character in the name
+            raise self.spec.error(f"{param.source}: {getattr(error, 'strerror', None) or error}") from None
+        except RmpeError as error:
+            raise self.spec.error(f"{param.source}: {error}") from None
+        return blob.shape, torch.tensor(blob.data, dtype=torch.get_default_dtype())
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        super().reshape(*bottom)
+        matrix = bottom[2] if len(bottom) == 3 else self.stored_shape
+        if self.softmax:
+            self.along = self.axis(self.spec.get("infogain_loss_param").axis, len(bottom[0]))
+            self.label_per_place(bottom[0], bottom[1], self.along)
+            self.classes = bottom[0][self.along]
+            fits = count(matrix) == self.classes**2
+        else:
+            self.label_per_row(bottom[1])
+            self.along, self.classes = 1, count(bottom[0][1:])
+            fits = self.nchw(matrix) == (1, 1, self.classes, self.classes)
+        if not fits:
+            raise self.spec.error(f"needs a matrix of 1 x 1 x {self.classes} x {self.classes}, it is "
+                                  f"{shape_text(matrix)}")
+        return [(), bottom[0]][: self.top_count]
+
+    def forward(self, x: Tensor, label: Tensor, matrix: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        h = (self.stored.to(x.dtype) if matrix is None else matrix.detach()).reshape(self.classes, self.classes)
+        others = (label,) if matrix is None else (label, matrix)
+        if not self.softmax:
+            return self._of_probabilities(x, label, h, others)
+        outer, inner = count(x.shape[: self.along]), count(x.shape[self.along + 1 :])
+        ignored = self.ignored(label.reshape(outer, 1, inner))
+        index = self.index(label.reshape(outer, 1, inner), self.classes, ignored)
+        gain = h[index.squeeze(1)].movedim(-1, 1)  # (outer, classes, inner): H's row for each label
+        prob = x.detach().reshape(outer, x.shape[self.along], inner).softmax(1)
+        terms = gain * prob.clamp(min=LOG_THRESHOLD).log()
+        diff = prob * gain.sum(1, keepdim=True) - gain
+        if ignored is not None:
+            terms, diff = terms.masked_fill(ignored, 0), diff.masked_fill(ignored, 0)
+        normalizer = self.normalizer(outer, inner, ignored)
+        shape, nones = x.shape, (None,) * len(others)
+        loss = in_turn(-terms.transpose(1, 2)) / normalizer  # class by class at each place
+        loss = given(loss, lambda: ((diff / normalizer).view(shape), *nones), x, *others)
+        return loss if self.top_count == 1 else (loss, prob.view(shape))
+
+    def _of_probabilities(self, x: Tensor, label: Tensor, h: Tensor, others: Sequence[Tensor]) -> Tensor:
+        gain = h[self.index(label.flatten(), self.classes)]
+        prob = rows(x.detach()).clamp(min=LOG_THRESHOLD)
+        loss = in_turn(-gain * prob.log()) / len(x)
+        shape, nones = x.shape, (None,) * len(others)
+        return given(loss, lambda: ((-gain / prob / shape[0]).view(shape), *nones), x, *others)
+
+
+@register("MultinomialLogisticLoss")
+class MultinomialLogisticLoss(Loss):
+    """-log of the label's probability, the mean over rows; probabilities under 1e-20 count as 1e-20."""
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.label_per_row(bottom[1])
+        self.nchw(bottom[0])
+        return super().reshape(*bottom)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        scores = rows(x.detach())
+        index = self.index(label.reshape(-1, 1), scores.shape[1])
+        prob = scores.gather(1, index).clamp(min=LOG_THRESHOLD)
+        shape = x.shape
+
+        def gradients() -> tuple[Tensor, None]:
+            return torch.zeros_like(scores).scatter_(1, index, -1 / max(shape[0], 1) / prob).view(shape), None
+
+        return given(in_turn(-prob.log()) / len(x), gradients, x, label)
+
+
+@register("EuclideanLoss")
+class EuclideanLoss(Loss):
+    """Half the squared distance of its bottoms, the mean over rows. Either bottom may take a gradient."""
+
+    refuses = unforced = ()
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        top = super().reshape(*bottom)
+        if count(bottom[0][1:]) != count(bottom[1][1:]):
+            raise self.spec.error("its bottoms must have as many values per row, they are "
+                                  + " and ".join(map(shape_text, bottom)))
+        self.nchw(bottom[0]), self.nchw(bottom[1])
+        return top
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        apart = a.detach() - b.detach().reshape(a.shape)
+        shapes, n = (a.shape, b.shape), len(a)
+
+        def gradients() -> tuple[Tensor, Tensor]:
+            return (apart / n).view(shapes[0]), (-apart / n).view(shapes[1])
+
+        return given((apart * apart).sum() / n / 2, gradients, a, b)
+
+
+@register("HingeLoss")
+class HingeLoss(Loss):
+    """max(0, 1 + x), with -x at the label: the sum (L1), or the sum of squares (L2), the mean over rows."""
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.nchw(bottom[0])
+        return super().reshape(*bottom)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        scores = rows(x.detach())
+        index = self.index(label.flatten()[: len(x)].unsqueeze(1), scores.shape[1])
+        sign = torch.ones_like(scores).scatter_(1, index, -1)
+        margin = (1 + sign * scores).clamp(min=0)
+        squared = self.spec.get("hinge_loss_param").norm == "L2"
+        shape = x.shape
+
+        def gradients() -> tuple[Tensor, None]:
+            slope = 2 * margin if squared else margin.sign()
+            return (sign * slope / shape[0]).view(shape), None
+
+        return given((margin * margin if squared else margin).sum() / len(x), gradients, x, label)
+
+
+@register("ContrastiveLoss")
+class ContrastiveLoss(Loss):
+    """d^2 of similar pairs, max(margin - d, 0)^2 of others, halved, the mean over pairs: (N, C), (N, C), (N).
+
+    legacy_version: max(margin - d^2, 0) of the others. Their gradient divides by d + 1e-4.
+    """
+
+    bottoms = 3
+    refuses = ()
+    unforced = (2,)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        top = super().reshape(*bottom)
+        a, b, similar = map(self.nchw, bottom)
+        if a[1:] != b[1:] or a[2:] != (1, 1) or similar[1:] != (1, 1, 1) or similar[0] < a[0]:
+            raise self.spec.error("needs bottoms (N, C), (N, C) and (N), they are "
+                                  + ", ".join(map(shape_text, bottom)))
+        return top
+
+    def forward(self, a: Tensor, b: Tensor, similar: Tensor) -> Tensor:
+        param = self.spec.get("contrastive_loss_param")
+        pairs = len(a)
+        apart = rows(a.detach() - b.detach().reshape(a.shape))
+        square = (apart * apart).sum(1, keepdim=True)
+        alike = similar.detach().reshape(-1, 1)[:pairs].to(torch.int64) != 0
+        if param.legacy_version:
+            room = param.margin - square
+            other, slope = room.clamp(min=0), -torch.ones_like(room)
+        else:
+            distance = square.sqrt()
+            room = param.margin - distance
+            other, slope = room.clamp(min=0) ** 2, -room / (distance + 1e-4)
+        shapes = (a.shape, b.shape)
+
+        def gradients() -> tuple[Tensor, Tensor, None]:
+            diff = torch.where(alike, 1, torch.where(room > 0, slope, 0)) * apart / pairs
+            return diff.view(shapes[0]), -diff.view(shapes[1]), None
+
+        return given(in_turn(torch.where(alike, square, other)) / pairs / 2, gradients, a, b, similar)
+
+
+@register("SigmoidCrossEntropyLoss")
+class SigmoidCrossEntropyLoss(_Normalized):
+    """-sum of t * log(p) + (1 - t) * log(1 - p), p = sigmoid(x), over all values.
+
+    Dialect rmpe divides by the number of rows and takes no notice of loss_param; ssd and bvlc follow it, with
+    BATCH_SIZE as the default.
+    """
+
+    def setup(self, *bottom: Shape) -> None:
+        if self.spec.dialect != "rmpe":
+            super().setup(*bottom)
+
+    def normalization_of(self, param) -> str:
+        return super().normalization_of(param) if param.has("normalization") or param.has("normalize") else "BATCH_SIZE"
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        top = super().reshape(*bottom)
+        if count(bottom[0]) != count(bottom[1]):
+            raise self.spec.error("its bottoms must have as many values, they are "
+                                  + " and ".join(map(shape_text, bottom)))
+        if self.spec.dialect == "rmpe":
+            self.nchw(bottom[0])
+        return top
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        score, target = x.detach(), target.detach().reshape(x.shape)
+        loss = sigmoid_loss_terms(score, target)
+        diff = sigmoid(score, self.spec.dialect) - target
+        normalizer: Tensor | float = len(x)
+        if self.spec.dialect != "rmpe":
+            ignored = self.ignored(target)
+            if ignored is not None:
+                loss, diff = loss.masked_fill(ignored, 0), diff.masked_fill(ignored, 0)
+            normalizer = self.normalizer(len(x), count(x.shape[1:]), ignored)
+        return given(in_turn(loss) / normalizer, lambda: (diff / normalizer, None), x, target)

@@ -1,0 +1,172 @@
+"""Max, average and stochastic pooling. Source: pooling_layer.cpp:79-228 of RMPE@5188c23."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rmpe_legacy.caffe.proto.message import Message
+
+from .base import Layer, Shape, shape_text
+from .registry import register
+
+FLT_MAX = torch.finfo(torch.float32).max
+Pair = tuple[int, int]  # (h, w)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Which windows a pooling puts on a plane; sizes are rounded up, or down with `floor`."""
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    pad: Pair = (0, 0)
+    floor: bool = False
+
+    def grid(self, size: Sequence[int]) -> Pair:
+        """How many windows a plane of (h, w) gets; with padding, the last one must start inside the plane's padding."""
+        out = []
+        for extent, k, s, p in zip(size, self.kernel, self.stride, self.pad, strict=True):
+            n = (extent + 2 * p - k) // s + 1 if self.floor else math.ceil((extent + 2 * p - k) / s) + 1
+            out.append(n - 1 if any(self.pad) and (n - 1) * s >= extent + p else n)
+        return out[0], out[1]
+
+    def margin(self, size: Sequence[int]) -> list[int]:
+        """What F.pad must add so that the windows fit exactly; negative where some cells belong to none."""
+        margin = []
+        for extent, n, k, s, p in zip(size, self.grid(size), self.kernel, self.stride, self.pad, strict=True):
+            margin = [p, (n - 1) * s + k - extent - p, *margin]  # F.pad lists the last axis first
+        return margin
+
+    def areas(self, x: Tensor) -> Tensor:
+        """The number of cells that AVE divides by: padding counts, up to `pad` beyond the plane."""
+        spans = []
+        size = x.shape[2:]
+        for extent, n, k, s, p in zip(size, self.grid(size), self.kernel, self.stride, self.pad, strict=True):
+            start = torch.arange(n, device=x.device) * s - p
+            spans.append(((start + k).clamp(max=extent + p) - start).to(x.dtype))
+        return torch.outer(*spans)
+
+
+def nothing(x: Tensor, windows: Windows) -> Tensor:
+    """What any pooling gives for no channels, which torch's refuse: no values, in the right shape."""
+    return x.new_zeros(*x.shape[:2], *windows.grid(x.shape[2:]))
+
+
+def average(x: Tensor, windows: Windows) -> Tensor:
+    """(N, C, H, W) -> the mean of each window."""
+    total = F.avg_pool2d(F.pad(x, windows.margin(x.shape[2:])), windows.kernel, windows.stride, divisor_override=1)
+    return total / windows.areas(x)
+
+
+def maximum(x: Tensor, windows: Windows) -> Tensor:
+    """(N, C, H, W) -> the maximum of each window, -FLT_MAX of one that lies outside."""
+    return F.max_pool2d(_padded_low(x, windows), windows.kernel, windows.stride)
+
+
+def maximum_with_mask(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    """The maxima, and the place of each in its H x W plane, as a number: -1 where the window lies outside."""
+    padded = _padded_low(x, windows)
+    y, index = F.max_pool2d(padded, windows.kernel, windows.stride, return_indices=True)
+    left, _, upper, _ = windows.margin(x.shape[2:])
+    row, column = index // padded.shape[3] - upper, index % padded.shape[3] - left
+    inside = (row >= 0) & (row < x.shape[2]) & (column >= 0) & (column < x.shape[3])
+    return y, torch.where(inside, row * x.shape[3] + column, -1).to(x.dtype)
+
+
+def stochastic(x: Tensor, windows: Windows, train: bool) -> Tensor:
+    """TRAIN: a value drawn with a probability in proportion to it. TEST: the mean weighted by the values.
+
+    Differs: the published CPU code stops here; this is what the GPU code does (pooling_layer.cu:87-160).
+    """
+    x = F.pad(x, windows.margin(x.shape[2:]))
+    cells = x.unfold(2, windows.kernel[0], windows.stride[0]).unfold(3, windows.kernel[1], windows.stride[1]).flatten(4)
+    if not train:
+        return (cells * cells).sum(4) / (cells.sum(4) + torch.finfo(torch.float32).tiny)
+    reach = cells.detach().cumsum(4)
+    drawn = (1 - torch.rand_like(reach[..., :1])) * reach[..., -1:]
+    first = (reach >= drawn).to(torch.uint8).argmax(4, keepdim=True)
+    return cells.gather(4, first).squeeze(4)
+
+
+def _padded_low(x: Tensor, windows: Windows) -> Tensor:
+    margin = windows.margin(x.shape[2:])
+    return F.pad(x, margin, value=-FLT_MAX) if any(margin) else x
+
+
+@register("Pooling")
+class Pooling(Layer):
+    """Max or average over windows: (N, C, H, W) -> (N, C, out_h, out_w); sizes are rounded up.
+
+    Torch's ceil_mode differs where stride > kernel, and refuses pad > kernel / 2. A second top of MAX is the mask:
+    each maximum's place in its H x W plane, as a number. Differs: a nan is a maximum here; the published comparison
+    passes it over.
+    """
+
+    tops = (1, 2)
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("pooling_param")
+        self.method = param.pool
+        if self.method not in ("MAX", "AVE", "STOCHASTIC"):
+            raise self.spec.error(f"pool {self.method} is not supported; Caffe has MAX, AVE and STOCHASTIC")
+        if len(self.spec.top) > 1 and self.method != "MAX":
+            raise self.spec.error(f"pool {self.method} has one top; only MAX gives a second one, the mask")
+        self.kernel = self._kernel(param)  # None: the bottom's size
+        self.stride, self.pad = self._pair(param, "stride"), self._pair(param, "pad")
+        self.floor = self.spec.dialect == "bvlc" and param.round_mode == "FLOOR"
+        if 0 in self.stride or 0 in (self.kernel or ()):
+            raise self.spec.error("kernel_size and stride must not be 0")
+        if self.kernel is None and (self.stride != (1, 1) or self.pad != (0, 0)):
+            raise self.spec.error("global_pooling needs stride 1 and pad 0")
+        if any(self.pad) and self.method == "STOCHASTIC":
+            raise self.spec.error("pad is not supported with pool STOCHASTIC; Caffe pads MAX and AVE only")
+        if any(self.pad) and any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
+            raise self.spec.error(f"pad {self.pad} must be smaller than the kernel {self.kernel}")
+
+    def _kernel(self, param: Message) -> Pair | None:
+        """kernel_size, or kernel_h and kernel_w; None for global_pooling."""
+        if param.global_pooling:
+            if any(map(param.has, ("kernel_size", "kernel_h", "kernel_w"))):
+                raise self.spec.error("global_pooling takes the bottom's size; remove kernel_size")
+            return None
+        apart = param.has("kernel_h") and param.has("kernel_w")
+        if param.has("kernel_size") == apart:
+            raise self.spec.error("give kernel_size, or kernel_h and kernel_w; not both")
+        if not apart and (param.has("kernel_h") or param.has("kernel_w")):
+            raise self.spec.error("kernel_size makes Caffe pass over kernel_h and kernel_w; give one kind")
+        return (param.kernel_h, param.kernel_w) if apart else (param.kernel_size, param.kernel_size)
+
+    def _pair(self, param: Message, name: str) -> Pair:
+        """(h, w) from `name`, or from its _h and _w together; not both."""
+        h, w = f"{name}_h", f"{name}_w"
+        apart = param.has(h) and param.has(w) and not param.has(name)
+        if not apart and (param.has(h) or param.has(w)):
+            raise self.spec.error(f"give {name}, or {h} and {w}; not both")
+        return (getattr(param, h), getattr(param, w)) if apart else (getattr(param, name),) * 2
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) != 4:
+            raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom[0])}")
+        self.windows = Windows(self.kernel or bottom[0][2:], self.stride, self.pad, self.floor)
+        if 0 in self.windows.kernel:
+            raise self.spec.error(f"global_pooling needs a bottom that is not empty, not {shape_text(bottom[0])}")
+        out = self.windows.grid(bottom[0][2:])
+        if any(n < 1 for n in out):
+            raise self.spec.error(f"its window does not fit on a bottom of {shape_text(bottom[0])}")
+        return [(*bottom[0][:2], *out)] * self.top_count
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if not x.shape[1]:
+            return (nothing(x, self.windows),) * self.top_count
+        if self.method == "MAX":
+            return maximum_with_mask(x, self.windows) if self.top_count == 2 else maximum(x, self.windows)
+        if self.method == "STOCHASTIC":
+            return stochastic(x, self.windows, self.spec.phase == "TRAIN")
+        return average(x, self.windows)

@@ -1,0 +1,86 @@
+"""Caffe type name -> layer class: the one list of what this package can load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from rmpe_legacy.caffe.proto.schema import DIALECTS
+from rmpe_legacy.caffe.proto.upgrade import V0_TYPES, v1_type
+from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.errors import LayerError
+from rmpe_legacy.wording import did_you_mean
+
+from .base import Layer
+
+_LAYERS: dict[str, type[Layer]] = {}
+
+
+def register(name: str, dialects: Iterable[str] = tuple(DIALECTS)) -> Callable[[type[Layer]], type[Layer]]:
+    """``@register("Pooling")`` above a subclass of Layer: the class that loads this type.
+
+    A name can be taken once. `dialects` are those whose Caffe has the type (default: all).
+    """
+
+    def add(cls: type[Layer]) -> type[Layer]:
+        if name in _LAYERS:
+            raise ValueError(f"layer type {name!r} is taken by {_LAYERS[name].__qualname__}")
+        if not (isinstance(cls, type) and issubclass(cls, Layer)):
+            raise TypeError(f"layer type {name!r}: {cls!r} is not a subclass of rmpe_legacy.Layer")
+        cls.dialects = tuple(dialects)
+        _LAYERS[name] = cls
+        return cls
+
+    return add
+
+
+def create(spec: LayerSpec) -> Layer:
+    """The module for one layer of the prototxt; LayerError for a type that is not known."""
+    if (error := unsupported(spec)) is not None:
+        raise error
+    layer = _LAYERS[spec.type](spec)
+    layer.check_arity()
+    return layer
+
+
+def unsupported(spec: LayerSpec) -> LayerError | None:
+    """Why a layer cannot be loaded whatever its bottoms are; None if it can."""
+    cls = _LAYERS.get(spec.type)
+    if cls is None:
+        return spec.error(f"unknown layer type{_meant(spec.type)}")
+    if spec.dialect not in cls.dialects:
+        return spec.error(f"dialect {spec.dialect!r} has no such layer; dialect "
+                          f"{' and '.join(map(repr, cls.dialects))} has it")
+    return cls.unavailable(spec)
+
+
+def _meant(type_name: str) -> str:
+    """The end of a sentence about an unknown type: the old formats spell the same types in another way."""
+    old = v1_type(V0_TYPES.get(type_name, type_name))
+    return f"; did you mean {old!r}?" if old in _LAYERS else did_you_mean(type_name, _LAYERS)
+
+
+def may_share_data(type_name: str) -> bool:
+    """Whether the tops of this type can be its first bottom's data: working in place on one then alters the other."""
+    cls = _LAYERS.get(type_name)
+    return cls is not None and cls.shares_data is not False
+
+
+def is_users_own(type_name: str) -> bool:
+    """Whether a type was registered from outside this package."""
+    cls = _LAYERS.get(type_name)
+    return cls is not None and not cls.__module__.startswith("rmpe_legacy.")
+
+
+def declared_fields(type_name: str) -> Mapping[str, Sequence[str]] | None:
+    """What a type of the user's own reads beside Caffe's fields; None for a type of ours, or where it does not say."""
+    return _LAYERS[type_name].fields if is_users_own(type_name) else None
+
+
+def known_types() -> list[str]:
+    """Every type that can be loaded, in alphabetical order."""
+    return sorted(_LAYERS)
+
+
+def layer_class(type_name: str) -> type[Layer]:
+    """The class registered for a known type."""
+    return _LAYERS[type_name]

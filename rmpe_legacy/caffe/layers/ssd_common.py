@@ -1,0 +1,83 @@
+"""What SSD's detection layers share: how they read bottoms, boxes' files and labels. No layer by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.ops.boxes import Resize
+from rmpe_legacy.wording import shorten
+
+from .base import Layer, Shape, shape_text
+
+
+def check_predictions(layer: Layer, bottom: tuple[Shape, ...], places: int, classes: int) -> int:
+    """How many priors the third bottom holds; LayerError if the predictions are not for as many.
+
+    places: boxes that each prior predicts. Bottoms: (N, P * places * 4), (N, P * classes), (1, 2, P * 4).
+    """
+    loc, conf, prior = map(layer.nchw, bottom[:3])
+    if loc[0] != conf[0]:
+        raise layer.spec.error(f"its location predictions are for {loc[0]} images, its confidences for {conf[0]}")
+    # Differs: the published code reads on where axes follow the channels, or where the priors end in half a box.
+    if prior[0] < 1 or prior[1] != 2 or prior[2] % 4 or prior[3] != 1 or loc[2:] != (1, 1) or conf[2:] != (1, 1):
+        raise layer.spec.error("needs bottoms (N, predictions), (N, confidences) and (1, 2, priors * 4), not "
+                               + ", ".join(map(shape_text, bottom[:3])))
+    priors = prior[2] // 4
+    for what, has, each in (("location", loc[1], places * 4), ("confidence", conf[1], classes)):
+        if has != priors * each:
+            raise layer.spec.error(f"{priors} priors need {priors * each} {what} predictions, {each} each; its bottom "
+                                   f"has {has}")
+    return priors
+
+
+def split_priors(layer: Layer, prior: Tensor, priors: int, code: str) -> Tensor:
+    """The third bottom as (2, P, 4): boxes, variances. LayerError if a code by size meets a prior without one."""
+    values = prior.detach()[0].reshape(2, priors, 4)
+    if code != "CORNER":
+        box = values[0].cpu().numpy()  # by numpy: torch would wake its threads for longer than they work
+        fine = box[:, 2:] > box[:, :2]
+        if not fine.all():
+            bad = int(fine.all(1).argmin())
+            raise layer.spec.error(f"code_type {code} needs priors with a width and a height; prior {bad} is "
+                                   f"{[round(v, 6) for v in box[bad].tolist()]}")
+    return values
+
+
+def signed(value: int) -> int:
+    """An unsigned field that Caffe puts into an int: 4294967295 is -1."""
+    return value - (1 << 32) if value >= 1 << 31 else value
+
+
+def read_sizes(spec: LayerSpec, path: str) -> tuple[list[str], list[tuple[int, int]]]:
+    """A name_size_file: the images' names, and their (height, width). One `name height width` after the other."""
+    try:
+        words = Path(path).read_text(encoding="utf-8", errors="surrogateescape").split()
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise spec.error(f"cannot read name_size_file {shorten(path)}: {reason}") from None
+    try:
+        sizes = [(int(h), int(w)) for h, w in zip(words[1::3], words[2::3], strict=True)]
+    except ValueError:
+        raise spec.error(f"name_size_file {path} must hold `name height width` per image") from None
+    return words[::3][: len(sizes)], sizes
+
+
+def resize_of(layer: Layer, param: Message) -> Resize | None:
+    """The ssd branch's resize_param of an output or evaluation: how the input was made from the images."""
+    if layer.spec.dialect != "ssd" or not param.has("resize_param"):
+        return None
+    resize = param.resize_param
+    if not (resize.height > 0 and resize.width > 0):
+        raise layer.spec.error("resize_param needs a height and a width")
+    return Resize(resize.resize_mode, resize.height, resize.width, resize.height_scale, resize.width_scale)
+
+
+def sizes_for(sizes: list[tuple[int, int]], index: Tensor) -> tuple[Tensor, Tensor]:
+    """(height, width) of the image that each row belongs to: index (K) into the sizes."""
+    table = torch.tensor(sizes, dtype=torch.float32).view(-1, 2)[index]
+    return table[:, 0], table[:, 1]

@@ -1,0 +1,230 @@
+"""``load_net``: Caffe's files in, a running network out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+from rmpe_legacy.errors import LayerError, NetError, RmpeError
+from rmpe_legacy.wording import did_you_mean, shorten
+
+from .layers import registry
+from .net import LeftOut, Net, Step, wire
+from .proto.blobs import TrainedLayer
+from .proto.message import Message
+from .proto.text import read_text
+from .proto.upgrade import upgrade_net
+from .spec import DE_TRANSFORM, PHASES, LayerSpec, NetState, insert_splits, layer_specs
+from .unknown import Finding, check_is_network, list_findings, unknown_fields
+from .weights import read_trained
+
+_WITHOUT_EFFECT = ("engine",)  # enums whose value changes no number
+MAX_LAYERS = 20_000  # Differs: Caffe has no limit. Each layer takes some kilobytes, however short its text is
+
+
+def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, phase: str = "TEST", level: int = 0,
+             stages: Sequence[str] = (), dialect: str = "rmpe", de_transform: str | None = None,
+             strict: bool = True, keep_blobs: bool = False, allow_python: bool = False) -> Net:
+    """Build the network of a prototxt, with a caffemodel's weights if given: a torch.nn.Module.
+
+    prototxt: a network of format V0, V1 or V2. weights: .caffemodel, .caffemodel.h5, or the .safetensors or .pt that
+    were made of such; matched by layer name.
+    phase ("TEST" or "TRAIN"), level and stages choose among the layers by their include and exclude rules.
+    dialect: whose fields and defaults hold, "rmpe", "ssd" or "bvlc".
+    de_transform: what ``de_transform: true`` of a SpatialTransformer shall mean: "paper" (the inverse of theta),
+    "published-identity" or "published-ignored"; None is "paper", with a warning.
+    strict: True raises one error that lists every field and layer that is not known; False leaves them out where
+    the rest can still be computed, and reports them in ``net.left_out`` and a warning.
+    keep_blobs: keep every blob of a forward in ``net.blobs``.
+    allow_python: import the modules that layers of type "Python" name. They are code that runs with your rights:
+    only for a network whose folder you trust.
+
+    Raises an RmpeError (FileError, PrototxtError, NetError, LayerError) whose message is the whole story.
+    """
+    parsed = read_net(prototxt, phase, level, stages, dialect, de_transform, strict, allow_python)
+    net = parsed.build(None if weights is None else read_trained(weights, parsed.specs), keep_blobs)
+    if findings := parsed.findings + set_aside(net.steps):
+        warnings.warn(list_findings(str(prototxt), "left out", findings), stacklevel=2)
+    return net
+
+
+def set_aside(steps: Iterable[Step]) -> list[Finding]:
+    """Each option that strict=False left out, because it changes no blob and cannot be honoured."""
+    return [Finding(str(error), error.reason) for step in steps for error in step.layer.left_out]
+
+
+@dataclass(frozen=True)
+class ParsedNet:
+    """A prototxt after upgrade, phase rules and splits: what a Net is made of."""
+
+    name: str
+    force_backward: bool
+    specs: list[LayerSpec]
+    findings: list[Finding]  # what is not known, and was left out
+    incomplete: frozenset[str]  # blobs that a left-out layer would have worked on further
+    message: Message  # the whole NetParameter in today's layout, before the phase rules
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What was left out: a sentence for each field and layer."""
+        return LeftOut([str(f) for f in self.findings if not f.is_layer], [str(f) for f in self.findings if f.is_layer])
+
+    def wire(self) -> list[Step]:
+        """The layers with the shapes of their blobs; takes no memory for these. LayerError says what does not fit."""
+        try:
+            return wire(self.specs)
+        except LayerError as error:
+            raise self._with_suspects(error) from error.__cause__
+
+    def build(self, trained: Iterable[TrainedLayer] | None = None, keep_blobs: bool = False) -> Net:
+        """The network, with the weights if given."""
+        try:
+            net = Net(self.specs, trained, self.name, self.force_backward, keep_blobs, self.incomplete)
+        except LayerError as error:
+            raise self._with_suspects(error) from error.__cause__
+        left_out = self.left_out
+        left_out.fields += map(str, set_aside(net.steps))
+        left_out.weights, left_out.untrained = net.left_out.weights, net.left_out.untrained
+        net.left_out = left_out
+        return net
+
+    def _with_suspects(self, error: LayerError) -> LayerError:
+        """The error of a layer, with what was left out of that layer and those before it that it depends on."""
+        if not self.findings or error.spec is None:
+            return error
+        messages = [spec.message for spec in self.specs]
+        before = self.specs[: next((i for i, message in enumerate(messages) if message is error.spec.message), 0)]
+        behind = {id(error.spec.message), *(id(spec.message) for spec in _needed(before, error.spec.bottom))}
+        suspects = [str(f) for f in self.findings if id(f.layer) in behind and not f.is_layer]
+        if not suspects:
+            return error
+        more = f" (and {len(suspects) - 3} more)" if len(suspects) > 3 else ""
+        return error.spec.error(f"{error.reason}; this may come of what was left out: {'; '.join(suspects[-3:])}{more}")
+
+
+def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
+             dialect: str = "rmpe", de_transform: str | None = None, strict: bool = True,
+             allow_python: bool | None = False, until: Sequence[str] = ()) -> ParsedNet:
+    """Read a prototxt down to the layers of one phase; arguments and errors as for ``load_net`` and ``parse_net``."""
+    message = read_text(prototxt, "NetParameter", dialect, strict)
+    return parse_net(message, phase, level, stages, de_transform, strict, allow_python, until)
+
+
+def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
+              de_transform: str | None = None, strict: bool = True, allow_python: bool | None = False,
+              until: Sequence[str] = ()) -> ParsedNet:
+    """The same from a NetParameter that is at hand.
+
+    allow_python: None imports no module either, but refuses a Python layer only when it is built: for whoever needs
+    the layers' text alone.
+    until: keep only the layers that these blobs depend on; what is not known in the others does not count. NetError
+    for a blob that no layer makes.
+    """
+    _check_choice("phase", phase, PHASES)
+    _check_choice("de_transform", de_transform, (None, *DE_TRANSFORM))
+    check_is_network(message)
+    net, path = upgrade_net(message), message.origin.path
+    state = net_state(net, phase, level, stages)
+    if len(net.layer) > MAX_LAYERS:
+        raise NetError(f"{path}: has {len(net.layer)} layers; up to {MAX_LAYERS} are taken")
+    specs = layer_specs(net, state, de_transform=de_transform, strict=strict, allow_python=allow_python)
+    if until:
+        specs, net = _up_to(specs, net, until)
+    findings = unknown_fields(net)
+    errors = {id(spec.message): error for spec in specs if (error := registry.unsupported(spec)) is not None}
+    if strict and (findings or errors):
+        raise _not_loaded(path, findings, list(errors.values()))
+    incomplete: frozenset[str] = frozenset()
+    if findings or errors:
+        specs, lost, incomplete = _computable(specs, errors)
+        findings += lost
+    if not specs and findings:
+        raise NetError(list_findings(path, "left out, and no layers can be computed without", findings))
+    if not specs:
+        raise NetError(f"{path}: no layers in phase {phase}, level {level}, stages {list(state.stages)}")
+    return ParsedNet(net.name, net.force_backward, insert_splits(specs), findings, incomplete, net)
+
+
+def _not_loaded(path: str, fields: Sequence[Finding], errors: Sequence[LayerError]) -> NetError:
+    """The error that lists everything that keeps a network from being loaded."""
+    if fields or any(error.spec.type not in registry.known_types() for error in errors):
+        verb = ("not known; load with strict=False (--lenient) to leave them out, choose another dialect, or register "
+                "the layer (--plugin)")
+    else:
+        verb = "not available; load with strict=False (--lenient) to leave them out"
+    made = NetError(list_findings(path, verb, [*fields, *map(Finding.of_layer, errors)]))
+    made.__cause__ = next((error.__cause__ for error in errors if error.__cause__), None)
+    return made
+
+
+def net_state(net: Message, phase: str, level: int, stages: Sequence[str]) -> NetState:
+    """The state that chooses among the layers of an upgraded NetParameter: the caller's, and the file's own stages."""
+    return NetState(phase, level, (*net.state.stage, *stages))
+
+
+def _check_choice(name: str, value: str | None, choices: tuple) -> None:
+    if value not in choices:
+        raise RmpeError(f"{name} {value!r} is not one of {', '.join(map(repr, choices))}")
+
+
+def _up_to(specs: Sequence[LayerSpec], net: Message, blobs: Sequence[str]) -> tuple[list[LayerSpec], Message]:
+    """The layers that blobs depend on, and the NetParameter with no others."""
+    known = [top for spec in specs for top in spec.top]
+    for blob in blobs:
+        if blob not in known:
+            raise NetError(f"no blob '{shorten(blob)}'{did_you_mean(blob, known)}; `rmpe show` lists them under top")
+    kept = _needed(specs, blobs)
+    messages = {id(spec.message) for spec in kept}
+    return kept, net.replace(layer=[layer for layer in net.layer if id(layer) in messages])
+
+
+def _needed(specs: Sequence[LayerSpec], blobs: Iterable[str]) -> list[LayerSpec]:
+    """The layers that the final values of blobs depend on, those that alter them in place included."""
+    together: dict[str, set[str]] = {}  # blob -> those that may be the same memory under other names
+    written = []
+    for spec in specs:
+        in_place = set(spec.top) & set(spec.bottom)
+        written.append(set(spec.top).union(*(together.get(top, ()) for top in in_place)))
+        if spec.bottom and registry.may_share_data(spec.type):
+            group = together.setdefault(spec.bottom[0], {spec.bottom[0]})
+            group.update(spec.top)
+            together |= dict.fromkeys(spec.top, group)
+    wanted, kept = set(blobs), []
+    for spec, tops in zip(reversed(specs), reversed(written), strict=True):
+        if wanted & tops:
+            kept.append(spec)
+            wanted |= set(spec.bottom)
+    return kept[::-1]
+
+
+def _unknown_value(spec: LayerSpec) -> LayerError | None:
+    """That a layer is asked for something that its dialect does not know, say a pooling by another method."""
+    for unknown in spec.message.unknowns():
+        if unknown.is_value and unknown.name not in _WITHOUT_EFFECT:
+            return spec.error(f"{unknown.owner}.{unknown.name} has no value {shorten(str(unknown.value))}")
+    return None
+
+
+def _computable(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]
+                ) -> tuple[list[LayerSpec], list[Finding], frozenset[str]]:
+    """The layers that can be computed, why the others cannot, and the blobs that these would write.
+
+    errors: the LayerParameter (by id) of each layer that cannot be loaded -> why. All layers that read what such a
+    layer writes go too, and so does its blob if it works in place.
+    """
+    kept, findings = [], []
+    lost: dict[str, str] = {}  # blob -> the layer it needs
+    for spec in specs:
+        error = errors.get(id(spec.message)) or _unknown_value(spec)
+        needs = next((lost[b] for b in spec.bottom if b in lost), None)
+        if error is None and needs is None:
+            kept.append(spec)
+            for top in spec.top:
+                lost.pop(top, None)
+            continue
+        lost |= dict.fromkeys(spec.top, spec.name if needs is None else needs)
+        findings.append(Finding.of_layer(error) if error is not None else Finding.of_layer(
+            spec.error(f"needs {shorten(needs)}, which is left out"), "needs what is left out"))
+    return kept, findings, frozenset(lost)

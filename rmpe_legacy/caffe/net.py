@@ -1,0 +1,498 @@
+"""The wiring: layers in file order, blobs by name, parameters shared by name, gradients where Caffe sends them.
+
+Source: Net::Init, AppendTop, AppendBottom, AppendParam, CopyTrainedLayersFrom (net.cpp) of RMPE@5188c23.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rmpe_legacy.errors import LayerError, NetError, RmpeError
+from rmpe_legacy.wording import describe_error, did_you_mean, printable, shorten, utf8
+
+from .layers import registry
+from .layers.base import MAX_AXES, MAX_COUNT, Layer, Shape, count, shape_text
+from .layers.gradient import overwrite, rewritten, share
+from .proto.blobs import TrainedLayer
+from .spec import LayerSpec
+
+
+@dataclass
+class Step:
+    """One layer's turn in the forward pass."""
+
+    layer: Layer
+    bottom: tuple[str, ...]
+    top: tuple[str, ...]
+    free: tuple[str, ...] = ()  # blobs that no later step reads
+    cut: tuple[int, ...] = ()  # bottoms that no gradient leaves: propagate_down: false, labels
+    cut_if_forced: tuple[int, ...] = ()  # those that force_backward leaves alone as well
+    bottom_shapes: tuple[Shape, ...] | None = ()  # what the layer was told last; None if it refused
+    top_shapes: tuple[Shape, ...] = ()
+    alters: tuple[str, ...] = ()  # blobs whose memory it overwrites, under another name, by working in place
+
+
+@dataclass
+class LeftOut:
+    """What a network was built without; each entry is a sentence."""
+
+    fields: list[str] = field(default_factory=list)  # unknown fields and values
+    layers: list[str] = field(default_factory=list)  # unknown types, and what depends on them
+    weights: list[str] = field(default_factory=list)  # layers without weights, weights without a layer
+    untrained: list[str] = field(default_factory=list)  # names of the layers that the weights file has nothing for
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.fields + self.layers + self.weights
+
+
+class Blobs(dict[str, Tensor]):
+    """The blobs of the last forward, by Caffe's names. One that was not kept says how to keep it."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise NetError(f"blob {name!r} of the last forward is not at hand; it was not kept, or the network has no "
+                       "such blob: set net.keep_blobs = True, then run it")
+
+
+class Record:
+    """What a Net keeps of its last forward. A copy of it is empty, and so is what pickle makes of it.
+
+    It holds tensors of autograd's graph, which torch cannot copy; a Net that held them itself could not be copied,
+    averaged or exported after a forward with gradients.
+    """
+
+    def __init__(self):
+        self.blobs = Blobs()
+        self.first: dict[str, Tensor] = {}  # each blob as its first writer left it: what a diff belongs to
+        self.losses: list[tuple[float, Tensor]] = []  # with their loss_weight
+
+    def __reduce__(self) -> tuple:
+        return Record, ()
+
+
+class Net(nn.Module):
+    """A Caffe network as a torch module. Made by ``load_net``.
+
+    ``net(data=tensor)``, or ``net(tensor)`` where there is one input, gives a dict: output blob -> Tensor, in Caffe's
+    (alphabetical) order.
+
+    Gradients go where Caffe's Backward sends them: to every parameter whose lr_mult is not 0, and to the inputs
+    if ``force_backward`` is set (from the prototxt, or ``net.force_backward = True``) or a layer asks for it with
+    propagate_down.
+    """
+
+    def __init__(self, specs: Sequence[LayerSpec], trained: Iterable[TrainedLayer] | None = None, name: str = "",
+                 force_backward: bool = False, keep_blobs: bool = False, incomplete: frozenset[str] = frozenset()):
+        super().__init__()
+        self.name = name
+        self.force_backward = force_backward
+        self.keep_blobs = keep_blobs
+        self.left_out = LeftOut()
+        self._record = Record()
+        self.params: dict[str, list[nn.Parameter]] = {}
+        self.loss_weights: dict[str, float] = {}
+        self.inputs: dict[str, Shape] = {}
+        self.outputs: tuple[str, ...] = ()
+        self._diff_of: dict[str, str] = {}  # blob -> the one whose diff is its own, through Reshape and the like
+        self.steps = wire(specs)
+        for step, name in zip(self.steps, module_names([s.layer.spec.name for s in self.steps]), strict=True):
+            self.add_module(name, step.layer)
+            self._adopt(step)
+        self.outputs = tuple(name for name in outputs_of(self.steps) if name not in incomplete)
+        self._make_params(None if trained is None else {layer.name: layer for layer in trained})
+        self._plan()
+
+    # --- building -------------------------------------------------------------------------------------------
+
+    def _adopt(self, step: Step) -> None:
+        """What a layer means for the network's inputs and loss."""
+        spec = step.layer.spec
+        if spec.type == "Input":
+            self.inputs |= dict(zip(step.top, step.top_shapes, strict=True))
+        weights = spec.loss_weight or ((1.0,) if step.layer.is_loss else ())
+        if spec.loss_weight and len(weights) != len(step.top):
+            raise spec.error(f"loss_weight is given {len(weights)} times for {len(step.top)} tops; "
+                             "give it once per top, or not at all")
+        self.loss_weights |= {top: w for top, w in zip(step.top, weights, strict=False) if w}
+
+    def _make_params(self, trained: Mapping[str, TrainedLayer] | None) -> None:
+        """Create, load and share the parameters."""
+        _check_memory(step.layer for step in self.steps)
+        owners: dict[str, tuple[Layer, int]] = {}
+        bare = []
+        for step in self.steps:
+            layer = step.layer
+            name = layer.spec.name
+            stored = trained.get(name) if trained and name not in self.params else None
+            blobs = () if stored is None else stored.blobs
+            made, fresh = [], False
+            for i in range(len(layer.declared)):
+                owner = self._owner(owners, layer, i)
+                blob = blobs[i] if i < len(blobs) else None
+                if stored is not None and ((blob is None and owner is None) or len(blobs) > len(layer.declared)):
+                    raise layer.spec.error(f"has {len(layer.declared)} parameters, the weights hold {len(blobs)} for "
+                                           "it; load weights of this network, or rename the layer")
+                if owner is None:
+                    made.append(layer.make(i, blob))
+                    fresh |= blob is None and i >= len(layer.spec.message.blobs)
+                else:
+                    made.append(_share(owner, layer, i, blob))
+            if fresh and trained is not None:
+                bare.append(name)
+            if made:
+                self.params.setdefault(name, made)
+        if trained is not None:
+            self._report_weights(trained, bare)
+
+    @staticmethod
+    def _owner(owners: dict[str, tuple[Layer, int]], layer: Layer, index: int) -> tuple[Layer, int] | None:
+        """The parameter whose name this one shares; None for an anonymous one or the first of its name."""
+        params = layer.spec.params
+        name = params[index].name if index < len(params) else ""
+        if not name:
+            return None
+        if name in owners:
+            return owners[name]
+        owners[name] = (layer, index)
+        return None
+
+    def _report_weights(self, trained: Mapping[str, TrainedLayer], bare: list[str]) -> None:
+        here = {step.layer.spec.name for step in self.steps}
+        unused = [name for name, layer in trained.items() if name not in here and layer.blobs]
+        self.left_out.untrained = bare
+        if bare:
+            self.left_out.weights.append(f"the weights file has nothing for {', '.join(bare)}: "
+                                         "left as the fillers made them")
+        if unused:
+            self.left_out.weights.append(f"the network has no layer {', '.join(unused)}: these weights are not used")
+        if bare:
+            warnings.warn(self.left_out.weights[0], stacklevel=5)
+
+    def _plan(self) -> None:
+        """When each blob can be let go, and which bottoms pass no gradient on."""
+        last: dict[str, int] = {}
+        outputs = set(self.outputs)
+        for i, step in enumerate(self.steps):
+            last |= dict.fromkeys((*step.bottom, *step.top), i)
+        for i, step in enumerate(self.steps):
+            names = dict.fromkeys((*step.bottom, *step.top))
+            step.free = tuple(n for n in names if last[n] == i and n not in outputs)
+        self._plan_memory()
+        learned: set[str] = set()  # blobs that depend on a learnt parameter
+        for step in self.steps:
+            layer, spec = step.layer, step.layer.spec
+            wanted = spec.propagate_down or [True] * len(spec.bottom)
+            step.cut = tuple(i for i, name in enumerate(step.bottom)
+                             if not wanted[i] or (i in layer.unforced and name not in learned))
+            step.cut_if_forced = tuple(
+                i for i, name in enumerate(step.bottom)
+                if i in layer.unforced and not (spec.propagate_down[i] if spec.propagate_down else name in learned))
+            if any(layer.learns(i) for i in range(len(layer.declared))) or learned & set(step.bottom):
+                learned |= set(step.top)
+
+    def _plan_memory(self) -> None:
+        """Which blobs are one memory under several names, so that working in place on one alters the others."""
+        together: dict[str, set[str]] = {}
+        for step in self.steps:
+            if step.layer.shares_diff:
+                self._diff_of |= {top: self._diff_of.get(step.bottom[0], step.bottom[0]) for top in step.top}
+            if step.layer.shares_data:
+                group = together.setdefault(step.bottom[0], {step.bottom[0]})
+                group.update(step.top)
+                together |= dict.fromkeys(step.top, group)
+            elif in_place := set(step.top) & set(step.bottom):
+                step.alters = tuple(sorted(set().union(*(together.get(top, ()) for top in in_place)) - in_place))
+
+    # --- running --------------------------------------------------------------------------------------------
+
+    def forward(self, inputs: Mapping[str, Tensor] | Tensor | None = None, /, **named: Tensor) -> dict[str, Tensor]:
+        """Run the network on its inputs: name -> Tensor, by keyword or as one mapping; or the one input alone.
+
+        Values are converted to the parameters' dtype and device. An input may have another size than the
+        prototxt's; the layers are reshaped as Caffe would. NetError or LayerError say what does not fit.
+        """
+        blobs = self._feed(self._named(inputs) | named)
+        fed = dict(blobs)
+        keep, gradients = self.keep_blobs, torch.is_grad_enabled()
+        record = Record()
+        first = record.first = dict(blobs) if keep else {}
+        for blob in first.values():
+            if blob.requires_grad:
+                blob.retain_grad()
+        for step in self.steps:
+            if step.top and all(top in fed for top in step.top) and not step.bottom:
+                continue  # an input layer, or a data layer whose tops the caller gives
+            bottoms = [blobs[name] for name in step.bottom]
+            shapes = tuple(tuple(b.shape) for b in bottoms)
+            if shapes != step.bottom_shapes:
+                _reshape(step, shapes)
+            refused = gradients and self._gate(step, bottoms, fed)
+            tops = _compute(step, bottoms)
+            if refused:
+                _refuse(step, tops, refused)
+            for name, top in zip(step.top, tops, strict=True):
+                if keep and name not in first:
+                    first[name] = top
+                    if top.requires_grad:
+                        top.retain_grad()
+                if name in blobs:  # in place: who reads the blob, or what shares its memory, finds this from now on
+                    overwrite(blobs[name], top)
+                    blobs |= {other: rewritten(blobs[other], top) for other in step.alters if other in blobs}
+                elif step.layer.shares_data:
+                    share(blobs[step.bottom[0]], top)
+                blobs[name] = top
+                if name in self.loss_weights:
+                    record.losses.append((self.loss_weights[name], top))
+            if not keep:
+                for name in step.free:
+                    del blobs[name]
+        record.blobs = Blobs(blobs)
+        if not torch.compiler.is_exporting():  # its tensors have no values
+            self._record = record
+        return {name: blobs[name] for name in self.outputs}
+
+    def _named(self, inputs: Any) -> Mapping[str, Any]:
+        """The positional argument of a call, by name."""
+        if inputs is None:
+            return {}
+        if isinstance(inputs, Mapping):
+            return dict(inputs)
+        if len(self.inputs) != 1:
+            names = list(self.inputs) or [top for step in self.steps if not step.bottom for top in step.top]
+            raise NetError(f"a value without a name goes to a network's one input, and this one has "
+                           f"{len(self.inputs)}; give them by name: {_call(names)}")
+        return dict.fromkeys(self.inputs, inputs)
+
+    def _feed(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        fed = {}
+        sources = {top: step for step in self.steps if not step.bottom for top in step.top}
+        if unknown := [name for name in given if name not in sources]:
+            meant = did_you_mean(str(unknown[0]), sources)
+            raise NetError(f"no input {_listed(unknown)}{meant}; this network's inputs are {_listed(self.inputs)}")
+        if missing := [name for name in self.inputs if name not in given]:
+            raise NetError(f"input {_listed(missing)} is missing; give each as a tensor: {_call(self.inputs)}")
+        for name in given:
+            if lacking := [top for top in sources[name].top if top not in given]:
+                raise NetError(f"input {name!r} is given, but not {_listed(lacking)} of the same layer "
+                               f"{sources[name].layer.spec.name!r}; give all its tops, or none")
+        param = next(self.parameters(), None)
+        for name, value in given.items():
+            fed[name] = _as_input(name, value, param)
+        return fed
+
+    def _gate(self, step: Step, bottoms: list[Tensor], fed: Mapping[str, Tensor]) -> list[int]:
+        """Cut the gradient where Caffe sends none; the bottoms whose gradient Caffe refuses."""
+        asked = step.layer.spec.propagate_down
+        cut = step.cut_if_forced if self.force_backward else step.cut
+        for i, name in enumerate(step.bottom):
+            if not bottoms[i].requires_grad:
+                continue
+            closed = name in fed and bottoms[i] is fed[name] and not self.force_backward and not (asked and asked[i])
+            if closed:
+                warnings.warn(f"input {name!r} requires a gradient, but the network has no force_backward: true, so "
+                              "Caffe sends none to it; set net.force_backward = True to have it", stacklevel=4)
+            if closed or i in cut:
+                bottoms[i] = bottoms[i].detach()
+        return [i for i in step.layer.refuses if i < len(bottoms) and bottoms[i].requires_grad]
+
+    def loss(self) -> Tensor:
+        """The last forward's losses, each times its loss_weight, summed: what Caffe's training minimises."""
+        losses = self._record.losses
+        if not losses:
+            raise NetError("the last forward had no loss; a loss layer, or a layer with a loss_weight, makes one")
+        return sum(weight * value.sum() for weight, value in losses)
+
+    @property
+    def blobs(self) -> Blobs:
+        """The blobs of the last forward: with keep_blobs all of them, else those that no layer has read."""
+        return self._record.blobs
+
+    @property
+    def diffs(self) -> dict[str, Tensor]:
+        """Each kept blob's diff after a backward, as Caffe's memory holds it: zero where no gradient came.
+
+        Needs keep_blobs. A blob that layers work on in place has the gradient of what its first layer wrote, and so
+        has one that is another's memory in another shape.
+        """
+        diffs = {name: torch.zeros_like(blob) if blob.grad is None else blob.grad
+                 for name, blob in self._record.first.items()}
+        return {name: diffs[self._diff_of.get(name, name)].view(diff.shape) for name, diff in diffs.items()}
+
+    def extra_repr(self) -> str:
+        shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())
+        return printable(f"{self.name or 'unnamed'}: {shapes} -> {', '.join(self.outputs)}")
+
+
+def module_names(layers: Sequence[str]) -> list[str]:
+    """Layers' names as torch takes them: valid UTF-8, no dots, not empty, each once, and none that Net itself has."""
+    taken = set(_own_names()) if layers else set()
+    repeated: dict[str, int] = {}  # name -> the number that the next one of this name gets
+    names = []
+    for layer in layers:
+        name = base = utf8(layer).replace(".", "_") or "unnamed"
+        while name in taken:
+            n = repeated[base] = repeated.get(base, 1) + 1
+            name = f"{base}_{n}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+@cache
+def _own_names() -> frozenset[str]:
+    return frozenset(dir(Net(())))
+
+
+def wire(specs: Sequence[LayerSpec]) -> list[Step]:
+    """Create the layers in order; each checks its parameters and gives its tops' shapes. No memory is taken yet."""
+    shapes: dict[str, Shape] = {}
+    steps = []
+    for spec in specs:
+        layer = registry.create(spec)
+        step = Step(layer, spec.bottom, _tops(spec, layer))
+        bottom = tuple(shapes[name] for name in spec.bottom)
+        layer.setup(*bottom)
+        for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):
+            if given > len(layer.declared):
+                raise spec.error(f"has {given} {what} entries for {len(layer.declared)} parameters; remove some")
+        _reshape(step, bottom)
+        for i, (top, shape) in enumerate(zip(step.top, step.top_shapes, strict=True)):
+            if top in shapes and not (i < len(spec.bottom) and spec.bottom[i] == top):
+                raise spec.error(f"its top '{shorten(top)}' is made by an earlier layer already; rename it, or work in "
+                                 "place: bottom and top of one name, in the same position")
+            shapes[top] = shape
+        steps.append(step)
+    return steps
+
+
+def outputs_of(steps: Sequence[Step]) -> tuple[str, ...]:
+    """The blobs that no later layer reads, in alphabetical order (net.cpp:256)."""
+    outputs: set[str] = set()
+    for step in steps:
+        outputs.difference_update(step.layer.spec.bottom)
+        outputs.update(step.layer.spec.top)
+    return tuple(sorted(outputs))
+
+
+def _tops(spec: LayerSpec, layer: Layer) -> tuple[str, ...]:
+    """The tops' names; a loss may leave them out."""
+    automatic = [f"(automatic) {spec.name} {i}" for i in range(len(spec.top), layer.top_count)]
+    return (*spec.top, *automatic)
+
+
+def _reshape(step: Step, bottom: tuple[Shape, ...]) -> None:
+    """Tell a layer its bottoms' shapes; keep what it answers."""
+    step.bottom_shapes = None  # a refusal may leave the layer half changed, so the next forward tells it again
+    tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
+    for name, shape in zip(step.top, tops, strict=True):
+        if len(shape) > MAX_AXES or not all(0 <= d <= MAX_COUNT for d in shape) or count(shape) > MAX_COUNT:
+            raise step.layer.spec.error(f"its top '{shorten(name)}' would be {shape_text(shape)}; Caffe's blobs hold 0 "
+                                        f"to {MAX_COUNT} values in up to {MAX_AXES} axes")
+    step.bottom_shapes, step.top_shapes = bottom, tops
+
+
+def _check_memory(layers: Iterable[Layer]) -> None:
+    """A prototxt can ask for more than there is; say so before taking it."""
+    total = sum(4 * count(declared.shape) for layer in layers for declared in layer.declared)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if total > memory:
+        raise NetError(f"the network's parameters take {total / 2**30:.1f} GiB, this machine has "
+                       f"{memory / 2**30:.1f}; check num_output and the input's size")
+
+
+def _share(owner: tuple[Layer, int], layer: Layer, index: int, stored) -> nn.Parameter:
+    """Let a layer use another's parameter, after Caffe's check of the shapes."""
+    other, i = owner
+    mine, theirs = layer.declared[index], other.declared[i]
+    permissive = layer.spec.params[index].share_mode == "PERMISSIVE"
+    if count(mine.shape) != count(theirs.shape) if permissive else mine.shape != theirs.shape:
+        hint = "the counts differ" if permissive else "share_mode: PERMISSIVE asks for equal counts only"
+        raise layer.spec.error(f"cannot share {layer.spec.params[index].name!r}: {other.spec.name} has it as "
+                               f"{shape_text(theirs.shape)}, this layer needs {shape_text(mine.shape)}; {hint}")
+    param = getattr(other, theirs.name)
+    if stored is not None:
+        values = layer.make(index, stored)  # also checks the shape
+        param.data.copy_(values.data.view(theirs.shape))
+    layer.register_parameter(mine.name, param)
+    return param
+
+
+def _listed(names: Iterable[Any]) -> str:
+    """Names in quotes, of many the first ones; "none" of none."""
+    return shorten(", ".join(map(repr, names)), 500) or "none"
+
+
+def _call(names: Iterable[str]) -> str:
+    """The call that gives a network these inputs, of many the first ones."""
+    return f"net({shorten(', '.join(f'{name}=...' for name in names), 500)})"
+
+
+def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
+    """A value as an input: a floating-point tensor, with the dtype and device of `like`."""
+    try:
+        value = torch.as_tensor(value)
+        if value.is_complex():
+            raise TypeError("Caffe has no complex numbers")
+        if like is not None:
+            return value.to(like.device, like.dtype)
+        return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NetError(f"input {name!r} is a '{type(value).__name__}' object, not a tensor of numbers: "
+                       f"{_first_line(error)}") from error
+
+
+def _compute(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
+    """A layer's tops. What torch says of values that it cannot compute becomes the layer's own sentence."""
+    layer = step.layer
+    try:
+        tops = layer(*bottoms)
+    except RmpeError:
+        raise
+    except Exception as error:
+        users = registry.is_users_own(layer.spec.type)
+        if not (users or isinstance(error, _TORCH_RAISES)) or type(error).__module__.startswith(_COMPILERS):
+            raise  # a bug of ours, or what torch.compile and torch.export tell themselves
+        raise layer.spec.error(_refusal(step, bottoms, error, users)) from error
+    tops = (tops,) if isinstance(tops, Tensor) else tops
+    if len(tops) != len(step.top):
+        raise layer.spec.error(f"its forward gives {len(tops)} tops, the prototxt names {len(step.top)}")
+    return tops
+
+
+_TORCH_RAISES = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, MemoryError)
+_COMPILERS = ("torch._", "torch.fx.")
+
+
+def _refusal(step: Step, bottoms: Sequence[Tensor], error: Exception, users: bool) -> str:
+    given = ", ".join(shape_text(tuple(bottom.shape)) for bottom in bottoms) or "no bottoms"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate" in str(error):
+        tops = ", ".join(map(shape_text, step.top_shapes))
+        return f"does not fit in memory: bottoms {given}, tops {tops}; give a smaller input, or fewer at once"
+    if users:
+        return f"its forward fails on {given}: {describe_error(error)}"
+    return f"torch cannot compute it on {given}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return shorten(str(error).partition("\n")[0] or type(error).__name__, 300)
+
+
+def _refuse(step: Step, tops: Sequence[Tensor], refused: list[int]) -> None:
+    """Make a backward through these tops end in the sentence that Caffe's abort would have been."""
+    spec = step.layer.spec
+    names = ", ".join(repr(step.bottom[i]) for i in refused)
+
+    def stop(_grad: Tensor) -> LayerError:
+        raise spec.error(f"cannot compute a gradient for its bottom {names}; set propagate_down: false for it, or "
+                         "let nothing learnt lie below it")
+
+    for top in tops:
+        if top.requires_grad:
+            top.register_hook(stop)

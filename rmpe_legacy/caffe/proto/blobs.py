@@ -1,0 +1,59 @@
+"""Trained weights in memory: blobs with their values as a file stores them, and the layers they belong to."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+
+import numpy as np
+
+_PIECE = 1 << 20  # values that are copied before their pages are released
+
+
+@dataclass(frozen=True)
+class StoredBlob:
+    """One parameter as stored: its values flat (a view of the file where that is possible) and its shape."""
+
+    shape: tuple[int, ...]
+    data: np.ndarray  # (count,), float32, float64 or float16
+    legacy: bool = False  # four dimensions of the time before BlobShape
+    diff: np.ndarray | None = None  # (count,), if a snapshot stores the last update too (snapshot_diff)
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether Caffe would load this into a blob of `shape` (blob.cpp, ShapeEquals).
+
+        A legacy shape is compared from its end: (1, 1, 1, N) fits (N,).
+        """
+        if self.legacy:
+            return len(shape) <= 4 and (1,) * (4 - len(shape)) + tuple(shape) == self.shape
+        return tuple(shape) == self.shape
+
+    def copy_to(self, values: np.ndarray) -> None:
+        """Copy the values to as many others, float32; the map of the file lets go of what is copied, piece by piece."""
+        for begin in range(0, self.data.size, _PIECE):
+            piece = self.data[begin:begin + _PIECE]
+            np.copyto(values[begin:begin + _PIECE], piece, casting="same_kind")
+            _release(piece)
+
+
+def _release(view: np.ndarray) -> None:
+    """Let go of the file's pages in memory behind a view of it; it can still be read again."""
+    owner = view
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    mapped = owner.obj if isinstance(owner, memoryview) else None
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        begin = view.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+        first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = begin + view.nbytes - first
+        if size >= mmap.PAGESIZE:
+            mapped.madvise(mmap.MADV_DONTNEED, first, size)
+
+
+@dataclass(frozen=True)
+class TrainedLayer:
+    """One layer of a weights file."""
+
+    name: str
+    type: str
+    blobs: tuple[StoredBlob | None, ...]  # None: HDF5 leaves out what another layer owns

@@ -1,0 +1,102 @@
+"""Solver states: iteration, learning-rate step and history, as .solverstate or .solverstate.h5.
+
+Sources: SGDSolver::SnapshotSolverStateTo{BinaryProto,HDF5} and their Restore (sgd_solver.cpp:246-330) of RMPE@5188c23.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from rmpe_legacy.caffe.proto.blobs import StoredBlob
+from rmpe_legacy.caffe.proto.caffemodel import HDF5_SIGNATURE, blob_from_proto
+from rmpe_legacy.caffe.proto.message import Message, Source
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.proto.wire import decode, encode
+from rmpe_legacy.errors import FileError
+from rmpe_legacy.readers.hdf5 import Dataset, Group, open_hdf5
+
+
+@dataclass(frozen=True)
+class SolverState:
+    """What a solver state file holds besides the weights, which stand in a file of their own."""
+
+    iteration: int
+    current_step: int
+    learned_net: str  # the weights' file, by the path that the solver used; "" if the state names none
+    history: tuple[StoredBlob, ...]
+
+
+def write_state(path: str | PathLike, state: SolverState) -> None:
+    """Write a .solverstate, byte for byte as Caffe's protobuf would."""
+    schema = load_schema()
+    blobs = [Message(schema["BlobProto"], {
+        "data": blob.data, "shape": Message(schema["BlobShape"], {"dim": list(blob.shape)})}) for blob in state.history]
+    fields = {"iter": state.iteration, "learned_net": state.learned_net, "history": blobs,
+              "current_step": state.current_step}
+    Path(path).write_bytes(encode(Message(schema["SolverState"], fields)))
+
+
+def write_state_hdf5(path: str | PathLike, state: SolverState) -> None:
+    """Write a .solverstate.h5 with the datasets and groups that Caffe makes."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("iter", data=np.array([state.iteration], np.int32))
+        text = state.learned_net.encode("utf-8", "surrogateescape")
+        file.create_dataset("learned_net", data=np.bytes_(text), dtype=h5py.string_dtype("ascii", len(text) + 1))
+        file.create_dataset("current_step", data=np.array([state.current_step], np.int32))
+        group = file.create_group("history")
+        for i, blob in enumerate(state.history):
+            group.create_dataset(str(i), data=np.reshape(blob.data, blob.shape))
+
+
+def read_state(path: str | PathLike) -> SolverState:
+    """Read a .solverstate or .solverstate.h5. FileError says why it cannot be."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    if data.startswith(HDF5_SIGNATURE):
+        return _read_hdf5(path)
+    if not data:
+        raise FileError(f"{path}: the file is empty")
+    message = decode(data, load_schema()["SolverState"], Source(str(path)))
+    if not message.has("iter") or not message.history:
+        raise FileError(f"{path}: has no iteration or no history; is this a solver state, rather than the weights?")
+    history = tuple(_blob(path, blob) for blob in message.history)
+    return SolverState(message.iter, message.current_step, message.learned_net, history)
+
+
+def _blob(path: str | PathLike, blob: Message) -> StoredBlob:
+    try:
+        return blob_from_proto(blob)
+    except FileError as error:
+        raise FileError(f"{path}: its history: {error}; the file is damaged") from None
+
+
+def _read_hdf5(path: str | PathLike) -> SolverState:
+    root = open_hdf5(path)
+    history = root.get("history")
+    if not isinstance(history, Group):
+        raise FileError(f"{path}: has no group 'history'; is this a solver state?")
+    blobs = [_array(path, history, str(i), "f") for i in range(len(history))]
+    learned = _array(path, root, "learned_net", "S").reshape(-1)[:1] if "learned_net" in list(root) else ()
+    return SolverState(
+        int(_array(path, root, "iter", "iu").reshape(-1)[0]),
+        int(_array(path, root, "current_step", "iu").reshape(-1)[0]),
+        b"".join(learned).decode("utf-8", "surrogateescape"),
+        tuple(StoredBlob(values.shape, values.reshape(-1)) for values in blobs))
+
+
+def _array(path: str | PathLike, group: Group, name: str, kinds: str) -> np.ndarray:
+    """A dataset's values; FileError if there is no such dataset, or none of these kinds."""
+    found = group.get(name)
+    if not isinstance(found, Dataset):
+        raise FileError(f"{path}: has no dataset {group.name.rstrip('/')}/{name}; is this a solver state?")
+    values = found.read(kinds)
+    if not values.size:
+        raise FileError(f"{path}: its dataset {name!r} is empty; the file is damaged")
+    return values

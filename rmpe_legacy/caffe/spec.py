@@ -1,0 +1,206 @@
+"""What one layer asks for, and which layers a network has: phase rules, splits. No tensors here.
+
+Source: Net::FilterNet, Net::StateMeetsRule (net.cpp:285-376) and insert_splits.cpp of RMPE@5188c23.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rmpe_legacy.errors import LayerError
+from rmpe_legacy.wording import did_you_mean, shorten
+
+from .proto.message import Message
+from .proto.schema import load_schema
+
+MAX_REASON = 3000  # characters of one error
+PHASES = ("TRAIN", "TEST")
+DE_TRANSFORM = ("paper", "published-identity", "published-ignored")
+
+
+@dataclass(frozen=True)
+class NetState:
+    """What the include and exclude rules look at."""
+
+    phase: str = "TEST"
+    level: int = 0
+    stages: tuple[str, ...] = ()
+
+    def meets(self, rule: Message) -> bool:
+        """Whether this state satisfies one NetStateRule; what the rule leaves open always does."""
+        if rule.has("phase") and rule.phase != self.phase:
+            return False
+        if rule.has("min_level") and self.level < rule.min_level:
+            return False
+        if rule.has("max_level") and self.level > rule.max_level:
+            return False
+        return set(rule.stage) <= set(self.stages) and not set(rule.not_stage) & set(self.stages)
+
+
+@dataclass(frozen=True)
+class ParamSpec:
+    """How one parameter of a layer is shared and learnt."""
+
+    name: str = ""
+    share_mode: str = "STRICT"
+    lr_mult: float = 1.0
+    decay_mult: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSpec:
+    """One layer after upgrade and filter: its wiring, and its parameters as the file has them."""
+
+    name: str
+    type: str
+    bottom: tuple[str, ...]
+    top: tuple[str, ...]
+    phase: str
+    message: Message = field(repr=False)  # the LayerParameter
+    where: str = field(repr=False)
+    loss_weight: tuple[float, ...] = ()
+    propagate_down: tuple[bool, ...] = ()
+    params: tuple[ParamSpec, ...] = ()
+    de_transform: str | None = None  # what `de_transform: true` shall mean; see DE_TRANSFORM
+    is_inserted: bool = False  # a Split that insert_splits added; the prototxt does not have it
+    strict: bool = True  # False: go on without an option that changes no blob and cannot be honoured
+    allow_python: bool | None = False  # whether to import the module that a Python layer names; None: as False, but
+    # the layer is refused only when it is built
+
+    @property
+    def dialect(self) -> str:
+        return self.message.descriptor.schema.dialect
+
+    def get(self, name: str) -> Message:
+        """One field of the LayerParameter: ``spec.get("pooling_param").kernel_size``, defaults included.
+
+        Also what the schema lacks: ``spec.get("my_param")`` is the parsed message of a layer of the user's own.
+        """
+        try:
+            return getattr(self.message, name)
+        except AttributeError:
+            given = [f"'{shorten(u.name)}'" for u in self.message.unknown if not u.is_value][:10]
+            beside = f"; beside Caffe's fields the file gives it {', '.join(given)}" if given else ""
+            raise self.error(f"has no {name}{beside}") from None
+
+    def has(self, name: str) -> bool:
+        """Whether the file gives this field, be it Caffe's or one of the user's own."""
+        return self.message.has(name) or any(u.name == name and not u.is_value for u in self.message.unknown)
+
+    def error(self, reason: str) -> LayerError:
+        """The error that this layer raises: file, line, layer and type before the reason."""
+        reason = shorten(reason, MAX_REASON)
+        error = LayerError(f"{self.where}: {shorten(self.name)} ({shorten(self.type)}): {reason}")
+        error.spec, error.reason = self, reason
+        return error
+
+    def __deepcopy__(self, memo: dict) -> LayerSpec:
+        return self  # nothing in it changes
+
+
+def layer_specs(net: Message, state: NetState, **settings: Any) -> list[LayerSpec]:
+    """The layers of an upgraded NetParameter that the state includes, in file order; settings as for ``layer_spec``."""
+    return [layer_spec(layer, state.phase, **settings) for layer in net.layer if _included(layer, state)]
+
+
+def layer_spec(layer: Message, phase: str = "TEST", **settings: Any) -> LayerSpec:
+    """One LayerParameter as a spec; its own phase, if set, goes before the network's.
+
+    settings: de_transform, strict and allow_python, the LayerSpec's fields of these names.
+    """
+    params = tuple(
+        ParamSpec(p.name, p.share_mode, p.lr_mult, p.decay_mult) for p in layer.param
+    )
+    spec = LayerSpec(
+        layer.name, layer.fields.get("type", ""), tuple(layer.bottom), tuple(layer.top),
+        layer.phase if layer.has("phase") else phase, layer, layer.where,
+        tuple(layer.loss_weight), tuple(layer.propagate_down), params, **settings,
+    )
+    if not spec.type:
+        raise spec.error("a layer needs a type")
+    if spec.propagate_down and len(spec.propagate_down) != len(spec.bottom):
+        raise spec.error(f"propagate_down is given {len(spec.propagate_down)} times for {len(spec.bottom)} bottoms; "
+                         "give it once per bottom, or not at all")
+    return spec
+
+
+def _included(layer: Message, state: NetState) -> bool:
+    if layer.include and layer.exclude:
+        raise layer_spec(layer, state.phase).error("has include rules and exclude rules; keep one kind")
+    if layer.include:
+        return any(map(state.meets, layer.include))
+    return not any(map(state.meets, layer.exclude))
+
+
+def insert_splits(specs: Sequence[LayerSpec]) -> list[LayerSpec]:
+    """Give each top that is read more than once a Split layer, named as Caffe names it.
+
+    A blob is known by its last writer, so an in-place layer starts a new top of the same name. A loss weight
+    counts as one more reader. NetError names a bottom that no earlier layer makes.
+    """
+    sources, readers = _wiring(specs)
+    taken: Counter[tuple[int, int]] = Counter()  # split tops already handed out
+    out = []
+    for i, spec in enumerate(specs):
+        bottoms = list(spec.bottom)
+        for j, source in enumerate(sources[i]):
+            if readers[source] > 1:
+                bottoms[j] = _split_name(specs[source[0]].name, bottoms[j], source[1], taken[source])
+                taken[source] += 1
+        splits = []
+        kept = spec.loss_weight
+        for j, top in enumerate(spec.top):
+            if readers[i, j] > 1:
+                weight = spec.loss_weight[j] if j < len(spec.loss_weight) else 0.0
+                splits.append(_split(spec, top, j, readers[i, j], weight))
+                if weight:
+                    kept = ()
+                    taken[i, j] += 1
+        out.append(replace(spec, bottom=tuple(bottoms), loss_weight=kept))
+        out += splits
+    return out
+
+
+def _wiring(specs: Sequence[LayerSpec]) -> tuple[list[list[tuple[int, int]]], Counter[tuple[int, int]]]:
+    """Per layer, the (layer, top) each bottom comes from; and how often each (layer, top) is read."""
+    made: dict[str, tuple[int, int]] = {}
+    sources, readers = [], Counter()
+    for i, spec in enumerate(specs):
+        for bottom in spec.bottom:
+            if bottom not in made:
+                raise _no_such_bottom(specs, i, bottom)
+        sources.append([made[bottom] for bottom in spec.bottom])
+        readers.update(sources[-1])
+        made |= {top: (i, j) for j, top in enumerate(spec.top)}
+        readers.update(made[top] for top, weight in zip(spec.top, spec.loss_weight, strict=False) if weight)
+    return sources, readers
+
+
+def _no_such_bottom(specs: Sequence[LayerSpec], at: int, bottom: str) -> LayerError:
+    spec = specs[at]
+    if bottom in spec.top:
+        return spec.error(f"its bottom '{shorten(bottom)}' is its own top, which no earlier layer makes")
+    later = next((s for s in specs[at:] if bottom in s.top), None)
+    if later is not None:
+        return spec.error(f"its bottom '{shorten(bottom)}' is made only later, by {shorten(later.name)} "
+                          f"({later.where}); layers run in file order, so move that layer up, or break the cycle")
+    near = did_you_mean(bottom, [top for s in specs[:at] for top in s.top])
+    return spec.error(f"no earlier layer makes its bottom '{shorten(bottom)}'{near}")
+
+
+def _split_name(layer: str, blob: str, top: int, k: int) -> str:
+    return f"{blob}_{layer}_{top}_split_{k}"
+
+
+def _split(spec: LayerSpec, blob: str, top: int, count: int, weight: float) -> LayerSpec:
+    message = Message(load_schema(spec.dialect)["LayerParameter"], None, spec.message.origin, spec.message.position)
+    return LayerSpec(
+        f"{blob}_{spec.name}_{top}_split", "Split", (blob,),
+        tuple(_split_name(spec.name, blob, top, k) for k in range(count)),
+        spec.phase, message, spec.where,
+        (weight,) + (0.0,) * (count - 1) if weight else (),
+        is_inserted=True,
+    )

@@ -1,0 +1,223 @@
+"""A network's parameters under torch's names: those of the state dict, in .safetensors and .pt files.
+
+A parameter that Caffe knows as blob i of a layer is "<layer>.<name>" here: "conv1.weight", "bn1.scale_factor". Dots in
+a layer's name become "_". The names within a layer are what its class declares, in Caffe's order of the blobs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from rmpe_legacy.errors import FileError, NetError
+from rmpe_legacy.files import as_os_errors
+from rmpe_legacy.readers.torch_file import STARTS, read_state_dict
+from rmpe_legacy.reading import item_count, reading
+
+from .net import Net, Step, module_names, wire
+from .proto.blobs import StoredBlob, TrainedLayer
+from .proto.caffemodel import read_weights
+from .spec import LayerSpec
+
+LAYERS = "rmpe_legacy.layers"  # key of a .safetensors' metadata: [[layer, type, [key of blob 0, ...]], ...] as JSON
+MAX_HEADER = 100 << 20  # bytes; what the safetensors library takes
+
+
+@dataclass(frozen=True)
+class NamedLayer:
+    """One layer of a state file: its name in Caffe, if the file tells, and the keys of its blobs in Caffe's order."""
+
+    name: str
+    type: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """What a .safetensors or .pt file holds."""
+
+    path: str
+    tensors: dict[str, Tensor]
+    layers: tuple[NamedLayer, ...] | None  # None: the file does not say
+
+    def blob(self, key: str) -> StoredBlob:
+        """One tensor as a blob: float64, float32 or float16 as they are, bfloat16 as float32."""
+        value = self.tensors[key].detach()
+        if value.dtype is torch.bfloat16:
+            value = value.float()
+        if value.dtype not in (torch.float64, torch.float32, torch.float16):
+            raise FileError(f"{self.path}: {key} holds {str(value.dtype).removeprefix('torch.')}; a parameter needs "
+                            "floating-point values")
+        return StoredBlob(tuple(value.shape), value.contiguous().numpy().reshape(-1))
+
+
+# --- names ------------------------------------------------------------------------------------------------------
+
+
+def named_layers(steps: Sequence[Step]) -> list[NamedLayer]:
+    """The layers of a network that have parameters, with the keys these have in its state dict."""
+    names = module_names([step.layer.spec.name for step in steps])
+    return [NamedLayer(step.layer.spec.name, step.layer.spec.type,
+                       tuple(f"{name}.{declared.name}" for declared in step.layer.declared))
+            for name, step in zip(names, steps, strict=True) if step.layer.declared]
+
+
+def trained_layers(net: Net) -> list[TrainedLayer]:
+    """A network's parameters as Caffe's blobs: views of them. A layer that shares another's has them too."""
+    state = net.state_dict()
+    return [TrainedLayer(layer.name, layer.type, tuple(_blob(state[key]) for key in layer.keys))
+            for layer in named_layers(net.steps)]
+
+
+def _blob(value: Tensor) -> StoredBlob:
+    array = value.detach().cpu().contiguous().numpy()
+    return StoredBlob(array.shape, array.reshape(-1))
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def read_trained(path: str | PathLike, specs: Sequence[LayerSpec]) -> list[TrainedLayer]:
+    """The layers of any weights file, for a network of these layers. FileError or NetError say why not.
+
+    A state file is matched by its keys; tensors of no layer come as a layer of their own, which the network reports.
+    """
+    state = read_state(path)
+    if state is None:
+        return read_weights(path)
+    known = state.layers if state.layers is not None else named_layers(wire(specs))
+    return list(_grouped(state, known))
+
+
+def _grouped(state: StateFile, known: Iterable[NamedLayer]) -> Iterator[TrainedLayer]:
+    left = dict.fromkeys(state.tensors)
+    for layer in known:
+        blobs = tuple(state.blob(key) if key in state.tensors else None for key in layer.keys)
+        for key in layer.keys:
+            left.pop(key, None)
+        if any(blob is not None for blob in blobs):
+            yield TrainedLayer(layer.name, layer.type, blobs)
+    modules = {layer.keys[0].rpartition(".")[0] for layer in known}
+    if strange := [key for key in left if key.rpartition(".")[0] in modules]:
+        raise NetError(f"{state.path}: {', '.join(strange)}: the layer has no parameter of this name; convert the "
+                       "weights anew")
+    others: dict[str, list[StoredBlob]] = {}
+    for key in left:
+        others.setdefault(key.rpartition(".")[0] or key, []).append(state.blob(key))
+    for name, blobs in others.items():
+        yield TrainedLayer(name, "", tuple(blobs))
+
+
+def read_state(path: str | PathLike) -> StateFile | None:
+    """The tensors of a .safetensors or .pt file; None for a file of another kind. FileError where it is damaged.
+
+    A .pt file may hold nothing but a state dict: tensors by name. Nothing in it is run.
+    """
+    try:
+        with open(path, "rb") as file:
+            kind = _kind(file)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    return None if kind is None else kind(str(path))
+
+
+def _kind(file: IO[bytes]) -> Any:
+    start = file.read(9)
+    if start.startswith(STARTS):
+        return _read_torch
+    is_header = len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER
+    return _read_safetensors if is_header else None
+
+
+def _read_safetensors(path: str) -> StateFile:
+    with reading(path, "safetensors file"), safe_open(path, "pt") as file:
+        for key in file.keys():  # noqa: SIM118  it is no dict
+            _check_shape(path, key, file.get_slice(key).get_shape())
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        listing = (file.metadata() or {}).get(LAYERS)
+    return StateFile(path, tensors, None if listing is None else _parse_layers(path, listing, tensors))
+
+
+def _check_shape(path: str, key: str, shape: Sequence[int]) -> None:
+    if item_count(shape) is None:
+        raise FileError(f"{path}: {key} has a shape of {len(shape)} dimensions that no array has; the file is damaged")
+
+
+def _parse_layers(path: str, listing: str, tensors: dict[str, Tensor]) -> tuple[NamedLayer, ...]:
+    try:
+        layers = tuple(NamedLayer(name, kind, tuple(keys)) for name, kind, keys in json.loads(listing))
+        fine = all(isinstance(text, str) for layer in layers for text in (layer.name, layer.type, *layer.keys))
+    except (ValueError, TypeError, RecursionError):
+        fine = False
+    if not fine or any(not layer.keys or not set(layer.keys) <= tensors.keys() for layer in layers):
+        raise FileError(f"{path}: its metadata {LAYERS!r} does not list the file's tensors by layer; the file is "
+                        "damaged")
+    return layers
+
+
+def _read_torch(path: str) -> StateFile:
+    return StateFile(path, read_state_dict(path), None)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+
+
+def write_safetensors(path: str | PathLike, layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> None:
+    """Write the blobs of layers under their keys, each with its dtype; the metadata says which key is which blob."""
+    metadata = {"format": "pt", LAYERS: json.dumps([[e.name, e.type, list(e.keys)] for e in layers])}
+    Path(path).touch()
+    mode = Path(path).stat().st_mode  # save_file leaves a file that only its owner may read
+    arrays = {key: blob.data.reshape(blob.shape) for key, blob in _keyed(layers, trained)}
+    with as_os_errors(SafetensorError):
+        save_file(arrays, Path(path), metadata)
+    Path(path).chmod(mode)
+
+
+def write_state_dict(path: str | PathLike, layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> None:
+    """Write the same as a PyTorch state dict: load it with ``torch.load(path, weights_only=True)``."""
+    state = {key: torch.from_numpy(np.array(blob.data).reshape(blob.shape)) for key, blob in _keyed(layers, trained)}
+    with open(path, "wb") as file, as_os_errors():
+        torch.save(state, file)
+
+
+def _keyed(layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> Iterator[tuple[str, StoredBlob]]:
+    for layer, stored in zip(layers, trained, strict=True):
+        yield from zip(layer.keys, stored.blobs, strict=True)
+
+
+# --- copying ----------------------------------------------------------------------------------------------------
+
+
+def copy_trained(net: Net, layers: Iterable[TrainedLayer]) -> list[str]:
+    """Copy weights into a network that is built, layer by layer by name; returns the names that it does not have.
+
+    Source: Net::CopyTrainedLayersFrom (net.cpp) of RMPE@5188c23. LayerError names a layer whose blobs do not fit.
+    """
+    targets = {}
+    for step in net.steps:
+        targets.setdefault(step.layer.spec.name, step.layer)
+    strangers = []
+    for stored in layers:
+        layer = targets.get(stored.name)
+        if layer is None:
+            strangers += [stored.name] * bool(stored.blobs)
+            continue
+        if stored.blobs and len(stored.blobs) != len(layer.declared):
+            raise layer.spec.error(f"has {len(layer.declared)} parameters, the weights hold {len(stored.blobs)} for "
+                                   "it; load weights of this network, or rename the layer")
+        for i, blob in enumerate(stored.blobs):
+            if blob is not None:
+                layer.check_fits(i, blob)
+                value = getattr(layer, layer.declared[i].name)
+                value.data.copy_(torch.from_numpy(np.array(blob.data, np.float32)).view(value.shape))
+    return strangers

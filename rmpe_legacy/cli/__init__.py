@@ -1,0 +1,64 @@
+"""rmpe: look at, run and convert the original RMPE networks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from importlib import import_module
+
+from rmpe_legacy import __version__
+from rmpe_legacy.errors import RmpeError
+
+from .terminal import abandon, finish, tell
+
+# Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
+# import torch, and what needs it, inside run: `rmpe nms` must not wait for it.
+COMMANDS = ("show", "layers", "forward", "detect", "pose", "demo", "nms", "evaluate", "reproduce", "convert", "verify",
+            "hash")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser("rmpe", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"rmpe_legacy {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for name in COMMANDS:
+        module = import_module(f".{name}", __package__)
+        command = commands.add_parser(name, help=module.run.__doc__.partition("\n")[0], description=module.run.__doc__)
+        command.set_defaults(run=module.run)
+        module.add_arguments(command)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 if it went well, 1 with a sentence on stderr if not, 2 if some pictures were skipped.
+
+    Of verify, 1 says that the networks differ, and 2 comes with the sentence.
+    """
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if "run" not in args:
+        parser.print_help(sys.stderr)
+        return 2
+    warnings.showwarning = _print_warning
+    try:
+        code = args.run(args)
+        finish()
+        return code or 0
+    except RmpeError as error:  # the message is the whole story; any other exception is our bug
+        tell(error)
+        return getattr(args, "code_of_mistakes", 1)
+    except MemoryError:
+        tell("this needs more memory than there is")
+        return getattr(args, "code_of_mistakes", 1)
+    except KeyboardInterrupt:
+        tell("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        abandon(sys.stdout)
+    return 0
+
+
+def _print_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    tell(f"warning: {message}")

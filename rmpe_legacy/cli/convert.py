@@ -1,0 +1,48 @@
+"""rmpe convert."""
+
+from __future__ import annotations
+
+import argparse
+
+from rmpe_legacy.errors import RmpeError
+
+from .options import add_compare_options, add_source_options, input_shape, load_plugins, setting_of
+from .terminal import say, tell
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", nargs="+", help="a prototxt and a weights file; a .safetensors or .json that this "
+                         "command wrote; a .t7; or weights alone")
+    command.add_argument("destination", help="its suffix says what to write: .caffemodel, .h5, .safetensors, .pt, "
+                         ".onnx, .py or .prototxt; a folder (or NAME/) gets prototxt and caffemodel")
+    command.add_argument("--until", action="append", default=[], metavar="BLOB",
+                         help="convert what this blob depends on, and no more; repeatable")
+    command.add_argument("--input-shape", action="append", type=input_shape, default=[], metavar="[NAME=]SIZES",
+                         help="the shape of an input, with or without the batch: data=3,227,227. Data layers become "
+                         "inputs of this shape. For a .t7, C,H,W (default: the size that its STN takes). Repeatable")
+    command.add_argument("--no-verify", action="store_true", help="do not run and compare the two networks")
+    command.add_argument("--force", action="store_true", help="replace files of the same kind that are there already")
+    add_source_options(command)
+    add_compare_options(command)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert a network, compare the result with what it was made of, and write the comparison beside it."""
+    from rmpe_legacy.compare.convert import Trial, run_convert
+    from rmpe_legacy.export.deploy import InputShape
+    from rmpe_legacy.formats.source import SourceOptions
+
+    if args.no_verify and args.input:
+        raise RmpeError("--input names what to compare on, and --no-verify does not compare; leave out one of them")
+    load_plugins(args.plugin)
+    options = SourceOptions(tuple(args.until), tuple(InputShape(*shape) for shape in args.input_shape), args.lenient,
+                            not args.drop_parallel, args.key)
+    trial = None if args.no_verify else Trial(args.input, args.image, args.tolerance, args.seed)
+    done = run_convert(args.source, args.destination, setting_of(args), options, trial, args.force)
+    for note in done.notes:
+        tell(f"note: {note}")
+    for file in done.files:
+        say(f"written to {file}")
+    if done.verdict:
+        say(done.verdict) if done.same else tell(done.verdict)
+    return 0 if done.same else 1

@@ -1,0 +1,21 @@
+"""rmpe detect."""
+
+from __future__ import annotations
+
+import argparse
+
+from .batch import run_on_images
+from .options import add_image_options, add_network_options
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("inputs", nargs="+", metavar="IMAGE|DIR|VIDEO")
+    add_network_options(command, "detector")
+    add_image_options(command)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Find people in pictures: boxes as the authors' files, as JSON, and drawn."""
+    from rmpe_legacy.runs.commands import run_detect
+
+    return run_on_images(args, lambda options: run_detect(args.inputs, args.detector, options))

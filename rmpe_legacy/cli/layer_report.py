@@ -1,0 +1,206 @@
+"""What `rmpe layers` shows: each layer type, the cases that were run in the real Caffe, and how far apart the two are.
+
+The numbers come from layers/evidence.json, which tools/measure_layers.py writes and tests/test_evidence.py checks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from rmpe_legacy.caffe.describe import aligned
+from rmpe_legacy.caffe.layers import known_types
+from rmpe_legacy.caffe.layers.base import Layer
+from rmpe_legacy.caffe.layers.registry import layer_class
+from rmpe_legacy.caffe.proto.schema import DIALECTS, Field, load_schema
+from rmpe_legacy.caffe.spec import PHASES
+from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.wording import did_you_mean, shorten
+
+EVIDENCE = Path(str(files("rmpe_legacy.caffe.layers").joinpath("evidence.json")))
+_READS = re.compile(r'spec\.get\("(\w+)"\)|own_param = "(\w+)"')
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far one array is from Caffe's at most."""
+
+    relative: float  # of the array's largest value
+    ulp: float  # the same in units in the last place (single precision) of that value
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One case that was run in the real Caffe, and how far ours is from it; None where it has no such arrays."""
+
+    case: str  # its folder, below tests/golden
+    type: str
+    runs: tuple[str, ...]  # dialect and phase; the case's own first, then those in which Caffe gave the same bits
+    top: Gap | None
+    diff: Gap | None  # of bottoms, in Backward
+    param_diff: Gap | None
+
+    @property
+    def worst(self) -> Gap:
+        return worst([self])
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured, and where."""
+
+    caffe: str
+    machine: str
+    proofs: tuple[Proof, ...]
+
+    def of(self, type_name: str) -> list[Proof]:
+        return [proof for proof in self.proofs if proof.type == type_name]
+
+
+def worst(proofs: list[Proof]) -> Gap:
+    """The largest gaps of several cases."""
+    gaps = [gap for proof in proofs for gap in (proof.top, proof.diff, proof.param_diff) if gap]
+    return Gap(max((g.relative for g in gaps), default=0.0), max((g.ulp for g in gaps), default=0.0))
+
+
+def read_evidence(path: Path = EVIDENCE) -> Evidence:
+    """The measured numbers; RmpeError where the file is missing or is none."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        proofs = tuple(_proof(name, *values) for name, values in data["cases"].items())
+        return Evidence(data["caffe"], data["machine"], proofs)
+    except OSError as error:
+        raise RmpeError(f"{path}: {error.strerror}; python tools/measure_layers.py writes it") from None
+    except (ValueError, TypeError, KeyError):
+        raise RmpeError(f"{path}: holds no measurements; python tools/measure_layers.py writes it anew") from None
+
+
+def _proof(case: str, type_name: str, runs: list[str], *gaps: list[float] | None) -> Proof:
+    return Proof(case, type_name, tuple(runs), *(None if gap is None else Gap(*gap) for gap in gaps))
+
+
+def layers_table(evidence: Evidence) -> list[dict]:
+    """A row per type: type, phases it was run in, dialects, cases, runs, relative, ulp (None without a case)."""
+    return [_row(name, evidence.of(name)) for name in known_types()]
+
+
+def _row(name: str, proofs: list[Proof]) -> dict:
+    gap = worst(proofs)
+    return {
+        "type": name,
+        "phases": [phase for phase in PHASES if any(run.endswith(phase) for p in proofs for run in p.runs)],
+        "dialects": list(layer_class(name).dialects),
+        "cases": len(proofs),
+        "runs": sum(len(p.runs) for p in proofs),
+        "relative": gap.relative if proofs else None,
+        "ulp": gap.ulp if proofs else None,
+    }
+
+
+def layer_details(name: str, evidence: Evidence) -> dict:
+    """One type: its row, its class, what it reads from the prototxt, and its cases. RmpeError for an unknown type."""
+    if name not in known_types():
+        raise RmpeError(f"{shorten(name)}: unknown layer type{did_you_mean(name, known_types())}")
+    cls = layer_class(name)
+    start = inspect.getsourcelines(cls)[1]
+    return {
+        **_row(name, evidence.of(name)),
+        "about": inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0],
+        "source": f"{cls.__module__.replace('.', '/')}.py:{start}",
+        "reads": {field: _fields(field, cls) for field in fields_read(cls)},
+        "proofs": [asdict(proof) for proof in evidence.of(name)],
+    }
+
+
+def fields_read(cls: type[Layer]) -> list[str]:
+    """The fields of LayerParameter that a layer's class, or one it derives from, reads."""
+    found = {}
+    for owner in reversed(cls.__mro__):
+        if issubclass(owner, Layer) and owner is not Layer:
+            found |= dict.fromkeys(a or b for a, b in _READS.findall(inspect.getsource(owner)))
+    return list(found)
+
+
+def _fields(name: str, cls: type[Layer]) -> list[dict]:
+    """The fields of one message of the layer: name, type, default, dialects."""
+    rows: dict[tuple, list[str]] = {}
+    for dialect in cls.dialects:
+        for field in _schema_fields(name, dialect):
+            default = None if field.default is None else str(field.default)
+            rows.setdefault((field.name, _type_text(field), default), []).append(dialect)
+    return [{"name": key[0], "type": key[1], "default": key[2], "dialects": dialects}
+            for key, dialects in rows.items()]
+
+
+def _schema_fields(name: str, dialect: str) -> Iterator[Field]:
+    field = load_schema(dialect)["LayerParameter"].fields.get(name)
+    if field is not None:
+        yield from field.message.fields.values() if field.message else [field]
+
+
+def _type_text(field: Field) -> str:
+    kind = "|".join(field.enum.numbers) if field.enum else field.type
+    return f"{kind}, repeated" if field.repeated else kind
+
+
+# --- as text ---------------------------------------------------------------------------------------------------
+
+
+def describe_layers(evidence: Evidence) -> str:
+    """The table of all types, and what its numbers mean."""
+    rows = [("type", "phases", "dialects", "cases", "runs", "relative", "ulp")]
+    rows += [(row["type"], *_cells(row)) for row in layers_table(evidence)]
+    own = {proof.type for proof in evidence.proofs} & set(known_types())
+    rest = sorted({proof.type for proof in evidence.proofs} - own)
+    counts = ", ".join(f"{name} {len(evidence.of(name))}" for name in rest)
+    return "\n".join([
+        *aligned(rows), "",
+        f"{len(known_types())} types, {len(evidence.proofs)} cases"
+        + (f" ({counts} are of no one type)" if rest else "") + f", each array beside that of {evidence.caffe};",
+        "runs: the cases in their own dialect and phase, and in others in which Caffe gives the same bits;",
+        f"measured with {evidence.machine}.",
+        "relative: the largest difference of an array, divided by the array's largest value.",
+        "ulp: the same in units in the last place of that value.",
+    ])
+
+
+def describe_layer(details: dict) -> str:
+    """One type: what it is, its parameters and its cases."""
+    lines = [f"{details['type']}  {details['source']}", f"dialects: {', '.join(details['dialects'])}", "",
+             details["about"]]
+    for message, fields in details["reads"].items():
+        lines += ["", message]
+        lines += ["  " + line for line in aligned([_field_cells(f, details["dialects"]) for f in fields])]
+    lines += ["", f"{details['cases']} cases"]
+    rows = [("", "top", "bottom's diff", "parameter's diff", "ulp", "in")]
+    rows += [_proof_cells(proof) for proof in details["proofs"]]
+    return "\n".join([*lines, *aligned(rows)] if details["proofs"] else lines)
+
+
+def _cells(row: dict) -> tuple[str, ...]:
+    dialects = "all" if row["dialects"] == list(DIALECTS) else " ".join(row["dialects"])
+    if not row["cases"]:
+        return "", dialects, "0", "0", "not compared", ""
+    counts = str(row["cases"]), str(row["runs"])
+    return " ".join(row["phases"]), dialects, *counts, _number(row["relative"]), _number(row["ulp"])
+
+
+def _field_cells(field: dict, dialects: list[str]) -> tuple[str, ...]:
+    only = "" if field["dialects"] == dialects else f"dialect {' and '.join(field['dialects'])}"
+    return field["name"], field["type"], "" if field["default"] is None else f"default {field['default']}", only
+
+
+def _proof_cells(proof: dict) -> tuple[str, ...]:
+    gaps = [proof["top"], proof["diff"], proof["param_diff"]]
+    relative = ("" if gap is None else _number(gap["relative"]) for gap in gaps)
+    ulp = max((gap["ulp"] for gap in gaps if gap), default=0.0)
+    return proof["case"], *relative, _number(ulp), ", ".join(proof["runs"])
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"

@@ -1,0 +1,48 @@
+"""rmpe show."""
+
+from __future__ import annotations
+
+import argparse
+
+from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.wording import shorten_list
+
+from .options import add_net_options, load_plugins
+from .terminal import say, tell
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", help="a prototxt, a caffemodel, or a .t7 file")
+    command.add_argument("--weights", metavar="CAFFEMODEL", help="also compare the network with these weights")
+    add_net_options(command)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List a network's layers with the shapes they give and the parameters they have; or what a weights file holds.
+
+    With --weights, the exit code is 1 if these do not fit the network, or leave parameters without a value.
+    """
+    from rmpe_legacy.reading import first_bytes
+    from rmpe_legacy.torch7.reader import encoding_of
+
+    start = first_bytes(args.file, 4096)
+    is_torch7 = encoding_of(start) is not None
+    if args.weights and (is_torch7 or b"\0" in start):
+        raise RmpeError(f"{args.file}: holds weights, and --weights {args.weights} compares weights with a prototxt; "
+                        "exchange the two if they are the wrong way round")
+    if is_torch7:
+        from rmpe_legacy.torch7.describe import describe_torch7
+
+        say(describe_torch7(args.file))
+        return 0
+    from rmpe_legacy.caffe.describe import describe_net, describe_weights
+
+    if b"\0" in start:
+        say(describe_weights(args.file))
+        return 0
+    load_plugins(args.plugin)
+    described = describe_net(args.file, args.phase, args.level, args.stage, args.dialect, args.weights)
+    say(described.text)
+    if described.misfits:
+        tell(f"{args.weights}: does not fit, or lacks, {shorten_list(described.misfits)}")
+    return 1 if described.misfits else 0

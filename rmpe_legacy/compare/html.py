@@ -1,0 +1,60 @@
+"""A comparison of two networks as a page to look at: the verdict, and a bar for each blob."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+from rmpe_legacy.formats.replaced import REPORT_MARK
+
+from .verify import Difference, Verdict, difference_text
+
+_FLOOR = 1e-9  # of a blob's range: where the bars begin
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; color: #222 }
+h1 { font-size: 1.25em; margin-bottom: .3em } .yes { color: #17632d } .no { color: #a11 }
+table { border-collapse: collapse; width: 100% } th { text-align: left; font-weight: 600 }
+th, td { padding: .15em .8em .15em 0; border-bottom: 1px solid #eee; vertical-align: top }
+td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+td.bar { width: 20em; min-width: 8em } .apart td { background: #fdecec } .by { color: #666; font-size: .9em }
+.track { position: relative; height: 1.1em; background: #f3f3f3; margin-top: .2em }
+.track i { position: absolute; left: 0; top: 0; bottom: 0; background: #4a78b5 } .apart .track i { background: #c33 }
+.track b { position: absolute; top: 0; bottom: 0; width: 1px; background: #222 }
+"""
+
+
+def html_report(verdict: Verdict) -> str:
+    """The page, complete in itself: no scripts, nothing loaded. Bars are logarithmic, the mark is what is allowed."""
+    rows = "\n".join(_row(difference) for difference in verdict.differences)
+    notes = "".join(f"<p>Only in {escape(side)}: {escape(', '.join(blobs))}.</p>\n"
+                    for side, blobs in ((verdict.a, verdict.only_a), (verdict.b, verdict.only_b)) if blobs)
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">{REPORT_MARK}<title>{escape(verdict.a)} and {escape(verdict.b)}</title>
+<style>{_STYLE}</style></head><body>
+<h1 class="{'yes' if verdict.same else 'no'}">{escape(verdict.sentence)}</h1>
+<p>A: {escape(verdict.a)}<br>B: {escape(verdict.b)}<br>Run on: {escape(verdict.inputs)}</p>
+{notes}<table>
+<tr><th>blob</th><th>difference, as a part of the blob's range ({_FLOOR:g} to 1; the mark is what is allowed)</th>
+<th>of the range</th><th>largest</th><th>ulp</th></tr>
+{rows}
+</table></body></html>
+"""
+
+
+def _row(d: Difference) -> str:
+    apart = not d.is_same
+    name = f"{escape(d.blob)}<div class=by>{escape(d.made_by)}</div>"
+    bar = (f'<div class=track><i style="width:{_place(d.relative):.1f}%"></i>'
+           f'<b style="left:{_place(d.allowed):.1f}%"></b></div>')
+    if math.isfinite(d.relative):
+        numbers = "".join(f"<td class=n>{value:.3g}</td>" for value in (d.relative, d.absolute, d.ulp))
+    else:
+        numbers = f"<td colspan=3>{escape(difference_text(d))}</td>"
+    return f"<tr{' class=apart' if apart else ''}><td>{name}</td><td class=bar>{bar}</td>{numbers}</tr>"
+
+
+def _place(relative: float) -> float:
+    """Where a difference stands on the axis, in percent."""
+    if not relative > _FLOOR:
+        return 0.0
+    return 100.0 if relative >= 1 else 100 * (1 - math.log10(relative) / math.log10(_FLOOR))

@@ -1,0 +1,262 @@
+"""Are two networks the same? Both are run on the same inputs, and compared blob by blob."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from rmpe_legacy.caffe.layers.base import Shape, shape_text
+from rmpe_legacy.errors import NetError
+from rmpe_legacy.formats.runners import Arrays, ExactRunner, Runner, RunResult, StoredRunner, Torch7Runner, check_shapes
+
+TOLERANCE = 1e-4  # of a blob's largest value: sums of thousands of products in another order, layer upon layer
+SEED = 1701
+RANGE = (-1.0, 1.0)  # of random inputs
+NOISE = 5  # times A's own rounding error, where that is more than the tolerance
+MOST = 1e-2  # of the range: never more is put down to rounding
+_SMALLEST = float(np.finfo(np.float32).eps)  # a probability below that is none, to a sum in single precision
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one blob of B is from that of A."""
+
+    blob: str
+    made_by: str  # the layers that make it
+    shapes: tuple[Shape, Shape]
+    absolute: float = np.inf  # the largest difference; inf where shapes differ, or the places of NaN and infinity
+    relative: float = np.inf  # the same, as a part of A's largest value
+    allowed: float = TOLERANCE  # of `relative`
+    ulp: float = np.inf  # the largest difference in units of the last place of the larger value, as single precision
+
+    @property
+    def is_same(self) -> bool:
+        """Whether it is within what is allowed; NaN is not."""
+        return self.relative <= self.allowed
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison found."""
+
+    a: str
+    b: str
+    inputs: str  # what both were run on, in words
+    tolerance: float
+    differences: tuple[Difference, ...]  # in the order in which A computes them
+    only_a: tuple[str, ...]  # outputs that the other side lacks
+    only_b: tuple[str, ...]
+
+    @property
+    def first(self) -> Difference | None:
+        """The first blob where the two part."""
+        return next((d for d in self.differences if not d.is_same), None)
+
+    @property
+    def same(self) -> bool:
+        return self.first is None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one line."""
+        worst = max(self.differences, key=lambda d: d.relative)
+        if self.first is None:
+            noisy = sum(d.relative > self.tolerance for d in self.differences)
+            more = f", or {NOISE} times A's own rounding error, as for {noisy} of them" if noisy else ""
+            return (f"the same: {len(self.differences)} blobs differ by {worst.relative:.2g} of their range at most "
+                    f"({worst.blob}); {self.tolerance:g} is allowed{more}")
+        apart = sum(not d.is_same for d in self.differences)
+        by = f", made by {self.first.made_by}" if self.first.made_by else ""
+        return (f"not the same: {apart} of {len(self.differences)} blobs differ by more than {self.tolerance:g} of "
+                f"their range; they part at {self.first.blob}{by}: {difference_text(self.first)}")
+
+    def __str__(self) -> str:
+        return report(self)
+
+
+def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None, tolerance: float = TOLERANCE,
+           limits: tuple[float, float] = RANGE, seed: int = SEED, extra_batch: int = 0) -> Verdict:
+    """Run both sides on the same inputs and compare all blobs that both have, by name.
+
+    inputs: name -> array; those that are missing come from a side of stored blobs, or are random: within `limits`, from
+    `seed`, of the shapes that a side says, with `extra_batch` more images; see ``random_input``.
+    Where a blob holds probabilities (the top of a Softmax or Sigmoid), its logarithm is compared as well: differences
+    hide in what saturates. Blobs that differ by more than `tolerance` may do so by NOISE times what single precision
+    costs A, if A can also be run in double. NetError says why the two cannot be compared.
+    """
+    values, said = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch)
+    for side in (a, b):
+        check_shapes(side, values)
+    ran_a = a.run(values, None)
+    ran_b = b.run(values, list(ran_a.blobs))
+    if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
+        ran_a.makers, ran_a.blobs = ran_b.makers, {k: ran_a.blobs[k] for k in [*ran_b.blobs, *ran_a.blobs]
+                                                   if k in ran_a.blobs}
+    made = {*ran_a.outputs, *ran_b.outputs}  # among them an input that a layer writes over
+    differences = [d for blob in ran_a.blobs if blob in ran_b.blobs and (blob in made or blob not in values)
+                   for d in _compare(blob, ran_a, ran_b, tolerance)]
+    differences = [replace(d, allowed=tolerance) for d in differences]
+    if not all(d.is_same for d in differences):
+        differences = _allow_for_rounding(differences, a, ran_a, values)
+    only_a, only_b = (tuple(blob for blob in one.outputs if blob not in other.blobs)
+                      for one, other in ((ran_a, ran_b), (ran_b, ran_a)))
+    if not {d.blob for d in differences} & made:
+        raise NetError(f"{a.title} and {b.title} have no output of one name: {', '.join(ran_a.outputs)} there, "
+                       f"{', '.join(ran_b.outputs)} here; nothing can be said about them")
+    return Verdict(a.title, b.title, said, tolerance, tuple(differences), only_a, only_b)
+
+
+def _allow_for_rounding(differences: list[Difference], a: Runner, ran: RunResult, inputs: Arrays) -> list[Difference]:
+    """What single precision costs A itself, by a run in double, is not held against B.
+
+    A SpatialTransformer makes much of its theta's last bits, and what follows it of the pixels.
+    """
+    exact = a.exact(inputs) if isinstance(a, ExactRunner) else None
+    if exact is None:
+        return differences
+    own = {blob: difference(blob, "", value, ran.blobs[blob]).relative for blob, value in exact.items()
+           if blob in ran.blobs}
+    return [replace(d, allowed=max(d.allowed, min(NOISE * own.get(d.blob, 0.0), MOST))) for d in differences]
+
+
+def common_inputs(a: Runner, b: Runner) -> dict[str, Shape]:
+    """What two sides take: A's shapes before B's, and a Torch7 file's last, which does not say them itself."""
+    known: dict[str, Shape] = {}
+    for side in sorted((b, a), key=lambda side: not isinstance(side, Torch7Runner)):
+        known |= side.inputs() or {}
+    return known
+
+
+def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[float, float], seed: int,
+            extra_batch: int) -> tuple[dict[str, np.ndarray], str]:
+    shapes = common_inputs(a, b)
+    said = [f"{name} given" for name in given]
+    for side in (a, b):
+        if isinstance(side, StoredRunner):
+            found = {name: np.asarray(side.blobs[name], np.float32) for name in shapes
+                     if name in side.blobs and name not in given}
+            given |= found
+            said += [f"{name} from {side.title}" for name in found]
+    random = np.random.default_rng(seed)
+    for name, shape in shapes.items():
+        if name not in given:
+            if not shape:
+                raise NetError(f"input {name!r} has no shape in the prototxt; give it with --input")
+            shape = (shape[0] + extra_batch, *shape[1:])
+            given[name] = random_input(random, shape, limits)
+            said.append(f"{name} {shape_text(shape)} random in {limits[0]:g} to {limits[1]:g}, seed {seed}")
+    if not given:
+        raise NetError(f"neither {a.title} nor {b.title} says what its inputs are; give them with --input")
+    return given, "; ".join(said)
+
+
+def random_input(random: np.random.Generator, shape: Shape, limits: tuple[float, float] = RANGE) -> np.ndarray:
+    """Random values for an input of this shape: uniform, or for N x C x H x W rough and smooth as photographs are.
+
+    Photographs have more of the coarse than of the fine. In white noise, neighbours are so far apart that a sampler
+    of pixels would make much of the last bit of a coordinate.
+    """
+    values = random.uniform(-1, 1, shape)
+    if len(shape) == 4 and min(shape[2:]) > 1:
+        cell = 2
+        while cell < max(shape[2:]):
+            coarse = random.uniform(-cell, cell, (*shape[:2], *(-(-size // cell) + 1 for size in shape[2:])))
+            values += F.interpolate(torch.from_numpy(coarse), shape[2:], mode="bilinear", align_corners=True).numpy()
+            cell *= 2
+        values /= np.abs(values).max()
+    low, high = limits
+    return (low + (high - low) * (values + 1) / 2).astype(np.float32)
+
+
+def _compare(blob: str, a: RunResult, b: RunResult, tolerance: float) -> list[Difference]:
+    made_by = a.makers.get(blob) or b.makers.get(blob, "")
+    x, y = a.blobs[blob], b.blobs[blob]
+    if blob in a.detections | b.detections and x.shape == y.shape:
+        y = in_order_of(x, y, tolerance)
+    found = [difference(blob, made_by, x, y)]
+    if blob in a.saturating | b.saturating and x.shape == y.shape:
+        found.append(difference(f"log({blob})", made_by, _log(x), _log(y)))
+    return found
+
+
+def in_order_of(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:
+    """The detections b, (..., 7), in the order of a's, as far as equal scores leave the order open.
+
+    A row is image, label, score, four corners. Rows of one image and label whose scores follow each other within
+    `tolerance` are paired by least difference; all others keep their places.
+    """
+    rows, others = a.reshape(-1, 7), b.reshape(-1, 7)
+    tied = (rows[1:, :2] == rows[:-1, :2]).all(axis=1) & (np.abs(np.diff(rows[:, 2])) <= tolerance)
+    starts = np.flatnonzero(np.concatenate([[True], ~tied])) if len(rows) else np.empty(0, int)
+    order = np.arange(len(rows))
+    for begin, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+        left = list(range(begin, end))
+        for i in range(begin, end) if len(left) > 1 else ():
+            apart = np.abs(others[left] - rows[i]).max(axis=1)
+            order[i] = left.pop(int(np.argmin(apart)))
+    return others[order].reshape(b.shape)
+
+
+def _log(p: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(p.astype(np.float64), _SMALLEST))
+
+
+def difference(blob: str, made_by: str, a: np.ndarray, b: np.ndarray) -> Difference:
+    """How far b is from a. Values that are not finite must be the same ones."""
+    if a.shape != b.shape:
+        return Difference(blob, made_by, (a.shape, b.shape))
+    a, b = (np.asarray(v, np.float64).ravel() for v in (a, b))
+    finite = np.isfinite(a)
+    if not finite.all():
+        if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+            return Difference(blob, made_by, (a.shape, b.shape))
+        a, b = a[finite], b[finite]
+    apart = np.abs(a - b)
+    if np.isnan(apart).any():
+        return Difference(blob, made_by, (a.shape, b.shape))
+    size = np.abs(a)
+    absolute, largest = float(apart.max(initial=0)), float(size.max(initial=0))
+    with np.errstate(divide="ignore", over="ignore"):
+        units = np.spacing(np.maximum(np.maximum(size, np.abs(b)), np.finfo(np.float32).tiny).astype(np.float32))
+        relative = absolute / largest if largest else np.inf if absolute else 0.0
+        return Difference(blob, made_by, (a.shape, b.shape), absolute, relative,
+                          ulp=float((apart / units).max(initial=0)))
+
+
+def report(verdict: Verdict) -> str:
+    """The comparison as text: the verdict, then a line per blob."""
+    rows = [("blob", "largest difference", "of the range", "ulp", "made by")]
+    for d in verdict.differences:
+        mark = "" if d.is_same else "  <- they part here" if d is verdict.first else "  <-"
+        if np.isinf(d.absolute) and d.shapes[0] != d.shapes[1]:
+            rows.append((d.blob, difference_text(d), "", "", d.made_by + mark))
+        else:
+            rows.append((d.blob, f"{d.absolute:.3g}", f"{d.relative:.3g}", f"{d.ulp:.3g}", d.made_by + mark))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    table = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
+             for row in rows]
+    notes = [f"only in {side}: {', '.join(blobs)}"
+             for side, blobs in ((verdict.a, verdict.only_a), (verdict.b, verdict.only_b)) if blobs]
+    return "\n".join([f"A  {verdict.a}", f"B  {verdict.b}", f"run on  {verdict.inputs}", "", verdict.sentence, *notes,
+                      "", *table])
+
+
+def difference_text(d: Difference) -> str:
+    if d.shapes[0] != d.shapes[1]:
+        return f"{shape_text(d.shapes[0])} and {shape_text(d.shapes[1])}"
+    if np.isinf(d.absolute):
+        return "NaN or infinity in other places"
+    return f"{d.absolute:.3g}, {d.relative:.3g} of the range"
+
+
+def arrays_same(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
+    """Whether arrays have the same types, shapes and bits."""
+    return len(a) == len(b) and all(
+        x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+__all__ = ["RANGE", "SEED", "TOLERANCE", "Arrays", "Difference", "Verdict", "report", "verify"]

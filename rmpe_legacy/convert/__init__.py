@@ -1,1 +1,0 @@
-"""Networks and weights in other formats."""

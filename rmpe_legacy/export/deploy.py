@@ -1,0 +1,160 @@
+"""Makes a network ready to run outside Caffe: data layers become inputs, and inputs get the shapes asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rmpe_legacy.caffe.layers import registry
+from rmpe_legacy.caffe.layers.base import JUDGES, Shape, shape_text
+from rmpe_legacy.caffe.layers.source import BlobLayer
+from rmpe_legacy.caffe.net import Step
+from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.errors import NetError, RmpeError
+
+
+@dataclass(frozen=True)
+class InputShape:
+    """The shape that the user asks for: of the input `name`, or of the only one if that is None.
+
+    sizes: all axes of the input, or all but the first, the batch, which then stays as it is.
+    """
+
+    sizes: Shape
+    name: str | None = None
+
+    def __str__(self) -> str:
+        return ("" if self.name is None else f"{self.name}=") + ",".join(map(str, self.sizes))
+
+
+def with_inputs(net: Message, specs: Sequence[LayerSpec], asked: Sequence[InputShape], replace_data: bool,
+                where: str) -> tuple[Message, list[str]]:
+    """Give the network `net` inputs of the shapes asked for; returns it and a sentence for each data layer replaced.
+
+    net: an upgraded NetParameter. specs: its layers of one phase, all known or not. replace_data: turn every data
+    layer into inputs; otherwise only those whose tops are named. NetError says which request does not fit.
+    """
+    sources = {top: spec for spec in specs if not spec.bottom for top in spec.top}
+    wanted = _by_name(asked, sources, where)
+    notes: list[str] = []
+    changed: dict[int, list[Message]] = {}  # layer -> what stands in its place
+    for spec in dict.fromkeys(sources.values()):
+        is_named = bool(wanted.keys() & set(spec.top))
+        if spec.type == "Input":
+            if is_named:
+                changed[id(spec.message)] = [_input(spec, spec.top, [
+                    _complete(wanted[top], shape, spec) if top in wanted else shape
+                    for top, shape in zip(spec.top, _shapes(spec), strict=True)])]
+        elif is_named or (replace_data and _is_data(spec)):
+            shapes = _data_shapes(spec, wanted)
+            changed[id(spec.message)] = [_input(spec, (top,), [shape]) for top, shape in shapes.items()]
+            notes.append(f"{spec.name} ({spec.type}) became " + " and ".join(
+                f"the input {top} ({shape_text(shape)})" for top, shape in shapes.items()))
+    if not changed:
+        return net, notes
+    here = {id(spec.message) for spec in specs} if notes else {id(layer) for layer in net.layer}
+    return net.replace(layer=[new for layer in net.layer if id(layer) in here
+                              for new in changed.get(id(layer), [layer])]), notes
+
+
+def outputs_to_run(steps: Sequence[Step], where: str, target: str, lenient: bool) -> tuple[tuple[str, ...], list[str]]:
+    """The blobs that a network for running ends in if it has layers that compare with labels; else none.
+
+    The second value names the layers that are left out. NetError unless `lenient`, since a part is then converted.
+    """
+    judges = [step for step in steps if step.layer.not_exportable == JUDGES]
+    if not judges:
+        return (), []
+    kept = [step for step in steps if step not in judges and not step.layer.spec.is_inserted]
+    read = {_source(bottom, steps) for step in kept for bottom in step.bottom if bottom not in step.top}
+    ends = [top for step in kept if step.bottom for top in step.top if top not in read]
+    ends = ends or [_source(blob, steps) for step in judges for blob in step.bottom[:1]]
+    names = [f"{step.layer.spec.name} ({step.layer.spec.type})" for step in judges]
+    if not lenient:
+        until = " ".join(f"--until {blob}" for blob in dict.fromkeys(ends))
+        raise NetError(f"{where}: {', '.join(names)}: {'they compare' if len(names) > 1 else 'it compares'} with "
+                       f"labels and cannot be converted to {target}; convert what comes before with {until}, or leave "
+                       "such layers out with --lenient")
+    return tuple(dict.fromkeys(ends)), [f"{name} is left out: it compares with labels" for name in names]
+
+
+def _source(blob: str, steps: Sequence[Step]) -> str:
+    """The blob of the prototxt that a blob is a copy of."""
+    copies = {top: step.bottom[0] for step in steps if step.layer.spec.is_inserted for top in step.top}
+    while blob in copies:
+        blob = copies[blob]
+    return blob
+
+
+def _by_name(asked: Sequence[InputShape], sources: Mapping[str, LayerSpec], where: str) -> dict[str, InputShape]:
+    wanted: dict[str, InputShape] = {}
+    for request in asked:
+        names = [request.name] if request.name is not None else list(sources)
+        if len(names) != 1:
+            raise NetError(f"{where}: --input-shape {request}: the network has {len(names)} inputs; name one of them "
+                           f"({_listed(names)}): --input-shape NAME={request}")
+        name = names[0]
+        if name not in sources:
+            raise NetError(f"{where}: --input-shape {request}: no input is called {name!r}; the inputs are "
+                           f"{_listed(sources)}")
+        if name in wanted:
+            raise NetError(f"{where}: --input-shape gives two shapes for {name!r}; give one")
+        wanted[name] = request
+    return wanted
+
+
+def _is_data(spec: LayerSpec) -> bool:
+    """Whether a layer reads data that a deployed network is given. DummyData is left alone: it makes constants."""
+    if spec.type not in registry.known_types() or spec.type == "DummyData":
+        return False
+    return issubclass(registry.layer_class(spec.type), BlobLayer)
+
+
+def _shapes(spec: LayerSpec) -> list[Shape]:
+    """The shapes of a bottomless layer's tops, as the layer itself has them."""
+    layer = registry.create(spec)
+    layer.setup()
+    return [tuple(shape) for shape in layer.reshape()]
+
+
+def _data_shapes(spec: LayerSpec, wanted: Mapping[str, InputShape]) -> dict[str, Shape]:
+    """The shape of each top of a data layer: asked for, or else the layer's own, or else one number per image."""
+    try:
+        own = dict(zip(spec.top, _shapes(spec), strict=False))
+    except RmpeError:
+        if not wanted.keys() & set(spec.top):
+            raise NetError(f"{spec.where}: {spec.name} ({spec.type}): neither its source nor the prototxt gives the "
+                           f"shape of its tops; add --input-shape {spec.top[0]}=CHANNELS,HEIGHT,WIDTH") from None
+        own = {}
+    shapes = {top: _complete(wanted[top], own.get(top), spec) for top in spec.top if top in wanted}
+    batch = next(iter(shapes.values()), (1,))[0]
+    return {top: shapes.get(top) or own.get(top) or (batch,) for top in spec.top}
+
+
+def _complete(asked: InputShape, own: Shape | None, spec: LayerSpec) -> Shape:
+    """The whole shape of a request: with the layer's own batch, or 1, where it names none."""
+    sizes = asked.sizes
+    if own:
+        if len(sizes) == len(own):
+            return sizes
+        if len(sizes) == len(own) - 1:
+            return (own[0], *sizes)
+        raise spec.error(f"--input-shape {asked}: its input has {len(own)} axes ({shape_text(own)}); give as many "
+                         "sizes, or leave out the batch")
+    return sizes if len(sizes) >= 4 else (1, *sizes)
+
+
+def _input(spec: LayerSpec, tops: Sequence[str], shapes: Sequence[Shape]) -> Message:
+    """An Input layer of these tops, in the place of a layer."""
+    schema = load_schema(spec.dialect)
+    param = Message(schema["InputParameter"], {
+        "shape": [Message(schema["BlobShape"], {"dim": list(shape)}) for shape in shapes]})
+    name = spec.name if spec.type == "Input" else tops[0]
+    return Message(schema["LayerParameter"], {"name": name, "type": "Input", "top": list(tops), "input_param": param},
+                   spec.message.origin, spec.message.position)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"

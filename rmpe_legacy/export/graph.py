@@ -1,0 +1,190 @@
+"""A network as the exporters see it: each value written once, no Split layers, the batch a symbol where it may vary."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rmpe_legacy.caffe.layers.base import Layer
+from rmpe_legacy.caffe.net import Net, Step, wire
+from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.errors import NetError, RmpeError
+from rmpe_legacy.wording import utf8
+
+Dim = int | str  # a str is a size that depends on the batch: "N", or "3N" for three times as much
+Dims = tuple[Dim, ...]
+BATCH = "N"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A blob as one layer leaves it. What the last one leaves bears the blob's name alone."""
+
+    blob: str
+    name: str  # unique in the graph, not empty, and valid UTF-8
+    shape: Dims
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer at work; or, without a layer, a blob that takes over what was written into the memory it shares."""
+
+    layer: Layer | None
+    bottom: tuple[Value, ...]
+    top: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What an exporter writes down, in order."""
+
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+    is_dynamic: bool  # the batch may have any size
+    why_fixed: str  # where it may not: the sentence of the layer that stands against it
+    final: dict[str, Value]  # blob -> what it holds at the end, also where no output needs that and no node makes it
+
+
+def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
+    """The graph of a network in phase TEST, up to the blobs `until`, or else its outputs. NetError says why not.
+
+    fixed: why the batch shall have the prototxt's size, if it shall.
+    """
+    if training := next((s.layer for s in net.steps if s.layer.spec.phase != "TEST"), None):
+        raise training.spec.error("is in phase TRAIN; only a network for TEST can be converted to run elsewhere")
+    outputs = tuple(dict.fromkeys(until)) or net.outputs
+    if not outputs:
+        raise NetError(f"{net.name or 'the network'}: has no outputs, since a layer reads every blob; name the "
+                       "blobs to convert with --until BLOB")
+    known = {top for step in net.steps for top in step.top if not step.layer.spec.is_inserted}
+    if unknown := [blob for blob in outputs if blob not in known]:
+        raise NetError(f"no blob {', '.join(map(repr, unknown))}; `rmpe show` lists them under top")
+    more, why_fixed = (net.steps, fixed) if fixed else _with_another_batch(net)
+    return _Builder(net.name, net.steps, more).build(outputs, why_fixed)
+
+
+def _with_another_batch(net: Net) -> tuple[list[Step], str]:
+    """The network's steps with one more image in the batch; or as they are, and why."""
+    first = _batch(net.steps)
+    if first is None:
+        return net.steps, "the network has no input with a batch"
+    specs = [_larger(step, first) if step.layer.spec.type == "Input" else step.layer.spec for step in net.steps]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said when the network was loaded
+            more = wire(specs)
+    except RmpeError as error:
+        return net.steps, str(error)
+    for a, b in zip(net.steps, more, strict=True):
+        if [d.shape for d in a.layer.declared] != [d.shape for d in b.layer.declared]:
+            reason = a.layer.spec.error("its parameters are made for one size of the batch")
+            return net.steps, str(reason)
+        if not all(_symbol(x, y, first) for p, q in zip(a.top_shapes, b.top_shapes, strict=True)
+                   for x, y in zip(p, q, strict=True)):
+            return net.steps, str(a.layer.spec.error("its top does not grow with the batch"))
+    return more, ""
+
+
+def _batch(steps: Sequence[Step]) -> int | None:
+    """How many images the prototxt has in a batch: the first axis of the first input; None without one."""
+    shapes = (shape for step in steps if step.layer.spec.type == "Input" for shape in step.top_shapes)
+    return next((shape[0] for shape in shapes if shape), None)
+
+
+def _larger(step: Step, batch: int) -> LayerSpec:
+    """An Input layer's spec with one more image where it has `batch`."""
+    spec = step.layer.spec
+    param = spec.get("input_param")
+    shapes = [shape.replace(dim=[batch + 1, *shape.dim[1:]]) if list(shape.dim[:1]) == [batch] else shape
+              for shape in param.shape]
+    return replace(spec, message=spec.message.replace(input_param=param.replace(shape=shapes)))
+
+
+def _symbol(size: int, larger: int, batch: int) -> Dim:
+    """A size that became `larger` when `batch` grew by one: itself, or how often it has the batch; "" for neither."""
+    if size == larger:
+        return size
+    times = larger - size
+    return "" if times * batch != size else BATCH if times == 1 else f"{times}{BATCH}"
+
+
+class _Builder:
+    def __init__(self, name: str, steps: Sequence[Step], more: Sequence[Step]):
+        self.name = name
+        self.steps = [step for step in steps if not step.layer.spec.is_inserted]
+        self.is_dynamic = steps is not more
+        self.source: dict[str, str] = {}  # the top of a Split -> the blob it stands for
+        for step in steps:
+            if step.layer.spec.is_inserted:
+                self.source |= dict.fromkeys(step.top, self.source.get(step.bottom[0], step.bottom[0]))
+        self.shapes = _dims(steps, more)
+        self.writers = _writers(self.steps)
+        self.names: set[str] = set()
+        self.now: dict[str, Value] = {}  # blob -> what it holds
+
+    def build(self, outputs: Sequence[str], why_fixed: str) -> Graph:
+        nodes, inputs = [], []
+        for i, step in enumerate(self.steps):
+            bottom = tuple(self.now[self.source.get(b, b)] for b in step.bottom)
+            if step.layer.spec.type == "Input":
+                inputs += [self._value(blob, blob) for blob in step.top]
+                continue
+            top = tuple(self._write(blob, i) for blob in step.top)
+            nodes.append(Node(step.layer, bottom, top))
+            nodes += [Node(None, (top[0],), (self._write(blob, i),))
+                      for blob in step.alters if blob in self.now and blob not in self.source]
+        ends = tuple(self.now[blob] for blob in outputs)
+        nodes = _needed(nodes, ends)
+        read = {value for node in nodes for value in node.bottom} | set(ends)
+        return Graph(self.name, tuple(v for v in inputs if v in read), ends, tuple(nodes), self.is_dynamic, why_fixed,
+                     dict(self.now))
+
+    def _write(self, blob: str, step: int) -> Value:
+        """A new value of a blob: named after it, or, where another follows, after what the next writer makes of it.
+
+        An input's name is the caller's; what is written over one is named after its writer.
+        """
+        later = [i for i in self.writers[blob] if i > step]
+        if later:
+            return self._value(blob, f"{blob}.before_{self.steps[later[0]].layer.spec.name}")
+        is_input = self.steps[self.writers[blob][0]].layer.spec.type == "Input"
+        return self._value(blob, f"{blob}.after_{self.steps[step].layer.spec.name}" if is_input else blob)
+
+    def _value(self, blob: str, base: str) -> Value:
+        base = utf8(base) or "unnamed"
+        name, n = base, 2
+        while name in self.names or (name != blob and name in self.writers):
+            name, n = f"{base}_{n}", n + 1
+        self.names.add(name)
+        self.now[blob] = Value(blob, name, self.shapes[blob])
+        return self.now[blob]
+
+
+def _dims(steps: Sequence[Step], more: Sequence[Step]) -> dict[str, Dims]:
+    """Each blob's shape with the batch as a symbol."""
+    first = _batch(steps) or 0
+    return {blob: tuple(_symbol(a, b, first) for a, b in zip(p, q, strict=True))
+            for step, other in zip(steps, more, strict=True)
+            for blob, p, q in zip(step.top, step.top_shapes, other.top_shapes, strict=True)}
+
+
+def _writers(steps: Sequence[Step]) -> dict[str, list[int]]:
+    """blob -> the steps that write it, also by working in place on memory that it shares."""
+    writers: dict[str, list[int]] = {}
+    for i, step in enumerate(steps):
+        for blob in (*step.top, *step.alters):
+            writers.setdefault(blob, []).append(i)
+    return writers
+
+
+def _needed(nodes: Sequence[Node], ends: Sequence[Value]) -> list[Node]:
+    """The nodes that the ends depend on."""
+    wanted, kept = set(ends), []
+    for node in reversed(nodes):
+        if wanted & set(node.top):
+            kept.append(node)
+            wanted |= set(node.bottom)
+    return kept[::-1]

@@ -1,0 +1,355 @@
+"""A network as a Python file that needs nothing but torch, for people to read and to go on from."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+
+import torch
+from torch import Tensor, nn
+
+from rmpe_legacy.caffe.layers.base import Layer
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.wording import utf8
+
+from .graph import Dims, Graph, Node, Value, make_graph
+from .onnx import refuse_unsupported
+from .python_layers import Here, expression, supported_types
+
+PYTHON_MARK = "# Written by rmpe convert; its weights are in "  # the first line, by which the file is known
+WIDTH = 110  # columns
+MARGIN = 74  # where the shapes begin, if the code leaves room
+# Layers behind which a paragraph ends.
+_JOINTS = frozenset({"Pooling", "Eltwise", "Concat", "SpatialTransformer", "Slice", "Deconvolution"})
+_RESERVED = {"self", "torch", "nn", "F", "Tensor", "load"}
+_BUILTINS = {"abs", "bool", "enumerate", "float", "int", "len", "list", "map", "max", "min", "range", "round", "slice",
+             "sum", "super", "tuple", "zip"}  # those that the emitters write
+
+
+@dataclass(frozen=True)
+class PythonModel:
+    """The file's text, and the tensors that its ``load`` reads: a state dict."""
+
+    text: str
+    state: dict[str, Tensor]
+    graph: Graph
+
+
+def to_python(net: Net, source: str, weights: str, until: Sequence[str] = ()) -> PythonModel:
+    """A network up to the blobs `until` (or its outputs) as a standalone module.
+
+    source: what the network was made of, and weights: the name of the file beside it with the state dict; both for
+    the text. NetError or LayerError name what cannot be written.
+    """
+    graph = make_graph(net, until)
+    refuse_unsupported(graph, supported_types(), "PyTorch")
+    return _File(graph).write(source, weights)
+
+
+@dataclass
+class _Line:
+    """One statement of ``forward``: its targets, its value, the shapes it gives; and what ``__init__`` needs for it."""
+
+    targets: list[str]
+    value: str
+    shapes: list[Dims]
+    modules: list[str] = field(default_factory=list)
+    ends_paragraph: bool = False
+
+
+class _File:
+    """The file under way; also the Writer that the emitters talk to."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.parts: set[str] = set()
+        self.state: dict[str, Tensor] = {}
+        self.owners: dict[tuple, str] = {}  # a parameter that layers share -> where it was first
+        made = {*graph.inputs, *(value for node in graph.nodes for value in node.top)}
+        self.finished = {blob for blob, value in graph.final.items() if value in made}
+        self.attributes = _Names(dir(nn.Module()))
+        self.variables = _Names([*_RESERVED, *_BUILTINS, *part_names()])
+        self.modules: list[str] = []  # of the line being written
+
+    # --- what the emitters call -----------------------------------------------------------------------------
+
+    def use(self, part: str) -> str:
+        self.parts.add(part)
+        return part
+
+    def module(self, layer: Layer, constructor: str, state: dict[str, Tensor]) -> str:
+        name = self.attributes.of(layer.spec.name, unique=layer)
+        self.modules.append(f"self.{name} = {constructor}")
+        for key, value in state.items():
+            owner = self.owners.setdefault((id(_root(value)), value.shape), f"{name}.{key}")
+            if owner != f"{name}.{key}":
+                self.modules.append(f"self.{name}.{key} = self.{owner}")
+            self.state[f"{name}.{key}"] = value.detach()
+        return f"self.{name}"
+
+    def buffer(self, layer: Layer, values: Tensor) -> str:
+        name = self.attributes.of(layer.spec.name, unique=layer)
+        shape = ", ".join(map(str, values.shape))
+        self.modules.append(f'self.register_buffer("{name}", torch.zeros({shape or "()"}))')
+        self.state[name] = values.detach()
+        return f"self.{name}"
+
+    # --- the text ---------------------------------------------------------------------------------------------
+
+    def write(self, source: str, weights: str) -> PythonModel:
+        title = class_name(self.graph.name)
+        arguments = [self._variable(value) for value in self.graph.inputs]
+        lines = _joined([self._line(node) for node in self.graph.nodes])
+        outputs = [self._variable(value) for value in self.graph.outputs]
+        result = "Tensor" if len(outputs) == 1 else f"tuple[{', '.join(['Tensor'] * len(outputs))}]"
+        text = "\n".join([
+            f"{PYTHON_MARK}{weights!a}.",
+            self._header(title, source, weights, arguments, outputs), "",
+            "import torch", *(["import torch.nn.functional as F"] if self._uses("F.", lines) else []),
+            "from torch import Tensor, nn", "", "",
+            f"class {title}(nn.Module):", f'    """{self._signature()}"""', "",
+            "    def __init__(self):", "        super().__init__()", *_init(lines), "",
+            f"    def forward(self, {', '.join(f'{name}: Tensor' for name in arguments)}) -> {result}:",
+            *_forward(lines), _return(outputs),
+            "", "", *self._blob_names(), _load(title), *self._helpers(), ""])
+        try:
+            ast.parse(text)
+        except SyntaxError as error:  # a bug of ours, found before the user does
+            raise AssertionError(f"wrote Python that does not parse: line {error.lineno}: {error.text}") from None
+        return PythonModel(text, {key: value.clone() for key, value in self.state.items()}, self.graph)
+
+    def _variable(self, value: Value) -> str:
+        """The blob's name; where what it holds at the end is left out, its earlier values have names of their own."""
+        return self.variables.of(self._blob_key(value))
+
+    def _blob_key(self, value: Value) -> str:
+        return value.blob if value.blob in self.finished else value.name
+
+    def _line(self, node: Node) -> _Line:
+        bottom = tuple(self._variable(value) for value in node.bottom)
+        targets = [self._variable(value) for value in node.top]
+        shapes = [value.shape for value in node.top]
+        if node.layer is None:
+            return _Line(targets, f"{bottom[0]}.reshape({targets[0]}.shape)", shapes)
+        self.modules = []
+        value = expression(Here(self, node.layer, bottom, tuple(v.shape for v in node.bottom), tuple(shapes)))
+        return _Line(targets, value, shapes, self.modules, node.layer.spec.type in _JOINTS)
+
+    def _uses(self, word: str, lines: Iterable[_Line]) -> bool:
+        return any(word in line.value for line in lines) or any(word in source_of(part) for part in self._needed())
+
+    def _header(self, title: str, source: str, weights: str, arguments: list[str], outputs: list[str]) -> str:
+        call = f"{', '.join(outputs)} = net({', '.join(arguments)})"
+        batch = "" if self.graph.is_dynamic or not self.graph.inputs else \
+            f"\n\nThe batch has the size of the prototxt, {self.graph.inputs[0].shape[0]}."
+        return (f'"""{title}, written out from {_in_docstring(source)}.\n\n    net = load()\n'
+                f"    {_wrapped(call, 4)}\n\nLayers and blobs have the prototxt's names. The weights are in "
+                f'{_in_docstring(weights)}, beside this file.{batch}\n"""')
+
+    def _signature(self) -> str:
+        def named(values: Sequence[Value]) -> str:
+            return ", ".join(f"{_in_docstring(value.blob)} ({_sizes(value.shape)})" for value in values)
+
+        return _wrapped(f"{named(self.graph.inputs)} -> {named(self.graph.outputs)}.", 4)
+
+    def _blob_names(self) -> list[str]:
+        """The table of blobs whose variables are called differently; nothing if there are none."""
+        named = {value.blob: self._variable(value) for value in self.graph.final.values()
+                 if self._blob_key(value) in self.variables.known}
+        lines = [f"    {variable!a}: {blob!a}," for blob, variable in named.items()
+                 if variable != blob]
+        return ["# Caffe's names of the blobs that forward's variables could not be called.", "BLOBS = {", *lines, "}",
+                "", ""] if lines else []
+
+    def _needed(self) -> list[str]:
+        """The parts that are used, with what these call, in the order of parts.py."""
+        wanted = set(self.parts)
+        while more := {name for part in wanted for name in called_by(part)} - wanted:
+            wanted |= more
+        return [name for name in part_names() if name in wanted]
+
+    def _helpers(self) -> list[str]:
+        return [line for part in self._needed() for line in ("", "", source_of(part))]
+
+
+class _Names:
+    """Python's names for Caffe's: each its own, none that is taken."""
+
+    def __init__(self, taken: Iterable[str]):
+        self.taken = set(taken)
+        self.known: dict[object, str] = {}
+
+    def of(self, name: str, unique: object = None) -> str:
+        """The name for a blob, or with `unique` for a layer, of which two may be called the same."""
+        key = name if unique is None else id(unique)
+        if key not in self.known:
+            self.known[key] = self._free(identifier(name))
+            self.taken.add(self.known[key])
+        return self.known[key]
+
+    def _free(self, base: str) -> str:
+        fresh, n = base, 2
+        while fresh in self.taken:
+            fresh, n = f"{base}_{n}", n + 1
+        return fresh
+
+
+def identifier(name: str) -> str:
+    """A Caffe name as a Python identifier: conv4-2 is conv4_2, 1x1 is _1x1, __init__ is _init__.
+
+    Two leading underscores would be mangled inside a class, or be a method of Python's own.
+    """
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII) or "unnamed"
+    plain = re.sub(r"^__+", "_", plain)
+    plain = f"_{plain}" if plain[0].isdigit() else plain
+    return f"{plain}_" if keyword.iskeyword(plain) else plain
+
+
+def _in_docstring(text: str) -> str:
+    """Text as a docstring can hold it: on one line, and unable to end the string."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in utf8(text).replace("\\", "\\\\"))
+    return shown.replace('"', '\\"')
+
+
+def class_name(name: str) -> str:
+    """A network's name as that of a class; "Network" where it has none."""
+    plain = identifier(name).strip("_") if name else ""
+    plain = plain[0].upper() + plain[1:] if plain[:1].isalpha() else f"Network{plain}"
+    return f"{plain}_" if plain in part_names() or plain in ("Tensor", "F", "True", "False", "None", "BLOBS") else plain
+
+
+def _joined(lines: list[_Line]) -> list[_Line]:
+    """Layers that work in place on what the line before has made become one line with it, if there is room."""
+    out: list[_Line] = []
+    for line in lines:
+        last = out[-1] if out else None
+        value = _nested(last, line) if last and len(line.targets) == 1 and line.targets == last.targets else None
+        if value is None:
+            out.append(line)
+        else:
+            out[-1] = _Line(line.targets, value, line.shapes, last.modules + line.modules,
+                            last.ends_paragraph or line.ends_paragraph)
+    return out
+
+
+def _nested(inner: _Line, outer: _Line) -> str | None:
+    """The outer line's value with the inner one's in the place of its target; None where that would not read well."""
+    name = re.escape(inner.targets[0])
+    is_call = isinstance(ast.parse(inner.value, mode="eval").body, ast.Call)
+    is_argument = re.match(rf"[\w.]+\({name}[,)]", outer.value)
+    value, n = re.subn(rf"(?<![\w.]){name}(?!\w)", lambda _: inner.value, outer.value)
+    fits = len(value) + len(inner.targets[0]) + 11 <= WIDTH
+    return value if n == 1 and (is_call or is_argument) and fits else None
+
+
+def _init(lines: Sequence[_Line]) -> list[str]:
+    out = []
+    for paragraph in _paragraphs(lines):
+        made = [_wrapped(f"        {module}", 12) for line in paragraph for module in line.modules]
+        out += (["", *made] if made and out else made)
+    return out
+
+
+def _forward(lines: Sequence[_Line]) -> list[str]:
+    out: list[str] = []
+    for paragraph in _paragraphs(lines):
+        out += [""] if out else []
+        for line in paragraph:
+            code = f"        {', '.join(line.targets)} = {line.value}"
+            if len(code) > WIDTH and len(line.targets) > 1:  # only within brackets may a line be broken
+                code = f"        ({', '.join(line.targets)}) = {line.value}"
+            code = _wrapped(code, 12)
+            last = code.rpartition("\n")[2]
+            shapes = ", ".join(map(_sizes, line.shapes))
+            gap = " " * max(2, MARGIN - len(last))
+            fits = len(last) + len(gap) + len(shapes) + 2 <= WIDTH
+            out.append(f"{code}{gap}# {shapes}" if fits else code)
+    return out
+
+
+def _return(outputs: Sequence[str]) -> str:
+    plain = f"        return {', '.join(outputs)}"
+    return plain if len(plain) <= WIDTH else _wrapped(f"        return ({', '.join(outputs)})", 12)
+
+
+def _paragraphs(lines: Sequence[_Line]) -> list[list[_Line]]:
+    """Lines between one joint and the next; a lone line goes with those before it."""
+    out: list[list[_Line]] = [[]]
+    for line in lines:
+        out[-1].append(line)
+        if line.ends_paragraph:
+            out.append([])
+    merged: list[list[_Line]] = []
+    for paragraph in filter(None, out):
+        if merged and len(paragraph) == 1:
+            merged[-1] += paragraph
+        else:
+            merged.append(paragraph)
+    return merged
+
+
+def _wrapped(text: str, indent: int) -> str:
+    """Text broken behind commas so that it fits the width."""
+    lines, rest = [], text
+    while len(rest) > WIDTH and (at := rest.rfind(", ", indent, WIDTH)) > 0:
+        lines.append(rest[: at + 1])
+        rest = " " * indent + rest[at + 2 :]
+    return "\n".join([*lines, rest])
+
+
+def _sizes(shape: Dims) -> str:
+    return " x ".join(map(str, shape)) or "a number"
+
+
+def _load(title: str) -> str:
+    return (f'def load(path: str = __file__.removesuffix(".py") + ".pt") -> {title}:\n'
+            f'    """The network with its weights, ready to run."""\n'
+            f"    net = {title}()\n"
+            f"    net.load_state_dict(torch.load(path, weights_only=True))\n"
+            f"    return net.eval()")
+
+
+def _root(value: Tensor) -> Tensor:
+    return value if value._base is None else value._base
+
+
+# --- parts.py ---------------------------------------------------------------------------------------------------
+
+
+@cache
+def _parts() -> dict[str, tuple[str, frozenset[str]]]:
+    """Each class and function of parts.py: its source, and which of the others it names."""
+    text = files(__package__).joinpath("model_py_runtime.py").read_text("utf-8")
+    tree = ast.parse(text)
+    nodes = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    names = {node.name for node in nodes}
+    return {node.name: (ast.get_source_segment(text, node),
+                        frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in names))
+            for node in nodes}
+
+
+def part_names() -> list[str]:
+    """What parts.py has, in its order."""
+    return list(_parts())
+
+
+def source_of(part: str) -> str:
+    return _parts()[part][0]
+
+
+def called_by(part: str) -> frozenset[str]:
+    return _parts()[part][1]
+
+
+def write_state(path: str, state: dict[str, Tensor]) -> None:
+    """Write the state dict that a model.py loads."""
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:  # how torch says that a file cannot be written
+        raise RmpeError(f"{path}: cannot be written: {str(error).partition(chr(10))[0]}") from None

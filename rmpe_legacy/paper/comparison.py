@@ -1,0 +1,84 @@
+"""Paper | measured | difference, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+
+from .tables import NUMBERS, TABLE_1, TABLE_2, Row, Table
+
+_NAME, _COLUMN = 34, 9
+# The results among the numbers of the running text, and why one that was not measured was not
+_TEXT = {
+    "MPII validation that training should reach": "needs the row full",
+    "pose NMS on the validation pictures": "needs a run",
+    "pose NMS of [5] on the validation pictures": "another group's method",
+    "MPII validation with the Faster R-CNN detector": "its weights were not published; give the boxes of one "
+    "(--proposals), and read the row full",
+    "difficult joints on MPII test: wrists, elbows, ankles, knees": TABLE_1.unmeasurable,
+    "the whole of RMPE, April 2017": "it was taken on the authors' GPU; the progress bar shows this machine's",
+    "SSD-512 VGG detector on COCO detection test-dev": "COCO withholds the annotations of test-dev",
+    "Faster R-CNN ResNet-50 detector on COCO detection test-dev": "COCO withholds the annotations of test-dev",
+    "COCO keypoints test-dev with the Faster R-CNN detector": TABLE_2.unmeasurable,
+    "COCO keypoints test-dev, first release": TABLE_2.unmeasurable,
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run gave for one row."""
+
+    values: Mapping[str, float]  # by column
+    note: str = ""  # what makes it another number than the paper's
+
+
+def compare(table: Table, measured: Mapping[str, Measured], reason: Callable[[Row], str]) -> str:
+    """A published table with what was measured beneath each row, or why nothing was."""
+    lines = [f"{table.source}: {table.dataset}", _line("", "", table.columns)]
+    for row in table.rows:
+        paper = dict(zip(table.columns, row.values, strict=True))
+        lines.append(_line(row.method, "paper", [f"{value:.1f}" for value in row.values]))
+        if row.method in measured:
+            lines += _measured(paper, measured[row.method])
+        else:
+            lines.append(f"    not measured: {reason(row)}")
+        if row.note:
+            lines.append(f"    {row.note}")
+    return "\n".join(lines)
+
+
+def _measured(paper: Mapping[str, float], found: Measured) -> list[str]:
+    values = [found.values.get(column, float("nan")) for column in paper]
+    lines = [_line("", "measured", [_number(value) for value in values]),
+             _line("", "difference", [_number(value - stated, "+") for value, stated in
+                                      zip(values, paper.values(), strict=True)])]
+    return [*lines, f"    {found.note}"] if found.note else lines
+
+
+def compare_text(measured: Mapping[str, str]) -> str:
+    """The published results that stand in no table, each with what was measured, by its words, or why nothing was."""
+    stated = {number.what: number for number in NUMBERS}
+    lines = ["Results in the running text of the paper and of the repositories"]
+    for what, reason in _TEXT.items():
+        end = f"measured {measured[what]}" if what in measured else f"not measured: {reason}"
+        lines.append(f"{what}: paper {stated[what].value:g} {stated[what].unit}; {end}")
+    return "\n".join(lines)
+
+
+def _number(value: float, sign: str = "") -> str:
+    return f"{value:{sign}.1f}" if isfinite(value) else "-"
+
+
+def _line(name: str, what: str, cells) -> str:
+    return f"{name:<{_NAME}} {what:<11}" + "".join(f"{cell:>{_COLUMN}}" for cell in cells)
+
+
+def plain(rows: Mapping[str, Measured], columns: tuple[str, ...]) -> str:
+    """Rows that nothing was published of."""
+    lines = [f"{'':<{_NAME}}" + "".join(f"{column:>{_COLUMN}}" for column in columns)]
+    for name, row in rows.items():
+        lines.append(f"{name:<{_NAME}}" + "".join(f"{_number(row.values[column]):>{_COLUMN}}" for column in columns))
+        if row.note:
+            lines.append(f"    {row.note}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The pose pipeline on many images: inputs, batches, checkpoints, results and reports."""

@@ -1,0 +1,72 @@
+"""``rmpe nms``: the published pose NMS from files to files, as batch_nms.py of multi-human-pose@094e29b ran it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rmpe_legacy.errors import PoseFileError, RmpeError
+from rmpe_legacy.pose.crop import grow_boxes
+from rmpe_legacy.pose.nms import PUBLISHED, NmsParameters, pose_nms
+from rmpe_legacy.pose.results import Proposals
+
+from .result_files import RESULTS, read_image_sizes, read_poses, read_proposals, write_persons
+
+
+@dataclass(frozen=True)
+class NmsSummary:
+    """What a run of ``rmpe nms`` read and wrote."""
+
+    images: int
+    proposals: int
+    persons: int
+    dropped: int  # persons that the demo variant left out for their low score
+    files: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        dropped = f", {self.dropped} dropped for their low score" if self.dropped else ""
+        return (f"{self.images} images, {self.proposals} proposals: {self.persons} persons{dropped}; wrote "
+                f"{', '.join(path.name for path in self.files)} to {self.files[0].parent}")
+
+
+def run_nms(proposals: str | Path, poses: str | Path, output: str | Path, variant: str = "batch",
+            image_sizes: str | Path | None = None, parameters: NmsParameters = PUBLISHED) -> NmsSummary:
+    """Merge the poses of a proposals folder into persons and write the four result files.
+
+    proposals: a folder with index.txt, score.txt and test-bbox.h5. poses: the pose network's testres.h5.
+    output: a folder for pred.txt, scores.txt, scores-proposals.txt and index.txt; made if missing.
+    variant: "batch" or "demo". The demo as published measures distances against the grown boxes that it cropped:
+    image_sizes, a text file with ``name width height`` per line, grows the folder's boxes so; without it they are
+    taken as they stand.
+
+    Raises an RmpeError, and writes nothing, where a file is missing, damaged or does not fit the others.
+    """
+    source, target = Path(proposals), Path(output)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise RmpeError(f"{target}: the results would replace the index.txt of the proposals; "
+                        "choose another output folder")
+    if image_sizes is not None and variant != "demo":
+        raise RmpeError(f"{image_sizes}: image sizes grow the boxes of the demo variant; {variant!r} takes the "
+                        "detector's boxes as they are")
+    found, network = read_proposals(source), read_poses(poses)
+    if len(network) != len(found):
+        raise PoseFileError(f"{poses}: has {len(network)} poses, but {source} has {len(found)} boxes; "
+                            "give the poses that were made from these boxes")
+    boxes = found.boxes_xyxy if image_sizes is None else _grown(found, image_sizes)
+    result = pose_nms(network.joints_xy, network.scores, boxes, variant, parameters, found.ranges)
+    write_persons(target, result.persons, found, variant)
+    return NmsSummary(len(found.images), len(found), len(result.persons), len(result.dropped),
+                      tuple(target / name for name in RESULTS))
+
+
+def _grown(proposals: Proposals, image_sizes: str | Path) -> np.ndarray:
+    """The boxes as the demo grows them, inside their pictures."""
+    sizes = read_image_sizes(image_sizes)
+    boxes = proposals.boxes_xyxy.copy()
+    for name, (first, end) in zip(proposals.images, proposals.ranges.tolist(), strict=True):
+        if name not in sizes:
+            raise PoseFileError(f"{image_sizes}: does not give the size of {name}")
+        boxes[first:end] = grow_boxes(proposals.boxes_xyxy[first:end], sizes[name], "demo")
+    return boxes

@@ -1,0 +1,1 @@
+"""The drawn world: images of people whose joints are known exactly."""

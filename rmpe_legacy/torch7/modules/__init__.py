@@ -1,0 +1,1 @@
+"""Torch7's modules rebuilt as torch modules."""

@@ -1,0 +1,85 @@
+"""Modules that hold modules, and those that only pass values on. Sources: the .lua of each class, nn@8726825."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import Fields, Module, Value, torch7_class
+
+
+class Container(Module):
+    """Modules in a list; in the state dict each has its number, from 0 on."""
+
+    def __init__(self, fields: Fields):
+        super().__init__(fields)
+        for i, child in enumerate(fields.children()):
+            self.add_module(str(i), child)
+
+    def parts(self) -> list[nn.Module]:
+        return list(self._modules.values())
+
+
+@torch7_class("nn.Sequential", "nn.Decorator", "nn.DontCast", "nn.GPU")
+class Sequential(Container):
+    """One after the other; the decorators hold one module each, and change nothing that it computes."""
+
+    def forward(self, x: Value) -> Value:
+        for part in self.parts():
+            x = part(x)
+        return x
+
+
+@torch7_class("nn.ConcatTable")
+class ConcatTable(Container):
+    """The same input to each: a list of their outputs."""
+
+    def forward(self, x: Value) -> list:
+        return [part(x) for part in self.parts()]
+
+
+@torch7_class("nn.ParallelTable")
+class ParallelTable(Container):
+    """Entry i to module i: a list of their outputs."""
+
+    def forward(self, x: list) -> list:
+        return [part(x[i]) for i, part in enumerate(self.parts())]
+
+
+@torch7_class("nn.Concat")
+class Concat(Container):
+    """The same input to each, their outputs joined along a dimension."""
+
+    def __init__(self, fields: Fields):
+        super().__init__(fields)
+        self.dim = fields.integer("dimension") - 1
+
+    def forward(self, x: Value) -> Tensor:
+        return torch.cat([part(x) for part in self.parts()], self.dim)
+
+
+@torch7_class("nn.DepthConcat")
+class DepthConcat(Concat):
+    """Concat of outputs of several sizes, each centred in zeros."""
+
+    def forward(self, x: Value) -> Tensor:
+        outputs = [part(x) for part in self.parts()]
+        largest = [max(sizes) for sizes in zip(*(y.shape for y in outputs), strict=True)]
+        return torch.cat([self._centred(y, largest) for y in outputs], self.dim)
+
+    def _centred(self, y: Tensor, largest: list[int]) -> Tensor:
+        margins: list[int] = []
+        for axis, (size, full) in enumerate(zip(y.shape, largest, strict=True)):
+            before = 0 if axis == self.dim else (full - size) // 2
+            after = 0 if axis == self.dim else full - size - before
+            margins = [before, after, *margins]  # F.pad lists the last axis first
+        return F.pad(y, margins)
+
+
+@torch7_class("nn.Identity", "nn.Copy", "nn.Contiguous")
+class Identity(Module):
+    """The input; Contiguous and Copy change only how it lies in memory."""
+
+    def forward(self, x: Value) -> Value:
+        return x

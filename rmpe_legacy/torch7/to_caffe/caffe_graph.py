@@ -1,0 +1,163 @@
+"""A Caffe network while it is being written: layers in order, and what makes it fit to be read by people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
+from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.proto.text import format_text
+from rmpe_legacy.errors import NetError
+
+MAX_LAYERS = 100_000  # a file can name one module many times over
+_IN_PLACE = ("BatchNorm", "Scale", "ReLU")
+
+
+@dataclass
+class CaffeLayer:
+    """One layer: what the prototxt says of it, and its weights."""
+
+    name: str
+    type: str
+    bottoms: list[str]
+    tops: list[str]
+    params: dict[str, dict[str, Any]] = field(default_factory=dict)  # {"pooling_param": {"kernel_size": 2}}
+    blobs: Sequence[np.ndarray] = ()
+    learns: bool = True
+
+    def message(self) -> Message:
+        schema = load_schema()
+        layer = schema["LayerParameter"]
+        fields: dict[str, Any] = {"name": self.name, "type": self.type}
+        if self.bottoms:
+            fields["bottom"] = self.bottoms
+        if self.tops:
+            fields["top"] = self.tops
+        if self.blobs and not self.learns:
+            frozen = Message(schema["ParamSpec"], {"lr_mult": 0.0, "decay_mult": 0.0})
+            fields["param"] = [frozen] * len(self.blobs)
+        for name, values in self.params.items():
+            fields[name] = Message(layer.fields[name].message, values)
+        return Message(layer, fields)
+
+
+@dataclass(frozen=True)
+class CaffeNetwork:
+    """What ``torch7_to_caffe`` gives: everything that Caffe's two files hold."""
+
+    net: Message  # the NetParameter, without weights
+    layers: list[TrainedLayer]  # the weights
+    inputs: list[str]  # input blobs, in the order of Torch7's inputs
+    outputs: list[str]  # output blobs, in the order of Torch7's outputs
+    kind: str  # which of the published networks it is, in words; "" if none
+
+    @property
+    def prototxt(self) -> str:
+        """The text of the prototxt."""
+        return format_text(self.net)
+
+
+class CaffeGraph:
+    """The layers so far. A blob's name is that of the layer that makes it, as long as it has one top."""
+
+    def __init__(self) -> None:
+        self.layers: list[CaffeLayer] = []
+        self._taken: set[str] = set()
+
+    def add(self, type: str, name: str, bottoms: Sequence[str], tops: int = 1, *, blobs: Sequence[np.ndarray] = (),
+            learns: bool = True, **params: dict[str, Any]) -> list[str]:
+        """Add a layer; the names of its tops."""
+        if len(self.layers) >= MAX_LAYERS:
+            raise NetError(f"the network would have more than {MAX_LAYERS} layers")
+        name = self.unique(name)
+        names = [name] if tops == 1 else [self.unique(f"{name}_{i + 1}") for i in range(tops)]
+        self.layers.append(CaffeLayer(name, type, list(bottoms), names, params, blobs, learns))
+        return names
+
+    def unique(self, name: str) -> str:
+        """The name, or the first of name_2, name_3, ... that is free."""
+        number = 2
+        free = name
+        while free in self._taken:
+            free = f"{name}_{number}"
+            number += 1
+        self._taken.add(free)
+        return free
+
+    def finish(self, outputs: Sequence[str], names: Sequence[str]) -> list[str]:
+        """Keep what the outputs need, give them names, silence what nothing reads, work in place where it is safe.
+
+        Gives the outputs' names, which are `names`.
+        """
+        self._name_outputs(outputs, names)
+        self._prune(names)
+        self._work_in_place(set(names))
+        self._silence(set(names))
+        return list(names)
+
+    def _name_outputs(self, outputs: Sequence[str], names: Sequence[str]) -> None:
+        """A blob that other layers read is no output in Caffe; it gets a Split, whose top is."""
+        made = {top for layer in self.layers if layer.type != "Input" for top in layer.tops}
+        taken = {blob for layer in self.layers for blob in layer.bottoms}
+        renamed: dict[str, str] = {}
+        for output, name in zip(outputs, names, strict=True):
+            if output in made - taken and output not in renamed:
+                renamed[output] = name
+                continue
+            maker = next(i for i, layer in enumerate(self.layers) if output in layer.tops)
+            self.layers.insert(maker + 1, CaffeLayer(name, "Split", [output], [name]))
+        for layer in self.layers:
+            layer.bottoms = [renamed.get(blob, blob) for blob in layer.bottoms]
+            layer.tops = [renamed.get(blob, blob) for blob in layer.tops]
+
+    def _prune(self, outputs: Sequence[str]) -> None:
+        needed, kept = set(outputs), []
+        for layer in reversed(self.layers):
+            if layer.type == "Input" or not needed.isdisjoint(layer.tops):
+                needed.update(layer.bottoms)
+                kept.append(layer)
+        self.layers = kept[::-1]
+
+    def _work_in_place(self, outputs: set[str]) -> None:
+        """BatchNorm, Scale and ReLU write over a blob that only they read, as one writes it by hand."""
+        readers = Counter(blob for layer in self.layers for blob in layer.bottoms)
+        inputs = {top for layer in self.layers if layer.type == "Input" for top in layer.tops}
+        renamed: dict[str, str] = {}
+        for layer in self.layers:
+            bottoms = layer.bottoms
+            layer.bottoms = [renamed.get(blob, blob) for blob in bottoms]
+            alone = layer.type in _IN_PLACE and readers[bottoms[0]] == 1 and bottoms[0] not in inputs | outputs
+            if alone and layer.tops[0] not in outputs:
+                renamed[layer.tops[0]] = layer.bottoms[0]
+                layer.tops = layer.bottoms[:1]
+
+    def _silence(self, outputs: set[str]) -> None:
+        read = {blob for layer in self.layers for blob in layer.bottoms}
+        finished = []
+        for layer in self.layers:
+            finished.append(layer)
+            idle = [top for top in layer.tops if top not in read and top not in outputs]
+            if idle:  # an input that nothing reads would be an output, too
+                finished.append(CaffeLayer(self.unique(f"{layer.name}_silence"), "Silence", idle, []))
+        self.layers = finished
+
+    def message(self, name: str) -> Message:
+        """The network as a NetParameter."""
+        return Message(load_schema()["NetParameter"], {
+            "name": name, "layer": [layer.message() for layer in self.layers]})
+
+    def trained(self) -> list[TrainedLayer]:
+        """The layers that have weights."""
+        return [TrainedLayer(layer.name, layer.type, tuple(map(_stored, layer.blobs)))
+                for layer in self.layers if layer.blobs]
+
+
+def _stored(values: np.ndarray) -> StoredBlob:
+    """Values as a caffemodel has them, without a copy where they lie in one piece."""
+    return StoredBlob(values.shape, values.astype(np.float32, copy=False).reshape(-1))
