@@ -55,8 +55,9 @@ def test_a_network_s_names_come_back_whatever_their_bytes(tmp_path, name):
     ("dim", "1e400", "int64 is needed, not Infinity"), ("dim", "1" + "0" * 400, "int64 is needed, not Infinity"),
 ])
 def test_a_network_s_numbers(tmp_path, field, value, words):
-    settings = f'"input_param": {{"shape": [{{"dim": [{value}]}}]}}' if field == "dim" else (
-        f'"input_param": {{"shape": [{{"dim": [1]}}]}}, "detection_output_param": {{"nms_param": {{"nms_threshold": {value}}}}}')
+    dim, threshold = (value, "1") if field == "dim" else ("1", value)
+    settings = (f'"input_param": {{"shape": [{{"dim": [{dim}]}}]}}, '
+                f'"detection_output_param": {{"nms_param": {{"nms_threshold": {threshold}}}}}')
     layer = f'{{"name": "x", "type": "Input", "top": ["x"], {settings}}}'
     head = {"format": "rmpe_legacy network", "version": 1, "dialect": "rmpe", "phase": "TEST", "level": 0, "stages": [],
             "de_transform": None, "weights": None}
