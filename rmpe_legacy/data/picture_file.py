@@ -121,7 +121,7 @@ def _without_text(data: bytes) -> bytes:
 def _jpeg(data: bytes) -> Size:
     """Walk over the segments up to the frame header; libjpeg too skips what lies between two segments."""
     at = 2
-    while (at := data.index(b"\xff", at) if b"\xff" in data[at : at + 65536] else len(data)) < len(data):
+    while (at := data.find(b"\xff", at, at + 65536)) >= 0:
         marker = data[at + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # all frames; not tables, not a reserve
             return struct.unpack_from(">HH", data, at + 5)
