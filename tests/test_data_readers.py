@@ -6,6 +6,7 @@ import json
 import random
 import resource
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -313,6 +314,19 @@ class TestPictures:
             assert decode_image(cv2.imencode(kind, image)[1].tobytes()).shape[:2] == (1500, 2000)
         mask = np.zeros((4000, 6000), np.uint8)  # deflate at its best
         assert decode_image(cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()).sum() == 0
+
+    @pytest.mark.parametrize("data", [
+        b"\xff\xd8" + b"\xff" * 1_000_000, b"\xff\xd8" + b"\xff\xe0\0\2" * 250_000, b"\xff\xd8" + b"\xff\0" * 500_000,
+        b"P6" + b"#\n" * 500_000, b"P6" + b" " * 1_000_000, b"P7" + b"\nWIDTH 1" * 120_000 + b"\nENDHDR",
+        b"#?RADIANCE" + b"-Y 1 " * 200_000, b"\0\0\0\x0cjP  " + b"\xff\x4f\xff\x50" * 250_000,
+        b"II*\0\x08\0\0\0\xff\xff" + b"\x00\1\3\0\1\0\0\0\1\0\0\0" * 65_535,
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII5x4x", 13, b"IHDR", 1, 1) + b"\0\0\0\0zTXt\0\0\0\0" * 80_000,
+    ], ids=lambda data: repr(data[:12]))
+    def test_a_megabyte_of_header_takes_no_time(self, data: bytes):
+        began = time.process_time()
+        with pytest.raises(FileError):
+            decode_image(data)
+        assert time.process_time() - began < 2
 
     def test_says_that_it_is_none(self):
         for data in (b"hello", b"\x89PNG\r\n\x1a\n", b"\0\0\0\x1cftypavif" + bytes(40), b"\xff\xd8" + b"\xff" * 70000):

@@ -1,6 +1,7 @@
 """``rmpe detect``, ``pose`` and ``demo``: files in, files out, resumed, interrupted, some pictures bad."""
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -323,6 +324,15 @@ class TestVideo:
         names = [f"moves_00000{i}.jpg" for i in (1, 2, 3)]
         assert [image["file_name"] for image in content["images"]] == [*names, "still.gif"]
         assert [entry["file_name"] for entry in content["skipped"]] == ["zbad.gif"]
+
+    def test_an_animation_without_end(self, rmpe, networks, tmp_path):
+        """A few bytes for each frame, and four megapixels to decode."""
+        frame = b"!\xf9\4\4\x0a\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0"
+        data = b"GIF89a" + struct.pack("<HH", 2000, 2000) + b"\x80\0\0\0\0\0\xff\xff\xff" + frame * 3000 + b";"
+        (tmp_path / "a.gif").write_bytes(data)
+        code, _, err = rmpe("demo", tmp_path / "a.gif", *networks, "--output", tmp_path / "out")
+        assert code == 2
+        assert f"a.gif: claims to be 3000 times 2000 x 2000 pixels, which its {len(data)} bytes cannot hold" in err
 
     def test_one_that_is_none_is_skipped_as_a_bad_picture(self, rmpe, networks, pictures, tmp_path):
         (tmp_path / "no.mp4").write_bytes(b"nothing of the kind")

@@ -433,6 +433,12 @@ class TestDescribe:
         assert text.count("\n") < 80
         assert text.endswith("...")
 
+    def test_many_objects_are_cut(self, tmp_path: Path):
+        (tmp_path / "nils.t7").write_bytes(b"0\n" * 5000)
+        text = describe_torch7(tmp_path / "nils.t7")
+        assert text.count("\n") < 200
+        assert text.endswith("... and 4,940 more objects")
+
     def test_rmpe_show(self, capsys: pytest.CaptureFixture):
         assert main(["show", str(MODELS / "hourglass.cuda.t7")]) == 0
         assert "stacked hourglass (SPPE alone), 2 stacks" in capsys.readouterr().out

@@ -222,7 +222,9 @@ class _Pickle:
         self.push(int.from_bytes(self.take(self.number(1)), "little", signed=True))
 
     def tuple(self, count: int) -> None:
-        self.push(tuple(reversed([self.pop() for _ in range(count)])))
+        if len(self.stack) < count:
+            raise self.error("a value is missing")
+        self.stack[-count:] = [tuple(self.stack[-count:])]
 
     def put(self, key: int) -> None:
         self.memo[key] = self.top(object)

@@ -23,6 +23,7 @@ from .result_files import breaks_lines
 
 PICTURES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm",
             ".pnm", ".jp2")
+GIF = ".gif"  # a picture or a video
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".ts")
 
 
@@ -72,6 +73,8 @@ class Video:
     def __init__(self, path: Path):
         self.path = path
         self.frames = Frames(str(path))
+        if path.suffix.lower() == GIF:
+            check_picture(read_bytes(path), str(path), self.frames.total)
         self.count, self.damage = self._count()
         self.digest = file_digest(path)
 
@@ -166,7 +169,7 @@ def _of_file(path: Path) -> Iterator[Picture]:
 
 def _is_video(path: Path) -> bool:
     """By its name; a GIF is one if it moves."""
-    if path.suffix.lower() != ".gif":
+    if path.suffix.lower() != GIF:
         return path.suffix.lower() in VIDEOS
     frames = Frames(str(path))
     try:

@@ -10,7 +10,7 @@ from .network_kind import Part, kind, part_of_object
 from .objects import Function, Storage, Table, Tensor, Torch7Object, is_module, text
 from .reader import Torch7File, read_torch7, walk
 
-MAX_LINES = 60  # of one object, so that a table of a million entries stays readable
+MAX_LINES = 60  # of one object, and so many objects, so that a table of a million entries stays readable
 _SHOWN = ("nInputPlane", "nOutputPlane", "kW", "kH", "dW", "dH", "padW", "padH", "groups", "eps", "scale_factor",
           "dimension", "height", "width", "p", "threshold", "val", "inplace", "ceil_mode", "train")
 
@@ -19,10 +19,12 @@ def describe_torch7(path: str | PathLike, depth: int = 3, long_size: int | None 
     """What a .t7 file holds. depth: how many levels of modules or tables are listed. FileError as read_torch7."""
     file = read_torch7(path, long_size)
     lines = [f"{file.path}: a Torch7 file, {_encoding(file)}, {file.size:,} bytes"]
-    for i, root in enumerate(file.objects):
+    for i, root in enumerate(file.objects[:MAX_LINES]):
         if len(file.objects) > 1:
             lines += ["", f"object {i + 1} of {len(file.objects)}:"]
         lines += _network(root, depth) if is_module(root) else _limited(_contents(root, depth))
+    if len(file.objects) > MAX_LINES:
+        lines += ["", f"... and {len(file.objects) - MAX_LINES:,} more objects"]
     if file.trailing:
         lines += ["", f"{file.trailing:,} bytes at the end hold no object"]
     return "\n".join(lines)

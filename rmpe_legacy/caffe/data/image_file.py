@@ -48,14 +48,17 @@ def decode_picture(data: bytes, flags: int, where: str) -> np.ndarray:
     return pixels
 
 
-def check_picture(data: bytes, where: str) -> None:
-    """FileError for what is no picture or claims too much; a decoder would take the memory first."""
+def check_picture(data: bytes, where: str, frames: int = 1) -> None:
+    """FileError for what is no picture or claims too much; a decoder would take the memory first.
+
+    frames: of an animation, each of which takes the time of a picture.
+    """
     if not data:
         raise FileError(f"{where}: the file is empty; a picture is expected")
     size = declared_size(data)
     if size is None:
         raise _unreadable(where)
-    _check_size(size, len(data), where)
+    _check_size(size, len(data), where, frames)
     if data.startswith(PNG) and _png_ends_early(data):
         raise FileError(f"{where}: not a readable picture: it ends inside a chunk; the file is truncated or damaged")
 
@@ -64,14 +67,15 @@ def _unreadable(where: str) -> FileError:
     return FileError(f"{where}: not a readable picture; the file is truncated, damaged or of another kind")
 
 
-def _check_size(size: tuple[int, int], count: int, where: str) -> None:
+def _check_size(size: tuple[int, int], count: int, where: str, frames: int = 1) -> None:
     height, width = size
     if height * width > MAX_PIXELS:
         raise FileError(f"{where}: claims to be {width} x {height} pixels, more than {MAX_PIXELS}; scale it down, or "
                         "look whether the file is what it seems")
-    if height * width > SMALL + PIXELS_PER_BYTE * count:
-        raise FileError(f"{where}: claims to be {width} x {height} pixels, which its {count} bytes cannot hold; the "
-                        "file is damaged")
+    if height * width * frames > SMALL + PIXELS_PER_BYTE * count:
+        times = f"{frames} times " if frames > 1 else ""
+        raise FileError(f"{where}: claims to be {times}{width} x {height} pixels, which its {count} bytes cannot hold; "
+                        "the file is damaged")
 
 
 def declared_size(data: bytes) -> Size:
@@ -117,7 +121,7 @@ def _without_text(data: bytes) -> bytes:
 def _jpeg(data: bytes) -> Size:
     """Walk over the segments up to the frame header; libjpeg too skips what lies between two segments."""
     at = 2
-    while (at := data.index(b"\xff", at) if b"\xff" in data[at : at + 65536] else len(data)) < len(data):
+    while (at := data.find(b"\xff", at, at + 65536)) >= 0:
         marker = data[at + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # all frames; not tables, not a reserve
             return struct.unpack_from(">HH", data, at + 5)

@@ -1,0 +1,79 @@
+"""JSON files: what Python cannot compute with or write again is refused where it is read."""
+
+import json
+
+import pytest
+
+from rmpe_legacy.caffe.proto.text import parse_text
+from rmpe_legacy.errors import FileError
+from rmpe_legacy.formats.network_json import Setting, network_json, read_json_network
+from rmpe_legacy.readers.json_file import read_json
+
+NET = ('layer {{ name: "{0}" type: "Input" top: "{0}" input_param {{ shape {{ dim: 1 }} }} }} '
+       'layer {{ name: "{0} end" type: "ReLU" bottom: "{0}" top: "{0} end" }}')
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("[1, -2.5, null, true]", [1, -2.5, None, True]), ('{"a": "\\u00e9\\ud83d\\ude00"}', {"a": "é😀"}),
+    ("9223372036854775807", (1 << 63) - 1), ("1" + "0" * 30, 1e30), ("-" + "9" * 6000, float("-inf")),
+    ('"\\udcff"', "\udcff"),  # a byte that is not UTF-8
+])
+def test_is_read(tmp_path, text, value):
+    (tmp_path / "a.json").write_text(text)
+    assert read_json(tmp_path / "a.json") == value
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (b"", "not a readable JSON file: Expecting value"), (b"[1, ", "not a readable JSON file: Expecting value"),
+    (b"\xff\xfe[\0]\0", "not a readable JSON file: 'utf-8' codec"), (b"[" * 100_000, "nested too deep"),
+    (b'{"a":' * 100_000, "nested too deep"), (b'["\\ud800"]', "half of a surrogate pair"),
+    (b'{"\\udfff": 1}', "half of a surrogate pair"), (b'[[{"a": ["x\\udc00"]}]]', "half of a surrogate pair"),
+])
+def test_is_a_sentence(tmp_path, data, words):
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(FileError, match=r"a\.json: .*" + words):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_file_that_is_too_large(tmp_path):
+    (tmp_path / "a.json").write_bytes(b" " * (2 << 20))
+    with pytest.raises(FileError, match="more than 1 MB"):
+        read_json(tmp_path / "a.json", 1 << 20)
+
+
+@pytest.mark.parametrize("name", ["plain", "größe 中", r"\377\200", "\\033[31m\\n\\t"])
+def test_a_network_s_names_come_back_whatever_their_bytes(tmp_path, name):
+    message = parse_text(NET.format(name), "NetParameter")
+    text = network_json(message, Setting(), None)
+    (tmp_path / "net.json").write_text(text, "utf-8")
+    assert json.loads(text)["net"]["layer"][0]["name"] == message.layer[0].name
+    assert read_json_network(tmp_path / "net.json")[0].message == message
+
+
+@pytest.mark.parametrize(("field", "value", "words"), [
+    ("nms_threshold", "1" + "0" * 400, "read"), ("nms_threshold", '"x"', "float is needed"),
+    ("dim", "1e400", "int64 is needed, not Infinity"), ("dim", "1" + "0" * 400, "int64 is needed, not Infinity"),
+])
+def test_a_network_s_numbers(tmp_path, field, value, words):
+    dim, threshold = (value, "1") if field == "dim" else ("1", value)
+    settings = (f'"input_param": {{"shape": [{{"dim": [{dim}]}}]}}, '
+                f'"detection_output_param": {{"nms_param": {{"nms_threshold": {threshold}}}}}')
+    layer = f'{{"name": "x", "type": "Input", "top": ["x"], {settings}}}'
+    head = {"format": "rmpe_legacy network", "version": 1, "dialect": "rmpe", "phase": "TEST", "level": 0, "stages": [],
+            "de_transform": None, "weights": None}
+    (tmp_path / "net.json").write_text(f'{json.dumps(head)[:-1]}, "net": {{"layer": [{layer}]}}}}')
+    if words == "read":
+        message = read_json_network(tmp_path / "net.json")[0].specs[0].message
+        assert message.detection_output_param.nms_param.nms_threshold == float("inf")
+        return
+    with pytest.raises(FileError, match=words):
+        read_json_network(tmp_path / "net.json")
+
+
+def test_an_unknown_field_nested_without_end(tmp_path):
+    deep = '{"a":' * 200 + "1" + "}" * 200
+    (tmp_path / "net.json").write_text(
+        '{"format": "rmpe_legacy network", "version": 1, "dialect": "rmpe", "phase": "TEST", "level": 0, "stages": [], '
+        f'"de_transform": null, "weights": null, "net": {{"(unknown fields)": [["x", {deep}]]}}}}')
+    with pytest.raises(FileError, match="more than 64 levels"):
+        read_json_network(tmp_path / "net.json")
