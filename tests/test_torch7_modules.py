@@ -315,7 +315,8 @@ class TestModules:
         assert old(torch.ones(100)).unique().tolist() == pytest.approx([0, 1])
 
     @pytest.mark.parametrize("fields", [{"permutations": table(table(1, 3))},
-                                        {"permutations": table(table(1, 2)), "numInputDims": 4}], ids=["beyond the last", "before the first"])
+                                        {"permutations": table(table(1, 2)), "numInputDims": 4}],
+                             ids=["beyond the last", "before the first"])
     def test_a_transpose_of_missing_axes_is_refused(self, tmp_path: Path, fields: dict):
         with pytest.raises(NetError, match="swaps axes that an input of 2 axes does not have"):
             build(tmp_path, module("nn.Transpose", **fields))(torch.zeros(2, 3))
