@@ -21,6 +21,7 @@ class ArgMax(Layer):
     gives a top of as many. It has no Backward.
     """
 
+    params = ("argmax_param",)
     refuses = (0,)
     works_in_place = False
 

@@ -14,6 +14,7 @@ from .registry import register
 class Parameter(Layer):
     """A learnt blob of a given shape, which begins with zeros."""
 
+    params = ("parameter_param",)
     bottoms = 0
 
     def setup(self, *bottom: Shape) -> None:
