@@ -22,6 +22,7 @@ class Accuracy(Layer):
     """
 
     params = ("accuracy_param",)
+    exact = True
     bottoms = 2
     tops = (1, 2)
     refuses = (0, 1)

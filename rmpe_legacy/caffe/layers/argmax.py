@@ -22,6 +22,7 @@ class ArgMax(Layer):
     """
 
     params = ("argmax_param",)
+    exact = True
     refuses = (0,)
     works_in_place = False
 

@@ -58,6 +58,8 @@ class Layer(nn.Module):
     shares_data: bool | None = False  # True: the tops are the first bottom's data, under other names and shapes;
     # None: its setup or reshape will tell
     shares_diff = False  # and its diff
+    exact = False  # True: its values are Caffe's to the bit, since it rounds nothing or rounds as Caffe does
+    range01 = False  # True: its top holds probabilities; comparisons look at their logarithms too
     caffe_source = ""  # the file in Caffe's src/caffe/layers, where it is not named after the type
     not_exportable = ""  # why a layer of this type cannot be written as ONNX or model.py; "" if it can
     fields: Mapping[str, Sequence[str]] | None = None  # of a layer of the user's own: see docs/layers.md

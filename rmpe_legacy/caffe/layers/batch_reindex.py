@@ -16,6 +16,7 @@ from .registry import register
 class BatchReindex(Layer):
     """The samples that the second bottom (M) names, in its order and as often: (N, ...) -> (M, ...)."""
 
+    exact = True
     bottoms = 2
     refuses = (1,)
     works_in_place = False

@@ -16,6 +16,7 @@ class Concat(Layer):
     """Bottoms one after the other along an axis."""
 
     params = ("concat_param",)
+    exact = True
     bottoms = (1, None)
     shares_data = None
 

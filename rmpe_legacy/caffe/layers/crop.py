@@ -18,6 +18,7 @@ class Crop(Layer):
     """
 
     params = ("crop_param",)
+    exact = True
     bottoms = 2
     works_in_place = False
 

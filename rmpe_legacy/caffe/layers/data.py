@@ -46,6 +46,7 @@ class Data(StoreLayer):
     """The next pictures of a store, (batch, C, H, W), and their labels, (batch,)."""
 
     params = ("data_param", "transform_param")
+    exact = True
 
     def first_shape(self) -> tuple[int, int, int]:
         return self.transformer.shape_of(self.transformer.picture(parse_datum(*self.cursor.peek())))

@@ -24,6 +24,7 @@ class DummyData(BlobLayer):
     """
 
     params = ("dummy_data_param",)
+    exact = True
     tops = (1, None)
 
     def setup(self) -> None:

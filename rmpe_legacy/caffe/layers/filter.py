@@ -18,6 +18,7 @@ class Filter(Layer):
     `reshape` promises tops for all samples, as the published layer does before it has seen a selector.
     """
 
+    exact = True
     bottoms = (2, None)
     tops = (1, None)
     not_exportable = "gives as many rows as the values of its last bottom say"

@@ -15,6 +15,7 @@ class Flatten(Layer):
     """Axes `axis` to `end_axis` as one; an end_axis just before `axis` puts an axis of 1 in."""
 
     params = ("flatten_param",)
+    exact = True
     works_in_place = False
     shares_data = shares_diff = True
 

@@ -23,6 +23,7 @@ class HDF5Data(BlobLayer):
     """
 
     params = ("hdf5_data_param",)
+    exact = True
     tops = (1, None)
     _rows: RowReader | None = None
 

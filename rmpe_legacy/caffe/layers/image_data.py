@@ -24,6 +24,7 @@ class ImageData(SourceLayer):
     """The next pictures of a list, (batch, C, H, W), and their labels, (batch,). A line: ``file label``."""
 
     params = ("image_data_param", "transform_param")
+    exact = True
     tops = 2
     unread = ("scale", "mean_file", "crop_size", "mirror")
     _lines: list[tuple[str, int]] | None = None

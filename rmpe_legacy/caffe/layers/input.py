@@ -15,6 +15,7 @@ class Input(Layer):
     """An input of the network: the caller gives its tops."""
 
     params = ("input_param",)
+    exact = True
     bottoms = 0
     tops = (1, None)
 

@@ -108,6 +108,8 @@ class ELU(_Neuron):
 class Sigmoid(_Neuron):
     """1 / (1 + exp(-x)); in dialect bvlc 0.5 * tanh(0.5 * x) + 0.5, which is 0 for x below about -17."""
 
+    range01 = True
+
     def value(self, x: Tensor) -> Tensor:
         return sigmoid(x, self.spec.dialect)
 
@@ -135,6 +137,7 @@ class TanH(_Neuron):
 class AbsVal(Layer):
     """Absolute value; its gradient at 0 is 0."""
 
+    exact = True
     works_in_place = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -254,6 +257,7 @@ class Threshold(Layer):
     """1 where x > threshold, else 0. It has no Backward."""
 
     params = ("threshold_param",)
+    exact = True
     refuses = (0,)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ class Parameter(Layer):
     """A learnt blob of a given shape, which begins with zeros."""
 
     params = ("parameter_param",)
+    exact = True
     bottoms = 0
 
     def setup(self, *bottom: Shape) -> None:

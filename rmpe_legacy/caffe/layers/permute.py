@@ -15,6 +15,7 @@ class Permute(Layer):
     """Axes in another order; those not named follow in theirs."""
 
     params = ("permute_param",)
+    exact = True
     shares_data = None
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

@@ -22,6 +22,7 @@ class PredictionHeatmap(Layer):
     """
 
     params = ("prediction_heatmap_param", "visualise")
+    exact = True
     bottoms = (1, None)  # the others are only drawn
     refuses = (0,)
 

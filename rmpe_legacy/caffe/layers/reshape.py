@@ -15,6 +15,7 @@ class Reshape(Layer):
     """The same values in another shape: dim 0 copies the bottom's, -1 is what is left over."""
 
     params = ("reshape_param",)
+    exact = True
     works_in_place = False
     shares_data = shares_diff = True
 

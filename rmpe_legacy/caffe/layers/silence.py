@@ -12,6 +12,7 @@ from .registry import register
 class Silence(Layer):
     """Takes bottoms so that they are no outputs. Their gradient is zero."""
 
+    exact = True
     bottoms = (1, None)
     tops = 0
 

@@ -16,6 +16,7 @@ class Slice(Layer):
     """Cuts a bottom along an axis: at slice_point, or into equal parts."""
 
     params = ("slice_param",)
+    exact = True
     tops = (1, None)
     shares_data = None
 

@@ -31,6 +31,7 @@ class SpatialTransformer(Layer):
     """
 
     params = ("st_param",)
+    exact = True  # sums, but in the published order
     bottoms = 2
     caffe_source = "st_layer.cpp"
 

@@ -15,6 +15,7 @@ class Tile(Layer):
     """Copies one after the other along an axis."""
 
     params = ("tile_param",)
+    exact = True
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("tile_param")
