@@ -21,6 +21,7 @@ class EuclideanLossHeatmap(Loss):
     none. The published GPU code takes 2 for the factor.
     """
 
+    params = ("visualise",)
     bottoms = 3
     refuses = unforced = ()
 

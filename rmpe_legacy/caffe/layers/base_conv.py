@@ -1,26 +1,20 @@
-"""Convolution, Deconvolution and Im2col, over any number of spatial axes.
-
-Sources: {base_conv,conv,deconv,im2col}_layer.cpp of RMPE@5188c23.
-"""
+"""What Convolution, Deconvolution and Im2col share. Source: base_conv_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import product
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Layer, Shape, shape_text
-from .registry import register
-
-_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_DECONV = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
-class _Windowed(Layer):
+class Windowed(Layer):
     """What the three share: kernel, stride, pad and dilation per spatial axis, as convolution_param gives them."""
+
+    params = ("convolution_param",)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("convolution_param")
@@ -81,7 +75,7 @@ class _Windowed(Layer):
             raise self.spec.error("its bottoms differ in shape: " + ", ".join(map(shape_text, bottom)))
 
 
-class _WithWeights(_Windowed):
+class BaseConvolution(Windowed):
     """Convolution and Deconvolution: the weights, and several bottoms that share them."""
 
     bottoms = tops = (1, None)
@@ -133,96 +127,3 @@ class _WithWeights(_Windowed):
                 y = y if bias is None else y + bias.view(-1, *[1] * len(self.kernel))
             tops.append(y.reshape(*lead, *y.shape[1:]))
         return tuple(tops)
-
-
-@register("Convolution")
-class Convolution(_WithWeights):
-    """Cross-correlation: (..., C, spatial) -> (..., num_output, spatial'); sizes are rounded down."""
-
-    def weight_shape(self) -> Shape:
-        return (self.num_output, self.channels // self.group, *self.kernel)
-
-    def out_spatial(self, bottom: Shape) -> tuple[int, ...]:
-        return self.spatial(bottom)
-
-    def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if len(self.kernel) in _CONV and all(self.dilation) and not any(self.sticking_out(x.shape[2:])):
-            conv = _CONV[len(self.kernel)]
-            return conv(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
-        return self._by_windows(x, weight, bias)
-
-    def _by_windows(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """For what torch has no convolution for (0, or 4 and more axes, a dilation of 0), by a product per group."""
-        windows = self.windows(x)
-        out = windows.shape[2 : 2 + len(self.kernel)]
-        n, g = len(x), self.group
-        columns = windows.reshape(n, g, self.channels // g, math.prod(out), -1).transpose(3, 4)
-        weight = weight.reshape(g, self.num_output // g, -1)
-        y = (weight @ columns.reshape(n, g, weight.shape[2], -1)).reshape(n, self.num_output, *out)
-        return y if bias is None else y + bias.view(-1, *[1] * len(out))
-
-
-@register("Deconvolution")
-class Deconvolution(_WithWeights):
-    """The transpose of Convolution: (..., C, spatial) -> (..., num_output, stride * (spatial - 1) + kernel - 2 pad)."""
-
-    def weight_shape(self) -> Shape:
-        return (self.channels, self.num_output // self.group, *self.kernel)
-
-    def out_spatial(self, bottom: Shape) -> tuple[int, ...]:
-        sizes = tuple(
-            s * (size - 1) + d * (k - 1) + 1 - 2 * p
-            for size, k, s, p, d in zip(bottom[self.channel_axis + 1 :], self.kernel, self.stride, self.pad,
-                                        self.dilation, strict=True)
-        )
-        if any(size < 1 for size in sizes):
-            raise self.spec.error(f"pad takes away all of the top on a bottom of {shape_text(bottom)}")
-        return sizes
-
-    def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if len(self.kernel) in _DECONV and all(self.dilation):
-            deconv = _DECONV[len(self.kernel)]
-            return deconv(x, weight, bias, self.stride, self.pad, 0, self.group, self.dilation)
-        return self._by_taps(x, weight, bias)
-
-    def _by_taps(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """For what torch has no deconvolution for: each place of the kernel adds to a strided part of the top."""
-        n, g, grid = len(x), self.group, x.shape[2:]
-        columns = x.reshape(n, g, self.channels // g, -1)
-        padded = [s * (size - 1) + d * (k - 1) + 1
-                  for size, s, d, k in zip(grid, self.stride, self.dilation, self.kernel, strict=True)]
-        y = x.new_zeros(n, self.num_output, *padded)
-        for tap in product(*map(range, self.kernel)):
-            w = weight[(..., *tap)].reshape(g, self.channels // g, -1).transpose(1, 2)
-            part = tuple(slice(t * d, t * d + s * (size - 1) + 1, s)
-                         for t, d, s, size in zip(tap, self.dilation, self.stride, grid, strict=True))
-            y[(..., *part)] += (w @ columns).reshape(n, self.num_output, *grid)
-        y = y[(..., *(slice(p, size - p) for p, size in zip(self.pad, padded, strict=True)))]
-        return y if bias is None else y + bias.view(-1, *[1] * len(grid))
-
-
-@register("Im2col")
-class Im2col(_Windowed):
-    """The windows of a convolution as channels: (..., C, spatial) -> (..., C * kernel, grid)."""
-
-    not_exportable = "has no counterpart in the exporters here"
-    works_in_place = False
-
-    def setup(self, *bottom: Shape) -> None:
-        super().setup(*bottom)
-        if not self.kernel:
-            raise self.spec.error(f"needs an axis behind the channels, its bottom is {shape_text(bottom[0])}")
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if len(bottom[0]) != self.channel_axis + 1 + len(self.kernel):
-            raise self.spec.error(f"was set up for {len(self.kernel)} spatial axes, its bottom is "
-                                  f"{shape_text(bottom[0])}")
-        lead, channels = bottom[0][: self.channel_axis], bottom[0][self.channel_axis]
-        return [(*lead, channels * math.prod(self.kernel), *self.spatial(bottom[0]))]
-
-    def forward(self, x: Tensor) -> Tensor:
-        lead, dims = x.shape[: self.channel_axis], len(self.kernel)
-        windows = self.windows(x.reshape(math.prod(lead), *x.shape[self.channel_axis :]))
-        grid = range(2, 2 + dims)
-        y = windows.permute(0, 1, *range(2 + dims, 2 + 2 * dims), *grid)
-        return y.reshape(*lead, math.prod(y.shape[1 : 2 + dims]), *y.shape[2 + dims :])

@@ -24,8 +24,8 @@ from rmpe_legacy.caffe.data.opencv_image import check_opencv, decode_image, read
 from rmpe_legacy.errors import FileError, RmpeError
 
 from .base import Shape
+from .base_data import COLORS, SourceLayer
 from .registry import register
-from .source import COLORS, SourceLayer
 
 F = np.float32
 CROP_VALUES = {"centerscale": 3, "bbox": 4}
@@ -39,8 +39,8 @@ class DataHeatmap(SourceLayer):
     Maps are scaled by label_height / outsize in both directions, as published. The only augmentation is the angle.
     """
 
+    params = ("heatmap_data_param", "visualise", "transform_param")
     tops = 2
-    own_param = "heatmap_data_param"
     unread = ("num_channels",)
     _persons: list[Person] | None = None
 

@@ -1,7 +1,6 @@
-"""Data and AnnotatedData: records of an LMDB or a LevelDB.
+"""Pictures and boxes from an LMDB or a LevelDB.
 
-Sources: data_layer.cpp, annotated_data_layer.cpp, data_reader.cpp of RMPE@5188c23; annotated_data_layer.cpp of
-weiliu89/caffe@4817bf8.
+Sources: annotated_data_layer.cpp of RMPE@5188c23 and of weiliu89/caffe@4817bf8.
 """
 
 from __future__ import annotations
@@ -11,65 +10,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from rmpe_legacy.caffe.data.boxes import Boxes
-from rmpe_legacy.caffe.data.caffe_random import CaffeRandom
 from rmpe_legacy.caffe.data.data_transformer import Picture
-from rmpe_legacy.caffe.data.datum import AnnotatedDatum, Cursor, parse_annotated, parse_datum
+from rmpe_legacy.caffe.data.datum import AnnotatedDatum, parse_annotated
 from rmpe_legacy.caffe.data.sampler import check_sampler, sample_boxes
 from rmpe_legacy.errors import RmpeError
 
 from .base import Shape
+from .data import StoreLayer
 from .registry import register
-from .source import SourceLayer
 
 ROW = 8  # item, group's label, instance, xmin, ymin, xmax, ymax, difficult
-
-
-class StoreLayer(SourceLayer):
-    """A layer that reads the records of one store, in the order of their keys, again and again."""
-
-    own_param = "data_param"
-    unread = ("scale", "mean_file", "crop_size", "mirror", "rand_skip", "force_encoded_color")
-    _cursor: Cursor | None = None
-
-    def check(self) -> None:
-        self.reader_draws = self.spec.dialect != "bvlc"
-
-    @property
-    def batch_size(self) -> int:
-        return self.spec.get("data_param").batch_size
-
-    @property
-    def source(self) -> str:
-        return self.spec.get("data_param").source
-
-    def rewind(self, main: CaffeRandom) -> None:
-        self._cursor = None
-
-    @property
-    def cursor(self) -> Cursor:
-        """The place in the store, which is opened when it is first asked for."""
-        if self._cursor is None:
-            self._cursor = Cursor(self.spec.get("data_param").backend, self.source)
-        return self._cursor
-
-
-@register("Data")
-class Data(StoreLayer):
-    """The next pictures of a store, (batch, C, H, W), and their labels, (batch,)."""
-
-    def first_shape(self) -> tuple[int, int, int]:
-        return self.transformer.shape_of(self.transformer.picture(parse_datum(*self.cursor.peek())))
-
-    def batch(self) -> Sequence[np.ndarray]:
-        blob = labels = None
-        for i in range(self.batch_size):
-            datum = parse_datum(*self.cursor.take())
-            picture = self.transformer.picture(datum)
-            if blob is None:
-                blob, labels = self.new_blobs(self.transformer.shape_of(picture))
-            self.transformer.apply(picture, blob[i])
-            labels[i] = datum.label
-        return (blob, labels)[: self.top_count]
 
 
 @register("AnnotatedData", dialects=("rmpe", "ssd"))
@@ -80,6 +30,7 @@ class AnnotatedData(StoreLayer):
     a store without a type of annotation: the labels, (batch, 1, 1, 1).
     """
 
+    params = ("data_param", "annotated_data_param", "transform_param")
     _typed: bool | None = None
 
     def check(self) -> None:

@@ -70,7 +70,6 @@ class SourceLayer(BlobLayer):
     """A layer that reads pictures and transforms them: a blob of pictures, and one of labels if it has two tops."""
 
     tops = (1, 2)
-    own_param = ""  # the layer's message in the prototxt
     unread: tuple[str, ...] = ()  # its fields that no published code reads
     reader_draws = False  # Caffe reads its store in a thread of its own, which takes a seed first
 
@@ -173,11 +172,11 @@ class SourceLayer(BlobLayer):
 
     def _warn_of_ignored(self) -> None:
         """Name the fields that the published code parses and never reads, where a file sets them."""
-        param, own = self.spec.get("transform_param"), self.spec.get(self.own_param)
+        param, own = self.spec.get("transform_param"), self.spec.get(self.params[0])
         for name in self.unread:
             if own.has(name):
                 where = "; set it in transform_param" if name in param.descriptor.fields else ""
-                self.warn(f"{self.own_param}.{name} has no effect in Caffe, nor has it here{where}")
+                self.warn(f"{self.params[0]}.{name} has no effect in Caffe, nor has it here{where}")
         if self.spec.dialect == "bvlc":
             return
         for name, usual in (("resize_param", 1), ("noise_param", 0)):

@@ -39,6 +39,7 @@ class Python(Layer):
     only in place (where it is the first top's).
     """
 
+    params = ("python_param",)
     bottoms = (0, None)
     tops = (0, None)
 

@@ -30,7 +30,10 @@ class SpatialTransformer(Layer):
     Differs: a batch that is larger than the first writes past a buffer there (st_layer.cpp:128); here it works.
     """
 
+    params = ("st_param",)
+    exact = True  # sums, but in the published order
     bottoms = 2
+    caffe_source = "st_layer.cpp"
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("st_param")
