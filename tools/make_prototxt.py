@@ -234,9 +234,11 @@ class FrozenBranch:
 
     def layer(self, name: str, type: str, bottom: str | list[str] = (), top: str | None = None, **fields: Any) -> str:
         in_place = top == bottom
-        param = {"param": [{"lr_mult": 0, "decay_mult": 0}] * self.LEARNING[type]} if type in self.LEARNING else {}
+        if count := self.LEARNING.get(type, 0):
+            count -= fields.get("convolution_param", {}).get("bias_term") is False
+            fields["param"] = [{"lr_mult": 0, "decay_mult": 0}] * count
         return self.net.layer(self.prefix + name, type, bottom, top if in_place or top is None else self.prefix + top,
-                              **{**param, **{key: value for key, value in fields.items() if key not in param}})
+                              **fields)
 
     def relu(self, name: str, blob: str) -> str:
         return self.layer(name, "ReLU", blob, blob)
@@ -554,7 +556,7 @@ def demo_conv_norm(net: Prototxt, name: str, bottom: str, channels: int, kernel:
 
 def demo_norm(net: Prototxt, name: str, bottom: str, top: str) -> str:
     fraction = None if net.fraction is None else {"moving_average_fraction": net.fraction}
-    net.layer(f"{name}_bn", "BatchNorm", bottom, top, batch_norm_param=fraction)
+    top = net.layer(f"{name}_bn", "BatchNorm", bottom, top, batch_norm_param=fraction)
     return net.relu(f"{name}_relu", top)
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 import torch
 
+from rmpe_legacy.caffe.inputs import usable_device
 from rmpe_legacy.caffe.net import Net, Step
 from rmpe_legacy.caffe.proto.blobs import TrainedLayer
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
@@ -43,7 +44,8 @@ class PoseTraining:
     """
 
     def __init__(self, solver: str | PathLike | Message, source: Source, sampler: BoxSampler, published: str = "torch7",
-                 batch: int | None = None, seed: int = 0, action=None):
+                 batch: int | None = None, seed: int = 0, action: Callable[[], Action] | None = None,
+                 device: str = "cpu"):
         with warnings.catch_warnings():  # de_transform: the paper's meaning is the only one that can be trained
             warnings.filterwarnings("ignore", message=".*de_transform: true is taken as the inverse of theta")
             self.solver = Solver(solver, action=action)
@@ -52,7 +54,7 @@ class PoseTraining:
                            "evaluate the poses with rmpe evaluate or rmpe reproduce")
         if batch is not None and batch < 1:
             raise RmpeError(f"batch {batch} is less than 1")
-        self.net = self.solver.net
+        self.net = self.solver.net.to(usable_device(device))
         start_as_identity(self.net)
         form, size = format_of(self.net, source.joints, published)
         self._feed = Feed(self.net, SampleBatches(source, sampler, form, batch or size, seed))
