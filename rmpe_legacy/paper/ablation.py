@@ -34,7 +34,7 @@ from rmpe_legacy.training.boxes import BoxSampler, JitteredBoxes, TrueBoxes
 from rmpe_legacy.training.drawn_detections import drawn_pairs
 from rmpe_legacy.training.pgpg import PoseGuidedBoxes, fit_pgpg, read_pgpg, write_pgpg
 from rmpe_legacy.training.sources import DrawnPeople
-from rmpe_legacy.training.train_pose import PoseTraining, final_weights
+from rmpe_legacy.training.train_pose import PoseTraining, weights_file
 
 from .drawn_ap import DrawnJudge, Table
 from .reproduce_demo import WORLD
@@ -112,21 +112,35 @@ class Ablation:
         self.progress, self.device = progress, device
         self.judge = DrawnJudge(WORLD, budget.pictures, PUBLISHED)
 
-    def run(self, rows: Sequence[str] = ROWS, seeds: Iterable[int] | None = None) -> list[Result]:
-        """Train and judge what has no result yet; all results of these rows and seeds. Fewer if it was stopped."""
+    def run(self, rows: Sequence[str] | None = None, seeds: Iterable[int] | None = None) -> bool:
+        """Train and judge what has no result yet, of all rows and seeds or of these; whether it was not stopped."""
+        rows = ROWS if rows is None else rows
+        seeds = self.seeds if seeds is None else list(seeds)
         unknown = [row for row in rows if row not in ROWS]
         if unknown:
             raise RmpeError(f"row {unknown[0]!r} is not one of {', '.join(map(repr, ROWS))}")
+        if any(seed < 1 for seed in seeds):
+            raise RmpeError(f"seed {min(seeds)} is less than 1")
         make_folder(self.work)
         make_folder(self.results)
-        done: list[Result] = []
-        for seed in range(1, self.budget.seeds + 1) if seeds is None else seeds:
+        for seed in seeds:
             for name in TRAININGS:
                 wanted = [row for row in rows if self._trained_as(row) == name]
-                if any(not self.path(row, seed).exists() for row in wanted) and not self._train_and_judge(name, seed):
-                    return done
-                done += [self.read(row, seed) for row in wanted]
-        return done
+                missing = [row for row in wanted if not self.path(row, seed).exists()]
+                for row in set(wanted) - set(missing):
+                    self.read(row, seed)  # one of other settings is found out before hours of training
+                if missing and not self._train_and_judge(name, seed):
+                    return False
+        return True
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """The budget's seeds."""
+        return range(1, self.budget.seeds + 1)
+
+    def found(self) -> list[Result]:
+        """All results of the budget's rows and seeds that are there."""
+        return [self.read(row, seed) for row in ROWS for seed in self.seeds if self.path(row, seed).exists()]
 
     @staticmethod
     def _trained_as(row: str) -> str:
@@ -194,7 +208,7 @@ class Ablation:
         self.progress.say(f"training {folder.relative_to(self.work)}: {iterations} iterations"
                           + (f", from {max(snapshots)} on" if snapshots else ""))
         finished = training.run(snapshots[max(snapshots)] if snapshots else None)
-        return final_weights(training.solver) if finished else None
+        return weights_file(training.solver) if finished else None
 
     @staticmethod
     def _solver(parts: str, seed: int, iterations: int, rate: float, prefix: Path) -> str:

@@ -7,12 +7,25 @@ from io import BytesIO
 
 import numpy as np
 
+from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.files import write_together
 from rmpe_legacy.wording import many
 
-from .ablation import ROWS, Budget, Result
+from .ablation import ROWS, Ablation, Budget, Result
 from .tables import MPII_COLUMNS, TABLE_3
 
 _NAME, _COLUMN = 34, 9
+
+
+def write_ablation(ablation: Ablation) -> str:
+    """Write table.txt and figure.png beside the results; the table. RmpeError if there is no result."""
+    results = ablation.found()
+    if not results:
+        raise RmpeError(f"{ablation.results}: has no result yet; the same command goes on")
+    table = ablation_table(results, ablation.budget)
+    write_together(ablation.results, {"table.txt": (table + "\n").encode(),
+                                      "figure.png": ablation_figure(results, ablation.budget)})
+    return table
 
 
 def by_row(results: Sequence[Result]) -> dict[str, np.ndarray]:

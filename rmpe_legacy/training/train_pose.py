@@ -118,10 +118,16 @@ def _producers(net: Net) -> Iterator[Step]:
     return (step for step in net.steps if step.layer.spec.type == "InnerProduct")
 
 
-def final_weights(solver: Solver) -> Path:
-    """Where a finished solver has written its weights."""
+def weights_file(solver: Solver) -> Path:
+    """Where a solver's snapshot of the current iteration has the weights."""
+    return _snapshot(solver, "caffemodel")
+
+
+def state_file(solver: Solver) -> Path:
+    """Where it has the solver state."""
+    return _snapshot(solver, "solverstate")
+
+
+def _snapshot(solver: Solver, kind: str) -> Path:
     end = ".h5" if solver.param.snapshot_format == "HDF5" else ""
-    return Path(f"{solver.param.snapshot_prefix}_iter_{solver.iter}.caffemodel{end}")
-
-
-__all__ = ["IDENTITY", "PARALLEL", "Action", "PoseTraining", "final_weights", "start_as_identity"]
+    return Path(f"{solver.param.snapshot_prefix}_iter_{solver.iter}.{kind}{end}")
