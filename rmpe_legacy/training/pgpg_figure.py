@@ -20,8 +20,8 @@ _LIMBS = {len(MPII): (MPII, (("rank", "rkne"), ("rkne", "rhip"), ("rhip", "pelv"
                              ("relb", "rsho"), ("rsho", "thrx"), ("lsho", "thrx"), ("lelb", "lsho"), ("lwri", "lelb"))),
           len(COCO): (COCO, (("left_hip", "right_hip"), ("left_shoulder", "right_shoulder"), *(
               (a.format(side), b.format(side)) for side in ("left", "right") for a, b in (
-                  ("{}_ankle", "{}_knee"), ("{}_knee", "{}_hip"), ("{}_hip", "{}_shoulder"), ("{}_shoulder", "{}_elbow"),
-                  ("{}_elbow", "{}_wrist"), ("nose", "{}_eye"), ("{}_eye", "{}_ear")))))}
+                  ("{}_ankle", "{}_knee"), ("{}_knee", "{}_hip"), ("{}_hip", "{}_shoulder"),
+                  ("{}_shoulder", "{}_elbow"), ("{}_elbow", "{}_wrist"), ("nose", "{}_eye"), ("{}_eye", "{}_ear")))))}
 
 
 def draw_pgpg(model: PoseGuidedBoxes, seed: int = 0) -> bytes:
