@@ -31,6 +31,7 @@ FLOORS = [
     {"formats"},
     {"compare", "pose"},
     {"runs"},
+    {"training"},
     {"paper"},
     {"cli"},
     {"__main__"},
