@@ -24,6 +24,10 @@ class ReadOnlyError(RmpeError, AttributeError):
     """An attribute that cannot be replaced, only written into."""
 
 
+class NoFieldError(RmpeError, AttributeError):
+    """A parameter that a layer's message does not have."""
+
+
 class ArgumentError(RmpeError, TypeError):
     """A call whose arguments fit none of a function's signatures."""
 
