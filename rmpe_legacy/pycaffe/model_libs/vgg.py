@@ -9,6 +9,7 @@ from typing import Any
 
 from rmpe_legacy.errors import InputError
 from rmpe_legacy.pycaffe.net_spec import NetSpec, layers, params
+from rmpe_legacy.wording import shorten_list
 
 from .blocks import FROZEN, STATISTICS, XAVIER, of_rmpe
 
@@ -196,8 +197,8 @@ def _zf_full(net: NetSpec, fully_conv: bool, reduced: bool, dilated: bool, dropo
 def check_there(net: NetSpec, blob: str) -> None:
     """AssertionError, as the published builders give it, if a blob to begin with is not there."""
     if blob not in net.keys():  # noqa: SIM118  a NetSpec is no dict
-        raise MissingLayerError(f"the NetSpec has no blob {blob!r} to begin with; it has {', '.join(net.keys()) or 'none'}"
-                                )
+        raise MissingLayerError(f"the NetSpec has no blob {blob!r} to begin with; it has "
+                                f"{shorten_list(net.keys()) or 'none'}")
 
 
 def freeze(net: NetSpec, names: Sequence[str]) -> None:
