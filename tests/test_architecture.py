@@ -26,7 +26,7 @@ FLOORS = [
     {"caffe.weights", "caffe.unknown"},
     {"caffe.load"},
     {"caffe.inputs", "caffe.describe", "caffe.solver"},
-    {"torch7", "synthetic", "evaluation"},
+    {"torch7", "synthetic", "evaluation", "pycaffe"},
     {"export"},
     {"formats"},
     {"compare", "pose"},

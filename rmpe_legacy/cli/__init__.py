@@ -28,6 +28,7 @@ COMMANDS = (
     "convert",
     "verify",
     "hash",
+    "run",
     "prototxt",
     "gpu-check",
 )
