@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 from rmpe_legacy.caffe.layers.base import Layer
@@ -46,6 +46,11 @@ class Graph:
     is_dynamic: bool  # the batch may have any size
     why_fixed: str  # where it may not: the sentence of the layer that stands against it
     final: dict[str, Value]  # blob -> what it holds at the end, also where no output needs that and no node makes it
+    batch: int  # images in a batch of the prototxt; 0 without an input
+
+    def at_own_batch(self, shape: Dims) -> tuple[int, ...]:
+        """Return a shape with the prototxt's batch in place of the symbols."""
+        return tuple(dim if isinstance(dim, int) else int(dim.removesuffix(BATCH) or 1) * self.batch for dim in shape)
 
 
 def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
@@ -64,6 +69,17 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
         raise NetError(f"no blob {', '.join(map(repr, unknown))}; `rmpe show` lists them under top")
     more, why_fixed = (net.steps, fixed) if fixed else _with_another_batch(net)
     return _Builder(net.name, net.steps, more).build(outputs, why_fixed)
+
+
+def refuse_unsupported(graph: Graph, types: Container[str], target: str) -> None:
+    """Raise a NetError that lists every layer whose type is not among `types`, those with an emitter for `target`."""
+    lines = [str(node.layer.spec.error(": ".join(filter(None, ("cannot be converted", node.layer.not_exportable)))))
+             for node in graph.nodes if node.layer is not None and node.layer.spec.type not in types]
+    if lines:
+        what = "1 layer is" if len(lines) == 1 else f"{len(lines)} layers are"
+        raise NetError("\n  ".join([
+            f"{what} of a type that has no counterpart in {target} here; convert a part without, with --until BLOB:",
+            *lines]))
 
 
 def _with_another_batch(net: Net) -> tuple[list[Step], str]:
@@ -116,6 +132,7 @@ class _Builder:
         self.name = name
         self.steps = [step for step in steps if not step.layer.spec.is_inserted]
         self.is_dynamic = steps is not more
+        self.batch = _batch(steps) or 0
         self.source: dict[str, str] = {}  # the top of a Split -> the blob it stands for
         for step in steps:
             if step.layer.spec.is_inserted:
@@ -140,7 +157,7 @@ class _Builder:
         nodes = _needed(nodes, ends)
         read = {value for node in nodes for value in node.bottom} | set(ends)
         return Graph(self.name, tuple(v for v in inputs if v in read), ends, tuple(nodes), self.is_dynamic, why_fixed,
-                     dict(self.now))
+                     dict(self.now), self.batch)
 
     def _write(self, blob: str, step: int) -> Value:
         """A new value of a blob: named after it, or, where another follows, after what the next writer makes of it.

@@ -11,11 +11,12 @@ from typing import Any
 
 import rmpe_legacy
 from rmpe_legacy.caffe.net import Net
-from rmpe_legacy.errors import FileError, NetError, RmpeError
+from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.wording import utf8
 
-from .graph import Graph, make_graph
-from .onnx_graph import NeedsFixedBatch, OnnxGraph
-from .onnx_layers import emit, supported_types
+from .emit import ONNX, OnnxContext
+from .graph import Graph, Node, make_graph, refuse_unsupported
+from .onnx_graph import OnnxGraph
 
 BLOB_NAMES = "rmpe_legacy.blobs"  # key of an ONNX file's metadata: value -> blob, as JSON, where they differ
 MAX_BYTES = (1 << 31) - 1  # of one protobuf message
@@ -29,12 +30,11 @@ def to_onnx(net: Net, until: Sequence[str] = (), about: str = "") -> tuple[Any, 
     """
     needed("onnx")
     graph = make_graph(net, until)
-    refuse_unsupported(graph, supported_types(), "ONNX")
-    try:
-        built = _built(graph)
-    except NeedsFixedBatch as reason:
-        graph = make_graph(net, until, fixed=str(reason))
-        built = _built(graph)
+    refuse_unsupported(graph, ONNX, "ONNX")
+    built = _build(graph)
+    if built.batch_fixed_by:
+        graph = make_graph(net, until, fixed=built.batch_fixed_by)
+        built = _build(graph)
     model = built.model("rmpe_legacy", rmpe_legacy.__version__, about)
     if renamed := _renamed(graph):
         model.metadata_props.add(key=BLOB_NAMES, value=json.dumps(renamed))
@@ -63,19 +63,20 @@ def _renamed(graph: Graph) -> dict[str, str]:
     return finals | {value.name: value.blob for value in graph.inputs if value.name != value.blob}
 
 
-def _built(graph: Graph) -> OnnxGraph:
+def _build(graph: Graph) -> OnnxGraph:
     built = OnnxGraph(graph)
     for node in graph.nodes:
-        emit(built, node)
+        _emit(built, node)
     return built
 
 
-def refuse_unsupported(graph: Graph, types: Sequence[str], target: str) -> None:
-    """NetError that lists every layer whose type the target has no counterpart for here."""
-    strange = [str(node.layer.spec.error("cannot be converted")) for node in graph.nodes
-               if node.layer is not None and node.layer.spec.type not in types]
-    if strange:
-        what = "1 layer is" if len(strange) == 1 else f"{len(strange)} layers are"
-        raise NetError("\n  ".join([
-            f"{what} of a type that has no counterpart in {target} here; convert a part without, with --until BLOB:",
-            *strange]))
+def _emit(built: OnnxGraph, node: Node) -> None:
+    """Add one layer's nodes. LayerError if it uses a feature that ONNX or its emitter does not support."""
+    if node.layer is None:
+        built.layer = node.top[0].name
+        built.reshape(node.bottom[0].name, node.bottom[0].shape, node.top[0].shape, node.top[0].name)
+        return
+    built.layer = utf8(node.layer.spec.name) or "unnamed"
+    ONNX[node.layer.spec.type](OnnxContext(
+        node.layer, tuple(v.name for v in node.bottom), tuple(v.shape for v in node.bottom),
+        tuple(v.shape for v in node.top), built, tuple(v.name for v in node.top)))

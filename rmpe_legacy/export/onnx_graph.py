@@ -12,11 +12,9 @@ from rmpe_legacy.wording import utf8
 from .graph import Dims, Graph
 
 OPSET = 18  # of 2022: enough for the operators used here, unless `needs` says more
+FLOAT, INT64, DOUBLE = 1, 7, 11  # TensorProto.DataType
+FLT_MAX = float(np.finfo(np.float32).max)
 _IR_OF = {18: 8, 20: 9}  # opset -> version of the file format that came with it
-
-
-class NeedsFixedBatch(Exception):  # noqa: N818  no error of the user's: the graph is then made for one size
-    """What cannot be written for a batch of any size, though the layer can take one."""
 
 
 class OnnxGraph:
@@ -32,6 +30,7 @@ class OnnxGraph:
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
         self.opset = OPSET
+        self.batch_fixed_by = ""  # why this network cannot take batches of any size; "" if it can
         self.layer = ""  # the layer whose nodes are being added
         self.shapes: dict[str, Dims] = {}  # of blobs that have another shape than the graph says: sizes made by values
         self._node_names: set[str] = set()
@@ -41,6 +40,10 @@ class OnnxGraph:
     def needs(self, opset: int) -> None:
         """Say that a later version of ONNX is needed than OPSET."""
         self.opset = max(self.opset, opset)
+
+    def fix_batch(self, reason: str) -> None:
+        """Note why the network cannot be written for batches of any size. What is built so far is then discarded."""
+        self.batch_fixed_by = self.batch_fixed_by or reason
 
     def node(self, op: str, inputs: Sequence[str], outputs: Sequence[str] | int = 1, **attributes: Any) -> str:
         """Add a node; gives its first output. outputs: their names, or how many to make up names for."""
@@ -89,7 +92,7 @@ class OnnxGraph:
         target = [dim if isinstance(dim, int) else 0 if i < len(have) and have[i] == dim else -1
                   for i, dim in enumerate(want)]
         if target.count(-1) > 1:
-            raise NeedsFixedBatch(f"its top {want} has two sizes that depend on the batch")
+            self.fix_batch(f"{self.layer}: two sizes of its top, {want}, depend on the batch")
         return self.node("Reshape", [x, self.integers(target)], 1 if to is None else [to])
 
     def _fresh(self, name: str, taken: set[str], otherwise: str | None = None) -> str:

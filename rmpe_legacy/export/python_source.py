@@ -18,9 +18,8 @@ from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.wording import utf8
 
-from .graph import Dims, Graph, Node, Value, make_graph
-from .onnx import refuse_unsupported
-from .python_layers import Here, expression, supported_types
+from .emit import PYTHON, PythonContext
+from .graph import Dims, Graph, Node, Value, make_graph, refuse_unsupported
 
 PYTHON_MARK = "# Written by rmpe convert; its weights are in "  # the first line, by which the file is known
 WIDTH = 110  # columns
@@ -48,7 +47,7 @@ def to_python(net: Net, source: str, weights: str, until: Sequence[str] = ()) ->
     the text. NetError or LayerError name what cannot be written.
     """
     graph = make_graph(net, until)
-    refuse_unsupported(graph, supported_types(), "PyTorch")
+    refuse_unsupported(graph, PYTHON, "PyTorch")
     return _File(graph).write(source, weights)
 
 
@@ -138,7 +137,8 @@ class _File:
         if node.layer is None:
             return _Line(targets, f"{bottom[0]}.reshape({targets[0]}.shape)", shapes)
         self.modules = []
-        value = expression(Here(self, node.layer, bottom, tuple(v.shape for v in node.bottom), tuple(shapes)))
+        value = PYTHON[node.layer.spec.type](PythonContext(
+            node.layer, bottom, tuple(v.shape for v in node.bottom), tuple(shapes), self))
         return _Line(targets, value, shapes, self.modules, node.layer.spec.type in _JOINTS)
 
     def _uses(self, word: str, lines: Iterable[_Line]) -> bool:
@@ -168,7 +168,7 @@ class _File:
                 "", ""] if lines else []
 
     def _needed(self) -> list[str]:
-        """The parts that are used, with what these call, in the order of parts.py."""
+        """The parts that are used, with what these call, in the order of model_py_runtime.py."""
         wanted = set(self.parts)
         while more := {name for part in wanted for name in called_by(part)} - wanted:
             wanted |= more
@@ -319,12 +319,12 @@ def _root(value: Tensor) -> Tensor:
     return value if value._base is None else value._base
 
 
-# --- parts.py ---------------------------------------------------------------------------------------------------
+# --- model_py_runtime.py --------------------------------------------------------------------------------------
 
 
 @cache
 def _parts() -> dict[str, tuple[str, frozenset[str]]]:
-    """Each class and function of parts.py: its source, and which of the others it names."""
+    """Each class and function of model_py_runtime.py: its source, and which of the others it names."""
     text = files(__package__).joinpath("model_py_runtime.py").read_text("utf-8")
     tree = ast.parse(text)
     nodes = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
@@ -335,7 +335,7 @@ def _parts() -> dict[str, tuple[str, frozenset[str]]]:
 
 
 def part_names() -> list[str]:
-    """What parts.py has, in its order."""
+    """What model_py_runtime.py has, in its order."""
     return list(_parts())
 
 

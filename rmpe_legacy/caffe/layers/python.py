@@ -42,6 +42,7 @@ class Python(Layer):
     params = ("python_param",)
     bottoms = (0, None)
     tops = (0, None)
+    not_exportable = "runs Python code that came with the network"
 
     def setup(self, *bottom: Shape) -> None:
         cls = _users_class(self.spec)

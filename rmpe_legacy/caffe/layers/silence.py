@@ -15,6 +15,7 @@ class Silence(Layer):
     exact = True
     bottoms = (1, None)
     tops = 0
+    not_exportable = "has no tops, so nothing depends on it"
 
     def forward(self, *bottoms: Tensor) -> tuple[()]:
         return ()
