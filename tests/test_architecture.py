@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # each other.
 FLOORS = [
     {"errors"},
-    {"wording", "files", "registry"},
+    {"wording", "files", "registry", "optional", "prototxts"},
     {"reading", "silence"},
     {"readers", "ops"},
     {"caffe.proto"},
@@ -36,8 +36,8 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
-NO_TORCH = {"errors", "wording", "files", "registry", "reading", "silence", "readers", "caffe.proto", "caffe.data",
-            "caffe.spec", "evaluation", "synthetic"}
+NO_TORCH = {"errors", "wording", "files", "registry", "optional", "prototxts", "reading", "silence", "readers",
+            "caffe.proto", "caffe.data", "caffe.spec", "evaluation", "synthetic"}
 TABLES = {"rmpe_legacy"}  # packages whose __init__ names modules of every floor, and imports them when asked
 
 

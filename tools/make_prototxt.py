@@ -1,4 +1,4 @@
-"""Writes the networks under prototxt/, and those of the models in the package: python tools/make_prototxt.py
+"""Writes the networks under prototxt/: python tools/make_prototxt.py
 
 Each network is one function that reads like the network. The facts (sizes, names, order) are those of
 examples/rmpe/ssd_pascal_MPII_COCO14VGG.py and python/caffe/model_libs.py of RMPE@5188c23, and of
@@ -577,18 +577,13 @@ NETWORKS = {
     "demo/pose_train.prototxt": demo_pose_train,
     "demo/pose_deploy.prototxt": demo_pose_deploy,
 }
-# What is also wanted where only the package is installed: the networks that its models fit.
-IN_PACKAGE = {
-    "demo_detector.prototxt": demo_ssd_deploy,
-    "demo_pose.prototxt": demo_pose_deploy,
-}
 ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    folder, package = ROOT / "prototxt", ROOT / "rmpe_legacy" / "models"
-    for target, make in {**{folder / path: make for path, make in NETWORKS.items()},
-                         **{package / path: make for path, make in IN_PACKAGE.items()}}.items():
+    folder = ROOT / "prototxt"
+    for path, make in NETWORKS.items():
+        target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(make().text, encoding="utf-8")
         print(target.relative_to(ROOT))

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from rmpe_legacy.caffe.layers.base import Shape, shape_text
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.errors import FileError, NetError, RmpeError
-from rmpe_legacy.export.onnx import BLOB_NAMES, needed
+from rmpe_legacy.export.onnx import BLOB_NAMES
 from rmpe_legacy.export.python_source import identifier
+from rmpe_legacy.optional import optional
 from rmpe_legacy.readers.npy import Npz
 from rmpe_legacy.reading import first_line, item_count, reading
 from rmpe_legacy.silence import silent_stderr
@@ -114,7 +115,7 @@ class OnnxRunner:
 
     def __init__(self, path: Path, title: str):
         self.title = title
-        onnx, self.runtime = needed("onnx"), needed("onnxruntime")
+        onnx, self.runtime = (optional(name, "running an ONNX file") for name in ("onnx", "onnxruntime"))
         with reading(path, "ONNX file", "it is damaged, or onnxruntime cannot run it"):
             self.model = onnx.load(path)
             self.names = _blob_names(self.model)
@@ -161,7 +162,7 @@ class OnnxRunner:
 
     def _keeping(self, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
         """Values that are no outputs, from a copy of the model in which they are."""
-        onnx = needed("onnx")
+        onnx = optional("onnx", "running an ONNX file")
         count = len(self.model.graph.output)
         self.model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         try:

@@ -1,20 +1,14 @@
-"""Checks the CUDA operators on the GPU at hand, and writes what it found as JSON.
+"""Checks of the CUDA operators on a GPU: `rmpe gpu-check`.
 
-    python tools/gpu_check.py [--report benchmarks/gpu_check.json] [--rounds N] [--skip-build]
-
-It builds csrc/ with CUDA, and then looks whether
-- every operator gives the CPU's bits: forward, and backward in the deterministic order;
-- backward in the fast order stays within rounding of that;
-- the warp of (64, 16, 256, 256) comes within 80 % of the memory's bandwidth, which a plain copy measures;
-- the warp is no slower than F.affine_grid + F.grid_sample, in GPU time, at the sizes of tools/bench_sstn.py;
-- compute-sanitizer, where it is found, has nothing to say.
-
-It ends with 0 where all of this holds, 1 where something does not, and 2 where there is no GPU.
+- Every operator gives the CPU's bits: forward, and backward in the deterministic order.
+- Backward in the fast order stays within rounding of that.
+- The warp of (64, 16, 256, 256) reaches 80 % of the memory bandwidth, which a plain copy measures.
+- The warp is no slower than F.affine_grid + F.grid_sample, in GPU time.
+- compute-sanitizer, if installed, reports nothing.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -29,14 +23,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).parents[1]
-NO_GPU = 2
+from rmpe_legacy import __version__
+from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.files import whole_file
+
+from . import warp_timing
+
+CHECKOUT = Path(__file__).parents[2]  # where setup.py is, unless this is an installation
 BANDWIDTH_SIZE = (64, 16, 256, 256)
 ENOUGH = 0.8  # of the bandwidth limit
 FAST_ORDER = {torch.float32: 1e-4, torch.float64: 1e-12}  # relative to an array's largest value
 # n, channels, h, w, out_h, out_w: small and odd ones, one that fills a GPU, and those without anything inside
 SHAPES = [(2, 5, 13, 11, 9, 37), (1, 3, 6, 40, 16, 32), (3, 1, 1, 7, 5, 8), (1, 33, 64, 48, 40, 56),
           (16, 16, 64, 64, 64, 64), (0, 3, 5, 4, 2, 6), (2, 3, 0, 4, 2, 6), (2, 3, 5, 4, 0, 6)]
+# What compute-sanitizer runs.
+KERNELS_ALONE = ("import torch; import rmpe_legacy.ops; from rmpe_legacy.compare.gpu_check import run_kernels; "
+                 "run_kernels('cuda'); torch.cuda.synchronize()")
 INF, NAN = float("inf"), float("nan")
 MAPS = {
     "turned": (0.8, -0.6, 0.1, 0.6, 0.8, -0.2), "identity": (1, 0, 0, 0, 1, 0),
@@ -199,11 +201,9 @@ def check_bandwidth(rounds: int) -> Check:
 
 def check_speed(rounds: int) -> Iterator[Check]:
     """Beside grid_sample: GPU time decides; wall time, which has Python's share in it, is told."""
-    import bench_sstn as bench
-
-    for size in bench.SIZES:
-        wall = {row.work: row for row in bench.measure(size, "cuda", rounds)}
-        for kind, works in bench.contenders(size, "cuda").items():
+    for size in warp_timing.SIZES:
+        wall = {row.work: row for row in warp_timing.measure(size, "cuda", rounds)}
+        for kind, works in warp_timing.contenders(size, "cuda").items():
             with torch.set_grad_enabled(kind != "forward"):
                 theirs, ours = (gpu_seconds(work, rounds) for work in works)
             yield Check(f"{kind} at {size} no slower than grid_sample", ours <= theirs, {
@@ -218,8 +218,8 @@ def check_sanitizer(tools: tuple[str, ...] = ("memcheck", "racecheck", "syncchec
         yield Check("compute-sanitizer", None, {"why": "it was not found; it comes with the CUDA toolkit"})
         return
     for tool in tools:
-        command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, __file__, "--kernels-only"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False,
+        command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", KERNELS_ALONE]
+        done = subprocess.run(command, capture_output=True, text=True, check=False,
                               env={**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
         yield Check(f"compute-sanitizer {tool}", done.returncode == 0,
                     {"exit": done.returncode, "end": (done.stdout + done.stderr).splitlines()[-5:]})
@@ -242,15 +242,17 @@ def run_kernels(device: str) -> None:
 
 
 def build() -> Check:
-    """csrc/ with CUDA, in place."""
-    done = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=ROOT, check=False,
+    """Build csrc/ with CUDA, in a checkout; RmpeError where there is none."""
+    if not (CHECKOUT / "setup.py").is_file():
+        raise RmpeError(f"{CHECKOUT}: no setup.py, so there is nothing to build; run this in a checkout of the project")
+    done = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=CHECKOUT, check=False,
                           env={**os.environ, "RMPE_CUDA": "1"}, capture_output=True, text=True)
     return Check("csrc/ builds with CUDA", done.returncode == 0,
                  {} if done.returncode == 0 else {"end": (done.stdout + done.stderr).splitlines()[-20:]})
 
 
 def why_no_gpu() -> str | None:
-    """A sentence, or None where there is a GPU."""
+    """Why no GPU can be checked, as a sentence; None if one can."""
     if torch.version.cuda is None:
         return (f"torch {torch.__version__} is built without CUDA, so no GPU can be checked; install a CUDA build of "
                 "torch on a machine with an NVIDIA GPU and the CUDA toolkit, and run this again")
@@ -269,8 +271,15 @@ def machine() -> dict:
         described |= {"gpu": device.name, "capability": f"{device.major}.{device.minor}",
                       "multiprocessors": device.multi_processor_count,
                       "memory_gib": round(device.total_memory / 2**30, 1)}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return described | {"commit": commit.stdout.strip() or None}
+    return described | {"rmpe_legacy": __version__, "commit": _commit()}
+
+
+def _commit() -> str | None:
+    """The commit of this checkout; None in an installation."""
+    if not (CHECKOUT / ".git").exists() or shutil.which("git") is None:
+        return None
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
 
 
 def all_checks(rounds: int) -> Iterator[Check]:
@@ -278,7 +287,7 @@ def all_checks(rounds: int) -> Iterator[Check]:
 
     if not BUILT_WITH_CUDA:
         yield Check("the operators have CUDA kernels", False,
-                    {"why": "csrc/ was built without CUDA; leave out --skip-build"})
+                    {"why": "csrc/ was built without CUDA; in a checkout, rmpe gpu-check --build builds it with CUDA"})
         return
     yield from check_warps("cuda")
     yield check_others("cuda")
@@ -289,44 +298,10 @@ def all_checks(rounds: int) -> Iterator[Check]:
 
 
 def write_report(path: Path, checks: list[Check]) -> bool:
-    """The report as JSON, whole or not at all; whether all that could be asked passed."""
-    from rmpe_legacy.files import whole_file
-
+    """Write the report as JSON, whole or not at all; returns whether no check failed."""
     passed = all(check.passed is not False for check in checks)
     report = {"machine": machine(), "passed": passed, "checks": [asdict(check) for check in checks]}
     with whole_file(path, "w") as file:
         json.dump(report, file, indent=1)
         file.write("\n")
     return passed
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "gpu_check.json")
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--skip-build", action="store_true", help="csrc/ is built with CUDA already")
-    parser.add_argument("--kernels-only", action="store_true", help=argparse.SUPPRESS)  # be what the sanitizer watches
-    args = parser.parse_args()
-    if reason := why_no_gpu():
-        print(f"gpu_check: {reason}", file=sys.stderr)
-        return NO_GPU
-    if args.kernels_only:
-        import rmpe_legacy.ops  # noqa: F401
-
-        run_kernels("cuda")
-        torch.cuda.synchronize()
-        return 0
-    checks = []
-    if not args.skip_build:
-        checks.append(build())
-    if all(check.passed for check in checks):
-        for check in all_checks(args.rounds):
-            print(f"{ {True: 'yes', False: 'NO', None: 'not asked'}[check.passed]:<10} {check.name}", flush=True)
-            checks.append(check)
-    passed = write_report(args.report, checks)
-    print(f"{'all passed' if passed else 'something failed'}; the report is {args.report}")
-    return 0 if passed else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
