@@ -14,14 +14,14 @@ def convolution_onnx(ctx: OnnxContext) -> None:
         raise ctx.refuse(f"its channels are axis {layer.channel_axis}; ONNX has them on axis 1")
     if not 1 <= dims <= 3 or not all(layer.dilation):
         raise ctx.refuse(f"{dims} spatial axes with dilation {layer.dilation}; ONNX runtimes take 1 to 3 axes, and a "
-                        "dilation of 1 or more")
+                         "dilation of 1 or more")
     is_conv = layer.spec.type == "Convolution"
     more = layer.sticking_out(ctx.size()[1:]) if is_conv else [0] * dims
     pads = [*layer.pad, *(p + m for p, m in zip(layer.pad, more, strict=True))]
     weights = [ctx.weight(i) for i in range(len(layer.declared))]
     for x, y in zip(ctx.x, ctx.y, strict=True):
         ctx.graph.node("Conv" if is_conv else "ConvTranspose", [x, *weights], [y], kernel_shape=list(layer.kernel),
-                      strides=list(layer.stride), pads=pads, dilations=list(layer.dilation), group=layer.group)
+                       strides=list(layer.stride), pads=pads, dilations=list(layer.dilation), group=layer.group)
 
 
 @emits_python("Convolution", "Deconvolution")
@@ -32,7 +32,7 @@ def convolution_python(ctx: PythonContext) -> str:
         raise ctx.refuse(f"its channels are axis {layer.channel_axis}; torch has them on axis 1")
     if not 1 <= dims <= 3 or not all(layer.dilation):
         raise ctx.refuse(f"{dims} spatial axes with dilation {layer.dilation}; torch takes 1 to 3 axes, and a dilation "
-                        "of 1 or more")
+                         "of 1 or more")
     is_conv = layer.spec.type == "Convolution"
     if is_conv and any(layer.sticking_out([n for n in ctx.bottom_shapes[0][2:] if isinstance(n, int)])):
         raise ctx.refuse("its only window sticks out of the bottom, which torch does not do; give more pad")

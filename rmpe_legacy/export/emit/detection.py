@@ -11,6 +11,7 @@ from .expressions import arguments, number
 
 _LOWEST = -float("inf")
 
+
 @emits_onnx("PriorBox")
 def prior_box_onnx(ctx: OnnxContext) -> None:
     """The boxes depend on the sizes of the bottoms alone: a constant."""
@@ -31,7 +32,7 @@ def detection_output_onnx(ctx: OnnxContext) -> None:
         raise ctx.refuse("save_output_param writes files; remove it")
     if layer.how.eta != 1:
         raise ctx.refuse("nms_param { eta } below 1; ONNX's NonMaxSuppression has one threshold. Convert up to the "
-                        "predictions, with --until")
+                         "predictions, with --until")
     if layer.places != 1 and layer.places != layer.classes:
         raise ctx.refuse("predictions that are neither shared nor for each class")
     chosen = _Detections(ctx)

@@ -36,7 +36,7 @@ def batch_norm_python(ctx: PythonContext) -> str:
     if not layer.use_global_stats:
         return ctx.call("normalize_by_batch", ctx.x[0], number(layer.eps))
     return ctx.part("BatchNorm", "mean", "variance", "scale_factor",
-                   arguments=arguments(*layer.declared[0].shape, eps=(number(layer.eps), "1e-05")))
+                    arguments=arguments(*layer.declared[0].shape, eps=(number(layer.eps), "1e-05")))
 
 
 @emits_onnx("LRN")
@@ -90,7 +90,7 @@ def mvn_python(ctx: PythonContext) -> str:
     if len(ctx.bottom_shapes[0]) < 4:
         x = f"{x}.reshape({reshape_arguments(x, ctx.bottom_shapes[0], ctx.top_shapes[0])})"
     return ctx.call("mean_variance_norm", x, f"across={layer.across}", f"variance={layer.by_deviation}",
-                   f"eps={number(layer.eps)}")
+                    f"eps={number(layer.eps)}")
 
 
 @emits_onnx("Normalize")

@@ -87,7 +87,7 @@ def _maximum_with_mask(ctx: OnnxContext) -> None:
     if x != ctx.x[0] or _has_empty(ctx, windows):
         raise ctx.refuse("a mask of windows that lie outside the bottom; give a smaller stride")
     place = ctx.graph.node("MaxPool", [x], [ctx.y[0], f"{ctx.y[1]}/place"], kernel_shape=list(windows.kernel),
-                          strides=list(windows.stride), pads=pads)
+                           strides=list(windows.stride), pads=pads)
     place = ctx.node("Mod", f"{ctx.y[1]}/place", ctx.integers(h * w))  # ONNX counts through all planes
     ctx.graph.node("Cast", [place], [ctx.y[1]], to=FLOAT)
 

@@ -10,6 +10,7 @@ from .expressions import number
 
 GRID_SAMPLE_IN_DOUBLE = 20  # the first version whose GridSample onnxruntime has in double precision
 
+
 @emits_onnx("SpatialTransformer")
 def spatial_transformer_onnx(ctx: OnnxContext) -> None:
     """ops.spatial_transformer_composite. Sampling is in double precision: in single, GridSample's own rounding of the
@@ -77,7 +78,7 @@ def _grid(ctx: OnnxContext, theta: str) -> str:
     point = ctx.node("Mul", columns[0], ctx.graph.constant(u.astype(np.float32)[:, None]))
     # One rounding for this product and sum, as a GPU build of the fork fuses them.
     more = ctx.node("Mul", ctx.node("Cast", columns[1], to=DOUBLE),
-                   ctx.graph.constant(v.astype(np.float32).astype(np.float64), np.float64))
+                    ctx.graph.constant(v.astype(np.float32).astype(np.float64), np.float64))
     point = ctx.node("Cast", ctx.node("Add", ctx.node("Cast", point, to=DOUBLE), more), to=FLOAT)
     point = ctx.node("Add", ctx.node("Add", point, columns[2]), ctx.constant(1.0))
     sides = np.reshape(size, (2, 1, 1))
