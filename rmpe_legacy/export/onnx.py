@@ -1,4 +1,4 @@
-"""A network as an ONNX file, layer by layer, in standard operators; blobs and weights keep their names."""
+"""Writes a network as ONNX, in standard operators; blobs and weights keep their names."""
 
 from __future__ import annotations
 
@@ -23,10 +23,19 @@ MAX_BYTES = (1 << 31) - 1  # of one protobuf message
 
 
 def to_onnx(net: Net, until: Sequence[str] = (), about: str = "") -> tuple[Any, Graph]:
-    """The onnx.ModelProto of a network up to the blobs `until` (or its outputs), and the graph it was made from.
+    """Convert a network to ONNX. The batch can have any size, unless `graph.why_fixed` gives a reason.
 
-    The batch may have any size where every layer takes any; `graph.why_fixed` says which does not. NetError or
-    LayerError name what cannot be converted.
+    Args:
+        net: A network in phase TEST.
+        until: The blobs to compute (default: the network's outputs).
+        about: Text for the model's doc string.
+
+    Returns:
+        The onnx.ModelProto, and the graph it was made from.
+
+    Raises:
+        NetError: Layers have types without an ONNX emitter, or `until` names unknown blobs.
+        LayerError: A layer uses a feature that ONNX or its emitter does not support.
     """
     optional("onnx", "writing ONNX files")
     graph = make_graph(net, until)
@@ -42,7 +51,7 @@ def to_onnx(net: Net, until: Sequence[str] = (), about: str = "") -> tuple[Any, 
 
 
 def write_onnx(path: str | PathLike, model: Any) -> None:
-    """Write the file; FileError where it would be larger than ONNX files can be."""
+    """Write the file. Raises FileError if the model exceeds the size limit of ONNX files."""
     if (size := model.ByteSize()) > MAX_BYTES:
         raise FileError(f"{path}: would be {size / 2**30:.1f} GiB; an ONNX file holds up to 2 GiB. Convert a part, "
                         "with --until BLOB")
@@ -50,7 +59,7 @@ def write_onnx(path: str | PathLike, model: Any) -> None:
 
 
 def _renamed(graph: Graph) -> dict[str, str]:
-    """Value -> blob, where the names differ: a blob written over an input's, or a name that ONNX cannot hold."""
+    """Return value -> blob where the names differ: a blob that overwrites an input, or a name ONNX cannot hold."""
     finals = {value.name: blob for blob, value in graph.final.items() if value.name != blob}
     return finals | {value.name: value.blob for value in graph.inputs if value.name != value.blob}
 
@@ -63,7 +72,7 @@ def _build(graph: Graph) -> OnnxGraph:
 
 
 def _emit(built: OnnxGraph, node: Node) -> None:
-    """Add one layer's nodes. LayerError if it uses a feature that ONNX or its emitter does not support."""
+    """Add one layer's nodes. Raises LayerError for a feature that ONNX or its emitter does not support."""
     if node.layer is None:
         built.layer = node.top[0].name
         built.reshape(node.bottom[0].name, node.bottom[0].shape, node.top[0].shape, node.top[0].name)

@@ -49,7 +49,7 @@ def elu_python(ctx: PythonContext) -> str:
 def sigmoid_onnx(ctx: OnnxContext) -> None:
     if ctx.layer.spec.dialect == "bvlc":
         _sigmoid_bvlc_onnx(ctx, ctx.x[0], ctx.y)
-    else:  # not ONNX's Sigmoid: onnxruntime approximates it, and the small values of its lower end are far off
+    else:  # not ONNX's Sigmoid: onnxruntime approximates it, with large relative errors for small values
         ctx.output("Reciprocal", ctx.node("Add", ctx.node("Exp", ctx.node("Neg", *ctx.x)), ctx.constant(1)))
 
 
@@ -152,7 +152,7 @@ def log_onnx(ctx: OnnxContext) -> None:
 
 
 def _chain(ctx: OnnxContext, x: str, *steps: tuple[str, float | None, float | None]) -> None:
-    """Operators one after the other, each (op, constant, constant that changes nothing); the last gives the top."""
+    """Chain operators, each (op, constant, neutral constant), skipping neutral ones; the last gives the top."""
     steps = [step for step in steps if step[1] is None or step[1] != step[2]] or [("Identity", None, None)]
     for i, (op, value, _) in enumerate(steps):
         inputs = [x] if value is None else [x, ctx.constant(value)]
@@ -187,7 +187,7 @@ def clip_onnx(ctx: OnnxContext) -> None:
     low, high = ctx.constant(ctx.layer.min), ctx.constant(ctx.layer.max)
     if ctx.layer.min <= ctx.layer.max:
         ctx.output("Clip", *ctx.x, low, high)
-    else:  # Caffe takes the lower limit last
+    else:  # Caffe applies the lower limit last
         ctx.output("Max", ctx.node("Min", *ctx.x, high), low)
 
 

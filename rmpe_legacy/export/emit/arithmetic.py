@@ -43,7 +43,7 @@ def eltwise_python(ctx: PythonContext) -> str:
 
 @emits_onnx("Scale", "Bias")
 def along_onnx(ctx: OnnxContext) -> None:
-    """An operand spread over the axes behind it: learnt, or the second bottom."""
+    """Multiply by, or add, an operand that is broadcast: learnt, or the second bottom."""
     layer, dims = ctx.layer, len(ctx.bottom_shapes[0])
     is_scale = layer.spec.type == "Scale"
     y = ctx.x[0]
@@ -59,7 +59,7 @@ def along_onnx(ctx: OnnxContext) -> None:
 
 
 def _spread_onnx(ctx: OnnxContext, index: int, axis: int) -> str:
-    """A parameter with axes of size 1 behind it, so that it goes with the bottom's axes from `axis` on."""
+    """Return a parameter with axes of size 1 appended, so that it broadcasts from `axis` on."""
     shape = ctx.layer.declared[index].shape
     return ctx.weight(index, shape + (1,) * (len(ctx.bottom_shapes[0]) - axis - len(shape)))
 
@@ -93,7 +93,7 @@ def _bias_module(ctx: PythonContext, axis: int) -> str:
 
 
 def _spread_python(ctx: PythonContext, axis: int) -> str:
-    """The second bottom with axes behind its own, so that it goes with the first one's from `axis` on."""
+    """Return the second bottom with axes appended, so that it broadcasts from `axis` on."""
     behind = len(ctx.bottom_shapes[0]) - axis - len(ctx.bottom_shapes[1])
     return ctx.x[1] if not behind else f"{ctx.x[1]}[..., {', '.join(['None'] * behind)}]"
 

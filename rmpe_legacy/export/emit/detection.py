@@ -14,7 +14,7 @@ _LOWEST = -float("inf")
 
 @emits_onnx("PriorBox")
 def prior_box_onnx(ctx: OnnxContext) -> None:
-    """The boxes depend on the sizes of the bottoms alone: a constant."""
+    """The boxes depend only on the sizes of the bottoms, so they are a constant."""
     boxes = ctx.layer.forward(torch.empty(0)).numpy()
     ctx.output("Identity", ctx.graph.parameter(f"{ctx.layer.spec.name}.boxes", boxes))
 
@@ -26,7 +26,7 @@ def prior_box_python(ctx: PythonContext) -> str:
 
 @emits_onnx("DetectionOutput")
 def detection_output_onnx(ctx: OnnxContext) -> None:
-    """Decode, take the top_k of each class, suppress, take the keep_top_k of each image: rows (1, 1, K, 7)."""
+    """Decode, take the top_k of each class, suppress, take the keep_top_k of each image: (1, 1, K, 7)."""
     layer = ctx.layer
     if layer.files is not None:
         raise ctx.refuse("save_output_param writes files; remove it")
@@ -42,7 +42,7 @@ def detection_output_onnx(ctx: OnnxContext) -> None:
 
 
 class _Detections:
-    """The candidates: scores (N, F, P) of the F classes that are objects, boxes (N, P, 4) or (N, F, P, 4)."""
+    """The candidates: scores (N, F, P) of the F foreground classes, boxes (N, P, 4) or (N, F, P, 4)."""
 
     def __init__(self, ctx: OnnxContext):
         self.ctx, layer = ctx, ctx.layer
@@ -57,7 +57,7 @@ class _Detections:
             self.boxes = ctx.node("Transpose", ctx.node("Gather", boxes, labels, axis=2), perm=[0, 2, 1, 3])
 
     def _decoded(self) -> str:
-        """(N, P, 1 or classes, 4): see csrc/boxes.h, decode."""
+        """Return the decoded boxes, (N, P, 1 or classes, 4). See `decode` in csrc/boxes.h."""
         ctx, layer = self.ctx, self.ctx.layer
         prior = ctx.node("Reshape", ctx.x[2], ctx.integers([2, self.priors, 1, 4]))
         box, variance = (ctx.node("Gather", prior, ctx.integers(i), axis=0) for i in range(2))
@@ -78,23 +78,23 @@ class _Detections:
         return ctx.node("Concat", ctx.node("Sub", middle, half), ctx.node("Add", middle, half), axis=-1)
 
     def _top(self, scores: str) -> str:
-        """Scores of which only the top_k of each class are left."""
+        """Keep the top_k scores of each class."""
         top_k = self.ctx.layer.how.top_k
         return scores if top_k < 0 or top_k >= self.priors else self._only_largest(scores, top_k)
 
     def _only_largest(self, scores: str, count: int) -> str:
-        """The `count` largest along the last axis; -inf in the place of the others. At a tie the first go first."""
+        """Keep the `count` largest values along the last axis and set the others to -inf; ties keep the first."""
         ctx = self.ctx
         _, places = ctx.graph.nodes_of("TopK", [scores, ctx.integers([count])], 2, axis=-1)
         lowest = ctx.node("Expand", ctx.constant(_LOWEST), ctx.node("Shape", scores))
         return ctx.node("ScatterElements", lowest, places, ctx.node("GatherElements", scores, places, axis=-1), axis=-1)
 
     def survivors(self) -> str:
-        """(K, 3) image, class, prior of what suppression leaves: by image and class, best first."""
+        """Return (K, 3) image, class, prior after suppression, sorted by image and class, best first."""
         ctx, how = self.ctx, self.ctx.layer.how
         boxes, scores = self.boxes, self.scores
         shared = ctx.layer.places == 1
-        if not shared:  # a class with boxes of its own is an image of its own here
+        if not shared:  # treat each class with its own boxes as an image
             boxes = ctx.node("Reshape", boxes, ctx.integers([-1, self.priors, 4]))
             scores = ctx.node("Reshape", scores, ctx.integers([-1, 1, self.priors]))
         limits = [ctx.constant([min(how.nms_threshold, 1.0)]), ctx.constant([max(how.confidence_threshold, -FLT_MAX)])]
@@ -106,7 +106,7 @@ class _Detections:
         return ctx.node("Concat", ctx.node("Div", image, count), ctx.node("Mod", image, count), prior, axis=1)
 
     def best(self, found: str) -> str:
-        """Those of `found` that are among the keep_top_k best of their image."""
+        """Return the rows of `found` that are among the keep_top_k best of their image."""
         ctx, keep = self.ctx, self.ctx.layer.how.keep_top_k
         values = len(self.labels) * self.priors
         if keep < 0 or keep >= values:
@@ -119,7 +119,7 @@ class _Detections:
         return ctx.node("Compress", found, stays, axis=0)
 
     def rows(self, found: str) -> str:
-        """(K, 7) image, label, score, box."""
+        """Return (K, 7) image, label, score, box."""
         ctx = self.ctx
         image, label, prior = ctx.graph.nodes_of("Split", [found, ctx.integers([1, 1, 1])], 3, axis=1)
         score = ctx.node("Unsqueeze", ctx.node("GatherND", self.scores, found), ctx.integers([1]))
@@ -133,7 +133,7 @@ class _Detections:
 
 
 def _or_nothing_found(ctx: OnnxContext, rows: str) -> str:
-    """The rows, or where there are none: one of -1; in the ssd branch one per image, which begins with its number."""
+    """Return the rows; if there are none, one row of -1, or in the ssd branch one per image with its index first."""
     count = ctx.node("Shape", rows, start=0, end=1)
     none = ctx.node("Cast", ctx.node("Equal", count, ctx.integers([0])), to=INT64)
     if not ctx.layer.is_ssd:

@@ -55,7 +55,7 @@ def lrn_onnx(ctx: OnnxContext) -> None:
         mean = ctx.node("AveragePool", squares, kernel_shape=[layer.size] * 2, pads=[pad] * 4, count_include_pad=1)
     base = ctx.node("Add", ctx.node("Mul", mean, ctx.constant(layer.alpha)), ctx.constant(k))
     factor = ctx.node("Pow", base, ctx.constant(-layer.beta))
-    # In place and across channels, the published code reads back what it has just written: see layers.lrn.
+    # In place and across channels, the published code reads back values it has just written: see layers.lrn.
     ctx.output("Mul", factor if layer.across and layer.in_place else ctx.x[0], factor)
 
 

@@ -49,7 +49,7 @@ def spp_onnx(ctx: OnnxContext) -> None:
 
 
 def _pool_onnx(ctx: OnnxContext, x: str, windows: Windows, method: str, to: Sequence[str] | int = 1) -> str:
-    """The maximum or mean of each window, with exactly Caffe's windows: sizes rounded down after its padding."""
+    """Pool over exactly Caffe's windows: pad as Caffe does, then round the output size down."""
     size = ctx.size()[1:]
     fill = -FLT_MAX if method == "MAX" else 0.0
     x, pads = _margin(ctx, x, windows, fill)
@@ -61,12 +61,12 @@ def _pool_onnx(ctx: OnnxContext, x: str, windows: Windows, method: str, to: Sequ
     if (areas == cells).all():
         return ctx.graph.node("AveragePool", [x], to, count_include_pad=1, **shape)
     mean = ctx.node("AveragePool", x, count_include_pad=1, **shape)
-    with np.errstate(divide="ignore"):  # a window outside the plane has no cells
+    with np.errstate(divide="ignore"):  # a window outside the plane has area 0
         return ctx.graph.node("Mul", [mean, ctx.graph.constant(cells / areas)], to)
 
 
 def _margin(ctx: OnnxContext, x: str, windows: Windows, fill: float) -> tuple[str, list[int]]:
-    """What the operator itself may pad, [top, left, bottom, right]; more than a window takes is padded before it."""
+    """Return x and the operator's pads, [top, left, bottom, right]; pads that exceed a window get a Pad node."""
     left, right, top, bottom = (max(m, 0) for m in windows.margin(ctx.size()[1:]))
     pads = [top, left, bottom, right]
     if all(p < k for p, k in zip(pads, windows.kernel * 2, strict=True)) and not _has_empty(ctx, windows):
@@ -75,7 +75,7 @@ def _margin(ctx: OnnxContext, x: str, windows: Windows, fill: float) -> tuple[st
 
 
 def _has_empty(ctx: OnnxContext, windows: Windows) -> bool:
-    """Whether a window lies outside the plane altogether."""
+    """Whether a window lies entirely outside the plane."""
     size = ctx.size()[1:]
     return any((n - 1) * s >= extent + p for n, s, p, extent in zip(
         windows.grid(size), windows.stride, windows.pad, size, strict=True))
@@ -88,7 +88,7 @@ def _maximum_with_mask(ctx: OnnxContext) -> None:
         raise ctx.refuse("a mask of windows that lie outside the bottom; give a smaller stride")
     place = ctx.graph.node("MaxPool", [x], [ctx.y[0], f"{ctx.y[1]}/place"], kernel_shape=list(windows.kernel),
                            strides=list(windows.stride), pads=pads)
-    place = ctx.node("Mod", f"{ctx.y[1]}/place", ctx.integers(h * w))  # ONNX counts through all planes
+    place = ctx.node("Mod", f"{ctx.y[1]}/place", ctx.integers(h * w))  # ONNX indices run through all planes
     ctx.graph.node("Cast", [place], [ctx.y[1]], to=FLOAT)
 
 
@@ -98,7 +98,7 @@ def spp_python(ctx: PythonContext) -> str:
 
 
 def _pool_python(ctx: PythonContext, windows: Windows, method: str) -> str:
-    """Torch's own where its choice of windows is Caffe's whatever the size; else Caffe's written out."""
+    """Use torch's pooling if its windows equal Caffe's for every size; otherwise our own."""
     same = not windows.floor and all(s <= k and 2 * p <= k for k, s, p in zip(
         windows.kernel, windows.stride, windows.pad, strict=True))
     if not same or (any(windows.pad) and not all(windows.pad)):

@@ -1,4 +1,4 @@
-"""RMPE's spatial transformer and heatmap read-out."""
+"""RMPE's spatial transformer, and joints from heatmaps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ GRID_SAMPLE_IN_DOUBLE = 20  # the first version whose GridSample onnxruntime has
 
 @emits_onnx("SpatialTransformer")
 def spatial_transformer_onnx(ctx: OnnxContext) -> None:
-    """ops.spatial_transformer_composite. Sampling is in double precision: in single, GridSample's own rounding of the
-    coordinates moves values by some 1e-5 of the image's range."""
+    """Write ops.spatial_transformer_composite, sampling in double: in float32, GridSample's rounding of coordinates
+    changes values by about 1e-5 of the image's range."""
     ctx.graph.needs(GRID_SAMPLE_IN_DOUBLE)
     theta = _theta(ctx)
     if ctx.layer.mode == "paper":
@@ -28,7 +28,7 @@ def spatial_transformer_onnx(ctx: OnnxContext) -> None:
 
 
 def _theta(ctx: OnnxContext) -> str:
-    """(N, 6): the bottom's numbers and those that the prototxt fixes, each in its place."""
+    """Return theta (N, 6), from the bottom and the numbers that the prototxt fixes."""
     fixed = [value for value in ctx.layer.fixed if value is not None]
     if len(fixed) == 6:
         return _repeated(ctx, fixed)
@@ -42,7 +42,7 @@ def _theta(ctx: OnnxContext) -> str:
 
 
 def _repeated(ctx: OnnxContext, row: list[float]) -> str:
-    """A row of numbers for each image."""
+    """Repeat a row of numbers for each image."""
     images = ctx.node("Shape", ctx.x[0], start=0, end=1)
     return ctx.node("Expand", ctx.constant([row]), ctx.node("Concat", images, ctx.integers([len(row)]), axis=0))
 
@@ -52,7 +52,7 @@ def _identity(ctx: OnnxContext) -> str:
 
 
 def _inverse(ctx: OnnxContext, theta: str) -> str:
-    """The maps that undo these, in double precision; the identity for one that cannot be undone."""
+    """Invert affine maps in double, (N, 6) -> (N, 6); a singular map gives the identity."""
     theta = ctx.node("Cast", theta, to=DOUBLE)
     a, b, c, d, e, f = ctx.graph.nodes_of("Split", [theta, ctx.integers([1] * 6)], 6, axis=1)
 
@@ -69,14 +69,14 @@ def _inverse(ctx: OnnxContext, theta: str) -> str:
 
 
 def _grid(ctx: OnnxContext, theta: str) -> str:
-    """(N, out_h, out_w, 2), double: where each cell of the output reads the image, as GridSample counts."""
+    """Return GridSample's grid, (N, out_h, out_w, 2) double: the image position for each output pixel."""
     (out_h, out_w), size = ctx.layer.out, ctx.size()[1:]
     u, v = (np.arange(n, dtype=np.float64) / n * 2 - 1 for n in (out_h, out_w))
     rows = ctx.node("Reshape", theta, ctx.integers([-1, 2, 3, 1, 1]))
     columns = [ctx.node("Squeeze", part, ctx.integers([2]))
                for part in ctx.graph.nodes_of("Split", [rows, ctx.integers([1, 1, 1])], 3, axis=2)]
     point = ctx.node("Mul", columns[0], ctx.graph.constant(u.astype(np.float32)[:, None]))
-    # One rounding for this product and sum, as a GPU build of the fork fuses them.
+    # Round this product and sum once, as a GPU build of the fork fuses them.
     more = ctx.node("Mul", ctx.node("Cast", columns[1], to=DOUBLE),
                     ctx.graph.constant(v.astype(np.float32).astype(np.float64), np.float64))
     point = ctx.node("Cast", ctx.node("Add", ctx.node("Cast", point, to=DOUBLE), more), to=FLOAT)
@@ -86,7 +86,7 @@ def _grid(ctx: OnnxContext, theta: str) -> str:
     point = ctx.node("Mul", ctx.node("Cast", point, to=DOUBLE), ctx.graph.constant(2, np.float64))
     one = ctx.graph.constant(1, np.float64)
     point = ctx.node("Div", ctx.node("Add", point, one), ctx.graph.constant(sides, np.float64))
-    # Far outside all is 0 in any case, and coordinates stay numbers that whatever samples can make whole.
+    # Far outside, the result is 0 anyway; clipped coordinates stay in the range of integers.
     point = ctx.node("Clip", ctx.node("Sub", point, one), *(ctx.graph.constant(end, np.float64) for end in (-2, 2)))
     xy = ctx.node("Gather", point, ctx.integers([1, 0]), axis=1)
     return ctx.node("Transpose", xy, perm=[0, 2, 3, 1])
@@ -108,7 +108,7 @@ def spatial_transformer_python(ctx: PythonContext) -> str:
 
 @emits_onnx("PredictionHeatmap")
 def prediction_heatmap_onnx(ctx: OnnxContext) -> None:
-    """ops.prediction_heatmap's composite: places are numbered as the published code's matrix has them."""
+    """Write ops.prediction_heatmap's composite: positions are numbered as in the published code's matrix."""
     *_, h, w = ctx.layer.nchw(ctx.bottom_shapes[0])
     joints, stride = ctx.top_shapes[0][3] // 3, min(h, w)
     y, x = np.arange(h)[:, None], np.arange(w)
@@ -119,7 +119,7 @@ def prediction_heatmap_onnx(ctx: OnnxContext) -> None:
     value = ctx.node("Where", ctx.node("IsNaN", value), lowest, value)
     if not kept.all():
         value = ctx.node("Where", ctx.graph.constant(kept, np.bool_), value, lowest)
-    if h > stride and w > 1:  # the first of the places that stay 0
+    if h > stride and w > 1:  # the first of the positions that stay 0
         pads = ctx.integers([0, 0, 0, 0, 0, 1])
         value, place = ctx.node("Pad", value, pads, ctx.constant(0.0)), np.append(place, (w - 1) * stride + h)
     score = ctx.node("ReduceMax", value, ctx.integers([2]))

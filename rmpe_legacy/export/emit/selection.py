@@ -18,7 +18,7 @@ def argmax_onnx(ctx: OnnxContext) -> None:
     if not isinstance(size, int):
         ctx.fix_batch("looks for the largest values along the batch")
         return
-    # At a tie the later place goes first: turned round, the first is the last.
+    # Of equal values the last comes first; TopK takes the first, so the axis is reversed.
     turned = ctx.node("Slice", x, *map(ctx.integers, ([-1], [-size - 1], [along], [-1])))
     values, places = ctx.graph.nodes_of("TopK", [turned, ctx.integers([layer.top_k])], 2, axis=along)
     places = ctx.node("Cast", ctx.node("Sub", ctx.integers(size - 1), places), to=FLOAT)
