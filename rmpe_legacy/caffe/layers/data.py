@@ -43,6 +43,8 @@ class Input(Layer):
 class DummyData(BlobLayer):
     """Tops filled by fillers: zeros, a constant, or random numbers that are new in each forward.
 
+    Its random numbers are torch's, which no thread may draw ahead of time: `prefetch` has no effect.
+
     Differs: Caffe fills a constant once, so a layer that works on it in place works on its own result in the next
     forward; here it is the constant each time.
     """
