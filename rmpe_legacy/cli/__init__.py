@@ -15,7 +15,7 @@ from .terminal import abandon, finish, tell
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
 # import torch, and what needs it, inside run: `rmpe nms` must not wait for it.
 COMMANDS = ("show", "layers", "forward", "detect", "pose", "demo", "nms", "evaluate", "reproduce", "convert", "verify",
-            "hash")
+            "hash", "train", "test", "time")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rmpe_legacy {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")
     for name in COMMANDS:
-        module = import_module(f".{name}", __package__)
+        module = import_module(f".{name.replace('-', '_')}", __package__)
         command = commands.add_parser(name, help=module.run.__doc__.partition("\n")[0], description=module.run.__doc__)
         command.set_defaults(run=module.run)
         module.add_arguments(command)
