@@ -15,7 +15,7 @@ from .terminal import abandon, finish, tell
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
 # import torch, and what needs it, inside run: `rmpe nms` must not wait for it.
 COMMANDS = ("show", "layers", "forward", "detect", "pose", "demo", "nms", "evaluate", "reproduce", "convert", "verify",
-            "hash", "train", "test", "time")
+            "hash", "train", "test", "time", "make-lmdb")
 
 
 def make_parser() -> argparse.ArgumentParser:
