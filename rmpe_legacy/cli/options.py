@@ -159,16 +159,12 @@ def positive(text: str) -> int:
 def device_of(gpu: str | None, solver_wants: bool = False) -> tuple[str, str]:
     """The device that --gpu means, as torch names it, and Caffe's log line about it.
 
-    solver_wants: the solver says ``solver_mode: GPU``; then a GPU is used if there is one.
+    solver_wants: the solver's solver_mode is GPU; then a GPU is used if there is one.
     """
     import torch
 
-    if gpu is None and not solver_wants:
-        return "cpu", "Use CPU."
     if gpu is None:
-        if torch.cuda.is_available():
-            return "cuda:0", "Using GPUs 0"
-        return "cpu", "Use CPU. (The solver's solver_mode is GPU, and there is none that PyTorch can use.)"
+        return ("cuda:0", "Using GPUs 0") if solver_wants and torch.cuda.is_available() else ("cpu", "Use CPU.")
     if gpu == "all" or "," in gpu:
         raise RmpeError(f"--gpu {gpu}: one process uses one GPU; start one for each: "
                         "torchrun --nproc-per-node N -m rmpe_legacy train ..., without --gpu")

@@ -78,6 +78,8 @@ def _run_solver(args: argparse.Namespace, param: Message, world: World, log: log
     if device.startswith("cuda") and world.size > 1:
         device = f"cuda:{world.local_rank}"
     log.info("%s", line)
+    if device == "cpu" and param.has("solver_mode") and param.solver_mode == "GPU":
+        log.warning("The solver's solver_mode is GPU, and there is no GPU that PyTorch can use")
     with _signals(args.sigint_effect, args.sighup_effect) as actions, _scalars(args.log_dir, world) as curves:
         solver = Solver(param, args.dialect, actions.next, device=usable_device(device), world=world,
                         de_transform=args.de_transform, allow_python=args.allow_python,
