@@ -16,6 +16,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     source.add_argument("--coco", metavar="FILE", help="COCO annotations, as instances_*.json")
     source.add_argument("--mpii", metavar="FILE", help="MPII annotations as for `rmpe evaluate mpii`; "
                         "a person's box is the extent of the joints and a twentieth more at each side")
+    source.add_argument("--boxes", metavar="FILE", help="a list: name xmin ymin xmax ymax, a line for each person")
     command.add_argument("--images", required=True, metavar="DIR", help="the folder of the images")
     command.add_argument("output", metavar="OUT", help="the folder of the LMDB, which is made")
     command.add_argument("--label-map", metavar="FILE", help="for --coco: a LabelMap prototxt that names categories, "
@@ -30,12 +31,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write an LMDB of images with boxes for AnnotatedData, as SSD's create_data.sh makes it."""
-    from rmpe_legacy.runs.make_lmdb import PERSON, coco_images, make_lmdb, mpii_images, read_label_map
+    from rmpe_legacy.runs.make_lmdb import PERSON, coco_images, listed_images, make_lmdb, mpii_images, read_label_map
 
     if args.coco:
         images = coco_images(args.coco, read_label_map(args.label_map) if args.label_map else PERSON)
     elif args.label_map:
-        raise RmpeError("--label-map: MPII has persons only; leave it out")
+        raise RmpeError("--label-map: only COCO annotations have categories; leave it out")
+    elif args.boxes:
+        images = listed_images(args.boxes)
     else:
         images = mpii_images(args.mpii, args.groups, args.split)
     summary = make_lmdb(images, args.images, args.output, args.encode_type, args.shuffle)

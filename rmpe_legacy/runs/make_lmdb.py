@@ -1,4 +1,4 @@
-"""``rmpe make-lmdb``: an LMDB of images with boxes, from the annotations of COCO or MPII."""
+"""``rmpe make-lmdb``: an LMDB of images with boxes, from annotations of COCO or MPII, or a list of boxes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import numpy as np
 
 from rmpe_legacy.caffe.data.annotated_store import LabelledBox, annotated_record, record_key, write_lmdb
 from rmpe_legacy.caffe.data.caffe_random import CaffeRandom
-from rmpe_legacy.caffe.data.opencv_image import decode_image, read_bytes
+from rmpe_legacy.caffe.data.opencv_image import decode_image, read_bytes, read_lines
 from rmpe_legacy.caffe.proto.text import read_text
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.evaluation.files import read_groups
 from rmpe_legacy.files import make_folder
 from rmpe_legacy.readers.json_file import read_json
+from rmpe_legacy.wording import shorten
 
 log = logging.getLogger(__name__)
 PERSON = {"person": 1}  # data/MPII_COCO14/labelmap_voc.prototxt of RMPE@5188c23
@@ -50,7 +51,7 @@ def make_lmdb(images: Sequence[AnnotatedImage], folder: str | PathLike, output: 
     """Write a store of the images that have boxes.
 
     Args:
-        images: what ``coco_images`` or ``mpii_images`` gave.
+        images: what ``coco_images``, ``mpii_images`` or ``listed_images`` gave.
         folder: where the image files are.
         output: the store's folder; it is made, and must not hold a store yet.
         encode_type: files of other kinds are encoded as this: "jpg" or "png".
@@ -148,6 +149,27 @@ def _file_name(name: Any) -> str:
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{str(name)!r} leads out of the folder of images")
     return str(path)
+
+
+def listed_images(path: str | PathLike) -> list[AnnotatedImage]:
+    """The images of a list with a line "name xmin ymin xmax ymax" for each person.
+
+    So is the authors' binary_MPII+COCO_perline.txt.
+    """
+    boxes: dict[str, list[LabelledBox]] = {}
+    for number, line in enumerate(read_lines(path, "a list of boxes"), 1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            name, xmin, ymin, xmax, ymax = _file_name(words[0]), *map(float, words[1:])
+            if not np.isfinite([xmin, ymin, xmax, ymax]).all():
+                raise ValueError
+        except ValueError:
+            raise FileError(f"{path}:{number}: {shorten(line)!r} is not a file name below the folder of images and "
+                            "xmin ymin xmax ymax") from None
+        boxes.setdefault(name, []).append(LabelledBox(PERSON["person"], (xmin, ymin, xmax, ymax)))
+    return [AnnotatedImage(name, tuple(own)) for name, own in boxes.items()]
 
 
 def mpii_images(path: str | PathLike, groups: str | PathLike | None = None,
