@@ -242,7 +242,7 @@ def test_every_data_layer_goes_on_where_it_was(here, kind):
         return load_net("one.prototxt", phase="TRAIN").steps[0].layer
 
     one = layer()
-    one.prefetch = 2
+    one.read_ahead = 2
     for _ in range(4):
         one()
     position = one.position()

@@ -147,7 +147,7 @@ def measure_step(name: str, folder: Path, batch: int, rounds: int) -> list[str]:
     ours, theirs = alternate([lambda: solver.step(1), plain_loop(solver)], rounds)
     [layer] = data_layers(solver.net)
     layer.pause()
-    layer.prefetch = 0
+    layer.read_ahead = 0
     reading, step = middle([seconds(layer) for _ in range(4)]), middle(ours)
     return [f"| one step, {name}, batch {batch} (at most 1.05) | {step.wall:.2f} s | {middle(theirs).wall:.2f} s | "
             f"{ratios(ours, theirs)} |",
@@ -159,7 +159,7 @@ def measure_time(folder: Path, rounds: int) -> str:
     """`rmpe time` on the SSD net beside the wall clock of the same passes without it."""
     net = make_solver("ssd", folder, 1).net
     [layer] = data_layers(net)
-    layer.prefetch = 0
+    layer.read_ahead = 0
     timer = Timer(net, backward=True)
 
     def plain() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 from rmpe_legacy.caffe.data.hdf5_rows import RowReader
 
 from .base import Shape
-from .prefetch import Position
+from .base_data import BlobLayer
+from .read_ahead import Position
 from .registry import register
-from .source import BlobLayer
 
 
 @register("HDF5Data")
@@ -23,6 +23,8 @@ class HDF5Data(BlobLayer):
     numbers that it takes.
     """
 
+    params = ("hdf5_data_param",)
+    exact = True
     tops = (1, None)
     _rows: RowReader | None = None
 

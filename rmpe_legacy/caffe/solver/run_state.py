@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmpe_legacy.caffe.layers.source import BlobLayer
+from rmpe_legacy.caffe.layers.base_data import BlobLayer
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.readers.json_file import read_json

@@ -111,7 +111,7 @@ class Solver:
     def _prepare_data(self, prefetch: int, skip_bad_records: bool) -> None:
         for net in (self.net, *self.test_nets):
             for layer in data_layers(net):
-                layer.prefetch, layer.skip_bad_records = prefetch, skip_bad_records
+                layer.read_ahead, layer.skip_bad_records = prefetch, skip_bad_records
         if self.world.size > 1:
             for layer in data_layers(self.net):
                 layer.shard(self.world.rank, self.world.size)
@@ -195,7 +195,7 @@ class Solver:
             return
         if p.display and self.iter % p.display == 0:
             with torch.no_grad():
-                self.net()
+                self._forward(self.net)
             self._smooth(np.float32(float(self.net.loss())))
             log.info("Iteration %d, loss = %g", self.iter, self.smoothed_loss)
             self.report(self.iter, {"train/loss": float(self.smoothed_loss)})
@@ -234,7 +234,13 @@ class Solver:
         self.optimizer.zero_grad(set_to_none=True)
         loss = np.float32(0)
         for _ in range(p.iter_size):
-            loss = np.float32(loss + self._forward_backward(debug=display and p.debug_info))
+            with DebugInfo(self.net) if display and p.debug_info else nullcontext() as debug:
+                one = np.float32(self._forward_backward())
+                if debug is not None:
+                    debug.log_backward(q.value for q in self.parameters)
+            if np.isnan(one):
+                self._stop_at_nan()
+            loss = np.float32(loss + one)
         loss = np.float32(loss / np.float32(p.iter_size))
         self._smooth(loss)
         if display:
@@ -246,19 +252,17 @@ class Solver:
         self._update(display)
         self.iter += 1
 
-    def _forward_backward(self, debug: bool) -> np.float32:
-        """The loss of one batch, whose gradients are added to the parameters'."""
-        with DebugInfo(self.net) if debug else nullcontext() as info:
-            self.net()
-            total = self.net.loss()
-            loss = np.float32(float(total.detach()))
-            if np.isnan(loss):
-                self._stop_at_nan()
-            if total.requires_grad:
-                total.backward()
-            if info is not None:
-                info.log_backward(p.value for p in self.parameters)
-        return loss
+    def _forward_backward(self) -> float:
+        """Run the training net on its next batch and add up the gradients; returns the loss."""
+        self._forward(self.net)
+        total = self.net.loss()
+        if total.requires_grad:
+            total.backward()
+        return float(total.detach())
+
+    def _forward(self, net: Net) -> None:
+        """Run one network on its next batch."""
+        net()
 
     def _stop_at_nan(self) -> None:
         """Differs: Caffe goes on, and overwrites its snapshots with parameters that are all NaN."""
@@ -337,7 +341,7 @@ class Solver:
                 log.info("Test interrupted.")
                 return []
             with torch.no_grad(), DebugInfo(net) if p.debug_info else nullcontext():
-                net()
+                self._forward(net)
             if p.test_compute_loss:
                 loss = np.float32(loss + np.float32(float(net.loss())))
             scores.add(net)
