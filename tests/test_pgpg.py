@@ -1,4 +1,4 @@
-"""PGPG: the published boxes by hand-computed numbers, the paper's mixtures by what they were made from, files, figure."""
+"""PGPG: published boxes by hand-computed numbers, the paper's mixtures by what they were made from, files, figure."""
 
 import json
 from dataclasses import replace
