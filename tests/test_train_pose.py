@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from demo_tools import tool
 from shared import shared
 
 from rmpe_legacy import load_net
@@ -312,6 +313,21 @@ class TestCommand:
             file["mu"], file["std"] = np.zeros((2, 4)), np.full((2, 4), 0.05)
         assert main(["train-pose", "--solver", str(solver(tmp_path, "_sstn", 1)), "--annotations",
                      str(tmp_path / "annot.h5"), "--images", str(tmp_path), "--batch", "1", "--threads", "1"]) == 0
+
+    def test_trains_on_cocos_joints(self, tmp_path: Path):
+        tool("make_prototxt").write_for_coco(tmp_path)
+        cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))
+        keypoints = np.column_stack([np.random.default_rng(1).integers(12, 45, (17, 2)), np.full(17, 2)])
+        (tmp_path / "p.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}], "annotations": [
+            {"id": 1, "image_id": 1, "bbox": [10, 10, 40, 40], "keypoints": keypoints.ravel().tolist()}]}))
+        net = json.dumps(str(tmp_path / "sppe_2hg_sstn" / "train.prototxt"))
+        assert main(["train-pose", "--solver", str(solver(tmp_path, net=net, iterations=1)), "--annotations",
+                     str(tmp_path / "p.json"), "--images", str(tmp_path), "--boxes", "true", "--batch", "1",
+                     "--threads", "1"]) == 0
+        deploy = load_net(tmp_path / "sppe_2hg_sstn" / "deploy.prototxt", tmp_path / "net_iter_1.caffemodel",
+                          de_transform="paper")
+        assert not deploy.left_out.untrained
+        assert deploy.steps[-1].top_shapes[0][-1] == 3 * 17
 
     @pytest.mark.parametrize(("arguments", "says"), [
         (["--drawn", "1"], "nothing says how a detector's boxes differ"),
