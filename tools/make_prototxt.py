@@ -1,4 +1,4 @@
-"""Writes the networks under prototxt/, and those of the models in the package: python tools/make_prototxt.py
+"""Writes the networks under prototxt/: python tools/make_prototxt.py
 
 Each network is one function that reads like the network. The facts (sizes, names, order) are those of
 examples/rmpe/ssd_pascal_MPII_COCO14VGG.py and python/caffe/model_libs.py of RMPE@5188c23, and of
@@ -741,12 +741,6 @@ for _parts in PARTS[:2]:  # the parallel SPPE is of use in training alone
     NETWORKS[f"small{_parts}/deploy.prototxt"] = partial(small_deploy, _parts)
     for _stacks in (2, 4, 8):
         NETWORKS[f"sppe_{_stacks}hg{_parts}/deploy.prototxt"] = partial(sppe_deploy, _stacks, _parts)
-# What is also wanted where only the package is installed: the networks that its models fit.
-IN_PACKAGE = {
-    "demo_detector.prototxt": demo_ssd_deploy,
-    "demo_pose.prototxt": demo_pose_deploy,
-    **{f"{path.replace('/', '_')}": make for path, make in NETWORKS.items() if path.startswith("small")},
-}
 ROOT = Path(__file__).parents[1]
 
 
@@ -767,9 +761,9 @@ def main() -> None:
     if (coco := parser.parse_args().coco) is not None:
         write_for_coco(coco)
         return
-    folder, package = ROOT / "prototxt", ROOT / "rmpe_legacy" / "models"
-    for target, make in {**{folder / path: make for path, make in NETWORKS.items()},
-                         **{package / path: make for path, make in IN_PACKAGE.items()}}.items():
+    folder = ROOT / "prototxt"
+    for path, make in NETWORKS.items():
+        target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(make().text, encoding="utf-8")
         print(target.relative_to(ROOT))

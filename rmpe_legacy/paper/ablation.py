@@ -25,10 +25,11 @@ from rmpe_legacy import __version__
 from rmpe_legacy.caffe.solver.solver import Action
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import make_folder, write_together
-from rmpe_legacy.pose.demo_models import DE_TRANSFORM, FOLDER, shipped
+from rmpe_legacy.pose.demo_models import DE_TRANSFORM, shipped
 from rmpe_legacy.pose.detect import load_detector
 from rmpe_legacy.pose.estimate import load_pose_network
 from rmpe_legacy.pose.published import recipe
+from rmpe_legacy.prototxts import find
 from rmpe_legacy.readers.json_file import read_json
 from rmpe_legacy.training.boxes import BoxSampler, JitteredBoxes, TrueBoxes
 from rmpe_legacy.training.drawn_detections import drawn_pairs
@@ -238,9 +239,11 @@ class Ablation:
     def settings(self, row: str) -> dict[str, Any]:
         """What a row's numbers depend on, but for the seed and rounding."""
         how = TRAININGS[self._trained_as(row)]
-        networks = [network_file("", "train"), network_file(how.parts, "train"), *shipped("detector")]
-        return {**asdict(self.budget), "world": WORLD, "boxes": how.boxes, "network": how.parts,
-                "files": {path.name: sha256(path.read_bytes()).hexdigest()[:16] for path in networks}}
+        prototxt, weights = shipped("detector")
+        files = {"small": network_file("", "train"), f"small{how.parts}": network_file(how.parts, "train"),
+                 "detector": prototxt, "detector's weights": weights}
+        return {**asdict(self.budget), "world": WORLD, "boxes": how.boxes, "network": f"small{how.parts}",
+                "files": {name: sha256(path.read_bytes()).hexdigest()[:16] for name, path in files.items()}}
 
     def _write(self, row: str, seed: int, ap: Table, seconds: float) -> None:
         content = {"format": FORMAT, "version": VERSION, "row": row, "seed": seed, "ap": ap,
@@ -270,10 +273,7 @@ class Ablation:
 
 def network_file(parts: str, form: str) -> Path:
     """The prototxt of a small network that comes with the package. form: "train" or "deploy"."""
-    path = FOLDER / f"small{parts}_{form}.prototxt"
-    if not path.is_file():
-        raise FileError(f"{path}: no such file; this installation lacks the networks of the ablation")
-    return path
+    return find(f"small{parts}/{form}")
 
 
 def machine(device: str) -> str:
