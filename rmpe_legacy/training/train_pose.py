@@ -59,7 +59,7 @@ class PoseTraining:
         form, size = format_of(self.net, source.joints, published)
         self._feed = Feed(self.net, SampleBatches(source, sampler, form, batch or size, seed))
 
-    def start_from(self, sppe: str | PathLike | None, parallel: str | PathLike | None = None) -> None:
+    def start_from(self, sppe: str | Path | None, parallel: str | Path | None = None) -> None:
         """Begin from trained weights: those of the network itself, and of a single SPPE for the parallel branch.
 
         Raises NetError where a branch would stay without weights that it should have.
