@@ -1,8 +1,8 @@
 """Python 2 as the scripts of Caffe's time use it, translated so that it runs here, and what they import besides.
 
 Grammar and library names are translated by fissix, which is lib2to3 kept alive (lib2to3 itself where fissix is not
-installed). What no grammar shows is done on the syntax tree: integers are divided as Python 2 divides them, ``round`` rounds
-halves away from zero, and an array of one value counts as a number where NumPy let it.
+installed). What no grammar shows is done on the syntax tree: integers are divided as Python 2 divides them, ``round``
+rounds halves away from zero, and an array of one value counts as a number where NumPy let it.
 """
 
 from __future__ import annotations
