@@ -14,6 +14,7 @@ using SlopesOfTwo = const float (*const (&)[2])[2];
 
 class ThetaSums {
  public:
+  RMPE_INLINE ThetaSums() {}  // written out: GCC 12 fails on the implicit one, at -O0
   // Adds `blocks` blocks of cells, from (s, t) on.
   RMPE_INLINE void add(const Warp<float>& warp, int64_t s, int64_t t, int64_t blocks, SlopesOfTwo slopes) {
     Sums sums = sums_;  // in registers: through memory, an addition would take twice as long
@@ -45,9 +46,10 @@ class ThetaSums {
 
  private:
   struct Sums {
-    FloatVector products = {};  // d row u, d column u, d row v, d column v of the first image; then of the second
-    FloatVector slopes = {};    // d row, d column, and two unused, of the first image; then of the second
+    FloatVector products;  // d row u, d column u, d row v, d column v of the first image; then of the second
+    FloatVector slopes;    // d row, d column, and two unused, of the first image; then of the second
 
+    RMPE_INLINE Sums() : products{}, slopes{} {}
     RMPE_INLINE void add(__m256 cells, __m256 rows, __m256 columns) {
       const __m256d u = _mm256_castps_pd(cells * rows), v = _mm256_castps_pd(cells * columns);
       products += _mm256_castpd_ps(_mm256_unpacklo_pd(u, v));
