@@ -31,9 +31,14 @@ def finish() -> None:
 
 def tell(text: object) -> None:
     """Print a note or an error to standard error, if it is open."""
+    write_error(f"rmpe: {text}")
+
+
+def write_error(text: str) -> None:
+    """Print lines to standard error as they are, if it is open."""
     if sys.stderr is not None:
         try:
-            sys.stderr.write(_encodable(sys.stderr, f"rmpe: {text}\n"))
+            sys.stderr.write(_encodable(sys.stderr, f"{text}\n"))
             sys.stderr.flush()
         except (OSError, ValueError):  # there is nowhere to report it
             return
