@@ -140,7 +140,7 @@ def _on_hsv(image: np.ndarray, channel: int, factor: float, delta: float) -> np.
 
 
 def _linear(values: np.ndarray, factor: float, delta: float) -> np.ndarray:
-    """values * factor + delta, rounded to even and cut to 0 to 255, as Mat::convertTo (in single precision)."""
+    """values * factor + delta, rounded to even and clipped to 0..255, like Mat::convertTo (in single precision)."""
     table = np.arange(256, dtype=np.float32) * np.float32(factor) + np.float32(delta)
     return cv2.LUT(values, np.clip(np.rint(table), 0, 255).astype(np.uint8))
 
