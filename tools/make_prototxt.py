@@ -203,6 +203,18 @@ def ssd500_test() -> Prototxt:
     return net
 
 
+def ssd500_solver() -> Prototxt:
+    """Of 32 images per step. The script divides them among four GPUs; in one process, four batches add up instead."""
+    solver = Prototxt(None, "RMPE's person detector, how it is trained; run from the repository's root")
+    solver.field(
+        train_net="prototxt/ssd500/train.prototxt", test_net="prototxt/ssd500/test.prototxt", test_iter=1000,
+        test_interval=1000, base_lr=0.001, display=10, max_iter=60000, lr_policy="step", gamma=0.1, momentum=0.9,
+        weight_decay=0.0005, stepsize=40000, snapshot=10000, snapshot_prefix="VGG_MPII_COCO14_SSD_500x500",
+        solver_mode=Enum("GPU"), device_id=0, snapshot_after_train=True, test_initialization=False, average_loss=10,
+        iter_size=4, type="SGD", eval_type="detection", ap_version="11point")
+    return solver
+
+
 def ssd500_deploy() -> Prototxt:
     net = Prototxt("VGG_MPII_COCO14_SSD_500x500_deploy", "RMPE's person detector: picture -> boxes with scores")
     net.field(input="data", input_shape={"dim": [1, 3, SSD_SIZE, SSD_SIZE]})
@@ -725,6 +737,7 @@ NETWORKS = {
     "ssd500/train.prototxt": ssd500_train,
     "ssd500/test.prototxt": ssd500_test,
     "ssd500/deploy.prototxt": ssd500_deploy,
+    "ssd500/solver.prototxt": ssd500_solver,
     "sppe_sstn/deploy.prototxt": sppe_sstn,
     "sppe_sstn_affine/deploy.prototxt": sppe_sstn_affine,
     "demo/ssd_train.prototxt": demo_ssd_train,

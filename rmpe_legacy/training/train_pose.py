@@ -48,13 +48,13 @@ class PoseTraining:
                  device: str = "cpu"):
         with warnings.catch_warnings():  # de_transform: the paper's meaning is the only one that can be trained
             warnings.filterwarnings("ignore", message=".*de_transform: true is taken as the inverse of theta")
-            self.solver = Solver(solver, action=action)
+            self.solver = Solver(solver, action=action, device=usable_device(device))
         if self.solver.test_nets:
             raise NetError(f"{self.solver.param.where}: has test nets, which get no samples here; leave them out, and "
                            "evaluate the poses with rmpe evaluate or rmpe reproduce")
         if batch is not None and batch < 1:
             raise RmpeError(f"batch {batch} is less than 1")
-        self.net = self.solver.net.to(usable_device(device))
+        self.net = self.solver.net
         start_as_identity(self.net)
         form, size = format_of(self.net, source.joints, published)
         self._feed = Feed(self.net, SampleBatches(source, sampler, form, batch or size, seed))
