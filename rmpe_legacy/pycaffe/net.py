@@ -94,13 +94,16 @@ class Net:
         self._adopt(net, phase)
 
     @classmethod
-    def over(cls, net: TorchNet, phase: int) -> Net:
-        """pycaffe's view of a network that is built."""
+    def over(cls, net: TorchNet, phase: int, records: bool = True) -> Net:
+        """pycaffe's view of a network that is built.
+
+        records: keep in each forward what a backward needs, if there is one; False makes a backward run layers again.
+        """
         made = cls.__new__(cls)
-        made._adopt(net, phase)
+        made._adopt(net, phase, records)
         return made
 
-    def _adopt(self, net: TorchNet, phase: int) -> None:
+    def _adopt(self, net: TorchNet, phase: int, records: bool = True) -> None:
         self.torch = net
         self._steps = net.steps
         self.phase = phase
@@ -121,8 +124,11 @@ class Net:
         self.bottom_names = Named("layer", ((step.layer.spec.name, list(step.bottom)) for step in self._steps))
         self.inputs, self.outputs = list(net.inputs), list(net.outputs)
         self._needs = needs_backward(net)
-        self._records = any(needed for needed, _ in self._needs) and (phase == TRAIN or net.force_backward)
+        self._records = records and any(needed for needed, _ in self._needs)
         for step in self._steps:
+            if step.layer.shares_diff:
+                for name in step.top:
+                    self.blobs[name].diff_memory = self.blobs[step.bottom[0]].diff_memory
             if step.layer.spec.type == "DummyData":
                 self._write_constants(step)
 
