@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rmpe_legacy.caffe.layers.fillers import fill
 from rmpe_legacy.caffe.layers.gradient import overwrite, share
 from rmpe_legacy.caffe.layers.registry import layer_class
 from rmpe_legacy.caffe.load import read_net
@@ -311,11 +312,8 @@ class Net:
 
     def _write_constants(self, step: Step) -> None:
         """Fill the tops of a DummyData layer that have constant fillers: once, so that a script can set them."""
-        fixed = _constants(step)
-        if fixed:
-            tops = run_step(step, ())
-            for j in fixed:
-                self.blobs[step.top[j]].data_memory.write(tops[j])
+        for j in _constants(step):
+            fill(self.blobs[step.top[j]].data_memory.read(), step.layer.fillers[j])
 
     def _backward(self, start: int, end: int) -> None:
         """Run the steps' Backward from one index down to another, both included."""
