@@ -13,8 +13,29 @@ from .terminal import abandon, finish, say, tell
 
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
 # import torch, and what needs it, inside run: `rmpe nms` must not wait for it.
-COMMANDS = ("show", "layers", "forward", "detect", "pose", "demo", "nms", "evaluate", "reproduce", "convert", "verify",
-            "hash", "prototxt", "gpu-check")
+COMMANDS = (
+    "show",
+    "layers",
+    "forward",
+    "detect",
+    "pose",
+    "demo",
+    "nms",
+    "evaluate",
+    "reproduce",
+    "pgpg",
+    "train-pose",
+    "convert",
+    "verify",
+    "hash",
+    "train",
+    "test",
+    "time",
+    "make-lmdb",
+    "run",
+    "prototxt",
+    "gpu-check",
+)
 
 
 def make_parser() -> argparse.ArgumentParser:

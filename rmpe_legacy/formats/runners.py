@@ -29,7 +29,7 @@ from rmpe_legacy.silence import silent_stderr
 from .source import Torch7Source, input_shapes
 
 Arrays = Mapping[str, np.ndarray]
-SATURATING = ("Softmax", "Sigmoid")
+RANGE01 = ("Softmax", "Sigmoid")  # ONNX operators whose values are probabilities
 MAX_INPUT = 1 << 28  # values of an ONNX file's input that are made up; a gigabyte
 
 
@@ -87,11 +87,11 @@ class NetRunner:
         for step in steps:
             for top in step.top:
                 makers.setdefault(top, []).append(f"{step.layer.spec.name} ({step.layer.spec.type})")
-        last = {top: step.layer.spec.type for step in steps for top in step.top}
+        last = {top: step.layer for step in steps for top in step.top}
         blobs = {name: found[name].detach().cpu().numpy() for name in makers if every or name in self.net.outputs}
         return RunResult(blobs, self.net.outputs, {name: ", ".join(who) for name, who in makers.items()},
-                         frozenset(name for name, kind in last.items() if kind in SATURATING),
-                         frozenset(name for name, kind in last.items() if kind == "DetectionOutput"))
+                         frozenset(name for name, layer in last.items() if layer.range01),
+                         frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"))
 
     def exact(self, inputs: Arrays) -> dict[str, np.ndarray]:
         self.net.double()
@@ -155,7 +155,7 @@ class OnnxRunner:
         values = {self._blob(name): found[name] if name in found else np.asarray(inputs[name]) for name in order}
         makers = {self._blob(name): node.title for node in self.nodes for name in node.outputs}
         return RunResult(values, tuple(map(self._blob, outputs)), makers,
-                         frozenset(self._blob(name) for name in found if kinds.get(name) in SATURATING))
+                         frozenset(self._blob(name) for name in found if kinds.get(name) in RANGE01))
 
     def _blob(self, name: str) -> str:
         return self.names.get(name, name)

@@ -6,8 +6,10 @@ where the boxes meet the resize, which picture the mean must fit, and what a mir
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,6 +38,16 @@ class Draws:
     transform: CaffeRandom  # mirror and crop: DataTransformer::Rand
     thread: CaffeRandom  # everything else: Caffe::rng_stream() of the thread
     library: LibraryRandom  # the C library's rand(), which nobody seeds
+
+    def state(self) -> dict[str, Any]:
+        """Where the streams are, for `restore`; json can write it."""
+        return {"transform": self.transform.state(), "thread": self.thread.state(), "library": self.library.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`. KeyError, TypeError or ValueError if it is none."""
+        self.transform.restore(state["transform"])
+        self.thread.restore(state["thread"])
+        self.library.restore(state["library"])
 
 
 @dataclass(frozen=True)
