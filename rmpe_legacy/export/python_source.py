@@ -256,7 +256,7 @@ def _nested(inner: _Line, outer: _Line) -> str | None:
 
 
 def _init(lines: Sequence[_Line]) -> list[str]:
-    out = []
+    out: list[str] = []
     for paragraph in _paragraphs(lines):
         made = [_wrapped(f"        {module}", 12) for line in paragraph for module in line.modules]
         out += (["", *made] if made and out else made)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,8 @@ class Ascii(Encoding):
 
     @property
     def at_end(self) -> bool:
-        return _SPACE.match(self.buffer, self.at).end() >= self.end
+        space: Any = _SPACE.match(self.buffer, self.at)  # it matches nothing too
+        return space.end() >= self.end
 
     def _token(self) -> bytes:
         found = _TOKEN.match(self.buffer, self.at)
@@ -108,7 +110,7 @@ class Ascii(Encoding):
         self.at = found.end()
         return found[1]
 
-    def _number(self, convert: Callable) -> int | float:
+    def _number(self, convert: Callable) -> Any:
         at = self.at
         token = self._token()
         try:

@@ -63,7 +63,8 @@ class DataTransformer:
 
     def __init__(self, param: Message, phase: str, draws: Draws | None = None):
         """param: a TransformationParameter. RmpeError for parameters that exclude each other."""
-        self.param, self.phase, self.draws = param, phase, draws
+        self.param, self.phase = param, phase
+        self.draws: Any = draws  # Draws, where something is drawn
         self.dialect = param.descriptor.schema.dialect
         if param.has("mean_file") and param.mean_value:
             raise RmpeError("transform_param has a mean_file and a mean_value; keep one")
