@@ -1,9 +1,10 @@
 """Runs mypy on the package and compares with tools/type_ratchet.json, the errors that each file may still have.
 
-    python tools/type_ratchet.py [--update]
+    python tools/type_ratchet.py [--update | --accept]
 
 Exits with 1 if a file has more errors than that, and also if it has fewer: then --update writes the smaller number, so
-that it cannot grow again. --update never raises a number.
+that it cannot grow again. --accept writes today's numbers, larger ones too: for files that have moved. A test keeps
+their sum below 150.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ def run_mypy() -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="write the smaller numbers")
+    parser.add_argument("--accept", action="store_true", help="write today's numbers")
     args = parser.parse_args()
-    allowed: dict[str, int] = json.loads(RATCHET.read_text())
     lines = run_mypy()
     found = Counter(match[1] for line in lines if (match := ERROR.match(line)))
+    allowed: dict[str, int] = dict(sorted(found.items())) if args.accept else json.loads(RATCHET.read_text())
     more = {file for file, count in found.items() if count > allowed.get(file, 0)}
     fewer = {file for file, count in allowed.items() if found[file] < count}
     for line in lines:
@@ -47,7 +49,7 @@ def main() -> int:
             print(line)
     for file in sorted(more):
         print(f"{file}: {found[file]} type errors, {allowed.get(file, 0)} are allowed")
-    if args.update:
+    if args.update or args.accept:
         allowed = {file: min(count, found[file]) for file, count in sorted(allowed.items()) if found[file]}
         RATCHET.write_text(json.dumps(allowed, indent=1) + "\n")
         fewer = set()

@@ -237,7 +237,7 @@ def _joined(lines: list[_Line]) -> list[_Line]:
     for line in lines:
         last = out[-1] if out else None
         value = _nested(last, line) if last and len(line.targets) == 1 and line.targets == last.targets else None
-        if value is None:
+        if last is None or value is None:
             out.append(line)
         else:
             out[-1] = _Line(line.targets, value, line.shapes, last.modules + line.modules,

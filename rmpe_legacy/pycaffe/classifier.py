@@ -46,7 +46,7 @@ class Classifier(Net):
 
         oversample: take the mean over the corners, the centre and their mirror images; False takes the centre alone.
         """
-        pictures = np.stack([io.resize_image(picture, self.image_dims) for picture in inputs]).astype(np.float32)
+        pictures: Any = np.stack([io.resize_image(picture, self.image_dims) for picture in inputs]).astype(np.float32)
         if oversample:
             crops = io.oversample(pictures, self.crop_dims)
         else:

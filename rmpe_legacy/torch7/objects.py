@@ -158,7 +158,7 @@ class Tensor:
         self.size = size
         self.stride = stride
         self.start = start
-        self.storage = storage
+        self.storage: Any = storage  # a Storage, unless it is empty
         self.offset = offset
 
     @property

@@ -16,7 +16,7 @@ from .base import Layer, Shape, shape_text
 from .registry import register
 
 FLT_MAX = torch.finfo(torch.float32).max
-Pair = tuple[int, int]  # (h, w)
+Pair = tuple[int, ...]  # (h, w)
 
 
 @dataclass(frozen=True)

@@ -317,15 +317,16 @@ class _Parser:
 
     def _enum(self, message: Message, field: Field, owner: str, minus: bool) -> str:
         name, offset = self.token, self.offset
+        enum: Any = field.enum
         if self.kind == "number":
             number = _integer(name)
-            name = field.enum.names.get(-number if minus and number else number, name)
+            name = enum.names.get(-number if minus and number else number, name)
         elif self.kind != "name" or minus:
             hint = _of_another_format(message, field, name)
-            raise self._error(f"{owner} is one of {', '.join(field.enum.numbers)}, not {self._shown()}; write it "
+            raise self._error(f"{owner} is one of {', '.join(enum.numbers)}, not {self._shown()}; write it "
                               "without quotes" if not hint else f"{owner} has no value {self._shown()}{hint}")
         self._advance()
-        if name not in field.enum.numbers:
+        if name not in enum.numbers:
             self._take(UNKNOWN_SIZE)
             where = self.source.at(offset)
             message.unknown.append(Unknown(message.descriptor.name, field.name, name, where, is_value=True))

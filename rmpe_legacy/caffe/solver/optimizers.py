@@ -108,8 +108,8 @@ class CaffeOptimizer(torch.optim.Optimizer):
         if chosen:
             values: Sequence[Tensor] = [params[i] for i in chosen]
             if self.regularization_type == "L1":
-                values = torch._foreach_sign(values)
-            added = torch._foreach_mul(values, [decays[i] for i in chosen])
+                values = torch._foreach_sign(list(values))
+            added = torch._foreach_mul(list(values), [decays[i] for i in chosen])
             torch._foreach_add_([gradients[i] for i in chosen], added)
 
     def _compute_updates(self, updates: list[Tensor], rates: list[float], *histories: list[Tensor]) -> None:
@@ -225,7 +225,7 @@ class Adam(CaffeOptimizer):
         torch._foreach_mul_(updates, [float(np.float32(rate) * correction) for rate in rates])
 
 
-def _average(history: list[Tensor], values: Sequence[Tensor], decay: float) -> None:
+def _average(history: list[Tensor], values: list[Tensor] | tuple[Tensor, ...], decay: float) -> None:
     """history = decay history + (1 - decay) values."""
     torch._foreach_mul_(history, decay)
     torch._foreach_add_(history, torch._foreach_mul(values, float(np.float32(1) - np.float32(decay))))

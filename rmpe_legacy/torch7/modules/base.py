@@ -51,6 +51,8 @@ class Module(nn.Module):
 
     if TYPE_CHECKING:  # nn.Module says Tensor | Module, which is wrong for the plain attributes that a subclass sets
 
+        _modules: dict[str, Any]
+
         def __getattr__(self, name: str) -> Any: ...
 
     uses_train = False  # whether the mode changes what it computes
