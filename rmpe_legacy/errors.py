@@ -1,5 +1,7 @@
 """Errors that users can cause. Each message says where, what is wrong, and what to do."""
 
+from typing import Any
+
 MAX_LINE, MAX_LINES = 500, 100  # characters of a message's line, and its lines
 
 
@@ -47,7 +49,7 @@ class LayerError(RmpeError):
     names.
     """
 
-    spec = None
+    spec: Any = None
     reason = ""
 
 

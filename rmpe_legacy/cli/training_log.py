@@ -37,22 +37,19 @@ def training_log() -> Iterator[None]:
 
 
 class Interrupt:
-    """Ctrl-C during training: the first one saves a snapshot and stops after the iteration, the second stops at
-    once.
-    """
+    """Ctrl-C during training: the first stops it after the iteration, with a snapshot; the second at once."""
 
     def __init__(self) -> None:
-        self._pending: list[Action] = []
         self.seen = False
 
     def action(self) -> Action:
-        """Return what a solver should do now: "snapshot", then "stop"; "none" without a Ctrl-C."""
-        return self._pending.pop(0) if self._pending else "none"
+        """Return what a solver should do now."""
+        return "stop" if self.seen else "none"
 
     def _note(self, *_: object) -> None:
         if self.seen:
             raise KeyboardInterrupt
-        self.seen, self._pending = True, ["snapshot", "stop"]
+        self.seen = True
 
     @contextmanager
     def heeded(self) -> Iterator[None]:

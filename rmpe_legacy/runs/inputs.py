@@ -30,7 +30,9 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpe
 class ImageSource(Protocol):
     """Where an image comes from."""
 
-    name: str  # its name in the results, unique within a run
+    @property
+    def name(self) -> str:
+        """Its name in the results, unique within a run."""
 
     def load(self) -> np.ndarray:
         """Read the image: (H, W, 3) float32 RGB from 0 to 1. Raises FileError if it cannot be read."""

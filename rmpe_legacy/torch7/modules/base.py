@@ -49,6 +49,12 @@ class Module(nn.Module):
     ``training`` is the saved field `train` of each module; ``eval()`` and ``train()`` change it.
     """
 
+    if TYPE_CHECKING:  # nn.Module declares Tensor | Module, which is wrong for plain attributes of a subclass
+
+        _modules: dict[str, Any]
+
+        def __getattr__(self, name: str) -> Any: ...
+
     uses_train = False  # whether its results depend on the mode
 
     def __init__(self, fields: Fields):
