@@ -43,7 +43,7 @@ from rmpe_legacy.runs.commands import (
 from rmpe_legacy.runs.inputs import ImageFile, ImageSource, file_digest, find_images
 from rmpe_legacy.runs.outputs import BatchResult
 from rmpe_legacy.runs.report import MAX_REPORT_IMAGES, Summary, check_page, write_report
-from rmpe_legacy.wording import many
+from rmpe_legacy.wording import pluralize
 
 from .average_precision import ap_of_persons, ap_of_poses, base_name, groups_of_images
 from .comparison import Measurement, compare, compare_text
@@ -272,8 +272,8 @@ def unmeasurable(table: Table) -> str:
 def _counts(run: _Run, absent: int) -> str:
     skipped = sum(result.people is None for result in run.results)
     notes = [f"{skipped} skipped"] * bool(skipped) + [f"{absent} missing from the folder"] * bool(absent)
-    return ", ".join([many(len(run.batch.sizes_wh), "image") + (f" ({', '.join(notes)})" if notes else ""),
-                      many(len(run.batch.proposals), "detection"), many(len(run.nms.persons), "person")])
+    return ", ".join([pluralize(len(run.batch.sizes_wh), "image") + (f" ({', '.join(notes)})" if notes else ""),
+                      pluralize(len(run.batch.proposals), "detection"), pluralize(len(run.nms.persons), "person")])
 
 
 def _nms_seconds(batch: BatchResult, recipe: Recipe) -> float:
@@ -287,7 +287,7 @@ def _nms_seconds(batch: BatchResult, recipe: Recipe) -> float:
 
 def _text_numbers(run: _Run, known: Mapping[str, Measurement], recipe: Recipe) -> dict[str, str]:
     numbers = {"pose NMS on the validation images":
-               f"{_nms_seconds(run.batch, recipe):.3g} seconds on {many(len(run.batch.sizes_wh), 'image')}"}
+               f"{_nms_seconds(run.batch, recipe):.3g} seconds on {pluralize(len(run.batch.sizes_wh), 'image')}"}
     if FULL in known:
         numbers["MPII validation that training should reach"] = f"{known[FULL].values['Total']:.1f}"
     return numbers

@@ -38,6 +38,13 @@ class PoseResult:
         return grow_boxes(self.proposals.boxes_xyxy, self.size_wh, recipe.growth)
 
     @property
+    def nms_result(self) -> NmsResult:
+        """The result of the pose NMS. Raises InputError if it was not run."""
+        if self.nms is None:
+            raise InputError("the pose NMS was not run on this result; use merge_poses")
+        return self.nms
+
+    @property
     def found(self) -> PoseResult:
         """Deprecated: use `proposals` and `poses` of the result itself."""
         warnings.warn("result.found is deprecated and will be removed in 0.2: use result.proposals and result.poses",

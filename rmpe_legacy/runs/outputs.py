@@ -52,8 +52,8 @@ def collect_nms(results: Sequence[ImageResult]) -> NmsResult:
     """Concatenate the persons of all images; proposals are numbered as ``collect`` orders them."""
     people = [result.people for result in results if result.people is not None]
     starts = np.cumsum([0, *(len(each.proposals) for each in people)])[:-1].tolist()
-    return NmsResult(_concatenated([each.nms.persons for each in people], starts),
-                     _concatenated([each.nms.dropped for each in people], starts))
+    return NmsResult(_concatenated([each.nms_result.persons for each in people], starts),
+                     _concatenated([each.nms_result.dropped for each in people], starts))
 
 
 def _concatenated(groups: Sequence[Persons], starts: Sequence[int]) -> Persons:
