@@ -17,6 +17,7 @@ from rmpe_legacy.caffe.proto.message import Source
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.wire import decode
 from rmpe_legacy.caffe.solver.learning_rate import POLICIES
+from rmpe_legacy.caffe.solver.optimizers import OPTIMIZERS
 from rmpe_legacy.caffe.solver.snapshot import write_weights, write_weights_hdf5
 from rmpe_legacy.caffe.solver.solver import Solver
 from rmpe_legacy.caffe.solver.state import read_state, write_state, write_state_hdf5
@@ -337,4 +338,17 @@ def test_a_net_in_another_folder_than_the_working_directory(files, tmp_path, mon
 
 def test_every_policy_has_a_case():
     used = {re.search(r'lr_policy: "(\w+)"', (folder / "solver.prototxt").read_text())[1] for folder in STEPPED}
-    assert used == set(POLICIES) - {"plateau"}  # which the fork does not have; see below
+    assert used == set(POLICIES) - {"plateau"}  # which the fork does not have: test_training_runs.py
+
+
+def test_optimizers_are_public():
+    from rmpe_legacy import optim
+
+    assert set(optim.__all__) == {*OPTIMIZERS, "CaffeOptimizer"}
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = optim.SGD([parameter], lr=0.5, momentum=0.9)
+    for _ in range(2):
+        optimizer.zero_grad()
+        parameter.sum().backward()
+        optimizer.step()
+    assert parameter.tolist() == [1 - 0.5 - 0.95] * 2  # the history holds the rate: 0.5, then 0.9 * 0.5 + 0.5

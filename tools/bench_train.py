@@ -70,8 +70,7 @@ def write_pose(folder: Path, batch: int) -> str:
         "angle_max": 30, "shuffle": True})
     lua = LuaHourglass(net)
     lua.localisation("data")
-    last = lua.stacks(spatial_transformer(net, "stn", "data", "img", 256, to_compute_dU=False), 2)
-    for name in ("out1", last):
+    for name in lua.stacks(spatial_transformer(net, "stn", "data", "img", 256, to_compute_dU=False), 2):
         net.layer(f"loss_{name}", "EuclideanLoss", [name, "label"])
     (folder / "pose.prototxt").write_text(net.text)
     return 'base_lr: 0.00025 type: "RMSProp" rms_decay: 0.99'
