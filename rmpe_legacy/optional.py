@@ -14,6 +14,7 @@ EXTRAS = {  # module -> the extra in pyproject.toml that installs it
     "matplotlib": "report",
     "tensorboard": "train",
     "lmdb": "train",
+    "sklearn": "train",
 }
 
 

@@ -351,4 +351,4 @@ def test_optimizers_are_public():
         optimizer.zero_grad()
         parameter.sum().backward()
         optimizer.step()
-    assert parameter.tolist() == pytest.approx([1 - 0.5 - 0.95] * 2)  # the history holds the rate: 0.5, then 0.9 * 0.5 + 0.5
+    assert parameter.tolist() == pytest.approx([1 - 0.5 - 0.95] * 2)  # the history holds the rate

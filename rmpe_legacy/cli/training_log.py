@@ -7,8 +7,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from .terminal import say
+
+if TYPE_CHECKING:
+    from rmpe_legacy.caffe.solver.solver import Action
 
 
 class _Lines(logging.Handler):
@@ -35,11 +39,11 @@ def training_log() -> Iterator[None]:
 class Interrupt:
     """Ctrl-C during training: the first saves a snapshot and stops behind the iteration, the second stops at once."""
 
-    def __init__(self):
-        self._pending: list[str] = []
+    def __init__(self) -> None:
+        self._pending: list[Action] = []
         self.seen = False
 
-    def action(self) -> str:
+    def action(self) -> Action:
         """What a solver is to do now: "snapshot", then "stop"; "none" without a Ctrl-C."""
         return self._pending.pop(0) if self._pending else "none"
 

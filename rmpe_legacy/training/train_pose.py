@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from rmpe_legacy.caffe.inputs import usable_device
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.caffe.proto.blobs import TrainedLayer
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
 from rmpe_legacy.caffe.proto.message import Message
@@ -59,7 +59,7 @@ class PoseTraining:
         form, size = format_of(self.net, source.joints, published)
         self._feed = Feed(self.net, SampleBatches(source, sampler, form, batch or size, seed))
 
-    def start_from(self, sppe: str | PathLike | None, parallel: str | PathLike | None = None) -> None:
+    def start_from(self, sppe: str | Path | None, parallel: str | Path | None = None) -> None:
         """Begin from trained weights: those of the network itself, and of a single SPPE for the parallel branch.
 
         Raises NetError where a branch would stay without weights that it should have.
@@ -104,18 +104,19 @@ def start_as_identity(net: Net) -> None:
 
     Source: spatial_transformer_with_theta.lua:114-119 of multi-human-pose@094e29b.
     """
-    thetas = {step.bottom[1] for step in net.steps if step.layer.spec.type == "SpatialTransformer"}
-    for step in _producers(net):
-        name = step.layer.spec.name
-        if thetas & set(step.top) and len(net.params[name]) == 2 and net.params[name][1].numel() == len(IDENTITY):
-            weight, bias = net.params[name]
-            with torch.no_grad():
-                weight.zero_()
-                bias.copy_(torch.tensor(IDENTITY).view_as(bias))
-
-
-def _producers(net: Net) -> Iterator[Step]:
-    return (step for step in net.steps if step.layer.spec.type == "InnerProduct")
+    splits = {top: step.bottom[0] for step in net.steps if step.layer.spec.type == "Split" for top in step.top}
+    thetas = {splits.get(step.bottom[1], step.bottom[1]) for step in net.steps
+              if step.layer.spec.type == "SpatialTransformer"}
+    for step in net.steps:
+        if step.layer.spec.type != "InnerProduct" or step.top[0] not in thetas:
+            continue
+        params = net.params[step.layer.spec.name]
+        if len(params) != 2 or params[1].numel() != len(IDENTITY):
+            raise step.layer.spec.error(f"computes theta, and needs {len(IDENTITY)} outputs with a bias to begin as "
+                                        "the identity")
+        with torch.no_grad():
+            params[0].zero_()
+            params[1].copy_(torch.tensor(IDENTITY).view_as(params[1]))
 
 
 def weights_file(solver: Solver) -> Path:

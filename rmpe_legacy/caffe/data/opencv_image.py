@@ -6,6 +6,7 @@ A picture is uint8, (H, W) grey or (H, W, C) in the order B, G, R.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -51,6 +52,11 @@ def read_lines(path: str | Path, what: str) -> list[str]:
         raise FileError(f"{path}: not text; {what} is expected")
     lines = data.decode("utf-8", "surrogateescape").split("\n")
     return lines if lines[-1] else lines[:-1]  # a line's end begins no other
+
+
+def read_words(path: str | Path, what: str) -> Iterator[tuple[str, int]]:
+    """The words of a text file, each with the number of its line; FileError as read_lines."""
+    return ((word, number) for number, line in enumerate(read_lines(path, what), 1) for word in line.split())
 
 
 def c_number(text: str) -> float:

@@ -1,4 +1,4 @@
-"""Picture files from a list. Source: image_data_layer.cpp of RMPE@5188c23."""
+"""Image files from a list. Source: image_data_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .registry import register
 
 @register("ImageData")
 class ImageData(SourceLayer):
-    """The next pictures of a list, (batch, C, H, W), and their labels, (batch,). A line: ``file label``."""
+    """The next images of a list, (batch, C, H, W), and their labels, (batch,). A line is ``file label``."""
 
     params = ("image_data_param", "transform_param")
     exact = True
@@ -142,6 +142,6 @@ class ImageData(SourceLayer):
 
 
 def _file_and_label(line: str) -> tuple[str, int]:
-    """What stands before and after the last space; without one, all of it is both."""
+    """Split a line at its last space; without a space, the whole line is both file and label."""
     name, space, label = line.rpartition(" ")
     return (name, c_integer(label)) if space else (line, c_integer(line))
