@@ -352,3 +352,22 @@ def test_optimizers_are_public():
         parameter.sum().backward()
         optimizer.step()
     assert parameter.tolist() == pytest.approx([1 - 0.5 - 0.95] * 2)  # the history holds the rate
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_how_many_parameters_are_updated_together_does_not_matter(name, monkeypatch):
+    results = []
+    for cache in (1, 10, 1 << 20):
+        monkeypatch.setattr("rmpe_legacy.caffe.solver.optimizers.CPU_CACHE", cache)
+        numbers = torch.Generator().manual_seed(0)
+        parameters = [torch.nn.Parameter(torch.randn(size, generator=numbers)) for size in (3, 7, 1, 20)]
+        optimizer = OPTIMIZERS[name]([{"params": [p], "decay_mult": i} for i, p in enumerate(parameters)], 0.1,
+                                     weight_decay=0.01, iter_size=2, clip_gradients=3.0)
+        for _ in range(3):
+            for p in parameters:
+                p.grad = torch.randn(p.shape, generator=numbers)
+            optimizer.step()
+        results.append(parameters)
+    for a, b, c in zip(*results, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)

@@ -216,9 +216,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for net in args.net or NETS:
-            for line in (*measure_step(net, folder, args.batch, args.rounds), measure_peak(net, args.batch)):
-                print(line, flush=True)
-                lines.append(line)
+            for measure in (lambda net=net: measure_step(net, folder, args.batch, args.rounds),
+                            lambda net=net: [measure_peak(net, args.batch)]):
+                found = measure()
+                print("\n".join(found), flush=True)
+                lines += found
         if "ssd" in (args.net or NETS):
             lines.append(measure_time(folder, args.rounds))
             print(lines[-1], flush=True)
