@@ -20,6 +20,7 @@ from rmpe_legacy.pose.detect import load_detector
 from rmpe_legacy.pose.estimate import load_pose_network
 from rmpe_legacy.pose.published import recipe
 
+REPOSITORY = Path(__file__).parents[1]
 TINY = Budget("tiny", 1, 1, 2, 2, 60, 1)
 
 
@@ -72,7 +73,7 @@ class TestRun:
 
     def test_is_stopped_and_goes_on(self, tmp_path: Path):
         budget, row = replace(TINY, base_iterations=3), "without SSTN and parallel SPPE"
-        asked = iter(["none", "snapshot", "stop"])
+        asked = iter(["none", "stop"])
         assert not ablation(tmp_path, budget, action=lambda: next(asked)).run([row])
         assert (tmp_path / "work" / "seed1" / "base" / "net_iter_2.solverstate").exists()
         said: list[str] = []
@@ -195,6 +196,15 @@ class TestTable:
     def test_without_any_result(self, tmp_path: Path):
         with pytest.raises(RmpeError, match="has no result yet"):
             write_ablation(ablation(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["quick"])
+def test_the_results_in_the_repository_are_complete_and_make_its_table(name: str, tmp_path: Path):
+    """Fails when a network or a budget has changed since: the results are then those of something else."""
+    one = Ablation(BUDGETS[name], tmp_path, REPOSITORY / "benchmarks" / "ablation", Progress(print, lambda: "none"))
+    found = one.found()
+    assert len(found) == len(ROWS) * one.budget.seeds
+    assert (one.results / "table.txt").read_text() == ablation_table(found, one.budget) + "\n"
 
 
 def test_command(tmp_path: Path, capsys, monkeypatch):

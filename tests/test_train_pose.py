@@ -187,8 +187,8 @@ class TestRun:
         (tmp_path / "whole").mkdir()
         whole = training(solver(tmp_path / "whole", "_sstn", 4))
         assert whole.run()
-        asked = iter(["none", "snapshot", "stop"])
-        first = training(solver(tmp_path, "_sstn", 4), action=lambda: next(asked))
+        asked = iter(["none", "stop"])
+        first = training(solver(tmp_path, "_sstn", 4, snapshot_after_train="false"), action=lambda: next(asked))
         assert not first.run()
         state = tmp_path / "net_sstn_iter_2.solverstate"
         assert state.exists()

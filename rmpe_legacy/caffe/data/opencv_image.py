@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
 
 import cv2
@@ -31,7 +32,7 @@ def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarr
     return image
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | PathLike) -> bytes:
     """A whole file; FileError where it cannot be read."""
     try:
         return Path(path).read_bytes()
@@ -45,7 +46,7 @@ def read_image(path: str | Path, color: bool = True, height: int = 0, width: int
     return cv2.resize(image, (width, height)) if height and width else image
 
 
-def read_lines(path: str | Path, what: str) -> list[str]:
+def read_lines(path: str | PathLike, what: str) -> list[str]:
     """The lines of a text file; FileError where it cannot be read, or is not text."""
     data = read_bytes(path)
     if b"\0" in data[:4096]:

@@ -27,7 +27,7 @@ class Window:
 
     image: int  # which picture of the file
     label: int  # 0 for background
-    corners: tuple[int, int, int, int]  # x1, y1, x2, y2
+    corners: tuple[int, ...]  # x1, y1, x2, y2
 
 
 @dataclass
