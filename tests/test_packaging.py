@@ -32,7 +32,8 @@ def test_a_missing_library_is_named_with_its_extra(library: str, monkeypatch: py
     monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
     with pytest.raises(RmpeError) as caught:
         optional(library, "this")
-    assert str(caught.value) == f"this needs {DISTRIBUTIONS.get(library, library)}; pip install 'rmpe-legacy[{EXTRAS[library]}]'"
+    name = DISTRIBUTIONS.get(library, library)
+    assert str(caught.value) == f"this needs {name}; pip install 'rmpe-legacy[{EXTRAS[library]}]'"
 
 
 def test_a_library_that_itself_lacks_something_is_another_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
