@@ -13,13 +13,14 @@ from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.paper import ablation as module
 from rmpe_legacy.paper.ablation import BUDGETS, ROWS, TRAININGS, Ablation, Budget, Progress, Result
 from rmpe_legacy.paper.ablation_table import ablation_figure, ablation_table, by_row, write_ablation
-from rmpe_legacy.paper.drawn_ap import DrawnJudge
+from rmpe_legacy.paper.drawn_ap import SyntheticTestSet
 from rmpe_legacy.paper.tables import MPII_COLUMNS, TABLE_3
-from rmpe_legacy.pose.demo_models import DE_TRANSFORM, shipped
+from rmpe_legacy.pose.demo_models import DE_TRANSFORM, demo_model
 from rmpe_legacy.pose.detect import load_detector
 from rmpe_legacy.pose.estimate import load_pose_network
-from rmpe_legacy.pose.published import recipe
+from rmpe_legacy.pose.published import get_recipe
 
+REPOSITORY = Path(__file__).parents[1]
 TINY = Budget("tiny", 1, 1, 2, 2, 60, 1)
 
 
@@ -72,7 +73,7 @@ class TestRun:
 
     def test_is_stopped_and_goes_on(self, tmp_path: Path):
         budget, row = replace(TINY, base_iterations=3), "without SSTN and parallel SPPE"
-        asked = iter(["none", "snapshot", "stop"])
+        asked = iter(["none", "stop"])
         assert not ablation(tmp_path, budget, action=lambda: next(asked)).run([row])
         assert (tmp_path / "work" / "seed1" / "base" / "net_iter_2.solverstate").exists()
         said: list[str] = []
@@ -131,10 +132,10 @@ class TestDesign:
 
 class TestJudge:
     def test_the_shipped_networks_get_what_reproduce_demo_gives(self, tmp_path: Path, capsys):
-        judge = DrawnJudge(module.WORLD, 6, recipe("demo-test"))
-        network = load_pose_network(*shipped("pose"), de_transform=DE_TRANSFORM)
-        persons, poses = judge.judge(network, judge.detect(load_detector(*shipped("detector"))))
-        oracle, _ = judge.judge(network, judge.true_boxes())
+        test_set = SyntheticTestSet(module.WORLD, 6, get_recipe("demo-test"))
+        network = load_pose_network(*demo_model("pose"), de_transform=DE_TRANSFORM)
+        persons, poses = test_set.evaluate(network, test_set.detect(load_detector(*demo_model("detector"))))
+        oracle, _ = test_set.evaluate(network, test_set.true_boxes())
         assert main(["reproduce", "demo", "--pictures", "6", "--output", str(tmp_path)]) == 0
         table = capsys.readouterr().out
         for name, ap in (("detected boxes  ", persons), ("detected boxes, without pose NMS", poses),
@@ -195,6 +196,15 @@ class TestTable:
     def test_without_any_result(self, tmp_path: Path):
         with pytest.raises(RmpeError, match="has no result yet"):
             write_ablation(ablation(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["quick"])
+def test_the_results_in_the_repository_are_complete_and_make_its_table(name: str, tmp_path: Path):
+    """Fails when a network or a budget has changed since: the results are then those of something else."""
+    one = Ablation(BUDGETS[name], tmp_path, REPOSITORY / "benchmarks" / "ablation", Progress(print, lambda: "none"))
+    found = one.found()
+    assert len(found) == len(ROWS) * one.budget.seeds
+    assert (one.results / "table.txt").read_text() == ablation_table(found, one.budget) + "\n"
 
 
 def test_command(tmp_path: Path, capsys, monkeypatch):

@@ -159,11 +159,11 @@ class TestStart:
             run.start_from(sppe)
 
     def test_weights_of_another_network(self, tmp_path: Path):
-        from rmpe_legacy.pose.demo_models import shipped
+        from rmpe_legacy.pose.demo_models import demo_model
 
         run = training(solver(tmp_path))
         other = tmp_path / "other.caffemodel"
-        detector = [layer for layer in read_weights(shipped("detector")[1]) if "mbox" in layer.name]
+        detector = [layer for layer in read_weights(demo_model("detector")[1]) if "mbox" in layer.name]
         from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 
         write_caffemodel(other, detector, name="other")
@@ -187,8 +187,8 @@ class TestRun:
         (tmp_path / "whole").mkdir()
         whole = training(solver(tmp_path / "whole", "_sstn", 4))
         assert whole.run()
-        asked = iter(["none", "snapshot", "stop"])
-        first = training(solver(tmp_path, "_sstn", 4), action=lambda: next(asked))
+        asked = iter(["none", "stop"])
+        first = training(solver(tmp_path, "_sstn", 4, snapshot_after_train="false"), action=lambda: next(asked))
         assert not first.run()
         state = tmp_path / "net_sstn_iter_2.solverstate"
         assert state.exists()

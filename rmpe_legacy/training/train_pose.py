@@ -82,12 +82,17 @@ class PoseTraining:
         return [name for name in self.net.params if name.startswith(PARALLEL) and not is_constant(self.net, name)]
 
     def run(self, resume: str | PathLike | None = None) -> bool:
-        """Train up to max_iter, from a solver state if given; whether it got there, and was not stopped before."""
+        """Train up to max_iter, from a solver state if given; whether it got there.
+
+        A training that is stopped before leaves a snapshot, whatever the solver's snapshot_after_train says.
+        """
         try:
             if resume is not None:
                 self.solver.restore(resume)
             self._feed.index = self.solver.iter * self.solver.param.iter_size
             self.solver.solve()
+            if self.solver.stopped and not state_file(self.solver).exists():
+                self.solver.snapshot()
         finally:
             self._feed.close()
         return not self.solver.stopped
