@@ -16,6 +16,7 @@ EXTRAS = {  # module -> the extra in pyproject.toml that installs it
     "lmdb": "train",
     "sklearn": "train",
 }
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # module -> the name to install it by, where that differs
 
 
 def optional(module: str, purpose: str) -> ModuleType:
@@ -34,4 +35,5 @@ def optional(module: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != library:
             raise  # the library is there, and itself lacks something
-        raise RmpeError(f"{purpose} needs {library}; pip install 'rmpe-legacy[{EXTRAS[library]}]'") from None
+        name = DISTRIBUTIONS.get(library, library)
+        raise RmpeError(f"{purpose} needs {name}; pip install 'rmpe-legacy[{EXTRAS[library]}]'") from None
