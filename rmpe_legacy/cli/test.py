@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from typing import Any
 
 from .caffe_log import run_logged
 from .options import add_caffe_options, device_of, load_plugins, positive, stages_of
@@ -42,7 +43,8 @@ def _test(args: argparse.Namespace, log: logging.Logger) -> None:
     for name in copy_trained(net, read_weights(args.weights)):
         log.info("Ignoring source layer %s", name)
     log.info("Running for %d iterations.", args.iterations)
-    scores, loss = Scores(), np.float32(0)
+    scores = Scores()
+    loss: Any = np.float32(0)
     for i in range(args.iterations):
         with torch.no_grad():
             net()

@@ -189,7 +189,7 @@ class Ablation:
 
     @cached_property
     def _detector(self):
-        return load_detector(*shipped("detector"), self.device)
+        return load_detector(*shipped("detector"), device=self.device)
 
     def _train(self, parts: str, sampler: BoxSampler, seed: int, iterations: int, rate: float, folder: Path,
                base: Path | None) -> Path | None:

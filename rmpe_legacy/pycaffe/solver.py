@@ -37,7 +37,7 @@ class _Training(ours.Solver):
 
     def _build(self, net: Message, phase: str, state: Message | None) -> TorchNet:
         built = super()._build(net, phase, state)
-        self.views[id(built)] = Net.over(built, TRAIN if phase == "TRAIN" else TEST)
+        self.views[id(built)] = Net.over(built, TRAIN if phase == "TRAIN" else TEST, records=phase == "TRAIN")
         return built
 
     def _forward(self, net: TorchNet) -> None:

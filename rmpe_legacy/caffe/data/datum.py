@@ -21,7 +21,7 @@ from .boxes import Boxes
 from .leveldb_reader import LevelDbReader
 from .lmdb_reader import LmdbReader
 
-BACKENDS = {"LMDB": LmdbReader, "LEVELDB": LevelDbReader}
+BACKENDS: dict[str, Any] = {"LMDB": LmdbReader, "LEVELDB": LevelDbReader}
 
 
 @dataclass(frozen=True)

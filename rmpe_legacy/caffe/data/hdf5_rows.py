@@ -28,7 +28,7 @@ def read_datasets(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
             raise FileError(f"{path}: no dataset {name!r}; it has {', '.join(map(repr, root)) or 'none'}")
         if dataset.shape == ():
             raise FileError(f"{path}: dataset {name!r} is a single value; rows are expected")
-    values = [np.array(dataset.read(), np.float32) for dataset in found]
+    values = [np.array(dataset.read(), np.float32) for dataset in found if isinstance(dataset, Dataset)]
     for name, value in zip(names, values, strict=True):
         if len(value) != len(values[0]):
             raise FileError(f"{path}: dataset {name!r} has {len(value)} rows, {names[0]!r} has {len(values[0])}; they "

@@ -22,7 +22,7 @@ from rmpe_legacy.caffe.data.caffe_random import UINT32, CaffeRandom, LibraryRand
 from rmpe_legacy.caffe.data.data_transformer import DataTransformer, Draws
 from rmpe_legacy.errors import LayerError, RmpeError
 
-from .base import Layer, Shape
+from .base import Count, Layer, Shape
 from .read_ahead import Position, Prefetcher
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class BlobLayer(Layer):
 class SourceLayer(BlobLayer):
     """A layer that reads images and transforms them: one top of images and, optionally, one of labels."""
 
-    tops = (1, 2)
+    tops: Count = (1, 2)
     unread: tuple[str, ...] = ()  # fields of its own message that Caffe parses but never reads
     reader_draws = False  # True: Caffe's reader thread draws a seed before the layer does
 

@@ -95,12 +95,12 @@ def _exp(rate: LearningRate, iteration: int) -> float:
     return np.float64(rate.param.base_lr) * np.float64(rate.param.gamma) ** iteration
 
 
-def _inv(rate: LearningRate, iteration: int) -> float:
+def _inv(rate: LearningRate, iteration: int) -> np.floating:
     p = rate.param
     return np.float32(p.base_lr) * (_ONE + np.float32(p.gamma) * np.float32(iteration)) ** np.float32(-p.power)
 
 
-def _poly(rate: LearningRate, iteration: int) -> float:
+def _poly(rate: LearningRate, iteration: int) -> np.floating:
     p = rate.param
     return np.float32(p.base_lr) * (_ONE - np.float32(iteration) / np.float32(p.max_iter)) ** np.float32(p.power)
 

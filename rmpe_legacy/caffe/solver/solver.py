@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ class Solver:
         self.device = torch.device(device)
         self.world = world or World()
         self.report = report or (lambda _iteration, _values: None)
-        self._net_options = {"de_transform": de_transform, "allow_python": allow_python}
+        self._net_options: dict[str, Any] = {"de_transform": de_transform, "allow_python": allow_python}
         self.iter = 0
         self.stopped = False  # by `action`
         self.last_snapshot: Path | None = None
@@ -476,7 +476,7 @@ def share_trained(target: Net, source: Net) -> None:
 
     Source: Net::ShareTrainedLayersWith (net.cpp:684-717) of RMPE@5188c23. LayerError where a shape differs.
     """
-    targets = {}
+    targets: dict[str, Layer] = {}
     for step in target.steps:
         targets.setdefault(step.layer.spec.name, step.layer)
     for step in source.steps:
