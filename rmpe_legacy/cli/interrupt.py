@@ -18,7 +18,7 @@ class Interrupt:
         self.seen = False
 
     def action(self) -> Action:
-        """What a solver is to do now."""
+        """Return what a solver should do now."""
         return "stop" if self.seen else "none"
 
     def _note(self, *_: object) -> None:
@@ -28,7 +28,7 @@ class Interrupt:
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """Take Ctrl-C and a request to terminate while the block runs."""
+        """Handle Ctrl-C and SIGTERM while the block runs."""
         numbers = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self._note) for number in numbers}
         try:
