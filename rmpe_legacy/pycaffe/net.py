@@ -432,7 +432,8 @@ class Net:
         count = _count(values)
         forwards = self._batch({name: values[name] for name in self.inputs if name in values})
         backwards = self._batch({name: values[name] for name in self.outputs if name in values})
-        for up, down in zip_longest(forwards, backwards, fillvalue={}):
+        nothing: dict[str, Any] = {}
+        for up, down in zip_longest(forwards, backwards, fillvalue=nothing):
             for found, collected in ((self.forward(blobs=blobs, **up), all_blobs),
                                      (self.backward(diffs=diffs, **down), all_diffs)):
                 for name, array in found.items():

@@ -1,7 +1,4 @@
-"""How many predictions are right: Accuracy of classes, AccuracyHeatmap of joints.
-
-Sources: accuracy_layer.cpp of RMPE@5188c23 and BVLC@9b89154; accuracy_heatmap_layer.cpp of RMPE@5188c23.
-"""
+"""Accuracy of class predictions. Source: accuracy_layer.cpp of RMPE@5188c23 and BVLC@9b89154."""
 
 from __future__ import annotations
 
@@ -17,13 +14,15 @@ from .registry import register
 
 @register("Accuracy")
 class Accuracy(Layer):
-    """The share of labels among the top_k scores of their place; a second top gives it per class.
+    """The fraction of labels among the top_k scores of their position; a second top gives it per class.
 
-    Dialects rmpe and ssd rank the larger class first at a tie, count a label outside the classes as wrong (with a
-    second top it is refused: the published code writes outside its blob), and give nan where nothing counts. Dialect
-    bvlc lets a tie count against the label, and gives 0.
+    Dialects rmpe and ssd rank the larger class first in a tie, count a label outside the classes as wrong (with a
+    second top this raises: the published code writes outside its blob), and give nan if no label counts. Dialect
+    bvlc counts ties against the label, and gives 0 if no label counts.
     """
 
+    params = ("accuracy_param",)
+    exact = True
     bottoms = 2
     tops = (1, 2)
     refuses = (0, 1)
@@ -48,7 +47,9 @@ class Accuracy(Layer):
     def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
         score = x.detach().movedim(self.along, -1).reshape(label.numel(), x.shape[self.along])  # (places, classes)
         index = label.detach().flatten().to(torch.int64)
-        counted = index != self.ignore_label if self.ignore_label is not None else torch.ones_like(index, dtype=bool)
+        counted = torch.ones_like(index, dtype=torch.bool)
+        if self.ignore_label is not None:
+            counted = index != self.ignore_label
         right = self._right(score, index, counted)
         total = counted.sum()
         accuracy = right.sum().to(x.dtype) / total  # 0 / 0 is nan
@@ -62,7 +63,7 @@ class Accuracy(Layer):
         return tuple(severed(top, x, label) for top in tops)
 
     def _right(self, score: Tensor, index: Tensor, counted: Tensor) -> Tensor:
-        """Which places have their label among the top_k scores."""
+        """Return which positions have their label among the top_k scores."""
         classes = score.shape[1]
         inside = (index >= 0) & (index < classes)
         strict = self.top_count == 2 or self.spec.dialect == "bvlc"
@@ -77,42 +78,3 @@ class Accuracy(Layer):
         else:
             rank = (better | (tied & (torch.arange(classes, device=score.device) > safe))).sum(1)
         return (rank < self.top_k) & inside & counted
-
-
-@register("AccuracyHeatmap", dialects=("rmpe",))
-class AccuracyHeatmap(Layer):
-    """The share of joints within a distance of their label: (N * C * 3), (N, C, H, W) -> one number.
-
-    A prediction is (x, y, score), cut to whole pixels; the label is its heatmap's first maximum in row order. Joints
-    whose label has x or y under 2 do not count; nan where none does. The distance is divided by H / 10 in whole
-    numbers (inf or nan under a height of 10) and must be less than the threshold. That is one variable for the whole
-    process in the fork (accuracy_heatmap_layer.hpp:49): the layer that was set up last has the say for all.
-    """
-
-    bottoms = 2
-    refuses = (0, 1)
-    not_exportable = JUDGES
-    works_in_place = False
-    threshold = 0.5
-
-    def setup(self, *bottom: Shape) -> None:
-        AccuracyHeatmap.threshold = self.spec.get("accuracy_heatmap_param").threshold
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        n, c, h, w = self.label_shape = self.nchw(bottom[1])
-        if count(bottom[0]) != n * c * 3:
-            raise self.spec.error(f"needs 3 values for each of {n} x {c} joints, its predictions are "
-                                  f"{shape_text(bottom[0])}")
-        if n * c and not h * w:
-            raise self.spec.error(f"a map without a cell has no peak; its labels are {shape_text(bottom[1])}")
-        return [()]
-
-    def forward(self, predicted: Tensor, label: Tensor) -> Tensor:
-        n, c, height, width = self.label_shape
-        place = label.detach().reshape(n * c, max(height * width, 1)).argmax(1)
-        x, y = place % width, place // width
-        cut = predicted.detach().reshape(n * c, 3)[:, :2].to(torch.int64)
-        distance = ((x - cut[:, 0]) ** 2 + (y - cut[:, 1]) ** 2).double().sqrt() / (height // 10)
-        counted = (x > 1) & (y > 1)
-        right = (distance < AccuracyHeatmap.threshold) & counted
-        return severed((right.sum().double() / counted.sum()).to(predicted.dtype), predicted, label)

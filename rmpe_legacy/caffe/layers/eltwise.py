@@ -1,4 +1,4 @@
-"""Sum, product or maximum of bottoms, value by value. Source: eltwise_layer.cpp of RMPE@5188c23."""
+"""Element-wise sum, product or maximum. Source: eltwise_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Eltwise(Layer):
     MAX takes no notice of coeff.
     """
 
+    params = ("eltwise_param",)
     bottoms = (2, None)
 
     def setup(self, *bottom: Shape) -> None:

@@ -1,4 +1,4 @@
-"""Layers that work value by value: top and bottom have one shape, and may be one blob.
+"""Element-wise layers: top and bottom have the same shape, and may be the same blob (Caffe's NeuronLayer).
 
 Sources: {relu,prelu,elu,sigmoid,tanh,absval,bnll,power,exp,log,threshold,dropout}_layer.cpp of RMPE@5188c23;
 Clip, Swish and Sigmoid of BVLC/caffe@9b89154.
@@ -17,10 +17,10 @@ from .registry import register
 
 
 class _Neuron(Layer):
-    """top = value(bottom); the bottom's diff = slope(bottom, top) * the top's diff.
+    """Base class: top = value(bottom), bottom's diff = slope(bottom, top) * top's diff.
 
-    In place, slope gets the overwritten bottom. With `slope_squared`, the published Backward then writes the slope
-    over the top's diff before it multiplies the two: the slope's square is left, whatever the diff was.
+    In place, slope gets the overwritten bottom. With `slope_squared`, the published in-place Backward overwrites the
+    top's diff with the slope before it multiplies the two, so the result is the slope's square whatever the diff was.
     """
 
     slope_squared = False
@@ -41,10 +41,12 @@ class _Neuron(Layer):
 
 @register("ReLU")
 class ReLU(_Neuron):
-    """max(x, 0) + negative_slope * min(x, 0). In place, what the top's sign says goes: see a negative slope.
+    """max(x, 0) + negative_slope * min(x, 0). In place, the gradient depends on the top's sign instead of the bottom's.
 
-    Differs: of -inf without a negative slope it gives 0; the published 0 * -inf is nan.
+    Differs: without a negative slope, -inf gives 0; the published 0 * -inf is nan.
     """
+
+    params = ("relu_param",)
 
     def setup(self, *bottom: Shape) -> None:
         self.negative_slope = self.spec.get("relu_param").negative_slope
@@ -56,12 +58,14 @@ class ReLU(_Neuron):
         return torch.where(x > 0, 1, x.new_tensor(self.negative_slope))
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if self.in_place else self.value(x)  # torch's own gradient is the same, and faster
+        return super().forward(x) if self.in_place else self.value(x)  # torch's own gradient is equal and faster
 
 
 @register("PReLU")
 class PReLU(Layer):
-    """ReLU whose negative slope is learnt, per channel or shared. (N, C, ...) -> the same."""
+    """ReLU with a learnt negative slope, per channel or shared: (N, C, ...) -> the same shape."""
+
+    params = ("prelu_param",)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("prelu_param")
@@ -86,7 +90,9 @@ class PReLU(Layer):
 
 @register("ELU")
 class ELU(_Neuron):
-    """x where positive, else alpha * (exp(x) - 1)."""
+    """x if positive, else alpha * (exp(x) - 1)."""
+
+    params = ("elu_param",)
 
     def setup(self, *bottom: Shape) -> None:
         self.alpha = self.spec.get("elu_param").alpha
@@ -101,6 +107,8 @@ class ELU(_Neuron):
 @register("Sigmoid")
 class Sigmoid(_Neuron):
     """1 / (1 + exp(-x)); in dialect bvlc 0.5 * tanh(0.5 * x) + 0.5, which is 0 for x below about -17."""
+
+    range01 = True
 
     def value(self, x: Tensor) -> Tensor:
         return sigmoid(x, self.spec.dialect)
@@ -129,6 +137,7 @@ class TanH(_Neuron):
 class AbsVal(Layer):
     """Absolute value; its gradient at 0 is 0."""
 
+    exact = True
     works_in_place = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,11 +158,12 @@ class BNLL(_Neuron):
 
 @register("Power")
 class Power(_Neuron):
-    """(shift + scale * x) ^ power. Where power * scale is 0: shift ^ power everywhere, whatever the bottom.
+    """(shift + scale * x) ^ power; if power * scale is 0, shift ^ power whatever the bottom.
 
-    The gradient is written with the quotient top / (shift + scale * x), so it is nan where that is 0 / 0.
+    The gradient contains the quotient top / (shift + scale * x), so it is nan where that is 0 / 0.
     """
 
+    params = ("power_param",)
     slope_squared = True
 
     def setup(self, *bottom: Shape) -> None:
@@ -186,6 +196,8 @@ class Power(_Neuron):
 class Exp(_Neuron):
     """base ^ (shift + scale * x); base -1 stands for e."""
 
+    params = ("exp_param",)
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("exp_param")
         log_base, base = _log_base(self, param.base), np.float32(param.base)
@@ -204,8 +216,9 @@ class Exp(_Neuron):
 
 @register("Log")
 class Log(_Neuron):
-    """log of (shift + scale * x) in a base; base -1 stands for e."""
+    """log(shift + scale * x) to a base; base -1 stands for e."""
 
+    params = ("log_param",)
     slope_squared = True
 
     def setup(self, *bottom: Shape) -> None:
@@ -241,8 +254,10 @@ def _log_base(layer: Layer, base: float) -> np.float32:
 
 @register("Threshold")
 class Threshold(Layer):
-    """1 where x > threshold, else 0. It has no Backward."""
+    """1 if x > threshold, else 0. There is no Backward."""
 
+    params = ("threshold_param",)
+    exact = True
     refuses = (0,)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -253,9 +268,11 @@ class Threshold(Layer):
 class Dropout(Layer):
     """In TRAIN, zeroes each value with probability dropout_ratio and scales the rest by 1 / (1 - ratio).
 
-    Which ones, torch's generator says: torch.manual_seed makes it repeatable. Differs: a ratio of 1 is refused in
-    TRAIN, where the published 0 * inf makes every value nan.
+    torch's generator picks them, so torch.manual_seed makes it repeatable. Differs: a ratio of 1 is refused in TRAIN;
+    the published code computes 0 * inf, so every value is nan.
     """
+
+    params = ("dropout_param",)
 
     def setup(self, *bottom: Shape) -> None:
         self.ratio = self.spec.get("dropout_param").dropout_ratio
@@ -264,14 +281,16 @@ class Dropout(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.spec.phase != "TRAIN":
-            return x if self.in_place else x.view_as(x)  # a blob of its own: what comes later may work in place on it
+            return x if self.in_place else x.view_as(x)  # a separate blob, because later layers may work on it in place
         scale = float(np.float32(1 / (1 - self.ratio)))
         return x * torch.empty_like(x).bernoulli_(1 - self.ratio).mul_(scale)
 
 
 @register("Clip", dialects=("bvlc",))
 class Clip(_Neuron):
-    """Limits values to min..max; no gradient outside. In place nothing is outside any more."""
+    """Limits values to min..max. The gradient is 0 outside; in place, the clipped values are all inside."""
+
+    params = ("clip_param",)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("clip_param")
@@ -280,7 +299,7 @@ class Clip(_Neuron):
         self.min, self.max = param.min, param.max
 
     def value(self, x: Tensor) -> Tensor:
-        return x.clamp(max=self.max).clamp(min=self.min)  # in this order: min wins where they cross
+        return x.clamp(max=self.max).clamp(min=self.min)  # in this order: min wins if they cross
 
     def slope(self, x: Tensor, y: Tensor) -> Tensor:
         return (x >= self.min) & (x <= self.max)
@@ -290,11 +309,13 @@ class Clip(_Neuron):
 class Swish(Layer):
     """x * sigmoid(beta * x)."""
 
+    params = ("swish_param",)
+
     def setup(self, *bottom: Shape) -> None:
         self.beta = self.spec.get("swish_param").beta
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = sigmoid(x.detach() * self.beta, "bvlc")  # kept aside by Caffe too
+        gate = sigmoid(x.detach() * self.beta, "bvlc")  # Caffe keeps it in a separate blob too
 
         def back(_x: Tensor, y: Tensor, dy: Tensor) -> Tensor:
             return dy * (self.beta * y + gate * (1 - self.beta * y))

@@ -13,7 +13,10 @@ from .registry import register
 
 @register("Softmax")
 class Softmax(Layer):
-    """exp(x - max) / sum of these, along `axis`."""
+    """exp(x - max) divided by its sum, along `axis`."""
+
+    params = ("softmax_param",)
+    range01 = True
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.along = self.axis(self.spec.get("softmax_param").axis, len(bottom[0]))

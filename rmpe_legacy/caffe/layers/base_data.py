@@ -1,0 +1,295 @@
+"""Base classes of the layers that produce data. Source: base_data_layer.cpp of RMPE@5188c23.
+
+A data layer has no bottoms. Each forward takes the next batch, unless its tops are passed to the network by name
+(``net(data=..., label=...)``). Caffe always prefetches in a thread; here a layer does so if `read_ahead` is set. The
+order of records and random numbers is the same either way.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmpe_legacy.caffe.data.caffe_random import UINT32, CaffeRandom, LibraryRandom
+from rmpe_legacy.caffe.data.data_transformer import DataTransformer, Draws
+from rmpe_legacy.errors import LayerError, RmpeError
+
+from .base import Count, Layer, Shape
+from .read_ahead import Position, Prefetcher
+
+log = logging.getLogger(__name__)
+COLORS = 3  # default number of channels of an image
+
+
+def seed_from_torch() -> int:
+    """Return a seed for Caffe's random numbers, so that torch.manual_seed makes data layers reproducible too.
+
+    Directly after ``torch.manual_seed(n)`` it is n: the first random data layer built then draws the same numbers as
+    in Caffe after ``caffe.set_random_seed(n)``. Later layers take their seeds from torch's generator.
+    """
+    first = torch.initial_seed()
+    fresh = torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(first).get_state())
+    drawn = int(torch.randint(UINT32, ()))  # always drawn, so that the generator is no longer fresh
+    return first % UINT32 if fresh else drawn
+
+
+class BlobLayer(Layer):
+    """A layer whose tops come from NumPy arrays; they get the network's dtype and device.
+
+    Attributes:
+        read_ahead: Number of batches a thread prepares in advance; 0 for none. Set it before the first forward.
+        skip_bad_records: Skip a record or image that cannot be read, with a warning, instead of raising.
+    """
+
+    bottoms = 0
+    not_exportable = "produces its values itself, from files or fillers"
+    read_ahead = 0
+    skip_bad_records = False
+    rank, processes = 0, 1  # which share of the records this layer reads
+    _ahead: Prefetcher | None = None
+
+    def setup(self) -> None:
+        self.register_buffer("place", torch.empty(0), persistent=False)  # .to() and .double() move it
+
+    def forward(self) -> tuple[Tensor, ...]:
+        with self.named():
+            return tuple(torch.from_numpy(blob).to(self.place) for blob in self._next_batch())
+
+    def _next_batch(self) -> Sequence[np.ndarray]:
+        if not self.read_ahead:
+            return self.batch()
+        if self._ahead is None:
+            self._ahead = Prefetcher(self, self.read_ahead)
+        try:
+            return self._ahead.take()
+        except BaseException:
+            self._ahead = None  # its thread has ended
+            raise
+
+    def batch(self) -> Sequence[np.ndarray]:
+        """Return the next batch: one array per top."""
+        raise NotImplementedError
+
+    # --- where it is in its source ----------------------------------------------------------------------------
+
+    def position(self) -> Position:
+        """Where the next batch begins, its random numbers included, for `seek`; json can write it."""
+        return self.read_position() if self._ahead is None else self._ahead.position
+
+    def seek(self, position: Position) -> None:
+        """Go to a `position` of a layer of the same parameters. RmpeError if it is none, or the source has changed."""
+        self.end_prefetch()
+        with self.named():
+            try:
+                self.read_from(position)
+            except (KeyError, TypeError, ValueError, IndexError):
+                raise RmpeError("is given a position that belongs to another layer, or is damaged") from None
+
+    def read_position(self) -> Position:
+        """The position behind the last batch made, which may be ahead of the last one used."""
+        return {}
+
+    def read_from(self, position: Position) -> None:
+        """Make the next batch from here on."""
+
+    def pause(self) -> None:
+        """End the thread that reads ahead; the next forward starts it again, with the same batches."""
+        if self._ahead is not None:
+            self.seek(self._ahead.position)
+
+    def end_prefetch(self) -> None:
+        """End the thread that reads ahead, and forget what it has read."""
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._ahead = None
+
+    def shard(self, rank: int, processes: int) -> None:
+        """Read only every record whose number, from 0, leaves the remainder `rank`; begin again at the first."""
+        self.rank, self.processes = rank, processes
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.pause()  # threads cannot be copied
+        return self.__dict__.copy()
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Context in which an RmpeError becomes a LayerError that names this layer."""
+        try:
+            yield
+        except LayerError:
+            raise
+        except RmpeError as error:
+            raise self.spec.error(str(error)) from None
+
+
+class SourceLayer(BlobLayer):
+    """A layer that reads images and transforms them: one top of images and, optionally, one of labels."""
+
+    tops: Count = (1, 2)
+    unread: tuple[str, ...] = ()  # fields of its own message that Caffe parses but never reads
+    reader_draws = False  # True: Caffe's reader thread draws a seed before the layer does
+
+    def setup(self) -> None:
+        super().setup()
+        with self.named():
+            self.transformer = DataTransformer(self.spec.get("transform_param"), self.spec.phase)
+        self.check()
+        if not self.batch_size:
+            raise self.spec.error("needs a batch_size above 0")
+        self._warn_of_ignored()
+        self.seed(seed_from_torch() if self.is_random else 0)
+
+    def check(self) -> None:
+        """Check the layer's own parameters."""
+
+    @property
+    def batch_size(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the batches depend on random numbers."""
+        return self.transformer.is_random
+
+    # --- random numbers --------------------------------------------------------------------------------------
+
+    def seed(self, seed: int) -> None:
+        """Start over, with the random numbers of a network built after ``caffe.set_random_seed(seed)``.
+
+        Exact for the first layer of a network that draws random numbers: in Caffe, all layers share one stream.
+        """
+        self.end_prefetch()
+        self._seed = seed
+        main = CaffeRandom(seed)
+        if self.reader_draws:
+            main.raw()
+        own_stream = self.transformer.draws_crops
+        if own_stream:
+            main.raw()  # drawn before the layer's own set-up, and again after it
+        self.rewind(main)
+        transform = CaffeRandom(main.raw() if own_stream else seed)
+        self.transformer.draws = Draws(transform, CaffeRandom(main.raw()), LibraryRandom())
+        if self.rank:  # the same order of records in all processes, other crops and mirrors in each
+            own = CaffeRandom(seed + self.rank)
+            self.transformer.draws = Draws(CaffeRandom(own.raw()), CaffeRandom(own.raw()), LibraryRandom(1 + self.rank))
+
+    def rewind(self, main: CaffeRandom) -> None:
+        """Go back to the first record; draw from `main` what Caffe's set-up of the layer draws."""
+
+    def shard(self, rank: int, processes: int) -> None:
+        super().shard(rank, processes)
+        self.seed(self._seed)
+
+    def read_position(self) -> Position:
+        return {"draws": self.transformer.draws.state(), **self.place_in_source()}
+
+    def read_from(self, position: Position) -> None:
+        self.go_to(position)
+        self.transformer.draws.restore(position["draws"])
+
+    def place_in_source(self) -> dict[str, Any]:
+        """The layer's own part of its position."""
+        return {}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        """Go to what `place_in_source` gave."""
+
+    # --- records ---------------------------------------------------------------------------------------------
+
+    def each_record(self, take: Callable[[], tuple[Any, str]], use: Callable[[int, Any, str], None]) -> None:
+        """Call `use(i, record, where)` for each i of a batch with the next record that can be used.
+
+        take: gives the next record and its name. RmpeError of the first that cannot be used; with skip_bad_records,
+        only if none of the source can.
+        """
+        for i in range(self.batch_size):
+            skipped: set[str] = set()
+            while True:
+                record, where = take()
+                try:
+                    use(i, record, where)
+                    break
+                except RmpeError as error:
+                    if not self.skip_bad_records or where in skipped:
+                        raise
+                    skipped.add(where)
+                    log.warning("Skipping a record: %s", error)
+
+    # --- shapes ----------------------------------------------------------------------------------------------
+
+    def reshape(self) -> Sequence[Shape]:
+        with self.named():
+            return self.shapes()[: self.top_count]
+
+    def shapes(self) -> list[Shape]:
+        """Return the tops' shapes: from the first record, or from the prototxt if the source does not exist."""
+        found = self.first_shape() if self.source_exists() else self.assumed_shape()
+        return [(self.batch_size, *found), (self.batch_size,)]
+
+    def first_shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W) of the next batch."""
+        raise NotImplementedError
+
+    @property
+    def source(self) -> str:
+        """The file or folder named in the prototxt."""
+        raise NotImplementedError
+
+    def source_exists(self) -> bool:
+        return os.path.exists(self.source)
+
+    def assumed_shape(self, height: int = 0, width: int = 0, channels: int = 0) -> tuple[int, int, int]:
+        """Return (C, H, W) if the source does not exist: from crop, resize or the given size.
+
+        The number of channels defaults to that of a colour image.
+        """
+        param = self.transformer.param
+        if self.spec.dialect != "bvlc" and param.has("resize_param") and not (
+                self.spec.dialect == "ssd" and param.resize_param.resize_mode == "FIT_SMALL_SIZE"):
+            height, width = param.resize_param.height or height, param.resize_param.width or width
+        crop_h, crop_w = self.transformer.crop_size
+        height, width = crop_h or height, crop_w or width
+        if not height or not width:
+            raise self.spec.error(f"{self.missing()}, and nothing else tells the size of its pictures; make it, or set "
+                                  "crop_size in transform_param")
+        if not channels:
+            means = len(param.mean_value)
+            channels = 1 if param.force_gray else means if means > 1 and not param.force_color else COLORS
+        return channels, height, width
+
+    def missing(self) -> str:
+        return f"its source {self.source!r} is not there" if self.source else "it names no source"
+
+    def forward(self) -> tuple[Tensor, ...]:
+        if not self.source_exists():
+            tops = ", ".join(f"{top}=..." for top in self.spec.top)
+            raise self.spec.error(f"{self.missing()}; make it, or give its tops instead: net({tops})")
+        return super().forward()
+
+    def new_blobs(self, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return uninitialised images (batch, C, H, W) and zero labels (batch,), both float32."""
+        return np.empty((self.batch_size, *shape), np.float32), np.zeros(self.batch_size, np.float32)
+
+    def _warn_of_ignored(self) -> None:
+        """Warn of fields in the prototxt that Caffe parses but never reads."""
+        param, own = self.spec.get("transform_param"), self.spec.get(self.params[0])
+        for name in self.unread:
+            if own.has(name):
+                where = "; set it in transform_param" if name in param.descriptor.fields else ""
+                self.warn(f"{self.params[0]}.{name} has no effect in Caffe, nor has it here{where}")
+        if self.spec.dialect == "bvlc":
+            return
+        for name, usual in (("resize_param", 1), ("noise_param", 0)):
+            if getattr(param, name).has("prob") and getattr(param, name).prob != usual:
+                self.warn(f"{name}.prob has no effect in Caffe, which always applies it; nor has it here")
+
+    def warn(self, sentence: str) -> None:
+        warnings.warn(str(self.spec.error(sentence)), stacklevel=2)
