@@ -8,36 +8,48 @@ from numpy.typing import ArrayLike
 
 from rmpe_legacy.errors import RmpeError
 
+from .joints import MPII16, JointSet
+
 RIGHT, LEFT, MIDDLE = (255, 0, 0), (0, 0, 255), (191, 0, 191)  # RGB: matplotlib's "r", "b" and "m"
 
-# (joint, joint, colour). The demo looks its colours up one joint further than it means to, in a table that is moved
-# as much; so the right side is red, the left one blue, and the thorax (7) has no limb: its neck stands on the pelvis.
-LIMBS = (
-    (0, 1, RIGHT), (1, 2, RIGHT), (2, 6, RIGHT),
-    (3, 4, LEFT), (3, 6, LEFT), (4, 5, LEFT),
-    (6, 8, MIDDLE), (8, 9, MIDDLE),
-    (13, 8, LEFT), (10, 11, RIGHT), (11, 12, RIGHT), (12, 8, RIGHT),
-    (13, 14, LEFT), (14, 15, LEFT),
-)
-_JOINT_COLORS = (*[RIGHT] * 3, *[LEFT] * 3, *[MIDDLE] * 4, *[RIGHT] * 3, *[LEFT] * 3)
+
+def colored_limbs(joints: JointSet) -> tuple[tuple[int, int, tuple[int, int, int]], ...]:
+    """(joint, joint, colour) of each limb: that of the side that one of its joints is on."""
+    return tuple((a, b, _color(joints.joints[a], joints.joints[b])) for a, b in joints.limbs)
+
+
+def joint_colors(joints: JointSet) -> tuple[tuple[int, int, int], ...]:
+    """The colour of each joint: that of its side."""
+    return tuple(map(_color, joints.joints))
+
+
+def _color(*names: str) -> tuple[int, int, int]:
+    left, right = (any(name.startswith(side) for name in names) for side in ("left", "right"))
+    return MIDDLE if left == right else LEFT if left else RIGHT
+
+
+# The demo looks its colours up one joint further than it means to, in a table that is moved as much; so the right side
+# is red and the left one blue.
+LIMBS = colored_limbs(MPII16)
 _SHIFT = 4  # OpenCV draws to a sixteenth of a pixel
 
 
 def draw_poses(image: np.ndarray, joints_xy: ArrayLike, scores: ArrayLike, order: str = "RGB", min_score: float = 0.1,
-               thickness: int = 2, radius: int = 3) -> np.ndarray:
-    """A copy of an (H, W, 3) uint8 picture with skeletons: joints_xy (K, 16, 2), scores (K, 16).
+               thickness: int = 2, radius: int = 3, joint_set: JointSet = MPII16) -> np.ndarray:
+    """A copy of an (H, W, 3) uint8 picture with skeletons: joints_xy (K, J, 2), scores (K, J), J as in ``joint_set``.
 
     A limb needs both its joints, and a joint a score of at least ``min_score``, 0.1 in the demo.
     order: "RGB" or "BGR", as the picture is stored. radius: of the joints, in pixels; 0 draws none, like the demo.
     """
     picture = _copy(image, order)
+    limbs, colors = colored_limbs(joint_set), joint_colors(joint_set)
     for joints, heights in zip(np.asarray(joints_xy, np.float64), np.asarray(scores), strict=True):
         shown = (heights >= min_score) & np.isfinite(joints).all(axis=1)
         places = [_fixed(joint) if visible else None for joint, visible in zip(joints, shown, strict=True)]
-        for first, second, color in LIMBS:
+        for first, second, color in limbs:
             if shown[first] and shown[second]:
                 cv2.line(picture, places[first], places[second], _ordered(color, order), thickness, cv2.LINE_AA, _SHIFT)
-        for place, color in zip(places, _JOINT_COLORS, strict=True):
+        for place, color in zip(places, colors, strict=True):
             if place and radius:
                 cv2.circle(picture, place, radius << _SHIFT, _ordered(color, order), cv2.FILLED, cv2.LINE_AA, _SHIFT)
     return picture
