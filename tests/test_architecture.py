@@ -26,6 +26,7 @@ FLOORS = [
     {"caffe.weights", "caffe.unknown"},
     {"caffe.load"},
     {"caffe.inputs", "caffe.describe", "caffe.solver"},
+    {"caffe.drawing"},
     {"torch7", "synthetic", "evaluation"},
     {"export"},
     {"formats"},

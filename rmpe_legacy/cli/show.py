@@ -20,6 +20,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List a network's layers with the shapes they give and the parameters they have; or what a weights file holds.
 
+    `rmpe draw` draws the same layers as a picture.
+
     With --weights, the exit code is 1 if these do not fit the network, or leave parameters without a value.
     """
     from rmpe_legacy.reading import first_bytes

@@ -35,6 +35,11 @@ class People:
         return np.where(self.found[..., None], self.keypoints, 0.0)
 
     @property
+    def flat(self) -> np.ndarray:
+        """(K, 3 J): ``filled`` as files list it: x, y, score by turns."""
+        return self.filled.reshape(len(self), 3 * len(self.joints))
+
+    @property
     def boxes_xywh(self) -> np.ndarray:
         """(K, 4): xmin, ymin, width, height."""
         boxes = np.asarray(self.boxes_xyxy, np.float64)

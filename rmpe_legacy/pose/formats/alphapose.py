@@ -24,7 +24,7 @@ def files(people: Sequence[People]) -> dict[str, bytes]:
 
 def entries(people: People) -> list[dict[str, Any]]:
     """The people of one image; a joint without a place is three zeros."""
-    columns = (people.filled.reshape(len(people), -1), proposal_scores(people.keypoints, people.box_scores),
+    columns = (people.flat, proposal_scores(people.keypoints, people.box_scores),
                people.boxes_xywh)
     return [{"image_id": people.image, "category_id": 1, "keypoints": keypoints, "score": score, "box": box, "idx": 0}
             for keypoints, score, box in zip(*(column.tolist() for column in columns), strict=True)]

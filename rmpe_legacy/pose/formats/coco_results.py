@@ -30,8 +30,7 @@ def entries(people: People, image_id: int | str) -> list[dict[str, Any]]:
     """The people of one image; a joint without a place is three zeros."""
     return [{"image_id": image_id, "category_id": CATEGORY, "keypoints": keypoints, "score": score,
              "file_name": people.image, "joints": people.joints.name}
-            for keypoints, score in zip(people.filled.reshape(len(people), -1).tolist(), people.scores.tolist(),
-                                        strict=True)]
+            for keypoints, score in zip(people.flat.tolist(), people.scores.tolist(), strict=True)]
 
 
 def image_ids(names: Sequence[str]) -> list[int]:

@@ -47,8 +47,8 @@ def _file_name(one: People, people: Sequence[People]) -> str:
 
 
 def _content(people: People) -> bytes:
-    persons = [{"person_id": [-1], "pose_keypoints_2d": values, **{key: [] for key in _EMPTY}}
-               for values in in_order(people).reshape(len(people), -1).tolist()]
+    persons = [{"person_id": [-1], "pose_keypoints_2d": keypoints.reshape(-1).tolist(), **{key: [] for key in _EMPTY}}
+               for keypoints in in_order(people)]
     return (json.dumps({"version": VERSION, "people": persons}, allow_nan=False) + "\n").encode()
 
 
