@@ -15,7 +15,7 @@ from .terminal import abandon, finish, tell
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
 # import torch, and what needs it, inside run: `rmpe nms` must not wait for it.
 COMMANDS = ("show", "draw", "layers", "forward", "detect", "pose", "demo", "nms", "evaluate", "reproduce", "convert",
-            "verify", "hash")
+            "verify", "hash", "models", "identify")
 
 
 def make_parser() -> argparse.ArgumentParser:
