@@ -17,7 +17,7 @@ from pathlib import Path
 from rmpe_legacy.caffe.layers.base import shape_text
 from rmpe_legacy.caffe.load import read_net
 from rmpe_legacy.caffe.proto.blobs import TrainedLayer
-from rmpe_legacy.errors import NetError, RmpeError
+from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.evaluation.matfile import is_mat, read_mat
 from rmpe_legacy.files import kind_of_file
 from rmpe_legacy.formats.source import is_torch7, is_weights, read_weights_alone
@@ -134,7 +134,7 @@ def _weights(layers: Sequence[TrainedLayer], title: str) -> str:
 def _prototxt(path: Path) -> str:
     try:
         steps = read_net(path, "TEST", de_transform="paper", strict=False).wire()
-    except NetError:  # a file that is only for training lacks its data layer in the other phase
+    except (LayerError, NetError):  # a file that is only for training lacks its data layer in the other phase
         steps = read_net(path, "TRAIN", de_transform="paper", strict=False).wire()
     shapes = {step.layer.spec.name: [shape_text(d.shape) for d in step.layer.declared] for step in steps
               if step.layer.declared}
