@@ -87,5 +87,5 @@ def test_no_poses_no_persons():
 
 
 def test_arrays_that_do_not_belong_together():
-    with pytest.raises(PoseFileError, match=r"scores are \(1, 3\); 1 boxes need \(1, 5\)"):
+    with pytest.raises(PoseFileError, match=r"scores have shape \(1, 3\); 1 boxes need \(1, 5\)"):
         alphapose_nms(np.zeros((1, 5, 2)), np.zeros((1, 3)), np.zeros((1, 4)))

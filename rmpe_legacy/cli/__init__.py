@@ -1,4 +1,4 @@
-"""rmpe: look at, run and convert the original RMPE networks."""
+"""rmpe: inspect, run, convert and evaluate the original RMPE networks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rmpe_legacy.errors import RmpeError
 from .terminal import abandon, finish, tell
 
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
-# import torch, and what needs it, inside run: `rmpe nms` must not wait for it.
+# import torch and everything that needs it inside run, because `rmpe nms` must start quickly.
 COMMANDS = ("show", "draw", "layers", "forward", "detect", "pose", "demo", "nms", "evaluate", "reproduce", "convert",
             "verify", "hash", "models", "identify")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser("rmpe", description=__doc__)
     parser.add_argument("--version", action="version", version=f"rmpe_legacy {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")
@@ -32,9 +32,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 1 with a sentence on stderr if not, 2 if some pictures were skipped.
+    """Run one command and return its exit code: 0 for success, 1 after an error, 2 if some images were skipped.
 
-    Of verify, 1 says that the networks differ, and 2 comes with the sentence.
+    For verify, 1 means that the networks differ, and 2 that an error occurred.
     """
     parser = make_parser()
     args = parser.parse_args(argv)
@@ -50,12 +50,12 @@ def main(argv: list[str] | None = None) -> int:
         tell(error)
         return getattr(args, "code_of_mistakes", 1)
     except MemoryError:
-        tell("this needs more memory than there is")
+        tell("not enough memory")
         return getattr(args, "code_of_mistakes", 1)
     except KeyboardInterrupt:
         tell("interrupted")
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+    except BrokenPipeError:  # the reader of our output has closed it, like `head`
         abandon(sys.stdout)
     return 0
 

@@ -12,34 +12,36 @@ from .terminal import say
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     kinds = command.add_subparsers(dest="kind", metavar="mpii|coco|demo", required=True)
-    mpii = kinds.add_parser("mpii", help="Table 3, MPII validation; and why Table 1 cannot be measured")
-    mpii.add_argument("--images", required=True, metavar="DIR", help="MPII's pictures")
-    add_network_options(mpii, "detector", "pose", shipped=False)
-    mpii.add_argument("--proposals", metavar="DIR", help="a detector's boxes (index.txt, score.txt, test-bbox.h5), in "
-                      "place of --detector")
-    mpii.add_argument("--ground-truth", metavar="FILE", help="as for rmpe evaluate mpii")
-    mpii.add_argument("--groups", metavar="FILE", help="as for rmpe evaluate mpii")
-    mpii.add_argument("--split", choices=("train", "test"), default="train", help="of RELEASE (default: train)")
+    mpii = kinds.add_parser("mpii", help="Table 3 (MPII validation), and why Table 1 cannot be reproduced")
+    mpii.add_argument("--images", required=True, metavar="DIR", help="MPII's images")
+    add_network_options(mpii, "detector", "pose", has_default=False)
+    mpii.add_argument("--proposals", metavar="DIR", help="a detector's boxes (index.txt, score.txt, test-bbox.h5), "
+                      "instead of --detector")
+    mpii.add_argument("--ground-truth", metavar="FILE", help="see rmpe evaluate mpii --help")
+    mpii.add_argument("--groups", metavar="FILE", help="see rmpe evaluate mpii --help")
+    mpii.add_argument("--split", choices=("train", "test"), default="train", help="which split of RELEASE to use "
+                      "(default: train)")
     mpii.add_argument("--row", default="full", metavar="NAME", help="the row of Table 3 that the pose network was "
-                      "trained for (default: full); rows of several runs with one --output stand in one table")
-    mpii.add_argument("--report", metavar="OUT.html", help="a page that shows every step")
+                      "trained for (default: full); runs with the same --output fill one table")
+    mpii.add_argument("--report", metavar="OUT.html", help="write an HTML report that shows every step")
     add_image_options(mpii, published=None, threads=1)
-    coco = kinds.add_parser("coco", help="Table 2; and why nobody can measure it")
-    coco.add_argument("--predictions", metavar="FILE", help="results with COCO's 17 joints, JSON")
+    coco = kinds.add_parser("coco", help="Table 2, and why it cannot be reproduced")
+    coco.add_argument("--predictions", metavar="FILE", help="results with COCO's 17 joints (JSON)")
     coco.add_argument("--ground-truth", metavar="FILE", help="person_keypoints_*.json")
-    drawn = kinds.add_parser("demo", help="the same steps on drawn people, whose joints are known")
+    drawn = kinds.add_parser("demo", help="the same steps on synthetic people, whose joints are known")
     add_network_options(drawn, "detector", "pose")
-    drawn.add_argument("--pictures", type=int, metavar="N", help="how many (default: 300, or 24 with --quick)")
-    drawn.add_argument("--quick", action="store_true", help="only the first rows, of the detector's own boxes")
-    drawn.add_argument("--world", type=int, default=1_000_003, metavar="SEED", help="other pictures (default: "
-                       "%(default)s)")
+    drawn.add_argument("--images", "--pictures", type=int, metavar="N",
+                       help="number of images to draw (default: 300, or 24 with --quick)")
+    drawn.add_argument("--quick", action="store_true", help="use detected boxes only, not disturbed or true ones")
+    drawn.add_argument("--world", type=int, default=1_000_003, metavar="SEED",
+                       help="seed of the synthetic images (default: %(default)s)")
     add_image_options(drawn, published="demo-test", threads=1)
 
 
 def run(args: argparse.Namespace) -> int:
-    """The paper's recipe, from pictures to its tables: paper | measured | difference, and why a row cannot be measured.
+    """Run the paper's recipe and compare with its tables: paper, measured, difference, or why a row cannot be measured.
 
-    Also with several processes: torchrun --nproc-per-node N -m rmpe_legacy reproduce ...; the files are the same.
+    To use several processes: torchrun --nproc-per-node N -m rmpe_legacy reproduce ...; the files are the same.
     """
     if args.kind == "coco":
         from rmpe_legacy.paper.reproduce import reproduce_coco
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.kind == "demo":
         from rmpe_legacy.paper.reproduce_demo import reproduce_demo
 
-        return run_on_images(args, lambda options: reproduce_demo(args.detector, args.pose, options, args.pictures,
+        return run_on_images(args, lambda options: reproduce_demo(args.detector, args.pose, options, args.images,
                                                                      args.world, args.quick))
     from rmpe_legacy.paper.reproduce import MpiiFiles, reproduce_mpii
 

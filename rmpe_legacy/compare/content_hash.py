@@ -27,7 +27,7 @@ from rmpe_legacy.formats.source import is_weights, read_network, read_weights_al
 ALGORITHM = "sha256"
 
 
-def identify(sources: Sequence[str | PathLike], setting: Setting) -> dict[str, str]:
+def content_hashes(sources: Sequence[str | PathLike], setting: Setting) -> dict[str, str]:
     """"network" and "weights" of one or two files, as far as these hold them: -> 64 hexadecimal digits.
 
     A .t7 file counts as the Caffe network that it is converted to. NetError where weights alone do not say which
@@ -35,15 +35,15 @@ def identify(sources: Sequence[str | PathLike], setting: Setting) -> dict[str, s
     """
     paths = [Path(source) for source in sources]
     if len(paths) == 1 and is_weights(paths[0]):
-        return {"weights": weights_identity(read_weights_alone(paths[0]), str(paths[0]))}
+        return {"weights": weights_hash(read_weights_alone(paths[0]), str(paths[0]))}
     network = read_network(paths, setting, weights_needed=False)
-    found = {"network": network_identity(network.message)}
+    found = {"network": network_hash(network.message)}
     if network.trained is not None:
-        found["weights"] = weights_identity(network.weights, network.title)
+        found["weights"] = weights_hash(network.weights, network.title)
     return found
 
 
-def weights_identity(layers: Iterable[TrainedLayer], title: str = "weights") -> str:
+def weights_hash(layers: Iterable[TrainedLayer], title: str = "weights") -> str:
     """The identity of weights, as hexadecimal digits."""
     whole = hashlib.new(ALGORITHM)
     for layer in sorted((layer for layer in layers if layer.blobs), key=lambda layer: layer.name):
@@ -70,7 +70,7 @@ def _add_blob(whole: Any, blob: StoredBlob) -> None:
     whole.update(memoryview(values.reshape(-1).view(np.uint8)))
 
 
-def network_identity(net: Message) -> str:
+def network_hash(net: Message) -> str:
     """The identity of a NetParameter in today's layout, as hexadecimal digits."""
     whole = hashlib.new(ALGORITHM)
     for name, value in _message(net.replace(name=None, layer=None)).items():

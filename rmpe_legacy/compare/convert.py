@@ -36,19 +36,19 @@ from rmpe_legacy.formats.targets import (
     PYTHON,
     SAFETENSORS,
     Target,
-    Written,
+    WriteResult,
     target_of,
     write_network,
     write_weights,
 )
 
-from .content_hash import network_identity
+from .content_hash import network_hash
 from .html import html_report
 from .verify import SEED, TOLERANCE, Verdict, common_inputs, verify
 
 
 @dataclass(frozen=True)
-class Trial:
+class CompareOptions:
     """What two networks are compared on."""
 
     inputs: Sequence[str] = ()  # "NAME=FILE"; what is missing is random
@@ -58,7 +58,7 @@ class Trial:
 
 
 @dataclass
-class Converted:
+class ConvertResult:
     """What a conversion did, for people."""
 
     files: list[Path]
@@ -68,7 +68,7 @@ class Converted:
 
 
 def run_convert(sources: Sequence[str], destination: str, setting: Setting, options: SourceOptions | None = None,
-                trial: Trial | None = None, force: bool = False) -> Converted:
+                compare: CompareOptions | None = None, force: bool = False) -> ConvertResult:
     """Convert, then compare the result with what it was made of; the comparison goes to <result>.verify.html.
 
     trial: what to compare on; None does not compare. See ``read_network`` for sources, ``write_network`` for the
@@ -77,21 +77,21 @@ def run_convert(sources: Sequence[str], destination: str, setting: Setting, opti
     options = options or SourceOptions()
     paths = [Path(source) for source in sources]
     if len(paths) == 1 and is_weights(paths[0]):
-        return _weights_alone(paths[0], destination, options, trial, force)
+        return _weights_alone(paths[0], destination, options, compare, force)
     target = target_of(destination)
     network = read_network(paths, setting, options, target is not PROTOTXT, target.to_run)
     notes = [*network.notes, *([] if target is PROTOTXT else _check_weights(network, options.lenient))]
-    if trial is not None:
-        _check_trial(network, trial, target)
+    if compare is not None:
+        _check_inputs(network, compare, target)
     written = write_network(network, target, destination, paths, force)
-    done = Converted(written.files, notes + written.notes)
-    if trial is None:
+    done = ConvertResult(written.files, notes + written.notes)
+    if compare is None:
         return done
     if target is PROTOTXT:
         done.same, done.verdict = _same_prototxt(network, written)
         return done
     try:
-        verdict = _verified(network, written, trial)
+        verdict = _verified(network, written, compare)
         report = report_place(written.files[0])
         write_report(report, verdict)
     except RmpeError as error:
@@ -103,12 +103,12 @@ def run_convert(sources: Sequence[str], destination: str, setting: Setting, opti
     return done
 
 
-def run_verify(a: str, b: str, setting: Setting, trial: Trial, html: str | PathLike | None = None,
+def run_verify(a: str, b: str, setting: Setting, compare: CompareOptions, html: str | PathLike | None = None,
                options: SourceOptions | None = None) -> Verdict:
     """Compare two networks; see ``open_sides`` for what they may be. html: where to draw it."""
     if html is not None:
         check_places(html)
-    verdict = _compared(*open_sides(a, b, setting, options or SourceOptions()), trial)
+    verdict = _compared(*open_sides(a, b, setting, options or SourceOptions()), compare)
     if html is not None:
         write_report(html, verdict)
     return verdict
@@ -127,9 +127,9 @@ def _check_weights(network: Network, lenient: bool) -> list[str]:
     return unused_weights(network)
 
 
-def _check_trial(network: Network, trial: Trial, target: Target) -> None:
+def _check_inputs(network: Network, compare: CompareOptions, target: Target) -> None:
     """NetError for inputs that the network to be written, whose sizes are fixed, could not take."""
-    for name, value in read_inputs(trial.inputs, network.shapes, network.shapes, trial.image).items():
+    for name, value in read_inputs(compare.inputs, network.shapes, network.shapes, compare.image).items():
         shape = network.shapes[name]
         if target.to_run and shape and value.shape[1:] != shape[1:]:
             sizes = ",".join(map(str, value.shape))
@@ -137,26 +137,26 @@ def _check_trial(network: Network, trial: Trial, target: Target) -> None:
                            f"converted for {shape_text(shape)}; add --input-shape {name}={sizes}")
 
 
-def _compared(a: Runner, b: Runner, trial: Trial) -> Verdict:
+def _compared(a: Runner, b: Runner, compare: CompareOptions) -> Verdict:
     shapes = common_inputs(a, b)
     if not shapes:  # neither side says: any name will do
-        shapes = {argument.partition("=")[0]: () for argument in trial.inputs}
-    given = read_inputs(trial.inputs, shapes, shapes, trial.image)
-    return verify(a, b, given, trial.tolerance, seed=trial.seed)
+        shapes = {argument.partition("=")[0]: () for argument in compare.inputs}
+    given = read_inputs(compare.inputs, shapes, shapes, compare.image)
+    return verify(a, b, given, compare.tolerance, seed=compare.seed)
 
 
 # --- after a conversion -------------------------------------------------------------------------------------------
 
 
-def _verified(network: Network, written: Written, trial: Trial) -> Verdict:
+def _verified(network: Network, written: WriteResult, compare: CompareOptions) -> Verdict:
     title = " and ".join(map(str, written.files))
     result = _runner(network, written, title)
     if network.torch7 is None or network.until:
-        return _compared(NetRunner(network.net, network.title), result, trial)
-    return _compared(Torch7Runner(network.torch7, network.title, network.shapes), result, trial)
+        return _compared(NetRunner(network.net, network.title), result, compare)
+    return _compared(Torch7Runner(network.torch7, network.title, network.shapes), result, compare)
 
 
-def _runner(network: Network, written: Written, title: str) -> Runner:
+def _runner(network: Network, written: WriteResult, title: str) -> Runner:
     first, kind = written.files[0], written.target
     if kind is ONNX:
         return OnnxRunner(first, title)
@@ -167,7 +167,7 @@ def _runner(network: Network, written: Written, title: str) -> Runner:
     return NetRunner(_reloaded(network, written), title)
 
 
-def _reloaded(network: Network, written: Written) -> Net:
+def _reloaded(network: Network, written: WriteResult) -> Net:
     """The network from the weights that were written, and from the prototxt if that was, too."""
     parsed = _read_back(network, written.files[1]) if written.target is CAFFE else network.parsed
     return parsed.build(read_trained(written.files[0], parsed.specs))
@@ -178,26 +178,26 @@ def _read_back(network: Network, prototxt: Path) -> ParsedNet:
     return read_net(prototxt, s.phase, s.level, s.stages, s.dialect, s.de_transform, strict, s.allow_python)
 
 
-def _same_prototxt(network: Network, written: Written) -> tuple[bool, str]:
+def _same_prototxt(network: Network, written: WriteResult) -> tuple[bool, str]:
     """Whether the prototxt that was written reads back as the same layers."""
     before, after = network.message, _read_back(network, written.files[0]).message
-    if network_identity(before) == network_identity(after):
+    if network_hash(before) == network_hash(after):
         return True, f"the same: {len(after.layer)} layers, every field"
     return False, "not the same: the prototxt does not read back as the same layers"
 
 
-def _weights_alone(source: Path, destination: str, options: SourceOptions, trial: Trial | None,
-                   force: bool) -> Converted:
+def _weights_alone(source: Path, destination: str, options: SourceOptions, compare: CompareOptions | None,
+                   force: bool) -> ConvertResult:
     if options != SourceOptions():
         raise NetError(f"{source}: holds weights without a network; the options for one need the prototxt too")
     layers = read_weights_alone(source)
     written = write_weights(layers, destination, [source], force)
-    if trial is None:
-        return Converted(written.files, written.notes)
+    if compare is None:
+        return ConvertResult(written.files, written.notes)
     before, after = _blobs(layers), _blobs(read_weights_alone(written.files[0]))
     same = before == after
     count = sum(len(blobs) for _, blobs in before)
-    return Converted(written.files, written.notes, same,
+    return ConvertResult(written.files, written.notes, same,
                      f"the same: {count} blobs, every bit" if same else "not the same bits")
 
 

@@ -33,7 +33,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteResult:
     """What has been written, and where."""
 
     target: Target
@@ -42,7 +42,7 @@ class Written:
 
 
 def write_network(network: Network, target: Target, destination: str | PathLike, sources: Sequence[Path] = (),
-                  force: bool = False) -> Written:
+                  force: bool = False) -> WriteResult:
     """Write a network as `target`, which is what `target_of` gave for the destination.
 
     All the files appear, or none. sources: files that must not be written over. force: replace files that an earlier
@@ -61,11 +61,11 @@ def write_network(network: Network, target: Target, destination: str | PathLike,
         make_folder(first.parent)
     with all_or_none(*files) as places:
         note = target.write(network, places)
-    return Written(target, files, notes + ([note] if note else []))
+    return WriteResult(target, files, notes + ([note] if note else []))
 
 
 def write_weights(layers: list[TrainedLayer], destination: str | PathLike, sources: Sequence[Path] = (),
-                  force: bool = False) -> Written:
+                  force: bool = False) -> WriteResult:
     """Write weights whose network is not known, as .caffemodel or .h5."""
     path = Path(destination)
     kinds = {".caffemodel": (CAFFEMODEL, write_caffemodel), ".h5": (HDF5, write_hdf5_weights)}
@@ -77,7 +77,7 @@ def write_weights(layers: list[TrainedLayer], destination: str | PathLike, sourc
     notes = check_replaceable([path], force)
     with all_or_none(path) as [place]:
         write(place, layers)
-    return Written(target, [path], notes)
+    return WriteResult(target, [path], notes)
 
 
 def target_of(destination: str | PathLike) -> Target:

@@ -1,4 +1,4 @@
-"""The processes of one run, as torchrun starts them: each takes its share of the pictures, the first one writes."""
+"""The processes of one run, as torchrun starts them: each processes a share of the images, the first one writes."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from typing import TypeVar
 from rmpe_legacy.errors import RmpeError
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=7)  # shares may differ by hours; a process that dies is noticed at once all the same
+TIMEOUT = timedelta(days=7)  # shares may differ by hours; a process that dies is still noticed at once
 
 
 @dataclass(frozen=True)
 class World:
-    """How many processes there are, and which one this is."""
+    """The number of processes, and which one this is."""
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0  # on this machine: which of its GPUs is ours
+    local_rank: int = 0  # on this machine; selects the GPU
 
     @property
     def first(self) -> bool:
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """Every size-th, so that shares are alike however the pictures are ordered."""
+        """Return every size-th item, so that shares are similar however the images are ordered."""
         return items[self.rank :: self.size]
 
     def wait(self) -> None:
-        """Go on when all are here. RmpeError if one of them has stopped."""
+        """Wait until all processes are here. Raises RmpeError if one of them has stopped."""
         if self.size == 1:
             return
         import torch.distributed as dist
@@ -45,14 +45,14 @@ class World:
 
 @contextmanager
 def join_world() -> Iterator[World]:
-    """The processes that torchrun started, connected by gloo; a world of one without torchrun."""
+    """Connect the processes that torchrun started, through gloo; a world of one without torchrun."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
         return
     import torch.distributed as dist
 
-    dist.init_process_group("gloo", timeout=PATIENCE)
+    dist.init_process_group("gloo", timeout=TIMEOUT)
     try:
         yield World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
     finally:
