@@ -55,8 +55,6 @@ def run(args: argparse.Namespace) -> int:
                                                                      args.world, args.quick))
     from rmpe_legacy.paper.reproduce import MpiiFiles, reproduce_mpii
 
-    if args.published is None:
-        args.published = "torch7" if len(args.pose) == 1 else "demo-test"
     paths = {name: Path(value) if (value := getattr(args, name)) else None
              for name in ("images", "proposals", "ground_truth", "groups", "report")}
     given = MpiiFiles(paths["images"], args.pose, args.detector, paths["proposals"], paths["ground_truth"],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .joints import MPII16, JointSet
+from .results import Persons, Proposals
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,25 @@ class People:
         """(K, 4): xmin, ymin, width, height."""
         boxes = np.asarray(self.boxes_xyxy, np.float64)
         return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def people_in(proposals: Proposals, persons: Persons, nms: str, joints: JointSet,
+              sizes_wh: Sequence[tuple[int, int]] | None = None) -> list[People]:
+    """Return the people of each image of a run.
+
+    Args:
+        nms: The pose NMS that made the persons: "batch" has whole pixels; "alphapose" scores persons by
+            ``proposal_scores``, the others by the mean of their joints' scores.
+        sizes_wh: Of the images, where they are known.
+    """
+    places = np.where(np.isfinite(persons.joints_xy), np.trunc(persons.joints_xy), np.nan) if nms == "batch" \
+        else persons.joints_xy
+    triples = np.concatenate([places, persons.scores[..., None]], axis=2)
+    boxes, box_scores = proposals.boxes_xyxy[persons.picks], proposals.scores[persons.picks]
+    scores = proposal_scores(triples, box_scores) if nms == "alphapose" else np.nan_to_num(triples[..., 2]).mean(axis=1)
+    sizes = sizes_wh or [None] * len(proposals.images)
+    return [People(name, triples[rows], scores[rows], boxes[rows], box_scores[rows], joints, size_wh)
+            for name, size_wh, rows in zip(proposals.images, sizes, persons.by_image(), strict=True)]
 
 
 def proposal_scores(keypoints: np.ndarray, box_scores: np.ndarray) -> np.ndarray:

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 
 from rmpe_legacy.caffe.data.image import as_image
-from rmpe_legacy.errors import InputError
+from rmpe_legacy.errors import InputError, RmpeError
 
+from .alphapose_nms import alphapose_nms
 from .crop import can_crop, grow_boxes
 from .detect import Detector, load_detector
 from .estimate import BATCH, CropTrace, PoseNetwork, estimate_poses, load_pose_network
+from .joints import MPII16, JointSet
 from .nms import NmsResult, pose_nms
 from .published import RECIPES, Recipe, get_recipe
 from .results import Detections, Poses
@@ -32,6 +34,7 @@ class PoseResult:
     beyond: int = 0  # detections that contain no pixel of the image; they are not among the proposals
     traces: tuple[CropTrace, ...] = ()  # one per proposal if asked for
     nms: NmsResult | None = None  # None if the pose NMS was not run (rmpe detect, rmpe pose)
+    joints: JointSet = MPII16
 
     def grown(self, recipe: Recipe) -> np.ndarray:
         """The boxes that were cropped, (P, 4) int64."""
@@ -60,6 +63,12 @@ class Pipeline:
     pose: PoseNetwork
     recipe: Recipe = RECIPES["demo"]
     batch: int = BATCH
+
+    def __post_init__(self) -> None:
+        if self.recipe.nms != "alphapose" and len(self.pose.joints) != len(MPII16):
+            joints = self.pose.joints
+            raise RmpeError(f"{self.pose.name}: has the {len(joints)} joints of {joints.name}, and the pose NMS of "
+                            f"{self.recipe.name} is published for MPII's {len(MPII16)}; use --published alphapose")
 
     @overload
     def __call__(self, image: list | tuple, proposals: None = None, keep_crops: bool = False) -> list[PoseResult]: ...
@@ -106,7 +115,7 @@ class Pipeline:
         traces: list[CropTrace] = []
         poses = estimate_poses(self.pose, image, grow_boxes(kept.boxes_xyxy, size_wh, self.recipe.growth),
                                self.recipe.geometry, self.batch, traces.append if keep_crops else None)
-        return PoseResult(size_wh, kept, poses, len(proposals) - len(kept), tuple(traces))
+        return PoseResult(size_wh, kept, poses, len(proposals) - len(kept), tuple(traces), joints=self.pose.joints)
 
 
 def inside(detections: Detections, size_wh: tuple[int, int], recipe: Recipe) -> Detections:
@@ -124,6 +133,9 @@ def merge_poses(result: PoseResult, recipe: Recipe) -> PoseResult:
     The demo measures distances relative to the boxes that it cropped, in single precision; the batch script relative
     to the detector's boxes, in double precision.
     """
+    if recipe.nms == "alphapose":
+        nms = alphapose_nms(result.poses.joints_xy, result.poses.scores, result.proposals.boxes_xyxy)
+        return replace(result, nms=nms)
     if recipe.nms == "demo":
         boxes, scores = result.grown(recipe), result.poses.scores
     else:
