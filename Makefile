@@ -1,9 +1,10 @@
-# make demo      the main job, from a fresh checkout: it leaves a page and pictures in demo_out/
-# make test      the tests, from a fresh checkout
-# make bench     tables of times beside other programs on this machine (benchmarks/ keeps some)
-# make sanitize  the C++ and CUDA loops on the CPU, under AddressSanitizer and UBSan
-# make fuzz      mutated files for one reader: make fuzz FORMAT=npz SECONDS=60 (docs/security.md has the formats)
-# All need Python 3.10 to 3.13, gcc and make; everything else goes into .venv.
+# make demo      run the pipeline on synthetic images; leaves annotated images and a report in demo_out/
+# make test      run the tests
+# make docs      build the documentation site into build/site (warnings are errors)
+# make bench     time this package and others on this machine (benchmarks/ contains results)
+# make sanitize  run the C++ and CUDA loops on the CPU under AddressSanitizer and UBSan
+# make fuzz      feed mutated files to one reader: make fuzz FORMAT=npz SECONDS=60 (docs/security.md lists the formats)
+# Each works in a fresh checkout with Python 3.10 to 3.13, gcc and make; everything else is installed into .venv.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,13 +18,17 @@ FORMAT ?= caffemodel
 SECONDS ?= 60
 SEED ?= 1
 
-.PHONY: demo test lint bench fuzz sanitize cuda clean
+.PHONY: demo test docs lint bench fuzz sanitize cuda clean
 
 demo: $(READY)
 	$(BIN)/rmpe reproduce demo --quick --output demo_out
 
 test: $(READY) $(OPENCV4)/.ready
 	$(BIN)/python -m pytest
+
+docs: $(READY)
+	$(BIN)/python -m pip install -q --no-build-isolation -e ".[docs]"
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -22,8 +22,9 @@ from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 from rmpe_legacy.caffe.weights import trained_layers
 from rmpe_legacy.cli import main
 from rmpe_legacy.compare.verify import verify
+from rmpe_legacy.formats.base import NetRunner
 from rmpe_legacy.formats.network_json import load_converted
-from rmpe_legacy.formats.runners import NetRunner, StoredRunner
+from rmpe_legacy.formats.npz import StoredRunner
 
 V0 = GOLDEN / "layers" / "Net__v0_prototxt_v0_caffemodel"
 MODELS = unpacked("torch7/models")
@@ -193,8 +194,8 @@ class TestVerify:
         code, out, err = rmpe("verify", f"{prototxt},{weights}", tmp_path / "other.caffemodel", "--html",
                               tmp_path / "page.html")
         assert (code, err) == (1, "")
-        assert "they part at a, made by twin_a (Convolution)" in out
-        assert "<- they part here" in out
+        assert "the first is a, computed by twin_a (Convolution)" in out
+        assert "<- first difference" in out
         page = (tmp_path / "page.html").read_text()
         assert "not the same" in page
         assert page.count("class=apart") == 6  # a, b, both, fc, prob, log(prob)
@@ -214,7 +215,7 @@ class TestVerify:
         write_caffemodel(tmp_path / "nan.caffemodel", trained_layers(net))
         code, out, _ = rmpe("verify", ",".join(map(str, small)), tmp_path / "nan.caffemodel")
         assert code == 1
-        assert "they part at fc, made by fc (InnerProduct): NaN or infinity in other places" in out
+        assert "the first is fc, computed by fc (InnerProduct): NaN or infinity at different positions" in out
 
     def test_saturated_probabilities_are_compared_by_their_logarithms(self, rmpe, small, tmp_path):
         prototxt, _ = small

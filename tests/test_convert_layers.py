@@ -10,7 +10,9 @@ from rmpe_legacy.compare.verify import verify
 from rmpe_legacy.errors import LayerError, NetError
 from rmpe_legacy.export.onnx import to_onnx, write_onnx
 from rmpe_legacy.export.python_source import to_python, write_state
-from rmpe_legacy.formats.runners import NetRunner, OnnxRunner, PythonRunner
+from rmpe_legacy.formats.base import NetRunner
+from rmpe_legacy.formats.onnx import OnnxRunner
+from rmpe_legacy.formats.python import PythonRunner
 
 # What these do cannot be said in ONNX or a forward: they compare with labels, read or write files, draw random numbers,
 # choose by values how much they give, or remember what was before.

@@ -6,7 +6,8 @@ import pytest
 
 from rmpe_legacy.caffe.proto.text import parse_text
 from rmpe_legacy.errors import FileError
-from rmpe_legacy.formats.network_json import Setting, network_json, read_json_network
+from rmpe_legacy.formats.base import Setting
+from rmpe_legacy.formats.network_json import network_json, read_json_network
 from rmpe_legacy.readers.json_file import read_json
 
 NET = ('layer {{ name: "{0}" type: "Input" top: "{0}" input_param {{ shape {{ dim: 1 }} }} }} '

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Convert a network, compare the result with its source, and write the comparison next to the result."""
     from rmpe_legacy.compare.convert import CompareOptions, run_convert
     from rmpe_legacy.export.deploy import InputShape
-    from rmpe_legacy.formats.source import SourceOptions
+    from rmpe_legacy.formats.base import SourceOptions
 
     if args.no_verify and args.input:
         raise RmpeError("--input is for the comparison, which --no-verify disables; leave out one of them")
@@ -38,11 +38,11 @@ def run(args: argparse.Namespace) -> int:
     options = SourceOptions(tuple(args.until), tuple(InputShape(*shape) for shape in args.input_shape), args.lenient,
                             not args.drop_parallel, args.key)
     compare = None if args.no_verify else CompareOptions(args.input, args.image, args.tolerance, args.seed)
-    done = run_convert(args.source, args.destination, setting_of(args), options, compare, args.force)
-    for note in done.notes:
+    result = run_convert(args.source, args.destination, setting_of(args), options, compare, args.force)
+    for note in result.notes:
         tell(f"note: {note}")
-    for file in done.files:
+    for file in result.files:
         say(f"written to {file}")
-    if done.verdict:
-        say(done.verdict) if done.same else tell(done.verdict)
-    return 0 if done.same else 1
+    if result.verdict:
+        say(result.verdict) if result.same else tell(result.verdict)
+    return 0 if result.same else 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 from rmpe_legacy.errors import RmpeError
 
 if TYPE_CHECKING:
-    from rmpe_legacy.formats.network_json import Setting
+    from rmpe_legacy.formats.base import Setting
 
 MAX_INPUT_SIZE = 65536  # per axis of --input-shape
 
@@ -141,7 +141,7 @@ def input_shape(text: str) -> tuple[tuple[int, ...], str | None]:
 
 def setting_of(args: argparse.Namespace) -> Setting:
     """Return the options of `add_net_options` and `add_de_transform_option` as a Setting."""
-    from rmpe_legacy.formats.network_json import Setting
+    from rmpe_legacy.formats.base import Setting
 
     return Setting(args.phase, args.level, tuple(args.stage), args.dialect, args.de_transform, args.allow_python)
 

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     written by `rmpe forward`. Weights alone use the prototxt of the other one. A .py is a program and will be run.
     """
     from rmpe_legacy.compare.convert import CompareOptions, run_verify
-    from rmpe_legacy.formats.source import SourceOptions
+    from rmpe_legacy.formats.base import SourceOptions
 
     load_plugins(args.plugin)
     compare = CompareOptions(args.input, args.image, args.tolerance, args.seed)

@@ -115,7 +115,7 @@ class Safetensors(Target):
     def readers(self, path: Path, random: Random) -> Readers:
         from rmpe_legacy.caffe.weights import read_state
         from rmpe_legacy.compare.content_hash import weights_hash
-        from rmpe_legacy.formats.source import read_weights_alone
+        from rmpe_legacy.formats.read import read_weights_alone
 
         def every() -> None:
             state = read_state(path)
