@@ -363,7 +363,7 @@ class TestMistakes:
         ("{a}", "--device nonsense", "device 'nonsense' cannot be used"),
         ("{a}", "--threshold 7", "threshold 7 is not from 0 to below 1"),
         ("{a}", "--report {empty}", "empty: is a folder; give the name of a page in it"),
-        ("{a}", "--pose a b c", "--pose takes a prototxt and a caffemodel, or one .t7 file, not 3 files"),
+        ("{a}", "--pose a b c", "--pose takes a prototxt and a caffemodel, or one .t7 or .onnx file, not 3 files"),
         ("{a}", "--pose x.caffemodel", "a Caffe network is two files"),
         ("{a}", "--pose x.t7", "x.t7: No such file"),
         ("{a}", "--detector x.prototxt y", "x.prototxt: No such file"),

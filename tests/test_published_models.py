@@ -13,10 +13,10 @@ from rmpe_legacy import load_net
 from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
 from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 from rmpe_legacy.cli import main
-from rmpe_legacy.compare.content_hash import weights_identity
+from rmpe_legacy.compare.content_hash import weights_hash
 from rmpe_legacy.compare.published_models import describe_models, identify_file, published_models
 from rmpe_legacy.errors import RmpeError
-from rmpe_legacy.formats.source import read_weights_alone
+from rmpe_legacy.formats.read import read_weights_alone
 from rmpe_legacy.pose.demo_models import FOLDER
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ class TestTable:
         given = {model.file: model.weights_sha256 for model in published_models() if model.weights_sha256}
         assert given.keys() == {"demo_detector.caffemodel", "demo_pose.caffemodel"}
         for name, digest in given.items():
-            assert weights_identity(read_weights_alone(FOLDER / name)) == digest
+            assert weights_hash(read_weights_alone(FOLDER / name)) == digest
 
     def test_the_docs_have_every_row(self):
         text = (ROOT / "docs" / "models.md").read_text()

@@ -20,14 +20,15 @@ from rmpe_legacy.caffe.proto.blobs import TrainedLayer
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.evaluation.matfile import is_mat, read_mat
 from rmpe_legacy.files import kind_of_file
-from rmpe_legacy.formats.source import is_torch7, is_weights, read_weights_alone
+from rmpe_legacy.formats.read import is_weights, read_weights_alone
+from rmpe_legacy.formats.torch7 import is_torch7
 from rmpe_legacy.readers.hdf5 import open_hdf5
 from rmpe_legacy.reading import first_bytes
 from rmpe_legacy.torch7.network_kind import kind, part_of_object
 from rmpe_legacy.torch7.reader import read_torch7
 from rmpe_legacy.wording import many, shorten
 
-from .content_hash import weights_identity
+from .content_hash import weights_hash
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _torch7(path: Path) -> str:
 def _weights(layers: Sequence[TrainedLayer], title: str) -> str:
     layers = [layer for layer in layers if layer.blobs]
     try:
-        digest = weights_identity(layers, title)
+        digest = weights_hash(layers, title)
     except NetError:  # shared blobs: the hash needs the prototxt, and recognition does not need the hash
         digest = ""
     same = [model for model in published_models() if digest and model.weights_sha256 == digest]

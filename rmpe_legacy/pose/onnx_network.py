@@ -45,8 +45,8 @@ class InputOptions:
             raise RmpeError(f"channel order {self.order!r} is not one of {', '.join(ORDERS)}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, 3) or not np.isfinite(values).all():
-                raise RmpeError(f"{name} {','.join(map(str, values))}: give one finite number, or one for each of three "
-                                "channels")
+                raise RmpeError(f"{name} {','.join(map(str, values))}: give one finite number, or one per "
+                                "channel")
         if not min(self.std) > 0:
             raise RmpeError(f"std {','.join(map(str, self.std))}: give numbers above 0")
         for name, value in (("raw scale", self.raw_scale), ("box padding", self.padding)):

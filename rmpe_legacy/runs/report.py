@@ -236,7 +236,8 @@ def _crop(p: int, crop: CropPanel, shown: ReportImage) -> Iterator[str]:
                          joint_set=shown.people.joints)
     alt, height = escape(f"Crop of {what}, with its pose"), _n(200 * crop.aspect)
     yield (f'<figure><svg class="view" viewBox="0 0 200 {height}" role="img" aria-label="{alt}">'
-           f'<image width="200" height="{height}" preserveAspectRatio="none" href="{_data(crop.crop)}"/>{skeleton}</svg>'
+           f'<image width="200" height="{height}" preserveAspectRatio="none" href="{_data(crop.crop)}"/>'
+           f"{skeleton}</svg>"
            "<figcaption>Crop, with the pose decoded from the heatmaps</figcaption></figure>")
     if crop.straightened:
         theta = f": θ = {', '.join(f'{v:.2f}' for v in crop.theta)}" if crop.theta else ""
