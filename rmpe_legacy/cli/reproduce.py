@@ -7,11 +7,12 @@ from pathlib import Path
 
 from .batch import run_on_images
 from .options import add_image_options, add_network_options
-from .terminal import say
+from .terminal import say, tell
+from .training_log import Interrupt
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    kinds = command.add_subparsers(dest="kind", metavar="mpii|coco|demo", required=True)
+    kinds = command.add_subparsers(dest="kind", metavar="mpii|coco|demo|ablation", required=True)
     mpii = kinds.add_parser("mpii", help="Table 3 (MPII validation), and why Table 1 cannot be reproduced")
     mpii.add_argument("--images", required=True, metavar="DIR", help="MPII's images")
     add_network_options(mpii, "detector", "pose", has_default=False)
@@ -36,6 +37,41 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     drawn.add_argument("--world", type=int, default=1_000_003, metavar="SEED",
                        help="seed of the synthetic images (default: %(default)s)")
     add_image_options(drawn, published="demo-test", threads=1)
+    add_ablation_arguments(kinds.add_parser("ablation", help="Table 3 on synthetic people: trains every row"))
+
+
+def add_ablation_arguments(ablation: argparse.ArgumentParser) -> None:
+    ablation.add_argument("--output", required=True, metavar="DIR", help="folder for networks and snapshots; an "
+                          "interrupted training resumes from the last snapshot")
+    ablation.add_argument("--results", default="benchmarks/ablation", metavar="DIR", help="folder for the result of "
+                          "each row and seed, the table and the figure; rows with a result are not trained again "
+                          "(default: %(default)s)")
+    ablation.add_argument("--budget", choices=("quick", "small", "full"), default="full", help="how long to train "
+                          "and evaluate: a minute in total, an hour, or several hours (default: full)")
+    ablation.add_argument("--quick", dest="budget", action="store_const", const="quick", help="--budget quick")
+    ablation.add_argument("--row", action="append", metavar="NAME", help="only this row; repeatable")
+    ablation.add_argument("--seed", action="append", type=int, metavar="N", help="only this seed, from 1; repeatable")
+    ablation.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    ablation.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
+
+
+def run_ablation(args: argparse.Namespace) -> int:
+    """Train and evaluate every row without a result, then print the table of all results."""
+    from rmpe_legacy.paper.ablation import BUDGETS, Ablation, Progress
+    from rmpe_legacy.paper.ablation_table import write_ablation
+    from rmpe_legacy.runs.commands import Options
+
+    Options(Path(args.output), device=args.device, threads=args.threads).start()
+    interrupt = Interrupt()
+    ablation = Ablation(BUDGETS[args.budget], Path(args.output), Path(args.results), Progress(tell, interrupt.action),
+                        args.device)
+    with interrupt.heeded():
+        ablation.run(args.row, args.seed)
+    say(write_ablation(ablation))
+    if interrupt.seen:
+        tell("stopped; run the same command again to resume")
+        return 130
+    return 0
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
 
         say(reproduce_coco(args.predictions, args.ground_truth).text)
         return 0
+    if args.kind == "ablation":
+        return run_ablation(args)
     if args.kind == "demo":
         from rmpe_legacy.paper.reproduce_demo import reproduce_demo
 

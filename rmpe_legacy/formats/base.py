@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .torch7 import Torch7Source
 
 Arrays = Mapping[str, np.ndarray]
-SATURATING = ("Softmax", "Sigmoid")
 
 
 # --- a network in memory -----------------------------------------------------------------------------------------
@@ -210,11 +209,11 @@ class NetRunner:
         for step in steps:
             for top in step.top:
                 makers.setdefault(top, []).append(f"{step.layer.spec.name} ({step.layer.spec.type})")
-        last = {top: step.layer.spec.type for step in steps for top in step.top}
+        last = {top: step.layer for step in steps for top in step.top}
         blobs = {name: values[name].detach().cpu().numpy() for name in makers if every or name in self.net.outputs}
         return RunResult(blobs, self.net.outputs, {name: ", ".join(layers) for name, layers in makers.items()},
-                         frozenset(name for name, kind in last.items() if kind in SATURATING),
-                         frozenset(name for name, kind in last.items() if kind == "DetectionOutput"))
+                         frozenset(name for name, layer in last.items() if layer.range01),
+                         frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"))
 
     def exact(self, inputs: Arrays) -> dict[str, np.ndarray]:
         self.net.double()

@@ -12,12 +12,14 @@ import numpy as np
 
 from rmpe_legacy.caffe.layers.base import Shape, shape_text
 from rmpe_legacy.errors import FileError, NetError
-from rmpe_legacy.export.onnx import BLOB_NAMES, needed
+from rmpe_legacy.export.onnx import BLOB_NAMES
+from rmpe_legacy.optional import optional
 from rmpe_legacy.reading import first_line, item_count, reading
 from rmpe_legacy.silence import silent_stderr
 
-from .base import SATURATING, Arrays, Format, Network, RunResult, Setting, SourceOptions, Writer, has_suffix
+from .base import Arrays, Format, Network, RunResult, Setting, SourceOptions, Writer, has_suffix
 
+RANGE01 = ("Softmax", "Sigmoid")  # ONNX operators whose values are probabilities
 MAX_INPUT = 1 << 28  # values of a random input for an ONNX file, 1 GB
 
 
@@ -35,7 +37,7 @@ class OnnxRunner:
 
     def __init__(self, path: Path, title: str):
         self.title = title
-        onnx, self.runtime = needed("onnx"), needed("onnxruntime")
+        onnx, self.runtime = (optional(name, "running an ONNX file") for name in ("onnx", "onnxruntime"))
         with reading(path, "ONNX file", "it is damaged, or onnxruntime cannot run it"):
             self.model = onnx.load(path)
             self.names = _blob_names(self.model)
@@ -75,14 +77,14 @@ class OnnxRunner:
         blobs = {self._blob(name): values[name] if name in values else np.asarray(inputs[name]) for name in order}
         makers = {self._blob(name): node.title for node in self.nodes for name in node.outputs}
         return RunResult(blobs, tuple(map(self._blob, outputs)), makers,
-                         frozenset(self._blob(name) for name in values if kinds.get(name) in SATURATING))
+                         frozenset(self._blob(name) for name in values if kinds.get(name) in RANGE01))
 
     def _blob(self, name: str) -> str:
         return self.names.get(name, name)
 
     def _run_for(self, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
         """Compute values that are not outputs, by temporarily making them outputs."""
-        onnx = needed("onnx")
+        onnx = optional("onnx", "running an ONNX file")
         count = len(self.model.graph.output)
         self.model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         try:

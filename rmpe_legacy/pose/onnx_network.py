@@ -11,6 +11,7 @@ import torch
 
 from rmpe_legacy.caffe.layers.base import shape_text
 from rmpe_legacy.errors import FileError, NetError, RmpeError
+from rmpe_legacy.optional import optional
 from rmpe_legacy.reading import first_bytes, reading
 from rmpe_legacy.silence import silent_stderr
 
@@ -138,10 +139,7 @@ def _pooled(vectors: np.ndarray, count: int) -> np.ndarray:
 
 
 def _session(path: str | Path, device: torch.device):
-    try:
-        import onnxruntime
-    except ImportError:
-        raise RmpeError(f"{path}: running an ONNX network needs ONNX Runtime; pip install onnxruntime") from None
+    onnxruntime = optional("onnxruntime", "running an .onnx pose network")
     first_bytes(path)  # a missing file is reported as such
     providers = ["CPUExecutionProvider"]
     if device.type == "cuda":

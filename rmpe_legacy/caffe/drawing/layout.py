@@ -8,12 +8,15 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.optional import optional
 
 from .graph import NetworkGraph, box_lines
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 CHARACTER, LINE = 6.6, 15.0  # px of a character and a line of 11 px text
 PADDING, GAP_X, GAP_Y, LANE = 8.0, 26.0, 34.0, 14.0  # px; LANE: the width that an arrow gets where it passes boxes
@@ -121,6 +124,7 @@ def _by_layers(graph: NetworkGraph, sizes: Sequence[tuple[float, float]]) -> Lay
 
 def _with_lanes(graph: NetworkGraph) -> tuple[nx.DiGraph, list[list[tuple]]]:
     """The boxes with their layers, and lanes for arrows that pass layers: nodes of their own, (edge, layer)."""
+    nx = optional("networkx", "drawing a network without graphviz")
     net = nx.DiGraph()
     net.add_nodes_from(range(len(graph.boxes)))
     net.add_edges_from((a, b) for a, b, _ in graph.edges)

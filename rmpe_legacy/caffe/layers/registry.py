@@ -8,11 +8,12 @@ from rmpe_legacy.caffe.proto.schema import DIALECTS
 from rmpe_legacy.caffe.proto.upgrade import V0_TYPES, v1_type
 from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
+from rmpe_legacy.registry import Registry
 from rmpe_legacy.wording import did_you_mean
 
 from .base import Layer
 
-_LAYERS: dict[str, type[Layer]] = {}
+_LAYERS: Registry[str, type[Layer]] = Registry("layer type")
 
 
 def register(name: str, dialects: Iterable[str] = tuple(DIALECTS)) -> Callable[[type[Layer]], type[Layer]]:
@@ -22,12 +23,10 @@ def register(name: str, dialects: Iterable[str] = tuple(DIALECTS)) -> Callable[[
     """
 
     def add(cls: type[Layer]) -> type[Layer]:
-        if name in _LAYERS:
-            raise ValueError(f"layer type {name!r} is taken by {_LAYERS[name].__qualname__}")
         if not (isinstance(cls, type) and issubclass(cls, Layer)):
             raise TypeError(f"layer type {name!r}: {cls!r} is not a subclass of rmpe_legacy.Layer")
+        _LAYERS.add(name, cls)
         cls.dialects = tuple(dialects)
-        _LAYERS[name] = cls
         return cls
 
     return add

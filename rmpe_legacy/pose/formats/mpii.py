@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.optional import optional
 
 from ..joints import MPII16, JointSet
 from ..people import People
@@ -62,8 +63,4 @@ def _structs(rows: Sequence[dict[str, Any]]) -> np.ndarray:
 
 
 def _scipy_io():
-    try:
-        import scipy.io
-    except ImportError:
-        raise RmpeError(f"format {NAME} needs SciPy to write a .mat file; pip install scipy") from None
-    return scipy.io
+    return optional("scipy.io", f"format {NAME}")
