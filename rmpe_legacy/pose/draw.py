@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from os import PathLike
+from pathlib import Path
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.files import whole_file
 
 from .joints import MPII16, JointSet
+from .people import People
 
 RIGHT, LEFT, MIDDLE = (255, 0, 0), (0, 0, 255), (191, 0, 191)  # RGB: matplotlib's "r", "b" and "m"
 
@@ -60,6 +65,33 @@ def draw_poses(image: np.ndarray, joints_xy: ArrayLike, scores: ArrayLike, order
             if place and radius:
                 cv2.circle(canvas, place, radius << _SHIFT, _ordered(color, order), cv2.FILLED, cv2.LINE_AA, _SHIFT)
     return canvas
+
+
+def draw_people(image: np.ndarray, people: People) -> np.ndarray:
+    """Draw the skeletons of the people on a copy of an (H, W, 3) uint8 RGB image, in a width that suits its size."""
+    width = line_width((image.shape[1], image.shape[0]))
+    return draw_poses(image, people.keypoints[..., :2], people.keypoints[..., 2], thickness=width, radius=width + 1,
+                      joint_set=people.joints)
+
+
+def line_width(size_wh: tuple[int, int]) -> int:
+    """Line width in pixels: the demo's 2 up to about 600 pixels, then in proportion to the image."""
+    return max(2, round(max(size_wh) / 300))
+
+
+def encode_image(rgb: np.ndarray, suffix: str) -> bytes:
+    """Encode an (H, W, 3) uint8 RGB image as a file with this suffix: .png or .jpg."""
+    _, data = cv2.imencode(suffix, rgb[..., ::-1])
+    return data.tobytes()
+
+
+def write_image(path: str | PathLike, rgb: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 RGB image as .png or .jpg, whole or not at all. Raises RmpeError for another suffix."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".png", ".jpg", ".jpeg"):
+        raise RmpeError(f"{path}: an image is written as .png or .jpg")
+    with whole_file(path) as file:
+        file.write(encode_image(rgb, suffix))
 
 
 def draw_boxes(image: np.ndarray, boxes_xyxy: ArrayLike, scores: ArrayLike | None = None, order: str = "RGB",

@@ -12,7 +12,7 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import write_together
-from rmpe_legacy.pose.draw import draw_boxes, draw_poses
+from rmpe_legacy.pose.draw import draw_boxes, draw_poses, line_width
 from rmpe_legacy.pose.pipeline import Pipeline, PoseResult
 from rmpe_legacy.pose.results import Detections
 from rmpe_legacy.reading import first_line
@@ -125,8 +125,3 @@ def draw_detections(image: np.ndarray, result: PoseResult) -> np.ndarray:
     """``BatchRun.draw``: the detector's boxes with their scores."""
     boxes = result.proposals
     return draw_boxes(image, boxes.boxes_xyxy, boxes.scores, thickness=line_width(result.size_wh))
-
-
-def line_width(size_wh: tuple[int, int]) -> int:
-    """Line width in pixels: the demo's 2 up to about 600 pixels, then in proportion to the image."""
-    return max(2, round(max(size_wh) / 300))

@@ -15,7 +15,7 @@ import torch
 from rmpe_legacy import __version__
 from rmpe_legacy.caffe.inputs import usable_device
 from rmpe_legacy.errors import FileError, RmpeError
-from rmpe_legacy.pose.demo_models import DE_TRANSFORM, demo_model
+from rmpe_legacy.pose.demo_models import DE_TRANSFORM, DEMO_NOTE, demo_model
 from rmpe_legacy.pose.detect import Detector, load_detector
 from rmpe_legacy.pose.estimate import BATCH, PoseNetwork, load_pose_network
 from rmpe_legacy.pose.formats import OURS, check_formats, write_formats
@@ -193,10 +193,6 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
                      report_images_of(results, pipeline.recipe))
         lines.append(f"report: {report}")
     return CommandResult("\n".join(lines), skipped)
-
-
-DEMO_NOTE = ("the networks of this package were trained on drawn people and find nobody in photographs; for these give "
-             "the authors' weights (rmpe models says where they are), or other networks: --boxes FILE --pose NET.onnx")
 
 
 def demo_networks_of(detector: Files | None, pose: Files | None, boxes: str | PathLike | None = None) -> bool:

@@ -34,7 +34,8 @@ def to_png(graph: NetworkGraph, layout: Layout) -> bytes:
     font = {"fontfamily": "monospace", "parse_math": False}
     axes.text(PADDING, 17, printable(graph.title), fontsize=13 * point, fontweight="bold", va="baseline", **font)
     for name, (x, y, w, h) in group_frames(graph, layout):
-        axes.add_patch(patches.FancyBboxPatch((x, y + HEAD), w, h, "round,pad=0,rounding_size=6", fc="#f7f7f2", ec="#d8d8cc"))
+        axes.add_patch(patches.FancyBboxPatch((x, y + HEAD), w, h, "round,pad=0,rounding_size=6", fc="#f7f7f2",
+                                              ec="#d8d8cc"))
         axes.text(x + 4, y + HEAD + 10, printable(name), fontsize=9 * point, color="#666655", va="baseline", **font)
     for path in layout.paths:
         step = paths.Path.CURVE4 if layout.curved else paths.Path.LINETO
