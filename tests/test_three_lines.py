@@ -102,7 +102,7 @@ def test_an_onnx_network_with_boxes(tmp_path):
     assert (pipeline.recipe.name, pipeline.pose.joints) == ("alphapose", COCO17)
     name, joints = next(iter(truth.items()))
     corner = joints[0].min(axis=0)
-    box = np.array([[*(corner - 10), *(corner + (80, 120))]])
+    box = np.array([[*(corner - 10), corner[0] + 80, corner[1] + 120]])
     found = pipeline(tmp_path / name, Detections(box, np.array([0.9], np.float32)))
     assert found.keypoints.shape == (1, 17, 3)
     assert np.abs(found.keypoints[0, :, :2] - joints[0]).max() < 3
