@@ -67,7 +67,7 @@ def read_json_network(path: str | PathLike, allow_python: bool | None = False
     path = path.with_suffix(".json") if path.suffix == ".safetensors" else path
     document = _read(path)
     if document.get("format") != FORMAT or document.get("version") != VERSION:
-        raise FileError(f"{path}: is not a {FORMAT}, version {VERSION}, as written by rmpe convert")
+        raise FileError(f"{path}: is not an {FORMAT}, version {VERSION}, as written by rmpe convert")
     setting = replace(_setting(path, document), allow_python=allow_python)
     weights = document.get("weights")
     if weights is not None and (not isinstance(weights, str) or Path(weights).name != weights or weights in ("", "..")):
@@ -226,7 +226,7 @@ class _Reader:
 def _read(path: Path) -> dict[str, Any]:
     document = read_json(path, MAX_BYTES)
     if not isinstance(document, dict):
-        raise FileError(f"{path}: is not a {FORMAT}, as written by rmpe convert")
+        raise FileError(f"{path}: is not an {FORMAT}, as written by rmpe convert")
     return document
 
 

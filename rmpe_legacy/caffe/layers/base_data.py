@@ -1,9 +1,8 @@
-"""What the layers that read pictures from a store have in common.
+"""Base classes of the layers that produce data. Source: base_data_layer.cpp of RMPE@5188c23.
 
-Such a layer has no bottoms. Its tops may be given by name instead (``net(data=..., label=...)``); then it reads
-nothing. Otherwise each forward takes the next batch, for as long as the network lives.
-Source: base_data_layer.cpp of RMPE@5188c23. Caffe reads ahead in a thread; the order of what it reads and draws is
-the same here, without one.
+A data layer has no bottoms. Each forward takes the next batch, unless its tops are passed to the network by name
+(``net(data=..., label=...)``). Caffe prefetches in a thread; here there is no thread, but data is read and random
+numbers are drawn in the same order.
 """
 
 from __future__ import annotations
@@ -23,26 +22,26 @@ from rmpe_legacy.errors import LayerError, RmpeError
 
 from .base import Layer, Shape
 
-COLORS = 3  # channels that a picture has if nothing says otherwise
+COLORS = 3  # default number of channels of an image
 
 
 def seed_from_torch() -> int:
-    """A seed for Caffe's random numbers, so that torch.manual_seed makes data layers reproducible too.
+    """Return a seed for Caffe's random numbers, so that torch.manual_seed makes data layers reproducible too.
 
-    Right after ``torch.manual_seed(n)`` it is n: the first random data layer that is built then draws what it draws
-    in Caffe after ``caffe.set_random_seed(n)``. Later ones take their seed from torch's generator.
+    Directly after ``torch.manual_seed(n)`` it is n: the first random data layer built then draws the same numbers as
+    in Caffe after ``caffe.set_random_seed(n)``. Later layers take their seeds from torch's generator.
     """
     first = torch.initial_seed()
     fresh = torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(first).get_state())
-    drawn = int(torch.randint(UINT32, ()))  # drawn in any case, so that the generator is fresh no more
+    drawn = int(torch.randint(UINT32, ()))  # always drawn, so that the generator is no longer fresh
     return first % UINT32 if fresh else drawn
 
 
 class BlobLayer(Layer):
-    """A layer that makes its tops from numpy arrays; they follow the network's dtype and device."""
+    """A layer whose tops come from NumPy arrays; they get the network's dtype and device."""
 
     bottoms = 0
-    not_exportable = "makes its values itself, from files or fillers"
+    not_exportable = "produces its values itself, from files or fillers"
 
     def setup(self) -> None:
         self.register_buffer("place", torch.empty(0), persistent=False)  # .to() and .double() move it
@@ -52,12 +51,12 @@ class BlobLayer(Layer):
             return tuple(torch.from_numpy(blob).to(self.place) for blob in self.batch())
 
     def batch(self) -> Sequence[np.ndarray]:
-        """The next batch: an array for each top."""
+        """Return the next batch: one array per top."""
         raise NotImplementedError
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """What goes wrong inside carries the layer's name."""
+        """Context in which an RmpeError becomes a LayerError that names this layer."""
         try:
             yield
         except LayerError:
@@ -67,11 +66,11 @@ class BlobLayer(Layer):
 
 
 class SourceLayer(BlobLayer):
-    """A layer that reads pictures and transforms them: a blob of pictures, and one of labels if it has two tops."""
+    """A layer that reads images and transforms them: one top of images and, optionally, one of labels."""
 
     tops = (1, 2)
-    unread: tuple[str, ...] = ()  # its fields that no published code reads
-    reader_draws = False  # Caffe reads its store in a thread of its own, which takes a seed first
+    unread: tuple[str, ...] = ()  # fields of its own message that Caffe parses but never reads
+    reader_draws = False  # True: Caffe's reader thread draws a seed before the layer does
 
     def setup(self) -> None:
         super().setup()
@@ -92,28 +91,28 @@ class SourceLayer(BlobLayer):
 
     @property
     def is_random(self) -> bool:
-        """Whether two runs may differ."""
+        """Whether the batches depend on random numbers."""
         return self.transformer.is_random
 
     # --- random numbers --------------------------------------------------------------------------------------
 
     def seed(self, seed: int) -> None:
-        """Begin again, as a network does that Caffe builds after ``caffe.set_random_seed(seed)``.
+        """Start over, with the random numbers of a network built after ``caffe.set_random_seed(seed)``.
 
-        Exact for the network's first layer that draws: in Caffe all draw from one stream.
+        Exact for the first layer of a network that draws random numbers: in Caffe, all layers share one stream.
         """
         main = CaffeRandom(seed)
         if self.reader_draws:
             main.raw()
         own_stream = self.transformer.draws_crops
         if own_stream:
-            main.raw()  # taken before the layer's own set-up, and again after it
+            main.raw()  # drawn before the layer's own set-up, and again after it
         self.rewind(main)
         transform = CaffeRandom(main.raw() if own_stream else seed)
         self.transformer.draws = Draws(transform, CaffeRandom(main.raw()), LibraryRandom())
 
     def rewind(self, main: CaffeRandom) -> None:
-        """Go back to the first record, and take from `main` what the layer's set-up takes in Caffe."""
+        """Go back to the first record; draw from `main` what Caffe's set-up of the layer draws."""
 
     # --- shapes ----------------------------------------------------------------------------------------------
 
@@ -122,26 +121,26 @@ class SourceLayer(BlobLayer):
             return self.shapes()[: self.top_count]
 
     def shapes(self) -> list[Shape]:
-        """The tops' shapes: from the first record, or, where the source is not there, as the prototxt tells them."""
+        """Return the tops' shapes: from the first record, or from the prototxt if the source does not exist."""
         found = self.first_shape() if self.source_exists() else self.assumed_shape()
         return [(self.batch_size, *found), (self.batch_size,)]
 
     def first_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the next batch."""
+        """Return (C, H, W) of the next batch."""
         raise NotImplementedError
 
     @property
     def source(self) -> str:
-        """The file or folder that the prototxt names."""
+        """The file or folder named in the prototxt."""
         raise NotImplementedError
 
     def source_exists(self) -> bool:
         return os.path.exists(self.source)
 
     def assumed_shape(self, height: int = 0, width: int = 0, channels: int = 0) -> tuple[int, int, int]:
-        """(C, H, W) without a picture at hand: what crop, resize or the given size leave no doubt of.
+        """Return (C, H, W) if the source does not exist: from crop, resize or the given size.
 
-        Channels, if nothing tells them, are those of a coloured picture.
+        The number of channels defaults to that of a colour image.
         """
         param = self.transformer.param
         if self.spec.dialect != "bvlc" and param.has("resize_param") and not (
@@ -167,11 +166,11 @@ class SourceLayer(BlobLayer):
         return super().forward()
 
     def new_blobs(self, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """(pictures, labels) of a batch, to be filled."""
+        """Return uninitialised images (batch, C, H, W) and zero labels (batch,), both float32."""
         return np.empty((self.batch_size, *shape), np.float32), np.zeros(self.batch_size, np.float32)
 
     def _warn_of_ignored(self) -> None:
-        """Name the fields that the published code parses and never reads, where a file sets them."""
+        """Warn of fields in the prototxt that Caffe parses but never reads."""
         param, own = self.spec.get("transform_param"), self.spec.get(self.params[0])
         for name in self.unread:
             if own.has(name):

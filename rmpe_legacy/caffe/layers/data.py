@@ -14,7 +14,7 @@ from .registry import register
 
 
 class StoreLayer(SourceLayer):
-    """A layer that reads the records of one store, in the order of their keys, again and again."""
+    """A layer that cycles through the records of a database, in key order."""
 
     unread = ("scale", "mean_file", "crop_size", "mirror", "rand_skip", "force_encoded_color")
     _cursor: Cursor | None = None
@@ -35,7 +35,7 @@ class StoreLayer(SourceLayer):
 
     @property
     def cursor(self) -> Cursor:
-        """The place in the store, which is opened when it is first asked for."""
+        """The position in the database, which is opened on first use."""
         if self._cursor is None:
             self._cursor = Cursor(self.spec.get("data_param").backend, self.source)
         return self._cursor
@@ -43,7 +43,7 @@ class StoreLayer(SourceLayer):
 
 @register("Data")
 class Data(StoreLayer):
-    """The next pictures of a store, (batch, C, H, W), and their labels, (batch,)."""
+    """The next images of a database, (batch, C, H, W), and their labels, (batch,)."""
 
     params = ("data_param", "transform_param")
     exact = True

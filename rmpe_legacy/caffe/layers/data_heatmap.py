@@ -1,4 +1,4 @@
-"""DataHeatmap: persons cut out of pictures, and heat maps of their joints. Source: data_heatmap.cpp of RMPE@5188c23."""
+"""Persons cropped from images, and heatmaps of their joints. Source: data_heatmap.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ CROP_VALUES = {"centerscale": 3, "bbox": 4}
 
 @register("DataHeatmap", dialects=("rmpe",))
 class DataHeatmap(SourceLayer):
-    """The next persons of a list: pictures (batch, 3, outsize, outsize), R, G, B from 0 to 1, and a map for each of
-    their joints (batch, joints, label_height, label_width).
+    """The next persons of a list: RGB crops in 0..1, (batch, 3, outsize, outsize), and one heatmap per joint,
+    (batch, joints, label_height, label_width).
 
-    Maps are scaled by label_height / outsize in both directions, as published. The only augmentation is the angle.
+    As published, heatmaps are scaled by label_height / outsize in both directions. The only augmentation is rotation.
     """
 
     params = ("heatmap_data_param", "visualise", "transform_param")
@@ -76,7 +76,7 @@ class DataHeatmap(SourceLayer):
 
     @property
     def persons(self) -> list[Person]:
-        """In the order of this epoch, or, with sample_per_cluster, cluster by cluster."""
+        """The persons in this epoch's order; with sample_per_cluster, in the file's order."""
         if self._persons is None:
             param = self.param
             persons = read_persons(self.source, param.labelinds, CROP_VALUES[param.bbox_or_centerscale])
@@ -135,7 +135,7 @@ class DataHeatmap(SourceLayer):
         return f"{self.param.root_img_dir}segs/{person.image}"
 
     def _next_with_mask(self) -> Person:
-        """The next person that has a segmentation; Caffe looks for ever if nobody has."""
+        """Return the next person that has a segmentation. Without any, Caffe loops forever; this raises FileError."""
         for _ in range(len(self.persons)):
             person = self._current()
             if os.path.exists(self._mask_path(person)):
@@ -159,7 +159,7 @@ class DataHeatmap(SourceLayer):
         label[:] = gaussians(cells, is_absent(person.joints), param.label_height, param.label_width)
 
     def _image(self, person: Person) -> np.ndarray:
-        """(H, W, 3) float32, R, G, B, without the other persons if there is a segmentation."""
+        """Return the RGB image, (H, W, 3) float32; a segmentation masks the other persons."""
         path = self.param.root_img_dir + person.image
         image = cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB).astype(F)
         if self.param.segmentation:
@@ -173,7 +173,7 @@ class DataHeatmap(SourceLayer):
 
 
 def _by_cluster(persons: list[Person]) -> list[list[Person]]:
-    """One list per cluster, 0 to the last one; each needs somebody."""
+    """Return one list of persons per cluster. Raises FileError if a cluster number is skipped."""
     numbers = {person.cluster for person in persons}
     if numbers != set(range(len(numbers))):
         raise FileError(f"{persons[0].where.rpartition(':')[0]}: clusters {', '.join(map(str, sorted(numbers)))}; "

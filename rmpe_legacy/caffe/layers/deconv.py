@@ -40,7 +40,7 @@ class Deconvolution(BaseConvolution):
         return self._by_taps(x, weight, bias)
 
     def _by_taps(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """For what torch has no deconvolution for: each place of the kernel adds to a strided part of the top."""
+        """Deconvolve tap by tap, for cases torch lacks: each kernel position adds to a strided part of the top."""
         n, g, grid = len(x), self.group, x.shape[2:]
         columns = x.reshape(n, g, self.channels // g, -1)
         padded = [s * (size - 1) + d * (k - 1) + 1

@@ -1,4 +1,4 @@
-"""HDF5Data: rows of HDF5 files, as they are. Source: hdf5_data_layer.cpp of RMPE@5188c23."""
+"""Rows of HDF5 files, untransformed. Source: hdf5_data_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .registry import register
 
 @register("HDF5Data")
 class HDF5Data(BlobLayer):
-    """The next rows of the dataset that each top is named after: (batch, ...).
+    """The next rows of the datasets named like the tops: (batch, ...).
 
-    shuffle mixes the files and the rows of each, always in the same way: in Caffe too, since nobody seeds the random
-    numbers that it takes.
+    shuffle mixes the files and the rows of each file in the same way in every run, as in Caffe, which never seeds the
+    generator it uses here.
     """
 
     params = ("hdf5_data_param",)
@@ -40,7 +40,7 @@ class HDF5Data(BlobLayer):
 
     @property
     def rows(self) -> RowReader:
-        """The place in the files; the first is read when it is first asked for."""
+        """The position in the files; the first file is read on first use."""
         if self._rows is None:
             param = self.spec.get("hdf5_data_param")
             if not os.path.exists(param.source):

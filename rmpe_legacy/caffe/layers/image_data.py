@@ -1,4 +1,4 @@
-"""Picture files from a list. Source: image_data_layer.cpp of RMPE@5188c23."""
+"""Image files from a list. Source: image_data_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .registry import register
 
 @register("ImageData")
 class ImageData(SourceLayer):
-    """The next pictures of a list, (batch, C, H, W), and their labels, (batch,). A line: ``file label``."""
+    """The next images of a list, (batch, C, H, W), and their labels, (batch,). A line is ``file label``."""
 
     params = ("image_data_param", "transform_param")
     exact = True
@@ -55,7 +55,7 @@ class ImageData(SourceLayer):
 
     @property
     def lines(self) -> list[tuple[str, int]]:
-        """(file, label) in the order of this epoch."""
+        """(file, label) pairs in this epoch's order."""
         if self._lines is None:
             lines = [_file_and_label(line) for line in read_lines(self.source, "a list of pictures")]
             if not lines:
@@ -70,7 +70,7 @@ class ImageData(SourceLayer):
 
     def _read(self) -> np.ndarray:
         param = self.spec.get("image_data_param")
-        lines = self.lines  # which sets the place in it
+        lines = self.lines  # sets self._at
         path = param.root_folder + lines[self._at][0]
         return check_opencv(read_image, path, param.is_color, param.new_height, param.new_width)
 
@@ -98,6 +98,6 @@ class ImageData(SourceLayer):
 
 
 def _file_and_label(line: str) -> tuple[str, int]:
-    """What stands before and after the last space; without one, all of it is both."""
+    """Split a line at its last space; without a space, the whole line is both file and label."""
     name, space, label = line.rpartition(" ")
     return (name, c_integer(label)) if space else (line, c_integer(line))

@@ -1,4 +1,4 @@
-"""Caffe type name -> layer class: the one list of what this package can load."""
+"""The registry of layer types: Caffe's type name -> layer class."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ _LAYERS: Registry[str, type[Layer]] = Registry("layer type")
 
 
 def register(name: str, dialects: Iterable[str] = tuple(DIALECTS)) -> Callable[[type[Layer]], type[Layer]]:
-    """``@register("Pooling")`` above a subclass of Layer: the class that loads this type.
+    """Register a subclass of Layer for a layer type: ``@register("Pooling")``.
 
-    A name can be taken once. `dialects` are those whose Caffe has the type (default: all).
+    Args:
+        name: The type's name in a prototxt. It can be registered once.
+        dialects: The dialects whose Caffe has the type (default: all).
+
+    Raises:
+        ValueError: The name is taken.
+        TypeError: The decorated object is not a subclass of Layer.
     """
 
     def add(cls: type[Layer]) -> type[Layer]:
@@ -33,7 +39,7 @@ def register(name: str, dialects: Iterable[str] = tuple(DIALECTS)) -> Callable[[
 
 
 def create(spec: LayerSpec) -> Layer:
-    """The module for one layer of the prototxt; LayerError for a type that is not known."""
+    """Return the module for one layer of a prototxt. Raises LayerError if its type is unknown."""
     if (error := unsupported(spec)) is not None:
         raise error
     layer = _LAYERS[spec.type](spec)
@@ -42,7 +48,7 @@ def create(spec: LayerSpec) -> Layer:
 
 
 def unsupported(spec: LayerSpec) -> LayerError | None:
-    """Why a layer cannot be loaded whatever its bottoms are; None if it can."""
+    """Return why a layer cannot be loaded, whatever its bottoms are; None if it can."""
     cls = _LAYERS.get(spec.type)
     if cls is None:
         return spec.error(f"unknown layer type{_meant(spec.type)}")
@@ -53,13 +59,13 @@ def unsupported(spec: LayerSpec) -> LayerError | None:
 
 
 def _meant(type_name: str) -> str:
-    """The end of a sentence about an unknown type: the old formats spell the same types in another way."""
+    """Return a hint for an unknown type: its name in today's format if it is an old one, or a similar name."""
     old = v1_type(V0_TYPES.get(type_name, type_name))
     return f"; did you mean {old!r}?" if old in _LAYERS else did_you_mean(type_name, _LAYERS)
 
 
 def may_share_data(type_name: str) -> bool:
-    """Whether the tops of this type can be its first bottom's data: working in place on one then alters the other."""
+    """Whether this type's tops may share the first bottom's data, so that an in-place layer changes both."""
     cls = _LAYERS.get(type_name)
     return cls is not None and cls.shares_data is not False
 
@@ -71,15 +77,15 @@ def is_users_own(type_name: str) -> bool:
 
 
 def declared_fields(type_name: str) -> Mapping[str, Sequence[str]] | None:
-    """What a type of the user's own reads beside Caffe's fields; None for a type of ours, or where it does not say."""
+    """Return the fields that a user's own type declares; None for a built-in type, or if it declares none."""
     return _LAYERS[type_name].fields if is_users_own(type_name) else None
 
 
 def known_types() -> list[str]:
-    """Every type that can be loaded, in alphabetical order."""
+    """Return all registered types, sorted."""
     return sorted(_LAYERS)
 
 
 def layer_class(type_name: str) -> type[Layer]:
-    """The class registered for a known type."""
+    """Return the class of a registered type."""
     return _LAYERS[type_name]

@@ -21,8 +21,8 @@ from .registry import register
 class VideoData(SourceLayer):
     """The next frames of a video, (batch, C, H, W), and labels of 0, (batch,).
 
-    video_file may be a pattern for numbered pictures. Where Caffe ends the program after the last frame, this is an
-    error; Caffe also reads three batches ahead, and so ends earlier.
+    video_file may be a pattern for numbered images. After the last frame this raises an error, while Caffe exits;
+    Caffe also prefetches three batches, so it exits earlier.
     Differs: with skip_frames, weiliu89's branch aborts at the first frame that it skips; here frames are skipped.
     """
 
@@ -63,7 +63,7 @@ class VideoData(SourceLayer):
         except RmpeError:
             if self.frames.opened:
                 raise
-            return self.assumed_shape()  # no such camera or pictures; the prototxt may tell all the same
+            return self.assumed_shape()  # no such camera or files; the prototxt may still give the size
         return self.transformer.shape_of(frame)
 
     def batch(self) -> Sequence[np.ndarray]:
