@@ -8,6 +8,7 @@ from types import ModuleType
 from .errors import RmpeError
 
 EXTRAS = {  # module -> the extra in pyproject.toml that installs it
+    "argcomplete": "completion",
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "pycocotools": "eval",

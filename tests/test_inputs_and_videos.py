@@ -108,6 +108,10 @@ class TestBoxes:
         assert len(boxes["000000000285.jpg"]) == 0
         assert len(read_boxes(path, ["000000000139.jpg"], 0.5)["000000000139.jpg"]) == 1
 
+    def test_images_without_a_number_do_not_confuse_those_with_one(self, tmp_path):
+        path = self.write(tmp_path, [{"image_id": 139, "bbox": [1, 2, 3, 4], "score": 1}])
+        assert len(read_boxes(path, ["b.jpg", "000000000139.jpg"])["000000000139.jpg"]) == 1
+
     def test_image_ids_may_be_names_or_come_with_a_list_of_images(self, tmp_path):
         entry = {"image_id": "b.jpg", "bbox": [1, 2, 3, 4], "score": 1}
         assert len(read_boxes(self.write(tmp_path, [entry]), self.NAMES)["b.jpg"]) == 1

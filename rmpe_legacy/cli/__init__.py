@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 import warnings
 from importlib import import_module
 
 from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.optional import optional
 
-from .terminal import abandon, finish, say, tell
+from .terminal import ERROR, LOGGER, OK, USAGE, abandon, finish, say, start_logging, tell
 
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
 # import torch and everything that needs it inside run, because `rmpe nms` must start quickly.
@@ -48,7 +51,19 @@ def make_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=module.run.__doc__.partition("\n")[0], description=module.run.__doc__)
         command.set_defaults(run=module.run)
         module.add_arguments(command)
+        _add_log_options(command)
     return parser
+
+
+def _add_log_options(command: argparse.ArgumentParser) -> None:
+    """Add -q and -v to a command, or to each of its kinds."""
+    kinds = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    for each in [kind for action in kinds for kind in action.choices.values()] or [command]:
+        if "-v" not in each._option_string_actions and "-q" not in each._option_string_actions:
+            level = each.add_mutually_exclusive_group()
+            level.add_argument("-q", "--quiet", action="store_true", help="no notes, warnings or progress on standard "
+                               "error, only errors")
+            level.add_argument("-v", "--verbose", action="store_true", help="details on standard error: time, memory")
 
 
 def print_version(args: argparse.Namespace) -> None:
@@ -58,26 +73,32 @@ def print_version(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 for success, 1 after an error, 2 if some images were skipped.
+    """Run one command and return its exit code.
 
-    For verify, 1 means that the networks differ, and 2 that an error occurred.
+    0: done. 1: an error, with a sentence on standard error. 2: wrong usage. 3: done in part, as some images could not
+    be read. For verify, 1 means that the networks differ, and 2 also that an error occurred.
     """
     parser = make_parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
+        optional("argcomplete", "shell completion").autocomplete(parser)
     args = parser.parse_args(argv)
     if "run" not in args and not args.version:
         parser.print_help(sys.stderr)
-        return 2
+        return USAGE
     warnings.showwarning = _print_warning
+    start_logging(getattr(args, "quiet", False), args.verbose)
+    started = time.perf_counter()
     try:
         code = print_version(args) if args.version else args.run(args)
         finish()
-        return code or 0
+        LOGGER.debug("finished in %.1f s, %s", time.perf_counter() - started, _peak_memory())
+        return code or OK
     except RmpeError as error:  # the message is the whole story; any other exception is our bug
         tell(error)
-        return getattr(args, "code_of_mistakes", 1)
+        return getattr(args, "code_of_mistakes", ERROR)
     except MemoryError:
         tell("not enough memory")
-        return getattr(args, "code_of_mistakes", 1)
+        return getattr(args, "code_of_mistakes", ERROR)
     except KeyboardInterrupt:
         tell("interrupted")
         return 130
@@ -87,4 +108,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    tell(f"warning: {message}")
+    LOGGER.warning("warning: %s", message)
+
+
+def _peak_memory() -> str:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return "peak memory unknown"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return f"peak memory {peak / 1e6:.0f} MB"

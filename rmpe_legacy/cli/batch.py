@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from rmpe_legacy.wording import printable
+from .terminal import OK, PARTIAL, note, say, tell
 
-from .terminal import say, tell
+PROGRESS_SECONDS = 10.0
+T = TypeVar("T")
 
 
 def run_on_images(args: argparse.Namespace, run: Callable) -> int:
-    """Run a command on images with a progress bar and return its exit code: 2 if some images could not be read."""
+    """Run a command on images with a progress bar and return its exit code: 3 if some images could not be read."""
     from rmpe_legacy.runs.commands import Options
     from rmpe_legacy.runs.distributed import join_world
 
     with join_world() as world:
+        context = _run_context(world, args.quiet)
         options = Options(Path(args.output), _published(args), args.threshold, args.device, getattr(args, "batch", 1),
-                          args.threads, getattr(args, "de_transform", None), _run_context(world), args.allow_python,
+                          args.threads, getattr(args, "de_transform", None), context, args.allow_python,
                           tuple(getattr(args, "format", ("ours",))), *_onnx_options(args),
                           getattr(args, "recursive", False))
         try:
@@ -29,7 +33,7 @@ def run_on_images(args: argparse.Namespace, run: Callable) -> int:
             return 130
     if result.text:
         say(result.text)
-    return 2 if result.skipped else 0
+    return PARTIAL if result.skipped else OK
 
 
 def _published(args: argparse.Namespace) -> str:
@@ -53,13 +57,36 @@ def _onnx_options(args: argparse.Namespace):
     return joints, InputOptions(args.mean, args.std, args.channel_order, args.raw_scale, args.box_padding)
 
 
-def _run_context(world):
-    """Report on standard error; with several processes, only the first shows a progress bar."""
+def _run_context(world, quiet: bool):
+    """Report on standard error; with several processes, only the first shows progress."""
     from tqdm import tqdm
 
     from rmpe_legacy.runs.batch_run import RunContext
 
     def progress(items):
-        return tqdm(items, unit="image", disable=None if world.first else True, dynamic_ncols=True)
+        if quiet or not world.first:
+            return items
+        if sys.stderr is not None and sys.stderr.isatty():
+            return tqdm(items, unit="image", dynamic_ncols=True)
+        return progress_lines(items)
 
-    return RunContext(world, progress, lambda text: tqdm.write(printable(f"rmpe: {text}"), file=sys.stderr))
+    return RunContext(world, progress, note)
+
+
+def progress_lines(items: Sequence[T], seconds: float = PROGRESS_SECONDS) -> Iterator[T]:
+    """Iterate, and log how far it is every few seconds: for log files, where a bar would be a mess."""
+    start = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if done and now - last >= seconds:
+            last, rate = now, done / (now - start)
+            note(f"{done} of {len(items)} images, {rate:.2g} per second, {duration((len(items) - done) / rate)} left")
+        yield item
+
+
+def duration(seconds: float) -> str:
+    """"45 s", "12 min", "3 h 20 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -86,6 +86,14 @@ def numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split(",")))
 
 
+def size(text: str) -> tuple[int, int]:
+    """The height and width of "227,227"."""
+    height, width = map(int, text.split(","))
+    if not (0 < height <= MAX_INPUT_SIZE and 0 < width <= MAX_INPUT_SIZE):
+        raise ValueError
+    return height, width
+
+
 def add_format_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--format", nargs="+", default=["ours"], metavar="F", help="also write the results for other "
                          "tools: coco-results, alphapose, openpose, mpii (.mat); several at once. The package's own "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rmpe_legacy.errors import FileError, PoseFileError, RmpeError
-from rmpe_legacy.pose.formats.coco_results import image_ids
+from rmpe_legacy.pose.formats.coco_results import number_of
 from rmpe_legacy.pose.results import Detections
 from rmpe_legacy.readers.json_file import read_json
 from rmpe_legacy.wording import shorten
@@ -63,7 +63,7 @@ def _of_folder(path: Path) -> dict[str, Detections]:
 
 def _of_json(path: Path, names: Sequence[str]) -> dict[str, Detections]:
     content = read_json(path)
-    by_id: dict[object, str] = dict(zip(image_ids(names), names, strict=True))
+    by_id: dict[object, str] = {number: name for name in reversed(names) if (number := number_of(name)) is not None}
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         by_id = {image["id"]: image["file_name"] for image in content["images"]
                  if isinstance(image, dict) and isinstance(image.get("id"), int | str)

@@ -38,8 +38,13 @@ def image_ids(names: Sequence[str]) -> list[int]:
 
     Where a name does not end in a number, or two end in the same one, images are numbered from 1, in their order.
     """
-    stems = [Path(name).stem.rpartition("_")[2] for name in names]
-    numbers = [int(stem) for stem in stems if stem.isdecimal() and stem.isascii() and len(stem) < 19]
+    numbers = [number for name in names if (number := number_of(name)) is not None]
     if len(set(numbers)) == len(names):
         return numbers
     return list(range(1, len(names) + 1))
+
+
+def number_of(name: str) -> int | None:
+    """The number that a file name ends in, 42 of COCO_val2014_000000000042.jpg; None if it ends in something else."""
+    stem = Path(name).stem.rpartition("_")[2]
+    return int(stem) if stem.isdecimal() and stem.isascii() and len(stem) < 19 else None
