@@ -61,7 +61,7 @@ MOVED = {
     "pipeline.run": "pose.pipeline",
     "pipeline.shipped": "pose.demo_models",
     "pipeline.store": "runs.checkpoint",
-    "pipeline.world": "runs.distributed",
+    "pipeline.world": "distributed",
     "proto": "caffe.proto",
     "show": "caffe.describe",
     "solver": "caffe.solver",

@@ -16,6 +16,7 @@ EXTRAS = {  # module -> the extra in pyproject.toml that installs it
     "networkx": "draw",
     "scipy": "mat",
     "tensorboard": "train",
+    "sklearn": "train",
 }
 
 

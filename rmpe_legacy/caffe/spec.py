@@ -169,7 +169,8 @@ def insert_splits(specs: Sequence[LayerSpec]) -> list[LayerSpec]:
 def _wiring(specs: Sequence[LayerSpec]) -> tuple[list[list[tuple[int, int]]], Counter[tuple[int, int]]]:
     """Return, for each layer, the (layer, top) of each bottom; and how often each (layer, top) is read."""
     made: dict[str, tuple[int, int]] = {}
-    sources, readers = [], Counter()
+    sources = []
+    readers: Counter[tuple[int, int]] = Counter()
     for i, spec in enumerate(specs):
         for bottom in spec.bottom:
             if bottom not in made:

@@ -206,7 +206,7 @@ def copy_trained(net: Net, layers: Iterable[TrainedLayer]) -> list[str]:
 
     Source: Net::CopyTrainedLayersFrom (net.cpp) of RMPE@5188c23. Raises LayerError if blobs do not fit a layer.
     """
-    targets = {}
+    targets: dict[str, Any] = {}
     for step in net.steps:
         targets.setdefault(step.layer.spec.name, step.layer)
     strangers = []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 import warnings
 from importlib import import_module
+from time import perf_counter
 
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.optional import optional
@@ -34,6 +34,10 @@ COMMANDS = (
     "hash",
     "models",
     "identify",
+    "train",
+    "test",
+    "time",
+    "make-lmdb",
     "run",
     "prototxt",
     "gpu-check",
@@ -87,11 +91,12 @@ def main(argv: list[str] | None = None) -> int:
         return USAGE
     warnings.showwarning = _print_warning
     start_logging(getattr(args, "quiet", False), args.verbose)
-    started = time.perf_counter()
+    started = perf_counter()
     try:
-        code = print_version(args) if args.version else args.run(args)
+        run = print_version if args.version else args.run
+        code: int | None = run(args)
         finish()
-        LOGGER.debug("finished in %.1f s, %s", time.perf_counter() - started, _peak_memory())
+        LOGGER.debug("finished in %.1f s, %s", perf_counter() - started, _peak_memory())
         return code or OK
     except RmpeError as error:  # the message is the whole story; any other exception is our bug
         tell(error)

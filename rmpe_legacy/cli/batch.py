@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 def run_on_images(args: argparse.Namespace, run: Callable) -> int:
     """Run a command on images with a progress bar and return its exit code: 3 if some images could not be read."""
+    from rmpe_legacy.distributed import join_world
     from rmpe_legacy.runs.commands import Options
-    from rmpe_legacy.runs.distributed import join_world
 
     with join_world() as world:
         context = _run_context(world, args.quiet)

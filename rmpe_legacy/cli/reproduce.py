@@ -47,7 +47,7 @@ def add_ablation_arguments(ablation: argparse.ArgumentParser) -> None:
                           "each row and seed, the table and the figure; rows with a result are not trained again "
                           "(default: %(default)s)")
     ablation.add_argument("--budget", choices=("quick", "small", "full"), default="full", help="how long to train "
-                          "and evaluate: a minute in total, an hour, or several hours (default: full)")
+                          "and evaluate: a minute in total, half an hour, or several hours (default: full)")
     ablation.add_argument("--quick", dest="budget", action="store_const", const="quick", help="--budget quick")
     ablation.add_argument("--row", action="append", metavar="NAME", help="only this row; repeatable")
     ablation.add_argument("--seed", action="append", type=int, metavar="N", help="only this seed, from 1; repeatable")

@@ -62,9 +62,14 @@ def note(text: object) -> None:
 
 def tell(text: object) -> None:
     """Print an error, or a line of the log, to standard error, if it is open."""
+    write_error(f"rmpe: {text}")
+
+
+def write_error(text: str) -> None:
+    """Print lines to standard error as they are, if it is open."""
     if sys.stderr is not None:
         try:
-            sys.stderr.write(_encodable(sys.stderr, f"rmpe: {text}\n"))
+            sys.stderr.write(_encodable(sys.stderr, f"{text}\n"))
             sys.stderr.flush()
         except (OSError, ValueError):  # there is nowhere to report it
             return

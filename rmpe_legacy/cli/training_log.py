@@ -1,4 +1,4 @@
-"""What the commands that train have in common: log lines on standard error, and Ctrl-C that saves a snapshot."""
+"""Shared by the training commands: log lines on standard error, and Ctrl-C that saves a snapshot."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from .terminal import say
+
+if TYPE_CHECKING:
+    from rmpe_legacy.caffe.solver.solver import Action
 
 
 class _Lines(logging.Handler):
@@ -19,7 +23,7 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def training_log() -> Iterator[None]:
-    """Show what solvers log, a line each with date and time, on standard error."""
+    """Print the solvers' log to standard error, one line per entry with date and time."""
     log, handler = logging.getLogger("rmpe_legacy"), _Lines()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     level = log.level
@@ -33,24 +37,23 @@ def training_log() -> Iterator[None]:
 
 
 class Interrupt:
-    """Ctrl-C during training: the first saves a snapshot and stops behind the iteration, the second stops at once."""
+    """Ctrl-C during training: the first stops it after the iteration, with a snapshot; the second at once."""
 
-    def __init__(self):
-        self._pending: list[str] = []
+    def __init__(self) -> None:
         self.seen = False
 
-    def action(self) -> str:
-        """What a solver is to do now: "snapshot", then "stop"; "none" without a Ctrl-C."""
-        return self._pending.pop(0) if self._pending else "none"
+    def action(self) -> Action:
+        """Return what a solver should do now."""
+        return "stop" if self.seen else "none"
 
     def _note(self, *_: object) -> None:
         if self.seen:
             raise KeyboardInterrupt
-        self.seen, self._pending = True, ["snapshot", "stop"]
+        self.seen = True
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """Take Ctrl-C and a request to terminate while the block runs."""
+        """Handle Ctrl-C and SIGTERM while the block runs."""
         numbers = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self._note) for number in numbers}
         try:

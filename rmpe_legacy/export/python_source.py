@@ -237,7 +237,7 @@ def _joined(lines: list[_Line]) -> list[_Line]:
     for line in lines:
         last = out[-1] if out else None
         value = _nested(last, line) if last and len(line.targets) == 1 and line.targets == last.targets else None
-        if value is None:
+        if last is None or value is None:
             out.append(line)
         else:
             out[-1] = _Line(line.targets, value, line.shapes, last.modules + line.modules,
@@ -256,7 +256,7 @@ def _nested(inner: _Line, outer: _Line) -> str | None:
 
 
 def _init(lines: Sequence[_Line]) -> list[str]:
-    out = []
+    out: list[str] = []
     for paragraph in _paragraphs(lines):
         made = [_wrapped(f"        {module}", 12) for line in paragraph for module in line.modules]
         out += (["", *made] if made and out else made)

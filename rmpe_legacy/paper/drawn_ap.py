@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rmpe_legacy.evaluation.groups import evaluated
+from rmpe_legacy.evaluation.groups import Groups, evaluated
 from rmpe_legacy.evaluation.mpii import multi_person_ap
 from rmpe_legacy.pose.detect import Detector
 from rmpe_legacy.pose.estimate import PoseNetwork
@@ -36,7 +36,7 @@ class SyntheticTestSet:
         return [DrawnImage(self.world, index) for index in range(self.pictures)]
 
     @cached_property
-    def truth(self):
+    def truth(self) -> Groups:
         """The people in them, a group for each picture."""
         return truth_of(self.drawn)
 

@@ -11,6 +11,8 @@ Points and boxes may have any number of leading axes, which broadcast.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -228,7 +230,8 @@ def to_heatmap(points: ArrayLike, boxes_xyxy: ArrayLike, resolution: int = 64) -
     return ((np.asarray(points, np.float64) - boxes[..., :2] + margin) * resolution / length).astype(np.int64)
 
 
-def person_transform(center: ArrayLike, scale: float, rotation: float, resolution: int) -> np.ndarray:
+def person_transform(center: Sequence[float] | np.ndarray, scale: float, rotation: float,
+                     resolution: int) -> np.ndarray:
     """Return the matrix from the image to a square around a person: (3, 3) float64.
 
     Source: getTransform of predict/img.lua and train/src/util/img.lua, which agree.
@@ -253,7 +256,7 @@ def person_transform(center: ArrayLike, scale: float, rotation: float, resolutio
     return back @ turn @ away @ matrix
 
 
-def transform(points: ArrayLike, center: ArrayLike, scale: float, rotation: float, resolution: int,
+def transform(points: ArrayLike, center: Sequence[float] | np.ndarray, scale: float, rotation: float, resolution: int,
               invert: bool = False, published: str = "torch7") -> np.ndarray:
     """Apply ``person_transform`` or its inverse to points: (..., 2) -> (..., 2) int64, truncated towards zero.
 

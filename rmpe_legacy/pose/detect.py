@@ -55,7 +55,7 @@ class Detector:
         return Detections(pixel_boxes(boxes_norm, (image.shape[1], image.shape[0]), rounding), scores)
 
 
-def load_detector(prototxt: str | Path, weights: str | Path, device: torch.device | str = "cpu",
+def load_detector(prototxt: str | Path, weights: str | Path, *, device: torch.device | str = "cpu",
                   allow_python: bool = False) -> Detector:
     """Load the detector of a deploy.prototxt and its caffemodel; allow_python: as for ``load_net``.
 

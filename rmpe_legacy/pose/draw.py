@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -94,8 +95,8 @@ def write_image(path: str | PathLike, rgb: np.ndarray) -> None:
         file.write(encode_image(rgb, suffix))
 
 
-def draw_boxes(image: np.ndarray, boxes_xyxy: ArrayLike, scores: ArrayLike | None = None, order: str = "RGB",
-               color: tuple[int, int, int] = (0, 200, 0), thickness: int = 2) -> np.ndarray:
+def draw_boxes(image: np.ndarray, boxes_xyxy: ArrayLike, scores: Sequence[float] | np.ndarray | None = None,
+               order: str = "RGB", color: tuple[int, int, int] = (0, 200, 0), thickness: int = 2) -> np.ndarray:
     """Draw boxes (D, 4) and, if given, their scores on a copy of an (H, W, 3) uint8 image. color: RGB."""
     canvas, color = _copy(image, order), _ordered(color, order)
     boxes = np.asarray(boxes_xyxy).astype(int).reshape(-1, 4).tolist()

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -70,7 +70,7 @@ class PoseNetwork:
     joints: JointSet = MPII16
     padding: float = PADDING  # of the crop, in the geometry "alphapose"
 
-    def __init__(self, module: nn.Module, name: str, stn: str):
+    def __init__(self, module: Any, name: str, stn: str):
         if stn not in STN:
             raise RmpeError(f"stn {stn!r} is not one of {', '.join(map(repr, STN))}")
         self.module, self.name, self.stn = module, name, stn
@@ -175,10 +175,10 @@ class Torch7PoseNetwork(PoseNetwork):
         return PoseOutput(output, None, **captured)
 
 
-def load_pose_network(network: str | Path, weights: str | Path | None = None, device: torch.device | str = "cpu",
-                      de_transform: str | None = None, size: int = TORCH7_SIZE, stn: str = "trained",
-                      allow_python: bool = False, joints: JointSet | None = None,
-                      onnx_input: InputOptions | None = None) -> PoseNetwork:
+def load_pose_network(network: str | Path, weights: str | Path | None = None, *,
+                      device: torch.device | str = "cpu", de_transform: str | None = None,
+                      size: int = TORCH7_SIZE, stn: str = "trained", allow_python: bool = False,
+                      joints: JointSet | None = None, onnx_input: InputOptions | None = None) -> PoseNetwork:
     """Load the pose network of a .t7 file, of a deploy.prototxt and its caffemodel, or of an .onnx file.
 
     Args:

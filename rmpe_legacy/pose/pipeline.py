@@ -272,7 +272,7 @@ def load_pipeline(detector: tuple[str | Path, str | Path] | None = None,
     if published is None:
         published = "alphapose" if str(pose[0]).lower().endswith(".onnx") else "demo"
     joints = read_joint_set(joints) if isinstance(joints, str | PathLike) else joints
-    return Pipeline(load_detector(*detector, device, allow_python),
+    return Pipeline(load_detector(*detector, device=device, allow_python=allow_python),
                     load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=allow_python,
                                       joints=joints, onnx_input=onnx_input),
                     get_recipe(published, threshold), batch)

@@ -106,7 +106,7 @@ def run_detect(inputs: Files, detector: Files | None, options: Options) -> Comma
     """Find people in images; write a proposals folder, detections.json and images with boxes."""
     device, files = options.start(), detector_files(detector)
     recipe = options.recipe
-    network = load_detector(*files, device, options.allow_python)
+    network = load_detector(*files, device=device, allow_python=options.allow_python)
     settings = settings_of(recipe, detector=files)
     run = BatchRun(options.output, settings, detect_only(network, recipe), draw_detections, context=options.context)
     results = run.run(find_images(inputs, options.recursive))
@@ -165,8 +165,8 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     device, demo_networks = options.start(), demo_networks_of(detector, pose, boxes)
     detector = () if boxes is not None else detector_files(detector)
     pose, de_transform = pose_files(pose, options.de_transform)
-    pipeline = Pipeline(load_detector(*detector, device, options.allow_python) if detector else None,
-                        options.load_pose(pose, de_transform, device), options.recipe, options.batch)
+    network = load_detector(*detector, device=device, allow_python=options.allow_python) if detector else None
+    pipeline = Pipeline(network, options.load_pose(pose, de_transform, device), options.recipe, options.batch)
     settings = settings_of(options.recipe, detector=detector or boxes_digest(boxes), pose=pose,
                            de_transform=de_transform, **_onnx_settings(pipeline.pose))
     sources = find_images(inputs, options.recursive)

@@ -35,7 +35,9 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 class ImageSource(Protocol):
     """Where an image comes from."""
 
-    name: str  # its name in the results, unique within a run
+    @property
+    def name(self) -> str:
+        """Its name in the results, unique within a run."""
 
     def load(self) -> np.ndarray:
         """Read the image: (H, W, 3) float32 RGB from 0 to 1. Raises FileError if it cannot be read."""

@@ -38,7 +38,7 @@ class BatchResult:
 def collect(results: Sequence[ImageResult], recipe: Recipe) -> BatchResult:
     """Concatenate the proposals and poses of all images."""
     kept = [result for result in results if result.people is not None]
-    people = [result.people for result in kept]
+    people = [result.people for result in kept if result.people is not None]
     joints = people[0].joints if people else MPII16
     ends = np.cumsum([len(each.proposals) for each in people], dtype=np.int64)
     ranges = np.stack([np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(ends)], ends], axis=1)

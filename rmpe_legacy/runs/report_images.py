@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,6 +51,7 @@ class Panels:
     def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Panels:
         """Rebuild from ``arrays``."""
         data = arrays["files"].tobytes()
+        files: list[Any]
         image, *files = [data[a:b] for a, b in pairwise([0, *arrays["ends"].tolist()])]
         rows = zip(arrays["points"], arrays["theta"], arrays["aspect"].tolist(), strict=True)
         crops = tuple(CropPanel(*files[3 * i : 3 * i + 3], points, tuple(theta.tolist()), aspect)

@@ -1,6 +1,6 @@
-"""How Torch7 writes numbers: binary in either byte order with longs of 4 or 8 bytes, or as text.
+"""Torch7's encodings of numbers: binary in either byte order with longs of 4 or 8 bytes, or text.
 
-Source: lib/TH/THDiskFile.c, torch7@814ea4a. A file says nowhere which of them it is.
+Source: lib/TH/THDiskFile.c, torch7@814ea4a. A file does not say which one it uses.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,23 @@ _TOKEN = re.compile(rb"\s*([-+.0-9A-Za-z]{1,%d})(?=\s|\Z)" % MAX_TOKEN)
 _SPACE = re.compile(rb"\s*")
 
 
-class Binary:
-    """Numbers as bytes. Everything that is taken is checked against what is left."""
+class Encoding:
+    """Shared by both encodings: a position in a buffer."""
+
+    path: str
+    at: int
+    end: int
+
+    def error(self, reason: str, at: int | None = None) -> FileError:
+        return _error(self.path, reason, self.at if at is None else at)
+
+    @property
+    def left(self) -> int:
+        return self.end - self.at
+
+
+class Binary(Encoding):
+    """Binary numbers. Every size is checked against the bytes that are left."""
 
     text = False
 
@@ -34,19 +50,12 @@ class Binary:
         self.least_object = 4  # bytes of the shortest object, nil
         self.least_value = 1
 
-    def error(self, reason: str, at: int | None = None) -> FileError:
-        return _error(self.path, reason, self.at if at is None else at)
-
-    @property
-    def left(self) -> int:
-        return self.end - self.at
-
     @property
     def at_end(self) -> bool:
         return self.at >= self.end
 
     def _take(self, size: int, what: str) -> int:
-        """Move over `size` bytes; the place where they begin."""
+        """Skip `size` bytes and return where they start."""
         if size > self.end - self.at:
             raise self.error(f"{what} of {size} bytes where {self.left} are left")
         self.at += size
@@ -76,8 +85,8 @@ class Binary:
         return np.frombuffer(self.buffer, dtype, count, at) if count else np.empty(0, dtype)
 
 
-class Ascii:
-    """Numbers as decimal text, after any white space; but bytes and characters as they are."""
+class Ascii(Encoding):
+    """Decimal text, after optional white space; bytes and characters are stored as they are."""
 
     text = True
     order, long_size = "=", 8
@@ -89,11 +98,10 @@ class Ascii:
         self.least_object = 2  # a digit and a line feed
         self.least_value = 2
 
-    error, left = Binary.error, Binary.left
-
     @property
     def at_end(self) -> bool:
-        return _SPACE.match(self.buffer, self.at).end() >= self.end
+        space: Any = _SPACE.match(self.buffer, self.at)  # it matches nothing too
+        return space.end() >= self.end
 
     def _token(self) -> bytes:
         found = _TOKEN.match(self.buffer, self.at)
@@ -102,7 +110,7 @@ class Ascii:
         self.at = found.end()
         return found[1]
 
-    def _number(self, convert: Callable) -> int | float:
+    def _number(self, convert: Callable) -> Any:
         at = self.at
         token = self._token()
         try:
@@ -111,7 +119,7 @@ class Ascii:
             raise self.error(f"{token.decode('ascii')!r} where a number is expected", at) from None
 
     def _end_array(self) -> None:
-        """Torch7 ends an array with one line feed; a string may begin with another."""
+        """Skip the line feed that ends an array; a string may start with another."""
         if self.buffer[self.at : self.at + 1] == b"\n":
             self.at += 1
 
@@ -143,7 +151,7 @@ class Ascii:
         return value
 
     def read_array(self, kind: str, count: int) -> np.ndarray:
-        """As for Binary, but values of our own: they have to be parsed."""
+        """As for Binary, but returns parsed copies."""
         dtype = np.dtype("i8" if kind == "long" else kind)
         if dtype.itemsize == 1:
             return np.frombuffer(self.read_bytes(count, f"a storage of {count} elements,"), dtype)
@@ -159,7 +167,7 @@ class Ascii:
             return wide.astype(dtype)
 
     def _tokens(self, count: int) -> list[bytes]:
-        """The next `count` tokens; in an honest file they fill the line, and no more of it than that is looked at."""
+        """Return the next `count` tokens; in a valid file they are the rest of the line, and no more of it is read."""
         most = self.at + count * (MAX_TOKEN + 1)
         end = self.buffer.find(b"\n", self.at, most + 1)
         line = self.buffer[self.at : most if end < 0 else end].split()

@@ -1,13 +1,14 @@
-"""The rows of HDF5 files, one file after the other, as HDF5Data takes them.
+"""The rows of a list of HDF5 files, as HDF5Data reads them.
 
-Source: hdf5_data_layer.cpp:25-166 and util/hdf5.cpp:10-83 of RMPE@5188c23. BVLC's loads the next file a row earlier,
+Source: hdf5_data_layer.cpp:25-166 and util/hdf5.cpp:10-83 of RMPE@5188c23. BVLC loads the next file one row earlier,
 which gives the same rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from .opencv_image import read_lines
 
 
 def read_datasets(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
-    """Datasets of one file as float32, all with the same number of rows. Whole numbers are converted."""
+    """Read datasets of one file as float32, all with the same number of rows. Integers are converted."""
     root = open_hdf5(path)
     found = [root.get(name) for name in names]
     for name, dataset in zip(names, found, strict=True):
@@ -27,7 +28,7 @@ def read_datasets(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
             raise FileError(f"{path}: no dataset {name!r}; it has {', '.join(map(repr, root)) or 'none'}")
         if dataset.shape == ():
             raise FileError(f"{path}: dataset {name!r} is a single value; rows are expected")
-    values = [np.array(dataset.read(), np.float32) for dataset in found]
+    values = [np.array(dataset.read(), np.float32) for dataset in found if isinstance(dataset, Dataset)]
     for name, value in zip(names, values, strict=True):
         if len(value) != len(values[0]):
             raise FileError(f"{path}: dataset {name!r} has {len(value)} rows, {names[0]!r} has {len(values[0])}; they "
@@ -38,21 +39,40 @@ def read_datasets(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
 
 
 class RowReader:
-    """Rows of the files that a list names, for ever."""
+    """The rows of the files in a list, repeated endlessly."""
 
     def __init__(self, source: str | Path, names: Sequence[str], shuffle: bool):
         """source: a text file with the files' names, separated by white space."""
-        self.names, self.shuffle = tuple(names), shuffle
+        self.source, self.names, self.shuffle = source, tuple(names), shuffle
         self.files = [word for line in read_lines(source, "a list of HDF5 files") for word in line.split()]
         if not self.files:
             raise FileError(f"{source}: names no HDF5 files")
-        # Differs: Caffe's layers share one rand() that nobody seeds; here each has its own, from the same beginning.
+        # Differs: Caffe's layers share one rand() that is never seeded; here each has its own, with the same start.
         self._random = LibraryRandom()
         self._order = list(range(len(self.files)))
         self._file = self._row = 0
         self._mix(self._order)
-        self.shapes: list[tuple[int, ...]] = []  # each dataset's, without the rows
+        self.shapes: list[tuple[int, ...]] = []  # of each dataset, without the rows
         self._load()
+
+    def position(self) -> dict[str, Any]:
+        """Which row is next, for `seek`; json can write it."""
+        return {"file": self._file, "row": self._row, "order": list(self._order), "random": self._random.state(),
+                "rows": list(self._rows) if self.shuffle else None}
+
+    def seek(self, position: Mapping[str, Any]) -> None:
+        """Go to a `position`. FileError if the files have changed; KeyError, TypeError or ValueError if it is none."""
+        order, rows = [int(i) for i in position["order"]], position["rows"]
+        if sorted(order) != list(range(len(self.files))) or (rows is None) == self.shuffle:
+            raise FileError(f"{self.source}: names other files than where the run stopped")
+        self._order, self._file = order, range(len(order))[int(position["file"])]
+        self._load()
+        if rows is not None:
+            if sorted(rows) != sorted(self._rows):
+                raise FileError(f"{self.path}: has another number of rows than where the run stopped")
+            self._rows = list(rows)
+        self._row = range(len(self._rows) + 1)[int(position["row"])]
+        self._random.restore(position["random"])
 
     def _mix(self, order: list[int]) -> None:
         if self.shuffle:
@@ -81,7 +101,7 @@ class RowReader:
         self._mix(self._rows)
 
     def take(self, count: int) -> list[np.ndarray]:
-        """The next `count` rows of each dataset, float32."""
+        """Return the next `count` rows of each dataset, float32."""
         out = [np.empty((count, *shape), np.float32) for shape in self.shapes]
         filled = 0
         while filled < count:

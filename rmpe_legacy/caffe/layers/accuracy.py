@@ -47,7 +47,9 @@ class Accuracy(Layer):
     def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
         score = x.detach().movedim(self.along, -1).reshape(label.numel(), x.shape[self.along])  # (places, classes)
         index = label.detach().flatten().to(torch.int64)
-        counted = index != self.ignore_label if self.ignore_label is not None else torch.ones_like(index, dtype=bool)
+        counted = torch.ones_like(index, dtype=torch.bool)
+        if self.ignore_label is not None:
+            counted = index != self.ignore_label
         right = self._right(score, index, counted)
         total = counted.sum()
         accuracy = right.sum().to(x.dtype) / total  # 0 / 0 is nan

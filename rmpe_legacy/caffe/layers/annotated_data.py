@@ -75,8 +75,10 @@ class AnnotatedData(StoreLayer):
         blob, rows = None, []
         labels = np.zeros((self.batch_size, 1, 1, 1), np.float32)
         with_boxes = self.top_count > 1 and self.typed
-        for i in range(self.batch_size):
-            original = parse_annotated(*self.cursor.take())
+
+        def use(i: int, value: memoryview, where: str) -> None:
+            nonlocal blob
+            original = parse_annotated(value, where)
             record = self._sampled(original)
             picture = self.transformer.picture(record.datum)
             if blob is None:
@@ -91,6 +93,8 @@ class AnnotatedData(StoreLayer):
                 if not record.datum.has_label:
                     raise RmpeError(f"{record.datum.where}: the record has no label")
                 labels[i] = record.datum.label
+
+        self.each_record(self.take, use)
         if with_boxes:
             found = np.concatenate(rows)
             labels = found[None, None] if len(found) else np.full((1, 1, 1, ROW), -1, np.float32)

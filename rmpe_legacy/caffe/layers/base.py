@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,10 @@ class Layer(nn.Module):
     """
 
     params: tuple[str, ...] = ()  # the fields of LayerParameter that the type reads, its own message first
+    if TYPE_CHECKING:  # nn.Module says Tensor | Module, which is wrong for the plain attributes that a subclass sets
+
+        def __getattr__(self, name: str) -> Any: ...
+
     bottoms: Count = 1
     tops: Count = 1
     equal_counts = False  # True: as many tops as bottoms

@@ -1,16 +1,18 @@
 """Base classes of the layers that produce data. Source: base_data_layer.cpp of RMPE@5188c23.
 
 A data layer has no bottoms. Each forward takes the next batch, unless its tops are passed to the network by name
-(``net(data=..., label=...)``). Caffe prefetches in a thread; here there is no thread, but data is read and random
-numbers are drawn in the same order.
+(``net(data=..., label=...)``). Caffe always prefetches in a thread; here a layer does so if `read_ahead` is set. The
+order of records and random numbers is the same either way.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +22,10 @@ from rmpe_legacy.caffe.data.caffe_random import UINT32, CaffeRandom, LibraryRand
 from rmpe_legacy.caffe.data.data_transformer import DataTransformer, Draws
 from rmpe_legacy.errors import LayerError, RmpeError
 
-from .base import Layer, Shape
+from .base import Count, Layer, Shape
+from .read_ahead import Position, Prefetcher
 
+log = logging.getLogger(__name__)
 COLORS = 3  # default number of channels of an image
 
 
@@ -38,21 +42,82 @@ def seed_from_torch() -> int:
 
 
 class BlobLayer(Layer):
-    """A layer whose tops come from NumPy arrays; they get the network's dtype and device."""
+    """A layer whose tops come from NumPy arrays; they get the network's dtype and device.
+
+    Attributes:
+        read_ahead: Number of batches a thread prepares in advance; 0 for none. Set it before the first forward.
+        skip_bad_records: Skip a record or image that cannot be read, with a warning, instead of raising.
+    """
 
     bottoms = 0
     not_exportable = "produces its values itself, from files or fillers"
+    read_ahead = 0
+    skip_bad_records = False
+    rank, processes = 0, 1  # which share of the records this layer reads
+    _ahead: Prefetcher | None = None
 
     def setup(self) -> None:
         self.register_buffer("place", torch.empty(0), persistent=False)  # .to() and .double() move it
 
     def forward(self) -> tuple[Tensor, ...]:
         with self.named():
-            return tuple(torch.from_numpy(blob).to(self.place) for blob in self.batch())
+            return tuple(torch.from_numpy(blob).to(self.place) for blob in self._next_batch())
+
+    def _next_batch(self) -> Sequence[np.ndarray]:
+        if not self.read_ahead:
+            return self.batch()
+        if self._ahead is None:
+            self._ahead = Prefetcher(self, self.read_ahead)
+        try:
+            return self._ahead.take()
+        except BaseException:
+            self._ahead = None  # its thread has ended
+            raise
 
     def batch(self) -> Sequence[np.ndarray]:
         """Return the next batch: one array per top."""
         raise NotImplementedError
+
+    # --- where it is in its source ----------------------------------------------------------------------------
+
+    def position(self) -> Position:
+        """Where the next batch begins, its random numbers included, for `seek`; json can write it."""
+        return self.read_position() if self._ahead is None else self._ahead.position
+
+    def seek(self, position: Position) -> None:
+        """Go to a `position` of a layer of the same parameters. RmpeError if it is none, or the source has changed."""
+        self.end_prefetch()
+        with self.named():
+            try:
+                self.read_from(position)
+            except (KeyError, TypeError, ValueError, IndexError):
+                raise RmpeError("is given a position that belongs to another layer, or is damaged") from None
+
+    def read_position(self) -> Position:
+        """The position behind the last batch made, which may be ahead of the last one used."""
+        return {}
+
+    def read_from(self, position: Position) -> None:
+        """Make the next batch from here on."""
+
+    def pause(self) -> None:
+        """End the thread that reads ahead; the next forward starts it again, with the same batches."""
+        if self._ahead is not None:
+            self.seek(self._ahead.position)
+
+    def end_prefetch(self) -> None:
+        """End the thread that reads ahead, and forget what it has read."""
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._ahead = None
+
+    def shard(self, rank: int, processes: int) -> None:
+        """Read only every record whose number, from 0, leaves the remainder `rank`; begin again at the first."""
+        self.rank, self.processes = rank, processes
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.pause()  # threads cannot be copied
+        return self.__dict__.copy()
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -68,7 +133,7 @@ class BlobLayer(Layer):
 class SourceLayer(BlobLayer):
     """A layer that reads images and transforms them: one top of images and, optionally, one of labels."""
 
-    tops = (1, 2)
+    tops: Count = (1, 2)
     unread: tuple[str, ...] = ()  # fields of its own message that Caffe parses but never reads
     reader_draws = False  # True: Caffe's reader thread draws a seed before the layer does
 
@@ -101,6 +166,8 @@ class SourceLayer(BlobLayer):
 
         Exact for the first layer of a network that draws random numbers: in Caffe, all layers share one stream.
         """
+        self.end_prefetch()
+        self._seed = seed
         main = CaffeRandom(seed)
         if self.reader_draws:
             main.raw()
@@ -110,9 +177,51 @@ class SourceLayer(BlobLayer):
         self.rewind(main)
         transform = CaffeRandom(main.raw() if own_stream else seed)
         self.transformer.draws = Draws(transform, CaffeRandom(main.raw()), LibraryRandom())
+        if self.rank:  # the same order of records in all processes, other crops and mirrors in each
+            own = CaffeRandom(seed + self.rank)
+            self.transformer.draws = Draws(CaffeRandom(own.raw()), CaffeRandom(own.raw()), LibraryRandom(1 + self.rank))
 
     def rewind(self, main: CaffeRandom) -> None:
         """Go back to the first record; draw from `main` what Caffe's set-up of the layer draws."""
+
+    def shard(self, rank: int, processes: int) -> None:
+        super().shard(rank, processes)
+        self.seed(self._seed)
+
+    def read_position(self) -> Position:
+        return {"draws": self.transformer.draws.state(), **self.place_in_source()}
+
+    def read_from(self, position: Position) -> None:
+        self.go_to(position)
+        self.transformer.draws.restore(position["draws"])
+
+    def place_in_source(self) -> dict[str, Any]:
+        """The layer's own part of its position."""
+        return {}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        """Go to what `place_in_source` gave."""
+
+    # --- records ---------------------------------------------------------------------------------------------
+
+    def each_record(self, take: Callable[[], tuple[Any, str]], use: Callable[[int, Any, str], None]) -> None:
+        """Call `use(i, record, where)` for each i of a batch with the next record that can be used.
+
+        take: gives the next record and its name. RmpeError of the first that cannot be used; with skip_bad_records,
+        only if none of the source can.
+        """
+        for i in range(self.batch_size):
+            skipped: set[str] = set()
+            while True:
+                record, where = take()
+                try:
+                    use(i, record, where)
+                    break
+                except RmpeError as error:
+                    if not self.skip_bad_records or where in skipped:
+                        raise
+                    skipped.add(where)
+                    log.warning("Skipping a record: %s", error)
 
     # --- shapes ----------------------------------------------------------------------------------------------
 

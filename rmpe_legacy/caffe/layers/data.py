@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,29 @@ class StoreLayer(SourceLayer):
         """The position in the database, which is opened on first use."""
         if self._cursor is None:
             self._cursor = Cursor(self.spec.get("data_param").backend, self.source)
+            self._pass_over(self.rank)
         return self._cursor
+
+    def take(self) -> tuple[memoryview, str]:
+        """The next record of this process's share: the records go round among the processes one by one.
+
+        Source: DataReader::Body::InternalThreadEntry (data_reader.cpp:77-102) of RMPE@5188c23.
+        """
+        record = self.cursor.take()
+        self._pass_over(self.processes - 1)
+        return record
+
+    def _pass_over(self, count: int) -> None:
+        for _ in range(count):
+            self.cursor.take()
+
+    def place_in_source(self) -> dict[str, Any]:
+        return {"record": None if self._cursor is None else self._cursor.position()}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        self._cursor = None
+        if position["record"] is not None:
+            self.cursor.seek(position["record"])
 
 
 @register("Data")
@@ -53,11 +76,15 @@ class Data(StoreLayer):
 
     def batch(self) -> Sequence[np.ndarray]:
         blob = labels = None
-        for i in range(self.batch_size):
-            datum = parse_datum(*self.cursor.take())
+
+        def use(i: int, value: memoryview, where: str) -> None:
+            nonlocal blob, labels
+            datum = parse_datum(value, where)
             picture = self.transformer.picture(datum)
             if blob is None:
                 blob, labels = self.new_blobs(self.transformer.shape_of(picture))
             self.transformer.apply(picture, blob[i])
             labels[i] = datum.label
+
+        self.each_record(self.take, use)
         return (blob, labels)[: self.top_count]

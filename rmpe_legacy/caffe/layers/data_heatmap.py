@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -69,14 +70,14 @@ class DataHeatmap(SourceLayer):
 
     def rewind(self, main: CaffeRandom) -> None:
         self._persons = None
-        self._library = LibraryRandom(main.raw())
+        self._library = LibraryRandom(main.raw() + self.rank)  # each process draws angles of its own
         self._order = CaffeRandom(main.raw()) if self.param.shuffle else None
 
     # --- which person ----------------------------------------------------------------------------------------
 
     @property
     def persons(self) -> list[Person]:
-        """The persons in this epoch's order; with sample_per_cluster, in the file's order."""
+        """In the order of the file; `_epoch` has their numbers in the order of this epoch."""
         if self._persons is None:
             param = self.param
             persons = read_persons(self.source, param.labelinds, CROP_VALUES[param.bbox_or_centerscale])
@@ -86,16 +87,23 @@ class DataHeatmap(SourceLayer):
             if param.sample_per_cluster:
                 self._clusters = _by_cluster(persons)
                 self._places = [self._library.rand() % len(cluster) for cluster in self._clusters]
-            elif self._order:
-                self._order.shuffle(persons)
-            self._persons, self._at = persons, 0
+            self._persons, self._epoch, self._at = persons, list(range(len(persons))), 0
+            if not param.sample_per_cluster:
+                self._shuffle()
+            for _ in range(self.rank):
+                self._advance()
         return self._persons
+
+    def _shuffle(self) -> None:
+        if self._order:
+            self._epoch = list(self._epoch)  # a position may refer to the old one
+            self._order.shuffle(self._epoch)
 
     def _current(self) -> Person:
         persons = self.persons
         if self.param.sample_per_cluster:
             return self._clusters[self._at][self._places[self._at]]
-        return persons[self._at]
+        return persons[self._epoch[self._at]]
 
     def _advance(self) -> None:
         if self.param.sample_per_cluster:
@@ -107,7 +115,31 @@ class DataHeatmap(SourceLayer):
             self._at = 0
             if self._order:
                 self._order = CaffeRandom(self.transformer.draws.thread.raw())
-                self._order.shuffle(self.persons)
+                self._shuffle()
+
+    def place_in_source(self) -> dict[str, Any]:
+        if self._persons is None:
+            return {"at": None, "library": self._library.state()}
+        places = {"places": list(self._places)} if self.param.sample_per_cluster else {}
+        order = {"epoch": self._epoch} if self._order else {}  # its own stream begins anew with each epoch
+        return {"at": self._at, "persons": len(self._persons), "library": self._library.state(), **places, **order}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        self._persons = None
+        if position["at"] is not None:
+            if position["persons"] != len(self.persons):
+                raise RmpeError(f"{self.source}: lists {len(self.persons)} persons, and listed {position['persons']} "
+                                "where the run stopped")
+            if self.param.sample_per_cluster:
+                self._places = [range(len(cluster))[place]
+                                for cluster, place in zip(self._clusters, position["places"], strict=True)]
+            if self._order:
+                epoch = [int(i) for i in position["epoch"]]
+                if sorted(epoch) != list(range(len(self.persons))):
+                    raise ValueError("not an order of the persons")
+                self._epoch = epoch
+            self._at = range(len(self._clusters if self.param.sample_per_cluster else self.persons))[position["at"]]
+        self._library.restore(position["library"])
 
     # --- blobs -----------------------------------------------------------------------------------------------
 
@@ -128,7 +160,8 @@ class DataHeatmap(SourceLayer):
         for i in range(self.batch_size):
             person = self._next_with_mask() if self.param.segmentation else self._current()
             check_opencv(self._write, person, blob[i], labels[i])
-            self._advance()
+            for _ in range(self.processes):
+                self._advance()
         return blob, labels
 
     def _mask_path(self, person: Person) -> str:

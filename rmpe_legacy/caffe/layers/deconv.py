@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,7 +48,8 @@ class Deconvolution(BaseConvolution):
                   for size, s, d, k in zip(grid, self.stride, self.dilation, self.kernel, strict=True)]
         y = x.new_zeros(n, self.num_output, *padded)
         for tap in product(*map(range, self.kernel)):
-            w = weight[(..., *tap)].reshape(g, self.channels // g, -1).transpose(1, 2)
+            at: tuple[Any, ...] = (..., *tap)
+            w = weight[at].reshape(g, self.channels // g, -1).transpose(1, 2)
             part = tuple(slice(t * d, t * d + s * (size - 1) + 1, s)
                          for t, d, s, size in zip(tap, self.dilation, self.stride, grid, strict=True))
             y[(..., *part)] += (w @ columns).reshape(n, self.num_output, *grid)

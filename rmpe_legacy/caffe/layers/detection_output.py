@@ -83,17 +83,17 @@ class DetectionOutput(Layer):
         # A published defect: if nothing is found in a whole batch, the RMPE fork returns before it counts the images,
         # so later detections are saved under their names. The ssd branch counts them.
         if self.files is not None and (len(rows) or self.is_ssd):
-            self._save(rows.cpu().float(), images)
+            self._save(self.files, rows.cpu().float(), images)
         if not len(rows):
             rows = rows.new_full((images if self.is_ssd else 1, 7), -1)
             if self.is_ssd:
                 rows[:, 0] = torch.arange(images)
         return rows.view(1, 1, -1, 7)
 
-    def _save(self, rows: Tensor, images: int) -> None:
+    def _save(self, files: DetectionFiles, rows: Tensor, images: int) -> None:
         for image in range(images):
             mine = rows[rows[:, 0] == image]
-            height, width = (torch.tensor(float(v)) for v in self.files.size)
+            height, width = (torch.tensor(float(v)) for v in files.size)
             boxes, _ = boxes_in_pixels(mine[:, 3:], height.expand(len(mine)), width.expand(len(mine)),
-                                       self.files.resize)
-            self.files.add(mine[:, 1].int().tolist(), mine[:, 2].numpy(), boxes.numpy())
+                                       files.resize)
+            files.add(mine[:, 1].int().tolist(), mine[:, 2].numpy(), boxes.numpy())

@@ -19,6 +19,8 @@ from .registry import register
 class DummyData(BlobLayer):
     """Tops filled by fillers: zeros, a constant, or random numbers drawn in each forward.
 
+    Its random numbers come from torch's generator, which no thread may use ahead of time: `read_ahead` has no effect.
+
     Differs: Caffe fills a constant once, so an in-place layer gets its own result in the next forward; here it gets
     the constant each time.
     """

@@ -11,6 +11,7 @@ from rmpe_legacy.caffe.data.hdf5_rows import RowReader
 
 from .base import Shape
 from .base_data import BlobLayer
+from .read_ahead import Position
 from .registry import register
 
 
@@ -50,4 +51,19 @@ class HDF5Data(BlobLayer):
         return self._rows
 
     def batch(self) -> Sequence[np.ndarray]:
-        return self.rows.take(self.spec.get("hdf5_data_param").batch_size)
+        count = self.spec.get("hdf5_data_param").batch_size
+        if self.processes == 1:
+            return self.rows.take(count)
+        return [np.ascontiguousarray(rows[self.rank :: self.processes])
+                for rows in self.rows.take(count * self.processes)]
+
+    def read_position(self) -> Position:
+        return self.rows.position()
+
+    def read_from(self, position: Position) -> None:
+        self.rows.seek(position)
+
+    def shard(self, rank: int, processes: int) -> None:
+        super().shard(rank, processes)
+        self.end_prefetch()
+        self._rows = None

@@ -22,7 +22,7 @@ from rmpe_legacy.caffe.proto.wire import decode
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.ops.losses import FLT_MIN, sigmoid_loss_terms
 
-from .base import JUDGES, Layer, Shape, count, rows, shape_text
+from .base import JUDGES, Count, Layer, Shape, count, rows, shape_text
 from .neuron import sigmoid
 from .registry import register
 
@@ -32,11 +32,12 @@ LOG_THRESHOLD = 1e-20  # kLOG_THRESHOLD of loss_layer.hpp
 class Loss(Layer):
     """Base of losses: the top is a scalar, and the second bottom, the labels, gets no gradient."""
 
-    bottoms = 2
+    bottoms: Count = 2
     is_loss = True
     not_exportable = JUDGES
     works_in_place = False
-    refuses = unforced = (1,)
+    refuses: tuple[int, ...] = (1,)
+    unforced: tuple[int, ...] = (1,)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if not all(bottom[:2]) or bottom[0][0] != bottom[1][0]:
@@ -108,7 +109,7 @@ def given(loss: Tensor, gradients: Callable[[], Sequence[Tensor | None]], *botto
 class _Normalized(Loss):
     """A loss over labelled positions, some of which loss_param may ignore."""
 
-    params = ("loss_param",)
+    params: tuple[str, ...] = ("loss_param",)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("loss_param")

@@ -16,7 +16,7 @@ from .base import Layer, Shape, shape_text
 from .registry import register
 
 FLT_MAX = torch.finfo(torch.float32).max
-Pair = tuple[int, int]  # (h, w)
+Pair = tuple[int, ...]  # (h, w)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Windows:
 
     def margin(self, size: Sequence[int]) -> list[int]:
         """Return F.pad's argument that makes the windows fit exactly; negative where pixels belong to no window."""
-        margin = []
+        margin: list[int] = []
         for extent, n, k, s, p in zip(size, self.grid(size), self.kernel, self.stride, self.pad, strict=True):
             margin = [p, (n - 1) * s + k - extent - p, *margin]  # F.pad lists the last axis first
         return margin

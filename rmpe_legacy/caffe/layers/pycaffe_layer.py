@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -108,7 +109,7 @@ def caffe_module() -> Iterator[None]:
     if before is not None and getattr(before, "Layer", None) is Layer:
         yield
         return
-    module = ModuleType("caffe", "What layers written in Python need of pycaffe.")
+    module: Any = ModuleType("caffe", "What layers written in Python need of pycaffe.")
     module.Layer, module.TRAIN, module.TEST = Layer, TRAIN, TEST
     sys.modules["caffe"] = module
     try:

@@ -77,9 +77,10 @@ class SpatialTransformer(Layer):
         theta = self._full(rows(theta))
         if not self.image_learns:
             image = image.detach()
+        h, w = self.out
         if self.mode is None:
-            return ops.spatial_transformer(image, theta, *self.out)
-        return ops.spatial_de_transformer(image, theta, *self.out, mode=self.mode)
+            return ops.spatial_transformer(image, theta, h, w)
+        return ops.spatial_de_transformer(image, theta, h, w, mode=self.mode)
 
     def _full(self, free: Tensor) -> Tensor:
         """Return all six numbers of each map, (N, 6)."""

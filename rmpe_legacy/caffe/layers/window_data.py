@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,13 @@ class WindowData(SourceLayer):
         return True
 
     def rewind(self, main: CaffeRandom) -> None:
-        self._choice = CaffeRandom(main.raw())
+        self._choice = CaffeRandom(main.raw() + self.rank)  # each process draws windows of its own
+
+    def place_in_source(self) -> dict[str, Any]:
+        return {"choice": self._choice.state()}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        self._choice.restore(position["choice"])
 
     @property
     def file(self) -> WindowFile:

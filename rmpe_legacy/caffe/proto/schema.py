@@ -105,6 +105,12 @@ class Schema:
         return self.messages[name]
 
 
+def _field_match(text: str) -> re.Match:
+    match = _FIELD.match(text)
+    assert match is not None, text  # the schema is ours
+    return match
+
+
 @cache
 def load_schema(dialect: str = "rmpe") -> Schema:
     """The schema of one dialect; raises RmpeError for a name that is none."""
@@ -112,7 +118,7 @@ def load_schema(dialect: str = "rmpe") -> Schema:
         raise RmpeError(f"no dialect {dialect!r}; choose one of {', '.join(map(repr, DIALECTS))}")
     schema = Schema(dialect)
     raw: list[tuple[MessageType, re.Match]] = []
-    message = None
+    message: Any = None
     for line in files(__package__).joinpath("schema.txt").read_text("utf-8").splitlines():
         text = line.strip()
         if not text or text.startswith("#"):
@@ -123,11 +129,11 @@ def load_schema(dialect: str = "rmpe") -> Schema:
             owner = schema.enums if not line.startswith(" ") else message.enums
             owner[enum[1]] = _enum(enum[1], enum[3], dialect)
         elif not line.startswith(" "):
-            header = _HEADER.match(text)
+            header: Any = _HEADER.match(text)
             message = MessageType(header[1], schema) if _holds(header[2], dialect) else None
             if message:
                 schema.messages[message.name] = message
-        elif message and _holds((match := _FIELD.match(text))[6], dialect):
+        elif message and _holds((match := _field_match(text))[6], dialect):
             raw.append((message, match))
     for message, match in raw:
         made = _field(schema, message, match)

@@ -60,7 +60,7 @@ class OnnxContext(EmitContext):
         """Add the node that gives the layer's first top."""
         self.graph.node(op, inputs, [self.y[0]], **attributes)
 
-    def constant(self, value: float | Sequence[float]) -> str:
+    def constant(self, value: Any) -> str:
         """Return the name of a float32 constant."""
         return self.graph.constant(value)
 

@@ -89,7 +89,9 @@ def permute_python(ctx: PythonContext) -> str:
 
 @emits_onnx("Crop")
 def crop_onnx(ctx: OnnxContext) -> None:
-    starts, ends, axes = [], [], []
+    starts: list[int] = []
+    ends: list[int] = []
+    axes: list[int] = []
     for axis, part in enumerate(ctx.layer.parts):
         have, want = ctx.bottom_shapes[0][axis], ctx.top_shapes[0][axis]
         if part == slice(None) or have == want:

@@ -1,4 +1,4 @@
-// Work in parallel that need not be of one size: each thread takes the next task when it is done with one.
+// Parallel loops over tasks of unequal size: a thread takes the next task as soon as it has finished one.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 
@@ -8,7 +8,7 @@
 
 namespace rmpe {
 
-// Memory for `count` values of T, to begin with anything. No register's load crosses two lines of the cache.
+// Uninitialised memory for `count` values of T, aligned so that no vector load crosses a cache line.
 template <typename T>
 class Scratch {
  public:
@@ -23,8 +23,8 @@ class Scratch {
   T* at_;
 };
 
-// Calls run(i, scratch) once for each i of [0, count). scratch: `room` values of T, a thread's own.
-// `values`: how many values all of it computes; few are not worth threads.
+// Calls run(i, scratch) once for each i in [0, count); scratch is a per-thread buffer of `room` values of T.
+// `values`: how many values the whole loop computes; a short loop runs on one thread.
 template <typename T, typename Run>
 void for_each_task(int64_t count, int64_t values, int64_t room, const Run& run) {
   constexpr int64_t kWorthThreads = 1 << 14;
