@@ -361,7 +361,7 @@ class Net(nn.Module):
                 f"{head.replace('td>', 'th>')}</tr></thead><tbody>{body}</tbody></table></details>")
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows = [("layer", "type", "bottom", "top", "parameters")]
+        rows: list[tuple[str, ...]] = [("layer", "type", "bottom", "top", "parameters")]
         for step in self.steps:
             spec = step.layer.spec
             if not spec.is_inserted:

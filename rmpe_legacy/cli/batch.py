@@ -21,10 +21,10 @@ def run_on_images(args: argparse.Namespace, run: Callable) -> int:
     from rmpe_legacy.runs.commands import Options
 
     with join_world() as world:
-        context = _run_context(world, args.quiet)
+        joints, onnx_input = _onnx_options(args)
         options = Options(Path(args.output), _published(args), args.threshold, args.device, getattr(args, "batch", 1),
-                          args.threads, getattr(args, "de_transform", None), context, args.allow_python,
-                          tuple(getattr(args, "format", ("ours",))), *_onnx_options(args),
+                          args.threads, getattr(args, "de_transform", None), _run_context(world, args.quiet),
+                          args.allow_python, tuple(getattr(args, "format", ("ours",))), joints, onnx_input,
                           getattr(args, "recursive", False))
         try:
             result = run(options)

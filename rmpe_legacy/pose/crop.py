@@ -68,7 +68,7 @@ def can_crop(boxes_xyxy: ArrayLike, image_wh: tuple[int, int], published: str = 
     _choice(published, ("demo", "torch7", "alphapose"))
     if published == "alphapose":
         sides = np.diff(np.asarray(boxes_xyxy).reshape(-1, 2, 2), axis=1)[:, 0]
-        return (sides >= 0).all(axis=1) & (sides > 0).any(axis=1)
+        return np.asarray((sides >= 0).all(axis=1) & (sides > 0).any(axis=1))
     boxes = np.asarray(boxes_xyxy).astype(np.int64).reshape(-1, 4)
     low, high = boxes[:, :2], boxes[:, 2:]
     if published == "demo":

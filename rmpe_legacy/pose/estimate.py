@@ -125,7 +125,8 @@ class CaffePoseNetwork(PoseNetwork):
         outputs = self.module({self.input: crops})
         captured, self.captured = self.captured, {}
         prediction = None if self.prediction is None else outputs[self.prediction]
-        return PoseOutput(captured.pop("heatmaps", outputs.get(self.heatmaps)), prediction, **captured)
+        return PoseOutput(captured.pop("heatmaps", outputs.get(self.heatmaps)), prediction,
+                          captured.get("straightened"), captured.get("theta"))
 
 
 def _heatmap_output(net: Net) -> str:
@@ -172,7 +173,7 @@ class Torch7PoseNetwork(PoseNetwork):
             output = output[self.stacks - 1]  # no SDTN: index -1, the last output
         if not isinstance(output, Tensor):
             raise NetError(f"{self.name}: returned nested tables, expected a heatmap tensor")
-        return PoseOutput(output, None, **captured)
+        return PoseOutput(output, None, captured.get("straightened"), captured.get("theta"))
 
 
 def load_pose_network(network: str | Path, weights: str | Path | None = None, *,
@@ -250,7 +251,7 @@ def estimate_poses(network: PoseNetwork, image: np.ndarray, boxes_xyxy: np.ndarr
         crops = np.stack([network_input(image, box, *size, geometry, network.padding) for box in boxes])
         output = network(crops)
         points, scores = _decode(output, geometry)
-        map_hw = tuple(output.heatmaps.shape[2:])
+        map_hw = output.heatmaps.shape[2], output.heatmaps.shape[3]
         if geometry == "alphapose":
             joints.append(uncrop_top_down(points, boxes, size, map_hw, network.padding))
         else:

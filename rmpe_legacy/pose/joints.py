@@ -100,7 +100,7 @@ def _name(path: Path, content: dict[str, Any]) -> str:
 
 
 def _limbs(path: Path, skeleton: Any, count: int) -> tuple[tuple[int, int], ...]:
-    pairs = skeleton if isinstance(skeleton, list) else [None]
+    pairs: list[Any] = skeleton if isinstance(skeleton, list) else [None]
     for pair in pairs:
         if not (isinstance(pair, list) and len(pair) == 2 and all(type(j) is int and 1 <= j <= count for j in pair)):
             raise FileError(f"{path}: skeleton must be a list of pairs of joints, counted from 1 to {count}")

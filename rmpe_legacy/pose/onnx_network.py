@@ -141,7 +141,7 @@ def _pooled(vectors: np.ndarray, count: int) -> np.ndarray:
 def _session(path: str | Path, device: torch.device):
     onnxruntime = optional("onnxruntime", "running an .onnx pose network")
     first_bytes(path)  # a missing file is reported as such
-    providers = ["CPUExecutionProvider"]
+    providers: list = ["CPUExecutionProvider"]
     if device.type == "cuda":
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
             raise RmpeError(f"{path}: this ONNX Runtime has no CUDA; pip install onnxruntime-gpu, or use --device cpu")

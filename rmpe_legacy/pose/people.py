@@ -62,7 +62,7 @@ def people_in(proposals: Proposals, persons: Persons, nms: str, joints: JointSet
     triples = np.concatenate([places, persons.scores[..., None]], axis=2)
     boxes, box_scores = proposals.boxes_xyxy[persons.picks], proposals.scores[persons.picks]
     scores = proposal_scores(triples, box_scores) if nms == "alphapose" else np.nan_to_num(triples[..., 2]).mean(axis=1)
-    sizes = sizes_wh or [None] * len(proposals.images)
+    sizes: Sequence[tuple[int, int] | None] = sizes_wh or [None] * len(proposals.images)
     return [People(name, triples[rows], scores[rows], boxes[rows], box_scores[rows], joints, size_wh)
             for name, size_wh, rows in zip(proposals.images, sizes, persons.by_image(), strict=True)]
 

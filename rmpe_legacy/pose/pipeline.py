@@ -227,7 +227,9 @@ def _name_of(image: Any) -> str:
     return Path(path).name if path else "image"
 
 
-def _people_of(result: PoseResult, recipe: Recipe, name: str) -> People:
+def _people_of(result: PoseResult, recipe: Recipe, name: str) -> People | None:
+    if result.nms is None:
+        return None
     proposals = Proposals((name,), np.array([[0, len(result.proposals)]]), result.proposals.boxes_xyxy,
                           result.proposals.scores.astype(np.float64))
     return people_in(proposals, result.nms.persons, recipe.nms, result.joints, [result.size_wh])[0]

@@ -94,7 +94,8 @@ def _image(where: str, entry: dict[str, Any], by_id: dict[object, str]) -> str:
 
 def _row(where: str, entry: dict[str, Any]) -> np.ndarray:
     """xmin, ymin, xmax, ymax, score."""
-    box, score = entry.get("bbox"), entry.get("score")
+    box: Any = entry.get("bbox")
+    score = entry.get("score")
     try:
         values = np.array([*box, score], np.float64)
     except (TypeError, ValueError, OverflowError):

@@ -167,7 +167,7 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     pose, de_transform = pose_files(pose, options.de_transform)
     network = load_detector(*detector, device=device, allow_python=options.allow_python) if detector else None
     pipeline = Pipeline(network, options.load_pose(pose, de_transform, device), options.recipe, options.batch)
-    settings = settings_of(options.recipe, detector=detector or boxes_digest(boxes), pose=pose,
+    settings = settings_of(options.recipe, detector=detector if boxes is None else boxes_digest(boxes), pose=pose,
                            de_transform=de_transform, **_onnx_settings(pipeline.pose))
     sources = find_images(inputs, options.recursive)
     process = find_people(pipeline) if boxes is None else pose_in_boxes(

@@ -54,8 +54,9 @@ class Panels:
         files: list[Any]
         image, *files = [data[a:b] for a, b in pairwise([0, *arrays["ends"].tolist()])]
         rows = zip(arrays["points"], arrays["theta"], arrays["aspect"].tolist(), strict=True)
-        crops = tuple(CropPanel(*files[3 * i : 3 * i + 3], points, tuple(theta.tolist()), aspect)
-                      for i, (points, theta, aspect) in enumerate(rows))
+        crops = tuple(CropPanel(crop, straightened, maps, points, tuple(theta.tolist()), aspect)
+                      for crop, straightened, maps, (points, theta, aspect)
+                      in zip(files[::3], files[1::3], files[2::3], rows, strict=True))
         return cls(image, crops)
 
 

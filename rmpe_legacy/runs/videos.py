@@ -53,7 +53,7 @@ def _write(path: Path, frames: Sequence[Path], fps: float) -> None:
     height, width = _frame(frames[0]).shape[:2]
     with all_or_none(path) as [place]:
         with silent_stderr():
-            writer = cv2.VideoWriter(str(place), cv2.VideoWriter_fourcc(*_CODEC), fps, (width, height))
+            writer = cv2.VideoWriter(str(place), cv2.VideoWriter.fourcc(*_CODEC), fps, (width, height))
         if not writer.isOpened():
             raise RmpeError(f"{path}: this OpenCV cannot write an .mp4; the annotated frames are in {frames[0].parent}")
         try:

@@ -160,7 +160,7 @@ def _ordered_layers(net: nx.DiGraph) -> list[list]:
 
 def _straightened(net: nx.DiGraph, layers: Sequence[Sequence], width: dict) -> dict:
     """x of each node's middle: near its neighbours' as far as the order and the widths leave room."""
-    center = {}
+    center: dict = {}
     for layer in layers:
         center |= _spread([(node, 0.0) for node in layer], width)
     for sweep in range(_SWEEPS):

@@ -42,7 +42,7 @@ def write_formats(output: str | Path, names: Sequence[str], people: Sequence[Peo
     Returns:
         What was written: files and folders, relative to ``output``.
     """
-    written = []
+    written: list[str] = []
     for name in dict.fromkeys(names):
         if name == OURS:
             continue

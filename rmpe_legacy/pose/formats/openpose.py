@@ -71,4 +71,4 @@ def _middle(people: People, first: str, second: str) -> np.ndarray:
     pair = [people.joints.joints.index(name) for name in (first, second)]
     a, b = np.moveaxis(people.filled[:, pair], 1, 0)
     middle = np.concatenate([(a[:, :2] + b[:, :2]) / 2, np.minimum(a[:, 2:], b[:, 2:])], axis=1)
-    return np.where(people.found[:, pair].all(axis=1)[:, None], middle, 0.0)
+    return np.where(people.found[:, pair].all(axis=1, keepdims=True), middle, 0.0)
