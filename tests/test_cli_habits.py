@@ -4,6 +4,7 @@ pycaffe's preprocessing for rmpe forward."""
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from rmpe_legacy.caffe.data.image import detector_input, load_image
 from rmpe_legacy.caffe.inputs import ImageOptions
 from rmpe_legacy.cli import COMMANDS, main, make_parser
 from rmpe_legacy.cli.batch import duration, progress_lines
+from rmpe_legacy.cli.examples import EXAMPLES
 from rmpe_legacy.cli.terminal import LOGGER, start_logging
 
 NET = """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 20 dim: 30 } } }
@@ -59,6 +61,29 @@ class TestExitCodes:
         arguments = demo(folder, tmp_path / "out")
         arguments[1] = str(tmp_path / "images")
         assert main(arguments) == 3
+
+
+class TestHelp:
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_begins_with_a_sentence_and_ends_with_two_examples(self, name):
+        parser = make_parser()._subparsers._group_actions[0].choices[name]
+        text = parser.format_help()
+        assert parser.description.partition("\n\n")[0].rstrip()[-1] in ".:"
+        examples = text.rstrip().partition("examples:\n")[2].splitlines()
+        assert len(examples) == 2
+        assert all(line.startswith(f"  rmpe {name}") for line in examples)
+
+    @pytest.mark.parametrize(("name", "example"), [(name, text) for name, both in EXAMPLES.items() for text in both])
+    def test_the_examples_are_commands(self, name, example):
+        if example.endswith("--help"):
+            with pytest.raises(SystemExit) as stopped:
+                make_parser().parse_args([name, *shlex.split(example)])
+            assert stopped.value.code == 0
+        else:
+            assert callable(make_parser().parse_args([name, *shlex.split(example)]).run)
+
+    def test_no_command_is_forgotten(self):
+        assert EXAMPLES.keys() == set(COMMANDS)
 
 
 class TestNoise:

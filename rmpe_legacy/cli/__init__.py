@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
 import warnings
@@ -12,6 +13,7 @@ from time import perf_counter
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.optional import optional
 
+from .examples import epilog
 from .terminal import ERROR, LOGGER, OK, USAGE, abandon, finish, say, start_logging, tell
 
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
@@ -52,7 +54,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND")
     for name in COMMANDS:
         module = import_module(f".{name.replace('-', '_')}", __package__)
-        command = commands.add_parser(name, help=module.run.__doc__.partition("\n")[0], description=module.run.__doc__)
+        text = inspect.cleandoc(module.run.__doc__)
+        command = commands.add_parser(name, help=text.partition("\n")[0], description=text, epilog=epilog(name),
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
         command.set_defaults(run=module.run)
         module.add_arguments(command)
         _add_log_options(command)
