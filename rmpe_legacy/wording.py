@@ -40,7 +40,7 @@ def shorten_list(names: Sequence[str]) -> str:
     return shown if len(names) <= MAX_LISTED else f"{shown} and {len(names) - MAX_LISTED} more"
 
 
-def many(count: int, what: str) -> str:
+def pluralize(count: int, what: str) -> str:
     """Format a count: ``1 image``, ``2 images``."""
     return f"{count} {what if count == 1 else _PLURALS.get(what, f'{what}s')}"
 

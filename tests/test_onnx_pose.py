@@ -92,6 +92,19 @@ class TestDemo:
         assert main(["evaluate", "coco", str(results), str(coco[0] / "truth.json")]) == 0
         assert "Average Precision" in capsys.readouterr().out
 
+    def test_reproduce_coco_runs_the_networks(self, coco, tmp_path, capsys):
+        folder, _, net = coco
+        assert main(["reproduce", "coco", "--images", str(folder / "images"), "--boxes",
+                     str(folder / "images" / "boxes.json"), "--pose", str(net), "--ground-truth",
+                     str(folder / "truth.json"), "--output", str(tmp_path / "out")]) == 0
+        out = capsys.readouterr().out
+        table = keypoint_ap(json.loads((tmp_path / "out" / "coco_results.coco17.json").read_text()),
+                            coco_truth(coco[1])).table
+        assert f"{100 * table['AP']:.1f}" in out
+        assert "coco_results.coco17.json on truth.json, not on test-dev" in out
+        assert main(["reproduce", "coco", "--images", str(folder / "images")]) == 1
+        assert "--images needs a pose network (--pose) and the annotations" in capsys.readouterr().err
+
     def test_other_formats_have_17_joints(self, demo):
         assert len(json.loads((demo / "alphapose-results.json").read_text())[0]["keypoints"]) == 51
         pose = json.loads((demo / "openpose" / "000000000101_keypoints.json").read_text())["people"][0]

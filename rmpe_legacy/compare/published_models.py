@@ -26,7 +26,7 @@ from rmpe_legacy.readers.hdf5 import open_hdf5
 from rmpe_legacy.reading import first_bytes
 from rmpe_legacy.torch7.network_kind import kind, part_of_object
 from rmpe_legacy.torch7.reader import read_torch7
-from rmpe_legacy.wording import many, shorten
+from rmpe_legacy.wording import pluralize, shorten
 
 from .content_hash import weights_hash
 
@@ -128,8 +128,8 @@ def _weights(layers: Sequence[TrainedLayer], title: str) -> str:
     if same:
         return f"{same[0].id}: {same[0].what}; the content hash is that of the published file"
     shapes = {layer.name: ["" if blob is None else shape_text(blob.shape) for blob in layer.blobs] for layer in layers}
-    return _best_fit(f"weights of {many(len(shapes), 'layer')}", shapes, "the content hash is not one that has been "
-                     "reported")
+    return _best_fit(f"weights of {pluralize(len(shapes), 'layer')}", shapes,
+                     "the content hash is not one that has been reported")
 
 
 def _prototxt(path: Path) -> str:
@@ -139,7 +139,7 @@ def _prototxt(path: Path) -> str:
         steps = read_net(path, "TRAIN", de_transform="paper", strict=False).wire()
     shapes = {step.layer.spec.name: [shape_text(d.shape) for d in step.layer.declared] for step in steps
               if step.layer.declared}
-    return _best_fit(f"a network with {many(len(shapes), 'layer')} that learn", shapes, "give its weights to see "
+    return _best_fit(f"a network with {pluralize(len(shapes), 'layer')} that learn", shapes, "give its weights to see "
                      "whether they are a published file")
 
 

@@ -84,7 +84,7 @@ def _prepare(network: Network, files: Sequence[Path]) -> Writer:
 
     def write(paths: list[Path]) -> None:
         paths[0].write_text(model.text, "utf-8")
-        write_state(paths[1], model.state)
+        write_state(str(paths[1]), model.state)
 
     return Writer(write, "" if model.graph.is_dynamic else
                   f"the batch has the prototxt's size: {model.graph.why_fixed}")

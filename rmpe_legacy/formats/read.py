@@ -43,8 +43,10 @@ def read_network(sources: Sequence[str | PathLike], setting: Setting, options: S
     source_format = (format_of_file(paths[0], "read") if len(paths) == 1 else None) or CAFFE
     if source_format is not TORCH7:
         refuse_torch7_options(str(paths[0]), "is not a .t7 file", options)
+    assert source_format.read is not None
     network = source_format.read(paths, setting, options, bool(runtime))
-    ends, notes = options.until, []
+    ends = options.until
+    notes: list[str] = []
     if runtime and not ends:
         ends, notes = outputs_to_run(network.parsed.wire(), network.title, runtime, options.lenient)
     if weights_needed and network.trained is None:

@@ -83,6 +83,7 @@ def _flat(value: Tensor | list) -> list[Tensor]:
 
 def _run(path: Path, title: str, setting: Setting, options: SourceOptions) -> Torch7Runner:
     network = read_torch7_network([path], setting, options, False)
+    assert network.torch7 is not None
     return Torch7Runner(network.torch7, title, network.shapes)
 
 

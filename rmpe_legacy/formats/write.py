@@ -48,6 +48,7 @@ def write_network(network: Network, target: Format, destination: str | PathLike,
         target, files = CAFFEMODEL, files[:1]  # the user has the prototxt already
     _refuse_sources(files, sources)
     notes = check_replaceable(files, target, force)
+    assert target.prepare is not None
     writer = target.prepare(network, files)
     if is_folder(destination):
         make_folder(first.parent)

@@ -20,6 +20,8 @@ from rmpe_legacy.evaluation.groups import Groups
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.detect import load_detector
 from rmpe_legacy.pose.estimate import load_pose_network
+from rmpe_legacy.pose.formats import coco_results
+from rmpe_legacy.pose.joints import COCO17
 from rmpe_legacy.pose.nms import NmsResult, pose_nms
 from rmpe_legacy.pose.pipeline import Pipeline
 from rmpe_legacy.pose.published import Recipe
@@ -36,6 +38,7 @@ from rmpe_legacy.runs.commands import (
     pose_files,
     proposals_in,
     report_images_of,
+    run_demo,
     settings_of,
     skipped_of,
     write_run,
@@ -43,7 +46,7 @@ from rmpe_legacy.runs.commands import (
 from rmpe_legacy.runs.inputs import ImageFile, ImageSource, file_digest, find_images
 from rmpe_legacy.runs.outputs import BatchResult
 from rmpe_legacy.runs.report import MAX_REPORT_IMAGES, Summary, check_page, write_report
-from rmpe_legacy.wording import many
+from rmpe_legacy.wording import pluralize
 
 from .average_precision import ap_of_persons, ap_of_poses, base_name, groups_of_images
 from .comparison import Measurement, compare, compare_text
@@ -272,8 +275,8 @@ def unmeasurable(table: Table) -> str:
 def _counts(run: _Run, absent: int) -> str:
     skipped = sum(result.people is None for result in run.results)
     notes = [f"{skipped} skipped"] * bool(skipped) + [f"{absent} missing from the folder"] * bool(absent)
-    return ", ".join([many(len(run.batch.sizes_wh), "image") + (f" ({', '.join(notes)})" if notes else ""),
-                      many(len(run.batch.proposals), "detection"), many(len(run.nms.persons), "person")])
+    return ", ".join([pluralize(len(run.batch.sizes_wh), "image") + (f" ({', '.join(notes)})" if notes else ""),
+                      pluralize(len(run.batch.proposals), "detection"), pluralize(len(run.nms.persons), "person")])
 
 
 def _nms_seconds(batch: BatchResult, recipe: Recipe) -> float:
@@ -287,7 +290,7 @@ def _nms_seconds(batch: BatchResult, recipe: Recipe) -> float:
 
 def _text_numbers(run: _Run, known: Mapping[str, Measurement], recipe: Recipe) -> dict[str, str]:
     numbers = {"pose NMS on the validation images":
-               f"{_nms_seconds(run.batch, recipe):.3g} seconds on {many(len(run.batch.sizes_wh), 'image')}"}
+               f"{_nms_seconds(run.batch, recipe):.3g} seconds on {pluralize(len(run.batch.sizes_wh), 'image')}"}
     if FULL in known:
         numbers["MPII validation that training should reach"] = f"{known[FULL].values['Total']:.1f}"
     return numbers
@@ -298,6 +301,25 @@ def _slug(name: str) -> str:
 
 
 # --- COCO --------------------------------------------------------------------------------------------------------
+
+
+def run_and_reproduce_coco(images: str | PathLike, boxes: str | PathLike | None, detector: Files | None,
+                           pose: Files, truth: str | PathLike, options: Options) -> CommandResult:
+    """Run a pose network of COCO's 17 joints on images, and print its AP next to Table 2.
+
+    Args:
+        images: The folder of COCO's images.
+        boxes: Detections of another detector, in place of ``detector``.
+        truth: person_keypoints_*.json.
+    """
+    run = run_demo([images], detector, pose, replace(options, formats=(coco_results.NAME,)), boxes=boxes)
+    if not options.context.world.first:
+        return run
+    results = options.output / f"coco_results.{COCO17.name}.json"
+    if not results.is_file():
+        raise RmpeError(f"{options.output}: the pose network does not predict COCO's 17 joints, so it has no COCO AP; "
+                        "give one with --joints coco17")
+    return CommandResult(f"{run.text}\n\n{reproduce_coco(results, truth).text}", run.skipped)
 
 
 def reproduce_coco(predictions: str | PathLike | None = None, truth: str | PathLike | None = None) -> CommandResult:

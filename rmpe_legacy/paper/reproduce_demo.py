@@ -32,7 +32,7 @@ from rmpe_legacy.runs.commands import (
 )
 from rmpe_legacy.runs.report import MAX_REPORT_IMAGES, Summary, write_report
 from rmpe_legacy.synthetic.world import OUTSIDE, Picture, draw_picture
-from rmpe_legacy.wording import many
+from rmpe_legacy.wording import pluralize
 
 from .average_precision import ap_of_persons, ap_of_poses
 from .comparison import Measurement, plain
@@ -103,7 +103,8 @@ def reproduce_demo(detector: Files | None, pose: Files | None, options: Options,
     return _finish(bench, results, recipe, (detector, pose), [
         f"detector: {describe_detector(finder)}", f"pose network: {describe_pose_network(trained)}",
         f"as published in: {recipe.name}, detections above {recipe.threshold:g}",
-        f"{many(images, 'synthetic image')} (world {world}) with {sum(len(each.drawing) for each in drawn)} people"])
+        f"{pluralize(images, 'synthetic image')} (world {world}) with {sum(len(each.drawing) for each in drawn)} "
+        "people"])
 
 
 class _Bench:

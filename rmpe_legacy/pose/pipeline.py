@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from rmpe_legacy.errors import InputError, RmpeError
-from rmpe_legacy.wording import many
+from rmpe_legacy.wording import pluralize
 
 from .alphapose_nms import alphapose_nms
 from .crop import can_crop, grow_boxes
@@ -98,21 +98,28 @@ class PoseResult:
         """Notebooks show the drawing and the number of people."""
         if self.people is None or self.image is None:
             return f"<pre>{escape(repr(self))}</pre>"
-        persons = many(len(self.people), "person")
+        persons = pluralize(len(self.people), "person")
         data = base64.b64encode(encode_image(self.plot(), ".jpg")).decode("ascii")
         return (f'<figure><img style="max-width: 100%" src="data:image/jpeg;base64,{data}" alt="skeletons of '
                 f'{persons}"><figcaption>{escape(self.people.image)}: {persons}, '
-                f"{many(len(self.proposals), 'detection')}</figcaption></figure>")
+                f"{pluralize(len(self.proposals), 'detection')}</figcaption></figure>")
 
     def __repr__(self) -> str:
-        persons = "poses not merged" if self.people is None else many(len(self.people), "person")
+        persons = "poses not merged" if self.people is None else pluralize(len(self.people), "person")
         width, height = self.size_wh
-        return (f"PoseResult({width} x {height} pixels, {many(len(self.proposals), 'detection')}, {persons}, "
+        return (f"PoseResult({width} x {height} pixels, {pluralize(len(self.proposals), 'detection')}, {persons}, "
                 f"{self.joints.name})")
 
     def grown(self, recipe: Recipe) -> np.ndarray:
         """The boxes that were cropped, (P, 4) int64."""
         return grow_boxes(self.proposals.boxes_xyxy, self.size_wh, recipe.growth)
+
+    @property
+    def nms_result(self) -> NmsResult:
+        """The result of the pose NMS. Raises InputError if it was not run."""
+        if self.nms is None:
+            raise InputError("the pose NMS was not run on this result; use merge_poses")
+        return self.nms
 
     @property
     def found(self) -> PoseResult:

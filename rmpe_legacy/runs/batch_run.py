@@ -116,7 +116,7 @@ def pose_in_boxes(pipeline: Pipeline, proposals: Mapping[str, Detections]) -> Pr
 
 def draw_persons(image: np.ndarray, result: PoseResult) -> np.ndarray:
     """``BatchRun.draw``: the persons' skeletons, as the demo draws them."""
-    persons, width = result.nms.persons, line_width(result.size_wh)
+    persons, width = result.nms_result.persons, line_width(result.size_wh)
     return draw_poses(image, persons.joints_xy, persons.scores, thickness=width, radius=width + 1,
                       joint_set=result.joints)
 

@@ -25,7 +25,7 @@ from rmpe_legacy.pose.onnx_network import InputOptions
 from rmpe_legacy.pose.pipeline import Pipeline, PoseResult, inside
 from rmpe_legacy.pose.published import Recipe, get_recipe
 from rmpe_legacy.pose.results import JOINTS, Detections, Poses
-from rmpe_legacy.wording import many
+from rmpe_legacy.wording import pluralize
 
 from .batch_run import (
     DRAWN,
@@ -182,7 +182,7 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     written = write_formats(options.output, options.formats, people_of(batch, nms, pipeline.recipe))
     videos = write_videos(options.output, sources, options.output / DRAWN)
     files = [f"{DRAWN}/", *([f"{VIDEOS}/"] if videos else []), PEOPLE, *written, "proposals/", "nms/"]
-    lines = [f"{_counts(batch, skipped)}, {many(len(nms.persons), 'person')}; written to {options.output}: "
+    lines = [f"{_counts(batch, skipped)}, {pluralize(len(nms.persons), 'person')}; written to {options.output}: "
              f"{', '.join(files)}"]
     if note:
         options.context.log(f"note: {note}")
@@ -224,9 +224,9 @@ def skipped_of(results: Sequence[ImageResult]) -> dict[str, str]:
 
 def report_images_of(results: Sequence[ImageResult], recipe: Recipe) -> list[ReportImage]:
     """Return what the report shows, for the images that were processed for it."""
-    shown = [result for result in results if result.people is not None and result.extra]
-    return [ReportImage(result.name, result.people, result.people.grown(recipe), Panels.of_arrays(result.extra))
-            for result in shown[:MAX_REPORT_IMAGES]]
+    shown = [(result, result.people) for result in results if result.people is not None and result.extra]
+    return [ReportImage(result.name, people, people.grown(recipe), Panels.of_arrays(result.extra))
+            for result, people in shown[:MAX_REPORT_IMAGES]]
 
 
 def detector_files(given: Files | None) -> tuple[Path, ...]:
@@ -303,13 +303,13 @@ def facts_of(recipe: Recipe, detector: Files, pose: Files, batch: BatchResult, n
         "Detector": ", ".join(Path(path).name for path in detector) or "boxes given",
         "Pose network": ", ".join(Path(path).name for path in pose),
         "As published in": f"{recipe.name}; detections above {recipe.threshold:g}",
-        "Found": f"{many(len(batch.proposals), 'detection')} in {many(len(batch.sizes_wh), 'image')}, merged "
-                 f"into {many(len(nms.persons), 'person')}{dropped}",
+        "Found": f"{pluralize(len(batch.proposals), 'detection')} in {pluralize(len(batch.sizes_wh), 'image')}, merged "
+                 f"into {pluralize(len(nms.persons), 'person')}{dropped}",
         "Made by": f"rmpe_legacy {__version__}",
     }
 
 
 def _counts(batch: BatchResult, skipped: Mapping[str, str]) -> str:
-    images = many(len(batch.sizes_wh), "image") + (f" ({len(skipped)} skipped)" if skipped else "")
+    images = pluralize(len(batch.sizes_wh), "image") + (f" ({len(skipped)} skipped)" if skipped else "")
     beyond = f" ({batch.beyond} outside the image)" if batch.beyond else ""
-    return f"{images}, {many(len(batch.proposals), 'detection')}{beyond}"
+    return f"{images}, {pluralize(len(batch.proposals), 'detection')}{beyond}"

@@ -57,8 +57,8 @@ def collect_nms(results: Sequence[ImageResult]) -> NmsResult:
     people = [result.people for result in results if result.people is not None]
     starts = np.cumsum([0, *(len(each.proposals) for each in people)])[:-1].tolist()
     count = len(people[0].joints) if people else len(MPII16)
-    return NmsResult(_concatenated([each.nms.persons for each in people], starts, count),
-                     _concatenated([each.nms.dropped for each in people], starts, count))
+    return NmsResult(_concatenated([each.nms_result.persons for each in people], starts, count),
+                     _concatenated([each.nms_result.dropped for each in people], starts, count))
 
 
 def _concatenated(groups: Sequence[Persons], starts: Sequence[int], joints: int) -> Persons:

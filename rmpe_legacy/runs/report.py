@@ -19,7 +19,7 @@ from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.draw import colored_limbs
 from rmpe_legacy.pose.joints import MPII16, JointSet
 from rmpe_legacy.pose.pipeline import PoseResult
-from rmpe_legacy.wording import many
+from rmpe_legacy.wording import pluralize
 
 from .report_images import CropPanel, Panels
 
@@ -100,12 +100,12 @@ def _head(summary: Summary, shown: Sequence[ReportImage]) -> Iterator[str]:
 
 def _section(i: int, shown: ReportImage) -> Iterator[str]:
     width, height = shown.people.size_wh
-    proposals, persons = len(shown.people.proposals), len(shown.people.nms.persons)
+    proposals, persons = len(shown.people.proposals), len(shown.people.nms_result.persons)
     yield f'<section id="picture-{i + 1}" aria-labelledby="name-{i + 1}">'
     yield f'<h2 id="name-{i + 1}">{escape(shown.name)}</h2>'
-    beyond = f", {many(shown.people.beyond, 'detection')} outside the image" if shown.people.beyond else ""
-    yield (f'<p class="soft">{width} × {height} pixels; {many(proposals, "detection")}, {many(persons, "person")}'
-           f"{beyond}</p>")
+    beyond = f", {pluralize(shown.people.beyond, 'detection')} outside the image" if shown.people.beyond else ""
+    yield (f'<p class="soft">{width} × {height} pixels; {pluralize(proposals, "detection")}, '
+           f"{pluralize(persons, 'person')}{beyond}</p>")
     yield (f'<svg class="store" aria-hidden="true"><defs><image id="image-{i + 1}" width="{width}" height="{height}" '
            f'preserveAspectRatio="none" href="{_data(shown.panels.image)}"/></defs></svg>')
     yield from _views(i, shown)
@@ -119,7 +119,7 @@ def _section(i: int, shown: ReportImage) -> Iterator[str]:
 
 
 def _views(i: int, shown: ReportImage) -> Iterator[str]:
-    people, persons = shown.people, shown.people.nms.persons
+    people, persons = shown.people, shown.people.nms_result.persons
     colors = _colors(shown)
     boxes = [_box(box, people.proposals.scores[p], p, colors[p], people.size_wh)
              for p, box in enumerate(people.proposals.boxes_xyxy.tolist())]
@@ -130,11 +130,13 @@ def _views(i: int, shown: ReportImage) -> Iterator[str]:
                        title=f"person {_letter(k)}", label=_letter(k), joint_set=people.joints)
              for k in range(len(persons))]
     yield '<div class="views">'
-    yield from _view(i, people.size_wh, boxes, f"Detections in {shown.name}: {many(len(boxes), 'box')}",
+    yield from _view(i, people.size_wh, boxes, f"Detections in {shown.name}: {pluralize(len(boxes), 'box')}",
                      "Detections, numbered, with their scores")
-    yield from _view(i, people.size_wh, before, f"Poses before the NMS in {shown.name}: {many(len(before), 'pose')}",
-                     "Poses before the NMS, one a detection")
-    yield from _view(i, people.size_wh, after, f"Persons after the NMS in {shown.name}: {many(len(after), 'person')}",
+    yield from _view(i, people.size_wh, before,
+                     f"Poses before the NMS in {shown.name}: {pluralize(len(before), 'pose')}",
+                     "Poses before the NMS, one per detection")
+    yield from _view(i, people.size_wh, after,
+                     f"Persons after the NMS in {shown.name}: {pluralize(len(after), 'person')}",
                      "Persons after the NMS")
     yield "</div>"
 
@@ -189,14 +191,14 @@ def _text(x: float, y: float, words: str, size_wh: tuple[int, int]) -> str:
 def _colors(shown: ReportImage) -> list[str]:
     """Return the colour of each pose: that of the person it was merged into."""
     colors = [_UNUSED] * len(shown.people.poses)
-    for k in range(len(shown.people.nms.persons)):
-        for pose in shown.people.nms.persons.merged(k).tolist():
+    for k in range(len(shown.people.nms_result.persons)):
+        for pose in shown.people.nms_result.persons.merged(k).tolist():
             colors[pose] = COLORS[k % len(COLORS)]
     return colors
 
 
 def _persons(shown: ReportImage) -> Iterator[str]:
-    persons, dropped = shown.people.nms.persons, shown.people.nms.dropped
+    persons, dropped = shown.people.nms_result.persons, shown.people.nms_result.dropped
     yield '<h3>Persons and their poses</h3><div class="scroll"><table>'
     heads = "".join(f'<th scope="col">{words}</th>' for words in ("Person", "Picked pose", "Merged from poses"))
     yield f'<thead><tr>{heads}<th scope="col" class="number">Mean joint score</th></tr></thead><tbody>'

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.files import check_places, write_together
-from rmpe_legacy.wording import many, printable
+from rmpe_legacy.wording import pluralize, printable
 
 from ..describe import describe_net
 from ..load import read_net
@@ -66,10 +66,10 @@ def draw_network(prototxt: str | PathLike, output: str | PathLike, phase: str = 
     parsed = read_net(prototxt, phase, level, stages, dialect, "paper", strict=False, until=until)
     name = parsed.name or Path(prototxt).name
     graph = network_graph(f"{name}, phase {phase}", parsed.wire())
-    summary = (f"{many(sum(len(box.layers) for box in graph.boxes), 'layer')} in phase {phase}, drawn as "
-               f"{many(len(graph.boxes), 'box')}")
+    summary = (f"{pluralize(sum(len(box.layers) for box in graph.boxes), 'layer')} in phase {phase}, drawn as "
+               f"{pluralize(len(graph.boxes), 'box')}")
     if parsed.findings:
-        summary += f"; {many(len(parsed.findings), 'unknown field or layer')} left out, which rmpe show lists"
+        summary += f"; {pluralize(len(parsed.findings), 'unknown field or layer')} left out, which rmpe show lists"
     if suffix == ".html":
         table = describe_net(str(prototxt), phase, level, stages, dialect).text
         content = _page(graph, summary, table)
