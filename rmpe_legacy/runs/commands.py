@@ -75,8 +75,8 @@ class Options:
 
     def load_pose(self, files: Files, de_transform: str | None, device: torch.device) -> PoseNetwork:
         """Load the pose network, and check that the formats can hold its joints."""
-        network = load_pose_network(*files, device=device, de_transform=de_transform, allow_python=self.allow_python,
-                                    joints=self.joints, onnx_input=self.onnx_input)
+        network = load_pose_network(*map(Path, files), device=device, de_transform=de_transform,
+                                    allow_python=self.allow_python, joints=self.joints, onnx_input=self.onnx_input)
         check_formats(self.formats, network.joints)
         return network
 
