@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 # name -> its module, imported on first use so that importing the package does not import torch
 _PUBLIC = {
     "load_net": "rmpe_legacy.caffe.load",
+    "load_pipeline": "rmpe_legacy.pose.pipeline",
     "Solver": "rmpe_legacy.caffe.solver.solver",
     "load_converted": "rmpe_legacy.formats.network_json",
     "load_torch7": "rmpe_legacy.torch7.load",

@@ -8,10 +8,13 @@ from types import ModuleType
 from .errors import RmpeError
 
 EXTRAS = {  # module -> the extra in pyproject.toml that installs it
+    "argcomplete": "completion",
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "pycocotools": "eval",
     "matplotlib": "report",
+    "networkx": "draw",
+    "scipy": "mat",
     "tensorboard": "train",
     "lmdb": "train",
     "sklearn": "train",

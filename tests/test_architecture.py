@@ -26,7 +26,7 @@ FLOORS = [
     {"caffe.weights", "caffe.unknown"},
     {"caffe.load"},
     {"caffe.inputs", "caffe.describe", "caffe.solver"},
-    {"optim"},
+    {"optim", "caffe.drawing"},
     {"torch7", "synthetic", "evaluation", "pycaffe"},
     {"export"},
     {"formats"},

@@ -400,3 +400,26 @@ class TestRules:
             load(INPUT + CONV, de_transform="inverse")
         with pytest.raises(RmpeError, match="no layers in phase TEST"):
             load('layer { name: "r" type: "ReLU" include { phase: TRAIN } }')
+
+
+class TestRepr:
+    NET = """name: "small"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } } }
+layer { name: "<b>" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 2 kernel_size: 3 } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "again" type: "Eltwise" bottom: "conv" bottom: "conv" top: "out" }
+"""
+
+    def test_print_shows_the_layers_of_the_file(self, tmp_path):
+        (tmp_path / "net.prototxt").write_text(self.NET)
+        lines = repr(load_net(tmp_path / "net.prototxt")).splitlines()
+        assert lines[0] == "Net small: data 1 x 3 x 4 x 4 -> out"
+        assert [line.split()[0] for line in lines[1:]] == ["layer", "data", "<b>", "relu", "again"]  # no Split
+        assert "2 x 3 x 3 x 3, 2" in lines[3]
+        assert "conv, conv" in lines[5]
+
+    def test_a_notebook_shows_a_table(self, tmp_path):
+        (tmp_path / "net.prototxt").write_text(self.NET)
+        html = load_net(tmp_path / "net.prototxt")._repr_html_()
+        assert html.count("<tr>") == 5
+        assert "<td>&lt;b&gt;</td><td>Convolution</td><td>data</td><td>conv 1 x 2 x 2 x 2</td>" in html

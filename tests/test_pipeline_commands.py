@@ -148,7 +148,7 @@ class TestDemo:
         (tmp_path / "two\nlines.jpg").write_bytes(jpeg)
         (tmp_path / "zgood.jpg").write_bytes(jpeg)
         code, out, err = rmpe("demo", tmp_path, *networks, "--output", tmp_path / "out")
-        assert code == 2
+        assert code == 3
         assert "1 image (5 skipped), " in out
         assert [line.split(": ")[1] for line in err.splitlines() if line.startswith("rmpe:")] == ["skipped"] * 5
         assert r"two\nlines.jpg': its name contains a line break, which index.txt cannot hold; rename it" in err
@@ -197,7 +197,7 @@ class TestSteps:
         (some / NAMES[1]).write_bytes((pictures / NAMES[1]).read_bytes())
         code, _, err = rmpe("pose", "--proposals", tmp_path / "boxes", "--images", some, *networks[3:], "--output",
                             tmp_path / "poses")
-        assert code == 2
+        assert code == 3
         assert err.count("No such file") == 4
         left = read_proposals(tmp_path / "poses")
         assert left.images == (NAMES[1],)
@@ -319,7 +319,7 @@ class TestVideo:
         cv2.imwriteanimation(str(tmp_path / "moves.gif"), moving)
         cv2.imwrite(str(tmp_path / "still.gif"), still)
         (tmp_path / "zbad.gif").write_bytes(b"GIF89a, and no more")
-        assert rmpe("demo", tmp_path, *networks, "--output", tmp_path / "out")[0] == 2
+        assert rmpe("demo", tmp_path, *networks, "--output", tmp_path / "out")[0] == 3
         content = strict(tmp_path / "out" / "poses.json")
         names = [f"moves_00000{i}.jpg" for i in (1, 2, 3)]
         assert [image["file_name"] for image in content["images"]] == [*names, "still.gif"]
@@ -331,20 +331,20 @@ class TestVideo:
         data = b"GIF89a" + struct.pack("<HH", 2000, 2000) + b"\x80\0\0\0\0\0\xff\xff\xff" + frame * 3000 + b";"
         (tmp_path / "a.gif").write_bytes(data)
         code, _, err = rmpe("demo", tmp_path / "a.gif", *networks, "--output", tmp_path / "out")
-        assert code == 2
+        assert code == 3
         assert f"a.gif: claims to be 3000 times 2000 x 2000 pixels, which its {len(data)} bytes cannot hold" in err
 
     def test_one_that_is_none_is_skipped_as_a_bad_picture(self, rmpe, networks, pictures, tmp_path):
         (tmp_path / "no.mp4").write_bytes(b"nothing of the kind")
         code, out, err = rmpe("demo", tmp_path / "no.mp4", pictures / NAMES[1], *networks, "--output", tmp_path / "out")
-        assert code == 2
+        assert code == 3
         assert "1 image (1 skipped)" in out
         assert f"rmpe: skipped: {tmp_path / 'no.mp4'}: not a video" in err
 
     def test_what_is_missing_of_a_truncated_one_is_reported(self, rmpe, networks, video, tmp_path):
         (tmp_path / "cut.avi").write_bytes(without_last_frames(video.read_bytes()))
         code, out, err = rmpe("demo", tmp_path / "cut.avi", *networks, "--output", tmp_path / "out")
-        assert code == 2
+        assert code == 3
         assert "2 images (1 skipped)" in out
         assert "cut.avi: only 2 of 4 frames can be decoded; the video is truncated or damaged" in err
         content = strict(tmp_path / "out" / "poses.json")
@@ -363,7 +363,7 @@ class TestMistakes:
         ("{a}", "--device nonsense", "device 'nonsense' cannot be used"),
         ("{a}", "--threshold 7", "threshold 7 is not from 0 to below 1"),
         ("{a}", "--report {empty}", "empty: is a folder; give the name of a page in it"),
-        ("{a}", "--pose a b c", "--pose takes a prototxt and a caffemodel, or one .t7 file, not 3 files"),
+        ("{a}", "--pose a b c", "--pose takes a prototxt and a caffemodel, or one .t7 or .onnx file, not 3 files"),
         ("{a}", "--pose x.caffemodel", "a Caffe network is two files"),
         ("{a}", "--pose x.t7", "x.t7: No such file"),
         ("{a}", "--detector x.prototxt y", "x.prototxt: No such file"),
@@ -399,7 +399,7 @@ def test_as_a_program(networks, pictures, tmp_path):
     done = subprocess.run([sys.executable, "-m", "rmpe_legacy", "demo", pictures / NAMES[0], pictures / "notes.txt",
                            *networks, "--output", tmp_path / "out", "--report", tmp_path / "page.html"],
                           capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert done.stdout.startswith("1 image (1 skipped), ")
     assert done.stderr == (f"rmpe: skipped: {pictures / 'notes.txt'}: not a readable picture; the file is "
                            "truncated, damaged or of another kind\n")

@@ -247,20 +247,25 @@ class TestPipeline:
         Image.fromarray(pixels).save(path)
         pipeline = Pipeline(detector, pose)
         right = pipeline(load_image(path))
-        given = [str(path), path, Image.open(path), Image.fromarray(pixels).convert("RGBA")]
+        tensor = torch.from_numpy(pixels)
+        given = [str(path), path, Image.open(path), Image.fromarray(pixels).convert("RGBA"), pixels, tensor,
+                 tensor.permute(2, 0, 1), tensor.permute(2, 0, 1) / 255]
         for image in given:
             result = pipeline(image)
             np.testing.assert_array_equal(result.proposals.boxes_xyxy, right.proposals.boxes_xyxy)
             np.testing.assert_array_equal(result.poses.joints_xy, right.poses.joints_xy)
         results = pipeline(given)
-        assert [result.size_wh for result in results] == [(120, 90)] * 4
+        assert [result.size_wh for result in results] == [(120, 90)] * 8
+        batch = pipeline(torch.stack([tensor.permute(2, 0, 1)] * 2))
+        assert [result.size_wh for result in batch] == [(120, 90)] * 2
         np.testing.assert_array_equal(detector(str(path)).boxes_xyxy, right.proposals.boxes_xyxy)
 
     @pytest.mark.parametrize(("image", "words"), [
         (None, "'NoneType' object is not an image; give a path, a PIL image, or an array"),
-        (torch.zeros(3, 9, 9), "'Tensor' object is not an image"),
+        (torch.zeros(2, 9, 9), "a tensor of shape (2, 9, 9) is not an image; give (3, height, width)"),
+        (torch.full((3, 9, 9), 255.0), "the image's values run to 255"),
         ([np.zeros((9, 9, 3), np.float32), 3], "'int' object is not an image"),
-        (np.zeros((9, 9, 3), np.uint8), "an array of uint8 values and shape (9, 9, 3) is not what load_image gives"),
+        (np.zeros((9, 9, 3), np.int16), "an array of int16 values and shape (9, 9, 3) is not what load_image gives"),
         (np.zeros((9, 9)), "and shape (9, 9) is not"),
         (np.zeros((3, 9, 9)), "and shape (3, 9, 9) is not"),
         (np.zeros((0, 9, 3)), "and shape (0, 9, 3) is not"),

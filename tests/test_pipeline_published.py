@@ -112,7 +112,7 @@ class TestNotebook:
 def test_thresholds_are_the_demos_and_the_papers():
     assert {name: (r.threshold, r.growth, r.nms) for name, r in RECIPES.items()} == {
         "demo": (0.3, "demo", "demo"), "demo-test": (0.09, "demo", "batch"), "torch7": (0.09, "torch7", "batch"),
-        "testres": (0.09, "testres", "batch")}
+        "testres": (0.09, "testres", "batch"), "alphapose": (0.1, "alphapose", "alphapose")}
 
 
 def test_nothing_hangs_on_the_interpreters_division():

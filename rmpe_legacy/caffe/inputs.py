@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from rmpe_legacy.readers.npy import NUMBERS, Npz, read_npy
 from rmpe_legacy.reading import first_bytes
 from rmpe_legacy.wording import did_you_mean, printable
 
-from .data.image import detector_input, load_image, pose_input
+from .data.image import DETECTOR_MEAN, detector_input, load_image, pose_input
+from .data.transformer import Transformer
 from .layers.base import Shape, shape_text
 from .net import Net
 
@@ -24,8 +26,47 @@ RECIPES = {"detector": detector_input, "pose": pose_input}
 ARRAYS = (".npy", ".npz")
 
 
+@dataclass(frozen=True)
+class ImageOptions:
+    """How an image becomes an input, as the options of pycaffe's Transformer: resized, channels in this order, times
+    ``raw_scale``, minus ``mean``, times ``scale``.
+
+    Args:
+        mean: One number, or one per channel in ``channel_order``.
+        size: Height and width that replace those of the prototxt.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    raw_scale: float = 1.0  # images are read as 0 to 1
+    scale: float = 1.0
+    channel_order: str = "RGB"
+    size: tuple[int, int] | None = None
+
+    def apply(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+        """(H, W, 3) float32 RGB from 0 to 1 -> (3, height, width) float32."""
+        transformer = Transformer({"data": (1, 3, height, width)})
+        transformer.set_transpose("data", (2, 0, 1))
+        if self.channel_order == "BGR":
+            transformer.set_channel_swap("data", (2, 1, 0))
+        transformer.set_raw_scale("data", self.raw_scale)
+        if len(self.mean) not in (1, 3):
+            raise RmpeError(f"mean {','.join(map(str, self.mean))}: give one number, or one per channel")
+        transformer.set_mean("data", np.broadcast_to(np.array(self.mean, np.float32), 3).copy())
+        transformer.set_input_scale("data", self.scale)
+        return transformer.preprocess("data", image.copy())
+
+    def __str__(self) -> str:
+        mean = f", minus {', '.join(f'{value:g}' for value in self.mean)}" if any(self.mean) else ""
+        scale = f", times {self.scale:g}" if self.scale != 1 else ""
+        return f"{self.channel_order} from 0 to {self.raw_scale:g}{mean}{scale}"
+
+
+# What the recipes do, in these terms; their own functions are faster.
+_AS_OPTIONS = {"pose": ImageOptions(), "detector": ImageOptions(tuple(map(float, DETECTOR_MEAN)), 255, 1, "BGR")}
+
+
 def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str | os.PathLike, device: str,
-                image: str) -> dict[str, np.ndarray]:
+                image: str | ImageOptions, log: Callable[[str], None] = lambda text: None) -> dict[str, np.ndarray]:
     """Run a network once and write blobs to an .npz: blob -> array, float32.
 
     Args:
@@ -36,7 +77,8 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
             names separated by commas.
         output: The .npz; appears whole or not at all.
         device: Where to run the network.
-        image: How to preprocess images, "detector" or "pose"; see ``rmpe_legacy.caffe.data.image``.
+        image: How to preprocess images, "detector" or "pose", see ``rmpe_legacy.caffe.data.image``; or ImageOptions.
+        log: Called with a line per image about how it became an input.
 
     Raises:
         RmpeError: An argument is wrong; the message names it.
@@ -45,7 +87,7 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
     check_places(output)
     shapes = {top: shape for step in net.steps if not step.bottom
               for top, shape in zip(step.top, step.top_shapes, strict=True)}
-    values = read_inputs(inputs, shapes, net.inputs, image)
+    values = read_inputs(inputs, shapes, net.inputs, image, log)
     place = usable_device(device)
     net = net.to(place)
     kept, net.keep_blobs = net.keep_blobs, net.keep_blobs or not set(names) <= set(net.outputs)
@@ -63,12 +105,13 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
 
 
 def read_inputs(arguments: Sequence[str], shapes: Mapping[str, Shape], listed: Iterable[str],
-                recipe: str = "pose") -> dict[str, np.ndarray]:
+                recipe: str | ImageOptions = "pose",
+                log: Callable[[str], None] = lambda text: None) -> dict[str, np.ndarray]:
     """Read inputs from files, "NAME=FILE" each: name -> float32 array. shapes: of the network's inputs.
 
     listed: the inputs to list in error messages. Raises RmpeError if an argument is wrong.
     """
-    if recipe not in RECIPES:
+    if isinstance(recipe, str) and recipe not in RECIPES:
         raise RmpeError(f"image {recipe!r} is not one of {', '.join(map(repr, RECIPES))}")
     values: dict[str, np.ndarray] = {}
     for argument in arguments:
@@ -82,7 +125,7 @@ def read_inputs(arguments: Sequence[str], shapes: Mapping[str, Shape], listed: I
         if Path(file).suffix.lower() in ARRAYS:
             values[name] = _read_array(file, name, shapes[name])
         else:
-            values[name] = _read_picture(file, name, shapes[name], recipe)
+            values[name] = _read_picture(file, name, shapes[name], recipe, log)
     return values
 
 
@@ -109,11 +152,17 @@ def _member(file: str, members: Sequence[str], name: str) -> str:
     raise FileError(f"{file}: holds {_listed(members)}, but no {name!r}; name one so, or give a file of one array")
 
 
-def _read_picture(file: str, name: str, shape: Shape, recipe: str) -> np.ndarray:
+def _read_picture(file: str, name: str, shape: Shape, recipe: str | ImageOptions,
+                  log: Callable[[str], None]) -> np.ndarray:
     if len(shape) != 4 or shape[1] != 3:
         raise NetError(f"{file}: a picture needs an input of N x 3 x height x width; {name!r} is {shape_text(shape)}. "
                        "Give a .npy or .npz")
-    return RECIPES[recipe](load_image(file), *shape[2:])[np.newaxis]
+    image = load_image(file)
+    options = _AS_OPTIONS[recipe] if isinstance(recipe, str) else recipe
+    height, width = options.size or shape[2:]
+    log(f"{name}: {file}, {image.shape[1]} x {image.shape[0]} pixels, resized to {width} x {height}; {options}")
+    make = RECIPES[recipe] if isinstance(recipe, str) else recipe.apply
+    return make(image, height, width)[np.newaxis]
 
 
 # --- running ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from html import escape
 from typing import Any
 
 import torch
@@ -344,6 +345,32 @@ class Net(nn.Module):
         diffs = {name: torch.zeros_like(blob) if blob.grad is None else blob.grad
                  for name, blob in self._record.first.items()}
         return {name: diffs[self._diff_of.get(name, name)].view(diff.shape) for name, diff in diffs.items()}
+
+    def __repr__(self) -> str:
+        """The layers of the file, a line each: name, type, bottoms, tops with shapes, shapes of the parameters."""
+        rows = self._rows()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([f"Net {self.extra_repr()}", *(f"  {line}" for line in lines)])
+
+    def _repr_html_(self) -> str:
+        """Notebooks show the same as a table."""
+        head, *rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self._rows())
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return (f"<details open><summary>Net {escape(self.extra_repr())}</summary><table><thead><tr>"
+                f"{head.replace('td>', 'th>')}</tr></thead><tbody>{body}</tbody></table></details>")
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = [("layer", "type", "bottom", "top", "parameters")]
+        for step in self.steps:
+            spec = step.layer.spec
+            if not spec.is_inserted:
+                tops = ", ".join(f"{top} {shape_text(shape)}"
+                                 for top, shape in zip(step.top, step.top_shapes, strict=True))
+                parameters = ", ".join(shape_text(declared.shape) for declared in step.layer.declared)
+                row = (spec.name, spec.type, ", ".join(spec.message.bottom), tops, parameters)
+                rows.append(tuple(printable(cell).replace("\n", " ") for cell in row))
+        return rows
 
     def extra_repr(self) -> str:
         shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())

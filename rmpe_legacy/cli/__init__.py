@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import os
 import sys
 import warnings
 from importlib import import_module
+from time import perf_counter
 
 from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.optional import optional
 
-from .terminal import abandon, finish, say, tell
+from .examples import epilog
+from .terminal import ERROR, LOGGER, OK, USAGE, abandon, finish, say, start_logging, tell
 
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
 # import torch and everything that needs it inside run, because `rmpe nms` must start quickly.
 COMMANDS = (
     "show",
+    "draw",
     "layers",
     "forward",
     "detect",
@@ -28,6 +34,8 @@ COMMANDS = (
     "convert",
     "verify",
     "hash",
+    "models",
+    "identify",
     "train",
     "test",
     "time",
@@ -46,10 +54,24 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND")
     for name in COMMANDS:
         module = import_module(f".{name.replace('-', '_')}", __package__)
-        command = commands.add_parser(name, help=module.run.__doc__.partition("\n")[0], description=module.run.__doc__)
+        text = inspect.cleandoc(module.run.__doc__)
+        command = commands.add_parser(name, help=text.partition("\n")[0], description=text, epilog=epilog(name),
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
         command.set_defaults(run=module.run)
         module.add_arguments(command)
+        _add_log_options(command)
     return parser
+
+
+def _add_log_options(command: argparse.ArgumentParser) -> None:
+    """Add -q and -v to a command, or to each of its kinds."""
+    kinds = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    for each in [kind for action in kinds for kind in action.choices.values()] or [command]:
+        if "-v" not in each._option_string_actions and "-q" not in each._option_string_actions:
+            level = each.add_mutually_exclusive_group()
+            level.add_argument("-q", "--quiet", action="store_true", help="no notes, warnings or progress on standard "
+                               "error, only errors")
+            level.add_argument("-v", "--verbose", action="store_true", help="details on standard error: time, memory")
 
 
 def print_version(args: argparse.Namespace) -> None:
@@ -59,27 +81,33 @@ def print_version(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 for success, 1 after an error, 2 if some images were skipped.
+    """Run one command and return its exit code.
 
-    For verify, 1 means that the networks differ, and 2 that an error occurred.
+    0: done. 1: an error, with a sentence on standard error. 2: wrong usage. 3: done in part, as some images could not
+    be read. For verify, 1 means that the networks differ, and 2 also that an error occurred.
     """
     parser = make_parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
+        optional("argcomplete", "shell completion").autocomplete(parser)
     args = parser.parse_args(argv)
     if "run" not in args and not args.version:
         parser.print_help(sys.stderr)
-        return 2
+        return USAGE
     warnings.showwarning = _print_warning
+    start_logging(getattr(args, "quiet", False), args.verbose)
+    started = perf_counter()
     try:
         run = print_version if args.version else args.run
         code: int | None = run(args)
         finish()
-        return code or 0
+        LOGGER.debug("finished in %.1f s, %s", perf_counter() - started, _peak_memory())
+        return code or OK
     except RmpeError as error:  # the message is the whole story; any other exception is our bug
         tell(error)
-        return getattr(args, "code_of_mistakes", 1)
+        return getattr(args, "code_of_mistakes", ERROR)
     except MemoryError:
         tell("not enough memory")
-        return getattr(args, "code_of_mistakes", 1)
+        return getattr(args, "code_of_mistakes", ERROR)
     except KeyboardInterrupt:
         tell("interrupted")
         return 130
@@ -89,4 +117,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    tell(f"warning: {message}")
+    LOGGER.warning("warning: %s", message)
+
+
+def _peak_memory() -> str:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return "peak memory unknown"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return f"peak memory {peak / 1e6:.0f} MB"

@@ -7,7 +7,7 @@ import argparse
 from rmpe_legacy.errors import RmpeError
 
 from .options import add_compare_options, add_source_options, input_shape, load_plugins, setting_of
-from .terminal import say, tell
+from .terminal import note, say, tell
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
                             not args.drop_parallel, args.key)
     compare = None if args.no_verify else CompareOptions(args.input, args.image, args.tolerance, args.seed)
     result = run_convert(args.source, args.destination, setting_of(args), options, compare, args.force)
-    for note in result.notes:
-        tell(f"note: {note}")
+    for each in result.notes:
+        note(f"note: {each}")
     for file in result.files:
         say(f"written to {file}")
     if result.verdict:

@@ -6,12 +6,17 @@ import argparse
 from pathlib import Path
 
 from .batch import run_on_images
-from .options import add_image_options, add_network_options
+from .options import add_format_option, add_image_options, add_network_options
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("inputs", nargs="+", metavar="IMAGE|DIR|VIDEO")
+    command.add_argument("inputs", nargs="+", metavar="IMAGE|DIR|VIDEO|PATTERN|CAMERA", help="files, folders, patterns "
+                         "such as 'photos/*.jpg', videos, or a camera's number: 0")
+    command.add_argument("--recursive", action="store_true", help="search subfolders too")
+    command.add_argument("--boxes", metavar="FILE|DIR", help="boxes of another detector in place of --detector: "
+                         "COCO-style detections (JSON with image_id, bbox, score), or a proposals folder")
     add_network_options(command, "detector", "pose")
+    add_format_option(command)
     command.add_argument("--report", metavar="OUT.html", help="write an HTML report of every step")
     add_image_options(command, output="rmpe_output")
 
@@ -21,4 +26,5 @@ def run(args: argparse.Namespace) -> int:
     from rmpe_legacy.runs.commands import run_demo
 
     report = Path(args.report) if args.report else None
-    return run_on_images(args, lambda options: run_demo(args.inputs, args.detector, args.pose, options, report))
+    return run_on_images(args, lambda options: run_demo(args.inputs, args.detector, args.pose, options, report,
+                                                          args.boxes))

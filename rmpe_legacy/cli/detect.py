@@ -9,7 +9,9 @@ from .options import add_image_options, add_network_options
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("inputs", nargs="+", metavar="IMAGE|DIR|VIDEO")
+    command.add_argument("inputs", nargs="+", metavar="IMAGE|DIR|VIDEO|PATTERN|CAMERA", help="files, folders, patterns "
+                         "such as 'photos/*.jpg', videos, or a camera's number: 0")
+    command.add_argument("--recursive", action="store_true", help="search subfolders too")
     add_network_options(command, "detector")
     add_image_options(command)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 
-from .options import add_de_transform_option, add_net_options, load_plugins, result_stream
-from .terminal import say
+from .options import add_de_transform_option, add_net_options, load_plugins, numbers, result_stream, size
+from .terminal import note, say
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -21,6 +22,15 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--image", choices=("detector", "pose"), default="pose",
                          help="how to preprocess images: pose (default) is RGB in 0..1, detector is BGR in 0..255 "
                          "minus the mean")
+    transformer = command.add_argument_group("images as for pycaffe's Transformer, instead of --image")
+    transformer.add_argument("--mean", type=numbers, metavar="M|M,M,M", help="subtracted, per channel in "
+                             "--channel-order")
+    transformer.add_argument("--raw-scale", type=float, metavar="F", help="the value of white before the mean is "
+                             "subtracted: 1 (default) or 255")
+    transformer.add_argument("--scale", type=float, metavar="F", help="multiplied with, after the mean (input_scale)")
+    transformer.add_argument("--channel-order", choices=("RGB", "BGR"), help="(default: RGB)")
+    transformer.add_argument("--size", type=size, metavar="H,W", help="resize to this size, not the prototxt's")
+    command.add_argument("--json", action="store_true", help="print the blobs' shapes and statistics as JSON")
     add_de_transform_option(command)
     command.add_argument("--lenient", action="store_true", help="leave out unknown layers and fields, with a warning")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
@@ -29,14 +39,28 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run a network on inputs from files and write its blobs to an .npz."""
-    from rmpe_legacy.caffe.inputs import run_forward
+    from rmpe_legacy.caffe.inputs import ImageOptions, run_forward
     from rmpe_legacy.caffe.load import load_net
 
     load_plugins(args.plugin)
     net = load_net(args.prototxt, args.caffemodel, args.phase, args.level, args.stage, args.dialect,
                    args.de_transform, not args.lenient, allow_python=args.allow_python)
-    blobs = run_forward(net, args.input, args.blobs, args.output, args.device, args.image)
+    given = {name: value for name in ("mean", "raw_scale", "scale", "channel_order", "size")
+             if (value := getattr(args, name)) is not None}
+    blobs = run_forward(net, args.input, args.blobs, args.output, args.device,
+                        ImageOptions(**given) if given else args.image, note)
     stream = result_stream(args.output)
+    if args.json:
+        say(json.dumps({name: _statistics(value) for name, value in blobs.items()}), stream)
+        return
     for name, value in blobs.items():
         say(f"{name:<24} {tuple(value.shape)}", stream)
     say(f"written to {args.output}", stream)
+
+
+def _statistics(value) -> dict:
+    """What scripts compare: numbers that JSON cannot hold, NaN and infinity, are null."""
+    finite = value[abs(value) < float("inf")]
+    numbers = {"min": finite.min(), "max": finite.max(), "mean": finite.mean()} if finite.size else {}
+    return {"shape": list(value.shape), "finite": bool(finite.size == value.size),
+            **{name: float(number) for name, number in numbers.items()}}

@@ -35,7 +35,8 @@ def add_network_options(command: argparse.ArgumentParser, *which: str, has_defau
                              help=f"the detector's deploy.prototxt and weights{default}")
     if "pose" in which:
         command.add_argument("--pose", nargs="+", metavar="FILE", required=not has_default,
-                             help=f"the pose network: PROTOTXT CAFFEMODEL, or one .t7{default}")
+                             help=f"the pose network: PROTOTXT CAFFEMODEL, one .t7, or one .onnx{default}")
+        _add_onnx_options(command)
         command.add_argument("--batch", type=int, default=16, metavar="N", help="crops per forward (default: 16)")
         add_de_transform_option(command)
 
@@ -45,17 +46,58 @@ def add_image_options(command: argparse.ArgumentParser, published: str | None = 
     command.add_argument("--output", default=output, required=output is None, metavar="DIR", help="output folder; "
                          "results already there are kept and the run resumes"
                          + (" (default: %(default)s)" if output else ""))
-    command.add_argument("--published", choices=("demo", "demo-test", "torch7", "testres"), default=published,
+    command.add_argument("--published", choices=("demo", "demo-test", "torch7", "testres", "alphapose"), default=None,
                          help="which published program to reproduce: demo.py, the same for a test set, "
-                         "predict/main.lua, or the authors' stored results (default: "
-                         f"{published or 'torch7 for a .t7, else demo-test'})")
+                         "predict/main.lua, the authors' stored results, or their successor AlphaPose, for any joints "
+                         f"(default: {published or 'torch7 for a .t7, demo-test'}; alphapose for an .onnx)")
+    command.set_defaults(default_published=published)
     command.add_argument("--threshold", type=float, metavar="SCORE", help="detections with a higher score are people "
-                         "(default: 0.3 for demo, the paper's 0.09 for the others)")
+                         "(default: 0.3 for demo, 0.1 for alphapose, the paper's 0.09 for the others)")
     add_python_option(command)
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     command.add_argument("--threads", type=int, default=threads, metavar="N", help="CPU threads per process "
                          "(the last bits of results depend on it; default: "
                          + ("%(default)s)" if threads else "all)"))
+
+
+def _add_onnx_options(command: argparse.ArgumentParser) -> None:
+    onnx = command.add_argument_group("an .onnx pose network", "top-down, with an input N x 3 x height x width and "
+                                      "heatmaps N x joints x height x width or two SimCC vectors N x joints x bins")
+    onnx.add_argument("--joints", metavar="SET", help="mpii16, coco17, halpe26, or a JSON file with keypoints and "
+                      "skeleton as in COCO's categories (default: coco17)")
+    add_input_options(onnx)
+    onnx.add_argument("--box-padding", type=float, default=1.25, metavar="F", help="how much larger than the box the "
+                      "crop is (default: 1.25)")
+
+
+def add_input_options(group, mean: str = "0", order: str = "RGB", raw_scale: float = 1.0) -> None:
+    """How an image becomes a network's input."""
+    group.add_argument("--mean", type=numbers, default=numbers(mean), metavar="M|M,M,M", help="subtracted, per channel "
+                       f"in --channel-order (default: {mean})")
+    group.add_argument("--std", type=numbers, default=(1.0,), metavar="S|S,S,S", help="divided by, after the mean "
+                       "(default: 1)")
+    group.add_argument("--channel-order", choices=("RGB", "BGR"), default=order, help="(default: %(default)s)")
+    group.add_argument("--raw-scale", type=float, default=raw_scale, metavar="F", help="the value of white before the "
+                       "mean is subtracted: 1 or 255 (default: %(default)g)")
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """The numbers of "104,117,123"."""
+    return tuple(map(float, text.split(",")))
+
+
+def size(text: str) -> tuple[int, int]:
+    """The height and width of "227,227"."""
+    height, width = map(int, text.split(","))
+    if not (0 < height <= MAX_INPUT_SIZE and 0 < width <= MAX_INPUT_SIZE):
+        raise ValueError
+    return height, width
+
+
+def add_format_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--format", nargs="+", default=["ours"], metavar="F", help="also write the results for other "
+                         "tools: coco-results, alphapose, openpose, mpii (.mat); several at once. The package's own "
+                         "files are always written")
 
 
 def add_compare_options(command: argparse.ArgumentParser) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rmpe_legacy.errors import RmpeError
+
 from .batch import run_on_images
 from .interrupt import Interrupt
 from .options import add_image_options, add_network_options
@@ -29,6 +31,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     coco = kinds.add_parser("coco", help="Table 2, and why it cannot be reproduced")
     coco.add_argument("--predictions", metavar="FILE", help="results with COCO's 17 joints (JSON)")
     coco.add_argument("--ground-truth", metavar="FILE", help="person_keypoints_*.json")
+    coco.add_argument("--images", metavar="DIR", help="COCO's images: run --pose on them and evaluate the results, in "
+                      "place of --predictions")
+    coco.add_argument("--boxes", metavar="FILE|DIR", help="boxes of another detector in place of --detector, see rmpe "
+                      "demo --help")
+    add_network_options(coco, "detector", "pose")
+    add_image_options(coco, published="demo-test", output="rmpe_coco")
     drawn = kinds.add_parser("demo", help="the same steps on synthetic people, whose joints are known")
     add_network_options(drawn, "detector", "pose")
     drawn.add_argument("--images", "--pictures", type=int, metavar="N",
@@ -80,8 +88,14 @@ def run(args: argparse.Namespace) -> int:
     To use several processes: torchrun --nproc-per-node N -m rmpe_legacy reproduce ...; the files are the same.
     """
     if args.kind == "coco":
-        from rmpe_legacy.paper.reproduce import reproduce_coco
+        from rmpe_legacy.paper.reproduce import reproduce_coco, run_and_reproduce_coco
 
+        if args.images:
+            if args.predictions or not (args.pose and args.ground_truth):
+                raise RmpeError("--images needs a pose network (--pose) and the annotations (--ground-truth), and no "
+                                "--predictions")
+            return run_on_images(args, lambda options: run_and_reproduce_coco(
+                args.images, args.boxes, args.detector, args.pose, args.ground_truth, options))
         say(reproduce_coco(args.predictions, args.ground_truth).text)
         return 0
     if args.kind == "ablation":
@@ -93,8 +107,6 @@ def run(args: argparse.Namespace) -> int:
                                                                      args.world, args.quick))
     from rmpe_legacy.paper.reproduce import MpiiFiles, reproduce_mpii
 
-    if args.published is None:
-        args.published = "torch7" if len(args.pose) == 1 else "demo-test"
     paths = {name: Path(value) if (value := getattr(args, name)) else None
              for name in ("images", "proposals", "ground_truth", "groups", "report")}
     given = MpiiFiles(paths["images"], args.pose, args.detector, paths["proposals"], paths["ground_truth"],

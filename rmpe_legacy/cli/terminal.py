@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import TextIO
@@ -29,8 +30,38 @@ def finish() -> None:
         _write(sys.stdout, "")
 
 
+LOGGER = logging.getLogger("rmpe_legacy")
+OK, ERROR, USAGE, PARTIAL = 0, 1, 2, 3  # exit codes; argparse uses 2
+
+
+class _StandardError(logging.Handler):
+    """Shows log records on standard error, one per line, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm = sys.modules.get("tqdm")  # imported by the commands that show a bar
+        if tqdm is None:
+            tell(record.getMessage())
+        else:
+            with tqdm.tqdm.external_write_mode(file=sys.stderr):
+                tell(record.getMessage())
+
+
+def start_logging(quiet: bool = False, verbose: bool = False) -> None:
+    """Show the package's log on standard error: errors with quiet, notes and warnings otherwise, details with verbose.
+
+    The handler replaces that of an earlier call, so that ``main`` can be called repeatedly in one process.
+    """
+    LOGGER.handlers = [each for each in LOGGER.handlers if not isinstance(each, _StandardError)] + [_StandardError()]
+    LOGGER.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+def note(text: object) -> None:
+    """Log a note, which -q hides."""
+    LOGGER.info("%s", text)
+
+
 def tell(text: object) -> None:
-    """Print a note or an error to standard error, if it is open."""
+    """Print an error, or a line of the log, to standard error, if it is open."""
     write_error(f"rmpe: {text}")
 
 

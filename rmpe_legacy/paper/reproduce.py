@@ -20,6 +20,8 @@ from rmpe_legacy.evaluation.groups import Groups
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.detect import load_detector
 from rmpe_legacy.pose.estimate import load_pose_network
+from rmpe_legacy.pose.formats import coco_results
+from rmpe_legacy.pose.joints import COCO17
 from rmpe_legacy.pose.nms import pose_nms
 from rmpe_legacy.pose.pipeline import Pipeline
 from rmpe_legacy.pose.published import Recipe
@@ -36,6 +38,7 @@ from rmpe_legacy.runs.commands import (
     pose_files,
     proposals_in,
     report_images_of,
+    run_demo,
     settings_of,
     skipped_of,
     write_run,
@@ -298,6 +301,25 @@ def _slug(name: str) -> str:
 
 
 # --- COCO --------------------------------------------------------------------------------------------------------
+
+
+def run_and_reproduce_coco(images: str | PathLike, boxes: str | PathLike | None, detector: Files | None,
+                           pose: Files, truth: str | PathLike, options: Options) -> CommandResult:
+    """Run a pose network of COCO's 17 joints on images, and print its AP next to Table 2.
+
+    Args:
+        images: The folder of COCO's images.
+        boxes: Detections of another detector, in place of ``detector``.
+        truth: person_keypoints_*.json.
+    """
+    run = run_demo([images], detector, pose, replace(options, formats=(coco_results.NAME,)), boxes=boxes)
+    if not options.context.world.first:
+        return run
+    results = options.output / f"coco_results.{COCO17.name}.json"
+    if not results.is_file():
+        raise RmpeError(f"{options.output}: the pose network does not predict COCO's 17 joints, so it has no COCO AP; "
+                        "give one with --joints coco17")
+    return CommandResult(f"{run.text}\n\n{reproduce_coco(results, truth).text}", run.skipped)
 
 
 def reproduce_coco(predictions: str | PathLike | None = None, truth: str | PathLike | None = None) -> CommandResult:

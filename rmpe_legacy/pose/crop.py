@@ -44,7 +44,12 @@ def pixel_boxes(boxes_norm: ArrayLike, image_wh: ArrayLike, published: str = "de
 
 
 def grow_boxes(boxes_xyxy: ArrayLike, image_wh: ArrayLike, published: str = "demo") -> np.ndarray:
-    """Grow boxes so that they contain the whole person, clipped to the image: (..., 4) -> (..., 4) int64."""
+    """Grow boxes so that they contain the whole person, clipped to the image: (..., 4) -> (..., 4) int64.
+
+    "alphapose" only clips, and keeps fractions: its crop adds the margin (see ``top_down``).
+    """
+    if published == "alphapose":
+        return np.clip(boxes_xyxy, 0, np.tile(np.asarray(image_wh), 2))
     rate_w, rate_h = GROWTH[_choice(published, tuple(GROWTH))]
     boxes = np.asarray(boxes_xyxy)
     xmin, ymin, xmax, ymax = np.moveaxis(boxes, -1, 0)
@@ -60,7 +65,10 @@ def can_crop(boxes_xyxy: ArrayLike, image_wh: tuple[int, int], published: str = 
 
     A detector may find people outside the image or smaller than a pixel; both published programs stop at these.
     """
-    _choice(published, ("demo", "torch7"))
+    _choice(published, ("demo", "torch7", "alphapose"))
+    if published == "alphapose":
+        sides = np.diff(np.asarray(boxes_xyxy).reshape(-1, 2, 2), axis=1)[:, 0]
+        return np.asarray((sides >= 0).all(axis=1) & (sides > 0).any(axis=1))
     boxes = np.asarray(boxes_xyxy).astype(np.int64).reshape(-1, 4)
     low, high = boxes[:, :2], boxes[:, 2:]
     if published == "demo":

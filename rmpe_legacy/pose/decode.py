@@ -10,7 +10,7 @@ import numpy as np
 from rmpe_legacy.errors import NetError
 
 PERSON = 1  # the detector's label
-THRESHOLDS = {"demo": 0.3, "paper": 0.09}
+THRESHOLDS = {"demo": 0.3, "paper": 0.09, "alphapose": 0.1}  # the last: detector/yolo_cfg.py of AlphaPose
 JOINT_VALUES = 3 * 16  # x, y and height of each joint
 
 

@@ -3,52 +3,96 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.files import whole_file
+
+from .joints import MPII16, JointSet
+from .people import People
 
 RIGHT, LEFT, MIDDLE = (255, 0, 0), (0, 0, 255), (191, 0, 191)  # RGB: matplotlib's "r", "b" and "m"
 
-# (joint, joint, colour). The demo indexes its colours one joint too far, in a table shifted by as much; so the right
-# side is red, the left side blue, and the thorax (7) has no limb: the neck is connected to the pelvis.
-LIMBS = (
-    (0, 1, RIGHT), (1, 2, RIGHT), (2, 6, RIGHT),
-    (3, 4, LEFT), (3, 6, LEFT), (4, 5, LEFT),
-    (6, 8, MIDDLE), (8, 9, MIDDLE),
-    (13, 8, LEFT), (10, 11, RIGHT), (11, 12, RIGHT), (12, 8, RIGHT),
-    (13, 14, LEFT), (14, 15, LEFT),
-)
-_JOINT_COLORS = (*[RIGHT] * 3, *[LEFT] * 3, *[MIDDLE] * 4, *[RIGHT] * 3, *[LEFT] * 3)
+
+def colored_limbs(joints: JointSet) -> tuple[tuple[int, int, tuple[int, int, int]], ...]:
+    """Return (joint, joint, colour) of each limb: red on the right side, blue on the left, purple between."""
+    return tuple((a, b, _color(joints.joints[a], joints.joints[b])) for a, b in joints.limbs)
+
+
+def joint_colors(joints: JointSet) -> tuple[tuple[int, int, int], ...]:
+    """Return the colour of each joint by its side."""
+    return tuple(map(_color, joints.joints))
+
+
+def _color(*names: str) -> tuple[int, int, int]:
+    left, right = (any(name.startswith(side) for name in names) for side in ("left", "right"))
+    return MIDDLE if left == right else LEFT if left else RIGHT
+
+
+# The demo indexes its colours one joint too far, in a table shifted by as much; so the right side is red and the left
+# side blue.
+LIMBS = colored_limbs(MPII16)
 _SHIFT = 4  # OpenCV's fractional bits: sixteenths of a pixel
 
 
 def draw_poses(image: np.ndarray, joints_xy: ArrayLike, scores: ArrayLike, order: str = "RGB", min_score: float = 0.1,
-               thickness: int = 2, radius: int = 3) -> np.ndarray:
+               thickness: int = 2, radius: int = 3, joint_set: JointSet = MPII16) -> np.ndarray:
     """Draw skeletons on a copy of an image.
 
     Args:
         image: (H, W, 3) uint8.
-        joints_xy: (K, 16, 2) in pixels; NaN: no such joint.
-        scores: (K, 16).
+        joints_xy: (K, J, 2) in pixels; NaN: no such joint.
+        scores: (K, J).
         order: Channel order of the image, "RGB" or "BGR".
         min_score: Joints with a lower score are not drawn, nor are their limbs.
         thickness: Of the limbs, in pixels.
         radius: Of the joints, in pixels; 0 draws none, as the demo.
+        joint_set: Which J joints these are.
     """
     canvas = _copy(image, order)
+    limbs, colors = colored_limbs(joint_set), joint_colors(joint_set)
     for joints, heights in zip(np.asarray(joints_xy, np.float64), np.asarray(scores), strict=True):
         shown = (heights >= min_score) & np.isfinite(joints).all(axis=1)
         places = [_fixed(joint) if visible else None for joint, visible in zip(joints, shown, strict=True)]
-        for first, second, color in LIMBS:
+        for first, second, color in limbs:
             if shown[first] and shown[second]:
                 cv2.line(canvas, places[first], places[second], _ordered(color, order), thickness, cv2.LINE_AA, _SHIFT)
-        for place, color in zip(places, _JOINT_COLORS, strict=True):
+        for place, color in zip(places, colors, strict=True):
             if place and radius:
                 cv2.circle(canvas, place, radius << _SHIFT, _ordered(color, order), cv2.FILLED, cv2.LINE_AA, _SHIFT)
     return canvas
+
+
+def draw_people(image: np.ndarray, people: People) -> np.ndarray:
+    """Draw the skeletons of the people on a copy of an (H, W, 3) uint8 RGB image, in a width that suits its size."""
+    width = line_width((image.shape[1], image.shape[0]))
+    return draw_poses(image, people.keypoints[..., :2], people.keypoints[..., 2], thickness=width, radius=width + 1,
+                      joint_set=people.joints)
+
+
+def line_width(size_wh: tuple[int, int]) -> int:
+    """Line width in pixels: the demo's 2 up to about 600 pixels, then in proportion to the image."""
+    return max(2, round(max(size_wh) / 300))
+
+
+def encode_image(rgb: np.ndarray, suffix: str) -> bytes:
+    """Encode an (H, W, 3) uint8 RGB image as a file with this suffix: .png or .jpg."""
+    _, data = cv2.imencode(suffix, rgb[..., ::-1])
+    return data.tobytes()
+
+
+def write_image(path: str | PathLike, rgb: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 RGB image as .png or .jpg, whole or not at all. Raises RmpeError for another suffix."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".png", ".jpg", ".jpeg"):
+        raise RmpeError(f"{path}: an image is written as .png or .jpg")
+    with whole_file(path) as file:
+        file.write(encode_image(rgb, suffix))
 
 
 def draw_boxes(image: np.ndarray, boxes_xyxy: ArrayLike, scores: Sequence[float] | np.ndarray | None = None,

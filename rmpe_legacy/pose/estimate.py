@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,8 +25,13 @@ from rmpe_legacy.torch7.reader import read_torch7
 
 from .crop import crop_box, read_heatmaps, scale_torch7, uncrop
 from .decode import read_joints
+from .joints import COCO17, MPII16, JointSet
 from .networks import device_of, image_input, inference_mode_fp32, load_trained, steps_of_type
 from .results import JOINTS, Poses
+from .top_down import PADDING, crop_top_down, decode_heatmaps, uncrop_top_down
+
+if TYPE_CHECKING:
+    from .onnx_network import InputOptions
 
 TORCH7_SIZE = 256  # input size of the published networks; not stored in a .t7 file (predict/main.lua)
 BATCH = 16  # crops per forward; each stack of the published network takes about 60 MB per crop
@@ -38,10 +43,12 @@ STN = ("trained", "identity")
 class PoseOutput:
     """The output of a pose network for N crops."""
 
-    heatmaps: Tensor  # (N, 16, h, w), in the frame of the crop
+    heatmaps: Tensor  # (N, J, h, w), in the frame of the crop; J is 16 for the published networks
     prediction: Tensor | None = None  # prediction_heatmap, (1, 1, N, 48), if the network decodes its heatmaps itself
     straightened: Tensor | None = None  # (N, 3, H, W): the crops after the STN
     theta: Tensor | None = None  # (N, 6), row coordinate first, as in both Caffe and Torch7
+    # Points (N, J, 2) in heatmap cells and scores (N, J), if the network gives joints in another way than by heatmaps
+    decoded: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +58,8 @@ class CropTrace:
     crop: np.ndarray  # (3, H, W) float32, RGB from 0 to 1: the network's input
     straightened: np.ndarray | None  # the crop after the STN; None without STN
     theta: np.ndarray | None  # (6,); None without STN
-    heatmaps: np.ndarray  # (16, h, w) float32
-    points: np.ndarray  # (16, 2) float32: the maxima as (column, row), from 0
+    heatmaps: np.ndarray  # (J, h, w) float32
+    points: np.ndarray  # (J, 2) float32: the maxima as (column, row), from 0
 
 
 class PoseNetwork:
@@ -60,6 +67,8 @@ class PoseNetwork:
 
     height: int
     width: int
+    joints: JointSet = MPII16
+    padding: float = PADDING  # of the crop, in the geometry "alphapose"
 
     def __init__(self, module: Any, name: str, stn: str):
         if stn not in STN:
@@ -116,7 +125,8 @@ class CaffePoseNetwork(PoseNetwork):
         outputs = self.module({self.input: crops})
         captured, self.captured = self.captured, {}
         prediction = None if self.prediction is None else outputs[self.prediction]
-        return PoseOutput(captured.pop("heatmaps", outputs.get(self.heatmaps)), prediction, **captured)
+        return PoseOutput(captured.pop("heatmaps", outputs.get(self.heatmaps)), prediction,
+                          captured.get("straightened"), captured.get("theta"))
 
 
 def _heatmap_output(net: Net) -> str:
@@ -163,26 +173,37 @@ class Torch7PoseNetwork(PoseNetwork):
             output = output[self.stacks - 1]  # no SDTN: index -1, the last output
         if not isinstance(output, Tensor):
             raise NetError(f"{self.name}: returned nested tables, expected a heatmap tensor")
-        return PoseOutput(output, None, **captured)
+        return PoseOutput(output, None, captured.get("straightened"), captured.get("theta"))
 
 
 def load_pose_network(network: str | Path, weights: str | Path | None = None, *,
                       device: torch.device | str = "cpu", de_transform: str | None = None,
-                      size: int = TORCH7_SIZE, stn: str = "trained", allow_python: bool = False) -> PoseNetwork:
-    """Load the pose network of a .t7 file, or of a deploy.prototxt and its caffemodel.
+                      size: int = TORCH7_SIZE, stn: str = "trained", allow_python: bool = False,
+                      joints: JointSet | None = None, onnx_input: InputOptions | None = None) -> PoseNetwork:
+    """Load the pose network of a .t7 file, of a deploy.prototxt and its caffemodel, or of an .onnx file.
 
     Args:
-        network: A .t7 file or a prototxt.
+        network: A .t7 file, a prototxt or an .onnx file.
         weights: The caffemodel of a prototxt.
         device: Where the network runs.
         de_transform: As for ``load_net``.
         size: Input size in pixels of a Torch7 network, which its file does not store.
         stn: "trained", or "identity" to run the network with every spatial transformer set to the identity.
         allow_python: As for ``load_net``.
+        joints: The joint set of an .onnx network; COCO's 17 if not given.
+        onnx_input: How crops become the input of an .onnx network.
 
     Raises:
         RmpeError: A file cannot be read or is not a pose network.
     """
+    if Path(network).suffix.lower() == ".onnx":
+        from .onnx_network import OnnxPoseNetwork
+
+        if weights is not None:
+            raise RmpeError(f"{network}: an ONNX network is one file; leave out {weights}")
+        return OnnxPoseNetwork(network, joints or COCO17, onnx_input, device)
+    if joints not in (None, MPII16):
+        raise RmpeError(f"{network}: joint sets other than {MPII16.name} are for ONNX networks; leave out --joints")
     if weights is not None:
         return CaffePoseNetwork(load_trained(network, weights, de_transform, allow_python).to(device), stn)
     file = read_torch7(network)
@@ -193,11 +214,14 @@ def load_pose_network(network: str | Path, weights: str | Path | None = None, *,
     return Torch7PoseNetwork(module.eval(), part_of_object(file.root), str(network), size, stn)
 
 
-def network_input(image: np.ndarray, box_xyxy: np.ndarray, height: int, width: int, geometry: str) -> np.ndarray:
+def network_input(image: np.ndarray, box_xyxy: np.ndarray, height: int, width: int, geometry: str,
+                  padding: float = PADDING) -> np.ndarray:
     """Crop a box and resize it to the pose network's input: (3, height, width) float32, RGB from 0 to 1.
 
-    geometry: "demo" or "torch7", see ``crop.crop_box``.
+    geometry: "demo" or "torch7", see ``crop.crop_box``; or "alphapose" with its padding, see ``top_down``.
     """
+    if geometry == "alphapose":
+        return crop_top_down(image, box_xyxy, height, width, padding).transpose(2, 0, 1)
     crop = crop_box(image, box_xyxy, geometry)
     if geometry == "demo":
         return pose_input(crop, height, width)
@@ -212,7 +236,7 @@ def estimate_poses(network: PoseNetwork, image: np.ndarray, boxes_xyxy: np.ndarr
         network: The pose network.
         image: (H, W, 3) float32 RGB from 0 to 1.
         boxes_xyxy: (P, 4) boxes in pixels, cropped as they are.
-        geometry: "demo" or "torch7", see ``crop.crop_box``.
+        geometry: "demo" or "torch7", see ``crop.crop_box``; or "alphapose", see ``top_down``.
         batch: Maximum number of crops per forward; affects results only through the rounding of sums.
         on_crop: Called with the intermediate results of every crop.
 
@@ -221,12 +245,17 @@ def estimate_poses(network: PoseNetwork, image: np.ndarray, boxes_xyxy: np.ndarr
     """
     if batch < 1:
         raise RmpeError(f"batch {batch} is less than 1")
-    joints, heights = [np.empty((0, len(JOINTS), 2))], [np.empty((0, len(JOINTS)), np.float32)]
+    count, size = len(network.joints), (network.height, network.width)
+    joints, heights = [np.empty((0, count, 2))], [np.empty((0, count), np.float32)]
     for boxes in _chunks(boxes_xyxy, batch):
-        crops = np.stack([network_input(image, box, network.height, network.width, geometry) for box in boxes])
+        crops = np.stack([network_input(image, box, *size, geometry, network.padding) for box in boxes])
         output = network(crops)
         points, scores = _decode(output, geometry)
-        joints.append(uncrop(points, boxes[:, None], output.heatmaps.shape[-1], geometry).astype(np.float64))
+        map_hw = output.heatmaps.shape[2], output.heatmaps.shape[3]
+        if geometry == "alphapose":
+            joints.append(uncrop_top_down(points, boxes, size, map_hw, network.padding))
+        else:
+            joints.append(uncrop(points, boxes[:, None], map_hw[1], geometry).astype(np.float64))
         heights.append(scores)
         if on_crop:
             for trace in _traces(crops, output):
@@ -240,7 +269,11 @@ def _chunks(boxes: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def _decode(output: PoseOutput, geometry: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return points (N, 16, 2) and heights (N, 16), both float32."""
+    """Return points (N, J, 2) in heatmap cells and heights (N, J), both float32."""
+    if output.decoded is not None:
+        return output.decoded
+    if geometry == "alphapose":
+        return decode_heatmaps(output.heatmaps.cpu().numpy())
     if geometry == "demo" and output.prediction is not None:
         return read_joints(output.prediction.cpu().numpy())
     return read_heatmaps(output.heatmaps.cpu().numpy(), geometry)
@@ -252,4 +285,10 @@ def _traces(crops: np.ndarray, output: PoseOutput) -> Iterator[CropTrace]:
 
     columns = each(output.straightened), each(output.theta), each(output.heatmaps)
     for crop, straightened, theta, maps in zip(crops, *columns, strict=True):
-        yield CropTrace(crop, straightened, theta, maps, read_heatmaps(maps, "demo")[0])
+        yield CropTrace(crop, straightened, theta, maps, _maxima(maps))
+
+
+def _maxima(maps: np.ndarray) -> np.ndarray:
+    """(J, h, w) -> (J, 2) float32: column and row of each map's maximum."""
+    row, column = np.divmod(maps.reshape(len(maps), -1).argmax(axis=1), maps.shape[2])
+    return np.stack([column, row], axis=-1).astype(np.float32)

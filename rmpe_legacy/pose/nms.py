@@ -82,9 +82,9 @@ def pose_nms(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike, var
     """
     if variant not in _VARIANTS:
         raise RmpeError(f"pose NMS: variant {variant!r} is not one of {', '.join(map(repr, VARIANTS))}")
-    joints, scores, boxes = _checked(joints_xy, scores, boxes_xyxy)
+    joints, scores, boxes = check_poses(joints_xy, scores, boxes_xyxy)
     where = np.array([[0, len(joints)]]) if ranges is None else np.asarray(ranges, np.int64).reshape(-1, 2)
-    _check_ranges(where, len(joints))
+    check_ranges(where, len(joints))
     settings = asdict(parameters)
     ref = settings.pop("alpha") * np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     try:
@@ -97,16 +97,20 @@ def pose_nms(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike, var
     return NmsResult(persons if kept.all() else persons.select(kept), persons.select(~kept))
 
 
-def _checked(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike) -> tuple[np.ndarray, ...]:
-    """Return the three arrays as the C++ loop needs them: contiguous, of one length, finite."""
-    joints = np.asarray(joints_xy, np.float64, order="C")
+def check_poses(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike,
+                joints: int | None = len(JOINTS)) -> tuple[np.ndarray, ...]:
+    """Return the three arrays as the C++ loop needs them: contiguous, of one length, finite.
+
+    joints: How many there must be per pose; None for any number.
+    """
+    places = np.asarray(joints_xy, np.float64, order="C")
     scores, boxes = np.asarray(scores), np.asarray(boxes_xyxy, np.float64)
-    count, j = len(boxes), len(JOINTS)
-    if joints.size == scores.size == boxes.size == 0:
-        joints, scores, boxes = joints.reshape(0, j, 2), scores.reshape(0, j), boxes.reshape(0, 4)
+    count, j = len(boxes), joints or (places.shape[1] if places.ndim == 3 else len(JOINTS))
+    if places.size == scores.size == boxes.size == 0:
+        places, scores, boxes = places.reshape(0, j, 2), scores.reshape(0, j), boxes.reshape(0, 4)
     if scores.ndim == 3 and scores.shape[2] == 1:
         scores = scores[:, :, 0]
-    for name, array, want in (("boxes", boxes, (count, 4)), ("joints", joints, (count, j, 2)),
+    for name, array, want in (("boxes", boxes, (count, 4)), ("joints", places, (count, j, 2)),
                               ("scores", scores, (count, j))):
         if array.shape != want:
             raise PoseFileError(f"pose NMS: {name} have shape {array.shape}; {count} boxes need {want}")
@@ -117,10 +121,11 @@ def _checked(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike) -> 
         raise PoseFileError(f"pose NMS: box {inside_out[0] + 1} has its corners swapped; boxes are "
                             "xmin, ymin, xmax, ymax")
     single = scores.dtype == np.float32
-    return joints, np.ascontiguousarray(scores, np.float32 if single else np.float64), boxes
+    return places, np.ascontiguousarray(scores, np.float32 if single else np.float64), boxes
 
 
-def _check_ranges(ranges: np.ndarray, count: int) -> None:
+def check_ranges(ranges: np.ndarray, count: int) -> None:
+    """Raise PoseFileError unless every (first, end) lies in ``count`` proposals."""
     wrong = np.flatnonzero((ranges[:, 0] < 0) | (ranges[:, 0] > ranges[:, 1]) | (ranges[:, 1] > count))
     if len(wrong):
         first, end = ranges[wrong[0]].tolist()

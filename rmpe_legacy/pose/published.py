@@ -17,8 +17,8 @@ class Recipe:
     threshold: float  # detections with a higher score are people
     rounding: str  # of the detector's boxes, see crop.pixel_boxes
     growth: str  # see crop.grow_boxes
-    geometry: str  # of cropping, decoding and un-cropping: "demo" or "torch7"
-    nms: str  # see nms.pose_nms
+    geometry: str  # of cropping, decoding and un-cropping: "demo", "torch7" or "alphapose"
+    nms: str  # see nms.pose_nms; or "alphapose", see alphapose_nms, for poses of any joints
 
     def with_threshold(self, threshold: float | None) -> Recipe:
         """Return a copy with another threshold; None changes nothing."""
@@ -38,6 +38,8 @@ _RECIPES = (
     Recipe("torch7", THRESHOLDS["paper"], "notebook", "torch7", "torch7", "batch"),
     # The same as of when the authors made the results they stored, testres.h5
     Recipe("testres", THRESHOLDS["paper"], "notebook", "testres", "torch7", "batch"),
+    # The authors' successor, AlphaPose@c60106d: its crops and pose NMS, for pose networks of any joints
+    Recipe("alphapose", THRESHOLDS["alphapose"], "demo", "alphapose", "alphapose", "alphapose"),
 )
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-JOINTS = (
-    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
-    "pelvis", "thorax", "upper_neck", "head_top",
-    "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
-)  # MPII's 16 joints, in the order used for every joint axis
+from .joints import MPII16
+
+JOINTS = MPII16.joints  # MPII's 16 joints, in the order used for every joint axis of the published networks
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +44,8 @@ class Proposals:
 class Poses:
     """One pose per box, as the pose network estimates them."""
 
-    joints_xy: np.ndarray  # (P, 16, 2) float64
-    scores: np.ndarray  # (P, 16), the heights of the heatmaps: float64 or float32
+    joints_xy: np.ndarray  # (P, J, 2) float64; J is 16 for the published networks
+    scores: np.ndarray  # (P, J), the heights of the heatmaps: float64 or float32
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -58,8 +56,8 @@ class Persons:
     """K persons, each merged from one or more poses, image by image, in the order in which the NMS picked them."""
 
     picks: np.ndarray  # (K,) int64: the proposal that the NMS picked for each person
-    joints_xy: np.ndarray  # (K, 16, 2) float64, merged
-    scores: np.ndarray  # (K, 16) float64, merged
+    joints_xy: np.ndarray  # (K, J, 2) float64, merged
+    scores: np.ndarray  # (K, J) float64, merged
     members: np.ndarray  # (M,) int64: the merged proposals, person by person
     member_ends: np.ndarray  # (K,) int64: person k's members end here
     image_ends: np.ndarray  # (I,) int64: image i's persons end here
@@ -69,7 +67,7 @@ class Persons:
 
     @property
     def joints_px(self) -> np.ndarray:
-        """The coordinates as the authors wrote them, truncated towards zero: (K, 16, 2) int64."""
+        """The coordinates as the authors wrote them, truncated towards zero: (K, J, 2) int64."""
         return np.trunc(self.joints_xy).astype(np.int64)
 
     @property

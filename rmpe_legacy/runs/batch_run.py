@@ -13,7 +13,7 @@ import numpy as np
 from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import write_together
-from rmpe_legacy.pose.draw import draw_boxes, draw_poses
+from rmpe_legacy.pose.draw import draw_boxes, draw_poses, line_width
 from rmpe_legacy.pose.pipeline import Pipeline, PoseResult
 from rmpe_legacy.pose.results import Detections
 from rmpe_legacy.reading import first_line
@@ -117,15 +117,11 @@ def pose_in_boxes(pipeline: Pipeline, proposals: Mapping[str, Detections]) -> Pr
 def draw_persons(image: np.ndarray, result: PoseResult) -> np.ndarray:
     """``BatchRun.draw``: the persons' skeletons, as the demo draws them."""
     persons, width = result.nms_result.persons, line_width(result.size_wh)
-    return draw_poses(image, persons.joints_xy, persons.scores, thickness=width, radius=width + 1)
+    return draw_poses(image, persons.joints_xy, persons.scores, thickness=width, radius=width + 1,
+                      joint_set=result.joints)
 
 
 def draw_detections(image: np.ndarray, result: PoseResult) -> np.ndarray:
     """``BatchRun.draw``: the detector's boxes with their scores."""
     boxes = result.proposals
     return draw_boxes(image, boxes.boxes_xyxy, boxes.scores, thickness=line_width(result.size_wh))
-
-
-def line_width(size_wh: tuple[int, int]) -> int:
-    """Line width in pixels: the demo's 2 up to about 600 pixels, then in proportion to the image."""
-    return max(2, round(max(size_wh) / 300))

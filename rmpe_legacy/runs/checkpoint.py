@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import write_together
+from rmpe_legacy.pose.joints import JointSet
 from rmpe_legacy.pose.nms import NmsResult
 from rmpe_legacy.pose.pipeline import PoseResult
 from rmpe_legacy.pose.results import Detections, Persons, Poses
@@ -103,6 +104,7 @@ def _arrays(result: ImageResult) -> dict[str, np.ndarray]:
     arrays = {"size_wh": np.array(people.size_wh), "beyond": np.array(people.beyond),
               "boxes": people.proposals.boxes_xyxy, "scores": people.proposals.scores,
               "joints": people.poses.joints_xy, "heights": people.poses.scores,
+              "joint_set": np.array(json.dumps(asdict(people.joints))),
               "has_nms": np.array(people.nms is not None)}
     if people.nms is not None:
         for group, persons in (("persons", people.nms.persons), ("dropped", people.nms.dropped)):
@@ -118,6 +120,12 @@ def _result(name: str, arrays: Mapping[str, np.ndarray]) -> ImageResult:
     if arrays["has_nms"]:
         nms = NmsResult(*(Persons(*(arrays[f"{group}_{key}"] for key in _PERSONS)) for group in ("persons", "dropped")))
     people = PoseResult((width, height), Detections(arrays["boxes"], arrays["scores"]),
-                        Poses(arrays["joints"], arrays["heights"]), int(arrays["beyond"]), nms=nms)
+                        Poses(arrays["joints"], arrays["heights"]), int(arrays["beyond"]), nms=nms,
+                        joints=_joint_set(str(arrays["joint_set"])))
     extra = {key.removeprefix("extra_"): value for key, value in arrays.items() if key.startswith("extra_")}
     return ImageResult(name, people, extra=extra)
+
+
+def _joint_set(text: str) -> JointSet:
+    stored = json.loads(text)
+    return JointSet(stored["name"], tuple(stored["joints"]), tuple((a, b) for a, b in stored["limbs"]))

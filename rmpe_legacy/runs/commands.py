@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,37 @@ import torch
 from rmpe_legacy import __version__
 from rmpe_legacy.caffe.inputs import usable_device
 from rmpe_legacy.errors import FileError, RmpeError
-from rmpe_legacy.pose.demo_models import DE_TRANSFORM, demo_model
+from rmpe_legacy.pose.demo_models import DE_TRANSFORM, DEMO_NOTE, demo_model
 from rmpe_legacy.pose.detect import Detector, load_detector
-from rmpe_legacy.pose.estimate import BATCH, load_pose_network
+from rmpe_legacy.pose.estimate import BATCH, PoseNetwork, load_pose_network
+from rmpe_legacy.pose.formats import OURS, check_formats, write_formats
+from rmpe_legacy.pose.joints import JointSet
 from rmpe_legacy.pose.nms import NmsResult
+from rmpe_legacy.pose.onnx_network import InputOptions
 from rmpe_legacy.pose.pipeline import Pipeline, PoseResult, inside
 from rmpe_legacy.pose.published import Recipe, get_recipe
 from rmpe_legacy.pose.results import JOINTS, Detections, Poses
 from rmpe_legacy.wording import pluralize
 
-from .batch_run import BatchRun, Process, RunContext, draw_detections, draw_persons, find_people
+from .batch_run import (
+    DRAWN,
+    BatchRun,
+    Process,
+    RunContext,
+    draw_detections,
+    draw_persons,
+    find_people,
+    pose_in_boxes,
+)
+from .boxes import read_boxes
 from .checkpoint import ImageResult
 from .inputs import ImageFile, ImageSource, file_digest, find_images
-from .outputs import BatchResult, collect, collect_nms, write_detections, write_people
+from .outputs import PEOPLE, BatchResult, collect, collect_nms, people_of, write_detections, write_people
 from .report import MAX_REPORT_IMAGES, ReportImage, Summary, check_page, write_report
 from .report_images import Panels
 from .result_files import read_proposals, write_proposals
+from .videos import FOLDER as VIDEOS
+from .videos import write_videos
 
 MAX_THREADS = max(64, os.cpu_count() or 1)  # a few more than there are CPUs do no harm; thousands kill the process
 Files = Sequence[str | PathLike]  # prototxt and caffemodel, or one .t7
@@ -49,10 +64,21 @@ class Options:
     de_transform: str | None = None
     context: RunContext = field(default_factory=RunContext)
     allow_python: bool = False  # as for ``load_net``
+    formats: tuple[str, ...] = (OURS,)  # of pose.formats.FORMATS
+    joints: JointSet | None = None  # of an .onnx pose network
+    onnx_input: InputOptions | None = None
+    recursive: bool = False  # search subfolders for images
 
     @property
     def recipe(self) -> Recipe:
         return get_recipe(self.published, self.threshold)
+
+    def load_pose(self, files: Files, de_transform: str | None, device: torch.device) -> PoseNetwork:
+        """Load the pose network, and check that the formats can hold its joints."""
+        network = load_pose_network(*map(Path, files), device=device, de_transform=de_transform,
+                                    allow_python=self.allow_python, joints=self.joints, onnx_input=self.onnx_input)
+        check_formats(self.formats, network.joints)
+        return network
 
     def start(self) -> torch.device:
         """Configure torch and return the device. With several processes each one uses its own GPU."""
@@ -83,7 +109,7 @@ def run_detect(inputs: Files, detector: Files | None, options: Options) -> Comma
     network = load_detector(*files, device=device, allow_python=options.allow_python)
     settings = settings_of(recipe, detector=files)
     run = BatchRun(options.output, settings, detect_only(network, recipe), draw_detections, context=options.context)
-    results = run.run(find_images(inputs))
+    results = run.run(find_images(inputs, options.recursive))
     skipped = skipped_of(results)
     if not options.context.world.first:
         return CommandResult("", skipped)
@@ -107,15 +133,15 @@ def detect_only(detector: Detector, recipe: Recipe) -> Process:
 
 
 def run_pose(proposals: str | PathLike, images: str | PathLike, pose: Files | None, options: Options) -> CommandResult:
-    """Estimate a pose in each box of a proposals folder; write the folder again, with testres.h5."""
+    """Estimate a pose in each box of a proposals folder or a detections file; write a folder with testres.h5."""
     device, recipe = options.start(), options.recipe
     if Path(proposals).exists() and options.output.exists() and options.output.samefile(proposals):
         raise RmpeError(f"{options.output}: the results would replace the proposals; choose another output folder")
-    boxes, sources = proposals_in(proposals, images)
+    boxes, sources = boxes_and_images(proposals, images, options)
     files, de_transform = pose_files(pose, options.de_transform)
-    network = load_pose_network(*files, device=device, de_transform=de_transform, allow_python=options.allow_python)
-    pipeline = Pipeline(None, network, recipe, options.batch)
-    settings = settings_of(recipe, pose=files, de_transform=de_transform, boxes=boxes_digest(proposals))
+    pipeline = Pipeline(None, options.load_pose(files, de_transform, device), recipe, options.batch)
+    settings = settings_of(recipe, pose=files, de_transform=de_transform, boxes=boxes_digest(proposals),
+                           **_onnx_settings(pipeline.pose))
     run = BatchRun(options.output, settings, context=options.context, process=lambda source, image, keep_crops:
                    pipeline.estimate(image, boxes[source.name], keep_crops))
     results = run.run(sources)
@@ -124,35 +150,60 @@ def run_pose(proposals: str | PathLike, images: str | PathLike, pose: Files | No
         return CommandResult("", skipped)
     batch = collect(results, recipe)
     write_proposals(options.output, batch.proposals, batch.poses)
+    further = write_formats(options.output, options.formats, people_of(batch, None, recipe))
     return CommandResult(f"{_counts(batch, skipped)}; written to {options.output}: testres.h5, and its index.txt, "
-                         "score.txt, test-bbox.h5, test-bbox.txt", skipped)
+                         f"score.txt, test-bbox.h5, test-bbox.txt{''.join(f', {name}' for name in further)}", skipped)
 
 
 def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options: Options,
-             report: Path | None = None) -> CommandResult:
-    """Run the whole of RMPE on images; write annotated images, poses.json, the authors' files and an HTML report."""
+             report: Path | None = None, boxes: str | PathLike | None = None) -> CommandResult:
+    """Run the whole of RMPE on images; write annotated images and videos, poses in the formats asked for, the authors'
+    files and an HTML report. boxes: Detections of another detector, see ``boxes.read_boxes``."""
     check_page(report)
-    device, detector = options.start(), detector_files(detector)
+    if boxes is not None and detector is not None:
+        raise RmpeError("give a detector (--detector) or its boxes (--boxes), not both")
+    device, demo_networks = options.start(), demo_networks_of(detector, pose, boxes)
+    detector = () if boxes is not None else detector_files(detector)
     pose, de_transform = pose_files(pose, options.de_transform)
-    pipeline = Pipeline(load_detector(*detector, device=device, allow_python=options.allow_python),
-                        load_pose_network(*pose, device=device, de_transform=de_transform,
-                                          allow_python=options.allow_python), options.recipe, options.batch)
-    settings = settings_of(options.recipe, detector=detector, pose=pose, de_transform=de_transform)
-    run = BatchRun(options.output, settings, find_people(pipeline), draw_persons,
-                   MAX_REPORT_IMAGES if report else 0, options.context)
-    results = run.run(find_images(inputs))
+    network = load_detector(*detector, device=device, allow_python=options.allow_python) if detector else None
+    pipeline = Pipeline(network, options.load_pose(pose, de_transform, device), options.recipe, options.batch)
+    settings = settings_of(options.recipe, detector=detector if boxes is None else boxes_digest(boxes), pose=pose,
+                           de_transform=de_transform, **_onnx_settings(pipeline.pose))
+    sources = find_images(inputs, options.recursive)
+    process = find_people(pipeline) if boxes is None else pose_in_boxes(
+        pipeline, read_boxes(boxes, [source.name for source in sources], options.threshold))
+    run = BatchRun(options.output, settings, process, draw_persons, MAX_REPORT_IMAGES if report else 0, options.context)
+    results = run.run(sources)
     skipped = skipped_of(results)
     if not options.context.world.first:
         return CommandResult("", skipped)
-    batch, nms = write_run(options.output, results, pipeline.recipe, settings)
+    note = DEMO_NOTE if demo_networks else ""
+    batch, nms = write_run(options.output, results, pipeline.recipe, {**settings, **({"note": note} if note else {})})
+    written = write_formats(options.output, options.formats, people_of(batch, nms, pipeline.recipe))
+    videos = write_videos(options.output, sources, options.output / DRAWN)
+    files = [f"{DRAWN}/", *([f"{VIDEOS}/"] if videos else []), PEOPLE, *written, "proposals/", "nms/"]
     lines = [f"{_counts(batch, skipped)}, {pluralize(len(nms.persons), 'person')}; written to {options.output}: "
-             "pictures/, poses.json, proposals/, nms/"]
+             f"{', '.join(files)}"]
+    if note:
+        options.context.log(f"note: {note}")
     if report:
         facts = facts_of(pipeline.recipe, detector, pose, batch, nms)
+        facts |= {"Note": note} if note else {}
         write_report(report, Summary("RMPE: people in images", facts, len(results), skipped),
                      report_images_of(results, pipeline.recipe))
         lines.append(f"report: {report}")
     return CommandResult("\n".join(lines), skipped)
+
+
+def demo_networks_of(detector: Files | None, pose: Files | None, boxes: str | PathLike | None = None) -> bool:
+    """Whether a network of the package, which only knows drawn people, stands in for one that was not given."""
+    return pose is None or (detector is None and boxes is None)
+
+
+def _onnx_settings(network: PoseNetwork) -> dict[str, Any]:
+    """Return the settings of an .onnx network that determine a run's results."""
+    options = getattr(network, "options", None)
+    return {} if options is None else {"joints": network.joints.name, "input": asdict(options)}
 
 
 # --- shared, also with rmpe reproduce ----------------------------------------------------------------------------
@@ -189,8 +240,8 @@ def pose_files(given: Files | None, de_transform: str | None) -> tuple[tuple[Pat
         return demo_model("pose"), de_transform or DE_TRANSFORM
     files = tuple(map(Path, given))
     if len(files) > 2:
-        raise RmpeError(f"--pose takes a prototxt and a caffemodel, or one .t7 file, not {len(files)} files; put the "
-                        "images before it")
+        raise RmpeError(f"--pose takes a prototxt and a caffemodel, or one .t7 or .onnx file, not {len(files)} files; "
+                        "put the images before it")
     if len(files) == 1 and files[0].suffix.lower() in (".prototxt", ".caffemodel", ".pt"):
         raise RmpeError(f"{files[0]}: a Caffe network is two files; give --pose PROTOTXT CAFFEMODEL")
     return files, de_transform
@@ -229,8 +280,19 @@ def proposals_in(proposals: str | PathLike, images: str | PathLike) -> tuple[dic
     return boxes, [ImageFile(folder / name, name) for name in boxes]
 
 
+def boxes_and_images(boxes: str | PathLike, images: str | PathLike,
+                     options: Options) -> tuple[dict[str, Detections], list[ImageSource]]:
+    """Return the boxes of a proposals folder or detections file by image name, and their images in a folder."""
+    if Path(boxes).is_dir() or not Path(boxes).exists():
+        return proposals_in(boxes, images)
+    sources = find_images([images], options.recursive)
+    return read_boxes(boxes, [source.name for source in sources], options.threshold), sources
+
+
 def boxes_digest(proposals: str | PathLike) -> list[str]:
-    """Return the digests of a proposals folder's files."""
+    """Return the digests of a proposals folder's files, or of a detections file."""
+    if Path(proposals).is_file():
+        return [_digest(Path(proposals))]
     return [_digest(Path(proposals) / name) for name in ("index.txt", "score.txt", "test-bbox.h5")]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -26,6 +29,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tif
 GIF = ".gif"  # an image or a video
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".ts")
 
+CAMERA_FRAMES = 300  # taken of a camera: ten seconds of most of them
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 class ImageSource(Protocol):
     """Where an image comes from."""
@@ -80,6 +85,7 @@ class Video:
         self.frames = Frames(str(path))
         if path.suffix.lower() == GIF:
             check_picture(read_bytes(path), str(path), self.frames.total)
+        self.fps = self.frames.fps  # 0 if the file does not say
         self.count, self.damage = self._count()
         self.digest = file_digest(path)
 
@@ -121,59 +127,100 @@ class VideoFrame:
             pixels = self.video.frame(self.index)
         except RmpeError as error:  # Frames raises its own class for a truncated file
             raise FileError(str(error)) from None
-        return np.divide(pixels[:, :, ::-1], np.float32(255), dtype=np.float32, order="C")
+        return _rgb(pixels)
 
     def digest(self) -> str:
         return self.video.digest and f"{self.video.digest}:{self.index}"
 
 
-def find_images(inputs: Iterable[str | PathLike]) -> list[ImageSource]:
-    """List the images of files, folders (sorted, not recursive) and videos, in the order given.
+class CameraFrame:
+    """The next frame of a camera, whenever it is loaded; so a resumed run does not repeat it."""
+
+    def __init__(self, frames: Frames, name: str):
+        self.frames, self.name = frames, name
+        self._digest = f"{time.time_ns()}"
+
+    def load(self) -> np.ndarray:
+        try:
+            return _rgb(self.frames.take())
+        except RmpeError as error:
+            raise FileError(str(error)) from None
+
+    def digest(self) -> str:
+        return self._digest
+
+
+def find_images(inputs: Iterable[str | PathLike], recursive: bool = False,
+                camera_frames: int = CAMERA_FRAMES) -> list[ImageSource]:
+    """List the images of files, folders (sorted), patterns, videos and cameras, in the order given.
 
     Images are only opened later. The missing rest of a damaged video is one unreadable image.
 
+    Args:
+        inputs: Files; folders; patterns such as ``photos/*.jpg``; a camera's number, such as ``0``.
+        recursive: Search subfolders too. Images of the same name get their folders in front of it: a_b.jpg for a/b.jpg.
+        camera_frames: How many frames of a camera are taken.
+
     Raises:
-        RmpeError: There is no image, or two would have the same name in the results.
+        RmpeError: There is no image, two would have the same name in the results, or an input is a URL.
     """
-    sources = [source for path in inputs for source in _of(Path(path))]
+    sources = [source for path in inputs for source in _of(path, recursive, camera_frames)]
     if not sources:
         raise RmpeError("no images; give files, folders or videos")
     _check_names(sources)
     return sources
 
 
-def _of(path: Path) -> Iterator[ImageSource]:
+def _of(given: str | PathLike, recursive: bool, camera_frames: int) -> Iterator[ImageSource]:
+    path, text = Path(given), str(given)
     if path.is_dir():
-        suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
-        files = [p for p in sorted(path.iterdir())
-                 if p.suffix.lower() in suffixes and not p.name.startswith(".") and not p.is_dir()]
-        if not files:
-            raise RmpeError(f"{path}: contains no images ({', '.join(IMAGE_SUFFIXES)}) and no videos "
-                            f"({', '.join(VIDEO_SUFFIXES)}); subfolders are not searched")
-        for file in files:
-            yield from _of_file(file)
-    elif not path.exists():
-        raise FileError(f"{path}: no such file or folder")
-    else:
+        yield from _of_folder(path, recursive)
+    elif path.exists():
         yield from _of_file(path)
+    elif _URL.match(text):
+        raise RmpeError(f"{text}: is a URL, and nothing is downloaded; download it and give the file")
+    elif text.isdecimal() and text.isascii() and len(text) < 4:
+        frames = Frames(int(text))
+        yield from (CameraFrame(frames, f"camera{text}_{i + 1:06d}.jpg") for i in range(camera_frames))
+    elif files := [Path(name) for name in sorted(glob.glob(text, recursive=True)) if glob.has_magic(text)]:
+        for file in files:
+            yield from _of_folder(file, recursive) if file.is_dir() else _of_file(file)
+    else:
+        what = "matches no file" if glob.has_magic(text) else "no such file or folder"
+        raise FileError(f"{path}: {what}")
 
 
-def _of_file(path: Path) -> Iterator[ImageSource]:
+def _of_folder(folder: Path, recursive: bool) -> Iterator[ImageSource]:
+    suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
+    files = [p for p in sorted(folder.rglob("*") if recursive else folder.iterdir())
+             if p.suffix.lower() in suffixes and not p.is_dir()
+             and not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+    if not files:
+        raise RmpeError(f"{folder}: contains no images ({', '.join(IMAGE_SUFFIXES)}) and no videos "
+                        f"({', '.join(VIDEO_SUFFIXES)})"
+                        + ("" if recursive else "; subfolders are searched with --recursive"))
+    names = Counter(file.name for file in files)
+    for file in files:
+        parts = file.relative_to(folder).parts
+        yield from _of_file(file, "" if names[file.name] == 1 else "".join(f"{part}_" for part in parts[:-1]))
+
+
+def _of_file(path: Path, prefix: str = "") -> Iterator[ImageSource]:
     if breaks_lines(path.name):
         yield UnreadableImage(path.name, f"{str(path)!r}: its name contains a line break, which index.txt cannot hold; "
                               "rename it")
         return
     if not _is_video(path):
-        yield ImageFile(path, path.name)
+        yield ImageFile(path, prefix + path.name)
         return
     try:
         video = Video(path)
     except FileError as error:
         yield UnreadableImage(path.name, str(error))
         return
-    yield from (VideoFrame(video, i, _frame_name(path, i)) for i in range(video.count))
+    yield from (VideoFrame(video, i, prefix + _frame_name(path, i)) for i in range(video.count))
     if video.damage:
-        yield UnreadableImage(_frame_name(path, video.count), video.damage)
+        yield UnreadableImage(prefix + _frame_name(path, video.count), video.damage)
 
 
 def _is_video(path: Path) -> bool:
@@ -188,6 +235,11 @@ def _is_video(path: Path) -> bool:
         return False
     finally:
         frames.close()
+
+
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 BGR -> float32 RGB from 0 to 1."""
+    return np.divide(pixels[:, :, ::-1], np.float32(255), dtype=np.float32, order="C")
 
 
 def _frame_name(path: Path, index: int) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from rmpe_legacy.files import write_together
-from rmpe_legacy.pose.draw import LIMBS
+from rmpe_legacy.pose.joints import MPII16, JointSet
 from rmpe_legacy.pose.nms import NmsResult
+from rmpe_legacy.pose.people import People, people_in
 from rmpe_legacy.pose.published import Recipe
-from rmpe_legacy.pose.results import JOINTS, Persons, Poses, Proposals
+from rmpe_legacy.pose.results import Persons, Poses, Proposals
 
 from .checkpoint import ImageResult
 from .result_files import write_persons, write_proposals
@@ -29,41 +30,45 @@ class BatchResult:
     proposals: Proposals
     poses: Poses
     sizes_wh: tuple[tuple[int, int], ...]
-    grown_xyxy: np.ndarray  # (P, 4) int64
+    grown_xyxy: np.ndarray  # (P, 4) int64, or float64 in the recipe "alphapose"
     beyond: int  # detections that contain no pixel of their image
+    joints: JointSet = MPII16
 
 
 def collect(results: Sequence[ImageResult], recipe: Recipe) -> BatchResult:
     """Concatenate the proposals and poses of all images."""
     kept = [result for result in results if result.people is not None]
     people = [result.people for result in kept if result.people is not None]
+    joints = people[0].joints if people else MPII16
     ends = np.cumsum([len(each.proposals) for each in people], dtype=np.int64)
     ranges = np.stack([np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(ends)], ends], axis=1)
     proposals = Proposals(tuple(result.name for result in kept), ranges,
                           _rows([p.proposals.boxes_xyxy for p in people], 4, dtype=np.int64),
                           _rows([p.proposals.scores for p in people], dtype=np.float64))
-    poses = Poses(_rows([p.poses.joints_xy for p in people], len(JOINTS), 2, dtype=np.float64),
-                  _rows([p.poses.scores for p in people], len(JOINTS), dtype=np.float32))
+    poses = Poses(_rows([p.poses.joints_xy for p in people], len(joints), 2, dtype=np.float64),
+                  _rows([p.poses.scores for p in people], len(joints), dtype=np.float32))
     return BatchResult(proposals, poses, tuple(p.size_wh for p in people),
-                       _rows([p.grown(recipe) for p in people], 4, dtype=np.int64), sum(p.beyond for p in people))
+                       _rows([p.grown(recipe) for p in people], 4, dtype=np.int64), sum(p.beyond for p in people),
+                       joints)
 
 
 def collect_nms(results: Sequence[ImageResult]) -> NmsResult:
     """Concatenate the persons of all images; proposals are numbered as ``collect`` orders them."""
     people = [result.people for result in results if result.people is not None]
     starts = np.cumsum([0, *(len(each.proposals) for each in people)])[:-1].tolist()
-    return NmsResult(_concatenated([each.nms_result.persons for each in people], starts),
-                     _concatenated([each.nms_result.dropped for each in people], starts))
+    count = len(people[0].joints) if people else len(MPII16)
+    return NmsResult(_concatenated([each.nms_result.persons for each in people], starts, count),
+                     _concatenated([each.nms_result.dropped for each in people], starts, count))
 
 
-def _concatenated(groups: Sequence[Persons], starts: Sequence[int]) -> Persons:
+def _concatenated(groups: Sequence[Persons], starts: Sequence[int], joints: int) -> Persons:
     """Concatenate the persons of several images; starts: the index of each image's first proposal."""
     persons = np.cumsum([0, *(len(group) for group in groups)])
     members = np.cumsum([0, *(len(group.members) for group in groups)])
     return Persons(
         _rows([group.picks + start for group, start in zip(groups, starts, strict=True)], dtype=np.int64),
-        _rows([group.joints_xy for group in groups], len(JOINTS), 2, dtype=np.float64),
-        _rows([group.scores for group in groups], len(JOINTS), dtype=np.float64),
+        _rows([group.joints_xy for group in groups], joints, 2, dtype=np.float64),
+        _rows([group.scores for group in groups], joints, dtype=np.float64),
         _rows([group.members + start for group, start in zip(groups, starts, strict=True)], dtype=np.int64),
         _rows([group.member_ends + start for group, start in zip(groups, members, strict=False)], dtype=np.int64),
         persons[1:].astype(np.int64))
@@ -91,7 +96,8 @@ def write_people(output: Path, batch: BatchResult, nms: NmsResult, recipe: Recip
     """Write the folders proposals and nms with the authors' files, and poses.json."""
     write_proposals(output / PROPOSALS, batch.proposals, batch.poses)
     write_persons(output / NMS, nms.persons, batch.proposals, recipe.nms)
-    category = {"id": 1, "name": "person", "keypoints": JOINTS, "skeleton": [[a + 1, b + 1] for a, b, _ in LIMBS]}
+    category = {"id": 1, "name": "person", "keypoints": batch.joints.joints,
+                "skeleton": [[a + 1, b + 1] for a, b in batch.joints.limbs]}
     annotations = _annotations(nms.persons, batch, recipe)
     content = _coco(batch, annotations, category, skipped, settings)
     write_together(output, {PEOPLE: _json(content)})
@@ -111,6 +117,19 @@ def _annotations(persons: Persons, batch: BatchResult, recipe: Recipe) -> list[d
                     "bbox_score": float(batch.proposals.scores[pick]),
                     "proposals": (np.sort(persons.merged(k)) + 1).tolist()})
     return out
+
+
+def people_of(batch: BatchResult, nms: NmsResult | None, recipe: Recipe) -> list[People]:
+    """Return the people of each image, for other tools' formats; without pose NMS, each pose is a person."""
+    persons = persons_of_poses(batch) if nms is None else nms.persons
+    return people_in(batch.proposals, persons, recipe.nms, batch.joints, batch.sizes_wh)
+
+
+def persons_of_poses(batch: BatchResult) -> Persons:
+    """Return each pose as a person of its own."""
+    every = np.arange(len(batch.proposals))
+    return Persons(every, batch.poses.joints_xy, batch.poses.scores.astype(np.float64), every, every + 1,
+                   batch.proposals.ranges[:, 1])
 
 
 def _coco(batch: BatchResult, annotations: list[dict[str, Any]], category: dict[str, Any],

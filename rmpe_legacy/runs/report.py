@@ -16,9 +16,9 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.files import write_together
-from rmpe_legacy.pose.draw import LIMBS
+from rmpe_legacy.pose.draw import colored_limbs
+from rmpe_legacy.pose.joints import MPII16, JointSet
 from rmpe_legacy.pose.pipeline import PoseResult
-from rmpe_legacy.pose.results import JOINTS
 from rmpe_legacy.wording import pluralize
 
 from .report_images import CropPanel, Panels
@@ -124,9 +124,11 @@ def _views(i: int, shown: ReportImage) -> Iterator[str]:
     boxes = [_box(box, people.proposals.scores[p], p, colors[p], people.size_wh)
              for p, box in enumerate(people.proposals.boxes_xyxy.tolist())]
     before = [_skeleton(people.poses.joints_xy[p], people.poses.scores[p], people.size_wh, color=colors[p],
-                        title=f"pose {p + 1}", label=str(p + 1)) for p in range(len(people.poses))]
+                        title=f"pose {p + 1}", label=str(p + 1), joint_set=people.joints)
+              for p in range(len(people.poses))]
     after = [_skeleton(persons.joints_xy[k], persons.scores[k], people.size_wh, color=COLORS[k % len(COLORS)],
-                       title=f"person {_letter(k)}", label=_letter(k)) for k in range(len(persons))]
+                       title=f"person {_letter(k)}", label=_letter(k), joint_set=people.joints)
+             for k in range(len(persons))]
     yield '<div class="views">'
     yield from _view(i, people.size_wh, boxes, f"Detections in {shown.name}: {pluralize(len(boxes), 'box')}",
                      "Detections, numbered, with their scores")
@@ -157,11 +159,12 @@ def _box(box: Sequence[int], score: float, index: int, color: str, size_wh: tupl
 
 
 def _skeleton(joints: np.ndarray, scores: np.ndarray, size_wh: tuple[int, int], color: str | None, title: str = "",
-              label: str = "") -> str:
+              label: str = "", joint_set: JointSet = MPII16) -> str:
     """Draw the limbs whose joints both reach the minimum score, in one colour or, if None, in the demo's colours."""
     size = max(size_wh)
     sure = (scores >= _MIN_SCORE) & np.isfinite(joints).all(axis=1)
-    limbs = [(a, b, color or "#{:02x}{:02x}{:02x}".format(*rgb)) for a, b, rgb in LIMBS if sure[a] and sure[b]]
+    limbs = [(a, b, color or "#{:02x}{:02x}{:02x}".format(*rgb)) for a, b, rgb in colored_limbs(joint_set)
+             if sure[a] and sure[b]]
     strokes = [f"M{_n(joints[a, 0])} {_n(joints[a, 1])}L{_n(joints[b, 0])} {_n(joints[b, 1])}" for a, b, _ in limbs]
     rim = "rim" if color else "rim pale"  # the demo's colours are dark
     results = [f'<path class="{rim}" d="{"".join(strokes)}" stroke-width="{_n(size / 100)}"/>'] if strokes else []
@@ -220,7 +223,7 @@ def _crops(i: int, shown: ReportImage) -> Iterator[str]:
     crops = shown.panels.crops
     more = len(shown.people.proposals) - len(crops)
     yield f"<details{' open' if i < OPEN else ''}><summary>Crops and heatmaps</summary>"
-    yield (f'<p class="soft">Heatmaps, row by row: {", ".join(JOINTS).replace("_", " ")}.'
+    yield (f'<p class="soft">Heatmaps, row by row: {", ".join(shown.people.joints.joints).replace("_", " ")}.'
            f'{f" The first {len(crops)} of {len(crops) + more} crops." if more else ""}</p><div class="crops">')
     for p, crop in enumerate(crops):
         yield from _crop(p, crop, shown)
@@ -231,15 +234,17 @@ def _crop(p: int, crop: CropPanel, shown: ReportImage) -> Iterator[str]:
     box = ", ".join(map(str, shown.grown_xyxy[p].tolist()))
     what = f"detection {p + 1} of {shown.name}"
     yield f'<div class="crop"><h4>Pose {p + 1} <span class="soft">box {box}</span></h4>'
-    skeleton = _skeleton(crop.points * 200, shown.people.poses.scores[p], (300, 300), color=None)
-    alt = escape(f"Crop of {what}, with its pose")
-    yield (f'<figure><svg class="view" viewBox="0 0 200 200" role="img" aria-label="{alt}">'
-           f'<image width="200" height="200" preserveAspectRatio="none" href="{_data(crop.crop)}"/>{skeleton}</svg>'
+    skeleton = _skeleton(crop.points * (200, 200 * crop.aspect), shown.people.poses.scores[p], (300, 300), color=None,
+                         joint_set=shown.people.joints)
+    alt, height = escape(f"Crop of {what}, with its pose"), _n(200 * crop.aspect)
+    yield (f'<figure><svg class="view" viewBox="0 0 200 {height}" role="img" aria-label="{alt}">'
+           f'<image width="200" height="{height}" preserveAspectRatio="none" href="{_data(crop.crop)}"/>'
+           f"{skeleton}</svg>"
            "<figcaption>Crop, with the pose decoded from the heatmaps</figcaption></figure>")
     if crop.straightened:
         theta = f": θ = {', '.join(f'{v:.2f}' for v in crop.theta)}" if crop.theta else ""
         yield _figure(crop.straightened, f"Crop of {what} after the STN", f"After the STN{theta}")
-    yield _figure(crop.heatmaps, f"Sixteen heatmaps of {what}", "Heatmaps over the crop")
+    yield _figure(crop.heatmaps, f"{len(crop.points)} heatmaps of {what}", "Heatmaps over the crop")
     yield "</div>"
 
 

@@ -24,9 +24,10 @@ class CropPanel:
 
     crop: bytes
     straightened: bytes  # the crop after the STN; empty if the network has none
-    heatmaps: bytes  # one per joint over the crop, in a 4 x 4 grid
-    points: np.ndarray  # (16, 2) float32
+    heatmaps: bytes  # one per joint over the crop, four per row
+    points: np.ndarray  # (J, 2) float32
     theta: tuple[float, ...]  # six numbers; empty if the network has no STN
+    aspect: float = 1.0  # height / width
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +39,11 @@ class Panels:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the same as arrays, for a checkpoint."""
-        width = len(self.crops[0].theta) if self.crops else 0
+        width, joints = (len(self.crops[0].theta), len(self.crops[0].points)) if self.crops else (0, 0)
         files = [self.image, *(file for c in self.crops for file in (c.crop, c.straightened, c.heatmaps))]
         return {"files": np.frombuffer(b"".join(files), np.uint8), "ends": np.cumsum([len(file) for file in files]),
-                "points": np.array([c.points for c in self.crops], np.float32).reshape(-1, 16, 2),
+                "points": np.array([c.points for c in self.crops], np.float32).reshape(len(self.crops), joints, 2),
+                "aspect": np.array([c.aspect for c in self.crops]),
                 "theta": np.array([c.theta for c in self.crops], np.float32).reshape(-1, width) if width
                 else np.empty((len(self.crops), 0), np.float32)}
 
@@ -51,8 +53,10 @@ class Panels:
         data = arrays["files"].tobytes()
         files: list[Any]
         image, *files = [data[a:b] for a, b in pairwise([0, *arrays["ends"].tolist()])]
-        crops = tuple(CropPanel(*files[3 * i : 3 * i + 3], points, tuple(theta.tolist()))
-                      for i, (points, theta) in enumerate(zip(arrays["points"], arrays["theta"], strict=True)))
+        rows = zip(arrays["points"], arrays["theta"], arrays["aspect"].tolist(), strict=True)
+        crops = tuple(CropPanel(crop, straightened, maps, points, tuple(theta.tolist()), aspect)
+                      for crop, straightened, maps, (points, theta, aspect)
+                      in zip(files[::3], files[1::3], files[2::3], rows, strict=True))
         return cls(image, crops)
 
 
@@ -73,7 +77,8 @@ def _crop_panel(trace: CropTrace) -> CropPanel:
     h, w = trace.heatmaps.shape[1:]
     theta = () if trace.theta is None else tuple(trace.theta.tolist())
     return CropPanel(_jpeg(crop), straightened, _jpeg(_mosaic(crop, trace.heatmaps)),
-                     ((trace.points + 0.5) / (w, h)).astype(np.float32), theta)
+                     ((trace.points + 0.5) / (w, h)).astype(np.float32), theta,
+                     trace.crop.shape[1] / trace.crop.shape[2])
 
 
 def _mosaic(crop: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
@@ -88,6 +93,7 @@ def _mosaic(crop: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
         cell = np.rint(glow * weight + 0.6 * ground[..., None] * (1 - weight)).astype(np.uint8)
         cell[-1] = cell[:, -1] = _GRID
         cells.append(cell)
+    cells += [np.zeros_like(cells[0])] * (-len(cells) % COLUMNS)
     rows = len(cells) // COLUMNS
     grid = np.stack(cells).reshape(rows, COLUMNS, CELL, CELL, 3)
     return np.ascontiguousarray(grid.transpose(0, 2, 1, 3, 4).reshape(rows * CELL, COLUMNS * CELL, 3))

@@ -44,10 +44,11 @@ def read_proposals(folder: str | PathLike) -> Proposals:
     return Proposals(names, ranges, boxes, scores)
 
 
-def read_poses(path: str | Path) -> Poses:
-    """Read the poses of testres.h5, one per box in the same order."""
+def read_poses(path: str | Path, expected: int | None = len(JOINTS)) -> Poses:
+    """Read the poses of testres.h5, one per box in the same order. expected: joints per pose; None for any number."""
     joints, scores = _read_arrays(path, ("preds", "scores"))
-    count, j = len(joints), len(JOINTS)
+    count = len(joints)
+    j = expected if expected is not None else joints.shape[1] if joints.ndim == 3 else len(JOINTS)
     if joints.shape != (count, j, 2):
         raise PoseFileError(f"{path}: preds are {joints.shape}; expected (proposals, {j}, 2)")
     if scores.shape not in ((count, j, 1), (count, j)):
@@ -130,7 +131,7 @@ def write_persons(folder: str | Path, persons: Persons, proposals: Proposals, va
     heads = [names[i] + b"\t" for i in persons.images.tolist()]
     joints = _cut(persons, proposals.images) if variant == "batch" else persons.joints_xy
     write_together(folder, {
-        "pred.txt": _host.format_rows(heads, joints.reshape(len(persons), 2 * len(JOINTS))),
+        "pred.txt": _host.format_rows(heads, joints.reshape(len(persons), 2 * joints.shape[1])),
         "scores.txt": _host.format_rows(heads, persons.scores),
         "scores-proposals.txt": _host.format_rows([b""] * len(persons), proposals.scores[persons.picks, None]),
         "index.txt": b"".join(b"%s %d %d\n" % (name, people.start + 1, people.stop)

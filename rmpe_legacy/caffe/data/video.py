@@ -57,6 +57,12 @@ class Frames:
         self._open()
         return int(self._total)
 
+    @property
+    def fps(self) -> float:
+        """Frames per second as the file says; 0 where it does not."""
+        rate = self._open().get(cv2.CAP_PROP_FPS)
+        return rate if 0 < rate < 1000 else 0.0
+
     def peek(self) -> np.ndarray:
         """Return the next frame without consuming it."""
         if self._first is None:

@@ -1,0 +1,28 @@
+"""rmpe draw."""
+
+from __future__ import annotations
+
+import argparse
+
+from .options import add_net_options, load_plugins
+from .terminal import say
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("prototxt", help="for example prototxt/sppe_sstn/deploy.prototxt")
+    command.add_argument("output", help="the suffix says what to write: .svg, .png, .html (with the table of layers), "
+                         "or .dot for graphviz")
+    command.add_argument("--until", action="append", default=[], metavar="BLOB",
+                         help="draw only what this blob depends on; repeatable")
+    add_net_options(command)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw a network: layers with their shapes, parameters, phases and shared weights, grouped by block.
+
+    graphviz lays the drawing out if its program dot is installed; otherwise networkx does.
+    """
+    from rmpe_legacy.caffe.drawing import draw_network
+
+    load_plugins(args.plugin)
+    say(draw_network(args.prototxt, args.output, args.phase, args.level, args.stage, args.dialect, args.until))

@@ -1,0 +1,215 @@
+"""What people expect of any command line: exit codes, quiet and verbose, progress in log files, completion; and
+pycaffe's preprocessing for rmpe forward."""
+
+import json
+import logging
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from onnx_estimators import draw_people, write_estimator
+
+from rmpe_legacy.caffe.data.image import detector_input, load_image
+from rmpe_legacy.caffe.inputs import ImageOptions
+from rmpe_legacy.cli import COMMANDS, main, make_parser
+from rmpe_legacy.cli.batch import duration, progress_lines
+from rmpe_legacy.cli.examples import EXAMPLES
+from rmpe_legacy.cli.terminal import LOGGER, start_logging
+
+NET = """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 20 dim: 30 } } }
+layer { name: "out" type: "Power" bottom: "data" top: "out" }
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two images, boxes and an estimator."""
+    path = tmp_path_factory.mktemp("images")
+    draw_people(path, 17, images=2)
+    write_estimator(path / "net.onnx", 17)
+    return path
+
+
+def demo(folder: Path, output: Path, *options: str) -> list[str]:
+    return ["demo", str(folder), "--boxes", str(folder / "boxes.json"), "--pose", str(folder / "net.onnx"), "--output",
+            str(output), *options]
+
+
+class TestExitCodes:
+    def test_done(self, folder, tmp_path):
+        assert main(demo(folder, tmp_path / "out")) == 0
+
+    def test_an_error(self, tmp_path):
+        assert main(["demo", str(tmp_path / "nothing"), "--output", str(tmp_path / "out")]) == 1
+
+    def test_usage(self):
+        assert main([]) == 2
+        with pytest.raises(SystemExit) as stopped:
+            main(["demo", "--no-such-option"])
+        assert stopped.value.code == 2
+
+    def test_done_in_part(self, folder, tmp_path):
+        (tmp_path / "images").mkdir()
+        for path in folder.glob("*.png"):
+            (tmp_path / "images" / path.name).write_bytes(path.read_bytes())
+        (tmp_path / "images" / "broken.png").write_bytes(b"\x89PNG")
+        arguments = demo(folder, tmp_path / "out")
+        arguments[1] = str(tmp_path / "images")
+        assert main(arguments) == 3
+
+
+class TestHelp:
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_begins_with_a_sentence_and_ends_with_two_examples(self, name):
+        parser = make_parser()._subparsers._group_actions[0].choices[name]
+        text = parser.format_help()
+        assert parser.description.partition("\n\n")[0].rstrip()[-1] in ".:"
+        examples = text.rstrip().partition("examples:\n")[2].splitlines()
+        assert len(examples) == 2
+        assert all(line.startswith(f"  rmpe {name}") for line in examples)
+
+    @pytest.mark.parametrize(("name", "example"), [(name, text) for name, both in EXAMPLES.items() for text in both])
+    def test_the_examples_are_commands(self, name, example):
+        if example.endswith("--help"):
+            with pytest.raises(SystemExit) as stopped:
+                make_parser().parse_args([name, *shlex.split(example)])
+            assert stopped.value.code == 0
+        else:
+            assert callable(make_parser().parse_args([name, *shlex.split(example)]).run)
+
+    def test_no_command_is_forgotten(self):
+        assert EXAMPLES.keys() == set(COMMANDS)
+
+
+class TestNoise:
+    def test_notes_are_shown_and_quiet_hides_them(self, folder, tmp_path, capsys):
+        arguments = [*demo(folder, tmp_path / "a"), "--pose", str(folder / "net.onnx")]
+        assert main(["convert", "nothing.prototxt", "x.onnx", "-q"]) == 1
+        assert "nothing.prototxt" in capsys.readouterr().err  # errors are never hidden
+        cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
+        plain = ["demo", str(tmp_path / "a.png"), "--output", str(tmp_path / "b")]
+        assert main(plain) == 0
+        assert "trained on drawn people" in capsys.readouterr().err
+        assert main([*plain, "-q"]) == 0
+        assert capsys.readouterr().err == ""
+        assert main([*arguments, "-v"]) == 0
+        assert "rmpe: finished in " in capsys.readouterr().err
+
+    def test_quiet_and_verbose_exclude_each_other(self):
+        with pytest.raises(SystemExit):
+            main(["models", "-q", "-v"])
+
+    def test_every_command_has_both(self):
+        parser = make_parser()
+        choices = parser._subparsers._group_actions[0].choices
+        assert choices.keys() == set(COMMANDS)
+        for name in ("show", "models", "demo", "convert"):
+            assert {"-q", "--quiet", "-v", "--verbose"} <= choices[name]._option_string_actions.keys()
+
+    def test_logging_of_the_package_can_be_configured_by_a_program(self, caplog):
+        with caplog.at_level(logging.INFO, logger="rmpe_legacy"):
+            LOGGER.info("hello")
+        assert "hello" in caplog.text
+
+    def test_calling_main_twice_does_not_double_the_lines(self, capsys):
+        start_logging()
+        start_logging()
+        LOGGER.info("once")
+        assert capsys.readouterr().err == "rmpe: once\n"
+
+
+class TestProgress:
+    def test_lines_in_a_log_file(self, capsys, monkeypatch):
+        times = iter(range(0, 100, 4))
+        monkeypatch.setattr("rmpe_legacy.cli.batch.time.monotonic", lambda: float(next(times)))
+        start_logging()
+        assert list(progress_lines(list("abcdefg"))) == list("abcdefg")
+        lines = capsys.readouterr().err.splitlines()
+        assert lines == ["rmpe: 2 of 7 images, 0.17 per second, 30 s left",
+                         "rmpe: 5 of 7 images, 0.21 per second, 10 s left"]
+
+    def test_short_runs_log_nothing(self, folder, tmp_path):
+        run = subprocess.run([sys.executable, "-m", "rmpe_legacy", *demo(folder, tmp_path / "out")], text=True,
+                             capture_output=True, check=True)
+        assert run.stderr == ""
+
+    @pytest.mark.parametrize(("seconds", "text"), [(5.2, "5 s"), (89, "89 s"), (90, "2 min"), (3600, "1 h 0 min"),
+                                                   (12000, "3 h 20 min")])
+    def test_durations(self, seconds, text):
+        assert duration(seconds) == text
+
+
+def test_the_shell_completes_commands(tmp_path):
+    pytest.importorskip("argcomplete", reason="shell completion needs argcomplete, of the extra [completion]")
+    line, out = "rmpe ide", tmp_path / "completions"
+    program = "import sys; sys.argv[0] = 'rmpe'; import rmpe_legacy.cli as cli; cli.main()"
+    environment = os.environ | {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)),
+                                "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_SUPPRESS_SPACE": "1"}
+    shell = 'exec 8>"$1"; exec "$2" -c "$3"'  # bash reads completions from descriptor 8
+    subprocess.run(["sh", "-c", shell, "sh", str(out), sys.executable, program], env=environment, check=False)
+    assert out.read_text().split() == ["identify"]
+
+
+class TestForward:
+    @pytest.fixture
+    def given(self, tmp_path) -> tuple[Path, Path]:
+        (tmp_path / "net.prototxt").write_text(NET)
+        image = np.random.default_rng(0).integers(0, 256, (33, 47, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / "photo.png"), image)
+        return tmp_path / "net.prototxt", tmp_path / "photo.png"
+
+    def forward(self, given, *options: str) -> np.ndarray:
+        prototxt, photo = given
+        output = prototxt.with_name("out.npz")
+        assert main(["forward", str(prototxt), "--input", f"data={photo}", "--output", str(output), *options]) == 0
+        with np.load(output) as arrays:
+            return arrays["out"][0]
+
+    def test_pycaffes_options_give_the_detectors_input(self, given, capsys):
+        """transpose, channel_swap (2, 1, 0), raw_scale 255 and the mean, as demo.py sets its Transformer."""
+        got = self.forward(given, "--mean", "104,117,123", "--raw-scale", "255", "--channel-order", "BGR")
+        np.testing.assert_allclose(got, detector_input(load_image(given[1]), 20, 30), atol=1e-3)
+        np.testing.assert_array_equal(self.forward(given, "--image", "detector"),
+                                      detector_input(load_image(given[1]), 20, 30))
+
+    def test_it_says_how_the_image_became_the_input(self, given, capsys):
+        self.forward(given, "--mean", "104,117,123", "--raw-scale", "255", "--channel-order", "BGR", "--scale", "0.017")
+        assert capsys.readouterr().err == (f"rmpe: data: {given[1]}, 47 x 33 pixels, resized to 30 x 20; BGR from 0 to "
+                                           "255, minus 104, 117, 123, times 0.017\n")
+        self.forward(given, "--image", "detector")
+        assert "BGR from 0 to 255, minus 104, 117, 123\n" in capsys.readouterr().err
+        self.forward(given)
+        assert "RGB from 0 to 1\n" in capsys.readouterr().err
+
+    def test_scale_and_one_mean(self, given):
+        plain = self.forward(given)
+        np.testing.assert_allclose(self.forward(given, "--mean", "0.5", "--scale", "2"), (plain - 0.5) * 2, atol=1e-6)
+
+    def test_size_replaces_that_of_the_prototxt(self, given):
+        assert self.forward(given, "--size", "12,16").shape == (3, 12, 16)
+
+    def test_json_for_scripts(self, given, capsys):
+        capsys.readouterr()
+        out = self.forward(given, "--json", "-q")
+        printed = json.loads(capsys.readouterr().out)
+        assert printed["out"]["shape"] == [1, 3, 20, 30]
+        assert printed["out"]["mean"] == pytest.approx(out.mean(), rel=1e-5)
+        assert printed["out"]["finite"] is True
+
+    def test_two_means_are_a_mistake(self, given, capsys):
+        prototxt, photo = given
+        assert main(["forward", str(prototxt), "--input", f"data={photo}", "--mean", "1,2"]) == 1
+        assert "mean 1.0,2.0: give one number, or one per channel" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            main(["forward", str(prototxt), "--size", "0,5"])
+
+    def test_the_callers_image_stays_as_it_is(self):
+        image = np.random.default_rng(0).random((4, 5, 3), np.float32)
+        before = image.copy()
+        ImageOptions(raw_scale=255).apply(image, 4, 5)
+        np.testing.assert_array_equal(image, before)
