@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rmpe_legacy.caffe.proto.schema import DIALECTS, MessageType, load_schema
+from rmpe_legacy.caffe.proto.dialects import BASES
+from rmpe_legacy.caffe.proto.schema import MessageType, load_schema
 
 PACKAGE = Path(__file__).parents[1] / "rmpe_legacy" / "caffe"
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text()
@@ -55,7 +56,7 @@ SPELLED_BY_PARTS = {  # field -> the parts of its name, and what puts them toget
 def messages() -> list[MessageType]:
     """What LayerParameter holds, and what that holds, of every dialect."""
     found = {}
-    for dialect in DIALECTS:
+    for dialect in BASES:
         waiting = [field.message for field in load_schema(dialect)["LayerParameter"].fields.values() if field.message]
         while waiting:
             message = waiting.pop()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.wording import did_you_mean, shorten
 
+from .choose_dialect import Reading, read_network
 from .layers import registry
 from .net import LeftOut, Net, Step, wire
 from .proto.blobs import TrainedLayer
 from .proto.message import Message
-from .proto.text import read_text
 from .proto.upgrade import upgrade_net
 from .spec import DE_TRANSFORM, PHASES, LayerSpec, NetState, insert_splits, layer_specs
 from .unknown import Finding, check_is_network, list_findings, unknown_fields
@@ -25,14 +25,16 @@ MAX_LAYERS = 20_000  # Differs: Caffe has no limit. Each layer takes some kiloby
 
 
 def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, phase: str = "TEST", level: int = 0,
-             stages: Sequence[str] = (), dialect: str = "rmpe", de_transform: str | None = None,
+             stages: Sequence[str] = (), dialect: str = "auto", de_transform: str | None = None,
              strict: bool = True, keep_blobs: bool = False, allow_python: bool = False) -> Net:
     """Build the network of a prototxt, with a caffemodel's weights if given: a torch.nn.Module.
 
     prototxt: a network of format V0, V1 or V2. weights: .caffemodel, .caffemodel.h5, or the .safetensors or .pt that
     were made of such; matched by layer name.
     phase ("TEST" or "TRAIN"), level and stages choose among the layers by their include and exclude rules.
-    dialect: whose fields and defaults hold, "rmpe", "ssd" or "bvlc".
+    dialect: whose fields, defaults and layer types hold: "rmpe", "ssd", "bvlc" or one of the forks that `rmpe dialects`
+    lists; "auto" is the first of them in which everything in the file is known. What other dialects would compute in
+    another way is in ``net.notes`` and a warning.
     de_transform: what ``de_transform: true`` of a SpatialTransformer shall mean: "paper" (the inverse of theta),
     "published-identity" or "published-ignored"; None is "paper", with a warning.
     strict: True raises one error that lists every field and layer that is not known; False leaves them out where
@@ -45,6 +47,8 @@ def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, ph
     """
     parsed = read_net(prototxt, phase, level, stages, dialect, de_transform, strict, allow_python)
     net = parsed.build(None if weights is None else read_trained(weights, parsed.specs), keep_blobs)
+    for note in parsed.notes:
+        warnings.warn(note, stacklevel=2)
     if findings := parsed.findings + set_aside(net.steps):
         warnings.warn(list_findings(str(prototxt), "left out", findings), stacklevel=2)
     return net
@@ -65,6 +69,12 @@ class ParsedNet:
     findings: list[Finding]  # what is not known, and was left out
     incomplete: frozenset[str]  # blobs that a left-out layer would have worked on further
     message: Message  # the whole NetParameter in today's layout, before the phase rules
+    notes: tuple[str, ...] = ()  # what another dialect would compute in another way, and what has no effect
+
+    @property
+    def dialect(self) -> str:
+        """The name of the dialect it was read in."""
+        return self.message.descriptor.schema.name
 
     @property
     def left_out(self) -> LeftOut:
@@ -88,6 +98,7 @@ class ParsedNet:
         left_out.fields += map(str, set_aside(net.steps))
         left_out.weights, left_out.untrained = net.left_out.weights, net.left_out.untrained
         net.left_out = left_out
+        net.dialect, net.notes = self.dialect, self.notes
         return net
 
     def _with_suspects(self, error: LayerError) -> LayerError:
@@ -105,11 +116,22 @@ class ParsedNet:
 
 
 def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
-             dialect: str = "rmpe", de_transform: str | None = None, strict: bool = True,
+             dialect: str = "auto", de_transform: str | None = None, strict: bool = True,
              allow_python: bool | None = False, until: Sequence[str] = ()) -> ParsedNet:
     """Read a prototxt down to the layers of one phase; arguments and errors as for ``load_net`` and ``parse_net``."""
-    message = read_text(prototxt, "NetParameter", dialect, strict)
-    return parse_net(message, phase, level, stages, de_transform, strict, allow_python, until)
+    reading = read_message(prototxt, phase, level, stages, dialect, strict)
+    parsed = parse_net(reading.message, phase, level, stages, de_transform, strict, allow_python, until)
+    return replace(parsed, notes=reading.notes)
+
+
+def read_message(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
+                 dialect: str = "auto", strict: bool = True) -> Reading:
+    """Read a prototxt in a dialect, chosen by what it has where that is "auto"; errors as for ``load_net``."""
+
+    def specs_of(net: Message) -> list[LayerSpec]:
+        return layer_specs(net, net_state(net, phase, level, stages))
+
+    return read_network(prototxt, dialect, strict, specs_of)
 
 
 def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),

@@ -17,7 +17,8 @@ from rmpe_legacy.caffe.describe import aligned
 from rmpe_legacy.caffe.layers import known_types
 from rmpe_legacy.caffe.layers.base import Layer
 from rmpe_legacy.caffe.layers.registry import layer_class
-from rmpe_legacy.caffe.proto.schema import DIALECTS, Field, load_schema
+from rmpe_legacy.caffe.proto.dialects import BASES
+from rmpe_legacy.caffe.proto.schema import Field, load_schema
 from rmpe_legacy.caffe.spec import PHASES
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.wording import did_you_mean, shorten
@@ -183,7 +184,7 @@ def describe_layer(details: dict) -> str:
 
 
 def _cells(row: dict) -> tuple[str, ...]:
-    dialects = "all" if row["dialects"] == list(DIALECTS) else " ".join(row["dialects"])
+    dialects = "all" if row["dialects"] == list(BASES) else " ".join(row["dialects"])
     if not row["cases"]:
         return "", dialects, "0", "0", "not compared", ""
     counts = str(row["cases"]), str(row["runs"])

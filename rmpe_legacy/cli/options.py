@@ -20,8 +20,8 @@ def add_net_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST")
     command.add_argument("--level", type=int, default=0, help="for min_level and max_level rules")
     command.add_argument("--stage", action="append", default=[], metavar="NAME", help="for stage rules; repeatable")
-    command.add_argument("--dialect", choices=("rmpe", "ssd", "bvlc"), default="rmpe",
-                         help="whose fields and defaults hold (default: rmpe)")
+    command.add_argument("--dialect", default="auto", metavar="NAME", help="whose fields, defaults and layer types "
+                         "hold, one that `rmpe dialects` lists (default: the first in which everything is known)")
     command.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
                          help="a Python file that registers layers of your own; repeatable")
     add_python_option(command)

@@ -23,8 +23,9 @@ import numpy as np
 
 from rmpe_legacy.caffe.load import ParsedNet, parse_net
 from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.proto.dialects import dialects
 from rmpe_legacy.caffe.proto.message import Message, Source, Unknown
-from rmpe_legacy.caffe.proto.schema import DIALECTS, Field, MessageType, float32, load_schema
+from rmpe_legacy.caffe.proto.schema import Field, MessageType, float32, load_schema
 from rmpe_legacy.caffe.spec import DE_TRANSFORM, PHASES
 from rmpe_legacy.caffe.weights import read_trained
 from rmpe_legacy.errors import FileError
@@ -46,7 +47,7 @@ class Setting:
     phase: str = "TEST"
     level: int = 0
     stages: tuple[str, ...] = ()
-    dialect: str = "rmpe"
+    dialect: str = "auto"
     de_transform: str | None = None
     allow_python: bool | None = False  # None: neither import a module nor refuse one, as for ``parse_net``
 
@@ -83,7 +84,7 @@ def read_json_network(path: str | PathLike, allow_python: bool | None = False
 
 def network_json(net: Message, setting: Setting, weights: str | None) -> str:
     """The JSON of an upgraded NetParameter. weights: the name of the file beside it, if there is one."""
-    document = {"format": FORMAT, "version": VERSION, "dialect": setting.dialect, "phase": setting.phase,
+    document = {"format": FORMAT, "version": VERSION, "dialect": net.descriptor.schema.name, "phase": setting.phase,
                 "level": setting.level, "stages": list(setting.stages), "de_transform": setting.de_transform,
                 "weights": weights, "net": {}}
     text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
@@ -235,7 +236,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _setting(path: Path, document: dict[str, Any]) -> Setting:
     phase, level, stages = (document.get(key) for key in ("phase", "level", "stages"))
     dialect, de_transform = document.get("dialect"), document.get("de_transform")
-    for key, value, choices in (("phase", phase, PHASES), ("dialect", dialect, tuple(DIALECTS)),
+    for key, value, choices in (("phase", phase, PHASES), ("dialect", dialect, tuple(dialects())),
                                 ("de_transform", de_transform, (None, *DE_TRANSFORM))):
         if value not in choices if isinstance(value, str | None) else True:
             raise FileError(f"{path}: {key} is {_shown(value)}; one of {', '.join(map(str, choices))} is needed")

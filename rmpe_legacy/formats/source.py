@@ -10,12 +10,11 @@ from os import PathLike
 from pathlib import Path
 
 from rmpe_legacy.caffe.layers.base import Shape
-from rmpe_legacy.caffe.load import ParsedNet, net_state, parse_net
+from rmpe_legacy.caffe.load import ParsedNet, net_state, parse_net, read_message
 from rmpe_legacy.caffe.net import Net, Step
 from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
 from rmpe_legacy.caffe.proto.message import Message
-from rmpe_legacy.caffe.proto.text import read_text
 from rmpe_legacy.caffe.proto.upgrade import upgrade_net
 from rmpe_legacy.caffe.spec import layer_specs
 from rmpe_legacy.caffe.unknown import list_findings
@@ -164,12 +163,13 @@ def _read(sources: Sequence[Path], setting: Setting, options: SourceOptions, to_
         parsed, notes = _with_inputs(parsed.message, setting, options, to_run, title)
         trained = None if weights is None else read_trained(weights, parsed.specs)
         return Network(title, first.stem, parsed, setting, trained, None, notes=notes)
-    message = read_text(first, "NetParameter", setting.dialect)
+    reading = read_message(first, setting.phase, setting.level, setting.stages, setting.dialect, not options.lenient)
+    message, setting = reading.message, replace(setting, dialect=reading.dialect)
     parsed, notes = _with_inputs(message, setting, options, to_run, title)
     trained = None if len(sources) == 1 else read_trained(sources[1], parsed.specs)
     stem = sources[-1].name.removesuffix(".h5").removesuffix(sources[-1].suffix)
     return Network(title, stem, parsed, setting, trained, None if parsed.message is not message and notes else first,
-                   notes=notes)
+                   notes=(*reading.notes, *notes))
 
 
 def _refuse_setting(path: Path, setting: Setting, what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,9 @@ class Layer(nn.Module):
     def unavailable(cls, spec: LayerSpec) -> LayerError | None:
         """Why this one layer of a known type cannot be loaded, whatever its bottoms; None if it can."""
         return None
+
+    def connect(self, earlier: Sequence[Any]) -> None:
+        """Look at the Steps before this layer's, for the few whose parameters depend on them. Called before setup."""
 
     def setup(self, *bottom: Shape) -> None:
         """Check the layer's parameters and declare its blobs."""

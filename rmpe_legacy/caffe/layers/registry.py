@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from rmpe_legacy.caffe.proto.schema import DIALECTS
+from rmpe_legacy.caffe.proto.dialects import BASES, MIXED, dialects
+from rmpe_legacy.caffe.proto.message import fields_with_effect
+from rmpe_legacy.caffe.proto.schema import Schema
 from rmpe_legacy.caffe.proto.upgrade import V0_TYPES, v1_type
 from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
@@ -13,56 +16,139 @@ from rmpe_legacy.wording import did_you_mean
 from .base import Layer
 
 _LAYERS: dict[str, type[Layer]] = {}
+_FORMS: dict[tuple[str, str], type[Layer]] = {}  # those that only some forks have, or have in a form of their own
+_CHOOSERS: dict[str, Chooser] = {}
 
 
-def register(name: str, dialects: Iterable[str] = tuple(DIALECTS)) -> Callable[[type[Layer]], type[Layer]]:
+@dataclass(frozen=True)
+class Choice:
+    """Which of its type's forms a layer has."""
+
+    form: str
+    others: tuple[str, ...] = ()  # forms that do as well, where the dialect lacks this one
+    doubt: str = ""  # what else it may be and how to say so, where the file cannot tell; else empty
+
+
+Chooser = Callable[[LayerSpec], Choice]
+
+
+def register(name: str, dialects: Iterable[str] = tuple(BASES), form: str | None = None
+             ) -> Callable[[type[Layer]], type[Layer]]:
     """``@register("Pooling")`` above a subclass of Layer: the class that loads this type.
 
-    A name can be taken once. `dialects` are those whose Caffe has the type (default: all).
+    A name can be taken once. `dialects` are the bases whose Caffe has the type (default: all). `form` is for a type
+    of forks alone, or one that some forks have in another form: their files list it as Type, or as Type=form.
     """
 
     def add(cls: type[Layer]) -> type[Layer]:
-        if name in _LAYERS:
-            raise ValueError(f"layer type {name!r} is taken by {_LAYERS[name].__qualname__}")
+        taken = _LAYERS.get(name) if form is None else _FORMS.get((name, form))
+        if taken is not None:
+            raise ValueError(f"layer type {name!r} is taken by {taken.__qualname__}")
         if not (isinstance(cls, type) and issubclass(cls, Layer)):
             raise TypeError(f"layer type {name!r}: {cls!r} is not a subclass of rmpe_legacy.Layer")
-        cls.dialects = tuple(dialects)
-        _LAYERS[name] = cls
+        if form is None:
+            cls.dialects = tuple(dialects)
+            _LAYERS[name] = cls
+        else:
+            _FORMS[name, form] = cls
         return cls
 
     return add
+
+
+def chooses(name: str) -> Callable[[Chooser], Chooser]:
+    """``@chooses("BN")`` above a function of a spec: which of its type's forms it has."""
+
+    def add(choose: Chooser) -> Chooser:
+        _CHOOSERS[name] = choose
+        return choose
+
+    return add
+
+
+def choice(spec: LayerSpec) -> Choice | None:
+    """Which form a layer of a type with several forms has, by what its prototxt gives; None for any other type.
+
+    The form "" is the bases'.
+    """
+    choose = None if is_users_own(spec.type) else _CHOOSERS.get(spec.type)
+    return None if choose is None else choose(spec)
+
+
+def forms_in(type_name: str, schema: Schema) -> tuple[str, ...]:
+    """The forms in which a dialect has a type; none if it lacks the type."""
+    own = schema.types.get(type_name, ())
+    cls = _LAYERS.get(type_name)
+    has_base = cls is not None and (is_users_own(type_name) or schema.dialect in cls.dialects or schema.name == MIXED)
+    return (*own, "") if has_base and (not own or schema.name == MIXED) else own
+
+
+def _class_for(spec: LayerSpec) -> type[Layer] | None:
+    """The class of a layer in its dialect; None where the dialect lacks the type."""
+    forms = forms_in(spec.type, spec.message.descriptor.schema)
+    if not forms:
+        return None
+    chosen = choice(spec) if len(forms) > 1 else None
+    wanted = () if chosen is None else (chosen.form, *chosen.others)
+    form = next((form for form in wanted if form in forms), forms[0])
+    return _FORMS.get((spec.type, form)) or _LAYERS.get(spec.type)
 
 
 def create(spec: LayerSpec) -> Layer:
     """The module for one layer of the prototxt; LayerError for a type that is not known."""
     if (error := unsupported(spec)) is not None:
         raise error
-    layer = _LAYERS[spec.type](spec)
+    layer = _class_for(spec)(spec)
     layer.check_arity()
     return layer
 
 
 def unsupported(spec: LayerSpec) -> LayerError | None:
     """Why a layer cannot be loaded whatever its bottoms are; None if it can."""
-    cls = _LAYERS.get(spec.type)
-    if cls is None:
+    cls = _class_for(spec)
+    if cls is not None:
+        return _refused_field(spec) or cls.unavailable(spec)
+    if spec.type not in known_types():
         return spec.error(f"unknown layer type{_meant(spec.type)}")
-    if spec.dialect not in cls.dialects:
-        return spec.error(f"dialect {spec.dialect!r} has no such layer; dialect "
-                          f"{' and '.join(map(repr, cls.dialects))} has it")
-    return cls.unavailable(spec)
+    having = dialects_of(spec.type)
+    which = " and ".join(map(repr, having[:4])) + (f" and {len(having) - 4} more" if len(having) > 4 else "")
+    return spec.error(f"dialect {spec.message.descriptor.schema.name!r} has no such layer; dialect {which} "
+                      f"{'have' if len(having) > 1 else 'has'} it")
+
+
+def _refused_field(spec: LayerSpec) -> LayerError | None:
+    """That a layer sets a field of a fork which is known but not computed here."""
+    if spec.message.descriptor.schema.name in BASES:
+        return None
+    for owner, name, value in fields_with_effect(spec.message, "refused"):
+        if value != owner.descriptor.fields[name].absent:
+            return spec.error(f"{owner.descriptor.name}.{name} is known, of the fork's layer, but not computed here; "
+                              "remove it if its effect does not matter to you")
+    return None
+
+
+def dialects_of(type_name: str) -> list[str]:
+    """The dialects that have a known type, the bases first."""
+    cls = _LAYERS.get(type_name)
+    own = () if cls is None else cls.dialects
+    return [d.name for d in dialects().values() if d.name != MIXED and (d.base in own or type_name in d.types)]
 
 
 def _meant(type_name: str) -> str:
     """The end of a sentence about an unknown type: the old formats spell the same types in another way."""
     old = v1_type(V0_TYPES.get(type_name, type_name))
-    return f"; did you mean {old!r}?" if old in _LAYERS else did_you_mean(type_name, _LAYERS)
+    return f"; did you mean {old!r}?" if old in known_types() else did_you_mean(type_name, known_types())
+
+
+def classes_of(type_name: str) -> list[type[Layer]]:
+    """The classes that load a type: the bases' one first, then those of its forms."""
+    own = [_LAYERS[type_name]] if type_name in _LAYERS else []
+    return own + [cls for (name, _), cls in sorted(_FORMS.items(), key=lambda item: item[0]) if name == type_name]
 
 
 def may_share_data(type_name: str) -> bool:
     """Whether the tops of this type can be its first bottom's data: working in place on one then alters the other."""
-    cls = _LAYERS.get(type_name)
-    return cls is not None and cls.shares_data is not False
+    return any(cls.shares_data is not False for cls in classes_of(type_name))
 
 
 def is_users_own(type_name: str) -> bool:
@@ -78,9 +164,9 @@ def declared_fields(type_name: str) -> Mapping[str, Sequence[str]] | None:
 
 def known_types() -> list[str]:
     """Every type that can be loaded, in alphabetical order."""
-    return sorted(_LAYERS)
+    return sorted({*_LAYERS, *(name for name, _ in _FORMS)})
 
 
 def layer_class(type_name: str) -> type[Layer]:
-    """The class registered for a known type."""
-    return _LAYERS[type_name]
+    """The class registered for a known type; of several forms, the bases' or else the first."""
+    return classes_of(type_name)[0]
