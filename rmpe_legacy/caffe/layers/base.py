@@ -69,6 +69,11 @@ class Layer(nn.Module):
         self.left_out: list[LayerError] = []  # an error for each option that was set aside
 
     @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        """The class that loads this one layer, for a type that has others for some of its layers."""
+        return cls
+
+    @classmethod
     def unavailable(cls, spec: LayerSpec) -> LayerError | None:
         """Why this one layer of a known type cannot be loaded, whatever its bottoms; None if it can."""
         return None

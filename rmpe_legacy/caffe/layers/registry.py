@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rmpe_legacy.caffe.proto.dialects import BASES, MIXED, dialects
+from rmpe_legacy.caffe.proto.dialects import BASES, MIXED, dialects, having
 from rmpe_legacy.caffe.proto.message import fields_with_effect
 from rmpe_legacy.caffe.proto.schema import Schema
 from rmpe_legacy.caffe.proto.upgrade import V0_TYPES, v1_type
@@ -50,6 +50,7 @@ def register(name: str, dialects: Iterable[str] = tuple(BASES), form: str | None
             cls.dialects = tuple(dialects)
             _LAYERS[name] = cls
         else:
+            cls.dialects = ()
             _FORMS[name, form] = cls
         return cls
 
@@ -91,7 +92,8 @@ def _class_for(spec: LayerSpec) -> type[Layer] | None:
     chosen = choice(spec) if len(forms) > 1 else None
     wanted = () if chosen is None else (chosen.form, *chosen.others)
     form = next((form for form in wanted if form in forms), forms[0])
-    return _FORMS.get((spec.type, form)) or _LAYERS.get(spec.type)
+    cls = _FORMS.get((spec.type, form)) or _LAYERS.get(spec.type)
+    return None if cls is None else cls.for_spec(spec)
 
 
 def create(spec: LayerSpec) -> Layer:
@@ -110,10 +112,8 @@ def unsupported(spec: LayerSpec) -> LayerError | None:
         return _refused_field(spec) or cls.unavailable(spec)
     if spec.type not in known_types():
         return spec.error(f"unknown layer type{_meant(spec.type)}")
-    having = dialects_of(spec.type)
-    which = " and ".join(map(repr, having[:4])) + (f" and {len(having) - 4} more" if len(having) > 4 else "")
-    return spec.error(f"dialect {spec.message.descriptor.schema.name!r} has no such layer; dialect {which} "
-                      f"{'have' if len(having) > 1 else 'has'} it")
+    return spec.error(f"dialect {spec.message.descriptor.schema.name!r} has no such layer; "
+                      f"{having(dialects_of(spec.type))}")
 
 
 def _refused_field(spec: LayerSpec) -> LayerError | None:
@@ -128,10 +128,10 @@ def _refused_field(spec: LayerSpec) -> LayerError | None:
 
 
 def dialects_of(type_name: str) -> list[str]:
-    """The dialects that have a known type, the bases first."""
+    """The bases that have a known type, then the forks that add it to theirs."""
     cls = _LAYERS.get(type_name)
-    own = () if cls is None else cls.dialects
-    return [d.name for d in dialects().values() if d.name != MIXED and (d.base in own or type_name in d.types)]
+    own = [] if cls is None else list(cls.dialects)
+    return own + [d.name for d in dialects().values() if d.name != MIXED and type_name in d.types]
 
 
 def _meant(type_name: str) -> str:

@@ -10,7 +10,7 @@ types are the layer types that the fork adds, or has in a form of its own: "ROIP
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -61,6 +61,12 @@ def dialect_named(name: str) -> Dialect:
     if name not in dialects():
         raise RmpeError(f"no dialect {name!r}; choose one of {', '.join(map(repr, [AUTO, *dialects()]))}")
     return dialects()[name]
+
+
+def having(names: Sequence[str]) -> str:
+    """The end of a sentence about something that these dialects have."""
+    shown = " and ".join(map(repr, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"dialect{'s' if len(names) > 1 else ''} {shown} {'have' if len(names) > 1 else 'has'} it"
 
 
 def _read(name: str, text: str) -> Dialect:
