@@ -2,7 +2,8 @@
 
 Sources: lib/rpn/{generate_anchors,proposal_layer,anchor_target_layer,proposal_target_layer}.py,
 lib/fast_rcnn/{bbox_transform,nms_wrapper,config}.py and lib/roi_data_layer/layer.py of
-rbgirshick/py-faster-rcnn@781a917 and YuwenXiong/py-R-FCN@290dba7. Settings are those of config.py; ``layer.settings`` changes them.
+rbgirshick/py-faster-rcnn@781a917 and YuwenXiong/py-R-FCN@290dba7. Settings are those of
+config.py; ``layer.settings`` changes them.
 """
 
 from __future__ import annotations
