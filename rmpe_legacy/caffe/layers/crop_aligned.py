@@ -1,5 +1,7 @@
-"""Crop without crop_param: the offset that lines the two bottoms up. Source: crop_layer.cpp and coords.hpp of
-s9xie/hed@912632b."""
+"""Crop without crop_param: the offset that lines the two bottoms up.
+
+Sources: crop_layer.cpp and coords.hpp of s9xie/hed@912632b, auto_crop_layer.cpp of yun-liu/rcf@ce460ff.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,7 @@ KEEP_PLACES = {
 }
 
 
+@register("AutoCrop", form="")
 @register("Crop", form="hed")
 class AlignedCrop(Layer):
     """The part of the first bottom that lies over the second: (N, C, H, W), (.., h, w) -> (N, C, h, w).
@@ -76,7 +79,7 @@ class AlignedCrop(Layer):
     def _step(self, spec: LayerSpec, layer: Layer, axis: int) -> Map:
         if spec.type in KEEP_PLACES:
             return IDENTITY
-        if spec.type == "Crop" and hasattr(layer, "offset"):
+        if spec.type in ("AutoCrop", "Crop") and hasattr(layer, "offset"):
             return Fraction(1), Fraction(-layer.offset[axis])
         if spec.type not in ("Convolution", "Deconvolution", "Pooling") or getattr(layer, "kernel", None) is None:
             raise self.spec.error(f"layer {spec.name} ({spec.type}) lies between its bottoms, and nothing says how it "

@@ -49,7 +49,7 @@ class PictureLayer(FedLayer):
     transform_param, or are `assumed`."""
 
     own_param = ""
-    assumed = 256
+    assumed = (256, 256)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get(self.own_param)
@@ -57,10 +57,10 @@ class PictureLayer(FedLayer):
         n = max(1, first_of(param, "batch_size"))
         h = (first_of(transform, "crop_size", "crop_height", "crop_h") or first_of(
             param, "crop_size", "crop_height", "new_height", "resize_height", "short_size") or self._resized("height")
-             or self.assumed)
+             or self.assumed[0])
         w = (first_of(transform, "crop_size", "crop_width", "crop_w") or first_of(
             param, "crop_size", "crop_width", "new_width", "resize_width", "long_size") or self._resized("width")
-             or self.assumed)
+             or self.assumed[1])
         return self.shapes(n, h, w)
 
     def _resized(self, side: str) -> int:
@@ -94,9 +94,10 @@ class _WithMaps(PictureLayer):
 
 @register("DenseImageData", form="")
 class DenseImageData(_WithMaps):
-    """SegNet's pictures and label maps, fed."""
+    """SegNet's pictures and label maps, fed; of CamVid's size, 360 x 480, unless the prototxt gives one."""
 
     own_param = "dense_image_data_param"
+    assumed = (360, 480)
 
 
 @register("ImageSegData", form="")
@@ -147,7 +148,7 @@ class DetectionData(PictureLayer):
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
         param = self.spec.get("detection_data_param")
-        maps = [(n, 2 + param.coord_num, max(1, h // s), max(1, w // s)) for s in param.stride]
+        maps = [(n, 2 + param.coord_num, -(-h // max(1, s)), -(-w // max(1, s))) for s in param.stride]
         rest = self.top_count - 1 - len(maps)
         return [(n, COLORS, h, w), *maps, *[(1, 9)] * max(0, rest)][: self.top_count]
 

@@ -256,7 +256,13 @@ class ProposalTargetLayer(Layer):
         if count(bottom[0]) % 5 or count(bottom[1]) % 5:
             raise self.spec.error("needs regions (R, 5) and boxes (G, 5), its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
-        return [(1, 5), (1, 1), *[(1, 4 * self.classes)] * (self.top_count - 2)]
+        more = (1, 1) if self._four_axes else ()
+        return [(1, k, *more) for k in (5, 1, *[4 * self.classes] * (self.top_count - 2))]
+
+    @property
+    def _four_axes(self) -> bool:
+        """Whether rows have two more axes, as in py-R-FCN, whose layers ask for them."""
+        return "PSROIPooling" in self.spec.message.descriptor.schema.types
 
     def forward(self, rois: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
         s = self.settings
@@ -283,7 +289,8 @@ class ProposalTargetLayer(Layer):
             wide[row, column : column + 4] = targets[row]
             within[row, column : column + 4] = s["BBOX_INSIDE_WEIGHTS"]
         tops = [regions[kept], labels[:, None], wide, within, (within > 0).astype(np.float32)]
-        return tuple(torch.from_numpy(np.ascontiguousarray(top)).to(rois) for top in tops)
+        more = (1, 1) if self._four_axes else ()
+        return tuple(torch.from_numpy(np.ascontiguousarray(top)).to(rois).view(*top.shape, *more) for top in tops)
 
 
 def _draw(found: Array, size: int) -> Array:

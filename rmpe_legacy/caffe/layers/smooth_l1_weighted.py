@@ -59,6 +59,22 @@ class WeightedSmoothL1Loss(Layer):
         return given(value.sum() / n, lambda: (slope / n, -(slope / n).view(shape), *rest), *bottoms)
 
 
+@register("SmoothL1Loss", form="fast-rcnn")
+class FirstSmoothL1Loss(WeightedSmoothL1Loss):
+    """The first form: with a third bottom, f(weight * (a - b)), whose Backward leaves the weight out, as published."""
+
+    bottoms = (2, 3)
+
+    def setup(self, *bottom: Shape) -> None:
+        self.sigma2 = 1.0
+
+    def terms(self, a: Tensor, b: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        d = a.detach() - b.detach().reshape(a.shape)
+        if weights:
+            d = d * weights[0].detach().reshape(a.shape)
+        return torch.where(d.abs() < 1, 0.5 * d * d, d.abs() - 0.5), torch.where(d.abs() < 1, d, d.sign())
+
+
 @register("SmoothL1Loss", form="intel")
 class IntelSmoothL1Loss(WeightedSmoothL1Loss):
     """The same; with loss_param { normalization: NONE } the sum is not divided."""
@@ -70,6 +86,8 @@ class IntelSmoothL1Loss(WeightedSmoothL1Loss):
 @chooses("SmoothL1Loss")
 def _choose(spec: LayerSpec) -> Choice:
     """Two bottoms and no field: RMPE's and SSD's, whose loss_weight is 1 unless given."""
+    if len(spec.bottom) == 3:
+        return Choice("fast-rcnn")
     if len(spec.bottom) == 2 and not spec.has("smooth_l1_loss_param"):
         return Choice("", ("rcnn", "intel"))
     return Choice("intel", ("rcnn",)) if spec.has("loss_param") else Choice("rcnn", ("intel",))

@@ -115,7 +115,7 @@ def load_schema(dialect: str = "rmpe") -> Schema:
     own = dialect_named(dialect)
     schema = Schema(own.name, own.base, own.types)
     raw: list[tuple[MessageType, re.Match]] = []
-    for base in (BASES if dialect == MIXED else (own.base,)):
+    for base in sorted(BASES, key=lambda name: name != own.base) if dialect == MIXED else [own.base]:
         _add(schema, _base_lines(), base, raw)
     for fork in forks().values() if dialect == MIXED else (own,):
         _add(schema, fork.lines, None, raw)
