@@ -1,23 +1,29 @@
-# make demo      the main job, from a fresh checkout: it leaves a page and pictures in demo_out/
-# make test      the tests, from a fresh checkout
+# make demo      run the demo, from a fresh checkout; leaves a page and pictures in demo_out/
+# make test      run the tests, from a fresh checkout
+# make lint      ruff and mypy; compiles nothing
+# make build     compile what has changed in csrc/
+# make wheel     an sdist, and a wheel built from it, in dist/
 # make bench     tables of times beside other programs on this machine (benchmarks/ keeps some)
 # make sanitize  the C++ and CUDA loops on the CPU, under AddressSanitizer and UBSan
+# make aarch64   the C++ loops for aarch64: compiled by a cross compiler, run by qemu
+# make coverage  line coverage of the C++ by the tests (gcov)
 # make fuzz      mutated files for one reader: make fuzz FORMAT=npz SECONDS=60 (docs/security.md has the formats)
-# All need Python 3.10 to 3.13, gcc and make; everything else goes into .venv.
+# All need Python 3.10 to 3.14, gcc and make; everything else goes into .venv.
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN = $(VENV)/bin
-SOURCES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu') setup.py pyproject.toml
+PACKAGES = $(VENV)/.packages
 READY = $(VENV)/.ready
+SOURCES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 OPENCV4 = build/opencv4
 
 FORMAT ?= caffemodel
 SECONDS ?= 60
 SEED ?= 1
 
-.PHONY: demo test lint bench fuzz sanitize cuda clean
+.PHONY: demo test lint build wheel bench fuzz sanitize aarch64 coverage cuda clean
 
 demo: $(READY)
 	$(BIN)/rmpe reproduce demo --quick --output demo_out
@@ -25,8 +31,14 @@ demo: $(READY)
 test: $(READY) $(OPENCV4)/.ready
 	$(BIN)/python -m pytest
 
-lint: $(READY)
+lint: $(PACKAGES)
 	$(BIN)/ruff check .
+	$(BIN)/python tools/type_ratchet.py
+
+build: $(READY)
+
+wheel: $(PACKAGES)
+	$(BIN)/python -m build --no-isolation
 
 bench: $(READY)
 	for bench in tools/bench_*.py; do echo; echo "python $$bench"; $(BIN)/python $$bench || exit 1; done
@@ -34,30 +46,54 @@ bench: $(READY)
 fuzz: $(READY)
 	$(BIN)/python tools/fuzz $(FORMAT) $(SECONDS) --seed $(SEED)
 
-# Every instruction set, and the CUDA kernels by turns of a CPU's threads, on wild maps and odd sizes. No torch.
-# -O0: with the sanitizers, the AVX2 loops compile in 14 s of CPU time, and in 42 s with -O1.
+# Every instruction set, and the CUDA kernels played by a CPU's threads, on wild maps and odd sizes. No torch.
+# -O0: with the sanitizers, -O1 takes three times as long to compile the AVX2 loops.
+LOOPS = tests/native/kernels.cpp csrc/cpu/kernels_*.cpp
 CHECKED = -fsanitize=address,signed-integer-overflow,integer-divide-by-zero,float-cast-overflow,bounds,shift
 sanitize:
 	mkdir -p build/sanitize
-	for source in tests/native/kernels.cpp csrc/cpu/kernels_*.cpp; do \
+	for source in $(LOOPS); do \
 	    $(CXX) -std=c++20 -O0 -g1 -ffp-contract=off -Wno-unknown-pragmas $(CHECKED) -fno-sanitize-recover=all \
 	        -Icsrc -Itests/native -c $$source -o build/sanitize/$$(basename $$source).o || exit 1; \
 	done
 	$(CXX) $(CHECKED) build/sanitize/*.o -o build/sanitize/kernels
 	ASAN_OPTIONS=detect_stack_use_after_return=0 build/sanitize/kernels 2
 
-# A torch that is there already serves if it has the stable ABI that csrc/ is built against.
-$(READY): $(SOURCES)
+# What apt calls g++-aarch64-linux-gnu and qemu-user. All of csrc/ is compiled; the loops also run.
+AARCH64_CXX ?= aarch64-linux-gnu-g++
+AARCH64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
+AARCH64_FLAGS = -std=c++20 -O2 -ffp-contract=off -Wall -Wextra -Wno-unused-parameter -Wno-unknown-pragmas \
+	-Icsrc -Itests/native
+aarch64: $(PACKAGES)
+	mkdir -p build/aarch64
+	set -e; include=$$($(BIN)/python tools/include_paths.py); \
+	for source in csrc/*.cpp csrc/cpu/*.cpp csrc/host/*.cpp; do \
+	    echo "$(AARCH64_CXX) $$source"; \
+	    $(AARCH64_CXX) $(AARCH64_FLAGS) -DTORCH_TARGET_VERSION=0x020a000000000000 $$include -c $$source \
+	        -o build/aarch64/$$(basename $$source).o; \
+	done
+	$(AARCH64_CXX) $(AARCH64_FLAGS) $(LOOPS) -o build/aarch64/kernels
+	$(AARCH64_RUN) build/aarch64/kernels 8
+
+# Packages only. A torch that is installed already is kept if it has the stable ABI that csrc/ is built against.
+$(PACKAGES): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade pip "setuptools>=77" wheel ninja pybind11 numpy
+	$(BIN)/python -m pip install -q --upgrade pip "setuptools>=77" wheel ninja pybind11 numpy build ruff "mypy>=1.15"
 	$(BIN)/python -c "import torch; assert tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 10)" 2>/dev/null \
 	    || $(BIN)/python -m pip install -q "$(TORCH)"
-	$(BIN)/python -m pip install -q --no-build-isolation -e ".[test]"
-	touch $(READY)
+	touch $@
 
-# OpenCV 5 has no importer of Caffe's files any more. Tests that ask one find OpenCV 4 here, beside .venv; where it
-# cannot be had, they are skipped.
-$(OPENCV4)/.ready: | $(READY)
+# The package, editable, with everything the tests need; afterwards only what changed is compiled.
+$(VENV)/.installed: $(PACKAGES) setup.py
+	$(BIN)/python -m pip install -q --no-build-isolation -e ".[test]"
+	touch $@
+$(READY): $(VENV)/.installed $(SOURCES)
+	$(BIN)/python setup.py -q build_ext --inplace
+	touch $@
+
+# OpenCV 5 no longer imports Caffe's files. Tests that need OpenCV 4 find it here, beside .venv, and are skipped if it
+# cannot be installed.
+$(OPENCV4)/.ready: | $(PACKAGES)
 	-$(BIN)/python -m pip install -q --no-deps --target $(OPENCV4) "opencv-python-headless<5" && touch $@
 
 # Compile every CUDA source for the supported GPUs, with any nvcc and any torch; nothing runs.
@@ -67,10 +103,10 @@ CUDA_FLAGS = -std=c++20 -O3 --fmad=false -DUSE_CUDA -DTORCH_TARGET_VERSION=0x020
 	-gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90 -Xcompiler -fPIC
 cuda: $(READY)
 	mkdir -p build/cuda
-	include=$$($(BIN)/python -c "from torch.utils.cpp_extension import include_paths as p; print(*('-I' + d for d in p()))"); \
+	include=$$($(BIN)/python tools/include_paths.py); \
 	for source in $(wildcard csrc/cuda/*.cu); do \
 	    echo "nvcc $$source"; $(NVCC) $(CUDA_FLAGS) $$include -c $$source -o build/cuda/$$(basename $$source).o || exit 1; \
 	done
 
 clean:
-	rm -rf build demo_out rmpe_legacy/*.so *.egg-info
+	rm -rf build dist demo_out rmpe_legacy/*.so *.egg-info

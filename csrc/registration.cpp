@@ -35,8 +35,8 @@ STABLE_TORCH_LIBRARY(rmpe, m) {
         "-> (Tensor, Tensor)");
 }
 
-// Importing the module loads the library, which runs the registrations. The module itself says only which torch it was
-// built with; it serves later ones too.
+// Importing the module loads the library, which runs the registrations. The module itself only holds the torch release
+// it was built with (`rmpe --version --verbose` prints it); it works with later ones too.
 extern "C" __attribute__((visibility("default"))) PyObject* PyInit__C() {
   static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, nullptr, nullptr, nullptr, nullptr,
                                    nullptr};

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # each other.
 FLOORS = [
     {"errors"},
-    {"wording", "files"},
+    {"wording", "files", "registry", "optional", "prototxts"},
     {"reading", "silence"},
     {"readers", "ops"},
     {"caffe.proto"},
@@ -26,18 +26,19 @@ FLOORS = [
     {"caffe.weights", "caffe.unknown", "caffe.choose_dialect"},
     {"caffe.load"},
     {"caffe.inputs", "caffe.describe", "caffe.solver"},
-    {"torch7", "synthetic", "evaluation"},
+    {"torch7", "synthetic", "evaluation", "pycaffe"},
     {"export"},
     {"formats"},
     {"compare", "pose"},
     {"runs"},
+    {"training"},
     {"paper"},
     {"cli"},
     {"__main__"},
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
-NO_TORCH = {"errors", "wording", "files", "reading", "silence", "readers", "caffe.proto", "caffe.data", "caffe.spec",
-            "evaluation", "synthetic"}
+NO_TORCH = {"errors", "wording", "files", "registry", "optional", "prototxts", "reading", "silence", "readers",
+            "caffe.proto", "caffe.data", "caffe.spec", "evaluation", "synthetic"}
 TABLES = {"rmpe_legacy"}  # packages whose __init__ names modules of every floor, and imports them when asked
 
 

@@ -2,14 +2,19 @@
 
 import os
 import pickle
+import platform
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from harness import GOLDEN
 from packed import unpacked
 
+from rmpe_legacy import __version__
 from rmpe_legacy.caffe.layers import registry
 from rmpe_legacy.cli import main
 from rmpe_legacy.errors import RmpeError
@@ -169,9 +174,28 @@ def test_output_into_head_is_no_error():
 
 
 def test_version(capsys):
-    with pytest.raises(SystemExit):
-        main(["--version"])
-    assert capsys.readouterr().out.startswith("rmpe_legacy 0.1")
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rmpe_legacy {__version__}\n"
+
+
+def test_verbose_version_has_what_a_bug_report_needs(capsys, monkeypatch):
+    find = metadata.version
+
+    def without_onnx(name: str) -> str:
+        if name == "onnx":
+            raise metadata.PackageNotFoundError(name)
+        return find(name)
+
+    monkeypatch.setattr(metadata, "version", without_onnx)
+    assert main(["--version", "--verbose"]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == f"rmpe_legacy {__version__}"
+    details = {line[:25].strip(): line[25:] for line in rest}
+    assert details["Python"].startswith(platform.python_version())
+    assert details["torch"] == torch.__version__
+    assert details["operators"].startswith("built with torch 2.")
+    assert details["numpy"] == np.__version__
+    assert details["onnx"] == "not installed"
 
 
 class TestArguments:

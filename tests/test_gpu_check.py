@@ -1,28 +1,45 @@
-"""tools/gpu_check.py: what of it needs no GPU. Where there is one, it is the test of the CUDA operators."""
+"""rmpe gpu-check: what of it needs no GPU. Where there is one, it is the test of the CUDA operators."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from demo_tools import tool
 
+from rmpe_legacy.cli import main
+from rmpe_legacy.compare import gpu_check as check
+from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.ops.registration import BUILT_WITH_CUDA
-
-check = tool("gpu_check")
-PROGRAM = Path(check.__file__)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so(tmp_path: Path):
-    done = subprocess.run([sys.executable, PROGRAM, "--report", tmp_path / "report.json"], capture_output=True,
-                          text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("gpu_check: torch ")
-    assert "run this" in done.stderr
+def test_without_a_gpu_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert main(["gpu-check", "--report", str(tmp_path / "report.json")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("rmpe: torch ")
+    assert "run this" in err
     assert not (tmp_path / "report.json").exists()
+
+
+def test_a_failed_check_is_an_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    checks = [check.Check("one", True), check.Check("two", None, {"why": "no"})]
+    monkeypatch.setattr(check, "why_no_gpu", lambda: None)
+    monkeypatch.setattr(check, "all_checks", lambda rounds: iter(checks))
+    arguments = ["gpu-check", "--report", str(tmp_path / "report.json")]
+    assert main(arguments) == 0
+    checks.append(check.Check("three", False))
+    assert main(arguments) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[-4:-1] == ["yes        one", "not asked  two", "NO         three"]
+    assert out[-1].startswith("something failed; the report is ")
+
+
+def test_an_installation_has_nothing_to_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(check, "CHECKOUT", tmp_path)
+    with pytest.raises(RmpeError, match=r"no setup\.py"):
+        check.build()
+    assert check.machine()["commit"] is None
 
 
 @pytest.mark.cuda

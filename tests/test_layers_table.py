@@ -6,30 +6,79 @@ from pathlib import Path
 import pytest
 from harness import KINDS, Case, cases
 
+import rmpe_legacy.caffe.layers
 from rmpe_legacy.caffe.layers import known_types
 from rmpe_legacy.caffe.layers.registry import layer_class
 from rmpe_legacy.cli import main
 from rmpe_legacy.cli.layer_report import EVIDENCE, Gap, describe_layers, layer_details, layers_table, read_evidence
 from rmpe_legacy.errors import RmpeError
 
-# What RMPE@5188c23 registers (REGISTER_LAYER_CLASS and REGISTER_LAYER_CREATOR in src/caffe): 74 types.
-RMPE = {
-    "AbsVal", "Accuracy", "AccuracyHeatmap", "AnnotatedData", "ArgMax", "BNLL", "BatchNorm", "BatchReindex", "Bias",
-    "Concat", "ContrastiveLoss", "Convolution", "Crop", "Data", "DataHeatmap", "Deconvolution", "DetectionEvaluate",
-    "DetectionOutput", "Dropout", "DummyData", "ELU", "Eltwise", "EltwiseAffine", "Embed", "EuclideanLoss",
-    "EuclideanLossHeatmap", "Exp", "Filter", "Flatten", "HDF5Data", "HDF5Output", "HingeLoss", "Im2col", "ImageData",
-    "InfogainLoss", "InnerProduct", "Input", "LRN", "LSTM", "LSTMUnit", "Log", "MVN", "MemoryData", "MultiBoxLoss",
-    "MultinomialLogisticLoss", "Normalize", "PReLU", "Parameter", "Permute", "Pooling", "Power", "PredictionHeatmap",
-    "PriorBox", "Python", "RNN", "ReLU", "Reduction", "Reshape", "SPP", "Scale", "Sigmoid", "SigmoidCrossEntropyLoss",
-    "Silence", "Slice", "SmoothL1Loss", "Softmax", "SoftmaxWithLoss", "SpatialTransformer", "Split", "TanH",
-    "Threshold", "Tile", "VideoData", "WindowData",
+# Caffe's layer types and the files of src/caffe/layers (include/caffe/layers for .hpp) that define them: the 74 that
+# RMPE@5188c23 registers (REGISTER_LAYER_CLASS and REGISTER_LAYER_CREATOR), and Clip and Swish of BVLC/caffe@9b89154.
+SOURCES = {
+    "AbsVal": "absval_layer.cpp", "Accuracy": "accuracy_layer.cpp", "AccuracyHeatmap": "accuracy_heatmap_layer.cpp",
+    "AnnotatedData": "annotated_data_layer.cpp", "ArgMax": "argmax_layer.cpp", "BNLL": "bnll_layer.cpp",
+    "BatchNorm": "batch_norm_layer.cpp", "BatchReindex": "batch_reindex_layer.cpp", "Bias": "bias_layer.cpp",
+    "Clip": "clip_layer.cpp", "Concat": "concat_layer.cpp", "ContrastiveLoss": "contrastive_loss_layer.cpp",
+    "Convolution": "conv_layer.cpp", "Crop": "crop_layer.cpp", "Data": "data_layer.cpp",
+    "DataHeatmap": "data_heatmap.cpp", "Deconvolution": "deconv_layer.cpp",
+    "DetectionEvaluate": "detection_evaluate_layer.cpp", "DetectionOutput": "detection_output_layer.cpp",
+    "Dropout": "dropout_layer.cpp", "DummyData": "dummy_data_layer.cpp", "ELU": "elu_layer.cpp",
+    "Eltwise": "eltwise_layer.cpp", "EltwiseAffine": "eltwise_affine_layer.cpp", "Embed": "embed_layer.cpp",
+    "EuclideanLoss": "euclidean_loss_layer.cpp", "EuclideanLossHeatmap": "euclidean_loss_heatmap_layer.cpp",
+    "Exp": "exp_layer.cpp", "Filter": "filter_layer.cpp", "Flatten": "flatten_layer.cpp",
+    "HDF5Data": "hdf5_data_layer.cpp", "HDF5Output": "hdf5_output_layer.cpp", "HingeLoss": "hinge_loss_layer.cpp",
+    "Im2col": "im2col_layer.cpp", "ImageData": "image_data_layer.cpp", "InfogainLoss": "infogain_loss_layer.cpp",
+    "InnerProduct": "inner_product_layer.cpp", "Input": "input_layer.cpp", "LRN": "lrn_layer.cpp",
+    "LSTM": "lstm_layer.cpp", "LSTMUnit": "lstm_unit_layer.cpp", "Log": "log_layer.cpp", "MVN": "mvn_layer.cpp",
+    "MemoryData": "memory_data_layer.cpp", "MultiBoxLoss": "multibox_loss_layer.cpp",
+    "MultinomialLogisticLoss": "multinomial_logistic_loss_layer.cpp", "Normalize": "normalize_layer.cpp",
+    "PReLU": "prelu_layer.cpp", "Parameter": "parameter_layer.cpp", "Permute": "permute_layer.cpp",
+    "Pooling": "pooling_layer.cpp", "Power": "power_layer.cpp", "PredictionHeatmap": "prediction_heatmap_layer.cpp",
+    "PriorBox": "prior_box_layer.cpp", "Python": "python_layer.hpp", "RNN": "rnn_layer.cpp", "ReLU": "relu_layer.cpp",
+    "Reduction": "reduction_layer.cpp", "Reshape": "reshape_layer.cpp", "SPP": "spp_layer.cpp",
+    "Scale": "scale_layer.cpp", "Sigmoid": "sigmoid_layer.cpp",
+    "SigmoidCrossEntropyLoss": "sigmoid_cross_entropy_loss_layer.cpp", "Silence": "silence_layer.cpp",
+    "Slice": "slice_layer.cpp", "SmoothL1Loss": "smooth_L1_loss_layer.cpp", "Softmax": "softmax_layer.cpp",
+    "SoftmaxWithLoss": "softmax_loss_layer.cpp", "SpatialTransformer": "st_layer.cpp", "Split": "split_layer.cpp",
+    "Swish": "swish_layer.cpp", "TanH": "tanh_layer.cpp", "Threshold": "threshold_layer.cpp", "Tile": "tile_layer.cpp",
+    "VideoData": "video_data_layer.cpp", "WindowData": "window_data_layer.cpp",
 }
+FAMILIES = {  # file -> the types that Caffe derives from one class; a loss may have a file of its own instead
+    "neuron": {"AbsVal", "BNLL", "Clip", "Dropout", "ELU", "Exp", "Log", "PReLU", "Power", "ReLU", "Sigmoid", "Swish",
+               "TanH", "Threshold"},
+    "recurrent": {"LSTM", "LSTMUnit", "RNN"},
+    "loss": {name for name in SOURCES if "Loss" in name},
+}
+RMPE = SOURCES.keys() - {"Clip", "Swish"}
 RMPE_ALONE = {"AccuracyHeatmap", "DataHeatmap", "EltwiseAffine", "EuclideanLossHeatmap", "PredictionHeatmap",
               "SpatialTransformer"}
 SSD = RMPE - RMPE_ALONE  # weiliu89/caffe@4817bf8: 68 types
 BVLC = SSD - {"AnnotatedData", "DetectionEvaluate", "DetectionOutput", "MultiBoxLoss", "Normalize", "Permute",
               "PriorBox", "SmoothL1Loss", "VideoData"} | {"Clip", "Swish"}  # BVLC/caffe@9b89154: 61 types
+LAYERS = Path(rmpe_legacy.caffe.layers.__file__).parent
 TYPES = {"rmpe": RMPE, "ssd": SSD, "bvlc": BVLC}
+
+
+def source_of(name: str) -> str:
+    """The Caffe source file of a type, as its class gives it."""
+    return layer_class(name).caffe_source or f"{name.lower()}_layer.cpp"
+
+
+def stem(source: str) -> str:
+    """The name of the file here that a Caffe source file's layer is in."""
+    return source.lower().partition(".")[0].removesuffix("_layer")
+
+
+@pytest.mark.parametrize("name", known_types())
+def test_a_type_is_in_the_file_named_after_its_caffe_source(name: str):
+    source = SOURCES.get(name, source_of(name))
+    assert stem(source_of(name)).replace("_", "") == stem(source).replace("_", "")
+    *package, file = layer_class(name).__module__.split(".")
+    assert package == ["rmpe_legacy", "caffe", "layers"]
+    family = next((f for f, names in FAMILIES.items() if name in names), None)
+    own = LAYERS / f"{stem(source)}.py"
+    assert file == stem(source) if own.exists() or family is None else file == family
 
 
 @pytest.fixture(scope="module")

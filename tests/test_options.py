@@ -1,16 +1,21 @@
 """Every field of every layer's messages, in each dialect, is read where its layer is, or listed here with a reason."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+from rmpe_legacy.caffe.layers import Layer, known_types
+from rmpe_legacy.caffe.layers.base_data import SourceLayer
+from rmpe_legacy.caffe.layers.registry import layer_class
 from rmpe_legacy.caffe.proto.dialects import BASES
 from rmpe_legacy.caffe.proto.schema import MessageType, load_schema
 
 PACKAGE = Path(__file__).parents[1] / "rmpe_legacy" / "caffe"
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text()
            for folder in ("layers", "data") for path in (PACKAGE / folder).glob("*.py")}
+CLASSES = [layer_class(name) for name in known_types()]
 CUDNN = "chooses among implementations; there is one"
 NOT_READ = {
     ("ConvolutionParameter", "engine"): CUDNN,
@@ -35,8 +40,8 @@ INSIDE = {
     "Sampler": ("data/sampler.py",),
     "SampleConstraint": ("data/sampler.py",),
     "EmitConstraint": ("data/boxes.py",),
-    "ResizeParameter": ("data/caffe_resize.py", "layers/source.py", "layers/ssd_common.py"),
-    "NoiseParameter": ("data/noise.py", "layers/source.py"),
+    "ResizeParameter": ("data/caffe_resize.py", "layers/base_data.py", "layers/ssd_common.py"),
+    "NoiseParameter": ("data/noise.py", "layers/base_data.py"),
     "SaltPepperParameter": ("data/noise.py",),
     "DistortionParameter": ("data/noise.py",),
     "ExpansionParameter": ("data/data_transformer.py",),
@@ -44,7 +49,7 @@ INSIDE = {
     "FillerParameter": ("layers/fillers.py",),
     "NonMaximumSuppressionParameter": ("layers/detection_output.py", "layers/multibox_loss.py"),
     "SaveOutputParameter": ("layers/detection_files.py", "layers/ssd_common.py"),
-    "BlobShape": ("layers/data.py", "layers/arrange.py"),
+    "BlobShape": ("layers/dummy_data.py", "layers/input.py", "layers/parameter.py", "layers/reshape.py"),
 }
 SPELLED_BY_PARTS = {  # field -> the parts of its name, and what puts them together
     **{f"{end}_{kind}": (kind, f"{end}_{{kind}}") for end in ("min", "max")
@@ -67,16 +72,22 @@ def messages() -> list[MessageType]:
 
 
 def readers(message: MessageType) -> list[str]:
-    """The sources that read a message: those that name the layer's field which holds it, or as INSIDE says.
+    """The sources that read a message: those of the layers whose `params` have it, or as INSIDE says.
 
     ssd_common.py reads a part of several.
     """
     if message.name in INSIDE:
         return [SOURCES[name] for name in INSIDE[message.name]]
-    holders = [field.name for field in message.schema["LayerParameter"].fields.values()
-               if field.message and field.message.name == message.name]
-    found = [text for text in SOURCES.values() if any(f'"{name}"' in text for name in holders)]
+    holders = {field.name for field in message.schema["LayerParameter"].fields.values()
+               if field.message and field.message.name == message.name}
+    found = [text for cls in CLASSES if holders & set(cls.params) for text in sources_of(cls)]
     return [*found, SOURCES["layers/ssd_common.py"]] if found else []
+
+
+def sources_of(cls: type[Layer]) -> list[str]:
+    """The text of the files that define a layer and the classes that it derives from."""
+    return [SOURCES[f"layers/{owner.__module__.rpartition('.')[2]}.py"] for owner in cls.__mro__
+            if issubclass(owner, Layer) and owner is not Layer]
 
 
 def is_read(message: MessageType, field: str) -> bool:
@@ -98,3 +109,13 @@ def test_no_reason_is_out_of_date():
     fields = {(message.name, name): message for message in messages() for name in message.fields}
     assert set(NOT_READ) <= set(fields)
     assert [key for key in NOT_READ if is_read(fields[key], key[1])] == []
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_params_are_what_the_class_reads(cls: type[Layer]):
+    found = {name for owner in cls.__mro__ if issubclass(owner, Layer) and owner is not Layer
+             for name in re.findall(r'spec\.get\("(\w+)"\)', inspect.getsource(owner))}
+    if issubclass(cls, SourceLayer):
+        found.add(cls.params[0])  # which the base class reads by this attribute
+    assert set(cls.params) == found
+    assert all(any(name in load_schema(d)["LayerParameter"].fields for d in cls.dialects) for name in cls.params)

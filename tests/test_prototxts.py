@@ -7,9 +7,12 @@ import pytest
 import torch
 from harness import GOLDEN
 
-from rmpe_legacy import load_net
+from rmpe_legacy import load_net, prototxts
 from rmpe_legacy.caffe.proto.text import format_text, read_text
 from rmpe_legacy.caffe.proto.upgrade import upgrade_net
+from rmpe_legacy.cli import main
+from rmpe_legacy.errors import FileError
+from rmpe_legacy.prototxts import find, names
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "prototxt").glob("*/*.prototxt"))
@@ -24,10 +27,34 @@ class TestFile:
         assert f"`{path.parent.name}/{path.name}`" in (ROOT / "prototxt" / "README.md").read_text()
 
 
-def test_the_networks_in_the_package_are_those_of_the_folder():
-    shipped, written = ROOT / "rmpe_legacy" / "models", ROOT / "prototxt" / "demo"
-    for ours, theirs in (("demo_detector", "ssd_deploy"), ("demo_pose", "pose_deploy")):
-        assert (shipped / f"{ours}.prototxt").read_text() == (written / f"{theirs}.prototxt").read_text()
+def test_names_are_those_of_the_files():
+    assert names() == sorted(f"{path.parent.name}/{path.stem}" for path in FILES)
+    assert find("ssd500") == find("ssd500/deploy") == ROOT / "prototxt" / "ssd500" / "deploy.prototxt"
+
+
+@pytest.mark.parametrize("name", ["ssd", "demo", "../prototxt/ssd500", "ssd500/deploy.prototxt"])
+def test_an_unknown_name_lists_those_there_are(name: str):
+    with pytest.raises(FileError, match=r"no such network; choose from demo/pose_deploy, .*, ssd500/deploy, "):
+        find(name)
+
+
+def test_a_wheels_copy_is_found_without_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prototxts, "_PACKAGE", tmp_path / "rmpe_legacy")
+    with pytest.raises(FileError, match="no such folder; install"):
+        find("tiny")
+    file = tmp_path / "rmpe_legacy" / "prototxt" / "tiny" / "deploy.prototxt"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert find("tiny") == file
+
+
+def test_the_command_prints_the_file(capsys: pytest.CaptureFixture):
+    assert main(["prototxt", "ssd500/train"]) == 0
+    assert capsys.readouterr().out == (ROOT / "prototxt" / "ssd500" / "train.prototxt").read_text()
+    assert main(["prototxt"]) == 0
+    assert capsys.readouterr().out.splitlines() == names()
+    assert main(["prototxt", "ssd300"]) == 1
+    assert "'ssd300': no such network" in capsys.readouterr().err
 
 
 def make_prototxt():

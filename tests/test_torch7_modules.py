@@ -314,6 +314,13 @@ class TestModules:
             old = build(tmp_path, module("nn.Dropout", p=0.25, train=True))
         assert old(torch.ones(100)).unique().tolist() == pytest.approx([0, 1])
 
+    @pytest.mark.parametrize("fields", [{"permutations": table(table(1, 3))},
+                                        {"permutations": table(table(1, 2)), "numInputDims": 4}],
+                             ids=["beyond the last", "before the first"])
+    def test_a_transpose_of_missing_axes_is_refused(self, tmp_path: Path, fields: dict):
+        with pytest.raises(NetError, match="swaps axes that an input of 2 axes does not have"):
+            build(tmp_path, module("nn.Transpose", **fields))(torch.zeros(2, 3))
+
     def test_an_in_place_module_leaves_its_input_alone(self, tmp_path: Path):
         x = torch.tensor([-1.0, 2.0])
         build(tmp_path, module("nn.ReLU", inplace=True))(x)

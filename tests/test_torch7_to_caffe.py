@@ -222,6 +222,7 @@ REFUSED = {
     "too few for its branches": (sequence(module("nn.ConcatTable", module("nn.Identity")), module(
         "nn.ParallelTable", module("nn.Identity"), module("nn.Identity"))), "is given 1 values for 2 modules"),
     "axes that are not there": (module("nn.Transpose", permutations=table(table(2, 9))), "swaps axes"),
+    "axes before the first": (module("nn.Transpose", permutations=table(table(1, 2)), numInputDims=9), "swaps axes"),
 }
 
 

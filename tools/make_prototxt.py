@@ -1,4 +1,4 @@
-"""Writes the networks under prototxt/, and those of the models in the package: python tools/make_prototxt.py
+"""Writes the networks under prototxt/: python tools/make_prototxt.py
 
 Each network is one function that reads like the network. The facts (sizes, names, order) are those of
 examples/rmpe/ssd_pascal_MPII_COCO14VGG.py and python/caffe/model_libs.py of RMPE@5188c23, and of
@@ -7,8 +7,9 @@ train/src/models/{hg,spatial_transformer_with_theta}.lua of multi-human-pose@094
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 JOINTS = 16  # of MPII
 
@@ -18,10 +19,15 @@ class Enum(str):
 
 
 class Prototxt:
-    """Collects layers as text; every method adds one and returns its top, so that networks nest like formulas."""
+    """Collects layers as text; every method adds one and returns its top, so that networks nest like formulas.
 
-    def __init__(self, name: str, comment: str):
-        self.parts = [f"# {comment}\n# Written by tools/make_prototxt.py.\n", f'name: "{name}"\n']
+    fraction: how much of BatchNorm's statistics each iteration keeps, where it is not Caffe's 0.999.
+    """
+
+    def __init__(self, name: str | None, comment: str, fraction: float | None = None):
+        self.parts = [f"# {comment}\n# Written by tools/make_prototxt.py.\n"]
+        self.fraction = fraction
+        self.field(name=name)
 
     @property
     def text(self) -> str:
@@ -218,10 +224,30 @@ def heatmaps_to_joints(net: Prototxt, heatmaps: str, size: int = 64) -> None:
               prediction_heatmap_param={"num_joints": JOINTS})
 
 
+class FrozenBranch:
+    """Adds layers to a network under names with a prefix; their weights do not change in training."""
+
+    LEARNING: ClassVar = {"Convolution": 2, "BatchNorm": 3, "Scale": 2, "InnerProduct": 2}  # parameters of each type
+
+    def __init__(self, net: Prototxt, prefix: str):
+        self.net, self.prefix, self.fraction = net, prefix, net.fraction
+
+    def layer(self, name: str, type: str, bottom: str | list[str] = (), top: str | None = None, **fields: Any) -> str:
+        in_place = top == bottom
+        if count := self.LEARNING.get(type, 0):
+            count -= fields.get("convolution_param", {}).get("bias_term") is False
+            fields["param"] = [{"lr_mult": 0, "decay_mult": 0}] * count
+        return self.net.layer(self.prefix + name, type, bottom, top if in_place or top is None else self.prefix + top,
+                              **fields)
+
+    def relu(self, name: str, blob: str) -> str:
+        return self.layer(name, "ReLU", blob, blob)
+
+
 class LuaHourglass:
     """The authors' Torch7 network in Caffe's layers: hg.lua, Residual.lua, and the ResNet-18 that finds theta."""
 
-    def __init__(self, net: Prototxt):
+    def __init__(self, net: Prototxt | FrozenBranch):
         self.net = net
 
     def conv(self, name: str, bottom: str, channels: int, kernel: int, stride: int = 1) -> str:
@@ -231,7 +257,8 @@ class LuaHourglass:
 
     def norm(self, name: str, bottom: str, top: str | None = None, relu: bool = True) -> str:
         """Torch's SpatialBatchNormalization, and ReLU."""
-        top = self.net.layer(f"{name}_bn", "BatchNorm", bottom, top or bottom, batch_norm_param={"eps": 1e-5})
+        top = self.net.layer(f"{name}_bn", "BatchNorm", bottom, top or bottom,
+                             batch_norm_param={"eps": 1e-5, "moving_average_fraction": self.net.fraction})
         self.net.layer(f"{name}_sc", "Scale", top, top, scale_param={"bias_term": True})
         return self.net.relu(f"{name}_relu", top) if relu else top
 
@@ -272,8 +299,9 @@ class LuaHourglass:
         up2 = upsample(self.net, f"{name}_up2", blob, 256, bias_term=False, pad=0)
         return self.net.layer(name, "Eltwise", [up1, up2])
 
-    def stacks(self, image: str, count: int) -> str:
-        """-> the last stack's heat maps (N, 16, 64, 64)."""
+    def stacks(self, image: str, count: int) -> list[str]:
+        """-> each stack's heat maps (N, 16, 64, 64)."""
+        outs = []
         blob = self.norm("cnv1", self.conv("cnv1", image, 64, 7, 2))                   # 128
         blob = self.residual("r1", blob, 128, widen=True)
         blob = self.net.layer("pool", "Pooling", blob, pooling_param={
@@ -282,14 +310,14 @@ class LuaHourglass:
         for i in range(1, count + 1):
             features = self.residual(f"ll{i}", self.hourglass(f"hg{i}", blob, 4), 256)
             features = self.norm(f"lin{i}", self.conv(f"lin{i}", features, 256, 1))
-            out = self.conv(f"out{i}", features, JOINTS, 1)
+            outs.append(self.conv(f"out{i}", features, JOINTS, 1))
             if i < count:
-                back = [self.conv(f"ll{i}_", features, 256, 1), self.conv(f"out{i}_", out, 256, 1)]
+                back = [self.conv(f"ll{i}_", features, 256, 1), self.conv(f"out{i}_", outs[-1], 256, 1)]
                 blob = self.net.layer(f"inter{i}", "Eltwise", [blob, *back])
-        return out
+        return outs
 
 
-def upsample(net: Prototxt, name: str, bottom: str, channels: int, **more: Any) -> str:
+def upsample(net: Prototxt | FrozenBranch, name: str, bottom: str, channels: int, **more: Any) -> str:
     """Twice the size by repeating values, as a Deconvolution that does not learn."""
     return net.layer(name, "Deconvolution", bottom, param={"lr_mult": 0, "decay_mult": 0}, convolution_param={
         "num_output": channels, "group": channels, "kernel_size": 2, "stride": 2, **more,
@@ -303,8 +331,86 @@ def sppe_sstn() -> Prototxt:
     lua = LuaHourglass(net)
     lua.localisation("data")
     image = spatial_transformer(net, "stn", "data", "img", 256, to_compute_dU=False)
-    heatmaps_to_joints(net, lua.stacks(image, 2))
+    heatmaps_to_joints(net, lua.stacks(image, 2)[-1])
     return net
+
+
+# --- RMPE's training: 2, 4 or 8 stacks; alone, with SSTN, and with the parallel SPPE ---------------------------------
+
+TORCH_FRACTION = 0.9  # SpatialBatchNormalization's momentum is 0.1
+PARALLEL_STACKS = 4  # opts.lua:35; a network of fewer stacks has no more of them in its parallel SPPE
+BATCH = 5  # opts.lua:61
+PARTS = ("", "_sstn", "_sstn_parallel")
+
+
+def training_inputs(net: Prototxt, batch: int, crop: int, maps: int, centered: int | None) -> None:
+    shapes = {"data": [3, crop, crop], "label": [JOINTS, maps, maps]}
+    if centered is not None:
+        shapes["label_center"] = [JOINTS, centered, centered]
+    for name, dims in shapes.items():
+        net.layer(name, "Input", top=name, input_param={"shape": {"dim": [batch, *dims]}})
+
+
+def heatmap_loss(net: Prototxt, name: str, heatmaps: str, label: str, size: int) -> None:
+    """nn.MSECriterion: the mean over all values, where EuclideanLoss halves the sum over all and divides by N."""
+    net.layer(name, "EuclideanLoss", [heatmaps, label], loss_weight=2 / (JOINTS * size * size))
+
+
+def behind_sdtn(net: Prototxt, outs: list[str], size: int) -> list[str]:
+    return [spatial_transformer(net, f"destn{i}", out, f"back{i}", size, de_transform=True)
+            for i, out in enumerate(outs, 1)]
+
+
+def sppe_train(stacks: int, parts: str) -> Prototxt:
+    net = Prototxt(f"RMPE_{stacks}hg{parts}_train", f"RMPE's pose network with {stacks} stacks{_DESCRIBED[parts]}, "
+                   "training: rmpe train-pose feeds it", TORCH_FRACTION)
+    parallel = parts == "_sstn_parallel"
+    training_inputs(net, BATCH, 256, 64, 64 if parallel else None)
+    image, lua = "data", LuaHourglass(net)
+    if parts:
+        lua.localisation("data")
+        image = spatial_transformer(net, "stn", "data", "img", 256, to_compute_dU=False)
+    outs = lua.stacks(image, stacks)
+    for i, out in enumerate(behind_sdtn(net, outs, 64) if parts else outs, 1):
+        heatmap_loss(net, f"loss{i}", out, "label", 64)
+    if parallel:
+        other = LuaHourglass(FrozenBranch(net, "para_"))
+        for i, out in enumerate(other.stacks(image, min(stacks, PARALLEL_STACKS)), 1):
+            heatmap_loss(net, f"loss_center{i}", out, "label_center", 64)
+    return net
+
+
+_DESCRIBED = {"": "", "_sstn": ", STN and SDTN", "_sstn_parallel": ", STN, SDTN and parallel SPPE"}
+
+
+def sppe_deploy(stacks: int, parts: str) -> Prototxt:
+    net = Prototxt(f"RMPE_{stacks}hg{parts}", f"RMPE's pose network with {stacks} stacks{_DESCRIBED[parts]}: person "
+                   "crop -> 16 joints")
+    net.layer("data", "Input", input_param={"shape": {"dim": [1, 3, 256, 256]}})
+    lua = LuaHourglass(net)
+    if not parts:
+        heatmaps = lua.stacks("data", stacks)[-1]
+        net.layer("prediction_heatmap", "PredictionHeatmap", heatmaps, prediction_heatmap_param={"num_joints": JOINTS})
+        return net
+    lua.localisation("data")
+    image = spatial_transformer(net, "stn", "data", "img", 256, to_compute_dU=False)
+    heatmaps_to_joints(net, lua.stacks(image, stacks)[-1])
+    return net
+
+
+def pose_solver(folder: str, rate: float, iterations: int, snapshot: int, prefix: str) -> Prototxt:
+    """RMSProp as optim.rmsprop computes it: alpha is rms_decay, epsilon is delta; no momentum, no weight decay."""
+    solver = Prototxt(None, f"RMSProp with the authors' settings, for prototxt/{folder}. Start it from the "
+                      "repository's folder.")
+    solver.field(net=f"prototxt/{folder}", type="RMSProp", base_lr=rate, lr_policy="fixed", rms_decay=0.99, delta=1e-8,
+                 max_iter=iterations, display=20, average_loss=20, snapshot=snapshot, snapshot_prefix=prefix)
+    return solver
+
+
+def sppe_solver(stacks: int, parts: str) -> Prototxt:
+    """opts.lua:46-60: 20 epochs of 8000 iterations at 2.5e-4."""
+    folder = f"sppe_{stacks}hg{parts}"
+    return pose_solver(f"{folder}/train.prototxt", 2.5e-4, 160_000, 8000, folder)
 
 
 class AffineHourglass:
@@ -449,7 +555,8 @@ def demo_conv_norm(net: Prototxt, name: str, bottom: str, channels: int, kernel:
 
 
 def demo_norm(net: Prototxt, name: str, bottom: str, top: str) -> str:
-    net.layer(f"{name}_bn", "BatchNorm", bottom, top)
+    fraction = None if net.fraction is None else {"moving_average_fraction": net.fraction}
+    top = net.layer(f"{name}_bn", "BatchNorm", bottom, top, batch_norm_param=fraction)
     return net.relu(f"{name}_relu", top)
 
 
@@ -480,11 +587,11 @@ def demo_ssd_deploy() -> Prototxt:
 
 
 class DemoHourglass:
-    """LuaHourglass made small: three levels, 64 channels, BatchNorm without a Scale before each ReLU."""
+    """LuaHourglass made small: three levels, 48 channels, BatchNorm without a Scale before each ReLU."""
 
     LOCALISATION = (16, 2), (32, 2), (32, 1), (64, 2), (64, 1), (64, 1)  # channels, stride
 
-    def __init__(self, net: Prototxt):
+    def __init__(self, net: Prototxt | FrozenBranch):
         self.net = net
 
     def localisation(self, data: str) -> str:
@@ -566,6 +673,48 @@ def demo_pose_deploy() -> Prototxt:
     return net
 
 
+# --- the demo's pose network in the paper's way: the STN learns through the heat maps alone ---------------------------
+
+SMALL, SMALL_MAPS, SMALL_BATCH = 96, 24, 16  # sides of crop and heat maps; crops in a batch
+SMALL_FRACTION = 0.98  # a short training's statistics must not be those of its beginning
+
+
+def small_train(parts: str) -> Prototxt:
+    """The three forms that the ablation compares: the SPPE alone, with SSTN, and with the parallel SPPE too."""
+    net = Prototxt(f"small{parts}_train", f"A small pose network for drawn people{_DESCRIBED[parts]}, training: rmpe "
+                   "train-pose and rmpe reproduce ablation feed it", SMALL_FRACTION)
+    parallel = parts == "_sstn_parallel"
+    training_inputs(net, SMALL_BATCH, SMALL, SMALL_MAPS, SMALL_MAPS if parallel else None)
+    outs = small_outs(net, parts)
+    for i, out in enumerate(behind_sdtn(net, outs, SMALL_MAPS) if parts else outs, 1):
+        heatmap_loss(net, f"loss{i}", out, "label", SMALL_MAPS)
+    if parallel:
+        for i, out in enumerate(DemoHourglass(FrozenBranch(net, "para_")).stacks("img"), 1):
+            heatmap_loss(net, f"loss_center{i}", out, "label_center", SMALL_MAPS)
+    return net
+
+
+def small_outs(net: Prototxt, parts: str) -> list[str]:
+    """-> the stacks' heat maps."""
+    image, small = "data", DemoHourglass(net)
+    if parts:
+        small.localisation("data")
+        image = spatial_transformer(net, "stn", "data", "img", SMALL, to_compute_dU=False)
+    return small.stacks(image)
+
+
+def small_deploy(parts: str) -> Prototxt:
+    net = Prototxt(f"small{parts}", f"A small pose network for drawn people{_DESCRIBED[parts]}: person crop -> 16 "
+                   "joints")
+    net.layer("data", "Input", top="data", input_param={"shape": {"dim": [1, 3, SMALL, SMALL]}})
+    heatmaps = small_outs(net, parts)[-1]
+    if parts:
+        heatmaps_to_joints(net, heatmaps, SMALL_MAPS)
+    else:
+        net.layer("prediction_heatmap", "PredictionHeatmap", heatmaps, prediction_heatmap_param={"num_joints": JOINTS})
+    return net
+
+
 NETWORKS = {
     "ssd500/train.prototxt": ssd500_train,
     "ssd500/test.prototxt": ssd500_test,
@@ -577,18 +726,22 @@ NETWORKS = {
     "demo/pose_train.prototxt": demo_pose_train,
     "demo/pose_deploy.prototxt": demo_pose_deploy,
 }
-# What is also wanted where only the package is installed: the networks that its models fit.
-IN_PACKAGE = {
-    "demo_detector.prototxt": demo_ssd_deploy,
-    "demo_pose.prototxt": demo_pose_deploy,
-}
+for _parts in PARTS:
+    NETWORKS[f"small{_parts}/train.prototxt"] = partial(small_train, _parts)
+    for _stacks in (2, 4, 8):
+        NETWORKS[f"sppe_{_stacks}hg{_parts}/train.prototxt"] = partial(sppe_train, _stacks, _parts)
+        NETWORKS[f"sppe_{_stacks}hg{_parts}/solver.prototxt"] = partial(sppe_solver, _stacks, _parts)
+for _parts in PARTS[:2]:  # the parallel SPPE is of use in training alone
+    NETWORKS[f"small{_parts}/deploy.prototxt"] = partial(small_deploy, _parts)
+    for _stacks in (2, 4, 8):
+        NETWORKS[f"sppe_{_stacks}hg{_parts}/deploy.prototxt"] = partial(sppe_deploy, _stacks, _parts)
 ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    folder, package = ROOT / "prototxt", ROOT / "rmpe_legacy" / "models"
-    for target, make in {**{folder / path: make for path, make in NETWORKS.items()},
-                         **{package / path: make for path, make in IN_PACKAGE.items()}}.items():
+    folder = ROOT / "prototxt"
+    for path, make in NETWORKS.items():
+        target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(make().text, encoding="utf-8")
         print(target.relative_to(ROOT))

@@ -232,11 +232,8 @@ class Net(nn.Module):
             if step.top and all(top in fed for top in step.top) and not step.bottom:
                 continue  # an input layer, or a data layer whose tops the caller gives
             bottoms = [blobs[name] for name in step.bottom]
-            shapes = tuple(tuple(b.shape) for b in bottoms)
-            if shapes != step.bottom_shapes:
-                _reshape(step, shapes)
             refused = gradients and self._gate(step, bottoms, fed)
-            tops = _compute(step, bottoms)
+            tops = run_step(step, bottoms)
             if refused:
                 _refuse(step, tops, refused)
             for name, top in zip(step.top, tops, strict=True):
@@ -304,6 +301,11 @@ class Net(nn.Module):
                 bottoms[i] = bottoms[i].detach()
         return [i for i in step.layer.refuses if i < len(bottoms) and bottoms[i].requires_grad]
 
+    def remember(self, blobs: Mapping[str, Tensor], losses: Sequence[tuple[float, Tensor]]) -> None:
+        """Set what `blobs` and `loss` tell: for a caller who runs the steps himself. losses: (loss_weight, value)."""
+        self._record = Record()
+        self._record.blobs, self._record.losses = Blobs(blobs), list(losses)
+
     def loss(self) -> Tensor:
         """The last forward's losses, each times its loss_weight, summed: what Caffe's training minimises."""
         losses = self._record.losses
@@ -365,7 +367,7 @@ def wire(specs: Sequence[LayerSpec]) -> list[Step]:
         for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):
             if given > len(layer.declared):
                 raise spec.error(f"has {given} {what} entries for {len(layer.declared)} parameters; remove some")
-        _reshape(step, bottom)
+        reshape_step(step, bottom)
         for i, (top, shape) in enumerate(zip(step.top, step.top_shapes, strict=True)):
             if top in shapes and not (i < len(spec.bottom) and spec.bottom[i] == top):
                 raise spec.error(f"its top '{shorten(top)}' is made by an earlier layer already; rename it, or work in "
@@ -390,7 +392,7 @@ def _tops(spec: LayerSpec, layer: Layer) -> tuple[str, ...]:
     return (*spec.top, *automatic)
 
 
-def _reshape(step: Step, bottom: tuple[Shape, ...]) -> None:
+def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
     """Tell a layer its bottoms' shapes; keep what it answers."""
     step.bottom_shapes = None  # a refusal may leave the layer half changed, so the next forward tells it again
     tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
@@ -449,6 +451,14 @@ def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise NetError(f"input {name!r} is a '{type(value).__name__}' object, not a tensor of numbers: "
                        f"{_first_line(error)}") from error
+
+
+def run_step(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
+    """One layer's tops; it is told its bottoms' shapes first where they are not those of the last time."""
+    shapes = tuple(tuple(bottom.shape) for bottom in bottoms)
+    if shapes != step.bottom_shapes:
+        reshape_step(step, shapes)
+    return _compute(step, bottoms)
 
 
 def _compute(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -7,28 +7,51 @@ import sys
 import warnings
 from importlib import import_module
 
-from rmpe_legacy import __version__
 from rmpe_legacy.errors import RmpeError
 
-from .terminal import abandon, finish, tell
+from .terminal import abandon, finish, say, tell
 
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
 # import torch, and what needs it, inside run: `rmpe nms` must not wait for it.
-COMMANDS = ("show", "layers", "forward", "detect", "pose", "demo", "nms", "evaluate", "reproduce", "convert", "verify",
-            "hash")
+COMMANDS = (
+    "show",
+    "layers",
+    "forward",
+    "detect",
+    "pose",
+    "demo",
+    "nms",
+    "evaluate",
+    "reproduce",
+    "pgpg",
+    "train-pose",
+    "convert",
+    "verify",
+    "hash",
+    "run",
+    "prototxt",
+    "gpu-check",
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser("rmpe", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"rmpe_legacy {__version__}")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.add_argument("--verbose", action="store_true", help="with --version: also the build and the libraries")
     commands = parser.add_subparsers(metavar="COMMAND")
     for name in COMMANDS:
-        module = import_module(f".{name}", __package__)
+        module = import_module(f".{name.replace('-', '_')}", __package__)
         command = commands.add_parser(name, help=module.run.__doc__.partition("\n")[0], description=module.run.__doc__)
         command.set_defaults(run=module.run)
         module.add_arguments(command)
     return parser
+
+
+def print_version(args: argparse.Namespace) -> None:
+    from .version import version_text
+
+    say(version_text(args.verbose))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,12 +61,12 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = make_parser()
     args = parser.parse_args(argv)
-    if "run" not in args:
+    if "run" not in args and not args.version:
         parser.print_help(sys.stderr)
         return 2
     warnings.showwarning = _print_warning
     try:
-        code = args.run(args)
+        code = print_version(args) if args.version else args.run(args)
         finish()
         return code or 0
     except RmpeError as error:  # the message is the whole story; any other exception is our bug

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -15,7 +14,6 @@ from pathlib import Path
 
 from rmpe_legacy.caffe.describe import aligned
 from rmpe_legacy.caffe.layers import known_types
-from rmpe_legacy.caffe.layers.base import Layer
 from rmpe_legacy.caffe.layers.registry import dialects_of, layer_class
 from rmpe_legacy.caffe.proto.dialects import BASES
 from rmpe_legacy.caffe.proto.schema import Field, load_schema
@@ -24,7 +22,6 @@ from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.wording import did_you_mean, shorten
 
 EVIDENCE = Path(str(files("rmpe_legacy.caffe.layers").joinpath("evidence.json")))
-_READS = re.compile(r'spec\.get\("(\w+)"\)|own_param = "(\w+)"')
 
 
 @dataclass(frozen=True)
@@ -113,18 +110,9 @@ def layer_details(name: str, evidence: Evidence) -> dict:
         **_row(name, evidence.of(name)),
         "about": inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0],
         "source": f"{cls.__module__.replace('.', '/')}.py:{start}",
-        "reads": {field: _fields(field, dialects_of(name)) for field in fields_read(cls)},
+        "reads": {field: _fields(field, dialects_of(name)) for field in cls.params},
         "proofs": [asdict(proof) for proof in evidence.of(name)],
     }
-
-
-def fields_read(cls: type[Layer]) -> list[str]:
-    """The fields of LayerParameter that a layer's class, or one it derives from, reads."""
-    found = {}
-    for owner in reversed(cls.__mro__):
-        if issubclass(owner, Layer) and owner is not Layer:
-            found |= dict.fromkeys(a or b for a, b in _READS.findall(inspect.getsource(owner)))
-    return list(found)
 
 
 def _fields(name: str, dialects: Sequence[str]) -> list[dict]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from .batch import run_on_images
 from .options import add_image_options, add_network_options
-from .terminal import say
+from .terminal import say, tell
+from .training_log import Interrupt
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    kinds = command.add_subparsers(dest="kind", metavar="mpii|coco|demo", required=True)
+    kinds = command.add_subparsers(dest="kind", metavar="mpii|coco|demo|ablation", required=True)
     mpii = kinds.add_parser("mpii", help="Table 3, MPII validation; and why Table 1 cannot be measured")
     mpii.add_argument("--images", required=True, metavar="DIR", help="MPII's pictures")
     add_network_options(mpii, "detector", "pose", shipped=False)
@@ -34,6 +35,42 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     drawn.add_argument("--world", type=int, default=1_000_003, metavar="SEED", help="other pictures (default: "
                        "%(default)s)")
     add_image_options(drawn, published="demo-test", threads=1)
+    add_ablation_arguments(kinds.add_parser("ablation", help="Table 3 in the drawn world: trains and judges each row"))
+
+
+def add_ablation_arguments(ablation: argparse.ArgumentParser) -> None:
+    ablation.add_argument("--output", required=True, metavar="DIR", help="where networks and snapshots go; an "
+                          "interrupted training goes on from its last one")
+    ablation.add_argument("--results", default="benchmarks/ablation", metavar="DIR", help="where each finished row and "
+                          "seed leaves a small file, and the table and the figure go; a row that has one is not "
+                          "trained again (default: %(default)s)")
+    ablation.add_argument("--budget", choices=("quick", "small", "full"), default="full", help="how long each row is "
+                          "trained, and how it is judged: a minute in all, an hour, or some hours (default: full)")
+    ablation.add_argument("--quick", dest="budget", action="store_const", const="quick", help="--budget quick")
+    ablation.add_argument("--row", action="append", metavar="NAME", help="only this row; repeatable")
+    ablation.add_argument("--seed", action="append", type=int, metavar="N", help="only this seed, from 1 on; "
+                          "repeatable")
+    ablation.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    ablation.add_argument("--threads", type=int, default=1, metavar="N", help="of the processor (default: 1)")
+
+
+def run_ablation(args: argparse.Namespace) -> int:
+    """Train and judge what has no result yet; then the table of all results."""
+    from rmpe_legacy.paper.ablation import BUDGETS, Ablation, Progress
+    from rmpe_legacy.paper.ablation_table import write_ablation
+    from rmpe_legacy.runs.commands import Options
+
+    Options(Path(args.output), device=args.device, threads=args.threads).start()
+    interrupt = Interrupt()
+    ablation = Ablation(BUDGETS[args.budget], Path(args.output), Path(args.results), Progress(tell, interrupt.action),
+                        args.device)
+    with interrupt.heeded():
+        ablation.run(args.row, args.seed)
+    say(write_ablation(ablation))
+    if interrupt.seen:
+        tell("stopped; the same command goes on where it stopped")
+        return 130
+    return 0
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
         say(reproduce_coco(args.predictions, args.ground_truth).text)
         return 0
+    if args.kind == "ablation":
+        return run_ablation(args)
     if args.kind == "demo":
         from rmpe_legacy.paper.reproduce_demo import reproduce_demo
 

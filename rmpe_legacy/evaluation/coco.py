@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rmpe_legacy.errors import EvaluationError
+from rmpe_legacy.optional import optional
 from rmpe_legacy.reading import first_line
 
 from .joints import COCO, MPII
@@ -51,11 +52,7 @@ def keypoint_ap(results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str,
         if result["image_id"] not in known:
             raise EvaluationError(f"result {i + 1} is of image {result['image_id']!r}, which the ground truth does not "
                                   "have; both must be of the same set")
-    try:
-        from pycocotools import coco, cocoeval
-    except ImportError:
-        raise EvaluationError("COCO keypoint AP needs pycocotools; pip install pycocotools") from None
-
+    coco, cocoeval = (optional(f"pycocotools.{name}", "COCO keypoint AP") for name in ("coco", "cocoeval"))
     said = io.StringIO()
     with redirect_stdout(said), _by_pycocotools():  # it reports its progress
         truth = _dataset(coco.COCO, ground_truth)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmpe_legacy.errors import EvaluationError
+from rmpe_legacy.optional import optional
 
 # Colours told apart by those who see few of them (Okabe and Ito's), and black for the total.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
@@ -39,12 +39,7 @@ class Plot:
 
 def png(plot: Plot) -> bytes:
     """The picture of a plot, 1200 x 900."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise EvaluationError("curves are drawn by matplotlib; pip install matplotlib") from None
-
-    figure = Figure(figsize=(8, 6), dpi=150, layout="constrained")
+    figure = optional("matplotlib.figure", "drawing curves").Figure(figsize=(8, 6), dpi=150, layout="constrained")
     axes = figure.add_subplot(xlabel=plot.x_label, ylabel=plot.y_label, xlim=(0, plot.x_max), ylim=(0, plot.y_max))
     axes.set_title(plot.title, parse_math=False)  # it holds a name from outside
     for line in plot.lines:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rmpe_legacy.caffe.layers import registry
 from rmpe_legacy.caffe.layers.base import JUDGES, Shape, shape_text
-from rmpe_legacy.caffe.layers.source import BlobLayer
+from rmpe_legacy.caffe.layers.base_data import BlobLayer
 from rmpe_legacy.caffe.net import Step
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from os import PathLike
@@ -11,7 +10,8 @@ from typing import Any
 
 import rmpe_legacy
 from rmpe_legacy.caffe.net import Net
-from rmpe_legacy.errors import FileError, NetError, RmpeError
+from rmpe_legacy.errors import FileError, NetError
+from rmpe_legacy.optional import optional
 
 from .graph import Graph, make_graph
 from .onnx_graph import NeedsFixedBatch, OnnxGraph
@@ -27,7 +27,7 @@ def to_onnx(net: Net, until: Sequence[str] = (), about: str = "") -> tuple[Any, 
     The batch may have any size where every layer takes any; `graph.why_fixed` says which does not. NetError or
     LayerError name what cannot be converted.
     """
-    needed("onnx")
+    optional("onnx", "writing ONNX files")
     graph = make_graph(net, until)
     refuse_unsupported(graph, supported_types(), "ONNX")
     try:
@@ -47,14 +47,6 @@ def write_onnx(path: str | PathLike, model: Any) -> None:
         raise FileError(f"{path}: would be {size / 2**30:.1f} GiB; an ONNX file holds up to 2 GiB. Convert a part, "
                         "with --until BLOB")
     Path(path).write_bytes(model.SerializeToString())
-
-
-def needed(module: str) -> Any:
-    """A library that not everybody has; RmpeError says what to install."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise RmpeError(f"{module} is not installed; pip install {module}") from None
 
 
 def _renamed(graph: Graph) -> dict[str, str]:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from rmpe_legacy.caffe.layers.base import Shape, shape_text
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.errors import FileError, NetError, RmpeError
-from rmpe_legacy.export.onnx import BLOB_NAMES, needed
+from rmpe_legacy.export.onnx import BLOB_NAMES
 from rmpe_legacy.export.python_source import identifier
+from rmpe_legacy.optional import optional
 from rmpe_legacy.readers.npy import Npz
 from rmpe_legacy.reading import first_line, item_count, reading
 from rmpe_legacy.silence import silent_stderr
@@ -28,7 +29,7 @@ from rmpe_legacy.silence import silent_stderr
 from .source import Torch7Source, input_shapes
 
 Arrays = Mapping[str, np.ndarray]
-SATURATING = ("Softmax", "Sigmoid")
+RANGE01 = ("Softmax", "Sigmoid")  # ONNX operators whose values are probabilities
 MAX_INPUT = 1 << 28  # values of an ONNX file's input that are made up; a gigabyte
 
 
@@ -86,11 +87,11 @@ class NetRunner:
         for step in steps:
             for top in step.top:
                 makers.setdefault(top, []).append(f"{step.layer.spec.name} ({step.layer.spec.type})")
-        last = {top: step.layer.spec.type for step in steps for top in step.top}
+        last = {top: step.layer for step in steps for top in step.top}
         blobs = {name: found[name].detach().cpu().numpy() for name in makers if every or name in self.net.outputs}
         return RunResult(blobs, self.net.outputs, {name: ", ".join(who) for name, who in makers.items()},
-                         frozenset(name for name, kind in last.items() if kind in SATURATING),
-                         frozenset(name for name, kind in last.items() if kind == "DetectionOutput"))
+                         frozenset(name for name, layer in last.items() if layer.range01),
+                         frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"))
 
     def exact(self, inputs: Arrays) -> dict[str, np.ndarray]:
         self.net.double()
@@ -114,7 +115,7 @@ class OnnxRunner:
 
     def __init__(self, path: Path, title: str):
         self.title = title
-        onnx, self.runtime = needed("onnx"), needed("onnxruntime")
+        onnx, self.runtime = (optional(name, "running an ONNX file") for name in ("onnx", "onnxruntime"))
         with reading(path, "ONNX file", "it is damaged, or onnxruntime cannot run it"):
             self.model = onnx.load(path)
             self.names = _blob_names(self.model)
@@ -154,14 +155,14 @@ class OnnxRunner:
         values = {self._blob(name): found[name] if name in found else np.asarray(inputs[name]) for name in order}
         makers = {self._blob(name): node.title for node in self.nodes for name in node.outputs}
         return RunResult(values, tuple(map(self._blob, outputs)), makers,
-                         frozenset(self._blob(name) for name in found if kinds.get(name) in SATURATING))
+                         frozenset(self._blob(name) for name in found if kinds.get(name) in RANGE01))
 
     def _blob(self, name: str) -> str:
         return self.names.get(name, name)
 
     def _keeping(self, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
         """Values that are no outputs, from a copy of the model in which they are."""
-        onnx = needed("onnx")
+        onnx = optional("onnx", "running an ONNX file")
         count = len(self.model.graph.output)
         self.model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         try:

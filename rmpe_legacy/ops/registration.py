@@ -10,7 +10,6 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.autograd import forward_ad
 
-from rmpe_legacy import _C
 from rmpe_legacy.errors import RmpeError
 
 _LIBRARY = torch.library.Library("rmpe", "IMPL")
@@ -47,15 +46,6 @@ def autocast_to_single(op: str) -> None:
     """Under autocast, inputs of lower precision are converted to float, as torch does for grid_sample."""
     for device in ("cpu", "cuda"):
         torch.library.register_autocast(op, device, torch.float32)
-
-
-def gradients_in_cpp() -> bool:
-    """Load the gradients of csrc/autograd/. Where they were built with another release of torch, do not: False."""
-    if torch.__version__.split("+")[0] != _C.BUILT_WITH_TORCH:
-        return False
-    import rmpe_legacy._autograd  # noqa: F401  (loading it registers them)
-
-    return True
 
 
 def register_gradient(op: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:

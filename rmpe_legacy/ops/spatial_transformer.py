@@ -14,7 +14,6 @@ from torch import Tensor
 from .registration import (
     autocast_to_single,
     fold,
-    gradients_in_cpp,
     is_exporting,
     no_gradient,
     register_gradient,
@@ -202,8 +201,7 @@ def _warp_backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     return d_image if need_image else None, d_theta if need_theta else None, None, None, None
 
 
-if not gradients_in_cpp():  # whose gradient of this operator takes less time; it is the same
-    register_gradient("rmpe::spatial_transformer", _warp_backward, _remember_warp)
+register_gradient("rmpe::spatial_transformer", _warp_backward, _remember_warp)
 register_gradient(
     "rmpe::invert_theta",
     lambda ctx, grad: torch.ops.rmpe.invert_theta_backward.default(grad, *ctx.saved_tensors),

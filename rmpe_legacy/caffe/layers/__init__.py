@@ -1,85 +1,18 @@
-"""Caffe's layers as torch modules. Importing this package registers them all."""
+"""Caffe's layers as torch modules. Importing this package registers them all.
 
-from . import (
-    accuracy,
-    argmax,
-    arrange,
-    axpy,
-    batch_norm,
-    bn,
-    box_group_output,
-    center_loss,
-    channel_scale,
-    choose,
-    conv_dw,
-    convolution,
-    convolution3d,
-    crop_aligned,
-    data,
-    decode_bbox,
-    detection_evaluate,
-    detection_group,
-    detection_output,
-    eltwise,
-    eltwise_affine,
-    embed,
-    fed,
-    flip,
-    frcnn_output,
-    hdf5_data,
-    hdf5_output,
-    heatmap_data,
-    heatmap_loss,
-    imresize,
-    inner_product,
-    insanity,
-    interp,
-    l1_loss,
-    l2_normalize,
-    list_data,
-    loss,
-    lrn,
-    lstm_ctpn,
-    maximum,
-    multibox_loss,
-    mvn,
-    neuron,
-    nms_peaks,
-    normalize,
-    normalize_channels,
-    ohem,
-    parameter,
-    pooling,
-    prediction_heatmap,
-    prior_box,
-    proposal_target,
-    psroi_pooling,
-    python_layer,
-    recurrent,
-    reduction,
-    region_loss,
-    relu6,
-    reorg,
-    roi_align,
-    roi_pooling,
-    rpn,
-    scale,
-    scale_route,
-    seg_accuracy,
-    shuffle_channel,
-    sigmoid_cross_entropy_balance_loss,
-    smooth_l1_loss,
-    smooth_l1_weighted,
-    softmax,
-    spatial_transformer,
-    spp,
-    store_data,
-    transpose,
-    unpooling,
-    upsample,
-    yolo_output,
-)
+A type is in the file named after its Caffe source file, without ``_layer.cpp`` and in lower case: Concat
+(concat_layer.cpp) is in concat.py, Convolution (conv_layer.cpp) in conv.py. Three of Caffe's base classes have one
+file each for the types derived from them: neuron.py, recurrent.py (with LSTMUnit), and loss.py unless a loss has a file
+of its own.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
 from .base import Layer
 from .registry import create, known_types, register
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
 
 __all__ = ["Layer", "create", "known_types", "register"]

@@ -21,6 +21,8 @@ class ArgMax(Layer):
     gives a top of as many. It has no Backward.
     """
 
+    params = ("argmax_param",)
+    exact = True
     refuses = (0,)
     works_in_place = False
 

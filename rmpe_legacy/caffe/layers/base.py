@@ -48,6 +48,7 @@ class Layer(nn.Module):
     Everything is functional: an in-place layer of the prototxt gets and returns tensors like any other.
     """
 
+    params: tuple[str, ...] = ()  # the fields of LayerParameter that the type reads, its own message first
     bottoms: Count = 1
     tops: Count = 1
     equal_counts = False  # as many tops as bottoms
@@ -58,6 +59,9 @@ class Layer(nn.Module):
     shares_data: bool | None = False  # True: the tops are the first bottom's data, under other names and shapes;
     # None: its setup or reshape will tell
     shares_diff = False  # and its diff
+    exact = False  # True: its values are Caffe's to the bit, since it rounds nothing or rounds as Caffe does
+    range01 = False  # True: its top holds probabilities; comparisons look at their logarithms too
+    caffe_source = ""  # the file in Caffe's src/caffe/layers, where it is not named after the type
     not_exportable = ""  # why a layer of this type cannot be written as ONNX or model.py; "" if it can
     fields: Mapping[str, Sequence[str]] | None = None  # of a layer of the user's own: see docs/layers.md
     dialects: tuple[str, ...] = ()  # set by @register
@@ -166,6 +170,12 @@ class Layer(nn.Module):
         if not -dims <= axis < dims:
             raise self.spec.error(f"{what} {axis} is outside a bottom with {dims} axes")
         return axis % dims
+
+    def either_axis(self, param: Message, name: str, old: str, dims: int) -> int:
+        """A canonical axis from the field `name`, or from the one that older files have in its place."""
+        if param.has(name) and param.has(old):
+            raise self.spec.error(f"give {name} or {old}, not both")
+        return self.axis(getattr(param, old), dims, old) if param.has(old) else self.axis(getattr(param, name), dims)
 
     def from_prototxt(self, index: int) -> StoredBlob:
         """A parameter that the prototxt itself holds."""

@@ -20,6 +20,8 @@ class BatchNorm(Layer):
     In TRAIN, or with use_global_stats: false, the batch's own are taken, and added to the stored ones.
     """
 
+    params = ("batch_norm_param",)
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("batch_norm_param")
         if len(bottom[0]) < 2:

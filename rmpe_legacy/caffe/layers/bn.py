@@ -92,6 +92,7 @@ class SegnetBN(_Bn):
     shifts. Tops 2 and 3 are the batch's mean and variance, (1, C, 1, 1).
     """
 
+    params = ("bn_param",)
     tops = (1, 3)
     eps = 1e-9
 
@@ -123,6 +124,8 @@ class PspnetBN(_Bn):
     Blobs: slope, bias, moving mean, moving variance. Frozen, slope and bias do not learn. Its Backward in TEST is that
     of a batch, as published.
     """
+
+    params = ("bn_param",)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("bn_param")

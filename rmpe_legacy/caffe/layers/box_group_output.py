@@ -23,6 +23,7 @@ class BoxGroupOutput(Layer):
     region (0, 1, 1, 10, 10), scores all 0.
     """
 
+    params = ("box_group_output_param",)
     bottoms, tops = (2, None), (1, 2)
     works_in_place = False
     not_exportable = "gives as many regions as the values say"

@@ -42,6 +42,7 @@ class CenterLoss(Layer):
     loss_weight, which is 0 unless given.
     """
 
+    params = ("center_loss_param",)
     bottoms = 2
     refuses = unforced = (1,)
     works_in_place = False

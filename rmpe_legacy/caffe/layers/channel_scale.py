@@ -20,6 +20,7 @@ class ChannelScale(Layer):
     do_forward, do_backward_feature and do_backward_scale switch parts of it off.
     """
 
+    params = ("channel_scale_param",)
     bottoms, tops = 2, (1, 2)
     works_in_place = False
 
@@ -65,6 +66,7 @@ class LabelSpecificAdd(Layer):
     bias_min and bias_max. In place its gradient is the top's too.
     """
 
+    params = ("label_specific_add_param",)
     bottoms, tops = 2, (1, 2)
     unforced = (1,)
     not_exportable = JUDGES

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Layer, Shape, shape_text
-from .convolution import Convolution
+from .conv import Convolution
 from .registry import register
 
 
@@ -29,6 +29,7 @@ class ConvolutionDepthwise(Layer):
     num_output and group have no effect. Kernel, stride and pad are given once, or as _h and _w.
     """
 
+    params = ("convolution_param",)
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

@@ -83,11 +83,14 @@ class Convolution3D(_Convolved):
     changes no number.
     """
 
+    params = ("convolution3d_param",)
+
 
 @register("Convolution3d", form="")
 class Convolution3d(_Convolved):
     """The same in C3D v1.0, with its fields in convolution_param."""
 
+    params = ("convolution_param",)
     own_param = "convolution_param"
 
 
@@ -95,6 +98,7 @@ class Convolution3d(_Convolved):
 class Deconvolution3d(_Convolved):
     """The transposed convolution of C3D v1.0, weights (C, num_output, depth, size, size)."""
 
+    params = ("convolution_param",)
     own_param = "convolution_param"
     transposed = True
 
@@ -134,6 +138,7 @@ class Pooling3D(_Volume):
     the gradient.
     """
 
+    params = ("pooling3d_param",)
     own_param = "pooling3d_param"
 
     def setup(self, *bottom: Shape) -> None:
@@ -169,4 +174,5 @@ class Pooling3D(_Volume):
 class Pooling3d(Pooling3D):
     """The same in C3D v1.0, with its fields in pooling_param."""
 
+    params = ("pooling_param",)
     own_param = "pooling_param"

@@ -1,171 +1,63 @@
-"""Layers that make blobs from nothing but their spec or their caller: Input, DummyData, MemoryData.
-
-Sources: {input,dummy_data,memory_data}_layer.cpp of RMPE@5188c23.
-"""
+"""Records of an LMDB or a LevelDB. Sources: data_layer.cpp and data_reader.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
-from rmpe_legacy.caffe.data.caffe_random import CaffeRandom, LibraryRandom
-from rmpe_legacy.caffe.data.data_transformer import DataTransformer, Draws
-from rmpe_legacy.caffe.data.datum import Datum
-from rmpe_legacy.caffe.proto.message import Message
-from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.data.caffe_random import CaffeRandom
+from rmpe_legacy.caffe.data.datum import Cursor, parse_datum
 
-from .base import Layer, Shape, shape_text
-from .fillers import fill
+from .base_data import SourceLayer
 from .registry import register
-from .source import BlobLayer, seed_from_torch
 
 
-@register("Input")
-class Input(Layer):
-    """An input of the network: the caller gives its tops."""
+class StoreLayer(SourceLayer):
+    """A layer that reads the records of one store, in the order of their keys, again and again."""
 
-    bottoms = 0
-    tops = (1, None)
+    unread = ("scale", "mean_file", "crop_size", "mirror", "rand_skip", "force_encoded_color")
+    _cursor: Cursor | None = None
 
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        shapes = [tuple(shape.dim) for shape in self.spec.get("input_param").shape]
-        if len(shapes) not in (0, 1, self.top_count):
-            raise self.spec.error(f"has {len(shapes)} shapes for {self.top_count} tops; give one, or one per top")
-        return shapes * self.top_count if len(shapes) == 1 else shapes or [()] * self.top_count
+    def check(self) -> None:
+        self.reader_draws = self.spec.dialect != "bvlc"
 
-    def forward(self) -> Tensor:
-        raise self.spec.error("an input is given, not computed")
+    @property
+    def batch_size(self) -> int:
+        return self.spec.get("data_param").batch_size
 
+    @property
+    def source(self) -> str:
+        return self.spec.get("data_param").source
 
-@register("DummyData")
-class DummyData(BlobLayer):
-    """Tops filled by fillers: zeros, a constant, or random numbers that are new in each forward.
+    def rewind(self, main: CaffeRandom) -> None:
+        self._cursor = None
 
-    Differs: Caffe fills a constant once, so a layer that works on it in place works on its own result in the next
-    forward; here it is the constant each time.
-    """
-
-    tops = (1, None)
-
-    def setup(self) -> None:
-        super().setup()
-        param = self.spec.get("dummy_data_param")
-        constant = Message(load_schema(self.spec.dialect)["FillerParameter"], {"type": "constant"})
-        self.fillers = self._each("data_filler", param.data_filler or (constant,))
-
-    def reshape(self) -> Sequence[Shape]:
-        param = self.spec.get("dummy_data_param")
-        legacy = [name for name in ("num", "channels", "height", "width") if param.has(name)]
-        if not legacy:
-            return [tuple(shape.dim) for shape in self._each("shape", param.shape)]
-        if param.shape:
-            raise self.spec.error(f"has shape and {', '.join(legacy)}; keep shape")
-        sizes = (self._each(name, getattr(param, name)) for name in ("num", "channels", "height", "width"))
-        return list(zip(*sizes, strict=True))
-
-    def _each(self, name: str, values: Sequence) -> Sequence:
-        """A field's values, one per top, from one or as many as there are tops."""
-        if len(values) not in (1, self.top_count):
-            raise self.spec.error(f"has {name} {len(values)} times for {self.top_count} tops; give it once, or once "
-                                  "per top")
-        return tuple(values) * self.top_count if len(values) == 1 else tuple(values)
-
-    def forward(self) -> tuple[Tensor, ...]:
-        tops = tuple(self.place.new_empty(shape) for shape in self.reshape())
-        with self.named():
-            for top, filler in zip(tops, self.fillers, strict=True):
-                fill(top, filler)
-        return tops
+    @property
+    def cursor(self) -> Cursor:
+        """The place in the store, which is opened when it is first asked for."""
+        if self._cursor is None:
+            self._cursor = Cursor(self.spec.get("data_param").backend, self.source)
+        return self._cursor
 
 
-@register("MemoryData")
-class MemoryData(BlobLayer):
-    """Batches of what the caller gave last: (batch, channels, height, width) and (batch, 1, 1, 1), again and again.
+@register("Data")
+class Data(StoreLayer):
+    """The next pictures of a store, (batch, C, H, W), and their labels, (batch,)."""
 
-    ``layer.reset(data, labels)`` gives arrays as they are, ``layer.add(pictures, labels)`` pictures to transform.
-    """
+    params = ("data_param", "transform_param")
+    exact = True
 
-    tops = 2
-
-    def setup(self) -> None:
-        super().setup()
-        param = self.spec.get("memory_data_param")
-        self.batch_size = param.batch_size
-        self.item: Shape = (param.channels, param.height, param.width)
-        if 0 in (self.batch_size, *self.item):
-            raise self.spec.error("needs batch_size, channels, height and width, all above 0")
-        with self.named():
-            self.transformer = DataTransformer(self.spec.get("transform_param"), self.spec.phase)
-        self.seed(seed_from_torch() if self.transformer.is_random else 0)
-        self._data: np.ndarray | None = None
-        self._labels: np.ndarray | None = None
-        self._at, self._unused = 0, False
-
-    def seed(self, seed: int) -> None:
-        """Draw from now on as after ``caffe.set_random_seed(seed)`` and building this layer first."""
-        main = CaffeRandom(seed)
-        transform = CaffeRandom(main.raw() if self.transformer.draws_crops else seed)
-        self.transformer.draws = Draws(transform, main, LibraryRandom())
-
-    def reshape(self) -> Sequence[Shape]:
-        return [(self.batch_size, *self.item), (self.batch_size,)]
-
-    def reset(self, data: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> None:
-        """Give arrays, which are not transformed: (n, channels, height, width) and n labels, n a multiple of batch.
-
-        They are read, not copied, if they are float32 on the CPU.
-        """
-        data, labels = (np.require(array.detach().cpu() if isinstance(array, Tensor) else array,
-                                   np.float32, ["C", "W"]) for array in (data, labels))
-        if data.ndim != 4 or data.shape[1:] != self.item:
-            raise self.spec.error(f"is given data of {shape_text(data.shape)}; n x {shape_text(self.item)} is expected")
-        self._take(data, labels.reshape(-1))
-        self._unused = False
-
-    def add(self, pictures: Sequence[np.ndarray | Datum], labels: Sequence[float]) -> None:
-        """Give pictures for the DataTransformer: uint8 (H, W[, C]) in the order B, G, R, or records.
-
-        Not before what was added before is used up.
-        """
-        self._check_used("add pictures")
-        blob = np.empty((len(pictures), *self.item), np.float32)
-        with self.named():
-            for picture, out in zip(pictures, blob, strict=True):
-                decoded = self.transformer.picture(picture) if isinstance(picture, Datum) else np.asarray(picture)
-                if isinstance(decoded, np.ndarray) and decoded.dtype != np.uint8:
-                    raise self.spec.error(f"is given a picture of {decoded.dtype}; uint8 is expected")
-                self.transformer.apply(decoded, out)
-        self._take(blob, np.asarray(labels, np.float32).reshape(-1))
-        self._unused = True
-
-    def set_batch_size(self, batch_size: int) -> None:
-        """Another batch size from now on. Not before what was added is used up."""
-        self._check_used("change the batch size")
-        if batch_size < 1:
-            raise self.spec.error(f"cannot have a batch size of {batch_size}")
-        self.batch_size = batch_size
-        self._data = None
-
-    def _check_used(self, verb: str) -> None:
-        if self._unused:
-            raise self.spec.error(f"cannot {verb} until the pictures added last are used up; run the network first")
-
-    def _take(self, data: np.ndarray, labels: np.ndarray) -> None:
-        if len(data) != len(labels):
-            raise self.spec.error(f"is given {len(data)} pictures and {len(labels)} labels; one label each is expected")
-        if not len(data) or len(data) % self.batch_size:
-            raise self.spec.error(f"is given {len(data)} pictures; a multiple of its batch_size {self.batch_size} is "
-                                  "expected")
-        self._data, self._labels, self._at = data, labels, 0
+    def first_shape(self) -> tuple[int, int, int]:
+        return self.transformer.shape_of(self.transformer.picture(parse_datum(*self.cursor.peek())))
 
     def batch(self) -> Sequence[np.ndarray]:
-        if self._data is None:
-            raise self.spec.error("has no data yet; give it some: layer.reset(data, labels) or layer.add(pictures, "
-                                  "labels), or give its tops instead")
-        rows = slice(self._at, self._at + self.batch_size)
-        self._at = rows.stop % len(self._data)
-        if self._at == 0:
-            self._unused = False
-        return self._data[rows], self._labels[rows].reshape(-1, 1, 1, 1)
+        blob = labels = None
+        for i in range(self.batch_size):
+            datum = parse_datum(*self.cursor.take())
+            picture = self.transformer.picture(datum)
+            if blob is None:
+                blob, labels = self.new_blobs(self.transformer.shape_of(picture))
+            self.transformer.apply(picture, blob[i])
+            labels[i] = datum.label
+        return (blob, labels)[: self.top_count]

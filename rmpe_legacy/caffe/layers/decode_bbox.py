@@ -21,6 +21,7 @@ class DecodeBBox(Layer):
     gt_iou_thr or more, which its last column says.
     """
 
+    params = ("decode_bbox_param",)
     bottoms = (2, 3)
     works_in_place = False
 

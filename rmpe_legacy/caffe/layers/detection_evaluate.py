@@ -28,6 +28,7 @@ class DetectionEvaluate(Layer):
     only images with a detection count. Further bottoms are taken and not read, as published.
     """
 
+    params = ("detection_evaluate_param",)
     bottoms = (2, None)
     refuses = (0, 1)
     not_exportable = JUDGES

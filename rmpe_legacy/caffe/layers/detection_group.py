@@ -85,6 +85,7 @@ class DetectionGroupLoss(_Group):
     Differs: what is drawn at random comes from NumPy's generator, in another order than from Caffe's.
     """
 
+    params = ("detection_group_loss_param", "loss_param")
     own_param = "detection_group_loss_param"
     is_loss = True
 
@@ -188,6 +189,7 @@ class DetectionGroupAccuracy(_Group):
     """-> (1, 1, 1, 2): the share of places whose best class is right, of all and of those with a box; and (1, 1, 1, 1),
     the mean overlap of these. -1 where there are none."""
 
+    params = ("detection_group_accuracy_param", "loss_param")
     own_param = "detection_group_accuracy_param"
     tops = (1, 2)
     refuses = unforced = (0, 1, 2)
@@ -234,6 +236,7 @@ class BboxAccuracy(Layer):
     Boxes that a region overlaps by more than 0.975 do not count: these are the boxes themselves.
     """
 
+    params = ("bbox_reg_param",)
     bottoms, tops = 3, (1, 2)
     works_in_place = False
     not_exportable = JUDGES

@@ -29,6 +29,7 @@ class DetectionOutput(Layer):
     The RMPE fork clips the boxes it writes to the image; suppression sees them whole.
     """
 
+    params = ("detection_output_param",)
     bottoms = (3, 4)
     refuses = (0, 1, 2, 3)
     works_in_place = False

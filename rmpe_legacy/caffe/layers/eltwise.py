@@ -24,6 +24,7 @@ class Eltwise(Layer):
     MAX takes no notice of coeff.
     """
 
+    params = ("eltwise_param",)
     bottoms = (2, None)
 
     def setup(self, *bottom: Shape) -> None:

@@ -24,6 +24,8 @@ class EltwiseAffine(Layer):
     Differs: parameter gradients add up over backward passes as in every layer; the CPU code overwrites them.
     """
 
+    params = ("eltwise_affine_param",)
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("eltwise_affine_param")
         self._check(bottom[0])

@@ -20,6 +20,7 @@ class Embed(Layer):
     Differs: a number outside is an error; the published code reads outside its blob.
     """
 
+    params = ("embed_param",)
     refuses = (0,)
     works_in_place = False
 

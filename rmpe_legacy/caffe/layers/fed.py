@@ -96,6 +96,7 @@ class _WithMaps(PictureLayer):
 class DenseImageData(_WithMaps):
     """SegNet's pictures and label maps, fed; of CamVid's size, 360 x 480, unless the prototxt gives one."""
 
+    params = ("dense_image_data_param", "transform_param")
     own_param = "dense_image_data_param"
     assumed = (360, 480)
 
@@ -104,6 +105,7 @@ class DenseImageData(_WithMaps):
 class ImageSegData(_WithMaps):
     """DeepLab's and PSPNet's pictures and label maps, and perhaps sizes, fed."""
 
+    params = ("image_data_param", "transform_param")
     own_param = "image_data_param"
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
@@ -114,6 +116,7 @@ class ImageSegData(_WithMaps):
 class ImageLabelmapData(_WithMaps):
     """HED's pictures and edge maps, fed."""
 
+    params = ("image_data_param", "transform_param")
     own_param = "image_data_param"
 
 
@@ -121,6 +124,7 @@ class ImageLabelmapData(_WithMaps):
 class AnnotatedDataFed(PictureLayer):
     """AnnotatedData as a fork has it: with several sizes by turns, or labels of its own kind; fed."""
 
+    params = ("data_param", "annotated_data_param", "transform_param")
     own_param = "data_param"
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
@@ -132,6 +136,7 @@ class AnnotatedDataFed(PictureLayer):
 class BoxData(PictureLayer):
     """YOLO v1's and v2's pictures and boxes, fed: labels (n, side * side * (1 + 1 + 1 + 4)), or boxes (n, 150)."""
 
+    params = ("data_param", "transform_param")
     own_param = "data_param"
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
@@ -144,6 +149,7 @@ class BoxData(PictureLayer):
 class DetectionData(PictureLayer):
     """Cascade R-CNN's pictures, a map of targets for each stride, and boxes, fed."""
 
+    params = ("detection_data_param", "transform_param")
     own_param = "detection_data_param"
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
@@ -157,6 +163,7 @@ class DetectionData(PictureLayer):
 class EvalData(PictureLayer):
     """Cascade R-CNN's pictures to evaluate and their sizes, fed."""
 
+    params = ("eval_data_param", "transform_param")
     own_param = "eval_data_param"
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
@@ -167,12 +174,15 @@ class EvalData(PictureLayer):
 class MultiLabelImageData(PictureLayer):
     """Pictures with several labels, fed."""
 
+    params = ("image_data_param", "transform_param")
     own_param = "image_data_param"
 
 
 @register("VideoData", form="fed")
 class VideoDataFed(PictureLayer):
     """Clips (n, 3, length, h, w), or frames side by side, and labels, fed."""
+
+    params = ("transform_param",)
 
     @property
     def own_param(self) -> str:
@@ -188,6 +198,7 @@ class VideoDataFed(PictureLayer):
 class CPMData(PictureLayer):
     """OpenPose's pictures, and maps of keypoints at an eighth of their size, fed."""
 
+    params = ("data_param", "transform_param")
     own_param = "data_param"
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:

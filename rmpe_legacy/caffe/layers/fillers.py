@@ -13,8 +13,9 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.registry import Registry
 
-_FILLERS: dict[str, Callable[[Tensor, Message], None]] = {}
+_FILLERS: Registry[str, Callable[[Tensor, Message], None]] = Registry("filler")
 _SPARSE = ("gaussian",)  # the one filler that knows `sparse`
 _RMPE_ONLY = ("nearest", "file")
 
@@ -39,20 +40,12 @@ def fill(blob: Tensor, filler: Message) -> None:
         raise RmpeError(f"filler {filler.type!r}: cannot fill a blob of {tuple(blob.shape)}: {reason}") from error
 
 
-def _filler(name: str):
-    def add(function):
-        _FILLERS[name] = function
-        return function
-
-    return add
-
-
-@_filler("constant")
+@_FILLERS.register("constant")
 def _constant(blob: Tensor, filler: Message) -> None:
     blob.fill_(filler.value)
 
 
-@_filler("uniform")
+@_FILLERS.register("uniform")
 def _uniform(blob: Tensor, filler: Message) -> None:
     """Differs: a range that single precision cannot hold is refused; the fork fills with infinities and nan."""
     if not math.isfinite(filler.max - filler.min) or filler.max - filler.min > torch.finfo(torch.float32).max:
@@ -62,7 +55,7 @@ def _uniform(blob: Tensor, filler: Message) -> None:
     blob.uniform_(filler.min, filler.max)
 
 
-@_filler("gaussian")
+@_FILLERS.register("gaussian")
 def _gaussian(blob: Tensor, filler: Message) -> None:
     """With sparse: each value stays with the probability sparse / blob.shape[0]."""
     if not filler.std > 0:
@@ -75,25 +68,25 @@ def _gaussian(blob: Tensor, filler: Message) -> None:
         blob.mul_(torch.rand_like(blob) < filler.sparse / blob.shape[0])
 
 
-@_filler("positive_unitball")
+@_FILLERS.register("positive_unitball")
 def _positive_unitball(blob: Tensor, filler: Message) -> None:
     _at_most_4(blob, filler)
     rows = blob.uniform_(0, 1).view(blob.shape[0] if blob.dim() else 1, -1)
     rows.div_(rows.sum(dim=1, keepdim=True))
 
 
-@_filler("xavier")
+@_FILLERS.register("xavier")
 def _xavier(blob: Tensor, filler: Message) -> None:
     scale = math.sqrt(3 / _fan(blob, filler))
     blob.uniform_(-scale, scale)
 
 
-@_filler("msra")
+@_FILLERS.register("msra")
 def _msra(blob: Tensor, filler: Message) -> None:
     blob.normal_(0, math.sqrt(2 / _fan(blob, filler)))
 
 
-@_filler("bilinear")
+@_FILLERS.register("bilinear")
 def _bilinear(blob: Tensor, filler: Message) -> None:
     """Up-sampling by a Deconvolution. The dialects differ for an odd size (filler.hpp:253, BVLC 259)."""
     size = _square(blob, "bilinear")
@@ -104,13 +97,13 @@ def _bilinear(blob: Tensor, filler: Message) -> None:
     blob.copy_(torch.from_numpy(np.outer(line, line)))
 
 
-@_filler("nearest")
+@_FILLERS.register("nearest")
 def _nearest(blob: Tensor, filler: Message) -> None:
     _square(blob, "nearest")
     blob.fill_(1)
 
 
-@_filler("file")
+@_FILLERS.register("file")
 def _file(blob: Tensor, filler: Message) -> None:
     """Numbers between white space. Where they are too few the last one is repeated, as the fork does, with a warning.
 

@@ -15,6 +15,7 @@ from .registry import register
 class Flip(Layer):
     """(N, C, H, W) mirrored: left and right unless flip_width is false, top and bottom if flip_height is true."""
 
+    params = ("flip_param",)
     works_in_place = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -32,6 +33,7 @@ class Flip(Layer):
 class Reverse(Layer):
     """The same blob with one axis in the other order; the first axis unless reverse_param.axis is given."""
 
+    params = ("reverse_param",)
     works_in_place = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

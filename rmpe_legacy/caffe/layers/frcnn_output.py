@@ -22,6 +22,7 @@ class FrcnnOutput(Layer):
     and writes no files here: save_output_param has no effect.
     """
 
+    params = ("frcnn_output_param", "bbox_reg_param")
     bottoms = 4
     works_in_place = False
     not_exportable = "gives as many detections as the values say"

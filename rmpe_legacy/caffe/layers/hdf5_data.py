@@ -10,8 +10,8 @@ import numpy as np
 from rmpe_legacy.caffe.data.hdf5_rows import RowReader
 
 from .base import Shape
+from .base_data import BlobLayer
 from .registry import register
-from .source import BlobLayer
 
 
 @register("HDF5Data")
@@ -22,6 +22,8 @@ class HDF5Data(BlobLayer):
     numbers that it takes.
     """
 
+    params = ("hdf5_data_param",)
+    exact = True
     tops = (1, None)
     _rows: RowReader | None = None
 

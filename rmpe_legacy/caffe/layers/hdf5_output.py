@@ -18,6 +18,7 @@ class HDF5Output(Layer):
     is made at that forward, not as soon as the network is loaded.
     """
 
+    params = ("hdf5_output_param",)
     bottoms = 2
     tops = 0
     not_exportable = "writes a file"

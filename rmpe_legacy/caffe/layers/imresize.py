@@ -22,6 +22,7 @@ class ImResize(Layer):
     goes beyond the last pixel, as published. It has no Backward.
     """
 
+    params = ("imresize_param",)
     refuses = (0,)
     works_in_place = False
 

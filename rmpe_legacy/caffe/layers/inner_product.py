@@ -15,6 +15,7 @@ from .registry import register
 class InnerProduct(Layer):
     """The axes from `axis` on as one vector, times a matrix: (..., K) -> (..., num_output)."""
 
+    params = ("inner_product_param",)
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

@@ -19,6 +19,8 @@ class Insanity(Layer):
     Differs: the published Backward in TEST divides by slopes that nobody has drawn; here by the one of Forward.
     """
 
+    params = ("insanity_param",)
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("insanity_param")
         self.low, self.high = param.lb, param.ub

@@ -30,6 +30,7 @@ class Interp(Layer):
     together, which first shrink and then zoom. pad_beg and pad_end are negative: rows and columns that are cut off.
     """
 
+    params = ("interp_param",)
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

@@ -99,6 +99,8 @@ def given(loss: Tensor, gradients: Callable[[], Sequence[Tensor | None]], *botto
 class _Normalized(Loss):
     """A loss over labelled places, of which some may be ignored: loss_param."""
 
+    params = ("loss_param",)
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("loss_param")
         self.ignore_label = param.ignore_label if param.has("ignore_label") else None
@@ -130,6 +132,9 @@ class SoftmaxWithLoss(_Normalized):
     softmax_param.axis is the axis of the classes. Probabilities under FLT_MIN count as FLT_MIN in the loss only.
     Caffe aborts with a second top, although its header allows one.
     """
+
+    params = ("softmax_param", "loss_param")
+    caffe_source = "softmax_loss_layer.cpp"
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.along = self.axis(self.spec.get("softmax_param").axis, len(bottom[0]))
@@ -165,6 +170,7 @@ class InfogainLoss(_Normalized):
     follows loss_param.
     """
 
+    params = ("infogain_loss_param", "loss_param")
     bottoms = (2, 3)
     refuses = (1, 2)
 
@@ -298,6 +304,8 @@ class EuclideanLoss(Loss):
 class HingeLoss(Loss):
     """max(0, 1 + x), with -x at the label: the sum (L1), or the sum of squares (L2), the mean over rows."""
 
+    params = ("hinge_loss_param",)
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.nchw(bottom[0])
         return super().reshape(*bottom)
@@ -324,6 +332,7 @@ class ContrastiveLoss(Loss):
     legacy_version: max(margin - d^2, 0) of the others. Their gradient divides by d + 1e-4.
     """
 
+    params = ("contrastive_loss_param",)
     bottoms = 3
     refuses = ()
     unforced = (2,)

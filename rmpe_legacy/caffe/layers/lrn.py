@@ -22,6 +22,8 @@ class LRN(Layer):
     channel (n = local_size^2), where k is taken no notice of and 1 stands in its place. Cells outside count 0.
     """
 
+    params = ("lrn_param",)
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("lrn_param")
         self.size, self.alpha, self.beta, self.k = param.local_size, param.alpha, param.beta, param.k

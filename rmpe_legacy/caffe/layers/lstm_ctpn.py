@@ -70,6 +70,7 @@ class Lstm(Layer):
     not heed the flags. Its GPU code's arithmetic: the CPU code adds sample 0's recurrent term to every sample.
     """
 
+    params = ("lstm_param",)
     bottoms = (1, 2)
     works_in_place = False
 

@@ -78,6 +78,7 @@ class MultiBoxLoss(Layer):
     one's matches, on the second one's values. Where Caffe would then abort, this raises. ``forget()`` is the way out.
     """
 
+    params = ("multibox_loss_param", "loss_param")
     bottoms = 4
     is_loss = True
     not_exportable = JUDGES

@@ -21,6 +21,8 @@ class MVN(Layer):
     outside the root, and the gradient is that of eps 0 with deviation + eps put in.
     """
 
+    params = ("mvn_param",)
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("mvn_param")
         self.by_deviation, self.across, self.eps = param.normalize_variance, param.across_channels, param.eps

@@ -46,6 +46,8 @@ class ReLU(_Neuron):
     Differs: of -inf without a negative slope it gives 0; the published 0 * -inf is nan.
     """
 
+    params = ("relu_param",)
+
     def setup(self, *bottom: Shape) -> None:
         self.negative_slope = self.spec.get("relu_param").negative_slope
 
@@ -62,6 +64,8 @@ class ReLU(_Neuron):
 @register("PReLU")
 class PReLU(Layer):
     """ReLU whose negative slope is learnt, per channel or shared. (N, C, ...) -> the same."""
+
+    params = ("prelu_param",)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("prelu_param")
@@ -88,6 +92,8 @@ class PReLU(Layer):
 class ELU(_Neuron):
     """x where positive, else alpha * (exp(x) - 1)."""
 
+    params = ("elu_param",)
+
     def setup(self, *bottom: Shape) -> None:
         self.alpha = self.spec.get("elu_param").alpha
 
@@ -101,6 +107,8 @@ class ELU(_Neuron):
 @register("Sigmoid")
 class Sigmoid(_Neuron):
     """1 / (1 + exp(-x)); in dialect bvlc 0.5 * tanh(0.5 * x) + 0.5, which is 0 for x below about -17."""
+
+    range01 = True
 
     def value(self, x: Tensor) -> Tensor:
         return sigmoid(x, self.spec.dialect)
@@ -129,6 +137,7 @@ class TanH(_Neuron):
 class AbsVal(Layer):
     """Absolute value; its gradient at 0 is 0."""
 
+    exact = True
     works_in_place = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,6 +163,7 @@ class Power(_Neuron):
     The gradient is written with the quotient top / (shift + scale * x), so it is nan where that is 0 / 0.
     """
 
+    params = ("power_param",)
     slope_squared = True
 
     def setup(self, *bottom: Shape) -> None:
@@ -186,6 +196,8 @@ class Power(_Neuron):
 class Exp(_Neuron):
     """base ^ (shift + scale * x); base -1 stands for e."""
 
+    params = ("exp_param",)
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("exp_param")
         log_base, base = _log_base(self, param.base), np.float32(param.base)
@@ -206,6 +218,7 @@ class Exp(_Neuron):
 class Log(_Neuron):
     """log of (shift + scale * x) in a base; base -1 stands for e."""
 
+    params = ("log_param",)
     slope_squared = True
 
     def setup(self, *bottom: Shape) -> None:
@@ -243,6 +256,8 @@ def _log_base(layer: Layer, base: float) -> np.float32:
 class Threshold(Layer):
     """1 where x > threshold, else 0. It has no Backward."""
 
+    params = ("threshold_param",)
+    exact = True
     refuses = (0,)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -257,6 +272,8 @@ class Dropout(Layer):
     Which ones, torch's generator says: torch.manual_seed makes it repeatable. Differs: a ratio of 1 is refused in
     TRAIN, where the published 0 * inf makes every value nan.
     """
+
+    params = ("dropout_param",)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("dropout_param")
@@ -276,6 +293,8 @@ class Dropout(Layer):
 class Clip(_Neuron):
     """Limits values to min..max; no gradient outside. In place nothing is outside any more."""
 
+    params = ("clip_param",)
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("clip_param")
         if not (param.has("min") and param.has("max")):
@@ -292,6 +311,8 @@ class Clip(_Neuron):
 @register("Swish", dialects=("bvlc",))
 class Swish(Layer):
     """x * sigmoid(beta * x)."""
+
+    params = ("swish_param",)
 
     def setup(self, *bottom: Shape) -> None:
         self.beta = self.spec.get("swish_param").beta

@@ -28,6 +28,7 @@ class Nms(Layer):
     that the kernel leaves unwritten.
     """
 
+    params = ("nms_param",)
     not_exportable = "gives as many peaks as the values say"
     refuses = (0,)
     works_in_place = False

@@ -50,6 +50,8 @@ class Normalize(Layer):
     channel_shared: false one per channel.
     """
 
+    params = ("norm_param",)
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("norm_param")
         self.across_spatial, self.channel_shared, self.eps = param.across_spatial, param.channel_shared, param.eps

@@ -21,6 +21,7 @@ class NormalizeChannels(Layer):
     -> the same; a second top is the norm, (N, 1, H, W), whose gradient counts only with bp_norm.
     """
 
+    params = ("normalize_param",)
     tops = (1, 2)
 
     def setup(self, *bottom: Shape) -> None:

@@ -35,6 +35,7 @@ class SmoothL1LossOHEM(Layer):
     The loss_weight is 0 unless given, and sigma has no effect, as published.
     """
 
+    params = ("loss_param",)
     bottoms = (2, 3)
     tops = (1, 2)
     not_exportable = JUDGES
@@ -68,6 +69,7 @@ class SmoothL1LossOHEM(Layer):
 class SoftmaxWithLossOHEM(Loss):
     """SoftmaxWithLoss with further tops: the probabilities, and the loss of each place in the labels' shape."""
 
+    params = ("loss_param", "softmax_param")
     tops = (1, 3)
 
     def setup(self, *bottom: Shape) -> None:
@@ -112,6 +114,7 @@ class BoxAnnotatorOHEM(Layer):
     Of equal losses the first is taken. Differs: the published sort leaves their order open.
     """
 
+    params = ("box_annotator_ohem_param",)
     bottoms, tops = 4, 2
     works_in_place = False
     not_exportable = JUDGES

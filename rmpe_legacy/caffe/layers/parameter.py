@@ -14,6 +14,8 @@ from .registry import register
 class Parameter(Layer):
     """A learnt blob of a given shape, which begins with zeros."""
 
+    params = ("parameter_param",)
+    exact = True
     bottoms = 0
 
     def setup(self, *bottom: Shape) -> None:

@@ -108,6 +108,7 @@ class Pooling(Layer):
     passes it over.
     """
 
+    params = ("pooling_param",)
     tops = (1, 2)
     works_in_place = False
 

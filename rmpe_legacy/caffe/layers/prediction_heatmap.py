@@ -21,6 +21,8 @@ class PredictionHeatmap(Layer):
     Differs: for a map that is wider than high it writes outside the matrix; here such a map is not scrambled.
     """
 
+    params = ("prediction_heatmap_param", "visualise")
+    exact = True
     bottoms = (1, None)  # the others are only drawn
     refuses = (0,)
 

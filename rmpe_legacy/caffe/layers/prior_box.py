@@ -26,6 +26,7 @@ class PriorBox(Layer):
     Further bottoms are taken and not read, as published: its arity function has another name than Caffe's.
     """
 
+    params = ("prior_box_param",)
     bottoms = (1, None)
     works_in_place = False
 

@@ -25,6 +25,7 @@ class ProposalTarget(Layer):
     than from Caffe's; where nothing can be taken, the region (0, 0, 0, 31, 31) is, not one drawn at random.
     """
 
+    params = ("proposal_target_param", "bbox_reg_param")
     bottoms, tops = 2, (6, 7)
     works_in_place = False
     not_exportable = JUDGES

@@ -21,6 +21,8 @@ class PSROIPooling(RoiLayer):
     Corners are rounded before spatial_scale; a region is at least 0.1 wide and high; an empty bin is 0.
     """
 
+    params = ("psroi_pooling_param",)
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("psroi_pooling_param")
         self.scale, self.dim, self.group = param.spatial_scale, param.output_dim, param.group_size

@@ -24,6 +24,7 @@ class _Recurrent(Layer):
     is a top; no gradient goes through either (recurrent_layer.cpp:214-230). debug_info only prints in Caffe.
     """
 
+    params = ("recurrent_param",)
     states: tuple[str, ...]
     refuses = unforced = (1,)
     works_in_place = False

@@ -15,6 +15,7 @@ from .registry import register
 class Reduction(Layer):
     """The sum, sum of absolute values, sum of squares or mean of the axes from `axis` on, times coeff."""
 
+    params = ("reduction_param",)
     works_in_place = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

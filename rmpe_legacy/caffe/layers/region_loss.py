@@ -24,6 +24,8 @@ class RegionLoss(Loss):
     random have no effect in it.
     """
 
+    params = ("region_loss_param",)
+
     def setup(self, *bottom: Shape) -> None:
         self.param = self.spec.get("region_loss_param")
         biases = list(self.param.biases)

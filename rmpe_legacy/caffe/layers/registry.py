@@ -11,13 +11,14 @@ from rmpe_legacy.caffe.proto.schema import Schema
 from rmpe_legacy.caffe.proto.upgrade import V0_TYPES, v1_type
 from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
+from rmpe_legacy.registry import Registry
 from rmpe_legacy.wording import did_you_mean
 
 from .base import Layer
 
-_LAYERS: dict[str, type[Layer]] = {}
-_FORMS: dict[tuple[str, str], type[Layer]] = {}  # those that only some forks have, or have in a form of their own
-_CHOOSERS: dict[str, Chooser] = {}
+_LAYERS: Registry[str, type[Layer]] = Registry("layer type")
+_FORMS: Registry[tuple[str, str], type[Layer]] = Registry("form of a layer type")  # those of forks
+_CHOOSERS: Registry[str, Chooser] = Registry("layer type with several forms")
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,14 @@ def register(name: str, dialects: Iterable[str] = tuple(BASES), form: str | None
     """
 
     def add(cls: type[Layer]) -> type[Layer]:
-        taken = _LAYERS.get(name) if form is None else _FORMS.get((name, form))
-        if taken is not None:
-            raise ValueError(f"layer type {name!r} is taken by {taken.__qualname__}")
         if not (isinstance(cls, type) and issubclass(cls, Layer)):
             raise TypeError(f"layer type {name!r}: {cls!r} is not a subclass of rmpe_legacy.Layer")
         if form is None:
+            _LAYERS.add(name, cls)
             cls.dialects = tuple(dialects)
-            _LAYERS[name] = cls
         else:
+            _FORMS.add((name, form), cls)
             cls.dialects = ()
-            _FORMS[name, form] = cls
         return cls
 
     return add
@@ -59,12 +57,7 @@ def register(name: str, dialects: Iterable[str] = tuple(BASES), form: str | None
 
 def chooses(name: str) -> Callable[[Chooser], Chooser]:
     """``@chooses("BN")`` above a function of a spec: which of its type's forms it has."""
-
-    def add(choose: Chooser) -> Chooser:
-        _CHOOSERS[name] = choose
-        return choose
-
-    return add
+    return _CHOOSERS.register(name)
 
 
 def choice(spec: LayerSpec) -> Choice | None:

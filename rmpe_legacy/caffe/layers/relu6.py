@@ -13,6 +13,8 @@ from .registry import register
 class ReLU6(Layer):
     """min(max(x, 0) + negative_slope * min(x, 0), 6): any shape -> the same; the slope stands in relu6_param."""
 
+    params = ("relu6_param", "relu_param")
+
     def forward(self, x: Tensor) -> Tensor:
         param = self.spec.get("relu6_param") if self.spec.has("relu6_param") else self.spec.get("relu_param")
         slope = param.negative_slope

@@ -35,6 +35,7 @@ class Reorg(Layer):
     diff is always 0, as published.
     """
 
+    params = ("reorg_param",)
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

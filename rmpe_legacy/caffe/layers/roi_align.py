@@ -22,6 +22,8 @@ class ROIAlign(RoiLayer):
     parameters stand in roi_pooling_param.
     """
 
+    params = ("roi_pooling_param",)
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("roi_pooling_param")
         self.pooled = param.pooled_h, param.pooled_w

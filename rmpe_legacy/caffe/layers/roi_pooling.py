@@ -47,6 +47,7 @@ class ROIPooling(RoiLayer):
     Backward passes over places outside the rounded region, which only a region that ends before it begins has.
     """
 
+    params = ("roi_pooling_param",)
     dims = 2
 
     def setup(self, *bottom: Shape) -> None:

@@ -1,4 +1,4 @@
-"""Multiply by, or add, a smaller blob along given axes. Sources: scale_layer.cpp, bias_layer.cpp of RMPE@5188c23."""
+"""Multiplies by a smaller blob along given axes. Source: scale_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -7,46 +7,14 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from rmpe_legacy.caffe.proto.blobs import StoredBlob
-from rmpe_legacy.caffe.proto.message import Message
 
-from .base import Layer, Shape, shape_text
+from .base import Shape
+from .bias import Broadcast, spread
 from .registry import register
 
 
-class _Along(Layer):
-    """An operand whose shape is that of the first bottom's axes from `axis` on: learnt, or the second bottom."""
-
-    bottoms = (1, 2)
-
-    def operand_shape(self, bottom: Sequence[Shape], param: Message) -> Shape:
-        """The operand's shape: the second bottom's, the prototxt's blob's, or what num_axes says."""
-        if len(bottom) == 2:
-            return bottom[1]
-        if self.spec.message.blobs:
-            return self.from_prototxt(0).shape
-        at = self.axis(param.axis, len(bottom[0]))
-        end = len(bottom[0]) if param.num_axes == -1 else at + param.num_axes
-        if param.num_axes < -1 or end > len(bottom[0]):
-            raise self.spec.error(f"num_axes {param.num_axes} from axis {at} is outside a bottom of "
-                                  f"{shape_text(bottom[0])}")
-        return bottom[0][at:end]
-
-    def place(self, bottom: Shape, operand: Shape, axis: int) -> int:
-        """The bottom's axis that the operand's first axis goes with; 0 for an operand without axes."""
-        at = self.axis(axis, len(bottom)) if operand else 0
-        if bottom[at : at + len(operand)] != operand:
-            raise self.spec.error(f"an operand of {shape_text(operand)} does not fit axis {at} of a bottom of "
-                                  f"{shape_text(bottom)}")
-        return at
-
-
-def _spread(operand: Tensor, like: Tensor, at: int) -> Tensor:
-    """The operand with axes of size 1 behind it, so that it broadcasts from axis `at` on."""
-    return operand.reshape(operand.shape + (1,) * (like.dim() - at - operand.dim()))
-
-
 @register("Scale")
-class Scale(_Along):
+class Scale(Broadcast):
     """x * scale (+ bias), the scale broadcast from `axis` on.
 
     Where the prototxt holds blobs, the published layer hands them to the Bias layer inside it as well, which takes
@@ -56,6 +24,8 @@ class Scale(_Along):
     Differs: the scale's gradient is added to what is there, as every other; the published Backward overwrites it where
     the axes before `axis` hold one place, as in a batch of 1, and the scale more than one (scale_layer.cpp:155-178).
     """
+
+    params = ("scale_param",)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("scale_param")
@@ -89,24 +59,5 @@ class Scale(_Along):
 
     def forward(self, x: Tensor, operand: Tensor | None = None) -> Tensor:
         blobs = self.blobs()
-        y = x * _spread(blobs[0] if operand is None else operand, x, self.at)
-        return y + _spread(blobs[-1], x, self.bias_at) if self.spec.get("scale_param").bias_term else y
-
-
-@register("Bias")
-class Bias(_Along):
-    """x + bias, the bias broadcast from `axis` on."""
-
-    def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("bias_param")
-        shape = self.operand_shape(bottom, param)
-        if len(bottom) == 1:
-            self.declare("bias", shape, param.filler)
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        operand = bottom[1] if len(bottom) == 2 else self.declared[0].shape
-        self.at = self.place(bottom[0], operand, self.spec.get("bias_param").axis)
-        return [bottom[0]]
-
-    def forward(self, x: Tensor, operand: Tensor | None = None) -> Tensor:
-        return x + _spread(self.blobs()[0] if operand is None else operand, x, self.at)
+        y = x * spread(blobs[0] if operand is None else operand, x, self.at)
+        return y + spread(blobs[-1], x, self.bias_at) if self.spec.get("scale_param").bias_term else y

@@ -18,6 +18,7 @@ class ScaleRoute(Layer):
     the other bottoms that belong to them. If there are none, the region nearest to the middle of the two.
     """
 
+    params = ("scale_route_param",)
     bottoms = tops = (1, None)
     equal_counts = True
     works_in_place = False

@@ -19,6 +19,7 @@ class SegAccuracy(Layer):
     With reset: false it goes on counting. Of equal scores the later class is taken, as published.
     """
 
+    params = ("seg_accuracy_param",)
     bottoms = 2
     not_exportable = JUDGES
     refuses = unforced = (0, 1)

@@ -17,6 +17,7 @@ from .registry import register
 class ShuffleChannel(Layer):
     """Channel i * (C / group) + j goes to j * group + i: (N, C, H, W) -> the same."""
 
+    params = ("shuffle_channel_param",)
     works_in_place = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

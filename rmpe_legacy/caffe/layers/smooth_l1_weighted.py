@@ -25,6 +25,7 @@ class WeightedSmoothL1Loss(Layer):
     published: its set-up does not call the one that makes it 1.
     """
 
+    params = ("smooth_l1_loss_param",)
     bottoms = (2, 4)
     not_exportable = JUDGES
     works_in_place = False
@@ -78,6 +79,8 @@ class FirstSmoothL1Loss(WeightedSmoothL1Loss):
 @register("SmoothL1Loss", form="intel")
 class IntelSmoothL1Loss(WeightedSmoothL1Loss):
     """The same; with loss_param { normalization: NONE } the sum is not divided."""
+
+    params = ("loss_param", "smooth_l1_loss_param")
 
     def normalizer(self, n: int) -> float:
         return 1.0 if self.spec.get("loss_param").normalization == "NONE" else n

@@ -15,6 +15,9 @@ from .registry import register
 class Softmax(Layer):
     """exp(x - max) / sum of these, along `axis`."""
 
+    params = ("softmax_param",)
+    range01 = True
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.along = self.axis(self.spec.get("softmax_param").axis, len(bottom[0]))
         return [bottom[0]]

@@ -20,6 +20,7 @@ class SPP(Layer):
     windows that would start in the padding are left out.
     """
 
+    params = ("spp_param",)
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

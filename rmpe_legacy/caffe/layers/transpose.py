@@ -14,6 +14,7 @@ from .registry import register
 class Transpose(Layer):
     """Axis i of the top is axis dim[i] of the bottom; all axes are given."""
 
+    params = ("transpose_param",)
     works_in_place = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

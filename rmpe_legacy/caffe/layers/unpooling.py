@@ -39,6 +39,7 @@ class Unpooling(Layer):
     Differs: the published AVE and TILE do not clear their top, and add to what the forward before has left there.
     """
 
+    params = ("unpooling_param",)
     bottoms = (1, 2)
     works_in_place = False
 

@@ -45,6 +45,7 @@ class Unpooled(Layer):
     place the last counts; both get the place's diff.
     """
 
+    params = ("upsample_param",)
     bottoms = 2
     works_in_place = False
 
@@ -89,6 +90,7 @@ class Unpooled(Layer):
 class Repeated(Layer):
     """Repeats each pixel scale x scale times: (N, C, H, W) -> (N, C, H * scale, W * scale)."""
 
+    params = ("upsample_param",)
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

@@ -68,6 +68,7 @@ class YoloDetectionOutput(_YoloOutput):
     square, all images are taken as one, image number 0, and a second bottom has the same biases.
     """
 
+    params = ("yolo_detection_output_param",)
     bottoms = (1, 2)
 
     def setup(self, *bottom: Shape) -> None:
@@ -107,6 +108,7 @@ class Yolov3DetectionOutput(_YoloOutput):
     published, all images are taken as one, image number 0.
     """
 
+    params = ("yolov3_detection_output_param",)
     bottoms = (1, None)
 
     def setup(self, *bottom: Shape) -> None:

@@ -9,6 +9,7 @@ from functools import cache
 from types import SimpleNamespace
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 from .schema import EnumType, Field, MessageType, load_schema
 
@@ -17,7 +18,7 @@ _F = descriptor_pb2.FieldDescriptorProto
 
 @cache
 def caffe_pb2(dialect: str = "rmpe") -> SimpleNamespace:
-    """The message classes of one dialect by name: ``caffe_pb2().NetParameter()``.
+    """The message classes, enums and values of one dialect by name: ``caffe_pb2().NetParameter()``.
 
     They live in a descriptor pool of their own, so that another caffe_pb2 in the process does not clash.
     """
@@ -32,8 +33,9 @@ def caffe_pb2(dialect: str = "rmpe") -> SimpleNamespace:
     pool.AddSerializedFile(file.SerializeToString())
     classes = {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}"))
                for name in schema.messages}
+    enums = {name: EnumTypeWrapper(pool.FindEnumTypeByName(f"caffe.{name}")) for name in schema.enums}
     values = {name: number for enum in schema.enums.values() for name, number in enum.numbers.items()}
-    return SimpleNamespace(**classes, **values)
+    return SimpleNamespace(**classes, **enums, **values)
 
 
 def _add_enum(target: descriptor_pb2.EnumDescriptorProto, enum: EnumType) -> None:

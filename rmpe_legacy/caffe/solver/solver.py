@@ -137,7 +137,7 @@ class Solver:
             return
         if p.display and self.iter % p.display == 0:
             with torch.no_grad():
-                self.net()
+                self._forward(self.net)
             self._smooth(np.float32(float(self.net.loss())), start)
             log.info("Iteration %d, loss = %g", self.iter, self.smoothed_loss)
         if p.test_interval and self.iter % p.test_interval == 0:
@@ -169,11 +169,7 @@ class Solver:
         self.optimizer.zero_grad(set_to_none=True)
         loss = np.float32(0)
         for _ in range(p.iter_size):
-            self.net()
-            total = self.net.loss()
-            if total.requires_grad:
-                total.backward()
-            loss = np.float32(loss + np.float32(float(total.detach())))
+            loss = np.float32(loss + np.float32(self._forward_backward()))
         loss = np.float32(loss / np.float32(p.iter_size))
         self._smooth(loss, start)
         if display:
@@ -181,6 +177,18 @@ class Solver:
             self._log_outputs("Train", self.net, _flat(self.net))
         self._update(display)
         self.iter += 1
+
+    def _forward_backward(self) -> float:
+        """Run the training net on its next batch and add up the gradients; returns the loss."""
+        self._forward(self.net)
+        total = self.net.loss()
+        if total.requires_grad:
+            total.backward()
+        return float(total.detach())
+
+    def _forward(self, net: Net) -> None:
+        """Run one network on its next batch."""
+        net()
 
     def _update(self, display: bool) -> None:
         rate = self.rate.at(self.iter)
@@ -233,7 +241,7 @@ class Solver:
                 log.info("Test interrupted.")
                 return []
             with torch.no_grad():
-                net()
+                self._forward(net)
             if p.test_compute_loss:
                 loss = np.float32(loss + np.float32(float(net.loss())))
             scores.add(net)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rmpe_legacy.errors import FileError, NetError, RmpeError
 from rmpe_legacy.reading import first_line
+from rmpe_legacy.registry import Registry
 from rmpe_legacy.torch7.objects import Storage, Table, Torch7Object, text
 from rmpe_legacy.torch7.objects import Tensor as StoredTensor
 
@@ -20,20 +21,12 @@ if TYPE_CHECKING:
 Value = Tensor | list  # what flows between modules: a tensor, or a Lua table of values as a list
 MAX_INTEGER = 1 << 31
 
-_CLASSES: dict[str, type[Module]] = {}
+_CLASSES: Registry[str, type[Module]] = Registry("Torch7 class")
 
 
 def torch7_class(*names: str) -> Callable[[type[Module]], type[Module]]:
-    """``@torch7_class("nn.View")`` above a class. A name can be taken once."""
-
-    def add(cls: type[Module]) -> type[Module]:
-        for name in names:
-            if name in _CLASSES:
-                raise ValueError(f"{name} is taken by {_CLASSES[name].__qualname__}")
-            _CLASSES[name] = cls
-        return cls
-
-    return add
+    """``@torch7_class("nn.View")`` above a class registers it for these Torch7 classes."""
+    return _CLASSES.register(*names)
 
 
 def class_for(name: str) -> type[Module] | None:

@@ -90,10 +90,17 @@ class Transpose(Module):
             raise fields.error(f"permutations holds {values}; pairs of dimensions are needed")
         return int(values[0]) - 1, int(values[1]) - 1
 
+    def axes(self, dims: int) -> list[tuple[int, int]]:
+        """The pairs of axes to swap in a tensor of `dims` axes; NetError if it lacks one of them."""
+        shift = dims - self.input_dims if self.input_dims is not None else 0
+        pairs = [(a + shift, b + shift) for a, b in self.pairs]
+        if not all(0 <= axis < dims for pair in pairs for axis in pair):
+            raise NetError(f"nn.Transpose: swaps axes that an input of {dims} axes does not have")
+        return pairs
+
     def forward(self, x: Tensor) -> Tensor:
-        shift = x.dim() - self.input_dims if self.input_dims is not None else 0
-        for a, b in self.pairs:
-            x = x.transpose(a + shift, b + shift)
+        for a, b in self.axes(x.dim()):
+            x = x.transpose(a, b)
         return x.contiguous()
 
 

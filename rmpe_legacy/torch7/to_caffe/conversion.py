@@ -14,6 +14,7 @@ import torch
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.errors import NetError, RmpeError
+from rmpe_legacy.registry import Registry
 from rmpe_legacy.torch7.modules import graph, linear, spatial, stn
 from rmpe_legacy.torch7.modules.base import Module
 from rmpe_legacy.torch7.network_kind import Part, kind, roles
@@ -55,14 +56,15 @@ class Grid:
 
 Item = Value | Grid | list
 Emitter = Callable[["Converter", Module, Item, str], Item]
-_EMITTERS: dict[type[Module], tuple[Emitter, type]] = {}
+_EMITTERS: Registry[type[Module], tuple[Emitter, type]] = Registry("Torch7 module")
 
 
 def emits(*classes: type[Module], takes: type = Value) -> Callable[[Emitter], Emitter]:
     """Register what writes the layers of these modules; `takes`: a Value, a list, or object for anything."""
 
     def add(function: Emitter) -> Emitter:
-        _EMITTERS.update(dict.fromkeys(classes, (function, takes)))
+        for cls in classes:
+            _EMITTERS.add(cls, (function, takes))
         return function
 
     return add

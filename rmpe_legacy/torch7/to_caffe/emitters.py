@@ -381,13 +381,13 @@ def _view(c: Converter, module: Module, x: Item, path: str) -> Value:
 def _transpose(c: Converter, module: shapes.Transpose, x: Item, path: str) -> Value:
     """Written only where a layer has to see the new order: the sampler's swaps before and after cancel."""
     x = x if x.view is None else c.plain(x)
-    dims = len(x.shape)
-    order = list(x.order or range(dims))
-    shift = dims - module.input_dims if module.input_dims is not None else 0
-    for a, b in module.pairs:
-        if not max(a, b) + shift < dims:
-            raise unsupported(module, path, f"swaps axes that {shown(x.seen)} does not have")
-        order[a + shift], order[b + shift] = order[b + shift], order[a + shift]
+    order = list(x.order or range(len(x.shape)))
+    try:
+        pairs = module.axes(len(x.shape))
+    except NetError:
+        raise unsupported(module, path, f"swaps axes that {shown(x.seen)} does not have") from None
+    for a, b in pairs:
+        order[a], order[b] = order[b], order[a]
     return replace(x, order=None if order == sorted(order) else tuple(order))
 
 

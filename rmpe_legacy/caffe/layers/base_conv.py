@@ -1,0 +1,129 @@
+"""What Convolution, Deconvolution and Im2col share. Source: base_conv_layer.cpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Layer, Shape, shape_text
+
+
+class Windowed(Layer):
+    """What the three share: kernel, stride, pad and dilation per spatial axis, as convolution_param gives them."""
+
+    params = ("convolution_param",)
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("convolution_param")
+        self.channel_axis = self.axis(param.axis, len(bottom[0]))
+        dims = len(bottom[0]) - self.channel_axis - 1
+        self.kernel = self._per_axis("kernel_size", dims, None, "kernel_h", "kernel_w")
+        self.stride = self._per_axis("stride", dims, 1, "stride_h", "stride_w")
+        self.pad = self._per_axis("pad", dims, 0, "pad_h", "pad_w")
+        self.dilation = self._per_axis("dilation", dims, 1)
+        for name, values in (("kernel_size", self.kernel), ("stride", self.stride)):
+            if 0 in values:
+                raise self.spec.error(f"{name} must not be 0")
+
+    def _per_axis(self, name: str, dims: int, default: int | None, *hw: str) -> tuple[int, ...]:
+        """One value per spatial axis: from `name`, given once or per axis, or from its _h and _w."""
+        param = self.spec.get("convolution_param")
+        given = list(getattr(param, name))
+        if hw and any(map(param.has, hw)):
+            if given or dims != 2 or not (all(map(param.has, hw)) or default == 0):
+                raise self.spec.error(f"give {name}, or {' and '.join(hw)} for two spatial axes; not both")
+            return tuple(getattr(param, n) for n in hw)
+        if not given and default is not None:
+            return (default,) * dims
+        if len(given) not in (1, dims):
+            raise self.spec.error(f"{name} is given {len(given)} times for {dims} spatial axes; give it once, or "
+                                  "once per axis")
+        return tuple(given) * dims if len(given) == 1 else tuple(given)
+
+    def spatial(self, bottom: Shape) -> tuple[int, ...]:
+        """The sizes of the grid that the window takes up on a bottom. C's division: -1 / 2 is 0, so that a window
+        that sticks out by less than a stride has one place."""
+        sizes = tuple(
+            int((size + 2 * p - (d * (k - 1) + 1)) / s) + 1
+            for size, k, s, p, d in zip(bottom[self.channel_axis + 1 :], self.kernel, self.stride, self.pad,
+                                        self.dilation, strict=True)
+        )
+        if any(size < 1 for size in sizes):
+            raise self.spec.error(f"its window does not fit on a bottom of {shape_text(bottom)}")
+        return sizes
+
+    def sticking_out(self, size: Sequence[int]) -> list[int]:
+        """Per axis, by how much the only window sticks out of the padded bottom."""
+        return [max(0, d * (k - 1) + 1 - extent - 2 * p)
+                for extent, k, p, d in zip(size, self.kernel, self.pad, self.dilation, strict=True)]
+
+    def windows(self, x: Tensor) -> Tensor:
+        """Every window of the zero-padded bottom: (N, C, spatial) -> (N, C, grid, kernel)."""
+        more = self.sticking_out(x.shape[2:])
+        x = F.pad(x, [m for p, q in zip(reversed(self.pad), reversed(more), strict=True) for m in (p, p + q)])
+        for axis, (k, s, d) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True)):
+            x = x.unfold(2 + axis, d * (k - 1) + 1, s)
+            x = x[..., ::d] if d else x.expand(*x.shape[:-1], k)
+        return x
+
+    def check_same(self, bottom: tuple[Shape, ...]) -> None:
+        """All bottoms have one shape, and as many axes and channels as at setup."""
+        if any(shape != bottom[0] for shape in bottom):
+            raise self.spec.error("its bottoms differ in shape: " + ", ".join(map(shape_text, bottom)))
+
+
+class BaseConvolution(Windowed):
+    """Convolution and Deconvolution: the weights, and several bottoms that share them."""
+
+    bottoms = tops = (1, None)
+    equal_counts = True
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        super().setup(*bottom)
+        param = self.spec.get("convolution_param")
+        self.group, self.num_output = param.group, param.num_output
+        self.channels = bottom[0][self.channel_axis]
+        self.bias_term = param.bias_term
+        if self.num_output < 1:
+            raise self.spec.error("num_output must be given, and positive")
+        if self.group < 1 or self.channels % self.group or self.num_output % self.group:
+            raise self.spec.error(f"{self.channels} channels and num_output {self.num_output} must be multiples of "
+                                  f"group {self.group}")
+        self.declare("weight", self.weight_shape(), param.weight_filler)
+        if self.bias_term:
+            self.declare("bias", (self.num_output,), param.bias_filler)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.check_same(bottom)
+        if len(bottom[0]) != self.channel_axis + 1 + len(self.kernel) or bottom[0][self.channel_axis] != self.channels:
+            raise self.spec.error(f"was set up for {self.channels} channels and {len(self.kernel)} spatial axes, its "
+                                  f"bottom is {shape_text(bottom[0])}")
+        lead = bottom[0][: self.channel_axis]
+        return [(*lead, self.num_output, *self.out_spatial(bottom[0]))] * len(bottom)
+
+    def weight_shape(self) -> Shape:
+        raise NotImplementedError
+
+    def out_spatial(self, bottom: Shape) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        weight, *rest = self.blobs()
+        bias = rest[0] if rest else None
+        tops = []
+        for x in bottoms:
+            lead = x.shape[: self.channel_axis]  # axes before the channels are all batch
+            if x.numel():
+                y = self.apply_one(x.reshape(math.prod(lead), *x.shape[self.channel_axis :]), weight, bias)
+            else:  # torch refuses some; the windows meet nothing but padding
+                y = x.new_zeros(math.prod(lead), self.num_output, *self.out_spatial(x.shape))
+                y = y if bias is None else y + bias.view(-1, *[1] * len(self.kernel))
+            tops.append(y.reshape(*lead, *y.shape[1:]))
+        return tuple(tops)

@@ -1,0 +1,43 @@
+"""Convolution over any number of spatial axes. Source: conv_layer.cpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Shape
+from .base_conv import BaseConvolution
+from .registry import register
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+@register("Convolution")
+class Convolution(BaseConvolution):
+    """Cross-correlation: (..., C, spatial) -> (..., num_output, spatial'); sizes are rounded down."""
+
+    caffe_source = "conv_layer.cpp"
+
+    def weight_shape(self) -> Shape:
+        return (self.num_output, self.channels // self.group, *self.kernel)
+
+    def out_spatial(self, bottom: Shape) -> tuple[int, ...]:
+        return self.spatial(bottom)
+
+    def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if len(self.kernel) in _CONV and all(self.dilation) and not any(self.sticking_out(x.shape[2:])):
+            conv = _CONV[len(self.kernel)]
+            return conv(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+        return self._by_windows(x, weight, bias)
+
+    def _by_windows(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """For what torch has no convolution for (0, or 4 and more axes, a dilation of 0), by a product per group."""
+        windows = self.windows(x)
+        out = windows.shape[2 : 2 + len(self.kernel)]
+        n, g = len(x), self.group
+        columns = windows.reshape(n, g, self.channels // g, math.prod(out), -1).transpose(3, 4)
+        weight = weight.reshape(g, self.num_output // g, -1)
+        y = (weight @ columns.reshape(n, g, weight.shape[2], -1)).reshape(n, self.num_output, *out)
+        return y if bias is None else y + bias.view(-1, *[1] * len(out))

@@ -1,0 +1,50 @@
+"""A part of a blob with another blob's size. Source: crop_layer.cpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .base import Layer, Shape, shape_text
+from .registry import register
+
+
+@register("Crop")
+class Crop(Layer):
+    """The part of the first bottom that has the second one's size from `axis` on, `offset` in.
+
+    One offset goes for all axes; 0 without any.
+    """
+
+    params = ("crop_param",)
+    exact = True
+    bottoms = 2
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("crop_param")
+        self.start = self.axis(param.axis, len(bottom[0]))
+        if len(param.offset) > 1 and self.start + len(param.offset) != len(bottom[0]):
+            raise self.spec.error(f"offset is given {len(param.offset)} times for {len(bottom[0]) - self.start} axes; "
+                                  "give it once, or once per axis")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        x, like = bottom
+        if len(x) <= self.start:
+            raise self.spec.error(f"is to crop from axis {self.start} on, its bottom is {shape_text(x)}")
+        axes = len(x) - self.start
+        offset = list(self.spec.get("crop_param").offset) or [0]
+        offset = offset * axes if len(offset) == 1 else offset
+        if len(offset) != axes or len(like) < len(x):
+            raise self.spec.error(f"a bottom of {shape_text(x)} cannot be cropped to {shape_text(like)}: the second "
+                                  "bottom needs as many axes")
+        sizes = like[self.start : len(x)]
+        if any(size + o > have for size, o, have in zip(sizes, offset, x[self.start :], strict=True)):
+            raise self.spec.error(f"a crop to {shape_text(like)} from offset {offset} on, axis {self.start} and "
+                                  f"after, reaches outside a bottom of {shape_text(x)}")
+        self.parts = (slice(None),) * self.start + tuple(slice(o, o + s) for o, s in zip(offset, sizes, strict=True))
+        return [(*x[: self.start], *sizes)]
+
+    def forward(self, x: Tensor, _like: Tensor) -> Tensor:
+        return x[self.parts].contiguous()

@@ -1,0 +1,45 @@
+"""The samples that a selector keeps. Source: filter_layer.cpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .base import Layer, Shape, shape_text
+from .gradient import severed
+from .registry import register
+
+
+@register("Filter")
+class Filter(Layer):
+    """The samples whose entry in the last bottom, the selector, is not 0: each other bottom gives a top.
+
+    `reshape` promises tops for all samples, as the published layer does before it has seen a selector.
+    """
+
+    exact = True
+    bottoms = (2, None)
+    tops = (1, None)
+    not_exportable = "gives as many rows as the values of its last bottom say"
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        if len(self.spec.top) != len(bottom) - 1:
+            raise self.spec.error(f"needs one top per bottom but the selector, is given {len(self.spec.top)} for "
+                                  f"{len(bottom)} bottoms")
+        self.refuses = (len(bottom) - 1,)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        *blobs, selector = bottom
+        if not selector or any(size != 1 for size in selector[1:]):
+            raise self.spec.error(f"needs a selector of one number per sample, it is {shape_text(selector)}")
+        if any(shape[:1] != selector[:1] for shape in blobs):
+            raise self.spec.error(f"its selector has {selector[0]} entries, its bottoms are "
+                                  + ", ".join(map(shape_text, blobs)))
+        return blobs
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        *blobs, selector = bottoms
+        chosen = selector.detach().flatten().nonzero().flatten()
+        return tuple(severed(blob.index_select(0, chosen), *bottoms) for blob in blobs)  # a diff for each, as in Caffe

@@ -1,0 +1,49 @@
+"""The same values in another shape. Source: reshape_layer.cpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .base import MAX_AXES, Layer, Shape, count, shape_text
+from .registry import register
+
+
+@register("Reshape")
+class Reshape(Layer):
+    """The same values in another shape: dim 0 copies the bottom's, -1 is what is left over."""
+
+    params = ("reshape_param",)
+    exact = True
+    works_in_place = False
+    shares_data = shares_diff = True
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("reshape_param")
+        shape, dims = bottom[0], list(param.shape.dim)
+        if len(dims) > MAX_AXES:
+            raise self.spec.error(f"its shape has {len(dims)} axes; a blob has up to {MAX_AXES}")
+        start = param.axis if param.axis >= 0 else len(shape) + param.axis + 1
+        end = len(shape) if param.num_axes == -1 else start + param.num_axes
+        if not 0 <= start <= end <= len(shape):
+            raise self.spec.error(f"axis {param.axis} and num_axes {param.num_axes} are outside a bottom with "
+                                  f"{len(shape)} axes")
+        if dims.count(-1) > 1 or any(d < -1 for d in dims):
+            raise self.spec.error(f"shape {dims} may hold -1 once, and no other negative number")
+        for i, dim in enumerate(dims):
+            if dim == 0:
+                if start + i >= len(shape):
+                    raise self.spec.error(f"dim {i} of its shape is 0, but the bottom has no axis {start + i} to copy")
+                dims[i] = shape[start + i]
+        rest = count(shape[:start]) * count([d for d in dims if d != -1]) * count(shape[end:])
+        if -1 in dims and rest and count(shape) % rest == 0:
+            dims[dims.index(-1)] = count(shape) // rest
+        top = (*shape[:start], *dims, *shape[end:])
+        if -1 in dims or count(top) != count(shape):
+            raise self.spec.error(f"a bottom of {shape_text(shape)} cannot be reshaped to {shape_text(top)}")
+        self.shape = top
+        return [top]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(self.shape)

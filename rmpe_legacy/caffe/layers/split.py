@@ -1,0 +1,21 @@
+"""One blob under several names. Source: split_layer.cpp of RMPE@5188c23."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .base import Layer
+from .registry import register
+
+
+@register("Split")
+class Split(Layer):
+    """One bottom under several names; their gradients add up."""
+
+    works_in_place = False
+    shares_data = True
+
+    tops = (1, None)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(x.view_as(x) for _ in range(self.top_count))  # views: each top has a gradient of its own

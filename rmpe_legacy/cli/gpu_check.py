@@ -1,0 +1,37 @@
+"""rmpe gpu-check."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .terminal import say, tell
+
+NO_GPU = 2  # exit code
+ANSWERS = {True: "yes", False: "NO", None: "not asked"}
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--report", type=Path, default=Path("gpu_check.json"), help="default: gpu_check.json")
+    command.add_argument("--rounds", type=int, default=30, help="rounds of each timing (default: 30)")
+    command.add_argument("--build", action="store_true", help="in a checkout: first build csrc/ with CUDA")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the CUDA operators against the CPU's bits and grid_sample's speed; write the numbers as JSON.
+
+    Exits with 0 if every check passes, 1 if one fails, 2 if there is no GPU.
+    """
+    from rmpe_legacy.compare import gpu_check
+
+    if reason := gpu_check.why_no_gpu():
+        tell(reason)
+        return NO_GPU
+    checks = [gpu_check.build()] if args.build else []
+    if all(check.passed for check in checks):
+        for check in gpu_check.all_checks(args.rounds):
+            say(f"{ANSWERS[check.passed]:<10} {check.name}")
+            checks.append(check)
+    passed = gpu_check.write_report(args.report, checks)
+    say(f"{'all passed' if passed else 'something failed'}; the report is {args.report}")
+    return 0 if passed else 1

@@ -1,0 +1,59 @@
+"""rmpe run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+
+from rmpe_legacy.errors import RmpeError
+
+from .terminal import tell
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--py2", action="store_true", help="the script, and the modules of its own that it imports, "
+                         "are Python 2: translate them")
+    command.add_argument("--dialect", choices=("rmpe", "ssd", "bvlc"), default="rmpe",
+                         help="whose Caffe the script is for (default: rmpe)")
+    command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
+                         default="published-identity", help="what de_transform: true of a SpatialTransformer shall "
+                         "mean (default: what the published Caffe computes, %(default)s)")
+    command.add_argument("--figures", metavar="DIR", help="save the figures of a notebook's cells here")
+    command.add_argument("script", help="a .py or .ipynb file; it is a program and can do anything")
+    command.add_argument("args", nargs=argparse.REMAINDER, help="what the script takes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a script or notebook that imports caffe, unchanged: this package's caffe takes its place."""
+    from rmpe_legacy import pycaffe
+    from rmpe_legacy.pycaffe.script import run_file
+
+    pycaffe.configure(args.dialect, args.de_transform)
+    try:
+        run_file(args.script, args.args, args.py2, args.figures)
+    except SystemExit as error:  # the script's own
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        tell(error.code)
+        return 1
+    except (Exception, RecursionError) as error:
+        if isinstance(error, RmpeError) and not _frames(error):
+            raise
+        tell(_report(error))
+        return 1
+    return 0
+
+
+def _report(error: BaseException) -> str:
+    """The script's traceback, without our frames above it."""
+    error.__traceback__ = _frames(error)
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _frames(error: BaseException) -> object:
+    """The traceback from the script's first frame on; None if it did not come to run."""
+    place = error.__traceback__
+    while place is not None and place.tb_frame.f_globals.get("__name__", "").startswith("rmpe_legacy."):
+        place = place.tb_next
+    return place if place is not None and place.tb_frame.f_globals is vars(sys.modules["__main__"]) else None

@@ -1,0 +1,60 @@
+"""What the commands that train have in common: log lines on standard error, and Ctrl-C that saves a snapshot."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .terminal import say
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if sys.stderr is not None:
+            say(self.format(record), sys.stderr)
+
+
+@contextmanager
+def training_log() -> Iterator[None]:
+    """Show what solvers log, a line each with date and time, on standard error."""
+    log, handler = logging.getLogger("rmpe_legacy"), _Lines()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+class Interrupt:
+    """Ctrl-C during training: the first saves a snapshot and stops behind the iteration, the second stops at once."""
+
+    def __init__(self):
+        self._pending: list[str] = []
+        self.seen = False
+
+    def action(self) -> str:
+        """What a solver is to do now: "snapshot", then "stop"; "none" without a Ctrl-C."""
+        return self._pending.pop(0) if self._pending else "none"
+
+    def _note(self, *_: object) -> None:
+        if self.seen:
+            raise KeyboardInterrupt
+        self.seen, self._pending = True, ["snapshot", "stop"]
+
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Take Ctrl-C and a request to terminate while the block runs."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._note) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

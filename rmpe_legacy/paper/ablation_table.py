@@ -1,0 +1,106 @@
+"""The ablation as a table, paper | drawn world, and as a figure; made of the results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+
+from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.files import write_together
+from rmpe_legacy.wording import many
+
+from .ablation import ROWS, Ablation, Budget, Result
+from .tables import MPII_COLUMNS, TABLE_3
+
+_NAME, _COLUMN = 34, 9
+
+
+def write_ablation(ablation: Ablation) -> str:
+    """Write table.txt and figure.png beside the results; the table. RmpeError if there is no result."""
+    results = ablation.found()
+    if not results:
+        raise RmpeError(f"{ablation.results}: has no result yet; the same command goes on")
+    table = ablation_table(results, ablation.budget)
+    write_together(ablation.results, {"table.txt": (table + "\n").encode(),
+                                      "figure.png": ablation_figure(results, ablation.budget)})
+    return table
+
+
+def by_row(results: Sequence[Result]) -> dict[str, np.ndarray]:
+    """(seeds, columns) AP in per cent of each row that has results, in the order of ROWS."""
+    return {row: np.array([[result.ap[column] for column in MPII_COLUMNS] for result in found])
+            for row in ROWS if (found := [result for result in results if result.row == row])}
+
+
+def ablation_table(results: Sequence[Result], budget: Budget) -> str:
+    """Each row of Table 3: the paper's numbers, the mean over seeds in the drawn world, and half their range."""
+    measured = by_row(results)
+    lines = [f"{TABLE_3.source}, and the same comparison in the drawn world: AP in per cent",
+             f"drawn world: {many(budget.pictures, 'picture')}, the shipped detector's boxes; budget {budget.name!r}: "
+             f"{budget.base_iterations} iterations of the SPPE alone, then {budget.iterations} of each row, batches of "
+             f"{budget.batch}", _line("", "", MPII_COLUMNS)]
+    for row in ROWS:
+        paper = TABLE_3.row(row)
+        lines.append(_line(row, "paper", [f"{paper[column]:.1f}" for column in MPII_COLUMNS]))
+        if row not in measured:
+            lines.append("    drawn world: no result yet")
+            continue
+        values = measured[row]
+        spread = (values.max(axis=0) - values.min(axis=0)) / 2
+        lines += [_line("", f"drawn, n={len(values)}", [f"{value:.1f}" for value in values.mean(axis=0)]),
+                  _line("", "  +-", [f"{value:.1f}" for value in spread])]
+    lines += ["", _verdict(measured)]
+    return "\n".join(lines)
+
+
+def _verdict(measured: dict[str, np.ndarray]) -> str:
+    """Which of the paper's differences from "full" show here: the sign, and whether the seeds agree on it."""
+    if "full" not in measured:
+        return "The row \"full\" has no result yet, so that no difference from it can be given."
+    full, lines = measured["full"][:, -1], ["Total, difference from \"full\" (paper | drawn world):"]
+    for row, values in measured.items():
+        if row == "full":
+            continue
+        paper = TABLE_3.row(row)["Total"] - TABLE_3.row("full")["Total"]
+        ours = values[:, -1].mean() - full.mean()
+        apart = values[:, -1].max() < full.min() or values[:, -1].min() > full.max()
+        shows = "as in the paper" if ours * paper > 0 else "not as in the paper"
+        lines.append(f"  {row:<{_NAME}} {paper:+6.1f} | {ours:+6.1f}  "
+                     f"{shows if apart else 'within the spread of the seeds: no difference shown'}")
+    return "\n".join(lines)
+
+
+def _line(name: str, what: str, cells: Sequence[str]) -> str:
+    return f"{name:<{_NAME}} {what:<11}" + "".join(f"{cell:>{_COLUMN}}" for cell in cells)
+
+
+def ablation_figure(results: Sequence[Result], budget: Budget) -> bytes:
+    """A PNG: for each row the difference of Total from "full", the paper's beside the drawn world's, seed by seed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    measured = by_row(results)
+    figure = Figure(figsize=(8, 4.2), dpi=120)
+    axes = figure.add_subplot()
+    rows = [row for row in ROWS if row != "full"]
+    places = np.arange(len(rows))
+    full = TABLE_3.row("full")["Total"]
+    axes.barh(places - 0.2, [TABLE_3.row(row)["Total"] - full for row in rows], 0.38, color="0.7", label="paper")
+    if "full" in measured:
+        ours = measured["full"][:, -1].mean()
+        shown = [(place, measured[row][:, -1] - ours)
+                 for place, row in zip(places, rows, strict=True) if row in measured]
+        axes.barh([p + 0.2 for p, _ in shown], [v.mean() for _, v in shown], 0.38, color="C0", label="drawn world")
+        for place, values in shown:
+            axes.plot(values, [place + 0.2] * len(values), "k.", markersize=4)
+    axes.set_yticks(places, rows)
+    axes.invert_yaxis()
+    axes.axvline(0, color="k", linewidth=0.8)
+    axes.set_xlabel(f"mAP, difference from \"full\" (budget {budget.name!r}; dots: seeds)")
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    out = BytesIO()
+    FigureCanvasAgg(figure).print_png(out)
+    return out.getvalue()

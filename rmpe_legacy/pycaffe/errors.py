@@ -1,0 +1,69 @@
+"""Our sentences as the exceptions that pycaffe raised, so that a script's ``except`` clauses go on working."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from rmpe_legacy.errors import LayerError, RmpeError
+
+
+class NameOfBlobError(RmpeError, KeyError):
+    """A blob or a layer that the network does not have, asked for in a dictionary."""
+
+    __str__ = Exception.__str__  # KeyError's puts the sentence in quotes
+
+
+class NameOfLayerError(RmpeError, ValueError):
+    """A layer that the network does not have, as the start or the end of a pass."""
+
+
+class ReadOnlyError(RmpeError, AttributeError):
+    """An attribute that cannot be replaced, only written into."""
+
+
+class NoFieldError(RmpeError, AttributeError):
+    """A parameter that a layer's message does not have."""
+
+
+class ArgumentError(RmpeError, TypeError):
+    """A call whose arguments fit none of a function's signatures."""
+
+
+class RuntimeRmpeError(RmpeError, RuntimeError):
+    """What Caffe's C++ code refuses."""
+
+
+@contextmanager
+def as_pycaffe() -> Iterator[None]:
+    """Around a call into the port: what it raises becomes a RuntimeError too, as all that pycaffe's C++ code raises.
+
+    What a Python layer's own code raises keeps its type.
+    """
+    try:
+        yield
+    except RmpeError as error:
+        cause = error.__cause__
+        if not isinstance(error, LayerError) or cause is None or isinstance(cause, RmpeError):
+            raise _combined(error, RuntimeError) from cause
+        kind = type(cause)
+        if getattr(builtins, kind.__name__, None) is not kind:  # a class of the user's
+            raise cause from None
+        raise _combined(error, kind) from cause
+
+
+def _combined(error: RmpeError, kind: type[BaseException]) -> RmpeError:
+    """The same sentence in an exception of both types."""
+    if isinstance(error, kind):
+        return error
+    try:
+        return _both(type(error), kind)(str(error))
+    except TypeError:  # its constructor wants more than a message
+        return _both(type(error), RuntimeError)(str(error))
+
+
+@cache
+def _both(ours: type[RmpeError], theirs: type[BaseException]) -> type[RmpeError]:
+    return type(ours.__name__, (ours, theirs), {"__module__": __name__, "__str__": Exception.__str__})

@@ -1,0 +1,69 @@
+"""``caffe.io``: pictures to inputs and back, arrays to Caffe's messages and back.
+
+Source: python/caffe/io.py of RMPE@5188c23; set_mean of BVLC/caffe@9b89154.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rmpe_legacy.caffe.data import blobproto, transformer
+from rmpe_legacy.caffe.data.blobproto import arraylist_to_blobprotovector_str, blobprotovector_str_to_arraylist
+from rmpe_legacy.caffe.data.image import load_image, oversample
+from rmpe_legacy.caffe.data.skimage_resize import resize_image
+from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.proto.wire import decode, encode
+
+from .proto import caffe_pb2
+
+__all__ = ["Transformer", "array_to_blobproto", "array_to_datum", "arraylist_to_blobprotovector_str",
+           "blobproto_to_array", "blobprotovector_str_to_arraylist", "datum_to_array", "load_image", "oversample",
+           "resize_image"]
+
+
+class Transformer(transformer.Transformer):
+    """Pictures (H, W, K) to inputs (K, h, w) and back; see the class that it extends."""
+
+    def set_mean(self, in_: str, mean: np.ndarray) -> None:
+        """What is subtracted: one value a channel (K,), or (K, h, w), which is resized to the input's size.
+
+        Differs: RMPE's Caffe refuses a mean of another size; BVLC's resizes it, and so does this.
+        """
+        mean = np.asarray(mean)
+        shape = tuple(self.inputs.get(in_, ()))[1:]
+        if mean.ndim == 3 and len(shape) == 3 and mean.shape != shape and mean.shape[0] == shape[0]:
+            low, high = mean.min(), mean.max()
+            unit = (mean - low) / (high - low) if high > low else np.zeros_like(mean)
+            mean = resize_image(unit.transpose(1, 2, 0), shape[1:]).transpose(2, 0, 1) * (high - low) + low
+        super().set_mean(in_, mean)
+
+
+def blobproto_to_array(blob: Any, return_diff: bool = False) -> np.ndarray:
+    """The values of a BlobProto, or its diff: float64, in the blob's shape."""
+    return blobproto.blobproto_to_array(_ours(blob), return_diff)
+
+
+def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> Any:
+    """A BlobProto of an array of any shape; values are rounded to float32."""
+    return _theirs(blobproto.array_to_blobproto(arr, diff))
+
+
+def array_to_datum(arr: np.ndarray, label: int | None = None) -> Any:
+    """A Datum of an array (K, H, W): bytes if it is uint8, else float32 values."""
+    return _theirs(blobproto.array_to_datum(arr, label))
+
+
+def datum_to_array(datum: Any) -> np.ndarray:
+    """The values of a Datum (K, H, W): uint8 where it holds bytes, else float64."""
+    return blobproto.datum_to_array(_ours(datum))
+
+
+def _ours(message: Any) -> Message:
+    return decode(message.SerializeToString(), load_schema()[message.DESCRIPTOR.name])
+
+
+def _theirs(message: Message) -> Any:
+    return getattr(caffe_pb2, message.descriptor.name).FromString(encode(message))

@@ -1,0 +1,595 @@
+"""``Net``: pycaffe's network over ours, with blobs that stay and passes that begin and end anywhere.
+
+Sources: python/caffe/pycaffe.py and _caffe.cpp of BVLC/caffe@9b89154; Net::Init, ForwardFromTo, BackwardFromTo
+(net.cpp) of RMPE@5188c23.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmpe_legacy.caffe.layers.gradient import overwrite, share
+from rmpe_legacy.caffe.layers.registry import layer_class
+from rmpe_legacy.caffe.load import read_net
+from rmpe_legacy.caffe.net import Net as TorchNet
+from rmpe_legacy.caffe.net import Step, reshape_step, run_step
+from rmpe_legacy.caffe.weights import copy_trained, read_trained
+from rmpe_legacy.errors import InputError
+from rmpe_legacy.files import all_or_none
+from rmpe_legacy.wording import did_you_mean, shorten_list
+
+from . import settings
+from .blob import Blob, ParameterBlob
+from .errors import ArgumentError, NameOfBlobError, NameOfLayerError, ReadOnlyError, RuntimeRmpeError, as_pycaffe
+from .install import importable_as_caffe
+
+TRAIN, TEST = 0, 1
+_PHASES = ("TRAIN", "TEST")
+_Callback = Callable[[int], object]
+
+log = logging.getLogger(__name__)
+
+
+class Named(OrderedDict):
+    """What a network has by name. A name that it has not is an error with the names that come near."""
+
+    def __init__(self, what: str, items: Iterable[tuple[str, Any]]):
+        super().__init__(items)
+        self.what = what
+
+    def __missing__(self, name: object) -> Any:
+        near = did_you_mean(str(name), self)
+        known = near or f"; it has {shorten_list(list(self)) or 'none'}"
+        raise NameOfBlobError(f"the network has no {self.what} {name!r}{known}")
+
+    def __reduce__(self) -> tuple:
+        return Named, (self.what, list(self.items()))
+
+
+class LayerView:
+    """One layer as ``net.layers`` has it: its type, and its parameters as blobs."""
+
+    def __init__(self, kind: str, blobs: list[ParameterBlob]):
+        self.type = kind
+        self.blobs = blobs
+
+
+class Net:
+    """A Caffe network.
+
+    ``Net(prototxt, phase, level=0, stages=None, weights=None)``, or the older ``Net(prototxt, weights, phase)``.
+    ``net.torch`` is the ``torch.nn.Module`` below: it has the parameters that `params` shows.
+    """
+
+    def __init__(self, network_file: str | PathLike, *args: Any, phase: int | None = None, level: int = 0,
+                 stages: Sequence[str] | None = None, weights: str | PathLike | None = None):
+        """Read the network, and its weights if given.
+
+        Args:
+            network_file: A prototxt of any format.
+            phase: caffe.TRAIN or caffe.TEST.
+            level: For the min_level and max_level rules of layers.
+            stages: For the stage rules of layers.
+            weights: A .caffemodel, .caffemodel.h5, .safetensors or .pt; matched by layer name.
+
+        Raises:
+            RuntimeError: With an RmpeError's sentence: what cannot be opened, read or built.
+            TypeError: For arguments that fit neither signature.
+        """
+        phase, level, stages, weights = _arguments(args, phase, level, stages, weights)
+        now = settings.current
+        with as_pycaffe(), importable_as_caffe():
+            parsed = read_net(network_file, _PHASES[phase], level, tuple(stages or ()), now.dialect, now.de_transform,
+                              allow_python=True)
+            net = parsed.build(None if weights is None else read_trained(weights, parsed.specs))
+        self._adopt(net, phase)
+
+    @classmethod
+    def over(cls, net: TorchNet, phase: int) -> Net:
+        """pycaffe's view of a network that is built."""
+        made = cls.__new__(cls)
+        made._adopt(net, phase)
+        return made
+
+    def _adopt(self, net: TorchNet, phase: int) -> None:
+        self.torch = net
+        self._steps = net.steps
+        self.phase = phase
+        self._callbacks: dict[str, list[_Callback]] = {
+            name: [] for name in ("before_forward", "after_forward", "before_backward", "after_backward")}
+        self._graphs: dict[int, tuple[list[Tensor], Sequence[Tensor]]] = {}  # step -> its bottoms and tops
+        self._written: dict[str, Tensor] = {}  # blob -> what its last writer gave, with its graph
+        shapes = {name: shape for step in self._steps for name, shape in zip(step.top, step.top_shapes, strict=True)}
+        self._blob_names = list(shapes)
+        self._layer_names = [step.layer.spec.name for step in self._steps]
+        self.blobs = Named("blob", ((name, Blob(shape, name, net.loss_weights.get(name, 0.0)))
+                                    for name, shape in shapes.items()))
+        self.layers = [self._layer_view(step) for step in self._steps]
+        self.params = Named("layer with parameters", (
+            (name, layer.blobs) for name, layer in zip(self._layer_names, self.layers, strict=True) if layer.blobs))
+        self.layer_dict = Named("layer", zip(self._layer_names, self.layers, strict=True))
+        self.top_names = Named("layer", ((step.layer.spec.name, list(step.top)) for step in self._steps))
+        self.bottom_names = Named("layer", ((step.layer.spec.name, list(step.bottom)) for step in self._steps))
+        self.inputs, self.outputs = list(net.inputs), list(net.outputs)
+        self._needs = needs_backward(net)
+        self._records = any(needed for needed, _ in self._needs) and (phase == TRAIN or net.force_backward)
+        for step in self._steps:
+            if step.layer.spec.type == "DummyData":
+                self._write_constants(step)
+
+    @staticmethod
+    def _layer_view(step: Step) -> Any:
+        layer = step.layer
+        blobs = [ParameterBlob(getattr(layer, declared.name), declared.shape, f"{layer.spec.name}[{i}]")
+                 for i, declared in enumerate(layer.declared)]
+        if layer.spec.type != "Python":
+            return LayerView(layer.spec.type, blobs)
+        layer.user.blobs[:] = blobs
+        return layer.user
+
+    # --- attributes -------------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in self.__dict__:
+            raise ReadOnlyError(f"net.{name} cannot be replaced; write into the arrays of its blobs")
+        super().__setattr__(name, value)
+
+    @property
+    def blob_loss_weights(self) -> Named:
+        """Each blob's weight in the loss; 0 for most."""
+        return Named("blob", zip(self._blob_names, self._blob_loss_weights, strict=True))
+
+    @property
+    def _blob_loss_weights(self) -> list[float]:
+        return [self.torch.loss_weights.get(name, 0.0) for name in self._blob_names]
+
+    @property
+    def _blobs(self) -> list[Blob]:
+        return list(self.blobs.values())
+
+    @property
+    def _inputs(self) -> list[int]:
+        return [self._blob_names.index(name) for name in self.inputs]
+
+    @property
+    def _outputs(self) -> list[int]:
+        return [self._blob_names.index(name) for name in self.outputs]
+
+    def _bottom_ids(self, layer: int) -> list[int]:
+        return [self._blob_names.index(name) for name in self._steps[layer].bottom]
+
+    def _top_ids(self, layer: int) -> list[int]:
+        return [self._blob_names.index(name) for name in self._steps[layer].top]
+
+    # --- passes -----------------------------------------------------------------------------------------------------
+
+    def forward(self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
+                **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the layers from `start` to `end`, both included; all where these are None.
+
+        Args:
+            blobs: Names of blobs to return beside the network's outputs, or beside the tops of `end`.
+            start: The name of the first layer.
+            end: The name of the last layer.
+            inputs: Values of all inputs by name, each with the batch size of its blob.
+
+        Returns:
+            Views of the blobs' data, by name.
+
+        Raises:
+            InputError: For inputs by other names, or of another batch size.
+            KeyError: For a blob that is not there.
+            ValueError: For a layer that is not there, or values that do not fit.
+            RuntimeError: For what a layer refuses.
+        """
+        first, last = self._range(start, end, 0, len(self._steps) - 1)
+        wanted = self.outputs if end is None else self.top_names[end]
+        names = dict.fromkeys([*wanted, *(blobs or ())])
+        found = [self.blobs[name] for name in names]
+        self._give(inputs, self.inputs, "input", "data")
+        self._forward(first, last)
+        return {name: blob.data for name, blob in zip(names, found, strict=True)}
+
+    def backward(self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
+                 **tops: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the layers' Backward from `start` down to `end`, both included; all where these are None.
+
+        Parameters' diffs are added up until ``clear_param_diffs``; blobs' diffs are written anew.
+
+        Args:
+            diffs: Names of blobs whose diffs to return beside the inputs', or beside those of the bottoms of `end`.
+            start: The name of the layer to begin with, the uppermost.
+            end: The name of the layer to end with.
+            tops: Diffs of all outputs by name; without them those in the blobs are taken, which of a loss are its
+                loss_weight.
+
+        Returns:
+            Views of the blobs' diffs, by name.
+
+        Raises:
+            InputError, KeyError, ValueError, RuntimeError: As ``forward``.
+        """
+        first, last = self._range(start, end, len(self._steps) - 1, 0)
+        wanted = self.inputs if end is None else self.bottom_names[end]
+        names = dict.fromkeys([*wanted, *(diffs or ())])
+        found = [self.blobs[name] for name in names]
+        self._give(tops, self.outputs, "output", "diff")
+        self._backward(first, last)
+        return {name: blob.diff for name, blob in zip(names, found, strict=True)}
+
+    def _range(self, start: str | None, end: str | None, first: int, last: int) -> tuple[int, int]:
+        at = [default if name is None else self._layer_index(name)
+              for name, default in ((start, first), (end, last))]
+        return at[0], at[1]
+
+    def _layer_index(self, name: str) -> int:
+        if name not in self._layer_names:
+            near = did_you_mean(str(name), self._layer_names) or f"; it has {shorten_list(self._layer_names)}"
+            raise NameOfLayerError(f"the network has no layer {name!r}{near}")
+        return self._layer_names.index(name)
+
+    def _give(self, values: Mapping[str, np.ndarray], names: Sequence[str], what: str, to: str) -> None:
+        """Write values that the caller gives into the blobs' data or diffs."""
+        if values and set(values) != set(names):
+            raise InputError(f"{what}s {shorten_list(list(values))} are given; the network's {what}s are "
+                             f"{shorten_list(list(names)) or 'none'}, and all of them or none must be given")
+        for name, value in values.items():
+            array = getattr(self.blobs[name], to)
+            if np.shape(value)[:1] != array.shape[:1]:
+                raise InputError(f"{what} {name!r} has shape {np.shape(value)}, and its blob {array.shape}; the batch "
+                                 f"sizes differ: reshape the blob first, net.blobs[{name!r}].reshape(...)")
+            array[...] = value
+
+    def _forward(self, start: int, end: int) -> float:
+        """Run the steps from one index to another, both included; returns the loss, as Caffe's ForwardFromTo."""
+        self._push_parameters()
+        losses: list[tuple[float, Tensor]] = []
+        with as_pycaffe(), torch.set_grad_enabled(self._records):
+            for i in range(start, end + 1):
+                self._call("before_forward", i)
+                losses += self._run(i)
+                self._call("after_forward", i)
+        self.torch.remember({name: blob.data_memory.tensor for name, blob in self.blobs.items()
+                             if blob.data_memory.tensor is not None}, losses)
+        return sum(weight * float(value.detach().sum()) for weight, value in losses)
+
+    def _run(self, i: int) -> list[tuple[float, Tensor]]:
+        """Run one step into its blobs; returns its losses with their weights."""
+        step = self._steps[i]
+        kind = step.layer.spec.type
+        if kind == "Input":
+            return []
+        bottoms = [self.blobs[name].data_memory.read() for name in step.bottom]
+        if self._records:
+            bottoms = self._leaves(i, bottoms)
+        tops = run_step(step, bottoms)
+        if self._records:
+            self._graphs[i] = (bottoms, tops)
+            self._note_memory(step, tops)
+        fixed = _constants(step) if kind == "DummyData" else ()
+        for j, (name, top) in enumerate(zip(step.top, tops, strict=True)):
+            if j in fixed:
+                continue
+            value = top.detach()
+            if not step.layer.shares_data and _is_one_of(value, step, bottoms, j):
+                value = value.clone()
+            self.blobs[name].data_memory.write(value)
+            for other in step.alters if name in step.bottom else ():
+                memory = self.blobs[other].data_memory
+                memory.write(value.view(memory.shape))
+        weights = self.torch.loss_weights
+        return [(weights[name], top) for name, top in zip(step.top, tops, strict=True) if name in weights]
+
+    def _leaves(self, i: int, bottoms: Sequence[Tensor]) -> list[Tensor]:
+        """Bottoms as the beginning of a step's own graph."""
+        _, needed = self._needs[i]
+        return [bottom.detach().requires_grad_(need) for bottom, need in zip(bottoms, needed, strict=True)]
+
+    def _note_memory(self, step: Step, tops: Sequence[Tensor]) -> None:
+        """Tell layers whose Backward reads their top that another has worked on it in place."""
+        for name, top in zip(step.top, tops, strict=True):
+            source = name if name in step.bottom else step.bottom[0] if step.layer.shares_data else None
+            before = self._written.get(source) if source is not None else None
+            if before is not None:
+                (overwrite if source == name else share)(before, top)
+            self._written[name] = top
+
+    def _write_constants(self, step: Step) -> None:
+        """Fill the tops of a DummyData layer that have constant fillers: once, so that a script can set them."""
+        fixed = _constants(step)
+        if fixed:
+            tops = run_step(step, ())
+            for j in fixed:
+                self.blobs[step.top[j]].data_memory.write(tops[j])
+
+    def _backward(self, start: int, end: int) -> None:
+        """Run the steps' Backward from one index down to another, both included."""
+        self._push_parameters()
+        with as_pycaffe():
+            for i in range(start, end - 1, -1):
+                self._call("before_backward", i)
+                if self._needs[i][0]:
+                    self._run_back(i)
+                self._call("after_backward", i)
+
+    def _run_back(self, i: int) -> None:
+        step, needed = self._steps[i], self._needs[i][1]
+        layer = step.layer
+        if refused := [name for j, name in enumerate(step.bottom) if needed[j] and j in layer.refuses]:
+            raise layer.spec.error(f"cannot compute a gradient for its bottom {refused[0]!r}; set propagate_down: "
+                                   "false for it, or let nothing learnt lie below it")
+        parameters = [p for declared in layer.declared if (p := getattr(layer, declared.name)).requires_grad]
+        if not any(needed) and not parameters:
+            return
+        leaves, tops = self._graphs.get(i) or self._replay(i)
+        outputs = [(top, self.blobs[name].diff_tensor()) for name, top in zip(step.top, tops, strict=True)
+                   if top.requires_grad]
+        wanted = [leaf for leaf, need in zip(leaves, needed, strict=True) if need] + parameters
+        gradients: list[Tensor | None] = [None] * len(wanted)
+        if outputs:
+            gradients = list(torch.autograd.grad([top for top, _ in outputs], wanted, [diff for _, diff in outputs],
+                                                 retain_graph=True, allow_unused=True))
+        for name in [name for name, need in zip(step.bottom, needed, strict=True) if need]:
+            self._write_diff(name, gradients.pop(0), [diff for _, diff in outputs])
+        if layer.spec.type == "Python":  # it has written into the parameters' diffs itself
+            return
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
+
+    def _write_diff(self, name: str, gradient: Tensor | None, seeds: Sequence[Tensor]) -> None:
+        blob = self.blobs[name]
+        if gradient is None:
+            gradient = torch.zeros_like(blob.data_memory.read())
+        elif any(_same_storage(gradient, seed) for seed in seeds):
+            gradient = gradient.clone()
+        blob.diff_memory.write(gradient)
+
+    def _replay(self, i: int) -> tuple[list[Tensor], Sequence[Tensor]]:
+        """The graph of a step whose forward kept none, from the blobs as they are now."""
+        with torch.enable_grad():
+            leaves = self._leaves(i, [self._as_read(i, name) for name in self._steps[i].bottom])
+            return leaves, run_step(self._steps[i], leaves)
+
+    def _as_read(self, i: int, name: str) -> Tensor:
+        """A bottom as step i read it: what the blob holds, or, where a layer has worked on it in place since, what
+        its last writer before gives again."""
+        writers = [k for k, step in enumerate(self._steps) if name in step.top]
+        before = [k for k in writers if k < i]
+        source = self._steps[before[-1]] if before else None
+        if source is None or before == writers or not source.bottom:
+            return self.blobs[name].data_memory.read()
+        with torch.no_grad():
+            tops = run_step(source, [self._as_read(before[-1], bottom) for bottom in source.bottom])
+        return tops[source.top.index(name)]
+
+    def _push_parameters(self) -> None:
+        """On a GPU: let the module have what the script has written into parameters."""
+        device = settings.current.device()
+        parameter = next(self.torch.parameters(), None)
+        if parameter is not None and parameter.device != device:
+            self.torch.to(device)
+        if device.type == "cuda":
+            for blob in (blob for blobs in self.params.values() for blob in blobs):
+                blob.data_memory.push()
+                blob.diff_memory.push()
+
+    # --- callbacks --------------------------------------------------------------------------------------------------
+
+    def _call(self, when: str, layer: int) -> None:
+        for callback in self._callbacks[when]:
+            callback(layer)
+
+    def before_forward(self, run: _Callback) -> None:
+        """Call `run(index of the layer)` before each layer's forward."""
+        self._callbacks["before_forward"].append(run)
+
+    def after_forward(self, run: _Callback) -> None:
+        """Call `run(index of the layer)` after each layer's forward."""
+        self._callbacks["after_forward"].append(run)
+
+    def before_backward(self, run: _Callback) -> None:
+        """Call `run(index of the layer)` before each layer's Backward."""
+        self._callbacks["before_backward"].append(run)
+
+    def after_backward(self, run: _Callback) -> None:
+        """Call `run(index of the layer)` after each layer's Backward."""
+        self._callbacks["after_backward"].append(run)
+
+    # --- batches ----------------------------------------------------------------------------------------------------
+
+    def forward_all(self, blobs: Sequence[str] | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Run any number of items in batches of the network's size; returns outputs and `blobs`, item by item.
+
+        The last batch is filled up with zeros, whose results are dropped.
+        """
+        names = dict.fromkeys([*self.outputs, *(blobs or ())])
+        collected: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        count = _count(inputs)
+        for batch in self._batch(inputs):
+            for name, values in self.forward(blobs=blobs, **batch).items():
+                collected[name].extend(values.copy())
+        return {name: np.asarray(values[:count]) for name, values in collected.items()}
+
+    def forward_backward_all(self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None,
+                             **values: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The same with a backward of each batch; `values` may also hold diffs of the outputs. Returns both results."""
+        all_blobs: dict[str, list] = {name: [] for name in dict.fromkeys([*self.outputs, *(blobs or ())])}
+        all_diffs: dict[str, list] = {name: [] for name in dict.fromkeys([*self.inputs, *(diffs or ())])}
+        count = _count(values)
+        forwards = self._batch({name: values[name] for name in self.inputs if name in values})
+        backwards = self._batch({name: values[name] for name in self.outputs if name in values})
+        for up, down in zip_longest(forwards, backwards, fillvalue={}):
+            for found, collected in ((self.forward(blobs=blobs, **up), all_blobs),
+                                     (self.backward(diffs=diffs, **down), all_diffs)):
+                for name, array in found.items():
+                    collected[name].extend(array.copy())
+        return ({name: np.asarray(items[:count]) for name, items in all_blobs.items()},
+                {name: np.asarray(items[:count]) for name, items in all_diffs.items()})
+
+    def _batch(self, values: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:
+        """Values by name in batches of the network's size, the last filled up with zeros."""
+        if not values:
+            return
+        size = next(iter(self.blobs.values())).shape[0]
+        for begin in range(0, _count(values), size):
+            batch = {name: np.asarray(items[begin:begin + size]) for name, items in values.items()}
+            yield {name: np.concatenate([items, np.zeros((size - len(items), *items.shape[1:]), items.dtype)])
+                   if len(items) < size else items for name, items in batch.items()}
+
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Let the first layer, a MemoryData, read these arrays: (n, C, H, W) and n labels, float32, C-contiguous.
+
+        Raises:
+            RuntimeError: For another first layer, or arrays that do not fit.
+        """
+        layer = self._steps[0].layer
+        if layer.spec.type != "MemoryData":
+            raise RuntimeRmpeError(f"set_input_arrays needs a first layer of type MemoryData; it is {layer.spec.type}")
+        if labels.ndim == 1:
+            labels = np.ascontiguousarray(labels[:, np.newaxis, np.newaxis, np.newaxis])
+        for what, array in (("data", data), ("labels", labels)):
+            if array.ndim != 4 or array.dtype != np.float32 or not array.flags.c_contiguous:
+                raise RuntimeRmpeError(f"the {what} array has {array.ndim} axes of {array.dtype}; 4 axes of float32, "
+                                       "C-contiguous, are needed")
+        with as_pycaffe():
+            layer.reset(data, labels)
+
+    # --- shapes and parameters --------------------------------------------------------------------------------------
+
+    def reshape(self) -> None:
+        """Let every layer take the shapes of its bottoms, as after ``net.blobs[...].reshape(...)``."""
+        with as_pycaffe():
+            for step in self._steps:
+                if step.bottom or step.layer.spec.type == "Python":
+                    reshape_step(step, tuple(self.blobs[name].shape for name in step.bottom))
+                    for name, shape in zip(step.top, step.top_shapes, strict=True):
+                        self.blobs[name].reshape(*shape)
+
+    def clear_param_diffs(self) -> None:
+        """Set the parameters' diffs to 0."""
+        for blob in (blob for blobs in self.params.values() for blob in blobs):
+            blob.diff_memory.read().zero_()
+
+    def copy_from(self, trained: str | PathLike) -> None:
+        """Copy the weights of a file into the layers of their names; the others stay as they are."""
+        self._push_parameters()
+        with as_pycaffe():
+            layers = read_trained(trained, [step.layer.spec for step in self._steps])
+            for name in copy_trained(self.torch, layers):
+                log.info("Ignoring source layer %s", name)
+
+    load_hdf5 = copy_from
+
+    def share_with(self, other: Net) -> None:
+        """Use the other network's parameters in the layers of their names, without a copy."""
+        from rmpe_legacy.caffe.solver.solver import share_trained
+
+        with as_pycaffe():
+            share_trained(self.torch, other.torch)
+
+    def save(self, path: str | PathLike) -> None:
+        """Write a .caffemodel, byte for byte as Caffe does; all of it, or nothing."""
+        from rmpe_legacy.caffe.solver.snapshot import write_weights
+
+        self._push_parameters()
+        with as_pycaffe():
+            write_weights(path, self.torch)
+
+    def save_hdf5(self, path: str | PathLike) -> None:
+        """Write a .caffemodel.h5; all of it, or nothing."""
+        from rmpe_legacy.caffe.solver.snapshot import write_weights_hdf5
+
+        self._push_parameters()
+        with as_pycaffe(), all_or_none(path) as [place]:
+            write_weights_hdf5(place, self.torch)
+
+
+_FIXED = frozenset({"blobs", "params", "layers", "layer_dict", "inputs", "outputs", "top_names", "bottom_names",
+                    "torch"})
+
+
+def needs_backward(net: TorchNet) -> list[tuple[bool, list[bool]]]:
+    """For each step, whether it runs in a backward, and which of its bottoms get a diff.
+
+    Source: Net::Init (net.cpp:98-263) of RMPE@5188c23.
+    """
+    learned: set[str] = set()
+    layers, bottoms = [], []
+    for step in net.steps:
+        spec, layer = step.layer.spec, step.layer
+        asked = spec.propagate_down or [name in learned for name in step.bottom]
+        needed = any(name in learned for name in step.bottom) or any(map(layer.learns, range(len(layer.declared))))
+        if needed:
+            learned |= set(step.top)
+        layers.append(needed)
+        bottoms.append(list(asked))
+    under_loss: set[str] = set()
+    skipped: set[str] = set()
+    for i, step in reversed(list(enumerate(net.steps))):
+        contributes = any(top in under_loss or top in net.loss_weights for top in step.top)
+        if not contributes or all(top in skipped for top in step.top):
+            layers[i] = False
+        if not layers[i]:
+            bottoms[i] = [False] * len(step.bottom)
+        under_loss |= set(step.bottom) if contributes else set()
+        skipped |= {name for name, needed in zip(step.bottom, bottoms[i], strict=True) if not needed}
+    if net.force_backward:
+        layers = [True] * len(layers)
+        bottoms = [[needed or j not in step.layer.unforced for j, needed in enumerate(wanted)]
+                   for step, wanted in zip(net.steps, bottoms, strict=True)]
+    return list(zip(layers, bottoms, strict=True))
+
+
+def layer_type_list() -> list[str]:
+    """The types of layers that the dialect in use has."""
+    from rmpe_legacy.caffe.layers.registry import known_types
+
+    return [name for name in known_types() if settings.current.dialect in layer_class(name).dialects]
+
+
+def _arguments(args: Sequence[Any], phase: int | None, level: int, stages: Sequence[str] | None,
+               weights: Any) -> tuple[int, int, Sequence[str] | None, Any]:
+    """phase, level, stages and weights from either signature."""
+    given = list(args)
+    if given and not isinstance(given[0], int):  # Net(prototxt, weights, phase)
+        weights = given.pop(0)
+        fits = len(given) + (phase is not None) == 1
+    else:
+        fits = len(given) <= 4 and bool(given) == (phase is None)
+    if fits and given:
+        phase, level, stages, weights = (*given, *(phase, level, stages, weights)[len(given):])
+    if not fits or isinstance(phase, bool) or phase not in (TRAIN, TEST):
+        raise ArgumentError("caffe.Net takes (prototxt, phase, level=0, stages=None, weights=None) or (prototxt, "
+                            "weights, phase), with a phase of caffe.TRAIN or caffe.TEST")
+    return phase, level, stages, weights
+
+
+def _constants(step: Step) -> tuple[int, ...]:
+    """The tops of a DummyData layer that have constant fillers."""
+    return tuple(j for j, filler in enumerate(step.layer.fillers) if filler.type == "constant")
+
+
+def _is_one_of(value: Tensor, step: Step, bottoms: Sequence[Tensor], top: int) -> bool:
+    """Whether a top lies in the memory of a bottom other than the one that it replaces."""
+    return any(_same_storage(value, bottom) for j, bottom in enumerate(bottoms) if step.bottom[j] != step.top[top])
+
+
+def _same_storage(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def _count(values: Mapping[str, Any]) -> int:
+    """How many items are given."""
+    if not values:
+        raise InputError("no values are given; give the network's inputs by name")
+    return len(next(iter(values.values())))

@@ -1,0 +1,101 @@
+"""Runs scripts and notebooks that ``import caffe``, as they are, with this package as caffe."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rmpe_legacy.errors import FileError
+from rmpe_legacy.files import make_folder
+
+from . import python2
+from .install import install
+from .notebook import read_notebook
+
+_DISPLAY = ("display", "clear_output", "Image", "HTML", "SVG")
+
+
+def run_file(path: str | os.PathLike, args: Sequence[str] = (), is_python2: bool = False,
+             figures: str | os.PathLike | None = None) -> None:
+    """Run a .py or .ipynb file as Python's main program; what it raises, SystemExit too, is the caller's.
+
+    A script runs in the working directory, a notebook in its own folder, as Jupyter runs it.
+
+    Args:
+        path: The file.
+        args: What the script finds in sys.argv after its own name.
+        is_python2: Translate it, and the modules of its own that it imports, from Python 2.
+        figures: A folder for the figures that a notebook draws, as cell-<number>-<figure>.png.
+
+    Raises:
+        FileError: If it cannot be read.
+    """
+    file = Path(path).resolve()
+    is_notebook = file.suffix == ".ipynb"
+    try:
+        source = b"" if is_notebook else file.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    cells = read_notebook(path) if is_notebook else []
+    install()
+    if is_python2:
+        python2.translate_imports()
+    main = ModuleType("__main__")
+    main.__dict__.update({"__file__": str(path if not is_notebook else file), "__builtins__": __builtins__,
+                          **(python2.python2_names() if is_python2 else {})})
+    sys.modules["__main__"] = main
+    sys.argv = [str(path), *args]
+    sys.path.insert(0, str(file.parent))
+    if not is_notebook:
+        code = python2.compile_python2(source, str(path)) if is_python2 else compile(source, str(path), "exec")
+        exec(code, main.__dict__)
+        return
+    folder = None if figures is None else Path(figures).resolve()
+    os.chdir(file.parent)
+    _prepare_notebook()
+    for cell in cells:
+        _run_cell(f"{file.name}[cell {cell.number}]", cell.source, main.__dict__, is_python2)
+        _finish_figures(cell.number, folder)
+
+
+def _run_cell(name: str, source: str, names: dict[str, Any], is_python2: bool) -> None:
+    """Run one cell; the value of an expression at its end is shown, as Python's prompt shows it."""
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)  # for tracebacks
+    tree = python2.translated(source, name) if is_python2 else ast.parse(source, name)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, name, "exec"), names)
+    if last is not None:
+        sys.displayhook(eval(compile(ast.Expression(last.value), name, "eval"), names))
+
+
+def _prepare_notebook() -> None:
+    """Figures are drawn into memory, and IPython's display functions are there."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    try:
+        import IPython.display  # noqa: F401
+    except ImportError:
+        module, display = ModuleType("IPython"), ModuleType("IPython.display")
+        for function in _DISPLAY:
+            setattr(display, function, lambda *args, **options: None)
+        module.display = display  # type: ignore[attr-defined]
+        sys.modules |= {"IPython": module, "IPython.display": display}
+
+
+def _finish_figures(number: int, folder: Path | None) -> None:
+    """Save the figures that a cell has drawn, if asked for, and close them."""
+    plt = sys.modules.get("matplotlib.pyplot")
+    if plt is None:
+        return
+    if folder is not None:
+        make_folder(folder)
+        for i, figure in enumerate(plt.get_fignums(), 1):
+            plt.figure(figure).savefig(folder / f"cell-{number}-{i}.png")
+    plt.close("all")

@@ -1,0 +1,96 @@
+"""What a process that uses pycaffe has once: the device, the dialect of its files and the levels of the log."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+
+import torch
+
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.spec import DE_TRANSFORM
+from rmpe_legacy.errors import RmpeError
+
+logger = logging.getLogger("caffe")
+
+
+@dataclass
+class Settings:
+    """The values that the functions here set."""
+
+    on_gpu: bool = False
+    gpu: int = 0
+    dialect: str = "rmpe"
+    de_transform: str = "published-identity"  # what the published Caffe computes
+
+    def device(self) -> torch.device:
+        """Where networks compute: the GPU in GPU mode, else the CPU."""
+        return torch.device("cuda", self.gpu) if self.on_gpu and torch.cuda.is_available() else torch.device("cpu")
+
+
+current = Settings()
+
+
+def configure(dialect: str | None = None, de_transform: str | None = None) -> None:
+    """Choose how networks are read from now on; what is None stays as it is.
+
+    Args:
+        dialect: Whose fields and defaults hold, "rmpe" (at first), "ssd" or "bvlc".
+        de_transform: What ``de_transform: true`` of a SpatialTransformer means, "published-identity" (at first: what
+            the published Caffe computes), "published-ignored" or "paper".
+
+    Raises:
+        RmpeError: For a value that is none of these.
+    """
+    if dialect is not None:
+        load_schema(dialect)
+        current.dialect = dialect
+    if de_transform is not None:
+        if de_transform not in DE_TRANSFORM:
+            raise RmpeError(f"de_transform {de_transform!r} is not one of {', '.join(map(repr, DE_TRANSFORM))}")
+        current.de_transform = de_transform
+
+
+def set_mode_cpu() -> None:
+    """Compute on the CPU from now on."""
+    current.on_gpu = False
+
+
+def set_mode_gpu() -> None:
+    """Compute on the GPU from now on.
+
+    Differs: without a GPU, Caffe ends the process; here a warning says so and the CPU computes.
+    """
+    if not torch.cuda.is_available():
+        warnings.warn("torch finds no GPU, so caffe.set_mode_gpu() leaves the networks on the CPU", stacklevel=2)
+    current.on_gpu = True
+
+
+def set_device(gpu: int) -> None:
+    """Choose the GPU of GPU mode.
+
+    Raises:
+        RmpeError: If there are GPUs, but not this one.
+    """
+    count = torch.cuda.device_count()
+    if count and not 0 <= int(gpu) < count:
+        raise RmpeError(f"caffe.set_device({gpu}): this machine has GPUs 0 to {count - 1}; choose one of them")
+    current.gpu = int(gpu)
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed torch's random numbers, from which fillers, Dropout and the data layers draw."""
+    torch.manual_seed(int(seed))
+
+
+def init_log(level: int = 0, stderr: bool = False) -> None:
+    """Let the log of the "caffe" logger begin at a level of Caffe's: 0 info, 1 warning, 2 error, 3 fatal."""
+    logger.setLevel(10 * (min(max(int(level), 0), 3) + 2))
+    if stderr and not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+
+
+def log(message: str) -> None:
+    """Write one line of level info to the log."""
+    logger.info("%s", message)

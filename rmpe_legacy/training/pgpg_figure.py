@@ -1,0 +1,62 @@
+"""A PGPG model as a picture: each atomic pose with its true box and boxes that the model samples for it."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+
+from rmpe_legacy.evaluation.joints import COCO, MPII
+from rmpe_legacy.wording import many
+
+from .pgpg import AtomicPose, PoseGuidedBoxes
+
+COLUMNS = 4
+SAMPLES = 20  # boxes for each atomic pose
+MARGIN = 0.12  # of the pose's extent: between the outermost joints and the person's box
+
+_LIMBS = {len(MPII): (MPII, (("rank", "rkne"), ("rkne", "rhip"), ("rhip", "pelv"), ("lhip", "pelv"), ("lkne", "lhip"),
+                             ("lank", "lkne"), ("pelv", "thrx"), ("thrx", "neck"), ("neck", "head"), ("rwri", "relb"),
+                             ("relb", "rsho"), ("rsho", "thrx"), ("lsho", "thrx"), ("lelb", "lsho"), ("lwri", "lelb"))),
+          len(COCO): (COCO, (("left_hip", "right_hip"), ("left_shoulder", "right_shoulder"), *(
+              (a.format(side), b.format(side)) for side in ("left", "right") for a, b in (
+                  ("{}_ankle", "{}_knee"), ("{}_knee", "{}_hip"), ("{}_hip", "{}_shoulder"),
+                  ("{}_shoulder", "{}_elbow"), ("{}_elbow", "{}_wrist"), ("nose", "{}_eye"), ("{}_eye", "{}_ear")))))}
+
+
+def draw_pgpg(model: PoseGuidedBoxes, seed: int = 0) -> bytes:
+    """A PNG: the atomic poses from the most frequent on, the true box in black, SAMPLES sampled ones in colour."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rng = np.random.default_rng(seed)
+    poses = sorted(model.atomic_poses, key=lambda each: -each.count)
+    rows = -(-len(poses) // COLUMNS)
+    figure = Figure(figsize=(2.6 * COLUMNS, 3 * rows), dpi=100)
+    for axes, atom in zip(figure.subplots(rows, COLUMNS, squeeze=False).flat, poses, strict=False):
+        _draw_atomic_pose(axes, atom, rng)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    figure.tight_layout()
+    out = BytesIO()
+    FigureCanvasAgg(figure).print_png(out)
+    return out.getvalue()
+
+
+def _draw_atomic_pose(axes, atom: AtomicPose, rng: np.random.Generator) -> None:
+    from matplotlib.patches import Rectangle
+
+    names, limbs = _LIMBS[len(atom.pose)]
+    for a, b in limbs:
+        axes.plot(*atom.pose[[names.index(a), names.index(b)]].T, color="0.4", linewidth=2)
+    low, high = atom.pose.min(axis=0), atom.pose.max(axis=0)
+    box = np.concatenate([low - MARGIN * (high - low), high + MARGIN * (high - low)])
+    sides = np.tile(box[2:] - box[:2], 2)
+    for _ in range(SAMPLES):
+        xmin, ymin, xmax, ymax = box + atom.offsets.sample(rng) * sides
+        axes.add_patch(Rectangle((xmin, ymin), xmax - xmin, ymax - ymin, fill=False, edgecolor="C0", alpha=0.35))
+    axes.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), fill=False, edgecolor="k", linewidth=1.5))
+    axes.set_title(f"{many(atom.count, 'pair')}, {many(len(atom.offsets.weights), 'Gaussian')}", fontsize=8)
+    axes.set_aspect("equal")
+    axes.autoscale_view()
+    axes.invert_yaxis()

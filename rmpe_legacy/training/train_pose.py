@@ -1,0 +1,133 @@
+"""``PoseTraining``: a pose network trained by Caffe's solver on PGPG samples, as RMPE's was.
+
+The STN learns through the heat maps alone: from the losses behind the SDTN, and from those of the parallel SPPE, whose
+weights do not change and whose target has the person in the middle. Source: section 3.2 of the paper;
+train/src/{model,train}.lua of multi-human-pose@094e29b.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+import torch
+
+from rmpe_legacy.caffe.inputs import usable_device
+from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.proto.blobs import TrainedLayer
+from rmpe_legacy.caffe.proto.caffemodel import read_weights
+from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.solver.solver import Action, Solver
+from rmpe_legacy.errors import NetError, RmpeError
+
+from .boxes import BoxSampler
+from .feed import Feed, SampleBatches, format_of
+from .sources import Source
+
+log = logging.getLogger(__name__)
+PARALLEL = "para_"  # begins the names of the parallel SPPE's layers
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # theta, row coordinate first
+
+
+class PoseTraining:
+    """A solver whose training net is fed with samples; ``run`` trains up to max_iter.
+
+    solver: the path of a solver.prototxt, or a SolverParameter. sampler: how boxes are disturbed. published: whose
+    crop and targets, "torch7" or "demo". batch: samples in a batch; None for what the network's prototxt says. seed: of
+    the samples; the solver's random_seed is that of the weights. action: as for ``Solver``.
+
+    An STN begins as the identity. NetError where the training net is none that takes such samples.
+    """
+
+    def __init__(self, solver: str | PathLike | Message, source: Source, sampler: BoxSampler, published: str = "torch7",
+                 batch: int | None = None, seed: int = 0, action: Callable[[], Action] | None = None,
+                 device: str = "cpu"):
+        with warnings.catch_warnings():  # de_transform: the paper's meaning is the only one that can be trained
+            warnings.filterwarnings("ignore", message=".*de_transform: true is taken as the inverse of theta")
+            self.solver = Solver(solver, action=action)
+        if self.solver.test_nets:
+            raise NetError(f"{self.solver.param.where}: has test nets, which get no samples here; leave them out, and "
+                           "evaluate the poses with rmpe evaluate or rmpe reproduce")
+        if batch is not None and batch < 1:
+            raise RmpeError(f"batch {batch} is less than 1")
+        self.net = self.solver.net.to(usable_device(device))
+        start_as_identity(self.net)
+        form, size = format_of(self.net, source.joints, published)
+        self._feed = Feed(self.net, SampleBatches(source, sampler, form, batch or size, seed))
+
+    def start_from(self, sppe: str | PathLike | None, parallel: str | PathLike | None = None) -> None:
+        """Begin from trained weights: those of the network itself, and of a single SPPE for the parallel branch.
+
+        Raises NetError where a branch would stay without weights that it should have.
+        """
+        layers: list[TrainedLayer] = [] if sppe is None else list(read_weights(sppe))
+        if parallel is not None:
+            layers += [replace(layer, name=PARALLEL + layer.name) for layer in read_weights(parallel)]
+        given = {layer.name for layer in layers if layer.blobs}
+        lacking = [name for name in self.parallel_layers() if name not in given]
+        if lacking:
+            raise NetError(f"the parallel SPPE has no weights for {len(lacking)} of its layers, {lacking[0]} among "
+                           "them; its weights do not change in training: give those of a trained SPPE of as many "
+                           "stacks")
+        if sppe is not None and not any(name in given for name in self.net.params if not name.startswith(PARALLEL)):
+            raise NetError(f"{sppe}: has no layer of the network {self.net.name}; it is another network's weights")
+        self.solver.copy_trained(layers)
+
+    def parallel_layers(self) -> list[str]:
+        """The layers of the parallel SPPE that have weights."""
+        return [name for name in self.net.params if name.startswith(PARALLEL) and not is_constant(self.net, name)]
+
+    def run(self, resume: str | PathLike | None = None) -> bool:
+        """Train up to max_iter, from a solver state if given; whether it got there, and was not stopped before."""
+        try:
+            if resume is not None:
+                self.solver.restore(resume)
+            self._feed.index = self.solver.iter * self.solver.param.iter_size
+            self.solver.solve()
+        finally:
+            self._feed.close()
+        return not self.solver.stopped
+
+
+def is_constant(net: Net, name: str) -> bool:
+    """Whether a layer's weights come from its filler alone, as an upsampling Deconvolution's do."""
+    step = next(step for step in net.steps if step.layer.spec.name == name)
+    return step.layer.spec.type == "Deconvolution"
+
+
+def start_as_identity(net: Net) -> None:
+    """Let each theta that an InnerProduct computes begin as the identity, whatever the image.
+
+    Source: spatial_transformer_with_theta.lua:114-119 of multi-human-pose@094e29b.
+    """
+    thetas = {step.bottom[1] for step in net.steps if step.layer.spec.type == "SpatialTransformer"}
+    for step in _producers(net):
+        name = step.layer.spec.name
+        if thetas & set(step.top) and len(net.params[name]) == 2 and net.params[name][1].numel() == len(IDENTITY):
+            weight, bias = net.params[name]
+            with torch.no_grad():
+                weight.zero_()
+                bias.copy_(torch.tensor(IDENTITY).view_as(bias))
+
+
+def _producers(net: Net) -> Iterator[Step]:
+    return (step for step in net.steps if step.layer.spec.type == "InnerProduct")
+
+
+def weights_file(solver: Solver) -> Path:
+    """Where a solver's snapshot of the current iteration has the weights."""
+    return _snapshot(solver, "caffemodel")
+
+
+def state_file(solver: Solver) -> Path:
+    """Where it has the solver state."""
+    return _snapshot(solver, "solverstate")
+
+
+def _snapshot(solver: Solver, kind: str) -> Path:
+    end = ".h5" if solver.param.snapshot_format == "HDF5" else ""
+    return Path(f"{solver.param.snapshot_prefix}_iter_{solver.iter}.{kind}{end}")
