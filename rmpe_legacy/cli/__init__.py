@@ -16,6 +16,7 @@ from .terminal import abandon, finish, say, tell
 COMMANDS = (
     "show",
     "layers",
+    "dialects",
     "forward",
     "detect",
     "pose",

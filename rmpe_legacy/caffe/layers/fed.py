@@ -194,18 +194,6 @@ class VideoDataFed(PictureLayer):
         return [(n, COLORS, length, h, w), *[(n,)] * (self.top_count - 1)]
 
 
-@register("CPMData", form="")
-class CPMData(PictureLayer):
-    """OpenPose's pictures, and maps of keypoints at an eighth of their size, fed."""
-
-    params = ("data_param", "transform_param")
-    own_param = "data_param"
-
-    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        parts = 2 * (self.spec.get("transform_param").np_in_lmdb + 1 + 38) if self.top_count > 1 else 0
-        return [(n, COLORS, h, w), *[(n, parts, h // 8, w // 8)] * (self.top_count - 1)]
-
-
 @chooses("AnnotatedData")
 def _choose_annotated(spec: LayerSpec) -> Choice:
     """SSD's, unless it sets a field of a fork."""

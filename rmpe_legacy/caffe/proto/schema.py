@@ -189,6 +189,13 @@ def known_elsewhere(message: str, name: str, dialect: str) -> list[str]:
             if other not in (dialect, MIXED) and (message, name) in _names_of(other)]
 
 
+def added_fields(dialect: str) -> frozenset[tuple[str, str]]:
+    """The (message, field) pairs that a dialect has beyond its base; of a base, none."""
+    if dialect == MIXED:
+        return frozenset().union(*(_names_of(name) for name in forks()))
+    return frozenset() if dialect in BASES else _names_of(dialect)
+
+
 @cache
 def _names_of(dialect: str) -> frozenset[tuple[str, str]]:
     """The (message, field) pairs of a base, or those that a fork adds."""
