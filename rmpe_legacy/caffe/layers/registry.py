@@ -71,10 +71,12 @@ def choice(spec: LayerSpec) -> Choice | None:
 
 def forms_in(type_name: str, schema: Schema) -> tuple[str, ...]:
     """The forms in which a dialect has a type; none if it lacks the type."""
+    if is_users_own(type_name):
+        return ("",)
     own = schema.types.get(type_name, ())
     cls = _LAYERS.get(type_name)
-    has_base = cls is not None and (is_users_own(type_name) or schema.dialect in cls.dialects or schema.name == MIXED)
-    return (*own, "") if has_base and (not own or schema.name == MIXED) else own
+    has_base = cls is not None and (schema.dialect in cls.dialects or schema.name == MIXED)
+    return tuple(dict.fromkeys((*own, ""))) if has_base and (not own or schema.name == MIXED) else own
 
 
 def _class_for(spec: LayerSpec) -> type[Layer] | None:
@@ -85,7 +87,8 @@ def _class_for(spec: LayerSpec) -> type[Layer] | None:
     chosen = choice(spec) if len(forms) > 1 else None
     wanted = () if chosen is None else (chosen.form, *chosen.others)
     form = next((form for form in wanted if form in forms), forms[0])
-    cls = _FORMS.get((spec.type, form)) or _LAYERS.get(spec.type)
+    own = None if is_users_own(spec.type) else _FORMS.get((spec.type, form))
+    cls = own or _LAYERS.get(spec.type)
     return None if cls is None else cls.for_spec(spec)
 
 
