@@ -55,11 +55,11 @@ class RegionLoss(Loss):
         diff[:, :, 4] = self.param.noobject_scale * object_ * (1 - object_) * object_
         truth = label.detach().reshape(n, BOXES, 5)
         for image in range(n):
-            listed = truth[image][: _until_zero(truth[image, :, 1])]
+            listed = truth[image][: until_zero(truth[image, :, 1])]
             if len(listed):
-                covered = _overlaps(boxes[image].reshape(-1, 1, 4), listed[:, 1:]).max(1).values.view(boxes.shape[1:4])
+                covered = overlaps(boxes[image].reshape(-1, 1, 4), listed[:, 1:]).max(1).values.view(boxes.shape[1:4])
                 diff[image, :, 4].masked_fill_(covered > self.param.thresh, 0)
-            for box in truth[image][: _until_zero(truth[image, :, 3])]:
+            for box in truth[image][: until_zero(truth[image, :, 3])]:
                 self._learn(box, raw[image], boxes[image], object_[image], classes[image], diff[image], biases)
         slope = (diff / n).view(x.shape)
         return given((diff * diff).sum() / n, lambda: (slope, None), x, label)
@@ -75,8 +75,8 @@ class RegionLoss(Loss):
                                   "or the picture")
         size = biases / side if p.bias_match else boxes[:, j, i, 2:]
         centred = torch.cat([torch.zeros_like(size), size], 1)
-        n = int(_overlaps(centred, box.new_tensor([0, 0, w, h])).argmax())
-        shared = _overlaps(boxes[n, j, i], box[1:])
+        n = int(overlaps(centred, box.new_tensor([0, 0, w, h])).argmax())
+        shared = overlaps(boxes[n, j, i], box[1:])
         scale = p.coord_scale if p.rescore else p.coord_scale * (2 - w * h)
         place = torch.sigmoid(raw[n, :2, j, i])
         goal = box.new_tensor([x * side - i, y * side - j])
@@ -89,13 +89,13 @@ class RegionLoss(Loss):
         diff[n, 5:, j, i] = -p.class_scale * (wanted - classes[n, :, j, i])
 
 
-def _until_zero(values: Tensor) -> int:
+def until_zero(values: Tensor) -> int:
     """How many values stand before the first 0."""
     zeros = (values == 0).nonzero()
     return int(zeros[0]) if len(zeros) else len(values)
 
 
-def _overlaps(a: Tensor, b: Tensor) -> Tensor:
+def overlaps(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of boxes (.., 4), each centre and size."""
     sides = torch.minimum(a[..., :2] + a[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2) - torch.maximum(
         a[..., :2] - a[..., 2:] / 2, b[..., :2] - b[..., 2:] / 2)
