@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from harness import Case, cases
+from harness import GOLDEN, Case, cases
 
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.compare.verify import verify
@@ -20,7 +20,7 @@ NO_COUNTERPART = {
     "LSTM", "LSTMUnit", "MemoryData", "MultiBoxLoss", "MultinomialLogisticLoss", "RNN", "SigmoidCrossEntropyLoss",
     "SmoothL1Loss", "SoftmaxWithLoss", "WindowData",
 }
-KINDS = ("layers", "detection")
+KINDS = ("layers", "detection", "forks")
 TIES = {"DetectionOutput__keep_top_k_ties__rmpe", "DetectionOutput__keep_top_k_ties__ssd"}  # which of equals stays
 SAID = ("cannot be converted", "cannot be written", "is in phase TRAIN", "Got invalid dimensions for input")
 
@@ -56,6 +56,7 @@ def test_gives_what_our_net_gives(make, tmp_path: Path, monkeypatch: pytest.Monk
         if not verdict.same:
             wrong.append(f"{folder.name}: {verdict.sentence}")
     assert not wrong, "\n".join(wrong)
-    assert same > 150
+    assert same > 200
     assert not [refusal for refusal in refusals if not any(words in refusal for words in SAID)]
-    assert len(refusals) < 20
+    of_caffes = [refusal for refusal in refusals if not (GOLDEN / "forks" / refusal.partition(":")[0]).is_dir()]
+    assert len(of_caffes) < 20

@@ -65,7 +65,7 @@ def _built(graph: Graph) -> OnnxGraph:
 def refuse_unsupported(graph: Graph, types: Sequence[str], target: str) -> None:
     """NetError that lists every layer whose type the target has no counterpart for here."""
     strange = [str(node.layer.spec.error("cannot be converted")) for node in graph.nodes
-               if node.layer is not None and node.layer.spec.type not in types]
+               if node.layer is not None and node.layer.written_as not in types]
     if strange:
         what = "1 layer is" if len(strange) == 1 else f"{len(strange)} layers are"
         raise NetError("\n  ".join([

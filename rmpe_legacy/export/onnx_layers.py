@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rmpe_legacy.caffe.layers.base import Layer
+from rmpe_legacy.caffe.layers.conv import Convolution
 from rmpe_legacy.caffe.layers.pooling import Windows
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.wording import utf8
@@ -81,7 +82,7 @@ def emits(*types: str) -> Callable[[Emitter], Emitter]:
 
 def supported_types() -> list[str]:
     """The layer types that can be written."""
-    from . import onnx_detection, onnx_pose  # noqa: F401  they register
+    from . import onnx_detection, onnx_forks, onnx_pose  # noqa: F401  they register
 
     return sorted(_EMITTERS)
 
@@ -93,7 +94,7 @@ def emit(graph: OnnxGraph, node: Node) -> None:
         graph.reshape(node.bottom[0].name, node.bottom[0].shape, node.top[0].shape, node.top[0].name)
         return
     graph.layer = utf8(node.layer.spec.name) or "unnamed"
-    _EMITTERS[node.layer.spec.type](Here(
+    _EMITTERS[node.layer.written_as](Here(
         graph, node.layer, tuple(v.name for v in node.bottom), tuple(v.name for v in node.top),
         tuple(v.shape for v in node.bottom), tuple(v.shape for v in node.top)))
 
@@ -227,7 +228,7 @@ def _eltwise(at: Here) -> None:
 
 
 @emits("Convolution", "Deconvolution")
-def _convolution(at: Here) -> None:
+def convolution(at: Here) -> None:
     layer = at.layer
     dims = len(layer.kernel)
     if layer.channel_axis != 1:
@@ -235,7 +236,7 @@ def _convolution(at: Here) -> None:
     if not 1 <= dims <= 3 or not all(layer.dilation):
         raise at.refuse(f"{dims} spatial axes with dilation {layer.dilation}; ONNX runtimes take 1 to 3 axes, and a "
                         "dilation of 1 or more")
-    is_conv = layer.spec.type == "Convolution"
+    is_conv = isinstance(layer, Convolution)
     more = layer.sticking_out(at.size()[1:]) if is_conv else [0] * dims
     pads = [*layer.pad, *(p + m for p, m in zip(layer.pad, more, strict=True))]
     weights = [at.weight(i) for i in range(len(layer.declared))]

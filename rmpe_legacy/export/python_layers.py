@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rmpe_legacy.caffe.layers.base import Layer
+from rmpe_legacy.caffe.layers.conv import Convolution
 from rmpe_legacy.caffe.layers.pooling import Windows
 from rmpe_legacy.errors import LayerError
 
@@ -72,12 +73,14 @@ def emits(*types: str) -> Callable[[Emitter], Emitter]:
 
 def supported_types() -> list[str]:
     """The layer types that can be written."""
+    from . import python_forks  # noqa: F401  it registers
+
     return sorted(_EMITTERS)
 
 
 def expression(at: Here) -> str:
     """What computes a layer's tops from its bottoms: one expression, a tuple's where there are several tops."""
-    return _EMITTERS[at.layer.spec.type](at)
+    return _EMITTERS[at.layer.written_as](at)
 
 
 def number(value: float) -> str:
@@ -227,7 +230,7 @@ def _eltwise(at: Here) -> str:
 
 
 @emits("Convolution", "Deconvolution")
-def _convolution(at: Here) -> str:
+def convolution(at: Here) -> str:
     layer = at.layer
     dims = len(layer.kernel)
     if layer.channel_axis != 1:
@@ -235,7 +238,7 @@ def _convolution(at: Here) -> str:
     if not 1 <= dims <= 3 or not all(layer.dilation):
         raise at.refuse(f"{dims} spatial axes with dilation {layer.dilation}; torch takes 1 to 3 axes, and a dilation "
                         "of 1 or more")
-    is_conv = layer.spec.type == "Convolution"
+    is_conv = isinstance(layer, Convolution)
     if is_conv and any(layer.sticking_out([n for n in at.bottom[0][2:] if isinstance(n, int)])):
         raise at.refuse("its only window sticks out of the bottom, which torch does not do; give more pad")
     kind = f"nn.{'Conv' if is_conv else 'ConvTranspose'}{dims}d"

@@ -65,6 +65,7 @@ class Layer(nn.Module):
     not_exportable = ""  # why a layer of this type cannot be written as ONNX or model.py; "" if it can
     fields: Mapping[str, Sequence[str]] | None = None  # of a layer of the user's own: see docs/layers.md
     dialects: tuple[str, ...] = ()  # set by @register
+    form = ""  # of a type that some forks have in another form: which, set by @register
 
     def __init__(self, spec: LayerSpec):
         super().__init__()
@@ -91,6 +92,11 @@ class Layer(nn.Module):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         """The tops' shapes; as here, each the first bottom's, unless a layer says otherwise."""
         return [bottom[0]] * self.top_count
+
+    @property
+    def written_as(self) -> str:
+        """What an exporter knows the layer by: its type, with the form of a fork's."""
+        return f"{self.spec.type}={self.form}" if self.form else self.spec.type
 
     @property
     def top_count(self) -> int:

@@ -24,7 +24,6 @@ KEEP_PLACES = {
 }
 
 
-@register("AutoCrop", form="")
 @register("Crop", form="hed")
 class AlignedCrop(Layer):
     """The part of the first bottom that lies over the second: (N, C, H, W), (.., h, w) -> (N, C, h, w).
@@ -99,6 +98,11 @@ class AlignedCrop(Layer):
     def forward(self, x: Tensor, like: Tensor) -> Tensor:
         (top, left), (h, w) = self.offset, like.shape[2:]
         return x[:, :, top : top + h, left : left + w].clone()
+
+
+@register("AutoCrop", form="")
+class AutoCrop(AlignedCrop):
+    """The same under a name of its own, which leaves Crop to crop_param."""
 
 
 @chooses("Crop")

@@ -49,7 +49,7 @@ def register(name: str, dialects: Iterable[str] = tuple(BASES), form: str | None
             cls.dialects = tuple(dialects)
         else:
             _FORMS.add((name, form), cls)
-            cls.dialects = ()
+            cls.dialects, cls.form = (), form
         return cls
 
     return add
