@@ -15,7 +15,7 @@ from .registry import register
 
 @register("DecodeBBox", form="")
 class DecodeBBox(Layer):
-    """Moves (R, 8), of which the last four count, and regions (R, 5) -> regions (R, 5, ...).
+    """Moves (R, 8), of which the last four count, and regions (R, 5) -> regions (R, 5, 1, 1).
 
     In TRAIN, regions without a size go, and with a third bottom of matched boxes (R, K) those that overlap theirs by
     gt_iou_thr or more, which its last column says.
@@ -35,7 +35,7 @@ class DecodeBBox(Layer):
                                   + ", ".join(map(shape_text, bottom)))
         if len(bottom) > 2 and self.spec.phase != "TRAIN":
             raise self.spec.error("takes its third bottom in phase TRAIN only")
-        return [bottom[1]]
+        return [(bottom[1][0], 5, 1, 1)]
 
     def forward(self, moves: Tensor, regions: Tensor, matched: Tensor | None = None) -> Tensor:
         flat = regions.detach().reshape(len(regions), 5)
@@ -50,4 +50,4 @@ class DecodeBBox(Layer):
             if not len(top):
                 raise self.spec.error("keeps none of its regions, where the published layer aborts")
         bottoms = (moves, regions) if matched is None else (moves, regions, matched)
-        return severed(top.view(len(top), *regions.shape[1:]), *bottoms)
+        return severed(top.view(len(top), 5, 1, 1), *bottoms)

@@ -173,7 +173,7 @@ class DetectionGroupLoss(_Group):
                 moves[:, :2].clamp((low_xy - middle[0]) / spread[0], (high_xy - middle[0]) / spread[0]),
                 moves[:, 2:].clamp((low_wh - middle[1]) / spread[1], (high_wh - middle[1]) / spread[1])], 1)
         d = (moves - goal).masked_fill(~counted.unsqueeze(1), 0)
-        number = max(int(counted.sum()), 1)
+        number = max(4 * int(counted.sum()), 1)
         if self.param.bbox_loss_type == "Euclidean_L2":
             return (0.5 * d * d).sum() / number, d / number
         far = d.abs() >= 1
@@ -258,7 +258,7 @@ class BboxAccuracy(Layer):
         label = label[rows] if self.spec.get("bbox_reg_param").cls_aware else label[rows].clamp(max=1)
         if len(rows) and 4 * int(label.max()) + 4 > moves.shape[1]:
             raise self.spec.error(f"a box has label {label.max()}, its moves are of {moves.shape[1] // 4} classes")
-        moved = moves[rows].view(len(rows), -1, 4)[torch.arange(len(rows), device=moves.device), label]
+        moved = moves[rows].view(len(rows), moves.shape[1] // 4, 4)[torch.arange(len(rows), device=moves.device), label]
         moved = moved * self.std.to(moves) + self.mean.to(moves)
         region, box = regions[rows, 1:], boxes[rows, 1:5]
         size = region[:, 2:] - region[:, :2] + 1

@@ -14,7 +14,7 @@ from .registry import register
 
 @register("ScaleRoute", form="")
 class ScaleRoute(Layer):
-    """The regions (R, 5) whose side, the root of their area, lies from low_scale to below high_scale, and the rows of
+    """The regions (R, 5, 1, 1) whose side, the root of their area, lies from low_scale to below high_scale, and the rows of
     the other bottoms that belong to them. If there are none, the region nearest to the middle of the two.
     """
 
@@ -28,7 +28,7 @@ class ScaleRoute(Layer):
         if count(bottom[0][1:]) != 5 or any(shape[:1] != bottom[0][:1] for shape in bottom):
             raise self.spec.error("needs regions (R, 5) and bottoms with a row for each, they are "
                                   + ", ".join(map(shape_text, bottom)))
-        return [(1, *shape[1:]) for shape in bottom]
+        return [(1, *self.nchw(shape)[1:]) for shape in bottom]
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         param = self.spec.get("scale_route_param")
@@ -42,4 +42,5 @@ class ScaleRoute(Layer):
         chosen = ((scale >= low) & (scale < high)).nonzero().flatten()
         if not len(chosen) and len(scale):
             chosen = (scale / middle).log2().abs().argmin().view(1)
-        return tuple(severed(bottom.detach().index_select(0, chosen), *bottoms) for bottom in bottoms)
+        rows = (bottom.detach().reshape(self.nchw(tuple(bottom.shape))).index_select(0, chosen) for bottom in bottoms)
+        return tuple(severed(row, *bottoms) for row in rows)
