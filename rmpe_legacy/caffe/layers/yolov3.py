@@ -65,7 +65,12 @@ class Yolov3(Loss):
                 diff[image, :, 4].masked_fill_(best > p.thresh, 0)
             for box in truth[image][: until_zero(truth[image, :, 3])]:
                 self._learn(box, value[image], diff[image], biases / net, net)
-        slope = (diff / n).view(x.shape)
+        slope = diff / n
+        if p.use_logic_gradient:  # of a sigmoid, once more, everywhere but at width and height
+            sigmoids = torch.ones(5 + p.num_class, dtype=torch.bool, device=x.device)
+            sigmoids[2:4] = False
+            slope = torch.where(sigmoids.view(-1, 1, 1), slope * value * (1 - value), slope)
+        slope = slope.view(x.shape)
         return given((diff * diff).sum() / n, lambda: (slope, None), x, label)
 
     def _learn(self, box: Tensor, value: Tensor, diff: Tensor, anchors: Tensor, net: Tensor) -> None:
