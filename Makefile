@@ -62,7 +62,7 @@ sanitize:
 # What apt calls g++-aarch64-linux-gnu and qemu-user. All of csrc/ is compiled; the loops also run.
 AARCH64_CXX ?= aarch64-linux-gnu-g++
 AARCH64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
-AARCH64_FLAGS = -std=c++20 -O2 -ffp-contract=off -Wall -Wextra -Wno-unused-parameter -Wno-unknown-pragmas \
+AARCH64_FLAGS = -std=c++20 -O1 -ffp-contract=off -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-unknown-pragmas \
 	-Icsrc -Itests/native
 aarch64: $(PACKAGES)
 	mkdir -p build/aarch64

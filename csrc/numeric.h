@@ -31,7 +31,7 @@ RMPE_INLINE double fused_multiply_add(double a, double b, double c) {
 RMPE_INLINE float round_down(float x) { return floorf(x); }
 RMPE_INLINE double round_down(double x) { return floor(x); }
 
-// A constant as a value of type V. V is float, double, or (cpu/lanes.h) several of them.
+// A constant as a value of type V. V is float, double, or (simd.h) several of them.
 template <typename V>
 RMPE_INLINE V splat(double x) {
   return static_cast<V>(x);

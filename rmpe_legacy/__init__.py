@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 # name -> the module it lives in; torch is imported with the first of them that needs it
 _PUBLIC = {
     "load_net": "rmpe_legacy.caffe.load",
+    "Solver": "rmpe_legacy.caffe.solver.solver",
     "load_converted": "rmpe_legacy.formats.network_json",
     "load_torch7": "rmpe_legacy.torch7.load",
     "read_torch7": "rmpe_legacy.torch7.reader",

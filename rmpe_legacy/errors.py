@@ -1,5 +1,7 @@
 """The errors a user can cause. Each message is a whole sentence: where, what, what to do."""
 
+from typing import Any
+
 MAX_LINE, MAX_LINES = 500, 100  # characters of a message's line, and its lines
 
 
@@ -46,7 +48,7 @@ class LayerError(RmpeError):
     ``LayerSpec.error`` makes it, and sets `spec`, the layer's LayerSpec, and `reason`, the message without the names.
     """
 
-    spec = None
+    spec: Any = None
     reason = ""
 
 

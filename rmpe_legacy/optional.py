@@ -13,6 +13,7 @@ EXTRAS = {  # module -> the extra in pyproject.toml that installs it
     "pycocotools": "eval",
     "matplotlib": "report",
     "tensorboard": "train",
+    "sklearn": "train",
 }
 
 

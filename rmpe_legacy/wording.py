@@ -100,7 +100,8 @@ def _undoubled(word: str) -> str:
 
 def _distance(a: str, b: str) -> int:
     """How many letters must be added, dropped, replaced or swapped with their neighbour to turn `a` into `b`."""
-    before, last = [], list(range(len(b) + 1))
+    before: list[int] = []
+    last = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         row = [i]
         for j, y in enumerate(b, 1):

@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"errors"},
     {"wording", "files", "registry", "optional", "prototxts"},
-    {"reading", "silence"},
+    {"reading", "silence", "distributed"},
     {"readers", "ops"},
     {"caffe.proto"},
     {"caffe.data"},

@@ -5,21 +5,20 @@ from pathlib import Path
 import pytest
 from harness import GOLDEN, Case, cases
 
+from rmpe_legacy import load_net
+from rmpe_legacy.caffe.layers import known_types
+from rmpe_legacy.caffe.layers.registry import forms, layer_class
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.compare.verify import verify
 from rmpe_legacy.errors import LayerError, NetError
+from rmpe_legacy.export.emit import ONNX, PYTHON
 from rmpe_legacy.export.onnx import to_onnx, write_onnx
 from rmpe_legacy.export.python_source import to_python, write_state
 from rmpe_legacy.formats.runners import NetRunner, OnnxRunner, PythonRunner
 
-# What these do cannot be said in ONNX or a forward: they compare with labels, read or write files, draw random numbers,
-# choose by values how much they give, or remember what was before.
-NO_COUNTERPART = {
-    "Accuracy", "AccuracyHeatmap", "ContrastiveLoss", "Data", "DetectionEvaluate", "DummyData", "EuclideanLoss",
-    "EuclideanLossHeatmap", "Filter", "HDF5Data", "HDF5Output", "HingeLoss", "Im2col", "ImageData", "InfogainLoss",
-    "LSTM", "LSTMUnit", "MemoryData", "MultiBoxLoss", "MultinomialLogisticLoss", "RNN", "SigmoidCrossEntropyLoss",
-    "SmoothL1Loss", "SoftmaxWithLoss", "WindowData",
-}
+NOT_EXPORTABLE = {name for name in known_types() if layer_class(name).not_exportable} - {"Silence"}
+FORMS = forms()
+BASE_TYPES = {name for name in known_types() if layer_class(name) not in FORMS.values()}
 KINDS = ("layers", "detection", "forks")
 TIES = {"DetectionOutput__keep_top_k_ties__rmpe", "DetectionOutput__keep_top_k_ties__ssd"}  # which of equals stays
 SAID = ("cannot be converted", "cannot be written", "is in phase TRAIN", "Got invalid dimensions for input")
@@ -37,12 +36,48 @@ def by_python(net: Net, folder: Path) -> PythonRunner:
     return PythonRunner(folder / "net.py", "model.py")
 
 
+@pytest.mark.parametrize("name", sorted(BASE_TYPES - {"Input"}))  # an Input is the graph's own
+def test_a_type_has_both_emitters_or_a_reason_to_have_none(name: str):
+    emitters = [name in ONNX, name in PYTHON]
+    assert emitters == ([False, False] if layer_class(name).not_exportable else [True, True])
+
+
+@pytest.mark.parametrize("key", sorted(FORMS))
+def test_a_form_that_forks_have_has_an_emitter_or_a_reason_to_have_none(key: str):
+    assert (key in ONNX or key in PYTHON) == (not FORMS[key].not_exportable)
+
+
+def test_an_emitter_is_of_a_type_that_there_is():
+    assert {*ONNX, *PYTHON} <= {*known_types(), *FORMS}
+
+
+def test_a_type_that_cannot_be_exported_says_why(tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 2, 5, 5] } } }
+        layer { name: "cols" type: "Im2col" bottom: "data" top: "cols" convolution_param { kernel_size: 3 } }
+        layer { name: "own" type: "Python" bottom: "cols" top: "own" python_param { module: "own" layer: "Own" } }""")
+    (tmp_path / "own.py").write_text("""import caffe
+class Own(caffe.Layer):
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].data.shape)
+""")
+    net = load_net(path, allow_python=True)
+    for export, target in ((to_onnx, "ONNX"), (lambda net: to_python(net, "a case", "net.pt"), "PyTorch")):
+        with pytest.raises(NetError) as error:
+            export(net)
+        assert str(error.value).splitlines() == [
+            f"2 layers are of a type that has no counterpart in {target} here; convert a part without, with "
+            "--until BLOB:",
+            f"  {path}:2:9: cols (Im2col): cannot be converted: {layer_class('Im2col').not_exportable}",
+            f"  {path}:3:9: own (Python): cannot be converted: {layer_class('Python').not_exportable}"]
+
+
 @pytest.mark.parametrize("make", [by_onnx, by_python])
 def test_gives_what_our_net_gives(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     same, refusals, wrong = 0, [], []
     for folder in cases(*KINDS):
         case = Case(folder)
-        if case.meta["phase"] != "TEST" or case.types & NO_COUNTERPART or case.name in TIES:
+        if case.meta["phase"] != "TEST" or case.types & NOT_EXPORTABLE or case.name in TIES:
             continue
         monkeypatch.chdir(folder)  # some layers name files beside their prototxt
         net = case.load()

@@ -191,3 +191,18 @@ class TestCommand:
 def test_the_evidence_is_part_of_the_package():
     assert EVIDENCE.is_file()
     assert "layers/evidence.json" in (Path(__file__).parents[1] / "pyproject.toml").read_text()
+
+
+def test_the_layer_that_contributing_adds_is_the_one_here():
+    root = Path(__file__).parents[1]
+    diff = (root / "CONTRIBUTING.md").read_text().partition("```diff\n")[2].partition("\n```")[0]
+    added: dict[str, str] = {}
+    for line in diff.splitlines(keepends=True):
+        if line.startswith("+++ b/"):
+            added[name := line[6:].strip()] = ""
+        elif line.startswith("+"):
+            added[name] += line[1:]
+    assert list(added) == ["rmpe_legacy/caffe/layers/tile.py", "rmpe_legacy/export/emit/shape.py",
+                           "tests/golden/layers/Tile__axis1/net.prototxt"]
+    for name, text in added.items():
+        assert (root / name).read_text().endswith(text.strip("\n") + "\n"), name

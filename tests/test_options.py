@@ -27,7 +27,7 @@ NOT_READ = {
     ("SoftmaxParameter", "engine"): CUDNN,
     ("TanHParameter", "engine"): CUDNN,
     ("ConvolutionParameter", "force_nd_im2col"): "another loop, the same sums (Convolution__force_nd)",
-    ("DataParameter", "prefetch"): "how far Caffe reads ahead; there is no thread",
+    ("DataParameter", "prefetch"): "how much Caffe's reader keeps; what is read ahead does not change results",
     ("RecurrentParameter", "debug_info"): "prints only",
     ("PythonParameter", "share_in_parallel"): "about several solvers in one process, which there are not",
     ("DetectionOutputParameter", "visualize_threshold"): "of visualize, which is refused",

@@ -1,4 +1,4 @@
-"""PGPG: pose.lua to the last bit of its random stream, the mixture recovered from what it drew, and `rmpe pgpg`."""
+"""PGPG: published boxes by hand-computed numbers, the paper's mixtures by what they were made from, files, figure."""
 
 import json
 from dataclasses import replace

@@ -14,7 +14,8 @@ from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.text import format_text, parse_text
 from rmpe_legacy.caffe.proto.wire import decode, encode
 
-PROTOTXTS = sorted([*GOLDEN.glob("layers/*/net.prototxt"), *Path(__file__).parents[1].glob("prototxt/*/*.prototxt")])
+NETWORKS = [path for path in Path(__file__).parents[1].glob("prototxt/*/*.prototxt") if path.name != "solver.prototxt"]
+PROTOTXTS = sorted([*GOLDEN.glob("layers/*/net.prototxt"), *NETWORKS])
 CAFFEMODELS = sorted(GOLDEN.glob("layers/*/weights.caffemodel"))
 
 

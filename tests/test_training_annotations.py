@@ -11,8 +11,10 @@ from shared import shared
 
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.training.annotations import read_annotations
+from rmpe_legacy.training.boxes import TrueBoxes
 from rmpe_legacy.training.people import Person
 from rmpe_legacy.training.proposals import pairs_of
+from rmpe_legacy.training.samples import SampleFormat, make_sample
 from rmpe_legacy.training.sources import AnnotatedPictures, DrawnPeople
 
 XY = np.arange(1, 33, dtype=np.float64).reshape(16, 2) * 3
@@ -93,6 +95,18 @@ class TestAnnotH5:
     def test_says_what_is_wrong(self, tmp_path: Path, change, says):
         with pytest.raises(FileError, match=says):
             read_annotations(self.write(tmp_path / "annot.h5", **change))
+
+
+    def test_a_joint_at_zero_is_not_annotated(self, tmp_path: Path):
+        """Published, it becomes 1, 1 and has a peak in a box that begins at 0."""
+        part = np.stack([XY, XY + 1])
+        part[0, 4] = 0
+        one, _ = read_annotations(self.write(tmp_path / "annot.h5", part=part, bndbox=np.full((2, 4), [0, 0, 90, 90])))
+        form = SampleFormat(32, 16, None, "torch7", augment=False)
+        image = np.zeros((100, 100, 3), np.float32)
+        label = make_sample(np.random.default_rng(0), image, one, TrueBoxes("torch7"), form).label
+        assert not label[4].any()
+        assert label[3].any()
 
 
 class TestJson:

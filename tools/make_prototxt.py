@@ -7,11 +7,13 @@ train/src/models/{hg,spatial_transformer_with_theta}.lua of multi-human-pose@094
 
 from __future__ import annotations
 
+import argparse
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 JOINTS = 16  # of MPII
+COCO_JOINTS = 17
 
 
 class Enum(str):
@@ -21,12 +23,13 @@ class Enum(str):
 class Prototxt:
     """Collects layers as text; every method adds one and returns its top, so that networks nest like formulas.
 
-    fraction: how much of BatchNorm's statistics each iteration keeps, where it is not Caffe's 0.999.
+    fraction: how much of BatchNorm's statistics each iteration keeps, where it is not Caffe's 0.999. joints: how many
+    heat maps a pose network has.
     """
 
-    def __init__(self, name: str | None, comment: str, fraction: float | None = None):
+    def __init__(self, name: str | None, comment: str, fraction: float | None = None, joints: int = JOINTS):
         self.parts = [f"# {comment}\n# Written by tools/make_prototxt.py.\n"]
-        self.fraction = fraction
+        self.fraction, self.joints = fraction, joints
         self.field(name=name)
 
     @property
@@ -200,6 +203,18 @@ def ssd500_test() -> Prototxt:
     return net
 
 
+def ssd500_solver() -> Prototxt:
+    """Of 32 images per step. The script divides them among four GPUs; in one process, four batches add up instead."""
+    solver = Prototxt(None, "RMPE's person detector, how it is trained; run from the repository's root")
+    solver.field(
+        train_net="prototxt/ssd500/train.prototxt", test_net="prototxt/ssd500/test.prototxt", test_iter=1000,
+        test_interval=1000, base_lr=0.001, display=10, max_iter=60000, lr_policy="step", gamma=0.1, momentum=0.9,
+        weight_decay=0.0005, stepsize=40000, snapshot=10000, snapshot_prefix="VGG_MPII_COCO14_SSD_500x500",
+        solver_mode=Enum("GPU"), device_id=0, snapshot_after_train=True, test_initialization=False, average_loss=10,
+        iter_size=4, type="SGD", eval_type="detection", ap_version="11point")
+    return solver
+
+
 def ssd500_deploy() -> Prototxt:
     net = Prototxt("VGG_MPII_COCO14_SSD_500x500_deploy", "RMPE's person detector: picture -> boxes with scores")
     net.field(input="data", input_shape={"dim": [1, 3, SSD_SIZE, SSD_SIZE]})
@@ -219,9 +234,11 @@ def spatial_transformer(net: Prototxt, name: str, bottom: str, top: str, size: i
 
 def heatmaps_to_joints(net: Prototxt, heatmaps: str, size: int = 64) -> None:
     """The heat maps back where the crop was, and each map's highest point: x, y, score."""
-    spatial_transformer(net, "destn", heatmaps, "heatmap_back", size, de_transform=True)
-    net.layer("prediction_heatmap", "PredictionHeatmap", "heatmap_back",
-              prediction_heatmap_param={"num_joints": JOINTS})
+    read_joints(net, spatial_transformer(net, "destn", heatmaps, "heatmap_back", size, de_transform=True))
+
+
+def read_joints(net: Prototxt, heatmaps: str) -> None:
+    net.layer("prediction_heatmap", "PredictionHeatmap", heatmaps, prediction_heatmap_param={"num_joints": net.joints})
 
 
 class FrozenBranch:
@@ -230,7 +247,8 @@ class FrozenBranch:
     LEARNING: ClassVar = {"Convolution": 2, "BatchNorm": 3, "Scale": 2, "InnerProduct": 2}  # parameters of each type
 
     def __init__(self, net: Prototxt, prefix: str):
-        self.net, self.prefix, self.fraction = net, prefix, net.fraction
+        self.net, self.prefix = net, prefix
+        self.fraction, self.joints = net.fraction, net.joints
 
     def layer(self, name: str, type: str, bottom: str | list[str] = (), top: str | None = None, **fields: Any) -> str:
         in_place = top == bottom
@@ -310,7 +328,7 @@ class LuaHourglass:
         for i in range(1, count + 1):
             features = self.residual(f"ll{i}", self.hourglass(f"hg{i}", blob, 4), 256)
             features = self.norm(f"lin{i}", self.conv(f"lin{i}", features, 256, 1))
-            outs.append(self.conv(f"out{i}", features, JOINTS, 1))
+            outs.append(self.conv(f"out{i}", features, self.net.joints, 1))
             if i < count:
                 back = [self.conv(f"ll{i}_", features, 256, 1), self.conv(f"out{i}_", outs[-1], 256, 1)]
                 blob = self.net.layer(f"inter{i}", "Eltwise", [blob, *back])
@@ -344,16 +362,16 @@ PARTS = ("", "_sstn", "_sstn_parallel")
 
 
 def training_inputs(net: Prototxt, batch: int, crop: int, maps: int, centered: int | None) -> None:
-    shapes = {"data": [3, crop, crop], "label": [JOINTS, maps, maps]}
+    shapes = {"data": [3, crop, crop], "label": [net.joints, maps, maps]}
     if centered is not None:
-        shapes["label_center"] = [JOINTS, centered, centered]
+        shapes["label_center"] = [net.joints, centered, centered]
     for name, dims in shapes.items():
         net.layer(name, "Input", top=name, input_param={"shape": {"dim": [batch, *dims]}})
 
 
 def heatmap_loss(net: Prototxt, name: str, heatmaps: str, label: str, size: int) -> None:
     """nn.MSECriterion: the mean over all values, where EuclideanLoss halves the sum over all and divides by N."""
-    net.layer(name, "EuclideanLoss", [heatmaps, label], loss_weight=2 / (JOINTS * size * size))
+    net.layer(name, "EuclideanLoss", [heatmaps, label], loss_weight=2 / (net.joints * size * size))
 
 
 def behind_sdtn(net: Prototxt, outs: list[str], size: int) -> list[str]:
@@ -361,9 +379,9 @@ def behind_sdtn(net: Prototxt, outs: list[str], size: int) -> list[str]:
             for i, out in enumerate(outs, 1)]
 
 
-def sppe_train(stacks: int, parts: str) -> Prototxt:
+def sppe_train(stacks: int, parts: str, joints: int = JOINTS) -> Prototxt:
     net = Prototxt(f"RMPE_{stacks}hg{parts}_train", f"RMPE's pose network with {stacks} stacks{_DESCRIBED[parts]}, "
-                   "training: rmpe train-pose feeds it", TORCH_FRACTION)
+                   "training: rmpe train-pose feeds it", TORCH_FRACTION, joints)
     parallel = parts == "_sstn_parallel"
     training_inputs(net, BATCH, 256, 64, 64 if parallel else None)
     image, lua = "data", LuaHourglass(net)
@@ -383,14 +401,14 @@ def sppe_train(stacks: int, parts: str) -> Prototxt:
 _DESCRIBED = {"": "", "_sstn": ", STN and SDTN", "_sstn_parallel": ", STN, SDTN and parallel SPPE"}
 
 
-def sppe_deploy(stacks: int, parts: str) -> Prototxt:
+def sppe_deploy(stacks: int, parts: str, joints: int = JOINTS) -> Prototxt:
     net = Prototxt(f"RMPE_{stacks}hg{parts}", f"RMPE's pose network with {stacks} stacks{_DESCRIBED[parts]}: person "
-                   "crop -> 16 joints")
+                   f"crop -> {joints} joints", joints=joints)
     net.layer("data", "Input", input_param={"shape": {"dim": [1, 3, 256, 256]}})
     lua = LuaHourglass(net)
     if not parts:
         heatmaps = lua.stacks("data", stacks)[-1]
-        net.layer("prediction_heatmap", "PredictionHeatmap", heatmaps, prediction_heatmap_param={"num_joints": JOINTS})
+        read_joints(net, heatmaps)
         return net
     lua.localisation("data")
     image = spatial_transformer(net, "stn", "data", "img", 256, to_compute_dU=False)
@@ -711,7 +729,7 @@ def small_deploy(parts: str) -> Prototxt:
     if parts:
         heatmaps_to_joints(net, heatmaps, SMALL_MAPS)
     else:
-        net.layer("prediction_heatmap", "PredictionHeatmap", heatmaps, prediction_heatmap_param={"num_joints": JOINTS})
+        read_joints(net, heatmaps)
     return net
 
 
@@ -719,6 +737,7 @@ NETWORKS = {
     "ssd500/train.prototxt": ssd500_train,
     "ssd500/test.prototxt": ssd500_test,
     "ssd500/deploy.prototxt": ssd500_deploy,
+    "ssd500/solver.prototxt": ssd500_solver,
     "sppe_sstn/deploy.prototxt": sppe_sstn,
     "sppe_sstn_affine/deploy.prototxt": sppe_sstn_affine,
     "demo/ssd_train.prototxt": demo_ssd_train,
@@ -738,7 +757,23 @@ for _parts in PARTS[:2]:  # the parallel SPPE is of use in training alone
 ROOT = Path(__file__).parents[1]
 
 
+def write_for_coco(folder: Path) -> None:
+    """Write the networks of RMPE's training for COCO's 17 joints, 2, 4 and 8 stacks: FOLDER/sppe_8hg_sstn/..."""
+    for parts in PARTS:
+        for stacks in (2, 4, 8):
+            there = folder / f"sppe_{stacks}hg{parts}"
+            there.mkdir(parents=True, exist_ok=True)
+            (there / "train.prototxt").write_text(sppe_train(stacks, parts, COCO_JOINTS).text, encoding="utf-8")
+            if parts in PARTS[:2]:
+                (there / "deploy.prototxt").write_text(sppe_deploy(stacks, parts, COCO_JOINTS).text, encoding="utf-8")
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--coco", type=Path, metavar="FOLDER", help=write_for_coco.__doc__)
+    if (coco := parser.parse_args().coco) is not None:
+        write_for_coco(coco)
+        return
     folder = ROOT / "prototxt"
     for path, make in NETWORKS.items():
         target = folder / path

@@ -7,7 +7,7 @@
 #include <tuple>
 
 #include "cpu/kernels.h"
-#include "cpu/tasks.h"
+#include "parallel.h"
 #include "eltwise_affine_checks.h"
 #include "uninitialized.h"
 

@@ -3,7 +3,7 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/tasks.h"
+#include "parallel.h"
 #include "prediction_heatmap_checks.h"
 #include "uninitialized.h"
 

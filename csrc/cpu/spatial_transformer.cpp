@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cpu/kernels.h"
-#include "cpu/tasks.h"
+#include "parallel.h"
 #include "spatial_transformer.h"
 #include "spatial_transformer_checks.h"
 #include "uninitialized.h"
@@ -39,13 +39,7 @@ class Grid {
   bool exact_;
 };
 
-template <typename T>
-Kernels<T> kernels_for(const WarpArguments& warp) {
-  return best_kernels<T>(avx_fits<T>(warp.h, warp.w));
-}
-
 // Channels [first, first + count) of image i; plane: the first one's number among all images' channels.
-template <typename T>
 struct Group {
   int64_t i, first, plane;
   int count;
@@ -53,29 +47,27 @@ struct Group {
   Group(const WarpArguments& warp, int64_t number) {
     const int64_t groups = of(warp);
     i = number / groups;
-    first = number % groups * Kernels<T>::kGroup;
+    first = number % groups * kGroup;
     plane = i * warp.channels + first;
-    count = static_cast<int>(std::min<int64_t>(Kernels<T>::kGroup, warp.channels - first));
+    count = static_cast<int>(std::min<int64_t>(kGroup, warp.channels - first));
   }
-  // How many an image has.
-  static int64_t of(const WarpArguments& warp) {
-    return (warp.channels + Kernels<T>::kGroup - 1) / Kernels<T>::kGroup;
-  }
+  // How many groups an image has.
+  static int64_t of(const WarpArguments& warp) { return (warp.channels + kGroup - 1) / kGroup; }
 };
 
 template <typename T>
 void sample_all(const WarpArguments& warp, bool fused, Tensor& out) {
   const Grid<T> grid(warp);
-  const Kernels<T> kernels = kernels_for<T>(warp);
+  const Kernels<T> kernels = best_kernels<T>(avx2_fits(warp.h, warp.w));
   const T* image = warp.image.const_data_ptr<T>();
   T* to = out.mutable_data_ptr<T>();
-  const int64_t room = kernels.sample_room(grid.of_image(0)), groups = warp.n * Group<T>::of(warp);
+  const int64_t room = kernels.sample_room(grid.of_image(0)), groups = warp.n * Group::of(warp);
   // Bands of an image read some of the same rows: no more of them than threads can be kept busy with.
   const int64_t wanted = room > 0 ? 1 : 4 * static_cast<int64_t>(torch::stable::get_num_threads()) / groups;
   const int64_t rows = wanted <= 1 ? warp.out_h : (warp.out_h + wanted - 1) / wanted;
   const int64_t bands = (warp.out_h + rows - 1) / rows;
   for_each_task<T>(groups * bands, out.numel(), room, [&](int64_t task, T* scratch) {
-    const Group<T> group(warp, task / bands);
+    const Group group(warp, task / bands);
     const int64_t begin = task % bands * rows;
     kernels.sample[fused](grid.of_image(group.i), group.count, image + group.plane * warp.h * warp.w, begin,
                           std::min(warp.out_h, begin + rows), to + group.plane * warp.out_h * warp.out_w, scratch);
@@ -88,7 +80,7 @@ void sample_all(const WarpArguments& warp, bool fused, Tensor& out) {
 template <typename T>
 void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Tensor* d_image, Tensor* d_theta) {
   const Grid<T> grid(warp);
-  const Kernels<T> kernels = kernels_for<T>(warp);
+  const Kernels<T> kernels = best_kernels<T>(avx2_fits(warp.h, warp.w));
   const T *image = warp.image.const_data_ptr<T>(), *from = grad.const_data_ptr<T>();
   T* image_to = d_image ? d_image->mutable_data_ptr<T>() : nullptr;
   T* theta_to = d_theta ? d_theta->mutable_data_ptr<T>() : nullptr;
@@ -97,7 +89,7 @@ void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Ten
   const int64_t most = warp.n >= 2 * static_cast<int64_t>(torch::stable::get_num_threads()) ? 2 : 1;
   const bool together = d_image && d_theta && most == 2 && kernels.sample_room(grid.of_image(0)) > 0;
   const int64_t thetas = d_theta ? (warp.n + most - 1) / most : 0;
-  const int64_t groups = d_image && !together ? warp.n * Group<T>::of(warp) : 0;
+  const int64_t groups = d_image && !together ? warp.n * Group::of(warp) : 0;
   for_each_task<T>(thetas + groups, grad.numel(), room, [&](int64_t task, T* scratch) {
     if (task < thetas) {
       const int64_t i = task * most, plane = i * warp.channels;
@@ -106,7 +98,7 @@ void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Ten
       return kernels.gradient[fused](warps, images, image + plane * pixels, from + plane * cells,
                                      together ? image_to + plane * pixels : nullptr, theta_to + 6 * i, scratch);
     }
-    const Group<T> group(warp, task - thetas);
+    const Group group(warp, task - thetas);
     Warp<T> part = grid.of_image(group.i);
     part.channels = group.count;
     kernels.gradient[fused](&part, 1, nullptr, from + group.plane * cells, image_to + group.plane * pixels, nullptr,

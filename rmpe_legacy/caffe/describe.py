@@ -92,7 +92,7 @@ def _verdict(step: Step, trained: TrainedLayer | None) -> str:
 
 
 def _sums(steps: Sequence[Step]) -> list[str]:
-    owned = {}  # a shared parameter counts once
+    owned: dict[str | tuple[str, int], int] = {}  # a shared parameter counts once
     for step in steps:
         params = step.layer.spec.params
         for i, declared in enumerate(step.layer.declared):

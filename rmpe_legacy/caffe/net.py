@@ -72,6 +72,7 @@ class Record:
         self.blobs = Blobs()
         self.first: dict[str, Tensor] = {}  # each blob as its first writer left it: what a diff belongs to
         self.losses: list[tuple[float, Tensor]] = []  # with their loss_weight
+        self.inputs: dict[str, Tensor] = {}  # what was given, and what layers without bottoms made
 
     def __reduce__(self) -> tuple:
         return Record, ()
@@ -224,6 +225,7 @@ class Net(nn.Module):
         fed = dict(blobs)
         keep, gradients = self.keep_blobs, torch.is_grad_enabled()
         record = Record()
+        record.inputs = dict(fed)
         first = record.first = dict(blobs) if keep else {}
         for blob in first.values():
             if blob.requires_grad:
@@ -236,6 +238,8 @@ class Net(nn.Module):
             tops = run_step(step, bottoms)
             if refused:
                 _refuse(step, tops, refused)
+            if not step.bottom:
+                record.inputs |= zip(step.top, tops, strict=True)
             for name, top in zip(step.top, tops, strict=True):
                 if keep and name not in first:
                     first[name] = top
@@ -317,6 +321,11 @@ class Net(nn.Module):
     def blobs(self) -> Blobs:
         """The blobs of the last forward: with keep_blobs all of them, else those that no layer has read."""
         return self._record.blobs
+
+    @property
+    def last_inputs(self) -> dict[str, Tensor]:
+        """All that the last forward began with: ``net(net.last_inputs)`` runs it again, without reading new data."""
+        return dict(self._record.inputs)
 
     @property
     def diffs(self) -> dict[str, Tensor]:

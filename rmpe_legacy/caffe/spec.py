@@ -167,7 +167,8 @@ def insert_splits(specs: Sequence[LayerSpec]) -> list[LayerSpec]:
 def _wiring(specs: Sequence[LayerSpec]) -> tuple[list[list[tuple[int, int]]], Counter[tuple[int, int]]]:
     """Per layer, the (layer, top) each bottom comes from; and how often each (layer, top) is read."""
     made: dict[str, tuple[int, int]] = {}
-    sources, readers = [], Counter()
+    sources = []
+    readers: Counter[tuple[int, int]] = Counter()
     for i, spec in enumerate(specs):
         for bottom in spec.bottom:
             if bottom not in made:

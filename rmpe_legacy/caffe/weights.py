@@ -203,7 +203,7 @@ def copy_trained(net: Net, layers: Iterable[TrainedLayer]) -> list[str]:
 
     Source: Net::CopyTrainedLayersFrom (net.cpp) of RMPE@5188c23. LayerError names a layer whose blobs do not fit.
     """
-    targets = {}
+    targets: dict[str, Any] = {}
     for step in net.steps:
         targets.setdefault(step.layer.spec.name, step.layer)
     strangers = []

@@ -29,6 +29,10 @@ COMMANDS = (
     "convert",
     "verify",
     "hash",
+    "train",
+    "test",
+    "time",
+    "make-lmdb",
     "run",
     "prototxt",
     "gpu-check",
@@ -67,7 +71,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     warnings.showwarning = _print_warning
     try:
-        code = print_version(args) if args.version else args.run(args)
+        run = print_version if args.version else args.run
+        code: int | None = run(args)
         finish()
         return code or 0
     except RmpeError as error:  # the message is the whole story; any other exception is our bug

@@ -14,8 +14,8 @@ from .terminal import say, tell
 
 def run_on_images(args: argparse.Namespace, run: Callable) -> int:
     """Run a command over pictures with a progress bar; 2 if some could not be read."""
+    from rmpe_legacy.distributed import join_world
     from rmpe_legacy.runs.commands import Options
-    from rmpe_legacy.runs.distributed import join_world
 
     with join_world() as world:
         options = Options(Path(args.output), args.published, args.threshold, args.device, getattr(args, "batch", 1),

@@ -128,3 +128,52 @@ def add_python_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--allow-python", action="store_true",
                          help="import the modules that layers of type Python name; they are programs and can do "
                          "anything, so only for a network that you trust (show and hash never import any)")
+
+
+def add_caffe_options(command: argparse.ArgumentParser, phase: str | None = None) -> None:
+    """Options of Caffe's own program, by its names, with one dash or two. phase: add --phase, with this default."""
+    if phase is not None:
+        command.add_argument("-phase", "--phase", choices=("TRAIN", "TEST"), default=phase,
+                             help="(default: %(default)s)")
+    command.add_argument("-gpu", "--gpu", metavar="ID", help="the GPU to use; without it, the CPU. Several GPUs need "
+                         "one process each: torchrun --nproc-per-node N -m rmpe_legacy train ...")
+    command.add_argument("-level", "--level", type=int, default=0, help="for min_level and max_level rules")
+    command.add_argument("-stage", "--stage", default="", metavar="A,B", help="for stage rules")
+    command.add_argument("--dialect", choices=("rmpe", "ssd", "bvlc"), default="rmpe",
+                         help="the Caffe whose fields and defaults apply (default: rmpe)")
+    command.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
+                         help="a Python file that registers layers of your own; repeatable")
+    command.add_argument("--threads", type=positive, metavar="N", help="CPU threads per process (default: all cores; "
+                         "the last bits of results depend on it)")
+    add_de_transform_option(command)
+    add_python_option(command)
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def device_of(gpu: str | None, solver_wants: bool = False) -> tuple[str, str]:
+    """The device that --gpu means, as torch names it, and Caffe's log line about it.
+
+    solver_wants: the solver's solver_mode is GPU; then a GPU is used if there is one.
+    """
+    import torch
+
+    if gpu is None:
+        return ("cuda:0", "Using GPUs 0") if solver_wants and torch.cuda.is_available() else ("cpu", "Use CPU.")
+    if gpu == "all" or "," in gpu:
+        raise RmpeError(f"--gpu {gpu}: one process uses one GPU; start one for each: "
+                        "torchrun --nproc-per-node N -m rmpe_legacy train ..., without --gpu")
+    if not gpu.isdigit():
+        raise RmpeError(f"--gpu {gpu}: give the number of a GPU, as in --gpu 0")
+    if not torch.cuda.is_available():
+        raise RmpeError(f"--gpu {gpu}: there is no GPU that PyTorch can use; leave --gpu out to use the CPU")
+    return f"cuda:{int(gpu)}", f"Using GPUs {gpu}"
+
+
+def stages_of(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)

@@ -45,7 +45,7 @@ def add_ablation_arguments(ablation: argparse.ArgumentParser) -> None:
                           "seed leaves a small file, and the table and the figure go; a row that has one is not "
                           "trained again (default: %(default)s)")
     ablation.add_argument("--budget", choices=("quick", "small", "full"), default="full", help="how long each row is "
-                          "trained, and how it is judged: a minute in all, an hour, or some hours (default: full)")
+                          "trained, and how it is judged: a minute in all, half an hour, or some hours (default: full)")
     ablation.add_argument("--quick", dest="budget", action="store_const", const="quick", help="--budget quick")
     ablation.add_argument("--row", action="append", metavar="NAME", help="only this row; repeatable")
     ablation.add_argument("--seed", action="append", type=int, metavar="N", help="only this seed, from 1 on; "

@@ -29,9 +29,14 @@ def finish() -> None:
 
 def tell(text: object) -> None:
     """A note or a complaint: a line on standard error, if there is one."""
+    write_error(f"rmpe: {text}")
+
+
+def write_error(text: str) -> None:
+    """Lines on standard error as they are, if there is one."""
     if sys.stderr is not None:
         try:
-            sys.stderr.write(_encodable(sys.stderr, f"rmpe: {text}\n"))
+            sys.stderr.write(_encodable(sys.stderr, f"{text}\n"))
             sys.stderr.flush()
         except (OSError, ValueError):  # nobody can be told
             return

@@ -7,8 +7,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from .terminal import say
+
+if TYPE_CHECKING:
+    from rmpe_legacy.caffe.solver.solver import Action
 
 
 class _Lines(logging.Handler):
@@ -33,20 +37,19 @@ def training_log() -> Iterator[None]:
 
 
 class Interrupt:
-    """Ctrl-C during training: the first saves a snapshot and stops behind the iteration, the second stops at once."""
+    """Ctrl-C during training: the first stops it after the iteration, with a snapshot; the second at once."""
 
-    def __init__(self):
-        self._pending: list[str] = []
+    def __init__(self) -> None:
         self.seen = False
 
-    def action(self) -> str:
-        """What a solver is to do now: "snapshot", then "stop"; "none" without a Ctrl-C."""
-        return self._pending.pop(0) if self._pending else "none"
+    def action(self) -> Action:
+        """What a solver is to do now."""
+        return "stop" if self.seen else "none"
 
     def _note(self, *_: object) -> None:
         if self.seen:
             raise KeyboardInterrupt
-        self.seen, self._pending = True, ["snapshot", "stop"]
+        self.seen = True
 
     @contextmanager
     def heeded(self) -> Iterator[None]:

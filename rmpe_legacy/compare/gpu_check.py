@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,7 +112,7 @@ def check_warps(device: str) -> Iterator[Check]:
         yield Check(title, not wrong[name], {"compared": count, "wrong": wrong[name]})
 
 
-def other_operators() -> Iterator[tuple[str, Callable[..., object], list[Tensor]]]:
+def other_operators() -> Iterator[tuple[str, Callable[..., Any], list[Tensor]]]:
     """The other operators in the order that has the CPU's bits: a name, the call, its tensors."""
     ops = torch.ops.rmpe
     for dtype in (torch.float32, torch.float64):
@@ -151,8 +152,9 @@ def check_switch(device: str) -> Check:
     torch.use_deterministic_algorithms(True)
     try:
         for place in ("cpu", device):
-            leaves = [t.to(place).requires_grad_() for t in (image, theta)]
-            results.append(torch.autograd.grad(ops.spatial_transformer(*leaves, 48, 40), leaves, grad.to(place)))
+            leaves = (image.to(place).requires_grad_(), theta.to(place).requires_grad_())
+            warped = ops.spatial_transformer(*leaves, 48, 40)
+            results.append(torch.autograd.grad(warped, leaves, grad.to(place)))
     finally:
         torch.use_deterministic_algorithms(before)
     return Check("use_deterministic_algorithms gives the CPU's bits", all(map(same_bits, *results)))
@@ -264,8 +266,8 @@ def why_no_gpu() -> str | None:
 
 def machine() -> dict:
     """Where this ran."""
-    described = {"torch": torch.__version__, "cuda": torch.version.cuda, "python": platform.python_version(),
-                 "system": platform.platform()}
+    described: dict[str, Any] = {"torch": torch.__version__, "cuda": torch.version.cuda,
+                                 "python": platform.python_version(), "system": platform.platform()}
     if torch.cuda.is_available():
         device = torch.cuda.get_device_properties(0)
         described |= {"gpu": device.name, "capability": f"{device.major}.{device.minor}",

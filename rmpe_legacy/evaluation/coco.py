@@ -115,7 +115,7 @@ def _check_results(results: Any) -> list[Mapping[str, Any]]:
         box = _numbers(result.get("bbox", [0] * 4), where, "bbox")
         if ("bbox" in result) != ("bbox" in results[0]) or len(box) != 4:
             raise EvaluationError(f"{where}: bbox must be four numbers, in all results or in none")
-        faces = faces or keypoints.reshape(-1, 3)[:_FACE, :2].any()
+        faces = faces or bool(keypoints.reshape(-1, 3)[:_FACE, :2].any())
     if results and not faces:
         raise EvaluationError("nose, eyes and ears are 0 in every result, as if MPII's joints had been put in COCO's "
                               f"places. {NOT_COCO}")

@@ -44,8 +44,9 @@ def png(plot: Plot) -> bytes:
     axes.set_title(plot.title, parse_math=False)  # it holds a name from outside
     for line in plot.lines:
         total = line.colour is None
-        axes.plot(line.x, line.y, label=line.label, linestyle="--" if line.dashed else "-",
-                  color="black" if total else _COLOURS[line.colour % len(_COLOURS)], linewidth=2.5 if total else 1.5)
+        colour = "black" if line.colour is None else _COLOURS[line.colour % len(_COLOURS)]
+        axes.plot(line.x, line.y, label=line.label, linestyle="--" if line.dashed else "-", color=colour,
+                  linewidth=2.5 if total else 1.5)
     axes.grid(True, alpha=0.4)
     if plot.lines:
         axes.legend(fontsize="small")

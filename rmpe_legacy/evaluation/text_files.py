@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -48,23 +49,21 @@ def poses_of_text(path: Path) -> Poses:
 
 def _table(path: Path, columns: int) -> tuple[list[str], np.ndarray]:
     """The names and the (N, columns) numbers of lines with a name and that many numbers."""
-    rows = [line.rsplit(maxsplit=columns) for line in _lines(path)]
-    try:
-        values = np.array([row[1:] for row in rows], np.float64).reshape(len(rows), columns)
-    except ValueError:
-        bad = next(i for i, row in enumerate(rows) if len(row) != columns + 1 or not all(map(_is_number, row[1:])))
-        raise FileError(f"{path}:{bad + 1}: not a name and {columns} numbers") from None
-    if np.isinf(values).any():
-        raise FileError(f"{path}:{np.flatnonzero(np.isinf(values).any(axis=1))[0] + 1}: a number that is not finite")
-    return [row[0] for row in rows], values
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    names: list[str] = []
+    values = array("d")
+    for number, line in enumerate(_lines(path), 1):
+        name, *row = line.rsplit(maxsplit=columns) or [""]
+        try:
+            values.extend(map(float, row))
+        except ValueError:
+            row = []
+        if len(row) != columns:
+            raise FileError(f"{path}:{number}: not a name and {columns} numbers")
+        names.append(name)
+    table = np.array(values).reshape(len(names), columns)
+    if np.isinf(table).any():
+        raise FileError(f"{path}:{np.flatnonzero(np.isinf(table).any(axis=1))[0] + 1}: a number that is not finite")
+    return names, table
 
 
 def groups_of_text(path: Path) -> Groups:

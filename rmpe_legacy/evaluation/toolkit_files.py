@@ -55,8 +55,9 @@ def _annotation_list(path: Path, variables: Mapping[str, Any], names: Sequence[s
 
 def _entries(path: Path, entries: Struct) -> Iterable[tuple[str, str, _People]]:
     """Per element of an annotation list: where it is, its picture's name, and its people, as field -> value."""
-    images = entries.column("image") or [None] * len(entries)
-    for i, (image, rects) in enumerate(zip(images, entries.column("annorect"), strict=True)):
+    images: Any = entries.column("image") or [None] * len(entries)
+    annotations: Any = entries.column("annorect")
+    for i, (image, rects) in enumerate(zip(images, annotations, strict=True)):
         where = f"{path}: group {i + 1}"
         name = image.get("name") if isinstance(image, Struct) else None
         if isinstance(rects, Struct):

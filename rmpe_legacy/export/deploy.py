@@ -1,4 +1,4 @@
-"""Makes a network ready to run outside Caffe: data layers become inputs, and inputs get the shapes asked for."""
+"""Prepares a network to run outside Caffe: data layers become inputs, and inputs get the requested shapes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from rmpe_legacy.errors import NetError, RmpeError
 
 @dataclass(frozen=True)
 class InputShape:
-    """The shape that the user asks for: of the input `name`, or of the only one if that is None.
+    """A requested shape for the input `name`, or for the only input if `name` is None.
 
-    sizes: all axes of the input, or all but the first, the batch, which then stays as it is.
+    sizes: All axes, or all but the batch, which is then unchanged.
     """
 
     sizes: Shape
@@ -32,15 +32,25 @@ class InputShape:
 
 def with_inputs(net: Message, specs: Sequence[LayerSpec], asked: Sequence[InputShape], replace_data: bool,
                 where: str) -> tuple[Message, list[str]]:
-    """Give the network `net` inputs of the shapes asked for; returns it and a sentence for each data layer replaced.
+    """Give a network inputs of the requested shapes.
 
-    net: an upgraded NetParameter. specs: its layers of one phase, all known or not. replace_data: turn every data
-    layer into inputs; otherwise only those whose tops are named. NetError says which request does not fit.
+    Args:
+        net: An upgraded NetParameter.
+        specs: Its layers of one phase; types may be unknown.
+        asked: The requested shapes.
+        replace_data: Turn every data layer into inputs; otherwise only those whose tops are named in `asked`.
+        where: The network's path, for errors.
+
+    Returns:
+        The changed NetParameter, and one sentence for each data layer that was replaced.
+
+    Raises:
+        NetError: A request does not match the network.
     """
     sources = {top: spec for spec in specs if not spec.bottom for top in spec.top}
     wanted = _by_name(asked, sources, where)
     notes: list[str] = []
-    changed: dict[int, list[Message]] = {}  # layer -> what stands in its place
+    changed: dict[int, list[Message]] = {}  # layer -> its replacement
     for spec in dict.fromkeys(sources.values()):
         is_named = bool(wanted.keys() & set(spec.top))
         if spec.type == "Input":
@@ -61,9 +71,13 @@ def with_inputs(net: Message, specs: Sequence[LayerSpec], asked: Sequence[InputS
 
 
 def outputs_to_run(steps: Sequence[Step], where: str, target: str, lenient: bool) -> tuple[tuple[str, ...], list[str]]:
-    """The blobs that a network for running ends in if it has layers that compare with labels; else none.
+    """Find the outputs of a network without its layers that compare with labels.
 
-    The second value names the layers that are left out. NetError unless `lenient`, since a part is then converted.
+    Returns:
+        The blobs where the rest ends, and one sentence for each layer left out; both empty without such layers.
+
+    Raises:
+        NetError: There are such layers, and `lenient` does not allow leaving them out.
     """
     judges = [step for step in steps if step.layer.not_exportable == JUDGES]
     if not judges:
@@ -82,7 +96,7 @@ def outputs_to_run(steps: Sequence[Step], where: str, target: str, lenient: bool
 
 
 def _source(blob: str, steps: Sequence[Step]) -> str:
-    """The blob of the prototxt that a blob is a copy of."""
+    """Return the prototxt's blob that a Split's top copies."""
     copies = {top: step.bottom[0] for step in steps if step.layer.spec.is_inserted for top in step.top}
     while blob in copies:
         blob = copies[blob]
@@ -107,21 +121,21 @@ def _by_name(asked: Sequence[InputShape], sources: Mapping[str, LayerSpec], wher
 
 
 def _is_data(spec: LayerSpec) -> bool:
-    """Whether a layer reads data that a deployed network is given. DummyData is left alone: it makes constants."""
+    """Whether a layer reads data that a deployed network gets as input. DummyData does not: it makes constants."""
     if spec.type not in registry.known_types() or spec.type == "DummyData":
         return False
     return issubclass(registry.layer_class(spec.type), BlobLayer | FedLayer)
 
 
 def _shapes(spec: LayerSpec) -> list[Shape]:
-    """The shapes of a bottomless layer's tops, as the layer itself has them."""
+    """Return the shapes of the tops of a layer without bottoms."""
     layer = registry.create(spec)
     layer.setup()
     return [tuple(shape) for shape in layer.reshape()]
 
 
 def _data_shapes(spec: LayerSpec, wanted: Mapping[str, InputShape]) -> dict[str, Shape]:
-    """The shape of each top of a data layer: asked for, or else the layer's own, or else one number per image."""
+    """Return the shape of each top of a data layer: as requested, else the layer's own, else one value per image."""
     try:
         own = dict(zip(spec.top, _shapes(spec), strict=False))
     except RmpeError:
@@ -135,7 +149,7 @@ def _data_shapes(spec: LayerSpec, wanted: Mapping[str, InputShape]) -> dict[str,
 
 
 def _complete(asked: InputShape, own: Shape | None, spec: LayerSpec) -> Shape:
-    """The whole shape of a request: with the layer's own batch, or 1, where it names none."""
+    """Return a requested shape with its batch: the layer's own, or 1, if the request has none."""
     sizes = asked.sizes
     if own:
         if len(sizes) == len(own):
@@ -148,7 +162,7 @@ def _complete(asked: InputShape, own: Shape | None, spec: LayerSpec) -> Shape:
 
 
 def _input(spec: LayerSpec, tops: Sequence[str], shapes: Sequence[Shape]) -> Message:
-    """An Input layer of these tops, in the place of a layer."""
+    """Return an Input layer with these tops that replaces a layer."""
     schema = load_schema(spec.dialect)
     param = Message(schema["InputParameter"], {
         "shape": [Message(schema["BlobShape"], {"dim": list(shape)}) for shape in shapes]})

@@ -1,9 +1,9 @@
-"""A network as the exporters see it: each value written once, no Split layers, the batch a symbol where it may vary."""
+"""The network that exporters write: in SSA form, without Split layers, with a symbolic batch where possible."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 from rmpe_legacy.caffe.layers.base import Layer
@@ -12,14 +12,14 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.wording import utf8
 
-Dim = int | str  # a str is a size that depends on the batch: "N", or "3N" for three times as much
+Dim = int | str  # a str depends on the batch: "N", or "3N" for three times the batch
 Dims = tuple[Dim, ...]
 BATCH = "N"
 
 
 @dataclass(frozen=True)
 class Value:
-    """A blob as one layer leaves it. What the last one leaves bears the blob's name alone."""
+    """One version of a blob (SSA). The final version keeps the blob's own name."""
 
     blob: str
     name: str  # unique in the graph, not empty, and valid UTF-8
@@ -28,7 +28,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Node:
-    """One layer at work; or, without a layer, a blob that takes over what was written into the memory it shares."""
+    """One layer; or (layer=None) an alias updated because an in-place layer wrote to memory it shares."""
 
     layer: Layer | None
     bottom: tuple[Value, ...]
@@ -37,21 +37,33 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """What an exporter writes down, in order."""
+    """The values and nodes to write, in order of execution."""
 
     name: str
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
-    is_dynamic: bool  # the batch may have any size
-    why_fixed: str  # where it may not: the sentence of the layer that stands against it
-    final: dict[str, Value]  # blob -> what it holds at the end, also where no output needs that and no node makes it
+    is_dynamic: bool  # the batch can have any size
+    why_fixed: str  # if it cannot: an error sentence of the layer that prevents it
+    final: dict[str, Value]  # blob -> its final version, even if no output needs it
+    batch: int  # images in a batch of the prototxt; 0 without an input
+
+    def at_own_batch(self, shape: Dims) -> tuple[int, ...]:
+        """Return a shape with the prototxt's batch in place of the symbols."""
+        return tuple(dim if isinstance(dim, int) else int(dim.removesuffix(BATCH) or 1) * self.batch for dim in shape)
 
 
 def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
-    """The graph of a network in phase TEST, up to the blobs `until`, or else its outputs. NetError says why not.
+    """Build the graph of a network in phase TEST.
 
-    fixed: why the batch shall have the prototxt's size, if it shall.
+    Args:
+        net: The network.
+        until: The blobs to compute (default: the network's outputs).
+        fixed: A reason to fix the batch at the prototxt's size; "" makes it symbolic if possible.
+
+    Raises:
+        NetError: The network has no outputs, or a blob of `until` is unknown.
+        LayerError: A layer is in phase TRAIN.
     """
     if training := next((s.layer for s in net.steps if s.layer.spec.phase != "TEST"), None):
         raise training.spec.error("is in phase TRAIN; only a network for TEST can be converted to run elsewhere")
@@ -66,15 +78,26 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
     return _Builder(net.name, net.steps, more).build(outputs, why_fixed)
 
 
+def refuse_unsupported(graph: Graph, types: Container[str], target: str) -> None:
+    """Raise a NetError that lists every layer whose type is not among `types`, those with an emitter for `target`."""
+    lines = [str(node.layer.spec.error(": ".join(filter(None, ("cannot be converted", node.layer.not_exportable)))))
+             for node in graph.nodes if node.layer is not None and node.layer.written_as not in types]
+    if lines:
+        what = "1 layer is" if len(lines) == 1 else f"{len(lines)} layers are"
+        raise NetError("\n  ".join([
+            f"{what} of a type that has no counterpart in {target} here; convert a part without, with --until BLOB:",
+            *lines]))
+
+
 def _with_another_batch(net: Net) -> tuple[list[Step], str]:
-    """The network's steps with one more image in the batch; or as they are, and why."""
+    """Return the network's steps with one more image in the batch; or the steps unchanged, and why."""
     first = _batch(net.steps)
     if first is None:
         return net.steps, "the network has no input with a batch"
     specs = [_larger(step, first) if step.layer.spec.type == "Input" else step.layer.spec for step in net.steps]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said when the network was loaded
+            warnings.simplefilter("ignore")  # already issued when the network was loaded
             more = wire(specs)
     except RmpeError as error:
         return net.steps, str(error)
@@ -89,13 +112,13 @@ def _with_another_batch(net: Net) -> tuple[list[Step], str]:
 
 
 def _batch(steps: Sequence[Step]) -> int | None:
-    """How many images the prototxt has in a batch: the first axis of the first input; None without one."""
+    """Return the prototxt's batch size, the first axis of the first input; None without an input."""
     shapes = (shape for step in steps if step.layer.spec.type == "Input" for shape in step.top_shapes)
     return next((shape[0] for shape in shapes if shape), None)
 
 
 def _larger(step: Step, batch: int) -> LayerSpec:
-    """An Input layer's spec with one more image where it has `batch`."""
+    """Return an Input layer's spec with one more image in each shape whose first axis is `batch`."""
     spec = step.layer.spec
     param = spec.get("input_param")
     shapes = [shape.replace(dim=[batch + 1, *shape.dim[1:]]) if list(shape.dim[:1]) == [batch] else shape
@@ -104,7 +127,7 @@ def _larger(step: Step, batch: int) -> LayerSpec:
 
 
 def _symbol(size: int, larger: int, batch: int) -> Dim:
-    """A size that became `larger` when `batch` grew by one: itself, or how often it has the batch; "" for neither."""
+    """Return a size, or its symbol if it grew to `larger` in proportion to the batch; "" if it did otherwise."""
     if size == larger:
         return size
     times = larger - size
@@ -116,14 +139,15 @@ class _Builder:
         self.name = name
         self.steps = [step for step in steps if not step.layer.spec.is_inserted]
         self.is_dynamic = steps is not more
-        self.source: dict[str, str] = {}  # the top of a Split -> the blob it stands for
+        self.batch = _batch(steps) or 0
+        self.source: dict[str, str] = {}  # top of a Split -> the blob it copies
         for step in steps:
             if step.layer.spec.is_inserted:
                 self.source |= dict.fromkeys(step.top, self.source.get(step.bottom[0], step.bottom[0]))
         self.shapes = _dims(steps, more)
         self.writers = _writers(self.steps)
         self.names: set[str] = set()
-        self.now: dict[str, Value] = {}  # blob -> what it holds
+        self.now: dict[str, Value] = {}  # blob -> its current version
 
     def build(self, outputs: Sequence[str], why_fixed: str) -> Graph:
         nodes, inputs = [], []
@@ -140,12 +164,12 @@ class _Builder:
         nodes = _needed(nodes, ends)
         read = {value for node in nodes for value in node.bottom} | set(ends)
         return Graph(self.name, tuple(v for v in inputs if v in read), ends, tuple(nodes), self.is_dynamic, why_fixed,
-                     dict(self.now))
+                     dict(self.now), self.batch)
 
     def _write(self, blob: str, step: int) -> Value:
-        """A new value of a blob: named after it, or, where another follows, after what the next writer makes of it.
+        """Create a new version of a blob. The final one has the blob's name; others name the next writer.
 
-        An input's name is the caller's; what is written over one is named after its writer.
+        An input keeps its name; a value that overwrites it is named after its writer.
         """
         later = [i for i in self.writers[blob] if i > step]
         if later:
@@ -164,7 +188,7 @@ class _Builder:
 
 
 def _dims(steps: Sequence[Step], more: Sequence[Step]) -> dict[str, Dims]:
-    """Each blob's shape with the batch as a symbol."""
+    """Return each blob's shape with the batch as a symbol."""
     first = _batch(steps) or 0
     return {blob: tuple(_symbol(a, b, first) for a, b in zip(p, q, strict=True))
             for step, other in zip(steps, more, strict=True)
@@ -172,7 +196,7 @@ def _dims(steps: Sequence[Step], more: Sequence[Step]) -> dict[str, Dims]:
 
 
 def _writers(steps: Sequence[Step]) -> dict[str, list[int]]:
-    """blob -> the steps that write it, also by working in place on memory that it shares."""
+    """Return blob -> the steps that write it, including in-place writes to memory it shares."""
     writers: dict[str, list[int]] = {}
     for i, step in enumerate(steps):
         for blob in (*step.top, *step.alters):
@@ -181,7 +205,7 @@ def _writers(steps: Sequence[Step]) -> dict[str, list[int]]:
 
 
 def _needed(nodes: Sequence[Node], ends: Sequence[Value]) -> list[Node]:
-    """The nodes that the ends depend on."""
+    """Return the nodes that `ends` depend on."""
     wanted, kept = set(ends), []
     for node in reversed(nodes):
         if wanted & set(node.top):

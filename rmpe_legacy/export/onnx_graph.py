@@ -1,4 +1,4 @@
-"""Builds an ONNX file node by node: names, constants, and which version of ONNX it needs."""
+"""Builds an ONNX graph node by node: names, constants, and the ONNX version it needs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from rmpe_legacy.wording import utf8
 
 from .graph import Dims, Graph
 
-OPSET = 18  # of 2022: enough for the operators used here, unless `needs` says more
-_IR_OF = {18: 8, 20: 9}  # opset -> version of the file format that came with it
-
-
-class NeedsFixedBatch(Exception):  # noqa: N818  no error of the user's: the graph is then made for one size
-    """What cannot be written for a batch of any size, though the layer can take one."""
+OPSET = 18  # of 2022: the version written unless an emitter calls `needs`
+FLOAT, INT64, DOUBLE = 1, 7, 11  # TensorProto.DataType
+FLT_MAX = float(np.finfo(np.float32).max)
+_IR_OF = {18: 8, 20: 9}  # opset -> IR version of the same release
 
 
 class OnnxGraph:
-    """Nodes and initializers under way. An emitter adds what one layer needs, by `node` and `constant`.
+    """An ONNX graph under construction. Emitters add each layer's nodes and constants.
 
-    Values are known by name. Those of blobs bear the blobs' names; what lies between them is called "layer/word".
+    Values are identified by name: a blob's value has the blob's name, intermediate ones are named "layer/operator".
     """
 
     def __init__(self, graph: Graph):
@@ -32,18 +30,23 @@ class OnnxGraph:
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
         self.opset = OPSET
-        self.layer = ""  # the layer whose nodes are being added
-        self.shapes: dict[str, Dims] = {}  # of blobs that have another shape than the graph says: sizes made by values
+        self.batch_fixed_by = ""  # why this network cannot take batches of any size; "" if it can
+        self.layer = ""  # name of the layer whose nodes are being added
+        self.shapes: dict[str, Dims] = {}  # shapes of blobs whose size depends on values
         self._node_names: set[str] = set()
         self._parameters: dict[str, list[tuple[str, np.ndarray]]] = {}  # wanted name -> (name, values)
         self._constants: dict[tuple, str] = {}
 
     def needs(self, opset: int) -> None:
-        """Say that a later version of ONNX is needed than OPSET."""
+        """Require at least this ONNX opset."""
         self.opset = max(self.opset, opset)
 
+    def fix_batch(self, reason: str) -> None:
+        """Note why the network cannot be written for batches of any size. What is built so far is then discarded."""
+        self.batch_fixed_by = self.batch_fixed_by or reason
+
     def node(self, op: str, inputs: Sequence[str], outputs: Sequence[str] | int = 1, **attributes: Any) -> str:
-        """Add a node; gives its first output. outputs: their names, or how many to make up names for."""
+        """Add a node; returns the name of its first output. outputs: names, or how many names to generate."""
         from onnx import helper
 
         if isinstance(outputs, int):
@@ -53,12 +56,12 @@ class OnnxGraph:
         return outputs[0]
 
     def nodes_of(self, op: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
-        """Add a node of several outputs; gives their made-up names."""
+        """Add a node with several outputs; returns their generated names."""
         self.node(op, inputs, count, **attributes)
         return list(self.nodes[-1].output)
 
     def parameter(self, name: str, values: np.ndarray) -> str:
-        """An initializer that is a weight; the name given, or that with a number if other values have taken it."""
+        """Add a weight as an initializer; returns its name, with a number appended if other values have the name."""
         from onnx import numpy_helper
 
         values = np.ascontiguousarray(values)
@@ -72,7 +75,7 @@ class OnnxGraph:
         return fresh
 
     def constant(self, values: Any, dtype: Any = np.float32) -> str:
-        """An initializer that is a setting: shapes, axes, factors. Equal ones are one."""
+        """Add a constant, such as axes or factors, as an initializer; equal constants share one. Returns its name."""
         array = np.asarray(values, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
@@ -81,19 +84,19 @@ class OnnxGraph:
         return self._constants[key]
 
     def integers(self, values: Sequence[int] | int) -> str:
-        """A constant of int64, as ONNX takes shapes, axes and places."""
+        """Add an int64 constant, ONNX's type for shapes, axes and indices. Returns its name."""
         return self.constant(values, np.int64)
 
     def reshape(self, x: str, have: Dims, want: Dims, to: str | None = None) -> str:
-        """x in another shape; sizes that depend on the batch are copied, or left to be found."""
+        """Reshape x; sizes that depend on the batch are copied from it, or inferred. Returns the result's name."""
         target = [dim if isinstance(dim, int) else 0 if i < len(have) and have[i] == dim else -1
                   for i, dim in enumerate(want)]
         if target.count(-1) > 1:
-            raise NeedsFixedBatch(f"its top {want} has two sizes that depend on the batch")
+            self.fix_batch(f"{self.layer}: two sizes of its top, {want}, depend on the batch")
         return self.node("Reshape", [x, self.integers(target)], 1 if to is None else [to])
 
     def _fresh(self, name: str, taken: set[str], otherwise: str | None = None) -> str:
-        """A name that is free: this one, the other, or that with a number; taken from now on."""
+        """Reserve a free name: `name`, `otherwise`, or the latter with a number appended."""
         base = name if otherwise is None or name not in taken else otherwise
         fresh, n = base, 2
         while fresh in taken:
@@ -102,7 +105,7 @@ class OnnxGraph:
         return fresh
 
     def model(self, producer: str, version: str, about: str) -> Any:
-        """The ONNX ModelProto, checked by the onnx library."""
+        """Return the ModelProto, after onnx.checker has accepted it."""
         import onnx
         from onnx import TensorProto, helper
 

@@ -1,4 +1,4 @@
-"""A network up to some of its blobs: the layers that these depend on, and no others."""
+"""Reduces a network to the layers that some of its blobs depend on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from rmpe_legacy.errors import NetError
 
 
 def up_to(steps: Sequence[Step], message: Message, blobs: Sequence[str]) -> Message:
-    """The NetParameter `message`, of which `steps` were made, with only the layers of this phase that `blobs` need.
+    """Return `message` with only the layers that `blobs` depend on.
 
-    A blob's name refers to its final value, after all in-place layers have run. NetError lists names that no blob has.
+    Args:
+        steps: The steps of the network.
+        message: The NetParameter that the network was made from.
+        blobs: Names of blobs; a name refers to the final value, after all in-place layers have run.
+
+    Raises:
+        NetError: A name is unknown.
     """
     known = [top for step in steps for top in step.top]
     for blob in blobs:

@@ -1,4 +1,4 @@
-"""A network as a Python file that needs nothing but torch, for people to read and to go on from."""
+"""Writes a network as a Python file, model.py, that is meant to be read and edited and needs only torch."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.wording import utf8
 
-from .graph import Dims, Graph, Node, Value, make_graph
-from .onnx import refuse_unsupported
-from .python_layers import Here, expression, supported_types
+from .emit import PYTHON, PythonContext
+from .graph import Dims, Graph, Node, Value, make_graph, refuse_unsupported
 
-PYTHON_MARK = "# Written by rmpe convert; its weights are in "  # the first line, by which the file is known
+PYTHON_MARK = "# Written by rmpe convert; its weights are in "  # start of the first line; identifies the file
 WIDTH = 110  # columns
-MARGIN = 74  # where the shapes begin, if the code leaves room
-# Layers behind which a paragraph ends.
+MARGIN = 74  # column of the shapes, if the code leaves room
+# Layer types after which a paragraph ends.
 _JOINTS = frozenset({"Pooling", "Eltwise", "Concat", "SpatialTransformer", "Slice", "Deconvolution"})
 _RESERVED = {"self", "torch", "nn", "F", "Tensor", "load"}
 _BUILTINS = {"abs", "bool", "enumerate", "float", "int", "len", "list", "map", "max", "min", "range", "round", "slice",
-             "sum", "super", "tuple", "zip"}  # those that the emitters write
+             "sum", "super", "tuple", "zip"}  # those that emitters use
 
 
 @dataclass(frozen=True)
 class PythonModel:
-    """The file's text, and the tensors that its ``load`` reads: a state dict."""
+    """The file's text, and the state dict that its ``load`` reads."""
 
     text: str
     state: dict[str, Tensor]
@@ -42,19 +41,26 @@ class PythonModel:
 
 
 def to_python(net: Net, source: str, weights: str, until: Sequence[str] = ()) -> PythonModel:
-    """A network up to the blobs `until` (or its outputs) as a standalone module.
+    """Write a network as a standalone PyTorch module.
 
-    source: what the network was made of, and weights: the name of the file beside it with the state dict; both for
-    the text. NetError or LayerError name what cannot be written.
+    Args:
+        net: A network in phase TEST.
+        source: What the network was made from, for the text.
+        weights: The name of the file beside it that holds the state dict, for the text.
+        until: The blobs to compute (default: the network's outputs).
+
+    Raises:
+        NetError: Layers have types without a Python emitter, or `until` names unknown blobs.
+        LayerError: A layer uses a feature that its emitter does not support.
     """
     graph = make_graph(net, until)
-    refuse_unsupported(graph, supported_types(), "PyTorch")
+    refuse_unsupported(graph, PYTHON, "PyTorch")
     return _File(graph).write(source, weights)
 
 
 @dataclass
 class _Line:
-    """One statement of ``forward``: its targets, its value, the shapes it gives; and what ``__init__`` needs for it."""
+    """One assignment in ``forward``, and the lines of ``__init__`` that it needs."""
 
     targets: list[str]
     value: str
@@ -64,18 +70,18 @@ class _Line:
 
 
 class _File:
-    """The file under way; also the Writer that the emitters talk to."""
+    """The file under construction; the Writer that emitters use."""
 
     def __init__(self, graph: Graph):
         self.graph = graph
         self.parts: set[str] = set()
         self.state: dict[str, Tensor] = {}
-        self.owners: dict[tuple, str] = {}  # a parameter that layers share -> where it was first
+        self.owners: dict[tuple, str] = {}  # a parameter that layers share -> its first name
         made = {*graph.inputs, *(value for node in graph.nodes for value in node.top)}
         self.finished = {blob for blob, value in graph.final.items() if value in made}
         self.attributes = _Names(dir(nn.Module()))
         self.variables = _Names([*_RESERVED, *_BUILTINS, *part_names()])
-        self.modules: list[str] = []  # of the line being written
+        self.modules: list[str] = []  # those of the current line
 
     # --- what the emitters call -----------------------------------------------------------------------------
 
@@ -120,12 +126,12 @@ class _File:
             "", "", *self._blob_names(), _load(title), *self._helpers(), ""])
         try:
             ast.parse(text)
-        except SyntaxError as error:  # a bug of ours, found before the user does
+        except SyntaxError as error:  # our bug, found before the user finds it
             raise AssertionError(f"wrote Python that does not parse: line {error.lineno}: {error.text}") from None
         return PythonModel(text, {key: value.clone() for key, value in self.state.items()}, self.graph)
 
     def _variable(self, value: Value) -> str:
-        """The blob's name; where what it holds at the end is left out, its earlier values have names of their own."""
+        """Return a value's variable: the blob's name, or its own if the blob's final version is not computed."""
         return self.variables.of(self._blob_key(value))
 
     def _blob_key(self, value: Value) -> str:
@@ -138,7 +144,8 @@ class _File:
         if node.layer is None:
             return _Line(targets, f"{bottom[0]}.reshape({targets[0]}.shape)", shapes)
         self.modules = []
-        value = expression(Here(self, node.layer, bottom, tuple(v.shape for v in node.bottom), tuple(shapes)))
+        value = PYTHON[node.layer.written_as](PythonContext(
+            node.layer, bottom, tuple(v.shape for v in node.bottom), tuple(shapes), self))
         return _Line(targets, value, shapes, self.modules, node.layer.spec.type in _JOINTS)
 
     def _uses(self, word: str, lines: Iterable[_Line]) -> bool:
@@ -159,7 +166,7 @@ class _File:
         return _wrapped(f"{named(self.graph.inputs)} -> {named(self.graph.outputs)}.", 4)
 
     def _blob_names(self) -> list[str]:
-        """The table of blobs whose variables are called differently; nothing if there are none."""
+        """Return the table of blobs whose variables have other names; empty if there are none."""
         named = {value.blob: self._variable(value) for value in self.graph.final.values()
                  if self._blob_key(value) in self.variables.known}
         lines = [f"    {variable!a}: {blob!a}," for blob, variable in named.items()
@@ -168,7 +175,7 @@ class _File:
                 "", ""] if lines else []
 
     def _needed(self) -> list[str]:
-        """The parts that are used, with what these call, in the order of parts.py."""
+        """Return the used parts of model_py_runtime.py and those they call, in its order."""
         wanted = set(self.parts)
         while more := {name for part in wanted for name in called_by(part)} - wanted:
             wanted |= more
@@ -179,14 +186,14 @@ class _File:
 
 
 class _Names:
-    """Python's names for Caffe's: each its own, none that is taken."""
+    """Maps Caffe's names to unique Python names."""
 
     def __init__(self, taken: Iterable[str]):
         self.taken = set(taken)
         self.known: dict[object, str] = {}
 
     def of(self, name: str, unique: object = None) -> str:
-        """The name for a blob, or with `unique` for a layer, of which two may be called the same."""
+        """Return the Python name of a blob; or of a layer, with `unique`, because two layers can have one name."""
         key = name if unique is None else id(unique)
         if key not in self.known:
             self.known[key] = self._free(identifier(name))
@@ -201,9 +208,9 @@ class _Names:
 
 
 def identifier(name: str) -> str:
-    """A Caffe name as a Python identifier: conv4-2 is conv4_2, 1x1 is _1x1, __init__ is _init__.
+    """Return a Caffe name as a Python identifier: conv4-2 is conv4_2, 1x1 is _1x1, __init__ is _init__.
 
-    Two leading underscores would be mangled inside a class, or be a method of Python's own.
+    A name with two leading underscores would be mangled inside a class, or be a special method.
     """
     plain = re.sub(r"\W", "_", name, flags=re.ASCII) or "unnamed"
     plain = re.sub(r"^__+", "_", plain)
@@ -212,25 +219,25 @@ def identifier(name: str) -> str:
 
 
 def _in_docstring(text: str) -> str:
-    """Text as a docstring can hold it: on one line, and unable to end the string."""
+    """Escape text for a docstring: it stays on one line and cannot end the string."""
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in utf8(text).replace("\\", "\\\\"))
     return shown.replace('"', '\\"')
 
 
 def class_name(name: str) -> str:
-    """A network's name as that of a class; "Network" where it has none."""
+    """Return a class name for a network; "Network" if it has no name."""
     plain = identifier(name).strip("_") if name else ""
     plain = plain[0].upper() + plain[1:] if plain[:1].isalpha() else f"Network{plain}"
     return f"{plain}_" if plain in part_names() or plain in ("Tensor", "F", "True", "False", "None", "BLOBS") else plain
 
 
 def _joined(lines: list[_Line]) -> list[_Line]:
-    """Layers that work in place on what the line before has made become one line with it, if there is room."""
+    """Merge each in-place layer into the line before, if the result fits on a line."""
     out: list[_Line] = []
     for line in lines:
         last = out[-1] if out else None
         value = _nested(last, line) if last and len(line.targets) == 1 and line.targets == last.targets else None
-        if value is None:
+        if last is None or value is None:
             out.append(line)
         else:
             out[-1] = _Line(line.targets, value, line.shapes, last.modules + line.modules,
@@ -239,7 +246,7 @@ def _joined(lines: list[_Line]) -> list[_Line]:
 
 
 def _nested(inner: _Line, outer: _Line) -> str | None:
-    """The outer line's value with the inner one's in the place of its target; None where that would not read well."""
+    """Inline `inner` into `outer`; None if the result would be hard to read."""
     name = re.escape(inner.targets[0])
     is_call = isinstance(ast.parse(inner.value, mode="eval").body, ast.Call)
     is_argument = re.match(rf"[\w.]+\({name}[,)]", outer.value)
@@ -249,7 +256,7 @@ def _nested(inner: _Line, outer: _Line) -> str | None:
 
 
 def _init(lines: Sequence[_Line]) -> list[str]:
-    out = []
+    out: list[str] = []
     for paragraph in _paragraphs(lines):
         made = [_wrapped(f"        {module}", 12) for line in paragraph for module in line.modules]
         out += (["", *made] if made and out else made)
@@ -262,7 +269,7 @@ def _forward(lines: Sequence[_Line]) -> list[str]:
         out += [""] if out else []
         for line in paragraph:
             code = f"        {', '.join(line.targets)} = {line.value}"
-            if len(code) > WIDTH and len(line.targets) > 1:  # only within brackets may a line be broken
+            if len(code) > WIDTH and len(line.targets) > 1:  # a line can only be broken inside brackets
                 code = f"        ({', '.join(line.targets)}) = {line.value}"
             code = _wrapped(code, 12)
             last = code.rpartition("\n")[2]
@@ -279,7 +286,7 @@ def _return(outputs: Sequence[str]) -> str:
 
 
 def _paragraphs(lines: Sequence[_Line]) -> list[list[_Line]]:
-    """Lines between one joint and the next; a lone line goes with those before it."""
+    """Group lines into paragraphs; a paragraph of one line joins the one before."""
     out: list[list[_Line]] = [[]]
     for line in lines:
         out[-1].append(line)
@@ -295,7 +302,7 @@ def _paragraphs(lines: Sequence[_Line]) -> list[list[_Line]]:
 
 
 def _wrapped(text: str, indent: int) -> str:
-    """Text broken behind commas so that it fits the width."""
+    """Break text after commas to fit the width."""
     lines, rest = [], text
     while len(rest) > WIDTH and (at := rest.rfind(", ", indent, WIDTH)) > 0:
         lines.append(rest[: at + 1])
@@ -319,12 +326,12 @@ def _root(value: Tensor) -> Tensor:
     return value if value._base is None else value._base
 
 
-# --- parts.py ---------------------------------------------------------------------------------------------------
+# --- model_py_runtime.py --------------------------------------------------------------------------------------
 
 
 @cache
 def _parts() -> dict[str, tuple[str, frozenset[str]]]:
-    """Each class and function of parts.py: its source, and which of the others it names."""
+    """Return each class and function of model_py_runtime.py: its source, and the others that it uses."""
     text = files(__package__).joinpath("model_py_runtime.py").read_text("utf-8")
     tree = ast.parse(text)
     nodes = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
@@ -335,7 +342,7 @@ def _parts() -> dict[str, tuple[str, frozenset[str]]]:
 
 
 def part_names() -> list[str]:
-    """What parts.py has, in its order."""
+    """Return the names in model_py_runtime.py, in its order."""
     return list(_parts())
 
 
@@ -348,8 +355,8 @@ def called_by(part: str) -> frozenset[str]:
 
 
 def write_state(path: str, state: dict[str, Tensor]) -> None:
-    """Write the state dict that a model.py loads."""
+    """Write the state dict that a model.py loads. Raises RmpeError if the file cannot be written."""
     try:
         torch.save(state, path)
-    except RuntimeError as error:  # how torch says that a file cannot be written
+    except RuntimeError as error:  # torch raises it if a file cannot be written
         raise RmpeError(f"{path}: cannot be written: {str(error).partition(chr(10))[0]}") from None

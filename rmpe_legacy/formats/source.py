@@ -123,7 +123,8 @@ def read_network(sources: Sequence[str | PathLike], setting: Setting, options: S
     """
     options = options or SourceOptions()
     network = _read([Path(source) for source in sources], setting, options, bool(to_run))
-    ends, notes = options.until, []
+    ends = options.until
+    notes: list[str] = []
     if to_run and not ends:
         ends, notes = outputs_to_run(network.parsed.wire(), network.title, to_run, options.lenient)
     if weights_needed and network.trained is None:

@@ -64,7 +64,7 @@ class Budget:
 
 BUDGETS = {
     "quick": Budget("quick", 12, 8, 4, 12, 60, 3),
-    "small": Budget("small", 800, 300, 8, 100, 400, 3),
+    "small": Budget("small", 400, 120, 8, 100, 400, 3),
     "full": Budget("full", 4000, 5000, 16, 300, 600, 3),
 }
 
@@ -189,7 +189,7 @@ class Ablation:
 
     @cached_property
     def _detector(self):
-        return load_detector(*shipped("detector"), self.device)
+        return load_detector(*shipped("detector"), device=self.device)
 
     def _train(self, parts: str, sampler: BoxSampler, seed: int, iterations: int, rate: float, folder: Path,
                base: Path | None) -> Path | None:
@@ -239,9 +239,11 @@ class Ablation:
     def settings(self, row: str) -> dict[str, Any]:
         """What a row's numbers depend on, but for the seed and rounding."""
         how = TRAININGS[self._trained_as(row)]
-        networks = [network_file("", "train"), network_file(how.parts, "train"), *shipped("detector")]
-        return {**asdict(self.budget), "world": WORLD, "boxes": how.boxes, "network": how.parts,
-                "files": {path.name: sha256(path.read_bytes()).hexdigest()[:16] for path in networks}}
+        prototxt, weights = shipped("detector")
+        files = {"small": network_file("", "train"), f"small{how.parts}": network_file(how.parts, "train"),
+                 "detector": prototxt, "detector's weights": weights}
+        return {**asdict(self.budget), "world": WORLD, "boxes": how.boxes, "network": f"small{how.parts}",
+                "files": {name: sha256(path.read_bytes()).hexdigest()[:16] for name, path in files.items()}}
 
     def _write(self, row: str, seed: int, ap: Table, seconds: float) -> None:
         content = {"format": FORMAT, "version": VERSION, "row": row, "seed": seed, "ap": ap,

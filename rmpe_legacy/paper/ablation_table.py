@@ -9,6 +9,7 @@ import numpy as np
 
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.files import write_together
+from rmpe_legacy.optional import optional
 from rmpe_legacy.wording import many
 
 from .ablation import ROWS, Ablation, Budget, Result
@@ -78,11 +79,9 @@ def _line(name: str, what: str, cells: Sequence[str]) -> str:
 
 def ablation_figure(results: Sequence[Result], budget: Budget) -> bytes:
     """A PNG: for each row the difference of Total from "full", the paper's beside the drawn world's, seed by seed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    purpose = "the figure of the ablation"
     measured = by_row(results)
-    figure = Figure(figsize=(8, 4.2), dpi=120)
+    figure = optional("matplotlib.figure", purpose).Figure(figsize=(8, 4.2), dpi=120)
     axes = figure.add_subplot()
     rows = [row for row in ROWS if row != "full"]
     places = np.arange(len(rows))
@@ -102,5 +101,5 @@ def ablation_figure(results: Sequence[Result], budget: Budget) -> bytes:
     axes.legend(fontsize=8)
     figure.tight_layout()
     out = BytesIO()
-    FigureCanvasAgg(figure).print_png(out)
+    optional("matplotlib.backends.backend_agg", purpose).FigureCanvasAgg(figure).print_png(out)
     return out.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,8 @@ def of_pictures(truth: Groups, images: Sequence[str]) -> Groups:
     there = {base_name(name) for name in images}
     kept = [i for i, name in enumerate(truth.images) if base_name(name) in there]
     fields = ("images", "joints", "head_sizes", "positions", "scales")
-    return replace(truth, **{field: tuple(getattr(truth, field)[i] for i in kept) for field in fields})
+    changes: dict[str, Any] = {field: tuple(getattr(truth, field)[i] for i in kept) for field in fields}
+    return replace(truth, **changes)
 
 
 def base_name(name: str) -> str:

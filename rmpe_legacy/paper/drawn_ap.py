@@ -8,11 +8,11 @@ from functools import cached_property
 
 import numpy as np
 
-from rmpe_legacy.evaluation.groups import evaluated
+from rmpe_legacy.evaluation.groups import Groups, evaluated
 from rmpe_legacy.evaluation.mpii import multi_person_ap
 from rmpe_legacy.pose.detect import Detector
 from rmpe_legacy.pose.estimate import PoseNetwork
-from rmpe_legacy.pose.pipeline import Pipeline
+from rmpe_legacy.pose.pipeline import Pipeline, merge
 from rmpe_legacy.pose.published import Recipe
 from rmpe_legacy.pose.results import Detections
 
@@ -36,7 +36,7 @@ class DrawnJudge:
         return [DrawnPicture(self.world, index) for index in range(self.pictures)]
 
     @cached_property
-    def truth(self):
+    def truth(self) -> Groups:
         """The people in them, a group for each picture."""
         return truth_of(self.drawn)
 
@@ -54,12 +54,11 @@ class DrawnJudge:
         pipeline = Pipeline(None, network, self.how)
         persons, poses = [], []
         for each in self.drawn:
-            result = pipeline(each.load(), boxes[each.name])
-            merged = result.nms.persons
+            found = pipeline.find(each.load(), boxes[each.name])
+            merged = merge(found, self.how).persons
             joints = merged.joints_px if self.how.nms == "batch" else merged.joints_xy
             persons.append(np.concatenate([joints, merged.scores[..., None]], axis=2))
-            found = result.found.poses
-            poses.append(np.concatenate([found.joints_xy, found.scores[..., None]], axis=2))
+            poses.append(np.concatenate([found.poses.joints_xy, found.poses.scores[..., None]], axis=2))
         return self._ap(persons), self._ap(poses)
 
     def _ap(self, predictions: Sequence[np.ndarray]) -> Table:

@@ -87,7 +87,8 @@ def reproduce_mpii(given: MpiiFiles, options: Options, report: Path | None = Non
     files, de_transform = pose_files(given.pose, options.de_transform)
     python = options.allow_python
     network = load_pose_network(*files, device=device, de_transform=de_transform, allow_python=python)
-    detector = None if given.proposals else load_detector(*detector_files(given.detector), device, python)
+    detector = None if given.proposals else load_detector(*detector_files(given.detector), device=device,
+                                                                 allow_python=python)
     pipeline = Pipeline(detector, network, options.recipe, options.batch)
     truth = read_groups(given.truth, given.groups, given.split) if given.truth else None
     lines = [f"detector: {identify_detector(detector) if detector else f'none, boxes of {given.proposals}'}",

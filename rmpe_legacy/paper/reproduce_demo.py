@@ -82,7 +82,7 @@ def reproduce_demo(detector: Files | None, pose: Files | None, options: Options,
     device, how = options.start(), options.recipe
     detector, (pose, de_transform) = detector_files(detector), pose_files(pose, options.de_transform)
     python = options.allow_python
-    finder = load_detector(*detector, device, python)
+    finder = load_detector(*detector, device=device, allow_python=python)
     trained = load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=python)
     drawn = [DrawnPicture(world, index) for index in range(pictures)]
     settings = settings_of(how, detector=detector, pose=pose, de_transform=de_transform)

@@ -11,6 +11,8 @@ Boxes are xmin, ymin, xmax, ymax, the last two excluded; sizes of pictures are (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -212,7 +214,8 @@ def to_heatmap(points: ArrayLike, boxes_xyxy: ArrayLike, resolution: int = 64) -
     return ((np.asarray(points, np.float64) - boxes[..., :2] + margin) * resolution / length).astype(np.int64)
 
 
-def person_transform(center: ArrayLike, scale: float, rotation: float, resolution: int) -> np.ndarray:
+def person_transform(center: Sequence[float] | np.ndarray, scale: float, rotation: float,
+                     resolution: int) -> np.ndarray:
     """(3, 3) float64: from the picture to a square of ``resolution`` around a person, turned by ``rotation`` degrees.
 
     MPII's way to say where a person is: center (x, y) in pixels, scale in units of 200 pixels.
@@ -232,7 +235,7 @@ def person_transform(center: ArrayLike, scale: float, rotation: float, resolutio
     return back @ turn @ away @ matrix
 
 
-def transform(points: ArrayLike, center: ArrayLike, scale: float, rotation: float, resolution: int,
+def transform(points: ArrayLike, center: Sequence[float] | np.ndarray, scale: float, rotation: float, resolution: int,
               invert: bool = False, published: str = "torch7") -> np.ndarray:
     """Points through ``person_transform``, or back: (..., 2) -> (..., 2) int64, cut towards zero.
 

@@ -48,7 +48,7 @@ class Detector:
         return Detections(pixel_boxes(boxes_norm, (image.shape[1], image.shape[0]), rounding), scores)
 
 
-def load_detector(prototxt: str | Path, weights: str | Path, device: torch.device | str = "cpu",
+def load_detector(prototxt: str | Path, weights: str | Path, *, device: torch.device | str = "cpu",
                   allow_python: bool = False) -> Detector:
     """The detector of a deploy.prototxt and its caffemodel. RmpeError says which of them does not fit.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,8 +45,8 @@ def draw_poses(image: np.ndarray, joints_xy: ArrayLike, scores: ArrayLike, order
     return picture
 
 
-def draw_boxes(image: np.ndarray, boxes_xyxy: ArrayLike, scores: ArrayLike | None = None, order: str = "RGB",
-               color: tuple[int, int, int] = (0, 200, 0), thickness: int = 2) -> np.ndarray:
+def draw_boxes(image: np.ndarray, boxes_xyxy: ArrayLike, scores: Sequence[float] | np.ndarray | None = None,
+               order: str = "RGB", color: tuple[int, int, int] = (0, 200, 0), thickness: int = 2) -> np.ndarray:
     """A copy of an (H, W, 3) uint8 picture with boxes (D, 4) and, if given, their scores. color: RGB."""
     picture, color = _copy(image, order), _ordered(color, order)
     boxes = np.asarray(boxes_xyxy).astype(int).reshape(-1, 4).tolist()

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class PoseNetwork:
     height: int
     width: int
 
-    def __init__(self, module: nn.Module, name: str, stn: str):
+    def __init__(self, module: Any, name: str, stn: str):
         if stn not in STN:
             raise RmpeError(f"stn {stn!r} is not one of {', '.join(map(repr, STN))}")
         self.module, self.name, self.stn = module, name, stn
@@ -162,9 +163,9 @@ class Torch7PoseNetwork(PoseNetwork):
         return Answer(output, None, **seen)
 
 
-def load_pose_network(network: str | Path, weights: str | Path | None = None, device: torch.device | str = "cpu",
-                      de_transform: str | None = None, size: int = TORCH7_SIZE, stn: str = "trained",
-                      allow_python: bool = False) -> PoseNetwork:
+def load_pose_network(network: str | Path, weights: str | Path | None = None, *,
+                      device: torch.device | str = "cpu", de_transform: str | None = None,
+                      size: int = TORCH7_SIZE, stn: str = "trained", allow_python: bool = False) -> PoseNetwork:
     """The pose network of a .t7 file, or of a deploy.prototxt and its caffemodel.
 
     de_transform, allow_python: as for ``load_net``. size: of a Torch7 network's input, which its file does not tell.

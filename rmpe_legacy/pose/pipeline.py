@@ -112,6 +112,6 @@ def load_pipeline(detector: tuple[str | Path, str | Path], pose: tuple[str | Pat
         if isinstance(files, str | PathLike) or len(files) not in counts:
             raise InputError(f"the {what} is a prototxt and a caffemodel{', or one .t7' if 1 in counts else ''}; "
                              f"{files!r} is given")
-    return Pipeline(load_detector(*detector, device, allow_python),
+    return Pipeline(load_detector(*detector, device=device, allow_python=allow_python),
                     load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=allow_python),
                     recipe(published, threshold), batch)

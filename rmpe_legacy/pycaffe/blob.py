@@ -67,7 +67,7 @@ class Memory:
 
     def write(self, value: Tensor) -> None:
         """Take values, of any shape."""
-        held = self._array and self._array()
+        held = None if self._array is None else self._array()
         self.shape = tuple(value.shape)
         if held is None or held.shape != self.shape or value.is_cuda:
             self.tensor, self._host = value, None
@@ -77,7 +77,7 @@ class Memory:
 
     def array(self) -> np.ndarray:
         """The values as an array that may be written into."""
-        held = self._array and self._array()
+        held = None if self._array is None else self._array()
         tensor = self.read()
         if not tensor.is_cuda:
             if held is not None and held.shape == self.shape and held.ctypes.data == tensor.data_ptr():

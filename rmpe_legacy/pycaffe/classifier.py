@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -18,8 +18,10 @@ def picture_transformer(net: Net, mean: np.ndarray | None, input_scale: float | 
     name = net.inputs[0]
     transformer = io.Transformer({name: net.blobs[name].shape})
     transformer.set_transpose(name, (2, 0, 1))
-    for value, setter in ((mean, transformer.set_mean), (input_scale, transformer.set_input_scale),
-                          (raw_scale, transformer.set_raw_scale), (channel_swap, transformer.set_channel_swap)):
+    setters: tuple[tuple[Any, Callable[[str, Any], None]], ...] = (
+        (mean, transformer.set_mean), (input_scale, transformer.set_input_scale),
+        (raw_scale, transformer.set_raw_scale), (channel_swap, transformer.set_channel_swap))
+    for value, setter in setters:
         if value is not None:
             setter(name, value)
     return transformer
@@ -44,7 +46,7 @@ class Classifier(Net):
 
         oversample: take the mean over the corners, the centre and their mirror images; False takes the centre alone.
         """
-        pictures = np.stack([io.resize_image(picture, self.image_dims) for picture in inputs]).astype(np.float32)
+        pictures: Any = np.stack([io.resize_image(picture, self.image_dims) for picture in inputs]).astype(np.float32)
         if oversample:
             crops = io.oversample(pictures, self.crop_dims)
         else:

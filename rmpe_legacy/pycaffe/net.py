@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rmpe_legacy.caffe.layers.fillers import fill
 from rmpe_legacy.caffe.layers.gradient import overwrite, share
 from rmpe_legacy.caffe.layers.registry import layer_class
 from rmpe_legacy.caffe.load import read_net
@@ -94,13 +95,16 @@ class Net:
         self._adopt(net, phase)
 
     @classmethod
-    def over(cls, net: TorchNet, phase: int) -> Net:
-        """pycaffe's view of a network that is built."""
+    def over(cls, net: TorchNet, phase: int, records: bool = True) -> Net:
+        """pycaffe's view of a network that is built.
+
+        records: keep in each forward what a backward needs, if there is one; False makes a backward run layers again.
+        """
         made = cls.__new__(cls)
-        made._adopt(net, phase)
+        made._adopt(net, phase, records)
         return made
 
-    def _adopt(self, net: TorchNet, phase: int) -> None:
+    def _adopt(self, net: TorchNet, phase: int, records: bool = True) -> None:
         self.torch = net
         self._steps = net.steps
         self.phase = phase
@@ -121,8 +125,11 @@ class Net:
         self.bottom_names = Named("layer", ((step.layer.spec.name, list(step.bottom)) for step in self._steps))
         self.inputs, self.outputs = list(net.inputs), list(net.outputs)
         self._needs = needs_backward(net)
-        self._records = any(needed for needed, _ in self._needs) and (phase == TRAIN or net.force_backward)
+        self._records = records and any(needed for needed, _ in self._needs)
         for step in self._steps:
+            if step.layer.shares_diff:
+                for name in step.top:
+                    self.blobs[name].diff_memory = self.blobs[step.bottom[0]].diff_memory
             if step.layer.spec.type == "DummyData":
                 self._write_constants(step)
 
@@ -305,11 +312,8 @@ class Net:
 
     def _write_constants(self, step: Step) -> None:
         """Fill the tops of a DummyData layer that have constant fillers: once, so that a script can set them."""
-        fixed = _constants(step)
-        if fixed:
-            tops = run_step(step, ())
-            for j in fixed:
-                self.blobs[step.top[j]].data_memory.write(tops[j])
+        for j in _constants(step):
+            fill(self.blobs[step.top[j]].data_memory.read(), step.layer.fillers[j])
 
     def _backward(self, start: int, end: int) -> None:
         """Run the steps' Backward from one index down to another, both included."""
@@ -428,7 +432,8 @@ class Net:
         count = _count(values)
         forwards = self._batch({name: values[name] for name in self.inputs if name in values})
         backwards = self._batch({name: values[name] for name in self.outputs if name in values})
-        for up, down in zip_longest(forwards, backwards, fillvalue={}):
+        nothing: dict[str, Any] = {}
+        for up, down in zip_longest(forwards, backwards, fillvalue=nothing):
             for found, collected in ((self.forward(blobs=blobs, **up), all_blobs),
                                      (self.backward(diffs=diffs, **down), all_diffs)):
                 for name, array in found.items():

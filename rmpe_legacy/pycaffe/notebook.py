@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Cell:
     source: str  # Python, without magics
 
 
-def read_notebook(path: str | Path) -> list[Cell]:
+def read_notebook(path: str | PathLike) -> list[Cell]:
     """The cells of code of a notebook of any format.
 
     Raises:
@@ -46,7 +47,7 @@ def read_notebook(path: str | Path) -> list[Cell]:
     return [Cell(i, _without_magics(f"{path}: cell {i}", source)) for i, source in enumerate(sources, 1)]
 
 
-def _cells(path: str | Path, content: Any) -> Iterator[dict]:
+def _cells(path: str | PathLike, content: Any) -> Iterator[dict]:
     sheets = content.get("worksheets", [content]) if isinstance(content, dict) else ()  # format 3 has sheets
     for sheet in sheets if isinstance(sheets, list) else ():
         cells = sheet.get("cells") if isinstance(sheet, dict) else None
@@ -59,7 +60,7 @@ def _cells(path: str | Path, content: Any) -> Iterator[dict]:
     raise FileError(f"{path}: not a notebook: it has no list of cells")
 
 
-def _source(path: str | Path, cell: dict) -> str:
+def _source(path: str | PathLike, cell: dict) -> str:
     source = cell.get("source", cell.get("input", ""))
     lines = [source] if isinstance(source, str) else source
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
@@ -71,7 +72,7 @@ def _without_magics(where: str, source: str) -> str:
     """The cell with every magic replaced by a line of Python, or by none."""
     lines = source.split("\n")
     if lines[0].startswith("%%"):
-        match = _MAGIC.match(lines[0])
+        match: Any = _MAGIC.match(lines[0])  # it begins with %%
         if match["name"] in ("bash", "sh"):
             return _shell(match["indent"], "\n".join(lines[1:]))
         if match["name"] not in _TIMED | _WITHOUT_EFFECT:
@@ -86,7 +87,7 @@ def _line(where: str, line: str) -> str:
         return "pass"  # asks for help
     if not (stripped.startswith("!") or line.startswith("%")):  # an indented % goes on with an expression
         return line
-    match = _MAGIC.match(line)
+    match: Any = _MAGIC.match(line)  # it begins with ! or %
     indent, name, rest = match["indent"], match["name"], match["rest"]
     if match["mark"] == "!":
         return _shell(indent, stripped[1:])

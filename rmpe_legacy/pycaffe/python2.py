@@ -1,8 +1,8 @@
 """Python 2 as the scripts of Caffe's time use it, translated so that it runs here, and what they import besides.
 
 Grammar and library names are translated by fissix, which is lib2to3 kept alive (lib2to3 itself where fissix is not
-installed). What no grammar shows is done on the syntax tree: integers are divided as Python 2 divides them, and
-``round`` rounds halves away from zero.
+installed). What no grammar shows is done on the syntax tree: integers are divided as Python 2 divides them, ``round``
+rounds halves away from zero, and an array of one value counts as a number where NumPy let it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _divides_truly(tree: ast.Module) -> bool:
 
 
 class _Arithmetic(ast.NodeTransformer):
-    """Python 2's division, unless the source asks for the true one, and its ``round``."""
+    """Python 2's division, unless the source asks for the true one, its ``round``, and NumPy's numbers of then."""
 
     def __init__(self, divides_truly: bool):
         self.divides_truly = divides_truly
@@ -122,6 +122,20 @@ class _Arithmetic(ast.NodeTransformer):
         call = _call("__python2_divide_in_place__", value, node.value)
         return ast.copy_location(ast.Assign([node.target], call), node)
 
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        self.generic_visit(node)
+        target = node.targets[0]
+        if len(node.targets) == 1 and isinstance(target, ast.Subscript):
+            holder = ast.parse(ast.unparse(target.value), mode="eval").body
+            node.value = ast.copy_location(_call("__python2_element__", holder, node.value), node.value)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id in ("int", "float"):
+            node.func.id = f"__python2_{node.func.id}__"
+        self.generic_visit(node)
+        return node
+
     def visit_Name(self, node: ast.Name) -> ast.AST:
         if node.id == "round" and isinstance(node.ctx, ast.Load):
             return ast.copy_location(ast.Name("__python2_round__", node.ctx), node)
@@ -138,7 +152,8 @@ def _call(name: str, *args: ast.expr) -> ast.Call:
 def python2_names() -> dict[str, Any]:
     """What a translated source needs among its global names."""
     return {"__python2_divide__": divide, "__python2_divide_in_place__": divide_in_place,
-            "__python2_round__": round_half_away}
+            "__python2_round__": round_half_away, "__python2_int__": to_int, "__python2_float__": to_float,
+            "__python2_element__": element}
 
 
 def divide(a: Any, b: Any) -> Any:
@@ -164,6 +179,27 @@ def round_half_away(number: Any, digits: int = 0) -> float:
     whole = math.floor(abs(value) * scale)
     whole += abs(value) * scale - whole >= 0.5  # exactly: adding 0.5 first would round
     return math.copysign(whole / scale, value)
+
+
+def to_int(*args: Any) -> int:
+    """``int``, of an array of one value too, which today's NumPy refuses."""
+    return int(*map(_single, args))
+
+
+def to_float(*args: Any) -> float:
+    """``float`` in the same sense."""
+    return float(*map(_single, args))
+
+
+def element(holder: Any, value: Any) -> Any:
+    """What ``holder[...] = value`` stores: in an array, an array of one value counts as the value."""
+    if isinstance(holder, np.ndarray) and holder.dtype != object and isinstance(value, np.ndarray) and value.size == 1:
+        return value.reshape(())
+    return value
+
+
+def _single(value: Any) -> Any:
+    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
 
 
 def _is_whole(value: Any) -> bool:

@@ -33,11 +33,11 @@ class _Training(ours.Solver):
     def __init__(self, param: Message, dialect: str):
         self.views: dict[int, Net] = {}  # id of a torch network -> what the script has of it
         self.callbacks: list[tuple[Callable[[], object], Callable[[], object]]] = []
-        super().__init__(param, dialect)
+        super().__init__(param, dialect, device=settings.current.device())
 
     def _build(self, net: Message, phase: str, state: Message | None) -> TorchNet:
-        built = super()._build(net, phase, state).to(settings.current.device())
-        self.views[id(built)] = Net.over(built, TRAIN if phase == "TRAIN" else TEST)
+        built = super()._build(net, phase, state)
+        self.views[id(built)] = Net.over(built, TRAIN if phase == "TRAIN" else TEST, records=phase == "TRAIN")
         return built
 
     def _forward(self, net: TorchNet) -> None:
@@ -50,10 +50,10 @@ class _Training(ours.Solver):
         view._backward(len(view.layers) - 1, 0)
         return loss
 
-    def _iterate(self, start: int) -> None:
+    def _iterate(self) -> None:
         for on_start, _ in self.callbacks:
             on_start()
-        super()._iterate(start)
+        super()._iterate()
 
     def _update(self, display: bool) -> None:
         for _, on_gradients_ready in self.callbacks:

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.draw import draw_boxes, draw_poses
@@ -18,7 +19,6 @@ from rmpe_legacy.pose.results import Detections
 from rmpe_legacy.reading import first_line
 
 from .checkpoint import Part, Store
-from .distributed import World
 from .inputs import Picture, drawn_name
 from .report_images import jpeg, panels, to_bytes
 

@@ -80,7 +80,7 @@ def run_detect(inputs: Files, detector: Files | None, options: Options) -> Outco
     """Find people in pictures: a proposals folder, detections.json and pictures with boxes."""
     device, files = options.start(), detector_files(detector)
     how = options.recipe
-    found_by = load_detector(*files, device, options.allow_python)
+    found_by = load_detector(*files, device=device, allow_python=options.allow_python)
     settings = settings_of(how, detector=files)
     job = Job(options.output, settings, detect_only(found_by, how), drawn_boxes, around=options.around)
     parts = job.run(find_pictures(inputs))
@@ -132,7 +132,7 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     check_page(report)
     device, detector = options.start(), detector_files(detector)
     pose, de_transform = pose_files(pose, options.de_transform)
-    pipeline = Pipeline(load_detector(*detector, device, options.allow_python),
+    pipeline = Pipeline(load_detector(*detector, device=device, allow_python=options.allow_python),
                         load_pose_network(*pose, device=device, de_transform=de_transform,
                                           allow_python=options.allow_python), options.recipe, options.batch)
     settings = settings_of(options.recipe, detector=detector, pose=pose, de_transform=de_transform)

@@ -30,7 +30,9 @@ VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wm
 class Picture(Protocol):
     """Something to find people in."""
 
-    name: str  # as results call it; no two of a run have the same
+    @property
+    def name(self) -> str:
+        """The name in the results; no two of a run have the same."""
 
     def load(self) -> np.ndarray:
         """(H, W, 3) float32 RGB from 0 to 1. FileError where it cannot be read."""

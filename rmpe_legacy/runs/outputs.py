@@ -36,7 +36,7 @@ class Collected:
 def collect(parts: Sequence[Part], how: Recipe) -> Collected:
     """The proposals and poses of all pictures, as if one list had been made of them from the start."""
     there = [part for part in parts if part.found is not None]
-    found = [part.found for part in there]
+    found = [part.found for part in there if part.found is not None]
     ends = np.cumsum([len(each.proposals) for each in found], dtype=np.int64)
     ranges = np.stack([np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(ends)], ends], axis=1)
 

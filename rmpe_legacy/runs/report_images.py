@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,6 +49,7 @@ class Panels:
     def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Panels:
         """Back from ``arrays``."""
         data = arrays["files"].tobytes()
+        files: list[Any]
         picture, *files = [data[a:b] for a, b in pairwise([0, *arrays["ends"].tolist()])]
         crops = tuple(CropPanel(*files[3 * i : 3 * i + 3], points, tuple(theta.tolist()))
                       for i, (points, theta) in enumerate(zip(arrays["points"], arrays["theta"], strict=True)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
 
 import h5py
@@ -26,7 +27,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _IMAGE_LISTS = ("test-bbox.txt", "test-bbox_images.txt")
 
 
-def read_proposals(folder: str | Path) -> Proposals:
+def read_proposals(folder: str | PathLike) -> Proposals:
     """The boxes of a proposals folder; every file is checked against the others."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -62,8 +63,9 @@ def read_index(path: str | Path, count: int) -> tuple[tuple[str, ...], np.ndarra
     names, ranges = [], np.empty((len(lines), 2), np.int64)
     for number, line in enumerate(lines, 1):
         try:
-            name, first, last = line.rsplit(maxsplit=2)
-            first, last = int(first) - 1, int(last)
+            name, *ends = line.rsplit(maxsplit=2)
+            first, last = map(int, ends)
+            first -= 1
         except ValueError:
             raise PoseFileError(f"{path}:{number}: {line!r} is not 'name first last'") from None
         if not 0 <= first <= last <= count:

@@ -117,7 +117,7 @@ class _People:
         boxes = np.concatenate([low + self.origins, high + self.origins], axis=1)
         cut = ((boxes[:, :2] < 0) | (boxes[:, 2:] > self.size_wh)).any(axis=1)
         for p in np.flatnonzero(cut):
-            boxes[p] = self._silhouette_box(p)
+            boxes[p] = self._silhouette_box(int(p))
         return boxes
 
     def _silhouette_box(self, p: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,22 @@ _TOKEN = re.compile(rb"\s*([-+.0-9A-Za-z]{1,%d})(?=\s|\Z)" % MAX_TOKEN)
 _SPACE = re.compile(rb"\s*")
 
 
-class Binary:
+class Encoding:
+    """What the two ways of writing numbers share: a place in a buffer."""
+
+    path: str
+    at: int
+    end: int
+
+    def error(self, reason: str, at: int | None = None) -> FileError:
+        return _error(self.path, reason, self.at if at is None else at)
+
+    @property
+    def left(self) -> int:
+        return self.end - self.at
+
+
+class Binary(Encoding):
     """Numbers as bytes. Everything that is taken is checked against what is left."""
 
     text = False
@@ -33,13 +49,6 @@ class Binary:
         self._double = struct.Struct(order + "d").unpack_from
         self.least_object = 4  # bytes of the shortest object, nil
         self.least_value = 1
-
-    def error(self, reason: str, at: int | None = None) -> FileError:
-        return _error(self.path, reason, self.at if at is None else at)
-
-    @property
-    def left(self) -> int:
-        return self.end - self.at
 
     @property
     def at_end(self) -> bool:
@@ -76,7 +85,7 @@ class Binary:
         return np.frombuffer(self.buffer, dtype, count, at) if count else np.empty(0, dtype)
 
 
-class Ascii:
+class Ascii(Encoding):
     """Numbers as decimal text, after any white space; but bytes and characters as they are."""
 
     text = True
@@ -89,11 +98,10 @@ class Ascii:
         self.least_object = 2  # a digit and a line feed
         self.least_value = 2
 
-    error, left = Binary.error, Binary.left
-
     @property
     def at_end(self) -> bool:
-        return _SPACE.match(self.buffer, self.at).end() >= self.end
+        space: Any = _SPACE.match(self.buffer, self.at)  # it matches nothing too
+        return space.end() >= self.end
 
     def _token(self) -> bytes:
         found = _TOKEN.match(self.buffer, self.at)
@@ -102,7 +110,7 @@ class Ascii:
         self.at = found.end()
         return found[1]
 
-    def _number(self, convert: Callable) -> int | float:
+    def _number(self, convert: Callable) -> Any:
         at = self.at
         token = self._token()
         try:

@@ -70,7 +70,7 @@ class Table:
 
     def seq(self) -> list[Any]:
         """The values at 1, 2, 3, ... up to the first that is missing: what Lua's ipairs gives."""
-        out = []
+        out: list[Any] = []
         while (entry := self._entries.get(len(out) + 1)) is not None:
             out.append(entry[1])
         return out
@@ -158,7 +158,7 @@ class Tensor:
         self.size = size
         self.stride = stride
         self.start = start
-        self.storage = storage
+        self.storage: Any = storage  # a Storage, unless it is empty
         self.offset = offset
 
     @property

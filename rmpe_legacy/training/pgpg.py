@@ -17,6 +17,7 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import whole_file
+from rmpe_legacy.optional import optional
 from rmpe_legacy.readers.json_file import read_json
 
 from .boxes import PublishedBoxes, SampledBox, disturbed
@@ -147,10 +148,7 @@ def fit_pgpg(pairs: Pairs, atomic_poses: int = 16, parts: int = 3, seed: int = 0
 
     Raises RmpeError for too few pairs, or where scikit-learn is missing.
     """
-    try:
-        from sklearn.cluster import KMeans
-    except ImportError:
-        raise RmpeError("fitting PGPG needs scikit-learn; pip install rmpe-legacy[train]") from None
+    cluster = optional("sklearn.cluster", "fitting PGPG")
     if atomic_poses < 1 or parts < 1:
         raise RmpeError(f"{atomic_poses} atomic poses with up to {parts} Gaussians each; both must be 1 or more")
     aligned = align_by_torso(pairs.joints_xy)
@@ -164,7 +162,7 @@ def fit_pgpg(pairs: Pairs, atomic_poses: int = 16, parts: int = 3, seed: int = 0
         names = joint_set(aligned.shape[1]).joints
         raise RmpeError(f"nobody has an annotated {names[int(unseen.argmax())]}; poses cannot be clustered")
     filled = np.where(np.isnan(aligned), np.nanmean(aligned, axis=0), aligned)
-    clusters = KMeans(atomic_poses, n_init=4, random_state=seed).fit(filled.reshape(len(filled), -1))
+    clusters = cluster.KMeans(atomic_poses, n_init=4, random_state=seed).fit(filled.reshape(len(filled), -1))
     everyone, fitted = _fit_mixture(offsets, parts, seed), []
     for k in range(atomic_poses):
         own = offsets[clusters.labels_ == k]
@@ -174,10 +172,9 @@ def fit_pgpg(pairs: Pairs, atomic_poses: int = 16, parts: int = 3, seed: int = 0
 
 
 def _fit_mixture(offsets: np.ndarray, parts: int, seed: int) -> Mixture:
-    from sklearn.mixture import GaussianMixture
-
+    gaussian_mixture = optional("sklearn.mixture", "fitting PGPG").GaussianMixture
     most = min(parts, len(offsets) // LEAST_PAIRS)
-    tried = [GaussianMixture(n, reg_covar=1e-5, random_state=seed).fit(offsets) for n in range(1, most + 1)]
+    tried = [gaussian_mixture(n, reg_covar=1e-5, random_state=seed).fit(offsets) for n in range(1, most + 1)]
     best = min(tried, key=lambda mixture: mixture.bic(offsets))
     return Mixture(best.weights_ / best.weights_.sum(), best.means_, best.covariances_)
 

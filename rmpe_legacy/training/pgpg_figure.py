@@ -7,12 +7,14 @@ from io import BytesIO
 import numpy as np
 
 from rmpe_legacy.evaluation.joints import COCO, MPII
+from rmpe_legacy.optional import optional
 from rmpe_legacy.wording import many
 
 from .pgpg import AtomicPose, PoseGuidedBoxes
 
 COLUMNS = 4
 SAMPLES = 20  # boxes for each atomic pose
+PURPOSE = "drawing a PGPG model"
 MARGIN = 0.12  # of the pose's extent: between the outermost joints and the person's box
 
 _LIMBS = {len(MPII): (MPII, (("rank", "rkne"), ("rkne", "rhip"), ("rhip", "pelv"), ("lhip", "pelv"), ("lkne", "lhip"),
@@ -26,26 +28,22 @@ _LIMBS = {len(MPII): (MPII, (("rank", "rkne"), ("rkne", "rhip"), ("rhip", "pelv"
 
 def draw_pgpg(model: PoseGuidedBoxes, seed: int = 0) -> bytes:
     """A PNG: the atomic poses from the most frequent on, the true box in black, SAMPLES sampled ones in colour."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rng = np.random.default_rng(seed)
     poses = sorted(model.atomic_poses, key=lambda each: -each.count)
     rows = -(-len(poses) // COLUMNS)
-    figure = Figure(figsize=(2.6 * COLUMNS, 3 * rows), dpi=100)
+    figure = optional("matplotlib.figure", PURPOSE).Figure(figsize=(2.6 * COLUMNS, 3 * rows), dpi=100)
     for axes, atom in zip(figure.subplots(rows, COLUMNS, squeeze=False).flat, poses, strict=False):
         _draw_atomic_pose(axes, atom, rng)
     for axes in figure.axes:
         axes.set_axis_off()
     figure.tight_layout()
     out = BytesIO()
-    FigureCanvasAgg(figure).print_png(out)
+    optional("matplotlib.backends.backend_agg", PURPOSE).FigureCanvasAgg(figure).print_png(out)
     return out.getvalue()
 
 
 def _draw_atomic_pose(axes, atom: AtomicPose, rng: np.random.Generator) -> None:
-    from matplotlib.patches import Rectangle
-
+    rectangle = optional("matplotlib.patches", PURPOSE).Rectangle
     names, limbs = _LIMBS[len(atom.pose)]
     for a, b in limbs:
         axes.plot(*atom.pose[[names.index(a), names.index(b)]].T, color="0.4", linewidth=2)
@@ -54,8 +52,8 @@ def _draw_atomic_pose(axes, atom: AtomicPose, rng: np.random.Generator) -> None:
     sides = np.tile(box[2:] - box[:2], 2)
     for _ in range(SAMPLES):
         xmin, ymin, xmax, ymax = box + atom.offsets.sample(rng) * sides
-        axes.add_patch(Rectangle((xmin, ymin), xmax - xmin, ymax - ymin, fill=False, edgecolor="C0", alpha=0.35))
-    axes.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), fill=False, edgecolor="k", linewidth=1.5))
+        axes.add_patch(rectangle((xmin, ymin), xmax - xmin, ymax - ymin, fill=False, edgecolor="C0", alpha=0.35))
+    axes.add_patch(rectangle(box[:2], *(box[2:] - box[:2]), fill=False, edgecolor="k", linewidth=1.5))
     axes.set_title(f"{many(atom.count, 'pair')}, {many(len(atom.offsets.weights), 'Gaussian')}", fontsize=8)
     axes.set_aspect("equal")
     axes.autoscale_view()

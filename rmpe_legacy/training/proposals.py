@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os import PathLike
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from .people import Person
 from .pgpg import MIN_IOU, Pairs, pair_boxes
 
 
-def pairs_of(proposals: str | PathLike, people: Sequence[Person], min_iou: float = MIN_IOU) -> Pairs:
+def pairs_of(proposals: str | Path, people: Sequence[Person], min_iou: float = MIN_IOU) -> Pairs:
     """Each person with the detection that belongs to it, by the names of pictures without their folders.
 
     proposals: a folder with index.txt, score.txt and test-bbox.h5. RmpeError where no box belongs to anybody.

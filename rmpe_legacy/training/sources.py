@@ -23,9 +23,12 @@ Shot = tuple[np.ndarray, Person]  # the picture, (H, W, 3) float32 RGB from 0 to
 
 
 class Source(Protocol):
-    """A training set. joints: how many joints its people have."""
+    """A training set."""
 
-    joints: int
+    @property
+    def joints(self) -> int:
+        """How many joints its people have."""
+        ...
 
     def shots(self, index: int, count: int) -> Iterator[Shot]:
         """The ``count`` people of batch ``index``, counted from 0; more than that where some cannot be used."""

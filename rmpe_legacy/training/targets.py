@@ -20,7 +20,7 @@ PEAK = 1.75  # cells: image.gaussian's standard deviation, 0.25 of its window of
 def inside(joints_xy: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
     """(J,) bool: which joints (J, 2) are annotated and lie within a box, its edges excluded (pose.lua:125)."""
     with np.errstate(invalid="ignore"):
-        return ((joints_xy > box_xyxy[:2]) & (joints_xy < box_xyxy[2:])).all(axis=1)
+        return np.all((joints_xy > box_xyxy[:2]) & (joints_xy < box_xyxy[2:]), axis=1)
 
 
 def heatmaps(joints_xy: np.ndarray, shown: np.ndarray, box_xyxy: np.ndarray, size: int,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from rmpe_legacy.caffe.inputs import usable_device
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.caffe.proto.blobs import TrainedLayer
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
 from rmpe_legacy.caffe.proto.message import Message
@@ -48,18 +48,18 @@ class PoseTraining:
                  device: str = "cpu"):
         with warnings.catch_warnings():  # de_transform: the paper's meaning is the only one that can be trained
             warnings.filterwarnings("ignore", message=".*de_transform: true is taken as the inverse of theta")
-            self.solver = Solver(solver, action=action)
+            self.solver = Solver(solver, action=action, device=usable_device(device))
         if self.solver.test_nets:
             raise NetError(f"{self.solver.param.where}: has test nets, which get no samples here; leave them out, and "
                            "evaluate the poses with rmpe evaluate or rmpe reproduce")
         if batch is not None and batch < 1:
             raise RmpeError(f"batch {batch} is less than 1")
-        self.net = self.solver.net.to(usable_device(device))
+        self.net = self.solver.net
         start_as_identity(self.net)
         form, size = format_of(self.net, source.joints, published)
         self._feed = Feed(self.net, SampleBatches(source, sampler, form, batch or size, seed))
 
-    def start_from(self, sppe: str | PathLike | None, parallel: str | PathLike | None = None) -> None:
+    def start_from(self, sppe: str | Path | None, parallel: str | Path | None = None) -> None:
         """Begin from trained weights: those of the network itself, and of a single SPPE for the parallel branch.
 
         Raises NetError where a branch would stay without weights that it should have.
@@ -82,12 +82,17 @@ class PoseTraining:
         return [name for name in self.net.params if name.startswith(PARALLEL) and not is_constant(self.net, name)]
 
     def run(self, resume: str | PathLike | None = None) -> bool:
-        """Train up to max_iter, from a solver state if given; whether it got there, and was not stopped before."""
+        """Train up to max_iter, from a solver state if given; whether it got there.
+
+        A training that is stopped before leaves a snapshot, whatever the solver's snapshot_after_train says.
+        """
         try:
             if resume is not None:
                 self.solver.restore(resume)
             self._feed.index = self.solver.iter * self.solver.param.iter_size
             self.solver.solve()
+            if self.solver.stopped and not state_file(self.solver).exists():
+                self.solver.snapshot()
         finally:
             self._feed.close()
         return not self.solver.stopped
@@ -104,18 +109,19 @@ def start_as_identity(net: Net) -> None:
 
     Source: spatial_transformer_with_theta.lua:114-119 of multi-human-pose@094e29b.
     """
-    thetas = {step.bottom[1] for step in net.steps if step.layer.spec.type == "SpatialTransformer"}
-    for step in _producers(net):
-        name = step.layer.spec.name
-        if thetas & set(step.top) and len(net.params[name]) == 2 and net.params[name][1].numel() == len(IDENTITY):
-            weight, bias = net.params[name]
-            with torch.no_grad():
-                weight.zero_()
-                bias.copy_(torch.tensor(IDENTITY).view_as(bias))
-
-
-def _producers(net: Net) -> Iterator[Step]:
-    return (step for step in net.steps if step.layer.spec.type == "InnerProduct")
+    splits = {top: step.bottom[0] for step in net.steps if step.layer.spec.type == "Split" for top in step.top}
+    thetas = {splits.get(step.bottom[1], step.bottom[1]) for step in net.steps
+              if step.layer.spec.type == "SpatialTransformer"}
+    for step in net.steps:
+        if step.layer.spec.type != "InnerProduct" or step.top[0] not in thetas:
+            continue
+        params = net.params[step.layer.spec.name]
+        if len(params) != 2 or params[1].numel() != len(IDENTITY):
+            raise step.layer.spec.error(f"computes theta, and needs {len(IDENTITY)} outputs with a bias to begin as "
+                                        "the identity")
+        with torch.no_grad():
+            params[0].zero_()
+            params[1].copy_(torch.tensor(IDENTITY).view_as(params[1]))
 
 
 def weights_file(solver: Solver) -> Path:

@@ -6,6 +6,7 @@ Source: caffe/io.py:17-95 of RMPE@5188c23.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def array_to_datum(arr: np.ndarray, label: int | None = None) -> Message:
     """A Datum of an array (K, H, W): bytes if it is uint8, else float32 values."""
     if arr.ndim != 3:
         raise InputError(f"a Datum holds three axes; the array has shape {arr.shape}")
-    fields = dict(zip(("channels", "height", "width"), map(int, arr.shape), strict=True))
+    fields: dict[str, Any] = dict(zip(("channels", "height", "width"), map(int, arr.shape), strict=True))
     if arr.dtype == np.uint8:
         fields["data"] = arr.tobytes()
     else:

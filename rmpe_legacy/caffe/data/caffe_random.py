@@ -6,13 +6,17 @@ uniform_int; glibc's rand() (additive feedback, TYPE_3); std::random_shuffle of 
 
 from __future__ import annotations
 
-from collections.abc import MutableSequence
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, MutableSequence
+from typing import Any
 
 import numpy as np
 
 UINT32 = 1 << 32
 RAND_MAX = (1 << 31) - 1
 BLOCK = 256  # draws made at a time
+MT_WORDS = 624  # of mt19937's state
+LIBRARY_WORDS = 34  # of the state of the C library's rand()
 
 
 class CaffeRandom:
@@ -23,6 +27,21 @@ class CaffeRandom:
         self._bits._legacy_seeding(seed % UINT32)  # mt19937's own seeding; numpy's is another
         self._ahead = np.empty(0, np.uint64)  # drawn, not yet taken
         self._at = 0
+
+    def state(self) -> dict[str, Any]:
+        """Where the stream is, for `restore`; json can write it."""
+        state = self._bits.state["state"]
+        return {"words": _packed(state["key"]), "at": int(state["pos"]),
+                "ahead": _packed(self._ahead[self._at :].astype(np.uint32))}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`. KeyError, TypeError or ValueError if it is none."""
+        words, at = _unpacked(state["words"]), state["at"]
+        if len(words) != MT_WORDS or not isinstance(at, int) or not 0 <= at <= MT_WORDS:
+            raise ValueError("not a state of mt19937")
+        ahead = _unpacked(state["ahead"]).astype(np.uint64)
+        self._bits.state = {"bit_generator": "MT19937", "state": {"key": words, "pos": at}}
+        self._ahead, self._at = ahead, 0
 
     def peek(self, count: int) -> np.ndarray:
         """The next `count` draws of 32 bits, which stay to be taken; (count,) uint64."""
@@ -63,6 +82,14 @@ class CaffeRandom:
             items[i], items[j] = items[j], items[i]
 
 
+def _packed(words: np.ndarray) -> str:
+    return b64encode(np.ascontiguousarray(words, "<u4").tobytes()).decode()
+
+
+def _unpacked(text: str) -> np.ndarray:
+    return np.frombuffer(b64decode(text, validate=True), "<u4").astype(np.uint32)
+
+
 def uniform_of(raw, low, high):
     """32 bits each -> (a single-precision number from low to high each, whether boost takes it or draws again)."""
     end = np.nextafter(high, np.float32(np.inf))
@@ -85,6 +112,17 @@ class LibraryRandom:
         self._state = state + state[:3]
         for _ in range(310):
             self._step()
+
+    def state(self) -> list[int]:
+        """Where the stream is, for `restore`; json can write it."""
+        return list(self._state)
+
+    def restore(self, state: list[int]) -> None:
+        """Go on from a `state`. TypeError or ValueError if it is none."""
+        words = [int(word) for word in state]
+        if len(words) != LIBRARY_WORDS or not all(0 <= word < UINT32 for word in words):
+            raise ValueError("not a state of rand()")
+        self._state = words
 
     def _step(self) -> int:
         value = (self._state[-31] + self._state[-3]) % UINT32

@@ -6,8 +6,10 @@ where the boxes meet the resize, which picture the mean must fit, and what a mir
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,6 +39,16 @@ class Draws:
     thread: CaffeRandom  # everything else: Caffe::rng_stream() of the thread
     library: LibraryRandom  # the C library's rand(), which nobody seeds
 
+    def state(self) -> dict[str, Any]:
+        """Where the streams are, for `restore`; json can write it."""
+        return {"transform": self.transform.state(), "thread": self.thread.state(), "library": self.library.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`. KeyError, TypeError or ValueError if it is none."""
+        self.transform.restore(state["transform"])
+        self.thread.restore(state["thread"])
+        self.library.restore(state["library"])
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -51,7 +63,8 @@ class DataTransformer:
 
     def __init__(self, param: Message, phase: str, draws: Draws | None = None):
         """param: a TransformationParameter. RmpeError for parameters that exclude each other."""
-        self.param, self.phase, self.draws = param, phase, draws
+        self.param, self.phase = param, phase
+        self.draws: Any = draws  # Draws, where something is drawn
         self.dialect = param.descriptor.schema.dialect
         if param.has("mean_file") and param.mean_value:
             raise RmpeError("transform_param has a mean_file and a mean_value; keep one")
@@ -294,13 +307,12 @@ class DataTransformer:
             return record
         ratio = random.uniform(1, param.max_expand_ratio)
         datum, picture = record.datum, self.picture(record.datum)
-        raw = isinstance(picture, Datum)
-        old_h, old_w = (datum.height, datum.width) if raw else picture.shape[:2]
+        old_h, old_w = (datum.height, datum.width) if isinstance(picture, Datum) else picture.shape[:2]
         height, width = int(F(old_h) * ratio), int(F(old_w) * ratio)
         h, w = (int(random.uniform(0, height - old_h)), int(random.uniform(0, width - old_w)))
         ends = np.array([-w, -h, width - w, height - h], F)
         boxes = self._follow(record.boxes, Cut(ends / np.array([old_w, old_h] * 2, F), False), datum, resized=False)
-        if raw:
+        if isinstance(picture, Datum):
             values = picture.values()
             canvas = np.full((len(values), height, width), ord(" "), np.uint8)  # what Caffe fills its string with
             canvas[:, h : h + old_h, w : w + old_w] = values

@@ -6,8 +6,9 @@ Sources: Datum and AnnotatedDatum of caffe.proto; data_reader.cpp of RMPE@5188c2
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from .boxes import Boxes
 from .leveldb_reader import LevelDbReader
 from .lmdb_reader import LmdbReader
 
-BACKENDS = {"LMDB": LmdbReader, "LEVELDB": LevelDbReader}
+BACKENDS: dict[str, Any] = {"LMDB": LmdbReader, "LEVELDB": LevelDbReader}
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,22 @@ class Cursor:
         self._ahead = self._next()
         self.index += 1
         return record
+
+    def position(self) -> dict[str, Any]:
+        """Which record is next, for `seek`; json can write it."""
+        return {"taken": self.index, "key": self._ahead[0].hex()}
+
+    def seek(self, position: Mapping[str, Any]) -> None:
+        """Go to a `position`. FileError if the store has no such record; KeyError, TypeError or ValueError if it is
+        no position.
+        """
+        key, index = bytes.fromhex(position["key"]), int(position["taken"])
+        self._records = iter(self._store)
+        self._ahead = next((record for record in self._records if record[0] == key), (b"", memoryview(b"")))
+        if self._ahead[0] != key:
+            raise FileError(f"{self.path}: has no record {key.decode('utf-8', 'backslashreplace')}, where the run "
+                            "stopped; it is another store, or has changed since")
+        self.index = index
 
     def __iter__(self) -> Iterator[tuple[memoryview, str]]:
         while True:

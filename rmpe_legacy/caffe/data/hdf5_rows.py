@@ -6,8 +6,9 @@ which gives the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def read_datasets(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
             raise FileError(f"{path}: no dataset {name!r}; it has {', '.join(map(repr, root)) or 'none'}")
         if dataset.shape == ():
             raise FileError(f"{path}: dataset {name!r} is a single value; rows are expected")
-    values = [np.array(dataset.read(), np.float32) for dataset in found]
+    values = [np.array(dataset.read(), np.float32) for dataset in found if isinstance(dataset, Dataset)]
     for name, value in zip(names, values, strict=True):
         if len(value) != len(values[0]):
             raise FileError(f"{path}: dataset {name!r} has {len(value)} rows, {names[0]!r} has {len(values[0])}; they "
@@ -42,7 +43,7 @@ class RowReader:
 
     def __init__(self, source: str | Path, names: Sequence[str], shuffle: bool):
         """source: a text file with the files' names, separated by white space."""
-        self.names, self.shuffle = tuple(names), shuffle
+        self.source, self.names, self.shuffle = source, tuple(names), shuffle
         self.files = [word for line in read_lines(source, "a list of HDF5 files") for word in line.split()]
         if not self.files:
             raise FileError(f"{source}: names no HDF5 files")
@@ -53,6 +54,25 @@ class RowReader:
         self._mix(self._order)
         self.shapes: list[tuple[int, ...]] = []  # each dataset's, without the rows
         self._load()
+
+    def position(self) -> dict[str, Any]:
+        """Which row is next, for `seek`; json can write it."""
+        return {"file": self._file, "row": self._row, "order": list(self._order), "random": self._random.state(),
+                "rows": list(self._rows) if self.shuffle else None}
+
+    def seek(self, position: Mapping[str, Any]) -> None:
+        """Go to a `position`. FileError if the files have changed; KeyError, TypeError or ValueError if it is none."""
+        order, rows = [int(i) for i in position["order"]], position["rows"]
+        if sorted(order) != list(range(len(self.files))) or (rows is None) == self.shuffle:
+            raise FileError(f"{self.source}: names other files than where the run stopped")
+        self._order, self._file = order, range(len(order))[int(position["file"])]
+        self._load()
+        if rows is not None:
+            if sorted(rows) != sorted(self._rows):
+                raise FileError(f"{self.path}: has another number of rows than where the run stopped")
+            self._rows = list(rows)
+        self._row = range(len(self._rows) + 1)[int(position["row"])]
+        self._random.restore(position["random"])
 
     def _mix(self, order: list[int]) -> None:
         if self.shuffle:

@@ -16,7 +16,7 @@ import numpy as np
 from rmpe_legacy.errors import FileError, RmpeError
 
 from .opencv_compat import warp_affine
-from .opencv_image import c_integer, c_number, read_lines
+from .opencv_image import c_integer, c_number, read_words
 
 F = np.float32
 PERSON_HEIGHT = 200  # pixels at scale 1, MPII's convention
@@ -52,12 +52,10 @@ def read_persons(path: str | Path, labelinds: str, crop_values: int) -> list[Per
     labelinds: which numbers of the second column count, from 1, separated by commas; all if it is empty.
     crop_values: how many numbers the third column needs.
     """
-    lines = read_lines(path, "a list of persons")
-    words = [(word, number) for number, line in enumerate(lines, 1) for word in line.split()]
+    words = read_words(path, "a list of persons")
     wanted = [int(c_number(text)) for text in _fields(labelinds)]
     persons = []
-    for i in range(0, len(words) - len(words) % 4, 4):
-        (image, line), (labels, _), (crop, _), (cluster, _) = words[i : i + 4]
+    for (image, line), (labels, _), (crop, _), (cluster, _) in zip(*[words] * 4, strict=False):
         where = f"{path}:{line}"
         values = [_small(t, where) for n, t in enumerate(_fields(labels), 1) if not wanted or n in wanted]
         if len(values) % 2:

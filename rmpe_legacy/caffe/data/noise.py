@@ -133,13 +133,13 @@ def _order(image: np.ndarray, param: Message, random: CaffeRandom, library: Libr
     return np.ascontiguousarray(image[..., channels])
 
 
-def _on_hsv(image: np.ndarray, channel: int, factor: float, delta: float) -> np.ndarray:
+def _on_hsv(image: np.ndarray, channel: int, factor: float | np.floating, delta: float | np.floating) -> np.ndarray:
     planes = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     planes[..., channel] = _linear(planes[..., channel], factor, delta)
     return cv2.cvtColor(planes, cv2.COLOR_HSV2BGR)
 
 
-def _linear(values: np.ndarray, factor: float, delta: float) -> np.ndarray:
+def _linear(values: np.ndarray, factor: float | np.floating, delta: float | np.floating) -> np.ndarray:
     """values * factor + delta, rounded to even and cut to 0 to 255, as Mat::convertTo (in single precision)."""
     table = np.arange(256, dtype=np.float32) * np.float32(factor) + np.float32(delta)
     return cv2.LUT(values, np.clip(np.rint(table), 0, 255).astype(np.uint8))

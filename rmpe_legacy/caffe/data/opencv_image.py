@@ -6,6 +6,8 @@ A picture is uint8, (H, W) grey or (H, W, C) in the order B, G, R.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
 
 import cv2
@@ -30,7 +32,7 @@ def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarr
     return image
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | PathLike) -> bytes:
     """A whole file; FileError where it cannot be read."""
     try:
         return Path(path).read_bytes()
@@ -44,13 +46,18 @@ def read_image(path: str | Path, color: bool = True, height: int = 0, width: int
     return cv2.resize(image, (width, height)) if height and width else image
 
 
-def read_lines(path: str | Path, what: str) -> list[str]:
+def read_lines(path: str | PathLike, what: str) -> list[str]:
     """The lines of a text file; FileError where it cannot be read, or is not text."""
     data = read_bytes(path)
     if b"\0" in data[:4096]:
         raise FileError(f"{path}: not text; {what} is expected")
     lines = data.decode("utf-8", "surrogateescape").split("\n")
     return lines if lines[-1] else lines[:-1]  # a line's end begins no other
+
+
+def read_words(path: str | Path, what: str) -> Iterator[tuple[str, int]]:
+    """The words of a text file, each with the number of its line; FileError as read_lines."""
+    return ((word, number) for number, line in enumerate(read_lines(path, what), 1) for word in line.split())
 
 
 def c_number(text: str) -> float:

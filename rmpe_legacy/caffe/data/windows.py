@@ -16,7 +16,7 @@ import numpy as np
 from rmpe_legacy.caffe.proto.schema import float32
 from rmpe_legacy.errors import FileError, RmpeError
 
-from .opencv_image import read_lines
+from .opencv_image import read_words
 
 F = np.float32
 
@@ -27,7 +27,7 @@ class Window:
 
     image: int  # which picture of the file
     label: int  # 0 for background
-    corners: tuple[int, int, int, int]  # x1, y1, x2, y2
+    corners: tuple[int, ...]  # x1, y1, x2, y2
 
 
 @dataclass
@@ -74,23 +74,23 @@ class _Words:
 
     def __init__(self, path: str | Path):
         self.path = path
-        lines = read_lines(path, "a window file")
-        self._words = [(word, number) for number, line in enumerate(lines, 1) for word in line.split()]
-        self._at = 0
+        self._words = read_words(path, "a window file")
+        self._next = next(self._words, None)
+        self._line = 1  # of the word taken last
 
     @property
     def left(self) -> bool:
-        return self._at < len(self._words)
+        return self._next is not None
 
     def error(self, reason: str) -> FileError:
-        line = self._words[min(self._at, len(self._words)) - 1][1] if self._words else 1
-        return FileError(f"{self.path}:{line}: {reason}")
+        return FileError(f"{self.path}:{self._line}: {reason}")
 
     def text(self) -> str:
-        if not self.left:
+        if self._next is None:
             raise self.error("the file ends inside a picture's windows")
-        self._at += 1
-        return self._words[self._at - 1][0]
+        word, self._line = self._next
+        self._next = next(self._words, None)
+        return word
 
     def whole(self, what: str) -> int:
         word = self.text()

@@ -1,4 +1,4 @@
-"""How many predicted classes are right. Source: accuracy_layer.cpp of RMPE@5188c23 and BVLC@9b89154."""
+"""Accuracy of class predictions. Source: accuracy_layer.cpp of RMPE@5188c23 and BVLC@9b89154."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .registry import register
 
 @register("Accuracy")
 class Accuracy(Layer):
-    """The share of labels among the top_k scores of their place; a second top gives it per class.
+    """The fraction of labels among the top_k scores of their position; a second top gives it per class.
 
-    Dialects rmpe and ssd rank the larger class first at a tie, count a label outside the classes as wrong (with a
-    second top it is refused: the published code writes outside its blob), and give nan where nothing counts. Dialect
-    bvlc lets a tie count against the label, and gives 0.
+    Dialects rmpe and ssd rank the larger class first in a tie, count a label outside the classes as wrong (with a
+    second top this raises: the published code writes outside its blob), and give nan if no label counts. Dialect
+    bvlc counts ties against the label, and gives 0 if no label counts.
     """
 
     params = ("accuracy_param",)
@@ -47,7 +47,9 @@ class Accuracy(Layer):
     def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
         score = x.detach().movedim(self.along, -1).reshape(label.numel(), x.shape[self.along])  # (places, classes)
         index = label.detach().flatten().to(torch.int64)
-        counted = index != self.ignore_label if self.ignore_label is not None else torch.ones_like(index, dtype=bool)
+        counted = torch.ones_like(index, dtype=torch.bool)
+        if self.ignore_label is not None:
+            counted = index != self.ignore_label
         right = self._right(score, index, counted)
         total = counted.sum()
         accuracy = right.sum().to(x.dtype) / total  # 0 / 0 is nan
@@ -61,7 +63,7 @@ class Accuracy(Layer):
         return tuple(severed(top, x, label) for top in tops)
 
     def _right(self, score: Tensor, index: Tensor, counted: Tensor) -> Tensor:
-        """Which places have their label among the top_k scores."""
+        """Return which positions have their label among the top_k scores."""
         classes = score.shape[1]
         inside = (index >= 0) & (index < classes)
         strict = self.top_count == 2 or self.spec.dialect == "bvlc"

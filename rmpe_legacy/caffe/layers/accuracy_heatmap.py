@@ -1,4 +1,4 @@
-"""How many predicted joints are right. Source: accuracy_heatmap_layer.cpp of RMPE@5188c23."""
+"""Accuracy of joint predictions. Source: accuracy_heatmap_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .registry import register
 
 @register("AccuracyHeatmap", dialects=("rmpe",))
 class AccuracyHeatmap(Layer):
-    """The share of joints within a distance of their label: (N * C * 3), (N, C, H, W) -> one number.
+    """The fraction of joints within a distance of their label: (N * C * 3), (N, C, H, W) -> a scalar.
 
-    A prediction is (x, y, score), cut to whole pixels; the label is its heatmap's first maximum in row order. Joints
-    whose label has x or y under 2 do not count; nan where none does. The distance is divided by H / 10 in whole
-    numbers (inf or nan under a height of 10) and must be less than the threshold. That is one variable for the whole
-    process in the fork (accuracy_heatmap_layer.hpp:49): the layer that was set up last has the say for all.
+    A prediction is (x, y, score), truncated to whole pixels; the label is its heatmap's first maximum in row order.
+    Joints whose label has x or y below 2 do not count; if none counts, the top is nan. The distance is divided by
+    H / 10, an integer division (inf or nan for a height below 10), and must be less than the threshold. The fork has
+    one threshold per process (accuracy_heatmap_layer.hpp:49): the layer set up last sets it for all.
     """
 
     params = ("accuracy_heatmap_param",)

@@ -1,4 +1,4 @@
-"""Pictures and boxes from an LMDB or a LevelDB.
+"""Images and boxes from an LMDB or a LevelDB.
 
 Sources: annotated_data_layer.cpp of RMPE@5188c23 and of weiliu89/caffe@4817bf8.
 """
@@ -24,10 +24,10 @@ ROW = 8  # item, group's label, instance, xmin, ymin, xmax, ymax, difficult
 
 @register("AnnotatedData", dialects=("rmpe", "ssd"))
 class AnnotatedData(StoreLayer):
-    """The next pictures of a store, (batch, C, H, W), and their boxes, (1, 1, N, 8).
+    """The next images of a database, (batch, C, H, W), and their boxes, (1, 1, N, 8).
 
-    A row is item, group's label, instance, xmin, ymin, xmax, ymax, difficult; one row of -1 if there are none. From
-    a store without a type of annotation: the labels, (batch, 1, 1, 1).
+    A row is item, group's label, instance, xmin, ymin, xmax, ymax, difficult; if there are no boxes, one row of -1.
+    From a database without annotation types: the labels, (batch, 1, 1, 1).
     """
 
     params = ("data_param", "annotated_data_param", "transform_param")
@@ -50,7 +50,7 @@ class AnnotatedData(StoreLayer):
         return super().is_random or bool(self.samplers)
 
     def first(self) -> AnnotatedDatum:
-        """The record that the next batch begins with."""
+        """Return the first record of the next batch."""
         return parse_annotated(*self.cursor.peek())
 
     def first_shape(self) -> tuple[int, int, int]:
@@ -58,7 +58,7 @@ class AnnotatedData(StoreLayer):
 
     @property
     def typed(self) -> bool:
-        """Whether labels are boxes: the first record tells, or weiliu89's anno_type."""
+        """Whether labels are boxes: true if weiliu89's anno_type is set, or the first record has a type."""
         if self._typed is None:
             own = self.spec.dialect == "ssd" and self.spec.get("annotated_data_param").has("anno_type")
             self._typed = own or self.first().type is not None
@@ -75,8 +75,10 @@ class AnnotatedData(StoreLayer):
         blob, rows = None, []
         labels = np.zeros((self.batch_size, 1, 1, 1), np.float32)
         with_boxes = self.top_count > 1 and self.typed
-        for i in range(self.batch_size):
-            original = parse_annotated(*self.cursor.take())
+
+        def use(i: int, value: memoryview, where: str) -> None:
+            nonlocal blob
+            original = parse_annotated(value, where)
             record = self._sampled(original)
             picture = self.transformer.picture(record.datum)
             if blob is None:
@@ -91,13 +93,15 @@ class AnnotatedData(StoreLayer):
                 if not record.datum.has_label:
                     raise RmpeError(f"{record.datum.where}: the record has no label")
                 labels[i] = record.datum.label
+
+        self.each_record(self.take, use)
         if with_boxes:
             found = np.concatenate(rows)
             labels = found[None, None] if len(found) else np.full((1, 1, 1, ROW), -1, np.float32)
         return (blob, labels)[: self.top_count]
 
     def _sampled(self, record: AnnotatedDatum) -> AnnotatedDatum:
-        """The record, distorted, expanded, and cut to one of the samplers' boxes."""
+        """Return the record, distorted, expanded, and cropped to a box of one of the samplers."""
         param = self.transformer.param
         if self.spec.dialect == "ssd":
             if param.has("distort_param"):
@@ -112,7 +116,7 @@ class AnnotatedData(StoreLayer):
         return record
 
     def _shape(self, original: AnnotatedDatum, record: AnnotatedDatum, picture: Picture) -> tuple[int, int, int]:
-        """(C, H, W) of a batch: its first record's as the store has it."""
+        """Return (C, H, W) of a batch: that of its first record as stored."""
         if record is not original and self._one_size:
             picture = self.transformer.picture(original.datum)
         return self.transformer.shape_of(picture)
@@ -124,7 +128,7 @@ class AnnotatedData(StoreLayer):
 
 
 def _rows(item: int, boxes: Boxes) -> np.ndarray:
-    """(N, 8) float32: the label's rows of one picture."""
+    """Return the label rows of one image, (N, 8) float32."""
     rows = np.empty((len(boxes), ROW), np.float32)
     rows[:, 0], rows[:, 1], rows[:, 2] = item, boxes.label, boxes.instance
     rows[:, 3:7], rows[:, 7] = boxes.xyxy, boxes.difficult

@@ -1,4 +1,4 @@
-"""The places, or values, of the largest entries. Source: argmax_layer.cpp of RMPE@5188c23."""
+"""Indices, or values, of the largest entries. Source: argmax_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .registry import register
 
 @register("ArgMax")
 class ArgMax(Layer):
-    """The top_k places of the largest entries, as numbers, largest first; at a tie the later place goes first.
+    """The indices of the top_k largest entries, in descending order; of equal values the last comes first.
 
-    With `axis`: along it, places, or with out_max_val the values instead. Without: over all that belongs to one
-    sample, as (N, 1, top_k), or with out_max_val places and values as (N, 2, top_k); a bottom of more than 3 axes
-    gives a top of as many. It has no Backward.
+    With `axis`: along that axis; with out_max_val the values replace the indices. Without `axis`: over each sample,
+    (N, 1, top_k), or with out_max_val indices and values, (N, 2, top_k); for a bottom of more than 3 axes, axes of 1
+    are appended until the top has as many. There is no Backward.
     """
 
     params = ("argmax_param",)
@@ -55,7 +55,7 @@ class ArgMax(Layer):
         return severed(top.reshape(self.shape), x)
 
     def _places(self, x: Tensor, along: int) -> Tensor:
-        """The top_k places along an axis. Turned round, the later place is the one that comes first."""
+        """Return the top_k indices along an axis. Flipping the axis makes the last of equal values come first."""
         turned = x.flip(along)
         if self.top_k == 1:
             place = turned.argmax(along, keepdim=True)

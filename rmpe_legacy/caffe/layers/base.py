@@ -1,11 +1,11 @@
-"""What every layer is: it reads its spec, declares its parameters, and computes tops from bottoms."""
+"""``Layer``, the base class: reads a layer's spec, declares its parameters, and computes its tops from its bottoms."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,45 +25,50 @@ JUDGES = "compares with labels"  # `not_exportable` of losses and of layers that
 Shape = tuple[int, ...]
 MAX_AXES = 32  # of one blob: kMaxBlobAxes (blob.hpp:13)
 MAX_COUNT = (1 << 31) - 1  # values in one blob, as Blob::Reshape checks (blob.cpp:29)
-Count = int | tuple[int, int | None]  # exactly, or (at least, at most); None is any number
+Count = int | tuple[int, int | None]  # an exact number, or (minimum, maximum); a maximum of None is no limit
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A parameter that a layer asked for: its name in the state dict, its shape and how it begins."""
+    """A parameter that a layer declared."""
 
-    name: str
+    name: str  # its key in the state dict
     shape: Shape
-    filler: Message
-    learns: bool  # False: a statistic, which no gradient reaches
+    filler: Message  # its initial values
+    learns: bool  # False: a statistic, which gets no gradient
 
 
 class Layer(nn.Module):
-    """One Caffe layer. A subclass states its arity, and has up to three methods, called in this order:
+    """Base class of Caffe layers. A subclass sets the class attributes below and overrides up to three methods:
 
-    - ``setup(*bottom_shapes)`` once: check the parameters, ``declare`` the blobs (Caffe's LayerSetUp);
-    - ``reshape(*bottom_shapes)`` whenever a bottom changes its shape: check, return the tops' shapes (Reshape);
-    - ``forward(*bottoms)``: the tops, one Tensor or a tuple. Gradients are autograd's unless it says otherwise.
+    - ``setup(*bottom_shapes)``, called once: checks the parameters and declares the blobs (Caffe's LayerSetUp).
+    - ``reshape(*bottom_shapes)``, called when a bottom's shape changes: checks it and returns the tops' shapes.
+    - ``forward(*bottoms)``: returns the tops, one Tensor or a tuple. Gradients come from autograd unless a
+      subclass uses a function with a Backward of its own.
 
-    Everything is functional: an in-place layer of the prototxt gets and returns tensors like any other.
+    Layers are functional: one that works in place in the prototxt takes and returns tensors like any other.
     """
 
     params: tuple[str, ...] = ()  # the fields of LayerParameter that the type reads, its own message first
+    if TYPE_CHECKING:  # nn.Module says Tensor | Module, which is wrong for the plain attributes that a subclass sets
+
+        def __getattr__(self, name: str) -> Any: ...
+
     bottoms: Count = 1
     tops: Count = 1
-    equal_counts = False  # as many tops as bottoms
-    is_loss = False  # the first top weighs 1 in the loss, and is made up if the prototxt names none
-    refuses: tuple[int, ...] = ()  # bottoms for which Caffe's Backward aborts: labels, indices
-    unforced: tuple[int, ...] = ()  # bottoms that force_backward leaves alone (AllowForceBackward is false)
-    works_in_place = True  # False: Caffe refuses a top that is its bottom, or leaves garbage in it
-    shares_data: bool | None = False  # True: the tops are the first bottom's data, under other names and shapes;
-    # None: its setup or reshape will tell
-    shares_diff = False  # and its diff
+    equal_counts = False  # True: as many tops as bottoms
+    is_loss = False  # True: the first top has loss weight 1, and is created if the prototxt names no top
+    refuses: tuple[int, ...] = ()  # bottoms whose gradient Caffe's Backward refuses: labels, indices
+    unforced: tuple[int, ...] = ()  # bottoms that force_backward does not apply to (AllowForceBackward is false)
+    works_in_place = True  # False: in place, Caffe aborts or computes garbage
+    # True: the tops share the first bottom's data, under other names and shapes; None: known after setup or reshape
+    shares_data: bool | None = False
+    shares_diff = False  # True: they share its diff too
     exact = False  # True: its values are Caffe's to the bit, since it rounds nothing or rounds as Caffe does
     range01 = False  # True: its top holds probabilities; comparisons look at their logarithms too
     caffe_source = ""  # the file in Caffe's src/caffe/layers, where it is not named after the type
-    not_exportable = ""  # why a layer of this type cannot be written as ONNX or model.py; "" if it can
-    fields: Mapping[str, Sequence[str]] | None = None  # of a layer of the user's own: see docs/layers.md
+    not_exportable = ""  # why the type cannot be written as ONNX or model.py, for the error message; "" if it can
+    fields: Mapping[str, Sequence[str]] | None = None  # of a user's own layer: see docs/layers.md
     dialects: tuple[str, ...] = ()  # set by @register
     form = ""  # of a type that some forks have in another form: which, set by @register
 
@@ -71,7 +76,7 @@ class Layer(nn.Module):
         super().__init__()
         self.spec = spec
         self.declared: list[Declared] = []
-        self.left_out: list[LayerError] = []  # an error for each option that was set aside
+        self.left_out: list[LayerError] = []  # one error for each option that was ignored
 
     @classmethod
     def for_spec(cls, spec: LayerSpec) -> type[Layer]:
@@ -80,17 +85,17 @@ class Layer(nn.Module):
 
     @classmethod
     def unavailable(cls, spec: LayerSpec) -> LayerError | None:
-        """Why this one layer of a known type cannot be loaded, whatever its bottoms; None if it can."""
+        """Return why this layer cannot be loaded, whatever its bottoms are; None if it can."""
         return None
 
     def connect(self, earlier: Sequence[Any]) -> None:
         """Look at the Steps before this layer's, for the few whose parameters depend on them. Called before setup."""
 
     def setup(self, *bottom: Shape) -> None:
-        """Check the layer's parameters and declare its blobs."""
+        """Check the layer's parameters and declare its blobs. Raises LayerError."""
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        """The tops' shapes; as here, each the first bottom's, unless a layer says otherwise."""
+        """Return the tops' shapes; by default, each has the first bottom's. Raises LayerError."""
         return [bottom[0]] * self.top_count
 
     @property
@@ -100,16 +105,24 @@ class Layer(nn.Module):
 
     @property
     def top_count(self) -> int:
+        """Number of tops; a loss whose top has no name has one too."""
         least = self.tops if isinstance(self.tops, int) else self.tops[0]
         return max(len(self.spec.top), least if self.is_loss else 0)
 
     @property
     def in_place(self) -> bool:
-        """Whether the prototxt gives the first top the first bottom's name."""
+        """Whether the first top has the first bottom's name."""
         return bool(self.spec.bottom and self.spec.top) and self.spec.bottom[0] == self.spec.top[0]
 
     def declare(self, name: str, shape: Shape, filler: Message | float = 0.0, learns: bool = True) -> None:
-        """Ask for the next parameter. filler: a FillerParameter, or the constant it begins with."""
+        """Declare the next parameter.
+
+        Args:
+            name: Its key in the state dict.
+            shape: Its shape.
+            filler: A FillerParameter, or a constant.
+            learns: False for a statistic, which gets no gradient.
+        """
         if not isinstance(filler, Message):
             schema = load_schema(self.spec.dialect)
             filler = Message(schema["FillerParameter"], {"type": "constant", "value": filler})
@@ -119,18 +132,18 @@ class Layer(nn.Module):
         self.declared.append(Declared(name, tuple(shape), filler, learns))
 
     def set_aside(self, reason: str) -> None:
-        """Refuse an option that changes no blob and cannot be honoured; with strict=False note it and go on."""
+        """Raise for an option that is not supported but changes no blob; with strict=False, note it in `left_out`."""
         if self.spec.strict:
             raise self.spec.error(reason)
         self.left_out.append(self.spec.error(reason))
 
     def blobs(self) -> list[Tensor]:
-        """The parameters in Caffe's order, each in the shape this layer declared."""
+        """Return the parameters in Caffe's order, each in its declared shape."""
         values = [getattr(self, declared.name) for declared in self.declared]
         return [v if v.shape == d.shape else v.view(d.shape) for v, d in zip(values, self.declared, strict=True)]
 
     def make(self, index: int, stored: StoredBlob | None) -> nn.Parameter:
-        """Create one declared parameter: a copy of a stored blob, or else what its filler gives."""
+        """Create a declared parameter: a copy of the stored blob, or filled by its filler if there is none."""
         declared = self.declared[index]
         if stored is None and index < len(self.spec.message.blobs):
             stored = self.from_prototxt(index)
@@ -153,11 +166,11 @@ class Layer(nn.Module):
         return param
 
     def learns(self, index: int) -> bool:
-        """Whether the prototxt lets this parameter learn: its lr_mult is not 0."""
+        """Whether the prototxt lets this parameter learn (lr_mult is not 0)."""
         return index >= len(self.spec.params) or self.spec.params[index].lr_mult != 0
 
     def check_arity(self) -> None:
-        """LayerError if the spec wires more or fewer bottoms or tops than the type takes."""
+        """Raise LayerError if the number of bottoms or tops is not one that the type takes."""
         spec = self.spec
         for what, names, count in (("bottom", spec.bottom, self.bottoms), ("top", spec.top, self.tops)):
             least, most = (count, count) if isinstance(count, int) else count
@@ -172,26 +185,26 @@ class Layer(nn.Module):
             raise spec.error(f"needs as many tops as bottoms, is given {len(spec.top)} and {len(spec.bottom)}")
 
     def axis(self, axis: int, dims: int, what: str = "axis") -> int:
-        """A canonical axis of a bottom with `dims` axes; negative ones count from the end."""
+        """Return a canonical axis of a bottom with `dims` axes; a negative axis counts from the end."""
         if not -dims <= axis < dims:
             raise self.spec.error(f"{what} {axis} is outside a bottom with {dims} axes")
         return axis % dims
 
     def either_axis(self, param: Message, name: str, old: str, dims: int) -> int:
-        """A canonical axis from the field `name`, or from the one that older files have in its place."""
+        """Return a canonical axis from the field `name`, or from `old`, the field that older files use."""
         if param.has(name) and param.has(old):
             raise self.spec.error(f"give {name} or {old}, not both")
         return self.axis(getattr(param, old), dims, old) if param.has(old) else self.axis(getattr(param, name), dims)
 
     def from_prototxt(self, index: int) -> StoredBlob:
-        """A parameter that the prototxt itself holds."""
+        """Return a parameter that is stored in the prototxt itself."""
         try:
             return blob_from_proto(self.spec.message.blobs[index])
         except RmpeError as error:
             raise self.spec.error(f"blob {index} in the prototxt: {error}") from None
 
     def nchw(self, shape: Shape) -> tuple[int, int, int, int]:
-        """A shape as Caffe's num(), channels(), height() and width() see it: axes that are missing count 1."""
+        """Return a shape as Caffe's num(), channels(), height() and width() give it: missing axes are 1."""
         if len(shape) > 4:
             raise self.spec.error(f"takes bottoms of at most 4 axes, not {shape_text(shape)}")
         n, c, h, w = (*shape, 1, 1, 1, 1)[:4]
@@ -201,7 +214,7 @@ class Layer(nn.Module):
         return printable(f"{self.spec.name}: {self.spec.type}")
 
     def check_fits(self, index: int, stored: StoredBlob) -> None:
-        """LayerError if a stored blob has another shape than the parameter that is declared."""
+        """Raise LayerError if a stored blob does not have the declared shape."""
         declared = self.declared[index]
         if not stored.fits(declared.shape):
             raise self.spec.error(
@@ -210,17 +223,17 @@ class Layer(nn.Module):
 
 
 def shape_text(shape: Shape) -> str:
-    """A shape as Caffe's log writes it, without the count: 2 x 3 x 4."""
+    """Format a shape as Caffe's log does, without the count: 2 x 3 x 4."""
     if len(shape) > MAX_AXES:
         return f"{shape_text(shape[:MAX_AXES])} x ... ({len(shape)} axes)"
     return " x ".join(map(str, shape)) or "a single value"
 
 
 def rows(x: Tensor) -> Tensor:
-    """(N, ...) as (N, K), also where N or K is 0."""
+    """Return (N, ...) as (N, K); N and K may be 0."""
     return x.reshape(len(x), count(x.shape[1:]))
 
 
 def count(shape: Shape) -> int:
-    """How many values a blob of this shape has."""
+    """Number of values in a blob of this shape."""
     return math.prod(shape)

@@ -1,4 +1,4 @@
-"""What Convolution, Deconvolution and Im2col share. Source: base_conv_layer.cpp of RMPE@5188c23."""
+"""Base classes of Convolution, Deconvolution and Im2col. Source: base_conv_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Layer, Shape, shape_text
 
 
 class Windowed(Layer):
-    """What the three share: kernel, stride, pad and dilation per spatial axis, as convolution_param gives them."""
+    """Reads kernel, stride, pad and dilation per spatial axis from convolution_param."""
 
     params = ("convolution_param",)
 
@@ -29,7 +29,7 @@ class Windowed(Layer):
                 raise self.spec.error(f"{name} must not be 0")
 
     def _per_axis(self, name: str, dims: int, default: int | None, *hw: str) -> tuple[int, ...]:
-        """One value per spatial axis: from `name`, given once or per axis, or from its _h and _w."""
+        """Return one value per spatial axis, from `name` (given once or per axis) or from its _h and _w fields."""
         param = self.spec.get("convolution_param")
         given = list(getattr(param, name))
         if hw and any(map(param.has, hw)):
@@ -44,8 +44,8 @@ class Windowed(Layer):
         return tuple(given) * dims if len(given) == 1 else tuple(given)
 
     def spatial(self, bottom: Shape) -> tuple[int, ...]:
-        """The sizes of the grid that the window takes up on a bottom. C's division: -1 / 2 is 0, so that a window
-        that sticks out by less than a stride has one place."""
+        """Return the number of window positions per spatial axis. As in C, -1 / 2 is 0, so a window that exceeds the
+        padded bottom by less than a stride still has one position."""
         sizes = tuple(
             int((size + 2 * p - (d * (k - 1) + 1)) / s) + 1
             for size, k, s, p, d in zip(bottom[self.channel_axis + 1 :], self.kernel, self.stride, self.pad,
@@ -56,12 +56,12 @@ class Windowed(Layer):
         return sizes
 
     def sticking_out(self, size: Sequence[int]) -> list[int]:
-        """Per axis, by how much the only window sticks out of the padded bottom."""
+        """Return, per axis, by how much a single window exceeds the padded bottom."""
         return [max(0, d * (k - 1) + 1 - extent - 2 * p)
                 for extent, k, p, d in zip(size, self.kernel, self.pad, self.dilation, strict=True)]
 
     def windows(self, x: Tensor) -> Tensor:
-        """Every window of the zero-padded bottom: (N, C, spatial) -> (N, C, grid, kernel)."""
+        """Return every window of the zero-padded bottom: (N, C, spatial) -> (N, C, grid, kernel)."""
         more = self.sticking_out(x.shape[2:])
         x = F.pad(x, [m for p, q in zip(reversed(self.pad), reversed(more), strict=True) for m in (p, p + q)])
         for axis, (k, s, d) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True)):
@@ -70,13 +70,13 @@ class Windowed(Layer):
         return x
 
     def check_same(self, bottom: tuple[Shape, ...]) -> None:
-        """All bottoms have one shape, and as many axes and channels as at setup."""
+        """Raise LayerError unless all bottoms have the same shape."""
         if any(shape != bottom[0] for shape in bottom):
             raise self.spec.error("its bottoms differ in shape: " + ", ".join(map(shape_text, bottom)))
 
 
 class BaseConvolution(Windowed):
-    """Convolution and Deconvolution: the weights, and several bottoms that share them."""
+    """Base of Convolution and Deconvolution: several bottoms share one set of weights."""
 
     bottoms = tops = (1, None)
     equal_counts = True
@@ -119,10 +119,10 @@ class BaseConvolution(Windowed):
         bias = rest[0] if rest else None
         tops = []
         for x in bottoms:
-            lead = x.shape[: self.channel_axis]  # axes before the channels are all batch
+            lead = x.shape[: self.channel_axis]  # axes before the channels are batch axes
             if x.numel():
                 y = self.apply_one(x.reshape(math.prod(lead), *x.shape[self.channel_axis :]), weight, bias)
-            else:  # torch refuses some; the windows meet nothing but padding
+            else:  # torch rejects some empty shapes; every window sees only padding
                 y = x.new_zeros(math.prod(lead), self.num_output, *self.out_spatial(x.shape))
                 y = y if bias is None else y + bias.view(-1, *[1] * len(self.kernel))
             tops.append(y.reshape(*lead, *y.shape[1:]))

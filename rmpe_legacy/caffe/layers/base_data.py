@@ -1,17 +1,18 @@
-"""What the layers that read pictures from a store have in common.
+"""Base classes of the layers that produce data. Source: base_data_layer.cpp of RMPE@5188c23.
 
-Such a layer has no bottoms. Its tops may be given by name instead (``net(data=..., label=...)``); then it reads
-nothing. Otherwise each forward takes the next batch, for as long as the network lives.
-Source: base_data_layer.cpp of RMPE@5188c23. Caffe reads ahead in a thread; the order of what it reads and draws is
-the same here, without one.
+A data layer has no bottoms. Each forward takes the next batch, unless its tops are passed to the network by name
+(``net(data=..., label=...)``). Caffe always prefetches in a thread; here a layer does so if `read_ahead` is set. The
+order of records and random numbers is the same either way.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,29 +22,40 @@ from rmpe_legacy.caffe.data.caffe_random import UINT32, CaffeRandom, LibraryRand
 from rmpe_legacy.caffe.data.data_transformer import DataTransformer, Draws
 from rmpe_legacy.errors import LayerError, RmpeError
 
-from .base import Layer, Shape
+from .base import Count, Layer, Shape
 from .fed import must_be_fed
+from .read_ahead import Position, Prefetcher
 
-COLORS = 3  # channels that a picture has if nothing says otherwise
+log = logging.getLogger(__name__)
+COLORS = 3  # default number of channels of an image
 
 
 def seed_from_torch() -> int:
-    """A seed for Caffe's random numbers, so that torch.manual_seed makes data layers reproducible too.
+    """Return a seed for Caffe's random numbers, so that torch.manual_seed makes data layers reproducible too.
 
-    Right after ``torch.manual_seed(n)`` it is n: the first random data layer that is built then draws what it draws
-    in Caffe after ``caffe.set_random_seed(n)``. Later ones take their seed from torch's generator.
+    Directly after ``torch.manual_seed(n)`` it is n: the first random data layer built then draws the same numbers as
+    in Caffe after ``caffe.set_random_seed(n)``. Later layers take their seeds from torch's generator.
     """
     first = torch.initial_seed()
     fresh = torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(first).get_state())
-    drawn = int(torch.randint(UINT32, ()))  # drawn in any case, so that the generator is fresh no more
+    drawn = int(torch.randint(UINT32, ()))  # always drawn, so that the generator is no longer fresh
     return first % UINT32 if fresh else drawn
 
 
 class BlobLayer(Layer):
-    """A layer that makes its tops from numpy arrays; they follow the network's dtype and device."""
+    """A layer whose tops come from NumPy arrays; they get the network's dtype and device.
+
+    Attributes:
+        read_ahead: Number of batches a thread prepares in advance; 0 for none. Set it before the first forward.
+        skip_bad_records: Skip a record or image that cannot be read, with a warning, instead of raising.
+    """
 
     bottoms = 0
-    not_exportable = "makes its values itself, from files or fillers"
+    not_exportable = "produces its values itself, from files or fillers"
+    read_ahead = 0
+    skip_bad_records = False
+    rank, processes = 0, 1  # which share of the records this layer reads
+    _ahead: Prefetcher | None = None
 
     def setup(self) -> None:
         self.register_buffer("place", torch.empty(0), persistent=False)  # .to() and .double() move it
@@ -52,15 +64,67 @@ class BlobLayer(Layer):
         if reason := must_be_fed(self.spec):
             raise self.spec.error(reason)
         with self.named():
-            return tuple(torch.from_numpy(blob).to(self.place) for blob in self.batch())
+            return tuple(torch.from_numpy(blob).to(self.place) for blob in self._next_batch())
+
+    def _next_batch(self) -> Sequence[np.ndarray]:
+        if not self.read_ahead:
+            return self.batch()
+        if self._ahead is None:
+            self._ahead = Prefetcher(self, self.read_ahead)
+        try:
+            return self._ahead.take()
+        except BaseException:
+            self._ahead = None  # its thread has ended
+            raise
 
     def batch(self) -> Sequence[np.ndarray]:
-        """The next batch: an array for each top."""
+        """Return the next batch: one array per top."""
         raise NotImplementedError
+
+    # --- where it is in its source ----------------------------------------------------------------------------
+
+    def position(self) -> Position:
+        """Where the next batch begins, its random numbers included, for `seek`; json can write it."""
+        return self.read_position() if self._ahead is None else self._ahead.position
+
+    def seek(self, position: Position) -> None:
+        """Go to a `position` of a layer of the same parameters. RmpeError if it is none, or the source has changed."""
+        self.end_prefetch()
+        with self.named():
+            try:
+                self.read_from(position)
+            except (KeyError, TypeError, ValueError, IndexError):
+                raise RmpeError("is given a position that belongs to another layer, or is damaged") from None
+
+    def read_position(self) -> Position:
+        """The position behind the last batch made, which may be ahead of the last one used."""
+        return {}
+
+    def read_from(self, position: Position) -> None:
+        """Make the next batch from here on."""
+
+    def pause(self) -> None:
+        """End the thread that reads ahead; the next forward starts it again, with the same batches."""
+        if self._ahead is not None:
+            self.seek(self._ahead.position)
+
+    def end_prefetch(self) -> None:
+        """End the thread that reads ahead, and forget what it has read."""
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._ahead = None
+
+    def shard(self, rank: int, processes: int) -> None:
+        """Read only every record whose number, from 0, leaves the remainder `rank`; begin again at the first."""
+        self.rank, self.processes = rank, processes
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.pause()  # threads cannot be copied
+        return self.__dict__.copy()
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """What goes wrong inside carries the layer's name."""
+        """Context in which an RmpeError becomes a LayerError that names this layer."""
         try:
             yield
         except LayerError:
@@ -70,11 +134,11 @@ class BlobLayer(Layer):
 
 
 class SourceLayer(BlobLayer):
-    """A layer that reads pictures and transforms them: a blob of pictures, and one of labels if it has two tops."""
+    """A layer that reads images and transforms them: one top of images and, optionally, one of labels."""
 
-    tops = (1, 2)
-    unread: tuple[str, ...] = ()  # its fields that no published code reads
-    reader_draws = False  # Caffe reads its store in a thread of its own, which takes a seed first
+    tops: Count = (1, 2)
+    unread: tuple[str, ...] = ()  # fields of its own message that Caffe parses but never reads
+    reader_draws = False  # True: Caffe's reader thread draws a seed before the layer does
 
     def setup(self) -> None:
         super().setup()
@@ -95,28 +159,72 @@ class SourceLayer(BlobLayer):
 
     @property
     def is_random(self) -> bool:
-        """Whether two runs may differ."""
+        """Whether the batches depend on random numbers."""
         return self.transformer.is_random
 
     # --- random numbers --------------------------------------------------------------------------------------
 
     def seed(self, seed: int) -> None:
-        """Begin again, as a network does that Caffe builds after ``caffe.set_random_seed(seed)``.
+        """Start over, with the random numbers of a network built after ``caffe.set_random_seed(seed)``.
 
-        Exact for the network's first layer that draws: in Caffe all draw from one stream.
+        Exact for the first layer of a network that draws random numbers: in Caffe, all layers share one stream.
         """
+        self.end_prefetch()
+        self._seed = seed
         main = CaffeRandom(seed)
         if self.reader_draws:
             main.raw()
         own_stream = self.transformer.draws_crops
         if own_stream:
-            main.raw()  # taken before the layer's own set-up, and again after it
+            main.raw()  # drawn before the layer's own set-up, and again after it
         self.rewind(main)
         transform = CaffeRandom(main.raw() if own_stream else seed)
         self.transformer.draws = Draws(transform, CaffeRandom(main.raw()), LibraryRandom())
+        if self.rank:  # the same order of records in all processes, other crops and mirrors in each
+            own = CaffeRandom(seed + self.rank)
+            self.transformer.draws = Draws(CaffeRandom(own.raw()), CaffeRandom(own.raw()), LibraryRandom(1 + self.rank))
 
     def rewind(self, main: CaffeRandom) -> None:
-        """Go back to the first record, and take from `main` what the layer's set-up takes in Caffe."""
+        """Go back to the first record; draw from `main` what Caffe's set-up of the layer draws."""
+
+    def shard(self, rank: int, processes: int) -> None:
+        super().shard(rank, processes)
+        self.seed(self._seed)
+
+    def read_position(self) -> Position:
+        return {"draws": self.transformer.draws.state(), **self.place_in_source()}
+
+    def read_from(self, position: Position) -> None:
+        self.go_to(position)
+        self.transformer.draws.restore(position["draws"])
+
+    def place_in_source(self) -> dict[str, Any]:
+        """The layer's own part of its position."""
+        return {}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        """Go to what `place_in_source` gave."""
+
+    # --- records ---------------------------------------------------------------------------------------------
+
+    def each_record(self, take: Callable[[], tuple[Any, str]], use: Callable[[int, Any, str], None]) -> None:
+        """Call `use(i, record, where)` for each i of a batch with the next record that can be used.
+
+        take: gives the next record and its name. RmpeError of the first that cannot be used; with skip_bad_records,
+        only if none of the source can.
+        """
+        for i in range(self.batch_size):
+            skipped: set[str] = set()
+            while True:
+                record, where = take()
+                try:
+                    use(i, record, where)
+                    break
+                except RmpeError as error:
+                    if not self.skip_bad_records or where in skipped:
+                        raise
+                    skipped.add(where)
+                    log.warning("Skipping a record: %s", error)
 
     # --- shapes ----------------------------------------------------------------------------------------------
 
@@ -125,26 +233,26 @@ class SourceLayer(BlobLayer):
             return self.shapes()[: self.top_count]
 
     def shapes(self) -> list[Shape]:
-        """The tops' shapes: from the first record, or, where the source is not there, as the prototxt tells them."""
+        """Return the tops' shapes: from the first record, or from the prototxt if the source does not exist."""
         found = self.first_shape() if self.source_exists() else self.assumed_shape()
         return [(self.batch_size, *found), (self.batch_size,)]
 
     def first_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the next batch."""
+        """Return (C, H, W) of the next batch."""
         raise NotImplementedError
 
     @property
     def source(self) -> str:
-        """The file or folder that the prototxt names."""
+        """The file or folder named in the prototxt."""
         raise NotImplementedError
 
     def source_exists(self) -> bool:
         return os.path.exists(self.source)
 
     def assumed_shape(self, height: int = 0, width: int = 0, channels: int = 0) -> tuple[int, int, int]:
-        """(C, H, W) without a picture at hand: what crop, resize or the given size leave no doubt of.
+        """Return (C, H, W) if the source does not exist: from crop, resize or the given size.
 
-        Channels, if nothing tells them, are those of a coloured picture.
+        The number of channels defaults to that of a colour image.
         """
         param = self.transformer.param
         if self.spec.dialect != "bvlc" and param.has("resize_param") and not (
@@ -170,11 +278,11 @@ class SourceLayer(BlobLayer):
         return super().forward()
 
     def new_blobs(self, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """(pictures, labels) of a batch, to be filled."""
+        """Return uninitialised images (batch, C, H, W) and zero labels (batch,), both float32."""
         return np.empty((self.batch_size, *shape), np.float32), np.zeros(self.batch_size, np.float32)
 
     def _warn_of_ignored(self) -> None:
-        """Name the fields that the published code parses and never reads, where a file sets them."""
+        """Warn of fields in the prototxt that Caffe parses but never reads."""
         param, own = self.spec.get("transform_param"), self.spec.get(self.params[0])
         for name in self.unread:
             if own.has(name):

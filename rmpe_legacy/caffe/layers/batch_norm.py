@@ -16,8 +16,8 @@ from .registry import register
 class BatchNorm(Layer):
     """(x - mean) / sqrt(variance + eps) per channel: (N, C, ...) -> the same.
 
-    The stored mean and variance are sums; they are divided by the third blob, the scale factor (0 gives 0).
-    In TRAIN, or with use_global_stats: false, the batch's own are taken, and added to the stored ones.
+    The stored mean and variance are sums, to be divided by the third blob, the scale factor (0 gives 0). In TRAIN,
+    or with use_global_stats: false, the batch's own statistics are used, and added to the stored sums.
     """
 
     params = ("batch_norm_param",)
@@ -35,7 +35,7 @@ class BatchNorm(Layer):
             self.declare(name, shape, learns=False)
 
     def learns(self, index: int) -> bool:
-        """Dialect rmpe leaves lr_mult at 1, so that Caffe runs Backward for what lies below; the others set it to 0."""
+        """In dialect rmpe lr_mult stays 1, so Caffe runs Backward for the layers below; the others set it to 0."""
         return self.spec.dialect == "rmpe" and super().learns(index)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -55,10 +55,10 @@ class BatchNorm(Layer):
 
     def _of_the_batch(self, x: Tensor) -> Tensor:
         channels, m = x.shape[1], count(x.shape) // x.shape[1]
-        if m == 1:  # torch refuses to take the deviation of a single value
+        if m == 1:  # torch rejects a single value per channel
             self._remember(x.detach().flatten(), torch.zeros_like(x).flatten())
             return x - x
-        if not self.eps > 0:  # torch refuses it
+        if not self.eps > 0:  # torch rejects it
             return self._by_hand(x, m)
         mean, variance = x.new_zeros(channels), x.new_ones(channels)
         y = functional.batch_norm(x, mean, variance, training=True, momentum=1.0, eps=self.eps)
@@ -74,7 +74,7 @@ class BatchNorm(Layer):
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        """Add the batch's statistics to the stored sums; the variance as that of a sample."""
+        """Add the batch's statistics to the stored sums; `variance` is the unbiased estimate."""
         stored_mean, stored_variance, factor = self.blobs()
         factor.mul_(self.fraction).add_(1)
         stored_mean.mul_(self.fraction).add_(mean)

@@ -14,7 +14,7 @@ from .registry import register
 
 @register("BatchReindex")
 class BatchReindex(Layer):
-    """The samples that the second bottom (M) names, in its order and as often: (N, ...) -> (M, ...)."""
+    """Picks samples by index: x (N, ...), indices (M) -> (M, ...)."""
 
     exact = True
     bottoms = 2

@@ -13,12 +13,12 @@ from .registry import register
 
 
 class Broadcast(Layer):
-    """An operand whose shape is that of the first bottom's axes from `axis` on: learnt, or the second bottom."""
+    """Base of Bias and Scale: an operand, learnt or the second bottom, that is broadcast from `axis` on."""
 
     bottoms = (1, 2)
 
     def operand_shape(self, bottom: Sequence[Shape], param: Message) -> Shape:
-        """The operand's shape: the second bottom's, the prototxt's blob's, or what num_axes says."""
+        """Return the operand's shape: that of the second bottom, of the blob in the prototxt, or from num_axes."""
         if len(bottom) == 2:
             return bottom[1]
         if self.spec.message.blobs:
@@ -31,7 +31,7 @@ class Broadcast(Layer):
         return bottom[0][at:end]
 
     def place(self, bottom: Shape, operand: Shape, axis: int) -> int:
-        """The bottom's axis that the operand's first axis goes with; 0 for an operand without axes."""
+        """Return the bottom's axis that matches the operand's first axis; 0 for an operand without axes."""
         at = self.axis(axis, len(bottom)) if operand else 0
         if bottom[at : at + len(operand)] != operand:
             raise self.spec.error(f"an operand of {shape_text(operand)} does not fit axis {at} of a bottom of "
@@ -40,7 +40,7 @@ class Broadcast(Layer):
 
 
 def spread(operand: Tensor, like: Tensor, at: int) -> Tensor:
-    """The operand with axes of size 1 behind it, so that it broadcasts from axis `at` on."""
+    """Append axes of size 1 to the operand, so that it broadcasts from axis `at` on."""
     return operand.reshape(operand.shape + (1,) * (like.dim() - at - operand.dim()))
 
 

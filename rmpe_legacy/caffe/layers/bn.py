@@ -186,6 +186,8 @@ class HappynearBN(TsnBN):
 class CtpnBN(_Bn):
     """Known for its fields; what it computes is not covered."""
 
+    not_exportable = "no exporter writes it yet"
+
     @classmethod
     def unavailable(cls, spec: LayerSpec) -> Any:
         return spec.error("of CTPN's form (var_eps, moving_average, decay), is not computed here")

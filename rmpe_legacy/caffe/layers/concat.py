@@ -1,4 +1,4 @@
-"""Bottoms one after the other along an axis. Source: concat_layer.cpp of RMPE@5188c23."""
+"""Concatenates bottoms along an axis. Source: concat_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .registry import register
 
 @register("Concat")
 class Concat(Layer):
-    """Bottoms one after the other along an axis."""
+    """Concatenates its bottoms along an axis."""
 
     params = ("concat_param",)
     exact = True

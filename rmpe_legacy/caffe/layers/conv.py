@@ -33,7 +33,7 @@ class Convolution(BaseConvolution):
         return self._by_windows(x, weight, bias)
 
     def _by_windows(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """For what torch has no convolution for (0, or 4 and more axes, a dilation of 0), by a product per group."""
+        """Convolve by one matrix product per group, for cases torch lacks: 0 or over 3 axes, or a dilation of 0."""
         windows = self.windows(x)
         out = windows.shape[2 : 2 + len(self.kernel)]
         n, g = len(x), self.group

@@ -1,4 +1,4 @@
-"""A part of a blob with another blob's size. Source: crop_layer.cpp of RMPE@5188c23."""
+"""Crops a blob to another blob's size. Source: crop_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .registry import register
 
 @register("Crop")
 class Crop(Layer):
-    """The part of the first bottom that has the second one's size from `axis` on, `offset` in.
+    """Crops the first bottom to the second one's size, on `axis` and all later axes, starting at `offset`.
 
-    One offset goes for all axes; 0 without any.
+    A single offset applies to all axes; the default is 0.
     """
 
     params = ("crop_param",)

@@ -1,9 +1,10 @@
-"""DataHeatmap: persons cut out of pictures, and heat maps of their joints. Source: data_heatmap.cpp of RMPE@5188c23."""
+"""Persons cropped from images, and heatmaps of their joints. Source: data_heatmap.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,10 +34,10 @@ CROP_VALUES = {"centerscale": 3, "bbox": 4}
 
 @register("DataHeatmap", dialects=("rmpe",))
 class DataHeatmap(SourceLayer):
-    """The next persons of a list: pictures (batch, 3, outsize, outsize), R, G, B from 0 to 1, and a map for each of
-    their joints (batch, joints, label_height, label_width).
+    """The next persons of a list: RGB crops in 0..1, (batch, 3, outsize, outsize), and one heatmap per joint,
+    (batch, joints, label_height, label_width).
 
-    Maps are scaled by label_height / outsize in both directions, as published. The only augmentation is the angle.
+    As published, heatmaps are scaled by label_height / outsize in both directions. The only augmentation is rotation.
     """
 
     params = ("heatmap_data_param", "visualise", "transform_param")
@@ -69,14 +70,14 @@ class DataHeatmap(SourceLayer):
 
     def rewind(self, main: CaffeRandom) -> None:
         self._persons = None
-        self._library = LibraryRandom(main.raw())
+        self._library = LibraryRandom(main.raw() + self.rank)  # each process draws angles of its own
         self._order = CaffeRandom(main.raw()) if self.param.shuffle else None
 
     # --- which person ----------------------------------------------------------------------------------------
 
     @property
     def persons(self) -> list[Person]:
-        """In the order of this epoch, or, with sample_per_cluster, cluster by cluster."""
+        """In the order of the file; `_epoch` has their numbers in the order of this epoch."""
         if self._persons is None:
             param = self.param
             persons = read_persons(self.source, param.labelinds, CROP_VALUES[param.bbox_or_centerscale])
@@ -86,16 +87,23 @@ class DataHeatmap(SourceLayer):
             if param.sample_per_cluster:
                 self._clusters = _by_cluster(persons)
                 self._places = [self._library.rand() % len(cluster) for cluster in self._clusters]
-            elif self._order:
-                self._order.shuffle(persons)
-            self._persons, self._at = persons, 0
+            self._persons, self._epoch, self._at = persons, list(range(len(persons))), 0
+            if not param.sample_per_cluster:
+                self._shuffle()
+            for _ in range(self.rank):
+                self._advance()
         return self._persons
+
+    def _shuffle(self) -> None:
+        if self._order:
+            self._epoch = list(self._epoch)  # a position may refer to the old one
+            self._order.shuffle(self._epoch)
 
     def _current(self) -> Person:
         persons = self.persons
         if self.param.sample_per_cluster:
             return self._clusters[self._at][self._places[self._at]]
-        return persons[self._at]
+        return persons[self._epoch[self._at]]
 
     def _advance(self) -> None:
         if self.param.sample_per_cluster:
@@ -107,7 +115,31 @@ class DataHeatmap(SourceLayer):
             self._at = 0
             if self._order:
                 self._order = CaffeRandom(self.transformer.draws.thread.raw())
-                self._order.shuffle(self.persons)
+                self._shuffle()
+
+    def place_in_source(self) -> dict[str, Any]:
+        if self._persons is None:
+            return {"at": None, "library": self._library.state()}
+        places = {"places": list(self._places)} if self.param.sample_per_cluster else {}
+        order = {"epoch": self._epoch} if self._order else {}  # its own stream begins anew with each epoch
+        return {"at": self._at, "persons": len(self._persons), "library": self._library.state(), **places, **order}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        self._persons = None
+        if position["at"] is not None:
+            if position["persons"] != len(self.persons):
+                raise RmpeError(f"{self.source}: lists {len(self.persons)} persons, and listed {position['persons']} "
+                                "where the run stopped")
+            if self.param.sample_per_cluster:
+                self._places = [range(len(cluster))[place]
+                                for cluster, place in zip(self._clusters, position["places"], strict=True)]
+            if self._order:
+                epoch = [int(i) for i in position["epoch"]]
+                if sorted(epoch) != list(range(len(self.persons))):
+                    raise ValueError("not an order of the persons")
+                self._epoch = epoch
+            self._at = range(len(self._clusters if self.param.sample_per_cluster else self.persons))[position["at"]]
+        self._library.restore(position["library"])
 
     # --- blobs -----------------------------------------------------------------------------------------------
 
@@ -128,14 +160,15 @@ class DataHeatmap(SourceLayer):
         for i in range(self.batch_size):
             person = self._next_with_mask() if self.param.segmentation else self._current()
             check_opencv(self._write, person, blob[i], labels[i])
-            self._advance()
+            for _ in range(self.processes):
+                self._advance()
         return blob, labels
 
     def _mask_path(self, person: Person) -> str:
         return f"{self.param.root_img_dir}segs/{person.image}"
 
     def _next_with_mask(self) -> Person:
-        """The next person that has a segmentation; Caffe looks for ever if nobody has."""
+        """Return the next person that has a segmentation. Without any, Caffe loops forever; this raises FileError."""
         for _ in range(len(self.persons)):
             person = self._current()
             if os.path.exists(self._mask_path(person)):
@@ -159,7 +192,7 @@ class DataHeatmap(SourceLayer):
         label[:] = gaussians(cells, is_absent(person.joints), param.label_height, param.label_width)
 
     def _image(self, person: Person) -> np.ndarray:
-        """(H, W, 3) float32, R, G, B, without the other persons if there is a segmentation."""
+        """Return the RGB image, (H, W, 3) float32; a segmentation masks the other persons."""
         path = self.param.root_img_dir + person.image
         image = cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB).astype(F)
         if self.param.segmentation:
@@ -173,7 +206,7 @@ class DataHeatmap(SourceLayer):
 
 
 def _by_cluster(persons: list[Person]) -> list[list[Person]]:
-    """One list per cluster, 0 to the last one; each needs somebody."""
+    """Return one list of persons per cluster. Raises FileError if a cluster number is skipped."""
     numbers = {person.cluster for person in persons}
     if numbers != set(range(len(numbers))):
         raise FileError(f"{persons[0].where.rpartition(':')[0]}: clusters {', '.join(map(str, sorted(numbers)))}; "

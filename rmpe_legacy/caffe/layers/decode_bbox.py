@@ -22,6 +22,7 @@ class DecodeBBox(Layer):
     """
 
     params = ("decode_bbox_param",)
+    not_exportable = "no exporter writes it yet"
     bottoms = (2, 3)
     works_in_place = False
 

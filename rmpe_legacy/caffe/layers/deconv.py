@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,14 +41,15 @@ class Deconvolution(BaseConvolution):
         return self._by_taps(x, weight, bias)
 
     def _by_taps(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """For what torch has no deconvolution for: each place of the kernel adds to a strided part of the top."""
+        """Deconvolve tap by tap, for cases torch lacks: each kernel position adds to a strided part of the top."""
         n, g, grid = len(x), self.group, x.shape[2:]
         columns = x.reshape(n, g, self.channels // g, -1)
         padded = [s * (size - 1) + d * (k - 1) + 1
                   for size, s, d, k in zip(grid, self.stride, self.dilation, self.kernel, strict=True)]
         y = x.new_zeros(n, self.num_output, *padded)
         for tap in product(*map(range, self.kernel)):
-            w = weight[(..., *tap)].reshape(g, self.channels // g, -1).transpose(1, 2)
+            at: tuple[Any, ...] = (..., *tap)
+            w = weight[at].reshape(g, self.channels // g, -1).transpose(1, 2)
             part = tuple(slice(t * d, t * d + s * (size - 1) + 1, s)
                          for t, d, s, size in zip(tap, self.dilation, self.stride, grid, strict=True))
             y[(..., *part)] += (w @ columns).reshape(n, self.num_output, *grid)

@@ -1,4 +1,4 @@
-"""Detections against true boxes. Source: detection_evaluate_layer.cpp of RMPE@5188c23 and of the ssd branch."""
+"""Compares detections with true boxes. Source: detection_evaluate_layer.cpp of RMPE@5188c23 and of the ssd branch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .ssd_common import read_sizes, resize_of, signed, sizes_for
 class DetectionEvaluate(Layer):
     """Detections (1, 1, K, 7) and true boxes (1, 1, G, 8) -> (1, 1, classes + K, 5).
 
-    First a row (-1, class, number of true boxes, -1, -1) per class but the background, then per detection
-    (image, label, score, hit, miss), by image, label, then score. True boxes are image, label, an unused number,
-    four corners, difficult; a row whose image is -1 ends them.
+    There is one row (-1, class, number of true boxes, -1, -1) per class except the background, then one row (image,
+    label, score, hit, miss) per detection, sorted by image, label and score. A true box is image, label, an unused
+    number, four corners, difficult; a row with image -1 ends the list.
 
-    With a name_size_file boxes are compared in pixels, and the images of consecutive calls take its sizes in turn;
-    only images with a detection count. Further bottoms are taken and not read, as published.
+    With a name_size_file, boxes are compared in pixels; images with detections take its sizes in turn, across
+    consecutive calls. Further bottoms are accepted and ignored, as published.
     """
 
     params = ("detection_evaluate_param",)
@@ -49,7 +49,7 @@ class DetectionEvaluate(Layer):
 
     @classmethod
     def unavailable(cls, spec: LayerSpec) -> LayerError | None:
-        """Without its name_size_file it can be left out, as it is only there to evaluate."""
+        """Return an error if its name_size_file is missing; the layer can be left out, since it only evaluates."""
         try:
             _sizes(spec)
         except LayerError as error:
@@ -66,7 +66,7 @@ class DetectionEvaluate(Layer):
 
     def forward(self, detection: Tensor, truth: Tensor, *rest: Tensor) -> Tensor:
         detections, truths = (x.detach().reshape(-1, x.shape[-1]).cpu().float() for x in (detection, truth))
-        # The RMPE fork has a row for each row of detections, the ssd branch for each with a label; rows left are 0.
+        # The RMPE fork has one row per detection row, the ssd branch one per row with a label; unused rows are 0.
         length = self.shown + (int((detections[:, 1] != -1).sum()) if self.is_ssd else len(detections))
         truths = self._truths(truths)
         detections = self._of_images(detections, "detections")
@@ -79,12 +79,12 @@ class DetectionEvaluate(Layer):
         return top.view(1, 1, length, 5).to(detection)
 
     def _truths(self, rows: Tensor) -> Tensor:
-        """The true boxes up to the first row whose image is -1."""
+        """Return the true boxes before the first row with image -1."""
         ends = (rows[:, 0].trunc() == -1).nonzero().flatten()
         return self._of_images(rows[: int(ends[0])] if len(ends) else rows, "true boxes")
 
     def _of_images(self, rows: Tensor, what: str) -> Tensor:
-        """Rows that belong to an image; images and labels as whole numbers."""
+        """Return the rows that belong to an image, with images and labels truncated to integers."""
         rows = torch.cat([rows[:, :2].trunc(), rows[:, 2:]], 1)
         rows = rows[rows[:, 0] != -1]
         if bool((rows[:, 1] == self.background).any()):
@@ -92,7 +92,7 @@ class DetectionEvaluate(Layer):
         return rows
 
     def _counts(self, truths: Tensor) -> Tensor:
-        """The rows that say how many true boxes each class has."""
+        """Return the rows with each class's number of true boxes."""
         counted = truths if self.difficult_counts else truths[truths[:, 7] == 0]
         label = counted[:, 1]
         label = label[(label >= 0) & (label < self.classes)].long()
@@ -103,7 +103,7 @@ class DetectionEvaluate(Layer):
         return rows[shown]
 
     def _judge(self, detections: Tensor, truths: Tensor) -> Tensor:
-        """The rows that say what each detection is."""
+        """Return one row per detection: hit or miss."""
         images = detections[:, 0].unique()
         truths = truths[torch.isin(truths[:, 0], images)]
         boxes, areas = self._boxes(detections[:, 0], detections[:, 3:7], images)
@@ -112,12 +112,12 @@ class DetectionEvaluate(Layer):
             self.count = (self.count + len(images)) % len(self.sizes)
         found = torch.cat([detections[:, :3], boxes, areas.unsqueeze(1)], 1)
         if self.is_ssd:
-            found = found[found[:, 1] != -1]  # what stands for an image without detections
+            found = found[found[:, 1] != -1]  # placeholders for images without detections
         true = torch.cat([truths[:, :2], truths[:, 7:], true_boxes, true_areas.unsqueeze(1)], 1)
         return detection_evaluate(found, true, self.threshold, self.difficult_counts, bool(self.sizes))
 
     def _boxes(self, image: Tensor, box: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes as they are compared, and their areas: in units of the image, or in pixels."""
+        """Return boxes and their areas, relative to the image or in pixels."""
         if not self.sizes:
             return box, box_areas(box)
         index = torch.searchsorted(images, image.contiguous())
@@ -129,6 +129,6 @@ class DetectionEvaluate(Layer):
 
 
 def _sizes(spec: LayerSpec) -> list[tuple[int, int]]:
-    """The (height, width) of the images in name_size_file; none without one."""
+    """Return the (height, width) of each image in name_size_file; an empty list without the file."""
     param = spec.get("detection_evaluate_param")
     return read_sizes(spec, param.name_size_file)[1] if param.has("name_size_file") else []

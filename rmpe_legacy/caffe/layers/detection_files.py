@@ -1,6 +1,6 @@
-"""The files that DetectionOutput writes: VOC, COCO and ILSVRC. Source: detection_output_layer.cpp:317-421.
+"""Writes DetectionOutput's result files: VOC, COCO and ILSVRC. Source: detection_output_layer.cpp:317-421.
 
-Numbers are printed as the published code prints them: through boost's property tree (9 digits) and C++ streams (6).
+Numbers are formatted as in the published code: by boost's property tree (9 digits) and C++ streams (6 digits).
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class _Detection:
     image: str
     label: int
     score: np.float32
-    box: tuple[np.float32, ...]  # x, y, width, height in pixels, to a hundredth
+    box: tuple[np.float32, ...]  # x, y, width, height in pixels, rounded to 0.01
 
 
 class DetectionFiles:
-    """Collects the detections of num_test_image images, then writes them, and begins again.
+    """Collects the detections of num_test_image images, writes them, and starts over.
 
-    Differs: the directory is made, and old files emptied, at the first forward and not when the network is loaded.
+    Differs: the first forward creates the directory and empties old files; Caffe does so when the network is loaded.
     """
 
     def __init__(self, layer: Layer, param: Message, names: dict[int, str]):
         self.layer = layer
-        self.names = names  # label -> name, for every class but the background
+        self.names = names  # label -> name, for every class except the background
         self.directory, self.prefix, self.format = param.output_directory, param.output_name_prefix, param.output_format
         self.resize: Resize | None = resize_of(layer, param)
         self.images, self.sizes = read_sizes(layer.spec, param.name_size_file)
@@ -53,16 +53,16 @@ class DetectionFiles:
         if not 0 < self.per_run <= len(self.images):
             raise layer.spec.error(f"num_test_image is {self.per_run}, {param.name_size_file} lists "
                                    f"{len(self.images)} images")
-        if self.format not in FORMATS:  # the published code takes any, and then writes nothing
+        if self.format not in FORMATS:  # the published code accepts any, and writes nothing
             raise layer.spec.error(f"output_format must be one of {', '.join(FORMATS)}, not {self.format!r}")
         self.count = 0
         self.detections: list[_Detection] = []
 
     @classmethod
     def wanted(cls, layer: Layer, param: Message, background: int) -> DetectionFiles | None:
-        """What save_output_param asks for; None where it lacks a directory, a label map or the images' names.
+        """Return a writer, or None if save_output_param lacks a directory, a label map or the images' names.
 
-        Differs: files that nothing will be saved with are not read; the published code aborts if one is missing.
+        Differs: if nothing will be saved, the other files are not read; the published code aborts if one is missing.
         """
         if not (param.output_directory and param.label_map_file and param.name_size_file):
             return None
@@ -82,17 +82,17 @@ class DetectionFiles:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the image whose detections come next."""
+        """(height, width) of the next image."""
         return self.sizes[self.count]
 
     def begin(self) -> None:
-        """At the start of a forward: before the first image of a run, make the directory and empty the VOC files."""
+        """Start a forward: before the first image of a run, create the directory and empty the VOC files."""
         if self.count:
             return
         self._write({f"{name}.txt": "" for name in self.names.values()} if self.format == "VOC" else {})
 
     def add(self, labels: list[int], scores: np.ndarray, boxes: np.ndarray) -> None:
-        """The detections of the next image: boxes (K, 4) in pixels. After the last image of a run, write."""
+        """Add the next image's detections, boxes (K, 4) in pixels. After the last image of a run, write the files."""
         for label, score, (x1, y1, x2, y2) in zip(labels, scores, boxes, strict=True):
             box = tuple(map(_hundredths, (x1, y1, x2 - x1, y2 - y1)))
             self.detections.append(_Detection(self.images[self.count], label, score, box))
@@ -104,7 +104,7 @@ class DetectionFiles:
         self.detections = []
 
     def _write(self, files: dict[str, str]) -> None:
-        """Text files by what follows the prefix, all or none; the directory is made if missing."""
+        """Write text files, all or none, and create the directory. files: suffix after the prefix -> text."""
         encoded = {f"{self.prefix}{name}": text.encode(errors="surrogateescape") for name, text in files.items()}
         try:
             write_together(self.directory, encoded)
@@ -122,9 +122,9 @@ class DetectionFiles:
         return {".txt": "".join(lines)}
 
     def _coco(self) -> dict[str, str]:
-        """Differs: the RMPE fork has the JSON writer commented out, and crashes; this writes what the ssd branch does.
+        """Differs: the RMPE fork crashes, because its JSON writer is commented out; this writes the ssd branch's file.
 
-        As there, whatever looks like a number loses its quotes (an image's name too), and 1e-05 keeps them.
+        As there, text that looks like a number loses its quotes (image names too), while 1e-05 keeps them.
         """
         items = ",\n".join(" " * 8 + _json_of(d, self.names[d.label]) for d in self.detections)
         body = f"[\n{items}\n    " if items else "["
@@ -132,7 +132,7 @@ class DetectionFiles:
 
 
 def _hundredths(value: np.float32) -> np.float32:
-    """A pixel coordinate to two decimals; halves away from 0, in single precision as C++ has it."""
+    """Round a pixel coordinate to two decimals, halves away from 0, in float32 as in C++."""
     scaled = float(np.float32(value) * np.float32(100))
     if not math.isfinite(scaled):
         return np.float32(scaled)
@@ -140,7 +140,7 @@ def _hundredths(value: np.float32) -> np.float32:
 
 
 def _whole(value: np.float32) -> int:
-    """A float cut to a 32-bit integer as the processor does it: what does not fit is the smallest one."""
+    """Truncate a float to a 32-bit integer as x86 does: a value that does not fit becomes the smallest integer."""
     return int(value) if -(1 << 31) <= value < 1 << 31 else -(1 << 31)
 
 
@@ -150,7 +150,7 @@ def _corners(box: tuple[np.float32, ...]) -> str:
 
 
 def _json_of(d: _Detection, category: str) -> str:
-    """One detection as boost's JSON writer lays it out, eight blanks deep; every value a string."""
+    """Format a detection as boost's JSON writer does, indented by eight; every value is a string."""
     numbers = ",\n".join(f'{" " * 16}"{v:.9g}"' for v in d.box)
     return (f'{{\n            "image_id": "{_escape(d.image)}",\n            "category_id": "{_escape(category)}",\n'
             f'            "bbox": [\n{numbers}\n            ],\n            "score": "{d.score:.9g}"\n        }}')

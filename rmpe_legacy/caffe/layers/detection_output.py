@@ -1,4 +1,4 @@
-"""From SSD's predictions to detected boxes. Source: detection_output_layer.cpp of RMPE@5188c23 and the ssd branch."""
+"""Turns SSD's predictions into detections. Source: detection_output_layer.cpp of RMPE@5188c23 and the ssd branch."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FLT_MAX = torch.finfo(torch.float32).max
 
 @register("DetectionOutput", dialects=("rmpe", "ssd"))
 class DetectionOutput(Layer):
-    """Decode, threshold, suppress: predictions (N, P * 4), confidences (N, P * C), priors (1, 2, P * 4) and, not
-    read, the image -> (1, 1, K, 7), rows of image, label, score, x1, y1, x2, y2.
+    """Decodes, thresholds and suppresses boxes: predictions (N, P * 4), confidences (N, P * C), priors (1, 2, P * 4)
+    and, unused, the image -> (1, 1, K, 7), rows of image, label, score, x1, y1, x2, y2.
 
-    How many rows there are depends on the values; `reshape` says 1, as Caffe's does. Where nothing is found there is
-    one row of -1 (RMPE), or one per image that begins with its number (ssd). Rows come by image, label, then score.
-    The RMPE fork clips the boxes it writes to the image; suppression sees them whole.
+    The number of rows depends on the values; `reshape` returns 1, as Caffe's does. If nothing is found, there is one
+    row of -1 (RMPE), or one per image that starts with its index (ssd). Rows are sorted by image, label and score.
+    The RMPE fork clips its output boxes to the image; suppression uses the unclipped ones.
     """
 
     params = ("detection_output_param",)
@@ -48,7 +48,7 @@ class DetectionOutput(Layer):
         self.files = self._files(param)
 
     def _files(self, param: Message) -> DetectionFiles | None:
-        """What to write of the detections; with strict=False nothing where what it needs is not there."""
+        """Return the writer of detection files, if asked for; with strict=False, missing files only disable it."""
         try:
             return DetectionFiles.wanted(self, param.save_output_param, self.how.background)
         except LayerError as error:
@@ -62,8 +62,8 @@ class DetectionOutput(Layer):
             raise self.spec.error("nms_threshold must not be negative")
         if not 0 < eta <= 1:
             raise self.spec.error(f"eta must be in (0, 1], not {eta}")
-        # Differs: with share_location and background_label_id -1 the published CPU code aborts, since -1 is also its
-        # mark for shared locations; its GPU code, and this, takes every class for an object.
+        # Differs: with share_location and background_label_id -1 the published CPU code aborts, because -1 also marks
+        # shared locations there. The GPU code treats every class as an object, and so does this.
         return Detecting(
             param.background_label_id, param.code_type, param.variance_encoded_in_target, nms.nms_threshold, eta,
             nms.top_k if nms.has("top_k") else -1, param.keep_top_k,
@@ -80,20 +80,20 @@ class DetectionOutput(Layer):
         rows = detection_output(
             loc.reshape(images, self.priors, self.places, 4), conf.reshape(images, self.priors, self.classes),
             split_priors(self, prior, self.priors, self.how.code if self.decodes else "CORNER"), self.how)
-        # An older defect, as published: where nothing is found in a whole batch, the RMPE fork returns before it
-        # counts the images, so that what follows is saved under their names. The ssd branch counts them.
+        # A published defect: if nothing is found in a whole batch, the RMPE fork returns before it counts the images,
+        # so later detections are saved under their names. The ssd branch counts them.
         if self.files is not None and (len(rows) or self.is_ssd):
-            self._save(rows.cpu().float(), images)
+            self._save(self.files, rows.cpu().float(), images)
         if not len(rows):
             rows = rows.new_full((images if self.is_ssd else 1, 7), -1)
             if self.is_ssd:
                 rows[:, 0] = torch.arange(images)
         return rows.view(1, 1, -1, 7)
 
-    def _save(self, rows: Tensor, images: int) -> None:
+    def _save(self, files: DetectionFiles, rows: Tensor, images: int) -> None:
         for image in range(images):
             mine = rows[rows[:, 0] == image]
-            height, width = (torch.tensor(float(v)) for v in self.files.size)
+            height, width = (torch.tensor(float(v)) for v in files.size)
             boxes, _ = boxes_in_pixels(mine[:, 3:], height.expand(len(mine)), width.expand(len(mine)),
-                                       self.files.resize)
-            self.files.add(mine[:, 1].int().tolist(), mine[:, 2].numpy(), boxes.numpy())
+                                       files.resize)
+            files.add(mine[:, 1].int().tolist(), mine[:, 2].numpy(), boxes.numpy())

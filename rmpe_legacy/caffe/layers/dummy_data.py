@@ -1,4 +1,4 @@
-"""Tops filled by fillers. Source: dummy_data_layer.cpp of RMPE@5188c23."""
+"""Fills tops with constants or random numbers. Source: dummy_data_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from .registry import register
 
 @register("DummyData")
 class DummyData(BlobLayer):
-    """Tops filled by fillers: zeros, a constant, or random numbers that are new in each forward.
+    """Tops filled by fillers: zeros, a constant, or random numbers drawn in each forward.
 
-    Differs: Caffe fills a constant once, so a layer that works on it in place works on its own result in the next
-    forward; here it is the constant each time.
+    Its random numbers come from torch's generator, which no thread may use ahead of time: `read_ahead` has no effect.
+
+    Differs: Caffe fills a constant once, so an in-place layer gets its own result in the next forward; here it gets
+    the constant each time.
     """
 
     params = ("dummy_data_param",)
@@ -44,7 +46,7 @@ class DummyData(BlobLayer):
         return list(zip(*sizes, strict=True))
 
     def _each(self, name: str, values: Sequence) -> Sequence:
-        """A field's values, one per top, from one or as many as there are tops."""
+        """Return a field's values, one per top; a single value is repeated for every top."""
         if len(values) not in (1, self.top_count):
             raise self.spec.error(f"has {name} {len(values)} times for {self.top_count} tops; give it once, or once "
                                   "per top")

@@ -1,4 +1,4 @@
-"""Sum, product or maximum of bottoms, value by value. Source: eltwise_layer.cpp of RMPE@5188c23."""
+"""Element-wise sum, product or maximum. Source: eltwise_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 

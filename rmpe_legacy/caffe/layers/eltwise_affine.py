@@ -1,4 +1,4 @@
-"""Scale and shift, for nets without batch statistics. Source: eltwise_affine_layer.{cpp,cu} of RMPE@5188c23."""
+"""Per-channel scale and shift. Source: eltwise_affine_layer.{cpp,cu} of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from .registry import register
 
 @register("EltwiseAffine", dialects=("rmpe",))
 class EltwiseAffine(Layer):
-    """x * slope + bias: (N, C) or (N, C, H, W) -> the same; one slope and bias a channel, or channel_shared.
+    """x * slope + bias: (N, C) or (N, C, H, W) -> the same shape; slope and bias per channel, or channel_shared.
 
-    They begin at 1.0001 and 0.0001. In two roundings, as the CPU code has it; a GPU build fuses them, which changes
-    the last bit. A shared bias gets its gradient from channel 0 alone (eltwise_affine_layer.cpp:132).
-    Differs: that code also writes the other channels' past the blob; the GPU's bias gradient, whose matrix product has
-    its sides exchanged (eltwise_affine_layer.cu:83), reads and writes outside too. Neither is copied.
-    Differs: parameter gradients add up over backward passes as in every layer; the CPU code overwrites them.
+    They are initialised to 1.0001 and 0.0001. Product and sum are rounded separately, as in the CPU code; a GPU build
+    fuses them, which changes the last bit. A shared bias gets its gradient from channel 0 only
+    (eltwise_affine_layer.cpp:132).
+    Differs: that code also writes the other channels' gradients past the end of the blob; the GPU code's bias gradient
+    swaps the operands of a matrix product (eltwise_affine_layer.cu:83) and is out of bounds too. Neither is copied.
+    Differs: parameter gradients accumulate over backward passes as in every layer; the CPU code overwrites them.
     """
 
     params = ("eltwise_affine_param",)

@@ -1,4 +1,4 @@
-"""Rows of a matrix by their number. Source: embed_layer.cpp of RMPE@5188c23."""
+"""Looks up rows of a matrix. Source: embed_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .registry import register
 
 @register("Embed")
 class Embed(Layer):
-    """weight[x] (+ bias), x whole numbers below input_dim: (...) -> (..., num_output).
+    """weight[x] (+ bias) for integers 0 <= x < input_dim: (...) -> (..., num_output).
 
-    Differs: a number outside is an error; the published code reads outside its blob.
+    Differs: an index outside this range is an error; the published code reads outside its blob.
     """
 
     params = ("embed_param",)

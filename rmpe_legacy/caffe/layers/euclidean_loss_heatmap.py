@@ -14,11 +14,11 @@ from .registry import register
 
 @register("EuclideanLossHeatmap", dialects=("rmpe",))
 class EuclideanLossHeatmap(Loss):
-    """The mean squared difference of heatmaps and labels, both (N, C, H, W); the third bottom is for show.
+    """The mean squared difference of heatmaps and labels, both (N, C, H, W); the third bottom is only displayed.
 
-    Its gradient is 2 / (C * H * W) times the difference, the quotient in whole numbers: 0 from 3 values on
-    (euclidean_loss_heatmap_layer.cpp:248). Neither loss_weight nor the top's diff has a say in it; the labels get
-    none. The published GPU code takes 2 for the factor.
+    Its gradient is 2 / (C * H * W) times the difference, an integer division that gives 0 for 3 or more values
+    (euclidean_loss_heatmap_layer.cpp:248). loss_weight and the top's diff have no effect on it; the labels get no
+    gradient. The published GPU code uses a factor of 2.
     """
 
     params = ("visualise",)
@@ -42,7 +42,7 @@ class EuclideanLossHeatmap(Loss):
 
 
 class _Fixed(torch.autograd.Function):
-    """A loss whose gradient takes no notice of the top's diff."""
+    """A loss whose gradient ignores the top's diff."""
 
     @staticmethod
     def forward(ctx, loss: Tensor, apart: Tensor, heatmap: Tensor) -> Tensor:

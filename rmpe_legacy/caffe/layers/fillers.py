@@ -1,4 +1,4 @@
-"""Caffe's weight fillers: how a parameter begins when no weights are given. Source: filler.hpp of RMPE@5188c23."""
+"""Caffe's weight fillers, which initialise parameters. Source: filler.hpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.registry import Registry
 
 _FILLERS: Registry[str, Callable[[Tensor, Message], None]] = Registry("filler")
-_SPARSE = ("gaussian",)  # the one filler that knows `sparse`
+_SPARSE = ("gaussian",)  # the only filler that supports `sparse`
 _RMPE_ONLY = ("nearest", "file")
 
 
 def fill(blob: Tensor, filler: Message) -> None:
-    """Fill a blob in place as a FillerParameter says; random ones draw from torch's generator.
+    """Fill a blob in place as `filler`, a FillerParameter, says; random numbers come from torch's generator.
 
-    RmpeError names a filler that Caffe lacks, or a shape it refuses.
+    Raises:
+        RmpeError: Caffe does not have the filler, or refuses the blob's shape.
     """
     dialect = filler.descriptor.schema.dialect
     known = [name for name in _FILLERS if dialect == "rmpe" or name not in _RMPE_ONLY]
@@ -35,7 +36,7 @@ def fill(blob: Tensor, filler: Message) -> None:
         raise RmpeError(f"filler {filler.type!r} does not support sparse; remove it")
     try:
         _FILLERS[filler.type](blob, filler)
-    except (RuntimeError, OverflowError) as error:  # torch's, of numbers that single precision cannot hold
+    except (RuntimeError, OverflowError) as error:  # from torch, for numbers that float32 cannot hold
         reason = str(error).partition("\n")[0]
         raise RmpeError(f"filler {filler.type!r}: cannot fill a blob of {tuple(blob.shape)}: {reason}") from error
 
@@ -47,7 +48,7 @@ def _constant(blob: Tensor, filler: Message) -> None:
 
 @_FILLERS.register("uniform")
 def _uniform(blob: Tensor, filler: Message) -> None:
-    """Differs: a range that single precision cannot hold is refused; the fork fills with infinities and nan."""
+    """Differs: a range that float32 cannot hold raises; the fork fills with infinities and nan."""
     if not math.isfinite(filler.max - filler.min) or filler.max - filler.min > torch.finfo(torch.float32).max:
         raise RmpeError(f"filler 'uniform' from {filler.min} to {filler.max}; the range must be finite")
     if filler.min > filler.max:
@@ -57,7 +58,7 @@ def _uniform(blob: Tensor, filler: Message) -> None:
 
 @_FILLERS.register("gaussian")
 def _gaussian(blob: Tensor, filler: Message) -> None:
-    """With sparse: each value stays with the probability sparse / blob.shape[0]."""
+    """With `sparse`, each value is kept with probability sparse / blob.shape[0]."""
     if not filler.std > 0:
         raise RmpeError(f"filler 'gaussian': std {filler.std} is not positive")
     blob.normal_(filler.mean, filler.std)
@@ -89,12 +90,12 @@ def _msra(blob: Tensor, filler: Message) -> None:
 
 @_FILLERS.register("bilinear")
 def _bilinear(blob: Tensor, filler: Message) -> None:
-    """Up-sampling by a Deconvolution. The dialects differ for an odd size (filler.hpp:253, BVLC 259)."""
+    """Weights of a Deconvolution that upsamples. Dialects differ for an odd size (filler.hpp:253, BVLC 259)."""
     size = _square(blob, "bilinear")
     f = math.ceil(size / 2)
     bvlc = filler.descriptor.schema.dialect == "bvlc"
     centre = np.float32((size - 1) / (2 * f) if bvlc else (2 * f - 1 - f % 2) / (2 * f))
-    line = 1 - np.abs(np.arange(size, dtype=np.float32) / np.float32(f) - centre)  # single precision, as Caffe's
+    line = 1 - np.abs(np.arange(size, dtype=np.float32) / np.float32(f) - centre)  # float32, as in Caffe
     blob.copy_(torch.from_numpy(np.outer(line, line)))
 
 
@@ -106,10 +107,10 @@ def _nearest(blob: Tensor, filler: Message) -> None:
 
 @_FILLERS.register("file")
 def _file(blob: Tensor, filler: Message) -> None:
-    """Numbers between white space. Where they are too few the last one is repeated, as the fork does, with a warning.
+    """Read numbers separated by white space. If there are too few, repeat the last, as the fork does, and warn.
 
-    Differs: what is no number is an error; the fork goes on with zeros.
-    Differs: a file that is not in the working directory is looked for beside the prototxt.
+    Differs: text that is not a number is an error; the fork continues with zeros.
+    Differs: a file that is not in the working directory is looked up beside the prototxt.
     """
     path = Path(filler.file)
     if not path.exists():
@@ -132,7 +133,7 @@ def _file(blob: Tensor, filler: Message) -> None:
 
 
 def _fan(blob: Tensor, filler: Message) -> float:
-    """How many inputs or outputs one value of the blob meets; shape (num, channels, ...)."""
+    """Return the fan-in, fan-out or their mean of a blob (num, channels, ...), as variance_norm says."""
     _at_most_4(blob, filler)
     num, channels = (*blob.shape, 1, 1)[:2]
     fan_in, fan_out = blob.numel() // num, blob.numel() // channels

@@ -1,4 +1,4 @@
-"""The samples that a selector keeps. Source: filter_layer.cpp of RMPE@5188c23."""
+"""Keeps the samples that a selector picks. Source: filter_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .registry import register
 
 @register("Filter")
 class Filter(Layer):
-    """The samples whose entry in the last bottom, the selector, is not 0: each other bottom gives a top.
+    """Keeps the samples whose entry in the selector, the last bottom, is not 0: one top per other bottom.
 
-    `reshape` promises tops for all samples, as the published layer does before it has seen a selector.
+    `reshape` returns shapes with all samples, as the published layer does before it has read a selector.
     """
 
     exact = True
     bottoms = (2, None)
     tops = (1, None)
-    not_exportable = "gives as many rows as the values of its last bottom say"
+    not_exportable = "has tops whose size depends on the values of its last bottom"
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:
@@ -42,4 +42,5 @@ class Filter(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         *blobs, selector = bottoms
         chosen = selector.detach().flatten().nonzero().flatten()
-        return tuple(severed(blob.index_select(0, chosen), *bottoms) for blob in blobs)  # a diff for each, as in Caffe
+        # Every top is severed from every bottom, because Caffe's Backward writes all diffs.
+        return tuple(severed(blob.index_select(0, chosen), *bottoms) for blob in blobs)

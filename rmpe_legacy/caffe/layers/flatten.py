@@ -1,4 +1,4 @@
-"""Consecutive axes as one. Source: flatten_layer.cpp of RMPE@5188c23."""
+"""Merges consecutive axes. Source: flatten_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .registry import register
 
 @register("Flatten")
 class Flatten(Layer):
-    """Axes `axis` to `end_axis` as one; an end_axis just before `axis` puts an axis of 1 in."""
+    """Merges the axes from `axis` to `end_axis`; an end_axis directly before `axis` inserts an axis of size 1."""
 
     params = ("flatten_param",)
     exact = True

@@ -1,7 +1,7 @@
-"""Gradients as Caffe's memory gives them: blobs that are overwritten in place, Backwards that abort.
+"""Gradients that depend on Caffe's memory: blobs overwritten in place, and Backwards that abort.
 
-In Caffe the top of an in-place layer is its bottom: one data array, one diff array. A Backward that reads its top
-(Sigmoid) or, in place, its bottom (ReLU) gets what was written there last, by whichever layer.
+In Caffe, an in-place layer's top and bottom are one blob, with one data and one diff array. A Backward that reads its
+top (Sigmoid), or its bottom in place (ReLU), reads whatever a layer wrote there last.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Memory:
-    """The data array of a blob, as a Backward will read it: None until an in-place layer overwrites it."""
+    """A blob's data as Backward will read it; `value` is None until an in-place layer overwrites the blob."""
 
     __slots__ = ("value",)
 
@@ -22,31 +22,31 @@ class Memory:
         self.value: Tensor | None = None
 
     def read(self, saved: Tensor) -> Tensor:
-        """What the array holds now; `saved` is what was written first."""
+        """Return the current values; `saved` are those of the layer that wrote the blob first."""
         return saved if self.value is None else self.value.reshape(saved.shape)
 
     def belongs_to(self, blob: Tensor) -> Tensor:
-        """Tie this memory to a blob that a layer returns; the same blob."""
+        """Attach this memory to a blob that a layer returns; returns the blob."""
         blob.memories = [*getattr(blob, "memories", ()), self]
         return blob
 
 
 def overwrite(old: Tensor, new: Tensor) -> None:
-    """Tell whoever will read `old` in its Backward that an in-place layer has written `new` over it."""
+    """Record that an in-place layer wrote `new` over `old`, for every Backward that will read `old`."""
     for memory in getattr(old, "memories", ()):
-        memory.value = new.detach()  # without its history, or the graph would hold itself
+        memory.value = new.detach()  # detached, or the graph would hold a reference to itself
     share(old, new)
 
 
 def share(old: Tensor, new: Tensor) -> None:
-    """Let `new` be the memory that `old` is: what is written over it goes for whoever reads either."""
+    """Let `new` share the memory of `old`: later writes to `new` are seen by readers of both."""
     memories = getattr(old, "memories", ())
     if memories and new is not old:
         new.memories = [*getattr(new, "memories", ()), *memories]
 
 
 class _Rewritten(torch.autograd.Function):
-    """A blob with other values in its memory; its diff is still its own."""
+    """Replace a blob's values; its gradient passes unchanged."""
 
     @staticmethod
     def forward(ctx: Any, blob: Tensor, values: Tensor) -> Tensor:
@@ -58,10 +58,10 @@ class _Rewritten(torch.autograd.Function):
 
 
 def rewritten(blob: Tensor, values: Tensor) -> Tensor:
-    """A blob that shares its memory with one into which an in-place layer has written `values`, from then on.
+    """Return a blob as it is after an in-place layer wrote `values` into memory that the blob shares.
 
-    Differs: a layer that has read the blob before goes on with what it read; its published Backward, if it reads its
-    bottom (Convolution), finds the new values.
+    Differs: a layer that read the blob before the write keeps the values it read; its published Backward, if it reads
+    its bottom (Convolution), gets the new values.
     """
     after = _Rewritten.apply(blob, values.detach())
     share(blob, after)
@@ -69,7 +69,7 @@ def rewritten(blob: Tensor, values: Tensor) -> Tensor:
 
 
 class _Pointwise(torch.autograd.Function):
-    """A top of the bottom's shape, whose gradient is computed from the values that the blobs hold by then."""
+    """An element-wise function whose gradient uses the values in Caffe's memory at the time of Backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Callable[[Tensor], Tensor],
@@ -88,7 +88,7 @@ class _Pointwise(torch.autograd.Function):
 
 def pointwise(x: Tensor, value: Callable[[Tensor], Tensor], back: Callable[[Tensor, Tensor, Tensor], Tensor],
               in_place: bool = False) -> Tensor:
-    """value(x), with the bottom's diff = back(bottom, top, top diff), each as Caffe's memory holds it in Backward."""
+    """Return value(x); its gradient is back(bottom, top, top's diff), read from Caffe's memory during Backward."""
     if not (torch.is_grad_enabled() and x.requires_grad):
         return value(x)
     memory = Memory()
@@ -96,7 +96,7 @@ def pointwise(x: Tensor, value: Callable[[Tensor], Tensor], back: Callable[[Tens
 
 
 class _Severed(torch.autograd.Function):
-    """A top that depends on bottoms without a gradient to them; its own gradient goes on."""
+    """Connect a top to bottoms that get no gradient from it."""
 
     @staticmethod
     def forward(ctx: Any, top: Tensor, *bottoms: Tensor) -> Tensor:
@@ -108,5 +108,5 @@ class _Severed(torch.autograd.Function):
 
 
 def severed(top: Tensor, *bottoms: Tensor) -> Tensor:
-    """A top whose Backward aborts in Caffe (see Layer.refuses): it asks for a gradient, so that Net can refuse it."""
+    """Mark a top whose Backward aborts in Caffe (Layer.refuses), so that Net can raise if a gradient is requested."""
     return _Severed.apply(top, *bottoms) if any(b.requires_grad for b in bottoms) else top

@@ -1,4 +1,4 @@
-"""HDF5Data: rows of HDF5 files, as they are. Source: hdf5_data_layer.cpp of RMPE@5188c23."""
+"""Rows of HDF5 files, untransformed. Source: hdf5_data_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from rmpe_legacy.caffe.data.hdf5_rows import RowReader
 
 from .base import Shape
 from .base_data import BlobLayer
+from .read_ahead import Position
 from .registry import register
 
 
 @register("HDF5Data")
 class HDF5Data(BlobLayer):
-    """The next rows of the dataset that each top is named after: (batch, ...).
+    """The next rows of the datasets named like the tops: (batch, ...).
 
-    shuffle mixes the files and the rows of each, always in the same way: in Caffe too, since nobody seeds the random
-    numbers that it takes.
+    shuffle mixes the files and the rows of each file in the same way in every run, as in Caffe, which never seeds the
+    generator it uses here.
     """
 
     params = ("hdf5_data_param",)
@@ -40,7 +41,7 @@ class HDF5Data(BlobLayer):
 
     @property
     def rows(self) -> RowReader:
-        """The place in the files; the first is read when it is first asked for."""
+        """The position in the files; the first file is read on first use."""
         if self._rows is None:
             param = self.spec.get("hdf5_data_param")
             if not os.path.exists(param.source):
@@ -50,4 +51,19 @@ class HDF5Data(BlobLayer):
         return self._rows
 
     def batch(self) -> Sequence[np.ndarray]:
-        return self.rows.take(self.spec.get("hdf5_data_param").batch_size)
+        count = self.spec.get("hdf5_data_param").batch_size
+        if self.processes == 1:
+            return self.rows.take(count)
+        return [np.ascontiguousarray(rows[self.rank :: self.processes])
+                for rows in self.rows.take(count * self.processes)]
+
+    def read_position(self) -> Position:
+        return self.rows.position()
+
+    def read_from(self, position: Position) -> None:
+        self.rows.seek(position)
+
+    def shard(self, rank: int, processes: int) -> None:
+        super().shard(rank, processes)
+        self.end_prefetch()
+        self._rows = None

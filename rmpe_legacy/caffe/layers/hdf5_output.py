@@ -1,4 +1,4 @@
-"""Writes blobs to a file. Source: hdf5_output_layer.cpp of RMPE@5188c23."""
+"""Writes blobs to an HDF5 file. Source: hdf5_output_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .registry import register
 
 @register("HDF5Output")
 class HDF5Output(Layer):
-    """Writes its bottoms, both as (N, C, H, W), to the datasets "data" and "label" of an HDF5 file.
+    """Writes its two bottoms, as (N, C, H, W), to the datasets "data" and "label" of an HDF5 file.
 
-    One forward per network: Caffe aborts at a second one, which would write the same datasets again. Differs: the file
-    is made at that forward, not as soon as the network is loaded.
+    A network can run forward once: in Caffe, a second forward would write the same datasets again, and aborts.
+    Differs: the file is created by the forward, not when the network is loaded.
     """
 
     params = ("hdf5_output_param",)
@@ -37,7 +37,7 @@ class HDF5Output(Layer):
         return []
 
     def forward(self, *bottoms: Tensor) -> tuple[()]:
-        import h5py  # here, because most networks do without
+        import h5py  # imported here, because most networks do not need it
 
         if self.written:
             raise self.spec.error(f"has written {self.file_name} already, and Caffe writes one batch per file; load "

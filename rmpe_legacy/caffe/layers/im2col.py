@@ -1,4 +1,4 @@
-"""The windows of a convolution as channels. Source: im2col_layer.cpp of RMPE@5188c23."""
+"""Rearranges the windows of a convolution into channels. Source: im2col_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .registry import register
 
 @register("Im2col")
 class Im2col(Windowed):
-    """The windows of a convolution as channels: (..., C, spatial) -> (..., C * kernel, grid)."""
+    """Rearranges the windows of a convolution into channels: (..., C, spatial) -> (..., C * kernel, grid)."""
 
-    not_exportable = "has no counterpart in the exporters here"
+    not_exportable = "is a step inside Convolution, which no exporter writes on its own"
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
         if not self.kernel:
-            raise self.spec.error(f"needs an axis behind the channels, its bottom is {shape_text(bottom[0])}")
+            raise self.spec.error(f"needs an axis after the channels, its bottom is {shape_text(bottom[0])}")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != self.channel_axis + 1 + len(self.kernel):

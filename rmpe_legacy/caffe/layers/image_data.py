@@ -1,8 +1,9 @@
-"""Picture files from a list. Source: image_data_layer.cpp of RMPE@5188c23."""
+"""Image files from a list. Source: image_data_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from rmpe_legacy.caffe.data.opencv_image import (
     read_image,
     read_lines,
 )
-from rmpe_legacy.errors import FileError
+from rmpe_legacy.errors import FileError, RmpeError
 
 from .base_data import COLORS, SourceLayer
 from .registry import register
@@ -21,7 +22,7 @@ from .registry import register
 
 @register("ImageData")
 class ImageData(SourceLayer):
-    """The next pictures of a list, (batch, C, H, W), and their labels, (batch,). A line: ``file label``."""
+    """The next images of a list, (batch, C, H, W), and their labels, (batch,). A line is ``file label``."""
 
     params = ("image_data_param", "transform_param")
     exact = True
@@ -55,49 +56,92 @@ class ImageData(SourceLayer):
 
     @property
     def lines(self) -> list[tuple[str, int]]:
-        """(file, label) in the order of this epoch."""
+        """(file, label) in the order of the file; `_epoch` has their numbers in the order of this epoch."""
         if self._lines is None:
             lines = [_file_and_label(line) for line in read_lines(self.source, "a list of pictures")]
             if not lines:
                 raise FileError(f"{self.source}: the list is empty")
-            if self._order:
-                self._order.shuffle(lines)
             if self._skip >= len(lines):
                 raise FileError(f"{self.source}: rand_skip leaves out {self._skip} of {len(lines)} pictures; make it "
                                 "smaller")
-            self._lines, self._at = lines, self._skip
+            self._lines, self._epoch, self._at = lines, list(range(len(lines))), self._skip
+            self._shuffle()
+            for _ in range(self.rank):
+                self._advance()
         return self._lines
 
-    def _read(self) -> np.ndarray:
-        param = self.spec.get("image_data_param")
+    def _shuffle(self) -> None:
+        if self._order:
+            self._epoch = list(self._epoch)  # a position may refer to the old one
+            self._order.shuffle(self._epoch)
+
+    def _advance(self) -> None:
+        self._at += 1
+        if self._at == len(self._epoch):
+            self._at = 0
+            self._shuffle()
+
+    def _current(self) -> tuple[tuple[str, int], str]:
+        """The line at hand, and its picture's path."""
         lines = self.lines  # which sets the place in it
-        path = param.root_folder + lines[self._at][0]
+        line = lines[self._epoch[self._at]]
+        return line, self.spec.get("image_data_param").root_folder + line[0]
+
+    def _take(self) -> tuple[tuple[str, int], str]:
+        """The next line of this process's share, and its picture's path."""
+        current = self._current()
+        for _ in range(self.processes):
+            self._advance()
+        return current
+
+    def _read(self, path: str) -> np.ndarray:
+        param = self.spec.get("image_data_param")
         return check_opencv(read_image, path, param.is_color, param.new_height, param.new_width)
 
+    def place_in_source(self) -> dict[str, Any]:
+        if self._lines is None:
+            return {"at": None}
+        order = {"epoch": self._epoch, "order": self._order.state()} if self._order else {}
+        return {"at": self._at, "lines": len(self._lines), **order}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        self._lines = None
+        if position["at"] is None:
+            return
+        if position["lines"] != len(self.lines):
+            raise RmpeError(f"{self.source}: lists {len(self.lines)} pictures, and listed {position['lines']} where "
+                            "the run stopped")
+        if self._order:
+            epoch = [int(i) for i in position["epoch"]]
+            if sorted(epoch) != list(range(len(self.lines))):
+                raise ValueError("not an order of the lines")
+            self._epoch = epoch
+            self._order.restore(position["order"])
+        self._at = range(len(self.lines))[position["at"]]
+
     def first_shape(self) -> tuple[int, int, int]:
-        return self.transformer.shape_of(self._read())
+        return self.transformer.shape_of(self._read(self._current()[1]))
 
     def assumed_shape(self) -> tuple[int, int, int]:
         param = self.spec.get("image_data_param")
         return super().assumed_shape(param.new_height, param.new_width, COLORS if param.is_color else 1)
 
     def batch(self) -> Sequence[np.ndarray]:
-        blob, lines = None, self.lines
-        for i in range(self.batch_size):
-            picture = self._read()
+        blob = labels = None
+
+        def use(i: int, line: tuple[str, int], path: str) -> None:
+            nonlocal blob, labels
+            picture = self._read(path)
             if blob is None:
                 blob, labels = self.new_blobs(self.transformer.shape_of(picture))
             self.transformer.apply(picture, blob[i])
-            labels[i] = lines[self._at][1]
-            self._at += 1
-            if self._at == len(lines):
-                self._at = 0
-                if self._order:
-                    self._order.shuffle(lines)
+            labels[i] = line[1]
+
+        self.each_record(self._take, use)
         return blob, labels
 
 
 def _file_and_label(line: str) -> tuple[str, int]:
-    """What stands before and after the last space; without one, all of it is both."""
+    """Split a line at its last space; without a space, the whole line is both file and label."""
     name, space, label = line.rpartition(" ")
     return (name, c_integer(label)) if space else (line, c_integer(line))

@@ -13,7 +13,7 @@ from .registry import register
 
 @register("InnerProduct")
 class InnerProduct(Layer):
-    """The axes from `axis` on as one vector, times a matrix: (..., K) -> (..., num_output)."""
+    """Multiplies by a matrix; the axes from `axis` on count as one vector: (..., K) -> (..., num_output)."""
 
     params = ("inner_product_param",)
     works_in_place = False

@@ -12,7 +12,7 @@ from .registry import register
 
 @register("Input")
 class Input(Layer):
-    """An input of the network: the caller gives its tops."""
+    """An input of the network: the caller provides its tops."""
 
     params = ("input_param",)
     exact = True

@@ -1,8 +1,8 @@
-"""Losses: bottoms of scores and labels -> one number.
+"""Losses: scores and labels -> a scalar.
 
 Sources: {loss,softmax_loss,euclidean_loss,hinge_loss,infogain_loss,contrastive_loss,multinomial_logistic_loss,
 sigmoid_cross_entropy_loss}_layer.cpp of RMPE@5188c23, weiliu89/caffe@4817bf8 and BVLC/caffe@9b89154.
-Every gradient is what the published Backward computes, times the top's diff, which holds the loss_weight.
+Every gradient is that of the published Backward, times the top's diff, which holds the loss_weight.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rmpe_legacy.caffe.proto.wire import decode
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.ops.losses import FLT_MIN, sigmoid_loss_terms
 
-from .base import JUDGES, Layer, Shape, count, rows, shape_text
+from .base import JUDGES, Count, Layer, Shape, count, rows, shape_text
 from .neuron import sigmoid
 from .registry import register
 
@@ -30,13 +30,14 @@ LOG_THRESHOLD = 1e-20  # kLOG_THRESHOLD of loss_layer.hpp
 
 
 class Loss(Layer):
-    """A layer that gives one number, and whose second bottom, the labels, takes no gradient."""
+    """Base of losses: the top is a scalar, and the second bottom, the labels, gets no gradient."""
 
-    bottoms = 2
+    bottoms: Count = 2
     is_loss = True
     not_exportable = JUDGES
     works_in_place = False
-    refuses = unforced = (1,)
+    refuses: tuple[int, ...] = (1,)
+    unforced: tuple[int, ...] = (1,)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if not all(bottom[:2]) or bottom[0][0] != bottom[1][0]:
@@ -45,19 +46,22 @@ class Loss(Layer):
         return [()]
 
     def label_per_row(self, label: Shape) -> None:
-        """LayerError unless there is one label per row: (N), or (N, 1, 1, 1)."""
+        """Raise LayerError unless there is one label per row: (N), or (N, 1, 1, 1)."""
         if self.nchw(label)[1:] != (1, 1, 1):
             raise self.spec.error(f"needs one label per row, its labels are {shape_text(label)}")
 
     def label_per_place(self, bottom: Shape, label: Shape, axis: int) -> None:
-        """LayerError unless there is one label per score vector along an axis."""
+        """Raise LayerError unless there is one label per score vector along an axis."""
         places = count(bottom) // bottom[axis] if bottom[axis] else 0
         if places != count(label):
             raise self.spec.error(f"needs {places} labels, one for each place of axis {axis} of a bottom of "
                                   f"{shape_text(bottom)}; they are {shape_text(label)}")
 
     def index(self, label: Tensor, classes: int, ignored: Tensor | None = None) -> Tensor:
-        """Labels as class numbers; 0 where ignored. Differs: the published code reads outside its blobs for others."""
+        """Return labels as int64 classes, 0 where ignored.
+
+        Differs: a label outside the classes raises; the published code reads outside its blobs.
+        """
         index = label.to(torch.int64)
         if ignored is not None:
             index = index.masked_fill(ignored, 0)
@@ -68,9 +72,9 @@ class Loss(Layer):
 
 
 def in_turn(terms: Tensor) -> Tensor:
-    """The sum as the published loops make it: one term after the other, in the blob's own precision.
+    """Sum in the order of the published loops: one term after the other, in the blob's precision.
 
-    Of a hundred thousand terms it is 1e-5 away from the exact one, as Caffe's is. Other devices add in their order.
+    For 100,000 terms the result is off by 1e-5, like Caffe's. On other devices the order is the device's.
     """
     if terms.device.type != "cpu" or terms.dtype not in (torch.float32, torch.float64) or not terms.numel():
         return terms.sum()
@@ -78,7 +82,7 @@ def in_turn(terms: Tensor) -> Tensor:
 
 
 class _Given(torch.autograd.Function):
-    """A loss together with its gradients for a top diff of 1."""
+    """A loss with its gradients for a top diff of 1."""
 
     @staticmethod
     def forward(ctx: Any, loss: Tensor, gradients: Callable[[], Sequence[Tensor | None]], *bottoms: Tensor) -> Tensor:
@@ -91,15 +95,21 @@ class _Given(torch.autograd.Function):
 
 
 def given(loss: Tensor, gradients: Callable[[], Sequence[Tensor | None]], *bottoms: Tensor) -> Tensor:
-    """The loss, a 0-axis tensor. `gradients`, one per bottom, is called in Backward; it must not hold bottoms that
-    have a history, but what it computed from them."""
+    """Return the loss, a scalar, with given gradients.
+
+    Args:
+        loss: The loss.
+        gradients: Called in Backward; returns one gradient per bottom, for a top diff of 1. It must not hold bottoms
+            that require a gradient, only values computed from them.
+        bottoms: The layer's bottoms.
+    """
     return _Given.apply(loss, gradients, *bottoms)
 
 
 class _Normalized(Loss):
-    """A loss over labelled places, of which some may be ignored: loss_param."""
+    """A loss over labelled positions, some of which loss_param may ignore."""
 
-    params = ("loss_param",)
+    params: tuple[str, ...] = ("loss_param",)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("loss_param")
@@ -114,11 +124,11 @@ class _Normalized(Loss):
         return param.normalization
 
     def ignored(self, label: Tensor) -> Tensor | None:
-        """Which labels to leave out; None if all count."""
+        """Return which labels to ignore; None if all count."""
         return None if self.ignore_label is None else label.to(torch.int64) == self.ignore_label
 
     def normalizer(self, outer: int, inner: int, ignored: Tensor | None) -> Tensor | float:
-        """What the loss is divided by: at least 1."""
+        """Return the divisor of the loss: at least 1."""
         if self.normalization == "VALID" and ignored is not None:
             return (~ignored).sum().clamp(min=1)
         return max(1.0, {"FULL": outer * inner, "VALID": outer * inner, "BATCH_SIZE": outer, "NONE": 1}
@@ -127,10 +137,10 @@ class _Normalized(Loss):
 
 @register("SoftmaxWithLoss")
 class SoftmaxWithLoss(_Normalized):
-    """-log softmax(x) at the label, summed over all places and divided by what `normalization` says.
+    """-log softmax(x) at the label, summed over all positions and divided as `normalization` says.
 
-    softmax_param.axis is the axis of the classes. Probabilities under FLT_MIN count as FLT_MIN in the loss only.
-    Caffe aborts with a second top, although its header allows one.
+    softmax_param.axis is the class axis. In the loss, but not in its gradient, probabilities below FLT_MIN count as
+    FLT_MIN. Caffe aborts if there is a second top, although its header allows one.
     """
 
     params = ("softmax_param", "loss_param")
@@ -163,11 +173,11 @@ class SoftmaxWithLoss(_Normalized):
 
 @register("InfogainLoss")
 class InfogainLoss(_Normalized):
-    """-sum over classes of H[label, class] * log(probability), H a matrix from `source` or the third bottom.
+    """-sum over classes of H[label, class] * log(probability), where H comes from `source` or the third bottom.
 
-    Dialects rmpe and ssd take probabilities, and divide by the number of rows. Dialect bvlc takes scores, of which it
-    makes probabilities along infogain_loss_param.axis; a second top holds them (give loss_weight twice then); it
-    follows loss_param.
+    Dialects rmpe and ssd take probabilities and divide by the number of rows. Dialect bvlc takes scores, computes
+    their softmax along infogain_loss_param.axis, and follows loss_param; an optional second top holds the
+    probabilities (give loss_weight twice then).
     """
 
     params = ("infogain_loss_param", "loss_param")
@@ -179,7 +189,7 @@ class InfogainLoss(_Normalized):
         if self.softmax:
             super().setup(*bottom)
             if self.spec.get("loss_param").has("normalize"):
-                raise self.spec.error("loss_param.normalize is out of date here; give normalization")
+                raise self.spec.error("loss_param.normalize is not supported here; give normalization")
             if len(self.spec.top) == 2 and not self.spec.loss_weight:
                 raise self.spec.error("has two tops; give loss_weight for each, the second may be 0")
         if len(bottom) < 3:
@@ -196,7 +206,7 @@ class InfogainLoss(_Normalized):
         return max(1, len(self.spec.top))
 
     def _read(self) -> tuple[Shape, Tensor]:
-        """The matrix of `source`, a BlobProto as Caffe writes it (.binaryproto)."""
+        """Read the matrix from `source`, a BlobProto (.binaryproto)."""
         param = self.spec.get("infogain_loss_param")
         if not param.has("source"):
             raise self.spec.error("needs its matrix: give infogain_loss_param.source, or a third bottom")
@@ -243,7 +253,7 @@ class InfogainLoss(_Normalized):
             terms, diff = terms.masked_fill(ignored, 0), diff.masked_fill(ignored, 0)
         normalizer = self.normalizer(outer, inner, ignored)
         shape, nones = x.shape, (None,) * len(others)
-        loss = in_turn(-terms.transpose(1, 2)) / normalizer  # class by class at each place
+        loss = in_turn(-terms.transpose(1, 2)) / normalizer  # in the published order: class by class at each position
         loss = given(loss, lambda: ((diff / normalizer).view(shape), *nones), x, *others)
         return loss if self.top_count == 1 else (loss, prob.view(shape))
 
@@ -257,7 +267,7 @@ class InfogainLoss(_Normalized):
 
 @register("MultinomialLogisticLoss")
 class MultinomialLogisticLoss(Loss):
-    """-log of the label's probability, the mean over rows; probabilities under 1e-20 count as 1e-20."""
+    """The mean over rows of -log of the label's probability; probabilities below 1e-20 count as 1e-20."""
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.label_per_row(bottom[1])
@@ -278,7 +288,7 @@ class MultinomialLogisticLoss(Loss):
 
 @register("EuclideanLoss")
 class EuclideanLoss(Loss):
-    """Half the squared distance of its bottoms, the mean over rows. Either bottom may take a gradient."""
+    """Half the mean over rows of the bottoms' squared distance. Both bottoms can get a gradient."""
 
     refuses = unforced = ()
 
@@ -302,7 +312,7 @@ class EuclideanLoss(Loss):
 
 @register("HingeLoss")
 class HingeLoss(Loss):
-    """max(0, 1 + x), with -x at the label: the sum (L1), or the sum of squares (L2), the mean over rows."""
+    """max(0, 1 + x), with -x at the label: the mean over rows of the sum (L1) or the sum of squares (L2)."""
 
     params = ("hinge_loss_param",)
 
@@ -327,9 +337,9 @@ class HingeLoss(Loss):
 
 @register("ContrastiveLoss")
 class ContrastiveLoss(Loss):
-    """d^2 of similar pairs, max(margin - d, 0)^2 of others, halved, the mean over pairs: (N, C), (N, C), (N).
+    """Half the mean over pairs of d^2 if similar, else max(margin - d, 0)^2: (N, C), (N, C), (N) -> a scalar.
 
-    legacy_version: max(margin - d^2, 0) of the others. Their gradient divides by d + 1e-4.
+    With legacy_version, dissimilar pairs count max(margin - d^2, 0). Otherwise their gradient divides by d + 1e-4.
     """
 
     params = ("contrastive_loss_param",)
@@ -371,8 +381,8 @@ class ContrastiveLoss(Loss):
 class SigmoidCrossEntropyLoss(_Normalized):
     """-sum of t * log(p) + (1 - t) * log(1 - p), p = sigmoid(x), over all values.
 
-    Dialect rmpe divides by the number of rows and takes no notice of loss_param; ssd and bvlc follow it, with
-    BATCH_SIZE as the default.
+    Dialect rmpe divides by the number of rows and ignores loss_param; ssd and bvlc follow it, with BATCH_SIZE as the
+    default.
     """
 
     def setup(self, *bottom: Shape) -> None:

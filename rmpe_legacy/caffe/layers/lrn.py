@@ -16,10 +16,10 @@ from .registry import register
 
 @register("LRN")
 class LRN(Layer):
-    """x / (k + alpha / n * sum of x^2) ^ beta: (N, C, H, W) -> the same.
+    """x / (k + alpha / n * sum of x^2) ^ beta: (N, C, H, W) -> the same shape.
 
-    The sum goes over local_size channels (n = local_size), or over local_size x local_size pixels of the same
-    channel (n = local_size^2), where k is taken no notice of and 1 stands in its place. Cells outside count 0.
+    The sum runs over local_size channels (n = local_size), or over local_size x local_size pixels of one channel
+    (n = local_size^2), in which case k is ignored and 1 is used. Values outside count as 0.
     """
 
     params = ("lrn_param",)
@@ -37,7 +37,7 @@ class LRN(Layer):
         return [bottom[0]]
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.numel():  # torch refuses to pool it
+        if not x.numel():  # torch cannot pool an empty blob
             return x.view_as(x)
         memory = Memory()
         function = _Across if self.across else _Within
@@ -45,20 +45,20 @@ class LRN(Layer):
 
 
 def _over_channels(x: Tensor, size: int) -> Tensor:
-    """The sum over `size` neighbouring channels, zeros outside."""
-    reach = min(size // 2, x.shape[1])  # beyond it there are zeros only
+    """Sum over `size` neighbouring channels; zeros outside."""
+    reach = min(size // 2, x.shape[1])  # only zeros lie beyond
     planes = x.reshape(len(x), 1, x.shape[1], x.shape[2] * x.shape[3])
     return F.avg_pool2d(planes, (2 * reach + 1, 1), 1, (reach, 0), divisor_override=1).view(x.shape)
 
 
 def _over_pixels(x: Tensor, size: int) -> Tensor:
-    """The sum over size x size neighbouring pixels, zeros outside."""
+    """Sum over size x size neighbouring pixels; zeros outside."""
     reach = [min(size // 2, extent) for extent in x.shape[2:]]
     return F.avg_pool2d(x, [2 * r + 1 for r in reach], 1, reach, divisor_override=1)
 
 
 class _Across(torch.autograd.Function):
-    """ACROSS_CHANNELS. Its Backward reads the top; in place, Forward reads back what it has just written there."""
+    """ACROSS_CHANNELS. Its Backward reads the top; in place, Forward reads back values it has just written."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: LRN, memory: Memory) -> Tensor:
@@ -75,7 +75,7 @@ class _Across(torch.autograd.Function):
         x, scale, y = ctx.saved_tensors
         y = ctx.memory.read(y)
         factor = scale**-layer.beta
-        if layer.in_place:  # the factor is written over the top's diff before the two are multiplied
+        if layer.in_place:  # Caffe overwrites the top's diff with the factor before multiplying the two
             x, dy = y, factor * factor
             direct = dy
         else:

@@ -1,4 +1,4 @@
-"""Batches of arrays that the caller gave. Source: memory_data_layer.cpp of RMPE@5188c23."""
+"""Batches of arrays set by the caller. Source: memory_data_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .registry import register
 
 @register("MemoryData")
 class MemoryData(BlobLayer):
-    """Batches of what the caller gave last: (batch, channels, height, width) and (batch, 1, 1, 1), again and again.
+    """Cycles through the data set last, in batches (batch, channels, height, width) and (batch, 1, 1, 1).
 
-    ``layer.reset(data, labels)`` gives arrays as they are, ``layer.add(pictures, labels)`` pictures to transform.
+    ``layer.reset(data, labels)`` sets arrays as they are; ``layer.add(pictures, labels)`` transforms images first.
     """
 
     params = ("memory_data_param", "transform_param")
@@ -41,7 +41,7 @@ class MemoryData(BlobLayer):
         self._at, self._unused = 0, False
 
     def seed(self, seed: int) -> None:
-        """Draw from now on as after ``caffe.set_random_seed(seed)`` and building this layer first."""
+        """Restart the random numbers, as after ``caffe.set_random_seed(seed)`` and building this layer first."""
         main = CaffeRandom(seed)
         transform = CaffeRandom(main.raw() if self.transformer.draws_crops else seed)
         self.transformer.draws = Draws(transform, main, LibraryRandom())
@@ -50,9 +50,11 @@ class MemoryData(BlobLayer):
         return [(self.batch_size, *self.item), (self.batch_size,)]
 
     def reset(self, data: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> None:
-        """Give arrays, which are not transformed: (n, channels, height, width) and n labels, n a multiple of batch.
+        """Set the data, without transforming it. float32 arrays on the CPU are used without a copy.
 
-        They are read, not copied, if they are float32 on the CPU.
+        Args:
+            data: (n, channels, height, width), n a multiple of batch_size.
+            labels: n labels.
         """
         data, labels = (np.require(array.detach().cpu() if isinstance(array, Tensor) else array,
                                    np.float32, ["C", "W"]) for array in (data, labels))
@@ -62,9 +64,11 @@ class MemoryData(BlobLayer):
         self._unused = False
 
     def add(self, pictures: Sequence[np.ndarray | Datum], labels: Sequence[float]) -> None:
-        """Give pictures for the DataTransformer: uint8 (H, W[, C]) in the order B, G, R, or records.
+        """Set images for the DataTransformer. Raises LayerError if images added earlier have not been used up.
 
-        Not before what was added before is used up.
+        Args:
+            pictures: uint8 arrays (H, W[, C]) in BGR order, or records.
+            labels: One label per image.
         """
         self._check_used("add pictures")
         blob = np.empty((len(pictures), *self.item), np.float32)
@@ -78,7 +82,7 @@ class MemoryData(BlobLayer):
         self._unused = True
 
     def set_batch_size(self, batch_size: int) -> None:
-        """Another batch size from now on. Not before what was added is used up."""
+        """Change the batch size. Raises LayerError if images added earlier have not been used up."""
         self._check_used("change the batch size")
         if batch_size < 1:
             raise self.spec.error(f"cannot have a batch size of {batch_size}")

@@ -25,12 +25,12 @@ from .base import JUDGES, Layer, Shape, shape_text
 from .registry import register
 from .ssd_common import check_predictions, signed, split_priors
 
-KEPT = 256  # images whose matches are remembered from earlier forwards; Caffe's lists grow without end
+KEPT = 256  # images whose matches are kept from earlier forwards; Caffe's lists grow without limit
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """What one forward works on. Only the predictions may be on another device than the CPU."""
+    """The bottoms of one forward. Only the predictions may be on a device other than the CPU."""
 
     loc: Tensor  # (N, P, L, 4)
     conf: Tensor  # (N, P, C)
@@ -40,22 +40,22 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Matches:
-    """Which true box each prior answers for, and which priors count as negatives."""
+    """The true box matched to each prior, and the priors that count as negatives."""
 
-    match: Tensor  # (N, L, P): the number of the true box in its image, -1 for none, -2 for outside the image
+    match: Tensor  # (N, L, P): index of the true box in its image, -1 for none, -2 for outside the image
     negative: Tensor  # (K): image * P + prior
-    matched: int  # what the loss is divided by, and the rows that its location part has
-    negatives: int  # the rows that its confidence part has, beside one per match
+    matched: int  # divisor of the loss, and rows of its location part
+    negatives: int  # rows of its confidence part, besides one per match
 
 
 class _Rows:
-    """Rows as Caffe's blob holds them: its memory outlives a forward, and shows where fewer rows are written."""
+    """Rows of a Caffe blob whose memory outlives a forward: old values show where fewer rows are written."""
 
     def __init__(self):
         self.memory = torch.zeros(0)
 
     def lay(self, rows: Tensor, count: int) -> Tensor | None:
-        """`count` rows, of which these are the first; None where they do not fit in the blob's memory."""
+        """Return `count` rows that start with these; None if they do not fit in the blob's memory."""
         width = rows.shape[1]
         if count * width > self.memory.numel():
             self.memory = rows.new_zeros(count * width)
@@ -69,13 +69,13 @@ class _Rows:
 
 @register("MultiBoxLoss", dialects=("rmpe", "ssd"))
 class MultiBoxLoss(Layer):
-    """Location and confidence loss of the priors that answer for a true box, and of the hardest that do not.
+    """Location and confidence loss of the priors matched to a true box, and of the hardest unmatched ones.
 
     Location predictions (N, P * L * 4), confidences (N, P * C), priors (1, 2, P * 4), true boxes (1, 1, G, 8) of
-    image, label, an unused number, four corners, difficult -> a scalar. Gradients go to the first two.
+    image, label, an unused number, four corners, difficult -> a scalar. The first two bottoms get gradients.
 
-    As published, matches are forgotten in Backward only: a second forward without a backward between uses the first
-    one's matches, on the second one's values. Where Caffe would then abort, this raises. ``forget()`` is the way out.
+    As published, only Backward clears the matches: a second forward without a backward in between applies the first
+    forward's matches to the second one's values. Where Caffe would abort, this raises. ``forget()`` clears them.
     """
 
     params = ("multibox_loss_param", "loss_param")
@@ -86,7 +86,7 @@ class MultiBoxLoss(Layer):
     refuses = (2, 3)
     unforced = (1,)
 
-    # --- what is asked for ----------------------------------------------------------------------------------
+    # --- options -----------------------------------------------------------------------------------------
 
     def setup(self, *bottom: Shape) -> None:
         param = self.param = self.spec.get("multibox_loss_param")
@@ -97,16 +97,16 @@ class MultiBoxLoss(Layer):
         self.places = 1 if param.share_location else self.classes
         self.softmax = param.conf_loss_type == "SOFTMAX"
         self.mining = param.mining_type if self.is_ssd else "MAX_NEGATIVE" if param.do_neg_mining else "NONE"
-        self.counts = self.spec.propagate_down[:2] or (True, True)  # a part that is not propagated is not in the loss
+        self.counts = self.spec.propagate_down[:2] or (True, True)  # a part without propagation does not count
         self._check_labels()
         self._check_mining()
         self._loc_rows, self._target_rows, self._conf_rows = _Rows(), _Rows(), _Rows()
-        self._last = [torch.zeros(()), torch.zeros(())]  # the location and the confidence part
+        self._last = [torch.zeros(()), torch.zeros(())]  # the location part and the confidence part
         self.forget()
 
     def _check_labels(self) -> None:
         if self.softmax and not 0 <= self.background < self.classes:
-            # Differs: the RMPE fork does not check, and reads outside the probabilities of the box.
+            # Differs: the RMPE fork does not check, and reads outside the box's probabilities.
             raise self.spec.error(f"background_label_id must be within 0 to {self.classes - 1} for SOFTMAX, not "
                                   f"{self.background}")
         needs = 2 if self.background >= 0 else 1
@@ -128,7 +128,7 @@ class MultiBoxLoss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.priors = check_predictions(self, bottom, self.places, self.classes)
-        # The labels that have a list of matches; -1 stands for all of them. No more than the bottoms have values.
+        # Labels with a list of matches; -1 stands for all. There are no more than the bottoms have values.
         self.labels = [-1] if self.param.share_location else [c for c in range(self.classes) if c != self.background]
         if self.nchw(bottom[3])[3] != 8:
             raise self.spec.error(f"needs a fourth bottom (1, 1, true boxes, 8), not {shape_text(bottom[3])}")
@@ -136,7 +136,7 @@ class MultiBoxLoss(Layer):
 
     def forget(self) -> None:
         """Drop the matches of earlier forwards, as a backward does."""
-        self._matches: list[Tensor | None] = []  # per image (L, P); None where it had no true box
+        self._matches: list[Tensor | None] = []  # per image (L, P); None if it had no true box
         self._negatives: list[Tensor] = []  # per image: its priors
 
     # --- forward --------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class MultiBoxLoss(Layer):
 
     @property
     def _decodes(self) -> bool:
-        """Whether predictions are turned into boxes, which needs priors with a width and a height."""
+        """Whether predictions are decoded to boxes, which requires priors with a width and a height."""
         nms = self._suppression
         return not self.param.use_prior_for_matching or (nms is not None and not self.param.use_prior_for_nms)
 
@@ -182,7 +182,7 @@ class MultiBoxLoss(Layer):
     # --- matching and mining --------------------------------------------------------------------------------
 
     def _find(self, batch: _Batch) -> _Matches:
-        """This forward's matches and negatives; those of an earlier one, where no backward came since."""
+        """Return this forward's matches and negatives, or those of an earlier forward if no backward came since."""
         images = len(batch.loc)
         match, overlap = self._match(batch)
         own = match
@@ -208,7 +208,7 @@ class MultiBoxLoss(Layer):
         return _Matches(match, torch.cat([negative[:0], *kept]), count, len(negative))
 
     def _match(self, batch: _Batch) -> tuple[Tensor, Tensor]:
-        """Matches and overlaps, both (N, L, P)."""
+        """Return matches and overlaps, both (N, L, P)."""
         param = self.param
         how = {"threshold": param.overlap_threshold, "per_prediction": param.match_type == "PER_PREDICTION",
                "inside_only": self.is_ssd and param.ignore_cross_boundary_bbox}
@@ -225,16 +225,16 @@ class MultiBoxLoss(Layer):
         return split_by_label(match, batch.truth, self.labels), overlap
 
     def _decoded(self, batch: _Batch) -> Tensor:
-        """The boxes predicted for each label that has matches: (N, L, P, 4)."""
+        """Return the boxes predicted for each label with matches: (N, L, P, 4)."""
         places = [0] if self.param.share_location else self.labels
         loc = batch.loc.detach()[:, :, places].transpose(1, 2)
         return decode_boxes(loc, batch.prior, self.param.code_type, self.param.encode_variance_in_target)
 
     def _earlier_matches(self, batch: _Batch, own: Tensor) -> Tensor:
-        """The matches that Caffe has at hand: of the first forward since a backward, one list per image.
+        """Return the matches that Caffe still holds: those of the first forward since a backward, per image.
 
-        The RMPE fork looks at them where this forward has a match of its own, and else, without mining, only at
-        those of images with a true box.
+        The RMPE fork uses them if this forward has any match; otherwise, without mining, only those of images with
+        a true box.
         """
         compares = self.is_ssd or bool(count_matched(own).any())
         if not compares and self.mining != "NONE":
@@ -256,36 +256,36 @@ class MultiBoxLoss(Layer):
                                "forward, or call forget() on the layer")
 
     def _negatives_by_score(self, batch: _Batch, match: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor]:
-        """The RMPE fork's mining: by the probability of the best class that is not the background."""
+        """Mine negatives as the RMPE fork does: by the highest probability of a class other than the background."""
         if self.mining == "NONE":
             return torch.zeros(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
         score = confidence_scores(batch.conf, self.background, self.softmax)
-        match, overlap = match[:, 0], overlap[:, 0]  # mining has share_location
+        match, overlap = match[:, 0], overlap[:, 0]  # mining implies share_location
         return pick_hardest(score, self._may_be_negative(match, overlap), self._allowed(match))
 
     def _may_be_negative(self, match: Tensor, overlap: Tensor) -> Tensor:
         return torch.from_numpy((match.numpy() == -1) & (overlap.numpy() < np.float32(self.param.neg_overlap)))
 
     def _allowed(self, match: Tensor) -> Tensor:
-        """How many negatives each image may have: neg_pos_ratio times its matches, in single precision, cut."""
+        """Return each image's maximum number of negatives: neg_pos_ratio times its matches, float32, truncated."""
         return (count_matched(match).float() * self.param.neg_pos_ratio).long()
 
     # --- mining in the ssd branch ---------------------------------------------------------------------------
 
     @property
     def _suppression(self) -> tuple[float, int] | None:
-        """nms_threshold and top_k for mining; None for none. As published, a top_k that is not given is 0."""
+        """nms_threshold and top_k of mining; None without suppression. As published, top_k defaults to 0."""
         if not self.is_ssd or self.mining == "NONE" or not self.param.has("nms_param"):
             return None
         nms = self.param.nms_param
         return (nms.nms_threshold, nms.top_k) if nms.nms_threshold > 0 else None
 
     def _mine(self, batch: _Batch, match: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The ssd branch's mining, by loss: the matches it leaves, and the negatives, by image and prior."""
+        """Mine as the ssd branch does, by loss. Returns the remaining matches, and negatives by image and prior."""
         images = len(match)
         if self.mining == "NONE":
             return match, torch.zeros(0, dtype=torch.int64), torch.zeros(images + 1, dtype=torch.int64)
-        one, overlap = match[:, 0], overlap[:, 0]  # mining has share_location
+        one, overlap = match[:, 0], overlap[:, 0]  # mining implies share_location
         listed = torch.tensor([m is not None for m in self._matches[:images]]).unsqueeze(1)
         hard = self.mining == "HARD_EXAMPLE"
         eligible = listed.expand_as(one) if hard else self._may_be_negative(one, overlap) & listed
@@ -303,7 +303,7 @@ class MultiBoxLoss(Layer):
         return match, negative.nonzero()[:, 1], first
 
     def _losses(self, batch: _Batch, match: Tensor) -> Tensor:
-        """Each prior's loss as it stands: (N, P). Its location counts for HARD_EXAMPLE only."""
+        """Return each prior's current loss, (N, P). The location part counts for HARD_EXAMPLE only."""
         where = image, _, prior = matched(match)
         label = torch.full((len(match), self.priors), self.background)
         label[image, prior] = self._labels_of(batch, match, where, agnostic=False)
@@ -320,7 +320,7 @@ class MultiBoxLoss(Layer):
     # --- the two parts --------------------------------------------------------------------------------------
 
     def _location(self, batch: _Batch, found: _Matches, where: tuple[Tensor, ...]) -> Tensor:
-        """The loss of the predicted boxes, summed over the matches."""
+        """Return the loss of the predicted boxes, summed over the matches."""
         if not found.matched:
             return self._nothing(batch.loc, self._last[0])
         seen, target = self._loc_pairs(batch, found.match, where)
@@ -331,15 +331,15 @@ class MultiBoxLoss(Layer):
         return smooth_l1_sum(apart) if self.param.loc_loss_type == "SMOOTH_L1" else (apart * apart).sum() * 0.5
 
     def _nothing(self, predictions: Tensor, last: Tensor) -> Tensor:
-        """What a part is where no prior takes part: 0, with a gradient of 0.
+        """Return a part of the loss without any prior: 0, with a gradient of 0.
 
-        An older defect, as published: the RMPE fork leaves what the last forward found there.
+        A published defect: the RMPE fork keeps the last forward's value.
         """
         zero = predictions.flatten()[:0].sum()
         return zero if self.is_ssd else zero + last.to(zero)
 
     def _loc_pairs(self, batch: _Batch, match: Tensor, where: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Of each match the prediction, and what it should have been: both (M, 4)."""
+        """Return each match's prediction and its target, both (M, 4)."""
         param, (image, place, prior) = self.param, where
         spot = torch.zeros_like(place) if param.share_location else torch.tensor(self.labels)[place]
         row = (image * self.priors + prior) * self.places + spot
@@ -356,24 +356,24 @@ class MultiBoxLoss(Layer):
             predicted = torch.where((box < 0) | (box > 1), target, predicted)
         if param.encode_variance_in_target:
             variance = priors[1].to(predicted)
-            # An older defect, as published: the gradient is not divided by the variance, as the prediction is.
+            # A published defect: the prediction is divided by the variance, but its gradient is not.
             return seen_as(predicted, predicted / variance), target / variance
         return predicted, target
 
     def _labels_of(self, batch: _Batch, match: Tensor, where: tuple[Tensor, ...], agnostic: bool) -> Tensor:
-        """The label that each match should be given: (M)."""
+        """Return the target label of each match, (M)."""
         image = where[0]
         if agnostic:
             label = torch.full_like(image, self.background + 1)
         else:
             label = batch.truth.label[batch.truth.row(image, match[where])]
         if bool(((label < 0) | (label >= self.classes)).any()):
-            # Differs: the RMPE fork does not check, and takes the neighbour's probability, or memory beyond.
+            # Differs: the RMPE fork does not check, and reads a neighbour's probability, or outside its memory.
             raise self.spec.error(f"a true box has a label outside 0 to {self.classes - 1}; set num_classes for it")
         return label
 
     def _confidence(self, batch: _Batch, found: _Matches, where: tuple[Tensor, ...]) -> Tensor:
-        """The loss of the labels, summed over the matches and the negatives; without mining, over every prior."""
+        """Return the loss of the labels, summed over matches and negatives; without mining, over all priors."""
         label = self._labels_of(batch, found.match, where, self.param.map_object_to_agnostic)
         if self.mining == "NONE":
             return self._loss_of_all(batch, where, label)
@@ -402,17 +402,17 @@ class MultiBoxLoss(Layer):
         image, _, prior = where
         logits = batch.conf.reshape(-1, self.classes)
         if self.softmax:
-            # A prior that several classes claim, each by its own prediction, takes the last one's label.
+            # A prior matched for several classes, each by its own prediction, takes the last class's label.
             target = torch.full((len(logits),), self.background)
             target.scatter_reduce_(0, image * self.priors + prior, label, "amax", include_self=False)
             return softmax_loss_sum(logits, target.to(logits.device))
-        # An older defect, as published: from one image to the next the targets move on by P places, not by P * C, so
-        # that all but the first image's matches are marked in the wrong rows.
+        # A published defect: from one image to the next the targets advance by P, not by P * C, so matches of all
+        # images but the first are marked in the wrong rows.
         marked = image * self.priors + prior * self.classes + label
         return sigmoid_loss_sum(logits, self._sigmoid_target(len(logits), marked).to(logits))
 
     def _sigmoid_target(self, rows: int, marked: Tensor) -> Tensor:
-        """Targets (rows, C): 1 where marked, by place in memory, and else the background's number, as published."""
+        """Return targets (rows, C): 1 at the `marked` flat indices, elsewhere the background's label, as published."""
         target = torch.full((rows * self.classes,), float(self.background))
         if bool(((marked < 0) | (marked >= len(target))).any()):
             raise self.spec.error(f"background_label_id {self.background} is not one of {self.classes} classes; the "

@@ -15,10 +15,10 @@ from .registry import register
 
 @register("MVN")
 class MVN(Layer):
-    """(x - mean) / (deviation + eps) over H x W, or C x H x W across channels: (N, C, H, W) -> the same.
+    """(x - mean) / (deviation + eps) over H x W, or over C x H x W across channels: (N, C, H, W) -> the same shape.
 
-    A bottom of fewer axes gives a top of four. normalize_variance: false takes the mean away and no more. eps stands
-    outside the root, and the gradient is that of eps 0 with deviation + eps put in.
+    A bottom with fewer axes gives a top with four. normalize_variance: false only subtracts the mean. eps is added to
+    the root; the gradient is that for eps = 0, with deviation + eps in place of the deviation.
     """
 
     params = ("mvn_param",)
@@ -41,7 +41,7 @@ class MVN(Layer):
 
 
 class _Normalized(torch.autograd.Function):
-    """Rows, each with mean 0 and deviation 1; Backward reads the top."""
+    """Normalise each row to mean 0 and deviation 1; Backward reads the top."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, layer: MVN, memory: Memory) -> Tensor:

@@ -1,4 +1,4 @@
-"""Layers that work value by value: top and bottom have one shape, and may be one blob.
+"""Element-wise layers: top and bottom have the same shape, and may be the same blob (Caffe's NeuronLayer).
 
 Sources: {relu,prelu,elu,sigmoid,tanh,absval,bnll,power,exp,log,threshold,dropout}_layer.cpp of RMPE@5188c23;
 Clip, Swish and Sigmoid of BVLC/caffe@9b89154.
@@ -17,10 +17,10 @@ from .registry import register
 
 
 class _Neuron(Layer):
-    """top = value(bottom); the bottom's diff = slope(bottom, top) * the top's diff.
+    """Base class: top = value(bottom), bottom's diff = slope(bottom, top) * top's diff.
 
-    In place, slope gets the overwritten bottom. With `slope_squared`, the published Backward then writes the slope
-    over the top's diff before it multiplies the two: the slope's square is left, whatever the diff was.
+    In place, slope gets the overwritten bottom. With `slope_squared`, the published in-place Backward overwrites the
+    top's diff with the slope before it multiplies the two, so the result is the slope's square whatever the diff was.
     """
 
     slope_squared = False
@@ -41,9 +41,9 @@ class _Neuron(Layer):
 
 @register("ReLU")
 class ReLU(_Neuron):
-    """max(x, 0) + negative_slope * min(x, 0). In place, what the top's sign says goes: see a negative slope.
+    """max(x, 0) + negative_slope * min(x, 0). In place, the gradient depends on the top's sign instead of the bottom's.
 
-    Differs: of -inf without a negative slope it gives 0; the published 0 * -inf is nan.
+    Differs: without a negative slope, -inf gives 0; the published 0 * -inf is nan.
     """
 
     params = ("relu_param",)
@@ -58,12 +58,12 @@ class ReLU(_Neuron):
         return torch.where(x > 0, 1, x.new_tensor(self.negative_slope))
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if self.in_place else self.value(x)  # torch's own gradient is the same, and faster
+        return super().forward(x) if self.in_place else self.value(x)  # torch's own gradient is equal and faster
 
 
 @register("PReLU")
 class PReLU(Layer):
-    """ReLU whose negative slope is learnt, per channel or shared. (N, C, ...) -> the same."""
+    """ReLU with a learnt negative slope, per channel or shared: (N, C, ...) -> the same shape."""
 
     params = ("prelu_param",)
 
@@ -90,7 +90,7 @@ class PReLU(Layer):
 
 @register("ELU")
 class ELU(_Neuron):
-    """x where positive, else alpha * (exp(x) - 1)."""
+    """x if positive, else alpha * (exp(x) - 1)."""
 
     params = ("elu_param",)
 
@@ -158,9 +158,9 @@ class BNLL(_Neuron):
 
 @register("Power")
 class Power(_Neuron):
-    """(shift + scale * x) ^ power. Where power * scale is 0: shift ^ power everywhere, whatever the bottom.
+    """(shift + scale * x) ^ power; if power * scale is 0, shift ^ power whatever the bottom.
 
-    The gradient is written with the quotient top / (shift + scale * x), so it is nan where that is 0 / 0.
+    The gradient contains the quotient top / (shift + scale * x), so it is nan where that is 0 / 0.
     """
 
     params = ("power_param",)
@@ -216,7 +216,7 @@ class Exp(_Neuron):
 
 @register("Log")
 class Log(_Neuron):
-    """log of (shift + scale * x) in a base; base -1 stands for e."""
+    """log(shift + scale * x) to a base; base -1 stands for e."""
 
     params = ("log_param",)
     slope_squared = True
@@ -254,7 +254,7 @@ def _log_base(layer: Layer, base: float) -> np.float32:
 
 @register("Threshold")
 class Threshold(Layer):
-    """1 where x > threshold, else 0. It has no Backward."""
+    """1 if x > threshold, else 0. There is no Backward."""
 
     params = ("threshold_param",)
     exact = True
@@ -269,8 +269,8 @@ class Dropout(Layer):
     """In TRAIN, zeroes each value with probability dropout_ratio and scales the rest by 1 / (1 - ratio). With SegNet's
     sample_weights_test, in TEST too.
 
-    Which ones, torch's generator says: torch.manual_seed makes it repeatable. Differs: a ratio of 1 is refused in
-    TRAIN, where the published 0 * inf makes every value nan.
+    torch's generator picks them, so torch.manual_seed makes it repeatable. Differs: a ratio of 1 is refused in TRAIN;
+    the published code computes 0 * inf, so every value is nan.
     """
 
     params = ("dropout_param",)
@@ -284,14 +284,14 @@ class Dropout(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.drops:
-            return x if self.in_place else x.view_as(x)  # a blob of its own: what comes later may work in place on it
+            return x if self.in_place else x.view_as(x)  # a separate blob, because later layers may work on it in place
         scale = float(np.float32(1 / (1 - self.ratio)))
         return x * torch.empty_like(x).bernoulli_(1 - self.ratio).mul_(scale)
 
 
 @register("Clip", dialects=("bvlc",))
 class Clip(_Neuron):
-    """Limits values to min..max; no gradient outside. In place nothing is outside any more."""
+    """Limits values to min..max. The gradient is 0 outside; in place, the clipped values are all inside."""
 
     params = ("clip_param",)
 
@@ -302,7 +302,7 @@ class Clip(_Neuron):
         self.min, self.max = param.min, param.max
 
     def value(self, x: Tensor) -> Tensor:
-        return x.clamp(max=self.max).clamp(min=self.min)  # in this order: min wins where they cross
+        return x.clamp(max=self.max).clamp(min=self.min)  # in this order: min wins if they cross
 
     def slope(self, x: Tensor, y: Tensor) -> Tensor:
         return (x >= self.min) & (x <= self.max)
@@ -318,7 +318,7 @@ class Swish(Layer):
         self.beta = self.spec.get("swish_param").beta
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = sigmoid(x.detach() * self.beta, "bvlc")  # kept aside by Caffe too
+        gate = sigmoid(x.detach() * self.beta, "bvlc")  # Caffe keeps it in a separate blob too
 
         def back(_x: Tensor, y: Tensor, dy: Tensor) -> Tensor:
             return dy * (self.beta * y + gate * (1 - self.beta * y))

@@ -13,7 +13,7 @@ from .registry import register
 
 
 class _Normalize(torch.autograd.Function):
-    """x / |x| * scale, with |x| over `axes`; Backward does what normalize_layer.cpp:122-204 does."""
+    """x / |x| * scale, with |x| over `axes`; Backward is that of normalize_layer.cpp:122-204."""
 
     @staticmethod
     def forward(ctx, x: Tensor, scale: Tensor, axes: tuple[int, ...], eps: float, in_place: bool) -> Tensor:
@@ -29,25 +29,25 @@ class _Normalize(torch.autograd.Function):
         x, scale, norm, y = ctx.saved_tensors
         to_x = to_scale = None
         if ctx.needs_input_grad[1]:
-            # y / scale is x / |x|, but for a scale of 0: the published gradient is then 0 / 0, and so is this one.
+            # y / scale is x / |x| except for a scale of 0, where the published gradient is 0 / 0, as here.
             total = (y * grad).sum() if scale.numel() == 1 else (y * grad).sum([i for i in range(y.dim()) if i != 1])
             to_scale = total.view(scale.shape) / scale
         if ctx.needs_input_grad[0]:
-            # With unlike scales this is not the derivative, as published: the sum along x is of unscaled terms.
+            # As published, this is not the derivative if scales differ: the sum along x is of unscaled terms.
             seen = y if ctx.in_place else x
             along = seen * ((seen * grad).sum(ctx.axes, keepdim=True) / norm / norm)
-            # Differs from the derivative: in place, Backward writes this term over the top's diff, and then subtracts
-            # it from itself. Nothing gets through, as published.
+            # Differs from the derivative, as published: in place, Backward overwrites the top's diff with this term
+            # and then subtracts it from itself, which leaves 0.
             to_x = along - along if ctx.in_place else (grad - along) / norm * scale
         return to_x, to_scale, None, None, None
 
 
 @register("Normalize", dialects=("rmpe", "ssd"))
 class Normalize(Layer):
-    """x / sqrt(sum of x^2 + eps) * scale: (N, C, H, W) -> the same.
+    """x / sqrt(sum of x^2 + eps) * scale: (N, C, H, W) -> the same shape.
 
-    The sum runs over C, H and W, or with across_spatial: false over C alone. The scale is one number, or with
-    channel_shared: false one per channel.
+    The sum runs over C, H and W, or only over C with across_spatial: false. There is one scale, or one per channel
+    with channel_shared: false.
     """
 
     params = ("norm_param",)

@@ -1,4 +1,4 @@
-"""A parameter as a blob. Source: parameter_layer.hpp of RMPE@5188c23."""
+"""A learnt blob as a top. Source: parameter_layer.hpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .registry import register
 
 @register("Parameter")
 class Parameter(Layer):
-    """A learnt blob of a given shape, which begins with zeros."""
+    """A learnt blob of a given shape, initialised to zero."""
 
     params = ("parameter_param",)
     exact = True
@@ -25,4 +25,4 @@ class Parameter(Layer):
         return [self.declared[0].shape]
 
     def forward(self) -> Tensor:
-        return self.blobs()[0].view_as(self.blobs()[0])  # a blob of its own: what reads it may work in place
+        return self.blobs()[0].view_as(self.blobs()[0])  # a separate blob, because a reader may work in place

@@ -1,4 +1,4 @@
-"""Axes in another order. Source: permute_layer.cpp of RMPE@5188c23."""
+"""Reorders axes. Source: permute_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .registry import register
 
 @register("Permute", dialects=("rmpe", "ssd"))
 class Permute(Layer):
-    """Axes in another order; those not named follow in theirs."""
+    """Reorders axes; axes not named in `order` follow in their old order."""
 
     params = ("permute_param",)
     exact = True

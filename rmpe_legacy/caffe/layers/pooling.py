@@ -16,12 +16,12 @@ from .base import Layer, Shape, shape_text
 from .registry import register
 
 FLT_MAX = torch.finfo(torch.float32).max
-Pair = tuple[int, int]  # (h, w)
+Pair = tuple[int, ...]  # (h, w)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Which windows a pooling puts on a plane; sizes are rounded up, or down with `floor`."""
+    """The window positions of a pooling on a plane; their number is rounded up, or down with `floor`."""
 
     kernel: Pair
     stride: Pair = (1, 1)
@@ -29,7 +29,7 @@ class Windows:
     floor: bool = False
 
     def grid(self, size: Sequence[int]) -> Pair:
-        """How many windows a plane of (h, w) gets; with padding, the last one must start inside the plane's padding."""
+        """Return the number of windows (h, w) on a plane. With padding, a last one that starts outside is dropped."""
         out = []
         for extent, k, s, p in zip(size, self.kernel, self.stride, self.pad, strict=True):
             n = (extent + 2 * p - k) // s + 1 if self.floor else math.ceil((extent + 2 * p - k) / s) + 1
@@ -37,14 +37,14 @@ class Windows:
         return out[0], out[1]
 
     def margin(self, size: Sequence[int]) -> list[int]:
-        """What F.pad must add so that the windows fit exactly; negative where some cells belong to none."""
-        margin = []
+        """Return F.pad's argument that makes the windows fit exactly; negative where pixels belong to no window."""
+        margin: list[int] = []
         for extent, n, k, s, p in zip(size, self.grid(size), self.kernel, self.stride, self.pad, strict=True):
             margin = [p, (n - 1) * s + k - extent - p, *margin]  # F.pad lists the last axis first
         return margin
 
     def areas(self, x: Tensor) -> Tensor:
-        """The number of cells that AVE divides by: padding counts, up to `pad` beyond the plane."""
+        """Return AVE's divisor for each window, (h, w): padding counts, up to `pad` beyond the plane."""
         spans = []
         size = x.shape[2:]
         for extent, n, k, s, p in zip(size, self.grid(size), self.kernel, self.stride, self.pad, strict=True):
@@ -54,23 +54,23 @@ class Windows:
 
 
 def nothing(x: Tensor, windows: Windows) -> Tensor:
-    """What any pooling gives for no channels, which torch's refuse: no values, in the right shape."""
+    """Return the empty result for a bottom without channels, which torch's poolings reject."""
     return x.new_zeros(*x.shape[:2], *windows.grid(x.shape[2:]))
 
 
 def average(x: Tensor, windows: Windows) -> Tensor:
-    """(N, C, H, W) -> the mean of each window."""
+    """Return the mean of each window: (N, C, H, W) -> (N, C, h, w)."""
     total = F.avg_pool2d(F.pad(x, windows.margin(x.shape[2:])), windows.kernel, windows.stride, divisor_override=1)
     return total / windows.areas(x)
 
 
 def maximum(x: Tensor, windows: Windows) -> Tensor:
-    """(N, C, H, W) -> the maximum of each window, -FLT_MAX of one that lies outside."""
+    """Return the maximum of each window, (N, C, H, W) -> (N, C, h, w); -FLT_MAX for a window that lies outside."""
     return F.max_pool2d(_padded_low(x, windows), windows.kernel, windows.stride)
 
 
 def maximum_with_mask(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """The maxima, and the place of each in its H x W plane, as a number: -1 where the window lies outside."""
+    """Return the maxima, and each one's index in its H x W plane as a float: -1 for a window that lies outside."""
     padded = _padded_low(x, windows)
     y, index = F.max_pool2d(padded, windows.kernel, windows.stride, return_indices=True)
     left, _, upper, _ = windows.margin(x.shape[2:])
@@ -80,9 +80,9 @@ def maximum_with_mask(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
 
 
 def stochastic(x: Tensor, windows: Windows, train: bool) -> Tensor:
-    """TRAIN: a value drawn with a probability in proportion to it. TEST: the mean weighted by the values.
+    """In TRAIN, draw a value with probability proportional to it; in TEST, take the mean weighted by the values.
 
-    Differs: the published CPU code stops here; this is what the GPU code does (pooling_layer.cu:87-160).
+    Differs: the published CPU code aborts; this is the GPU code's result (pooling_layer.cu:87-160).
     """
     x = F.pad(x, windows.margin(x.shape[2:]))
     cells = x.unfold(2, windows.kernel[0], windows.stride[0]).unfold(3, windows.kernel[1], windows.stride[1]).flatten(4)
@@ -101,11 +101,11 @@ def _padded_low(x: Tensor, windows: Windows) -> Tensor:
 
 @register("Pooling")
 class Pooling(Layer):
-    """Max or average over windows: (N, C, H, W) -> (N, C, out_h, out_w); sizes are rounded up.
+    """Maximum or average over windows: (N, C, H, W) -> (N, C, out_h, out_w); sizes are rounded up.
 
-    Torch's ceil_mode differs where stride > kernel, and refuses pad > kernel / 2. A second top of MAX is the mask:
-    each maximum's place in its H x W plane, as a number. Differs: a nan is a maximum here; the published comparison
-    passes it over.
+    torch's ceil_mode differs if stride > kernel, and rejects pad > kernel / 2. A second top of MAX is the mask: each
+    maximum's index in its H x W plane, as a float. Differs: nan counts as the maximum here; the published comparison
+    skips it.
     """
 
     params = ("pooling_param",)
@@ -133,7 +133,7 @@ class Pooling(Layer):
             raise self.spec.error(f"pad {self.pad} must be smaller than the kernel {self.kernel}")
 
     def _kernel(self, param: Message) -> Pair | None:
-        """kernel_size, or kernel_h and kernel_w; None for global_pooling."""
+        """Return (h, w) from kernel_size, or from kernel_h and kernel_w; None for global_pooling."""
         if param.global_pooling:
             if any(map(param.has, ("kernel_size", "kernel_h", "kernel_w"))):
                 raise self.spec.error("global_pooling takes the bottom's size; remove kernel_size")
@@ -142,11 +142,11 @@ class Pooling(Layer):
         if param.has("kernel_size") == apart:
             raise self.spec.error("give kernel_size, or kernel_h and kernel_w; not both")
         if not apart and (param.has("kernel_h") or param.has("kernel_w")):
-            raise self.spec.error("kernel_size makes Caffe pass over kernel_h and kernel_w; give one kind")
+            raise self.spec.error("kernel_size makes Caffe ignore kernel_h and kernel_w; give one kind")
         return (param.kernel_h, param.kernel_w) if apart else (param.kernel_size, param.kernel_size)
 
     def _pair(self, param: Message, name: str) -> Pair:
-        """(h, w) from `name`, or from its _h and _w together; not both."""
+        """Return (h, w) from `name`, or from its _h and _w fields."""
         h, w = f"{name}_h", f"{name}_w"
         apart = param.has(h) and param.has(w) and not param.has(name)
         if not apart and (param.has(h) or param.has(w)):

@@ -1,4 +1,4 @@
-"""From heatmaps to joints. Source: prediction_heatmap_layer.cpp of RMPE@5188c23."""
+"""Reads joints from heatmaps. Source: prediction_heatmap_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .registry import register
 
 @register("PredictionHeatmap", dialects=("rmpe",))
 class PredictionHeatmap(Layer):
-    """Where each joint's map peaks: (N, J, H, W) -> (1, 1, N, 3 J), for each joint x, y, score.
+    """The peak of each joint's heatmap: (N, J, H, W) -> (1, 1, N, 3 J), x, y, score per joint.
 
-    The published code exchanges rows and columns in a matrix that is not exchanged with them: it decides among equal
-    values, and scrambles maps that are not square. See ops.prediction_heatmap.
-    Differs: for a map that is wider than high it writes outside the matrix; here such a map is not scrambled.
+    The published code swaps rows and columns in a matrix without transposing it: this decides among equal values, and
+    scrambles heatmaps that are not square. See ops.prediction_heatmap.
+    Differs: for a heatmap wider than high it writes outside the matrix; here such a heatmap is not scrambled.
     """
 
     params = ("prediction_heatmap_param", "visualise")
     exact = True
-    bottoms = (1, None)  # the others are only drawn
+    bottoms = (1, None)  # further bottoms are only displayed
     refuses = (0,)
 
     def setup(self, *bottom: Shape) -> None:
@@ -38,7 +38,7 @@ class PredictionHeatmap(Layer):
             self.set_aside("visualise: true opens windows, which is not supported; remove it")
 
     def _maps(self, bottom: Shape) -> Shape:
-        """The bottom's shape with axes of 1 in place of those it lacks, as Caffe's accessors see it."""
+        """Return the bottom's shape with missing axes as 1, as Caffe's accessors give it."""
         if len(bottom) > 4:
             raise self.spec.error(f"needs a bottom (N, J, H, W), not {shape_text(bottom)}")
         return (*bottom, *(1,) * (4 - len(bottom)))
@@ -46,7 +46,7 @@ class PredictionHeatmap(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         n, joints, h, w = self._maps(bottom[0])
         if n * joints and not h * w:
-            raise self.spec.error(f"a map without a cell has no peak; its bottom is {shape_text(bottom[0])}")
+            raise self.spec.error(f"an empty map has no peak; its bottom is {shape_text(bottom[0])}")
         return [(1, 1, n, 3 * joints)]
 
     def forward(self, *bottoms: Tensor) -> Tensor:

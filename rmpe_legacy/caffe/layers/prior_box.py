@@ -1,4 +1,4 @@
-"""The boxes that SSD's predictions start from. Source: prior_box_layer.cpp of RMPE@5188c23 and of the ssd branch."""
+"""SSD's default boxes. Source: prior_box_layer.cpp of RMPE@5188c23 and of the ssd branch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PriorBox(Layer):
     The first channel holds corners in units of the image, the second the variance of each coordinate. Per cell:
     the square of min_size, that of sqrt(min_size * max_size), then min_size in each aspect ratio.
 
-    Further bottoms are taken and not read, as published: its arity function has another name than Caffe's.
+    Further bottoms are accepted and ignored, as published: its arity check does not have the name Caffe calls.
     """
 
     params = ("prior_box_param",)
@@ -44,7 +44,7 @@ class PriorBox(Layer):
                                   "max_size per min_size, or none")
         if not all(high > low for low, high in zip(self.min_sizes, self.max_sizes, strict=False)):
             raise self.spec.error("max_size must be greater than min_size")
-        if self.is_ssd and math.inf in (*self.min_sizes, *self.max_sizes):  # that branch cuts them to integers
+        if self.is_ssd and math.inf in (*self.min_sizes, *self.max_sizes):  # that branch truncates them to integers
             raise self.spec.error("min_size and max_size must be finite")
         self.aspect_ratios = _aspect_ratios(param.aspect_ratio, param.flip)
         self.variance = list(param.variance) or [0.1]
@@ -55,17 +55,17 @@ class PriorBox(Layer):
         self.step = self._pair("step", "step_h", "step_w")
         if self.image is None and len(bottom) < 2:
             raise self.spec.error("needs two bottoms, the feature map and the image")
-        self._made: tuple[tuple, Tensor] | None = None  # what the boxes were made for, and the boxes
+        self._made: tuple[tuple, Tensor] | None = None  # the last boxes, with the sizes they are for
 
     def _sizes(self, name: str) -> list[float]:
-        """min_size or max_size: one in the RMPE fork, any number in the ssd branch."""
+        """Return min_size or max_size: one value in the RMPE fork, any number in the ssd branch."""
         param = self.spec.get("prior_box_param")
         if self.is_ssd:
             return list(getattr(param, name))
         return [getattr(param, name)] if param.has(name) else []
 
     def _pair(self, name: str, h: str, w: str) -> tuple[float, float] | None:
-        """(h, w) from one field, or from its _h and _w; None where the file, or the dialect, has neither."""
+        """Return (h, w) from one field, or from its _h and _w; None if the file or the dialect has neither."""
         if not self.is_ssd:
             return None
         param = self.spec.get("prior_box_param")
@@ -81,7 +81,7 @@ class PriorBox(Layer):
 
     @property
     def per_cell(self) -> int:
-        """How many boxes a cell has."""
+        """Number of boxes per cell."""
         return len(self.aspect_ratios) * len(self.min_sizes) + len(self.max_sizes)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -99,7 +99,7 @@ class PriorBox(Layer):
         return self._made[1]
 
     def _make(self, features: Tensor) -> Tensor:
-        """Boxes and variances: in single precision up to each box's size, in double up to its corners, as published."""
+        """Compute boxes and variances. As published, sizes are float32 and corners are computed in double."""
         centres = torch.stack(torch.meshgrid(*self._centres(), indexing="ij"), -1).flip(-1)  # (H, W, 2): x, y
         sizes = self._box_sizes()
         half = sizes.double() / 2
@@ -116,7 +116,7 @@ class PriorBox(Layer):
         return torch.stack([corners, variance]).unsqueeze(0).to(features.device)
 
     def _centres(self) -> list[Tensor]:
-        """The rows' and the columns' centres, in pixels, single precision."""
+        """Return the centres of rows and of columns, in pixels, float32."""
         centres = []
         for axis in range(2):
             cells = torch.arange(self.grid[axis])
@@ -129,7 +129,7 @@ class PriorBox(Layer):
         return centres
 
     def _box_sizes(self) -> Tensor:
-        """Width and height of each box of a cell: (P, 2), single precision. The ssd branch cuts sizes to integers."""
+        """Return each box's (width, height) in a cell, (P, 2) float32. The ssd branch truncates sizes to integers."""
         ratios = torch.tensor(self.aspect_ratios)
         roots = _root(ratios[(ratios.double() - 1).abs() >= 1e-6])
         boxes = []
@@ -142,19 +142,19 @@ class PriorBox(Layer):
         return torch.cat(boxes)
 
     def _between(self, low: Tensor, high: float) -> Tensor:
-        """sqrt(low * high): in the RMPE fork of floats, in the ssd branch of integers, in double."""
+        """Return sqrt(low * high): of floats in the RMPE fork; of integers, in double, in the ssd branch."""
         if self.is_ssd:
             return _root(low.double() * int(high))
         return _root(low * high)
 
 
 def _root(x: Tensor) -> Tensor:
-    """The square root, rounded to single precision once. Torch's own of floats is off by one unit here and there."""
+    """Return the correctly rounded float32 square root; torch's own is sometimes off by one unit."""
     return x.double().sqrt().float()
 
 
 def _aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
-    """1, then each ratio that is not there yet, followed by its inverse; inverses are added without a look."""
+    """Return 1, then each new ratio followed by its inverse; inverses are added even if they are there already."""
     ratios, in_order = [1.0], [1.0]
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         for value in np.array(given, np.float32):
@@ -163,7 +163,7 @@ def _aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
                 continue
             for ratio in (value, np.float32(1 / np.float64(value)))[: 1 + flip]:
                 ratios.append(float(ratio))
-                if ratio == ratio:  # nan has no place in an order, and equals nothing
+                if ratio == ratio:  # nan cannot be ordered, and equals nothing
                     insort(in_order, float(ratio))
     return ratios
 

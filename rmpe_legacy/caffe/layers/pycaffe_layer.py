@@ -1,4 +1,4 @@
-"""What a layer written in Python sees of Caffe: the base class ``caffe.Layer``, and blobs with data and diff.
+"""The part of pycaffe that layers written in Python use: ``caffe.Layer``, and blobs with data and diff.
 
 Source: python_layer.hpp and python/caffe/_caffe.cpp of RMPE@5188c23.
 """
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class Blob:
         self._diff: np.ndarray | None = None
 
     def reshape(self, *shape: int) -> None:
-        """Take another shape; values are kept only where it is the same."""
+        """Change the shape; values are kept only if it is the same."""
         if tuple(shape) != self._shape:
             self.__init__(shape, self.dtype)
 
@@ -43,7 +44,7 @@ class Blob:
         return self._diff
 
     def hold(self, data: np.ndarray | None = None, diff: np.ndarray | None = None) -> None:
-        """Show other arrays: values without a copy, zeros again where none are given."""
+        """Use these arrays without a copy; a missing diff becomes zero."""
         if data is not None:
             self._shape, self.dtype, self._data = data.shape, data.dtype, data
         self._diff = diff
@@ -68,7 +69,7 @@ class Blob:
 
 
 class BlobVec(list):
-    """A layer's parameters: ``self.blobs.add_blob(2, 3)`` in setup makes one."""
+    """A layer's parameters; ``self.blobs.add_blob(2, 3)`` in setup adds one."""
 
     def add_blob(self, *shape: int) -> None:
         """Append a blob of zeros."""
@@ -76,7 +77,7 @@ class BlobVec(list):
 
 
 class Layer:
-    """The base of a layer written in Python: setup, reshape, forward and backward are the user's."""
+    """Base class of layers written in Python; the user overrides setup, reshape, forward and backward."""
 
     param_str = ""
     phase = TEST
@@ -89,26 +90,26 @@ class Layer:
         return "Python"
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
-        """Once, before the first reshape."""
+        """Called once, before the first reshape."""
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        """Give each top its shape: ``top[0].reshape(*bottom[0].data.shape)``."""
+        """Set each top's shape: ``top[0].reshape(*bottom[0].data.shape)``."""
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Write each ``top[i].data[...]``."""
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        """Write ``bottom[i].diff[...]`` where propagate_down[i]."""
+        """Write ``bottom[i].diff[...]`` if propagate_down[i]."""
 
 
 @contextmanager
 def caffe_module() -> Iterator[None]:
-    """Let ``import caffe`` find a module with our Layer; one that has it already is left in place."""
+    """Make ``import caffe`` find a module with our Layer; a module that already has it stays in place."""
     before = sys.modules.get("caffe")
     if before is not None and getattr(before, "Layer", None) is Layer:
         yield
         return
-    module = ModuleType("caffe", "What layers written in Python need of pycaffe.")
+    module: Any = ModuleType("caffe", "What layers written in Python need of pycaffe.")
     module.Layer, module.TRAIN, module.TEST = Layer, TRAIN, TEST
     sys.modules["caffe"] = module
     try:

@@ -1,4 +1,4 @@
-"""Layers that the user wrote in Python. Source: python_layer.hpp of RMPE@5188c23."""
+"""Layers written in Python by the user. Source: python_layer.hpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ from .registry import register
 
 @register("Python")
 class Python(Layer):
-    """Calls python_param's class, `layer` of `module`, as pycaffe would: setup, reshape, forward, backward.
+    """Calls python_param's class, `layer` of `module`, as pycaffe does: setup, reshape, forward, backward.
 
-    A module is code, and a network from elsewhere can name any: it is imported only with allow_python=True. It is
-    looked for in the prototxt's folder, then in the working directory and on the Python path. Its
-    ``import caffe`` gets ``caffe.Layer``, TRAIN and TEST from here, also where another Caffe is installed. Blobs are
-    NumPy arrays on the host; the layer's own (``self.blobs.add_blob``) are learnt parameters. share_in_parallel is
-    about several solvers in one process, which there are not.
+    A module is code, and a network can name any module, so it is imported only with allow_python=True. It is searched
+    in the prototxt's folder, then in the working directory and on the Python path. Its ``import caffe`` gets
+    ``caffe.Layer``, TRAIN and TEST from here, even if another Caffe is installed. Blobs are NumPy arrays on the host;
+    the layer's own (``self.blobs.add_blob``) are learnt parameters. share_in_parallel, which concerns several solvers
+    in one process, has no effect.
 
-    Differs: Caffe imports whatever module a prototxt names; here the user must say so.
-    Differs: a bottom's diff is zero before each backward, not what the last one left; a bottom's data can be written
-    only in place (where it is the first top's).
+    Differs: Caffe imports any module that a prototxt names; here the user must allow it.
+    Differs: a bottom's diff is zero before each backward, instead of what the last one left; a bottom's data can only
+    be written in place (if it is the first top).
     """
 
     params = ("python_param",)
     bottoms = (0, None)
     tops = (0, None)
+    not_exportable = "runs Python code that came with the network"
 
     def setup(self, *bottom: Shape) -> None:
         cls = _users_class(self.spec)
@@ -56,7 +57,7 @@ class Python(Layer):
             self.user.setup(self.bottom, self.top)
         for i, blob in enumerate(self.user.blobs):
             self.declare(f"blob{i}", blob.shape)
-        self.register_buffer("here", torch.empty(0), persistent=False)  # knows dtype and device without a bottom
+        self.register_buffer("here", torch.empty(0), persistent=False)  # holds dtype and device if there is no bottom
 
     @classmethod
     def for_spec(cls, spec: LayerSpec) -> type[Layer]:
@@ -82,7 +83,7 @@ class Python(Layer):
 
     @contextmanager
     def users_code(self, method: str) -> Iterator[None]:
-        """Turn what the user's method raises into a LayerError that says where in it."""
+        """Turn an exception of the user's method into a LayerError that gives its file and line."""
         try:
             yield
         except RmpeError:
@@ -91,7 +92,7 @@ class Python(Layer):
             raise self.spec.error(f"its {method} fails: {describe_error(error)}") from error
 
     def make(self, index: int, stored: StoredBlob | None) -> nn.Parameter:
-        """A parameter begins as the user's setup left it."""
+        """Create a parameter with the values that the user's setup gave it."""
         if stored is None and index >= len(self.spec.message.blobs):
             data = self.user.blobs[index].data
             stored = StoredBlob(data.shape, data.ravel())
@@ -108,7 +109,7 @@ class Python(Layer):
         return _Call.apply(self, len(bottoms), *bottoms, *self.blobs())
 
     def show(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> None:
-        """Let the user's blobs hold these values, and diffs of zero."""
+        """Give the user's blobs these values, and diffs of zero."""
         for i, (blob, value) in enumerate(zip(self.bottom, bottoms, strict=True)):
             own = self.in_place and i == 0
             array = value.detach().cpu().numpy()
@@ -155,7 +156,7 @@ class _Call(torch.autograd.Function):
 
 
 def _users_class(spec: LayerSpec) -> type[pycaffe_layer.Layer]:
-    """The user's class, of the module that the prototxt names. LayerError if it may not, or cannot, be imported."""
+    """Return the user's class. Raises LayerError if its module is not allowed to, or cannot, be imported."""
     param = spec.get("python_param")
     module, name = shorten(param.module), shorten(param.layer)
     if not all(part.isidentifier() for part in param.module.split(".")):
@@ -182,7 +183,7 @@ def _users_class(spec: LayerSpec) -> type[pycaffe_layer.Layer]:
 
 @contextmanager
 def _search_path(spec: LayerSpec) -> Iterator[None]:
-    """Also look beside the prototxt and in the working directory."""
+    """Search beside the prototxt and in the working directory first."""
     before = list(sys.path)
     folder = Path(spec.message.origin.path).parent
     sys.path[:0] = [str(folder.resolve()), ""]

@@ -1,4 +1,4 @@
-"""RNN, LSTM and the LSTM's unit. Sources: {recurrent,rnn,lstm,lstm_unit}_layer.cpp of RMPE@5188c23."""
+"""RNN, LSTM and LSTMUnit. Sources: {recurrent,rnn,lstm,lstm_unit}_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .registry import register
 class _Recurrent(Layer):
     """T steps of N streams: x (T, N, ...), cont (T, N) [, static (N, ...)] [, states (1, N, D)] -> (T, N, D) [, states]
 
-    cont is 0 where a stream begins anew, else 1. Without expose_hidden the state after the last step is the next
-    forward's first, and no gradient goes back to it. With expose_hidden the first state is given and the last one
-    is a top; no gradient goes through either (recurrent_layer.cpp:214-230). debug_info only prints in Caffe.
+    cont is 0 where a new sequence begins in a stream, else 1. Without expose_hidden, the state after the last step is
+    the next forward's initial state, and no gradient flows between them. With expose_hidden, initial states are bottoms
+    and final states are tops; no gradient flows through either (recurrent_layer.cpp:214-230). debug_info only prints.
     """
 
     params = ("recurrent_param",)
     states: tuple[str, ...]
     refuses = unforced = (1,)
     works_in_place = False
-    not_exportable = "continues from the state that the previous forward left"
+    not_exportable = "continues from the state of the previous forward"
 
     def __init__(self, spec: LayerSpec):
         super().__init__(spec)
@@ -90,16 +90,23 @@ class _Recurrent(Layer):
 
     def unroll(self, x: Tensor, cont: Tensor, static: Tensor | None, first: Sequence[Tensor]
                ) -> tuple[Tensor, Sequence[Tensor]]:
-        """x (T, N, K), cont (T, N, 1), static (N, S), first states (N, D) -> the top, the last states."""
+        """Return the top and the final states.
+
+        Args:
+            x: (T, N, K), the input of each step.
+            cont: (T, N, 1), 0 where a sequence begins.
+            static: (N, S), an input that is the same in all steps; None without one.
+            first: The initial states, each (N, D).
+        """
         raise NotImplementedError
 
     def reset(self) -> None:
-        """Begin all streams anew: the state is zero."""
+        """Set all states to zero."""
         for name in self.states:
             getattr(self, f"state_{name}").zero_()
 
     def _recall(self, name: str, streams: int) -> Tensor:
-        """The last forward's state. Caffe's memory: more streams than ever begin at zero, fewer keep the first ones."""
+        """Return the last forward's state. As in Caffe, it is zero if there are more streams than ever before."""
         kept = getattr(self, f"state_{name}")
         if kept.numel() < streams * self.size:
             kept = kept.new_zeros(streams * self.size)
@@ -170,7 +177,7 @@ class LSTMUnit(Layer):
 
     bottoms = 3
     tops = 2
-    not_exportable = "is a part of an LSTM that no exporter here supports"
+    not_exportable = "is a part of an LSTM, which no exporter supports"
     refuses = unforced = (2,)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -187,7 +194,7 @@ class LSTMUnit(Layer):
 
 
 class _Unit(torch.autograd.Function):
-    """The LSTM's step with its published Backward, which takes cont for a part of the forget gate's sigmoid."""
+    """One LSTM step with its published Backward, which treats cont as part of the forget gate's sigmoid."""
 
     @staticmethod
     def forward(ctx: Any, cell: Tensor, gates: Tensor, cont: Tensor, memory: Memory, in_place: bool

@@ -13,7 +13,7 @@ from .registry import register
 
 @register("Reduction")
 class Reduction(Layer):
-    """The sum, sum of absolute values, sum of squares or mean of the axes from `axis` on, times coeff."""
+    """Sum, sum of absolute values, sum of squares or mean over the axes from `axis` on, times coeff."""
 
     params = ("reduction_param",)
     works_in_place = False

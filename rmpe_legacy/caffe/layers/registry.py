@@ -1,4 +1,4 @@
-"""Caffe type name -> layer class: the one list of what this package can load."""
+"""The registry of layer types: Caffe's type name -> layer class."""
 
 from __future__ import annotations
 
@@ -35,10 +35,17 @@ Chooser = Callable[[LayerSpec], Choice]
 
 def register(name: str, dialects: Iterable[str] = tuple(BASES), form: str | None = None
              ) -> Callable[[type[Layer]], type[Layer]]:
-    """``@register("Pooling")`` above a subclass of Layer: the class that loads this type.
+    """Register a subclass of Layer for a layer type: ``@register("Pooling")``.
 
-    A name can be taken once. `dialects` are the bases whose Caffe has the type (default: all). `form` is for a type
-    of forks alone, or one that some forks have in another form: their files list it as Type, or as Type=form.
+    Args:
+        name: The type's name in a prototxt. It can be registered once.
+        dialects: The bases whose Caffe has the type (default: all).
+        form: For a type that only forks have, or that some forks have in another form: its name in their files, which
+            list it as Type, or as Type=form.
+
+    Raises:
+        ValueError: The name is taken.
+        TypeError: The decorated object is not a subclass of Layer.
     """
 
     def add(cls: type[Layer]) -> type[Layer]:
@@ -93,7 +100,7 @@ def _class_for(spec: LayerSpec) -> type[Layer] | None:
 
 
 def create(spec: LayerSpec) -> Layer:
-    """The module for one layer of the prototxt; LayerError for a type that is not known."""
+    """Return the module for one layer of a prototxt. Raises LayerError if its type is unknown."""
     if (error := unsupported(spec)) is not None:
         raise error
     layer = _class_for(spec)(spec)
@@ -102,7 +109,7 @@ def create(spec: LayerSpec) -> Layer:
 
 
 def unsupported(spec: LayerSpec) -> LayerError | None:
-    """Why a layer cannot be loaded whatever its bottoms are; None if it can."""
+    """Return why a layer cannot be loaded, whatever its bottoms are; None if it can."""
     cls = _class_for(spec)
     if cls is not None:
         return _refused_field(spec) or cls.unavailable(spec)
@@ -131,7 +138,7 @@ def dialects_of(type_name: str) -> list[str]:
 
 
 def _meant(type_name: str) -> str:
-    """The end of a sentence about an unknown type: the old formats spell the same types in another way."""
+    """Return a hint for an unknown type: its name in today's format if it is an old one, or a similar name."""
     old = v1_type(V0_TYPES.get(type_name, type_name))
     return f"; did you mean {old!r}?" if old in known_types() else did_you_mean(type_name, known_types())
 
@@ -143,7 +150,7 @@ def classes_of(type_name: str) -> list[type[Layer]]:
 
 
 def may_share_data(type_name: str) -> bool:
-    """Whether the tops of this type can be its first bottom's data: working in place on one then alters the other."""
+    """Whether this type's tops may share the first bottom's data, so that an in-place layer changes both."""
     return any(cls.shares_data is not False for cls in classes_of(type_name))
 
 
@@ -154,15 +161,20 @@ def is_users_own(type_name: str) -> bool:
 
 
 def declared_fields(type_name: str) -> Mapping[str, Sequence[str]] | None:
-    """What a type of the user's own reads beside Caffe's fields; None for a type of ours, or where it does not say."""
+    """Return the fields that a user's own type declares; None for a built-in type, or if it declares none."""
     return _LAYERS[type_name].fields if is_users_own(type_name) else None
 
 
 def known_types() -> list[str]:
-    """Every type that can be loaded, in alphabetical order."""
+    """Return all registered types, sorted."""
     return sorted({*_LAYERS, *(name for name, _ in _FORMS)})
 
 
 def layer_class(type_name: str) -> type[Layer]:
-    """The class registered for a known type; of several forms, the bases' or else the first."""
+    """Return the class of a registered type; of several forms, the bases' or else the first."""
     return classes_of(type_name)[0]
+
+
+def forms() -> dict[str, type[Layer]]:
+    """Return the classes that only forks have, by type, or by Type=form where a type has several."""
+    return {f"{name}={form}" if form else name: cls for (name, form), cls in _FORMS.items()}

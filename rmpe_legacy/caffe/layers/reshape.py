@@ -12,7 +12,7 @@ from .registry import register
 
 @register("Reshape")
 class Reshape(Layer):
-    """The same values in another shape: dim 0 copies the bottom's, -1 is what is left over."""
+    """Reinterprets the values in another shape: dim 0 copies the bottom's size, -1 is inferred from the rest."""
 
     params = ("reshape_param",)
     exact = True

@@ -17,12 +17,12 @@ from .registry import register
 class Scale(Broadcast):
     """x * scale (+ bias), the scale broadcast from `axis` on.
 
-    Where the prototxt holds blobs, the published layer hands them to the Bias layer inside it as well, which takes
-    the first: dialect rmpe appends that copy as one more parameter and adds it, so a bias in the prototxt is not used
-    (scale_layer.cpp:44-62). Dialects ssd and bvlc use a bias that is there, and copy the scale where it is not.
+    If the prototxt contains blobs, the published layer also passes them to its inner Bias layer, which takes the first:
+    dialect rmpe appends that copy as one more parameter and adds it, so a bias in the prototxt is not used
+    (scale_layer.cpp:44-62). Dialects ssd and bvlc use a bias if there is one, and copy the scale otherwise.
 
-    Differs: the scale's gradient is added to what is there, as every other; the published Backward overwrites it where
-    the axes before `axis` hold one place, as in a batch of 1, and the scale more than one (scale_layer.cpp:155-178).
+    Differs: the scale's gradient accumulates like every other. The published Backward overwrites it if the axes before
+    `axis` have size 1, as in a batch of 1, and the scale has more than one value (scale_layer.cpp:155-178).
     """
 
     params = ("scale_param",)
@@ -37,7 +37,7 @@ class Scale(Broadcast):
                 self.declare(names[i] if i < len(names) else f"blob{i}", self.from_prototxt(i).shape)
         elif len(bottom) == 1:
             self.declare("scale", shape, param.filler if param.has("filler") else 1.0)
-        self.copied = None  # the parameter that begins as a copy of the prototxt's first blob
+        self.copied = None  # index of the parameter initialised with the prototxt's first blob
         if param.bias_term:
             if given and (self.spec.dialect == "rmpe" or given + len(bottom) < 3):
                 self.copied = len(self.declared)

@@ -14,8 +14,8 @@ from .registry import register
 
 @register("ScaleRoute", form="")
 class ScaleRoute(Layer):
-    """The regions (R, 5, 1, 1) whose side, the root of their area, lies from low_scale to below high_scale, and the rows of
-    the other bottoms that belong to them. If there are none, the region nearest to the middle of the two.
+    """The regions (R, 5, 1, 1) whose side, the root of their area, lies from low_scale to below high_scale, and the
+    rows of the other bottoms that belong to them. If there are none, the region nearest to the middle of the two.
     """
 
     params = ("scale_route_param",)

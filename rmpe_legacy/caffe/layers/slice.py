@@ -1,4 +1,4 @@
-"""A bottom cut along an axis. Source: slice_layer.cpp of RMPE@5188c23."""
+"""Splits a blob along an axis. Source: slice_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .registry import register
 
 @register("Slice")
 class Slice(Layer):
-    """Cuts a bottom along an axis: at slice_point, or into equal parts."""
+    """Splits its bottom along an axis: at slice_point, or into equal parts."""
 
     params = ("slice_param",)
     exact = True
@@ -33,7 +33,7 @@ class Slice(Layer):
             ends = [0, *param.slice_point, size]
             self.sizes = [b - a for a, b in pairwise(ends)]
             if len(self.sizes) != parts or any(s <= 0 for s in self.sizes):
-                raise self.spec.error(f"slice_point {list(param.slice_point)} must be {parts - 1} increasing places "
+                raise self.spec.error(f"slice_point {list(param.slice_point)} must be {parts - 1} increasing indices "
                                       f"inside an axis of {size}, for {parts} tops")
         elif size % parts:
             raise self.spec.error(f"{parts} tops do not divide an axis of {size} evenly; give slice_point")

@@ -1,4 +1,4 @@
-"""The loss that is square near 0 and linear beyond. Source: smooth_L1_loss_layer.cpp of RMPE@5188c23."""
+"""A loss that is quadratic near 0 and linear beyond. Source: smooth_L1_loss_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .registry import register
 
 @register("SmoothL1Loss", dialects=("rmpe", "ssd"))
 class SmoothL1Loss(Layer):
-    """Sum of f(a - b) divided by N: (N, ...) and its like -> a scalar. Gradients go to both.
+    """The sum of f(a - b), divided by N: two bottoms (N, ...) -> a scalar. Both get a gradient.
 
-    Its form with a third bottom of weights cannot be reached: LossLayer insists on two bottoms.
+    The published form with a third bottom of weights is unreachable, because LossLayer requires two bottoms.
     """
 
     bottoms = 2

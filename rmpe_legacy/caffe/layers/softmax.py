@@ -13,7 +13,7 @@ from .registry import register
 
 @register("Softmax")
 class Softmax(Layer):
-    """exp(x - max) / sum of these, along `axis`."""
+    """exp(x - max) divided by its sum, along `axis`."""
 
     params = ("softmax_param",)
     range01 = True

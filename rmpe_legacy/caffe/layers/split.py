@@ -10,7 +10,7 @@ from .registry import register
 
 @register("Split")
 class Split(Layer):
-    """One bottom under several names; their gradients add up."""
+    """Gives one bottom several names; the tops' gradients add up."""
 
     works_in_place = False
     shares_data = True
@@ -18,4 +18,4 @@ class Split(Layer):
     tops = (1, None)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(x.view_as(x) for _ in range(self.top_count))  # views: each top has a gradient of its own
+        return tuple(x.view_as(x) for _ in range(self.top_count))  # views, so that each top has its own gradient

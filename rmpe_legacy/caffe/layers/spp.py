@@ -16,8 +16,8 @@ from .registry import register
 class SPP(Layer):
     """Pools into 1, 2 x 2, 4 x 4 ... bins and concatenates them: (N, C, H, W) -> (N, C * bins).
 
-    A pyramid_height of 1 keeps the pooling's own shape, (N, C, 1, 1). A level may have fewer bins than its name says:
-    windows that would start in the padding are left out.
+    With a pyramid_height of 1 the top keeps the pooling's shape, (N, C, 1, 1). A level may have fewer bins: windows
+    that would start in the padding are dropped.
     """
 
     params = ("spp_param",)
@@ -40,7 +40,7 @@ class SPP(Layer):
         return [(n, c, *grids[0])] if self.height == 1 else [(n, sum(c * h * w for h, w in grids))]
 
     def _level(self, bins: int, size: Sequence[int]) -> Windows:
-        """Windows that cover the plane in bins x bins, half of what is too much on either side."""
+        """Return bins x bins windows that cover the plane, with the excess split between both sides."""
         kernel = tuple(-(-extent // bins) for extent in size)
         pad = tuple((k * bins - extent + 1) // 2 for k, extent in zip(kernel, size, strict=True))
         if any(pad) and any(p >= k for p, k in zip(pad, kernel, strict=True)):

@@ -1,4 +1,4 @@
-"""What SSD's detection layers share: how they read bottoms, boxes' files and labels. No layer by itself."""
+"""Helpers of SSD's detection layers: they read bottoms, size files and options. Not a layer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ from .base import Layer, Shape, shape_text
 
 
 def check_predictions(layer: Layer, bottom: tuple[Shape, ...], places: int, classes: int) -> int:
-    """How many priors the third bottom holds; LayerError if the predictions are not for as many.
+    """Return the number of priors P in the third bottom.
 
-    places: boxes that each prior predicts. Bottoms: (N, P * places * 4), (N, P * classes), (1, 2, P * 4).
+    Args:
+        layer: The layer, for errors.
+        bottom: Shapes (N, P * places * 4), (N, P * classes), (1, 2, P * 4).
+        places: Boxes predicted per prior.
+        classes: Confidences predicted per prior.
+
+    Raises:
+        LayerError: The predictions are for another number of priors.
     """
     loc, conf, prior = map(layer.nchw, bottom[:3])
     if loc[0] != conf[0]:
@@ -36,10 +43,10 @@ def check_predictions(layer: Layer, bottom: tuple[Shape, ...], places: int, clas
 
 
 def split_priors(layer: Layer, prior: Tensor, priors: int, code: str) -> Tensor:
-    """The third bottom as (2, P, 4): boxes, variances. LayerError if a code by size meets a prior without one."""
+    """Return the third bottom as (2, P, 4): boxes, variances. Raises LayerError if `code` needs sizes and one is 0."""
     values = prior.detach()[0].reshape(2, priors, 4)
     if code != "CORNER":
-        box = values[0].cpu().numpy()  # by numpy: torch would wake its threads for longer than they work
+        box = values[0].cpu().numpy()  # in NumPy, because starting torch's threads takes longer than the work
         fine = box[:, 2:] > box[:, :2]
         if not fine.all():
             bad = int(fine.all(1).argmin())
@@ -49,12 +56,12 @@ def split_priors(layer: Layer, prior: Tensor, priors: int, code: str) -> Tensor:
 
 
 def signed(value: int) -> int:
-    """An unsigned field that Caffe puts into an int: 4294967295 is -1."""
+    """Return an unsigned field as the int that Caffe stores it in: 4294967295 is -1."""
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
 def read_sizes(spec: LayerSpec, path: str) -> tuple[list[str], list[tuple[int, int]]]:
-    """A name_size_file: the images' names, and their (height, width). One `name height width` after the other."""
+    """Read a name_size_file, lines of `name height width`: the names, and the (height, width) of each image."""
     try:
         words = Path(path).read_text(encoding="utf-8", errors="surrogateescape").split()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
@@ -68,7 +75,7 @@ def read_sizes(spec: LayerSpec, path: str) -> tuple[list[str], list[tuple[int, i
 
 
 def resize_of(layer: Layer, param: Message) -> Resize | None:
-    """The ssd branch's resize_param of an output or evaluation: how the input was made from the images."""
+    """Return the ssd branch's resize_param: how images were resized to the input; None if it is not set."""
     if layer.spec.dialect != "ssd" or not param.has("resize_param"):
         return None
     resize = param.resize_param
@@ -78,6 +85,6 @@ def resize_of(layer: Layer, param: Message) -> Resize | None:
 
 
 def sizes_for(sizes: list[tuple[int, int]], index: Tensor) -> tuple[Tensor, Tensor]:
-    """(height, width) of the image that each row belongs to: index (K) into the sizes."""
+    """Return the heights and widths, each (K,), of the images that `index` (K) points to."""
     table = torch.tensor(sizes, dtype=torch.float32).view(-1, 2)[index]
     return table[:, 0], table[:, 1]

@@ -1,4 +1,4 @@
-"""The paper's STN and SDTN. Source: st_layer.{cpp,cu} of RMPE@5188c23, which runs on a GPU alone."""
+"""The paper's STN and SDTN. Source: st_layer.{cpp,cu} of RMPE@5188c23, which runs only on a GPU."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _THETA = ("theta_1_1", "theta_1_2", "theta_1_3", "theta_2_1", "theta_2_2", "thet
 class SpatialTransformer(Layer):
     """Warps each image by its own affine map: (N, C, H, W), theta (N, ...) -> (N, C, output_H, output_W).
 
-    theta holds, in order, those of the map's six numbers that the prototxt does not fix. The output's size is
-    output_H x output_W, or else that of the image the network was built with: another image keeps it.
-    Computed with the multiply-adds that a GPU build fuses. See ops.spatial_transformer.
+    theta holds, in order, those of the map's six numbers that the prototxt does not fix. The output size is
+    output_H x output_W, by default the size of the image that the network was built with; later images do not change
+    it. Multiply-adds are fused as in a GPU build. See ops.spatial_transformer.
 
-    ``de_transform: true`` means the inverse map, or what load_net(..., de_transform=...) says: the published layer
-    never reads the option, and tests an uninitialised byte in its place (st_layer.hpp:68).
-    Differs: Backward writes the image's gradient also where propagate_down is false; here none goes there.
-    Differs: a batch that is larger than the first writes past a buffer there (st_layer.cpp:128); here it works.
+    ``de_transform: true`` means the inverse map, or what load_net(..., de_transform=...) says. The published layer
+    never reads the option; it tests an uninitialised byte instead (st_layer.hpp:68).
+    Differs: Backward writes the image's gradient even if propagate_down is false; here it does not.
+    Differs: a batch larger than the first overruns a buffer there (st_layer.cpp:128); here it works.
     """
 
     params = ("st_param",)
@@ -48,7 +48,7 @@ class SpatialTransformer(Layer):
             raise self.spec.error(f"output_H x output_W is {self.out[0]} x {self.out[1]}; each must be at least 1")
         self.fixed = [getattr(param, name) if param.has(name) else None for name in _THETA]
         self.mode = self._mode() if param.de_transform else None
-        # st_layer.cu:406: the image's gradient is computed for either reason
+        # st_layer.cu:406: either one makes it compute the image's gradient
         self.image_learns = param.to_compute_dU or self.mode in ("paper", "published-identity")
 
     def _mode(self) -> str:
@@ -77,15 +77,16 @@ class SpatialTransformer(Layer):
         theta = self._full(rows(theta))
         if not self.image_learns:
             image = image.detach()
+        h, w = self.out
         if self.mode is None:
-            return ops.spatial_transformer(image, theta, *self.out)
-        return ops.spatial_de_transformer(image, theta, *self.out, mode=self.mode)
+            return ops.spatial_transformer(image, theta, h, w)
+        return ops.spatial_de_transformer(image, theta, h, w, mode=self.mode)
 
     def _full(self, free: Tensor) -> Tensor:
-        """All six numbers of each map: (N, 6)."""
+        """Return all six numbers of each map, (N, 6)."""
         if free.shape[1] == 6:
             return free
-        fixed = torch.tensor([value or 0.0 for value in self.fixed], dtype=torch.float64).to(free)  # too large is inf
+        fixed = torch.tensor([value or 0.0 for value in self.fixed], dtype=torch.float64).to(free)  # overflow: inf
         columns = iter(free.unbind(1))
         return torch.stack([next(columns) if value is None else fixed[i].expand(free.shape[0])
                             for i, value in enumerate(self.fixed)], 1)

@@ -1,4 +1,4 @@
-"""Copies of a blob along an axis. Source: tile_layer.cpp of RMPE@5188c23."""
+"""Repeats a blob along an axis. Source: tile_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .registry import register
 
 @register("Tile")
 class Tile(Layer):
-    """Copies one after the other along an axis."""
+    """Repeats its bottom `tiles` times along `axis`."""
 
     params = ("tile_param",)
     exact = True

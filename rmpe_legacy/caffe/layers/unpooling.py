@@ -40,6 +40,7 @@ class Unpooling(Layer):
     """
 
     params = ("unpooling_param",)
+    not_exportable = "no exporter writes it yet"
     bottoms = (1, 2)
     works_in_place = False
 

@@ -5,7 +5,8 @@ Sources: video_data_layer.cpp of RMPE@5188c23 and of weiliu89/caffe@4817bf8.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,8 @@ from .registry import register
 class VideoData(SourceLayer):
     """The next frames of a video, (batch, C, H, W), and labels of 0, (batch,).
 
-    video_file may be a pattern for numbered pictures. Where Caffe ends the program after the last frame, this is an
-    error; Caffe also reads three batches ahead, and so ends earlier.
+    video_file may be a pattern for numbered images. After the last frame this raises an error, while Caffe exits;
+    Caffe also prefetches three batches, so it exits earlier.
     Differs: with skip_frames, weiliu89's branch aborts at the first frame that it skips; here frames are skipped.
     """
 
@@ -53,6 +54,20 @@ class VideoData(SourceLayer):
     def rewind(self, main: CaffeRandom) -> None:
         self.frames.close()
         self.frames = self._begin()
+        self._pass_over(self.rank)
+
+    def _pass_over(self, count: int) -> None:
+        for _ in range(count):
+            self.frames.take()
+
+    def place_in_source(self) -> dict[str, Any]:
+        return {"taken": self.frames.taken}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        self.frames.close()
+        self.frames = self._begin()
+        if not isinstance(self.frames.source, int):  # a camera has moved on
+            self._pass_over(int(position["taken"]))
 
     def missing(self) -> str:
         return f"there is no camera {self.source}" if isinstance(self.frames.source, int) else super().missing()
@@ -63,7 +78,7 @@ class VideoData(SourceLayer):
         except RmpeError:
             if self.frames.opened:
                 raise
-            return self.assumed_shape()  # no such camera or pictures; the prototxt may tell all the same
+            return self.assumed_shape()  # no such camera or files; the prototxt may still give the size
         return self.transformer.shape_of(frame)
 
     def batch(self) -> Sequence[np.ndarray]:
@@ -72,6 +87,7 @@ class VideoData(SourceLayer):
             for _ in range(self.skip):
                 self.frames.take()
             frame = self.frames.take()
+            self._pass_over(self.processes - 1)
             if self.spec.dialect == "ssd" and self.transformer.is_random:
                 self.transformer.apply(frame, blob[i])  # weiliu89's branch transforms each frame twice
             self.transformer.apply(frame, blob[i])

@@ -1,8 +1,9 @@
-"""Regions of picture files. Source: window_data_layer.cpp of RMPE@5188c23."""
+"""Regions of image files. Source: window_data_layer.cpp of RMPE@5188c23."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +23,10 @@ from .registry import register
 
 @register("WindowData")
 class WindowData(SourceLayer):
-    """Regions of pictures, drawn at random: (batch, C, crop_size, crop_size), and their classes, (batch,).
+    """Random regions of images, (batch, C, crop_size, crop_size), and their classes, (batch,).
 
-    The first part of a batch is background, class 0. Outside a picture, and where rounding leaves a rest, a region
-    is 0.
+    The first part of a batch is background, class 0. A region is 0 outside the image, and where rounding leaves
+    pixels uncovered.
     """
 
     params = ("window_data_param", "transform_param")
@@ -53,7 +54,13 @@ class WindowData(SourceLayer):
         return True
 
     def rewind(self, main: CaffeRandom) -> None:
-        self._choice = CaffeRandom(main.raw())
+        self._choice = CaffeRandom(main.raw() + self.rank)  # each process draws windows of its own
+
+    def place_in_source(self) -> dict[str, Any]:
+        return {"choice": self._choice.state()}
+
+    def go_to(self, position: Mapping[str, Any]) -> None:
+        self._choice.restore(position["choice"])
 
     @property
     def file(self) -> WindowFile:
@@ -98,7 +105,7 @@ class WindowData(SourceLayer):
             raise RmpeError(f"{path}: {error}") from None
 
     def _write(self, placed: Placed, blob: np.ndarray) -> None:
-        """(pixel - mean) * scale, where the window lies in its blob; window_data_param's scale."""
+        """Write (pixel - mean) * scale to the window's part of the blob; scale is window_data_param's."""
         values = placed.image.transpose(2, 0, 1)
         _, height, width = values.shape
         inside = np.s_[:, placed.row : placed.row + height, placed.column : placed.column + width]
@@ -116,11 +123,11 @@ class WindowData(SourceLayer):
         out *= np.float32(self.param.scale)
 
     def _mean(self, channels: int) -> np.ndarray:
-        """The middle of the mean picture, (C, crop_size, crop_size); its width tells where that is, for rows too."""
+        """Return the mean image's centre, (C, crop_size, crop_size); its width gives the offset of rows too."""
         mean = self.transformer.mean
         offset = (mean.shape[2] - self.size) // 2
         part = mean[:, offset : offset + self.size, offset : offset + self.size]
         if offset < 0 or part.shape != (channels, self.size, self.size):
-            raise RmpeError(f"the mean_file has {' x '.join(map(str, mean.shape))} values, of which a crop_size of "
-                            f"{self.size} in {channels} channels does not lie in the middle")
+            raise RmpeError(f"the mean_file is {' x '.join(map(str, mean.shape))}; it has no centred {self.size} x "
+                            f"{self.size} crop with {channels} channels")
         return part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from pathlib import Path
+from os import PathLike
 
 import numpy as np
 
@@ -38,7 +38,7 @@ _SIGNATURES = {
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def read_weights(path: str | Path) -> list[TrainedLayer]:
+def read_weights(path: str | PathLike) -> list[TrainedLayer]:
     """The layers of a .caffemodel or .caffemodel.h5, in file order. FileError says why not."""
     try:
         with open(path, "rb") as file:

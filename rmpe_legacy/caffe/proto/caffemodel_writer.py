@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def _blob(blob: StoredBlob) -> list[bytes | np.ndarray]:
     schema = load_schema()
     descriptor, (data, diff) = schema["BlobProto"], _FIELDS[kind]
     if blob.legacy:
-        fields = dict(zip(("num", "channels", "height", "width"), blob.shape, strict=True))
+        fields: dict[str, Any] = dict(zip(("num", "channels", "height", "width"), blob.shape, strict=True))
     else:
         fields = {"shape": Message(schema["BlobShape"], {"dim": list(blob.shape)})}
     if kind.itemsize == 2:

@@ -45,6 +45,12 @@ class Source:
         return self  # nothing in it changes
 
 
+class TextSource(Source):
+    """A Source with its text."""
+
+    text: str
+
+
 def decoded(text: str) -> str:
     """A part of a Source's text to read; bytes that are not UTF-8 as the surrogateescape handler has them."""
     return text if text.isascii() else text.encode("latin-1").decode("utf-8", "surrogateescape")
@@ -85,7 +91,7 @@ class Message:
 
     def __init__(self, descriptor: MessageType | None, fields: dict[str, Any] | None = None,
                  origin: Source = NOWHERE, position: int = 0, unknown: list[Unknown] | None = None):
-        self.descriptor = descriptor
+        self.descriptor: Any = descriptor  # None is rare, and each place that can meet it looks
         self.fields = {} if fields is None else fields  # only those that are set
         self.origin = origin
         self.position = position  # offset in the text or file

@@ -109,6 +109,12 @@ class Schema:
         return self.messages[name]
 
 
+def _field_match(text: str) -> re.Match:
+    match = _FIELD.match(text)
+    assert match is not None, text  # the schema is ours
+    return match
+
+
 @cache
 def load_schema(dialect: str = "rmpe") -> Schema:
     """The schema of one dialect; raises RmpeError for a name that is none."""

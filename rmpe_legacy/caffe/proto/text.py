@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from array import array
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from rmpe_legacy.errors import FileError, PrototxtError
 from rmpe_legacy.wording import did_you_mean, printable, shorten
 
 from .dialects import having
-from .message import Message, Source, Unknown, decoded
+from .message import Message, TextSource, Unknown, decoded
 from .schema import ARRAYS, Field, MessageType, float32, known_elsewhere, load_schema
 from .upgrade import v1_type
 
@@ -51,7 +51,8 @@ _ESCAPE = re.compile(
 _ESCAPED = dict(zip("abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
 
 
-def read_text(path: str | Path, message: str = "NetParameter", dialect: str = "rmpe", strict: bool = True) -> Message:
+def read_text(path: str | PathLike, message: str = "NetParameter", dialect: str = "rmpe",
+              strict: bool = True) -> Message:
     """Read a prototxt file as one message of the dialect. FileError or PrototxtError say where and why not.
 
     strict: False keeps a further value of a field that takes one in ``Message.unknown``. Some fork's schema may have
@@ -92,10 +93,10 @@ def parse_text(text: str, message: str = "NetParameter", dialect: str = "rmpe", 
 
 
 def _parse(text: str, message: str, dialect: str, path: str, strict: bool) -> Message:
-    return _Parser(Source(path, text.removeprefix(BOM)), strict).parse(load_schema(dialect)[message])
+    return _Parser(TextSource(path, text.removeprefix(BOM)), strict).parse(load_schema(dialect)[message])
 
 
-def explain(source: Source, offset: int, reason: str) -> str:
+def explain(source: TextSource, offset: int, reason: str) -> str:
     """"path:line:column: reason", the line itself and a caret below the place."""
     begin = source.text.rfind("\n", 0, offset) + 1
     end = source.text.find("\n", offset)
@@ -116,7 +117,7 @@ def suggest(owner: MessageType, name: str) -> str:
 class _Parser:
     """A recursive descent over the tokens of one file, which are read one at a time."""
 
-    def __init__(self, source: Source, strict: bool):
+    def __init__(self, source: TextSource, strict: bool):
         self.source, self.strict = source, strict
         self.room = ROOM + ROOM_PER_BYTE * len(source.text)
         self._go_on(0)
@@ -133,7 +134,7 @@ class _Parser:
 
     def _advance(self) -> None:
         for match in self._matches:
-            kind = match.lastgroup
+            kind = match.lastgroup or ""
             if kind != "comment":
                 self.kind, self.token, self.offset = kind, match[kind], match.start(kind)
                 return
@@ -290,7 +291,7 @@ class _Parser:
         if field.type == "bool":
             if self.token not in ("true", "false", "True", "False", "t", "f", "0", "1") or minus:
                 raise self._error(f"{owner} is true or false, not {self._shown()}")
-            value = self.token in ("true", "True", "t", "1")
+            value: Any = self.token in ("true", "True", "t", "1")
         elif field.type in _INT_RANGE:
             value = self._int(owner, field, minus)
         else:
@@ -317,15 +318,16 @@ class _Parser:
 
     def _enum(self, message: Message, field: Field, owner: str, minus: bool) -> str:
         name, offset = self.token, self.offset
+        enum: Any = field.enum
         if self.kind == "number":
             number = _integer(name)
-            name = field.enum.names.get(-number if minus and number else number, name)
+            name = enum.names.get(-number if minus and number else number, name)
         elif self.kind != "name" or minus:
             hint = _of_another_format(message, field, name)
-            raise self._error(f"{owner} is one of {', '.join(field.enum.numbers)}, not {self._shown()}; write it "
+            raise self._error(f"{owner} is one of {', '.join(enum.numbers)}, not {self._shown()}; write it "
                               "without quotes" if not hint else f"{owner} has no value {self._shown()}{hint}")
         self._advance()
-        if name not in field.enum.numbers:
+        if name not in enum.numbers:
             self._take(UNKNOWN_SIZE)
             where = self.source.at(offset)
             message.unknown.append(Unknown(message.descriptor.name, field.name, name, where, is_value=True))

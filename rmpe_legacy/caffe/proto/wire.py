@@ -19,7 +19,7 @@ from .schema import Field, MessageType
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WIRES = frozenset((VARINT, FIXED64, BYTES, FIXED32))
-_ARRAYS = {"float": np.dtype("<f4"), "double": np.dtype("<f8")}
+_ARRAYS: dict[str, np.dtype] = {"float": np.dtype("<f4"), "double": np.dtype("<f8")}
 _WIRE = {"float": FIXED32, "double": FIXED64, "string": BYTES, "bytes": BYTES}  # others: varints
 _SIGNED = {"int32": 1 << 32, "int64": 1 << 64}
 # And unknown fields, of one file: an empty one takes 2 bytes there and 500 in memory. Differs: Caffe takes any number;

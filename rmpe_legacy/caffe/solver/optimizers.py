@@ -71,10 +71,7 @@ class CaffeOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         params = self.parameters
-        for p in params:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        updates = [p.grad for p in params]
+        updates = [self._gradient(p) for p in params]
         self._clip(updates)
         if self.iter_size > 1:
             torch._foreach_mul_(updates, float(np.float32(1) / np.float32(self.iter_size)))
@@ -87,7 +84,13 @@ class CaffeOptimizer(torch.optim.Optimizer):
         self.iteration += 1
         return loss
 
-    def _clip(self, gradients: Sequence[Tensor]) -> None:
+    @staticmethod
+    def _gradient(parameter: Tensor) -> Tensor:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        return parameter.grad
+
+    def _clip(self, gradients: list[Tensor]) -> None:
         self.clipped = None
         if self.clip_gradients < 0 or not gradients:
             return
@@ -103,10 +106,10 @@ class CaffeOptimizer(torch.optim.Optimizer):
                   for group in self.param_groups for _ in group["params"]]
         chosen = [i for i, decay in enumerate(decays) if decay]
         if chosen:
-            values = [params[i] for i in chosen]
+            values: Sequence[Tensor] = [params[i] for i in chosen]
             if self.regularization_type == "L1":
-                values = torch._foreach_sign(values)
-            added = torch._foreach_mul(values, [decays[i] for i in chosen])
+                values = torch._foreach_sign(list(values))
+            added = torch._foreach_mul(list(values), [decays[i] for i in chosen])
             torch._foreach_add_([gradients[i] for i in chosen], added)
 
     def _compute_updates(self, updates: list[Tensor], rates: list[float], *histories: list[Tensor]) -> None:
@@ -222,7 +225,7 @@ class Adam(CaffeOptimizer):
         torch._foreach_mul_(updates, [float(np.float32(rate) * correction) for rate in rates])
 
 
-def _average(history: list[Tensor], values: list[Tensor], decay: float) -> None:
+def _average(history: list[Tensor], values: list[Tensor] | tuple[Tensor, ...], decay: float) -> None:
     """history = decay history + (1 - decay) values."""
     torch._foreach_mul_(history, decay)
     torch._foreach_add_(history, torch._foreach_mul(values, float(np.float32(1) - np.float32(decay))))

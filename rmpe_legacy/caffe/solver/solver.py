@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,17 +27,24 @@ from rmpe_legacy.caffe.proto.caffemodel import read_weights
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.text import read_text
 from rmpe_legacy.caffe.weights import copy_trained
+from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import FileError, NetError
-from rmpe_legacy.files import all_or_none
+from rmpe_legacy.files import all_or_none, as_os_errors
 
-from .detection_ap import DetectionScores
-from .learning_rate import LearningRate
+from .debug_info import DebugInfo
+from .find_nan import first_nan
+from .learning_rate import NO_LOSS, LearningRate
 from .parameters import learnable_parameters, make_optimizer, read_solver
+from .run_state import RunState, capture, data_layers, path_beside, read_run_state, write_run_state
+from .run_state import restore as restore_run
+from .scores import Scores, Values, output_values, weighted
 from .snapshot import stored_blobs, write_weights, write_weights_hdf5
 from .state import SolverState, read_state, write_state, write_state_hdf5
 
 log = logging.getLogger(__name__)
-Action = Literal["none", "snapshot", "stop"]
+Action = Literal["none", "snapshot", "stop"]  # the later wins where processes ask for different ones
+ACTIONS: tuple[Action, ...] = get_args(Action)
+PREFETCH = 3  # batches: PREFETCH_COUNT of base_data_layer.hpp
 
 
 class Solver:
@@ -43,30 +52,76 @@ class Solver:
 
     ``net`` is the network in phase TRAIN, ``test_nets`` are those in phase TEST, ``iter`` counts the updates so far.
     ``step(n)`` trains n iterations, ``solve()`` up to max_iter; ``snapshot()`` and ``restore()`` write and read
-    Caffe's .caffemodel and .solverstate. Files that the solver and its networks name are looked for in the working
+    Caffe's .caffemodel and .solverstate, with a .runstate beside them that lets a restored run end with the same bits
+    as one that was never interrupted. Files that the solver and its networks name are looked for in the working
     directory, as Caffe does.
 
-    action: asked after each iteration; "snapshot" writes one, "stop" ends the training.
+    Of several processes each trains on its own records; gradients are averaged, and the first process tests, logs and
+    writes snapshots.
     """
 
     def __init__(self, solver: str | PathLike | Message, dialect: str = "rmpe",
-                 action: Callable[[], Action] | None = None):
-        """solver: the path of a solver.prototxt, or a SolverParameter. RmpeError says what is wrong with it."""
+                 action: Callable[[], Action] | None = None, *, device: str | torch.device = "cpu",
+                 de_transform: str | None = None, allow_python: bool = False, prefetch: int = PREFETCH,
+                 skip_bad_records: bool = False, world: World | None = None,
+                 report: Callable[[int, Mapping[str, float]], None] | None = None):
+        """Build the networks of a solver.
+
+        Args:
+            solver: the path of a solver.prototxt, or a SolverParameter.
+            dialect: "rmpe", "ssd" or "bvlc": the Caffe whose fields and defaults apply.
+            action: asked after each iteration, and before each test batch; "snapshot" writes one, "stop" ends the
+                training.
+            device: where the networks are.
+            de_transform, allow_python: as for ``load_net``.
+            prefetch: how many batches the data layers read ahead, in a thread each; 0 for none.
+            skip_bad_records: pass over records and pictures that cannot be read, with a warning.
+            world: the processes that train together; each needs a Solver of the same file.
+            report: called with the iteration and the values by name wherever Caffe logs them.
+
+        Raises:
+            RmpeError: a mistake in the solver or its networks, by file and line.
+        """
         self.param = solver if isinstance(solver, Message) else read_solver(solver, dialect)
         self.dialect = dialect
         self.action = action or (lambda: "none")
+        self.device = torch.device(device)
+        self.world = world or World()
+        self.report = report or (lambda _iteration, _values: None)
+        self._net_options: dict[str, Any] = {"de_transform": de_transform, "allow_python": allow_python}
         self.iter = 0
         self.stopped = False  # by `action`
+        self.last_snapshot: Path | None = None
         self._check_snapshot_place()
         if self.param.random_seed >= 0:
             torch.manual_seed(self.param.random_seed)
         self.net = self._train_net()
-        self.test_nets = self._test_nets()
+        self.test_nets = self._test_nets() if self.world.first else []
+        self._prepare_data(prefetch, skip_bad_records)
         self.parameters = learnable_parameters(self.net)
         self.rate = LearningRate(self.param)
         self.optimizer = make_optimizer(self.param, self.parameters)
         self.smoothed_loss = np.float32(0)
         self._losses: list[np.float32] = []
+        self._start = 0  # the iteration in which their average began
+        self._restored = False  # `_losses` come from a run state, to be continued
+        self._before_test: dict | None = None  # where the data was when the test in progress began
+        self._copy_from_first()
+
+    def _prepare_data(self, prefetch: int, skip_bad_records: bool) -> None:
+        for net in (self.net, *self.test_nets):
+            for layer in data_layers(net):
+                layer.read_ahead, layer.skip_bad_records = prefetch, skip_bad_records
+        if self.world.size > 1:
+            for layer in data_layers(self.net):
+                layer.shard(self.world.rank, self.world.size)
+            if self.world.rank:  # the same parameters and order of records, other random numbers
+                torch.manual_seed(torch.initial_seed() + self.world.rank)
+
+    def _copy_from_first(self) -> None:
+        """Give every process the first one's parameters."""
+        with torch.no_grad():
+            self.world.copy_from_first([p.value.data for p in self.parameters])
 
     # --- networks -----------------------------------------------------------------------------------------------
 
@@ -109,7 +164,7 @@ class Solver:
             level, stages = state.level, tuple(state.stage)
         if net.state.has("level") and not (state is not None and state.has("level")):
             level = net.state.level
-        return parse_net(net, phase, level, stages).build()
+        return parse_net(net, phase, level, stages, **self._net_options).build().to(self.device)
 
     def copy_trained(self, layers: Iterable[TrainedLayer]) -> None:
         """Begin from weights, in the training net and in the test nets: ``caffe train --weights``."""
@@ -117,6 +172,7 @@ class Solver:
         for net in (self.net, *self.test_nets):
             for name in copy_trained(net, layers):
                 log.info("Ignoring source layer %s", name)
+        self._copy_from_first()
 
     # --- training -----------------------------------------------------------------------------------------------
 
@@ -128,8 +184,10 @@ class Solver:
         if resume is not None:
             log.info("Restoring previous solver status from %s", resume)
             self.restore(resume)
-        start, p = self.iter, self.param
-        self.step(p.max_iter - self.iter)
+        p = self.param
+        if not self._restored:
+            self._forget_losses()
+        self._train(p.max_iter)
         if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot):
             self.snapshot()
         if self.stopped:
@@ -138,43 +196,59 @@ class Solver:
         if p.display and self.iter % p.display == 0:
             with torch.no_grad():
                 self._forward(self.net)
-            self._smooth(np.float32(float(self.net.loss())), start)
+            self._smooth(np.float32(float(self.net.loss())))
             log.info("Iteration %d, loss = %g", self.iter, self.smoothed_loss)
+            self.report(self.iter, {"train/loss": float(self.smoothed_loss)})
         if p.test_interval and self.iter % p.test_interval == 0:
             self.test_all()
         log.info("Optimization Done.")
 
     def step(self, iterations: int = 1) -> None:
         """Train so many iterations; the smoothed loss begins anew, as in each of Caffe's Step."""
-        p, start = self.param, self.iter
-        stop = self.iter + iterations
+        self._forget_losses()
+        self._train(self.iter + iterations)
+
+    def _forget_losses(self) -> None:
         self._losses.clear()
-        self.smoothed_loss = np.float32(0)
+        self.smoothed_loss, self._start, self._restored = np.float32(0), self.iter, False
+
+    def _train(self, stop: int) -> None:
+        """Train until this many updates are done."""
+        p = self.param
         while self.iter < stop:
             if p.test_interval and self.iter % p.test_interval == 0 and (self.iter or p.test_initialization):
                 self.test_all()
                 if self.stopped:
                     return
-            self._iterate(start)
-            action = self.action()
+            self._iterate()
+            action = ACTIONS[self.world.largest(ACTIONS.index(self.action()))]
             if (p.snapshot and self.iter % p.snapshot == 0) or action == "snapshot":
                 self.snapshot()
             if action == "stop":
                 self.stopped = True
                 return
 
-    def _iterate(self, start: int) -> None:
+    def _iterate(self) -> None:
         p = self.param
         display = bool(p.display) and self.iter % p.display == 0
         self.optimizer.zero_grad(set_to_none=True)
         loss = np.float32(0)
         for _ in range(p.iter_size):
-            loss = np.float32(loss + np.float32(self._forward_backward()))
+            with DebugInfo(self.net) if display and p.debug_info else nullcontext() as debug:
+                one = np.float32(self._forward_backward())
+                if debug is not None:
+                    debug.log_backward(q.value for q in self.parameters)
+            if np.isnan(one):
+                self._stop_at_nan()
+            loss = np.float32(loss + one)
         loss = np.float32(loss / np.float32(p.iter_size))
-        self._smooth(loss, start)
+        self._smooth(loss)
         if display:
             log.info("Iteration %d, loss = %g", self.iter, self.smoothed_loss)
-            self._log_outputs("Train", self.net, _flat(self.net))
+            outputs = output_values(self.net)
+            self._log_outputs("Train", self.net, outputs)
+            self.report(self.iter, {"train/loss": float(self.smoothed_loss), **_by_name("train", outputs)})
+        self._share_gradients()
         self._update(display)
         self.iter += 1
 
@@ -190,10 +264,36 @@ class Solver:
         """Run one network on its next batch."""
         net()
 
+    def _stop_at_nan(self) -> None:
+        """Differs: Caffe goes on, and overwrites its snapshots with parameters that are all NaN."""
+        kept = f"the last snapshot is {self.last_snapshot}" if self.last_snapshot else "there is no snapshot yet"
+        raise NetError(f"{self.param.where}: iteration {self.iter}: the loss is NaN; {first_nan(self.net)}; {kept}; "
+                       "lower base_lr, set clip_gradients, or mend the data")
+
+    def _share_gradients(self) -> None:
+        """Average the gradients over the processes, and give each the parameters that no gradient changes.
+
+        Those are BatchNorm's statistics. Source: P2PSync (parallel.cpp:263-367) of RMPE@5188c23, where the workers get
+        all parameters of the root, and the root the sum of the gradients, which it divides by their number.
+        """
+        if self.world.size == 1:
+            return
+        learned = [p.value for p in self.parameters if p.value.requires_grad]
+        for value in learned:
+            if value.grad is None:
+                value.grad = torch.zeros_like(value)
+        with torch.no_grad():
+            self.world.mean([value.grad for value in learned])
+            self.world.copy_from_first([p.value.data for p in self.parameters if not p.value.requires_grad])
+
     def _update(self, display: bool) -> None:
-        rate = self.rate.at(self.iter)
+        loss = torch.tensor([float(self.smoothed_loss)])
+        if self.param.lr_policy == "plateau":  # the rate depends on the loss, and must be the same everywhere
+            self.world.copy_from_first([loss])
+        rate = self.rate.at(self.iter, float(loss))
         if display:
             log.info("Iteration %d, lr = %g", self.iter, rate)
+            self.report(self.iter, {"train/lr": float(rate)})
         for group in self.optimizer.param_groups:
             group["lr"] = float(rate)
         self.optimizer.iteration = self.iter
@@ -202,7 +302,7 @@ class Solver:
             log.info("Gradient clipping: scaling down gradients (L2 norm %g > %g) by scale factor %g",
                      self.optimizer.clipped[0], self.param.clip_gradients, self.optimizer.clipped[1])
 
-    def _smooth(self, loss: np.float32, start: int) -> None:
+    def _smooth(self, loss: np.float32) -> None:
         """The mean of the last average_loss losses."""
         size = self.param.average_loss
         if len(self._losses) < size:
@@ -210,24 +310,24 @@ class Solver:
             n = np.float32(len(self._losses))
             self.smoothed_loss = np.float32((self.smoothed_loss * (n - 1) + loss) / n)
         else:
-            at = (self.iter - start) % size
+            at = (self.iter - self._start) % size
             self.smoothed_loss = np.float32(self.smoothed_loss + (loss - self._losses[at]) / np.float32(size))
             self._losses[at] = loss
 
     def _log_outputs(self, kind: str, net: Net, values: Sequence[tuple[str, float]]) -> None:
         for i, (name, value) in enumerate(values):
-            weight = net.loss_weights.get(name, 0)
-            part = f" (* {weight:g} = {np.float32(weight) * np.float32(value):g} loss)" if weight else ""
-            log.info("    %s net output #%d: %s = %g%s", kind, i, name, value, part)
+            log.info("    %s net output #%d: %s = %g%s", kind, i, name, value, weighted(net, name, value))
 
     # --- tests --------------------------------------------------------------------------------------------------
 
     def test_all(self) -> None:
         """Run every test net over its test_iter batches and log the means of its outputs, or the mAP."""
+        self._before_test = capture(self._nets, self.device)
         for i in range(len(self.test_nets)):
-            if self.stopped:
-                return
-            self.test(i)
+            if not self.stopped:
+                self.test(i)
+        self._before_test = None
+        self.stopped = bool(self.world.largest(int(self.stopped)))
 
     def test(self, index: int) -> list[tuple[str, float]]:
         """Run one test net on the weights as they are: (output, mean of a value) in order, or (output, mAP)."""
@@ -235,29 +335,32 @@ class Solver:
         net, p = self.test_nets[index], self.param
         share_trained(net, self.net)
         detection = "eval_type" in p.descriptor.fields and p.eval_type == "detection"
-        loss, scores = np.float32(0), _Scores(detection)
+        loss, scores = np.float32(0), Scores(p.ap_version if detection else None)
         for _ in range(p.test_iter[index]):
             if self._asked_to_stop():
                 log.info("Test interrupted.")
                 return []
-            with torch.no_grad():
+            with torch.no_grad(), DebugInfo(net) if p.debug_info else nullcontext():
                 self._forward(net)
             if p.test_compute_loss:
                 loss = np.float32(loss + np.float32(float(net.loss())))
             scores.add(net)
         if p.test_compute_loss:
             log.info("Test loss: %g", loss / np.float32(p.test_iter[index]))
-        results = scores.results(p.test_iter[index], p.ap_version if detection else "")
+        results = scores.results()
         self._log_outputs("Test", net, results)
+        self.report(self.iter, _by_name(f"test{index}", results))
         return results
 
     def _asked_to_stop(self) -> bool:
         while (action := self.action()) != "none":
-            if action == "snapshot":
-                self.snapshot()
-            else:
+            if action == "stop":
                 self.stopped = True
                 break
+            if self.world.size > 1:
+                log.warning("No snapshot while testing: the other processes are not here to take part in it")
+            else:
+                self.snapshot()
         return self.stopped
 
     # --- snapshots ----------------------------------------------------------------------------------------------
@@ -265,37 +368,52 @@ class Solver:
     def _name(self, suffix: str) -> str:
         return f"{self.param.snapshot_prefix}_iter_{self.iter}{suffix}"
 
+    @property
+    def _nets(self) -> list[Net]:
+        return [self.net, *self.test_nets]
+
     def _check_snapshot_place(self) -> None:
         folder = Path(self._name("")).parent
-        if self.param.snapshot and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        if self.world.first and self.param.snapshot and not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise FileError(f"{self.param.where}: snapshots go to {folder}, which is not a folder that can be written; "
                             "make it first")
 
     def snapshot(self) -> tuple[Path, Path]:
-        """Write weights and solver state, both or none; returns their paths."""
+        """Write weights, solver state and run state, all or none; returns the paths of the first two.
+
+        Every process has to call this; the first one writes.
+        """
         p = self.param
         is_hdf5 = p.snapshot_format == "HDF5"
         end, what = (".h5", "HDF5") if is_hdf5 else ("", "binary proto")
         weights, state = self._name(f".caffemodel{end}"), self._name(f".solverstate{end}")
-        log.info("Snapshotting to %s file %s", what, weights)
-        log.info("Snapshotting solver state to %s file %s", what, state)
-        content = SolverState(self.iter, self.rate.current_step, weights, stored_blobs(self.optimizer.history()))
-        with all_or_none(weights, state) as places:
-            (write_weights_hdf5 if is_hdf5 else write_weights)(places[0], self.net, p.snapshot_diff)
-            (write_state_hdf5 if is_hdf5 else write_state)(places[1], content)
+        processes = self.world.gather(self._before_test or capture(self._nets, self.device))
+        if self.world.first:
+            log.info("Snapshotting to %s file %s", what, weights)
+            log.info("Snapshotting solver state to %s file %s", what, state)
+            run = RunState(self.iter, tuple(map(float, self._losses)), float(self.smoothed_loss), self._start,
+                           tuple(processes))
+            # the state comes last: where it is, the other two are
+            with all_or_none(weights, path_beside(state), state) as places, as_os_errors():
+                (write_weights_hdf5 if is_hdf5 else write_weights)(places[0], self.net, p.snapshot_diff)
+                write_run_state(places[1], run)
+                (write_state_hdf5 if is_hdf5 else write_state)(places[2], self._state(weights))
+        self.last_snapshot = Path(state)
         return Path(weights), Path(state)
 
+    def _state(self, weights: str) -> SolverState:
+        plateau = (float(self.rate.minimum_loss), self.rate.iter_last_event) if self.rate.has_plateau else None
+        return SolverState(self.iter, self.rate.current_step, weights, stored_blobs(self.optimizer.history()), plateau)
+
     def restore(self, path: str | PathLike) -> None:
-        """Go on from a solver state and the weights that it names. FileError or NetError say what does not fit."""
+        """Go on from a solver state and the weights that it names.
+
+        With its .runstate beside it, data and random numbers continue where the snapshot was taken; without, they
+        begin anew, as in Caffe. FileError or NetError say what does not fit.
+        """
         state = read_state(path)
         history = self.optimizer.history()
-        if len(state.history) != len(history):
-            raise NetError(f"{path}: holds {len(state.history)} history blobs, and {self.param.type} needs "
-                           f"{len(history)} for this network; it belongs to another network or type of solver")
-        for parameter, blob in zip(self.parameters * self.optimizer.history_blobs, state.history, strict=True):
-            if not blob.fits(tuple(parameter.value.shape)):
-                raise NetError(f"{path}: the history of {parameter} is {shape_text(blob.shape)}, and the parameter "
-                               f"{shape_text(tuple(parameter.value.shape))}; it belongs to another network")
+        self._check_history(path, state, history)
         if state.learned_net:
             for name in copy_trained(self.net, read_weights(self._learned_net(path, state.learned_net))):
                 log.info("Ignoring source layer %s", name)
@@ -304,6 +422,35 @@ class Solver:
             for value, blob in zip(history, state.history, strict=True):
                 value.copy_(torch.from_numpy(np.array(blob.data, np.float32)).view(value.shape))
         self.iter, self.rate.current_step = state.iteration, state.current_step
+        self.rate.minimum_loss, self.rate.iter_last_event = state.plateau or (NO_LOSS, 0)
+        self.last_snapshot = Path(path)
+        self._restore_run(path)
+
+    def _check_history(self, path: str | PathLike, state: SolverState, history: Sequence[Tensor]) -> None:
+        if len(state.history) != len(history):
+            raise NetError(f"{path}: holds {len(state.history)} history blobs, and {self.param.type} needs "
+                           f"{len(history)} for this network; it belongs to another network or type of solver")
+        for parameter, blob in zip(self.parameters * self.optimizer.history_blobs, state.history, strict=True):
+            if not blob.fits(tuple(parameter.value.shape)):
+                raise NetError(f"{path}: the history of {parameter} is {shape_text(blob.shape)}, and the parameter "
+                               f"{shape_text(tuple(parameter.value.shape))}; it belongs to another network")
+
+    def _restore_run(self, path: str | PathLike) -> None:
+        beside = path_beside(path)
+        if not beside.exists():
+            log.info("No run state %s: data begins at its first record, random numbers anew, as in Caffe", beside)
+            return
+        run = read_run_state(beside)
+        if run.iteration != self.iter:
+            raise FileError(f"{beside}: is of iteration {run.iteration}, the solver state beside it of {self.iter}; "
+                            "delete it to begin the data anew")
+        if len(run.processes) != self.world.size:
+            log.info("Run state %s is of %d processes, this run has %d: data begins at its first record, random "
+                     "numbers anew", beside, len(run.processes), self.world.size)
+            return
+        restore_run(run.processes[self.world.rank], self._nets, self.device, beside)
+        self._losses = [np.float32(loss) for loss in run.losses]
+        self.smoothed_loss, self._start, self._restored = np.float32(run.smoothed_loss), run.start, True
 
     @staticmethod
     def _learned_net(state: str | PathLike, named: str) -> str | Path:
@@ -312,35 +459,16 @@ class Solver:
         return named if os.path.exists(named) or not beside.exists() else beside
 
 
-class _Scores:
-    """The outputs of a test net over its batches."""
-
-    def __init__(self, detection: bool):
-        self.detection = detection
-        self.sums: list[tuple[str, np.float32]] = []
-        self.detections: dict[str, DetectionScores] = {}
-
-    def add(self, net: Net) -> None:
-        if self.detection:
-            for name in net.outputs:
-                self.detections.setdefault(name, DetectionScores()).add(net.blobs[name].cpu().numpy())
-            return
-        values = _flat(net)
-        if self.sums:
-            values = [(name, np.float32(total + value))
-                      for (name, total), (_, value) in zip(self.sums, values, strict=True)]
-        self.sums = values
-
-    def results(self, batches: int, ap_version: str) -> list[tuple[str, float]]:
-        if self.detection:
-            return [(name, scores.mean_ap(ap_version)) for name, scores in self.detections.items()]
-        return [(name, np.float32(total / np.float32(batches))) for name, total in self.sums]
-
-
-def _flat(net: Net) -> list[tuple[str, np.float32]]:
-    """Each value of each output, in Caffe's order."""
-    return [(name, np.float32(value)) for name in net.outputs
-            for value in net.blobs[name].detach().cpu().reshape(-1).tolist()]
+def _by_name(kind: str, values: Values | Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Values by "kind/output"; an output of several has "kind/output/0" and so on."""
+    names = [name for name, _ in values]
+    counts = Counter(names)
+    seen: Counter[str] = Counter()
+    found = {}
+    for name, value in values:
+        found[f"{kind}/{name}" + (f"/{seen[name]}" if counts[name] > 1 else "")] = float(value)
+        seen[name] += 1
+    return found
 
 
 def share_trained(target: Net, source: Net) -> None:
@@ -348,7 +476,7 @@ def share_trained(target: Net, source: Net) -> None:
 
     Source: Net::ShareTrainedLayersWith (net.cpp:684-717) of RMPE@5188c23. LayerError where a shape differs.
     """
-    targets = {}
+    targets: dict[str, Layer] = {}
     for step in target.steps:
         targets.setdefault(step.layer.spec.name, step.layer)
     for step in source.steps:

@@ -1,6 +1,7 @@
 """Solver states: iteration, learning-rate step and history, as .solverstate or .solverstate.h5.
 
-Sources: SGDSolver::SnapshotSolverStateTo{BinaryProto,HDF5} and their Restore (sgd_solver.cpp:246-330) of RMPE@5188c23.
+Sources: SGDSolver::SnapshotSolverStateTo{BinaryProto,HDF5} and their Restore (sgd_solver.cpp:246-330) of RMPE@5188c23;
+the same of weiliu89/caffe@4817bf8, whose states also hold what the plateau policy needs.
 """
 
 from __future__ import annotations
@@ -29,15 +30,18 @@ class SolverState:
     current_step: int
     learned_net: str  # the weights' file, by the path that the solver used; "" if the state names none
     history: tuple[StoredBlob, ...]
+    plateau: tuple[float, int] | None = None  # minimum_loss and iter_last_event: dialect "ssd" alone has them
 
 
 def write_state(path: str | PathLike, state: SolverState) -> None:
     """Write a .solverstate, byte for byte as Caffe's protobuf would."""
-    schema = load_schema()
+    schema = load_schema("rmpe" if state.plateau is None else "ssd")
     blobs = [Message(schema["BlobProto"], {
         "data": blob.data, "shape": Message(schema["BlobShape"], {"dim": list(blob.shape)})}) for blob in state.history]
     fields = {"iter": state.iteration, "learned_net": state.learned_net, "history": blobs,
               "current_step": state.current_step}
+    if state.plateau is not None:
+        fields |= {"minimum_loss": state.plateau[0], "iter_last_event": state.plateau[1]}
     Path(path).write_bytes(encode(Message(schema["SolverState"], fields)))
 
 
@@ -48,6 +52,9 @@ def write_state_hdf5(path: str | PathLike, state: SolverState) -> None:
         text = state.learned_net.encode("utf-8", "surrogateescape")
         file.create_dataset("learned_net", data=np.bytes_(text), dtype=h5py.string_dtype("ascii", len(text) + 1))
         file.create_dataset("current_step", data=np.array([state.current_step], np.int32))
+        if state.plateau is not None:
+            file.create_dataset("iter_last_event", data=np.array([state.plateau[1]], np.int32))
+            file.create_dataset("minimum_loss", data=np.array([state.plateau[0]], np.float32))
         group = file.create_group("history")
         for i, blob in enumerate(state.history):
             group.create_dataset(str(i), data=np.reshape(blob.data, blob.shape))
@@ -63,11 +70,12 @@ def read_state(path: str | PathLike) -> SolverState:
         return _read_hdf5(path)
     if not data:
         raise FileError(f"{path}: the file is empty")
-    message = decode(data, load_schema()["SolverState"], Source(str(path)))
+    message = decode(data, load_schema("ssd")["SolverState"], Source(str(path)))  # which has all that the others have
     if not message.has("iter") or not message.history:
         raise FileError(f"{path}: has no iteration or no history; is this a solver state, rather than the weights?")
     history = tuple(_blob(path, blob) for blob in message.history)
-    return SolverState(message.iter, message.current_step, message.learned_net, history)
+    plateau = (message.minimum_loss, message.iter_last_event) if message.has("minimum_loss") else None
+    return SolverState(message.iter, message.current_step, message.learned_net, history, plateau)
 
 
 def _blob(path: str | PathLike, blob: Message) -> StoredBlob:
@@ -83,12 +91,16 @@ def _read_hdf5(path: str | PathLike) -> SolverState:
     if not isinstance(history, Group):
         raise FileError(f"{path}: has no group 'history'; is this a solver state?")
     blobs = [_array(path, history, str(i), "f") for i in range(len(history))]
+    plateau = None
+    if {"minimum_loss", "iter_last_event"} <= set(root):
+        plateau = (float(_array(path, root, "minimum_loss", "f").reshape(-1)[0]),
+                   int(_array(path, root, "iter_last_event", "iu").reshape(-1)[0]))
     learned = _array(path, root, "learned_net", "S").reshape(-1)[:1] if "learned_net" in list(root) else ()
     return SolverState(
         int(_array(path, root, "iter", "iu").reshape(-1)[0]),
         int(_array(path, root, "current_step", "iu").reshape(-1)[0]),
         b"".join(learned).decode("utf-8", "surrogateescape"),
-        tuple(StoredBlob(values.shape, values.reshape(-1)) for values in blobs))
+        tuple(StoredBlob(values.shape, values.reshape(-1)) for values in blobs), plateau)
 
 
 def _array(path: str | PathLike, group: Group, name: str, kinds: str) -> np.ndarray:

@@ -53,14 +53,18 @@ class Timer:
         self.times = NetTimes([LayerTime(step.layer.spec.name, step.layer.spec.type) for step in net.steps])
         self.begin = 0.0
 
+    def warm_up(self) -> float:
+        """Run once without recording, so that memory is allocated; returns the loss."""
+        return self._iterate(record=False)[1]
+
     def run(self, iterations: int) -> Iterator[float]:
-        """Run so many iterations after one that warms up; yields each one's seconds."""
-        self._iterate(record=False)
+        """Run so many iterations; yields each one's seconds."""
         self.begin = time.perf_counter()
         for _ in range(iterations):
-            yield self._iterate(record=True)
+            yield self._iterate(record=True)[0]
 
-    def _iterate(self, record: bool) -> float:
+    def _iterate(self, record: bool) -> tuple[float, float]:
+        """The seconds that it took, and the loss."""
         self.net.zero_grad(set_to_none=True)
         start = time.perf_counter()
         with torch.set_grad_enabled(self.backward):
@@ -71,7 +75,7 @@ class Timer:
         end = time.perf_counter()
         if record:
             self.times.iterations.append((middle - start, end - middle))
-        return end - start
+        return end - start, self._loss(turns)
 
     def _forward(self, record: bool) -> Iterator[tuple[list[Tensor], tuple[Tensor, ...]]]:
         """Each layer's bottoms, cut off from what made them, and its tops."""
@@ -91,6 +95,12 @@ class Timer:
                 self._add(i, "forward", begin, seconds)
             blobs |= dict(zip(step.top, tops, strict=True))
             yield bottoms, tops
+
+    def _loss(self, turns: Sequence[tuple[list[Tensor], tuple[Tensor, ...]]]) -> float:
+        tops = [pair for step, (_, tops) in zip(self.net.steps, turns, strict=True)
+                for pair in zip(step.top, tops, strict=True)]
+        return sum(self.net.loss_weights[name] * float(top.detach().sum()) for name, top in tops
+                   if name in self.net.loss_weights)
 
     def _leaf(self, step: Step, index: int, value: Tensor) -> Tensor:
         """A bottom as a leaf whose gradient the layer's own backward ends in."""

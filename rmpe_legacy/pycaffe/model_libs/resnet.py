@@ -35,7 +35,7 @@ def _body(net: NetSpec, from_layer: str, blocks3: int, blocks4: int, use_pool5: 
     )
     below = "pool1"
     for width, blocks, stride in stages:
-        dilation = {"dilation": 2} if width == 512 and use_dilation_conv5 else {}
+        dilation: dict[str, Any] = {"dilation": 2} if width == 512 and use_dilation_conv5 else {}
         for block in blocks:
             first = block == blocks[0]
             ResBody(net, below, block, width, width, 4 * width, stride if first else 1, first, **dilation, **bn_param)

@@ -49,6 +49,12 @@ class Module(nn.Module):
     ``training`` is the field `train` of each module as it was saved; ``eval()`` and ``train()`` change it.
     """
 
+    if TYPE_CHECKING:  # nn.Module says Tensor | Module, which is wrong for the plain attributes that a subclass sets
+
+        _modules: dict[str, Any]
+
+        def __getattr__(self, name: str) -> Any: ...
+
     uses_train = False  # whether the mode changes what it computes
 
     def __init__(self, fields: Fields):

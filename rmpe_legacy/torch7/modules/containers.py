@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .base import Fields, Module, Value, torch7_class
 
@@ -17,8 +19,8 @@ class Container(Module):
         for i, child in enumerate(fields.children()):
             self.add_module(str(i), child)
 
-    def parts(self) -> list[nn.Module]:
-        return list(self._modules.values())
+    def parts(self) -> list[Module]:
+        return cast(list[Module], list(self._modules.values()))
 
 
 @torch7_class("nn.Sequential", "nn.Decorator", "nn.DontCast", "nn.GPU")

@@ -51,7 +51,7 @@ class GModule(Module):
         self._free()
 
     def _node(self, fields: Fields, source: Torch7Object, i: int) -> Node:
-        data = source.get("data")
+        data: Any = source.get("data")
         node = Node()
         if data.get("selectindex") is not None:
             node.select = Fields(_as_object(data, source), fields.builder, fields.depth).integer("selectindex") - 1
@@ -122,9 +122,9 @@ def _connect(fields: Fields, nodes: list[Node], places: dict[int, int], i: int, 
 
     Forward and backward nodes are two objects that share their `data`; the data is what a node is known by.
     """
-    data = source.get("data")
+    data: Any = source.get("data")
     for child in _list(source, "children"):
-        child_data = child.get("data") if isinstance(child, Torch7Object) else None
+        child_data: Any = child.get("data") if isinstance(child, Torch7Object) else None
         if id(child_data) not in places or not isinstance(child_data.get("mapindex"), Table):
             raise fields.error(f"node {i + 1} has a child that is not in the graph")
         at = child_data.get("mapindex").get(data)

@@ -183,13 +183,13 @@ class AffineTransformMatrixGenerator(Module):
     def _theta(self, x: Tensor) -> Tensor:
         parameters = list(x.unbind(1))
         one, zero = torch.ones_like(x[:, 0]), torch.zeros_like(x[:, 0])
-        matrix = [one, zero, zero, one]
+        values = [one, zero, zero, one]
         if self.rotation:
             angle = parameters.pop(0)
-            matrix = [angle.cos(), -angle.sin(), angle.sin(), angle.cos()]
+            values = [angle.cos(), -angle.sin(), angle.sin(), angle.cos()]
         if self.scale:
             factor = parameters.pop(0)
-            matrix = [value * factor for value in matrix]
-        matrix = torch.stack(matrix, -1).view(-1, 2, 2)
+            values = [value * factor for value in values]
+        matrix = torch.stack(values, -1).view(-1, 2, 2)
         shift = torch.stack(parameters, -1) if self.translation else torch.zeros_like(matrix[:, 0])
         return torch.cat([matrix, matrix @ shift.unsqueeze(-1)], -1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class Grid:
 
 
 Item = Value | Grid | list
-Emitter = Callable[["Converter", Module, Item, str], Item]
+Emitter = Callable[..., Any]  # (converter, module of its class, what `takes` says, path) -> Item
 _EMITTERS: Registry[type[Module], tuple[Emitter, type]] = Registry("Torch7 module")
 
 

@@ -367,7 +367,7 @@ def _linear(c: Converter, module: linear.Linear, x: Value, path: str) -> Value:
 
 
 @emits(shapes.View, shapes.Reshape, shapes.Squeeze, shapes.Unsqueeze)
-def _view(c: Converter, module: Module, x: Item, path: str) -> Value:
+def _view(c: Converter, module: Module, x: Value, path: str) -> Value:
     """Written only where a layer has to see the new shape."""
     x = x if x.order is None else c.plain(x)
     view = c.shape_after(module, x, path=path)
@@ -378,7 +378,7 @@ def _view(c: Converter, module: Module, x: Item, path: str) -> Value:
 
 
 @emits(shapes.Transpose)
-def _transpose(c: Converter, module: shapes.Transpose, x: Item, path: str) -> Value:
+def _transpose(c: Converter, module: shapes.Transpose, x: Value, path: str) -> Value:
     """Written only where a layer has to see the new order: the sampler's swaps before and after cancel."""
     x = x if x.view is None else c.plain(x)
     order = list(x.order or range(len(x.shape)))

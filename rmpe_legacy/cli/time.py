@@ -1,0 +1,87 @@
+"""rmpe time."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+from typing import TYPE_CHECKING
+
+from .caffe_log import run_logged
+from .options import add_caffe_options, device_of, load_plugins, positive, stages_of
+
+if TYPE_CHECKING:
+    from rmpe_legacy.caffe.net import Net
+    from rmpe_legacy.caffe.solver.timing import NetTimes
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-model", "--model", required=True, metavar="FILE", help="the network's prototxt")
+    command.add_argument("-weights", "--weights", metavar="FILE", help="without it, parameters are as their fillers "
+                         "make them")
+    command.add_argument("-iterations", "--iterations", type=positive, default=50, metavar="N",
+                         help="how many times to run it (default: %(default)s)")
+    command.add_argument("--backward", action=argparse.BooleanOptionalAction, default=True,
+                         help="time the backward pass too (default: yes)")
+    command.add_argument("--trace", metavar="FILE", help="write each layer's turn as JSON for chrome://tracing or "
+                         "ui.perfetto.dev")
+    add_caffe_options(command, phase="TRAIN")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Time each layer of a network, forward and backward, as `caffe time`."""
+    return run_logged(lambda log: _time(args, log))
+
+
+def _time(args: argparse.Namespace, log: logging.Logger) -> None:
+    import torch
+
+    from rmpe_legacy.caffe.inputs import usable_device
+    from rmpe_legacy.caffe.load import load_net
+    from rmpe_legacy.caffe.solver.timing import Timer, chrome_trace
+    from rmpe_legacy.files import check_places, whole_file
+
+    load_plugins(args.plugin)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.trace:
+        check_places(args.trace)
+    device, line = device_of(args.gpu)
+    log.info("%s", line)
+    net: Net = load_net(args.model, args.weights, args.phase, args.level, stages_of(args.stage), args.dialect,
+                        args.de_transform, allow_python=args.allow_python).to(usable_device(device))
+    timer = Timer(net, args.backward)
+    log.info("Performing Forward")
+    loss = timer.warm_up()
+    log.info("Initial loss: %g", loss)
+    log.info("*** Benchmark begins ***")
+    log.info("Testing for %d iterations.", args.iterations)
+    for i, seconds in enumerate(timer.run(args.iterations), 1):
+        log.info("Iteration: %d forward-backward time: %g ms.", i, seconds * 1e3)
+    _log_times(timer.times, args.backward, log)
+    if args.trace:
+        with whole_file(args.trace, "w") as file:
+            json.dump(chrome_trace(timer.times), file)
+        log.info("Trace written to %s", args.trace)
+
+
+def _log_times(times: NetTimes, backward: bool, log: logging.Logger) -> None:
+    """Caffe's lines: the mean milliseconds of each layer, and of the whole."""
+    log.info("Average time per layer: ")
+    for layer in times.layers:
+        log.info("%10s\tforward: %g ms.", layer.name, _mean(layer.forward))
+        if backward:
+            log.info("%10s\tbackward: %g ms.", layer.name, _mean(layer.backward))
+    log.info("Average Forward pass: %g ms.", _mean([forward for forward, _ in times.iterations]))
+    if backward:
+        log.info("Average Backward pass: %g ms.", _mean([seconds for _, seconds in times.iterations]))
+    totals = [sum(pair) for pair in times.iterations]
+    log.info("Average Forward-Backward: %g ms.", _mean(totals))
+    log.info("Total Time: %g ms.", sum(totals) * 1e3)
+    log.info("*** Benchmark ends ***")
+
+
+def _mean(seconds: list[float]) -> float:
+    """In milliseconds."""
+    return statistics.fmean(seconds) * 1e3

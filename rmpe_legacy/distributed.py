@@ -1,0 +1,125 @@
+"""The processes of one run, as torchrun starts them. torch is imported only when there is more than one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rmpe_legacy.errors import RmpeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=7)  # shares may differ by hours; a process that dies is noticed at once all the same
+
+
+@dataclass(frozen=True)
+class World:
+    """How many processes there are, and which one this is.
+
+    Methods that wait for other processes raise RmpeError if one of them has stopped.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # on this machine: which of its GPUs is ours
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """Every size-th item, so that shares are alike however the items are ordered."""
+        return items[self.rank :: self.size]
+
+    def wait(self) -> None:
+        """Return once every process has called this."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            with _peers():
+                dist.barrier()
+
+    def mean(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors, in place, by their sum over all processes times 1 / size."""
+        if self.size == 1 or not tensors:
+            return
+        import torch
+        import torch.distributed as dist
+
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        with _peers():
+            dist.all_reduce(flat)
+        flat.mul_(1 / self.size)
+        _scatter(flat, tensors)
+
+    def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors, in place, by those of the first process."""
+        if self.size == 1 or not tensors:
+            return
+        import torch
+        import torch.distributed as dist
+
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        with _peers():
+            dist.broadcast(flat, 0)
+        _scatter(flat, tensors)
+
+    def largest(self, value: int) -> int:
+        """The largest of the values that the processes pass."""
+        if self.size == 1:
+            return value
+        import torch
+        import torch.distributed as dist
+
+        shared = torch.tensor(value)
+        with _peers():
+            dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return int(shared)
+
+    def gather(self, item: Any) -> list[Any]:
+        """The items that all processes pass, by rank, in each process."""
+        if self.size == 1:
+            return [item]
+        import torch.distributed as dist
+
+        items: list[Any] = [None] * self.size
+        with _peers():
+            dist.all_gather_object(items, item)
+        return items
+
+
+def _scatter(flat: Tensor, tensors: Sequence[Tensor]) -> None:
+    begin = 0
+    for tensor in tensors:
+        tensor.copy_(flat[begin : begin + tensor.numel()].view_as(tensor))
+        begin += tensor.numel()
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError:
+        raise RmpeError("another process of this run has stopped; its own message says why") from None
+
+
+@contextmanager
+def join_world() -> Iterator[World]:
+    """The processes that torchrun started, connected by gloo; a world of one without torchrun."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
+    finally:
+        dist.destroy_process_group()

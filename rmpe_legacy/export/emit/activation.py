@@ -1,0 +1,219 @@
+"""Functions of single values, and Softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..onnx_graph import FLOAT
+from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import arguments, bracketed, number
+
+
+@emits_onnx("ReLU")
+def relu_onnx(ctx: OnnxContext) -> None:
+    if slope := ctx.layer.negative_slope:
+        ctx.output("LeakyRelu", *ctx.x, alpha=slope)
+    else:
+        ctx.output("Relu", *ctx.x)
+
+
+@emits_python("ReLU")
+def relu_python(ctx: PythonContext) -> str:
+    slope = ctx.layer.negative_slope
+    return f"F.leaky_relu({ctx.x[0]}, {number(slope)})" if slope else f"F.relu({ctx.x[0]})"
+
+
+@emits_onnx("PReLU")
+def prelu_onnx(ctx: OnnxContext) -> None:
+    ctx.output("PRelu", *ctx.x, ctx.weight(0, (-1, *[1] * (len(ctx.bottom_shapes[0]) - 2))))
+
+
+@emits_python("PReLU")
+def prelu_python(ctx: PythonContext) -> str:
+    return ctx.part("PReLU", "slope", arguments=arguments(*ctx.layer.declared[0].shape))
+
+
+@emits_onnx("ELU")
+def elu_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Elu", *ctx.x, alpha=ctx.layer.alpha)
+
+
+@emits_python("ELU")
+def elu_python(ctx: PythonContext) -> str:
+    return f"F.elu({arguments(ctx.x[0], alpha=(number(ctx.layer.alpha), '1'))})"
+
+
+@emits_onnx("Sigmoid")
+def sigmoid_onnx(ctx: OnnxContext) -> None:
+    if ctx.layer.spec.dialect == "bvlc":
+        _sigmoid_bvlc_onnx(ctx, ctx.x[0], ctx.y)
+    else:  # not ONNX's Sigmoid: onnxruntime approximates it, with large relative errors for small values
+        ctx.output("Reciprocal", ctx.node("Add", ctx.node("Exp", ctx.node("Neg", *ctx.x)), ctx.constant(1)))
+
+
+def _sigmoid_bvlc_onnx(ctx: OnnxContext, x: str, y: Sequence[str] | int = 1) -> str:
+    """BVLC's 0.5 tanh(0.5 x) + 0.5."""
+    half = ctx.constant(0.5)
+    return ctx.graph.node("Add", [ctx.node("Mul", ctx.node("Tanh", ctx.node("Mul", x, half)), half), half], y)
+
+
+@emits_python("Sigmoid")
+def sigmoid_python(ctx: PythonContext) -> str:
+    return f"torch.sigmoid({ctx.x[0]})" if ctx.layer.spec.dialect != "bvlc" else _sigmoid_bvlc_python(ctx.x[0])
+
+
+def _sigmoid_bvlc_python(x: str) -> str:
+    return f"(0.5 * torch.tanh(0.5 * {x}) + 0.5)"
+
+
+@emits_onnx("Swish")
+def swish_onnx(ctx: OnnxContext) -> None:
+    x, beta = ctx.x[0], ctx.layer.beta
+    ctx.output("Mul", x, _sigmoid_bvlc_onnx(ctx, x if beta == 1 else ctx.node("Mul", x, ctx.constant(beta))))
+
+
+@emits_python("Swish")
+def swish_python(ctx: PythonContext) -> str:
+    beta = number(ctx.layer.beta)
+    return f"{ctx.x[0]} * {_sigmoid_bvlc_python(ctx.x[0] if beta == '1' else f'({beta} * {ctx.x[0]})')}"
+
+
+@emits_onnx("TanH")
+def tanh_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Tanh", *ctx.x)
+
+
+@emits_python("TanH")
+def tanh_python(ctx: PythonContext) -> str:
+    return f"torch.tanh({ctx.x[0]})"
+
+
+@emits_onnx("AbsVal")
+def abs_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Abs", *ctx.x)
+
+
+@emits_python("AbsVal")
+def abs_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.abs()"
+
+
+@emits_onnx("BNLL")
+def bnll_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Softplus", *ctx.x)
+
+
+@emits_python("BNLL")
+def bnll_python(ctx: PythonContext) -> str:
+    return ctx.call("bnll", ctx.x[0])
+
+
+@emits_onnx("Power")
+def power_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    if layer.diff_scale == 0:
+        with np.errstate(all="ignore"):
+            value = 1.0 if layer.power == 0 else float(np.float32(layer.shift) ** np.float32(layer.power))
+        ctx.output("Expand", ctx.constant(value), ctx.node("Shape", *ctx.x))
+        return
+    _chain(ctx, ctx.x[0], ("Mul", layer.scale, 1), ("Add", layer.shift, 0), ("Pow", layer.power, 1))
+
+
+@emits_python("Power")
+def power_python(ctx: PythonContext) -> str:
+    layer, x = ctx.layer, ctx.x[0]
+    if layer.diff_scale == 0:
+        with np.errstate(all="ignore"):
+            value = 1.0 if layer.power == 0 else np.float32(layer.shift) ** np.float32(layer.power)
+        return f"torch.full_like({x}, {number(float(value))})"
+    inner = _times_plus(x, layer.scale, layer.shift)
+    return inner if layer.power == 1 else f"({inner}) ** {bracketed(layer.power)}"
+
+
+@emits_onnx("Exp")
+def exp_onnx(ctx: OnnxContext) -> None:
+    _chain(ctx, ctx.x[0], ("Mul", ctx.layer.inner, 1), ("Exp", None, None), ("Mul", ctx.layer.outer, 1))
+
+
+@emits_python("Exp")
+def exp_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    inner = ctx.x[0] if layer.inner == 1 else f"{ctx.x[0]} * {number(layer.inner)}"
+    return f"torch.exp({inner})" + ("" if layer.outer == 1 else f" * {number(layer.outer)}")
+
+
+@emits_onnx("Log")
+def log_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    inner = ("Mul", layer.scale, 1), ("Add", layer.shift, 0)
+    _chain(ctx, ctx.x[0], *inner, ("Log", None, None), ("Mul", layer.factor, 1))
+
+
+def _chain(ctx: OnnxContext, x: str, *steps: tuple[str, float | None, float | None]) -> None:
+    """Chain operators, each (op, constant, neutral constant), skipping neutral ones; the last gives the top."""
+    steps = [step for step in steps if step[1] is None or step[1] != step[2]] or [("Identity", None, None)]
+    for i, (op, value, _) in enumerate(steps):
+        inputs = [x] if value is None else [x, ctx.constant(value)]
+        x = ctx.graph.node(op, inputs, ctx.y if i == len(steps) - 1 else 1)
+
+
+@emits_python("Log")
+def log_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    inner = _times_plus(ctx.x[0], layer.scale, layer.shift)
+    return f"torch.log({inner})" + ("" if layer.factor == 1 else f" * {number(layer.factor)}")
+
+
+def _times_plus(x: str, scale: float, shift: float) -> str:
+    x = x if scale == 1 else f"{x} * {bracketed(scale)}"
+    return x if shift == 0 else f"{x} + {number(shift)}" if shift > 0 else f"{x} - {number(-shift)}"
+
+
+@emits_onnx("Threshold")
+def threshold_onnx(ctx: OnnxContext) -> None:
+    limit = ctx.constant(ctx.layer.spec.get("threshold_param").threshold)
+    ctx.output("Cast", ctx.node("Greater", *ctx.x, limit), to=FLOAT)
+
+
+@emits_python("Threshold")
+def threshold_python(ctx: PythonContext) -> str:
+    return f"({ctx.x[0]} > {number(ctx.layer.spec.get('threshold_param').threshold)}).to({ctx.x[0]}.dtype)"
+
+
+@emits_onnx("Clip")
+def clip_onnx(ctx: OnnxContext) -> None:
+    low, high = ctx.constant(ctx.layer.min), ctx.constant(ctx.layer.max)
+    if ctx.layer.min <= ctx.layer.max:
+        ctx.output("Clip", *ctx.x, low, high)
+    else:  # Caffe applies the lower limit last
+        ctx.output("Max", ctx.node("Min", *ctx.x, high), low)
+
+
+@emits_python("Clip")
+def clip_python(ctx: PythonContext) -> str:
+    low, high = ctx.layer.min, ctx.layer.max
+    if low <= high:
+        return f"{ctx.x[0]}.clamp({number(low)}, {number(high)})"
+    return f"{ctx.x[0]}.clamp(max={number(high)}).clamp(min={number(low)})"
+
+
+@emits_onnx("Dropout")
+def dropout_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Identity", *ctx.x)
+
+
+@emits_python("Dropout")
+def dropout_python(ctx: PythonContext) -> str:
+    return f"{ctx.writer.module(ctx.layer, f'nn.Dropout({number(ctx.layer.ratio)})', {})}({ctx.x[0]})"
+
+
+@emits_onnx("Softmax")
+def softmax_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Softmax", *ctx.x, axis=ctx.layer.along)
+
+
+@emits_python("Softmax")
+def softmax_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.softmax({ctx.layer.along})"

@@ -1,0 +1,128 @@
+"""Sums and products: of bottoms, with learnt blobs, over axes."""
+
+from __future__ import annotations
+
+from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import arguments, bracketed, number, pair
+
+
+@emits_onnx("Eltwise")
+def eltwise_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    # In place, the published code clears bottom 0 before it reads it: see layers.eltwise.
+    start = 1 if layer.in_place and layer.operation != "PROD" else 0
+    terms = list(ctx.x[start:])
+    if layer.operation == "SUM":
+        terms = [x if c == 1 else ctx.node("Mul", x, ctx.constant(c))
+                 for x, c in zip(terms, layer.coeff[start:], strict=True)]
+    op = {"SUM": "Add", "PROD": "Mul", "MAX": "Max"}[layer.operation]
+    if len(terms) == 1:
+        ctx.output("Identity", terms[0])
+        return
+    total = terms[0]
+    for term in terms[1:-1]:
+        total = ctx.node(op, total, term)
+    ctx.output(op, total, terms[-1])
+
+
+@emits_python("Eltwise")
+def eltwise_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    # In place, the published code clears bottom 0 before it reads it: see layers.eltwise.
+    start = 1 if layer.in_place and layer.operation != "PROD" else 0
+    terms = list(ctx.x[start:])
+    if layer.operation == "MAX":
+        total = terms[0]
+        for term in terms[1:]:
+            total = f"torch.maximum({total}, {term})"
+        return total
+    if layer.operation == "SUM":
+        terms = [x if c == 1 else f"{bracketed(c)} * {x}" for x, c in zip(terms, layer.coeff[start:], strict=True)]
+    return (" + " if layer.operation == "SUM" else " * ").join(terms)
+
+
+@emits_onnx("Scale", "Bias")
+def along_onnx(ctx: OnnxContext) -> None:
+    """Multiply by, or add, an operand that is broadcast: learnt, or the second bottom."""
+    layer, dims = ctx.layer, len(ctx.bottom_shapes[0])
+    is_scale = layer.spec.type == "Scale"
+    y = ctx.x[0]
+    if len(ctx.x) == 2:
+        behind = range(len(ctx.bottom_shapes[1]), dims - layer.at)
+        operand = ctx.x[1] if not behind else ctx.node("Unsqueeze", ctx.x[1], ctx.integers(list(behind)))
+    else:
+        operand = _spread_onnx(ctx, 0, layer.at)
+    has_bias = is_scale and layer.spec.get("scale_param").bias_term
+    y = ctx.graph.node("Mul" if is_scale else "Add", [y, operand], 1 if has_bias else ctx.y)
+    if has_bias:
+        ctx.output("Add", y, _spread_onnx(ctx, len(layer.declared) - 1, layer.bias_at))
+
+
+def _spread_onnx(ctx: OnnxContext, index: int, axis: int) -> str:
+    """Return a parameter with axes of size 1 appended, so that it broadcasts from `axis` on."""
+    shape = ctx.layer.declared[index].shape
+    return ctx.weight(index, shape + (1,) * (len(ctx.bottom_shapes[0]) - axis - len(shape)))
+
+
+@emits_python("Scale")
+def scale_python(ctx: PythonContext) -> str:
+    layer, has_bias = ctx.layer, ctx.layer.spec.get("scale_param").bias_term
+    if len(ctx.x) == 2:
+        y = f"{ctx.x[0]} * {_spread_python(ctx, layer.at)}"
+        return y if not has_bias else f"{_bias_module(ctx, layer.bias_at)}({y})"
+    scale, *bias = layer.blobs()
+    if has_bias and bias[-1].shape != scale.shape:
+        raise ctx.refuse("its bias has another shape than its scale; use a Bias layer")
+    ctx.writer.use("Scale")
+    inside = arguments(*scale.shape, axis=(str(layer.at), "1"), bias=(str(bool(has_bias)), "True"))
+    state = {"scale": scale} | ({"bias": bias[-1]} if has_bias else {})
+    return f"{ctx.writer.module(layer, f'Scale({inside})', state)}({ctx.x[0]})"
+
+
+@emits_python("Bias")
+def bias_python(ctx: PythonContext) -> str:
+    if len(ctx.x) == 2:
+        return f"{ctx.x[0]} + {_spread_python(ctx, ctx.layer.at)}"
+    return f"{_bias_module(ctx, ctx.layer.at)}({ctx.x[0]})"
+
+
+def _bias_module(ctx: PythonContext, axis: int) -> str:
+    ctx.writer.use("Bias")
+    bias = ctx.layer.blobs()[-1]
+    return ctx.writer.module(ctx.layer, f"Bias({arguments(*bias.shape, axis=(str(axis), '1'))})", {"bias": bias})
+
+
+def _spread_python(ctx: PythonContext, axis: int) -> str:
+    """Return the second bottom with axes appended, so that it broadcasts from `axis` on."""
+    behind = len(ctx.bottom_shapes[0]) - axis - len(ctx.bottom_shapes[1])
+    return ctx.x[1] if not behind else f"{ctx.x[1]}[..., {', '.join(['None'] * behind)}]"
+
+
+@emits_onnx("EltwiseAffine")
+def eltwise_affine_onnx(ctx: OnnxContext) -> None:
+    spread = () if ctx.layer.shared else (-1, *[1] * (len(ctx.bottom_shapes[0]) - 2))
+    ctx.output("Add", ctx.node("Mul", ctx.x[0], ctx.weight(0, spread)), ctx.weight(1, spread))
+
+
+@emits_python("EltwiseAffine")
+def eltwise_affine_python(ctx: PythonContext) -> str:
+    return ctx.part("EltwiseAffine", "slope", "bias", arguments=arguments(*ctx.layer.declared[0].shape))
+
+
+@emits_onnx("Reduction")
+def reduction_onnx(ctx: OnnxContext) -> None:
+    param, dims = ctx.layer.spec.get("reduction_param"), len(ctx.bottom_shapes[0])
+    op = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}[param.operation]
+    axes = ctx.integers(list(range(len(ctx.top_shapes[0]), dims)))
+    y = ctx.graph.node(op, [*ctx.x, axes], ctx.y if param.coeff == 1 else 1, keepdims=0)
+    if param.coeff != 1:
+        ctx.output("Mul", y, ctx.constant(param.coeff))
+
+
+@emits_python("Reduction")
+def reduction_python(ctx: PythonContext) -> str:
+    param, x = ctx.layer.spec.get("reduction_param"), ctx.x[0]
+    axes = pair(range(len(ctx.top_shapes[0]), len(ctx.bottom_shapes[0]))).replace(",)", ")")
+    y = {"SUM": f"{x}.sum({axes})", "ASUM": f"{x}.abs().sum({axes})", "SUMSQ": f"({x} * {x}).sum({axes})",
+         "MEAN": f"{x}.mean({axes})"}[param.operation]
+    return y if param.coeff == 1 else f"{y} * {number(param.coeff)}"

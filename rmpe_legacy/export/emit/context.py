@@ -1,0 +1,139 @@
+"""What an emitter gets to work with, and the registries of emitters: one per target, keyed by layer type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from rmpe_legacy.caffe.layers.base import Layer
+from rmpe_legacy.errors import LayerError
+from rmpe_legacy.registry import Registry
+
+from ..graph import Dims
+from ..onnx_graph import OnnxGraph
+
+
+@dataclass(frozen=True)
+class EmitContext:
+    """One layer of the network that is being written.
+
+    Attributes:
+        layer: The layer, with its parameters read and its blobs filled.
+        x: Its bottoms: names of ONNX values, or Python expressions.
+        bottom_shapes: The bottoms' shapes; a size that depends on the batch is a string.
+        top_shapes: The tops' shapes.
+    """
+
+    layer: Layer
+    x: tuple[str, ...]
+    bottom_shapes: tuple[Dims, ...]
+    top_shapes: tuple[Dims, ...]
+    cannot: ClassVar[str] = "cannot be converted"
+
+    def refuse(self, reason: str) -> LayerError:
+        """Return the error for a feature that the target, or its emitter, does not support."""
+        return self.layer.spec.error(f"{self.cannot}: {reason}")
+
+
+@dataclass(frozen=True)
+class OnnxContext(EmitContext):
+    """A layer on its way to ONNX. Its emitter adds nodes to the graph, the last of which give the tops.
+
+    Attributes:
+        graph: The ONNX graph so far.
+        y: The names of the tops.
+    """
+
+    graph: OnnxGraph
+    y: tuple[str, ...]
+    cannot: ClassVar[str] = "cannot be converted to ONNX"
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node; returns the name of its output, which is made from the layer's name."""
+        return self.graph.node(op, inputs, **attributes)
+
+    def output(self, op: str, *inputs: str, **attributes: Any) -> None:
+        """Add the node that gives the layer's first top."""
+        self.graph.node(op, inputs, [self.y[0]], **attributes)
+
+    def constant(self, value: Any) -> str:
+        """Return the name of a float32 constant."""
+        return self.graph.constant(value)
+
+    def integers(self, values: int | Sequence[int]) -> str:
+        """Return the name of an int64 constant."""
+        return self.graph.integers(values)
+
+    def blob(self, index: int) -> np.ndarray:
+        """Return a parameter's values, in the shape that the layer declared."""
+        return self.layer.blobs()[index].detach().cpu().numpy()
+
+    def weight(self, index: int, shape: Sequence[int] | None = None) -> str:
+        """Return the name of a parameter, stored under its key in the state dict; reshaped if `shape` is given."""
+        values = self.blob(index)
+        name = f"{self.layer.spec.name}.{self.layer.declared[index].name}"
+        return self.graph.parameter(name, values if shape is None else values.reshape(shape))
+
+    def size(self, index: int = 0) -> tuple[int, ...]:
+        """Return a bottom's sizes after the batch axis. If they depend on the batch, it gets one fixed size."""
+        sizes = self.bottom_shapes[index][1:]
+        if any(isinstance(size, str) for size in sizes):
+            self.fix_batch(f"its bottom's sizes after the batch, {sizes}, depend on the batch")
+        return self.graph.graph.at_own_batch(sizes)
+
+    def fix_batch(self, reason: str) -> None:
+        """Note that the layer cannot be written for batches of any size; the network is then written for one."""
+        self.graph.fix_batch(str(self.layer.spec.error(reason)))
+
+
+class Writer(Protocol):
+    """The part of the model.py writer that emitters use."""
+
+    def use(self, part: str) -> str:
+        """Copy a class or function of model_py_runtime.py into the file; returns its name."""
+
+    def module(self, layer: Layer, constructor: str, state: dict[str, Tensor]) -> str:
+        """Make a submodule named after the layer, with these parameters; returns an expression: "self.conv1"."""
+
+    def buffer(self, layer: Layer, values: Tensor) -> str:
+        """Store a constant tensor beside the weights; returns an expression: "self.priors"."""
+
+
+@dataclass(frozen=True)
+class PythonContext(EmitContext):
+    """A layer on its way to model.py. Its emitter returns one expression, with commas if there are several tops.
+
+    Attributes:
+        writer: The file that is being written.
+    """
+
+    writer: Writer
+    cannot: ClassVar[str] = "cannot be written as a PyTorch module"
+
+    def call(self, part: str, *arguments: Any) -> str:
+        """Return a call of a function of model_py_runtime.py."""
+        return f"{self.writer.use(part)}({', '.join(map(str, arguments))})"
+
+    def part(self, name: str, *names: str, arguments: str) -> str:
+        """Return a call, on the first bottom, of a submodule whose class is in model_py_runtime.py.
+
+        Args:
+            name: The class.
+            names: The names of its parameters, in Caffe's order of the blobs.
+            arguments: What its constructor is called with.
+        """
+        return f"{self.submodule(f'{self.writer.use(name)}({arguments})', *names)}({self.x[0]})"
+
+    def submodule(self, constructor: str, *names: str) -> str:
+        """Make a submodule whose parameters `names` are the layer's blobs, in Caffe's order."""
+        return self.writer.module(self.layer, constructor, dict(zip(names, self.layer.blobs(), strict=True)))
+
+
+ONNX: Registry[str, Callable[[OnnxContext], None]] = Registry("ONNX emitter of layer type")
+PYTHON: Registry[str, Callable[[PythonContext], str]] = Registry("Python emitter of layer type")
+emits_onnx = ONNX.register
+emits_python = PYTHON.register

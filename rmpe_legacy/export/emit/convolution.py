@@ -1,0 +1,49 @@
+"""Convolution and Deconvolution."""
+
+from __future__ import annotations
+
+from rmpe_legacy.caffe.layers.conv import Convolution
+
+from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import arguments, sizes
+
+
+@emits_onnx("Convolution", "Deconvolution")
+def convolution_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    dims = len(layer.kernel)
+    if layer.channel_axis != 1:
+        raise ctx.refuse(f"its channels are axis {layer.channel_axis}; ONNX has them on axis 1")
+    if not 1 <= dims <= 3 or not all(layer.dilation):
+        raise ctx.refuse(f"{dims} spatial axes with dilation {layer.dilation}; ONNX runtimes take 1 to 3 axes, and a "
+                         "dilation of 1 or more")
+    is_conv = isinstance(layer, Convolution)
+    more = layer.sticking_out(ctx.size()[1:]) if is_conv else [0] * dims
+    pads = [*layer.pad, *(p + m for p, m in zip(layer.pad, more, strict=True))]
+    weights = [ctx.weight(i) for i in range(len(layer.declared))]
+    for x, y in zip(ctx.x, ctx.y, strict=True):
+        ctx.graph.node("Conv" if is_conv else "ConvTranspose", [x, *weights], [y], kernel_shape=list(layer.kernel),
+                       strides=list(layer.stride), pads=pads, dilations=list(layer.dilation), group=layer.group)
+
+
+@emits_python("Convolution", "Deconvolution")
+def convolution_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    dims = len(layer.kernel)
+    if layer.channel_axis != 1:
+        raise ctx.refuse(f"its channels are axis {layer.channel_axis}; torch has them on axis 1")
+    if not 1 <= dims <= 3 or not all(layer.dilation):
+        raise ctx.refuse(f"{dims} spatial axes with dilation {layer.dilation}; torch takes 1 to 3 axes, and a dilation "
+                         "of 1 or more")
+    is_conv = isinstance(layer, Convolution)
+    if is_conv and any(layer.sticking_out([n for n in ctx.bottom_shapes[0][2:] if isinstance(n, int)])):
+        raise ctx.refuse("its only window sticks out of the bottom, which torch does not do; give more pad")
+    kind = f"nn.{'Conv' if is_conv else 'ConvTranspose'}{dims}d"
+    names = ["weight", "bias"][: len(layer.declared)]
+    inside = arguments(
+        layer.channels, layer.num_output, sizes(layer.kernel), stride=(sizes(layer.stride), "1"),
+        padding=(sizes(layer.pad), "0"), dilation=(sizes(layer.dilation), "1"), groups=(str(layer.group), "1"),
+        bias=(str(layer.bias_term), "True"))
+    module = ctx.submodule(f"{kind}({inside})", *names)
+    calls = [f"{module}({x})" for x in ctx.x]
+    return ", ".join(calls)

@@ -1,0 +1,59 @@
+"""Matrices: products, rows by number, and plain learnt blobs."""
+
+from __future__ import annotations
+
+from ..onnx_graph import INT64
+from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import arguments
+
+
+@emits_onnx("InnerProduct")
+def inner_product_onnx(ctx: OnnxContext) -> None:
+    layer, x = ctx.layer, ctx.x[0]
+    if len(ctx.bottom_shapes[0]) != 2 or layer.lead != 1:
+        x = ctx.node("Flatten", x, axis=layer.lead)
+    inputs = [x, *(ctx.weight(i) for i in range(len(layer.declared)))]
+    if len(ctx.top_shapes[0]) == 2:
+        ctx.output("Gemm", *inputs, transB=int(not layer.transpose))
+    else:
+        rows = ctx.node("Gemm", *inputs, transB=int(not layer.transpose))
+        ctx.graph.reshape(rows, (), ctx.top_shapes[0], ctx.y[0])
+
+
+@emits_python("InnerProduct")
+def inner_product_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    names, is_2d = ["weight", "bias"][: len(layer.declared)], len(ctx.bottom_shapes[0]) == 2
+    bias = {"bias": (str(len(names) == 2), "True")}
+    if layer.lead == 1 and not layer.transpose:
+        module = ctx.submodule(f"nn.Linear({arguments(layer.inputs, layer.num_output, **bias)})", *names)
+        return f"{module}({ctx.x[0]}{'' if is_2d else '.flatten(1)'})"
+    return ctx.part("InnerProduct", *names, arguments=arguments(
+        layer.inputs, layer.num_output, axis=(str(layer.lead), "1"), **bias, transpose=(str(layer.transpose), "False")))
+
+
+@emits_onnx("Embed")
+def embed_onnx(ctx: OnnxContext) -> None:
+    rows = ctx.node("Cast", *ctx.x, to=INT64)
+    if len(ctx.layer.declared) == 1:
+        ctx.output("Gather", ctx.weight(0), rows)
+    else:
+        ctx.output("Add", ctx.node("Gather", ctx.weight(0), rows), ctx.weight(1))
+
+
+@emits_python("Embed")
+def embed_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    names = ["weight", "bias"][: len(layer.declared)]
+    bias = (str(len(names) == 2), "True")
+    return ctx.part("Embed", *names, arguments=arguments(layer.rows, layer.num_output, bias=bias))
+
+
+@emits_onnx("Parameter")
+def parameter_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Identity", ctx.weight(0))
+
+
+@emits_python("Parameter")
+def parameter_python(ctx: PythonContext) -> str:
+    return ctx.writer.buffer(ctx.layer, ctx.layer.blobs()[0])

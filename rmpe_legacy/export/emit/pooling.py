@@ -1,0 +1,116 @@
+"""Pooling over windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from rmpe_legacy.caffe.layers.pooling import Windows
+
+from ..onnx_graph import FLOAT, FLT_MAX
+from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import arguments, pair, sizes
+
+
+@emits_onnx("Pooling")
+def pooling_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    if layer.method == "STOCHASTIC":
+        raise ctx.refuse("pool STOCHASTIC; use MAX or AVE")
+    if len(ctx.y) == 2:
+        _maximum_with_mask(ctx)
+    else:
+        _pool_onnx(ctx, ctx.x[0], layer.windows, layer.method, ctx.y)
+
+
+@emits_python("Pooling")
+def pooling_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    if layer.method == "STOCHASTIC":
+        raise ctx.refuse("pool STOCHASTIC; use MAX or AVE")
+    if layer.kernel is None:
+        return f"{ctx.x[0]}.{'amax' if layer.method == 'MAX' else 'mean'}((2, 3), keepdim=True)" \
+            if len(ctx.top_shapes) == 1 else ctx.call("max_pool_with_mask", ctx.x[0], pair(layer.windows.kernel))
+    if len(ctx.top_shapes) == 2:
+        return ctx.call("max_pool_with_mask", ctx.x[0], *_windows(layer.windows))
+    return _pool_python(ctx, layer.windows, layer.method)
+
+
+@emits_onnx("SPP")
+def spp_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    if layer.height == 1:
+        _pool_onnx(ctx, ctx.x[0], layer.levels[0], layer.method, ctx.y)
+        return
+    levels = [ctx.node("Flatten", _pool_onnx(ctx, ctx.x[0], windows, layer.method)) for windows in layer.levels]
+    ctx.output("Concat", *levels, axis=1)
+
+
+def _pool_onnx(ctx: OnnxContext, x: str, windows: Windows, method: str, to: Sequence[str] | int = 1) -> str:
+    """Pool over exactly Caffe's windows: pad as Caffe does, then round the output size down."""
+    size = ctx.size()[1:]
+    fill = -FLT_MAX if method == "MAX" else 0.0
+    x, pads = _margin(ctx, x, windows, fill)
+    shape = {"kernel_shape": list(windows.kernel), "strides": list(windows.stride), "pads": pads}
+    if method == "MAX":
+        return ctx.graph.node("MaxPool", [x], to, **shape)
+    cells = windows.kernel[0] * windows.kernel[1]
+    areas = windows.areas(torch.empty(1, 1, *size)).numpy()
+    if (areas == cells).all():
+        return ctx.graph.node("AveragePool", [x], to, count_include_pad=1, **shape)
+    mean = ctx.node("AveragePool", x, count_include_pad=1, **shape)
+    with np.errstate(divide="ignore"):  # a window outside the plane has area 0
+        return ctx.graph.node("Mul", [mean, ctx.graph.constant(cells / areas)], to)
+
+
+def _margin(ctx: OnnxContext, x: str, windows: Windows, fill: float) -> tuple[str, list[int]]:
+    """Return x and the operator's pads, [top, left, bottom, right]; pads that exceed a window get a Pad node."""
+    left, right, top, bottom = (max(m, 0) for m in windows.margin(ctx.size()[1:]))
+    pads = [top, left, bottom, right]
+    if all(p < k for p, k in zip(pads, windows.kernel * 2, strict=True)) and not _has_empty(ctx, windows):
+        return x, pads
+    return ctx.node("Pad", x, ctx.integers([0, 0, top, left, 0, 0, bottom, right]), ctx.constant(fill)), [0, 0, 0, 0]
+
+
+def _has_empty(ctx: OnnxContext, windows: Windows) -> bool:
+    """Whether a window lies entirely outside the plane."""
+    size = ctx.size()[1:]
+    return any((n - 1) * s >= extent + p for n, s, p, extent in zip(
+        windows.grid(size), windows.stride, windows.pad, size, strict=True))
+
+
+def _maximum_with_mask(ctx: OnnxContext) -> None:
+    windows, (_, h, w) = ctx.layer.windows, ctx.size()
+    x, pads = _margin(ctx, ctx.x[0], windows, -FLT_MAX)
+    if x != ctx.x[0] or _has_empty(ctx, windows):
+        raise ctx.refuse("a mask of windows that lie outside the bottom; give a smaller stride")
+    place = ctx.graph.node("MaxPool", [x], [ctx.y[0], f"{ctx.y[1]}/place"], kernel_shape=list(windows.kernel),
+                           strides=list(windows.stride), pads=pads)
+    place = ctx.node("Mod", f"{ctx.y[1]}/place", ctx.integers(h * w))  # ONNX indices run through all planes
+    ctx.graph.node("Cast", [place], [ctx.y[1]], to=FLOAT)
+
+
+@emits_python("SPP")
+def spp_python(ctx: PythonContext) -> str:
+    return ctx.call("pyramid_pool", ctx.x[0], ctx.layer.height, f"maximum={ctx.layer.method == 'MAX'}")
+
+
+def _pool_python(ctx: PythonContext, windows: Windows, method: str) -> str:
+    """Use torch's pooling if its windows equal Caffe's for every size; otherwise our own."""
+    same = not windows.floor and all(s <= k and 2 * p <= k for k, s, p in zip(
+        windows.kernel, windows.stride, windows.pad, strict=True))
+    if not same or (any(windows.pad) and not all(windows.pad)):
+        return ctx.call("max_pool" if method == "MAX" else "average_pool", ctx.x[0], *_windows(windows))
+    name = "max_pool2d" if method == "MAX" else "avg_pool2d"
+    inside = arguments(ctx.x[0], sizes(windows.kernel), sizes(windows.stride), padding=(sizes(windows.pad), "0"))
+    return f"F.{name}({inside}, ceil_mode=True)"
+
+
+def _windows(windows: Windows) -> list[str]:
+    arguments = [pair(windows.kernel), pair(windows.stride), pair(windows.pad), f"floor={windows.floor}"]
+    defaults = ["", "(1, 1)", "(0, 0)", "floor=False"]
+    while arguments[-1] == defaults[len(arguments) - 1]:
+        arguments.pop()
+    return arguments

@@ -1,0 +1,126 @@
+"""Layers that move values and change none."""
+
+from __future__ import annotations
+
+from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import reshape_arguments
+
+
+@emits_onnx("Concat")
+def concat_onnx(ctx: OnnxContext) -> None:
+    if len(ctx.x) == 1:
+        ctx.output("Identity", *ctx.x)
+    else:
+        ctx.output("Concat", *ctx.x, axis=ctx.layer.along)
+
+
+@emits_python("Concat")
+def concat_python(ctx: PythonContext) -> str:
+    return ctx.x[0] if len(ctx.x) == 1 else f"torch.cat([{', '.join(ctx.x)}], {ctx.layer.along})"
+
+
+@emits_onnx("Slice")
+def slice_onnx(ctx: OnnxContext) -> None:
+    if len(ctx.y) == 1:
+        ctx.output("Identity", *ctx.x)
+        return
+    sizes = [shape[ctx.layer.along] for shape in ctx.top_shapes]
+    if not all(isinstance(size, int) for size in sizes):
+        ctx.fix_batch("cuts along the batch")
+        return
+    ctx.graph.node("Split", [*ctx.x, ctx.integers(sizes)], ctx.y, axis=ctx.layer.along)
+
+
+@emits_python("Slice")
+def slice_python(ctx: PythonContext) -> str:
+    parts = [shape[ctx.layer.along] for shape in ctx.top_shapes]
+    if len(parts) == 1:
+        return ctx.x[0]
+    if len(set(parts)) == 1:
+        return f"{ctx.x[0]}.chunk({len(parts)}, {ctx.layer.along})"
+    return f"{ctx.x[0]}.split([{', '.join(map(str, parts))}], {ctx.layer.along})"
+
+
+@emits_onnx("Split")
+def split_onnx(ctx: OnnxContext) -> None:
+    for y in ctx.y:
+        ctx.graph.node("Identity", ctx.x, [y])
+
+
+@emits_python("Split")
+def split_python(ctx: PythonContext) -> str:
+    return ", ".join(ctx.x * len(ctx.top_shapes))
+
+
+@emits_onnx("Reshape")
+def reshape_onnx(ctx: OnnxContext) -> None:
+    ctx.graph.reshape(ctx.x[0], ctx.bottom_shapes[0], ctx.top_shapes[0], ctx.y[0])
+
+
+@emits_python("Reshape")
+def reshape_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.reshape({reshape_arguments(ctx.x[0], ctx.bottom_shapes[0], ctx.top_shapes[0])})"
+
+
+@emits_onnx("Flatten")
+def flatten_onnx(ctx: OnnxContext) -> None:
+    if len(ctx.top_shapes[0]) == 2 and ctx.bottom_shapes[0][:1] == ctx.top_shapes[0][:1]:
+        ctx.output("Flatten", *ctx.x)
+    else:
+        ctx.graph.reshape(ctx.x[0], ctx.bottom_shapes[0], ctx.top_shapes[0], ctx.y[0])
+
+
+@emits_python("Flatten")
+def flatten_python(ctx: PythonContext) -> str:
+    if len(ctx.top_shapes[0]) == 2 and ctx.bottom_shapes[0][:1] == ctx.top_shapes[0][:1]:
+        return f"{ctx.x[0]}.flatten(1)"
+    return reshape_python(ctx)
+
+
+@emits_onnx("Permute")
+def permute_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Transpose", *ctx.x, perm=ctx.layer.order)
+
+
+@emits_python("Permute")
+def permute_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.permute({', '.join(map(str, ctx.layer.order))})"
+
+
+@emits_onnx("Crop")
+def crop_onnx(ctx: OnnxContext) -> None:
+    starts: list[int] = []
+    ends: list[int] = []
+    axes: list[int] = []
+    for axis, part in enumerate(ctx.layer.parts):
+        have, want = ctx.bottom_shapes[0][axis], ctx.top_shapes[0][axis]
+        if part == slice(None) or have == want:
+            continue
+        if not (isinstance(have, int) and isinstance(want, int)):
+            ctx.fix_batch("crops the batch")
+            return
+        starts, ends, axes = [*starts, part.start], [*ends, part.stop], [*axes, axis]
+    if axes:
+        ctx.output("Slice", ctx.x[0], *map(ctx.integers, (starts, ends, axes)))
+    else:
+        ctx.output("Identity", ctx.x[0])
+
+
+@emits_python("Crop")
+def crop_python(ctx: PythonContext) -> str:
+    have, want = ctx.bottom_shapes[0], ctx.top_shapes[0]
+    parts = [":" if part == slice(None) or have[i] == want[i] else f"{part.start}:{part.stop}"
+             for i, part in enumerate(ctx.layer.parts)]
+    while parts and parts[-1] == ":":
+        parts.pop()
+    return f"{ctx.x[0]}[{', '.join(parts)}]" if parts else ctx.x[0]
+
+
+@emits_onnx("Tile")
+def tile_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Tile", *ctx.x, ctx.integers(list(ctx.layer.times)))
+
+
+@emits_python("Tile")
+def tile_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.repeat({', '.join(map(str, ctx.layer.times))})"
