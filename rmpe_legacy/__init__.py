@@ -20,6 +20,7 @@ _PUBLIC = {
     "register": "rmpe_legacy.caffe.layers",
     "Layer": "rmpe_legacy.caffe.layers",
     "Net": "rmpe_legacy.caffe.net",
+    "DIALECTS": "rmpe_legacy.caffe.proto.dialects",
 }
 
 __all__ = ["RmpeError", "__version__", *_PUBLIC]

@@ -39,6 +39,7 @@ BASES = {
     "ssd": Dialect("ssd", "SSD", "weiliu89/caffe@4817bf8", "ssd", {}),
     "bvlc": Dialect("bvlc", "BVLC's Caffe", "BVLC/caffe@9b891540183ddc834a02b2bd81b31afae71b2153", "bvlc", {}),
 }
+DIALECTS = (AUTO, *BASES)  # what load_net takes beside the forks' names, which auto tries too
 
 
 @cache
