@@ -1,14 +1,15 @@
-# make demo      run the demo, from a fresh checkout; leaves a page and pictures in demo_out/
-# make test      run the tests, from a fresh checkout
-# make lint      ruff and mypy; compiles nothing
+# make demo      run the pipeline on synthetic images; leaves annotated images and a report in demo_out/
+# make test      run the tests
+# make lint      run ruff and mypy; compiles nothing
+# make docs      build the documentation site into build/site (warnings are errors)
 # make build     compile what has changed in csrc/
-# make wheel     an sdist, and a wheel built from it, in dist/
-# make bench     tables of times beside other programs on this machine (benchmarks/ keeps some)
-# make sanitize  the C++ and CUDA loops on the CPU, under AddressSanitizer and UBSan
-# make aarch64   the C++ loops for aarch64: compiled by a cross compiler, run by qemu
-# make coverage  line coverage of the C++ by the tests (gcov)
-# make fuzz      mutated files for one reader: make fuzz FORMAT=npz SECONDS=60 (docs/security.md has the formats)
-# All need Python 3.10 to 3.14, gcc and make; everything else goes into .venv.
+# make wheel     build an sdist, and a wheel from it, into dist/
+# make bench     time this package and others on this machine (benchmarks/ contains results)
+# make sanitize  run the C++ and CUDA loops on the CPU under AddressSanitizer and UBSan
+# make aarch64   run the C++ loops for aarch64: a cross compiler builds them, qemu runs them
+# make coverage  measure which lines of the C++ the tests run (gcov)
+# make fuzz      feed mutated files to one reader: make fuzz FORMAT=npz SECONDS=60 (docs/security.md lists the formats)
+# Each works in a fresh checkout with Python 3.10 to 3.14, gcc and make; everything else is installed into .venv.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -23,13 +24,17 @@ FORMAT ?= caffemodel
 SECONDS ?= 60
 SEED ?= 1
 
-.PHONY: demo test lint build wheel bench fuzz sanitize aarch64 coverage cuda clean
+.PHONY: demo test lint docs build wheel bench fuzz sanitize aarch64 coverage cuda clean
 
 demo: $(READY)
 	$(BIN)/rmpe reproduce demo --quick --output demo_out
 
 test: $(READY) $(OPENCV4)/.ready
 	$(BIN)/python -m pytest
+
+docs: $(READY)
+	$(BIN)/python -m pip install -q --no-build-isolation -e ".[docs]"
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(PACKAGES)
 	$(BIN)/ruff check .

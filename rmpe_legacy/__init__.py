@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import Any
 
 from .errors import RmpeError
+from .moved import install as _install_moved
 
 __version__ = "0.1.0"
 
-# name -> the module it lives in; torch is imported with the first of them that needs it
+# name -> its module, imported on first use so that importing the package does not import torch
 _PUBLIC = {
     "load_net": "rmpe_legacy.caffe.load",
     "Solver": "rmpe_legacy.caffe.solver.solver",
@@ -24,6 +25,8 @@ _PUBLIC = {
 }
 
 __all__ = ["RmpeError", "__version__", *_PUBLIC]
+
+_install_moved()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The errors a user can cause. Each message is a whole sentence: where, what, what to do."""
+"""Errors that users can cause. Each message says where, what is wrong, and what to do."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ MAX_LINE, MAX_LINES = 500, 100  # characters of a message's line, and its lines
 class RmpeError(Exception):
     """A file, network or input that cannot be used as it is. Any other exception is a bug of this package.
 
-    A name or a value that a file makes thousands of characters long is cut in the middle.
+    Very long lines in a message, for example due to a name in a file, are shortened in the middle.
     """
 
     def __init__(self, message: str = ""):
@@ -31,7 +31,7 @@ def _shortened_line(line: str) -> str:
 
 
 class FileError(RmpeError):
-    """A file that is missing, truncated, damaged or of another kind than expected."""
+    """A file that is missing, truncated, damaged or in another format than expected."""
 
 
 class PrototxtError(RmpeError):
@@ -39,13 +39,14 @@ class PrototxtError(RmpeError):
 
 
 class NetError(RmpeError):
-    """Layers that do not fit together: wiring, names, phases, weights, inputs."""
+    """Layers that do not fit together: connections, names, phases, weights, inputs."""
 
 
 class LayerError(RmpeError):
-    """One layer that asks for something wrong or not supported; names the file, the layer and its type.
+    """A layer with wrong or unsupported parameters; names the file, the layer and its type.
 
-    ``LayerSpec.error`` makes it, and sets `spec`, the layer's LayerSpec, and `reason`, the message without the names.
+    Created by ``LayerSpec.error``, which sets `spec`, the layer's LayerSpec, and `reason`, the message without the
+    names.
     """
 
     spec: Any = None
@@ -53,12 +54,12 @@ class LayerError(RmpeError):
 
 
 class InputError(RmpeError, ValueError):
-    """An array, a size or a value that does not fit what it is given to."""
+    """An array, a size or a value that does not fit."""
 
 
 class PoseFileError(RmpeError):
-    """Proposals, scores or poses that do not belong together."""
+    """Proposals, scores or poses that do not match."""
 
 
 class EvaluationError(RmpeError):
-    """Predictions and ground truth that cannot be compared, or not by the protocol that was asked for."""
+    """Predictions and ground truth that cannot be compared, or not with the requested protocol."""

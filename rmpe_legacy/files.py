@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all: written in a hidden folder beside their place, then renamed.
+"""Writes files whole or not at all: in a hidden folder next to the destination, then renamed.
 
-A name that is no regular file keeps being what it is: a device or a FIFO is written through, the target of a symbolic
-link is replaced and the link stays, and "-" is standard output.
+Special files keep their kind: a device or a FIFO is written to, the target of a symbolic link is replaced and the link
+stays, and "-" is standard output.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STDOUT = "-"
 _SUFFIX = ".part"
 _ERRNO = re.compile(r"(?:errno = |os error |Errno )(\d+)")
 
-# How a file begins, and what that says it is.
+# First bytes of a file -> its kind.
 _SIGNATURES = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -42,11 +42,11 @@ _SIGNATURES = (
 
 @contextmanager
 def all_or_none(*paths: str | os.PathLike) -> Iterator[list[Path]]:
-    """Write several files that appear together, once the block has ended without an exception.
+    """Write several files that appear together when the block ends without an exception.
 
     Yields one path for each of `paths`, with the same file name, in a hidden folder. After an exception nothing new
-    is left behind, and files that were there before are unchanged. A file is only replaced by one of its own kind, as
-    `kind_of_file` sees it. FileError says what cannot be written, and why.
+    is left behind, and files that were there before are unchanged. A file is only replaced by one of the same
+    `kind_of_file`. Raises FileError if a file cannot be written.
     """
     check_places(*paths)
     targets = [_final(path) for path in paths]
@@ -65,7 +65,7 @@ def all_or_none(*paths: str | os.PathLike) -> Iterator[list[Path]]:
                 _write_through(place, target)
             else:
                 os.replace(place, target)
-    except BrokenPipeError:  # nobody reads our output any more; the command line ends quietly then
+    except BrokenPipeError:  # the reader of our output is gone; the command line exits quietly
         raise
     except OSError as error:
         what = paths[0] if len(targets) == 1 else targets[0].parent
@@ -92,7 +92,7 @@ def write_together(folder: str | os.PathLike, files: Mapping[str, bytes]) -> Non
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents unless it is there; FileError says why that fails."""
+    """Make a folder and its parents unless they exist. Raises FileError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -100,7 +100,7 @@ def make_folder(folder: Path) -> None:
 
 
 def check_places(*paths: str | os.PathLike) -> None:
-    """Raise FileError if no file of this name can be written; called before long work rather than after it."""
+    """Raise FileError if no file can be written under these names; called before long work."""
     for path in map(Path, paths):
         if str(path) == STDOUT:
             continue
@@ -116,10 +116,10 @@ def check_places(*paths: str | os.PathLike) -> None:
 
 @contextmanager
 def as_os_errors(*further: type[Exception]) -> Iterator[None]:
-    """Around a library that writes a file: turn what it raises for a full disk into the OSError that it is.
+    """Convert a library's exceptions while writing a file, for example on a full disk, to OSError.
 
-    torch and h5py raise RuntimeError, each with the system's number in its own words; `further` are other libraries'
-    exceptions of that kind.
+    torch and h5py raise RuntimeError with the error number in the text; `further` are similar exceptions of other
+    libraries.
     """
     try:
         yield
@@ -131,7 +131,7 @@ def as_os_errors(*further: type[Exception]) -> Iterator[None]:
 
 
 def kind_of_file(path: Path) -> str:
-    """What a file's first bytes say it is, in words: "a PNG image", "text", ...; "" for an empty or missing file."""
+    """Return a file's kind by its first bytes: "a PNG image", "text", ...; "" for an empty or missing file."""
     try:
         with open(path, "rb") as file:
             start = file.read(4096)
@@ -150,7 +150,7 @@ def kind_of_file(path: Path) -> str:
 
 
 def _kind_of_archive(start: bytes) -> str:
-    """A zip archive's kind by the name of its first member."""
+    """Return the kind of a zip archive by the name of its first member."""
     name = start[30 : 30 + int.from_bytes(start[26:28], "little")]
     if name.endswith(b".npy"):
         return "an .npz of arrays"
@@ -158,13 +158,13 @@ def _kind_of_archive(start: bytes) -> str:
 
 
 def _final(path: str | os.PathLike) -> Path:
-    """Where the bytes go: behind a symbolic link."""
+    """Return the target of a symbolic link, or the path itself."""
     path = Path(path)
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _folder(target: Path) -> Path | None:
-    """The folder in which a target is replaced; None if its bytes are written through to what is there."""
+    """Return the folder in which a target is replaced; None if its bytes are written to an existing special file."""
     if str(target) == STDOUT:
         return None
     try:
@@ -198,7 +198,7 @@ def _hidden_prefix() -> str:
 
 @cache
 def _sweep(folder: Path) -> None:
-    """Remove the hidden folders that killed processes of this machine have left here; looks once per process."""
+    """Remove hidden folders left by killed processes of this machine; runs once per process and folder."""
     prefix = _hidden_prefix()
     with os.scandir(folder) as entries:
         left = [entry for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX)]

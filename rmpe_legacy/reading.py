@@ -1,4 +1,4 @@
-"""What every reader of files shares: one boundary for what libraries raise, and one limit for dimensions."""
+"""Shared by all file readers: conversion of libraries' exceptions, and limits for dimensions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MAX_ITEMS = 1 << 48  # of an array in a file; more cannot be addressed
 @contextmanager
 def reading(path: str | os.PathLike, kind: str,
             why: str = "the file is truncated, damaged or of another kind") -> Iterator[None]:
-    """Around a library that parses a file: whatever it raises becomes a FileError that names the file.
+    """Convert every exception of a library that parses a file to a FileError that names the file.
 
-    kind, why: what the file should be, "safetensors file", and what may be the matter, for the sentence.
+    kind, why: the expected format ("safetensors file") and the likely reason, for the message.
 
-    Libraries raise anything on a damaged file, so everything is caught; keep code of our own out of the block, or its
+    Libraries can raise anything for a damaged file, so everything is caught. Keep our own code out of the block, or its
     bugs would look like damage.
     """
     try:
@@ -39,7 +39,7 @@ def reading(path: str | os.PathLike, kind: str,
 
 
 def first_bytes(path: str | os.PathLike, count: int = 512) -> bytes:
-    """The beginning of a file, by which its kind is told. FileError where it cannot be opened."""
+    """Return the first bytes of a file, to recognise its format. Raises FileError if it cannot be opened."""
     try:
         with open(path, "rb") as file:
             return file.read(count)
@@ -48,15 +48,15 @@ def first_bytes(path: str | os.PathLike, count: int = 512) -> bytes:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message that is not blank; the name of its class where there is none."""
+    """Return the first non-blank line of an exception's message, or the name of its class."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def item_count(shape: Sequence[int]) -> int | None:
-    """How many values an array of this shape has; None where a file cannot mean it.
+    """Return the number of values of an array of this shape; None if the shape is impossible.
 
-    That is: more than MAX_DIMS dimensions, a negative one, or more values than can be addressed, a dimension of 0 left
-    aside. Check this before sizes from a file are multiplied or printed.
+    That is: more than MAX_DIMS dimensions, a negative one, or more values than can be addressed, ignoring dimensions of
+    0. Check this before multiplying or printing sizes from a file.
     """
     if len(shape) > MAX_DIMS or min(shape, default=0) < 0:
         return None
@@ -66,8 +66,8 @@ def item_count(shape: Sequence[int]) -> int | None:
 
 
 def expanded_limit(size: int) -> int:
-    """How many bytes the compressed contents of a file of `size` bytes may take.
+    """Return the maximum unpacked size in bytes of a compressed file of `size` bytes.
 
-    Deflate reaches 1032 to 1, on nothing but zeros; the annotations of MPII, as loose as real files get, 21 to 1.
+    Deflate's maximum ratio is 1032 to 1, for zeros; for MPII's annotations, an extreme among real files, it is 21 to 1.
     """
     return (32 << 20) + 64 * size

@@ -10,13 +10,13 @@ from contextlib import contextmanager, suppress
 
 _STDERR = 2
 _lock = threading.Lock()
-_inside = 0  # how many blocks are open, in all threads
-_saved = -1  # a copy of the descriptor while they are
+_inside = 0  # number of open blocks, in all threads
+_saved = -1  # a copy of the descriptor during that time
 
 
 @contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Nothing that the process writes to descriptor 2 inside the block is seen, whoever writes it."""
+    """Discard everything that the process writes to file descriptor 2 inside the block."""
     _enter()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Words for people: counts and lists in sentences, names from files made safe to print, and what a typo meant."""
+"""Text for messages: counts and lists, safe printing of names from files, and suggestions for typos."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 def printable(text: str) -> str:
-    """Text with every character escaped that could control a terminal or that UTF-8 lacks; line feeds and tabs stay."""
+    """Escape every character that could control a terminal or that is not valid UTF-8, except line feeds and tabs."""
     return _CONTROL.sub(_escape, text)
 
 
@@ -28,30 +28,30 @@ def _escape(match: re.Match) -> str:
 
 
 def shorten(text: str, most: int = MAX_SHOWN) -> str:
-    """A name or value from a file as a message shows it: printable, on one line, and not longer than `most`."""
+    """Format a name or value from a file for a message: printable, on one line, and at most `most` characters."""
     if len(text) > most:
         text = text[: most - 3] + "..."
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def shorten_list(names: Sequence[str]) -> str:
-    """Names separated by commas; of a long list the first few, and how many more there are."""
+    """Join names with commas; of a long list the first few, and the number of the rest."""
     shown = ", ".join(map(shorten, names[:MAX_LISTED]))
     return shown if len(names) <= MAX_LISTED else f"{shown} and {len(names) - MAX_LISTED} more"
 
 
-def many(count: int, what: str) -> str:
-    """``1 picture``, ``2 pictures``."""
+def pluralize(count: int, what: str) -> str:
+    """Format a count: ``1 image``, ``2 images``."""
     return f"{count} {what if count == 1 else _PLURALS.get(what, f'{what}s')}"
 
 
 def utf8(name: str) -> str:
-    """A name of Caffe's, which may be any bytes, as valid UTF-8: what is not UTF-8 in it becomes \\xNN."""
+    """Make a Caffe name, which may be any bytes, valid UTF-8: other bytes become \\xNN."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def describe_error(error: BaseException) -> str:
-    """An exception of a user's code in one line: its type, its message, and the line of code that it came from."""
+    """Describe an exception of a user's code in one line: type, message, and the line of code."""
     said = shorten(str(error).partition("\n")[0], 300)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen importlib")]
     place = "" if isinstance(error, SyntaxError) or not frames else f" ({frames[-1].filename}:{frames[-1].lineno})"
@@ -59,10 +59,10 @@ def describe_error(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name, "; did you mean 'Pooling'?"; empty unless it is a typing slip.
+    """Return a suggestion for an unknown name, "; did you mean 'Pooling'?", or "" if it does not look like a typo.
 
-    A slip is another case, a missing or extra underscore, or a letter or two that are doubled, missing, added, wrong
-    or swapped. A name that resembles a known one in any other way is a different thing: BN is not BNLL.
+    A typo is another case, a missing or extra underscore, or one or two letters that are doubled, missing, added, wrong
+    or swapped. Other similarities do not count: BN is not BNLL.
     """
     if len(name) > MAX_SHOWN:
         return ""
@@ -79,7 +79,7 @@ def _plain(name: str) -> str:
 
 
 def _slips(name: str, other: str) -> int | None:
-    """How many typing slips lead from one name to the other, word by word; None if it takes more than slips."""
+    """Count the typos between two names, word by word; None if they differ by more than typos."""
     words, others = _WORD.findall(name), _WORD.findall(other)
     if len(words) != len(others):
         return None
@@ -99,7 +99,7 @@ def _undoubled(word: str) -> str:
 
 
 def _distance(a: str, b: str) -> int:
-    """How many letters must be added, dropped, replaced or swapped with their neighbour to turn `a` into `b`."""
+    """Count the letters to add, drop, replace or swap with a neighbour to turn `a` into `b`."""
     before: list[int] = []
     last = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):

@@ -81,7 +81,7 @@ def _torch7(path: Path) -> object:
 
 
 def _onnx(path: Path) -> object:
-    from rmpe_legacy.formats.runners import OnnxRunner
+    from rmpe_legacy.formats.onnx import OnnxRunner
 
     return OnnxRunner(path, "onnx").inputs()
 
@@ -127,7 +127,7 @@ def main() -> None:
         import pycocotools.cocoeval  # noqa: F401
 
         import rmpe_legacy.formats.network_json
-        import rmpe_legacy.formats.runners
+        import rmpe_legacy.formats.registry
         import rmpe_legacy.torch7.describe
         import rmpe_legacy.torch7.load  # noqa: F401
     most = _memory("VmSize") + (1 << 30)

@@ -13,12 +13,12 @@ from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.paper import ablation as module
 from rmpe_legacy.paper.ablation import BUDGETS, ROWS, TRAININGS, Ablation, Budget, Progress, Result
 from rmpe_legacy.paper.ablation_table import ablation_figure, ablation_table, by_row, write_ablation
-from rmpe_legacy.paper.drawn_ap import DrawnJudge
+from rmpe_legacy.paper.drawn_ap import SyntheticTestSet
 from rmpe_legacy.paper.tables import MPII_COLUMNS, TABLE_3
-from rmpe_legacy.pose.demo_models import DE_TRANSFORM, shipped
+from rmpe_legacy.pose.demo_models import DE_TRANSFORM, demo_model
 from rmpe_legacy.pose.detect import load_detector
 from rmpe_legacy.pose.estimate import load_pose_network
-from rmpe_legacy.pose.published import recipe
+from rmpe_legacy.pose.published import get_recipe
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = Budget("tiny", 1, 1, 2, 2, 60, 1)
@@ -132,10 +132,10 @@ class TestDesign:
 
 class TestJudge:
     def test_the_shipped_networks_get_what_reproduce_demo_gives(self, tmp_path: Path, capsys):
-        judge = DrawnJudge(module.WORLD, 6, recipe("demo-test"))
-        network = load_pose_network(*shipped("pose"), de_transform=DE_TRANSFORM)
-        persons, poses = judge.judge(network, judge.detect(load_detector(*shipped("detector"))))
-        oracle, _ = judge.judge(network, judge.true_boxes())
+        test_set = SyntheticTestSet(module.WORLD, 6, get_recipe("demo-test"))
+        network = load_pose_network(*demo_model("pose"), de_transform=DE_TRANSFORM)
+        persons, poses = test_set.evaluate(network, test_set.detect(load_detector(*demo_model("detector"))))
+        oracle, _ = test_set.evaluate(network, test_set.true_boxes())
         assert main(["reproduce", "demo", "--pictures", "6", "--output", str(tmp_path)]) == 0
         table = capsys.readouterr().out
         for name, ap in (("detected boxes  ", persons), ("detected boxes, without pose NMS", poses),

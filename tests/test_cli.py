@@ -54,7 +54,7 @@ class TestShow:
         other = GOLDEN / "layers" / "Net__v1_double_blobs" / "weights.caffemodel"
         code, out, err = rmpe("show", V0 / "net.prototxt", "--weights", other)
         assert code == 1
-        assert f"{other}: does not fit, or lacks, conv1" in err
+        assert f"{other}: does not fit, or does not contain, conv1" in err
         assert "[does not fit: 4 x 3 x 3 x 3, 1 x 1 x 1 x 4]" in out
         assert "weights for a layer that is not here: conv2" in out
 
@@ -63,7 +63,7 @@ class TestShow:
         file = MODELS / "hourglass.cuda.t7" if name == "t7" else V0 / name
         code, out, err = rmpe("show", file, "--weights", V0 / "net.prototxt")
         assert (code, out) == (1, "")
-        assert err.startswith(f"rmpe: {file}: holds weights, and --weights ")
+        assert err.startswith(f"rmpe: {file}: contains weights, but --weights ")
 
     def test_what_is_not_known_is_shown_as_it_stands(self, rmpe, tmp_path):
         path = tmp_path / "net.prototxt"

@@ -22,8 +22,9 @@ from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 from rmpe_legacy.caffe.weights import trained_layers
 from rmpe_legacy.cli import main
 from rmpe_legacy.compare.verify import verify
+from rmpe_legacy.formats.base import NetRunner
 from rmpe_legacy.formats.network_json import load_converted
-from rmpe_legacy.formats.runners import NetRunner, StoredRunner
+from rmpe_legacy.formats.npz import StoredRunner
 
 V0 = GOLDEN / "layers" / "Net__v0_prototxt_v0_caffemodel"
 MODELS = unpacked("torch7/models")
@@ -193,8 +194,8 @@ class TestVerify:
         code, out, err = rmpe("verify", f"{prototxt},{weights}", tmp_path / "other.caffemodel", "--html",
                               tmp_path / "page.html")
         assert (code, err) == (1, "")
-        assert "they part at a, made by twin_a (Convolution)" in out
-        assert "<- they part here" in out
+        assert "the first is a, computed by twin_a (Convolution)" in out
+        assert "<- first difference" in out
         page = (tmp_path / "page.html").read_text()
         assert "not the same" in page
         assert page.count("class=apart") == 6  # a, b, both, fc, prob, log(prob)
@@ -214,7 +215,7 @@ class TestVerify:
         write_caffemodel(tmp_path / "nan.caffemodel", trained_layers(net))
         code, out, _ = rmpe("verify", ",".join(map(str, small)), tmp_path / "nan.caffemodel")
         assert code == 1
-        assert "they part at fc, made by fc (InnerProduct): NaN or infinity in other places" in out
+        assert "the first is fc, computed by fc (InnerProduct): NaN or infinity at different positions" in out
 
     def test_saturated_probabilities_are_compared_by_their_logarithms(self, rmpe, small, tmp_path):
         prototxt, _ = small
@@ -293,16 +294,16 @@ def truncated(path: Path) -> bytes:
 class TestMistakes:
     @pytest.mark.parametrize(("argv", "words"), [
         (["convert", "small.prototxt", "out.onnx"],
-         "has parameters (conv.1, bn, scale, twin_a, twin_b and 1 more), and no weights"),
+         "has parameters (conv.1, bn, scale, twin_a, twin_b and 1 more), but no weights"),
         (["convert", "small.prototxt", "small.caffemodel", "out.xyz"], "its suffix does not say what to write"),
         (["convert", "small.prototxt", "small.caffemodel", "small.caffemodel"], "is one of the sources"),
         (["convert", "small.prototxt", "small.caffemodel", "no/out.onnx"], "there is no folder no; make it first"),
         (["convert", "small.prototxt", "small.caffemodel", "out.onnx", "--until", "pol"], "did you mean 'pool'?"),
-        (["convert", "small.caffemodel", "out.onnx"], "for anything else give the prototxt"),
+        (["convert", "small.caffemodel", "out.onnx"], "for other formats give the prototxt"),
         (["convert", "a", "b", "c", "out.onnx"], "3 sources are given"),
         (["convert", "none.t7", "out/"], "none.t7: No such file or directory"),
         (["convert", "small.prototxt", "small.prototxt", "out.pt"], "this is text (a prototxt?)"),
-        (["hash", "state.pt"], "does not say which tensor is which of Caffe's blobs; give the prototxt too"),
+        (["hash", "state.pt"], "does not say which of Caffe's blobs each tensor is; give the prototxt too"),
         (["hash", "none"], "none: No such file or directory"),
     ])
     def test_are_one_sentence_and_leave_nothing(self, rmpe, small, tmp_path, argv, words):
@@ -319,7 +320,7 @@ class TestMistakes:
         ("none.onnx", "small.prototxt,small.caffemodel", "none.onnx: No such file or directory"),
         ("small.prototxt", "small.prototxt,small.caffemodel", "a prototxt has no weights"),
         ("small.caffemodel", "small.caffemodel", "weights alone do not say which network"),
-        ("small.prototxt,small.caffemodel", "other.npz", "have no output of one name"),
+        ("small.prototxt,small.caffemodel", "other.npz", "have no output name in common"),
         ("other.npz", "other.npz", "give them with --input"),
     ])
     def test_of_verify_have_exit_code_2(self, rmpe, small, tmp_path, a, b, words):
@@ -373,7 +374,7 @@ class TestMistakes:
         (tmp_path / "net.json").write_text(text.replace('"num_output": 5', '"num_output": "five"'))
         code, _, err = rmpe("hash", tmp_path / "net.json")
         assert code == 1
-        assert "num_output: uint32 is needed, not \"five\"" in err
+        assert "num_output: expected uint32, got \"five\"" in err
 
 
 @pytest.mark.parametrize("name", ["det1", "det2"])

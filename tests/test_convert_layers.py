@@ -14,7 +14,9 @@ from rmpe_legacy.errors import LayerError, NetError
 from rmpe_legacy.export.emit import ONNX, PYTHON
 from rmpe_legacy.export.onnx import to_onnx, write_onnx
 from rmpe_legacy.export.python_source import to_python, write_state
-from rmpe_legacy.formats.runners import NetRunner, OnnxRunner, PythonRunner
+from rmpe_legacy.formats.base import NetRunner
+from rmpe_legacy.formats.onnx import OnnxRunner
+from rmpe_legacy.formats.python import PythonRunner
 
 NOT_EXPORTABLE = {name for name in known_types() if layer_class(name).not_exportable} - {"Silence"}
 FORMS = forms()

@@ -14,8 +14,10 @@ from rmpe_legacy.compare.convert import run_convert
 from rmpe_legacy.compare.verify import TOLERANCE, verify
 from rmpe_legacy.export.onnx import to_onnx
 from rmpe_legacy.export.python_source import to_python
-from rmpe_legacy.formats.network_json import Setting, load_converted
-from rmpe_legacy.formats.runners import NetRunner, OnnxRunner, PythonRunner, RunResult
+from rmpe_legacy.formats.base import NetRunner, RunResult, Setting
+from rmpe_legacy.formats.network_json import load_converted
+from rmpe_legacy.formats.onnx import OnnxRunner
+from rmpe_legacy.formats.python import PythonRunner
 
 ROOT = Path(__file__).parents[1]
 MODELS = unpacked("torch7/models")

@@ -22,11 +22,12 @@ from rmpe_legacy.caffe.proto.caffemodel import read_weights
 from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 from rmpe_legacy.caffe.weights import trained_layers
 from rmpe_legacy.cli import main
-from rmpe_legacy.compare import convert as command
 from rmpe_legacy.compare.verify import verify
 from rmpe_legacy.errors import NetError
 from rmpe_legacy.export.onnx import to_onnx, write_onnx
-from rmpe_legacy.formats.runners import NetRunner, OnnxRunner, RunResult, StoredRunner
+from rmpe_legacy.formats.base import NetRunner, RunResult
+from rmpe_legacy.formats.npz import StoredRunner
+from rmpe_legacy.formats.onnx import OnnxRunner
 
 MODELS = unpacked("torch7/models")
 DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } } }\n'
@@ -152,14 +153,14 @@ class TestNotProven:
         def broken(*_):
             raise NetError("onnxruntime is not installed")
 
-        monkeypatch.setattr(command, "OnnxRunner", broken)
+        monkeypatch.setattr("rmpe_legacy.formats.onnx.OnnxRunner", broken)
         code, out, err = rmpe("convert", *network(SLASHES), "out.onnx")
         assert code == 1
         assert "written to out.onnx" in out
-        assert "not compared, so it is not known to be the same network: onnxruntime is not installed" in err
+        assert "not compared, so it may not be the same network: onnxruntime is not installed" in err
 
     def test_a_result_that_differs_is_no_success(self, rmpe, monkeypatch):
-        monkeypatch.setattr(command, "load_converted", lambda *_, **__: planted)
+        monkeypatch.setattr("rmpe_legacy.formats.safetensors.load_converted", lambda *_, **__: planted)
         files = network(SLASHES)
         planted = load_net(*files)
         planted.params["c1/3x3"][0].data[0, 0, 0, 0] += 0.1
@@ -167,7 +168,7 @@ class TestNotProven:
         assert code == 1
         assert "the same" not in out
         assert "not the same: " in err
-        assert "they part at c" in err
+        assert "the first is c" in err
 
     def test_a_prototxt_is_read_back(self, rmpe):
         code, out, _ = rmpe("convert", *network(SLASHES)[:1], "out.prototxt")
@@ -175,8 +176,8 @@ class TestNotProven:
         assert "the same: 4 layers, every field" in out
 
     @pytest.mark.parametrize(("options", "words"), [
-        (("--drop-parallel",), "--drop-parallel and --key are for those"),
-        (("--key", "model"), "--drop-parallel and --key are for those"),
+        (("--drop-parallel",), "--drop-parallel and --key only apply to those"),
+        (("--key", "model"), "--drop-parallel and --key only apply to those"),
         (("--input-shape", "none=3,4,4"), "no input is called 'none'; the inputs are 'data'"),
         (("--input-shape", "3,4"), "its input has 4 axes (1 x 3 x 4 x 4)"),
         (("--input-shape", "3,5,5", "--input-shape", "3,6,6"), "gives two shapes for 'data'"),
@@ -276,7 +277,7 @@ class TestOverwriting:
             assert code == 0
             for line in first[1].splitlines()[:-1]:
                 file = line.removeprefix("written to ")
-                assert file.endswith(".verify.html") or f"{file} was there and is replaced" in err
+                assert file.endswith(".verify.html") or f"{file} already existed and is replaced" in err
             for path in Path().glob("out*"):
                 if path.is_file():
                     path.unlink()
@@ -290,7 +291,7 @@ class TestOverwriting:
         before = Path(victim).read_bytes()
         code, _, err = rmpe("convert", *files, target)
         assert code == 1
-        assert f"{victim}: is there already" in err
+        assert f"{victim}: already exists" in err
         assert Path(victim).read_bytes() == before
 
     def test_the_weights_of_another_conversion_are_kept(self, rmpe):
@@ -299,12 +300,12 @@ class TestOverwriting:
         before = Path("d1.pt").read_bytes()
         code, _, err = rmpe("convert", *files, "d1.py")
         assert code == 1
-        assert "d1.pt: is there already, and no earlier conversion to d1.py wrote it" in err
+        assert "d1.pt: already exists, and no earlier conversion to d1.py wrote it" in err
         assert Path("d1.pt").read_bytes() == before
         assert not Path("d1.py").exists()
         code, _, err = rmpe("convert", *files, "d1.py", "--force")
         assert code == 0
-        assert "d1.pt was there and is replaced" in err
+        assert "d1.pt already existed and is replaced" in err
 
     def test_not_even_by_force_if_it_is_of_another_kind(self, rmpe):
         Path("d1.onnx").write_bytes(b"\xff\xd8\xff\xe0 a photograph")

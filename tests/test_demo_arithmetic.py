@@ -81,9 +81,9 @@ class TestReadout:
         assert read_detections(self.ROWS, item=2)[0].shape == (0, 4)
 
     def test_what_is_no_detection_and_no_joint_is_refused(self):
-        with pytest.raises(NetError, match=r"shape \(3, 48\) holds no detections; they are rows of 7 values"):
+        with pytest.raises(NetError, match=r"shape \(3, 48\) does not hold detections, which are rows of 7 values"):
             read_detections(np.zeros((3, 48)))
-        with pytest.raises(NetError, match=r"shape \(3, 7\) holds no joints; they are 48 values a crop"):
+        with pytest.raises(NetError, match=r"shape \(3, 7\) does not hold joints, which are 48 values per crop"):
             read_joints(np.zeros((3, 7)))
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from rmpe_legacy import load_net
 from rmpe_legacy.cli import main
-from rmpe_legacy.pose.demo_models import FOLDER, shipped
+from rmpe_legacy.pose.demo_models import FOLDER, demo_model
 from rmpe_legacy.pose.detect import load_detector
 from rmpe_legacy.synthetic.world import draw_pictures
 
@@ -30,7 +30,7 @@ def test_they_are_small():
 
 @pytest.mark.parametrize("name", ["detector", "pose"])
 def test_weights_and_prototxt_fit(name: str):
-    net = load_net(*shipped(name), de_transform="paper")  # a warning fails the test
+    net = load_net(*demo_model(name), de_transform="paper")  # a warning fails the test
     assert not list(net.left_out)
 
 
@@ -43,7 +43,7 @@ def test_the_stn_mends_disturbed_boxes(mean_ap):
 
 
 def test_the_detector_puts_a_box_on_most_people():
-    detector, hit = load_detector(*shipped("detector")), []
+    detector, hit = load_detector(*demo_model("detector")), []
     for picture in draw_pictures(WORLD, PICTURES):
         found = detector(picture.image / np.float32(255), 0.09).boxes_xyxy.astype(float)
         low = np.maximum(found[:, None, :2], picture.boxes_xyxy[:, :2])

@@ -85,7 +85,7 @@ def test_a_box_has_its_corners_inside(picture):
 
 
 def test_pictures_of_other_kinds_are_refused(picture, pose):
-    with pytest.raises(RmpeError, match=r"is \(height, width, 3\) uint8, not \(120, 160\) uint8"):
+    with pytest.raises(RmpeError, match=r"must be \(height, width, 3\) uint8, not \(120, 160\) uint8"):
         draw_poses(picture[:, :, 0], *pose)
     with pytest.raises(RmpeError, match="float64"):
         draw_boxes(picture / 255, [])

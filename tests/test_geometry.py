@@ -126,7 +126,7 @@ class TestDemo:
         for i, entry in enumerate(meta["boxes"]):
             if "error" in entry:
                 refused += 1
-                with pytest.raises(RmpeError, match=r"does not lie in a picture of 31x23"):
+                with pytest.raises(RmpeError, match=r"is not inside the image of 31x23"):
                     crop_box(a["image"], entry["box"])
             else:
                 a.check(f"crop{i}", crop_box(a["image"], entry["box"]))
@@ -247,9 +247,9 @@ class TestMistakes:
 
     @pytest.mark.parametrize("box", [[7, 1, 9, 3], [1, 1, 1, 3], [3, 1, 2, 9], [-4, 0, 0, 3]])
     def test_torch7_box_outside(self, box):
-        with pytest.raises(RmpeError, match=r"does not lie in a picture of 5x4"):
+        with pytest.raises(RmpeError, match=r"is not inside the image of 5x4"):
             crop_box(np.zeros((4, 5, 3)), box, "torch7")
 
     def test_heat_maps_that_are_not_square(self):
-        with pytest.raises(RmpeError, match="heat maps are 4x5"):
+        with pytest.raises(RmpeError, match="heatmaps are 4x5"):
             read_heatmaps(np.zeros((2, 4, 5)))

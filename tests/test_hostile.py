@@ -61,14 +61,14 @@ TORCH = {
     "code.pt": "a call of posix.system, which is not run",
     "graph-that-ends-in-nothing.t7": "node 8 lacks an input",
     "half-a-surrogate-pair.json": "holds half of a surrogate pair",
-    "input-of-terabytes.onnx": "its input 'x' is 1048576 x 1048576, which is too large to be tried",
+    "input-of-terabytes.onnx": "its input 'x' is 1048576 x 1048576, too large for a random input",
     "lists-in-many-places.t7": "more than 100000 modules, counted where they are used",
     "name-that-is-not-utf8.onnx": "'utf-8' codec can't decode byte 0xff",
     "nested.json": "not a readable JSON file: nested too deep",
     "nested.safetensors": "not a readable safetensors file: Error while deserializing header",
     "number-of-21-digits.json": "read: 0.8999",
     "number-of-300-digits.json": "read: 2",
-    "one-person.json": "is no rmpe_legacy network",
+    "one-person.json": "is not an rmpe_legacy network",
     "two-gigabytes.pt": "a call of builtins.bytearray, which is not run",
 }
 FAMILIES = {"light": LIGHT, "torch": TORCH}

@@ -6,7 +6,8 @@ import pytest
 
 from rmpe_legacy.caffe.proto.text import parse_text
 from rmpe_legacy.errors import FileError
-from rmpe_legacy.formats.network_json import Setting, network_json, read_json_network
+from rmpe_legacy.formats.base import Setting
+from rmpe_legacy.formats.network_json import network_json, read_json_network
 from rmpe_legacy.readers.json_file import read_json
 
 NET = ('layer {{ name: "{0}" type: "Input" top: "{0}" input_param {{ shape {{ dim: 1 }} }} }} '
@@ -51,8 +52,8 @@ def test_a_network_s_names_come_back_whatever_their_bytes(tmp_path, name):
 
 
 @pytest.mark.parametrize(("field", "value", "words"), [
-    ("nms_threshold", "1" + "0" * 400, "read"), ("nms_threshold", '"x"', "float is needed"),
-    ("dim", "1e400", "int64 is needed, not Infinity"), ("dim", "1" + "0" * 400, "int64 is needed, not Infinity"),
+    ("nms_threshold", "1" + "0" * 400, "read"), ("nms_threshold", '"x"', "expected float, got"),
+    ("dim", "1e400", "expected int64, got Infinity"), ("dim", "1" + "0" * 400, "expected int64, got Infinity"),
 ])
 def test_a_network_s_numbers(tmp_path, field, value, words):
     dim, threshold = (value, "1") if field == "dim" else ("1", value)

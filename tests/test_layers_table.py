@@ -115,11 +115,11 @@ class TestEvidence:
 
     def test_missing_or_broken_is_a_sentence(self, tmp_path: Path):
         path = tmp_path / "evidence.json"
-        with pytest.raises(RmpeError, match=r"evidence.json: No such file.*tools/measure_layers.py writes it"):
+        with pytest.raises(RmpeError, match=r"evidence.json: No such file.*tools/measure_layers.py to write it"):
             read_evidence(path)
         for text in ("{", "[]", '{"cases": {}}', '{"caffe": "", "machine": "", "cases": {"a": [1]}}'):
             path.write_text(text)
-            with pytest.raises(RmpeError, match="holds no measurements"):
+            with pytest.raises(RmpeError, match="contains no measurements"):
                 read_evidence(path)
 
 
@@ -185,7 +185,7 @@ class TestCommand:
         monkeypatch.setattr("rmpe_legacy.cli.layer_report.read_evidence.__defaults__", (tmp_path / "none.json",))
         code, _, err = self.run(capsys)
         assert code == 1
-        assert "tools/measure_layers.py writes it" in err
+        assert "tools/measure_layers.py to write it" in err
 
 
 def test_the_evidence_is_part_of_the_package():

@@ -269,13 +269,13 @@ class TestQuirks:
 
 class TestMistakes:
     @pytest.mark.parametrize(("change", "message"), [
-        (lambda j, s, b: (j[:, :15], s, b), r"joints are \(9, 15, 2\); 9 boxes need \(9, 16, 2\)"),
-        (lambda j, s, b: (j, s[:8], b), r"scores are \(8, 16\); 9 boxes need \(9, 16\)"),
-        (lambda j, s, b: (j, s, b[:, :3]), r"boxes are \(9, 3\); 9 boxes need \(9, 4\)"),
+        (lambda j, s, b: (j[:, :15], s, b), r"joints have shape \(9, 15, 2\); 9 boxes need \(9, 16, 2\)"),
+        (lambda j, s, b: (j, s[:8], b), r"scores have shape \(8, 16\); 9 boxes need \(9, 16\)"),
+        (lambda j, s, b: (j, s, b[:, :3]), r"boxes have shape \(9, 3\); 9 boxes need \(9, 4\)"),
         (lambda j, s, b: (np.where(np.arange(9)[:, None, None] == 4, np.nan, j), s, b),
-         "joints of proposal 5 hold NaN or infinity"),
-        (lambda j, s, b: (j, s * np.inf, b), "scores of proposal 1 hold NaN or infinity"),
-        (lambda j, s, b: (j, s, b[:, [2, 3, 0, 1]]), "box 1 has its corners the wrong way round"),
+         "joints of proposal 5 contain NaN or infinity"),
+        (lambda j, s, b: (j, s * np.inf, b), "scores of proposal 1 contain NaN or infinity"),
+        (lambda j, s, b: (j, s, b[:, [2, 3, 0, 1]]), "box 1 has its corners swapped"),
     ])
     def test_arrays_that_do_not_fit(self, change, message):
         with pytest.raises(RmpeError, match=message):
@@ -283,7 +283,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("ranges", [[[0, 10]], [[-1, 3]], [[5, 4]]])
     def test_ranges_out_of_the_proposals(self, ranges):
-        with pytest.raises(RmpeError, match=r"of image 1 does not lie in the 9 proposals"):
+        with pytest.raises(RmpeError, match=r"of image 1 is not within the 9 proposals"):
             pose_nms(*crowd(0), ranges=ranges)
 
     def test_unknown_variant(self):

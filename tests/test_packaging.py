@@ -10,7 +10,7 @@ import pytest
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.evaluation.coco import keypoint_ap
 from rmpe_legacy.evaluation.curves import Plot, png
-from rmpe_legacy.formats.runners import OnnxRunner
+from rmpe_legacy.formats.onnx import OnnxRunner
 from rmpe_legacy.optional import EXTRAS, optional
 
 ROOT = Path(__file__).parents[1]

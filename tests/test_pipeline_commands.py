@@ -131,7 +131,7 @@ class TestDemo:
     def test_nobody_at_all(self, rmpe, networks, pictures, tmp_path):
         code, out, err = rmpe("demo", pictures, *networks, "--threshold", "0.99999", "--output", tmp_path / "out")
         assert (code, err) == (0, "")
-        assert out.startswith("5 pictures, 0 detections, 0 persons; written to ")
+        assert out.startswith("5 images, 0 detections, 0 persons; written to ")
         content = strict(tmp_path / "out" / "poses.json")
         assert len(content["images"]) == 5
         assert content["annotations"] == []
@@ -149,9 +149,9 @@ class TestDemo:
         (tmp_path / "zgood.jpg").write_bytes(jpeg)
         code, out, err = rmpe("demo", tmp_path, *networks, "--output", tmp_path / "out")
         assert code == 2
-        assert "1 picture (5 skipped), " in out
+        assert "1 image (5 skipped), " in out
         assert [line.split(": ")[1] for line in err.splitlines() if line.startswith("rmpe:")] == ["skipped"] * 5
-        assert r"two\nlines.jpg': its name has a line break, which index.txt cannot hold; rename it" in err
+        assert r"two\nlines.jpg': its name contains a line break, which index.txt cannot hold; rename it" in err
         assert "empty.png: the file is empty; a picture is expected" in err
         content = strict(tmp_path / "out" / "poses.json")
         assert [image["file_name"] for image in content["images"]] == ["zgood.jpg"]
@@ -165,13 +165,13 @@ class TestSteps:
 
     @pytest.mark.parametrize("published", ["demo-test", "torch7", "testres"])
     def test_three_commands_or_one(self, rmpe, networks, pictures, tmp_path, published):
-        how = ["--published", published, "--threshold", "0.4"]
-        code, _, err = rmpe("demo", pictures, *networks, *how, "--output", tmp_path / "all")
+        recipe = ["--published", published, "--threshold", "0.4"]
+        code, _, err = rmpe("demo", pictures, *networks, *recipe, "--output", tmp_path / "all")
         assert (code, err) == (0, "")
-        code, out, _ = rmpe("detect", pictures, *networks[:3], *how, "--output", tmp_path / "boxes")
+        code, out, _ = rmpe("detect", pictures, *networks[:3], *recipe, "--output", tmp_path / "boxes")
         assert code == 0
         assert "index.txt, score.txt, test-bbox.h5" in out
-        code, out, _ = rmpe("pose", "--proposals", tmp_path / "boxes", "--images", pictures, *networks[3:], *how,
+        code, out, _ = rmpe("pose", "--proposals", tmp_path / "boxes", "--images", pictures, *networks[3:], *recipe,
                             "--output", tmp_path / "poses")
         assert code == 0
         assert "testres.h5" in out
@@ -209,14 +209,14 @@ class TestResume:
         command = ["demo", pictures, *networks, "--output", tmp_path / "out"]
         first = rmpe(*command)
         files = files_of(tmp_path / "out")
-        monkeypatch.setattr(Pipeline, "find", None)
+        monkeypatch.setattr(Pipeline, "estimate", None)
         assert rmpe(*command) == first
         assert files_of(tmp_path / "out") == files
 
     def test_after_an_interruption_the_files_are_the_same(self, rmpe, networks, pictures, tmp_path, demo_output,
                                                           monkeypatch):
         command = ["demo", pictures, *networks, "--output", tmp_path / "out"]
-        find, calls = Pipeline.find, []
+        find, calls = Pipeline.estimate, []
 
         def interrupted(self, image, *rest, **named):
             calls.append(image.shape)
@@ -224,10 +224,10 @@ class TestResume:
                 raise KeyboardInterrupt
             return find(self, image, *rest, **named)
 
-        monkeypatch.setattr(Pipeline, "find", interrupted)
+        monkeypatch.setattr(Pipeline, "estimate", interrupted)
         code, _, err = rmpe(*command)
         assert code == 130
-        assert err == "rmpe: interrupted; the same command goes on where it stopped\n"
+        assert err == "rmpe: interrupted; run the same command again to resume\n"
         assert rmpe(*command)[0] == 0
         assert len(calls) == 6  # the third twice, the others once
         assert files_of(tmp_path / "out") == files_of(demo_output)
@@ -240,8 +240,8 @@ class TestResume:
             (own / name).write_bytes((pictures / name).read_bytes())
         command = ["demo", own, *networks, "--output", tmp_path / "out"]
         rmpe(*command)
-        find, calls = Pipeline.find, []
-        monkeypatch.setattr(Pipeline, "find", lambda *a, **named: calls.append(a[1].shape) or find(*a, **named))
+        find, calls = Pipeline.estimate, []
+        monkeypatch.setattr(Pipeline, "estimate", lambda *a, **named: calls.append(a[1].shape) or find(*a, **named))
         (own / NAMES[1]).write_bytes((own / NAMES[2]).read_bytes())
         (tmp_path / "out" / "pictures" / "e_black.bmp.jpg").unlink()
         assert rmpe(*command)[0] == 0
@@ -257,7 +257,7 @@ class TestResume:
         code, out, err = rmpe(*command, "--threshold", "0.5", "--published", "torch7")
         assert (code, out) == (1, "")
         assert ("holds results of another run: published was demo, is now torch7; threshold was 0.3, is now 0.5. "
-                "Choose another output folder, or remove this one to begin anew") in err
+                "Choose another output folder, or remove this one to start again") in err
         weights = Path(networks[2])
         other = write_detector(tmp_path / "other", seed=9)
         code, _, err = rmpe("demo", pictures / NAMES[1], "--detector", *other, *networks[3:], "--output",
@@ -338,15 +338,15 @@ class TestVideo:
         (tmp_path / "no.mp4").write_bytes(b"nothing of the kind")
         code, out, err = rmpe("demo", tmp_path / "no.mp4", pictures / NAMES[1], *networks, "--output", tmp_path / "out")
         assert code == 2
-        assert "1 picture (1 skipped)" in out
+        assert "1 image (1 skipped)" in out
         assert f"rmpe: skipped: {tmp_path / 'no.mp4'}: not a video" in err
 
     def test_what_is_missing_of_a_truncated_one_is_reported(self, rmpe, networks, video, tmp_path):
         (tmp_path / "cut.avi").write_bytes(without_last_frames(video.read_bytes()))
         code, out, err = rmpe("demo", tmp_path / "cut.avi", *networks, "--output", tmp_path / "out")
         assert code == 2
-        assert "2 pictures (1 skipped)" in out
-        assert "cut.avi: only 2 of 4 frames can be read; the video is truncated or damaged" in err
+        assert "2 images (1 skipped)" in out
+        assert "cut.avi: only 2 of 4 frames can be decoded; the video is truncated or damaged" in err
         content = strict(tmp_path / "out" / "poses.json")
         assert [entry["file_name"] for entry in content["skipped"]] == ["cut_000003.jpg"]
 
@@ -354,8 +354,8 @@ class TestVideo:
 class TestMistakes:
     @pytest.mark.parametrize(("inputs", "options", "words"), [
         ("nowhere.jpg", "", "nowhere.jpg: no such file or folder"),
-        ("{empty}", "", "empty: holds no pictures"),
-        ("{a} {copy}", "", "more than one picture would be called a.jpg in the results"),
+        ("{empty}", "", "empty: contains no images"),
+        ("{a} {copy}", "", "more than one image would be called a.jpg in the results"),
         ("{a}", "--threads 0", "threads 0 is not from 1 to "),
         ("{a}", "--threads 100000", "threads 100000 is not from 1 to "),
         ("{a}", "--threshold nan", "threshold nan is not from 0 to below 1"),
@@ -400,7 +400,7 @@ def test_as_a_program(networks, pictures, tmp_path):
                            *networks, "--output", tmp_path / "out", "--report", tmp_path / "page.html"],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stdout.startswith("1 picture (1 skipped), ")
+    assert done.stdout.startswith("1 image (1 skipped), ")
     assert done.stderr == (f"rmpe: skipped: {pictures / 'notes.txt'}: not a readable picture; the file is "
                            "truncated, damaged or of another kind\n")
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")

@@ -10,7 +10,7 @@ from whole_networks import fed_to_transformers
 
 from rmpe_legacy.caffe.data.image import load_image
 from rmpe_legacy.cli import main
-from rmpe_legacy.paper.describe_network import identify_detector, identify_pose
+from rmpe_legacy.paper.describe_network import describe_detector, describe_pose_network
 from rmpe_legacy.pose.detect import Detector, load_detector
 from rmpe_legacy.pose.estimate import PoseNetwork, estimate_poses, load_pose_network
 from rmpe_legacy.runs.result_files import read_proposals
@@ -47,7 +47,7 @@ def test_detects_what_caffe_detected(detector, whole_network, skiing):
     np.testing.assert_allclose(found.scores, want[:, 2], rtol=0, atol=1e-4)
     exact = want[:, 3:] * (854, 480, 854, 480)
     assert np.abs(found.boxes_xyxy - exact).max() <= 0.51  # rounded; a box is 1e-4 of its value off at most
-    assert "SSD detector on VGG16, 500 x 500, 2 classes, 20073 default boxes" in str(identify_detector(detector))
+    assert "SSD detector on VGG16, 500 x 500, 2 classes, 20073 default boxes" in str(describe_detector(detector))
 
 
 @pytest.mark.parametrize(("mode", "blob"), [("published-identity", "fma_prediction_heatmap"),
@@ -55,16 +55,16 @@ def test_detects_what_caffe_detected(detector, whole_network, skiing):
 def test_joints_are_those_that_caffe_gave(whole_network, pose, skiing, mode, blob):
     golden = whole_network("pose")
     network = pose if mode == "published-identity" else load_pose_network(*golden.files, de_transform=mode)
-    blobs, looks = golden.arrays, []
+    blobs, traces = golden.arrays, []
     with fed_to_transformers(network.module, blobs["theta"]):  # its last bits depend on the processor
-        poses = estimate_poses(network, skiing, ONE_BOX, look=looks.append)
-    assert np.abs(looks[0].crop - blobs["data"][0]).max() <= 1e-4 * np.ptp(blobs["data"])
-    assert np.abs(looks[0].straightened - blobs["fma_img"][0]).max() <= 1e-4 * np.ptp(blobs["data"])
+        poses = estimate_poses(network, skiing, ONE_BOX, on_crop=traces.append)
+    assert np.abs(traces[0].crop - blobs["data"][0]).max() <= 1e-4 * np.ptp(blobs["data"])
+    assert np.abs(traces[0].straightened - blobs["fma_img"][0]).max() <= 1e-4 * np.ptp(blobs["data"])
     want = blobs[blob].reshape(16, 3).astype(np.float64)
     pad = (512 - 408) // 2
     np.testing.assert_array_equal(poses.joints_xy[0], np.trunc(want[:, :2] * 512 / 64 - (0, pad) + (128, 48)))
     np.testing.assert_allclose(poses.scores[0], want[:, 2], rtol=0, atol=1e-4 * want[:, 2].max())
-    identity = str(identify_pose(network))
+    identity = str(describe_pose_network(network))
     assert "STN, 2-stack hourglass, SDTN, 256 x 256, heat maps 64 x 64; the STN is trained" in identity
 
 

@@ -12,12 +12,12 @@ from small_networks import DETECTOR, DETECTOR_HW, MAP_HW, POSE, POSE_HW, write_d
 from rmpe_legacy import RmpeError, load_net
 from rmpe_legacy.caffe.data.image import detector_input, load_image, pose_input
 from rmpe_legacy.errors import FileError
-from rmpe_legacy.paper.describe_network import identify_detector, identify_pose
+from rmpe_legacy.paper.describe_network import describe_detector, describe_pose_network
 from rmpe_legacy.pose.crop import can_crop, crop_box, read_heatmaps, uncrop
 from rmpe_legacy.pose.detect import Detector, load_detector
 from rmpe_legacy.pose.estimate import CaffePoseNetwork, estimate_poses, load_pose_network
 from rmpe_legacy.pose.pipeline import Pipeline, load_pipeline
-from rmpe_legacy.pose.published import recipe
+from rmpe_legacy.pose.published import get_recipe
 from rmpe_legacy.pose.results import Detections
 from rmpe_legacy.synthetic.world import draw_picture
 
@@ -72,9 +72,11 @@ class TestDetector:
         (POSE, "has no DetectionOutput layer"),
         (DETECTOR.replace('name: "data" type: "Input"', 'name: "data" type: "DummyData"').replace(
             "input_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } }",
-            "dummy_data_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } }"), "has the inputs none; one for pictures"),
-        (DETECTOR.replace("dim: 1 dim: 3 dim: 40", "dim: 1 dim: 2 dim: 40"), "'data' is 1 x 2 x 40 x 56; N x 3 x"),
-        (DETECTOR + 'layer { name: "s" type: "Silence" bottom: "detection_out" }', "go into another layer"),
+            "dummy_data_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } }"),
+         "has the inputs none; expected a single image input"),
+        (DETECTOR.replace("dim: 1 dim: 3 dim: 40",
+         "dim: 1 dim: 2 dim: 40"), "'data' is 1 x 2 x 40 x 56; expected N x 3 x"),
+        (DETECTOR + 'layer { name: "s" type: "Silence" bottom: "detection_out" }', "are not an output of the network"),
     ])
     def test_refuses_other_networks(self, tmp_path, prototxt, words):
         (tmp_path / "net.prototxt").write_text(prototxt)
@@ -84,8 +86,8 @@ class TestDetector:
     def test_weights_that_lack_layers_are_not_a_trained_detector(self, folder, tmp_path):
         _, start = write_network(tmp_path, "start", DETECTOR.split('layer { name: "loc"')[0], 5)
         with pytest.warns(UserWarning, match="nothing for"), pytest.raises(RmpeError, match=(
-                r"start.caffemodel: has nothing for 2 of the 3 layers of .*detector.prototxt that learn \(loc, conf\): "
-                "it is another network, or what training began with")):
+                r"start.caffemodel: has no weights for 2 of the 3 layers of .*detector.prototxt that have parameters "
+                r"\(loc, conf\); these weights belong to another network, or are the pre-training initialisation")):
             load_detector(folder / "detector.prototxt", start)
 
 
@@ -121,11 +123,11 @@ class TestPose:
         assert poses.scores.shape == (0, 16)
 
     def test_a_look_sees_every_crop_once_and_changes_nothing(self, pose, image):
-        looks = []
-        seen = estimate_poses(pose, image, BOXES, batch=2, look=looks.append)
+        traces = []
+        seen = estimate_poses(pose, image, BOXES, batch=2, on_crop=traces.append)
         np.testing.assert_array_equal(seen.joints_xy, estimate_poses(pose, image, BOXES, batch=2).joints_xy)
-        assert len(looks) == len(BOXES)
-        for box, one in zip(BOXES, looks, strict=True):
+        assert len(traces) == len(BOXES)
+        for box, one in zip(BOXES, traces, strict=True):
             np.testing.assert_array_equal(one.crop, pose_input(crop_box(image, box), *POSE_HW))
             assert one.straightened.shape == (3, *POSE_HW)
             assert one.heatmaps.shape == (16, *MAP_HW)
@@ -137,9 +139,9 @@ class TestPose:
     def test_identity_switches_the_transformers_off(self, folder, image):
         off = load_pose_network(folder / "pose.prototxt", folder / "pose.caffemodel", de_transform="paper",
                                 stn="identity")
-        looks = []
-        estimate_poses(off, image, BOXES, look=looks.append)
-        for one in looks:
+        traces = []
+        estimate_poses(off, image, BOXES, on_crop=traces.append)
+        for one in traces:
             np.testing.assert_array_equal(one.theta, [1, 0, 0, 0, 1, 0])
             np.testing.assert_allclose(one.straightened, one.crop, atol=1e-6)
 
@@ -174,70 +176,70 @@ class TestTorch7:
 
     def test_whole_pipeline_by_the_rules_of_torch7(self, detector, image):
         network = load_pose_network(TORCH7 / "rmpe.t7", size=64)
-        result = Pipeline(detector, network, recipe("torch7", 0.6))(image, look=True)
-        assert len(result.found.poses) == len(result.found.looks) > 1
-        assert result.found.looks[0].straightened.shape == (3, 64, 64)
-        assert (result.found.poses.scores >= 0).all()  # hm[hm:lt(0)] = 0
-        single = Pipeline(detector, network, recipe("torch7", 0.6), batch=1)(image)
-        np.testing.assert_array_equal(result.found.poses.joints_xy, single.found.poses.joints_xy)
+        result = Pipeline(detector, network, get_recipe("torch7", 0.6))(image, keep_crops=True)
+        assert len(result.poses) == len(result.traces) > 1
+        assert result.traces[0].straightened.shape == (3, 64, 64)
+        assert (result.poses.scores >= 0).all()  # hm[hm:lt(0)] = 0
+        single = Pipeline(detector, network, get_recipe("torch7", 0.6), batch=1)(image)
+        np.testing.assert_array_equal(result.poses.joints_xy, single.poses.joints_xy)
 
     def test_stn_off(self, image):
-        looks = []
+        traces = []
         estimate_poses(load_pose_network(TORCH7 / "rmpe.t7", size=64, stn="identity"), image, BOXES[:2], "torch7",
-                       look=looks.append)
-        np.testing.assert_allclose(looks[0].straightened, looks[0].crop, atol=2e-5)
+                       on_crop=traces.append)
+        np.testing.assert_allclose(traces[0].straightened, traces[0].crop, atol=2e-5)
 
 
 class TestIdentity:
     def test_of_the_small_ones(self, detector, pose):
-        assert str(identify_detector(detector)) == "SSD detector, 40 x 56, 2 classes, 140 default boxes"
-        assert str(identify_pose(pose)) == ("small_pose: STN, 2-stack hourglass, SDTN, 24 x 24, heat maps 12 x 12; "
-                                            "the STN is trained")
+        assert str(describe_detector(detector)) == "SSD detector, 40 x 56, 2 classes, 140 default boxes"
+        assert str(describe_pose_network(pose)) == (
+            "small_pose: STN, 2-stack hourglass, SDTN, 24 x 24, heatmaps 12 x 12; the STN is trained")
 
     def test_an_stn_as_it_begins(self, folder):
         net = load_net(folder / "pose.prototxt", folder / "pose.caffemodel", de_transform="paper")
         with torch.no_grad():
             net.params["theta"][0].zero_()
-        assert identify_pose(CaffePoseNetwork(net)).stage == "the STN is as it begins, the same theta for every crop"
+        stage = describe_pose_network(CaffePoseNetwork(net)).stage
+        assert stage == "the STN is untrained: the same theta for every crop"
 
     @pytest.mark.parametrize(("name", "words"), [
         ("rmpe.t7", "2 stacks) and SDTN, and the parallel SPPE (2 stacks), 64 x 64; as saved by the last training"),
         ("hourglass.cuda.t7", "stacked hourglass (SPPE alone), 2 stacks, 64 x 64; SPPE alone: after the first"),
     ])
     def test_of_torch7(self, name, words):
-        assert words in str(identify_pose(load_pose_network(TORCH7 / name, size=64)))
+        assert words in str(describe_pose_network(load_pose_network(TORCH7 / name, size=64)))
 
 
 class TestPipeline:
     def test_pictures_of_any_shape(self, detector, pose):
         rng = np.random.default_rng(0)
-        pipeline = Pipeline(detector, pose, recipe("demo", 0.1))
+        pipeline = Pipeline(detector, pose, get_recipe("demo", 0.1))
         for h, w in ((1, 1), (1, 7), (9, 1), (2, 3), (300, 5), (40, 56)):
             for value in (np.zeros((h, w, 3), np.float32), rng.random((h, w, 3)).astype(np.float32)):
-                result = pipeline(value)
-                found = result.found
+                found = pipeline(value)
                 assert found.size_wh == (w, h)
                 assert np.isfinite(found.poses.joints_xy).all()
                 assert can_crop(found.grown(pipeline.recipe), (w, h)).all()
                 assert len(found.proposals) == len(found.poses.scores)
                 for name in ("torch7", "testres", "demo-test"):
-                    Pipeline(detector, pose, recipe(name))(value)
+                    Pipeline(detector, pose, get_recipe(name))(value)
 
     def test_a_person_at_the_border_and_one_beyond(self, pose, image):
         boxes = np.array([[-30, -20, 60, 140], [280, 100, 400, 300], [350, 10, 400, 200], [-90, 10, -40, 200],
                           [50, 60, 50, 60]])
         given = Detections(boxes, np.full(5, 0.9, np.float32))
         result = Pipeline(None, pose)(image, given)
-        assert result.found.beyond == 3
-        np.testing.assert_array_equal(result.found.proposals.boxes_xyxy, boxes[:2])
-        np.testing.assert_array_equal(result.found.grown(recipe("demo")), [[0, 0, 73, 156], [262, 80, 320, 240]])
+        assert result.beyond == 3
+        np.testing.assert_array_equal(result.proposals.boxes_xyxy, boxes[:2])
+        np.testing.assert_array_equal(result.grown(get_recipe("demo")), [[0, 0, 73, 156], [262, 80, 320, 240]])
 
     def test_load_pipeline_and_nobody(self, folder, image):
         pipeline = load_pipeline((folder / "detector.prototxt", folder / "detector.caffemodel"),
                                  (folder / "pose.prototxt", folder / "pose.caffemodel"), threshold=0.99999,
                                  de_transform="paper")
         result = pipeline(image)
-        assert len(result.nms.persons) == len(result.found.poses) == 0
+        assert len(result.nms.persons) == len(result.poses) == 0
 
     def test_an_image_is_a_path_a_pil_image_or_an_array(self, detector, pose, tmp_path):
         pixels = np.random.default_rng(3).integers(0, 256, (90, 120, 3), np.uint8)
@@ -248,11 +250,11 @@ class TestPipeline:
         given = [str(path), path, Image.open(path), Image.fromarray(pixels).convert("RGBA")]
         for image in given:
             result = pipeline(image)
-            np.testing.assert_array_equal(result.found.proposals.boxes_xyxy, right.found.proposals.boxes_xyxy)
-            np.testing.assert_array_equal(result.found.poses.joints_xy, right.found.poses.joints_xy)
+            np.testing.assert_array_equal(result.proposals.boxes_xyxy, right.proposals.boxes_xyxy)
+            np.testing.assert_array_equal(result.poses.joints_xy, right.poses.joints_xy)
         results = pipeline(given)
-        assert [result.found.size_wh for result in results] == [(120, 90)] * 4
-        np.testing.assert_array_equal(detector(str(path)).boxes_xyxy, right.found.proposals.boxes_xyxy)
+        assert [result.size_wh for result in results] == [(120, 90)] * 4
+        np.testing.assert_array_equal(detector(str(path)).boxes_xyxy, right.proposals.boxes_xyxy)
 
     @pytest.mark.parametrize(("image", "words"), [
         (None, "'NoneType' object is not an image; give a path, a PIL image, or an array"),
@@ -282,9 +284,9 @@ class TestPipeline:
     def test_boxes_that_a_pipeline_needs(self, detector, pose, image):
         with pytest.raises(RmpeError, match="has no detector; give it boxes: pipeline"):
             Pipeline(None, pose)(image)
-        with pytest.raises(RmpeError, match=r"proposals are Detections, boxes \(P, 4\) and .*, not 'ndarray'"):
+        with pytest.raises(RmpeError, match=r"proposals must be Detections, with boxes \(P, 4\) and .*, not 'ndarray'"):
             Pipeline(None, pose)(image, np.zeros((1, 4)))
-        with pytest.raises(RmpeError, match="proposals are the boxes of one image, and 2 are given"):
+        with pytest.raises(RmpeError, match="proposals belong to one image, but 2 images are given"):
             Pipeline(None, pose)([image, image], detector(image))
 
     @pytest.mark.parametrize(("detector", "pose"), [
@@ -301,8 +303,8 @@ class TestPipeline:
     ])
     def test_mistakes(self, published, threshold, words):
         with pytest.raises(RmpeError, match=words):
-            recipe(published, threshold)
+            get_recipe(published, threshold)
 
     def test_warns_of_a_torch7_network_in_training_mode(self):
-        with pytest.warns(UserWarning, match="in training mode; they are run in evaluation mode"):
+        with pytest.warns(UserWarning, match="in training mode and will be run in evaluation mode"):
             load_pose_network(TORCH7 / "uncleared_train.t7", size=64)

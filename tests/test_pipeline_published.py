@@ -13,9 +13,9 @@ from rmpe_legacy.caffe.data.image import load_image
 from rmpe_legacy.pose.crop import can_crop, grow_boxes
 from rmpe_legacy.pose.decode import read_detections
 from rmpe_legacy.pose.detect import Detector
-from rmpe_legacy.pose.estimate import Answer, PoseNetwork, estimate_poses, network_input
+from rmpe_legacy.pose.estimate import PoseNetwork, PoseOutput, estimate_poses, network_input
 from rmpe_legacy.pose.pipeline import Pipeline
-from rmpe_legacy.pose.published import RECIPES, recipe
+from rmpe_legacy.pose.published import RECIPES, get_recipe
 
 GOLDEN = Path(__file__).parent / "golden" / "io"
 
@@ -38,12 +38,12 @@ class StoredPose(PoseNetwork):
         self.height = self.width = size
         self.heatmaps, self.predictions, self.taken, self.crops = heatmaps, predictions, 0, []
 
-    def _run(self, crops: torch.Tensor) -> Answer:
+    def _run(self, crops: torch.Tensor) -> PoseOutput:
         rows = slice(self.taken, self.taken + len(crops))
         self.taken += len(crops)
         self.crops += list(crops.numpy())
         prediction = None if self.predictions is None else torch.from_numpy(self.predictions[rows])
-        return Answer(torch.from_numpy(self.heatmaps[rows]), prediction)
+        return PoseOutput(torch.from_numpy(self.heatmaps[rows]), prediction)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
@@ -58,12 +58,13 @@ def test_pipeline_gives_what_demo_py_gave(name: str, batch: int):
         pose = StoredPose(meta["pose_shape"][2], np.zeros((people, 16, 64, 64), np.float32),
                           np.concatenate([np.zeros((0, 48), np.float32), *blobs]))
         detector = StoredDetector(case[f"img{i}_detections"][None, None], meta["det_shape"][2:])
-        result = Pipeline(detector, pose, recipe("demo", meta["configThred"]), batch)(load_image(GOLDEN / name / file))
+        pipeline = Pipeline(detector, pose, get_recipe("demo", meta["configThred"]), batch)
+        result = pipeline(load_image(GOLDEN / name / file))
 
-        assert result.found.beyond == 0
-        case.check(f"img{i}_nms_in_bboxes", result.found.grown(RECIPES["demo"]), shape=(-1, 4))
-        case.check(f"img{i}_nms_in_preds", result.found.poses.joints_xy, shape=(-1, 16, 2))
-        case.check(f"img{i}_nms_in_scores", result.found.poses.scores, shape=(-1, 16))
+        assert result.beyond == 0
+        case.check(f"img{i}_nms_in_bboxes", result.grown(RECIPES["demo"]), shape=(-1, 4))
+        case.check(f"img{i}_nms_in_preds", result.poses.joints_xy, shape=(-1, 16, 2))
+        case.check(f"img{i}_nms_in_scores", result.poses.scores, shape=(-1, 16))
         for k in range(people):
             case.check(f"img{i}_person{k}_pose_input", pose.crops[k], 6e-8)
         if "error" in meta:  # Differs: where nobody is found, demo.py stops with an IndexError

@@ -9,26 +9,26 @@ import numpy as np
 import pytest
 
 from rmpe_legacy import RmpeError
-from rmpe_legacy.pose.estimate import Look
-from rmpe_legacy.pose.pipeline import Found, merge
+from rmpe_legacy.pose.estimate import CropTrace
+from rmpe_legacy.pose.pipeline import PoseResult, merge_poses
 from rmpe_legacy.pose.published import RECIPES
 from rmpe_legacy.pose.results import Detections, Poses
-from rmpe_legacy.runs.report import MOST_PICTURES, OPEN, Shown, Summary, page, write_report
-from rmpe_legacy.runs.report_images import MOST_CROPS, PICTURE_WIDTH, Panels, panels
+from rmpe_legacy.runs.report import MAX_REPORT_IMAGES, OPEN, ReportImage, Summary, page, write_report
+from rmpe_legacy.runs.report_images import IMAGE_WIDTH, MAX_CROPS, Panels, panels
 from rmpe_legacy.synthetic.world import draw_picture
 
 SUMMARY = Summary("People & pictures", {"Detector": "<small>"}, 3, {"bad": "bad.jpg: it is <damaged>"}, "a < b")
 VOID = {"meta", "img", "image", "rect", "path", "use"}
 
 
-def a_look(rng: np.random.Generator, transformer: bool = True) -> Look:
+def a_trace(rng: np.random.Generator, transformer: bool = True) -> CropTrace:
     points = rng.integers(0, 12, (16, 2)).astype(np.float32)
     crop = rng.random((3, 26, 24), dtype=np.float32)
-    return Look(crop, crop[:, ::-1] if transformer else None, np.array([0.9, 0, 0.1, 0, 0.8, 0], np.float32)
+    return CropTrace(crop, crop[:, ::-1] if transformer else None, np.array([0.9, 0, 0.1, 0, 0.8, 0], np.float32)
                 if transformer else None, rng.random((16, 12, 12), dtype=np.float32), points)
 
 
-def a_shown(name: str = "a.jpg", transformer: bool = True, people: int = 2) -> Shown:
+def a_report_image(name: str = "a.jpg", transformer: bool = True, people: int = 2) -> ReportImage:
     """A drawn picture; the first two boxes hold the same pose, the last a weak one."""
     picture, rng = draw_picture(3, 1), np.random.default_rng(5)
     joints = np.repeat(picture.joints_xy[:1], people + 1, axis=0) + 90.0 * np.array([0, *range(people)])[:, None, None]
@@ -36,11 +36,12 @@ def a_shown(name: str = "a.jpg", transformer: bool = True, people: int = 2) -> S
     scores[-1] = 0.15
     low, high = joints.min(axis=1), joints.max(axis=1)
     boxes = np.concatenate([low, high], axis=1).astype(np.int64)
-    looks = [a_look(rng, transformer) for _ in joints]
-    found = Found((320, 240), Detections(boxes, np.linspace(0.9, 0.4, len(boxes), dtype=np.float32)),
-                  Poses(joints, scores), 1, tuple(looks))
+    traces = [a_trace(rng, transformer) for _ in joints]
+    result = PoseResult((320, 240), Detections(boxes, np.linspace(0.9, 0.4, len(boxes), dtype=np.float32)),
+                  Poses(joints, scores), 1, tuple(traces))
     image = picture.image / np.float32(255)
-    return Shown(name, found, merge(found, RECIPES["demo"]), found.grown(RECIPES["demo"]), panels(image, looks))
+    recipe = RECIPES["demo"]
+    return ReportImage(name, merge_poses(result, recipe), result.grown(recipe), panels(image, traces))
 
 
 class Checker(HTMLParser):
@@ -71,7 +72,7 @@ class Checker(HTMLParser):
 
 
 def test_needs_nothing_but_itself():
-    text = page(SUMMARY, [a_shown(), a_shown("b <i>&amp;.jpg", transformer=False)])
+    text = page(SUMMARY, [a_report_image(), a_report_image("b <i>&amp;.jpg", transformer=False)])
     found = Checker(text)
     assert len(found.ids) == len(set(found.ids))
     outside = [value for value in found.wanted if not value.startswith("data:image/jpeg;base64,")]
@@ -83,32 +84,32 @@ def test_needs_nothing_but_itself():
 
 
 def test_shows_each_step():
-    shown = a_shown()
+    shown = a_report_image()
     text = page(SUMMARY, [shown])
     assert Checker(text).count["section"] == 1
     assert text.count('class="crop"') == 3
     assert text.count("After the STN: θ = 0.90, 0.00, 0.10, 0.00, 0.80, 0.00") == 3
-    assert text.count("Heat maps, over the crop") == 3
+    assert text.count("Heatmaps over the crop") == 3
     for caption in ("Detections, numbered", "Poses before the NMS", "Persons after the NMS"):
         assert text.count(f"<figcaption>{caption}") == 1
-    assert "320 × 240 pixels; 3 detections, 1 person, 1 detection beyond its borders" in text
+    assert "320 × 240 pixels; 3 detections, 1 person, 1 detection outside the image" in text
     box = ", ".join(map(str, shown.grown_xyxy[1].tolist()))
     assert f'Pose 2 <span class="soft">box {box}</span>' in text
-    assert "STN" not in page(SUMMARY, [a_shown(transformer=False)])
+    assert "STN" not in page(SUMMARY, [a_report_image(transformer=False)])
 
 
 def test_says_what_was_merged_into_what():
-    text = page(SUMMARY, [a_shown()])
+    text = page(SUMMARY, [a_report_image()])
     rows = re.findall(r'<tr><th scope="row">(.*?)</th><td>(\d+)</td><td>(.*?)</td><td class="number">(.*?)</td>', text)
     assert [(re.sub("<.*?>", "", who), pick, merged, score) for who, pick, merged, score in rows] == [
-        ("A", "1", "1, 2", "0.800"), ("dropped, its score is low", "3", "3", "0.150")]
+        ("A", "1", "1, 2", "0.800"), ("dropped (low score)", "3", "3", "0.150")]
     views = text.split("<figcaption>")[:3]
     assert views[1].count("<g>") == 3  # poses before
     assert views[2].count("<g>") == 1  # persons after
 
 
 def test_words_are_never_tags():
-    text = page(SUMMARY, [a_shown("<script>alert(1)</script>.jpg")])
+    text = page(SUMMARY, [a_report_image("<script>alert(1)</script>.jpg")])
     assert "<script" not in text
     assert "<title>People &amp; pictures</title>" in text
     assert "bad.jpg: it is &lt;damaged&gt;" in text
@@ -117,7 +118,7 @@ def test_words_are_never_tags():
 
 
 def test_labels_stay_in_the_picture():
-    text = page(SUMMARY, [a_shown(people=4)])
+    text = page(SUMMARY, [a_report_image(people=4)])
     places = [float(x) for x in re.findall(r'<text x="([\d.-]+)"', text)]
     assert len(places) > 8
     assert 0 <= min(places) <= max(places) < 320 - 5
@@ -125,41 +126,41 @@ def test_labels_stay_in_the_picture():
 
 def test_nobody_found():
     picture = draw_picture(3, 1).image / np.float32(255)
-    found = Found((320, 240), Detections(np.empty((0, 4), np.int64), np.empty(0, np.float32)),
+    result = PoseResult((320, 240), Detections(np.empty((0, 4), np.int64), np.empty(0, np.float32)),
                   Poses(np.empty((0, 16, 2)), np.empty((0, 16), np.float32)))
-    how = RECIPES["demo"]
-    text = page(SUMMARY, [Shown("a.jpg", found, merge(found, how), found.grown(how), panels(picture, ()))])
+    recipe = RECIPES["demo"]
+    text = page(SUMMARY, [ReportImage("a.jpg", merge_poses(result, recipe), result.grown(recipe), panels(picture, ()))])
     Checker(text)
     assert "0 detections, 0 persons" in text
-    assert "What was merged" not in text
+    assert "Persons and their poses" not in text
 
 
 def test_long_runs_are_cut_and_say_so():
-    one = a_shown()
-    text = page(Summary("many", {}, 100, {}), [one] * MOST_PICTURES)
-    assert f"The first {MOST_PICTURES} of 100 pictures are shown." in text
+    one = a_report_image()
+    text = page(Summary("many", {}, 100, {}), [one] * MAX_REPORT_IMAGES)
+    assert f"The first {MAX_REPORT_IMAGES} of 100 images are shown." in text
     assert text.count("<details open>") == OPEN
-    looks = [a_look(np.random.default_rng(i)) for i in range(MOST_CROPS + 3)]
-    assert len(panels(np.zeros((20, 30, 3), np.float32), looks).crops) == MOST_CROPS
+    traces = [a_trace(np.random.default_rng(i)) for i in range(MAX_CROPS + 3)]
+    assert len(panels(np.zeros((20, 30, 3), np.float32), traces).crops) == MAX_CROPS
 
 
 @pytest.mark.parametrize("transformer", [True, False])
 def test_panels_come_back_from_arrays(transformer):
-    looks = [a_look(np.random.default_rng(i), transformer) for i in range(3)]
-    before = panels(np.random.default_rng(9).random((900, 1600, 3), dtype=np.float32), looks)
+    traces = [a_trace(np.random.default_rng(i), transformer) for i in range(3)]
+    before = panels(np.random.default_rng(9).random((900, 1600, 3), dtype=np.float32), traces)
     after = Panels.of_arrays(before.arrays())
-    assert after.picture == before.picture
+    assert after.image == before.image
     for a, b in zip(after.crops, before.crops, strict=True):
         assert (a.crop, a.straightened, a.heatmaps, a.theta) == (b.crop, b.straightened, b.heatmaps, b.theta)
         np.testing.assert_array_equal(a.points, b.points)
-    assert cv2.imdecode(np.frombuffer(after.picture, np.uint8), 1).shape[1] == PICTURE_WIDTH
+    assert cv2.imdecode(np.frombuffer(after.image, np.uint8), 1).shape[1] == IMAGE_WIDTH
     none = panels(np.zeros((5, 7, 3), np.float32), ())
-    assert Panels.of_arrays(none.arrays()).picture == none.picture
+    assert Panels.of_arrays(none.arrays()).image == none.image
 
 
 def test_is_there_whole_or_not_at_all(tmp_path):
-    write_report(tmp_path / "new" / "page.html", SUMMARY, [a_shown()])
+    write_report(tmp_path / "new" / "page.html", SUMMARY, [a_report_image()])
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
-    assert (tmp_path / "new" / "page.html").read_text("utf-8") == page(SUMMARY, [a_shown()])
+    assert (tmp_path / "new" / "page.html").read_text("utf-8") == page(SUMMARY, [a_report_image()])
     with pytest.raises(RmpeError, match="is a folder; give the name of a page in it"):
         write_report(tmp_path / "new", SUMMARY, [])

@@ -16,13 +16,13 @@ from small_networks import write_detector, write_pose
 from rmpe_legacy.cli import main
 from rmpe_legacy.evaluation.evaluate import measure
 from rmpe_legacy.paper.average_precision import ap_of_poses
-from rmpe_legacy.paper.comparison import Measured, compare
-from rmpe_legacy.paper.reproduce_demo import DISTURBED, DrawnPicture, disturbed, truth_of
+from rmpe_legacy.paper.comparison import Measurement, compare
+from rmpe_legacy.paper.reproduce_demo import DISTURBED, DrawnImage, disturbed, truth_of
 from rmpe_legacy.paper.tables import TABLE_3
-from rmpe_legacy.pose.pipeline import Found
+from rmpe_legacy.pose.pipeline import PoseResult
 from rmpe_legacy.pose.published import RECIPES
 from rmpe_legacy.pose.results import Detections, Poses
-from rmpe_legacy.runs.checkpoint import Part
+from rmpe_legacy.runs.checkpoint import ImageResult
 from rmpe_legacy.runs.outputs import collect
 from rmpe_legacy.synthetic.world import OUTSIDE, draw_picture
 
@@ -104,17 +104,17 @@ class TestMpii:
         assert numbers_after(text, "without pose NMS", "measured")
         assert "give it as --pose with --row 'without PGPG'" in text
         assert text.count("not measured: another group's method") == 3
-        assert text.count("not measured: MPII withholds the joints of its test pictures") == 5
-        assert "on 3 pictures of valid.txt, not on the authors' 1300" in text
+        assert text.count("not measured: MPII withholds the joints of its test images") == 5
+        assert "on 3 images of valid.txt, not on the authors' 1300" in text
 
     def test_files_are_identified(self, text):
         assert "detector: SSD detector, 40 x 56, 2 classes, " in text
-        assert "pose network: small_pose: STN, 2-stack hourglass, SDTN, 24 x 24, heat maps 12 x 12; the STN is" in text
-        assert "3 pictures (1 not in the folder), " in text
+        assert "pose network: small_pose: STN, 2-stack hourglass, SDTN, 24 x 24, heatmaps 12 x 12; the STN is" in text
+        assert "3 images (1 missing from the folder), " in text
 
     def test_numbers_of_the_text(self, text):
         section = text[text.index("\nResults in the running text") :]
-        assert re.search(r"pose NMS on the validation pictures: paper 1\.8 seconds; measured \S+ seconds on 3 pictures",
+        assert re.search(r"pose NMS on the validation images: paper 1\.8 seconds; measured \S+ seconds on 3 images",
                          section)
         (total,) = numbers_after(text, "full", "measured")[-1:]
         assert f"training should reach: paper 80 mAP or more; measured {total}\n" in section
@@ -132,10 +132,10 @@ class TestMpii:
 
     def test_rows_of_another_truth_do_not_join(self, rmpe, text, command, mpii, tmp_path):
         (tmp_path / "other.txt").write_text((mpii / "valid.txt").read_text().splitlines()[0] + "\n")
-        other = [tmp_path / "other.txt" if part == mpii / "valid.txt" else part for part in command]
+        other = [tmp_path / "other.txt" if result == mpii / "valid.txt" else result for result in command]
         code, _, err = rmpe(*other, "--row", "without PGPG")
         assert code == 1
-        assert "holds rows that were judged by valid.txt" in err
+        assert "holds rows evaluated on valid.txt" in err
 
     def test_boxes_of_another_detector(self, rmpe, networks, mpii, command, text, tmp_path):
         boxes = command[-1] / "full" / "proposals"
@@ -150,15 +150,15 @@ class TestMpii:
     def test_without_a_truth_there_are_poses_and_reasons(self, rmpe, networks, mpii, tmp_path):
         code, out, _ = rmpe("reproduce", "mpii", "--images", mpii / "images", *networks, "--output", tmp_path)
         assert code == 0
-        assert out.count("not measured: needs the truth (--ground-truth)") == 2
+        assert out.count("not measured: needs the ground truth (--ground-truth)") == 2
         assert (tmp_path / "full" / "nms" / "pred.txt").stat().st_size > 0
         assert not (tmp_path / "measured.json").exists()
 
     @pytest.mark.parametrize(("options", "words"), [
         ("--row nonsense", "row 'nonsense' is not one of 'full', "),
         ("--images {mpii}/nowhere", "nowhere: not a folder"),
-        ("--images {empty}", "has none of the 4 pictures, such as 000.png"),
-        ("--proposals {mpii}", "give a detector or the boxes of one (--proposals), not both"),
+        ("--images {empty}", "has none of the 4 images, such as 000.png"),
+        ("--proposals {mpii}", "give a detector or its boxes (--proposals), not both"),
         ("--ground-truth {mpii}/images/000.png", "neither a .mat with annolist or RELEASE"),
         ("--published nonsense2", "invalid choice"),
         ("--report {mpii}", "is a folder; give the name of a page in it"),
@@ -182,7 +182,7 @@ class TestCoco:
         assert code == 0
         assert "RMPE                               paper           61.8     83.7     69.8     58.6     67.6" in out
         assert out.count("not measured: COCO withholds the annotations of test-dev") == 3
-        assert "no number of theirs is a COCO AP" in out
+        assert "no result of theirs is a COCO AP" in out
 
     def test_results_of_17_joints_stand_beside_the_paper(self, rmpe):
         results, truth = (shared("coco_kpt", f"fce_{what}_dataset.json") for what in ("dt", "gt"))
@@ -207,7 +207,7 @@ class TestDemo:
                         "disturbed boxes", "disturbed boxes, STN off", "true boxes"]
         assert (tmp_path / "table.txt").read_text() in out + "\n"
         assert len(list((tmp_path / "detected_boxes" / "pictures").iterdir())) == 3
-        assert "MPII multi-person AP against the known truth" in (tmp_path / "report.html").read_text()
+        assert "MPII multi-person AP against the known joints" in (tmp_path / "report.html").read_text()
         boxes = {folder: (tmp_path / folder / "proposals" / "test-bbox.h5").read_bytes() for folder in
                  ("detected_boxes", "detected_boxes_STN_off", "disturbed_boxes", "disturbed_boxes_STN_off")}
         assert boxes["detected_boxes"] == boxes["detected_boxes_STN_off"] != boxes["disturbed_boxes"]
@@ -215,11 +215,11 @@ class TestDemo:
         assert rmpe(*command) == (code, out, err)
 
     def test_true_poses_are_perfect(self):
-        drawn = [DrawnPicture(7, index) for index in range(5)]
-        parts = [_part_of(each, truth) for each, truth in zip(drawn, truth_of(drawn).joints, strict=True)]
-        assert ap_of_poses(collect(parts, RECIPES["demo-test"]), truth_of(drawn)).table["Total"] == 100
-        parts = [_part_of(each, each.drawing.joints_xy + 60) for each in drawn]
-        assert ap_of_poses(collect(parts, RECIPES["demo-test"]), truth_of(drawn)).table["Total"] < 20
+        drawn = [DrawnImage(7, index) for index in range(5)]
+        results = [_result_of(each, truth) for each, truth in zip(drawn, truth_of(drawn).joints, strict=True)]
+        assert ap_of_poses(collect(results, RECIPES["demo-test"]), truth_of(drawn)).table["Total"] == 100
+        results = [_result_of(each, each.drawing.joints_xy + 60) for each in drawn]
+        assert ap_of_poses(collect(results, RECIPES["demo-test"]), truth_of(drawn)).table["Total"] < 20
 
     def test_boxes_are_disturbed_by_no_more_than_a_quarter(self):
         given = Detections(np.tile([[200, 300, 280, 400]], (500, 1)), np.linspace(0, 1, 500, dtype=np.float32))
@@ -232,7 +232,7 @@ class TestDemo:
         again = disturbed({"a": given}, {"a": (900, 800)}, 3)["a"]
         np.testing.assert_array_equal(moved.boxes_xyxy, again.boxes_xyxy)
 
-    @pytest.mark.parametrize(("option", "value"), [("--pictures", "0"), ("--world", "-1")])
+    @pytest.mark.parametrize(("option", "value"), [("--images", "0"), ("--world", "-1")])
     def test_numbers_out_of_range(self, rmpe, tmp_path, option, value):
         code, out, err = rmpe("reproduce", "demo", option, value, "--output", tmp_path / "out")
         assert (code, out) == (1, "")
@@ -242,18 +242,19 @@ class TestDemo:
         monkeypatch.setattr("rmpe_legacy.pose.demo_models.FOLDER", tmp_path)
         code, _, err = rmpe("reproduce", "demo", "--output", tmp_path / "out")
         assert code == 1
-        assert "this installation lacks the demo's models, give --detector PROTOTXT CAFFEMODEL" in err
+        assert "the demo models are missing from this installation, give --detector PROTOTXT CAFFEMODEL" in err
 
 
-def _part_of(each: DrawnPicture, joints_xy: np.ndarray) -> Part:
+def _result_of(each: DrawnImage, joints_xy: np.ndarray) -> ImageResult:
     drawing = each.drawing
     boxes = Detections(np.rint(drawing.boxes_xyxy).astype(np.int64), np.ones(len(drawing), np.float32))
-    return Part(each.name, Found((320, 240), boxes, Poses(joints_xy, np.ones(joints_xy.shape[:2], np.float32))))
+    poses = Poses(joints_xy, np.ones(joints_xy.shape[:2], np.float32))
+    return ImageResult(each.name, PoseResult((320, 240), boxes, poses))
 
 
 def test_a_row_without_a_number_is_a_dash():
     table = replace(TABLE_3, rows=TABLE_3.rows[:1])
-    text = compare(table, {"full": Measured({"Head": 91.0})}, lambda row: "")
+    text = compare(table, {"full": Measurement({"Head": 91.0})}, lambda row: "")
     assert numbers_after(text, "full", "measured") == [91.0]
     assert numbers_after(text, "full", "difference") == [0.3]
     assert text.count("  -") == 14

@@ -181,9 +181,9 @@ MISTAKES = {
     "no poses": (gone("poses.h5"), "poses.h5: No such file"),
     "poses are a text": (text("poses.h5", "hello"), "poses.h5: not a readable HDF5 file"),
     "poses are cut off": (lambda world: os.truncate(world / "poses.h5", 900), "poses.h5: not a readable HDF5 file"),
-    "no preds": (array("preds", "poses.h5", lambda v: None), "has no array 'preds'; it has scores"),
+    "no preds": (array("preds", "poses.h5", lambda v: None), "has no array 'preds'; it contains scores"),
     "other joints": (array("preds", "poses.h5", lambda v: v[:, :14]),
-                     r"preds are \(7, 14, 2\); \(proposals, 16, 2\) is needed"),
+                     r"preds are \(7, 14, 2\); expected \(proposals, 16, 2\)"),
     "other scores": (array("scores", "poses.h5", lambda v: v[:, :14]), r"scores are \(7, 14, 1\)"),
     "fewer poses": (both(array("preds", "poses.h5", lambda v: v[:6]), array("scores", "poses.h5", lambda v: v[:6])),
                     "has 6 poses, but .*proposals has 7 boxes"),
@@ -193,7 +193,7 @@ MISTAKES = {
     "infinite score": (array("scores", "poses.h5", lambda v: v * np.inf), "scores: proposal 1 holds NaN or infinity"),
     "linked preds": (array("preds", "poses.h5", lambda v: h5py.ExternalLink("other.h5", "/x")),
                      "preds is a link to elsewhere"),
-    "ragged boxes": (array("ymax", BOXES, lambda v: v[:5]), r"ymax is \(5,\); xmin has 7 values"),
+    "ragged boxes": (array("ymax", BOXES, lambda v: v[:5]), r"ymax has shape \(5,\), but xmin has 7 values"),
     "boxes backwards": (both(array("xmax", BOXES, lambda v: v * 0 - 9), array("ymax", BOXES, lambda v: v * 0 - 9)),
                         "test-bbox.h5: box 1 ends before it begins"),
     "one score": (text(SCORES, "0.5\n"), "score.txt: has 1 scores, but test-bbox.h5 has 7 boxes"),
@@ -202,10 +202,10 @@ MISTAKES = {
     "NaN score": (text(SCORES, "0.5\n" * 6 + "nan"), "score.txt:7: 'nan' is not a finite number"),
     "empty index": (text(INDEX, "\n"), "index.txt: is empty"),
     "index without numbers": (text(INDEX, "a.jpg 1 2\nb.jpg\n"), "index.txt:2: 'b.jpg' is not 'name first last'"),
-    "index too far": (text(INDEX, "a.jpg 1 8\n"), "index.txt:1: a.jpg has the proposals 1 to 8, but there are 7"),
-    "index from 0": (text(INDEX, "a.jpg 0 3\n"), "a.jpg has the proposals 0 to 3"),
+    "index too far": (text(INDEX, "a.jpg 1 8\n"), "index.txt:1: a.jpg has proposals 1 to 8, but there are only 7"),
+    "index from 0": (text(INDEX, "a.jpg 0 3\n"), "a.jpg has proposals 0 to 3"),
     "list of other pictures": (text("proposals/test-bbox_images.txt", "a.jpg\n" * 7),
-                               "test-bbox_images.txt:3: box 3 belongs to a.jpg, but index.txt gives it to two words"),
+                               "test-bbox_images.txt:3: box 3 belongs to a.jpg, but index.txt assigns it to two words"),
     "shorter list": (text("proposals/test-bbox.txt", "a.jpg\n"), "names 1 boxes, but test-bbox.h5 has 7"),
     "output is a file": (text("out", "mine"), "out: cannot be written"),
     "a result is a folder": (lambda world: (world / "out" / "index.txt").mkdir(parents=True), "index.txt: is a folder"),
@@ -225,7 +225,7 @@ class TestMistakes:
 
     def test_results_never_replace_the_proposals(self, world):
         index = (world / "proposals" / "index.txt").read_text()
-        with pytest.raises(RmpeError, match=r"would replace the index\.txt of the proposals"):
+        with pytest.raises(RmpeError, match=r"would overwrite the index\.txt of the proposals"):
             run_nms(world / "proposals", world / "poses.h5", world / "proposals" / ".." / "proposals")
         assert (world / "proposals" / "index.txt").read_text() == index
 
@@ -245,7 +245,7 @@ class TestMistakes:
         assert {path.name: path.read_bytes() for path in (world / "out").iterdir()} == before
 
     def test_image_sizes_are_for_the_demo(self, world):
-        with pytest.raises(RmpeError, match="image sizes grow the boxes of the demo variant; 'batch' takes"):
+        with pytest.raises(RmpeError, match="are for the demo variant, which grows the boxes; 'batch' uses"):
             run(world, image_sizes=world / "sizes.txt")
 
     def test_image_sizes_name_every_picture(self, world):
@@ -267,7 +267,7 @@ class TestMistakes:
 @pytest.mark.parametrize("name", ["a\nb.jpg", "a\rb.jpg"])
 def test_a_name_that_index_txt_cannot_hold(tmp_path, name):
     proposals = Proposals((name,), np.array([[0, 1]]), np.zeros((1, 4), np.int64), np.ones(1))
-    with pytest.raises(PoseFileError, match="a picture's name with a line break"):
+    with pytest.raises(PoseFileError, match="the image's name contains a line break"):
         write_proposals(tmp_path / "out", proposals)
     assert not (tmp_path / "out").exists()
 

@@ -90,7 +90,7 @@ class TestSilence:
 
     def test_onnxruntime_says_nothing(self, capfd, tmp_path):
         onnx, _ = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-        from rmpe_legacy.formats.runners import OnnxRunner
+        from rmpe_legacy.formats.onnx import OnnxRunner
 
         made = onnx.helper
         nodes = [made.make_node("MatMul", ["x", "x"], ["y"])]

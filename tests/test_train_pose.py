@@ -159,11 +159,11 @@ class TestStart:
             run.start_from(sppe)
 
     def test_weights_of_another_network(self, tmp_path: Path):
-        from rmpe_legacy.pose.demo_models import shipped
+        from rmpe_legacy.pose.demo_models import demo_model
 
         run = training(solver(tmp_path))
         other = tmp_path / "other.caffemodel"
-        detector = [layer for layer in read_weights(shipped("detector")[1]) if "mbox" in layer.name]
+        detector = [layer for layer in read_weights(demo_model("detector")[1]) if "mbox" in layer.name]
         from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 
         write_caffemodel(other, detector, name="other")

@@ -1,4 +1,4 @@
-"""What a prototxt or a weights file holds, as a table to read."""
+"""Describes a prototxt or a weights file as a text table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_LINES, MAX_WIDTH = 20, 200  # of an unknown field that is shown as it stood
 
 @dataclass(frozen=True)
 class Description:
-    """A network as a table, and what is wrong with the weights given beside it."""
+    """A network as a table, and the layers that the given weights do not fit."""
 
     text: str
     misfits: tuple[str, ...] = ()  # layers whose parameters the weights lack, or have in another shape
@@ -30,9 +30,9 @@ class Description:
 
 def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
                  dialect: str = "auto", weights: str | None = None) -> Description:
-    """The layers of a prototxt: name, type, tops with shapes, parameters; sums; and all that is not known.
+    """Describe a prototxt: its layers with name, type, top shapes and parameters, totals, and everything unknown.
 
-    Takes no memory for parameters or blobs, and imports no module: Python layers are left out. With weights, says of
+    Allocates no parameters or blobs and imports no module: Python layers are left out. With weights, also reports for
     each layer whether they fit.
     """
     any_mode = "paper"  # of de_transform; shapes are the same in each
@@ -66,7 +66,7 @@ def dialect_text(name: str) -> str:
 
 
 def describe_weights(path: str) -> str:
-    """The layers of a weights file with the shapes of their blobs."""
+    """Describe a weights file: its layers with the shapes of their blobs."""
     layers = [layer for layer in read_weights(path) if layer.blobs]
     rows = [(layer.name, layer.type, _blob_shapes(layer.blobs)) for layer in layers]
     total = sum(blob.data.size for layer in layers for blob in layer.blobs if blob is not None)
@@ -108,7 +108,7 @@ def _sums(steps: Sequence[Step]) -> list[str]:
 
 
 def _unknown_text(net: Message) -> list[str]:
-    """What the schema does not know, as it stood in the file; of a field that is there more than once, the first."""
+    """List unknown fields as they appear in the file; of a repeated field, the first occurrence."""
     first: dict[tuple, Unknown] = {}
     for unknown in net.unknowns():
         first.setdefault((unknown.owner, unknown.name, unknown.value if unknown.is_value else None), unknown)

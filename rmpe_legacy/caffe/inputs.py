@@ -1,4 +1,4 @@
-"""``rmpe forward``: inputs from files, through a network, blobs to an .npz."""
+"""``rmpe forward``: reads inputs from files, runs a network, and writes blobs to an .npz."""
 
 from __future__ import annotations
 
@@ -28,14 +28,18 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
                 image: str) -> dict[str, np.ndarray]:
     """Run a network once and write blobs to an .npz: blob -> array, float32.
 
-    inputs: "NAME=FILE" each. FILE is a .npy; an .npz of one array, or with one of the input's name; or else a picture,
-    which is resized to the size that the prototxt gives the input. Object arrays are refused: nothing is unpickled.
-    blobs: None for the network's outputs, "all" for every blob (but the copies that Caffe's Split layers make), or
-    names with commas between.
-    output: written whole or not at all; an older file there is replaced at the end.
-    image: how a picture becomes an input, "detector" or "pose"; see ``rmpe_legacy.caffe.data.image``.
+    Args:
+        net: The network.
+        inputs: "NAME=FILE" each. FILE is a .npy; an .npz with a single array or one of the input's name; or an image,
+            which is resized to the input's size in the prototxt. Object arrays are refused: nothing is unpickled.
+        blobs: None for the network's outputs, "all" for every blob (except the copies made by Caffe's Split layers), or
+            names separated by commas.
+        output: The .npz; appears whole or not at all.
+        device: Where to run the network.
+        image: How to preprocess images, "detector" or "pose"; see ``rmpe_legacy.caffe.data.image``.
 
-    Raises an RmpeError that says which argument is wrong.
+    Raises:
+        RmpeError: An argument is wrong; the message names it.
     """
     names = _blob_names(net, blobs)
     check_places(output)
@@ -60,9 +64,9 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
 
 def read_inputs(arguments: Sequence[str], shapes: Mapping[str, Shape], listed: Iterable[str],
                 recipe: str = "pose") -> dict[str, np.ndarray]:
-    """Inputs from files: "NAME=FILE" each, for inputs of these shapes -> name -> array, float32.
+    """Read inputs from files, "NAME=FILE" each: name -> float32 array. shapes: of the network's inputs.
 
-    listed: the inputs that a mistake is answered with. An RmpeError says which argument is wrong.
+    listed: the inputs to list in error messages. Raises RmpeError if an argument is wrong.
     """
     if recipe not in RECIPES:
         raise RmpeError(f"image {recipe!r} is not one of {', '.join(map(repr, RECIPES))}")
@@ -83,7 +87,7 @@ def read_inputs(arguments: Sequence[str], shapes: Mapping[str, Shape], listed: I
 
 
 def _read_array(file: str, name: str, shape: Shape) -> np.ndarray:
-    """The array of a file, as float32: Caffe's blobs hold nothing else."""
+    """Read an array as float32, the only type of Caffe's blobs."""
     if first_bytes(file).startswith(b"PK"):
         stored = Npz(file)
         array = stored.read(_member(file, stored.names, name))
@@ -129,7 +133,7 @@ def _blob_names(net: Net, asked: str | None) -> list[str]:
 
 
 def usable_device(name: str) -> torch.device:
-    """The device of a name, after a try. RmpeError if it is not there."""
+    """Return the device with this name after trying it. Raises RmpeError if it cannot be used."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # "meta" is a device too, but holds no values
@@ -147,7 +151,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Not numpy.savez, to which a blob may not be named "file". A name that UTF-8 cannot hold is written escaped."""
+    """Write an .npz. Unlike numpy.savez, allows a blob named "file"; escapes names that are not valid UTF-8."""
     with whole_file(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{printable(name)}.npy", "w", force_zip64=True) as member:

@@ -1,4 +1,4 @@
-"""``load_net``: Caffe's files in, a running network out."""
+"""``load_net``: builds a network from Caffe's files."""
 
 from __future__ import annotations
 
@@ -21,29 +21,39 @@ from .unknown import Finding, check_is_network, list_findings, unknown_fields
 from .weights import read_trained
 
 _WITHOUT_EFFECT = ("engine",)  # enums whose value changes no number
-MAX_LAYERS = 20_000  # Differs: Caffe has no limit. Each layer takes some kilobytes, however short its text is
+MAX_LAYERS = 20_000  # Differs: Caffe has no limit. Each layer takes a few kilobytes, however short its text is
 
 
 def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, phase: str = "TEST", level: int = 0,
              stages: Sequence[str] = (), dialect: str = "auto", de_transform: str | None = None,
              strict: bool = True, keep_blobs: bool = False, allow_python: bool = False) -> Net:
-    """Build the network of a prototxt, with a caffemodel's weights if given: a torch.nn.Module.
+    """Load a Caffe network from its prototxt and, optionally, its weights.
 
-    prototxt: a network of format V0, V1 or V2. weights: .caffemodel, .caffemodel.h5, or the .safetensors or .pt that
-    were made of such; matched by layer name.
-    phase ("TEST" or "TRAIN"), level and stages choose among the layers by their include and exclude rules.
-    dialect: whose fields, defaults and layer types hold: "rmpe", "ssd", "bvlc" or one of the forks that `rmpe dialects`
-    lists; "auto" is the first of them in which everything in the file is known. What other dialects would compute in
-    another way is in ``net.notes`` and a warning.
-    de_transform: what ``de_transform: true`` of a SpatialTransformer shall mean: "paper" (the inverse of theta),
-    "published-identity" or "published-ignored"; None is "paper", with a warning.
-    strict: True raises one error that lists every field and layer that is not known; False leaves them out where
-    the rest can still be computed, and reports them in ``net.left_out`` and a warning.
-    keep_blobs: keep every blob of a forward in ``net.blobs``.
-    allow_python: import the modules that layers of type "Python" name. They are code that runs with your rights:
-    only for a network whose folder you trust.
+    Args:
+        prototxt: A network of format V0, V1 or V2.
+        weights: A .caffemodel, a .caffemodel.h5, or a .safetensors or .pt converted from one; matched by layer name.
+        phase: "TEST" or "TRAIN"; with `level` and `stages`, selects layers by their include and exclude rules.
+        level: See `phase`.
+        stages: See `phase`.
+        dialect: Whose fields, defaults and layer types to use: "rmpe", "ssd", "bvlc" or a fork that `rmpe dialects`
+            lists. "auto" is the first of them that knows everything in the file. What other dialects would compute
+            differently is in ``net.notes`` and a warning.
+        de_transform: Meaning of ``de_transform: true`` of a SpatialTransformer: "paper" (the inverse of theta),
+            "published-identity" or "published-ignored"; None means "paper", with a warning.
+        strict: True raises one error that lists all unknown fields and layers. False leaves them out if the rest can
+            still be computed, and reports them in ``net.left_out`` and a warning.
+        keep_blobs: Keep every blob of a forward in ``net.blobs``.
+        allow_python: Import the modules of layers of type "Python". They can run any code, so use this only for
+            networks you trust.
 
-    Raises an RmpeError (FileError, PrototxtError, NetError, LayerError) whose message is the whole story.
+    Returns:
+        A torch.nn.Module; see ``Net``.
+
+    Raises:
+        FileError: A file is missing or damaged.
+        PrototxtError: The prototxt cannot be parsed.
+        NetError: The layers or the weights do not fit together.
+        LayerError: A layer is not supported or its parameters are wrong.
     """
     parsed = read_net(prototxt, phase, level, stages, dialect, de_transform, strict, allow_python)
     net = parsed.build(None if weights is None else read_trained(weights, parsed.specs), keep_blobs)
@@ -55,21 +65,21 @@ def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, ph
 
 
 def set_aside(steps: Iterable[Step]) -> list[Finding]:
-    """Each option that strict=False left out, because it changes no blob and cannot be honoured."""
+    """Return the options that strict=False left out: they change no blob and are not supported."""
     return [Finding(str(error), error.reason) for step in steps for error in step.layer.left_out]
 
 
 @dataclass(frozen=True)
 class ParsedNet:
-    """A prototxt after upgrade, phase rules and splits: what a Net is made of."""
+    """A prototxt after upgrade, phase rules and splits, from which a Net is built."""
 
     name: str
     force_backward: bool
     specs: list[LayerSpec]
-    findings: list[Finding]  # what is not known, and was left out
-    incomplete: frozenset[str]  # blobs that a left-out layer would have worked on further
-    message: Message  # the whole NetParameter in today's layout, before the phase rules
-    notes: tuple[str, ...] = ()  # what another dialect would compute in another way, and what has no effect
+    findings: list[Finding]  # unknown fields and layers that were left out
+    incomplete: frozenset[str]  # blobs that a left-out in-place layer would have changed
+    message: Message  # the whole NetParameter in the current layout, before the phase rules
+    notes: tuple[str, ...] = ()  # what another dialect would compute differently, and fields without effect
 
     @property
     def dialect(self) -> str:
@@ -78,18 +88,20 @@ class ParsedNet:
 
     @property
     def left_out(self) -> LeftOut:
-        """What was left out: a sentence for each field and layer."""
+        """What was left out, one sentence per field and layer."""
         return LeftOut([str(f) for f in self.findings if not f.is_layer], [str(f) for f in self.findings if f.is_layer])
 
     def wire(self) -> list[Step]:
-        """The layers with the shapes of their blobs; takes no memory for these. LayerError says what does not fit."""
+        """Return the layers with the shapes of their blobs, without allocating them. Raises LayerError if they do not
+        fit.
+        """
         try:
             return wire(self.specs)
         except LayerError as error:
             raise self._with_suspects(error) from error.__cause__
 
     def build(self, trained: Iterable[TrainedLayer] | None = None, keep_blobs: bool = False) -> Net:
-        """The network, with the weights if given."""
+        """Build the network, with weights if given."""
         try:
             net = Net(self.specs, trained, self.name, self.force_backward, keep_blobs, self.incomplete)
         except LayerError as error:
@@ -102,7 +114,7 @@ class ParsedNet:
         return net
 
     def _with_suspects(self, error: LayerError) -> LayerError:
-        """The error of a layer, with what was left out of that layer and those before it that it depends on."""
+        """Add to a layer's error what was left out of that layer and of those it depends on."""
         if not self.findings or error.spec is None:
             return error
         messages = [spec.message for spec in self.specs]
@@ -137,12 +149,12 @@ def read_message(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, 
 def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
               de_transform: str | None = None, strict: bool = True, allow_python: bool | None = False,
               until: Sequence[str] = ()) -> ParsedNet:
-    """The same from a NetParameter that is at hand.
+    """The same for a NetParameter in memory.
 
-    allow_python: None imports no module either, but refuses a Python layer only when it is built: for whoever needs
-    the layers' text alone.
-    until: keep only the layers that these blobs depend on; what is not known in the others does not count. NetError
-    for a blob that no layer makes.
+    allow_python: None does not import modules either, but refuses a Python layer only when it is built, for callers
+    that only need the layers' parameters.
+    until: keep only the layers that these blobs depend on, and ignore unknown fields of the others. Raises NetError for
+    a blob that no layer computes.
     """
     _check_choice("phase", phase, PHASES)
     _check_choice("de_transform", de_transform, (None, *DE_TRANSFORM))
@@ -170,7 +182,7 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
 
 
 def _not_loaded(path: str, fields: Sequence[Finding], errors: Sequence[LayerError]) -> NetError:
-    """The error that lists everything that keeps a network from being loaded."""
+    """Return the error that lists everything that prevents loading."""
     if fields or any(error.spec.type not in registry.known_types() for error in errors):
         verb = ("not known; load with strict=False (--lenient) to leave them out, choose another dialect, or register "
                 "the layer (--plugin)")
@@ -182,7 +194,7 @@ def _not_loaded(path: str, fields: Sequence[Finding], errors: Sequence[LayerErro
 
 
 def net_state(net: Message, phase: str, level: int, stages: Sequence[str]) -> NetState:
-    """The state that chooses among the layers of an upgraded NetParameter: the caller's, and the file's own stages."""
+    """Return the state that selects layers of an upgraded NetParameter: the caller's, plus the file's own stages."""
     return NetState(phase, level, (*net.state.stage, *stages))
 
 
@@ -192,7 +204,7 @@ def _check_choice(name: str, value: str | None, choices: tuple) -> None:
 
 
 def _up_to(specs: Sequence[LayerSpec], net: Message, blobs: Sequence[str]) -> tuple[list[LayerSpec], Message]:
-    """The layers that blobs depend on, and the NetParameter with no others."""
+    """Return the layers that blobs depend on, and the NetParameter with only those."""
     known = [top for spec in specs for top in spec.top]
     for blob in blobs:
         if blob not in known:
@@ -203,8 +215,8 @@ def _up_to(specs: Sequence[LayerSpec], net: Message, blobs: Sequence[str]) -> tu
 
 
 def _needed(specs: Sequence[LayerSpec], blobs: Iterable[str]) -> list[LayerSpec]:
-    """The layers that the final values of blobs depend on, those that alter them in place included."""
-    together: dict[str, set[str]] = {}  # blob -> those that may be the same memory under other names
+    """Return the layers that the final values of blobs depend on, including those that change them in place."""
+    together: dict[str, set[str]] = {}  # blob -> blobs that may share its memory
     written = []
     for spec in specs:
         in_place = set(spec.top) & set(spec.bottom)
@@ -222,7 +234,7 @@ def _needed(specs: Sequence[LayerSpec], blobs: Iterable[str]) -> list[LayerSpec]
 
 
 def _unknown_value(spec: LayerSpec) -> LayerError | None:
-    """That a layer is asked for something that its dialect does not know, say a pooling by another method."""
+    """Return the error for an enum value that the dialect does not have, such as another pooling method."""
     for unknown in spec.message.unknowns():
         if unknown.is_value and unknown.name not in _WITHOUT_EFFECT:
             return spec.error(f"{unknown.owner}.{unknown.name} has no value {shorten(str(unknown.value))}")
@@ -231,10 +243,10 @@ def _unknown_value(spec: LayerSpec) -> LayerError | None:
 
 def _computable(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]
                 ) -> tuple[list[LayerSpec], list[Finding], frozenset[str]]:
-    """The layers that can be computed, why the others cannot, and the blobs that these would write.
+    """Return the layers that can be computed, why the others cannot, and the blobs that these would write.
 
-    errors: the LayerParameter (by id) of each layer that cannot be loaded -> why. All layers that read what such a
-    layer writes go too, and so does its blob if it works in place.
+    errors: LayerParameter (by id) of each layer that cannot be loaded -> why. Layers that read the output of such a
+    layer are left out too, and so is its blob if it works in place.
     """
     kept, findings = [], []
     lost: dict[str, str] = {}  # blob -> the layer it needs

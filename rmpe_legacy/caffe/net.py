@@ -1,4 +1,4 @@
-"""The wiring: layers in file order, blobs by name, parameters shared by name, gradients where Caffe sends them.
+"""Networks: layers run in file order, blobs and shared parameters by name, gradients as in Caffe.
 
 Source: Net::Init, AppendTop, AppendBottom, AppendParam, CopyTrainedLayersFrom (net.cpp) of RMPE@5188c23.
 """
@@ -27,34 +27,34 @@ from .spec import LayerSpec
 
 @dataclass
 class Step:
-    """One layer's turn in the forward pass."""
+    """One layer in the forward pass."""
 
     layer: Layer
     bottom: tuple[str, ...]
     top: tuple[str, ...]
     free: tuple[str, ...] = ()  # blobs that no later step reads
-    cut: tuple[int, ...] = ()  # bottoms that no gradient leaves: propagate_down: false, labels
-    cut_if_forced: tuple[int, ...] = ()  # those that force_backward leaves alone as well
-    bottom_shapes: tuple[Shape, ...] | None = ()  # what the layer was told last; None if it refused
+    cut: tuple[int, ...] = ()  # bottoms without a gradient: propagate_down: false, labels
+    cut_if_forced: tuple[int, ...] = ()  # the same with force_backward
+    bottom_shapes: tuple[Shape, ...] | None = ()  # the shapes of the last reshape; None if it failed
     top_shapes: tuple[Shape, ...] = ()
-    alters: tuple[str, ...] = ()  # blobs whose memory it overwrites, under another name, by working in place
+    alters: tuple[str, ...] = ()  # blobs under other names whose memory it overwrites by working in place
 
 
 @dataclass
 class LeftOut:
-    """What a network was built without; each entry is a sentence."""
+    """What was left out of a network; each entry is a sentence."""
 
     fields: list[str] = field(default_factory=list)  # unknown fields and values
     layers: list[str] = field(default_factory=list)  # unknown types, and what depends on them
     weights: list[str] = field(default_factory=list)  # layers without weights, weights without a layer
-    untrained: list[str] = field(default_factory=list)  # names of the layers that the weights file has nothing for
+    untrained: list[str] = field(default_factory=list)  # names of the layers without weights in the file
 
     def __iter__(self) -> Iterator[str]:
         yield from self.fields + self.layers + self.weights
 
 
 class Blobs(dict[str, Tensor]):
-    """The blobs of the last forward, by Caffe's names. One that was not kept says how to keep it."""
+    """The blobs of the last forward, by Caffe's names. The error for a missing blob says how to keep it."""
 
     def __missing__(self, name: str) -> Tensor:
         raise NetError(f"blob {name!r} of the last forward is not at hand; it was not kept, or the network has no "
@@ -62,15 +62,15 @@ class Blobs(dict[str, Tensor]):
 
 
 class Record:
-    """What a Net keeps of its last forward. A copy of it is empty, and so is what pickle makes of it.
+    """What a Net keeps from its last forward. Copies and pickles of it are empty.
 
-    It holds tensors of autograd's graph, which torch cannot copy; a Net that held them itself could not be copied,
-    averaged or exported after a forward with gradients.
+    It contains tensors of the autograd graph, which torch cannot copy. If a Net contained them directly, it could not
+    be copied, averaged or exported after a forward with gradients.
     """
 
     def __init__(self):
         self.blobs = Blobs()
-        self.first: dict[str, Tensor] = {}  # each blob as its first writer left it: what a diff belongs to
+        self.first: dict[str, Tensor] = {}  # each blob as its first writer left it; its gradient is the blob's diff
         self.losses: list[tuple[float, Tensor]] = []  # with their loss_weight
         self.inputs: dict[str, Tensor] = {}  # what was given, and what layers without bottoms made
 
@@ -79,13 +79,13 @@ class Record:
 
 
 class Net(nn.Module):
-    """A Caffe network as a torch module. Made by ``load_net``.
+    """A Caffe network as a torch module, built by ``load_net``.
 
-    ``net(data=tensor)``, or ``net(tensor)`` where there is one input, gives a dict: output blob -> Tensor, in Caffe's
-    (alphabetical) order.
+    ``net(data=tensor)``, or ``net(tensor)`` if there is a single input, returns a dict: output blob -> Tensor, in
+    Caffe's (alphabetical) order.
 
-    Gradients go where Caffe's Backward sends them: to every parameter whose lr_mult is not 0, and to the inputs
-    if ``force_backward`` is set (from the prototxt, or ``net.force_backward = True``) or a layer asks for it with
+    Gradients are those of Caffe's Backward: every parameter whose lr_mult is not 0 receives one, and inputs do if
+    ``force_backward`` is set (in the prototxt, or by ``net.force_backward = True``) or a layer requests it with
     propagate_down.
     """
 
@@ -103,7 +103,7 @@ class Net(nn.Module):
         self.loss_weights: dict[str, float] = {}
         self.inputs: dict[str, Shape] = {}
         self.outputs: tuple[str, ...] = ()
-        self._diff_of: dict[str, str] = {}  # blob -> the one whose diff is its own, through Reshape and the like
+        self._diff_of: dict[str, str] = {}  # blob -> the blob whose diff it shares, through Reshape and similar layers
         self.steps = wire(specs)
         for step, name in zip(self.steps, module_names([s.layer.spec.name for s in self.steps]), strict=True):
             self.add_module(name, step.layer)
@@ -115,7 +115,7 @@ class Net(nn.Module):
     # --- building -------------------------------------------------------------------------------------------
 
     def _adopt(self, step: Step) -> None:
-        """What a layer means for the network's inputs and loss."""
+        """Register a layer's inputs and losses."""
         spec = step.layer.spec
         if spec.type == "Input":
             self.inputs |= dict(zip(step.top, step.top_shapes, strict=True))
@@ -156,7 +156,7 @@ class Net(nn.Module):
 
     @staticmethod
     def _owner(owners: dict[str, tuple[Layer, int]], layer: Layer, index: int) -> tuple[Layer, int] | None:
-        """The parameter whose name this one shares; None for an anonymous one or the first of its name."""
+        """Return the parameter that this one shares by name; None if it has no name or is the first of its name."""
         params = layer.spec.params
         name = params[index].name if index < len(params) else ""
         if not name:
@@ -179,7 +179,7 @@ class Net(nn.Module):
             warnings.warn(self.left_out.weights[0], stacklevel=5)
 
     def _plan(self) -> None:
-        """When each blob can be let go, and which bottoms pass no gradient on."""
+        """Determine when each blob can be freed, and which bottoms receive no gradient."""
         last: dict[str, int] = {}
         outputs = set(self.outputs)
         for i, step in enumerate(self.steps):
@@ -201,7 +201,7 @@ class Net(nn.Module):
                 learned |= set(step.top)
 
     def _plan_memory(self) -> None:
-        """Which blobs are one memory under several names, so that working in place on one alters the others."""
+        """Find blobs that share memory under several names, so that in-place layers on one change the others."""
         together: dict[str, set[str]] = {}
         for step in self.steps:
             if step.layer.shares_diff:
@@ -216,10 +216,19 @@ class Net(nn.Module):
     # --- running --------------------------------------------------------------------------------------------
 
     def forward(self, inputs: Mapping[str, Tensor] | Tensor | None = None, /, **named: Tensor) -> dict[str, Tensor]:
-        """Run the network on its inputs: name -> Tensor, by keyword or as one mapping; or the one input alone.
+        """Run the network.
 
-        Values are converted to the parameters' dtype and device. An input may have another size than the
-        prototxt's; the layers are reshaped as Caffe would. NetError or LayerError say what does not fit.
+        Values are converted to the parameters' dtype and device. An input may have another size than in the prototxt;
+        the layers are then reshaped as in Caffe.
+
+        Args:
+            inputs: name -> Tensor as one mapping, or the network's only input. Inputs can also be given by keyword.
+
+        Returns:
+            Output blob -> Tensor, in alphabetical order.
+
+        Raises:
+            NetError, LayerError: The inputs do not fit.
         """
         blobs = self._feed(self._named(inputs) | named)
         fed = dict(blobs)
@@ -245,7 +254,7 @@ class Net(nn.Module):
                     first[name] = top
                     if top.requires_grad:
                         top.retain_grad()
-                if name in blobs:  # in place: who reads the blob, or what shares its memory, finds this from now on
+                if name in blobs:  # in place: later readers of the blob, or of one that shares its memory, see this
                     overwrite(blobs[name], top)
                     blobs |= {other: rewritten(blobs[other], top) for other in step.alters if other in blobs}
                 elif step.layer.shares_data:
@@ -262,7 +271,7 @@ class Net(nn.Module):
         return {name: blobs[name] for name in self.outputs}
 
     def _named(self, inputs: Any) -> Mapping[str, Any]:
-        """The positional argument of a call, by name."""
+        """Return the positional argument of a call by name."""
         if inputs is None:
             return {}
         if isinstance(inputs, Mapping):
@@ -291,7 +300,7 @@ class Net(nn.Module):
         return fed
 
     def _gate(self, step: Step, bottoms: list[Tensor], fed: Mapping[str, Tensor]) -> list[int]:
-        """Cut the gradient where Caffe sends none; the bottoms whose gradient Caffe refuses."""
+        """Cut the gradient where Caffe computes none, and return the bottoms whose gradient Caffe refuses."""
         asked = step.layer.spec.propagate_down
         cut = step.cut_if_forced if self.force_backward else step.cut
         for i, name in enumerate(step.bottom):
@@ -306,12 +315,12 @@ class Net(nn.Module):
         return [i for i in step.layer.refuses if i < len(bottoms) and bottoms[i].requires_grad]
 
     def remember(self, blobs: Mapping[str, Tensor], losses: Sequence[tuple[float, Tensor]]) -> None:
-        """Set what `blobs` and `loss` tell: for a caller who runs the steps himself. losses: (loss_weight, value)."""
+        """Set `blobs` and `loss`, for a caller that runs the steps itself. losses: (loss_weight, value)."""
         self._record = Record()
         self._record.blobs, self._record.losses = Blobs(blobs), list(losses)
 
     def loss(self) -> Tensor:
-        """The last forward's losses, each times its loss_weight, summed: what Caffe's training minimises."""
+        """Return the sum of the last forward's losses times their loss_weight, which Caffe's training minimises."""
         losses = self._record.losses
         if not losses:
             raise NetError("the last forward had no loss; a loss layer, or a layer with a loss_weight, makes one")
@@ -319,7 +328,7 @@ class Net(nn.Module):
 
     @property
     def blobs(self) -> Blobs:
-        """The blobs of the last forward: with keep_blobs all of them, else those that no layer has read."""
+        """The blobs of the last forward: all of them with keep_blobs, otherwise those that no layer reads."""
         return self._record.blobs
 
     @property
@@ -329,10 +338,10 @@ class Net(nn.Module):
 
     @property
     def diffs(self) -> dict[str, Tensor]:
-        """Each kept blob's diff after a backward, as Caffe's memory holds it: zero where no gradient came.
+        """Return each kept blob's diff after a backward, as in Caffe's memory: zero if it received no gradient.
 
-        Needs keep_blobs. A blob that layers work on in place has the gradient of what its first layer wrote, and so
-        has one that is another's memory in another shape.
+        Requires keep_blobs. A blob that layers change in place has the gradient of its first value; so does a blob that
+        shares another blob's memory in another shape.
         """
         diffs = {name: torch.zeros_like(blob) if blob.grad is None else blob.grad
                  for name, blob in self._record.first.items()}
@@ -344,9 +353,9 @@ class Net(nn.Module):
 
 
 def module_names(layers: Sequence[str]) -> list[str]:
-    """Layers' names as torch takes them: valid UTF-8, no dots, not empty, each once, and none that Net itself has."""
+    """Make layer names valid for torch: UTF-8, no dots, not empty, unique, and not an attribute of Net."""
     taken = set(_own_names()) if layers else set()
-    repeated: dict[str, int] = {}  # name -> the number that the next one of this name gets
+    repeated: dict[str, int] = {}  # name -> number for the next layer of this name
     names = []
     for layer in layers:
         name = base = utf8(layer).replace(".", "_") or "unnamed"
@@ -364,7 +373,7 @@ def _own_names() -> frozenset[str]:
 
 
 def wire(specs: Sequence[LayerSpec]) -> list[Step]:
-    """Create the layers in order; each checks its parameters and gives its tops' shapes. No memory is taken yet."""
+    """Create the layers in order; each checks its parameters and computes its top shapes. Allocates no memory yet."""
     shapes: dict[str, Shape] = {}
     steps = []
     for spec in specs:
@@ -387,7 +396,7 @@ def wire(specs: Sequence[LayerSpec]) -> list[Step]:
 
 
 def outputs_of(steps: Sequence[Step]) -> tuple[str, ...]:
-    """The blobs that no later layer reads, in alphabetical order (net.cpp:256)."""
+    """Return the blobs that no later layer reads, in alphabetical order (net.cpp:256)."""
     outputs: set[str] = set()
     for step in steps:
         outputs.difference_update(step.layer.spec.bottom)
@@ -396,14 +405,14 @@ def outputs_of(steps: Sequence[Step]) -> tuple[str, ...]:
 
 
 def _tops(spec: LayerSpec, layer: Layer) -> tuple[str, ...]:
-    """The tops' names; a loss may leave them out."""
+    """Return the names of the tops; a loss may omit them."""
     automatic = [f"(automatic) {spec.name} {i}" for i in range(len(spec.top), layer.top_count)]
     return (*spec.top, *automatic)
 
 
 def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
-    """Tell a layer its bottoms' shapes; keep what it answers."""
-    step.bottom_shapes = None  # a refusal may leave the layer half changed, so the next forward tells it again
+    """Reshape a layer for its bottoms' shapes, and store the shapes of its tops."""
+    step.bottom_shapes = None  # an error may leave the layer half changed, so the next forward reshapes it again
     tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
     for name, shape in zip(step.top, tops, strict=True):
         if len(shape) > MAX_AXES or not all(0 <= d <= MAX_COUNT for d in shape) or count(shape) > MAX_COUNT:
@@ -413,7 +422,7 @@ def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
 
 
 def _check_memory(layers: Iterable[Layer]) -> None:
-    """A prototxt can ask for more than there is; say so before taking it."""
+    """Raise before allocating if the parameters exceed available memory."""
     total = sum(4 * count(declared.shape) for layer in layers for declared in layer.declared)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if total > memory:
@@ -422,7 +431,7 @@ def _check_memory(layers: Iterable[Layer]) -> None:
 
 
 def _share(owner: tuple[Layer, int], layer: Layer, index: int, stored) -> nn.Parameter:
-    """Let a layer use another's parameter, after Caffe's check of the shapes."""
+    """Share another layer's parameter, after Caffe's check of the shapes."""
     other, i = owner
     mine, theirs = layer.declared[index], other.declared[i]
     permissive = layer.spec.params[index].share_mode == "PERMISSIVE"
@@ -439,17 +448,17 @@ def _share(owner: tuple[Layer, int], layer: Layer, index: int, stored) -> nn.Par
 
 
 def _listed(names: Iterable[Any]) -> str:
-    """Names in quotes, of many the first ones; "none" of none."""
+    """List quoted names, shortened if there are many; "none" if there are none."""
     return shorten(", ".join(map(repr, names)), 500) or "none"
 
 
 def _call(names: Iterable[str]) -> str:
-    """The call that gives a network these inputs, of many the first ones."""
+    """Format a call of a network with these inputs, shortened if there are many."""
     return f"net({shorten(', '.join(f'{name}=...' for name in names), 500)})"
 
 
 def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
-    """A value as an input: a floating-point tensor, with the dtype and device of `like`."""
+    """Convert an input to a floating-point tensor with the dtype and device of `like`."""
     try:
         value = torch.as_tensor(value)
         if value.is_complex():
@@ -463,7 +472,7 @@ def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
 
 
 def run_step(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
-    """One layer's tops; it is told its bottoms' shapes first where they are not those of the last time."""
+    """Run one layer, after reshaping it if its bottoms' shapes have changed."""
     shapes = tuple(tuple(bottom.shape) for bottom in bottoms)
     if shapes != step.bottom_shapes:
         reshape_step(step, shapes)
@@ -471,7 +480,7 @@ def run_step(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def _compute(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
-    """A layer's tops. What torch says of values that it cannot compute becomes the layer's own sentence."""
+    """Run a layer's forward. Errors that torch raises become a LayerError."""
     layer = step.layer
     try:
         tops = layer(*bottoms)
@@ -480,7 +489,7 @@ def _compute(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
     except Exception as error:
         users = registry.is_users_own(layer.spec.type)
         if not (users or isinstance(error, _TORCH_RAISES)) or type(error).__module__.startswith(_COMPILERS):
-            raise  # a bug of ours, or what torch.compile and torch.export tell themselves
+            raise  # a bug of ours, or internal to torch.compile and torch.export
         raise layer.spec.error(_refusal(step, bottoms, error, users)) from error
     tops = (tops,) if isinstance(tops, Tensor) else tops
     if len(tops) != len(step.top):
@@ -507,7 +516,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _refuse(step: Step, tops: Sequence[Tensor], refused: list[int]) -> None:
-    """Make a backward through these tops end in the sentence that Caffe's abort would have been."""
+    """Make a backward through these tops raise an error where Caffe aborts."""
     spec = step.layer.spec
     names = ", ".join(repr(step.bottom[i]) for i in refused)
 

@@ -1,4 +1,4 @@
-"""What one layer asks for, and which layers a network has: phase rules, splits. No tensors here.
+"""The specification of one layer, and the layers of a network after phase rules and splits. No tensors here.
 
 Source: Net::FilterNet, Net::StateMeetsRule (net.cpp:285-376) and insert_splits.cpp of RMPE@5188c23.
 """
@@ -23,14 +23,14 @@ DE_TRANSFORM = ("paper", "published-identity", "published-ignored")
 
 @dataclass(frozen=True)
 class NetState:
-    """What the include and exclude rules look at."""
+    """The state that include and exclude rules are matched against."""
 
     phase: str = "TEST"
     level: int = 0
     stages: tuple[str, ...] = ()
 
     def meets(self, rule: Message) -> bool:
-        """Whether this state satisfies one NetStateRule; what the rule leaves open always does."""
+        """Return whether this state satisfies a NetStateRule; fields that the rule does not set always match."""
         if rule.has("phase") and rule.phase != self.phase:
             return False
         if rule.has("min_level") and self.level < rule.min_level:
@@ -42,7 +42,7 @@ class NetState:
 
 @dataclass(frozen=True)
 class ParamSpec:
-    """How one parameter of a layer is shared and learnt."""
+    """Sharing and learning rates of one parameter of a layer."""
 
     name: str = ""
     share_mode: str = "STRICT"
@@ -52,7 +52,7 @@ class ParamSpec:
 
 @dataclass(frozen=True, eq=False)
 class LayerSpec:
-    """One layer after upgrade and filter: its wiring, and its parameters as the file has them."""
+    """One layer after upgrade and phase rules: its blobs, and its parameters as in the file."""
 
     name: str
     type: str
@@ -64,10 +64,10 @@ class LayerSpec:
     loss_weight: tuple[float, ...] = ()
     propagate_down: tuple[bool, ...] = ()
     params: tuple[ParamSpec, ...] = ()
-    de_transform: str | None = None  # what `de_transform: true` shall mean; see DE_TRANSFORM
-    is_inserted: bool = False  # a Split that insert_splits added; the prototxt does not have it
-    strict: bool = True  # False: go on without an option that changes no blob and cannot be honoured
-    allow_python: bool | None = False  # whether to import the module that a Python layer names; None: as False, but
+    de_transform: str | None = None  # the meaning of `de_transform: true`; see DE_TRANSFORM
+    is_inserted: bool = False  # a Split that insert_splits added
+    strict: bool = True  # False: ignore unsupported options that change no blob
+    allow_python: bool | None = False  # whether to import the module of a Python layer; None: as False, but
     # the layer is refused only when it is built
 
     @property
@@ -75,9 +75,9 @@ class LayerSpec:
         return self.message.descriptor.schema.dialect
 
     def get(self, name: str) -> Message:
-        """One field of the LayerParameter: ``spec.get("pooling_param").kernel_size``, defaults included.
+        """Return a field of the LayerParameter, with defaults: ``spec.get("pooling_param").kernel_size``.
 
-        Also what the schema lacks: ``spec.get("my_param")`` is the parsed message of a layer of the user's own.
+        Also for fields that the schema lacks: ``spec.get("my_param")`` is the parsed message of a user's own layer.
         """
         try:
             return getattr(self.message, name)
@@ -87,11 +87,11 @@ class LayerSpec:
             raise self.error(f"has no {name}{beside}") from None
 
     def has(self, name: str) -> bool:
-        """Whether the file gives this field, be it Caffe's or one of the user's own."""
+        """Return whether the file sets this field, which may be Caffe's or the user's own."""
         return self.message.has(name) or any(u.name == name and not u.is_value for u in self.message.unknown)
 
     def error(self, reason: str) -> LayerError:
-        """The error that this layer raises: file, line, layer and type before the reason."""
+        """Return a LayerError with file, line, layer and type before the reason."""
         reason = shorten(reason, MAX_REASON)
         error = LayerError(f"{self.where}: {shorten(self.name)} ({shorten(self.type)}): {reason}")
         error.spec, error.reason = self, reason
@@ -102,14 +102,16 @@ class LayerSpec:
 
 
 def layer_specs(net: Message, state: NetState, **settings: Any) -> list[LayerSpec]:
-    """The layers of an upgraded NetParameter that the state includes, in file order; settings as for ``layer_spec``."""
+    """Return the layers of an upgraded NetParameter that the state includes, in file order; settings: see
+    ``layer_spec``.
+    """
     return [layer_spec(layer, state.phase, **settings) for layer in net.layer if _included(layer, state)]
 
 
 def layer_spec(layer: Message, phase: str = "TEST", **settings: Any) -> LayerSpec:
-    """One LayerParameter as a spec; its own phase, if set, goes before the network's.
+    """Make a spec from a LayerParameter; its own phase, if set, overrides the network's.
 
-    settings: de_transform, strict and allow_python, the LayerSpec's fields of these names.
+    settings: the LayerSpec fields de_transform, strict and allow_python.
     """
     params = tuple(
         ParamSpec(p.name, p.share_mode, p.lr_mult, p.decay_mult) for p in layer.param
@@ -136,10 +138,10 @@ def _included(layer: Message, state: NetState) -> bool:
 
 
 def insert_splits(specs: Sequence[LayerSpec]) -> list[LayerSpec]:
-    """Give each top that is read more than once a Split layer, named as Caffe names it.
+    """Insert a Split layer for each top that is read more than once, named as in Caffe.
 
-    A blob is known by its last writer, so an in-place layer starts a new top of the same name. A loss weight
-    counts as one more reader. NetError names a bottom that no earlier layer makes.
+    A blob is identified by its last writer, so an in-place layer starts a new top of the same name. A loss weight
+    counts as another reader. Raises NetError for a bottom that no earlier layer computes.
     """
     sources, readers = _wiring(specs)
     taken: Counter[tuple[int, int]] = Counter()  # split tops already handed out
@@ -165,7 +167,7 @@ def insert_splits(specs: Sequence[LayerSpec]) -> list[LayerSpec]:
 
 
 def _wiring(specs: Sequence[LayerSpec]) -> tuple[list[list[tuple[int, int]]], Counter[tuple[int, int]]]:
-    """Per layer, the (layer, top) each bottom comes from; and how often each (layer, top) is read."""
+    """Return, for each layer, the (layer, top) of each bottom; and how often each (layer, top) is read."""
     made: dict[str, tuple[int, int]] = {}
     sources = []
     readers: Counter[tuple[int, int]] = Counter()

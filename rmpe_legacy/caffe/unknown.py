@@ -1,4 +1,4 @@
-"""What of a prototxt is not known: fields, enum values and layers, told one by one or grouped by kind."""
+"""Unknown fields, enum values and layers of a prototxt, listed individually or grouped by kind."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from .layers import registry
 from .proto.message import Message, Unknown
 from .proto.text import suggest
 
-MAX_KINDS = 40  # that one message lists
-MAX_HINTS = 200  # names for which a known one is sought
+MAX_KINDS = 40  # listed in one message
+MAX_HINTS = 200  # names for which a similar known one is searched
 
-# What people give in place of a network, and what to call it.
+# Messages that are commonly given instead of a network, and what to call them.
 _OTHER_MESSAGES = {"SolverParameter": "a solver", "LabelMap": "a label map"}
 _NETS_OF_A_SOLVER = ("net", "train_net", "test_net")
 
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """One field, enum value or layer that is not known, or that cannot be computed for want of another."""
+    """A field, enum value or layer that is unknown, or a layer that depends on one."""
 
-    sentence: str  # with its place, and the layer's name if it is about a layer
-    kind: str  # the same for all findings that differ in their place alone
-    layer: Message | None = None  # the LayerParameter that it stands in
-    is_layer: bool = False  # the layer itself; else a field or a value in it
+    sentence: str  # with its position, and the layer's name if it is about a layer
+    kind: str  # equal for findings that differ only in position
+    layer: Message | None = None  # the LayerParameter that contains it
+    is_layer: bool = False  # the layer itself, not a field or a value in it
 
     def __str__(self) -> str:
         return self.sentence
 
     @classmethod
     def of_layer(cls, error: LayerError, kind: str = "") -> Finding:
-        """That a layer cannot be computed."""
+        """Make a finding for a layer that cannot be computed."""
         return cls(str(error), kind or f"({error.spec.type}): {error.reason}", error.spec.message, is_layer=True)
 
 
 def list_findings(path: str, verb: str, findings: Sequence[Finding]) -> str:
-    """A sentence with a line for each kind of finding: the first of the kind, and how many there are."""
+    """Format findings with one line per kind: the first of the kind, and their number."""
     kinds: dict[str, list[Finding]] = {}
     for finding in findings:
         kinds.setdefault(finding.kind, []).append(finding)
@@ -51,7 +51,9 @@ def list_findings(path: str, verb: str, findings: Sequence[Finding]) -> str:
 
 
 def unknown_fields(net: Message) -> list[Finding]:
-    """Every unknown field and value of a NetParameter in today's layout; of a user's own layer, what it lacks."""
+    """Return every unknown field and value of a NetParameter in the current layout, including those of users'
+    layers.
+    """
     hints: dict[tuple[str, str], str] = {}
     found = [_finding(unknown, None, net, hints) for unknown in net.replace(layer=None).unknowns()]
     for layer in net.layer:
@@ -80,7 +82,7 @@ def _finding(unknown: Unknown, layer: Message | None, net: Message, hints: dict[
 
 
 def _beyond(unknown: Unknown, layer: Message, fields: Mapping[str, Sequence[str]] | None) -> Iterator[Finding]:
-    """What a field of a user's own layer holds beyond what its class declared; nothing if that declares nothing."""
+    """Return the undeclared fields of a user's layer; none if its class declares no fields."""
     if fields is None:
         return
     if unknown.name not in fields:
@@ -96,7 +98,7 @@ def _beyond(unknown: Unknown, layer: Message, fields: Mapping[str, Sequence[str]
 
 
 def check_is_network(net: Message) -> None:
-    """NetError for a solver, or another file of Caffe's, that is given as a network."""
+    """Raise NetError if a solver or another Caffe file is given as a network."""
     if net.layer or net.layers or not net.unknown:
         return
     names = {unknown.name for unknown in net.unknown}

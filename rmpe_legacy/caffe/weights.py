@@ -1,7 +1,7 @@
-"""A network's parameters under torch's names: those of the state dict, in .safetensors and .pt files.
+"""A network's parameters under the names of its state dict, in .safetensors and .pt files.
 
-A parameter that Caffe knows as blob i of a layer is "<layer>.<name>" here: "conv1.weight", "bn1.scale_factor". Dots in
-a layer's name become "_". The names within a layer are what its class declares, in Caffe's order of the blobs.
+Blob i of a layer in Caffe is called "<layer>.<name>" here: "conv1.weight", "bn1.scale_factor". Dots in a layer's name
+become "_". The layer's class declares the names of its parameters, in Caffe's order of the blobs.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from .proto.caffemodel import read_weights
 from .spec import LayerSpec
 
 LAYERS = "rmpe_legacy.layers"  # key of a .safetensors' metadata: [[layer, type, [key of blob 0, ...]], ...] as JSON
-MAX_HEADER = 100 << 20  # bytes; what the safetensors library takes
+MAX_HEADER = 100 << 20  # bytes; the limit of the safetensors library
 
 
 @dataclass(frozen=True)
 class NamedLayer:
-    """One layer of a state file: its name in Caffe, if the file tells, and the keys of its blobs in Caffe's order."""
+    """One layer of a state file: its name in Caffe, and the keys of its blobs in Caffe's order."""
 
     name: str
     type: str
@@ -44,14 +44,14 @@ class NamedLayer:
 
 @dataclass(frozen=True)
 class StateFile:
-    """What a .safetensors or .pt file holds."""
+    """The contents of a .safetensors or .pt file."""
 
     path: str
     tensors: dict[str, Tensor]
     layers: tuple[NamedLayer, ...] | None  # None: the file does not say
 
     def blob(self, key: str) -> StoredBlob:
-        """One tensor as a blob: float64, float32 or float16 as they are, bfloat16 as float32."""
+        """Return a tensor as a blob: float64, float32 and float16 unchanged, bfloat16 as float32."""
         value = self.tensors[key].detach()
         if value.dtype is torch.bfloat16:
             value = value.float()
@@ -65,7 +65,7 @@ class StateFile:
 
 
 def named_layers(steps: Sequence[Step]) -> list[NamedLayer]:
-    """The layers of a network that have parameters, with the keys these have in its state dict."""
+    """Return the layers of a network that have parameters, with their keys in its state dict."""
     names = module_names([step.layer.spec.name for step in steps])
     return [NamedLayer(step.layer.spec.name, step.layer.spec.type,
                        tuple(f"{name}.{declared.name}" for declared in step.layer.declared))
@@ -73,7 +73,9 @@ def named_layers(steps: Sequence[Step]) -> list[NamedLayer]:
 
 
 def trained_layers(net: Net) -> list[TrainedLayer]:
-    """A network's parameters as Caffe's blobs: views of them. A layer that shares another's has them too."""
+    """Return a network's parameters as Caffe blobs, which are views; shared parameters occur in every layer that uses
+    them.
+    """
     state = net.state_dict()
     return [TrainedLayer(layer.name, layer.type, tuple(_blob(state[key]) for key in layer.keys))
             for layer in named_layers(net.steps)]
@@ -88,9 +90,10 @@ def _blob(value: Tensor) -> StoredBlob:
 
 
 def read_trained(path: str | PathLike, specs: Sequence[LayerSpec]) -> list[TrainedLayer]:
-    """The layers of any weights file, for a network of these layers. FileError or NetError say why not.
+    """Read weights in any format, for a network of these layers.
 
-    A state file is matched by its keys; tensors of no layer come as a layer of their own, which the network reports.
+    State files are matched by their keys; tensors that match no layer are returned as layers of their own, which the
+    network reports. Raises FileError or NetError if the file cannot be used.
     """
     state = read_state(path)
     if state is None:
@@ -119,9 +122,9 @@ def _grouped(state: StateFile, known: Iterable[NamedLayer]) -> Iterator[TrainedL
 
 
 def read_state(path: str | PathLike) -> StateFile | None:
-    """The tensors of a .safetensors or .pt file; None for a file of another kind. FileError where it is damaged.
+    """Read a .safetensors or .pt file; None for other formats. Raises FileError if it is damaged.
 
-    A .pt file may hold nothing but a state dict: tensors by name. Nothing in it is run.
+    A .pt file must contain a state dict: tensors by name. Nothing in it is executed.
     """
     try:
         with open(path, "rb") as file:
@@ -173,10 +176,10 @@ def _read_torch(path: str) -> StateFile:
 
 
 def write_safetensors(path: str | PathLike, layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> None:
-    """Write the blobs of layers under their keys, each with its dtype; the metadata says which key is which blob."""
+    """Write blobs under their keys, with their dtypes; the metadata lists the keys of each layer's blobs."""
     metadata = {"format": "pt", LAYERS: json.dumps([[e.name, e.type, list(e.keys)] for e in layers])}
     Path(path).touch()
-    mode = Path(path).stat().st_mode  # save_file leaves a file that only its owner may read
+    mode = Path(path).stat().st_mode  # save_file makes the file readable for its owner only
     arrays = {key: blob.data.reshape(blob.shape) for key, blob in _keyed(layers, trained)}
     with as_os_errors(SafetensorError):
         save_file(arrays, Path(path), metadata)
@@ -199,9 +202,9 @@ def _keyed(layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> Ite
 
 
 def copy_trained(net: Net, layers: Iterable[TrainedLayer]) -> list[str]:
-    """Copy weights into a network that is built, layer by layer by name; returns the names that it does not have.
+    """Copy weights into a network, layer by layer by name; returns the names of layers that it does not have.
 
-    Source: Net::CopyTrainedLayersFrom (net.cpp) of RMPE@5188c23. LayerError names a layer whose blobs do not fit.
+    Source: Net::CopyTrainedLayersFrom (net.cpp) of RMPE@5188c23. Raises LayerError if blobs do not fit a layer.
     """
     targets: dict[str, Any] = {}
     for step in net.steps:

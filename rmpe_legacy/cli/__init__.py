@@ -1,4 +1,4 @@
-"""rmpe: look at, run and convert the original RMPE networks."""
+"""rmpe: inspect, run, convert and evaluate the original RMPE networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rmpe_legacy.errors import RmpeError
 from .terminal import abandon, finish, say, tell
 
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
-# import torch, and what needs it, inside run: `rmpe nms` must not wait for it.
+# import torch and everything that needs it inside run, because `rmpe nms` must start quickly.
 COMMANDS = (
     "show",
     "layers",
@@ -40,7 +40,7 @@ COMMANDS = (
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser("rmpe", description=__doc__)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     parser.add_argument("--verbose", action="store_true", help="with --version: also the build and the libraries")
@@ -60,9 +60,9 @@ def print_version(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 1 with a sentence on stderr if not, 2 if some pictures were skipped.
+    """Run one command and return its exit code: 0 for success, 1 after an error, 2 if some images were skipped.
 
-    Of verify, 1 says that the networks differ, and 2 comes with the sentence.
+    For verify, 1 means that the networks differ, and 2 that an error occurred.
     """
     parser = make_parser()
     args = parser.parse_args(argv)
@@ -79,12 +79,12 @@ def main(argv: list[str] | None = None) -> int:
         tell(error)
         return getattr(args, "code_of_mistakes", 1)
     except MemoryError:
-        tell("this needs more memory than there is")
+        tell("not enough memory")
         return getattr(args, "code_of_mistakes", 1)
     except KeyboardInterrupt:
         tell("interrupted")
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+    except BrokenPipeError:  # the reader of our output has closed it, like `head`
         abandon(sys.stdout)
     return 0
 

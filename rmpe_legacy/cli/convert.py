@@ -11,38 +11,38 @@ from .terminal import say, tell
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("source", nargs="+", help="a prototxt and a weights file; a .safetensors or .json that this "
-                         "command wrote; a .t7; or weights alone")
-    command.add_argument("destination", help="its suffix says what to write: .caffemodel, .h5, .safetensors, .pt, "
-                         ".onnx, .py or .prototxt; a folder (or NAME/) gets prototxt and caffemodel")
+    command.add_argument("source", nargs="+", help="a prototxt and a weights file; a .safetensors or .json written by "
+                         "this command; a .t7; or weights alone")
+    command.add_argument("destination", help="the suffix selects the format: .caffemodel, .h5, .safetensors, .pt, "
+                         ".onnx, .py or .prototxt; a folder (or NAME/) receives a prototxt and a caffemodel")
     command.add_argument("--until", action="append", default=[], metavar="BLOB",
-                         help="convert what this blob depends on, and no more; repeatable")
+                         help="convert only the layers that this blob depends on; repeatable")
     command.add_argument("--input-shape", action="append", type=input_shape, default=[], metavar="[NAME=]SIZES",
                          help="the shape of an input, with or without the batch: data=3,227,227. Data layers become "
-                         "inputs of this shape. For a .t7, C,H,W (default: the size that its STN takes). Repeatable")
+                         "inputs of this shape. For a .t7: C,H,W (default: the input size of its STN). Repeatable")
     command.add_argument("--no-verify", action="store_true", help="do not run and compare the two networks")
-    command.add_argument("--force", action="store_true", help="replace files of the same kind that are there already")
+    command.add_argument("--force", action="store_true", help="replace existing files of the same kind")
     add_source_options(command)
     add_compare_options(command)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert a network, compare the result with what it was made of, and write the comparison beside it."""
-    from rmpe_legacy.compare.convert import Trial, run_convert
+    """Convert a network, compare the result with its source, and write the comparison next to the result."""
+    from rmpe_legacy.compare.convert import CompareOptions, run_convert
     from rmpe_legacy.export.deploy import InputShape
-    from rmpe_legacy.formats.source import SourceOptions
+    from rmpe_legacy.formats.base import SourceOptions
 
     if args.no_verify and args.input:
-        raise RmpeError("--input names what to compare on, and --no-verify does not compare; leave out one of them")
+        raise RmpeError("--input is for the comparison, which --no-verify disables; leave out one of them")
     load_plugins(args.plugin)
     options = SourceOptions(tuple(args.until), tuple(InputShape(*shape) for shape in args.input_shape), args.lenient,
                             not args.drop_parallel, args.key)
-    trial = None if args.no_verify else Trial(args.input, args.image, args.tolerance, args.seed)
-    done = run_convert(args.source, args.destination, setting_of(args), options, trial, args.force)
-    for note in done.notes:
+    compare = None if args.no_verify else CompareOptions(args.input, args.image, args.tolerance, args.seed)
+    result = run_convert(args.source, args.destination, setting_of(args), options, compare, args.force)
+    for note in result.notes:
         tell(f"note: {note}")
-    for file in done.files:
+    for file in result.files:
         say(f"written to {file}")
-    if done.verdict:
-        say(done.verdict) if done.same else tell(done.verdict)
-    return 0 if done.same else 1
+    if result.verdict:
+        say(result.verdict) if result.same else tell(result.verdict)
+    return 0 if result.same else 1

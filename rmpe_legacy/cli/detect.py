@@ -15,7 +15,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Find people in pictures: boxes as the authors' files, as JSON, and drawn."""
+    """Find people in images; write their boxes in the authors' formats, as JSON, and drawn."""
     from rmpe_legacy.runs.commands import run_detect
 
     return run_on_images(args, lambda options: run_detect(args.inputs, args.detector, options))

@@ -10,24 +10,25 @@ from .terminal import say
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("prototxt")
-    command.add_argument("caffemodel", nargs="?", help="without it, parameters are as their fillers make them")
+    command.add_argument("caffemodel", nargs="?", help="the weights; if omitted, parameters are initialised by "
+                         "their fillers")
     command.add_argument("--input", action="append", default=[], metavar="NAME=FILE",
-                         help="a .npy, an .npz or a picture for one input; repeatable. A picture is resized to the "
+                         help="a .npy, .npz or image file for one input; repeatable. Images are resized to the "
                          "input's size in the prototxt")
-    command.add_argument("--blobs", default=None, metavar="all|A,B", help="which to write (default: the outputs)")
+    command.add_argument("--blobs", default=None, metavar="all|A,B", help="which blobs to write (default: the outputs)")
     command.add_argument("--output", default="blobs.npz", metavar="OUT.npz",
-                         help="where to write the blobs; - is standard output (default: %(default)s)")
+                         help="output file; - is standard output (default: %(default)s)")
     command.add_argument("--image", choices=("detector", "pose"), default="pose",
-                         help="how a picture becomes an input: RGB from 0 to 1 (pose, the default), or BGR from 0 to "
-                         "255 minus the mean (detector)")
+                         help="how to preprocess images: pose (default) is RGB in 0..1, detector is BGR in 0..255 "
+                         "minus the mean")
     add_de_transform_option(command)
-    command.add_argument("--lenient", action="store_true", help="leave out what is not known, and say so")
+    command.add_argument("--lenient", action="store_true", help="leave out unknown layers and fields, with a warning")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     add_net_options(command)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run a network on inputs from files and write blobs to an .npz."""
+    """Run a network on inputs from files and write its blobs to an .npz."""
     from rmpe_legacy.caffe.inputs import run_forward
     from rmpe_legacy.caffe.load import load_net
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     net = load_net(args.prototxt, args.caffemodel, args.phase, args.level, args.stage, args.dialect,
                    args.de_transform, not args.lenient, allow_python=args.allow_python)
     blobs = run_forward(net, args.input, args.blobs, args.output, args.device, args.image)
-    told = result_stream(args.output)
+    stream = result_stream(args.output)
     for name, value in blobs.items():
-        say(f"{name:<24} {tuple(value.shape)}", told)
-    say(f"written to {args.output}", told)
+        say(f"{name:<24} {tuple(value.shape)}", stream)
+    say(f"written to {args.output}", stream)

@@ -1,4 +1,4 @@
-"""What `rmpe layers` shows: each layer type, the cases that were run in the real Caffe, and how far apart the two are.
+"""`rmpe layers`: each layer type, its cases that were run in the real Caffe, and the largest difference.
 
 The numbers come from layers/evidence.json, which tools/measure_layers.py writes and tests/test_evidence.py checks.
 """
@@ -26,19 +26,19 @@ EVIDENCE = Path(str(files("rmpe_legacy.caffe.layers").joinpath("evidence.json"))
 
 @dataclass(frozen=True)
 class Gap:
-    """How far one array is from Caffe's at most."""
+    """The largest difference between one array and Caffe's."""
 
-    relative: float  # of the array's largest value
-    ulp: float  # the same in units in the last place (single precision) of that value
+    relative: float  # relative to the array's largest value
+    ulp: float  # in units in the last place (single precision) of that value
 
 
 @dataclass(frozen=True)
 class Proof:
-    """One case that was run in the real Caffe, and how far ours is from it; None where it has no such arrays."""
+    """One case that was run in the real Caffe, and the differences from it; None if the case has no such arrays."""
 
-    case: str  # its folder, below tests/golden
+    case: str  # its folder under tests/golden
     type: str
-    runs: tuple[str, ...]  # dialect and phase; the case's own first, then those in which Caffe gave the same bits
+    runs: tuple[str, ...]  # dialect and phase; first the case's own, then those in which Caffe gives the same bits
     top: Gap | None
     diff: Gap | None  # of bottoms, in Backward
     param_diff: Gap | None
@@ -50,7 +50,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured, and where."""
+    """All measurements, with the Caffe and the machine they were made with."""
 
     caffe: str
     machine: str
@@ -61,21 +61,22 @@ class Evidence:
 
 
 def worst(proofs: list[Proof]) -> Gap:
-    """The largest gaps of several cases."""
+    """Return the largest differences of several cases."""
     gaps = [gap for proof in proofs for gap in (proof.top, proof.diff, proof.param_diff) if gap]
     return Gap(max((g.relative for g in gaps), default=0.0), max((g.ulp for g in gaps), default=0.0))
 
 
 def read_evidence(path: Path = EVIDENCE) -> Evidence:
-    """The measured numbers; RmpeError where the file is missing or is none."""
+    """Read the measurements. Raises RmpeError if the file is missing or damaged."""
     try:
         data = json.loads(path.read_text("utf-8"))
         proofs = tuple(_proof(name, *values) for name, values in data["cases"].items())
         return Evidence(data["caffe"], data["machine"], proofs)
     except OSError as error:
-        raise RmpeError(f"{path}: {error.strerror}; python tools/measure_layers.py writes it") from None
+        raise RmpeError(f"{path}: {error.strerror}; run python tools/measure_layers.py to write it") from None
     except (ValueError, TypeError, KeyError):
-        raise RmpeError(f"{path}: holds no measurements; python tools/measure_layers.py writes it anew") from None
+        raise RmpeError(f"{path}: contains no measurements; run python tools/measure_layers.py to write it "
+                        "again") from None
 
 
 def _proof(case: str, type_name: str, runs: list[str], *gaps: list[float] | None) -> Proof:
@@ -83,7 +84,7 @@ def _proof(case: str, type_name: str, runs: list[str], *gaps: list[float] | None
 
 
 def layers_table(evidence: Evidence) -> list[dict]:
-    """A row per type: type, phases it was run in, dialects, cases, runs, relative, ulp (None without a case)."""
+    """Return a row per type: type, phases it was run in, dialects, cases, runs, relative, ulp (None without a case)."""
     return [_row(name, evidence.of(name)) for name in known_types()]
 
 
@@ -101,7 +102,7 @@ def _row(name: str, proofs: list[Proof]) -> dict:
 
 
 def layer_details(name: str, evidence: Evidence) -> dict:
-    """One type: its row, its class, what it reads from the prototxt, and its cases. RmpeError for an unknown type."""
+    """Return a type's row, class, prototxt fields and cases. Raises RmpeError for an unknown type."""
     if name not in known_types():
         raise RmpeError(f"{shorten(name)}: unknown layer type{did_you_mean(name, known_types())}")
     cls = layer_class(name)
@@ -116,7 +117,7 @@ def layer_details(name: str, evidence: Evidence) -> dict:
 
 
 def _fields(name: str, dialects: Sequence[str]) -> list[dict]:
-    """The fields of one message of the layer, of the dialects that have the layer: name, type, default, dialects."""
+    """Return the fields of one of the layer's messages, in these dialects: name, type, default, dialects."""
     rows: dict[tuple, list[str]] = {}
     for dialect in dialects:
         for field in _schema_fields(name, dialect):
@@ -141,7 +142,7 @@ def _type_text(field: Field) -> str:
 
 
 def describe_layers(evidence: Evidence) -> str:
-    """The table of all types, and what its numbers mean."""
+    """Format the table of all types, with an explanation of its numbers."""
     rows = [("type", "phases", "dialects", "cases", "runs", "relative", "ulp")]
     rows += [(row["type"], *_cells(row)) for row in layers_table(evidence)]
     own = {proof.type for proof in evidence.proofs} & set(known_types())
@@ -150,16 +151,16 @@ def describe_layers(evidence: Evidence) -> str:
     return "\n".join([
         *aligned(rows), "",
         f"{len(known_types())} types, {len(evidence.proofs)} cases"
-        + (f" ({counts} are of no one type)" if rest else "") + f", each array beside that of {evidence.caffe};",
-        "runs: the cases in their own dialect and phase, and in others in which Caffe gives the same bits;",
-        f"measured with {evidence.machine}.",
+        + (f" ({counts} involve several types)" if rest else "") + f", each compared with {evidence.caffe};",
+        "runs: the cases in their own dialect and phase, and in every other in which Caffe gives the same bits;",
+        f"measured on {evidence.machine}.",
         "relative: the largest difference of an array, divided by the array's largest value.",
-        "ulp: the same in units in the last place of that value.",
+        "ulp: the same difference in units in the last place of that value.",
     ])
 
 
 def describe_layer(details: dict) -> str:
-    """One type: what it is, its parameters and its cases."""
+    """Format one type: description, parameters and cases."""
     lines = [f"{details['type']}  {details['source']}", f"dialects: {', '.join(details['dialects'])}", "",
              details["about"]]
     for message, fields in details["reads"].items():

@@ -8,12 +8,12 @@ from .terminal import say
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("type", nargs="?", metavar="TYPE", help="show this one, for example Convolution")
-    command.add_argument("--json", action="store_true", help="as JSON")
+    command.add_argument("type", nargs="?", metavar="TYPE", help="show one type in detail, for example Convolution")
+    command.add_argument("--json", action="store_true", help="print the table as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
-    """List the layer types with their cases against the real Caffe; or one type with its parameters and cases."""
+    """List the layer types with their golden cases from the real Caffe, or one type with its parameters and cases."""
     import json
 
     from .layer_report import describe_layer, describe_layers, layer_details, layers_table, read_evidence

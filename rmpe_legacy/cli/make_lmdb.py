@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from rmpe_legacy.errors import RmpeError
-from rmpe_legacy.wording import many, shorten
+from rmpe_legacy.wording import pluralize, shorten
 
 from .options import seed
 from .terminal import say, tell
@@ -42,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         images = mpii_images(args.mpii, args.groups, args.split)
     summary = make_lmdb(images, args.images, args.output, args.encode_type, args.shuffle)
-    say(f"{many(summary.written, 'image')} with {many(summary.boxes, 'box')} written to {args.output}")
+    say(f"{pluralize(summary.written, 'image')} with {pluralize(summary.boxes, 'box')} written to {args.output}")
     if summary.without_boxes:
-        say(f"{many(summary.without_boxes, 'image')} without boxes left out")
+        say(f"{pluralize(summary.without_boxes, 'image')} without boxes left out")
     for name, reason in summary.unreadable.items():
         tell(f"left out {shorten(name)}: {reason}")
     return 2 if summary.unreadable else 0

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their values mean."""
+"""Options shared by several commands, and their parsing."""
 
 from __future__ import annotations
 
@@ -11,72 +11,76 @@ from typing import TYPE_CHECKING, TextIO
 from rmpe_legacy.errors import RmpeError
 
 if TYPE_CHECKING:
-    from rmpe_legacy.formats.network_json import Setting
+    from rmpe_legacy.formats.base import Setting
 
-MAX_INPUT_SIZE = 65536  # of one axis of --input-shape
+MAX_INPUT_SIZE = 65536  # per axis of --input-shape
 
 
 def add_net_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST")
-    command.add_argument("--level", type=int, default=0, help="for min_level and max_level rules")
-    command.add_argument("--stage", action="append", default=[], metavar="NAME", help="for stage rules; repeatable")
-    command.add_argument("--dialect", default="auto", metavar="NAME", help="whose fields, defaults and layer types "
-                         "hold, one that `rmpe dialects` lists (default: the first in which everything is known)")
+    command.add_argument("--level", type=int, default=0, help="level for min_level and max_level rules (default: 0)")
+    command.add_argument("--stage", action="append", default=[], metavar="NAME",
+                         help="stage for stage rules; repeatable")
+    command.add_argument("--dialect", default="auto", metavar="NAME",
+                         help="whose fields, defaults and layer types to use, one that `rmpe dialects` lists (default: "
+                         "the first that knows everything in the file)")
     command.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
-                         help="a Python file that registers layers of your own; repeatable")
+                         help="a Python file that registers your own layers; repeatable")
     add_python_option(command)
 
 
-def add_network_options(command: argparse.ArgumentParser, *which: str, shipped: bool = True) -> None:
-    default = " (default: the small one for drawn people)" if shipped else ""
+def add_network_options(command: argparse.ArgumentParser, *which: str, has_default: bool = True) -> None:
+    default = " (default: the demo network for synthetic people)" if has_default else ""
     if "detector" in which:
         command.add_argument("--detector", nargs=2, metavar=("PROTOTXT", "CAFFEMODEL"),
-                             help=f"deploy.prototxt and weights{default}")
+                             help=f"the detector's deploy.prototxt and weights{default}")
     if "pose" in which:
-        command.add_argument("--pose", nargs="+", metavar="FILE", required=not shipped,
+        command.add_argument("--pose", nargs="+", metavar="FILE", required=not has_default,
                              help=f"the pose network: PROTOTXT CAFFEMODEL, or one .t7{default}")
-        command.add_argument("--batch", type=int, default=16, metavar="N", help="crops at once (default: 16)")
+        command.add_argument("--batch", type=int, default=16, metavar="N", help="crops per forward (default: 16)")
         add_de_transform_option(command)
 
 
 def add_image_options(command: argparse.ArgumentParser, published: str | None = "demo",
                      threads: int | None = None, output: str | None = None) -> None:
-    command.add_argument("--output", default=output, required=output is None, metavar="DIR", help="where results go; "
-                         "what is finished there is not computed again" + (" (default: %(default)s)" if output else ""))
+    command.add_argument("--output", default=output, required=output is None, metavar="DIR", help="output folder; "
+                         "results already there are kept and the run resumes"
+                         + (" (default: %(default)s)" if output else ""))
     command.add_argument("--published", choices=("demo", "demo-test", "torch7", "testres"), default=published,
-                         help="whose growth of boxes, crops, read-out, rounding and pose NMS: demo.py, the same over a "
-                         "test set, predict/main.lua, or the authors' stored results (default: "
+                         help="which published program to reproduce: demo.py, the same for a test set, "
+                         "predict/main.lua, or the authors' stored results (default: "
                          f"{published or 'torch7 for a .t7, else demo-test'})")
-    command.add_argument("--threshold", type=float, metavar="SCORE", help="detections above it are people (default: "
-                         "0.3 for demo, the paper's 0.09 for the others)")
+    command.add_argument("--threshold", type=float, metavar="SCORE", help="detections with a higher score are people "
+                         "(default: 0.3 for demo, the paper's 0.09 for the others)")
     add_python_option(command)
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    command.add_argument("--threads", type=int, default=threads, metavar="N", help="of the processor, in each process; "
-                         "sums are rounded otherwise with another number (default: "
+    command.add_argument("--threads", type=int, default=threads, metavar="N", help="CPU threads per process "
+                         "(the last bits of results depend on it; default: "
                          + ("%(default)s)" if threads else "all)"))
 
 
 def add_compare_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input", action="append", default=[], metavar="NAME=FILE",
-                         help="run on this .npy, .npz or picture (default: random numbers); repeatable")
-    command.add_argument("--image", choices=("detector", "pose"), default="pose", help="how a picture becomes an input")
+                         help="run on this .npy, .npz or image file (default: random numbers); repeatable")
+    command.add_argument("--image", choices=("detector", "pose"), default="pose", help="how to preprocess images "
+                         "(default: pose); see rmpe forward --help")
     command.add_argument("--tolerance", type=tolerance, default=1e-4, metavar="T",
-                         help="how far blobs may differ, as a part of their range (default: 1e-4)")
-    command.add_argument("--seed", type=seed, default=1701, help="of the random numbers (default: 1701)")
+                         help="largest accepted difference of a blob relative to its range (default: 1e-4)")
+    command.add_argument("--seed", type=seed, default=1701, help="seed of the random numbers (default: 1701)")
     add_net_options(command)
     add_de_transform_option(command)
 
 
 def add_source_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--lenient", action="store_true", help="leave out unknown layers and fields, layers that "
-                         "compare with labels, and weights that are missing; each is reported")
+    command.add_argument("--lenient", action="store_true", help="leave out unknown layers and fields and layers that "
+                         "need labels, and accept missing weights; each is reported")
     command.add_argument("--drop-parallel", action="store_true", help="leave out the parallel SPPE of a .t7")
-    command.add_argument("--key", metavar="NAME", help="the entry that holds the network, if a .t7 holds a table")
+    command.add_argument("--key", metavar="NAME", help="the entry that is the network, if a .t7 contains a table")
 
 
 def add_de_transform_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
-                         help="what de_transform: true shall mean (default: paper, with a warning)")
+                         help="the meaning of de_transform: true (default: paper, with a warning)")
 
 
 def seed(text: str) -> int:
@@ -94,7 +98,7 @@ def tolerance(text: str) -> float:
 
 
 def input_shape(text: str) -> tuple[tuple[int, ...], str | None]:
-    """The sizes and the name of "NAME=1,3,224,224" or "3,224,224"."""
+    """Parse "NAME=1,3,224,224" or "3,224,224" into sizes and name."""
     name, equals, sizes = text.rpartition("=")
     values = tuple(map(int, sizes.split(",")))
     if min(values) < 1 or max(values) > MAX_INPUT_SIZE or bool(equals) != bool(name):
@@ -103,8 +107,8 @@ def input_shape(text: str) -> tuple[tuple[int, ...], str | None]:
 
 
 def setting_of(args: argparse.Namespace) -> Setting:
-    """The options of `add_net_options` and `add_de_transform_option`, as a network keeps them."""
-    from rmpe_legacy.formats.network_json import Setting
+    """Return the options of `add_net_options` and `add_de_transform_option` as a Setting."""
+    from rmpe_legacy.formats.base import Setting
 
     return Setting(args.phase, args.level, tuple(args.stage), args.dialect, args.de_transform, args.allow_python)
 
@@ -116,18 +120,18 @@ def load_plugins(paths: list[str]) -> None:
     for path in paths:
         if not Path(path).is_file():
             raise RmpeError(f"{path}: no such plugin file")
-        runpy.run_path(path)  # an error in it is the user's to see, with its traceback
+        runpy.run_path(path)  # an error in it keeps its traceback, for the user
 
 
 def result_stream(output: str | None) -> TextIO | None:
-    """Where to print while results go to `output`: standard error if that is standard output."""
+    """Return the stream for messages: standard error if results go to standard output."""
     return sys.stderr if output == "-" else sys.stdout
 
 
 def add_python_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--allow-python", action="store_true",
-                         help="import the modules that layers of type Python name; they are programs and can do "
-                         "anything, so only for a network that you trust (show and hash never import any)")
+                         help="import the modules of layers of type Python. They can run any code, so use this only "
+                         "for networks you trust (show and hash never import them)")
 
 
 def add_caffe_options(command: argparse.ArgumentParser, phase: str | None = None) -> None:
@@ -137,12 +141,12 @@ def add_caffe_options(command: argparse.ArgumentParser, phase: str | None = None
                              help="(default: %(default)s)")
     command.add_argument("-gpu", "--gpu", metavar="ID", help="the GPU to use; without it, the CPU. Several GPUs need "
                          "one process each: torchrun --nproc-per-node N -m rmpe_legacy train ...")
-    command.add_argument("-level", "--level", type=int, default=0, help="for min_level and max_level rules")
-    command.add_argument("-stage", "--stage", default="", metavar="A,B", help="for stage rules")
+    command.add_argument("-level", "--level", type=int, default=0, help="level for min_level and max_level rules")
+    command.add_argument("-stage", "--stage", default="", metavar="A,B", help="stages for stage rules")
     command.add_argument("--dialect", choices=("rmpe", "ssd", "bvlc"), default="rmpe",
-                         help="the Caffe whose fields and defaults apply (default: rmpe)")
+                         help="which Caffe fork's schema and defaults to use (default: rmpe)")
     command.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
-                         help="a Python file that registers layers of your own; repeatable")
+                         help="a Python file that registers your own layers; repeatable")
     command.add_argument("--threads", type=positive, metavar="N", help="CPU threads per process (default: all cores; "
                          "the last bits of results depend on it)")
     add_de_transform_option(command)
@@ -157,7 +161,7 @@ def positive(text: str) -> int:
 
 
 def device_of(gpu: str | None, solver_wants: bool = False) -> tuple[str, str]:
-    """The device that --gpu means, as torch names it, and Caffe's log line about it.
+    """Return the torch device for --gpu, and Caffe's log line about it.
 
     solver_wants: the solver's solver_mode is GPU; then a GPU is used if there is one.
     """

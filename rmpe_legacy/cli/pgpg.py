@@ -74,9 +74,9 @@ def _four(values) -> str:
 
 
 def _pairs(args: argparse.Namespace) -> Pairs:
-    from rmpe_legacy.pose.demo_models import shipped
+    from rmpe_legacy.pose.demo_models import demo_model
     from rmpe_legacy.pose.detect import load_detector
-    from rmpe_legacy.pose.published import recipe
+    from rmpe_legacy.pose.published import get_recipe
     from rmpe_legacy.training.drawn_detections import drawn_pairs
     from rmpe_legacy.training.proposals import pairs_of
 
@@ -85,8 +85,8 @@ def _pairs(args: argparse.Namespace) -> Pairs:
             raise RmpeError("--detections belongs to --annotations; with --drawn, --detector finds the boxes")
         if args.pictures < 1:
             raise RmpeError(f"pictures {args.pictures} is less than 1")
-        detector = load_detector(*(args.detector or shipped("detector")))
-        return drawn_pairs(detector, args.drawn, args.pictures, recipe("demo-test").threshold)
+        detector = load_detector(*(args.detector or demo_model("detector")))
+        return drawn_pairs(detector, args.drawn, args.pictures, get_recipe("demo-test").threshold)
     if not args.detections:
         raise RmpeError("--annotations needs --detections, a detector's boxes in the same pictures")
     return pairs_of(args.detections, _people(args))

@@ -13,49 +13,50 @@ from .training_log import Interrupt
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     kinds = command.add_subparsers(dest="kind", metavar="mpii|coco|demo|ablation", required=True)
-    mpii = kinds.add_parser("mpii", help="Table 3, MPII validation; and why Table 1 cannot be measured")
-    mpii.add_argument("--images", required=True, metavar="DIR", help="MPII's pictures")
-    add_network_options(mpii, "detector", "pose", shipped=False)
-    mpii.add_argument("--proposals", metavar="DIR", help="a detector's boxes (index.txt, score.txt, test-bbox.h5), in "
-                      "place of --detector")
-    mpii.add_argument("--ground-truth", metavar="FILE", help="as for rmpe evaluate mpii")
-    mpii.add_argument("--groups", metavar="FILE", help="as for rmpe evaluate mpii")
-    mpii.add_argument("--split", choices=("train", "test"), default="train", help="of RELEASE (default: train)")
+    mpii = kinds.add_parser("mpii", help="Table 3 (MPII validation), and why Table 1 cannot be reproduced")
+    mpii.add_argument("--images", required=True, metavar="DIR", help="MPII's images")
+    add_network_options(mpii, "detector", "pose", has_default=False)
+    mpii.add_argument("--proposals", metavar="DIR", help="a detector's boxes (index.txt, score.txt, test-bbox.h5), "
+                      "instead of --detector")
+    mpii.add_argument("--ground-truth", metavar="FILE", help="see rmpe evaluate mpii --help")
+    mpii.add_argument("--groups", metavar="FILE", help="see rmpe evaluate mpii --help")
+    mpii.add_argument("--split", choices=("train", "test"), default="train", help="which split of RELEASE to use "
+                      "(default: train)")
     mpii.add_argument("--row", default="full", metavar="NAME", help="the row of Table 3 that the pose network was "
-                      "trained for (default: full); rows of several runs with one --output stand in one table")
-    mpii.add_argument("--report", metavar="OUT.html", help="a page that shows every step")
+                      "trained for (default: full); runs with the same --output fill one table")
+    mpii.add_argument("--report", metavar="OUT.html", help="write an HTML report that shows every step")
     add_image_options(mpii, published=None, threads=1)
-    coco = kinds.add_parser("coco", help="Table 2; and why nobody can measure it")
-    coco.add_argument("--predictions", metavar="FILE", help="results with COCO's 17 joints, JSON")
+    coco = kinds.add_parser("coco", help="Table 2, and why it cannot be reproduced")
+    coco.add_argument("--predictions", metavar="FILE", help="results with COCO's 17 joints (JSON)")
     coco.add_argument("--ground-truth", metavar="FILE", help="person_keypoints_*.json")
-    drawn = kinds.add_parser("demo", help="the same steps on drawn people, whose joints are known")
+    drawn = kinds.add_parser("demo", help="the same steps on synthetic people, whose joints are known")
     add_network_options(drawn, "detector", "pose")
-    drawn.add_argument("--pictures", type=int, metavar="N", help="how many (default: 300, or 24 with --quick)")
-    drawn.add_argument("--quick", action="store_true", help="only the first rows, of the detector's own boxes")
-    drawn.add_argument("--world", type=int, default=1_000_003, metavar="SEED", help="other pictures (default: "
-                       "%(default)s)")
+    drawn.add_argument("--images", "--pictures", type=int, metavar="N",
+                       help="number of images to draw (default: 300, or 24 with --quick)")
+    drawn.add_argument("--quick", action="store_true", help="use detected boxes only, not disturbed or true ones")
+    drawn.add_argument("--world", type=int, default=1_000_003, metavar="SEED",
+                       help="seed of the synthetic images (default: %(default)s)")
     add_image_options(drawn, published="demo-test", threads=1)
-    add_ablation_arguments(kinds.add_parser("ablation", help="Table 3 in the drawn world: trains and judges each row"))
+    add_ablation_arguments(kinds.add_parser("ablation", help="Table 3 on synthetic people: trains every row"))
 
 
 def add_ablation_arguments(ablation: argparse.ArgumentParser) -> None:
-    ablation.add_argument("--output", required=True, metavar="DIR", help="where networks and snapshots go; an "
-                          "interrupted training goes on from its last one")
-    ablation.add_argument("--results", default="benchmarks/ablation", metavar="DIR", help="where each finished row and "
-                          "seed leaves a small file, and the table and the figure go; a row that has one is not "
-                          "trained again (default: %(default)s)")
-    ablation.add_argument("--budget", choices=("quick", "small", "full"), default="full", help="how long each row is "
-                          "trained, and how it is judged: a minute in all, half an hour, or some hours (default: full)")
+    ablation.add_argument("--output", required=True, metavar="DIR", help="folder for networks and snapshots; an "
+                          "interrupted training resumes from the last snapshot")
+    ablation.add_argument("--results", default="benchmarks/ablation", metavar="DIR", help="folder for the result of "
+                          "each row and seed, the table and the figure; rows with a result are not trained again "
+                          "(default: %(default)s)")
+    ablation.add_argument("--budget", choices=("quick", "small", "full"), default="full", help="how long to train "
+                          "and evaluate: a minute in total, half an hour, or several hours (default: full)")
     ablation.add_argument("--quick", dest="budget", action="store_const", const="quick", help="--budget quick")
     ablation.add_argument("--row", action="append", metavar="NAME", help="only this row; repeatable")
-    ablation.add_argument("--seed", action="append", type=int, metavar="N", help="only this seed, from 1 on; "
-                          "repeatable")
+    ablation.add_argument("--seed", action="append", type=int, metavar="N", help="only this seed, from 1; repeatable")
     ablation.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    ablation.add_argument("--threads", type=int, default=1, metavar="N", help="of the processor (default: 1)")
+    ablation.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
 
 
 def run_ablation(args: argparse.Namespace) -> int:
-    """Train and judge what has no result yet; then the table of all results."""
+    """Train and evaluate every row without a result, then print the table of all results."""
     from rmpe_legacy.paper.ablation import BUDGETS, Ablation, Progress
     from rmpe_legacy.paper.ablation_table import write_ablation
     from rmpe_legacy.runs.commands import Options
@@ -68,15 +69,15 @@ def run_ablation(args: argparse.Namespace) -> int:
         ablation.run(args.row, args.seed)
     say(write_ablation(ablation))
     if interrupt.seen:
-        tell("stopped; the same command goes on where it stopped")
+        tell("stopped; run the same command again to resume")
         return 130
     return 0
 
 
 def run(args: argparse.Namespace) -> int:
-    """The paper's recipe, from pictures to its tables: paper | measured | difference, and why a row cannot be measured.
+    """Run the paper's recipe and compare with its tables: paper, measured, difference, or why a row cannot be measured.
 
-    Also with several processes: torchrun --nproc-per-node N -m rmpe_legacy reproduce ...; the files are the same.
+    To use several processes: torchrun --nproc-per-node N -m rmpe_legacy reproduce ...; the files are the same.
     """
     if args.kind == "coco":
         from rmpe_legacy.paper.reproduce import reproduce_coco
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.kind == "demo":
         from rmpe_legacy.paper.reproduce_demo import reproduce_demo
 
-        return run_on_images(args, lambda options: reproduce_demo(args.detector, args.pose, options, args.pictures,
+        return run_on_images(args, lambda options: reproduce_demo(args.detector, args.pose, options, args.images,
                                                                      args.world, args.quick))
     from rmpe_legacy.paper.reproduce import MpiiFiles, reproduce_mpii
 

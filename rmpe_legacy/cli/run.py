@@ -12,20 +12,20 @@ from .terminal import tell
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--py2", action="store_true", help="the script, and the modules of its own that it imports, "
-                         "are Python 2: translate them")
+    command.add_argument("--py2", action="store_true", help="translate the script, and the modules next to it that "
+                         "it imports, from Python 2")
     command.add_argument("--dialect", choices=("rmpe", "ssd", "bvlc"), default="rmpe",
-                         help="whose Caffe the script is for (default: rmpe)")
+                         help="which Caffe fork the script is for (default: rmpe)")
     command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
                          default="published-identity", help="what de_transform: true of a SpatialTransformer shall "
                          "mean (default: what the published Caffe computes, %(default)s)")
     command.add_argument("--figures", metavar="DIR", help="save the figures of a notebook's cells here")
-    command.add_argument("script", help="a .py or .ipynb file; it is a program and can do anything")
-    command.add_argument("args", nargs=argparse.REMAINDER, help="what the script takes")
+    command.add_argument("script", help="a .py or .ipynb file; it can run any code")
+    command.add_argument("args", nargs=argparse.REMAINDER, help="arguments of the script")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a script or notebook that imports caffe, unchanged: this package's caffe takes its place."""
+    """Run a script or notebook that imports caffe, unchanged, with this package's caffe module."""
     from rmpe_legacy import pycaffe
     from rmpe_legacy.pycaffe.script import run_file
 

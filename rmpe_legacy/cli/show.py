@@ -13,14 +13,14 @@ from .terminal import say, tell
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", help="a prototxt, a caffemodel, or a .t7 file")
-    command.add_argument("--weights", metavar="CAFFEMODEL", help="also compare the network with these weights")
+    command.add_argument("--weights", metavar="CAFFEMODEL", help="check whether these weights fit the network")
     add_net_options(command)
 
 
 def run(args: argparse.Namespace) -> int:
-    """List a network's layers with the shapes they give and the parameters they have; or what a weights file holds.
+    """List a network's layers with their output shapes and parameters, or the contents of a weights file.
 
-    With --weights, the exit code is 1 if these do not fit the network, or leave parameters without a value.
+    With --weights, the exit code is 1 if the weights do not fit the network or do not cover all its parameters.
     """
     from rmpe_legacy.reading import first_bytes
     from rmpe_legacy.torch7.reader import encoding_of
@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> int:
     start = first_bytes(args.file, 4096)
     is_torch7 = encoding_of(start) is not None
     if args.weights and (is_torch7 or b"\0" in start):
-        raise RmpeError(f"{args.file}: holds weights, and --weights {args.weights} compares weights with a prototxt; "
-                        "exchange the two if they are the wrong way round")
+        raise RmpeError(f"{args.file}: contains weights, but --weights {args.weights} needs a prototxt to compare "
+                        "with; swap the two if they are in the wrong order")
     if is_torch7:
         from rmpe_legacy.torch7.describe import describe_torch7
 
@@ -44,5 +44,5 @@ def run(args: argparse.Namespace) -> int:
     described = describe_net(args.file, args.phase, args.level, args.stage, args.dialect, args.weights)
     say(described.text)
     if described.misfits:
-        tell(f"{args.weights}: does not fit, or lacks, {shorten_list(described.misfits)}")
+        tell(f"{args.weights}: does not fit, or does not contain, {shorten_list(described.misfits)}")
     return 1 if described.misfits else 0

@@ -1,4 +1,4 @@
-"""What the command line writes: text from files with its control characters shown, never sent to the terminal."""
+"""Terminal output. Control characters in text from files are escaped."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from rmpe_legacy.wording import printable
 
 
 def say(text: object, stream: TextIO | None = None) -> None:
-    """Write lines to standard output or another stream. RmpeError if it is closed or full.
+    """Print to standard output or another stream.
 
-    BrokenPipeError says that its reader has gone.
+    Raises:
+        RmpeError: The stream is closed or full.
+        BrokenPipeError: Its reader has closed it.
     """
     stream = stream or sys.stdout
     if stream is None:
-        raise RmpeError("standard output is closed; there is nowhere to write to")
+        raise RmpeError("standard output is closed, so nothing can be printed")
     _write(stream, f"{text}\n")
 
 
 def finish() -> None:
-    """All that was said reaches its reader, or an RmpeError says why not."""
+    """Flush standard output. Raises RmpeError if that fails."""
     if sys.stdout is not None:
         _write(sys.stdout, "")
 
 
 def tell(text: object) -> None:
-    """A note or a complaint: a line on standard error, if there is one."""
+    """Print a note or an error to standard error, if it is open."""
     write_error(f"rmpe: {text}")
 
 
 def write_error(text: str) -> None:
-    """Lines on standard error as they are, if there is one."""
+    """Print lines to standard error as they are, if it is open."""
     if sys.stderr is not None:
         try:
             sys.stderr.write(_encodable(sys.stderr, f"{text}\n"))
             sys.stderr.flush()
-        except (OSError, ValueError):  # nobody can be told
+        except (OSError, ValueError):  # there is nowhere to report it
             return
 
 
@@ -56,16 +58,16 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def _encodable(stream: TextIO, text: str) -> str:
-    """The text as the stream's encoding can hold it."""
+    """Escape what the stream's encoding cannot represent."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return printable(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def abandon(stream: TextIO) -> None:
-    """Send what a stream still holds to nowhere: Python would try again at its end, and complain."""
+    """Discard what a stream has buffered; otherwise Python retries at exit and prints an error."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-    except (OSError, ValueError):  # no file behind it
+    except (OSError, ValueError):  # the stream has no file descriptor
         return

@@ -25,8 +25,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     data = command.add_mutually_exclusive_group(required=True)
     data.add_argument("--annotations", metavar="FILE", help="people: the authors' lists (.txt), annot.h5, COCO's "
                       "person_keypoints_*.json, or MPII's .mat")
-    data.add_argument("--drawn", type=seed, metavar="SEED", help="train on drawn people, of the world SEED")
-    command.add_argument("--images", metavar="DIR", help="the pictures that --annotations names")
+    data.add_argument("--drawn", type=seed, metavar="SEED", help="train on synthetic people (SEED selects the images)")
+    command.add_argument("--images", metavar="DIR", help="the folder of the images named in --annotations")
     add_annotation_options(command)
     command.add_argument("--boxes", choices=BOXES, help="how the true boxes are disturbed: PGPG's mixture for each "
                          "atomic pose, the published Gaussian for each coordinate and patches, uniformly, or not at "
@@ -37,16 +37,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     pgpg.add_argument("--detections", metavar="DIR", help="a detector's boxes in the pictures (index.txt, score.txt, "
                       "test-bbox.h5), to fit PGPG to before training")
     begin = command.add_mutually_exclusive_group()
-    begin.add_argument("--weights", metavar="W", help="weights to begin with, of a trained SPPE for example")
-    begin.add_argument("--snapshot", metavar="STATE", help="the .solverstate to go on from")
+    begin.add_argument("--weights", metavar="W", help="initial weights, for example of a trained SPPE")
+    begin.add_argument("--snapshot", metavar="STATE", help="the .solverstate to resume from")
     command.add_argument("--parallel-weights", metavar="W", help="a trained SPPE, for the parallel branch")
-    command.add_argument("--published", choices=("torch7", "demo"), default="torch7", help="whose crop, resize and "
+    command.add_argument("--published", choices=("torch7", "demo"), default="torch7",
+                         help="which program's crop, resize and "
                          "heat-map targets (default: torch7, the authors' training code)")
     command.add_argument("--batch", type=int, metavar="N", help="samples in a batch (default: as the network says)")
     command.add_argument("--seed", type=seed, default=0, help="of the samples (default: 0); random_seed of the solver "
                          "is that of the weights")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    command.add_argument("--threads", type=int, metavar="N", help="of the processor (default: all)")
+    command.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
 
 
 def add_annotation_options(command: argparse.ArgumentParser) -> None:
@@ -56,9 +57,9 @@ def add_annotation_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train SPPE and SSTN on PGPG samples, by a Caffe solver; the STN learns through the heat maps.
+    """Train SPPE and SSTN on PGPG samples with a Caffe solver; the STN learns through the heatmaps.
 
-    Ctrl-C saves a snapshot and stops; --snapshot goes on from there.
+    Ctrl-C saves a snapshot and stops; --snapshot resumes from it.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What the commands that train have in common: log lines on standard error, and Ctrl-C that saves a snapshot."""
+"""Shared by the training commands: log lines on standard error, and Ctrl-C that saves a snapshot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def training_log() -> Iterator[None]:
-    """Show what solvers log, a line each with date and time, on standard error."""
+    """Print the solvers' log to standard error, one line per entry with date and time."""
     log, handler = logging.getLogger("rmpe_legacy"), _Lines()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     level = log.level
@@ -43,7 +43,7 @@ class Interrupt:
         self.seen = False
 
     def action(self) -> Action:
-        """What a solver is to do now."""
+        """Return what a solver should do now."""
         return "stop" if self.seen else "none"
 
     def _note(self, *_: object) -> None:
@@ -53,7 +53,7 @@ class Interrupt:
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """Take Ctrl-C and a request to terminate while the block runs."""
+        """Handle Ctrl-C and SIGTERM while the block runs."""
         numbers = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self._note) for number in numbers}
         try:

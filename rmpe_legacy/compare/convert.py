@@ -1,4 +1,4 @@
-"""``rmpe convert`` and ``rmpe verify``: from arguments to files and a verdict."""
+"""``rmpe convert`` and ``rmpe verify``: convert a network, and compare two networks."""
 
 from __future__ import annotations
 
@@ -15,161 +15,155 @@ from rmpe_legacy.caffe.proto.blobs import TrainedLayer
 from rmpe_legacy.caffe.weights import read_trained
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.files import check_places, whole_file
-from rmpe_legacy.formats.network_json import Setting, load_converted
-from rmpe_legacy.formats.open_runner import open_sides
-from rmpe_legacy.formats.replaced import report_place
-from rmpe_legacy.formats.runners import NetRunner, OnnxRunner, PythonRunner, Runner, Torch7Runner
-from rmpe_legacy.formats.source import (
+from rmpe_legacy.formats.base import (
+    Format,
+    NetRunner,
     Network,
+    Runner,
+    Setting,
     SourceOptions,
-    is_weights,
-    read_network,
-    read_weights_alone,
     untrained,
     untrained_text,
     unused_weights,
 )
-from rmpe_legacy.formats.targets import (
-    CAFFE,
-    ONNX,
-    PROTOTXT,
-    PYTHON,
-    SAFETENSORS,
-    Target,
-    Written,
-    target_of,
-    write_network,
-    write_weights,
-)
+from rmpe_legacy.formats.existing_files import report_path
+from rmpe_legacy.formats.open_runner import open_runners
+from rmpe_legacy.formats.read import is_weights, read_network, read_weights_alone
+from rmpe_legacy.formats.registry import CAFFE, PROTOTXT, format_to_write
+from rmpe_legacy.formats.torch7 import Torch7Runner
+from rmpe_legacy.formats.write import WriteResult, write_network, write_weights
 
-from .content_hash import network_identity
+from .content_hash import network_hash
 from .html import html_report
 from .verify import SEED, TOLERANCE, Verdict, common_inputs, verify
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What two networks are compared on."""
+class CompareOptions:
+    """The inputs and the tolerance of a comparison."""
 
-    inputs: Sequence[str] = ()  # "NAME=FILE"; what is missing is random
-    image: str = "pose"  # how a picture becomes an input
+    inputs: Sequence[str] = ()  # "NAME=FILE"; missing inputs are random
+    image: str = "pose"  # how to preprocess images, see read_inputs
     tolerance: float = TOLERANCE
     seed: int = SEED
 
 
 @dataclass
-class Converted:
-    """What a conversion did, for people."""
+class ConvertResult:
+    """The files of a conversion and the verdict of the comparison."""
 
     files: list[Path]
     notes: list[str] = field(default_factory=list)
-    same: bool = True  # False: what was written is not the same network, or could not be compared with its source
+    same: bool = True  # False: the result is a different network, or could not be compared with its source
     verdict: str = ""
 
 
 def run_convert(sources: Sequence[str], destination: str, setting: Setting, options: SourceOptions | None = None,
-                trial: Trial | None = None, force: bool = False) -> Converted:
-    """Convert, then compare the result with what it was made of; the comparison goes to <result>.verify.html.
+                compare: CompareOptions | None = None, force: bool = False) -> ConvertResult:
+    """Convert a network and compare the result with its source; the comparison is written to <result>.verify.html.
 
-    trial: what to compare on; None does not compare. See ``read_network`` for sources, ``write_network`` for the
-    destination and `force`. RmpeError says what cannot be converted; nothing is written then.
+    Args:
+        sources: See ``read_network``.
+        destination: See ``write_network``.
+        setting: How to load the network.
+        options: How to read the files.
+        compare: How to compare; None skips the comparison.
+        force: See ``write_network``.
+
+    Raises:
+        RmpeError: The network cannot be converted. Nothing is written.
     """
     options = options or SourceOptions()
     paths = [Path(source) for source in sources]
     if len(paths) == 1 and is_weights(paths[0]):
-        return _weights_alone(paths[0], destination, options, trial, force)
-    target = target_of(destination)
-    network = read_network(paths, setting, options, target is not PROTOTXT, target.to_run)
+        return _weights_alone(paths[0], destination, options, compare, force)
+    target = format_to_write(destination)
+    network = read_network(paths, setting, options, target is not PROTOTXT, target.runtime)
     notes = [*network.notes, *([] if target is PROTOTXT else _check_weights(network, options.lenient))]
-    if trial is not None:
-        _check_trial(network, trial, target)
+    if compare is not None:
+        _check_inputs(network, compare, target)
     written = write_network(network, target, destination, paths, force)
-    done = Converted(written.files, notes + written.notes)
-    if trial is None:
-        return done
+    result = ConvertResult(written.files, notes + written.notes)
+    if compare is None:
+        return result
     if target is PROTOTXT:
-        done.same, done.verdict = _same_prototxt(network, written)
-        return done
+        result.same, result.verdict = _same_prototxt(network, written)
+        return result
     try:
-        verdict = _verified(network, written, trial)
-        report = report_place(written.files[0])
+        verdict = _verified(network, written, compare)
+        report = report_path(written.files[0])
         write_report(report, verdict)
     except RmpeError as error:
-        done.same = False
-        done.verdict = f"not compared, so it is not known to be the same network: {error}"
-        return done
-    done.files.append(report)
-    done.same, done.verdict = verdict.same, verdict.sentence
-    return done
+        result.same = False
+        result.verdict = f"not compared, so it may not be the same network: {error}"
+        return result
+    result.files.append(report)
+    result.same, result.verdict = verdict.same, verdict.sentence
+    return result
 
 
-def run_verify(a: str, b: str, setting: Setting, trial: Trial, html: str | PathLike | None = None,
+def run_verify(a: str, b: str, setting: Setting, compare: CompareOptions, html: str | PathLike | None = None,
                options: SourceOptions | None = None) -> Verdict:
-    """Compare two networks; see ``open_sides`` for what they may be. html: where to draw it."""
+    """Compare two networks; see ``open_runners`` for the arguments. html: where to write the comparison as a page."""
     if html is not None:
         check_places(html)
-    verdict = _compared(*open_sides(a, b, setting, options or SourceOptions()), trial)
+    verdict = _compared(*open_runners(a, b, setting, options or SourceOptions()), compare)
     if html is not None:
         write_report(html, verdict)
     return verdict
 
 
 def write_report(path: str | PathLike, verdict: Verdict) -> None:
-    """Draw a comparison as a page."""
+    """Write a comparison as an HTML page."""
     with whole_file(path) as file:
         file.write(html_report(verdict).encode("utf-8", "backslashreplace"))
 
 
 def _check_weights(network: Network, lenient: bool) -> list[str]:
-    """What is to be said about the weights. NetError where layers have none, unless `lenient`."""
+    """Return notes about the weights. Raises NetError if layers have none, unless `lenient`."""
     if (bare := untrained(network)) and not lenient:
         raise NetError(untrained_text(network.title, bare))
     return unused_weights(network)
 
 
-def _check_trial(network: Network, trial: Trial, target: Target) -> None:
-    """NetError for inputs that the network to be written, whose sizes are fixed, could not take."""
-    for name, value in read_inputs(trial.inputs, network.shapes, network.shapes, trial.image).items():
+def _check_inputs(network: Network, compare: CompareOptions, target: Format) -> None:
+    """Raise NetError for inputs whose size differs from that of the converted network, if its sizes are fixed."""
+    for name, value in read_inputs(compare.inputs, network.shapes, network.shapes, compare.image).items():
         shape = network.shapes[name]
-        if target.to_run and shape and value.shape[1:] != shape[1:]:
+        if target.runtime and shape and value.shape[1:] != shape[1:]:
             sizes = ",".join(map(str, value.shape))
             raise NetError(f"{network.title}: --input {name} is {shape_text(value.shape)}, but the network is "
                            f"converted for {shape_text(shape)}; add --input-shape {name}={sizes}")
 
 
-def _compared(a: Runner, b: Runner, trial: Trial) -> Verdict:
+def _compared(a: Runner, b: Runner, compare: CompareOptions) -> Verdict:
     shapes = common_inputs(a, b)
-    if not shapes:  # neither side says: any name will do
-        shapes = {argument.partition("=")[0]: () for argument in trial.inputs}
-    given = read_inputs(trial.inputs, shapes, shapes, trial.image)
-    return verify(a, b, given, trial.tolerance, seed=trial.seed)
+    if not shapes:  # neither network names its inputs, so accept any name
+        shapes = {argument.partition("=")[0]: () for argument in compare.inputs}
+    inputs = read_inputs(compare.inputs, shapes, shapes, compare.image)
+    return verify(a, b, inputs, compare.tolerance, seed=compare.seed)
 
 
 # --- after a conversion -------------------------------------------------------------------------------------------
 
 
-def _verified(network: Network, written: Written, trial: Trial) -> Verdict:
+def _verified(network: Network, written: WriteResult, compare: CompareOptions) -> Verdict:
     title = " and ".join(map(str, written.files))
     result = _runner(network, written, title)
     if network.torch7 is None or network.until:
-        return _compared(NetRunner(network.net, network.title), result, trial)
-    return _compared(Torch7Runner(network.torch7, network.title, network.shapes), result, trial)
+        return _compared(NetRunner(network.net, network.title), result, compare)
+    return _compared(Torch7Runner(network.torch7, network.title, network.shapes), result, compare)
 
 
-def _runner(network: Network, written: Written, title: str) -> Runner:
-    first, kind = written.files[0], written.target
-    if kind is ONNX:
-        return OnnxRunner(first, title)
-    if kind is PYTHON:
-        return PythonRunner(first, title)
-    if kind is SAFETENSORS:
-        return NetRunner(load_converted(first, allow_python=network.setting.allow_python), title)
+def _runner(network: Network, written: WriteResult, title: str) -> Runner:
+    if written.format.run is not None:
+        return written.format.run(written.files[0], title, network.setting, SourceOptions())
     return NetRunner(_reloaded(network, written), title)
 
 
-def _reloaded(network: Network, written: Written) -> Net:
-    """The network from the weights that were written, and from the prototxt if that was, too."""
-    parsed = _read_back(network, written.files[1]) if written.target is CAFFE else network.parsed
+def _reloaded(network: Network, written: WriteResult) -> Net:
+    """Load the network from the weights that were written, and from the prototxt if one was written."""
+    parsed = _read_back(network, written.files[1]) if written.format is CAFFE else network.parsed
     return parsed.build(read_trained(written.files[0], parsed.specs))
 
 
@@ -178,31 +172,31 @@ def _read_back(network: Network, prototxt: Path) -> ParsedNet:
     return read_net(prototxt, s.phase, s.level, s.stages, s.dialect, s.de_transform, strict, s.allow_python)
 
 
-def _same_prototxt(network: Network, written: Written) -> tuple[bool, str]:
-    """Whether the prototxt that was written reads back as the same layers."""
+def _same_prototxt(network: Network, written: WriteResult) -> tuple[bool, str]:
+    """Return whether the prototxt that was written reads back as the same layers."""
     before, after = network.message, _read_back(network, written.files[0]).message
-    if network_identity(before) == network_identity(after):
+    if network_hash(before) == network_hash(after):
         return True, f"the same: {len(after.layer)} layers, every field"
     return False, "not the same: the prototxt does not read back as the same layers"
 
 
-def _weights_alone(source: Path, destination: str, options: SourceOptions, trial: Trial | None,
-                   force: bool) -> Converted:
+def _weights_alone(source: Path, destination: str, options: SourceOptions, compare: CompareOptions | None,
+                   force: bool) -> ConvertResult:
     if options != SourceOptions():
-        raise NetError(f"{source}: holds weights without a network; the options for one need the prototxt too")
+        raise NetError(f"{source}: contains weights without a network; options for networks need the prototxt too")
     layers = read_weights_alone(source)
     written = write_weights(layers, destination, [source], force)
-    if trial is None:
-        return Converted(written.files, written.notes)
+    if compare is None:
+        return ConvertResult(written.files, written.notes)
     before, after = _blobs(layers), _blobs(read_weights_alone(written.files[0]))
     same = before == after
     count = sum(len(blobs) for _, blobs in before)
-    return Converted(written.files, written.notes, same,
+    return ConvertResult(written.files, written.notes, same,
                      f"the same: {count} blobs, every bit" if same else "not the same bits")
 
 
 def _blobs(layers: Sequence[TrainedLayer]) -> list[tuple[str, list[tuple]]]:
-    """Every layer that has blobs, by name, with each blob's shape, type and bytes."""
+    """Return every layer with blobs, by name, with the shape, type and bytes of each blob."""
     return sorted((layer.name, [(blob.shape, blob.data.dtype.str, blob.data.tobytes())
                                 for blob in layer.blobs if blob is not None])
                   for layer in layers if layer.blobs)

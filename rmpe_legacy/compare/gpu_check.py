@@ -91,7 +91,7 @@ def warps() -> Iterator[tuple[str, bool, tuple]]:
 
 
 def check_warps(device: str) -> Iterator[Check]:
-    """The spatial transformer beside the CPU's."""
+    """Compare the spatial transformer with the CPU's."""
     forward, backward = torch.ops.rmpe.spatial_transformer, torch.ops.rmpe.spatial_transformer_backward
     wrong: dict[str, list[str]] = {"forward": [], "deterministic": [], "fast": []}
     count = 0
@@ -131,7 +131,7 @@ def other_operators() -> Iterator[tuple[str, Callable[..., Any], list[Tensor]]]:
 
 
 def check_others(device: str) -> Check:
-    """EltwiseAffine, PredictionHeatmap and the inverse beside the CPU's."""
+    """Compare EltwiseAffine, PredictionHeatmap and the inverse with the CPU's."""
     wrong, count = [], 0
     for name, call, tensors in other_operators():
         got, want = call(*(t.to(device) for t in tensors)), call(*tensors)

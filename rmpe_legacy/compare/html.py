@@ -1,15 +1,15 @@
-"""A comparison of two networks as a page to look at: the verdict, and a bar for each blob."""
+"""A comparison of two networks as an HTML page: the verdict, and a bar for each blob."""
 
 from __future__ import annotations
 
 import math
 from html import escape
 
-from rmpe_legacy.formats.replaced import REPORT_MARK
+from rmpe_legacy.formats.existing_files import REPORT_MARK
 
 from .verify import Difference, Verdict, difference_text
 
-_FLOOR = 1e-9  # of a blob's range: where the bars begin
+_FLOOR = 1e-9  # relative difference at which bars start
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; color: #222 }
 h1 { font-size: 1.25em; margin-bottom: .3em } .yes { color: #17632d } .no { color: #a11 }
@@ -24,7 +24,7 @@ td.bar { width: 20em; min-width: 8em } .apart td { background: #fdecec } .by { c
 
 
 def html_report(verdict: Verdict) -> str:
-    """The page, complete in itself: no scripts, nothing loaded. Bars are logarithmic, the mark is what is allowed."""
+    """Return the page: self-contained, without scripts. Bars are logarithmic; the mark is the accepted difference."""
     rows = "\n".join(_row(difference) for difference in verdict.differences)
     notes = "".join(f"<p>Only in {escape(side)}: {escape(', '.join(blobs))}.</p>\n"
                     for side, blobs in ((verdict.a, verdict.only_a), (verdict.b, verdict.only_b)) if blobs)
@@ -34,8 +34,8 @@ def html_report(verdict: Verdict) -> str:
 <h1 class="{'yes' if verdict.same else 'no'}">{escape(verdict.sentence)}</h1>
 <p>A: {escape(verdict.a)}<br>B: {escape(verdict.b)}<br>Run on: {escape(verdict.inputs)}</p>
 {notes}<table>
-<tr><th>blob</th><th>difference, as a part of the blob's range ({_FLOOR:g} to 1; the mark is what is allowed)</th>
-<th>of the range</th><th>largest</th><th>ulp</th></tr>
+<tr><th>blob</th><th>difference relative to the blob's range ({_FLOOR:g} to 1; the mark is the accepted difference)</th>
+<th>relative</th><th>largest</th><th>ulp</th></tr>
 {rows}
 </table></body></html>
 """
@@ -54,7 +54,7 @@ def _row(d: Difference) -> str:
 
 
 def _place(relative: float) -> float:
-    """Where a difference stands on the axis, in percent."""
+    """Return the position of a difference on the axis, in percent."""
     if not relative > _FLOOR:
         return 0.0
     return 100.0 if relative >= 1 else 100 * (1 - math.log10(relative) / math.log10(_FLOOR))

@@ -1,4 +1,4 @@
-"""Are two networks the same? Both are run on the same inputs, and compared blob by blob."""
+"""Compares two networks: runs both on the same inputs and compares them blob by blob."""
 
 from __future__ import annotations
 
@@ -11,49 +11,51 @@ import torch.nn.functional as F
 
 from rmpe_legacy.caffe.layers.base import Shape, shape_text
 from rmpe_legacy.errors import NetError
-from rmpe_legacy.formats.runners import Arrays, ExactRunner, Runner, RunResult, StoredRunner, Torch7Runner, check_shapes
+from rmpe_legacy.formats.base import Arrays, ExactRunner, Runner, RunResult, check_shapes
+from rmpe_legacy.formats.npz import StoredRunner
+from rmpe_legacy.formats.torch7 import Torch7Runner
 
-TOLERANCE = 1e-4  # of a blob's largest value: sums of thousands of products in another order, layer upon layer
+TOLERANCE = 1e-4  # relative to a blob's largest value: sums of thousands of products in another order, in many layers
 SEED = 1701
 RANGE = (-1.0, 1.0)  # of random inputs
-NOISE = 5  # times A's own rounding error, where that is more than the tolerance
-MOST = 1e-2  # of the range: never more is put down to rounding
-_SMALLEST = float(np.finfo(np.float32).eps)  # a probability below that is none, to a sum in single precision
+NOISE = 5  # multiple of A's own rounding error that is accepted if it exceeds the tolerance
+MAX_NOISE = 1e-2  # relative; larger differences are never attributed to rounding
+_SMALLEST = float(np.finfo(np.float32).eps)  # probabilities below float32 eps are treated as 0
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one blob of B is from that of A."""
+    """The difference of one blob between A and B."""
 
     blob: str
-    made_by: str  # the layers that make it
+    made_by: str  # the layers that compute it
     shapes: tuple[Shape, Shape]
-    absolute: float = np.inf  # the largest difference; inf where shapes differ, or the places of NaN and infinity
-    relative: float = np.inf  # the same, as a part of A's largest value
-    allowed: float = TOLERANCE  # of `relative`
-    ulp: float = np.inf  # the largest difference in units of the last place of the larger value, as single precision
+    absolute: float = np.inf  # the largest difference; inf if shapes, or positions of NaN and infinity, differ
+    relative: float = np.inf  # relative to A's largest value
+    allowed: float = TOLERANCE  # accepted value of `relative`
+    ulp: float = np.inf  # in units in the last place (single precision) of the larger value
 
     @property
     def is_same(self) -> bool:
-        """Whether it is within what is allowed; NaN is not."""
+        """Whether the difference is accepted; NaN is not."""
         return self.relative <= self.allowed
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a comparison found."""
+    """The result of a comparison."""
 
     a: str
     b: str
-    inputs: str  # what both were run on, in words
+    inputs: str  # description of the inputs
     tolerance: float
-    differences: tuple[Difference, ...]  # in the order in which A computes them
-    only_a: tuple[str, ...]  # outputs that the other side lacks
+    differences: tuple[Difference, ...]  # in A's order of computation
+    only_a: tuple[str, ...]  # outputs that B lacks
     only_b: tuple[str, ...]
 
     @property
     def first(self) -> Difference | None:
-        """The first blob where the two part."""
+        """The first blob that differs."""
         return next((d for d in self.differences if not d.is_same), None)
 
     @property
@@ -62,17 +64,17 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The verdict in one line."""
+        """The verdict as one line."""
         worst = max(self.differences, key=lambda d: d.relative)
         if self.first is None:
             noisy = sum(d.relative > self.tolerance for d in self.differences)
             more = f", or {NOISE} times A's own rounding error, as for {noisy} of them" if noisy else ""
             return (f"the same: {len(self.differences)} blobs differ by {worst.relative:.2g} of their range at most "
-                    f"({worst.blob}); {self.tolerance:g} is allowed{more}")
+                    f"({worst.blob}); {self.tolerance:g} is accepted{more}")
         apart = sum(not d.is_same for d in self.differences)
-        by = f", made by {self.first.made_by}" if self.first.made_by else ""
+        by = f", computed by {self.first.made_by}" if self.first.made_by else ""
         return (f"not the same: {apart} of {len(self.differences)} blobs differ by more than {self.tolerance:g} of "
-                f"their range; they part at {self.first.blob}{by}: {difference_text(self.first)}")
+                f"their range; the first is {self.first.blob}{by}: {difference_text(self.first)}")
 
     def __str__(self) -> str:
         return report(self)
@@ -80,15 +82,25 @@ class Verdict:
 
 def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None, tolerance: float = TOLERANCE,
            limits: tuple[float, float] = RANGE, seed: int = SEED, extra_batch: int = 0) -> Verdict:
-    """Run both sides on the same inputs and compare all blobs that both have, by name.
+    """Run both networks on the same inputs and compare all common blobs, by name.
 
-    inputs: name -> array; those that are missing come from a side of stored blobs, or are random: within `limits`, from
-    `seed`, of the shapes that a side says, with `extra_batch` more images; see ``random_input``.
-    Where a blob holds probabilities (the top of a Softmax or Sigmoid), its logarithm is compared as well: differences
-    hide in what saturates. Blobs that differ by more than `tolerance` may do so by NOISE times what single precision
-    costs A, if A can also be run in double. NetError says why the two cannot be compared.
+    For probabilities (the top of a Softmax or Sigmoid) the logarithms are compared too, because saturated values hide
+    differences. A blob that differs by more than `tolerance` is accepted if the difference is at most NOISE times A's
+    own rounding error, found by running A in double precision if that is possible.
+
+    Args:
+        a: The reference.
+        b: The network to compare with it.
+        inputs: name -> array. Missing inputs are taken from stored blobs, or are random (see ``random_input``).
+        tolerance: Largest accepted difference of a blob relative to its range.
+        limits: Range of random inputs.
+        seed: Seed of random inputs.
+        extra_batch: Added to the batch size of random inputs.
+
+    Raises:
+        NetError: The two cannot be compared.
     """
-    values, said = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch)
+    values, description = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch)
     for side in (a, b):
         check_shapes(side, values)
     ran_a = a.run(values, None)
@@ -96,7 +108,7 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
         ran_a.makers, ran_a.blobs = ran_b.makers, {k: ran_a.blobs[k] for k in [*ran_b.blobs, *ran_a.blobs]
                                                    if k in ran_a.blobs}
-    made = {*ran_a.outputs, *ran_b.outputs}  # among them an input that a layer writes over
+    made = {*ran_a.outputs, *ran_b.outputs}  # includes an input that a layer overwrites
     differences = [d for blob in ran_a.blobs if blob in ran_b.blobs and (blob in made or blob not in values)
                    for d in _compare(blob, ran_a, ran_b, tolerance)]
     differences = [replace(d, allowed=tolerance) for d in differences]
@@ -105,26 +117,26 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     only_a, only_b = (tuple(blob for blob in one.outputs if blob not in other.blobs)
                       for one, other in ((ran_a, ran_b), (ran_b, ran_a)))
     if not {d.blob for d in differences} & made:
-        raise NetError(f"{a.title} and {b.title} have no output of one name: {', '.join(ran_a.outputs)} there, "
-                       f"{', '.join(ran_b.outputs)} here; nothing can be said about them")
-    return Verdict(a.title, b.title, said, tolerance, tuple(differences), only_a, only_b)
+        raise NetError(f"{a.title} and {b.title} have no output name in common ({', '.join(ran_a.outputs)} and "
+                       f"{', '.join(ran_b.outputs)}), so they cannot be compared")
+    return Verdict(a.title, b.title, description, tolerance, tuple(differences), only_a, only_b)
 
 
 def _allow_for_rounding(differences: list[Difference], a: Runner, ran: RunResult, inputs: Arrays) -> list[Difference]:
-    """What single precision costs A itself, by a run in double, is not held against B.
+    """Accept differences of the size of A's own rounding error, which a run in double precision shows.
 
-    A SpatialTransformer makes much of its theta's last bits, and what follows it of the pixels.
+    A SpatialTransformer amplifies the last bits of its theta, and the layers behind it inherit the difference.
     """
     exact = a.exact(inputs) if isinstance(a, ExactRunner) else None
     if exact is None:
         return differences
     own = {blob: difference(blob, "", value, ran.blobs[blob]).relative for blob, value in exact.items()
            if blob in ran.blobs}
-    return [replace(d, allowed=max(d.allowed, min(NOISE * own.get(d.blob, 0.0), MOST))) for d in differences]
+    return [replace(d, allowed=max(d.allowed, min(NOISE * own.get(d.blob, 0.0), MAX_NOISE))) for d in differences]
 
 
 def common_inputs(a: Runner, b: Runner) -> dict[str, Shape]:
-    """What two sides take: A's shapes before B's, and a Torch7 file's last, which does not say them itself."""
+    """Return the inputs of two networks. A's shapes win over B's, except those inferred for a Torch7 file."""
     known: dict[str, Shape] = {}
     for side in sorted((b, a), key=lambda side: not isinstance(side, Torch7Runner)):
         known |= side.inputs() or {}
@@ -134,13 +146,13 @@ def common_inputs(a: Runner, b: Runner) -> dict[str, Shape]:
 def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[float, float], seed: int,
             extra_batch: int) -> tuple[dict[str, np.ndarray], str]:
     shapes = common_inputs(a, b)
-    said = [f"{name} given" for name in given]
+    description = [f"{name} given" for name in given]
     for side in (a, b):
         if isinstance(side, StoredRunner):
-            found = {name: np.asarray(side.blobs[name], np.float32) for name in shapes
+            stored = {name: np.asarray(side.blobs[name], np.float32) for name in shapes
                      if name in side.blobs and name not in given}
-            given |= found
-            said += [f"{name} from {side.title}" for name in found]
+            given |= stored
+            description += [f"{name} from {side.title}" for name in stored]
     random = np.random.default_rng(seed)
     for name, shape in shapes.items():
         if name not in given:
@@ -148,17 +160,17 @@ def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[fl
                 raise NetError(f"input {name!r} has no shape in the prototxt; give it with --input")
             shape = (shape[0] + extra_batch, *shape[1:])
             given[name] = random_input(random, shape, limits)
-            said.append(f"{name} {shape_text(shape)} random in {limits[0]:g} to {limits[1]:g}, seed {seed}")
+            description.append(f"{name} {shape_text(shape)} random in {limits[0]:g} to {limits[1]:g}, seed {seed}")
     if not given:
-        raise NetError(f"neither {a.title} nor {b.title} says what its inputs are; give them with --input")
-    return given, "; ".join(said)
+        raise NetError(f"neither {a.title} nor {b.title} names its inputs; give them with --input")
+    return given, "; ".join(description)
 
 
 def random_input(random: np.random.Generator, shape: Shape, limits: tuple[float, float] = RANGE) -> np.ndarray:
-    """Random values for an input of this shape: uniform, or for N x C x H x W rough and smooth as photographs are.
+    """Return a random input: uniform noise, or for N x C x H x W noise with a spectrum like that of photographs.
 
-    Photographs have more of the coarse than of the fine. In white noise, neighbours are so far apart that a sampler
-    of pixels would make much of the last bit of a coordinate.
+    Photographs vary more at coarse scales than at fine ones. In white noise neighbouring pixels differ so much that
+    sampling would amplify the last bit of a coordinate.
     """
     values = random.uniform(-1, 1, shape)
     if len(shape) == 4 and min(shape[2:]) > 1:
@@ -177,17 +189,17 @@ def _compare(blob: str, a: RunResult, b: RunResult, tolerance: float) -> list[Di
     x, y = a.blobs[blob], b.blobs[blob]
     if blob in a.detections | b.detections and x.shape == y.shape:
         y = in_order_of(x, y, tolerance)
-    found = [difference(blob, made_by, x, y)]
+    differences = [difference(blob, made_by, x, y)]
     if blob in a.saturating | b.saturating and x.shape == y.shape:
-        found.append(difference(f"log({blob})", made_by, _log(x), _log(y)))
-    return found
+        differences.append(difference(f"log({blob})", made_by, _log(x), _log(y)))
+    return differences
 
 
 def in_order_of(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:
-    """The detections b, (..., 7), in the order of a's, as far as equal scores leave the order open.
+    """Reorder detections b, (..., 7), like a where equal scores leave the order undefined.
 
-    A row is image, label, score, four corners. Rows of one image and label whose scores follow each other within
-    `tolerance` are paired by least difference; all others keep their places.
+    A row is image, label, score and four corners. Consecutive rows of one image and label whose scores are within
+    `tolerance` are paired by smallest difference; all others keep their positions.
     """
     rows, others = a.reshape(-1, 7), b.reshape(-1, 7)
     tied = (rows[1:, :2] == rows[:-1, :2]).all(axis=1) & (np.abs(np.diff(rows[:, 2])) <= tolerance)
@@ -206,7 +218,7 @@ def _log(p: np.ndarray) -> np.ndarray:
 
 
 def difference(blob: str, made_by: str, a: np.ndarray, b: np.ndarray) -> Difference:
-    """How far b is from a. Values that are not finite must be the same ones."""
+    """Compute the difference of b from a. Values that are not finite must be equal."""
     if a.shape != b.shape:
         return Difference(blob, made_by, (a.shape, b.shape))
     a, b = (np.asarray(v, np.float64).ravel() for v in (a, b))
@@ -228,10 +240,10 @@ def difference(blob: str, made_by: str, a: np.ndarray, b: np.ndarray) -> Differe
 
 
 def report(verdict: Verdict) -> str:
-    """The comparison as text: the verdict, then a line per blob."""
-    rows = [("blob", "largest difference", "of the range", "ulp", "made by")]
+    """Format the comparison as text: the verdict, then one line per blob."""
+    rows = [("blob", "largest difference", "relative", "ulp", "computed by")]
     for d in verdict.differences:
-        mark = "" if d.is_same else "  <- they part here" if d is verdict.first else "  <-"
+        mark = "" if d.is_same else "  <- first difference" if d is verdict.first else "  <-"
         if np.isinf(d.absolute) and d.shapes[0] != d.shapes[1]:
             rows.append((d.blob, difference_text(d), "", "", d.made_by + mark))
         else:
@@ -249,12 +261,12 @@ def difference_text(d: Difference) -> str:
     if d.shapes[0] != d.shapes[1]:
         return f"{shape_text(d.shapes[0])} and {shape_text(d.shapes[1])}"
     if np.isinf(d.absolute):
-        return "NaN or infinity in other places"
-    return f"{d.absolute:.3g}, {d.relative:.3g} of the range"
+        return "NaN or infinity at different positions"
+    return f"{d.absolute:.3g}, relative {d.relative:.3g}"
 
 
 def arrays_same(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
-    """Whether arrays have the same types, shapes and bits."""
+    """Return whether arrays have the same types, shapes and bits."""
     return len(a) == len(b) and all(
         x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
 

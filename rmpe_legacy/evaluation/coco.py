@@ -1,4 +1,4 @@
-"""COCO keypoint AP, computed by pycocotools, after checks that make its result mean what it says."""
+"""COCO keypoint AP, computed by pycocotools after checking that the results are COCO poses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .joints import COCO, MPII
 STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")  # in pycocotools' order
 _USED = ("image_id", "category_id", "keypoints", "score", "bbox")  # with bbox, its area is the detection's size
 _FACE = 5  # nose, eyes and ears come first
-_AREA_ALL, _MAX_20 = 0, 0  # where precision holds all sizes and at most 20 detections a picture
+_AREA_ALL, _MAX_20 = 0, 0  # index of precision for all sizes and at most 20 detections per image
 
 NOT_COCO = ("COCO's AP judges 17 joints, five of them nose, eyes and ears, which a model of MPII's 16 joints does not "
             "predict; they would all count as errors, and the number would not be a COCO AP. Evaluate these poses "
@@ -28,7 +28,7 @@ NOT_COCO = ("COCO's AP judges 17 joints, five of them nose, eyes and ears, which
 
 @dataclass(frozen=True, eq=False)
 class KeypointAP:
-    """COCO's ten numbers, as fractions; -1 where the ground truth has nobody of that size."""
+    """COCO's ten numbers, as fractions; -1 if the ground truth has no person of that size."""
 
     table: dict[str, float]  # by STATS
     recall: np.ndarray  # (101,)
@@ -36,15 +36,15 @@ class KeypointAP:
     summary: str  # what pycocotools prints
 
     def printed(self, name: str = "") -> str:
-        """What pycocotools prints."""
+        """The output of pycocotools."""
         return self.summary
 
 
 def keypoint_ap(results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str, Any]) -> KeypointAP:
-    """AP of results in COCO's results format against a person_keypoints annotation file, both as loaded from JSON.
+    """Compute the AP of results in COCO's format against a person_keypoints annotation file, both as loaded from JSON.
 
-    Raises EvaluationError for a result of MPII's joints, with the reason, and for anything that pycocotools would
-    fail on.
+    Raises:
+        EvaluationError: The results have MPII's joints, or pycocotools cannot process them.
     """
     results, ground_truth = _check_results(results), _check_ground_truth(ground_truth)
     known = {image["id"] for image in ground_truth["images"]}
@@ -72,7 +72,7 @@ def keypoint_ap(results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str,
 
 @contextmanager
 def _by_pycocotools() -> Iterator[None]:
-    """What it raises on content that the checks let pass, such as ids of both numbers and names, is a sentence."""
+    """Convert exceptions of pycocotools on content that the checks accept, such as mixed types of ids."""
     try:
         yield
     except Exception as error:
@@ -87,7 +87,7 @@ def _dataset(kind: type, content: Mapping[str, Any]):
 
 
 def _defined_mean(precision: np.ndarray) -> np.ndarray:
-    """The mean over the last axis, the categories, of those that have people: -1 marks the others."""
+    """Return the mean over the last axis (categories), ignoring categories without people, which are marked -1."""
     defined = precision > -1
     count = defined.sum(axis=-1)
     return np.where(count, np.where(defined, precision, 0).sum(axis=-1) / np.maximum(count, 1), -1)

@@ -1,4 +1,4 @@
-"""Pictures of curves, as PNG."""
+"""Plots of curves, as PNG."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from rmpe_legacy.optional import optional
 
-# Colours told apart by those who see few of them (Okabe and Ito's), and black for the total.
+# Colours that are distinguishable with colour blindness (Okabe and Ito's), and black for the total.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One curve: x and y of the same length. All of one colour number have one colour."""
+    """One curve: x and y of the same length. Curves with the same colour number share a colour."""
 
     label: str
     x: np.ndarray
@@ -27,7 +27,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Plot:
-    """Curves with one pair of axes."""
+    """Curves in one coordinate system."""
 
     title: str
     x_label: str
@@ -38,10 +38,10 @@ class Plot:
 
 
 def png(plot: Plot) -> bytes:
-    """The picture of a plot, 1200 x 900."""
+    """Draw a plot of 1200 x 900 pixels."""
     figure = optional("matplotlib.figure", "drawing curves").Figure(figsize=(8, 6), dpi=150, layout="constrained")
     axes = figure.add_subplot(xlabel=plot.x_label, ylabel=plot.y_label, xlim=(0, plot.x_max), ylim=(0, plot.y_max))
-    axes.set_title(plot.title, parse_math=False)  # it holds a name from outside
+    axes.set_title(plot.title, parse_math=False)  # it contains a name from a file
     for line in plot.lines:
         total = line.colour is None
         colour = "black" if line.colour is None else _COLOURS[line.colour % len(_COLOURS)]

@@ -1,4 +1,4 @@
-"""From two files to the official table, JSON and curves: what ``rmpe evaluate`` runs."""
+"""``rmpe evaluate``: from two files to the official table, JSON and curves."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ KINDS = ("mpii", "pckh", "coco")
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What an evaluation gave: text to read, numbers to keep, curves to draw."""
+    """The result of an evaluation: text, numbers and curves."""
 
     kind: str
-    text: str  # the official tool's own lines, and what one should know about them
+    text: str  # the official tool's output, and notes about it
     numbers: Mapping[str, Any]  # for JSON
     plots: Mapping[str, Plot]  # by the name of the file
 
@@ -39,14 +39,20 @@ class Report:
 def evaluate(kind: str, predictions: str | PathLike, ground_truth: str | PathLike,
              output_dir: str | PathLike | None = None, *, groups: str | PathLike | None = None, split: str = "train",
              protocol: str = "all", name: str | None = None) -> str:
-    """The official table of one evaluation as text; with output_dir, also <kind>.json and curves there.
+    """Evaluate poses and return the official table as text.
 
-    kind: "mpii" (multi-person AP), "pckh" (single person) or "coco" (keypoint AP). groups, split: as for
-    ``files.read_groups``, mpii only. protocol: one of pckh.PROTOCOLS or "all", pckh only. name: of the method, for
-    the table; by default the name of the predictions' file.
+    Args:
+        kind: "mpii" (multi-person AP), "pckh" (single person) or "coco" (keypoint AP).
+        predictions: The poses; see ``files`` for the formats.
+        ground_truth: The annotations.
+        output_dir: Folder for <kind>.json and curves; files appear whole or not at all.
+        groups: See ``files.read_groups``; mpii only.
+        split: See ``files.read_groups``; mpii only.
+        protocol: One of pckh.PROTOCOLS or "all"; pckh only.
+        name: Name of the method in the table; by default that of the predictions file.
 
-    Raises RmpeError where files cannot be read or do not belong together. Files in output_dir are complete or not
-    there.
+    Raises:
+        RmpeError: Files cannot be read or do not match.
     """
     report = measure(kind, predictions, ground_truth, groups=groups, split=split, protocol=protocol, name=name)
     if output_dir is None:
@@ -60,7 +66,7 @@ def evaluate(kind: str, predictions: str | PathLike, ground_truth: str | PathLik
 def measure(kind: str, predictions: str | PathLike, ground_truth: str | PathLike, *,
             groups: str | PathLike | None = None, split: str = "train", protocol: str = "all",
             name: str | None = None) -> Report:
-    """As ``evaluate``, but gives the numbers and writes nothing."""
+    """Like ``evaluate``, but returns the numbers and writes nothing."""
     name = Path(predictions).stem if name is None else name
     if kind == "mpii":
         return _measure_mpii(predictions, ground_truth, groups, split, name)
@@ -133,7 +139,7 @@ def _measure_coco(predictions: str | PathLike, ground_truth: str | PathLike, nam
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: NaN, which it cannot, becomes null."""
+    """Replace NaN, which JSON lacks, by null."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

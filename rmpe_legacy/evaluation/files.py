@@ -1,4 +1,4 @@
-"""Predictions and ground truth from the files that public tools write. Files are checked, never trusted.
+"""Reads predictions and ground truth in the formats of public tools. Every file is checked.
 
 Multi-person: ``read_poses`` and ``read_groups``. Single person: ``read_joints`` and ``read_people``.
 """
@@ -24,11 +24,12 @@ __all__ = ["read_groups", "read_joints", "read_json", "read_people", "read_poses
 
 
 def read_poses(path: str | PathLike, image_ids: Mapping[object, str] | None = None) -> Poses:
-    """Predicted poses of many people in a picture.
+    """Read predicted multi-person poses.
 
-    The official toolkit's struct pred (.mat); the authors' pred.txt with scores.txt and index.txt beside it, or their
-    folder; results in COCO's JSON style with MPII's 16 joints. image_ids: file names by id, for JSON results that
-    name pictures only by id.
+    Formats: the official toolkit's struct pred (.mat); the authors' pred.txt with scores.txt and index.txt beside it,
+    or their folder; results in COCO's JSON style with MPII's 16 joints. image_ids: file names by id, for JSON results
+    that
+    refer to images by id.
     """
     path = Path(path)
     if path.is_dir():
@@ -44,11 +45,12 @@ def read_poses(path: str | PathLike, image_ids: Mapping[object, str] | None = No
 
 
 def read_groups(path: str | PathLike, groups: str | PathLike | None = None, split: str = "train") -> Groups:
-    """The people to find, in groups.
+    """Read the annotated people, in groups.
 
-    The official toolkit's annolist (.mat); MPII's RELEASE (.mat); the authors' annotation lists (.txt); JSON in COCO's
-    style with MPII's 16 joints. groups: groups_v12.mat, which RELEASE needs, or MPI_MP_*_annotations.json, which names
-    the pictures of an annolist's groups. split: which part of RELEASE, "train" or "test".
+    Formats: the official toolkit's annolist (.mat); MPII's RELEASE (.mat); the authors' annotation lists (.txt); JSON
+    in COCO's style with MPII's 16 joints. groups: groups_v12.mat, which RELEASE needs, or MPI_MP_*_annotations.json
+    with
+    the image names of an annolist's groups. split: the part of RELEASE, "train" or "test".
     """
     path = Path(path)
     groups = None if groups is None else Path(groups)

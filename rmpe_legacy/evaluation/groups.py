@@ -1,4 +1,4 @@
-"""MPII's unit of multi-person evaluation, the group: people near each other, and which poses are theirs."""
+"""Groups, MPII's unit of multi-person evaluation: people near each other, and the poses that belong to them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from rmpe_legacy.errors import EvaluationError
 from .joints import EVALUATED_IDS, MPII
 
 HEAD_PER_SCALE = 25.0  # px: MPII's scale is the reference head size / 25, on 902 of 902 persons to 1e-14
-_REACH = 40.0  # px per unit of scale: how far a person reaches from objpos (setpred.m:40)
-_FAR = 8000.0  # px: where setpred.m's box begins before it has seen a person (setpred.m:36)
+_REACH = 40.0  # px per unit of scale: extent of a person around objpos (setpred.m:40)
+_FAR = 8000.0  # px: initial value of setpred.m's box (setpred.m:36)
 _PELVIS, _THORAX = MPII.index("pelv"), MPII.index("thrx")
 
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """The ground truth: N groups, each with people to find. Joints by MPII's id, coordinates in pixels."""
+    """The ground truth: N groups of annotated people. Joints by MPII's id, coordinates in pixels."""
 
-    images: tuple[str, ...]  # N file names, "" where the file does not tell
+    images: tuple[str, ...]  # N file names, "" if unknown
     joints: tuple[np.ndarray, ...]  # N of (G, 16, 2), NaN: not annotated
     head_sizes: tuple[np.ndarray, ...]  # N of (G,), px: 0.6 of the diagonal of the head rectangle
     positions: tuple[np.ndarray, ...]  # N of (G, 2): objpos, NaN if unknown
     scales: tuple[np.ndarray, ...]  # N of (G,): MPII's scale, NaN if unknown
-    notes: tuple[str, ...] = ()  # what a reader should know about the numbers, a sentence each
-    image_ids: Mapping[object, str] = field(default_factory=dict)  # file names by id, where the file has ids
+    notes: tuple[str, ...] = ()  # notes about the numbers, one sentence each
+    image_ids: Mapping[object, str] = field(default_factory=dict)  # file names by id, if the file has ids
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -39,7 +39,7 @@ class Groups:
         return sum(map(len, self.joints))
 
     def named(self, images: Sequence[str]) -> Groups:
-        """The same with these names of pictures."""
+        """Return a copy with these image names."""
         return replace(self, images=tuple(images))
 
 
@@ -47,27 +47,28 @@ class Groups:
 class Poses:
     """Predictions: N entries, each with poses. Joints by MPII's id; x, y in pixels and a score, NaN: missing."""
 
-    images: tuple[str, ...]  # N file names, "" where the file does not tell
+    images: tuple[str, ...]  # N file names, "" if unknown
     joints: tuple[np.ndarray, ...]  # N of (P, 16, 3)
-    grouped: bool  # an entry is a group, in the order of the ground truth; if not, it is a picture with all its people
+    grouped: bool  # True: entries are groups, in the order of the ground truth; False: images with all their people
 
     def __len__(self) -> int:
         return len(self.joints)
 
 
 def evaluated(joints: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The 14 joints that the official toolkit evaluates, in its order, of arrays (people, 16, ...)."""
+    """Select the 14 joints that the official toolkit evaluates, in its order, from arrays (people, 16, ...)."""
     return [array[:, EVALUATED_IDS] for array in joints]
 
 
 def poses_by_group(poses: Poses, groups: Groups) -> list[np.ndarray]:
-    """(P, 16, 3) per group: what was predicted for it.
+    """Return the poses of each group, (P, 16, 3).
 
-    Entries that are groups are taken one for one. Entries that are pictures are taken one for one if they are as many
-    as the groups and have their names, as setpred.m does, else by name; then each group keeps the poses that belong to
-    it by ``in_group``, where the ground truth has positions and scales.
+    Entries that are groups are matched one to one. Entries that are images are matched one to one if they have the
+    number and the names of the groups, as in setpred.m, otherwise by name. Then each group keeps the poses that belong
+    to it by ``in_group``, if the ground truth has positions and scales.
 
-    Raises EvaluationError where entries and groups do not belong together.
+    Raises:
+        EvaluationError: Entries and groups do not match.
     """
     different = [i for i, (a, b) in enumerate(zip(poses.images, groups.images, strict=False))
                  if a and b and _base(a) != _base(b)]
@@ -96,11 +97,11 @@ def poses_by_group(poses: Poses, groups: Groups) -> list[np.ndarray]:
 
 
 def in_group(poses: np.ndarray, positions: np.ndarray, scales: np.ndarray, whole_pixels: bool = True) -> np.ndarray:
-    """(P,) bool: whether the middle of pelvis and thorax lies in the box around a group's people.
+    """Return whether the midpoint of pelvis and thorax is in the box around a group's people: (P,) bool.
 
-    poses (P, 16, 2 or more), positions (G, 2), scales (G,); the box reaches 40 * scale from each position, edges
-    included. Quirk: whole pixels are added and halved as int32 in Matlab, which rounds halves away from zero; so are
-    they here. Source: setpred.m:33-56 of multi-human-pose@094e29b.
+    poses (P, 16, 2 or more), positions (G, 2), scales (G,). The box extends 40 * scale from each position, edges
+    included. Quirk: Matlab adds and halves whole pixels as int32, rounding halves away from zero; so does this.
+    Source: setpred.m:33-56 of multi-human-pose@094e29b.
     """
     middle = (poses[:, _PELVIS, :2] + poses[:, _THORAX, :2]) / 2
     if whole_pixels:
@@ -108,7 +109,7 @@ def in_group(poses: np.ndarray, positions: np.ndarray, scales: np.ndarray, whole
     reach = _REACH * np.asarray(scales)[:, None]
     low = (positions - reach).min(axis=0, initial=_FAR)
     high = (positions + reach).max(axis=0, initial=-_FAR)
-    # A pose without pelvis or thorax has no middle; setpred.m, which knows no missing joints, would keep it.
+    # A pose without pelvis or thorax has no midpoint; setpred.m, which has no missing joints, would keep it.
     return ~((middle < low) | (middle > high)).any(axis=1)
 
 

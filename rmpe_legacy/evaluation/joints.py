@@ -1,4 +1,4 @@
-"""The joints that the protocols speak of, by the short names of their tables."""
+"""The joints of the evaluation protocols, by the short names in their tables."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 MPII = ("rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thrx", "neck", "head",
         "rwri", "relb", "rsho", "lsho", "lelb", "lwri")  # by MPII's id, 0 to 15
 
-# What the official toolkits evaluate, in their order: pelvis and thorax are left out, neck and head come last.
+# The joints that the official toolkits evaluate, in their order: without pelvis and thorax, neck and head last.
 EVALUATED_IDS = (0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 8, 9)
 EVALUATED = tuple(MPII[i] for i in EVALUATED_IDS)
 
-# A column of the printed tables is the mean of two joints.
+# Each column of the printed tables is the mean of two joints.
 COLUMNS = {
     "Head": ("neck", "head"),
     "Shoulder": ("rsho", "lsho"),
@@ -28,6 +28,6 @@ COCO = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder
 
 
 def column_means(values: Sequence[float], names: Sequence[str]) -> dict[str, float]:
-    """The seven columns of the printed tables from one value per joint, given in the order of ``names``."""
+    """Return the seven columns of the printed tables from one value per joint, in the order of ``names``."""
     by_name: Mapping[str, float] = dict(zip(names, values, strict=True))
     return {column: float(by_name[a] + by_name[b]) / 2 for column, (a, b) in COLUMNS.items()}

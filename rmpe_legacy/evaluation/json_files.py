@@ -20,7 +20,7 @@ _J = len(MPII)
 
 
 def poses_of_json(path: Path, image_ids: Mapping[object, str]) -> Poses:
-    """Results with 16 joints, x, y and score each: a list, or an object with images and annotations.
+    """Read results with 16 joints (x, y, score): a list, or an object with images and annotations.
 
     A joint of three zeros is missing.
     """
@@ -41,7 +41,7 @@ def poses_of_json(path: Path, image_ids: Mapping[object, str]) -> Poses:
 
 
 def groups_of_json(path: Path) -> Groups:
-    """Annotations of 16 joints, x, y and visibility (0: not annotated) each, and a head_size or head_box."""
+    """Read annotations of 16 joints (x, y, visibility; 0: not annotated) with a head_size or head_box."""
     content = read_json(path)
     if isinstance(content, dict) and "root" in content:
         raise EvaluationError(f"{path}: lists groups of people, but not where their joints are; give the ground truth "
@@ -74,7 +74,7 @@ def _json_head_size(where: str, person: Mapping[str, Any]) -> float:
 
 
 def with_names(found: Groups, path: Path, names: Path) -> Groups:
-    """Groups with the pictures' names from MPI_MP_*_annotations.json, which must have as many people in each."""
+    """Add image names from MPI_MP_*_annotations.json to groups; each must have the same number of people."""
     content = read_json(names)
     if not isinstance(content, dict) or "root" not in content:
         raise FileError(f"{names}: not an MPI_MP_*_annotations.json, which has its groups under root")
@@ -126,7 +126,7 @@ def _hashable(key: Any) -> str | int | float | None:
 
 
 def _keypoints(where: str, entry: Mapping[str, Any]) -> np.ndarray:
-    """(16, 3) of an entry's keypoints, 48 numbers."""
+    """Return an entry's 48 keypoint numbers as (16, 3)."""
     keypoints = entry.get("keypoints")
     if isinstance(keypoints, list) and len(keypoints) != 3 * _J:
         raise EvaluationError(f"{where} has {len(keypoints)} keypoint values; {3 * _J} are needed: x, y and score of "

@@ -1,7 +1,7 @@
-"""MATLAB 5 files (save -v6 and -v7), read without scipy and without trust.
+"""Reads untrusted MATLAB 5 files (save -v6 and -v7), without scipy.
 
-Numbers, text, cells and structs; what else a file may hold (objects, functions, sparse matrices) is ``UNREAD``.
-Nothing is executed; sizes are checked against the bytes that are there before memory is taken. Source: MathWorks,
+Numbers, text, cells and structs are read; anything else (objects, functions, sparse matrices) becomes ``UNREAD``.
+Nothing is executed; sizes are checked against the bytes present before memory is allocated. Source: MathWorks,
 "MAT-File Format", level 5.
 """
 
@@ -19,13 +19,13 @@ import numpy as np
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.reading import MAX_DIMS, expanded_limit, item_count, reading
 
-MAX_DEPTH = 32  # of cells and structs in each other; annotation files have 8
+MAX_DEPTH = 32  # nested cells and structs; annotation files have 8
 
-UNREAD = object()  # stands for a value of a class that is not read
+UNREAD = object()  # represents a value of an unsupported class
 
 _HEADER = 128
 _PIECE = 1 << 20  # bytes that are unpacked at once
-_MATRICES = 100_000  # that a file may hold however small it is, single numbers not counted; groups_v12.mat has 30,000
+_MATRICES = 100_000  # allowed in a file of any size, not counting single numbers; groups_v12.mat has 30,000
 _MATRIX, _COMPRESSED = 14, 15
 _INT8, _INT32, _UINT32 = 1, 5, 6
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -48,7 +48,7 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Struct:
-    """A struct array of N elements; each holds a value per field, N in Matlab's order."""
+    """A struct array of N elements, in Matlab's order; each has a value per field."""
 
     shape: tuple[int, ...]
     fields: tuple[str, ...]
@@ -58,22 +58,22 @@ class Struct:
         return len(self.items)
 
     def column(self, field: str) -> list[Any] | None:
-        """The N values of a field, None if there is no such field."""
+        """Return the N values of a field; None if there is no such field."""
         if field not in self.fields:
             return None
         i = self.fields.index(field)
         return [item[i] for item in self.items]
 
     def get(self, field: str) -> Any:
-        """The field of a struct of one element; None if there is none, or not one element."""
+        """Return a field of a struct with one element; None if it has no such field or not exactly one element."""
         return self.items[0][self.fields.index(field)] if len(self.items) == 1 and field in self.fields else None
 
 
 def read_mat(path: str | PathLike) -> dict[str, Any]:
-    """The variables of a .mat file by name.
+    """Read the variables of a .mat file by name.
 
     A value is a float (a 1x1 matrix), a float64 array of two or more axes, a str (a row of text), a list of str (more
-    rows), a Cell, a Struct, or UNREAD. Raises FileError where the file is not MATLAB 5 or is damaged.
+    rows), a Cell, a Struct, or UNREAD. Raises FileError if the file is not MATLAB 5 or is damaged.
     """
     with reading(path, "MATLAB file"):
         data = Path(path).read_bytes()
@@ -81,7 +81,7 @@ def read_mat(path: str | PathLike) -> dict[str, Any]:
 
 
 def parse_mat(data: bytes, path: str | PathLike = "<mat>") -> dict[str, Any]:
-    """As ``read_mat``, of a file's content; the path is for messages."""
+    """Like ``read_mat``, from a file's content; the path is for messages."""
     order = _byte_order(path, data)
     try:
         return _Reader(order, len(data)).variables(data)
@@ -92,7 +92,7 @@ def parse_mat(data: bytes, path: str | PathLike = "<mat>") -> dict[str, Any]:
 
 
 def is_mat(start: bytes) -> bool:
-    """Whether a file that begins so is a MATLAB file of any version from 5 on."""
+    """Return whether a file that starts with these bytes is a MATLAB file, version 5 or newer."""
     return start.startswith(b"MATLAB")
 
 
@@ -107,11 +107,11 @@ def _byte_order(path: str | PathLike, data: bytes) -> str:
 
 
 class _DamageError(Exception):
-    """The bytes contradict the format; what is read next would make no sense."""
+    """The bytes contradict the format, so the rest cannot be read."""
 
 
 class _Reader:
-    """Walks the elements of one file. Positions are byte offsets into the buffer that is passed along."""
+    """Reads the elements of one file. Positions are byte offsets into the buffer that is passed along."""
 
     def __init__(self, order: str, file_size: int):
         self.order = order
@@ -153,13 +153,13 @@ class _Reader:
         return out
 
     def spend(self, size: int) -> None:
-        """Before memory is taken that the file has no bytes for."""
+        """Raise before allocating memory for which the file has no bytes."""
         self.bytes_left -= size
         if self.bytes_left < 0:
             raise _DamageError(f"holds more than {self.limit >> 20} MB, too much for a file of its size")
 
     def element(self, data: bytes, pos: int, end: int) -> tuple[int, int, int, int]:
-        """Type, start and size of the data, and where the next element begins."""
+        """Return type, start and size of the data, and where the next element starts."""
         if pos + 8 > end:
             raise _DamageError(f"ends in the middle of a value, at byte {pos}")
         kind, size = self.tag.unpack_from(data, pos)
@@ -175,7 +175,7 @@ class _Reader:
         return kind, start, size, min(after, end)
 
     def matrix(self, data: bytes, pos: int, end: int, depth: int) -> tuple[str, Any]:
-        """The name and value of a matrix element whose contents stand at pos:end."""
+        """Read the name and value of a matrix element with contents at pos:end."""
         if pos == end:
             return "", _EMPTY
         self.matrices_left -= 1
@@ -264,8 +264,8 @@ class _Reader:
         return Struct(shape, fields, [values[i : i + width] for i in range(0, len(values), width)])
 
     def values(self, data: bytes, pos: int, end: int, count: int, depth: int) -> list[Any]:
-        """``count`` matrices in a row, as cells and structs hold them."""
-        if count * 8 > end - pos:  # every one takes a tag at least
+        """Read ``count`` consecutive matrices, as in cells and structs."""
+        if count * 8 > end - pos:  # each takes at least a tag
             raise _DamageError(f"{count} values in {end - pos} bytes")
         out = []
         for _ in range(count):
@@ -280,9 +280,9 @@ class _Reader:
         return out
 
     def plain_value(self, data: bytes, pos: int, end: int) -> tuple[float | np.ndarray | None, int]:
-        """A real 1x1 or 0x0 matrix in its usual layout, and where the next value begins; None if it is another.
+        """Read a real 1x1 or 0x0 matrix in its usual layout, and where the next value starts; None for any other.
 
-        A short cut through ``element`` and ``matrix``, which give the same, ten times as slowly.
+        A shortcut for ``element`` and ``matrix``, which give the same result ten times as slowly.
         """
         if pos + 56 > end:
             return None, pos

@@ -1,8 +1,8 @@
 """MPII multi-person AP, to the numbers of the official Matlab toolkit.
 
 Source: evaluateAP.m, assignGTmulti.m, getRPC.m, VOCap.m and genTableAP.m of evalMPII.zip (verbatim in
-anibali/eval-mpii-pose@938ef9a, eval/). What it does that one would not expect is kept, and listed in
-docs/evaluation.md; each such line below says "Quirk".
+anibali/eval-mpii-pose@938ef9a, eval/). Its unexpected behaviour is reproduced and listed in
+docs/evaluation.md; the lines that do so are marked "Quirk".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rmpe_legacy.errors import EvaluationError
 
 from .joints import EVALUATED, column_means
 
-MATCH_DISTANCE = 0.5  # of the reference head size; a joint at exactly this distance matches
+MATCH_DISTANCE = 0.5  # relative to the reference head size; a joint at exactly this distance matches
 HEAD_BIAS = 0.6  # reference head size / diagonal of the head rectangle (util_get_head_size.m: 0.8 * 0.75)
 
 
@@ -39,20 +39,25 @@ class MultiPersonAP:
         return {**column_means(self.joint_ap, EVALUATED), "Total": self.mean}
 
     def printed(self, name: str = "") -> str:
-        """The two lines that genTableAP.m prints for a method of this name."""
+        """Return the two lines that genTableAP.m prints for a method of this name."""
         row = "& {}  & {}  & {}  & {}  & {}  & {} & {} & {} \\\\".format(*map(matlab_1f, self.table.values()))
         return f"{' ' * len(name)}  &Head & Shoulder & Elbow & Wrist & Hip & Knee  & Ankle & Total\\\\\n{name}{row}"
 
 
 def multi_person_ap(predictions: Sequence[np.ndarray], ground_truth: Sequence[np.ndarray],
                     head_sizes: Sequence[np.ndarray]) -> MultiPersonAP:
-    """AP of the 14 evaluated joints over groups of people, as the official toolkit computes it.
+    """Compute the AP of the 14 evaluated joints over groups of people, as the official toolkit does.
 
-    Per group: predictions (P, 14, 3), x and y in pixels and a score per joint; ground_truth (G, 14, 2) in pixels;
-    head_sizes (G,) in pixels, the reference length: 0.6 of the diagonal of each person's head rectangle. P and G may
-    be 0. A joint whose x or y is NaN is missing. The order of joints is ``joints.EVALUATED``.
+    The joints are those of ``joints.EVALUATED``, in that order. A joint whose x or y is NaN is missing. P and G may be
+    0.
 
-    Raises EvaluationError where the three do not belong together.
+    Args:
+        predictions: For each group (P, 14, 3): x and y in pixels, and a score.
+        ground_truth: For each group (G, 14, 2), in pixels.
+        head_sizes: For each group (G,), in pixels: 0.6 of the diagonal of each person's head rectangle.
+
+    Raises:
+        EvaluationError: The three do not match.
     """
     if not len(predictions) == len(ground_truth) == len(head_sizes):
         raise EvaluationError(f"predictions have {len(predictions)} groups, ground truth {len(ground_truth)} and head "
@@ -64,7 +69,7 @@ def multi_person_ap(predictions: Sequence[np.ndarray], ground_truth: Sequence[np
         i = np.flatnonzero(gt_counts != head_counts)[0]
         raise EvaluationError(f"group {i + 1} has {gt_counts[i]} persons but {head_counts[i]} head sizes")
     annotated = ~np.isnan(gt).any(axis=2)
-    # Quirk: the toolkit looks at people only inside a loop over pairs. People of a group without predictions are not
+    # Quirk: the toolkit processes people only inside a loop over pairs. People of a group without predictions are not
     # counted as missed, and predictions of a group without people are not counted as wrong.
     counted = annotated[np.repeat(pred_counts > 0, gt_counts)].sum(axis=0)
     present = ~np.isnan(pred[..., :2]).any(axis=2) & np.repeat(gt_counts > 0, pred_counts)[:, None]
@@ -75,7 +80,7 @@ def multi_person_ap(predictions: Sequence[np.ndarray], ground_truth: Sequence[np
 
 
 def _stack(arrays: Sequence[np.ndarray], shape: tuple[int, ...], what: str) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of all groups in one float64 array, and how many each group has."""
+    """Return the rows of all groups in one float64 array, and their number per group."""
     rows = [np.zeros((0, *shape))]
     for i, array in enumerate(arrays):
         try:
@@ -93,10 +98,10 @@ def _stack(arrays: Sequence[np.ndarray], shape: tuple[int, ...], what: str) -> t
 
 def _assign(pred_xy: np.ndarray, pred_counts: np.ndarray, gt: np.ndarray, gt_counts: np.ndarray, heads: np.ndarray,
             annotated: np.ndarray) -> np.ndarray:
-    """(P, 14) bool: which predicted joints hit the person that their pose is assigned to.
+    """Return which predicted joints match the person that their pose is assigned to: (P, 14) bool.
 
-    A pose bids for the person it fits best, by the share of his annotated joints that it hits; each person takes the
-    best bidder if it hits anything. Scores play no part. Ties go to the first.
+    A pose selects the person of whose annotated joints it matches the largest fraction; each person is assigned the
+    best of these poses if it matches any joint. Scores do not matter. Ties go to the first.
     """
     correct = np.zeros(pred_xy.shape[:2], bool)
     pair_pred, pair_gt, starts = _pairs(pred_counts, gt_counts)
@@ -104,9 +109,9 @@ def _assign(pred_xy: np.ndarray, pred_counts: np.ndarray, gt: np.ndarray, gt_cou
         return correct
     dx, dy = np.moveaxis(pred_xy[pair_pred] - gt[pair_gt], -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        hit = np.sqrt(dx * dx + dy * dy) / heads[pair_gt, None] <= MATCH_DISTANCE  # False where either is missing
+        hit = np.sqrt(dx * dx + dy * dy) / heads[pair_gt, None] <= MATCH_DISTANCE  # False if either is missing
         share = hit.sum(axis=1) / annotated.sum(axis=1)[pair_gt]
-    share[np.isnan(share)] = -1  # Quirk: 0/0 of a person without joints, which Matlab's max passes over
+    share[np.isnan(share)] = -1  # Quirk: 0/0 for a person without joints, which Matlab's max ignores
     bids = _first_maxima(share, starts)
     persons, values = pair_gt[bids], share[bids]
     best_first = np.lexsort((bids, -values, persons))
@@ -118,7 +123,7 @@ def _assign(pred_xy: np.ndarray, pred_counts: np.ndarray, gt: np.ndarray, gt_cou
 
 
 def _pairs(pred_counts: np.ndarray, gt_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of a prediction and a person of its group, prediction by prediction, and where each one's begin."""
+    """Return all pairs of a prediction and a person of its group, ordered by prediction, and where each one's start."""
     partners = np.repeat(gt_counts, pred_counts)  # per prediction
     first_partner = np.repeat(np.cumsum(gt_counts) - gt_counts, pred_counts)
     starts = np.cumsum(partners) - partners
@@ -128,23 +133,23 @@ def _pairs(pred_counts: np.ndarray, gt_counts: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _first_maxima(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """The index of the first largest value of each run values[starts[i]:starts[i + 1]]."""
+    """Return the index of the first maximum of each run values[starts[i]:starts[i + 1]]."""
     largest = np.repeat(np.maximum.reduceat(values, starts), np.diff(starts, append=len(values)))
     return np.minimum.reduceat(np.where(values == largest, np.arange(len(values)), len(values)), starts)
 
 
 def _curve(scores: np.ndarray, correct: np.ndarray, annotated: int) -> np.ndarray:
-    """(n, 3): recall, precision and score after each prediction, best score first (getRPC.m)."""
+    """Return recall, precision and score after each prediction, best score first: (n, 3) (getRPC.m)."""
     # Matlab's descending sort is stable and puts NaN before all numbers.
     order = np.lexsort((-scores, ~np.isnan(scores)))
     hits = np.cumsum(correct[order])
     with np.errstate(invalid="ignore"):
-        recall = hits / np.float64(annotated)  # Quirk: 0/0 = NaN where the joint is nowhere annotated
+        recall = hits / np.float64(annotated)  # Quirk: 0/0 = NaN if the joint is never annotated
     return np.stack([recall, hits / np.arange(1, len(hits) + 1), scores[order]], axis=1)
 
 
 def _average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
-    """The area under the precision envelope, at every recall (VOCap.m, the rule of VOC 2010)."""
+    """Return the area under the precision envelope, at every recall (VOCap.m, as in VOC 2010)."""
     recall = np.concatenate([[0], recall, [1]])
     envelope = np.maximum.accumulate(np.concatenate([precision, [0]])[::-1])[::-1]
     steps = np.diff(recall)
@@ -152,5 +157,5 @@ def _average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
 
 
 def matlab_1f(value: float) -> str:
-    """A number as Matlab's %1.1f prints it."""
+    """Format a number as Matlab's %1.1f does."""
     return "NaN" if np.isnan(value) else f"{value:1.1f}"

@@ -1,8 +1,8 @@
-"""PCKh of single persons, by the three protocols in use, which differ in the second decimal.
+"""PCKh for single-person poses, in the three protocols in use, which differ in the second decimal.
 
 "official": the MPII toolkit: evaluatePCKh.m, computePCK.m, getDistPCKh.m, genTablePCK.m (verbatim in
     anibali/eval-mpii-pose@938ef9a, eval/). 14 joints; Head is the mean of neck and head top.
-"tompson": the script that Tompson et al. gave out and most papers print: eval_PCKh.m and eval_PCKh.py of
+"tompson": the script that Tompson et al. published and most papers use: eval_PCKh.m and eval_PCKh.py of
     bearpaw/pytorch-pose. Head is the head top alone; a joint at exactly the threshold misses.
 "demo": the hourglass demo and its training code, util.lua:132-185 of multi-human-pose@094e29b. 16 joints; a joint
     with x or y up to 1 counts as not annotated.
@@ -31,17 +31,17 @@ class PCKh:
     """The result of one protocol; values are per cent, NaN for a joint that is nowhere annotated."""
 
     protocol: str
-    joints: tuple[str, ...]  # names of the J joints that the protocol looks at
+    joints: tuple[str, ...]  # names of the J joints that the protocol evaluates
     per_joint: np.ndarray  # (J,) float64
     annotated: np.ndarray  # (J,) int64
-    table: dict[str, float]  # the columns that the protocol's tables have
+    table: dict[str, float]  # the columns of the protocol's tables
     thresholds: np.ndarray  # (T,) float64, 0 to 0.5
     curves: np.ndarray  # (T, J): per_joint at each threshold
-    total_curve: np.ndarray  # (T,): "official": of all joints together; else the mean over joints
+    total_curve: np.ndarray  # (T,): "official": all joints pooled; otherwise the mean over joints
 
     @property
     def auc(self) -> float:
-        """The area under total_curve, thresholds scaled to 0..1, per cent.
+        """The area under total_curve in per cent, with thresholds scaled to 0..1.
 
         Differs: area_under_curve.m integrates the same polygon by adaptive quadrature, this is its exact area.
         """
@@ -49,18 +49,22 @@ class PCKh:
         return float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum())
 
     def printed(self, name: str = "") -> str:
-        """The lines that the protocol's own tool prints for a method of this name."""
+        """Return the lines that the protocol's own tool prints for a method of this name."""
         return _PRINTERS[self.protocol](self, name)
 
 
 def pckh(predictions: np.ndarray, ground_truth: np.ndarray, head_sizes: np.ndarray,
          protocol: str = "official") -> PCKh:
-    """PCKh@0.5 of N persons by one of PROTOCOLS.
+    """Compute the PCKh@0.5 of N persons in one of PROTOCOLS.
 
-    predictions and ground_truth (N, 16, 2) in pixels, joints by MPII's id; NaN in ground_truth: not annotated; NaN in
-    predictions: a miss. head_sizes (N,) in pixels: 0.6 of the diagonal of the head rectangle.
+    Args:
+        predictions: (N, 16, 2) in pixels, joints by MPII's id; NaN counts as a miss.
+        ground_truth: (N, 16, 2) in pixels; NaN: not annotated.
+        head_sizes: (N,) in pixels: 0.6 of the diagonal of the head rectangle.
+        protocol: One of PROTOCOLS.
 
-    Raises EvaluationError where they do not belong together.
+    Raises:
+        EvaluationError: The arrays do not match.
     """
     if protocol not in PROTOCOLS:
         raise EvaluationError(f"PCKh protocol {protocol!r} is not one of {', '.join(PROTOCOLS)}")
@@ -72,7 +76,7 @@ def pckh(predictions: np.ndarray, ground_truth: np.ndarray, head_sizes: np.ndarr
     diff = pred - gt
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = np.sqrt((diff * diff).sum(axis=2)) / heads[:, None]
-    # Quirk: a head of no size makes a perfect joint 0/0, which the official toolkit takes for not annotated.
+    # Quirk: with a head size of 0 a perfect joint is 0/0, which the official toolkit treats as not annotated.
     undefined = np.isnan(pred).any(axis=2) if protocol == "official" else np.isnan(distance)
     distance[undefined] = np.inf
     distance[np.isnan(gt).any(axis=2)] = np.nan  # not annotated
@@ -111,7 +115,7 @@ def _tompson(distance: np.ndarray, _: np.ndarray) -> PCKh:
 def _demo(distance: np.ndarray, gt: np.ndarray) -> PCKh:
     with np.errstate(invalid="ignore"):
         distance[~(gt > 1).all(axis=2)] = np.nan
-    # Differs: a joint that is nowhere annotated is NaN; there it is -1, a mark that then goes into the means.
+    # Differs: a joint that is never annotated is NaN; in the demo it is -1, which enters the means.
     curves = _rates(distance, _COARSE)
     values = curves[-1]
     table = {**column_means(values, MPII), "Mean14": float(values[list(EVALUATED_IDS)].mean()),
@@ -125,7 +129,7 @@ def _count(distance: np.ndarray) -> np.ndarray:
 
 def _rates(distance: np.ndarray, thresholds: np.ndarray,
            hit: Callable[[np.ndarray, float], np.ndarray] = np.less_equal) -> np.ndarray:
-    """(T, J) per cent of the annotated joints within each threshold, of distance (N, J)."""
+    """Return the percentage of annotated joints within each threshold, (T, J), from distances (N, J)."""
     with np.errstate(invalid="ignore"):
         hits = np.array([hit(distance, t).sum(axis=0) for t in thresholds])
         return 100 * (hits / _count(distance).astype(np.float64))
@@ -145,7 +149,7 @@ def _print_tompson(result: PCKh, name: str) -> str:
 
 
 def _print_demo(result: PCKh, name: str) -> str:
-    """The demo's six plots, whose values are fractions; it leaves the hips out."""
+    """Return the demo's six plots, in fractions; the demo omits the hips."""
     shown = ("Head", "Knee", "Ankle", "Shoulder", "Elbow", "Wrist")
     return "\n".join(f"{title}\t\n{name}\t{result.table[title] / 100:.14g}\t" for title in shown)
 

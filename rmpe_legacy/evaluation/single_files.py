@@ -1,4 +1,4 @@
-"""Files of single people, a picture each: what the hourglass family of tools writes."""
+"""Single-person files, one image per person, as written by the hourglass family of tools."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _J = len(MPII)
 
 
 def read_joints(path: str | PathLike) -> np.ndarray:
-    """(N, 16, 2) predicted joints of N people: the array preds of an .h5 or .mat, or a .npy.
+    """Read predicted joints of N people, (N, 16, 2): the array preds of an .h5 or .mat, or a .npy.
 
-    (2, 16, N), as Matlab orders it, is turned.
+    An array of shape (2, 16, N), Matlab's order, is transposed.
     """
     path = Path(path)
     start = first_bytes(path)
@@ -45,9 +45,9 @@ def read_joints(path: str | PathLike) -> np.ndarray:
 
 
 def read_people(path: str | PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 16, 2) joints, NaN where not annotated, and (N,) head sizes in pixels.
+    """Read joints (N, 16, 2), NaN if not annotated, and head sizes (N,) in pixels.
 
-    Forms: the hourglass's annot/valid.h5 (part, normalize; 0, 0 is not annotated), and Tompson's
+    Formats: the hourglass's annot/valid.h5 (part, normalize; 0, 0 is not annotated), and Tompson's
     detections_our_format.mat, which HRNet calls gt_valid.mat (pos_gt_src, jnt_missing, headboxes_src).
     """
     path = Path(path)
@@ -77,7 +77,7 @@ def read_people(path: str | PathLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _h5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Datasets of an HDF5 file."""
+    """Read datasets of an HDF5 file."""
     root, out = open_hdf5(path), {}
     for name in names:
         dataset = root.get(name)

@@ -13,13 +13,15 @@ from rmpe_legacy.errors import EvaluationError, FileError
 from .groups import HEAD_PER_SCALE, Groups, Poses
 from .joints import MPII
 
-HEAD_PER_NECK_TO_TOP = 0.75  # reference head size / distance from upper neck to head top, by which MPII's are drawn
+HEAD_PER_NECK_TO_TOP = 0.75  # reference head size / distance from upper neck to head top, approximately
 _J = len(MPII)
 _NECK, _TOP = MPII.index("neck"), MPII.index("head")
 
 
 def poses_of_text(path: Path) -> Poses:
-    """pred.txt with scores.txt and index.txt of the same folder, as batch_nms.py writes and setpred.m reads them."""
+    """Read pred.txt with scores.txt and index.txt of the same folder, as written by batch_nms.py and read by
+    setpred.m.
+    """
     names, values = _table(path, 2 * _J)
     scores_file, index_file = path.with_name("scores.txt"), path.with_name("index.txt")
     scores_names, scores = _table(scores_file, _J)
@@ -48,7 +50,7 @@ def poses_of_text(path: Path) -> Poses:
 
 
 def _table(path: Path, columns: int) -> tuple[list[str], np.ndarray]:
-    """The names and the (N, columns) numbers of lines with a name and that many numbers."""
+    """Read lines of a name and numbers: names, and numbers (N, columns)."""
     names: list[str] = []
     values = array("d")
     for number, line in enumerate(_lines(path), 1):
@@ -67,10 +69,10 @@ def _table(path: Path, columns: int) -> tuple[list[str], np.ndarray]:
 
 
 def groups_of_text(path: Path) -> Groups:
-    """An annotation list of the authors: picture, box, perhaps objpos and scale, 16 x, 16 y; 0, 0 is not annotated.
+    """Read an annotation list of the authors: image, box, optional objpos and scale, 16 x, 16 y; 0, 0: not annotated.
 
-    Forms: predict/annot/train.txt and valid.txt of multi-human-pose@c4b8b6b, data/MPII/val.txt of RMPE@5188c23. A
-    picture is one group, which is not MPII's grouping.
+    Formats: predict/annot/train.txt and valid.txt of multi-human-pose@c4b8b6b, data/MPII/val.txt of RMPE@5188c23. Each
+    image is one group, unlike in MPII.
     """
     people: dict[str, list[tuple[np.ndarray, float, np.ndarray, float]]] = {}
     headless = estimated = 0
@@ -119,7 +121,7 @@ def _row(path: Path, number: int, text: str, count: int) -> np.ndarray:
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text("utf-8").split("\n")  # a name may hold other marks that splitlines heeds
+        lines = path.read_text("utf-8").split("\n")  # a name may contain other characters at which splitlines splits
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -41,7 +41,9 @@ def groups_of_mat(path: Path, groups: Path | None, split: str) -> Groups:
 
 
 def _annotation_list(path: Path, variables: Mapping[str, Any], names: Sequence[str]) -> Struct:
-    """The struct array with one element a picture or group: the variable of one of these names, or the only one."""
+    """Return the struct array with one element per image or group: the variable with one of these names, or the only
+    one.
+    """
     lists = {name: value for name, value in variables.items()
              if isinstance(value, Struct) and "annorect" in value.fields}
     for name in names:
@@ -54,7 +56,7 @@ def _annotation_list(path: Path, variables: Mapping[str, Any], names: Sequence[s
 
 
 def _entries(path: Path, entries: Struct) -> Iterable[tuple[str, str, _People]]:
-    """Per element of an annotation list: where it is, its picture's name, and its people, as field -> value."""
+    """Yield, for each element of an annotation list: its position, its image name, and its people as field -> value."""
     images: Any = entries.column("image") or [None] * len(entries)
     annotations: Any = entries.column("annorect")
     for i, (image, rects) in enumerate(zip(images, annotations, strict=True)):
@@ -70,7 +72,7 @@ def _entries(path: Path, entries: Struct) -> Iterable[tuple[str, str, _People]]:
 
 
 def _points(where: str, person: Mapping[str, Any], fields: Sequence[str], out: np.ndarray) -> None:
-    """Fill (16, len(fields)) with the values of a person's annopoints.point, by their id; the first of an id holds."""
+    """Fill (16, len(fields)) with a person's annopoints.point by id; the first point of an id wins."""
     points = person.get("annopoints")
     points = points.get("point") if isinstance(points, Struct) else points
     if points is None or (isinstance(points, np.ndarray) and not points.size):
@@ -86,7 +88,7 @@ def _points(where: str, person: Mapping[str, Any], fields: Sequence[str], out: n
             raise FileError(f"{where}: a point whose {', '.join(('id', *fields))} are not all single numbers")
         if joint in range(_J):
             out[int(joint)] = values
-            # A point that is there, but nowhere: for the toolkit it exists and matches nothing. NaN would say missing.
+            # A point without coordinates: for the toolkit it exists and matches nothing. NaN would mean missing.
             if math.isnan(values[0]) or math.isnan(values[1]):
                 out[int(joint), :2] = np.inf
 
@@ -107,9 +109,9 @@ def _to_groups(entries: Iterable[tuple[str, str, _People]]) -> Groups:
 
 
 def _head_size(where: str, person: Mapping[str, Any], needed: bool) -> float:
-    """0.6 of the diagonal of the head rectangle (util_get_head_size.m).
+    """Return 0.6 of the diagonal of the head rectangle (util_get_head_size.m).
 
-    Differs: without a rectangle, the same from scale; there such a person stops the toolkit, or is never found.
+    Differs: without a rectangle, computed from scale; such a person stops the toolkit, or is never found.
     """
     x1, y1, x2, y2 = (_number(person.get(key)) for key in ("x1", "y1", "x2", "y2"))
     size = HEAD_BIAS * math.hypot(x2 - x1, y2 - y1)
@@ -131,7 +133,7 @@ def _number(value: Any) -> float:
 
 
 def _groups_of_release(path: Path, release: Struct, groups: Path | None, split: str) -> Groups:
-    """The multi-person groups of one split, as getMultiPersonGroups.m picks them."""
+    """Return the multi-person groups of one split, as getMultiPersonGroups.m selects them."""
     if split not in ("train", "test"):
         raise EvaluationError(f"split {split!r} is neither train nor test")
     if groups is None:
@@ -155,7 +157,7 @@ def _groups_of_release(path: Path, release: Struct, groups: Path | None, split: 
         alone = set(_indices(single.items[image]))
         for group in listed.items[image].items if isinstance(listed.items[image], Cell) else ():
             members = _indices(group)
-            # Quirk: Matlab's `if` over a vector asks for all: one single person in it, and the group is dropped.
+            # Quirk: Matlab's `if` over a vector requires all elements: a group with a single person in it is dropped.
             if members and not alone & set(members):
                 if max(members) > len(rects) or min(members) < 1:
                     raise FileError(f"{groups}: picture {image + 1} has no person {max(members)}; RELEASE has "
@@ -169,7 +171,7 @@ def _groups_of_release(path: Path, release: Struct, groups: Path | None, split: 
 
 
 def _indices(value: Any) -> list[int]:
-    """A Matlab vector of indices, counted from 1."""
+    """Return a Matlab vector of indices, which count from 1."""
     if isinstance(value, float):
         value = np.array([value])
     values = value.reshape(-1, order="F").tolist() if isinstance(value, np.ndarray) else []

@@ -1,1 +1,1 @@
-"""Networks and weights in files: each format with what recognises, reads, writes and runs it."""
+"""File formats for networks and weights: one module per format, and a registry of what each can do."""

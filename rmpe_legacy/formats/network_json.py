@@ -1,10 +1,10 @@
-"""A network as JSON: the upgraded NetParameter as data, and what it was loaded with; ``load_converted`` reads it back.
+"""A network as JSON: the upgraded NetParameter, and the settings it was loaded with. ``load_converted`` reads it.
 
     {"format": "rmpe_legacy network", "version": 1, "dialect": "rmpe", "phase": "TEST", "level": 0, "stages": [],
      "de_transform": null, "weights": "pose.safetensors", "net": {"name": ..., "layer": [{"name": ..., ...}]}}
 
-Fields have Caffe's names; absent ones are at the dialect's defaults. Enum values are their names, numbers the
-shortest that single precision tells apart, numbers that JSON lacks "inf", "-inf" and "nan".
+Fields have Caffe's names; absent fields have the dialect's defaults. Enum values are written as names, floats with the
+fewest digits that restore the same single-precision value, and numbers that JSON lacks as "inf", "-inf" and "nan".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import binascii
 import json
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -31,33 +31,31 @@ from rmpe_legacy.caffe.weights import read_trained
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.readers.json_file import read_json
 
+from .base import Setting
+
 FORMAT, VERSION = "rmpe_legacy network", 1
-MAX_BYTES = 256 << 20  # as of a prototxt
+MAX_BYTES = 256 << 20  # the limit for a prototxt too
 MAX_DEPTH = 64  # of an unknown field's messages
-_SURROGATE = re.compile(r"[\ud800-\udfff]")  # stands for a byte that is not UTF-8; a file takes it only escaped
-_UNKNOWN = "(unknown fields)"  # no field of protobuf can be called so
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # represents a byte that is not UTF-8; must be escaped in a file
+_UNKNOWN = "(unknown fields)"  # not a possible protobuf field name
 _INTEGERS = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
 _ODD = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a network is loaded with besides its file; as the arguments of ``load_net``."""
-
-    phase: str = "TEST"
-    level: int = 0
-    stages: tuple[str, ...] = ()
-    dialect: str = "auto"
-    de_transform: str | None = None
-    allow_python: bool | None = False  # None: neither import a module nor refuse one, as for ``parse_net``
-
-
 def load_converted(path: str | PathLike, keep_blobs: bool = False, allow_python: bool = False) -> Net:
-    """Load what ``rmpe convert`` wrote as JSON and safetensors: a Net, as ``load_net`` gives it.
+    """Load a network that ``rmpe convert`` wrote as JSON and safetensors.
 
-    path: the .json, or the .safetensors beside it. The network has the phase, stages and dialect it was converted
-    with. FileError says what is wrong with the files, NetError or LayerError with what they say.
-    allow_python: as for ``load_net``.
+    Args:
+        path: The .json, or the .safetensors next to it.
+        keep_blobs: Keep every blob of a forward in ``net.blobs``.
+        allow_python: As for ``load_net``.
+
+    Returns:
+        A Net, as ``load_net`` returns it, with the phase, stages and dialect it was converted with.
+
+    Raises:
+        FileError: A file is missing or damaged.
+        NetError, LayerError: The network cannot be built.
     """
     parsed, weights, _ = read_json_network(path, allow_python)
     return parsed.build(None if weights is None else read_trained(weights, parsed.specs), keep_blobs)
@@ -65,16 +63,16 @@ def load_converted(path: str | PathLike, keep_blobs: bool = False, allow_python:
 
 def read_json_network(path: str | PathLike, allow_python: bool | None = False
                       ) -> tuple[ParsedNet, Path | None, Setting]:
-    """The network of a .json (or beside a .safetensors), where its weights are, and what it is to be loaded with."""
+    """Read a .json (or the one beside a .safetensors): the network, the path of its weights, and its settings."""
     path = Path(path)
     path = path.with_suffix(".json") if path.suffix == ".safetensors" else path
     document = _read(path)
     if document.get("format") != FORMAT or document.get("version") != VERSION:
-        raise FileError(f"{path}: is no {FORMAT} of version {VERSION}, which rmpe convert writes")
+        raise FileError(f"{path}: is not an {FORMAT}, version {VERSION}, as written by rmpe convert")
     setting = replace(_setting(path, document), allow_python=allow_python)
     weights = document.get("weights")
     if weights is not None and (not isinstance(weights, str) or Path(weights).name != weights or weights in ("", "..")):
-        raise FileError(f"{path}: weights is {weights!r}; the name of a file beside this one is needed")
+        raise FileError(f"{path}: weights is {weights!r}; expected the name of a file in the same folder")
     reader = _Reader(Source(str(path)))
     message = reader.message(load_schema(setting.dialect)["NetParameter"], document.get("net"), "net")
     parsed = parse_net(message, setting.phase, setting.level, setting.stages, setting.de_transform,
@@ -83,7 +81,7 @@ def read_json_network(path: str | PathLike, allow_python: bool | None = False
 
 
 def network_json(net: Message, setting: Setting, weights: str | None) -> str:
-    """The JSON of an upgraded NetParameter. weights: the name of the file beside it, if there is one."""
+    """Format an upgraded NetParameter as JSON. weights: the name of the weights file beside it, if any."""
     document = {"format": FORMAT, "version": VERSION, "dialect": net.descriptor.schema.name, "phase": setting.phase,
                 "level": setting.level, "stages": list(setting.stages), "de_transform": setting.de_transform,
                 "weights": weights, "net": {}}
@@ -91,7 +89,7 @@ def network_json(net: Message, setting: Setting, weights: str | None) -> str:
     data = _data(net)
     layers = data.pop("layer", [])
     head = [f"  {json.dumps(key)}: {_line(value)}" for key, value in data.items()]
-    body = ",\n".join(f"   {_line(layer)}" for layer in layers)  # a layer a line: short, and a diff shows layers
+    body = ",\n".join(f"   {_line(layer)}" for layer in layers)  # one layer per line: compact, and diffs show layers
     inside = ",\n".join([*head, f'  "layer": [\n{body}\n  ]'])
     text = text.replace('"net": {}', f'"net": {{\n{inside}\n }}') + "\n"
     return _SURROGATE.sub(lambda byte: f"\\u{ord(byte[0]):04x}", text)
@@ -105,7 +103,7 @@ def _line(value: Any) -> str:
 
 
 def _data(message: Message) -> dict[str, Any]:
-    """A message as a dict."""
+    """Convert a message to a dict."""
     if message.descriptor is None:
         return {name: _free(value) for name, value in message.fields.items()}
     out: dict[str, Any] = {}
@@ -119,7 +117,7 @@ def _data(message: Message) -> dict[str, Any]:
 
 
 def field_data(field: Field, value: Any) -> Any:
-    """One value of a field as JSON has it."""
+    """Convert one value of a field to its JSON form."""
     if field.message is not None:
         return _data(value)
     if field.type == "bytes":
@@ -133,7 +131,7 @@ def field_data(field: Field, value: Any) -> Any:
 
 
 def _free(value: Any) -> Any:
-    """A value that no schema describes."""
+    """Convert a value that no schema describes."""
     if isinstance(value, Message):
         return _data(value)
     if isinstance(value, list):
@@ -144,7 +142,7 @@ def _free(value: Any) -> Any:
 
 
 class _Reader:
-    """Makes messages of parsed JSON, and checks each value against the schema."""
+    """Builds messages from parsed JSON and checks each value against the schema."""
 
     def __init__(self, source: Source):
         self.source = source
@@ -154,7 +152,7 @@ class _Reader:
 
     def message(self, kind: MessageType, data: Any, where: str) -> Message:
         if not isinstance(data, dict):
-            raise self.error(where, f"a {kind.name} is needed")
+            raise self.error(where, f"expected a {kind.name}")
         fields, unknown = {}, []
         for name, value in data.items():
             if name == _UNKNOWN:
@@ -163,14 +161,14 @@ class _Reader:
                 raise self.error(where, f"{kind.name} has no field {name!r}")
             else:
                 fields[name] = self._field(field, value, f"{where}.{name}")
-                unknown += self._strange_values(kind, field, fields[name], where)
+                unknown += self._unknown_values(kind, field, fields[name], where)
         return Message(kind, fields, self.source, 0, unknown)
 
     def _field(self, field: Field, value: Any, where: str) -> Any:
         if not field.repeated:
             return self._one(field, value, where)
         if not isinstance(value, list):
-            raise self.error(where, "a list is needed")
+            raise self.error(where, "expected a list")
         values = [self._one(field, item, f"{where}[{i}]") for i, item in enumerate(value)]
         kinds = {"float": np.float32, "double": np.float64}
         return np.array(values, kinds[field.type]) if field.type in kinds and field.packed else values
@@ -195,30 +193,30 @@ class _Reader:
             low, high = _INTEGERS[field.type]
             if low <= value <= high:
                 return value
-        raise self.error(where, f"{field.type} is needed, not {_shown(value)}")
+        raise self.error(where, f"expected {field.type}, got {_shorten(value)}")
 
     def _bytes(self, value: str, where: str) -> bytes:
         try:
             return base64.b64decode(value, validate=True)
         except binascii.Error:
-            raise self.error(where, "base64 is needed") from None
+            raise self.error(where, "expected base64") from None
 
     def _unknown(self, kind: MessageType, data: Any, where: str) -> list[Unknown]:
         if not isinstance(data, list) or not all(
                 isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in data):
-            raise self.error(where, f"{_UNKNOWN} is a list of names and values")
+            raise self.error(where, f"{_UNKNOWN} must be a list of names and values")
         return [Unknown(kind.name, name, self._free(value, where, 0), self.source.path) for name, value in data]
 
     def _free(self, value: Any, where: str, depth: int) -> Any:
         if depth > MAX_DEPTH:
-            raise self.error(where, f"more than {MAX_DEPTH} levels in {_UNKNOWN}")
+            raise self.error(where, f"{_UNKNOWN} is nested more than {MAX_DEPTH} levels deep")
         if isinstance(value, dict):
             fields = {name: self._free(item, where, depth + 1) for name, item in value.items()}
             return Message(None, fields, self.source)
         return [self._free(item, where, depth + 1) for item in value] if isinstance(value, list) else value
 
-    def _strange_values(self, kind: MessageType, field: Field, value: Any, where: str) -> list[Unknown]:
-        """Enum values that the dialect does not have: kept, as the text reader keeps them."""
+    def _unknown_values(self, kind: MessageType, field: Field, value: Any, where: str) -> list[Unknown]:
+        """Return enum values that the dialect does not have; they are kept, as by the text reader."""
         if field.enum is None:
             return []
         values = value if field.repeated else [value]
@@ -229,7 +227,7 @@ class _Reader:
 def _read(path: Path) -> dict[str, Any]:
     document = read_json(path, MAX_BYTES)
     if not isinstance(document, dict):
-        raise FileError(f"{path}: is no {FORMAT}; rmpe convert writes them")
+        raise FileError(f"{path}: is not an {FORMAT}, as written by rmpe convert")
     return document
 
 
@@ -239,12 +237,12 @@ def _setting(path: Path, document: dict[str, Any]) -> Setting:
     for key, value, choices in (("phase", phase, PHASES), ("dialect", dialect, tuple(dialects())),
                                 ("de_transform", de_transform, (None, *DE_TRANSFORM))):
         if value not in choices if isinstance(value, str | None) else True:
-            raise FileError(f"{path}: {key} is {_shown(value)}; one of {', '.join(map(str, choices))} is needed")
+            raise FileError(f"{path}: {key} is {_shorten(value)}; expected one of {', '.join(map(str, choices))}")
     if not isinstance(level, int) or not isinstance(stages, list) or not all(isinstance(s, str) for s in stages):
         raise FileError(f"{path}: level must be a whole number, and stages a list of names")
     return Setting(phase, level, tuple(stages), dialect, de_transform)
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -1,4 +1,4 @@
-"""The tensor operators of csrc/, as functions: one file each. They know tensors, and nothing of prototxt."""
+"""The tensor operators of csrc/ as functions, one file each. They work on tensors, not on layers."""
 
 import torch  # noqa: F401  (first: the library with the operators needs torch's)
 

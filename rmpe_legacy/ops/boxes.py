@@ -1,8 +1,7 @@
-"""Boxes on tensors: decoding, matching, suppression, evaluation, and the scaling to an image's pixels.
+"""Operations on boxes: decoding, matching, suppression, evaluation, and scaling to an image's pixels.
 
-A box is (x1, y1, x2, y2), mostly in units of the image's width and height. The operators work in single precision,
-as Caffe's NormalizedBBox does whatever the network's type; they are C++ on the CPU, and each wrapper takes tensors
-of any floating type and device.
+A box is (x1, y1, x2, y2), usually relative to the image's width and height. The operators compute in single precision,
+like Caffe's NormalizedBBox, in C++ on the CPU; the wrappers accept tensors of any floating type and device.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ _OPS = torch.ops.rmpe
 
 
 def _plain(x: Tensor) -> Tensor:
-    """As the operators take it. They walk lists and sort, which a CPU does best; their inputs are small."""
+    """Convert for the operators, which run on the CPU: they sort and walk lists, and their inputs are small."""
     return x.detach().to("cpu", torch.float32).contiguous()
 
 
 def decode_boxes(offset: Tensor, prior: Tensor, code: str, in_target: bool) -> Tensor:
-    """What predictions mean: offset (..., P, 4), prior (2, P, 4) (boxes, variances) -> boxes like offset.
+    """Decode predictions: offset (..., P, 4), prior (2, P, 4) (boxes, variances) -> boxes like offset.
 
-    code: a key of CODES. in_target: the variance is part of the target, and is not applied here.
+    code: a key of CODES. in_target: the variance is part of the target and not applied here.
     Source: DecodeBBox (bbox_util.cpp:265-325) of RMPE@5188c23; CORNER_SIZE from the ssd branch.
     """
     flat = _plain(offset).view(-1, *offset.shape[-2:])
@@ -34,7 +33,7 @@ def decode_boxes(offset: Tensor, prior: Tensor, code: str, in_target: bool) -> T
 
 
 def encode_boxes(box: Tensor, prior: Tensor, code: str, in_target: bool) -> Tensor:
-    """What a perfect prediction would be: box (M, 4), prior (2, M, 4) -> offsets (M, 4).
+    """Encode boxes as prediction targets: box (M, 4), prior (2, M, 4) -> offsets (M, 4).
 
     Source: EncodeBBox (bbox_util.cpp:209-263) of RMPE@5188c23; CORNER_SIZE from the ssd branch.
     """
@@ -44,7 +43,7 @@ def encode_boxes(box: Tensor, prior: Tensor, code: str, in_target: bool) -> Tens
 
 @dataclass(frozen=True)
 class Detecting:
-    """How detections are chosen. A negative top_k or keep_top_k is no limit."""
+    """How detections are selected. A negative top_k or keep_top_k means no limit."""
 
     background: int
     code: str
@@ -58,7 +57,7 @@ class Detecting:
 
 
 def detection_output(offset: Tensor, score: Tensor, prior: Tensor, how: Detecting) -> Tensor:
-    """The boxes that survive suppression: (K, 7) rows of image, label, score, box; by image, label, then score.
+    """Return the boxes after suppression: (K, 7) rows of image, label, score, box; sorted by image, label, score.
 
     offset (N, P, L, 4) with L = 1 or C, score (N, P, C), prior (2, P, 4).
     Source: detection_output_layer.cpp:163-316 of RMPE@5188c23.
@@ -71,7 +70,7 @@ def detection_output(offset: Tensor, score: Tensor, prior: Tensor, how: Detectin
 
 def detection_evaluate(detection: Tensor, truth: Tensor, threshold: float, difficult_counts: bool,
                        pixels: bool) -> Tensor:
-    """Which detections hit: (K, 5) rows of image, label, score, hit, miss; by image, label, then score.
+    """Match detections with the truth: (K, 5) rows of image, label, score, hit, miss; sorted by image, label, score.
 
     detection (K, 8): image, label, score, box, area. truth (G, 8): image, label, difficult, box, area.
     Source: detection_evaluate_layer.cpp:126-216 of RMPE@5188c23.
@@ -82,17 +81,17 @@ def detection_evaluate(detection: Tensor, truth: Tensor, threshold: float, diffi
 
 def match_boxes(box: Tensor, truth: Tensor, first: Tensor, threshold: float, per_prediction: bool,
                 inside_only: bool = False) -> tuple[Tensor, Tensor]:
-    """Which true box each box answers for, per set: (S, P) its number in its set, -1 for none; (S, P) the overlap.
+    """Match boxes with true boxes, per set: (S, P) index in the set, -1 for none; (S, P) overlap.
 
     box (S, P, 4), or (1, P, 4) for all sets; truth (G, 4); first (S + 1), int64: set s has truth first[s]:first[s+1].
-    inside_only: boxes that leave the image are -2. The overlap is that with the match, or else the largest.
+    inside_only: boxes that extend beyond the image get -2. The overlap is that with the match, or the largest.
     Source: MatchBBox (bbox_util.cpp:382-501) of RMPE@5188c23. Both results are on the CPU.
     """
     return _OPS.match_boxes(_plain(box), _plain(truth), first.cpu(), threshold, per_prediction, inside_only)
 
 
 def confidence_scores(conf: Tensor, background: int, softmax: bool) -> Tensor:
-    """How sure each prior is of an object: conf (N, P, C) -> (N, P), on the CPU.
+    """Return each prior's maximum confidence for an object: conf (N, P, C) -> (N, P), on the CPU.
 
     Source: GetMaxConfidenceScores (bbox_util.cpp:683-721) of RMPE@5188c23.
     """
@@ -100,7 +99,7 @@ def confidence_scores(conf: Tensor, background: int, softmax: bool) -> Tensor:
 
 
 def confidence_losses(conf: Tensor, label: Tensor, softmax: bool) -> Tensor:
-    """The confidence loss of each prior: conf (N, P, C), label (N, P) int64 -> (N, P), on the CPU.
+    """Return the confidence loss of each prior: conf (N, P, C), label (N, P) int64 -> (N, P), on the CPU.
 
     Source: ComputeConfLoss (bbox_util.cpp:1456-1530) of weiliu89/caffe@4817bf8.
     """
@@ -109,10 +108,10 @@ def confidence_losses(conf: Tensor, label: Tensor, softmax: bool) -> Tensor:
 
 def pick_hardest(score: Tensor, eligible: Tensor, count: Tensor, box: Tensor | None = None, nms_threshold: float = 0.0,
                  top_k: int = -1) -> tuple[Tensor, Tensor]:
-    """Per image the `count` eligible priors with the highest scores, best first.
+    """Select, per image, the `count` eligible priors with the highest scores, best first.
 
-    score (N, P), eligible (N, P) bool, count (N) int64 -> the priors' numbers (K), and (N + 1) where each image's
-    begin; int64, on the CPU. With box (N or 1, P, 4) only priors kept by non-maximum suppression are taken.
+    score (N, P), eligible (N, P) bool, count (N) int64 -> prior indices (K), and (N + 1) where each image's start;
+    int64, on the CPU. With box (N or 1, P, 4), only priors kept by non-maximum suppression are selected.
     Source: multibox_loss_layer.cpp:244-277 of RMPE@5188c23, MineHardExamples of weiliu89/caffe@4817bf8.
     """
     box = None if box is None else _plain(box)
@@ -120,14 +119,14 @@ def pick_hardest(score: Tensor, eligible: Tensor, count: Tensor, box: Tensor | N
 
 
 def box_areas(box: Tensor, pixels: Tensor | bool = False) -> Tensor:
-    """Areas of boxes (..., 4) -> (...): 0 for one that is inside out; with `pixels` each side counts one more."""
+    """Return the areas of boxes (..., 4) -> (...): 0 if the corners are swapped; `pixels` adds 1 to each side."""
     sides = box[..., 2:] - box[..., :2]
     more = torch.as_tensor(pixels, device=box.device).unsqueeze(-1).to(box.dtype)
     return torch.where((sides < 0).any(-1), 0, (sides + more).prod(-1))
 
 
 def clip_boxes(box: Tensor, height: Tensor | float = 1.0, width: Tensor | float = 1.0) -> Tensor:
-    """Boxes (..., 4) with every corner inside the image."""
+    """Clip boxes (..., 4) to the image."""
     return torch.minimum(box, _sides(box, height, width)).clamp(min=0)
 
 
@@ -138,7 +137,7 @@ def _sides(box: Tensor, height: Tensor | float, width: Tensor | float) -> Tensor
 
 
 def scale_boxes(box: Tensor, height: Tensor | float, width: Tensor | float) -> Tensor:
-    """Boxes (..., 4) times the size of their image."""
+    """Multiply boxes (..., 4) by the size of their image."""
     return box * _sides(box, height, width)
 
 
@@ -168,7 +167,7 @@ def boxes_in_pixels(box: Tensor, height: Tensor, width: Tensor, resize: Resize |
 
 
 def _without_padding(box: Tensor, height: Tensor, width: Tensor, resize: Resize) -> Tensor:
-    """Boxes on a padded input -> boxes on the picture inside it; one that does not touch the picture stays."""
+    """Convert boxes on a padded input to boxes on the image inside it; a box outside the image is not changed."""
     height, width = height.to(box), width.to(box)
     full_h, full_w = box.new_tensor(resize.height), box.new_tensor(resize.width)
     aspect = width / height

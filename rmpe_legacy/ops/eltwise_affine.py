@@ -11,9 +11,9 @@ from .registration import autocast_to_single, is_exporting, no_gradient, registe
 def eltwise_affine(x: Tensor, slope: Tensor, bias: Tensor, fused: bool = False) -> Tensor:
     """Scale and shift each channel: (N, C, ...) -> the same, float or double. slope and bias are (C,), or () for all.
 
-    fused: in one rounding, as a GPU build of the fork computes it, or in two, as its CPU code does (the default).
-    Gradients are the true ones; their sums run over images, then positions (csrc/eltwise_affine.h). On CUDA they do so
-    under torch.use_deterministic_algorithms(True), and otherwise in the order that is fastest.
+    fused: with one rounding, like a GPU build of the fork, or with two, like its CPU code (the default).
+    Gradients are exact derivatives, summed over images, then positions (csrc/eltwise_affine.h). On CUDA that order
+    needs torch.use_deterministic_algorithms(True); otherwise the fastest order is used.
     """
     if is_exporting():
         spread = [p.reshape(-1, *[1] * (x.dim() - 2)) for p in (slope, bias)]

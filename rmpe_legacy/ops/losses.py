@@ -1,6 +1,6 @@
-"""The losses that SSD sums over boxes, with Caffe's values and gradients to the last bit that order allows.
+"""The losses that SSD sums over boxes, with Caffe's values and gradients up to the order of summation.
 
-Torch's own have another value where a probability underflows, or another gradient at a few points.
+Torch's own losses differ where a probability underflows, and have another gradient at a few points.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-FLT_MIN = torch.finfo(torch.float32).tiny  # what a probability is raised to before its logarithm, in every type
+FLT_MIN = torch.finfo(torch.float32).tiny  # lower bound of a probability before its logarithm, in every type
 
 
 class _SmoothL1(torch.autograd.Function):
@@ -34,7 +34,7 @@ def smooth_l1_sum(difference: Tensor) -> Tensor:
 
 
 def _of_few(function: str, x: Tensor) -> Tensor:
-    """exp or log; by numpy where there is little to do, since torch wakes its threads from 2048 numbers on."""
+    """Compute exp or log, with numpy for small arrays, because torch starts its threads at 2048 numbers."""
     if x.device.type == "cpu" and x.numel() < 1 << 16:
         return torch.from_numpy(getattr(np, function)(x.numpy()))
     return getattr(torch, function)(x)
@@ -59,7 +59,7 @@ class _Softmax(torch.autograd.Function):
 def softmax_loss_sum(logits: Tensor, label: Tensor) -> Tensor:
     """Sum of -log of each row's probability for its label: (M, C), (M) int64 -> a scalar.
 
-    The probability is at least FLT_MIN; its gradient goes on as if it were not. Source: softmax_loss_layer.cpp:54-117.
+    The probability is at least FLT_MIN; its gradient ignores that bound. Source: softmax_loss_layer.cpp:54-117.
     """
     return _Softmax.apply(logits, label)
 
@@ -105,7 +105,7 @@ class _Rows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (row,) = ctx.saved_tensors
-        if grad.device.type == "cpu":  # from the system's zeroed pages; torch fills with all its threads, and waits
+        if grad.device.type == "cpu":  # uses the system's zeroed pages; torch would fill them with all its threads
             to_x = torch.from_numpy(np.zeros(ctx.shape, grad.numpy().dtype))
         else:
             to_x = grad.new_zeros(ctx.shape)
@@ -113,7 +113,7 @@ class _Rows(torch.autograd.Function):
 
 
 def take_rows(x: Tensor, row: Tensor) -> Tensor:
-    """A few rows of a large matrix: x (R, C), row (M) int64, also on the CPU where x is not -> (M, C)."""
+    """Select a few rows of a large matrix: x (R, C), row (M) int64, which may be on the CPU -> (M, C)."""
     return _Rows.apply(x, row.to(x.device))
 
 
@@ -128,5 +128,5 @@ class _SeenAs(torch.autograd.Function):
 
 
 def seen_as(x: Tensor, value: Tensor) -> Tensor:
-    """The value, with a gradient that goes to x unchanged."""
+    """Return the value, with a gradient that is passed to x unchanged."""
     return _SeenAs.apply(x, value.detach())

@@ -1,4 +1,4 @@
-"""True boxes by image, and which prior answers for which. Tensors only; everything here is on the CPU."""
+"""Matching of priors with true boxes. Tensors only, on the CPU."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class GroundTruth:
 
     @property
     def count(self) -> Tensor:
-        """How many true boxes each image has: (N)."""
+        """Return the number of true boxes per image: (N)."""
         return self.first.diff()
 
     def row(self, image: Tensor, number: Tensor) -> Tensor:
-        """Where a true box stands, from its image and its number in that image."""
+        """Return the row of a true box from its image and its index in that image."""
         return self.first[image] + number
 
 
@@ -45,20 +45,20 @@ def group_by_image(rows: Tensor, images: int) -> GroundTruth:
 
 
 def matched(match: Tensor) -> tuple[Tensor, ...]:
-    """Where a prior answers for a true box: the indices of the numbers that are not negative, one per axis.
+    """Return where priors are matched: the indices of non-negative values, one array per axis.
 
-    By numpy, as the next: for so few values torch would wake its threads for longer than they work.
+    Uses numpy, like the next function: for so few values, starting torch's threads would take longer than the work.
     """
     return tuple(map(torch.from_numpy, np.nonzero(match.numpy() >= 0)))
 
 
 def count_matched(match: Tensor) -> Tensor:
-    """How many priors of each image answer for a true box: (N, ...) -> (N)."""
+    """Count the matched priors of each image: (N, ...) -> (N)."""
     return torch.from_numpy(np.count_nonzero(match.flatten(1).numpy() >= 0, axis=1))
 
 
 def match_any_label(box: Tensor, truth: GroundTruth, **how) -> tuple[Tensor, Tensor]:
-    """Every box against all true boxes of its image: box (N or 1, P, 4) -> numbers in the image (N, P), overlaps.
+    """Match every box with all true boxes of its image: box (N or 1, P, 4) -> numbers in the image (N, P), overlaps.
 
     how: threshold, per_prediction and inside_only of ``match_boxes``.
     """
@@ -66,7 +66,7 @@ def match_any_label(box: Tensor, truth: GroundTruth, **how) -> tuple[Tensor, Ten
 
 
 def match_per_label(box: Tensor, truth: GroundTruth, labels: Sequence[int], **how) -> tuple[Tensor, Tensor]:
-    """Boxes predicted per label, each against the true boxes of that label: box (N, L, P, 4) -> both (N, L, P)."""
+    """Match boxes predicted per label with the true boxes of that label: box (N, L, P, 4) -> both (N, L, P)."""
     images, places = box.shape[:2]
     place, row = (torch.tensor(labels, dtype=torch.int64).unsqueeze(1) == truth.label).nonzero(as_tuple=True)
     image = torch.searchsorted(truth.first, row, right=True) - 1
@@ -82,7 +82,7 @@ def match_per_label(box: Tensor, truth: GroundTruth, labels: Sequence[int], **ho
 
 
 def split_by_label(match: Tensor, truth: GroundTruth, labels: Sequence[int]) -> Tensor:
-    """Matches of any label (N, P) -> per label (N, L, P): a prior answers where its true box has that label."""
+    """Split matches (N, P) by label (N, L, P): a prior is matched for the label of its true box."""
     image, prior = matched(match)
     number = match[image, prior]
     label = truth.label[truth.row(image, number)]

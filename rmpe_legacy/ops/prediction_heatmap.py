@@ -1,4 +1,4 @@
-"""Where each heatmap peaks. Source: prediction_heatmap_layer.cpp:40-90 of RMPE@5188c23."""
+"""The peak of each heatmap. Source: prediction_heatmap_layer.cpp:40-90 of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .registration import autocast_to_single, fold, is_exporting, register_gradi
 
 
 def prediction_heatmap(heatmap: Tensor) -> Tensor:
-    """The greatest value of each map and its place: (N, J, H, W) -> (N, J, 3), each x, y, score; float or double.
+    """Return the maximum of each map and its position: (N, J, H, W) -> (N, J, 3), each x, y, score; float or double.
 
     Of equal values the one with the smallest x, then the smallest y. A tall map (H > W) is scrambled as the published
     code scrambles it; a wide one, which that code writes outside its matrix, is not (csrc/prediction_heatmap.h).
-    NaN is never greatest; a map of nothing else gives 0, 0, -inf. Scores are of single precision; no gradient.
+    NaN is never the maximum; a map of NaN only gives 0, 0, -inf. Scores are single precision; no gradient.
     """
     if is_exporting():
         return _composite(heatmap)
@@ -21,15 +21,15 @@ def prediction_heatmap(heatmap: Tensor) -> Tensor:
 
 
 def _composite(heatmap: Tensor) -> Tensor:
-    """The same in torch's own operators, for exporters."""
+    """The same with torch's own operators, for exporters."""
     n, joints, h, w = heatmap.shape
     stride = min(h, w)
     y, x = torch.arange(h, device=heatmap.device), torch.arange(w, device=heatmap.device)
     place = x * stride + y[:, None]
-    kept = (y[:, None] + stride >= h) | (x == 0)  # by no later row written over
+    kept = (y[:, None] + stride >= h) | (x == 0)  # not overwritten by a later row
     value = torch.where(kept & ~heatmap.isnan(), heatmap.float(), float("-inf")).flatten(2)
     place = torch.where(kept, place, h * w).flatten().expand(n, joints, -1)
-    if h > stride and w > 1:  # the first of the places that stay 0
+    if h > stride and w > 1:  # the first position that stays 0
         value = torch.cat([value, value.new_zeros(n, joints, 1)], 2)
         place = torch.cat([place, place.new_full((n, joints, 1), (w - 1) * stride + h)], 2)
     score = value.amax(2)

@@ -1,4 +1,4 @@
-"""Warp images by affine maps, bit for bit as the RMPE fork does on a GPU; and the inverse, for its SDTN.
+"""Warps images by affine maps, bit for bit like the RMPE fork on a GPU, and inverts such maps, for its SDTN.
 
 Source: st_layer.{cpp,cu} of RMPE@5188c23. The arithmetic and the order of every sum: csrc/spatial_transformer.h.
 """
@@ -21,7 +21,7 @@ from .registration import (
     unfold,
 )
 
-# Each call begins with the first: looking it up takes longer than it seems, where other work has had the caches.
+# Looked up once: with cold caches the lookup takes a noticeable part of each call.
 _WARP = torch.ops.rmpe.spatial_transformer.default
 _WARP_BACKWARD = torch.ops.rmpe.spatial_transformer_backward.default
 
@@ -36,13 +36,13 @@ def spatial_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: int, fu
         row    = (t11 u + t12 v + t13 + 1) / 2 * H        u = 2 s / out_h - 1
         column = (t21 u + t22 v + t23 + 1) / 2 * W        v = 2 t / out_w - 1
 
-    Not grid_sample: rows lead, and cells sit at their left edges. A neighbour outside the image counts 0.
+    Unlike grid_sample, rows come first, and cells are at their left edges. A neighbour outside the image counts as 0.
     fused: with the multiply-adds that a GPU build of the fork fuses (the default), or without.
-    NaN in theta gives NaN where the other coordinate lies inside; infinity lies outside.
+    NaN in theta gives NaN if the other coordinate is inside the image; infinity is outside.
 
-    Gradients go to image and theta; second and forward-mode derivatives are refused, and torch.func's. On CUDA,
-    torch.use_deterministic_algorithms(True) makes their sums run in the CPU's order, with the CPU's bits; otherwise
-    they run in whatever order is fastest.
+    Image and theta receive gradients; second and forward-mode derivatives and torch.func raise an error. On CUDA,
+    torch.use_deterministic_algorithms(True) sums them in the CPU's order, with the CPU's bits; otherwise the fastest
+    order is used.
     torch.export and torch.onnx see `spatial_transformer_composite`.
     """
     if is_exporting():
@@ -54,9 +54,9 @@ def spatial_de_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: int,
                            fused: bool = True) -> Tensor:
     """Undo a warp (the paper's SDTN): as `spatial_transformer`, with the inverse of theta.
 
-    mode "paper": [A^-1 | -A^-1 b] of theta = [A | b], with its true gradient, as the paper and the authors' Lua have
-    it. "published-identity" and "published-ignored" are what the published layer does, depending on a byte of memory
-    that it never sets: it takes the identity for theta, or theta itself.
+    mode "paper": [A^-1 | -A^-1 b] of theta = [A | b], with its true gradient, as in the paper and the authors' Lua
+    code. "published-identity" and "published-ignored" are what the published layer does, depending on a byte of memory
+    that it never sets: it uses the identity, or theta itself.
     """
     if mode == "paper":
         theta = invert_theta(theta)
@@ -69,7 +69,7 @@ def spatial_de_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: int,
 
 
 def invert_theta(theta: Tensor) -> Tensor:
-    """The maps that undo these: (N, 6) -> (N, 6), [A^-1 | -A^-1 b] of each [A | b]; computed in double, rounded once.
+    """Invert affine maps, (N, 6) -> (N, 6): [A^-1 | -A^-1 b] of each [A | b]; computed in double, rounded once.
 
     A singular A gives the identity and no gradient (st_layer.cu:122-125, 346-349). Differs: Torch7 raises.
     """
@@ -79,15 +79,15 @@ def invert_theta(theta: Tensor) -> Tensor:
 
 
 def identity_theta(like: Tensor) -> Tensor:
-    """The map that changes nothing, as often as `like` has rows: (N, 6), of its dtype and on its device."""
+    """Return the identity map for each row of `like`: (N, 6), with its dtype and device."""
     return torch.eye(2, 3, dtype=like.dtype, device=like.device).reshape(1, 6).repeat(like.shape[0], 1)
 
 
 def spatial_transformer_composite(image: Tensor, theta: Tensor, out_h: int, out_w: int, fused: bool = True) -> Tensor:
-    """`spatial_transformer` in torch's own operators: an affine grid, then grid_sample. For exporters, not for speed.
+    """`spatial_transformer` with torch's own operators: an affine grid, then grid_sample. For exporters; slow.
 
-    The points are rounded as the kernel rounds them. Sampling is in double precision: in single, grid_sample's own
-    rounding of the coordinates alone moves an output by 3e-5 of the image's range on 256 x 256 noise.
+    The points are rounded as in the kernel. Sampling is in double precision: in single precision, grid_sample's
+    rounding of the coordinates alone changes an output by 3e-5 of the image's range on 256 x 256 noise.
     """
     n, _, h, w = image.shape
     size = torch.tensor([h, w], dtype=image.dtype, device=image.device).reshape(2, 1, 1)
@@ -100,29 +100,30 @@ def spatial_transformer_composite(image: Tensor, theta: Tensor, out_h: int, out_
     else:
         point = point + t[:, :, 1] * v
     point = (point + t[:, :, 2] + 1) / 2 * size
-    grid = (2 * point.double() + 1) / size - 1  # grid_sample has cells at their centres, and x before y
+    grid = (2 * point.double() + 1) / size - 1  # grid_sample has cells at their centres, and x first
     grid = grid.flip(1).permute(0, 2, 3, 1)
     return F.grid_sample(image.double(), grid, align_corners=False).to(image.dtype)
 
 
 def torch7_spatial_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: int) -> Tensor:
-    """Warp as the authors' Torch7 code does (stnbhwd): (N, C, H, W), (N, 6) -> (N, C, out_h, out_w).
+    """Warp like the authors' Torch7 code (stnbhwd): (N, C, H, W), (N, 6) -> (N, C, out_h, out_w).
 
-    Rows come first here too, but -1 and 1 are the centres of the first and the last cell, in image and output. Pixels
-    on channels-first images, where Torch7 has them last. Summed in another order than Torch7: equal to rounding.
+    Rows come first here too, but -1 and 1 are the centres of the first and the last cell, in image and output. Images
+    are channels-first, unlike in Torch7. Sums run in another order than in Torch7, so results agree up to rounding.
     """
     t = theta.reshape(-1, 2, 3)
-    swapped = t[:, [1, 0]][:, :, [1, 0, 2]]  # torch's grid has x before y
+    swapped = t[:, [1, 0]][:, :, [1, 0, 2]]  # torch's grid has x first
     grid = F.affine_grid(swapped, [*image.shape[:2], out_h, out_w], align_corners=True)
     return F.grid_sample(image, grid, align_corners=True)
 
 
 def torch7_to_caffe_theta(in_size: tuple[int, int], out_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """How a theta of the authors' Torch7 code becomes one of the Caffe layer: theta_caffe = A theta_torch7 + b.
+    """Return the conversion of theta from the authors' Torch7 code to the Caffe layer: theta_caffe = A theta_torch7 +
+    b.
 
-    in_size and out_size are (h, w) of image and output; each output side at least 2, as Torch7's grid needs. The
-    conversion is exact, but it holds for these sizes only; a network's 64 x 64 heatmaps need another than its
-    256 x 256 images. Returns A (6, 6) and b (6,), double. To go back, solve.
+    in_size and out_size are (h, w) of image and output; each output side must be at least 2, as for Torch7's grid. The
+    conversion is exact, but depends on the sizes: a network's 64 x 64 heatmaps need another one than its 256 x 256
+    images. Returns A (6, 6) and b (6,), double.
     """
     if min(out_size) < 2 or min(in_size) < 2:
         raise ValueError(f"torch7_to_caffe_theta: each side of {in_size} and {out_size} must be at least 2; with its "
@@ -141,19 +142,19 @@ def torch7_to_caffe_theta(in_size: tuple[int, int], out_size: tuple[int, int]) -
 
 
 def from_torch7_theta(theta: Tensor, in_size: tuple[int, int], out_size: tuple[int, int]) -> Tensor:
-    """The Caffe layer's theta for a Torch7 one: (N, 6) -> (N, 6). See `torch7_to_caffe_theta`."""
+    """Convert a Torch7 theta to the Caffe layer's: (N, 6) -> (N, 6). See `torch7_to_caffe_theta`."""
     a, b = torch7_to_caffe_theta(in_size, out_size)
     return (theta.double() @ a.to(theta.device).T + b.to(theta.device)).to(theta.dtype)
 
 
 def to_torch7_theta(theta: Tensor, in_size: tuple[int, int], out_size: tuple[int, int]) -> Tensor:
-    """The Torch7 theta for one of the Caffe layer: the inverse of `from_torch7_theta`."""
+    """Convert the Caffe layer's theta to Torch7's: the inverse of `from_torch7_theta`."""
     a, b = torch7_to_caffe_theta(in_size, out_size)
     return ((theta.double() - b.to(theta.device)) @ torch.linalg.inv(a).to(theta.device).T).to(theta.dtype)
 
 
 def _cells(n: int, like: Tensor) -> Tensor:
-    """Where each cell of n sits on [-1, 1): in double precision, then rounded."""
+    """Return the position of each of n cells in [-1, 1), computed in double precision, then rounded."""
     return (torch.arange(n, dtype=torch.float64, device=like.device) / n * 2 - 1).to(like.dtype)
 
 
@@ -165,7 +166,7 @@ def _invert_composite(theta: Tensor) -> Tensor:
     return torch.where(singular[:, None], identity_theta(theta), inverse.to(theta.dtype))
 
 
-# --- what torch must know of the operators ------------------------------------------------------------------
+# --- registration with torch ------------------------------------------------------------------
 
 
 @torch.library.register_fake("rmpe::spatial_transformer")

@@ -1,1 +1,1 @@
-"""The paper's tables: its numbers, and the programs that measure them again."""
+"""The paper's tables: the published numbers, and the programs that measure them."""

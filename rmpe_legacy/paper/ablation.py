@@ -25,10 +25,10 @@ from rmpe_legacy import __version__
 from rmpe_legacy.caffe.solver.solver import Action
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import make_folder, write_together
-from rmpe_legacy.pose.demo_models import DE_TRANSFORM, shipped
+from rmpe_legacy.pose.demo_models import DE_TRANSFORM, demo_model
 from rmpe_legacy.pose.detect import load_detector
 from rmpe_legacy.pose.estimate import load_pose_network
-from rmpe_legacy.pose.published import recipe
+from rmpe_legacy.pose.published import get_recipe
 from rmpe_legacy.prototxts import find
 from rmpe_legacy.readers.json_file import read_json
 from rmpe_legacy.training.boxes import BoxSampler, JitteredBoxes, TrueBoxes
@@ -37,12 +37,12 @@ from rmpe_legacy.training.pgpg import PoseGuidedBoxes, fit_pgpg, read_pgpg, writ
 from rmpe_legacy.training.sources import DrawnPeople
 from rmpe_legacy.training.train_pose import PoseTraining, weights_file
 
-from .drawn_ap import DrawnJudge, Table
+from .drawn_ap import SyntheticTestSet, Table
 from .reproduce_demo import WORLD
 from .tables import MPII_COLUMNS
 
 FORMAT, VERSION = "rmpe-ablation", 1
-PUBLISHED = recipe("demo-test")  # whose growth, crop, read-out and pose NMS hold in training and in judging
+PUBLISHED = get_recipe("demo-test")  # whose growth, crop, read-out and pose NMS hold in training and in judging
 PGPG_WORLD = 1_000_001  # its pictures train no network and judge none
 ATOMIC_POSES, PARTS = 8, 3  # of the PGPG model
 
@@ -111,7 +111,7 @@ class Ablation:
     def __init__(self, budget: Budget, work: Path, results: Path, progress: Progress, device: str = "cpu"):
         self.budget, self.work, self.results = budget, work, results / budget.name
         self.progress, self.device = progress, device
-        self.judge = DrawnJudge(WORLD, budget.pictures, PUBLISHED)
+        self.test_set = SyntheticTestSet(WORLD, budget.pictures, PUBLISHED)
 
     def run(self, rows: Sequence[str] | None = None, seeds: Iterable[int] | None = None) -> bool:
         """Train and judge what has no result yet, of all rows and seeds or of these; whether it was not stopped."""
@@ -160,13 +160,13 @@ class Ablation:
                            self.work / f"seed{seed}" / "base", None)
         if base is None:
             return False
-        how = TRAININGS[name]
-        weights = self._train(how.parts, self._sampler(how.boxes), seed, self.budget.iterations, self.budget.rate,
-                              self.work / f"seed{seed}" / name.replace(" ", "_"), base)
+        training = TRAININGS[name]
+        weights = self._train(training.parts, self._sampler(training.boxes), seed, self.budget.iterations,
+                              self.budget.rate, self.work / f"seed{seed}" / name.replace(" ", "_"), base)
         if weights is None:
             return False
         trained = time.monotonic() - started
-        for row, ap in self._judge(name, how.parts, weights).items():
+        for row, ap in self._judge(name, training.parts, weights).items():
             self._write(row, seed, ap, trained)
             self.progress.say(f"seed {seed}, {row}: {ap['Total']:.1f} mAP")
         return True
@@ -189,7 +189,7 @@ class Ablation:
 
     @cached_property
     def _detector(self):
-        return load_detector(*shipped("detector"), device=self.device)
+        return load_detector(*demo_model("detector"), device=self.device)
 
     def _train(self, parts: str, sampler: BoxSampler, seed: int, iterations: int, rate: float, folder: Path,
                base: Path | None) -> Path | None:
@@ -223,26 +223,26 @@ class Ablation:
 
     @cached_property
     def _boxes(self) -> Mapping[str, Any]:
-        return self.judge.detect(self._detector)
+        return self.test_set.detect(self._detector)
 
     def _judge(self, name: str, parts: str, weights: Path) -> dict[str, Table]:
         deploy = network_file(parts.removesuffix("_parallel"), "deploy")
         network = load_pose_network(deploy, weights, device=self.device, de_transform=DE_TRANSFORM)
-        persons, poses = self.judge.judge(network, self._boxes)
+        persons, poses = self.test_set.evaluate(network, self._boxes)
         if name != "full":
             return {name: persons}
-        oracle, _ = self.judge.judge(network, self.judge.true_boxes())
+        oracle, _ = self.test_set.evaluate(network, self.test_set.true_boxes())
         return {name: persons, "without pose NMS": poses, "oracle boxes": oracle}
 
     # --- results -----------------------------------------------------------------------------------------------------
 
     def settings(self, row: str) -> dict[str, Any]:
         """What a row's numbers depend on, but for the seed and rounding."""
-        how = TRAININGS[self._trained_as(row)]
-        prototxt, weights = shipped("detector")
-        files = {"small": network_file("", "train"), f"small{how.parts}": network_file(how.parts, "train"),
+        training = TRAININGS[self._trained_as(row)]
+        prototxt, weights = demo_model("detector")
+        files = {"small": network_file("", "train"), f"small{training.parts}": network_file(training.parts, "train"),
                  "detector": prototxt, "detector's weights": weights}
-        return {**asdict(self.budget), "world": WORLD, "boxes": how.boxes, "network": f"small{how.parts}",
+        return {**asdict(self.budget), "world": WORLD, "boxes": training.boxes, "network": f"small{training.parts}",
                 "files": {name: sha256(path.read_bytes()).hexdigest()[:16] for name, path in files.items()}}
 
     def _write(self, row: str, seed: int, ap: Table, seconds: float) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.files import write_together
 from rmpe_legacy.optional import optional
-from rmpe_legacy.wording import many
+from rmpe_legacy.wording import pluralize
 
 from .ablation import ROWS, Ablation, Budget, Result
 from .tables import MPII_COLUMNS, TABLE_3
@@ -39,7 +39,7 @@ def ablation_table(results: Sequence[Result], budget: Budget) -> str:
     """Each row of Table 3: the paper's numbers, the mean over seeds in the drawn world, and half their range."""
     measured = by_row(results)
     lines = [f"{TABLE_3.source}, and the same comparison in the drawn world: AP in per cent",
-             f"drawn world: {many(budget.pictures, 'picture')}, the shipped detector's boxes; budget {budget.name!r}: "
+             f"drawn world: {pluralize(budget.pictures, 'image')}, the demo detector's boxes; budget {budget.name!r}: "
              f"{budget.base_iterations} iterations of the SPPE alone, then {budget.iterations} of each row, batches of "
              f"{budget.batch}", _line("", "", MPII_COLUMNS)]
     for row in ROWS:

@@ -1,4 +1,4 @@
-"""Paper | measured | difference, as text."""
+"""The table of paper, measurement and difference, as text."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from math import isfinite
 from .tables import NUMBERS, TABLE_1, TABLE_2, Row, Table
 
 _NAME, _COLUMN = 34, 9
-# The results among the numbers of the running text, and why one that was not measured was not
+# The results in the running text: why each is not measured, unless a run measures it
 _TEXT = {
     "MPII validation that training should reach": "needs the row full",
-    "pose NMS on the validation pictures": "needs a run",
-    "pose NMS of [5] on the validation pictures": "another group's method",
-    "MPII validation with the Faster R-CNN detector": "its weights were not published; give the boxes of one "
-    "(--proposals), and read the row full",
+    "pose NMS on the validation images": "needs a run",
+    "pose NMS of [5] on the validation images": "another group's method",
+    "MPII validation with the Faster R-CNN detector": "its weights were not published; give the boxes of such "
+    "a detector (--proposals) and read the row full",
     "difficult joints on MPII test: wrists, elbows, ankles, knees": TABLE_1.unmeasurable,
-    "the whole of RMPE, April 2017": "it was taken on the authors' GPU; the progress bar shows this machine's",
+    "the whole of RMPE, April 2017": "measured on the authors' GPU; the progress bar shows this machine's time",
     "SSD-512 VGG detector on COCO detection test-dev": "COCO withholds the annotations of test-dev",
     "Faster R-CNN ResNet-50 detector on COCO detection test-dev": "COCO withholds the annotations of test-dev",
     "COCO keypoints test-dev with the Faster R-CNN detector": TABLE_2.unmeasurable,
@@ -26,15 +26,15 @@ _TEXT = {
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a run gave for one row."""
+class Measurement:
+    """The measured values of one row."""
 
     values: Mapping[str, float]  # by column
-    note: str = ""  # what makes it another number than the paper's
+    note: str = ""  # how the measurement differs from the paper's
 
 
-def compare(table: Table, measured: Mapping[str, Measured], reason: Callable[[Row], str]) -> str:
-    """A published table with what was measured beneath each row, or why nothing was."""
+def compare(table: Table, measured: Mapping[str, Measurement], reason: Callable[[Row], str]) -> str:
+    """Format a published table, with the measurement below each row or why there is none."""
     lines = [f"{table.source}: {table.dataset}", _line("", "", table.columns)]
     for row in table.rows:
         paper = dict(zip(table.columns, row.values, strict=True))
@@ -48,16 +48,16 @@ def compare(table: Table, measured: Mapping[str, Measured], reason: Callable[[Ro
     return "\n".join(lines)
 
 
-def _measured(paper: Mapping[str, float], found: Measured) -> list[str]:
-    values = [found.values.get(column, float("nan")) for column in paper]
+def _measured(paper: Mapping[str, float], row: Measurement) -> list[str]:
+    values = [row.values.get(column, float("nan")) for column in paper]
     lines = [_line("", "measured", [_number(value) for value in values]),
              _line("", "difference", [_number(value - stated, "+") for value, stated in
                                       zip(values, paper.values(), strict=True)])]
-    return [*lines, f"    {found.note}"] if found.note else lines
+    return [*lines, f"    {row.note}"] if row.note else lines
 
 
 def compare_text(measured: Mapping[str, str]) -> str:
-    """The published results that stand in no table, each with what was measured, by its words, or why nothing was."""
+    """Format the published results that are in no table, each with its measurement (by name) or why there is none."""
     stated = {number.what: number for number in NUMBERS}
     lines = ["Results in the running text of the paper and of the repositories"]
     for what, reason in _TEXT.items():
@@ -74,8 +74,8 @@ def _line(name: str, what: str, cells) -> str:
     return f"{name:<{_NAME}} {what:<11}" + "".join(f"{cell:>{_COLUMN}}" for cell in cells)
 
 
-def plain(rows: Mapping[str, Measured], columns: tuple[str, ...]) -> str:
-    """Rows that nothing was published of."""
+def plain(rows: Mapping[str, Measurement], columns: tuple[str, ...]) -> str:
+    """Format rows for which nothing was published."""
     lines = [f"{'':<{_NAME}}" + "".join(f"{column:>{_COLUMN}}" for column in columns)]
     for name, row in rows.items():
         lines.append(f"{name:<{_NAME}}" + "".join(f"{_number(row.values[column]):>{_COLUMN}}" for column in columns))

@@ -1,4 +1,4 @@
-"""Which network was given: of how many stacks, with or without STN, at which stage of training."""
+"""Describes a network: number of stacks, with or without STN, at which stage of training."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from rmpe_legacy.pose.results import JOINTS
 
 
 @dataclass(frozen=True)
-class Identity:
-    """What is known of a network from its layers and parameters."""
+class NetworkDescription:
+    """What a network's layers and parameters reveal about it."""
 
     what: str
-    stage: str  # of training, as far as the file tells
+    stage: str  # stage of training, if it can be inferred
 
     def __str__(self) -> str:
         return f"{self.what}; {self.stage}" if self.stage else self.what
 
 
-def identify_detector(detector: Detector) -> Identity:
-    """Its size, classes and base."""
+def describe_detector(detector: Detector) -> NetworkDescription:
+    """Describe a detector: size, classes and backbone."""
     layer = steps_of_type(detector.net, "DetectionOutput")[-1]
     classes = layer.layer.spec.get("detection_output_param").num_classes
     priors = layer.bottom_shapes[2][2] // 4
     names = {step.layer.spec.name for step in detector.net.steps}
     base = " on VGG16" if {"conv1_1", "conv5_3", "fc7"} <= names else ""
     what = f"SSD detector{base}, {detector.height} x {detector.width}, {classes} classes, {priors} default boxes"
-    return Identity(what, "" if classes == 2 else "its class 1 is taken as person")
+    return NetworkDescription(what, "" if classes == 2 else "class 1 is taken as person")
 
 
-def identify_pose(network: PoseNetwork) -> Identity:
-    """Stacks, STN, SDTN, parallel SPPE; and the stage that follows from them."""
+def describe_pose_network(network: PoseNetwork) -> NetworkDescription:
+    """Describe a pose network: stacks, STN, SDTN, parallel SPPE, and the stage of training they imply."""
     return _torch7_pose(network) if isinstance(network, Torch7PoseNetwork) else _caffe_pose(network)
 
 
-def _torch7_pose(network: Torch7PoseNetwork) -> Identity:
+def _torch7_pose(network: Torch7PoseNetwork) -> NetworkDescription:
     what = network.kind or f"a Torch7 network of an unknown kind ({type(network.module).__name__})"
-    return Identity(f"{what}, {network.height} x {network.width}", _torch7_stage(network))
+    return NetworkDescription(f"{what}, {network.height} x {network.width}", _torch7_stage(network))
 
 
 def _torch7_stage(network: Torch7PoseNetwork) -> str:
@@ -49,23 +49,23 @@ def _torch7_stage(network: Torch7PoseNetwork) -> str:
         return "as saved by the last training, with the parallel SPPE"
     if "stn" in network.roles:
         return "SPPE with symmetric STN, without the parallel SPPE"
-    return "SPPE alone: after the first training, or a final model whose STN was left out, as the authors published it"
+    return "SPPE alone: after the first training, or a final model without its STN, as the authors published it"
 
 
-def _caffe_pose(network: CaffePoseNetwork) -> Identity:
+def _caffe_pose(network: CaffePoseNetwork) -> NetworkDescription:
     net = network.module
     maps = [step.top_shapes[0][2:] for step in steps_of_type(net, "Convolution")
             if step.top_shapes[0][1] == len(JOINTS) and _is_pointwise(step)]
     stacks = sum(size == maps[-1] for size in maps)
     transformers = [step.bottom_shapes[0][1] for step in steps_of_type(net, "SpatialTransformer")]
-    parts = ["STN"] * (3 in transformers) + [f"{stacks}-stack hourglass" if stacks > 1 else "1 stack of heat maps"]
+    parts = ["STN"] * (3 in transformers) + [f"{stacks}-stack hourglass" if stacks > 1 else "1 stack of heatmaps"]
     parts += ["SDTN"] * (len(JOINTS) in transformers)
-    what = (f"{net.name or 'pose network'}: {', '.join(parts)}, {network.height} x {network.width}, heat maps "
+    what = (f"{net.name or 'pose network'}: {', '.join(parts)}, {network.height} x {network.width}, heatmaps "
             f"{shape_text(maps[-1])}" if maps else f"{net.name or 'pose network'}: {', '.join(parts)}")
     if 3 not in transformers:
-        return Identity(what, "SPPE alone, without STN")
-    return Identity(what, "the STN is as it begins, the same theta for every crop" if _constant_theta(network) else
-                    "the STN is trained")
+        return NetworkDescription(what, "SPPE alone, without STN")
+    return NetworkDescription(what, "the STN is untrained: the same theta for every crop" if _constant_theta(network)
+                              else "the STN is trained")
 
 
 def _is_pointwise(step: Step) -> bool:
@@ -73,7 +73,7 @@ def _is_pointwise(step: Step) -> bool:
 
 
 def _constant_theta(network: CaffePoseNetwork) -> bool:
-    """Whether the layer before theta has weights of 0: what it starts from."""
+    """Return whether the layer that computes theta still has its initial weights of 0."""
     stn = next(step for step in steps_of_type(network.module, "SpatialTransformer") if step.bottom_shapes[0][1] == 3)
     sources = {top: step for step in network.module.steps for top in step.top}
     step = sources[stn.bottom[1]]

@@ -12,28 +12,28 @@ from rmpe_legacy.evaluation.groups import Groups, evaluated
 from rmpe_legacy.evaluation.mpii import multi_person_ap
 from rmpe_legacy.pose.detect import Detector
 from rmpe_legacy.pose.estimate import PoseNetwork
-from rmpe_legacy.pose.pipeline import Pipeline, merge
+from rmpe_legacy.pose.pipeline import Pipeline
 from rmpe_legacy.pose.published import Recipe
 from rmpe_legacy.pose.results import Detections
 
-from .reproduce_demo import DrawnPicture, truth_of
+from .reproduce_demo import DrawnImage, truth_of
 
 Boxes = Mapping[str, Detections]  # by picture
 Table = dict[str, float]  # AP in per cent, by column of MPII_COLUMNS
 
 
 @dataclass(frozen=True)
-class DrawnJudge:
+class SyntheticTestSet:
     """The pictures 0 to ``pictures`` - 1 of a drawn world, with everything about them known."""
 
     world: int
     pictures: int
-    how: Recipe
+    recipe: Recipe
 
     @cached_property
-    def drawn(self) -> Sequence[DrawnPicture]:
+    def drawn(self) -> Sequence[DrawnImage]:
         """The pictures."""
-        return [DrawnPicture(self.world, index) for index in range(self.pictures)]
+        return [DrawnImage(self.world, index) for index in range(self.pictures)]
 
     @cached_property
     def truth(self) -> Groups:
@@ -42,23 +42,23 @@ class DrawnJudge:
 
     def detect(self, detector: Detector) -> dict[str, Detections]:
         """A detector's boxes in each picture."""
-        return {each.name: detector(each.load(), self.how.threshold, self.how.rounding) for each in self.drawn}
+        return {each.name: detector(each.load(), self.recipe.threshold, self.recipe.rounding) for each in self.drawn}
 
     def true_boxes(self) -> dict[str, Detections]:
         """The oracle's boxes: the true ones, in whole pixels."""
         return {each.name: Detections(np.rint(each.drawing.boxes_xyxy).astype(np.int64),
                                       np.ones(len(each.drawing), np.float32)) for each in self.drawn}
 
-    def judge(self, network: PoseNetwork, boxes: Boxes) -> tuple[Table, Table]:
+    def evaluate(self, network: PoseNetwork, boxes: Boxes) -> tuple[Table, Table]:
         """The AP of a network in these boxes: with the pose NMS, and without it."""
-        pipeline = Pipeline(None, network, self.how)
+        pipeline = Pipeline(None, network, self.recipe)
         persons, poses = [], []
         for each in self.drawn:
-            found = pipeline.find(each.load(), boxes[each.name])
-            merged = merge(found, self.how).persons
-            joints = merged.joints_px if self.how.nms == "batch" else merged.joints_xy
+            result = pipeline(each.load(), boxes[each.name])
+            merged = result.nms.persons
+            joints = merged.joints_px if self.recipe.nms == "batch" else merged.joints_xy
             persons.append(np.concatenate([joints, merged.scores[..., None]], axis=2))
-            poses.append(np.concatenate([found.poses.joints_xy, found.poses.scores[..., None]], axis=2))
+            poses.append(np.concatenate([result.poses.joints_xy, result.poses.scores[..., None]], axis=2))
         return self._ap(persons), self._ap(poses)
 
     def _ap(self, predictions: Sequence[np.ndarray]) -> Table:

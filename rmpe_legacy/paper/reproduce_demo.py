@@ -1,4 +1,4 @@
-"""``rmpe reproduce demo``: the paper's steps on people drawn for the occasion, whose joints are known."""
+"""``rmpe reproduce demo``: the paper's steps on synthetic images of people, whose joints are known."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.detect import load_detector
 from rmpe_legacy.pose.estimate import load_pose_network
 from rmpe_legacy.pose.pipeline import Pipeline
+from rmpe_legacy.pose.published import Recipe
 from rmpe_legacy.pose.results import Detections
-from rmpe_legacy.runs.batch_run import Job, detect_with, drawn_persons, pose_with
-from rmpe_legacy.runs.checkpoint import Part
+from rmpe_legacy.runs.batch_run import BatchRun, draw_persons, find_people, pose_in_boxes
+from rmpe_legacy.runs.checkpoint import ImageResult
 from rmpe_legacy.runs.commands import (
+    CommandResult,
     Files,
     Options,
-    Outcome,
     detector_files,
     facts_of,
     pose_files,
+    report_images_of,
     settings_of,
-    shown_of,
     write_run,
 )
-from rmpe_legacy.runs.report import MOST_PICTURES, Summary, write_report
-from rmpe_legacy.synthetic.world import OUTSIDE, draw_picture
-from rmpe_legacy.synthetic.world import Picture as Drawing
-from rmpe_legacy.wording import many
+from rmpe_legacy.runs.report import MAX_REPORT_IMAGES, Summary, write_report
+from rmpe_legacy.synthetic.world import OUTSIDE, Picture, draw_picture
+from rmpe_legacy.wording import pluralize
 
 from .average_precision import ap_of_persons, ap_of_poses
-from .comparison import Measured, plain
-from .describe_network import identify_detector, identify_pose
+from .comparison import Measurement, plain
+from .describe_network import describe_detector, describe_pose_network
 from .tables import MPII_COLUMNS
 
-PICTURES, FEW, WORLD = 300, 24, 1_000_003  # how many, and of which seed: training draws from worlds of small numbers
-DISTURBED = 0.25  # of a box's sides: how far it is moved at most, and how much its size is changed
+IMAGES, QUICK_IMAGES = 300, 24
+WORLD = 1_000_003  # the seed; training uses small seeds
+DISTURBED = 0.25  # maximum shift and change of size of a disturbed box, relative to its sides
 TABLE, PAGE = "table.txt", "report.html"
 
 
 @dataclass(frozen=True)
-class DrawnPicture:
-    """A picture of the drawn world, in place of a file."""
+class DrawnImage:
+    """A synthetic image, used in place of a file."""
 
     world: int
     index: int
@@ -56,7 +57,7 @@ class DrawnPicture:
         return f"drawn_{self.world}_{self.index:04d}"
 
     @cached_property
-    def drawing(self) -> Drawing:
+    def drawing(self) -> Picture:
         return draw_picture(self.world, self.index)
 
     def load(self) -> np.ndarray:
@@ -66,87 +67,89 @@ class DrawnPicture:
         return self.name
 
 
-def reproduce_demo(detector: Files | None, pose: Files | None, options: Options, pictures: int | None = None,
-                   world: int = WORLD, quick: bool = False) -> Outcome:
-    """Draw people, find them, and judge: as they are found, without the pose NMS, without the STN, by other boxes.
+def reproduce_demo(detector: Files | None, pose: Files | None, options: Options, images: int | None = None,
+                   world: int = WORLD, quick: bool = False) -> CommandResult:
+    """Draw people, find them and evaluate: with detected, disturbed and true boxes, without the pose NMS or the STN.
 
-    quick: FEW pictures in place of PICTURES, and only as they are found: seconds, not minutes.
-    Every process of a run draws all the truth, which takes milliseconds a picture, and its share of the pictures runs
-    through the networks.
+    quick: QUICK_IMAGES instead of IMAGES, and detected boxes only; takes seconds instead of minutes.
+    Every process draws the ground truth of all images (milliseconds each) and runs the networks on its share of them.
     """
-    pictures = (FEW if quick else PICTURES) if pictures is None else pictures
-    if pictures < 1:
-        raise RmpeError(f"pictures {pictures} is less than 1")
+    images = (QUICK_IMAGES if quick else IMAGES) if images is None else images
+    if images < 1:
+        raise RmpeError(f"images {images} is less than 1")
     if world < 0:
-        raise RmpeError(f"world {world} is less than 0; it is the seed of the drawings")
-    device, how = options.start(), options.recipe
+        raise RmpeError(f"world {world} is less than 0; it is the seed of the synthetic images")
+    device, recipe = options.start(), options.recipe
     detector, (pose, de_transform) = detector_files(detector), pose_files(pose, options.de_transform)
     python = options.allow_python
     finder = load_detector(*detector, device=device, allow_python=python)
     trained = load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=python)
-    drawn = [DrawnPicture(world, index) for index in range(pictures)]
-    settings = settings_of(how, detector=detector, pose=pose, de_transform=de_transform)
+    drawn = [DrawnImage(world, index) for index in range(images)]
+    settings = settings_of(recipe, detector=detector, pose=pose, de_transform=de_transform)
     bench = _Bench(options, drawn, settings)
 
-    found = bench.measure("detected boxes", Pipeline(finder, trained, how, options.batch), None, MOST_PICTURES)
+    results = bench.measure("detected boxes", Pipeline(finder, trained, recipe, options.batch), None, MAX_REPORT_IMAGES)
     if not quick:
         identity = load_pose_network(*pose, device=device, de_transform=de_transform, stn="identity",
                                      allow_python=python)
-        boxes = {part.name: part.found.proposals for part in found}
-        moved = disturbed(boxes, {part.name: part.found.size_wh for part in found}, world)
+        boxes = {result.name: result.people.proposals for result in results}
+        moved = disturbed(boxes, {result.name: result.people.size_wh for result in results}, world)
         true = {each.name: _true_boxes(each.drawing) for each in drawn}
         for name, network, given in (("detected boxes, STN off", identity, boxes), ("disturbed boxes", trained, moved),
                                      ("disturbed boxes, STN off", identity, moved), ("true boxes", trained, true)):
-            bench.measure(name, Pipeline(None, network, how, options.batch), given)
-    if not options.around.world.first:
-        return Outcome("", {})
-    return _finish(bench, found, how, (detector, pose), [
-        f"detector: {identify_detector(finder)}", f"pose network: {identify_pose(trained)}",
-        f"as published in: {how.name}, detections above {how.threshold:g}",
-        f"{many(pictures, 'drawn picture')} of world {world}, {sum(len(each.drawing) for each in drawn)} people"])
+            bench.measure(name, Pipeline(None, network, recipe, options.batch), given)
+    if not options.context.world.first:
+        return CommandResult("", {})
+    return _finish(bench, results, recipe, (detector, pose), [
+        f"detector: {describe_detector(finder)}", f"pose network: {describe_pose_network(trained)}",
+        f"as published in: {recipe.name}, detections above {recipe.threshold:g}",
+        f"{pluralize(images, 'synthetic image')} (world {world}) with {sum(len(each.drawing) for each in drawn)} "
+        "people"])
 
 
 class _Bench:
-    """The pictures and their truth; a run of them for each row."""
+    """The images and their ground truth, and one run per row."""
 
-    def __init__(self, options: Options, drawn: Sequence[DrawnPicture], settings: Mapping[str, Any]):
+    def __init__(self, options: Options, drawn: Sequence[DrawnImage], settings: Mapping[str, Any]):
         self.options, self.drawn, self.settings = options, drawn, settings
         self.truth = truth_of(drawn)
-        self.rows: dict[str, Measured] = {}
+        self.rows: dict[str, Measurement] = {}
         self.results: dict[str, tuple] = {}
 
     def measure(self, name: str, pipeline: Pipeline, boxes: Mapping[str, Detections] | None,
-                shown: int = 0) -> list[Part]:
-        """Run all pictures, judge what was found, and keep the row."""
+                shown: int = 0) -> list[ImageResult]:
+        """Run all images, evaluate the result, and add the row."""
         output = self.options.output / name.replace(",", "").replace(" ", "_")
         settings = {**self.settings, "boxes": name.partition(",")[0], "stn": pipeline.pose.stn}
-        find = detect_with(pipeline) if boxes is None else pose_with(pipeline, boxes)
-        job = Job(output, settings, find, drawn_persons(pipeline) if shown else None, shown, self.options.around)
-        parts = job.run(self.drawn)
-        self.rows[name] = Measured({})
-        if self.options.around.world.first:
-            how = pipeline.recipe
-            collected, merged = write_run(output, parts, how, settings)
-            self.results[name] = collected, merged
-            self.rows[name] = Measured(ap_of_persons(collected, merged, how, self.truth).table)
+        process = find_people(pipeline) if boxes is None else pose_in_boxes(pipeline, boxes)
+        run = BatchRun(output, settings, process, draw_persons if shown else None, shown, self.options.context)
+        results = run.run(self.drawn)
+        self.rows[name] = Measurement({})
+        if self.options.context.world.first:
+            recipe = pipeline.recipe
+            batch, nms = write_run(output, results, recipe, settings)
+            self.results[name] = batch, nms
+            self.rows[name] = Measurement(ap_of_persons(batch, nms, recipe, self.truth).table)
             if boxes is None:
-                self.rows[f"{name}, without pose NMS"] = Measured(ap_of_poses(collected, self.truth).table)
-        return parts
+                self.rows[f"{name}, without pose NMS"] = Measurement(ap_of_poses(batch, self.truth).table)
+        return results
 
 
-def _finish(bench: _Bench, found: Sequence[Part], how, files: tuple[Files, Files], lines: list[str]) -> Outcome:
-    """Write the table and the page."""
-    output, (collected, merged) = bench.options.output, bench.results["detected boxes"]
-    facts = facts_of(how, *files, collected, merged)
-    table = f"MPII multi-person AP against the known truth, per cent:\n{plain(bench.rows, MPII_COLUMNS)}"
-    write_report(output / PAGE, Summary("RMPE on drawn people", facts, len(found), {}, table), shown_of(found, how))
+def _finish(bench: _Bench, results: Sequence[ImageResult], recipe: Recipe,
+            files: tuple[Files, Files], lines: list[str]) -> CommandResult:
+    """Write the table and the report."""
+    output, (batch, nms) = bench.options.output, bench.results["detected boxes"]
+    facts = facts_of(recipe, *files, batch, nms)
+    table = f"MPII multi-person AP against the known joints, per cent:\n{plain(bench.rows, MPII_COLUMNS)}"
+    write_report(output / PAGE, Summary("RMPE on synthetic people", facts, len(results), {}, table),
+                 report_images_of(results, recipe))
     text = "\n".join([*lines, "", table])
     write_together(output, {TABLE: (text + "\n").encode()})
-    return Outcome(f"{text}\n\nwritten to {output}: {TABLE}, {PAGE}, a folder for each row", {})
+    return CommandResult(f"{text}\n\nwritten to {output}: {TABLE}, {PAGE}, and a folder for each row", {})
 
 
-def truth_of(drawn: Sequence[DrawnPicture]) -> Groups:
-    """Every picture is a group; joints beyond its borders are not annotated, hidden ones are."""
+def truth_of(drawn: Sequence[DrawnImage]) -> Groups:
+    """Return the ground truth: each image is a group; joints outside it are not annotated, occluded ones are."""
     drawings = [each.drawing for each in drawn]
     joints = tuple(np.where((d.visible != OUTSIDE)[..., None], d.joints_xy, np.nan) for d in drawings)
     unknown = tuple(np.full(len(d), np.nan) for d in drawings)
@@ -154,20 +157,20 @@ def truth_of(drawn: Sequence[DrawnPicture]) -> Groups:
                   tuple(np.stack([u, u], axis=1) for u in unknown), unknown)
 
 
-def _true_boxes(drawing: Drawing) -> Detections:
+def _true_boxes(drawing: Picture) -> Detections:
     return Detections(np.rint(drawing.boxes_xyxy).astype(np.int64), np.ones(len(drawing), np.float32))
 
 
 def disturbed(boxes: Mapping[str, Detections], sizes_wh: Mapping[str, tuple[int, int]],
               seed: int) -> dict[str, Detections]:
-    """Boxes moved along each axis by up to DISTURBED of their side, and made larger or smaller by as much."""
+    """Shift boxes along each axis by up to DISTURBED of their side, and scale them by up to 1 +- DISTURBED."""
     rng = np.random.default_rng([seed, 1])
     out = {}
     for name, given in boxes.items():
         low, high = given.boxes_xyxy[:, :2], given.boxes_xyxy[:, 2:]
-        lots = rng.uniform(-DISTURBED, DISTURBED, (len(given), 3))
-        middle = (low + high) / 2 + lots[:, :2] * (high - low)
-        half = (high - low) / 2 * (1 + lots[:, 2:])
+        random = rng.uniform(-DISTURBED, DISTURBED, (len(given), 3))
+        middle = (low + high) / 2 + random[:, :2] * (high - low)
+        half = (high - low) / 2 * (1 + random[:, 2:])
         moved = np.rint(np.concatenate([middle - half, middle + half], axis=1))
         limits = np.tile(sizes_wh[name], 2)
         out[name] = replace(given, boxes_xyxy=np.clip(moved, 0, limits).astype(np.int64))

@@ -1,4 +1,4 @@
-"""Every number that the paper and its repository publish, with where it stands.
+"""Every number that the paper and its repository publish, with its source.
 
 The paper: Fang, Xie, Tai, Lu: RMPE: Regional Multi-Person Pose Estimation, ICCV 2017. Values as printed.
 """
@@ -21,7 +21,7 @@ class Row:
 
     method: str
     values: tuple[float, ...]  # one per column of the table
-    ours: bool = False  # RMPE itself or a part of it, which this package can run; not another group's method
+    ours: bool = False  # RMPE or a part of it, which this package can run; not another group's method
     note: str = ""
 
 
@@ -33,10 +33,10 @@ class Table:
     dataset: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
-    unmeasurable: str = ""  # why nobody can measure these rows at home; empty where one can, given weights and data
+    unmeasurable: str = ""  # why these rows cannot be reproduced; empty if they can, given weights and data
 
     def row(self, method: str) -> dict[str, float]:
-        """A method's numbers by column. Raises KeyError for a method that the table does not have."""
+        """Return a method's numbers by column. Raises KeyError for a method that is not in the table."""
         for row in self.rows:
             if row.method == method:
                 return dict(zip(self.columns, row.values, strict=True))
@@ -45,7 +45,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Number:
-    """A number of the running text."""
+    """A number in the running text."""
 
     what: str
     value: float
@@ -60,7 +60,7 @@ TABLE_1 = Table(f"{PAPER}, Table 1", "MPII multi-person, full test set of 1758 g
     Row("Insafutdinov et al., CVPR 2017", (88.8, 87.0, 75.9, 64.9, 74.2, 68.8, 60.5, 74.3)),
     Row("Cao et al., CVPR 2017", (91.2, 87.6, 77.7, 66.8, 75.4, 68.9, 61.7, 75.6)),
     Row("RMPE", (88.4, 86.5, 78.6, 70.4, 74.4, 73.0, 65.8, 76.7), ours=True),
-), unmeasurable="MPII withholds the joints of its test pictures; only its organisers can evaluate them")
+), unmeasurable="MPII withholds the joints of its test images; only its organisers can evaluate them")
 
 TABLE_2 = Table(f"{PAPER}, Table 2", "COCO keypoints, test-dev", COCO_COLUMNS, (
     Row("CMU-Pose", (61.8, 84.9, 67.5, 57.1, 68.2)),
@@ -72,9 +72,9 @@ TABLE_2 = Table(f"{PAPER}, Table 2", "COCO keypoints, test-dev", COCO_COLUMNS, (
     Row("RMPE", (61.8, 83.7, 69.8, 58.6, 67.6), ours=True),
 ), unmeasurable="COCO withholds the annotations of test-dev, and the 17-joint model of this row was not published")
 
-TABLE_3 = Table(f"{PAPER}, Table 3", "MPII multi-person, the authors' 1300 validation pictures", MPII_COLUMNS, (
+TABLE_3 = Table(f"{PAPER}, Table 3", "MPII multi-person, the authors' 1300 validation images", MPII_COLUMNS, (
     Row("full", (90.7, 89.7, 84.1, 75.4, 80.4, 75.5, 67.3, 80.8), ours=True,
-        note="the columns average to 80.4, not 80.8; which is the slip cannot be told"),
+        note="the columns average to 80.4, not 80.8; which of them is wrong is not known"),
     Row("without SSTN and parallel SPPE", (89.0, 86.9, 82.8, 73.5, 77.1, 73.3, 65.0, 78.2), ours=True),
     Row("without parallel SPPE", (89.9, 88.0, 83.4, 74.7, 77.8, 74.0, 65.8, 79.1), ours=True),
     Row("without PGPG", (82.8, 81.0, 77.5, 68.2, 74.6, 66.8, 60.1, 73.0), ours=True),
@@ -84,7 +84,7 @@ TABLE_3 = Table(f"{PAPER}, Table 3", "MPII multi-person, the authors' 1300 valid
     Row("pose NMS of [5]", (90.0, 88.6, 83.7, 74.6, 79.7, 75.1, 67.0, 79.9)),
     Row("two-step, without any of the three", (81.9, 80.4, 74.1, 68.5, 69.0, 66.1, 62.2, 71.7), ours=True),
     Row("oracle boxes", (94.3, 93.4, 87.7, 80.2, 84.3, 78.9, 70.6, 84.2), ours=True,
-        note="with the true boxes of people in place of a detector"),
+        note="with the true boxes of people instead of a detector"),
 ))
 
 README_MPII = Table(f"{README}, history", "MPII multi-person, full test set of 1758 groups", ("Total",), (
@@ -108,10 +108,10 @@ NUMBERS = (
     Number("difficult joints on MPII test: wrists, elbows, ankles, knees", 72.0, "mAP", f"{PAPER}, experiments"),
     Number("proposals are extended along both axes by", 30.0, "per cent", f"{PAPER}, implementation"),
     Number("stacks of the parallel SPPE", 4.0, "hourglasses", f"{PAPER}, implementation"),
-    Number("validation pictures, of the multi-person training set", 1300.0, "pictures", f"{PAPER}, experiments"),
-    Number("pose NMS on the validation pictures", 1.8, "seconds", f"{PAPER}, experiments"),
-    Number("pose NMS of [5] on the validation pictures", 62.2, "seconds", f"{PAPER}, experiments"),
-    Number("the whole of RMPE, April 2017", 1.5, "seconds a picture", README),
+    Number("validation images, of the multi-person training set", 1300.0, "images", f"{PAPER}, experiments"),
+    Number("pose NMS on the validation images", 1.8, "seconds", f"{PAPER}, experiments"),
+    Number("pose NMS of [5] on the validation images", 62.2, "seconds", f"{PAPER}, experiments"),
+    Number("the whole of RMPE, April 2017", 1.5, "seconds per image", README),
     Number("COCO keypoints test-dev, first release", 57.0, "AP", f"{README}, history"),
     Number("detector threshold in the paper", 0.09, "score", DEMO),
     Number("detector threshold in the demo", 0.3, "score", DEMO),

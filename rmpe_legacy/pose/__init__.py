@@ -1,1 +1,1 @@
-"""RMPE's steps from a picture to poses, one a file. Import what you need from its own module: nms needs no torch."""
+"""RMPE's steps from an image to poses, one module each. Import each from its own module: nms needs no torch."""

@@ -1,12 +1,12 @@
-"""Boxes, crops and the way back: between a picture, the square that the pose network sees, and its heat maps.
+"""Boxes, crops and un-cropping: between an image, the square input of the pose network, and its heatmaps.
 
 Two programs were published and they round differently, so every function takes ``published``:
 
-- "demo": demo.py and util/cropBox.py of RMPE@5188c23, whose integers divide as Python 2 divides them.
-- "torch7": predict/{main,img,util}.lua of multi-human-pose@094e29b; pixels count from 1 there.
+- "demo": demo.py and util/cropBox.py of RMPE@5188c23, with Python 2's integer division.
+- "torch7": predict/{main,img,util}.lua of multi-human-pose@094e29b; where pixels are counted from 1.
 
-Boxes are xmin, ymin, xmax, ymax, the last two excluded; sizes of pictures are (width, height); arrays of pictures are
-(H, W, C). Points and boxes may have any number of leading axes, which broadcast.
+Boxes are xmin, ymin, xmax, ymax, the last two exclusive; image sizes are (width, height); image arrays are (H, W, C).
+Points and boxes may have any number of leading axes, which broadcast.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from numpy.typing import ArrayLike
 
 from rmpe_legacy.errors import RmpeError
 
-# How much wider and higher a box gets. 1.3 - 1 is a little more than 0.3, and 22 edges of the authors' 10,421 boxes
-# tell the difference.
+# How much a box grows in width and height. 1.3 - 1 is slightly more than 0.3, which changes 22 edges of the authors'
+# 10,421 boxes.
 GROWTH = {
     "demo": (1.3 - 1, 1.2 - 1),  # demo.py:85-86,107-110
-    "testres": (0.3, 0.2),  # what the authors' stored test results, testres.h5, were made with
+    "testres": (0.3, 0.2),  # used for the authors' stored test results, testres.h5
     "torch7": (0.3, 0.3),  # main.lua:55-59
     "paper": (0.3, 0.3),  # "extended by 30% along both the height and width directions"
 }
 
 
 def pixel_boxes(boxes_norm: ArrayLike, image_wh: ArrayLike, published: str = "demo") -> np.ndarray:
-    """Boxes of the detector, 0 to 1, in whole pixels: (..., 4) -> (..., 4) int64.
+    """Convert the detector's relative boxes (0 to 1) to whole pixels: (..., 4) -> (..., 4) int64.
 
-    Halves are rounded away from zero, as Python 2 does. "demo": demo.py:93-96. "notebook": the run over the test
-    set, which also puts a left or upper edge of 0 or less to 1.
+    Halves are rounded away from zero, as in Python 2. "demo": demo.py:93-96. "notebook": the notebook for the test set,
+    which also replaces a left or upper edge of 0 or less by 1.
     """
     _choice(published, ("demo", "notebook"))
     value = np.asarray(boxes_norm, np.float64) * np.tile(np.asarray(image_wh), 2)
@@ -44,7 +44,7 @@ def pixel_boxes(boxes_norm: ArrayLike, image_wh: ArrayLike, published: str = "de
 
 
 def grow_boxes(boxes_xyxy: ArrayLike, image_wh: ArrayLike, published: str = "demo") -> np.ndarray:
-    """Boxes made larger, so that the whole person is in: (..., 4) -> (..., 4) int64, inside the picture."""
+    """Grow boxes so that they contain the whole person, clipped to the image: (..., 4) -> (..., 4) int64."""
     rate_w, rate_h = GROWTH[_choice(published, tuple(GROWTH))]
     boxes = np.asarray(boxes_xyxy)
     xmin, ymin, xmax, ymax = np.moveaxis(boxes, -1, 0)
@@ -52,13 +52,13 @@ def grow_boxes(boxes_xyxy: ArrayLike, image_wh: ArrayLike, published: str = "dem
     wider, higher = (xmax - xmin) * rate_w / 2, (ymax - ymin) * rate_h / 2
     grown = (np.maximum(0, xmin - wider), np.maximum(0, ymin - higher),
              np.minimum(width, xmax + wider), np.minimum(height, ymax + higher))
-    return np.stack(grown, axis=-1).astype(np.int64)  # towards zero, as int() does
+    return np.stack(grown, axis=-1).astype(np.int64)  # truncates towards zero, as int() does
 
 
 def can_crop(boxes_xyxy: ArrayLike, image_wh: tuple[int, int], published: str = "demo") -> np.ndarray:
-    """(N,) bool: which boxes (N, 4) hold at least a line of pixels that ``crop_box`` can cut out.
+    """Return which boxes (N, 4) contain at least one row or column of pixels that ``crop_box`` can crop: (N,) bool.
 
-    A detector may find people beyond the border, or smaller than a pixel; both published programs stop there.
+    A detector may find people outside the image or smaller than a pixel; both published programs stop at these.
     """
     _choice(published, ("demo", "torch7"))
     boxes = np.asarray(boxes_xyxy).astype(np.int64).reshape(-1, 4)
@@ -71,13 +71,14 @@ def can_crop(boxes_xyxy: ArrayLike, image_wh: tuple[int, int], published: str = 
 
 
 def crop_box(image: np.ndarray, box_xyxy: ArrayLike, published: str = "demo") -> np.ndarray:
-    """Cut a box out of a picture and put it in the middle of a black square: (H, W, C) -> (L, L, C).
+    """Crop a box and centre it in a black square: (H, W, C) -> (L, L, C), where L is the longer side of the box.
 
-    L is the longer side of the box. "demo" gives float32, a box without width or height an empty square.
-    "torch7" takes a box one pixel further to the left and up than "demo" for the same numbers, as it counts from 1
-    (img.lua:cropBox, without rotation, before image.scale; see ``scale_torch7``).
+    "demo" returns float32; a box of zero width or height gives an empty square. "torch7" counts from 1, so the same
+    numbers mean a box one pixel further left and up (img.lua:cropBox, without rotation, before image.scale; see
+    ``scale_torch7``).
 
-    Raises RmpeError for a box that does not lie in the picture.
+    Raises:
+        RmpeError: The box is not inside the image.
     """
     _choice(published, ("demo", "torch7"))
     box = tuple(int(v) for v in np.asarray(box_xyxy).tolist())
@@ -87,10 +88,10 @@ def crop_box(image: np.ndarray, box_xyxy: ArrayLike, published: str = "demo") ->
 def _crop_demo(image: np.ndarray, xmin: int, ymin: int, xmax: int, ymax: int) -> np.ndarray:
     part = image[ymin:ymax, xmin:xmax]
     width, height = xmax - xmin, ymax - ymin
-    if part.shape[:2] != (height, width):  # as published, numpy's pad fails
+    if part.shape[:2] != (height, width):  # in the published program, numpy.pad fails here
         raise _outside(image, (xmin, ymin, xmax, ymax))
     length = max(width, height)
-    top, left = (length - height) // 2, (length - width) // 2  # an odd pixel goes to the right and below
+    top, left = (length - height) // 2, (length - width) // 2  # an odd pixel goes to the right and the bottom
     square = np.zeros((length, length, *image.shape[2:]), np.float32)
     square[top : top + height, left : left + width] = part
     return square
@@ -108,11 +109,11 @@ def _crop_torch7(image: np.ndarray, xmin: int, ymin: int, xmax: int, ymax: int) 
 
 
 def _paste_torch7(low: int, high: int, size: int, length: int) -> tuple[slice, slice] | None:
-    """Along one axis: which pixels of the picture go to which of the square; None where there are none.
+    """Along one axis, return the slice of the image and the slice of the square it goes to; None if it is empty.
 
-    The middle is that of the pasted pixels, counted from 1 with both ends; hence the shift, half a pixel off.
+    The pasted pixels are centred counting from 1, with both ends included, hence the shift of half a pixel.
     """
-    first, last = max(1, 2 - low), min(high, size + 1) - low  # in the square, from 1, before it is moved
+    first, last = max(1, 2 - low), min(high, size + 1) - low  # in the square, from 1, before the shift
     shift = (max(0, length - first - last)) // 2
     old_first, old_last = max(1, low), min(high, size + 1) - 1
     if old_first > old_last or not 0 < first <= last <= length:
@@ -121,10 +122,10 @@ def _paste_torch7(low: int, high: int, size: int, length: int) -> tuple[slice, s
 
 
 def scale_torch7(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize as Torch7's image.scale does: (H, W, C) -> (height, width, C), columns first, in the picture's precision.
+    """Resize as Torch7's image.scale does: (H, W, C) -> (height, width, C), columns first, in the image's precision.
 
-    Enlarging puts the corner pixels on the corners and interpolates; shrinking averages boxes whose ends count by the
-    part they cover. Source: scaleLinear_rowcol in generic/image.c of torch/image.
+    Enlarging aligns the corner pixels and interpolates linearly; shrinking averages over boxes, weighting the pixels at
+    their ends by the fraction covered. Source: scaleLinear_rowcol in generic/image.c of torch/image.
     """
     dtype = image.dtype if image.dtype.kind == "f" else np.float64
     across = np.einsum("xw,hwc->hxc", _weights_torch7(image.shape[1], width).astype(dtype), image, optimize=True)
@@ -132,7 +133,7 @@ def scale_torch7(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _weights_torch7(old: int, new: int) -> np.ndarray:
-    """(new, old) float32: how much of each old pixel a new one takes."""
+    """Return the weight of each old pixel in each new one: (new, old) float32."""
     at, index = np.arange(new, dtype=np.float32), np.arange(old)
     if new > old:
         where = at * (np.float32(old - 1) / np.float32(max(new - 1, 1)))
@@ -148,17 +149,17 @@ def _weights_torch7(old: int, new: int) -> np.ndarray:
 
 
 def read_heatmaps(heatmaps: np.ndarray, published: str = "demo") -> tuple[np.ndarray, np.ndarray]:
-    """Where each heat map is highest, and how high: (..., H, W) -> points (..., 2) float32 x, y; scores (...,).
+    """Return the position and height of each heatmap's maximum: (..., H, W) -> points (..., 2) float32, scores (...,).
 
-    "demo": column and row from 0; of equal maxima the leftmost, then the uppermost, for square maps (what the layer
-    PredictionHeatmap does, prediction_heatmap_layer.cpp of RMPE@5188c23).
-    "torch7": values below 0 count as 0; column from 1, row from 0.5; of equal maxima the uppermost, then the
-    leftmost (main.lua:74, util.lua:getPreds).
+    "demo": x is the column and y the row, from 0; ties go to the leftmost, then the uppermost (what the layer
+    PredictionHeatmap does for square maps, prediction_heatmap_layer.cpp of RMPE@5188c23).
+    "torch7": values below 0 count as 0; columns from 1, rows from 0.5; ties go to the uppermost, then the leftmost
+    (main.lua:74, util.lua:getPreds).
     """
     _choice(published, ("demo", "torch7"))
     if heatmaps.shape[-1] != heatmaps.shape[-2]:
-        raise RmpeError(f"heat maps are {heatmaps.shape[-2]}x{heatmaps.shape[-1]}; both published programs read square "
-                        "ones only")
+        raise RmpeError(f"heatmaps are {heatmaps.shape[-2]}x{heatmaps.shape[-1]}; both published programs only decode "
+                        "square ones")
     size = heatmaps.shape[-1]
     if published == "demo":
         flat = heatmaps.swapaxes(-1, -2).reshape(*heatmaps.shape[:-2], size * size)
@@ -172,15 +173,22 @@ def read_heatmaps(heatmaps: np.ndarray, published: str = "demo") -> tuple[np.nda
 
 
 def uncrop(points: ArrayLike, boxes_xyxy: ArrayLike, resolution: ArrayLike = 64, published: str = "demo") -> np.ndarray:
-    """Points of the heat map in the picture: (..., 2) and boxes (..., 4) -> (..., 2) int64, cut towards zero.
+    """Map heatmap points to the image: points (..., 2), boxes (..., 4) -> (..., 2) int64, truncated towards zero.
 
-    points: as ``read_heatmaps`` gives them for the same ``published``. float32 points are computed in single
-    precision and float64 ones in double, as numpy and Lua do; whole numbers count as float32.
+    float32 points are computed in single precision and float64 points in double, as in numpy and Lua; integers count as
+    float32.
 
-    - "demo": transformBoxInvert of util/cropBox.py as demo.py calls it. "demo-int": the same function given whole
-      numbers, where Python 2 drops the fraction of x * length / resolution.
-    - "torch7": transformBoxInvert of predict/img.lua. "torch7-train": that of train/src/util/img.lua, which does not
-      round the margin, and counts from 1.
+    Args:
+        points: As ``read_heatmaps`` returns them for the same ``published``.
+        boxes_xyxy: The boxes that were cropped, in pixels.
+        resolution: Side of the heatmap.
+        published: One of
+
+            - "demo": transformBoxInvert of util/cropBox.py as demo.py calls it;
+            - "demo-int": the same function called with integers, where Python 2 drops the fraction of
+              x * length / resolution;
+            - "torch7": transformBoxInvert of predict/img.lua;
+            - "torch7-train": that of train/src/util/img.lua, which does not round the margin and counts from 1.
     """
     _choice(published, ("demo", "demo-int", "torch7", "torch7-train"))
     points, boxes = np.asarray(points), np.asarray(boxes_xyxy).astype(np.int64)
@@ -203,9 +211,9 @@ def uncrop(points: ArrayLike, boxes_xyxy: ArrayLike, resolution: ArrayLike = 64,
 
 
 def to_heatmap(points: ArrayLike, boxes_xyxy: ArrayLike, resolution: int = 64) -> np.ndarray:
-    """Points of the picture in the heat map, for labels: (..., 2) and boxes (..., 4) -> (..., 2) int64.
+    """Map image points to the heatmap, for training labels: points (..., 2), boxes (..., 4) -> (..., 2) int64.
 
-    transformBox of train/src/util/img.lua (multi-human-pose@094e29b); the only one that was published.
+    Source: transformBox of train/src/util/img.lua (multi-human-pose@094e29b), the only published version.
     """
     boxes = np.asarray(boxes_xyxy)
     size = boxes[..., 2:] - boxes[..., :2]
@@ -216,10 +224,15 @@ def to_heatmap(points: ArrayLike, boxes_xyxy: ArrayLike, resolution: int = 64) -
 
 def person_transform(center: Sequence[float] | np.ndarray, scale: float, rotation: float,
                      resolution: int) -> np.ndarray:
-    """(3, 3) float64: from the picture to a square of ``resolution`` around a person, turned by ``rotation`` degrees.
+    """Return the matrix from the image to a square around a person: (3, 3) float64.
 
-    MPII's way to say where a person is: center (x, y) in pixels, scale in units of 200 pixels.
     Source: getTransform of predict/img.lua and train/src/util/img.lua, which agree.
+
+    Args:
+        center: (x, y) of the person in pixels, as annotated in MPII.
+        scale: Height of the person in units of 200 pixels, as annotated in MPII.
+        rotation: In degrees.
+        resolution: Side of the square.
     """
     height = 200 * scale
     x, y = center
@@ -237,9 +250,9 @@ def person_transform(center: Sequence[float] | np.ndarray, scale: float, rotatio
 
 def transform(points: ArrayLike, center: Sequence[float] | np.ndarray, scale: float, rotation: float, resolution: int,
               invert: bool = False, published: str = "torch7") -> np.ndarray:
-    """Points through ``person_transform``, or back: (..., 2) -> (..., 2) int64, cut towards zero.
+    """Apply ``person_transform`` or its inverse to points: (..., 2) -> (..., 2) int64, truncated towards zero.
 
-    "torch7": predict/img.lua. "torch7-train": train/src/util/img.lua, where points count from 1 on both sides.
+    "torch7": predict/img.lua. "torch7-train": train/src/util/img.lua, where points are counted from 1 on both sides.
     """
     base = int(_choice(published, ("torch7", "torch7-train")) == "torch7-train")
     matrix = person_transform(center, scale, rotation, resolution)
@@ -257,5 +270,5 @@ def _choice(published: str, choices: tuple[str, ...]) -> str:
 
 def _outside(image: np.ndarray, box: tuple[int, ...]) -> RmpeError:
     height, width = image.shape[:2]
-    return RmpeError(f"box {box} (xmin, ymin, xmax, ymax) does not lie in a picture of {width}x{height}; cut it at the "
-                     "borders first, as grow_boxes does")
+    return RmpeError(f"box {box} (xmin, ymin, xmax, ymax) is not inside the image of {width}x{height}; clip it to the "
+                     "image first, as grow_boxes does")

@@ -1,4 +1,4 @@
-"""The small networks that come with the package. They find drawn people (data/synthetic.py), not photographed ones."""
+"""The small demo networks of the package. They find synthetic people (``rmpe_legacy.synthetic``), not real ones."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from rmpe_legacy.prototxts import find
 
 FOLDER = Path(__file__).parents[1] / "models"
 NETWORK = {"detector": "demo/ssd_deploy", "pose": "demo/pose_deploy"}
-DE_TRANSFORM = "paper"  # what the pose network was trained with
+DE_TRANSFORM = "paper"  # the mode the pose network was trained with
 
 
-def shipped(name: str) -> tuple[Path, Path]:
-    """The prototxt and caffemodel of "detector" or "pose"."""
+def demo_model(name: str) -> tuple[Path, Path]:
+    """Return the prototxt and caffemodel of "detector" or "pose". Raises FileError if they are not installed."""
     weights = FOLDER / f"demo_{name}.caffemodel"
     if not weights.is_file():
-        raise FileError(f"{weights}: no such file; this installation lacks the demo's models, give --{name} PROTOTXT "
-                        "CAFFEMODEL")
+        raise FileError(f"{weights}: no such file; the demo models are missing from this installation, give "
+                        f"--{name} PROTOTXT CAFFEMODEL")
     return find(NETWORK[name]), weights

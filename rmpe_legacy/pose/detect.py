@@ -1,4 +1,4 @@
-"""From a picture to boxes around its people: the SSD detector, as demo.py of RMPE@5188c23 runs it."""
+"""From an image to boxes around its people: the SSD detector, as demo.py of RMPE@5188c23 runs it."""
 
 from __future__ import annotations
 
@@ -13,35 +13,42 @@ from rmpe_legacy.errors import NetError
 
 from .crop import pixel_boxes
 from .decode import THRESHOLDS, read_detections
-from .networks import answering, device_of, load_trained, picture_input, steps_of_type
+from .networks import device_of, image_input, inference_mode_fp32, load_trained, steps_of_type
 from .results import Detections
 
 
 class Detector:
-    """Finds people in pictures. The network's input has the size that its prototxt says, 500 x 500 for the authors'."""
+    """Finds people in images. The input size is that of the prototxt, 500 x 500 for the authors' detector."""
 
     def __init__(self, net: Net):
         self.net = net
-        self.input, self.height, self.width = picture_input(net, "detector")
-        found = steps_of_type(net, "DetectionOutput")
-        if not found:
-            raise NetError(f"the detector {net.name or 'without a name'} has no DetectionOutput layer, which gives the "
+        self.input, self.height, self.width = image_input(net, "detector")
+        steps = steps_of_type(net, "DetectionOutput")
+        if not steps:
+            raise NetError(f"the detector {net.name or '(unnamed)'} has no DetectionOutput layer, so it outputs no "
                            "boxes; give its deploy.prototxt")
-        self.output = found[-1].top[0]
+        self.output = steps[-1].top[0]
         if self.output not in net.outputs:
-            raise NetError(f"the detector's boxes {self.output!r} go into another layer; give its deploy.prototxt")
+            raise NetError(f"the detector's boxes {self.output!r} are not an output of the network; give its "
+                           "deploy.prototxt")
 
     def detection_out(self, image: np.ndarray) -> np.ndarray:
-        """The network's last blob for a picture (H, W, 3), RGB from 0 to 1: (1, 1, D, 7)."""
-        given = torch.from_numpy(detector_input(image, self.height, self.width))
-        with answering():
-            return self.net({self.input: given[None].to(device_of(self.net))})[self.output].cpu().numpy()
+        """Run the network on an image, (H, W, 3) RGB from 0 to 1, and return its last blob, (1, 1, D, 7)."""
+        pixels = torch.from_numpy(detector_input(image, self.height, self.width))
+        with inference_mode_fp32():
+            return self.net({self.input: pixels[None].to(device_of(self.net))})[self.output].cpu().numpy()
 
     def __call__(self, image: np.ndarray, threshold: float = THRESHOLDS["demo"],
                  rounding: str = "demo") -> Detections:
-        """The people in an image, (H, W, 3) RGB from 0 to 1 or what ``as_image`` takes, with scores above a threshold.
+        """Detect the people in an image.
 
-        Boxes are in pixels, rounded as ``geometry.pixel_boxes`` does; they may reach out of the picture.
+        Args:
+            image: (H, W, 3) RGB from 0 to 1, or anything that ``as_image`` accepts.
+            threshold: Detections with a higher score are people.
+            rounding: How boxes are rounded to pixels, see ``crop.pixel_boxes``.
+
+        Returns:
+            Boxes in pixels, which may extend beyond the image, and scores.
         """
         image = as_image(image)
         boxes_norm, scores = read_detections(self.detection_out(image), threshold)
@@ -50,8 +57,8 @@ class Detector:
 
 def load_detector(prototxt: str | Path, weights: str | Path, *, device: torch.device | str = "cpu",
                   allow_python: bool = False) -> Detector:
-    """The detector of a deploy.prototxt and its caffemodel. RmpeError says which of them does not fit.
+    """Load the detector of a deploy.prototxt and its caffemodel; allow_python: as for ``load_net``.
 
-    allow_python: as for ``load_net``.
+    Raises RmpeError if a file cannot be read or is not a detector.
     """
     return Detector(load_trained(prototxt, weights, allow_python=allow_python).to(device))

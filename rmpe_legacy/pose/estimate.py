@@ -1,6 +1,6 @@
-"""From boxes to poses: crops through the pose network in batches, heat maps read, joints brought back to the picture.
+"""From boxes to poses: run crops through the pose network in batches, decode the heatmaps, map joints to the image.
 
-The network is Caffe's (a ``Net``) or Torch7's (of ``load_torch7``); ``load_pose_network`` opens either.
+The network is a Caffe ``Net`` or a Torch7 module; ``load_pose_network`` loads either.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ from rmpe_legacy.torch7.reader import read_torch7
 
 from .crop import crop_box, read_heatmaps, scale_torch7, uncrop
 from .decode import read_joints
-from .networks import answering, device_of, load_trained, picture_input, steps_of_type
+from .networks import device_of, image_input, inference_mode_fp32, load_trained, steps_of_type
 from .results import JOINTS, Poses
 
-TORCH7_SIZE = 256  # of the published networks' input; a .t7 file does not tell (predict/main.lua)
-BATCH = 16  # crops at once; a stack of the published network takes some 60 MB for each
-IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # theta of a transformer that changes nothing
+TORCH7_SIZE = 256  # input size of the published networks; not stored in a .t7 file (predict/main.lua)
+BATCH = 16  # crops per forward; each stack of the published network takes about 60 MB per crop
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # the theta of the identity transform
 STN = ("trained", "identity")
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """What a pose network says of N crops."""
+class PoseOutput:
+    """The output of a pose network for N crops."""
 
     heatmaps: Tensor  # (N, 16, h, w), in the frame of the crop
-    prediction: Tensor | None = None  # prediction_heatmap, (1, 1, N, 48), where the network reads its maps itself
+    prediction: Tensor | None = None  # prediction_heatmap, (1, 1, N, 48), if the network decodes its heatmaps itself
     straightened: Tensor | None = None  # (N, 3, H, W): the crops after the STN
-    theta: Tensor | None = None  # (N, 6), Caffe's (row first) or Torch7's (also row first)
+    theta: Tensor | None = None  # (N, 6), row coordinate first, as in both Caffe and Torch7
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """One crop on its way through the network, for people to look at."""
+class CropTrace:
+    """The intermediate results of one crop, for reports."""
 
     crop: np.ndarray  # (3, H, W) float32, RGB from 0 to 1: the network's input
-    straightened: np.ndarray | None  # the same after the STN
-    theta: np.ndarray | None  # (6,)
+    straightened: np.ndarray | None  # the crop after the STN; None without STN
+    theta: np.ndarray | None  # (6,); None without STN
     heatmaps: np.ndarray  # (16, h, w) float32
-    points: np.ndarray  # (16, 2) float32: where they are highest, column and row from 0
+    points: np.ndarray  # (16, 2) float32: the maxima as (column, row), from 0
 
 
 class PoseNetwork:
-    """A pose network behind one face; a subclass runs it. stn: "identity" switches spatial transformers off."""
+    """Common interface of Caffe and Torch7 pose networks. stn="identity" disables the spatial transformers."""
 
     height: int
     width: int
@@ -66,31 +66,34 @@ class PoseNetwork:
             raise RmpeError(f"stn {stn!r} is not one of {', '.join(map(repr, STN))}")
         self.module, self.name, self.stn = module, name, stn
 
-    def __call__(self, crops: np.ndarray) -> Answer:
-        """What the network says of crops (N, 3, height, width), float32 RGB from 0 to 1."""
-        with answering():
-            answer = self._run(torch.from_numpy(crops).to(device_of(self.module)))
-        maps = answer.heatmaps
-        if maps.dim() != 4 or maps.shape[:2] != (len(crops), len(JOINTS)):
-            raise NetError(f"{self.name}: for {len(crops)} crops its heat maps are {shape_text(tuple(maps.shape))}; "
-                           f"{len(crops)} x {len(JOINTS)} x height x width is needed, a map for each of MPII's joints")
-        return answer
+    def __call__(self, crops: np.ndarray) -> PoseOutput:
+        """Run the network on crops (N, 3, height, width), float32 RGB from 0 to 1.
 
-    def _run(self, crops: Tensor) -> Answer:
+        Raises NetError if the output is not one heatmap per joint and crop.
+        """
+        with inference_mode_fp32():
+            output = self._run(torch.from_numpy(crops).to(device_of(self.module)))
+        maps = output.heatmaps
+        if maps.dim() != 4 or maps.shape[:2] != (len(crops), len(JOINTS)):
+            raise NetError(f"{self.name}: the heatmaps of {len(crops)} crops are {shape_text(tuple(maps.shape))}; "
+                           f"expected {len(crops)} x {len(JOINTS)} x height x width, one heatmap per MPII joint")
+        return output
+
+    def _run(self, crops: Tensor) -> PoseOutput:
         raise NotImplementedError
 
 
 class CaffePoseNetwork(PoseNetwork):
-    """A Caffe network. Its heat maps are what PredictionHeatmap reads, or else the last output with 16 channels."""
+    """A Caffe pose network. Its heatmaps are PredictionHeatmap's bottom, or else the last output with 16 channels."""
 
     def __init__(self, net: Net, stn: str = "trained"):
         super().__init__(net, net.name or "the pose network", stn)
-        self.input, self.height, self.width = picture_input(net, "pose network")
-        self.seen: dict[str, Tensor] = {}
+        self.input, self.height, self.width = image_input(net, "pose network")
+        self.captured: dict[str, Tensor] = {}
         readers = steps_of_type(net, "PredictionHeatmap")
         self.prediction = readers[-1].top[0] if readers else None
         if readers:
-            readers[-1].layer.register_forward_pre_hook(self._see_heatmaps)
+            readers[-1].layer.register_forward_pre_hook(self._capture_heatmaps)
             self.heatmaps = None
         else:
             self.heatmaps = _heatmap_output(net)
@@ -99,29 +102,29 @@ class CaffePoseNetwork(PoseNetwork):
             for step in transformers:
                 step.layer.register_forward_pre_hook(_without_theta)
         for step in transformers[:1]:
-            if step.bottom_shapes[0][1] == 3:  # it works on the picture; one on heat maps is an SDTN
-                step.layer.register_forward_hook(self._see_crop)
+            if step.bottom_shapes[0][1] == 3:  # it transforms the image; one that transforms heatmaps is an SDTN
+                step.layer.register_forward_hook(self._capture_crop)
 
-    def _see_heatmaps(self, layer: nn.Module, bottoms: tuple[Tensor, ...]) -> None:
-        self.seen["heatmaps"] = bottoms[0]
+    def _capture_heatmaps(self, layer: nn.Module, bottoms: tuple[Tensor, ...]) -> None:
+        self.captured["heatmaps"] = bottoms[0]
 
-    def _see_crop(self, layer: nn.Module, bottoms: tuple[Tensor, ...], top: Tensor) -> None:
-        self.seen |= {"straightened": top, "theta": bottoms[1].flatten(1)}
+    def _capture_crop(self, layer: nn.Module, bottoms: tuple[Tensor, ...], top: Tensor) -> None:
+        self.captured |= {"straightened": top, "theta": bottoms[1].flatten(1)}
 
-    def _run(self, crops: Tensor) -> Answer:
-        self.seen = {}
+    def _run(self, crops: Tensor) -> PoseOutput:
+        self.captured = {}
         outputs = self.module({self.input: crops})
-        seen, self.seen = self.seen, {}
+        captured, self.captured = self.captured, {}
         prediction = None if self.prediction is None else outputs[self.prediction]
-        return Answer(seen.pop("heatmaps", outputs.get(self.heatmaps)), prediction, **seen)
+        return PoseOutput(captured.pop("heatmaps", outputs.get(self.heatmaps)), prediction, **captured)
 
 
 def _heatmap_output(net: Net) -> str:
     tops = [name for step in net.steps for name, shape in zip(step.top, step.top_shapes, strict=True)
             if name in net.outputs and len(shape) == 4 and shape[1] == len(JOINTS)]
     if not tops:
-        raise NetError(f"the network {net.name or 'without a name'} has neither a PredictionHeatmap layer nor an "
-                       f"output of N x {len(JOINTS)} x height x width: it is no pose network for MPII's joints")
+        raise NetError(f"the network {net.name or '(unnamed)'} has neither a PredictionHeatmap layer nor an output of "
+                       f"N x {len(JOINTS)} x height x width, so it is not a pose network for MPII's joints")
     return tops[-1]
 
 
@@ -132,7 +135,7 @@ def _without_theta(layer: nn.Module, bottoms: tuple[Tensor, ...]) -> tuple[Tenso
 
 
 class Torch7PoseNetwork(PoseNetwork):
-    """A Torch7 network. Of several outputs the last stack of the SPPE counts, as in main.lua: not the parallel SPPE."""
+    """A Torch7 pose network. Of several outputs, uses the SPPE's last stack, as main.lua: not the parallel SPPE."""
 
     def __init__(self, module: nn.Module, structure: Part, name: str, size: int, stn: str = "trained"):
         super().__init__(module, name, stn)
@@ -140,52 +143,60 @@ class Torch7PoseNetwork(PoseNetwork):
         self.kind = kind(structure)
         self.roles = roles(structure)
         self.stacks = sum(role.startswith("sdtn") for role in self.roles)
-        self.seen: dict[str, Tensor] = {}
+        self.captured: dict[str, Tensor] = {}
         for part, role in zip(module.children(), self.roles, strict=False):
             if role == "stn":
-                part.register_forward_hook(self._see_crop)
+                part.register_forward_hook(self._capture_crop)
 
-    def _see_crop(self, part: nn.Module, given: tuple, output: list[Tensor]) -> list[Tensor]:
+    def _capture_crop(self, part: nn.Module, given: tuple, output: list[Tensor]) -> list[Tensor]:
         image, theta = output
         if self.stn == "identity":
             image, theta = given[0], theta.new_tensor(IDENTITY).reshape(2, 3).expand(theta.shape)
-        self.seen = {"straightened": image, "theta": theta.reshape(-1, 6)}
+        self.captured = {"straightened": image, "theta": theta.reshape(-1, 6)}
         return [image, theta]
 
-    def _run(self, crops: Tensor) -> Answer:
-        self.seen = {}
+    def _run(self, crops: Tensor) -> PoseOutput:
+        self.captured = {}
         output = self.module(crops)
-        seen, self.seen = self.seen, {}
+        captured, self.captured = self.captured, {}
         if not isinstance(output, Tensor):
-            output = output[self.stacks - 1]  # without stacks of an SDTN, the last: 0 - 1
+            output = output[self.stacks - 1]  # no SDTN: index -1, the last output
         if not isinstance(output, Tensor):
-            raise NetError(f"{self.name}: gives tables of tables; heat maps are needed")
-        return Answer(output, None, **seen)
+            raise NetError(f"{self.name}: returned nested tables, expected a heatmap tensor")
+        return PoseOutput(output, None, **captured)
 
 
 def load_pose_network(network: str | Path, weights: str | Path | None = None, *,
                       device: torch.device | str = "cpu", de_transform: str | None = None,
                       size: int = TORCH7_SIZE, stn: str = "trained", allow_python: bool = False) -> PoseNetwork:
-    """The pose network of a .t7 file, or of a deploy.prototxt and its caffemodel.
+    """Load the pose network of a .t7 file, or of a deploy.prototxt and its caffemodel.
 
-    de_transform, allow_python: as for ``load_net``. size: of a Torch7 network's input, which its file does not tell.
-    stn: "identity" runs the network as if its spatial transformers saw no reason to change anything.
-    RmpeError says what does not fit.
+    Args:
+        network: A .t7 file or a prototxt.
+        weights: The caffemodel of a prototxt.
+        device: Where the network runs.
+        de_transform: As for ``load_net``.
+        size: Input size in pixels of a Torch7 network, which its file does not store.
+        stn: "trained", or "identity" to run the network with every spatial transformer set to the identity.
+        allow_python: As for ``load_net``.
+
+    Raises:
+        RmpeError: A file cannot be read or is not a pose network.
     """
     if weights is not None:
         return CaffePoseNetwork(load_trained(network, weights, de_transform, allow_python).to(device), stn)
     file = read_torch7(network)
     module = build_module(file).to(device)
     if training := [m for m in module.modules() if getattr(m, "uses_train", False) and m.training]:
-        warnings.warn(f"{network}: {len(training)} of its modules are in training mode; they are run in evaluation "
+        warnings.warn(f"{network}: {len(training)} of its modules are in training mode and will be run in evaluation "
                       "mode", stacklevel=2)
     return Torch7PoseNetwork(module.eval(), part_of_object(file.root), str(network), size, stn)
 
 
 def network_input(image: np.ndarray, box_xyxy: np.ndarray, height: int, width: int, geometry: str) -> np.ndarray:
-    """What the pose network is given of a box: (3, height, width) float32, RGB from 0 to 1.
+    """Crop a box and resize it to the pose network's input: (3, height, width) float32, RGB from 0 to 1.
 
-    geometry: "demo" or "torch7", as for ``geometry.crop_box``.
+    geometry: "demo" or "torch7", see ``crop.crop_box``.
     """
     crop = crop_box(image, box_xyxy, geometry)
     if geometry == "demo":
@@ -194,24 +205,32 @@ def network_input(image: np.ndarray, box_xyxy: np.ndarray, height: int, width: i
 
 
 def estimate_poses(network: PoseNetwork, image: np.ndarray, boxes_xyxy: np.ndarray, geometry: str = "demo",
-                   batch: int = BATCH, look: Callable[[Look], None] | None = None) -> Poses:
-    """The pose in each box of a picture (H, W, 3), RGB from 0 to 1; boxes (P, 4) as they are to be cut out.
+                   batch: int = BATCH, on_crop: Callable[[CropTrace], None] | None = None) -> Poses:
+    """Estimate the pose in each box of an image.
 
-    batch: at most so many crops run at once; it does not matter for the result, up to the rounding of sums.
-    look: is given every crop on its way.
+    Args:
+        network: The pose network.
+        image: (H, W, 3) float32 RGB from 0 to 1.
+        boxes_xyxy: (P, 4) boxes in pixels, cropped as they are.
+        geometry: "demo" or "torch7", see ``crop.crop_box``.
+        batch: Maximum number of crops per forward; affects results only through the rounding of sums.
+        on_crop: Called with the intermediate results of every crop.
+
+    Returns:
+        P poses: joints in pixels of the image, and the heights of the heatmaps.
     """
     if batch < 1:
         raise RmpeError(f"batch {batch} is less than 1")
     joints, heights = [np.empty((0, len(JOINTS), 2))], [np.empty((0, len(JOINTS)), np.float32)]
     for boxes in _chunks(boxes_xyxy, batch):
         crops = np.stack([network_input(image, box, network.height, network.width, geometry) for box in boxes])
-        answer = network(crops)
-        points, scores = _read(answer, geometry)
-        joints.append(uncrop(points, boxes[:, None], answer.heatmaps.shape[-1], geometry).astype(np.float64))
+        output = network(crops)
+        points, scores = _decode(output, geometry)
+        joints.append(uncrop(points, boxes[:, None], output.heatmaps.shape[-1], geometry).astype(np.float64))
         heights.append(scores)
-        if look:
-            for each in _looks(crops, answer):
-                look(each)
+        if on_crop:
+            for trace in _traces(crops, output):
+                on_crop(trace)
     return Poses(np.concatenate(joints), np.concatenate(heights))
 
 
@@ -220,17 +239,17 @@ def _chunks(boxes: np.ndarray, size: int) -> Iterator[np.ndarray]:
         yield boxes[start : start + size]
 
 
-def _read(answer: Answer, geometry: str) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 16, 2) and heights (N, 16), both float32."""
-    if geometry == "demo" and answer.prediction is not None:
-        return read_joints(answer.prediction.cpu().numpy())
-    return read_heatmaps(answer.heatmaps.cpu().numpy(), geometry)
+def _decode(output: PoseOutput, geometry: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return points (N, 16, 2) and heights (N, 16), both float32."""
+    if geometry == "demo" and output.prediction is not None:
+        return read_joints(output.prediction.cpu().numpy())
+    return read_heatmaps(output.heatmaps.cpu().numpy(), geometry)
 
 
-def _looks(crops: np.ndarray, answer: Answer) -> Iterator[Look]:
+def _traces(crops: np.ndarray, output: PoseOutput) -> Iterator[CropTrace]:
     def each(values: Tensor | None) -> list:
         return [None] * len(crops) if values is None else list(values.cpu().numpy())
 
-    columns = each(answer.straightened), each(answer.theta), each(answer.heatmaps)
+    columns = each(output.straightened), each(output.theta), each(output.heatmaps)
     for crop, straightened, theta, maps in zip(crops, *columns, strict=True):
-        yield Look(crop, straightened, theta, maps, read_heatmaps(maps, "demo")[0])
+        yield CropTrace(crop, straightened, theta, maps, read_heatmaps(maps, "demo")[0])

@@ -1,12 +1,12 @@
-"""Parametric pose NMS: many poses of the same people in, one pose a person out.
+"""Parametric pose NMS: merges the many poses found for each person into one.
 
-The published algorithm, as batch_nms.py of multi-human-pose@094e29b and demo_pose_NMS.py of RMPE@5188c23 compute it.
-While poses are left: pick the one of the highest mean score; two poses are as much alike as
+The published algorithm, as computed by batch_nms.py of multi-human-pose@094e29b and demo_pose_NMS.py of RMPE@5188c23.
+While poses are left, pick the one with the highest mean score. The similarity of two poses is
 
     sum over joints within ref of  tanh(s / delta1) tanh(s' / delta1)   +   mu sum over joints of  exp(-d / delta2)
 
-with d the distance in units of ref, alpha times the longer side of the pick's box; all that are more like the pick
-than gamma go with it, and are merged into one person.
+where ref is alpha times the longer side of the pick's box and d is the distance in units of ref. All poses whose
+similarity to the pick exceeds gamma are removed and merged with it into one person.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .results import JOINTS, Persons
 
 @dataclass(frozen=True)
 class NmsParameters:
-    """The numbers of the pose NMS; the defaults are those of both published scripts."""
+    """The parameters of the pose NMS; the defaults are those of both published scripts."""
 
-    delta1: float = 0.01  # how fast a joint's score counts as certain
-    mu: float = 2.08  # weight of the distances against the scores
-    delta2: float = 2.08  # how fast the distance of two joints fades, in reference distances
-    gamma: float = 22.48  # more alike than this are one person
-    alpha: float = 0.1  # the reference distance, as a part of the longer side of the pick's box
+    delta1: float = 0.01  # scale at which a joint's score saturates
+    mu: float = 2.08  # weight of the distances relative to the scores
+    delta2: float = 2.08  # decay length of the distance of two joints, in reference distances
+    gamma: float = 22.48  # poses with a greater similarity are one person
+    alpha: float = 0.1  # reference distance relative to the longer side of the pick's box
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -42,7 +42,7 @@ class NmsParameters:
 
 PUBLISHED = NmsParameters()
 
-# What the two scripts do differently with a person, once found.
+# How the two scripts differ in handling a merged person.
 _VARIANTS = {
     "batch": {"person_score": 0.0, "drop_by_pick": True, "plain_mean_if_weightless": True},
     "demo": {"person_score": 0.2, "drop_by_pick": False, "plain_mean_if_weightless": False},
@@ -52,7 +52,7 @@ VARIANTS = tuple(_VARIANTS)
 
 @dataclass(frozen=True, eq=False)
 class NmsResult:
-    """The people that pose NMS found, and those it dropped for their low score."""
+    """The persons after the pose NMS, and those dropped for their low score."""
 
     persons: Persons
     dropped: Persons
@@ -60,18 +60,25 @@ class NmsResult:
 
 def pose_nms(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike, variant: str = "batch",
              parameters: NmsParameters = PUBLISHED, ranges: ArrayLike | None = None) -> NmsResult:
-    """Merge the poses of each picture into persons.
+    """Merge the poses of each image into persons.
 
-    joints_xy (P, 16, 2) in pixels; scores (P, 16) or (P, 16, 1); boxes_xyxy (P, 4), whose longer side sets the
-    reference distance: the detector's own boxes in the published batch run, the grown ones in the demo.
-    ranges (I, 2), 0-based, end exclusive: which poses belong to which picture; without it all belong to one.
-    variant: "batch" keeps every person; "demo" drops those whose mean score is below 0.2.
+    Computes in double precision, except that the mean, tanh and weights of float32 scores are single precision, as in
+    the demo. A joint with score 0 in every merged pose has no weighted mean: "demo" returns NaN, as published; "batch",
+    which fails there as published, returns the plain mean. Without poses there are no persons (the published demo fails
+    with an IndexError).
 
-    Numbers are double, but for float32 scores, whose mean, tanh and weights are single as in the demo.
-    A joint of score 0 in every merged pose has no weighted mean: "demo" gives NaN, as published; "batch" (which stops
-    there as published) the plain mean. No poses, no persons (the demo as published stops with an IndexError).
+    Args:
+        joints_xy: (P, 16, 2) in pixels.
+        scores: (P, 16) or (P, 16, 1).
+        boxes_xyxy: (P, 4) in pixels; the longer side sets the reference distance. The published batch script uses the
+            detector's boxes, the demo the grown boxes.
+        variant: "batch" keeps every person; "demo" drops those whose mean score is below 0.2.
+        parameters: The parameters of the NMS.
+        ranges: (I, 2), 0-based and end-exclusive: the poses of each image; None: all belong to one image.
 
-    Raises PoseFileError where the arrays do not belong together or hold what is no number.
+    Raises:
+        PoseFileError: The arrays do not match, or contain NaN or infinity.
+        RmpeError: The variant is unknown, or gamma is so large that a pick does not match itself.
     """
     if variant not in _VARIANTS:
         raise RmpeError(f"pose NMS: variant {variant!r} is not one of {', '.join(map(repr, VARIANTS))}")
@@ -83,15 +90,15 @@ def pose_nms(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike, var
     try:
         picks, member_ends, members, image_ends, kept, merged_joints, merged_scores = _host.pose_nms(
             joints, scores, ref, where, _host.PoseNmsRules(**settings, **_VARIANTS[variant]))
-    except _host.NoMatch as error:  # Differs: the published scripts stop here in numpy's reshape
+    except _host.NoMatch as error:  # Differs: the published scripts fail here in numpy's reshape
         raise RmpeError(f"pose NMS: {error}; use a gamma below 16 mu") from None
-    found = Persons(picks, merged_joints, merged_scores, members, member_ends, image_ends)
+    persons = Persons(picks, merged_joints, merged_scores, members, member_ends, image_ends)
     kept = kept.astype(bool)
-    return NmsResult(found if kept.all() else found.select(kept), found.select(~kept))
+    return NmsResult(persons if kept.all() else persons.select(kept), persons.select(~kept))
 
 
 def _checked(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike) -> tuple[np.ndarray, ...]:
-    """The three arrays as the loop takes them: contiguous, of one length, finite."""
+    """Return the three arrays as the C++ loop needs them: contiguous, of one length, finite."""
     joints = np.asarray(joints_xy, np.float64, order="C")
     scores, boxes = np.asarray(scores), np.asarray(boxes_xyxy, np.float64)
     count, j = len(boxes), len(JOINTS)
@@ -102,12 +109,12 @@ def _checked(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike) -> 
     for name, array, want in (("boxes", boxes, (count, 4)), ("joints", joints, (count, j, 2)),
                               ("scores", scores, (count, j))):
         if array.shape != want:
-            raise PoseFileError(f"pose NMS: {name} are {array.shape}; {count} boxes need {want}")
+            raise PoseFileError(f"pose NMS: {name} have shape {array.shape}; {count} boxes need {want}")
         if not np.isfinite(array).all():
             row = int(np.argwhere(~np.isfinite(array))[0, 0])
-            raise PoseFileError(f"pose NMS: {name} of proposal {row + 1} hold NaN or infinity")
+            raise PoseFileError(f"pose NMS: {name} of proposal {row + 1} contain NaN or infinity")
     if len(inside_out := np.flatnonzero((boxes[:, :2] > boxes[:, 2:]).all(1))):
-        raise PoseFileError(f"pose NMS: box {inside_out[0] + 1} has its corners the wrong way round; boxes are "
+        raise PoseFileError(f"pose NMS: box {inside_out[0] + 1} has its corners swapped; boxes are "
                             "xmin, ymin, xmax, ymax")
     single = scores.dtype == np.float32
     return joints, np.ascontiguousarray(scores, np.float32 if single else np.float64), boxes
@@ -117,5 +124,5 @@ def _check_ranges(ranges: np.ndarray, count: int) -> None:
     wrong = np.flatnonzero((ranges[:, 0] < 0) | (ranges[:, 0] > ranges[:, 1]) | (ranges[:, 1] > count))
     if len(wrong):
         first, end = ranges[wrong[0]].tolist()
-        raise PoseFileError(f"pose NMS: range {first}:{end} of image {wrong[0] + 1} does not lie in the {count} "
+        raise PoseFileError(f"pose NMS: range {first}:{end} of image {wrong[0] + 1} is not within the {count} "
                             "proposals")

@@ -1,4 +1,4 @@
-"""What one step of the pipeline hands to the next: arrays with names. Coordinates are pixels (x, y) of the picture."""
+"""The data passed between the steps of the pipeline. Coordinates are pixels (x, y) of the image."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ JOINTS = (
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
     "pelvis", "thorax", "upper_neck", "head_top",
     "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
-)  # MPII's sixteen, in the order of every joint axis here
+)  # MPII's 16 joints, in the order used for every joint axis
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """The detector's people in one picture, in its order."""
+    """The people detected in one image, in the detector's order."""
 
     boxes_xyxy: np.ndarray  # (D, 4) int64: xmin, ymin, xmax, ymax
     scores: np.ndarray  # (D,) float32, as the network gives them
@@ -25,17 +25,17 @@ class Detections:
         return len(self.scores)
 
     def select(self, keep: np.ndarray) -> Detections:
-        """Those of ``keep``, (D,) bool."""
+        """Select detections by a mask, (D,) bool."""
         return Detections(self.boxes_xyxy[keep], self.scores[keep])
 
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """The detector's people in I pictures: P boxes, picture by picture."""
+    """The people detected in I images: P boxes, image by image."""
 
     images: tuple[str, ...]  # I names
-    ranges: np.ndarray  # (I, 2) int64: the boxes of picture i are ranges[i, 0]:ranges[i, 1]
-    boxes_xyxy: np.ndarray  # (P, 4) int64 (float64 where a file has fractions): xmin, ymin, xmax, ymax
+    ranges: np.ndarray  # (I, 2) int64: the boxes of image i are ranges[i, 0]:ranges[i, 1]
+    boxes_xyxy: np.ndarray  # (P, 4) int64 (float64 if a file has fractions): xmin, ymin, xmax, ymax
     scores: np.ndarray  # (P,) float64
 
     def __len__(self) -> int:
@@ -44,10 +44,10 @@ class Proposals:
 
 @dataclass(frozen=True, eq=False)
 class Poses:
-    """One pose a box, as the pose network gives them."""
+    """One pose per box, as the pose network estimates them."""
 
     joints_xy: np.ndarray  # (P, 16, 2) float64
-    scores: np.ndarray  # (P, 16), the heights of the heat maps: float64 or float32
+    scores: np.ndarray  # (P, 16), the heights of the heatmaps: float64 or float32
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -55,41 +55,41 @@ class Poses:
 
 @dataclass(frozen=True, eq=False)
 class Persons:
-    """K people, each merged from one or more poses, picture by picture, in the order of picking."""
+    """K persons, each merged from one or more poses, image by image, in the order in which the NMS picked them."""
 
-    picks: np.ndarray  # (K,) int64: the proposal that each person was built around
+    picks: np.ndarray  # (K,) int64: the proposal that the NMS picked for each person
     joints_xy: np.ndarray  # (K, 16, 2) float64, merged
     scores: np.ndarray  # (K, 16) float64, merged
-    members: np.ndarray  # (M,) int64: the proposals merged, person by person
+    members: np.ndarray  # (M,) int64: the merged proposals, person by person
     member_ends: np.ndarray  # (K,) int64: person k's members end here
-    image_ends: np.ndarray  # (I,) int64: picture i's people end here
+    image_ends: np.ndarray  # (I,) int64: image i's persons end here
 
     def __len__(self) -> int:
         return len(self.picks)
 
     @property
     def joints_px(self) -> np.ndarray:
-        """(K, 16, 2) int64: the coordinates as the authors wrote them, cut towards zero."""
+        """The coordinates as the authors wrote them, truncated towards zero: (K, 16, 2) int64."""
         return np.trunc(self.joints_xy).astype(np.int64)
 
     @property
     def images(self) -> np.ndarray:
-        """(K,) int64: the picture of each person."""
+        """The index of each person's image: (K,) int64."""
         return np.repeat(np.arange(len(self.image_ends)), np.diff(self.image_ends, prepend=0))
 
     def merged(self, person: int) -> np.ndarray:
-        """The proposals that were merged into one person."""
+        """Return the proposals that were merged into one person."""
         return self.members[self.member_ends[person - 1] if person else 0 : self.member_ends[person]]
 
     def select(self, keep: np.ndarray) -> Persons:
-        """Those of ``keep``, (K,) bool; pictures stay, even without people."""
+        """Select persons by a mask, (K,) bool; images without persons remain."""
         sizes = np.diff(self.member_ends, prepend=0)
         kept_before = np.concatenate([[0], np.cumsum(keep)])
         return Persons(self.picks[keep], self.joints_xy[keep], self.scores[keep],
                        self.members[np.repeat(keep, sizes)], np.cumsum(sizes[keep]), kept_before[self.image_ends])
 
     def by_image(self) -> Iterator[slice]:
-        """Per picture, where its people stand in picks, joints_xy and scores."""
+        """Yield, for each image, the slice of its persons in picks, joints_xy and scores."""
         start = 0
         for end in self.image_ends.tolist():
             yield slice(start, end)

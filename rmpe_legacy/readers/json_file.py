@@ -1,4 +1,4 @@
-"""JSON files as Python's own values, with what Python cannot compute with or write again refused."""
+"""Reads JSON files, refusing values that Python cannot compute with or write again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rmpe_legacy.errors import FileError
 from rmpe_legacy.reading import reading
 
 MAX_BYTES = 1 << 30
-_NO_BYTE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")  # others stand for a byte that is not UTF-8
+_NO_BYTE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")  # others represent a byte that is not UTF-8
 
 
 def read_json(path: str | PathLike, most: int = MAX_BYTES) -> Any:
-    """What a JSON file of at most `most` bytes holds.
+    """Read a JSON file of at most `most` bytes.
 
-    A whole number of 20 digits and more becomes a float, as in JavaScript. FileError where it is not JSON in UTF-8, or
-    holds half of a surrogate pair, which no file or terminal takes.
+    An integer of 20 or more digits becomes a float, as in JavaScript. Raises FileError if the file is not JSON in
+    UTF-8, or contains a lone surrogate, which cannot be written or printed.
     """
     path = Path(path)
     with reading(path, "JSON file"):
@@ -39,7 +39,7 @@ def _whole(text: str) -> int | float:
 
 
 def _strings(content: Any) -> Iterator[str]:
-    """Every string, keys too."""
+    """Yield every string, including keys."""
     waiting = [content]
     while waiting:
         value = waiting.pop()

@@ -1,6 +1,6 @@
-"""Arrays from .npy and .npz files, read without numpy's parser, which evaluates the header as Python.
+"""Reads .npy and .npz files without numpy's parser, which evaluates the header as Python.
 
-Nothing is unpickled; sizes are checked against the bytes that are there before memory is taken. Source of the format:
+Nothing is unpickled; sizes are checked against the bytes present before memory is allocated. Source of the format:
 numpy/lib/_format_impl.py.
 """
 
@@ -19,7 +19,7 @@ from rmpe_legacy.reading import expanded_limit, item_count, reading
 MAGIC = b"\x93NUMPY"
 NUMBERS = "fiub"  # kinds of dtypes
 MAX_HEADER = 10_000  # bytes; numpy's own limit
-_HEADER_SIZE = {1: 2, 2: 4, 3: 4}  # bytes that hold the header's length, by version
+_HEADER_SIZE = {1: 2, 2: 4, 3: 4}  # size in bytes of the header's length field, by version
 _DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?)([a-zA-Z])(\d{0,9})['"]""")
 _ORDER = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)\b""")
 _SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(([\d\s,L]*)\)""")
@@ -27,18 +27,18 @@ _SIZES = {"f": (2, 4, 8), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "b": (1,), "U": 
 
 
 class OtherArrayError(FileError):
-    """An array of neither numbers nor text."""
+    """The array contains neither numbers nor text."""
 
 
 def read_npy(path: str | PathLike) -> np.ndarray:
-    """The array of a .npy file, read-only: of numbers, or of text. FileError says why it cannot be read."""
+    """Read the array of a .npy file, of numbers or text; read-only. Raises FileError if it cannot be read."""
     with reading(path, ".npy file"):
         data = Path(path).read_bytes()
     return _parse(data, str(path))
 
 
 class Npz:
-    """The arrays of an .npz, each read when it is asked for. FileError where the file is damaged."""
+    """The arrays of an .npz, read on access. Raises FileError if the file is damaged."""
 
     def __init__(self, path: str | PathLike):
         self.path = str(path)
@@ -56,7 +56,7 @@ class Npz:
         return list(self._members)
 
     def read(self, name: str) -> np.ndarray:
-        """One array; as ``read_npy``."""
+        """Read one array, like ``read_npy``."""
         info = self._members[name]
         self._budget -= info.file_size
         if self._budget < 0:
@@ -65,11 +65,11 @@ class Npz:
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise FileError(f"{self.path}: {name} is compressed in a way that numpy does not use")
         with self._reading(), self._archive.open(info) as member:
-            data = member.read(info.file_size)  # without a number, whatever a bomb holds is unpacked at once
+            data = member.read(info.file_size)  # without a size, a decompression bomb would be unpacked entirely
         return _parse(data, f"{self.path}: {name}")
 
     def numbers(self) -> dict[str, np.ndarray]:
-        """The arrays of numbers by name; all others are left out."""
+        """Return the numeric arrays by name; others are left out."""
         found = {}
         for name in self._members:
             try:
@@ -82,7 +82,7 @@ class Npz:
 
 
 def _parse(data: bytes, where: str) -> np.ndarray:
-    """The array whose .npy file this is: a view of the bytes."""
+    """Parse a .npy file from bytes, as a view of them."""
 
     def damaged(reason: str) -> FileError:
         return FileError(f"{where}: not an array that can be read ({reason}); save it with numpy.save or numpy.savez")
@@ -109,7 +109,7 @@ def _parse(data: bytes, where: str) -> np.ndarray:
 
 
 def _dtype(header: str) -> np.dtype | None:
-    """The type of a header; None where it holds neither numbers nor text."""
+    """Return the dtype of a header; None if it is neither numeric nor text."""
     found = _DESCR.search(header)
     if found is None or found[2] not in _SIZES or int(found[3] or 0) not in _SIZES[found[2]]:
         return None
@@ -117,7 +117,7 @@ def _dtype(header: str) -> np.dtype | None:
 
 
 def _shape(text: str) -> tuple[int, ...] | None:
-    """The sizes between a shape's brackets; None where they are no list of numbers. Python 2 ended some with an L."""
+    """Parse the sizes of a shape; None if they are not numbers. Python 2 wrote some with a trailing L."""
     words = [word.strip().removesuffix("L") for word in text.split(",")]
     if words[-1] == "":
         words.pop()

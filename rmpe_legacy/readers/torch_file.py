@@ -1,8 +1,8 @@
-"""Tensors by name out of what ``torch.save(net.state_dict(), ...)`` writes, without torch's own reader.
+"""Reads files written by ``torch.save(net.state_dict(), ...)`` without torch's own reader.
 
-That one, with ``weights_only=True``, runs no code of the file, but takes whatever memory the file asks for: 2 GB for a
-kilobyte. Here a pickle can make dicts, lists, tuples, numbers, text and tensors; each tensor is a view of the mapped
-file that lies inside its storage. Source: torch/serialization.py (archives, and the form before 1.6), pickletools.py.
+With ``weights_only=True`` torch does not run code from the file, but allocates whatever the file requests: 2 GB for a
+kilobyte. Here a pickle can only create dicts, lists, tuples, numbers, text and tensors; each tensor is a view of the
+mapped file inside its storage. Source: torch/serialization.py (archives, and the form before 1.6), pickletools.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rmpe_legacy.errors import FileError
 from rmpe_legacy.reading import expanded_limit, item_count, reading
 
 STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # an archive; a pickle
-MAX_DEPTH = 64  # of marks in each other
+MAX_DEPTH = 64  # nested marks
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _TYPES = {"Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "i2", "Long": "i8", "Int": "i4", "Short": "i2",
@@ -33,14 +33,14 @@ _TYPES = {"Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "i2", "Long":
 
 @dataclass(frozen=True, eq=False)
 class _Global:
-    """A name that the pickle asks for; it is called only if it is one of those known here."""
+    """A global that the pickle refers to; it is called only if it is one of those known here."""
 
     name: str
 
 
 @dataclass(frozen=True, eq=False)
 class _Storage:
-    """Numbers in a row that lie elsewhere in the file."""
+    """A storage elsewhere in the file."""
 
     kind: str  # a key of _TYPES
     key: str
@@ -49,7 +49,7 @@ class _Storage:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """A tensor before its storage is at hand."""
+    """A tensor whose storage has not been read yet."""
 
     storage: _Storage
     offset: int
@@ -58,7 +58,7 @@ class _View:
 
 
 def read_state_dict(path: str | PathLike) -> dict[str, Tensor]:
-    """The tensors of a state dict by name. FileError where the file is damaged or holds anything else."""
+    """Read the tensors of a state dict by name. Raises FileError if the file is damaged or contains anything else."""
     with reading(path, "file of tensors"), open(path, "rb") as file:
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     read = _read_archive if data[:2] == b"PK" else _read_legacy
@@ -73,7 +73,7 @@ def read_state_dict(path: str | PathLike) -> dict[str, Tensor]:
     return {key: _tensor(f"{path}: {key}", view, storages) for key, view in state.items()}
 
 
-Storages = Callable[[_Storage], memoryview | None]  # the bytes of a storage; None where there are none
+Storages = Callable[[_Storage], memoryview | None]  # the bytes of a storage; None if there are none
 
 
 def _tensor(where: str, view: _View, storages: Storages) -> Tensor:
@@ -98,7 +98,7 @@ def _damaged(path: str, reason: str) -> FileError:
 
 
 def _read_archive(data: memoryview, path: str) -> tuple[Any, Storages]:
-    """The form since torch 1.6: a zip archive in which nothing is compressed."""
+    """Read the format since torch 1.6: an uncompressed zip archive."""
     with reading(path, "file of tensors"), zipfile.ZipFile(path) as archive:
         members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
 
@@ -127,7 +127,7 @@ def _read_archive(data: memoryview, path: str) -> tuple[Any, Storages]:
 
 
 def _read_legacy(data: memoryview, path: str) -> tuple[Any, Storages]:
-    """The form before: five pickles, then each storage with its length."""
+    """Read the older format: five pickles, then each storage with its length."""
     pickle = _Pickle(data, path)
     if pickle.load() != _LEGACY_MAGIC or pickle.load() != _LEGACY_PROTOCOL:
         raise _damaged(path, "a pickle, but not of torch.save")
@@ -150,7 +150,7 @@ def _read_legacy(data: memoryview, path: str) -> tuple[Any, Storages]:
 
 
 class _Pickle:
-    """Runs the pickles in a buffer, one after the other; anything that a state dict does not need is refused."""
+    """Runs the pickles in a buffer; operations that a state dict does not need are refused."""
 
     def __init__(self, data: memoryview, path: str):
         self.data, self.path, self.at = data, path, 0
@@ -160,7 +160,7 @@ class _Pickle:
         return _damaged(self.path, f"{reason} at byte {self.at} of its pickle")
 
     def load(self) -> Any:
-        """The value of the next pickle."""
+        """Return the value of the next pickle."""
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -255,12 +255,12 @@ class _Pickle:
         self.name(module, name)
 
     def build(self) -> None:
-        """The state of an OrderedDict: torch's notes on versions."""
+        """Ignore the state of an OrderedDict, which is torch's version metadata."""
         self.pop()
         self.top(dict)
 
     def persistent(self) -> None:
-        """("storage", type, key, where it was, count, and in old files what it is a view of)."""
+        """Read ("storage", type, key, device, count, and in old files the base storage)."""
         match self.pop():
             case ("storage", _Global(name), str(key), str(), int(count)) | (
                     "storage", _Global(name), str(key), str(), int(count), None) if count >= 0:

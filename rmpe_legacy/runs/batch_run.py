@@ -1,4 +1,4 @@
-"""The work of one command over many pictures: shared among processes, kept as it is done, resumed where it stopped."""
+"""One command on many images: divided among processes, saved image by image, resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -14,115 +14,118 @@ from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.draw import draw_boxes, draw_poses
-from rmpe_legacy.pose.pipeline import Found, Pipeline, merge
+from rmpe_legacy.pose.pipeline import Pipeline, PoseResult
 from rmpe_legacy.pose.results import Detections
 from rmpe_legacy.reading import first_line
 
-from .checkpoint import Part, Store
-from .inputs import Picture, drawn_name
+from .checkpoint import Checkpoint, ImageResult
+from .inputs import ImageSource, drawn_name
 from .report_images import jpeg, panels, to_bytes
 
-DRAWN = "pictures"  # the folder of annotated pictures
+DRAWN = "pictures"  # the folder of annotated images
 _QUALITY = 90
 
+# (source, pixels (H, W, 3), keep the crops) -> result
+Process = Callable[[ImageSource, np.ndarray, bool], PoseResult]
+# Annotates an (H, W, 3) uint8 image
+Draw = Callable[[np.ndarray, PoseResult], np.ndarray]
 
-def _quiet(text: str) -> None:
-    """Says nothing."""
+
+def _no_log(text: str) -> None:
+    """Discard a message."""
 
 
-def _same(items: Sequence) -> Iterable:
+def _no_progress(items: Sequence) -> Iterable:
     return items
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Where a job runs and whom it tells: the command line puts in a progress bar and stderr."""
+class RunContext:
+    """The processes of a run, and where it reports: the command line adds a progress bar and standard error."""
 
     world: World = field(default_factory=World)
-    progress: Callable[[Sequence], Iterable] = _same  # goes over the pictures, and shows how far it is
-    say: Callable[[str], None] = _quiet
+    progress: Callable[[Sequence], Iterable] = _no_progress  # iterates over its argument and shows how far it is
+    log: Callable[[str], None] = _no_log
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """What is done with each picture."""
+class BatchRun:
+    """What to do with each image of a run."""
 
     output: Path
-    settings: Mapping[str, Any]  # by which results of another run are known
-    find: Callable[[Picture, np.ndarray, bool], Found]  # the last: whether the crops are looked at
-    draw: Callable[[np.ndarray, Found], np.ndarray] | None = None  # (H, W, 3) uint8 in and out
-    shown: int = 0  # so many pictures, from the first, are in the report
-    around: Surroundings = field(default_factory=Surroundings)
+    settings: Mapping[str, Any]  # used to detect results of a different run
+    process: Process
+    draw: Draw | None = None
+    shown: int = 0  # how many leading images the report shows
+    context: RunContext = field(default_factory=RunContext)
 
-    def run(self, pictures: Sequence[Picture]) -> list[Part]:
-        """Do what is not done yet; the parts of all pictures, in order. Pictures that cannot be read are skipped.
+    def run(self, sources: Sequence[ImageSource]) -> list[ImageResult]:
+        """Process the images that are not finished yet; images that cannot be read are skipped.
 
-        Every process gets all parts when all have come to the end.
+        Waits for all processes, then returns every image's result, in order, in each of them.
         """
-        store = Store(self.output, self.settings)
-        todo = list(enumerate(pictures))
-        for i, picture in self.around.progress(self.around.world.share(todo)):
-            if not self._is_done(store, picture, i < self.shown):
-                store.write(picture, self._part(picture, i < self.shown))
-        self.around.world.wait()
-        return [self._read(store, picture) for picture in pictures]
+        checkpoint = Checkpoint(self.output, self.settings)
+        numbered = list(enumerate(sources))
+        for i, source in self.context.progress(self.context.world.share(numbered)):
+            if not self._is_done(checkpoint, source, i < self.shown):
+                checkpoint.write(source, self._result(source, i < self.shown))
+        self.context.world.wait()
+        return [self._read(checkpoint, source) for source in sources]
 
-    def _is_done(self, store: Store, picture: Picture, shown: bool) -> bool:
-        drawn = self.draw is None or (self.output / DRAWN / drawn_name(picture.name)).is_file()
-        return drawn and store.finished(picture, shown) is not None
+    def _is_done(self, checkpoint: Checkpoint, source: ImageSource, shown: bool) -> bool:
+        is_drawn = self.draw is None or (self.output / DRAWN / drawn_name(source.name)).is_file()
+        return is_drawn and checkpoint.finished(source, shown) is not None
 
-    def _part(self, picture: Picture, shown: bool) -> Part:
+    def _result(self, source: ImageSource, shown: bool) -> ImageResult:
         try:
-            image = picture.load()
+            image = source.load()
         except FileError as error:
-            self.around.say(f"skipped: {error}")
-            return Part(picture.name, skipped=str(error))
+            self.context.log(f"skipped: {error}")
+            return ImageResult(source.name, skipped=str(error))
         try:
-            return self._worked_on(picture, image, shown)
-        except (MemoryError, cv2.error) as error:  # the next picture may be smaller
-            reason = f"{picture.name}: {first_line(error)}; it is too large to be worked on, scale it down"
-            self.around.say(f"skipped: {reason}")
-            return Part(picture.name, skipped=reason)
+            return self._processed(source, image, shown)
+        except (MemoryError, cv2.error) as error:  # the next image may be smaller
+            reason = f"{source.name}: {first_line(error)}; the image is too large to process, scale it down"
+            self.context.log(f"skipped: {reason}")
+            return ImageResult(source.name, skipped=reason)
 
-    def _worked_on(self, picture: Picture, image: np.ndarray, shown: bool) -> Part:
-        found = self.find(picture, image, shown)
+    def _processed(self, source: ImageSource, image: np.ndarray, shown: bool) -> ImageResult:
+        people = self.process(source, image, shown)
         if self.draw:
-            drawn = self.draw(to_bytes(image), found)
-            write_together(self.output / DRAWN, {drawn_name(picture.name): jpeg(drawn, _QUALITY)})
-        return Part(picture.name, found, extra=panels(image, found.looks).arrays() if shown else {})
+            drawing = self.draw(to_bytes(image), people)
+            write_together(self.output / DRAWN, {drawn_name(source.name): jpeg(drawing, _QUALITY)})
+        return ImageResult(source.name, people, extra=panels(image, people.traces).arrays() if shown else {})
 
-    def _read(self, store: Store, picture: Picture) -> Part:
-        part = store.read(picture.name)
-        if part is None:
-            raise RmpeError(f"{store.folder}: has nothing on {picture.name}; do all processes see the same folder?")
-        return part
-
-
-def detect_with(pipeline: Pipeline) -> Callable[[Picture, np.ndarray, bool], Found]:
-    """``Job.find`` for a pipeline that detects people itself."""
-    return lambda picture, image, look: pipeline.find(image, look=look)
+    def _read(self, checkpoint: Checkpoint, source: ImageSource) -> ImageResult:
+        result = checkpoint.read(source.name)
+        if result is None:
+            raise RmpeError(f"{checkpoint.folder}: contains no result for {source.name}; make sure that all processes "
+                            "see the same folder")
+        return result
 
 
-def pose_with(pipeline: Pipeline, proposals: Mapping[str, Detections]) -> Callable[[Picture, np.ndarray, bool], Found]:
-    """``Job.find`` for boxes that are there already, by the pictures' names."""
-    return lambda picture, image, look: pipeline.find(image, proposals[picture.name], look)
+def find_people(pipeline: Pipeline) -> Process:
+    """``BatchRun.process`` for a pipeline that detects people itself."""
+    return lambda source, image, keep_crops: pipeline(image, keep_crops=keep_crops)
 
 
-def drawn_persons(pipeline: Pipeline) -> Callable[[np.ndarray, Found], np.ndarray]:
-    """``Job.draw``: the skeletons of the persons, as the demo draws them."""
-    def draw(image: np.ndarray, found: Found) -> np.ndarray:
-        persons = merge(found, pipeline.recipe).persons
-        thick = line_width(found.size_wh)
-        return draw_poses(image, persons.joints_xy, persons.scores, thickness=thick, radius=thick + 1)
-
-    return draw
+def pose_in_boxes(pipeline: Pipeline, proposals: Mapping[str, Detections]) -> Process:
+    """``BatchRun.process`` for known boxes, by image name."""
+    return lambda source, image, keep_crops: pipeline(image, proposals[source.name], keep_crops)
 
 
-def drawn_boxes(image: np.ndarray, found: Found) -> np.ndarray:
-    """``Job.draw``: the detector's boxes with their scores."""
-    return draw_boxes(image, found.proposals.boxes_xyxy, found.proposals.scores, thickness=line_width(found.size_wh))
+def draw_persons(image: np.ndarray, result: PoseResult) -> np.ndarray:
+    """``BatchRun.draw``: the persons' skeletons, as the demo draws them."""
+    persons, width = result.nms_result.persons, line_width(result.size_wh)
+    return draw_poses(image, persons.joints_xy, persons.scores, thickness=width, radius=width + 1)
+
+
+def draw_detections(image: np.ndarray, result: PoseResult) -> np.ndarray:
+    """``BatchRun.draw``: the detector's boxes with their scores."""
+    boxes = result.proposals
+    return draw_boxes(image, boxes.boxes_xyxy, boxes.scores, thickness=line_width(result.size_wh))
 
 
 def line_width(size_wh: tuple[int, int]) -> int:
-    """In pixels, so that it is seen: 2 up to some 600 pixels, as the demo's, then more."""
+    """Line width in pixels: the demo's 2 up to about 600 pixels, then in proportion to the image."""
     return max(2, round(max(size_wh) / 300))

@@ -1,6 +1,6 @@
-"""Finished pictures of a run, a file each: a run that was interrupted goes on where it stopped.
+"""Finished images of a run, one file each, so that an interrupted run resumes where it stopped.
 
-They lie in the folder ``.parts`` of the output. All processes of a run write there, and the first one reads them all.
+They are stored in the folder ``.parts`` of the output. Every process of a run writes there; the first one reads all.
 """
 
 from __future__ import annotations
@@ -17,27 +17,29 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import write_together
-from rmpe_legacy.pose.pipeline import Found
-from rmpe_legacy.pose.results import Detections, Poses
+from rmpe_legacy.pose.nms import NmsResult
+from rmpe_legacy.pose.pipeline import PoseResult
+from rmpe_legacy.pose.results import Detections, Persons, Poses
 from rmpe_legacy.readers.npy import Npz
 
-from .inputs import Picture
+from .inputs import ImageSource
 
 FOLDER, SETTINGS = ".parts", "run.json"
+_PERSONS = ("picks", "joints_xy", "scores", "members", "member_ends", "image_ends")  # the arrays of Persons
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """One picture's share of the results."""
+class ImageResult:
+    """The result for one image of a run."""
 
     name: str
-    found: Found | None = None  # None: skipped
-    skipped: str = ""  # why
-    extra: Mapping[str, np.ndarray] = field(default_factory=dict)  # what the report shows
+    people: PoseResult | None = None  # None: skipped
+    skipped: str = ""  # why it was skipped
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)  # images for the report, see Panels.arrays
 
 
-class Store:
-    """The parts of one output folder; they were made with the same settings, or it cannot be opened."""
+class Checkpoint:
+    """The finished images of one output folder. Opening it raises RmpeError if a run with other settings wrote it."""
 
     def __init__(self, output: str | Path, settings: Mapping[str, Any]):
         self.folder = Path(output) / FOLDER
@@ -54,60 +56,68 @@ class Store:
         except ValueError:
             before = None
         if not isinstance(before, dict):
-            raise FileError(f"{self.folder / SETTINGS}: is damaged; remove the folder {self.folder}, which begins anew")
+            raise FileError(f"{self.folder / SETTINGS}: is damaged; remove the folder {self.folder} to start again")
         changed = [f"{key} was {before.get(key)}, is now {settings.get(key)}" for key in {**before, **settings}
                    if before.get(key) != settings.get(key)]
         if changed:
             raise RmpeError(f"{output}: holds results of another run: {'; '.join(changed)}. Choose another output "
-                            "folder, or remove this one to begin anew")
+                            "folder, or remove this one to start again")
 
-    def write(self, picture: Picture, part: Part) -> None:
-        """Keep a part; it is there whole, or not at all."""
+    def write(self, source: ImageSource, result: ImageResult) -> None:
+        """Save one image's result; the file appears whole or not at all."""
         buffer = BytesIO()
-        np.savez(buffer, **_arrays(part), digest=np.array(picture.digest()))
-        write_together(self.folder, {self._file(picture.name): buffer.getvalue()})
+        np.savez(buffer, **_arrays(result), digest=np.array(source.digest()))
+        write_together(self.folder, {self._file(source.name): buffer.getvalue()})
 
-    def read(self, name: str) -> Part | None:
-        """What is kept of a picture; None if nothing, or if the file is damaged."""
-        found = self._read(name)
-        return found and found[0]
+    def read(self, name: str) -> ImageResult | None:
+        """Return what is saved for an image; None if nothing is, or if the file is damaged."""
+        saved = self._read(name)
+        return saved and saved[0]
 
-    def finished(self, picture: Picture, extra: bool = False) -> Part | None:
-        """The part of a picture that has not changed since; None if there is none, or if it was skipped.
+    def finished(self, source: ImageSource, extra: bool = False) -> ImageResult | None:
+        """Return the result of an image that has not changed since; None if there is none or it was skipped.
 
-        extra: it must have what the report shows.
+        extra: require the images for the report too.
         """
-        kept = self._read(picture.name)
-        if kept is None or kept[0].found is None or kept[1] != picture.digest() or (extra and not kept[0].extra):
+        saved = self._read(source.name)
+        if saved is None or saved[0].people is None or saved[1] != source.digest() or (extra and not saved[0].extra):
             return None
-        return kept[0]
+        return saved[0]
 
     def _file(self, name: str) -> str:
         return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".npz"
 
-    def _read(self, name: str) -> tuple[Part, str] | None:
+    def _read(self, name: str) -> tuple[ImageResult, str] | None:
         try:
             stored = Npz(self.folder / self._file(name))
             values = {key: stored.read(key) for key in stored.names}
-            return _part(name, values), str(values["digest"])
+            return _result(name, values), str(values["digest"])
         except (RmpeError, ValueError, KeyError):
             return None
 
 
-def _arrays(part: Part) -> dict[str, np.ndarray]:
-    found = part.found
-    if found is None:
-        return {"skipped": np.array(part.skipped)}
-    return {"size_wh": np.array(found.size_wh), "boxes": found.proposals.boxes_xyxy, "scores": found.proposals.scores,
-            "joints": found.poses.joints_xy, "heights": found.poses.scores, "beyond": np.array(found.beyond),
-            **{f"extra_{key}": value for key, value in part.extra.items()}}
+def _arrays(result: ImageResult) -> dict[str, np.ndarray]:
+    people = result.people
+    if people is None:
+        return {"skipped": np.array(result.skipped)}
+    arrays = {"size_wh": np.array(people.size_wh), "beyond": np.array(people.beyond),
+              "boxes": people.proposals.boxes_xyxy, "scores": people.proposals.scores,
+              "joints": people.poses.joints_xy, "heights": people.poses.scores,
+              "has_nms": np.array(people.nms is not None)}
+    if people.nms is not None:
+        for group, persons in (("persons", people.nms.persons), ("dropped", people.nms.dropped)):
+            arrays |= {f"{group}_{key}": getattr(persons, key) for key in _PERSONS}
+    return arrays | {f"extra_{key}": value for key, value in result.extra.items()}
 
 
-def _part(name: str, arrays: Mapping[str, np.ndarray]) -> Part:
+def _result(name: str, arrays: Mapping[str, np.ndarray]) -> ImageResult:
     if "skipped" in arrays:
-        return Part(name, skipped=str(arrays["skipped"]))
+        return ImageResult(name, skipped=str(arrays["skipped"]))
     width, height = arrays["size_wh"].tolist()
-    found = Found((width, height), Detections(arrays["boxes"], arrays["scores"]),
-                  Poses(arrays["joints"], arrays["heights"]), int(arrays["beyond"]))
+    nms = None
+    if arrays["has_nms"]:
+        nms = NmsResult(*(Persons(*(arrays[f"{group}_{key}"] for key in _PERSONS)) for group in ("persons", "dropped")))
+    people = PoseResult((width, height), Detections(arrays["boxes"], arrays["scores"]),
+                        Poses(arrays["joints"], arrays["heights"]), int(arrays["beyond"]), nms=nms)
     extra = {key.removeprefix("extra_"): value for key, value in arrays.items() if key.startswith("extra_")}
-    return Part(name, found, extra=extra)
+    return ImageResult(name, people, extra=extra)

@@ -1,4 +1,4 @@
-"""Which pictures a command works on: files, folders of files, frames of videos."""
+"""The images a command works on: image files, folders, and video frames."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from rmpe_legacy.errors import FileError, RmpeError
 
 from .result_files import breaks_lines
 
-PICTURES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm",
-            ".pnm", ".jp2")
-GIF = ".gif"  # a picture or a video
-VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".ts")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm",
+                  ".pbm", ".pnm", ".jp2")
+GIF = ".gif"  # an image or a video
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".ts")
 
 
-class Picture(Protocol):
-    """Something to find people in."""
+class ImageSource(Protocol):
+    """Where an image comes from."""
 
     @property
     def name(self) -> str:
-        """The name in the results; no two of a run have the same."""
+        """Its name in the results, unique within a run."""
 
     def load(self) -> np.ndarray:
-        """(H, W, 3) float32 RGB from 0 to 1. FileError where it cannot be read."""
+        """Read the image: (H, W, 3) float32 RGB from 0 to 1. Raises FileError if it cannot be read."""
 
     def digest(self) -> str:
-        """Changes when the picture does; empty where it cannot be read."""
+        """Return a string that changes when the image does; empty if it cannot be read."""
 
 
 @dataclass(frozen=True)
-class PictureFile:
-    """A picture in a file of its own."""
+class ImageFile:
+    """An image file."""
 
     path: Path
     name: str
@@ -56,8 +56,8 @@ class PictureFile:
 
 
 @dataclass(frozen=True)
-class Unreadable:
-    """In place of what is known to be damaged before anything is loaded, so that it is reported as a picture is."""
+class UnreadableImage:
+    """Placeholder for a file already known to be damaged, so it is reported like any unreadable image."""
 
     name: str
     reason: str
@@ -70,7 +70,10 @@ class Unreadable:
 
 
 class Video:
-    """Frames of a file, read from the front; a frame before the last one read begins anew. FileError if it is none."""
+    """The frames of a video, decoded in order; going back to an earlier frame restarts decoding.
+
+    Raises FileError if the file is not a video.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -81,7 +84,7 @@ class Video:
         self.digest = file_digest(path)
 
     def _count(self) -> tuple[int, str]:
-        """The frames that can be read, which what the file says of itself is not always; and what is wrong with it."""
+        """Number of frames that can actually be decoded (the header may claim more), and why decoding stopped."""
         total = self.frames.total
         with suppress(RmpeError):
             while self.frames.taken < total:
@@ -89,11 +92,11 @@ class Video:
         count = self.frames.taken
         if count >= max(total - 1, 1):
             return count, ""
-        return count, (f"{self.path}: only {count} of {max(total, 0)} frames can be read; the video is truncated or "
+        return count, (f"{self.path}: only {count} of {max(total, 0)} frames can be decoded; the video is truncated or "
                        "damaged")
 
     def frame(self, index: int) -> np.ndarray:
-        """(H, W, 3) uint8 BGR."""
+        """Decode a frame: (H, W, 3) uint8 BGR."""
         if index < self.frames.taken:
             self.close()
         while self.frames.taken < index:
@@ -107,7 +110,7 @@ class Video:
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """A frame of a video; its name has its number, from 1."""
+    """One frame of a video; its name ends in the frame number, counted from 1."""
 
     video: Video
     index: int
@@ -116,7 +119,7 @@ class VideoFrame:
     def load(self) -> np.ndarray:
         try:
             pixels = self.video.frame(self.index)
-        except RmpeError as error:  # Frames' own class for a file that is cut short
+        except RmpeError as error:  # Frames raises its own class for a truncated file
             raise FileError(str(error)) from None
         return np.divide(pixels[:, :, ::-1], np.float32(255), dtype=np.float32, order="C")
 
@@ -124,26 +127,29 @@ class VideoFrame:
         return self.video.digest and f"{self.video.digest}:{self.index}"
 
 
-def find_pictures(inputs: Iterable[str | PathLike]) -> list[Picture]:
-    """The pictures of files, of folders (not of folders in them) and of videos, in that order, folders sorted.
+def find_images(inputs: Iterable[str | PathLike]) -> list[ImageSource]:
+    """List the images of files, folders (sorted, not recursive) and videos, in the order given.
 
-    RmpeError where there is none, or where two would have one name in the results. Whether a picture can be read shows
-    when it is; what is missing of a damaged video is one picture that cannot.
+    Images are only opened later. The missing rest of a damaged video is one unreadable image.
+
+    Raises:
+        RmpeError: There is no image, or two would have the same name in the results.
     """
-    found = [picture for source in inputs for picture in _of(Path(source))]
-    if not found:
-        raise RmpeError("no pictures; give files, folders or videos")
-    _check_names(found)
-    return found
+    sources = [source for path in inputs for source in _of(Path(path))]
+    if not sources:
+        raise RmpeError("no images; give files, folders or videos")
+    _check_names(sources)
+    return sources
 
 
-def _of(path: Path) -> Iterator[Picture]:
+def _of(path: Path) -> Iterator[ImageSource]:
     if path.is_dir():
+        suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
         files = [p for p in sorted(path.iterdir())
-                 if p.suffix.lower() in PICTURES + VIDEOS and not p.name.startswith(".") and not p.is_dir()]
+                 if p.suffix.lower() in suffixes and not p.name.startswith(".") and not p.is_dir()]
         if not files:
-            raise RmpeError(f"{path}: holds no pictures ({', '.join(PICTURES)}) and no videos ({', '.join(VIDEOS)}); "
-                            "folders in it are not entered")
+            raise RmpeError(f"{path}: contains no images ({', '.join(IMAGE_SUFFIXES)}) and no videos "
+                            f"({', '.join(VIDEO_SUFFIXES)}); subfolders are not searched")
         for file in files:
             yield from _of_file(file)
     elif not path.exists():
@@ -152,32 +158,33 @@ def _of(path: Path) -> Iterator[Picture]:
         yield from _of_file(path)
 
 
-def _of_file(path: Path) -> Iterator[Picture]:
+def _of_file(path: Path) -> Iterator[ImageSource]:
     if breaks_lines(path.name):
-        yield Unreadable(path.name, f"{str(path)!r}: its name has a line break, which index.txt cannot hold; rename it")
+        yield UnreadableImage(path.name, f"{str(path)!r}: its name contains a line break, which index.txt cannot hold; "
+                              "rename it")
         return
     if not _is_video(path):
-        yield PictureFile(path, path.name)
+        yield ImageFile(path, path.name)
         return
     try:
         video = Video(path)
     except FileError as error:
-        yield Unreadable(path.name, str(error))
+        yield UnreadableImage(path.name, str(error))
         return
     yield from (VideoFrame(video, i, _frame_name(path, i)) for i in range(video.count))
     if video.damage:
-        yield Unreadable(_frame_name(path, video.count), video.damage)
+        yield UnreadableImage(_frame_name(path, video.count), video.damage)
 
 
 def _is_video(path: Path) -> bool:
-    """By its name; a GIF is one if it moves."""
+    """Decide by the file name; a GIF counts as a video if it is animated."""
     if path.suffix.lower() != GIF:
-        return path.suffix.lower() in VIDEOS
+        return path.suffix.lower() in VIDEO_SUFFIXES
     frames = Frames(str(path))
     try:
-        check_picture(read_bytes(path), str(path))  # a decoder of videos takes memory for what it claims
+        check_picture(read_bytes(path), str(path))  # a video decoder allocates what the header claims
         return frames.total > 1
-    except RmpeError:  # what is wrong with it shows when it is read as a picture
+    except RmpeError:  # reported when it is read as an image
         return False
     finally:
         frames.close()
@@ -187,20 +194,20 @@ def _frame_name(path: Path, index: int) -> str:
     return f"{path.stem}_{index + 1:06d}.jpg"
 
 
-def _check_names(pictures: Sequence[Picture]) -> None:
-    drawn = Counter(drawn_name(picture.name) for picture in pictures)
+def _check_names(sources: Sequence[ImageSource]) -> None:
+    drawn = Counter(drawn_name(source.name) for source in sources)
     twice = next((name for name, times in drawn.items() if times > 1), None)
     if twice:
-        raise RmpeError(f"more than one picture would be called {twice} in the results; give them in separate runs")
+        raise RmpeError(f"more than one image would be called {twice} in the results; give them in separate runs")
 
 
 def drawn_name(name: str) -> str:
-    """The file that shows a picture's results: a JPEG."""
+    """Return the file name of the annotated image, a JPEG."""
     return name if Path(name).suffix.lower() in (".jpg", ".jpeg") else f"{name}.jpg"
 
 
 def file_digest(path: str | PathLike) -> str:
-    """The SHA-256 of a file; empty where it cannot be read."""
+    """Return the SHA-256 of a file; empty if it cannot be read."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:

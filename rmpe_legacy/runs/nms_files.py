@@ -1,4 +1,4 @@
-"""``rmpe nms``: the published pose NMS from files to files, as batch_nms.py of multi-human-pose@094e29b ran it."""
+"""``rmpe nms``: the published pose NMS on files, as batch_nms.py of multi-human-pose@094e29b runs it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .result_files import RESULTS, read_image_sizes, read_poses, read_proposals,
 
 @dataclass(frozen=True)
 class NmsSummary:
-    """What a run of ``rmpe nms`` read and wrote."""
+    """What ``rmpe nms`` read and wrote."""
 
     images: int
     proposals: int
     persons: int
-    dropped: int  # persons that the demo variant left out for their low score
+    dropped: int  # persons that the demo variant dropped for their low score
     files: tuple[Path, ...]
 
     def __str__(self) -> str:
@@ -35,25 +35,30 @@ def run_nms(proposals: str | Path, poses: str | Path, output: str | Path, varian
             image_sizes: str | Path | None = None, parameters: NmsParameters = PUBLISHED) -> NmsSummary:
     """Merge the poses of a proposals folder into persons and write the four result files.
 
-    proposals: a folder with index.txt, score.txt and test-bbox.h5. poses: the pose network's testres.h5.
-    output: a folder for pred.txt, scores.txt, scores-proposals.txt and index.txt; made if missing.
-    variant: "batch" or "demo". The demo as published measures distances against the grown boxes that it cropped:
-    image_sizes, a text file with ``name width height`` per line, grows the folder's boxes so; without it they are
-    taken as they stand.
+    Args:
+        proposals: A folder with index.txt, score.txt and test-bbox.h5.
+        poses: The pose network's testres.h5.
+        output: The folder for pred.txt, scores.txt, scores-proposals.txt and index.txt; created if missing.
+        variant: "batch" or "demo".
+        image_sizes: A text file with ``name width height`` per line. The published demo measures distances relative
+            to the grown boxes that it cropped; with this file the folder's boxes are grown in the same way, without
+            it they are used as they are.
+        parameters: The parameters of the pose NMS.
 
-    Raises an RmpeError, and writes nothing, where a file is missing, damaged or does not fit the others.
+    Raises:
+        RmpeError: A file is missing, damaged or does not match the others. Nothing is written.
     """
     source, target = Path(proposals), Path(output)
     if target.exists() and source.exists() and target.samefile(source):
-        raise RmpeError(f"{target}: the results would replace the index.txt of the proposals; "
+        raise RmpeError(f"{target}: the results would overwrite the index.txt of the proposals; "
                         "choose another output folder")
     if image_sizes is not None and variant != "demo":
-        raise RmpeError(f"{image_sizes}: image sizes grow the boxes of the demo variant; {variant!r} takes the "
-                        "detector's boxes as they are")
+        raise RmpeError(f"{image_sizes}: image sizes are for the demo variant, which grows the boxes; {variant!r} "
+                        "uses the detector's boxes as they are")
     found, network = read_proposals(source), read_poses(poses)
     if len(network) != len(found):
         raise PoseFileError(f"{poses}: has {len(network)} poses, but {source} has {len(found)} boxes; "
-                            "give the poses that were made from these boxes")
+                            "give the poses estimated in these boxes")
     boxes = found.boxes_xyxy if image_sizes is None else _grown(found, image_sizes)
     result = pose_nms(network.joints_xy, network.scores, boxes, variant, parameters, found.ranges)
     write_persons(target, result.persons, found, variant)
@@ -62,7 +67,7 @@ def run_nms(proposals: str | Path, poses: str | Path, output: str | Path, varian
 
 
 def _grown(proposals: Proposals, image_sizes: str | Path) -> np.ndarray:
-    """The boxes as the demo grows them, inside their pictures."""
+    """Grow the boxes as the demo does, clipped to their images."""
     sizes = read_image_sizes(image_sizes)
     boxes = proposals.boxes_xyxy.copy()
     for name, (first, end) in zip(proposals.images, proposals.ranges.tolist(), strict=True):

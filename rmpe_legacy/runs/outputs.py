@@ -1,4 +1,4 @@
-"""What a run leaves behind: the authors' files, and JSON in COCO's style."""
+"""The files that a run writes: the authors' formats, and JSON in COCO's style."""
 
 from __future__ import annotations
 
@@ -12,80 +12,94 @@ import numpy as np
 
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.draw import LIMBS
-from rmpe_legacy.pose.nms import NmsResult, pose_nms
+from rmpe_legacy.pose.nms import NmsResult
 from rmpe_legacy.pose.published import Recipe
 from rmpe_legacy.pose.results import JOINTS, Persons, Poses, Proposals
 
-from .checkpoint import Part
+from .checkpoint import ImageResult
 from .result_files import write_persons, write_proposals
 
 PROPOSALS, NMS, PEOPLE, DETECTIONS = "proposals", "nms", "poses.json", "detections.json"
 
 
 @dataclass(frozen=True, eq=False)
-class Collected:
-    """The parts of a run put together, picture by picture; pictures that were skipped are not among them."""
+class BatchResult:
+    """The results of a run, concatenated image by image, without the images that were skipped."""
 
     proposals: Proposals
     poses: Poses
     sizes_wh: tuple[tuple[int, int], ...]
     grown_xyxy: np.ndarray  # (P, 4) int64
-    beyond: int  # detections beyond the borders
+    beyond: int  # detections that contain no pixel of their image
 
 
-def collect(parts: Sequence[Part], how: Recipe) -> Collected:
-    """The proposals and poses of all pictures, as if one list had been made of them from the start."""
-    there = [part for part in parts if part.found is not None]
-    found = [part.found for part in there if part.found is not None]
-    ends = np.cumsum([len(each.proposals) for each in found], dtype=np.int64)
+def collect(results: Sequence[ImageResult], recipe: Recipe) -> BatchResult:
+    """Concatenate the proposals and poses of all images."""
+    kept = [result for result in results if result.people is not None]
+    people = [result.people for result in kept if result.people is not None]
+    ends = np.cumsum([len(each.proposals) for each in people], dtype=np.int64)
     ranges = np.stack([np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(ends)], ends], axis=1)
-
-    def rows(arrays: list[np.ndarray], *shape: int, dtype: type) -> np.ndarray:
-        return np.concatenate([np.empty((0, *shape), dtype), *arrays])
-
-    proposals = Proposals(tuple(part.name for part in there), ranges,
-                          rows([f.proposals.boxes_xyxy for f in found], 4, dtype=np.int64),
-                          rows([f.proposals.scores for f in found], dtype=np.float64))
-    poses = Poses(rows([f.poses.joints_xy for f in found], len(JOINTS), 2, dtype=np.float64),
-                  rows([f.poses.scores for f in found], len(JOINTS), dtype=np.float32))
-    return Collected(proposals, poses, tuple(f.size_wh for f in found),
-                     rows([f.grown(how) for f in found], 4, dtype=np.int64), sum(f.beyond for f in found))
+    proposals = Proposals(tuple(result.name for result in kept), ranges,
+                          _rows([p.proposals.boxes_xyxy for p in people], 4, dtype=np.int64),
+                          _rows([p.proposals.scores for p in people], dtype=np.float64))
+    poses = Poses(_rows([p.poses.joints_xy for p in people], len(JOINTS), 2, dtype=np.float64),
+                  _rows([p.poses.scores for p in people], len(JOINTS), dtype=np.float32))
+    return BatchResult(proposals, poses, tuple(p.size_wh for p in people),
+                       _rows([p.grown(recipe) for p in people], 4, dtype=np.int64), sum(p.beyond for p in people))
 
 
-def merge_all(collected: Collected, how: Recipe) -> NmsResult:
-    """The pose NMS over all pictures; the same as ``run.merge`` on each."""
-    boxes = collected.grown_xyxy if how.nms == "demo" else collected.proposals.boxes_xyxy
-    kind = np.float32 if how.nms == "demo" else np.float64
-    return pose_nms(collected.poses.joints_xy, collected.poses.scores.astype(kind), boxes, how.nms,
-                    ranges=collected.proposals.ranges)
+def collect_nms(results: Sequence[ImageResult]) -> NmsResult:
+    """Concatenate the persons of all images; proposals are numbered as ``collect`` orders them."""
+    people = [result.people for result in results if result.people is not None]
+    starts = np.cumsum([0, *(len(each.proposals) for each in people)])[:-1].tolist()
+    return NmsResult(_concatenated([each.nms_result.persons for each in people], starts),
+                     _concatenated([each.nms_result.dropped for each in people], starts))
 
 
-def write_detections(output: Path, collected: Collected, skipped: Mapping[str, str],
+def _concatenated(groups: Sequence[Persons], starts: Sequence[int]) -> Persons:
+    """Concatenate the persons of several images; starts: the index of each image's first proposal."""
+    persons = np.cumsum([0, *(len(group) for group in groups)])
+    members = np.cumsum([0, *(len(group.members) for group in groups)])
+    return Persons(
+        _rows([group.picks + start for group, start in zip(groups, starts, strict=True)], dtype=np.int64),
+        _rows([group.joints_xy for group in groups], len(JOINTS), 2, dtype=np.float64),
+        _rows([group.scores for group in groups], len(JOINTS), dtype=np.float64),
+        _rows([group.members + start for group, start in zip(groups, starts, strict=True)], dtype=np.int64),
+        _rows([group.member_ends + start for group, start in zip(groups, members, strict=False)], dtype=np.int64),
+        persons[1:].astype(np.int64))
+
+
+def _rows(arrays: list[np.ndarray], *shape: int, dtype: type) -> np.ndarray:
+    """Concatenate arrays of rows of this shape; there may be none."""
+    return np.concatenate([np.empty((0, *shape), dtype), *arrays])
+
+
+def write_detections(output: Path, batch: BatchResult, skipped: Mapping[str, str],
                      settings: Mapping[str, Any]) -> None:
-    """A proposals folder and detections.json."""
-    write_proposals(output, collected.proposals)
+    """Write a proposals folder and detections.json."""
+    write_proposals(output, batch.proposals)
     annotations = [{"id": i + 1, "image_id": image + 1, "category_id": 1, "bbox": _xywh(box), "score": float(score)}
-                   for image, (first, end) in enumerate(collected.proposals.ranges.tolist())
-                   for i, box, score in zip(range(first, end), collected.proposals.boxes_xyxy[first:end],
-                                            collected.proposals.scores[first:end], strict=True)]
-    content = _coco(collected, annotations, {"id": 1, "name": "person"}, skipped, settings)
+                   for image, (first, end) in enumerate(batch.proposals.ranges.tolist())
+                   for i, box, score in zip(range(first, end), batch.proposals.boxes_xyxy[first:end],
+                                            batch.proposals.scores[first:end], strict=True)]
+    content = _coco(batch, annotations, {"id": 1, "name": "person"}, skipped, settings)
     write_together(output, {DETECTIONS: _json(content)})
 
 
-def write_people(output: Path, collected: Collected, merged: NmsResult, how: Recipe, skipped: Mapping[str, str],
+def write_people(output: Path, batch: BatchResult, nms: NmsResult, recipe: Recipe, skipped: Mapping[str, str],
                  settings: Mapping[str, Any]) -> None:
-    """The folders proposals and nms with the authors' files, and poses.json."""
-    write_proposals(output / PROPOSALS, collected.proposals, collected.poses)
-    write_persons(output / NMS, merged.persons, collected.proposals, how.nms)
+    """Write the folders proposals and nms with the authors' files, and poses.json."""
+    write_proposals(output / PROPOSALS, batch.proposals, batch.poses)
+    write_persons(output / NMS, nms.persons, batch.proposals, recipe.nms)
     category = {"id": 1, "name": "person", "keypoints": JOINTS, "skeleton": [[a + 1, b + 1] for a, b, _ in LIMBS]}
-    annotations = _annotations(merged.persons, collected, how)
-    content = _coco(collected, annotations, category, skipped, settings)
+    annotations = _annotations(nms.persons, batch, recipe)
+    content = _coco(batch, annotations, category, skipped, settings)
     write_together(output, {PEOPLE: _json(content)})
 
 
-def _annotations(persons: Persons, collected: Collected, how: Recipe) -> list[dict[str, Any]]:
-    """A person each. A joint without a place, whose scores are all 0, is three zeros, as COCO has it."""
-    joints = persons.joints_px if how.nms == "batch" else persons.joints_xy
+def _annotations(persons: Persons, batch: BatchResult, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return one annotation per person. A joint without coordinates (all scores 0) is three zeros, as in COCO."""
+    joints = persons.joints_px if recipe.nms == "batch" else persons.joints_xy
     out = []
     for k, (pick, image) in enumerate(zip(persons.picks.tolist(), persons.images.tolist(), strict=True)):
         triples = np.column_stack([joints[k], persons.scores[k]])
@@ -93,16 +107,16 @@ def _annotations(persons: Persons, collected: Collected, how: Recipe) -> list[di
         triples[~there] = 0
         out.append({"id": k + 1, "image_id": image + 1, "category_id": 1, "keypoints": triples.reshape(-1).tolist(),
                     "num_keypoints": int(there.sum()), "score": float(triples[:, 2].mean()),
-                    "bbox": _xywh(collected.proposals.boxes_xyxy[pick]),
-                    "bbox_score": float(collected.proposals.scores[pick]),
+                    "bbox": _xywh(batch.proposals.boxes_xyxy[pick]),
+                    "bbox_score": float(batch.proposals.scores[pick]),
                     "proposals": (np.sort(persons.merged(k)) + 1).tolist()})
     return out
 
 
-def _coco(collected: Collected, annotations: list[dict[str, Any]], category: dict[str, Any],
+def _coco(batch: BatchResult, annotations: list[dict[str, Any]], category: dict[str, Any],
           skipped: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
     images = [{"id": i + 1, "file_name": name, "width": width, "height": height} for i, (name, (width, height)) in
-              enumerate(zip(collected.proposals.images, collected.sizes_wh, strict=True))]
+              enumerate(zip(batch.proposals.images, batch.sizes_wh, strict=True))]
     return {"info": dict(settings), "images": images, "annotations": annotations, "categories": [category],
             "skipped": [{"file_name": name, "reason": reason} for name, reason in skipped.items()]}
 
@@ -113,7 +127,7 @@ def _xywh(box: np.ndarray) -> list[int]:
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
-    """One object a line where there are many, so that files can be looked at and compared."""
+    """Format as JSON, with list items one per line so that files can be read and compared."""
     lines = []
     for key, value in content.items():
         if isinstance(value, list) and value:

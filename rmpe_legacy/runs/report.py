@@ -1,6 +1,6 @@
-"""One page that shows a run: boxes, crops, heat maps, poses before and after the pose NMS. It needs nothing but itself.
+"""A self-contained HTML page that shows a run: boxes, crops, heatmaps, poses before and after the pose NMS.
 
-Skeletons and boxes are drawn over the pictures as SVG, so that each picture is in the page once.
+Skeletons and boxes are SVG drawn over the images, so that each image is stored once.
 """
 
 from __future__ import annotations
@@ -17,58 +17,56 @@ import numpy as np
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.draw import LIMBS
-from rmpe_legacy.pose.nms import NmsResult
-from rmpe_legacy.pose.pipeline import Found
+from rmpe_legacy.pose.pipeline import PoseResult
 from rmpe_legacy.pose.results import JOINTS
-from rmpe_legacy.wording import many
+from rmpe_legacy.wording import pluralize
 
 from .report_images import CropPanel, Panels
 
-MOST_PICTURES = 40  # in one page, which then has some 10 MB
-OPEN = 3  # pictures whose crops are shown without a click
-_SURE = 0.1  # joints below are not drawn, as in the demo
-# Told apart by people with any colour vision, next to each other and on photographs (after Okabe and Ito)
+MAX_REPORT_IMAGES = 40  # about 10 MB
+OPEN = 3  # images whose crops are shown without a click
+_MIN_SCORE = 0.1  # joints with a lower score are not drawn, as in the demo
+# Distinguishable with any colour vision, side by side and on photographs (after Okabe and Ito)
 COLORS = ("#56b4e9", "#e69f00", "#4be0a8", "#f0e442", "#ff7fbf", "#d55e00", "#b39ddb", "#a5d65c")
-_NOBODY = "#c8c8c8"  # a pose that no person was made of
+_UNUSED = "#c8c8c8"  # a pose that was merged into no person
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """One picture of the report."""
+class ReportImage:
+    """One image of the report."""
 
     name: str
-    found: Found
-    nms: NmsResult
+    people: PoseResult
     grown_xyxy: np.ndarray  # (P, 4)
     panels: Panels
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the head of the page says."""
+    """The head of the page."""
 
     title: str
     facts: Mapping[str, str]
-    pictures: int  # of the run, shown or not
+    images: int  # in the run, shown or not
     skipped: Mapping[str, str]  # name -> reason
     table: str = ""  # numbers, as text
 
 
-def write_report(path: str | Path, summary: Summary, shown: Sequence[Shown]) -> None:
-    """Write the page; it is there whole, or not at all."""
+def write_report(path: str | Path, summary: Summary, shown: Sequence[ReportImage]) -> None:
+    """Write the page; the file appears whole or not at all."""
     path = Path(path)
     check_page(path)
     write_together(path.parent, {path.name: page(summary, shown).encode("utf-8", "backslashreplace")})
 
 
 def check_page(path: Path | None) -> None:
-    """Before the work: that a page can have this name. FileError if not."""
+    """Raise FileError if no page can be written under this name; called before the work."""
     if path is not None and path.is_dir():
         raise FileError(f"{path}: is a folder; give the name of a page in it, such as {path / 'report.html'}")
 
 
-def page(summary: Summary, shown: Sequence[Shown]) -> str:
-    """The page as text."""
+def page(summary: Summary, shown: Sequence[ReportImage]) -> str:
+    """Return the page as HTML."""
     css = files(__package__).joinpath("report.css").read_text("utf-8")
     body = [*_head(summary, shown), *(line for i, each in enumerate(shown) for line in _section(i, each))]
     return "\n".join([
@@ -78,38 +76,38 @@ def page(summary: Summary, shown: Sequence[Shown]) -> str:
         "</html>", ""])
 
 
-def _head(summary: Summary, shown: Sequence[Shown]) -> Iterator[str]:
+def _head(summary: Summary, shown: Sequence[ReportImage]) -> Iterator[str]:
     yield f"<header><h1>{escape(summary.title)}</h1>"
-    yield ("<p>For each picture: the detector's boxes; the pose in each of them; the persons that the pose NMS made of "
-           "the poses. A person has a letter and a colour; the poses it was merged from have the same colour.</p>")
+    yield ("<p>For each image: the detector's boxes, the pose in each box, and the persons that the pose NMS made of "
+           "the poses. Each person has a letter and a colour; the poses merged into it have the same colour.</p>")
     yield "<dl>"
     for name, value in summary.facts.items():
         yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
     yield "</dl>"
     if summary.table:
         yield f'<pre class="scroll">{escape(summary.table)}</pre>'
-    if summary.pictures - len(summary.skipped) > len(shown):
-        yield f"<p>The first {len(shown)} of {summary.pictures - len(summary.skipped)} pictures are shown.</p>"
+    if summary.images - len(summary.skipped) > len(shown):
+        yield f"<p>The first {len(shown)} of {summary.images - len(summary.skipped)} images are shown.</p>"
     if summary.skipped:
         yield f"<p>Skipped, because they could not be read: {len(summary.skipped)}</p><ul>"
-        yield from (f"<li>{escape(reason)}</li>" for reason in list(summary.skipped.values())[:MOST_PICTURES])
+        yield from (f"<li>{escape(reason)}</li>" for reason in list(summary.skipped.values())[:MAX_REPORT_IMAGES])
         yield "</ul>"
     yield "</header>"
     if len(shown) > 1:
         links = "".join(f'<li><a href="#picture-{i + 1}">{escape(each.name)}</a></li>' for i, each in enumerate(shown))
-        yield f'<nav aria-label="Pictures"><ul>{links}</ul></nav>'
+        yield f'<nav aria-label="Images"><ul>{links}</ul></nav>'
 
 
-def _section(i: int, shown: Shown) -> Iterator[str]:
-    width, height = shown.found.size_wh
-    proposals, persons = len(shown.found.proposals), len(shown.nms.persons)
+def _section(i: int, shown: ReportImage) -> Iterator[str]:
+    width, height = shown.people.size_wh
+    proposals, persons = len(shown.people.proposals), len(shown.people.nms_result.persons)
     yield f'<section id="picture-{i + 1}" aria-labelledby="name-{i + 1}">'
     yield f'<h2 id="name-{i + 1}">{escape(shown.name)}</h2>'
-    beyond = f", {many(shown.found.beyond, 'detection')} beyond its borders" if shown.found.beyond else ""
-    yield (f'<p class="soft">{width} × {height} pixels; {many(proposals, "detection")}, {many(persons, "person")}'
-           f"{beyond}</p>")
+    beyond = f", {pluralize(shown.people.beyond, 'detection')} outside the image" if shown.people.beyond else ""
+    yield (f'<p class="soft">{width} × {height} pixels; {pluralize(proposals, "detection")}, '
+           f"{pluralize(persons, 'person')}{beyond}</p>")
     yield (f'<svg class="store" aria-hidden="true"><defs><image id="image-{i + 1}" width="{width}" height="{height}" '
-           f'preserveAspectRatio="none" href="{_data(shown.panels.picture)}"/></defs></svg>')
+           f'preserveAspectRatio="none" href="{_data(shown.panels.image)}"/></defs></svg>')
     yield from _views(i, shown)
     if proposals:
         yield from _persons(shown)
@@ -117,24 +115,26 @@ def _section(i: int, shown: Shown) -> Iterator[str]:
     yield "</section>"
 
 
-# --- three views of the picture ----------------------------------------------------------------------------------
+# --- three views of the image ----------------------------------------------------------------------------------
 
 
-def _views(i: int, shown: Shown) -> Iterator[str]:
-    found, persons = shown.found, shown.nms.persons
+def _views(i: int, shown: ReportImage) -> Iterator[str]:
+    people, persons = shown.people, shown.people.nms_result.persons
     colors = _colors(shown)
-    boxes = [_box(box, found.proposals.scores[p], p, colors[p], found.size_wh)
-             for p, box in enumerate(found.proposals.boxes_xyxy.tolist())]
-    before = [_skeleton(found.poses.joints_xy[p], found.poses.scores[p], found.size_wh, color=colors[p],
-                        title=f"pose {p + 1}", label=str(p + 1)) for p in range(len(found.poses))]
-    after = [_skeleton(persons.joints_xy[k], persons.scores[k], found.size_wh, color=COLORS[k % len(COLORS)],
+    boxes = [_box(box, people.proposals.scores[p], p, colors[p], people.size_wh)
+             for p, box in enumerate(people.proposals.boxes_xyxy.tolist())]
+    before = [_skeleton(people.poses.joints_xy[p], people.poses.scores[p], people.size_wh, color=colors[p],
+                        title=f"pose {p + 1}", label=str(p + 1)) for p in range(len(people.poses))]
+    after = [_skeleton(persons.joints_xy[k], persons.scores[k], people.size_wh, color=COLORS[k % len(COLORS)],
                        title=f"person {_letter(k)}", label=_letter(k)) for k in range(len(persons))]
     yield '<div class="views">'
-    yield from _view(i, found.size_wh, boxes, f"Detections in {shown.name}: {many(len(boxes), 'box')}",
+    yield from _view(i, people.size_wh, boxes, f"Detections in {shown.name}: {pluralize(len(boxes), 'box')}",
                      "Detections, numbered, with their scores")
-    yield from _view(i, found.size_wh, before, f"Poses before the NMS in {shown.name}: {many(len(before), 'pose')}",
-                     "Poses before the NMS, one a detection")
-    yield from _view(i, found.size_wh, after, f"Persons after the NMS in {shown.name}: {many(len(after), 'person')}",
+    yield from _view(i, people.size_wh, before,
+                     f"Poses before the NMS in {shown.name}: {pluralize(len(before), 'pose')}",
+                     "Poses before the NMS, one per detection")
+    yield from _view(i, people.size_wh, after,
+                     f"Persons after the NMS in {shown.name}: {pluralize(len(after), 'person')}",
                      "Persons after the NMS")
     yield "</div>"
 
@@ -158,52 +158,52 @@ def _box(box: Sequence[int], score: float, index: int, color: str, size_wh: tupl
 
 def _skeleton(joints: np.ndarray, scores: np.ndarray, size_wh: tuple[int, int], color: str | None, title: str = "",
               label: str = "") -> str:
-    """Limbs between joints that are sure enough; in one colour, or without one in the demo's."""
+    """Draw the limbs whose joints both reach the minimum score, in one colour or, if None, in the demo's colours."""
     size = max(size_wh)
-    sure = (scores >= _SURE) & np.isfinite(joints).all(axis=1)
+    sure = (scores >= _MIN_SCORE) & np.isfinite(joints).all(axis=1)
     limbs = [(a, b, color or "#{:02x}{:02x}{:02x}".format(*rgb)) for a, b, rgb in LIMBS if sure[a] and sure[b]]
     strokes = [f"M{_n(joints[a, 0])} {_n(joints[a, 1])}L{_n(joints[b, 0])} {_n(joints[b, 1])}" for a, b, _ in limbs]
     rim = "rim" if color else "rim pale"  # the demo's colours are dark
-    parts = [f'<path class="{rim}" d="{"".join(strokes)}" stroke-width="{_n(size / 100)}"/>'] if strokes else []
+    results = [f'<path class="{rim}" d="{"".join(strokes)}" stroke-width="{_n(size / 100)}"/>'] if strokes else []
     for hue in dict.fromkeys(hue for _, _, hue in limbs):
         path = "".join(stroke for stroke, (_, _, own) in zip(strokes, limbs, strict=True) if own == hue)
-        parts.append(f'<path class="limb" d="{path}" stroke="{hue}" stroke-width="{_n(size / 180)}"/>')
+        results.append(f'<path class="limb" d="{path}" stroke="{hue}" stroke-width="{_n(size / 180)}"/>')
     if label and sure.any():
         top = joints[sure][np.argmin(joints[sure][:, 1])]
-        parts.append(_text(top[0], max(top[1] - 0.012 * size, 0.03 * size), label, size_wh))
-    return f"<g>{f'<title>{escape(title)}</title>' if title else ''}{''.join(parts)}</g>"
+        results.append(_text(top[0], max(top[1] - 0.012 * size, 0.03 * size), label, size_wh))
+    return f"<g>{f'<title>{escape(title)}</title>' if title else ''}{''.join(results)}</g>"
 
 
 def _text(x: float, y: float, words: str, size_wh: tuple[int, int]) -> str:
-    """Words that begin at a point, or further to the left, so that they end within the picture."""
+    """Draw text at a point, moved left if it would leave the image."""
     size = max(size_wh)
     x = max(0, min(x, size_wh[0] - 0.022 * size * len(words)))
     return (f'<text x="{_n(x)}" y="{_n(y)}" font-size="{_n(0.032 * size)}" '
             f'stroke-width="{_n(0.006 * size)}">{escape(words)}</text>')
 
 
-# --- persons, and what was merged into them ----------------------------------------------------------------------
+# --- persons and the poses merged into them ----------------------------------------------------------------------
 
 
-def _colors(shown: Shown) -> list[str]:
-    """Each pose's colour: that of the person it was merged into."""
-    colors = [_NOBODY] * len(shown.found.poses)
-    for k in range(len(shown.nms.persons)):
-        for pose in shown.nms.persons.merged(k).tolist():
+def _colors(shown: ReportImage) -> list[str]:
+    """Return the colour of each pose: that of the person it was merged into."""
+    colors = [_UNUSED] * len(shown.people.poses)
+    for k in range(len(shown.people.nms_result.persons)):
+        for pose in shown.people.nms_result.persons.merged(k).tolist():
             colors[pose] = COLORS[k % len(COLORS)]
     return colors
 
 
-def _persons(shown: Shown) -> Iterator[str]:
-    persons, dropped = shown.nms.persons, shown.nms.dropped
-    yield '<h3>What was merged into what</h3><div class="scroll"><table>'
+def _persons(shown: ReportImage) -> Iterator[str]:
+    persons, dropped = shown.people.nms_result.persons, shown.people.nms_result.dropped
+    yield '<h3>Persons and their poses</h3><div class="scroll"><table>'
     heads = "".join(f'<th scope="col">{words}</th>' for words in ("Person", "Picked pose", "Merged from poses"))
     yield f'<thead><tr>{heads}<th scope="col" class="number">Mean joint score</th></tr></thead><tbody>'
     for k in range(len(persons)):
         swatch = f'<span class="swatch" style="background:{COLORS[k % len(COLORS)]}"></span>'
         yield _row(f"{swatch}{_letter(k)}", persons.picks[k], persons.merged(k), persons.scores[k])
     for k in range(len(dropped)):
-        yield _row("dropped, its score is low", dropped.picks[k], dropped.merged(k), dropped.scores[k])
+        yield _row("dropped (low score)", dropped.picks[k], dropped.merged(k), dropped.scores[k])
     yield "</tbody></table></div>"
 
 
@@ -216,34 +216,34 @@ def _row(who: str, pick: int, members: np.ndarray, scores: np.ndarray) -> str:
 # --- crops -------------------------------------------------------------------------------------------------------
 
 
-def _crops(i: int, shown: Shown) -> Iterator[str]:
+def _crops(i: int, shown: ReportImage) -> Iterator[str]:
     crops = shown.panels.crops
-    more = len(shown.found.proposals) - len(crops)
-    yield f"<details{' open' if i < OPEN else ''}><summary>Crops and heat maps</summary>"
-    yield (f'<p class="soft">Heat maps, row by row: {", ".join(JOINTS).replace("_", " ")}.'
+    more = len(shown.people.proposals) - len(crops)
+    yield f"<details{' open' if i < OPEN else ''}><summary>Crops and heatmaps</summary>"
+    yield (f'<p class="soft">Heatmaps, row by row: {", ".join(JOINTS).replace("_", " ")}.'
            f'{f" The first {len(crops)} of {len(crops) + more} crops." if more else ""}</p><div class="crops">')
     for p, crop in enumerate(crops):
         yield from _crop(p, crop, shown)
     yield "</div></details>"
 
 
-def _crop(p: int, crop: CropPanel, shown: Shown) -> Iterator[str]:
+def _crop(p: int, crop: CropPanel, shown: ReportImage) -> Iterator[str]:
     box = ", ".join(map(str, shown.grown_xyxy[p].tolist()))
     what = f"detection {p + 1} of {shown.name}"
     yield f'<div class="crop"><h4>Pose {p + 1} <span class="soft">box {box}</span></h4>'
-    skeleton = _skeleton(crop.points * 200, shown.found.poses.scores[p], (300, 300), color=None)
+    skeleton = _skeleton(crop.points * 200, shown.people.poses.scores[p], (300, 300), color=None)
     alt = escape(f"Crop of {what}, with its pose")
     yield (f'<figure><svg class="view" viewBox="0 0 200 200" role="img" aria-label="{alt}">'
            f'<image width="200" height="200" preserveAspectRatio="none" href="{_data(crop.crop)}"/>{skeleton}</svg>'
-           "<figcaption>Crop, with the pose read from the heat maps</figcaption></figure>")
+           "<figcaption>Crop, with the pose decoded from the heatmaps</figcaption></figure>")
     if crop.straightened:
         theta = f": θ = {', '.join(f'{v:.2f}' for v in crop.theta)}" if crop.theta else ""
-        yield _picture(crop.straightened, f"Crop of {what} after the STN", f"After the STN{theta}")
-    yield _picture(crop.heatmaps, f"Sixteen heat maps of {what}", "Heat maps, over the crop")
+        yield _figure(crop.straightened, f"Crop of {what} after the STN", f"After the STN{theta}")
+    yield _figure(crop.heatmaps, f"Sixteen heatmaps of {what}", "Heatmaps over the crop")
     yield "</div>"
 
 
-def _picture(jpeg: bytes, alt: str, caption: str) -> str:
+def _figure(jpeg: bytes, alt: str, caption: str) -> str:
     return (f'<figure><img src="{_data(jpeg)}" alt="{escape(alt)}"><figcaption>{escape(caption)}</figcaption></figure>')
 
 

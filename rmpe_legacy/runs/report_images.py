@@ -1,4 +1,4 @@
-"""Small pictures for the report: what each crop looked like on its way through the pose network."""
+"""Small images for the report: each crop as it passes through the pose network."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import Any
 import cv2
 import numpy as np
 
-from rmpe_legacy.pose.estimate import Look
+from rmpe_legacy.pose.estimate import CropTrace
 
-PICTURE_WIDTH, CROP_WIDTH, CELL = 720, 160, 72  # px; at most, of the picture, a crop, a heat map
-MOST_CROPS = 12  # of a picture
-COLUMNS = 4  # of heat maps
+IMAGE_WIDTH, CROP_WIDTH, CELL = 720, 160, 72  # maximum width in pixels of the image, a crop, a heatmap
+MAX_CROPS = 12  # per image
+COLUMNS = 4  # of heatmaps
 _QUALITY, _GRID = 80, 110
 
 
 @dataclass(frozen=True, eq=False)
 class CropPanel:
-    """One crop: JPEG files, and where its joints are, from 0 to 1 of the crop's sides."""
+    """One crop: JPEG files, and its joints relative to the crop's sides (0 to 1)."""
 
     crop: bytes
-    straightened: bytes  # after the STN; empty where there is none
-    heatmaps: bytes  # one over the crop for each joint, 4 x 4
+    straightened: bytes  # the crop after the STN; empty if the network has none
+    heatmaps: bytes  # one per joint over the crop, in a 4 x 4 grid
     points: np.ndarray  # (16, 2) float32
-    theta: tuple[float, ...]  # six numbers, or none
+    theta: tuple[float, ...]  # six numbers; empty if the network has no STN
 
 
 @dataclass(frozen=True, eq=False)
 class Panels:
-    """What the report shows of one picture, beside its boxes and poses."""
+    """The images of the report for one input image; boxes and poses are drawn over them."""
 
-    picture: bytes  # a JPEG, reduced
+    image: bytes  # JPEG, reduced
     crops: tuple[CropPanel, ...]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The same as arrays, to be kept in a file."""
+        """Return the same as arrays, for a checkpoint."""
         width = len(self.crops[0].theta) if self.crops else 0
-        files = [self.picture, *(file for c in self.crops for file in (c.crop, c.straightened, c.heatmaps))]
+        files = [self.image, *(file for c in self.crops for file in (c.crop, c.straightened, c.heatmaps))]
         return {"files": np.frombuffer(b"".join(files), np.uint8), "ends": np.cumsum([len(file) for file in files]),
                 "points": np.array([c.points for c in self.crops], np.float32).reshape(-1, 16, 2),
                 "theta": np.array([c.theta for c in self.crops], np.float32).reshape(-1, width) if width
@@ -47,37 +47,37 @@ class Panels:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Panels:
-        """Back from ``arrays``."""
+        """Rebuild from ``arrays``."""
         data = arrays["files"].tobytes()
         files: list[Any]
-        picture, *files = [data[a:b] for a, b in pairwise([0, *arrays["ends"].tolist()])]
+        image, *files = [data[a:b] for a, b in pairwise([0, *arrays["ends"].tolist()])]
         crops = tuple(CropPanel(*files[3 * i : 3 * i + 3], points, tuple(theta.tolist()))
                       for i, (points, theta) in enumerate(zip(arrays["points"], arrays["theta"], strict=True)))
-        return cls(picture, crops)
+        return cls(image, crops)
 
 
-def panels(image: np.ndarray, looks: Sequence[Look]) -> Panels:
-    """The panels of a picture (H, W, 3), float RGB from 0 to 1, and of its first crops."""
-    return Panels(_jpeg(_reduced(to_bytes(image), PICTURE_WIDTH)), tuple(map(_crop_panel, looks[:MOST_CROPS])))
+def panels(image: np.ndarray, traces: Sequence[CropTrace]) -> Panels:
+    """Return the panels of an image, (H, W, 3) float RGB from 0 to 1, and of its first crops."""
+    return Panels(_jpeg(_reduced(to_bytes(image), IMAGE_WIDTH)), tuple(map(_crop_panel, traces[:MAX_CROPS])))
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 of floats from 0 to 1."""
+    """Convert floats from 0 to 1 to uint8, any shape."""
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-def _crop_panel(look: Look) -> CropPanel:
-    crop = _reduced(to_bytes(look.crop.transpose(1, 2, 0)), CROP_WIDTH)
-    straightened = b"" if look.straightened is None else _jpeg(
-        _reduced(to_bytes(look.straightened.transpose(1, 2, 0)), CROP_WIDTH))
-    h, w = look.heatmaps.shape[1:]
-    theta = () if look.theta is None else tuple(look.theta.tolist())
-    return CropPanel(_jpeg(crop), straightened, _jpeg(_mosaic(crop, look.heatmaps)),
-                     ((look.points + 0.5) / (w, h)).astype(np.float32), theta)
+def _crop_panel(trace: CropTrace) -> CropPanel:
+    crop = _reduced(to_bytes(trace.crop.transpose(1, 2, 0)), CROP_WIDTH)
+    straightened = b"" if trace.straightened is None else _jpeg(
+        _reduced(to_bytes(trace.straightened.transpose(1, 2, 0)), CROP_WIDTH))
+    h, w = trace.heatmaps.shape[1:]
+    theta = () if trace.theta is None else tuple(trace.theta.tolist())
+    return CropPanel(_jpeg(crop), straightened, _jpeg(_mosaic(crop, trace.heatmaps)),
+                     ((trace.points + 0.5) / (w, h)).astype(np.float32), theta)
 
 
 def _mosaic(crop: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
-    """Every heat map over the darkened crop, four in a row; the brightest spot of all maps is white."""
+    """Draw every heatmap over the darkened crop, four per row; the maximum over all of them is white."""
     ground = cv2.cvtColor(cv2.resize(crop, (CELL, CELL), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     strength = np.clip(heatmaps, 0, None) / max(float(heatmaps.max()), 1e-6)
     cells = []
@@ -94,7 +94,7 @@ def _mosaic(crop: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
 
 
 def _reduced(image: np.ndarray, width: int) -> np.ndarray:
-    """An image not wider than this, nor more than twice as high."""
+    """Shrink an image to at most this width and twice this height."""
     h, w = image.shape[:2]
     scale = min(1, width / w, 2 * width / h)
     size = max(1, round(w * scale)), max(1, round(h * scale))
@@ -106,6 +106,6 @@ def _jpeg(rgb: np.ndarray) -> bytes:
 
 
 def jpeg(rgb: np.ndarray, quality: int) -> bytes:
-    """An (H, W, 3) uint8 RGB image as a JPEG file."""
+    """Encode an (H, W, 3) uint8 RGB image as JPEG."""
     _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()

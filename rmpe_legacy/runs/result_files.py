@@ -1,8 +1,8 @@
-"""The authors' files around the pose NMS: proposals and poses to read, persons to write.
+"""The authors' files before and after the pose NMS: reads proposals and poses, writes persons.
 
-A proposals folder holds index.txt (``name first last`` per picture, counted from 1, the last one included),
-score.txt (a number per box), test-bbox.h5 (xmin, ymin, xmax, ymax) and perhaps the list of pictures, a name per box,
-as test-bbox.txt or test-bbox_images.txt. The pose network's file, testres.h5 or test.h5, holds preds (P, 16, 2) and
+A proposals folder holds index.txt (``name first last`` per image, counted from 1, last included), score.txt (one
+number per box), test-bbox.h5 (xmin, ymin, xmax, ymax) and optionally the image name of each box, as test-bbox.txt or
+test-bbox_images.txt. The pose network's file, testres.h5 or test.h5, holds preds (P, 16, 2) and
 scores (P, 16, 1). Source: batch_nms.py:14-43 and main.lua of multi-human-pose@094e29b.
 """
 
@@ -28,7 +28,7 @@ _IMAGE_LISTS = ("test-bbox.txt", "test-bbox_images.txt")
 
 
 def read_proposals(folder: str | PathLike) -> Proposals:
-    """The boxes of a proposals folder; every file is checked against the others."""
+    """Read the boxes of a proposals folder and check its files against each other."""
     folder = Path(folder)
     if not folder.is_dir():
         raise FileError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; a folder with "
@@ -45,21 +45,21 @@ def read_proposals(folder: str | PathLike) -> Proposals:
 
 
 def read_poses(path: str | Path) -> Poses:
-    """The poses of testres.h5: as many as boxes, in the same order."""
+    """Read the poses of testres.h5, one per box in the same order."""
     joints, scores = _read_arrays(path, ("preds", "scores"))
     count, j = len(joints), len(JOINTS)
     if joints.shape != (count, j, 2):
-        raise PoseFileError(f"{path}: preds are {joints.shape}; (proposals, {j}, 2) is needed")
+        raise PoseFileError(f"{path}: preds are {joints.shape}; expected (proposals, {j}, 2)")
     if scores.shape not in ((count, j, 1), (count, j)):
-        raise PoseFileError(f"{path}: scores are {scores.shape}; {count} poses need {(count, j, 1)}")
+        raise PoseFileError(f"{path}: scores are {scores.shape}; expected {(count, j, 1)} for {count} poses")
     return Poses(joints.astype(np.float64, copy=False), scores.reshape(count, j))
 
 
 def read_index(path: str | Path, count: int) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names and (I, 2) ranges, 0-based and end exclusive, of an index.txt into ``count`` proposals."""
+    """Read an index.txt: the image names, and (I, 2) ranges into ``count`` proposals, 0-based and end-exclusive."""
     lines = _read_lines(path)
     if not lines:
-        raise PoseFileError(f"{path}: is empty; each line names a picture and its first and last proposal")
+        raise PoseFileError(f"{path}: is empty; each line gives an image name and its first and last proposal")
     names, ranges = [], np.empty((len(lines), 2), np.int64)
     for number, line in enumerate(lines, 1):
         try:
@@ -69,15 +69,15 @@ def read_index(path: str | Path, count: int) -> tuple[tuple[str, ...], np.ndarra
         except ValueError:
             raise PoseFileError(f"{path}:{number}: {line!r} is not 'name first last'") from None
         if not 0 <= first <= last <= count:
-            raise PoseFileError(f"{path}:{number}: {name} has the proposals {first + 1} to {last}, "
-                                f"but there are {count}, counted from 1")
+            raise PoseFileError(f"{path}:{number}: {name} has proposals {first + 1} to {last}, "
+                                f"but there are only {count} (counted from 1)")
         names.append(name)
         ranges[number - 1] = first, last
     return tuple(names), ranges
 
 
 def read_numbers(path: str | Path) -> np.ndarray:
-    """(N,) float64: a text file with a number per line, as score.txt."""
+    """Read a text file with one number per line, such as score.txt: (N,) float64."""
     lines = _read_lines(path)
     try:
         numbers = np.array(lines, np.float64) if lines else np.empty(0)
@@ -90,7 +90,7 @@ def read_numbers(path: str | Path) -> np.ndarray:
 
 
 def read_image_sizes(path: str | Path) -> dict[str, tuple[int, int]]:
-    """Width and height by picture, of a text file with ``name width height`` per line."""
+    """Read a text file with ``name width height`` per line: image name -> (width, height)."""
     sizes = {}
     for number, line in enumerate(_read_lines(path), 1):
         try:
@@ -104,7 +104,7 @@ def read_image_sizes(path: str | Path) -> dict[str, tuple[int, int]]:
 def write_proposals(folder: str | Path, proposals: Proposals, poses: Poses | None = None) -> None:
     """Write a proposals folder: index.txt, score.txt, test-bbox.h5, test-bbox.txt; with poses also testres.h5.
 
-    All files or none. Scores have 12 significant digits, as Python 2 printed them.
+    All files appear, or none. Scores have 12 significant digits, as Python 2 prints them.
     """
     names = [_encode(name) for name in proposals.images]
     counts = (proposals.ranges[:, 1] - proposals.ranges[:, 0]).tolist()
@@ -122,9 +122,9 @@ def write_proposals(folder: str | Path, proposals: Proposals, poses: Poses | Non
 
 
 def write_persons(folder: str | Path, persons: Persons, proposals: Proposals, variant: str = "batch") -> None:
-    """Write pred.txt, scores.txt, scores-proposals.txt and index.txt as the authors' script did: all four, or none.
+    """Write pred.txt, scores.txt, scores-proposals.txt and index.txt as the authors' script does: all four, or none.
 
-    pred.txt has whole pixels, cut towards zero, for "batch", and 12 significant digits for "demo".
+    Coordinates in pred.txt are whole pixels, truncated towards zero, for "batch"; 12 significant digits for "demo".
     """
     names = [_encode(name) for name in proposals.images]
     heads = [names[i] + b"\t" for i in persons.images.tolist()]
@@ -139,7 +139,7 @@ def write_persons(folder: str | Path, persons: Persons, proposals: Proposals, va
 
 
 def _hdf5(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An HDF5 file of these arrays."""
+    """Return an HDF5 file with these arrays."""
     buffer = BytesIO()
     with h5py.File(buffer, "w") as file:
         for name, values in arrays.items():
@@ -148,27 +148,27 @@ def _hdf5(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _cut(persons: Persons, names: Sequence[str]) -> np.ndarray:
-    """Whole pixels; a joint without a place is an error, as int(nan) was."""
+    """Truncate to whole pixels. A joint without coordinates is an error, as int(nan) was."""
     lost = np.flatnonzero(~np.isfinite(persons.joints_xy).all(axis=(1, 2)))
     if len(lost):
-        raise PoseFileError(f"{names[persons.images[lost[0]]]}: a merged joint has no place, because the scores of its "
-                            "poses cancel each other; heat-map scores are not negative")
+        raise PoseFileError(f"{names[persons.images[lost[0]]]}: a merged joint has no coordinates because the scores "
+                            "of its poses cancel out; heatmap scores must not be negative")
     return persons.joints_px
 
 
 def breaks_lines(name: str) -> bool:
-    """Whether a text file with a name per line cannot hold this one."""
+    """Return whether the name contains a line break, so that a text file with one name per line cannot hold it."""
     return "\n" in name or "\r" in name
 
 
 def _encode(name: str) -> bytes:
     if breaks_lines(name):
-        raise PoseFileError(f"{name!r}: a picture's name with a line break, which index.txt cannot hold; rename it")
+        raise PoseFileError(f"{name!r}: the image's name contains a line break, which index.txt cannot hold; rename it")
     return name.encode("utf-8", "surrogateescape")
 
 
 def _read_lines(path: str | Path) -> list[str]:
-    """The lines of a text file without blank ones at its end; names keep bytes that are no UTF-8."""
+    """Return the lines of a text file without trailing blank lines; bytes that are not UTF-8 are kept."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             text = file.read().rstrip()
@@ -185,7 +185,7 @@ def _number(text: str) -> float:
 
 
 def _check_image_list(path: Path, names: Sequence[str], ranges: np.ndarray, count: int) -> None:
-    """The list with a picture's name for each box must say the same as index.txt."""
+    """Check that the list with an image name per box agrees with index.txt."""
     lines = _read_lines(path)
     if len(lines) != count:
         raise PoseFileError(f"{path}: names {len(lines)} boxes, but test-bbox.h5 has {count}")
@@ -193,17 +193,17 @@ def _check_image_list(path: Path, names: Sequence[str], ranges: np.ndarray, coun
         for box in range(first, end):
             if lines[box].rstrip() != name:
                 raise PoseFileError(f"{path}:{box + 1}: box {box + 1} belongs to {lines[box].rstrip()}, but index.txt "
-                                    f"gives it to {name}")
+                                    f"assigns it to {name}")
 
 
 def _read_boxes(path: Path) -> np.ndarray:
-    """(P, 4) boxes from four columns, each (P,) or (P, 1), as Python and as Lua write them."""
+    """Read (P, 4) boxes from four columns, each (P,) as Python writes them or (P, 1) as Lua does."""
     columns = _read_arrays(path, _CORNERS)
     count = len(columns[0])
     for corner, column in zip(_CORNERS, columns, strict=True):
         if column.shape not in ((count,), (count, 1)):
-            raise PoseFileError(f"{path}: {corner} is {column.shape}; {_CORNERS[0]} has {count} values, "
-                                "and all four need as many")
+            raise PoseFileError(f"{path}: {corner} has shape {column.shape}, but {_CORNERS[0]} has {count} "
+                                "values; all four must have the same length")
     boxes = np.stack([column.reshape(count) for column in columns], axis=1)
     wrong = np.flatnonzero((boxes[:, :2] > boxes[:, 2:]).all(axis=1))
     if len(wrong):
@@ -213,7 +213,7 @@ def _read_boxes(path: Path) -> np.ndarray:
 
 
 def _read_arrays(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
-    """Arrays of finite numbers of an HDF5 file."""
+    """Read arrays of finite numbers from an HDF5 file."""
     root = open_hdf5(path)
     return [_array(path, root, name) for name in names]
 
@@ -221,10 +221,10 @@ def _read_arrays(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
 def _array(path: str | Path, root: Group, name: str) -> np.ndarray:
     dataset = root.get(name)
     if not isinstance(dataset, Dataset):
-        raise FileError(f"{path}: has no array {name!r}; it has {', '.join(root) or 'nothing'}")
+        raise FileError(f"{path}: has no array {name!r}; it contains {', '.join(root) or 'nothing'}")
     values = dataset.read()
     if not values.ndim:
-        raise FileError(f"{path}: {name} is a single value; an array of numbers is needed")
+        raise FileError(f"{path}: {name} is a single value; expected an array of numbers")
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         raise PoseFileError(f"{path}: {name}: proposal {bad[0, 0] + 1} holds NaN or infinity")

@@ -1,1 +1,1 @@
-"""The drawn world: images of people whose joints are known exactly."""
+"""Synthetic images of people whose joints are known exactly."""

@@ -15,7 +15,7 @@ import numpy as np
 R_ANKLE, R_KNEE, R_HIP, L_HIP, L_KNEE, L_ANKLE, PELVIS, THORAX, NECK, HEAD_TOP = range(10)
 R_WRIST, R_ELBOW, R_SHOULDER, L_SHOULDER, L_ELBOW, L_WRIST = range(10, 16)
 
-# Parts of the body that hide one another; a joint is seen where the part that lies on top is one of its own.
+# Body parts that occlude each other; a joint is visible if the part in front is one of its own.
 RIGHT_LEG, LEFT_LEG, TRUNK, HEAD, RIGHT_ARM, LEFT_ARM = range(6)
 PARTS = 6
 JOINT_PARTS = (
@@ -29,7 +29,7 @@ THIGH, SHIN, UPPER_ARM, FOREARM = 0.235, 0.225, 0.165, 0.150
 TORSO, NECK_LENGTH, HEAD_LENGTH = 0.27, 0.055, 0.17
 HALF_HIPS, HALF_SHOULDERS = 0.052, 0.110
 
-# How a pose is drawn by lot: weight, then ranges in degrees. The leading leg has the first of two.
+# How a pose is sampled: weight, then ranges in degrees. The leading leg has the first of two.
 #           weight  hip flexion x2            knee x2                 spread
 LEGS = {
     "stand":  (32, (-4, 6), (-4, 6),          (0, 8), (0, 8),         (1, 9)),
@@ -81,11 +81,11 @@ MATERIALS = 7
 
 
 def draw_figures(rng: np.random.Generator, count: int) -> Figures:
-    """Pose ``count`` figures by lot, and turn them by lot before the camera."""
+    """Sample the poses of ``count`` figures and their orientations relative to the camera."""
     pose = _Lots(rng, count)
     upright = _torso_frames(pose)
     joints = _joints(pose, upright)
-    bent = np.degrees(np.arccos(np.clip(upright[:, 1, 1], -1, 1)))  # who bends looks up a little
+    bent = np.degrees(np.arccos(np.clip(upright[:, 1, 1], -1, 1)))  # bent figures look up a little
     head = upright @ _rotation("y", pose.range(-40, 40)) @ _rotation("x", pose.range(-15, 20) - 0.5 * bent)
     joints[:, HEAD_TOP] = joints[:, NECK] + head[:, :, 1] * HEAD_LENGTH
     capsules = _body(pose, joints, upright, head)
@@ -259,7 +259,7 @@ def _head(joints: np.ndarray, head: np.ndarray) -> list[_Capsule]:
 
 
 def _before_camera(pose: _Lots, joints: np.ndarray, capsules: list[_Capsule]) -> Figures:
-    """Turn the figures by lot, and look at them from far ahead."""
+    """Rotate the figures randomly and project them from far ahead."""
     lies = pose.chance(LYING)
     roll = np.where(lies, pose.range(65, 115) * np.where(pose.chance(0.5), 1, -1), pose.range(-7, 7))
     # most face the camera; the others look any way

@@ -1,9 +1,9 @@
-"""A world that needs no download: pictures of drawn people, with everything about them known exactly.
+"""Synthetic images of people, with everything about them known exactly, so that nothing has to be downloaded.
 
-``draw_picture(seed, index)`` gives the same picture wherever it runs: random numbers are PCG64's, shapes are filled
-in whole numbers, and nothing is interpolated in floating point.
+``draw_picture(seed, index)`` gives the same picture on every machine: random numbers come from PCG64, shapes are filled
+in integers, and nothing is interpolated in floating point.
 
-Coordinates are pixels; pixel k reaches from k to k + 1.
+Coordinates are pixels; pixel k extends from k to k + 1.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ HEAD_BIAS = 0.75  # MPII's head size / distance from upper neck to head top; 0.6
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One drawn picture and the P people in it, the farthest first."""
+    """A synthetic picture and the P people in it, the farthest first."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     boxes_xyxy: np.ndarray  # (P, 4) float64: the whole figure as far as it is in the picture, hidden or not
@@ -63,10 +63,9 @@ class Picture:
 
 
 def draw_picture(seed: int, index: int, width: int = WIDTH, height: int = HEIGHT) -> Picture:
-    """Picture ``index`` of the world ``seed``; each has random numbers of its own.
+    """Draw picture ``index`` of the world ``seed``; each picture has its own random stream.
 
-    None to six people, most often two or three, with sizes and places in proportion to the picture. Of each, at least
-    LEAST_SEEN joints are to be seen.
+    It contains zero to six people, usually two or three. At least LEAST_SEEN joints of each are visible.
     """
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index])))
     ground = _ground(rng, width, height)
@@ -167,7 +166,7 @@ class _People:
         return canvas
 
     def look(self, who: np.ndarray) -> np.ndarray:
-        """(P, 16) uint8: what is to be seen of each joint, given who is on top at each fine pixel."""
+        """(P, 16) uint8: the visibility of each joint, given which person is in front at each supersampled pixel."""
         joints = self.joints_xy.copy()
         width, height = self.size_wh
         inside = ((joints >= 0) & (joints < self.size_wh)).all(axis=2)
@@ -183,7 +182,7 @@ _OWN = np.array([[part in parts for part in range(PARTS)] for parts in JOINT_PAR
 
 
 def _place(rng: np.random.Generator, width: int, height: int) -> _People:
-    """Pose people, and put them where they do not hide one another too much."""
+    """Pose people and place them so that they do not occlude each other too much."""
     count = 1 + int(np.searchsorted([0.16, 0.42, 0.68, 0.86, 0.95], rng.random(), side="right"))
     figures = draw_figures(rng, count)
     near = np.sort(rng.random(count))
@@ -318,7 +317,7 @@ def _enlarged(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
 
 
 def _clutter(rng: np.random.Generator, width: int, height: int, there: bool) -> Iterator[tuple[np.ndarray, tuple]]:
-    """Things that are no people: poles, boards, balls, limbs without a body; (shape, colour with NOBODY)."""
+    """Draw clutter: poles, boards, balls, limbs without a body; (shape, colour with NOBODY)."""
     if not there:
         return
     for _ in range(int(rng.integers(1, 9))):

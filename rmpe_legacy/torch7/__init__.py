@@ -1,4 +1,4 @@
-"""Torch7's files: read any .t7, rebuild its networks as PyTorch modules, and turn them into Caffe's.
+"""Torch7 files: reads any .t7, rebuilds its networks as PyTorch modules, and converts them to Caffe.
 
-``reader`` needs no torch; ``load.load_torch7`` gives a module that runs; ``to_caffe`` writes prototxt and weights.
+``reader`` needs no torch; ``load.load_torch7`` returns a module; ``to_caffe`` makes a prototxt and weights.
 """

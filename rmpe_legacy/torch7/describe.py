@@ -1,4 +1,4 @@
-"""What a .t7 file holds, as text: how it was written, which network it is, its modules, its other contents."""
+"""Describes a .t7 file as text: its encoding, which network it is, its modules and other contents."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .network_kind import Part, kind, part_of_object
 from .objects import Function, Storage, Table, Tensor, Torch7Object, is_module, text
 from .reader import Torch7File, read_torch7, walk
 
-MAX_LINES = 60  # of one object, and so many objects, so that a table of a million entries stays readable
+MAX_LINES = 60  # per object, and maximum number of objects, so that a table of a million entries stays readable
 _SHOWN = ("nInputPlane", "nOutputPlane", "kW", "kH", "dW", "dH", "padW", "padH", "groups", "eps", "scale_factor",
           "dimension", "height", "width", "p", "threshold", "val", "inplace", "ceil_mode", "train")
 
 
 def describe_torch7(path: str | PathLike, depth: int = 3, long_size: int | None = None) -> str:
-    """What a .t7 file holds. depth: how many levels of modules or tables are listed. FileError as read_torch7."""
+    """Describe a .t7 file. depth: levels of modules or tables to list. Raises FileError like read_torch7."""
     file = read_torch7(path, long_size)
     lines = [f"{file.path}: a Torch7 file, {_encoding(file)}, {file.size:,} bytes"]
     for i, root in enumerate(file.objects[:MAX_LINES]):
@@ -50,7 +50,7 @@ def _network(root: Torch7Object, depth: int) -> Iterator[str]:
 
 
 def _modules(root: Torch7Object) -> Iterator[Torch7Object]:
-    """Each module once, from the outside in."""
+    """Yield each module once, from the outside in."""
     seen, waiting = set(), [root]
     while waiting:
         module = waiting.pop()
@@ -63,7 +63,7 @@ def _modules(root: Torch7Object) -> Iterator[Torch7Object]:
 
 
 def _parameters(modules: list[Torch7Object]) -> tuple[int, int]:
-    """(values, storages) of all weights and biases; what several modules share counts once."""
+    """Count the (values, storages) of all weights and biases; shared ones count once."""
     views = {}
     for module in modules:
         for name in ("weight", "bias"):
@@ -74,7 +74,7 @@ def _parameters(modules: list[Torch7Object]) -> tuple[int, int]:
 
 
 def _tree(root: Torch7Object, depth: int) -> Iterator[str]:
-    """Modules in modules, `depth` levels down."""
+    """List nested modules, `depth` levels deep."""
     known: dict[int, Part] = {}
     waiting = [iter([("", root)])]  # by level: what is left of it, in no list of its own, as a file can make it long
     while waiting:
@@ -101,7 +101,7 @@ def _module(module: Any, known: dict[int, Part]) -> str:
 
 
 def _contents(root: Any, depth: int) -> Iterator[str]:
-    """Any value; tables and unknown objects with their entries."""
+    """Describe any value; tables and unknown objects with their entries."""
     waiting: list[tuple[int, str, Any]] = [(0, "", root)]
     seen: set[int] = set()
     while waiting:
@@ -155,7 +155,7 @@ def _many(count: int, what: str) -> str:
 
 
 def _limited(lines: Iterator[str], most: int = MAX_LINES) -> Iterator[str]:
-    """The first lines; how many more there are is not counted."""
+    """Return the first lines; the rest is not counted."""
     for i, line in enumerate(lines):
         if i == most:
             yield "..."

@@ -1,6 +1,6 @@
-"""How Torch7 writes numbers: binary in either byte order with longs of 4 or 8 bytes, or as text.
+"""Torch7's encodings of numbers: binary in either byte order with longs of 4 or 8 bytes, or text.
 
-Source: lib/TH/THDiskFile.c, torch7@814ea4a. A file says nowhere which of them it is.
+Source: lib/TH/THDiskFile.c, torch7@814ea4a. A file does not say which one it uses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SPACE = re.compile(rb"\s*")
 
 
 class Encoding:
-    """What the two ways of writing numbers share: a place in a buffer."""
+    """Shared by both encodings: a position in a buffer."""
 
     path: str
     at: int
@@ -35,7 +35,7 @@ class Encoding:
 
 
 class Binary(Encoding):
-    """Numbers as bytes. Everything that is taken is checked against what is left."""
+    """Binary numbers. Every size is checked against the bytes that are left."""
 
     text = False
 
@@ -55,7 +55,7 @@ class Binary(Encoding):
         return self.at >= self.end
 
     def _take(self, size: int, what: str) -> int:
-        """Move over `size` bytes; the place where they begin."""
+        """Skip `size` bytes and return where they start."""
         if size > self.end - self.at:
             raise self.error(f"{what} of {size} bytes where {self.left} are left")
         self.at += size
@@ -86,7 +86,7 @@ class Binary(Encoding):
 
 
 class Ascii(Encoding):
-    """Numbers as decimal text, after any white space; but bytes and characters as they are."""
+    """Decimal text, after optional white space; bytes and characters are stored as they are."""
 
     text = True
     order, long_size = "=", 8
@@ -119,7 +119,7 @@ class Ascii(Encoding):
             raise self.error(f"{token.decode('ascii')!r} where a number is expected", at) from None
 
     def _end_array(self) -> None:
-        """Torch7 ends an array with one line feed; a string may begin with another."""
+        """Skip the line feed that ends an array; a string may start with another."""
         if self.buffer[self.at : self.at + 1] == b"\n":
             self.at += 1
 
@@ -151,7 +151,7 @@ class Ascii(Encoding):
         return value
 
     def read_array(self, kind: str, count: int) -> np.ndarray:
-        """As for Binary, but values of our own: they have to be parsed."""
+        """As for Binary, but returns parsed copies."""
         dtype = np.dtype("i8" if kind == "long" else kind)
         if dtype.itemsize == 1:
             return np.frombuffer(self.read_bytes(count, f"a storage of {count} elements,"), dtype)
@@ -167,7 +167,7 @@ class Ascii(Encoding):
             return wide.astype(dtype)
 
     def _tokens(self, count: int) -> list[bytes]:
-        """The next `count` tokens; in an honest file they fill the line, and no more of it than that is looked at."""
+        """Return the next `count` tokens; in a valid file they are the rest of the line, and no more of it is read."""
         most = self.at + count * (MAX_TOKEN + 1)
         end = self.buffer.find(b"\n", self.at, most + 1)
         line = self.buffer[self.at : most if end < 0 else end].split()

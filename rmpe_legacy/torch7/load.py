@@ -1,4 +1,4 @@
-"""``load_torch7``: a .t7 file in, a network that runs out."""
+"""``load_torch7``: rebuilds the network of a .t7 file as a torch module."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ from .objects import Storage, Table, Torch7Object, is_module, text
 from .objects import Tensor as StoredTensor
 from .reader import Torch7File, read_torch7
 
-MAX_DEPTH = 100  # modules in modules; the published networks have 10
-LISTED_ENTRIES = 8  # of a table, in an error message
-MAX_STEPS = 100_000  # modules, each counted as often as a forward comes by; a file can name one many times over
+MAX_DEPTH = 100  # nesting of modules; the published networks have 10
+LISTED_ENTRIES = 8  # keys listed in an error message
+MAX_STEPS = 100_000  # modules, each counted as often as a forward runs it; a file can refer to one many times
 
 
 def load_torch7(path: str | PathLike, evaluate: bool = False, long_size: int | None = None,
                 key: str | None = None) -> Module:
     """Rebuild the network of a .t7 file as a torch.nn.Module with its weights.
 
-    key: the entry that holds the network if the file holds a table, for example "model" of {model = ..., opt = ...}.
+    Its forward takes and returns what Torch7's does: a tensor, or a list of tensors for a Lua table. Parameters share
+    memory as in Torch7.
 
-    A forward takes and gives what Torch7's does: a tensor, or a list of them for a Lua table. Modules are in the
-    mode they were saved in (their field `train`), with a warning if that is the training mode and matters;
-    evaluate=True puts all in evaluation mode. long_size: as for ``read_torch7``.
+    Args:
+        path: The .t7 file.
+        evaluate: Put all modules in evaluation mode. Otherwise they are in the mode in which they were saved (their
+            field `train`), with a warning if that is training mode and affects results.
+        long_size: See ``read_torch7``.
+        key: The entry with the network if the file contains a table, for example "model" of {model = ..., opt = ...}.
 
-    Parameters share memory where Torch7's do. FileError says what is wrong with the file, or which class in it has
-    no counterpart here.
+    Raises:
+        FileError: The file is damaged, or contains a class that is not supported.
     """
     network = build_module(read_torch7(path, long_size), key=key)
     if evaluate:
@@ -47,16 +51,16 @@ def load_torch7(path: str | PathLike, evaluate: bool = False, long_size: int | N
 
 
 def build_module(file: Torch7File, mapped: bool = False, key: str | None = None) -> Module:
-    """The network of a file that has been read.
+    """Build the network of a file that has been read.
 
-    mapped: leave the parameters where the file has them, read-only; enough to write them elsewhere, and no memory
-    is taken. Otherwise each storage is copied once. key: as for ``load_torch7``.
+    mapped: use read-only views of the file as parameters, which allocate no memory and suffice to convert them.
+    Otherwise each storage is copied once. key: see ``load_torch7``.
     """
     return Builder(file, mapped).module(_network_root(file, key), 0)
 
 
 def _network_root(file: Torch7File, key: str | None) -> Torch7Object:
-    """The object to build: the file's root, or the entry `key` of a table."""
+    """Return the object to build: the file's root, or the entry `key` of a table."""
     root = file.root
     if isinstance(root, Torch7Object):
         if key is not None:
@@ -79,14 +83,14 @@ def _network_root(file: Torch7File, key: str | None) -> Torch7Object:
 
 
 def _key_text(key: Any) -> str:
-    """A table's key as one writes it: model, or 1."""
+    """Format a table's key: model, or 1."""
     if isinstance(key, bytes):
         return text(key)
     return str(int(key)) if isinstance(key, float) and key.is_integer() else str(key)
 
 
 class Builder:
-    """Makes modules and parameters; what the file has once is made once."""
+    """Builds modules and parameters, each object of the file once."""
 
     def __init__(self, file: Torch7File, mapped: bool):
         self.path = file.path
@@ -94,13 +98,13 @@ class Builder:
         self._modules: dict[int, Module] = {}
         self._storages: dict[int, Tensor] = {}
         self._parameters: dict[tuple, nn.Parameter] = {}
-        self._open: set[int] = set()  # modules that are being built
-        self._steps: dict[int, int] = {}  # module -> how many a forward of it runs, itself among them
-        self._inside = 0  # the same of those that were built inside the open one
-        self._kept: list[Any] = [file]  # what the ids above belong to
+        self._open: set[int] = set()  # modules under construction
+        self._steps: dict[int, int] = {}  # module -> number of modules that its forward runs, including itself
+        self._inside = 0  # the same for the modules inside the one under construction
+        self._kept: list[Any] = [file]  # keeps the objects of the ids above alive
 
     def module(self, source: Torch7Object, depth: int) -> Module:
-        """The module of an object in the file."""
+        """Build the module of an object in the file."""
         key = id(source)
         if key in self._modules:
             self._count(Fields(source, self, depth), self._steps[key])
@@ -131,7 +135,7 @@ class Builder:
             raise fields.error(f"the network has more than {MAX_STEPS} modules, counted where they are used")
 
     def parameter(self, fields: Fields, name: str, stored: StoredTensor, shape: tuple[int, ...] | None) -> nn.Parameter:
-        """One parameter per place in the file and shape."""
+        """Return the parameter for a position in the file and a shape; one for each."""
         value = self.tensor(fields, name, stored)
         if not value.is_floating_point():
             raise fields.error(f"{name} is a {stored.class_name}; floating-point values are needed")
@@ -145,8 +149,8 @@ class Builder:
         return self._parameters[key]
 
     def tensor(self, fields: Fields, name: str, stored: StoredTensor) -> Tensor:
-        """A view of the storage's memory."""
-        if stored.count > len(stored.storage):  # stride 0: made to exhaust memory, or no weight
+        """Return a view of a storage."""
+        if stored.count > len(stored.storage):  # stride 0: not a weight, or made to exhaust memory
             raise fields.error(f"{name} has {stored.count} values on a storage of {len(stored.storage)}")
         return self._storage(stored.storage).as_strided(stored.size, stored.stride, stored.start)
 

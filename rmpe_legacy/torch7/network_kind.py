@@ -1,6 +1,6 @@
-"""Which of the published networks a module tree is: the hourglass alone, or with STN, SDTN and parallel SPPE.
+"""Recognises which published network a module tree is: the hourglass alone, or with STN, SDTN and parallel SPPE.
 
-As model.lua, hg.lua and spatial_transformer_with_theta.lua of multi-human-pose@094e29b put them together.
+Source: model.lua, hg.lua and spatial_transformer_with_theta.lua of multi-human-pose@094e29b.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ MAX_DEPTH = 100
 
 @dataclass(frozen=True)
 class Part:
-    """A module as far as its kind needs it."""
+    """The properties of a module that determine its kind."""
 
     class_name: str
     parts: tuple[Part, ...] = ()
     outputs: int = 1
-    holds: frozenset[str] = frozenset()  # SAMPLER, ALPHA and UPSAMPLING, as far as they are in it
+    holds: frozenset[str] = frozenset()  # those of SAMPLER, ALPHA and UPSAMPLING that it contains
 
     @classmethod
     def of(cls, class_name: str, parts: list[Part], outputs: int = 1) -> Part:
@@ -31,7 +31,7 @@ class Part:
 
 
 def part_of_object(source: Any, known: dict[int, Part] | None = None, depth: int = 0) -> Part:
-    """The same from an object of the file."""
+    """Make a Part from an object in the file."""
     known = {} if known is None else known
     if not isinstance(source, Torch7Object) or depth > MAX_DEPTH:
         return Part("")
@@ -46,7 +46,7 @@ def part_of_object(source: Any, known: dict[int, Part] | None = None, depth: int
 
 
 def roles(part: Part) -> list[str]:
-    """What each part of a graph is there for: "stn", "sppe", "parallel", "alpha", "sdtn1", ...; "" for others."""
+    """Return the role of each part of a graph: "stn", "sppe", "parallel", "alpha", "sdtn1", ...; "" for others."""
     out: list[str] = []
     if part.class_name != GRAPH or SAMPLER not in part.holds or UPSAMPLING not in part.holds:
         return [""] * len(part.parts)
@@ -66,7 +66,7 @@ def roles(part: Part) -> list[str]:
 
 
 def kind(part: Part) -> str:
-    """Which network it is, in words; "" if none of the published ones."""
+    """Describe the network; "" if it is not a published one."""
     found = roles(part)
     stacks = sum(role.startswith("sdtn") for role in found)
     if "stn" in found and "sppe" in found and stacks:

@@ -1,7 +1,7 @@
-"""What a Torch7 file holds, as plain Python: tables, objects, functions, storages and tensors.
+"""The contents of a Torch7 file in Python: tables, objects, functions, storages and tensors.
 
-Numbers are floats, strings are bytes, booleans and nil are Python's. Everything else is one of the classes here;
-they compare by identity, as Lua's do, so an object that is met twice in the file is one object here.
+Numbers are floats, strings are bytes, booleans and nil are True, False and None. Everything else is one of the classes
+here. They compare by identity, like in Lua: an object that the file refers to twice is one object.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ def numeric_class(name: str) -> tuple[str, str] | None:
 
 
 def text(value: bytes) -> str:
-    """A Lua string for people and for names; bytes that are no UTF-8 survive a round trip."""
+    """Decode a Lua string; bytes that are not UTF-8 survive a round trip."""
     return value.decode("utf-8", "surrogateescape")
 
 
 class Table:
-    """A Lua table. Keys are what the file has: numbers, strings, booleans, or objects by identity.
+    """A Lua table. Keys are those of the file: numbers, strings, booleans, or objects by identity.
 
-    ``table["kW"]`` and ``table[1]`` raise KeyError where there is nothing, ``get`` gives a default; str stands for
-    the bytes of its UTF-8.
+    ``table["kW"]`` and ``table[1]`` raise KeyError if there is no such entry, ``get`` returns a default. A str key is
+    taken as UTF-8 bytes.
     """
 
     __slots__ = ("_entries", "offset")
 
     def __init__(self, offset: int = 0):
-        self.offset = offset  # of its first byte in the file
+        self.offset = offset  # position in the file
         self._entries: dict[Any, tuple[Any, Any]] = {}
 
     def __getitem__(self, key: Any) -> Any:
@@ -54,7 +54,7 @@ class Table:
         return _hashable(key) in self._entries
 
     def __len__(self) -> int:
-        """How many entries there are, of any key; not Lua's #table."""
+        """The number of entries with any key, unlike Lua's #table."""
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Any]:
@@ -65,11 +65,11 @@ class Table:
         return default if entry is None else entry[1]
 
     def items(self) -> Iterator[tuple[Any, Any]]:
-        """(key, value) pairs in the file's order, which means nothing."""
+        """Yield (key, value) pairs in the file's order, which has no meaning."""
         return iter(self._entries.values())
 
     def seq(self) -> list[Any]:
-        """The values at 1, 2, 3, ... up to the first that is missing: what Lua's ipairs gives."""
+        """Return the values at 1, 2, 3, ... up to the first missing one, like Lua's ipairs."""
         out: list[Any] = []
         while (entry := self._entries.get(len(out) + 1)) is not None:
             out.append(entry[1])
@@ -80,16 +80,16 @@ class Table:
 
 
 def _hashable(key: Any) -> Any:
-    """Lua's notion of equal keys: true is not 1, and 1 is 1.0."""
+    """Make keys equal as in Lua: true is not 1, and 1 is 1.0."""
     if isinstance(key, bool):
         return (key,)
     return key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
 
 
 class Torch7Object:
-    """An object of a class that is neither tensor nor storage; kept as it stands, known or not.
+    """An object of a class that is neither tensor nor storage, known or not.
 
-    fields: what its class wrote, nearly always a Table of its fields.
+    fields: what its class wrote, usually a Table.
     """
 
     __slots__ = ("class_name", "fields", "offset", "version")
@@ -101,7 +101,7 @@ class Torch7Object:
         self.offset = offset
 
     def get(self, name: str, default: Any = None) -> Any:
-        """One of its fields."""
+        """Return one of its fields."""
         return self.fields.get(name, default) if isinstance(self.fields, Table) else default
 
     def __repr__(self) -> str:
@@ -109,7 +109,7 @@ class Torch7Object:
 
 
 def is_module(value: Any) -> bool:
-    """Whether a value of a file is a neural network module of Torch7."""
+    """Return whether a value is a Torch7 network module."""
     return isinstance(value, Torch7Object) and value.class_name.partition(".")[0] in ("nn", "cudnn")
 
 
@@ -128,7 +128,7 @@ class Function:
 
 
 class Storage:
-    """Numbers in a row, shared by the tensors that look at them. data: flat, a read-only view of the file."""
+    """A flat array, shared by the tensors that view it. data: a read-only view of the file."""
 
     __slots__ = ("class_name", "data", "offset")
 
@@ -145,9 +145,9 @@ class Storage:
 
 
 class Tensor:
-    """A view of a storage: sizes, strides (in elements) and the first element's place, counted from 0.
+    """A view of a storage: sizes, strides (in elements) and the offset of the first element, from 0.
 
-    An empty one has no sizes; it may have no storage. The reader has checked that the view lies in the storage.
+    An empty tensor has no sizes, and may have no storage. The reader has checked that the view is inside the storage.
     """
 
     __slots__ = ("class_name", "offset", "size", "start", "storage", "stride")
@@ -163,14 +163,14 @@ class Tensor:
 
     @property
     def count(self) -> int:
-        """How many elements the view has."""
+        """The number of elements of the view."""
         count = 1 if self.size else 0
         for size in self.size:
             count *= size
         return count
 
     def numpy(self) -> np.ndarray:
-        """The view, without a copy, in the file's byte order; (0,) where the tensor is empty."""
+        """Return the view without a copy, in the file's byte order; shape (0,) if the tensor is empty."""
         if self.storage is None or not self.count:
             kind = numeric_class(self.class_name)[1]
             return np.empty(self.size or (0,), "i8" if kind == "long" else kind)

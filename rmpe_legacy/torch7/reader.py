@@ -1,7 +1,7 @@
-"""Any .t7 file as Python objects (``objects``): mapped, storages shared and not copied, nothing in it executed.
+"""Reads any .t7 file as Python objects (``objects``): memory-mapped, without copying storages or executing anything.
 
-Every size is checked against the bytes that are left before memory is taken, and nesting costs no Python stack, so
-a hostile file ends in a FileError. Source of the format: File.lua, generic/{Tensor,Storage}.c of torch7@814ea4a,
+Every size is checked against the bytes that are left before memory is allocated, and nesting uses no Python stack, so
+a hostile file raises a FileError. Source of the format: File.lua, generic/{Tensor,Storage}.c of torch7@814ea4a,
 generic/{Tensor,Storage}.c of cutorch@5e9d86c.
 """
 
@@ -39,26 +39,31 @@ _SIGNATURES = {
 
 @dataclass(frozen=True)
 class Torch7File:
-    """A .t7 file that has been read: its objects, and how it was written."""
+    """The objects of a .t7 file, and its encoding."""
 
     path: str
-    objects: tuple[Any, ...]  # mostly one; a file may hold several, one after the other
+    objects: tuple[Any, ...]  # usually one; a file may contain several
     encoding: str  # "ascii", "little-endian" or "big-endian"
-    long_size: int  # bytes of a long: 8, or 4 from Windows and 32-bit hosts; 8 where it is not known
-    size: int  # of the file, in bytes
-    trailing: int = 0  # bytes after the last object that are none
+    long_size: int  # bytes of a long: 8, or 4 from Windows and 32-bit hosts; 8 if unknown
+    size: int  # size of the file in bytes
+    trailing: int = 0  # trailing bytes that are not an object
 
     @property
     def root(self) -> Any:
-        """The first object: what Torch7's torch.load gives."""
+        """The first object, which Torch7's torch.load returns."""
         return self.objects[0]
 
 
 def read_torch7(path: str | PathLike, long_size: int | None = None) -> Torch7File:
-    """Read a .t7 file. FileError says why not, and at which byte.
+    """Read a .t7 file.
 
-    long_size: bytes of a long where the file was written, 8 or 4. The file does not say; None takes 8, or 4 where
-    only that makes the file one object.
+    Args:
+        path: The file.
+        long_size: Bytes of a long on the machine that wrote the file, 8 or 4; the file does not say. None means 8, or 4
+            if only that makes the file a single object.
+
+    Raises:
+        FileError: The file cannot be read; the message gives the byte.
     """
     path = str(path)
     if long_size not in (None, 4, 8):
@@ -75,7 +80,7 @@ def read_torch7(path: str | PathLike, long_size: int | None = None) -> Torch7Fil
 
 
 def parse_torch7(buffer, path: str = "<torch7>", long_size: int | None = None) -> Torch7File:
-    """The same from bytes or a map that is at hand."""
+    """Like ``read_torch7``, from bytes or a memory map."""
     encoding = _encoding(bytes(buffer[:32]), path)
     if encoding == "ascii":
         return _read(Ascii(buffer, path), encoding)
@@ -87,7 +92,7 @@ def parse_torch7(buffer, path: str = "<torch7>", long_size: int | None = None) -
     except FileError as error:
         failed = error
     if not long_size and (found is None or found.trailing):
-        try:  # longs of 8 bytes do not explain the file; so if longs of 4 make it one object, they are of 4
+        try:  # 8-byte longs do not fit the file; if 4-byte longs make it a single object, use these
             other = _read(Binary(buffer, order, 4, path), encoding)
             if len(other.objects) == 1 and not other.trailing:
                 return other
@@ -99,9 +104,9 @@ def parse_torch7(buffer, path: str = "<torch7>", long_size: int | None = None) -
 
 
 def encoding_of(start: bytes) -> str | None:
-    """How a file that begins so is written: "ascii", "little-endian" or "big-endian"; None if it is no .t7 file.
+    """Recognise the encoding by the first bytes: "ascii", "little-endian" or "big-endian"; None: not a .t7 file.
 
-    An object begins with its type, 0 to 8, as an int or as text; nothing that Caffe writes does.
+    An object starts with its type, 0 to 8, as an int or as text; no Caffe file does.
     """
     if re.match(rb"\s*[0-8]\s", start):
         return "ascii"
@@ -123,7 +128,7 @@ def _encoding(start: bytes, path: str) -> str:
 
 
 def _read(source: Binary | Ascii, encoding: str) -> Torch7File:
-    """All objects of the file. After the first, whatever is no object is left alone, as torch.load does."""
+    """Read all objects of the file. After the first one, bytes that are not an object are ignored, as by torch.load."""
     reader = _Reader(source)
     objects = [reader.object()]
     trailing = 0
@@ -137,22 +142,22 @@ def _read(source: Binary | Ascii, encoding: str) -> Torch7File:
     return Torch7File(source.path, tuple(objects), encoding, source.long_size, source.end, trailing)
 
 
-_OPEN = object()  # a value that is not complete: what it holds comes first
+_OPEN = object()  # an incomplete value: its contents come first
 
 
 class _Frame:
-    """An object whose contents are being read: `left` more objects."""
+    """An object whose contents are being read; `left` is the number of objects to come."""
 
     def __init__(self, value: Any, left: int):
         self.value, self.left = value, left
 
     def give(self, reader: _Reader, part: Any, at: int) -> None:
-        """Take the next of the objects; it began at byte `at`."""
+        """Receive the next object, which starts at byte `at`."""
         raise NotImplementedError
 
 
 class _TableFrame(_Frame):
-    """Keys and values, turn about, for a table or a tds.Hash."""
+    """Receives alternating keys and values, for a table or a tds.Hash."""
 
     key: Any = None
 
@@ -168,7 +173,7 @@ class _TableFrame(_Frame):
 
 
 class _VecFrame(_Frame):
-    """tds.Vec, kept as a table that counts from 1."""
+    """Receives a tds.Vec, as a table with keys from 1."""
 
     def give(self, reader: _Reader, part: Any, at: int) -> None:
         self.left -= 1
@@ -176,7 +181,7 @@ class _VecFrame(_Frame):
 
 
 class _FieldsFrame(_Frame):
-    """A class that wrote one table: nn.Module and all others. nn.GPU writes a header before it."""
+    """Receives an object of a class that writes a table, as nn.Module does; nn.GPU writes a header first."""
 
     def give(self, reader: _Reader, part: Any, at: int) -> None:
         self.left -= 1
@@ -190,7 +195,7 @@ class _FunctionFrame(_Frame):
 
 
 class _TensorFrame(_Frame):
-    """A tensor, whose view of its storage is checked here."""
+    """Receives a tensor, and checks its view of the storage."""
 
     def give(self, reader: _Reader, storage: Any, at: int) -> None:
         self.left -= 1
@@ -211,14 +216,14 @@ class _TensorFrame(_Frame):
 
 
 class _Reader:
-    """Reads objects one after the other; those it has met are known by their index."""
+    """Reads consecutive objects; earlier ones are referred to by index."""
 
     def __init__(self, source: Binary | Ascii):
         self.source = source
         self.known: dict[int, Any] = {}
 
     def object(self) -> Any:
-        """The next object with all it holds. An explicit stack: nesting is as deep as the file wants."""
+        """Read the next object with its contents, using an explicit stack because nesting can be arbitrarily deep."""
         frames: list[_Frame] = []
         while True:
             at = self.source.at
@@ -256,7 +261,7 @@ class _Reader:
         return self._function(frames, index, at)
 
     def _count(self, what: str, least: int) -> int:
-        """An int that counts things of at least `least` bytes each."""
+        """Read a count of items of at least `least` bytes each."""
         at = self.source.at
         return self._checked(self.source.read_int(), what, least, at)
 
@@ -269,7 +274,7 @@ class _Reader:
 
     def _open(self, frames: list[_Frame], frame: _Frame, index: int | None) -> Any:
         if index is not None:
-            self.known[index] = frame.value  # before its contents, which may refer to it
+            self.known[index] = frame.value  # registered before its contents, which may refer to it
         if not frame.left:
             return frame.value
         frames.append(frame)
@@ -300,7 +305,7 @@ class _Reader:
         return self._open(frames, _FieldsFrame(value, 2 if name == "nn.GPU" else 1), index)
 
     def _class(self) -> tuple[str, float]:
-        """(class name, version). Before 2012 there was no version, only the name."""
+        """Read (class name, version). Files from before 2012 have no version."""
         name = self.source.read_bytes(self._count("a class name", 1), "a class name")
         version = 0.0
         if found := _VERSION.match(name):
@@ -331,7 +336,7 @@ class _Reader:
 
 
 def walk(root: Any) -> Iterator[Any]:
-    """Every table, object, function, tensor and storage that can be reached, once each; never deep in the stack."""
+    """Yield every reachable table, object, function, tensor and storage once, without recursion."""
     seen: set[int] = set()
     waiting = [root]
     while waiting:

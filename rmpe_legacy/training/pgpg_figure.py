@@ -8,7 +8,7 @@ import numpy as np
 
 from rmpe_legacy.evaluation.joints import COCO, MPII
 from rmpe_legacy.optional import optional
-from rmpe_legacy.wording import many
+from rmpe_legacy.wording import pluralize
 
 from .pgpg import AtomicPose, PoseGuidedBoxes
 
@@ -54,7 +54,7 @@ def _draw_atomic_pose(axes, atom: AtomicPose, rng: np.random.Generator) -> None:
         xmin, ymin, xmax, ymax = box + atom.offsets.sample(rng) * sides
         axes.add_patch(rectangle((xmin, ymin), xmax - xmin, ymax - ymin, fill=False, edgecolor="C0", alpha=0.35))
     axes.add_patch(rectangle(box[:2], *(box[2:] - box[:2]), fill=False, edgecolor="k", linewidth=1.5))
-    axes.set_title(f"{many(atom.count, 'pair')}, {many(len(atom.offsets.weights), 'Gaussian')}", fontsize=8)
+    axes.set_title(f"{pluralize(atom.count, 'pair')}, {pluralize(len(atom.offsets.weights), 'Gaussian')}", fontsize=8)
     axes.set_aspect("equal")
     axes.autoscale_view()
     axes.invert_yaxis()

@@ -1,5 +1,5 @@
-"""Pictures, databases and labels on their way into a network.
+"""Reading and transforming images, databases and labels for networks.
 
-Below the layers: nothing here knows a LayerSpec or a Net. Errors are sentences that name the file; the layer that
-reads it puts its own name before them.
+Independent of layers: nothing here uses a LayerSpec or a Net. Errors name the file; the layer that reads it adds its
+own name.
 """

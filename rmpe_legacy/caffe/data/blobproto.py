@@ -20,9 +20,9 @@ _LEGACY = ("num", "channels", "height", "width")
 
 
 def blobproto_to_array(blob: Message, return_diff: bool = False) -> np.ndarray:
-    """The values of a BlobProto, or its diff: float64, in the blob's shape.
+    """Return the values of a BlobProto, or its diff: float64, in the blob's shape.
 
-    As published, double_data is not looked at; ``rmpe_legacy.caffe.proto.caffemodel.blob_from_proto`` reads it.
+    As published, double_data is ignored; ``rmpe_legacy.caffe.proto.caffemodel.blob_from_proto`` reads it.
     """
     legacy = any(blob.has(name) for name in _LEGACY)
     shape = tuple(getattr(blob, name) for name in _LEGACY) if legacy else tuple(blob.shape.dim)
@@ -30,7 +30,7 @@ def blobproto_to_array(blob: Message, return_diff: bool = False) -> np.ndarray:
 
 
 def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> Message:
-    """A BlobProto of an array of any shape; values are rounded to float32. The diff's shape is not looked at."""
+    """Make a BlobProto from an array of any shape, rounded to float32. The diff's shape is not checked."""
     schema = load_schema()
     fields = {"data": _single(arr), "shape": Message(schema["BlobShape"], _set({"dim": list(np.shape(arr))}))}
     if diff is not None:
@@ -39,18 +39,18 @@ def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> Messa
 
 
 def arraylist_to_blobprotovector_str(arraylist: Iterable[np.ndarray]) -> bytes:
-    """Arrays as a serialised BlobProtoVector."""
+    """Serialise arrays as a BlobProtoVector."""
     blobs = [array_to_blobproto(arr) for arr in arraylist]
     return encode(Message(load_schema()["BlobProtoVector"], _set({"blobs": blobs})))
 
 
 def blobprotovector_str_to_arraylist(string: bytes) -> list[np.ndarray]:
-    """The arrays of a serialised BlobProtoVector."""
+    """Parse a serialised BlobProtoVector into arrays."""
     return [blobproto_to_array(blob) for blob in decode(string, load_schema()["BlobProtoVector"]).blobs]
 
 
 def array_to_datum(arr: np.ndarray, label: int | None = None) -> Message:
-    """A Datum of an array (K, H, W): bytes if it is uint8, else float32 values."""
+    """Make a Datum from an array (K, H, W): bytes if it is uint8, otherwise float32 values."""
     if arr.ndim != 3:
         raise InputError(f"a Datum holds three axes; the array has shape {arr.shape}")
     fields: dict[str, Any] = dict(zip(("channels", "height", "width"), map(int, arr.shape), strict=True))
@@ -64,7 +64,9 @@ def array_to_datum(arr: np.ndarray, label: int | None = None) -> Message:
 
 
 def datum_to_array(datum: Message) -> np.ndarray:
-    """The values of a Datum (K, H, W): uint8 where it holds bytes, else float64. An encoded picture is not decoded."""
+    """Return the values of a Datum (K, H, W): uint8 if it contains bytes, otherwise float64. An encoded image is not
+    decoded.
+    """
     values = np.frombuffer(datum.data, np.uint8).copy() if len(datum.data) else np.array(datum.float_data, np.float64)
     return _shaped(values, (datum.channels, datum.height, datum.width), "Datum")
 
@@ -74,7 +76,7 @@ def _single(values: np.ndarray) -> np.ndarray:
 
 
 def _set(fields: dict) -> dict:
-    """Without repeated fields that hold nothing: protobuf does not write them."""
+    """Drop empty repeated fields, which protobuf does not write."""
     return {name: value for name, value in fields.items()
             if not (isinstance(value, list | np.ndarray) and len(value) == 0)}
 

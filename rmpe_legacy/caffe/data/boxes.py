@@ -1,7 +1,7 @@
-"""Boxes of a record in normalised coordinates, and what Caffe does to them. Single precision throughout.
+"""Boxes of a record in normalised coordinates, and Caffe's operations on them. Single precision throughout.
 
 Source: bbox_util.cpp:22-210 of RMPE@5188c23 and of weiliu89/caffe@4817bf8.
-A box is (xmin, ymin, xmax, ymax); 0 to 1 is the picture.
+A box is (xmin, ymin, xmax, ymax); 0 to 1 is the image.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Boxes:
 
     @classmethod
     def of(cls, rows: Sequence[tuple[int, Message]]) -> Boxes:
-        """From (group label, Annotation) pairs."""
+        """Make boxes from (group label, Annotation) pairs."""
         boxes = [annotation.bbox for _, annotation in rows]
         return cls(
             np.array([label for label, _ in rows], np.int64),
@@ -42,33 +42,33 @@ class Boxes:
         return len(self.label)
 
     def where(self, kept: np.ndarray) -> Boxes:
-        """Those for which `kept` (N,) is true."""
+        """Select boxes by a mask, (N,) bool."""
         return Boxes(self.label[kept], self.instance[kept], self.xyxy[kept], self.difficult[kept], self.size[kept])
 
     def moved(self, xyxy: np.ndarray) -> Boxes:
-        """The same with other coordinates; their area is not known any more."""
+        """Return a copy with other coordinates and unknown areas."""
         return Boxes(self.label, self.instance, xyxy, self.difficult, np.full(len(self), np.nan, F))
 
     def area(self) -> np.ndarray:
-        """(N,): the stored area where there is one; 0 for a box that ends before it begins."""
+        """Return the areas, (N,): as stored if available; 0 if the corners are swapped."""
         own = area(self.xyxy)
         width, height = self.xyxy[:, 2] - self.xyxy[:, 0], self.xyxy[:, 3] - self.xyxy[:, 1]
         return np.where(np.isnan(self.size) | (width < 0) | (height < 0), own, self.size)
 
 
 def area(xyxy: np.ndarray) -> np.ndarray:
-    """(..., 4) -> (...): width times height; 0 for a box that ends before it begins."""
+    """Return width times height, (..., 4) -> (...); 0 if the corners are swapped."""
     width, height = xyxy[..., 2] - xyxy[..., 0], xyxy[..., 3] - xyxy[..., 1]
     return np.where((width < 0) | (height < 0), F(0), width * height)
 
 
 def clip(xyxy: np.ndarray) -> np.ndarray:
-    """Coordinates cut to 0 to 1."""
+    """Clip coordinates to 0..1."""
     return np.maximum(np.minimum(xyxy, F(1)), F(0))
 
 
 def project(boxes: Boxes, crop: np.ndarray) -> Boxes:
-    """The boxes as a crop (4,) of the picture sees them, clipped to it; those outside are left out."""
+    """Return the boxes relative to a crop (4,), clipped to it; boxes outside are dropped."""
     b = boxes.xyxy
     outside = (b[:, 0] >= crop[2]) | (b[:, 2] <= crop[0]) | (b[:, 1] >= crop[3]) | (b[:, 3] <= crop[1])
     boxes = boxes.where(~outside)
@@ -79,14 +79,14 @@ def project(boxes: Boxes, crop: np.ndarray) -> Boxes:
 
 
 def intersect(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Boxes (..., 4) and boxes (..., 4), broadcast: what they share; zeros where they are apart."""
+    """Intersect boxes (..., 4) with boxes (..., 4), broadcast; zeros if they are disjoint."""
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
     apart = ((b[..., :2] > a[..., 2:]) | (b[..., 2:] < a[..., :2])).any(axis=-1, keepdims=True)
     return np.where(apart, F(0), np.concatenate([low, high], axis=-1))
 
 
 def jaccard(boxes: Boxes, others: np.ndarray) -> np.ndarray:
-    """(M, N): intersection over union of each of other boxes (M, 4) with each of these N."""
+    """Return the intersection over union of other boxes (M, 4) with these N: (M, N)."""
     shared = intersect(boxes.xyxy, others[:, None])
     width, height = shared[..., 2] - shared[..., 0], shared[..., 3] - shared[..., 1]
     common = width * height
@@ -96,7 +96,7 @@ def jaccard(boxes: Boxes, others: np.ndarray) -> np.ndarray:
 
 
 def coverage(boxes: Boxes, others: np.ndarray, of_others: bool = False) -> np.ndarray:
-    """(M, N): which part of each of these N boxes lies inside each other one (M, 4); or, of_others, of those."""
+    """Return which fraction of each of these N boxes is inside each other box (M, 4): (M, N); of_others: vice versa."""
     common = area(intersect(boxes.xyxy, others[:, None]))
     whole = area(others)[:, None] if of_others else boxes.area()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -104,7 +104,7 @@ def coverage(boxes: Boxes, others: np.ndarray, of_others: bool = False) -> np.nd
 
 
 def emitted(boxes: Boxes, crop: np.ndarray, constraint: Message) -> np.ndarray:
-    """(N,) bool: which boxes an EmitConstraint keeps for a crop (4,)."""
+    """Return which boxes an EmitConstraint keeps for a crop (4,): (N,) bool."""
     if constraint.emit_type == "MIN_OVERLAP":
         return coverage(boxes, crop[None])[0] > F(constraint.emit_overlap)
     centre = (boxes.xyxy[:, :2] + boxes.xyxy[:, 2:]) / F(2)

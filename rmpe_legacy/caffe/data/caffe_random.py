@@ -20,12 +20,12 @@ LIBRARY_WORDS = 34  # of the state of the C library's rand()
 
 
 class CaffeRandom:
-    """One of Caffe's streams of random numbers: what ``caffe.set_random_seed(seed)`` starts."""
+    """One of Caffe's random streams, as started by ``caffe.set_random_seed(seed)``."""
 
     def __init__(self, seed: int):
         self._bits = np.random.MT19937()
-        self._bits._legacy_seeding(seed % UINT32)  # mt19937's own seeding; numpy's is another
-        self._ahead = np.empty(0, np.uint64)  # drawn, not yet taken
+        self._bits._legacy_seeding(seed % UINT32)  # mt19937's own seeding, which differs from numpy's
+        self._ahead = np.empty(0, np.uint64)  # drawn, but not used yet
         self._at = 0
 
     def state(self) -> dict[str, Any]:
@@ -44,35 +44,35 @@ class CaffeRandom:
         self._ahead, self._at = ahead, 0
 
     def peek(self, count: int) -> np.ndarray:
-        """The next `count` draws of 32 bits, which stay to be taken; (count,) uint64."""
+        """Return the next `count` draws of 32 bits without consuming them; (count,) uint64."""
         if self._at + count > len(self._ahead):
             more = self._bits.random_raw(max(count, BLOCK))
             self._ahead, self._at = np.concatenate([self._ahead[self._at :], more]), 0
         return self._ahead[self._at : self._at + count]
 
     def skip(self, count: int) -> None:
-        """Take draws that were looked at with `peek`."""
+        """Consume draws returned by `peek`."""
         self._at += count
 
     def raw(self) -> int:
-        """The next 32 bits: caffe_rng_rand()."""
+        """Return the next 32 bits: caffe_rng_rand()."""
         value = int(self.peek(1)[0])
         self._at += 1
         return value
 
     def below(self, n: int) -> int:
-        """0 to n - 1, as Caffe draws crops, mirrors and windows: the remainder of 32 bits."""
+        """Return 0 to n - 1 as Caffe does for crops, mirrors and windows: 32 bits modulo n."""
         return self.raw() % n
 
     def uniform(self, low: float, high: float) -> np.float32:
-        """A single-precision number from low to high, both included: caffe_rng_uniform."""
+        """Return a single-precision number from low to high, inclusive: caffe_rng_uniform."""
         while True:
             value, good = uniform_of(np.uint64(self.raw()), np.float32(low), np.float32(high))
             if good:
                 return value
 
     def shuffle(self, items: MutableSequence) -> None:
-        """Shuffle in place as caffe::shuffle does: Fisher-Yates from the end."""
+        """Shuffle in place like caffe::shuffle: Fisher-Yates from the end."""
         for i in range(len(items) - 1, 0, -1):
             bucket, rest = divmod(UINT32 - 1, i + 1)
             bucket += rest == i
@@ -105,7 +105,7 @@ class LibraryRandom:
         word -= UINT32 if word >= UINT32 // 2 else 0
         state = [word % UINT32]
         for _ in range(30):
-            high, low = int(word / 127773), word - int(word / 127773) * 127773  # C's division, towards zero
+            high, low = int(word / 127773), word - int(word / 127773) * 127773  # C's division truncates towards zero
             word = 16807 * low - 2836 * high
             word += RAND_MAX if word < 0 else 0
             state.append(word)
@@ -131,16 +131,18 @@ class LibraryRandom:
         return value
 
     def rand(self) -> int:
-        """0 to RAND_MAX."""
+        """Return 0 to RAND_MAX."""
         return self._step() >> 1
 
     def uniform(self, low: float, high: float) -> np.float32:
-        """A single-precision number from low to high, as DataHeatmap draws angles (data_heatmap.cpp:797-802)."""
+        """Return a single-precision number from low to high, as DataHeatmap does for angles
+        (data_heatmap.cpp:797-802).
+        """
         low, high = np.float32(low), np.float32(high)
         return low + np.float32(self.rand()) / np.float32(RAND_MAX) * (high - low)
 
     def shuffle(self, items: MutableSequence) -> None:
-        """Shuffle in place as std::random_shuffle does."""
+        """Shuffle in place like std::random_shuffle."""
         for i in range(1, len(items)):
             j = self.rand() % (i + 1)
             if j != i:

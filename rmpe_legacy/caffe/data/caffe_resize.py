@@ -1,7 +1,7 @@
-"""ResizeParameter: a picture to the network's size, and its boxes with it.
+"""ResizeParameter: resizes an image and its boxes to the network's size.
 
 Sources: im_transforms.cpp:165-420 of RMPE@5188c23; im_transforms.cpp:40-126 and bbox_util.cpp:248-273 of
-weiliu89/caffe@4817bf8. Single precision where the originals have float.
+weiliu89/caffe@4817bf8. Single precision wherever the originals use float.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _INTERPOLATION = {"AREA": cv2.INTER_AREA, "CUBIC": cv2.INTER_CUBIC, "LINEAR": cv
 
 
 def size_after(param: Message, height: int, width: int) -> tuple[int, int]:
-    """(height, width) of the blob for a picture of this size, as InferBlobShape has it.
+    """Return (height, width) of the blob for an image of this size, like InferBlobShape.
 
-    The RMPE fork takes the parameter's height and width whatever the mode; weiliu89's branch knows that
-    FIT_SMALL_SIZE gives a larger picture.
+    The RMPE fork uses the parameter's height and width in every mode; weiliu89's branch takes into account that
+    FIT_SMALL_SIZE gives a larger image.
     """
     if param.descriptor.schema.dialect == "rmpe":
         return param.height or height, param.width or width
@@ -39,7 +39,9 @@ def size_after(param: Message, height: int, width: int) -> tuple[int, int]:
 
 
 def resize(image: np.ndarray, param: Message, random: CaffeRandom) -> np.ndarray:
-    """A picture (H, W[, C]) resized, and padded where the mode says so. Draws once if interp_mode is set."""
+    """An image (H, W[, C]) resized, and padded if the mode requires it. Draws one random number if interp_mode is
+    set.
+    """
     height, width = param.height, param.width
     if not height or not width:
         raise RmpeError("resize_param needs a height and a width")
@@ -60,7 +62,9 @@ def resize(image: np.ndarray, param: Message, random: CaffeRandom) -> np.ndarray
 
 
 def _resized(image: np.ndarray, size: tuple[int, int], mode: int) -> np.ndarray:
-    """To (width, height). OpenCV's SSE4.1 code for CUBIC is 1 off in 4 % of the values; its plain code is Caffe's."""
+    """To (width, height). OpenCV's SSE4.1 code for CUBIC is off by 1 in 4 % of the values; its plain code is
+    Caffe's.
+    """
     if mode != cv2.INTER_CUBIC:
         return cv2.resize(image, size, interpolation=mode)
     optimized = cv2.useOptimized()
@@ -72,7 +76,7 @@ def _resized(image: np.ndarray, size: tuple[int, int], mode: int) -> np.ndarray:
 
 
 def _interpolation(param: Message, random: CaffeRandom) -> int:
-    """One of interp_mode, each as likely; linear, and no draw, if there is none."""
+    """Choose one of interp_mode at random; linear, without a draw, if there is none."""
     if not param.interp_mode:
         return cv2.INTER_LINEAR
     count = len(param.interp_mode)
@@ -92,7 +96,7 @@ def _padded(image: np.ndarray, param: Message, height: int, width: int) -> np.nd
 
 
 def boxes_after(param: Message, xyxy: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Boxes (..., 4) of a picture of this size, in the coordinates of the resized one; UpdateBBoxByResizePolicy."""
+    """Boxes (..., 4) of an image of this size, in the coordinates of the resized one; UpdateBBoxByResizePolicy."""
     new_h, new_w = F(param.height), F(param.width)
     aspect = F(width) / F(height)
     x, y = xyxy[..., 0::2] * F(width), xyxy[..., 1::2] * F(height)
@@ -111,8 +115,8 @@ def boxes_after(param: Message, xyxy: np.ndarray, height: int, width: int) -> np
 
 
 def _side_padding(param: Message, new_w: np.float32, new_h: np.float32, aspect: np.float32) -> np.float32:
-    """The bars beside a tall picture. In the RMPE fork a pair of brackets is missing (im_transforms.cpp:279), so
-    the boxes of tall pictures end up outside and are lost."""
+    """The bars beside a tall image. In the RMPE fork a pair of brackets is missing (im_transforms.cpp:279), so
+    the boxes of tall images end up outside and are lost."""
     if param.descriptor.schema.dialect == "rmpe":
         return new_w - aspect * new_h / F(2)
     return (new_w - aspect * new_h) / F(2)

@@ -1,7 +1,7 @@
-"""Caffe's DataTransformer: a picture to a blob. Mean, scale, crop, mirror, resize and noise, and what becomes of boxes.
+"""Caffe's DataTransformer, from image to blob: mean, scale, crop, mirror, resize, noise, and the same for boxes.
 
-Sources: data_transformer.cpp of RMPE@5188c23, of weiliu89/caffe@4817bf8 and of BVLC/caffe@9b89154, which differ:
-where the boxes meet the resize, which picture the mean must fit, and what a mirror does to the mean.
+Sources: data_transformer.cpp of RMPE@5188c23, of weiliu89/caffe@4817bf8 and of BVLC/caffe@9b89154, which differ in
+the order of resizing and boxes, the image that the mean must fit, and the effect of mirroring on the mean.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Picture = np.ndarray | Datum  # decoded, (H, W[, C]) uint8; or a record with raw
 
 @dataclass
 class Draws:
-    """The three streams that a data layer's thread draws from."""
+    """The three random streams of a data layer's thread."""
 
     transform: CaffeRandom  # mirror and crop: DataTransformer::Rand
     thread: CaffeRandom  # everything else: Caffe::rng_stream() of the thread
-    library: LibraryRandom  # the C library's rand(), which nobody seeds
+    library: LibraryRandom  # the C library's rand(), which is never seeded
 
     def state(self) -> dict[str, Any]:
         """Where the streams are, for `restore`; json can write it."""
@@ -52,7 +52,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a blob came from: what its picture's boxes need to follow."""
+    """The geometry of a transformed image, which its boxes have to follow."""
 
     crop: np.ndarray  # (4,) normalised
     mirrored: bool
@@ -62,7 +62,7 @@ class DataTransformer:
     """One layer's TransformationParameter, in one phase."""
 
     def __init__(self, param: Message, phase: str, draws: Draws | None = None):
-        """param: a TransformationParameter. RmpeError for parameters that exclude each other."""
+        """param: a TransformationParameter. Raises RmpeError for parameters that exclude each other."""
         self.param, self.phase = param, phase
         self.draws: Any = draws  # Draws, where something is drawn
         self.dialect = param.descriptor.schema.dialect
@@ -81,7 +81,7 @@ class DataTransformer:
 
     @property
     def crop_size(self) -> tuple[int, int]:
-        """(height, width) of the crop; zeros where there is none."""
+        """The (height, width) of the crop; zeros if there is none."""
         param = self.param
         if param.crop_size:
             return param.crop_size, param.crop_size
@@ -89,12 +89,12 @@ class DataTransformer:
 
     @property
     def draws_crops(self) -> bool:
-        """Whether Caffe gives this transformer a stream of its own, which takes a seed (InitRand)."""
+        """Whether Caffe gives this transformer its own stream, which consumes a seed (InitRand)."""
         return self.param.mirror or (self.phase == "TRAIN" and self.param.crop_size > 0)
 
     @property
     def is_random(self) -> bool:
-        """Whether the same picture may give different blobs."""
+        """Whether the same image can give different blobs."""
         param = self.param
         if self.draws_crops or (self.phase == "TRAIN" and all(self.crop_size)):
             return True
@@ -105,24 +105,24 @@ class DataTransformer:
 
     @property
     def mean(self) -> np.ndarray:
-        """The mean_file's picture, (C, H, W) float32; read when first asked for."""
+        """The mean_file's image, (C, H, W) float32; read on first use."""
         if self._mean is None:
             self._mean = read_mean(self.param.mean_file)
         return self._mean
 
-    # --- one picture -----------------------------------------------------------------------------------------
+    # --- one image -----------------------------------------------------------------------------------------
 
     def picture(self, datum: Datum) -> Picture:
-        """The record's picture, decoded if it is encoded."""
+        """Return the record's image, decoded if necessary."""
         if not datum.encoded:
             return datum
         mode = "color" if self.param.force_color else "gray" if self.param.force_gray else "native"
         return decode_image(datum.data, mode, datum.where)
 
     def shape_of(self, picture: Picture) -> tuple[int, int, int]:
-        """(C, H, W) of the blob that a picture gives: InferBlobShape."""
+        """Return the shape (C, H, W) of an image's blob: InferBlobShape."""
         if isinstance(picture, Datum):
-            channels, height, width = picture.values().shape  # which checks what the record claims
+            channels, height, width = picture.values().shape  # checks the record's claimed shape
         else:
             channels, (height, width) = channels_of(picture), picture.shape[:2]
         if self.dialect != "bvlc" and self.param.has("resize_param"):
@@ -134,13 +134,13 @@ class DataTransformer:
         return channels, crop_h or height, crop_w or width
 
     def apply(self, picture: Picture, blob: np.ndarray) -> Cut:
-        """Write one picture into its blob (C, H, W), float32."""
+        """Write one image into its blob (C, H, W), float32."""
         if isinstance(picture, Datum):
             return self._raw(picture, blob)
         return check_opencv(self._decoded, picture, blob)
 
     def _raw(self, datum: Datum, blob: np.ndarray) -> Cut:
-        """A record's own values. Neither resize_param nor crop_h and crop_w act on them."""
+        """Write a raw record. resize_param, crop_h and crop_w have no effect on it."""
         values, size = datum.values(), self.param.crop_size
         _, height, width = values.shape
         mirrored = self._mirrored()
@@ -158,7 +158,7 @@ class DataTransformer:
         return Cut(ends / np.array([width, height] * 2, F), mirrored)
 
     def _decoded(self, image: np.ndarray, blob: np.ndarray) -> Cut:
-        """A decoded picture: resize, noise, crop, then the values."""
+        """Write a decoded image: resize, noise, crop, then the values."""
         channels, (old_h, old_w) = channels_of(image), image.shape[:2]
         if channels != blob.shape[0]:
             raise RmpeError(f"a picture of {channels} channels in a batch of {blob.shape[0]}; force_color: true or "
@@ -189,10 +189,10 @@ class DataTransformer:
         return self.param.mirror and self.draws.transform.below(2) == 1
 
     def _offset(self, height: int, width: int, crop_h: int, crop_w: int) -> tuple[int, int]:
-        """(row, column) at which the crop begins: any in TRAIN, the middle in TEST.
+        """Return (row, column) where the crop starts: random in TRAIN, centred in TEST.
 
-        Differs: in TRAIN with crop_h and crop_w alone, Caffe aborts for want of a stream of random numbers; here the
-        crop is drawn.
+        Differs: in TRAIN with crop_h and crop_w only, Caffe aborts because it has no random stream; here the crop is
+        random.
         """
         if height < crop_h or width < crop_w:
             raise RmpeError(f"a picture of {width} x {height} (width x height) is smaller than the crop of "
@@ -211,11 +211,10 @@ class DataTransformer:
 
     def _mean_beside(self, old: tuple[int, int], new: tuple[int, ...], offset: tuple[int, int], mirrored: bool,
                      blob: np.ndarray) -> np.ndarray | None:
-        """The mean under each of the blob's values, mirrored as the picture is; None without a mean_file.
+        """Return the mean for each of the blob's values, mirrored like the image; None without a mean_file.
 
-        BVLC crops it with the picture. The others want a mean of the blob's size and subtract it as it is from a
-        mirrored picture. Differs: where the resized picture is larger than the mean, they read beyond it; here the
-        mean lies under the crop.
+        BVLC crops it with the image. The others require a mean of the blob's size and do not mirror it. Differs: if the
+        resized image is larger than the mean, they read beyond it; here the part of the mean under the crop is used.
         """
         if not self.param.has("mean_file"):
             return None
@@ -232,7 +231,7 @@ class DataTransformer:
     def _write(self, values: np.ndarray, mean: np.ndarray | None, mirrored: bool, blob: np.ndarray) -> None:
         """(values - mean) * scale, in single precision; values (C, H, W)."""
         out = blob[..., ::-1] if mirrored else blob
-        with np.errstate(all="ignore"):  # a store may hold infinities
+        with np.errstate(all="ignore"):  # a database may contain infinities
             if mean is not None:
                 np.subtract(values, mean, out=out)
             elif self.param.mean_value:
@@ -252,7 +251,7 @@ class DataTransformer:
     # --- boxes -----------------------------------------------------------------------------------------------
 
     def boxes_in(self, boxes: Boxes, cut: Cut, datum: Datum) -> Boxes:
-        """A record's boxes as its blob shows them; those outside are left out."""
+        """Return a record's boxes relative to its blob; boxes outside are dropped."""
         return self._follow(boxes, cut, datum, resized=self.dialect == "ssd" and self.param.has("resize_param"))
 
     def _follow(self, boxes: Boxes, cut: Cut, datum: Datum, resized: bool) -> Boxes:
@@ -277,7 +276,7 @@ class DataTransformer:
     # --- records to records ----------------------------------------------------------------------------------
 
     def crop(self, record: AnnotatedDatum, box: np.ndarray) -> AnnotatedDatum:
-        """A box (4,) of the record as a record of its own. An encoded picture is encoded anew, as JPEG."""
+        """Crop a record to a box (4,). An encoded image is encoded again, as JPEG."""
         box = clip(box)
         datum = record.datum
         picture = self.picture(datum)
@@ -293,7 +292,7 @@ class DataTransformer:
         return AnnotatedDatum(cropped, boxes, record.type or "BBOX")
 
     def distort(self, record: AnnotatedDatum) -> AnnotatedDatum:
-        """The record with its colours distorted (distort_param), encoded anew."""
+        """Distort a record's colours (distort_param) and encode it again."""
         if not record.datum.encoded:
             return record  # Caffe logs "Only support encoded datum now" and goes on
         image = self.picture(record.datum)
@@ -301,7 +300,7 @@ class DataTransformer:
         return replace(record, datum=_jpeg(record.datum, changed))
 
     def expand(self, record: AnnotatedDatum) -> AnnotatedDatum:
-        """The record somewhere on a larger canvas (expand_param): zoomed out, with a probability."""
+        """Place the record on a larger canvas (expand_param), with a given probability."""
         param, random = self.param.expand_param, self.draws.thread
         if random.uniform(0, 1) > param.prob or abs(param.max_expand_ratio - 1) < 1e-2:
             return record
@@ -314,7 +313,7 @@ class DataTransformer:
         boxes = self._follow(record.boxes, Cut(ends / np.array([old_w, old_h] * 2, F), False), datum, resized=False)
         if isinstance(picture, Datum):
             values = picture.values()
-            canvas = np.full((len(values), height, width), ord(" "), np.uint8)  # what Caffe fills its string with
+            canvas = np.full((len(values), height, width), ord(" "), np.uint8)  # as Caffe fills its string
             canvas[:, h : h + old_h, w : w + old_w] = values
             larger = replace(datum, data=canvas.tobytes(), height=height, width=width, has_label=True)
         else:
@@ -322,7 +321,7 @@ class DataTransformer:
         return AnnotatedDatum(larger, boxes, record.type or "BBOX")
 
     def _surrounded(self, picture: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
-        """A picture with the mean around it; margins above, below, left, right."""
+        """Pad an image with the mean; margins top, bottom, left, right."""
         channels = channels_of(picture)
         fill = self._mean_values(channels).ravel() if self.param.mean_value else np.zeros(1, F)
         fill = np.broadcast_to(np.clip(np.rint(fill), 0, 255), channels).tolist()
@@ -335,7 +334,7 @@ class DataTransformer:
 
 
 def read_mean(path: str | Path) -> np.ndarray:
-    """A mean picture of a .binaryproto, (C, H, W) float32."""
+    """Read the mean image of a .binaryproto, (C, H, W) float32."""
     blob = decode(memoryview(read_bytes(path)), load_schema()["BlobProto"], Source(str(path)))
     try:
         stored = blob_from_proto(blob)
@@ -348,10 +347,9 @@ def read_mean(path: str | Path) -> np.ndarray:
 
 
 def _values(image: np.ndarray, shape: tuple[int, int, int], dialect: str) -> np.ndarray:
-    """The part of a picture that a blob (C, H, W) takes: its top left, if it is larger (only BVLC refuses that).
+    """Return the part of an image that a blob (C, H, W) uses: the top left if it is larger (only BVLC refuses that).
 
-    Bytes are taken as they lie in a row, as Caffe does: of the float picture that convert_to_lab gives, those of its
-    first quarter.
+    Like Caffe, reads consecutive bytes, which for the float image of convert_to_lab are those of its first quarter.
     """
     channels, height, width = shape
     row = np.ascontiguousarray(image).reshape(len(image), -1).view(np.uint8)
@@ -364,7 +362,7 @@ def _values(image: np.ndarray, shape: tuple[int, int, int], dialect: str) -> np.
 
 
 def _span(box: np.ndarray, height: int, width: int) -> tuple[slice, slice]:
-    """Rows and columns of a normalised box (4,)."""
+    """Return the rows and columns of a normalised box (4,)."""
     xmin, ymin, xmax, ymax = box * np.array([width, height] * 2, F)
     rows, columns = (slice(int(low), int(low) + int(high - low)) for low, high in ((ymin, ymax), (xmin, xmax)))
     if rows.start >= rows.stop or columns.start >= columns.stop:

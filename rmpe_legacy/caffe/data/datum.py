@@ -1,4 +1,4 @@
-"""One record of a store: a picture, encoded or raw, with its label or its boxes.
+"""One record of a database: an image, encoded or raw, with its label or its boxes.
 
 Sources: Datum and AnnotatedDatum of caffe.proto; data_reader.cpp of RMPE@5188c23.
 """
@@ -26,20 +26,20 @@ BACKENDS: dict[str, Any] = {"LMDB": LmdbReader, "LEVELDB": LevelDbReader}
 
 @dataclass(frozen=True)
 class Datum:
-    """A picture as a store has it: an encoded file, or raw values in the order channel, row, column."""
+    """An image in a database: an encoded file, or raw values in the order channel, row, column."""
 
     channels: int
     height: int
     width: int
     data: memoryview | bytes  # uint8 values, or the encoded file
-    float_data: np.ndarray  # what counts where `data` is empty
+    float_data: np.ndarray  # used if `data` is empty
     label: int
     has_label: bool
     encoded: bool
-    where: str  # which record of which store, for errors
+    where: str  # database and record, for errors
 
     def values(self) -> np.ndarray:
-        """The raw values, (channels, height, width), uint8 or float32; FileError where there are too few."""
+        """Return the raw values, (channels, height, width), uint8 or float32. Raises FileError if there are too few."""
         shape = (self.channels, self.height, self.width)
         if min(shape) <= 0:
             raise FileError(f"{self.where}: a raw picture of {self.channels} x {self.height} x {self.width} values; "
@@ -54,20 +54,20 @@ class Datum:
 
 @dataclass(frozen=True)
 class AnnotatedDatum:
-    """A picture with boxes."""
+    """An image with boxes."""
 
     datum: Datum
     boxes: Boxes
-    type: str | None  # "BBOX"; None where the record has none
+    type: str | None  # "BBOX"; None if the record has none
 
 
 def parse_datum(buffer, where: str) -> Datum:
-    """A serialised Datum. Its picture stays a view of the buffer."""
+    """Parse a serialised Datum. Its image is a view of the buffer."""
     return _datum(decode(buffer, load_schema()["Datum"], Source(where)), where)
 
 
 def parse_annotated(buffer, where: str) -> AnnotatedDatum:
-    """A serialised AnnotatedDatum; its groups' boxes one after the other."""
+    """Parse a serialised AnnotatedDatum, with the boxes of all groups concatenated."""
     message = decode(buffer, load_schema()["AnnotatedDatum"], Source(where))
     rows = [(group.group_label, annotation) for group in message.annotation_group for annotation in group.annotation]
     return AnnotatedDatum(
@@ -81,10 +81,10 @@ def _datum(message: Message, where: str) -> Datum:
 
 
 class Cursor:
-    """A place in a store: records in key order, and after the last the first again."""
+    """A cursor in a database: records in key order, starting again after the last."""
 
     def __init__(self, backend: str, path: str | os.PathLike):
-        """Opens the store. backend: "LMDB" or "LEVELDB". FileError where it cannot be read, or is empty."""
+        """Open a database. backend: "LMDB" or "LEVELDB". Raises FileError if it cannot be read or is empty."""
         self._backend, self.path, self.index = backend, str(path), 0
         self._begin()
 
@@ -102,12 +102,12 @@ class Cursor:
         raise FileError(f"{self.path}: the store holds no records")
 
     def peek(self) -> tuple[memoryview, str]:
-        """(value, where) of the record that `take` will give."""
+        """Return (value, position) of the record that `take` returns next."""
         key, value = self._ahead
         return value, f"{self.path}: record {key.decode('utf-8', 'backslashreplace')}"
 
     def take(self) -> tuple[memoryview, str]:
-        """(value, where) of the next record."""
+        """Return (value, position) of the next record."""
         record = self.peek()
         self._ahead = self._next()
         self.index += 1
@@ -134,7 +134,7 @@ class Cursor:
             yield self.take()
 
     def __getstate__(self) -> dict:
-        return {"_backend": self._backend, "path": self.path, "index": self.index}  # maps and generators stay behind
+        return {"_backend": self._backend, "path": self.path, "index": self.index}  # not the map
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state, index=0)
@@ -144,6 +144,6 @@ class Cursor:
 
 
 def reencoded(datum: Datum, data: bytes, shape: tuple[int, ...]) -> Datum:
-    """The record with another encoded picture in its place; shape (height, width[, channels])."""
+    """Return a copy with another encoded image; shape (height, width[, channels])."""
     return replace(datum, data=data, encoded=True, height=shape[0], width=shape[1],
                    channels=shape[2] if len(shape) > 2 else 1, has_label=True)

@@ -1,6 +1,6 @@
-"""The rows of HDF5 files, one file after the other, as HDF5Data takes them.
+"""The rows of a list of HDF5 files, as HDF5Data reads them.
 
-Source: hdf5_data_layer.cpp:25-166 and util/hdf5.cpp:10-83 of RMPE@5188c23. BVLC's loads the next file a row earlier,
+Source: hdf5_data_layer.cpp:25-166 and util/hdf5.cpp:10-83 of RMPE@5188c23. BVLC loads the next file one row earlier,
 which gives the same rows.
 """
 
@@ -20,7 +20,7 @@ from .opencv_image import read_lines
 
 
 def read_datasets(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
-    """Datasets of one file as float32, all with the same number of rows. Whole numbers are converted."""
+    """Read datasets of one file as float32, all with the same number of rows. Integers are converted."""
     root = open_hdf5(path)
     found = [root.get(name) for name in names]
     for name, dataset in zip(names, found, strict=True):
@@ -39,7 +39,7 @@ def read_datasets(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
 
 
 class RowReader:
-    """Rows of the files that a list names, for ever."""
+    """The rows of the files in a list, repeated endlessly."""
 
     def __init__(self, source: str | Path, names: Sequence[str], shuffle: bool):
         """source: a text file with the files' names, separated by white space."""
@@ -47,12 +47,12 @@ class RowReader:
         self.files = [word for line in read_lines(source, "a list of HDF5 files") for word in line.split()]
         if not self.files:
             raise FileError(f"{source}: names no HDF5 files")
-        # Differs: Caffe's layers share one rand() that nobody seeds; here each has its own, from the same beginning.
+        # Differs: Caffe's layers share one rand() that is never seeded; here each has its own, with the same start.
         self._random = LibraryRandom()
         self._order = list(range(len(self.files)))
         self._file = self._row = 0
         self._mix(self._order)
-        self.shapes: list[tuple[int, ...]] = []  # each dataset's, without the rows
+        self.shapes: list[tuple[int, ...]] = []  # of each dataset, without the rows
         self._load()
 
     def position(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class RowReader:
         self._mix(self._rows)
 
     def take(self, count: int) -> list[np.ndarray]:
-        """The next `count` rows of each dataset, float32."""
+        """Return the next `count` rows of each dataset, float32."""
         out = [np.empty((count, *shape), np.float32) for shape in self.shapes]
         filled = 0
         while filled < count:

@@ -1,6 +1,6 @@
-"""Persons cut out of pictures, and a Gaussian where each joint is: what DataHeatmap trains on.
+"""Crops of persons, and heatmaps with a Gaussian at each joint: the training data of DataHeatmap.
 
-Source: data_heatmap.cpp of RMPE@5188c23. Single precision where the original has float.
+Source: data_heatmap.cpp of RMPE@5188c23. Single precision wherever the original uses float.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .opencv_image import c_integer, c_number, read_words
 
 F = np.float32
 PERSON_HEIGHT = 200  # pixels at scale 1, MPII's convention
-MASK_THRESHOLD = 40  # of 255: what counts as another person in a segmentation
+MASK_THRESHOLD = 40  # of 255: threshold for another person in a segmentation
 SIGMA = 1.0  # cells
 MAX_PLACE = 1e7  # pixels
-MAX_CROP = 4  # times the picture's longer side; a list that asks for more padding is damaged
+MAX_CROP = 4  # times the image's longer side; a list that asks for more padding is damaged
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Person:
     """One line of an annotation file."""
 
     image: str
-    joints: np.ndarray  # (J, 2) float32, x and y in pixels of the picture divided by multfact
+    joints: np.ndarray  # (J, 2) float32, x and y in pixels of the image divided by multfact
     crop: tuple[np.float32, ...]  # centre x, centre y, scale; or xmin, ymin, xmax, ymax
     cluster: int
     where: str  # file and line, for errors
@@ -47,10 +47,10 @@ class Cropped:
 
 
 def read_persons(path: str | Path, labelinds: str, crop_values: int) -> list[Person]:
-    """The persons of a file: ``image x1,y1,x2,y2,... crop cluster``, separated by white space.
+    """Read the persons of a file: ``image x1,y1,x2,y2,... crop cluster``, separated by white space.
 
-    labelinds: which numbers of the second column count, from 1, separated by commas; all if it is empty.
-    crop_values: how many numbers the third column needs.
+    labelinds: the numbers of the second column to use, from 1, separated by commas; all if it is empty.
+    crop_values: the required number of values in the third column.
     """
     words = read_words(path, "a list of persons")
     wanted = [int(c_number(text)) for text in _fields(labelinds)]
@@ -70,13 +70,13 @@ def read_persons(path: str | Path, labelinds: str, crop_values: int) -> list[Per
 
 
 def _fields(text: str) -> list[str]:
-    """The parts between commas; a comma at the end starts no other."""
+    """Split at commas, ignoring a trailing comma."""
     parts = text.split(",")
     return parts[:-1] if parts[-1] == "" else parts
 
 
 def _small(text: str, where: str) -> np.float32:
-    """A coordinate; FileError for one that is none in any picture."""
+    """Parse a coordinate. Raises FileError if it cannot be one."""
     value = c_number(text)
     if not abs(value) <= MAX_PLACE:
         raise FileError(f"{where}: {text!r} is no place in a picture")
@@ -84,10 +84,10 @@ def _small(text: str, where: str) -> np.float32:
 
 
 def cut_by_centre(image: np.ndarray, person: Person, multfact: int) -> Cropped:
-    """A square of 200 * scale pixels around the person's centre.
+    """Crop a square of 200 * scale pixels around the person's centre.
 
-    What the square has outside the picture is zero, but for strips of a pixel that rounding leaves inside it: those
-    show the picture, since OpenCV pads a part of a larger picture with what is there.
+    The part outside the image is zero, except for one-pixel strips that are inside the image due to rounding: these
+    show the image, because OpenCV pads a part of a larger image with its surroundings.
     """
     x, y, scale = person.crop[:3]
     length = F(PERSON_HEIGHT) * scale
@@ -108,7 +108,7 @@ def cut_by_centre(image: np.ndarray, person: Person, multfact: int) -> Cropped:
 
 
 def cut_by_box(image: np.ndarray, person: Person, multfact: int, scale_width: float, scale_height: float) -> Cropped:
-    """The person's box, enlarged, cut at the picture's borders and padded with zeros to a square."""
+    """Crop the person's box: enlarged, clipped to the image, and padded with zeros to a square."""
     x_min, y_min, x_max, y_max = person.crop[:4]
     wider, taller = F(scale_width) - F(1), F(scale_height) - F(1)
     w, h = x_max - x_min, y_max - y_min
@@ -125,7 +125,7 @@ def cut_by_box(image: np.ndarray, person: Person, multfact: int, scale_width: fl
 
 
 def _inside(image: np.ndarray, person: Person, x: int, y: int, width: int, height: int) -> tuple[int, int, int, int]:
-    """(x, y, right, bottom); RmpeError where that is no part of the picture."""
+    """Return (x, y, right, bottom). Raises RmpeError if it is not inside the image."""
     if not (x >= 0 and y >= 0 and width > 0 and height > 0
             and x + width <= image.shape[1] and y + height <= image.shape[0]):
         raise RmpeError(f"{person.where}: the crop {', '.join(f'{v:g}' for v in person.crop)} gives {width} x {height} "
@@ -135,7 +135,7 @@ def _inside(image: np.ndarray, person: Person, x: int, y: int, width: int, heigh
 
 def _pad_with_surroundings(image: np.ndarray, box: tuple[int, int, int, int],
                            pads: tuple[int, int, int, int]) -> np.ndarray:
-    """The box (x, y, right, bottom) with pads (top, bottom, left, right): of the picture where it has pixels."""
+    """The box (x, y, right, bottom) with pads (top, bottom, left, right): of the image where it has pixels."""
     (x, y, right, bottom), (above, below, before, after) = box, pads
     rows, columns = bottom - y + above + below, right - x + before + after
     out = np.zeros((rows, columns, image.shape[2]), image.dtype)
@@ -147,7 +147,7 @@ def _pad_with_surroundings(image: np.ndarray, box: tuple[int, int, int, int],
 
 
 def rotate(crop: Cropped, angle: np.float32, multfact: int) -> Cropped:
-    """The crop and its joints turned around its middle, by degrees, anticlockwise."""
+    """Rotate the crop and its joints around its centre, in degrees, anticlockwise."""
     rows, columns = crop.image.shape[:2]
     matrix = cv2.getRotationMatrix2D((columns // 2, rows // 2), float(angle), 1)
     points = (crop.joints * F(multfact)).astype(np.float64)
@@ -156,7 +156,7 @@ def rotate(crop: Cropped, angle: np.float32, multfact: int) -> Cropped:
 
 
 def gaussians(joints: np.ndarray, absent: Sequence[bool], height: int, width: int) -> np.ndarray:
-    """Joints (J, 2) in cells -> maps (J, height, width) float32: 1 where a joint is, zeros for one that is absent."""
+    """Draw joints (J, 2), in cells, as heatmaps (J, height, width) float32: 1 at the joint; zeros for an absent one."""
     maps = np.zeros((len(joints), height, width), F)
     rows, columns = np.arange(height, dtype=F), np.arange(width, dtype=F)
     for out, (x, y), missing in zip(maps, joints, absent, strict=True):

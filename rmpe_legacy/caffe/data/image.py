@@ -1,8 +1,8 @@
-"""Pictures as caffe.io and the demo of RMPE see them: read, resized, cropped ten ways, made into network inputs.
+"""Reads and preprocesses images like caffe.io and RMPE's demo: resizing, ten crops, network inputs.
 
 Images are (height, width, channels), float32 RGB from 0 to 1; inputs of networks are (channels, height, width).
 
-Source: caffe/io.py and examples/rmpe/demo.py:23-36 of RMPE@5188c23; what skimage 0.12 and Pillow do below it was
+Source: caffe/io.py and examples/rmpe/demo.py:23-36 of RMPE@5188c23; the behaviour of skimage 0.12 and Pillow was
 measured.
 """
 
@@ -29,16 +29,16 @@ DETECTOR_MEAN = (104, 117, 123)  # of B, G, R from 0 to 255: demo.py:25
 
 
 def load_image(filename: str | PathLike, color: bool = True) -> np.ndarray:
-    """Read a picture: float32 RGB (H, W, 3) from 0 to 1, or intensity (H, W, 1) with color False.
+    """Read an image: float32 RGB (H, W, 3) from 0 to 1, or intensity (H, W, 1) with color False.
 
-    Grey pictures give three equal channels, transparency is dropped, and a camera's note that it was held sideways
-    (EXIF) is not heeded: the original did all this. Sixteen bits count in full for grey; of a PNG's sixteen-bit
-    colours only the upper eight do.
+    As in the original, grey images give three equal channels, transparency is dropped, and the EXIF orientation is
+    ignored. 16-bit grey images keep all bits; of 16-bit colours in a PNG only the upper eight are used.
 
-    Differs: of an animation or a file of several pages the first picture is read (the original stacks them all into an
-    array that nothing takes); CMYK is turned to RGB by OpenCV, which is up to 2 of 255 off.
+    Differs: only the first frame or page of a file is read (the original stacks them into an array that no function
+    accepts); OpenCV converts CMYK to RGB, with differences of up to 2 of 255.
 
-    Raises FileError for what is no picture, is damaged, claims more than MAX_PIXELS, or does not fit in memory.
+    Raises:
+        FileError: The file is not an image, is damaged, has more than MAX_PIXELS, or does not fit in memory.
     """
     try:
         return _load(filename, color)
@@ -59,17 +59,17 @@ def _load(filename: str | PathLike, color: bool) -> np.ndarray:
 
 
 def as_image(image: object) -> np.ndarray:
-    """An image as ``load_image`` gives it, (H, W, 3) RGB from 0 to 1, from such an array, a path or a PIL image.
+    """Convert a path, a PIL image or an array to an image as ``load_image`` returns it, (H, W, 3) RGB from 0 to 1.
 
-    Raises FileError for a path that ``load_image`` refuses, InputError for anything else that is no such image.
+    Raises FileError like ``load_image``, and InputError for anything else that is not such an image.
     """
     if isinstance(image, str | PathLike):
         return load_image(image)
-    pil = sys.modules.get("PIL.Image")  # whoever holds a PIL image has imported it
+    pil = sys.modules.get("PIL.Image")  # a caller with a PIL image has imported PIL
     if pil is not None and isinstance(image, pil.Image):
         try:
             return np.divide(np.asarray(image.convert("RGB")), np.float32(255), dtype=np.float32)
-        except (OSError, ValueError) as error:  # PIL reads the file only now
+        except (OSError, ValueError) as error:  # PIL reads the file lazily
             raise FileError(f"{getattr(image, 'filename', '') or 'the PIL image'}: cannot be read: {error}") from error
     if not isinstance(image, np.ndarray):
         raise InputError(f"'{type(image).__name__}' object is not an image; give a path, a PIL image, or an array as "
@@ -77,7 +77,7 @@ def as_image(image: object) -> np.ndarray:
     if image.dtype.kind != "f" or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise InputError(f"an array of {image.dtype} values and shape {image.shape} is not what load_image gives; give "
                          "(height, width, 3), RGB from 0 to 1")
-    if image.max() > 2:  # resizing may overshoot 1, but not so far
+    if image.max() > 2:  # resizing may overshoot 1, but not that far
         raise InputError(f"the image's values run to {image.max():g}; they must lie between 0 and 1")
     return image
 
@@ -105,10 +105,10 @@ def _checked_values(filename: str | PathLike, pixels: np.ndarray) -> np.ndarray:
 
 
 def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
-    """Cut ten pieces from each of N images (H, W, K): float32 (10 N, h, w, K).
+    """Take ten crops from each of N images (H, W, K): float32 (10 N, h, w, K).
 
-    The four corners and the centre, then the same mirrored, image by image. All images are cut where the first one's
-    size says. Raises InputError where a piece does not fit.
+    The four corners and the centre, then the same mirrored, image by image. The positions are those for the first
+    image. Raises InputError if a crop does not fit.
     """
     h, w = (int(size) for size in crop_dims)
     first = np.shape(images[0]) if len(images) else ()
@@ -130,7 +130,7 @@ def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.nda
 
 
 def detector_input(image: np.ndarray, h: int, w: int) -> np.ndarray:
-    """What the detector of RMPE wants of an image (H, W, 3): float32 (3, h, w), BGR from 0 to 255 minus the mean."""
+    """Preprocess an image (H, W, 3) for RMPE's detector: float32 (3, h, w), BGR from 0 to 255 minus the mean."""
     resized = _resized(image, h, w)
     out = np.multiply(resized.transpose(2, 0, 1)[::-1], np.float32(255), order="C")
     out -= np.array(DETECTOR_MEAN, np.float32)[:, None, None]
@@ -138,12 +138,12 @@ def detector_input(image: np.ndarray, h: int, w: int) -> np.ndarray:
 
 
 def pose_input(image: np.ndarray, h: int, w: int) -> np.ndarray:
-    """What the pose network of RMPE wants of a square crop (H, W, 3): float32 (3, h, w), RGB from 0 to 1."""
+    """Preprocess a square crop (H, W, 3) for RMPE's pose network: float32 (3, h, w), RGB from 0 to 1."""
     return _resized(image, h, w).transpose(2, 0, 1).copy()
 
 
 def _resized(image: np.ndarray, h: int, w: int) -> np.ndarray:
-    """The image in the size wanted; where it has it, itself. The caller must not write to it."""
+    """Resize an image; returns the argument if it has the size already, so the caller must not modify the result."""
     if image.dtype.kind != "f" or image.ndim != 3 or image.shape[2] != 3:
         raise InputError(f"an image of {image.dtype} values and shape {image.shape} is not what load_image gives; "
                          "give (height, width, 3), RGB from 0 to 1")

@@ -1,7 +1,7 @@
-"""Encoded pictures to pixels by OpenCV, after a look at what the file says of itself: OpenCV trusts it.
+"""Decodes images with OpenCV after checking their headers, which OpenCV trusts.
 
 Formats: PNG, JPEG, GIF, BMP, TIFF, WebP, PNM (with PAM and PFM), JPEG 2000, Sun raster and Radiance HDR.
-Differs: others are refused, and so are pictures of more pixels than MAX_PIXELS, or than their bytes can hold.
+Differs: other formats are refused, and so are images of more pixels than MAX_PIXELS, or than their bytes can encode.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from rmpe_legacy.reading import reading
 from rmpe_legacy.silence import silent_stderr
 
 PNG = b"\x89PNG\r\n\x1a\n"
-MAX_PIXELS = 178_956_970  # of one picture; Pillow refuses more, as a decompression bomb
-SMALL = 1 << 22  # pixels that any file may have, however few its bytes
-PIXELS_PER_BYTE = 1032  # beyond those: deflate's highest ratio
+MAX_PIXELS = 178_956_970  # of one image; Pillow refuses more, as a decompression bomb
+SMALL = 1 << 22  # pixels allowed in a file of any size
+PIXELS_PER_BYTE = 1032  # per byte beyond those: deflate's maximum ratio
 _PNG_TEXT = (b"zTXt", b"iTXt", b"iCCP")  # chunks that libpng unpacks, and that say nothing of the pixels
 _JPEG_2000_TILES = 8192  # OpenJPEG takes 6 kB for each before it reads one
 _JPEG_2000_PARTS = 4
@@ -33,9 +33,9 @@ Size = tuple[int, int] | None  # (height, width)
 
 
 def decode_picture(data: bytes, flags: int, where: str) -> np.ndarray:
-    """What OpenCV makes of an encoded picture, with the flags of ``cv2.imdecode``.
+    """Decode an image with OpenCV, with the flags of ``cv2.imdecode``.
 
-    FileError where it is no picture, is damaged, or claims more pixels than MAX_PIXELS or than its bytes can hold.
+    Raises FileError if it is not an image, is damaged, or claims more pixels than MAX_PIXELS or its bytes can encode.
     """
     check_picture(data, where)
     if data.startswith(PNG):
@@ -49,9 +49,9 @@ def decode_picture(data: bytes, flags: int, where: str) -> np.ndarray:
 
 
 def check_picture(data: bytes, where: str, frames: int = 1) -> None:
-    """FileError for what is no picture or claims too much; a decoder would take the memory first.
+    """Raise FileError if it is not an image or claims too many pixels; a decoder would allocate them first.
 
-    frames: of an animation, each of which takes the time of a picture.
+    frames: number of frames of an animation, each of which takes as long as an image.
     """
     if not data:
         raise FileError(f"{where}: the file is empty; a picture is expected")
@@ -79,12 +79,12 @@ def _check_size(size: tuple[int, int], count: int, where: str, frames: int = 1) 
 
 
 def declared_size(data: bytes) -> Size:
-    """(height, width) in pixels as the file has them; None where it does not say, or is of no format known here."""
+    """Return (height, width) from the header; None if it has none or the format is unknown."""
     for start, look in _FORMATS:
         if data.startswith(start):
             try:
                 return look(data)
-            except (struct.error, IndexError):  # the file ends before it says
+            except (struct.error, IndexError):  # the file ends before the size
                 return None
     return None
 
@@ -95,7 +95,7 @@ def _png(data: bytes) -> Size:
 
 
 def _png_ends_early(data: bytes) -> bool:
-    """Whether a chunk of a PNG claims more bytes than the file has; OpenCV would take the memory first."""
+    """Return whether a PNG chunk claims more bytes than the file has; OpenCV would allocate them first."""
     at = len(PNG)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -106,7 +106,7 @@ def _png_ends_early(data: bytes) -> bool:
 
 
 def _without_text(data: bytes) -> bytes:
-    """A PNG without the chunks that unpack to megabytes each."""
+    """Remove the PNG chunks that can unpack to megabytes each."""
     if not any(kind in data for kind in _PNG_TEXT):
         return data
     kept, at = [PNG], len(PNG)
@@ -119,7 +119,7 @@ def _without_text(data: bytes) -> bytes:
 
 
 def _jpeg(data: bytes) -> Size:
-    """Walk over the segments up to the frame header; libjpeg too skips what lies between two segments."""
+    """Walk the segments up to the frame header; like libjpeg, skips bytes between segments."""
     at = 2
     while (at := data.find(b"\xff", at, at + 65536)) >= 0:
         marker = data[at + 1]
@@ -143,7 +143,7 @@ def _bmp(data: bytes) -> Size:
 
 
 def _tiff(data: bytes) -> Size:
-    """Look up width and length in the first directory; the larger, where one stands there twice."""
+    """Look up width and length in the first directory; the larger one if a tag occurs twice."""
     order = "<" if data.startswith(b"I") else ">"
     at = struct.unpack_from(order + "I", data, 4)[0]
     found: dict[int, int] = {}
@@ -169,7 +169,7 @@ def _webp(data: bytes) -> Size:
 
 
 def _by(pattern: re.Pattern, width_first: bool) -> Callable[[bytes], Size]:
-    """A look at a text header."""
+    """Parse a text header."""
 
     def look(data: bytes) -> Size:
         found = pattern.search(data, 0, 65536)
@@ -182,7 +182,7 @@ def _by(pattern: re.Pattern, width_first: bool) -> Callable[[bytes], Size]:
 
 
 def _pam(data: bytes) -> Size:
-    """PAM's words may stand in any order, and twice; its channels count as pixels."""
+    """PAM's fields may occur in any order and repeatedly; its channels count as pixels."""
     head = data[: data.find(b"ENDHDR") + 1]
     height, width, depth = (max(map(int, pattern.findall(head)), default=1) for pattern in _PAM.values())
     return height, width * max(1, depth // 4)
@@ -194,7 +194,7 @@ def _sun(data: bytes) -> Size:
 
 
 def _jpeg_2000(data: bytes) -> Size:
-    """The codestream's own header, not the box around it; None where it has more tiles or parts than pictures have."""
+    """The codestream's own header, not the box around it; None where it has more tiles or parts than images have."""
     at = data.index(b"\xff\x4f\xff\x51") + 8 if b"\xff\x4f\xff\x51" in data else len(data)
     right, below, left, above, tile_width, tile_height = struct.unpack_from(">6I", data, at)
     parts = struct.unpack_from(">H", data, at + 32)[0]

@@ -1,6 +1,6 @@
-"""Reading a LevelDB without LevelDB: the live records in key order. Nothing is written.
+"""Reads a LevelDB without the LevelDB library: the live records in key order. Nothing is written.
 
-LevelDB's own library rewrites a store whenever it opens it. Format: doc/{impl,log_format,table_format}.md of
+The LevelDB library rewrites a database whenever it opens it. Format: doc/{impl,log_format,table_format}.md of
 google/leveldb. Keys are compared bytewise, as Caffe's stores are; blocks are plain or compressed with snappy.
 """
 

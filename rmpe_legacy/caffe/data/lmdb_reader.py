@@ -1,7 +1,7 @@
-"""Reading an LMDB without LMDB: the records of data.mdb in key order, over a memory map.
+"""Reads an LMDB without the LMDB library: the records of data.mdb in key order, from a memory map.
 
-LMDB's own library trusts the file: a truncated one ends the process with a bus error. Here every offset is checked
-before it is used, nothing is written beside the store, and a value is a view of the map.
+The LMDB library trusts the file: a truncated one kills the process with a bus error. Here every offset is checked
+before it is used, nothing is written next to the database, and values are views of the map.
 Format: lmdb.h, mdb.c of LMDB 0.9 (data version 1), 64-bit and little-endian, as Caffe's tools write it.
 """
 

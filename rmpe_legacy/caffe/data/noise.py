@@ -1,4 +1,4 @@
-"""NoiseParameter and DistortionParameter: what may happen to a picture's colours on the way in.
+"""NoiseParameter and DistortionParameter: random changes of an image's colours.
 
 Sources: im_transforms.cpp:145-163, 422-522 of RMPE@5188c23; im_transforms.cpp:551-730 of weiliu89/caffe@4817bf8.
 """
@@ -53,7 +53,7 @@ def add_noise(image: np.ndarray, param: Message, random: CaffeRandom) -> np.ndar
 
 
 def _on_luma(image: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Change a grey picture, or the brightness of a coloured one."""
+    """Change a grey image, or the brightness of a coloured one."""
     if image.ndim == 2 or image.shape[2] == 1:
         return change(image)
     planes = cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb)
@@ -140,7 +140,7 @@ def _on_hsv(image: np.ndarray, channel: int, factor: float | np.floating, delta:
 
 
 def _linear(values: np.ndarray, factor: float | np.floating, delta: float | np.floating) -> np.ndarray:
-    """values * factor + delta, rounded to even and cut to 0 to 255, as Mat::convertTo (in single precision)."""
+    """values * factor + delta, rounded to even and clipped to 0..255, like Mat::convertTo (in single precision)."""
     table = np.arange(256, dtype=np.float32) * np.float32(factor) + np.float32(delta)
     return cv2.LUT(values, np.clip(np.rint(table), 0, 255).astype(np.uint8))
 

@@ -1,6 +1,6 @@
-"""Resizing and turning pictures of floats to the bit as OpenCV did when the networks were trained.
+"""Resizes and rotates float images bit for bit like the OpenCV with which the networks were trained.
 
-OpenCV 5 computes both in another way. Source: resize.cpp, imgwarp.cpp of opencv@4.6.0.
+OpenCV 5 computes both differently. Source: resize.cpp, imgwarp.cpp of opencv@4.6.0.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Picture files to arrays, as Caffe reads them through OpenCV, and the words of its lists.
+"""Reads image files through OpenCV like Caffe, and the text lists of its data layers.
 
-A picture is uint8, (H, W) grey or (H, W, C) in the order B, G, R.
+An image is uint8, (H, W) grey or (H, W, C) in the order B, G, R.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _NUMBER = re.compile(r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|na
 
 
 def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarray:
-    """An encoded picture from bytes. mode: "color" (three channels), "gray", or "native" (what the file has).
+    """An encoded image from bytes. mode: "color" (three channels), "gray", or "native" (what the file has).
 
-    FileError where it is no picture that OpenCV reads.
+    FileError where it is no image that OpenCV reads.
     """
     image = decode_picture(bytes(data), FLAGS[mode], where)
     if image.dtype != np.uint8:
@@ -33,7 +33,7 @@ def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarr
 
 
 def read_bytes(path: str | PathLike) -> bytes:
-    """A whole file; FileError where it cannot be read."""
+    """Read a file. Raises FileError if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
@@ -41,13 +41,13 @@ def read_bytes(path: str | PathLike) -> bytes:
 
 
 def read_image(path: str | Path, color: bool = True, height: int = 0, width: int = 0) -> np.ndarray:
-    """A picture file, resized to height x width if they are given (io.cpp:75-112 of RMPE@5188c23)."""
+    """An image file, resized to height x width if they are given (io.cpp:75-112 of RMPE@5188c23)."""
     image = decode_image(read_bytes(path), "color" if color else "gray", str(path))
     return cv2.resize(image, (width, height)) if height and width else image
 
 
 def read_lines(path: str | PathLike, what: str) -> list[str]:
-    """The lines of a text file; FileError where it cannot be read, or is not text."""
+    """Read the lines of a text file. Raises FileError if it cannot be read or is not text."""
     data = read_bytes(path)
     if b"\0" in data[:4096]:
         raise FileError(f"{path}: not text; {what} is expected")
@@ -61,13 +61,13 @@ def read_words(path: str | Path, what: str) -> Iterator[tuple[str, int]]:
 
 
 def c_number(text: str) -> float:
-    """C's atof: the number that a text begins with, 0 if there is none."""
+    """C's atof: parse the number at the start of a text; 0 if there is none."""
     match = _NUMBER.match(text)
     return float(match[0]) if match else 0.0
 
 
 def c_integer(text: str) -> int:
-    """C's atoi: the whole number that a text begins with, 0 if there is none."""
+    """C's atoi: parse the integer at the start of a text; 0 if there is none."""
     match = re.match(r"\s*[+-]?[0-9]{1,20}", text)
     value = min(max(int(match[0]) if match else 0, -(1 << 63)), (1 << 63) - 1)  # strtol's range, then cut to an int
     return (value + (1 << 31)) % (1 << 32) - (1 << 31)
@@ -79,7 +79,7 @@ def channels_of(image: np.ndarray) -> int:
 
 
 def check_opencv(call, *args):
-    """Call a function of OpenCV; what it refuses becomes an RmpeError."""
+    """Call an OpenCV function, converting its errors to RmpeError."""
     try:
         return call(*args)
     except cv2.error as error:

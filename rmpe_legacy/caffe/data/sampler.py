@@ -1,4 +1,4 @@
-"""SSD's batch samplers: boxes of the picture to train on, drawn at random until they meet a constraint.
+"""SSD's batch samplers: random boxes of the image for training, drawn until they meet a constraint.
 
 Source: sampler.cpp of RMPE@5188c23 and of weiliu89/caffe@4817bf8.
 """
@@ -37,7 +37,7 @@ def check_sampler(sampler: Message) -> None:
 
 
 def sample_boxes(samplers: Sequence[Message], boxes: Boxes, random: CaffeRandom) -> list[np.ndarray]:
-    """Boxes (4,) that the samplers accept for a picture with these boxes. None of use_original_image: false."""
+    """Boxes (4,) that the samplers accept for an image with these boxes. None of use_original_image: false."""
     found: list[np.ndarray] = []
     for batch_sampler in samplers:
         if batch_sampler.use_original_image:
@@ -46,7 +46,7 @@ def sample_boxes(samplers: Sequence[Message], boxes: Boxes, random: CaffeRandom)
 
 
 def _samples(batch_sampler: Message, boxes: Boxes, random: CaffeRandom) -> list[np.ndarray]:
-    """Trials are made many at a time; no more is drawn than if they were made one by one."""
+    """Run many trials at a time, consuming the same random numbers as one by one."""
     found: list[np.ndarray] = []
     wanted = batch_sampler.max_sample if batch_sampler.has("max_sample") else batch_sampler.max_trials
     trials = batch_sampler.max_trials
@@ -114,7 +114,7 @@ def _box(sampler: Message, uniform: Callable) -> np.ndarray:
 
 
 def _accepted(samples: np.ndarray, boxes: Boxes, constraint: Message) -> np.ndarray:
-    """(M,): whether any of the picture's boxes is as near to each sample (M, 4) as the constraint asks.
+    """(M,): whether any of the image's boxes is as near to each sample (M, 4) as the constraint asks.
 
     Only the first kind that it has counts, of overlap, sample coverage and object coverage: Caffe notes a success
     when that one is met, and keeps it when a later one is not (sampler.cpp:41-78).

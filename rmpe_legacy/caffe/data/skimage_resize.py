@@ -1,8 +1,8 @@
 """``resize_image``: caffe.io's resize, number for number, without skimage and scipy.
 
 An image of one or three channels goes through skimage 0.12's ``resize``: pixels have their centres at .5, there is no
-anti-aliasing, and what lies outside the picture counts as the picture's smallest value, so that the outermost half
-pixel fades to it where a picture is enlarged. Any other number of channels goes through ``scipy.ndimage.zoom``, which
+anti-aliasing, and what lies outside the image counts as the image's smallest value, so that the outermost half
+pixel fades to it where an image is enlarged. Any other number of channels goes through ``scipy.ndimage.zoom``, which
 lays the first and the last pixels upon each other. Both are sums of rows times sums of columns; here each is a table
 of positions and weights, and one loop (``_host.resample``) does the sums in double precision.
 
@@ -39,7 +39,7 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1,
     taken as they are, not scaled to [0, 1]; with K neither 1 nor 3 they are rounded, as the original does.
 
     python2_division: what Python 2 gave for an unsigned image of 1 or 3 channels, whose division by its range left
-    only 0 and 1. Differs: off by default, for the result has nothing of the picture.
+    only 0 and 1. Differs: off by default, for the result has nothing of the image.
 
     Raises InputError for an image without pixels, of another shape or kind, or sizes below 1.
     """
@@ -119,7 +119,7 @@ class Taps:
 
 
 def _centred_taps(size: int, new_size: int, order: int) -> Taps:
-    """Pixels have their centres at .5; what is outside the picture is 0."""
+    """Pixels have their centres at .5; what is outside the image is 0."""
     at = size / new_size * (np.arange(new_size) + 0.5) - 0.5
     if order in _FAST:
         first, weight = _FAST[order](at)

@@ -1,4 +1,4 @@
-"""``Transformer``: caffe.io's way from an image to a network's input, and back."""
+"""``Transformer``: caffe.io's conversion between images and network inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .skimage_resize import resize_image
 
 
 class Transformer:
-    """Images (H, W, K) to inputs (K, h, w) and back, by options that are set for each input.
+    """Converts images (H, W, K) to inputs (K, h, w) and back, with options per input.
 
     inputs: name of an input -> its shape, (N, K, h, w).
 
@@ -34,7 +34,7 @@ class Transformer:
         self.input_scale: dict[str, float | np.ndarray] = {}
 
     def preprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
-        """An image (H, W, K) as the input `in_` wants it: float32, (K, h, w) with transpose (2, 0, 1)."""
+        """Convert an image (H, W, K) for the input `in_`: float32, (K, h, w) with transpose (2, 0, 1)."""
         self._check_input(in_)
         out = np.asarray(data).astype(np.float32, copy=False)
         size = self.inputs[in_][2:]
@@ -77,7 +77,7 @@ class Transformer:
         return out
 
     def set_transpose(self, in_: str, order: Sequence[int]) -> None:
-        """Which axis of the image comes first, second, third; (2, 0, 1) for Caffe's channels first."""
+        """Set the order of the image's axes; (2, 0, 1) for Caffe's channels first."""
         self._check_input(in_)
         axes = len(self.inputs[in_]) - 1
         if len(order) != axes:
@@ -85,7 +85,7 @@ class Transformer:
         self.transpose[in_] = order
 
     def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
-        """The order of the channels, which come first once transposed; (2, 1, 0) turns RGB to BGR."""
+        """Set the order of the channels (the first axis after the transpose); (2, 1, 0) turns RGB into BGR."""
         self._check_input(in_)
         if len(order) != self.inputs[in_][1]:
             raise InputError(f"channel_swap {tuple(order)} of input {in_!r}: name {self.inputs[in_][1]} channels, as "
@@ -93,12 +93,12 @@ class Transformer:
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_: str, scale: float) -> None:
-        """The factor before the mean is subtracted; 255 for networks that take 0 to 255."""
+        """Set the factor applied before the mean; 255 for networks with inputs from 0 to 255."""
         self._check_input(in_)
         self.raw_scale[in_] = scale
 
     def set_mean(self, in_: str, mean: np.ndarray) -> None:
-        """What is subtracted: one value a channel (K,), or a whole input (K, h, w); (h, w) for one channel."""
+        """Set the mean to subtract: one value per channel (K,), or a whole input (K, h, w); (h, w) for one channel."""
         self._check_input(in_)
         mean = np.asarray(mean)
         shape = self.inputs[in_][1:]
@@ -111,7 +111,7 @@ class Transformer:
         self.mean[in_] = mean
 
     def set_input_scale(self, in_: str, scale: float) -> None:
-        """The factor after the mean is subtracted."""
+        """Set the factor applied after the mean."""
         self._check_input(in_)
         self.input_scale[in_] = scale
 

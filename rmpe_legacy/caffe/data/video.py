@@ -1,4 +1,4 @@
-"""Frames of a video file, of a numbered sequence of pictures, or of a camera.
+"""Frames of a video file, of a numbered sequence of images, or of a camera.
 
 Source: video_data_layer.cpp of RMPE@5188c23.
 """
@@ -15,7 +15,7 @@ from rmpe_legacy.silence import silent_stderr
 
 
 class Frames:
-    """Frames one after the other, each (H, W, 3) uint8 as B, G, R. A video ends; Caffe then stops the program."""
+    """Consecutive frames, each (H, W, 3) uint8 BGR. At the end of a video Caffe stops the program."""
 
     def __init__(self, source: str | int):
         """source: a file, a pattern such as frames/%06d.png, or a camera's number. Opens nothing yet."""
@@ -53,18 +53,18 @@ class Frames:
 
     @property
     def total(self) -> int:
-        """How many frames the file says it has; some say one too many."""
+        """The number of frames in the header, which can be one too high."""
         self._open()
         return int(self._total)
 
     def peek(self) -> np.ndarray:
-        """The next frame, which `take` will give once more."""
+        """Return the next frame without consuming it."""
         if self._first is None:
             self._first = self._read()
         return self._first
 
     def take(self) -> np.ndarray:
-        """The next frame; RmpeError after the last one."""
+        """Return the next frame. Raises RmpeError after the last one."""
         frame, self._first = self.peek(), None
         self.taken += 1
         return frame
@@ -80,7 +80,7 @@ class Frames:
         return frame
 
     def close(self) -> None:
-        """Let go of the file or camera."""
+        """Release the file or camera."""
         if self._capture is not None:
             self._capture.release()
             self._capture = None

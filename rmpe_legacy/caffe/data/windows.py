@@ -1,4 +1,4 @@
-"""Window files: regions of pictures, with the class and the overlap of the object in them.
+"""Window files: regions of images with the class and the overlap of an object.
 
 Source: window_data_layer.cpp of RMPE@5188c23. A file repeats, separated by white space: ``# index path channels
 height width count``, then `count` times ``label overlap x1 y1 x2 y2`` (pixels, both corners inside).
@@ -23,21 +23,21 @@ F = np.float32
 
 @dataclass(frozen=True)
 class Window:
-    """One region of one picture."""
+    """One region of one image."""
 
-    image: int  # which picture of the file
+    image: int  # which image of the file
     label: int  # 0 for background
     corners: tuple[int, ...]  # x1, y1, x2, y2
 
 
 @dataclass
 class WindowFile:
-    """The pictures and windows of one file."""
+    """The images and windows of one file."""
 
     paths: list[str] = field(default_factory=list)
     foreground: list[Window] = field(default_factory=list)
     background: list[Window] = field(default_factory=list)
-    channels: int = 0  # of the last picture, as Caffe takes it
+    channels: int = 0  # of the last image, as Caffe takes it
 
 
 def read_windows(path: str | Path, fg_threshold: float, bg_threshold: float, root: str = "") -> WindowFile:
@@ -70,7 +70,7 @@ def read_windows(path: str | Path, fg_threshold: float, bg_threshold: float, roo
 
 
 class _Words:
-    """The words of a text file, one after the other."""
+    """The words of a text file, in order."""
 
     def __init__(self, path: str | Path):
         self.path = path
@@ -112,7 +112,7 @@ class _Words:
 
 @dataclass(frozen=True)
 class Placed:
-    """A window's part of the picture, warped, and where it goes in the blob."""
+    """A window's part of the image, warped, and where it goes in the blob."""
 
     image: np.ndarray  # (h, w, C) uint8
     row: int
@@ -121,7 +121,7 @@ class Placed:
 
 def cut_window(image: np.ndarray, corners: tuple[int, int, int, int], size: int, context_pad: int, square: bool,
                mirrored: bool) -> Placed:
-    """Warp a window to size x size, with context around it; what lies outside the picture stays empty."""
+    """Warp a window to size x size, with context around it; what lies outside the image stays empty."""
     x1, y1, x2, y2 = corners
     target, row, column = (size, size), 0, 0
     if context_pad > 0 or square:
@@ -135,7 +135,7 @@ def cut_window(image: np.ndarray, corners: tuple[int, int, int, int], size: int,
 
 
 def _with_context(shape, corners, size: int, context_pad: int, square: bool, mirrored: bool):
-    """((x1, y1, x2, y2) inside the picture, (width, height) to warp to, row, column)."""
+    """((x1, y1, x2, y2) inside the image, (width, height) to warp to, row, column)."""
     x1, y1, x2, y2 = corners
     if size == 2 * context_pad:
         raise RmpeError(f"context_pad {context_pad} leaves nothing of a crop_size of {size}")
@@ -159,6 +159,6 @@ def _with_context(shape, corners, size: int, context_pad: int, square: bool, mir
 
 
 def _round(value: np.float32) -> int:
-    """C's round(): halves away from zero."""
+    """C's round(): rounds halves away from zero."""
     value = float(value)
     return math.floor(value + 0.5) if value >= 0 else -math.floor(-value + 0.5)

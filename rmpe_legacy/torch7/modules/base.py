@@ -1,4 +1,4 @@
-"""What every rebuilt Torch7 module is, how its fields are read, and which class stands for which name."""
+"""The base of all rebuilt Torch7 modules, the reading of their fields, and the registry of classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rmpe_legacy.torch7.objects import Tensor as StoredTensor
 if TYPE_CHECKING:
     from rmpe_legacy.torch7.load import Builder
 
-Value = Tensor | list  # what flows between modules: a tensor, or a Lua table of values as a list
+Value = Tensor | list  # a value between modules: a tensor, or a list for a Lua table
 MAX_INTEGER = 1 << 31
 
 _CLASSES: Registry[str, type[Module]] = Registry("Torch7 class")
@@ -30,32 +30,32 @@ def torch7_class(*names: str) -> Callable[[type[Module]], type[Module]]:
 
 
 def class_for(name: str) -> type[Module] | None:
-    """The class that rebuilds a Torch7 class; None where there is none."""
+    """Return the class that rebuilds a Torch7 class; None if there is none."""
     return _CLASSES.get(name)
 
 
 def known_classes() -> list[str]:
-    """The Torch7 classes that can be rebuilt."""
+    """Return the Torch7 classes that can be rebuilt."""
     return sorted(_CLASSES)
 
 
 class Module(nn.Module):
     """A Torch7 module. A subclass reads its fields in ``__init__`` and computes in ``forward``.
 
-    forward takes one value, as updateOutput does: a tensor, or a list for a Lua table. Everything is functional:
-    Differs: an in-place module of Torch7 leaves its result in its input too; here the input stays as it was. In a
-    network where a later module reads that input again, Torch7 sees the overwritten values.
+    forward takes one value, like updateOutput: a tensor, or a list for a Lua table. Everything is functional.
+    Differs: an in-place module of Torch7 overwrites its input; here the input is not modified. A later module that
+    reads the input again sees the overwritten values in Torch7.
 
-    ``training`` is the field `train` of each module as it was saved; ``eval()`` and ``train()`` change it.
+    ``training`` is the saved field `train` of each module; ``eval()`` and ``train()`` change it.
     """
 
-    if TYPE_CHECKING:  # nn.Module says Tensor | Module, which is wrong for the plain attributes that a subclass sets
+    if TYPE_CHECKING:  # nn.Module declares Tensor | Module, which is wrong for plain attributes of a subclass
 
         _modules: dict[str, Any]
 
         def __getattr__(self, name: str) -> Any: ...
 
-    uses_train = False  # whether the mode changes what it computes
+    uses_train = False  # whether its results depend on the mode
 
     def __init__(self, fields: Fields):
         super().__init__()
@@ -64,7 +64,7 @@ class Module(nn.Module):
         self.training = fields.flag("train")
 
     def __call__(self, *values: Any) -> Any:
-        """``forward``; what torch says of values that do not fit becomes a NetError that names the module."""
+        """Run ``forward``; torch's errors become a NetError that names the module."""
         try:
             return super().__call__(*values)
         except RmpeError:
@@ -102,7 +102,7 @@ class Fields:
         return self.get(name) is not None
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """Lua's truth: all but nil and false; `default` where the field is absent."""
+        """Read a field as a boolean as Lua does (all but nil and false are true); `default` if it is absent."""
         value = self.get(name)
         return default if value is None else value is not False
 
@@ -121,7 +121,7 @@ class Fields:
         return int(value)
 
     def pair(self, h: str, w: str, default: int | None = None, least: int = 1) -> tuple[int, int]:
-        """Two integers, (h, w)."""
+        """Read two integers, (h, w)."""
         return self.integer(h, default, least), self.integer(w, default, least)
 
     def sizes(self, name: str) -> tuple[int, ...]:
@@ -141,9 +141,9 @@ class Fields:
             raise self.error(f"{name} holds something other than whole numbers") from None
 
     def parameter(self, name: str, shape: tuple[int, ...] | None = None) -> nn.Parameter | None:
-        """A learnt tensor, in `shape` if one is given; None where the module has none.
+        """Read a parameter, in `shape` if given; None if the module has none.
 
-        The same tensor of the file, met twice, is the same parameter.
+        The same tensor in the file gives the same parameter.
         """
         value = self._tensor(name)
         return None if value is None else self.builder.parameter(self, name, value, shape)
@@ -155,12 +155,12 @@ class Fields:
         return parameter
 
     def tensor(self, name: str) -> Tensor | None:
-        """A tensor that is no parameter."""
+        """Read a tensor that is not a parameter."""
         value = self._tensor(name)
         return None if value is None else self.builder.tensor(self, name, value)
 
     def children(self) -> list[Module]:
-        """The modules inside, in order."""
+        """Read the contained modules, in order."""
         modules = self.get("modules")
         if not isinstance(modules, Table):
             raise self.error(f"modules is {_shown(modules)}; a table of modules is needed")
@@ -172,7 +172,7 @@ class Fields:
         return self.builder.module(value, self.depth + 1)
 
     def _tensor(self, name: str) -> StoredTensor | None:
-        """A field that is a tensor with elements; an empty one counts as none, as a cleared buffer."""
+        """Read a tensor field; an empty tensor counts as absent, like a cleared buffer."""
         value = self.get(name)
         if value is None or (isinstance(value, StoredTensor) and not value.count):
             return None
@@ -199,7 +199,7 @@ def dimension(number: int, dims: int) -> int:
 
 
 def batched(x: Tensor, dims: int) -> Tensor:
-    """x with a batch axis before it where it has only `dims`."""
+    """Add a batch axis to x if it has only `dims` axes."""
     return x.unsqueeze(0) if x.dim() == dims else x
 
 

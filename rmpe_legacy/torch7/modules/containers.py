@@ -1,4 +1,4 @@
-"""Modules that hold modules, and those that only pass values on. Sources: the .lua of each class, nn@8726825."""
+"""Modules that contain modules, and those that only pass values on. Sources: the .lua of each class, nn@8726825."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Fields, Module, Value, torch7_class
 
 
 class Container(Module):
-    """Modules in a list; in the state dict each has its number, from 0 on."""
+    """A list of modules; in the state dict each has its index, from 0."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -25,7 +25,7 @@ class Container(Module):
 
 @torch7_class("nn.Sequential", "nn.Decorator", "nn.DontCast", "nn.GPU")
 class Sequential(Container):
-    """One after the other; the decorators hold one module each, and change nothing that it computes."""
+    """Runs modules in sequence; the decorators contain a single module and do not change its result."""
 
     def forward(self, x: Value) -> Value:
         for part in self.parts():
@@ -35,7 +35,7 @@ class Sequential(Container):
 
 @torch7_class("nn.ConcatTable")
 class ConcatTable(Container):
-    """The same input to each: a list of their outputs."""
+    """Passes the same input to each module; returns a list of their outputs."""
 
     def forward(self, x: Value) -> list:
         return [part(x) for part in self.parts()]
@@ -43,7 +43,7 @@ class ConcatTable(Container):
 
 @torch7_class("nn.ParallelTable")
 class ParallelTable(Container):
-    """Entry i to module i: a list of their outputs."""
+    """Passes entry i to module i; returns a list of their outputs."""
 
     def forward(self, x: list) -> list:
         return [part(x[i]) for i, part in enumerate(self.parts())]
@@ -51,7 +51,7 @@ class ParallelTable(Container):
 
 @torch7_class("nn.Concat")
 class Concat(Container):
-    """The same input to each, their outputs joined along a dimension."""
+    """Passes the same input to each module, and concatenates their outputs along a dimension."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)

@@ -1,4 +1,4 @@
-"""nngraph: a module whose parts are wired as a graph. Source: gmodule.lua, nngraph@3ed3b9b."""
+"""nngraph: a module whose parts are connected as a graph. Source: gmodule.lua, nngraph@3ed3b9b."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_INPUTS = 1000  # of a node, and of the whole
 
 @dataclass
 class Node:
-    """One step of a graph: values of earlier nodes in, one value out."""
+    """One step of a graph: computes one value from values of earlier nodes."""
 
     module: str | None = None  # its name in the state dict; None passes its input on
     sources: list[int] = field(default_factory=list)  # the nodes it reads, in the order of its arguments
@@ -29,8 +29,8 @@ class Node:
 class GModule(Module):
     """An nngraph network: its nodes run in the order that was saved (`forwardnodes`).
 
-    A node with one input is given it bare, with several as a list. Several inputs or outputs of the whole are lists.
-    In the state dict a module has the number of its node, from 0 on.
+    A node with one input receives it directly, with several as a list. Several inputs or outputs of the network are
+    lists. In the state dict a module has the number of its node, from 0 on.
     """
 
     def __init__(self, fields: Fields):
@@ -63,14 +63,14 @@ class GModule(Module):
         return node
 
     def _free(self) -> None:
-        """Let each value go after its last reader."""
+        """Free each value after its last reader."""
         readers = {source: i for i, node in enumerate(self.nodes) for source in node.sources}
         for source, i in readers.items():
             self.nodes[i].last.append(source)
 
     @property
     def output_count(self) -> int:
-        """How many values it gives."""
+        """The number of outputs."""
         return 1 if self.bare_output else len(self.nodes[self.out_node].sources)
 
     def forward(self, x: Value) -> Value:
@@ -93,7 +93,7 @@ class GModule(Module):
 
 
 def _run(node: Node, given: list, apply: Callable[[str, Any], Any]) -> Any:
-    """What a node makes of its inputs."""
+    """Compute a node's value from its inputs."""
     if node.select is not None:
         if not isinstance(given[0], list | tuple) or node.select >= len(given[0]):
             raise NetError(f"nn.gModule: a node selects entry {node.select + 1} of what is no table, or too short")
@@ -106,7 +106,7 @@ def _run(node: Node, given: list, apply: Callable[[str, Any], Any]) -> Any:
 
 
 def _nodes(fields: Fields) -> list[Torch7Object]:
-    """The nodes in the order in which they run."""
+    """Return the nodes in the order in which they run."""
     table = fields.get("forwardnodes")
     nodes = table.seq() if isinstance(table, Table) else []
     if not nodes:
@@ -118,9 +118,9 @@ def _nodes(fields: Fields) -> list[Torch7Object]:
 
 
 def _connect(fields: Fields, nodes: list[Node], places: dict[int, int], i: int, source: Torch7Object) -> None:
-    """Write node i among the sources of each of its children, at the place that the child has for it.
+    """Add node i to the sources of each of its children, at the child's index for it.
 
-    Forward and backward nodes are two objects that share their `data`; the data is what a node is known by.
+    Forward and backward nodes are two objects that share their `data`, which identifies a node.
     """
     data: Any = source.get("data")
     for child in _list(source, "children"):

@@ -1,4 +1,6 @@
-"""Modules with weights and no image: Linear and its small relatives. Sources: the .lua of each class, nn@8726825."""
+"""Modules with weights that are not for images: Linear and similar ones. Sources: the .lua of each class,
+nn@8726825.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ class Linear(Module):
 
 @torch7_class("nn.Mul")
 class Mul(Module):
-    """x times one learnt number."""
+    """x times a learned number."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -37,7 +39,7 @@ class Mul(Module):
 
 @torch7_class("nn.Add")
 class Add(Module):
-    """x plus a learnt vector, or plus one learnt number."""
+    """x plus a learned vector or number."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -52,7 +54,7 @@ class Add(Module):
 
 @torch7_class("nn.CMul", "nn.CAdd")
 class CMul(Module):
-    """x times (CAdd: plus) a learnt tensor that repeats over the batch, or over axes of size 1."""
+    """x times (CAdd: plus) a learned tensor that is broadcast over the batch and axes of size 1."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)

@@ -16,9 +16,8 @@ _DIMS = {"BatchNormalization": 2, "SpatialBatchNormalization": 4, "VolumetricBat
 class BatchNormalization(Module):
     """(x - mean) / sqrt(var + eps) * weight + bias per channel: (N, C, ...) -> the same.
 
-    In evaluation mode the running statistics are taken; nn then also takes a single sample, (C, ...). In training
-    mode those of the batch are, and the running ones move on; but nn, since 2017-08-03, does that only for batches
-    of more than one.
+    Evaluation mode uses the running statistics; nn then also accepts a single sample, (C, ...). Training mode uses
+    those of the batch and updates the running ones; nn, since 2017-08-03, only for batches of more than one.
     """
 
     uses_train = True
@@ -37,7 +36,7 @@ class BatchNormalization(Module):
 
     @staticmethod
     def _running_var(fields: Fields) -> Tensor | None:
-        """Before version 2 the file holds running_std, which is 1 / sqrt(var + eps) in spite of its name."""
+        """Files before version 2 contain running_std, which despite its name is 1 / sqrt(var + eps)."""
         inverse = fields.tensor("running_std") if fields.version < 2 else None
         return fields.tensor("running_var") if inverse is None else inverse.pow(-2) - fields.number("eps", 1e-5)
 
@@ -50,7 +49,7 @@ class BatchNormalization(Module):
                             self.eps)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape it is given, if it takes that."""
+        """Return the input shape, if it is supported."""
         if len(shape) != self.dims or shape[1] != len(self.running_mean):
             raise NetError(f"{self.class_name}: takes {self.dims} dimensions, or one less in evaluation mode, and "
                            f"{len(self.running_mean)} channels, not {list(shape)}")

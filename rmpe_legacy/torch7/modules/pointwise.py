@@ -1,7 +1,7 @@
 """Modules that work on each element, softmax and dropout.
 
 Sources: the .lua of each class and lib/THNN/generic, nn@8726825; Pointwise.lua, SpatialSoftMax.lua of
-cudnn.torch@008c49d. What they make of NaN differs between them, and is kept.
+cudnn.torch@008c49d. Their handling of NaN differs, and is reproduced.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from .base import Fields, Module, torch7_class
 
 @torch7_class("nn.Threshold", "nn.ReLU")
 class Threshold(Module):
-    """x where x > threshold, else val. NaN becomes val; in place it stays NaN, as the loop then asks x <= threshold."""
+    """x where x > threshold, else val. NaN becomes val; in place it stays NaN, because the loop then tests x <=
+    threshold.
+    """
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -75,7 +77,7 @@ class LeakyReLU(Module):
 
 @torch7_class("nn.PReLU")
 class PReLU(Module):
-    """x where x > 0, else x times a learnt slope, one per channel or one for all."""
+    """x where x > 0, else x times a learned slope, one per channel or one for all."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -188,7 +190,7 @@ class AddConstant(Module):
 
 
 def _channel_axis(x: Tensor) -> int:
-    """Where the classes are: first in 1 or 3 dimensions, behind the batch in 2 or 4."""
+    """Return the axis of the classes: first in 1 or 3 dimensions, after the batch in 2 or 4."""
     return 0 if x.dim() in (1, 3) else 1
 
 
@@ -227,7 +229,7 @@ class CudnnLogSoftMax(CudnnSoftMax):
 
 @torch7_class("nn.Dropout")
 class Dropout(Module):
-    """In training, zeros with probability p; the rest is scaled then (v2) or in evaluation (older files)."""
+    """In training, zeros values with probability p; scales the rest in training (v2) or in evaluation (older files)."""
 
     uses_train = True
 

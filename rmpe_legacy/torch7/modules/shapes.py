@@ -1,4 +1,4 @@
-"""Modules that give the same values another shape, or a part of them. Sources: the .lua of each class, nn@8726825."""
+"""Modules that reshape, reorder or select values. Sources: the .lua of each class, nn@8726825."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _input_dims(fields: Fields, name: str = "numInputDims") -> int | None:
 
 @torch7_class("nn.View")
 class View(Module):
-    """Torch7's View: the batch axis is worked out from the sizes, and a batch of one is dropped.
+    """Torch7's View: the batch axis is inferred from the sizes, and a batch of one is dropped.
 
     So View(2, 3) turns (1, 6) into (2, 3), and (5, 6) into (5, 2, 3). With numInputDims a batch of one is kept.
     """
@@ -37,7 +37,7 @@ class View(Module):
         return x.reshape(self.output_shape(tuple(x.shape)))
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape it gives for an input of `shape`."""
+        """Return the output shape for an input of `shape`."""
         dims = min(self.input_dims or len(shape), len(shape))
         inner = math.prod(shape[len(shape) - dims :])
         wanted = math.prod(n for n in self.size if n != -1)
@@ -55,9 +55,9 @@ class View(Module):
 
 @torch7_class("nn.Reshape")
 class Reshape(Module):
-    """Another shape for all, or for all but the first axis.
+    """Reshape all axes, or all but the first.
 
-    batchMode says which; where it is nil, the first axis is kept unless the counts agree and it is not 1.
+    batchMode selects which; if it is nil, the first axis is kept unless the counts agree and it is not 1.
     """
 
     def __init__(self, fields: Fields):
@@ -211,7 +211,7 @@ class Padding(Module):
 
 @torch7_class("nn.SpatialZeroPadding")
 class SpatialZeroPadding(Module):
-    """Zeros around the image; negative margins cut."""
+    """Pads the image with zeros; negative margins crop it."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -223,7 +223,7 @@ class SpatialZeroPadding(Module):
 
 @torch7_class("nn.SpatialReflectionPadding", "nn.SpatialReplicationPadding")
 class SpatialMirrorPadding(Module):
-    """The image around itself, mirrored or with its border repeated."""
+    """Pads the image by mirroring it or repeating its border."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -236,7 +236,7 @@ class SpatialMirrorPadding(Module):
 
 @torch7_class("nn.Max", "nn.Min")
 class Max(AlongDimension):
-    """The largest (Min: smallest) value along a dimension, which goes; of a vector, one value stays."""
+    """The maximum (Min: minimum) along a dimension, which is removed; a vector gives a single value."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -248,7 +248,7 @@ class Max(AlongDimension):
 
 @torch7_class("nn.Sum", "nn.Mean")
 class Sum(AlongDimension):
-    """The sum or mean along a dimension, which goes unless `squeeze` is false."""
+    """The sum or mean along a dimension, which is removed unless `squeeze` is false."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -263,7 +263,7 @@ class Sum(AlongDimension):
 
 @torch7_class("nn.PixelShuffle")
 class PixelShuffle(Module):
-    """Channels into pixels: (N, C r^2, H, W) -> (N, C, H r, W r)."""
+    """Moves channels into pixels: (N, C r^2, H, W) -> (N, C, H r, W r)."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)

@@ -43,7 +43,7 @@ class SpatialConvolution(Module):
         return F.conv2d(x, self.weight, self.bias, self.stride, self.pad, self.dilation, self.groups)
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape it gives for an image of `shape`."""
+        """Return the output shape for an image of `shape`."""
         channels = self.weight.shape[1] * self.groups
         sizes = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(
             shape[-2:], self.pad, self.dilation, self.kernel, self.stride, strict=True))
@@ -80,7 +80,7 @@ class SpatialFullConvolution(Module):
 
 
 class _Pooling(Module):
-    """A window that moves over the image; how many positions it has is rounded down, or up with ceil_mode."""
+    """A sliding window; its number of positions is rounded down, or up with ceil_mode."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -92,7 +92,7 @@ class _Pooling(Module):
             raise fields.error(f"pad {self.pad} is more than half of the window {self.kernel}")
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape it gives for an image of `shape`."""
+        """Return the output shape for an image of `shape`."""
         if len(shape) not in (3, 4):
             raise NetError(f"{self.class_name}: takes (N, C, H, W) or (C, H, W), not {list(shape)}")
         sizes = zip(shape[-2:], self.kernel, self.stride, self.pad, strict=True)
@@ -112,7 +112,7 @@ class _Pooling(Module):
 
 @torch7_class("nn.SpatialMaxPooling", "cudnn.SpatialMaxPooling")
 class SpatialMaxPooling(_Pooling):
-    """The largest value of each window. nn passes over NaN (a window of nothing else gives -inf), cudnn keeps it."""
+    """The maximum of each window. nn ignores NaN (a window of NaN only gives -inf), cudnn propagates it."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.output_shape(tuple(x.shape))
@@ -123,7 +123,7 @@ class SpatialMaxPooling(_Pooling):
 
 @torch7_class("nn.SpatialAveragePooling", "cudnn.SpatialAveragePooling")
 class SpatialAveragePooling(_Pooling):
-    """The mean of each window, its padding counted unless count_include_pad is false; the sum if `divide` is false."""
+    """The mean of each window, including padding unless count_include_pad is false; the sum if `divide` is false."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -142,7 +142,7 @@ class SpatialAveragePooling(_Pooling):
 
 @torch7_class("nn.SpatialSubSampling")
 class SpatialSubSampling(_Pooling):
-    """The sum of each window, times a learnt weight per channel, plus a bias."""
+    """The sum of each window times a learned weight per channel, plus a bias."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -158,7 +158,7 @@ class SpatialSubSampling(_Pooling):
 
 @torch7_class("nn.SpatialAdaptiveMaxPooling", "nn.SpatialAdaptiveAveragePooling")
 class SpatialAdaptivePooling(Module):
-    """As many windows as asked for, over the whole image."""
+    """A given number of windows that cover the whole image."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -172,7 +172,7 @@ class SpatialAdaptivePooling(Module):
 
 @torch7_class("nn.SpatialUpSamplingNearest")
 class SpatialUpSamplingNearest(Module):
-    """Each pixel `scale` times in both directions."""
+    """Repeats each pixel `scale` times in both directions."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -182,7 +182,7 @@ class SpatialUpSamplingNearest(Module):
         return F.interpolate(batched(x, 3), scale_factor=self.scale).view(self.output_shape(tuple(x.shape)))
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape it gives for an image of `shape`."""
+        """Return the output shape for an image of `shape`."""
         if len(shape) not in (3, 4):
             raise NetError(f"{self.class_name}: takes (N, C, H, W) or (C, H, W), not {list(shape)}")
         return (*shape[:-2], shape[-2] * self.scale, shape[-1] * self.scale)
@@ -190,7 +190,7 @@ class SpatialUpSamplingNearest(Module):
 
 @torch7_class("nn.SpatialUpSamplingBilinear")
 class SpatialUpSamplingBilinear(Module):
-    """Bilinear, corner on corner: by a factor, or to a size."""
+    """Bilinear upsampling with aligned corners, by a factor or to a size."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)

@@ -1,4 +1,4 @@
-"""The spatial transformer of the published Torch7 network, and Get_Alpha, which turns its theta round.
+"""The spatial transformer of the published Torch7 network, and Get_Alpha, which inverts its theta.
 
 Sources: AffineGridGeneratorBHWD.lua, AffineTransformMatrixGenerator.lua and generic/BilinearSamplerBHWD.c of
 Fang-Haoshu/stnbhwd@6311ee4; Get_Alpha.lua of multi-human-pose@094e29b. Coordinates are (y, x), from -1 at the first
@@ -15,7 +15,7 @@ from rmpe_legacy.errors import NetError
 
 from .base import Fields, Module, torch7_class
 
-MAX_CELLS = 1 << 20  # of a grid that the file does not hold; the published ones have 65,536
+MAX_CELLS = 1 << 20  # cells of a grid that the file does not contain; the published ones have 65,536
 
 
 def base_grid(height: int, width: int) -> Tensor:
@@ -52,7 +52,7 @@ class AffineGridGeneratorBHWD(Module):
         return (self.base_grid.view(-1, 3) @ theta.transpose(-2, -1)).view(shape)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the grid for a theta of `shape`."""
+        """Return the shape of the grid for a theta of `shape`."""
         _check_theta(self, shape)
         return (*shape[:-2], self.height, self.width, 2)
 
@@ -64,9 +64,9 @@ def _check_theta(module: Module, shape: tuple[int, ...]) -> None:
 
 @torch7_class("nn.BilinearSamplerBHWD")
 class BilinearSamplerBHWD(Module):
-    """{image (N, H, W, C), grid (N, h, w, 2)} -> (N, h, w, C), bilinear; beyond the border each tap counts 0.
+    """{image (N, H, W, C), grid (N, h, w, 2)} -> (N, h, w, C), bilinear; taps outside the image count as 0.
 
-    One image or grid may stand without its batch axis; without one on the image, there is none on the output.
+    A single image or grid may lack the batch axis; if the image does, so does the output.
     """
 
     def forward(self, x: list[Tensor]) -> Tensor:
@@ -106,10 +106,10 @@ def _sample(image: Tensor, grid: Tensor) -> Tensor:
 
 @torch7_class("nn.Get_Alpha")
 class GetAlpha(Module):
-    """theta (N, 2, 3) or (2, 3) -> the map that undoes it, always (N, 2, 3): [A^-1 | -A^-1 t] for [A | t].
+    """theta (N, 2, 3) or (2, 3) -> its inverse, always (N, 2, 3): [A^-1 | -A^-1 t] for [A | t].
 
-    A singular A is an error, as in Torch7. In a compiled or exported network, where no value can be asked for, it
-    gives infinities, and the inverse is worked out element by element, which other formats can express.
+    A singular A is an error, as in Torch7. In a compiled or exported network, where values cannot be checked, it
+    gives infinities, and the inverse is computed element by element, which other formats can express.
     """
 
     def forward(self, theta: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class GetAlpha(Module):
         return _inverse(theta) if torch.compiler.is_compiling() else _Inverse.apply(theta)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the result for a theta of `shape`."""
+        """Return the output shape for a theta of `shape`."""
         _check_theta(self, shape)
         return (shape[0] if len(shape) == 3 else 1, 2, 3)
 
@@ -130,7 +130,7 @@ def _inverse(theta: Tensor) -> Tensor:
 
 
 class _Inverse(torch.autograd.Function):
-    """The inverse of affine maps, with the gradient that the authors wrote out by hand (Get_Alpha.lua:33-66)."""
+    """The inverse of affine maps, with the authors' handwritten gradient (Get_Alpha.lua:33-66)."""
 
     @staticmethod
     def forward(ctx, theta: Tensor) -> Tensor:

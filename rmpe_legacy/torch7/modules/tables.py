@@ -48,7 +48,7 @@ class CDivTable(Module):
 
 @torch7_class("nn.CMaxTable", "nn.CMinTable")
 class CMaxTable(Module):
-    """The largest (CMinTable: smallest) of the tensors, element by element; of equal ones the first."""
+    """The elementwise maximum (CMinTable: minimum) of the tensors; of equal ones the first."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -62,7 +62,7 @@ class CMaxTable(Module):
 
 
 class AlongDimension(Module):
-    """Has a dimension, which moves on by one when the input has a batch axis beyond nInputDims."""
+    """A module with a dimension, which increases by one if the input has a batch axis beyond nInputDims."""
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
@@ -76,7 +76,7 @@ class AlongDimension(Module):
 
 @torch7_class("nn.JoinTable")
 class JoinTable(AlongDimension):
-    """The tensors one after the other along a dimension."""
+    """Concatenates tensors along a dimension."""
 
     def forward(self, x: list[Tensor]) -> Tensor:
         return torch.cat(x, self.dim(x[0]))
@@ -84,7 +84,7 @@ class JoinTable(AlongDimension):
 
 @torch7_class("nn.SplitTable")
 class SplitTable(AlongDimension):
-    """A tensor as the list of its slices along a dimension."""
+    """Splits a tensor into a list of slices along a dimension."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(x.unbind(self.dim(x)))
@@ -117,7 +117,7 @@ class NarrowTable(Module):
 
 @torch7_class("nn.FlattenTable")
 class FlattenTable(Module):
-    """A table of tables as one flat list."""
+    """Flattens nested tables into one list."""
 
     def forward(self, x: list) -> list[Tensor]:
         flat = []

@@ -1,4 +1,4 @@
-"""Torch7 networks as Caffe networks of the RMPE fork: prototxt and weights."""
+"""Converts Torch7 networks to Caffe networks of the RMPE fork: prototxt and weights."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ from .conversion import Converter
 def torch7_to_caffe(source: Module | str | PathLike, input_shape: Sequence | None = None, batch: int = 1,
                     parallel: bool = True, name: str | None = None, long_size: int | None = None,
                     key: str | None = None) -> CaffeNetwork:
-    """Turn a Torch7 network into a Caffe network of the RMPE fork.
+    """Convert a Torch7 network to a Caffe network of the RMPE fork.
 
-    source: a .t7 file, whose weights are then not copied but left where they lie, or what ``load_torch7`` gave.
-    input_shape: (C, H, W) of the input, which Caffe wants to know, or a list of such for several inputs; None takes
-    the channels from the first convolution, and the size from the STN, or 256 x 256 without one.
-    batch: images at once, written into the prototxt (the fork's SpatialTransformer is set up for it).
-    parallel: whether the outputs of the parallel SPPE stay, if there is one; the authors drop them to test.
-    name: of the network; None takes the file's. key: the entry of a file's table, as for ``load_torch7``.
+    Modules are converted in evaluation mode, with a warning for those saved in training mode.
 
-    Modules are taken in evaluation mode, with a warning for those saved in training mode. Raises FileError for the
-    file, NetError for what Caffe has no layers for.
+    Args:
+        source: A .t7 file, whose weights are not copied, or a module from ``load_torch7``.
+        input_shape: (C, H, W) of the input, or a list for several inputs. None takes the channels from the first
+            convolution, and the size from the STN, or 256 x 256 without one.
+        batch: Batch size in the prototxt, which the fork's SpatialTransformer depends on.
+        name: Name of the network; None takes the file's.
+        parallel: Keep the outputs of the parallel SPPE, if there is one; the authors drop them for testing.
+        key: The entry with the network if the file contains a table, see ``load_torch7``.
+
+    Raises:
+        FileError: The file cannot be read.
+        NetError: Caffe has no layers for a part of the network.
     """
     if not isinstance(source, Module):
         name = name or fspath(source).replace("\\", "/").rpartition("/")[2].rpartition(".")[0]

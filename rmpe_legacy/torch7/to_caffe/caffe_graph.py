@@ -1,4 +1,4 @@
-"""A Caffe network while it is being written: layers in order, and what makes it fit to be read by people."""
+"""A Caffe network under construction: adds layers in order, and makes the result readable."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.text import format_text
 from rmpe_legacy.errors import NetError
 
-MAX_LAYERS = 100_000  # a file can name one module many times over
+MAX_LAYERS = 100_000  # a file can refer to one module many times
 _IN_PLACE = ("BatchNorm", "Scale", "ReLU")
 
 
 @dataclass
 class CaffeLayer:
-    """One layer: what the prototxt says of it, and its weights."""
+    """One layer: its prototxt fields and its weights."""
 
     name: str
     type: str
@@ -49,13 +49,13 @@ class CaffeLayer:
 
 @dataclass(frozen=True)
 class CaffeNetwork:
-    """What ``torch7_to_caffe`` gives: everything that Caffe's two files hold."""
+    """The result of ``torch7_to_caffe``: the contents of Caffe's two files."""
 
     net: Message  # the NetParameter, without weights
     layers: list[TrainedLayer]  # the weights
     inputs: list[str]  # input blobs, in the order of Torch7's inputs
     outputs: list[str]  # output blobs, in the order of Torch7's outputs
-    kind: str  # which of the published networks it is, in words; "" if none
+    kind: str  # description of the published network; "" if it is not one
 
     @property
     def prototxt(self) -> str:
@@ -64,7 +64,7 @@ class CaffeNetwork:
 
 
 class CaffeGraph:
-    """The layers so far. A blob's name is that of the layer that makes it, as long as it has one top."""
+    """The layers so far. A layer with a single top gives the blob its name."""
 
     def __init__(self) -> None:
         self.layers: list[CaffeLayer] = []
@@ -72,7 +72,7 @@ class CaffeGraph:
 
     def add(self, type: str, name: str, bottoms: Sequence[str], tops: int = 1, *, blobs: Sequence[np.ndarray] = (),
             learns: bool = True, **params: dict[str, Any]) -> list[str]:
-        """Add a layer; the names of its tops."""
+        """Add a layer and return the names of its tops."""
         if len(self.layers) >= MAX_LAYERS:
             raise NetError(f"the network would have more than {MAX_LAYERS} layers")
         name = self.unique(name)
@@ -81,7 +81,7 @@ class CaffeGraph:
         return names
 
     def unique(self, name: str) -> str:
-        """The name, or the first of name_2, name_3, ... that is free."""
+        """Return the name, or the first unused one of name_2, name_3, ..."""
         number = 2
         free = name
         while free in self._taken:
@@ -91,9 +91,9 @@ class CaffeGraph:
         return free
 
     def finish(self, outputs: Sequence[str], names: Sequence[str]) -> list[str]:
-        """Keep what the outputs need, give them names, silence what nothing reads, work in place where it is safe.
+        """Keep the layers that outputs depend on, name these, silence unread blobs, and work in place where it is safe.
 
-        Gives the outputs' names, which are `names`.
+        Returns the outputs' names, which are `names`.
         """
         self._name_outputs(outputs, names)
         self._prune(names)
@@ -102,7 +102,7 @@ class CaffeGraph:
         return list(names)
 
     def _name_outputs(self, outputs: Sequence[str], names: Sequence[str]) -> None:
-        """A blob that other layers read is no output in Caffe; it gets a Split, whose top is."""
+        """Add a Split for an output that other layers read, because Caffe only outputs blobs that none reads."""
         made = {top for layer in self.layers if layer.type != "Input" for top in layer.tops}
         taken = {blob for layer in self.layers for blob in layer.bottoms}
         renamed: dict[str, str] = {}
@@ -125,7 +125,7 @@ class CaffeGraph:
         self.layers = kept[::-1]
 
     def _work_in_place(self, outputs: set[str]) -> None:
-        """BatchNorm, Scale and ReLU write over a blob that only they read, as one writes it by hand."""
+        """Let BatchNorm, Scale and ReLU work in place on a blob that only they read, as in handwritten networks."""
         readers = Counter(blob for layer in self.layers for blob in layer.bottoms)
         inputs = {top for layer in self.layers if layer.type == "Input" for top in layer.tops}
         renamed: dict[str, str] = {}
@@ -143,21 +143,21 @@ class CaffeGraph:
         for layer in self.layers:
             finished.append(layer)
             idle = [top for top in layer.tops if top not in read and top not in outputs]
-            if idle:  # an input that nothing reads would be an output, too
+            if idle:  # otherwise an unread input would also be an output
                 finished.append(CaffeLayer(self.unique(f"{layer.name}_silence"), "Silence", idle, []))
         self.layers = finished
 
     def message(self, name: str) -> Message:
-        """The network as a NetParameter."""
+        """Return the network as a NetParameter."""
         return Message(load_schema()["NetParameter"], {
             "name": name, "layer": [layer.message() for layer in self.layers]})
 
     def trained(self) -> list[TrainedLayer]:
-        """The layers that have weights."""
+        """Return the layers that have weights."""
         return [TrainedLayer(layer.name, layer.type, tuple(map(_stored, layer.blobs)))
                 for layer in self.layers if layer.blobs]
 
 
 def _stored(values: np.ndarray) -> StoredBlob:
-    """Values as a caffemodel has them, without a copy where they lie in one piece."""
+    """Return values as in a caffemodel, without a copy if they are contiguous."""
     return StoredBlob(values.shape, values.astype(np.float32, copy=False).reshape(-1))

@@ -1,6 +1,6 @@
-"""The walk through a Torch7 network that writes a Caffe network, with blobs in the place of tensors.
+"""Walks through a Torch7 network like a forward pass, with blobs instead of tensors, and writes Caffe layers.
 
-What each module becomes is in ``emitters``.
+The layers for each module are in ``emitters``.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from rmpe_legacy.torch7.network_kind import Part, kind, roles
 
 from .caffe_graph import CaffeGraph, CaffeNetwork
 
-BATCH = 1009  # images in the shapes that are computed here: a prime, so that no other axis looks like the batch
-DEFAULT_SIZE = 256  # pixels, where no STN says what it takes: inputRes of the authors' opts.lua
+BATCH = 1009  # batch size for computing shapes: a prime, so that no other axis is confused with it
+DEFAULT_SIZE = 256  # pixels, without an STN that determines it: inputRes of the authors' opts.lua
 
 
 @dataclass(frozen=True)
 class Value:
-    """A blob, and how Torch7 sees it: as it is, with its axes in another order, or in another shape."""
+    """A blob, and how Torch7 sees it: unchanged, with permuted axes, or reshaped."""
 
     blob: str
     shape: tuple[int, ...]  # of the blob
@@ -45,7 +45,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Grid:
-    """The output of a grid generator: where a sampler is to look. Caffe's layer makes its own from theta."""
+    """The output of a grid generator. Caffe's layer computes its own grid from theta."""
 
     theta: Value
     size: tuple[int, int]
@@ -61,7 +61,7 @@ _EMITTERS: Registry[type[Module], tuple[Emitter, type]] = Registry("Torch7 modul
 
 
 def emits(*classes: type[Module], takes: type = Value) -> Callable[[Emitter], Emitter]:
-    """Register what writes the layers of these modules; `takes`: a Value, a list, or object for anything."""
+    """Register the emitter of these modules; `takes`: a Value, a list, or object for anything."""
 
     def add(function: Emitter) -> Emitter:
         for cls in classes:
@@ -72,17 +72,17 @@ def emits(*classes: type[Module], takes: type = Value) -> Callable[[Emitter], Em
 
 
 class Converter:
-    """Walks through a network as its forward would, with blobs in the place of tensors."""
+    """Walks through a network like its forward, with blobs instead of tensors."""
 
     def __init__(self, network: Module, parallel: bool):
         self.network = network
         self.part = _part(network, {})
         self.parallel = parallel
         self.graph = CaffeGraph()
-        self.converted: dict[tuple, Value] = {}  # theta in Caffe's coordinates, made once per size
+        self.converted: dict[tuple, Value] = {}  # theta in Caffe's coordinates, computed once per size
 
     def convert(self, input_shape: Sequence | None, batch: int, name: str) -> CaffeNetwork:
-        """The whole network; arguments as for torch7_to_caffe."""
+        """Convert the whole network; arguments as for torch7_to_caffe."""
         shapes = self._input_shapes(input_shape)
         if batch < 1:
             raise NetError(f"batch {batch} must be at least 1")
@@ -101,7 +101,7 @@ class Converter:
         return Value(name, (BATCH, *shape))
 
     def _input_shapes(self, given: Sequence | None) -> list[tuple[int, ...]]:
-        """One shape per input, without the batch axis."""
+        """Return one shape per input, without the batch axis."""
         count = self.network.input_count if isinstance(self.network, graph.GModule) else None
         if given is None:
             return [self._default_shape()] * (count or 1)
@@ -124,7 +124,7 @@ class Converter:
         raise NetError("the network has no convolution that says what its input is; give input_shape")
 
     def _emit_top(self, x: Item) -> Item:
-        """The whole network; its parts are named by what they are there for, if that is known."""
+        """Convert the whole network; its parts are named by their roles, if known."""
         if not isinstance(self.network, graph.GModule):
             return self.emit(self.network, x, "")
         names = {part: role or str(int(part) + 1)
@@ -132,7 +132,7 @@ class Converter:
         return self.network.evaluate(x, lambda part, value: self.emit(self.network._modules[part], value, names[part]))
 
     def _output_names(self, blobs: Sequence[str]) -> list[str]:
-        """Names for the outputs: those that come out of an SDTN, or of a hourglass alone, are heat maps."""
+        """Return names for the outputs: those of an SDTN, or of an hourglass alone, are heatmaps."""
         alone = kind(self.part).startswith("stacked hourglass")
         parts = {"sdtn": "heatmaps", "parallel": "parallel"}
         words = [next((word for part, word in parts.items() if blob.startswith(part)),
@@ -140,7 +140,7 @@ class Converter:
         return [word if len(blobs) == 1 else f"{word}_{words[: i + 1].count(word)}" for i, word in enumerate(words)]
 
     def emit(self, module: Module, x: Item, path: str) -> Item:
-        """Write the layers of a module: the value it gives for one it is given."""
+        """Write the layers of a module, and return its output value."""
         emitter, takes = _EMITTERS.get(type(module), (None, object))
         if emitter is None:
             raise unsupported(module, path, "Caffe has no layer for it; convert the part of the network without it")
@@ -152,14 +152,14 @@ class Converter:
 
     def layer(self, type: str, path: str, x: Value | Sequence[Value], seen: tuple[int, ...], word: str | None = None,
               **settings) -> Value:
-        """Write a layer with one top of shape `seen`, named by the path of its module and a word for what it is."""
+        """Write a layer with one top of shape `seen`, named by the path of its module and a role."""
         bottoms = [x] if isinstance(x, Value) else x
         word = _WORDS.get(type, type.lower()) if word is None else word
         name, = self.graph.add(type, join(path, word) if word else path, [b.blob for b in bottoms], **settings)
         return Value(name, seen)
 
     def plain(self, x: Item) -> Value:
-        """A value whose blob is as Torch7 sees it, by a Permute or Reshape where it is not yet."""
+        """Make the blob of a value match Torch7's view, by a Permute or Reshape if necessary."""
         if not isinstance(x, Value):
             raise NetError("a table or a sampling grid stands where a tensor is needed")
         if x.order is not None:
@@ -169,14 +169,14 @@ class Converter:
         return Value(x.blob, x.shape)
 
     def image(self, module: Module, x: Item, path: str) -> Value:
-        """A plain value that is a batch of images."""
+        """Return a plain value, checked to be a batch of images."""
         x = self.plain(x)
         if len(x.shape) != 4:
             raise unsupported(module, path, f"takes N x C x H x W, not {shown(x.shape)}; is input_shape right?")
         return x
 
     def shape_after(self, module: Module, *x: Item, path: str) -> tuple[int, ...]:
-        """The shape a module gives: by its own word, or by running it without memory."""
+        """Return a module's output shape: as it declares, or by running it on meta tensors."""
         seen = [value.seen for value in x]
         try:
             if hasattr(module, "output_shape"):
@@ -189,7 +189,7 @@ class Converter:
 
 
 def unsupported(module: Module, path: str, reason: str) -> NetError:
-    """The error for a module that cannot be converted."""
+    """Return the error for a module that cannot be converted."""
     return NetError(f"module {path or '1'} ({module.class_name}): {reason}")
 
 
@@ -212,17 +212,17 @@ def _part(module: torch.nn.Module, known: dict[int, Part]) -> Part:
 
 
 def flat(x: Item) -> list:
-    """A table of tables as one list."""
+    """Flatten a table of tables."""
     return [x] if not isinstance(x, list) else [item for part in x for item in flat(part)]
 
 
 def shown(shape: Sequence[int]) -> str:
-    """A shape for people: N x 3 x 4."""
+    """Format a shape: N x 3 x 4."""
     return " x ".join("N" if n == BATCH else str(n) for n in shape)
 
 
 def join(path: str, part: object) -> str:
-    """The path of a module in the one at `path`."""
+    """Return the path of a module inside the one at `path`."""
     return f"{path}_{part}" if path else str(part)
 
 
@@ -232,5 +232,5 @@ def values_of(tensor: torch.Tensor) -> np.ndarray:
 
 
 def same_shape(c: Converter, type: str, x: Value, path: str, **settings) -> Value:
-    """A layer on each element: it does not matter how Torch7 sees the blob."""
+    """Write an elementwise layer, for which Torch7's view of the blob does not matter."""
     return replace(x, blob=c.layer(type, path, x, x.shape, **settings).blob)

@@ -1,6 +1,6 @@
-"""What each Torch7 module becomes in Caffe: the layers that compute the same, or an error that says why there are none.
+"""The Caffe layers for each Torch7 module, or an error that says why there are none.
 
-What is not exact, and why, is in docs/torch7.md.
+docs/torch7.md lists the conversions that are not exact.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .conversion import (
     values_of,
 )
 
-MAX_UPSAMPLING = 64  # a file can ask for any factor; its kernel has to be stored
+MAX_UPSAMPLING = 64  # a file can request any factor, but its kernel has to be stored
 
 # --- containers
 
@@ -81,7 +81,7 @@ def _pick(c: Converter, module: Module, x: list, path: str) -> Item:
     if isinstance(module, tables.FlattenTable):
         return flat(x)
     try:
-        return module.forward(x)  # they only pick from the list
+        return module.forward(x)  # they only select from the list
     except IndexError:
         raise unsupported(module, path, f"picks from a table of {len(x)}") from None
 
@@ -113,7 +113,7 @@ def _concatenated(c: Converter, x: list, axis: int, path: str) -> Value:
 
 
 def _window(prefix: str, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> dict:
-    """kernel_size, stride and pad once where they are square, else as _h and _w; in lists for convolutions."""
+    """Return kernel_size, stride and pad: one value if square, otherwise _h and _w; lists for convolutions."""
     once = (lambda n: [n]) if prefix == "convolution" else (lambda n: n)
     fields = {}
     for name, (h, w), default in (("kernel", kernel, None), ("stride", stride, 1), ("pad", pad, 0)):
@@ -162,7 +162,7 @@ def _full_convolution(c: Converter, module: spatial.SpatialFullConvolution, x: V
 
 @emits(spatial.SpatialUpSamplingNearest)
 def _upsampling(c: Converter, module: spatial.SpatialUpSamplingNearest, x: Value, path: str) -> Value:
-    """Ones as a kernel, moved on by its own size, repeat each pixel."""
+    """Repeat each pixel by a kernel of ones with a stride of its size."""
     x, k = c.image(module, x, path), module.scale
     if k > MAX_UPSAMPLING:
         raise unsupported(module, path, f"a factor of {k}; up to {MAX_UPSAMPLING} is converted")
@@ -174,7 +174,7 @@ def _upsampling(c: Converter, module: spatial.SpatialUpSamplingNearest, x: Value
 
 @emits(spatial.SpatialMaxPooling, spatial.SpatialAveragePooling)
 def _pooling(c: Converter, module: spatial.SpatialMaxPooling, x: Value, path: str) -> Value:
-    """Caffe rounds the number of windows up; what it has more than Torch7 is cut off, for the others are the same."""
+    """Caffe rounds the number of windows up; slice off those that Torch7 lacks, the others are equal."""
     x = c.image(module, x, path)
     seen = c.shape_after(module, x, path=path)
     average = isinstance(module, spatial.SpatialAveragePooling)
@@ -185,7 +185,7 @@ def _pooling(c: Converter, module: spatial.SpatialMaxPooling, x: Value, path: st
     caffe = tuple(_caffe_positions(*v) for v in zip(x.shape[2:], module.kernel, module.stride, module.pad,
                                                     strict=True))
     if caffe != seen[2:]:
-        param["engine"] = "CAFFE"  # cuDNN counts in its own way
+        param["engine"] = "CAFFE"  # cuDNN counts differently
     y = c.layer("Pooling", path, x, (*x.shape[:2], *caffe), pooling_param=param)
     for axis in (2, 3):
         if y.shape[axis] > seen[axis]:
@@ -196,13 +196,13 @@ def _pooling(c: Converter, module: spatial.SpatialMaxPooling, x: Value, path: st
 
 
 def _caffe_positions(size: int, kernel: int, stride: int, pad: int) -> int:
-    """How many windows Caffe has along an axis (pooling_layer.cpp:86-101 of RMPE@5188c23)."""
+    """Return the number of Caffe's windows along an axis (pooling_layer.cpp:86-101 of RMPE@5188c23)."""
     count = -(-(size + 2 * pad - kernel) // stride) + 1
     return count - (pad > 0 and (count - 1) * stride >= size + pad)
 
 
 def _cut(c: Converter, x: Value, axis: int, start: int, length: int, path: str) -> Value:
-    """A part of a blob along an axis."""
+    """Slice a blob along an axis."""
     points = [p for p in (start, start + length) if 0 < p < x.shape[axis]]
     shape = (*x.shape[:axis], length, *x.shape[axis + 1 :])
     if not points:
@@ -240,7 +240,7 @@ def _lrn(c: Converter, module: norm.SpatialCrossMapLRN, x: Value, path: str) -> 
 
 @emits(tables.CAddTable, tables.CSubTable, tables.CMulTable, tables.CDivTable, tables.CMaxTable, takes=list)
 def _eltwise(c: Converter, module: Module, x: list, path: str) -> Value:
-    """Bottoms in the order of the table, so that the sum is rounded in the same order."""
+    """Keep the bottoms in the table's order, so that sums are rounded in the same order."""
     two = isinstance(module, tables.CSubTable | tables.CDivTable)
     values = [c.plain(value) for value in (x[:2] if two else x)]
     if any(value.shape != values[0].shape for value in values) or len(values) < 1 + two:
@@ -337,7 +337,7 @@ def _mul(c: Converter, module: linear.Mul, x: Value, path: str) -> Value:
 
 @emits(linear.CMul, linear.Add)
 def _scale(c: Converter, module: Module, x: Value, path: str) -> Value:
-    """Learnt values for each element of a sample."""
+    """Write a learned value per element of a sample."""
     x = c.plain(x)
     bias = not isinstance(module, linear.CMul) or module.adds
     values = values_of(module.bias if isinstance(module, linear.Add) else module.weight)
@@ -351,7 +351,7 @@ def _scale(c: Converter, module: Module, x: Value, path: str) -> Value:
 
 @emits(linear.Linear)
 def _linear(c: Converter, module: linear.Linear, x: Value, path: str) -> Value:
-    """InnerProduct flattens by itself, in the order of a View before it."""
+    """InnerProduct flattens its bottom in the same order as a View before it."""
     if x.order is not None or len(x.seen) != 2 or x.seen[0] != BATCH:
         x = c.plain(x)
     outputs, inputs = module.weight.shape
@@ -368,7 +368,7 @@ def _linear(c: Converter, module: linear.Linear, x: Value, path: str) -> Value:
 
 @emits(shapes.View, shapes.Reshape, shapes.Squeeze, shapes.Unsqueeze)
 def _view(c: Converter, module: Module, x: Value, path: str) -> Value:
-    """Written only where a layer has to see the new shape."""
+    """Change the view only; a Reshape is written if a later layer needs the shape."""
     x = x if x.order is None else c.plain(x)
     view = c.shape_after(module, x, path=path)
     if view[0] != BATCH:
@@ -379,7 +379,7 @@ def _view(c: Converter, module: Module, x: Value, path: str) -> Value:
 
 @emits(shapes.Transpose)
 def _transpose(c: Converter, module: shapes.Transpose, x: Value, path: str) -> Value:
-    """Written only where a layer has to see the new order: the sampler's swaps before and after cancel."""
+    """Change the view only; a Permute is written if a later layer needs the order. Swaps around a sampler cancel."""
     x = x if x.view is None else c.plain(x)
     order = list(x.order or range(len(x.shape)))
     try:
@@ -401,7 +401,7 @@ def _narrow(c: Converter, module: Module, x: Item, path: str) -> Value:
     select = isinstance(module, shapes.Select)
     places = torch.arange(x.shape[axis])
     lined_up = places.view([-1 if i == axis else 1 for i in range(len(x.shape))])
-    start = int(module(lined_up).flatten()[0])  # the first place it takes
+    start = int(module(lined_up).flatten()[0])  # the first of its positions
     y = _cut(c, x, axis, start, 1 if select else seen[axis], join(path, "slice"))
     return replace(y, view=seen) if select else y
 
@@ -429,10 +429,10 @@ def _matrix(c: Converter, module: stn.AffineTransformMatrixGenerator, x: Item, p
 
 @emits(stn.BilinearSamplerBHWD, takes=list)
 def _sampler(c: Converter, module: stn.BilinearSamplerBHWD, x: list, path: str) -> Value:
-    """Torch7 samples (N, H, W, C), Caffe (N, C, H, W); its theta is in other coordinates."""
+    """Torch7 samples (N, H, W, C), Caffe (N, C, H, W), with theta in different coordinates."""
     image, grid = x if len(x) == 2 else (None, None)
     if not isinstance(image, Value) or not isinstance(grid, Grid):
-        raise unsupported(module, path, "its grid comes from no AffineGridGeneratorBHWD")
+        raise unsupported(module, path, "its grid is not produced by AffineGridGeneratorBHWD")
     c.shape_after(module, image, grid, path=path)
     if image.order != (0, 2, 3, 1):
         image = c.plain(image)
@@ -447,7 +447,7 @@ def _sampler(c: Converter, module: stn.BilinearSamplerBHWD, x: list, path: str) 
 
 
 def _caffe_theta(c: Converter, x: Value, image: tuple[int, int], output: tuple[int, int]) -> Value:
-    """theta in Caffe's coordinates, by a fixed InnerProduct; one for all samplers of one theta and size."""
+    """Convert theta to Caffe's coordinates by a fixed InnerProduct, shared by all samplers of one theta and size."""
     key = (x.blob, image, output)
     if key not in c.converted:
         matrix, shift = theta.to_caffe(image, output)
@@ -459,7 +459,8 @@ def _caffe_theta(c: Converter, x: Value, image: tuple[int, int], output: tuple[i
 
 @emits(stn.GetAlpha)
 def _get_alpha(c: Converter, module: stn.GetAlpha, x: Value, path: str) -> Value:
-    """The inverse map from stock layers: the fork's de_transform inverts nothing (st_layer.cpp reads it nowhere).
+    """Write the inverse map with standard layers, because the fork's de_transform does not invert (st_layer.cpp
+    ignores it).
 
     For [a b t; d e u] it is [e -b; -d a] / (a e - b d), and minus that times (t, u).
     """

@@ -45,7 +45,7 @@ class Npz(Target):
     def readers(self, path: Path, random: Random) -> Readers:
         from rmpe_legacy.caffe.inputs import read_inputs
         from rmpe_legacy.evaluation.single_files import read_joints
-        from rmpe_legacy.formats.runners import StoredRunner
+        from rmpe_legacy.formats.npz import StoredRunner
 
         shapes = {"data": (1, 3, 4, 4)}
         return [lambda: StoredRunner(path, "stored"), lambda: read_inputs([f"data={path}"], shapes, list(shapes)),

@@ -42,7 +42,7 @@ class Net(Prototxt):
         from rmpe_legacy.caffe.layers.base import count
         from rmpe_legacy.caffe.load import read_net
         from rmpe_legacy.caffe.net import wire
-        from rmpe_legacy.formats.source import input_shapes
+        from rmpe_legacy.formats.base import input_shapes
 
         def run() -> None:
             parsed = read_net(path, strict=random.random() < 0.8)
@@ -65,7 +65,8 @@ class Json(TextTarget):
 
     def seeds(self) -> Sequence[bytes]:
         from rmpe_legacy.caffe.proto.text import parse_text
-        from rmpe_legacy.formats.network_json import Setting, network_json
+        from rmpe_legacy.formats.base import Setting
+        from rmpe_legacy.formats.network_json import network_json
 
         joints = [1.0, 2.0, 0.5] * 17
         results = [{"image_id": 1, "category_id": 1, "keypoints": joints, "score": 0.5, "bbox": [0, 0, 9, 9]}] * 2
@@ -109,7 +110,7 @@ class Onnx(MessageTarget):
         return [to_onnx(net)[0].SerializeToString() for net in nets]
 
     def readers(self, path: Path, random: Random) -> Readers:
-        from rmpe_legacy.formats.runners import OnnxRunner
+        from rmpe_legacy.formats.onnx import OnnxRunner
 
         def run() -> None:
             runner = OnnxRunner(path, "onnx")

@@ -25,9 +25,9 @@ class Caffemodel(MessageTarget):
     def readers(self, path: Path, random: Random) -> Readers:
         from rmpe_legacy.caffe.describe import describe_weights
         from rmpe_legacy.caffe.proto.caffemodel import read_weights
-        from rmpe_legacy.compare.content_hash import weights_identity
+        from rmpe_legacy.compare.content_hash import weights_hash
 
-        return [lambda: weights_identity(read_weights(path)), lambda: describe_weights(path)]
+        return [lambda: weights_hash(read_weights(path)), lambda: describe_weights(path)]
 
 
 class Hdf5(Target):
@@ -114,15 +114,15 @@ class Safetensors(Target):
 
     def readers(self, path: Path, random: Random) -> Readers:
         from rmpe_legacy.caffe.weights import read_state
-        from rmpe_legacy.compare.content_hash import weights_identity
-        from rmpe_legacy.formats.source import read_weights_alone
+        from rmpe_legacy.compare.content_hash import weights_hash
+        from rmpe_legacy.formats.read import read_weights_alone
 
         def every() -> None:
             state = read_state(path)
             for key in state.tensors if state else ():
                 state.blob(key)
 
-        return [every, lambda: weights_identity(read_weights_alone(path))]
+        return [every, lambda: weights_hash(read_weights_alone(path))]
 
 
 class Pt(Safetensors):

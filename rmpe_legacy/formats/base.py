@@ -1,0 +1,282 @@
+"""Shared by all formats: the network in memory, what runs a network, and the description of a format."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import nn
+
+from rmpe_legacy.caffe.layers.base import Shape, shape_text
+from rmpe_legacy.caffe.load import ParsedNet
+from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
+from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.weights import NamedLayer, named_layers, trained_layers
+from rmpe_legacy.errors import NetError, RmpeError
+from rmpe_legacy.export.deploy import InputShape
+from rmpe_legacy.wording import shorten_list
+
+if TYPE_CHECKING:
+    from .torch7 import Torch7Source
+
+Arrays = Mapping[str, np.ndarray]
+
+
+# --- a network in memory -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The arguments of ``load_net`` that a network is loaded with, besides its files."""
+
+    phase: str = "TEST"
+    level: int = 0
+    stages: tuple[str, ...] = ()
+    dialect: str = "auto"
+    de_transform: str | None = None
+    allow_python: bool | None = False  # None: neither import a module nor refuse one, as for ``parse_net``
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How source files are read; unlike a `Setting`, not stored with the network."""
+
+    until: tuple[str, ...] = ()  # convert only the layers these blobs depend on
+    input_shapes: tuple[InputShape, ...] = ()
+    lenient: bool = False  # leave out what is unknown or cannot be converted, accept missing weights, and report it
+    parallel: bool = True  # .t7: keep the outputs of the parallel SPPE
+    key: str | None = None  # .t7 that contains a table: the entry with the network
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network read from files: its layers, its weights as stored, and where it comes from."""
+
+    title: str  # the file names, for reports
+    stem: str  # base name for files made from it
+    parsed: ParsedNet
+    setting: Setting
+    trained: list[TrainedLayer] | None  # as stored; None: no weights
+    prototxt: Path | None  # the source, if it is a prototxt and was not changed
+    torch7: Torch7Source | None = None
+    until: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was left out or changed, one sentence each
+
+    @cached_property
+    def net(self) -> Net:
+        """The network, built with its weights."""
+        return self.parsed.build(self.trained, keep_blobs=True)
+
+    @property
+    def message(self) -> Message:
+        return self.parsed.message
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """The shapes of its inputs: the tops of input and data layers. Needs no weights."""
+        return input_shapes(self.parsed.wire())
+
+    @cached_property
+    def layers(self) -> list[NamedLayer]:
+        """The layers that have parameters."""
+        return named_layers(self.net.steps)
+
+    @cached_property
+    def weights(self) -> list[TrainedLayer]:
+        """The blobs of each of `layers`: bit for bit as stored, if the file has them."""
+        stored: dict[str, tuple[StoredBlob | None, ...]] = {}
+        for layer in self.trained or ():
+            stored.setdefault(layer.name, layer.blobs)
+        out = []
+        for built in trained_layers(self.net):
+            theirs = [*stored.pop(built.name, ()), *[None] * len(built.blobs)]
+            blobs = tuple(ours if blob is None else StoredBlob(ours.shape, blob.data)
+                          for ours, blob in zip(built.blobs, theirs, strict=False))
+            out.append(TrainedLayer(built.name, built.type, blobs))
+        return out
+
+    @cached_property
+    def owned(self) -> list[TrainedLayer]:
+        """Like `weights`, but None for a blob that an earlier layer owns, so that every parameter occurs once."""
+        seen: set[int] = set()
+        out = []
+        for layer, params in zip(self.weights, self._parameters(), strict=True):
+            blobs = tuple(None if id(p) in seen else blob for p, blob in zip(params, layer.blobs, strict=True))
+            seen |= {id(p) for p in params}
+            out.append(TrainedLayer(layer.name, layer.type, blobs))
+        return out
+
+    def _parameters(self) -> Iterator[list[nn.Parameter]]:
+        for step in self.net.steps:
+            if step.layer.declared:
+                yield [getattr(step.layer, declared.name) for declared in step.layer.declared]
+
+
+def input_shapes(steps: Sequence[Step]) -> dict[str, Shape]:
+    """Return the shapes of a network's inputs: the tops of its input and data layers."""
+    return {top: shape for step in steps if not step.bottom and step.layer.spec.type != "Parameter"
+            for top, shape in zip(step.top, step.top_shapes, strict=True)}
+
+
+def refuse_setting(path: Path, setting: Setting, what: str) -> None:
+    """Raise RmpeError for options that have no effect on a file of this format."""
+    if replace(setting, allow_python=False) != Setting():
+        raise RmpeError(f"{path}: is {what}; --phase, --level, --stage, --dialect and --de-transform have no effect on "
+                        "it, so leave them out")
+
+
+def untrained(network: Network) -> list[str]:
+    """Return the layers for which no file has weights; their fillers would initialise them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # reported by the caller
+        return network.net.left_out.untrained
+
+
+def untrained_text(where: str, layers: Sequence[str]) -> str:
+    """Format the error for weights that do not cover some layers."""
+    return (f"{where}: no weights for {shorten_list(layers)}, whose parameters would be random; give the weights of "
+            "this network, or accept that with --lenient")
+
+
+def unused_weights(network: Network) -> list[str]:
+    """Messages about weights that match no layer of the network."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return network.net.left_out.weights
+
+
+# --- running a network -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class RunResult:
+    """The blobs of one run of a network."""
+
+    blobs: dict[str, np.ndarray]  # in the order of computation
+    outputs: tuple[str, ...]
+    makers: dict[str, str] = field(default_factory=dict)  # blob -> the layers that compute it, as text
+    saturating: frozenset[str] = frozenset()  # blobs in 0 to 1, where saturated values hide large differences
+    detections: frozenset[str] = frozenset()  # blobs whose rows may come in any order if their scores are equal
+
+
+class Runner(Protocol):
+    """One of two networks to compare: knows its inputs and can be run."""
+
+    title: str
+
+    def inputs(self) -> dict[str, Shape] | None:
+        """Return input -> shape; None if the format does not say."""
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None) -> RunResult:
+        """Run the network. wanted: the blobs of the other network, if they are known already."""
+
+
+@runtime_checkable
+class ExactRunner(Runner, Protocol):
+    """A runner that can also compute in double precision."""
+
+    def exact(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Return all blobs, computed in double precision."""
+
+
+class NetRunner:
+    """Runs a ``Net``; gives every blob."""
+
+    def __init__(self, net: Net, title: str):
+        self.net, self.title = net, title
+
+    def inputs(self) -> dict[str, Shape]:
+        return input_shapes(self.net.steps)
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+        every = wanted is None or not set(wanted) <= {*self.net.outputs, *inputs}
+        kept, self.net.keep_blobs = self.net.keep_blobs, every
+        try:
+            with torch.no_grad():
+                self.net({name: torch.from_numpy(np.array(value)) for name, value in inputs.items()})
+        finally:
+            self.net.keep_blobs = kept
+        values = self.net.blobs
+        steps = [step for step in self.net.steps if not step.layer.spec.is_inserted]
+        makers: dict[str, list[str]] = {}
+        for step in steps:
+            for top in step.top:
+                makers.setdefault(top, []).append(f"{step.layer.spec.name} ({step.layer.spec.type})")
+        last = {top: step.layer for step in steps for top in step.top}
+        blobs = {name: values[name].detach().cpu().numpy() for name in makers if every or name in self.net.outputs}
+        return RunResult(blobs, self.net.outputs, {name: ", ".join(layers) for name, layers in makers.items()},
+                         frozenset(name for name, layer in last.items() if layer.range01),
+                         frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"))
+
+    def exact(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        self.net.double()
+        try:
+            return self.run(inputs).blobs
+        finally:
+            self.net.float()
+
+
+def check_shapes(runner: Runner, inputs: Arrays) -> None:
+    """Raise NetError unless the given inputs have the names and numbers of axes that a runner needs."""
+    shapes = runner.inputs()
+    if shapes is None:
+        return
+    if missing := [name for name in shapes if name not in inputs]:
+        raise NetError(f"{runner.title}: its input {', '.join(map(repr, missing))} is not given; the inputs given are "
+                       f"{', '.join(map(repr, inputs)) or 'none'}")
+    for name, shape in shapes.items():
+        if shape and inputs[name].ndim != len(shape):
+            raise NetError(f"{runner.title}: its input {name!r} is {shape_text(shape)}, but the one given is "
+                           f"{shape_text(inputs[name].shape)}")
+
+
+# --- formats -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A network ready to be written: whatever can fail because of the network has been done."""
+
+    write: Callable[[list[Path]], None]  # writes the files at these paths
+    note: str = ""  # for the user
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: what its suffix means, and functions for what it supports.
+
+    Attributes:
+        what: Description for messages.
+        suffixes: Of the files written, the destination's first. A format that cannot be written has one suffix.
+        sniff: Return whether an existing file is of this format.
+        read: Read a whole network; the last argument is whether it is to run outside Caffe, so that data layers become
+            inputs.
+        run: Open a file as a Runner.
+        prepare: Make a Writer for a network and its destination files.
+        write_weights: Write weights without a network.
+        marks: For destination files, where to find the mark by which an earlier conversion is recognised:
+            file -> (text file, mark).
+        runtime: Name of the runtime, if a converted network runs outside Caffe.
+    """
+
+    what: str
+    suffixes: tuple[str, ...]
+    sniff: Callable[[Path], bool] | None = None
+    read: Callable[[Sequence[Path], Setting, SourceOptions, bool], Network] | None = None
+    run: Callable[[Path, str, Setting, SourceOptions], Runner] | None = None
+    prepare: Callable[[Network, Sequence[Path]], Writer] | None = None
+    write_weights: Callable[[Path, list[TrainedLayer]], None] | None = None
+    marks: Callable[[Sequence[Path]], Mapping[Path, tuple[Path, str]]] | None = None
+    runtime: str = ""
+
+
+def has_suffix(suffix: str) -> Callable[[Path], bool]:
+    """Make a `Format.sniff` that decides by the suffix."""
+    return lambda path: path.suffix == suffix

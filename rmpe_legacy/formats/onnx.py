@@ -1,0 +1,123 @@
+"""ONNX: written by ``rmpe_legacy.export.onnx``, run by onnxruntime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmpe_legacy.caffe.layers.base import Shape, shape_text
+from rmpe_legacy.errors import FileError, NetError
+from rmpe_legacy.export.onnx import BLOB_NAMES
+from rmpe_legacy.optional import optional
+from rmpe_legacy.reading import first_line, item_count, reading
+from rmpe_legacy.silence import silent_stderr
+
+from .base import Arrays, Format, Network, RunResult, Setting, SourceOptions, Writer, has_suffix
+
+RANGE01 = ("Softmax", "Sigmoid")  # ONNX operators whose values are probabilities
+MAX_INPUT = 1 << 28  # values of a random input for an ONNX file, 1 GB
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node of an ONNX graph."""
+
+    title: str  # its name, or its type if it has none
+    type: str
+    outputs: tuple[str, ...]
+
+
+class OnnxRunner:
+    """Runs an ONNX file in onnxruntime on the CPU. Values that are not outputs come from a second, modified session."""
+
+    def __init__(self, path: Path, title: str):
+        self.title = title
+        onnx, self.runtime = (optional(name, "running an ONNX file") for name in ("onnx", "onnxruntime"))
+        with reading(path, "ONNX file", "it is damaged, or onnxruntime cannot run it"):
+            self.model = onnx.load(path)
+            self.names = _blob_names(self.model)
+            self.session = self._session()
+            shapes = {i.name: tuple(d if isinstance(d, int) else 1 for d in i.shape) for i in self.session.get_inputs()}
+            self.outputs = [output.name for output in self.session.get_outputs()]
+            # Read now: protobuf checks strings when they are accessed, not when the file is parsed.
+            self.nodes = [_Node(node.name or node.op_type, node.op_type, tuple(filter(None, node.output)))
+                          for node in self.model.graph.node]
+        for name, shape in shapes.items():
+            if (item_count(shape) or MAX_INPUT + 1) > MAX_INPUT and 0 not in shape:
+                raise FileError(f"{path}: its input {name!r} is {shape_text(shape)}, too large for a random input")
+        self.shapes = shapes
+
+    def _session(self) -> Any:
+        options = self.runtime.SessionOptions()
+        options.log_severity_level = 3
+        with silent_stderr():  # it also raises whatever it prints
+            return self.runtime.InferenceSession(self.model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+    def inputs(self) -> dict[str, Shape]:
+        return {self._blob(name): shape for name, shape in self.shapes.items()}
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+        outputs = self.outputs
+        own = {self._blob(name): name for name in self.shapes}
+        inputs = {own.get(blob, blob): value for blob, value in inputs.items()}
+        values = self._run(self.session, outputs, inputs)
+        made = [name for node in self.nodes for name in node.outputs]
+        final = {self._blob(name): name for name in made}
+        more = [name for name in made if name not in values and (wanted is None or self._blob(name) in wanted)
+                and final[self._blob(name)] == name]
+        if more:
+            values |= self._run_for(more, inputs)
+        order = [name for name in [*inputs, *made] if name in values or name in inputs]
+        kinds = {name: node.type for node in self.nodes for name in node.outputs}
+        blobs = {self._blob(name): values[name] if name in values else np.asarray(inputs[name]) for name in order}
+        makers = {self._blob(name): node.title for node in self.nodes for name in node.outputs}
+        return RunResult(blobs, tuple(map(self._blob, outputs)), makers,
+                         frozenset(self._blob(name) for name in values if kinds.get(name) in RANGE01))
+
+    def _blob(self, name: str) -> str:
+        return self.names.get(name, name)
+
+    def _run_for(self, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
+        """Compute values that are not outputs, by temporarily making them outputs."""
+        onnx = optional("onnx", "running an ONNX file")
+        count = len(self.model.graph.output)
+        self.model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        try:
+            return self._run(self._session(), names, inputs)
+        finally:
+            del self.model.graph.output[count:]
+
+    def _run(self, session: Any, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
+        try:
+            with silent_stderr():
+                return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
+        except Exception as error:  # onnxruntime's exceptions have no common base class
+            raise NetError(f"{self.title}: onnxruntime could not run it: {first_line(error)}") from None
+
+
+def _blob_names(model: Any) -> dict[str, str]:
+    """Return value -> blob from the file's metadata. Raises ValueError if they are damaged."""
+    names = json.loads({p.key: p.value for p in model.metadata_props}.get(BLOB_NAMES, "{}"))
+    if not isinstance(names, dict) or not all(isinstance(blob, str) for blob in names.values()):
+        raise ValueError(f"its metadata {BLOB_NAMES!r} is not a mapping of names")
+    return names
+
+
+def _run(path: Path, title: str, setting: Setting, options: SourceOptions) -> OnnxRunner:
+    return OnnxRunner(path, title)
+
+
+def _prepare(network: Network, files: Sequence[Path]) -> Writer:
+    from rmpe_legacy.export.onnx import to_onnx, write_onnx
+
+    model, graph = to_onnx(network.net, about=f"made of {network.title}")
+    note = "" if graph.is_dynamic else f"the batch has the prototxt's size: {graph.why_fixed}"
+    return Writer(lambda paths: write_onnx(paths[0], model), note)
+
+
+ONNX = Format("ONNX", (".onnx",), has_suffix(".onnx"), run=_run, prepare=_prepare, runtime="ONNX")

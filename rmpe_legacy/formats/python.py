@@ -1,0 +1,98 @@
+"""A PyTorch module as source code, model.py, with its weights as .pt."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rmpe_legacy.errors import FileError, NetError
+from rmpe_legacy.export.python_source import PYTHON_MARK, identifier
+from rmpe_legacy.reading import first_line
+
+from .base import Arrays, Format, Network, RunResult, Setting, SourceOptions, Writer, has_suffix
+
+
+class PythonRunner:
+    """Runs a model.py that ``rmpe convert`` wrote; gives the local variables of its forward."""
+
+    def __init__(self, path: Path, title: str):
+        self.title = title
+        try:
+            spec = importlib.util.spec_from_file_location("rmpe_legacy_verified_model", path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            self.model: nn.Module = module.load()
+            self.blobs: dict[str, str] = dict(getattr(module, "BLOBS", {}))  # variable -> blob if they differ
+        except OSError as error:
+            raise FileError(f"{error.filename or path}: {error.strerror or error}") from None
+        except Exception as error:  # the file is a program and can raise anything
+            raise FileError(f"{path}: cannot be loaded: {first_line(error)}; expected a file that rmpe convert wrote, "
+                            "with the weights beside it") from None
+
+    def inputs(self) -> None:
+        return None
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+        code = type(self.model).forward.__code__
+        arguments = code.co_varnames[1 : code.co_argcount]
+        blob_of = {identifier(name): name for name in [*(wanted or ()), *inputs]} | self.blobs
+        variable_of = {blob: variable for variable, blob in blob_of.items()}
+        given = {variable_of.get(name, name): torch.from_numpy(np.array(value)) for name, value in inputs.items()}
+        if missing := [name for name in arguments if name not in given]:
+            raise NetError(f"{self.title}: its forward takes {', '.join(missing)}, the other side's inputs are "
+                           f"{', '.join(inputs)}")
+        seen: dict[str, Any] = {}
+
+        def watch(frame: FrameType, event: str, _argument: object) -> None:
+            if event == "return" and frame.f_code is code:
+                seen.update(frame.f_locals)
+
+        sys.setprofile(watch)
+        try:
+            with torch.no_grad():
+                self.model(*(given[name] for name in arguments))
+        except (RuntimeError, TypeError, IndexError, ValueError) as error:
+            raise NetError(f"{self.title}: could not run: {first_line(error)}") from None
+        finally:
+            sys.setprofile(None)
+        blobs = {blob_of.get(name, name): value.numpy() for name, value in seen.items() if isinstance(value, Tensor)}
+        return RunResult(blobs, self._outputs(blobs, inputs))
+
+    @staticmethod
+    def _outputs(blobs: Arrays, inputs: Arrays) -> tuple[str, ...]:
+        """Return the candidates for outputs: every variable that is not an unchanged input."""
+        return tuple(name for name, value in blobs.items()
+                     if name not in inputs or not np.array_equal(value, inputs[name], equal_nan=True))
+
+
+def _run(path: Path, title: str, setting: Setting, options: SourceOptions) -> PythonRunner:
+    return PythonRunner(path, title)
+
+
+def _prepare(network: Network, files: Sequence[Path]) -> Writer:
+    from rmpe_legacy.export.python_source import to_python, write_state
+
+    model = to_python(network.net, network.title, files[1].name)
+
+    def write(paths: list[Path]) -> None:
+        paths[0].write_text(model.text, "utf-8")
+        write_state(str(paths[1]), model.state)
+
+    return Writer(write, "" if model.graph.is_dynamic else
+                  f"the batch has the prototxt's size: {model.graph.why_fixed}")
+
+
+def _marks(files: Sequence[Path]) -> Mapping[Path, tuple[Path, str]]:
+    return dict.fromkeys(files, (files[0], f"{PYTHON_MARK}{files[1].name!a}."))
+
+
+PYTHON = Format("a standalone PyTorch module, with its weights as .pt", (".py", ".pt"), has_suffix(".py"), run=_run,
+                prepare=_prepare, marks=_marks, runtime="PyTorch")
