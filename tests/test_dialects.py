@@ -195,7 +195,7 @@ class TestEffects:
 
     def test_a_layer_that_can_only_be_fed_says_how(self, tmp_path: Path):
         param = 'dense_image_data_param { source: "a" batch_size: 2 }'
-        net = net_of(layer("DenseImageData", "", "data label", param), {})
+        net = net_of(layer("DenseImageData", "", "data label", param), {}, dialect="auto")
         assert net.steps[0].top_shapes == ((2, 3, 360, 480), (2, 1, 360, 480))
         with pytest.raises(RmpeError, match=r"this layer can be fed: net\(data=..., label=...\)"):
             net()

@@ -66,5 +66,5 @@ class ConvolutionDepthwise(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, *bias = self.blobs()
-        return F.conv2d(x, weight, *(bias or (None,)), stride=self.stride, padding=self.pad, dilation=self.dilation,
-                        groups=self.channels)
+        return F.conv2d(x, weight, bias[0] if bias else None, stride=self.stride, padding=self.pad,
+                        dilation=self.dilation, groups=self.channels)

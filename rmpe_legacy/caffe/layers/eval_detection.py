@@ -62,7 +62,7 @@ class EvalDetection(Layer):
             top[image, p.num_class : p.num_class + found.numel()] = found.flatten()
         return top
 
-    def _boxes(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _boxes(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (K, 4), labels and scores that are left, best first."""
         p = self.param
         if p.nms < 0:

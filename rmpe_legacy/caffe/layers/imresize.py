@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class ImResize(Layer):
         extent -= 2 * cut
         if extent < 1:
             raise self.spec.error(f"cuts everything off image {n}; check start_scale and scale_gap")
-        kind = {"dtype": torch.float32, "device": image.device}
+        kind: Any = {"dtype": torch.float32, "device": image.device}
         ratio = torch.tensor(extent, **kind) / size
         shift = torch.tensor(size, **kind) / extent / 2 - 0.5
         at = (torch.arange(size, **kind) - shift) * ratio

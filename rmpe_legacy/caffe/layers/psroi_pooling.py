@@ -31,7 +31,7 @@ class PSROIPooling(RoiLayer):
             raise self.spec.error("needs output_dim and group_size, both above 0")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        self.check(*bottom)
+        self.check(bottom[0], bottom[1])
         if bottom[0][1] != self.dim * self.group**2:
             raise self.spec.error(f"needs output_dim * group_size^2 = {self.dim * self.group**2} channels, its bottom "
                                   f"has {bottom[0][1]}")

@@ -103,7 +103,9 @@ def create(spec: LayerSpec) -> Layer:
     """Return the module for one layer of a prototxt. Raises LayerError if its type is unknown."""
     if (error := unsupported(spec)) is not None:
         raise error
-    layer = _class_for(spec)(spec)
+    cls = _class_for(spec)
+    assert cls is not None  # or it would be unsupported
+    layer = cls(spec)
     layer.check_arity()
     return layer
 

@@ -33,7 +33,7 @@ class ROIAlign(RoiLayer):
             raise self.spec.error("needs pooled_h and pooled_w, both above 0")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        self.check(*bottom)
+        self.check(bottom[0], bottom[1])
         return [(bottom[1][0], bottom[0][1], self.pooled[0] + 1, self.pooled[1] + 1)]
 
     def forward(self, x: Tensor, rois: Tensor) -> Tensor:

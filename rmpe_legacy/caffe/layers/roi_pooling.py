@@ -82,7 +82,7 @@ class ROIPooling(RoiLayer):
         for r, bins in enumerate(edges(first, last, self.pooled, size)):
             for k, spans in enumerate(product(*bins)):
                 if all(begin < end for begin, end in spans):
-                    window = tuple(slice(begin, end) for begin, end in spans)
+                    window: Any = tuple(slice(begin, end) for begin, end in spans)
                     value, at = x.detach()[(images[r], slice(None), *window)].reshape(channels, -1).max(1)
                     top[r, :, k] = value
                     place[r, :, k] = number[window].reshape(-1)[at] + offset + images[r] * channels * plane

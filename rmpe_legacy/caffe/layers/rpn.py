@@ -200,7 +200,7 @@ class AnchorTargetLayer(_Anchored):
         return out[0].reshape(1, 1, -1, w), *out[1:]
 
     def _labels(self, shared: Array) -> Array:
-        s = self.settings
+        s: Any = self.settings
         best = shared.max(1) if len(shared) else np.zeros(0)
         labels = np.full(len(shared), -1.0)
         if not s["RPN_CLOBBER_POSITIVES"]:
@@ -215,7 +215,7 @@ class AnchorTargetLayer(_Anchored):
         return labels
 
     def _weights(self, labels: Array) -> Array:
-        share = self.settings["RPN_POSITIVE_WEIGHT"]
+        share: Any = self.settings["RPN_POSITIVE_WEIGHT"]
         if share < 0:
             yes = no = 1.0 / max((labels >= 0).sum(), 1)
         else:

@@ -71,7 +71,8 @@ def having(names: Sequence[str]) -> str:
 
 
 def _read(name: str, text: str) -> Dialect:
-    header, lines = {}, []
+    header: dict[str, str] = {}
+    lines: list[str] = []
     for line in text.splitlines():
         key, _, value = line.partition(":")
         if line.startswith("#") or not line.strip():

@@ -145,7 +145,7 @@ def _base_lines() -> tuple[str, ...]:
 
 def _add(schema: Schema, lines: Iterable[str], base: str | None, raw: list[tuple[MessageType, re.Match]]) -> None:
     """Add messages and enums of a base (with its @dialects), or of a fork (None); fields go to `raw`, for later."""
-    message = None
+    message: Any = None
     for line in lines:
         text, inner = line.strip(), line.startswith(" ")
         if enum := _ENUM.match(text):
@@ -156,11 +156,11 @@ def _add(schema: Schema, lines: Iterable[str], base: str | None, raw: list[tuple
             owner[enum[1]] = EnumType(enum[1], _values(enum[3], base) | known if schema.name == MIXED else
                                       known | _values(enum[3], base))
         elif not inner:
-            header = _HEADER.match(text)
+            header: Any = _HEADER.match(text)
             message = None
             if _holds(header[2], base):
                 message = schema.messages.setdefault(header[1], MessageType(header[1], schema))
-        elif message is not None and _holds((match := _FIELD.match(text))[6], base):
+        elif message is not None and _holds((match := _field_match(text))[6], base):
             raw.append((message, match))
 
 
