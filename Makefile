@@ -7,7 +7,6 @@
 # make bench     time this package and others on this machine (benchmarks/ contains results)
 # make sanitize  run the C++ and CUDA loops on the CPU under AddressSanitizer and UBSan
 # make aarch64   run the C++ loops for aarch64: a cross compiler builds them, qemu runs them
-# make coverage  measure which lines of the C++ the tests run (gcov)
 # make fuzz      feed mutated files to one reader: make fuzz FORMAT=npz SECONDS=60 (docs/security.md lists the formats)
 # Each works in a fresh checkout with Python 3.10 to 3.14, gcc and make; everything else is installed into .venv.
 
@@ -24,7 +23,7 @@ FORMAT ?= caffemodel
 SECONDS ?= 60
 SEED ?= 1
 
-.PHONY: demo test lint docs build wheel bench fuzz sanitize aarch64 coverage cuda clean
+.PHONY: demo test lint docs build wheel bench fuzz sanitize aarch64 cuda clean
 
 demo: $(READY)
 	$(BIN)/rmpe reproduce demo --quick --output demo_out

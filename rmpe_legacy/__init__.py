@@ -22,6 +22,7 @@ _PUBLIC = {
     "Layer": "rmpe_legacy.caffe.layers",
     "Net": "rmpe_legacy.caffe.net",
     "DIALECTS": "rmpe_legacy.caffe.proto.dialects",
+    "optim": "rmpe_legacy.optim",
 }
 
 __all__ = ["RmpeError", "__version__", *_PUBLIC]
@@ -32,7 +33,8 @@ _install_moved()
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    module = import_module(_PUBLIC[name])
+    return module if _PUBLIC[name] == f"{__name__}.{name}" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -13,8 +13,10 @@ EXTRAS = {  # module -> the extra in pyproject.toml that installs it
     "pycocotools": "eval",
     "matplotlib": "report",
     "tensorboard": "train",
+    "lmdb": "train",
     "sklearn": "train",
 }
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # module -> the name to install it by, where that differs
 
 
 def optional(module: str, purpose: str) -> ModuleType:
@@ -33,4 +35,5 @@ def optional(module: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != library:
             raise  # the library is there, and itself lacks something
-        raise RmpeError(f"{purpose} needs {library}; pip install 'rmpe-legacy[{EXTRAS[library]}]'") from None
+        name = DISTRIBUTIONS.get(library, library)
+        raise RmpeError(f"{purpose} needs {name}; pip install 'rmpe-legacy[{EXTRAS[library]}]'") from None

@@ -26,6 +26,7 @@ FLOORS = [
     {"caffe.weights", "caffe.unknown", "caffe.choose_dialect"},
     {"caffe.load"},
     {"caffe.inputs", "caffe.describe", "caffe.solver"},
+    {"optim"},
     {"torch7", "synthetic", "evaluation", "pycaffe"},
     {"export"},
     {"formats"},

@@ -89,6 +89,14 @@ class TestMakeLmdb:
         assert re.search(r"left out im1.png: .*im1.png", err)
         assert [key for key, _ in LmdbReader(tmp_path / "db")] == [b"00000000_im0.png", b"00000002_im2.png"]
 
+    def test_images_without_boxes_are_left_out(self, coco, tmp_path, capsys):
+        content = json.loads(coco.read_text())
+        content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] != 1]
+        coco.write_text(json.dumps(content))
+        assert main(["make-lmdb", "--coco", str(coco), "--images", str(CONVERTED / "src"), str(tmp_path / "db")]) == 0
+        assert "1 image without boxes left out" in capsys.readouterr().out
+        assert len(LmdbReader(tmp_path / "db")) == 2
+
     def test_shuffled_by_seed(self, coco, tmp_path):
         images = coco_images(coco)
         orders = []
@@ -114,7 +122,7 @@ class TestMakeLmdb:
         import sys
 
         monkeypatch.setitem(sys.modules, "lmdb", None)
-        with pytest.raises(RmpeError, match="needs the lmdb package; install it"):
+        with pytest.raises(RmpeError, match="writing an LMDB needs lmdb; pip install"):
             make_lmdb(coco_images(coco), CONVERTED / "src", tmp_path / "db")
 
     @pytest.mark.parametrize(("text", "words"), [

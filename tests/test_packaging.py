@@ -11,7 +11,7 @@ from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.evaluation.coco import keypoint_ap
 from rmpe_legacy.evaluation.curves import Plot, png
 from rmpe_legacy.formats.onnx import OnnxRunner
-from rmpe_legacy.optional import EXTRAS, optional
+from rmpe_legacy.optional import DISTRIBUTIONS, EXTRAS, optional
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +24,7 @@ def extras() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(("module", "extra"), EXTRAS.items())
 def test_each_optional_library_is_in_its_extra(module: str, extra: str):
-    assert module in extras()[extra]
+    assert DISTRIBUTIONS.get(module, module) in extras()[extra]
 
 
 @pytest.mark.parametrize("library", EXTRAS)
@@ -32,7 +32,8 @@ def test_a_missing_library_is_named_with_its_extra(library: str, monkeypatch: py
     monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
     with pytest.raises(RmpeError) as caught:
         optional(library, "this")
-    assert str(caught.value) == f"this needs {library}; pip install 'rmpe-legacy[{EXTRAS[library]}]'"
+    name = DISTRIBUTIONS.get(library, library)
+    assert str(caught.value) == f"this needs {name}; pip install 'rmpe-legacy[{EXTRAS[library]}]'"
 
 
 def test_a_library_that_itself_lacks_something_is_another_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

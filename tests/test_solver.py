@@ -17,6 +17,7 @@ from rmpe_legacy.caffe.proto.message import Source
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.wire import decode
 from rmpe_legacy.caffe.solver.learning_rate import POLICIES
+from rmpe_legacy.caffe.solver.optimizers import OPTIMIZERS
 from rmpe_legacy.caffe.solver.snapshot import write_weights, write_weights_hdf5
 from rmpe_legacy.caffe.solver.solver import Solver
 from rmpe_legacy.caffe.solver.state import read_state, write_state, write_state_hdf5
@@ -337,4 +338,36 @@ def test_a_net_in_another_folder_than_the_working_directory(files, tmp_path, mon
 
 def test_every_policy_has_a_case():
     used = {re.search(r'lr_policy: "(\w+)"', (folder / "solver.prototxt").read_text())[1] for folder in STEPPED}
-    assert used == set(POLICIES) - {"plateau"}  # which the fork does not have; see below
+    assert used == set(POLICIES) - {"plateau"}  # which the fork does not have: test_training_runs.py
+
+
+def test_optimizers_are_public():
+    from rmpe_legacy import optim
+
+    assert set(optim.__all__) == {*OPTIMIZERS, "CaffeOptimizer"}
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = optim.SGD([parameter], lr=0.5, momentum=0.9)
+    for _ in range(2):
+        optimizer.zero_grad()
+        parameter.sum().backward()
+        optimizer.step()
+    assert parameter.tolist() == pytest.approx([1 - 0.5 - 0.95] * 2)  # the history holds the rate
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_how_many_parameters_are_updated_together_does_not_matter(name, monkeypatch):
+    results = []
+    for cache in (1, 10, 1 << 20):
+        monkeypatch.setattr("rmpe_legacy.caffe.solver.optimizers.CPU_CACHE", cache)
+        numbers = torch.Generator().manual_seed(0)
+        parameters = [torch.nn.Parameter(torch.randn(size, generator=numbers)) for size in (3, 7, 1, 20)]
+        optimizer = OPTIMIZERS[name]([{"params": [p], "decay_mult": i} for i, p in enumerate(parameters)], 0.1,
+                                     weight_decay=0.01, iter_size=2, clip_gradients=3.0)
+        for _ in range(3):
+            for p in parameters:
+                p.grad = torch.randn(p.shape, generator=numbers)
+            optimizer.step()
+        results.append(parameters)
+    for a, b, c in zip(*results, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)

@@ -111,11 +111,11 @@ class TestTrain:
         assert cv2.imread("curves/curves.png").shape[1] == 800
 
     def test_log_dir_without_tensorboard(self, run, monkeypatch):
-        monkeypatch.setitem(sys.modules, "tensorboard", None)
-        monkeypatch.setitem(sys.modules, "tensorboard.backend.event_processing.event_accumulator", None)
+        for name in ("tensorboard", "tensorboard.backend.event_processing.event_accumulator"):
+            monkeypatch.setitem(sys.modules, name, None)
         code, lines = run("train", "--solver", "solver.prototxt", "--log-dir", "curves")
         assert code == 1
-        assert "--log-dir needs TensorBoard; install it" in messages(lines)[-1]
+        assert "--log-dir needs tensorboard; pip install 'rmpe-legacy[train]'" in messages(lines)[-1]
 
     def test_bad_records(self, run):
         from training import raw_datum, write_lmdb

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training import NET, RECORDS, SOLVER, raw_datum, write_run
+from training import NET, SOLVER, raw_datum, write_run
 
 from rmpe_legacy import Solver
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
@@ -377,7 +377,21 @@ class TestDebugInfo:
         assert float(re.search(r"L1 norm = \(([^,]+),", lines[-1])[1]) == pytest.approx(before, rel=1e-5)
 
 
-def test_weights_are_copied_from_several_files(here):
+def test_outputs_that_change_in_number_have_no_mean(here):
+    write_run(here, "max_iter: 1 test_iter: 2 test_interval: 1")
+    one = Solver("solver.prototxt")
+    [net] = one.test_nets
+    batches = count(1)
+
+    def cut(_net, _inputs, outputs):
+        outputs["loss"] = net.blobs["loss"] = outputs["loss"].new_zeros(next(batches))
+
+    net.register_forward_hook(cut)
+    with pytest.raises(RmpeError, match=r"test batch 1 have 2 values, those of the first have 1.*eval_type"):
+        one.step(1)
+
+
+def test_weights_are_copied(here):
     write_run(here, "max_iter: 2")
     one = Solver("solver.prototxt")
     one.step(2)
@@ -385,4 +399,3 @@ def test_weights_are_copied_from_several_files(here):
     two = Solver("solver.prototxt")
     two.copy_trained(read_weights(weights))
     assert equal(parameters(one), parameters(two))
-    assert RECORDS % 5

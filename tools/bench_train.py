@@ -70,8 +70,7 @@ def write_pose(folder: Path, batch: int) -> str:
         "angle_max": 30, "shuffle": True})
     lua = LuaHourglass(net)
     lua.localisation("data")
-    last = lua.stacks(spatial_transformer(net, "stn", "data", "img", 256, to_compute_dU=False), 2)
-    for name in ("out1", last):
+    for name in lua.stacks(spatial_transformer(net, "stn", "data", "img", 256, to_compute_dU=False), 2):
         net.layer(f"loss_{name}", "EuclideanLoss", [name, "label"])
     (folder / "pose.prototxt").write_text(net.text)
     return 'base_lr: 0.00025 type: "RMSProp" rms_decay: 0.99'
@@ -217,9 +216,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for net in args.net or NETS:
-            for line in (*measure_step(net, folder, args.batch, args.rounds), measure_peak(net, args.batch)):
-                print(line, flush=True)
-                lines.append(line)
+            for measure in (lambda net=net: measure_step(net, folder, args.batch, args.rounds),
+                            lambda net=net: [measure_peak(net, args.batch)]):
+                found = measure()
+                print("\n".join(found), flush=True)
+                lines += found
         if "ssd" in (args.net or NETS):
             lines.append(measure_time(folder, args.rounds))
             print(lines[-1], flush=True)

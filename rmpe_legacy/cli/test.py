@@ -53,5 +53,5 @@ def _test(args: argparse.Namespace, log: logging.Logger) -> None:
         for name, value in scores.add(net):
             log.info("Batch %d, %s = %g", i, name, value)
     log.info("Loss: %g", loss / np.float32(args.iterations))
-    for name, value in scores.results():
-        log.info("%s = %g%s", name, value, weighted(net, name, value))
+    for name, mean in scores.results():
+        log.info("%s = %g%s", name, mean, weighted(net, name, mean))

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.files import make_folder, whole_file
+from rmpe_legacy.optional import optional
 
 PICTURE = "curves.png"
 SECONDS = 60  # between two pictures
@@ -19,17 +19,15 @@ class TrainingCurves:
     """Writes scalars into a folder; a run that continues in the same folder continues its curves."""
 
     def __init__(self, folder: str | Path):
-        """RmpeError if TensorBoard is not installed, or the folder cannot be written."""
-        try:
-            from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise RmpeError("--log-dir needs TensorBoard; install it: pip install tensorboard (or "
-                            "rmpe-legacy[train]), or leave --log-dir out") from None
+        """RmpeError if TensorBoard or matplotlib is not installed, or the folder cannot be written."""
+        events = optional("tensorboard.backend.event_processing.event_accumulator", "--log-dir")
+        optional("matplotlib", "--log-dir")  # before the training rather than after it
+        from torch.utils.tensorboard import SummaryWriter
+
         self.folder = Path(folder)
         make_folder(self.folder)
         self.values: dict[str, dict[int, float]] = defaultdict(dict)  # name -> iteration -> value
-        earlier = EventAccumulator(str(self.folder), size_guidance={"scalars": 0}).Reload()
+        earlier = events.EventAccumulator(str(self.folder), size_guidance={"scalars": 0}).Reload()
         for name in earlier.Tags()["scalars"]:
             self.values[name] = {event.step: event.value for event in earlier.Scalars(name)}
         self._writer: Any = SummaryWriter(str(self.folder))

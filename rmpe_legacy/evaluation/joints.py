@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 MPII = ("rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thrx", "neck", "head",
         "rwri", "relb", "rsho", "lsho", "lelb", "lwri")  # by MPII's id, 0 to 15
@@ -27,7 +27,7 @@ COCO = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder
         "left_knee", "right_knee", "left_ankle", "right_ankle")
 
 
-def column_means(values: Sequence[float], names: Sequence[str]) -> dict[str, float]:
+def column_means(values: Iterable[float], names: Sequence[str]) -> dict[str, float]:
     """Return the seven columns of the printed tables from one value per joint, in the order of ``names``."""
     by_name: Mapping[str, float] = dict(zip(names, values, strict=True))
     return {column: float(by_name[a] + by_name[b]) / 2 for column, (a, b) in COLUMNS.items()}

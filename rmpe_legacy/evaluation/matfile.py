@@ -138,7 +138,7 @@ class _Reader:
                 out[name] = value
         return out
 
-    def decompress(self, data: bytes) -> bytes:
+    def decompress(self, data: bytes) -> bytes | bytearray:
         unpack, out = zlib.decompressobj(), bytearray()
         try:
             for begin in range(0, len(data), _PIECE):

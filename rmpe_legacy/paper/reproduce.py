@@ -20,7 +20,7 @@ from rmpe_legacy.evaluation.groups import Groups
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.detect import load_detector
 from rmpe_legacy.pose.estimate import load_pose_network
-from rmpe_legacy.pose.nms import NmsResult, pose_nms
+from rmpe_legacy.pose.nms import pose_nms
 from rmpe_legacy.pose.pipeline import Pipeline
 from rmpe_legacy.pose.published import Recipe
 from rmpe_legacy.pose.results import Detections
@@ -75,8 +75,8 @@ class _Run:
     """One pass over the images."""
 
     results: list[ImageResult]
-    batch: BatchResult | None  # None, as nms, in all processes but the first
-    nms: NmsResult | None
+    batch: Any  # a BatchResult in the first process, which alone uses it; None in the others
+    nms: Any  # likewise an NmsResult
 
 
 def reproduce_mpii(given: MpiiFiles, options: Options, report: Path | None = None) -> CommandResult:

@@ -15,8 +15,8 @@ import numpy as np
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.wire import encode
-from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.files import all_or_none, as_os_errors
+from rmpe_legacy.optional import optional
 
 F = np.float32
 _ROOM = 1 << 26  # bytes of a store besides its records
@@ -66,11 +66,7 @@ def write_lmdb(path: str | PathLike, records: Iterable[tuple[bytes, bytes]], tot
     Raises:
         RmpeError: the lmdb package is not installed, the disk is full, or `records` raised it.
     """
-    try:
-        import lmdb
-    except ImportError:
-        raise RmpeError("writing an LMDB needs the lmdb package; install it: pip install lmdb (or "
-                        "rmpe-legacy[train])") from None
+    lmdb = optional("lmdb", "writing an LMDB")
     count = 0
     room = 2 * total_bytes + _ROOM  # a record takes whole pages, and a page of 4096 bytes holds few keys
     with all_or_none(path) as [place], as_os_errors(lmdb.Error), \

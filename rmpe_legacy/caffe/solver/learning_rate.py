@@ -111,6 +111,6 @@ def _sigmoid(rate: LearningRate, iteration: int) -> float:
     return np.float32(p.base_lr) * (_ONE / (_ONE + np.exp(np.float32(-p.gamma) * distance)))
 
 
-POLICIES: dict[str, Callable[[LearningRate, int], float]] = {
+POLICIES: dict[str, Callable[[LearningRate, int], float | np.floating]] = {
     "fixed": _fixed, "step": _step, "exp": _exp, "inv": _inv, "multistep": _multistep, "poly": _poly,
     "sigmoid": _sigmoid, "plateau": _stepped}

@@ -12,7 +12,7 @@ correction (adam_solver.cpp:32-76).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch import Tensor
 from rmpe_legacy.errors import NetError
 
 REGULARIZATIONS = ("L2", "L1")
+CPU_CACHE = 1 << 16  # values of a parameter; each step needs a few times as many besides
 
 
 class CaffeOptimizer(torch.optim.Optimizer):
@@ -73,14 +74,17 @@ class CaffeOptimizer(torch.optim.Optimizer):
         params = self.parameters
         updates = [self._gradient(p) for p in params]
         self._clip(updates)
-        if self.iter_size > 1:
-            torch._foreach_mul_(updates, float(np.float32(1) / np.float32(self.iter_size)))
-        self._decay(params, updates)
         rates = [float(np.float32(group["lr"]) * np.float32(group["lr_mult"]))
                  for group in self.param_groups for _ in group["params"]]
-        histories = [[self._history(p)[i] for p in params] for i in range(self.history_blobs)]
-        self._compute_updates(updates, rates, *histories)
-        torch._foreach_sub_(params, updates)
+        decays = [float(np.float32(self.weight_decay) * np.float32(group["decay_mult"]))
+                  for group in self.param_groups for _ in group["params"]]
+        for part in _parts(params):
+            histories = [[self._history(p)[i] for p in params[part]] for i in range(self.history_blobs)]
+            if self.iter_size > 1:
+                torch._foreach_mul_(updates[part], float(np.float32(1) / np.float32(self.iter_size)))
+            self._decay(params[part], updates[part], decays[part])
+            self._compute_updates(updates[part], rates[part], *histories)
+            torch._foreach_sub_(params[part], updates[part])
         self.iteration += 1
         return loss
 
@@ -101,9 +105,7 @@ class CaffeOptimizer(torch.optim.Optimizer):
             torch._foreach_mul_(gradients, factor)
             self.clipped = float(norm), factor
 
-    def _decay(self, params: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        decays = [float(np.float32(self.weight_decay) * np.float32(group["decay_mult"]))
-                  for group in self.param_groups for _ in group["params"]]
+    def _decay(self, params: Sequence[Tensor], gradients: Sequence[Tensor], decays: Sequence[float]) -> None:
         chosen = [i for i, decay in enumerate(decays) if decay]
         if chosen:
             values: Sequence[Tensor] = [params[i] for i in chosen]
@@ -225,10 +227,24 @@ class Adam(CaffeOptimizer):
         torch._foreach_mul_(updates, [float(np.float32(rate) * correction) for rate in rates])
 
 
+def _parts(params: Sequence[Tensor]) -> Iterator[slice]:
+    """Consecutive parameters to update together.
+
+    On a GPU all of them, for few launches; on a CPU so many that what is computed for them stays in its cache.
+    """
+    begin = size = 0
+    for i, param in enumerate(params):
+        if size and size + param.numel() > CPU_CACHE and param.device.type == "cpu":
+            yield slice(begin, i)
+            begin, size = i, 0
+        size += param.numel()
+    yield slice(begin, len(params))
+
+
 def _average(history: list[Tensor], values: list[Tensor] | tuple[Tensor, ...], decay: float) -> None:
     """history = decay history + (1 - decay) values."""
     torch._foreach_mul_(history, decay)
-    torch._foreach_add_(history, torch._foreach_mul(values, float(np.float32(1) - np.float32(decay))))
+    torch._foreach_add_(history, values, alpha=float(np.float32(1) - np.float32(decay)))
 
 
 def _divide_by_root(values: list[Tensor], squares: list[Tensor], delta: float) -> None:

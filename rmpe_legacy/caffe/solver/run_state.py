@@ -65,9 +65,9 @@ def read_run_state(path: str | PathLike) -> RunState:
 
 def capture(nets: Sequence[Net], device: torch.device) -> dict[str, Any]:
     """This process's random numbers, and the position of each data layer of its networks; json can write it."""
-    name, words, at, has_gauss, gauss = np.random.get_state()
+    name, words, at, has_gauss, gauss = np.random.get_state(legacy=True)
     state = {"torch": _packed(torch.get_rng_state()), "python": _as_lists(random.getstate()),
-             "numpy": [name, words.tolist(), at, has_gauss, gauss],
+             "numpy": [name, np.asarray(words).tolist(), at, has_gauss, gauss],
              "layers": [[[layer.spec.name, layer.position()] for layer in data_layers(net)] for net in nets]}
     if device.type == "cuda":
         state["cuda"] = _packed(torch.cuda.get_rng_state(device))

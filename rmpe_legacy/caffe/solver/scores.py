@@ -56,7 +56,7 @@ def output_values(net: Net) -> Values:
             for value in net.blobs[name].detach().cpu().reshape(-1).tolist()]
 
 
-def weighted(net: Net, name: str, value: float) -> str:
+def weighted(net: Net, name: str, value: float | np.floating) -> str:
     """The end of an output's log line, " (* 1 = 0.5 loss)"; empty for an output that is no loss."""
     weight = net.loss_weights.get(name, 0)
     return f" (* {weight:g} = {np.float32(weight) * np.float32(value):g} loss)" if weight else ""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ class Solver:
         self.device = torch.device(device)
         self.world = world or World()
         self.report = report or (lambda _iteration, _values: None)
-        self._net_options: dict[str, Any] = {"de_transform": de_transform, "allow_python": allow_python}
+        self._de_transform, self._allow_python = de_transform, allow_python
         self.iter = 0
         self.stopped = False  # by `action`
         self.last_snapshot: Path | None = None
@@ -164,7 +164,8 @@ class Solver:
             level, stages = state.level, tuple(state.stage)
         if net.state.has("level") and not (state is not None and state.has("level")):
             level = net.state.level
-        return parse_net(net, phase, level, stages, **self._net_options).build().to(self.device)
+        parsed = parse_net(net, phase, level, stages, self._de_transform, allow_python=self._allow_python)
+        return parsed.build().to(self.device)
 
     def copy_trained(self, layers: Iterable[TrainedLayer]) -> None:
         """Begin from weights, in the training net and in the test nets: ``caffe train --weights``."""
@@ -283,7 +284,7 @@ class Solver:
             if value.grad is None:
                 value.grad = torch.zeros_like(value)
         with torch.no_grad():
-            self.world.mean([value.grad for value in learned])
+            self.world.mean([value.grad for value in learned if value.grad is not None])
             self.world.copy_from_first([p.value.data for p in self.parameters if not p.value.requires_grad])
 
     def _update(self, display: bool) -> None:
@@ -314,7 +315,7 @@ class Solver:
             self.smoothed_loss = np.float32(self.smoothed_loss + (loss - self._losses[at]) / np.float32(size))
             self._losses[at] = loss
 
-    def _log_outputs(self, kind: str, net: Net, values: Sequence[tuple[str, float]]) -> None:
+    def _log_outputs(self, kind: str, net: Net, values: Values | Sequence[tuple[str, float]]) -> None:
         for i, (name, value) in enumerate(values):
             log.info("    %s net output #%d: %s = %g%s", kind, i, name, value, weighted(net, name, value))
 
@@ -422,7 +423,8 @@ class Solver:
             for value, blob in zip(history, state.history, strict=True):
                 value.copy_(torch.from_numpy(np.array(blob.data, np.float32)).view(value.shape))
         self.iter, self.rate.current_step = state.iteration, state.current_step
-        self.rate.minimum_loss, self.rate.iter_last_event = state.plateau or (NO_LOSS, 0)
+        least, self.rate.iter_last_event = state.plateau or (NO_LOSS, 0)
+        self.rate.minimum_loss = np.float32(least)
         self.last_snapshot = Path(path)
         self._restore_run(path)
 
