@@ -177,6 +177,11 @@ class TestTable:
                     if line.startswith(f"  {row} "))
         assert line.endswith(says)
 
+    def test_one_seed_shows_nothing(self):
+        table = ablation_table([r for r in self.made if r.seed == 1], BUDGETS["full"])
+        assert table.count("fewer than 3 seeds: nothing shown") == 3
+        assert "as in the paper" not in table
+
     def test_without_the_full_row_there_is_no_difference(self):
         table = ablation_table([r for r in self.made if r.row != "full"], BUDGETS["full"])
         assert 'The row "full" has no result yet' in table
@@ -198,12 +203,12 @@ class TestTable:
             write_ablation(ablation(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["quick"])
-def test_the_results_in_the_repository_are_complete_and_make_its_table(name: str, tmp_path: Path):
+@pytest.mark.parametrize(("name", "seeds"), [("quick", 3), ("small", 1)])
+def test_the_results_in_the_repository_make_its_table(name: str, seeds: int, tmp_path: Path):
     """Fails when a network or a budget has changed since: the results are then those of something else."""
     one = Ablation(BUDGETS[name], tmp_path, REPOSITORY / "benchmarks" / "ablation", Progress(print, lambda: "none"))
     found = one.found()
-    assert len(found) == len(ROWS) * one.budget.seeds
+    assert len(found) == len(ROWS) * seeds
     assert (one.results / "table.txt").read_text() == ablation_table(found, one.budget) + "\n"
 
 

@@ -16,7 +16,7 @@ def test_every_row_has_its_five_columns():
 
 
 def test_the_tests_that_it_names_exist():
-    source = "".join(path.read_text() for path in TESTS.glob("test_*.py"))
+    source = "".join(path.read_text() for path in TESTS.rglob("test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", PAGE.read_text()))
     assert {name for name in named if f"def {name}(" not in source} == set()
 

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from .batch import run_on_images
+from .interrupt import Interrupt
 from .options import add_image_options, add_network_options
 from .terminal import say, tell
-from .training_log import Interrupt
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
+from types import TracebackType
 
 from rmpe_legacy.errors import RmpeError
 
@@ -51,7 +52,7 @@ def _report(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def _frames(error: BaseException) -> object:
+def _frames(error: BaseException) -> TracebackType | None:
     """The traceback from the script's first frame on; None if it did not come to run."""
     place = error.__traceback__
     while place is not None and place.tb_frame.f_globals.get("__name__", "").startswith("rmpe_legacy."):

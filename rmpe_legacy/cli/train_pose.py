@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from rmpe_legacy.errors import RmpeError
 
+from .caffe_log import run_logged
+from .interrupt import Interrupt
 from .options import seed
 from .terminal import say
-from .training_log import Interrupt, training_log
 
 if TYPE_CHECKING:
     from rmpe_legacy.training.boxes import BoxSampler
@@ -61,6 +62,10 @@ def run(args: argparse.Namespace) -> int:
 
     Ctrl-C saves a snapshot and stops; --snapshot resumes from it.
     """
+    return run_logged(lambda _log: _train(args))
+
+
+def _train(args: argparse.Namespace) -> int:
     import torch
 
     from rmpe_legacy.training.sources import AnnotatedPictures, DrawnPeople
@@ -76,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     interrupt = Interrupt()
     training = PoseTraining(args.solver, source, _sampler(args, people), args.published, args.batch, args.seed,
                             interrupt.action, args.device)
-    with training_log(), interrupt.heeded():
+    with interrupt.heeded():
         if args.snapshot is None:
             training.start_from(args.weights, args.parallel_weights)
         finished = training.run(args.snapshot)

@@ -16,6 +16,7 @@ from .ablation import ROWS, Ablation, Budget, Result
 from .tables import MPII_COLUMNS, TABLE_3
 
 _NAME, _COLUMN = 34, 9
+LEAST_SEEDS = 3  # of a row, before its difference from another is taken for an effect
 
 
 def write_ablation(ablation: Ablation) -> str:
@@ -41,7 +42,7 @@ def ablation_table(results: Sequence[Result], budget: Budget) -> str:
     lines = [f"{TABLE_3.source}, and the same comparison in the drawn world: AP in per cent",
              f"drawn world: {pluralize(budget.pictures, 'image')}, the demo detector's boxes; budget {budget.name!r}: "
              f"{budget.base_iterations} iterations of the SPPE alone, then {budget.iterations} of each row, batches of "
-             f"{budget.batch}", _line("", "", MPII_COLUMNS)]
+             f"{budget.batch}; n seeds, their mean and (+-) half their range", _line("", "", MPII_COLUMNS)]
     for row in ROWS:
         paper = TABLE_3.row(row)
         lines.append(_line(row, "paper", [f"{paper[column]:.1f}" for column in MPII_COLUMNS]))
@@ -49,15 +50,16 @@ def ablation_table(results: Sequence[Result], budget: Budget) -> str:
             lines.append("    drawn world: no result yet")
             continue
         values = measured[row]
-        spread = (values.max(axis=0) - values.min(axis=0)) / 2
-        lines += [_line("", f"drawn, n={len(values)}", [f"{value:.1f}" for value in values.mean(axis=0)]),
-                  _line("", "  +-", [f"{value:.1f}" for value in spread])]
+        lines.append(_line("", f"drawn, n={len(values)}", [f"{value:.1f}" for value in values.mean(axis=0)]))
+        if len(values) > 1:
+            half = (values.max(axis=0) - values.min(axis=0)) / 2
+            lines.append(_line("", "  +-", [f"{value:.1f}" for value in half]))
     lines += ["", _verdict(measured)]
     return "\n".join(lines)
 
 
 def _verdict(measured: dict[str, np.ndarray]) -> str:
-    """Which of the paper's differences from "full" show here: the sign, and whether the seeds agree on it."""
+    """Which of the paper's differences from "full" show here: an effect shows if the two ranges of seeds are apart."""
     if "full" not in measured:
         return "The row \"full\" has no result yet, so that no difference from it can be given."
     full, lines = measured["full"][:, -1], ["Total, difference from \"full\" (paper | drawn world):"]
@@ -66,10 +68,13 @@ def _verdict(measured: dict[str, np.ndarray]) -> str:
             continue
         paper = TABLE_3.row(row)["Total"] - TABLE_3.row("full")["Total"]
         ours = values[:, -1].mean() - full.mean()
-        apart = values[:, -1].max() < full.min() or values[:, -1].min() > full.max()
-        shows = "as in the paper" if ours * paper > 0 else "not as in the paper"
-        lines.append(f"  {row:<{_NAME}} {paper:+6.1f} | {ours:+6.1f}  "
-                     f"{shows if apart else 'within the spread of the seeds: no difference shown'}")
+        if min(len(values), len(full)) < LEAST_SEEDS:
+            shows = f"fewer than {LEAST_SEEDS} seeds: nothing shown"
+        elif values[:, -1].max() < full.min() or values[:, -1].min() > full.max():
+            shows = "as in the paper" if ours * paper > 0 else "not as in the paper"
+        else:
+            shows = "within the spread of the seeds: no difference shown"
+        lines.append(f"  {row:<{_NAME}} {paper:+6.1f} | {ours:+6.1f}  {shows}")
     return "\n".join(lines)
 
 

@@ -112,8 +112,10 @@ def _maps_down(top: Top) -> dict[Top, CoordMap]:
 def _step_down(top: Top, maps: dict[Top, CoordMap]) -> Sequence[Top]:
     """The bottoms of a blob's layer, with their maps; of a Crop the first alone, as the second only gives a size."""
     bottoms = top.fn.inputs[:1] if top.fn.type_name == "Crop" else top.fn.inputs
+    if not bottoms:
+        return ()
     try:
-        step = coord_map(top.fn) if bottoms else None
+        step = coord_map(top.fn)
     except UndefinedMapException:
         return ()
     maps.update({bottom: compose(maps[top], step) for bottom in bottoms})

@@ -105,4 +105,5 @@ def _line(where: str, line: str) -> str:
 
 
 def _shell(indent: str, command: str) -> str:
-    return f"{indent}import subprocess; subprocess.run({command!r}, shell=True, check=False)"
+    run = f"_exit_code = subprocess.run({command!r}, shell=True, check=False).returncode"
+    return f"{indent}import subprocess, sys; sys.stdout.flush(); {run}"

@@ -31,6 +31,7 @@ from rmpe_legacy.wording import shorten
 
 _PACKAGE = Path(__file__).parents[1]
 _STRING_IO = re.compile(r"^(\s*)from\s+c?StringIO\s+import\s+StringIO\b", re.M)
+_TRUE_DIVISION = re.compile(r"^from\s+__future__\s+import\s[^\n]*\bdivision\b", re.M)
 _INDENT = re.compile(r"^[ \t]*\t[ \t]*", re.M)
 _NOT_WANTED = {"import"}  # fixers: relative imports are looked at where a module lies in a package, and only there
 
@@ -69,7 +70,7 @@ def translated(source: bytes | str, path: str, in_package: bool = False) -> ast.
             place = getattr(error, "context", None)
             line, column = place[1] if place else (ours.lineno, ours.offset)
             raise ScriptError(f"{path}:{line}:{column}: neither Python 2 nor Python 3: {shorten(str(error))}") from None
-    return ast.fix_missing_locations(_Arithmetic(_divides_truly(tree)).visit(tree))
+    return ast.fix_missing_locations(_Arithmetic(_TRUE_DIVISION.search(text) is not None).visit(tree))
 
 
 def _decoded(source: bytes) -> str:
@@ -94,11 +95,6 @@ def _translator(in_package: bool) -> tuple[Any, type[Exception]]:
         wanted = [f for f in fixers if in_package or f.rpartition(".fix_")[2] not in _NOT_WANTED]
         return refactor.RefactoringTool(wanted), parse.ParseError
     raise RmpeError("Python 2 cannot be translated without fissix; install it: pip install fissix")
-
-
-def _divides_truly(tree: ast.Module) -> bool:
-    return any(isinstance(node, ast.ImportFrom) and node.module == "__future__"
-               and any(alias.name == "division" for alias in node.names) for node in tree.body)
 
 
 class _Arithmetic(ast.NodeTransformer):

@@ -7,8 +7,6 @@ train/src/{model,train}.lua of multi-human-pose@094e29b.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
@@ -28,7 +26,6 @@ from .boxes import BoxSampler
 from .feed import Feed, SampleBatches, format_of
 from .sources import Source
 
-log = logging.getLogger(__name__)
 PARALLEL = "para_"  # begins the names of the parallel SPPE's layers
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # theta, row coordinate first
 
@@ -46,9 +43,8 @@ class PoseTraining:
     def __init__(self, solver: str | PathLike | Message, source: Source, sampler: BoxSampler, published: str = "torch7",
                  batch: int | None = None, seed: int = 0, action: Callable[[], Action] | None = None,
                  device: str = "cpu"):
-        with warnings.catch_warnings():  # de_transform: the paper's meaning is the only one that can be trained
-            warnings.filterwarnings("ignore", message=".*de_transform: true is taken as the inverse of theta")
-            self.solver = Solver(solver, action=action, device=usable_device(device))
+        # the paper's meaning of de_transform is the only one through which the STN can learn
+        self.solver = Solver(solver, action=action, device=usable_device(device), de_transform="paper")
         if self.solver.test_nets:
             raise NetError(f"{self.solver.param.where}: has test nets, which get no samples here; leave them out, and "
                            "evaluate the poses with rmpe evaluate or rmpe reproduce")

@@ -146,6 +146,12 @@ class TestModelLibs:
         model_libs.HGStacked(n, "data")
         assert shapes_of(n, tmp_path)["output"] == (1, 16, 64, 64)
 
+    def test_final_relu_differs(self):
+        """RMPE's HourGlass fails with it."""
+        n = spec_with_data(1, 256, 64, 64)
+        model_libs.HourGlass(n, "data", "hg", n=1, In=256, out=256, final_relu=True)
+        assert n.to_proto().layer[-1].type == "ReLU"
+
     def test_squeezenet_gives_the_six_numbers_of_theta(self, tmp_path):
         n = spec_with_data(1, 3, 256, 256)
         model_libs.SqueezeNetBody(n, "data")

@@ -146,6 +146,14 @@ class TestBlobs:
         net.blobs["data"].reshape(2, 3, 6, 6)
         assert np.array_equal(net.blobs["data"].data[0], before[0])
 
+    def test_an_array_of_an_older_shape_keeps_its_values(self, net):
+        held = net.forward()["prob"]
+        before = held.copy()
+        net.blobs["data"].reshape(1, 3, 6, 6)
+        net.blobs["data"].data[...] = 0
+        assert net.forward()["prob"].shape == (1, 5)
+        assert np.array_equal(held, before)
+
     def test_bad_use(self, net):
         with pytest.raises(KeyError, match="no blob 'dat'; did you mean 'data'"):
             net.blobs["dat"]

@@ -1,0 +1,193 @@
+"""``rmpe run``: scripts and notebooks as they are, Python 2 among them."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.pycaffe import python2
+from rmpe_legacy.pycaffe.notebook import read_notebook
+
+NET = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 } } }
+layer { name: "half" type: "Power" bottom: "data" top: "half" power_param { scale: 0.5 } }
+"""
+SCRIPT = """\
+import sys
+import caffe
+from caffe.proto import caffe_pb2
+net = caffe.Net('net.prototxt', caffe.TEST)
+net.blobs['data'].data[...] = [2, 4, 6, 8]
+print(net.forward()['half'].tolist(), sys.argv[1:], __name__, caffe_pb2.Datum.__name__)
+"""
+PYTHON_2 = """\
+from helper import halve
+import caffe
+def places(n):
+\tif n:
+        \tprint 'tabs and blanks'
+\treturn range(n)[::-1]
+net = caffe.Net('net.prototxt', caffe.TEST)
+for i in xrange(2):
+    print "%d:" % i, halve(7), 7 / 2, 7 / 2.0, int(round(2.5)), net.blobs.keys()[-1]
+try:
+    raise ValueError, 'old'
+except ValueError, error:
+    print error
+print places(3), {}.has_key(1), 10L
+"""
+
+
+def rmpe(*args, cwd, timeout=120):
+    return subprocess.run([sys.executable, "-m", "rmpe_legacy", "run", *args], cwd=cwd, capture_output=True, text=True,
+                          check=False, timeout=timeout)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "net.prototxt").write_text(NET)
+    return tmp_path
+
+
+def notebook(path, *cells, version=4):
+    made = [{"cell_type": "code", "source" if version == 4 else "input": cell.splitlines(keepends=True)}
+            for cell in cells]
+    made.insert(0, {"cell_type": "markdown", "source": "# a title"})
+    path.write_text(json.dumps({"cells": made} if version == 4 else {"worksheets": [{"cells": made}]}))
+
+
+class TestScripts:
+    def test_a_script_runs_unchanged_with_its_arguments(self, folder):
+        (folder / "script.py").write_text(SCRIPT)
+        done = rmpe("script.py", "--flag", "7", cwd=folder)
+        assert done.stdout == "[[1.0, 2.0, 3.0, 4.0]] ['--flag', '7'] __main__ Datum\n"
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_python_2_and_the_modules_it_imports(self, folder):
+        (folder / "sub").mkdir()
+        (folder / "helper.py").write_text("def halve(x):\n    x /= 2\n    return x\n")
+        (folder / "script.py").write_text(PYTHON_2)
+        done = rmpe("--py2", "script.py", cwd=folder)
+        assert done.stderr == ""
+        assert done.stdout.splitlines() == ["0: 3 3 3.5 3 half", "1: 3 3 3.5 3 half", "old", "tabs and blanks",
+                                            "[2, 1, 0] False 10"]
+        assert not list(folder.rglob("*.pyc"))
+
+    def test_exit_codes_and_tracebacks_are_the_scripts(self, folder):
+        (folder / "exit.py").write_text("import sys\nsys.exit(3)\n")
+        assert rmpe("exit.py", cwd=folder).returncode == 3
+        (folder / "bad.py").write_text("import caffe\n\ndef go():\n    caffe.Net('none.prototxt', caffe.TEST)\ngo()\n")
+        done = rmpe("bad.py", cwd=folder)
+        assert done.returncode == 1
+        assert 'File "bad.py", line 4, in go' in done.stderr
+        assert "none.prototxt: No such file or directory" in done.stderr
+        assert "script.py" not in done.stderr
+
+    @pytest.mark.parametrize(("name", "text", "sentence"), [
+        ("none.py", None, "none.py: No such file"),
+        ("neither.py", "print 1 +* 2\n", "neither.py:1:9: neither Python 2 nor Python 3"),
+    ])
+    def test_what_cannot_be_run_is_one_sentence(self, folder, name, text, sentence):
+        if text is not None:
+            (folder / name).write_text(text)
+        done = rmpe("--py2", name, cwd=folder)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"rmpe: {sentence}")
+        assert done.stderr.count("\n") == 1
+
+
+class TestNotebooks:
+    @pytest.mark.parametrize("version", [3, 4])
+    def test_cells_magics_figures_and_values(self, folder, version):
+        (folder / "books").mkdir()
+        notebook(folder / "books" / "book.ipynb", "%matplotlib inline\nimport os\nos.chdir('..')\nimport caffe",
+                 "net = caffe.Net('net.prototxt', caffe.TEST)\nprint net.blobs.keys()\n5 / 2",
+                 "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nx = 1\n%xdel x", "!echo shell", version=version)
+        done = rmpe("--py2", "--figures", "figures", "books/book.ipynb", cwd=folder)
+        assert done.stderr == ""
+        assert done.stdout == "['data', 'half']\n2\nshell\n"
+        assert (folder / "figures" / "cell-3-1.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_an_error_names_the_cell_and_its_line(self, folder):
+        notebook(folder / "book.ipynb", "x = 1", "y = 2\nx / 0")
+        done = rmpe("book.ipynb", cwd=folder)
+        assert done.returncode == 1
+        assert 'File "book.ipynb[cell 2]", line 2' in done.stderr
+        assert "ZeroDivisionError" in done.stderr
+
+    @pytest.mark.parametrize("content", ["", "[]", "{}", '{"cells": 3}', '{"cells": [1]}', '{"worksheets": [{}]}',
+                                         '{"cells": [{"cell_type": "code", "source": 3}]}', "[" * 100000],
+                             ids=lambda content: content[:20] or "empty")
+    def test_what_is_no_notebook_is_one_sentence(self, tmp_path, content):
+        (tmp_path / "book.ipynb").write_text(content)
+        with pytest.raises(RmpeError, match=r"book\.ipynb: not a notebook"):
+            read_notebook(tmp_path / "book.ipynb")
+
+    def test_unknown_magics_name_the_cell(self, tmp_path):
+        notebook(tmp_path / "book.ipynb", "x = 1", "y\n%frobnicate")
+        with pytest.raises(RmpeError, match=r"cell 2, line 2: the magic '%frobnicate' is not known"):
+            read_notebook(tmp_path / "book.ipynb")
+
+    def test_a_remainder_at_the_start_of_a_line_is_no_magic(self, tmp_path):
+        notebook(tmp_path / "book.ipynb", "print('%d'\n      % 3)", "%%time\ny = 1", "%cd some folder")
+        assert [cell.source for cell in read_notebook(tmp_path / "book.ipynb")] == [
+            "print('%d'\n      % 3)", "pass\ny = 1", "import os; os.chdir('some folder')"]
+
+
+class TestPython2:
+    def run(self, source: str) -> dict:
+        names = python2.python2_names()
+        exec(python2.compile_python2(textwrap.dedent(source), "script.py"), names)
+        return names
+
+    def test_division(self):
+        names = self.run("""
+            import numpy as np
+            a, b, c = 7 / 2, -7 / 2, 7 / 2.
+            d = np.array([7, 8]) / 2
+            e = np.array([7., 8.]); e /= 2
+            f = [9]; f[0] /= 2
+        """)
+        assert (names["a"], names["b"], names["c"]) == (3, -4, 3.5)
+        assert names["d"].tolist() == [3, 4]
+        assert names["e"].tolist() == [3.5, 4]
+        assert names["f"] == [4]
+
+    def test_true_division_where_the_source_asks_for_it(self):
+        assert self.run("from __future__ import division\na = 7 / 2")["a"] == 3.5
+
+    def test_arrays_of_one_value_are_numbers(self):
+        names = self.run("""
+            import numpy as np
+            one = np.array([2.5])
+            a = int(one), float(one)
+            b = np.zeros(2); b[0] = one
+            c = {}; c[0] = one
+        """)
+        assert names["a"] == (2, 2.5)
+        assert names["b"].tolist() == [2.5, 0]
+        assert names["c"][0] is names["one"]
+
+    @pytest.mark.parametrize(("value", "digits", "want"), [
+        (0.5, 0, 1.0), (-0.5, 0, -1.0), (1.5, 0, 2.0), (2.5, 0, 3.0), (0.49999999999999994, 0, 0.0), (2.25, 1, 2.3),
+        (float("inf"), 0, float("inf")), (7, 0, 7.0)])
+    def test_round(self, value, digits, want):
+        assert python2.round_half_away(value, digits) == want
+
+    def test_python_3_goes_through(self):
+        assert self.run("x = 3\ny = f'{x!r}'")["y"] == "3"
+
+    def test_strings_of_bytes(self):
+        names = self.run("from cStringIO import StringIO\nf = StringIO()\nf.write(b'a')")
+        assert names["f"].getvalue() == b"a"
+
+    def test_what_libraries_no_longer_have(self, folder):
+        (folder / "script.py").write_text(
+            "import numpy as np\nfrom scipy import misc\nprint np.float, np.int(3), np.array([True]).astype(np.bool)\n"
+            "try:\n    misc.imread('a')\nexcept AttributeError as error:\n    print 'no scipy.misc'\n")
+        done = rmpe("--py2", "script.py", cwd=folder)
+        assert done.stdout == "<class 'float'> 3 [ True]\nno scipy.misc\n", done.stderr
+
