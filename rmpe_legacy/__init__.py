@@ -22,6 +22,7 @@ _PUBLIC = {
     "register": "rmpe_legacy.caffe.layers",
     "Layer": "rmpe_legacy.caffe.layers",
     "Net": "rmpe_legacy.caffe.net",
+    "DIALECTS": "rmpe_legacy.caffe.proto.dialects",
     "optim": "rmpe_legacy.optim",
 }
 

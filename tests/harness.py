@@ -20,11 +20,22 @@ from difference import Difference
 
 import rmpe_legacy
 from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.proto.dialects import dialects
 from rmpe_legacy.cli.layer_report import Gap
 
 GOLDEN = Path(__file__).parent / "golden"
 ALSO = json.loads((GOLDEN / "also.json").read_text())  # case -> "dialect PHASE" in which Caffe gave the same bits
-DATA_DEPENDENT = {"DetectionEvaluate", "DetectionOutput", "Filter"}  # how many rows they give, the values say
+# Layers that give as many rows as the values say.
+DATA_DEPENDENT = {"BoxGroupOutput", "DecodeBBox", "DetectionEvaluate", "DetectionOutput", "Filter", "FrcnnOutput",
+                  "ProposalTarget", "Python", "ScaleRoute", "YoloDetectionOutput", "Yolov3DetectionOutput"}
+
+
+def dialect_of(meta: dict) -> str:
+    """The dialect that a case was run in: the fork's, where its meta.json names one."""
+    if "fork" not in meta:
+        return meta.get("dialect", "rmpe")
+    named = [d.name for d in dialects().values() if d.repository == meta["fork"] and meta["type"] in d.types]
+    return named[0] if named else "auto"
 
 
 class Case:
@@ -34,7 +45,7 @@ class Case:
         """run: the dialect and phase to run it in, as ALSO has them; its own if None."""
         self.folder = folder
         self.meta = json.loads((folder / "meta.json").read_text())
-        self.run = run or f"{self.meta.get('dialect', 'rmpe')} {self.meta['phase']}"
+        self.run = run or f"{dialect_of(self.meta)} {self.meta['phase']}"
         self.dialect, self.phase = self.run.split()
         self.data = dict(np.load(folder / "case.npz"))
         # SpatialTransformer: our layer has the multiply-adds that a GPU build fuses
@@ -161,7 +172,7 @@ def _array(value: torch.Tensor) -> np.ndarray:
     return value.detach().cpu().numpy()
 
 
-KINDS = ("layers", "more", "detection", "data")
+KINDS = ("layers", "more", "detection", "data", "forks")
 
 
 def cases(*kinds: str) -> list[Path]:

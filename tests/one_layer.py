@@ -29,7 +29,7 @@ def net_of(layers: str, inputs: Mapping[str, Shape] | Shape, **options) -> Net:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.prototxt"
         path.write_text(text)
-        return load_net(path, **options)
+        return load_net(path, **{"dialect": "rmpe"} | options)
 
 
 def normal(*shape: int, seed: int = 1701, **options) -> torch.Tensor:

@@ -23,7 +23,7 @@ FLOORS = [
     {"caffe.spec"},
     {"caffe.layers"},
     {"caffe.net"},
-    {"caffe.weights", "caffe.unknown"},
+    {"caffe.weights", "caffe.unknown", "caffe.choose_dialect"},
     {"caffe.load"},
     {"caffe.inputs", "caffe.describe", "caffe.solver"},
     {"optim", "caffe.drawing"},

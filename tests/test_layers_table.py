@@ -70,7 +70,7 @@ def stem(source: str) -> str:
     return source.lower().partition(".")[0].removesuffix("_layer")
 
 
-@pytest.mark.parametrize("name", known_types())
+@pytest.mark.parametrize("name", [name for name in known_types() if layer_class(name).dialects])
 def test_a_type_is_in_the_file_named_after_its_caffe_source(name: str):
     source = SOURCES.get(name, source_of(name))
     assert stem(source_of(name)).replace("_", "") == stem(source).replace("_", "")
@@ -98,7 +98,8 @@ def test_every_type_has_a_case():
     for folder in cases(*KINDS):
         meta = json.loads((folder / "meta.json").read_text())
         tested.setdefault(meta["type"], set()).add(meta.get("dialect", "rmpe"))
-    assert {name for name in known_types() if not tested.get(name, set()) & set(layer_class(name).dialects)} == set()
+    assert {name for name in known_types() if layer_class(name).dialects
+            and not tested.get(name, set()) & set(layer_class(name).dialects)} == set()
 
 
 class TestEvidence:
@@ -161,7 +162,7 @@ class TestCommand:
     def test_prints_the_table(self, capsys):
         code, out, err = self.run(capsys)
         assert (code, err) == (0, "")
-        assert f"{len(known_types())} types, 909 cases" in out
+        assert f"{len(known_types())} types, {len(read_evidence().proofs)} cases" in out
         assert out.splitlines()[0].split() == ["type", "phases", "dialects", "cases", "runs", "relative", "ulp"]
 
     def test_prints_one_type(self, capsys):

@@ -50,7 +50,7 @@ class TestUnknown:
         assert [line.split(":")[1] for line in lines] == ["3", "3", "4", "4"]
 
     def test_a_kind_is_one_line_with_a_count_and_the_first_place(self, path):
-        layers = "".join(f'layer {{ name: "a{i}" type: "Axpy" bottom: "x" top: "t{i}" axpy_param {{ k: {i} }} }}\n'
+        layers = "".join(f'layer {{ name: "a{i}" type: "Bxpy" bottom: "x" top: "t{i}" bxpy_param {{ k: {i} }} }}\n'
                          for i in range(50))
         convs = "".join(f'layer {{ name: "r{i}" type: "ReLU" bottom: "x" top: "r{i}" relu_param {{ fast: 1 }} }}\n'
                         for i in range(30))
@@ -59,9 +59,9 @@ class TestUnknown:
         head, *lines = str(caught.value).split("\n")
         assert "130 fields or layers are not known" in head
         assert [line.partition("net.prototxt")[2] for line in lines] == [
-            ":2:55: LayerParameter has no field 'axpy_param' (50 times)",
+            ":2:55: LayerParameter has no field 'bxpy_param' (50 times)",
             ":52:68: ReLUParameter has no field 'fast' (30 times)",
-            ":2:1: a0 (Axpy): unknown layer type (50 times)",
+            ":2:1: a0 (Bxpy): unknown layer type (50 times)",
         ]
 
     def test_the_list_of_kinds_ends(self, path):
@@ -119,7 +119,7 @@ class TestUnknown:
     def test_of_another_dialect_it_says_which(self, path):
         text = INPUT + 'layer { name: "p" type: "PriorBox" bottom: "x" top: "p" prior_box_param { step: 8 } }'
         with pytest.raises(RmpeError, match="has no field 'step'; dialect 'ssd' has it"):
-            load_net(path(text))
+            load_net(path(text), dialect="rmpe")
 
 
 @pytest.mark.parametrize(("text", "words"), [
@@ -232,7 +232,7 @@ layer { name: "e" type: "Eltwise" bottom: "p" bottom: "c" top: "e" }
 
     def test_a_later_layer_that_fails_names_the_field_that_was_left_out(self, path):
         with pytest.raises(RmpeError) as caught:
-            load_net(path(self.CEIL), strict=False)
+            load_net(path(self.CEIL), strict=False, dialect="rmpe")
         said = str(caught.value)
         assert said.partition("net.prototxt")[2].startswith(":6:1: e (Eltwise): its bottoms differ in shape: 1 x 2 x 3")
         assert "this may come of what was left out: " in said

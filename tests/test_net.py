@@ -53,11 +53,12 @@ MISTAKES = [  # name, layers behind INPUT, words
      "takes 1 top, is given 2"),
     ("no type", 'layer { name: "r" bottom: "x" top: "y" }', "a layer needs a type"),
     ("an unknown type", layer("p", "Poling", "x", "y"), "p (Poling): unknown layer type; did you mean 'Pooling'?"),
-    ("another dialect's type", layer("s", "Swish", "x", "y"), "'rmpe' has no such layer; dialect 'bvlc' has it"),
+    ("another dialect's type", layer("s", "Swish", "x", "y"),
+     "'rmpe' has no such layer; dialects 'bvlc' and 'intel' and 'mobilenet-yolo' have it"),
     ("an unknown field", layer("p", "Pooling", "x", "y", "pooling_param { kernal_size: 2 }"),
      "PoolingParameter has no field 'kernal_size'; did you mean 'kernel_size'?"),
     ("another dialect's field", layer("p", "Pooling", "x", "y", "pooling_param { round_mode: FLOOR }"),
-     "no field 'round_mode'; dialect 'bvlc' has it"),
+     "no field 'round_mode'; dialects 'bvlc' and 'mobilenet-yolo' have it"),
     ("an unknown value", layer("p", "Pooling", "x", "y", "pooling_param { pool: SUM kernel_size: 2 }"),
      "PoolingParameter.pool has no value SUM"),
     ("both kinds of rules", layer("r", "ReLU", "x", "y", "include { phase: TEST } exclude { phase: TRAIN }"),
@@ -82,7 +83,7 @@ MISTAKES = [  # name, layers behind INPUT, words
 @pytest.mark.parametrize(("text", "words"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES])
 def test_a_mistake_is_one_sentence_with_its_place(load, text: str, words: str):
     with pytest.raises(RmpeError) as caught:
-        load(INPUT + text)
+        load(INPUT + text, dialect="rmpe")
     assert words in str(caught.value)
     assert "net.prototxt" in str(caught.value) or "parameters take" in words
 

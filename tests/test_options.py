@@ -8,8 +8,9 @@ import pytest
 
 from rmpe_legacy.caffe.layers import Layer, known_types
 from rmpe_legacy.caffe.layers.base_data import SourceLayer
-from rmpe_legacy.caffe.layers.registry import layer_class
-from rmpe_legacy.caffe.proto.schema import DIALECTS, MessageType, load_schema
+from rmpe_legacy.caffe.layers.registry import classes_of, dialects_of, layer_class
+from rmpe_legacy.caffe.proto.dialects import BASES
+from rmpe_legacy.caffe.proto.schema import MessageType, load_schema
 
 PACKAGE = Path(__file__).parents[1] / "rmpe_legacy" / "caffe"
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text()
@@ -60,7 +61,7 @@ SPELLED_BY_PARTS = {  # field -> the parts of its name, and what puts them toget
 def messages() -> list[MessageType]:
     """What LayerParameter holds, and what that holds, of every dialect."""
     found = {}
-    for dialect in DIALECTS:
+    for dialect in BASES:
         waiting = [field.message for field in load_schema(dialect)["LayerParameter"].fields.values() if field.message]
         while waiting:
             message = waiting.pop()
@@ -110,11 +111,15 @@ def test_no_reason_is_out_of_date():
     assert [key for key in NOT_READ if is_read(fields[key], key[1])] == []
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_params_are_what_the_class_reads(cls: type[Layer]):
-    found = {name for owner in cls.__mro__ if issubclass(owner, Layer) and owner is not Layer
-             for name in re.findall(r'spec\.get\("(\w+)"\)', inspect.getsource(owner))}
-    if issubclass(cls, SourceLayer):
-        found.add(cls.params[0])  # which the base class reads by this attribute
-    assert set(cls.params) == found
-    assert all(any(name in load_schema(d)["LayerParameter"].fields for d in cls.dialects) for name in cls.params)
+@pytest.mark.parametrize("name", known_types())
+def test_params_are_what_the_class_reads(name: str):
+    known = {field for dialect in dialects_of(name) for field in load_schema(dialect)["LayerParameter"].fields}
+    for cls in classes_of(name):
+        owners = [owner for owner in cls.__mro__ if issubclass(owner, Layer) and owner is not Layer]
+        found = {field for owner in owners for field in re.findall(r'spec\.get\("(\w+)"\)', inspect.getsource(owner))}
+        if issubclass(cls, SourceLayer):
+            found.add(cls.params[0])  # which the base class reads by this attribute
+        if isinstance(own := getattr(cls, "own_param", ""), str) and own:
+            found.add(own)
+        assert set(cls.params) == found
+        assert set(cls.params) <= known

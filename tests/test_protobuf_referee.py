@@ -7,13 +7,15 @@ import pytest
 from google.protobuf import text_format
 from harness import GOLDEN
 
+from rmpe_legacy.caffe.proto.dialects import BASES
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
-from rmpe_legacy.caffe.proto.schema import DIALECTS, load_schema
+from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.text import format_text, parse_text
 from rmpe_legacy.caffe.proto.wire import decode, encode
 
-PROTOTXTS = sorted([*GOLDEN.glob("layers/*/net.prototxt"), *Path(__file__).parents[1].glob("prototxt/*/*.prototxt")])
+NETWORKS = [path for path in Path(__file__).parents[1].glob("prototxt/*/*.prototxt") if path.name != "solver.prototxt"]
+PROTOTXTS = sorted([*GOLDEN.glob("layers/*/net.prototxt"), *NETWORKS])
 CAFFEMODELS = sorted(GOLDEN.glob("layers/*/weights.caffemodel"))
 
 
@@ -35,7 +37,7 @@ def test_a_caffemodel_written_again_is_the_same(path: Path):
     assert caffe_pb2().NetParameter.FromString(written) == caffe_pb2().NetParameter.FromString(data)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", BASES)
 def test_defaults(dialect: str):
     for name, message in load_schema(dialect).messages.items():
         empty, theirs = message.empty, getattr(caffe_pb2(dialect), name)()

@@ -10,6 +10,7 @@ from .load import read_net, set_aside
 from .net import Step, outputs_of
 from .proto.blobs import StoredBlob, TrainedLayer
 from .proto.caffemodel import read_weights
+from .proto.dialects import dialects
 from .proto.message import Message, Unknown
 from .proto.text import format_text
 from .unknown import MAX_KINDS, list_findings
@@ -28,7 +29,7 @@ class Description:
 
 
 def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
-                 dialect: str = "rmpe", weights: str | None = None) -> Description:
+                 dialect: str = "auto", weights: str | None = None) -> Description:
     """Describe a prototxt: its layers with name, type, top shapes and parameters, totals, and everything unknown.
 
     Allocates no parameters or blobs and imports no module: Python layers are left out. With weights, also reports for
@@ -41,7 +42,8 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
     shown = [step for step in steps if not step.layer.spec.is_inserted]
     rows = [_row(step, stored) for step in shown]
     table = aligned([("layer", "type", "bottom", "top", "parameters"), *rows])
-    lines = [parsed.name or prototxt, *table, "", *_sums(steps)]
+    lines = [parsed.name or prototxt, *table, "", *_sums(steps), f"dialect: {dialect_text(parsed.dialect)}",
+             *(f"note: {note}" for note in parsed.notes)]
     misfits: list[str] = []
     if stored is not None:
         names = {step.layer.spec.name for step in steps}
@@ -56,6 +58,11 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
             lines.append("no Python module is imported to show a network, so the shapes behind such a layer stay open")
         lines += _unknown_text(parsed.message)
     return Description("\n".join(lines), tuple(misfits))
+
+
+def dialect_text(name: str) -> str:
+    """A dialect's name with where it comes from."""
+    return f"{name} ({dialects()[name].repository})"
 
 
 def describe_weights(path: str) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.wording import did_you_mean, shorten
 
+from .choose_dialect import Reading, read_network
 from .layers import registry
 from .net import LeftOut, Net, Step, wire
 from .proto.blobs import TrainedLayer
 from .proto.message import Message
-from .proto.text import read_text
 from .proto.upgrade import upgrade_net
 from .spec import DE_TRANSFORM, PHASES, LayerSpec, NetState, insert_splits, layer_specs
 from .unknown import Finding, check_is_network, list_findings, unknown_fields
@@ -25,7 +25,7 @@ MAX_LAYERS = 20_000  # Differs: Caffe has no limit. Each layer takes a few kilob
 
 
 def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, phase: str = "TEST", level: int = 0,
-             stages: Sequence[str] = (), dialect: str = "rmpe", de_transform: str | None = None,
+             stages: Sequence[str] = (), dialect: str = "auto", de_transform: str | None = None,
              strict: bool = True, keep_blobs: bool = False, allow_python: bool = False) -> Net:
     """Load a Caffe network from its prototxt and, optionally, its weights.
 
@@ -35,7 +35,9 @@ def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, ph
         phase: "TEST" or "TRAIN"; with `level` and `stages`, selects layers by their include and exclude rules.
         level: See `phase`.
         stages: See `phase`.
-        dialect: Which fork's schema and defaults to use: "rmpe", "ssd" or "bvlc".
+        dialect: Whose fields, defaults and layer types to use: "rmpe", "ssd", "bvlc" or a fork that `rmpe dialects`
+            lists. "auto" is the first of them that knows everything in the file. What other dialects would compute
+            differently is in ``net.notes`` and a warning.
         de_transform: Meaning of ``de_transform: true`` of a SpatialTransformer: "paper" (the inverse of theta),
             "published-identity" or "published-ignored"; None means "paper", with a warning.
         strict: True raises one error that lists all unknown fields and layers. False leaves them out if the rest can
@@ -55,6 +57,8 @@ def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, ph
     """
     parsed = read_net(prototxt, phase, level, stages, dialect, de_transform, strict, allow_python)
     net = parsed.build(None if weights is None else read_trained(weights, parsed.specs), keep_blobs)
+    for note in parsed.notes:
+        warnings.warn(note, stacklevel=2)
     if findings := parsed.findings + set_aside(net.steps):
         warnings.warn(list_findings(str(prototxt), "left out", findings), stacklevel=2)
     return net
@@ -75,6 +79,12 @@ class ParsedNet:
     findings: list[Finding]  # unknown fields and layers that were left out
     incomplete: frozenset[str]  # blobs that a left-out in-place layer would have changed
     message: Message  # the whole NetParameter in the current layout, before the phase rules
+    notes: tuple[str, ...] = ()  # what another dialect would compute differently, and fields without effect
+
+    @property
+    def dialect(self) -> str:
+        """The name of the dialect it was read in."""
+        return self.message.descriptor.schema.name
 
     @property
     def left_out(self) -> LeftOut:
@@ -100,6 +110,7 @@ class ParsedNet:
         left_out.fields += map(str, set_aside(net.steps))
         left_out.weights, left_out.untrained = net.left_out.weights, net.left_out.untrained
         net.left_out = left_out
+        net.dialect, net.notes = self.dialect, self.notes
         return net
 
     def _with_suspects(self, error: LayerError) -> LayerError:
@@ -117,11 +128,22 @@ class ParsedNet:
 
 
 def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
-             dialect: str = "rmpe", de_transform: str | None = None, strict: bool = True,
+             dialect: str = "auto", de_transform: str | None = None, strict: bool = True,
              allow_python: bool | None = False, until: Sequence[str] = ()) -> ParsedNet:
     """Read a prototxt down to the layers of one phase; arguments and errors as for ``load_net`` and ``parse_net``."""
-    message = read_text(prototxt, "NetParameter", dialect, strict)
-    return parse_net(message, phase, level, stages, de_transform, strict, allow_python, until)
+    reading = read_message(prototxt, phase, level, stages, dialect, strict)
+    parsed = parse_net(reading.message, phase, level, stages, de_transform, strict, allow_python, until)
+    return replace(parsed, notes=reading.notes)
+
+
+def read_message(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
+                 dialect: str = "auto", strict: bool = True) -> Reading:
+    """Read a prototxt in a dialect, chosen by what it has where that is "auto"; errors as for ``load_net``."""
+
+    def specs_of(net: Message) -> list[LayerSpec]:
+        return layer_specs(net, net_state(net, phase, level, stages))
+
+    return read_network(prototxt, dialect, strict, specs_of)
 
 
 def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),

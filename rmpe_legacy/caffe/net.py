@@ -97,6 +97,8 @@ class Net(nn.Module):
         self.force_backward = force_backward
         self.keep_blobs = keep_blobs
         self.left_out = LeftOut()
+        self.dialect = specs[0].message.descriptor.schema.name if specs else ""
+        self.notes: tuple[str, ...] = ()  # what another dialect would compute in another way
         self._record = Record()
         self.params: dict[str, list[nn.Parameter]] = {}
         self.loss_weights: dict[str, float] = {}
@@ -405,6 +407,7 @@ def wire(specs: Sequence[LayerSpec]) -> list[Step]:
         layer = registry.create(spec)
         step = Step(layer, spec.bottom, _tops(spec, layer))
         bottom = tuple(shapes[name] for name in spec.bottom)
+        layer.connect(steps)
         layer.setup(*bottom)
         for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):
             if given > len(layer.declared):

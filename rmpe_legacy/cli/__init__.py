@@ -22,6 +22,7 @@ COMMANDS = (
     "show",
     "draw",
     "layers",
+    "dialects",
     "forward",
     "detect",
     "pose",

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from rmpe_legacy.caffe.describe import aligned
 from rmpe_legacy.caffe.layers import known_types
-from rmpe_legacy.caffe.layers.base import Layer
-from rmpe_legacy.caffe.layers.registry import layer_class
-from rmpe_legacy.caffe.proto.schema import DIALECTS, Field, load_schema
+from rmpe_legacy.caffe.layers.registry import dialects_of, layer_class
+from rmpe_legacy.caffe.proto.dialects import BASES
+from rmpe_legacy.caffe.proto.schema import Field, load_schema
 from rmpe_legacy.caffe.spec import PHASES
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.wording import did_you_mean, shorten
@@ -93,7 +93,7 @@ def _row(name: str, proofs: list[Proof]) -> dict:
     return {
         "type": name,
         "phases": [phase for phase in PHASES if any(run.endswith(phase) for p in proofs for run in p.runs)],
-        "dialects": list(layer_class(name).dialects),
+        "dialects": dialects_of(name),
         "cases": len(proofs),
         "runs": sum(len(p.runs) for p in proofs),
         "relative": gap.relative if proofs else None,
@@ -111,20 +111,20 @@ def layer_details(name: str, evidence: Evidence) -> dict:
         **_row(name, evidence.of(name)),
         "about": inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0],
         "source": f"{cls.__module__.replace('.', '/')}.py:{start}",
-        "reads": {field: _fields(field, cls) for field in cls.params},
+        "reads": {field: _fields(field, dialects_of(name)) for field in cls.params},
         "proofs": [asdict(proof) for proof in evidence.of(name)],
     }
 
 
-def _fields(name: str, cls: type[Layer]) -> list[dict]:
-    """Return the fields of one of the layer's messages: name, type, default, dialects."""
+def _fields(name: str, dialects: Sequence[str]) -> list[dict]:
+    """Return the fields of one of the layer's messages, in these dialects: name, type, default, dialects."""
     rows: dict[tuple, list[str]] = {}
-    for dialect in cls.dialects:
+    for dialect in dialects:
         for field in _schema_fields(name, dialect):
             default = None if field.default is None else str(field.default)
             rows.setdefault((field.name, _type_text(field), default), []).append(dialect)
-    return [{"name": key[0], "type": key[1], "default": key[2], "dialects": dialects}
-            for key, dialects in rows.items()]
+    return [{"name": key[0], "type": key[1], "default": key[2], "dialects": having}
+            for key, having in rows.items()]
 
 
 def _schema_fields(name: str, dialect: str) -> Iterator[Field]:
@@ -173,7 +173,7 @@ def describe_layer(details: dict) -> str:
 
 
 def _cells(row: dict) -> tuple[str, ...]:
-    dialects = "all" if row["dialects"] == list(DIALECTS) else " ".join(row["dialects"])
+    dialects = "all" if row["dialects"] == list(BASES) else " ".join(row["dialects"])
     if not row["cases"]:
         return "", dialects, "0", "0", "not compared", ""
     counts = str(row["cases"]), str(row["runs"])

@@ -21,8 +21,9 @@ def add_net_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--level", type=int, default=0, help="level for min_level and max_level rules (default: 0)")
     command.add_argument("--stage", action="append", default=[], metavar="NAME",
                          help="stage for stage rules; repeatable")
-    command.add_argument("--dialect", choices=("rmpe", "ssd", "bvlc"), default="rmpe",
-                         help="which Caffe fork's schema and defaults to use (default: rmpe)")
+    command.add_argument("--dialect", default="auto", metavar="NAME",
+                         help="whose fields, defaults and layer types to use, one that `rmpe dialects` lists (default: "
+                         "the first that knows everything in the file)")
     command.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
                          help="a Python file that registers your own layers; repeatable")
     add_python_option(command)

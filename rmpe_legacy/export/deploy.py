@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rmpe_legacy.caffe.layers import registry
 from rmpe_legacy.caffe.layers.base import JUDGES, Shape, shape_text
 from rmpe_legacy.caffe.layers.base_data import BlobLayer
+from rmpe_legacy.caffe.layers.fed import FedLayer
 from rmpe_legacy.caffe.net import Step
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema
@@ -123,7 +124,7 @@ def _is_data(spec: LayerSpec) -> bool:
     """Whether a layer reads data that a deployed network gets as input. DummyData does not: it makes constants."""
     if spec.type not in registry.known_types() or spec.type == "DummyData":
         return False
-    return issubclass(registry.layer_class(spec.type), BlobLayer)
+    return issubclass(registry.layer_class(spec.type), BlobLayer | FedLayer)
 
 
 def _shapes(spec: LayerSpec) -> list[Shape]:

@@ -78,6 +78,6 @@ def _emit(built: OnnxGraph, node: Node) -> None:
         built.reshape(node.bottom[0].name, node.bottom[0].shape, node.top[0].shape, node.top[0].name)
         return
     built.layer = utf8(node.layer.spec.name) or "unnamed"
-    ONNX[node.layer.spec.type](OnnxContext(
+    ONNX[node.layer.written_as](OnnxContext(
         node.layer, tuple(v.name for v in node.bottom), tuple(v.shape for v in node.bottom),
         tuple(v.shape for v in node.top), built, tuple(v.name for v in node.top)))

@@ -144,7 +144,7 @@ class _File:
         if node.layer is None:
             return _Line(targets, f"{bottom[0]}.reshape({targets[0]}.shape)", shapes)
         self.modules = []
-        value = PYTHON[node.layer.spec.type](PythonContext(
+        value = PYTHON[node.layer.written_as](PythonContext(
             node.layer, bottom, tuple(v.shape for v in node.bottom), tuple(shapes), self))
         return _Line(targets, value, shapes, self.modules, node.layer.spec.type in _JOINTS)
 

@@ -39,7 +39,7 @@ class Setting:
     phase: str = "TEST"
     level: int = 0
     stages: tuple[str, ...] = ()
-    dialect: str = "rmpe"
+    dialect: str = "auto"
     de_transform: str | None = None
     allow_python: bool | None = False  # None: neither import a module nor refuse one, as for ``parse_net``
 

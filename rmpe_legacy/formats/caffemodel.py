@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from rmpe_legacy.caffe.load import ParsedNet, net_state, parse_net
+from rmpe_legacy.caffe.load import ParsedNet, net_state, parse_net, read_message
 from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 from rmpe_legacy.caffe.proto.message import Message
-from rmpe_legacy.caffe.proto.text import format_text, read_text
+from rmpe_legacy.caffe.proto.text import format_text
 from rmpe_legacy.caffe.proto.upgrade import upgrade_net
 from rmpe_legacy.caffe.spec import layer_specs
 from rmpe_legacy.caffe.unknown import list_findings
@@ -23,12 +24,14 @@ PROTOTXT_MARK = "# Written by rmpe convert."
 def read_caffe(sources: Sequence[Path], setting: Setting, options: SourceOptions, to_run: bool) -> Network:
     """Read a prototxt, and weights in any format if they are given."""
     first, title = sources[0], " and ".join(source.name for source in sources)
-    message = read_text(first, "NetParameter", setting.dialect)
+    reading = read_message(first, setting.phase, setting.level, setting.stages, setting.dialect, not options.lenient)
+    message, setting = reading.message, replace(setting, dialect=reading.dialect)
     parsed, notes = parse_with_inputs(message, setting, options, to_run, title)
     trained = None if len(sources) == 1 else read_trained(sources[1], parsed.specs)
     stem = sources[-1].name.removesuffix(".h5").removesuffix(sources[-1].suffix)
     is_changed = parsed.message is not message and bool(notes)
-    return Network(title, stem, parsed, setting, trained, None if is_changed else first, notes=notes)
+    return Network(title, stem, parsed, setting, trained, None if is_changed else first,
+                   notes=(*reading.notes, *notes))
 
 
 def parse_with_inputs(message: Message, setting: Setting, options: SourceOptions, to_run: bool,

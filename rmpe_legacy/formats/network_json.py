@@ -23,8 +23,9 @@ import numpy as np
 
 from rmpe_legacy.caffe.load import ParsedNet, parse_net
 from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.proto.dialects import dialects
 from rmpe_legacy.caffe.proto.message import Message, Source, Unknown
-from rmpe_legacy.caffe.proto.schema import DIALECTS, Field, MessageType, float32, load_schema
+from rmpe_legacy.caffe.proto.schema import Field, MessageType, float32, load_schema
 from rmpe_legacy.caffe.spec import DE_TRANSFORM, PHASES
 from rmpe_legacy.caffe.weights import read_trained
 from rmpe_legacy.errors import FileError
@@ -81,7 +82,7 @@ def read_json_network(path: str | PathLike, allow_python: bool | None = False
 
 def network_json(net: Message, setting: Setting, weights: str | None) -> str:
     """Format an upgraded NetParameter as JSON. weights: the name of the weights file beside it, if any."""
-    document = {"format": FORMAT, "version": VERSION, "dialect": setting.dialect, "phase": setting.phase,
+    document = {"format": FORMAT, "version": VERSION, "dialect": net.descriptor.schema.name, "phase": setting.phase,
                 "level": setting.level, "stages": list(setting.stages), "de_transform": setting.de_transform,
                 "weights": weights, "net": {}}
     text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
@@ -233,7 +234,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _setting(path: Path, document: dict[str, Any]) -> Setting:
     phase, level, stages = (document.get(key) for key in ("phase", "level", "stages"))
     dialect, de_transform = document.get("dialect"), document.get("de_transform")
-    for key, value, choices in (("phase", phase, PHASES), ("dialect", dialect, tuple(DIALECTS)),
+    for key, value, choices in (("phase", phase, PHASES), ("dialect", dialect, tuple(dialects())),
                                 ("de_transform", de_transform, (None, *DE_TRANSFORM))):
         if value not in choices if isinstance(value, str | None) else True:
             raise FileError(f"{path}: {key} is {_shorten(value)}; expected one of {', '.join(map(str, choices))}")

@@ -70,6 +70,7 @@ class Layer(nn.Module):
     not_exportable = ""  # why the type cannot be written as ONNX or model.py, for the error message; "" if it can
     fields: Mapping[str, Sequence[str]] | None = None  # of a user's own layer: see docs/layers.md
     dialects: tuple[str, ...] = ()  # set by @register
+    form = ""  # of a type that some forks have in another form: which, set by @register
 
     def __init__(self, spec: LayerSpec):
         super().__init__()
@@ -78,9 +79,17 @@ class Layer(nn.Module):
         self.left_out: list[LayerError] = []  # one error for each option that was ignored
 
     @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        """The class that loads this one layer, for a type that has others for some of its layers."""
+        return cls
+
+    @classmethod
     def unavailable(cls, spec: LayerSpec) -> LayerError | None:
         """Return why this layer cannot be loaded, whatever its bottoms are; None if it can."""
         return None
+
+    def connect(self, earlier: Sequence[Any]) -> None:
+        """Look at the Steps before this layer's, for the few whose parameters depend on them. Called before setup."""
 
     def setup(self, *bottom: Shape) -> None:
         """Check the layer's parameters and declare its blobs. Raises LayerError."""
@@ -88,6 +97,11 @@ class Layer(nn.Module):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         """Return the tops' shapes; by default, each has the first bottom's. Raises LayerError."""
         return [bottom[0]] * self.top_count
+
+    @property
+    def written_as(self) -> str:
+        """What an exporter knows the layer by: its type, with the form of a fork's."""
+        return f"{self.spec.type}={self.form}" if self.form else self.spec.type
 
     @property
     def top_count(self) -> int:

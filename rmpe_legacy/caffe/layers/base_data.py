@@ -23,6 +23,7 @@ from rmpe_legacy.caffe.data.data_transformer import DataTransformer, Draws
 from rmpe_legacy.errors import LayerError, RmpeError
 
 from .base import Count, Layer, Shape
+from .fed import must_be_fed
 from .read_ahead import Position, Prefetcher
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class BlobLayer(Layer):
         self.register_buffer("place", torch.empty(0), persistent=False)  # .to() and .double() move it
 
     def forward(self) -> tuple[Tensor, ...]:
+        if reason := must_be_fed(self.spec):
+            raise self.spec.error(reason)
         with self.named():
             return tuple(torch.from_numpy(blob).to(self.place) for blob in self._next_batch())
 

@@ -84,7 +84,8 @@ def _xavier(blob: Tensor, filler: Message) -> None:
 
 @_FILLERS.register("msra")
 def _msra(blob: Tensor, filler: Message) -> None:
-    blob.normal_(0, math.sqrt(2 / _fan(blob, filler)))
+    alpha = filler.alpha if filler.has("alpha") else 0  # the slope of the leaky ReLU behind it: happynear's
+    blob.normal_(0, math.sqrt(2 / _fan(blob, filler) / (1 + alpha * alpha)))
 
 
 @_FILLERS.register("bilinear")

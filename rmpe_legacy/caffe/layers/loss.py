@@ -115,6 +115,8 @@ class _Normalized(Loss):
         param = self.spec.get("loss_param")
         self.ignore_label = param.ignore_label if param.has("ignore_label") else None
         self.normalization = self.normalization_of(param)
+        if self.normalization not in ("FULL", "VALID", "BATCH_SIZE", "NONE"):
+            raise self.spec.error(f"normalization {self.normalization} is for SmoothL1LossOHEM; choose another here")
 
     def normalization_of(self, param) -> str:
         if not param.has("normalization") and param.has("normalize"):

@@ -266,7 +266,8 @@ class Threshold(Layer):
 
 @register("Dropout")
 class Dropout(Layer):
-    """In TRAIN, zeroes each value with probability dropout_ratio and scales the rest by 1 / (1 - ratio).
+    """In TRAIN, zeroes each value with probability dropout_ratio and scales the rest by 1 / (1 - ratio). With SegNet's
+    sample_weights_test, in TEST too.
 
     torch's generator picks them, so torch.manual_seed makes it repeatable. Differs: a ratio of 1 is refused in TRAIN;
     the published code computes 0 * inf, so every value is nan.
@@ -275,12 +276,14 @@ class Dropout(Layer):
     params = ("dropout_param",)
 
     def setup(self, *bottom: Shape) -> None:
-        self.ratio = self.spec.get("dropout_param").dropout_ratio
-        if self.spec.phase == "TRAIN" and not 0 <= self.ratio < 1:
+        param = self.spec.get("dropout_param")
+        self.ratio = param.dropout_ratio
+        self.drops = self.spec.phase == "TRAIN" or (param.has("sample_weights_test") and param.sample_weights_test)
+        if self.drops and not 0 <= self.ratio < 1:
             raise self.spec.error(f"dropout_ratio {self.ratio} is not in 0 to 1, 1 excluded")
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.spec.phase != "TRAIN":
+        if not self.drops:
             return x if self.in_place else x.view_as(x)  # a separate blob, because later layers may work on it in place
         scale = float(np.float32(1 / (1 - self.ratio)))
         return x * torch.empty_like(x).bernoulli_(1 - self.ratio).mul_(scale)

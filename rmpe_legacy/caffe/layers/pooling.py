@@ -121,7 +121,8 @@ class Pooling(Layer):
             raise self.spec.error(f"pool {self.method} has one top; only MAX gives a second one, the mask")
         self.kernel = self._kernel(param)  # None: the bottom's size
         self.stride, self.pad = self._pair(param, "stride"), self._pair(param, "pad")
-        self.floor = self.spec.dialect == "bvlc" and param.round_mode == "FLOOR"
+        self.floor = (param.has("round_mode") and param.round_mode == "FLOOR") or (
+            param.has("ceil_mode") and not param.ceil_mode)
         if 0 in self.stride or 0 in (self.kernel or ()):
             raise self.spec.error("kernel_size and stride must not be 0")
         if self.kernel is None and (self.stride != (1, 1) or self.pad != (0, 0)):

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import Layer, Shape, shape_text
-from .registry import register
+from .registry import Choice, chooses, register
 
 
 @register("PriorBox", dialects=("rmpe", "ssd"))
@@ -164,3 +166,12 @@ def _aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
                 if ratio == ratio:  # nan cannot be ordered, and equals nothing
                     insort(in_order, float(ratio))
     return ratios
+
+
+@chooses("PriorBox")
+def _choose(spec: LayerSpec) -> Choice:
+    """One form; but a file that does not set clip means something else in each of the dialects that have the type."""
+    if spec.get("prior_box_param").has("clip"):
+        return Choice("")
+    return Choice("", doubt="it does not set clip, which is true in dialect 'rmpe' and false in 'ssd' and its forks; "
+                            "write clip, or name the dialect")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rmpe_legacy.wording import describe_error, shorten
 
 from . import pycaffe_layer
 from .base import Layer, Shape
+from .known_python import known_class
 from .pycaffe_layer import TEST, TRAIN, Blob, caffe_module
 from .registry import register
 
@@ -57,6 +58,18 @@ class Python(Layer):
         for i, blob in enumerate(self.user.blobs):
             self.declare(f"blob{i}", blob.shape)
         self.register_buffer("here", torch.empty(0), persistent=False)  # holds dtype and device if there is no bottom
+
+    @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        """The built-in class of a well-known layer, unless the user allows modules and has one of that name."""
+        known = known_class(spec)
+        if known is None:
+            return cls
+        if spec.allow_python:
+            with suppress(LayerError):
+                _users_class(spec)
+                return cls
+        return known
 
     @classmethod
     def unavailable(cls, spec: LayerSpec) -> LayerError | None:

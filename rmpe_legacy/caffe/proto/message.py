@@ -146,5 +146,17 @@ class Message:
         return f"{self.descriptor.name if self.descriptor else 'message'}({self.fields})"
 
 
+def fields_with_effect(message: Message, effect: str) -> Iterator[tuple[Message, str, Any]]:
+    """Each field of a fork that is set, here or further inside, and has this effect: its message, name and value."""
+    if message.descriptor is None:
+        return
+    for name, value in message.fields.items():
+        if message.descriptor.fields[name].effect == effect:
+            yield message, name, value
+        for item in value if isinstance(value, list) else (value,):
+            if isinstance(item, Message):
+                yield from fields_with_effect(item, effect)
+
+
 def _same(a: Any, b: Any) -> bool:
     return np.array_equal(a, b) if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else a == b

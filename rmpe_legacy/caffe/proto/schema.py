@@ -1,22 +1,23 @@
-"""Caffe's message types per dialect, read from schema.txt: field names, numbers, types and defaults."""
+"""Caffe's message types per dialect: field names, numbers, types and defaults.
+
+Read from schema.txt for a base; a fork's are its base's with what its file adds.
+"""
 
 from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
 
-from rmpe_legacy.errors import RmpeError
+from .dialects import BASES, MIXED, dialect_named, dialects, forks
 
-DIALECTS = {
-    "rmpe": "MVIG-SJTU/RMPE, the fork of the paper",
-    "ssd": "weiliu89/caffe, branch ssd",
-    "bvlc": "BVLC/caffe master",
-}
 SCALARS = {"int32", "int64", "uint32", "float", "double", "bool", "string", "bytes"}
+EFFECTS = ("none", "refused", "fed")
+SPARE = 200_000_000  # added to the number of a field whose own is taken
 ARRAYS = {"float": "f", "double": "d"}  # those of which a packed field becomes an array: NumPy's dtype
 ZERO = {"bool": False, "string": "", "bytes": b"", "float": 0.0, "double": 0.0}  # of an unset scalar; else 0
 
@@ -48,6 +49,7 @@ class Field:
     packed: bool
     required: bool
     default: Any  # None where the schema gives none
+    effect: str = ""  # of a fork's field: "none" on the numbers, "refused" or "fed" (see dialects.py)
     enum: EnumType | None = None
     message: MessageType | None = None
 
@@ -90,14 +92,16 @@ class MessageType:
         return Message(self)
 
     def __reduce__(self) -> tuple:
-        return _message_type, (self.schema.dialect, self.name)  # a copy, and what pickle reads back, is this one
+        return _message_type, (self.schema.name, self.name)  # a copy, and what pickle reads back, is this one
 
 
 @dataclass
 class Schema:
     """All messages and enums of one dialect."""
 
-    dialect: str
+    name: str
+    dialect: str  # the base, whose arithmetic holds
+    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what a fork adds: layer type -> its forms
     messages: dict[str, MessageType] = field(default_factory=dict)
     enums: dict[str, EnumType] = field(default_factory=dict)
 
@@ -114,31 +118,71 @@ def _field_match(text: str) -> re.Match:
 @cache
 def load_schema(dialect: str = "rmpe") -> Schema:
     """The schema of one dialect; raises RmpeError for a name that is none."""
-    if dialect not in DIALECTS:
-        raise RmpeError(f"no dialect {dialect!r}; choose one of {', '.join(map(repr, DIALECTS))}")
-    schema = Schema(dialect)
+    own = dialect_named(dialect)
+    schema = Schema(own.name, own.base, own.types)
     raw: list[tuple[MessageType, re.Match]] = []
-    message: Any = None
-    for line in files(__package__).joinpath("schema.txt").read_text("utf-8").splitlines():
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        if enum := _ENUM.match(text):
-            if (message is None and line.startswith(" ")) or not _holds(enum[2], dialect):
-                continue
-            owner = schema.enums if not line.startswith(" ") else message.enums
-            owner[enum[1]] = _enum(enum[1], enum[3], dialect)
-        elif not line.startswith(" "):
-            header: Any = _HEADER.match(text)
-            message = MessageType(header[1], schema) if _holds(header[2], dialect) else None
-            if message:
-                schema.messages[message.name] = message
-        elif message and _holds((match := _field_match(text))[6], dialect):
-            raw.append((message, match))
+    for base in sorted(BASES, key=lambda name: name != own.base) if dialect == MIXED else [own.base]:
+        _add(schema, _base_lines(), base, raw)
+    for fork in forks().values() if dialect == MIXED else (own,):
+        _add(schema, fork.lines, None, raw)
+    for message in schema.messages.values():
+        _separate(message.enums)
     for message, match in raw:
         made = _field(schema, message, match)
-        message.fields[made.name] = made
+        before = message.fields.get(made.name)
+        if before is None or dialect != MIXED:
+            message.fields[made.name] = made
+    for message in schema.messages.values():
+        _give_numbers(message)
     return schema
+
+
+@cache
+def _base_lines() -> tuple[str, ...]:
+    lines = files(__package__).joinpath("schema.txt").read_text("utf-8").splitlines()
+    return tuple(line for line in lines if line.strip() and not line.startswith("#"))
+
+
+def _add(schema: Schema, lines: Iterable[str], base: str | None, raw: list[tuple[MessageType, re.Match]]) -> None:
+    """Add messages and enums of a base (with its @dialects), or of a fork (None); fields go to `raw`, for later."""
+    message: Any = None
+    for line in lines:
+        text, inner = line.strip(), line.startswith(" ")
+        if enum := _ENUM.match(text):
+            if (message is None and inner) or not _holds(enum[2], base):
+                continue
+            owner = message.enums if inner else schema.enums
+            known = owner[enum[1]].numbers if enum[1] in owner else {}
+            owner[enum[1]] = EnumType(enum[1], _values(enum[3], base) | known if schema.name == MIXED else
+                                      known | _values(enum[3], base))
+        elif not inner:
+            header: Any = _HEADER.match(text)
+            message = None
+            if _holds(header[2], base):
+                message = schema.messages.setdefault(header[1], MessageType(header[1], schema))
+        elif message is not None and _holds((match := _field_match(text))[6], base):
+            raw.append((message, match))
+
+
+def _give_numbers(message: MessageType) -> None:
+    """Let each field have a number of its own: where two claim one, the field added last has it.
+
+    The other can still be written in a prototxt.
+    """
+    taken: dict[int, str] = {}
+    for i, made in enumerate(list(message.fields.values())):
+        if made.number in taken:
+            other = message.fields[taken[made.number]]
+            message.fields[other.name] = replace(other, number=SPARE + i)
+        taken[made.number] = made.name
+
+
+def _separate(enums: dict[str, EnumType]) -> None:
+    """Let each value of an enum have a number of its own: the one named first keeps it."""
+    for name, enum in enums.items():
+        first = {number: key for key, number in reversed(enum.numbers.items())}
+        enums[name] = EnumType(name, {key: number if first[number] == key else SPARE + i
+                                      for i, (key, number) in enumerate(enum.numbers.items())})
 
 
 def _message_type(dialect: str, name: str) -> MessageType:
@@ -147,13 +191,25 @@ def _message_type(dialect: str, name: str) -> MessageType:
 
 def known_elsewhere(message: str, name: str, dialect: str) -> list[str]:
     """The other dialects whose `message` has a field `name`."""
-    return [
-        other
-        for other in DIALECTS
-        if other != dialect
-        and message in load_schema(other).messages
-        and name in load_schema(other)[message].fields
-    ]
+    return [other for other in dialects()
+            if other not in (dialect, MIXED) and (message, name) in _names_of(other)]
+
+
+def added_fields(dialect: str) -> frozenset[tuple[str, str]]:
+    """The (message, field) pairs that a dialect has beyond its base; of a base, none."""
+    if dialect == MIXED:
+        return frozenset().union(*(_names_of(name) for name in forks()))
+    return frozenset() if dialect in BASES else _names_of(dialect)
+
+
+@cache
+def _names_of(dialect: str) -> frozenset[tuple[str, str]]:
+    """The (message, field) pairs of a base, or those that a fork adds."""
+    own = dialects()[dialect]
+    schema = Schema(own.name, own.base)
+    raw: list[tuple[MessageType, re.Match]] = []
+    _add(schema, _base_lines() if dialect in BASES else own.lines, dialect if dialect in BASES else None, raw)
+    return frozenset((message.name, match[2]) for message, match in raw)
 
 
 def float32(value: float) -> float:
@@ -164,22 +220,23 @@ def float32(value: float) -> float:
         return float("inf") if value > 0 else float("-inf")
 
 
-def _holds(dialects: str | None, dialect: str) -> bool:
-    return dialects is None or dialect in dialects.split(",")
+def _holds(dialects: str | None, base: str | None) -> bool:
+    """Whether what follows an @ lets a line count for a base; a fork's lines all do."""
+    return dialects is None or base is None or base in dialects.split(",")
 
 
-def _enum(name: str, text: str, dialect: str) -> EnumType:
+def _values(text: str, base: str | None) -> dict[str, int]:
     numbers = {}
     for item in text.split():
         value, _, dialects = item.partition("@")
-        if _holds(dialects or None, dialect):
+        if _holds(dialects or None, base):
             key, number = value.split("=")
             numbers[key] = int(number)
-    return EnumType(name, numbers)
+    return numbers
 
 
 def _field(schema: Schema, owner: MessageType, match: re.Match) -> Field:
-    number, name, kind, mark, default, _ = match.groups()
+    number, name, kind, mark, default, tag = match.groups()
     enum = message = None
     if kind not in SCALARS:
         outer, _, inner = kind.rpartition(".")
@@ -188,7 +245,7 @@ def _field(schema: Schema, owner: MessageType, match: re.Match) -> Field:
     if default is not None and enum is None:
         default = _scalar_default(kind, default)
     return Field(int(number), name, kind, (mark or "").startswith("*"), mark == "**", mark == "!",
-                 default, enum, message)
+                 default, tag if tag in EFFECTS else "", enum, message)
 
 
 def _scalar_default(kind: str, text: str) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from rmpe_legacy.errors import FileError, PrototxtError
 from rmpe_legacy.wording import did_you_mean, printable, shorten
 
+from .dialects import having
 from .message import Message, TextSource, Unknown, decoded
 from .schema import ARRAYS, Field, MessageType, float32, known_elsewhere, load_schema
 from .upgrade import v1_type
@@ -108,8 +109,8 @@ def explain(source: TextSource, offset: int, reason: str) -> str:
 
 def suggest(owner: MessageType, name: str) -> str:
     """The end of a sentence about an unknown field: where it is known, or what was meant."""
-    if elsewhere := known_elsewhere(owner.name, name, owner.schema.dialect):
-        return f"; dialect {' and '.join(map(repr, elsewhere))} has it"
+    if elsewhere := known_elsewhere(owner.name, name, owner.schema.name):
+        return f"; {having(elsewhere)}"
     return did_you_mean(name, owner.fields)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rmpe_legacy.caffe.layers.conv import Convolution
+
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, sizes
 
@@ -15,7 +17,7 @@ def convolution_onnx(ctx: OnnxContext) -> None:
     if not 1 <= dims <= 3 or not all(layer.dilation):
         raise ctx.refuse(f"{dims} spatial axes with dilation {layer.dilation}; ONNX runtimes take 1 to 3 axes, and a "
                          "dilation of 1 or more")
-    is_conv = layer.spec.type == "Convolution"
+    is_conv = isinstance(layer, Convolution)
     more = layer.sticking_out(ctx.size()[1:]) if is_conv else [0] * dims
     pads = [*layer.pad, *(p + m for p, m in zip(layer.pad, more, strict=True))]
     weights = [ctx.weight(i) for i in range(len(layer.declared))]
@@ -33,7 +35,7 @@ def convolution_python(ctx: PythonContext) -> str:
     if not 1 <= dims <= 3 or not all(layer.dilation):
         raise ctx.refuse(f"{dims} spatial axes with dilation {layer.dilation}; torch takes 1 to 3 axes, and a dilation "
                          "of 1 or more")
-    is_conv = layer.spec.type == "Convolution"
+    is_conv = isinstance(layer, Convolution)
     if is_conv and any(layer.sticking_out([n for n in ctx.bottom_shapes[0][2:] if isinstance(n, int)])):
         raise ctx.refuse("its only window sticks out of the bottom, which torch does not do; give more pad")
     kind = f"nn.{'Conv' if is_conv else 'ConvTranspose'}{dims}d"

@@ -1,0 +1,144 @@
+"""dialect="auto": the dialect in which everything in a file is known, and what remains in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+from rmpe_legacy.errors import NetError, PrototxtError
+from rmpe_legacy.wording import shorten_list
+
+from .layers import registry
+from .proto.dialects import AUTO, BASES, MIXED, forks
+from .proto.message import Message, Unknown, fields_with_effect
+from .proto.schema import MessageType, load_schema
+from .proto.text import read_text
+from .proto.upgrade import upgrade_net
+from .spec import LayerSpec
+
+FIRST = "rmpe"  # what a file means that every dialect knows
+NOTHING = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A prototxt as one dialect reads it."""
+
+    message: Message
+    dialect: str
+    notes: tuple[str, ...] = ()  # a sentence for each thing that another dialect would compute differently
+
+
+def read_network(path: str | PathLike, dialect: str, strict: bool,
+                 specs_of: Callable[[Message], Sequence[LayerSpec]]) -> Reading:
+    """Read a prototxt in a dialect, or with "auto" in the first of those that lack the least of it.
+
+    specs_of: the layers, of an upgraded NetParameter, that will be built; types of others count only to decide
+    between dialects that have those of these.
+    """
+    if dialect != AUTO:
+        message = read_text(path, "NetParameter", dialect, strict)
+        return Reading(message, dialect, tuple(_without_effect(message)))
+    first = read_text(path, "NetParameter", FIRST, strict=False)
+    lacking = _lacking(first, specs_of)
+    best = (lacking, first, FIRST)
+    if lacking != NOTHING:
+        unknown = list(first.unknowns())
+        for name in (*(base for base in BASES if base != FIRST), *_smallest_first(), MIXED):
+            if not _may_know(unknown, load_schema(name)["NetParameter"]) and name != MIXED:
+                continue
+            try:
+                message = read_text(path, "NetParameter", name, strict=False)
+            except PrototxtError:  # it has a field of this name, of another type
+                continue
+            lacking = _lacking(message, specs_of)
+            if lacking < best[0] if name != MIXED else lacking[:2] < best[0][:2]:
+                best = (lacking, message, name)
+            if lacking == NOTHING:
+                break
+    _, message, name = best
+    if strict and any(unknown.is_again for unknown in message.unknowns()):
+        message = read_text(path, "NetParameter", name)  # which raises the error, with the place
+    return Reading(message, name, (*_doubts(message, name, specs_of), *_without_effect(message)))
+
+
+def _smallest_first() -> list[str]:
+    """The forks, those that add little first: what is left open then means what it means in most of them."""
+    return sorted(forks(), key=lambda name: (len(forks()[name].lines), name))
+
+
+def _lacking(message: Message, specs_of: Callable[[Message], Sequence[LayerSpec]]) -> tuple[int, int, int]:
+    """How much of a network its dialect lacks: of what will be built, and of the whole file; and how many layers it
+    has in a form that does as well as the one they seem to have."""
+    schema = message.descriptor.schema
+    fields = sum(1 for _ in message.unknowns())
+    try:
+        net = upgrade_net(message)
+        specs = specs_of(net)
+    except NetError:  # for whoever builds it to say
+        return fields, fields, 0
+    misfits = [_misfit(spec) for spec in specs]
+    wrong = fields + misfits.count(2)
+    types = {layer.fields.get("type", "") for layer in net.layer}
+    missing = sum(not registry.forms_in(name, schema) for name in types)
+    return wrong, wrong + missing, misfits.count(1)
+
+
+def _misfit(spec: LayerSpec) -> int:
+    """0 if a dialect has a layer's type in the form that the layer has, 1 if in another that does as well, else 2."""
+    forms = registry.forms_in(spec.type, spec.message.descriptor.schema)
+    chosen = registry.choice(spec) if forms else None
+    if not forms or chosen is None:
+        return 0 if forms else 2
+    return 0 if chosen.form in forms else 2 if set(chosen.others).isdisjoint(forms) else 1
+
+
+def _may_know(unknown: Sequence[Unknown], net: MessageType) -> bool:
+    """Whether a schema has all fields that another lacked; a quick look, before the file is read again."""
+    schema = net.schema
+    for lacked in unknown:
+        owner = schema.messages.get(lacked.owner)
+        field = None if owner is None else owner.fields.get(lacked.name)
+        if field is None or (lacked.is_value and field.enum is not None and lacked.value not in field.enum.numbers):
+            return False
+        if isinstance(lacked.value, Message) and not _has_fields(field.message, lacked.value):
+            return False
+    return True
+
+
+def _has_fields(kind: MessageType | None, message: Message) -> bool:
+    if kind is None:
+        return False
+    for name, value in message.fields.items():
+        field = kind.fields.get(name)
+        inner = value[0] if isinstance(value, list) and value else value
+        if field is None or (isinstance(inner, Message) and not _has_fields(field.message, inner)):
+            return False
+    return True
+
+
+def _doubts(message: Message, dialect: str, specs_of: Callable[[Message], Sequence[LayerSpec]]) -> Iterator[str]:
+    """What the file leaves open and dialects answer differently: a sentence of each kind, with the first layer."""
+    try:
+        specs = specs_of(upgrade_net(message))
+    except NetError:
+        return
+    told = set()
+    for spec in specs:
+        chosen = registry.choice(spec)
+        if chosen is not None and chosen.doubt and spec.type not in told:
+            told.add(spec.type)
+            yield f"{spec.where}: {spec.name} ({spec.type}): dialect {dialect!r} was chosen; {chosen.doubt}"
+    if dialect == MIXED:
+        yield (f"{message.origin.path}: no one dialect knows everything in it, so each field means what it means in "
+               "the forks that have it (dialect 'mixed')")
+
+
+def _without_effect(message: Message) -> Iterator[str]:
+    """One sentence that names the fields which change no number here."""
+    if message.descriptor.schema.name in BASES:
+        return
+    names = dict.fromkeys(f"{owner.descriptor.name}.{name}" for owner, name, _ in fields_with_effect(message, "none"))
+    if names:
+        yield f"{message.origin.path}: {shorten_list(list(names))} change no number here and have no effect"

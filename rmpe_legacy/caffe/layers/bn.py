@@ -1,0 +1,207 @@
+"""Batch normalisation with its own scale and shift, in the three meanings that the type BN has.
+
+Sources: bn_layer.cpp of TimoSaemann/caffe-segnet-cudnn5@abcf30d and HyeonwooNoh/caffe@d9e8494 (segnet),
+hszhao/PSPNet@798bdc9 and yjxiong/caffe@9831a2b (pspnet), happynear/caffe-windows@967eedf (happynear).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from rmpe_legacy.caffe.proto.blobs import StoredBlob
+from rmpe_legacy.caffe.spec import LayerSpec
+
+from .base import Layer, Shape, count, shape_text
+from .registry import Choice, chooses, register
+
+AXES = (0, 2, 3)
+
+
+class _Normalized(torch.autograd.Function):
+    """(x - mean) * inv_std * scale + shift; Backward is that of a batch with these statistics."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, inv_std: Tensor) -> Tensor:
+        normal = (x - mean) * inv_std
+        ctx.save_for_backward(normal, scale, inv_std)
+        return normal * scale + shift
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        normal, scale, inv_std = ctx.saved_tensors
+        dn = dy * scale
+        values = dy.numel() // dy.shape[1]
+        along = normal * (normal * dn).sum(AXES, keepdim=True) + dn.sum(AXES, keepdim=True)
+        return ((dn - along / values) * inv_std, (dy * normal).sum(AXES, keepdim=True),
+                dy.sum(AXES, keepdim=True), None, None)
+
+
+class _Scaled(torch.autograd.Function):
+    """x * scale + shift; in place, the scale's gradient is computed from what has been written over x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, in_place: bool) -> Tensor:
+        y = x * scale + shift
+        ctx.save_for_backward(y if in_place else x, scale)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        seen, scale = ctx.saved_tensors
+        return dy * scale, (dy * seen).sum(AXES, keepdim=True), dy.sum(AXES, keepdim=True), None
+
+
+class _Bn(Layer):
+    """What all forms share: (N, C, H, W) -> the same, and that a parameter has a value per channel."""
+
+    blob_axes = 4  # a parameter is (1, C, 1, 1); or with 2, (1, C)
+
+    def parameter_shape(self, bottom: Shape) -> Shape:
+        if len(bottom) != 4:
+            raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom)}")
+        return (1, bottom[1], 1, 1)[: self.blob_axes]
+
+    def channel_blobs(self) -> list[Tensor]:
+        """The parameters as (1, C, 1, 1)."""
+        return [blob.view(1, -1, 1, 1) for blob in self.blobs()]
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if self.parameter_shape(bottom[0]) != self.declared[0].shape:
+            raise self.spec.error(f"was set up for {self.declared[0].shape[1]} channels, its bottom is "
+                                  f"{shape_text(bottom[0])}")
+        return [bottom[0], *[(1, bottom[0][1], 1, 1)] * (self.top_count - 1)]
+
+    def check_fits(self, index: int, stored: StoredBlob) -> None:
+        """Some forks store 1 x C, for as many values."""
+        if stored.data.size != count(self.declared[index].shape):
+            super().check_fits(index, stored)
+
+
+@register("BN", form="segnet")
+class SegnetBN(_Bn):
+    """Normalises each channel, (x - mean) / sqrt(variance + 1e-9) * scale + shift.
+
+    bn_mode LEARN takes mean and variance from the batch, in TEST too; INFERENCE takes none, and only scales and
+    shifts. Tops 2 and 3 are the batch's mean and variance, (1, C, 1, 1).
+    """
+
+    params = ("bn_param",)
+    tops = (1, 3)
+    eps = 1e-9
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("bn_param")
+        self.learn = param.bn_mode == "LEARN"
+        if not self.learn and self.top_count > 1:
+            raise self.spec.error("gives mean and variance in bn_mode LEARN only; remove the further tops")
+        shape = self.parameter_shape(bottom[0])
+        self.declare("scale", shape, param.scale_filler)
+        self.declare("shift", shape, param.shift_filler)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        scale, shift = self.channel_blobs()
+        if not self.learn:
+            return _Scaled.apply(x, scale, shift, self.in_place)
+        seen = x.detach()
+        mean = seen.mean(AXES, keepdim=True)
+        variance = (seen * seen).mean(AXES, keepdim=True) - mean * mean
+        y = _Normalized.apply(x, scale, shift, mean, 1 / (variance + self.eps).sqrt())
+        return (y, mean, variance)[: self.top_count]
+
+
+@register("BN", form="pspnet")
+class PspnetBN(_Bn):
+    """Normalises each channel by the batch's mean and variance in TRAIN, which it also averages; by the averages in
+    TEST or if frozen.
+
+    Blobs: slope, bias, moving mean, moving variance. Frozen, slope and bias do not learn. Its Backward in TEST is that
+    of a batch, as published.
+    """
+
+    params = ("bn_param",)
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("bn_param")
+        self.frozen, self.momentum, self.eps = param.frozen, param.momentum, param.eps
+        shape = self.parameter_shape(bottom[0])
+        self.declare("slope", shape, param.slope_filler, learns=not self.frozen)
+        self.declare("bias", shape, param.bias_filler, learns=not self.frozen)
+        self.declare("moving_mean", shape, 0.0, learns=False)
+        self.declare("moving_" + self.statistic, shape, 1.0 if self.frozen else 0.0, learns=False)
+
+    statistic = "variance"
+
+    def stored(self, value: Tensor) -> Tensor:
+        """1 / standard deviation, from what the fourth blob holds."""
+        return 1 / (value + self.eps).sqrt()
+
+    def kept(self, variance: Tensor) -> Tensor:
+        """What the fourth blob averages."""
+        return variance
+
+    def forward(self, x: Tensor) -> Tensor:
+        slope, bias, mean, second = self.channel_blobs()
+        if self.frozen:
+            factor = self.stored(second)
+            return (x - mean) * factor * slope + bias
+        if self.spec.phase == "TEST":
+            return _Normalized.apply(x, slope, bias, mean, self.stored(second))
+        seen = x.detach()
+        batch_mean = seen.mean(AXES, keepdim=True)
+        variance = ((seen - batch_mean) ** 2).mean(AXES, keepdim=True)
+        with torch.no_grad():
+            mean.mul_(self.momentum).add_(batch_mean * (1 - self.momentum))
+            second.mul_(self.momentum).add_(self.kept(variance) * (1 - self.momentum))
+        return _Normalized.apply(x, slope, bias, batch_mean, 1 / (variance + self.eps).sqrt())
+
+
+@register("BN", form="tsn")
+class TsnBN(PspnetBN):
+    """The same, with parameters (1, C)."""
+
+    blob_axes = 2
+
+
+@register("BN", form="happynear")
+class HappynearBN(TsnBN):
+    """The same, but its fourth blob holds the moving average of 1 / standard deviation, with eps in it."""
+
+    statistic = "inverse_std"
+
+    def stored(self, value: Tensor) -> Tensor:
+        return value
+
+    def kept(self, variance: Tensor) -> Tensor:
+        return 1 / (variance + self.eps).sqrt()
+
+
+@register("BN", form="ctpn")
+class CtpnBN(_Bn):
+    """Known for its fields; what it computes is not covered."""
+
+    not_exportable = "no exporter writes it yet"
+
+    @classmethod
+    def unavailable(cls, spec: LayerSpec) -> Any:
+        return spec.error("of CTPN's form (var_eps, moving_average, decay), is not computed here")
+
+
+@chooses("BN")
+def _choose(spec: LayerSpec) -> Choice:
+    """SegNet's fields have names of their own; the other two forms share theirs."""
+    param = spec.get("bn_param")
+    if any(map(param.has, ("var_eps", "moving_average", "decay", "axis"))):
+        return Choice("ctpn")
+    if any(map(param.has, ("scale_filler", "shift_filler", "bn_mode"))) or len(spec.top) > 1:
+        return Choice("segnet")
+    others = ("tsn", "happynear")
+    return Choice("pspnet", others, "its fourth blob is read as the moving variance (PSPNet, TSN); in dialect "
+                                    "'happynear' it is the moving inverse standard deviation, and in 'segnet' there "
+                                    "are but two blobs")

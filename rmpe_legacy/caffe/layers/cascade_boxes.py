@@ -1,0 +1,88 @@
+"""Boxes as Cascade R-CNN reads them from its maps, and what its layers do with them.
+
+Source: src/caffe/util/bbox_util.cpp of zhaoweicai/cascade-rcnn@2252f46. A box is x1, y1, x2, y2, both ends in it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmpe_legacy.caffe.proto.message import Message
+
+from .base import Layer
+
+
+def moments(layer: Layer) -> tuple[Tensor, Tensor]:
+    """The mean and standard deviation of the targets, (4,) each, from bbox_reg_param."""
+    param = layer.spec.get("bbox_reg_param")
+    if not param.bbox_mean or not param.bbox_std:
+        return torch.zeros(4), torch.ones(4)
+    if len(param.bbox_mean) != 4 or len(param.bbox_std) != 4 or min(param.bbox_std) <= 0:
+        raise layer.spec.error("bbox_reg_param needs four bbox_mean and four bbox_std, these above 0")
+    return torch.tensor(list(param.bbox_mean)), torch.tensor(list(param.bbox_std))
+
+
+def from_priors(moves: Tensor, priors: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Boxes (N, K, 4) that moves (N, K, 4) make of priors (N, 4)."""
+    moves = moves * std.to(moves) + mean.to(moves)
+    size = (priors[:, 2:] - priors[:, :2] + 1).unsqueeze(1)
+    centre = (0.5 * (priors[:, 2:] + priors[:, :2])).unsqueeze(1)
+    sides = size * torch.exp(moves[..., 2:])
+    corner = moves[..., :2] * size + centre - (sides - 1) / 2
+    return torch.cat([corner, corner + sides - 1], -1)
+
+
+def bounds(param: Message) -> tuple[float, float, float, float]:
+    """The least and the largest move of the centre, and of the logarithm of the size."""
+    return (-1 / param.field_xyr, 1 / param.field_xyr, float(np.log(np.float32(1 / param.field_whr))),
+            float(np.log(np.float32(param.field_whr))))
+
+
+def centres(h: int, w: int, stride: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the cells of a map lie in the picture: x (w), y (h, 1)."""
+    x = (torch.arange(w, dtype=like.dtype, device=like.device) + 0.5) * stride
+    y = (torch.arange(h, dtype=like.dtype, device=like.device) + 0.5) * stride
+    return x, y.unsqueeze(1)
+
+
+def from_fields(moves: Tensor, fields: Tensor, stride: float, mean: Tensor, std: Tensor,
+                limits: tuple[float, float, float, float]) -> tuple[Tensor, ...]:
+    """Left, top, width, height (N, H, W) that moves (N, 4, H, W) make of each cell's field (N, 2), width first."""
+    n, _, h, w = moves.shape
+    moves = moves * std.to(moves).view(1, 4, 1, 1) + mean.to(moves).view(1, 4, 1, 1)
+    x, y = centres(h, w, stride, moves)
+    fw, fh = fields[:, 0].view(n, 1, 1), fields[:, 1].view(n, 1, 1)
+    centre_x = moves[:, 0].clamp(*limits[:2]) * fw + x
+    centre_y = moves[:, 1].clamp(*limits[:2]) * fh + y
+    width = fw * torch.exp(moves[:, 2].clamp(*limits[2:]))
+    height = fh * torch.exp(moves[:, 3].clamp(*limits[2:]))
+    return centre_x - width / 2, centre_y - height / 2, width, height
+
+
+def overlap(a: np.ndarray, b: np.ndarray, kind: str = "IOU") -> np.ndarray:
+    """The common part of boxes (.., 4), divided by their union, by the smaller (IOMU) or by the first (IOFU)."""
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    apart = (low[..., 0] > high[..., 0]) | (low[..., 1] >= high[..., 1])
+    common = np.where(apart, 0, (high - low + 1).prod(-1))
+    sizes = [np.where((x[..., 2:] < x[..., :2]).any(-1), 0, (x[..., 2:] - x[..., :2] + 1).prod(-1)) for x in (a, b)]
+    whole = {"IOMU": np.minimum(*sizes), "IOFU": sizes[0] + 0 * sizes[1]}.get(kind, sizes[0] + sizes[1] - common)
+    valid = (sizes[0] > 0) & (sizes[1] > 0) & (whole > 0)
+    return np.where(valid, common / np.where(whole > 0, whole, 1), 0).astype(a.dtype)
+
+
+def kept(boxes: np.ndarray, limit: float, kind: str) -> list[int]:
+    """The boxes, best first, that no better one overlaps by more than `limit`."""
+    alive = np.arange(len(boxes))
+    chosen = []
+    while alive.size:
+        i, alive = alive[0], alive[1:]
+        chosen.append(int(i))
+        alive = alive[~(overlap(boxes[i][None], boxes[alive], kind) > limit)]
+    return chosen
+
+
+def best_first(scores: np.ndarray) -> np.ndarray:
+    """The order of scores. Of equal ones the first goes first; the published sort leaves their order open."""
+    return np.argsort(-scores, kind="stable")

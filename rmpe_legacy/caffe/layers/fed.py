@@ -1,0 +1,206 @@
+"""Data layers whose sources only their own programs read: they have shapes, and are fed.
+
+A network with such a layer loads, and runs on what the caller gives: ``net(data=..., label=...)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from rmpe_legacy.caffe.proto.message import fields_with_effect
+from rmpe_legacy.caffe.spec import LayerSpec
+
+from .base import Layer, Shape
+from .registry import Choice, chooses, register
+
+COLORS = 3
+
+
+class FedLayer(Layer):
+    """A layer without bottoms whose tops the caller gives. `reshape` tells shapes as far as the prototxt does."""
+
+    bottoms = 0
+    tops = (1, None)
+    not_exportable = "is fed by the caller, as its source is read by its own program alone"
+
+    def forward(self) -> Tensor:
+        raise self.spec.error(f"its source cannot be read here; this layer can be fed: {call(self.spec.top)}")
+
+
+def call(tops: Iterable[str]) -> str:
+    """The call that gives a layer's tops."""
+    return f"net({', '.join(f'{top}=...' for top in tops)})"
+
+
+def must_be_fed(spec: LayerSpec) -> str:
+    """Why a data layer of the bases' cannot read its source: the first field of a fork that it does not heed."""
+    for owner, name, value in fields_with_effect(spec.message, "fed"):
+        if value != owner.descriptor.fields[name].absent:
+            return (f"{owner.descriptor.name}.{name} is a fork's and not heeded here; this layer can be fed: "
+                    f"{call(spec.top)}")
+    return ""
+
+
+class PictureLayer(FedLayer):
+    """Pictures (batch, channels, height, width), then labels; sizes come from the layer's own message, from
+    transform_param, or are `assumed`."""
+
+    own_param = ""
+    assumed = (256, 256)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get(self.own_param)
+        transform = self.spec.get("transform_param")
+        n = max(1, first_of(param, "batch_size"))
+        h = (first_of(transform, "crop_size", "crop_height", "crop_h") or first_of(
+            param, "crop_size", "crop_height", "new_height", "resize_height", "short_size") or self._resized("height")
+             or self.assumed[0])
+        w = (first_of(transform, "crop_size", "crop_width", "crop_w") or first_of(
+            param, "crop_size", "crop_width", "new_width", "resize_width", "long_size") or self._resized("width")
+             or self.assumed[1])
+        return self.shapes(n, h, w)
+
+    def _resized(self, side: str) -> int:
+        transform = self.spec.get("transform_param")
+        if not transform.has("resize_param"):
+            return 0
+        given = transform.resize_param
+        return getattr(given[0] if isinstance(given, list) else given, side)
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        """One shape for each top."""
+        return [(n, COLORS, h, w), *[(n,)] * (self.top_count - 1)]
+
+
+def first_of(param: Any, *names: str) -> int:
+    """The first of these fields that the dialect has and the file sets to more than 0; else 0."""
+    for name in names:
+        if name in param.descriptor.fields and not param.descriptor.fields[name].repeated and getattr(param, name) > 0:
+            return getattr(param, name)
+    return 0
+
+
+class _WithMaps(PictureLayer):
+    """Pictures, and a map of labels of their size."""
+
+    channels = 1
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        return [(n, COLORS, h, w), *[(n, self.channels, h, w)] * (self.top_count - 1)]
+
+
+@register("DenseImageData", form="")
+class DenseImageData(_WithMaps):
+    """SegNet's pictures and label maps, fed; of CamVid's size, 360 x 480, unless the prototxt gives one."""
+
+    params = ("dense_image_data_param", "transform_param")
+    own_param = "dense_image_data_param"
+    assumed = (360, 480)
+
+
+@register("ImageSegData", form="")
+class ImageSegData(_WithMaps):
+    """DeepLab's and PSPNet's pictures and label maps, and perhaps sizes, fed."""
+
+    params = ("image_data_param", "transform_param")
+    own_param = "image_data_param"
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        return [(n, COLORS, h, w), (n, 1, h, w), (n, 1, 1, 2)][: self.top_count]
+
+
+@register("ImageLabelmapData", form="")
+class ImageLabelmapData(_WithMaps):
+    """HED's pictures and edge maps, fed."""
+
+    params = ("image_data_param", "transform_param")
+    own_param = "image_data_param"
+
+
+@register("AnnotatedData", form="fed")
+class AnnotatedDataFed(PictureLayer):
+    """AnnotatedData as a fork has it: with several sizes by turns, or labels of its own kind; fed."""
+
+    params = ("data_param", "annotated_data_param", "transform_param")
+    own_param = "data_param"
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        label = (n, 300, 5) if self.spec.get("annotated_data_param").has("yolo_data_type") else (1, 1, 1, 8)
+        return [(n, COLORS, h, w), label, (n, 1, h, w)][: self.top_count]
+
+
+@register("BoxData", form="")
+class BoxData(PictureLayer):
+    """YOLO v1's and v2's pictures and boxes, fed: labels (n, side * side * (1 + 1 + 1 + 4)), or boxes (n, 150)."""
+
+    params = ("data_param", "transform_param")
+    own_param = "data_param"
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        sides = self.spec.get("data_param").side
+        return [(n, COLORS, h, w), *[(n, side * side * 7) for side in sides], *[(n, 150)] * self.top_count
+                ][: self.top_count]
+
+
+@register("DetectionData", form="")
+class DetectionData(PictureLayer):
+    """Cascade R-CNN's pictures, a map of targets for each stride, and boxes, fed."""
+
+    params = ("detection_data_param", "transform_param")
+    own_param = "detection_data_param"
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.spec.get("detection_data_param")
+        maps = [(n, 2 + param.coord_num, -(-h // max(1, s)), -(-w // max(1, s))) for s in param.stride]
+        rest = self.top_count - 1 - len(maps)
+        return [(n, COLORS, h, w), *maps, *[(1, 9)] * max(0, rest)][: self.top_count]
+
+
+@register("EvalData", form="")
+class EvalData(PictureLayer):
+    """Cascade R-CNN's pictures to evaluate and their sizes, fed."""
+
+    params = ("eval_data_param", "transform_param")
+    own_param = "eval_data_param"
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        return [(n, COLORS, h, w), *[(n, 4)] * (self.top_count - 1)]
+
+
+@register("MultiLabelImageData", form="")
+class MultiLabelImageData(PictureLayer):
+    """Pictures with several labels, fed."""
+
+    params = ("image_data_param", "transform_param")
+    own_param = "image_data_param"
+
+
+@register("VideoData", form="fed")
+class VideoDataFed(PictureLayer):
+    """Clips (n, 3, length, h, w), or frames side by side, and labels, fed."""
+
+    params = ("transform_param",)
+
+    @property
+    def own_param(self) -> str:
+        """C3D v1.0 has the fields in image_data_param."""
+        return "video_data_param" if self.spec.has("video_data_param") else "image_data_param"
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        length = first_of(self.spec.get(self.own_param), "new_length") or 1
+        return [(n, COLORS, length, h, w), *[(n,)] * (self.top_count - 1)]
+
+
+@chooses("AnnotatedData")
+def _choose_annotated(spec: LayerSpec) -> Choice:
+    """SSD's, unless it sets a field of a fork."""
+    return Choice("fed", ("",)) if must_be_fed(spec) else Choice("", ("fed",))
+
+
+@chooses("VideoData")
+def _choose_video(spec: LayerSpec) -> Choice:
+    """RMPE's and SSD's has its batch_size in data_param."""
+    return Choice("") if spec.has("data_param") else Choice("fed", ("",))

@@ -1,0 +1,84 @@
+"""Bilinear interpolation that keeps the corners. Sources: interp_layer.cpp of TheLegendAli/DeepLab-Context@fb04e9e
+(deeplab) and hszhao/PSPNet@798bdc9 (pspnet)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from rmpe_legacy.caffe.spec import LayerSpec
+
+from .base import Layer, Shape, shape_text
+from .registry import Choice, chooses, register
+
+
+def sizes_given(spec: LayerSpec) -> tuple[str, ...]:
+    """Which of the three ways to give the output's size the prototxt uses."""
+    param = spec.get("interp_param")
+    size = param.has("height") and param.has("width")
+    return tuple(name for name, given in (("shrink_factor", param.has("shrink_factor")),
+                                          ("zoom_factor", param.has("zoom_factor")), ("height", size)) if given)
+
+
+@register("Interp", form="pspnet")
+class Interp(Layer):
+    """(N, C, H, W) -> (N, C, height, width), or (H - 1) / shrink_factor + 1, or H + (H - 1) * (zoom_factor - 1).
+
+    Given zoom_factor alone, or shrink_factor alone, it counts before height and width, and these before both
+    together, which first shrink and then zoom. pad_beg and pad_end are negative: rows and columns that are cut off.
+    """
+
+    params = ("interp_param",)
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("interp_param")
+        self.begin, self.end = -param.pad_beg, -param.pad_end
+        if self.begin < 0 or self.end < 0:
+            raise self.spec.error("pad_beg and pad_end must not be above 0: it crops, and does not pad")
+        if not sizes_given(self.spec):
+            raise self.spec.error("give zoom_factor, or shrink_factor, or height and width")
+        if param.zoom_factor < 1 or param.shrink_factor < 1:
+            raise self.spec.error("zoom_factor and shrink_factor must be at least 1")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) != 4:
+            raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom[0])}")
+        cut = [size - self.begin - self.end for size in bottom[0][2:]]
+        self.size = self._size(cut) if min(cut) > 0 else (0, 0)
+        if min(self.size) < 1:
+            raise self.spec.error(f"gives nothing of a bottom of {shape_text(bottom[0])}")
+        return [(*bottom[0][:2], *self.size)]
+
+    def _size(self, cut: Sequence[int]) -> tuple[int, int]:
+        param, given = self.spec.get("interp_param"), sizes_given(self.spec)
+        if "height" in given and len({"shrink_factor", "zoom_factor"} & {*given}) != 1:
+            return param.height, param.width
+        shrunk = [(size - 1) // param.shrink_factor + 1 for size in cut]
+        h, w = (size + (size - 1) * (param.zoom_factor - 1) for size in shrunk)
+        return h, w
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[2:]
+        x = x[:, :, self.begin : h - self.end, self.begin : w - self.end]
+        if tuple(x.shape[2:]) == self.size:
+            return x.clone()
+        return F.interpolate(x, self.size, mode="bilinear", align_corners=True)
+
+
+@register("Interp", form="deeplab")
+class DeeplabInterp(Interp):
+    """The same, where exactly one of the three ways is given."""
+
+    def setup(self, *bottom: Shape) -> None:
+        super().setup(*bottom)
+        if len(sizes_given(self.spec)) != 1:
+            raise self.spec.error("give one of zoom_factor, shrink_factor, and height with width; not several")
+
+
+@chooses("Interp")
+def _choose(spec: LayerSpec) -> Choice:
+    """They differ only where the size is given in more than one way, which DeepLab's refuses."""
+    return Choice("pspnet", ("deeplab",) if len(sizes_given(spec)) == 1 else ())

@@ -1,0 +1,61 @@
+"""Python layers that whole families of networks share, by module and class: built in, so they need no import.
+
+With allow_python, a module of that name that is there goes before these.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from typing import Any
+
+from rmpe_legacy.caffe.spec import LayerSpec
+
+from .base import Layer
+
+_KNOWN: dict[tuple[str, str], type[Layer]] = {}
+_ENTRY = re.compile(r"""['"](\w+)['"]\s*:\s*(?:!!python/tuple\s*)?(\[[^\][]*\]|\([^()]*\)|'[^']*'|"[^"]*"|[^\s,}]+)""")
+
+
+def known_python(*names: tuple[str, str]) -> Callable[[type[Layer]], type[Layer]]:
+    """``@known_python(("rpn.proposal_layer", "ProposalLayer"))`` above the class that is such a layer."""
+
+    def add(cls: type[Layer]) -> type[Layer]:
+        for name in names:
+            if name in _KNOWN:
+                raise ValueError(f"Python layer {name} is taken by {_KNOWN[name].__qualname__}")
+            _KNOWN[name] = cls
+        return cls
+
+    return add
+
+
+def known_class(spec: LayerSpec) -> type[Layer] | None:
+    """The built-in class of a Python layer; None for any other module."""
+    param = spec.get("python_param")
+    return _KNOWN.get((param.module, param.layer))
+
+
+def known_names() -> list[tuple[str, str]]:
+    """(module, class) of each that is built in."""
+    return sorted(_KNOWN)
+
+
+def parameters(spec: LayerSpec) -> dict[str, Any]:
+    """The values of a param_str like "'feat_stride': 16": numbers, texts and lists of these. Nothing is executed."""
+    found = {}
+    for key, text in _ENTRY.findall(spec.get("python_param").param_str):
+        try:
+            found[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            found[key] = text
+    return found
+
+
+def number(spec: LayerSpec, values: dict[str, Any], name: str, default: float | None = None) -> float:
+    """One number of a param_str; LayerError where it is missing or no number."""
+    value = values.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise spec.error(f"its param_str needs '{name}': a number")
+    return value

@@ -1,0 +1,103 @@
+"""YOLO v2's loss. Source: region_loss_layer.cpp of eric612/MobileNet-YOLO@69b4441."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .base import Shape, count, shape_text
+from .loss import Loss, given
+from .registry import register
+
+BOXES = 300  # of an image at most
+
+
+@register("RegionLoss", form="mobilenet-yolo")
+class RegionLoss(Loss):
+    """Maps (N, num * (5 + num_class), side, side) and boxes (N, 300, 5) of class, centre and size -> a scalar: the sum
+    of the squares of the diffs, over N. Backward gives these diffs over N, not the derivative, as published.
+
+    Boxes of an image end with the first whose x (or, for those to learn, width) is 0. A map is square; coords is 4.
+    Differs: class_map is not read by what the published layer computes either, and softmax_tree, absolute, jitter and
+    random have no effect in it.
+    """
+
+    params = ("region_loss_param",)
+
+    def setup(self, *bottom: Shape) -> None:
+        self.param = self.spec.get("region_loss_param")
+        biases = list(self.param.biases)
+        self.biases = torch.tensor(biases if len(biases) >= 10 else [0.0] * 10).view(-1, 2)
+        if self.param.coords != 4 or len(self.biases) < self.param.num:
+            raise self.spec.error("needs coords 4, and two biases for each of num boxes")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        channels = self.param.num * (5 + self.param.num_class)
+        if len(bottom[0]) != 4 or bottom[0][1] != channels or bottom[0][2] != bottom[0][3] or (
+                count(bottom[1]) != bottom[0][0] * BOXES * 5):
+            raise self.spec.error(f"needs square maps with {channels} channels and {BOXES} boxes of 5 values an image, "
+                                  f"its bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        return [()]
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        n, _, side, _ = x.shape
+        raw = x.detach().view(n, self.param.num, 5 + self.param.num_class, side, side)
+        biases = self.biases[: self.param.num].to(raw)
+        cell = torch.arange(side, dtype=raw.dtype, device=raw.device)
+        boxes = torch.stack([(cell + torch.sigmoid(raw[:, :, 0])) / side,
+                             (cell.unsqueeze(1) + torch.sigmoid(raw[:, :, 1])) / side,
+                             torch.exp(raw[:, :, 2]) * biases[:, 0].view(-1, 1, 1) / side,
+                             torch.exp(raw[:, :, 3]) * biases[:, 1].view(-1, 1, 1) / side], -1)
+        object_, classes = torch.sigmoid(raw[:, :, 4]), raw[:, :, 5:].softmax(2)
+        diff = torch.zeros_like(raw)
+        diff[:, :, 4] = self.param.noobject_scale * object_ * (1 - object_) * object_
+        truth = label.detach().reshape(n, BOXES, 5)
+        for image in range(n):
+            listed = truth[image][: until_zero(truth[image, :, 1])]
+            if len(listed):
+                covered = overlaps(boxes[image].reshape(-1, 1, 4), listed[:, 1:]).max(1).values.view(boxes.shape[1:4])
+                diff[image, :, 4].masked_fill_(covered > self.param.thresh, 0)
+            for box in truth[image][: until_zero(truth[image, :, 3])]:
+                self._learn(box, raw[image], boxes[image], object_[image], classes[image], diff[image], biases)
+        slope = (diff / n).view(x.shape)
+        return given((diff * diff).sum() / n, lambda: (slope, None), x, label)
+
+    def _learn(self, box: Tensor, raw: Tensor, boxes: Tensor, object_: Tensor, classes: Tensor, diff: Tensor,
+               biases: Tensor) -> None:
+        """Write the diffs of the box's best anchor in its cell."""
+        p, side = self.param, raw.shape[-1]
+        label, (x, y, w, h) = int(box[0]), box[1:].tolist()
+        i, j = int(x * side), int(y * side)
+        if not (0 <= i < side and 0 <= j < side and 0 <= label < p.num_class):
+            raise self.spec.error(f"a box of class {label} at {x:g}, {y:g} lies outside its {p.num_class} classes "
+                                  "or the picture")
+        size = biases / side if p.bias_match else boxes[:, j, i, 2:]
+        centred = torch.cat([torch.zeros_like(size), size], 1)
+        n = int(overlaps(centred, box.new_tensor([0, 0, w, h])).argmax())
+        shared = overlaps(boxes[n, j, i], box[1:])
+        scale = p.coord_scale if p.rescore else p.coord_scale * (2 - w * h)
+        place = torch.sigmoid(raw[n, :2, j, i])
+        goal = box.new_tensor([x * side - i, y * side - j])
+        diff[n, :2, j, i] = -scale * (goal - place) * place * (1 - place)
+        diff[n, 2:4, j, i] = -scale * ((box[3:] * side / biases[n]).log() - raw[n, 2:4, j, i])
+        seen = object_[n, j, i]
+        diff[n, 4, j, i] = -p.object_scale * ((shared if p.rescore else 1) - seen) * seen * (1 - seen)
+        wanted = torch.zeros_like(classes[n, :, j, i])
+        wanted[label] = 1
+        diff[n, 5:, j, i] = -p.class_scale * (wanted - classes[n, :, j, i])
+
+
+def until_zero(values: Tensor) -> int:
+    """How many values stand before the first 0."""
+    zeros = (values == 0).nonzero()
+    return int(zeros[0]) if len(zeros) else len(values)
+
+
+def overlaps(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes (.., 4), each centre and size."""
+    sides = torch.minimum(a[..., :2] + a[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2) - torch.maximum(
+        a[..., :2] - a[..., 2:] / 2, b[..., :2] - b[..., 2:] / 2)
+    common = torch.where((sides < 0).any(-1), 0, sides.prod(-1))
+    return common / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - common)

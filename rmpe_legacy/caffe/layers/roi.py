@@ -1,0 +1,67 @@
+"""Regions of interest: what the layers that pool inside boxes have in common.
+
+A region is (image's number in the batch, x1, y1, x2, y2), in pixels of the image; R x 5, or R x 5 x 1 x 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .base import Layer, Shape, count, shape_text
+
+
+class RoiLayer(Layer):
+    """A layer of two bottoms, features (N, C, H, W) and regions, with one top entry a region."""
+
+    bottoms = 2
+    works_in_place = False
+
+    def check(self, features: Shape, rois: Shape, values: int = 5) -> None:
+        """LayerError unless there are features, and regions of as many values."""
+        if len(features) != values - 1 or len(rois) < 2 or count(rois[1:]) != values:
+            raise self.spec.error(f"needs features with {values - 1} axes and regions of {values} values each, its "
+                                  f"bottoms are {shape_text(features)} and {shape_text(rois)}")
+
+    def regions(self, x: Tensor, rois: Tensor) -> tuple[list[int], Tensor]:
+        """The image's number and the corners (R, values - 1) of each region, in the precision of the features."""
+        flat = rois.detach().reshape(len(rois), count(rois.shape[1:])).to(x.dtype)
+        images = flat[:, 0].to(torch.int64).tolist()
+        if images and not 0 <= min(images) <= max(images) < len(x):
+            raise self.spec.error(f"its regions are of images {min(images)} to {max(images)}, the batch has "
+                                  f"{len(x)} images")
+        return images, flat[:, 1:]
+
+
+def half_away(x: Tensor) -> Tensor:
+    """C's round(): halves go away from 0."""
+    return torch.where(x < 0, (x - 0.5).ceil(), (x + 0.5).floor())
+
+
+def padded(corners: Tensor, ratio: float) -> Tensor:
+    """Boxes (R, 4) with each side moved out by `ratio` of the box's size."""
+    if not ratio:
+        return corners
+    pad = (corners[:, 2:] - corners[:, :2] + 1) * ratio
+    return torch.cat([corners[:, :2] - pad, corners[:, 2:] + pad], 1)
+
+
+def edges(first: Tensor, last: Tensor, pooled: Sequence[int], size: Sequence[int]) -> list[list[list[tuple[int, int]]]]:
+    """Per region and axis, where each bin begins and ends on the map.
+
+    first, last: (R, axes), rounded corners, axes in the order of `pooled` and `size`.
+    """
+    out = []
+    length = (last - first + 1).clamp(min=1)
+    axes = []
+    for axis, (bins, extent) in enumerate(zip(pooled, size, strict=True)):
+        step = (length[:, axis] / bins).unsqueeze(1)
+        k = torch.arange(bins, dtype=first.dtype, device=first.device)
+        begin = ((k * step).floor() + first[:, axis : axis + 1]).clamp(0, extent).to(torch.int64).tolist()
+        end = (((k + 1) * step).ceil() + first[:, axis : axis + 1]).clamp(0, extent).to(torch.int64).tolist()
+        axes.append((begin, end))
+    for r in range(len(first)):
+        out.append([list(zip(begin[r], end[r], strict=True)) for begin, end in axes])
+    return out

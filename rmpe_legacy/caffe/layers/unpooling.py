@@ -1,0 +1,90 @@
+"""Poolings undone. Source: unpooling_layer.cpp of HyeonwooNoh/caffe@d9e8494."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .base import Layer, Shape, shape_text
+from .registry import register
+from .upsample import place
+
+
+class _Spread(torch.autograd.Function):
+    """Each value added to all cells of its window; Backward is the mean of the window's diff, also where Forward did
+    not divide."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor, columns: Tensor, divide: bool) -> Tensor:
+        areas = torch.outer(rows.sum(0), columns.sum(0))
+        ctx.save_for_backward(rows, columns, areas)
+        return torch.einsum("ncij,hi,wj->nchw", x / areas if divide else x, rows, columns)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        rows, columns, areas = ctx.saved_tensors
+        return torch.einsum("nchw,hi,wj->ncij", dy, rows, columns) / areas, None, None, None
+
+
+@register("Unpooling", form="")
+class Unpooling(Layer):
+    """(N, C, H, W) and, with unpool MAX, perhaps a pooling's mask -> (N, C, unpool_h, unpool_w).
+
+    MAX puts each value where the mask found it, or without one at the top left corner of its window; AVE adds
+    value / area to the whole window, TILE the value. Windows lie stride apart and are kernel_size large.
+
+    Differs: the published AVE and TILE do not clear their top, and add to what the forward before has left there.
+    """
+
+    params = ("unpooling_param",)
+    not_exportable = "no exporter writes it yet"
+    bottoms = (1, 2)
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("unpooling_param")
+        self.method = param.unpool
+        self.kernel = self._pair(param, "kernel_size", "kernel_h", "kernel_w")
+        self.stride = self._pair(param, "stride", "stride_h", "stride_w")
+        self.size = self._pair(param, "unpool_size", "unpool_h", "unpool_w")
+        if any(param.has(name) and getattr(param, name) for name in ("pad", "pad_h", "pad_w")):
+            raise self.spec.error("pad is not supported by the published layer either; remove it")
+        if min(*self.kernel, *self.stride, *self.size) < 1:
+            raise self.spec.error("needs kernel_size, stride and unpool_size, all above 0")
+
+    def _pair(self, param: Any, one: str, h: str, w: str) -> tuple[int, int]:
+        apart = param.has(h) and param.has(w)
+        if apart and param.has(one):
+            raise self.spec.error(f"give {one}, or {h} and {w}; not both")
+        return (getattr(param, h), getattr(param, w)) if apart else (getattr(param, one),) * 2
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) != 4 or any(shape != bottom[0] for shape in bottom):
+            raise self.spec.error("needs a bottom (N, C, H, W), and a mask of the same shape, not "
+                                  + " and ".join(map(shape_text, bottom)))
+        return [(*bottom[0][:2], *self.size)]
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        h, w = self.size
+        if self.method != "MAX":
+            rows, columns = (self._windows(axis, x) for axis in (0, 1))
+            return _Spread.apply(x, rows, columns, self.method == "AVE")
+        if mask is None:
+            corner = [(torch.arange(n, device=x.device) * s).clamp(max=size - 1)
+                      for n, s, size in zip(x.shape[2:], self.stride, self.size, strict=True)]
+            index = (corner[0].unsqueeze(1) * w + corner[1]).flatten().expand(*x.shape[:2], -1)
+        else:
+            index = mask.detach().flatten(2).long()
+            if index.numel() and not 0 <= index.min() <= index.max() < h * w:
+                raise self.spec.error(f"its mask names places {index.min()} to {index.max()}, its top has {h * w} in a "
+                                      "plane; check unpool_size")
+        return place(x.flatten(2), index, h * w).view(*x.shape[:2], h, w)
+
+    def _windows(self, axis: int, x: Tensor) -> Tensor:
+        """1 where a cell of the top lies in a window: (cells, windows)."""
+        cell = torch.arange(self.size[axis], device=x.device).unsqueeze(1)
+        begin = torch.arange(x.shape[2 + axis], device=x.device) * self.stride[axis]
+        return ((cell >= begin) & (cell < begin + self.kernel[axis])).to(x.dtype)

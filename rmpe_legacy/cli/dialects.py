@@ -1,0 +1,47 @@
+"""rmpe dialects."""
+
+from __future__ import annotations
+
+import argparse
+
+from .terminal import say
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", nargs="?", metavar="NAME", help="show what this one adds, for example rcnn")
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """List the dialects of Caffe: name, repository and commit, base, and what each adds; or one with all its fields."""
+    import json
+
+    from rmpe_legacy.caffe.describe import aligned
+    from rmpe_legacy.caffe.proto.dialects import AUTO, dialect_named, dialects
+
+    if args.name is not None:
+        dialect = dialect_named(args.name)
+        text = "\n".join([
+            f"{dialect.name}: {dialect.title}", f"repository: {dialect.repository}", f"base: {dialect.base}",
+            f"layer types: {' '.join(_types(dialect)) or 'those of its base'}", *dialect.lines])
+        say(json.dumps(_row(dialect), indent=1) if args.json else text)
+        return
+    rows = [_row(dialect) for dialect in dialects().values()]
+    if args.json:
+        say(json.dumps(rows, indent=1))
+        return
+    cells = [(r["name"], r["base"], r["repository"], f"{r['fields']} fields; {', '.join(r['types']) or 'no types'}"
+              if r["name"] != r["base"] else r["title"]) for r in rows]
+    say("\n".join([*aligned([("name", "base", "repository", "what it adds to its base"), *cells]), "",
+                   f"The default, {AUTO}, is the first in which everything in a file is known."]))
+
+
+def _types(dialect) -> list[str]:
+    return [name + "".join(f"={form}" for form in forms[:1] if form) for name, forms in dialect.types.items()]
+
+
+def _row(dialect) -> dict:
+    from rmpe_legacy.caffe.proto.schema import added_fields
+
+    return {"name": dialect.name, "title": dialect.title, "repository": dialect.repository, "base": dialect.base,
+            "types": _types(dialect), "fields": len(added_fields(dialect.name))}
