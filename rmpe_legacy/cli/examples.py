@@ -6,6 +6,7 @@ EXAMPLES = {
     "show": ("deploy.prototxt", "deploy.prototxt --weights my.caffemodel"),
     "draw": ("deploy.prototxt network.html", "train_val.prototxt train.svg --phase TRAIN --until pool5"),
     "layers": ("", "Convolution"),
+    "dialects": ("", "rcnn"),
     "forward": ("deploy.prototxt my.caffemodel --input data=photo.jpg --blobs all --output blobs.npz",
                 "deploy.prototxt my.caffemodel --input data=cat.jpg --mean 104,117,123 --raw-scale 255 "
                 "--channel-order BGR --json"),
