@@ -65,7 +65,7 @@ def test_joints_are_those_that_caffe_gave(whole_network, pose, skiing, mode, blo
     np.testing.assert_array_equal(poses.joints_xy[0], np.trunc(want[:, :2] * 512 / 64 - (0, pad) + (128, 48)))
     np.testing.assert_allclose(poses.scores[0], want[:, 2], rtol=0, atol=1e-4 * want[:, 2].max())
     identity = str(describe_pose_network(network))
-    assert "STN, 2-stack hourglass, SDTN, 256 x 256, heat maps 64 x 64; the STN is trained" in identity
+    assert "STN, 2-stack hourglass, SDTN, 256 x 256, heatmaps 64 x 64; the STN is trained" in identity
 
 
 def test_a_batch_gives_what_one_by_one_gives(whole_network, pose):
@@ -84,7 +84,7 @@ def test_six_pictures_of_mpii_from_end_to_end(whole_network, tmp_path, capfd):
     detector, pose = (map(str, files) for files in (whole_network("ssd").files, write_pose(tmp_path)))
     command = ["demo", *(str(images / name) for name in names), "--detector", *detector, "--pose", *pose,
                "--de-transform", "paper", "--threshold", str(SURE), "--output", str(tmp_path / "out"),
-               "--report", str(tmp_path / "page.html")]
+               "--report", str(tmp_path / "page.html"), "--quiet"]
     assert main(command) == 0
     assert capfd.readouterr().err == ""
     content = json.loads((tmp_path / "out" / "poses.json").read_text())

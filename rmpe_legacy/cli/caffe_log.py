@@ -12,7 +12,7 @@ from datetime import datetime
 
 from rmpe_legacy.errors import RmpeError
 
-from .terminal import write_error
+from .terminal import LOGGER, write_error
 
 LETTERS = {logging.INFO: "I", logging.WARNING: "W", logging.ERROR: "E", logging.CRITICAL: "F"}
 
@@ -27,14 +27,14 @@ class _Glog(logging.Handler):
 
 
 def run_logged(command: Callable[[logging.Logger], int | None], quiet: bool = False) -> int:
-    """Run a command that logs as Caffe does; its exit code. An RmpeError becomes a line of the log, and code 1.
+    """Run a command with the package's log in Caffe's form, and return its exit code; 1 for an RmpeError, which it logs.
 
-    quiet: leave out what only informs: of several processes one is enough to tell it.
+    quiet: Leave out notes. Of several processes that train together, one is enough to write them.
     """
-    package, handler = logging.getLogger("rmpe_legacy"), _Glog()
-    package.addHandler(handler)
-    level, show = package.level, warnings.showwarning
-    package.setLevel(logging.WARNING if quiet else logging.INFO)
+    handlers, level, show = LOGGER.handlers, LOGGER.level, warnings.showwarning
+    LOGGER.handlers = [_Glog()]
+    if quiet:
+        LOGGER.setLevel(max(level, logging.WARNING))
     log = logging.getLogger(__name__)
     warnings.showwarning = lambda message, *_, **__: log.warning("%s", message)
     try:
@@ -43,6 +43,6 @@ def run_logged(command: Callable[[logging.Logger], int | None], quiet: bool = Fa
         log.critical("%s", error)
         return 1
     finally:
-        package.removeHandler(handler)
-        package.setLevel(level)
+        LOGGER.handlers = handlers
+        LOGGER.setLevel(level)
         warnings.showwarning = show
