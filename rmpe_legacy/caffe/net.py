@@ -402,7 +402,7 @@ def _own_names() -> frozenset[str]:
 def wire(specs: Sequence[LayerSpec]) -> list[Step]:
     """Create the layers in order; each checks its parameters and computes its top shapes. Allocates no memory yet."""
     shapes: dict[str, Shape] = {}
-    steps = []
+    steps: list[Step] = []
     for spec in specs:
         layer = registry.create(spec)
         step = Step(layer, spec.bottom, _tops(spec, layer))

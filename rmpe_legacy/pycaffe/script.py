@@ -68,9 +68,11 @@ def _run_cell(name: str, source: str, names: dict[str, Any], is_python2: bool) -
     """Run one cell; the value of an expression at its end is shown, as Python's prompt shows it."""
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)  # for tracebacks
     tree = python2.translated(source, name) if is_python2 else ast.parse(source, name)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body[-1] if tree.body else None
+    if isinstance(last, ast.Expr):
+        tree.body.pop()
     exec(compile(tree, name, "exec"), names)
-    if last is not None:
+    if isinstance(last, ast.Expr):
         sys.displayhook(eval(compile(ast.Expression(last.value), name, "eval"), names))
 
 
@@ -85,7 +87,7 @@ def _prepare_notebook() -> None:
         module, display = ModuleType("IPython"), ModuleType("IPython.display")
         for function in _DISPLAY:
             setattr(display, function, lambda *args, **options: None)
-        module.display, module.get_ipython, module.version_info = display, lambda: None, (8, 0)  # matplotlib asks
+        vars(module).update(display=display, get_ipython=lambda: None, version_info=(8, 0))  # matplotlib reads these
         sys.modules |= {"IPython": module, "IPython.display": display}
 
 

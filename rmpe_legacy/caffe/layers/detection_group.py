@@ -27,7 +27,8 @@ class _Group(Layer):
     bottoms = 3
     works_in_place = False
     not_exportable = JUDGES
-    refuses = unforced = (2,)
+    refuses: tuple[int, ...] = (2,)
+    unforced: tuple[int, ...] = (2,)
     own_param = ""
 
     def setup(self, *bottom: Shape) -> None:

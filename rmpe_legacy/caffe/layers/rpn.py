@@ -148,7 +148,7 @@ class ProposalLayer(_Anchored):
         order = score.argsort(kind="stable")[::-1]
         order = order[: self.settings["RPN_PRE_NMS_TOP_N"] or None]
         boxes, score = boxes[order], score[order]
-        keep = suppressed(boxes, self.settings["RPN_NMS_THRESH"], self.settings["RPN_POST_NMS_TOP_N"])
+        keep = suppressed(boxes, self.settings["RPN_NMS_THRESH"], int(self.settings["RPN_POST_NMS_TOP_N"]))
         rois = np.hstack([np.zeros((len(keep), 1), boxes.dtype), boxes[keep]])
         tops = torch.from_numpy(rois).to(scores), torch.from_numpy(score[keep, None]).to(scores)
         return tops[: self.top_count]

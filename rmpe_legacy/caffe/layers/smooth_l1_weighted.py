@@ -25,7 +25,7 @@ class WeightedSmoothL1Loss(Layer):
     published: its set-up does not call the one that makes it 1.
     """
 
-    params = ("smooth_l1_loss_param",)
+    params: tuple[str, ...] = ("smooth_l1_loss_param",)
     bottoms = (2, 4)
     not_exportable = JUDGES
     works_in_place = False

@@ -118,7 +118,7 @@ def unpooled_onnx(ctx: OnnxContext) -> None:
 @emits_python("Upsample=segnet")
 def unpooled_python(ctx: PythonContext) -> str:
     values, mask = ctx.x
-    h, w = ctx.top_shapes[0][2:]
+    h, w = map(int, ctx.top_shapes[0][2:])
     return (f"{values}.new_zeros(*{values}.shape[:2], {h * w}).scatter(2, {mask}.flatten(2).long(), "
             f"{values}.flatten(2)).unflatten(2, ({h}, {w}))")
 
