@@ -27,7 +27,7 @@ class _Glog(logging.Handler):
 
 
 def run_logged(command: Callable[[logging.Logger], int | None], quiet: bool = False) -> int:
-    """Run a command with the package's log in Caffe's form, and return its exit code; 1 for an RmpeError, which it logs.
+    """Run a command with the package's log in Caffe's form; return its exit code, 1 for an RmpeError, which it logs.
 
     quiet: Leave out notes. Of several processes that train together, one is enough to write them.
     """
