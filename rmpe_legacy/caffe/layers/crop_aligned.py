@@ -48,7 +48,8 @@ class AlignedCrop(Layer):
         other = self._path(self.spec.bottom[1])
         common = next((blob for blob in other if blob in path), None)
         if common is None:
-            raise self.spec.error("its bottoms do not come from one blob, so they cannot be lined up; give crop_param")
+            raise self.spec.error("its bottoms do not come from one blob, so they cannot be lined up; give "
+                                  "crop_param, or choose dialect 'bvlc' to crop at offset 0")
         self.offset = []
         for axis in (0, 1):
             first = self._map(path[: path.index(common)], axis)
