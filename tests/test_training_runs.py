@@ -399,3 +399,29 @@ def test_weights_are_copied(here):
     two = Solver("solver.prototxt")
     two.copy_trained(read_weights(weights))
     assert equal(parameters(one), parameters(two))
+
+
+class TestDialects:
+    """dialect="auto": the solver's file and the network's are read in the dialects that know them."""
+
+    def test_a_network_of_a_fork_trains(self, tmp_path: Path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        pool = """layer {{ name: "pool" type: "Pooling" bottom: "conv" top: "pool"
+  pooling_param {{ kernel_size: 2 stride: 2 ceil_mode: false }} }}
+"""
+        drop = 'layer {{ name: "drop" type: "Dropout" bottom: '
+        write_run(tmp_path, net=NET.replace(f'{drop}"conv"', f'{pool}{drop}"pool"'))
+        solver = Solver("solver.prototxt")
+        solver.step(1)
+        assert solver.iter == 1
+        with pytest.raises(RmpeError, match="ceil_mode"):
+            Solver("solver.prototxt", "bvlc")
+
+    def test_a_policy_of_the_ssd_branch_is_read(self, tmp_path: Path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        write_run(tmp_path)
+        text = SOLVER.replace('lr_policy: "step" stepsize: 10', 'lr_policy: "plateau" plateau_winsize: 2')
+        Path("solver.prototxt").write_text(text)
+        assert Solver("solver.prototxt").rate.has_plateau
+        with pytest.raises(RmpeError, match="plateau_winsize"):
+            Solver("solver.prototxt", "rmpe")

@@ -21,12 +21,16 @@ def add_net_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--level", type=int, default=0, help="level for min_level and max_level rules (default: 0)")
     command.add_argument("--stage", action="append", default=[], metavar="NAME",
                          help="stage for stage rules; repeatable")
+    _add_layer_options(command)
+    add_python_option(command)
+
+
+def _add_layer_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dialect", default="auto", metavar="NAME",
                          help="whose fields, defaults and layer types to use, one that `rmpe dialects` lists (default: "
                          "the first that knows everything in the file)")
     command.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
                          help="a Python file that registers your own layers; repeatable")
-    add_python_option(command)
 
 
 def add_network_options(command: argparse.ArgumentParser, *which: str, has_default: bool = True) -> None:
@@ -185,10 +189,7 @@ def add_caffe_options(command: argparse.ArgumentParser, phase: str | None = None
                          "one process each: torchrun --nproc-per-node N -m rmpe_legacy train ...")
     command.add_argument("-level", "--level", type=int, default=0, help="level for min_level and max_level rules")
     command.add_argument("-stage", "--stage", default="", metavar="A,B", help="stages for stage rules")
-    command.add_argument("--dialect", choices=("rmpe", "ssd", "bvlc"), default="rmpe",
-                         help="which Caffe fork's schema and defaults to use (default: rmpe)")
-    command.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
-                         help="a Python file that registers your own layers; repeatable")
+    _add_layer_options(command)
     command.add_argument("--threads", type=positive, metavar="N", help="CPU threads per process (default: all cores; "
                          "the last bits of results depend on it)")
     add_de_transform_option(command)

@@ -11,6 +11,7 @@ from os import PathLike
 from torch import nn
 
 from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.proto.dialects import AUTO, BASES
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.text import read_text
 from rmpe_legacy.errors import NetError
@@ -22,12 +23,20 @@ EVAL_TYPES = ("classification", "detection")
 _TYPES = {name.upper(): name for name in OPTIMIZERS}  # old enum value -> today's type
 
 
-def read_solver(path: str | PathLike, dialect: str = "rmpe") -> Message:
+def read_solver(path: str | PathLike, dialect: str = AUTO) -> Message:
     """Read a solver.prototxt as a SolverParameter, with the old solver_type upgraded to type.
 
-    FileError, PrototxtError or NetError say what is wrong, unknown fields included.
+    Args:
+        path: The file.
+        dialect: As for ``load_net``. "auto" is the first of "rmpe", "ssd" and "bvlc" that knows every field.
+
+    Raises:
+        FileError, PrototxtError, NetError: The file cannot be read, or something in it is wrong or unknown.
     """
-    return upgrade_solver(read_text(path, "SolverParameter", dialect))
+    if dialect != AUTO:
+        return upgrade_solver(read_text(path, "SolverParameter", dialect))
+    readings = [read_text(path, "SolverParameter", base) for base in BASES]
+    return upgrade_solver(next((param for param in readings if not any(param.unknowns())), readings[0]))
 
 
 def upgrade_solver(param: Message) -> Message:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -20,12 +21,12 @@ import torch
 from torch import Tensor
 
 from rmpe_legacy.caffe.layers.base import Layer, shape_text
-from rmpe_legacy.caffe.load import parse_net
+from rmpe_legacy.caffe.load import parse_net, read_message
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.caffe.proto.blobs import TrainedLayer
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
+from rmpe_legacy.caffe.proto.dialects import AUTO
 from rmpe_legacy.caffe.proto.message import Message
-from rmpe_legacy.caffe.proto.text import read_text
 from rmpe_legacy.caffe.weights import copy_trained
 from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import FileError, NetError
@@ -60,7 +61,7 @@ class Solver:
     writes snapshots.
     """
 
-    def __init__(self, solver: str | PathLike | Message, dialect: str = "rmpe",
+    def __init__(self, solver: str | PathLike | Message, dialect: str = AUTO,
                  action: Callable[[], Action] | None = None, *, device: str | torch.device = "cpu",
                  de_transform: str | None = None, allow_python: bool = False, prefetch: int = PREFETCH,
                  skip_bad_records: bool = False, world: World | None = None,
@@ -69,7 +70,7 @@ class Solver:
 
         Args:
             solver: the path of a solver.prototxt, or a SolverParameter.
-            dialect: "rmpe", "ssd" or "bvlc": the Caffe whose fields and defaults apply.
+            dialect: as for ``load_net``; "auto" is chosen for the solver and for each network's file.
             action: asked after each iteration, and before each test batch; "snapshot" writes one, "stop" ends the
                 training.
             device: where the networks are.
@@ -154,7 +155,10 @@ class Solver:
         if not os.path.exists(path) and (beside := Path(self.param.origin.path).parent / path).exists():
             raise FileError(f"{self.param.where}: there is no {path} in the working directory, where Caffe looks for "
                             f"it; there is {beside}: start from its folder, or name it by its whole path")
-        return read_text(path, "NetParameter", self.dialect)
+        reading = read_message(path, "TRAIN", dialect=self.dialect)  # the same for a net that is also tested
+        for text in reading.notes:
+            warnings.warn(text, stacklevel=2)
+        return reading.message
 
     def _build(self, net: Message, phase: str, state: Message | None) -> Net:
         """A network; the file's own state goes before the phase, the solver's before that."""
