@@ -18,7 +18,7 @@ from rmpe_legacy.caffe.load import read_message
 from rmpe_legacy.caffe.proto.dialects import AUTO, BASES, MIXED, dialects, forks
 from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
 from rmpe_legacy.caffe.proto.schema import load_schema
-from rmpe_legacy.caffe.proto.text import parse_text
+from rmpe_legacy.caffe.proto.text import parse_text, read_text
 from rmpe_legacy.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -169,6 +169,21 @@ class TestAuto:
             if "layer" in file.read_text():
                 reading = read_network(file, AUTO, True, lambda net: ())
                 assert reading.dialect == "rmpe", file
+
+
+    @pytest.mark.parametrize(("size", "most"), [(1 << 20, 3), (1 << 17, 14)])
+    def test_a_large_file_is_read_in_few_dialects(self, path, monkeypatch, size: int, most: int):
+        """Each reading takes time, and a file from elsewhere must not be able to ask for forty."""
+        readings = []
+        monkeypatch.setattr("rmpe_legacy.caffe.choose_dialect.read_text",
+                            lambda *args, **options: readings.append(args[2]) or read_text(*args, **options))
+        pool = layer("Pooling", "x", "y", "pooling_param { kernel_size: 2 ceil_mode: true }")
+        file = path(pool + layer("NoSuchType", "y", "z", "") + "#" * size)
+        with pytest.raises(RmpeError, match="NoSuchType"):
+            load_net(file)
+        assert readings[0] == "rmpe"
+        assert readings[-1] == MIXED
+        assert 3 <= len(readings) <= most
 
 
 class TestEffects:

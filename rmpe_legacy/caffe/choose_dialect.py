@@ -19,6 +19,7 @@ from .spec import LayerSpec
 
 FIRST = "rmpe"  # what a file means that every dialect knows
 NOTHING = (0, 0, 0)
+READ_AGAIN = 3 << 19  # bytes of text that are read in further dialects: two seconds' worth, with what comes after
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,7 @@ def read_network(path: str | PathLike, dialect: str, strict: bool,
     lacking = _lacking(first, specs_of)
     best = (lacking, first, FIRST)
     if lacking != NOTHING:
-        unknown = list(first.unknowns())
-        for name in (*(base for base in BASES if base != FIRST), *_smallest_first(), MIXED):
-            if not _may_know(unknown, load_schema(name)["NetParameter"]) and name != MIXED:
-                continue
+        for name in (*_candidates(first), MIXED):
             try:
                 message = read_text(path, "NetParameter", name, strict=False)
             except PrototxtError:  # it has a field of this name, of another type
@@ -61,6 +59,17 @@ def read_network(path: str | PathLike, dialect: str, strict: bool,
     if strict and any(unknown.is_again for unknown in message.unknowns()):
         message = read_text(path, "NetParameter", name)  # which raises the error, with the place
     return Reading(message, name, (*_doubts(message, name, specs_of), *_without_effect(message)))
+
+
+def _candidates(first: Message) -> list[str]:
+    """The dialects to try after the first, those that have most of the layer types before others: of a large file, no
+    more than `READ_AGAIN` allows."""
+    unknown = list(first.unknowns())
+    types = {layer.fields.get("type", "") for layer in first.layer}
+    able = [name for name in (*(base for base in BASES if base != FIRST), *_smallest_first())
+            if _may_know(unknown, load_schema(name)["NetParameter"])]
+    able.sort(key=lambda name: sum(not registry.forms_in(type_name, load_schema(name)) for type_name in types))
+    return able[: READ_AGAIN // max(1, len(first.origin.text))]
 
 
 def _smallest_first() -> list[str]:
