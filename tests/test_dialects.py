@@ -189,7 +189,7 @@ class TestAuto:
 class TestEffects:
     def test_fields_without_effect_are_named_once(self, path):
         text = layer("ReLU", "x", "y", "forward_type: FLOAT16 backward_type: FLOAT16", "a")
-        with pytest.warns(UserWarning, match=r"\.forward_type, LayerParameter\.backward_type change no number") as told:
+        with pytest.warns(UserWarning, match=r"number here: .*\.forward_type, LayerParameter\.backward_type") as told:
             net = load_net(path(text))
         assert net.dialect == "nvidia"
         assert len(told) == 1

@@ -150,4 +150,4 @@ def _without_effect(message: Message) -> Iterator[str]:
         return
     names = dict.fromkeys(f"{owner.descriptor.name}.{name}" for owner, name, _ in fields_with_effect(message, "none"))
     if names:
-        yield f"{message.origin.path}: {shorten_list(list(names))} change no number here and have no effect"
+        yield f"{message.origin.path}: these fields do not change any number here: {shorten_list(list(names))}"
