@@ -69,7 +69,7 @@ def _candidates(first: Message) -> list[str]:
     able = [name for name in (*(base for base in BASES if base != FIRST), *_smallest_first())
             if _may_know(unknown, load_schema(name)["NetParameter"])]
     able.sort(key=lambda name: sum(not registry.forms_in(type_name, load_schema(name)) for type_name in types))
-    return able[: READ_AGAIN // max(1, len(first.origin.text))]
+    return able[: READ_AGAIN // max(1, len(first.origin.text or ""))]
 
 
 def _smallest_first() -> list[str]:
