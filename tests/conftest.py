@@ -10,6 +10,8 @@ import pytest
 from shared import is_missing_data, missing_data
 from whole_networks import WholeNetwork
 
+from rmpe_legacy.cli import main
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """An id has to say which case it is."""
@@ -27,6 +29,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{count} skipped: {reason}")
     if data:
         terminalreporter.write_line(missing_data(data))
+
+
+@pytest.fixture
+def rmpe(capsys) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command: (exit code, standard output, standard error)."""
+    def run(*argv) -> tuple[int, str, str]:
+        code = main([str(a) for a in argv])
+        return (code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

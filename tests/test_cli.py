@@ -24,15 +24,6 @@ MODELS = unpacked("torch7/models")
 V0 = GOLDEN / "layers" / "Net__v0_prototxt_v0_caffemodel"
 
 
-@pytest.fixture
-def rmpe(capsys):
-    def run(*argv) -> tuple[int, str, str]:
-        code = main([str(a) for a in argv])
-        return (code, *capsys.readouterr())
-
-    return run
-
-
 class TestShow:
     def test_layers_shapes_parameters_and_sums(self, rmpe):
         code, out, err = rmpe("show", V0 / "net.prototxt", "--weights", V0 / "weights.caffemodel")

@@ -20,7 +20,6 @@ from rmpe_legacy import load_net
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
 from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 from rmpe_legacy.caffe.weights import trained_layers
-from rmpe_legacy.cli import main
 from rmpe_legacy.compare.verify import verify
 from rmpe_legacy.formats.base import NetRunner
 from rmpe_legacy.formats.network_json import load_converted
@@ -47,15 +46,6 @@ layer { name: "fc" type: "InnerProduct" bottom: "both" top: "fc"
   inner_product_param { num_output: 7 weight_filler { type: "xavier" } bias_filler { type: "constant" value: 0.1 } } }
 layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }
 """
-
-
-@pytest.fixture
-def rmpe(capsys):
-    def run(*argv) -> tuple[int, str, str]:
-        code = main([str(a) for a in argv])
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

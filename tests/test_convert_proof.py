@@ -21,7 +21,6 @@ from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
 from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 from rmpe_legacy.caffe.weights import trained_layers
-from rmpe_legacy.cli import main
 from rmpe_legacy.compare.verify import verify
 from rmpe_legacy.errors import NetError
 from rmpe_legacy.export.onnx import to_onnx, write_onnx
@@ -53,15 +52,6 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "
 @pytest.fixture(autouse=True)
 def in_tmp_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def rmpe(capsys):
-    def run(*argv) -> tuple[int, str, str]:
-        code = main([str(a) for a in argv])
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 def network(text: str, name: str = "net") -> tuple[str, ...]:
