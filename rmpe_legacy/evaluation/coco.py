@@ -12,6 +12,7 @@ import numpy as np
 
 from rmpe_legacy.errors import EvaluationError
 from rmpe_legacy.optional import optional
+from rmpe_legacy.readers.json_file import finite_numbers
 from rmpe_legacy.reading import first_line
 
 from .joints import COCO, MPII
@@ -170,10 +171,7 @@ def _need(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
 
 
 def _numbers(value: Any, where: str, what: str) -> np.ndarray:
-    try:
-        numbers = np.asarray(value, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        numbers = np.array(np.nan)
-    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+    numbers = finite_numbers(value)
+    if numbers is None:
         raise EvaluationError(f"{where}: {what} are not a list of finite numbers")
     return numbers

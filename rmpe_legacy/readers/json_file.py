@@ -9,6 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.reading import reading
 
@@ -50,3 +52,12 @@ def _strings(content: Any) -> Iterator[str]:
             waiting += value.values()
         elif isinstance(value, list):
             waiting += value
+
+
+def finite_numbers(value: Any) -> np.ndarray | None:
+    """Return a list of finite numbers as (N,) float64; None for anything else."""
+    try:
+        numbers = np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return numbers if numbers.ndim == 1 and np.isfinite(numbers).all() else None

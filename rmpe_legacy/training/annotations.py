@@ -22,7 +22,7 @@ import numpy as np
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.evaluation.files import read_groups
 from rmpe_legacy.readers.hdf5 import Dataset, open_hdf5
-from rmpe_legacy.readers.json_file import read_json
+from rmpe_legacy.readers.json_file import finite_numbers, read_json
 from rmpe_legacy.reading import first_bytes
 
 from .people import JOINT_SETS, MPII_JOINTS, Person
@@ -157,11 +157,8 @@ def _person_of_json(where: str, entry: Mapping[str, Any], names: Mapping[Any, st
 
 
 def _numbers(where: str, what: str, value: Any) -> np.ndarray:
-    try:
-        numbers = np.array(value, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        numbers = np.array(np.nan)
-    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+    numbers = finite_numbers(value)
+    if numbers is None:
         raise FileError(f"{where}: {what} is not a list of finite numbers")
     return numbers
 
