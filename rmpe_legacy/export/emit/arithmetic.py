@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from rmpe_legacy.caffe.layers.base import Layer
+
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, bracketed, number, pair
+
+
+def _first_read(layer: Layer) -> int:
+    """The first bottom that Eltwise reads: in place, the published code clears bottom 0 before (layers.eltwise)."""
+    return 1 if layer.in_place and layer.operation != "PROD" else 0
 
 
 @emits_onnx("Eltwise")
 def eltwise_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
-    # In place, the published code clears bottom 0 before it reads it: see layers.eltwise.
-    start = 1 if layer.in_place and layer.operation != "PROD" else 0
+    start = _first_read(layer)
     terms = list(ctx.x[start:])
     if layer.operation == "SUM":
         terms = [x if c == 1 else ctx.node("Mul", x, ctx.constant(c))
@@ -28,8 +34,7 @@ def eltwise_onnx(ctx: OnnxContext) -> None:
 @emits_python("Eltwise")
 def eltwise_python(ctx: PythonContext) -> str:
     layer = ctx.layer
-    # In place, the published code clears bottom 0 before it reads it: see layers.eltwise.
-    start = 1 if layer.in_place and layer.operation != "PROD" else 0
+    start = _first_read(layer)
     terms = list(ctx.x[start:])
     if layer.operation == "MAX":
         total = terms[0]

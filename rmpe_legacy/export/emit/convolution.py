@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from rmpe_legacy.caffe.layers.conv import Convolution
 
-from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, sizes
+
+
+def _spatial_axes(ctx: EmitContext, target: str, runtime: str) -> int:
+    """How many spatial axes a convolution has; raises for what `target` cannot express, or its `runtime` compute."""
+    layer = ctx.layer
+    dims = len(layer.kernel)
+    if layer.channel_axis != 1:
+        raise ctx.refuse(f"its channels are axis {layer.channel_axis}; {target} has them on axis 1")
+    if not 1 <= dims <= 3 or not all(layer.dilation):
+        raise ctx.refuse(f"{dims} spatial axes with dilation {layer.dilation}; {runtime} 1 to 3 axes, and a dilation "
+                         "of 1 or more")
+    return dims
 
 
 @emits_onnx("Convolution", "Deconvolution")
 def convolution_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
-    dims = len(layer.kernel)
-    if layer.channel_axis != 1:
-        raise ctx.refuse(f"its channels are axis {layer.channel_axis}; ONNX has them on axis 1")
-    if not 1 <= dims <= 3 or not all(layer.dilation):
-        raise ctx.refuse(f"{dims} spatial axes with dilation {layer.dilation}; ONNX runtimes take 1 to 3 axes, and a "
-                         "dilation of 1 or more")
+    dims = _spatial_axes(ctx, "ONNX", "ONNX runtimes take")
     is_conv = isinstance(layer, Convolution)
     more = layer.sticking_out(ctx.size()[1:]) if is_conv else [0] * dims
     pads = [*layer.pad, *(p + m for p, m in zip(layer.pad, more, strict=True))]
@@ -29,12 +36,7 @@ def convolution_onnx(ctx: OnnxContext) -> None:
 @emits_python("Convolution", "Deconvolution")
 def convolution_python(ctx: PythonContext) -> str:
     layer = ctx.layer
-    dims = len(layer.kernel)
-    if layer.channel_axis != 1:
-        raise ctx.refuse(f"its channels are axis {layer.channel_axis}; torch has them on axis 1")
-    if not 1 <= dims <= 3 or not all(layer.dilation):
-        raise ctx.refuse(f"{dims} spatial axes with dilation {layer.dilation}; torch takes 1 to 3 axes, and a dilation "
-                         "of 1 or more")
+    dims = _spatial_axes(ctx, "torch", "torch takes")
     is_conv = isinstance(layer, Convolution)
     if is_conv and any(layer.sticking_out([n for n in ctx.bottom_shapes[0][2:] if isinstance(n, int)])):
         raise ctx.refuse("its only window sticks out of the bottom, which torch does not do; give more pad")

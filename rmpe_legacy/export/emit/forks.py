@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .convolution import convolution_onnx, convolution_python
 from .expressions import arguments, number, pair, sizes
 
@@ -348,22 +348,23 @@ def aligned_crop_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}[:, :, {top}:{top + h}, {left}:{left + w}]"
 
 
-@emits_onnx("Insanity")
-def insanity_onnx(ctx: OnnxContext) -> None:
+def _insanity_alpha(ctx: EmitContext) -> float:
+    """What Insanity multiplies negative values by in TEST: one over the logarithmic mean of its bounds."""
     layer = ctx.layer
     if layer.spec.phase == "TRAIN":
         raise ctx.refuse("is in phase TRAIN, where its slopes are random")
     slope = (layer.high - layer.low) / (math.log(abs(layer.high)) - math.log(abs(layer.low)))
-    ctx.output("LeakyRelu", ctx.x[0], alpha=1 / slope)
+    return 1 / slope
+
+
+@emits_onnx("Insanity")
+def insanity_onnx(ctx: OnnxContext) -> None:
+    ctx.output("LeakyRelu", ctx.x[0], alpha=_insanity_alpha(ctx))
 
 
 @emits_python("Insanity")
 def insanity_python(ctx: PythonContext) -> str:
-    layer = ctx.layer
-    if layer.spec.phase == "TRAIN":
-        raise ctx.refuse("is in phase TRAIN, where its slopes are random")
-    slope = (layer.high - layer.low) / (math.log(abs(layer.high)) - math.log(abs(layer.low)))
-    return f"F.leaky_relu({ctx.x[0]}, {number(1 / slope)})"
+    return f"F.leaky_relu({ctx.x[0]}, {number(_insanity_alpha(ctx))})"
 
 
 @emits_onnx("ImResize")
