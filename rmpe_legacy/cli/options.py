@@ -169,6 +169,15 @@ def load_plugins(paths: list[str]) -> None:
         runpy.run_path(path)  # an error in it keeps its traceback, for the user
 
 
+def prepare(args: argparse.Namespace) -> None:
+    """Do what --plugin and --threads of `add_caffe_options` ask for."""
+    import torch
+
+    load_plugins(args.plugin)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+
+
 def result_stream(output: str | None) -> TextIO | None:
     """Return the stream for messages: standard error if results go to standard output."""
     return sys.stderr if output == "-" else sys.stdout

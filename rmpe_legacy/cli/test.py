@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from .caffe_log import run_logged
-from .options import add_caffe_options, device_of, load_plugins, positive, stages_of
+from .options import add_caffe_options, device_of, positive, prepare, stages_of
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -33,9 +33,7 @@ def _test(args: argparse.Namespace, log: logging.Logger) -> None:
     from rmpe_legacy.caffe.solver.scores import Scores, weighted
     from rmpe_legacy.caffe.weights import copy_trained
 
-    load_plugins(args.plugin)
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    prepare(args)
     device, line = device_of(args.gpu)
     log.info("%s", line)
     net = read_net(args.model, "TEST", args.level, stages_of(args.stage), args.dialect, args.de_transform,

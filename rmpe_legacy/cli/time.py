@@ -9,7 +9,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from .caffe_log import run_logged
-from .options import add_caffe_options, device_of, load_plugins, positive, stages_of
+from .options import add_caffe_options, device_of, positive, prepare, stages_of
 
 if TYPE_CHECKING:
     from rmpe_legacy.caffe.net import Net
@@ -35,16 +35,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _time(args: argparse.Namespace, log: logging.Logger) -> None:
-    import torch
-
     from rmpe_legacy.caffe.inputs import usable_device
     from rmpe_legacy.caffe.load import load_net
     from rmpe_legacy.caffe.solver.timing import Timer, chrome_trace
     from rmpe_legacy.files import check_places, whole_file
 
-    load_plugins(args.plugin)
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    prepare(args)
     if args.trace:
         check_places(args.trace)
     device, line = device_of(args.gpu)

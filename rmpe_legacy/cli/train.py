@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rmpe_legacy.errors import RmpeError
 
 from .caffe_log import run_logged
-from .options import add_caffe_options, device_of, load_plugins, stages_of
+from .options import add_caffe_options, device_of, prepare, stages_of
 
 if TYPE_CHECKING:
     from rmpe_legacy.caffe.proto.message import Message
@@ -50,14 +50,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace, log: logging.Logger) -> None:
-    import torch
-
     from rmpe_legacy.caffe.solver.parameters import read_solver
     from rmpe_legacy.distributed import join_world
 
-    load_plugins(args.plugin)
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    prepare(args)
     param = _with_state(read_solver(args.solver, args.dialect), args)
     with join_world() as world:
         _run_solver(args, param, world, log)
