@@ -6,6 +6,7 @@ Sources: ReadSolverParamsFromTextFileOrDie (upgrade_proto.cpp), Net::AppendParam
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from os import PathLike
 
 from torch import nn
@@ -35,8 +36,10 @@ def read_solver(path: str | PathLike, dialect: str = AUTO) -> Message:
     """
     if dialect != AUTO:
         return upgrade_solver(read_text(path, "SolverParameter", dialect))
-    readings = [read_text(path, "SolverParameter", base) for base in BASES]
-    return upgrade_solver(next((param for param in readings if not any(param.unknowns())), readings[0]))
+    readings = (read_text(path, "SolverParameter", base) for base in BASES)  # made only while a field is not known
+    first = next(readings)
+    known = (param for param in chain([first], readings) if not any(param.unknowns()))
+    return upgrade_solver(next(known, first))
 
 
 def upgrade_solver(param: Message) -> Message:
