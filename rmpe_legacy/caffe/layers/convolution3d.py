@@ -24,13 +24,12 @@ from .registry import register
 class _Volume(Layer):
     """What the layers share: kernel, stride and pad as (time, height, width)."""
 
-    own_param = "convolution3d_param"
     works_in_place = False
 
     def volume(self, bottom: Shape) -> Message:
         if len(bottom) != 5:
             raise self.spec.error(f"needs a bottom (N, C, L, H, W), not {shape_text(bottom)}")
-        param = self.spec.get(self.own_param)
+        param = self.spec.get(self.params[0])
 
         def one(name: str) -> int:
             value = getattr(param, name)
@@ -91,7 +90,6 @@ class Convolution3d(_Convolved):
     """The same in C3D v1.0, with its fields in convolution_param."""
 
     params = ("convolution_param",)
-    own_param = "convolution_param"
 
 
 @register("Deconvolution3d", form="")
@@ -99,7 +97,6 @@ class Deconvolution3d(_Convolved):
     """The transposed convolution of C3D v1.0, weights (C, num_output, depth, size, size)."""
 
     params = ("convolution_param",)
-    own_param = "convolution_param"
     transposed = True
 
 
@@ -139,7 +136,6 @@ class Pooling3D(_Volume):
     """
 
     params = ("pooling3d_param",)
-    own_param = "pooling3d_param"
 
     def setup(self, *bottom: Shape) -> None:
         param = self.volume(bottom[0])
@@ -175,4 +171,3 @@ class Pooling3d(Pooling3D):
     """The same in C3D v1.0, with its fields in pooling_param."""
 
     params = ("pooling_param",)
-    own_param = "pooling_param"

@@ -29,10 +29,9 @@ class _Group(Layer):
     not_exportable = JUDGES
     refuses: tuple[int, ...] = (2,)
     unforced: tuple[int, ...] = (2,)
-    own_param = ""
 
     def setup(self, *bottom: Shape) -> None:
-        self.param = self.spec.get(self.own_param)
+        self.param = self.spec.get(self.params[0])
         if not self.param.field_w or len(self.param.field_w) != len(self.param.field_h):
             raise self.spec.error("needs as many field_w as field_h, one or more")
         loss = self.spec.get("loss_param")
@@ -87,7 +86,6 @@ class DetectionGroupLoss(_Group):
     """
 
     params = ("detection_group_loss_param", "loss_param")
-    own_param = "detection_group_loss_param"
     is_loss = True
 
     def setup(self, *bottom: Shape) -> None:
@@ -191,7 +189,6 @@ class DetectionGroupAccuracy(_Group):
     the mean overlap of these. -1 where there are none."""
 
     params = ("detection_group_accuracy_param", "loss_param")
-    own_param = "detection_group_accuracy_param"
     tops = (1, 2)
     refuses = unforced = (0, 1, 2)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rmpe_legacy.caffe.proto.message import fields_with_effect
+from rmpe_legacy.caffe.proto.message import Message, fields_with_effect
 from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Layer, Shape
@@ -48,11 +48,14 @@ class PictureLayer(FedLayer):
     """Pictures (batch, channels, height, width), then labels; sizes come from the layer's own message, from
     transform_param, or are `assumed`."""
 
-    own_param = ""
     assumed = (256, 256)
 
+    def own_message(self) -> Message:
+        """The parameters of the layer's own type."""
+        return self.spec.get(self.params[0])
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param = self.spec.get(self.own_param)
+        param = self.own_message()
         transform = self.spec.get("transform_param")
         n = max(1, first_of(param, "batch_size"))
         h = (first_of(transform, "crop_size", "crop_height", "crop_h") or first_of(
@@ -97,7 +100,6 @@ class DenseImageData(_WithMaps):
     """SegNet's pictures and label maps, fed; of CamVid's size, 360 x 480, unless the prototxt gives one."""
 
     params = ("dense_image_data_param", "transform_param")
-    own_param = "dense_image_data_param"
     assumed = (360, 480)
 
 
@@ -106,7 +108,6 @@ class ImageSegData(_WithMaps):
     """DeepLab's and PSPNet's pictures and label maps, and perhaps sizes, fed."""
 
     params = ("image_data_param", "transform_param")
-    own_param = "image_data_param"
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
         return [(n, COLORS, h, w), (n, 1, h, w), (n, 1, 1, 2)][: self.top_count]
@@ -117,7 +118,6 @@ class ImageLabelmapData(_WithMaps):
     """HED's pictures and edge maps, fed."""
 
     params = ("image_data_param", "transform_param")
-    own_param = "image_data_param"
 
 
 @register("AnnotatedData", form="fed")
@@ -125,7 +125,6 @@ class AnnotatedDataFed(PictureLayer):
     """AnnotatedData as a fork has it: with several sizes by turns, or labels of its own kind; fed."""
 
     params = ("data_param", "annotated_data_param", "transform_param")
-    own_param = "data_param"
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
         label = (n, 300, 5) if self.spec.get("annotated_data_param").has("yolo_data_type") else (1, 1, 1, 8)
@@ -137,7 +136,6 @@ class BoxData(PictureLayer):
     """YOLO v1's and v2's pictures and boxes, fed: labels (n, side * side * (1 + 1 + 1 + 4)), or boxes (n, 150)."""
 
     params = ("data_param", "transform_param")
-    own_param = "data_param"
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
         sides = self.spec.get("data_param").side
@@ -150,7 +148,6 @@ class DetectionData(PictureLayer):
     """Cascade R-CNN's pictures, a map of targets for each stride, and boxes, fed."""
 
     params = ("detection_data_param", "transform_param")
-    own_param = "detection_data_param"
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
         param = self.spec.get("detection_data_param")
@@ -164,7 +161,6 @@ class EvalData(PictureLayer):
     """Cascade R-CNN's pictures to evaluate and their sizes, fed."""
 
     params = ("eval_data_param", "transform_param")
-    own_param = "eval_data_param"
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
         return [(n, COLORS, h, w), *[(n, 4)] * (self.top_count - 1)]
@@ -175,7 +171,6 @@ class MultiLabelImageData(PictureLayer):
     """Pictures with several labels, fed."""
 
     params = ("image_data_param", "transform_param")
-    own_param = "image_data_param"
 
 
 @register("VideoData", form="fed")
@@ -184,13 +179,12 @@ class VideoDataFed(PictureLayer):
 
     params = ("transform_param",)
 
-    @property
-    def own_param(self) -> str:
+    def own_message(self) -> Message:
         """C3D v1.0 has the fields in image_data_param."""
-        return "video_data_param" if self.spec.has("video_data_param") else "image_data_param"
+        return self.spec.get("video_data_param" if self.spec.has("video_data_param") else "image_data_param")
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        length = first_of(self.spec.get(self.own_param), "new_length") or 1
+        length = first_of(self.own_message(), "new_length") or 1
         return [(n, COLORS, length, h, w), *[(n,)] * (self.top_count - 1)]
 
 
