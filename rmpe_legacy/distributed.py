@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)  # shares may differ by hours; a process that dies is noticed at once all the same
+PEER_STOPPED = "another process of this run has stopped; its own message says why"
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,31 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError:
-        raise RmpeError("another process of this run has stopped; its own message says why") from None
+        raise RmpeError(PEER_STOPPED) from None
+
+
+@contextmanager
+def _last_words() -> Iterator[None]:
+    """Let a process say why it ends: torchrun sends SIGTERM to all others as soon as it sees that one has died.
+
+    Only the first SIGTERM raises, so that the next one does not cut short what the first has begun to write.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set a handler
+        return
+
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise RmpeError(PEER_STOPPED)
+
+    after = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except RmpeError:
+        after = signal.SIG_IGN  # what ended the run is about to be said
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, after)
 
 
 @contextmanager
@@ -120,6 +147,7 @@ def join_world() -> Iterator[World]:
 
     dist.init_process_group("gloo", timeout=PATIENCE)
     try:
-        yield World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
+        with _last_words():
+            yield World(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
     finally:
         dist.destroy_process_group()

@@ -80,21 +80,27 @@ def test_processes_that_are_stopped_resume_with_the_same_bits(here):
     assert "snap_iter_4.runstate is of 2 processes, this run has 1" in alone.stderr
 
 
-def test_a_process_that_dies_ends_the_run_with_a_sentence(here):
+STOPPED = (r"^F.*another process of this run has stopped; its own message says why; to go on, give "
+           r"--snapshot snap_iter_5.solverstate$")
+
+
+@pytest.mark.parametrize(("rank", "signal"), [(1, "SIGKILL"), (0, "SIGTERM")],
+                         ids=["by losing it", "by torchrun's SIGTERM, which may come first"])
+def test_a_process_that_dies_ends_the_run_with_a_sentence(here, rank, signal):
+    """The first process learns that the other is gone from the connection or from torchrun, whichever is faster."""
     write_run(here, "max_iter: 100000 snapshot: 5")
     Path("dies.py").write_text(
         "import os, signal\n"
         "from rmpe_legacy.caffe.solver import solver\n"
         "update = solver.Solver._update\n"
         "def until(self, display):\n"
-        "    if self.iter == 7 and os.environ['RANK'] == '1':\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"    if self.iter == 7 and os.environ['RANK'] == '{rank}':\n"
+        f"        os.kill(os.getpid(), signal.{signal})\n"
         "    update(self, display)\n"
         "solver.Solver._update = until\n")
     ended = train(2, "--plugin", "dies.py")
     assert ended.returncode != 0
-    assert re.search(r"^F.*another process of this run has stopped; its own message says why; to go on, give "
-                     r"--snapshot snap_iter_5.solverstate$", ended.stderr, re.MULTILINE), ended.stderr
+    assert re.search(STOPPED, ended.stderr, re.MULTILINE), ended.stderr
 
 
 class TestShards:
