@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))  # where .t7 files are written
+sys.path.insert(0, str(ROOT / "tests" / "support"))  # where .t7 files are written
 
 CHILD = """
 import pathlib, re, sys, time

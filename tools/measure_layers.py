@@ -2,7 +2,7 @@
 
     python tools/measure_layers.py
 
-`rmpe layers` prints it; tests/test_golden.py holds it against what it measures itself.
+`rmpe layers` prints it; tests/caffe/test_golden.py holds it against what it measures itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from rmpe_legacy.cli.layer_report import EVIDENCE, Gap
 from rmpe_legacy.files import whole_file
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from harness import KINDS, Case, cases, gaps
 
 CAFFE = "the real Caffe on a CPU (RMPE@5188c23; of the other dialects weiliu89/caffe@4817bf8 and BVLC/caffe@9b89154)"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from difference import Difference
+from golden_limits import wrong
 from harness import Case, cases
-from test_golden import wrong
 
 from rmpe_legacy import pycaffe as caffe
 from rmpe_legacy.pycaffe.settings import current
@@ -72,7 +72,7 @@ def _settings():
     vars(current).update(before)
 
 
-@pytest.mark.parametrize("folder", cases("layers", "more", "detection"), ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", cases("layers", "variants", "detection"), ids=lambda path: path.name)
 def test_gives_what_caffe_gave(folder: Path, tmp_path: Path):
     case = PycaffeCase(folder)
     caffe.configure(dialect=case.dialect)

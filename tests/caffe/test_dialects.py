@@ -1,0 +1,264 @@
+"""Dialects: what a fork adds to its base, and which dialect a file is read in."""
+
+import json
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from one_layer import layer, net_of
+from paths import ROOT
+
+from rmpe_legacy import RmpeError, load_net
+from rmpe_legacy.caffe.choose_dialect import read_network
+from rmpe_legacy.caffe.describe import describe_net
+from rmpe_legacy.caffe.layers import registry
+from rmpe_legacy.caffe.layers.known_python import known_names
+from rmpe_legacy.caffe.load import read_message
+from rmpe_legacy.caffe.proto.dialects import AUTO, BASES, MIXED, dialects, forks
+from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
+from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.proto.text import parse_text, read_text
+from rmpe_legacy.cli import main
+
+INPUT = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 4 dim: 6 dim: 6 } } }\n'
+
+
+@pytest.fixture
+def path(tmp_path: Path):
+    def write(text: str) -> Path:
+        file = tmp_path / "net.prototxt"
+        file.write_text(INPUT + text)
+        return file
+
+    return write
+
+
+class TestSchema:
+    @pytest.mark.parametrize("name", dialects())
+    def test_is_one_that_protobuf_accepts(self, name: str):
+        assert caffe_pb2(name).NetParameter is not None
+
+    @pytest.mark.parametrize("name", forks())
+    def test_says_where_it_comes_from(self, name: str):
+        fork = forks()[name]
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", fork.repository)
+        assert fork.base in BASES
+        assert fork.types or fork.lines
+        assert fork.title
+
+    def test_a_fork_has_its_base_and_what_it_adds(self):
+        rcnn, base = load_schema("rcnn"), load_schema("bvlc")
+        assert rcnn["LayerParameter"].fields["roi_pooling_param"].number == 8266711
+        assert rcnn["ROIPoolingParameter"].fields["spatial_scale"].default == 1.0
+        assert base["ConvolutionParameter"].fields.keys() == rcnn["ConvolutionParameter"].fields.keys()
+        assert "roi_pooling_param" not in base["LayerParameter"].fields
+
+    def test_where_two_claim_a_number_the_fork_has_it(self):
+        """NVIDIA's recurrent_param and the base's debug are both 149, in another place each."""
+        fields = load_schema("cascade-rcnn")["LayerParameter"].fields
+        assert fields["detection_data_param"].number == 151
+        numbers = [field.number for field in fields.values()]
+        assert len(numbers) == len(set(numbers))
+
+    def test_mixed_knows_all_that_any_of_them_knows(self):
+        mixed = load_schema(MIXED)
+        for name in (*BASES, *forks()):
+            for message in load_schema(name).messages.values():
+                assert message.fields.keys() <= mixed[message.name].fields.keys(), (name, message.name)
+
+    def test_a_name_that_is_none_is_a_sentence(self):
+        with pytest.raises(RmpeError, match="no dialect 'cafe'; choose one of 'auto', 'rmpe', 'ssd', 'bvlc'"):
+            load_schema("cafe")
+
+
+class TestTypes:
+    @pytest.mark.parametrize("name", forks())
+    def test_each_has_a_class(self, name: str):
+        schema = load_schema(name)
+        for type_name, (form,) in forks()[name].types.items():
+            assert registry.forms_in(type_name, schema) == (form,)
+            assert (type_name, form) in registry._FORMS or schema.dialect != "bvlc" or type_name in ("Swish",)
+
+    def test_each_class_is_in_a_fork(self):
+        listed = {(name, form) for fork in forks().values() for name, forms in fork.types.items() for form in forms}
+        assert {key for key in registry._FORMS if key not in listed} == set()
+
+    def test_what_has_several_forms_has_a_function_that_chooses(self):
+        forms = load_schema(MIXED).types
+        several = {name for name, own in forms.items() if len(registry.forms_in(name, load_schema(MIXED))) > 1}
+        assert several - set(registry._CHOOSERS) == set()
+        assert set(registry._CHOOSERS) - several == {"PriorBox"}  # one form, two defaults
+
+
+SERVED = [  # a layer -> the dialect that auto reads it in
+    ("ReLU", "", "rmpe"),
+    ("Swish", "", "bvlc"),
+    ("ROIPooling", "roi_pooling_param { pooled_h: 2 pooled_w: 2 }", "fast-rcnn"),
+    ("ROIPooling", "roi_pooling_param { pooled_h: 2 pooled_w: 2 pad_ratio: 0.1 }", "cascade-rcnn"),
+    ("ROIPooling", "roi_pooling_param { pooled_size: 2 }", "intel"),
+    ("Pooling", "pooling_param { kernel_size: 2 ceil_mode: false }", "cascade-rcnn"),
+    ("BN", "bn_param { scale_filler { value: 1 } }", "segnet"),
+    ("Upsample", "upsample_param { scale: 2 }", "mobilenet-yolo"),
+    ("Interp", "interp_param { zoom_factor: 2 shrink_factor: 2 }", "mobilenetv2"),
+    ("ShuffleChannel", "shuffle_channel_param { group: 2 }", "shufflenet"),
+]
+
+
+class TestAuto:
+    @pytest.mark.parametrize(("kind", "text", "dialect"), SERVED, ids=[f"{k}-{d}" for k, _, d in SERVED])
+    def test_is_the_first_that_knows_everything(self, path, kind: str, text: str, dialect: str):
+        bottoms = "x rois" if kind == "ROIPooling" else "x"
+        rois = 'layer { name: "r" type: "Input" top: "rois" input_param { shape { dim: 1 dim: 5 } } }'
+        message = read_message(path(rois + layer(kind, bottoms, "y", text)))
+        assert message.dialect == dialect
+        assert not list(message.message.unknowns())
+
+    def test_without_a_single_one_it_is_mixed_and_says_so(self, path):
+        file = path(layer("ShuffleChannel", "x", "y", "shuffle_channel_param { group: 2 }", "a")
+                    + layer("Upsample", "y", "z", "upsample_param { scale: 2 }", "b"))
+        with pytest.warns(UserWarning, match="no one dialect knows everything in it.*'mixed'"):
+            net = load_net(file)
+        assert net.dialect == MIXED
+        assert net.steps[-1].top_shapes == ((2, 4, 12, 12),)
+
+    def test_what_no_dialect_knows_is_refused_with_its_place(self, path):
+        with pytest.raises(RmpeError, match=r"net.prototxt:2:53: LayerParameter has no field 'odd_param'"):
+            load_net(path('layer { name: "a" type: "ReLU" bottom: "x" top: "y" odd_param { a: 1 } }'))
+
+    def test_a_field_of_another_type_is_another_dialects(self, path):
+        """yolov2's quantization_param has single numbers where Intel's has lists."""
+        text = layer("ReLU", "x", "y", "quantization_param { scale_in: 1 scale_in: 2 }")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert load_net(path(text)).dialect == "intel"
+
+    def test_what_is_in_doubt_is_said(self, path):
+        with pytest.warns(UserWarning, match=r"layer \(BN\): dialect 'tsn|pspnet' was chosen; .*'happynear'"):
+            net = load_net(path(layer("BN", "x", "y", "bn_param { momentum: 0.9 }")))
+        assert [name for name, _ in net.named_parameters()][-1].endswith("moving_variance")
+        net = load_net(path(layer("BN", "x", "y", "bn_param { momentum: 0.9 }")), dialect="happynear")
+        assert [name for name, _ in net.named_parameters()][-1].endswith("moving_inverse_std")
+        assert net.notes == ()
+
+    def test_a_prior_box_without_clip(self, path):
+        text = layer("PriorBox", "x x", "y", "prior_box_param { min_size: 2 }")
+        with pytest.warns(UserWarning, match="does not set clip, which is true in dialect 'rmpe' and false in 'ssd'"):
+            assert load_net(path(text)).dialect == "rmpe"
+        assert load_net(path(text.replace("min_size: 2", "min_size: 2 clip: true"))).notes == ()
+
+    def test_show_prints_it(self, path):
+        text = describe_net(str(path(layer("ShuffleChannel", "x", "y", "shuffle_channel_param { group: 2 }")))).text
+        assert "dialect: shufflenet (farmingyard/ShuffleNet@b9624442" in text
+
+    def test_a_users_own_layer_goes_before_a_forks(self, path):
+        from rmpe_legacy import Layer, register
+
+        @register("Axpy")
+        class Own(Layer):
+            pass
+
+        try:
+            assert load_net(path(layer("Axpy", "x", "y"))).dialect == "rmpe"
+        finally:
+            registry._LAYERS.pop("Axpy")
+
+    def test_networks_of_the_paper_are_the_papers(self):
+        for file in sorted((ROOT / "prototxt").rglob("*.prototxt")):
+            if "layer" in file.read_text():
+                reading = read_network(file, AUTO, True, lambda net: ())
+                assert reading.dialect == "rmpe", file
+
+
+    @pytest.mark.parametrize(("size", "most"), [(1 << 20, 3), (1 << 17, 14)])
+    def test_a_large_file_is_read_in_few_dialects(self, path, monkeypatch, size: int, most: int):
+        """Each reading takes time, and a file from elsewhere must not be able to ask for forty."""
+        readings = []
+        monkeypatch.setattr("rmpe_legacy.caffe.choose_dialect.read_text",
+                            lambda *args, **options: readings.append(args[2]) or read_text(*args, **options))
+        pool = layer("Pooling", "x", "y", "pooling_param { kernel_size: 2 ceil_mode: true }")
+        file = path(pool + layer("NoSuchType", "y", "z", "") + "#" * size)
+        with pytest.raises(RmpeError, match="NoSuchType"):
+            load_net(file)
+        assert readings[0] == "rmpe"
+        assert readings[-1] == MIXED
+        assert 3 <= len(readings) <= most
+
+
+class TestEffects:
+    def test_fields_without_effect_are_named_once(self, path):
+        text = layer("ReLU", "x", "y", "forward_type: FLOAT16 backward_type: FLOAT16", "a")
+        with pytest.warns(UserWarning, match=r"number here: .*\.forward_type, LayerParameter\.backward_type") as told:
+            net = load_net(path(text))
+        assert net.dialect == "nvidia"
+        assert len(told) == 1
+
+    def test_a_field_that_is_not_honoured_is_refused_unless_it_is_at_its_default(self, path):
+        conv = "convolution_param {{ num_output: 1 kernel_size: 1 relu: {} }}"
+        with pytest.raises(RmpeError, match=r"ConvolutionParameter\.relu is known, of the fork's layer, but not"):
+            load_net(path(layer("Convolution", "x", "y", conv.format("true"))))
+        assert load_net(path(layer("Convolution", "x", "y", conv.format("false")))).dialect == "intel"
+
+    def test_a_data_layer_of_a_fork_is_fed(self, tmp_path: Path):
+        file = tmp_path / "net.prototxt"
+        file.write_text('layer { name: "d" type: "Data" top: "data" data_param { source: "no" batch_size: 2 '
+                        'shuffle: true side: 7 } transform_param { crop_size: 4 } }')
+        net = load_net(file)
+        assert net.steps[0].top_shapes == ((2, 3, 4, 4),)
+        assert net(data=torch.ones(2, 3, 4, 4))["data"].shape == (2, 3, 4, 4)
+
+    def test_a_layer_that_can_only_be_fed_says_how(self, tmp_path: Path):
+        param = 'dense_image_data_param { source: "a" batch_size: 2 }'
+        net = net_of(layer("DenseImageData", "", "data label", param), {}, dialect="auto")
+        assert net.steps[0].top_shapes == ((2, 3, 360, 480), (2, 1, 360, 480))
+        with pytest.raises(RmpeError, match=r"this layer can be fed: net\(data=..., label=...\)"):
+            net()
+
+
+class TestCommand:
+    def test_lists_them(self, capsys):
+        assert main(["dialects"]) == 0
+        out = capsys.readouterr().out
+        for name, dialect in dialects().items():
+            assert re.search(rf"^{re.escape(name)} +{dialect.base} ", out, re.M), name
+        assert "rbgirshick/caffe-fast-rcnn@4115385" in out
+
+    def test_shows_one(self, capsys):
+        assert main(["dialects", "rcnn"]) == 0
+        out = capsys.readouterr().out
+        assert "layer types: ROIPooling=rcnn SmoothL1Loss=rcnn" in out
+        assert "8266711 roi_pooling_param ROIPoolingParameter" in out
+
+    def test_as_json(self, capsys):
+        assert main(["dialects", "--json"]) == 0
+        rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+        assert rows.keys() == dialects().keys()
+        assert rows["rcnn"]["types"] == ["ROIPooling=rcnn", "SmoothL1Loss=rcnn"]
+        assert rows["rmpe"]["fields"] == 0 < rows["intel"]["fields"] < rows[MIXED]["fields"]
+
+    def test_an_unknown_one_is_a_sentence(self, capsys):
+        assert main(["dialects", "rcn"]) == 1
+        assert "rmpe: no dialect 'rcn'; choose one of" in capsys.readouterr().err
+
+
+class TestPage:
+    def test_is_what_the_tool_writes(self, monkeypatch):
+        monkeypatch.syspath_prepend(ROOT / "tools")
+        import make_forks_page
+
+        text = make_forks_page.PAGE.read_text("utf-8")
+        assert text == make_forks_page.page(text), "run tools/make_forks_page.py"
+
+    def test_names_the_python_layers_that_are_built_in(self):
+        text = (ROOT / "docs" / "forks.md").read_text("utf-8")
+        for module, name in known_names():
+            assert f"`{module}`" in text
+            assert f"`{name}`" in text or name.endswith("SegDataLayer")
+
+
+def test_the_older_formats_name_types_of_forks():
+    text = 'layers { name: "a" type: BN bottom: "x" top: "y" bn_param { bn_mode: LEARN } }'
+    net = parse_text(text, dialect="deconvnet")
+    assert net.layers[0].type == "BN"
+    assert not list(net.unknowns())

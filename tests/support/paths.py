@@ -1,0 +1,7 @@
+"""Where the repository, its tests and the golden files are."""
+
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
+GOLDEN = TESTS / "golden"
