@@ -67,6 +67,8 @@ class Layer(nn.Module):
     exact = False  # True: its values are Caffe's to the bit, since it rounds nothing or rounds as Caffe does
     range01 = False  # True: its top holds probabilities; comparisons look at their logarithms too
     caffe_source = ""  # the file in Caffe's src/caffe/layers, where it is not named after the type
+    # True: it picks rows by comparing values, so that a last bit can change which, and how many there are
+    chooses_rows = False
     not_exportable = ""  # why the type cannot be written as ONNX or model.py, for the error message; "" if it can
     fields: Mapping[str, Sequence[str]] | None = None  # of a user's own layer: see docs/layers.md
     dialects: tuple[str, ...] = ()  # set by @register

@@ -22,7 +22,6 @@ class DecodeBBox(Layer):
     """
 
     params = ("decode_bbox_param",)
-    not_exportable = "no exporter writes it yet"
     bottoms = (2, 3)
     works_in_place = False
 

@@ -25,7 +25,7 @@ class FrcnnOutput(Layer):
     params = ("frcnn_output_param", "bbox_reg_param")
     bottoms = 4
     works_in_place = False
-    not_exportable = "gives as many detections as the values say"
+    chooses_rows = True
 
     def setup(self, *bottom: Shape) -> None:
         self.param = self.spec.get("frcnn_output_param")
@@ -41,7 +41,7 @@ class FrcnnOutput(Layer):
             raise self.spec.error("needs probabilities (R, K), moves, regions (R, 5) and a size (1, 2), its bottoms "
                                   "are "
                                   + ", ".join(map(shape_text, bottom)))
-        return [(1, 7, 1, 1)]
+        return [(self.spec.assumed_rows, 7, 1, 1)]
 
     def forward(self, probability: Tensor, moves: Tensor, regions: Tensor, size: Tensor) -> Tensor:
         scores = probability.detach().reshape(len(probability), -1)

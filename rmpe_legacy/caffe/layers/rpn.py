@@ -119,7 +119,7 @@ class ProposalLayer(_Anchored):
     """
 
     bottoms, tops = 3, (1, 2)
-    not_exportable = "gives as many regions as the values say"
+    chooses_rows = True
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
@@ -133,7 +133,7 @@ class ProposalLayer(_Anchored):
         if bottom[0][1] != 2 * a or len(bottom[1]) != 4 or bottom[1][1] != 4 * a or count(bottom[2]) < 3:
             raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and (1, 3) of the image, its "
                                   f"bottoms are {', '.join(map(shape_text, bottom))}")
-        return [(1, 5), (1, 1)][: self.top_count]
+        return [(self.spec.assumed_rows, 5), (self.spec.assumed_rows, 1)][: self.top_count]
 
     def forward(self, scores: Tensor, moves: Tensor, info: Tensor) -> tuple[Tensor, ...]:
         score, delta, image = arrays(scores, moves, info)
