@@ -83,7 +83,7 @@ class OnnxGraph:
             self._constants[key] = self.parameter(f"constant/{array.dtype.name}_{text}", array)
         return self._constants[key]
 
-    def integers(self, values: Sequence[int] | int) -> str:
+    def integers(self, values: Sequence[int] | np.ndarray | int) -> str:
         """Add an int64 constant, ONNX's type for shapes, axes and indices. Returns its name."""
         return self.constant(values, np.int64)
 

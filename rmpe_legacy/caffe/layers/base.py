@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -132,6 +133,16 @@ class Layer(nn.Module):
             raise self.spec.error(f"its parameter {name} would be {shape_text(shape)}; a blob has up to {MAX_AXES} "
                                   "axes, none of them negative")
         self.declared.append(Declared(name, tuple(shape), filler, learns))
+
+    def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
+        """Return sensible values for a bottom whose numbers have a meaning, such as boxes; None if any will do.
+
+        Args:
+            index: Which bottom.
+            bottom: The shapes of all bottoms.
+            rng: Where to draw from.
+        """
+        return None
 
     def set_aside(self, reason: str) -> None:
         """Raise for an option that is not supported but changes no blob; with strict=False, note it in `left_out`."""

@@ -135,6 +135,12 @@ class ProposalLayer(_Anchored):
                                   f"bottoms are {', '.join(map(shape_text, bottom))}")
         return [(self.spec.assumed_rows, 5), (self.spec.assumed_rows, 1)][: self.top_count]
 
+    def typical(self, index: int, bottom: Sequence[Shape], rng: Any) -> Array | None:
+        """The image's height, width and scale."""
+        if index != 2 or count(bottom[2]) != 3:
+            return None
+        return np.array([*(size * self.stride for size in bottom[0][2:]), 1]).reshape(bottom[2])
+
     def forward(self, scores: Tensor, moves: Tensor, info: Tensor) -> tuple[Tensor, ...]:
         score, delta, image = arrays(scores, moves, info)
         a, (h, w) = len(self.anchors), scores.shape[2:]

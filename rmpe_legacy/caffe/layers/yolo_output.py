@@ -35,12 +35,12 @@ class _YoloOutput(Layer):
         """
         order = scores.argsort(descending=True, stable=True)
         boxes, scores, labels = boxes[order], scores[order], labels[order]
-        alive = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
-        chosen = []
-        for i in range(len(boxes)):
-            if alive[i]:
-                chosen.append(i)
-                alive[i + 1 :] &= ~(_overlaps(boxes[i], boxes[i + 1 :]) >= self.nms)
+        alive = torch.arange(len(boxes), device=boxes.device)
+        chosen: list[int] = []
+        while len(alive):
+            best, alive = int(alive[0]), alive[1:]
+            chosen.append(best)
+            alive = alive[~(_overlaps(boxes[best], boxes[alive]) >= self.nms)]
         if not chosen:
             rows = boxes.new_full((images, ROW), -1)
             rows[:, 0] = torch.arange(images, device=boxes.device)

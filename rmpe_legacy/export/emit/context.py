@@ -64,7 +64,7 @@ class OnnxContext(EmitContext):
         """Return the name of a float32 constant."""
         return self.graph.constant(value)
 
-    def integers(self, values: int | Sequence[int]) -> str:
+    def integers(self, values: int | Sequence[int] | np.ndarray) -> str:
         """Return the name of an int64 constant."""
         return self.graph.integers(values)
 

@@ -502,11 +502,11 @@ def _is_peak(ctx: OnnxContext, maps: str, threshold: float, h: int, w: int) -> s
 def _centroids(ctx: OnnxContext, memory: str, place: str, n: int, parts: int, h: int, w: int) -> str:
     """Return x, y and value (n, parts, K, 3) of peaks at places (n, parts, K) of their maps."""
     steps = np.arange(-REACH, REACH + 1)
-    begin = ctx.integers((np.arange(n * parts) * h * w).reshape(n, parts, 1).tolist())
+    begin = ctx.integers((np.arange(n * parts) * h * w).reshape(n, parts, 1))
     row, column = (ctx.node("Unsqueeze", x, ctx.integers([3, 4]))
                    for x in (ctx.node("Div", place, ctx.integers(w)), ctx.node("Mod", place, ctx.integers(w))))
-    rows = ctx.node("Add", row, ctx.integers(steps.reshape(-1, 1).tolist()))
-    columns = ctx.node("Add", column, ctx.integers(steps.reshape(1, -1).tolist()))
+    rows = ctx.node("Add", row, ctx.integers(steps.reshape(-1, 1)))
+    columns = ctx.node("Add", column, ctx.integers(steps.reshape(1, -1)))
     counts = [ctx.node("And", ctx.node("Greater", x, ctx.integers(0)), ctx.node("Less", x, ctx.integers(w)))
               for x in (rows, columns)]
     index = ctx.node("Add", ctx.node("Mul", rows, ctx.integers(w)), columns)
