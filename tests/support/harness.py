@@ -68,6 +68,8 @@ class Case:
         self.broken_promises: list[str] = []
         if "seed" in self.meta:  # what caffe.set_random_seed was given before the network was built
             torch.manual_seed(self.meta["seed"])
+        if "numpy_seed" in self.meta:  # what NumPy's generator was given before the layer ran
+            np.random.seed(self.meta["numpy_seed"])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the weights file has nothing for")  # Net__partial_weights is about it
             warnings.filterwarnings("ignore", "filler 'file'")  # Filler__file_short is about it

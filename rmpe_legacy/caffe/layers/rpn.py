@@ -238,8 +238,8 @@ def _leave_out(labels: Array, kind: int, most: int) -> None:
 
 @known_python(("rpn.proposal_target_layer", "ProposalTargetLayer"))
 class ProposalTargetLayer(Layer):
-    """Regions to learn from: regions (R, 5) and boxes (G, 5) -> BATCH_SIZE regions (., 5), labels (., 1), and targets
-    and two kinds of weights, each (., 4 * num_classes).
+    """Regions to learn from: regions (R, 5) and boxes (G, 5) -> BATCH_SIZE regions (., 5), labels (.), and targets and
+    two kinds of weights, each (., 4 * num_classes); in py-R-FCN all with four axes.
 
     With two classes and boxes of more, the targets are those of one kind of object, as R-FCN has it. Which regions
     are taken is drawn from NumPy's generator, as published.
@@ -294,9 +294,10 @@ class ProposalTargetLayer(Layer):
                 raise self.spec.error(f"a box has class {labels[row]:g}, num_classes is {self.classes}")
             wide[row, column : column + 4] = targets[row]
             within[row, column : column + 4] = s["BBOX_INSIDE_WEIGHTS"]
-        tops = [regions[kept], labels[:, None], wide, within, (within > 0).astype(np.float32)]
-        more = (1, 1) if self._four_axes else ()
-        return tuple(torch.from_numpy(np.ascontiguousarray(top)).to(rois).view(*top.shape, *more) for top in tops)
+        tops = [regions[kept], labels, wide, within, (within > 0).astype(np.float32)]
+        axes = 4 if self._four_axes else 1
+        return tuple(torch.from_numpy(np.ascontiguousarray(top)).to(rois)
+                     .view(*top.shape, *[1] * (axes - top.ndim)) for top in tops)
 
 
 def _draw(found: Array, size: int) -> Array:

@@ -308,8 +308,8 @@ def l2_normalize_python(ctx: PythonContext) -> str:
 @emits_onnx("Normalize=happynear")
 def normalize_channels_onnx(ctx: OnnxContext) -> None:
     x, axis = ctx.x[0], ctx.integers([1])
-    if len(ctx.bottom_shapes[0]) != 4:
-        raise ctx.refuse("needs a bottom (N, C, H, W)")
+    if missing := list(range(len(ctx.bottom_shapes[0]), 4)):
+        x = ctx.node("Unsqueeze", x, ctx.integers(missing))
     if ctx.layer.kind == "L2":
         norm = ctx.node("Sqrt", ctx.node("Add", ctx.node("ReduceSum", ctx.node("Mul", x, x), axis), ctx.constant(1e-6)))
     else:

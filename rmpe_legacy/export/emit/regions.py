@@ -303,6 +303,25 @@ def proposal_python(ctx: PythonContext) -> str:
     return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
 
 
+@emits_onnx("ScaleRoute")
+def scale_route_onnx(ctx: OnnxContext) -> None:
+    least, end, middle = ctx.layer.limits()
+    low, high, size = _extent(ctx, _regions(ctx, 0)[1])
+    smallest = ctx.node("ReduceMin", ctx.node("Sub", high, low), ctx.integers([1]), keepdims=0)
+    area = ctx.node("ReduceProd", size, ctx.integers([1]), keepdims=0)
+    scale = ctx.node("Sqrt", ctx.node("Where", ctx.node("Less", smallest, ctx.constant(0.0)), ctx.constant(0.0), area))
+    good = ctx.node("And", ctx.node("GreaterOrEqual", scale, ctx.constant(least)),
+                    ctx.node("Less", scale, ctx.constant(end)))
+    place = ctx.node("Reshape", ctx.node("NonZero", good), ctx.integers([-1]))
+    none = ctx.node("Cast", ctx.node("Equal", ctx.node("Shape", place), ctx.integers([0])), to=INT64)
+    apart = ctx.node("Abs", ctx.node("Log", ctx.node("Div", scale, ctx.constant(middle))))
+    nearest = ctx.node("Slice", ctx.node("ArgMin", apart, axis=0), ctx.integers([0]), none)
+    place = ctx.node("Concat", place, nearest, axis=0)
+    for x, shape, y in zip(ctx.x, ctx.top_shapes, ctx.y, strict=True):
+        rows = ctx.node("Reshape", x, ctx.integers([-1, *(int(size) for size in shape[1:])]))
+        ctx.graph.node("Gather", [rows, place], [y], axis=0)
+
+
 @emits_onnx("BoxGroupOutput")
 def box_group_onnx(ctx: OnnxContext) -> None:
     layer, param = ctx.layer, ctx.layer.param
