@@ -157,8 +157,11 @@ def _allow_for_rounding(differences: list[Difference], a: Runner, ran: RunResult
     exact = a.exact(inputs, given) if isinstance(a, ExactRunner) else None
     if exact is None:
         return differences
-    own = {blob: difference(blob, "", value, ran.blobs[blob]).relative for blob, value in exact.items()
-           if blob in ran.blobs}
+    own: dict[str, float] = {}
+    for blob in exact.keys() & ran.blobs.keys():
+        own[blob] = difference(blob, "", exact[blob], ran.blobs[blob]).relative
+        if blob in ran.saturating and exact[blob].shape == ran.blobs[blob].shape:
+            own[f"log({blob})"] = difference(blob, "", _log(exact[blob]), _log(ran.blobs[blob])).relative
     noise = {blob: relative for blob, relative in own.items() if np.isfinite(relative)}  # else it is no rounding
     return [replace(d, allowed=max(d.allowed, min(NOISE * noise.get(d.blob, 0.0), MAX_NOISE))) for d in differences]
 

@@ -473,3 +473,12 @@ def spread(x: Tensor, kernel: tuple, stride: tuple, size: tuple, divide: bool) -
         windows.append(((cell >= begin) & (cell < begin + kernel[axis])).to(x.dtype))
     rows, columns = windows
     return rows @ (x / torch.outer(rows.sum(0), columns.sum(0)) if divide else x) @ columns.t()
+
+
+def window_loss(theta: Tensor, h: int, w: int) -> Tensor:
+    """Half the mean squared distance of a grid's points from the image, -1 to 1: affine maps (N, 6) -> a scalar."""
+    x = torch.arange(h, dtype=torch.float64, device=theta.device) * 2 / h - 1
+    y = torch.arange(w, dtype=torch.float64, device=theta.device) * 2 / w - 1
+    points = torch.stack(torch.meshgrid(x, y, indexing="ij")).flatten(1)
+    points = theta.reshape(-1, 2, 3) @ torch.cat([points, torch.ones_like(points[:1])]).to(theta.dtype)
+    return (points - points.clamp(-1, 1)).square().mean()
