@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +10,13 @@ from torch.testing import assert_close
 
 from rmpe_legacy import load_net
 from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.compare.verify import verify
+from rmpe_legacy.errors import LayerError
+from rmpe_legacy.export.onnx import to_onnx, write_onnx
+from rmpe_legacy.export.python_source import to_python, write_state
+from rmpe_legacy.formats.base import NetRunner
+from rmpe_legacy.formats.onnx import OnnxRunner
+from rmpe_legacy.formats.python import PythonRunner
 
 
 @pytest.fixture
@@ -73,3 +81,33 @@ def test_a_depthwise_convolution_without_stride_and_pad_has_1_and_0(load):
     net = load('type: "ConvolutionDepthwise" top: "y" convolution_param { num_output: 2 kernel_size: 3 }',
                x=(1, 2, 5, 6))
     assert net.steps[-1].top_shapes == ((1, 2, 3, 4),)
+
+
+def test_a_shift_file_that_is_not_there_is_said_and_counts_as_zeros(load):
+    with pytest.warns(UserWarning, match="shift_file 'none.txt' gives 0 of 3 numbers; the others are 0"):
+        net = load('type: "PowerFile" top: "y" power_file_param { shift_file: "none.txt" }', x=(2, 3))
+    x = torch.ones(2, 3)
+    assert_close(net(x=x)["y"], x)
+
+
+def test_more_than_one_fixed_ratio_is_refused(load):
+    with pytest.raises(LayerError, match="takes one fixed_ratio and then no aspect_ratio: with more the published"):
+        load('type: "PriorBox" top: "y" prior_box_param { fixed_size: 8 density: 2 fixed_ratio: 1 fixed_ratio: 2 }',
+             x=(1, 2, 3, 4), data=(1, 3, 30, 40))
+
+
+@pytest.mark.parametrize(("layer", "shape"), [
+    ('type: "STLoss" top: "y" st_loss_param { output_H: 5 output_W: 4 }', (3, 6)),
+    ('type: "LocLoss" top: "y" loc_loss_param { threshold: 0.4 }', (2, 3)),
+    ('type: "PowerFile" top: "y"', (2, 3)),
+])
+def test_layers_of_spatial_transformers_can_be_exported(load, tmp_path: Path, layer: str, shape: tuple):
+    net = load(layer, x=shape)
+    write_onnx(tmp_path / "net.onnx", to_onnx(net)[0])
+    model = to_python(net, "a case", "net.pt")
+    (tmp_path / "net.py").write_text(model.text)
+    write_state(tmp_path / "net.pt", model.state)
+    x = {"x": np.random.default_rng(1).normal(size=shape).astype(np.float32)}
+    for runner in (OnnxRunner(tmp_path / "net.onnx", "onnx"), PythonRunner(tmp_path / "net.py", "model.py")):
+        verdict = verify(NetRunner(net, "net"), runner, x)
+        assert verdict.same, str(verdict)
