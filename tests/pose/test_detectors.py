@@ -9,7 +9,7 @@ import pytest
 import torch
 from detectors import region_detector, yolo_detector
 from paths import TESTS
-from small_networks import DETECTOR, write_network
+from small_networks import DETECTOR, write_network, write_pose
 
 from rmpe_legacy import RmpeError, load_net
 from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
@@ -19,6 +19,7 @@ from rmpe_legacy.pose.crop import pixel_boxes
 from rmpe_legacy.pose.detect import Detector, load_detector
 from rmpe_legacy.pose.detector_options import DetectorOptions
 from rmpe_legacy.pose.detector_output import SSD_IMAGE
+from rmpe_legacy.pose.pipeline import load_pipeline
 from rmpe_legacy.synthetic.world import draw_picture
 
 GOLDEN = sorted((TESTS / "golden" / "detectors").glob("*.npz"))
@@ -285,3 +286,13 @@ def test_descriptions(tmp_path):
     assert str(describe_detector(detector_of(tmp_path, yolo_detector(3, 1)))) == "YOLO v3 detector, 32 x 32, 2 classes"
     assert str(detector_of(tmp_path, yolo_detector(2, 4), person_class=3)) == (
         "YOLO v2, person is class 3 of 4; images are BGR from 0 to 1, minus 0.5, 32 x 32")
+
+
+def test_load_pipeline_takes_the_options(tmp_path, image):
+    files = write_network(tmp_path, "net", region_detector(3, 12), 5)
+    options = DetectorOptions(person_class=2, size=(96, 160))
+    pipeline = load_pipeline(files, write_pose(tmp_path), threshold=0.2, de_transform="paper", detector_options=options)
+    expected = load_detector(*files, options=options)(image, 0.2)
+    proposals = pipeline(image).proposals
+    assert len(proposals) == len(expected) > 1
+    np.testing.assert_array_equal(proposals.boxes_xyxy, expected.boxes_xyxy)
