@@ -27,6 +27,7 @@ COMMANDS = (
     "detect",
     "pose",
     "demo",
+    "serve",
     "nms",
     "evaluate",
     "reproduce",

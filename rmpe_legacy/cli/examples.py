@@ -15,6 +15,7 @@ EXAMPLES = {
              "--boxes detections.json --images photos/ --pose net.onnx --joints coco17 --output poses"),
     "demo": ("photos/ --detector deploy.prototxt ssd.caffemodel --pose final_model.t7 --output out --report out.html",
              "clip.mp4 --boxes detections.json --pose net.onnx --joints coco17 --format coco-results openpose"),
+    "serve": ("", "--detector deploy.prototxt ssd.caffemodel --pose final_model.t7 --pose net.onnx --port 8080"),
     "nms": ("--proposals poses --poses poses/testres.h5 --output people",
             "--proposals poses --poses poses/testres.h5 --output people --variant alphapose --joints coco17"),
     "evaluate": ("mpii pred.mat annolist.mat", "coco out/coco_results.coco17.json person_keypoints_val2017.json"),

@@ -33,7 +33,7 @@ FLOORS = [
     {"formats"},
     {"compare", "pose"},
     {"runs"},
-    {"training"},
+    {"training", "serve"},
     {"paper"},
     {"cli"},
     {"__main__"},
