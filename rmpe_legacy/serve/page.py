@@ -26,7 +26,7 @@ def page(detectors: Iterable[str], poses: Mapping[str, Path], max_upload: int, n
         "recipes": "".join(f'<option value="{escape(recipe.name)}" data-threshold="{recipe.threshold:g}">'
                            f"{escape(recipe.name)}: {escape(recipe.program)}</option>" for recipe in RECIPES.values()),
         "max-upload": str(max_upload),
-        "note": f'<p class="soft">Note: {escape(note)}.</p>' if note else "",
+        "note": f'<p class="soft" id="note">Note: {escape(note)}.</p>' if note else "",
     }
     text = files(__package__).joinpath("page.html").read_text("utf-8")
     for name, value in values.items():

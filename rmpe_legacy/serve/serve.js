@@ -58,6 +58,7 @@ function show(found) {
   poses = URL.createObjectURL(new Blob([found.poses], { type: "application/json" }));
   document.getElementById("json").href = poses;
   document.getElementById("result").hidden = false;
+  document.getElementById("note")?.remove(); // the result has its own
 }
 
 function showThreshold() {
