@@ -8,14 +8,14 @@ from itertools import zip_longest
 
 WIDTH = 100
 _GAP = "  "
-_LONG = 30  # longer words may be cut, except in the first column, which names the row
+_LONG = 44  # longer words may be cut, except in the first column, which names the row
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def text_table(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
     """Align rows of cells; where a line would be too long, wrap the cells of some columns at spaces.
 
-    Shapes (1 x 3 x 500 x 500) and words of up to 30 characters are never cut, so a table of many columns can be wider
+    Shapes (1 x 3 x 500 x 500) and words of up to 44 characters are never cut, so a table of many columns can be wider
     than `width`.
     """
     widths = _widths(rows, width - len(_GAP) * (len(rows[0]) - 1))

@@ -13,7 +13,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """List the dialects of Caffe: name, repository and commit, base, and what each adds; or one with all its fields."""
+    """List the dialects of Caffe: name, base, repository, and what each adds; or one with its commit and all fields."""
     import json
 
     from rmpe_legacy.caffe.proto.dialects import AUTO, dialect_named, dialects
@@ -30,16 +30,10 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         say(json.dumps(rows, indent=1))
         return
-    cells = [(r["name"], r["base"], _short(r["repository"]), r["title"] if r["name"] == r["base"] else
+    cells = [(r["name"], r["base"], r["repository"].partition("@")[0], r["title"] if r["name"] == r["base"] else
               f"{r['fields']} fields; {', '.join(r['types']) or 'no types'}") for r in rows]
     say("\n".join([*text_table([("name", "base", "repository", "what it adds to its base"), *cells]), "",
                    f"The default, {AUTO}, is the first in which everything in a file is known."]))
-
-
-def _short(repository: str) -> str:
-    """Shorten the commit."""
-    name, at, commit = repository.partition("@")
-    return f"{name}{at}{commit[:7]}"
 
 
 def _types(dialect) -> list[str]:
