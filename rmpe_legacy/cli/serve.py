@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .batch import onnx_options
 from .options import add_network_options, add_run_options, port, positive
-from .terminal import OK, note, say
+from .terminal import OK, finish, note, say
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -41,6 +41,11 @@ def run(args: argparse.Namespace) -> int:
                           onnx_input=onnx_input)
         limits = Limits(args.max_upload * 1_000_000, args.max_pixels * 1_000_000, args.timeout)
         server = make_server(load_service(args.detector or (), args.pose or (), options, limits))
-        serve(server, listener, lambda address: say(f"{address} is ready; Ctrl-C ends it"))
+        serve(server, listener, _tell_address)
     note("stopped")
     return OK
+
+
+def _tell_address(address: str) -> None:
+    say(f"{address} is ready; Ctrl-C ends it")
+    finish()  # a pipe would keep it back

@@ -251,7 +251,7 @@ class SlowService:
 
 class TestLoad:
     def test_too_many_requests(self):
-        service = SlowService(requests=2)
+        service = SlowService(requests=2, seconds=WAIT)
         with running(service) as client:
             answers: list[int] = []
             threads = [threading.Thread(target=lambda: answers.append(client.refused(b"x")[0])) for _ in range(2)]
@@ -274,7 +274,7 @@ class TestLoad:
             status, text = client.refused(b"x", "name=a.png")
             assert (status, text[:41]) == (503, "a.png: no result within 0.2 s; choose a h")
             service.go.set()
-            service.limits = Limits()
+            app_of(client).limits = Limits(seconds=WAIT)
             end = time.monotonic() + WAIT
             while (status := client.refused(b"x")[0]) != 200 and time.monotonic() < end:
                 assert status == 503
@@ -286,7 +286,7 @@ class TestLoad:
             assert raw.recv(1000).startswith(b"HTTP/1.1 408 ")
 
     def test_an_upload_that_ends_early_leaves_no_trace(self, caplog):
-        service = SlowService(requests=1)
+        service = SlowService(requests=1, seconds=WAIT)
         service.go.set()
         with running(service) as client:
             with socket.create_connection((HOST, client.port), WAIT) as raw:
@@ -308,7 +308,7 @@ class TestCommand:
     def test_runs_until_it_is_interrupted(self):
         command = [sys.executable, "-m", "rmpe_legacy", "serve", "--port", "0"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+                              env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}) as process:
             line = process.stdout.readline()
             found = re.fullmatch(r"http://127\.0\.0\.1:(\d+) is ready; Ctrl-C ends it\n", line)
             assert found, process.stderr.read()
