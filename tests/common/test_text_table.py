@@ -26,7 +26,7 @@ def test_shapes_and_the_names_of_rows_stay_whole():
 
 
 def test_a_word_without_end_is_cut():
-    assert text_table([("n" * 40, "x" * 70)], 80) == [f"{'n' * 40}  {'x' * 38}", f"{' ' * 42}{'x' * 32}"]
+    assert text_table([("n" * 40, "x" * 70)], 90) == [f"{'n' * 40}  {'x' * 48}", f"{' ' * 42}{'x' * 22}"]
 
 
 def test_paragraphs():
