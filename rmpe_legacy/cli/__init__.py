@@ -44,6 +44,7 @@ COMMANDS = (
     "make-lmdb",
     "run",
     "prototxt",
+    "plugin",
     "gpu-check",
 )
 

@@ -13,7 +13,7 @@ from rmpe_legacy.caffe.data.image import load_image_bytes
 from rmpe_legacy.caffe.data.image_file import declared_size
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.pose.demo_models import DEMO_NOTE
-from rmpe_legacy.pose.detect import Detector, load_detector
+from rmpe_legacy.pose.detect import Detector
 from rmpe_legacy.pose.estimate import PoseNetwork
 from rmpe_legacy.pose.pipeline import Pipeline
 from rmpe_legacy.pose.published import default_published, get_recipe
@@ -129,7 +129,7 @@ class Service:
         batch, nms = collect(results, recipe), collect_nms(results)
         note = _note(detector, pose)
         settings = settings_of(recipe, detector=detector.digests, pose=pose.digests, de_transform=pose.de_transform,
-                               **onnx_settings(pose.network))
+                               **onnx_settings(pose.network), **detector.network.settings)
         facts = facts_of(recipe, detector.files, pose.files, batch, nms) | ({"Note": note} if note else {})
         shown = ReportImage(name, people, people.grown(recipe), panels(image, people.traces))
         settings |= {"note": note} if note else {}
@@ -149,8 +149,7 @@ def load_service(detectors: Sequence[Files], poses: Sequence[Files], options: Op
     """
     device = options.start()
     loaded_detectors = [
-        LoadedNetwork(load_detector(*files, device=device, allow_python=options.allow_python), files,
-                      [digest_of(path) for path in files], given is None)
+        LoadedNetwork(options.load_detector(files, device), files, [digest_of(path) for path in files], given is None)
         for given in detectors or (None,) for files in [detector_files(given)]]
     loaded_poses = [
         LoadedNetwork(options.load_pose(files, mode, device), files, [digest_of(path) for path in files], given is None,
