@@ -10,6 +10,7 @@ from demo_tools import tool
 
 from rmpe_legacy import load_net, ops
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
+from rmpe_legacy.pose.demo_models import demo_model
 from rmpe_legacy.synthetic.world import draw_picture
 
 train_demo = tool("train_demo")
@@ -137,6 +138,19 @@ def test_the_stn_learns_from_the_heat_maps_of_an_hourglass_that_stays(parts: Pat
         else:
             assert all(map(np.array_equal, blobs, hourglass[name])), f"{name} has changed"
     assert np.abs(got["theta"][0]).max() > 0  # which begins as zeros
+
+
+def test_the_gradient_of_a_trained_sppe_leads_to_the_person(monkeypatch):
+    measuring = tool("measure_stn_gradient")
+    monkeypatch.setattr(measuring.train_demo, "POSE_BATCH", 8)
+    net = measuring.hourglass(demo_model("pose")[1])
+    batch = measuring.train_demo.pose_batch(measuring.SEED, 0)
+    theta = torch.tensor(train_demo.IDENTITY).repeat(8, 1).requires_grad_()
+    measuring.losses(net, batch, theta).sum().backward()
+    assert ((batch["theta_label"] - theta.detach()) * theta.grad).sum() < 0
+    said = measuring.measure(demo_model("pose")[1], 1)
+    assert said.startswith("8 people: loss at the identity")
+    assert float(said.partition("cosine ")[2].split()[0]) > 0.2
 
 
 def test_the_pose_network_needs_its_parts(tmp_path):
