@@ -99,10 +99,7 @@ class Options:
             if not 1 <= self.threads <= MAX_THREADS:
                 raise RmpeError(f"threads {self.threads} is not from 1 to {MAX_THREADS}")
             torch.set_num_threads(self.threads)
-        name = self.device
-        if name == "cuda" and self.context.world.size > 1:
-            name = f"cuda:{self.context.world.local_rank % max(1, torch.cuda.device_count())}"
-        return usable_device(name)
+        return usable_device(self.context.world.device(self.device))
 
 
 @dataclass(frozen=True)
