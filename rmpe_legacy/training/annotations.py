@@ -21,13 +21,14 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.evaluation.files import read_groups
+from rmpe_legacy.pose.joints import MPII16
 from rmpe_legacy.readers.hdf5 import Dataset, open_hdf5
 from rmpe_legacy.readers.json_file import finite_numbers, read_json
 from rmpe_legacy.reading import first_bytes
 
-from .people import JOINT_SETS, MPII_JOINTS, Person
+from .people import JOINT_SETS, Person
 
-_J = len(MPII_JOINTS)
+_J = len(MPII16)
 
 
 def read_annotations(path: str | PathLike, groups: str | PathLike | None = None, split: str = "train") -> list[Person]:

@@ -12,9 +12,10 @@ import numpy as np
 
 from rmpe_legacy.caffe.data.image import load_image
 from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.pose.joints import MPII16
 from rmpe_legacy.synthetic.world import OUTSIDE, Picture, draw_picture
 
-from .people import MPII_JOINTS, Person
+from .people import Person
 
 LEAST_BOX = 8.0  # px: people whose box is narrower or lower are not trained on
 CACHED = 64  # pictures kept in memory; people of one picture often stand together in an annotation file
@@ -79,7 +80,7 @@ class DrawnPeople:
 
     seed: int
     views: int = 2
-    joints: int = len(MPII_JOINTS)
+    joints: int = len(MPII16)
 
     def __post_init__(self):
         if self.seed < 0 or self.views < 1:
