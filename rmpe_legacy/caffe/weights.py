@@ -117,8 +117,8 @@ def _grouped(state: StateFile, known: Iterable[NamedLayer]) -> Iterator[TrainedL
     others: dict[str, list[StoredBlob]] = {}
     for key in left:
         others.setdefault(key.rpartition(".")[0] or key, []).append(state.blob(key))
-    for name, blobs in others.items():
-        yield TrainedLayer(name, "", tuple(blobs))
+    for name, extra in others.items():
+        yield TrainedLayer(name, "", tuple(extra))
 
 
 def read_state(path: str | PathLike) -> StateFile | None:

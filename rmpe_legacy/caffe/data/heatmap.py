@@ -102,7 +102,7 @@ def cut_by_centre(image: np.ndarray, person: Person, multfact: int) -> Cropped:
     pad_bottom = max(top + length - height - pad_top, F(0))
     size = (int(min(length - pad_left, width - left)), int(min(length - pad_top, height - top)))
     box = _inside(image, person, int(left), int(top), *size)
-    pads = tuple(map(int, (pad_top, pad_bottom, pad_left, pad_right)))
+    pads = (int(pad_top), int(pad_bottom), int(pad_left), int(pad_right))
     return Cropped(_pad_with_surroundings(image, box, pads),
                    person.joints - np.array([x_min, y_min], F) / F(multfact), length)
 

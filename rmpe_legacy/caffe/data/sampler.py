@@ -19,7 +19,7 @@ from .caffe_random import CaffeRandom, uniform_of
 F = np.float32
 DRAWS = 4  # a trial's random numbers: scale, aspect ratio, left, top
 AT_ONCE = 64  # trials
-_KINDS = {
+_KINDS: dict[str, Callable[[Boxes, np.ndarray], np.ndarray]] = {
     "jaccard_overlap": jaccard,
     "sample_coverage": partial(coverage, of_others=True),
     "object_coverage": coverage,

@@ -160,5 +160,5 @@ def _with_context(shape, corners, size: int, context_pad: int, square: bool, mir
 
 def _round(value: np.float32) -> int:
     """C's round(): rounds halves away from zero."""
-    value = float(value)
-    return math.floor(value + 0.5) if value >= 0 else -math.floor(-value + 0.5)
+    number = float(value)
+    return math.floor(number + 0.5) if number >= 0 else -math.floor(-number + 0.5)

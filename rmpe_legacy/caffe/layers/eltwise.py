@@ -68,7 +68,7 @@ def _fold(op, terms: Sequence[Tensor]) -> Tensor:
 
 
 def _maximum(bottoms: Sequence[Tensor]) -> Tensor:
-    first = torch.where(bottoms[0] > bottoms[1], *bottoms[:2])
+    first = torch.where(bottoms[0] > bottoms[1], bottoms[0], bottoms[1])
     return _fold(lambda a, b: torch.where(b > a, b, a), (first, *bottoms[2:]))
 
 

@@ -7,6 +7,7 @@ Images are (N, C, H, W), or (C, H, W) without a batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +72,7 @@ class SpatialFullConvolution(Module):
         self.bias = fields.parameter("bias", planes[1:])
 
     def forward(self, x: Tensor | list[Tensor]) -> Tensor:
-        adjust = self.adjust
+        adjust: Sequence[int] = self.adjust
         if isinstance(x, list):
             x, like = x
             adjust = [(n + 2 * p - k) % s
