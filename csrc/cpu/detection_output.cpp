@@ -110,7 +110,7 @@ Tensor detection_output(const Tensor& offset, const Tensor& score, const Tensor&
   const Options options{background, static_cast<Code>(code), in_target, static_cast<float>(nms_threshold),
                         static_cast<float>(eta), top_k, keep_top_k, static_cast<float>(confidence_threshold)};
   std::vector<std::vector<Kept>> found(images * classes);
-  // A class takes well under a millisecond: one thread has a picture with few classes done before another is awake.
+  // A class takes well under a millisecond: one thread has an image with few classes done before another is awake.
   torch::stable::parallel_for(0, images * classes, 4, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t i = task / classes, c = task % classes;

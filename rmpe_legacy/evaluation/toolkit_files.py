@@ -147,7 +147,7 @@ def _groups_of_release(path: Path, release: Struct, groups: Path | None, split: 
     if not isinstance(listed, Cell):
         raise FileError(f"{groups}: without the cell array groups; is it groups_v12.mat?")
     if not len(people) == train.size == len(single.items) == len(listed.items):
-        raise EvaluationError(f"{path} has {len(people)} pictures, {train.size} in img_train and {len(single.items)} "
+        raise EvaluationError(f"{path} has {len(people)} images, {train.size} in img_train and {len(single.items)} "
                               f"in single_person; {groups} has {len(listed.items)}; they must be of one release")
     chosen = []
     wanted = train.reshape(-1, order="F") == (split == "train")
@@ -160,12 +160,12 @@ def _groups_of_release(path: Path, release: Struct, groups: Path | None, split: 
             # Quirk: Matlab's `if` over a vector requires all elements: a group with a single person in it is dropped.
             if members and not alone & set(members):
                 if max(members) > len(rects) or min(members) < 1:
-                    raise FileError(f"{groups}: picture {image + 1} has no person {max(members)}; RELEASE has "
+                    raise FileError(f"{groups}: image {image + 1} has no person {max(members)}; RELEASE has "
                                     f"{len(rects)}")
-                chosen.append((where.replace("group", "picture"), name, [rects[m - 1] for m in members]))
+                chosen.append((where.replace("group", "image"), name, [rects[m - 1] for m in members]))
     found = _to_groups(chosen)
     if not any(np.isfinite(joints).any() for joints in found.joints):
-        raise EvaluationError(f"{path}: the {split} split has no joints. MPII withholds those of its test pictures: "
+        raise EvaluationError(f"{path}: the {split} split has no joints. MPII withholds those of its test images: "
                               "only its organisers can evaluate them; use --split train")
     return found
 

@@ -43,7 +43,7 @@ from .tables import MPII_COLUMNS
 
 FORMAT, VERSION = "rmpe-ablation", 1
 PUBLISHED = get_recipe("demo-test")  # whose growth, crop, read-out and pose NMS hold in training and in judging
-PGPG_WORLD = 1_000_001  # its pictures train no network and judge none
+PGPG_WORLD = 1_000_001  # its images train no network and judge none
 ATOMIC_POSES, PARTS = 8, 3  # of the PGPG model
 
 
@@ -178,10 +178,10 @@ class Ablation:
 
     @cached_property
     def pgpg(self) -> PoseGuidedBoxes:
-        """PGPG fitted to the shipped detector's boxes in pictures that train and judge nothing else."""
+        """PGPG fitted to the shipped detector's boxes in images that train and judge nothing else."""
         path = self.work / "pgpg.json"
         if not path.exists():
-            self.progress.say(f"fitting PGPG to the detector's boxes in {self.budget.pgpg_pictures} pictures")
+            self.progress.say(f"fitting PGPG to the detector's boxes in {self.budget.pgpg_pictures} images")
             pairs = drawn_pairs(self._detector, PGPG_WORLD, self.budget.pgpg_pictures, PUBLISHED.threshold,
                                 PUBLISHED.rounding)
             write_pgpg(path, fit_pgpg(pairs, ATOMIC_POSES, PARTS))

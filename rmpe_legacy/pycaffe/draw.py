@@ -1,4 +1,4 @@
-"""``caffe.draw``: a NetParameter as a picture: SVG, PNG or JPEG, or as text for Graphviz.
+"""``caffe.draw``: a NetParameter as an image: SVG, PNG or JPEG, or as text for Graphviz.
 
 Source of the labels and colours: python/caffe/draw.py of BVLC/caffe@9b89154.
 Differs: the layout is our own, in ranks by the longest way from an input; Graphviz and pydot are not needed.
@@ -164,7 +164,7 @@ def _lay_out(nodes: Sequence[_Node], rankdir: str) -> None:
         position += thickness + _GAP
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------
+# --- drawing ------------------------------------------------------------------------------------------------------
 
 
 def draw_net(caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None = None,
@@ -179,7 +179,7 @@ def draw_net(caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None =
         display_lrm: Show the learning rate multipliers.
 
     Raises:
-        RmpeError: For another kind of file, or a picture that would be too large.
+        RmpeError: For another kind of file, or an image that would be too large.
     """
     graph = _graph(caffe_net, rankdir, True, phase, display_lrm)
     if ext in ("dot", "raw"):
@@ -250,7 +250,7 @@ def _pixels(graph: _Graph, ext: str) -> bytes:
 
     width, height = graph.size
     if width * height > MAX_PIXELS:
-        raise RmpeError(f"a picture of {width} x {height} pixels is more than is drawn; choose svg")
+        raise RmpeError(f"an image of {width} x {height} pixels is more than is drawn; choose svg")
     canvas = np.full((height, width, 3), 255, np.uint8)
     for start, end, label in _lines(graph):
         cv2.line(canvas, start, end, (85, 85, 85), 1, cv2.LINE_AA)

@@ -2,7 +2,7 @@
 
 ``read_annotations`` takes any of four forms:
 
-- an annotation list of the authors (.txt): picture, box, perhaps position and scale, 16 x and 16 y;
+- an annotation list of the authors (.txt): image, box, perhaps position and scale, 16 x and 16 y;
 - annot.h5 as train/src/util/dataset/mpii-box.lua of multi-human-pose@094e29b reads it: imgname, part, bndbox, and
   perhaps mu and std, the PGPG of each person;
 - person_keypoints_*.json of COCO, or JSON in its style with MPII's 16 joints: bbox and keypoints of each person;
@@ -83,7 +83,7 @@ def _people_of_text(path: Path) -> Iterator[Person]:
         except (ValueError, IndexError):
             box = joints = np.empty(0)
         if len(fields) not in (4, 5) or box.shape != (4,) or joints.shape != (_J, 2):
-            raise FileError(f"{path}:{number}: not a picture, a box, perhaps position and scale, {_J} x and {_J} y, "
+            raise FileError(f"{path}:{number}: not an image, a box, perhaps position and scale, {_J} x and {_J} y, "
                             "between tabs")
         if not (np.isfinite(box).all() and np.isfinite(joints).all()):
             raise FileError(f"{path}:{number}: a number that is not finite")
@@ -167,7 +167,7 @@ def _numbers(where: str, what: str, value: Any) -> np.ndarray:
 def _people_of_groups(path: Path, groups: str | PathLike | None, split: str) -> Iterator[Person]:
     found = read_groups(path, groups, split)
     if not all(found.images):
-        raise FileError(f"{path}: does not name its pictures; give the file that does with --groups")
+        raise FileError(f"{path}: does not name its images; give the file that does with --groups")
     for image, people in zip(found.images, found.joints, strict=True):
         for joints in people:
             known = joints[~np.isnan(joints).any(axis=1)]

@@ -14,9 +14,9 @@ SHORTEST_TORSO = 0.1  # of the longer side of the pose's extent
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """One person of a picture. Coordinates are pixels (x, y); pixel k reaches from k to k + 1."""
+    """One person of an image. Coordinates are pixels (x, y); pixel k reaches from k to k + 1."""
 
-    image: str  # file name, or the name of a drawn picture
+    image: str  # file name, or the name of a drawn image
     box_xyxy: np.ndarray  # (4,) float64: xmin, ymin, xmax, ymax
     joints_xy: np.ndarray  # (J, 2) float64, NaN where not annotated
     offset_mean: np.ndarray | None = None  # (4,) the mu that an annot.h5 of the authors stores for this person

@@ -1,4 +1,4 @@
-"""A PGPG model as a picture: each atomic pose with its true box and boxes that the model samples for it."""
+"""A PGPG model as an image: each atomic pose with its true box and boxes that the model samples for it."""
 
 from __future__ import annotations
 

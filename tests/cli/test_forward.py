@@ -1,4 +1,4 @@
-"""``rmpe forward``: arrays and pictures in, an .npz out, and every mistake one sentence that leaves nothing behind."""
+"""``rmpe forward``: arrays and images in, an .npz out, and every mistake one sentence that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class TestMistakes:
         ("x=two.npz", "two.npz: holds 'a', 'b', but no 'x'; name one so"),
         ("x=none.npy", "none.npy: its array is 1 x 3 x 0 x 11; input 'x' is 2 x 3 x 9 x 11, and needs as many axes"),
         ("x=wide.npy", "wide.npy: its array is 3 x 9 x 11; input 'x' is 2 x 3 x 9 x 11, and needs as many axes"),
-        ("x=x.txt", "x.txt: not a readable picture"),
+        ("x=x.txt", "x.txt: not a readable image"),
         ("x=no.jpg", "no.jpg: No such file or directory"),
     ])
     def test_in_an_input(self, rmpe, input, words):
@@ -186,7 +186,7 @@ class TestMistakes:
 
     def test_a_picture_for_an_input_that_is_none(self, rmpe):
         self.is_one_sentence(rmpe("net.prototxt", "--input", "x=x.npy", "--input", f"flat={PICTURE}"),
-                             "a picture needs an input of N x 3 x height x width; 'flat' is 5. Give a .npy or .npz")
+                             "an image needs an input of N x 3 x height x width; 'flat' is 5. Give a .npy or .npz")
 
     def test_an_input_that_is_missing(self, rmpe):
         self.is_one_sentence(rmpe("net.prototxt", "--input", "x=x.npy"), "input 'flat' is missing")

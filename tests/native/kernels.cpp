@@ -1,5 +1,5 @@
 // The loops of csrc/ without torch: every instruction set, and the CUDA kernels on the CPU, must give the same bits.
-// Built by tests/test_native.py, and by `make sanitize` under AddressSanitizer and UBSan.
+// Built by tests/ops/test_native.py, and by `make sanitize` under AddressSanitizer and UBSan.
 #include <cstdio>
 #include <cstring>
 #include <limits>

@@ -15,7 +15,7 @@ import pytest
 from paths import TESTS
 
 HOSTILE = TESTS / "hostile"
-READER = TESTS / "hostile_reader.py"
+READER = TESTS / "support" / "hostile_reader.py"
 SECONDS = 2.0  # of the processor, for a file of less than 1 MB
 MEMORY, SPARE = 64 << 20, 16 << 20  # bytes beyond four times the file; and what allocators keep
 STARTS = 60  # seconds for the imports of a process, and for one file at most
@@ -38,7 +38,7 @@ LIGHT = {
     "huge-and-plain.pbm": "claims to be 20000 x 20000 pixels, more than 178956970",
     "huge-and-plain.png": "claims to be 13000 x 13000 pixels, which its 20625 bytes cannot hold",
     "huge-and-plain.tiff": "claims to be 30000 x 30000 pixels, more than 178956970",
-    "a-million-tiles.jp2": "not a readable picture",
+    "a-million-tiles.jp2": "not a readable image",
     "keys-with-a-long-beginning.leveldb": "a key of 500008 bytes",
     "negative-shape.npy": "its header does not give type, order and shape once each",
     "no-values.h5": "/data/c/0: holds no values",

@@ -1,6 +1,7 @@
 """What the tests say of themselves: of a golden that fails, of what is skipped, of cases without a name."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -126,3 +127,17 @@ class TestWholeNetworks:
         read = [layer for layer in read_weights(network.weights) if layer.blobs]
         assert (len(read), sum(blob.data.size for layer in read for blob in layer.blobs)) == (layers, values)
         assert digest(read) == json.loads((network.folder / "weights.json").read_text())["sha256"]
+
+
+def test_files_named_in_docs_and_comments_exist():
+    """Paths of tests and modules go stale when files move."""
+    named = re.compile(r"(?<![\w/.-])(?:tests|rmpe_legacy)/[\w./-]*\w\.(?:py|pyi|md|h|cpp|cu)\b")
+    texts = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile", "pyproject.toml")]
+    for folder, suffixes in {"docs": [".md"], "rmpe_legacy": [".py", ".md"], "csrc": [".h", ".cpp", ".cu", ".md"],
+                             "tests": [".py", ".md", ".h", ".cpp"], "tools": [".py"], "examples": [".py", ".md"],
+                             "benchmarks": [".md"], "prototxt": [".md"]}.items():
+        texts += [path for path in (ROOT / folder).rglob("*") if path.suffix in suffixes]
+    lost = [f"{path.relative_to(ROOT)}: {name}" for path in texts for name in named.findall(path.read_text())
+            if not (ROOT / name).exists()]
+    assert not lost
+    assert len(texts) > 500

@@ -50,7 +50,7 @@ class TestText:
     def test_says_which_line_is_wrong(self, tmp_path: Path, line):
         path = tmp_path / "list.txt"
         path.write_text(f"{text_line()}\n{line}\n")
-        with pytest.raises(FileError, match=r"list\.txt:2: not a picture, a box"):
+        with pytest.raises(FileError, match=r"list\.txt:2: not an image, a box"):
             read_annotations(path)
 
     def test_the_authors_own_lists(self):
@@ -189,7 +189,7 @@ class TestPicturesOfAFolder:
             assert image.shape[0] == 20 + int(person.image[0])
 
     def test_a_folder_without_the_pictures(self, source, tmp_path: Path):
-        with pytest.raises(FileError, match="no such folder of pictures"):
+        with pytest.raises(FileError, match="no such folder of images"):
             AnnotatedPictures(source.people, tmp_path / "nowhere")
         (tmp_path / "empty").mkdir()
         with pytest.raises(FileError, match=r"0\.png"):

@@ -28,7 +28,7 @@ def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarr
     """
     image = decode_picture(bytes(data), FLAGS[mode], where)
     if image.dtype != np.uint8:
-        raise FileError(f"{where}: a picture of {image.dtype} values; Caffe's layers take 8 bits per channel")
+        raise FileError(f"{where}: an image of {image.dtype} values; Caffe's layers take 8 bits per channel")
     return image
 
 
@@ -83,4 +83,4 @@ def check_opencv(call, *args):
     try:
         return call(*args)
     except cv2.error as error:
-        raise RmpeError(f"OpenCV cannot do this with the picture: {error.err}") from None
+        raise RmpeError(f"OpenCV cannot do this with the image: {error.err}") from None

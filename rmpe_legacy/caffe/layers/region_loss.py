@@ -72,7 +72,7 @@ class RegionLoss(Loss):
         i, j = int(x * side), int(y * side)
         if not (0 <= i < side and 0 <= j < side and 0 <= label < p.num_class):
             raise self.spec.error(f"a box of class {label} at {x:g}, {y:g} lies outside its {p.num_class} classes "
-                                  "or the picture")
+                                  "or the image")
         size = biases / side if p.bias_match else boxes[:, j, i, 2:]
         centred = torch.cat([torch.zeros_like(size), size], 1)
         n = int(overlaps(centred, box.new_tensor([0, 0, w, h])).argmax())

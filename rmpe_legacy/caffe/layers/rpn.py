@@ -299,7 +299,7 @@ def _draw(found: Array, size: int) -> Array:
 
 @known_python(("roi_data_layer.layer", "RoIDataLayer"))
 class RoIDataLayer(FedLayer):
-    """Pictures (n, 3, 600, 1000), fed; with a top im_info also that (1, 3) and boxes (1, 5), else regions (1, 5),
+    """Images (n, 3, 600, 1000), fed; with a top im_info also that (1, 3) and boxes (1, 5), else regions (1, 5),
     labels (1) and perhaps targets and weights (1, 4 * num_classes)."""
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -320,7 +320,7 @@ SEGMENTED = (
 
 @known_python(*SEGMENTED)
 class SegDataLayer(FedLayer):
-    """FCN's pictures and label maps of one size, fed: (1, 3, 500, 500) each, depth and labels with one channel.
+    """FCN's images and label maps of one size, fed: (1, 3, 500, 500) each, depth and labels with one channel.
 
     Sources: *_layers.py of shelhamer/fcn.berkeleyvision.org@1305c73.
     """

@@ -160,7 +160,7 @@ class _Reader:
             return after
         elif wire == BYTES:
             begin, after = self.length(at, end)
-            raw = self.buffer[begin:after]  # bytes fields stay views: pictures and half-precision weights are large
+            raw = self.buffer[begin:after]  # bytes fields stay views: images and half-precision weights are large
             value = raw if field.type == "bytes" else bytes(raw).decode("utf-8", "surrogateescape")
         elif wire == VARINT:
             number, after = self.varint(at, end)

@@ -76,7 +76,7 @@ class Solver:
             device: where the networks are.
             de_transform, allow_python: as for ``load_net``.
             prefetch: how many batches the data layers read ahead, in a thread each; 0 for none.
-            skip_bad_records: pass over records and pictures that cannot be read, with a warning.
+            skip_bad_records: pass over records and images that cannot be read, with a warning.
             world: the processes that train together; each needs a Solver of the same file.
             report: called with the iteration and the values by name wherever Caffe logs them.
 
