@@ -140,7 +140,7 @@ def _read_array(file: str, name: str, shape: Shape) -> np.ndarray:
         raise FileError(f"{file}: holds {array.dtype} values; an input needs an array of numbers")
     if array.size == 0 or (shape and array.ndim != len(shape)):
         raise NetError(f"{file}: its array is {shape_text(array.shape)}; input {name!r} is {shape_text(shape)}, and "
-                       "needs as many axes, none of them empty")
+                       "needs the same number of axes, none of them empty")
     return np.array(array, np.float32)
 
 
@@ -149,7 +149,7 @@ def _member(file: str, members: Sequence[str], name: str) -> str:
         return name
     if len(members) == 1:
         return members[0]
-    raise FileError(f"{file}: holds {_listed(members)}, but no {name!r}; name one so, or give a file of one array")
+    raise FileError(f"{file}: holds {_listed(members)}, but no {name!r}; rename one, or give a file with one array")
 
 
 def _read_image(file: str, name: str, shape: Shape, recipe: str | ImageOptions,

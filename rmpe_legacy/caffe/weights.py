@@ -153,7 +153,8 @@ def _read_safetensors(path: str) -> StateFile:
 
 def _check_shape(path: str, key: str, shape: Sequence[int]) -> None:
     if item_count(shape) is None:
-        raise FileError(f"{path}: {key} has a shape of {len(shape)} dimensions that no array has; the file is damaged")
+        raise FileError(f"{path}: {key} has a shape of {len(shape)} dimensions, which no array has; the file is "
+                        "damaged")
 
 
 def _parse_layers(path: str, listing: str, tensors: dict[str, Tensor]) -> tuple[NamedLayer, ...]:

@@ -38,7 +38,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     sample = kinds.add_parser("sample", help="boxes for annotated people, a line each: image xmin ymin xmax ymax")
     sample.add_argument("model", metavar="FILE.json")
     sample.add_argument("--annotations", required=True, metavar="FILE", help="people, as for rmpe train-pose")
-    sample.add_argument("--images", required=True, metavar="DIR", help="their images, whose borders cut the boxes")
+    sample.add_argument("--images", required=True, metavar="DIR", help="their images; boxes end at the image borders")
     add_annotation_options(sample)
     sample.add_argument("--boxes", choices=("mixture", "gaussian"), default="mixture", help="the paper's mixtures, or "
                         "the published program's Gaussians and patches (default: mixture)")

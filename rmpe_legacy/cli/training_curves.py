@@ -61,6 +61,6 @@ class TrainingCurves:
         self._drawn = time.monotonic()
 
     def close(self) -> None:
-        """Write what is left, and the last image."""
+        """Write the remaining values and the final image."""
         self._writer.close()
         self.draw()

@@ -124,7 +124,7 @@ def _by_name(poses: Poses, groups: Groups) -> list[np.ndarray]:
     known = dict(zip(map(_base, poses.images), poses.joints, strict=True))
     lost = [name for name in groups.images if _base(name) not in known]
     if lost:
-        raise EvaluationError(f"predictions have nothing on {len(lost)} of {len(groups)} groups, the first of "
+        raise EvaluationError(f"predictions are missing for {len(lost)} of {len(groups)} groups, the first in "
                               f"{lost[0]}; an image where nobody was found must be listed, too")
     return [known[_base(name)] for name in groups.images]
 

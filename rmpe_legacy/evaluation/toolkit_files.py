@@ -118,8 +118,8 @@ def _head_size(where: str, person: Mapping[str, Any], needed: bool) -> float:
     if math.isnan(size):
         size = HEAD_PER_SCALE * _number(person.get("scale"))
     if math.isnan(size) and needed:
-        raise FileError(f"{where}: neither a head rectangle (x1, y1, x2, y2) nor a scale; the size of the head, by "
-                        "which distances are judged, is not known")
+        raise FileError(f"{where}: neither a head rectangle (x1, y1, x2, y2) nor a scale; the head size, "
+                        "which scales all distances, is not known")
     return size
 
 
@@ -137,8 +137,8 @@ def _groups_of_release(path: Path, release: Struct, groups: Path | None, split: 
     if split not in ("train", "test"):
         raise EvaluationError(f"split {split!r} is neither train nor test")
     if groups is None:
-        raise EvaluationError(f"{path}: RELEASE does not tell its groups; give groups_v12.mat of the official toolkit "
-                              "(--groups)")
+        raise EvaluationError(f"{path}: RELEASE does not contain the groups; give the official toolkit's groups_v12.mat"
+                              " (--groups)")
     people, train, single = release.get("annolist"), release.get("img_train"), release.get("single_person")
     listed = read_mat(groups).get("groups")
     if not (isinstance(people, Struct) and isinstance(train, np.ndarray) and isinstance(single, Cell)

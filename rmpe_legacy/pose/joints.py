@@ -21,8 +21,8 @@ class JointSet:
 
     Args:
         name: how results and options call it.
-        joints: K names, in the order of every joint axis. The prefixes "left_" and "right_" choose colours and
-            tell which joints a flip exchanges.
+        joints: K names, in the order of every joint axis. The prefixes "left_" and "right_" determine
+            colours and which joints a flip exchanges.
         limbs: pairs of joints, counted from 0, that a skeleton connects.
     """
 

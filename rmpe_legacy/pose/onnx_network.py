@@ -119,7 +119,7 @@ class OnnxPoseNetwork(PoseNetwork):
         if b.shape[2] * self.height == a.shape[2] * self.width:
             return b, a
         raise NetError(f"{self.name}: its SimCC vectors {first} and {second} have {a.shape[2]} and {b.shape[2]} bins, "
-                       f"which are no multiple of its input's {self.width} x {self.height} pixels")
+                       f"which are not a multiple of its input's {self.width} x {self.height} pixels")
 
     def _read_simcc(self, x: np.ndarray, y: np.ndarray) -> PoseOutput:
         """The bins of the maxima; a joint's score is the lower of the two (RTMPose's get_simcc_maximum)."""

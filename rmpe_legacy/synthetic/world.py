@@ -33,7 +33,7 @@ from .figures import (
     draw_figures,
 )
 
-OUTSIDE, OCCLUDED, VISIBLE = 0, 1, 2  # of a joint: not in the image, behind something, to be seen
+OUTSIDE, OCCLUDED, VISIBLE = 0, 1, 2  # of a joint: outside the image, behind something, visible
 
 WIDTH, HEIGHT = 320, 240
 FINE = 2  # pixels are drawn at twice the size and averaged, which smooths edges
@@ -52,7 +52,7 @@ class Picture:
     """A synthetic image and the P people in it, the farthest first."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
-    boxes_xyxy: np.ndarray  # (P, 4) float64: the whole figure as far as it is in the image, hidden or not
+    boxes_xyxy: np.ndarray  # (P, 4) float64: the part of the figure inside the image, hidden or not
     joints_xy: np.ndarray  # (P, 16, 2) float64, MPII's order; known also where they are outside
     visible: np.ndarray  # (P, 16) uint8: OUTSIDE, OCCLUDED or VISIBLE
     head_boxes_xyxy: np.ndarray  # (P, 4) float64: MPII's head rectangle
@@ -111,7 +111,7 @@ class _People:
         return self.figures.joints[..., :2] * self.scales[:, None, None] + self.origins[:, None]
 
     def boxes(self) -> np.ndarray:
-        """(P, 4): the extent of all capsules as far as they are in the image; all 0 where nothing is."""
+        """(P, 4): the extent of all capsules inside the image; all 0 if there are none."""
         low, high = _extent(self.figures, self.scales)
         boxes = np.concatenate([low + self.origins, high + self.origins], axis=1)
         cut = ((boxes[:, :2] < 0) | (boxes[:, 2:] > self.size_wh)).any(axis=1)

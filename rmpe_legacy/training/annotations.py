@@ -120,7 +120,7 @@ def _image_names(path: Path, codes: np.ndarray, people: int) -> list[str]:
         raise FileError(f"{path}: imgname is {codes.shape}; a row of character codes for each of {people} people is "
                         "needed")
     if ((codes < 0) | (codes > 255)).any():
-        raise FileError(f"{path}: imgname has a number that is no character code")
+        raise FileError(f"{path}: imgname has a number that is not a character code")
     return [bytes(row.astype(np.uint8)).partition(b"\0")[0].decode("utf-8", "replace") for row in codes]
 
 

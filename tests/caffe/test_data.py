@@ -185,8 +185,8 @@ class TestWithoutTheStore:
         assert build(type_name, params).steps[0].top_shapes == shapes
 
     @pytest.mark.parametrize(("type_name", "params", "reason"), [
-        ("Data", 'data_param { source: "no/db" batch_size: 1 }', "nothing else tells the size of its images"),
-        ("ImageData", 'image_data_param { source: "no.txt" }', "nothing else tells the size of its images"),
+        ("Data", 'data_param { source: "no/db" batch_size: 1 }', "nothing else determines the size of its images"),
+        ("ImageData", 'image_data_param { source: "no.txt" }', "nothing else determines the size of its images"),
         ("DataHeatmap", "heatmap_data_param { batchsize: 1 outsize: 4 }", "it names no source, and without labelinds"),
         ("HDF5Data", 'hdf5_data_param { source: "no.txt" batch_size: 1 }', "its source 'no.txt' is not there"),
         ("VideoData", "data_param { batch_size: 1 } video_data_param { device_id: 97 }", "there is no camera 97"),
@@ -786,7 +786,7 @@ class TestDataHeatmap:
         assert len(tops) > 1
 
     @pytest.mark.parametrize(("lines", "more", "reason"), [
-        ("a.png 1,2 500,20,0.1 0\n", "", "p.txt:1: the crop 500, 20, 0.1 gives .* which do not lie in the image"),
+        ("a.png 1,2 500,20,0.1 0\n", "", "p.txt:1: the crop 500, 20, 0.1 gives .* which are outside the image"),
         ("a.png 1,2 20,20,30 0\n", "", "asks for a crop of 6000 x 6000 pixels from an image of 50 x 60"),
         ("a.png 1,2 20,20,0.1 0\na.png 1,2,3,4 20,20,0.1 0\n", "", "p.txt:2: 2 joints, the first person has 1"),
         ("a.png 1,2 20,20,0.1 1\n", "sample_per_cluster: true", "clusters 1; sample_per_cluster needs 0, 1, 2"),

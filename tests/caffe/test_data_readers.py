@@ -425,11 +425,11 @@ class TestHdf5Rows:
     ("", "the window file is empty"),
     ("x 0", ":1: '#' expected"),
     ("# 0\na.png\n3 10", ":3: the file ends inside"),
-    ("# 0 a.png 3 10 10 1 1 0.9 a 0 0 0", "'a' is no whole number; a corner is expected"),
+    ("# 0 a.png 3 10 10 1 1 0.9 a 0 0 0", "'a' is not a whole number; a corner is expected"),
     ("# 0 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.9 0 0 1 1", "no background windows"),
     ("# 0 a.png 3 10 10 1 0 0.9 0 0 1 1", "a foreground window of class 0"),
     ("# 4 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.1 0 0 1 1", "image 4 of 1"),
-    ("# 0 a.png 3 10 10 99999999999", "'99999999999' is no whole number"),
+    ("# 0 a.png 3 10 10 99999999999", "'99999999999' is not a whole number"),
 ])
 def test_a_window_file_says_what_is_wrong(tmp_path: Path, text: str, reason: str):
     (tmp_path / "windows.txt").write_text(text)
@@ -441,8 +441,8 @@ def test_a_window_file_says_what_is_wrong(tmp_path: Path, text: str, reason: str
     ("", "no persons in it"),
     ("a.png 1,2,3 1,1,1 0", ":1: 3 coordinates"),
     ("a.png 1,2 1,1,1 0\nb.png 1,2 1,1 0", ":2: the crop '1,1' has 2 numbers, 3 are expected"),
-    ("a.png 1,nan 1,1,1 0", "'nan' is no place in an image"),
-    ("a.png 1,2 1,1,1e30 0", "'1e30' is no place in an image"),
+    ("a.png 1,nan 1,1,1 0", "'nan' is not a position in an image"),
+    ("a.png 1,2 1,1,1e30 0", "'1e30' is not a position in an image"),
 ])
 def test_a_list_of_persons_says_what_is_wrong(tmp_path: Path, text: str, reason: str):
     (tmp_path / "persons.txt").write_text(text)

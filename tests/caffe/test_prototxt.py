@@ -106,7 +106,7 @@ MISTAKES = [  # text, place, words
     ("\n\n  input: [\"a\" \"b\"", "3:18", "expected ',' or ']'"),
     ("name: \"never closed", "1:7", "the string is not closed before the end of its line"),
     ("foo bar", "1:5", "expected ':' or '{' after foo"),
-    ('name: "C:\\Users\\me"', "1:10", "'\\U' is no escape that a string can hold; write a backslash as \\\\, or "
+    ('name: "C:\\Users\\me"', "1:10", "'\\U' is not a valid escape in a string; write a backslash as \\\\, or "
      "the path with /"),
     ('layer { data_param { source: "D:\\Data" } }', "1:33", "'\\D' is no escape"),
     ("name: 'a\\x'", "1:9", "'\\x' is no escape"),

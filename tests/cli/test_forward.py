@@ -171,7 +171,7 @@ class TestMistakes:
         ("x=cut.npy", "cut.npy: not an array that can be read ("),
         ("x=claims.npy", "claims.npy: not an array that can be read ("),
         ("x=pickle.npy", "pickle.npy: not an array that can be read ("),
-        ("x=object.npz", "object.npz: x: holds other values than numbers and text"),
+        ("x=object.npz", "object.npz: x: holds values other than numbers and text"),
         ("x=other.npz", "other.npz: x: not an array that can be read ("),
         ("x=words.npy", "words.npy: holds <U1 values; an input needs an array of numbers"),
         ("x=two.npz", "two.npz: holds 'a', 'b', but no 'x'; name one so"),

@@ -59,7 +59,7 @@ def test_headers_of_other_writers(tmp_path, header):
 
 HOSTILE = {
     "empty": (b"", "it is empty"),
-    "text": (b"1 2 3 4 5 6 7", "it does not begin as numpy's files do"),
+    "text": (b"1 2 3 4 5 6 7", "it does not start like a NumPy file"),
     "long header": (npy("x" * 20000), "a header of 20000 bytes"),
     "header beyond the end": (b"\x93NUMPY\1\0\xff\xff", "a header of 65535 bytes"),
     "code": (npy("__import__('os').system('true')"), "does not give type, order and shape"),

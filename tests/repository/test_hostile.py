@@ -48,7 +48,7 @@ LIGHT = {
     "pages-linked-in-all-ways.mdb": "two links to page 32",
     "struct-of-many-dimensions.mat": "600 dimensions, more than 32",
     "text-that-unpacks-to-gigabytes.png": "read: (4, 4, 3)",
-    "two-numbers-in-one-place.npy": "holds other values than numbers and text",
+    "two-numbers-in-one-place.npy": "holds values other than numbers and text",
     "unpacks-to-more-than-it-says.npz": "not a readable .npz file: Bad CRC-32",
     "values-in-many-pieces.caffemodel": "a blob's shape () with 170000 values",
     "zeros-without-end.h5": "/data: claims 268435456 bytes, too much for a file of 265520 bytes",

@@ -90,7 +90,7 @@ class TestAnnotH5:
         ({"mu": np.zeros((3, 4))}, r"mu is \(3, 4\); 2 x 4 numbers are needed"),
         ({"part": np.full((2, 16, 2), np.nan)}, "part has a number that is not finite"),
         ({"imgname": np.zeros(2)}, "imgname is"),
-        ({"imgname": np.full((2, 5), 999.0)}, "imgname has a number that is no character code"),
+        ({"imgname": np.full((2, 5), 999.0)}, "imgname has a number that is not a character code"),
     ])
     def test_says_what_is_wrong(self, tmp_path: Path, change, says):
         with pytest.raises(FileError, match=says):

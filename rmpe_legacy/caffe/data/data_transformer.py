@@ -260,7 +260,7 @@ class DataTransformer:
         if resized:
             if min(size) <= 0:
                 raise RmpeError(f"{datum.where}: the record does not say its image's size, which boxes need to "
-                                "follow resize_param; make the store anew")
+                                "follow resize_param; write the store again")
             if len(boxes):
                 seen = replace(boxes, xyxy=boxes_after(self.param.resize_param, boxes.xyxy, *size))
         if self.param.has("emit_constraint"):

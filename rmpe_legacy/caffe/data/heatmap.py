@@ -79,7 +79,7 @@ def _small(text: str, where: str) -> np.float32:
     """Parse a coordinate. Raises FileError if it cannot be one."""
     value = c_number(text)
     if not abs(value) <= MAX_PLACE:
-        raise FileError(f"{where}: {text!r} is no place in an image")
+        raise FileError(f"{where}: {text!r} is not a position in an image")
     return F(value)
 
 
@@ -129,7 +129,7 @@ def _inside(image: np.ndarray, person: Person, x: int, y: int, width: int, heigh
     if not (x >= 0 and y >= 0 and width > 0 and height > 0
             and x + width <= image.shape[1] and y + height <= image.shape[0]):
         raise RmpeError(f"{person.where}: the crop {', '.join(f'{v:g}' for v in person.crop)} gives {width} x {height} "
-                        f"pixels at ({x}, {y}), which do not lie in the image of {image.shape[1]} x {image.shape[0]}")
+                        f"pixels at ({x}, {y}), which are outside the image of {image.shape[1]} x {image.shape[0]}")
     return x, y, x + width, y + height
 
 

@@ -51,7 +51,7 @@ def decode_picture(data: bytes, flags: int, where: str) -> np.ndarray:
 def check_picture(data: bytes, where: str, frames: int = 1) -> None:
     """Raise FileError if it is not an image or claims too many pixels; a decoder would allocate them first.
 
-    frames: number of frames of an animation, each of which takes as long as an image.
+    frames: number of frames of an animation; each counts as an image.
     """
     if not data:
         raise FileError(f"{where}: the file is empty; an image is expected")
@@ -71,7 +71,7 @@ def _check_size(size: tuple[int, int], count: int, where: str, frames: int = 1) 
     height, width = size
     if height * width > MAX_PIXELS:
         raise FileError(f"{where}: claims to be {width} x {height} pixels, more than {MAX_PIXELS}; scale it down, or "
-                        "look whether the file is what it seems")
+                        "check that the file is what it claims to be")
     if height * width * frames > SMALL + PIXELS_PER_BYTE * count:
         times = f"{frames} times " if frames > 1 else ""
         raise FileError(f"{where}: claims to be {times}{width} x {height} pixels, which its {count} bytes cannot hold; "

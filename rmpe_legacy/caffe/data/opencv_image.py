@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|na
 def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarray:
     """An encoded image from bytes. mode: "color" (three channels), "gray", or "native" (what the file has).
 
-    FileError where it is no image that OpenCV reads.
+    FileError if OpenCV cannot read it.
     """
     image = decode_picture(bytes(data), FLAGS[mode], where)
     if image.dtype != np.uint8:

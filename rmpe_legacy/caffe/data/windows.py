@@ -100,14 +100,14 @@ class _Words:
                 raise ValueError
             return value
         except ValueError:
-            raise self.error(f"{word!r} is no whole number; {what} is expected") from None
+            raise self.error(f"{word!r} is not a whole number; {what} is expected") from None
 
     def number(self, what: str) -> float:
         word = self.text()
         try:
             return float(word)
         except ValueError:
-            raise self.error(f"{word!r} is no number; {what} is expected") from None
+            raise self.error(f"{word!r} is not a number; {what} is expected") from None
 
 
 @dataclass(frozen=True)

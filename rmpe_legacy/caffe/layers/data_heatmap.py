@@ -150,8 +150,8 @@ class DataHeatmap(SourceLayer):
         elif param.labelinds:
             joints = len(param.labelinds.rstrip(",").split(",")) // 2
         else:
-            raise self.spec.error(f"{self.missing()}, and without labelinds nothing else tells the number of joints; "
-                                  "make it, or set labelinds")
+            raise self.spec.error(f"{self.missing()}, and without labelinds nothing else determines the number of "
+                                  "joints; make it, or set labelinds")
         return [(self.batch_size, COLORS, param.outsize, param.outsize),
                 (self.batch_size, joints, param.label_height, param.label_width)]
 

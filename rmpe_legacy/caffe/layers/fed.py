@@ -20,7 +20,7 @@ COLORS = 3
 
 
 class FedLayer(Layer):
-    """A layer without bottoms whose tops the caller gives. `reshape` tells shapes as far as the prototxt does."""
+    """A layer without bottoms; the caller passes its tops. `reshape` returns the shapes that the prototxt determines."""
 
     bottoms = 0
     tops = (1, None)

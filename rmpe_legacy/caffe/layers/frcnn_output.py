@@ -18,7 +18,7 @@ class FrcnnOutput(Layer):
     """Probabilities (R, K), moves (R, 4K), or (R, 8) without cls_aware, regions (R, 5 or 6) and the image's size
     (1, 2) -> rows (D + 1, 7, 1, 1) of image, x1, y1, x2, y2, label, score, the first of them 0 and then -1.
 
-    Each class by itself is suppressed at iou_thr; max_det_num keeps the best of all. It takes one image at a time,
+    Each class is suppressed separately at iou_thr; max_det_num keeps the best of all. It takes one image at a time,
     and writes no files here: save_output_param has no effect.
     """
 

@@ -79,7 +79,7 @@ def suppressed(boxes: Array, limit: float, most: int) -> list[int]:
 
 
 class _Anchored(Layer):
-    """What the layers with anchors share."""
+    """Common parts of the layers with anchors."""
 
     works_in_place = False
 
@@ -308,7 +308,7 @@ class RoIDataLayer(FedLayer):
         rest = [(1, 3), (1, 5)] if with_rpn else [(1, 5), (1,), *[(1, 4 * classes)] * 3]
         shapes = [(1 if with_rpn else 2, 3, 600, 1000), *rest]
         if len(shapes) < self.top_count:
-            raise self.spec.error(f"gives {len(shapes)} tops, is given {self.top_count}")
+            raise self.spec.error(f"gives {len(shapes)} tops, but is given {self.top_count}")
         return shapes[: self.top_count]
 
 

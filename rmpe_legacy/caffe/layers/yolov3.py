@@ -20,8 +20,8 @@ class Yolov3(Loss):
     squares of the diffs, over N. Backward gives these diffs over N, not the derivative, as published.
 
     A box learns at the anchor that fits its size best, if `mask` has it, and at those of the mask that fit by more
-    than iou_thresh. As published, the check for "another anchor" compares a place in the mask with an anchor's number,
-    and a class that learnt before at a place is corrected by itself alone. Only iou_loss MSE is computed.
+    than iou_thresh. As published, the check for "another anchor" compares an index in the mask with an anchor's
+    number, and where a class has already been trained, only that class is corrected. Only iou_loss MSE is computed.
     """
 
     params = ("yolov3_param",)

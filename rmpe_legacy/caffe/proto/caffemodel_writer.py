@@ -29,8 +29,8 @@ def write_caffemodel(path: str | os.PathLike, layers: Iterable[TrainedLayer], ne
                      name: str = "") -> None:
     """Write a .caffemodel; all of it, or nothing.
 
-    layers: names, types and blobs. net: the whole network (a NetParameter of format V2), if its layers' definitions
-    shall be in the file, as in Caffe's own; each is given the blobs of the layer of its name. Without it the file
+    layers: names, types and blobs. net: the whole network (a NetParameter of format V2), if the file is to contain
+    the layers' definitions, like Caffe's own; each is given the blobs of the layer of its name. Without it the file
     holds `name`, and of each layer its name, type and blobs.
 
     A blob's values keep their type and every bit: float32 as `data`, float64 as `double_data`, float16 as `raw_data`

@@ -37,7 +37,7 @@ def CreateMultiBoxHead(net: NetSpec, data_layer: str = "data", num_classes: int 
         prior_variance: One, or four.
         aspect_ratios: Of the priors, beside 1.
         steps: Pixels between priors (SSD's).
-        img_height: Pixels, where the priors shall not ask the images (SSD's).
+        img_height: Pixels; if given, the priors do not depend on the images (SSD's).
         img_width: The same.
         share_location: One box for all classes.
         flip: Each ratio's inverse as well.

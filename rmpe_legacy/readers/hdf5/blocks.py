@@ -86,7 +86,7 @@ class Blocks:
 
 
 class Cursor:
-    """Reads little-endian numbers one after the other, each checked against the block's end."""
+    """Reads consecutive little-endian numbers, checking each against the block's end."""
 
     def __init__(self, blocks: Blocks, at: int, end: int, what: str):
         self.blocks, self.at, self.end, self.what = blocks, at, end, what

@@ -30,7 +30,7 @@ class SpatialConvolution(Module):
         outputs, inputs = fields.integer("nOutputPlane"), fields.integer("nInputPlane")
         self.groups = fields.integer("groups", 1) if self.is_cudnn else 1
         if inputs % self.groups or outputs % self.groups:
-            raise fields.error(f"{inputs} and {outputs} planes are no multiples of {self.groups} groups")
+            raise fields.error(f"{inputs} and {outputs} planes are not multiples of {self.groups} groups")
         self.kernel = fields.pair("kH", "kW")
         self.stride = fields.pair("dH", "dW", 1)
         padding = fields.integer("padding", 0, least=0)  # once, for both; before padW and padH
@@ -107,7 +107,7 @@ class _Pooling(Module):
         outside = (count - 1) * stride >= size + pad  # the last window does not touch the image
         if self.is_cudnn and outside:
             raise NetError(f"{self.class_name}: with ceil_mode, cudnn's last window lies outside an image of size "
-                           f"{size}; what it holds is not known")
+                           f"{size}; its content is undefined")
         return count - (pad > 0 and outside)
 
 
