@@ -20,7 +20,7 @@ COLORS = 3
 
 
 class FedLayer(Layer):
-    """A layer without bottoms; the caller passes its tops. `reshape` returns the shapes that the prototxt determines."""
+    """A layer without bottoms; the caller passes its tops. `reshape` returns the shapes that are in the prototxt."""
 
     bottoms = 0
     tops = (1, None)

@@ -1,7 +1,7 @@
 """State that an exact continuation needs and a solver state lacks: positions in the data, random numbers, losses.
 
-It is stored next to the .solverstate in a .runstate, a JSON file. Caffe has no such file: after a restore, its data layers
-begin again at the first record.
+It is stored next to the .solverstate in a .runstate, a JSON file. Caffe has no such file: after a restore, its data
+layers start at the first record.
 """
 
 from __future__ import annotations
