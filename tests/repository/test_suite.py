@@ -141,3 +141,9 @@ def test_files_named_in_docs_and_comments_exist():
             if not (ROOT / name).exists()]
     assert not lost
     assert len(texts) > 500
+
+
+def test_modules_that_are_listed_as_slow_exist(pytestconfig: pytest.Config):
+    slow = next(plugin.SLOW for plugin in pytestconfig.pluginmanager.get_plugins() if hasattr(plugin, "SLOW"))
+    assert [f"{folder}/{name}" for folder, names in slow.items() for name in names
+            if not (ROOT / "tests" / folder / f"{name}.py").is_file()] == []
