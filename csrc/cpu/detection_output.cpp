@@ -70,8 +70,8 @@ std::vector<Kept> suppress(const Predictions& in, int64_t c, const Options& opti
   return kept;
 }
 
-// The keep_top_k best of one image, by label. Caffe's std::sort is not stable: what it does with equal scores
-// depends on the order it is given, so it gets the same one.
+// The keep_top_k best of one image, by label. Caffe's std::sort is not stable: the order of equal scores
+// depends on the input order, so we pass the same order.
 void keep_best(std::vector<Kept>& kept, int64_t keep_top_k) {
   if (keep_top_k < 0 || static_cast<int64_t>(kept.size()) <= keep_top_k) return;
   std::sort(kept.begin(), kept.end(), [](const Kept& a, const Kept& b) { return a.score > b.score; });

@@ -110,7 +110,7 @@ class OnnxPoseNetwork(PoseNetwork):
                        f"joints of {self.joints.name} (--joints)")
 
     def _x_first(self, vectors: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """The horizontal and the vertical vectors: by their names, else by the input's sides, else in their order."""
+        """Return the horizontal and the vertical vectors, recognised by name, by the input's sides, or by order."""
         (first, a), (second, b) = vectors.items()
         if first.lower().endswith("y") and second.lower().endswith("x"):
             return b, a

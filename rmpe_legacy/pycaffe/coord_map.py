@@ -126,7 +126,7 @@ def crop(top_from: Top, top_to: Top) -> Top:
     """The Crop layer that cuts one blob to the part that lies over another.
 
     Raises:
-        AssertionError: If the scales differ, or the offset is negative or no whole number.
+        AssertionError: If the scales differ, or the offset is negative or not a whole number.
     """
     axis, scale, shift = coord_map_from_to(top_from, top_to)
     for bad, what in ((np.any(scale != 1), f"the scales differ, by {scale}"),

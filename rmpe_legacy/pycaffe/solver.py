@@ -131,7 +131,7 @@ class Solver:
             self._training.solve(resume_file)
 
     def restore(self, resume_file: str | PathLike) -> None:
-        """Go on from a solver state and the weights that it names."""
+        """Resume from a solver state and the weights that it names."""
         with as_pycaffe():
             self._training.restore(resume_file)
 

@@ -42,7 +42,7 @@ class Layout:
 
 
 def read_shape(blocks: Blocks, message: Cursor) -> tuple[int, ...] | None:
-    """The sizes of a dataspace; None where it holds no element at all, not even one."""
+    """The sizes of a dataspace; None for a null dataspace, which has no elements."""
     version, rank = message.number(1), message.number(1)
     if version not in (1, 2) or rank > MAX_DIMS:
         raise blocks.error(f"a dataspace of version {version} with {rank} dimensions")
