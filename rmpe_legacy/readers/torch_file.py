@@ -83,7 +83,7 @@ def _tensor(where: str, view: _View, storages: Storages) -> Tensor:
     data = storages(view.storage)
     if data is None or count is None or len(view.size) != len(view.stride) or count > view.storage.count or (
             count and not (min(view.offset, *view.stride, 0) == 0 and last < view.storage.count)):
-        raise FileError(f"{where} is not a dense CPU tensor")
+        raise FileError(f"{where} is not a dense tensor of numbers within its storage")
     if not count:
         return torch.empty(view.size, dtype=torch.from_numpy(np.empty(0, dtype)).dtype)
     values = np.frombuffer(data, dtype, view.storage.count)

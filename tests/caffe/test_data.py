@@ -197,7 +197,7 @@ class TestWithoutTheStore:
 
     def test_weiliu89s_small_size_tells_nothing(self, build):
         resize = "resize_param { resize_mode: FIT_SMALL_SIZE height: 4 width: 5 }"
-        with pytest.raises(LayerError, match="nothing else tells"):
+        with pytest.raises(LayerError, match="nothing else determines"):
             build("AnnotatedData", f"data_param {{ batch_size: 1 }} transform_param {{ {resize} }}", dialect="ssd")
 
 
@@ -628,7 +628,7 @@ class TestWindowData:
             assert (out == plain).all() or (out == plain[..., ::-1]).all()
 
     @pytest.mark.parametrize(("more", "transform", "windows", "reason"), [
-        ("", "", "# 0\n{0}/0.png\n3\n30\n40\n2\n1 0.9 5 5 50 24\n2 0.1 0 0 9 9\n", "does not lie in its image"),
+        ("", "", "# 0\n{0}/0.png\n3\n30\n40\n2\n1 0.9 5 5 50 24\n2 0.1 0 0 9 9\n", "is outside its image"),
         ("context_pad: 6", "", "", "leaves nothing of a crop_size of 12"),
         ("context_pad: 7", "", "", "more than half of crop_size"),
         ("", "mean_value: 1 mean_value: 2", "", "mean_value is given 2 times"),

@@ -162,7 +162,7 @@ RMPE_INLINE void for_each_neighbour(const Run& run) {
   run(kHigh, kHigh);
 }
 
-// Prefetches the pixels that the output row reads a few cells later. A rotated map reads a few pixels each of many rows,
+// Prefetches the pixels that the output row reads a few cells later. A rotated map reads a few pixels of many rows,
 // which hardware prefetching does not follow.
 template <int kPixelBytes>
 class Prefetch {

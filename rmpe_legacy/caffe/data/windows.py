@@ -129,7 +129,7 @@ def cut_window(image: np.ndarray, corners: tuple[int, int, int, int], size: int,
                                                               mirrored)
     height, width = image.shape[:2]
     if not (0 <= x1 <= x2 < width and 0 <= y1 <= y2 < height) or min(target) < 1:
-        raise RmpeError(f"the window {corners} does not lie in its image of {width} x {height} (width x height)")
+        raise RmpeError(f"the window {corners} is outside its image of {width} x {height} (width x height)")
     part = cv2.resize(image[y1 : y2 + 1, x1 : x2 + 1], target, interpolation=cv2.INTER_LINEAR)
     return Placed(cv2.flip(part, 1) if mirrored else part, row, column)
 

@@ -194,8 +194,7 @@ class _Reader:
         if wire == BYTES:
             begin, after = self.length(at, end)
             if (after - begin) % dtype.itemsize:
-                raise self.error(f"{field.name} of {after - begin} bytes, which is not a multiple of "
-                                 f"{dtype.itemsize}", begin)
+                raise self.error(f"{field.name} of {after - begin} bytes, not a multiple of {dtype.itemsize}", begin)
             part = np.frombuffer(self.buffer, dtype, (after - begin) // dtype.itemsize, begin)
         else:
             part, after = self._run(dtype, start, at, end)
