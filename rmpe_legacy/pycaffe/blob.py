@@ -97,7 +97,7 @@ class Memory:
 
 
 class ParameterMemory(Memory):
-    """The same of a parameter: its tensor is the module's."""
+    """The memory of a parameter: its tensor belongs to the module."""
 
     __slots__ = ("_diff", "_parameter")
 

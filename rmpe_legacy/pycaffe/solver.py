@@ -90,7 +90,7 @@ class SolverParameterView:
 class Solver:
     """Training as a solver.prototxt describes it.
 
-    `net` and `test_nets` are ``caffe.Net``s: what a script writes into their blobs, the training reads.
+    `net` and `test_nets` are ``caffe.Net``s: training uses what a script writes into their blobs.
     """
 
     _type = ""  # that this class trains with, whatever the file says; "" for the file's own

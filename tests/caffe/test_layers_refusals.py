@@ -45,7 +45,7 @@ REFUSED = {
     "axis outside": (conv("kernel_size: 1 axis: 4"), "axis 4 is outside a bottom with 4 axes"),
     "no num_output": (of("Convolution", "convolution_param { kernel_size: 1 }"), "num_output must be given"),
     "deconvolution of nothing": (of("Deconvolution", "convolution_param { num_output: 1 kernel_size: 1 pad: 2 }"),
-                                 "pad takes away all of the top"),
+                                 "pad removes the whole top"),
     "im2col without an axis": (of("Im2col", "convolution_param { kernel_size: 1 axis: 3 }"), "needs an axis after"),
     "pooling without kernel": (pool(""), "give kernel_size, or kernel_h and kernel_w"),
     "pooling kernel_h alone": (pool("kernel_h: 2"), "give kernel_size, or kernel_h and kernel_w"),

@@ -208,7 +208,7 @@ def _edit(version: _Version, edit: _Bytes, tag: int) -> None:
     elif tag == NEW_FILE:
         level, number, _ = edit.varint(), edit.varint(), edit.varint()
         if level >= LEVELS or any(number in files for files in version.levels.values()):
-            raise edit.error(f"table {number} at level {level}, which is a second time or too deep")
+            raise edit.error(f"table {number} at level {level}, which is listed twice or too deep")
         version.levels.setdefault(level, {})[number] = bytes(edit.string())
         edit.string()
     else:

@@ -31,7 +31,7 @@ class Deconvolution(BaseConvolution):
                                         self.dilation, strict=True)
         )
         if any(size < 1 for size in sizes):
-            raise self.spec.error(f"pad takes away all of the top on a bottom of {shape_text(bottom)}")
+            raise self.spec.error(f"pad removes the whole top for a bottom of {shape_text(bottom)}")
         return sizes
 
     def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -26,7 +26,7 @@ class Filter(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         if len(self.spec.top) != len(bottom) - 1:
-            raise self.spec.error(f"needs one top per bottom but the selector, but is given {len(self.spec.top)} for "
+            raise self.spec.error(f"needs one top per bottom except the selector, but is given {len(self.spec.top)} for "
                                   f"{len(bottom)} bottoms")
         self.refuses = (len(bottom) - 1,)
 

@@ -285,7 +285,7 @@ class ProposalTargetLayer(Layer):
         for row in np.flatnonzero(labels > 0):
             column = 4 * min(int(labels[row]), self.classes - 1 if self.classes == 2 else int(labels[row]))
             if column + 4 > wide.shape[1]:
-                raise self.spec.error(f"a box has class {labels[row]:g}, num_classes is {self.classes}")
+                raise self.spec.error(f"a box has class {labels[row]:g}, but num_classes is {self.classes}")
             wide[row, column : column + 4] = targets[row]
             within[row, column : column + 4] = s["BBOX_INSIDE_WEIGHTS"]
         tops = [regions[kept], labels[:, None], wide, within, (within > 0).astype(np.float32)]

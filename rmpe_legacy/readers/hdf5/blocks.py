@@ -79,7 +79,7 @@ class Blocks:
         c.address()
         end = c.address()
         if end > len(self.data):  # this one counts from the file's beginning
-            raise self.error(f"it says that it has {end} bytes, and has {len(self.data)}")
+            raise self.error(f"its header claims {end} bytes, but it has {len(self.data)}")
         if version < 2:
             c.skip(2 * self.offset_size)  # driver information; the root group's name
         return c.address()
