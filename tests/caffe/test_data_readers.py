@@ -181,7 +181,7 @@ class TestLevelDb:
 
     @pytest.mark.parametrize("edits", [new_file(0) + new_file(1), new_file(0) + new_file(0), new_file(7)])
     def test_one_table_in_two_levels_or_too_deep(self, tmp_path: Path, edits: bytes):
-        with pytest.raises(FileError, match=r"table 5 at level \d, which is a second time or too deep"):
+        with pytest.raises(FileError, match=r"table 5 at level \d, which is listed twice or too deep"):
             LevelDbReader(write_leveldb(tmp_path / "db", self.ONE, edits))
 
     @pytest.mark.parametrize(("content", "words"), [

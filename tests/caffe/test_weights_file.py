@@ -116,6 +116,7 @@ class TestHostile:
         with pytest.raises(FileError, match=r"x\.caffemodel: .*" + words):
             read_weights(tmp_path / "x.caffemodel")
 
+    @pytest.mark.slow
     def test_differs_in_refusing_more_messages_than_a_network_has(self):
         layer = field(100, 2, field(1, 2, b"a") + field(7, 2, SHAPE + PACKED))
         assert len(parse_weights(layer * 20_000)) == 20_000  # with a blob and a shape each
@@ -133,6 +134,7 @@ class TestHostile:
         ("numbers that nobody wants", field(20, 0, b"\1") * 300_000 + caffemodel(b"")),
         ("empty layers", field(100, 2, b"") * 300_000), ("empty blobs", field(100, 2, field(7, 2, b"") * 450_000)),
     ])
+    @pytest.mark.slow
     def test_a_megabyte_of_it_takes_no_time(self, name, data):
         began = time.process_time()
         with pytest.raises(FileError):
@@ -159,6 +161,7 @@ class TestHostile:
             except RmpeError:
                 continue
 
+    @pytest.mark.slow
     def test_any_byte_changed(self):
         rng = random.Random(1701)
         for name in ("Net__v2_legacy_blobs", "Net__v0_prototxt_v0_caffemodel", "LSTM__static"):

@@ -44,7 +44,7 @@ LIGHT = {
     "no-values.h5": "/data/c/0: holds no values",
     "nothing-times-huge.mat": "dimensions (0, 2147483647, 2147483647, 2147483647, 2147483647)",
     "one-block-without-end.leveldb": "two links to the block at byte 0",
-    "one-table-in-all-levels.leveldb": "table 5 at level 1, which is a second time or too deep",
+    "one-table-in-all-levels.leveldb": "table 5 at level 1, which is listed twice or too deep",
     "pages-linked-in-all-ways.mdb": "two links to page 32",
     "struct-of-many-dimensions.mat": "600 dimensions, more than 32",
     "text-that-unpacks-to-gigabytes.png": "read: (4, 4, 3)",

@@ -75,6 +75,7 @@ class TestGolden:
         assert len(FILES) == 190
 
     @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+    @pytest.mark.slow
     def test_gives_what_torch7_gave(self, path: Path):
         check(path, TOLERANCE.get(path.name.partition(".")[0], MODULE_TOLERANCE))
 

@@ -313,6 +313,7 @@ class TestFile:
         picked = [several.atomic_pose_of(NOBODY, rng) for _ in range(2000)]
         assert abs(np.mean(picked) - 0.25) < 0.03
 
+    @pytest.mark.slow
     def test_is_drawn_as_a_picture(self, model):
         import cv2
 
