@@ -108,11 +108,11 @@ MISTAKES = [  # text, place, words
     ("foo bar", "1:5", "expected ':' or '{' after foo"),
     ('name: "C:\\Users\\me"', "1:10", "'\\U' is not a valid escape in a string; write a backslash as \\\\, or "
      "the path with /"),
-    ('layer { data_param { source: "D:\\Data" } }', "1:33", "'\\D' is no escape"),
-    ("name: 'a\\x'", "1:9", "'\\x' is no escape"),
-    ("name: 'a\\u12'", "1:9", "'\\u' is no escape"),
-    ("name: 'a\\U00110000'", "1:9", "'\\U' is no escape"),
-    ('name: "a\\', "1:9", "is no escape"),
+    ('layer { data_param { source: "D:\\Data" } }', "1:33", "'\\D' is not a valid escape"),
+    ("name: 'a\\x'", "1:9", "'\\x' is not a valid escape"),
+    ("name: 'a\\u12'", "1:9", "'\\u' is not a valid escape"),
+    ("name: 'a\\U00110000'", "1:9", "'\\U' is not a valid escape"),
+    ('name: "a\\', "1:9", "is not a valid escape"),
     ("name: \"\\\"", "1:7", "not closed"),
     ('layers { name: "s" type: "Softmax" }', "1:26", "layers { ... } is the old format, with types as type: "
      "SOFTMAX; for types in quotes write layer"),

@@ -174,7 +174,7 @@ class TestMistakes:
         ("x=object.npz", "object.npz: x: holds values other than numbers and text"),
         ("x=other.npz", "other.npz: x: not an array that can be read ("),
         ("x=words.npy", "words.npy: holds <U1 values; an input needs an array of numbers"),
-        ("x=two.npz", "two.npz: holds 'a', 'b', but no 'x'; name one so"),
+        ("x=two.npz", "two.npz: holds 'a', 'b', but no 'x'; rename one"),
         ("x=none.npy", "none.npy: its array is 1 x 3 x 0 x 11; input 'x' is 2 x 3 x 9 x 11, and needs the same"),
         ("x=wide.npy", "wide.npy: its array is 3 x 9 x 11; input 'x' is 2 x 3 x 9 x 11, and needs the same"),
         ("x=x.txt", "x.txt: not a readable image"),

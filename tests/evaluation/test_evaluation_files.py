@@ -181,7 +181,7 @@ class TestRelease:
             files.read_groups(*paths, split="test")
 
     def test_groups_are_needed(self, paths):
-        with pytest.raises(EvaluationError, match=r"give groups_v12.mat"):
+        with pytest.raises(EvaluationError, match=r"groups_v12.mat .--groups"):
             files.read_groups(paths[0])
 
     def test_groups_of_another_release(self, paths, save):
@@ -434,7 +434,7 @@ class TestGroupFilter:
     @pytest.mark.parametrize(("images", "grouped", "known", "sentence"), [
         (("a.jpg", "b.jpg"), True, True, "predictions have 2 groups, the ground truth 3"),
         (("a.jpg", "b.jpg", "b.jpg"), True, True, "group 2 is of a.jpg in the ground truth, but of b.jpg"),
-        (("a.jpg", "c.jpg"), False, True, r"nothing on 1 of 3 groups, the first of b.jpg"),
+        (("a.jpg", "c.jpg"), False, True, r"predictions are missing for 1 of 3 groups, the first in b.jpg"),
         (("a.jpg", "b.jpg", "b.jpg"), False, True, r"list b.jpg more than once"),
         (("a.jpg", "b.jpg"), False, False, "a.jpg has more than one group, and the ground truth lacks objpos"),
     ])

@@ -56,7 +56,7 @@ LIGHT = {
     "zeros-without-end.npz": "data claims 134217800 bytes, too much for a file of 130653 bytes",
 }
 TORCH = {
-    "70-dimensions.safetensors": "a.w has a shape of 70 dimensions that no array has",
+    "70-dimensions.safetensors": "a.w has a shape of 70 dimensions, which no array has",
     "a-billion-modules.t7": "more than 100000 modules, counted where they are used",
     "a-long-line.t7": "holds <torch.IntStorage of 1 at byte 0>, not a network",
     "code.pt": "a call of posix.system, which is not run",

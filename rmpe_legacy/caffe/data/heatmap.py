@@ -92,8 +92,8 @@ def cut_by_centre(image: np.ndarray, person: Person, multfact: int) -> Cropped:
     x, y, scale = person.crop[:3]
     length = F(PERSON_HEIGHT) * scale
     if length > MAX_CROP * max(image.shape[:2]):
-        raise RmpeError(f"{person.where}: the scale {scale:g} asks for a crop of {length:g} x {length:g} pixels from a "
-                        f"image of {image.shape[1]} x {image.shape[0]}")
+        raise RmpeError(f"{person.where}: the scale {scale:g} asks for a crop of {length:g} x {length:g} pixels from "
+                        f"an image of {image.shape[1]} x {image.shape[0]}")
     x_min, y_min = x - length / F(2), y - length / F(2)
     height, width = F(image.shape[0]), F(image.shape[1])
     left, top = max(x_min, F(0)), max(y_min, F(0))
