@@ -489,7 +489,7 @@ class TestSinglePersons:
         with h5py.File(tmp_path / "claims.h5", "w") as file:
             file.create_dataset("preds", (1 << 20, 16, 2), "f8", chunks=(1 << 10, 16, 2))
         for path, sentence in (("a.txt", "neither .h5 nor .mat"), ("damaged.h5", "not a readable HDF5 file"),
-                               ("huge.npy", "not an array that can be read"), ("objects.npy", "holds other values"),
+                               ("huge.npy", "not an array that can be read"), ("objects.npy", "holds values other"),
                                ("link.h5", "is a link to elsewhere"), ("claims.h5", "claims 268435456 bytes, too much"),
                                ("none.h5", "No such file"), (save("p.mat", x=1), "without an array of numbers named"),
                                (save("q.mat", preds=np.zeros((5, 14, 2))), r"preds are \(5, 14, 2\)"),
