@@ -281,6 +281,7 @@ class TestUntil:
 
 
 class TestLimits:
+    @pytest.mark.slow
     def test_the_number_of_layers(self, path):
         text = INPUT + 'layer { name: "r" type: "ReLU" bottom: "x" top: "x" }\n' * 20_000
         with pytest.raises(RmpeError, match="has 20001 layers; up to 20000 are taken"):
@@ -288,9 +289,9 @@ class TestLimits:
 
     def test_many_outputs_take_no_longer_each(self, path):
         text = INPUT + "".join(f'layer {{ name: "r{i}" type: "ReLU" bottom: "x" top: "r{i}" }}\n' for i in range(4000))
-        began = time.perf_counter()
+        began = time.process_time()
         assert len(load_net(path(text)).outputs) == 4000
-        assert time.perf_counter() - began < 8
+        assert time.process_time() - began < 8
 
 
 class TestOwnLayers:

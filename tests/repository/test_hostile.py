@@ -15,7 +15,7 @@ import pytest
 from paths import TESTS
 
 HOSTILE = TESTS / "hostile"
-READER = TESTS / "hostile_reader.py"
+READER = TESTS / "support" / "hostile_reader.py"
 SECONDS = 2.0  # of the processor, for a file of less than 1 MB
 MEMORY, SPARE = 64 << 20, 16 << 20  # bytes beyond four times the file; and what allocators keep
 STARTS = 60  # seconds for the imports of a process, and for one file at most
@@ -38,17 +38,17 @@ LIGHT = {
     "huge-and-plain.pbm": "claims to be 20000 x 20000 pixels, more than 178956970",
     "huge-and-plain.png": "claims to be 13000 x 13000 pixels, which its 20625 bytes cannot hold",
     "huge-and-plain.tiff": "claims to be 30000 x 30000 pixels, more than 178956970",
-    "a-million-tiles.jp2": "not a readable picture",
+    "a-million-tiles.jp2": "not a readable image",
     "keys-with-a-long-beginning.leveldb": "a key of 500008 bytes",
     "negative-shape.npy": "its header does not give type, order and shape once each",
     "no-values.h5": "/data/c/0: holds no values",
     "nothing-times-huge.mat": "dimensions (0, 2147483647, 2147483647, 2147483647, 2147483647)",
     "one-block-without-end.leveldb": "two links to the block at byte 0",
-    "one-table-in-all-levels.leveldb": "table 5 at level 1, which is a second time or too deep",
+    "one-table-in-all-levels.leveldb": "table 5 at level 1, which is listed twice or too deep",
     "pages-linked-in-all-ways.mdb": "two links to page 32",
     "struct-of-many-dimensions.mat": "600 dimensions, more than 32",
     "text-that-unpacks-to-gigabytes.png": "read: (4, 4, 3)",
-    "two-numbers-in-one-place.npy": "holds other values than numbers and text",
+    "two-numbers-in-one-place.npy": "holds values other than numbers and text",
     "unpacks-to-more-than-it-says.npz": "not a readable .npz file: Bad CRC-32",
     "values-in-many-pieces.caffemodel": "a blob's shape () with 170000 values",
     "zeros-without-end.h5": "/data: claims 268435456 bytes, too much for a file of 265520 bytes",
@@ -56,7 +56,7 @@ LIGHT = {
     "zeros-without-end.npz": "data claims 134217800 bytes, too much for a file of 130653 bytes",
 }
 TORCH = {
-    "70-dimensions.safetensors": "a.w has a shape of 70 dimensions that no array has",
+    "70-dimensions.safetensors": "a.w has a shape of 70 dimensions, which no array has",
     "a-billion-modules.t7": "more than 100000 modules, counted where they are used",
     "a-long-line.t7": "holds <torch.IntStorage of 1 at byte 0>, not a network",
     "code.pt": "a call of posix.system, which is not run",
