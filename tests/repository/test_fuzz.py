@@ -1,5 +1,6 @@
 """The fuzzer itself: inputs that can be made again, and a judge that sees every kind of finding."""
 
+import os
 import subprocess
 import sys
 import time
@@ -46,6 +47,8 @@ READERS = {
     "an answer": (lambda: 1, ""), "a sentence": (_refuse, ""),
     "another exception": (lambda: [][0], "IndexError at"), "an allocation": (_unchecked, "unchecked allocation at"),
     "a long line": (lambda: _raise("x" * 3000), "long message at"),
+    "a printed line": (lambda: sys.stdout.write("x\n"), "prints"),
+    "a line of a library": (lambda: os.write(2, b"x\n"), "prints"),
     "much memory": (lambda: bytes(range(256)) * (1 << 20), "memory"), "much time": (_busy, "slow"),
 }
 
@@ -57,6 +60,7 @@ def _raise(text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", READERS)
+@pytest.mark.usefixtures("capfd")  # standard output and standard error are files, as in the fuzzer
 def test_the_judge_sees(fuzz, tmp_path, kind):
     read, wrong = READERS[kind]
 
