@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import FileError
+from .reading import is_binary
 
 STDOUT = "-"
 _SUFFIX = ".part"
@@ -144,7 +145,7 @@ def kind_of_file(path: Path) -> str:
             return kind
     if start.startswith(b"PK\x03\x04"):
         return _kind_of_archive(start)
-    if b"\0" not in start:
+    if not is_binary(start):
         return "HTML" if start.lstrip().lower().startswith((b"<!doctype", b"<html")) else "text"
     return "safetensors" if start[8:9] == b"{" else "binary data"
 

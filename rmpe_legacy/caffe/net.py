@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
-from rmpe_legacy.wording import describe_error, did_you_mean, printable, shorten, utf8
+from rmpe_legacy.wording import describe_error, did_you_mean, one_line, printable, shorten, utf8
 
 from .layers import registry
 from .layers.base import MAX_AXES, MAX_COUNT, Layer, Shape, count, shape_text
@@ -371,7 +371,7 @@ class Net(nn.Module):
                                  for top, shape in zip(step.top, step.top_shapes, strict=True))
                 parameters = ", ".join(shape_text(declared.shape) for declared in step.layer.declared)
                 row = (spec.name, spec.type, ", ".join(spec.message.bottom), tops, parameters)
-                rows.append(tuple(printable(cell).replace("\n", " ") for cell in row))
+                rows.append(tuple(map(one_line, row)))
         return rows
 
     def extra_repr(self) -> str:

@@ -14,6 +14,7 @@ from rmpe_legacy.caffe.weights import read_state
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.export.deploy import outputs_to_run
 from rmpe_legacy.export.prune import up_to
+from rmpe_legacy.reading import is_binary
 from rmpe_legacy.wording import shorten_list
 
 from .base import Network, Setting, SourceOptions
@@ -83,7 +84,7 @@ def is_weights(path: Path) -> bool:
         return False
     try:
         with open(path, "rb") as file:
-            return b"\0" in file.read(4096)
+            return is_binary(file.read(4096))
     except OSError:
         return False  # reported when the file is read
 

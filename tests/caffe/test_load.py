@@ -288,9 +288,9 @@ class TestLimits:
 
     def test_many_outputs_take_no_longer_each(self, path):
         text = INPUT + "".join(f'layer {{ name: "r{i}" type: "ReLU" bottom: "x" top: "r{i}" }}\n' for i in range(4000))
-        began = time.perf_counter()
+        began = time.process_time()
         assert len(load_net(path(text)).outputs) == 4000
-        assert time.perf_counter() - began < 8
+        assert time.process_time() - began < 8
 
 
 class TestOwnLayers:

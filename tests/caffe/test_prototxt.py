@@ -233,23 +233,23 @@ class TestHostile:
     def test_a_megabyte_of_it_is_read_or_refused_at_once(self, piece):
         text = piece * (1_000_000 // len(piece))
         tracemalloc.start()
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             with contextlib.suppress(PrototxtError):
                 parse_text(text)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        assert time.perf_counter() - began < 10, "tracemalloc makes it several times slower"
+        assert time.process_time() - began < 10, "tracemalloc makes it several times slower"
         assert peak < 4 * len(text) + (64 << 20)
 
     @pytest.mark.parametrize("text", ['name: "' + r"\"a" * 400_000 + '"', "name: " + '"a"' * 300_000,
                                       'layer { blobs { data: [' + "1.5," * 250_000 + "1] } }",
                                       "# " + "\u00e9" * 500_000 + "\nname: 'a'"])
     def test_long_values_are_read(self, text):
-        began = time.perf_counter()
+        began = time.process_time()
         parse_text(text)
-        assert time.perf_counter() - began < 4
+        assert time.process_time() - began < 4
 
     def test_blobs_are_arrays(self):
         blob = layer("blobs { shape { dim: 3 } data: 1.5 data: [2, -inf] double_data: 1e300 }").blobs[0]
@@ -259,11 +259,11 @@ class TestHostile:
     def test_a_place_is_found_in_passing(self):
         lines = 100_000
         net = parse_text("\n".join(["input: 'a'"] * lines + ["a: 1"] * 100))
-        began = time.perf_counter()
+        began = time.process_time()
         assert [u.where for u in net.unknowns()][-1] == f"<prototxt>:{lines + 100}:1"
         assert net.origin.at(0) == "<prototxt>:1:1"
         assert net.origin.at(11) == "<prototxt>:2:1"
-        assert time.perf_counter() - began < 1
+        assert time.process_time() - began < 1
 
     @pytest.mark.parametrize("name", ["a b", "a: 1 layer", "", "1a", "\u00e9", "[a] b", "a\n"], ids=ascii)
     def test_a_name_that_another_format_holds_is_not_written(self, name):

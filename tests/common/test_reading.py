@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rmpe_legacy.errors import FileError, NetError
-from rmpe_legacy.reading import expanded_limit, first_bytes, item_count, reading
+from rmpe_legacy.reading import expanded_limit, first_bytes, is_binary, item_count, reading
 from rmpe_legacy.silence import silent_stderr
 
 
@@ -33,6 +33,16 @@ class TestBoundary:
         with pytest.raises(type(error)) as caught, reading("a.x", "X file"):
             raise error
         assert caught.value is error
+
+    @pytest.mark.parametrize(("start", "binary"), [
+        (b"\xa2\x06\x1e\n\x04data\x12\x05Input\"\x04data\xfa\x08\x08\n\x06\n\x04\x01\x03\x08\x08", True),
+        (b"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08", True), (bytes(64), True), (b"", False),
+        ("# caf\xe9 \u4e2d\n".encode("gbk", "replace") * 9, False), (b"a: 1\t\x0c\r\n" * 9, False),
+        (b"# a stray \x01, " + b"name: 'x' " * 20, False), (b"name: 'x' " * 20 + b"\0", False),
+        ("name: 'x'".encode("utf-16"), False), ("name: 'x'".encode("utf-16-be"), False),
+    ])
+    def test_binary_or_text(self, start, binary):
+        assert is_binary(start) == binary
 
     def test_the_beginning_of_a_file(self, tmp_path):
         (tmp_path / "a").write_bytes(b"x" * 1000)

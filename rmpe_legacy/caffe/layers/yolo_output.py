@@ -35,29 +35,29 @@ class _YoloOutput(Layer):
         """
         order = scores.argsort(descending=True, stable=True)
         boxes, scores, labels = boxes[order], scores[order], labels[order]
-        alive = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
-        chosen = []
-        for i in range(len(boxes)):
-            if alive[i]:
-                chosen.append(i)
-                alive[i + 1 :] &= ~(_overlaps(boxes[i], boxes[i + 1 :]) >= self.nms)
+        left, rest, chosen = torch.arange(len(boxes), device=boxes.device), boxes, []
+        while len(left):
+            chosen.append(left[:1])
+            apart = ~(_overlaps(rest[0], rest[1:]) >= self.nms)
+            left, rest = left[1:][apart], rest[1:][apart]
         if not chosen:
             rows = boxes.new_full((images, ROW), -1)
             rows[:, 0] = torch.arange(images, device=boxes.device)
             return rows.view(1, 1, images, ROW)
-        half = boxes[chosen, 2:] / 2
-        corners = [boxes[chosen, :2] - half, boxes[chosen, :2] + half]
-        head = torch.stack([torch.zeros_like(scores[chosen]), labels[chosen].to(boxes.dtype) + 1, scores[chosen]], 1)
+        best = torch.cat(chosen)
+        half = boxes[best, 2:] / 2
+        corners = [boxes[best, :2] - half, boxes[best, :2] + half]
+        head = torch.stack([torch.zeros_like(scores[best]), labels[best].to(boxes.dtype) + 1, scores[best]], 1)
         return torch.cat([head, *corners], 1).view(1, 1, -1, ROW)
 
 
-def _overlaps(box: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of a box with others, each centre and size."""
-    low = torch.maximum(box[:2] - box[2:] / 2, others[:, :2] - others[:, 2:] / 2)
-    high = torch.minimum(box[:2] + box[2:] / 2, others[:, :2] + others[:, 2:] / 2)
+def _overlaps(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes (..., 4), each centre and size."""
+    low = torch.maximum(a[..., :2] - a[..., 2:] / 2, b[..., :2] - b[..., 2:] / 2)
+    high = torch.minimum(a[..., :2] + a[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2)
     sides = high - low
-    common = torch.where((sides < 0).any(1), 0, sides.prod(1))
-    return common / (box[2:].prod() + others[:, 2:].prod(1) - common)
+    common = torch.where((sides < 0).any(-1), 0, sides.prod(-1))
+    return common / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - common)
 
 
 @register("YoloDetectionOutput", form="")
@@ -143,4 +143,7 @@ class Yolov3DetectionOutput(_YoloOutput):
         keep = score > self.threshold
         boxes = torch.cat([torch.stack([across, down], -1), size], -1).unsqueeze(-2)
         labels = torch.arange(self.classes, device=x.device).expand_as(score)
+        # A box covers itself, so only the best of its labels can be left: to sort all of them would take minutes.
+        best = score.where(keep, -1).argmax(-1, keepdim=True)
+        keep &= (labels == best) | ~(_overlaps(boxes, boxes) >= self.nms)
         return boxes.expand(*score.shape, 4)[keep], score[keep], labels[keep]
