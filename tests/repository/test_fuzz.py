@@ -102,6 +102,13 @@ def test_a_run(tmp_path):
     assert list((tmp_path / "found").iterdir()) == []
 
 
+def test_a_run_of_so_many_inputs(tmp_path):
+    done = subprocess.run([sys.executable, TOOL, "npz", "300", "--inputs", "25", "--keep", tmp_path / "found"],
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("npz: 25 mutated inputs in ")
+
+
 def test_one_input_again(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK")
     done = subprocess.run([sys.executable, TOOL, "npz", "--replay", tmp_path / "a.npz"], capture_output=True, text=True,

@@ -1,8 +1,8 @@
 """Fuzz a reader: python tools/fuzz FORMAT SECONDS [--inputs N] [--seed S] [--keep DIR], or --replay FILE for one input.
 
 Inputs are mutations of known good files. A finding is any exception but an RmpeError, a crash, more than 2 s of the
-processor, more memory than four times the file and 64 MB, or a message of more than 2,000 characters. Input N of a
-seed is the same in every run. Exit code: 0 without a finding, 1 with one.
+processor, more memory than four times the file and 64 MB, anything printed, or a line of more than 1,000 characters in
+a message. Input N of a seed is the same in every run. Exit code: 0 without a finding, 1 with one.
 """
 
 from __future__ import annotations
