@@ -890,7 +890,7 @@ def pairwise(boxes: torch.Tensor) -> torch.Tensor:
 
 
 class TestYolo:
-    """YOLO v3: of all labels of a box at most one is left, unless it does not even overlap itself."""
+    """YOLO v3: a box of no or infinite size does not even overlap itself, so it may be left with several labels."""
 
     PARAM = ("num_classes: 4 num_box: 2 confidence_threshold: 0.2 biases: 10 biases: 14 biases: 23 biases: 27 mask: 0 "
              "mask: 1 anchors_scale: 16 mask_group_num: 1 nms_threshold: ")
@@ -925,12 +925,15 @@ class TestYolo:
         assert found[:, 1].tolist() == (order[kept] % 4 + 1).tolist()
         torch.testing.assert_close(found[:, 2], score[order[kept]], rtol=0, atol=0)
 
-    def test_the_labels_of_a_box_are_not_compared_with_each_other(self, monkeypatch):
-        """All of them are above the threshold before a network is trained, and pairs of them took minutes."""
-        from rmpe_legacy.caffe.layers.yolo_output import Yolov3DetectionOutput
+    @pytest.mark.parametrize("size", [0.0, 100.0], ids=["plain", "infinite"])
+    def test_boxes_are_compared_not_their_labels(self, monkeypatch, size):
+        """Before a network is trained, each box may be one for each label, and pairs of all of them took minutes."""
+        from rmpe_legacy.caffe.layers import yolo_output
 
-        seen, kept = [], Yolov3DetectionOutput.kept
-        monkeypatch.setattr(Yolov3DetectionOutput, "kept", lambda self, boxes, *rest: seen.append(len(boxes)) or kept(
-            self, boxes, *rest))
-        self.output(0.45, torch.ones(1, 18, 5, 6))
-        assert seen == [2 * 5 * 6]
+        compared, overlaps = [], yolo_output._overlaps
+        monkeypatch.setattr(yolo_output, "_overlaps", lambda *boxes: compared.append(boxes) or overlaps(*boxes))
+        x = torch.ones(1, 18, 5, 6)
+        x.view(2, 9, 5, 6)[:, 2:4] = size
+        found = self.output(0.45, x)
+        assert 0 < len(compared) <= 2 * 5 * 6
+        assert len(found[0, 0]) == (len(compared) if size == 0 else 4 * 2 * 5 * 6)
