@@ -132,8 +132,11 @@ def as_os_errors(*further: type[Exception]) -> Iterator[None]:
 
 
 def kind_of_file(path: Path) -> str:
-    """Return a file's kind by its first bytes: "a PNG image", "text", ...; "" for an empty or missing file."""
+    """Return a file's kind by its first bytes: "a PNG image", "text", ...; "" for an empty or missing file,
+    and for what is no regular file: a FIFO would be waited for."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return ""
         with open(path, "rb") as file:
             start = file.read(4096)
     except OSError:

@@ -49,7 +49,7 @@ def read_network(sources: Sequence[str | PathLike], setting: Setting, options: S
     ends = options.until
     notes: list[str] = []
     if runtime and not ends:
-        ends, notes = outputs_to_run(network.parsed.wire(), network.title, runtime, options.lenient)
+        ends, notes = outputs_to_run(network.parsed.wire())
     if weights_needed and network.trained is None:
         _refuse_without_weights(network)
     if ends:

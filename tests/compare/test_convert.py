@@ -130,6 +130,15 @@ class TestConvert:
         assert "the same: 1 blob, every bit" in out
         assert blobs(tmp_path / "a.h5") == {"c": [data.tobytes()]}
 
+    @pytest.mark.parametrize(("make", "path"), [(os.mkfifo, "out.onnx"), (os.mkdir, "out.pt")], ids=["pipe", "folder"])
+    def test_only_regular_files_are_written(self, rmpe, small, tmp_path, make, path):
+        """What is written is read again, and a pipe would be waited for."""
+        make(tmp_path / path)
+        code, out, err = rmpe("convert", *small, tmp_path / "out.onnx" if path == "out.onnx" else tmp_path / "out.py")
+        assert (code, out) == (1, "")
+        assert f"{path}: is a directory, a device or a pipe" in err
+        assert sorted(each.name for each in tmp_path.glob("out*")) == [path]
+
     def test_legacy_shapes_stay_without_a_prototxt_and_are_the_networks_with_one(self, rmpe, tmp_path):
         def shapes(path: Path) -> list[tuple[int, ...]]:
             return [blob.shape for layer in read_weights(path) for blob in layer.blobs]
