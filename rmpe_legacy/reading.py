@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -48,6 +49,13 @@ def reading(path: str | os.PathLike, kind: str,
         raise FileError(f"{path}: not a readable {kind}: nested too deep") from error
     except Exception as error:
         raise FileError(f"{path}: not a readable {kind}: {first_line(error)}; {why}") from error
+
+
+def refuse_device(path: str | os.PathLike) -> None:
+    """Raise FileError for a device, and OSError for a file that is not there: /dev/zero has no end to be read to."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise FileError(f"{path}: is a device; give a file")
 
 
 def first_bytes(path: str | os.PathLike, count: int = 512) -> bytes:

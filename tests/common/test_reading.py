@@ -7,7 +7,10 @@ import threading
 import numpy as np
 import pytest
 
+from rmpe_legacy.caffe.data.image import load_image
+from rmpe_legacy.caffe.data.opencv_image import read_bytes, read_lines
 from rmpe_legacy.errors import FileError, NetError
+from rmpe_legacy.readers.json_file import read_json
 from rmpe_legacy.reading import expanded_limit, first_bytes, is_binary, item_count, reading
 from rmpe_legacy.silence import silent_stderr
 
@@ -43,6 +46,12 @@ class TestBoundary:
     ])
     def test_binary_or_text(self, start, binary):
         assert is_binary(start) == binary
+
+    @pytest.mark.parametrize("read", [read_bytes, read_json, load_image, lambda path: read_lines(path, "a list")])
+    def test_a_device_without_an_end_is_not_read(self, read):
+        """A network names files to read, and may name this one."""
+        with pytest.raises(FileError, match="/dev/zero: is a device; give a file"):
+            read("/dev/zero")
 
     def test_the_beginning_of_a_file(self, tmp_path):
         (tmp_path / "a").write_bytes(b"x" * 1000)
