@@ -15,7 +15,7 @@ import pytest
 from paths import TESTS
 
 HOSTILE = TESTS / "hostile"
-READER = TESTS / "hostile_reader.py"
+READER = TESTS / "support" / "hostile_reader.py"
 SECONDS = 2.0  # of the processor, for a file of less than 1 MB
 MEMORY, SPARE = 64 << 20, 16 << 20  # bytes beyond four times the file; and what allocators keep
 STARTS = 60  # seconds for the imports of a process, and for one file at most
