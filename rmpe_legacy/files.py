@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import IO
 
 from .errors import FileError
-from .reading import is_binary
 
 STDOUT = "-"
 _SUFFIX = ".part"
+_CONTROL = bytes({*range(32), 127} - set(b"\t\n\v\f\r\x1b"))
 _ERRNO = re.compile(r"(?:errno = |os error |Errno )(\d+)")
 
 # First bytes of a file -> its kind.
@@ -129,6 +129,24 @@ def as_os_errors(*further: type[Exception]) -> Iterator[None]:
         if number is None:
             raise OSError(str(error).partition("\n")[0]) from error
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+
+def is_binary(start: bytes) -> bool:
+    """Whether a file is not text, by its first bytes: several nulls, or more than one control character in 50.
+
+    A small caffemodel may contain no null, and a prototxt may contain a stray one, or be in UTF-16.
+    """
+    controls = len(start) - len(start.translate(None, _CONTROL))
+    return (start.count(0) > 3 or 50 * controls > len(start)) and not is_utf16(start)
+
+
+def is_utf16(start: bytes) -> bool:
+    """Whether a file begins as text in UTF-16 does: with a byte order mark, or with plain ASCII characters."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return True
+    start = start[: min(len(start), 64) // 2 * 2]
+    texts = [start.decode(order, "replace") for order in ("utf-16-le", "utf-16-be")]
+    return any(text and text.isascii() and "\0" not in text for text in texts)
 
 
 def kind_of_file(path: Path) -> str:

@@ -22,7 +22,6 @@ _SIGNATURES = {
     b"version https://git-lfs": "a Git LFS pointer, not the file it points to",
 }
 MAX_DIMS = 32  # of an array in a file, as Caffe's kMaxBlobAxes; more is damage
-_CONTROL = bytes({*range(32), 127} - set(b"\t\n\v\f\r\x1b"))
 MAX_ITEMS = 1 << 48  # of an array in a file; more cannot be addressed
 
 
@@ -65,24 +64,6 @@ def first_bytes(path: str | os.PathLike, count: int = 512) -> bytes:
             return file.read(count)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def is_binary(start: bytes) -> bool:
-    """Whether a file is not text, by its first bytes: several nulls, or more than one control character in 50.
-
-    A small caffemodel may contain no null, and a prototxt may contain a stray one, or be in UTF-16.
-    """
-    controls = len(start) - len(start.translate(None, _CONTROL))
-    return (start.count(0) > 3 or 50 * controls > len(start)) and not is_utf16(start)
-
-
-def is_utf16(start: bytes) -> bool:
-    """Whether a file begins as text in UTF-16 does: with a byte order mark, or with plain ASCII characters."""
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return True
-    start = start[: min(len(start), 64) // 2 * 2]
-    texts = [start.decode(order, "replace") for order in ("utf-16-le", "utf-16-be")]
-    return any(text and text.isascii() and "\0" not in text for text in texts)
 
 
 def other_kind(start: bytes) -> str:

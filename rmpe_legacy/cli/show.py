@@ -24,7 +24,8 @@ def run(args: argparse.Namespace) -> int:
 
     With --weights, the exit code is 1 if the weights do not fit the network or do not cover all its parameters.
     """
-    from rmpe_legacy.reading import first_bytes, is_binary
+    from rmpe_legacy.files import is_binary
+    from rmpe_legacy.reading import first_bytes
     from rmpe_legacy.torch7.reader import encoding_of
 
     start = first_bytes(args.file, 4096)

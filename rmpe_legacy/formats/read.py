@@ -14,7 +14,7 @@ from rmpe_legacy.caffe.weights import read_state
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.export.deploy import outputs_to_run
 from rmpe_legacy.export.prune import up_to
-from rmpe_legacy.reading import is_binary
+from rmpe_legacy.files import is_binary
 from rmpe_legacy.wording import shorten_list
 
 from .base import Network, Setting, SourceOptions

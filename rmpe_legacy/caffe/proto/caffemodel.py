@@ -8,7 +8,8 @@ from os import PathLike
 import numpy as np
 
 from rmpe_legacy.errors import FileError
-from rmpe_legacy.reading import MAX_DIMS, is_binary, item_count, other_kind
+from rmpe_legacy.files import is_binary
+from rmpe_legacy.reading import MAX_DIMS, item_count, other_kind
 
 from .blobs import StoredBlob, TrainedLayer
 from .message import Message, Source

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from rmpe_legacy.errors import FileError, PrototxtError
-from rmpe_legacy.reading import is_utf16, other_kind
+from rmpe_legacy.files import is_utf16
+from rmpe_legacy.reading import other_kind
 from rmpe_legacy.wording import did_you_mean, printable, shorten
 
 from .dialects import having
