@@ -45,7 +45,7 @@ def read_weights(path: str | PathLike) -> list[TrainedLayer]:
         raise FileError(f"{path}: {error.strerror or error}") from None
     if what := other_kind(start):
         raise FileError(f"{path}: this is {what}; a caffemodel is expected")
-    if not is_binary(mapped[:4096]):
+    if not is_binary(mapped[:4096]) and mapped[:4096].isascii():
         raise FileError(f"{path}: this is text (a prototxt?); a caffemodel is expected")
     return parse_weights(mapped, str(path))
 
