@@ -23,6 +23,7 @@ from .errors import FileError
 
 STDOUT = "-"
 _SUFFIX = ".part"
+_CONTROL = bytes({*range(32), 127} - set(b"\t\n\v\f\r\x1b"))
 _ERRNO = re.compile(r"(?:errno = |os error |Errno )(\d+)")
 
 # First bytes of a file -> its kind.
@@ -130,9 +131,30 @@ def as_os_errors(*further: type[Exception]) -> Iterator[None]:
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
+def is_binary(start: bytes) -> bool:
+    """Whether a file is not text, by its first bytes: several nulls, or more than one control character in 50.
+
+    A small caffemodel may contain no null, and a prototxt may contain a stray one, or be in UTF-16.
+    """
+    controls = len(start) - len(start.translate(None, _CONTROL))
+    return (start.count(0) > 3 or 50 * controls > len(start)) and not is_utf16(start)
+
+
+def is_utf16(start: bytes) -> bool:
+    """Whether a file begins as text in UTF-16 does: with a byte order mark, or with plain ASCII characters."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return True
+    start = start[: min(len(start), 64) // 2 * 2]
+    texts = [start.decode(order, "replace") for order in ("utf-16-le", "utf-16-be")]
+    return any(text and text.isascii() and "\0" not in text for text in texts)
+
+
 def kind_of_file(path: Path) -> str:
-    """Return a file's kind by its first bytes: "a PNG image", "text", ...; "" for an empty or missing file."""
+    """Return a file's kind by its first bytes: "a PNG image", "text", ...; "" for an empty or missing file,
+    and for what is no regular file: a FIFO would be waited for."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return ""
         with open(path, "rb") as file:
             start = file.read(4096)
     except OSError:
@@ -144,7 +166,7 @@ def kind_of_file(path: Path) -> str:
             return kind
     if start.startswith(b"PK\x03\x04"):
         return _kind_of_archive(start)
-    if b"\0" not in start:
+    if not is_binary(start):
         return "HTML" if start.lstrip().lower().startswith((b"<!doctype", b"<html")) else "text"
     return "safetensors" if start[8:9] == b"{" else "binary data"
 

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from .errors import FileError, RmpeError
 
+_SIGNATURES = {
+    b"PK\x03\x04": "a zip archive (a PyTorch file?)",
+    b"\x1f\x8b": "gzip-compressed; unpack it first",
+    b"\xfd7zXZ": "xz-compressed; unpack it first",
+    b"BZh": "bzip2-compressed; unpack it first",
+    b"\x80\x02": "a Python pickle (an old PyTorch file?)",
+    b"<!DO": "a web page; the download went wrong",
+    b"<!do": "a web page; the download went wrong",
+    b"<htm": "a web page; the download went wrong",
+    b"version https://git-lfs": "a Git LFS pointer, not the file it points to",
+}
 MAX_DIMS = 32  # of an array in a file, as Caffe's kMaxBlobAxes; more is damage
 MAX_ITEMS = 1 << 48  # of an array in a file; more cannot be addressed
 
@@ -38,6 +50,13 @@ def reading(path: str | os.PathLike, kind: str,
         raise FileError(f"{path}: not a readable {kind}: {first_line(error)}; {why}") from error
 
 
+def refuse_device(path: str | os.PathLike) -> None:
+    """Raise FileError for a device, and OSError for a file that is not there: /dev/zero has no end to be read to."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise FileError(f"{path}: is a device; give a file")
+
+
 def first_bytes(path: str | os.PathLike, count: int = 512) -> bytes:
     """Return the first bytes of a file, to recognise its format. Raises FileError if it cannot be opened."""
     try:
@@ -45,6 +64,11 @@ def first_bytes(path: str | os.PathLike, count: int = 512) -> bytes:
             return file.read(count)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def other_kind(start: bytes) -> str:
+    """What a file is by its first bytes, if it is neither a caffemodel nor a prototxt; "" if it may be one."""
+    return next((what for signature, what in _SIGNATURES.items() if start.startswith(signature)), "")
 
 
 def first_line(error: BaseException) -> str:

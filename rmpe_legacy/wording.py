@@ -27,11 +27,16 @@ def _escape(match: re.Match) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def one_line(text: str) -> str:
+    """Escape line feeds and tabs too, so that a name in a file cannot begin another line or column."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def shorten(text: str, most: int = MAX_SHOWN) -> str:
     """Format a name or value from a file for a message: printable, on one line, and at most `most` characters."""
     if len(text) > most:
         text = text[: most - 3] + "..."
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+    return one_line(text)
 
 
 def shorten_list(names: Sequence[str]) -> str:

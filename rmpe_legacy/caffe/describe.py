@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rmpe_legacy.text_table import text_table
+from rmpe_legacy.wording import one_line, pluralize
 
 from .layers.base import count, shape_text
 from .load import read_net, set_aside
@@ -53,6 +54,7 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
                   if name not in names and stored[name].blobs]
         misfits = [step.layer.spec.name for step in shown
                    if step.layer.declared and _verdict(step, stored.get(step.layer.spec.name)) != FITS]
+    lines = list(map(one_line, lines))
     findings = parsed.findings + set_aside(steps)
     if findings:
         lines += ["", list_findings(prototxt, "left out of the above", findings)]
@@ -72,7 +74,8 @@ def describe_weights(path: str) -> str:
     layers = [layer for layer in read_weights(path) if layer.blobs]
     rows = [(layer.name, layer.type, _blob_shapes(layer.blobs)) for layer in layers]
     total = sum(blob.data.size for layer in layers for blob in layer.blobs if blob is not None)
-    return "\n".join([*text_table([("layer", "type", "blobs"), *rows]), "", f"{len(layers)} layers, {_amount(total)}"])
+    summary = f"{pluralize(len(layers), 'layer')}, {_amount(total)}"
+    return "\n".join([*text_table([("layer", "type", "blobs"), *rows]), "", summary])
 
 
 def _row(step: Step, stored: dict[str, TrainedLayer] | None) -> tuple[str, ...]:
@@ -102,8 +105,8 @@ def _sums(steps: Sequence[Step]) -> list[str]:
     blobs = {name: count(shape) for step in steps for name, shape in zip(step.top, step.top_shapes, strict=True)}
     inputs = [name for step in steps if step.layer.spec.type == "Input" for name in step.top]
     return [
-        f"{sum(not step.layer.spec.is_inserted for step in steps)} layers, {_amount(sum(owned.values()))} of "
-        f"parameters, {_amount(sum(blobs.values()))} in all blobs",
+        f"{pluralize(sum(not step.layer.spec.is_inserted for step in steps), 'layer')}, "
+        f"{_amount(sum(owned.values()))} of parameters, {_amount(sum(blobs.values()))} in all blobs",
         f"inputs: {', '.join(inputs) or 'none'}; outputs: {', '.join(outputs_of(steps)) or 'none'}",
     ]
 

@@ -88,6 +88,8 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
     shapes = {top: shape for step in net.steps if not step.bottom
               for top, shape in zip(step.top, step.top_shapes, strict=True)}
     values = read_inputs(inputs, shapes, net.inputs, image, log)
+    if missing := [name for name in net.inputs if name not in values]:
+        raise NetError(f"no value for input {_listed(missing)}; give each with --input NAME=FILE")
     place = usable_device(device)
     net = net.to(place)
     kept, net.keep_blobs = net.keep_blobs, net.keep_blobs or not set(names) <= set(net.outputs)

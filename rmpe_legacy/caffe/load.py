@@ -176,6 +176,8 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
         findings += lost
     if not specs and findings:
         raise NetError(list_findings(path, "left out, and no layers can be computed without", findings))
+    if not specs and not net.layer:
+        raise NetError(f"{path}: has no layers; a network's prototxt is expected")
     if not specs:
         raise NetError(f"{path}: no layers in phase {phase}, level {level}, stages {list(state.stages)}")
     return ParsedNet(net.name, net.force_backward, insert_splits(specs), findings, incomplete, net)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.text_table import WIDTH, text_table
-from rmpe_legacy.wording import describe_error, did_you_mean, printable, shorten, utf8
+from rmpe_legacy.wording import describe_error, did_you_mean, one_line, printable, shorten, utf8
 
 from .layers import registry
 from .layers.base import MAX_AXES, MAX_COUNT, Layer, Shape, count, shape_text
@@ -366,8 +366,7 @@ class Net(nn.Module):
             spec = step.layer.spec
             if not spec.is_inserted:
                 parameters = ", ".join(shape_text(declared.shape) for declared in step.layer.declared)
-                row = (spec.name, spec.type, blobs_text(step), parameters)
-                rows.append(tuple(printable(cell).replace("\n", " ") for cell in row))
+                rows.append(tuple(map(one_line, (spec.name, spec.type, blobs_text(step), parameters))))
         return rows
 
     def extra_repr(self) -> str:

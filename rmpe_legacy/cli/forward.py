@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
+from rmpe_legacy.errors import NetError
+from rmpe_legacy.wording import shorten
+
 from .options import add_de_transform_option, add_net_options, load_plugins, numbers, result_stream, size
 from .terminal import note, say
 
@@ -32,7 +35,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     transformer.add_argument("--size", type=size, metavar="H,W", help="resize to this size, not the prototxt's")
     command.add_argument("--json", action="store_true", help="print the blobs' shapes and statistics as JSON")
     add_de_transform_option(command)
-    command.add_argument("--lenient", action="store_true", help="leave out unknown layers and fields, with a warning")
+    command.add_argument("--lenient", action="store_true", help="leave out unknown layers and fields, and run even if "
+                         "no layer has weights in the file, with a warning")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     add_net_options(command)
 
@@ -41,10 +45,14 @@ def run(args: argparse.Namespace) -> None:
     """Run a network on inputs from files and write its blobs to an .npz."""
     from rmpe_legacy.caffe.inputs import ImageOptions, run_forward
     from rmpe_legacy.caffe.load import load_net
+    from rmpe_legacy.formats.base import untrained_text
 
     load_plugins(args.plugin)
     net = load_net(args.prototxt, args.caffemodel, args.phase, args.level, args.stage, args.dialect,
                    args.de_transform, not args.lenient, allow_python=args.allow_python)
+    bare = net.left_out.untrained
+    if bare and set(bare) >= set(net.params) and not args.lenient:  # weights of another network; Caffe runs it
+        raise NetError(untrained_text(args.caffemodel, bare))
     given = {name: value for name in ("mean", "raw_scale", "scale", "channel_order", "size")
              if (value := getattr(args, name)) is not None}
     blobs = run_forward(net, args.input, args.blobs, args.output, args.device,
@@ -54,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
         say(json.dumps({name: _statistics(value) for name, value in blobs.items()}), stream)
         return
     for name, value in blobs.items():
-        say(f"{name:<24} {tuple(value.shape)}", stream)
+        say(f"{shorten(name):<24} {tuple(value.shape)}", stream)
     say(f"written to {args.output}", stream)
 
 

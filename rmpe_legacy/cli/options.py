@@ -202,7 +202,11 @@ def load_plugins(paths: list[str]) -> None:
     for path in paths:
         if not Path(path).is_file():
             raise RmpeError(f"{path}: no such plugin file")
-        runpy.run_path(path)  # an error in it keeps its traceback, for the user
+        try:
+            runpy.run_path(path)  # an error in it keeps its traceback, for the user
+        except SystemExit as error:  # would end the command too, with the plugin's exit code
+            raise RmpeError(f"{path}: the plugin calls sys.exit({error.code!r}), and the command has not run; a plugin "
+                            "only registers layers") from None
 
 
 def prepare(args: argparse.Namespace) -> None:

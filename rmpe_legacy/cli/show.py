@@ -24,12 +24,13 @@ def run(args: argparse.Namespace) -> int:
 
     With --weights, the exit code is 1 if the weights do not fit the network or do not cover all its parameters.
     """
+    from rmpe_legacy.files import is_binary
     from rmpe_legacy.reading import first_bytes
     from rmpe_legacy.torch7.reader import encoding_of
 
     start = first_bytes(args.file, 4096)
     is_torch7 = encoding_of(start) is not None
-    if args.weights and (is_torch7 or b"\0" in start):
+    if args.weights and (is_torch7 or is_binary(start)):
         raise RmpeError(f"{args.file}: contains weights, but --weights {args.weights} needs a prototxt to compare "
                         "with; swap the two if they are in the wrong order")
     if is_torch7:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from rmpe_legacy.caffe.describe import describe_net, describe_weights
 
-    if b"\0" in start:
+    if is_binary(start):
         say(describe_weights(args.file))
         return 0
     load_plugins(args.plugin)

@@ -32,6 +32,7 @@ from rmpe_legacy.formats.read import is_weights, read_network, read_weights_alon
 from rmpe_legacy.formats.registry import CAFFE, PROTOTXT, format_to_write
 from rmpe_legacy.formats.torch7 import Torch7Runner
 from rmpe_legacy.formats.write import WriteResult, write_network, write_weights
+from rmpe_legacy.wording import pluralize
 
 from .content_hash import network_hash
 from .html import html_report
@@ -79,7 +80,8 @@ def run_convert(sources: Sequence[str], destination: str, setting: Setting, opti
         return _weights_alone(paths[0], destination, options, compare, force)
     target = format_to_write(destination)
     network = read_network(paths, setting, options, target is not PROTOTXT, target.runtime)
-    notes = [*network.notes, *([] if target is PROTOTXT else _check_weights(network, options.lenient))]
+    notes = [*network.notes, *([] if target is PROTOTXT and network.trained is None
+                                else _check_weights(network, options.lenient))]
     if compare is not None:
         _check_inputs(network, compare, target)
     written = write_network(network, target, destination, paths, force)
@@ -176,7 +178,7 @@ def _same_prototxt(network: Network, written: WriteResult) -> tuple[bool, str]:
     """Return whether the prototxt that was written reads back as the same layers."""
     before, after = network.message, _read_back(network, written.files[0]).message
     if network_hash(before) == network_hash(after):
-        return True, f"the same: {len(after.layer)} layers, every field"
+        return True, f"the same: {pluralize(len(after.layer), 'layer')}, every field"
     return False, "not the same: the prototxt does not read back as the same layers"
 
 
@@ -192,7 +194,7 @@ def _weights_alone(source: Path, destination: str, options: SourceOptions, compa
     same = before == after
     count = sum(len(blobs) for _, blobs in before)
     return ConvertResult(written.files, written.notes, same,
-                     f"the same: {count} blobs, every bit" if same else "not the same bits")
+                     f"the same: {pluralize(count, 'blob')}, every bit" if same else "not the same bits")
 
 
 def _blobs(layers: Sequence[TrainedLayer]) -> list[tuple[str, list[tuple]]]:

@@ -23,7 +23,7 @@ from rmpe_legacy.formats.base import (
 from rmpe_legacy.formats.npz import StoredRunner
 from rmpe_legacy.formats.torch7 import Torch7Runner
 from rmpe_legacy.text_table import text_table
-from rmpe_legacy.wording import shorten_list
+from rmpe_legacy.wording import pluralize, shorten_list
 
 TOLERANCE = 1e-4  # relative to a blob's largest value: sums of thousands of products in another order, in many layers
 SEED = 1701
@@ -81,8 +81,10 @@ class Verdict:
             noisy = sum(d.relative > self.tolerance for d in self.differences)
             more = f", or {NOISE} times A's own rounding error, as for {noisy} of them" if noisy else ""
             given = f"; where layers read {shorten_list(self.given)}, they got A's" if self.given else ""
-            return (f"the same: {len(self.differences)} blobs differ by {worst.relative:.2g} of their range at most "
-                    f"({worst.blob}); {self.tolerance:g} is accepted{more}{given}")
+            one = len(self.differences) == 1
+            differ, their = ("differs", "its") if one else ("differ", "their")
+            return (f"the same: {pluralize(len(self.differences), 'blob')} {differ} by {worst.relative:.2g} of {their} "
+                    f"range at most ({worst.blob}); {self.tolerance:g} is accepted{more}{given}")
         apart = sum(not d.is_same for d in self.differences)
         by = f", computed by {self.first.made_by}" if self.first.made_by else ""
         return (f"not the same: {apart} of {len(self.differences)} blobs differ by more than {self.tolerance:g} of "

@@ -70,14 +70,11 @@ def with_inputs(net: Message, specs: Sequence[LayerSpec], asked: Sequence[InputS
                               for new in changed.get(id(layer), [layer])]), notes
 
 
-def outputs_to_run(steps: Sequence[Step], where: str, target: str, lenient: bool) -> tuple[tuple[str, ...], list[str]]:
-    """Find the outputs of a network without its layers that compare with labels.
+def outputs_to_run(steps: Sequence[Step]) -> tuple[tuple[str, ...], list[str]]:
+    """Find the outputs of a network without its layers that compare with labels, such as losses and accuracies.
 
     Returns:
         The blobs where the rest ends, and one sentence for each layer left out; both empty without such layers.
-
-    Raises:
-        NetError: There are such layers, and `lenient` does not allow leaving them out.
     """
     judges = [step for step in steps if step.layer.not_exportable == JUDGES]
     if not judges:
@@ -87,11 +84,6 @@ def outputs_to_run(steps: Sequence[Step], where: str, target: str, lenient: bool
     ends = [top for step in kept if step.bottom for top in step.top if top not in read]
     ends = ends or [_source(blob, steps) for step in judges for blob in step.bottom[:1]]
     names = [f"{step.layer.spec.name} ({step.layer.spec.type})" for step in judges]
-    if not lenient:
-        until = " ".join(f"--until {blob}" for blob in dict.fromkeys(ends))
-        raise NetError(f"{where}: {', '.join(names)}: {'they compare' if len(names) > 1 else 'it compares'} with "
-                       f"labels and cannot be converted to {target}; convert what comes before with {until}, or leave "
-                       "such layers out with --lenient")
     return tuple(dict.fromkeys(ends)), [f"{name} is left out: it compares with labels" for name in names]
 
 

@@ -23,6 +23,9 @@ def check_replaceable(files: Sequence[Path], target: Format, force: bool) -> lis
 
     files: those of one conversion, the destination first.
     """
+    if special := next((file for file in files if file.exists() and not file.is_file()), None):
+        raise FileError(f"{special}: is a directory, a device or a pipe, and a conversion is read back to be compared; "
+                        "give another name")
     existing = [file for file in files if file.is_file() and file.stat().st_size]
     marks = target.marks(files) if target.marks else {}
     for file in existing:

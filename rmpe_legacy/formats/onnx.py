@@ -56,7 +56,9 @@ class OnnxRunner:
         options = self.runtime.SessionOptions()
         options.log_severity_level = 3
         with silent_stderr():  # it also raises whatever it prints
-            return self.runtime.InferenceSession(self.model.SerializeToString(), options, ["CPUExecutionProvider"])
+            # Without enable_fallback=0 it prints the reason to standard output and loads the model a second time.
+            return self.runtime.InferenceSession(self.model.SerializeToString(), options, ["CPUExecutionProvider"],
+                                                 enable_fallback=0)
 
     def inputs(self) -> dict[str, Shape]:
         return {self._blob(name): shape for name, shape in self.shapes.items()}

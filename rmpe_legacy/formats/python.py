@@ -33,7 +33,7 @@ class PythonRunner:
             self.blobs: dict[str, str] = dict(getattr(module, "BLOBS", {}))  # variable -> blob if they differ
         except OSError as error:
             raise FileError(f"{error.filename or path}: {error.strerror or error}") from None
-        except Exception as error:  # the file is a program and can raise anything
+        except (Exception, SystemExit) as error:  # the file is a program and can raise anything
             raise FileError(f"{path}: cannot be loaded: {first_line(error)}; expected a file that rmpe convert wrote, "
                             "with the weights beside it") from None
 

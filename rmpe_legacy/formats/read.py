@@ -14,6 +14,7 @@ from rmpe_legacy.caffe.weights import read_state
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.export.deploy import outputs_to_run
 from rmpe_legacy.export.prune import up_to
+from rmpe_legacy.files import is_binary
 from rmpe_legacy.wording import shorten_list
 
 from .base import Network, Setting, SourceOptions
@@ -48,7 +49,7 @@ def read_network(sources: Sequence[str | PathLike], setting: Setting, options: S
     ends = options.until
     notes: list[str] = []
     if runtime and not ends:
-        ends, notes = outputs_to_run(network.parsed.wire(), network.title, runtime, options.lenient)
+        ends, notes = outputs_to_run(network.parsed.wire())
     if weights_needed and network.trained is None:
         _refuse_without_weights(network)
     if ends:
@@ -83,7 +84,7 @@ def is_weights(path: Path) -> bool:
         return False
     try:
         with open(path, "rb") as file:
-            return b"\0" in file.read(4096)
+            return is_binary(file.read(4096))
     except OSError:
         return False  # reported when the file is read
 

@@ -12,7 +12,7 @@ import torch
 from rmpe_legacy.caffe.layers.base import shape_text
 from rmpe_legacy.errors import FileError, NetError, RmpeError
 from rmpe_legacy.optional import optional
-from rmpe_legacy.reading import first_bytes, reading
+from rmpe_legacy.reading import first_bytes, first_line, item_count, reading
 from rmpe_legacy.silence import silent_stderr
 
 from .estimate import PoseNetwork, PoseOutput
@@ -21,6 +21,7 @@ from .top_down import PADDING
 
 SUFFIX = ".onnx"
 ORDERS = ("RGB", "BGR")
+MAX_INPUT = 1 << 28  # values of a batch, 1 GB
 _MAP_CELLS = 4  # SimCC's bins are shown as heatmaps of a cell for this many input pixels
 
 
@@ -69,7 +70,9 @@ class OnnxPoseNetwork(PoseNetwork):
         self.name, self.joints, self.options = str(path), joints, options or InputOptions()
         self.padding = self.options.padding
         self.session = _session(path, torch.device(device))
-        self.input, self.height, self.width, self.fixed_batch = _image_input(self.name, self.session)
+        with reading(path, "ONNX file"):  # names and shapes are decoded when they are read
+            self.input, self.height, self.width, self.fixed_batch = _image_input(self.name, self.session)
+            self.outputs = [output.name for output in self.session.get_outputs()]
 
     def __call__(self, crops: np.ndarray) -> PoseOutput:
         """Run the network on crops (N, 3, height, width), float32 RGB from 0 to 1. NetError if its output is not a
@@ -78,9 +81,11 @@ class OnnxPoseNetwork(PoseNetwork):
         step = self.fixed_batch or max(1, len(given))
         parts = [self._run_padded(given[i : i + step], step if self.fixed_batch else None)
                  for i in range(0, len(given), step)]
-        outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-        names = [each.name for each in self.session.get_outputs()]
-        return self._read(dict(zip(names, outputs, strict=True)), len(crops))
+        try:
+            outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        except ValueError as error:  # a model may let its outputs' shapes depend on the values
+            raise NetError(f"{self.name}: its outputs differ in shape from batch to batch: {error}") from None
+        return self._read(dict(zip(self.outputs, outputs, strict=True)), len(crops))
 
     def _run_padded(self, crops: np.ndarray, count: int | None) -> list[np.ndarray]:
         """Outputs for a batch; a network with a fixed batch size gets zeros behind the last crop."""
@@ -89,10 +94,10 @@ class OnnxPoseNetwork(PoseNetwork):
         try:
             with silent_stderr():
                 outputs = self.session.run(None, {self.input: given})
+            return [np.atleast_1d(output)[: len(crops)] for output in outputs]  # a sequence may not become an array
         except Exception as error:  # ONNX Runtime has no common class for what a model makes it raise
             raise NetError(f"{self.name}: ONNX Runtime cannot run it on {shape_text(given.shape)}: "
-                           f"{str(error).strip().splitlines()[0]}") from error
-        return [np.asarray(output)[: len(crops)] for output in outputs]
+                           f"{first_line(error)}") from error
 
     def _read(self, outputs: dict[str, np.ndarray], count: int) -> PoseOutput:
         want = (count, len(self.joints))
@@ -150,7 +155,8 @@ def _session(path: str | Path, device: torch.device):
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
     with reading(path, "ONNX file"), silent_stderr():
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        # Without enable_fallback=0 it prints why a provider failed, and then computes on another device.
+        return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
 
 
 def _image_input(name: str, session) -> tuple[str, int, int, int | None]:
@@ -166,6 +172,8 @@ def _image_input(name: str, session) -> tuple[str, int, int, int | None]:
     batch, _, height, width = shape
     if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
         raise NetError(f"{name}: its input is {text}, without a fixed height and width; export it with a fixed size")
+    if (item_count((batch if isinstance(batch, int) else 1, 3, height, width)) or MAX_INPUT + 1) > MAX_INPUT:
+        raise NetError(f"{name}: its input is {text}, larger than 1 GB")
     if inputs[0].type != "tensor(float)":
         raise FileError(f"{name}: its input is {inputs[0].type}; export it with float32")
     return inputs[0].name, height, width, batch if isinstance(batch, int) and batch > 0 else None

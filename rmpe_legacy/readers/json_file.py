@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rmpe_legacy.errors import FileError
-from rmpe_legacy.reading import reading
+from rmpe_legacy.reading import reading, refuse_device
 
 MAX_BYTES = 1 << 30
 _NO_BYTE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")  # others represent a byte that is not UTF-8
@@ -26,6 +26,7 @@ def read_json(path: str | PathLike, most: int = MAX_BYTES) -> Any:
     """
     path = Path(path)
     with reading(path, "JSON file"):
+        refuse_device(path)
         text = path.read_text("utf-8") if path.stat().st_size <= most else None
     if text is None:
         raise FileError(f"{path}: has more than {most >> 20} MB, which is too large")

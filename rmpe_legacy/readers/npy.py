@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from rmpe_legacy.errors import FileError
-from rmpe_legacy.reading import expanded_limit, item_count, reading
+from rmpe_legacy.reading import expanded_limit, item_count, reading, refuse_device
 
 MAGIC = b"\x93NUMPY"
 NUMBERS = "fiub"  # kinds of dtypes
@@ -33,6 +33,7 @@ class OtherArrayError(FileError):
 def read_npy(path: str | PathLike) -> np.ndarray:
     """Read the array of a .npy file, of numbers or text; read-only. Raises FileError if it cannot be read."""
     with reading(path, ".npy file"):
+        refuse_device(path)
         data = Path(path).read_bytes()
     return _parse(data, str(path))
 

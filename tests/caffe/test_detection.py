@@ -878,3 +878,62 @@ def test_boxes_on_the_input_become_boxes_on_the_image(mode, seed):
         assert got[k].tolist() == pytest.approx(want, abs=2e-3)
         size = (want[2] - want[0] + more) * (want[3] - want[1] + more)
         assert areas[k].item() == pytest.approx(size, rel=1e-3, abs=0.1)
+
+
+def pairwise(boxes: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of all boxes, each centre and size, with all."""
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    sides = torch.minimum(high[:, None], high) - torch.maximum(low[:, None], low)
+    common = torch.where((sides < 0).any(-1), 0, sides.prod(-1))
+    area = boxes[:, 2:].prod(-1)
+    return common / (area[:, None] + area - common)
+
+
+class TestYolo:
+    """YOLO v3: a box of no or infinite size does not even overlap itself, so it may be left with several labels."""
+
+    PARAM = ("num_classes: 4 num_box: 2 confidence_threshold: 0.2 biases: 10 biases: 14 biases: 23 biases: 27 mask: 0 "
+             "mask: 1 anchors_scale: 16 mask_group_num: 1 nms_threshold: ")
+
+    def output(self, nms: float, x: torch.Tensor) -> torch.Tensor:
+        return layer("Yolov3DetectionOutput", f"yolov3_detection_output_param {{ {self.PARAM}{nms} }}", x,
+                     dialect="mobilenet-yolo")(x)
+
+    @pytest.mark.parametrize("nms", [0.0, 0.3, 0.45, 1.0])
+    @pytest.mark.parametrize("sizes", ["plain", "none", "infinite"])
+    def test_what_is_left_is_what_comparing_all_pairs_leaves(self, nms, sizes):
+        x = torch.randn((2, 18, 5, 6), generator=torch.Generator().manual_seed(1701))
+        maps = x.view(2, 2, 9, 5, 6)
+        maps[:, :, 5:] = maps[:, :, 5:].round()  # equal scores
+        maps[0, 1, 2:4, 2:] = {"plain": 0.5, "none": -200, "infinite": 100}[sizes]
+        found = self.output(nms, x)[0, 0]
+
+        v = maps.permute(0, 3, 4, 1, 2)
+        place = torch.stack([torch.arange(6.0).view(-1, 1) + v[..., 0].sigmoid(),
+                             torch.arange(5.0).view(-1, 1, 1) + v[..., 1].sigmoid()], -1) / torch.tensor([6.0, 5.0])
+        size = v[..., 2:4].exp() * torch.tensor([[10.0, 14], [23, 27]]) / torch.tensor([96.0, 80.0])
+        score = (v[..., 5:].sigmoid() * v[..., 4:5].sigmoid()).flatten()
+        boxes = torch.cat([place, size], -1).unsqueeze(-2).expand(-1, -1, -1, -1, 4, -1).reshape(-1, 4)
+        order = score.argsort(descending=True, stable=True)
+        order = order[score[order] > 0.2]
+        covers = pairwise(boxes[order]) >= nms
+        kept = []
+        for i in range(len(order)):
+            if not any(covers[j, i] for j in kept):
+                kept.append(i)
+        assert 0 < len(kept) < len(order)
+        assert found[:, 1].tolist() == (order[kept] % 4 + 1).tolist()
+        torch.testing.assert_close(found[:, 2], score[order[kept]], rtol=0, atol=0)
+
+    @pytest.mark.parametrize("size", [0.0, 100.0], ids=["plain", "infinite"])
+    def test_boxes_are_compared_not_their_labels(self, monkeypatch, size):
+        """Before a network is trained, each box may be one for each label, and pairs of all of them took minutes."""
+        from rmpe_legacy.caffe.layers import yolo_output
+
+        compared, overlaps = [], yolo_output._overlaps
+        monkeypatch.setattr(yolo_output, "_overlaps", lambda *boxes: compared.append(boxes) or overlaps(*boxes))
+        x = torch.ones(1, 18, 5, 6)
+        x.view(2, 9, 5, 6)[:, 2:4] = size
+        found = self.output(0.45, x)
+        assert 0 < len(compared) <= 2 * 5 * 6
+        assert len(found[0, 0]) == (len(compared) if size == 0 else 4 * 2 * 5 * 6)

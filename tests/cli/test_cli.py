@@ -118,13 +118,23 @@ class TestMistakes:
         (["show", "no.prototxt"], "no.prototxt: No such file or directory"),
         (["show", "."], ".: Is a directory"),
         (["show", ROOT / "LICENSE"], "LICENSE:1:5: expected ':' or '{' after BSD"),
-        (["show", "empty"], "no layers in phase TEST"),
+        (["show", "empty"], "empty: has no layers; a network's prototxt is expected"),
+        (["show", "utf16"], "utf16: not text in UTF-8 but, it seems, in UTF-16; save it as UTF-8"),
+        (["show", "page"], "page: this is a web page; the download went wrong; a prototxt is expected"),
+        (["show", "pointer"], "pointer: this is a Git LFS pointer, not the file it points to; a prototxt is expected"),
+        (["show", "null"], "null: not text; a prototxt is expected here"),
+        (["show", V0 / "net.prototxt", "--plugin", "ends.py"],
+         "ends.py: the plugin calls sys.exit(0), and the command has not run; a plugin only registers layers"),
         (["show", V0 / "net.prototxt", "--weights", V0 / "net.prototxt"], "this is text (a prototxt?)"),
         (["show", V0 / "net.prototxt", "--plugin", "no.py"], "no.py: no such plugin file"),
     ])
     def test_are_one_sentence(self, rmpe, tmp_path, monkeypatch, argv, words):
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "empty").write_text("")
+        text = 'layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 2 } } }'
+        for name, data in {"empty": b"", "utf16": text.encode("utf-16"), "page": b"<!doctype html><html></html>",
+                           "pointer": b"version https://git-lfs.github.com/spec/v1\n", "null": text.encode() + b"\0",
+                           "ends.py": b"import sys\nsys.exit(0)\n"}.items():
+            (tmp_path / name).write_bytes(data)
         code, out, err = rmpe(*argv)
         assert code == 1
         assert err.startswith("rmpe: ")
@@ -136,6 +146,16 @@ class TestMistakes:
         assert code == 2
         assert "a prototxt, or" not in err
         assert "show" in err
+
+
+def test_a_name_with_a_line_feed_stays_in_its_row(rmpe, tmp_path):
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "a\\nb" type: "Input" top: "x\\ty" input_param { shape { dim: 2 } } }')
+    _, out, _ = rmpe("show", tmp_path / "net.prototxt")
+    rows = out.splitlines()
+    assert rows[2].split() == ["a\\nb", "Input", "x\\ty", "2"]
+    assert rows[4].startswith("1 layer, 0 values")
+    assert r"inputs: x\ty; outputs: x\ty" in rows
 
 
 def test_a_plugin_registers_layers(rmpe, tmp_path):

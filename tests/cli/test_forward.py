@@ -54,6 +54,22 @@ def golden() -> dict[str, np.ndarray]:
 
 
 class TestRun:
+    @pytest.mark.filterwarnings("default:the weights file has nothing")
+    def test_weights_of_another_network_need_lenient(self, rmpe):
+        """Caffe would compute with random numbers."""
+        Path("one.prototxt").write_text(
+            'layer { name: "i" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } } }\n'
+            'layer { name: "elsewhere" type: "InnerProduct" bottom: "data" top: "y" '
+            'inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }')
+        np.save("in.npy", np.ones((1, 3, 4, 4), np.float32))
+        given = ("one.prototxt", CAFFES[1], "--input", "data=in.npy")
+        code, out, err = rmpe(*given)
+        assert (code, out) == (1, "")
+        assert "no weights for elsewhere, whose parameters would be random; give the weights of this network" in err
+        assert not Path("blobs.npz").exists()
+        assert rmpe(*given, "--lenient")[0] == 0
+        assert written()["y"].shape == (1, 2)
+
     def test_writes_the_outputs_that_caffe_gave(self, rmpe, golden):
         np.save("in.npy", golden["in_data"])
         code, out, err = rmpe(*CAFFES, "--input", "data=in.npy")
@@ -189,7 +205,8 @@ class TestMistakes:
                              "an image needs an input of N x 3 x height x width; 'flat' is 5. Give a .npy or .npz")
 
     def test_an_input_that_is_missing(self, rmpe):
-        self.is_one_sentence(rmpe("net.prototxt", "--input", "x=x.npy"), "input 'flat' is missing")
+        self.is_one_sentence(rmpe("net.prototxt", "--input", "x=x.npy"), "no value for input 'flat'; give each with "
+                             "--input NAME=FILE")
 
     def test_a_shape_that_a_layer_refuses(self, rmpe):
         np.save("in.npy", np.zeros((1, 5, 9, 9)))

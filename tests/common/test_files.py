@@ -26,6 +26,17 @@ def no_space(*_args):
     raise OSError(28, "No space left on device")
 
 
+def test_a_fifo_has_no_kind_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    both = os.open(tmp_path / "pipe", os.O_RDWR)  # so that opening and reading would not block
+    try:
+        os.write(both, b"text")
+        assert kind_of_file(tmp_path / "pipe") == ""
+        assert os.read(both, 9) == b"text"
+    finally:
+        os.close(both)
+
+
 def test_a_file_appears_at_the_end(tmp_path):
     with whole_file(tmp_path / "a.txt", "w") as file:
         file.write("é")

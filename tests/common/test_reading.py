@@ -7,7 +7,11 @@ import threading
 import numpy as np
 import pytest
 
+from rmpe_legacy.caffe.data.image import load_image
+from rmpe_legacy.caffe.data.opencv_image import read_bytes, read_lines
 from rmpe_legacy.errors import FileError, NetError
+from rmpe_legacy.files import is_binary
+from rmpe_legacy.readers.json_file import read_json
 from rmpe_legacy.reading import expanded_limit, first_bytes, item_count, reading
 from rmpe_legacy.silence import silent_stderr
 
@@ -33,6 +37,22 @@ class TestBoundary:
         with pytest.raises(type(error)) as caught, reading("a.x", "X file"):
             raise error
         assert caught.value is error
+
+    @pytest.mark.parametrize(("start", "binary"), [
+        (b"\xa2\x06\x1e\n\x04data\x12\x05Input\"\x04data\xfa\x08\x08\n\x06\n\x04\x01\x03\x08\x08", True),
+        (b"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08", True), (bytes(64), True), (b"", False),
+        ("# caf\xe9 \u4e2d\n".encode("gbk", "replace") * 9, False), (b"a: 1\t\x0c\r\n" * 9, False),
+        (b"# a stray \x01, " + b"name: 'x' " * 20, False), (b"name: 'x' " * 20 + b"\0", False),
+        ("name: 'x'".encode("utf-16"), False), ("name: 'x'".encode("utf-16-be"), False),
+    ])
+    def test_binary_or_text(self, start, binary):
+        assert is_binary(start) == binary
+
+    @pytest.mark.parametrize("read", [read_bytes, read_json, load_image, lambda path: read_lines(path, "a list")])
+    def test_a_device_without_an_end_is_not_read(self, read):
+        """A network names files to read, and may name this one."""
+        with pytest.raises(FileError, match="/dev/zero: is a device; give a file"):
+            read("/dev/zero")
 
     def test_the_beginning_of_a_file(self, tmp_path):
         (tmp_path / "a").write_bytes(b"x" * 1000)

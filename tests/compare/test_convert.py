@@ -17,6 +17,7 @@ from packed import unpacked
 from shared import shared
 
 from rmpe_legacy import load_net
+from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
 from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 from rmpe_legacy.caffe.weights import trained_layers
@@ -117,6 +118,26 @@ class TestConvert:
         assert code == 0
         with h5py.File(tmp_path / "v2.caffemodel.h5") as file:
             assert set(file["data/conv1"]) == {"0", "1"}
+
+    def test_a_caffemodel_without_a_null_is_one(self, rmpe, tmp_path):
+        """A small one may have none: it was taken for text."""
+        data = np.full(4, 0.3, np.float32)
+        assert b"\0" not in data.tobytes()
+        write_caffemodel(tmp_path / "a.caffemodel", [TrainedLayer("c", "Bias", (StoredBlob((4,), data),))])
+        assert b"\0" not in (tmp_path / "a.caffemodel").read_bytes()
+        code, out, _ = rmpe("convert", tmp_path / "a.caffemodel", tmp_path / "a.h5")
+        assert code == 0
+        assert "the same: 1 blob, every bit" in out
+        assert blobs(tmp_path / "a.h5") == {"c": [data.tobytes()]}
+
+    @pytest.mark.parametrize(("make", "path"), [(os.mkfifo, "out.onnx"), (os.mkdir, "out.pt")], ids=["pipe", "folder"])
+    def test_only_regular_files_are_written(self, rmpe, small, tmp_path, make, path):
+        """What is written is read again, and a pipe would be waited for."""
+        make(tmp_path / path)
+        code, out, err = rmpe("convert", *small, tmp_path / "out.onnx" if path == "out.onnx" else tmp_path / "out.py")
+        assert (code, out) == (1, "")
+        assert f"{path}: is a directory, a device or a pipe" in err
+        assert sorted(each.name for each in tmp_path.glob("out*")) == [path]
 
     def test_legacy_shapes_stay_without_a_prototxt_and_are_the_networks_with_one(self, rmpe, tmp_path):
         def shapes(path: Path) -> list[tuple[int, ...]]:
@@ -295,16 +316,24 @@ class TestMistakes:
         (["convert", "small.prototxt", "small.prototxt", "out.pt"], "this is text (a prototxt?)"),
         (["hash", "state.pt"], "does not say which of Caffe's blobs each tensor is; give the prototxt too"),
         (["hash", "none"], "none: No such file or directory"),
+        (["convert", "small.prototxt", "other.caffemodel", "out.prototxt"], "no weights for conv.1, bn, scale"),
     ])
     def test_are_one_sentence_and_leave_nothing(self, rmpe, small, tmp_path, argv, words):
         os.chdir(tmp_path)
         torch.save({"a.weight": torch.zeros(2)}, "state.pt")
+        write_caffemodel("other.caffemodel", [TrainedLayer("else", "Bias", (StoredBlob((1,), np.ones(1, "f4")),))])
         before = sorted(os.listdir())
         code, out, err = rmpe(*argv)
         assert (code, out) == (1, "")
         assert err.startswith("rmpe: ")
         assert words in err
         assert sorted(os.listdir()) == before
+
+    def test_a_model_that_ends_the_program_is_not_the_same(self, rmpe, small, tmp_path):
+        (tmp_path / "ends.py").write_text("raise SystemExit(0)\n")
+        code, out, err = rmpe("verify", tmp_path / "ends.py", f"{small[0]},{small[1]}")
+        assert (code, out) == (2, "")
+        assert "ends.py: cannot be loaded: 0; expected a file that rmpe convert wrote" in err
 
     @pytest.mark.parametrize(("a", "b", "words"), [
         ("none.onnx", "small.prototxt,small.caffemodel", "none.onnx: No such file or directory"),

@@ -216,18 +216,8 @@ class TestInputShape:
 
 
 class TestTrainVal:
-    def test_needs_until_or_lenient(self, rmpe):
-        Path("train_val.prototxt").write_text(TRAIN_VAL)
-        torch.manual_seed(2)
-        torch.save(load_net("train_val.prototxt").state_dict(), "w.pt")
-        code, out, err = rmpe("convert", "train_val.prototxt", "w.pt", "out.onnx")
-        assert (code, out) == (1, "")
-        assert err == ("rmpe: train_val.prototxt and w.pt: accuracy (Accuracy), loss (SoftmaxWithLoss): they compare "
-                       "with labels and cannot be converted to ONNX; convert what comes before with --until fc, or "
-                       "leave such layers out with --lenient\n")
-
     @pytest.mark.parametrize("target", ["out.onnx", "out.py", "out.safetensors", "out.caffemodel", "out.prototxt"])
-    @pytest.mark.parametrize("option", [("--until", "fc"), ("--lenient",)])
+    @pytest.mark.parametrize("option", [("--until", "fc"), ()])
     def test_the_data_layer_becomes_an_input(self, rmpe, target, option):
         Path("train_val.prototxt").write_text(TRAIN_VAL)
         torch.manual_seed(2)
@@ -235,9 +225,10 @@ class TestTrainVal:
         code, out, err = rmpe("convert", "train_val.prototxt", "w.pt", target, *option)
         assert code == 0
         assert "the same" in out
-        if target in ("out.onnx", "out.py") or option != ("--lenient",):
+        if target in ("out.onnx", "out.py") or option:
             assert "note: data (Data) became the input data (2 x 3 x 4 x 4)" in err
-        if option == ("--lenient",) and target == "out.onnx":
+        if not option and target in ("out.onnx", "out.py"):
+            assert "note: accuracy (Accuracy) is left out: it compares with labels" in err
             assert "note: loss (SoftmaxWithLoss) is left out: it compares with labels" in err
         if target == "out.onnx":
             x = np.random.default_rng(1).random((2, 3, 4, 4), np.float32)

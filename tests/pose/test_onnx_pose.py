@@ -7,11 +7,14 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 from onnx_estimators import HEIGHT, WIDTH, coco_truth, draw_people, write_estimator
+from paths import TESTS
 
 from rmpe_legacy.cli import main
 from rmpe_legacy.errors import FileError, NetError, RmpeError
 from rmpe_legacy.evaluation.coco import keypoint_ap
+from rmpe_legacy.formats.onnx import OnnxRunner
 from rmpe_legacy.pose.estimate import estimate_poses, load_pose_network
 from rmpe_legacy.pose.joints import COCO17, HALPE26, MPII16, JointSet
 from rmpe_legacy.pose.onnx_network import InputOptions, OnnxPoseNetwork
@@ -19,6 +22,15 @@ from rmpe_legacy.pose.pipeline import Pipeline
 from rmpe_legacy.pose.published import get_recipe
 from rmpe_legacy.pose.results import Detections
 from rmpe_legacy.pose.top_down import crop_top_down, decode_heatmaps, input_frame, uncrop_top_down
+
+
+def write_node(path: Path, operator: str, type: int, shape: list, **attributes) -> Path:
+    """A network of one node, with a batch of one crop of 8 x 8."""
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])
+    made = helper.make_tensor_value_info("y", type, shape)
+    graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"], **attributes)], "net", [given], [made])
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)]), path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +238,34 @@ class TestMistakes:
         onnx.save(model, tmp_path / "net.onnx")
         with pytest.raises(NetError, match="without a fixed height and width; export it with a fixed size"):
             load_pose_network(tmp_path / "net.onnx")
+
+    @pytest.mark.parametrize("sizes", [(1, 1 << 20), (1 << 31, 1)], ids=["height", "batch"])
+    def test_an_input_too_large_for_the_memory(self, tmp_path, coco, sizes):
+        model = onnx.load(coco[2])
+        batch, _, height, _ = model.graph.input[0].type.tensor_type.shape.dim
+        batch.dim_value, height.dim_value = sizes
+        onnx.save(model, tmp_path / "net.onnx")
+        with pytest.raises((FileError, NetError), match=r"larger than 1 GB|not a readable ONNX file"):
+            load_pose_network(tmp_path / "net.onnx")
+
+    def test_a_single_number_as_output(self, tmp_path):
+        """Neither heatmaps nor vectors, and without a batch that could be cut."""
+        network = OnnxPoseNetwork(write_node(tmp_path / "net.onnx", "ReduceSum", TensorProto.FLOAT, [], keepdims=0))
+        with pytest.raises(NetError, match="for 2 crops it gives y 2; expected 2 x 17 x height x width"):
+            network(np.zeros((2, 3, 8, 8), np.float32))
+
+    def test_an_output_whose_shape_depends_on_the_values(self, tmp_path):
+        network = OnnxPoseNetwork(write_node(tmp_path / "net.onnx", "NonZero", TensorProto.INT64, [4, None]))
+        crops = np.stack([np.zeros((3, 8, 8)), np.ones((3, 8, 8))]).astype(np.float32)
+        with pytest.raises(NetError, match="its outputs differ in shape from batch to batch"):
+            network(crops)
+
+    @pytest.mark.parametrize("read", [OnnxPoseNetwork, lambda path: OnnxRunner(path, "net")], ids=["pose", "verify"])
+    def test_nothing_is_printed_of_a_name_that_is_not_utf8(self, read, capfd):
+        """onnxruntime prints to standard output when it loads a model a second time."""
+        with pytest.raises(FileError, match="not a readable ONNX file"):
+            read(TESTS / "hostile" / "name-that-is-not-utf8.onnx")
+        assert capfd.readouterr() == ("", "")
 
     def test_joint_sets_are_for_onnx(self, tmp_path, capsys):
         assert main(["demo", str(tmp_path), "--joints", "coco17", "--output", str(tmp_path / "out")]) == 1

@@ -1,5 +1,6 @@
 """The fuzzer itself: inputs that can be made again, and a judge that sees every kind of finding."""
 
+import os
 import subprocess
 import sys
 import time
@@ -46,6 +47,8 @@ READERS = {
     "an answer": (lambda: 1, ""), "a sentence": (_refuse, ""),
     "another exception": (lambda: [][0], "IndexError at"), "an allocation": (_unchecked, "unchecked allocation at"),
     "a long line": (lambda: _raise("x" * 3000), "long message at"),
+    "a printed line": (lambda: sys.stdout.write("x\n"), "prints"),
+    "a line of a library": (lambda: os.write(2, b"x\n"), "prints"),
     "much memory": (lambda: bytes(range(256)) * (1 << 20), "memory"), "much time": (_busy, "slow"),
 }
 
@@ -57,6 +60,7 @@ def _raise(text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", READERS)
+@pytest.mark.usefixtures("capfd")  # standard output and standard error are files, as in the fuzzer
 def test_the_judge_sees(fuzz, tmp_path, kind):
     read, wrong = READERS[kind]
 
@@ -96,6 +100,13 @@ def test_a_run(tmp_path):
     assert done.stdout.startswith("npz: ")
     assert done.stdout.rstrip().endswith("no findings (seed 3)")
     assert list((tmp_path / "found").iterdir()) == []
+
+
+def test_a_run_of_so_many_inputs(tmp_path):
+    done = subprocess.run([sys.executable, TOOL, "npz", "300", "--inputs", "25", "--keep", tmp_path / "found"],
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("npz: 25 mutated inputs in ")
 
 
 def test_one_input_again(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from random import Random
 
 EDGES = [0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256, 511, 512, 4095, 4096, 32767, 32768,
@@ -15,6 +16,7 @@ NUMBERS = ["0", "1", "-1", "2", "3", "0.5", "-0.0", "1e-45", "1e38", "1e39", "1e
 PIECES = ["{", "}", "[", "]", "(", ")", "<", ">", ":", ",", ";", '"', "'", "\\", '"a\\"', "\n", "\t", "#", "\x00",
           "\x1b[31m", "\x7f", "é", "\u2028", "-", "true", "null", "NaN", '""', "MAX", "TRAIN", "\\ud800"]
 LARGE = 1 << 20  # bytes to which an input may grow
+SELDOM = 0.004  # how many of the repeats grow that far: one such file can take as long as a thousand others
 LENGTHS = [1, 1, 2, 4, 8, 16, 64, 512, 4096]
 _TOKEN = re.compile(r'"[^"\n]*"|[A-Za-z_]\w*|[-+]?[\d.]+(?:[eE][-+]?\d+)?|\s+|.', re.DOTALL)
 _IS_NUMBER = re.compile(r"[-+]?[\d.]")
@@ -65,7 +67,7 @@ def _delete(random: Random, out: bytearray, at: int, others: Sequence[bytes]) ->
 def _repeat(random: Random, out: bytearray, at: int, others: Sequence[bytes]) -> None:
     """Now and then so often that what takes quadratic time shows."""
     piece = out[at : at + random.choice(LENGTHS)]
-    times = 1 << 20 if random.random() < 0.02 else random.choice((1, 1, 1, 2, 50, 500))
+    times = 1 << 20 if random.random() < SELDOM else random.choice((1, 1, 1, 2, 50, 500))
     most = LARGE if times > 500 else LARGE // 16
     out[at:at] = piece * min(times, max(1, most // len(piece)))
 
@@ -99,9 +101,10 @@ _OPS: Sequence[Op] = (_flip, _set, _step, _cut, _delete, _repeat, _number, _numb
 
 def mutate_text(random: Random, text: str, others: Sequence[str]) -> str:
     """A few changes of whole tokens: numbers, words, brackets."""
-    tokens = _TOKEN.findall(text)
-    for _ in range(random.choice((1, 1, 1, 2, 3, 5))):
-        places = [i for i, token in enumerate(tokens) if token.strip()]
+    seed, words = _tokens(text)
+    tokens = list(seed)
+    for change in range(random.choice((1, 1, 1, 2, 3, 5))):
+        places = [i for i, token in enumerate(tokens) if token.strip()] if change else words
         if not places:
             return random.choice(PIECES)
         at, kind = random.choice(places), random.randrange(10)
@@ -113,10 +116,10 @@ def mutate_text(random: Random, text: str, others: Sequence[str]) -> str:
             del tokens[at : at + random.choice((1, 1, 2, 5, 20))]
         elif kind == 5:
             piece = tokens[at : at + random.choice((1, 2, 5, 20, 60))]
-            times = LARGE if random.random() < 0.02 else random.choice((1, 1, 2, 100))
+            times = LARGE if random.random() < SELDOM else random.choice((1, 1, 2, 100))
             tokens[at:at] = piece * min(times, max(1, LARGE // max(1, sum(map(len, piece)))))
         elif kind == 6:
-            other = _TOKEN.findall(random.choice(others))
+            other, _ = _tokens(random.choice(others))
             begin = random.randrange(len(other)) if other else 0
             tokens[at:at] = other[begin : begin + random.choice((1, 3, 10, 40))]
         elif kind == 7:
@@ -129,6 +132,13 @@ def mutate_text(random: Random, text: str, others: Sequence[str]) -> str:
             i = random.randrange(len(word))
             tokens[at] = word[:i] + random.choice(PIECES) + word[i + 1 :]
     return "".join(tokens)
+
+
+@lru_cache(1024)
+def _tokens(text: str) -> tuple[Sequence[str], Sequence[int]]:
+    """The tokens of a seed, and where those stand that are not blank."""
+    tokens = _TOKEN.findall(text)
+    return tokens, [i for i, token in enumerate(tokens) if token.strip()]
 
 
 def mutate_message(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
@@ -144,7 +154,7 @@ def mutate_message(random: Random, data: bytes, others: Sequence[bytes]) -> byte
         fields[at] = (tag, change(random, body, others))
     elif kind == 5:
         most = max(1, LARGE // (len(body) + 2))
-        fields[at:at] = [fields[at]] * min(most, 500_000 if random.random() < 0.02 else random.choice((1, 1, 2, 40)))
+        fields[at:at] = [fields[at]] * min(most, LARGE if random.random() < SELDOM else random.choice((1, 1, 2, 40)))
     elif kind == 6:
         del fields[at]
     elif tag & 7 == 0:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import logging
 import mmap
 import os
 import resource
 import signal
+import stat
 import struct
 import sys
 import time
 import traceback
 import warnings
+import weakref
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,7 +30,7 @@ MEMORY = 64 << 20  # bytes beyond four times the file, before sizes are checked
 SPARE = 24 << 20  # what the allocator itself may take
 MESSAGE = 1000  # characters of a line
 MEASURED = ("slow", "memory")  # findings that the machine's other work can feign
-PLACE = struct.Struct("<qqq")  # in the shared file: the number of the input, how many there were, how many were read
+PLACE = struct.Struct("<qqqd")  # in the shared file: the input's number, inputs done, inputs read, seconds of the CPU
 MINIMISING = 20.0  # seconds for each finding
 
 
@@ -42,14 +45,16 @@ class Judge:
         from rmpe_legacy.errors import RmpeError
 
         self.target, self.folder, self.expected = target, folder, RmpeError
+        self._memory = Memory()
+        self._streams = [fd for fd in (1, 2) if stat.S_ISREG(os.fstat(fd).st_mode)]  # where what is printed shows
         self.taken = False  # whether some reader took the last input
         self.details = ""
 
     def __call__(self, data: bytes, random: Random) -> str:
         path = self.target.place(data, self.folder)
         self.taken = False
-        _forget_peak()
-        before, spent = _memory("VmRSS"), 0.0
+        self._memory.forget_peak()
+        before, printed, spent = self._memory.of(b"VmRSS"), self._printed(), 0.0
         for read in self.target.readers(path, random):
             signal.setitimer(signal.ITIMER_PROF, STUCK)
             began = time.process_time()
@@ -66,7 +71,10 @@ class Judge:
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 spent = max(spent, time.process_time() - began)
-        grown = _memory("VmHWM") - before
+        grown = self._memory.of(b"VmHWM") - before
+        if self._printed() != printed:
+            self.details = "a line on standard output or standard error"
+            return "prints"
         if spent > SLOW * max(1, len(data) / 1e6):
             self.details = f"{spent:.1f} s"
             return "slow"
@@ -74,6 +82,9 @@ class Judge:
             self.details = f"{grown >> 20} MB for a file of {len(data)} bytes"
             return "memory"
         return ""
+
+    def _printed(self) -> int:
+        return sum(os.fstat(fd).st_size for fd in self._streams)
 
     def _sentence(self, error: Exception) -> str:
         if isinstance(error.__cause__, MemoryError) or "needs more memory" in str(error):
@@ -89,20 +100,28 @@ class Judge:
         return f"{kind} at {own[-1].filename.split('/rmpe_legacy/')[-1]}:{own[-1].lineno}"
 
 
-def _forget_peak() -> None:
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
+class Memory:
+    """What this process takes. The files stay open: to open them takes longer than many a reader."""
 
+    def __init__(self) -> None:
+        self._status = os.open("/proc/self/status", os.O_RDONLY)
+        self._refs = os.open("/proc/self/clear_refs", os.O_WRONLY)
+        for fd in (self._status, self._refs):
+            weakref.finalize(self, os.close, fd)
 
-def _memory(key: str) -> int:
-    """Bytes of this process: now (VmRSS), or at most since the peak was forgotten (VmHWM)."""
-    with open("/proc/self/status") as file:
-        return next(1024 * int(line.split()[1]) for line in file if line.startswith(key))
+    def forget_peak(self) -> None:
+        os.pwrite(self._refs, b"5", 0)
+
+    def of(self, key: bytes) -> int:
+        """Bytes: now (VmRSS), at most since the peak was forgotten (VmHWM), or of addresses (VmSize)."""
+        status = os.pread(self._status, 8192, 0)
+        return 1024 * int(status[status.index(key) + len(key) + 1 :].split(None, 1)[0])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name, kind in (("format", str), ("first", int), ("seed", str), ("seconds", float), ("work", Path)):
+    for name, kind in (("format", str), ("first", int), ("seed", str), ("seconds", float), ("inputs", int),
+                       ("work", Path)):
         parser.add_argument(name, type=kind)
     run(parser.parse_args())
 
@@ -113,8 +132,9 @@ def run(args: argparse.Namespace) -> None:
     with open(args.work / "place", "r+b") as file:
         place = mmap.mmap(file.fileno(), PLACE.size)
     number, end, done, taken = args.first, time.monotonic() + args.seconds, 0, 0
-    while time.monotonic() < end:
-        PLACE.pack_into(place, 0, number, done, taken)
+    began = time.process_time()
+    while time.monotonic() < end and done < args.inputs:
+        PLACE.pack_into(place, 0, number, done, taken, time.process_time() - began)
         wrong = judge(*case(judge.target, args.seed, number))
         if wrong in MEASURED:  # once more, without what earlier inputs left behind
             gc.collect()
@@ -125,12 +145,13 @@ def run(args: argparse.Namespace) -> None:
             _keep(judge, args, wrong, number)
             (args.work / "findings.json").write_text(json.dumps(findings))
         number += 1
-    PLACE.pack_into(place, 0, number, done, taken)
+    PLACE.pack_into(place, 0, number, done, taken, time.process_time() - began)
 
 
 def ready(kind: str, folder: Path) -> Judge:
     """A judge whose readers have imported what they need, and that keeps within limits."""
     warnings.simplefilter("ignore")
+    logging.getLogger("rmpe_legacy").addHandler(logging.NullHandler())  # only the command line shows it
     _limit()
     judge = Judge(TARGETS[kind](), folder)
     for i, seed in enumerate(judge.target.all[:20]):
@@ -164,7 +185,7 @@ def _limit() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    most = _memory("VmSize") + (2 << 30)
+    most = Memory().of(b"VmSize") + (2 << 30)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
     def stuck(*_: object) -> None:

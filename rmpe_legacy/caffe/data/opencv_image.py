@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.reading import refuse_device
 
 from .image_file import decode_picture
 
@@ -35,6 +36,7 @@ def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarr
 def read_bytes(path: str | PathLike) -> bytes:
     """Read a file. Raises FileError if it cannot be read."""
     try:
+        refuse_device(path)
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None

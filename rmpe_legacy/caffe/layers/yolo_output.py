@@ -4,6 +4,8 @@ eric612/MobileNet-YOLO@69b4441."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +14,15 @@ from .base import Layer, Shape, shape_text
 from .registry import register
 
 ROW = 7  # image, label, confidence, left, top, right, bottom
+
+
+class _Found(NamedTuple):
+    """Boxes (B, 4), centre and size, and K candidates: a score, a label and the number of its box each."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    which: Tensor
 
 
 class _YoloOutput(Layer):
@@ -27,28 +38,40 @@ class _YoloOutput(Layer):
                                       f"{self.boxes * (5 + self.classes)}, H, W), not {shape_text(shape)}")
         return [(1, 1, self.spec.assumed_rows, ROW)]
 
-    def kept(self, boxes: Tensor, scores: Tensor, labels: Tensor, images: int) -> Tensor:
-        """The rows of the boxes (N, 4), centre and size, that no better one covers, best first.
+    def kept(self, found: Sequence[_Found], images: int) -> Tensor:
+        """The rows of the candidates that no better one covers, best first.
 
         Without any, a row for each image: its number, then -1. Of equal scores the first goes first. Differs: the
         published sort leaves their order open.
         """
-        order = scores.argsort(descending=True, stable=True)
-        boxes, scores, labels = boxes[order], scores[order], labels[order]
-        alive = torch.arange(len(boxes), device=boxes.device)
-        chosen: list[int] = []
-        while len(alive):
-            best, alive = int(alive[0]), alive[1:]
-            chosen.append(best)
-            alive = alive[~(_overlaps(boxes[best], boxes[alive]) >= self.nms)]
-        if not chosen:
+        first = [0, *accumulate(len(each.boxes) for each in found)]
+        boxes, scores, labels = (torch.cat([getattr(each, name) for each in found]) for name in
+                                 ("boxes", "scores", "labels"))
+        which = torch.cat([each.which + start for each, start in zip(found, first, strict=False)])
+        best = self._uncovered(boxes.cpu(), which.cpu(), scores.argsort(descending=True, stable=True).cpu())
+        if not best:
             rows = boxes.new_full((images, ROW), -1)
             rows[:, 0] = torch.arange(images, device=boxes.device)
             return rows.view(1, 1, images, ROW)
-        half = boxes[chosen, 2:] / 2
-        corners = [boxes[chosen, :2] - half, boxes[chosen, :2] + half]
-        head = torch.stack([torch.zeros_like(scores[chosen]), labels[chosen].to(boxes.dtype) + 1, scores[chosen]], 1)
+        boxes = boxes[which[best]]
+        half = boxes[:, 2:] / 2
+        corners = [boxes[:, :2] - half, boxes[:, :2] + half]
+        head = torch.stack([torch.zeros_like(scores[best]), labels[best].to(boxes.dtype) + 1, scores[best]], 1)
         return torch.cat([head, *corners], 1).view(1, 1, -1, ROW)
+
+    def _uncovered(self, boxes: Tensor, which: Tensor, order: Tensor) -> list[int]:
+        """The candidates that are left. Boxes are compared, not candidates: before a network is trained, each of some
+        thousand boxes may be one for each of its labels."""
+        is_free = torch.ones(len(boxes), dtype=torch.bool).numpy()
+        compared: set[int] = set()
+        left = []
+        for candidate, box in zip(order.tolist(), which[order].tolist(), strict=True):
+            if is_free[box]:
+                left.append(candidate)
+                if box not in compared:
+                    compared.add(box)
+                    is_free &= ~(_overlaps(boxes[box], boxes) >= self.nms).numpy()
+        return left
 
 
 def _overlaps(box: Tensor, others: Tensor) -> Tensor:
@@ -84,11 +107,9 @@ class YoloDetectionOutput(_YoloOutput):
         return [self.biases[2 * i : 2 * i + 2] for i in range(self.boxes)]
 
     def forward(self, *bottoms: Tensor) -> Tensor:
-        found = [self._boxes(x.detach()) for x in bottoms]
-        boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return self.kept(boxes, scores, labels, len(bottoms[0]))
+        return self.kept([self._boxes(x.detach()) for x in bottoms], len(bottoms[0]))
 
-    def _boxes(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _boxes(self, x: Tensor) -> _Found:
         n, _, h, side = x.shape
         if h != side:
             raise self.spec.error(f"needs square maps, not {h} x {side}")
@@ -101,7 +122,8 @@ class YoloDetectionOutput(_YoloOutput):
         score, label = x[..., 5:].softmax(-1).max(-1)
         score = torch.sigmoid(x[..., 4]) * score
         keep = score >= self.threshold
-        return torch.cat([torch.stack([across, down], -1), size], -1)[keep], score[keep], label[keep]
+        boxes = torch.cat([torch.stack([across, down], -1), size], -1)[keep]
+        return _Found(boxes, score[keep], label[keep], torch.arange(len(boxes), device=x.device))
 
 
 @register("Yolov3DetectionOutput", form="")
@@ -135,11 +157,9 @@ class Yolov3DetectionOutput(_YoloOutput):
         return [self.biases[2 * m : 2 * m + 2] for m in self.mask[bottom * self.each :][: self.boxes]]
 
     def forward(self, *bottoms: Tensor) -> Tensor:
-        found = [self._boxes(x.detach(), t) for t, x in enumerate(bottoms)]
-        boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return self.kept(boxes, scores, labels, len(bottoms[0]))
+        return self.kept([self._boxes(x.detach(), t) for t, x in enumerate(bottoms)], len(bottoms[0]))
 
-    def _boxes(self, x: Tensor, t: int) -> tuple[Tensor, ...]:
+    def _boxes(self, x: Tensor, t: int) -> _Found:
         n, _, h, w = x.shape
         x = x.view(n, self.boxes, 5 + self.classes, h, w).permute(0, 3, 4, 1, 2)
         bias = x.new_tensor(self.anchors(t))
@@ -148,6 +168,8 @@ class Yolov3DetectionOutput(_YoloOutput):
         size = torch.exp(x[..., 2:4]) * bias / x.new_tensor([w * self.scales[t], h * self.scales[t]])
         score = torch.sigmoid(x[..., 5:]) * torch.sigmoid(x[..., 4:5])
         keep = score > self.threshold
-        boxes = torch.cat([torch.stack([across, down], -1), size], -1).unsqueeze(-2)
+        boxes = torch.cat([torch.stack([across, down], -1), size], -1)
         labels = torch.arange(self.classes, device=x.device).expand_as(score)
-        return boxes.expand(*score.shape, 4)[keep], score[keep], labels[keep]
+        some = keep.any(-1)
+        which = (some.flatten().cumsum(0) - 1).view(*some.shape, 1).expand_as(score)
+        return _Found(boxes[some], score[keep], labels[keep], which[keep])

@@ -8,7 +8,8 @@ from os import PathLike
 import numpy as np
 
 from rmpe_legacy.errors import FileError
-from rmpe_legacy.reading import MAX_DIMS, item_count
+from rmpe_legacy.files import is_binary
+from rmpe_legacy.reading import MAX_DIMS, item_count, other_kind
 
 from .blobs import StoredBlob, TrainedLayer
 from .message import Message, Source
@@ -25,16 +26,6 @@ _WANTED = {
     "BlobProto": ("num", "channels", "height", "width", "shape", "data", "double_data", "raw_data_type", "raw_data"),
 }
 _RAW_TYPES = {"DOUBLE": "<f8", "FLOAT": "<f4", "FLOAT16": "<f2"}
-_SIGNATURES = {
-    b"PK\x03\x04": "a zip archive (a PyTorch file?)",
-    b"\x1f\x8b": "gzip-compressed; unpack it first",
-    b"\xfd7zXZ": "xz-compressed; unpack it first",
-    b"BZh": "bzip2-compressed; unpack it first",
-    b"\x80\x02": "a Python pickle (an old PyTorch file?)",
-    b"<!DO": "a web page; the download went wrong",
-    b"<htm": "a web page; the download went wrong",
-    b"version https://git-lfs": "a Git LFS pointer, not the file it points to",
-}
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -52,10 +43,9 @@ def read_weights(path: str | PathLike) -> list[TrainedLayer]:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
-    for signature, what in _SIGNATURES.items():
-        if start.startswith(signature):
-            raise FileError(f"{path}: this is {what}; a caffemodel is expected")
-    if b"\0" not in mapped[:4096] and mapped[:4096].isascii():
+    if what := other_kind(start):
+        raise FileError(f"{path}: this is {what}; a caffemodel is expected")
+    if not is_binary(mapped[:4096]) and mapped[:4096].isascii():
         raise FileError(f"{path}: this is text (a prototxt?); a caffemodel is expected")
     return parse_weights(mapped, str(path))
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from rmpe_legacy.errors import FileError, PrototxtError
+from rmpe_legacy.files import is_utf16
+from rmpe_legacy.reading import other_kind
 from rmpe_legacy.wording import did_you_mean, printable, shorten
 
 from .dialects import having
@@ -71,20 +73,13 @@ def read_text(path: str | PathLike, message: str = "NetParameter", dialect: str 
         raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if max(size, len(data)) > MAX_BYTES:
         raise FileError(f"{path}: {max(size, len(data))} bytes is too large for a prototxt; is this the weights file?")
-    if _is_utf16(data):
+    if what := other_kind(data[:64]):
+        raise FileError(f"{path}: this is {what}; a prototxt is expected")
+    if is_utf16(data):
         raise FileError(f"{path}: not text in UTF-8 but, it seems, in UTF-16; save it as UTF-8")
     if b"\0" in data:
         raise FileError(f"{path}: not text; a prototxt is expected here (is this the caffemodel?)")
     return _parse(data.decode("latin-1"), message, dialect, str(path), strict)
-
-
-def _is_utf16(data: bytes) -> bool:
-    """Whether a file begins as text in UTF-16 does: with a byte order mark, or with plain ASCII characters."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return True
-    start = data[: min(len(data), 64) // 2 * 2]
-    texts = [start.decode(order, "replace") for order in ("utf-16-le", "utf-16-be")]
-    return any(text and text.isascii() and "\0" not in text for text in texts)
 
 
 def parse_text(text: str, message: str = "NetParameter", dialect: str = "rmpe", path: str = "<prototxt>") -> Message:
@@ -340,7 +335,8 @@ class _Parser:
         number = -number if minus else number
         low, high = _INT_RANGE[field.type]
         if not low <= number <= high:
-            raise self._error(f"{owner} is a {field.type}, from {low} to {high}; {self._shown()} is outside")
+            raise self._error(f"{owner} is a {field.type}, from {low} to {high}; "
+                              f"'{'-' if minus else ''}{self._shown()[1:]} is outside")
         return number
 
     def _float(self, owner: str, field: Field, minus: bool) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rmpe_legacy.errors import NetError
-from rmpe_legacy.wording import shorten
+from rmpe_legacy.wording import pluralize, shorten
 
 from .message import Message
 
@@ -204,7 +204,8 @@ def _input_fields(net: Message) -> Message:
             dims = net.input_dim
             shapes = [Message(schema["BlobShape"], {"dim": list(dims[i : i + 4])}) for i in range(0, len(dims), 4)]
         if len(shapes) < len(net.input) or (len(shapes[len(net.input) - 1].dim) < 4 and not net.input_shape):
-            raise NetError(f"{net.origin.path}: {len(net.input)} inputs, but shapes for {len(shapes)}; "
+            given = pluralize(len(shapes), "input_shape") if net.input_shape else f"{len(net.input_dim)} input_dim"
+            raise NetError(f"{net.origin.path}: {pluralize(len(net.input), 'input')}, but {given}; "
                            "give one input_shape, or four input_dim, per input")
         param = Message(schema["InputParameter"], {"shape": shapes[: len(net.input)]})
         values = {"name": "input", "type": "Input", "top": list(net.input), "input_param": param}

@@ -51,10 +51,11 @@ class _Reader:
         self._fields: dict[str, dict[int, Field]] = {}
 
     def fields(self, type: MessageType) -> dict[int, Field]:
-        """The fields of `type` worth reading, by number."""
+        """The fields of `type` worth reading, by each tag (number and wire type) that they may have."""
         if type.name not in self._fields:
             wanted = self.only.get(type.name, type.fields)
-            self._fields[type.name] = {n: f for n, f in type.by_number.items() if f.name in wanted}
+            self._fields[type.name] = {number << 3 | wire: field for number, field in type.by_number.items()
+                                       if field.name in wanted for wire in _wires(field)}
         return self._fields[type.name]
 
     def error(self, reason: str, at: int) -> FileError:
@@ -105,13 +106,15 @@ class _Reader:
                 at += 1
             else:
                 tag, at = self.varint(at, end)
-            number, wire = tag >> 3, tag & 7
-            field = fields.get(number)
+            wire = tag & 7
+            field = fields.get(tag)
+            if field is not None:
+                at = self._field(message, field, wire, start, at, end)
+                continue
+            number = tag >> 3
             if number == 0 or wire not in _WIRES:
                 raise self.error(f"field {number} with wire type {wire}", start)
-            if field is not None and self._fits(field, wire):
-                at = self._field(message, field, wire, start, at, end)
-            elif skip_rest:
+            if skip_rest:
                 at = self.skip(wire, at, end)
             else:
                 at = self._unknown(message, number, wire, at, end)
@@ -126,11 +129,6 @@ class _Reader:
         if after > end:
             raise self.error("the data ends inside a field", at)
         return after
-
-    @staticmethod
-    def _fits(field: Field, wire: int) -> bool:
-        own = BYTES if field.message else _WIRE.get(field.type, VARINT)
-        return wire == own or (wire == BYTES and field.repeated and field.type not in ("string", "bytes"))
 
     def _unknown(self, message: Message, number: int, wire: int, at: int, end: int) -> int:
         self._count_one_more(at)
@@ -232,6 +230,12 @@ class _Reader:
                 break
             block = min(block * 8, 1 << 20)
         return np.concatenate(found), start + count * record.itemsize
+
+
+def _wires(field: Field) -> set[int]:
+    """The wire types in which a file may hold a field: its own, and packed."""
+    own = BYTES if field.message else _WIRE.get(field.type, VARINT)
+    return {own, BYTES} if field.repeated else {own}
 
 
 def encode(message: Message) -> bytes:

@@ -130,15 +130,19 @@ class Text(TextTarget):
         made = [poses, scores, people, "a.jpg 1 2\nb.jpg 3 3\n", "0.5\n0.25\n0.125\n", "a.jpg 640 480\n"]
         return [text.encode() for text in made] + golden("data/*/*.txt", 4000, 20)
 
+    def place(self, data: bytes, folder: Path) -> Path:
+        path = super().place(data, folder)
+        for name in ("index.txt", "score.txt", "pred.txt", "scores.txt", "scores-proposals.txt"):
+            if not (folder / name).is_symlink():
+                (folder / name).symlink_to(path.name)
+        return path
+
     def readers(self, path: Path, random: Random) -> Readers:
         from rmpe_legacy.caffe.data.heatmap import read_persons
         from rmpe_legacy.caffe.data.windows import read_windows
         from rmpe_legacy.evaluation.files import read_groups, read_poses
         from rmpe_legacy.runs import result_files as posefiles
 
-        for name in ("index.txt", "score.txt", "pred.txt", "scores.txt", "scores-proposals.txt"):
-            (path.parent / name).unlink(missing_ok=True)
-            (path.parent / name).symlink_to(path.name)
         return [lambda: read_poses(path.parent), lambda: read_groups(path), lambda: read_windows(path, 0.5, 0.5),
                 lambda: read_persons(path, "regression", 0), lambda: read_persons(path, "regression", 4),
                 lambda: posefiles.read_numbers(path), lambda: posefiles.read_index(path, 5),

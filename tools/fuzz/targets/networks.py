@@ -111,10 +111,16 @@ class Onnx(MessageTarget):
 
     def readers(self, path: Path, random: Random) -> Readers:
         from rmpe_legacy.formats.onnx import OnnxRunner
+        from rmpe_legacy.pose.onnx_network import OnnxPoseNetwork
 
         def run() -> None:
             runner = OnnxRunner(path, "onnx")
             shapes = runner.inputs()
             runner.run({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
 
-        return [run]
+        def estimate() -> None:
+            network = OnnxPoseNetwork(path)
+            if network.height * network.width * (network.fixed_batch or 1) < 1 << 16:
+                network(np.zeros((1, 3, network.height, network.width), np.float32))
+
+        return [run, estimate]
