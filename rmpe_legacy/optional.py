@@ -14,12 +14,13 @@ EXTRAS = {  # module -> the extra in pyproject.toml that installs it
     "pycocotools": "eval",
     "matplotlib": "report",
     "networkx": "draw",
+    "PIL": "draw",
     "scipy": "mat",
     "tensorboard": "train",
     "lmdb": "train",
     "sklearn": "train",
 }
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # module -> the name to install it by, where that differs
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}  # module -> the name to install it by, where that differs
 
 
 def optional(module: str, purpose: str) -> ModuleType:

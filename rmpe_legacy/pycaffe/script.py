@@ -17,6 +17,8 @@ from rmpe_legacy.files import make_folder
 from . import python2
 from .install import install
 from .notebook import read_notebook
+from .old_libraries import restore_old_names
+from .python2_values import python2_names
 
 _DISPLAY = ("display", "clear_output", "Image", "HTML", "SVG")
 
@@ -44,11 +46,12 @@ def run_file(path: str | os.PathLike, args: Sequence[str] = (), is_python2: bool
         raise FileError(f"{path}: {error.strerror or error}") from None
     cells = read_notebook(path) if is_notebook else []
     install()
+    restore_old_names()
     if is_python2:
         python2.translate_imports()
     main = ModuleType("__main__")
     main.__dict__.update({"__file__": str(path if not is_notebook else file), "__builtins__": __builtins__,
-                          **(python2.python2_names() if is_python2 else {})})
+                          **(python2_names() if is_python2 else {})})
     sys.modules["__main__"] = main
     sys.argv = [str(path), *args]
     sys.path.insert(0, str(file.parent))

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from rmpe_legacy.errors import RmpeError
-from rmpe_legacy.pycaffe import python2
+from rmpe_legacy.pycaffe import python2, python2_values
 from rmpe_legacy.pycaffe.notebook import read_notebook
 
 NET = """
@@ -139,7 +139,7 @@ class TestNotebooks:
 
 class TestPython2:
     def run(self, source: str) -> dict:
-        names = python2.python2_names()
+        names = python2_values.python2_names()
         exec(python2.compile_python2(textwrap.dedent(source), "script.py"), names)
         return names
 
@@ -175,7 +175,37 @@ class TestPython2:
         (0.5, 0, 1.0), (-0.5, 0, -1.0), (1.5, 0, 2.0), (2.5, 0, 3.0), (0.49999999999999994, 0, 0.0), (2.25, 1, 2.3),
         (float("inf"), 0, float("inf")), (7, 0, 7.0)])
     def test_round(self, value, digits, want):
-        assert python2.round_half_away(value, digits) == want
+        assert python2_values.round_half_away(value, digits) == want
+
+    @pytest.mark.parametrize(("value", "text"), [  # by the rules of Python 2.7's pystrtod.c
+        (0.1 + 0.2, "0.3"), (1 / 3, "0.333333333333"), (2.0, "2.0"), (1e11, "1e+11"), (99999999999.0, "99999999999.0"),
+        (123456789012.0, "1.23456789012e+11"), (1e16, "1e+16"), (1e-5, "1e-05"), (-0.0, "-0.0"), (1e300, "1e+300"),
+        (float("nan"), "nan"), (float("-inf"), "-inf")])
+    def test_floats_have_12_digits_as_text(self, value, text):
+        assert python2_values.float_text(value) == text
+
+    def test_floats_in_formats(self):
+        names = self.run("""
+            import numpy as np
+            third, single = 1 / 3., np.float32(0.1)
+            a = str(third), "%s %r %.2f %d" % (third, third, third, 7.9), "{} {:.2f}".format(third, third)
+            b = map(str, [third]), "%s" % third, "%(x)s" % {"x": third}, str([third]), "{0}".format(np.float64(third))
+            c = str(single), "{}".format(single), "%s" % single, 7 % 4, "{}".format("%s")
+        """)
+        short = "0.333333333333"
+        assert names["a"] == (short, f"{short} 0.3333333333333333 0.33 7", f"{short} 0.33")
+        assert names["b"] == ([short], short, short, "[0.3333333333333333]", short)
+        assert names["c"] == ("0.1", "0.10000000149", "0.1", 3, "%s")
+
+    def test_a_holder_that_a_call_gives_is_asked_once(self):
+        names = self.run("""
+            calls = []
+            def holder():
+                calls.append(1)
+                return calls
+            holder()[0] = 5
+        """)
+        assert names["calls"] == [5]
 
     def test_python_3_goes_through(self):
         assert self.run("x = 3\ny = f'{x!r}'")["y"] == "3"
@@ -187,7 +217,12 @@ class TestPython2:
     def test_what_libraries_no_longer_have(self, folder):
         (folder / "script.py").write_text(
             "import numpy as np\nfrom scipy import misc\nprint np.float, np.int(3), np.array([True]).astype(np.bool)\n"
-            "try:\n    misc.imread('a')\nexcept AttributeError as error:\n    print 'no scipy.misc'\n")
+            "misc.imsave('a.png', np.arange(12).reshape(2, 2, 3).astype(np.uint8))\n"
+            "from scipy.misc import imread\nprint imread('a.png').tolist(), misc.imresize(imread('a.png'), 200).shape\n"
+            "try:\n    misc.derivative\nexcept AttributeError:\n    print 'no derivative'\n")
         done = rmpe("--py2", "script.py", cwd=folder)
-        assert done.stdout == "<class 'float'> 3 [ True]\nno scipy.misc\n", done.stderr
+        first, second, third = done.stdout.splitlines()
+        assert third == "no derivative"
+        assert first == "<class 'float'> 3 [ True]", done.stderr
+        assert second == "[[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]] (4, 4, 3)"
 
