@@ -14,7 +14,7 @@ EXTRAS = {  # module -> the extra in pyproject.toml that installs it
     "pycocotools": "eval",
     "matplotlib": "report",
     "networkx": "draw",
-    "PIL": "draw",
+    "PIL": "py2",
     "scipy": "mat",
     "tensorboard": "train",
     "lmdb": "train",

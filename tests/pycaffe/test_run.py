@@ -177,7 +177,7 @@ class TestPython2:
     def test_round(self, value, digits, want):
         assert python2_values.round_half_away(value, digits) == want
 
-    @pytest.mark.parametrize(("value", "text"), [  # by the rules of Python 2.7's pystrtod.c
+    @pytest.mark.parametrize(("value", "text"), [  # printed by Python 2.7.18
         (0.1 + 0.2, "0.3"), (1 / 3, "0.333333333333"), (2.0, "2.0"), (1e11, "1e+11"), (99999999999.0, "99999999999.0"),
         (123456789012.0, "1.23456789012e+11"), (1e16, "1e+16"), (1e-5, "1e-05"), (-0.0, "-0.0"), (1e300, "1e+300"),
         (float("nan"), "nan"), (float("-inf"), "-inf")])
