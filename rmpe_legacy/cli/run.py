@@ -15,8 +15,9 @@ from .terminal import tell
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--py2", action="store_true", help="translate the script, and the modules next to it that "
                          "it imports, from Python 2")
-    command.add_argument("--dialect", choices=("rmpe", "ssd", "bvlc"), default="rmpe",
-                         help="which Caffe fork the script is for (default: rmpe)")
+    command.add_argument("--dialect", default="auto", metavar="NAME",
+                         help="which Caffe the script is for, one that `rmpe dialects` lists (default: for each file, "
+                         "the first that knows everything in it)")
     command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
                          default="published-identity", help="what de_transform: true of a SpatialTransformer shall "
                          "mean (default: what the published Caffe computes, %(default)s)")
