@@ -33,7 +33,7 @@ _PACKAGE = Path(__file__).parents[1]
 _STRING_IO = re.compile(r"^(\s*)from\s+c?StringIO\s+import\s+StringIO\b", re.M)
 _TRUE_DIVISION = re.compile(r"^from\s+__future__\s+import\s[^\n]*\bdivision\b", re.M)
 _INDENT = re.compile(r"^[ \t]*\t[ \t]*", re.M)
-_FUNCTIONS = {"int", "float", "str", "print"}  # that mean something else than today's
+_FUNCTIONS = {"int", "float", "str", "print", "open"}  # that mean something else than today's
 _NOT_WANTED = {"import"}  # fixers: relative imports are looked at where a module lies in a package, and only there
 
 

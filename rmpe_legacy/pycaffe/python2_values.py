@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from .python2_files import open_file
+
 
 def python2_names() -> dict[str, Any]:
     """What a translated source needs among its global names."""
     return {"__python2_divide__": divide, "__python2_divide_in_place__": divide_in_place,
             "__python2_round__": round_half_away, "__python2_int__": to_int, "__python2_float__": to_float,
             "__python2_element__": element, "__python2_str__": to_str, "__python2_print__": print_values,
-            "__python2_remainder__": remainder, "__python2_format__": format_method}
+            "__python2_open__": open_file, "__python2_remainder__": remainder, "__python2_format__": format_method}
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------

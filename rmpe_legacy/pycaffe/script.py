@@ -19,6 +19,7 @@ from .install import install
 from .notebook import read_notebook
 from .old_libraries import restore_old_names
 from .python2_values import python2_names
+from .windows import save_windows
 
 _DISPLAY = ("display", "clear_output", "Image", "HTML", "SVG")
 
@@ -33,7 +34,8 @@ def run_file(path: str | os.PathLike, args: Sequence[str] = (), is_python2: bool
         path: The file.
         args: What the script finds in sys.argv after its own name.
         is_python2: Translate it, and the modules of its own that it imports, from Python 2.
-        figures: A folder for the figures that a notebook draws, as cell-<number>-<figure>.png.
+        figures: A folder for what would be shown in windows (see ``save_windows``), and for the figures that a
+            notebook draws, as cell-<number>-<figure>.png.
 
     Raises:
         FileError: If it cannot be read.
@@ -55,11 +57,13 @@ def run_file(path: str | os.PathLike, args: Sequence[str] = (), is_python2: bool
     sys.modules["__main__"] = main
     sys.argv = [str(path), *args]
     sys.path.insert(0, str(file.parent))
+    folder = None if figures is None else Path(figures).resolve()
+    if folder is not None:
+        save_windows(folder, pyplot_too=not is_notebook)
     if not is_notebook:
         code = python2.compile_python2(source, str(path)) if is_python2 else compile(source, str(path), "exec")
         exec(code, main.__dict__)
         return
-    folder = None if figures is None else Path(figures).resolve()
     os.chdir(file.parent)
     _prepare_notebook()
     for cell in cells:
