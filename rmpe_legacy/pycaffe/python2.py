@@ -192,7 +192,14 @@ def _is_installed(origin: Path) -> bool:
     origin = origin.resolve()
     if "site-packages" in origin.parts or "dist-packages" in origin.parts or _PACKAGE in origin.parents:
         return True
-    return any(Path(sysconfig.get_path(place)).resolve() in origin.parents for place in ("stdlib", "platstdlib"))
+    libraries = [Path(sysconfig.get_path(place)).resolve() for place in ("stdlib", "platstdlib")]
+    return any(folder in libraries or _has_distributions(folder) for folder in origin.parents)
+
+
+@cache
+def _has_distributions(folder: Path) -> bool:
+    """Whether pip has installed into a folder, as with --target."""
+    return next(folder.glob("*.dist-info"), None) is not None
 
 
 def translate_imports() -> None:
