@@ -59,12 +59,13 @@ def compile_python2(source: bytes | str, path: str, in_package: bool = False) ->
 def translated(source: bytes | str, path: str, in_package: bool = False) -> ast.Module:
     """The syntax tree of a Python 2 source, as ``compile_python2`` compiles it."""
     text = source if isinstance(source, str) else _decoded(source)
+    refuse_nulls(text, path)
     text = _INDENT.sub(lambda match: match[0].expandtabs(8), text.replace("\r\n", "\n"))
     text = _STRING_IO.sub(r"\1from io import BytesIO as StringIO", text)
     tool, refused = _translator(in_package)
     try:
         tree = ast.parse(str(tool.refactor_string(text.rstrip() + "\n", path)), path)
-    except (refused, SyntaxError, tokenize.TokenError) as error:
+    except (*refused, SyntaxError, tokenize.TokenError) as error:
         try:
             return ast.parse(text, path)  # Python 3 then, with its own division
         except SyntaxError as ours:
@@ -72,6 +73,21 @@ def translated(source: bytes | str, path: str, in_package: bool = False) -> ast.
             line, column = place[1] if place else (ours.lineno, ours.offset)
             raise ScriptError(f"{path}:{line}:{column}: neither Python 2 nor Python 3: {shorten(str(error))}") from None
     return ast.fix_missing_locations(_Meaning(_TRUE_DIVISION.search(text) is not None).visit(tree))
+
+
+def refuse_nulls(text: str, path: str) -> None:
+    """Raise a ScriptError, with its place, for a null byte."""
+    if (nul := text.find("\0")) >= 0:
+        line, column = text.count("\n", 0, nul) + 1, nul - text.rfind("\n", 0, nul)
+        raise ScriptError(f"{path}:{line}:{column}: a null byte; this is no script in Python")
+
+
+def not_python_3(path: str, error: Exception) -> ScriptError:
+    """The sentence for what Python's own compiler refuses."""
+    if not isinstance(error, SyntaxError):
+        return ScriptError(f"{path}: not Python: {shorten(str(error))}")
+    place = f"{path}:{max(error.lineno or 1, 1)}:{max(error.offset or 1, 1)}"
+    return ScriptError(f"{place}: not Python 3: {shorten(error.msg)}; --py2 translates Python 2")
 
 
 def _decoded(source: bytes) -> str:
@@ -83,18 +99,19 @@ def _decoded(source: bytes) -> str:
 
 
 @cache
-def _translator(in_package: bool) -> tuple[Any, type[Exception]]:
-    """A tool of fissix or lib2to3, and the exception of its parser."""
+def _translator(in_package: bool) -> tuple[Any, tuple[type[Exception], ...]]:
+    """A tool of fissix or lib2to3, and the exceptions of its parser."""
     for name in ("fissix", "lib2to3"):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of lib2to3, which Python 3.13 lacks
-                refactor, parse = import_module(f"{name}.refactor"), import_module(f"{name}.pgen2.parse")
+                refactor, parse, tokens = (import_module(f"{name}.{part}") for part in
+                                           ("refactor", "pgen2.parse", "pgen2.tokenize"))
         except ModuleNotFoundError:
             continue
         fixers = refactor.get_fixers_from_package(f"{name}.fixes")
         wanted = [f for f in fixers if in_package or f.rpartition(".fix_")[2] not in _NOT_WANTED]
-        return refactor.RefactoringTool(wanted), parse.ParseError
+        return refactor.RefactoringTool(wanted), (parse.ParseError, tokens.TokenError)
     raise RmpeError("Python 2 cannot be translated without fissix; install it: pip install fissix")
 
 
