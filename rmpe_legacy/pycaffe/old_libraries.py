@@ -62,7 +62,7 @@ class _Pyplot(MetaPathFinder, Loader):
         self._real.exec_module(module)
         for holder in (module, module.Axes):
             if not hasattr(holder, "hold"):
-                holder.hold = lambda *args: None
+                holder.hold = lambda *args: None  # type: ignore[union-attr]
 
 
 def restore_old_names() -> None:
@@ -95,7 +95,7 @@ def _restore_opencv() -> None:
     if not hasattr(cv2, "cv"):
         constants = {f"CV_{name}": value for name, value in vars(cv2).items() if name.isupper() and type(value) is int}
         module = ModuleType("cv2.cv", "OpenCV's constants under the names that they had in OpenCV 2.")
-        vars(module).update(constants, CV_FOURCC=cv2.VideoWriter_fourcc)
+        vars(module).update(constants, CV_FOURCC=cv2.VideoWriter_fourcc)  # type: ignore[attr-defined]
         sys.modules["cv2.cv"] = cv2.cv = module  # type: ignore[attr-defined]
 
 

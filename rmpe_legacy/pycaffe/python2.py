@@ -33,7 +33,7 @@ _PACKAGE = Path(__file__).parents[1]
 _STRING_IO = re.compile(r"^(\s*)from\s+c?StringIO\s+import\s+StringIO\b", re.M)
 _TRUE_DIVISION = re.compile(r"^from\s+__future__\s+import\s[^\n]*\bdivision\b", re.M)
 _INDENT = re.compile(r"^[ \t]*\t[ \t]*", re.M)
-_FUNCTIONS = {"int", "float", "str", "print", "open"}  # that mean something else than today's
+_FUNCTIONS = {"int", "float", "str", "open"}  # that mean something else than today's
 _NOT_WANTED = {"import"}  # fixers: relative imports are looked at where a module lies in a package, and only there
 
 
@@ -65,7 +65,7 @@ def translated(source: bytes | str, path: str, in_package: bool = False) -> ast.
     tool, refused = _translator(in_package)
     try:
         tree = ast.parse(str(tool.refactor_string(text.rstrip() + "\n", path)), path)
-    except (*refused, SyntaxError, tokenize.TokenError) as error:
+    except refused as error:
         try:
             return ast.parse(text, path)  # Python 3 then, with its own division
         except SyntaxError as ours:
@@ -100,7 +100,7 @@ def _decoded(source: bytes) -> str:
 
 @cache
 def _translator(in_package: bool) -> tuple[Any, tuple[type[Exception], ...]]:
-    """A tool of fissix or lib2to3, and the exceptions of its parser."""
+    """A tool of fissix or lib2to3, and what it and Python raise for what they cannot read."""
     for name in ("fissix", "lib2to3"):
         try:
             with warnings.catch_warnings():
@@ -111,7 +111,8 @@ def _translator(in_package: bool) -> tuple[Any, tuple[type[Exception], ...]]:
             continue
         fixers = refactor.get_fixers_from_package(f"{name}.fixes")
         wanted = [f for f in fixers if in_package or f.rpartition(".fix_")[2] not in _NOT_WANTED]
-        return refactor.RefactoringTool(wanted), (parse.ParseError, tokens.TokenError)
+        refused = (parse.ParseError, tokens.TokenError, SyntaxError, tokenize.TokenError)
+        return refactor.RefactoringTool(wanted), refused
     raise RmpeError("Python 2 cannot be translated without fissix; install it: pip install fissix")
 
 
@@ -151,6 +152,9 @@ class _Meaning(ast.NodeTransformer):
         if isinstance(node.func, ast.Name):
             if node.func.id in _FUNCTIONS:
                 node.func.id = f"__python2_{node.func.id}__"
+            elif node.func.id == "print":
+                node.args = [arg if isinstance(arg, ast.Starred) else
+                             ast.copy_location(_call("__python2_printed__", arg), arg) for arg in node.args]
             elif node.func.id == "map":  # map(str, values)
                 for name in node.args[:1]:
                     if isinstance(name, ast.Name) and name.id in _FUNCTIONS:

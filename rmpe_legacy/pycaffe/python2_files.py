@@ -27,7 +27,8 @@ class _TextAndBytes(io.TextIOWrapper):
         if isinstance(text, str):
             return super().write(text)
         self.flush()
-        return self.buffer.write(text)
+        written: Any = self.buffer.write(text)
+        return written
 
 
 def _encoding(name: str) -> str | None:

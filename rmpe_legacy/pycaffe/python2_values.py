@@ -18,7 +18,7 @@ def python2_names() -> dict[str, Any]:
     """What a translated source needs among its global names."""
     return {"__python2_divide__": divide, "__python2_divide_in_place__": divide_in_place,
             "__python2_round__": round_half_away, "__python2_int__": to_int, "__python2_float__": to_float,
-            "__python2_element__": element, "__python2_str__": to_str, "__python2_print__": print_values,
+            "__python2_element__": element, "__python2_str__": to_str, "__python2_printed__": printed,
             "__python2_open__": open_file, "__python2_remainder__": remainder, "__python2_format__": format_method}
 
 
@@ -112,12 +112,7 @@ def float_text(value: float, digits: int = 12) -> str:
 
 def to_str(*args: Any) -> str:
     """``str``."""
-    return str(*map(_old, args))
-
-
-def print_values(*args: Any, **options: Any) -> None:
-    """``print``."""
-    print(*map(_old, args), **options)  # noqa: T201  (the script's own output)
+    return str(*map(printed, args))
 
 
 def remainder(a: Any, b: Any) -> Any:
@@ -125,19 +120,19 @@ def remainder(a: Any, b: Any) -> Any:
     if not isinstance(a, str):
         return a % b
     if isinstance(b, tuple):
-        return a % tuple(map(_old, b))
-    return a % ({key: _old(value) for key, value in b.items()} if type(b) is dict else _old(b))
+        return a % tuple(map(printed, b))
+    return a % ({key: printed(value) for key, value in b.items()} if type(b) is dict else printed(b))
 
 
 def format_method(holder: Any, *args: Any, **named: Any) -> Any:
     """``holder.format(...)``, which for text is a format."""
     if isinstance(holder, str):
-        return holder.format(*map(_old, args), **{name: _old(value) for name, value in named.items()})
+        return holder.format(*map(printed, args), **{name: printed(value) for name, value in named.items()})
     return holder.format(*args, **named)
 
 
-def _old(value: Any) -> Any:
-    """A float as one that writes itself as it did then; anything else as it is."""
+def printed(value: Any) -> Any:
+    """What ``print`` is given: a float as one that writes itself as it did then; anything else as it is."""
     if isinstance(value, np.float32 | np.float16):
         return _ShortNumber(value)
     return _Number(value) if type(value) is float or isinstance(value, np.float64) else value
