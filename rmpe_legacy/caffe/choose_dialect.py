@@ -12,7 +12,7 @@ from rmpe_legacy.wording import shorten_list
 from .layers import registry
 from .proto.dialects import AUTO, BASES, MIXED, forks
 from .proto.message import Message, Unknown, fields_with_effect
-from .proto.schema import MessageType, load_schema
+from .proto.schema import MessageType, load_schema, may_have
 from .proto.text import read_text
 from .proto.upgrade import upgrade_net
 from .spec import LayerSpec
@@ -66,8 +66,9 @@ def _candidates(first: Message) -> list[str]:
     more than `READ_AGAIN` allows."""
     unknown = list(first.unknowns())
     types = {layer.fields.get("type", "") for layer in first.layer}
+    lacked = {(each.owner, each.name) for each in unknown}
     able = [name for name in (*(base for base in BASES if base != FIRST), *_smallest_first())
-            if _may_know(unknown, load_schema(name)["NetParameter"])]
+            if may_have(name, lacked) and _may_know(unknown, load_schema(name)["NetParameter"])]
     able.sort(key=lambda name: sum(not registry.forms_in(type_name, load_schema(name)) for type_name in types))
     return able[: READ_AGAIN // max(1, len(first.origin.text or ""))]
 

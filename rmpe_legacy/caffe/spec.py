@@ -69,6 +69,7 @@ class LayerSpec:
     strict: bool = True  # False: ignore unsupported options that change no blob
     allow_python: bool | None = False  # whether to import the module of a Python layer; None: as False, but
     # the layer is refused only when it is built
+    assumed_rows: int = 1  # what `reshape` takes for a number of rows that only `forward` can tell
 
     @property
     def dialect(self) -> str:

@@ -43,6 +43,7 @@ COMMANDS = (
     "make-lmdb",
     "run",
     "prototxt",
+    "plugin",
     "gpu-check",
 )
 

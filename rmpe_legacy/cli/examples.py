@@ -10,7 +10,8 @@ EXAMPLES = {
     "forward": ("deploy.prototxt my.caffemodel --input data=photo.jpg --blobs all --output blobs.npz",
                 "deploy.prototxt my.caffemodel --input data=cat.jpg --mean 104,117,123 --raw-scale 255 "
                 "--channel-order BGR --json"),
-    "detect": ("photos/ --output boxes", "clip.mp4 --detector deploy.prototxt ssd.caffemodel --output boxes"),
+    "detect": ("photos/ --detector deploy.prototxt ssd.caffemodel --output boxes",
+               "clip.mp4 --detector test.prototxt faster_rcnn.caffemodel --person-class 15 --output boxes"),
     "pose": ("--boxes boxes --images photos/ --pose final_model.t7 --output poses",
              "--boxes detections.json --images photos/ --pose net.onnx --joints coco17 --output poses"),
     "demo": ("photos/ --detector deploy.prototxt ssd.caffemodel --pose final_model.t7 --output out --report out.html",
@@ -38,6 +39,7 @@ EXAMPLES = {
                   "mpii_lmdb --mpii mpii_human_pose_v1_u12_1.mat --images images/"),
     "run": ("classify.py photo.jpg", "--py2 demo.ipynb"),
     "prototxt": ("", "ssd500/train"),
+    "plugin": ("new MyLayer", "new MyLayer --folder plugins --field alpha --field beta"),
     "gpu-check": ("", "--report numbers.json --rounds 10"),
 }
 

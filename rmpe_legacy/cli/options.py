@@ -12,6 +12,7 @@ from rmpe_legacy.errors import RmpeError
 
 if TYPE_CHECKING:
     from rmpe_legacy.formats.base import Setting
+    from rmpe_legacy.pose.detector_options import DetectorOptions
 
 MAX_INPUT_SIZE = 65536  # per axis of --input-shape
 
@@ -38,6 +39,7 @@ def add_network_options(command: argparse.ArgumentParser, *which: str, has_defau
     if "detector" in which:
         command.add_argument("--detector", nargs=2, metavar=("PROTOTXT", "CAFFEMODEL"),
                              help=f"the detector's deploy.prototxt and weights{default}")
+        _add_detector_options(command)
     if "pose" in which:
         command.add_argument("--pose", nargs="+", metavar="FILE", required=not has_default,
                              help=f"the pose network: PROTOTXT CAFFEMODEL, one .t7, or one .onnx{default}")
@@ -63,6 +65,33 @@ def add_image_options(command: argparse.ArgumentParser, published: str | None = 
     command.add_argument("--threads", type=int, default=threads, metavar="N", help="CPU threads per process "
                          "(the last bits of results depend on it; default: "
                          + ("%(default)s)" if threads else "all)"))
+
+
+def _add_detector_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("a detector other than the authors'", "any SSD, Faster R-CNN, R-FCN, YOLO v2 or "
+                                       "YOLO v3; the defaults are those of the published program of its kind")
+    group.add_argument("--person-class", type=int, metavar="N", help="the label of person in its output, where the "
+                       "background is 0 (default: the only class)")
+    group.add_argument("--label-map", metavar="FILE", help="a LabelMap prototxt that names its classes, in place of "
+                       "--person-class")
+    group.add_argument("--detector-mean", type=numbers, metavar="M|M,M,M", help="subtracted, per channel in "
+                       "--detector-channel-order")
+    group.add_argument("--detector-raw-scale", type=float, metavar="F", help="the value of white before the mean is "
+                       "subtracted: 1 or 255")
+    group.add_argument("--detector-scale", type=float, metavar="F", help="multiplied after the mean is subtracted")
+    group.add_argument("--detector-channel-order", choices=("RGB", "BGR"))
+    group.add_argument("--detector-size", type=size, metavar="H,W|SHORT,LONG", help="height and width in place of the "
+                       "prototxt's; for Faster R-CNN and R-FCN, the shorter side, and the most for the longer one")
+
+
+def detector_options(args: argparse.Namespace) -> DetectorOptions:
+    """What the options of `_add_detector_options` say; nothing for a command without them."""
+    from rmpe_legacy.pose.detector_options import DetectorOptions
+
+    if "person_class" not in args:
+        return DetectorOptions()
+    return DetectorOptions(args.person_class, args.label_map, args.detector_mean, args.detector_raw_scale,
+                           args.detector_scale, args.detector_channel_order, args.detector_size)
 
 
 def _add_onnx_options(command: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rmpe_legacy.errors import RmpeError
 
-from .options import add_network_options, seed
+from .options import add_network_options, detector_options, seed
 from .terminal import say
 from .train_pose import add_annotation_options
 
@@ -85,7 +85,7 @@ def _pairs(args: argparse.Namespace) -> Pairs:
             raise RmpeError("--detections belongs to --annotations; with --drawn, --detector finds the boxes")
         if args.pictures < 1:
             raise RmpeError(f"pictures {args.pictures} is less than 1")
-        detector = load_detector(*(args.detector or demo_model("detector")))
+        detector = load_detector(*(args.detector or demo_model("detector")), options=detector_options(args))
         return drawn_pairs(detector, args.drawn, args.pictures, get_recipe("demo-test").threshold)
     if not args.detections:
         raise RmpeError("--annotations needs --detections, a detector's boxes in the same pictures")

@@ -11,9 +11,18 @@ import torch.nn.functional as F
 
 from rmpe_legacy.caffe.layers.base import Shape, shape_text
 from rmpe_legacy.errors import NetError
-from rmpe_legacy.formats.base import Arrays, ExactRunner, Runner, RunResult, check_shapes
+from rmpe_legacy.formats.base import (
+    Arrays,
+    ExactRunner,
+    PiecewiseRunner,
+    Runner,
+    RunResult,
+    SampleRunner,
+    check_shapes,
+)
 from rmpe_legacy.formats.npz import StoredRunner
 from rmpe_legacy.formats.torch7 import Torch7Runner
+from rmpe_legacy.wording import shorten_list
 
 TOLERANCE = 1e-4  # relative to a blob's largest value: sums of thousands of products in another order, in many layers
 SEED = 1701
@@ -52,6 +61,7 @@ class Verdict:
     differences: tuple[Difference, ...]  # in A's order of computation
     only_a: tuple[str, ...]  # outputs that B lacks
     only_b: tuple[str, ...]
+    given: tuple[str, ...] = ()  # blobs that B's layers read as A has them
 
     @property
     def first(self) -> Difference | None:
@@ -69,8 +79,9 @@ class Verdict:
         if self.first is None:
             noisy = sum(d.relative > self.tolerance for d in self.differences)
             more = f", or {NOISE} times A's own rounding error, as for {noisy} of them" if noisy else ""
+            given = f"; where layers read {shorten_list(self.given)}, they got A's" if self.given else ""
             return (f"the same: {len(self.differences)} blobs differ by {worst.relative:.2g} of their range at most "
-                    f"({worst.blob}); {self.tolerance:g} is accepted{more}")
+                    f"({worst.blob}); {self.tolerance:g} is accepted{more}{given}")
         apart = sum(not d.is_same for d in self.differences)
         by = f", computed by {self.first.made_by}" if self.first.made_by else ""
         return (f"not the same: {apart} of {len(self.differences)} blobs differ by more than {self.tolerance:g} of "
@@ -87,6 +98,10 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     For probabilities (the top of a Softmax or Sigmoid) the logarithms are compared too, because saturated values hide
     differences. A blob that differs by more than `tolerance` is accepted if the difference is at most NOISE times A's
     own rounding error, found by running A in double precision if that is possible.
+
+    A layer that picks rows by comparing values, such as regions by score and overlap, can turn a last bit into other
+    rows. If the two differ, such layers of B and those behind them are run on A's values, if B can do that: then
+    each blob is compared by what B makes of the same values.
 
     Args:
         a: The reference.
@@ -109,30 +124,46 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
         ran_a.makers, ran_a.blobs = ran_b.makers, {k: ran_a.blobs[k] for k in [*ran_b.blobs, *ran_a.blobs]
                                                    if k in ran_a.blobs}
     made = {*ran_a.outputs, *ran_b.outputs}  # includes an input that a layer overwrites
-    differences = [d for blob in ran_a.blobs if blob in ran_b.blobs and (blob in made or blob not in values)
-                   for d in _compare(blob, ran_a, ran_b, tolerance)]
-    differences = [replace(d, allowed=tolerance) for d in differences]
+
+    def compared() -> list[Difference]:
+        return [replace(d, allowed=tolerance) for blob in ran_a.blobs
+                if blob in ran_b.blobs and (blob in made or blob not in values)
+                for d in _compare(blob, ran_a, ran_b, tolerance)]
+
+    differences = compared()
+    given: Arrays = {}
+    if not all(d.is_same for d in differences) and isinstance(b, PiecewiseRunner):
+        given = {blob: ran_a.blobs[blob] for blob in ran_a.blobs
+                 if blob in ran_a.turning & ran_b.blobs.keys() and blob not in values}
+        if given:
+            ran_b = b.run_from(values, list(ran_a.blobs), given)
+            differences = compared()
     if not all(d.is_same for d in differences):
-        differences = _allow_for_rounding(differences, a, ran_a, values)
+        differences = _allow_for_rounding(differences, a, ran_a, values, given)
     only_a, only_b = (tuple(blob for blob in one.outputs if blob not in other.blobs)
                       for one, other in ((ran_a, ran_b), (ran_b, ran_a)))
     if not {d.blob for d in differences} & made:
         raise NetError(f"{a.title} and {b.title} have no output name in common ({', '.join(ran_a.outputs)} and "
                        f"{', '.join(ran_b.outputs)}), so they cannot be compared")
-    return Verdict(a.title, b.title, description, tolerance, tuple(differences), only_a, only_b)
+    return Verdict(a.title, b.title, description, tolerance, tuple(differences), only_a, only_b, tuple(given))
 
 
-def _allow_for_rounding(differences: list[Difference], a: Runner, ran: RunResult, inputs: Arrays) -> list[Difference]:
+def _allow_for_rounding(differences: list[Difference], a: Runner, ran: RunResult, inputs: Arrays, given: Arrays
+                        ) -> list[Difference]:
     """Accept differences of the size of A's own rounding error, which a run in double precision shows.
 
     A SpatialTransformer amplifies the last bits of its theta, and the layers behind it inherit the difference.
     """
-    exact = a.exact(inputs) if isinstance(a, ExactRunner) else None
+    exact = a.exact(inputs, given) if isinstance(a, ExactRunner) else None
     if exact is None:
         return differences
-    own = {blob: difference(blob, "", value, ran.blobs[blob]).relative for blob, value in exact.items()
-           if blob in ran.blobs}
-    return [replace(d, allowed=max(d.allowed, min(NOISE * own.get(d.blob, 0.0), MAX_NOISE))) for d in differences]
+    own: dict[str, float] = {}
+    for blob in exact.keys() & ran.blobs.keys():
+        own[blob] = difference(blob, "", exact[blob], ran.blobs[blob]).relative
+        if blob in ran.saturating and exact[blob].shape == ran.blobs[blob].shape:
+            own[f"log({blob})"] = difference(blob, "", _log(exact[blob]), _log(ran.blobs[blob])).relative
+    noise = {blob: relative for blob, relative in own.items() if np.isfinite(relative)}  # else it is no rounding
+    return [replace(d, allowed=max(d.allowed, min(NOISE * noise.get(d.blob, 0.0), MAX_NOISE))) for d in differences]
 
 
 def common_inputs(a: Runner, b: Runner) -> dict[str, Shape]:
@@ -158,6 +189,11 @@ def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[fl
         if name not in given:
             if not shape:
                 raise NetError(f"input {name!r} has no shape in the prototxt; give it with --input")
+            typical = [side.typical(name, random) for side in (a, b) if isinstance(side, SampleRunner)]
+            if (value := next((value for value in typical if value is not None), None)) is not None:
+                given[name] = value
+                description.append(f"{name} {shape_text(value.shape)} as the layer that reads it may get it")
+                continue
             shape = (shape[0] + extra_batch, *shape[1:])
             given[name] = random_input(random, shape, limits)
             description.append(f"{name} {shape_text(shape)} random in {limits[0]:g} to {limits[1]:g}, seed {seed}")

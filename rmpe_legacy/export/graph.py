@@ -12,9 +12,10 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.wording import utf8
 
-Dim = int | str  # a str depends on the batch: "N", or "3N" for three times the batch
+Dim = int | str  # a str depends on the batch: "N", or "3N" for three times the batch; or on a number of rows: "R"
 Dims = tuple[Dim, ...]
 BATCH = "N"
+ROWS = "R"  # a number of rows that the values decide, such as of regions
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Graph:
     batch: int  # images in a batch of the prototxt; 0 without an input
 
     def at_own_batch(self, shape: Dims) -> tuple[int, ...]:
-        """Return a shape with the prototxt's batch in place of the symbols."""
+        """Return a shape with the prototxt's batch in place of the symbols, none of which depends on values."""
         return tuple(dim if isinstance(dim, int) else int(dim.removesuffix(BATCH) or 1) * self.batch for dim in shape)
 
 
@@ -74,8 +75,9 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
     known = {top for step in net.steps for top in step.top if not step.layer.spec.is_inserted}
     if unknown := [blob for blob in outputs if blob not in known]:
         raise NetError(f"no blob {', '.join(map(repr, unknown))}; `rmpe show` lists them under top")
-    more, why_fixed = (net.steps, fixed) if fixed else _with_another_batch(net)
-    return _Builder(net.name, net.steps, more).build(outputs, why_fixed)
+    steps, longer = _with_more_rows(net.steps)
+    more, why_fixed = (steps, fixed) if fixed else _with_another_batch(steps)
+    return _Builder(net.name, steps, more, longer).build(outputs, why_fixed)
 
 
 def refuse_unsupported(graph: Graph, types: Container[str], target: str) -> None:
@@ -89,25 +91,47 @@ def refuse_unsupported(graph: Graph, types: Container[str], target: str) -> None
             *lines]))
 
 
-def _with_another_batch(net: Net) -> tuple[list[Step], str]:
+def _with_more_rows(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
+    """Return the steps with one row, and with two, in each top whose number of rows depends on values.
+
+    Raises LayerError if a layer takes a fixed number of them.
+    """
+    if not any(step.layer.chooses_rows for step in steps):
+        return steps, steps
+    two = _wired([replace(step.layer.spec, assumed_rows=2) for step in steps])
+    one = _wired([step.layer.spec for step in steps])  # anew: a forward leaves the number that it found
+    for own, step, other in zip(steps, one, two, strict=True):
+        if [d.shape for d in step.layer.declared] != [d.shape for d in other.layer.declared]:
+            raise own.layer.spec.error("cannot be converted: its parameters are made for one number of rows")
+        if not all(_symbol(x, y, 1, ROWS) for p, q in zip(step.top_shapes, other.top_shapes, strict=True)
+                   for x, y in zip(p, q, strict=True)):
+            raise own.layer.spec.error("cannot be converted: its top does not grow with the number of rows")
+    return [replace(own, top_shapes=step.top_shapes) for own, step in zip(steps, one, strict=True)], two
+
+
+def _wired(specs: Sequence[LayerSpec]) -> list[Step]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # already issued when the network was loaded
+        return wire(specs)
+
+
+def _with_another_batch(steps: Sequence[Step]) -> tuple[Sequence[Step], str]:
     """Return the network's steps with one more image in the batch; or the steps unchanged, and why."""
-    first = _batch(net.steps)
+    first = _batch(steps)
     if first is None:
-        return net.steps, "the network has no input with a batch"
-    specs = [_larger(step, first) if step.layer.spec.type == "Input" else step.layer.spec for step in net.steps]
+        return steps, "the network has no input with a batch"
+    specs = [_larger(step, first) if step.layer.spec.type == "Input" else step.layer.spec for step in steps]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # already issued when the network was loaded
-            more = wire(specs)
+        more = _wired(specs)
     except RmpeError as error:
-        return net.steps, str(error)
-    for a, b in zip(net.steps, more, strict=True):
+        return steps, str(error)
+    for a, b in zip(steps, more, strict=True):
         if [d.shape for d in a.layer.declared] != [d.shape for d in b.layer.declared]:
             reason = a.layer.spec.error("its parameters are made for one size of the batch")
-            return net.steps, str(reason)
+            return steps, str(reason)
         if not all(_symbol(x, y, first) for p, q in zip(a.top_shapes, b.top_shapes, strict=True)
                    for x, y in zip(p, q, strict=True)):
-            return net.steps, str(a.layer.spec.error("its top does not grow with the batch"))
+            return steps, str(a.layer.spec.error("its top does not grow with the batch"))
     return more, ""
 
 
@@ -126,16 +150,16 @@ def _larger(step: Step, batch: int) -> LayerSpec:
     return replace(spec, message=spec.message.replace(input_param=param.replace(shape=shapes)))
 
 
-def _symbol(size: int, larger: int, batch: int) -> Dim:
+def _symbol(size: int, larger: int, batch: int, symbol: str = BATCH) -> Dim:
     """Return a size, or its symbol if it grew to `larger` in proportion to the batch; "" if it did otherwise."""
     if size == larger:
         return size
     times = larger - size
-    return "" if times * batch != size else BATCH if times == 1 else f"{times}{BATCH}"
+    return "" if times * batch != size else symbol if times == 1 else f"{times}{symbol}"
 
 
 class _Builder:
-    def __init__(self, name: str, steps: Sequence[Step], more: Sequence[Step]):
+    def __init__(self, name: str, steps: Sequence[Step], more: Sequence[Step], longer: Sequence[Step]):
         self.name = name
         self.steps = [step for step in steps if not step.layer.spec.is_inserted]
         self.is_dynamic = steps is not more
@@ -144,7 +168,7 @@ class _Builder:
         for step in steps:
             if step.layer.spec.is_inserted:
                 self.source |= dict.fromkeys(step.top, self.source.get(step.bottom[0], step.bottom[0]))
-        self.shapes = _dims(steps, more)
+        self.shapes = _dims(steps, more) | _rows(steps, longer)
         self.writers = _writers(self.steps)
         self.names: set[str] = set()
         self.now: dict[str, Value] = {}  # blob -> its current version
@@ -193,6 +217,13 @@ def _dims(steps: Sequence[Step], more: Sequence[Step]) -> dict[str, Dims]:
     return {blob: tuple(_symbol(a, b, first) for a, b in zip(p, q, strict=True))
             for step, other in zip(steps, more, strict=True)
             for blob, p, q in zip(step.top, step.top_shapes, other.top_shapes, strict=True)}
+
+
+def _rows(steps: Sequence[Step], longer: Sequence[Step]) -> dict[str, Dims]:
+    """Return the shape of each blob whose number of rows depends on values, with that number as a symbol."""
+    return {blob: tuple(_symbol(a, b, 1, ROWS) for a, b in zip(p, q, strict=True))
+            for step, other in zip(steps, longer, strict=True)
+            for blob, p, q in zip(step.top, step.top_shapes, other.top_shapes, strict=True) if p != q}
 
 
 def _writers(steps: Sequence[Step]) -> dict[str, list[int]]:

@@ -291,10 +291,12 @@ def overlap(box: Tensor, others: Tensor) -> Tensor:
     return torch.where(shared > 0, shared / area, 0)
 
 
-def suppress(boxes: Tensor, scores: Tensor, threshold: float, eta: float) -> list[int]:
-    """Greedy suppression of boxes (K, 4), best first: the places of those that stay."""
+def suppress(boxes: Tensor, scores: Tensor, threshold: float, eta: float = 1.0, most: int = 0) -> list[int]:
+    """Greedy suppression of boxes (K, 4), best first: the places of those that stay, the first `most` if not 0."""
     kept = []
     for i in torch.sort(scores, descending=True, stable=True).indices.tolist():
+        if most and len(kept) == most:
+            break
         if not kept or bool((overlap(boxes[i], boxes[kept]) <= threshold).all()):
             kept.append(i)
             if eta < 1 and threshold > 0.5:
@@ -335,3 +337,148 @@ def detections(boxes: Tensor, scores: Tensor, *, background: int, above: float, 
     if clip:
         table[:, 3:] = table[:, 3:].clamp(0, 1)
     return table.reshape(1, 1, -1, 7)
+
+
+def half_away(x: Tensor) -> Tensor:
+    """Round as C does: halves go away from 0."""
+    return torch.where(x < 0, (x - 0.5).ceil(), (x + 0.5).floor())
+
+
+def regions_of(rois: Tensor, pad_ratio: float = 0) -> tuple[list[int], Tensor]:
+    """Rows of image, x1, y1, x2, y2 as the images' numbers and boxes, each moved out by that part of its size."""
+    flat = rois.reshape(len(rois), 5)
+    box = flat[:, 1:]
+    pad = (box[:, 2:] - box[:, :2] + 1) * pad_ratio
+    return flat[:, 0].long().tolist(), torch.cat([box[:, :2] - pad, box[:, 2:] + pad], 1) if pad_ratio else box
+
+
+def roi_max_pool(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ratio: float = 0) -> Tensor:
+    """The largest value in each bin of each region, 0 in empty ones: (N, C, H, W), (R, 5) -> (R, C, *pooled)."""
+    images, boxes = regions_of(rois, pad_ratio)
+    corner = half_away(boxes * scale)
+    top = x.new_zeros(len(images), x.shape[1], *pooled)
+    spans = []
+    for axis in range(2):
+        first, last = corner[:, 1 - axis, None], corner[:, 3 - axis, None]
+        step = (last - first + 1).clamp(min=1) / pooled[axis]
+        k = torch.arange(pooled[axis], dtype=x.dtype, device=x.device)
+        ends = [((k * step).floor() + first), (((k + 1) * step).ceil() + first)]
+        spans.append([end.clamp(0, x.shape[2 + axis]).long().tolist() for end in ends])
+    (rows, to_rows), (columns, to_columns) = spans
+    for r, image in enumerate(images):
+        for i, (y1, y2) in enumerate(zip(rows[r], to_rows[r], strict=True)):
+            for j, (x1, x2) in enumerate(zip(columns[r], to_columns[r], strict=True)):
+                if y1 < y2 and x1 < x2:
+                    top[r, :, i, j] = x[image, :, y1:y2, x1:x2].amax((1, 2))
+    return top
+
+
+def psroi_pool(x: Tensor, rois: Tensor, dim: int, group: int, scale: float) -> Tensor:
+    """The mean of each bin, of the channel that belongs to it: (N, K, H, W), (R, 5) -> (R, dim, group, group).
+
+    Corners are rounded before they are scaled; a region is at least 0.1 wide and high; an empty bin is 0.
+    """
+    images, boxes = regions_of(rois)
+    corner = half_away(boxes)
+    inside = []
+    for axis in range(2):
+        begin = corner[:, 1 - axis, None] * scale
+        step = ((corner[:, 3 - axis, None] + 1) * scale - begin).clamp(min=0.1) / group
+        k = torch.arange(group, dtype=x.dtype, device=x.device)
+        first, last = (k * step + begin).floor(), ((k + 1) * step + begin).ceil()
+        cell = torch.arange(x.shape[2 + axis], device=x.device)
+        inside.append(((cell >= first[..., None]) & (cell < last[..., None])).to(x.dtype))
+    maps = x.reshape(len(x), dim, group, group, *x.shape[2:])
+    sums = [torch.einsum("dijhw,ih,jw->dij", maps[image], inside[0][r], inside[1][r])
+            for r, image in enumerate(images)]
+    area = inside[0].sum(2)[:, None, :, None] * inside[1].sum(2)[:, None, None, :]
+    return torch.stack(sums) / area.clamp(min=1) if sums else x.new_zeros(0, dim, group, group)
+
+
+def roi_grid_sample(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ratio: float = 0) -> Tensor:
+    """Bilinear samples at a grid of points over each region: (N, C, H, W), (R, 5) -> (R, C, h + 1, w + 1).
+
+    A point off the map, and one of a region without a size, is 0.
+    """
+    images, boxes = regions_of(rois, pad_ratio)
+    corner = boxes * scale - 0.5
+    length = corner[:, 2:] - corner[:, :2]
+    near, far, share, seen = [], [], [], []
+    for axis, bins in enumerate(pooled):
+        last = x.shape[2 + axis] - 1
+        k = torch.arange(bins + 1, dtype=x.dtype, device=x.device)
+        at = corner[:, 1 - axis, None] + k * (length[:, 1 - axis, None] / bins)
+        seen.append((at >= -0.5) & (at <= last + 0.5))
+        near.append(at.floor().clamp(0, last))
+        far.append((at.floor() + 1).clamp(0, last))
+        share.append(at.clamp(0, last) - near[-1])
+    image = torch.tensor(images, dtype=torch.long, device=x.device)[:, None, None]
+    top = 0
+    for rows, down in ((near[0], 1 - share[0]), (far[0], share[0])):
+        for columns, across in ((near[1], 1 - share[1]), (far[1], share[1])):
+            value = x.permute(0, 2, 3, 1)[image, rows.long()[:, :, None], columns.long()[:, None]]
+            top = top + (across[:, None] * down[:, :, None])[..., None] * value
+    inside = seen[0][:, :, None] & seen[1][:, None] & (length > 0).all(1)[:, None, None]
+    return torch.where(inside[..., None], top, 0).permute(0, 3, 1, 2)
+
+
+def move_regions(moves: Tensor, rois: Tensor, mean: list, std: list) -> Tensor:
+    """Regions (R, 5) moved by the last four of (R, 8): corners by the size, sizes by their logarithms."""
+    flat = rois.reshape(len(rois), 5)
+    size = flat[:, 3:] - flat[:, 1:3] + 1
+    move = moves.reshape(len(moves), 8)[:, 4:] * moves.new_tensor(std) + moves.new_tensor(mean)
+    sides = size * torch.exp(move[:, 2:])
+    corner = move[:, :2] * size + 0.5 * (flat[:, 3:] + flat[:, 1:3]) - (sides - 1) / 2
+    return torch.cat([flat[:, :1], corner, corner + sides - 1], 1)[:, :, None, None]
+
+
+def propose(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, before: int, after: int, threshold: float,
+            least: float) -> tuple[Tensor, Tensor]:
+    """Faster R-CNN's regions (R, 5), best first, and their scores (R, 1).
+
+    Moves anchors (P, 4), cuts them at the image (height, width, scale), drops those smaller than `least` times the
+    scale, and keeps `after` of the best `before` that do not overlap by more than `threshold`.
+    """
+    height, width, scale = info.flatten()[:3]
+    move = moves.permute(0, 2, 3, 1).reshape(-1, 4)
+    size = anchors[:, 2:] - anchors[:, :2] + 1
+    middle = move[:, :2] * size + (anchors[:, :2] + 0.5 * size)
+    half = 0.5 * (torch.exp(move[:, 2:]) * size)
+    end = torch.stack([width, height] * 2) - 1
+    box = torch.minimum(torch.cat([middle - half, middle + half], 1).clamp(min=0), end)
+    score = scores[:, scores.shape[1] // 2 :].permute(0, 2, 3, 1).reshape(-1)
+    large = (box[:, 2:] - box[:, :2] + 1 >= least * scale).all(1)
+    box, score = box[large].flip(0), score[large].flip(0)  # of equal scores the later anchor goes first
+    order = torch.sort(score, descending=True, stable=True).indices
+    order = order[:before] if before > 0 else order
+    kept = order[suppress(box[order] + box.new_tensor([0, 0, 1, 1]), score[order], threshold, most=after)]
+    return F.pad(box[kept], (1, 0)), score[kept, None]
+
+
+def peak_of_planes(maps: Tensor) -> Tensor:
+    """x, y and value of each plane's largest value, if it is above 0: (N, C, H, W) -> (N, C, 1, 3)."""
+    least = torch.finfo(torch.float32).tiny
+    value, place = maps.flatten(2).max(2)
+    place = torch.where(value > least, place, 0)
+    width = maps.shape[3]
+    return torch.stack([place % width, place // width, value.clamp(min=least)], 2)[:, :, None].to(maps.dtype)
+
+
+def spread(x: Tensor, kernel: tuple, stride: tuple, size: tuple, divide: bool) -> Tensor:
+    """Each value added to the whole of its window, or if `divide` its share: (N, C, h, w) -> (N, C, *size)."""
+    windows = []
+    for axis in range(2):
+        cell = torch.arange(size[axis], device=x.device)[:, None]
+        begin = torch.arange(x.shape[2 + axis], device=x.device) * stride[axis]
+        windows.append(((cell >= begin) & (cell < begin + kernel[axis])).to(x.dtype))
+    rows, columns = windows
+    return rows @ (x / torch.outer(rows.sum(0), columns.sum(0)) if divide else x) @ columns.t()
+
+
+def window_loss(theta: Tensor, h: int, w: int) -> Tensor:
+    """Half the mean squared distance of a grid's points from the image, -1 to 1: affine maps (N, 6) -> a scalar."""
+    x = torch.arange(h, dtype=torch.float64, device=theta.device) * 2 / h - 1
+    y = torch.arange(w, dtype=torch.float64, device=theta.device) * 2 / w - 1
+    points = torch.stack(torch.meshgrid(x, y, indexing="ij")).flatten(1)
+    points = theta.reshape(-1, 2, 3) @ torch.cat([points, torch.ones_like(points[:1])]).to(theta.dtype)
+    return (points - points.clamp(-1, 1)).square().mean()

@@ -64,7 +64,7 @@ class OnnxGraph:
         """Add a weight as an initializer; returns its name, with a number appended if other values have the name."""
         from onnx import numpy_helper
 
-        values = np.ascontiguousarray(values)
+        values = np.asarray(values, order="C")  # not ascontiguousarray, which makes a single value a row of one
         known = self._parameters.setdefault(name, [])
         for initializer, same in known:
             if same.shape == values.shape and same.tobytes() == values.tobytes():
@@ -83,7 +83,7 @@ class OnnxGraph:
             self._constants[key] = self.parameter(f"constant/{array.dtype.name}_{text}", array)
         return self._constants[key]
 
-    def integers(self, values: Sequence[int] | int) -> str:
+    def integers(self, values: Sequence[int] | np.ndarray | int) -> str:
         """Add an int64 constant, ONNX's type for shapes, axes and indices. Returns its name."""
         return self.constant(values, np.int64)
 

@@ -102,7 +102,8 @@ class _File:
     def buffer(self, layer: Layer, values: Tensor) -> str:
         name = self.attributes.of(layer.spec.name, unique=layer)
         shape = ", ".join(map(str, values.shape))
-        self.modules.append(f'self.register_buffer("{name}", torch.zeros({shape or "()"}))')
+        dtype = "" if values.dtype == torch.float32 else f", dtype={values.dtype}"
+        self.modules.append(f'self.register_buffer("{name}", torch.zeros({shape or "()"}{dtype}))')
         self.state[name] = values.detach()
         return f"self.{name}"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -164,6 +164,8 @@ class RunResult:
     makers: dict[str, str] = field(default_factory=dict)  # blob -> the layers that compute it, as text
     saturating: frozenset[str] = frozenset()  # blobs in 0 to 1, where saturated values hide large differences
     detections: frozenset[str] = frozenset()  # blobs whose rows may come in any order if their scores are equal
+    # The bottoms and tops of layers that pick rows by comparing values, where a last bit can change the rows.
+    turning: frozenset[str] = frozenset()
 
 
 class Runner(Protocol):
@@ -182,8 +184,27 @@ class Runner(Protocol):
 class ExactRunner(Runner, Protocol):
     """A runner that can also compute in double precision."""
 
-    def exact(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """Return all blobs, computed in double precision."""
+    def exact(self, inputs: Arrays, given: Arrays) -> dict[str, np.ndarray]:
+        """Return all blobs, computed in double precision, those in `given` as they are."""
+
+
+@runtime_checkable
+class PiecewiseRunner(Runner, Protocol):
+    """A runner that can also compute each layer from given blobs."""
+
+    def run_from(self, inputs: Arrays, wanted: Sequence[str], given: Arrays) -> RunResult:
+        """Run the network with the values of `given` wherever a layer reads one of these blobs.
+
+        The result holds what the network itself makes of them.
+        """
+
+
+@runtime_checkable
+class SampleRunner(Runner, Protocol):
+    """A runner that knows sensible values for inputs whose numbers have a meaning."""
+
+    def typical(self, name: str, rng: np.random.Generator) -> np.ndarray | None:
+        """Return values for an input; None if any will do."""
 
 
 class NetRunner:
@@ -213,14 +234,45 @@ class NetRunner:
         blobs = {name: values[name].detach().cpu().numpy() for name in makers if every or name in self.net.outputs}
         return RunResult(blobs, self.net.outputs, {name: ", ".join(layers) for name, layers in makers.items()},
                          frozenset(name for name, layer in last.items() if layer.range01),
-                         frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"))
+                         frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"),
+                         frozenset(self._source.get(name, name) for step in steps if step.layer.chooses_rows
+                                   for name in (*step.bottom, *step.top)))
 
-    def exact(self, inputs: Arrays) -> dict[str, np.ndarray]:
+    def exact(self, inputs: Arrays, given: Arrays) -> dict[str, np.ndarray]:
+        hooks = [step.layer.register_forward_hook(partial(self._replace, step, given)) for step in self.net.steps
+                 if not given.keys().isdisjoint(step.top)]
         self.net.double()
         try:
             return self.run(inputs).blobs
         finally:
             self.net.float()
+            for hook in hooks:
+                hook.remove()
+
+    @staticmethod
+    def _replace(step: Step, given: Arrays, _layer: Any, _bottoms: Any, tops: Any) -> Any:
+        several = not isinstance(tops, torch.Tensor)
+        new = [torch.from_numpy(np.array(given[name])).to(top) if name in given else top
+               for name, top in zip(step.top, tops if several else [tops], strict=True)]
+        return tuple(new) if several else new[0]
+
+    @cached_property
+    def _source(self) -> dict[str, str]:
+        """A Split's top -> the prototxt's blob that it copies."""
+        source: dict[str, str] = {}
+        for step in self.net.steps:
+            if step.layer.spec.is_inserted:
+                source |= dict.fromkeys(step.top, source.get(step.bottom[0], step.bottom[0]))
+        return source
+
+    def typical(self, name: str, rng: np.random.Generator) -> np.ndarray | None:
+        for step in self.net.steps:
+            for i, blob in enumerate(step.bottom):
+                if self._source.get(blob, blob) == name:
+                    value = step.layer.typical(i, step.bottom_shapes or (), rng)
+                    if value is not None:
+                        return value.astype(np.float32)
+        return None
 
 
 def check_shapes(runner: Runner, inputs: Arrays) -> None:

@@ -92,6 +92,32 @@ class OnnxRunner:
         finally:
             del self.model.graph.output[count:]
 
+    def run_from(self, inputs: Arrays, wanted: Sequence[str], given: Arrays) -> RunResult:
+        """Run the file with some values as further inputs, which the nodes read in place of those that it computes."""
+        onnx = optional("onnx", "running an ONNX file")
+        final = {self._blob(name): name for node in self.nodes for name in node.outputs}
+        entry = {final[blob]: f"given/{final[blob]}" for blob in given if blob in final}
+        kept, self.model = self.model, onnx.ModelProto()
+        self.model.CopyFrom(kept)
+        try:
+            for node in self.model.graph.node:
+                node.input[:] = [entry.get(name, name) for name in node.input]
+            self.model.graph.input.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+                                          for name in entry.values())
+            del self.model.graph.value_info[:]
+            named = {final[blob]: np.asarray(value, np.float32) for blob, value in given.items() if blob in final}
+            more = {entry[name]: value for name, value in named.items()}
+            session, self.session = self.session, self._session()
+            try:
+                result = self.run({**inputs, **more}, wanted)
+            finally:
+                self.session = session
+        finally:
+            self.model = kept
+        for name in more:
+            del result.blobs[name]
+        return result
+
     def _run(self, session: Any, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
         try:
             with silent_stderr():

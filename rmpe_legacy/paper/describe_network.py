@@ -25,13 +25,13 @@ class NetworkDescription:
 
 def describe_detector(detector: Detector) -> NetworkDescription:
     """Describe a detector: size, classes and backbone."""
-    layer = steps_of_type(detector.net, "DetectionOutput")[-1]
-    classes = layer.layer.spec.get("detection_output_param").num_classes
-    priors = layer.bottom_shapes[2][2] // 4
+    classes = len(detector.output.labels) + 1
     names = {step.layer.spec.name for step in detector.net.steps}
     base = " on VGG16" if {"conv1_1", "conv5_3", "fc7"} <= names else ""
-    what = f"SSD detector{base}, {detector.height} x {detector.width}, {classes} classes, {priors} default boxes"
-    return NetworkDescription(what, "" if classes == 2 else "class 1 is taken as person")
+    what = f"{detector.output.kind} detector{base}, {detector.size}, {classes} classes"
+    if layers := steps_of_type(detector.net, "DetectionOutput"):
+        what += f", {layers[-1].bottom_shapes[2][2] // 4} default boxes"
+    return NetworkDescription(what, "" if classes == 2 else f"class {detector.label} is person")
 
 
 def describe_pose_network(network: PoseNetwork) -> NetworkDescription:

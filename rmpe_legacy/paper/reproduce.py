@@ -18,7 +18,6 @@ from rmpe_legacy.evaluation.evaluate import measure
 from rmpe_legacy.evaluation.files import read_groups
 from rmpe_legacy.evaluation.groups import Groups
 from rmpe_legacy.files import write_together
-from rmpe_legacy.pose.detect import load_detector
 from rmpe_legacy.pose.estimate import load_pose_network
 from rmpe_legacy.pose.formats import coco_results
 from rmpe_legacy.pose.joints import COCO17
@@ -90,8 +89,7 @@ def reproduce_mpii(given: MpiiFiles, options: Options, report: Path | None = Non
     files, de_transform = pose_files(given.pose, options.de_transform)
     python = options.allow_python
     network = load_pose_network(*files, device=device, de_transform=de_transform, allow_python=python)
-    detector = None if given.proposals else load_detector(*detector_files(given.detector), device=device,
-                                                                 allow_python=python)
+    detector = None if given.proposals else options.load_detector(detector_files(given.detector), device)
     pipeline = Pipeline(detector, network, options.recipe, options.batch)
     truth = read_groups(given.truth, given.groups, given.split) if given.truth else None
     lines = [f"detector: {describe_detector(detector) if detector else f'none, boxes from {given.proposals}'}",
@@ -99,7 +97,8 @@ def reproduce_mpii(given: MpiiFiles, options: Options, report: Path | None = Non
              f"as published in: {options.recipe.name}, detections above {options.recipe.threshold:g}"]
 
     settings = settings_of(options.recipe, pose=files, de_transform=de_transform, detector=boxes_digest(given.proposals)
-                           if given.proposals else detector_files(given.detector))
+                           if given.proposals else detector_files(given.detector),
+                           **(detector.settings if detector else {}))
     boxes, sources = _images(given, truth)
     sources, absent = _present(sources, given.images)
     run = _pass(options, given.row, pipeline, sources, settings, boxes, MAX_REPORT_IMAGES if report else 0)

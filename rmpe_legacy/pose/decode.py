@@ -9,13 +9,13 @@ import numpy as np
 
 from rmpe_legacy.errors import NetError
 
-PERSON = 1  # the detector's label
+PERSON = 1  # the label that the authors' detector gives it
 THRESHOLDS = {"demo": 0.3, "paper": 0.09, "alphapose": 0.1}  # the last: detector/yolo_cfg.py of AlphaPose
 JOINT_VALUES = 3 * 16  # x, y and height of each joint
 
 
 def read_detections(detection_out: np.ndarray, threshold: float = THRESHOLDS["demo"],
-                    item: int = 0) -> tuple[np.ndarray, np.ndarray]:
+                    item: int = 0, label: int = PERSON) -> tuple[np.ndarray, np.ndarray]:
     """Return the people that the detector found in one image of a batch.
 
     The threshold is compared in double precision, as in the original: a single-precision score of 0.3 exceeds 0.3.
@@ -25,6 +25,7 @@ def read_detections(detection_out: np.ndarray, threshold: float = THRESHOLDS["de
             means that nothing was found.
         threshold: Detections with a higher score are people.
         item: The index of the image in the batch.
+        label: Of person.
 
     Returns:
         Boxes (P, 4), relative to the image (0 to 1, but they may extend beyond it), in the detector's order, and scores
@@ -34,7 +35,7 @@ def read_detections(detection_out: np.ndarray, threshold: float = THRESHOLDS["de
     if rows.ndim == 0 or rows.shape[-1] != 7:
         raise NetError(f"a blob of shape {rows.shape} does not hold detections, which are rows of 7 values")
     rows = rows.reshape(-1, 7)
-    people = rows[(rows[:, 0] == item) & (rows[:, 1] == PERSON) & (rows[:, 2].astype(np.float64) > threshold)]
+    people = rows[(rows[:, 0] == item) & (rows[:, 1] == label) & (rows[:, 2].astype(np.float64) > threshold)]
     return people[:, 3:], people[:, 2]
 
 

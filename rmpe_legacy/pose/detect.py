@@ -1,42 +1,46 @@
-"""From an image to boxes around its people: the SSD detector, as demo.py of RMPE@5188c23 runs it."""
+"""From an image to boxes around its people: RMPE's SSD, as demo.py of RMPE@5188c23 runs it, or another detector."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from rmpe_legacy.caffe.data.image import as_image, detector_input
+from rmpe_legacy.caffe.data.image import as_image
 from rmpe_legacy.caffe.net import Net
-from rmpe_legacy.errors import NetError
 
 from .crop import pixel_boxes
-from .decode import THRESHOLDS, read_detections
-from .networks import device_of, image_input, inference_mode_fp32, load_trained, steps_of_type
+from .decode import THRESHOLDS
+from .detector_options import DetectorOptions, person_label
+from .detector_output import SSD_IMAGE, output_of
+from .networks import device_of, inference_mode_fp32, keeping, load_trained
 from .results import Detections
 
 
 class Detector:
-    """Finds people in images. The input size is that of the prototxt, 500 x 500 for the authors' detector."""
+    """Finds people in images, with any detector whose output ``detector_output`` knows.
 
-    def __init__(self, net: Net):
-        self.net = net
-        self.input, self.height, self.width = image_input(net, "detector")
-        steps = steps_of_type(net, "DetectionOutput")
-        if not steps:
-            raise NetError(f"the detector {net.name or '(unnamed)'} has no DetectionOutput layer, so it outputs no "
-                           "boxes; give its deploy.prototxt")
-        self.output = steps[-1].top[0]
-        if self.output not in net.outputs:
-            raise NetError(f"the detector's boxes {self.output!r} are not an output of the network; give its "
-                           "deploy.prototxt")
+    Attributes:
+        output: What kind of detector it is.
+        label: The class of the output that is person.
+        image: How images become the network's input.
+    """
 
-    def detection_out(self, image: np.ndarray) -> np.ndarray:
-        """Run the network on an image, (H, W, 3) RGB from 0 to 1, and return its last blob, (1, 1, D, 7)."""
-        pixels = torch.from_numpy(detector_input(image, self.height, self.width))
-        with inference_mode_fp32():
-            return self.net({self.input: pixels[None].to(device_of(self.net))})[self.output].cpu().numpy()
+    def __init__(self, net: Net, options: DetectorOptions | None = None):
+        self.net, self.options = net, options or DetectorOptions()
+        self.output = output_of(net)
+        self.label = person_label(self.output.labels, self.options, net.name or "(unnamed)")
+        self.image = self.options.applied_to(self.output.usual)
+
+    def blobs(self, image: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Run the network on an image, (H, W, 3) RGB from 0 to 1; return the blobs ``output`` reads, and the inputs."""
+        inputs = self.output.inputs(image, self.image)
+        device = device_of(self.net)
+        with inference_mode_fp32(), keeping(self.net, self.output.tops) as kept:
+            self.net({name: torch.from_numpy(value).to(device) for name, value in inputs.items()})
+        return {name: kept[name].cpu().numpy() for name in self.output.tops}, inputs
 
     def __call__(self, image: np.ndarray, threshold: float = THRESHOLDS["demo"],
                  rounding: str = "demo") -> Detections:
@@ -51,14 +55,39 @@ class Detector:
             Boxes in pixels, which may extend beyond the image, and scores.
         """
         image = as_image(image)
-        boxes_norm, scores = read_detections(self.detection_out(image), threshold)
-        return Detections(pixel_boxes(boxes_norm, (image.shape[1], image.shape[0]), rounding), scores)
+        size_wh = image.shape[1], image.shape[0]
+        boxes, scores = self.output.people(*self.blobs(image), size_wh, self.label, threshold)
+        return Detections(pixel_boxes(boxes, size_wh if self.output.relative else (1, 1), rounding), scores)
+
+    @property
+    def size(self) -> str:
+        """The size of the images that the network is given: height x width, or the limits of their sides."""
+        return self.output.size_text(self.image)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What determines its results besides the files: nothing for RMPE's detectors with no options."""
+        usual = len(self.output.labels) == 1 and self.image == SSD_IMAGE
+        return {} if usual else {"person_class": self.label, "detector_input": f"{self.image}, {self.size}"}
+
+    def __str__(self) -> str:
+        """The kind, the class of person and the preprocessing, in a line."""
+        return (f"{self.output.kind}, person is class {self.label} of {len(self.output.labels)}; images are "
+                f"{self.image}, {self.size}")
 
 
 def load_detector(prototxt: str | Path, weights: str | Path, *, device: torch.device | str = "cpu",
-                  allow_python: bool = False) -> Detector:
-    """Load the detector of a deploy.prototxt and its caffemodel; allow_python: as for ``load_net``.
+                  allow_python: bool = False, options: DetectorOptions | None = None) -> Detector:
+    """Load a detector's deploy.prototxt and its caffemodel.
 
-    Raises RmpeError if a file cannot be read or is not a detector.
+    Args:
+        prototxt: Of an SSD, a Faster R-CNN, an R-FCN or a YOLO v2 or v3.
+        weights: As for ``load_net``.
+        device: Where the network runs.
+        allow_python: As for ``load_net``.
+        options: The class of person, and how images become the input.
+
+    Raises:
+        RmpeError: A file cannot be read, is not a detector, or nothing says which of its classes is person.
     """
-    return Detector(load_trained(prototxt, weights, allow_python=allow_python).to(device))
+    return Detector(load_trained(prototxt, weights, allow_python=allow_python).to(device), options)

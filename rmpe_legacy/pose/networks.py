@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rmpe_legacy.caffe.layers.base import shape_text
 from rmpe_legacy.caffe.load import load_net
@@ -42,6 +42,27 @@ def image_input(net: Net, what: str) -> tuple[str, int, int]:
 def steps_of_type(net: Net, type_name: str) -> list[Step]:
     """Return the network's layers of one type, in file order."""
     return [step for step in net.steps if step.layer.spec.type == type_name]
+
+
+@contextmanager
+def keeping(net: Net, names: Collection[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect blobs of the forwards inside, as the layers make them, without keeping all others in memory."""
+    kept: dict[str, Tensor] = {}
+
+    def hook_of(step: Step):
+        def keep(_module: nn.Module, _bottoms: tuple, tops: Tensor | tuple[Tensor, ...]) -> None:
+            made = zip(step.top, (tops,) if isinstance(tops, Tensor) else tops, strict=True)
+            kept.update((name, top) for name, top in made if name in names)
+
+        return keep
+
+    makers = [step for step in net.steps if not set(names).isdisjoint(step.top)]
+    hooks = [step.layer.register_forward_hook(hook_of(step)) for step in makers]
+    try:
+        yield kept
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def device_of(network: nn.Module) -> torch.device:

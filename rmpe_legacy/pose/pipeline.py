@@ -20,6 +20,7 @@ from .alphapose_nms import alphapose_nms
 from .crop import can_crop, grow_boxes
 from .demo_models import DE_TRANSFORM, DEMO_NOTE, demo_model
 from .detect import Detector, load_detector
+from .detector_options import DetectorOptions
 from .draw import draw_people, encode_image, write_image
 from .estimate import BATCH, CropTrace, PoseNetwork, estimate_poses, load_pose_network
 from .formats import alphapose, coco_results
@@ -246,7 +247,7 @@ def load_pipeline(detector: tuple[str | Path, str | Path] | None = None,
                   pose: str | Path | tuple[str | Path, ...] | None = None, published: str | None = None,
                   threshold: float | None = None, device: torch.device | str = "cpu", batch: int = BATCH,
                   de_transform: str | None = None, allow_python: bool = False, joints: JointSet | str | None = None,
-                  onnx_input: InputOptions | None = None) -> Pipeline:
+                  onnx_input: InputOptions | None = None, detector_options: DetectorOptions | None = None) -> Pipeline:
     """Load both networks: ``people = load_pipeline()("photo.jpg"); people.plot("out.png")``.
 
     Without files, the small networks of the package are loaded. They were trained on drawn people and find nobody in
@@ -264,6 +265,7 @@ def load_pipeline(detector: tuple[str | Path, str | Path] | None = None,
         allow_python: As for ``load_net``.
         joints: The joints of an .onnx pose network: a JointSet, its name, or a JSON file; "coco17" by default.
         onnx_input: How crops become the input of an .onnx pose network.
+        detector_options: Which class of the detector is person, and how images become its input.
 
     Raises:
         RmpeError: A file cannot be read, or is not a detector or pose network.
@@ -281,7 +283,7 @@ def load_pipeline(detector: tuple[str | Path, str | Path] | None = None,
     if published is None:
         published = "alphapose" if str(pose[0]).lower().endswith(".onnx") else "demo"
     joints = read_joint_set(joints) if isinstance(joints, str | PathLike) else joints
-    return Pipeline(load_detector(*detector, device=device, allow_python=allow_python),
+    return Pipeline(load_detector(*detector, device=device, allow_python=allow_python, options=detector_options),
                     load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=allow_python,
                                       joints=joints, onnx_input=onnx_input),
                     get_recipe(published, threshold), batch)

@@ -17,6 +17,7 @@ from rmpe_legacy.caffe.inputs import usable_device
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.pose.demo_models import DE_TRANSFORM, DEMO_NOTE, demo_model
 from rmpe_legacy.pose.detect import Detector, load_detector
+from rmpe_legacy.pose.detector_options import DetectorOptions
 from rmpe_legacy.pose.estimate import BATCH, PoseNetwork, load_pose_network
 from rmpe_legacy.pose.formats import OURS, check_formats, write_formats
 from rmpe_legacy.pose.joints import JointSet
@@ -68,6 +69,7 @@ class Options:
     joints: JointSet | None = None  # of an .onnx pose network
     onnx_input: InputOptions | None = None
     recursive: bool = False  # search subfolders for images
+    detector: DetectorOptions = field(default_factory=DetectorOptions)
 
     @property
     def recipe(self) -> Recipe:
@@ -79,6 +81,15 @@ class Options:
                                     allow_python=self.allow_python, joints=self.joints, onnx_input=self.onnx_input)
         check_formats(self.formats, network.joints)
         return network
+
+    def load_detector(self, files: Files, device: torch.device) -> Detector:
+        """Load the detector; say what is taken of one that is not the authors'."""
+        prototxt, weights = map(Path, files)
+        detector = load_detector(prototxt, weights, device=device, allow_python=self.allow_python,
+                                 options=self.detector)
+        if detector.settings:
+            self.context.log(f"detector: {detector}")
+        return detector
 
     def start(self) -> torch.device:
         """Configure torch and return the device. With several processes each one uses its own GPU."""
@@ -106,8 +117,8 @@ def run_detect(inputs: Files, detector: Files | None, options: Options) -> Comma
     """Find people in images; write a proposals folder, detections.json and images with boxes."""
     device, files = options.start(), detector_files(detector)
     recipe = options.recipe
-    network = load_detector(*files, device=device, allow_python=options.allow_python)
-    settings = settings_of(recipe, detector=files)
+    network = options.load_detector(files, device)
+    settings = settings_of(recipe, detector=files, **network.settings)
     run = BatchRun(options.output, settings, detect_only(network, recipe), draw_detections, context=options.context)
     results = run.run(find_images(inputs, options.recursive))
     skipped = skipped_of(results)
@@ -165,10 +176,11 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     device, demo_networks = options.start(), demo_networks_of(detector, pose, boxes)
     detector = () if boxes is not None else detector_files(detector)
     pose, de_transform = pose_files(pose, options.de_transform)
-    network = load_detector(*detector, device=device, allow_python=options.allow_python) if detector else None
+    network = options.load_detector(detector, device) if detector else None
     pipeline = Pipeline(network, options.load_pose(pose, de_transform, device), options.recipe, options.batch)
     settings = settings_of(options.recipe, detector=detector if boxes is None else boxes_digest(boxes), pose=pose,
-                           de_transform=de_transform, **_onnx_settings(pipeline.pose))
+                           de_transform=de_transform, **_onnx_settings(pipeline.pose),
+                           **(network.settings if network else {}))
     sources = find_images(inputs, options.recursive)
     process = find_people(pipeline) if boxes is None else pose_in_boxes(
         pipeline, read_boxes(boxes, [source.name for source in sources], options.threshold))

@@ -208,6 +208,23 @@ class TestEffects:
         assert net.steps[0].top_shapes == ((2, 3, 4, 4),)
         assert net(data=torch.ones(2, 3, 4, 4))["data"].shape == (2, 3, 4, 4)
 
+    @pytest.mark.parametrize(("layer", "dialect", "shapes"), [
+        ('type: "CPMData" data_param { batch_size: 3 } '
+         "cpm_transform_param { stride: 8 crop_size_x: 184 crop_size_y: 96 num_parts: 56 }",
+         "cpm", ((3, 4, 96, 184), (3, 114, 12, 23))),
+        ('type: "MemoryData" memory_data_param { source: "x" batch_size: 2 channels: 3 height: 5 width: 6 }',
+         "caffeonspark", ((2, 3, 5, 6), (2,))),
+    ])
+    def test_a_fed_layer_has_the_shapes_that_its_text_tells(self, tmp_path: Path, layer: str, dialect: str, shapes):
+        path = tmp_path / "net.prototxt"
+        path.write_text(f'layer {{ name: "in" top: "data" top: "label" {layer} }}')
+        net = load_net(path)
+        assert (net.dialect, net.steps[0].top_shapes) == (dialect, shapes)
+        fed = {name: torch.ones(shape) for name, shape in zip(("data", "label"), shapes, strict=True)}
+        assert net(fed).keys() == {"data", "label"}
+        with pytest.raises(RmpeError, match=r"this layer can be fed: net\(data=\.\.\., label=\.\.\.\)"):
+            net()
+
     def test_a_layer_that_can_only_be_fed_says_how(self, tmp_path: Path):
         param = 'dense_image_data_param { source: "a" batch_size: 2 }'
         net = net_of(layer("DenseImageData", "", "data label", param), {}, dialect="auto")

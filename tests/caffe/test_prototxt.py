@@ -72,6 +72,47 @@ class TestValues:
         assert [(u.name, u.value) for u in once.unknowns()] == [(u.name, u.value) for u in again.unknowns()]
 
 
+class TestPlainNumbers:
+    """Runs of fields with plain numbers are read faster; a comment in between lets each be read like any other."""
+
+    NUMBERS = ("0", "-0", "7", "-7", "2147483647", "2147483648", "-2147483649", "9" * 18, "9" * 19,
+               "0.5", "-0.5", "0.1", "1e5", "1E-3", "1.5e+300", "1e999", "3.4e38", "3.5e38", "1.", ".5", "1.5f",
+               "017", "0x10", "00.5", "1e1000", "true", "abc", "1 2", "1,", "1;", "1}", "1]", "[1, 2]", '"1"', "- 1",
+               "1e", "--1")
+    FIELDS = (("base_lr", "SolverParameter"), ("max_iter", "SolverParameter"), ("stepvalue", "SolverParameter"),
+              ("test_compute_loss", "SolverParameter"), ("solver_mode", "SolverParameter"), ("data", "BlobProto"),
+              ("double_data", "BlobProto"), ("dim", "BlobShape"), ("lacking", "SolverParameter"),
+              ("lacking", "a message that the schema lacks"))
+
+    @staticmethod
+    def told(text: str, message: str) -> tuple:
+        """What is read, or the sentence without the place."""
+        try:
+            read = parse_text(text, message, path="p")
+        except PrototxtError as error:
+            return "error", str(error).partition("\n")[0].partition(": ")[2]
+        return "read", format_text(read), [(u.owner, u.name, repr(u.value)) for u in read.unknown]
+
+    @pytest.mark.parametrize(("name", "message"), FIELDS)
+    def test_they_are_read_as_one_by_one(self, name, message):
+        own = message not in ("SolverParameter", "BlobProto", "BlobShape")
+        form, kind = ("own {{ {} }}", "SolverParameter") if own else ("{}", message)
+        for first in ("1", "0.25"):
+            for number in self.NUMBERS:
+                plain = form.format("".join(f"{name}: {each} " for each in (first, first, number, 3)))
+                slow = form.format("".join(f"{name}: #\n {each} " for each in (first, first, number, 3)))
+                assert self.told(plain, kind) == self.told(slow, kind)
+
+    def test_a_mistake_behind_them_is_told_with_its_place(self):
+        with pytest.raises(PrototxtError, match=r"^p:3:7: BlobProto.data is a number, not 'x'"):
+            parse_text("data: 1\ndata: 2.5\ndata: x\ndata: 4", "BlobProto", path="p")
+
+    def test_lines_of_numbers_give_one_array(self):
+        blob = parse_text("".join(f"data: {i / 8}\n" for i in range(1000)), "BlobProto")
+        assert blob.data.dtype == np.float32
+        np.testing.assert_array_equal(blob.data, np.arange(1000, dtype=np.float32) / 8)
+
+
 class TestUnknown:
     def test_fields_are_kept_with_their_values_and_places(self):
         net = parse_text('layer {\n  name: "a"\n  my_param { size: 3 list: 1 list: 2 deep { x: -0.5 } word: FAST }\n}')
@@ -233,14 +274,14 @@ class TestHostile:
     def test_a_megabyte_of_it_is_read_or_refused_at_once(self, piece):
         text = piece * (1_000_000 // len(piece))
         tracemalloc.start()
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             with contextlib.suppress(PrototxtError):
                 parse_text(text)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        assert time.perf_counter() - began < 10, "tracemalloc makes it several times slower"
+        assert time.process_time() - began < 10, "tracemalloc makes it several times slower"
         assert peak < 4 * len(text) + (64 << 20)
 
     @pytest.mark.parametrize("text", ['name: "' + r"\"a" * 400_000 + '"', "name: " + '"a"' * 300_000,

@@ -7,6 +7,7 @@ from harness import GOLDEN, Case, cases
 
 from rmpe_legacy import load_net
 from rmpe_legacy.caffe.layers import known_types
+from rmpe_legacy.caffe.layers.known_python import known_forms
 from rmpe_legacy.caffe.layers.registry import forms, layer_class
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.compare.verify import verify
@@ -19,7 +20,7 @@ from rmpe_legacy.formats.onnx import OnnxRunner
 from rmpe_legacy.formats.python import PythonRunner
 
 NOT_EXPORTABLE = {name for name in known_types() if layer_class(name).not_exportable} - {"Silence"}
-FORMS = forms()
+FORMS = forms() | known_forms()
 BASE_TYPES = {name for name in known_types() if layer_class(name) not in FORMS.values()}
 KINDS = ("layers", "detection", "forks")
 TIES = {"DetectionOutput__keep_top_k_ties__rmpe", "DetectionOutput__keep_top_k_ties__ssd"}  # which of equals stays

@@ -52,9 +52,10 @@ BOXES = np.array([[10, 20, 90, 200], [100, 5, 190, 160], [200, 100, 320, 240], [
 
 class TestDetector:
     def test_input_has_the_size_of_the_prototxt(self, detector, image):
-        assert (detector.height, detector.width) == DETECTOR_HW
+        assert detector.size == "{} x {}".format(*DETECTOR_HW)
         data = torch.from_numpy(detector_input(image, *DETECTOR_HW))[None]
-        np.testing.assert_array_equal(detector.detection_out(image), detector.net(data=data)["detection_out"].numpy())
+        (blobs, _), alone = detector.blobs(image), detector.net(data=data)
+        np.testing.assert_array_equal(blobs["detection_out"], alone["detection_out"].numpy())
 
     def test_a_higher_threshold_keeps_the_first(self, detector, image):
         many, few = detector(image, 0.3), detector(image, 0.6)
@@ -69,7 +70,7 @@ class TestDetector:
         assert len(found) == 0
 
     @pytest.mark.parametrize(("prototxt", "words"), [
-        (POSE, "has no DetectionOutput layer"),
+        (POSE, r"outputs no boxes in a known form: its outputs are prediction_heatmap \(PredictionHeatmap\); known"),
         (DETECTOR.replace('name: "data" type: "Input"', 'name: "data" type: "DummyData"').replace(
             "input_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } }",
             "dummy_data_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } }"),

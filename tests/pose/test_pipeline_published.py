@@ -9,9 +9,11 @@ from crops import torch7_crops
 from difference import Golden
 from paths import TESTS
 
+from rmpe_legacy import load_net
 from rmpe_legacy.caffe.data.image import load_image
 from rmpe_legacy.pose.crop import can_crop, grow_boxes
 from rmpe_legacy.pose.decode import read_detections
+from rmpe_legacy.pose.demo_models import demo_model
 from rmpe_legacy.pose.detect import Detector
 from rmpe_legacy.pose.estimate import PoseNetwork, PoseOutput, estimate_poses, network_input
 from rmpe_legacy.pose.pipeline import Pipeline
@@ -23,11 +25,12 @@ GOLDEN = TESTS / "golden" / "io"
 class StoredDetector(Detector):
     """Gives the blob that the published demo's detector gave."""
 
-    def __init__(self, blob: np.ndarray, size: tuple[int, int]):
-        self.blob, (self.height, self.width) = blob, size
+    def __init__(self, blob: np.ndarray):
+        super().__init__(load_net(demo_model("detector")[0]))
+        self.stored = blob
 
-    def detection_out(self, image: np.ndarray) -> np.ndarray:
-        return self.blob
+    def blobs(self, image: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        return {"detection_out": self.stored}, {}
 
 
 class StoredPose(PoseNetwork):
@@ -57,7 +60,7 @@ def test_pipeline_gives_what_demo_py_gave(name: str, batch: int):
         blobs = [case[f"img{i}_person{k}_prediction_heatmap"].reshape(1, 48) for k in range(people)]
         pose = StoredPose(meta["pose_shape"][2], np.zeros((people, 16, 64, 64), np.float32),
                           np.concatenate([np.zeros((0, 48), np.float32), *blobs]))
-        detector = StoredDetector(case[f"img{i}_detections"][None, None], meta["det_shape"][2:])
+        detector = StoredDetector(case[f"img{i}_detections"][None, None])
         pipeline = Pipeline(detector, pose, get_recipe("demo", meta["configThred"]), batch)
         result = pipeline(load_image(GOLDEN / name / file))
 
@@ -96,7 +99,7 @@ class TestNotebook:
     def test_boxes_of_the_detector_in_pixels(self, whole_network):
         detected = whole_network("ssd").arrays["detection_out"]  # what the real Caffe gave for a picture of this size
         image = np.zeros((480, 854, 3), np.float32)
-        detector = StoredDetector(detected, (500, 500))
+        detector = StoredDetector(detected)
         for rounding, least in (("demo", None), ("notebook", 1)):
             found = detector(image, 0.09, rounding)
             rows = [row for row in detected[0, 0].astype(float) if row[1] == 1 and row[2] > 0.09]

@@ -1,6 +1,7 @@
 """What the tests say of themselves: of a golden that fails, of what is skipped, of cases without a name."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from difference import Difference, Golden, beyond
 from harness import GOLDEN
-from paths import ROOT
+from paths import ROOT, TESTS
 from shared import KINDS
 from whole_networks import NAMES, digest, draw_layers
 
@@ -66,6 +67,7 @@ class TestDifference:
 def pytest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], subprocess.CompletedProcess]:
     """Runs a test file of this text by the rules of this suite, without other people's data."""
     monkeypatch.delenv("RMPE_SHARED", raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS / "support")]))
 
     def run(text: str) -> subprocess.CompletedProcess:
         (tmp_path / "test_it.py").write_text("import pytest\nfrom shared import shared\n" + text)

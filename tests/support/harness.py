@@ -68,9 +68,12 @@ class Case:
         self.broken_promises: list[str] = []
         if "seed" in self.meta:  # what caffe.set_random_seed was given before the network was built
             torch.manual_seed(self.meta["seed"])
+        if "numpy_seed" in self.meta:  # what NumPy's generator was given before the layer ran
+            np.random.seed(self.meta["numpy_seed"])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the weights file has nothing for")  # Net__partial_weights is about it
             warnings.filterwarnings("ignore", "filler 'file'")  # Filler__file_short is about it
+            warnings.filterwarnings("ignore", ".*: shift_file 'shift.txt' gives 3 of 6")  # as is PowerFile__too_few_4d
             net = rmpe_legacy.load_net(
                 self.folder / "net.prototxt", weights, self.phase, self.meta.get("level", 0),
                 self.meta.get("stages", ()), self.dialect, de_transform="published-identity", keep_blobs=True,

@@ -76,7 +76,7 @@ def write_network(folder: Path, name: str, prototxt: str, seed: int) -> tuple[Pa
         if layer == "theta":
             blobs = [0.2 * blobs[0], np.array([1, 0, 0, 0, 1, 0], np.float32)]
         if layer == "conf":  # background, person by turns
-            blobs = [0.6 * blobs[0], np.tile(np.array([1, -1], np.float32), 4)]
+            blobs = [0.6 * blobs[0], np.resize(np.array([1, -1], np.float32), len(blobs[1]))]
         if layer == "out2":
             blobs = [0.3 * blobs[0], np.full(16, 0.6, np.float32)]
         layers.append(TrainedLayer(layer, "", tuple(StoredBlob(b.shape, b.reshape(-1)) for b in blobs)))

@@ -12,12 +12,15 @@ F = np.float32
 _FIXED_BITS, _TABLE_BITS = 10, 5  # cv::warpAffine before OpenCV 5: places in 1/1024, read at 1/32 pixels
 
 
-def resize_linear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """cv::resize of float32 (H, W, C) as OpenCV had it until 4.x, to the bit; OpenCV 5 differs by 1e-6."""
-    columns, across = _between(image.shape[1], width)
+def resize_linear(image: np.ndarray, height: int, width: int, scale: float | None = None) -> np.ndarray:
+    """cv::resize of float32 (H, W, C) as OpenCV had it until 4.x, to the bit; OpenCV 5 differs by 1e-6.
+
+    scale: that of cv::resize's fx and fy, where the size follows from it; None takes the ratio of the sizes.
+    """
+    columns, across = _between(image.shape[1], width, scale)
     across[(columns < 0) | (columns >= image.shape[1] - 1)] = 0
     left, right = (c.clip(0, image.shape[1] - 1) for c in (columns, columns + 1))
-    rows, down = _between(image.shape[0], height)
+    rows, down = _between(image.shape[0], height, scale)
     above, below = (r.clip(0, image.shape[0] - 1) for r in (rows, rows + 1))
     first = above[0]
     used = image[first : below[-1] + 1]
@@ -34,9 +37,9 @@ def _blend(a: np.ndarray, b: np.ndarray, part: np.ndarray) -> np.ndarray:
     return a
 
 
-def _between(size: int, new: int) -> tuple[np.ndarray, np.ndarray]:
+def _between(size: int, new: int, scale: float | None) -> tuple[np.ndarray, np.ndarray]:
     """For each of `new` cells, the cell of `size` before its middle and how far beyond that it lies."""
-    place = ((np.arange(new) + 0.5) * (1 / (new / size)) - 0.5).astype(F)
+    place = ((np.arange(new) + 0.5) * (1 / (scale or new / size)) - 0.5).astype(F)
     whole = np.floor(place).astype(np.int64)
     return whole, place - whole.astype(F)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -67,6 +68,8 @@ class Layer(nn.Module):
     exact = False  # True: its values are Caffe's to the bit, since it rounds nothing or rounds as Caffe does
     range01 = False  # True: its top holds probabilities; comparisons look at their logarithms too
     caffe_source = ""  # the file in Caffe's src/caffe/layers, where it is not named after the type
+    # True: it picks rows by comparing values, so that a last bit can change which, and how many there are
+    chooses_rows = False
     not_exportable = ""  # why the type cannot be written as ONNX or model.py, for the error message; "" if it can
     fields: Mapping[str, Sequence[str]] | None = None  # of a user's own layer: see docs/layers.md
     dialects: tuple[str, ...] = ()  # set by @register
@@ -130,6 +133,16 @@ class Layer(nn.Module):
             raise self.spec.error(f"its parameter {name} would be {shape_text(shape)}; a blob has up to {MAX_AXES} "
                                   "axes, none of them negative")
         self.declared.append(Declared(name, tuple(shape), filler, learns))
+
+    def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
+        """Return sensible values for a bottom whose numbers have a meaning, such as boxes; None if any will do.
+
+        Args:
+            index: Which bottom.
+            bottom: The shapes of all bottoms.
+            rng: Where to draw from.
+        """
+        return None
 
     def set_aside(self, reason: str) -> None:
         """Raise for an option that is not supported but changes no blob; with strict=False, note it in `left_out`."""

@@ -26,7 +26,7 @@ class BoxGroupOutput(Layer):
     params = ("box_group_output_param",)
     bottoms, tops = (2, None), (1, 2)
     works_in_place = False
-    not_exportable = "gives as many regions as the values say"
+    chooses_rows = True
 
     def setup(self, *bottom: Shape) -> None:
         self.param = self.spec.get("box_group_output_param")
@@ -43,7 +43,8 @@ class BoxGroupOutput(Layer):
                 (p[0], *p[2:]) != (m[0], *m[2:]) for p, m in zip(bottom[::2], bottom[1::2], strict=True)):
             raise self.spec.error("needs probabilities (N, K, H, W) and moves (N, 4, H, W) in pairs, its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
-        return [(1, 5, 1, 1), (1, 6, 1, 1)][: self.top_count]
+        rows = self.spec.assumed_rows
+        return [(rows, 5, 1, 1), (rows, 6, 1, 1)][: self.top_count]
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         images = len(bottoms[0]) // len(self.groups[0].field_w)

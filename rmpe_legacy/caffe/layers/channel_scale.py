@@ -21,7 +21,6 @@ class ChannelScale(Layer):
     """
 
     params = ("channel_scale_param",)
-    not_exportable = "no exporter writes it yet"
     bottoms, tops = 2, (1, 2)
     works_in_place = False
 

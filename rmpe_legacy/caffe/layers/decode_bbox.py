@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from .base import Layer, Shape, count, shape_text
 from .cascade_boxes import from_priors, moments
 from .gradient import severed
 from .registry import register
+from .roi import random_regions
 
 
 @register("DecodeBBox", form="")
@@ -22,7 +24,6 @@ class DecodeBBox(Layer):
     """
 
     params = ("decode_bbox_param",)
-    not_exportable = "no exporter writes it yet"
     bottoms = (2, 3)
     works_in_place = False
 
@@ -37,6 +38,9 @@ class DecodeBBox(Layer):
         if len(bottom) > 2 and self.spec.phase != "TRAIN":
             raise self.spec.error("takes its third bottom in phase TRAIN only")
         return [(bottom[1][0], 5, 1, 1)]
+
+    def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
+        return random_regions(bottom[1], 1, 480, 640, rng) if index == 1 else None
 
     def forward(self, moves: Tensor, regions: Tensor, matched: Tensor | None = None) -> Tensor:
         flat = regions.detach().reshape(len(regions), 5)

@@ -31,6 +31,7 @@ class DetectionOutput(Layer):
 
     params = ("detection_output_param",)
     bottoms = (3, 4)
+    chooses_rows = True
     refuses = (0, 1, 2, 3)
     works_in_place = False
 

@@ -27,7 +27,7 @@ class EvalDetection(Layer):
     """
 
     params = ("eval_detection_param",)
-    bottoms = 2
+    bottoms = (2, None)  # the published layer reads two and takes more
     works_in_place = False
     not_exportable = JUDGES
     refuses = unforced = (0, 1)
@@ -45,7 +45,7 @@ class EvalDetection(Layer):
                                   f"values, its bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
         return [(bottom[0][0], p.num_class + p.side**2 * BOXES * 4)]
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, *_: Tensor) -> Tensor:
         p, n = self.param, len(x)
         rows = label.detach().reshape(-1, 8)
         rows = rows[rows[:, 0] != -1]

@@ -120,6 +120,22 @@ class ImageLabelmapData(_WithMaps):
     params = ("image_data_param", "transform_param")
 
 
+@register("CPMData", form="")
+class CPMData(FedLayer):
+    """OpenPose's pictures with a map of the person's place, (n, 4, crop_size_y, crop_size_x), and weights and targets
+    of num_parts maps and a background, (n, 2 * (num_parts + 1), crop_size_y / stride, crop_size_x / stride), fed.
+    """
+
+    params = ("cpm_transform_param", "data_param")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param, n = self.spec.get("cpm_transform_param"), max(1, self.spec.get("data_param").batch_size)
+        h, w, stride = param.crop_size_y, param.crop_size_x, param.stride
+        if not stride:
+            raise self.spec.error("needs a stride above 0")
+        return [(n, 4, h, w), (n, 2 * (param.num_parts + 1), h // stride, w // stride)][: self.top_count]
+
+
 @register("AnnotatedData", form="fed")
 class AnnotatedDataFed(PictureLayer):
     """AnnotatedData as a fork has it: with several sizes by turns, or labels of its own kind; fed."""

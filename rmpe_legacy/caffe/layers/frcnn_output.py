@@ -11,6 +11,7 @@ from torch import Tensor
 from .base import Layer, Shape, count, shape_text
 from .cascade_boxes import best_first, from_priors, kept, moments
 from .registry import register
+from .roi import random_regions
 
 
 @register("FrcnnOutput", form="")
@@ -25,7 +26,7 @@ class FrcnnOutput(Layer):
     params = ("frcnn_output_param", "bbox_reg_param")
     bottoms = 4
     works_in_place = False
-    not_exportable = "gives as many detections as the values say"
+    chooses_rows = True
 
     def setup(self, *bottom: Shape) -> None:
         self.param = self.spec.get("frcnn_output_param")
@@ -41,7 +42,12 @@ class FrcnnOutput(Layer):
             raise self.spec.error("needs probabilities (R, K), moves, regions (R, 5) and a size (1, 2), its bottoms "
                                   "are "
                                   + ", ".join(map(shape_text, bottom)))
-        return [(1, 7, 1, 1)]
+        return [(self.spec.assumed_rows, 7, 1, 1)]
+
+    def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
+        if index == 2:
+            return random_regions(bottom[2], 1, 480, 640, rng) if count(bottom[2][1:]) == 5 else None
+        return np.array([480, 640]).reshape(bottom[3]) if index == 3 else None
 
     def forward(self, probability: Tensor, moves: Tensor, regions: Tensor, size: Tensor) -> Tensor:
         scores = probability.detach().reshape(len(probability), -1)

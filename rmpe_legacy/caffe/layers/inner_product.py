@@ -1,11 +1,15 @@
-"""A fully connected layer. Source: inner_product_layer.cpp of RMPE@5188c23."""
+"""A fully connected layer. Sources: inner_product_layer.cpp of RMPE@5188c23; `normalize`: the same of
+happynear/caffe-windows@967eedf."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Layer, Shape, count, shape_text
 from .registry import register
@@ -17,6 +21,11 @@ class InnerProduct(Layer):
 
     params = ("inner_product_param",)
     works_in_place = False
+
+    @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        param = spec.get("inner_product_param")
+        return NormalizedInnerProduct if "normalize" in param.descriptor.fields and param.normalize else cls
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("inner_product_param")
@@ -40,3 +49,18 @@ class InnerProduct(Layer):
         weight, *bias = self.blobs()
         x = x.reshape(*x.shape[: self.lead], self.inputs)
         return F.linear(x, weight.t() if self.transpose else weight, *bias)
+
+
+class NormalizedInnerProduct(InnerProduct):
+    """The same, but each forward first divides every row of the weights by its length: w / sqrt(sum of w^2 + 1e-6).
+
+    As published, this changes the stored weights, the gradient does not know of it, and with `transpose` the memory is
+    still read as num_output rows.
+    """
+
+    def blobs(self) -> list[Tensor]:
+        """Return the parameters, the weights normalised."""
+        with torch.no_grad():
+            rows = self.weight.view(self.num_output, self.inputs)
+            rows.mul_(1 / (rows.square().sum(1, keepdim=True) + 1e-6).sqrt())
+        return super().blobs()

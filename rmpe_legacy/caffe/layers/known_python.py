@@ -26,6 +26,7 @@ def known_python(*names: tuple[str, str]) -> Callable[[type[Layer]], type[Layer]
             if name in _KNOWN:
                 raise ValueError(f"Python layer {name} is taken by {_KNOWN[name].__qualname__}")
             _KNOWN[name] = cls
+        cls.form = names[0][1]
         return cls
 
     return add
@@ -40,6 +41,11 @@ def known_class(spec: LayerSpec) -> type[Layer] | None:
 def known_names() -> list[tuple[str, str]]:
     """(module, class) of each that is built in."""
     return sorted(_KNOWN)
+
+
+def known_forms() -> dict[str, type[Layer]]:
+    """What exporters know them by -> the classes."""
+    return {f"Python={cls.form}": cls for cls in _KNOWN.values()}
 
 
 def parameters(spec: LayerSpec) -> dict[str, Any]:

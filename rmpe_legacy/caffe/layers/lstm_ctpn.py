@@ -71,7 +71,6 @@ class Lstm(Layer):
     """
 
     params = ("lstm_param",)
-    not_exportable = "no exporter writes it yet"
     bottoms = (1, 2)
     works_in_place = False
 

@@ -19,8 +19,6 @@ class Maximum(Layer):
     refuses = (0,)
     works_in_place = False
 
-    not_exportable = "no exporter writes it yet"
-
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 4:
             raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom[0])}")

@@ -29,7 +29,6 @@ class Nms(Layer):
     """
 
     params = ("nms_param",)
-    not_exportable = "gives as many peaks as the values say"
     refuses = (0,)
     works_in_place = False
 

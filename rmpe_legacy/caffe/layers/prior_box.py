@@ -1,15 +1,21 @@
-"""SSD's default boxes. Source: prior_box_layer.cpp of RMPE@5188c23 and of the ssd branch."""
+"""SSD's default boxes.
+
+Sources: prior_box_layer.cpp of RMPE@5188c23 and of the ssd branch; `denser_prior_boxes`: that of
+MhLiao/TextBoxes_plusplus@39d4898; `fixed_size` and `density`: that of zihaozhang9/FaceBoxes@b895ea7.
+"""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect, insort
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Layer, Shape, shape_text
@@ -21,7 +27,8 @@ class PriorBox(Layer):
     """One set of boxes per cell of a feature map: (N, C, H, W) and the image (N, ., IH, IW) -> (1, 2, H * W * P * 4).
 
     The first channel holds corners in units of the image, the second the variance of each coordinate. Per cell:
-    the square of min_size, that of sqrt(min_size * max_size), then min_size in each aspect ratio.
+    the square of min_size, that of sqrt(min_size * max_size), then min_size in each aspect ratio. With
+    denser_prior_boxes (TextBoxes++) each is followed by its like at the cell's lower edge.
 
     Further bottoms are accepted and ignored, as published: its arity check does not have the name Caffe calls.
     """
@@ -30,9 +37,28 @@ class PriorBox(Layer):
     bottoms = (1, None)
     works_in_place = False
 
+    @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        param = spec.get("prior_box_param")
+        return DensePriorBox if "fixed_size" in param.descriptor.fields and param.fixed_size else cls
+
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("prior_box_param")
         self.is_ssd = self.spec.dialect == "ssd"
+        self.read_sizes(param)
+        self.variance = list(param.variance) or [0.1]
+        if len(self.variance) not in (1, 4) or min(self.variance) <= 0:
+            raise self.spec.error(f"variance must be given once or four times, and be positive, not {self.variance}")
+        self.clip = param.clip
+        self.denser = "denser_prior_boxes" in param.descriptor.fields and param.denser_prior_boxes
+        self.image = self._pair("img_size", "img_h", "img_w")
+        self.step = self._pair("step", "step_h", "step_w")
+        if self.image is None and len(bottom) < 2:
+            raise self.spec.error("needs two bottoms, the feature map and the image")
+        self._made: tuple[tuple, Tensor] | None = None  # the last boxes, with the sizes they are for
+
+    def read_sizes(self, param: Message) -> None:
+        """Read the sizes of the boxes of a cell. Raises LayerError."""
         self.min_sizes = self._sizes("min_size")
         self.max_sizes = self._sizes("max_size")
         if not self.min_sizes:
@@ -47,15 +73,6 @@ class PriorBox(Layer):
         if self.is_ssd and math.inf in (*self.min_sizes, *self.max_sizes):  # that branch truncates them to integers
             raise self.spec.error("min_size and max_size must be finite")
         self.aspect_ratios = _aspect_ratios(param.aspect_ratio, param.flip)
-        self.variance = list(param.variance) or [0.1]
-        if len(self.variance) not in (1, 4) or min(self.variance) <= 0:
-            raise self.spec.error(f"variance must be given once or four times, and be positive, not {self.variance}")
-        self.clip = param.clip
-        self.image = self._pair("img_size", "img_h", "img_w")
-        self.step = self._pair("step", "step_h", "step_w")
-        if self.image is None and len(bottom) < 2:
-            raise self.spec.error("needs two bottoms, the feature map and the image")
-        self._made: tuple[tuple, Tensor] | None = None  # the last boxes, with the sizes they are for
 
     def _sizes(self, name: str) -> list[float]:
         """Return min_size or max_size: one value in the RMPE fork, any number in the ssd branch."""
@@ -82,7 +99,7 @@ class PriorBox(Layer):
     @property
     def per_cell(self) -> int:
         """Number of boxes per cell."""
-        return len(self.aspect_ratios) * len(self.min_sizes) + len(self.max_sizes)
+        return (len(self.aspect_ratios) * len(self.min_sizes) + len(self.max_sizes)) * (2 if self.denser else 1)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.grid = self.nchw(bottom[0])[2:]
@@ -100,12 +117,7 @@ class PriorBox(Layer):
 
     def _make(self, features: Tensor) -> Tensor:
         """Compute boxes and variances. As published, sizes are float32 and corners are computed in double."""
-        centres = torch.stack(torch.meshgrid(*self._centres(), indexing="ij"), -1).flip(-1)  # (H, W, 2): x, y
-        sizes = self._box_sizes()
-        half = sizes.double() / 2
-        pixels = torch.tensor(self.pixels[::-1], dtype=torch.float64)
-        low, high = ((centres.double().unsqueeze(2) + side) / pixels for side in (-half, half))
-        corners = torch.cat([low, high], -1).flatten().to(features.dtype)
+        corners = torch.cat(self._corners(), -1).flatten().to(features.dtype)
         # A ratio whose inverse lands within 1e-6 of 1 counts as a box, and is then skipped: the tail stays 0.
         rest = self.grid[0] * self.grid[1] * self.per_cell * 4 - len(corners)
         corners = torch.cat([corners, corners.new_zeros(rest)])
@@ -115,12 +127,30 @@ class PriorBox(Layer):
             len(corners) // len(self.variance))
         return torch.stack([corners, variance]).unsqueeze(0).to(features.device)
 
+    def _corners(self) -> tuple[Tensor, ...]:
+        """Return the low and the high corner of each cell's boxes, x and y last, in the order of the top."""
+        rows, columns = self._centres()
+        centres = torch.stack([torch.stack(torch.meshgrid(line, columns, indexing="ij"), -1).flip(-1)
+                               for line in (rows, *self._lower_edges())], 2)  # (H, W, 1 or 2, 2): x, y
+        half = self._box_sizes().double().unsqueeze(1) / 2
+        pixels = torch.tensor(self.pixels[::-1], dtype=torch.float64)
+        return tuple((centres.double().unsqueeze(2) + side) / pixels for side in (-half, half))
+
+    def _step(self, axis: int) -> Any:
+        """Return how far cells lie apart, in pixels, float32."""
+        return torch.tensor(float(self.pixels[axis])) / self.grid[axis] if self.step is None else self.step[axis]
+
+    def _lower_edges(self) -> list[Tensor]:
+        """Return where the denser boxes of each row have their centres, if there are any."""
+        rows = torch.arange(self.grid[0]).double() + 1
+        return [(rows * self._step(0)).float()] if self.denser else []
+
     def _centres(self) -> list[Tensor]:
         """Return the centres of rows and of columns, in pixels, float32."""
         centres = []
         for axis in range(2):
             cells = torch.arange(self.grid[axis])
-            step = torch.tensor(float(self.pixels[axis])) / self.grid[axis] if self.step is None else self.step[axis]
+            step = self._step(axis)
             if self.is_ssd:  # the offset is a float there, so the product is one too
                 offset = self.spec.get("prior_box_param").offset
                 centres.append((cells.float() + offset) * step)
@@ -146,6 +176,56 @@ class PriorBox(Layer):
         if self.is_ssd:
             return _root(low.double() * int(high))
         return _root(low * high)
+
+
+class DensePriorBox(PriorBox):
+    """FaceBoxes' boxes: density x density squares of each fixed_size, evenly over the square of that size around the
+    cell's centre, then the same of each aspect ratio; or of fixed_ratio alone. Cut at the image's edges.
+
+    As published, half a size and the distance between boxes are rounded down to whole pixels.
+    """
+
+    def read_sizes(self, param: Message) -> None:
+        self.fixed_sizes, self.densities = list(param.fixed_size), [int(density) for density in param.density]
+        if param.min_size or param.max_size:
+            raise self.spec.error("gives min_size or max_size beside fixed_size, which the published layer miscounts; "
+                                  "use two layers and a Concat")
+        if param.fixed_ratio and (param.aspect_ratio or len(param.fixed_ratio) > 1):
+            raise self.spec.error("takes one fixed_ratio and then no aspect_ratio: with more the published layer "
+                                  "writes beyond its memory")
+        if len(self.densities) != len(self.fixed_sizes) or min(self.fixed_sizes) <= 0 or min(self.densities) < 1 or (
+                not all(map(math.isfinite, self.fixed_sizes))):
+            raise self.spec.error("needs a density of 1 or more for each fixed_size, all of which are positive")
+        self.aspect_ratios = list(param.fixed_ratio) or _aspect_ratios(param.aspect_ratio, param.flip)
+        self.has_squares = not param.fixed_ratio
+
+    @property
+    def per_cell(self) -> int:
+        return len(self.aspect_ratios) * sum(density**2 for density in self.densities)
+
+    def _corners(self) -> tuple[Tensor, ...]:
+        rows, columns = self._centres()
+        boxes = [self._of_size(*both, rows, columns) for both in zip(self.fixed_sizes, self.densities, strict=True)]
+        low, high = (torch.cat(part, 2) for part in zip(*boxes, strict=True))
+        return low.clamp(min=0), high.clamp(max=1)
+
+    def _of_size(self, size: float, density: int, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
+        """Return the low and the high corners (H, W, P, 2) of one size's boxes."""
+        shift, pixels = int(size / density), torch.tensor(self.pixels[::-1], dtype=torch.float64)
+        moves = shift / 2 + torch.arange(density, dtype=torch.float64) * shift
+        down, across = (((at - int(size) // 2).double().unsqueeze(1) + moves).float() for at in (rows, columns))
+        grid = (len(rows), len(columns), density, density)
+        centre = torch.stack([across[None, :, None].expand(grid), down[:, None, :, None].expand(grid)], -1)
+        centre = centre.reshape(*grid[:2], 1, density**2, 2).double()
+        ratios = torch.tensor(self.aspect_ratios)
+        if self.has_squares:
+            ratios = ratios[(ratios.double() - 1).abs() >= 1e-6]
+        roots, exact = _root(ratios), torch.tensor(size)
+        sides = torch.stack([exact * roots, exact / roots], -1)
+        if self.has_squares:
+            sides = torch.cat([torch.full((1, 2), float(int(size))), sides])
+        half = sides.double().view(-1, 1, 2) / 2
+        return tuple(((centre + side) / pixels).flatten(2, 3) for side in (-half, half))
 
 
 def _root(x: Tensor) -> Tensor:

@@ -22,7 +22,6 @@ class PSROIPooling(RoiLayer):
     """
 
     params = ("psroi_pooling_param",)
-    not_exportable = "no exporter writes it yet"
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("psroi_pooling_param")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,13 @@ class RoiLayer(Layer):
             raise self.spec.error(f"needs features with {values - 1} axes and regions of {values} values each, its "
                                   f"bottoms are {shape_text(features)} and {shape_text(rois)}")
 
+    def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
+        """Regions anywhere in the images."""
+        if index != 1 or count(bottom[1][1:]) != 5:
+            return None
+        h, w = (size / self.scale for size in bottom[0][2:4])
+        return random_regions(bottom[1], bottom[0][0], h, w, rng)
+
     def regions(self, x: Tensor, rois: Tensor) -> tuple[list[int], Tensor]:
         """The image's number and the corners (R, values - 1) of each region, in the precision of the features."""
         flat = rois.detach().reshape(len(rois), count(rois.shape[1:])).to(x.dtype)
@@ -33,6 +41,13 @@ class RoiLayer(Layer):
             raise self.spec.error(f"its regions are of images {min(images)} to {max(images)}, the batch has "
                                   f"{len(x)} images")
         return images, flat[:, 1:]
+
+
+def random_regions(shape: Shape, images: int, h: float, w: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw regions (R, 5, ...) in images of h x w."""
+    rows = count(shape[:1])
+    corners = np.sort(rng.uniform(0, 1, (rows, 2, 2)) * [w, h], axis=1)
+    return np.hstack([rng.integers(0, max(images, 1), (rows, 1)), corners.reshape(rows, 4)]).reshape(shape)
 
 
 def half_away(x: Tensor) -> Tensor:

@@ -23,7 +23,6 @@ class ROIAlign(RoiLayer):
     """
 
     params = ("roi_pooling_param",)
-    not_exportable = "no exporter writes it yet"
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("roi_pooling_param")

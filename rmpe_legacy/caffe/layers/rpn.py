@@ -119,7 +119,7 @@ class ProposalLayer(_Anchored):
     """
 
     bottoms, tops = 3, (1, 2)
-    not_exportable = "gives as many regions as the values say"
+    chooses_rows = True
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
@@ -133,7 +133,13 @@ class ProposalLayer(_Anchored):
         if bottom[0][1] != 2 * a or len(bottom[1]) != 4 or bottom[1][1] != 4 * a or count(bottom[2]) < 3:
             raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and (1, 3) of the image, its "
                                   f"bottoms are {', '.join(map(shape_text, bottom))}")
-        return [(1, 5), (1, 1)][: self.top_count]
+        return [(self.spec.assumed_rows, 5), (self.spec.assumed_rows, 1)][: self.top_count]
+
+    def typical(self, index: int, bottom: Sequence[Shape], rng: Any) -> Array | None:
+        """The image's height, width and scale."""
+        if index != 2 or count(bottom[2]) != 3:
+            return None
+        return np.array([*(size * self.stride for size in bottom[0][2:]), 1]).reshape(bottom[2])
 
     def forward(self, scores: Tensor, moves: Tensor, info: Tensor) -> tuple[Tensor, ...]:
         score, delta, image = arrays(scores, moves, info)
@@ -232,8 +238,8 @@ def _leave_out(labels: Array, kind: int, most: int) -> None:
 
 @known_python(("rpn.proposal_target_layer", "ProposalTargetLayer"))
 class ProposalTargetLayer(Layer):
-    """Regions to learn from: regions (R, 5) and boxes (G, 5) -> BATCH_SIZE regions (., 5), labels (., 1), and targets
-    and two kinds of weights, each (., 4 * num_classes).
+    """Regions to learn from: regions (R, 5) and boxes (G, 5) -> BATCH_SIZE regions (., 5), labels (.), and targets and
+    two kinds of weights, each (., 4 * num_classes); in py-R-FCN all with four axes.
 
     With two classes and boxes of more, the targets are those of one kind of object, as R-FCN has it. Which regions
     are taken is drawn from NumPy's generator, as published.
@@ -288,9 +294,10 @@ class ProposalTargetLayer(Layer):
                 raise self.spec.error(f"a box has class {labels[row]:g}, num_classes is {self.classes}")
             wide[row, column : column + 4] = targets[row]
             within[row, column : column + 4] = s["BBOX_INSIDE_WEIGHTS"]
-        tops = [regions[kept], labels[:, None], wide, within, (within > 0).astype(np.float32)]
-        more = (1, 1) if self._four_axes else ()
-        return tuple(torch.from_numpy(np.ascontiguousarray(top)).to(rois).view(*top.shape, *more) for top in tops)
+        tops = [regions[kept], labels, wide, within, (within > 0).astype(np.float32)]
+        axes = 4 if self._four_axes else 1
+        return tuple(torch.from_numpy(np.ascontiguousarray(top)).to(rois)
+                     .view(*top.shape, *[1] * (axes - top.ndim)) for top in tops)
 
 
 def _draw(found: Array, size: int) -> Array:

@@ -40,7 +40,6 @@ class Unpooling(Layer):
     """
 
     params = ("unpooling_param",)
-    not_exportable = "no exporter writes it yet"
     bottoms = (1, 2)
     works_in_place = False
 
@@ -70,12 +69,10 @@ class Unpooling(Layer):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         h, w = self.size
         if self.method != "MAX":
-            rows, columns = (self._windows(axis, x) for axis in (0, 1))
+            rows, columns = (self.windows(axis, x.shape[2 + axis]).to(x) for axis in (0, 1))
             return _Spread.apply(x, rows, columns, self.method == "AVE")
         if mask is None:
-            corner = [(torch.arange(n, device=x.device) * s).clamp(max=size - 1)
-                      for n, s, size in zip(x.shape[2:], self.stride, self.size, strict=True)]
-            index = (corner[0].unsqueeze(1) * w + corner[1]).flatten().expand(*x.shape[:2], -1)
+            index = self.corners(*x.shape[2:]).to(x.device).expand(*x.shape[:2], -1)
         else:
             index = mask.detach().flatten(2).long()
             if index.numel() and not 0 <= index.min() <= index.max() < h * w:
@@ -83,8 +80,14 @@ class Unpooling(Layer):
                                       "plane; check unpool_size")
         return place(x.flatten(2), index, h * w).view(*x.shape[:2], h, w)
 
-    def _windows(self, axis: int, x: Tensor) -> Tensor:
-        """1 where a cell of the top lies in a window: (cells, windows)."""
-        cell = torch.arange(self.size[axis], device=x.device).unsqueeze(1)
-        begin = torch.arange(x.shape[2 + axis], device=x.device) * self.stride[axis]
-        return ((cell >= begin) & (cell < begin + self.kernel[axis])).to(x.dtype)
+    def corners(self, h: int, w: int) -> Tensor:
+        """Where in a plane of the top each window of a bottom's plane begins: (h * w)."""
+        row, column = ((torch.arange(n) * s).clamp(max=size - 1)
+                       for n, s, size in zip((h, w), self.stride, self.size, strict=True))
+        return (row.unsqueeze(1) * self.size[1] + column).flatten()
+
+    def windows(self, axis: int, count: int) -> Tensor:
+        """1 where a cell of the top lies in one of `count` windows: (cells, windows)."""
+        cell = torch.arange(self.size[axis]).unsqueeze(1)
+        begin = torch.arange(count) * self.stride[axis]
+        return ((cell >= begin) & (cell < begin + self.kernel[axis])).float()

@@ -18,14 +18,14 @@ class _YoloOutput(Layer):
     """What both have in common: maps in, rows (1, 1, N, 7) out, of all images together."""
 
     works_in_place = False
-    not_exportable = "gives as many boxes as the values say"
+    chooses_rows = True
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         for shape in bottom:
             if len(shape) != 4 or shape[1] != self.boxes * (5 + self.classes):
                 raise self.spec.error(f"needs bottoms (N, num_box * (5 + num_classes) = "
                                       f"{self.boxes * (5 + self.classes)}, H, W), not {shape_text(shape)}")
-        return [(1, 1, 1, ROW)]
+        return [(1, 1, self.spec.assumed_rows, ROW)]
 
     def kept(self, boxes: Tensor, scores: Tensor, labels: Tensor, images: int) -> Tensor:
         """The rows of the boxes (N, 4), centre and size, that no better one covers, best first.
@@ -35,12 +35,12 @@ class _YoloOutput(Layer):
         """
         order = scores.argsort(descending=True, stable=True)
         boxes, scores, labels = boxes[order], scores[order], labels[order]
-        alive = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
-        chosen = []
-        for i in range(len(boxes)):
-            if alive[i]:
-                chosen.append(i)
-                alive[i + 1 :] &= ~(_overlaps(boxes[i], boxes[i + 1 :]) >= self.nms)
+        alive = torch.arange(len(boxes), device=boxes.device)
+        chosen: list[int] = []
+        while len(alive):
+            best, alive = int(alive[0]), alive[1:]
+            chosen.append(best)
+            alive = alive[~(_overlaps(boxes[best], boxes[alive]) >= self.nms)]
         if not chosen:
             rows = boxes.new_full((images, ROW), -1)
             rows[:, 0] = torch.arange(images, device=boxes.device)
@@ -79,6 +79,10 @@ class YoloDetectionOutput(_YoloOutput):
         if not param.has("num_classes") or len(self.biases) < 2 * self.boxes:
             raise self.spec.error("needs num_classes, and two biases for each of num_box boxes")
 
+    def anchors(self, bottom: int) -> list[list[float]]:
+        """Width and height of each box; as published, the same for both bottoms."""
+        return [self.biases[2 * i : 2 * i + 2] for i in range(self.boxes)]
+
     def forward(self, *bottoms: Tensor) -> Tensor:
         found = [self._boxes(x.detach()) for x in bottoms]
         boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -90,7 +94,7 @@ class YoloDetectionOutput(_YoloOutput):
             raise self.spec.error(f"needs square maps, not {h} x {side}")
         x = x.view(n, self.boxes, 5 + self.classes, h, side).permute(0, 3, 4, 1, 2)
         cell = torch.arange(side, dtype=x.dtype, device=x.device)
-        bias = x.new_tensor(self.biases[: 2 * self.boxes]).view(self.boxes, 2)
+        bias = x.new_tensor(self.anchors(0))
         across = (cell.view(1, 1, -1, 1) + torch.sigmoid(x[..., 0])) / side
         down = (cell.view(1, -1, 1, 1) + torch.sigmoid(x[..., 1])) / side
         size = torch.exp(x[..., 2:4]) * bias / side
@@ -126,6 +130,10 @@ class Yolov3DetectionOutput(_YoloOutput):
         if self.each < self.boxes or any(2 * m + 1 >= len(self.biases) for m in self.mask):
             raise self.spec.error("its mask names fewer than num_box anchors a bottom, or anchors without biases")
 
+    def anchors(self, bottom: int) -> list[list[float]]:
+        """Width and height of each box of a bottom, from those that its part of `mask` names."""
+        return [self.biases[2 * m : 2 * m + 2] for m in self.mask[bottom * self.each :][: self.boxes]]
+
     def forward(self, *bottoms: Tensor) -> Tensor:
         found = [self._boxes(x.detach(), t) for t, x in enumerate(bottoms)]
         boxes, scores, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -134,8 +142,7 @@ class Yolov3DetectionOutput(_YoloOutput):
     def _boxes(self, x: Tensor, t: int) -> tuple[Tensor, ...]:
         n, _, h, w = x.shape
         x = x.view(n, self.boxes, 5 + self.classes, h, w).permute(0, 3, 4, 1, 2)
-        anchors = [self.biases[2 * m : 2 * m + 2] for m in self.mask[t * self.each :][: self.boxes]]
-        bias = x.new_tensor(anchors)
+        bias = x.new_tensor(self.anchors(t))
         across = (torch.arange(w, dtype=x.dtype, device=x.device).view(1, 1, -1, 1) + torch.sigmoid(x[..., 0])) / w
         down = (torch.arange(h, dtype=x.dtype, device=x.device).view(1, -1, 1, 1) + torch.sigmoid(x[..., 1])) / h
         size = torch.exp(x[..., 2:4]) * bias / x.new_tensor([w * self.scales[t], h * self.scales[t]])

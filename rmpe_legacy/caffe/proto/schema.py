@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.resources import files
@@ -193,6 +193,12 @@ def known_elsewhere(message: str, name: str, dialect: str) -> list[str]:
     """The other dialects whose `message` has a field `name`."""
     return [other for other in dialects()
             if other not in (dialect, MIXED) and (message, name) in _names_of(other)]
+
+
+def may_have(dialect: str, wanted: Set[tuple[str, str]]) -> bool:
+    """Whether a dialect has all these (message, field) pairs. Its schema need not be loaded to say so."""
+    own = dialect_named(dialect)
+    return wanted <= _names_of(own.base) | _names_of(own.name)
 
 
 def added_fields(dialect: str) -> frozenset[tuple[str, str]]:

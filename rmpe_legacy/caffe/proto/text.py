@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from array import array
+from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
@@ -41,6 +42,10 @@ _TOKEN = re.compile(
       | (?P<other>.) )""",
     re.X | re.S | re.A,
 )
+# A field with a plain number, in one match: its name, the number, and what makes that a fraction.
+_NUMBER_FIELD = re.compile(
+    r"\s*([A-Za-z_][A-Za-z0-9_]*):[ \t]*"
+    r"(-?(?:0|[1-9][0-9]{0,17})((?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?))(?=[\s}])", re.A)
 _EXTENSION = re.compile(r"\[\s*([A-Za-z_][A-Za-z0-9_./-]*)\s*\]", re.A)
 _CLOSING = {"{": "}", "<": ">"}
 _INT_RANGE = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
@@ -212,8 +217,12 @@ class _Parser:
         if depth > MAX_DEPTH:
             raise self._error(f"messages nested more than {MAX_DEPTH} deep")
         self._take(MESSAGE_SIZE)
+        last = ""  # the field before this one
         while True:
             kind, name, offset = self.kind, self.token, self.offset
+            if name == last and kind == "name" and self._numbers(message, name):
+                continue
+            last = name
             if kind == "name" or (name == "[" and kind == "mark"):
                 if kind == "name":
                     self._advance()
@@ -236,6 +245,31 @@ class _Parser:
             else:
                 raise self._error(f"the file ends before the {closing!r} that closes the message opened at "
                                   f"{self.source.at(message.position).removeprefix(self.source.path + ':')}")
+
+    def _numbers(self, message: Message, name: str) -> bool:
+        """Read further values of a field from here on, as long as they are plain numbers, each by one match.
+
+        Weights and quantisation parameters are thousands of them. Whatever needs a closer look is left to the other
+        methods. Returns whether there was any.
+        """
+        text, at = self.source.text, self.offset
+        field = message.descriptor.fields.get(name) if message.descriptor is not None else None
+        read = _reader_of_numbers(field)
+        values = message.fields.get(name)
+        if read is None or (field is None) != (message.descriptor is None) or not isinstance(values, list | array):
+            return False
+        size = UNKNOWN_SIZE if field is None else values.itemsize if isinstance(values, array) else VALUE_SIZE
+        while (match := _NUMBER_FIELD.match(text, at)) is not None and match[1] == name and self.room >= size:
+            value = read(match[2], match[3])
+            if value is None:
+                break
+            self.room -= size
+            values.append(value)
+            at = match.end()
+        if at == self.offset:
+            return False
+        self._go_on(at)
+        return True
 
     def _known(self, message: Message, field: Field, offset: int, depth: int) -> None:
         name, colon = field.name, self._accept(":")
@@ -376,6 +410,23 @@ class _Parser:
         if number is None or number.bit_length() > 64:
             number = _number(kind, token)
         return token if number is None else -number if minus else number
+
+
+def _reader_of_numbers(field: Field | None) -> Callable[[str, str], float | None] | None:
+    """What makes a value of a number and its fraction, as _NUMBER_FIELD has them; None for a field of other values.
+
+    field: None for one of a message without a type. The value is None where the field cannot hold it.
+    """
+    if field is None:
+        return lambda number, fraction: float(number) if fraction else int(number)
+    if field.type == "float":
+        return lambda number, fraction: float32(float(number))
+    if field.type == "double":
+        return lambda number, fraction: float(number)
+    if field.type not in _INT_RANGE:
+        return None
+    low, high = _INT_RANGE[field.type]
+    return lambda number, fraction: int(number) if not fraction and low <= int(number) <= high else None
 
 
 def _with_arrays(message: Message) -> Message:

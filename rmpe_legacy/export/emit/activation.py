@@ -49,8 +49,13 @@ def elu_python(ctx: PythonContext) -> str:
 def sigmoid_onnx(ctx: OnnxContext) -> None:
     if ctx.layer.spec.dialect == "bvlc":
         _sigmoid_bvlc_onnx(ctx, ctx.x[0], ctx.y)
-    else:  # not ONNX's Sigmoid: onnxruntime approximates it, with large relative errors for small values
-        ctx.output("Reciprocal", ctx.node("Add", ctx.node("Exp", ctx.node("Neg", *ctx.x)), ctx.constant(1)))
+    else:
+        accurate_sigmoid_onnx(ctx, ctx.x[0], ctx.y)
+
+
+def accurate_sigmoid_onnx(ctx: OnnxContext, x: str, y: Sequence[str] | int = 1) -> str:
+    """Not ONNX's Sigmoid: onnxruntime approximates it, with large relative errors for small values."""
+    return ctx.graph.node("Reciprocal", [ctx.node("Add", ctx.node("Exp", ctx.node("Neg", x)), ctx.constant(1))], y)
 
 
 def _sigmoid_bvlc_onnx(ctx: OnnxContext, x: str, y: Sequence[str] | int = 1) -> str:

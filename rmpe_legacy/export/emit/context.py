@@ -13,7 +13,7 @@ from rmpe_legacy.caffe.layers.base import Layer
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.registry import Registry
 
-from ..graph import Dims
+from ..graph import ROWS, Dims
 from ..onnx_graph import OnnxGraph
 
 
@@ -64,7 +64,7 @@ class OnnxContext(EmitContext):
         """Return the name of a float32 constant."""
         return self.graph.constant(value)
 
-    def integers(self, values: int | Sequence[int]) -> str:
+    def integers(self, values: int | Sequence[int] | np.ndarray) -> str:
         """Return the name of an int64 constant."""
         return self.graph.integers(values)
 
@@ -80,9 +80,17 @@ class OnnxContext(EmitContext):
 
     def size(self, index: int = 0) -> tuple[int, ...]:
         """Return a bottom's sizes after the batch axis. If they depend on the batch, it gets one fixed size."""
-        sizes = self.bottom_shapes[index][1:]
+        return self._fixed(self.bottom_shapes[index][1:])
+
+    def shape(self, index: int = 0) -> tuple[int, ...]:
+        """Return a bottom's sizes, batch included. If they depend on the batch, it gets one fixed size."""
+        return self._fixed(self.bottom_shapes[index])
+
+    def _fixed(self, sizes: Dims) -> tuple[int, ...]:
+        if any(isinstance(size, str) and size.endswith(ROWS) for size in sizes):
+            raise self.refuse(f"its bottom's sizes {sizes} depend on values")
         if any(isinstance(size, str) for size in sizes):
-            self.fix_batch(f"its bottom's sizes after the batch, {sizes}, depend on the batch")
+            self.fix_batch(f"is written for one size of the batch, as its bottom's sizes {sizes} depend on it")
         return self.graph.graph.at_own_batch(sizes)
 
     def fix_batch(self, reason: str) -> None:

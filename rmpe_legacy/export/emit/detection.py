@@ -38,7 +38,7 @@ def detection_output_onnx(ctx: OnnxContext) -> None:
     chosen = _Detections(ctx)
     ctx.graph.shapes[ctx.y[0]] = (1, 1, "detections", 7)
     rows = chosen.rows(chosen.best(chosen.survivors()))
-    ctx.graph.node("Reshape", [_or_nothing_found(ctx, rows), ctx.integers([1, 1, -1, 7])], ctx.y)
+    ctx.graph.node("Reshape", [or_nothing_found(ctx, rows, layer.is_ssd), ctx.integers([1, 1, -1, 7])], ctx.y)
 
 
 class _Detections:
@@ -132,11 +132,11 @@ class _Detections:
         return ctx.node("Concat", *numbers, score, box, axis=1)
 
 
-def _or_nothing_found(ctx: OnnxContext, rows: str) -> str:
-    """Return the rows; if there are none, one row of -1, or in the ssd branch one per image with its index first."""
+def or_nothing_found(ctx: OnnxContext, rows: str, numbered: bool) -> str:
+    """Return the rows; if there are none, one row of -1, or if numbered one per image with its index first."""
     count = ctx.node("Shape", rows, start=0, end=1)
     none = ctx.node("Cast", ctx.node("Equal", count, ctx.integers([0])), to=INT64)
-    if not ctx.layer.is_ssd:
+    if not numbered:
         empty = ctx.node("Expand", ctx.constant([[-1.0] * 7]), ctx.node("Concat", none, ctx.integers([7]), axis=0))
     else:
         images = ctx.node("Mul", ctx.node("Shape", ctx.x[0], start=0, end=1), none)

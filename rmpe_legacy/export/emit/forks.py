@@ -23,14 +23,6 @@ def _slice(ctx: OnnxContext, x: str, begin: list[int], end: list[int], axes: lis
     return ctx.node("Slice", *inputs)
 
 
-def _fixed(ctx: OnnxContext, index: int = 0) -> tuple[int, ...]:
-    """Return a bottom's sizes, batch included. If they depend on the batch, it gets one fixed size."""
-    sizes = ctx.bottom_shapes[index]
-    if not all(isinstance(size, int) for size in sizes):
-        ctx.fix_batch("is written for one batch size")
-    return ctx.graph.graph.at_own_batch(sizes)
-
-
 @emits_onnx("DepthwiseConvolution")
 def depthwise_onnx(ctx: OnnxContext) -> None:
     convolution_onnx(ctx)
@@ -106,7 +98,7 @@ def repeated_python(ctx: PythonContext) -> str:
 
 @emits_onnx("Upsample=segnet")
 def unpooled_onnx(ctx: OnnxContext) -> None:
-    n, c, h, w = _fixed(ctx)
+    n, c, h, w = ctx.shape()
     top = ctx.graph.graph.at_own_batch(ctx.top_shapes[0])
     flat = [ctx.node("Reshape", x, ctx.integers([n, c, h * w])) for x in ctx.x]
     index = ctx.node("Cast", flat[1], to=7)  # int64
@@ -316,8 +308,8 @@ def l2_normalize_python(ctx: PythonContext) -> str:
 @emits_onnx("Normalize=happynear")
 def normalize_channels_onnx(ctx: OnnxContext) -> None:
     x, axis = ctx.x[0], ctx.integers([1])
-    if len(ctx.bottom_shapes[0]) != 4:
-        raise ctx.refuse("needs a bottom (N, C, H, W)")
+    if missing := list(range(len(ctx.bottom_shapes[0]), 4)):
+        x = ctx.node("Unsqueeze", x, ctx.integers(missing))
     if ctx.layer.kind == "L2":
         norm = ctx.node("Sqrt", ctx.node("Add", ctx.node("ReduceSum", ctx.node("Mul", x, x), axis), ctx.constant(1e-6)))
     else:
@@ -325,15 +317,6 @@ def normalize_channels_onnx(ctx: OnnxContext) -> None:
     ctx.output("Div", x, norm)
     if len(ctx.y) > 1:
         ctx.graph.node("Identity", [norm], [ctx.y[1]])
-
-
-@emits_onnx("ROIPooling=rcnn", "ROIPooling=cascade", "ROIPooling=mscnn", "ROIPooling=intel")
-def roi_pooling_onnx(ctx: OnnxContext) -> None:
-    layer = ctx.layer
-    if layer.pad_ratio or len(layer.pooled) != 2:
-        raise ctx.refuse("pad_ratio, or regions of volumes")
-    rois = ctx.x[1] if len(ctx.bottom_shapes[1]) == 2 else ctx.node("Reshape", ctx.x[1], ctx.integers([-1, 5]))
-    ctx.output("MaxRoiPool", ctx.x[0], rois, pooled_shape=list(layer.pooled), spatial_scale=layer.scale)
 
 
 @emits_onnx("AutoCrop", "Crop=hed")
@@ -369,7 +352,7 @@ def insanity_python(ctx: PythonContext) -> str:
 
 @emits_onnx("ImResize")
 def imresize_onnx(ctx: OnnxContext) -> None:
-    layer, (n, _, h, w) = ctx.layer, _fixed(ctx)
+    layer, (n, _, h, w) = ctx.layer, ctx.shape()
     parts = []
     for image in range(n):
         rows = layer._along(torch.eye(h).unsqueeze(0), 1, image)[0].numpy()
@@ -379,3 +362,133 @@ def imresize_onnx(ctx: OnnxContext) -> None:
         parts.append(x)
     total = parts[0] if n == 1 else ctx.node("Sum", *parts)
     ctx.output("Div", total, ctx.constant(np.float32(n)))
+
+
+@emits_onnx("Lstm")
+def lstm_onnx(ctx: OnnxContext) -> None:
+    w, u, bias = _lstm_blobs(ctx, (0, 2, 1, 3))  # ONNX: input, output, forget, candidate
+    names = ctx.layer.spec.name, [declared.name for declared in ctx.layer.declared]
+    x = ctx.node("Reshape", ctx.x[0], ctx.integers([0, 0, -1]))
+    weights = [ctx.graph.parameter(f"{names[0]}.{name}", value[None])
+               for name, value in zip(names[1], (w, u, np.concatenate([bias, np.zeros_like(bias)])), strict=True)]
+    ctx.output("Squeeze", ctx.node("LSTM", x, *weights, hidden_size=ctx.layer.size), ctx.integers([1]))
+
+
+@emits_python("Lstm")
+def lstm_python(ctx: PythonContext) -> str:
+    w, u, bias = map(torch.from_numpy, _lstm_blobs(ctx, (0, 1, 3, 2)))  # torch: input, forget, candidate, output
+    state = {"weight_ih_l0": w, "weight_hh_l0": u, "bias_ih_l0": bias, "bias_hh_l0": torch.zeros_like(bias)}
+    module = ctx.writer.module(ctx.layer, f"nn.LSTM({w.shape[1]}, {ctx.layer.size})", state)
+    return f"{module}({ctx.x[0]}{'' if len(ctx.bottom_shapes[0]) == 3 else '.flatten(2)'})[0]"
+
+
+def _lstm_blobs(ctx: EmitContext, order: tuple[int, ...]) -> list[np.ndarray]:
+    """The layer's blobs with the gates input, forget, output and candidate in another order."""
+    if len(ctx.x) > 1:
+        raise ctx.refuse("with flags it goes on from the state of the forward before")
+    blobs = [blob.detach().cpu().numpy() for blob in ctx.layer.blobs()]
+    return [np.concatenate([np.split(blob, 4)[i] for i in order]) for blob in blobs]
+
+
+@emits_onnx("ChannelScale")
+def channel_scale_onnx(ctx: OnnxContext) -> None:
+    layer, param = ctx.layer, ctx.layer.param
+    if param.global_scale:
+        factor = ctx.graph.parameter(f"{layer.spec.name}.scale", _global_scale(ctx).numpy())
+    else:
+        factor = ctx.node("Reshape", ctx.x[1], ctx.integers([-1, *[1] * min(1, len(ctx.bottom_shapes[0]) - 1),
+                                                             *ctx.size()[1:]]))
+    if param.do_forward:
+        ctx.output("Mul", ctx.x[0], factor)
+    else:
+        ctx.output("Identity", ctx.x[0])
+    if len(ctx.y) > 1:
+        ctx.graph.node("Identity", [factor], [ctx.y[1]])
+
+
+@emits_python("ChannelScale")
+def channel_scale_python(ctx: PythonContext) -> str:
+    param = ctx.layer.param
+    if param.global_scale:
+        factor = ctx.writer.buffer(ctx.layer, _global_scale(ctx))
+    else:
+        factor = f"{ctx.x[1]}.reshape({', '.join(map(str, (-1, 1, *ctx.bottom_shapes[0][2:])))})"
+    top = f"{ctx.x[0]} * {factor}" if param.do_forward else ctx.x[0]
+    return top if len(ctx.top_shapes) == 1 else f"{top}, {factor}"
+
+
+def _global_scale(ctx: EmitContext) -> torch.Tensor:
+    param = ctx.layer.param
+    return ctx.layer.blobs()[0].detach().cpu().clamp(param.min_global_scale, param.max_global_scale)
+
+
+@emits_onnx("Unpooling")
+def unpooling_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    if layer.method != "MAX":
+        rows, columns = (layer.windows(axis, ctx.size()[1 + axis]).numpy() for axis in (0, 1))
+        x = ctx.x[0]
+        if layer.method == "AVE":
+            x = ctx.node("Div", x, ctx.constant(np.outer(rows.sum(0), columns.sum(0))))
+        ctx.output("MatMul", ctx.constant(rows), ctx.node("MatMul", x, ctx.constant(columns.T)))
+        return
+    n, c, h, w = ctx.shape()
+    if len(ctx.x) > 1:
+        index = ctx.node("Cast", ctx.node("Reshape", ctx.x[1], ctx.integers([n, c, h * w])), to=7)  # int64
+    else:
+        index = ctx.node("Expand", ctx.integers(layer.corners(h, w).tolist()), ctx.integers([n, c, h * w]))
+    zeros = ctx.node("ConstantOfShape", ctx.integers([n, c, layer.size[0] * layer.size[1]]))
+    placed = ctx.node("ScatterElements", zeros, index, ctx.node("Reshape", ctx.x[0], ctx.integers([n, c, h * w])),
+                      axis=2)
+    ctx.output("Reshape", placed, ctx.integers([n, c, *layer.size]))
+
+
+@emits_python("Unpooling")
+def unpooling_python(ctx: PythonContext) -> str:
+    layer, x = ctx.layer, ctx.x[0]
+    if layer.method != "MAX":
+        return ctx.call("spread", x, pair(layer.kernel), pair(layer.stride), pair(layer.size),
+                        f"divide={layer.method == 'AVE'}")
+    h, w = map(int, ctx.bottom_shapes[0][2:])
+    index = f"{ctx.x[1]}.flatten(2).long()" if len(ctx.x) > 1 else \
+        f"{ctx.writer.buffer(layer, layer.corners(h, w))}.expand(*{x}.shape[:2], -1)"
+    return (f"{x}.new_zeros(*{x}.shape[:2], {layer.size[0] * layer.size[1]}).scatter(2, {index}, {x}.flatten(2))"
+            f".unflatten(2, {pair(layer.size)})")
+
+
+@emits_onnx("PowerFile")
+def power_file_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Add", ctx.x[0], ctx.graph.parameter(f"{ctx.layer.spec.name}.shift", ctx.layer.shift.cpu().numpy()))
+
+
+@emits_python("PowerFile")
+def power_file_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]} + {ctx.writer.buffer(ctx.layer, ctx.layer.shift.cpu())}"
+
+
+def _mean_square_beyond(ctx: OnnxContext, x: str, limit: float) -> str:
+    apart = ctx.node("Sub", x, ctx.node("Clip", x, ctx.constant(-limit), ctx.constant(limit)))
+    return ctx.node("ReduceMean", ctx.node("Mul", apart, apart), keepdims=0)
+
+
+@emits_onnx("LocLoss")
+def loc_loss_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Mul", _mean_square_beyond(ctx, ctx.x[0], ctx.layer.threshold), ctx.constant(0.5))
+
+
+@emits_python("LocLoss")
+def loc_loss_python(ctx: PythonContext) -> str:
+    limit = number(ctx.layer.threshold)
+    return f"({ctx.x[0]} - {ctx.x[0]}.clamp(-{limit}, {limit})).square().mean() / 2"
+
+
+@emits_onnx("STLoss")
+def st_loss_onnx(ctx: OnnxContext) -> None:
+    theta = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, 2, 3]))
+    points = ctx.node("MatMul", theta, ctx.constant(ctx.layer.grid().numpy()))
+    ctx.output("Identity", _mean_square_beyond(ctx, points, 1.0))  # half of the sum of two coordinates
+
+
+@emits_python("STLoss")
+def st_loss_python(ctx: PythonContext) -> str:
+    return ctx.call("window_loss", ctx.x[0], *ctx.layer.size)

@@ -1,0 +1,113 @@
+"""Where layers of forks depart from the published code: the rows of docs/fidelity.md that name these."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from rmpe_legacy import load_net
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.compare.verify import verify
+from rmpe_legacy.errors import LayerError
+from rmpe_legacy.export.onnx import to_onnx, write_onnx
+from rmpe_legacy.export.python_source import to_python, write_state
+from rmpe_legacy.formats.base import NetRunner
+from rmpe_legacy.formats.onnx import OnnxRunner
+from rmpe_legacy.formats.python import PythonRunner
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    def load(layer: str, phase: str = "TEST", **inputs: tuple[int, ...]) -> Net:
+        text = "".join(f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ '
+                       f'{" ".join(f"dim: {n}" for n in shape)} }} }} }}\n' for name, shape in inputs.items())
+        bottoms = " ".join(f'bottom: "{name}"' for name in inputs)
+        path = tmp_path / "net.prototxt"
+        path.write_text(f'force_backward: true\n{text}layer {{ name: "l" {bottoms} {layer} }}\n')
+        return load_net(path, phase=phase)
+
+    return load
+
+
+def layer_of(net: Net) -> object:
+    return net.steps[-1].layer
+
+
+def test_unpooling_begins_with_zeros_in_each_forward(load):
+    net = load('type: "Unpooling" top: "y" unpooling_param { unpool: TILE kernel_size: 2 stride: 2 unpool_size: 4 }',
+               x=(1, 1, 2, 2))
+    x = torch.arange(1.0, 5).view(1, 1, 2, 2)
+    net(x=x)
+    assert_close(net(x=x)["y"], x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
+def test_of_equal_scores_the_later_anchor_goes_first(load):
+    net = load('type: "Python" top: "rois" python_param { module: "rpn.proposal_layer" layer: "ProposalLayer" '
+               "param_str: \"{'feat_stride': 16, 'scales': [1]}\" }", s=(1, 6, 1, 3), m=(1, 12, 1, 3), i=(1, 3))
+    rois = net(s=torch.full((1, 6, 1, 3), 0.5), m=torch.zeros(1, 12, 1, 3), i=torch.tensor([[64.0, 64, 1]]))["rois"]
+    anchors = torch.from_numpy(layer_of(net).shifted(1, 3)).float().clamp(0, 63)
+    large = [box for box in anchors if (box[2:] - box[:2] + 1 >= 16).all()]
+    assert_close(rois[0, 1:3], large[-1][:2])  # the code's moves make a box one pixel larger
+
+
+def test_of_equal_scores_the_first_yolo_box_goes_first(load):
+    net = load('type: "YoloDetectionOutput" top: "y" yolo_detection_output_param { num_classes: 2 num_box: 1 '
+               "confidence_threshold: 0.1 nms_threshold: 0.9 biases: 1 biases: 1 }", x=(1, 7, 3, 3))
+    rows = net(x=torch.zeros(1, 7, 3, 3))["y"].view(-1, 7)
+    middles = (rows[:, 3:5] + rows[:, 5:]) / 2 * 3 - 0.5
+    assert_close(middles, torch.tensor([[float(x), float(y)] for y in range(3) for x in range(3)]))
+
+
+def test_of_equal_losses_the_first_region_is_kept(load):
+    net = load('type: "BoxAnnotatorOHEM" top: "label" top: "weight" box_annotator_ohem_param { roi_per_img: 2 '
+               "ignore_label: -1 }", rois=(5, 5), loss=(5, 1), kind=(5, 1), w=(5, 4))
+    labels = net(rois=torch.zeros(5, 5), loss=torch.ones(5, 1), kind=torch.full((5, 1), 3.0), w=torch.ones(5, 4))
+    assert labels["label"].flatten().tolist() == [3, 3, -1, -1, -1]
+
+
+def test_insanity_in_test_has_the_gradient_of_its_forward(load):
+    net = load('type: "Insanity" top: "y" insanity_param { lb: 3 ub: 8 }', x=(2, 5))
+    x = torch.randn(2, 5, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    y = net(x=x)["y"]
+    y.sum().backward()
+    assert isinstance(x.grad, Tensor)
+    assert_close(x.grad, y.detach() / x.detach())
+
+
+def test_a_depthwise_convolution_without_stride_and_pad_has_1_and_0(load):
+    net = load('type: "ConvolutionDepthwise" top: "y" convolution_param { num_output: 2 kernel_size: 3 }',
+               x=(1, 2, 5, 6))
+    assert net.steps[-1].top_shapes == ((1, 2, 3, 4),)
+
+
+def test_a_shift_file_that_is_not_there_is_said_and_counts_as_zeros(load):
+    with pytest.warns(UserWarning, match="shift_file 'none.txt' gives 0 of 3 numbers; the others are 0"):
+        net = load('type: "PowerFile" top: "y" power_file_param { shift_file: "none.txt" }', x=(2, 3))
+    x = torch.ones(2, 3)
+    assert_close(net(x=x)["y"], x)
+
+
+def test_more_than_one_fixed_ratio_is_refused(load):
+    with pytest.raises(LayerError, match="takes one fixed_ratio and then no aspect_ratio: with more the published"):
+        load('type: "PriorBox" top: "y" prior_box_param { fixed_size: 8 density: 2 fixed_ratio: 1 fixed_ratio: 2 }',
+             x=(1, 2, 3, 4), data=(1, 3, 30, 40))
+
+
+@pytest.mark.parametrize(("layer", "shape"), [
+    ('type: "STLoss" top: "y" st_loss_param { output_H: 5 output_W: 4 }', (3, 6)),
+    ('type: "LocLoss" top: "y" loc_loss_param { threshold: 0.4 }', (2, 3)),
+    ('type: "PowerFile" top: "y"', (2, 3)),
+])
+def test_layers_of_spatial_transformers_can_be_exported(load, tmp_path: Path, layer: str, shape: tuple):
+    net = load(layer, x=shape)
+    write_onnx(tmp_path / "net.onnx", to_onnx(net)[0])
+    model = to_python(net, "a case", "net.pt")
+    (tmp_path / "net.py").write_text(model.text)
+    write_state(tmp_path / "net.pt", model.state)
+    x = {"x": np.random.default_rng(1).normal(size=shape).astype(np.float32)}
+    for runner in (OnnxRunner(tmp_path / "net.onnx", "onnx"), PythonRunner(tmp_path / "net.py", "model.py")):
+        verdict = verify(NetRunner(net, "net"), runner, x)
+        assert verdict.same, str(verdict)
