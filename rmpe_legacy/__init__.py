@@ -16,6 +16,7 @@ _PUBLIC = {
     "load_pipeline": "rmpe_legacy.pose.pipeline",
     "Solver": "rmpe_legacy.caffe.solver.solver",
     "load_converted": "rmpe_legacy.formats.network_json",
+    "compile_net": "rmpe_legacy.engines",
     "load_torch7": "rmpe_legacy.torch7.load",
     "read_torch7": "rmpe_legacy.torch7.reader",
     "torch7_to_caffe": "rmpe_legacy.torch7.to_caffe",
