@@ -119,7 +119,7 @@ class CompiledNet:
 
     def _prepare(self, shapes: Shapes) -> Prepared:
         job = Job(at_sizes(self.net, shapes), self.outputs, self._without)
-        names, refused = [self._asked], {}
+        names, refused = [self._asked], dict[str, str]()
         if self._asked == AUTO:
             names, refused = rank(job)
         for name in names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,8 +58,9 @@ class PackedConv(Kernel):
         self.stride, self.pad, self.dilation = list(conv.stride), list(conv.pad), list(conv.dilation)
         self.group, self.relu, self.channels_last = conv.group, conv.relu, conv.channels_last
         self.bias = conv.bias
-        self.weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
-            conv.weight.detach().to_mkldnn(), self.pad, self.stride, self.dilation, self.group, list(shape))
+        reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+        self.weight = reorder(conv.weight.detach().to_mkldnn(), self.pad, self.stride, self.dilation, self.group,
+                              list(shape))
 
     def forward(self, x: Tensor, term: Tensor | None = None) -> Tensor:
         if self.channels_last:
@@ -74,7 +76,7 @@ class PackedConv(Kernel):
 
 def can_pack() -> bool:
     """Whether this torch has the operators of PackedConv."""
-    return (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    return (torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
             and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
             and hasattr(torch.ops.mkldnn, "_convolution_pointwise"))
 

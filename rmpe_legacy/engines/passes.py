@@ -31,7 +31,8 @@ def use_nearest(plan: Plan) -> Plan:
 
 def fuse_relu(plan: Plan) -> Plan:
     """Apply a ReLU in the kernel that makes its bottom, if nothing else reads that; otherwise in the same memory."""
-    readers, makers, calls = plan.readers(), plan.makers(), list(plan.calls)
+    readers, makers = plan.readers(), plan.makers()
+    calls: list[Call | None] = list(plan.calls)
     for i, call in enumerate(plan.calls):
         if not isinstance(call.kernel, Relu) or readers[call.bottom[0]] != 1 or call.bottom[0] not in makers:
             continue
@@ -49,17 +50,18 @@ def fuse_relu(plan: Plan) -> Plan:
 
 def fuse_sum(plan: Plan) -> Plan:
     """Add the other term of a sum in the convolution that makes one of them: a residual block's last step."""
-    readers, makers, calls = plan.readers(), plan.makers(), list(plan.calls)
+    readers, makers = plan.readers(), plan.makers()
+    calls: list[Call | None] = list(plan.calls)
     for i, call in enumerate(plan.calls):
         if not isinstance(call.kernel, Sum) or len(call.bottom) != 2 or call.bottom[0] == call.bottom[1]:
             continue
         for term, other in (call.bottom, call.bottom[::-1]):
-            before = makers.get(term)
-            maker = None if before is None else calls[before]
+            before = makers.get(term, -1)
+            maker = calls[before] if before >= 0 else None
             if maker is not None and readers[term] == 1 and _can_add(maker.kernel):
                 kernel = maker.kernel.fused(adds=True, relu=call.kernel.relu)
                 calls[before] = None
-                calls[i] = replace(call, kernel=kernel, bottom=(*maker.bottom, other))
+                calls[i] = replace(maker, kernel=kernel, bottom=(*maker.bottom, other), top=call.top)
                 break
     return plan.with_calls(call for call in calls if call is not None)
 
@@ -110,8 +112,8 @@ def _kernel_for(own: LayerCall, call: Call) -> Kernel | None:
     affine = channel_affine(layer, Node(layer, call.bottom, call.top), shape)
     if affine is None:
         return None
-    own_type = next(layer.parameters()).dtype
-    return Affine(*(values.to(own_type) for values in affine), dims=len(shape))
+    scale, shift = (values.to(next(layer.parameters()).dtype) for values in affine)
+    return Affine(scale, shift, len(shape))
 
 
 def _nearest_for(own: LayerCall, call: Call) -> Kernel | None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rmpe_legacy.caffe.layers import registry
-from rmpe_legacy.caffe.layers.base import Declared, Layer
+from rmpe_legacy.caffe.layers.base import Declared, Layer, Shape
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.spec import LayerSpec
@@ -87,7 +87,8 @@ def _join(graph: Graph, first: Node, second: Node) -> Node | None:
     if inner is None:
         return None
     scale, shift = inner[0] * affine[0], inner[1] * affine[0] + affine[1]
-    return replace(first, layer=_scale_layer(graph, second, scale, shift), top=second.top)
+    return replace(first, layer=_scale_layer(second.layer, graph.at_own_batch(shape), scale, shift),
+                   top=second.top)
 
 
 def is_foldable(layer: Layer, top: Dims) -> bool:
@@ -103,10 +104,10 @@ def channel_affine(layer: Layer, node: Node, shape: Dims) -> tuple[Tensor, Tenso
     channels = shape[1] if len(shape) > 1 else None
     if len(node.bottom) != 1 or len(node.top) != 1 or not isinstance(channels, int) or not _is_affine(layer, channels):
         return None
+    device = next((value.device for value in layer.parameters(recurse=False)), None)
     probe = copy.copy(layer)
     probe._parameters = {name: nn.Parameter(value.detach().double(), requires_grad=False)
                          for name, value in layer.named_parameters(recurse=False)}
-    device = next((value.device for value in probe._parameters.values()), None)
     zero = torch.zeros(1, channels, *[1] * (len(shape) - 2), dtype=torch.float64, device=device)
     with torch.no_grad():
         shift, total = (torch.as_tensor(probe(x)).reshape(channels) for x in (zero, zero + 1))
@@ -155,21 +156,20 @@ def _with_parameters(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
                         "bias": nn.Parameter(bias.to(own), requires_grad=False)}
     if len(layer.declared) == 1:
         made.declared = [*layer.declared, Declared("bias", tuple(bias.shape), layer.declared[0].filler, True)]
-        made.bias_term = True
+        vars(made)["bias_term"] = True
     return made
 
 
-def _scale_layer(graph: Graph, node: Node, scale: Tensor, shift: Tensor) -> Layer:
-    """Make a Scale layer in place of the last of several layers in a row, which gives it its name."""
-    old = node.layer.spec
+def _scale_layer(last: Layer, shape: Shape, scale: Tensor, shift: Tensor) -> Layer:
+    """Make a Scale layer in place of several layers in a row, the last of which gives it its name."""
+    old = last.spec
     schema = load_schema(old.dialect)
     param = Message(schema["ScaleParameter"], {"bias_term": True})
     message = Message(schema["LayerParameter"], {"scale_param": param}, old.message.origin, old.message.position)
     layer = registry.create(LayerSpec(old.name, "Scale", old.bottom[:1], old.top[:1], old.phase, message, old.where))
-    shape = graph.at_own_batch(node.bottom[0].shape)
     layer.setup(shape)
     layer.reshape(shape)
-    own = next((value.dtype for value in node.layer.parameters()), torch.get_default_dtype())
+    own = next((value.dtype for value in last.parameters()), torch.get_default_dtype())
     for declared, value in zip(layer.declared, (scale, shift), strict=True):
         layer.register_parameter(declared.name, nn.Parameter(value.to(own), requires_grad=False))
     return layer
