@@ -2,10 +2,12 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -330,12 +332,25 @@ pose_nms(joints, np.ones((60_000, 16)), boxes, "batch")
 
 
 def test_it_can_be_interrupted():
-    """60,000 poses that are all different: half a minute, of which Ctrl-C leaves nothing."""
+    """60,000 poses that are all different take half a minute; Ctrl-C ends it at once, however busy the machine is."""
     child = subprocess.Popen([sys.executable, "-c", CROWD], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "begun\n"
     time.sleep(0.5)
+    before = cpu_seconds(child.pid)
     child.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    _, err = child.communicate(timeout=60)
+    used = before
+    while child.poll() is None:
+        used = max(used, cpu_seconds(child.pid))
+        time.sleep(0.05)
+    _, err = child.communicate()
     assert err.rstrip().endswith("KeyboardInterrupt")
-    assert time.monotonic() - began < 5
+    assert used - before < 5
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of the processor; 0 once it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
