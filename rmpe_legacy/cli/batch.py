@@ -25,7 +25,7 @@ def run_on_images(args: argparse.Namespace, run: Callable) -> int:
         options = Options(Path(args.output), _published(args), args.threshold, args.device, getattr(args, "batch", 1),
                           args.threads, getattr(args, "de_transform", None), _run_context(world, args.quiet),
                           args.allow_python, tuple(getattr(args, "format", ("ours",))), joints, onnx_input,
-                          getattr(args, "recursive", False))
+                          getattr(args, "recursive", False), args.engine)
         try:
             result = run(options)
         except KeyboardInterrupt:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 
-from .options import add_de_transform_option, add_net_options, load_plugins, numbers, result_stream, size
+from .options import (
+    add_de_transform_option,
+    add_engine_option,
+    add_net_options,
+    load_plugins,
+    numbers,
+    result_stream,
+    size,
+)
 from .terminal import note, say
 
 
@@ -34,6 +42,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_de_transform_option(command)
     command.add_argument("--lenient", action="store_true", help="leave out unknown layers and fields, with a warning")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add_engine_option(command, what="what runs the network")
     add_net_options(command)
 
 
@@ -48,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     given = {name: value for name in ("mean", "raw_scale", "scale", "channel_order", "size")
              if (value := getattr(args, name)) is not None}
     blobs = run_forward(net, args.input, args.blobs, args.output, args.device,
-                        ImageOptions(**given) if given else args.image, note)
+                        ImageOptions(**given) if given else args.image, note, args.engine)
     stream = result_stream(args.output)
     if args.json:
         say(json.dumps({name: _statistics(value) for name, value in blobs.items()}), stream)

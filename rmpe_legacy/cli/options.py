@@ -13,6 +13,7 @@ from rmpe_legacy.errors import RmpeError
 if TYPE_CHECKING:
     from rmpe_legacy.formats.base import Setting
 
+ENGINES = ("exact", "torch", "inductor", "onnxruntime", "openvino", "auto")  # of rmpe_legacy.engines
 MAX_INPUT_SIZE = 65536  # per axis of --input-shape
 
 
@@ -60,9 +61,18 @@ def add_image_options(command: argparse.ArgumentParser, published: str | None = 
                          "(default: 0.3 for demo, 0.1 for alphapose, the paper's 0.09 for the others)")
     add_python_option(command)
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add_engine_option(command)
     command.add_argument("--threads", type=int, default=threads, metavar="N", help="CPU threads per process "
                          "(the last bits of results depend on it; default: "
                          + ("%(default)s)" if threads else "all)"))
+
+
+def add_engine_option(command: argparse.ArgumentParser, default: str | None = "exact",
+                      what: str = "what runs the networks") -> None:
+    """default: None where the command has no engine unless one is asked for."""
+    command.add_argument("--engine", choices=ENGINES, default=default, help=f"{what}: exact, the reference; or a "
+                         "faster one, which is first compared with it; auto is the fastest on this machine"
+                         + (f" (default: {default})" if default else ""))
 
 
 def _add_onnx_options(command: argparse.ArgumentParser) -> None:

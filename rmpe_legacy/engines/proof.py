@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rmpe_legacy.caffe.layers.base import Shape
 from rmpe_legacy.caffe.net import Net
-from rmpe_legacy.compare.verify import SEED, TOLERANCE, Verdict, random_input, verify
-from rmpe_legacy.errors import NetError
-from rmpe_legacy.formats.base import Arrays, NetRunner, RunResult
+from rmpe_legacy.compare.verify import SEED, Verdict, random_input, verify
+from rmpe_legacy.errors import NetError, RmpeError
+from rmpe_legacy.formats.base import Arrays, NetRunner, Runner, RunResult
 
-from .base import Engine
+from .base import Engine, Tensors
 
 PIXELS = (-128.0, 127.0)  # range of picture-like inputs: pixels minus their mean
 
@@ -47,11 +48,43 @@ class EngineRunner:
         return dict(self.net.inputs)
 
     def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
-        bound = self.net.bind(None, {name: torch.from_numpy(np.array(value)) for name, value in inputs.items()})
         with torch.no_grad():
-            outputs = self.engine.run(bound)
-            blobs = {**self.engine.blobs(bound), **outputs} if self.every else outputs
-        return RunResult({name: value.cpu().numpy() for name, value in blobs.items()}, tuple(outputs))
+            return _run(self.engine, _bound(self.net, inputs), self.every)
+
+
+class CompiledRunner:
+    """A ``CompiledNet`` as a side of ``verify``; it is not compared with its network before."""
+
+    def __init__(self, net: Net, title: str, engine: str):
+        self.net, self.compiled = net, net.compiled(engine, verify=False)
+        self.title = f"{title} in {self.compiled.engine}"
+
+    def inputs(self) -> dict[str, Shape]:
+        return dict(self.net.inputs)
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+        bound = _bound(self.net, inputs)
+        self.compiled(bound)
+        with torch.no_grad():
+            return _run(self.compiled.prepared.engine, bound, every=True)
+
+
+def in_engine(runner: Runner, engine: str) -> Runner:
+    """Return a runner of a Caffe network that runs it in an engine. Raises RmpeError for other runners."""
+    if not isinstance(runner, NetRunner):
+        raise RmpeError(f"{runner.title}: engine {engine!r} runs Caffe networks, given as PROTOTXT,WEIGHTS; leave out "
+                        "--engine")
+    return CompiledRunner(runner.net, runner.title, engine)
+
+
+def _bound(net: Net, inputs: Arrays) -> dict[str, Tensor]:
+    return net.bind(None, {name: torch.from_numpy(np.array(value)) for name, value in inputs.items()})
+
+
+def _run(engine: Engine, bound: Tensors, every: bool) -> RunResult:
+    outputs = engine.run(bound)
+    blobs = {**engine.blobs(bound), **outputs} if every else outputs
+    return RunResult({name: value.cpu().numpy() for name, value in blobs.items()}, tuple(outputs))
 
 
 def prove(net: Net, engine: Engine, shapes: Mapping[str, Shape]) -> Proof:
@@ -100,6 +133,3 @@ def unchanged(net: Net) -> Iterator[None]:
         for value, before in kept:
             value.data.copy_(before)
         net.remember({}, [])
-
-
-__all__ = ["TOLERANCE", "EngineRunner", "Proof", "proof_inputs", "prove", "unchanged"]

@@ -12,7 +12,6 @@ import numpy as np
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.evaluation.groups import Groups
 from rmpe_legacy.files import write_together
-from rmpe_legacy.pose.detect import load_detector
 from rmpe_legacy.pose.estimate import load_pose_network
 from rmpe_legacy.pose.pipeline import Pipeline
 from rmpe_legacy.pose.published import Recipe
@@ -24,6 +23,7 @@ from rmpe_legacy.runs.commands import (
     Files,
     Options,
     detector_files,
+    engine_settings,
     facts_of,
     pose_files,
     report_images_of,
@@ -82,10 +82,12 @@ def reproduce_demo(detector: Files | None, pose: Files | None, options: Options,
     device, recipe = options.start(), options.recipe
     detector, (pose, de_transform) = detector_files(detector), pose_files(pose, options.de_transform)
     python = options.allow_python
-    finder = load_detector(*detector, device=device, allow_python=python)
-    trained = load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=python)
+    finder = options.load_detector(detector, device)
+    trained = load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=python,
+                                engine=options.engine)
     drawn = [DrawnImage(world, index) for index in range(images)]
-    settings = settings_of(recipe, detector=detector, pose=pose, de_transform=de_transform)
+    settings = settings_of(recipe, detector=detector, pose=pose, de_transform=de_transform,
+                           **engine_settings(detector=finder, pose=trained))
     bench = _Bench(options, drawn, settings)
 
     results = bench.measure("detected boxes", Pipeline(finder, trained, recipe, options.batch), None, MAX_REPORT_IMAGES)

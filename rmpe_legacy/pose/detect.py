@@ -20,7 +20,7 @@ from .results import Detections
 class Detector:
     """Finds people in images. The input size is that of the prototxt, 500 x 500 for the authors' detector."""
 
-    def __init__(self, net: Net):
+    def __init__(self, net: Net, engine: str = "exact"):
         self.net = net
         self.input, self.height, self.width = image_input(net, "detector")
         steps = steps_of_type(net, "DetectionOutput")
@@ -31,12 +31,14 @@ class Detector:
         if self.output not in net.outputs:
             raise NetError(f"the detector's boxes {self.output!r} are not an output of the network; give its "
                            "deploy.prototxt")
+        self.runs = net if engine == "exact" else net.compiled(engine)
+        self.engine: str = "exact" if engine == "exact" else self.runs.engine
 
     def detection_out(self, image: np.ndarray) -> np.ndarray:
         """Run the network on an image, (H, W, 3) RGB from 0 to 1, and return its last blob, (1, 1, D, 7)."""
         pixels = torch.from_numpy(detector_input(image, self.height, self.width))
         with inference_mode_fp32():
-            return self.net({self.input: pixels[None].to(device_of(self.net))})[self.output].cpu().numpy()
+            return self.runs({self.input: pixels[None].to(device_of(self.net))})[self.output].cpu().numpy()
 
     def __call__(self, image: np.ndarray, threshold: float = THRESHOLDS["demo"],
                  rounding: str = "demo") -> Detections:
@@ -56,9 +58,13 @@ class Detector:
 
 
 def load_detector(prototxt: str | Path, weights: str | Path, *, device: torch.device | str = "cpu",
-                  allow_python: bool = False) -> Detector:
-    """Load the detector of a deploy.prototxt and its caffemodel; allow_python: as for ``load_net``.
+                  allow_python: bool = False, engine: str = "exact") -> Detector:
+    """Load the detector of a deploy.prototxt and its caffemodel.
+
+    Args:
+        allow_python: As for ``load_net``.
+        engine: What runs it, see ``Net.compiled``.
 
     Raises RmpeError if a file cannot be read or is not a detector.
     """
-    return Detector(load_trained(prototxt, weights, allow_python=allow_python).to(device))
+    return Detector(load_trained(prototxt, weights, allow_python=allow_python).to(device), engine)
