@@ -85,8 +85,8 @@ def _time_engine(args: argparse.Namespace, net: Net, log: logging.Logger) -> Non
         log.info("Iteration: %d forward time: %g ms.", i, seconds * 1e3)
     if timer.calls:
         log.info("Average time per layer: ")
-    for name, seconds in timer.calls:
-        log.info("%10s\tforward: %g ms.", name, _mean(seconds))
+    for name, spent in timer.calls:
+        log.info("%10s\tforward: %g ms.", name, _mean(spent))
     log.info("Average Forward pass: %g ms.", _mean(timer.seconds))
     log.info("*** Benchmark ends ***")
 

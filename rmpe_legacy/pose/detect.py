@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +32,8 @@ class Detector:
         if self.output not in net.outputs:
             raise NetError(f"the detector's boxes {self.output!r} are not an output of the network; give its "
                            "deploy.prototxt")
-        self.runs = net if engine == "exact" else net.compiled(engine)
-        self.engine: str = "exact" if engine == "exact" else self.runs.engine
+        self.runs: Any = net if engine == "exact" else net.compiled(engine)
+        self.engine = "exact" if engine == "exact" else str(self.runs.engine)
 
     def detection_out(self, image: np.ndarray) -> np.ndarray:
         """Run the network on an image, (H, W, 3) RGB from 0 to 1, and return its last blob, (1, 1, D, 7)."""

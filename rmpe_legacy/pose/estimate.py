@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rmpe_legacy.caffe.data.image import pose_input
 from rmpe_legacy.caffe.layers.base import shape_text
-from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.net import Net, Step
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.torch7.load import build_module
 from rmpe_legacy.torch7.network_kind import Part, kind, part_of_object, roles
@@ -116,7 +116,7 @@ class CaffePoseNetwork(PoseNetwork):
             for step in transformers:
                 step.layer.register_forward_pre_hook(_without_theta)
         for step in transformers[:1]:
-            if step.bottom_shapes[0][1] == 3:  # it transforms the image; one that transforms heatmaps is an SDTN
+            if _transforms_image(step):
                 step.layer.register_forward_hook(self._capture_crop)
 
     def _compile(self, net: Net, engine: str) -> None:
@@ -125,7 +125,7 @@ class CaffePoseNetwork(PoseNetwork):
             raise RmpeError(f"{self.name}: engine {engine!r} cannot run it with stn={self.stn!r}; use 'exact'")
         readers, transformers = (steps_of_type(net, kind) for kind in ("PredictionHeatmap", "SpatialTransformer"))
         self.heatmaps = readers[-1].layer.spec.message.bottom[0] if readers else _heatmap_output(net)
-        image = next((step for step in transformers[:1] if step.bottom_shapes[0][1] == 3), None)
+        image = next(filter(_transforms_image, transformers[:1]), None)
         self.shown = {} if image is None else {"straightened": image.top[0],
                                                "theta": image.layer.spec.message.bottom[1]}
         self.compiled = net.compiled(engine, blobs=[self.heatmaps, *self.shown.values()])
@@ -153,6 +153,11 @@ class CaffePoseNetwork(PoseNetwork):
         prediction = None if self.prediction is None else outputs[self.prediction]
         return PoseOutput(captured.pop("heatmaps", outputs.get(self.heatmaps)), prediction,
                           captured.get("straightened"), captured.get("theta"))
+
+
+def _transforms_image(step: Step) -> bool:
+    """Whether a SpatialTransformer is the STN; an SDTN transforms heatmaps."""
+    return bool(step.bottom_shapes) and step.bottom_shapes[0][1] == 3
 
 
 def _heatmap_output(net: Net) -> str:
