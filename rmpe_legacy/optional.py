@@ -11,6 +11,7 @@ EXTRAS = {  # module -> the extra in pyproject.toml that installs it
     "argcomplete": "completion",
     "onnx": "onnx",
     "onnxruntime": "onnx",
+    "openvino": "openvino",
     "pycocotools": "eval",
     "matplotlib": "report",
     "networkx": "draw",

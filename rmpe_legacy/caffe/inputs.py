@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rmpe_legacy.errors import FileError, NetError, RmpeError
 from rmpe_legacy.files import check_places, whole_file
@@ -66,7 +67,8 @@ _AS_OPTIONS = {"pose": ImageOptions(), "detector": ImageOptions(tuple(map(float,
 
 
 def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str | os.PathLike, device: str,
-                image: str | ImageOptions, log: Callable[[str], None] = lambda text: None) -> dict[str, np.ndarray]:
+                image: str | ImageOptions, log: Callable[[str], None] = lambda text: None,
+                engine: str = "exact") -> dict[str, np.ndarray]:
     """Run a network once and write blobs to an .npz: blob -> array, float32.
 
     Args:
@@ -78,7 +80,8 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
         output: The .npz; appears whole or not at all.
         device: Where to run the network.
         image: How to preprocess images, "detector" or "pose", see ``rmpe_legacy.caffe.data.image``; or ImageOptions.
-        log: Called with a line per image about how it became an input.
+        log: Called with a line per image about how it became an input, and one about the engine.
+        engine: What runs the network, see ``Net.compiled``.
 
     Raises:
         RmpeError: An argument is wrong; the message names it.
@@ -92,15 +95,33 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
         raise NetError(f"no value for input {_listed(missing)}; give each with --input NAME=FILE")
     place = usable_device(device)
     net = net.to(place)
+    tensors = {name: torch.from_numpy(value).to(place) for name, value in values.items()}
+    made = _run_exact(net, tensors, names) if engine == "exact" else _run_in(engine, net, tensors, names, log)
+    found = {name: made[name].cpu().numpy() for name in names}
+    _write_npz(Path(output), found)
+    return found
+
+
+def _run_exact(net: Net, tensors: Mapping[str, Tensor], names: Sequence[str]) -> Mapping[str, Tensor]:
     kept, net.keep_blobs = net.keep_blobs, net.keep_blobs or not set(names) <= set(net.outputs)
     try:
         with torch.no_grad():
-            net({name: torch.from_numpy(value).to(place) for name, value in values.items()})
+            net(tensors)
     finally:
         net.keep_blobs = kept
-    found = {name: net.blobs[name].cpu().numpy() for name in names}
-    _write_npz(Path(output), found)
-    return found
+    return net.blobs
+
+
+def _run_in(engine: str, net: Net, tensors: Mapping[str, Tensor], names: Sequence[str],
+            log: Callable[[str], None]) -> Mapping[str, Tensor]:
+    if given := [name for name in names if name in net.inputs]:
+        raise RmpeError(f"blob {given[0]!r} is an input, which an engine does not give back; leave it out of --blobs, "
+                        "or use --engine exact")
+    compiled = net.compiled(engine, blobs=names)
+    made = compiled(tensors)
+    proven = "" if compiled.proof is None else f", within {compiled.proof.worst:.2g} of exact's range"
+    log(f"engine: {compiled.engine}{proven}")
+    return made
 
 
 # --- inputs -----------------------------------------------------------------------------------------------------

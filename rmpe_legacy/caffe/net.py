@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import rmpe_legacy
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.text_table import WIDTH, text_table
 from rmpe_legacy.wording import describe_error, did_you_mean, one_line, printable, shorten, utf8
@@ -232,7 +233,7 @@ class Net(nn.Module):
         Raises:
             NetError, LayerError: The inputs do not fit.
         """
-        blobs = self._feed(self._named(inputs) | named)
+        blobs = self.bind(inputs, named)
         fed = dict(blobs)
         keep, gradients = self.keep_blobs, torch.is_grad_enabled()
         record = Record()
@@ -271,6 +272,35 @@ class Net(nn.Module):
         if not torch.compiler.is_exporting():  # its tensors have no values
             self._record = record
         return {name: blobs[name] for name in self.outputs}
+
+    def bind(self, inputs: Any, named: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the inputs of a call by name, as tensors of the parameters' dtype and device.
+
+        Raises NetError if they do not fit the network.
+        """
+        return self._feed({**self._named(inputs), **named})
+
+    def compiled(self, engine: str = "torch", verify: bool = True, blobs: Sequence[str] = (),
+                 without: Collection[str] = ()) -> Any:
+        """Prepare the network for fast inference, and prove that it still gives this network's results.
+
+        The weights are those of now; later changes have no effect on what is returned.
+
+        Args:
+            engine: "torch", "inductor", "onnxruntime" or "openvino"; "auto" is the fastest of those installed, measured
+                once per network, input size and machine; "exact" is this network as it is.
+            verify: Compare the engine with this network, and refuse it beyond 1e-4 of a blob's range.
+            blobs: Further blobs to return beside the outputs.
+            without: Passes of "torch" and "inductor" to leave out: see docs/engines.md.
+
+        Returns:
+            A ``rmpe_legacy.engines.CompiledNet``: a callable with the call forms, inputs and outputs of this network.
+
+        Raises:
+            NetError, LayerError: The engine cannot run the network, or gives other results.
+            RmpeError: The engine is unknown, or its library is not installed.
+        """
+        return rmpe_legacy.compile_net(self, engine, verify, blobs, without)
 
     def _named(self, inputs: Any) -> Mapping[str, Any]:
         """Return the positional argument of a call by name."""

@@ -7,6 +7,7 @@ become "_". The layer's class declares the names of its parameters, in Caffe's o
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -49,6 +50,7 @@ class StateFile:
     path: str
     tensors: dict[str, Tensor]
     layers: tuple[NamedLayer, ...] | None  # None: the file does not say
+    mapped: mmap.mmap | None = None  # the map of the file that tensors are views of
 
     def blob(self, key: str) -> StoredBlob:
         """Return a tensor as a blob: float64, float32 and float16 unchanged, bfloat16 as float32."""
@@ -58,7 +60,7 @@ class StateFile:
         if value.dtype not in (torch.float64, torch.float32, torch.float16):
             raise FileError(f"{self.path}: {key} holds {str(value.dtype).removeprefix('torch.')}; a parameter needs "
                             "floating-point values")
-        return StoredBlob(tuple(value.shape), value.contiguous().numpy().reshape(-1))
+        return StoredBlob(tuple(value.shape), value.contiguous().numpy().reshape(-1), mapped=self.mapped)
 
 
 # --- names ------------------------------------------------------------------------------------------------------
@@ -148,7 +150,25 @@ def _read_safetensors(path: str) -> StateFile:
             _check_shape(path, key, file.get_slice(key).get_shape())
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         listing = (file.metadata() or {}).get(LAYERS)
-    return StateFile(path, tensors, None if listing is None else _parse_layers(path, listing, tensors))
+        mapped = _map_floats(path, tensors)
+    return StateFile(path, tensors, None if listing is None else _parse_layers(path, listing, tensors), mapped)
+
+
+def _map_floats(path: str, tensors: dict[str, Tensor]) -> mmap.mmap:
+    """Replace the tensors of single precision by views of a map of our own, whose pages can be released.
+
+    The library has checked the header: tensors do not overlap, and lie in the file.
+    """
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    length = int.from_bytes(mapped[:8], "little")
+    header = json.loads(mapped[8 : 8 + length])
+    for key, tensor in tensors.items():
+        start = 8 + length + header[key]["data_offsets"][0]
+        if tensor.dtype is torch.float32 and tensor.numel() and start % 4 == 0:
+            tensors[key] = torch.frombuffer(mapped, dtype=torch.float32, count=tensor.numel(),
+                                            offset=start).view(tensor.shape)
+    return mapped
 
 
 def _check_shape(path: str, key: str, shape: Sequence[int]) -> None:
@@ -170,7 +190,8 @@ def _parse_layers(path: str, listing: str, tensors: dict[str, Tensor]) -> tuple[
 
 
 def _read_torch(path: str) -> StateFile:
-    return StateFile(path, read_state_dict(path), None)
+    tensors, mapped = read_state_dict(path)
+    return StateFile(path, tensors, None, mapped)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,15 @@ import json
 from rmpe_legacy.errors import NetError
 from rmpe_legacy.wording import shorten
 
-from .options import add_de_transform_option, add_net_options, load_plugins, numbers, result_stream, size
+from .options import (
+    add_de_transform_option,
+    add_engine_option,
+    add_net_options,
+    load_plugins,
+    numbers,
+    result_stream,
+    size,
+)
 from .terminal import note, say
 
 
@@ -38,6 +46,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lenient", action="store_true", help="leave out unknown layers and fields, and run even if "
                          "no layer has weights in the file, with a warning")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add_engine_option(command, what="what runs the network")
     add_net_options(command)
 
 
@@ -56,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     given = {name: value for name in ("mean", "raw_scale", "scale", "channel_order", "size")
              if (value := getattr(args, name)) is not None}
     blobs = run_forward(net, args.input, args.blobs, args.output, args.device,
-                        ImageOptions(**given) if given else args.image, note)
+                        ImageOptions(**given) if given else args.image, note, args.engine)
     stream = result_stream(args.output)
     if args.json:
         say(json.dumps({name: _statistics(value) for name, value in blobs.items()}), stream)

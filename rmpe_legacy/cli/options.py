@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rmpe_legacy.formats.base import Setting
     from rmpe_legacy.pose.detector_options import DetectorOptions
 
+ENGINES = ("exact", "torch", "inductor", "onnxruntime", "openvino", "auto")  # of rmpe_legacy.engines
 MAX_INPUT_SIZE = 65536  # per axis of --input-shape
 
 
@@ -69,6 +70,7 @@ def add_run_options(command: argparse.ArgumentParser, threads: int | None = None
     """Where networks run. threads: the default of --threads; None: all."""
     add_python_option(command)
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add_engine_option(command)
     command.add_argument("--threads", type=int, default=threads, metavar="N", help="CPU threads per process "
                          "(the last bits of results depend on it; default: "
                          + ("%(default)s)" if threads else "all)"))
@@ -99,6 +101,14 @@ def detector_options(args: argparse.Namespace) -> DetectorOptions:
         return DetectorOptions()
     return DetectorOptions(args.person_class, args.label_map, args.detector_mean, args.detector_raw_scale,
                            args.detector_scale, args.detector_channel_order, args.detector_size)
+
+
+def add_engine_option(command: argparse.ArgumentParser, default: str | None = "exact",
+                      what: str = "what runs the networks") -> None:
+    """default: None where the command has no engine unless one is asked for."""
+    command.add_argument("--engine", choices=ENGINES, default=default, help=f"{what}: exact, the reference; or a "
+                         "faster one, which is first compared with it; auto is the fastest on this machine"
+                         + (f" (default: {default})" if default else ""))
 
 
 def _add_onnx_options(command: argparse.ArgumentParser) -> None:

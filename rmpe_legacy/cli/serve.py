@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         joints, onnx_input = onnx_options(args)
         options = Options(Path(), device=args.device, batch=args.batch, threads=args.threads,
                           de_transform=args.de_transform, allow_python=args.allow_python, joints=joints,
-                          onnx_input=onnx_input, detector=detector_options(args))
+                          onnx_input=onnx_input, detector=detector_options(args), engine=args.engine)
         limits = Limits(args.max_upload * 1_000_000, args.max_pixels * 1_000_000, args.timeout)
         server = make_server(load_service(args.detector or (), args.pose or (), options, limits))
         serve(server, listener, _tell_address)

@@ -8,8 +8,10 @@ import logging
 import statistics
 from typing import TYPE_CHECKING
 
+from rmpe_legacy.errors import RmpeError
+
 from .caffe_log import run_logged
-from .options import add_caffe_options, device_of, positive, prepare, stages_of
+from .options import add_caffe_options, add_engine_option, device_of, positive, prepare, stages_of
 
 if TYPE_CHECKING:
     from rmpe_legacy.caffe.net import Net
@@ -26,6 +28,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
                          help="time the backward pass too (default: yes)")
     command.add_argument("--trace", metavar="FILE", help="write each layer's turn as JSON for chrome://tracing or "
                          "ui.perfetto.dev")
+    add_engine_option(command, default=None, what="time the forward pass in an engine, in phase TEST")
     add_caffe_options(command, phase="TRAIN")
 
 
@@ -45,8 +48,12 @@ def _time(args: argparse.Namespace, log: logging.Logger) -> None:
         check_places(args.trace)
     device, line = device_of(args.gpu)
     log.info("%s", line)
-    net: Net = load_net(args.model, args.weights, args.phase, args.level, stages_of(args.stage), args.dialect,
+    phase = args.phase if args.engine is None else "TEST"
+    net: Net = load_net(args.model, args.weights, phase, args.level, stages_of(args.stage), args.dialect,
                         args.de_transform, allow_python=args.allow_python).to(usable_device(device))
+    if args.engine is not None:
+        _time_engine(args, net, log)
+        return
     timer = Timer(net, args.backward)
     log.info("Performing Forward")
     loss = timer.warm_up()
@@ -60,6 +67,28 @@ def _time(args: argparse.Namespace, log: logging.Logger) -> None:
         with whole_file(args.trace, "w") as file:
             json.dump(chrome_trace(timer.times), file)
         log.info("Trace written to %s", args.trace)
+
+
+def _time_engine(args: argparse.Namespace, net: Net, log: logging.Logger) -> None:
+    """The mean milliseconds of a forward in an engine, and of each call where the engine shows them."""
+    from rmpe_legacy.engines.timing import EngineTimer
+
+    if args.trace:
+        raise RmpeError("--trace times exact layers; leave out --engine")
+    timer = EngineTimer(net, args.engine)
+    log.info("Engine: %s", timer.engine)
+    if timer.proof is not None:
+        log.info("Compared with exact: within %.2g of a blob's range", timer.proof.worst)
+    log.info("*** Benchmark begins ***")
+    log.info("Testing for %d iterations.", args.iterations)
+    for i, seconds in enumerate(timer.run(args.iterations), 1):
+        log.info("Iteration: %d forward time: %g ms.", i, seconds * 1e3)
+    if timer.calls:
+        log.info("Average time per layer: ")
+    for name, spent in timer.calls:
+        log.info("%10s\tforward: %g ms.", name, _mean(spent))
+    log.info("Average Forward pass: %g ms.", _mean(timer.seconds))
+    log.info("*** Benchmark ends ***")
 
 
 def _log_times(times: NetTimes, backward: bool, log: logging.Logger) -> None:

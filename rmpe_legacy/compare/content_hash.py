@@ -83,6 +83,14 @@ def network_hash(net: Message) -> str:
     return digest.hexdigest()
 
 
+def layers_hash(layers: Iterable[Message]) -> str:
+    """Return the hash of layers in the current layout, without weights, as hexadecimal digits."""
+    digest = hashlib.new(ALGORITHM)
+    for layer in layers:
+        digest.update(_line("layer", _message(layer)))
+    return digest.hexdigest()
+
+
 def _message(message: Message) -> dict[str, Any]:
     """Return the fields of a message that differ from their defaults."""
     out = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -105,11 +105,18 @@ def run_convert(sources: Sequence[str], destination: str, setting: Setting, opti
 
 
 def run_verify(a: str, b: str, setting: Setting, compare: CompareOptions, html: str | PathLike | None = None,
-               options: SourceOptions | None = None) -> Verdict:
-    """Compare two networks; see ``open_runners`` for the arguments. html: where to write the comparison as a page."""
+               options: SourceOptions | None = None,
+               change_b: Callable[[Runner], Runner] = lambda runner: runner) -> Verdict:
+    """Compare two networks; see ``open_runners`` for the arguments.
+
+    Args:
+        html: Where to write the comparison as a page.
+        change_b: What to do with `b` before the comparison: to run it in an engine.
+    """
     if html is not None:
         check_places(html)
-    verdict = _compared(*open_runners(a, b, setting, options or SourceOptions()), compare)
+    one, other = open_runners(a, b, setting, options or SourceOptions())
+    verdict = _compared(one, change_b(other), compare)
     if html is not None:
         write_report(html, verdict)
     return verdict

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
-from rmpe_legacy.caffe.layers.base import Layer
-from rmpe_legacy.caffe.net import Net, Step, wire
+from rmpe_legacy.caffe.layers.base import Layer, Shape
+from rmpe_legacy.caffe.net import Net, Step, reshape_step, wire
 from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.wording import utf8
@@ -75,6 +75,7 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
     known = {top for step in net.steps for top in step.top if not step.layer.spec.is_inserted}
     if unknown := [blob for blob in outputs if blob not in known]:
         raise NetError(f"no blob {', '.join(map(repr, unknown))}; `rmpe show` lists them under top")
+    _reshape(net.steps)
     steps, longer = _with_more_rows(net.steps)
     more, why_fixed = (steps, fixed) if fixed else _with_another_batch(steps)
     return _Builder(net.name, steps, more, longer).build(outputs, why_fixed)
@@ -133,6 +134,16 @@ def _with_another_batch(steps: Sequence[Step]) -> tuple[Sequence[Step], str]:
                    for x, y in zip(p, q, strict=True)):
             return steps, str(a.layer.spec.error("its top does not grow with the batch"))
     return more, ""
+
+
+def _reshape(steps: Sequence[Step]) -> None:
+    """Reshape the layers for the sizes in the prototxt; the last forward may have had others."""
+    shapes: dict[str, Shape] = {}
+    for step in steps:
+        bottom = tuple(shapes[name] for name in step.bottom)
+        if step.bottom and step.bottom_shapes != bottom:
+            reshape_step(step, bottom)
+        shapes |= zip(step.top, step.top_shapes, strict=True)
 
 
 def _batch(steps: Sequence[Step]) -> int | None:

@@ -15,6 +15,7 @@ from rmpe_legacy.optional import optional
 from rmpe_legacy.wording import utf8
 
 from .emit import ONNX, OnnxContext
+from .fold import drop_copies, fold_affine
 from .graph import Graph, Node, make_graph, refuse_unsupported
 from .onnx_graph import OnnxGraph
 
@@ -22,13 +23,15 @@ BLOB_NAMES = "rmpe_legacy.blobs"  # key of an ONNX file's metadata: value -> blo
 MAX_BYTES = (1 << 31) - 1  # of one protobuf message
 
 
-def to_onnx(net: Net, until: Sequence[str] = (), about: str = "") -> tuple[Any, Graph]:
+def to_onnx(net: Net, until: Sequence[str] = (), about: str = "", fold: bool = True) -> tuple[Any, Graph]:
     """Convert a network to ONNX. The batch can have any size, unless `graph.why_fixed` gives a reason.
 
     Args:
         net: A network in phase TEST.
         until: The blobs to compute (default: the network's outputs).
         about: Text for the model's doc string.
+        fold: Write per-channel scales and shifts into the weights before them, and leave out layers that change
+            nothing. False keeps a node, and each blob, for every layer.
 
     Returns:
         The onnx.ModelProto, and the graph it was made from.
@@ -38,16 +41,21 @@ def to_onnx(net: Net, until: Sequence[str] = (), about: str = "") -> tuple[Any, 
         LayerError: A layer uses a feature that ONNX or its emitter does not support.
     """
     optional("onnx", "writing ONNX files")
-    graph = make_graph(net, until)
+    graph = _graph(net, until, fold)
     refuse_unsupported(graph, ONNX, "ONNX")
     built = _build(graph)
     if built.batch_fixed_by:
-        graph = make_graph(net, until, fixed=built.batch_fixed_by)
+        graph = _graph(net, until, fold, built.batch_fixed_by)
         built = _build(graph)
     model = built.model("rmpe_legacy", rmpe_legacy.__version__, about)
     if renamed := _renamed(graph):
         model.metadata_props.add(key=BLOB_NAMES, value=json.dumps(renamed))
     return model, graph
+
+
+def _graph(net: Net, until: Sequence[str], fold: bool, fixed: str = "") -> Graph:
+    graph = make_graph(net, until, fixed)
+    return fold_affine(drop_copies(graph)) if fold else graph
 
 
 def write_onnx(path: str | PathLike, model: Any) -> None:

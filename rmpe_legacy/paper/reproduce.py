@@ -33,6 +33,8 @@ from rmpe_legacy.runs.commands import (
     Options,
     boxes_digest,
     detector_files,
+    engine_facts,
+    engine_settings,
     facts_of,
     pose_files,
     proposals_in,
@@ -88,17 +90,20 @@ def reproduce_mpii(given: MpiiFiles, options: Options, report: Path | None = Non
     _check(given)
     files, de_transform = pose_files(given.pose, options.de_transform)
     python = options.allow_python
-    network = load_pose_network(*files, device=device, de_transform=de_transform, allow_python=python)
+    network = load_pose_network(*files, device=device, de_transform=de_transform, allow_python=python,
+                                engine=options.engine)
     detector = None if given.proposals else options.load_detector(detector_files(given.detector), device)
     pipeline = Pipeline(detector, network, options.recipe, options.batch)
     truth = read_groups(given.truth, given.groups, given.split) if given.truth else None
     lines = [f"detector: {describe_detector(detector) if detector else f'none, boxes from {given.proposals}'}",
              f"pose network: {describe_pose_network(network)}",
              f"as published in: {options.recipe.name}, detections above {options.recipe.threshold:g}"]
+    engines = engine_settings(detector=detector, pose=network)
+    lines += [f"{what.lower()}: {text}" for what, text in engine_facts(engines).items()]
 
     settings = settings_of(options.recipe, pose=files, de_transform=de_transform, detector=boxes_digest(given.proposals)
                            if given.proposals else detector_files(given.detector),
-                           **(detector.settings if detector else {}))
+                           **(detector.settings if detector else {}), **engines)
     boxes, sources = _images(given, truth)
     sources, absent = _present(sources, given.images)
     run = _pass(options, given.row, pipeline, sources, settings, boxes, MAX_REPORT_IMAGES if report else 0)
@@ -111,7 +116,7 @@ def reproduce_mpii(given: MpiiFiles, options: Options, report: Path | None = Non
     tables = _tables(known, given)
     if report:
         facts = facts_of(options.recipe, detector_files(given.detector) if detector else (), files, run.batch,
-                         run.nms)
+                         run.nms) | engine_facts(engines)
         write_report(report, Summary("RMPE on MPII", facts, len(run.results), skipped, tables),
                      report_images_of(run.results, options.recipe))
     lines += [_counts(run, absent), "", tables, "", compare_text(_text_numbers(run, known, options.recipe))]

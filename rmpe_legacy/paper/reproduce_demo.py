@@ -23,6 +23,7 @@ from rmpe_legacy.runs.commands import (
     Files,
     Options,
     detector_files,
+    engine_settings,
     facts_of,
     pose_files,
     report_images_of,
@@ -82,9 +83,11 @@ def reproduce_demo(detector: Files | None, pose: Files | None, options: Options,
     detector, (pose, de_transform) = detector_files(detector), pose_files(pose, options.de_transform)
     python = options.allow_python
     finder = options.load_detector(detector, device)
-    trained = load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=python)
+    trained = load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=python,
+                                engine=options.engine)
     drawn = [DrawnImage(world, index) for index in range(images)]
-    settings = settings_of(recipe, detector=detector, pose=pose, de_transform=de_transform, **finder.settings)
+    settings = settings_of(recipe, detector=detector, pose=pose, de_transform=de_transform, **finder.settings,
+                           **engine_settings(detector=finder, pose=trained))
     bench = _Bench(options, drawn, settings)
 
     results = bench.measure("detected boxes", Pipeline(finder, trained, recipe, options.batch), None, MAX_REPORT_IMAGES)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rmpe_legacy.caffe.data.image import pose_input
 from rmpe_legacy.caffe.layers.base import shape_text
-from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.net import Net, Step
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.torch7.load import build_module
 from rmpe_legacy.torch7.network_kind import Part, kind, part_of_object, roles
@@ -69,6 +69,7 @@ class PoseNetwork:
     width: int
     joints: JointSet = MPII16
     padding: float = PADDING  # of the crop, in the geometry "alphapose"
+    engine = "exact"  # what runs the network, see ``Net.compiled``
 
     def __init__(self, module: Any, name: str, stn: str):
         if stn not in STN:
@@ -95,12 +96,16 @@ class PoseNetwork:
 class CaffePoseNetwork(PoseNetwork):
     """A Caffe pose network. Its heatmaps are PredictionHeatmap's bottom, or else the last output with 16 channels."""
 
-    def __init__(self, net: Net, stn: str = "trained"):
+    def __init__(self, net: Net, stn: str = "trained", engine: str = "exact"):
         super().__init__(net, net.name or "the pose network", stn)
         self.input, self.height, self.width = image_input(net, "pose network")
         self.captured: dict[str, Tensor] = {}
+        self.heatmaps: str | None
         readers = steps_of_type(net, "PredictionHeatmap")
         self.prediction = readers[-1].top[0] if readers else None
+        if engine != "exact":
+            self._compile(net, engine)
+            return
         if readers:
             readers[-1].layer.register_forward_pre_hook(self._capture_heatmaps)
             self.heatmaps = None
@@ -111,8 +116,27 @@ class CaffePoseNetwork(PoseNetwork):
             for step in transformers:
                 step.layer.register_forward_pre_hook(_without_theta)
         for step in transformers[:1]:
-            if step.bottom_shapes[0][1] == 3:  # it transforms the image; one that transforms heatmaps is an SDTN
+            if _transforms_image(step):
                 step.layer.register_forward_hook(self._capture_crop)
+
+    def _compile(self, net: Net, engine: str) -> None:
+        """Let an engine give the blobs that the hooks capture otherwise."""
+        if self.stn != "trained":
+            raise RmpeError(f"{self.name}: engine {engine!r} cannot run it with stn={self.stn!r}; use 'exact'")
+        readers, transformers = (steps_of_type(net, kind) for kind in ("PredictionHeatmap", "SpatialTransformer"))
+        self.heatmaps = readers[-1].layer.spec.message.bottom[0] if readers else _heatmap_output(net)
+        image = next(filter(_transforms_image, transformers[:1]), None)
+        self.shown = {} if image is None else {"straightened": image.top[0],
+                                               "theta": image.layer.spec.message.bottom[1]}
+        self.compiled = net.compiled(engine, blobs=[self.heatmaps, *self.shown.values()])
+        self.engine = self.compiled.engine
+
+    def _run_compiled(self, crops: Tensor) -> PoseOutput:
+        blobs = self.compiled({self.input: crops})
+        shown = {name: blobs[blob] for name, blob in self.shown.items()}
+        theta = shown.get("theta")
+        return PoseOutput(blobs[self.heatmaps], None if self.prediction is None else blobs[self.prediction],
+                          shown.get("straightened"), None if theta is None else theta.flatten(1))
 
     def _capture_heatmaps(self, layer: nn.Module, bottoms: tuple[Tensor, ...]) -> None:
         self.captured["heatmaps"] = bottoms[0]
@@ -121,12 +145,19 @@ class CaffePoseNetwork(PoseNetwork):
         self.captured |= {"straightened": top, "theta": bottoms[1].flatten(1)}
 
     def _run(self, crops: Tensor) -> PoseOutput:
+        if self.engine != "exact":
+            return self._run_compiled(crops)
         self.captured = {}
         outputs = self.module({self.input: crops})
         captured, self.captured = self.captured, {}
         prediction = None if self.prediction is None else outputs[self.prediction]
         return PoseOutput(captured.pop("heatmaps", outputs.get(self.heatmaps)), prediction,
                           captured.get("straightened"), captured.get("theta"))
+
+
+def _transforms_image(step: Step) -> bool:
+    """Whether a SpatialTransformer is the STN; an SDTN transforms heatmaps."""
+    return bool(step.bottom_shapes) and step.bottom_shapes[0][1] == 3
 
 
 def _heatmap_output(net: Net) -> str:
@@ -179,7 +210,8 @@ class Torch7PoseNetwork(PoseNetwork):
 def load_pose_network(network: str | Path, weights: str | Path | None = None, *,
                       device: torch.device | str = "cpu", de_transform: str | None = None,
                       size: int = TORCH7_SIZE, stn: str = "trained", allow_python: bool = False,
-                      joints: JointSet | None = None, onnx_input: InputOptions | None = None) -> PoseNetwork:
+                      joints: JointSet | None = None, onnx_input: InputOptions | None = None,
+                      engine: str = "exact") -> PoseNetwork:
     """Load the pose network of a .t7 file, of a deploy.prototxt and its caffemodel, or of an .onnx file.
 
     Args:
@@ -192,20 +224,26 @@ def load_pose_network(network: str | Path, weights: str | Path | None = None, *,
         allow_python: As for ``load_net``.
         joints: The joint set of an .onnx network; COCO's 17 if not given.
         onnx_input: How crops become the input of an .onnx network.
+        engine: What runs a Caffe network, see ``Net.compiled``. An .onnx always runs in ONNX Runtime.
 
     Raises:
-        RmpeError: A file cannot be read or is not a pose network.
+        RmpeError: A file cannot be read or is not a pose network, or the engine cannot run it.
     """
     if Path(network).suffix.lower() == ".onnx":
         from .onnx_network import OnnxPoseNetwork
 
         if weights is not None:
             raise RmpeError(f"{network}: an ONNX network is one file; leave out {weights}")
+        if engine not in ("exact", "auto", "onnxruntime"):
+            raise RmpeError(f"{network}: an ONNX network runs in ONNX Runtime, not in engine {engine!r}; use 'auto'")
         return OnnxPoseNetwork(network, joints or COCO17, onnx_input, device)
     if joints not in (None, MPII16):
         raise RmpeError(f"{network}: joint sets other than {MPII16.name} are for ONNX networks; leave out --joints")
     if weights is not None:
-        return CaffePoseNetwork(load_trained(network, weights, de_transform, allow_python).to(device), stn)
+        return CaffePoseNetwork(load_trained(network, weights, de_transform, allow_python).to(device), stn, engine)
+    if engine != "exact":
+        raise RmpeError(f"{network}: engine {engine!r} runs Caffe networks; convert the .t7 to one with rmpe convert, "
+                        "or use 'exact'")
     file = read_torch7(network)
     module = build_module(file).to(device)
     if training := [m for m in module.modules() if getattr(m, "uses_train", False) and m.training]:

@@ -247,7 +247,8 @@ def load_pipeline(detector: tuple[str | Path, str | Path] | None = None,
                   pose: str | Path | tuple[str | Path, ...] | None = None, published: str | None = None,
                   threshold: float | None = None, device: torch.device | str = "cpu", batch: int = BATCH,
                   de_transform: str | None = None, allow_python: bool = False, joints: JointSet | str | None = None,
-                  onnx_input: InputOptions | None = None, detector_options: DetectorOptions | None = None) -> Pipeline:
+                  onnx_input: InputOptions | None = None, detector_options: DetectorOptions | None = None,
+                  engine: str = "exact") -> Pipeline:
     """Load both networks: ``people = load_pipeline()("photo.jpg"); people.plot("out.png")``.
 
     Without files, the small networks of the package are loaded. They were trained on drawn people, and what they find
@@ -266,6 +267,7 @@ def load_pipeline(detector: tuple[str | Path, str | Path] | None = None,
         joints: The joints of an .onnx pose network: a JointSet, its name, or a JSON file; "coco17" by default.
         onnx_input: How crops become the input of an .onnx pose network.
         detector_options: Which class of the detector is person, and how images become its input.
+        engine: What runs the networks: "exact", or a faster one, see ``Net.compiled``.
 
     Raises:
         RmpeError: A file cannot be read, or is not a detector or pose network.
@@ -283,7 +285,8 @@ def load_pipeline(detector: tuple[str | Path, str | Path] | None = None,
     if published is None:
         published = default_published(pose[0])
     joints = read_joint_set(joints) if isinstance(joints, str | PathLike) else joints
-    return Pipeline(load_detector(*detector, device=device, allow_python=allow_python, options=detector_options),
+    return Pipeline(load_detector(*detector, device=device, allow_python=allow_python, options=detector_options,
+                                  engine=engine),
                     load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=allow_python,
-                                      joints=joints, onnx_input=onnx_input),
+                                      joints=joints, onnx_input=onnx_input, engine=engine),
                     get_recipe(published, threshold), batch)

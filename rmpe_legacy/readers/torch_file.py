@@ -57,10 +57,14 @@ class _View:
     stride: tuple[int, ...]
 
 
-def read_state_dict(path: str | PathLike) -> dict[str, Tensor]:
-    """Read the tensors of a state dict by name. Raises FileError if the file is damaged or contains anything else."""
+def read_state_dict(path: str | PathLike) -> tuple[dict[str, Tensor], mmap.mmap]:
+    """Read the tensors of a state dict by name; also returns the map of the file that they are views of.
+
+    Raises FileError if the file is damaged or contains anything else.
+    """
     with reading(path, "file of tensors"), open(path, "rb") as file:
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    data = memoryview(mapped)
     read = _read_archive if data[:2] == b"PK" else _read_legacy
     state, storages = read(data, str(path))
     if not isinstance(state, dict) or not state or not all(
@@ -70,7 +74,7 @@ def read_state_dict(path: str | PathLike) -> dict[str, Tensor]:
     if size > expanded_limit(len(data)):
         raise FileError(f"{path}: its tensors show the same values again and again, {size} bytes in a file of "
                         f"{len(data)}; the file is damaged")
-    return {key: _tensor(f"{path}: {key}", view, storages) for key, view in state.items()}
+    return {key: _tensor(f"{path}: {key}", view, storages) for key, view in state.items()}, mapped
 
 
 Storages = Callable[[_Storage], memoryview | None]  # the bytes of a storage; None if there are none

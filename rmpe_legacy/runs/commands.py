@@ -70,6 +70,7 @@ class Options:
     onnx_input: InputOptions | None = None
     recursive: bool = False  # search subfolders for images
     detector: DetectorOptions = field(default_factory=DetectorOptions)
+    engine: str = "exact"  # what runs the networks, see ``Net.compiled``
 
     @property
     def recipe(self) -> Recipe:
@@ -78,7 +79,8 @@ class Options:
     def load_pose(self, files: Files, de_transform: str | None, device: torch.device) -> PoseNetwork:
         """Load the pose network, and check that the formats can hold its joints."""
         network = load_pose_network(*map(Path, files), device=device, de_transform=de_transform,
-                                    allow_python=self.allow_python, joints=self.joints, onnx_input=self.onnx_input)
+                                    allow_python=self.allow_python, joints=self.joints, onnx_input=self.onnx_input,
+                                    engine=self.engine)
         check_formats(self.formats, network.joints)
         return network
 
@@ -86,7 +88,7 @@ class Options:
         """Load the detector; say what is taken of one that is not the authors'."""
         prototxt, weights = map(Path, files)
         detector = load_detector(prototxt, weights, device=device, allow_python=self.allow_python,
-                                 options=self.detector)
+                                 options=self.detector, engine=self.engine)
         if detector.settings:
             self.context.log(f"detector: {detector}")
         return detector
@@ -115,7 +117,7 @@ def run_detect(inputs: Files, detector: Files | None, options: Options) -> Comma
     device, files = options.start(), detector_files(detector)
     recipe = options.recipe
     network = options.load_detector(files, device)
-    settings = settings_of(recipe, detector=files, **network.settings)
+    settings = settings_of(recipe, detector=files, **network.settings, **engine_settings(detector=network))
     run = BatchRun(options.output, settings, detect_only(network, recipe), draw_detections, context=options.context)
     results = run.run(find_images(inputs, options.recursive))
     skipped = skipped_of(results)
@@ -149,7 +151,7 @@ def run_pose(proposals: str | PathLike, images: str | PathLike, pose: Files | No
     files, de_transform = pose_files(pose, options.de_transform)
     pipeline = Pipeline(None, options.load_pose(files, de_transform, device), recipe, options.batch)
     settings = settings_of(recipe, pose=files, de_transform=de_transform, boxes=boxes_digest(proposals),
-                           **onnx_settings(pipeline.pose))
+                           **onnx_settings(pipeline.pose), **engine_settings(pose=pipeline.pose))
     run = BatchRun(options.output, settings, context=options.context, process=lambda source, image, keep_crops:
                    pipeline.estimate(image, boxes[source.name], keep_crops))
     results = run.run(sources)
@@ -177,7 +179,8 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     pipeline = Pipeline(network, options.load_pose(pose, de_transform, device), options.recipe, options.batch)
     settings = settings_of(options.recipe, detector=detector if boxes is None else boxes_digest(boxes), pose=pose,
                            de_transform=de_transform, **onnx_settings(pipeline.pose),
-                           **(network.settings if network else {}))
+                           **(network.settings if network else {}),
+                           **engine_settings(detector=network, pose=pipeline.pose))
     sources = find_images(inputs, options.recursive)
     process = find_people(pipeline) if boxes is None else pose_in_boxes(
         pipeline, read_boxes(boxes, [source.name for source in sources], options.threshold))
@@ -197,7 +200,7 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
         options.context.log(f"note: {note}")
     if report:
         facts = facts_of(pipeline.recipe, detector, pose, batch, nms)
-        facts |= {"Note": note} if note else {}
+        facts |= engine_facts(settings) | ({"Note": note} if note else {})
         write_report(report, Summary("RMPE: people in images", facts, len(results), skipped),
                      report_images_of(results, pipeline.recipe))
         lines.append(f"report: {report}")
@@ -213,6 +216,18 @@ def onnx_settings(network: PoseNetwork) -> dict[str, Any]:
     """Return the settings of an .onnx network that determine a run's results."""
     options = getattr(network, "options", None)
     return {} if options is None else {"joints": network.joints.name, "input": asdict(options)}
+
+
+def engine_settings(**networks: Detector | PoseNetwork | None) -> dict[str, Any]:
+    """Return which engine runs each network, if one is not the exact network: {"engine": {"pose": "torch"}}."""
+    engines = {name: network.engine for name, network in networks.items() if network is not None}
+    return {"engine": engines} if set(engines.values()) - {"exact"} else {}
+
+
+def engine_facts(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the line about the engines for a report's table."""
+    engines = settings.get("engine", {})
+    return {"Engines": ", ".join(f"{name}: {engine}" for name, engine in engines.items())} if engines else {}
 
 
 # --- shared, also with rmpe reproduce ----------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from rmpe_legacy.runs.commands import (
     Options,
     detector_files,
     digest_of,
+    engine_settings,
     facts_of,
     onnx_settings,
     pose_files,
@@ -129,7 +130,8 @@ class Service:
         batch, nms = collect(results, recipe), collect_nms(results)
         note = _note(detector, pose)
         settings = settings_of(recipe, detector=detector.digests, pose=pose.digests, de_transform=pose.de_transform,
-                               **onnx_settings(pose.network), **detector.network.settings)
+                               **onnx_settings(pose.network), **detector.network.settings,
+                               **engine_settings(detector=detector.network, pose=pose.network))
         facts = facts_of(recipe, detector.files, pose.files, batch, nms) | ({"Note": note} if note else {})
         shown = ReportImage(name, people, people.grown(recipe), panels(image, people.traces))
         settings |= {"note": note} if note else {}

@@ -37,7 +37,7 @@ def test_what_torch_saves(tmp_path, name, zipped, protocol):
     state = STATES[name]
     data = saved(state, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
     (tmp_path / "a.pt").write_bytes(data)
-    ours, theirs = read_state_dict(tmp_path / "a.pt"), torch.load(tmp_path / "a.pt", weights_only=protocol == 2)
+    ours, theirs = read_state_dict(tmp_path / "a.pt")[0], torch.load(tmp_path / "a.pt", weights_only=protocol == 2)
     assert list(ours) == list(theirs) == list(state)
     for key, value in ours.items():
         assert value.dtype == theirs[key].dtype

@@ -18,6 +18,7 @@ class StoredBlob:
     data: np.ndarray  # (count,), float32, float64 or float16
     legacy: bool = False  # four dimensions of the time before BlobShape
     diff: np.ndarray | None = None  # (count,), if a snapshot stores the last update too (snapshot_diff)
+    mapped: mmap.mmap | None = None  # the map of the file that `data` is in, if `data` came from a tensor
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether Caffe would load this into a blob of `shape` (blob.cpp, ShapeEquals).
@@ -33,17 +34,20 @@ class StoredBlob:
         for begin in range(0, self.data.size, _PIECE):
             piece = self.data[begin:begin + _PIECE]
             np.copyto(values[begin:begin + _PIECE], piece, casting="same_kind")
-            _release(piece)
+            _release(piece, self.mapped)
 
 
-def _release(view: np.ndarray) -> None:
+def _release(view: np.ndarray, mapped: mmap.mmap | None) -> None:
     """Let go of the file's pages in memory behind a view of it; it can still be read again."""
     owner = view
     while isinstance(owner, np.ndarray):
         owner = owner.base
-    mapped = owner.obj if isinstance(owner, memoryview) else None
+    if mapped is None and isinstance(owner, memoryview):
+        mapped = owner.obj
     if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         begin = view.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+        if not 0 <= begin <= len(mapped) - view.nbytes:
+            return  # a copy, for example of unaligned values
         first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
         size = begin + view.nbytes - first
         if size >= mmap.PAGESIZE:

@@ -1,0 +1,59 @@
+"""What an engine is, and the table of engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.registry import Registry
+
+EXACT = "exact"  # the network as it is, layer by layer
+AUTO = "auto"
+
+Tensors = Mapping[str, Tensor]
+
+
+class Engine(Protocol):
+    """Runs one network, for inputs of the sizes it was prepared for.
+
+    Attributes:
+        name: Its name in ENGINES.
+        any_batch: Whether the inputs may have another batch size; the other axes are fixed.
+        shows_blobs: Whether `blobs` computes exactly what `run` does.
+    """
+
+    name: str
+    any_batch: bool
+    shows_blobs: bool
+
+    def run(self, inputs: Tensors) -> dict[str, Tensor]:
+        """Return the blobs that were asked for. Raises NetError if it cannot."""
+
+    def blobs(self, inputs: Tensors) -> dict[str, Tensor]:
+        """Return every blob that the engine computes, in that order, to find the first that is wrong."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an engine is prepared for.
+
+    Attributes:
+        net: The network, with layers of its own, whose shapes are those that the engine has to take.
+        blobs: The blobs to return.
+        without: Passes to leave out.
+    """
+
+    net: Net
+    blobs: tuple[str, ...]
+    without: frozenset[str] = frozenset()
+
+    @property
+    def title(self) -> str:
+        return self.net.name or "the network"
+
+
+ENGINES: Registry[str, Callable[[Job], Engine]] = Registry("engine")

@@ -1,0 +1,155 @@
+"""``compile_net``: a network that runs in an engine, with the call forms of ``Net``."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rmpe_legacy.caffe.layers.base import Shape, shape_text
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.errors import NetError, RmpeError
+from rmpe_legacy.wording import did_you_mean, printable
+
+from .auto import rank
+from .base import AUTO, ENGINES, EXACT, Engine, Job
+from .passes import PASSES
+from .proof import Proof, prove
+from .sizes import at_sizes
+
+MAX_SIZES = 8  # input sizes that a network stays prepared for
+Shapes = Mapping[str, Shape]
+
+
+def compile_net(net: Net, engine: str = "torch", verify: bool = True, blobs: Sequence[str] = (),
+                without: Collection[str] = ()) -> CompiledNet:
+    """Prepare a network for fast inference; see ``Net.compiled``, which calls this."""
+    if engine != AUTO and engine not in ENGINES:
+        raise RmpeError(f"no engine {engine!r}{did_you_mean(engine, [*ENGINES, AUTO])}; the engines are "
+                        f"{', '.join([*ENGINES, AUTO])}")
+    if unknown := [name for name in without if name not in PASSES]:
+        raise RmpeError(f"no pass {unknown[0]!r}{did_you_mean(unknown[0], PASSES)}; the passes are {', '.join(PASSES)}")
+    return CompiledNet(net, engine, verify, tuple(dict.fromkeys([*net.outputs, *blobs])), frozenset(without))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An engine that is ready for inputs of one size.
+
+    Attributes:
+        engine: It.
+        proof: What it was compared with; None if that was not asked for, or the engine is the network itself.
+        refused: The engines that "auto" prefers by their time, but that cannot run the network: name -> why.
+    """
+
+    engine: Engine
+    proof: Proof | None
+    refused: Mapping[str, str]
+
+
+class CompiledNet:
+    """A network in an engine, from ``net.compiled(engine)``. It is called as the network is, and computes no gradients.
+
+    It is prepared, and compared with the network, for the input sizes in the prototxt at once, and for other sizes
+    when they are first given; other batch sizes need nothing where `engine` takes any.
+
+    Attributes:
+        net: The network that it was made from.
+        inputs: As of the network.
+        outputs: The blobs that a call returns.
+    """
+
+    def __init__(self, net: Net, engine: str, verify: bool, outputs: tuple[str, ...], without: frozenset[str]):
+        self.net, self.outputs, self.inputs = net, outputs, dict(net.inputs)
+        self._asked, self._verify, self._without = engine, verify, without
+        self._prepared: OrderedDict[tuple, Prepared] = OrderedDict()
+        self._latest: Prepared | None = None
+        if self.inputs and all(self.inputs.values()):
+            self._latest = self._prepare(self.inputs)
+
+    @property
+    def name(self) -> str:
+        return self.net.name
+
+    @property
+    def prepared(self) -> Prepared:
+        """The engine of the last call, or the one that is ready for the sizes in the prototxt."""
+        if self._latest is None:
+            raise NetError(f"{self.name or 'the network'}: its inputs have no shape in the prototxt, so that no engine "
+                           "is prepared before the first call")
+        return self._latest
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine; for "auto", of the one that was chosen."""
+        return self.prepared.engine.name
+
+    @property
+    def proof(self) -> Proof | None:
+        """The comparison with the network; None with verify=False, and for the engine "exact"."""
+        return self.prepared.proof
+
+    def __call__(self, inputs: Mapping[str, Tensor] | Tensor | None = None, /, **named: Tensor) -> dict[str, Tensor]:
+        """Run the network.
+
+        Args:
+            inputs: As for ``Net.forward``.
+
+        Returns:
+            Blob -> Tensor, for each of `outputs`.
+
+        Raises:
+            NetError, LayerError: The inputs do not fit, or the engine cannot be prepared for their sizes.
+        """
+        values = self.net.bind(inputs, named)
+        self._latest = self._ready_for({name: tuple(value.shape) for name, value in values.items()})
+        with torch.no_grad():
+            made = self._latest.engine.run(values)
+        return {name: made[name] for name in self.outputs}
+
+    def _ready_for(self, shapes: Shapes) -> Prepared:
+        for key in (_without_batch(shapes), _key(shapes)):
+            if (found := self._prepared.get(key)) is not None:
+                self._prepared.move_to_end(key)
+                return found
+        return self._prepare(shapes)
+
+    def _prepare(self, shapes: Shapes) -> Prepared:
+        job = Job(at_sizes(self.net, shapes), self.outputs, self._without)
+        names, refused = [self._asked], dict[str, str]()
+        if self._asked == AUTO:
+            names, refused = rank(job)
+        for name in names:
+            try:
+                ready = Prepared(*self._proven(name, job, shapes), refused)
+                break
+            except RmpeError as error:
+                if self._asked != AUTO:
+                    raise
+                refused[name] = str(error)
+        self._prepared[_without_batch(shapes) if ready.engine.any_batch else _key(shapes)] = ready
+        while len(self._prepared) > MAX_SIZES:
+            self._prepared.popitem(last=False)
+        return ready
+
+    def _proven(self, name: str, job: Job, shapes: Shapes) -> tuple[Engine, Proof | None]:
+        engine = ENGINES[name](job)
+        return engine, prove(self.net, engine, shapes) if self._verify and name != EXACT else None
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())
+        engine = self._asked if self._latest is None else self.engine
+        return printable(f"CompiledNet {self.name or 'unnamed'} in {engine}: {shapes} -> {', '.join(self.outputs)}")
+
+
+def _key(shapes: Shapes) -> tuple:
+    return tuple(sorted((name, tuple(shape)) for name, shape in shapes.items()))
+
+
+def _without_batch(shapes: Shapes) -> tuple:
+    return tuple(sorted((name, ("N", *shape[1:])) for name, shape in shapes.items()))
+
+

@@ -1,0 +1,114 @@
+"""The engines that run the ONNX we write: ONNX Runtime and OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmpe_legacy.errors import NetError
+from rmpe_legacy.export.graph import Value
+from rmpe_legacy.export.onnx import to_onnx
+from rmpe_legacy.optional import optional
+from rmpe_legacy.reading import first_line
+from rmpe_legacy.silence import silent_stderr
+
+from .base import ENGINES, Engine, Job, Tensors
+
+Run = Callable[[list[np.ndarray]], Sequence[np.ndarray]]  # inputs and outputs in the model's order
+Open = Callable[[bytes, torch.device], Run]  # a model and the device it is to run on
+
+
+class OnnxEngine:
+    """Runs a network's ONNX in a runtime. Tensors come and go over the CPU's memory."""
+
+    shows_blobs = False
+
+    def __init__(self, name: str, job: Job, open_model: Open):
+        self.name, self.title, self._open = name, job.title, open_model
+        parameter = next(job.net.parameters(), None)
+        self.device = torch.device("cpu") if parameter is None else parameter.device
+        if parameter is not None and parameter.dtype is not torch.float32:
+            raise NetError(f"{self.title}: engine {name!r} needs float32 parameters, not {parameter.dtype}; call "
+                           "net.float() first")
+        self.model, self.graph = to_onnx(job.net, job.blobs)
+        self.any_batch = self.graph.is_dynamic
+        self._run = self._load()
+
+    def _load(self) -> Run:
+        if (size := self.model.ByteSize()) >= 1 << 31:
+            raise NetError(f"{self.title}: engine {self.name!r} takes up to 2 GiB of weights, and it has "
+                           f"{size / 2**30:.1f} GiB; use 'torch'")
+        try:
+            with silent_stderr():  # the runtimes also raise whatever they print
+                return self._open(self.model.SerializeToString(), self.device)
+        except Exception as error:  # the runtimes' exceptions have no common base class
+            raise NetError(f"{self.title}: engine {self.name!r} cannot load it: {first_line(error)}") from error
+
+    def run(self, inputs: Tensors) -> dict[str, Tensor]:
+        return self._call(self._run, inputs, self.graph.outputs)
+
+    def _call(self, run: Run, inputs: Tensors, outputs: Sequence[Value]) -> dict[str, Tensor]:
+        try:
+            found = run([inputs[value.blob].contiguous().cpu().numpy() for value in self.graph.inputs])
+        except Exception as error:
+            raise NetError(f"{self.title}: engine {self.name!r} cannot run it: {first_line(error)}") from error
+        return {value.blob: torch.from_numpy(np.array(array)).to(self.device)
+                for value, array in zip(outputs, found, strict=True)}
+
+    def blobs(self, inputs: Tensors) -> dict[str, Tensor]:
+        """Run a second model, whose outputs are all the values that are blobs."""
+        onnx = optional("onnx", f"engine {self.name!r}")
+        made = {value for node in self.graph.nodes for value in node.top}
+        values = [value for blob, value in self.graph.final.items() if value in made and value.blob == blob]
+        outputs = self.model.graph.output
+        kept = list(outputs)
+        del outputs[:]
+        outputs.extend(onnx.ValueInfoProto(name=value.name) for value in values)
+        try:
+            run = self._load()
+        finally:
+            del outputs[:]
+            outputs.extend(kept)
+        return self._call(run, inputs, values)
+
+
+def _open_onnxruntime(model: bytes, device: torch.device) -> Run:
+    runtime = optional("onnxruntime", "engine 'onnxruntime'")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device.type == "cuda" and "CUDAExecutionProvider" in runtime.get_available_providers():
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0, "use_tf32": 0}))
+    session = runtime.InferenceSession(model, options, providers)
+    names = [each.name for each in session.get_inputs()]
+    return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))
+
+
+def _open_openvino(model: bytes, device: torch.device) -> Run:
+    openvino = optional("openvino", "engine 'openvino'")
+    core = openvino.Core()
+    settings = {"INFERENCE_PRECISION_HINT": "f32",  # or it computes in bfloat16 where the CPU has that
+                "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
+
+    def run(arrays: list[np.ndarray]) -> Sequence[np.ndarray]:
+        return list(request.infer(dict(enumerate(arrays)), share_inputs=True).to_tuple())
+
+    return run
+
+
+@ENGINES.register("onnxruntime")
+def make_onnxruntime(job: Job) -> Engine:
+    optional("onnxruntime", "engine 'onnxruntime'")
+    return OnnxEngine("onnxruntime", job, _open_onnxruntime)
+
+
+@ENGINES.register("openvino")
+def make_openvino(job: Job) -> Engine:
+    optional("openvino", "engine 'openvino'")
+    return OnnxEngine("openvino", job, _open_openvino)

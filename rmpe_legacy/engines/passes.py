@@ -1,0 +1,144 @@
+"""The ``torch`` engine's passes: pure functions in the order they run, each of which can be switched off by name.
+
+The first ones rewrite the graph of layers, and are shared with the ONNX that ``rmpe convert`` writes; the others put
+kernels in place of layers, and join them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from rmpe_legacy.caffe.layers.conv import Convolution
+from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.export.fold import channel_affine, drop_copies, fold_affine
+from rmpe_legacy.export.graph import Graph, Node, Value
+from rmpe_legacy.wording import did_you_mean
+
+from .kernels import Affine, Conv, Kernel, Nearest, PackedConv, Pool, Relu, Sum, can_pack, nearest_times
+from .plan import Call, LayerCall, Plan, make_plan
+
+
+def use_kernels(plan: Plan) -> Plan:
+    """Replace layers by kernels that do the same with less around it."""
+    return plan.with_calls(_with_kernel(call, _kernel_for) for call in plan.calls)
+
+
+def use_nearest(plan: Plan) -> Plan:
+    """Replace a Deconvolution that only repeats each value by nearest-neighbour upsampling."""
+    return plan.with_calls(_with_kernel(call, _nearest_for) for call in plan.calls)
+
+
+def fuse_relu(plan: Plan) -> Plan:
+    """Apply a ReLU in the kernel that makes its bottom, if nothing else reads that; otherwise in the same memory."""
+    readers, makers = plan.readers(), plan.makers()
+    calls: list[Call | None] = list(plan.calls)
+    for i, call in enumerate(plan.calls):
+        if not isinstance(call.kernel, Relu) or readers[call.bottom[0]] != 1 or call.bottom[0] not in makers:
+            continue
+        before = makers[call.bottom[0]]
+        maker = calls[before]
+        if maker is None:
+            continue
+        if isinstance(maker.kernel, Conv | Sum | Affine) and not maker.kernel.relu:
+            calls[before] = None
+            calls[i] = replace(maker, kernel=maker.kernel.fused(relu=True), top=call.top)
+        elif maker.kernel.fresh:
+            calls[i] = replace(call, kernel=Relu(in_place=True), overwrites=call.bottom)
+    return plan.with_calls(call for call in calls if call is not None)
+
+
+def fuse_sum(plan: Plan) -> Plan:
+    """Add the other term of a sum in the convolution that makes one of them: a residual block's last step."""
+    readers, makers = plan.readers(), plan.makers()
+    calls: list[Call | None] = list(plan.calls)
+    for i, call in enumerate(plan.calls):
+        if not isinstance(call.kernel, Sum) or len(call.bottom) != 2 or call.bottom[0] == call.bottom[1]:
+            continue
+        for term, other in (call.bottom, call.bottom[::-1]):
+            before = makers.get(term, -1)
+            maker = calls[before] if before >= 0 else None
+            if maker is not None and readers[term] == 1 and _can_add(maker.kernel):
+                kernel = maker.kernel.fused(adds=True, relu=call.kernel.relu)
+                calls[before] = None
+                calls[i] = replace(maker, kernel=kernel, bottom=(*maker.bottom, other), top=call.top)
+                break
+    return plan.with_calls(call for call in calls if call is not None)
+
+
+def _can_add(kernel: Kernel) -> bool:
+    return isinstance(kernel, Conv) and not kernel.relu and not kernel.adds
+
+
+def channels_last(plan: Plan) -> Plan:
+    """Keep images in memory with the channels of a pixel together, and reorder the convolutions' weights for it."""
+    return plan.with_calls(replace(call, kernel=call.kernel.with_channels_last())
+                           if isinstance(call.kernel, Conv) else call for call in plan.calls)
+
+
+def pack(plan: Plan) -> Plan:
+    """On the CPU, run convolutions as oneDNN primitives with weights that are reordered once."""
+    if not can_pack():
+        return plan
+    return plan.with_calls(replace(call, kernel=PackedConv(call.kernel, _sizes(call.bottom[0])))
+                           if isinstance(call.kernel, Conv) and call.kernel.is_packable else call
+                           for call in plan.calls)
+
+
+def _sizes(value: Value) -> list[int]:
+    return [dim if isinstance(dim, int) else 1 for dim in value.shape]
+
+
+# --- kernels for layers -------------------------------------------------------------------------------------------
+
+
+def _with_kernel(call: Call, choose: Callable[[LayerCall, Call], Kernel | None]) -> Call:
+    kernel = choose(call.kernel, call) if isinstance(call.kernel, LayerCall) else None
+    return call if kernel is None else replace(call, kernel=kernel)
+
+
+def _kernel_for(own: LayerCall, call: Call) -> Kernel | None:
+    layer, shape = own.layer, call.bottom[0].shape if call.bottom else ()
+    kind = layer.spec.type
+    if isinstance(layer, Convolution):
+        is_plain = len(call.bottom) == 1 and len(layer.kernel) == 2 and layer.channel_axis == 1 and all(layer.dilation)
+        return Conv(layer) if is_plain and not any(layer.sticking_out(_sizes(call.bottom[0])[2:])) else None
+    if kind == "ReLU" and not layer.negative_slope:
+        return Relu(in_place=False)
+    if kind == "Pooling" and Pool.fits(layer, _sizes(call.bottom[0])[2:]):
+        return Pool(layer)
+    if kind == "Eltwise" and layer.operation == "SUM" and not layer.in_place and set(layer.coeff) == {1.0}:
+        return Sum()
+    affine = channel_affine(layer, Node(layer, call.bottom, call.top), shape)
+    if affine is None:
+        return None
+    scale, shift = (values.to(next(layer.parameters()).dtype) for values in affine)
+    return Affine(scale, shift, len(shape))
+
+
+def _nearest_for(own: LayerCall, call: Call) -> Kernel | None:
+    layer = own.layer
+    times = nearest_times(layer) if layer.spec.type == "Deconvolution" and len(call.bottom) == 1 else None
+    return None if times is None else Nearest(times)
+
+
+# --- the list -----------------------------------------------------------------------------------------------------
+
+GRAPH_PASSES: dict[str, Callable[[Graph], Graph]] = {"copies": drop_copies, "fold": fold_affine}
+PLAN_PASSES: dict[str, Callable[[Plan], Plan]] = {
+    "kernels": use_kernels, "nearest": use_nearest, "sum": fuse_sum, "relu": fuse_relu,
+    "channels-last": channels_last, "pack": pack}
+PASSES = (*GRAPH_PASSES, *PLAN_PASSES)
+
+
+def optimize(graph: Graph, without: Collection[str] = ()) -> Plan:
+    """Return a graph's plan after all passes but those in `without`. Raises RmpeError for an unknown name."""
+    for name in without:
+        if name not in PASSES:
+            raise RmpeError(f"no pass {name!r}{did_you_mean(name, PASSES)}; the passes are {', '.join(PASSES)}")
+    for name, change in GRAPH_PASSES.items():
+        graph = graph if name in without else change(graph)
+    plan = make_plan(graph)
+    for name, rewrite in PLAN_PASSES.items():
+        plan = plan if name in without else rewrite(plan)
+    return plan

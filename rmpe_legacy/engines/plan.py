@@ -1,0 +1,160 @@
+"""The ``torch`` engine's form of a network: calls in order of execution, on values in SSA form."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from rmpe_legacy.caffe.layers.base import Layer
+from rmpe_legacy.caffe.net import Step, run_step
+from rmpe_legacy.export.graph import Graph, Node, Value
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# Types whose layers compute the same whatever the memory format is, and whose tops have that of their bottoms.
+ANY_FORMAT = frozenset({"ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Power", "Exp", "Log", "Threshold",
+                        "Dropout", "Clip", "Swish", "BatchNorm", "Concat", "Slice", "Split", "Eltwise",
+                        "Pooling"})
+
+
+class Kernel(nn.Module):
+    """What computes one call. A subclass's forward takes the call's bottoms and returns its top."""
+
+    fresh = True  # the top is new memory, which a later call may overwrite
+
+    def fused(self, **changes: Any) -> Self:
+        """Return a copy with other attributes, such as relu=True."""
+        made = copy.copy(self)
+        made._parameters = dict(self._parameters)
+        for name, value in changes.items():
+            setattr(made, name, value)
+        return made
+
+
+class LayerCall(Kernel):
+    """Runs a layer of the network, which is reshaped for its bottoms."""
+
+    fresh = False  # it may be a view, or the bottom itself
+
+    def __init__(self, layer: Layer):
+        super().__init__()
+        self.layer = layer
+        self.step = Step(layer, layer.spec.bottom, layer.spec.top, bottom_shapes=None)
+        self.any_format = layer.spec.type in ANY_FORMAT
+
+    def forward(self, *bottoms: Tensor) -> Sequence[Tensor]:
+        if not self.any_format:
+            bottoms = tuple(bottom.contiguous() for bottom in bottoms)
+        return run_step(self.step, bottoms)
+
+
+class Reshaped(Kernel):
+    """Gives a value the shape that another blob has, whose memory it shares in Caffe."""
+
+    fresh = False
+
+    def __init__(self, shape: Sequence[int | str]):
+        super().__init__()
+        self.shape = [dim if isinstance(dim, int) else -1 for dim in shape]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel with the values it reads and makes.
+
+    Attributes:
+        name: The layer whose tops it makes.
+        overwrites: The bottoms whose memory it reuses. They hold something else afterwards.
+    """
+
+    name: str
+    kernel: Kernel
+    bottom: tuple[Value, ...]
+    top: tuple[Value, ...]
+    overwrites: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The calls of a network."""
+
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    calls: tuple[Call, ...]
+    blobs: Mapping[str, Value]  # blob -> its final value, which need not exist in the plan
+
+    def with_calls(self, calls: Iterable[Call]) -> Plan:
+        return replace(self, calls=tuple(calls))
+
+    def readers(self) -> Counter[Value]:
+        """Return how often each value is read; being an output counts as well."""
+        return Counter(value for call in self.calls for value in call.bottom) + Counter(self.outputs)
+
+    def makers(self) -> dict[Value, int]:
+        """Return the index of the call that makes each value."""
+        return {value: i for i, call in enumerate(self.calls) for value in call.top}
+
+
+Pass = Callable[[Plan], Plan]
+
+
+def make_plan(graph: Graph) -> Plan:
+    """Return a graph's plan, in which each layer computes its own tops."""
+    return Plan(graph.inputs, graph.outputs, tuple(map(_call, graph.nodes)), graph.final)
+
+
+def _call(node: Node) -> Call:
+    if node.layer is None:
+        return Call(node.top[0].name, Reshaped(node.top[0].shape), node.bottom, node.top)
+    return Call(node.layer.spec.name, LayerCall(node.layer), node.bottom, node.top)
+
+
+class Program(nn.Module):
+    """Runs a plan: tensors in the order of its inputs -> tensors in the order of its outputs.
+
+    A value is released after its last reader.
+    """
+
+    def __init__(self, plan: Plan):
+        super().__init__()
+        self.plan = plan
+        self.kernels = nn.ModuleList(call.kernel for call in plan.calls)
+        last = {value: i for i, call in enumerate(plan.calls) for value in (*call.bottom, *call.top)}
+        self.last_use: list[tuple[Value, ...]] = [()] * len(plan.calls)
+        for value, i in last.items():
+            if value not in plan.outputs:
+                self.last_use[i] += (value,)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        values: dict[Value, Tensor] = dict(zip(self.plan.inputs, inputs, strict=True))
+        for call, done in zip(self.plan.calls, self.last_use, strict=True):
+            _run(call, values)
+            for value in done:
+                del values[value]
+        return tuple(values[value].contiguous() for value in self.plan.outputs)
+
+    def blobs(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """Run it and return every blob whose final value exists, in the order of computation."""
+        values: dict[Value, Tensor] = dict(zip(self.plan.inputs, inputs, strict=True))
+        for call in self.plan.calls:
+            kept = {value: values[value].clone() for value in call.overwrites}
+            _run(call, values)
+            values |= kept
+        return {value.blob: tensor.contiguous() for value, tensor in values.items()
+                if self.plan.blobs.get(value.blob) == value}
+
+
+def _run(call: Call, values: dict[Value, Tensor]) -> None:
+    made: Any = call.kernel(*(values[value] for value in call.bottom))
+    tops = (made,) if isinstance(made, torch.Tensor) else made
+    values.update(zip(call.top, tops, strict=True))

@@ -1,0 +1,92 @@
+"""The engines that need nothing but torch: our own passes, and torch.compile."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rmpe_legacy.errors import NetError, RmpeError
+from rmpe_legacy.export.graph import Graph, make_graph
+from rmpe_legacy.reading import first_line
+
+from .base import ENGINES, EXACT, Engine, Job, Tensors
+from .passes import PLAN_PASSES, optimize
+from .plan import Program
+
+_LEFT_TO_INDUCTOR = frozenset(PLAN_PASSES) - {"kernels", "nearest"}
+
+
+class ExactEngine:
+    """The network itself."""
+
+    name = EXACT
+    any_batch = shows_blobs = True
+
+    def __init__(self, job: Job):
+        self.net, self.wanted = job.net, job.blobs
+        self.net.keep_blobs = not set(self.wanted) <= set(self.net.outputs)
+
+    def run(self, inputs: Tensors) -> dict[str, Tensor]:
+        outputs = self.net(dict(inputs))
+        return {name: outputs[name] if name in outputs else self.net.blobs[name] for name in self.wanted}
+
+    blobs = run
+
+
+class TorchEngine:
+    """The network after the passes of ``passes``."""
+
+    name = "torch"
+    shows_blobs = True
+
+    def __init__(self, graph: Graph, without: frozenset[str]):
+        self.program = Program(optimize(graph, without))
+        self.inputs = [value.blob for value in graph.inputs]
+        self.outputs = [value.blob for value in graph.outputs]
+        self.any_batch = graph.is_dynamic
+
+    def run(self, inputs: Tensors) -> dict[str, Tensor]:
+        tops = self.program(*(inputs[name] for name in self.inputs))
+        return dict(zip(self.outputs, tops, strict=True))
+
+    def blobs(self, inputs: Tensors) -> dict[str, Tensor]:
+        return self.program.blobs(*(inputs[name] for name in self.inputs))
+
+
+class InductorEngine(TorchEngine):
+    """The same, but what follows the first passes is left to torch.compile, with the weights as constants."""
+
+    name = "inductor"
+    shows_blobs = False
+
+    def __init__(self, graph: Graph, without: frozenset[str]):
+        super().__init__(graph, without | _LEFT_TO_INDUCTOR)
+        self.any_batch = False  # every size is compiled
+        self.title = graph.name or "the network"
+        self.compiled = torch.compile(self.program, dynamic=False, options={"freezing": True})
+
+    def run(self, inputs: Tensors) -> dict[str, Tensor]:
+        try:
+            tops = self.compiled(*(inputs[name] for name in self.inputs))
+        except RmpeError:
+            raise
+        except Exception as error:  # torch.compile lets through what the compilers behind it raise
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            raise NetError(f"{self.title}: engine 'inductor' cannot compile it: {first_line(error)}") from error
+        return dict(zip(self.outputs, tops, strict=True))
+
+
+@ENGINES.register("torch")
+def make_torch(job: Job) -> Engine:
+    return TorchEngine(make_graph(job.net, job.blobs), job.without)
+
+
+@ENGINES.register("inductor")
+def make_inductor(job: Job) -> Engine:
+    return InductorEngine(make_graph(job.net, job.blobs), job.without)
+
+
+@ENGINES.register(EXACT)
+def make_exact(job: Job) -> Engine:
+    return ExactEngine(job)

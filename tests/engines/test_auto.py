@@ -1,0 +1,112 @@
+"""The engine "auto": the fastest that gives the network's results, measured once and remembered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from engine_networks import everything
+
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.engines import EXACT, auto
+from rmpe_legacy.errors import NetError
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Net:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return everything(tmp_path)
+
+
+def cached(folder: Path) -> list[Path]:
+    return sorted((folder / "cache").rglob("*.json"))
+
+
+def times(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> list[str]:
+    """Let each engine seem to take so long; returns a list that fills with the networks measured."""
+    measured: list[str] = []
+
+    def measure(job):
+        measured.append(job.net.name)
+        return {"exact": 3.0, **seconds}, {}
+
+    monkeypatch.setattr(auto, "measure", measure)
+    return measured
+
+
+def test_the_fastest_is_taken_and_remembered(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    measured = times(monkeypatch, torch=2.0, onnxruntime=1.0)
+    assert net.compiled("auto").engine == "onnxruntime"
+    assert net.compiled("auto").engine == "onnxruntime"
+    assert measured == ["everything"]
+    assert json.loads(cached(tmp_path)[0].read_text()) == {
+        "order": ["onnxruntime", "torch", "exact"],
+        "milliseconds": {"onnxruntime": 1000.0, "torch": 2000.0, "exact": 3000.0}}
+
+
+def test_exact_is_taken_where_it_is_the_fastest(net: Net, monkeypatch: pytest.MonkeyPatch):
+    times(monkeypatch, torch=4.0)
+    compiled = net.compiled("auto")
+    assert (compiled.engine, compiled.proof) == (EXACT, None)
+    x = torch.randn(2, 3, 17, 13)
+    with torch.no_grad():
+        assert all(torch.equal(value, net(x)[name]) for name, value in compiled(x).items())
+
+
+def test_another_size_is_measured_anew(net: Net, monkeypatch: pytest.MonkeyPatch):
+    measured = times(monkeypatch, torch=2.0)
+    net.compiled("auto")
+    batch = dict(net.inputs)
+    net.inputs = {"data": (4, *batch["data"][1:])}
+    net.compiled("auto")
+    assert measured == ["everything"] * 2
+
+
+def test_a_refused_engine_gives_way_to_the_next(net: Net, monkeypatch: pytest.MonkeyPatch):
+    times(monkeypatch, torch=2.0, onnxruntime=1.0)
+
+    def refuse(job):
+        raise NetError("cannot")
+
+    entries = dict(auto.ENGINES) | {"onnxruntime": refuse}
+    monkeypatch.setattr(auto.ENGINES, "_entries", entries)
+    compiled = net.compiled("auto")
+    assert compiled.engine == "torch"
+    assert compiled.prepared.refused == {"onnxruntime": "cannot"}
+
+
+DAMAGED = {
+    "empty": "", "half": "{", "a list": "[]", "a number": "7", "no list": '{"order": 7}',
+    "no exact": '{"order": ["torch"]}', "no name": '{"order": ["exact", []]}', "twice": '{"order": ["exact", "exact"]}',
+    "unknown": '{"order": ["exact", "rm -rf"]}', "never measured": '{"order": ["exact", "inductor"]}',
+    "no UTF-8": "\xff", "large": '{"order": "' + "x" * 70000 + '"}',
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_or_hostile_cache_is_measured_anew(content: str, net: Net, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch):
+    measured = times(monkeypatch, torch=2.0)
+    net.compiled("auto")
+    cached(tmp_path)[0].write_text(content, encoding="latin-1")
+    assert net.compiled("auto").engine == "torch"
+    assert len(measured) == 2
+    assert json.loads(cached(tmp_path)[0].read_text())["order"] == ["torch", "exact"]
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "cache").write_text("in the way")
+    measured = times(monkeypatch, torch=2.0)
+    assert [net.compiled("auto").engine for _ in range(2)] == ["torch"] * 2
+    assert len(measured) == 2
+
+
+def test_what_is_really_measured(net: Net, tmp_path: Path):
+    compiled = net.compiled("auto")
+    stored = json.loads(cached(tmp_path)[0].read_text())
+    assert stored["order"][0] == compiled.engine or compiled.prepared.refused
+    assert {"torch", EXACT} <= set(stored["order"])
+    assert "inductor" not in stored["order"]
+    assert all(stored["milliseconds"][name] > 0 for name in stored["order"])

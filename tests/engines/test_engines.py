@@ -1,0 +1,231 @@
+"""Engines give what the network gives, and are refused where they do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_networks import EVERYTHING, everything
+
+from rmpe_legacy import load_net
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.engines import ENGINES, EXACT, PASSES, onnx_engines
+from rmpe_legacy.engines.kernels import Affine, Conv, PackedConv
+from rmpe_legacy.engines.passes import PLAN_PASSES, optimize
+from rmpe_legacy.engines.plan import LayerCall
+from rmpe_legacy.errors import LayerError, NetError, RmpeError
+from rmpe_legacy.export.graph import make_graph
+
+HAS_OPENVINO = find_spec("openvino") is not None
+FAST = [pytest.param(name, marks=[pytest.mark.skipif(not HAS_OPENVINO, reason="OpenVINO is not installed")]
+                     if name == "openvino" else []) for name in ("torch", "onnxruntime", "openvino")]
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Net:
+    return everything(tmp_path_factory.mktemp("net"))
+
+
+def images(batch: int = 2, seed: int = 3) -> torch.Tensor:
+    return torch.randn(batch, 3, 17, 13, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=2e-6 * float(value.abs().max()))
+
+
+# --- the same results --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", FAST)
+def test_an_engine_gives_the_networks_outputs_in_all_call_forms(engine: str, net: Net):
+    compiled = net.compiled(engine)
+    x = images()
+    with torch.no_grad():
+        expected = net(x)
+    for found in (compiled(x), compiled({"data": x}), compiled(data=x)):
+        assert_same(found, expected)
+    assert compiled.engine == engine
+    assert compiled.inputs == net.inputs
+    assert compiled.outputs == net.outputs
+    assert compiled.proof.worst < 1e-5
+    assert set(compiled.proof.verdicts) == {"random", "picture-like"}
+
+
+@pytest.mark.parametrize("engine", FAST)
+def test_other_batches_and_other_sizes(engine: str, tmp_path: Path):
+    text = EVERYTHING[: EVERYTHING.index('layer { name: "fc"')]  # whose weights are for one size
+    net = everything(tmp_path, text)
+    compiled = net.compiled(engine)
+    for shape in ((5, 3, 17, 13), (1, 3, 17, 13), (2, 3, 21, 33)):
+        x = torch.randn(shape)
+        with torch.no_grad():
+            assert_same(compiled(x), net(x))
+
+
+def test_a_size_that_the_weights_do_not_fit_is_refused_as_by_the_network(net: Net):
+    compiled = net.compiled("torch")
+    with pytest.raises(LayerError, match=r"fc \(InnerProduct\): its parameter weight is made for one size"):
+        compiled(torch.zeros(1, 3, 30, 30))
+
+
+@pytest.mark.parametrize("engine", FAST)
+def test_further_blobs_can_be_asked_for(engine: str, net: Net):
+    compiled = net.compiled(engine, blobs=["pool1"])
+    net.keep_blobs = True
+    try:
+        with torch.no_grad():
+            net(images())
+        torch.testing.assert_close(compiled(images())["pool1"], net.blobs["pool1"], rtol=0, atol=1e-5)
+    finally:
+        net.keep_blobs = False
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about parts of itself
+def test_inductor_gives_the_networks_outputs(tmp_path: Path):
+    """A network of three layers: compiling takes a minute otherwise."""
+    text = EVERYTHING[: EVERYTHING.index('layer { name: "relu1"')]
+    net = everything(tmp_path, text)
+    compiled = net.compiled("inductor")
+    with torch.no_grad():
+        assert_same(compiled(images()), net(images()))
+
+
+def test_the_network_itself_does_not_change(net: Net):
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with torch.no_grad():
+        expected = net(images())
+    net.compiled("torch")(images())
+    with torch.no_grad():
+        found = net(images())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_statistics_that_a_layer_collects_are_not_touched_by_the_comparison(tmp_path: Path):
+    text = EVERYTHING[: EVERYTHING.index('layer { name: "scale1"')].replace(
+        'bottom: "conv1" top: "conv1" }', 'bottom: "conv1" top: "conv1" batch_norm_param { use_global_stats: false } }')
+    net = everything(tmp_path, text)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    net.compiled("torch")
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+# --- the proof ---------------------------------------------------------------------------------------------------
+
+
+def wrong_pass(plan: Any) -> Any:
+    """Changes a bias of the convolution "grouped" by a thousandth of its range."""
+    def wrong(call: Any) -> Any:
+        if call.name != "grouped":
+            return call
+        bias = call.kernel.bias.detach() + 0.01
+        return replace(call, kernel=call.kernel.fused(bias=torch.nn.Parameter(bias, requires_grad=False)))
+
+    return plan.with_calls(map(wrong, plan.calls))
+
+
+def test_a_wrong_pass_is_refused_and_the_first_blob_named(net: Net, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(PLAN_PASSES, "kernels", lambda plan, right=PLAN_PASSES["kernels"]: wrong_pass(right(plan)))
+    with pytest.raises(NetError, match=r"engine 'torch' is refused: on random inputs it is not the same: .* the first "
+                                       r"is sum, computed by sum \(Eltwise\), relu3 \(ReLU\)"):
+        net.compiled("torch")
+    net.compiled("torch", verify=False)
+
+
+@pytest.mark.parametrize("engine", FAST[1:])
+def test_a_wrong_onnx_is_refused_and_the_first_blob_named(engine: str, net: Net, monkeypatch: pytest.MonkeyPatch):
+    def wrong(*args: Any, right: Any = onnx_engines.to_onnx, **options: Any) -> Any:
+        from onnx import numpy_helper
+
+        model, graph = right(*args, **options)
+        weight = next(each for each in model.graph.initializer if each.name == "last.weight")
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.001, weight.name))
+        return model, graph
+
+    monkeypatch.setattr(onnx_engines, "to_onnx", wrong)
+    with pytest.raises(NetError, match=rf"engine '{engine}' is refused: .* the first is last, computed by last"):
+        net.compiled(engine)
+
+
+# --- the passes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_each_pass_can_be_left_out(name: str, net: Net):
+    compiled = net.compiled("torch", without=[name])
+    with torch.no_grad():
+        assert_same(compiled(images()), net(images()))
+
+
+def test_all_passes_can_be_left_out_and_nothing_then_changes(net: Net):
+    plan = optimize(make_graph(net), without=PASSES)
+    assert all(isinstance(call.kernel, LayerCall) for call in plan.calls)
+    assert len(plan.calls) == sum(not step.layer.spec.is_inserted for step in net.steps) - 1  # the Input
+
+
+def test_what_the_passes_make_of_the_network(net: Net):
+    calls = {call.name: call.kernel for call in optimize(make_graph(net), without=["pack"]).calls}
+    assert not {"bn1", "scale1", "relu1", "bn2", "relu2", "shift3", "relu3", "sum", "drop", "scale4", "bn5",
+                "scale5"} & {name for name, kernel in calls.items() if isinstance(kernel, LayerCall)}
+    assert calls["conv1"].relu
+    assert isinstance(calls["affine2"], Affine)
+    assert calls["affine2"].relu
+    assert isinstance(calls["grouped"], Conv)
+    assert (calls["grouped"].adds, calls["grouped"].relu) == (True, True)
+    assert type(calls["up"]).__name__ == "Nearest"
+    assert type(calls["pool1"]).__name__ == "Pool"
+    packed = [call.kernel for call in optimize(make_graph(net)).calls if isinstance(call.kernel, PackedConv)]
+    assert len(packed) == 3
+
+
+def test_an_unknown_pass_or_engine_is_named(net: Net):
+    with pytest.raises(RmpeError, match=r"no pass 'folds'.*'fold'.*the passes are copies, fold"):
+        net.compiled("torch", without=["folds"])
+    with pytest.raises(RmpeError, match=r"no engine 'torhc'.*'torch'.*the engines are onnxruntime, openvino"):
+        net.compiled("torhc")
+    assert EXACT in ENGINES
+
+
+# --- what an engine cannot run -----------------------------------------------------------------------------------
+
+
+def test_a_missing_library_is_named(net: Net, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(RmpeError, match=r"engine 'openvino' needs openvino; pip install 'rmpe-legacy\[openvino\]'"):
+        net.compiled("openvino")
+
+
+def test_a_layer_that_gives_data_of_its_own_is_refused(tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""layer { name: "noise" type: "DummyData" top: "data"
+        dummy_data_param { shape { dim: 1 dim: 3 dim: 4 dim: 5 } data_filler { type: "gaussian" } } }
+        layer { name: "relu" type: "ReLU" bottom: "data" top: "relu" }""")
+    with pytest.raises(LayerError, match=r"noise \(DummyData\): gives data of its own"):
+        load_net(path).compiled("torch")({"data": torch.zeros(1, 3, 4, 5)})
+
+
+def test_a_network_for_training_is_refused(tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(EVERYTHING)
+    with pytest.raises(LayerError, match="is in phase TRAIN"):
+        load_net(path, phase="TRAIN").compiled("torch")
+
+
+@pytest.mark.parametrize("engine", FAST)
+def test_double_precision(engine: str, tmp_path: Path):
+    net = everything(tmp_path).double()
+    if engine != "torch":
+        with pytest.raises(NetError, match=f"engine '{engine}' needs float32 parameters"):
+            net.compiled(engine)
+        return
+    compiled = net.compiled(engine, verify=False)
+    with torch.no_grad():
+        for name, value in net(images()).items():
+            torch.testing.assert_close(compiled(images())[name], value, rtol=0, atol=1e-12)
