@@ -36,6 +36,14 @@ class World:
     def first(self) -> bool:
         return self.rank == 0
 
+    def device(self, name: str) -> str:
+        """The device that this process uses where ``name`` is asked for: with "cuda", a GPU of its own."""
+        if name != "cuda" or self.size == 1:
+            return name
+        import torch
+
+        return f"cuda:{self.local_rank % max(1, torch.cuda.device_count())}"
+
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """Every size-th item, so that shares are alike however the items are ordered."""
         return items[self.rank :: self.size]

@@ -18,6 +18,8 @@ EXTRAS = {  # module -> the extra in pyproject.toml that installs it
     "tensorboard": "train",
     "lmdb": "train",
     "sklearn": "train",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # module -> the name to install it by, where that differs
 

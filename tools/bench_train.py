@@ -136,9 +136,9 @@ def middle(times: list[Taken]) -> Taken:
 
 
 def ratios(ours: list[Taken], theirs: list[Taken]) -> str:
-    """The medians over the rounds, so that a round that was disturbed does not count: wall and CPU."""
-    return " | ".join(f"{statistics.median(a[i] / b[i] for a, b in zip(ours, theirs, strict=True)):.3f}"
-                      for i in range(2))
+    """Wall and CPU: the median over the rounds, so that a round that was disturbed does not count, and the range."""
+    each = [[a[i] / b[i] for a, b in zip(ours, theirs, strict=True)] for i in range(2)]
+    return " | ".join(f"{statistics.median(r):.3f} ({min(r):.3f} to {max(r):.3f})" for r in each)
 
 
 def measure_step(name: str, folder: Path, batch: int, rounds: int) -> list[str]:
@@ -210,7 +210,8 @@ def main() -> None:
         return
     lines = ["# Training", "", f"`python tools/bench_train.py --rounds {args.rounds} --batch {args.batch}`, torch "
              f"{torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} processors "
-             f"({platform.machine()}); load at the beginning {os.getloadavg()[0]:.1f}. Medians of alternating rounds.",
+             f"({platform.machine()}); load at the beginning {os.getloadavg()[0]:.1f}. Medians (and ranges) of "
+             "alternating rounds.",
              "", "| what | ours | beside | ratio, wall | ratio, CPU |", "|---|---|---|---|---|"]
     print("\n".join(lines), flush=True)
     with tempfile.TemporaryDirectory() as name:

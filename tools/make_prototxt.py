@@ -242,12 +242,15 @@ def read_joints(net: Prototxt, heatmaps: str) -> None:
 
 
 class FrozenBranch:
-    """Adds layers to a network under names with a prefix; their weights do not change in training."""
+    """Adds layers to a network under names with a prefix; their weights do not change in training.
+
+    settled: BatchNorm takes its stored statistics, as in deployment; without it, each batch's, which change them.
+    """
 
     LEARNING: ClassVar = {"Convolution": 2, "BatchNorm": 3, "Scale": 2, "InnerProduct": 2}  # parameters of each type
 
-    def __init__(self, net: Prototxt, prefix: str):
-        self.net, self.prefix = net, prefix
+    def __init__(self, net: Prototxt, prefix: str, settled: bool = False):
+        self.net, self.prefix, self.settled = net, prefix, settled
         self.fraction, self.joints = net.fraction, net.joints
 
     def layer(self, name: str, type: str, bottom: str | list[str] = (), top: str | None = None, **fields: Any) -> str:
@@ -255,6 +258,8 @@ class FrozenBranch:
         if count := self.LEARNING.get(type, 0):
             count -= fields.get("convolution_param", {}).get("bias_term") is False
             fields["param"] = [{"lr_mult": 0, "decay_mult": 0}] * count
+        if type == "BatchNorm" and self.settled:
+            fields["batch_norm_param"] = {"use_global_stats": True}
         return self.net.layer(self.prefix + name, type, bottom, top if in_place or top is None else self.prefix + top,
                               **fields)
 
@@ -614,13 +619,17 @@ class DemoHourglass:
 
     def localisation(self, data: str) -> str:
         """-> theta (N, 6), from loc_maps (N, 16, 8, 8), a rough look at where each joint is."""
+        blob = self.rough_look(data)
+        blob = self.net.relu("loc_fc_relu", self.inner_product("loc_fc", blob, 64, {"type": "msra"}))
+        return self.inner_product("theta", blob, 6, CONSTANT_0)
+
+    def rough_look(self, data: str) -> str:
+        """-> loc_maps (N, 16, 8, 8)."""
         blob = self.net.layer("loc_pool", "Pooling", data, pooling_param={
             "pool": Enum("AVE"), "kernel_size": 2, "stride": 2})
         for i, (channels, stride) in enumerate(self.LOCALISATION, 1):
             blob = demo_conv_norm(self.net, f"loc_conv{i}", blob, channels, 3, stride)
-        blob = demo_conv(self.net, "loc_maps", blob, JOINTS, 1)
-        blob = self.net.relu("loc_fc_relu", self.inner_product("loc_fc", blob, 64, {"type": "msra"}))
-        return self.inner_product("theta", blob, 6, CONSTANT_0)
+        return demo_conv(self.net, "loc_maps", blob, JOINTS, 1)
 
     def inner_product(self, name: str, bottom: str, num_output: int, filler: dict) -> str:
         return self.net.layer(name, "InnerProduct", bottom, param=LEARN, inner_product_param={
@@ -641,16 +650,16 @@ class DemoHourglass:
         return self.net.layer(name, "Eltwise", [up, upsample(self.net, f"{name}_up2", blob, DEMO_CHANNELS,
                                                              bias_term=False, pad=0)])
 
-    def stacks(self, image: str) -> list[str]:
-        """-> both stacks' heat maps (N, 16, 24, 24)."""
+    def stacks(self, image: str, count: int = 2) -> list[str]:
+        """-> the heat maps (N, 16, 24, 24) of each stack, or of the first alone."""
         blob = demo_conv_norm(self.net, "conv1", image, 24, 5, 2)
         blob = demo_conv(self.net, "conv2", blob, DEMO_CHANNELS, 3, 2)
         outs = []
-        for i in (1, 2):
+        for i in range(1, count + 1):
             features = self.residual(f"ll{i}", self.hourglass(f"hg{i}", blob, 3))
             features = demo_conv_norm(self.net, f"lin{i}", features, DEMO_CHANNELS, 1)
             outs.append(demo_conv(self.net, f"out{i}", features, JOINTS, 1, filler=CONSTANT_0))
-            if i == 1:
+            if i < count:
                 back = [demo_conv(self.net, f"{name}_back", name, DEMO_CHANNELS, 1)
                         for name in ("lin1", "out1")]
                 blob = self.net.layer("inter1", "Eltwise", [blob, *back])
@@ -664,24 +673,56 @@ def demo_pose_body(net: Prototxt, **more: Any) -> list[str]:
     return parts.stacks(spatial_transformer(net, "stn", "data", "img", DEMO_FRAME, to_compute_dU=False, **more))
 
 
-def demo_pose_train() -> Prototxt:
-    """The heat maps' losses are behind the SDTN, where labels fit whatever the STN did.
+def demo_sppe_train() -> Prototxt:
+    """The hourglass by itself; it sees the frames that an STN cuts, which is told where.
 
-    theta learns from loss_theta and loss_loc alone: from the heat maps no gradient goes there.
+    theta learns from loss_theta and loss_loc alone; from the heat maps no gradient goes there. Of this network only the
+    hourglass is kept.
     """
-    net = Prototxt("demo_pose_train", "The demo's pose network, training: tools/train_demo.py feeds it")
+    net = Prototxt("demo_sppe_train", "The demo's SPPE, training: tools/train_demo.py feeds it")
     maps = DEMO_CROP // 4
-    for name, dims in (("data", [16, 3, DEMO_CROP, DEMO_CROP]), ("label", [16, JOINTS, maps, maps]),
-                       ("theta_label", [16, 6])):
-        net.layer(name, "Input", top=name, input_param={"shape": {"dim": dims}})
+    demo_inputs(net, label=[JOINTS, maps, maps], theta_label=[6])
     for i, out in enumerate(demo_pose_body(net, propagate_down=[False, False]), 1):
         back = spatial_transformer(net, f"destn{i}", out, f"back{i}", maps, [True, False], de_transform=True)
         net.layer(f"loss_{i}", "EuclideanLoss", [back, "label"], loss_weight=1)
+    rough_loss(net)
+    net.layer("loss_theta", "EuclideanLoss", ["theta", "theta_label"], loss_weight=100)
+    return net
+
+
+def demo_stn_train() -> Prototxt:
+    """What the STN begins with: convolutions that roughly see where each joint of a crop is."""
+    net = Prototxt("demo_stn_train", "The convolutions of the demo's STN, training: tools/train_demo.py feeds them")
+    demo_inputs(net, label=[JOINTS, DEMO_CROP // 4, DEMO_CROP // 4])
+    DemoHourglass(net).rough_look("data")
+    rough_loss(net)
+    return net
+
+
+def demo_pose_train() -> Prototxt:
+    """The STN, in front of a parallel SPPE that does not change and is told that the person stands in the middle.
+
+    As in the authors' network, the parallel SPPE has half of the stacks. BatchNorm in it is as in deployment.
+    """
+    net = Prototxt("demo_pose_train", "The demo's STN, training through heat maps: tools/train_demo.py feeds it")
+    demo_inputs(net, label_center=[JOINTS, DEMO_FRAME // 4, DEMO_FRAME // 4])
+    DemoHourglass(net).localisation("data")
+    image = spatial_transformer(net, "stn", "data", "img", DEMO_FRAME, to_compute_dU=False)
+    [out] = DemoHourglass(FrozenBranch(net, "para_", settled=True)).stacks(image, 1)
+    net.layer("loss_center", "EuclideanLoss", [out, "label_center"], loss_weight=1)
+    return net
+
+
+def demo_inputs(net: Prototxt, **labels: list[int]) -> None:
+    for name, dims in {"data": [3, DEMO_CROP, DEMO_CROP], **labels}.items():
+        net.layer(name, "Input", top=name, input_param={"shape": {"dim": [16, *dims]}})
+
+
+def rough_loss(net: Prototxt) -> None:
+    """loss_loc: the STN's rough heat maps against the label's."""
     net.layer("label_pool", "Pooling", "label", pooling_param={"pool": Enum("AVE"), "kernel_size": 4, "stride": 4})
     net.layer("label_rough", "Power", "label_pool", power_param={"scale": 4})
     net.layer("loss_loc", "EuclideanLoss", ["loc_maps", "label_rough"], loss_weight=1)
-    net.layer("loss_theta", "EuclideanLoss", ["theta", "theta_label"], loss_weight=100)
-    return net
 
 
 def demo_pose_deploy() -> Prototxt:
@@ -742,6 +783,8 @@ NETWORKS = {
     "sppe_sstn_affine/deploy.prototxt": sppe_sstn_affine,
     "demo/ssd_train.prototxt": demo_ssd_train,
     "demo/ssd_deploy.prototxt": demo_ssd_deploy,
+    "demo/sppe_train.prototxt": demo_sppe_train,
+    "demo/stn_train.prototxt": demo_stn_train,
     "demo/pose_train.prototxt": demo_pose_train,
     "demo/pose_deploy.prototxt": demo_pose_deploy,
 }

@@ -1,14 +1,20 @@
 """Trains the demo's detector and pose network on the drawn world, from prototxt/demo/*_train.prototxt.
 
-    python tools/train_demo.py FOLDER [--only detector|pose] [--seed N] [--steps N] [--threads N] [--device cuda]
+    python tools/train_demo.py FOLDER [--only NAME] [--seed N] [--steps N] [--threads N] [--device cuda]
 
-Without --only both train at once, a process of one thread each. FOLDER keeps a snapshot of each, from which the same
-command goes on after an interruption (Ctrl-C saves one), and at the end demo_detector.caffemodel and
-demo_pose.caffemodel. The same seed and threads give the same weights on the same machine.
+Without --only, detector, sppe and stn train at once, a process of one thread each, and then pose. FOLDER keeps a
+snapshot of each, from which the same command goes on after an interruption (Ctrl-C saves one), and at the end
+demo_detector.caffemodel and demo_pose.caffemodel, and those of the two parts that the pose network begins with. The
+same seed and threads give the same weights on the same machine.
 
-The pose network sees people as a detector might cut them out: boxes disturbed as PGPG's are, grown, cropped. Its STN
-learns to put the person in the middle of what the hourglass sees, by where it should look (loss_theta) and by where
-the joints are, roughly (loss_loc); the hourglass learns by the heat maps behind the SDTN (loss_1, loss_2).
+The pose network sees people as a detector might cut them out: boxes disturbed as PGPG's are, grown, cropped. As in the
+paper, a trained SPPE comes first, and then the STN learns through heat maps:
+
+- sppe: the hourglass alone, which sees frames with the person in the middle. A network like the STN cuts them; it is
+  told theta, and is thrown away.
+- stn: the convolutions of the STN, which learn to see roughly where the joints of a crop are.
+- pose: the STN begins as the identity and with these convolutions. It learns to put the person in the middle from the
+  heat maps of a parallel SPPE, the hourglass's first stack, whose weights do not change. Nothing tells it theta.
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -33,12 +39,16 @@ from tqdm import tqdm
 from rmpe_legacy import Net, load_net
 from rmpe_legacy.caffe.data.image import DETECTOR_MEAN
 from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
+from rmpe_legacy.caffe.proto.caffemodel import read_weights
 from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
+from rmpe_legacy.caffe.weights import copy_trained
 from rmpe_legacy.pose.crop import crop_box, grow_boxes
 from rmpe_legacy.synthetic.world import OUTSIDE, Picture, draw_picture
 
 PROTOTXT = Path(__file__).parents[1] / "prototxt" / "demo"
-DETECTOR_SIZE, CROP_SIZE, MAP_SIZE = 160, 128, 32
+DETECTOR_SIZE, CROP_SIZE, MAP_SIZE, CENTER_SIZE = 160, 128, 32, 24
+STN = ("loc_", "theta")  # begin the names of its layers
+PARALLEL = "para_"  # and of the parallel SPPE's
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # theta, row coordinate first
 MIRRORED = [5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10]  # right joints for left ones
 SIGMA = 1.4 / 24  # of the heat maps' peaks: a cell of what the STN sees
@@ -53,10 +63,12 @@ class Recipe:
     """How one network is trained."""
 
     prototxt: str
-    feed: Callable[[int, int], Batch]  # seed, step -> a batch
+    feed: Callable[[int, int], Batch]  # seed, step -> a batch, and perhaps more than the network takes
     steps: int
     rate: float  # Adam's, at its highest; it rises for WARM_UP steps and then falls as a cosine
     clip: float  # gradients are shortened to this norm
+    parts: tuple[str, ...] = ()  # recipes whose networks it begins with
+    begun_rate: float = 0  # of layers that begin with trained weights
 
 
 WARM_UP = 100
@@ -125,7 +137,7 @@ def shifted_and_scaled(rng: np.random.Generator, box: np.ndarray, most: float) -
 
 
 def pose_batch(seed: int, step: int) -> Batch:
-    """POSE_BATCH crops with their labels."""
+    """POSE_BATCH crops with the labels of all recipes."""
     rng = np.random.default_rng([seed, step, 2])
     samples: list[tuple[np.ndarray, ...]] = []
     index = POSE_BATCH * step  # more pictures than a step can use up
@@ -136,15 +148,15 @@ def pose_batch(seed: int, step: int) -> Batch:
             for _ in range(POSE_VIEWS):
                 sample = _pose_sample(rng, picture, person)
                 samples += [] if sample is None else [sample]
-    names = ("data", "label", "theta_label")
+    names = ("data", "label", "label_center", "theta_label")
     columns = zip(*samples[:POSE_BATCH], strict=True)
     return {name: torch.from_numpy(np.stack(column)) for name, column in zip(names, columns, strict=True)}
 
 
 def _pose_sample(rng: np.random.Generator, picture: Picture, person: int) -> tuple[np.ndarray, ...] | None:
-    """data (3, 128, 128), label (16, 32, 32), theta (6,).
+    """data (3, 128, 128), label (16, 32, 32), label_center (16, 24, 24), theta (6,).
 
-    None if the box misses the person.
+    label_center: the joints where theta would show them. None if the box misses the person.
     """
     height, width = picture.image.shape[:2]
     true_box = picture.boxes_xyxy[person]
@@ -166,7 +178,8 @@ def _pose_sample(rng: np.random.Generator, picture: Picture, person: int) -> tup
     side = MARGIN * (frame[2:] - frame[:2]).max()
     middle = (frame[:2] + frame[2:]) / 2
     theta = np.array([side, 0, 2 * middle[1] - 1, 0, side, 2 * middle[0] - 1], np.float32)
-    return (np.ascontiguousarray(image.transpose(2, 0, 1)), _heatmaps(places, there, MAP_SIZE, SIGMA * side), theta)
+    return (np.ascontiguousarray(image.transpose(2, 0, 1)), _heatmaps(places, there, MAP_SIZE, SIGMA * side),
+            _heatmaps((places - middle) / side + 0.5, there, CENTER_SIZE, SIGMA), theta)
 
 
 def _heatmaps(places: np.ndarray, there: np.ndarray, size: int, sigma: float) -> np.ndarray:
@@ -180,7 +193,9 @@ def _heatmaps(places: np.ndarray, there: np.ndarray, size: int, sigma: float) ->
 
 RECIPES = {
     "detector": Recipe("ssd_train.prototxt", detector_batch, 5000, 3e-3, 20.0),
-    "pose": Recipe("pose_train.prototxt", pose_batch, 9000, 5e-3, 300.0),
+    "sppe": Recipe("sppe_train.prototxt", pose_batch, 9000, 5e-3, 300.0),
+    "stn": Recipe("stn_train.prototxt", pose_batch, 1000, 5e-3, 300.0),
+    "pose": Recipe("pose_train.prototxt", pose_batch, 800, 1e-3, 100.0, ("sppe", "stn"), 3e-4),
 }
 
 
@@ -188,7 +203,7 @@ def new_net(name: str, seed: int) -> Net:
     """The network to train, its STN beginning as the identity."""
     torch.manual_seed(seed)
     net = load_net(PROTOTXT / RECIPES[name].prototxt, phase="TRAIN", de_transform="paper")
-    if name == "pose":
+    if "theta" in net.params:
         with torch.no_grad():
             net.params["theta"][1].copy_(torch.tensor(IDENTITY))
     return net
@@ -197,9 +212,14 @@ def new_net(name: str, seed: int) -> Net:
 def train(name: str, folder: Path, seed: int, steps: int, device: str, position: int) -> None:
     """Train one network, from its snapshot if there is one, and write its caffemodel."""
     recipe = RECIPES[name]
-    net = new_net(name, seed).to(device)
+    net = new_net(name, seed)
+    parts = {part: trained_part(folder, part) for part in recipe.parts}
+    begun = begin_with(net, parts)
+    net.to(device)
     learnt = [p for p in net.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(learnt, recipe.rate)
+    slow = {id(p) for layer in begun for p in net.params[layer]}
+    optimizer = torch.optim.Adam([{"params": [p for p in learnt if id(p) not in slow], "highest": recipe.rate},
+                                  {"params": [p for p in learnt if id(p) in slow], "highest": recipe.begun_rate}])
     snapshot = folder / f"{name}.pt"
     done = _resume(snapshot, net, optimizer, (name, seed, steps))
     bar = tqdm(range(done, steps), name, initial=done, total=steps, position=position, mininterval=2)
@@ -207,8 +227,9 @@ def train(name: str, folder: Path, seed: int, steps: int, device: str, position:
     try:
         for step in bar:
             for group in optimizer.param_groups:
-                group["lr"] = recipe.rate * _schedule(step, steps)
-            losses = net({key: value.to(device) for key, value in recipe.feed(seed, step).items()})
+                group["lr"] = group["highest"] * _schedule(step, steps)
+            batch = recipe.feed(seed, step)
+            losses = net({key: batch[key].to(device) for key in dict(net.inputs)})
             loss = net.loss()
             if not math.isfinite(loss.item()):
                 raise SystemExit(f"{name}: the loss is {loss.item()} in step {step}; try another --seed")
@@ -226,7 +247,24 @@ def train(name: str, folder: Path, seed: int, steps: int, device: str, position:
         _save(snapshot, net, optimizer, (name, seed, steps), done)
         raise
     _save(snapshot, net, optimizer, (name, seed, steps), done)
-    write_caffemodel(folder / f"demo_{name}.caffemodel", list(trained_layers(net)), name=f"demo_{name}")
+    layers = [*trained_layers(net), *(layer for layer in parts.get("sppe", []) if not layer.name.startswith(STN))]
+    kept = [layer for layer in layers if not layer.name.startswith(PARALLEL)]
+    write_caffemodel(folder / f"demo_{name}.caffemodel", kept, name=f"demo_{name}")
+
+
+def trained_part(folder: Path, name: str) -> list[TrainedLayer]:
+    """What another recipe left."""
+    path = folder / f"demo_{name}.caffemodel"
+    if not path.exists():
+        raise SystemExit(f"{path} is missing; train it first, with --only {name}")
+    return list(read_weights(path))
+
+
+def begin_with(net: Net, parts: dict[str, list[TrainedLayer]]) -> set[str]:
+    """Give the STN its convolutions and the parallel SPPE its weights; the layers that have got them."""
+    layers = [*parts.get("stn", []), *(replace(layer, name=PARALLEL + layer.name) for layer in parts.get("sppe", []))]
+    copy_trained(net, layers)
+    return {layer.name for layer in layers} & set(net.params)
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -259,10 +297,18 @@ def trained_layers(net: Net) -> Iterator[TrainedLayer]:
         yield TrainedLayer(name, types[name], blobs)
 
 
-def train_both(arguments: list[str]) -> None:
-    """Each network in a process of its own; when one fails or is interrupted, so is the other."""
+def train_all(arguments: list[str]) -> None:
+    """First the networks that begin with nothing, then those that begin with these."""
+    for stage in ([name for name in RECIPES if not RECIPES[name].parts],
+                  [name for name in RECIPES if RECIPES[name].parts]):
+        if code := train_at_once(stage, arguments):
+            sys.exit(code)
+
+
+def train_at_once(names: list[str], arguments: list[str]) -> int:
+    """Each network in a process of its own; when one fails or is interrupted, so are the others. The exit code."""
     command = [sys.executable, __file__, *arguments]
-    children = [subprocess.Popen([*command, "--only", name, "--position", str(i)]) for i, name in enumerate(RECIPES)]
+    children = [subprocess.Popen([*command, "--only", name, "--position", str(i)]) for i, name in enumerate(names)]
     try:
         while None in [child.poll() for child in children] and not any(child.returncode for child in children):
             time.sleep(1)
@@ -270,7 +316,7 @@ def train_both(arguments: list[str]) -> None:
         pass
     for child in children:
         child.terminate()  # those that still run save a snapshot
-    sys.exit(max(abs(child.wait()) for child in children))
+    return max(abs(child.wait()) for child in children)
 
 
 def interrupt(*_: object) -> None:
@@ -294,7 +340,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGINT, interrupt)  # also where the shell started us with it ignored
     if args.only is None:
-        train_both(sys.argv[1:])
+        train_all(sys.argv[1:])
+        return
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
     try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rmpe_legacy.text_table import text_table
 from rmpe_legacy.wording import one_line, pluralize
 
 from .layers.base import count, shape_text
 from .load import read_net, set_aside
-from .net import Step, outputs_of
+from .net import Step, blobs_text, outputs_of
 from .proto.blobs import StoredBlob, TrainedLayer
 from .proto.caffemodel import read_weights
 from .proto.dialects import dialects
@@ -43,7 +44,8 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
     stored = None if weights is None else {layer.name: layer for layer in read_trained(weights, parsed.specs)}
     shown = [step for step in steps if not step.layer.spec.is_inserted]
     rows = [_row(step, stored) for step in shown]
-    table = aligned([("layer", "type", "bottom", "top", "parameters"), *rows])
+    rows = [tuple(map(one_line, row)) for row in rows]
+    table = text_table([("layer", "type", "blobs", "parameters"), *rows])
     lines = [parsed.name or prototxt, *table, "", *_sums(steps), f"dialect: {dialect_text(parsed.dialect)}",
              *(f"note: {note}" for note in parsed.notes)]
     misfits: list[str] = []
@@ -73,17 +75,17 @@ def describe_weights(path: str) -> str:
     layers = [layer for layer in read_weights(path) if layer.blobs]
     rows = [(layer.name, layer.type, _blob_shapes(layer.blobs)) for layer in layers]
     total = sum(blob.data.size for layer in layers for blob in layer.blobs if blob is not None)
+    rows = [tuple(map(one_line, row)) for row in rows]
     summary = f"{pluralize(len(layers), 'layer')}, {_amount(total)}"
-    return "\n".join([*aligned([("layer", "type", "blobs"), *rows]), "", summary])
+    return "\n".join([*text_table([("layer", "type", "blobs"), *rows]), "", summary])
 
 
 def _row(step: Step, stored: dict[str, TrainedLayer] | None) -> tuple[str, ...]:
     spec = step.layer.spec
-    tops = ", ".join(f"{name} {shape_text(shape)}" for name, shape in zip(step.top, step.top_shapes, strict=True))
     parameters = ", ".join(f"{d.name} {shape_text(d.shape)}" for d in step.layer.declared)
     if stored is not None and step.layer.declared:
         parameters += f"  [{_verdict(step, stored.get(spec.name))}]"
-    return spec.name, spec.type, ", ".join(spec.message.bottom), tops, parameters
+    return spec.name, spec.type, blobs_text(step), parameters
 
 
 def _verdict(step: Step, trained: TrainedLayer | None) -> str:
@@ -134,10 +136,3 @@ def _blob_shapes(blobs: Sequence[StoredBlob | None]) -> str:
 
 def _amount(values: int) -> str:
     return f"{values:,} values ({values * 4 / 1e6:.1f} MB)"
-
-
-def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    rows = [tuple(map(one_line, row)) for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
-            for row in rows]

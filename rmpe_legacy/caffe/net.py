@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
+from rmpe_legacy.text_table import WIDTH, text_table
 from rmpe_legacy.wording import describe_error, did_you_mean, one_line, printable, shorten, utf8
 
 from .layers import registry
@@ -349,11 +350,8 @@ class Net(nn.Module):
         return {name: diffs[self._diff_of.get(name, name)].view(diff.shape) for name, diff in diffs.items()}
 
     def __repr__(self) -> str:
-        """The layers of the file, a line each: name, type, bottoms, tops with shapes, shapes of the parameters."""
-        rows = self._rows()
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([f"Net {self.extra_repr()}", *(f"  {line}" for line in lines)])
+        """The layers of the file: name, type, bottoms -> tops with shapes, shapes of the parameters."""
+        return "\n".join([f"Net {self.extra_repr()}", *(f"  {line}" for line in text_table(self._rows(), WIDTH - 2))])
 
     def _repr_html_(self) -> str:
         """Notebooks show the same as a table."""
@@ -363,20 +361,25 @@ class Net(nn.Module):
                 f"{head.replace('td>', 'th>')}</tr></thead><tbody>{body}</tbody></table></details>")
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows: list[tuple[str, ...]] = [("layer", "type", "bottom", "top", "parameters")]
+        rows: list[tuple[str, ...]] = [("layer", "type", "blobs", "parameters")]
         for step in self.steps:
             spec = step.layer.spec
             if not spec.is_inserted:
-                tops = ", ".join(f"{top} {shape_text(shape)}"
-                                 for top, shape in zip(step.top, step.top_shapes, strict=True))
                 parameters = ", ".join(shape_text(declared.shape) for declared in step.layer.declared)
-                row = (spec.name, spec.type, ", ".join(spec.message.bottom), tops, parameters)
+                row = (spec.name, spec.type, blobs_text(step), parameters)
                 rows.append(tuple(map(one_line, row)))
         return rows
 
     def extra_repr(self) -> str:
         shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())
         return printable(f"{self.name or 'unnamed'}: {shapes} -> {', '.join(self.outputs)}")
+
+
+def blobs_text(step: Step) -> str:
+    """Return a layer's bottoms and tops: "data -> conv1 1 x 64 x 500 x 500"."""
+    tops = ", ".join(f"{top} {shape_text(shape)}" for top, shape in zip(step.top, step.top_shapes, strict=True))
+    bottoms = step.layer.spec.message.bottom
+    return f"{', '.join(bottoms)} -> {tops}".rstrip() if bottoms else tops
 
 
 def module_names(layers: Sequence[str]) -> list[str]:

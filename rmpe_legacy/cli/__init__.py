@@ -13,7 +13,7 @@ from time import perf_counter
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.optional import optional
 
-from .examples import epilog
+from .examples import EXAMPLES_HEAD, epilog
 from .terminal import ERROR, LOGGER, OK, USAGE, abandon, finish, say, start_logging, tell
 
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
@@ -27,6 +27,7 @@ COMMANDS = (
     "detect",
     "pose",
     "demo",
+    "serve",
     "nms",
     "evaluate",
     "reproduce",
@@ -48,6 +49,15 @@ COMMANDS = (
 )
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Wraps paragraphs, and leaves the examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith(EXAMPLES_HEAD):
+            return text
+        return "\n\n".join(super(_HelpFormatter, self)._fill_text(each, width, indent) for each in text.split("\n\n"))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser("rmpe", description=__doc__)
@@ -58,7 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
         module = import_module(f".{name.replace('-', '_')}", __package__)
         text = inspect.cleandoc(module.run.__doc__)
         command = commands.add_parser(name, help=text.partition("\n")[0], description=text, epilog=epilog(name),
-                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+                                      formatter_class=_HelpFormatter)
         command.set_defaults(run=module.run)
         module.add_arguments(command)
         _add_log_options(command)

@@ -22,7 +22,7 @@ def run_on_images(args: argparse.Namespace, run: Callable) -> int:
     from rmpe_legacy.runs.commands import Options
 
     with join_world() as world:
-        joints, onnx_input = _onnx_options(args)
+        joints, onnx_input = onnx_options(args)
         options = Options(Path(args.output), _published(args), args.threshold, args.device, getattr(args, "batch", 1),
                           args.threads, getattr(args, "de_transform", None), _run_context(world, args.quiet),
                           args.allow_python, tuple(getattr(args, "format", ("ours",))), joints, onnx_input,
@@ -47,7 +47,7 @@ def _published(args: argparse.Namespace) -> str:
     return args.default_published or ("torch7" if len(pose) == 1 else "demo-test")
 
 
-def _onnx_options(args: argparse.Namespace):
+def onnx_options(args: argparse.Namespace):
     """The joint set and the input options of an .onnx pose network; None where it is none, or by default."""
     from rmpe_legacy.pose.joints import read_joint_set
     from rmpe_legacy.pose.onnx_network import InputOptions

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rmpe_legacy.errors import RmpeError
 
 from .terminal import LOGGER, write_error
+
+if TYPE_CHECKING:
+    from rmpe_legacy.caffe.solver.solver import Solver
 
 LETTERS = {logging.INFO: "I", logging.WARNING: "W", logging.ERROR: "E", logging.CRITICAL: "F"}
 
@@ -46,3 +51,14 @@ def run_logged(command: Callable[[logging.Logger], int | None], quiet: bool = Fa
         LOGGER.handlers = handlers
         LOGGER.setLevel(level)
         warnings.showwarning = show
+
+
+@contextmanager
+def snapshot_named(solver: Solver) -> Iterator[None]:
+    """Let an error that ends a run of several processes name the snapshot to resume from."""
+    try:
+        yield
+    except RmpeError as error:
+        if solver.world.size > 1 and solver.last_snapshot:
+            raise RmpeError(f"{error}; to go on, give --snapshot {solver.last_snapshot}") from None
+        raise

@@ -13,11 +13,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """List the dialects of Caffe: name, repository and commit, base, and what each adds; or one with all its fields."""
+    """List the dialects of Caffe: name, base, repository, and what each adds; or one with its commit and all fields."""
     import json
 
-    from rmpe_legacy.caffe.describe import aligned
     from rmpe_legacy.caffe.proto.dialects import AUTO, dialect_named, dialects
+    from rmpe_legacy.text_table import text_table
 
     if args.name is not None:
         dialect = dialect_named(args.name)
@@ -30,9 +30,9 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         say(json.dumps(rows, indent=1))
         return
-    cells = [(r["name"], r["base"], r["repository"], f"{r['fields']} fields; {', '.join(r['types']) or 'no types'}"
-              if r["name"] != r["base"] else r["title"]) for r in rows]
-    say("\n".join([*aligned([("name", "base", "repository", "what it adds to its base"), *cells]), "",
+    cells = [(r["name"], r["base"], r["repository"].partition("@")[0], r["title"] if r["name"] == r["base"] else
+              f"{r['fields']} fields; {', '.join(r['types']) or 'no types'}") for r in rows]
+    say("\n".join([*text_table([("name", "base", "repository", "what it adds to its base"), *cells]), "",
                    f"The default, {AUTO}, is the first in which everything in a file is known."]))
 
 

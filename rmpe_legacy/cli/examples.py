@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+EXAMPLES_HEAD = "examples:"
 EXAMPLES = {
     "show": ("deploy.prototxt", "deploy.prototxt --weights my.caffemodel"),
     "draw": ("deploy.prototxt network.html", "train_val.prototxt train.svg --phase TRAIN --until pool5"),
     "layers": ("", "Convolution"),
     "dialects": ("", "rcnn"),
     "forward": ("deploy.prototxt my.caffemodel --input data=photo.jpg --blobs all --output blobs.npz",
-                "deploy.prototxt my.caffemodel --input data=cat.jpg --mean 104,117,123 --raw-scale 255 "
-                "--channel-order BGR --json"),
+                "deploy.prototxt my.caffemodel --input data=cat.jpg --mean 104,117,123 --raw-scale 255"),
     "detect": ("photos/ --detector deploy.prototxt ssd.caffemodel --output boxes",
-               "clip.mp4 --detector test.prototxt faster_rcnn.caffemodel --person-class 15 --output boxes"),
+               "clip.mp4 --detector test.prototxt rcnn.caffemodel --person-class 15 --output boxes"),
     "pose": ("--boxes boxes --images photos/ --pose final_model.t7 --output poses",
              "--boxes detections.json --images photos/ --pose net.onnx --joints coco17 --output poses"),
-    "demo": ("photos/ --detector deploy.prototxt ssd.caffemodel --pose final_model.t7 --output out --report out.html",
-             "clip.mp4 --boxes detections.json --pose net.onnx --joints coco17 --format coco-results openpose"),
+    "demo": ("photos/ --detector ssd.prototxt ssd.caffemodel --pose final_model.t7 --report out.html",
+             "clip.mp4 --boxes detections.json --pose net.onnx --joints coco17 --format openpose"),
+    "serve": ("", "--detector ssd.prototxt ssd.caffemodel --pose final_model.t7 --pose net.onnx"),
     "nms": ("--proposals poses --poses poses/testres.h5 --output people",
-            "--proposals poses --poses poses/testres.h5 --output people --variant alphapose --joints coco17"),
+            "--proposals p --poses p/testres.h5 --output people --variant alphapose --joints coco17"),
     "evaluate": ("mpii pred.mat annolist.mat", "coco out/coco_results.coco17.json person_keypoints_val2017.json"),
     "reproduce": ("demo --output out --quick",
-                  "mpii --images images --detector deploy.prototxt ssd.caffemodel --pose final_model.t7 --output out"),
+                  "mpii --images mpii --detector ssd.prototxt ssd.caffemodel --pose p.t7 --output out"),
     "pgpg": ("fit --help", "sample --help"),
     "train-pose": ("--solver solver.prototxt --annotations train.txt --images images/",
                    "--solver solver.prototxt --drawn 1"),
@@ -47,4 +48,4 @@ EXAMPLES = {
 def epilog(command: str) -> str:
     """The last lines of a command's help; "" for a command without examples."""
     lines = [f"  rmpe {command} {example}".rstrip() for example in EXAMPLES.get(command, ())]
-    return "\n".join(["examples:", *lines]) if lines else ""
+    return "\n".join([EXAMPLES_HEAD, *lines]) if lines else ""

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from rmpe_legacy.caffe.describe import aligned
 from rmpe_legacy.caffe.layers import known_types
 from rmpe_legacy.caffe.layers.registry import dialects_of, layer_class
 from rmpe_legacy.caffe.proto.dialects import BASES
 from rmpe_legacy.caffe.proto.schema import Field, load_schema
 from rmpe_legacy.caffe.spec import PHASES
 from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.text_table import text_table, wrapped
 from rmpe_legacy.wording import did_you_mean, shorten
 
 EVIDENCE = Path(str(files("rmpe_legacy.caffe.layers").joinpath("evidence.json")))
@@ -149,11 +149,11 @@ def describe_layers(evidence: Evidence) -> str:
     rest = sorted({proof.type for proof in evidence.proofs} - own)
     counts = ", ".join(f"{name} {len(evidence.of(name))}" for name in rest)
     return "\n".join([
-        *aligned(rows), "",
-        f"{len(known_types())} types, {len(evidence.proofs)} cases"
-        + (f" ({counts} involve several types)" if rest else "") + f", each compared with {evidence.caffe};",
-        "runs: the cases in their own dialect and phase, and in every other in which Caffe gives the same bits;",
-        f"measured on {evidence.machine}.",
+        *text_table(rows), "",
+        wrapped(f"{len(known_types())} types, {len(evidence.proofs)} cases"
+                + (f" ({counts} involve several types)" if rest else "")
+                + f", each compared with {evidence.caffe}; measured on {evidence.machine}."),
+        "runs: the cases in their own dialect and phase, and in those in which Caffe gives the same bits.",
         "relative: the largest difference of an array, divided by the array's largest value.",
         "ulp: the same difference in units in the last place of that value.",
     ])
@@ -162,14 +162,14 @@ def describe_layers(evidence: Evidence) -> str:
 def describe_layer(details: dict) -> str:
     """Format one type: description, parameters and cases."""
     lines = [f"{details['type']}  {details['source']}", f"dialects: {', '.join(details['dialects'])}", "",
-             details["about"]]
+             wrapped(details["about"].replace("\n", " "))]
     for message, fields in details["reads"].items():
         lines += ["", message]
-        lines += ["  " + line for line in aligned([_field_cells(f, details["dialects"]) for f in fields])]
+        lines += ["  " + line for line in text_table([_field_cells(f, details["dialects"]) for f in fields])]
     lines += ["", f"{details['cases']} cases"]
     rows = [("", "top", "bottom's diff", "parameter's diff", "ulp", "in")]
     rows += [_proof_cells(proof) for proof in details["proofs"]]
-    return "\n".join([*lines, *aligned(rows)] if details["proofs"] else lines)
+    return "\n".join([*lines, *text_table(rows)] if details["proofs"] else lines)
 
 
 def _cells(row: dict) -> tuple[str, ...]:
@@ -189,7 +189,16 @@ def _proof_cells(proof: dict) -> tuple[str, ...]:
     gaps = [proof["top"], proof["diff"], proof["param_diff"]]
     relative = ("" if gap is None else _number(gap["relative"]) for gap in gaps)
     ulp = max((gap["ulp"] for gap in gaps if gap), default=0.0)
-    return proof["case"], *relative, _number(ulp), ", ".join(proof["runs"])
+    return proof["case"], *relative, _number(ulp), _runs(proof["runs"])
+
+
+def _runs(runs: Sequence[str]) -> str:
+    """rmpe TEST, rmpe TRAIN, ssd TRAIN -> rmpe TEST TRAIN, ssd TRAIN"""
+    phases: dict[str, list[str]] = {}
+    for run in runs:
+        dialect, _, phase = run.rpartition(" ")
+        phases.setdefault(dialect, []).append(phase)
+    return ", ".join(" ".join([dialect, *each]) for dialect, each in phases.items())
 
 
 def _number(value: float) -> str:

@@ -34,14 +34,16 @@ def _add_layer_options(command: argparse.ArgumentParser) -> None:
                          help="a Python file that registers your own layers; repeatable")
 
 
-def add_network_options(command: argparse.ArgumentParser, *which: str, has_default: bool = True) -> None:
+def add_network_options(command: argparse.ArgumentParser, *which: str, has_default: bool = True,
+                        repeatable: bool = False) -> None:
     default = " (default: the demo network for synthetic people)" if has_default else ""
+    action, default = ("append", f"; repeatable{default}") if repeatable else ("store", default)
     if "detector" in which:
-        command.add_argument("--detector", nargs=2, metavar=("PROTOTXT", "CAFFEMODEL"),
+        command.add_argument("--detector", nargs=2, action=action, metavar=("PROTOTXT", "CAFFEMODEL"),
                              help=f"the detector's deploy.prototxt and weights{default}")
         _add_detector_options(command)
     if "pose" in which:
-        command.add_argument("--pose", nargs="+", metavar="FILE", required=not has_default,
+        command.add_argument("--pose", nargs="+", action=action, metavar="FILE", required=not has_default,
                              help=f"the pose network: PROTOTXT CAFFEMODEL, one .t7, or one .onnx{default}")
         _add_onnx_options(command)
         command.add_argument("--batch", type=int, default=16, metavar="N", help="crops per forward (default: 16)")
@@ -60,6 +62,11 @@ def add_image_options(command: argparse.ArgumentParser, published: str | None = 
     command.set_defaults(default_published=published)
     command.add_argument("--threshold", type=float, metavar="SCORE", help="detections with a higher score are people "
                          "(default: 0.3 for demo, 0.1 for alphapose, the paper's 0.09 for the others)")
+    add_run_options(command, threads)
+
+
+def add_run_options(command: argparse.ArgumentParser, threads: int | None = None) -> None:
+    """Where networks run. threads: the default of --threads; None: all."""
     add_python_option(command)
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     command.add_argument("--threads", type=int, default=threads, metavar="N", help="CPU threads per process "
@@ -242,6 +249,13 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {(1 << 16) - 1}")
     return value
 
 

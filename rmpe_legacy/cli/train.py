@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rmpe_legacy.errors import RmpeError
-
-from .caffe_log import run_logged
+from .caffe_log import run_logged, snapshot_named
 from .options import add_caffe_options, device_of, prepare, stages_of
 
 if TYPE_CHECKING:
@@ -84,12 +82,8 @@ def _run_solver(args: argparse.Namespace, param: Message, world: World, log: log
         log.info("Solver scaffolding done.")
         _begin(solver, args, log)
         log.info("Starting Optimization")
-        try:
+        with snapshot_named(solver):
             solver.solve()
-        except RmpeError as error:
-            if world.size > 1 and solver.last_snapshot:
-                raise RmpeError(f"{error}; to go on, give --snapshot {solver.last_snapshot}") from None
-            raise
     log.info("Optimization Done.")
 
 

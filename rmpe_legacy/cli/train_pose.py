@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmpe_legacy.errors import RmpeError
 
-from .caffe_log import run_logged
+from .caffe_log import run_logged, snapshot_named
 from .interrupt import Interrupt
 from .options import seed
 from .terminal import say
 
 if TYPE_CHECKING:
+    from rmpe_legacy.distributed import World
     from rmpe_legacy.training.boxes import BoxSampler
     from rmpe_legacy.training.people import Person
 
@@ -60,12 +62,21 @@ def add_annotation_options(command: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train SPPE and SSTN on PGPG samples with a Caffe solver; the STN learns through the heatmaps.
 
-    Ctrl-C saves a snapshot and stops; --snapshot resumes from it.
+    Ctrl-C saves a snapshot and stops; --snapshot resumes from it. Started by torchrun, all its processes train
+    together: torchrun --nproc-per-node 2 -m rmpe_legacy train-pose ...
     """
-    return run_logged(lambda _log: _train(args))
+    first = os.environ.get("RANK", "0") == "0"
+    return run_logged(lambda _log: _train(args), quiet=not first)
 
 
 def _train(args: argparse.Namespace) -> int:
+    from rmpe_legacy.distributed import join_world
+
+    with join_world() as world:
+        return _run_training(args, world)
+
+
+def _run_training(args: argparse.Namespace, world: World) -> int:
     import torch
 
     from rmpe_legacy.training.sources import AnnotatedPictures, DrawnPeople
@@ -80,16 +91,20 @@ def _train(args: argparse.Namespace) -> int:
               AnnotatedPictures(tuple(people), Path(args.images), args.seed))
     interrupt = Interrupt()
     training = PoseTraining(args.solver, source, _sampler(args, people), args.published, args.batch, args.seed,
-                            interrupt.action, args.device)
+                            interrupt.action, world.device(args.device), world)
     with interrupt.heeded():
         if args.snapshot is None:
             training.start_from(args.weights, args.parallel_weights)
-        finished = training.run(args.snapshot)
-    if not finished:
-        say(f"stopped at iteration {training.solver.iter}; --snapshot {state_file(training.solver)} goes on from there")
-        return 130
-    say(f"trained {training.solver.iter} iterations: {weights_file(training.solver)}")
-    return 0
+        with snapshot_named(training.solver):
+            finished = training.run(args.snapshot)
+    if finished:
+        done = f"trained {training.solver.iter} iterations: {weights_file(training.solver)}"
+    else:
+        done = (f"stopped at iteration {training.solver.iter}; --snapshot {state_file(training.solver)} goes on from "
+                "there")
+    if world.first:
+        say(done)
+    return 0 if finished else 130
 
 
 def _people(args: argparse.Namespace) -> list[Person]:

@@ -24,12 +24,14 @@ from rmpe_legacy.formats.read import is_weights, read_weights_alone
 from rmpe_legacy.formats.torch7 import is_torch7
 from rmpe_legacy.readers.hdf5 import open_hdf5
 from rmpe_legacy.reading import first_bytes
+from rmpe_legacy.text_table import wrapped
 from rmpe_legacy.torch7.network_kind import kind, part_of_object
 from rmpe_legacy.torch7.reader import read_torch7
 from rmpe_legacy.wording import pluralize, shorten
 
 from .content_hash import weights_hash
 
+_INDENT = " " * 18  # of the text's second column
 
 @dataclass(frozen=True)
 class PublishedModel:
@@ -71,8 +73,8 @@ def describe_models(name: str | None = None) -> str:
         RmpeError: a name that is not in the table.
     """
     if name is None:
-        rows = [f"{model.id:<17} {model.what}\n{'':<17} {model.file or '(several files)'}" for model in
-                published_models()]
+        rows = [wrapped(f"{model.id:<17} {model.what}", _INDENT) + f"\n{_INDENT}{model.file or '(several files)'}"
+                for model in published_models()]
         return "\n".join([*rows, "", "rmpe models ID: where it was published, what it fits, what to do if the link is "
                           "dead"])
     chosen = [model for model in published_models() if name in (model.id, model.file)]
@@ -82,7 +84,7 @@ def describe_models(name: str | None = None) -> str:
     lines = {"what": model.what, "file": model.file, "published": model.source, "links": "\n".join(model.links),
              "size": model.size, "fits": model.prototxt and f"prototxt/{model.prototxt}", "known": model.known,
              "if a link is dead": model.instead, "rmpe hash": model.weights_sha256 or "nobody has reported one"}
-    return "\n".join(f"{key:<18} {value}" if i == 0 else f"{'':<18} {value}" for key, text in lines.items() if text
+    return "\n".join(wrapped(f"{'' if i else key:<17} {value}", _INDENT) for key, text in lines.items() if text
                      for i, value in enumerate(text.split("\n")))
 
 

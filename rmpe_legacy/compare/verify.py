@@ -22,6 +22,7 @@ from rmpe_legacy.formats.base import (
 )
 from rmpe_legacy.formats.npz import StoredRunner
 from rmpe_legacy.formats.torch7 import Torch7Runner
+from rmpe_legacy.text_table import text_table
 from rmpe_legacy.wording import pluralize, shorten_list
 
 TOLERANCE = 1e-4  # relative to a blob's largest value: sums of thousands of products in another order, in many layers
@@ -286,13 +287,10 @@ def report(verdict: Verdict) -> str:
             rows.append((d.blob, difference_text(d), "", "", d.made_by + mark))
         else:
             rows.append((d.blob, f"{d.absolute:.3g}", f"{d.relative:.3g}", f"{d.ulp:.3g}", d.made_by + mark))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    table = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
-             for row in rows]
     notes = [f"only in {side}: {', '.join(blobs)}"
              for side, blobs in ((verdict.a, verdict.only_a), (verdict.b, verdict.only_b)) if blobs]
     return "\n".join([f"A  {verdict.a}", f"B  {verdict.b}", f"run on  {verdict.inputs}", "", verdict.sentence, *notes,
-                      "", *table])
+                      "", *text_table(rows)])
 
 
 def difference_text(d: Difference) -> str:

@@ -13,9 +13,9 @@ from rmpe_legacy.optional import optional
 from rmpe_legacy.wording import pluralize
 
 from .ablation import ROWS, Ablation, Budget, Result
+from .comparison import NAME, line
 from .tables import MPII_COLUMNS, TABLE_3
 
-_NAME, _COLUMN = 34, 9
 LEAST_SEEDS = 3  # of a row, before its difference from another is taken for an effect
 
 
@@ -42,18 +42,19 @@ def ablation_table(results: Sequence[Result], budget: Budget) -> str:
     lines = [f"{TABLE_3.source}, and the same comparison in the drawn world: AP in per cent",
              f"drawn world: {pluralize(budget.pictures, 'image')}, the demo detector's boxes; budget {budget.name!r}: "
              f"{budget.base_iterations} iterations of the SPPE alone, then {budget.iterations} of each row, batches of "
-             f"{budget.batch}; n seeds, their mean and (+-) half their range", _line("", "", MPII_COLUMNS)]
+             f"{budget.batch}; n seeds, their mean and (+-) half their range", line("", "", MPII_COLUMNS, MPII_COLUMNS)]
     for row in ROWS:
         paper = TABLE_3.row(row)
-        lines.append(_line(row, "paper", [f"{paper[column]:.1f}" for column in MPII_COLUMNS]))
+        lines.append(line(row, "paper", MPII_COLUMNS, [f"{paper[column]:.1f}" for column in MPII_COLUMNS]))
         if row not in measured:
             lines.append("    drawn world: no result yet")
             continue
         values = measured[row]
-        lines.append(_line("", f"drawn, n={len(values)}", [f"{value:.1f}" for value in values.mean(axis=0)]))
+        means = [f"{value:.1f}" for value in values.mean(axis=0)]
+        lines.append(line("", f"drawn, n={len(values)}", MPII_COLUMNS, means))
         if len(values) > 1:
             half = (values.max(axis=0) - values.min(axis=0)) / 2
-            lines.append(_line("", "  +-", [f"{value:.1f}" for value in half]))
+            lines.append(line("", "  +-", MPII_COLUMNS, [f"{value:.1f}" for value in half]))
     lines += ["", _verdict(measured)]
     return "\n".join(lines)
 
@@ -74,12 +75,8 @@ def _verdict(measured: dict[str, np.ndarray]) -> str:
             shows = "as in the paper" if ours * paper > 0 else "not as in the paper"
         else:
             shows = "within the spread of the seeds: no difference shown"
-        lines.append(f"  {row:<{_NAME}} {paper:+6.1f} | {ours:+6.1f}  {shows}")
+        lines.append(f"  {row:<{NAME}} {paper:+6.1f} | {ours:+6.1f}  {shows}")
     return "\n".join(lines)
-
-
-def _line(name: str, what: str, cells: Sequence[str]) -> str:
-    return f"{name:<{_NAME}} {what:<11}" + "".join(f"{cell:>{_COLUMN}}" for cell in cells)
 
 
 def ablation_figure(results: Sequence[Result], budget: Budget) -> bytes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
 from .tables import NUMBERS, TABLE_1, TABLE_2, Row, Table
 
-_NAME, _COLUMN = 34, 9
+NAME = 34  # columns of a row's name
 # The results in the running text: why each is not measured, unless a run measures it
 _TEXT = {
     "MPII validation that training should reach": "needs the row full",
@@ -35,10 +35,10 @@ class Measurement:
 
 def compare(table: Table, measured: Mapping[str, Measurement], reason: Callable[[Row], str]) -> str:
     """Format a published table, with the measurement below each row or why there is none."""
-    lines = [f"{table.source}: {table.dataset}", _line("", "", table.columns)]
+    lines = [f"{table.source}: {table.dataset}", line("", "", table.columns, table.columns)]
     for row in table.rows:
         paper = dict(zip(table.columns, row.values, strict=True))
-        lines.append(_line(row.method, "paper", [f"{value:.1f}" for value in row.values]))
+        lines.append(line(row.method, "paper", table.columns, [f"{value:.1f}" for value in row.values]))
         if row.method in measured:
             lines += _measured(paper, measured[row.method])
         else:
@@ -50,9 +50,10 @@ def compare(table: Table, measured: Mapping[str, Measurement], reason: Callable[
 
 def _measured(paper: Mapping[str, float], row: Measurement) -> list[str]:
     values = [row.values.get(column, float("nan")) for column in paper]
-    lines = [_line("", "measured", [_number(value) for value in values]),
-             _line("", "difference", [_number(value - stated, "+") for value, stated in
-                                      zip(values, paper.values(), strict=True)])]
+    columns = tuple(paper)
+    lines = [line("", "measured", columns, [_number(value) for value in values]),
+             line("", "difference", columns, [_number(value - stated, "+") for value, stated in
+                                              zip(values, paper.values(), strict=True)])]
     return [*lines, f"    {row.note}"] if row.note else lines
 
 
@@ -70,15 +71,20 @@ def _number(value: float, sign: str = "") -> str:
     return f"{value:{sign}.1f}" if isfinite(value) else "-"
 
 
-def _line(name: str, what: str, cells) -> str:
-    return f"{name:<{_NAME}} {what:<11}" + "".join(f"{cell:>{_COLUMN}}" for cell in cells)
+def line(name: str, what: str, columns: Sequence[str], cells: Sequence[str]) -> str:
+    """Format a row of a table; with `columns` as cells, its head."""
+    return f"{name:<{NAME}} {what:<11}" + _cells(columns, cells)
+
+
+def _cells(columns: Sequence[str], cells: Sequence[str]) -> str:
+    return "".join(f"{cell:>{max(len(column), 5) + 1}}" for column, cell in zip(columns, cells, strict=True))
 
 
 def plain(rows: Mapping[str, Measurement], columns: tuple[str, ...]) -> str:
     """Format rows for which nothing was published."""
-    lines = [f"{'':<{_NAME}}" + "".join(f"{column:>{_COLUMN}}" for column in columns)]
+    lines = [f"{'':<{NAME}}" + _cells(columns, columns)]
     for name, row in rows.items():
-        lines.append(f"{name:<{_NAME}}" + "".join(f"{_number(row.values[column]):>{_COLUMN}}" for column in columns))
+        lines.append(f"{name:<{NAME}}" + _cells(columns, [_number(row.values[column]) for column in columns]))
         if row.note:
             lines.append(f"    {row.note}")
     return "\n".join(lines)

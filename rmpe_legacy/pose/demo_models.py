@@ -10,8 +10,9 @@ from rmpe_legacy.prototxts import find
 FOLDER = Path(__file__).parents[1] / "models"
 NETWORK = {"detector": "demo/ssd_deploy", "pose": "demo/pose_deploy"}
 DE_TRANSFORM = "paper"  # the mode the pose network was trained with
-DEMO_NOTE = ("the networks of this package were trained on drawn people and find nobody in photographs; for these give "
-             "the authors' weights (rmpe models says where they are), or other networks: --boxes FILE --pose NET.onnx")
+DEMO_NOTE = ("the networks of this package were trained on drawn people, and what they find in photographs is wrong; "
+             "for these give the authors' weights (rmpe models says where they are), or use other networks: rmpe demo "
+             "--boxes FILE --pose NET.onnx")
 
 
 def demo_model(name: str) -> tuple[Path, Path]:

@@ -28,7 +28,7 @@ from .image_argument import to_image, to_images
 from .joints import MPII16, JointSet, read_joint_set
 from .nms import NmsResult, pose_nms
 from .people import People, people_in
-from .published import RECIPES, Recipe, get_recipe
+from .published import RECIPES, Recipe, default_published, get_recipe
 from .results import Detections, Poses, Proposals
 
 if TYPE_CHECKING:
@@ -250,8 +250,8 @@ def load_pipeline(detector: tuple[str | Path, str | Path] | None = None,
                   onnx_input: InputOptions | None = None, detector_options: DetectorOptions | None = None) -> Pipeline:
     """Load both networks: ``people = load_pipeline()("photo.jpg"); people.plot("out.png")``.
 
-    Without files, the small networks of the package are loaded. They were trained on drawn people and find nobody in
-    photographs; a warning says so.
+    Without files, the small networks of the package are loaded. They were trained on drawn people, and what they find
+    in photographs is wrong; a warning says so.
 
     Args:
         detector: A deploy.prototxt and its caffemodel.
@@ -281,7 +281,7 @@ def load_pipeline(detector: tuple[str | Path, str | Path] | None = None,
             raise InputError(f"the {what} is a prototxt and a caffemodel"
                              f"{', or one .t7 or .onnx' if 1 in counts else ''}; {files!r} is given")
     if published is None:
-        published = "alphapose" if str(pose[0]).lower().endswith(".onnx") else "demo"
+        published = default_published(pose[0])
     joints = read_joint_set(joints) if isinstance(joints, str | PathLike) else joints
     return Pipeline(load_detector(*detector, device=device, allow_python=allow_python, options=detector_options),
                     load_pose_network(*pose, device=device, de_transform=de_transform, allow_python=allow_python,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from os import PathLike
 
 from rmpe_legacy.errors import RmpeError
 
@@ -14,6 +15,7 @@ class Recipe:
     """The choices of one published program, each under the name that its step uses."""
 
     name: str
+    program: str  # what published it
     threshold: float  # detections with a higher score are people
     rounding: str  # of the detector's boxes, see crop.pixel_boxes
     growth: str  # see crop.grow_boxes
@@ -31,17 +33,23 @@ class Recipe:
 
 _RECIPES = (
     # demo.py and util/ of RMPE@5188c23: one program from image to poses
-    Recipe("demo", THRESHOLDS["demo"], "demo", "demo", "demo", "demo"),
+    Recipe("demo", "demo.py", THRESHOLDS["demo"], "demo", "demo", "demo", "demo"),
     # The same for evaluation on a test set: the paper's threshold, and batch_nms.py, which keeps every person
-    Recipe("demo-test", THRESHOLDS["paper"], "demo", "demo", "demo", "batch"),
+    Recipe("demo-test", "demo.py, for a test set", THRESHOLDS["paper"], "demo", "demo", "demo", "batch"),
     # The detector's notebook, then predict/main.lua and batch_nms.py of multi-human-pose@094e29b
-    Recipe("torch7", THRESHOLDS["paper"], "notebook", "torch7", "torch7", "batch"),
+    Recipe("torch7", "predict/main.lua", THRESHOLDS["paper"], "notebook", "torch7", "torch7", "batch"),
     # The same as of when the authors made the results they stored, testres.h5
-    Recipe("testres", THRESHOLDS["paper"], "notebook", "testres", "torch7", "batch"),
+    Recipe("testres", "the authors' stored results", THRESHOLDS["paper"], "notebook", "testres", "torch7", "batch"),
     # The authors' successor, AlphaPose@c60106d: its crops and pose NMS, for pose networks of any joints
-    Recipe("alphapose", THRESHOLDS["alphapose"], "demo", "alphapose", "alphapose", "alphapose"),
+    Recipe("alphapose", "AlphaPose, for any joints", THRESHOLDS["alphapose"], "demo", "alphapose", "alphapose",
+           "alphapose"),
 )
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}
+
+
+def default_published(pose: str | PathLike) -> str:
+    """Return the published program that suits a pose network, by the name of its weights file."""
+    return "alphapose" if str(pose).lower().endswith(".onnx") else "demo"
 
 
 def get_recipe(published: str, threshold: float | None = None) -> Recipe:

@@ -99,10 +99,7 @@ class Options:
             if not 1 <= self.threads <= MAX_THREADS:
                 raise RmpeError(f"threads {self.threads} is not from 1 to {MAX_THREADS}")
             torch.set_num_threads(self.threads)
-        name = self.device
-        if name == "cuda" and self.context.world.size > 1:
-            name = f"cuda:{self.context.world.local_rank % max(1, torch.cuda.device_count())}"
-        return usable_device(name)
+        return usable_device(self.context.world.device(self.device))
 
 
 @dataclass(frozen=True)
@@ -152,7 +149,7 @@ def run_pose(proposals: str | PathLike, images: str | PathLike, pose: Files | No
     files, de_transform = pose_files(pose, options.de_transform)
     pipeline = Pipeline(None, options.load_pose(files, de_transform, device), recipe, options.batch)
     settings = settings_of(recipe, pose=files, de_transform=de_transform, boxes=boxes_digest(proposals),
-                           **_onnx_settings(pipeline.pose))
+                           **onnx_settings(pipeline.pose))
     run = BatchRun(options.output, settings, context=options.context, process=lambda source, image, keep_crops:
                    pipeline.estimate(image, boxes[source.name], keep_crops))
     results = run.run(sources)
@@ -179,7 +176,7 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     network = options.load_detector(detector, device) if detector else None
     pipeline = Pipeline(network, options.load_pose(pose, de_transform, device), options.recipe, options.batch)
     settings = settings_of(options.recipe, detector=detector if boxes is None else boxes_digest(boxes), pose=pose,
-                           de_transform=de_transform, **_onnx_settings(pipeline.pose),
+                           de_transform=de_transform, **onnx_settings(pipeline.pose),
                            **(network.settings if network else {}))
     sources = find_images(inputs, options.recursive)
     process = find_people(pipeline) if boxes is None else pose_in_boxes(
@@ -212,7 +209,7 @@ def demo_networks_of(detector: Files | None, pose: Files | None, boxes: str | Pa
     return pose is None or (detector is None and boxes is None)
 
 
-def _onnx_settings(network: PoseNetwork) -> dict[str, Any]:
+def onnx_settings(network: PoseNetwork) -> dict[str, Any]:
     """Return the settings of an .onnx network that determine a run's results."""
     options = getattr(network, "options", None)
     return {} if options is None else {"joints": network.joints.name, "input": asdict(options)}
@@ -267,11 +264,11 @@ def settings_of(recipe: Recipe, **files: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"program": f"rmpe_legacy {__version__}", "published": recipe.name,
                                 "threshold": recipe.threshold}
     for name, value in files.items():
-        settings[name] = [_digest(path) for path in value] if isinstance(value, tuple) else value
+        settings[name] = [digest_of(path) for path in value] if isinstance(value, tuple) else value
     return settings
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
     digest = file_digest(path)
     if not digest:
         raise FileError(f"{path}: cannot be read")
@@ -304,8 +301,8 @@ def boxes_and_images(boxes: str | PathLike, images: str | PathLike,
 def boxes_digest(proposals: str | PathLike) -> list[str]:
     """Return the digests of a proposals folder's files, or of a detections file."""
     if Path(proposals).is_file():
-        return [_digest(Path(proposals))]
-    return [_digest(Path(proposals) / name) for name in ("index.txt", "score.txt", "test-bbox.h5")]
+        return [digest_of(Path(proposals))]
+    return [digest_of(Path(proposals) / name) for name in ("index.txt", "score.txt", "test-bbox.h5")]
 
 
 def facts_of(recipe: Recipe, detector: Files, pose: Files, batch: BatchResult, nms: NmsResult) -> dict[str, str]:

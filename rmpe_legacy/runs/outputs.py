@@ -96,11 +96,16 @@ def write_people(output: Path, batch: BatchResult, nms: NmsResult, recipe: Recip
     """Write the folders proposals and nms with the authors' files, and poses.json."""
     write_proposals(output / PROPOSALS, batch.proposals, batch.poses)
     write_persons(output / NMS, nms.persons, batch.proposals, recipe.nms)
+    write_together(output, {PEOPLE: people_json(batch, nms, recipe, skipped, settings)})
+
+
+def people_json(batch: BatchResult, nms: NmsResult, recipe: Recipe, skipped: Mapping[str, str],
+                settings: Mapping[str, Any]) -> bytes:
+    """Return the content of poses.json."""
     category = {"id": 1, "name": "person", "keypoints": batch.joints.joints,
                 "skeleton": [[a + 1, b + 1] for a, b in batch.joints.limbs]}
     annotations = _annotations(nms.persons, batch, recipe)
-    content = _coco(batch, annotations, category, skipped, settings)
-    write_together(output, {PEOPLE: _json(content)})
+    return _json(_coco(batch, annotations, category, skipped, settings))
 
 
 def _annotations(persons: Persons, batch: BatchResult, recipe: Recipe) -> list[dict[str, Any]]:

@@ -67,13 +67,22 @@ def check_page(path: Path | None) -> None:
 
 def page(summary: Summary, shown: Sequence[ReportImage]) -> str:
     """Return the page as HTML."""
-    css = files(__package__).joinpath("report.css").read_text("utf-8")
-    body = [*_head(summary, shown), *(line for i, each in enumerate(shown) for line in _section(i, each))]
+    body = [*_head(summary, shown), *(section(i, each) for i, each in enumerate(shown))]
     return "\n".join([
         "<!DOCTYPE html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(summary.title)}</title>", f"<style>\n{css}</style>", "</head>", "<body>", *body, "</body>",
+        f"<title>{escape(summary.title)}</title>", f"<style>\n{style()}</style>", "</head>", "<body>", *body, "</body>",
         "</html>", ""])
+
+
+def style() -> str:
+    """Return the page's style sheet."""
+    return files(__package__).joinpath("report.css").read_text("utf-8")
+
+
+def section(i: int, shown: ReportImage) -> str:
+    """Return what the page shows of image number `i`, from 0."""
+    return "\n".join(_section(i, shown))
 
 
 def _head(summary: Summary, shown: Sequence[ReportImage]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rmpe_legacy.caffe.layers.base import shape_text
 from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import NetError
 
 from .boxes import BoxSampler
@@ -26,15 +27,21 @@ class SampleBatches:
     """Batch k of a training set: a function of k and of what is given here, whatever was asked before.
 
     name -> float32 tensor: data (N, 3, crop, crop), label (N, J, maps, maps), and label_center where the form has it.
+    N is ``size``. Of several processes each makes every world.size-th sample of a batch of N * world.size. A sample
+    has random numbers of its own, so that it is the same however many processes share the batch.
     """
 
-    def __init__(self, source: Source, sampler: BoxSampler, form: SampleFormat, size: int, seed: int = 0):
-        self.source, self.sampler, self.form, self.size, self.seed = source, sampler, form, size, seed
+    def __init__(self, source: Source, sampler: BoxSampler, form: SampleFormat, size: int, seed: int = 0,
+                 world: World | None = None):
+        self.source, self.sampler, self.form, self.seed = source, sampler, form, seed
+        self.world = world or World()
+        self.size = size * self.world.size
 
     def __call__(self, index: int) -> Batch:
-        rng = np.random.default_rng([self.seed, index])
-        samples = [make_sample(rng, image, person, self.sampler, self.form)
-                   for image, person in self.source.shots(index, self.size)]
+        shots = self.source.shots(index, self.size, self.world)
+        samples = [make_sample(np.random.default_rng([self.seed, index, position]), image, person, self.sampler,
+                               self.form)
+                   for position, (image, person) in zip(self.world.share(range(self.size)), shots, strict=True)]
         return {name: torch.from_numpy(np.stack(arrays)) for name, arrays in _columns(samples).items()}
 
 

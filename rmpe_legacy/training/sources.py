@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from rmpe_legacy.caffe.data.image import load_image
+from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.synthetic.world import OUTSIDE, Picture, draw_picture
 
 from .people import MPII_JOINTS, Person
 
 LEAST_BOX = 8.0  # px: people whose box is narrower or lower are not trained on
+ALONE = World()
 CACHED = 64  # pictures kept in memory; people of one picture often stand together in an annotation file
 
 Shot = tuple[np.ndarray, Person]  # the picture, (H, W, 3) float32 RGB from 0 to 1, and one person in it
@@ -30,8 +33,8 @@ class Source(Protocol):
         """How many joints its people have."""
         ...
 
-    def shots(self, index: int, count: int) -> Iterator[Shot]:
-        """The ``count`` people of batch ``index``, counted from 0; more than that where some cannot be used."""
+    def shots(self, index: int, count: int, world: World = ALONE) -> Iterator[Shot]:
+        """This process's share of the ``count`` people of batch ``index``, counted from 0."""
         ...
 
 
@@ -55,8 +58,8 @@ class AnnotatedPictures:
     def joints(self) -> int:
         return len(self.people[0].joints_xy)
 
-    def shots(self, index: int, count: int) -> Iterator[Shot]:
-        for position in range(index * count, (index + 1) * count):
+    def shots(self, index: int, count: int, world: World = ALONE) -> Iterator[Shot]:
+        for position in world.share(range(index * count, (index + 1) * count)):
             epoch, k = divmod(position, len(self.people))
             person = self.people[_order(self.seed, epoch, len(self.people))[k]]
             yield load_picture(str(self.images / person.image)), person
@@ -85,7 +88,11 @@ class DrawnPeople:
         if self.seed < 0 or self.views < 1:
             raise RmpeError(f"world {self.seed} with {self.views} views of each person; they must be at least 0 and 1")
 
-    def shots(self, index: int, count: int) -> Iterator[Shot]:
+    def shots(self, index: int, count: int, world: World = ALONE) -> Iterator[Shot]:
+        """As ``Source`` says; every process draws the whole batch's pictures, which takes milliseconds."""
+        yield from islice(self._whole_batch(index, count), world.rank, None, world.size)
+
+    def _whole_batch(self, index: int, count: int) -> Iterator[Shot]:
         picture = index * count  # a batch uses at most as many pictures as it has samples, and skips the others
         given = 0
         while given < count:

@@ -20,6 +20,7 @@ from rmpe_legacy.caffe.proto.blobs import TrainedLayer
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.solver.solver import Action, Solver
+from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import NetError, RmpeError
 
 from .boxes import BoxSampler
@@ -35,16 +36,18 @@ class PoseTraining:
 
     solver: the path of a solver.prototxt, or a SolverParameter. sampler: how boxes are disturbed. published: whose
     crop and targets, "torch7" or "demo". batch: samples in a batch; None for what the network's prototxt says. seed: of
-    the samples; the solver's random_seed is that of the weights. action: as for ``Solver``.
+    the samples; the solver's random_seed is that of the weights. action: as for ``Solver``. world: the processes that
+    train together, each on a batch of its own; they train as one process with a batch that is as many times as large.
 
     An STN begins as the identity. NetError where the training net is none that takes such samples.
     """
 
     def __init__(self, solver: str | PathLike | Message, source: Source, sampler: BoxSampler, published: str = "torch7",
                  batch: int | None = None, seed: int = 0, action: Callable[[], Action] | None = None,
-                 device: str = "cpu"):
+                 device: str = "cpu", world: World | None = None):
         # the paper's meaning of de_transform is the only one through which the STN can learn
-        self.solver = Solver(solver, action=action, device=usable_device(device), de_transform="paper")
+        self.solver = Solver(solver, action=action, device=usable_device(device), de_transform="paper",
+                             world=world)
         if self.solver.test_nets:
             raise NetError(f"{self.solver.param.where}: has test nets, which get no samples here; leave them out, and "
                            "evaluate the poses with rmpe evaluate or rmpe reproduce")
@@ -53,7 +56,7 @@ class PoseTraining:
         self.net = self.solver.net
         start_as_identity(self.net)
         form, size = format_of(self.net, source.joints, published)
-        self._feed = Feed(self.net, SampleBatches(source, sampler, form, batch or size, seed))
+        self._feed = Feed(self.net, SampleBatches(source, sampler, form, batch or size, seed, world))
 
     def start_from(self, sppe: str | Path | None, parallel: str | Path | None = None) -> None:
         """Begin from trained weights: those of the network itself, and of a single SPPE for the parallel branch.
@@ -87,11 +90,16 @@ class PoseTraining:
                 self.solver.restore(resume)
             self._feed.index = self.solver.iter * self.solver.param.iter_size
             self.solver.solve()
-            if self.solver.stopped and not state_file(self.solver).exists():
+            if self.solver.stopped and self._lacks_snapshot():
                 self.solver.snapshot()
         finally:
             self._feed.close()
         return not self.solver.stopped
+
+    def _lacks_snapshot(self) -> bool:
+        """Whether the current iteration has no snapshot yet; the process that writes them says so to the others."""
+        world = self.solver.world
+        return bool(world.largest(int(world.first and not state_file(self.solver).exists())))
 
 
 def is_constant(net: Net, name: str) -> bool:

@@ -423,4 +423,4 @@ layer { name: "again" type: "Eltwise" bottom: "conv" bottom: "conv" top: "out" }
         (tmp_path / "net.prototxt").write_text(self.NET)
         html = load_net(tmp_path / "net.prototxt")._repr_html_()
         assert html.count("<tr>") == 5
-        assert "<td>&lt;b&gt;</td><td>Convolution</td><td>data</td><td>conv 1 x 2 x 2 x 2</td>" in html
+        assert "<td>&lt;b&gt;</td><td>Convolution</td><td>data -&gt; conv 1 x 2 x 2 x 2</td>" in html

@@ -1,6 +1,7 @@
 """What people expect of any command line: exit codes, quiet and verbose, progress in log files, completion; and
 pycaffe's preprocessing for rmpe forward."""
 
+import argparse
 import json
 import logging
 import os
@@ -81,6 +82,15 @@ class TestHelp:
             assert stopped.value.code == 0
         else:
             assert callable(make_parser().parse_args([name, *shlex.split(example)]).run)
+
+    def test_it_fits_100_columns(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "100")
+        parsers = [make_parser()]
+        for parser in parsers:
+            kinds = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+            parsers += [kind for action in kinds for kind in action.choices.values()]
+        assert len(parsers) > len(COMMANDS)
+        assert not [line for parser in parsers for line in parser.format_help().splitlines() if len(line) > 100]
 
     def test_no_command_is_forgotten(self):
         assert EXAMPLES.keys() == set(COMMANDS)

@@ -100,7 +100,7 @@ class TestMpii:
         assert max(numbers_after(text, "oracle boxes", "measured")) > 0
 
     def test_every_other_row_has_its_reason(self, text):
-        assert "\nfull                               paper           90.7     89.7     84.1     75.4" in text
+        assert "\nfull                               paper        90.7     89.7  84.1  75.4" in text
         assert numbers_after(text, "without pose NMS", "measured")
         assert "give it as --pose with --row 'without PGPG'" in text
         assert text.count("not measured: another group's method") == 3
@@ -180,7 +180,7 @@ class TestCoco:
     def test_says_why_nobody_can_measure_it(self, rmpe):
         code, out, _ = rmpe("reproduce", "coco")
         assert code == 0
-        assert "RMPE                               paper           61.8     83.7     69.8     58.6     67.6" in out
+        assert "RMPE                               paper        61.8  83.7  69.8  58.6  67.6" in out
         assert out.count("not measured: COCO withholds the annotations of test-dev") == 3
         assert "no result of theirs is a COCO AP" in out
 

@@ -27,7 +27,7 @@ def image() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def people(image) -> PoseResult:
-    with pytest.warns(UserWarning, match="trained on drawn people and find nobody in photographs"):
+    with pytest.warns(UserWarning, match="trained on drawn people, and what they find in photographs is wrong"):
         pipeline = load_pipeline()
     return pipeline(image)
 

@@ -36,10 +36,24 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def train(processes: int, *options: str) -> subprocess.CompletedProcess:
+def train(processes: int, *options: str, command: str = "train") -> subprocess.CompletedProcess:
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
-    return subprocess.run([sys.executable, *torchrun, "-m", "rmpe_legacy", "train", "--solver", "solver.prototxt",
+    return subprocess.run([sys.executable, *torchrun, "-m", "rmpe_legacy", command, "--solver", "solver.prototxt",
                            *options], capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False)
+
+
+POSE = """
+input: "data" input_shape {{ dim: {batch} dim: 3 dim: 32 dim: 32 }}
+input: "label" input_shape {{ dim: {batch} dim: 16 dim: 8 dim: 8 }}
+layer {{ name: "look" type: "Convolution" bottom: "data" top: "look" convolution_param {{ num_output: 4 kernel_size: 8
+  stride: 8 weight_filler {{ type: "xavier" }} }} }}
+layer {{ name: "theta" type: "InnerProduct" bottom: "look" top: "theta" inner_product_param {{ num_output: 6 }} }}
+layer {{ name: "stn" type: "SpatialTransformer" bottom: "data" bottom: "theta" top: "img"
+  st_param {{ transform_type: "affine" sampler_type: "bilinear" output_H: 32 output_W: 32 to_compute_dU: false }} }}
+layer {{ name: "out" type: "Convolution" bottom: "img" top: "out" convolution_param {{ num_output: 16 kernel_size: 4
+  stride: 4 weight_filler {{ type: "xavier" }} }} }}
+layer {{ name: "loss" type: "EuclideanLoss" bottom: "out" bottom: "label" top: "loss" }}
+"""  # without BatchNorm, whose statistics depend on the size of the batch
 
 
 def weights_of(path: str) -> list[np.ndarray]:
@@ -64,6 +78,37 @@ def test_two_processes_with_half_the_batch_are_one_with_the_whole(here):
     assert two.stderr.count("Iteration 0, loss") == 1  # one process logs
     for a, b in zip(want, weights_of("snap_iter_20.caffemodel"), strict=True):
         assert np.abs(a - b).max() <= 1e-6 * max(1, np.abs(a).max())
+
+
+class TestPoseTraining:
+    """`rmpe train-pose`, whose samples do not come from data layers."""
+
+    def train(self, processes: int, *options: str) -> subprocess.CompletedProcess:
+        done = train(processes, "--drawn", "3", "--boxes", "jitter", "--published", "demo", "--threads", "1", *options,
+                     command="train-pose")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("trained 6 iterations") == 1  # one process reports
+        assert done.stderr.count("Optimization Done.") == 1
+        return done
+
+    def test_two_processes_with_half_the_batch_are_one_with_the_whole(self, here):
+        write_run(here, "max_iter: 6", batch=6, net=POSE)
+        self.train(1)
+        want = weights_of("snap_iter_6.caffemodel")
+        assert np.abs(want[2]).max() > 0  # theta's weights, which begin as zeros: the STN has learned
+        for path in here.glob("snap_*"):
+            path.unlink()
+        self.train(2, "--batch", "3")
+        for a, b in zip(want, weights_of("snap_iter_6.caffemodel"), strict=True):
+            assert np.abs(a - b).max() <= 1e-6 * max(1, np.abs(a).max())
+
+    def test_resumes_with_the_same_bits(self, here):
+        write_run(here, "max_iter: 6 snapshot: 2", batch=3, net=POSE)
+        self.train(2)
+        want = Path("snap_iter_6.caffemodel").read_bytes()
+        Path("snap_iter_6.caffemodel").unlink()
+        self.train(2, "--snapshot", "snap_iter_4.solverstate")
+        assert Path("snap_iter_6.caffemodel").read_bytes() == want
 
 
 def test_processes_that_are_stopped_resume_with_the_same_bits(here):

@@ -20,6 +20,7 @@ from training import NET, SOLVER, raw_datum, write_run
 
 from rmpe_legacy import Solver
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
+from rmpe_legacy.caffe.solver import solver as solver_module
 from rmpe_legacy.caffe.solver.run_state import capture, data_layers
 from rmpe_legacy.errors import RmpeError
 
@@ -321,6 +322,16 @@ class TestPlateau:
         Path("solver.prototxt").write_text(SOLVER.replace('"step"', '"plateau"'))
         with pytest.raises(RmpeError, match="lr_policy 'plateau' is not one of exp, fixed, inv, multistep"):
             Solver("solver.prototxt")
+
+
+def test_a_network_that_is_also_tested_is_read_once(here, monkeypatch):
+    write_run(here, "test_iter: 1 test_iter: 1 test_interval: 3")
+    asked = []
+    read = solver_module.read_message
+    monkeypatch.setattr(solver_module, "read_message", lambda path, *a, **k: asked.append(path) or read(path, *a, **k))
+    solver = Solver("solver.prototxt")
+    assert asked == ["net.prototxt"]
+    assert len(solver.test_nets) == 2
 
 
 class TestDebugInfo:

@@ -1,15 +1,20 @@
 """The training of the demo's models: what it feeds, and that it goes on where it was interrupted."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from demo_tools import tool
 
-from rmpe_legacy import ops
+from rmpe_legacy import load_net, ops
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
+from rmpe_legacy.pose.demo_models import demo_model
 from rmpe_legacy.synthetic.world import draw_picture
 
 train_demo = tool("train_demo")
+DEPLOYED = {"pose": "pose_deploy.prototxt"}  # whose file has all layers of this network
 
 
 def few_pictures(monkeypatch):
@@ -19,8 +24,27 @@ def few_pictures(monkeypatch):
     monkeypatch.setattr(train_demo, "SNAPSHOT_STEPS", 10)
 
 
-@pytest.mark.parametrize("name", ["detector", "pose"])
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory) -> Path:
+    """The folder of the networks that the pose network begins with, hardly trained."""
+    folder = tmp_path_factory.mktemp("parts")
+    with pytest.MonkeyPatch.context() as patch:
+        few_pictures(patch)
+        for name in train_demo.RECIPES["pose"].parts:
+            train_demo.train(name, folder, 5, 1, "cpu", 0)
+    return folder
+
+
+def weights(path: Path) -> dict[str, list[np.ndarray]]:
+    return {layer.name: [np.array(blob.data) for blob in layer.blobs] for layer in read_weights(path)}
+
+
+@pytest.mark.parametrize("name", ["detector", "sppe", "stn", "pose"])
 class TestTraining:
+    @pytest.fixture(autouse=True)
+    def _parts(self, parts: Path):
+        self.parts = parts
+
     def test_interrupted_and_resumed_gives_the_same_weights(self, name: str, tmp_path, monkeypatch):
         few_pictures(monkeypatch)
         train_demo.train(name, self.folder(tmp_path, "whole"), 5, 3, "cpu", 0)
@@ -33,18 +57,19 @@ class TestTraining:
         train_demo.train(name, tmp_path / "parts", 5, 3, "cpu", 0)
         whole, parts = (tmp_path / folder / f"demo_{name}.caffemodel" for folder in ("whole", "parts"))
         assert whole.read_bytes() == parts.read_bytes()
-        assert {layer.name for layer in read_weights(whole)} == set(train_demo.new_net(name, 0).params)
+        form = (load_net(train_demo.PROTOTXT / DEPLOYED[name], de_transform="paper") if name in DEPLOYED else
+                train_demo.new_net(name, 0))
+        assert {layer.name for layer in read_weights(whole)} == set(form.params)
 
     def test_a_snapshot_of_another_run_is_not_taken(self, name: str, tmp_path, monkeypatch):
         few_pictures(monkeypatch)
-        train_demo.train(name, tmp_path, 5, 1, "cpu", 0)
+        folder = self.folder(tmp_path, "there")
+        train_demo.train(name, folder, 5, 1, "cpu", 0)
         with pytest.raises(SystemExit, match=r"is of another run"):
-            train_demo.train(name, tmp_path, 6, 1, "cpu", 0)
+            train_demo.train(name, folder, 6, 1, "cpu", 0)
 
-    @staticmethod
-    def folder(tmp_path, name: str):
-        (tmp_path / name).mkdir()
-        return tmp_path / name
+    def folder(self, tmp_path, name: str):
+        return shutil.copytree(self.parts, tmp_path / name, ignore=shutil.ignore_patterns("*.pt"))
 
     @staticmethod
     def interrupted(feed):
@@ -79,10 +104,55 @@ def test_the_theta_to_learn_puts_the_person_where_the_sdtn_takes_it_back_from():
     assert np.abs(got - want)[there][:, :2].max() <= 1
 
 
+def test_the_centered_label_has_each_joint_where_theta_would_show_it():
+    batch = {name: value.numpy() for name, value in train_demo.pose_batch(8, 0).items()}
+    shown = batch["label_center"].max(axis=(2, 3)) > 0.8
+    assert shown.mean() > 0.6
+    for sample, joint in zip(*np.nonzero(shown), strict=True):
+        crop, center = (batch[name][sample, joint] for name in ("label", "label_center"))
+        theta = batch["theta_label"][sample].reshape(2, 3)
+        cell = np.array(np.unravel_index(center.argmax(), center.shape))  # y, x as in theta
+        place = theta @ [*(2 * cell / len(center) - 1), 1]  # -1 to 1, in the crop
+        want = 2 * np.array(np.unravel_index(crop.argmax(), crop.shape)) / len(crop) - 1
+        assert np.abs(place - want).max() < 2 / len(center), (sample, joint)
+
+
 def test_the_identity_is_where_the_stn_begins():
     net = train_demo.new_net("pose", 0)
-    data = torch.rand(2, 3, 128, 128)
     net.keep_blobs = True
     with torch.no_grad():
-        net(data=data, label=torch.zeros(2, 16, 32, 32), theta_label=torch.zeros(2, 6))
+        net(data=torch.rand(2, 3, 128, 128), label_center=torch.zeros(2, 16, 24, 24))
     assert net.blobs["theta"].tolist() == [[1, 0, 0, 0, 1, 0]] * 2
+
+
+def test_the_stn_learns_from_the_heat_maps_of_an_hourglass_that_stays(parts: Path, tmp_path, monkeypatch):
+    few_pictures(monkeypatch)
+    folder = shutil.copytree(parts, tmp_path / "there", ignore=shutil.ignore_patterns("*.pt"))
+    train_demo.train("pose", folder, 5, 2, "cpu", 0)
+    assert not any(name.startswith("theta") for name in dict(train_demo.new_net("pose", 0).inputs))
+    hourglass, begun, got = (weights(folder / f"demo_{name}.caffemodel") for name in ("sppe", "stn", "pose"))
+    for name, blobs in got.items():
+        if name.startswith(train_demo.STN):
+            if name in begun and not name.endswith("_bn"):
+                assert np.abs(blobs[0] - begun[name][0]).max() < 1e-3, f"{name} does not begin with what it learned"
+        else:
+            assert all(map(np.array_equal, blobs, hourglass[name])), f"{name} has changed"
+    assert np.abs(got["theta"][0]).max() > 0  # which begins as zeros
+
+
+def test_the_gradient_of_a_trained_sppe_leads_to_the_person(monkeypatch):
+    measuring = tool("measure_stn_gradient")
+    monkeypatch.setattr(measuring.train_demo, "POSE_BATCH", 8)
+    net = measuring.hourglass(demo_model("pose")[1])
+    batch = measuring.train_demo.pose_batch(measuring.SEED, 0)
+    theta = torch.tensor(train_demo.IDENTITY).repeat(8, 1).requires_grad_()
+    measuring.losses(net, batch, theta).sum().backward()
+    assert ((batch["theta_label"] - theta.detach()) * theta.grad).sum() < 0
+    said = measuring.measure(demo_model("pose")[1], 1)
+    assert said.startswith("8 people: loss at the identity")
+    assert float(said.partition("cosine ")[2].split()[0]) > 0.2
+
+
+def test_the_pose_network_needs_its_parts(tmp_path):
+    with pytest.raises(SystemExit, match=r"demo_sppe\.caffemodel is missing; train it first, with --only sppe"):
+        train_demo.train("pose", tmp_path, 5, 1, "cpu", 0)

@@ -267,7 +267,7 @@ class TestFeed:
         feed.close()
 
     @pytest.mark.parametrize(("name", "says"), [
-        ("demo/pose_train.prototxt", "inputs data, label, theta_label; one to train has"),
+        ("demo/sppe_train.prototxt", "inputs data, label, theta_label; one to train has"),
         ("demo/ssd_train.prototxt", "input 'label' is 1 x 1 x 1 x 8"),
         ("small/deploy.prototxt", "has the inputs data; one to train"),
     ])

@@ -21,8 +21,8 @@ from .image_file import MAX_PIXELS, PNG, decode_picture
 from .opencv_image import read_bytes
 from .skimage_resize import resize_image
 
-__all__ = ["DETECTOR_MEAN", "MAX_PIXELS", "as_image", "detector_input", "load_image", "oversample", "pose_input",
-           "resize_image"]
+__all__ = ["DETECTOR_MEAN", "MAX_PIXELS", "as_image", "detector_input", "load_image", "load_image_bytes", "oversample",
+           "pose_input", "resize_image"]
 
 LUMINANCE = (0.2125, 0.7154, 0.0721)  # of R, G, B: skimage's rgb2gray
 DETECTOR_MEAN = (104, 117, 123)  # of B, G, R from 0 to 255: demo.py:25
@@ -40,14 +40,19 @@ def load_image(filename: str | PathLike, color: bool = True) -> np.ndarray:
     Raises:
         FileError: The file is not an image, is damaged, has more than MAX_PIXELS, or does not fit in memory.
     """
+    return load_image_bytes(read_bytes(filename), str(filename), color)
+
+
+def load_image_bytes(data: bytes, where: str, color: bool = True) -> np.ndarray:
+    """Decode the content of an image file as ``load_image`` does; `where` names it in errors."""
     try:
-        return _load(filename, color)
+        return _decode(data, where, color)
     except MemoryError:
-        raise FileError(f"{filename}: needs more memory than there is; scale it down") from None
+        raise FileError(f"{where}: needs more memory than there is; scale it down") from None
 
 
-def _load(filename: str | PathLike, color: bool) -> np.ndarray:
-    pixels = _read_pixels(filename)
+def _decode(data: bytes, where: str, color: bool) -> np.ndarray:
+    pixels = _pixels_of(data, where)
     scale = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(pixels.dtype, 1)
     if pixels.ndim == 3 and not color:
         red, green, blue = np.moveaxis(pixels.astype(np.float64) / scale, 2, 0)
@@ -82,24 +87,23 @@ def as_image(image: object) -> np.ndarray:
     return image
 
 
-def _read_pixels(filename: str | PathLike) -> np.ndarray:
+def _pixels_of(data: bytes, where: str) -> np.ndarray:
     """(H, W) grey or (H, W, 3) RGB, as the file has them: uint8, uint16, or floats from -1 to 1."""
-    data = read_bytes(filename)
-    pixels = decode_picture(data, cv2.IMREAD_UNCHANGED, str(filename))
+    pixels = decode_picture(data, cv2.IMREAD_UNCHANGED, where)
     if pixels.ndim == 3:
         pixels = cv2.merge(cv2.split(pixels)[2::-1])  # BGR or BGRA; ten times as fast as by slicing
         if pixels.dtype == np.uint16 and data.startswith(PNG):
             pixels = (pixels >> 8).astype(np.uint8)
-    return _checked_values(filename, pixels)
+    return _checked_values(where, pixels)
 
 
-def _checked_values(filename: str | PathLike, pixels: np.ndarray) -> np.ndarray:
+def _checked_values(where: str, pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype in (np.uint8, np.uint16):
         return pixels
     if pixels.dtype not in (np.float32, np.float64):
-        raise FileError(f"{filename}: its pixels are {pixels.dtype}; save it with 8 or 16 bits a channel")
+        raise FileError(f"{where}: its pixels are {pixels.dtype}; save it with 8 or 16 bits a channel")
     if not (np.abs(pixels) <= 1).all():
-        raise FileError(f"{filename}: its pixels run from {pixels.min():g} to {pixels.max():g}; those of a floating-"
+        raise FileError(f"{where}: its pixels run from {pixels.min():g} to {pixels.max():g}; those of a floating-"
                         "point picture must lie between -1 and 1")
     return pixels
 

@@ -54,8 +54,9 @@ class SpatialTransformer(Layer):
     def _mode(self) -> str:
         if self.spec.de_transform is None:
             warnings.warn(f"{self.spec.where}: {self.spec.name}: de_transform: true is taken as the inverse of theta, "
-                          "as the paper means it; the published layer ignores the option. Give load_net de_transform="
-                          "'paper', 'published-identity' or 'published-ignored' to choose", stacklevel=2)
+                          "as the paper means it; the published layer ignores the option. Choose with --de-transform "
+                          "(in Python, de_transform=): 'paper', 'published-identity' or 'published-ignored'",
+                          stacklevel=2)
         return self.spec.de_transform or "paper"
 
     def _check_image(self, image: Shape) -> None:

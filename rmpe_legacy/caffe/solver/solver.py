@@ -90,6 +90,7 @@ class Solver:
         self.world = world or World()
         self.report = report or (lambda _iteration, _values: None)
         self._de_transform, self._allow_python = de_transform, allow_python
+        self._read: dict[str, Message] = {}  # path -> a network that the solver names
         self.iter = 0
         self.stopped = False  # by `action`
         self.last_snapshot: Path | None = None
@@ -152,6 +153,12 @@ class Solver:
         return [self._build(net, "TEST", state) for net, state in zip(nets, states, strict=True)]
 
     def _read_net(self, path: str) -> Message:
+        """The network in a file, which is read once however often the solver names it."""
+        if path not in self._read:
+            self._read[path] = self._read_file(path)
+        return self._read[path]
+
+    def _read_file(self, path: str) -> Message:
         if not os.path.exists(path) and (beside := Path(self.param.origin.path).parent / path).exists():
             raise FileError(f"{self.param.where}: there is no {path} in the working directory, where Caffe looks for "
                             f"it; there is {beside}: start from its folder, or name it by its whole path")

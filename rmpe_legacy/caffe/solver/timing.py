@@ -69,13 +69,15 @@ class Timer:
         start = time.perf_counter()
         with torch.set_grad_enabled(self.backward):
             turns = list(self._forward(record))
-        middle = time.perf_counter()
+        forward = time.perf_counter() - start
+        loss = self._loss(turns)
+        start = time.perf_counter()
         if self.backward:
             self._backward(turns, record)
-        end = time.perf_counter()
+        backward = time.perf_counter() - start
         if record:
-            self.times.iterations.append((middle - start, end - middle))
-        return end - start, self._loss(turns)
+            self.times.iterations.append((forward, backward))
+        return forward + backward, loss
 
     def _forward(self, record: bool) -> Iterator[tuple[list[Tensor], tuple[Tensor, ...]]]:
         """Each layer's bottoms, cut off from what made them, and its tops."""
@@ -107,10 +109,11 @@ class Timer:
         needs = self.backward and value.requires_grad and index not in step.cut and index not in step.layer.refuses
         return value.detach().requires_grad_(needs)
 
-    def _backward(self, turns: Sequence[tuple[list[Tensor], tuple[Tensor, ...]]], record: bool) -> None:
+    def _backward(self, turns: list[tuple[list[Tensor], tuple[Tensor, ...]]], record: bool) -> None:
+        """Takes the turns off the list, so that a layer's memory is free after its backward, as in a training."""
         diffs: dict[str, Tensor] = {}  # blob -> what its readers have sent so far
         for i in reversed(range(len(turns))):
-            step, (bottoms, tops) = self.net.steps[i], turns[i]
+            step, (bottoms, tops) = self.net.steps[i], turns.pop()
             roots = [(top, diffs.pop(name, None), self.net.loss_weights.get(name)) for name, top in
                      zip(step.top, tops, strict=True) if top.requires_grad]
             roots = [(top, torch.full_like(top, weight) if diff is None and weight else diff)

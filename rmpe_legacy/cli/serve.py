@@ -1,0 +1,51 @@
+"""rmpe serve."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .batch import onnx_options
+from .options import add_network_options, add_run_options, detector_options, port, positive
+from .terminal import OK, finish, note, say
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    add_network_options(command, "detector", "pose", repeatable=True)
+    add_run_options(command)
+    command.add_argument("--port", type=port, default=8000, help="0 for any that is free (default: %(default)s)")
+    command.add_argument("--max-upload", type=positive, default=20, metavar="MB", help="largest file "
+                         "(default: %(default)s)")
+    command.add_argument("--max-pixels", type=positive, default=25, metavar="MILLION", help="largest image "
+                         "(default: %(default)s)")
+    command.add_argument("--timeout", type=positive, default=60, metavar="SECONDS", help="longest time for an image "
+                         "(default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show RMPE's steps on photos that you drop on a page in your browser.
+
+    The page is for this computer alone: it is served on 127.0.0.1. It offers the networks that you give here; with
+    --detector or --pose several times, you choose on the page. Ctrl-C ends it.
+    """
+    from rmpe_legacy.serve.server import check_libraries, listen, make_server, serve
+
+    check_libraries()
+    from rmpe_legacy.runs.commands import Options
+    from rmpe_legacy.serve.service import Limits, load_service
+
+    with listen(args.port) as listener:
+        joints, onnx_input = onnx_options(args)
+        options = Options(Path(), device=args.device, batch=args.batch, threads=args.threads,
+                          de_transform=args.de_transform, allow_python=args.allow_python, joints=joints,
+                          onnx_input=onnx_input, detector=detector_options(args))
+        limits = Limits(args.max_upload * 1_000_000, args.max_pixels * 1_000_000, args.timeout)
+        server = make_server(load_service(args.detector or (), args.pose or (), options, limits))
+        serve(server, listener, _tell_address)
+    note("stopped")
+    return OK
+
+
+def _tell_address(address: str) -> None:
+    say(f"{address} is ready; Ctrl-C ends it")
+    finish()  # a pipe would keep it back
