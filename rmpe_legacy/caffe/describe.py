@@ -73,9 +73,8 @@ def dialect_text(name: str) -> str:
 def describe_weights(path: str) -> str:
     """Describe a weights file: its layers with the shapes of their blobs."""
     layers = [layer for layer in read_weights(path) if layer.blobs]
-    rows = [(layer.name, layer.type, _blob_shapes(layer.blobs)) for layer in layers]
+    rows = [(one_line(layer.name), one_line(layer.type), _blob_shapes(layer.blobs)) for layer in layers]
     total = sum(blob.data.size for layer in layers for blob in layer.blobs if blob is not None)
-    rows = [tuple(map(one_line, row)) for row in rows]
     summary = f"{pluralize(len(layers), 'layer')}, {_amount(total)}"
     return "\n".join([*text_table([("layer", "type", "blobs"), *rows]), "", summary])
 
