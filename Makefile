@@ -1,5 +1,7 @@
 # make demo      run the pipeline on synthetic images; leaves annotated images and a report in demo_out/
 # make test      run the tests
+# make quick     run the tests that are not marked slow, in about a minute
+# make coverage  run the tests, and print the share of the lines and branches of rmpe_legacy/ that they reach
 # make lint      run ruff and mypy; compiles nothing
 # make docs      build the documentation site into build/site (warnings are errors)
 # make build     compile what has changed in csrc/
@@ -23,13 +25,19 @@ FORMAT ?= caffemodel
 SECONDS ?= 60
 SEED ?= 1
 
-.PHONY: demo test lint docs build wheel bench fuzz sanitize aarch64 cuda clean
+.PHONY: demo test quick coverage lint docs build wheel bench fuzz sanitize aarch64 cuda clean
 
 demo: $(READY)
 	$(BIN)/rmpe reproduce demo --quick --output demo_out
 
 test: $(READY) $(OPENCV4)/.ready
 	$(BIN)/python -m pytest
+
+quick: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+coverage: $(READY) $(OPENCV4)/.ready
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 docs: $(READY)
 	$(BIN)/python -m pip install -q --no-build-isolation -e ".[docs]"

@@ -72,7 +72,7 @@ inline Box decode(const float* prior, const float* variance, const float* offset
   return make_box(corners);
 }
 
-// A box -> what a perfect prediction for this prior would be. With `in_target` the variance is not divided out.
+// A box -> the perfect prediction for this prior. With `in_target`, it is not divided by the variance.
 inline void encode(const float* prior, const float* variance, const float* box, Code code, bool in_target,
                    float* offset) {
   const Centred p(prior);

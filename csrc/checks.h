@@ -1,4 +1,4 @@
-// What every operator checks before it computes. A complaint begins with the op's name and ends in what it got.
+// Argument checks of all operators. Messages start with the operator's name and end with the value that was given.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -22,7 +22,7 @@ void check(bool fine, const Words&... words) {
   throw std::runtime_error(text.str());
 }
 
-// The shape of what was not asked for.
+// The shape of a result that was not requested.
 inline const std::vector<int64_t> kNone = {0};
 
 // A tensor's shape, which a complaint has as Python prints it: [2, 3, 5, 7].
@@ -51,8 +51,8 @@ inline void check_alike(const char* op, const char* name, const Tensor& tensor, 
         ", got another one; move it with .to(", like_name, ".device)");
 }
 
-// The tensor itself where its values lie one behind the other, a copy elsewhere. Asking torch alone takes longer than
-// computing what is small.
+// The tensor itself if it is contiguous, otherwise a copy. torch's own `contiguous` takes longer than computing a small
+// result.
 inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }

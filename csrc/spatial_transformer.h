@@ -63,13 +63,13 @@ struct Corners {
     }
   }
 
-  // What lies there; nothing is read outside the plane.
+  // The values at the corners; nothing is read outside the plane.
   RMPE_INLINE void read(const T* plane, T (&pixel)[4]) const {
     for (int k = 0; k < 4; ++k) pixel[k] = inside[k] ? plane[offset[k]] : 0;
   }
 };
 
-// The value at a point of one channel, from what the neighbours are there.
+// The value at a point of one channel, from its neighbours' values.
 template <bool kFused, typename T>
 RMPE_INLINE T blend(const Corners<T>& corners, const T (&pixel)[4]) {
   T sum = 0;

@@ -124,7 +124,7 @@ def _peers() -> Iterator[None]:
 def _last_words() -> Iterator[None]:
     """Let a process say why it ends: torchrun sends SIGTERM to all others as soon as it sees that one has died.
 
-    Only the first SIGTERM raises, so that the next one does not cut short what the first has begun to write.
+    Only the first SIGTERM raises, so that a second one does not interrupt the writing that the first one started.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set a handler

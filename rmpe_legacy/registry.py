@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class Registry(Mapping[K, V]):
-    """Maps keys, such as layer types, to what was registered for them; read it like a dict.
+    """Maps keys, such as layer types, to registered objects; read it like a dict.
 
     A second registration of a key raises ValueError, so that no module silently replaces another's work.
     """

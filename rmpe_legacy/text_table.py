@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from rmpe_legacy.wording import one_line
+
 WIDTH = 100
 _GAP = "  "
 _LONG = 44  # longer words may be cut, except in the first column, which names the row
@@ -16,8 +18,9 @@ def text_table(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
     """Align rows of cells; where a line would be too long, wrap the cells of some columns at spaces.
 
     Shapes (1 x 3 x 500 x 500) and words of up to 44 characters are never cut, so a table of many columns can be wider
-    than `width`.
+    than `width`. What a terminal would act on is escaped, since cells have names from files.
     """
+    rows = [tuple(map(one_line, row)) for row in rows]
     widths = _widths(rows, width - len(_GAP) * (len(rows[0]) - 1))
     return [line for row in rows for line in _lines(row, widths)]
 

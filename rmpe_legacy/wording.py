@@ -73,10 +73,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return ""
     known = list(known)
     same = [other for other in known if _plain(other) == _plain(name)]
-    near = same or sorted((distance, other) for other in known if (distance := _slips(name, other)) is not None)
-    if not near:
-        return ""
-    return f"; did you mean {near[0] if same else near[0][1]!r}?"
+    slips = sorted((distance, other) for other in known if (distance := _slips(name, other)) is not None)
+    near = same or [other for _, other in slips]
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _plain(name: str) -> str:

@@ -12,9 +12,31 @@ from whole_networks import WholeNetwork
 
 from rmpe_legacy.cli import main
 
+# Modules that `make quick` leaves out: together they take nine tenths of the time. A single slow test has the marker.
+SLOW = {
+    "caffe": ["test_detection", "test_layers_gradient", "test_layers_shapes", "test_nets"],
+    "cli": ["test_cli", "test_cli_habits"],
+    "common": ["test_full_disk"],
+    "compare": ["test_convert", "test_convert_proof"],
+    "evaluation": ["test_evaluation_cli"],
+    "export": ["test_convert_layers", "test_convert_nets", "test_convert_opencv"],
+    "ops": ["test_native", "test_ops"],
+    "paper": ["test_ablation", "test_demo_models", "test_pipeline_reproduce"],
+    "pose": ["test_once", "test_onnx_pose", "test_pipeline_golden", "test_pipeline_networks", "test_three_lines"],
+    "pycaffe": ["test_pycaffe_golden", "test_pycaffe_net", "test_run"],
+    "repository": ["test_examples", "test_fuzz", "test_hostile", "test_instruction_sets", "test_notebooks"],
+    "runs": ["test_inputs_and_videos", "test_pipeline_commands", "test_pipeline_report"],
+    "solver": ["test_make_lmdb", "test_solver", "test_training_cli", "test_training_processes", "test_training_runs"],
+    "torch7": ["test_torch7_to_caffe"],
+    "training": ["test_train_demo", "test_train_pose"],
+}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """An id has to say which case it is."""
+    """Mark the slow tests, and refuse empty ids: an id has to say which case it is."""
+    for item in items:
+        if item.path.stem in SLOW.get(item.path.parent.name, ()):
+            item.add_marker(pytest.mark.slow)
     nameless = [item.nodeid for item in items if hasattr(item, "callspec") and not all(item.callspec._idlist)]
     if nameless:
         raise pytest.UsageError("a parameter has an empty id: " + ", ".join(nameless))

@@ -3,7 +3,7 @@
     python tools/bench_detection.py [--rounds N] [--threads N]
 
 Both take turns, and must first give the same. The six heads are those of prototxt/ssd500; the predictions are random:
-one picture with few likely people for DetectionOutput, a batch of 8 with 1 to 5 people each for the loss.
+one image with few likely people for DetectionOutput, a batch of 8 with 1 to 5 people each for the loss.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def numpy_priors(layer: Layer, height: int, width: int) -> np.ndarray:
 
 
 def numpy_detections(loc: np.ndarray, conf: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """DetectionOutput for one picture and one class: boxes (K, 4) by score, in whole-array numpy."""
+    """DetectionOutput for one image and one class: boxes (K, 4) by score, in whole-array numpy."""
     box, variance = prior
     centre, size = (box[:, :2] + box[:, 2:]) / 2, box[:, 2:] - box[:, :2]
     middle = variance[:, :2] * loc[:, :2] * size + centre

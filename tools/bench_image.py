@@ -1,4 +1,4 @@
-"""Times the image path beside what else resizes pictures, alternating, in one run.
+"""Times the image path beside what else resizes images, alternating, in one run.
 
     python tools/bench_image.py [--rounds N]
 
@@ -27,7 +27,7 @@ except ImportError:
 
 
 def numpy_resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The same arithmetic in plain numpy, for a smaller size, where nothing lies outside the picture."""
+    """The same arithmetic in plain numpy, for a smaller size, where nothing lies outside the image."""
     low, span = image.min(), image.max() - image.min()
     normalised = (image - low) / span
     (y, part_y), (x, part_x) = (_positions(old, new) for old, new in zip(image.shape[:2], size, strict=True))

@@ -2,7 +2,7 @@
 
     python tools/bench_sstn.py [--rounds N] [--threads N] [--device cpu|cuda]
 
-It first checks that both give the same pictures. Then each round runs every contender once. The table has each one's
+It first checks that both give the same images. Then each round runs every contender once. The table has each one's
 median and best time, and the median of the rounds' ratios: of wall time, and of the CPU time of all threads, which
 other programs on the machine disturb less.
 

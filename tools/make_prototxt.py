@@ -171,7 +171,7 @@ def ssd_data(net: Prototxt, phase: str, source: str, batch_size: int, transform:
 
 
 def ssd_samplers() -> list[dict]:
-    """The whole picture, then patches that overlap a person by at least (the last: at most) so much."""
+    """The whole image, then patches that overlap a person by at least (the last: at most) so much."""
     scale = {"min_scale": 0.3, "max_scale": 1.0, "min_aspect_ratio": 0.5, "max_aspect_ratio": 2.0}
     bounds = [{"min_jaccard_overlap": v} for v in (0.1, 0.3, 0.5, 0.7, 0.9)] + [{"max_jaccard_overlap": 1.0}]
     whole = {"max_sample": 1, "max_trials": 1}
@@ -216,7 +216,7 @@ def ssd500_solver() -> Prototxt:
 
 
 def ssd500_deploy() -> Prototxt:
-    net = Prototxt("VGG_MPII_COCO14_SSD_500x500_deploy", "RMPE's person detector: picture -> boxes with scores")
+    net = Prototxt("VGG_MPII_COCO14_SSD_500x500_deploy", "RMPE's person detector: image -> boxes with scores")
     net.field(input="data", input_shape={"dim": [1, 3, SSD_SIZE, SSD_SIZE]})
     ssd_body(net, "data")
     ssd_output(net, None)
@@ -602,7 +602,7 @@ def demo_ssd_train() -> Prototxt:
 
 
 def demo_ssd_deploy() -> Prototxt:
-    net = Prototxt("demo_detector", "The demo's person detector: picture -> boxes with scores")
+    net = Prototxt("demo_detector", "The demo's person detector: image -> boxes with scores")
     net.layer("data", "Input", top="data", input_param={"shape": {"dim": [1, 3, DEMO_SSD_SIZE, DEMO_SSD_SIZE]}})
     demo_ssd_body(net)
     ssd_output(net, None)

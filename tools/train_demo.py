@@ -80,7 +80,7 @@ DETECTOR_PICTURES = 8  # a step; each is seen whole and, mirrored, in part
 
 
 def detector_batch(seed: int, step: int) -> Batch:
-    """Pictures as ``detector_input`` makes them, and labels as AnnotatedData does: image, class, instance, box, 0."""
+    """Images as ``detector_input`` makes them, and labels as AnnotatedData does: image, class, instance, box, 0."""
     rng = np.random.default_rng([seed, step, 1])
     inputs, labels = [], []
     for index in range(DETECTOR_PICTURES * step, DETECTOR_PICTURES * (step + 1)):
@@ -96,7 +96,7 @@ def detector_batch(seed: int, step: int) -> Batch:
 
 
 def _part(rng: np.random.Generator, picture: Picture) -> tuple[np.ndarray, np.ndarray]:
-    """A mirrored window of the picture, and the boxes that are in it for the most part."""
+    """A mirrored window of the image, and the boxes that are in it for the most part."""
     height, width = picture.image.shape[:2]
     size = np.array([width, height]) * (1 - 0.4 * rng.random())
     low = (np.array([width, height]) - size) * rng.random(2)
@@ -140,7 +140,7 @@ def pose_batch(seed: int, step: int) -> Batch:
     """POSE_BATCH crops with the labels of all recipes."""
     rng = np.random.default_rng([seed, step, 2])
     samples: list[tuple[np.ndarray, ...]] = []
-    index = POSE_BATCH * step  # more pictures than a step can use up
+    index = POSE_BATCH * step  # more images than a step can use up
     while len(samples) < POSE_BATCH:
         picture = draw_picture(seed, index)
         index += 1
@@ -166,7 +166,7 @@ def _pose_sample(rng: np.random.Generator, picture: Picture, person: int) -> tup
         return None
     crop = crop_box(picture.image, box)
     length, size = len(crop), box[2:] - box[:2]
-    offset = (length - size) // 2 - box[:2]  # from the picture to the crop
+    offset = (length - size) // 2 - box[:2]  # from the image to the crop
     joints = picture.joints_xy[person]
     there = (picture.visible[person] != OUTSIDE) & ((joints >= box[:2]) & (joints < box[2:])).all(axis=1)
     places = (joints + offset) / length  # 0 to 1

@@ -32,8 +32,8 @@ inline void check_size(const Tensor& t, const char* op, const char* name, int64_
                   t.size(axis));
 }
 
-// How many images one thread should take, each of `work` boxes or pairs of boxes: another thread is worth waking
-// for a millisecond of work, and no less.
+// How many images one thread should take, each of `work` boxes or pairs of boxes: waking another thread
+// only pays for at least a millisecond of work.
 inline int64_t images_per_thread(int64_t work) { return 1 + (1 << 20) / (work + 1); }
 
 // A new tensor with these values, beside `like`.

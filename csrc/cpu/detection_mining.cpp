@@ -16,7 +16,7 @@ using Scored = std::pair<float, int32_t>;  // score, box
 
 bool higher(const Scored& a, const Scored& b) { return comes_first(a.first, b.first); }
 
-// Calls value(logits, row) for every row of (N, P, C) and keeps what it gives as (N, P).
+// Calls value(logits, row) for every row of (N, P, C); returns the results as (N, P).
 template <typename F>
 Tensor per_box(const Tensor& conf, const char* op, F value) {
   const float* logits = floats(conf, op, "conf", 3);

@@ -70,8 +70,8 @@ std::vector<Kept> suppress(const Predictions& in, int64_t c, const Options& opti
   return kept;
 }
 
-// The keep_top_k best of one image, by label. Caffe's std::sort is not stable: what it does with equal scores
-// depends on the order it is given, so it gets the same one.
+// The keep_top_k best of one image, by label. Caffe's std::sort is not stable: the order of equal scores
+// depends on the input order, so we pass the same order.
 void keep_best(std::vector<Kept>& kept, int64_t keep_top_k) {
   if (keep_top_k < 0 || static_cast<int64_t>(kept.size()) <= keep_top_k) return;
   std::sort(kept.begin(), kept.end(), [](const Kept& a, const Kept& b) { return a.score > b.score; });
@@ -110,7 +110,7 @@ Tensor detection_output(const Tensor& offset, const Tensor& score, const Tensor&
   const Options options{background, static_cast<Code>(code), in_target, static_cast<float>(nms_threshold),
                         static_cast<float>(eta), top_k, keep_top_k, static_cast<float>(confidence_threshold)};
   std::vector<std::vector<Kept>> found(images * classes);
-  // A class takes well under a millisecond: one thread has a picture with few classes done before another is awake.
+  // A class takes well under a millisecond: one thread has an image with few classes done before another is awake.
   torch::stable::parallel_for(0, images * classes, 4, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t i = task / classes, c = task % classes;

@@ -44,7 +44,7 @@ struct ChannelSums {
   }
 };
 
-// In the order that is fastest; what is not null is zero before.
+// In the fastest order; outputs that are not null start as zero.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) channel_sums_kernel(ChannelSums sums, const T* __restrict__ grad,
                                                                 const T* __restrict__ x, T* d_slope, T* d_bias) {

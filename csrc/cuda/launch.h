@@ -33,7 +33,7 @@ inline void check_launch() {
   check(error == cudaSuccess, "a CUDA kernel could not be launched: ", cudaGetErrorString(error));
 }
 
-// So many blocks, or as many as a launch can have: kernels step over the rest by gridDim.x.
+// This many blocks, up to the limit of a launch: kernels step by gridDim.x to reach the rest.
 inline unsigned grid_for(int64_t blocks) {
   constexpr int64_t kMost = 2147483647;
   return static_cast<unsigned>(blocks < kMost ? blocks : kMost);

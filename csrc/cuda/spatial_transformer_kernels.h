@@ -6,8 +6,8 @@
 
 namespace rmpe {
 
-// A warp of a batch, and how it is shared out: a block takes a tile of places of one image, in `together` channels.
-// Places are the output's cells, or in image_gradient_ordered the image's pixels.
+// A warp of a batch, and how it is shared out: a block computes a tile of positions of one image, in `together`
+// channels. Positions are output cells, or in image_gradient_ordered the image's pixels.
 constexpr int kTileHeight = 8, kTileWidth = kThreads / kTileHeight;
 
 template <typename T>
@@ -76,7 +76,7 @@ struct Point {
   }
 };
 
-// Channels whose pixels are all asked for before the first is waited for: what hides the memory's latency.
+// Channels that are loaded before the first is used, to hide the memory's latency.
 constexpr int kInFlight = 4;
 
 template <bool kFused, typename T>

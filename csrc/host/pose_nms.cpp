@@ -74,12 +74,12 @@ class Apart {
   }
 
  private:
-  static constexpr double kMargin = 1e-6;  // far above what rounding does to the sums
+  static constexpr double kMargin = 1e-6;  // far above the rounding error of the sums
   double reach_;
   int least_ = 0;  // joints that must be near for poses to be alike
 };
 
-// One image: what is left, and the arrays of its proposals.
+// One image: the proposals that are left, and their arrays.
 template <typename Score>
 class Image {
  public:

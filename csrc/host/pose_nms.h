@@ -39,7 +39,7 @@ struct NoMatch : std::runtime_error {
 
 // joints: per proposal kJoints x (x, y); scores: per proposal kJoints; ref: per proposal a tenth of its box's longer
 // side; ranges: per image (first, end) into the proposals. Score is float or double, and the arithmetic on scores is
-// done in it, as numpy does. `interrupted` is called before each pick; it may throw, to end what takes too long.
+// done in it, as numpy does. `interrupted` is called before each pick; it may throw to cancel the computation.
 template <typename Score>
 PoseGroups pose_nms(const double* joints, const Score* scores, const double* ref, const int64_t* ranges, size_t images,
                     const PoseNmsRules& rules, const std::function<void()>& interrupted);

@@ -1,5 +1,5 @@
-// What is no tensor operator and must not wait for torch: pose NMS, the text of its result files, resizing, and
-// LevelDB's coding.
+// Functions that are not tensor operators and work without torch: pose NMS, the text of its result files, resizing, and
+// LevelDB's encoding.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -36,7 +36,7 @@ Array<T> to_numpy(const std::vector<T>& values, std::vector<py::ssize_t> shape =
   return Array<T>(std::move(shape), values.data());
 }
 
-// Throws what a signal's handler raised (KeyboardInterrupt), looked for ten times a second. Called without the GIL.
+// Throws what a signal's handler raised (KeyboardInterrupt), checked ten times a second. Called without the GIL.
 class Interrupted {
  public:
   void operator()() {

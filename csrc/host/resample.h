@@ -14,8 +14,8 @@ struct Taps {
   const double* weight;   // count x width
 };
 
-// The range that an image is brought to [0, 1] from before the sums, and back to after them. With low 0 and span 1
-// both change nothing.
+// The range of an image's values: they are scaled from it to [0, 1] before the sums, and back afterwards. Low 0 and
+// span 1 change nothing.
 template <typename T>
 struct Range {
   T low;

@@ -74,7 +74,7 @@ def _candidates(first: Message) -> list[str]:
 
 
 def _smallest_first() -> list[str]:
-    """The forks, those that add little first: what is left open then means what it means in most of them."""
+    """The forks, starting with those that add least, so an ambiguous file is read as most forks read it."""
     return sorted(forks(), key=lambda name: (len(forks()[name].lines), name))
 
 

@@ -127,7 +127,7 @@ def read_inputs(arguments: Sequence[str], shapes: Mapping[str, Shape], listed: I
         if Path(file).suffix.lower() in ARRAYS:
             values[name] = _read_array(file, name, shapes[name])
         else:
-            values[name] = _read_picture(file, name, shapes[name], recipe, log)
+            values[name] = _read_image(file, name, shapes[name], recipe, log)
     return values
 
 
@@ -142,7 +142,7 @@ def _read_array(file: str, name: str, shape: Shape) -> np.ndarray:
         raise FileError(f"{file}: holds {array.dtype} values; an input needs an array of numbers")
     if array.size == 0 or (shape and array.ndim != len(shape)):
         raise NetError(f"{file}: its array is {shape_text(array.shape)}; input {name!r} is {shape_text(shape)}, and "
-                       "needs as many axes, none of them empty")
+                       "needs the same number of axes, none of them empty")
     return np.array(array, np.float32)
 
 
@@ -151,13 +151,13 @@ def _member(file: str, members: Sequence[str], name: str) -> str:
         return name
     if len(members) == 1:
         return members[0]
-    raise FileError(f"{file}: holds {_listed(members)}, but no {name!r}; name one so, or give a file of one array")
+    raise FileError(f"{file}: holds {_listed(members)}, but no {name!r}; rename one, or give a file with one array")
 
 
-def _read_picture(file: str, name: str, shape: Shape, recipe: str | ImageOptions,
+def _read_image(file: str, name: str, shape: Shape, recipe: str | ImageOptions,
                   log: Callable[[str], None]) -> np.ndarray:
     if len(shape) != 4 or shape[1] != 3:
-        raise NetError(f"{file}: a picture needs an input of N x 3 x height x width; {name!r} is {shape_text(shape)}. "
+        raise NetError(f"{file}: an image needs an input of N x 3 x height x width; {name!r} is {shape_text(shape)}. "
                        "Give a .npy or .npz")
     image = load_image(file)
     options = _AS_OPTIONS[recipe] if isinstance(recipe, str) else recipe

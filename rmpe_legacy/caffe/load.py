@@ -114,7 +114,7 @@ class ParsedNet:
         return net
 
     def _with_suspects(self, error: LayerError) -> LayerError:
-        """Add to a layer's error what was left out of that layer and of those it depends on."""
+        """Add to a layer's error which fields and layers were left out before it."""
         if not self.findings or error.spec is None:
             return error
         messages = [spec.message for spec in self.specs]
@@ -138,7 +138,7 @@ def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stag
 
 def read_message(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
                  dialect: str = "auto", strict: bool = True) -> Reading:
-    """Read a prototxt in a dialect, chosen by what it has where that is "auto"; errors as for ``load_net``."""
+    """Read a prototxt in a dialect; "auto" chooses it from the file's content. Raises what ``load_net`` raises."""
 
     def specs_of(net: Message) -> list[LayerSpec]:
         return layer_specs(net, net_state(net, phase, level, stages))

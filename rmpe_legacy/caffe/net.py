@@ -59,12 +59,12 @@ class Blobs(dict[str, Tensor]):
     """The blobs of the last forward, by Caffe's names. The error for a missing blob says how to keep it."""
 
     def __missing__(self, name: str) -> Tensor:
-        raise NetError(f"blob {name!r} of the last forward is not at hand; it was not kept, or the network has no "
+        raise NetError(f"blob {name!r} of the last forward is not available; it was not kept, or the network has no "
                        "such blob: set net.keep_blobs = True, then run it")
 
 
 class Record:
-    """What a Net keeps from its last forward. Copies and pickles of it are empty.
+    """Values that a Net keeps from its last forward. Copies and pickles of it are empty.
 
     It contains tensors of the autograd graph, which torch cannot copy. If a Net contained them directly, it could not
     be copied, averaged or exported after a forward with gradients.
@@ -280,7 +280,7 @@ class Net(nn.Module):
             return dict(inputs)
         if len(self.inputs) != 1:
             names = list(self.inputs) or [top for step in self.steps if not step.bottom for top in step.top]
-            raise NetError(f"a value without a name goes to a network's one input, and this one has "
+            raise NetError(f"a value without a name needs a network with a single input, and this one has "
                            f"{len(self.inputs)}; give them by name: {_call(names)}")
         return dict.fromkeys(self.inputs, inputs)
 
@@ -366,8 +366,7 @@ class Net(nn.Module):
             spec = step.layer.spec
             if not spec.is_inserted:
                 parameters = ", ".join(shape_text(declared.shape) for declared in step.layer.declared)
-                row = (spec.name, spec.type, blobs_text(step), parameters)
-                rows.append(tuple(map(one_line, row)))
+                rows.append(tuple(map(one_line, (spec.name, spec.type, blobs_text(step), parameters))))
         return rows
 
     def extra_repr(self) -> str:
@@ -552,7 +551,7 @@ def _refuse(step: Step, tops: Sequence[Tensor], refused: list[int]) -> None:
 
     def stop(_grad: Tensor) -> LayerError:
         raise spec.error(f"cannot compute a gradient for its bottom {names}; set propagate_down: false for it, or "
-                         "let nothing learnt lie below it")
+                         "remove the parameters that learn below it")
 
     for top in tops:
         if top.requires_grad:

@@ -117,8 +117,8 @@ def _grouped(state: StateFile, known: Iterable[NamedLayer]) -> Iterator[TrainedL
     others: dict[str, list[StoredBlob]] = {}
     for key in left:
         others.setdefault(key.rpartition(".")[0] or key, []).append(state.blob(key))
-    for name, blobs in others.items():
-        yield TrainedLayer(name, "", tuple(blobs))
+    for name, extra in others.items():
+        yield TrainedLayer(name, "", tuple(extra))
 
 
 def read_state(path: str | PathLike) -> StateFile | None:
@@ -153,7 +153,8 @@ def _read_safetensors(path: str) -> StateFile:
 
 def _check_shape(path: str, key: str, shape: Sequence[int]) -> None:
     if item_count(shape) is None:
-        raise FileError(f"{path}: {key} has a shape of {len(shape)} dimensions that no array has; the file is damaged")
+        raise FileError(f"{path}: {key} has a shape of {len(shape)} dimensions, which no array has; the file is "
+                        "damaged")
 
 
 def _parse_layers(path: str, listing: str, tensors: dict[str, Tensor]) -> tuple[NamedLayer, ...]:

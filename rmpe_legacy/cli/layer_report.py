@@ -1,6 +1,7 @@
 """`rmpe layers`: each layer type, its cases that were run in the real Caffe, and the largest difference.
 
-The numbers come from layers/evidence.json, which tools/measure_layers.py writes and tests/test_evidence.py checks.
+The numbers come from layers/evidence.json, which tools/measure_layers.py writes;
+tests/caffe/test_layers_table.py checks it.
 """
 
 from __future__ import annotations

@@ -47,4 +47,4 @@ def run(args: argparse.Namespace) -> int:
         say(f"{pluralize(summary.without_boxes, 'image')} without boxes left out")
     for name, reason in summary.unreadable.items():
         tell(f"left out {shorten(name)}: {reason}")
-    return 2 if summary.unreadable else 0
+    return 3 if summary.unreadable else 0

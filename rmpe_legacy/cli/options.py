@@ -28,8 +28,8 @@ def add_net_options(command: argparse.ArgumentParser) -> None:
 
 def _add_layer_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dialect", default="auto", metavar="NAME",
-                         help="whose fields, defaults and layer types to use, one that `rmpe dialects` lists (default: "
-                         "the first that knows everything in the file)")
+                         help="which fields, defaults and layer types apply: a name that `rmpe dialects` lists "
+                         "(default: the first that knows everything in the file)")
     command.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
                          help="a Python file that registers your own layers; repeatable")
 

@@ -24,7 +24,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     data = fit.add_mutually_exclusive_group(required=True)
     data.add_argument("--annotations", metavar="FILE", help="people, as for rmpe train-pose")
     data.add_argument("--drawn", type=seed, metavar="SEED", help="drawn people, and the boxes of --detector there")
-    fit.add_argument("--detections", metavar="DIR", help="a detector's boxes in the pictures (index.txt, score.txt, "
+    fit.add_argument("--detections", metavar="DIR", help="a detector's boxes in the images (index.txt, score.txt, "
                      "test-bbox.h5); rmpe detect writes them")
     add_annotation_options(fit)
     fit.add_argument("--pictures", type=int, default=600, metavar="N", help="with --drawn (default: %(default)s)")
@@ -35,16 +35,16 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
                      "%(default)s)")
     fit.add_argument("--seed", type=seed, default=0, help="of the clustering and the fit (default: 0)")
     fit.add_argument("--output", required=True, metavar="FILE.json")
-    sample = kinds.add_parser("sample", help="boxes for annotated people, a line each: picture xmin ymin xmax ymax")
+    sample = kinds.add_parser("sample", help="boxes for annotated people, a line each: image xmin ymin xmax ymax")
     sample.add_argument("model", metavar="FILE.json")
     sample.add_argument("--annotations", required=True, metavar="FILE", help="people, as for rmpe train-pose")
-    sample.add_argument("--images", required=True, metavar="DIR", help="their pictures, whose borders cut the boxes")
+    sample.add_argument("--images", required=True, metavar="DIR", help="their images; boxes end at the image borders")
     add_annotation_options(sample)
     sample.add_argument("--boxes", choices=("mixture", "gaussian"), default="mixture", help="the paper's mixtures, or "
                         "the published program's Gaussians and patches (default: mixture)")
     sample.add_argument("--count", type=int, default=1, metavar="N", help="boxes for each person (default: 1)")
     sample.add_argument("--seed", type=seed, default=0)
-    draw = kinds.add_parser("draw", help="the atomic poses with sampled boxes, as a picture")
+    draw = kinds.add_parser("draw", help="the atomic poses with sampled boxes, as an image")
     draw.add_argument("model", metavar="FILE.json")
     draw.add_argument("--output", required=True, metavar="FILE.png")
     draw.add_argument("--seed", type=seed, default=0)
@@ -84,11 +84,11 @@ def _pairs(args: argparse.Namespace) -> Pairs:
         if args.detections:
             raise RmpeError("--detections belongs to --annotations; with --drawn, --detector finds the boxes")
         if args.pictures < 1:
-            raise RmpeError(f"pictures {args.pictures} is less than 1")
+            raise RmpeError(f"--pictures {args.pictures} is less than 1")
         detector = load_detector(*(args.detector or demo_model("detector")), options=detector_options(args))
         return drawn_pairs(detector, args.drawn, args.pictures, get_recipe("demo-test").threshold)
     if not args.detections:
-        raise RmpeError("--annotations needs --detections, a detector's boxes in the same pictures")
+        raise RmpeError("--annotations needs --detections, a detector's boxes in the same images")
     return pairs_of(args.detections, _people(args))
 
 

@@ -18,8 +18,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dialect", choices=("rmpe", "ssd", "bvlc"), default="rmpe",
                          help="which Caffe fork the script is for (default: rmpe)")
     command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
-                         default="published-identity", help="what de_transform: true of a SpatialTransformer shall "
-                         "mean (default: what the published Caffe computes, %(default)s)")
+                         default="published-identity", help="the meaning of de_transform: true in a SpatialTransformer "
+                         "(default: what the published Caffe computes, %(default)s)")
     command.add_argument("--figures", metavar="DIR", help="save the figures of a notebook's cells here")
     command.add_argument("script", help="a .py or .ipynb file; it can run any code")
     command.add_argument("args", nargs=argparse.REMAINDER, help="arguments of the script")

@@ -20,7 +20,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List a network's layers with their output shapes and parameters, or the contents of a weights file.
 
-    `rmpe draw` draws the same layers as a picture.
+    `rmpe draw` draws the same layers as an image.
 
     With --weights, the exit code is 1 if the weights do not fit the network or do not cover all its parameters.
     """

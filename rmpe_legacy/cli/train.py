@@ -32,7 +32,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
                          help="what a closed terminal does (default: %(default)s)")
     command.add_argument("--log-dir", metavar="DIR", help="write TensorBoard scalars and curves.png there")
     command.add_argument("--skip-bad-records", action="store_true",
-                         help="pass over records and pictures that cannot be read, with a warning for each")
+                         help="pass over records and images that cannot be read, with a warning for each")
     command.add_argument("--no-prefetch", action="store_true",
                          help="read data between iterations, not ahead in threads; the results are the same")
     add_caffe_options(command)

@@ -37,7 +37,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
                          "std)")
     pgpg = command.add_mutually_exclusive_group()
     pgpg.add_argument("--pgpg", metavar="FILE", help="a PGPG model that rmpe pgpg fit wrote")
-    pgpg.add_argument("--detections", metavar="DIR", help="a detector's boxes in the pictures (index.txt, score.txt, "
+    pgpg.add_argument("--detections", metavar="DIR", help="a detector's boxes in the images (index.txt, score.txt, "
                       "test-bbox.h5), to fit PGPG to before training")
     begin = command.add_mutually_exclusive_group()
     begin.add_argument("--weights", metavar="W", help="initial weights, for example of a trained SPPE")
@@ -113,11 +113,11 @@ def _people(args: argparse.Namespace) -> list[Person]:
 
     if args.drawn is not None:
         if args.images or args.detections:
-            raise RmpeError("--images and --detections belong to --annotations; the drawn world has pictures of its "
+            raise RmpeError("--images and --detections belong to --annotations; the drawn world has images of its "
                             "own, and rmpe pgpg fit --drawn fits PGPG to it")
         return []
     if not args.images:
-        raise RmpeError("--annotations needs --images, the folder of the pictures that it names")
+        raise RmpeError("--annotations needs --images, the folder of the images that it names")
     return read_annotations(args.annotations, args.groups, args.split)
 
 

@@ -1,4 +1,4 @@
-"""The values of a training run over its iterations: TensorBoard's event files, and a picture of the curves."""
+"""The values of a training run over its iterations: TensorBoard's event files, and an image of the curves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rmpe_legacy.files import make_folder, whole_file
 from rmpe_legacy.optional import optional
 
 PICTURE = "curves.png"
-SECONDS = 60  # between two pictures
+SECONDS = 60  # between two images
 
 
 class TrainingCurves:
@@ -42,7 +42,7 @@ class TrainingCurves:
             self.draw()
 
     def draw(self) -> None:
-        """Write the picture: one plot for each kind of value, over the iterations."""
+        """Write the image: one plot for each kind of value, over the iterations."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -61,6 +61,6 @@ class TrainingCurves:
         self._drawn = time.monotonic()
 
     def close(self) -> None:
-        """Write what is left, and the last picture."""
+        """Write the remaining values and the final image."""
         self._writer.close()
         self.draw()

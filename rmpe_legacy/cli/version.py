@@ -1,4 +1,4 @@
-"""rmpe --version, and with --verbose what a bug report needs to say about the installation."""
+"""rmpe --version; with --verbose, details of the installation for a bug report."""
 
 from __future__ import annotations
 

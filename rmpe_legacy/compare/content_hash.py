@@ -70,7 +70,7 @@ def _add_blob(digest: Any, blob: StoredBlob) -> None:
         values = single if np.array_equal(single, values, equal_nan=True) else values.astype(np.float64)
     values = values.astype(values.dtype.newbyteorder("<"), copy=False)
     digest.update(_line(shape, values.dtype.name))
-    digest.update(memoryview(values.reshape(-1).view(np.uint8)))
+    digest.update(values.reshape(-1).view(np.uint8).data)
 
 
 def network_hash(net: Message) -> str:

@@ -183,7 +183,7 @@ def gpu_seconds(work: Callable[[], object], rounds: int, calls: int = 10) -> flo
 
 
 def check_bandwidth(rounds: int) -> Check:
-    """The forward of a large batch beside a plain copy of as many bytes. What it must move: each pixel in and out."""
+    """Time the forward of a large batch and a plain copy of the same number of bytes: each pixel in and out."""
     image = torch.randn(BANDWIDTH_SIZE, device="cuda")
     target = torch.empty_like(image)
     moved = 2 * image.numel() * image.element_size()

@@ -115,17 +115,17 @@ def in_group(poses: np.ndarray, positions: np.ndarray, scales: np.ndarray, whole
 
 def _by_name(poses: Poses, groups: Groups) -> list[np.ndarray]:
     if not all(groups.images):
-        raise EvaluationError(f"predictions are {len(poses)} pictures, the ground truth {len(groups)} groups without "
-                              "the names of their pictures; give the list of groups (--groups MPI_MP_*.json)")
+        raise EvaluationError(f"predictions are {len(poses)} images, the ground truth {len(groups)} groups without "
+                              "the names of their images; give the list of groups (--groups MPI_MP_*.json)")
     twice = [name for name, times in Counter(map(_base, poses.images)).items() if times > 1]
     if twice:
-        raise EvaluationError(f"predictions list {twice[0] or 'a picture without a name'} more than once, but they are "
-                              f"not one for each of the {len(groups)} groups; list each picture once, or each group")
+        raise EvaluationError(f"predictions list {twice[0] or 'an image without a name'} more than once, but they are "
+                              f"not one for each of the {len(groups)} groups; list each image once, or each group")
     known = dict(zip(map(_base, poses.images), poses.joints, strict=True))
     lost = [name for name in groups.images if _base(name) not in known]
     if lost:
-        raise EvaluationError(f"predictions have nothing on {len(lost)} of {len(groups)} groups, the first of "
-                              f"{lost[0]}; a picture where nobody was found must be listed, too")
+        raise EvaluationError(f"predictions are missing for {len(lost)} of {len(groups)} groups, the first in "
+                              f"{lost[0]}; an image where nobody was found must be listed, too")
     return [known[_base(name)] for name in groups.images]
 
 

@@ -61,7 +61,7 @@ def multi_person_ap(predictions: Sequence[np.ndarray], ground_truth: Sequence[np
     """
     if not len(predictions) == len(ground_truth) == len(head_sizes):
         raise EvaluationError(f"predictions have {len(predictions)} groups, ground truth {len(ground_truth)} and head "
-                              f"sizes {len(head_sizes)}; they must be as many, in the same order")
+                              f"sizes {len(head_sizes)}; the numbers must be equal, in the same order")
     pred, pred_counts = _stack(predictions, (14, 3), "predictions")
     gt, gt_counts = _stack(ground_truth, (14, 2), "ground truth")
     heads, head_counts = _stack(head_sizes, (), "head sizes")

@@ -27,7 +27,7 @@ def poses_of_text(path: Path) -> Poses:
     scores_names, scores = _table(scores_file, _J)
     if scores_names != names:
         raise EvaluationError(f"{scores_file} has {len(scores_names)} poses and {path} {len(names)}, or of other "
-                              "pictures; they must come from the same run")
+                              "images; they must come from the same run")
     poses = np.concatenate([values.reshape(-1, _J, 2), scores[..., None]], axis=2)
     images, ranges = _table(index_file, 2)
     used = np.zeros(len(poses), bool)
@@ -79,13 +79,13 @@ def groups_of_text(path: Path) -> Groups:
     for number, line in enumerate(_lines(path), 1):
         fields = line.rstrip().split("\t")
         if len(fields) not in (4, 5):
-            raise FileError(f"{path}:{number}: not a picture, a box, perhaps position and scale, 16 x and 16 y, "
+            raise FileError(f"{path}:{number}: not an image, a box, perhaps position and scale, 16 x and 16 y, "
                             "between tabs")
         place = _row(path, number, fields[2], 3) if len(fields) == 5 else np.full(3, np.nan)
         _row(path, number, fields[1], 4)
         xy = np.stack([_row(path, number, text, _J) for text in fields[-2:]], axis=1)
         xy[(xy == 0).all(axis=1)] = np.nan
-        of_picture = people.setdefault(fields[0], [])
+        of_image = people.setdefault(fields[0], [])
         head = HEAD_PER_SCALE * place[2]
         if math.isnan(head):
             head = HEAD_PER_NECK_TO_TOP * math.hypot(*(xy[_NECK] - xy[_TOP]))
@@ -93,10 +93,10 @@ def groups_of_text(path: Path) -> Groups:
         if math.isnan(head):
             headless += 1
         else:
-            of_picture.append((xy, head, place[:2], place[2]))
+            of_image.append((xy, head, place[:2], place[2]))
     if not people:
         raise FileError(f"{path}: is empty")
-    notes = ["each picture is taken as one group; MPII's own groups are another division"]
+    notes = ["each image is taken as one group; MPII's own groups are another division"]
     if estimated:
         notes.append(f"the heads of {estimated} people are measured from neck to head top, which is the size of MPII's "
                      "head rectangle to about 3 %")

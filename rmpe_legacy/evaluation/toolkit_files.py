@@ -118,8 +118,8 @@ def _head_size(where: str, person: Mapping[str, Any], needed: bool) -> float:
     if math.isnan(size):
         size = HEAD_PER_SCALE * _number(person.get("scale"))
     if math.isnan(size) and needed:
-        raise FileError(f"{where}: neither a head rectangle (x1, y1, x2, y2) nor a scale; the size of the head, by "
-                        "which distances are judged, is not known")
+        raise FileError(f"{where}: neither a head rectangle (x1, y1, x2, y2) nor a scale; the head size, "
+                        "which scales all distances, is not known")
     return size
 
 
@@ -137,8 +137,8 @@ def _groups_of_release(path: Path, release: Struct, groups: Path | None, split: 
     if split not in ("train", "test"):
         raise EvaluationError(f"split {split!r} is neither train nor test")
     if groups is None:
-        raise EvaluationError(f"{path}: RELEASE does not tell its groups; give groups_v12.mat of the official toolkit "
-                              "(--groups)")
+        raise EvaluationError(f"{path}: RELEASE does not contain the groups; give the official toolkit's groups_v12.mat"
+                              " (--groups)")
     people, train, single = release.get("annolist"), release.get("img_train"), release.get("single_person")
     listed = read_mat(groups).get("groups")
     if not (isinstance(people, Struct) and isinstance(train, np.ndarray) and isinstance(single, Cell)
@@ -147,7 +147,7 @@ def _groups_of_release(path: Path, release: Struct, groups: Path | None, split: 
     if not isinstance(listed, Cell):
         raise FileError(f"{groups}: without the cell array groups; is it groups_v12.mat?")
     if not len(people) == train.size == len(single.items) == len(listed.items):
-        raise EvaluationError(f"{path} has {len(people)} pictures, {train.size} in img_train and {len(single.items)} "
+        raise EvaluationError(f"{path} has {len(people)} images, {train.size} in img_train and {len(single.items)} "
                               f"in single_person; {groups} has {len(listed.items)}; they must be of one release")
     chosen = []
     wanted = train.reshape(-1, order="F") == (split == "train")
@@ -160,12 +160,12 @@ def _groups_of_release(path: Path, release: Struct, groups: Path | None, split: 
             # Quirk: Matlab's `if` over a vector requires all elements: a group with a single person in it is dropped.
             if members and not alone & set(members):
                 if max(members) > len(rects) or min(members) < 1:
-                    raise FileError(f"{groups}: picture {image + 1} has no person {max(members)}; RELEASE has "
+                    raise FileError(f"{groups}: image {image + 1} has no person {max(members)}; RELEASE has "
                                     f"{len(rects)}")
-                chosen.append((where.replace("group", "picture"), name, [rects[m - 1] for m in members]))
+                chosen.append((where.replace("group", "image"), name, [rects[m - 1] for m in members]))
     found = _to_groups(chosen)
     if not any(np.isfinite(joints).any() for joints in found.joints):
-        raise EvaluationError(f"{path}: the {split} split has no joints. MPII withholds those of its test pictures: "
+        raise EvaluationError(f"{path}: the {split} split has no joints. MPII withholds those of its test images: "
                               "only its organisers can evaluate them; use --split train")
     return found
 

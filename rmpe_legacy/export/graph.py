@@ -81,7 +81,7 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
 
 
 def refuse_unsupported(graph: Graph, types: Container[str], target: str) -> None:
-    """Raise a NetError that lists every layer whose type is not among `types`, those with an emitter for `target`."""
+    """Raise a NetError that lists every layer of a type outside `types`, the types with an emitter for `target`."""
     lines = [str(node.layer.spec.error(": ".join(filter(None, ("cannot be converted", node.layer.not_exportable)))))
              for node in graph.nodes if node.layer is not None and node.layer.written_as not in types]
     if lines:

@@ -42,7 +42,7 @@ class OnnxGraph:
         self.opset = max(self.opset, opset)
 
     def fix_batch(self, reason: str) -> None:
-        """Note why the network cannot be written for batches of any size. What is built so far is then discarded."""
+        """Note why the network cannot be written for batches of any size. The graph built so far is then discarded."""
         self.batch_fixed_by = self.batch_fixed_by or reason
 
     def node(self, op: str, inputs: Sequence[str], outputs: Sequence[str] | int = 1, **attributes: Any) -> str:

@@ -45,7 +45,7 @@ def to_python(net: Net, source: str, weights: str, until: Sequence[str] = ()) ->
 
     Args:
         net: A network in phase TEST.
-        source: What the network was made from, for the text.
+        source: The names of the source files, for the file's header.
         weights: The name of the file beside it that holds the state dict, for the text.
         until: The blobs to compute (default: the network's outputs).
 

@@ -1,7 +1,7 @@
 """``rmpe reproduce ablation``: the paper's Table 3 in the drawn world, from networks trained with one budget.
 
-What is trained, for each seed: a single SPPE on true boxes, then each of TRAININGS from its weights. The SPPE's weights
-are also those of the parallel SPPE, which do not change. Everything else is judged with networks of these trainings.
+For each seed, trains a single SPPE on true boxes, then each of TRAININGS from its weights. The SPPE's weights
+are also those of the parallel SPPE, which do not change. The other rows are evaluated with these networks.
 
 Each finished row and seed leaves a JSON file in the folder of results. It is not computed again, on whatever machine;
 a training that was interrupted goes on from its last snapshot.
@@ -43,13 +43,13 @@ from .tables import MPII_COLUMNS
 
 FORMAT, VERSION = "rmpe-ablation", 1
 PUBLISHED = get_recipe("demo-test")  # whose growth, crop, read-out and pose NMS hold in training and in judging
-PGPG_WORLD = 1_000_001  # its pictures train no network and judge none
+PGPG_WORLD = 1_000_001  # its images are used neither for training nor for evaluation
 ATOMIC_POSES, PARTS = 8, 3  # of the PGPG model
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What every row is given. The same for all, so that the table compares what it says it compares."""
+    """What every row is given. The same for all rows, so that the table compares only what it names."""
 
     name: str
     base_iterations: int  # of the single SPPE that all rows begin from
@@ -178,10 +178,10 @@ class Ablation:
 
     @cached_property
     def pgpg(self) -> PoseGuidedBoxes:
-        """PGPG fitted to the shipped detector's boxes in pictures that train and judge nothing else."""
+        """PGPG fitted to the shipped detector's boxes in images that are used for nothing else."""
         path = self.work / "pgpg.json"
         if not path.exists():
-            self.progress.say(f"fitting PGPG to the detector's boxes in {self.budget.pgpg_pictures} pictures")
+            self.progress.say(f"fitting PGPG to the detector's boxes in {self.budget.pgpg_pictures} images")
             pairs = drawn_pairs(self._detector, PGPG_WORLD, self.budget.pgpg_pictures, PUBLISHED.threshold,
                                 PUBLISHED.rounding)
             write_pgpg(path, fit_pgpg(pairs, ATOMIC_POSES, PARTS))
@@ -237,7 +237,7 @@ class Ablation:
     # --- results -----------------------------------------------------------------------------------------------------
 
     def settings(self, row: str) -> dict[str, Any]:
-        """What a row's numbers depend on, but for the seed and rounding."""
+        """The settings that determine a row's numbers, apart from the seed and rounding."""
         training = TRAININGS[self._trained_as(row)]
         prototxt, weights = demo_model("detector")
         files = {"small": network_file("", "train"), f"small{training.parts}": network_file(training.parts, "train"),
@@ -277,7 +277,7 @@ def network_file(parts: str, form: str) -> Path:
 
 
 def machine(device: str) -> str:
-    """What a result was computed on, in words."""
+    """A description of the machine that computed a result."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"

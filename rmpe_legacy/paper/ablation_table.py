@@ -1,4 +1,4 @@
-"""The ablation as a table, paper | drawn world, and as a figure; made of the results alone."""
+"""The ablation as a table, paper | drawn world, and as a figure, made only from stored results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_ablation(ablation: Ablation) -> str:
     """Write table.txt and figure.png beside the results; the table. RmpeError if there is no result."""
     results = ablation.found()
     if not results:
-        raise RmpeError(f"{ablation.results}: has no result yet; the same command goes on")
+        raise RmpeError(f"{ablation.results}: has no results yet; run the same command again to continue")
     table = ablation_table(results, ablation.budget)
     write_together(ablation.results, {"table.txt": (table + "\n").encode(),
                                       "figure.png": ablation_figure(results, ablation.budget)})

@@ -14,7 +14,7 @@ from rmpe_legacy.pose.results import JOINTS
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """What a network's layers and parameters reveal about it."""
+    """Facts about a network, derived from its layers and parameters."""
 
     what: str
     stage: str  # stage of training, if it can be inferred

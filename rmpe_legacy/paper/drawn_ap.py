@@ -1,4 +1,4 @@
-"""MPII AP of a pose network on drawn pictures, for boxes that are given: the common judge of trained networks."""
+"""MPII AP of a pose network on drawn images, for boxes that are given: the common judge of trained networks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from rmpe_legacy.pose.results import Detections
 
 from .reproduce_demo import DrawnImage, truth_of
 
-Boxes = Mapping[str, Detections]  # by picture
+Boxes = Mapping[str, Detections]  # by image
 Table = dict[str, float]  # AP in per cent, by column of MPII_COLUMNS
 
 
 @dataclass(frozen=True)
 class SyntheticTestSet:
-    """The pictures 0 to ``pictures`` - 1 of a drawn world, with everything about them known."""
+    """The images 0 to ``pictures`` - 1 of a drawn world, with everything about them known."""
 
     world: int
     pictures: int
@@ -32,16 +32,16 @@ class SyntheticTestSet:
 
     @cached_property
     def drawn(self) -> Sequence[DrawnImage]:
-        """The pictures."""
+        """The images."""
         return [DrawnImage(self.world, index) for index in range(self.pictures)]
 
     @cached_property
     def truth(self) -> Groups:
-        """The people in them, a group for each picture."""
+        """The people in them, a group for each image."""
         return truth_of(self.drawn)
 
     def detect(self, detector: Detector) -> dict[str, Detections]:
-        """A detector's boxes in each picture."""
+        """A detector's boxes in each image."""
         return {each.name: detector(each.load(), self.recipe.threshold, self.recipe.rounding) for each in self.drawn}
 
     def true_boxes(self) -> dict[str, Detections]:

@@ -21,7 +21,8 @@ class JointSet:
 
     Args:
         name: how results and options call it.
-        joints: K names, in the order of every joint axis. "left_" and "right_" at their beginning choose colours.
+        joints: K names, in the order of every joint axis. The prefixes "left_" and "right_" determine
+            colours and which joints a flip exchanges.
         limbs: pairs of joints, counted from 0, that a skeleton connects.
     """
 
@@ -31,6 +32,18 @@ class JointSet:
 
     def __len__(self) -> int:
         return len(self.joints)
+
+    @property
+    def mirrored(self) -> tuple[int, ...]:
+        """The joints after a horizontal flip: joint k of the flipped image is joint mirrored[k] of the original."""
+        index = {name: k for k, name in enumerate(self.joints)}
+        return tuple(index.get(_opposite(name), k) for k, name in enumerate(self.joints))
+
+
+def _opposite(joint: str) -> str:
+    """left_knee for right_knee and vice versa; the name itself for a joint without a side."""
+    side, _, part = joint.partition("_")
+    return {"left": f"right_{part}", "right": f"left_{part}"}.get(side, joint) if part else joint
 
 
 MPII16 = JointSet(

@@ -12,6 +12,7 @@ similarity to the pick exceeds gamma are removed and merged with it into one per
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,7 +44,7 @@ class NmsParameters:
 PUBLISHED = NmsParameters()
 
 # How the two scripts differ in handling a merged person.
-_VARIANTS = {
+_VARIANTS: dict[str, dict[str, Any]] = {
     "batch": {"person_score": 0.0, "drop_by_pick": True, "plain_mean_if_weightless": True},
     "demo": {"person_score": 0.2, "drop_by_pick": False, "plain_mean_if_weightless": False},
 }

@@ -115,7 +115,7 @@ class OnnxPoseNetwork(PoseNetwork):
                        f"joints of {self.joints.name} (--joints)")
 
     def _x_first(self, vectors: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """The horizontal and the vertical vectors: by their names, else by the input's sides, else in their order."""
+        """Return the horizontal and the vertical vectors, recognised by name, by the input's sides, or by order."""
         (first, a), (second, b) = vectors.items()
         if first.lower().endswith("y") and second.lower().endswith("x"):
             return b, a
@@ -124,7 +124,7 @@ class OnnxPoseNetwork(PoseNetwork):
         if b.shape[2] * self.height == a.shape[2] * self.width:
             return b, a
         raise NetError(f"{self.name}: its SimCC vectors {first} and {second} have {a.shape[2]} and {b.shape[2]} bins, "
-                       f"which are no multiple of its input's {self.width} x {self.height} pixels")
+                       f"which are not a multiple of its input's {self.width} x {self.height} pixels")
 
     def _read_simcc(self, x: np.ndarray, y: np.ndarray) -> PoseOutput:
         """The bins of the maxima; a joint's score is the lower of the two (RTMPose's get_simcc_maximum)."""

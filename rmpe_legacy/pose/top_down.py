@@ -59,7 +59,7 @@ def uncrop_top_down(points: np.ndarray, boxes_xyxy: np.ndarray, input_hw: tuple[
                     padding: float = PADDING) -> np.ndarray:
     """Map points of heatmaps to the image: (N, J, 2) and boxes (N, 4) -> (N, J, 2) float64.
 
-    map_hw: The size of the heatmaps, in whose cells the points are given.
+    map_hw: The size of the heatmaps; points are in units of their cells.
     """
     frame = input_frame(boxes_xyxy, *input_hw, padding)[:, None]
     size = np.array(map_hw[::-1], np.float64)

@@ -1,6 +1,6 @@
-"""A drop-in for pycaffe: ``from rmpe_legacy import pycaffe as caffe`` and an old script goes on.
+"""A drop-in for pycaffe: ``from rmpe_legacy import pycaffe as caffe`` keeps an old script working.
 
-Source of the API: python/caffe of BVLC/caffe@9b89154 and of RMPE@5188c23. docs/pycaffe.md tells what differs.
+Source of the API: python/caffe of BVLC/caffe@9b89154 and of RMPE@5188c23. docs/pycaffe.md lists the differences.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``Blob``: ``data`` and ``diff`` as NumPy arrays that are views of what the network computes with.
+"""``Blob``: ``data`` and ``diff`` as NumPy views of the network's tensors.
 
 Source: python/caffe/_caffe.cpp, syncedmem.cpp and blob.cpp of RMPE@5188c23.
 """
@@ -97,7 +97,7 @@ class Memory:
 
 
 class ParameterMemory(Memory):
-    """The same of a parameter: its tensor is the module's."""
+    """The memory of a parameter: its tensor belongs to the module."""
 
     __slots__ = ("_diff", "_parameter")
 
@@ -114,7 +114,7 @@ class ParameterMemory(Memory):
         return self.tensor
 
     def push(self) -> None:
-        """Give the module what a script has written into the host's copy."""
+        """Copy values that a script wrote into the host's copy to the module."""
         if self._host is not None:
             target = self._parameter.grad if self._diff else self._parameter.data
             target.copy_(self._host.view(target.shape))
@@ -125,7 +125,7 @@ class Blob(pycaffe_layer.Blob):
     """One blob of a network. Write into its arrays: ``blob.data[...] = values``."""
 
     def __init__(self, shape: Sequence[int] = (), name: str = "", loss_weight: float = 0.0):
-        """loss_weight: what the diff of a loss holds from the beginning, as in Caffe."""
+        """loss_weight: the initial value of a loss's diff, as in Caffe."""
         self.name = name
         self.data_memory = Memory(tuple(shape))
         self.diff_memory = Memory(tuple(shape), loss_weight)

@@ -1,4 +1,4 @@
-"""``Classifier``: pictures in, class probabilities out. Source: python/caffe/classifier.py of RMPE@5188c23."""
+"""``Classifier``: images in, class probabilities out. Source: python/caffe/classifier.py of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def picture_transformer(net: Net, mean: np.ndarray | None, input_scale: float | 
 
 
 class Classifier(Net):
-    """A network that classifies pictures."""
+    """A network that classifies images."""
 
     def __init__(self, model_file: str | PathLike, pretrained_file: str | PathLike,
                  image_dims: Sequence[int] | None = None, mean: np.ndarray | None = None,
                  input_scale: float | None = None, raw_scale: float | None = None,
                  channel_swap: Sequence[int] | None = None):
-        """image_dims: (h, w) that pictures are resized to before they are cropped; None is the input's size. The
+        """image_dims: (h, w) that images are resized to before they are cropped; None is the input's size. The
         others are the Transformer's options of these names."""
         super().__init__(model_file, TEST, weights=pretrained_file)
         self.transformer = picture_transformer(self, mean, input_scale, raw_scale, channel_swap)
@@ -42,18 +42,18 @@ class Classifier(Net):
         self.image_dims: Any = image_dims if image_dims else self.crop_dims
 
     def predict(self, inputs: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
-        """The first output for each picture (H, W, K), (N, classes).
+        """The first output for each image (H, W, K), (N, classes).
 
         oversample: take the mean over the corners, the centre and their mirror images; False takes the centre alone.
         """
-        pictures: Any = np.stack([io.resize_image(picture, self.image_dims) for picture in inputs]).astype(np.float32)
+        images: Any = np.stack([io.resize_image(image, self.image_dims) for image in inputs]).astype(np.float32)
         if oversample:
-            crops = io.oversample(pictures, self.crop_dims)
+            crops = io.oversample(images, self.crop_dims)
         else:
             centre = np.array(self.image_dims) / 2.0
             (top, left), (bottom, right) = ((centre + half).astype(int) for half in
                                             (-self.crop_dims / 2.0, self.crop_dims / 2.0))
-            crops = pictures[:, top:bottom, left:right, :]
+            crops = images[:, top:bottom, left:right, :]
         name = self.inputs[0]
         batch = np.stack([self.transformer.preprocess(name, crop) for crop in crops]).astype(np.float32)
         predictions = self.forward_all(**{name: batch})[self.outputs[0]]

@@ -25,7 +25,7 @@ CoordMap = tuple[Any, Any, Any]
 
 
 class UndefinedMapException(RmpeError):  # noqa: N818  pycaffe's name
-    """A layer whose type maps no coordinates."""
+    """A layer of a type without a coordinate map."""
 
 
 class AxisMismatchException(RmpeError):  # noqa: N818  pycaffe's name
@@ -126,12 +126,12 @@ def crop(top_from: Top, top_to: Top) -> Top:
     """The Crop layer that cuts one blob to the part that lies over another.
 
     Raises:
-        AssertionError: If the scales differ, or the offset is negative or no whole number.
+        AssertionError: If the scales differ, or the offset is negative or not a whole number.
     """
     axis, scale, shift = coord_map_from_to(top_from, top_to)
     for bad, what in ((np.any(scale != 1), f"the scales differ, by {scale}"),
                       (np.any(shift > 0), f"the offset {-shift} is negative"),
-                      (np.any(np.round(shift) != shift), f"the offset {-shift} is no whole number")):
+                      (np.any(np.round(shift) != shift), f"the offset {-shift} is not a whole number")):
         if bad:
             raise CropError(f"one blob cannot be cropped to the other: {what}")
     offset = [int(value) for value in -np.round(shift)]

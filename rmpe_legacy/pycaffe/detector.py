@@ -1,4 +1,4 @@
-"""``Detector``: a network run over windows of pictures, as R-CNN. Source: python/caffe/detector.py of RMPE@5188c23."""
+"""``Detector``: a network run over windows of images, as R-CNN. Source: python/caffe/detector.py of RMPE@5188c23."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .net import TEST, Net
 
 
 class Detector(Net):
-    """A network that is run over windows of pictures."""
+    """A network that is run over windows of images."""
 
     def __init__(self, model_file: str | PathLike, pretrained_file: str | PathLike, mean: np.ndarray | None = None,
                  input_scale: float | None = None, raw_scale: float | None = None,
@@ -27,7 +27,7 @@ class Detector(Net):
         self.configure_crop(context_pad)
 
     def detect_windows(self, images_windows: Iterable[tuple[str, Sequence[np.ndarray]]]) -> list[dict[str, Any]]:
-        """Run windows (ymin, xmin, ymax, xmax) of picture files.
+        """Run windows (ymin, xmin, ymax, xmax) of image files.
 
         Returns:
             For each window its filename, window and prediction.
@@ -46,8 +46,8 @@ class Detector(Net):
                                "give them to detect_windows")
 
     def crop(self, im: np.ndarray, window: np.ndarray) -> np.ndarray:
-        """The part of a picture in a window (ymin, xmin, ymax, xmax), with what surrounds it if context_pad is set;
-        there the mean stands outside the picture."""
+        """The part of an image in a window (ymin, xmin, ymax, xmax), with what surrounds it if context_pad is set;
+        there the mean stands outside the image."""
         window = np.asarray(window)
         if not self.context_pad:
             return im[window[0]:window[2], window[1]:window[3]]

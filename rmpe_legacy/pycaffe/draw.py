@@ -1,4 +1,4 @@
-"""``caffe.draw``: a NetParameter as a picture: SVG, PNG or JPEG, or as text for Graphviz.
+"""``caffe.draw``: a NetParameter as an image: SVG, PNG or JPEG, or as text for Graphviz.
 
 Source of the labels and colours: python/caffe/draw.py of BVLC/caffe@9b89154.
 Differs: the layout is our own, in ranks by the longest way from an input; Graphviz and pydot are not needed.
@@ -64,7 +64,7 @@ def get_pooling_types_dict() -> dict[int, str]:
 
 
 def get_edge_label(layer: Any) -> str:
-    """What stands at the edge from a layer to its top: the batch size, or the number of outputs."""
+    """The label of the edge from a layer to its top: the batch size, or the number of outputs."""
     if layer.type == "Data":
         return f"Batch {layer.data_param.batch_size}"
     if layer.type in ("Convolution", "Deconvolution"):
@@ -73,7 +73,7 @@ def get_edge_label(layer: Any) -> str:
 
 
 def get_layer_lr_mult(layer: Any) -> tuple[float, float]:
-    """The lr_mult of the weights and of the bias; ValueError for a layer that has none such."""
+    """The lr_mult of the weights and of the bias. ValueError for a layer without them."""
     if layer.type not in _LEARNING:
         raise DrawError(f"{shorten(layer.name)}: a {shorten(layer.type)} layer has no learning rate multiplier")
     given = [param.lr_mult for param in layer.param]
@@ -84,7 +84,7 @@ def get_layer_lr_mult(layer: Any) -> tuple[float, float]:
 
 
 class DrawError(RmpeError, ValueError):
-    """A layer that has not what is asked for, or rules that contradict each other."""
+    """A layer that lacks the requested value, or has contradictory rules."""
 
 
 def get_layer_label(layer: Any, rankdir: str, display_lrm: bool = False) -> str:
@@ -119,7 +119,7 @@ def _graph(net: Any, rankdir: str, label_edges: bool, phase: int | None, display
     if rankdir not in ("LR", "TB", "BT", "RL"):
         raise RmpeError(f"a graph runs LR, RL, TB or BT, not {rankdir!r}")
     graph = _Graph(net.name or "Net")
-    depth: Counter[str] = Counter()  # blob -> the rank of what wrote it last
+    depth: Counter[str] = Counter()  # blob -> the rank of the layer that wrote it last
     for i, layer in enumerate(layer for layer in net.layer if _included(layer, phase)):
         in_place = len(layer.bottom) == len(layer.top) == 1 and layer.bottom[0] == layer.top[0]
         rank = max((depth[blob] + 1 for blob in layer.bottom), default=0)
@@ -148,7 +148,7 @@ def _included(layer: Any, phase: int | None) -> bool:
 
 
 def _lay_out(nodes: Sequence[_Node], rankdir: str) -> None:
-    """Give each node its box: ranks one after the other, the nodes of a rank side by side."""
+    """Set each node's box: ranks in sequence, the nodes of a rank side by side."""
     across = rankdir in ("LR", "RL")
     ranks: dict[int, list[_Node]] = {}
     for node in nodes:
@@ -164,7 +164,7 @@ def _lay_out(nodes: Sequence[_Node], rankdir: str) -> None:
         position += thickness + _GAP
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------
+# --- drawing ------------------------------------------------------------------------------------------------------
 
 
 def draw_net(caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None = None,
@@ -179,7 +179,7 @@ def draw_net(caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None =
         display_lrm: Show the learning rate multipliers.
 
     Raises:
-        RmpeError: For another kind of file, or a picture that would be too large.
+        RmpeError: For another kind of file, or an image that would be too large.
     """
     graph = _graph(caffe_net, rankdir, True, phase, display_lrm)
     if ext in ("dot", "raw"):
@@ -193,7 +193,7 @@ def draw_net(caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None =
 
 def draw_net_to_file(caffe_net: Any, filename: str | PathLike, rankdir: str = "LR", phase: int | None = None,
                      display_lrm: bool = False) -> None:
-    """The same into a file, whose name tells the kind."""
+    """The same into a file; the suffix selects the format."""
     content = draw_net(caffe_net, rankdir, Path(filename).suffix.lstrip("."), phase, display_lrm)
     with whole_file(filename) as file:
         file.write(content)
@@ -250,7 +250,7 @@ def _pixels(graph: _Graph, ext: str) -> bytes:
 
     width, height = graph.size
     if width * height > MAX_PIXELS:
-        raise RmpeError(f"a picture of {width} x {height} pixels is more than is drawn; choose svg")
+        raise RmpeError(f"an image of {width} x {height} pixels is more than is drawn; choose svg")
     canvas = np.full((height, width, 3), 255, np.uint8)
     for start, end, label in _lines(graph):
         cv2.line(canvas, start, end, (85, 85, 85), 1, cv2.LINE_AA)

@@ -29,7 +29,7 @@ class NoFieldError(RmpeError, AttributeError):
 
 
 class ArgumentError(RmpeError, TypeError):
-    """A call whose arguments fit none of a function's signatures."""
+    """A call with arguments that match none of a function's signatures."""
 
 
 class RuntimeRmpeError(RmpeError, RuntimeError):
@@ -38,7 +38,7 @@ class RuntimeRmpeError(RmpeError, RuntimeError):
 
 @contextmanager
 def as_pycaffe() -> Iterator[None]:
-    """Around a call into the port: what it raises becomes a RuntimeError too, as all that pycaffe's C++ code raises.
+    """Makes exceptions of the port RuntimeErrors too, like those of pycaffe's C++ code.
 
     What a Python layer's own code raises keeps its type.
     """

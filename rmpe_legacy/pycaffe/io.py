@@ -1,4 +1,4 @@
-"""``caffe.io``: pictures to inputs and back, arrays to Caffe's messages and back.
+"""``caffe.io``: images to inputs and back, arrays to Caffe's messages and back.
 
 Source: python/caffe/io.py of RMPE@5188c23; set_mean of BVLC/caffe@9b89154.
 """
@@ -25,7 +25,7 @@ __all__ = ["Transformer", "array_to_blobproto", "array_to_datum", "arraylist_to_
 
 
 class Transformer(transformer.Transformer):
-    """Pictures (H, W, K) to inputs (K, h, w) and back; see the class that it extends."""
+    """Images (H, W, K) to inputs (K, h, w) and back; see the class that it extends."""
 
     def set_mean(self, in_: str, mean: np.ndarray) -> None:
         """What is subtracted: one value a channel (K,), or (K, h, w), which is resized to the input's size.

@@ -98,7 +98,7 @@ class Net:
     def over(cls, net: TorchNet, phase: int, records: bool = True) -> Net:
         """pycaffe's view of a network that is built.
 
-        records: keep in each forward what a backward needs, if there is one; False makes a backward run layers again.
+        records: whether each forward keeps what a backward needs; if False, a backward runs the layers again.
         """
         made = cls.__new__(cls)
         made._adopt(net, phase, records)
@@ -210,7 +210,7 @@ class Net:
                  **tops: np.ndarray) -> dict[str, np.ndarray]:
         """Run the layers' Backward from `start` down to `end`, both included; all where these are None.
 
-        Parameters' diffs are added up until ``clear_param_diffs``; blobs' diffs are written anew.
+        Parameters' diffs accumulate until ``clear_param_diffs``; blobs' diffs are overwritten.
 
         Args:
             diffs: Names of blobs whose diffs to return beside the inputs', or beside those of the bottoms of `end`.
@@ -330,7 +330,7 @@ class Net:
         layer = step.layer
         if refused := [name for j, name in enumerate(step.bottom) if needed[j] and j in layer.refuses]:
             raise layer.spec.error(f"cannot compute a gradient for its bottom {refused[0]!r}; set propagate_down: "
-                                   "false for it, or let nothing learnt lie below it")
+                                   "false for it, or remove the parameters that learn below it")
         parameters = [p for declared in layer.declared if (p := getattr(layer, declared.name)).requires_grad]
         if not any(needed) and not parameters:
             return
@@ -377,7 +377,7 @@ class Net:
         return tops[source.top.index(name)]
 
     def _push_parameters(self) -> None:
-        """On a GPU: let the module have what the script has written into parameters."""
+        """On a GPU: copy values that the script wrote into parameters to the module."""
         device = settings.current.device()
         parameter = next(self.torch.parameters(), None)
         if parameter is not None and parameter.device != device:

@@ -33,7 +33,7 @@ def read_notebook(path: str | PathLike) -> list[Cell]:
 
     Raises:
         FileError: If it is no notebook.
-        RmpeError: For a magic that is not known; names the cell and the line.
+        RmpeError: An unsupported magic; the message names the cell and the line.
     """
     try:
         if Path(path).stat().st_size > MAX_BYTES:
@@ -64,7 +64,7 @@ def _source(path: str | PathLike, cell: dict) -> str:
     source = cell.get("source", cell.get("input", ""))
     lines = [source] if isinstance(source, str) else source
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        raise FileError(f"{path}: not a notebook: a cell's source is no text")
+        raise FileError(f"{path}: not a notebook: a cell's source is not text")
     return "".join(lines)
 
 

@@ -251,7 +251,7 @@ def translate_imports() -> None:
 
 
 def _stand_in(name: str) -> None:
-    """Have an empty module where a script imports one that no longer exists; what it takes from it is missed then."""
+    """Substitute an empty module for one that no longer exists; using a name from it is an error."""
     try:
         import_module(name)
         return

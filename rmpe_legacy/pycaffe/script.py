@@ -23,13 +23,13 @@ _DISPLAY = ("display", "clear_output", "Image", "HTML", "SVG")
 
 def run_file(path: str | os.PathLike, args: Sequence[str] = (), is_python2: bool = False,
              figures: str | os.PathLike | None = None) -> None:
-    """Run a .py or .ipynb file as Python's main program; what it raises, SystemExit too, is the caller's.
+    """Run a .py or .ipynb file as Python's main program; its exceptions, including SystemExit, are passed on.
 
     A script runs in the working directory, a notebook in its own folder, as Jupyter runs it.
 
     Args:
         path: The file.
-        args: What the script finds in sys.argv after its own name.
+        args: The script's arguments, sys.argv[1:].
         is_python2: Translate it, and the modules of its own that it imports, from Python 2.
         figures: A folder for the figures that a notebook draws, as cell-<number>-<figure>.png.
 

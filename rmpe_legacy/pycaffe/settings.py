@@ -1,4 +1,4 @@
-"""What a process that uses pycaffe has once: the device, the dialect of its files and the levels of the log."""
+"""Process-wide settings of pycaffe: the device, the dialect of its files and the levels of the log."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ current = Settings()
 
 
 def configure(dialect: str | None = None, de_transform: str | None = None) -> None:
-    """Choose how networks are read from now on; what is None stays as it is.
+    """Set how networks are read from now on; None leaves a setting unchanged.
 
     Args:
-        dialect: Whose fields and defaults hold, "rmpe" (at first), "ssd" or "bvlc".
+        dialect: The dialect whose fields and defaults apply: "rmpe" (default), "ssd" or "bvlc".
         de_transform: What ``de_transform: true`` of a SpatialTransformer means, "published-identity" (at first: what
             the published Caffe computes), "published-ignored" or "paper".
 

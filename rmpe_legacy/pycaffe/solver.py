@@ -28,7 +28,7 @@ _TORCHRUN = ("this runs one process with one device; to train on several GPUs, s
 
 
 class _Training(ours.Solver):
-    """The solver itself, with networks whose blobs a script sees and may write into."""
+    """The solver itself, with networks whose blobs a script can read and write."""
 
     def __init__(self, param: Message, dialect: str):
         self.views: dict[int, Net] = {}  # id of a torch network -> what the script has of it
@@ -90,7 +90,7 @@ class SolverParameterView:
 class Solver:
     """Training as a solver.prototxt describes it.
 
-    `net` and `test_nets` are ``caffe.Net``s: what a script writes into their blobs, the training reads.
+    `net` and `test_nets` are ``caffe.Net``s: training uses what a script writes into their blobs.
     """
 
     _type = ""  # that this class trains with, whatever the file says; "" for the file's own
@@ -99,7 +99,7 @@ class Solver:
         """Read a solver.prototxt and build its networks.
 
         Raises:
-            RuntimeError: With an RmpeError's sentence: what is wrong with it.
+            RuntimeError: The file is wrong; the message is the RmpeError's.
         """
         dialect = settings.current.dialect
         with as_pycaffe(), importable_as_caffe():
@@ -131,7 +131,7 @@ class Solver:
             self._training.solve(resume_file)
 
     def restore(self, resume_file: str | PathLike) -> None:
-        """Go on from a solver state and the weights that it names."""
+        """Resume from a solver state and the weights that it names."""
         with as_pycaffe():
             self._training.restore(resume_file)
 
@@ -201,7 +201,7 @@ def get_solver(solver_file: str | PathLike) -> Solver:
     """The solver of the type that a solver.prototxt names.
 
     Raises:
-        RuntimeError: With an RmpeError's sentence: what is wrong with it.
+        RuntimeError: The file is wrong; the message is the RmpeError's.
     """
     with as_pycaffe():
         kind = read_solver(solver_file, settings.current.dialect).type

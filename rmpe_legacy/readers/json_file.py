@@ -33,7 +33,7 @@ def read_json(path: str | PathLike, most: int = MAX_BYTES) -> Any:
     with reading(path, "JSON file"):
         content = json.loads(text, parse_int=_whole)
     if "\\u" in text and any(_NO_BYTE.search(word) for word in _strings(content)):
-        raise FileError(f"{path}: holds half of a surrogate pair (\\ud800 to \\udfff), which is no character")
+        raise FileError(f"{path}: holds half of a surrogate pair (\\ud800 to \\udfff), which is not a character")
     return content
 
 

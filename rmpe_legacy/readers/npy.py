@@ -90,7 +90,7 @@ def _parse(data: bytes, where: str) -> np.ndarray:
 
     width = _HEADER_SIZE.get(data[6]) if data.startswith(MAGIC) and len(data) > 8 else None
     if width is None:
-        raise damaged("it does not begin as numpy's files do" if data else "it is empty")
+        raise damaged("it does not start like a NumPy file" if data else "it is empty")
     begin = 8 + width
     size = int.from_bytes(data[8:begin], "little")
     if size > min(MAX_HEADER, len(data) - begin):
@@ -101,7 +101,7 @@ def _parse(data: bytes, where: str) -> np.ndarray:
         raise damaged("its header does not give type, order and shape once each")
     dtype = _dtype(header)
     if dtype is None:
-        raise OtherArrayError(f"{where}: holds other values than numbers and text; an array of numbers is needed")
+        raise OtherArrayError(f"{where}: holds values other than numbers and text; an array of numbers is needed")
     sizes = _shape(shape[0])
     count = None if sizes is None else item_count(sizes)
     if count is None or count * dtype.itemsize > len(values):

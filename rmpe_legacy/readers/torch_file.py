@@ -49,7 +49,7 @@ class _Storage:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """A tensor whose storage has not been read yet."""
+    """A tensor with a storage that has not been read yet."""
 
     storage: _Storage
     offset: int
@@ -83,7 +83,7 @@ def _tensor(where: str, view: _View, storages: Storages) -> Tensor:
     data = storages(view.storage)
     if data is None or count is None or len(view.size) != len(view.stride) or count > view.storage.count or (
             count and not (min(view.offset, *view.stride, 0) == 0 and last < view.storage.count)):
-        raise FileError(f"{where} is no plain tensor of numbers, each with its place in the file")
+        raise FileError(f"{where} is not a dense tensor of numbers within its storage")
     if not count:
         return torch.empty(view.size, dtype=torch.from_numpy(np.empty(0, dtype)).dtype)
     values = np.frombuffer(data, dtype, view.storage.count)
@@ -111,7 +111,7 @@ def _read_archive(data: memoryview, path: str) -> tuple[Any, Storages]:
             raise _damaged(path, f"{name} is compressed, or has no place in it")
         begin += 30 + sum(struct.unpack_from("<HH", data, begin + 26))
         if info.file_size > len(data) - begin:
-            raise _damaged(path, f"{name} of {info.file_size} bytes where {max(len(data) - begin, 0)} are left")
+            raise _damaged(path, f"{name} of {info.file_size} bytes, but only {max(len(data) - begin, 0)} are left")
         return data[begin : begin + info.file_size]
 
     pickled, order = content("data.pkl"), content("byteorder")
@@ -170,7 +170,7 @@ class _Pickle:
                 return self.pop()
             run = _OPCODES.get(code)
             if run is None:
-                raise self.error(f"{chr(code)!r} makes what is no tensor (save net.state_dict(), not net)")
+                raise self.error(f"{chr(code)!r} does not make a tensor (save net.state_dict(), not net)")
             run(self)
 
     def take(self, size: int) -> memoryview:
@@ -231,7 +231,7 @@ class _Pickle:
 
     def get(self, key: int) -> None:
         if key not in self.memo:
-            raise self.error(f"nothing is remembered as {key}")
+            raise self.error(f"no object is stored under {key}")
         self.push(self.memo[key])
 
     def set_items(self, values: list[Any]) -> None:
@@ -284,7 +284,7 @@ class _Pickle:
             case _Global(name), _:
                 raise self.error(f"a call of {name[:80]}, which is not run,")
             case _:
-                raise self.error("a call of what is no function")
+                raise self.error("a call of something that is not a function")
 
 
 def _whole(sizes: tuple) -> bool:

@@ -67,7 +67,8 @@ class Checkpoint:
     def write(self, source: ImageSource, result: ImageResult) -> None:
         """Save one image's result; the file appears whole or not at all."""
         buffer = BytesIO()
-        np.savez(buffer, **_arrays(result), digest=np.array(source.digest()))
+        arrays: dict[str, Any] = {**_arrays(result), "digest": np.array(source.digest())}
+        np.savez(buffer, **arrays)
         write_together(self.folder, {self._file(source.name): buffer.getvalue()})
 
     def read(self, name: str) -> ImageResult | None:

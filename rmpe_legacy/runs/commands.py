@@ -104,7 +104,7 @@ class Options:
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command prints, and which images it skipped."""
+    """A command's output, and the images that it skipped."""
 
     text: str
     skipped: Mapping[str, str]  # name -> why the image could not be read
@@ -205,7 +205,7 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
 
 
 def demo_networks_of(detector: Files | None, pose: Files | None, boxes: str | PathLike | None = None) -> bool:
-    """Whether a network of the package, which only knows drawn people, stands in for one that was not given."""
+    """Whether a demo network, which only knows drawn people, replaces one that was not given."""
     return pose is None or (detector is None and boxes is None)
 
 

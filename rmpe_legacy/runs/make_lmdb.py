@@ -30,7 +30,7 @@ MAX_KEY = 511  # bytes, LMDB's limit
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """A file name, below the folder of images, and what is in the image."""
+    """A file name, relative to the folder of images, and the boxes in the image."""
 
     name: str
     boxes: tuple[LabelledBox, ...]
@@ -38,7 +38,7 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class StoreSummary:
-    """What was written and what was not."""
+    """Numbers of images written and left out."""
 
     written: int
     boxes: int
@@ -65,7 +65,7 @@ def make_lmdb(images: Sequence[AnnotatedImage], folder: str | PathLike, output: 
         raise FileError(f"{output}: holds a store already; remove it, or give another name")
     chosen = [image for image in images if image.boxes]
     if not chosen:
-        raise RmpeError("none of the images has a box with a known label, so that there is nothing to write")
+        raise RmpeError("none of the images has a box with a known label, so there is nothing to write")
     if shuffle is not None:
         CaffeRandom(shuffle).shuffle(chosen)
     make_folder(Path(output))
@@ -147,7 +147,7 @@ def _coco_box(entry: Mapping[str, Any], label: int) -> LabelledBox:
 def _file_name(name: Any) -> str:
     path = Path(str(name))
     if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{str(name)!r} leads out of the folder of images")
+        raise ValueError(f"{str(name)!r} is outside the folder of images")
     return str(path)
 
 

@@ -67,5 +67,5 @@ def _write(path: Path, frames: Sequence[Path], fps: float) -> None:
 def _frame(path: Path):
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise FileError(f"{path}: cannot be read; remove it and run again, which draws it anew")
+        raise FileError(f"{path}: cannot be read; remove it and run again, which draws it again")
     return image

@@ -265,7 +265,7 @@ def _before_camera(pose: _Lots, joints: np.ndarray, capsules: list[_Capsule]) ->
     # most face the camera; the others look any way
     yaw = np.where(pose.chance(0.94), pose.range(-45, 45), pose.range(-180, 180))
     view = _rotation("z", roll) @ _rotation("x", pose.range(-4, 14)) @ _rotation("y", yaw)
-    view[:, 1] *= -1  # pictures count downwards
+    view[:, 1] *= -1  # images count downwards
     ends = np.stack([np.stack(c.ends, axis=1) for c in capsules], axis=1)  # (P, M, 2, 3)
     shape = (pose.count, len(capsules))
     radii = np.stack([np.stack([np.broadcast_to(r * c.there, pose.count) for r in c.radii], axis=1)

@@ -1,6 +1,6 @@
 """Synthetic images of people, with everything about them known exactly, so that nothing has to be downloaded.
 
-``draw_picture(seed, index)`` gives the same picture on every machine: random numbers come from PCG64, shapes are filled
+``draw_picture(seed, index)`` gives the same image on every machine: random numbers come from PCG64, shapes are filled
 in integers, and nothing is interpolated in floating point.
 
 Coordinates are pixels; pixel k extends from k to k + 1.
@@ -33,7 +33,7 @@ from .figures import (
     draw_figures,
 )
 
-OUTSIDE, OCCLUDED, VISIBLE = 0, 1, 2  # of a joint: not in the picture, behind something, to be seen
+OUTSIDE, OCCLUDED, VISIBLE = 0, 1, 2  # of a joint: outside the image, behind something, visible
 
 WIDTH, HEIGHT = 320, 240
 FINE = 2  # pixels are drawn at twice the size and averaged, which smooths edges
@@ -42,17 +42,17 @@ ARC = 8  # points on each round end of a capsule
 MAX_PEOPLE = 6
 NOBODY = 255  # in the channel that says whose part lies on top
 LEAST_SEEN = 10  # joints of the sixteen; people of whom less is seen are not drawn
-CLOSE = 0.05  # of all people: too large for the picture
+CLOSE = 0.05  # of all people: too large for the image
 MOST_OVERLAP = 0.22  # of two people's boxes, as intersection over union
 HEAD_BIAS = 0.75  # MPII's head size / distance from upper neck to head top; 0.6 of the diagonal of a 3 x 4 rectangle
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A synthetic picture and the P people in it, the farthest first."""
+    """A synthetic image and the P people in it, the farthest first."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
-    boxes_xyxy: np.ndarray  # (P, 4) float64: the whole figure as far as it is in the picture, hidden or not
+    boxes_xyxy: np.ndarray  # (P, 4) float64: the part of the figure inside the image, hidden or not
     joints_xy: np.ndarray  # (P, 16, 2) float64, MPII's order; known also where they are outside
     visible: np.ndarray  # (P, 16) uint8: OUTSIDE, OCCLUDED or VISIBLE
     head_boxes_xyxy: np.ndarray  # (P, 4) float64: MPII's head rectangle
@@ -63,7 +63,7 @@ class Picture:
 
 
 def draw_picture(seed: int, index: int, width: int = WIDTH, height: int = HEIGHT) -> Picture:
-    """Draw picture ``index`` of the world ``seed``; each picture has its own random stream.
+    """Draw image ``index`` of the world ``seed``; each image has its own random stream.
 
     It contains zero to six people, usually two or three. At least LEAST_SEEN joints of each are visible.
     """
@@ -83,7 +83,7 @@ def draw_picture(seed: int, index: int, width: int = WIDTH, height: int = HEIGHT
 
 
 def draw_pictures(seed: int, count: int, first: int = 0) -> Iterator[Picture]:
-    """Pictures ``first`` to ``first + count - 1`` of a world, one by one."""
+    """Images ``first`` to ``first + count - 1`` of a world, one by one."""
     for index in range(first, first + count):
         yield draw_picture(seed, index)
 
@@ -93,7 +93,7 @@ def draw_pictures(seed: int, count: int, first: int = 0) -> Iterator[Picture]:
 
 @dataclass(frozen=True, eq=False)
 class _People:
-    """Figures with their places in a picture and their colours, the farthest first."""
+    """Figures with their places in an image and their colours, the farthest first."""
 
     size_wh: tuple[int, int]
     figures: Figures
@@ -111,7 +111,7 @@ class _People:
         return self.figures.joints[..., :2] * self.scales[:, None, None] + self.origins[:, None]
 
     def boxes(self) -> np.ndarray:
-        """(P, 4): the extent of all capsules as far as they are in the picture; all 0 where nothing is."""
+        """(P, 4): the extent of all capsules inside the image; all 0 if there are none."""
         low, high = _extent(self.figures, self.scales)
         boxes = np.concatenate([low + self.origins, high + self.origins], axis=1)
         cut = ((boxes[:, :2] < 0) | (boxes[:, 2:] > self.size_wh)).any(axis=1)
@@ -190,7 +190,7 @@ def _place(rng: np.random.Generator, width: int, height: int) -> _People:
     close = rng.random(count) < CLOSE
     scales = np.where(close, height * (1 + 0.5 * near), scales)
     low, high = _extent(figures, scales)
-    # feet stand lower the nearer they are; of who is close, the upper end is in the picture, or nearly
+    # feet stand lower the nearer they are; of who is close, the upper end is in the image, or nearly
     ground = height * (0.58 + 0.42 * near + 0.2 * (rng.random(count) - 0.4))
     ground = np.where(close, height * (0.35 * rng.random(count) - 0.1) + high[:, 1] - low[:, 1], ground)
     spots = rng.random((count, 8))  # eight tries for each

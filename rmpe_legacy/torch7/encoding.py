@@ -57,7 +57,7 @@ class Binary(Encoding):
     def _take(self, size: int, what: str) -> int:
         """Skip `size` bytes and return where they start."""
         if size > self.end - self.at:
-            raise self.error(f"{what} of {size} bytes where {self.left} are left")
+            raise self.error(f"{what} of {size} bytes, but only {self.left} are left")
         self.at += size
         return self.at - size
 
@@ -143,7 +143,7 @@ class Ascii(Encoding):
 
     def read_bytes(self, count: int, what: str) -> bytes:
         if count > self.left:
-            raise self.error(f"{what} of {count} bytes where {self.left} are left")
+            raise self.error(f"{what} of {count} bytes, but only {self.left} are left")
         self.at += count
         value = self.buffer[self.at - count : self.at]
         if count:

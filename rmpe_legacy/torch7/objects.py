@@ -20,7 +20,7 @@ _NUMERIC = re.compile(r"torch\.(?:Cuda)?(Byte|Char|Short|Int|Long|Float|Double|H
 def numeric_class(name: str) -> tuple[str, str] | None:
     """("Tensor" or "Storage", kind of its elements) for such a class, else None.
 
-    The kind is numpy's ("f4", ...), or "long", whose size is the file's.
+    The kind is numpy's ("f4", ...), or "long", which has the file's size of a long.
     """
     found = _NUMERIC.match(name)
     return (found[2], _KINDS[found[1]]) if found else None

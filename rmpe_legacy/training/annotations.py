@@ -2,7 +2,7 @@
 
 ``read_annotations`` takes any of four forms:
 
-- an annotation list of the authors (.txt): picture, box, perhaps position and scale, 16 x and 16 y;
+- an annotation list of the authors (.txt): image, box, perhaps position and scale, 16 x and 16 y;
 - annot.h5 as train/src/util/dataset/mpii-box.lua of multi-human-pose@094e29b reads it: imgname, part, bndbox, and
   perhaps mu and std, the PGPG of each person;
 - person_keypoints_*.json of COCO, or JSON in its style with MPII's 16 joints: bbox and keypoints of each person;
@@ -21,13 +21,14 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.evaluation.files import read_groups
+from rmpe_legacy.pose.joints import MPII16
 from rmpe_legacy.readers.hdf5 import Dataset, open_hdf5
 from rmpe_legacy.readers.json_file import finite_numbers, read_json
 from rmpe_legacy.reading import first_bytes
 
-from .people import JOINT_SETS, MPII_JOINTS, Person
+from .people import JOINT_SETS, Person
 
-_J = len(MPII_JOINTS)
+_J = len(MPII16)
 
 
 def read_annotations(path: str | PathLike, groups: str | PathLike | None = None, split: str = "train") -> list[Person]:
@@ -82,7 +83,7 @@ def _people_of_text(path: Path) -> Iterator[Person]:
         except (ValueError, IndexError):
             box = joints = np.empty(0)
         if len(fields) not in (4, 5) or box.shape != (4,) or joints.shape != (_J, 2):
-            raise FileError(f"{path}:{number}: not a picture, a box, perhaps position and scale, {_J} x and {_J} y, "
+            raise FileError(f"{path}:{number}: not an image, a box, perhaps position and scale, {_J} x and {_J} y, "
                             "between tabs")
         if not (np.isfinite(box).all() and np.isfinite(joints).all()):
             raise FileError(f"{path}:{number}: a number that is not finite")
@@ -119,7 +120,7 @@ def _image_names(path: Path, codes: np.ndarray, people: int) -> list[str]:
         raise FileError(f"{path}: imgname is {codes.shape}; a row of character codes for each of {people} people is "
                         "needed")
     if ((codes < 0) | (codes > 255)).any():
-        raise FileError(f"{path}: imgname has a number that is no character code")
+        raise FileError(f"{path}: imgname has a number that is not a character code")
     return [bytes(row.astype(np.uint8)).partition(b"\0")[0].decode("utf-8", "replace") for row in codes]
 
 
@@ -166,7 +167,7 @@ def _numbers(where: str, what: str, value: Any) -> np.ndarray:
 def _people_of_groups(path: Path, groups: str | PathLike | None, split: str) -> Iterator[Person]:
     found = read_groups(path, groups, split)
     if not all(found.images):
-        raise FileError(f"{path}: does not name its pictures; give the file that does with --groups")
+        raise FileError(f"{path}: does not name its images; give the file that does with --groups")
     for image, people in zip(found.images, found.joints, strict=True):
         for joints in people:
             known = joints[~np.isnan(joints).any(axis=1)]

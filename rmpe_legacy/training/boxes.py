@@ -39,7 +39,7 @@ class SampledBox:
 
 
 class BoxSampler(Protocol):
-    """A way to disturb boxes. wh: the picture's width and height in pixels."""
+    """A way to disturb boxes. wh: the image's width and height in pixels."""
 
     def sample(self, rng: np.random.Generator, person: Person, wh: tuple[int, int]) -> SampledBox: ...
 
@@ -50,7 +50,7 @@ class PublishedBoxes:
 
     mean, std: (4,) of the offsets (detected - true) / side, for people who bring none of their own.
     Quirks that are kept: the disturbance is scaled by the sides of the true box, but added to the corners of the grown
-    one; a patch is placed from the grown box's corner; only a Gaussian box is kept inside the picture.
+    one; a patch is placed from the grown box's corner; only a Gaussian box is kept inside the image.
     Source: generateSampleBox, train/src/util/pose.lua:57-119 of multi-human-pose@094e29b.
     """
 
@@ -89,7 +89,7 @@ class PublishedBoxes:
 
 
 def grow_published(box_xyxy: np.ndarray, wh: tuple[int, int]) -> np.ndarray:
-    """The box 30 % wider and higher, inside the picture: (4,) -> (4,) float64 (pose.lua:61-71).
+    """The box 30 % wider and higher, inside the image: (4,) -> (4,) float64 (pose.lua:61-71).
 
     The corners are rounded to float32, in which the original keeps them.
     """
@@ -133,6 +133,6 @@ def disturbed(person: Person, offset: np.ndarray, wh: tuple[int, int], growth: s
 
 
 def grow(box_xyxy: np.ndarray, wh: tuple[int, int], growth: str) -> np.ndarray:
-    """``grow_boxes`` for one box, cut to the picture first: (4,) -> (4,) float64."""
+    """``grow_boxes`` for one box, cut to the image first: (4,) -> (4,) float64."""
     cut = np.clip(box_xyxy, 0, np.tile(wh, 2))
     return grow_boxes(cut, wh, growth).astype(np.float64)

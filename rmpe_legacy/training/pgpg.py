@@ -72,7 +72,7 @@ class PoseGuidedBoxes:
         return len(self.atomic_poses[0].pose)
 
     def sample(self, rng: np.random.Generator, person: Person, wh: tuple[int, int]) -> SampledBox:
-        """A box for a person, in a picture of width and height ``wh``."""
+        """A box for a person, in an image of width and height ``wh``."""
         atom = self.atomic_poses[self.atomic_pose_of(person.joints_xy, rng)]
         return disturbed(person, atom.offsets.sample(rng), wh, self.growth)
 
@@ -122,7 +122,7 @@ class Pairs:
 
 
 def pair_boxes(detected_xyxy: np.ndarray, true_xyxy: np.ndarray, min_iou: float = MIN_IOU) -> np.ndarray:
-    """Which detection (D, 4) belongs to which person (P, 4) of one picture: (M, 2) indices, each used at most once.
+    """Which detection (D, 4) belongs to which person (P, 4) of one image: (M, 2) indices, each used at most once.
 
     The pair with the greatest intersection over union is taken first; pairs of ``min_iou`` or less are none.
     """
@@ -156,7 +156,7 @@ def fit_pgpg(pairs: Pairs, atomic_poses: int = 16, parts: int = 3, seed: int = 0
     aligned, offsets = aligned[kept], pairs.offsets[kept]
     if len(aligned) < LEAST_PAIRS * atomic_poses:
         raise RmpeError(f"{len(aligned)} pairs of a detection and a person with a torso are too few for {atomic_poses} "
-                        f"atomic poses; {LEAST_PAIRS} for each are needed: give more pictures, or fewer atomic poses")
+                        f"atomic poses; {LEAST_PAIRS} for each are needed: give more images, or fewer atomic poses")
     unseen = np.isnan(aligned).all(axis=(0, 2))
     if unseen.any():
         names = joint_set(aligned.shape[1]).joints

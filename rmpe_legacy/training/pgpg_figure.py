@@ -1,4 +1,4 @@
-"""A PGPG model as a picture: each atomic pose with its true box and boxes that the model samples for it."""
+"""A PGPG model as an image: each atomic pose with its true box and boxes that the model samples for it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,16 @@ from io import BytesIO
 
 import numpy as np
 
-from rmpe_legacy.evaluation.joints import COCO, MPII
 from rmpe_legacy.optional import optional
 from rmpe_legacy.wording import pluralize
 
+from .people import joint_set
 from .pgpg import AtomicPose, PoseGuidedBoxes
 
 COLUMNS = 4
 SAMPLES = 20  # boxes for each atomic pose
 PURPOSE = "drawing a PGPG model"
 MARGIN = 0.12  # of the pose's extent: between the outermost joints and the person's box
-
-_LIMBS = {len(MPII): (MPII, (("rank", "rkne"), ("rkne", "rhip"), ("rhip", "pelv"), ("lhip", "pelv"), ("lkne", "lhip"),
-                             ("lank", "lkne"), ("pelv", "thrx"), ("thrx", "neck"), ("neck", "head"), ("rwri", "relb"),
-                             ("relb", "rsho"), ("rsho", "thrx"), ("lsho", "thrx"), ("lelb", "lsho"), ("lwri", "lelb"))),
-          len(COCO): (COCO, (("left_hip", "right_hip"), ("left_shoulder", "right_shoulder"), *(
-              (a.format(side), b.format(side)) for side in ("left", "right") for a, b in (
-                  ("{}_ankle", "{}_knee"), ("{}_knee", "{}_hip"), ("{}_hip", "{}_shoulder"),
-                  ("{}_shoulder", "{}_elbow"), ("{}_elbow", "{}_wrist"), ("nose", "{}_eye"), ("{}_eye", "{}_ear")))))}
 
 
 def draw_pgpg(model: PoseGuidedBoxes, seed: int = 0) -> bytes:
@@ -44,9 +36,8 @@ def draw_pgpg(model: PoseGuidedBoxes, seed: int = 0) -> bytes:
 
 def _draw_atomic_pose(axes, atom: AtomicPose, rng: np.random.Generator) -> None:
     rectangle = optional("matplotlib.patches", PURPOSE).Rectangle
-    names, limbs = _LIMBS[len(atom.pose)]
-    for a, b in limbs:
-        axes.plot(*atom.pose[[names.index(a), names.index(b)]].T, color="0.4", linewidth=2)
+    for limb in joint_set(len(atom.pose)).limbs:
+        axes.plot(*atom.pose[list(limb)].T, color="0.4", linewidth=2)
     low, high = atom.pose.min(axis=0), atom.pose.max(axis=0)
     box = np.concatenate([low - MARGIN * (high - low), high + MARGIN * (high - low)])
     sides = np.tile(box[2:] - box[:2], 2)

@@ -15,7 +15,7 @@ from .pgpg import MIN_IOU, Pairs, pair_boxes
 
 
 def pairs_of(proposals: str | Path, people: Sequence[Person], min_iou: float = MIN_IOU) -> Pairs:
-    """Each person with the detection that belongs to it, by the names of pictures without their folders.
+    """Each person with the detection that belongs to it, by the names of images without their folders.
 
     proposals: a folder with index.txt, score.txt and test-bbox.h5. RmpeError where no box belongs to anybody.
     """
@@ -36,7 +36,7 @@ def pairs_of(proposals: str | Path, people: Sequence[Person], min_iou: float = M
     if not paired:
         common = len(by_picture.keys() & boxes.keys())
         raise RmpeError(f"{proposals}: no detection belongs to an annotated person; {common} of the {len(by_picture)} "
-                        "annotated pictures have detections: give those of the same pictures")
+                        "annotated images have detections: give those of the same images")
     return Pairs(np.array(detected), np.array([p.box_xyxy for p in paired]), np.array([p.joints_xy for p in paired]))
 
 

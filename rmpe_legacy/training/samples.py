@@ -1,4 +1,4 @@
-"""From a picture and a person in it to what a pose network trains on: a crop, its heat maps, and the centred ones.
+"""From an image and a person in it to what a pose network trains on: a crop, its heat maps, and the centred ones.
 
 Source: generateSampleBox, train/src/util/pose.lua:57-149 of multi-human-pose@094e29b, for ``published`` "torch7".
 "demo" is the same with the crop, resize and read-out of demo.py.
@@ -18,7 +18,7 @@ from .boxes import BoxSampler, SampledBox
 from .people import Person, joint_set
 from .targets import heatmaps, inside
 
-FLIP = 0.5  # how often a picture is mirrored (pose.lua:132)
+FLIP = 0.5  # how often an image is mirrored (pose.lua:132)
 COLOR = (0.6, 1.4)  # the range of each channel's factor (pose.lua:139-141)
 LEAST_CROP = 5  # px: the published program widens a narrower crop to the right and below (img.lua:190-191)
 TRIES = 20  # boxes drawn for a person before it counts as one that cannot be cropped
@@ -56,9 +56,9 @@ class Sample:
 
 def make_sample(rng: np.random.Generator, image: np.ndarray, person: Person, sampler: BoxSampler,
                 form: SampleFormat) -> Sample:
-    """A sample of a person in a picture (H, W, 3), float RGB from 0 to 1.
+    """A sample of a person in an image (H, W, 3), float RGB from 0 to 1.
 
-    Differs: where the published program stops, at a box that holds no pixel of the picture, another box is drawn.
+    Differs: where the published program stops, at a box that holds no pixel of the image, another box is drawn.
     Raises InputError if TRIES boxes in a row hold none, which a wrong annotation does.
     """
     box, pixels = _croppable(rng, image, person, sampler, form)
@@ -81,7 +81,7 @@ def _shown(person: Person, box_xyxy: np.ndarray, form: SampleFormat) -> np.ndarr
 
 def _croppable(rng: np.random.Generator, image: np.ndarray, person: Person, sampler: BoxSampler,
                form: SampleFormat) -> tuple[SampledBox, np.ndarray]:
-    """A box of the sampler's that holds pixels of the picture, and what is cut out: (4,) int64."""
+    """A box of the sampler's that holds pixels of the image, and what is cut out: (4,) int64."""
     wh = image.shape[1], image.shape[0]
     for _ in range(TRIES):
         box = sampler.sample(rng, person, wh)
@@ -90,7 +90,7 @@ def _croppable(rng: np.random.Generator, image: np.ndarray, person: Person, samp
             pixels[2:] = np.maximum(pixels[2:], pixels[:2] + LEAST_CROP)
         if can_crop(pixels[None], wh, form.published)[0] and (pixels[2:] > pixels[:2]).all():
             return box, pixels
-    raise InputError(f"{person.image}: the box {person.box_xyxy.tolist()} of a person holds no pixel of the picture, "
+    raise InputError(f"{person.image}: the box {person.box_xyxy.tolist()} of a person holds no pixel of the image, "
                      f"which is {wh[0]}x{wh[1]}; correct the annotation")
 
 

@@ -1,4 +1,4 @@
-"""Where training samples come from: annotated pictures, or the drawn world. Batch k is the same on every machine."""
+"""Where training samples come from: annotated images, or the drawn world. Batch k is the same on every machine."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import numpy as np
 from rmpe_legacy.caffe.data.image import load_image
 from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.pose.joints import MPII16
 from rmpe_legacy.synthetic.world import OUTSIDE, Picture, draw_picture
 
-from .people import MPII_JOINTS, Person
+from .people import Person
 
 LEAST_BOX = 8.0  # px: people whose box is narrower or lower are not trained on
 ALONE = World()
-CACHED = 64  # pictures kept in memory; people of one picture often stand together in an annotation file
+CACHED = 64  # images kept in memory; people of one image often stand together in an annotation file
 
-Shot = tuple[np.ndarray, Person]  # the picture, (H, W, 3) float32 RGB from 0 to 1, and one person in it
+Shot = tuple[np.ndarray, Person]  # the image, (H, W, 3) float32 RGB from 0 to 1, and one person in it
 
 
 class Source(Protocol):
@@ -40,7 +41,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class AnnotatedPictures:
-    """People of pictures in a folder, each once in an epoch, in an order that the seed decides.
+    """People of images in a folder, each once in an epoch, in an order that the seed decides.
 
     Source: the shuffle of train/src/util/dataloader.lua:59-70, multi-human-pose@094e29b.
     """
@@ -51,7 +52,7 @@ class AnnotatedPictures:
 
     def __post_init__(self):
         if not self.images.is_dir():
-            raise FileError(f"{self.images}: no such folder of pictures")
+            raise FileError(f"{self.images}: no such folder of images")
         load_picture(str(self.images / self.people[0].image))  # a wrong folder is found out before training starts
 
     @property
@@ -72,7 +73,7 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 @lru_cache(maxsize=CACHED)
 def load_picture(path: str) -> np.ndarray:
-    """``load_image`` with a memory of CACHED pictures."""
+    """``load_image`` with a memory of CACHED images."""
     return load_image(path)
 
 
@@ -82,36 +83,36 @@ class DrawnPeople:
 
     seed: int
     views: int = 2
-    joints: int = len(MPII_JOINTS)
+    joints: int = len(MPII16)
 
     def __post_init__(self):
         if self.seed < 0 or self.views < 1:
             raise RmpeError(f"world {self.seed} with {self.views} views of each person; they must be at least 0 and 1")
 
     def shots(self, index: int, count: int, world: World = ALONE) -> Iterator[Shot]:
-        """As ``Source`` says; every process draws the whole batch's pictures, which takes milliseconds."""
+        """As ``Source`` says; every process draws the whole batch's images, which takes milliseconds."""
         yield from islice(self._whole_batch(index, count), world.rank, None, world.size)
 
     def _whole_batch(self, index: int, count: int) -> Iterator[Shot]:
-        picture = index * count  # a batch uses at most as many pictures as it has samples, and skips the others
+        picture = index * count  # a batch uses at most as many images as it has samples, and skips the others
         given = 0
         while given < count:
             drawing = draw_picture(self.seed, picture)
             picture += 1
             image = as_float(drawing)
-            for person in drawn_people(drawing, f"drawn picture {self.seed}/{picture - 1}"):
+            for person in drawn_people(drawing, f"drawn image {self.seed}/{picture - 1}"):
                 for _ in range(min(self.views, count - given)):
                     given += 1
                     yield image, person
 
 
 def as_float(drawing: Picture) -> np.ndarray:
-    """A drawn picture as ``load_image`` gives a file: (H, W, 3) float32 RGB from 0 to 1."""
+    """A drawn image as ``load_image`` gives a file: (H, W, 3) float32 RGB from 0 to 1."""
     return np.divide(drawing.image, np.float32(255), dtype=np.float32)
 
 
 def drawn_people(drawing: Picture, name: str) -> list[Person]:
-    """The people of a drawn picture; joints outside of it are not annotated, hidden ones are."""
+    """The people of a drawn image; joints outside of it are not annotated, hidden ones are."""
     joints = np.where((drawing.visible != OUTSIDE)[..., None], drawing.joints_xy, np.nan)
     return [Person(name, box, xy) for box, xy in zip(drawing.boxes_xyxy, joints, strict=True)
             if (box[2:] - box[:2]).min() >= LEAST_BOX]

@@ -70,7 +70,7 @@ class PoseTraining:
         lacking = [name for name in self.parallel_layers() if name not in given]
         if lacking:
             raise NetError(f"the parallel SPPE has no weights for {len(lacking)} of its layers, {lacking[0]} among "
-                           "them; its weights do not change in training: give those of a trained SPPE of as many "
+                           "them, which do not change in training; give those of a trained SPPE with as many "
                            "stacks")
         if sppe is not None and not any(name in given for name in self.net.params if not name.startswith(PARALLEL)):
             raise NetError(f"{sppe}: has no layer of the network {self.net.name}; it is another network's weights")
@@ -121,7 +121,7 @@ def start_as_identity(net: Net) -> None:
             continue
         params = net.params[step.layer.spec.name]
         if len(params) != 2 or params[1].numel() != len(IDENTITY):
-            raise step.layer.spec.error(f"computes theta, and needs {len(IDENTITY)} outputs with a bias to begin as "
+            raise step.layer.spec.error(f"computes theta, and needs {len(IDENTITY)} outputs with a bias to start as "
                                         "the identity")
         with torch.no_grad():
             params[0].zero_()

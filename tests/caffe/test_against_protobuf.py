@@ -21,6 +21,7 @@ CAFFEMODELS = sorted(GOLDEN.glob("layers/*/weights.caffemodel"))
 
 
 @pytest.mark.parametrize("path", PROTOTXTS, ids=lambda p: p.parent.name + "/" + p.name)
+@pytest.mark.slow
 def test_text_and_binary(path: Path):
     text = path.read_text()
     theirs = text_format.Parse(text, caffe_pb2().NetParameter())

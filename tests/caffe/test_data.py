@@ -53,7 +53,7 @@ def message(name: str, text: str, dialect: str = "rmpe") -> Message:
 
 
 def picture(i: int, height: int = 6, width: int = 8) -> np.ndarray:
-    """A coloured picture, another one for each i."""
+    """A coloured image, another one for each i."""
     return np.random.default_rng(i).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -185,8 +185,8 @@ class TestWithoutTheStore:
         assert build(type_name, params).steps[0].top_shapes == shapes
 
     @pytest.mark.parametrize(("type_name", "params", "reason"), [
-        ("Data", 'data_param { source: "no/db" batch_size: 1 }', "nothing else tells the size of its pictures"),
-        ("ImageData", 'image_data_param { source: "no.txt" }', "nothing else tells the size of its pictures"),
+        ("Data", 'data_param { source: "no/db" batch_size: 1 }', "nothing else determines the size of its images"),
+        ("ImageData", 'image_data_param { source: "no.txt" }', "nothing else determines the size of its images"),
         ("DataHeatmap", "heatmap_data_param { batchsize: 1 outsize: 4 }", "it names no source, and without labelinds"),
         ("HDF5Data", 'hdf5_data_param { source: "no.txt" batch_size: 1 }', "its source 'no.txt' is not there"),
         ("VideoData", "data_param { batch_size: 1 } video_data_param { device_id: 97 }", "there is no camera 97"),
@@ -197,7 +197,7 @@ class TestWithoutTheStore:
 
     def test_weiliu89s_small_size_tells_nothing(self, build):
         resize = "resize_param { resize_mode: FIT_SMALL_SIZE height: 4 width: 5 }"
-        with pytest.raises(LayerError, match="nothing else tells"):
+        with pytest.raises(LayerError, match="nothing else determines"):
             build("AnnotatedData", f"data_param {{ batch_size: 1 }} transform_param {{ {resize} }}", dialect="ssd")
 
 
@@ -218,14 +218,14 @@ class TestDamage:
     def test_a_record_with_too_few_values(self, build, tmp_path: Path):
         short = encode(Message(load_schema()["Datum"], {"channels": 3, "height": 60000, "width": 60000, "data": b"1"}))
         net = build("Data", store(write_lmdb(tmp_path / "db", [raw_datum(0), short])))
-        with pytest.raises(LayerError, match="record 001: a picture of 3 x 60000 x 60000 with 1 values"):
+        with pytest.raises(LayerError, match="record 001: an image of 3 x 60000 x 60000 with 1 values"):
             net()
 
     def test_a_truncated_picture(self, build, tmp_path: Path):
         list_file = write_images(tmp_path, 2)
         (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:20])
         net = build("ImageData", f'image_data_param {{ source: "{list_file}" batch_size: 2 }}')
-        with pytest.raises(LayerError, match=r"d \(ImageData\): .*1.png: not a readable picture"):
+        with pytest.raises(LayerError, match=r"d \(ImageData\): .*1.png: not a readable image"):
             net()
 
     def test_a_list_of_nothing(self, build, tmp_path: Path):
@@ -233,7 +233,7 @@ class TestDamage:
         with pytest.raises(LayerError, match=r"list.txt: the list is empty"):
             build("ImageData", f'image_data_param {{ source: "{tmp_path}/list.txt" }}')
         (tmp_path / "list.txt").write_bytes(b"\0\1\2")
-        with pytest.raises(LayerError, match=r"list.txt: not text; a list of pictures is expected"):
+        with pytest.raises(LayerError, match=r"list.txt: not text; a list of images is expected"):
             build("ImageData", f'image_data_param {{ source: "{tmp_path}/list.txt" }}')
 
     def test_a_mean_of_another_kind(self, build, tmp_path: Path):
@@ -278,7 +278,7 @@ def test_fields_that_caffe_never_reads_are_named(build, tmp_path: Path):
         build("Data", store(tmp_path / "db") + " transform_param { resize_param { prob: 0.5 height: 6 width: 8 } }")
 
 
-# --- pictures --------------------------------------------------------------------------------------------------
+# --- images --------------------------------------------------------------------------------------------------
 
 
 class TestTransformer:
@@ -319,7 +319,7 @@ class TestTransformer:
 
     @pytest.mark.parametrize("dialect", ["rmpe", "ssd", "bvlc"])
     def test_the_mean_under_a_mirrored_picture(self, tmp_path: Path, dialect: str):
-        """BVLC mirrors it with the picture, the others subtract it as it is."""
+        """BVLC mirrors it with the image, the others subtract it as it is."""
         text, mean = self.mean(tmp_path, 3, 6, 8)
         transformer = self.transformer(f"{text} mirror: true scale: 0.5", dialect=dialect)
         image = picture(3)
@@ -340,7 +340,7 @@ class TestTransformer:
         want = picture(1).transpose(2, 0, 1)[:, 1:5, 2:6].astype(F) - mean[:, 1:5, 2:6]
         np.testing.assert_array_equal(blob, want)
         for dialect in ("rmpe", "ssd"):
-            with pytest.raises(RmpeError, match=r"a picture of 3 x 4 x 4, the mean_file .* has 3 x 6 x 8"):
+            with pytest.raises(RmpeError, match=r"an image of 3 x 4 x 4, the mean_file .* has 3 x 6 x 8"):
                 self.apply(self.transformer(f"{text} crop_size: 4", dialect=dialect), picture(1))
 
     def test_the_mean_lies_under_the_crop_of_a_larger_picture(self, tmp_path: Path):
@@ -351,19 +351,19 @@ class TestTransformer:
 
     def test_raw_records_are_neither_resized_nor_cut_by_sides(self):
         for text in ("resize_param { height: 4 width: 4 }", "crop_h: 4 crop_w: 4"):
-            with pytest.raises(RmpeError, match="act on encoded pictures only"):
+            with pytest.raises(RmpeError, match="act on encoded images only"):
                 self.apply(self.transformer(text), parse_datum(raw_datum(0), "x"))
 
     def test_pictures_of_one_batch_need_one_size(self):
         transformer = self.transformer("")
         blob = np.empty((3, 6, 8), F)
-        with pytest.raises(RmpeError, match=r"a picture of 7 x 6 .* in a batch of 8 x 6"):
+        with pytest.raises(RmpeError, match=r"an image of 7 x 6 .* in a batch of 8 x 6"):
             transformer.apply(picture(0, 6, 7), blob)
         transformer.apply(picture(0, 7, 9), blob)  # its top left, as Caffe
         np.testing.assert_array_equal(blob, picture(0, 7, 9)[:6, :8].transpose(2, 0, 1))
         with pytest.raises(RmpeError, match="one size"):
             self.transformer("", dialect="bvlc").apply(picture(0, 7, 9), blob)
-        with pytest.raises(RmpeError, match="a picture of 1 channels in a batch of 3"):
+        with pytest.raises(RmpeError, match="an image of 1 channels in a batch of 3"):
             transformer.apply(picture(0)[..., 0], blob)
         with pytest.raises(RmpeError, match="smaller than the crop of 9 x 9"):
             self.transformer("crop_size: 9").shape_of(picture(0))
@@ -450,7 +450,7 @@ class TestBoxes:
         longer = 0
         for percent in range(30, 100):
             scale = f"min_scale: 0.{percent} max_scale: 0.{percent} min_aspect_ratio: 99 max_aspect_ratio: 99"
-            sampler = self.sampler(f"sampler {{ {scale} }} max_trials: 1", "ssd")  # as wide as the picture, about
+            sampler = self.sampler(f"sampler {{ {scale} }} max_trials: 1", "ssd")  # as wide as the image, about
             [box] = sample_boxes([sampler], self.boxes(), CaffeRandom(4))
             if box[2] - box[0] > 1:
                 longer += 1
@@ -508,7 +508,7 @@ class TestBoxes:
             assert rows[:, 0].tolist() == [0, 1, 2]
             assert rows[:, 1].tolist() == [1, 2, 3]
             sides = rows[:, 5:7] - rows[:, 3:5]
-            assert (sides > 0.5).all()  # of a part of the picture, the box fills more
+            assert (sides > 0.5).all()  # of a part of the image, the box fills more
             assert (rows[:, 3:7] >= 0).all()
             assert (rows[:, 3:7] <= 1).all()
 
@@ -628,7 +628,7 @@ class TestWindowData:
             assert (out == plain).all() or (out == plain[..., ::-1]).all()
 
     @pytest.mark.parametrize(("more", "transform", "windows", "reason"), [
-        ("", "", "# 0\n{0}/0.png\n3\n30\n40\n2\n1 0.9 5 5 50 24\n2 0.1 0 0 9 9\n", "does not lie in its picture"),
+        ("", "", "# 0\n{0}/0.png\n3\n30\n40\n2\n1 0.9 5 5 50 24\n2 0.1 0 0 9 9\n", "is outside its image"),
         ("context_pad: 6", "", "", "leaves nothing of a crop_size of 12"),
         ("context_pad: 7", "", "", "more than half of crop_size"),
         ("", "mean_value: 1 mean_value: 2", "", "mean_value is given 2 times"),
@@ -670,7 +670,7 @@ class TestVideoData:
         (tmp_path / "x.avi").write_bytes(b"hello" * 100)
         net = build("VideoData", f'data_param {{ batch_size: 2 }} video_data_param {{ video_type: VIDEO video_file: '
                                  f'"{tmp_path}/x.avi" }} transform_param {{ crop_size: 3 }}')
-        with pytest.raises(LayerError, match=r"x.avi: not a video or sequence of pictures"):
+        with pytest.raises(LayerError, match=r"x.avi: not a video or sequence of images"):
             net()
 
 
@@ -703,7 +703,7 @@ class TestMemoryData:
         layer.add([picture(i) for i in range(4)], [0, 1, 2, 3])
         net()
         for wrong in (lambda: layer.add([picture(0)] * 2, [0, 0]), lambda: layer.set_batch_size(1)):
-            with pytest.raises(LayerError, match="until the pictures added last are used up"):
+            with pytest.raises(LayerError, match="until the images added last are used up"):
                 wrong()
         net()
         layer.set_batch_size(3)
@@ -711,16 +711,16 @@ class TestMemoryData:
         assert net()["label"].shape == (3, 1, 1, 1)
 
     @pytest.mark.parametrize(("shape", "labels", "reason"), [
-        ((3, 3, 6, 8), 3, "is given 3 pictures; a multiple of its batch_size 2"),
+        ((3, 3, 6, 8), 3, "is given 3 images; a multiple of its batch_size 2"),
         ((2, 3, 6, 7), 2, "is given data of 2 x 3 x 6 x 7; n x 3 x 6 x 8 is expected"),
-        ((2, 3, 6, 8), 4, "is given 2 pictures and 4 labels"),
-        ((0, 3, 6, 8), 0, "is given 0 pictures"),
+        ((2, 3, 6, 8), 4, "is given 2 images and 4 labels"),
+        ((0, 3, 6, 8), 0, "is given 0 images"),
     ])
     def test_arrays_must_fit(self, build, shape: tuple, labels: int, reason: str):
         net = build("MemoryData", self.PARAMS)
         with pytest.raises(LayerError, match=reason):
             layer_of(net).reset(np.zeros(shape), np.zeros(labels))
-        with pytest.raises(LayerError, match="is given a picture of float32; uint8 is expected"):
+        with pytest.raises(LayerError, match="is given an image of float32; uint8 is expected"):
             layer_of(net).add([picture(0).astype(F)] * 2, [0, 0])
 
 
@@ -786,12 +786,12 @@ class TestDataHeatmap:
         assert len(tops) > 1
 
     @pytest.mark.parametrize(("lines", "more", "reason"), [
-        ("a.png 1,2 500,20,0.1 0\n", "", "p.txt:1: the crop 500, 20, 0.1 gives .* which do not lie in the picture"),
-        ("a.png 1,2 20,20,30 0\n", "", "asks for a crop of 6000 x 6000 pixels from a picture of 50 x 60"),
+        ("a.png 1,2 500,20,0.1 0\n", "", "p.txt:1: the crop 500, 20, 0.1 gives .* which are outside the image"),
+        ("a.png 1,2 20,20,30 0\n", "", "asks for a crop of 6000 x 6000 pixels from an image of 50 x 60"),
         ("a.png 1,2 20,20,0.1 0\na.png 1,2,3,4 20,20,0.1 0\n", "", "p.txt:2: 2 joints, the first person has 1"),
         ("a.png 1,2 20,20,0.1 1\n", "sample_per_cluster: true", "clusters 1; sample_per_cluster needs 0, 1, 2"),
         ("b.png 1,2 20,20,0.1 0\n", "", "b.png: No such file"),
-        ("a.png 1,2 20,20,0.1 0\n", "segmentation: true", "no segmentation for any picture"),
+        ("a.png 1,2 20,20,0.1 0\n", "segmentation: true", "no segmentation for any image"),
     ])
     def test_says_what_is_wrong(self, build, tmp_path: Path, lines: str, more: str, reason: str):
         def run():

@@ -106,7 +106,7 @@ class TestLmdb:
         net = tmp_path / "net.prototxt"
         net.write_text(f'layer {{ name: "d" type: "Data" top: "x" data_param {{ source: "{store}" backend: LMDB '
                        "batch_size: 64 } }")
-        with pytest.raises(RmpeError, match="a picture of 3 x 2147483647 x 2147483647 with 3 values"):
+        with pytest.raises(RmpeError, match="an image of 3 x 2147483647 x 2147483647 with 3 values"):
             load_net(net)()
 
     def test_two_links_to_one_node(self, tmp_path: Path):
@@ -181,7 +181,7 @@ class TestLevelDb:
 
     @pytest.mark.parametrize("edits", [new_file(0) + new_file(1), new_file(0) + new_file(0), new_file(7)])
     def test_one_table_in_two_levels_or_too_deep(self, tmp_path: Path, edits: bytes):
-        with pytest.raises(FileError, match=r"table 5 at level \d, which is a second time or too deep"):
+        with pytest.raises(FileError, match=r"table 5 at level \d, which is listed twice or too deep"):
             LevelDbReader(write_leveldb(tmp_path / "db", self.ONE, edits))
 
     @pytest.mark.parametrize(("content", "words"), [
@@ -331,7 +331,7 @@ class TestPictures:
 
     def test_says_that_it_is_none(self):
         for data in (b"hello", b"\x89PNG\r\n\x1a\n", b"\0\0\0\x1cftypavif" + bytes(40), b"\xff\xd8" + b"\xff" * 70000):
-            with pytest.raises(FileError, match=r"x.png: not a readable picture"):
+            with pytest.raises(FileError, match=r"x.png: not a readable image"):
                 decode_image(data, where="x.png")
         with pytest.raises(FileError, match=r"x.png: the file is empty"):
             decode_image(b"", where="x.png")
@@ -339,7 +339,7 @@ class TestPictures:
     def test_a_jpeg_2000_of_a_million_tiles(self):
         data = cv2.imencode(".jp2", np.zeros((1024, 1024, 3), np.uint8))[1].tobytes()
         at = data.index(b"\xff\x4f\xff\x51") + 24
-        with pytest.raises(FileError, match="not a readable picture"):
+        with pytest.raises(FileError, match="not a readable image"):
             decode_image(data[:at] + struct.pack(">II", 1, 1) + data[at + 8 :])
 
     def test_text_in_a_png_is_not_unpacked(self):
@@ -425,11 +425,11 @@ class TestHdf5Rows:
     ("", "the window file is empty"),
     ("x 0", ":1: '#' expected"),
     ("# 0\na.png\n3 10", ":3: the file ends inside"),
-    ("# 0 a.png 3 10 10 1 1 0.9 a 0 0 0", "'a' is no whole number; a corner is expected"),
+    ("# 0 a.png 3 10 10 1 1 0.9 a 0 0 0", "'a' is not a whole number; a corner is expected"),
     ("# 0 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.9 0 0 1 1", "no background windows"),
     ("# 0 a.png 3 10 10 1 0 0.9 0 0 1 1", "a foreground window of class 0"),
-    ("# 4 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.1 0 0 1 1", "picture 4 of 1"),
-    ("# 0 a.png 3 10 10 99999999999", "'99999999999' is no whole number"),
+    ("# 4 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.1 0 0 1 1", "image 4 of 1"),
+    ("# 0 a.png 3 10 10 99999999999", "'99999999999' is not a whole number"),
 ])
 def test_a_window_file_says_what_is_wrong(tmp_path: Path, text: str, reason: str):
     (tmp_path / "windows.txt").write_text(text)
@@ -441,8 +441,8 @@ def test_a_window_file_says_what_is_wrong(tmp_path: Path, text: str, reason: str
     ("", "no persons in it"),
     ("a.png 1,2,3 1,1,1 0", ":1: 3 coordinates"),
     ("a.png 1,2 1,1,1 0\nb.png 1,2 1,1 0", ":2: the crop '1,1' has 2 numbers, 3 are expected"),
-    ("a.png 1,nan 1,1,1 0", "'nan' is no place in a picture"),
-    ("a.png 1,2 1,1,1e30 0", "'1e30' is no place in a picture"),
+    ("a.png 1,nan 1,1,1 0", "'nan' is not a position in an image"),
+    ("a.png 1,2 1,1,1e30 0", "'1e30' is not a position in an image"),
 ])
 def test_a_list_of_persons_says_what_is_wrong(tmp_path: Path, text: str, reason: str):
     (tmp_path / "persons.txt").write_text(text)

@@ -103,7 +103,7 @@ def test_a_segmentation_that_nobody_has_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     path = Path("net.prototxt")
     path.write_text(path.read_text().replace("data_augment: false", "data_augment: false segmentation: true"))
-    with pytest.raises(RmpeError, match=r"no segmentation for any picture of .*anno\.txt"):
+    with pytest.raises(RmpeError, match=r"no segmentation for any image of .*anno\.txt"):
         load_net(path, phase="TRAIN")()
 
 

@@ -792,7 +792,7 @@ class TestSmoothL1Loss:
         assert a.grad.tolist() == [[0, 0.25]]
 
     def test_mistakes(self):
-        with pytest.raises(RmpeError, match="takes 2 bottoms, is given 3"):
+        with pytest.raises(RmpeError, match="takes 2 bottoms, but is given 3"):
             layer("SmoothL1Loss", "", *(torch.zeros(2, 3) for _ in range(3)))
         with pytest.raises(RmpeError, match="needs two bottoms of one size, with 1 to 4 axes, not 2 x 3 and 2 x 4"):
             layer("SmoothL1Loss", "", torch.zeros(2, 3), torch.zeros(2, 4))

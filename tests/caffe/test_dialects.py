@@ -164,6 +164,7 @@ class TestAuto:
         finally:
             registry._LAYERS.pop("Axpy")
 
+    @pytest.mark.slow
     def test_networks_of_the_paper_are_the_papers(self):
         for file in sorted((ROOT / "prototxt").rglob("*.prototxt")):
             if "layer" in file.read_text():

@@ -139,22 +139,22 @@ class TestBadPicture:
 
     def test_empty(self, tmp_path: Path):
         (tmp_path / "empty.jpg").touch()
-        self.refused(tmp_path / "empty.jpg", "empty.jpg: the file is empty; a picture is expected")
+        self.refused(tmp_path / "empty.jpg", "empty.jpg: the file is empty; an image is expected")
 
     def test_text(self, tmp_path: Path):
         (tmp_path / "page.jpg").write_text("<!DOCTYPE html>")
-        self.refused(tmp_path / "page.jpg", "page.jpg: not a readable picture; the file is truncated")
+        self.refused(tmp_path / "page.jpg", "page.jpg: not a readable image; the file is truncated")
 
     @pytest.mark.parametrize("name", ["rgb8.png", "jpeg_q95.jpg", "rgb8.gif", "rgb8.bmp", "rgb8.tif", "gray16.png"])
     def test_cut_off_anywhere(self, tmp_path: Path, name: str):
         whole = (GOLDEN / "load_image" / name).read_bytes()
         for length in (1, 7, 11, 20, 31, len(whole) // 3, len(whole) * 2 // 3, len(whole) - 70):
             (tmp_path / name).write_bytes(whole[:length])
-            self.refused(tmp_path / name, f"{name}: not a readable picture")
+            self.refused(tmp_path / name, f"{name}: not a readable image")
 
     @pytest.mark.parametrize("name", ["rgb8.png", "jpeg_q95.jpg", "rgb8.gif", "rgb8.bmp", "rgb8.tif", "gray16.png"])
     def test_damaged_anywhere(self, tmp_path: Path, name: str):
-        """A picture, or a sentence; nothing else."""
+        """An image, or a sentence; nothing else."""
         whole = (GOLDEN / "load_image" / name).read_bytes()
         rng = np.random.default_rng(5)
         for _ in range(60):

@@ -281,6 +281,7 @@ class TestUntil:
 
 
 class TestLimits:
+    @pytest.mark.slow
     def test_the_number_of_layers(self, path):
         text = INPUT + 'layer { name: "r" type: "ReLU" bottom: "x" top: "x" }\n' * 20_000
         with pytest.raises(RmpeError, match="has 20001 layers; up to 20000 are taken"):

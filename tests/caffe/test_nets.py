@@ -1,4 +1,4 @@
-"""Whole networks on a picture, blob by blob, against what the real Caffe gave (RMPE fork, CPU), and MTCNN's files.
+"""Whole networks on an image, blob by blob, against what the real Caffe gave (RMPE fork, CPU), and MTCNN's files.
 
 A SpatialTransformer (STN) magnifies the rounding of its theta: it moves the samples of an image, which has edges. How
 the sums of theta are rounded depends on the processor, so the distance between two float results behind an STN says

@@ -111,6 +111,7 @@ def test_no_reason_is_out_of_date():
 
 
 @pytest.mark.parametrize("name", known_types())
+@pytest.mark.slow
 def test_params_are_what_the_class_reads(name: str):
     known = {field for dialect in dialects_of(name) for field in load_schema(dialect)["LayerParameter"].fields}
     for cls in classes_of(name):

@@ -1,4 +1,4 @@
-"""``rmpe forward``: arrays and pictures in, an .npz out, and every mistake one sentence that leaves nothing behind."""
+"""``rmpe forward``: arrays and images in, an .npz out, and every mistake one sentence that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -187,13 +187,13 @@ class TestMistakes:
         ("x=cut.npy", "cut.npy: not an array that can be read ("),
         ("x=claims.npy", "claims.npy: not an array that can be read ("),
         ("x=pickle.npy", "pickle.npy: not an array that can be read ("),
-        ("x=object.npz", "object.npz: x: holds other values than numbers and text"),
+        ("x=object.npz", "object.npz: x: holds values other than numbers and text"),
         ("x=other.npz", "other.npz: x: not an array that can be read ("),
         ("x=words.npy", "words.npy: holds <U1 values; an input needs an array of numbers"),
-        ("x=two.npz", "two.npz: holds 'a', 'b', but no 'x'; name one so"),
-        ("x=none.npy", "none.npy: its array is 1 x 3 x 0 x 11; input 'x' is 2 x 3 x 9 x 11, and needs as many axes"),
-        ("x=wide.npy", "wide.npy: its array is 3 x 9 x 11; input 'x' is 2 x 3 x 9 x 11, and needs as many axes"),
-        ("x=x.txt", "x.txt: not a readable picture"),
+        ("x=two.npz", "two.npz: holds 'a', 'b', but no 'x'; rename one"),
+        ("x=none.npy", "none.npy: its array is 1 x 3 x 0 x 11; input 'x' is 2 x 3 x 9 x 11, and needs the same"),
+        ("x=wide.npy", "wide.npy: its array is 3 x 9 x 11; input 'x' is 2 x 3 x 9 x 11, and needs the same"),
+        ("x=x.txt", "x.txt: not a readable image"),
         ("x=no.jpg", "no.jpg: No such file or directory"),
     ])
     def test_in_an_input(self, rmpe, input, words):
@@ -202,7 +202,7 @@ class TestMistakes:
 
     def test_a_picture_for_an_input_that_is_none(self, rmpe):
         self.is_one_sentence(rmpe("net.prototxt", "--input", "x=x.npy", "--input", f"flat={PICTURE}"),
-                             "a picture needs an input of N x 3 x height x width; 'flat' is 5. Give a .npy or .npz")
+                             "an image needs an input of N x 3 x height x width; 'flat' is 5. Give a .npy or .npz")
 
     def test_an_input_that_is_missing(self, rmpe):
         self.is_one_sentence(rmpe("net.prototxt", "--input", "x=x.npy"), "no value for input 'flat'; give each with "

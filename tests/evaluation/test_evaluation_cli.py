@@ -25,7 +25,7 @@ def rmpe(capsys):
 
 @pytest.fixture
 def world(tmp_path):
-    """Truth and poses of two pictures as JSON: all joints right in one, nothing found in the other."""
+    """Truth and poses of two images as JSON: all joints right in one, nothing found in the other."""
     keypoints = np.column_stack([np.arange(16) * 7, np.arange(16) * 5 + 3, np.full(16, 2)]).reshape(-1).tolist()
     images = [{"id": i, "file_name": f"{i}.jpg"} for i in (1, 2)]
     people = [{"image_id": i, "keypoints": keypoints, "head_size": 10} for i in (1, 2)]

@@ -14,7 +14,7 @@ pytest.importorskip("pycocotools")
 
 
 def truth(count=3):
-    """Pictures 10, 11, ... with one person each, well apart; all 17 joints annotated."""
+    """Images 10, 11, ... with one person each, well apart; all 17 joints annotated."""
     people = [{"id": i + 1, "image_id": 10 + i, "category_id": 1, "iscrowd": 0, "num_keypoints": 17, "area": 10000.0,
                "bbox": [0, 0, 100, 100], "keypoints": keypoints(i, 2)} for i in range(count)]
     return {"images": [{"id": 10 + i} for i in range(count)], "annotations": people,

@@ -156,7 +156,7 @@ class TestToolkitStructs:
 
 
 class TestRelease:
-    """MPII's own file: six pictures, the last for the test split."""
+    """MPII's own file: six images, the last for the test split."""
 
     @pytest.fixture
     def paths(self, save):
@@ -172,24 +172,24 @@ class TestRelease:
 
     def test_groups_as_getmultipersongroups_picks_them(self, paths):
         groups = files.read_groups(*paths)
-        # Of picture 3 the group 1, 2 goes, for 2 is a single person: one is enough. The order within 3, 1 stays.
+        # Of image 3 the group 1, 2 goes, for 2 is a single person: one is enough. The order within 3, 1 stays.
         assert groups.images == ("0.jpg", "0.jpg", "1.jpg", "3.jpg")
         assert [(h / 30).round(9).tolist() for h in groups.head_sizes] == [[1, 2], [3], [1, 2], [3, 1]]
 
     def test_the_test_split_has_no_joints(self, paths):
-        with pytest.raises(EvaluationError, match="MPII withholds those of its test pictures"):
+        with pytest.raises(EvaluationError, match="MPII withholds those of its test images"):
             files.read_groups(*paths, split="test")
 
     def test_groups_are_needed(self, paths):
-        with pytest.raises(EvaluationError, match=r"give groups_v12.mat"):
+        with pytest.raises(EvaluationError, match=r"groups_v12.mat .--groups"):
             files.read_groups(paths[0])
 
     def test_groups_of_another_release(self, paths, save):
-        with pytest.raises(EvaluationError, match=r"has 6 pictures, 6 in img_train and 6 in single_person; .* has 2"):
+        with pytest.raises(EvaluationError, match=r"has 6 images, 6 in img_train and 6 in single_person; .* has 2"):
             files.read_groups(paths[0], save("g.mat", groups=cells([[], []])))
 
     def test_a_person_that_is_not_there(self, paths, save):
-        with pytest.raises(FileError, match="picture 5 has no person 4; RELEASE has 3"):
+        with pytest.raises(FileError, match="image 5 has no person 4; RELEASE has 3"):
             files.read_groups(paths[0], save("g.mat", groups=cells([[], [], [], [], [[1, 4]], []])))
 
 
@@ -213,7 +213,7 @@ def line(name, *columns):
 class TestAuthorsText:
     @pytest.fixture
     def folder(self, tmp_path):
-        """Three pictures: two poses, none, one."""
+        """Three images: two poses, none, one."""
         poses = [("a.jpg", 0), ("a.jpg", 10), ("c d.jpg", 20)]
         (tmp_path / "pred.txt").write_text("".join(line(name, *range(k, k + 32)) for name, k in poses))
         (tmp_path / "scores.txt").write_text("".join(line(name, *(k + np.arange(16) / 16)) for name, k in poses))
@@ -235,7 +235,7 @@ class TestAuthorsText:
         ("pred.txt", "\t31\n", "\n", r"pred.txt:1: not a name and 32 numbers"),
         ("pred.txt", "\t31\n", "\tx\n", r"pred.txt:1: not a name and 32 numbers"),
         ("pred.txt", "\t31\n", "\tinf\n", r"pred.txt:1: a number that is not finite"),
-        ("scores.txt", "c d.jpg", "e.jpg", "scores.txt has 3 poses and .*pred.txt 3, or of other pictures"),
+        ("scores.txt", "c d.jpg", "e.jpg", "scores.txt has 3 poses and .*pred.txt 3, or of other images"),
         ("index.txt", "c d.jpg 3 3", "c d.jpg 3 4", r"index.txt:3: c d.jpg has the poses 3 to 4, but there are 3"),
         ("index.txt", "a.jpg 1 2", "a.jpg 1.5 2", r"index.txt:1: a.jpg has the poses 1.5 to 2"),
         ("index.txt", "a.jpg 1 2", "b.jpg 1 2", "but one of them is of a.jpg in pred.txt"),
@@ -276,7 +276,7 @@ class TestAuthorsText:
         assert groups.notes[-1].startswith("1 people without neck or head top are left out")
 
     @pytest.mark.parametrize(("content", "sentence"), [
-        ("a.jpg\t1 2 3 4\n", r"t.txt:1: not a picture, a box"),
+        ("a.jpg\t1 2 3 4\n", r"t.txt:1: not an image, a box"),
         ("a.jpg\t1 2 3\t1 2\t1 2\n", r"'1 2 3' is not 4 numbers"),
         ("a.jpg\t1 2 3 4\t" + "nan " * 16 + "\t" + "1 " * 16, "is not 16 numbers"),
         ("", "is empty"),
@@ -434,7 +434,7 @@ class TestGroupFilter:
     @pytest.mark.parametrize(("images", "grouped", "known", "sentence"), [
         (("a.jpg", "b.jpg"), True, True, "predictions have 2 groups, the ground truth 3"),
         (("a.jpg", "b.jpg", "b.jpg"), True, True, "group 2 is of a.jpg in the ground truth, but of b.jpg"),
-        (("a.jpg", "c.jpg"), False, True, r"nothing on 1 of 3 groups, the first of b.jpg"),
+        (("a.jpg", "c.jpg"), False, True, r"predictions are missing for 1 of 3 groups, the first in b.jpg"),
         (("a.jpg", "b.jpg", "b.jpg"), False, True, r"list b.jpg more than once"),
         (("a.jpg", "b.jpg"), False, False, "a.jpg has more than one group, and the ground truth lacks objpos"),
     ])
@@ -443,7 +443,7 @@ class TestGroupFilter:
             poses_by_group(Poses(images, (pose_at(1, 1),) * len(images), grouped), self.groups(known=known))
 
     def test_groups_without_names(self):
-        with pytest.raises(EvaluationError, match=r"without the names of their pictures; give the list of groups"):
+        with pytest.raises(EvaluationError, match=r"without the names of their images; give the list of groups"):
             poses_by_group(Poses(("a.jpg",), (pose_at(1, 1),), False), self.groups(["", "", ""]))
 
 
@@ -489,7 +489,7 @@ class TestSinglePersons:
         with h5py.File(tmp_path / "claims.h5", "w") as file:
             file.create_dataset("preds", (1 << 20, 16, 2), "f8", chunks=(1 << 10, 16, 2))
         for path, sentence in (("a.txt", "neither .h5 nor .mat"), ("damaged.h5", "not a readable HDF5 file"),
-                               ("huge.npy", "not an array that can be read"), ("objects.npy", "holds other values"),
+                               ("huge.npy", "not an array that can be read"), ("objects.npy", "holds values other"),
                                ("link.h5", "is a link to elsewhere"), ("claims.h5", "claims 268435456 bytes, too much"),
                                ("none.h5", "No such file"), (save("p.mat", x=1), "without an array of numbers named"),
                                (save("q.mat", preds=np.zeros((5, 14, 2))), r"preds are \(5, 14, 2\)"),

@@ -1,5 +1,5 @@
 // The loops of csrc/ without torch: every instruction set, and the CUDA kernels on the CPU, must give the same bits.
-// Built by tests/test_native.py, and by `make sanitize` under AddressSanitizer and UBSan.
+// Built by tests/ops/test_native.py, and by `make sanitize` under AddressSanitizer and UBSan.
 #include <cstdio>
 #include <cstring>
 #include <limits>
@@ -24,7 +24,7 @@ template <typename T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   if (a.size() != b.size()) return false;
   for (size_t i = 0; i < a.size(); ++i) {
-    const bool both_nan = a[i] != a[i] && b[i] != b[i];  // which NaN it is, is the processor's affair
+    const bool both_nan = a[i] != a[i] && b[i] != b[i];  // the kind of NaN depends on the processor
     if (!both_nan && std::memcmp(&a[i], &b[i], sizeof(T)) != 0) return false;
   }
   return true;

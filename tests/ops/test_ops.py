@@ -650,7 +650,7 @@ class TestExport:
 
 
 def test_grid_sample_is_something_else():
-    """The map that does nothing there moves the picture here by half a cell: the grids differ."""
+    """The map that does nothing there moves the image here by half a cell: the grids differ."""
     image, theta = normal(1, 1, 8, 4), torch.tensor([[1.0, 0, 0, 0, 1, 0]])
     assert same_bits(ops.spatial_transformer(image, theta, 8, 4), image)
     enlarged = F.grid_sample(image, F.affine_grid(theta.view(1, 2, 3), [1, 1, 16, 8], align_corners=False),

@@ -1,4 +1,4 @@
-"""The models in the package, by ``rmpe reproduce demo``, on pictures that they have not seen."""
+"""The models in the package, by ``rmpe reproduce demo``, on images that they have not seen."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_weights_and_prototxt_fit(name: str):
 
 
 def test_they_find_most_people_and_their_joints(mean_ap):
-    assert mean_ap["detected boxes"] > 75  # 300 pictures give a mean, 30 lie around it
+    assert mean_ap["detected boxes"] > 75  # 300 images give a mean, 30 lie around it
 
 
 def test_the_stn_mends_disturbed_boxes(mean_ap):

@@ -38,7 +38,7 @@ def networks(tmp_path_factory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def mpii(tmp_path_factory) -> Path:
-    """Three drawn pictures, and their people as the authors listed MPII's; a fourth is listed, but not there."""
+    """Three drawn images, and their people as the authors listed MPII's; a fourth is listed, but not there."""
     folder = tmp_path_factory.mktemp("mpii")
     (folder / "images").mkdir()
     lines = []
@@ -262,7 +262,7 @@ def test_a_row_without_a_number_is_a_dash():
 
 @pytest.mark.parametrize("kind", ["demo", "mpii"])
 def test_two_processes_give_the_same_files_as_one(kind, networks, mpii, tmp_path):
-    """Every byte: results, pictures, the page, the parts from which a run goes on; and the same words."""
+    """Every byte: results, images, the page, the parts from which a run goes on; and the same words."""
     given = ["--pictures", "3"] if kind == "demo" else [
         "--images", mpii / "images", "--ground-truth", mpii / "valid.txt", "--report", "{}/page.html"]
     outs = {}

@@ -1,4 +1,4 @@
-"""demo.py from a picture to poses, but for its networks: each step's input is ours, each result that of the original.
+"""demo.py from an image to poses, but for its networks: each step's input is ours, each result that of the original.
 
 The demo's networks were replaced by fixed outputs when it was run (tests/golden/io/demo__*).
 """
@@ -88,7 +88,7 @@ class TestReadout:
 
 
 class TestWholeNetworks:
-    """The inputs that the real Caffe was given, on the picture of the notebook."""
+    """The inputs that the real Caffe was given, on the image of the notebook."""
 
     def test_detector(self, whole_network):
         want = whole_network("ssd").arrays["data"]

@@ -162,7 +162,7 @@ class TestDemo:
 
 class TestTorch7:
     def test_crop_read_out_and_way_back(self):
-        """The authors' Lua in the real Torch7, 24 pictures."""
+        """The authors' Lua in the real Torch7, 24 images."""
         cases = torch7_crops()
         assert len(cases) == 24
         for about, a in cases:

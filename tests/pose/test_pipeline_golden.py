@@ -1,4 +1,4 @@
-"""The real networks' shapes with synthetic weights: what Caffe gave on a picture, and whole runs over six more."""
+"""The real networks' shapes with synthetic weights: what Caffe gave on an image, and whole runs over six more."""
 
 import json
 
@@ -15,7 +15,7 @@ from rmpe_legacy.pose.detect import Detector, load_detector
 from rmpe_legacy.pose.estimate import PoseNetwork, estimate_poses, load_pose_network
 from rmpe_legacy.runs.result_files import read_proposals
 
-ONE_BOX = np.array([[128, 48, 640, 456]])  # what Caffe's pose network was given of the picture
+ONE_BOX = np.array([[128, 48, 640, 456]])  # what Caffe's pose network was given of the image
 SURE = 0.985  # so that few of the hundred or more boxes of random weights are left
 
 

@@ -1,4 +1,4 @@
-"""From a picture to persons, against what the authors' programs gave: their networks' outputs stand in for networks."""
+"""From an image to persons, against what the authors' programs gave: their networks' outputs stand in for networks."""
 
 import json
 
@@ -97,7 +97,7 @@ class TestNotebook:
     """The authors' run over the test set rounds as the demo, then keeps boxes off the left and upper border."""
 
     def test_boxes_of_the_detector_in_pixels(self, whole_network):
-        detected = whole_network("ssd").arrays["detection_out"]  # what the real Caffe gave for a picture of this size
+        detected = whole_network("ssd").arrays["detection_out"]  # what the real Caffe gave for an image of this size
         image = np.zeros((480, 854, 3), np.float32)
         detector = StoredDetector(detected)
         for rounding, least in (("demo", None), ("notebook", 1)):
@@ -119,7 +119,7 @@ def test_thresholds_are_the_demos_and_the_papers():
 
 
 def test_nothing_hangs_on_the_interpreters_division():
-    """The same picture by "demo" and "torch7": the crop is one pixel apart, as one counts from 0, the other from 1."""
+    """The same image by "demo" and "torch7": the crop is one pixel apart, as one counts from 0, the other from 1."""
     image = np.zeros((9, 14, 3), np.float32)
     image[3, 6] = 1
     boxes = np.array([4, 1, 9, 7])

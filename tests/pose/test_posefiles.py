@@ -21,7 +21,7 @@ RANGES = {"a.jpg": (1, 2), "b.jpg": (3, 2), "two words.jpg": (3, 7)}  # b has no
 
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
-    """Seven boxes in three pictures: folder proposals/ and file poses.h5."""
+    """Seven boxes in three images: folder proposals/ and file poses.h5."""
     random = np.random.default_rng(3)
     joints = random.integers(20, 400, (7, 16, 2)).astype(float)
     proposals = tmp_path / "proposals"
@@ -204,7 +204,7 @@ MISTAKES = {
     "index without numbers": (text(INDEX, "a.jpg 1 2\nb.jpg\n"), "index.txt:2: 'b.jpg' is not 'name first last'"),
     "index too far": (text(INDEX, "a.jpg 1 8\n"), "index.txt:1: a.jpg has proposals 1 to 8, but there are only 7"),
     "index from 0": (text(INDEX, "a.jpg 0 3\n"), "a.jpg has proposals 0 to 3"),
-    "list of other pictures": (text("proposals/test-bbox_images.txt", "a.jpg\n" * 7),
+    "list of other images": (text("proposals/test-bbox_images.txt", "a.jpg\n" * 7),
                                "test-bbox_images.txt:3: box 3 belongs to a.jpg, but index.txt assigns it to two words"),
     "shorter list": (text("proposals/test-bbox.txt", "a.jpg\n"), "names 1 boxes, but test-bbox.h5 has 7"),
     "output is a file": (text("out", "mine"), "out: cannot be written"),

@@ -21,7 +21,7 @@ from rmpe_legacy.synthetic.world import draw_picture
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
-    """A drawn picture with people, uint8 RGB."""
+    """A drawn image with people, uint8 RGB."""
     return draw_picture(3, 0).image
 
 

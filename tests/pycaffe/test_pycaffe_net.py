@@ -436,7 +436,7 @@ class TestClassifierAndDetector:
         detector.configure_crop(1)
         crop = detector.crop(image, np.array([-0, 0, 8, 8]))
         assert crop.shape == (6, 6, 3)
-        assert not crop[0].any()  # beyond the picture's border: the mean, here 0
+        assert not crop[0].any()  # beyond the image's border: the mean, here 0
         with pytest.raises(RuntimeError, match="detect_windows"):
             detector.detect_selective_search(["a.jpg"])
 

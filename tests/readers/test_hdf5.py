@@ -75,6 +75,7 @@ class TestLikeH5py:
 
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("count", [0, 1, 8, 9, 100, 3000])
+    @pytest.mark.slow
     def test_groups_of_any_size(self, tmp_path, count, form):
         names = [f"layer {i} {'x' * random.Random(i).randrange(40)}" for i in range(count)]
         path = write(tmp_path / "a.h5", form, **{f"g/{name}": (np.float32(i), {}) for i, name in enumerate(names)})
@@ -179,6 +180,7 @@ class TestRefusals:
             read_hdf5_weights(tmp_path / "a.h5")
 
     @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.slow
     def test_any_byte_changed_and_cut_anywhere(self, tmp_path, form):
         """An answer or a FileError: nothing else, and no memory to speak of."""
         names = ("single", "big endian", "chunks", "all filters")

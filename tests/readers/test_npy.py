@@ -59,7 +59,7 @@ def test_headers_of_other_writers(tmp_path, header):
 
 HOSTILE = {
     "empty": (b"", "it is empty"),
-    "text": (b"1 2 3 4 5 6 7", "it does not begin as numpy's files do"),
+    "text": (b"1 2 3 4 5 6 7", "it does not start like a NumPy file"),
     "long header": (npy("x" * 20000), "a header of 20000 bytes"),
     "header beyond the end": (b"\x93NUMPY\1\0\xff\xff", "a header of 65535 bytes"),
     "code": (npy("__import__('os').system('true')"), "does not give type, order and shape"),
@@ -71,9 +71,9 @@ HOSTILE = {
     "40 dimensions": (shaped(f"{'1, ' * 40}"), "a shape of"),
     "a number of 5000 digits": (shaped(f"{'9' * 5000},"), "a shape"),
     "two numbers in one place": (shaped("1 2,"), "a shape of"),
-    "objects": (npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}"), "other values than numbers"),
-    "records": (npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}"), "other values than numbers"),
-    "floats of 3 bytes": (npy("{'descr': '<f3', 'fortran_order': False, 'shape': (1,)}"), "other values than numbers"),
+    "objects": (npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}"), "values other than numbers"),
+    "records": (npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}"), "values other than numbers"),
+    "floats of 3 bytes": (npy("{'descr': '<f3', 'fortran_order': False, 'shape': (1,)}"), "values other than numbers"),
 }
 
 
@@ -122,7 +122,7 @@ def test_text_is_left_out_and_objects_are_refused_by_name(tmp_path):
     np.savez(tmp_path / "a.npz", o=np.array([{}], object), x=np.ones(2))
     stored = Npz(tmp_path / "a.npz")
     assert list(stored.numbers()) == ["x"]
-    with pytest.raises(OtherArrayError, match=r"a\.npz: o: holds other values"):
+    with pytest.raises(OtherArrayError, match=r"a\.npz: o: holds values other"):
         stored.read("o")
 
 

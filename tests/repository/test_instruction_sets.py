@@ -12,7 +12,7 @@ import sys
 import pytest
 from paths import TESTS
 
-NETWORKS = [f"{TESTS / 'test_nets.py'}::{name}" for name in ("TestDetector", "TestPose")]
+NETWORKS = [f"{TESTS / 'caffe' / 'test_nets.py'}::{name}" for name in ("TestDetector", "TestPose")]
 INFORMATION = """
 import torch
 with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON_CREATION):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,7 +68,7 @@ class TestDifference:
 def pytest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], subprocess.CompletedProcess]:
     """Runs a test file of this text by the rules of this suite, without other people's data."""
     monkeypatch.delenv("RMPE_SHARED", raising=False)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS / "support")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (TESTS, TESTS / "support"))))  # for -p conftest
 
     def run(text: str) -> subprocess.CompletedProcess:
         (tmp_path / "test_it.py").write_text("import pytest\nfrom shared import shared\n" + text)
@@ -128,3 +129,23 @@ class TestWholeNetworks:
         read = [layer for layer in read_weights(network.weights) if layer.blobs]
         assert (len(read), sum(blob.data.size for layer in read for blob in layer.blobs)) == (layers, values)
         assert digest(read) == json.loads((network.folder / "weights.json").read_text())["sha256"]
+
+
+def test_files_named_in_docs_and_comments_exist():
+    """Paths of tests and modules go stale when files move."""
+    named = re.compile(r"(?<![\w/.-])(?:tests|rmpe_legacy)/[\w./-]*\w\.(?:py|pyi|md|h|cpp|cu)\b")
+    texts = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile", "pyproject.toml")]
+    for folder, suffixes in {"docs": [".md"], "rmpe_legacy": [".py", ".md"], "csrc": [".h", ".cpp", ".cu", ".md"],
+                             "tests": [".py", ".md", ".h", ".cpp"], "tools": [".py"], "examples": [".py", ".md"],
+                             "benchmarks": [".md"], "prototxt": [".md"]}.items():
+        texts += [path for path in (ROOT / folder).rglob("*") if path.suffix in suffixes]
+    lost = [f"{path.relative_to(ROOT)}: {name}" for path in texts for name in named.findall(path.read_text())
+            if not (ROOT / name).exists()]
+    assert not lost
+    assert len(texts) > 500
+
+
+def test_modules_that_are_listed_as_slow_exist(pytestconfig: pytest.Config):
+    slow = next(plugin.SLOW for plugin in pytestconfig.pluginmanager.get_plugins() if hasattr(plugin, "SLOW"))
+    assert [f"{folder}/{name}" for folder, names in slow.items() for name in names
+            if not (ROOT / "tests" / folder / f"{name}.py").is_file()] == []

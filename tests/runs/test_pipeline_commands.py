@@ -1,4 +1,4 @@
-"""``rmpe detect``, ``pose`` and ``demo``: files in, files out, resumed, interrupted, some pictures bad."""
+"""``rmpe detect``, ``pose`` and ``demo``: files in, files out, resumed, interrupted, some images bad."""
 
 import json
 import struct
@@ -30,7 +30,7 @@ def networks(tmp_path_factory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
-    """Five pictures of the kinds there are."""
+    """Five images of the kinds there are."""
     folder = tmp_path_factory.mktemp("pictures")
     image = draw_picture(3, 0).image[:, :, ::-1]
     cv2.imwrite(str(folder / "a colour.jpg"), image)
@@ -38,7 +38,7 @@ def pictures(tmp_path_factory) -> Path:
     cv2.imwrite(str(folder / "c_alpha.png"), np.dstack([image, image[:, :, :1]])[50:, 90:])
     cv2.imwrite(str(folder / "d_one.png"), image[:1, :1])
     cv2.imwrite(str(folder / "e_black.bmp"), np.zeros((60, 75, 3), np.uint8))
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -152,7 +152,7 @@ class TestDemo:
         assert "1 image (5 skipped), " in out
         assert [line.split(": ")[1] for line in err.splitlines() if line.startswith("rmpe:")] == ["skipped"] * 5
         assert r"two\nlines.jpg': its name contains a line break, which index.txt cannot hold; rename it" in err
-        assert "empty.png: the file is empty; a picture is expected" in err
+        assert "empty.png: the file is empty; an image is expected" in err
         content = strict(tmp_path / "out" / "poses.json")
         assert [image["file_name"] for image in content["images"]] == ["zgood.jpg"]
         assert [entry["file_name"] for entry in content["skipped"]] == ["cut.jpg", "empty.png", "link.jpg",
@@ -401,6 +401,6 @@ def test_as_a_program(networks, pictures, tmp_path):
                           capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert done.stdout.startswith("1 image (1 skipped), ")
-    assert done.stderr == (f"rmpe: skipped: {pictures / 'notes.txt'}: not a readable picture; the file is "
+    assert done.stderr == (f"rmpe: skipped: {pictures / 'notes.txt'}: not a readable image; the file is "
                            "truncated, damaged or of another kind\n")
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")

@@ -17,7 +17,7 @@ from rmpe_legacy.runs.report import MAX_REPORT_IMAGES, OPEN, ReportImage, Summar
 from rmpe_legacy.runs.report_images import IMAGE_WIDTH, MAX_CROPS, Panels, panels
 from rmpe_legacy.synthetic.world import draw_picture
 
-SUMMARY = Summary("People & pictures", {"Detector": "<small>"}, 3, {"bad": "bad.jpg: it is <damaged>"}, "a < b")
+SUMMARY = Summary("People & images", {"Detector": "<small>"}, 3, {"bad": "bad.jpg: it is <damaged>"}, "a < b")
 VOID = {"meta", "img", "image", "rect", "path", "use"}
 
 
@@ -29,7 +29,7 @@ def a_trace(rng: np.random.Generator, transformer: bool = True) -> CropTrace:
 
 
 def a_report_image(name: str = "a.jpg", transformer: bool = True, people: int = 2) -> ReportImage:
-    """A drawn picture; the first two boxes hold the same pose, the last a weak one."""
+    """A drawn image; the first two boxes hold the same pose, the last a weak one."""
     picture, rng = draw_picture(3, 1), np.random.default_rng(5)
     joints = np.repeat(picture.joints_xy[:1], people + 1, axis=0) + 90.0 * np.array([0, *range(people)])[:, None, None]
     scores = np.full(joints.shape[:2], 0.8, np.float32)
@@ -111,7 +111,7 @@ def test_says_what_was_merged_into_what():
 def test_words_are_never_tags():
     text = page(SUMMARY, [a_report_image("<script>alert(1)</script>.jpg")])
     assert "<script" not in text
-    assert "<title>People &amp; pictures</title>" in text
+    assert "<title>People &amp; images</title>" in text
     assert "bad.jpg: it is &lt;damaged&gt;" in text
     assert "<dd>&lt;small&gt;</dd>" in text
     assert '<pre class="scroll">a &lt; b</pre>' in text

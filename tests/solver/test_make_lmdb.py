@@ -84,7 +84,7 @@ class TestMakeLmdb:
         with caplog.at_level(logging.WARNING):
             code = main(["make-lmdb", "--coco", str(coco), "--images", str(tmp_path), str(tmp_path / "db")])
         out, err = capsys.readouterr()
-        assert code == 2
+        assert code == 3
         assert "2 images with 3 boxes written to" in out
         assert re.search(r"left out im1.png: .*im1.png", err)
         assert [key for key, _ in LmdbReader(tmp_path / "db")] == [b"00000000_im0.png", b"00000002_im2.png"]

@@ -1,4 +1,4 @@
-"""Pictures that the authors' Lua cropped, and read joints of, in the real Torch7 (tests/golden/torch7/crop.tar.xz)."""
+"""Images that the authors' Lua cropped, and read joints of, in the real Torch7 (tests/golden/torch7/crop.tar.xz)."""
 
 import json
 

@@ -287,12 +287,14 @@ class TestHostile:
         with pytest.raises(FileError, match=r"hostile\.t7: .*(byte \d+|it begins with|this is)"):
             parse_torch7(HOSTILE[name], "hostile.t7")
 
+    @pytest.mark.slow
     def test_200000_levels_are_read(self):
         value, depth = parse_torch7(nested(200_000)).root, 0
         while len(value):
             value, depth = value[1.0], depth + 1
         assert depth == 200_000
 
+    @pytest.mark.slow
     def test_200000_levels_are_described(self, tmp_path: Path):
         (tmp_path / "deep.t7").write_bytes(nested(200_000))
         assert "[1] = table of 1" in describe_torch7(tmp_path / "deep.t7")
@@ -316,12 +318,14 @@ class TestHostile:
 
     @pytest.mark.parametrize("name", ["views.t7", "functions.t7", "tensors.ascii.t7", "bigendian.t7", "long4.t7",
                                       "custom.t7", "half.ascii.t7"])
+    @pytest.mark.slow
     def test_cut_anywhere(self, name: str):
         data = (ZOO / name).read_bytes()
         for end in range(len(data)):
             attempt(data[:end])
 
     @pytest.mark.parametrize("name", ["views.t7", "functions.t7", "tensors.ascii.t7", "tables.t7", "bn_v1.t7"])
+    @pytest.mark.slow
     def test_flipped_bytes(self, name: str):
         data, chance = (ZOO / name).read_bytes(), random.Random(1701)
         for _ in range(1500):

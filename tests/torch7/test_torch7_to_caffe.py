@@ -214,7 +214,7 @@ REFUSED = {
     "a linear layer on images": (linear(), "takes N x 3"),
     "a slice of the batch": (module("nn.Select", dimension=1, index=1), "batch axis"),
     "a grid as output": (sequence(module("nn.View", size=long_storage(2, 3)), module(
-        "nn.AffineGridGeneratorBHWD", height=4, width=5)), "sampling grid stands where a tensor"),
+        "nn.AffineGridGeneratorBHWD", height=4, width=5)), "sampling grid was found where a tensor"),
     "batches joined": (sequence(module("nn.ConcatTable", module("nn.Identity"), module("nn.Identity")), module(
         "nn.JoinTable", dimension=1)), "joins samples, not batches"),
     "a random output": (module("nn.Dropout", p=0.5, stochastic_inference=True), "random in evaluation"),

@@ -9,8 +9,9 @@ import pytest
 from shared import shared
 
 from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.pose.joints import COCO17, MPII16, JointSet
 from rmpe_legacy.training.boxes import JitteredBoxes, PublishedBoxes, TrueBoxes, grow_published
-from rmpe_legacy.training.people import COCO_JOINTS, MPII_JOINTS, Person, align_by_torso
+from rmpe_legacy.training.people import Person, align_by_torso
 from rmpe_legacy.training.pgpg import (
     AtomicPose,
     Mixture,
@@ -218,7 +219,7 @@ class TestFit:
     def test_a_joint_that_nobody_has(self):
         pairs = two_kinds()
         pairs.joints_xy[:, 0] = np.nan
-        with pytest.raises(RmpeError, match="nobody has an annotated rank"):
+        with pytest.raises(RmpeError, match="nobody has an annotated right_ankle"):
             fit_pgpg(pairs, atomic_poses=2)
 
     @pytest.mark.parametrize("wrong", [{"atomic_poses": 0}, {"parts": 0}])
@@ -245,14 +246,20 @@ class TestAlignment:
         assert np.isnan(align_by_torso(pose[None])).all()
 
 
-@pytest.mark.parametrize("joints", [MPII_JOINTS, COCO_JOINTS])
-def test_mirrored_joints_swap_left_and_right(joints):
-    opposite = [joints.joints[k] for k in joints.mirrored]
-    for name, other in zip(joints.joints, opposite, strict=True):
-        want = {"r": "l" + name[1:], "l": "r" + name[1:]}.get(name[0]) if joints is MPII_JOINTS and name in (
-            "rank", "rkne", "rhip", "lhip", "lkne", "lank", "rwri", "relb", "rsho", "lsho", "lelb", "lwri") else (
-            name.replace("left", "?").replace("right", "left").replace("?", "right"))
-        assert other == want
+# flipRef in train/src/util/dataset/{mpii-box,coco}.lua of multi-human-pose@094e29b; joints are counted from 1.
+MPII_PAIRS = {(1, 6), (2, 5), (3, 4), (11, 16), (12, 15), (13, 14)}
+COCO_PAIRS = {(2, 3), (4, 5), (6, 7), (8, 9), (10, 11), (12, 13), (14, 15), (16, 17)}
+
+
+@pytest.mark.parametrize(("joints", "pairs"), [(MPII16, MPII_PAIRS), (COCO17, COCO_PAIRS)], ids=["mpii", "coco"])
+def test_a_flip_exchanges_the_published_pairs(joints: JointSet, pairs: set):
+    exchanged = {(k + 1, other + 1) for k, other in enumerate(joints.mirrored) if k < other}
+    assert exchanged == pairs
+    assert all(joints.mirrored[other] == k for k, other in enumerate(joints.mirrored))
+
+
+def test_a_joint_without_a_counterpart_stays():
+    assert JointSet("odd", ("nose", "left_eye", "right_hand", "left_hand")).mirrored == (0, 1, 3, 2)
 
 
 class TestFile:
@@ -306,6 +313,7 @@ class TestFile:
         picked = [several.atomic_pose_of(NOBODY, rng) for _ in range(2000)]
         assert abs(np.mean(picked) - 0.25) < 0.03
 
+    @pytest.mark.slow
     def test_is_drawn_as_a_picture(self, model):
         import cv2
 

@@ -256,7 +256,7 @@ class TestFeed:
 
         def batches(index: int):
             if index:
-                raise RmpeError("picture b.jpg is damaged")
+                raise RmpeError("image b.jpg is damaged")
             return {"data": torch.zeros(1, 3, 96, 96), "label": torch.zeros(1, 16, 24, 24)}
 
         feed = Feed(net, batches)
@@ -388,7 +388,7 @@ class TestPgpgCommand:
         assert (np.abs(boxes - (85, 77.5, 215, 272.5)) < 60).all(), "near the true box, grown by 30 %"
 
     def test_detections_of_other_pictures(self, tmp_path: Path, capsys):
-        """The authors' boxes are of MPII's test pictures, whose joints are not published."""
+        """The authors' boxes are of MPII's test images, whose joints are not published."""
         assert main(["pgpg", "fit", "--annotations", str(shared("authors", "rmpe_val.txt")), "--detections",
                      str(shared("authors")), "--output", str(tmp_path / "m.json")]) == 1
         assert "0 of the" in capsys.readouterr().err

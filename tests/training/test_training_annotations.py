@@ -50,7 +50,7 @@ class TestText:
     def test_says_which_line_is_wrong(self, tmp_path: Path, line):
         path = tmp_path / "list.txt"
         path.write_text(f"{text_line()}\n{line}\n")
-        with pytest.raises(FileError, match=r"list\.txt:2: not a picture, a box"):
+        with pytest.raises(FileError, match=r"list\.txt:2: not an image, a box"):
             read_annotations(path)
 
     def test_the_authors_own_lists(self):
@@ -90,7 +90,7 @@ class TestAnnotH5:
         ({"mu": np.zeros((3, 4))}, r"mu is \(3, 4\); 2 x 4 numbers are needed"),
         ({"part": np.full((2, 16, 2), np.nan)}, "part has a number that is not finite"),
         ({"imgname": np.zeros(2)}, "imgname is"),
-        ({"imgname": np.full((2, 5), 999.0)}, "imgname has a number that is no character code"),
+        ({"imgname": np.full((2, 5), 999.0)}, "imgname has a number that is not a character code"),
     ])
     def test_says_what_is_wrong(self, tmp_path: Path, change, says):
         with pytest.raises(FileError, match=says):
@@ -189,7 +189,7 @@ class TestPicturesOfAFolder:
             assert image.shape[0] == 20 + int(person.image[0])
 
     def test_a_folder_without_the_pictures(self, source, tmp_path: Path):
-        with pytest.raises(FileError, match="no such folder of pictures"):
+        with pytest.raises(FileError, match="no such folder of images"):
             AnnotatedPictures(source.people, tmp_path / "nowhere")
         (tmp_path / "empty").mkdir()
         with pytest.raises(FileError, match=r"0\.png"):

@@ -5,8 +5,9 @@ import pytest
 
 from rmpe_legacy.errors import InputError, RmpeError
 from rmpe_legacy.pose.crop import crop_box, read_heatmaps, scale_torch7, uncrop
+from rmpe_legacy.pose.joints import COCO17, MPII16
 from rmpe_legacy.training.boxes import SampledBox, TrueBoxes
-from rmpe_legacy.training.people import COCO_JOINTS, MPII_JOINTS, Person
+from rmpe_legacy.training.people import Person
 from rmpe_legacy.training.samples import Sample, SampleFormat, augmented, make_sample
 from rmpe_legacy.training.targets import draw_gaussian, exact_peak, heatmaps, inside
 
@@ -144,7 +145,7 @@ class TestSample:
 
     def test_a_person_beyond_the_picture_is_an_error(self):
         wrong = Person("b.jpg", np.array([500.0, 10, 560, 50]), np.full((16, 2), np.nan))
-        with pytest.raises(InputError, match=r"b\.jpg: the box .* holds no pixel of the picture, which is 90x70"):
+        with pytest.raises(InputError, match=r"b\.jpg: the box .* holds no pixel of the image, which is 90x70"):
             make_sample(self.rng, picture(), wrong, Fixed(*[(500, 10, 560, 50)] * 99), SampleFormat(8, 8))
 
     def test_demo_makes_what_the_pipeline_would_crop(self):
@@ -195,7 +196,7 @@ class TestAugmentation:
         assert np.abs(np.corrcoef(factors.T) - np.eye(3)).max() < 0.15
         assert augmented(rng, Sample(np.full((3, 2, 2), 0.99, np.float32), label, None)).data.max() <= 1
 
-    @pytest.mark.parametrize("joints", [MPII_JOINTS, COCO_JOINTS])
+    @pytest.mark.parametrize("joints", [MPII16, COCO17])
     def test_mirroring_twice_gives_the_joints_back(self, joints):
         order = np.array(joints.mirrored)
         assert (order[order] == np.arange(len(joints))).all()

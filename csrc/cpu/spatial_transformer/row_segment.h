@@ -162,8 +162,8 @@ RMPE_INLINE void for_each_neighbour(const Run& run) {
   run(kHigh, kHigh);
 }
 
-// Prefetches what the output row a few pixels further on will read. A turned map touches a little of many rows, which
-// hardware prefetching does not follow.
+// Prefetches the pixels that the output row reads a few cells later. A rotated map reads a few pixels of many rows,
+// which hardware prefetching does not follow.
 template <int kPixelBytes>
 class Prefetch {
  public:
@@ -179,7 +179,7 @@ class Prefetch {
   // For cells that read the pixels at these offsets.
   RMPE_INLINE void operator()(const void* pixels, const int32_t* offset, int cells) const {
     for (int i = 0; i < cells; i += step_) {
-      const int64_t at = (offset[i] + distance_) * kPixelBytes;  // may be outside the image, so it is no pointer
+      const int64_t at = (offset[i] + distance_) * kPixelBytes;  // an integer, because it may be outside the image
       _mm_prefetch(reinterpret_cast<const void*>(reinterpret_cast<intptr_t>(pixels) + at), _MM_HINT_T0);
     }
   }
@@ -189,7 +189,7 @@ class Prefetch {
   static int64_t whole(double x) { return std::fabs(x) < 1e6 ? std::lrint(x) : 0; }  // 0 for NaN
 
   int64_t distance_;
-  int step_ = 8;  // one prefetch for so many cells; the others share its cache line, or other rows fetch theirs
+  int step_ = 8;  // cells per prefetch; the others share its cache line, or other rows fetch theirs
 };
 
 }  // namespace

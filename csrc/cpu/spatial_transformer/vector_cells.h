@@ -1,6 +1,6 @@
 // The AVX2 loops with one output cell per lane: for few channels, and for images too large to be rearranged in a cache.
-// They work on a segment of an output row in steps: where its points lie (row_segment.h), what they read, what becomes
-// of it. A step is a short loop over independent blocks, and leaves its results in small arrays in the L1 cache.
+// They work on a segment of an output row in steps: the positions of its points (row_segment.h), the pixels they read,
+// the results. A step is a short loop over independent blocks, and leaves its results in small arrays in the L1 cache.
 #pragma once
 #include "cpu/spatial_transformer/row_segment.h"
 #include "cpu/spatial_transformer/theta_sums.h"

@@ -222,7 +222,7 @@ class ChannelGradient {
   alignas(32) float weight_[4][RowSegment::kCells], cell_grad_[RowSegment::kCells][kChannels] = {};
 };
 
-// pixels, d_pixels: scratch memory, kChannels values for each pixel; what is not computed needs none.
+// pixels, d_pixels: scratch memory, kChannels values for each pixel; null for a gradient that is not computed.
 template <bool kFused, bool kImage, bool kTheta, int kChannels>
 void gradient_by_channels(const Warp<float>& warp, int given, const float* image, const float* grad, float* d_image,
                           float* pixels, float* d_pixels, const SlopePlanes& slopes) {

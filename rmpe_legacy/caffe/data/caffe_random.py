@@ -138,8 +138,8 @@ class LibraryRandom:
         """Return a single-precision number from low to high, as DataHeatmap does for angles
         (data_heatmap.cpp:797-802).
         """
-        low, high = np.float32(low), np.float32(high)
-        return low + np.float32(self.rand()) / np.float32(RAND_MAX) * (high - low)
+        begin, end = np.float32(low), np.float32(high)
+        return begin + np.float32(self.rand()) / np.float32(RAND_MAX) * (end - begin)
 
     def shuffle(self, items: MutableSequence) -> None:
         """Shuffle in place like std::random_shuffle."""

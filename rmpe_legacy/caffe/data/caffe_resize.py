@@ -55,7 +55,7 @@ def resize(image: np.ndarray, param: Message, random: CaffeRandom) -> np.ndarray
     keep_width = wide if pad else narrow
     size = (width, int(F(width) / aspect)) if keep_width else (int(aspect * F(height)), height)
     if 0 in size:
-        raise RmpeError(f"a picture of {image.shape[1]} x {image.shape[0]} (width x height) cannot be fitted to "
+        raise RmpeError(f"an image of {image.shape[1]} x {image.shape[0]} (width x height) cannot be fitted to "
                         f"{width} x {height}: one side would be 0")
     resized = _resized(image, size, mode)
     return _padded(resized, param, height, width) if pad else resized

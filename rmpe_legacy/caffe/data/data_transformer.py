@@ -28,7 +28,7 @@ from .noise import add_noise, distort
 from .opencv_image import channels_of, check_opencv, decode_image, read_bytes
 
 F = np.float32
-Picture = np.ndarray | Datum  # decoded, (H, W[, C]) uint8; or a record with raw values
+Image = np.ndarray | Datum  # decoded, (H, W[, C]) uint8; or a record with raw values
 
 
 @dataclass
@@ -112,32 +112,32 @@ class DataTransformer:
 
     # --- one image -----------------------------------------------------------------------------------------
 
-    def picture(self, datum: Datum) -> Picture:
+    def image(self, datum: Datum) -> Image:
         """Return the record's image, decoded if necessary."""
         if not datum.encoded:
             return datum
         mode = "color" if self.param.force_color else "gray" if self.param.force_gray else "native"
         return decode_image(datum.data, mode, datum.where)
 
-    def shape_of(self, picture: Picture) -> tuple[int, int, int]:
+    def shape_of(self, image: Image) -> tuple[int, int, int]:
         """Return the shape (C, H, W) of an image's blob: InferBlobShape."""
-        if isinstance(picture, Datum):
-            channels, height, width = picture.values().shape  # checks the record's claimed shape
+        if isinstance(image, Datum):
+            channels, height, width = image.values().shape  # checks the record's claimed shape
         else:
-            channels, (height, width) = channels_of(picture), picture.shape[:2]
+            channels, (height, width) = channels_of(image), image.shape[:2]
         if self.dialect != "bvlc" and self.param.has("resize_param"):
             height, width = size_after(self.param.resize_param, height, width)
         crop_h, crop_w = self.crop_size
         if height < crop_h or width < crop_w:
-            raise RmpeError(f"a picture of {width} x {height} (width x height) is smaller than the crop of "
+            raise RmpeError(f"an image of {width} x {height} (width x height) is smaller than the crop of "
                             f"{crop_w} x {crop_h}")
         return channels, crop_h or height, crop_w or width
 
-    def apply(self, picture: Picture, blob: np.ndarray) -> Cut:
+    def apply(self, image: Image, blob: np.ndarray) -> Cut:
         """Write one image into its blob (C, H, W), float32."""
-        if isinstance(picture, Datum):
-            return self._raw(picture, blob)
-        return check_opencv(self._decoded, picture, blob)
+        if isinstance(image, Datum):
+            return self._raw(image, blob)
+        return check_opencv(self._decoded, image, blob)
 
     def _raw(self, datum: Datum, blob: np.ndarray) -> Cut:
         """Write a raw record. resize_param, crop_h and crop_w have no effect on it."""
@@ -146,9 +146,9 @@ class DataTransformer:
         mirrored = self._mirrored()
         h, w = self._offset(height, width, size, size) if size else (0, 0)
         if blob.shape != (len(values), size or height, size or width):
-            raise RmpeError(f"{datum.where}: a raw picture of {_size(values.shape)} does not fit the batch's "
-                            f"{_size(blob.shape)}; resize_param, crop_h and crop_w act on encoded pictures only, and "
-                            "all pictures of a batch need one size")
+            raise RmpeError(f"{datum.where}: a raw image of {_size(values.shape)} does not fit the batch's "
+                            f"{_size(blob.shape)}; resize_param, crop_h and crop_w act on encoded images only, and "
+                            "all images of a batch need one size")
         inside = np.s_[:, h : h + blob.shape[1], w : w + blob.shape[2]]
         mean = None
         if self.param.has("mean_file"):
@@ -161,7 +161,7 @@ class DataTransformer:
         """Write a decoded image: resize, noise, crop, then the values."""
         channels, (old_h, old_w) = channels_of(image), image.shape[:2]
         if channels != blob.shape[0]:
-            raise RmpeError(f"a picture of {channels} channels in a batch of {blob.shape[0]}; force_color: true or "
+            raise RmpeError(f"an image of {channels} channels in a batch of {blob.shape[0]}; force_color: true or "
                             "force_gray: true makes them agree")
         mirrored = self._mirrored()
         crop = UNIT
@@ -195,7 +195,7 @@ class DataTransformer:
         random.
         """
         if height < crop_h or width < crop_w:
-            raise RmpeError(f"a picture of {width} x {height} (width x height) is smaller than the crop of "
+            raise RmpeError(f"an image of {width} x {height} (width x height) is smaller than the crop of "
                             f"{crop_w} x {crop_h}")
         if self.phase == "TRAIN":
             return (self.draws.transform.below(height - crop_h + 1), self.draws.transform.below(width - crop_w + 1))
@@ -205,7 +205,7 @@ class DataTransformer:
 
     def _fitting_mean(self, shape: tuple[int, ...], where: str) -> np.ndarray:
         if self.mean.shape != tuple(shape):
-            raise RmpeError(f"{where}: a picture of {_size(shape)}, the mean_file {self.param.mean_file!r} has "
+            raise RmpeError(f"{where}: an image of {_size(shape)}, the mean_file {self.param.mean_file!r} has "
                             f"{_size(self.mean.shape)}; they must agree")
         return self.mean
 
@@ -220,7 +220,7 @@ class DataTransformer:
             return None
         if self.dialect == "bvlc":
             h, w = offset
-            whole = self._fitting_mean((blob.shape[0], *new[:2]), "picture")
+            whole = self._fitting_mean((blob.shape[0], *new[:2]), "image")
             return whole[:, h : h + blob.shape[1], w : w + blob.shape[2]]
         if self.dialect == "rmpe":
             self._fitting_mean((blob.shape[0], *old), "before its resize")
@@ -259,8 +259,8 @@ class DataTransformer:
         seen = boxes
         if resized:
             if min(size) <= 0:
-                raise RmpeError(f"{datum.where}: the record does not say its picture's size, which boxes need to "
-                                "follow resize_param; make the store anew")
+                raise RmpeError(f"{datum.where}: the record does not say its image's size, which boxes need to "
+                                "follow resize_param; write the store again")
             if len(boxes):
                 seen = replace(boxes, xyxy=boxes_after(self.param.resize_param, boxes.xyxy, *size))
         if self.param.has("emit_constraint"):
@@ -279,15 +279,15 @@ class DataTransformer:
         """Crop a record to a box (4,). An encoded image is encoded again, as JPEG."""
         box = clip(box)
         datum = record.datum
-        picture = self.picture(datum)
-        if isinstance(picture, Datum):
-            values = picture.values()
+        image = self.image(datum)
+        if isinstance(image, Datum):
+            values = image.values()
             rows, columns = _span(box, *values.shape[1:])
             part = np.ascontiguousarray(values[:, rows, columns])
             cropped = replace(datum, data=part.tobytes(), height=part.shape[1], width=part.shape[2], has_label=True)
         else:
-            rows, columns = _span(box, *picture.shape[:2])
-            cropped = _jpeg(datum, picture[rows, columns])
+            rows, columns = _span(box, *image.shape[:2])
+            cropped = _jpeg(datum, image[rows, columns])
         boxes = self._follow(record.boxes, Cut(box, False), datum, resized=False)
         return AnnotatedDatum(cropped, boxes, record.type or "BBOX")
 
@@ -295,7 +295,7 @@ class DataTransformer:
         """Distort a record's colours (distort_param) and encode it again."""
         if not record.datum.encoded:
             return record  # Caffe logs "Only support encoded datum now" and goes on
-        image = self.picture(record.datum)
+        image = self.image(record.datum)
         changed = check_opencv(distort, image, self.param.distort_param, self.draws.thread, self.draws.library)
         return replace(record, datum=_jpeg(record.datum, changed))
 
@@ -305,31 +305,31 @@ class DataTransformer:
         if random.uniform(0, 1) > param.prob or abs(param.max_expand_ratio - 1) < 1e-2:
             return record
         ratio = random.uniform(1, param.max_expand_ratio)
-        datum, picture = record.datum, self.picture(record.datum)
-        old_h, old_w = (datum.height, datum.width) if isinstance(picture, Datum) else picture.shape[:2]
+        datum, image = record.datum, self.image(record.datum)
+        old_h, old_w = (datum.height, datum.width) if isinstance(image, Datum) else image.shape[:2]
         height, width = int(F(old_h) * ratio), int(F(old_w) * ratio)
         h, w = (int(random.uniform(0, height - old_h)), int(random.uniform(0, width - old_w)))
         ends = np.array([-w, -h, width - w, height - h], F)
         boxes = self._follow(record.boxes, Cut(ends / np.array([old_w, old_h] * 2, F), False), datum, resized=False)
-        if isinstance(picture, Datum):
-            values = picture.values()
+        if isinstance(image, Datum):
+            values = image.values()
             canvas = np.full((len(values), height, width), ord(" "), np.uint8)  # as Caffe fills its string
             canvas[:, h : h + old_h, w : w + old_w] = values
             larger = replace(datum, data=canvas.tobytes(), height=height, width=width, has_label=True)
         else:
-            larger = _jpeg(datum, self._surrounded(picture, (h, height - old_h - h, w, width - old_w - w)))
+            larger = _jpeg(datum, self._surrounded(image, (h, height - old_h - h, w, width - old_w - w)))
         return AnnotatedDatum(larger, boxes, record.type or "BBOX")
 
-    def _surrounded(self, picture: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
+    def _surrounded(self, image: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
         """Pad an image with the mean; margins top, bottom, left, right."""
-        channels = channels_of(picture)
+        channels = channels_of(image)
         fill = self._mean_values(channels).ravel() if self.param.mean_value else np.zeros(1, F)
         fill = np.broadcast_to(np.clip(np.rint(fill), 0, 255), channels).tolist()
-        larger = cv2.copyMakeBorder(picture, *margins, cv2.BORDER_CONSTANT, value=fill)
+        larger = cv2.copyMakeBorder(image, *margins, cv2.BORDER_CONSTANT, value=fill)
         if self.param.has("mean_file"):
             mean = self._fitting_mean((channels, *larger.shape[:2]), "expanded").transpose(1, 2, 0)
             larger = mean.astype(np.int64).astype(np.uint8).reshape(larger.shape)
-            larger[margins[0] :, margins[2] :][: picture.shape[0], : picture.shape[1]] = picture
+            larger[margins[0] :, margins[2] :][: image.shape[0], : image.shape[1]] = image
         return larger
 
 
@@ -342,7 +342,7 @@ def read_mean(path: str | Path) -> np.ndarray:
         raise FileError(f"{path}: a blob's {error}; the file is damaged") from None
     shape = stored.shape[1:] if len(stored.shape) == 4 and stored.shape[0] == 1 else stored.shape
     if len(shape) != 3:
-        raise FileError(f"{path}: a blob of {_size(stored.shape)}; a mean picture is 1 x C x H x W")
+        raise FileError(f"{path}: a blob of {_size(stored.shape)}; a mean image is 1 x C x H x W")
     return np.asarray(stored.data, F).reshape(shape)
 
 
@@ -355,8 +355,8 @@ def _values(image: np.ndarray, shape: tuple[int, int, int], dialect: str) -> np.
     row = np.ascontiguousarray(image).reshape(len(image), -1).view(np.uint8)
     exact = image.shape[:2] == (height, width)
     if len(row) < height or row.shape[1] < width * channels or (dialect == "bvlc" and not exact):
-        raise RmpeError(f"a picture of {image.shape[1]} x {image.shape[0]} (width x height) in a batch of {width} x "
-                        f"{height}; all pictures of a batch need one size: set crop_size"
+        raise RmpeError(f"an image of {image.shape[1]} x {image.shape[0]} (width x height) in a batch of {width} x "
+                        f"{height}; all images of a batch need one size: set crop_size"
                         + ("" if dialect == "bvlc" else " or resize_param"))
     return row[:height, : width * channels].reshape(height, width, channels).transpose(2, 0, 1)
 
@@ -366,7 +366,7 @@ def _span(box: np.ndarray, height: int, width: int) -> tuple[slice, slice]:
     xmin, ymin, xmax, ymax = box * np.array([width, height] * 2, F)
     rows, columns = (slice(int(low), int(low) + int(high - low)) for low, high in ((ymin, ymax), (xmin, xmax)))
     if rows.start >= rows.stop or columns.start >= columns.stop:
-        raise RmpeError(f"a sampled box of less than a pixel in a picture of {width} x {height}; make the sampler's "
+        raise RmpeError(f"a sampled box of less than a pixel in an image of {width} x {height}; make the sampler's "
                         "min_scale larger")
     return rows, columns
 

@@ -42,12 +42,12 @@ class Datum:
         """Return the raw values, (channels, height, width), uint8 or float32. Raises FileError if there are too few."""
         shape = (self.channels, self.height, self.width)
         if min(shape) <= 0:
-            raise FileError(f"{self.where}: a raw picture of {self.channels} x {self.height} x {self.width} values; "
-                            "the record is damaged, or is it an encoded picture without encoded: true?")
+            raise FileError(f"{self.where}: a raw image of {self.channels} x {self.height} x {self.width} values; "
+                            "the record is damaged, or is it an encoded image without encoded: true?")
         count = self.channels * self.height * self.width
         values = np.frombuffer(self.data, np.uint8) if len(self.data) else self.float_data
         if len(values) < count:
-            raise FileError(f"{self.where}: a picture of {self.channels} x {self.height} x {self.width} with "
+            raise FileError(f"{self.where}: an image of {self.channels} x {self.height} x {self.width} with "
                             f"{len(values)} values; the record is damaged")
         return values[:count].reshape(shape)
 

@@ -79,7 +79,7 @@ def _small(text: str, where: str) -> np.float32:
     """Parse a coordinate. Raises FileError if it cannot be one."""
     value = c_number(text)
     if not abs(value) <= MAX_PLACE:
-        raise FileError(f"{where}: {text!r} is no place in a picture")
+        raise FileError(f"{where}: {text!r} is not a position in an image")
     return F(value)
 
 
@@ -92,8 +92,8 @@ def cut_by_centre(image: np.ndarray, person: Person, multfact: int) -> Cropped:
     x, y, scale = person.crop[:3]
     length = F(PERSON_HEIGHT) * scale
     if length > MAX_CROP * max(image.shape[:2]):
-        raise RmpeError(f"{person.where}: the scale {scale:g} asks for a crop of {length:g} x {length:g} pixels from a "
-                        f"picture of {image.shape[1]} x {image.shape[0]}")
+        raise RmpeError(f"{person.where}: the scale {scale:g} asks for a crop of {length:g} x {length:g} pixels from "
+                        f"an image of {image.shape[1]} x {image.shape[0]}")
     x_min, y_min = x - length / F(2), y - length / F(2)
     height, width = F(image.shape[0]), F(image.shape[1])
     left, top = max(x_min, F(0)), max(y_min, F(0))
@@ -102,7 +102,7 @@ def cut_by_centre(image: np.ndarray, person: Person, multfact: int) -> Cropped:
     pad_bottom = max(top + length - height - pad_top, F(0))
     size = (int(min(length - pad_left, width - left)), int(min(length - pad_top, height - top)))
     box = _inside(image, person, int(left), int(top), *size)
-    pads = tuple(map(int, (pad_top, pad_bottom, pad_left, pad_right)))
+    pads = (int(pad_top), int(pad_bottom), int(pad_left), int(pad_right))
     return Cropped(_pad_with_surroundings(image, box, pads),
                    person.joints - np.array([x_min, y_min], F) / F(multfact), length)
 
@@ -129,7 +129,7 @@ def _inside(image: np.ndarray, person: Person, x: int, y: int, width: int, heigh
     if not (x >= 0 and y >= 0 and width > 0 and height > 0
             and x + width <= image.shape[1] and y + height <= image.shape[0]):
         raise RmpeError(f"{person.where}: the crop {', '.join(f'{v:g}' for v in person.crop)} gives {width} x {height} "
-                        f"pixels at ({x}, {y}), which do not lie in the picture of {image.shape[1]} x {image.shape[0]}")
+                        f"pixels at ({x}, {y}), which are outside the image of {image.shape[1]} x {image.shape[0]}")
     return x, y, x + width, y + height
 
 

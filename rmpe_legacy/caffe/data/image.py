@@ -104,7 +104,7 @@ def _checked_values(where: str, pixels: np.ndarray) -> np.ndarray:
         raise FileError(f"{where}: its pixels are {pixels.dtype}; save it with 8 or 16 bits a channel")
     if not (np.abs(pixels) <= 1).all():
         raise FileError(f"{where}: its pixels run from {pixels.min():g} to {pixels.max():g}; those of a floating-"
-                        "point picture must lie between -1 and 1")
+                        "point image must lie between -1 and 1")
     return pixels
 
 

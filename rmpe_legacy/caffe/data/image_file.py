@@ -40,7 +40,7 @@ def decode_picture(data: bytes, flags: int, where: str) -> np.ndarray:
     check_picture(data, where)
     if data.startswith(PNG):
         data = _without_text(data)
-    with reading(where, "picture"), silent_stderr():
+    with reading(where, "image"), silent_stderr():
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise _unreadable(where)
@@ -51,27 +51,27 @@ def decode_picture(data: bytes, flags: int, where: str) -> np.ndarray:
 def check_picture(data: bytes, where: str, frames: int = 1) -> None:
     """Raise FileError if it is not an image or claims too many pixels; a decoder would allocate them first.
 
-    frames: number of frames of an animation, each of which takes as long as an image.
+    frames: number of frames of an animation; each counts as an image.
     """
     if not data:
-        raise FileError(f"{where}: the file is empty; a picture is expected")
+        raise FileError(f"{where}: the file is empty; an image is expected")
     size = declared_size(data)
     if size is None:
         raise _unreadable(where)
     _check_size(size, len(data), where, frames)
     if data.startswith(PNG) and _png_ends_early(data):
-        raise FileError(f"{where}: not a readable picture: it ends inside a chunk; the file is truncated or damaged")
+        raise FileError(f"{where}: not a readable image: it ends inside a chunk; the file is truncated or damaged")
 
 
 def _unreadable(where: str) -> FileError:
-    return FileError(f"{where}: not a readable picture; the file is truncated, damaged or of another kind")
+    return FileError(f"{where}: not a readable image; the file is truncated, damaged or of another kind")
 
 
 def _check_size(size: tuple[int, int], count: int, where: str, frames: int = 1) -> None:
     height, width = size
     if height * width > MAX_PIXELS:
         raise FileError(f"{where}: claims to be {width} x {height} pixels, more than {MAX_PIXELS}; scale it down, or "
-                        "look whether the file is what it seems")
+                        "check that the file is what it claims to be")
     if height * width * frames > SMALL + PIXELS_PER_BYTE * count:
         times = f"{frames} times " if frames > 1 else ""
         raise FileError(f"{where}: claims to be {times}{width} x {height} pixels, which its {count} bytes cannot hold; "

@@ -78,7 +78,7 @@ class LevelDbReader:
         return self._tables[number]
 
     def _written_since(self) -> list[Entry]:
-        """What is in the logs and in no table yet."""
+        """The records of the logs that are not in a table yet."""
         wanted = self._version
         numbers = sorted(int(p.stem) for p in Path(self.path).glob("*.log") if p.stem.isdigit())
         entries: list[Entry] = []
@@ -92,7 +92,7 @@ class LevelDbReader:
 
 @dataclass
 class _Version:
-    """What the manifest says is live."""
+    """The live tables and logs, according to the manifest."""
 
     log: int = 0
     previous_log: int = 0
@@ -180,7 +180,7 @@ def _batch(log: _Log, batch: memoryview) -> Iterator[Entry]:
 
 
 def _version(manifest: _Log) -> _Version:
-    """Every edit of the manifest, one after the other."""
+    """All edits of the manifest, in order."""
     version = _Version()
     for record in manifest.records():
         edit = _Bytes(record, manifest.path)
@@ -208,7 +208,7 @@ def _edit(version: _Version, edit: _Bytes, tag: int) -> None:
     elif tag == NEW_FILE:
         level, number, _ = edit.varint(), edit.varint(), edit.varint()
         if level >= LEVELS or any(number in files for files in version.levels.values()):
-            raise edit.error(f"table {number} at level {level}, which is a second time or too deep")
+            raise edit.error(f"table {number} at level {level}, which is listed twice or too deep")
         version.levels.setdefault(level, {})[number] = bytes(edit.string())
         edit.string()
     else:
@@ -260,7 +260,7 @@ class _Table:
         while block.at < end:
             shared, rest, length = block.varint(), block.varint(), block.varint()
             if shared > len(key):
-                raise block.error("a key that shares more than there is")
+                raise block.error("a key that shares more bytes than the key before it has")
             if shared + rest > MAX_KEY:
                 raise block.error(f"a key of {shared + rest} bytes")
             key = key[:shared] + bytes(block.take(rest))

@@ -148,7 +148,7 @@ class LmdbReader:
             self._overflow(number)
             page, begin = self._map, number * self._snapshot.page_size + HEADER
         if size > len(page) - begin:
-            raise self._error(f"record {key!r} of {size} bytes where {len(page) - begin} are left")
+            raise self._error(f"record {key!r} of {size} bytes, but only {len(page) - begin} are left")
         return page[begin : begin + size]
 
     def _overflow(self, number: int) -> None:

@@ -25,11 +25,11 @@ _NUMBER = re.compile(r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|na
 def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarray:
     """An encoded image from bytes. mode: "color" (three channels), "gray", or "native" (what the file has).
 
-    FileError where it is no image that OpenCV reads.
+    FileError if OpenCV cannot read it.
     """
     image = decode_picture(bytes(data), FLAGS[mode], where)
     if image.dtype != np.uint8:
-        raise FileError(f"{where}: a picture of {image.dtype} values; Caffe's layers take 8 bits per channel")
+        raise FileError(f"{where}: an image of {image.dtype} values; Caffe's layers take 8 bits per channel")
     return image
 
 
@@ -85,4 +85,4 @@ def check_opencv(call, *args):
     try:
         return call(*args)
     except cv2.error as error:
-        raise RmpeError(f"OpenCV cannot do this with the picture: {error.err}") from None
+        raise RmpeError(f"OpenCV cannot do this with the image: {error.err}") from None

@@ -19,7 +19,7 @@ from .caffe_random import CaffeRandom, uniform_of
 F = np.float32
 DRAWS = 4  # a trial's random numbers: scale, aspect ratio, left, top
 AT_ONCE = 64  # trials
-_KINDS = {
+_KINDS: dict[str, Callable[[Boxes, np.ndarray], np.ndarray]] = {
     "jaccard_overlap": jaccard,
     "sample_coverage": partial(coverage, of_others=True),
     "object_coverage": coverage,
@@ -90,7 +90,7 @@ def _draw_one(sampler: Message, random: CaffeRandom) -> np.ndarray:
         if low > high:
             raise RmpeError(f"a sampler of scales {sampler.min_scale} to {sampler.max_scale} cannot have aspect "
                             f"ratios of {sampler.min_aspect_ratio} to {sampler.max_aspect_ratio}: such boxes do not "
-                            "fit into the picture")
+                            "fit into the image")
         return random.uniform(low, high)
 
     return _box(sampler, uniform)

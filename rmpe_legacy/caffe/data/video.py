@@ -45,7 +45,7 @@ class Frames:
                              "video_file with video_type: VIDEO")
         if not self.may_exist:
             return FileError(f"{self.source}: No such file or directory")
-        return FileError(f"{self.source}: not a video or sequence of pictures that OpenCV opens")
+        return FileError(f"{self.source}: not a video or sequence of images that OpenCV opens")
 
     @property
     def opened(self) -> bool:

@@ -46,10 +46,10 @@ def read_windows(path: str | Path, fg_threshold: float, bg_threshold: float, roo
     file = WindowFile()
     while words.left:
         if words.text() != "#":
-            raise words.error("'#' expected before a picture's index")
-        index = words.whole("a picture's index")
+            raise words.error("'#' expected before an image's index")
+        index = words.whole("an image's index")
         file.paths.append(root + words.text())
-        file.channels, _, _ = (words.whole(f"a picture's {what}") for what in ("channels", "height", "width"))
+        file.channels, _, _ = (words.whole(f"an image's {what}") for what in ("channels", "height", "width"))
         for _ in range(words.whole("the number of windows")):
             label, overlap = words.whole("a label"), F(float32(words.number("an overlap")))
             corners = tuple(words.whole("a corner") for _ in range(4))
@@ -65,7 +65,7 @@ def read_windows(path: str | Path, fg_threshold: float, bg_threshold: float, roo
         if not windows:
             raise FileError(f"{path}: no {name} windows; Caffe needs some of each")
         if far := next((w.image for w in windows if not 0 <= w.image < len(file.paths)), None):
-            raise FileError(f"{path}: picture {far} of {len(file.paths)}; the pictures' indices must be 0, 1, 2, ...")
+            raise FileError(f"{path}: image {far} of {len(file.paths)}; the images' indices must be 0, 1, 2, ...")
     return file
 
 
@@ -87,7 +87,7 @@ class _Words:
 
     def text(self) -> str:
         if self._next is None:
-            raise self.error("the file ends inside a picture's windows")
+            raise self.error("the file ends inside an image's windows")
         word, self._line = self._next
         self._next = next(self._words, None)
         return word
@@ -100,14 +100,14 @@ class _Words:
                 raise ValueError
             return value
         except ValueError:
-            raise self.error(f"{word!r} is no whole number; {what} is expected") from None
+            raise self.error(f"{word!r} is not a whole number; {what} is expected") from None
 
     def number(self, what: str) -> float:
         word = self.text()
         try:
             return float(word)
         except ValueError:
-            raise self.error(f"{word!r} is no number; {what} is expected") from None
+            raise self.error(f"{word!r} is not a number; {what} is expected") from None
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def cut_window(image: np.ndarray, corners: tuple[int, int, int, int], size: int,
                                                               mirrored)
     height, width = image.shape[:2]
     if not (0 <= x1 <= x2 < width and 0 <= y1 <= y2 < height) or min(target) < 1:
-        raise RmpeError(f"the window {corners} does not lie in its picture of {width} x {height} (width x height)")
+        raise RmpeError(f"the window {corners} is outside its image of {width} x {height} (width x height)")
     part = cv2.resize(image[y1 : y2 + 1, x1 : x2 + 1], target, interpolation=cv2.INTER_LINEAR)
     return Placed(cv2.flip(part, 1) if mirrored else part, row, column)
 
@@ -160,5 +160,5 @@ def _with_context(shape, corners, size: int, context_pad: int, square: bool, mir
 
 def _round(value: np.float32) -> int:
     """C's round(): rounds halves away from zero."""
-    value = float(value)
-    return math.floor(value + 0.5) if value >= 0 else -math.floor(-value + 0.5)
+    number = float(value)
+    return math.floor(number + 0.5) if number >= 0 else -math.floor(-number + 0.5)

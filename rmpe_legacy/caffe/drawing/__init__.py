@@ -1,4 +1,4 @@
-"""Pictures of networks: ``draw_network`` writes an SVG, PNG, HTML or DOT file of a prototxt's layers."""
+"""Drawings of networks: ``draw_network`` writes an SVG, PNG, HTML or DOT file of a prototxt's layers."""
 
 from .draw import SUFFIXES, draw_network
 

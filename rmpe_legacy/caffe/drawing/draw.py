@@ -1,4 +1,4 @@
-"""``rmpe draw``: from a prototxt to a picture of its layers."""
+"""``rmpe draw``: from a prototxt to a drawing of its layers."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _MAX_TEXT = 46  # characters of a line in a box
 
 @dataclass(frozen=True)
 class LayerText:
-    """What a box says of one layer."""
+    """A box's text about one layer."""
 
     name: str
     type: str

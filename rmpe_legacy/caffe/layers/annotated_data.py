@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rmpe_legacy.caffe.data.boxes import Boxes
-from rmpe_legacy.caffe.data.data_transformer import Picture
+from rmpe_legacy.caffe.data.data_transformer import Image
 from rmpe_legacy.caffe.data.datum import AnnotatedDatum, parse_annotated
 from rmpe_legacy.caffe.data.sampler import check_sampler, sample_boxes
 from rmpe_legacy.errors import RmpeError
@@ -43,7 +43,7 @@ class AnnotatedData(StoreLayer):
         self._one_size = not (self.spec.dialect == "ssd" and param.has("resize_param")
                               and param.resize_param.resize_mode == "FIT_SMALL_SIZE")
         if not self._one_size and self.batch_size != 1:
-            raise self.spec.error("resize_mode FIT_SMALL_SIZE gives pictures of many sizes; set batch_size to 1")
+            raise self.spec.error("resize_mode FIT_SMALL_SIZE gives images of many sizes; set batch_size to 1")
 
     @property
     def is_random(self) -> bool:
@@ -54,7 +54,7 @@ class AnnotatedData(StoreLayer):
         return parse_annotated(*self.cursor.peek())
 
     def first_shape(self) -> tuple[int, int, int]:
-        return self.transformer.shape_of(self.transformer.picture(self.first().datum))
+        return self.transformer.shape_of(self.transformer.image(self.first().datum))
 
     @property
     def typed(self) -> bool:
@@ -80,11 +80,11 @@ class AnnotatedData(StoreLayer):
             nonlocal blob
             original = parse_annotated(value, where)
             record = self._sampled(original)
-            picture = self.transformer.picture(record.datum)
+            image = self.transformer.image(record.datum)
             if blob is None:
-                blob, _ = self.new_blobs(self._shape(original, record, picture))
-            self._check_size(picture, blob)
-            cut = self.transformer.apply(picture, blob[i])
+                blob, _ = self.new_blobs(self._shape(original, record, image))
+            self._check_size(image, blob)
+            cut = self.transformer.apply(image, blob[i])
             if with_boxes:
                 if record.type is None:
                     raise RmpeError(f"{record.datum.where}: the record has no type of annotation, others have")
@@ -115,16 +115,16 @@ class AnnotatedData(StoreLayer):
                 record = self.transformer.crop(record, found[random.below(len(found))])
         return record
 
-    def _shape(self, original: AnnotatedDatum, record: AnnotatedDatum, picture: Picture) -> tuple[int, int, int]:
+    def _shape(self, original: AnnotatedDatum, record: AnnotatedDatum, image: Image) -> tuple[int, int, int]:
         """Return (C, H, W) of a batch: that of its first record as stored."""
         if record is not original and self._one_size:
-            picture = self.transformer.picture(original.datum)
-        return self.transformer.shape_of(picture)
+            image = self.transformer.image(original.datum)
+        return self.transformer.shape_of(image)
 
-    def _check_size(self, picture: Picture, blob: np.ndarray) -> None:
-        if self.spec.dialect == "ssd" and (shape := self.transformer.shape_of(picture)) != blob.shape[1:]:
-            raise RmpeError(f"a picture gives {shape}, the batch has {blob.shape[1:]}; set resize_param or crop_size "
-                            "so that all pictures of a batch have one size")
+    def _check_size(self, image: Image, blob: np.ndarray) -> None:
+        if self.spec.dialect == "ssd" and (shape := self.transformer.shape_of(image)) != blob.shape[1:]:
+            raise RmpeError(f"an image gives {shape}, the batch has {blob.shape[1:]}; set resize_param or crop_size "
+                            "so that all images of a batch have one size")
 
 
 def _rows(item: int, boxes: Boxes) -> np.ndarray:

@@ -191,11 +191,11 @@ class Layer(nn.Module):
                 least = 0
             if len(names) < least or (most is not None and len(names) > most):
                 takes = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
-                raise spec.error(f"takes {takes} {what}{'' if takes == '1' else 's'}, is given {len(names)}")
+                raise spec.error(f"takes {takes} {what}{'' if takes == '1' else 's'}, but is given {len(names)}")
         if not self.works_in_place and any(b == t for b, t in zip(spec.bottom, spec.top, strict=False)):
             raise spec.error("cannot work in place; give its top another name")
         if self.equal_counts and len(spec.bottom) != len(spec.top):
-            raise spec.error(f"needs as many tops as bottoms, is given {len(spec.top)} and {len(spec.bottom)}")
+            raise spec.error(f"needs as many tops as bottoms, but is given {len(spec.top)} and {len(spec.bottom)}")
 
     def axis(self, axis: int, dims: int, what: str = "axis") -> int:
         """Return a canonical axis of a bottom with `dims` axes; a negative axis counts from the end."""

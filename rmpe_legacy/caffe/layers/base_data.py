@@ -261,8 +261,8 @@ class SourceLayer(BlobLayer):
         crop_h, crop_w = self.transformer.crop_size
         height, width = crop_h or height, crop_w or width
         if not height or not width:
-            raise self.spec.error(f"{self.missing()}, and nothing else tells the size of its pictures; make it, or set "
-                                  "crop_size in transform_param")
+            raise self.spec.error(f"{self.missing()}, and nothing else determines the size of its images; "
+                                  "make it, or set crop_size in transform_param")
         if not channels:
             means = len(param.mean_value)
             channels = 1 if param.force_gray else means if means > 1 and not param.force_color else COLORS

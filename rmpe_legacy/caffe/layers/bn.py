@@ -100,7 +100,7 @@ class SegnetBN(_Bn):
         param = self.spec.get("bn_param")
         self.learn = param.bn_mode == "LEARN"
         if not self.learn and self.top_count > 1:
-            raise self.spec.error("gives mean and variance in bn_mode LEARN only; remove the further tops")
+            raise self.spec.error("gives mean and variance in bn_mode LEARN only; remove the other tops")
         shape = self.parameter_shape(bottom[0])
         self.declare("scale", shape, param.scale_filler)
         self.declare("shift", shape, param.shift_filler)
@@ -139,7 +139,7 @@ class PspnetBN(_Bn):
     statistic = "variance"
 
     def stored(self, value: Tensor) -> Tensor:
-        """1 / standard deviation, from what the fourth blob holds."""
+        """1 / standard deviation, from the fourth blob."""
         return 1 / (value + self.eps).sqrt()
 
     def kept(self, variance: Tensor) -> Tensor:
@@ -184,7 +184,7 @@ class HappynearBN(TsnBN):
 
 @register("BN", form="ctpn")
 class CtpnBN(_Bn):
-    """Known for its fields; what it computes is not covered."""
+    """Only its fields are known; it cannot be computed."""
 
     not_exportable = "no exporter writes it yet"
 

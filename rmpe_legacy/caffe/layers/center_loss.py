@@ -58,7 +58,7 @@ class CenterLoss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if count(bottom[0][self.first:]) != self.declared[0].shape[1] or count(bottom[1]) != bottom[0][0]:
-            raise self.spec.error("needs rows of as many values as its centers and a label for each, its bottoms are "
+            raise self.spec.error("needs rows of as many values as its centers and a label for each; its bottoms are "
                                   f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
         return [()]
 
@@ -86,7 +86,7 @@ class HappynearCenterLoss(CenterLoss):
 
 @chooses("CenterLoss")
 def _choose(spec: LayerSpec) -> Choice:
-    """Without a field of its own, the file does not tell the two apart; they differ in the centers' diff."""
+    """The file does not distinguish the two; they differ in the centers' diff."""
     if spec.get("center_loss_param").has("distance_type"):
         return Choice("happynear")
     return Choice("caffe-face", ("happynear",), "a center's diff is counted once a class; in dialect 'happynear' once "

@@ -1,4 +1,4 @@
-"""Convolutions of each channel by itself.
+"""Depthwise convolutions.
 
 Sources: depthwise_conv_layer.cpp of yonghenglh6/DepthwiseConvolution@2b9cf52 and eric612/MobileNet-YOLO@69b4441,
 conv_dw_layer.cpp of suzhenghang/MobileNetv2@abe0e3d.

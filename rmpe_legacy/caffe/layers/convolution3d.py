@@ -22,7 +22,7 @@ from .registry import register
 
 
 class _Volume(Layer):
-    """What the layers share: kernel, stride and pad as (time, height, width)."""
+    """Common options of the layers: kernel, stride and pad as (time, height, width)."""
 
     works_in_place = False
 

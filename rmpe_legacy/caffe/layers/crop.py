@@ -32,7 +32,7 @@ class Crop(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         x, like = bottom
         if len(x) <= self.start:
-            raise self.spec.error(f"is to crop from axis {self.start} on, its bottom is {shape_text(x)}")
+            raise self.spec.error(f"crops from axis {self.start} on, but its bottom is {shape_text(x)}")
         axes = len(x) - self.start
         offset = list(self.spec.get("crop_param").offset) or [0]
         offset = offset * axes if len(offset) == 1 else offset

@@ -82,8 +82,8 @@ class AlignedCrop(Layer):
         if spec.type in ("AutoCrop", "Crop") and hasattr(layer, "offset"):
             return Fraction(1), Fraction(-layer.offset[axis])
         if spec.type not in ("Convolution", "Deconvolution", "Pooling") or getattr(layer, "kernel", None) is None:
-            raise self.spec.error(f"layer {spec.name} ({spec.type}) lies between its bottoms, and nothing says how it "
-                                  "moves places")
+            raise self.spec.error(f"layer {spec.name} ({spec.type}) lies between its bottoms, and its effect on "
+                                  "positions is not known")
         stride, kernel, pad = layer.stride[axis], layer.kernel[axis], layer.pad[axis]
         window = Fraction(stride), Fraction(kernel - 1, 2) - pad
         return window if spec.type == "Deconvolution" else (1 / window[0], -window[1] / window[0])

@@ -72,7 +72,7 @@ class Data(StoreLayer):
     exact = True
 
     def first_shape(self) -> tuple[int, int, int]:
-        return self.transformer.shape_of(self.transformer.picture(parse_datum(*self.cursor.peek())))
+        return self.transformer.shape_of(self.transformer.image(parse_datum(*self.cursor.peek())))
 
     def batch(self) -> Sequence[np.ndarray]:
         blob = labels = None
@@ -80,10 +80,10 @@ class Data(StoreLayer):
         def use(i: int, value: memoryview, where: str) -> None:
             nonlocal blob, labels
             datum = parse_datum(value, where)
-            picture = self.transformer.picture(datum)
+            image = self.transformer.image(datum)
             if blob is None:
-                blob, labels = self.new_blobs(self.transformer.shape_of(picture))
-            self.transformer.apply(picture, blob[i])
+                blob, labels = self.new_blobs(self.transformer.shape_of(image))
+            self.transformer.apply(image, blob[i])
             labels[i] = datum.label
 
         self.each_record(self.take, use)

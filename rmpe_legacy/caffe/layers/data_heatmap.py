@@ -150,8 +150,8 @@ class DataHeatmap(SourceLayer):
         elif param.labelinds:
             joints = len(param.labelinds.rstrip(",").split(",")) // 2
         else:
-            raise self.spec.error(f"{self.missing()}, and without labelinds nothing else tells the number of joints; "
-                                  "make it, or set labelinds")
+            raise self.spec.error(f"{self.missing()}, and without labelinds nothing else determines the number of "
+                                  "joints; make it, or set labelinds")
         return [(self.batch_size, COLORS, param.outsize, param.outsize),
                 (self.batch_size, joints, param.label_height, param.label_width)]
 
@@ -174,7 +174,7 @@ class DataHeatmap(SourceLayer):
             if os.path.exists(self._mask_path(person)):
                 return person
             self._advance()
-        raise FileError(f"{self.param.root_img_dir}segs: no segmentation for any picture of {self.source}")
+        raise FileError(f"{self.param.root_img_dir}segs: no segmentation for any image of {self.source}")
 
     def _write(self, person: Person, blob: np.ndarray, label: np.ndarray) -> None:
         param = self.param
@@ -199,7 +199,7 @@ class DataHeatmap(SourceLayer):
             mask_path = self._mask_path(person)
             mask = decode_image(read_bytes(mask_path), "gray", mask_path)
             if mask.shape != image.shape[:2]:
-                raise RmpeError(f"{mask_path}: {mask.shape[1]} x {mask.shape[0]} pixels, its picture has "
+                raise RmpeError(f"{mask_path}: {mask.shape[1]} x {mask.shape[0]} pixels, its image has "
                                 f"{image.shape[1]} x {image.shape[0]}")
             image[mask > MASK_THRESHOLD] = 0
         return image

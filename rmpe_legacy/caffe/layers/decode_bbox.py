@@ -17,7 +17,7 @@ from .roi import random_regions
 
 @register("DecodeBBox", form="")
 class DecodeBBox(Layer):
-    """Moves (R, 8), of which the last four count, and regions (R, 5) -> regions (R, 5, 1, 1).
+    """Box deltas (R, 8), only the last four of which are used, and regions (R, 5) -> regions (R, 5, 1, 1).
 
     In TRAIN, regions without a size go, and with a third bottom of matched boxes (R, K) those that overlap theirs by
     gt_iou_thr or more, which its last column says.

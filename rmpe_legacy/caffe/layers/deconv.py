@@ -31,7 +31,7 @@ class Deconvolution(BaseConvolution):
                                         self.dilation, strict=True)
         )
         if any(size < 1 for size in sizes):
-            raise self.spec.error(f"pad takes away all of the top on a bottom of {shape_text(bottom)}")
+            raise self.spec.error(f"pad removes the whole top for a bottom of {shape_text(bottom)}")
         return sizes
 
     def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -50,8 +50,9 @@ class Deconvolution(BaseConvolution):
         for tap in product(*map(range, self.kernel)):
             at: tuple[Any, ...] = (..., *tap)
             w = weight[at].reshape(g, self.channels // g, -1).transpose(1, 2)
-            part = tuple(slice(t * d, t * d + s * (size - 1) + 1, s)
-                         for t, d, s, size in zip(tap, self.dilation, self.stride, grid, strict=True))
-            y[(..., *part)] += (w @ columns).reshape(n, self.num_output, *grid)
-        y = y[(..., *(slice(p, size - p) for p, size in zip(self.pad, padded, strict=True)))]
+            part: tuple[Any, ...] = (..., *(slice(t * d, t * d + s * (size - 1) + 1, s) for t, d, s, size in
+                                            zip(tap, self.dilation, self.stride, grid, strict=True)))
+            y[part] += (w @ columns).reshape(n, self.num_output, *grid)
+        inside: tuple[Any, ...] = (..., *(slice(p, size - p) for p, size in zip(self.pad, padded, strict=True)))
+        y = y[inside]
         return y if bias is None else y + bias.view(-1, *[1] * len(grid))

@@ -82,7 +82,7 @@ class DetectionGroupLoss(_Group):
     (min_num_neg at least), or batch_size together: at random, the hardest (bootstrap), or half and half (mixture).
     With field_xyr and field_whr, moves are bounded before they are compared, and their gradient is not.
 
-    Differs: what is drawn at random comes from NumPy's generator, in another order than from Caffe's.
+    Differs: random numbers come from NumPy's generator, in another order than Caffe's.
     """
 
     params = ("detection_group_loss_param", "loss_param")

@@ -19,8 +19,8 @@ FLT_MAX = torch.finfo(torch.float32).max
 class Eltwise(Layer):
     """Bottoms of one shape -> a top of that shape. At a tie of MAX, bottom 1 wins over 0, else the earlier one.
 
-    In place, the published code clears the top, which is bottom 0, before it reads it: SUM and MAX give what the
-    other bottoms say. Backward writes the diffs in the bottoms' order, and bottom 0's over the top's.
+    In place, the published code clears the top, which is bottom 0, before it reads it: SUM and MAX only use the other
+    bottoms. Backward writes the diffs in the bottoms' order, and bottom 0's over the top's.
     MAX takes no notice of coeff.
     """
 
@@ -68,7 +68,7 @@ def _fold(op, terms: Sequence[Tensor]) -> Tensor:
 
 
 def _maximum(bottoms: Sequence[Tensor]) -> Tensor:
-    first = torch.where(bottoms[0] > bottoms[1], *bottoms[:2])
+    first = torch.where(bottoms[0] > bottoms[1], bottoms[0], bottoms[1])
     return _fold(lambda a, b: torch.where(b > a, b, a), (first, *bottoms[2:]))
 
 

@@ -20,7 +20,7 @@ COLORS = 3
 
 
 class FedLayer(Layer):
-    """A layer without bottoms whose tops the caller gives. `reshape` tells shapes as far as the prototxt does."""
+    """A layer without bottoms; the caller passes its tops. `reshape` returns the shapes that are in the prototxt."""
 
     bottoms = 0
     tops = (1, None)
@@ -45,7 +45,7 @@ def must_be_fed(spec: LayerSpec) -> str:
 
 
 class PictureLayer(FedLayer):
-    """Pictures (batch, channels, height, width), then labels; sizes come from the layer's own message, from
+    """Images (batch, channels, height, width), then labels; sizes come from the layer's own message, from
     transform_param, or are `assumed`."""
 
     assumed = (256, 256)
@@ -87,7 +87,7 @@ def first_of(param: Any, *names: str) -> int:
 
 
 class _WithMaps(PictureLayer):
-    """Pictures, and a map of labels of their size."""
+    """Images, and a map of labels of their size."""
 
     channels = 1
 
@@ -97,7 +97,7 @@ class _WithMaps(PictureLayer):
 
 @register("DenseImageData", form="")
 class DenseImageData(_WithMaps):
-    """SegNet's pictures and label maps, fed; of CamVid's size, 360 x 480, unless the prototxt gives one."""
+    """SegNet's images and label maps, fed; of CamVid's size, 360 x 480, unless the prototxt gives one."""
 
     params = ("dense_image_data_param", "transform_param")
     assumed = (360, 480)
@@ -105,7 +105,7 @@ class DenseImageData(_WithMaps):
 
 @register("ImageSegData", form="")
 class ImageSegData(_WithMaps):
-    """DeepLab's and PSPNet's pictures and label maps, and perhaps sizes, fed."""
+    """DeepLab's and PSPNet's images and label maps, and perhaps sizes, fed."""
 
     params = ("image_data_param", "transform_param")
 
@@ -115,7 +115,7 @@ class ImageSegData(_WithMaps):
 
 @register("ImageLabelmapData", form="")
 class ImageLabelmapData(_WithMaps):
-    """HED's pictures and edge maps, fed."""
+    """HED's images and edge maps, fed."""
 
     params = ("image_data_param", "transform_param")
 
@@ -149,7 +149,7 @@ class AnnotatedDataFed(PictureLayer):
 
 @register("BoxData", form="")
 class BoxData(PictureLayer):
-    """YOLO v1's and v2's pictures and boxes, fed: labels (n, side * side * (1 + 1 + 1 + 4)), or boxes (n, 150)."""
+    """YOLO v1's and v2's images and boxes, fed: labels (n, side * side * (1 + 1 + 1 + 4)), or boxes (n, 150)."""
 
     params = ("data_param", "transform_param")
 
@@ -161,7 +161,7 @@ class BoxData(PictureLayer):
 
 @register("DetectionData", form="")
 class DetectionData(PictureLayer):
-    """Cascade R-CNN's pictures, a map of targets for each stride, and boxes, fed."""
+    """Cascade R-CNN's images, a map of targets for each stride, and boxes, fed."""
 
     params = ("detection_data_param", "transform_param")
 
@@ -174,7 +174,7 @@ class DetectionData(PictureLayer):
 
 @register("EvalData", form="")
 class EvalData(PictureLayer):
-    """Cascade R-CNN's pictures to evaluate and their sizes, fed."""
+    """Cascade R-CNN's images to evaluate and their sizes, fed."""
 
     params = ("eval_data_param", "transform_param")
 
@@ -184,7 +184,7 @@ class EvalData(PictureLayer):
 
 @register("MultiLabelImageData", form="")
 class MultiLabelImageData(PictureLayer):
-    """Pictures with several labels, fed."""
+    """Images with several labels, fed."""
 
     params = ("image_data_param", "transform_param")
 

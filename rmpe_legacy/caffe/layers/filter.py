@@ -26,8 +26,8 @@ class Filter(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         if len(self.spec.top) != len(bottom) - 1:
-            raise self.spec.error(f"needs one top per bottom but the selector, is given {len(self.spec.top)} for "
-                                  f"{len(bottom)} bottoms")
+            raise self.spec.error(f"needs one top per bottom except the selector, but is given {len(self.spec.top)} "
+                                  f"for {len(bottom)} bottoms")
         self.refuses = (len(bottom) - 1,)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

@@ -31,7 +31,7 @@ class Flip(Layer):
 
 @register("Reverse", form="")
 class Reverse(Layer):
-    """The same blob with one axis in the other order; the first axis unless reverse_param.axis is given."""
+    """The blob with one axis reversed; the first axis unless reverse_param.axis is given."""
 
     params = ("reverse_param",)
     works_in_place = False

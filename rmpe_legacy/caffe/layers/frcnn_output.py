@@ -16,10 +16,10 @@ from .roi import random_regions
 
 @register("FrcnnOutput", form="")
 class FrcnnOutput(Layer):
-    """Probabilities (R, K), moves (R, 4K), or (R, 8) without cls_aware, regions (R, 5 or 6) and the picture's size
+    """Probabilities (R, K), moves (R, 4K), or (R, 8) without cls_aware, regions (R, 5 or 6) and the image's size
     (1, 2) -> rows (D + 1, 7, 1, 1) of image, x1, y1, x2, y2, label, score, the first of them 0 and then -1.
 
-    Each class by itself is suppressed at iou_thr; max_det_num keeps the best of all. It takes one picture at a time,
+    Each class is suppressed separately at iou_thr; max_det_num keeps the best of all. It takes one image at a time,
     and writes no files here: save_output_param has no effect.
     """
 
@@ -53,7 +53,7 @@ class FrcnnOutput(Layer):
         scores = probability.detach().reshape(len(probability), -1)
         flat = regions.detach().reshape(len(regions), -1)
         if len(flat) and flat[:, 0].any():
-            raise self.spec.error("takes one picture at a time, and its regions are of several")
+            raise self.spec.error("takes one image at a time, and its regions are of several")
         height, width = size.detach().flatten()[:2]
         boxes = from_priors(moves.detach().reshape(len(moves), -1, 4), flat[:, 1:5], self.mean, self.std)
         ends = torch.minimum(boxes[..., 2:], torch.stack([width, height]))

@@ -45,8 +45,8 @@ class HDF5Data(BlobLayer):
         if self._rows is None:
             param = self.spec.get("hdf5_data_param")
             if not os.path.exists(param.source):
-                raise self.spec.error(f"its source {param.source!r} is not there, and nothing else tells the shapes of "
-                                      "its tops; make it, or give the network Input layers")
+                raise self.spec.error(f"its source {param.source!r} is not there, and nothing else determines the "
+                                      "shapes of its tops; make it, or give the network Input layers")
             self._rows = RowReader(param.source, self.spec.top, param.shuffle)
         return self._rows
 

@@ -32,7 +32,7 @@ class HDF5Output(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.shapes = [self.nchw(shape) for shape in bottom]
         if self.shapes[0][0] != self.shapes[1][0]:
-            raise self.spec.error("data and label must have as many samples, they are "
+            raise self.spec.error("data and label must have the same number of samples, but are "
                                   + " and ".join(map(shape_text, bottom)))
         return []
 

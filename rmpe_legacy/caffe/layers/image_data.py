@@ -58,11 +58,11 @@ class ImageData(SourceLayer):
     def lines(self) -> list[tuple[str, int]]:
         """(file, label) in the order of the file; `_epoch` has their numbers in the order of this epoch."""
         if self._lines is None:
-            lines = [_file_and_label(line) for line in read_lines(self.source, "a list of pictures")]
+            lines = [_file_and_label(line) for line in read_lines(self.source, "a list of images")]
             if not lines:
                 raise FileError(f"{self.source}: the list is empty")
             if self._skip >= len(lines):
-                raise FileError(f"{self.source}: rand_skip leaves out {self._skip} of {len(lines)} pictures; make it "
+                raise FileError(f"{self.source}: rand_skip leaves out {self._skip} of {len(lines)} images; make it "
                                 "smaller")
             self._lines, self._epoch, self._at = lines, list(range(len(lines))), self._skip
             self._shuffle()
@@ -82,13 +82,13 @@ class ImageData(SourceLayer):
             self._shuffle()
 
     def _current(self) -> tuple[tuple[str, int], str]:
-        """The line at hand, and its picture's path."""
+        """The line at hand, and its image's path."""
         lines = self.lines  # which sets the place in it
         line = lines[self._epoch[self._at]]
         return line, self.spec.get("image_data_param").root_folder + line[0]
 
     def _take(self) -> tuple[tuple[str, int], str]:
-        """The next line of this process's share, and its picture's path."""
+        """The next line of this process's share, and its image's path."""
         current = self._current()
         for _ in range(self.processes):
             self._advance()
@@ -109,7 +109,7 @@ class ImageData(SourceLayer):
         if position["at"] is None:
             return
         if position["lines"] != len(self.lines):
-            raise RmpeError(f"{self.source}: lists {len(self.lines)} pictures, and listed {position['lines']} where "
+            raise RmpeError(f"{self.source}: lists {len(self.lines)} images, and listed {position['lines']} where "
                             "the run stopped")
         if self._order:
             epoch = [int(i) for i in position["epoch"]]
@@ -131,10 +131,10 @@ class ImageData(SourceLayer):
 
         def use(i: int, line: tuple[str, int], path: str) -> None:
             nonlocal blob, labels
-            picture = self._read(path)
+            image = self._read(path)
             if blob is None:
-                blob, labels = self.new_blobs(self.transformer.shape_of(picture))
-            self.transformer.apply(picture, blob[i])
+                blob, labels = self.new_blobs(self.transformer.shape_of(image))
+            self.transformer.apply(image, blob[i])
             labels[i] = line[1]
 
         self.each_record(self._take, use)

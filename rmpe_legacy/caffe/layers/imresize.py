@@ -37,7 +37,7 @@ class ImResize(Layer):
             raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom[0])}")
         self.size = tuple(int(n * self.factor) for n in bottom[0][2:]) if self.factor else self.target
         if min(self.size) < 1:
-            raise self.spec.error("gives nothing; set factor, or target_spatial_height and target_spatial_width")
+            raise self.spec.error("has no output size; set factor, or target_spatial_height and target_spatial_width")
         return [(1, bottom[0][1], *self.size)]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class Interp(Layer):
         cut = [size - self.begin - self.end for size in bottom[0][2:]]
         self.size = self._size(cut) if min(cut) > 0 else (0, 0)
         if min(self.size) < 1:
-            raise self.spec.error(f"gives nothing of a bottom of {shape_text(bottom[0])}")
+            raise self.spec.error(f"has an empty top for a bottom of {shape_text(bottom[0])}")
         return [(*bottom[0][:2], *self.size)]
 
     def _size(self, cut: Sequence[int]) -> tuple[int, int]:

@@ -107,7 +107,7 @@ def given(loss: Tensor, gradients: Callable[[], Sequence[Tensor | None]], *botto
 
 
 class _Normalized(Loss):
-    """A loss over labelled positions, some of which loss_param may ignore."""
+    """A loss over labelled positions; loss_param can ignore some of them."""
 
     params: tuple[str, ...] = ("loss_param",)
 
@@ -295,7 +295,7 @@ class EuclideanLoss(Loss):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         top = super().reshape(*bottom)
         if count(bottom[0][1:]) != count(bottom[1][1:]):
-            raise self.spec.error("its bottoms must have as many values per row, they are "
+            raise self.spec.error("its bottoms must have the same number of values per row, but are "
                                   + " and ".join(map(shape_text, bottom)))
         self.nchw(bottom[0]), self.nchw(bottom[1])
         return top
@@ -395,7 +395,7 @@ class SigmoidCrossEntropyLoss(_Normalized):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         top = super().reshape(*bottom)
         if count(bottom[0]) != count(bottom[1]):
-            raise self.spec.error("its bottoms must have as many values, they are "
+            raise self.spec.error("its bottoms must have the same number of values, but are "
                                   + " and ".join(map(shape_text, bottom)))
         if self.spec.dialect == "rmpe":
             self.nchw(bottom[0])

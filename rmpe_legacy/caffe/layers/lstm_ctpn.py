@@ -14,7 +14,7 @@ from .registry import register
 
 
 class _Unrolled(torch.autograd.Function):
-    """All steps: x (T, N, I) -> h (T, N, H). flags (T, N) say whether a step goes on from the one before."""
+    """All steps: x (T, N, I) -> h (T, N, H). flags (T, N) say whether a step continues from the previous one."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, u: Tensor, bias: Tensor, flags: Tensor, h0: Tensor, c0: Tensor,
@@ -64,10 +64,11 @@ class _Unrolled(torch.autograd.Function):
 class Lstm(Layer):
     """(T, N, ...) -> (T, N, num_output): gates in the order input, forget, output, candidate.
 
-    Blobs: (4H, I), (4H, H), (4H). A second bottom, T * N flags, says which steps go on from the one before; then the
-    first goes on from where the last forward ended, else from 0. clipping_threshold bounds the gradient before the
-    gates. As published, a flag is read at t + n (right for one sample only), and the recurrent weights' gradient does
-    not heed the flags. Its GPU code's arithmetic: the CPU code adds sample 0's recurrent term to every sample.
+    Blobs: (4H, I), (4H, H), (4H). A second bottom, T * N flags, says which steps continue from the previous one;
+    the first then continues from the end of the last forward, otherwise from 0. clipping_threshold bounds the
+    gradient before the gates. As published, a flag is read at t + n (right for one sample only), and the recurrent
+    weights' gradient ignores the flags. This is the GPU code's arithmetic; the CPU code adds sample 0's recurrent
+    term to every sample.
     """
 
     params = ("lstm_param",)

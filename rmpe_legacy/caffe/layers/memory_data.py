@@ -20,7 +20,7 @@ from .registry import register
 class MemoryData(BlobLayer):
     """Cycles through the data set last, in batches (batch, channels, height, width) and (batch, 1, 1, 1).
 
-    ``layer.reset(data, labels)`` sets arrays as they are; ``layer.add(pictures, labels)`` transforms images first.
+    ``layer.reset(data, labels)`` sets arrays as they are; ``layer.add(images, labels)`` transforms images first.
     """
 
     params = ("memory_data_param", "transform_param")
@@ -63,20 +63,20 @@ class MemoryData(BlobLayer):
         self._take(data, labels.reshape(-1))
         self._unused = False
 
-    def add(self, pictures: Sequence[np.ndarray | Datum], labels: Sequence[float]) -> None:
+    def add(self, images: Sequence[np.ndarray | Datum], labels: Sequence[float]) -> None:
         """Set images for the DataTransformer. Raises LayerError if images added earlier have not been used up.
 
         Args:
-            pictures: uint8 arrays (H, W[, C]) in BGR order, or records.
+            images: uint8 arrays (H, W[, C]) in BGR order, or records.
             labels: One label per image.
         """
-        self._check_used("add pictures")
-        blob = np.empty((len(pictures), *self.item), np.float32)
+        self._check_used("add images")
+        blob = np.empty((len(images), *self.item), np.float32)
         with self.named():
-            for picture, out in zip(pictures, blob, strict=True):
-                decoded = self.transformer.picture(picture) if isinstance(picture, Datum) else np.asarray(picture)
+            for image, out in zip(images, blob, strict=True):
+                decoded = self.transformer.image(image) if isinstance(image, Datum) else np.asarray(image)
                 if isinstance(decoded, np.ndarray) and decoded.dtype != np.uint8:
-                    raise self.spec.error(f"is given a picture of {decoded.dtype}; uint8 is expected")
+                    raise self.spec.error(f"is given an image of {decoded.dtype}; uint8 is expected")
                 self.transformer.apply(decoded, out)
         self._take(blob, np.asarray(labels, np.float32).reshape(-1))
         self._unused = True
@@ -91,19 +91,19 @@ class MemoryData(BlobLayer):
 
     def _check_used(self, verb: str) -> None:
         if self._unused:
-            raise self.spec.error(f"cannot {verb} until the pictures added last are used up; run the network first")
+            raise self.spec.error(f"cannot {verb} until the images added last are used up; run the network first")
 
     def _take(self, data: np.ndarray, labels: np.ndarray) -> None:
         if len(data) != len(labels):
-            raise self.spec.error(f"is given {len(data)} pictures and {len(labels)} labels; one label each is expected")
+            raise self.spec.error(f"is given {len(data)} images and {len(labels)} labels; one label each is expected")
         if not len(data) or len(data) % self.batch_size:
-            raise self.spec.error(f"is given {len(data)} pictures; a multiple of its batch_size {self.batch_size} is "
+            raise self.spec.error(f"is given {len(data)} images; a multiple of its batch_size {self.batch_size} is "
                                   "expected")
         self._data, self._labels, self._at = data, labels, 0
 
     def batch(self) -> Sequence[np.ndarray]:
         if self._data is None:
-            raise self.spec.error("has no data yet; give it some: layer.reset(data, labels) or layer.add(pictures, "
+            raise self.spec.error("has no data yet; give it some: layer.reset(data, labels) or layer.add(images, "
                                   "labels), or give its tops instead")
         rows = slice(self._at, self._at + self.batch_size)
         self._at = rows.stop % len(self._data)

@@ -89,7 +89,7 @@ class ProposalTarget(Layer):
             move = np.concatenate([(goal - centre) / size, np.log(other / size)])
             column = 4 * (labels[i] if self.spec.get("bbox_reg_param").cls_aware else 1)
             if column + 4 > targets.shape[1]:
-                raise self.spec.error(f"a box has label {labels[i]}, cls_num is {self.classes}")
+                raise self.spec.error(f"a box has label {labels[i]}, but cls_num is {self.classes}")
             targets[i, column : column + 4] = (move - self.mean) / self.std
             weights[i, column : column + 4] = low <= best[i] <= high
             boxes[i] = [labels[i], *box, best[i]]

@@ -36,7 +36,7 @@ class Python(Layer):
     in one process, has no effect.
 
     Differs: Caffe imports any module that a prototxt names; here the user must allow it.
-    Differs: a bottom's diff is zero before each backward, instead of what the last one left; a bottom's data can only
+    Differs: a bottom's diff is zero before each backward, not the result of the last one; a bottom's data can only
     be written in place (if it is the first top).
     """
 

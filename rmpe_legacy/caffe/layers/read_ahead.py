@@ -16,7 +16,7 @@ Position = Mapping[str, Any]  # what json can write
 
 
 class Source(Protocol):
-    """What the thread needs of a layer."""
+    """The part of a layer that the thread uses."""
 
     def batch(self) -> Batch: ...
 
@@ -40,7 +40,7 @@ class _Queue:
         self._changed = threading.Condition()
 
     def put(self, made: _Made) -> bool:
-        """Add a batch; False if the thread shall end."""
+        """Add a batch; False if the thread must stop."""
         with self._changed:
             self._made.append(made)
             self._changed.notify_all()

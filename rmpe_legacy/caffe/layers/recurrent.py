@@ -183,7 +183,7 @@ class LSTMUnit(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         cell, gates, cont = bottom
         if len(cell) != 3 or cell[0] != 1 or gates != (1, cell[1], 4 * cell[2]) or cont != cell[:2]:
-            raise self.spec.error("needs bottoms (1, N, D), (1, N, 4 D) and (1, N), they are "
+            raise self.spec.error("needs bottoms (1, N, D), (1, N, 4 D) and (1, N); its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         return [cell, cell]
 

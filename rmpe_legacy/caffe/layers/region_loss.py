@@ -19,9 +19,8 @@ class RegionLoss(Loss):
     """Maps (N, num * (5 + num_class), side, side) and boxes (N, 300, 5) of class, centre and size -> a scalar: the sum
     of the squares of the diffs, over N. Backward gives these diffs over N, not the derivative, as published.
 
-    Boxes of an image end with the first whose x (or, for those to learn, width) is 0. A map is square; coords is 4.
-    Differs: class_map is not read by what the published layer computes either, and softmax_tree, absolute, jitter and
-    random have no effect in it.
+    An image's list of boxes ends at the first box whose x (for training targets: width) is 0. A map is
+    square; coords is 4. class_map, softmax_tree, absolute, jitter and random have no effect, as published.
     """
 
     params = ("region_loss_param",)
@@ -72,7 +71,7 @@ class RegionLoss(Loss):
         i, j = int(x * side), int(y * side)
         if not (0 <= i < side and 0 <= j < side and 0 <= label < p.num_class):
             raise self.spec.error(f"a box of class {label} at {x:g}, {y:g} lies outside its {p.num_class} classes "
-                                  "or the picture")
+                                  "or the image")
         size = biases / side if p.bias_match else boxes[:, j, i, 2:]
         centred = torch.cat([torch.zeros_like(size), size], 1)
         n = int(overlaps(centred, box.new_tensor([0, 0, w, h])).argmax())

@@ -39,7 +39,7 @@ def register(name: str, dialects: Iterable[str] = tuple(BASES), form: str | None
 
     Args:
         name: The type's name in a prototxt. It can be registered once.
-        dialects: The bases whose Caffe has the type (default: all).
+        dialects: The base dialects that have the type (default: all).
         form: For a type that only forks have, or that some forks have in another form: its name in their files, which
             list it as Type, or as Type=form.
 

@@ -36,7 +36,7 @@ class Reshape(Layer):
                 if start + i >= len(shape):
                     raise self.spec.error(f"dim {i} of its shape is 0, but the bottom has no axis {start + i} to copy")
                 dims[i] = shape[start + i]
-        rest = count(shape[:start]) * count([d for d in dims if d != -1]) * count(shape[end:])
+        rest = count(shape[:start]) * count(tuple(d for d in dims if d != -1)) * count(shape[end:])
         if -1 in dims and rest and count(shape) % rest == 0:
             dims[dims.index(-1)] = count(shape) // rest
         top = (*shape[:start], *dims, *shape[end:])

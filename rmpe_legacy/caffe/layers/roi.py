@@ -1,4 +1,4 @@
-"""Regions of interest: what the layers that pool inside boxes have in common.
+"""Regions of interest: common code of the layers that pool inside boxes.
 
 A region is (image's number in the batch, x1, y1, x2, y2), in pixels of the image; R x 5, or R x 5 x 1 x 1.
 """

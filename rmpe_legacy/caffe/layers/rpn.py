@@ -79,7 +79,7 @@ def suppressed(boxes: Array, limit: float, most: int) -> list[int]:
 
 
 class _Anchored(Layer):
-    """What the layers with anchors share."""
+    """Common parts of the layers with anchors."""
 
     works_in_place = False
 
@@ -291,7 +291,7 @@ class ProposalTargetLayer(Layer):
         for row in np.flatnonzero(labels > 0):
             column = 4 * min(int(labels[row]), self.classes - 1 if self.classes == 2 else int(labels[row]))
             if column + 4 > wide.shape[1]:
-                raise self.spec.error(f"a box has class {labels[row]:g}, num_classes is {self.classes}")
+                raise self.spec.error(f"a box has class {labels[row]:g}, but num_classes is {self.classes}")
             wide[row, column : column + 4] = targets[row]
             within[row, column : column + 4] = s["BBOX_INSIDE_WEIGHTS"]
         tops = [regions[kept], labels, wide, within, (within > 0).astype(np.float32)]
@@ -306,7 +306,7 @@ def _draw(found: Array, size: int) -> Array:
 
 @known_python(("roi_data_layer.layer", "RoIDataLayer"))
 class RoIDataLayer(FedLayer):
-    """Pictures (n, 3, 600, 1000), fed; with a top im_info also that (1, 3) and boxes (1, 5), else regions (1, 5),
+    """Images (n, 3, 600, 1000), fed; with a top im_info also that (1, 3) and boxes (1, 5), else regions (1, 5),
     labels (1) and perhaps targets and weights (1, 4 * num_classes)."""
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -315,7 +315,7 @@ class RoIDataLayer(FedLayer):
         rest = [(1, 3), (1, 5)] if with_rpn else [(1, 5), (1,), *[(1, 4 * classes)] * 3]
         shapes = [(1 if with_rpn else 2, 3, 600, 1000), *rest]
         if len(shapes) < self.top_count:
-            raise self.spec.error(f"gives {len(shapes)} tops, is given {self.top_count}")
+            raise self.spec.error(f"gives {len(shapes)} tops, but is given {self.top_count}")
         return shapes[: self.top_count]
 
 
@@ -327,7 +327,7 @@ SEGMENTED = (
 
 @known_python(*SEGMENTED)
 class SegDataLayer(FedLayer):
-    """FCN's pictures and label maps of one size, fed: (1, 3, 500, 500) each, depth and labels with one channel.
+    """FCN's images and label maps of one size, fed: (1, 3, 500, 500) each, depth and labels with one channel.
 
     Sources: *_layers.py of shelhamer/fcn.berkeleyvision.org@1305c73.
     """

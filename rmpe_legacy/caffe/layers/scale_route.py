@@ -16,7 +16,7 @@ from .roi import random_regions
 
 @register("ScaleRoute", form="")
 class ScaleRoute(Layer):
-    """The regions (R, 5, 1, 1) whose side, the root of their area, lies from low_scale to below high_scale, and the
+    """The regions (R, 5, 1, 1) with a side (square root of the area) from low_scale to below high_scale, and the
     rows of the other bottoms that belong to them. If there are none, the region nearest to the middle of the two.
     """
 

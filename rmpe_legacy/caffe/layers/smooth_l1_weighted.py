@@ -62,7 +62,7 @@ class WeightedSmoothL1Loss(Layer):
 
 @register("SmoothL1Loss", form="fast-rcnn")
 class FirstSmoothL1Loss(WeightedSmoothL1Loss):
-    """The first form: with a third bottom, f(weight * (a - b)), whose Backward leaves the weight out, as published."""
+    """The first form: with a third bottom, f(weight * (a - b)), with a Backward that omits the weight, as published."""
 
     bottoms = (2, 3)
 
@@ -88,7 +88,7 @@ class IntelSmoothL1Loss(WeightedSmoothL1Loss):
 
 @chooses("SmoothL1Loss")
 def _choose(spec: LayerSpec) -> Choice:
-    """Two bottoms and no field: RMPE's and SSD's, whose loss_weight is 1 unless given."""
+    """Two bottoms and no field: The form of RMPE and SSD; loss_weight defaults to 1."""
     if len(spec.bottom) == 3:
         return Choice("fast-rcnn")
     if len(spec.bottom) == 2 and not spec.has("smooth_l1_loss_param"):

@@ -20,8 +20,8 @@ class Transpose(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.order = tuple(self.spec.get("transpose_param").dim)
         if sorted(self.order) != list(range(len(bottom[0]))):
-            raise self.spec.error(f"needs dim once for each axis of its bottom of {shape_text(bottom[0])}, is given "
-                                  f"{list(self.order)}")
+            raise self.spec.error(f"needs dim once for each axis of its bottom of {shape_text(bottom[0])}, but is "
+                                  f"given {list(self.order)}")
         return [tuple(bottom[0][axis] for axis in self.order)]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class Unpooling(Layer):
     MAX puts each value where the mask found it, or without one at the top left corner of its window; AVE adds
     value / area to the whole window, TILE the value. Windows lie stride apart and are kernel_size large.
 
-    Differs: the published AVE and TILE do not clear their top, and add to what the forward before has left there.
+    Differs: the published AVE and TILE do not clear their top, and add to the result of the previous forward.
     """
 
     params = ("unpooling_param",)

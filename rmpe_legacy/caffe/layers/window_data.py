@@ -71,7 +71,7 @@ class WindowData(SourceLayer):
 
     def first_shape(self) -> tuple[int, int, int]:
         if self.file.channels != COLORS:
-            raise RmpeError(f"{self.source}: pictures of {self.file.channels} channels; Caffe reads them as "
+            raise RmpeError(f"{self.source}: images of {self.file.channels} channels; Caffe reads them as "
                             f"{COLORS}, so the file must say {COLORS}")
         return COLORS, self.size, self.size
 

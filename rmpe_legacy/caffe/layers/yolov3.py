@@ -20,8 +20,8 @@ class Yolov3(Loss):
     squares of the diffs, over N. Backward gives these diffs over N, not the derivative, as published.
 
     A box learns at the anchor that fits its size best, if `mask` has it, and at those of the mask that fit by more
-    than iou_thresh. As published, the check for "another anchor" compares a place in the mask with an anchor's number,
-    and a class that learnt before at a place is corrected by itself alone. Only iou_loss MSE is computed.
+    than iou_thresh. As published, the check for "another anchor" compares an index in the mask with an anchor's
+    number, and where a class has already been trained, only that class is corrected. Only iou_loss MSE is computed.
     """
 
     params = ("yolov3_param",)
@@ -79,7 +79,7 @@ class Yolov3(Loss):
         i, j = int(x * w), int(y * h)
         if not (0 <= i < w and 0 <= j < h and 0 <= label < p.num_class):
             raise self.spec.error(f"a box of class {label} at {x:g}, {y:g} lies outside its {p.num_class} classes "
-                                  "or the picture")
+                                  "or the image")
         sizes = [torch.cat([torch.zeros_like(size), size], -1) for size in (anchors, box[3:])]
         fit = overlaps(*sizes)
         mask = self.mask[: p.num]
@@ -94,7 +94,7 @@ class Yolov3(Loss):
     def _write(self, k: int, label: int, box: Tensor, value: Tensor, diff: Tensor, net: Tensor, i: int, j: int) -> None:
         """The diffs of place (j, i) of the mask's k-th anchor."""
         p, (h, w) = self.param, value.shape[-2:]
-        x, y, width, height = box[1:]  # of the picture, as parts of it
+        x, y, width, height = box[1:]  # of the image, as parts of it
         bias = self.biases[self.mask[k]].to(value)
         goal = torch.stack([x * w - i, y * h - j, *(box[3:] * net / bias).log()])
         diff[k, :4, j, i] = -p.coord_scale * (2 - width * height) * (goal - value[k, :4, j, i])

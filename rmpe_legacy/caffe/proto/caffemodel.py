@@ -51,7 +51,7 @@ def read_weights(path: str | PathLike) -> list[TrainedLayer]:
 
 
 def parse_weights(buffer, path: str = "<caffemodel>") -> list[TrainedLayer]:
-    """The same from bytes or a map that is at hand."""
+    """The same from bytes or a memory map."""
     net = decode(buffer, load_schema()["NetParameter"], Source(path), _WANTED)
     if not net.layer and not net.layers:
         raise FileError(f"{path}: no layers in it; is this a caffemodel?")

@@ -29,8 +29,8 @@ def write_caffemodel(path: str | os.PathLike, layers: Iterable[TrainedLayer], ne
                      name: str = "") -> None:
     """Write a .caffemodel; all of it, or nothing.
 
-    layers: names, types and blobs. net: the whole network (a NetParameter of format V2), if its layers' definitions
-    shall be in the file, as in Caffe's own; each is given the blobs of the layer of its name. Without it the file
+    layers: names, types and blobs. net: the whole network (a NetParameter of format V2), if the file is to contain
+    the layers' definitions, like Caffe's own; each is given the blobs of the layer of its name. Without it the file
     holds `name`, and of each layer its name, type and blobs.
 
     A blob's values keep their type and every bit: float32 as `data`, float64 as `double_data`, float16 as `raw_data`
@@ -64,10 +64,11 @@ def _joined(layers: Iterable[TrainedLayer], net: Message | None) -> Iterator[tup
 
 
 def _complete(layer: TrainedLayer) -> Sequence[StoredBlob]:
-    if None in layer.blobs:
-        raise NetError(f"{layer.name}: blob {layer.blobs.index(None)} is shared with another layer, and not at hand; "
-                       "load the network and save it from there")
-    return layer.blobs
+    blobs = [blob for blob in layer.blobs if blob is not None]
+    if len(blobs) < len(layer.blobs):
+        raise NetError(f"{layer.name}: blob {layer.blobs.index(None)} is shared with another layer and missing; load "
+                       "the network and save it from there")
+    return blobs
 
 
 class _Pieces:
@@ -127,4 +128,4 @@ def _size(pieces: Sequence[bytes | np.ndarray]) -> int:
 def _bytes(values: np.ndarray) -> memoryview:
     """The array's memory, in little-endian order; copied only where it lies otherwise."""
     little = values.astype(values.dtype.newbyteorder("<"), copy=False)
-    return memoryview(np.ascontiguousarray(little).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data

@@ -1,4 +1,4 @@
-"""Whose Caffe a file was written for: the three dialects with a schema of their own, and what each fork adds to one.
+"""Dialects of Caffe: three with a complete schema, and forks that each add to one of them.
 
 A fork is one file under forks/: four lines of "key: value" (title, repository as owner/name@commit, base, types), then
 messages in the form of schema.txt. The base's messages hold as they are; a line adds a field, a value of an enum or a
@@ -53,7 +53,7 @@ def forks() -> dict[str, Dialect]:
 
 @cache
 def dialects() -> dict[str, Dialect]:
-    """Every dialect by name: the bases, the forks, and `mixed`, which knows whatever any of them knows."""
+    """Every dialect by name: the bases, the forks, and `mixed`, which has the fields and types of all."""
     return {**BASES, **forks(), MIXED: _mixed()}
 
 

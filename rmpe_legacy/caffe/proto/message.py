@@ -83,8 +83,8 @@ class FieldError(PrototxtError, AttributeError):
 class Message:
     """The values of one message: attributes by field name, defaults where the file is silent.
 
-    Enum values are their names. A message the schema does not know (``descriptor`` None) has every field under the
-    name it had: a single value as it is, a repeated one as a list. Treat as immutable once parsed.
+    Enum values are their names. A message the schema does not know (``descriptor`` None) has every field under its
+    name: a single value as it is, repeated values as a list. Treat as immutable once parsed.
     """
 
     __slots__ = ("descriptor", "fields", "origin", "position", "unknown")

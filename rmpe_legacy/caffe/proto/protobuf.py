@@ -1,6 +1,6 @@
 """Caffe's messages as protobuf classes, made from our schema: for scripts that know ``caffe_pb2``.
 
-The package itself reads and writes without them; tests let Google's library judge our readers by them.
+The package itself reads and writes without them; tests use them to compare our readers with Google's library.
 """
 
 from __future__ import annotations

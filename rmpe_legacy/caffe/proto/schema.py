@@ -190,7 +190,7 @@ def _message_type(dialect: str, name: str) -> MessageType:
 
 
 def known_elsewhere(message: str, name: str, dialect: str) -> list[str]:
-    """The other dialects whose `message` has a field `name`."""
+    """The other dialects in which `message` has a field `name`."""
     return [other for other in dialects()
             if other not in (dialect, MIXED) and (message, name) in _names_of(other)]
 

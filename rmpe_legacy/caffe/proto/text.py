@@ -1,6 +1,6 @@
 """Prototxt: protobuf's text format, read into Messages and written from them.
 
-What the schema lacks is kept, not refused: the field's name, value and place stand in ``Message.unknown``.
+Fields that the schema lacks are kept, not refused: ``Message.unknown`` has their names, values and positions.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def parse_text(text: str, message: str = "NetParameter", dialect: str = "rmpe", 
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise PrototxtError(f"{path}: character {error.start} is half of a surrogate pair, which no text may hold "
+        raise PrototxtError(f"{path}: character {error.start} is half of a surrogate pair, which is not valid "
                             "alone") from None
     return _parse(data.decode("latin-1"), message, dialect, path, strict=True)
 
@@ -108,7 +108,7 @@ def explain(source: TextSource, offset: int, reason: str) -> str:
 
 
 def suggest(owner: MessageType, name: str) -> str:
-    """The end of a sentence about an unknown field: where it is known, or what was meant."""
+    """A hint about an unknown field, for the end of an error message: dialects that have it, or a similar name."""
     if elsewhere := known_elsewhere(owner.name, name, owner.schema.name):
         return f"; {having(elsewhere)}"
     return did_you_mean(name, owner.fields)
@@ -180,7 +180,7 @@ class _Parser:
                 return bytes(out)
             match = _ESCAPE.match(text, stop.start())
             if match is None:
-                raise self._error(f"{self._shown(stop.start(), 2)} is no escape that a string can hold; write a "
+                raise self._error(f"{self._shown(stop.start(), 2)} is not a valid escape in a string; write a "
                                   "backslash as \\\\, or the path with /", stop.start())
             out += _unescape(match)
             at = match.end()
@@ -200,10 +200,10 @@ class _Parser:
         return f"'{shorten(text)}'" if text else "the end of the file"
 
     def _take(self, size: int) -> None:
-        """Count what a value takes in memory."""
+        """Count the memory that a value takes."""
         self.room -= size
         if self.room < 0:
-            raise self._error("the file holds more messages and values, for its size, than a network; it is damaged")
+            raise self._error("the file holds more messages and values than a network of its size can; it is damaged")
 
     # --- fields -----------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ Only = Mapping[str, Iterable[str]]  # message name -> the fields worth reading; 
 
 
 def decode(buffer, type: MessageType, source: Source = NOWHERE, only: Only | None = None) -> Message:
-    """Read one message. buffer: bytes, memoryview or mmap; `only` limits what is read of the messages it names.
+    """Read one message. buffer: bytes, memoryview or mmap; `only` limits which fields of some messages are read.
 
     Repeated float and double fields are arrays: views of the buffer where they lie in one piece.
     """
@@ -83,13 +83,13 @@ class _Reader:
         raise self.error("the data ends inside a number", start)
 
     def length(self, at: int, end: int) -> tuple[int, int]:
-        """(begin, end) of a length-delimited field whose length stands at `at`."""
+        """(begin, end) of a length-delimited field with its length at `at`."""
         if at < end and self.buffer[at] < 128:
             size, begin = self.buffer[at], at + 1
         else:
             size, begin = self.varint(at, end)
         if size > end - begin:
-            raise self.error(f"a field of {size} bytes where {end - begin} are left", at)
+            raise self.error(f"a field of {size} bytes, but only {end - begin} are left", at)
         return begin, begin + size
 
     def message(self, type: MessageType, at: int, end: int, into: Message | None = None) -> Message:
@@ -158,7 +158,7 @@ class _Reader:
             return after
         elif wire == BYTES:
             begin, after = self.length(at, end)
-            raw = self.buffer[begin:after]  # bytes fields stay views: pictures and half-precision weights are large
+            raw = self.buffer[begin:after]  # bytes fields stay views: images and half-precision weights are large
             value = raw if field.type == "bytes" else bytes(raw).decode("utf-8", "surrogateescape")
         elif wire == VARINT:
             number, after = self.varint(at, end)
@@ -192,7 +192,7 @@ class _Reader:
         if wire == BYTES:
             begin, after = self.length(at, end)
             if (after - begin) % dtype.itemsize:
-                raise self.error(f"{field.name} of {after - begin} bytes, no multiple of {dtype.itemsize}", begin)
+                raise self.error(f"{field.name} of {after - begin} bytes, not a multiple of {dtype.itemsize}", begin)
             part = np.frombuffer(self.buffer, dtype, (after - begin) // dtype.itemsize, begin)
         else:
             part, after = self._run(dtype, start, at, end)

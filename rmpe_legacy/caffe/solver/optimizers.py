@@ -2,7 +2,7 @@
 
 Each step does what Caffe does to the gradients (sgd_solver.cpp, ApplyUpdate), in this order: clip them by their
 common norm, divide by iter_size, add the weight decay, compute the update, subtract it. A parameter without a gradient
-counts as one whose gradient is zero, so that its weight decay acts and its history goes on, as in Caffe.
+counts as one whose gradient is zero, so weight decay applies and its history is updated, as in Caffe.
 
 A parameter group may have `lr_mult` and `decay_mult`, as a prototxt's param has. The formulas differ from those of
 torch.optim: the momentum's history contains the learning rate, and `delta` stands outside the square root and Adam's
@@ -115,7 +115,7 @@ class CaffeOptimizer(torch.optim.Optimizer):
             torch._foreach_add_([gradients[i] for i in chosen], added)
 
     def _compute_updates(self, updates: list[Tensor], rates: list[float], *histories: list[Tensor]) -> None:
-        """Turn the gradients in `updates` into what is subtracted; `histories` are changed too."""
+        """Replace the gradients in `updates` by the amounts to subtract; updates `histories` too."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""solver.prototxt, and what a solver learns of a network: its parameters with their multipliers.
+"""Reads solver.prototxt, and collects a network's learnable parameters with their multipliers.
 
 Sources: ReadSolverParamsFromTextFileOrDie (upgrade_proto.cpp), Net::AppendParam (net.cpp:445-540) of RMPE@5188c23.
 """
@@ -43,7 +43,7 @@ def read_solver(path: str | PathLike, dialect: str = AUTO) -> Message:
 
 
 def upgrade_solver(param: Message) -> Message:
-    """The same from a SolverParameter at hand."""
+    """The same from a SolverParameter message."""
     if unknown := [f"{u.where}: {u.owner} has no {'value ' + str(u.value) if u.is_value else 'field ' + repr(u.name)}"
                    for u in param.unknowns()]:
         raise NetError("\n  ".join([f"{param.origin.path}: not known in a solver of this dialect:", *unknown]))

@@ -1,7 +1,7 @@
-"""What a solver state lacks to continue a run with the same bits: positions in the data, random numbers, losses.
+"""State that an exact continuation needs and a solver state lacks: positions in the data, random numbers, losses.
 
-It stands beside the .solverstate as a .runstate, a JSON file. Caffe has no such file: after a restore, its data layers
-begin again at the first record.
+It is stored next to the .solverstate in a .runstate, a JSON file. Caffe has no such file: after a restore, its data
+layers start at the first record.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def restore(state: Mapping[str, Any], nets: Sequence[Net], device: torch.device,
         found = [[(str(name), position) for name, position in net] for net in state["layers"]]
         here = [list(data_layers(net)) for net in nets]
         if [[name for name, _ in net] for net in found] != [[layer.spec.name for layer in net] for net in here]:
-            raise FileError(f"{path}: belongs to networks with other data layers; delete it to begin their data anew")
+            raise FileError(f"{path}: belongs to networks with other data layers; delete it to restart their data")
         for layers, positions in zip(here, found, strict=True):
             for layer, (_, position) in zip(layers, positions, strict=True):
                 layer.seek(position)

@@ -57,6 +57,6 @@ def output_values(net: Net) -> Values:
 
 
 def weighted(net: Net, name: str, value: float | np.floating) -> str:
-    """The end of an output's log line, " (* 1 = 0.5 loss)"; empty for an output that is no loss."""
+    """The end of an output's log line, " (* 1 = 0.5 loss)"; empty for an output that is not a loss."""
     weight = net.loss_weights.get(name, 0)
     return f" (* {weight:g} = {np.float32(weight) * np.float32(value):g} loss)" if weight else ""

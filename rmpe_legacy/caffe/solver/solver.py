@@ -76,7 +76,7 @@ class Solver:
             device: where the networks are.
             de_transform, allow_python: as for ``load_net``.
             prefetch: how many batches the data layers read ahead, in a thread each; 0 for none.
-            skip_bad_records: pass over records and pictures that cannot be read, with a warning.
+            skip_bad_records: pass over records and images that cannot be read, with a warning.
             world: the processes that train together; each needs a Solver of the same file.
             report: called with the iteration and the values by name wherever Caffe logs them.
 
@@ -216,7 +216,7 @@ class Solver:
         log.info("Optimization Done.")
 
     def step(self, iterations: int = 1) -> None:
-        """Train so many iterations; the smoothed loss begins anew, as in each of Caffe's Step."""
+        """Train for this many iterations; the smoothed loss restarts, as in Caffe's Step."""
         self._forget_losses()
         self._train(self.iter + iterations)
 
@@ -420,8 +420,8 @@ class Solver:
     def restore(self, path: str | PathLike) -> None:
         """Go on from a solver state and the weights that it names.
 
-        With its .runstate beside it, data and random numbers continue where the snapshot was taken; without, they
-        begin anew, as in Caffe. FileError or NetError say what does not fit.
+        With its .runstate beside it, data and random numbers continue where the snapshot was taken; without it, they
+        start from the beginning, as in Caffe. FileError or NetError say what does not fit.
         """
         state = read_state(path)
         history = self.optimizer.history()
@@ -455,8 +455,8 @@ class Solver:
             return
         run = read_run_state(beside)
         if run.iteration != self.iter:
-            raise FileError(f"{beside}: is of iteration {run.iteration}, the solver state beside it of {self.iter}; "
-                            "delete it to begin the data anew")
+            raise FileError(f"{beside}: belongs to iteration {run.iteration}, the solver state beside it to "
+                            f"{self.iter}; delete it to restart the data")
         if len(run.processes) != self.world.size:
             log.info("Run state %s is of %d processes, this run has %d: data begins at its first record, random "
                      "numbers anew", beside, len(run.processes), self.world.size)

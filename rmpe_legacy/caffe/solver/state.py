@@ -24,7 +24,7 @@ from rmpe_legacy.readers.hdf5 import Dataset, Group, open_hdf5
 
 @dataclass(frozen=True)
 class SolverState:
-    """What a solver state file holds besides the weights, which stand in a file of their own."""
+    """The contents of a solver state file. The weights are in a separate file."""
 
     iteration: int
     current_step: int

@@ -114,10 +114,10 @@ class Timer:
         diffs: dict[str, Tensor] = {}  # blob -> what its readers have sent so far
         for i in reversed(range(len(turns))):
             step, (bottoms, tops) = self.net.steps[i], turns.pop()
-            roots = [(top, diffs.pop(name, None), self.net.loss_weights.get(name)) for name, top in
+            given = [(top, diffs.pop(name, None), self.net.loss_weights.get(name)) for name, top in
                      zip(step.top, tops, strict=True) if top.requires_grad]
             roots = [(top, torch.full_like(top, weight) if diff is None and weight else diff)
-                     for top, diff, weight in roots if diff is not None or weight]
+                     for top, diff, weight in given if diff is not None or weight]
             begin = time.perf_counter()
             if roots:
                 self._timed(lambda roots=roots: torch.autograd.backward(

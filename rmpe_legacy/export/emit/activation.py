@@ -158,10 +158,10 @@ def log_onnx(ctx: OnnxContext) -> None:
 
 def _chain(ctx: OnnxContext, x: str, *steps: tuple[str, float | None, float | None]) -> None:
     """Chain operators, each (op, constant, neutral constant), skipping neutral ones; the last gives the top."""
-    steps = [step for step in steps if step[1] is None or step[1] != step[2]] or [("Identity", None, None)]
-    for i, (op, value, _) in enumerate(steps):
+    needed = [step for step in steps if step[1] is None or step[1] != step[2]] or [("Identity", None, None)]
+    for i, (op, value, _) in enumerate(needed):
         inputs = [x] if value is None else [x, ctx.constant(value)]
-        x = ctx.graph.node(op, inputs, ctx.y if i == len(steps) - 1 else 1)
+        x = ctx.graph.node(op, inputs, ctx.y if i == len(needed) - 1 else 1)
 
 
 @emits_python("Log")

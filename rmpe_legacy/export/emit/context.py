@@ -41,7 +41,7 @@ class EmitContext:
 
 @dataclass(frozen=True)
 class OnnxContext(EmitContext):
-    """A layer on its way to ONNX. Its emitter adds nodes to the graph, the last of which give the tops.
+    """A layer on its way to ONNX. Its emitter adds nodes to the graph; the last ones produce the tops.
 
     Attributes:
         graph: The ONNX graph so far.

@@ -37,7 +37,7 @@ def write_formats(output: str | Path, names: Sequence[str], people: Sequence[Peo
     Args:
         output: a folder; made if missing.
         names: of FORMATS; "ours" is skipped, as the commands write it themselves.
-        people: an entry for each image, also where nobody was found.
+        people: an entry for each image, even if nobody was found.
 
     Returns:
         What was written: files and folders, relative to ``output``.

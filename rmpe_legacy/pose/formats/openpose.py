@@ -35,7 +35,7 @@ _EMPTY = ("face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2
 
 
 def files(people: Sequence[People]) -> dict[str, bytes]:
-    """A file for each image, also where nobody was found."""
+    """One file per image, even if nobody was found."""
     return {f"{NAME}/{_file_name(each, people)}": _content(each) for each in people}
 
 

@@ -1,4 +1,4 @@
-"""``caffe.model_libs``: the networks of SSD and RMPE, written into a NetSpec by the functions that scripts know.
+"""``caffe.model_libs``: the networks of SSD and RMPE, written into a NetSpec by functions with the original names.
 
 With dialect "rmpe" (at first) they give what RMPE's give, with "ssd" and "bvlc" what SSD's give. A script that says
 ``from caffe.model_libs import *`` also gets caffe, L, P, caffe_pb2, os and math, as there.

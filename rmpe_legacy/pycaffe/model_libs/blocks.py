@@ -126,7 +126,7 @@ def ResBody(net: NetSpec, from_layer: str, block_name: str, out2a: int, out2b: i
 
 def InceptionTower(net: NetSpec, from_layer: str, tower_name: str, layer_params: Sequence[dict[str, Any]],
                    **bn_param: Any) -> Any:
-    """Layers one after the other, "<tower_name>/<name>": poolings where the name has "pool", else convolutions.
+    """A chain of layers, "<tower_name>/<name>": poolings where the name has "pool", else convolutions.
 
     layer_params: of each layer its name and options. Returns the last layer's Top.
     """

@@ -14,7 +14,7 @@ def CreateAnnotatedDataLayer(source: str, batch_size: int = 32, backend: int | N
                              train: bool = True, label_map_file: str = "", anno_type: int | None = None,
                              transform_param: Mapping[str, Any] | None = None,
                              batch_sampler: Sequence[Mapping[str, Any]] = ({},)) -> Any:
-    """Pictures with boxes from a store: the Top of the data, or those of data and label."""
+    """Images with boxes from a store: the Top of the data, or those of data and label."""
     annotated: dict[str, Any] = {"label_map_file": label_map_file, "batch_sampler": list(batch_sampler)}
     if anno_type is not None:
         annotated["anno_type"] = anno_type

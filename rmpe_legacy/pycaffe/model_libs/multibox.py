@@ -24,7 +24,7 @@ def CreateMultiBoxHead(net: NetSpec, data_layer: str = "data", num_classes: int 
 
     Args:
         net: Gets the layers.
-        data_layer: The blob of the pictures, whose size the priors need.
+        data_layer: The blob of the images, whose size the priors need.
         num_classes: With the background.
         from_layers: The blobs to predict from; the lists below have an item for each, or none.
         use_objectness: Predict objectness as well.
@@ -37,11 +37,11 @@ def CreateMultiBoxHead(net: NetSpec, data_layer: str = "data", num_classes: int 
         prior_variance: One, or four.
         aspect_ratios: Of the priors, beside 1.
         steps: Pixels between priors (SSD's).
-        img_height: Pixels, where the priors shall not ask the pictures (SSD's).
+        img_height: Pixels; if given, the priors do not depend on the images (SSD's).
         img_width: The same.
         share_location: One box for all classes.
         flip: Each ratio's inverse as well.
-        clip: Priors end at the picture's border.
+        clip: Priors end at the image's border.
         offset: Of the priors in their cell (SSD's).
         inter_layer_depth: Channels of a further 3 x 3 before the predictions; of SSD's one for each layer.
         kernel_size: Of the predictions.
@@ -98,7 +98,7 @@ def CreateMultiBoxHead(net: NetSpec, data_layer: str = "data", num_classes: int 
 
 
 def _predict(net: NetSpec, layer: str, name: str, width: int, options: dict[str, Any]) -> Any:
-    """A convolution, its channels last, in one row for each picture."""
+    """A convolution, its channels last, in one row for each image."""
     ConvBNLayer(net, layer, name, num_output=width, **options)
     net[f"{name}_perm"] = layers.Permute(net[name], order=[0, 2, 3, 1])
     net[f"{name}_flat"] = layers.Flatten(net[f"{name}_perm"], axis=1)

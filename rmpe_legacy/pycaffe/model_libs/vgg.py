@@ -197,7 +197,7 @@ def _zf_full(net: NetSpec, fully_conv: bool, reduced: bool, dilated: bool, dropo
 def check_there(net: NetSpec, blob: str) -> None:
     """AssertionError, as the published builders give it, if a blob to begin with is not there."""
     if blob not in net.keys():  # noqa: SIM118  a NetSpec is no dict
-        raise MissingLayerError(f"the NetSpec has no blob {blob!r} to begin with; it has "
+        raise MissingLayerError(f"the NetSpec has no blob {blob!r} to start from; it has "
                                 f"{shorten_list(net.keys()) or 'none'}")
 
 
@@ -209,4 +209,4 @@ def freeze(net: NetSpec, names: Sequence[str]) -> None:
 
 
 class MissingLayerError(InputError, AssertionError):
-    """A network is to be built upon a blob that is not there, or lists that belong together differ in length."""
+    """The blob to build upon does not exist, or lists that must have equal lengths do not."""

@@ -42,7 +42,7 @@ class Layout:
 
 
 def read_shape(blocks: Blocks, message: Cursor) -> tuple[int, ...] | None:
-    """The sizes of a dataspace; None where it holds no element at all, not even one."""
+    """The sizes of a dataspace; None for a null dataspace, which has no elements."""
     version, rank = message.number(1), message.number(1)
     if version not in (1, 2) or rank > MAX_DIMS:
         raise blocks.error(f"a dataspace of version {version} with {rank} dimensions")
@@ -153,7 +153,7 @@ def _read_chunks(blocks: Blocks, layout: Layout, filters: list[Filter], out: np.
         stored, mask = key.number(4), key.number(4)
         begin = [key.number(8) for _ in range(out.ndim)]
         if any(b >= n or b % c for b, n, c in zip(begin, out.shape, chunk, strict=True)):
-            raise blocks.error(f"a chunk at {begin} of an array of {out.shape}")
+            raise blocks.error(f"a chunk at {begin}, outside the array of {out.shape}")
         data = _decoded(blocks, blocks.block(address, stored, "chunk").take(stored), filters, mask, size, out.itemsize)
         budget -= len(data)
         if len(data) != size or budget < 0:

@@ -79,14 +79,14 @@ class Blocks:
         c.address()
         end = c.address()
         if end > len(self.data):  # this one counts from the file's beginning
-            raise self.error(f"it says that it has {end} bytes, and has {len(self.data)}")
+            raise self.error(f"its header claims {end} bytes, but it has {len(self.data)}")
         if version < 2:
             c.skip(2 * self.offset_size)  # driver information; the root group's name
         return c.address()
 
 
 class Cursor:
-    """Reads little-endian numbers one after the other, each checked against the block's end."""
+    """Reads consecutive little-endian numbers, checking each against the block's end."""
 
     def __init__(self, blocks: Blocks, at: int, end: int, what: str):
         self.blocks, self.at, self.end, self.what = blocks, at, end, what

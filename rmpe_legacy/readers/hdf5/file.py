@@ -18,7 +18,7 @@ from .header import Messages, read_header
 
 
 def open_hdf5(path: str | PathLike) -> Group:
-    """The root group of a file, mapped. FileError where it cannot be opened or is no HDF5 file."""
+    """The root group of a file, mapped. FileError if it cannot be opened or is not an HDF5 file."""
     try:
         with open(path, "rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -29,7 +29,7 @@ def open_hdf5(path: str | PathLike) -> Group:
     blocks = Blocks(data, str(path))
     found = _Objects(blocks).at(blocks.root, "/")
     if not isinstance(found, Group):
-        raise blocks.error("its root is no group")
+        raise blocks.error("its root is not a group")
     return found
 
 
@@ -41,7 +41,7 @@ class _Objects:
         self._known: dict[int, Group | Dataset | None] = {}
 
     def at(self, address: int, name: str) -> Group | Dataset | None:
-        """A group or an array; None for what is neither, as a type with a name."""
+        """A group or an array; None for anything else, such as a named type."""
         if address not in self._known:
             messages = read_header(self.blocks, address)
             made: Group | Dataset | None = None

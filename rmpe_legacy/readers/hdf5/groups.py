@@ -21,7 +21,7 @@ def is_group(messages: Messages) -> bool:
 
 
 def read_links(blocks: Blocks, messages: Messages) -> Links:
-    """What a group holds, sorted by name."""
+    """A group's members, sorted by name."""
     links: Links = {}
     for message in messages.get(header.SYMBOL_TABLE, ()):
         links |= _symbols(blocks, message.address(), message.address())
@@ -66,7 +66,7 @@ def _symbol_nodes(blocks: Blocks, address: int, level: int | None) -> Iterator[t
 
 def tree_node(blocks: Blocks, address: int, kind: int, key_size: int,
               level: int | None) -> Iterator[tuple[Cursor, int, int]]:
-    """(key, address, level) of each child of a node of an old B-tree; -1 is the level of what the leaves hold.
+    """(key, address, level) of each child of a node of an old B-tree; -1 is the level of the leaves' entries.
 
     kind: 0 for groups, 1 for chunks. level: of this node; None for the root, which may have any.
     """

@@ -1,4 +1,4 @@
-"""Object headers: the messages that say what a group or an array is."""
+"""Object headers: the messages that describe a group or an array."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ class Fields:
 
     def child(self, value: Any) -> Module:
         if not isinstance(value, Torch7Object):
-            raise self.error(f"{_shown(value)} stands where a module is needed")
+            raise self.error(f"{_shown(value)} was found where a module is expected")
         return self.builder.module(value, self.depth + 1)
 
     def _tensor(self, name: str) -> StoredTensor | None:

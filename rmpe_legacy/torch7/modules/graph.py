@@ -77,7 +77,7 @@ class GModule(Module):
         return self.evaluate(x, lambda name, value: self._modules[name](value))
 
     def evaluate(self, x: Any, apply: Callable[[str, Any], Any]) -> Any:
-        """Run the graph on values of any kind: `apply` says what the module of a name makes of one."""
+        """Run the graph on values of any kind: `apply` computes a module's output by its name."""
         inputs = x if self.input_count > 1 else [x]
         if not isinstance(inputs, (list, tuple)) or len(inputs) != self.input_count:
             raise NetError(f"nn.gModule: takes a list of {self.input_count} inputs")
@@ -96,12 +96,13 @@ def _run(node: Node, given: list, apply: Callable[[str, Any], Any]) -> Any:
     """Compute a node's value from its inputs."""
     if node.select is not None:
         if not isinstance(given[0], list | tuple) or node.select >= len(given[0]):
-            raise NetError(f"nn.gModule: a node selects entry {node.select + 1} of what is no table, or too short")
+            raise NetError(f"nn.gModule: a node selects entry {node.select + 1} of a value that is not a table, or is "
+                           "too short")
         return given[0][node.select]
     value = given[0] if len(given) == 1 else given
     value = value if node.module is None else apply(node.module, value)
     if node.splits is not None and (not isinstance(value, list | tuple) or node.splits != len(value)):
-        raise NetError(f"nn.gModule: a node splits into {node.splits} what is no table of so many")
+        raise NetError(f"nn.gModule: a node splits into {node.splits} a value that is not a table of that length")
     return value
 
 

@@ -62,7 +62,7 @@ class CMul(Module):
         self.weight = fields.required("bias" if self.adds else "weight")
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight
+        weight: Tensor = self.weight
         if x.numel() == weight.numel():
             weight = weight.reshape(x.shape)
         elif weight.dim() != x.dim():

@@ -86,7 +86,7 @@ class PReLU(Module):
         self.per_channel = planes > 0
 
     def forward(self, x: Tensor) -> Tensor:
-        slope = self.weight
+        slope: Tensor = self.weight
         if self.per_channel:
             axis = 0 if x.dim() in (1, 3) else 1  # a single sample has its channels first
             slope = slope.view(-1, *[1] * (x.dim() - axis - 1))

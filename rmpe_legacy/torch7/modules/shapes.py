@@ -79,7 +79,7 @@ class Transpose(Module):
         super().__init__(fields)
         pairs = fields.get("permutations")
         if not isinstance(pairs, Table):
-            raise fields.error("permutations is no table")
+            raise fields.error("permutations is not a table")
         self.pairs = [self._pair(fields, pair) for pair in pairs.seq()]
         self.input_dims = _input_dims(fields)
 

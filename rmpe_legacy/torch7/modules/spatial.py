@@ -7,6 +7,7 @@ Images are (N, C, H, W), or (C, H, W) without a batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ class SpatialConvolution(Module):
         outputs, inputs = fields.integer("nOutputPlane"), fields.integer("nInputPlane")
         self.groups = fields.integer("groups", 1) if self.is_cudnn else 1
         if inputs % self.groups or outputs % self.groups:
-            raise fields.error(f"{inputs} and {outputs} planes are no multiples of {self.groups} groups")
+            raise fields.error(f"{inputs} and {outputs} planes are not multiples of {self.groups} groups")
         self.kernel = fields.pair("kH", "kW")
         self.stride = fields.pair("dH", "dW", 1)
         padding = fields.integer("padding", 0, least=0)  # once, for both; before padW and padH
@@ -71,7 +72,7 @@ class SpatialFullConvolution(Module):
         self.bias = fields.parameter("bias", planes[1:])
 
     def forward(self, x: Tensor | list[Tensor]) -> Tensor:
-        adjust = self.adjust
+        adjust: Sequence[int] = self.adjust
         if isinstance(x, list):
             x, like = x
             adjust = [(n + 2 * p - k) % s
@@ -106,7 +107,7 @@ class _Pooling(Module):
         outside = (count - 1) * stride >= size + pad  # the last window does not touch the image
         if self.is_cudnn and outside:
             raise NetError(f"{self.class_name}: with ceil_mode, cudnn's last window lies outside an image of size "
-                           f"{size}; what it holds is not known")
+                           f"{size}; its content is undefined")
         return count - (pad > 0 and outside)
 
 

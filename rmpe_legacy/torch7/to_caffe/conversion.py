@@ -161,7 +161,7 @@ class Converter:
     def plain(self, x: Item) -> Value:
         """Make the blob of a value match Torch7's view, by a Permute or Reshape if necessary."""
         if not isinstance(x, Value):
-            raise NetError("a table or a sampling grid stands where a tensor is needed")
+            raise NetError("a table or a sampling grid was found where a tensor is expected")
         if x.order is not None:
             return self.layer("Permute", x.blob, x, x.seen, permute_param={"order": list(x.order)})
         if x.view is not None and x.view != x.shape:

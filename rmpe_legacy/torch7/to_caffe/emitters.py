@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -252,7 +253,7 @@ def _eltwise(c: Converter, module: Module, x: list, path: str) -> Value:
     if isinstance(module, tables.CDivTable):
         values[1] = c.layer("Power", path, values[1], values[1].shape, power_param={"power": -1.0})
     operation = {tables.CAddTable: "SUM", tables.CSubTable: "SUM", tables.CMaxTable: "MAX"}.get(type(module), "PROD")
-    param = {"operation": operation} if operation != "SUM" else {}
+    param: dict[str, Any] = {"operation": operation} if operation != "SUM" else {}
     if isinstance(module, tables.CSubTable):
         param["coeff"] = [1.0, -1.0]
     word = {"SUM": "sub" if "coeff" in param else "add", "MAX": "max"}.get(operation, "mul")
@@ -344,9 +345,8 @@ def _scale(c: Converter, module: Module, x: Value, path: str) -> Value:
     if values.size != math.prod(x.shape[1:]):
         raise unsupported(module, path, f"{values.size} values for samples of "
                        f"{shown(x.shape[1:])}; only one for each element is converted")
-    param = {"num_axes": -1}
-    return c.layer("Bias" if bias else "Scale", path, x, x.shape, blobs=[values.reshape(x.shape[1:])],
-                   **{"bias_param" if bias else "scale_param": param})
+    param: dict[str, Any] = {"bias_param" if bias else "scale_param": {"num_axes": -1}}
+    return c.layer("Bias" if bias else "Scale", path, x, x.shape, blobs=[values.reshape(x.shape[1:])], **param)
 
 
 @emits(linear.Linear)
@@ -438,8 +438,8 @@ def _sampler(c: Converter, module: stn.BilinearSamplerBHWD, x: list, path: str) 
         image = c.plain(image)
         n, h, w, channels = image.shape
         image = c.layer("Permute", path, image, (n, channels, h, w), permute_param={"order": [0, 3, 1, 2]})
-    n, channels, *size = image.shape
-    theta = _caffe_theta(c, grid.theta, tuple(size), grid.size)
+    n, channels, *_ = image.shape
+    theta = _caffe_theta(c, grid.theta, (image.shape[2], image.shape[3]), grid.size)
     h, w = grid.size
     y = c.layer("SpatialTransformer", path, [image, theta], (n, channels, h, w),
                 st_param={"output_H": h, "output_W": w})

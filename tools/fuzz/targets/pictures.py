@@ -1,4 +1,4 @@
-"""Pictures, as OpenCV writes them."""
+"""Images, as OpenCV writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Databases of pictures: LMDB and LevelDB."""
+"""Databases of images: LMDB and LevelDB."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .base import GOLDEN, Readers, Target
 
 
 class Store(Target):
-    """A database of pictures; its first records are parsed and decoded."""
+    """A database of images; its first records are parsed and decoded."""
 
     backend = ""
 
