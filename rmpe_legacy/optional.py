@@ -14,6 +14,7 @@ EXTRAS = {  # module -> the extra in pyproject.toml that installs it
     "pycocotools": "eval",
     "matplotlib": "report",
     "networkx": "draw",
+    "PIL": "py2",
     "scipy": "mat",
     "tensorboard": "train",
     "lmdb": "train",
@@ -21,7 +22,7 @@ EXTRAS = {  # module -> the extra in pyproject.toml that installs it
     "starlette": "serve",
     "uvicorn": "serve",
 }
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # module -> the name to install it by, where that differs
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}  # module -> the name to install it by, where that differs
 
 
 def optional(module: str, purpose: str) -> ModuleType:

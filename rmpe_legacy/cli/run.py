@@ -9,18 +9,20 @@ from types import TracebackType
 
 from rmpe_legacy.errors import RmpeError
 
-from .terminal import tell
+from .terminal import write_error
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--py2", action="store_true", help="translate the script, and the modules next to it that "
                          "it imports, from Python 2")
-    command.add_argument("--dialect", choices=("rmpe", "ssd", "bvlc"), default="rmpe",
-                         help="which Caffe fork the script is for (default: rmpe)")
+    command.add_argument("--dialect", default="auto", metavar="NAME",
+                         help="which Caffe the script is for, one that `rmpe dialects` lists (default: for each file, "
+                         "the first that knows everything in it)")
     command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
                          default="published-identity", help="the meaning of de_transform: true in a SpatialTransformer "
                          "(default: what the published Caffe computes, %(default)s)")
-    command.add_argument("--figures", metavar="DIR", help="save the figures of a notebook's cells here")
+    command.add_argument("--figures", metavar="DIR", help="save what matplotlib and OpenCV would show in windows, and "
+                         "the figures of a notebook's cells, in this folder")
     command.add_argument("script", help="a .py or .ipynb file; it can run any code")
     command.add_argument("args", nargs=argparse.REMAINDER, help="arguments of the script")
 
@@ -36,20 +38,33 @@ def run(args: argparse.Namespace) -> int:
     except SystemExit as error:  # the script's own
         if error.code is None or isinstance(error.code, int):
             return error.code or 0
-        tell(error.code)
+        write_error(str(error.code))
         return 1
     except (Exception, RecursionError) as error:
         if isinstance(error, RmpeError) and not _frames(error):
             raise
-        tell(_report(error))
+        write_error(_report(error))
         return 1
     return 0
 
 
 def _report(error: BaseException) -> str:
-    """The script's traceback, without our frames above it."""
+    """The script's traceback, without our frames above it and, of an error that is a sentence, below it."""
     error.__traceback__ = _frames(error)
+    if isinstance(error, RmpeError):
+        _end_in_the_script(error.__traceback__)
     return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _end_in_the_script(place: TracebackType | None) -> None:
+    """Cut a traceback off below the last frame that is not ours: the script's, or its Python layer's."""
+    last = None
+    while place is not None:
+        if not place.tb_frame.f_globals.get("__name__", "").startswith("rmpe_legacy."):
+            last = place
+        place = place.tb_next
+    if last is not None:
+        last.tb_next = None
 
 
 def _frames(error: BaseException) -> TracebackType | None:

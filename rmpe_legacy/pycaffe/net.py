@@ -19,10 +19,12 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.layers.fillers import fill
 from rmpe_legacy.caffe.layers.gradient import overwrite, share
-from rmpe_legacy.caffe.layers.registry import layer_class
+from rmpe_legacy.caffe.layers.registry import forms_in, known_types
 from rmpe_legacy.caffe.load import read_net
 from rmpe_legacy.caffe.net import Net as TorchNet
 from rmpe_legacy.caffe.net import Step, reshape_step, run_step
+from rmpe_legacy.caffe.proto.dialects import AUTO
+from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.weights import copy_trained, read_trained
 from rmpe_legacy.errors import InputError
 from rmpe_legacy.files import all_or_none
@@ -556,10 +558,9 @@ def needs_backward(net: TorchNet) -> list[tuple[bool, list[bool]]]:
 
 
 def layer_type_list() -> list[str]:
-    """The types of layers that the dialect in use has."""
-    from rmpe_legacy.caffe.layers.registry import known_types
-
-    return [name for name in known_types() if settings.current.dialect in layer_class(name).dialects]
+    """The types of layers that the dialect in use has; of "auto", those of all."""
+    dialect = settings.current.dialect
+    return [name for name in known_types() if dialect == AUTO or forms_in(name, load_schema(dialect))]
 
 
 def _arguments(args: Sequence[Any], phase: int | None, level: int, stages: Sequence[str] | None,

@@ -84,14 +84,14 @@ class Function:
     def _assign(self, message: Any, name: str, value: Any) -> None:
         if name not in message.DESCRIPTOR.fields_by_name:
             near = did_you_mean(name, message.DESCRIPTOR.fields_by_name)
-            raise NoFieldError(f"{self.type_name}: a layer of dialect {settings.current.dialect!r} has no parameter "
+            raise NoFieldError(f"{self.type_name}: a layer of dialect {settings.current.messages!r} has no parameter "
                                f"{name!r}{near or '; give those of another message as convolution_param=dict(...)'}")
         assign_proto(message, name, value)
 
 
 def _own_param(type_name: str) -> str | None:
     """The field of a LayerParameter that holds the parameters of a type: "convolution_param"; None if it has none."""
-    for field in load_schema(settings.current.dialect)["LayerParameter"].fields.values():
+    for field in load_schema(settings.current.messages)["LayerParameter"].fields.values():
         if field.type == f"{type_name}Parameter" and field.name.endswith("_param"):
             return field.name
     return None

@@ -1,15 +1,13 @@
 """Python 2 as the scripts of Caffe's time use it, translated so that it runs here, and what they import besides.
 
 Grammar and library names are translated by fissix, which is lib2to3 kept alive (lib2to3 itself where fissix is not
-installed). What no grammar shows is done on the syntax tree: integers are divided as Python 2 divides them, ``round``
-rounds halves away from zero, and an array of one value counts as a number where NumPy let it.
+installed). What no grammar shows is done on the syntax tree, by calls of the functions in python2_values.py.
 """
 
 from __future__ import annotations
 
 import ast
 import io
-import math
 import re
 import sys
 import sysconfig
@@ -29,10 +27,13 @@ import numpy as np
 from rmpe_legacy.errors import PrototxtError, RmpeError
 from rmpe_legacy.wording import shorten
 
+from .python2_values import python2_names
+
 _PACKAGE = Path(__file__).parents[1]
 _STRING_IO = re.compile(r"^(\s*)from\s+c?StringIO\s+import\s+StringIO\b", re.M)
 _TRUE_DIVISION = re.compile(r"^from\s+__future__\s+import\s[^\n]*\bdivision\b", re.M)
 _INDENT = re.compile(r"^[ \t]*\t[ \t]*", re.M)
+_FUNCTIONS = {"int", "float", "str", "open"}  # that mean something else than today's
 _NOT_WANTED = {"import"}  # fixers: relative imports are looked at where a module lies in a package, and only there
 
 
@@ -58,19 +59,35 @@ def compile_python2(source: bytes | str, path: str, in_package: bool = False) ->
 def translated(source: bytes | str, path: str, in_package: bool = False) -> ast.Module:
     """The syntax tree of a Python 2 source, as ``compile_python2`` compiles it."""
     text = source if isinstance(source, str) else _decoded(source)
+    refuse_nulls(text, path)
     text = _INDENT.sub(lambda match: match[0].expandtabs(8), text.replace("\r\n", "\n"))
     text = _STRING_IO.sub(r"\1from io import BytesIO as StringIO", text)
     tool, refused = _translator(in_package)
     try:
         tree = ast.parse(str(tool.refactor_string(text.rstrip() + "\n", path)), path)
-    except (refused, SyntaxError, tokenize.TokenError) as error:
+    except refused as error:
         try:
             return ast.parse(text, path)  # Python 3 then, with its own division
         except SyntaxError as ours:
             place = getattr(error, "context", None)
             line, column = place[1] if place else (ours.lineno, ours.offset)
             raise ScriptError(f"{path}:{line}:{column}: neither Python 2 nor Python 3: {shorten(str(error))}") from None
-    return ast.fix_missing_locations(_Arithmetic(_TRUE_DIVISION.search(text) is not None).visit(tree))
+    return ast.fix_missing_locations(_Meaning(_TRUE_DIVISION.search(text) is not None).visit(tree))
+
+
+def refuse_nulls(text: str, path: str) -> None:
+    """Raise a ScriptError, with its place, for a null byte."""
+    if (nul := text.find("\0")) >= 0:
+        line, column = text.count("\n", 0, nul) + 1, nul - text.rfind("\n", 0, nul)
+        raise ScriptError(f"{path}:{line}:{column}: a null byte; this is no script in Python")
+
+
+def not_python_3(path: str, error: Exception) -> ScriptError:
+    """The sentence for what Python's own compiler refuses."""
+    if not isinstance(error, SyntaxError):
+        return ScriptError(f"{path}: not Python: {shorten(str(error))}")
+    place = f"{path}:{max(error.lineno or 1, 1)}:{max(error.offset or 1, 1)}"
+    return ScriptError(f"{place}: not Python 3: {shorten(error.msg)}; --py2 translates Python 2")
 
 
 def _decoded(source: bytes) -> str:
@@ -82,23 +99,25 @@ def _decoded(source: bytes) -> str:
 
 
 @cache
-def _translator(in_package: bool) -> tuple[Any, type[Exception]]:
-    """A tool of fissix or lib2to3, and the exception of its parser."""
+def _translator(in_package: bool) -> tuple[Any, tuple[type[Exception], ...]]:
+    """A tool of fissix or lib2to3, and what it and Python raise for what they cannot read."""
     for name in ("fissix", "lib2to3"):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of lib2to3, which Python 3.13 lacks
-                refactor, parse = import_module(f"{name}.refactor"), import_module(f"{name}.pgen2.parse")
+                refactor, parse, tokens = (import_module(f"{name}.{part}") for part in
+                                           ("refactor", "pgen2.parse", "pgen2.tokenize"))
         except ModuleNotFoundError:
             continue
         fixers = refactor.get_fixers_from_package(f"{name}.fixes")
         wanted = [f for f in fixers if in_package or f.rpartition(".fix_")[2] not in _NOT_WANTED]
-        return refactor.RefactoringTool(wanted), parse.ParseError
+        refused = (parse.ParseError, tokens.TokenError, SyntaxError, tokenize.TokenError)
+        return refactor.RefactoringTool(wanted), refused
     raise RmpeError("Python 2 cannot be translated without fissix; install it: pip install fissix")
 
 
-class _Arithmetic(ast.NodeTransformer):
-    """Python 2's division, unless the source asks for the true one, its ``round``, and NumPy's numbers of then."""
+class _Meaning(ast.NodeTransformer):
+    """What an operator or a function meant in Python 2: a call of the function in python2_values.py."""
 
     def __init__(self, divides_truly: bool):
         self.divides_truly = divides_truly
@@ -107,6 +126,8 @@ class _Arithmetic(ast.NodeTransformer):
         self.generic_visit(node)
         if isinstance(node.op, ast.Div) and not self.divides_truly:
             return ast.copy_location(_call("__python2_divide__", node.left, node.right), node)
+        if isinstance(node.op, ast.Mod) and not _is_number(node.left):
+            return ast.copy_location(_call("__python2_remainder__", node.left, node.right), node)
         return node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
@@ -121,15 +142,26 @@ class _Arithmetic(ast.NodeTransformer):
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         self.generic_visit(node)
         target = node.targets[0]
-        if len(node.targets) == 1 and isinstance(target, ast.Subscript):
+        if len(node.targets) == 1 and isinstance(target, ast.Subscript) and not _has_call(target.value):
             holder = ast.parse(ast.unparse(target.value), mode="eval").body
             node.value = ast.copy_location(_call("__python2_element__", holder, node.value), node.value)
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if isinstance(node.func, ast.Name) and node.func.id in ("int", "float"):
-            node.func.id = f"__python2_{node.func.id}__"
         self.generic_visit(node)
+        if isinstance(node.func, ast.Name):
+            if node.func.id in _FUNCTIONS:
+                node.func.id = f"__python2_{node.func.id}__"
+            elif node.func.id == "print":
+                node.args = [arg if isinstance(arg, ast.Starred) else
+                             ast.copy_location(_call("__python2_printed__", arg), arg) for arg in node.args]
+            elif node.func.id == "map":  # map(str, values)
+                for name in node.args[:1]:
+                    if isinstance(name, ast.Name) and name.id in _FUNCTIONS:
+                        name.id = f"__python2_{name.id}__"
+        elif isinstance(node.func, ast.Attribute) and node.func.attr == "format":
+            node.args.insert(0, node.func.value)
+            node.func = ast.copy_location(ast.Name("__python2_format__", ast.Load()), node.func)
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
@@ -138,68 +170,16 @@ class _Arithmetic(ast.NodeTransformer):
         return node
 
 
+def _is_number(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and not isinstance(node.value, str | bytes)
+
+
+def _has_call(node: ast.expr) -> bool:
+    return any(isinstance(part, ast.Call) for part in ast.walk(node))
+
+
 def _call(name: str, *args: ast.expr) -> ast.Call:
     return ast.Call(ast.Name(name, ast.Load()), list(args), [])
-
-
-# --- names ----------------------------------------------------------------------------------------------------------
-
-
-def python2_names() -> dict[str, Any]:
-    """What a translated source needs among its global names."""
-    return {"__python2_divide__": divide, "__python2_divide_in_place__": divide_in_place,
-            "__python2_round__": round_half_away, "__python2_int__": to_int, "__python2_float__": to_float,
-            "__python2_element__": element}
-
-
-def divide(a: Any, b: Any) -> Any:
-    """``a / b``: rounded down where both are whole numbers, or arrays of such."""
-    return a // b if _is_whole(a) and _is_whole(b) else a / b
-
-
-def divide_in_place(a: Any, b: Any) -> Any:
-    """``a /= b`` in the same sense; the value that `a` gets."""
-    if _is_whole(a) and _is_whole(b):
-        a //= b
-    else:
-        a /= b
-    return a
-
-
-def round_half_away(number: Any, digits: int = 0) -> float:
-    """``round`` of Python 2: a float, halves away from zero."""
-    value = float(number)
-    if not math.isfinite(value):
-        return value
-    scale = 10.0 ** digits
-    whole = math.floor(abs(value) * scale)
-    whole += abs(value) * scale - whole >= 0.5  # exactly: adding 0.5 first would round
-    return math.copysign(whole / scale, value)
-
-
-def to_int(*args: Any) -> int:
-    """``int``, of an array of one value too, which today's NumPy refuses."""
-    return int(*map(_single, args))
-
-
-def to_float(*args: Any) -> float:
-    """``float`` in the same sense."""
-    return float(*map(_single, args))
-
-
-def element(holder: Any, value: Any) -> Any:
-    """What ``holder[...] = value`` stores: in an array, an array of one value counts as the value."""
-    if isinstance(holder, np.ndarray) and holder.dtype != object and isinstance(value, np.ndarray) and value.size == 1:
-        return value.reshape(())
-    return value
-
-
-def _single(value: Any) -> Any:
-    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) or (isinstance(value, np.ndarray) and value.dtype.kind in "iub")
 
 
 # --- imports --------------------------------------------------------------------------------------------------------
@@ -233,46 +213,18 @@ def _is_installed(origin: Path) -> bool:
     origin = origin.resolve()
     if "site-packages" in origin.parts or "dist-packages" in origin.parts or _PACKAGE in origin.parents:
         return True
-    return any(Path(sysconfig.get_path(place)).resolve() in origin.parents for place in ("stdlib", "platstdlib"))
+    libraries = [Path(sysconfig.get_path(place)).resolve() for place in ("stdlib", "platstdlib")]
+    return any(folder in libraries or _has_distributions(folder) for folder in origin.parents)
+
+
+@cache
+def _has_distributions(folder: Path) -> bool:
+    """Whether pip has installed into a folder, as with --target."""
+    return next(folder.glob("*.dist-info"), None) is not None
 
 
 def translate_imports() -> None:
-    """From now on translate the script's own modules, and have what libraries of that time had.
-
-    NumPy's names float, int and so on for Python's own types, and ``scipy.misc``, which demo scripts import.
-    """
+    """From now on translate the script's own modules, and let NumPy print as it did then."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
-    for name, kind in {"float": float, "int": int, "bool": bool, "object": object, "str": str, "long": int,
-                       "unicode": str}.items():
-        if name not in np.__dict__:
-            setattr(np, name, kind)
-    _stand_in("scipy.misc")
-
-
-def _stand_in(name: str) -> None:
-    """Substitute an empty module for one that no longer exists; using a name from it is an error."""
-    try:
-        import_module(name)
-        return
-    except ImportError:
-        pass
-    parent, _, child = name.rpartition(".")
-    if parent:
-        _stand_in(parent)
-    module = sys.modules[name] = ModuleType(name, f"A stand-in for {name}, which is not installed.")
-    module.__path__ = []  # type: ignore[attr-defined]
-
-    def missing(attribute: str) -> Any:
-        if attribute.startswith("__"):
-            raise AttributeError(attribute)
-        raise _MissingModuleError(f"the script uses {name}.{attribute}, and there is no {name} here; install a library "
-                                  "that has it, or use another function")
-
-    module.__getattr__ = missing  # type: ignore[method-assign]
-    if parent:
-        setattr(sys.modules[parent], child, module)
-
-
-class _MissingModuleError(RmpeError, AttributeError):
-    """Something of a module that is not installed."""
+    np.set_printoptions(legacy="1.13")

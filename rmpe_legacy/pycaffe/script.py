@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from rmpe_legacy.errors import FileError
@@ -17,6 +17,9 @@ from rmpe_legacy.files import make_folder
 from . import python2
 from .install import install
 from .notebook import read_notebook
+from .old_libraries import restore_old_names
+from .python2_values import python2_names
+from .windows import save_windows
 
 _DISPLAY = ("display", "clear_output", "Image", "HTML", "SVG")
 
@@ -31,10 +34,12 @@ def run_file(path: str | os.PathLike, args: Sequence[str] = (), is_python2: bool
         path: The file.
         args: The script's arguments, sys.argv[1:].
         is_python2: Translate it, and the modules of its own that it imports, from Python 2.
-        figures: A folder for the figures that a notebook draws, as cell-<number>-<figure>.png.
+        figures: A folder for what would be shown in windows (see ``save_windows``), and for the figures that a
+            notebook draws, as cell-<number>-<figure>.png.
 
     Raises:
         FileError: If it cannot be read.
+        ScriptError: If it is not Python.
     """
     file = Path(path).resolve()
     is_notebook = file.suffix == ".ipynb"
@@ -43,20 +48,23 @@ def run_file(path: str | os.PathLike, args: Sequence[str] = (), is_python2: bool
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
     cells = read_notebook(path) if is_notebook else []
+    code = python2.compile_python2(source, str(path)) if is_python2 else _compiled(source, str(path))
     install()
+    restore_old_names()
     if is_python2:
         python2.translate_imports()
     main = ModuleType("__main__")
     main.__dict__.update({"__file__": str(path if not is_notebook else file), "__builtins__": __builtins__,
-                          **(python2.python2_names() if is_python2 else {})})
+                          **(python2_names() if is_python2 else {})})
     sys.modules["__main__"] = main
     sys.argv = [str(path), *args]
     sys.path.insert(0, str(file.parent))
+    folder = None if figures is None else Path(figures).resolve()
+    if folder is not None:
+        save_windows(folder, pyplot_too=not is_notebook)
     if not is_notebook:
-        code = python2.compile_python2(source, str(path)) if is_python2 else compile(source, str(path), "exec")
         exec(code, main.__dict__)
         return
-    folder = None if figures is None else Path(figures).resolve()
     os.chdir(file.parent)
     _prepare_notebook()
     for cell in cells:
@@ -64,10 +72,21 @@ def run_file(path: str | os.PathLike, args: Sequence[str] = (), is_python2: bool
         _finish_figures(cell.number, folder)
 
 
+def _compiled(source: bytes, path: str) -> CodeType:
+    try:
+        return compile(source, path, "exec")
+    except (SyntaxError, ValueError) as error:
+        python2.refuse_nulls(source.decode("latin-1"), path)
+        raise python2.not_python_3(path, error) from None
+
+
 def _run_cell(name: str, source: str, names: dict[str, Any], is_python2: bool) -> None:
     """Run one cell; the value of an expression at its end is shown, as Python's prompt shows it."""
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)  # for tracebacks
-    tree = python2.translated(source, name) if is_python2 else ast.parse(source, name)
+    try:
+        tree = python2.translated(source, name) if is_python2 else ast.parse(source, name)
+    except (SyntaxError, ValueError) as error:
+        raise python2.not_python_3(name, error) from None
     last = tree.body[-1] if tree.body else None
     if isinstance(last, ast.Expr):
         tree.body.pop()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from rmpe_legacy.caffe.choose_dialect import FIRST
+from rmpe_legacy.caffe.proto.dialects import AUTO
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.spec import DE_TRANSFORM
 from rmpe_legacy.errors import RmpeError
@@ -21,8 +23,13 @@ class Settings:
 
     on_gpu: bool = False
     gpu: int = 0
-    dialect: str = "rmpe"
+    dialect: str = AUTO  # of the files that are read
     de_transform: str = "published-identity"  # what the published Caffe computes
+
+    @property
+    def messages(self) -> str:
+        """The dialect of what a script builds: message classes, NetSpec's parameters, the networks of model_libs."""
+        return FIRST if self.dialect == AUTO else self.dialect
 
     def device(self) -> torch.device:
         """Where networks compute: the GPU in GPU mode, else the CPU."""
@@ -36,7 +43,8 @@ def configure(dialect: str | None = None, de_transform: str | None = None) -> No
     """Set how networks are read from now on; None leaves a setting unchanged.
 
     Args:
-        dialect: The dialect whose fields and defaults apply: "rmpe" (default), "ssd" or "bvlc".
+        dialect: The dialect whose fields and defaults apply: one that `rmpe dialects` lists, or "auto" (at first): for
+            each file the first one that knows everything in it, and "rmpe" for what a script builds.
         de_transform: What ``de_transform: true`` of a SpatialTransformer means, "published-identity" (at first: what
             the published Caffe computes), "published-ignored" or "paper".
 
@@ -44,7 +52,8 @@ def configure(dialect: str | None = None, de_transform: str | None = None) -> No
         RmpeError: For a value that is none of these.
     """
     if dialect is not None:
-        load_schema(dialect)
+        if dialect != AUTO:
+            load_schema(dialect)
         current.dialect = dialect
     if de_transform is not None:
         if de_transform not in DE_TRANSFORM:

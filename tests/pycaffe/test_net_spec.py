@@ -33,7 +33,7 @@ def spec_with_data(*shape: int) -> caffe.NetSpec:
 def shapes_of(n: caffe.NetSpec, folder) -> dict[str, tuple[int, ...]]:
     """The shapes of all blobs, from the prototxt that the spec writes; takes no memory for them."""
     (folder / "net.prototxt").write_text(str(n.to_proto()))
-    steps = read_net(folder / "net.prototxt", dialect=current.dialect).wire()
+    steps = read_net(folder / "net.prototxt", dialect=current.messages).wire()
     return {top: shape for step in steps for top, shape in zip(step.top, step.top_shapes, strict=True)}
 
 

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from rmpe_legacy.errors import RmpeError
-from rmpe_legacy.pycaffe import python2
+from rmpe_legacy.pycaffe import python2, python2_values
 from rmpe_legacy.pycaffe.notebook import read_notebook
+from rmpe_legacy.pycaffe.script import run_file
 
 NET = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 } } }
@@ -86,8 +88,43 @@ class TestScripts:
         assert "none.prototxt: No such file or directory" in done.stderr
         assert "script.py" not in done.stderr
 
+    def test_what_a_script_raises_is_shown_without_our_frames(self, folder):
+        (folder / "bad.py").write_text("import caffe\nnet = caffe.Net('net.prototxt', caffe.TEST)\n"
+                                       "net.forward(end='no')")
+        done = rmpe("bad.py", cwd=folder)
+        assert done.returncode == 1
+        assert done.stderr.startswith("Traceback (most recent call last):\n  File \"bad.py\", line 3")
+        assert done.stderr.count("File ") == 1
+        assert "the network has no layer 'no'" in done.stderr
+
+    def test_the_message_of_an_exit_stands_alone(self, folder):
+        (folder / "exit.py").write_text("import sys\nsys.exit('stop here')\n")
+        done = rmpe("exit.py", cwd=folder)
+        assert (done.returncode, done.stderr) == (1, "stop here\n")
+
+    @pytest.mark.parametrize(("name", "text", "sentence"), [
+        ("nul.py", "x = 1\n\0", "nul.py:2:1: a null byte; this is no script in Python"),
+        ("open.py", "x = (\n", "open.py:1:5: not Python 3: '(' was never closed; --py2 translates Python 2"),
+        ("old.py", "x = 1\nprint x\n", "old.py:2:1: not Python 3: Missing parentheses"),
+        ("coding.py", "# -*- coding: nonsense -*-\n", "coding.py:1:1: not Python 3: unknown encoding"),
+        ("book.ipynb", "nonsense", "book.ipynb: not a notebook"),
+        ("folder.py", Path, "folder.py: Is a directory"),
+    ])
+    def test_what_is_no_python_3_is_one_sentence(self, folder, monkeypatch, name, text, sentence):
+        monkeypatch.chdir(folder)
+        if text is Path:
+            (folder / name).mkdir()
+        else:
+            (folder / name).write_text(text)
+        with pytest.raises(RmpeError) as caught:
+            run_file(name)
+        assert str(caught.value).startswith(sentence)
+        assert "\n" not in str(caught.value)
+
     @pytest.mark.parametrize(("name", "text", "sentence"), [
         ("none.py", None, "none.py: No such file"),
+        ("nul.py", "x = 1\n\0", "nul.py:2:1: a null byte; this is no script in Python"),
+        ("open.py", "x = (\n", "open.py:1:5: neither Python 2 nor Python 3"),
         ("neither.py", "print 1 +* 2\n", "neither.py:1:9: neither Python 2 nor Python 3"),
     ])
     def test_what_cannot_be_run_is_one_sentence(self, folder, name, text, sentence):
@@ -139,7 +176,7 @@ class TestNotebooks:
 
 class TestPython2:
     def run(self, source: str) -> dict:
-        names = python2.python2_names()
+        names = python2_values.python2_names()
         exec(python2.compile_python2(textwrap.dedent(source), "script.py"), names)
         return names
 
@@ -175,7 +212,75 @@ class TestPython2:
         (0.5, 0, 1.0), (-0.5, 0, -1.0), (1.5, 0, 2.0), (2.5, 0, 3.0), (0.49999999999999994, 0, 0.0), (2.25, 1, 2.3),
         (float("inf"), 0, float("inf")), (7, 0, 7.0)])
     def test_round(self, value, digits, want):
-        assert python2.round_half_away(value, digits) == want
+        assert python2_values.round_half_away(value, digits) == want
+
+    @pytest.mark.parametrize(("value", "text"), [  # printed by Python 2.7.18
+        (0.1 + 0.2, "0.3"), (1 / 3, "0.333333333333"), (2.0, "2.0"), (1e11, "1e+11"), (99999999999.0, "99999999999.0"),
+        (123456789012.0, "1.23456789012e+11"), (1e16, "1e+16"), (1e-5, "1e-05"), (-0.0, "-0.0"), (1e300, "1e+300"),
+        (float("nan"), "nan"), (float("-inf"), "-inf")])
+    def test_floats_have_12_digits_as_text(self, value, text):
+        assert python2_values.float_text(value) == text
+
+    def test_floats_in_formats(self):
+        names = self.run("""
+            import numpy as np
+            third, single = 1 / 3., np.float32(0.1)
+            a = str(third), "%s %r %.2f %d" % (third, third, third, 7.9), "{} {:.2f}".format(third, third)
+            b = map(str, [third]), "%s" % third, "%(x)s" % {"x": third}, str([third]), "{0}".format(np.float64(third))
+            c = str(single), "{}".format(single), "%s" % single, 7 % 4, "{}".format("%s")
+        """)
+        short = "0.333333333333"
+        assert names["a"] == (short, f"{short} 0.3333333333333333 0.33 7", f"{short} 0.33")
+        assert names["b"] == ([short], short, short, "[0.3333333333333333]", short)
+        assert names["c"] == ("0.1", "0.10000000149", "0.1", 3, "%s")
+
+    def test_a_holder_that_a_call_gives_is_asked_once(self):
+        names = self.run("""
+            calls = []
+            def holder():
+                calls.append(1)
+                return calls
+            holder()[0] = 5
+        """)
+        assert names["calls"] == [5]
+
+    def test_files_hold_text_or_bytes(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        names = self.run("""
+            import pickle
+            with open("values", "w") as file:
+                pickle.dump([1.5], file, 2)
+            with open("text", "w") as file:
+                file.write("words")
+            with open("values") as file:
+                values = pickle.load(file)
+            with open("values") as first, open("text") as second:
+                raw, text = first.read(), second.read()
+        """)
+        assert (names["values"], names["text"], type(names["raw"])) == ([1.5], "words", bytes)
+
+    def test_windows_become_files(self, folder):
+        (folder / "script.py").write_text(textwrap.dedent("""
+            import cv2, numpy as np, matplotlib.pyplot as plt
+            cv2.namedWindow("w")
+            while True:
+                cv2.imshow("w", np.zeros((4, 4, 3), np.uint8))
+                if cv2.waitKey(1) & 0xFF == 27:
+                    break
+            plt.plot([1, 2])
+            plt.hold(True)
+            plt.show()
+            print(cv2.CV_AA == cv2.LINE_AA, cv2.cv.CV_CAP_PROP_FPS == cv2.CAP_PROP_FPS)
+        """))
+        done = rmpe("--figures", "shown", "script.py", cwd=folder)
+        assert done.stdout == "True True\n", done.stderr
+        assert sorted(path.name for path in (folder / "shown").iterdir()) == ["figure-1.png", "window-1.png"]
+
+    def test_old_names_of_modules(self, folder):
+        (folder / "script.py").write_text("import Image, time\nImage.new('RGB', (2, 3)).save('a.png')\ntime.clock()\n")
+        done = rmpe("--py2", "script.py", cwd=folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (folder / "a.png").exists()
 
     def test_python_3_goes_through(self):
         assert self.run("x = 3\ny = f'{x!r}'")["y"] == "3"
@@ -187,7 +292,12 @@ class TestPython2:
     def test_what_libraries_no_longer_have(self, folder):
         (folder / "script.py").write_text(
             "import numpy as np\nfrom scipy import misc\nprint np.float, np.int(3), np.array([True]).astype(np.bool)\n"
-            "try:\n    misc.imread('a')\nexcept AttributeError as error:\n    print 'no scipy.misc'\n")
+            "misc.imsave('a.png', np.arange(12).reshape(2, 2, 3).astype(np.uint8))\n"
+            "from scipy.misc import imread\nprint imread('a.png').tolist(), misc.imresize(imread('a.png'), 200).shape\n"
+            "try:\n    misc.derivative\nexcept AttributeError:\n    print 'no derivative'\n")
         done = rmpe("--py2", "script.py", cwd=folder)
-        assert done.stdout == "<class 'float'> 3 [ True]\nno scipy.misc\n", done.stderr
+        first, second, third = done.stdout.splitlines()
+        assert third == "no derivative"
+        assert first == "<class 'float'> 3 [ True]", done.stderr
+        assert second == "[[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]] (4, 4, 3)"
 

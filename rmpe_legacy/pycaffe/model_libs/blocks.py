@@ -18,7 +18,7 @@ XAVIER = {"param": [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult"
 
 def of_rmpe() -> bool:
     """Whether RMPE's builders are wanted, rather than SSD's."""
-    return settings.current.dialect == "rmpe"
+    return settings.current.messages == "rmpe"
 
 
 def UnpackVariable(var: Any, num: int) -> list:

@@ -13,11 +13,11 @@ from rmpe_legacy.pycaffe import settings
 
 def __getattr__(name: str) -> Any:
     try:
-        return getattr(caffe_pb2(settings.current.dialect), name)
+        return getattr(caffe_pb2(settings.current.messages), name)
     except AttributeError:
-        raise AttributeError(f"dialect {settings.current.dialect!r} has no message, enum or value {name!r}; "
+        raise AttributeError(f"dialect {settings.current.messages!r} has no message, enum or value {name!r}; "
                              "caffe.configure(dialect=...) chooses another") from None
 
 
 def __dir__() -> list[str]:
-    return sorted(vars(caffe_pb2(settings.current.dialect)))
+    return sorted(vars(caffe_pb2(settings.current.messages)))

@@ -1,0 +1,124 @@
+"""Names that libraries had when such scripts were written, and have no more."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from rmpe_legacy.errors import RmpeError
+
+from . import scipy_misc
+
+_NUMPY = {"float": float, "int": int, "bool": bool, "object": object, "str": str, "long": int, "unicode": str,
+          "float_": np.float64, "complex_": np.complex128, "string_": np.bytes_, "unicode_": np.str_, "Inf": np.inf,
+          "Infinity": np.inf, "infty": np.inf, "NaN": np.nan, "NINF": -np.inf, "PINF": np.inf, "product": np.prod,
+          "cumproduct": np.cumprod, "alltrue": np.all, "sometrue": np.any, "row_stack": np.vstack,
+          "asscalar": lambda array: np.asarray(array).item()}
+_MOVED = {name: f"PIL.{name}" for name in ("Image", "ImageDraw", "ImageFilter", "ImageFont", "ImageOps")}
+_OPENCV = {"CV_AA": "LINE_AA", "CV_LOAD_IMAGE_COLOR": "IMREAD_COLOR", "CV_LOAD_IMAGE_GRAYSCALE": "IMREAD_GRAYSCALE",
+           "CV_LOAD_IMAGE_UNCHANGED": "IMREAD_UNCHANGED", "CV_FILLED": "FILLED"}
+
+
+class _Moved(MetaPathFinder, Loader):
+    """Finds a module under the name that it had, where nothing else has that name."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None,
+                  target: ModuleType | None = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name in _MOVED else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = ModuleType(spec.name, f"{_MOVED[spec.name]} under its old name.")
+        vars(module).update((name, value) for name, value in vars(import_module(_MOVED[spec.name])).items()
+                            if not name.startswith("__"))
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+class _Pyplot(MetaPathFinder, Loader):
+    """Gives matplotlib.pyplot, once it is imported, ``hold``, which today's always does."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None,
+                  target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name == "matplotlib.pyplot" else None
+        if spec is not None:
+            self._real, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert self._real is not None
+        self._real.exec_module(module)
+        for holder in (module, module.Axes):
+            if not hasattr(holder, "hold"):
+                holder.hold = lambda *args: None  # type: ignore[union-attr]
+
+
+def restore_old_names() -> None:
+    """Have what NumPy, OpenCV and matplotlib had, ``time.clock``, PIL's bare names and ``scipy.misc``'s functions.
+
+    What is there already stays as it is.
+    """
+    if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
+        sys.meta_path.append(_Moved())
+        sys.meta_path.insert(0, _Pyplot())
+    for name, value in _NUMPY.items():
+        if name not in np.__dict__:
+            setattr(np, name, value)
+    if not hasattr(time, "clock"):
+        time.clock = time.process_time  # type: ignore[attr-defined]
+    _restore_opencv()
+    misc = _stand_in("scipy.misc")
+    for name in scipy_misc.__all__:
+        if not hasattr(misc, name):
+            setattr(misc, name, getattr(scipy_misc, name))
+
+
+def _restore_opencv() -> None:
+    """OpenCV 2's names: CV_AA and so on, and ``cv2.cv`` with a CV_ before every constant."""
+    import cv2
+
+    for name, now in _OPENCV.items():
+        if not hasattr(cv2, name):
+            setattr(cv2, name, getattr(cv2, now))
+    if not hasattr(cv2, "cv"):
+        constants = {f"CV_{name}": value for name, value in vars(cv2).items() if name.isupper() and type(value) is int}
+        module = ModuleType("cv2.cv", "OpenCV's constants under the names that they had in OpenCV 2.")
+        vars(module).update(constants, CV_FOURCC=cv2.VideoWriter_fourcc)  # type: ignore[attr-defined]
+        sys.modules["cv2.cv"] = cv2.cv = module  # type: ignore[attr-defined]
+
+
+def _stand_in(name: str) -> ModuleType:
+    """The module, or an empty one where it no longer exists; a name that this lacks is an error with our sentence."""
+    try:
+        return import_module(name)
+    except ImportError:
+        module = sys.modules[name] = ModuleType(name, f"A stand-in for {name}, which is not installed.")
+    module.__path__ = []
+    parent, _, child = name.rpartition(".")
+    if parent:
+        setattr(_stand_in(parent), child, module)
+
+    def missing(attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        raise _MissingNameError(f"the script uses {name}.{attribute}, and there is no {name} here; install a library "
+                                "that has it, or use another function")
+
+    module.__getattr__ = missing  # type: ignore[method-assign]
+    return module
+
+
+class _MissingNameError(RmpeError, AttributeError):
+    """Something of a module that is not installed."""

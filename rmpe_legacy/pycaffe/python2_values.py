@@ -1,0 +1,138 @@
+"""What values meant in Python 2, as functions that translated sources call: arithmetic, and numbers as text.
+
+Python 2 divided integers as integers, rounded halves away from zero, and wrote 12 digits of a float where it made text
+for people: in ``print``, ``str``, ``"%s"`` and ``"{}".format``. NumPy counted an array of one value as a number.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .python2_files import open_file
+
+
+def python2_names() -> dict[str, Any]:
+    """What a translated source needs among its global names."""
+    return {"__python2_divide__": divide, "__python2_divide_in_place__": divide_in_place,
+            "__python2_round__": round_half_away, "__python2_int__": to_int, "__python2_float__": to_float,
+            "__python2_element__": element, "__python2_str__": to_str, "__python2_printed__": printed,
+            "__python2_open__": open_file, "__python2_remainder__": remainder, "__python2_format__": format_method}
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
+
+
+def divide(a: Any, b: Any) -> Any:
+    """``a / b``: rounded down where both are whole numbers, or arrays of such."""
+    return a // b if _is_whole(a) and _is_whole(b) else a / b
+
+
+def divide_in_place(a: Any, b: Any) -> Any:
+    """``a /= b`` in the same sense; the value that `a` gets."""
+    if _is_whole(a) and _is_whole(b):
+        a //= b
+    else:
+        a /= b
+    return a
+
+
+def round_half_away(number: Any, digits: int = 0) -> float:
+    """``round`` of Python 2: a float, halves away from zero."""
+    value = float(number)
+    if not math.isfinite(value):
+        return value
+    scale = 10.0 ** digits
+    whole = math.floor(abs(value) * scale)
+    whole += abs(value) * scale - whole >= 0.5  # exactly: adding 0.5 first would round
+    return math.copysign(whole / scale, value)
+
+
+def to_int(*args: Any) -> int:
+    """``int``, of an array of one value too, which today's NumPy refuses."""
+    return int(*map(_single, args))
+
+
+def to_float(*args: Any) -> float:
+    """``float`` in the same sense."""
+    return float(*map(_single, args))
+
+
+def element(holder: Any, value: Any) -> Any:
+    """What ``holder[...] = value`` stores: in an array, an array of one value counts as the value."""
+    if isinstance(holder, np.ndarray) and holder.dtype != object and isinstance(value, np.ndarray) and value.size == 1:
+        return value.reshape(())
+    return value
+
+
+def _single(value: Any) -> Any:
+    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) or (isinstance(value, np.ndarray) and value.dtype.kind in "iub")
+
+
+# --- text -----------------------------------------------------------------------------------------------------------
+
+
+class _Number(float):
+    """A float that writes itself as Python 2's did, unless a format asks for something else."""
+
+    digits = 12
+
+    def __str__(self) -> str:
+        return float_text(float(self), self.digits)
+
+    def __format__(self, spec: str) -> str:
+        return float.__format__(self, spec) if spec else float_text(float(self), 12)
+
+
+class _ShortNumber(_Number):
+    """NumPy's float32 and float16, whose ``str`` had 8 digits or 5; ``format`` made Python's float of them first."""
+
+    def __new__(cls, value: np.floating) -> _ShortNumber:
+        made = super().__new__(cls, value)
+        made.digits = 5 if isinstance(value, np.float16) else 8
+        return made
+
+
+def float_text(value: float, digits: int = 12) -> str:
+    """The digits that Python 2's ``str`` wrote: an exponent from 1e11 on (for 12 digits), else at least one decimal."""
+    text = f"{value:.{digits}g}"
+    if not text.lstrip("-").isdigit():
+        return text
+    if len(text.lstrip("-")) < digits:
+        return f"{text}.0"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+
+
+def to_str(*args: Any) -> str:
+    """``str``."""
+    return str(*map(printed, args))
+
+
+def remainder(a: Any, b: Any) -> Any:
+    """``a % b``, which for text is a format."""
+    if not isinstance(a, str):
+        return a % b
+    if isinstance(b, tuple):
+        return a % tuple(map(printed, b))
+    return a % ({key: printed(value) for key, value in b.items()} if type(b) is dict else printed(b))
+
+
+def format_method(holder: Any, *args: Any, **named: Any) -> Any:
+    """``holder.format(...)``, which for text is a format."""
+    if isinstance(holder, str):
+        return holder.format(*map(printed, args), **{name: printed(value) for name, value in named.items()})
+    return holder.format(*args, **named)
+
+
+def printed(value: Any) -> Any:
+    """What ``print`` is given: a float as one that writes itself as it did then; anything else as it is."""
+    if isinstance(value, np.float32 | np.float16):
+        return _ShortNumber(value)
+    return _Number(value) if type(value) is float or isinstance(value, np.float64) else value
