@@ -44,6 +44,7 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
     stored = None if weights is None else {layer.name: layer for layer in read_trained(weights, parsed.specs)}
     shown = [step for step in steps if not step.layer.spec.is_inserted]
     rows = [_row(step, stored) for step in shown]
+    rows = [tuple(map(one_line, row)) for row in rows]
     table = text_table([("layer", "type", "blobs", "parameters"), *rows])
     lines = [parsed.name or prototxt, *table, "", *_sums(steps), f"dialect: {dialect_text(parsed.dialect)}",
              *(f"note: {note}" for note in parsed.notes)]
@@ -72,7 +73,7 @@ def dialect_text(name: str) -> str:
 def describe_weights(path: str) -> str:
     """Describe a weights file: its layers with the shapes of their blobs."""
     layers = [layer for layer in read_weights(path) if layer.blobs]
-    rows = [(layer.name, layer.type, _blob_shapes(layer.blobs)) for layer in layers]
+    rows = [(one_line(layer.name), one_line(layer.type), _blob_shapes(layer.blobs)) for layer in layers]
     total = sum(blob.data.size for layer in layers for blob in layer.blobs if blob is not None)
     summary = f"{pluralize(len(layers), 'layer')}, {_amount(total)}"
     return "\n".join([*text_table([("layer", "type", "blobs"), *rows]), "", summary])
