@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from heapq import nlargest
 from itertools import zip_longest
 
-from rmpe_legacy.wording import one_line
+from rmpe_legacy.wording import shorten
 
 WIDTH = 100
 _GAP = "  "
 _LONG = 44  # longer words may be cut, except in the first column, which names the row
+_MAX_CELL = 1000
+_JUDGED = 200  # rows, the longest, for which the columns' widths are chosen
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
@@ -18,9 +21,10 @@ def text_table(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
     """Align rows of cells; where a line would be too long, wrap the cells of some columns at spaces.
 
     Shapes (1 x 3 x 500 x 500) and words of up to 44 characters are never cut, so a table of many columns can be wider
-    than `width`. What a terminal would act on is escaped, since cells have names from files.
+    than `width`. Cells may come from a file: what a terminal would act on is escaped, and what follows the first 1000
+    characters is left out.
     """
-    rows = [tuple(map(one_line, row)) for row in rows]
+    rows = [tuple(shorten(cell, _MAX_CELL) for cell in row) for row in rows]
     widths = _widths(rows, width - len(_GAP) * (len(rows[0]) - 1))
     return [line for row in rows for line in _lines(row, widths)]
 
@@ -49,13 +53,15 @@ def _keep_shapes(cell: str) -> str:
 
 def _widths(rows: Sequence[Sequence[str]], total: int) -> list[int]:
     """Return the columns' widths. Columns are narrowed step by step, each time the one that adds the fewest lines."""
+    least = [max(max(map(len, _keep_shapes(cell).split(" "))) for cell in column) for column in zip(*rows, strict=True)]
+    least[1:] = [min(length, _LONG) for length in least[1:]]
+    rows = nlargest(_JUDGED, rows, key=lambda row: sum(map(len, row)))
     columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
+    widths = [max(low, *map(len, column)) for low, column in zip(least, columns, strict=True)]
     if sum(widths) <= total:
         return widths
+    widths = [max(low, min(width, total)) for low, width in zip(least, widths, strict=True)]
     words = [[[len(word) for word in _keep_shapes(cell).split(" ")] for cell in column] for column in columns]
-    least = [max(max(cell) for cell in column) for column in words]
-    least[1:] = [min(length, _LONG) for length in least[1:]]
     heights = [1] * len(rows)
     while sum(widths) > total and (open_ := [i for i, width in enumerate(widths) if width > least[i]]):
         trials = {i: [max(height, _line_count(cell, widths[i] - 1)) for height, cell in

@@ -1,5 +1,7 @@
 """Tables as text: aligned, at most 100 columns wide, and never wrapped inside a name or a shape."""
 
+import time
+
 import pytest
 
 from rmpe_legacy.text_table import WIDTH, text_table, wrapped
@@ -32,6 +34,22 @@ def test_a_word_without_end_is_cut():
 def test_paragraphs():
     text = wrapped("a" * 60 + " " + "b" * 60 + " c", "  ")
     assert text == "a" * 60 + "\n  " + "b" * 60 + " c"
+
+
+@pytest.mark.parametrize("rows", [[("n" * 50_000, "T", "1 x 2, " * 50_000)] * 3, [("name", "T", "1 x 2, " * 20)] * 5_000],
+                         ids=["long cells", "many rows"])
+def test_a_hostile_table_is_written_at_once(rows):
+    """Found by fuzzing caffemodels: the time went with the square of a cell's length."""
+    begun = time.process_time()
+    lines = text_table(rows)
+    assert time.process_time() - begun < 2
+    assert len(lines) >= len(rows)
+    assert max(map(len, lines)) <= 1000 + 2 * WIDTH
+
+
+def test_a_row_that_is_not_among_the_longest_keeps_its_name_whole():
+    rows = [("c", "word " * 40)] * 300 + [("a_name_of_27_characters_long", "ReLU")]
+    assert text_table(rows)[-1] == "a_name_of_27_characters_long  ReLU"
 
 
 @pytest.mark.parametrize("command", [
