@@ -36,8 +36,8 @@ def test_paragraphs():
     assert text == "a" * 60 + "\n  " + "b" * 60 + " c"
 
 
-@pytest.mark.parametrize("rows", [[("n" * 50_000, "T", "1 x 2, " * 50_000)] * 3, [("name", "T", "1 x 2, " * 20)] * 5_000],
-                         ids=["long cells", "many rows"])
+@pytest.mark.parametrize("rows", [[("n" * 50_000, "T", "1 x 2, " * 50_000)] * 3,
+                                  [("name", "T", "1 x 2, " * 20)] * 5_000], ids=["long cells", "many rows"])
 def test_a_hostile_table_is_written_at_once(rows):
     """Found by fuzzing caffemodels: the time went with the square of a cell's length."""
     begun = time.process_time()
