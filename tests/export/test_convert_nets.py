@@ -23,26 +23,21 @@ from rmpe_legacy.formats.python import PythonRunner
 MODELS = unpacked("torch7/models")
 
 
-def cache_of_one(function):
-    kept = []
-
-    def call(argument):
-        kept[:] = kept or [function(argument)]
-        return kept[0]
-
-    return call
-
-
 class Once:
     """A side that is run once for several comparisons."""
 
     def __init__(self, runner: NetRunner):
         self.runner, self.title, self.inputs, self.ran = runner, runner.title, runner.inputs, None
-        self.exact = cache_of_one(runner.exact)
+        self.doubles: dict = {}
 
     def run(self, inputs, wanted=None) -> RunResult:
         self.ran = self.ran or self.runner.run(inputs, wanted)
         return self.ran
+
+    def exact(self, inputs, given) -> dict:
+        assert not given
+        self.doubles = self.doubles or self.runner.exact(inputs, given)
+        return self.doubles
 
 
 @pytest.fixture(scope="module", params=NAMES)
