@@ -32,6 +32,11 @@ class _Node:
     outputs: tuple[str, ...]
 
 
+def _text(name: str | bytes) -> str:
+    """Return a name; protobuf gives bytes where it is not UTF-8, which raises UnicodeDecodeError here."""
+    return name if isinstance(name, str) else name.decode()
+
+
 class OnnxRunner:
     """Runs an ONNX file in onnxruntime on the CPU. Values that are not outputs come from a second, modified session."""
 
@@ -45,8 +50,8 @@ class OnnxRunner:
             shapes = {i.name: tuple(d if isinstance(d, int) else 1 for d in i.shape) for i in self.session.get_inputs()}
             self.outputs = [output.name for output in self.session.get_outputs()]
             # Read now: protobuf checks strings when they are accessed, not when the file is parsed.
-            self.nodes = [_Node(node.name or node.op_type, node.op_type, tuple(filter(None, node.output)))
-                          for node in self.model.graph.node]
+            self.nodes = [_Node(_text(node.name or node.op_type), node.op_type,
+                                tuple(_text(name) for name in node.output if name)) for node in self.model.graph.node]
         for name, shape in shapes.items():
             if (item_count(shape) or MAX_INPUT + 1) > MAX_INPUT and 0 not in shape:
                 raise FileError(f"{path}: its input {name!r} is {shape_text(shape)}, too large for a random input")

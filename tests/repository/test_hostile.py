@@ -64,6 +64,7 @@ TORCH = {
     "half-a-surrogate-pair.json": "holds half of a surrogate pair",
     "input-of-terabytes.onnx": "its input 'x' is 1048576 x 1048576, too large for a random input",
     "lists-in-many-places.t7": "more than 100000 modules, counted where they are used",
+    "name-of-an-output-that-is-not-utf8.onnx": "'utf-8' codec can't decode byte 0xa0",
     "name-that-is-not-utf8.onnx": "'utf-8' codec can't decode byte 0xff",
     "nested.json": "not a readable JSON file: nested too deep",
     "nested.safetensors": "not a readable safetensors file: Error while deserializing header",
