@@ -602,7 +602,7 @@ def demo_ssd_train() -> Prototxt:
 
 
 def demo_ssd_deploy() -> Prototxt:
-    net = Prototxt("demo_detector", "The demo's person detector: image -> boxes with scores")
+    net = Prototxt("demo_detector", "The demo's person detector: picture -> boxes with scores")
     net.layer("data", "Input", top="data", input_param={"shape": {"dim": [1, 3, DEMO_SSD_SIZE, DEMO_SSD_SIZE]}})
     demo_ssd_body(net)
     ssd_output(net, None)

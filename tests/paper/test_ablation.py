@@ -184,7 +184,7 @@ class TestTable:
 
     def test_without_the_full_row_there_is_no_difference(self):
         table = ablation_table([r for r in self.made if r.row != "full"], BUDGETS["full"])
-        assert 'The row "full" has no result yet' in table
+        assert 'The row "full" has no results yet' in table
 
     def test_the_figure_is_a_picture_of_the_results(self):
         one, other = ablation_figure(self.made, BUDGETS["full"]), ablation_figure(self.made[:3], BUDGETS["full"])
@@ -199,7 +199,7 @@ class TestTable:
         assert by_row(one.found()).keys() == set(ROWS)
 
     def test_without_any_result(self, tmp_path: Path):
-        with pytest.raises(RmpeError, match="has no result yet"):
+        with pytest.raises(RmpeError, match="has no results yet"):
             write_ablation(ablation(tmp_path))
 
 

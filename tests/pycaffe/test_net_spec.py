@@ -173,7 +173,7 @@ class TestModelLibs:
 
     def test_bad_use(self):
         n = spec_with_data(1, 3, 32, 32)
-        with pytest.raises(AssertionError, match="no blob 'pool9' to begin with"):
+        with pytest.raises(AssertionError, match="no blob 'pool9' to start from"):
             model_libs.VGGNetBody(n, "pool9")
         with pytest.raises(AssertionError, match="num_classes is 0"):
             model_libs.CreateMultiBoxHead(n)
