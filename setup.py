@@ -97,4 +97,6 @@ class BuildWithNetworks(build_py):
             self.copy_file(str(path), str(target))
 
 
-setup(ext_modules=[operators(), host()], cmdclass={"build_ext": BuildExtension, "build_py": BuildWithNetworks})
+setup(ext_modules=[operators(), host()], cmdclass={"build_ext": BuildExtension, "build_py": BuildWithNetworks},
+      # An editable installation is a path, not an import hook: mypy and pyright find the package's types in it.
+      options={"editable_wheel": {"mode": "compat"}})

@@ -169,8 +169,8 @@ class TestResult:
 class TestRefusals:
     def test_no_image(self, client):
         assert client.refused(b"hello", "name=a.png") == (
-            400, "a.png: not a readable picture; the file is truncated, damaged or of another kind")
-        assert client.refused(b"") == (400, "image: the file is empty; a picture is expected")
+            400, "a.png: not a readable image; the file is truncated, damaged or of another kind")
+        assert client.refused(b"") == (400, "image: the file is empty; an image is expected")
 
     def test_more_pixels_than_the_limit(self, client):
         data = cv2.imencode(".png", np.zeros((500, 500, 3), np.uint8))[1].tobytes()
