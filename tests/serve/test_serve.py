@@ -85,8 +85,8 @@ def estimator(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def service(estimator) -> Service:
     """The package's detector; its pose network, and one in ONNX."""
-    both = load_service((), (), Options(Path()), Limits(upload=1_000_000, pixels=200_000, seconds=WAIT))
-    onnx = load_service((), ([estimator],), Options(Path()), Limits())
+    both = load_service((), (), Options(Path(), threads=1), Limits(upload=1_000_000, pixels=200_000, seconds=WAIT))
+    onnx = load_service((), ([estimator],), Options(Path(), threads=1), Limits())
     return Service(both.detectors, both.poses | onnx.poses, both.batch, both.limits)
 
 
@@ -101,7 +101,7 @@ def demo(photo, tmp_path_factory) -> Path:
     """What rmpe demo writes for the photo."""
     output = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "rmpe_legacy", "demo", str(photo), "--output", str(output), "--report",
-               str(output / "report.html"), "-q"]
+               str(output / "report.html"), "--threads", "1", "-q"]  # as the service: the last bits depend on it
     subprocess.run(command, check=True)
     return output
 
