@@ -184,7 +184,7 @@ class TestTable:
 
     def test_without_the_full_row_there_is_no_difference(self):
         table = ablation_table([r for r in self.made if r.row != "full"], BUDGETS["full"])
-        assert 'The row "full" has no results yet' in table
+        assert 'The row "full" has no result yet' in table
 
     def test_the_figure_is_a_picture_of_the_results(self):
         one, other = ablation_figure(self.made, BUDGETS["full"]), ablation_figure(self.made[:3], BUDGETS["full"])
