@@ -53,7 +53,7 @@ def _keep_shapes(cell: str) -> str:
 
 def _widths(rows: Sequence[Sequence[str]], total: int) -> list[int]:
     """Return the columns' widths. Columns are narrowed step by step, each time the one that adds the fewest lines."""
-    least = [max(max(map(len, _keep_shapes(cell).split(" "))) for cell in column) for column in zip(*rows, strict=True)]
+    least = [max(max(_word_lengths(cell)) for cell in column) for column in zip(*rows, strict=True)]
     least[1:] = [min(length, _LONG) for length in least[1:]]
     rows = nlargest(_JUDGED, rows, key=lambda row: sum(map(len, row)))
     columns = list(zip(*rows, strict=True))
@@ -61,7 +61,7 @@ def _widths(rows: Sequence[Sequence[str]], total: int) -> list[int]:
     if sum(widths) <= total:
         return widths
     widths = [max(low, min(width, total)) for low, width in zip(least, widths, strict=True)]
-    words = [[[len(word) for word in _keep_shapes(cell).split(" ")] for cell in column] for column in columns]
+    words = [[_word_lengths(cell) for cell in column] for column in columns]
     heights = [1] * len(rows)
     while sum(widths) > total and (open_ := [i for i, width in enumerate(widths) if width > least[i]]):
         trials = {i: [max(height, _line_count(cell, widths[i] - 1)) for height, cell in
@@ -69,6 +69,10 @@ def _widths(rows: Sequence[Sequence[str]], total: int) -> list[int]:
         i = min(open_, key=lambda i: (sum(trials[i]), -widths[i]))
         widths[i], heights = widths[i] - 1, trials[i]
     return widths
+
+
+def _word_lengths(cell: str) -> list[int]:
+    return [len(word) for word in _keep_shapes(cell).split(" ")]
 
 
 def _line_count(words: Sequence[int], width: int) -> int:

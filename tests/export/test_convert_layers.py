@@ -3,21 +3,19 @@
 from pathlib import Path
 
 import pytest
+from exported import by_onnx, by_python
 from harness import GOLDEN, Case, cases
 
 from rmpe_legacy import load_net
 from rmpe_legacy.caffe.layers import known_types
 from rmpe_legacy.caffe.layers.known_python import known_forms
 from rmpe_legacy.caffe.layers.registry import forms, layer_class
-from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.compare.verify import verify
 from rmpe_legacy.errors import LayerError, NetError
 from rmpe_legacy.export.emit import ONNX, PYTHON
-from rmpe_legacy.export.onnx import to_onnx, write_onnx
-from rmpe_legacy.export.python_source import to_python, write_state
+from rmpe_legacy.export.onnx import to_onnx
+from rmpe_legacy.export.python_source import to_python
 from rmpe_legacy.formats.base import NetRunner
-from rmpe_legacy.formats.onnx import OnnxRunner
-from rmpe_legacy.formats.python import PythonRunner
 
 NOT_EXPORTABLE = {name for name in known_types() if layer_class(name).not_exportable} - {"Silence"}
 FORMS = forms() | known_forms()
@@ -25,18 +23,6 @@ BASE_TYPES = {name for name in known_types() if layer_class(name) not in FORMS.v
 KINDS = ("layers", "detection", "forks")
 TIES = {"DetectionOutput__keep_top_k_ties__rmpe", "DetectionOutput__keep_top_k_ties__ssd"}  # which of equals stays
 SAID = ("cannot be converted", "cannot be written", "is in phase TRAIN", "Got invalid dimensions for input")
-
-
-def by_onnx(net: Net, folder: Path) -> OnnxRunner:
-    write_onnx(folder / "net.onnx", to_onnx(net)[0])
-    return OnnxRunner(folder / "net.onnx", "onnx")
-
-
-def by_python(net: Net, folder: Path) -> PythonRunner:
-    model = to_python(net, "a case", "net.pt")
-    (folder / "net.py").write_text(model.text)
-    write_state(folder / "net.pt", model.state)
-    return PythonRunner(folder / "net.py", "model.py")
 
 
 @pytest.mark.parametrize("name", sorted(BASE_TYPES - {"Input"}))  # an Input is the graph's own

@@ -8,16 +8,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exported import by_onnx, by_python
 
 from rmpe_legacy import load_net
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.compare.verify import Verdict, verify
 from rmpe_legacy.errors import LayerError
-from rmpe_legacy.export.onnx import to_onnx, write_onnx
-from rmpe_legacy.export.python_source import to_python, write_state
+from rmpe_legacy.export.onnx import to_onnx
 from rmpe_legacy.formats.base import NetRunner
-from rmpe_legacy.formats.onnx import OnnxRunner
-from rmpe_legacy.formats.python import PythonRunner
 
 RCNN = """
 layer { name: "data" type: "Input" top: "data" top: "im_info"
@@ -56,18 +54,6 @@ def detector(folder: Path, text: str = RCNN + HEAD) -> Net:
             for blob in net.params.get(name, ()):
                 blob.copy_(torch.randn(blob.shape, generator=rng) * size)
     return net
-
-
-def by_onnx(net: Net, folder: Path) -> OnnxRunner:
-    write_onnx(folder / "net.onnx", to_onnx(net)[0])
-    return OnnxRunner(folder / "net.onnx", "onnx")
-
-
-def by_python(net: Net, folder: Path) -> PythonRunner:
-    model = to_python(net, "a detector", "net.pt")
-    (folder / "net.py").write_text(model.text)
-    write_state(folder / "net.pt", model.state)
-    return PythonRunner(folder / "net.py", "model.py")
 
 
 @pytest.mark.parametrize("make", [by_onnx, by_python])

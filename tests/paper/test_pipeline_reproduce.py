@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from shared import shared
-from small_networks import write_detector, write_pose
+from small_networks import network_options
 
 from rmpe_legacy.cli import main
 from rmpe_legacy.evaluation.evaluate import measure
@@ -31,9 +31,7 @@ NUMBER = re.compile(r"[+-]?\d+\.\d")
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory) -> list[str]:
-    folder = tmp_path_factory.mktemp("networks")
-    return ["--detector", *map(str, write_detector(folder)), "--pose", *map(str, write_pose(folder)),
-            "--de-transform", "paper"]
+    return network_options(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture(scope="module")

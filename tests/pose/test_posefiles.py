@@ -50,6 +50,14 @@ def rewrite(path: Path, name: str, change) -> None:
             file[name] = changed
 
 
+def keep_first(world: Path, count: int) -> None:
+    """Leave the first boxes and poses in the world's HDF5 files."""
+    for name in ("xmin", "ymin", "xmax", "ymax"):
+        rewrite(world / "proposals" / "test-bbox.h5", name, lambda v: v[:count])
+    for name in ("preds", "scores"):
+        rewrite(world / "poses.h5", name, lambda v: v[:count])
+
+
 class TestAuthorsRun:
     def test_writes_the_authors_files_to_the_byte(self, tmp_path):
         """24 merged coordinates lie within 1e-6 of a whole number; in our order of sums none of them falls over."""
@@ -121,20 +129,14 @@ class TestResults:
 
     def test_one_proposal_alone(self, world):
         """Differs: the published script stops at a score.txt of one line."""
-        for name in ("xmin", "ymin", "xmax", "ymax"):
-            rewrite(world / "proposals" / "test-bbox.h5", name, lambda v: v[:1])
-        for name in ("preds", "scores"):
-            rewrite(world / "poses.h5", name, lambda v: v[:1])
+        keep_first(world, 1)
         (world / "proposals" / "score.txt").write_text("0.5\n")
         (world / "proposals" / "index.txt").write_text("a.jpg 1 1\n")
         assert run(world).persons == 1
         assert (world / "out" / "scores-proposals.txt").read_text() == "0.5\n"
 
     def test_pictures_without_any_proposal(self, world):
-        for name in ("xmin", "ymin", "xmax", "ymax"):
-            rewrite(world / "proposals" / "test-bbox.h5", name, lambda v: v[:0])
-        for name in ("preds", "scores"):
-            rewrite(world / "poses.h5", name, lambda v: v[:0])
+        keep_first(world, 0)
         (world / "proposals" / "score.txt").write_text("")
         (world / "proposals" / "index.txt").write_text("a.jpg 1 0\nb.jpg 1 0\n")
         assert run(world).persons == 0

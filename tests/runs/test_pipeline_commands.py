@@ -10,7 +10,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-from small_networks import write_detector, write_pose
+from small_networks import network_options, write_detector
 
 from rmpe_legacy.cli import main
 from rmpe_legacy.evaluation.files import read_poses as read_judged
@@ -23,9 +23,7 @@ from rmpe_legacy.synthetic.world import draw_picture
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory) -> list[str]:
     """The options that name the networks."""
-    folder = tmp_path_factory.mktemp("networks")
-    return ["--detector", *map(str, write_detector(folder)), "--pose", *map(str, write_pose(folder)),
-            "--de-transform", "paper"]
+    return network_options(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture(scope="module")

@@ -90,3 +90,9 @@ def write_detector(folder: Path, seed: int = 1) -> tuple[Path, Path]:
 
 def write_pose(folder: Path, seed: int = 2) -> tuple[Path, Path]:
     return write_network(folder, "pose", POSE, seed)
+
+
+def network_options(folder: Path) -> list[str]:
+    """Both networks, written to a folder, as the commands' options."""
+    return ["--detector", *map(str, write_detector(folder)), "--pose", *map(str, write_pose(folder)),
+            "--de-transform", "paper"]
