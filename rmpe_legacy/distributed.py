@@ -146,12 +146,17 @@ def _last_words() -> Iterator[None]:
 
 @contextmanager
 def join_world() -> Iterator[World]:
-    """The processes that torchrun started, connected by gloo; a world of one without torchrun."""
+    """The processes that torchrun started, connected by gloo; a world of one without torchrun.
+
+    Afterwards gloo's threads have ended: one that frees a tensor while the interpreter ends aborts the process.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
         return
+    # torch.distributed.nn comes before there is a group: functions in it keep the one they find, and its threads.
     import torch.distributed as dist
+    import torch.distributed.nn  # noqa: F401
 
     dist.init_process_group("gloo", timeout=PATIENCE)
     try:

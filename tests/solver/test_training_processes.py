@@ -126,6 +126,29 @@ def test_processes_that_are_stopped_resume_with_the_same_bits(here):
     assert "snap_iter_4.runstate is of 2 processes, this run has 1" in alone.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_thread_of_gloo_is_left_when_the_interpreter_ends(here):
+    """One that was left has aborted a process whose training was done."""
+    write_run(here, "max_iter: 2")
+    Path("threads.py").write_text(
+        "import atexit, os\n"
+        "from contextlib import suppress\n"
+        "from pathlib import Path\n"
+        "def write():\n"
+        "    names = []\n"
+        "    for path in Path('/proc/self/task').glob('*/comm'):\n"
+        "        with suppress(OSError):  # a thread that has just ended\n"
+        "            names.append(path.read_text())\n"
+        "    Path('rank' + os.environ['RANK']).write_text(''.join(names))\n"
+        "atexit.register(write)\n")
+    done = train(2, "--plugin", "threads.py")
+    assert done.returncode == 0, done.stderr
+    for rank in ("rank0", "rank1"):
+        names = Path(rank).read_text().splitlines()
+        assert "python" in names
+        assert not [name for name in names if "gloo" in name]
+
+
 STOPPED = (r"^F.*another process of this run has stopped; its own message says why; to go on, give "
            r"--snapshot snap_iter_5.solverstate$")
 
