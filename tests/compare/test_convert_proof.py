@@ -466,8 +466,8 @@ class TestANetworkThatOverflows:
     """On ordinary inputs, as untrained BatchNorms do: a variance of 0 multiplies by 316."""
 
     LAYER = """
-layer {{ name: "c{i}" type: "Convolution" bottom: "{bottom}" top: "c{i}" convolution_param {{ num_output: 4 kernel_size: 3
-  pad: 1 bias_term: false weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "c{i}" type: "Convolution" bottom: "{bottom}" top: "c{i}" convolution_param {{ num_output: 4
+  kernel_size: 3 pad: 1 bias_term: false weight_filler {{ type: "msra" }} }} }}
 layer {{ name: "b{i}" type: "BatchNorm" bottom: "c{i}" top: "b{i}" batch_norm_param {{ use_global_stats: true }} }}
 layer {{ name: "r{i}" type: "ReLU" bottom: "b{i}" top: "b{i}" }}"""
 
