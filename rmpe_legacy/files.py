@@ -111,6 +111,8 @@ def check_places(*paths: str | os.PathLike) -> None:
             what = "a block device" if path.is_block_device() else "a socket"
             raise FileError(f"{path}: is {what}, which is never written to; give the name of a file")
         target = _final(path)
+        if target.is_symlink():  # realpath stops where links go around
+            raise FileError(f"{path}: is a symbolic link that leads back to itself; remove it, or give another name")
         if not target.parent.is_dir():
             raise FileError(f"{path}: there is no folder {target.parent}; make it first")
 

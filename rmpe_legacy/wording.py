@@ -66,8 +66,8 @@ def describe_error(error: BaseException) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a suggestion for an unknown name, "; did you mean 'Pooling'?", or "" if it does not look like a typo.
 
-    A typo is another case, a missing or extra underscore, or one or two letters that are doubled, missing, added, wrong
-    or swapped. Other similarities do not count: BN is not BNLL.
+    A typo is another case, a missing or extra underscore or hyphen, or one or two letters that are doubled, missing,
+    added, wrong or swapped. Other similarities do not count: BN is not BNLL.
     """
     if len(name) > MAX_SHOWN:
         return ""
@@ -79,7 +79,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
+    return name.replace("_", "").replace("-", "").lower()
 
 
 def _slips(name: str, other: str) -> int | None:

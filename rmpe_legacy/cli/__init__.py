@@ -14,6 +14,7 @@ from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.optional import optional
 
 from .examples import EXAMPLES_HEAD, epilog
+from .parser import Parser
 from .terminal import ERROR, LOGGER, OK, USAGE, abandon, finish, say, start_logging, tell
 
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
@@ -60,7 +61,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser("rmpe", description=__doc__)
+    parser = Parser("rmpe", description=__doc__)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     parser.add_argument("--verbose", action="store_true", help="with --version: also the build and the libraries")
     commands = parser.add_subparsers(metavar="COMMAND")

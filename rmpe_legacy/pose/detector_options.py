@@ -104,7 +104,7 @@ def _label_in(path: str | PathLike) -> int:
     names = [item.display_name or item.name for item in items]
     found = {item.label for item in items if PERSON in (item.name.lower(), item.display_name.lower())}
     if len(found) != 1:
-        what = "names several classes" if found else "names no class"
-        raise FileError(f"{path}: {what} 'person', of {shorten_list(names) or 'none'}; give the class's number: "
-                        "--person-class N")
+        what = "names several classes 'person'" if found else "names no class 'person'"
+        among = f"among {shorten_list(names)}" if names else "and no other class"
+        raise FileError(f"{path}: {what}, {among}; give the class's number: --person-class N")
     return found.pop()

@@ -64,6 +64,47 @@ class TestExitCodes:
         assert main(arguments) == 3
 
 
+class TestTypos:
+    @pytest.mark.parametrize(("line", "says"), [
+        ("dmeo", "rmpe: error: there is no command 'dmeo'; did you mean 'demo'?"),
+        ("convrt a.prototxt b.onnx", "rmpe: error: there is no command 'convrt'; did you mean 'convert'?"),
+        ("train_pose", "rmpe: error: there is no command 'train_pose'; did you mean 'train-pose'?"),
+        ("photographs", "rmpe: error: there is no command 'photographs'; see `rmpe --help`"),
+        ("--verson", "rmpe: error: there is no option '--verson'; did you mean '--version'?"),
+        ("evaluate cocoo a b", "rmpe evaluate: error: there is no command 'cocoo'; did you mean 'coco'?"),
+        ("demo photos --fromat=mpii", "rmpe demo: error: there is no option '--fromat'; did you mean '--format'?"),
+        ("demo photos --xyz", "rmpe demo: error: there is no option '--xyz'; see `rmpe demo --help`"),
+        ("detect photos --ouput x", "rmpe detect: error: there is no option '--ouput'; did you mean '--output'?"),
+        ("test -model a -wieghts b", "rmpe test: error: there is no option '-wieghts'; did you mean '--weights'?"),
+        ("hash", "rmpe hash: error: the following arguments are required: source; see `rmpe hash --help`"),
+        ("prototxt a b", "rmpe prototxt: error: unexpected argument 'b'; see `rmpe prototxt --help`"),
+        ("demo photos --published demotest",
+         "rmpe demo: error: argument --published: there is no 'demotest'; did you mean 'demo-test'?"),
+    ])
+    def test_one_sentence_says_what_was_meant(self, line, says, capsys):
+        with pytest.raises(SystemExit) as stopped:
+            main(line.split())
+        assert stopped.value.code == 2
+        assert capsys.readouterr() == ("", f"{says}\n")
+
+    def test_other_choices_are_listed(self, capsys):
+        with pytest.raises(SystemExit):
+            main(["demo", "photos", "--published", "caffe"])
+        said = capsys.readouterr().err
+        assert said.startswith("rmpe demo: error: argument --published: invalid choice: 'caffe' (choose from ")
+        assert "torch7" in said
+
+    def test_formats(self, rmpe, folder, tmp_path):
+        assert rmpe(*demo(folder, tmp_path / "out", "--format", "coco-result"))[::2] == (
+            1, "rmpe: format 'coco-result' is not one of ours, coco-results, alphapose, openpose, mpii; did you mean "
+               "'coco-results'?\n")
+
+    def test_control_characters_are_escaped(self, capsys):
+        with pytest.raises(SystemExit):
+            main(["\x1b[31mdemo"])
+        assert capsys.readouterr().err == "rmpe: error: there is no command '\\x1b[31mdemo'; see `rmpe --help`\n"
+
+
 class TestHelp:
     @pytest.mark.parametrize("name", COMMANDS)
     def test_begins_with_a_sentence_and_ends_with_two_examples(self, name):

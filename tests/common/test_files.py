@@ -103,6 +103,18 @@ def test_places_are_checked_before_the_work(tmp_path):
         check_places(tmp_path / "no" / "a")
 
 
+@pytest.mark.parametrize("links", [{"a": "a"}, {"a": "b", "b": "a"}], ids=["itself", "two"])
+def test_links_that_lead_back_to_themselves_are_refused(tmp_path, links):
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    with pytest.raises(FileError, match=r"a: is a symbolic link that leads back to itself; remove it, or give another"):
+        check_places(tmp_path / "a")
+    with pytest.raises(FileError, match="leads back to itself"), whole_file(tmp_path / "a"):
+        pass
+    assert {name: os.readlink(tmp_path / name) for name in links} == links
+    assert set(os.listdir(tmp_path)) == set(links)
+
+
 def test_a_link_stays_and_its_target_is_replaced(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "file").write_bytes(b"old")

@@ -30,6 +30,7 @@ class TestDidYouMean:
         ("InnerProductParameter", "axs", "axis"), ("ConvolutionParameter", "numoutput", "num_output"),
         ("ConvolutionParameter", "kernel_sizes", "kernel_size"),
         ("LayerParameter", "batchnorm_param", "batch_norm_param"),
+        ("LayerParameter", "batch-norm-param", "batch_norm_param"),
     ])
     def test_a_typing_slip_of_a_field(self, owner, slip, meant):
         assert did_you_mean(slip, FIELDS[owner].fields) == f"; did you mean {meant!r}?"

@@ -213,12 +213,13 @@ class TestPersonClass:
             detector_of(tmp_path, text, **options)
 
     @pytest.mark.parametrize(("labels", "words"), [
-        (VOC.replace("person", "pedestrian"), "names no class 'person', of none_of_the_above, bicycle, pedestrian; "
-                                              "give the class's number: --person-class N"),
-        (VOC.replace("bicycle", "person"), "names several classes 'person'"),
+        (VOC.replace("person", "pedestrian"), "names no class 'person', among none_of_the_above, bicycle, "
+                                              "pedestrian; give the class's number: --person-class N"),
+        (VOC.replace("bicycle", "person"), "names several classes 'person', among none_of_the_above, person, person; "),
         (VOC.replace("label: 2", "label: 7"), "person has the label 7, but the detector small_detector has the labels "
                                               "1 to 2"),
-        ("item { nmae: 1 }", "labels.prototxt"), ("", "names no class 'person', of none"),
+        ("item { nmae: 1 }", "labels.prototxt"),
+        ("", "names no class 'person', and no other class; give the class's number: --person-class N"),
     ])
     def test_label_maps_that_do_not(self, tmp_path, labels, words):
         (tmp_path / "labels.prototxt").write_text(labels)
