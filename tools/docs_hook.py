@@ -16,6 +16,7 @@ from rmpe_legacy.cli.layer_report import layers_table, read_evidence
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = ("benchmarks/*.md", "prototxt/README.md", "tests/README.md")
+_CODE_WITH_BARS = re.compile(r"`[^`\n]*\\\|[^`\n]*`")
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -28,9 +29,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Fill in generated parts, and turn links to files that are not on the site into plain text."""
+    """Fill in generated parts, turn links to files that are not on the site into plain text, and unescape bars in code:
+    in a table GitHub asks for the backslash, and Python-Markdown shows it."""
     markdown = markdown.replace("<!-- generated: cli -->", "\n".join(_cli()))
     markdown = markdown.replace("<!-- generated: layers -->", "\n".join(_layers()))
+    markdown = _CODE_WITH_BARS.sub(lambda code: code[0].replace(r"\|", "|"), markdown)
     return _LINK.sub(lambda link: _resolved(link, page.file.src_uri, files), markdown)
 
 

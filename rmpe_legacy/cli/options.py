@@ -146,8 +146,8 @@ def size(text: str) -> tuple[int, int]:
 
 
 def add_format_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--format", nargs="+", default=["ours"], metavar="F", help="also write the results for other "
-                         "tools: coco-results, alphapose, openpose, mpii (.mat); several at once. The package's own "
+    command.add_argument("--format", nargs="+", action="extend", default=["ours"], metavar="F", help="also write the "
+                         "results for other tools: coco-results, alphapose, openpose, mpii (.mat); several at once. The package's own "
                          "files are always written")
 
 

@@ -180,7 +180,7 @@ def _of(given: str | PathLike, recursive: bool, camera_frames: int) -> Iterator[
     elif _URL.match(text):
         raise RmpeError(f"{text}: is a URL, and nothing is downloaded; download it and give the file")
     elif text.isdecimal() and text.isascii() and len(text) < 4:
-        frames = Frames(int(text))
+        frames = _camera(int(text))
         yield from (CameraFrame(frames, f"camera{text}_{i + 1:06d}.jpg") for i in range(camera_frames))
     elif files := [Path(name) for name in sorted(glob.glob(text, recursive=True)) if glob.has_magic(text)]:
         for file in files:
@@ -188,6 +188,19 @@ def _of(given: str | PathLike, recursive: bool, camera_frames: int) -> Iterator[
     else:
         what = "matches no file" if glob.has_magic(text) else "no such file or folder"
         raise FileError(f"{path}: {what}")
+
+
+def _camera(number: int) -> Frames:
+    """Return the frames of a camera. Opens it once, so that a missing camera is one error and not one per frame."""
+    frames = Frames(number)
+    try:
+        frames.peek()
+    except RmpeError:
+        raise RmpeError(f"{number}: there is no camera {number} that gives images, or it is in use; give another "
+                        "number, or files") from None
+    finally:
+        frames.close()
+    return frames
 
 
 def _of_folder(folder: Path, recursive: bool) -> Iterator[ImageSource]:
