@@ -147,8 +147,8 @@ def size(text: str) -> tuple[int, int]:
 
 def add_format_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--format", nargs="+", action="extend", default=["ours"], metavar="F", help="also write the "
-                         "results for other tools: coco-results, alphapose, openpose, mpii (.mat); several at once. The package's own "
-                         "files are always written")
+                         "results for other tools: coco-results, alphapose, openpose, mpii (.mat); several at once. "
+                         "The package's own files are always written")
 
 
 def add_compare_options(command: argparse.ArgumentParser) -> None:

@@ -162,7 +162,8 @@ def find_images(inputs: Iterable[str | PathLike], recursive: bool = False,
         camera_frames: How many frames of a camera are taken.
 
     Raises:
-        RmpeError: There is no image, two would have the same name in the results, or an input is a URL.
+        RmpeError: There is no image, two would have the same name in the results, an input is a URL, or a camera
+            does not open.
     """
     sources = [source for path in inputs for source in _of(path, recursive, camera_frames)]
     if not sources:
@@ -194,10 +195,10 @@ def _camera(number: int) -> Frames:
     """Return the frames of a camera. Opens it once, so that a missing camera is one error and not one per frame."""
     frames = Frames(number)
     try:
-        frames.peek()
+        frames.total  # noqa: B018 - opens the camera
     except RmpeError:
-        raise RmpeError(f"{number}: there is no camera {number} that gives images, or it is in use; give another "
-                        "number, or files") from None
+        raise RmpeError(f"{number}: there is no such camera, or it is in use; give another camera's number, or "
+                        "files") from None
     finally:
         frames.close()
     return frames

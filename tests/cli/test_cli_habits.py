@@ -99,6 +99,10 @@ class TestTypos:
             1, "rmpe: format 'coco-result' is not one of ours, coco-results, alphapose, openpose, mpii; did you mean "
                "'coco-results'?\n")
 
+    @pytest.mark.parametrize("given", ["--format mpii alphapose", "--format mpii --format alphapose"])
+    def test_formats_add_up(self, given):
+        assert make_parser().parse_args(["demo", "photos", *given.split()]).format == ["ours", "mpii", "alphapose"]
+
     def test_control_characters_are_escaped(self, capsys):
         with pytest.raises(SystemExit):
             main(["\x1b[31mdemo"])

@@ -76,14 +76,15 @@ class TestInputs:
             sources[2].load()
         assert sources[0].digest() != find_images(["0"])[0].digest()
 
-    def test_no_camera(self, monkeypatch):
+    def test_no_camera(self, rmpe, monkeypatch, tmp_path):
         class Closed:
             def isOpened(self):  # noqa: N802 - OpenCV's name
                 return False
 
         monkeypatch.setattr(cv2, "VideoCapture", lambda source: Closed())
-        with pytest.raises(FileError, match="there is no camera 7"):
-            find_images(["7"])[0].load()
+        sentence = "7: there is no such camera, or it is in use; give another camera's number, or files"
+        assert rmpe("demo", "7", "--output", tmp_path / "out") == (1, "", f"rmpe: {sentence}\n")
+        assert not (tmp_path / "out" / "poses.json").exists()
 
     def test_same_names_of_two_folders_are_refused_without_recursive(self, tree):
         with pytest.raises(RmpeError, match=r"more than one image would be called a\.jpg"):
