@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
+from rmpe_legacy.caffe.inputs import usable_device
 from rmpe_legacy.errors import InputError, RmpeError
 from rmpe_legacy.wording import pluralize
 
@@ -270,8 +271,9 @@ def load_pipeline(detector: tuple[str | Path, str | Path] | None = None,
         engine: What runs the networks: "exact", or a faster one, see ``Net.compiled``.
 
     Raises:
-        RmpeError: A file cannot be read, or is not a detector or pose network.
+        RmpeError: A file cannot be read, or is not a detector or pose network, or the device cannot be used.
     """
+    device = usable_device(str(device))
     if detector is None or pose is None:
         warnings.warn(DEMO_NOTE, stacklevel=2)
     if pose is None:

@@ -271,6 +271,7 @@ class TestPipeline:
         (np.zeros((3, 9, 9)), "and shape (3, 9, 9) is not"),
         (np.zeros((0, 9, 3)), "and shape (0, 9, 3) is not"),
         (np.full((9, 9, 3), 255.0), "the image's values run to 255; they must lie between 0 and 1"),
+        (np.full((9, 9, 3), np.nan), "the image's values run to nan; they must lie between 0 and 1"),
         ("no.jpg", "no.jpg: No such file or directory"),
         (__file__, "not a readable image"),
         (Image.new("RGB", (9, 9)).tobytes(), "'bytes' object is not an image"),

@@ -108,3 +108,9 @@ def test_an_onnx_network_with_boxes(tmp_path):
     assert np.abs(found.keypoints[0, :, :2] - joints[0]).max() < 3
     assert found.scores[0] > 2  # AlphaPose's: mean + 1.25 x maximum + the box's
     assert found.to_coco()[0]["joints"] == "coco17"
+
+
+@pytest.mark.parametrize("device", ["cdua", "cuda:x", "cuda:97"])
+def test_a_device_that_is_not_there_is_a_sentence(device):
+    with pytest.raises(RmpeError, match=f"device '{device}' cannot be used: .*; cpu always can"):
+        load_pipeline(device=device)

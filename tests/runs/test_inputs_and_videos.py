@@ -67,6 +67,9 @@ class TestInputs:
                 taken.append(1)
                 return len(taken) < 3, np.full((4, 5, 3), (10, 20, 30), np.uint8)
 
+            def release(self):
+                pass
+
         monkeypatch.setattr(cv2, "VideoCapture", lambda source: Capture() if source == 0 else None)
         sources = find_images(["0"], camera_frames=3)
         assert [source.name for source in sources] == [f"camera0_{i:06d}.jpg" for i in (1, 2, 3)]

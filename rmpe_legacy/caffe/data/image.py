@@ -82,7 +82,7 @@ def as_image(image: object) -> np.ndarray:
     if image.dtype.kind != "f" or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise InputError(f"an array of {image.dtype} values and shape {image.shape} is not what load_image gives; give "
                          "(height, width, 3), RGB from 0 to 1")
-    if image.max() > 2:  # resizing may overshoot 1, but not that far
+    if not image.max() <= 2:  # resizing may overshoot 1, but not that far; a NaN is no value of an image either
         raise InputError(f"the image's values run to {image.max():g}; they must lie between 0 and 1")
     return image
 
