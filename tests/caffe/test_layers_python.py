@@ -304,3 +304,27 @@ class TestMistakes:
         with pytest.raises(RmpeError, match=words) as caught:
             load(textwrap.indent(code, "    "))(x(requires_grad=True))["y"].sum().backward()
         assert isinstance(caught.value.__cause__, KeyError)
+
+
+class TestRoIDataLayer:
+    """The columns of its targets depend on a setting outside the prototxt; the rest of the network tells it."""
+
+    @staticmethod
+    def shapes(output_dim: int, dialect: str = "rfcn") -> list[tuple[int, ...]]:
+        tops = " ".join(f'top: "{top}"' for top in ("data", "rois", "labels", "targets", "within", "outside"))
+        net = f'''
+            layer {{ name: "data" type: "Python" {tops} python_param {{
+                module: "roi_data_layer.layer" layer: "RoIDataLayer" param_str: "'num_classes': 21" }} }}
+            layer {{ name: "maps" type: "Convolution" bottom: "data" top: "maps"
+                convolution_param {{ num_output: {output_dim} kernel_size: 1 stride: 16 }} }}
+            layer {{ name: "boxes" type: "PSROIPooling" bottom: "maps" bottom: "rois" top: "boxes"
+                psroi_pooling_param {{ spatial_scale: 0.0625 output_dim: {output_dim} group_size: 1 }} }}
+            layer {{ name: "loss" type: "SmoothL1LossOHEM" bottom: "boxes" bottom: "targets" bottom: "within"
+                top: "loss" top: "each" }}'''
+        return list(load_net(parse_text(net, dialect=dialect), phase="TRAIN", dialect=dialect).steps[0].top_shapes)
+
+    def test_agnostic_targets_have_8_columns(self):
+        assert self.shapes(8) == [(2, 3, 600, 1000), (1, 5, 1, 1), (1, 1, 1, 1), *[(1, 8, 1, 1)] * 3]
+
+    def test_others_have_4_columns_a_class(self):
+        assert self.shapes(84) == [(2, 3, 600, 1000), (1, 5, 1, 1), (1, 1, 1, 1), *[(1, 84, 1, 1)] * 3]
