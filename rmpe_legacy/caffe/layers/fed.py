@@ -17,6 +17,7 @@ from .base import Layer, Shape
 from .registry import Choice, chooses, register
 
 COLORS = 3
+CLIP = 16  # frames
 
 
 class FedLayer(Layer):
@@ -202,6 +203,33 @@ class VideoDataFed(PictureLayer):
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
         length = first_of(self.own_message(), "new_length") or 1
         return [(n, COLORS, length, h, w), *[(n,)] * (self.top_count - 1)]
+
+
+class _Clips(PictureLayer):
+    """C3D's clips of 16 frames, (n, 3, 16, h, w), and a truth for each of their places, fed; of 128 x 171 pixels unless
+    the prototxt gives another size."""
+
+    params = ("image_data_param", "transform_param")
+    assumed = (128, 171)
+    tops = 2
+    truths = 1  # channels of the truth
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        return [(n, COLORS, CLIP, h, w), (n, self.truths, CLIP, h, w)]
+
+
+@register("VideoSegmentationData", form="")
+class VideoSegmentationData(_Clips):
+    """C3D's clips, (n, 3, 16, h, w), and labels of their places, (n, 1, 16, h, w), fed."""
+
+
+@register("VideoWithVoxelTruthData", form="")
+class VideoWithVoxelTruthData(_Clips):
+    """C3D's clips, (n, 3, 16, h, w), and num_truth_channels values for each of their places, fed."""
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.truths = self.own_message().num_truth_channels
+        return super().reshape(*bottom)
 
 
 @chooses("AnnotatedData")

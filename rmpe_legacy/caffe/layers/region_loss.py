@@ -1,4 +1,4 @@
-"""YOLO v2's loss. Source: region_loss_layer.cpp of eric612/MobileNet-YOLO@69b4441."""
+"""YOLO v2's loss. Sources: region_loss_layer.cpp of eric612/MobileNet-YOLO@69b4441 and intel/caffe@44d5363."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import Shape, count, shape_text
 from .loss import Loss, given
-from .registry import register
+from .registry import Choice, chooses, register
 
 BOXES = 300  # of an image at most
 
@@ -44,11 +46,7 @@ class RegionLoss(Loss):
         n, _, side, _ = x.shape
         raw = x.detach().view(n, self.param.num, 5 + self.param.num_class, side, side)
         biases = self.biases[: self.param.num].to(raw)
-        cell = torch.arange(side, dtype=raw.dtype, device=raw.device)
-        boxes = torch.stack([(cell + torch.sigmoid(raw[:, :, 0])) / side,
-                             (cell.unsqueeze(1) + torch.sigmoid(raw[:, :, 1])) / side,
-                             torch.exp(raw[:, :, 2]) * biases[:, 0].view(-1, 1, 1) / side,
-                             torch.exp(raw[:, :, 3]) * biases[:, 1].view(-1, 1, 1) / side], -1)
+        boxes = predicted(raw, biases)
         object_, classes = torch.sigmoid(raw[:, :, 4]), raw[:, :, 5:].softmax(2)
         diff = torch.zeros_like(raw)
         diff[:, :, 4] = self.param.noobject_scale * object_ * (1 - object_) * object_
@@ -86,6 +84,101 @@ class RegionLoss(Loss):
         wanted = torch.zeros_like(classes[n, :, j, i])
         wanted[label] = 1
         diff[n, 5:, j, i] = -p.class_scale * (wanted - classes[n, :, j, i])
+
+
+@register("RegionLoss", form="intel")
+class IntelRegionLoss(Loss):
+    """Maps (N, num * (5 + num_class), side, side) and AnnotatedData's boxes (1, 1, M, 8) -> a scalar: the sum of the
+    squares of the diffs. Backward gives these diffs over N, not the derivative, as published.
+
+    Labels of boxes begin at 1; a box whose image is -1 is left out. softmax, rescore, absolute, jitter and random have
+    no effect, as published. Differs: a box without area, or with its centre outside the image, is refused; the
+    published code writes to another box's diffs, or outside its memory.
+    """
+
+    params = ("region_loss_param",)
+
+    def setup(self, *bottom: Shape) -> None:
+        self.param = p = self.spec.get("region_loss_param")
+        if p.softmax_tree or p.class_map:
+            raise self.spec.error("softmax_tree and class_map name files that are not read here; remove them if their "
+                                  "effect does not matter to you")
+        if p.coords != 4 or len(p.biases) < 2 * p.num:
+            raise self.spec.error("needs coords 4, and two biases for each of num boxes")
+        self.biases = torch.tensor(list(p.biases)[: 2 * p.num]).view(-1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        p = self.param
+        channels = p.num * (5 + p.num_class)
+        if len(bottom[0]) != 4 or bottom[0][1:] != (channels, p.side, p.side) or self.nchw(bottom[1])[3] != 8:
+            raise self.spec.error(f"needs {channels} maps of {p.side} x {p.side} and boxes (1, 1, M, 8), its bottoms are "
+                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        return [()]
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        p, (n, _, side, _) = self.param, x.shape
+        raw = x.detach().view(n, p.num, 5 + p.num_class, side, side)
+        biases = self.biases.to(raw)
+        boxes = predicted(raw, biases)
+        seen, classes = torch.sigmoid(raw[:, :, 4]), raw[:, :, 5:].softmax(2)
+        diff = torch.zeros_like(raw)
+        diff[:, :, 4] = p.noobject_scale * seen * seen * (1 - seen)
+        listed = self._listed(label.detach().reshape(-1, 8), n)
+        for image, truth in enumerate(listed):
+            if len(truth):
+                covered = overlaps(boxes[image].reshape(-1, 1, 4), truth[:, 1:]).max(1).values.view(boxes.shape[1:4])
+                diff[image, :, 4].masked_fill_(covered > p.thresh, 0)
+            for box in truth:
+                self._learn(box, raw[image], boxes[image], seen[image], classes[image], diff[image], biases)
+        slope = (diff / n).view(x.shape)
+        return given((diff * diff).sum(), lambda: (slope, None), x, label)
+
+    def _listed(self, rows: Tensor, images: int) -> list[Tensor]:
+        """For each image its boxes, (K, 5): class from 0, centre and size."""
+        low, high = rows[:, 3:5], rows[:, 5:7]
+        boxes = torch.cat([rows[:, 1:2] - 1, (low + high) / 2, high - low], 1)
+        image = rows[:, 0].long()
+        used = image != -1
+        centre, size = boxes[used, 1:3], boxes[used, 3:]
+        if not (((image[used] >= 0) & (image[used] < images)).all() and ((centre >= 0) & (centre < 1)).all()
+                and (size > 0).all()):
+            raise self.spec.error(f"a box has no area, its centre outside the image, or an image beyond the {images} of "
+                                  "the batch")
+        return [boxes[used & (image == i)] for i in range(images)]
+
+    def _learn(self, box: Tensor, raw: Tensor, boxes: Tensor, seen: Tensor, classes: Tensor, diff: Tensor,
+               biases: Tensor) -> None:
+        """Write the diffs of the box's best anchor in its cell."""
+        p, side = self.param, raw.shape[-1]
+        i, j = int(box[1] * side), int(box[2] * side)
+        size = biases / side if p.bias_match else boxes[:, j, i, 2:]
+        centred = torch.cat([torch.zeros_like(size), size], 1)
+        n = int(overlaps(centred, torch.cat([torch.zeros_like(box[3:]), box[3:]])).argmax())
+        place = torch.sigmoid(raw[n, :2, j, i])
+        off = (box[1:3] * side - torch.stack([box.new_tensor(i), box.new_tensor(j)]) - place).clamp(-1, 1)
+        diff[n, :2, j, i] = -p.coord_scale * off * place * (1 - place)
+        diff[n, 2:4, j, i] = -p.coord_scale * ((box[3:] * side / biases[n]).log() - raw[n, 2:4, j, i]).clamp(-1, 1)
+        o = seen[n, j, i]
+        diff[n, 4, j, i] = -p.object_scale * 2 * (1 - o) ** 3 * o * (1 - o)
+        wanted = torch.arange(p.num_class, device=raw.device) == int(box[0])
+        diff[n, 5:, j, i] = -p.class_scale * (wanted.to(raw) - classes[n, :, j, i])
+
+
+@chooses("RegionLoss")
+def _choose(spec: LayerSpec) -> Choice:
+    """Nothing but the labels' shape tells them apart, and that depends on the data layer's type."""
+    others = "its boxes are read as MobileNet-YOLO writes them, 300 of 5 values an image"
+    return Choice("mobilenet-yolo", ("intel",), f"{others}; in dialect 'intel' they are AnnotatedData's, of 8 values")
+
+
+def predicted(raw: Tensor, biases: Tensor) -> Tensor:
+    """The boxes (N, num, side, side, 4), each centre and size, of maps (N, num, 5 + num_class, side, side)."""
+    side = raw.shape[-1]
+    cell = torch.arange(side, dtype=raw.dtype, device=raw.device)
+    return torch.stack([(cell + torch.sigmoid(raw[:, :, 0])) / side,
+                        (cell.unsqueeze(1) + torch.sigmoid(raw[:, :, 1])) / side,
+                        torch.exp(raw[:, :, 2]) * biases[:, 0].view(-1, 1, 1) / side,
+                        torch.exp(raw[:, :, 3]) * biases[:, 1].view(-1, 1, 1) / side], -1)
 
 
 def until_zero(values: Tensor) -> int:
