@@ -45,6 +45,25 @@ def must_be_fed(spec: LayerSpec) -> str:
     return ""
 
 
+def channels_beside(targets: str, specs: Sequence[LayerSpec]) -> int:
+    """The channels of what a loss compares `targets` with, by the last layer before it that has a number; else 0."""
+    copies = {top for spec in specs if spec.type == "Split" and targets in spec.bottom for top in spec.top}
+    makers = {top: spec for spec in reversed(specs) for top in spec.top}
+    for loss in specs:
+        blob = loss.bottom[0] if {targets, *copies} & {*loss.bottom[1:]} else ""
+        seen: set[str] = set()
+        while blob in makers and blob not in seen:
+            seen.add(blob)
+            spec = makers[blob]
+            if spec.type == "PSROIPooling":
+                return spec.get("psroi_pooling_param").output_dim
+            if spec.type in ("InnerProduct", "Convolution"):
+                name = "inner_product_param" if spec.type == "InnerProduct" else "convolution_param"
+                return spec.get(name).num_output
+            blob = spec.bottom[0] if spec.bottom else ""
+    return 0
+
+
 class PictureLayer(FedLayer):
     """Images (batch, channels, height, width), then labels; sizes come from the layer's own message, from
     transform_param, or are `assumed`."""
@@ -142,10 +161,18 @@ class AnnotatedDataFed(PictureLayer):
     """AnnotatedData as a fork has it: with several sizes by turns, or labels of its own kind; fed."""
 
     params = ("data_param", "annotated_data_param", "transform_param")
+    classes = 0  # of the masks: as many as the network compares them with, since their list is another file
+
+    def foresee(self, specs: Sequence[LayerSpec]) -> None:
+        if len(self.spec.top) > 2:
+            self.classes = channels_beside(self.spec.top[2], specs)
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        label = (n, 300, 5) if self.spec.get("annotated_data_param").has("yolo_data_type") else (1, 1, 1, 8)
-        return [(n, COLORS, h, w), label, (n, 1, h, w)][: self.top_count]
+        param = self.spec.get("annotated_data_param")
+        label = (n, 300, 5) if param.has("yolo_data_type") else (1, 1, 1, 8)
+        scale = max(1, first_of(param, "seg_scales"))
+        mask = first_of(param, "seg_resize_height") or h // scale, first_of(param, "seg_resize_width") or w // scale
+        return [(n, COLORS, h, w), label, (n, max(1, self.classes), *mask)][: self.top_count]
 
 
 @register("BoxData", form="")

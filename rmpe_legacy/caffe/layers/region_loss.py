@@ -7,19 +7,40 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rmpe_legacy.caffe.spec import LayerSpec
-
 from .base import Shape, count, shape_text
 from .loss import Loss, given
-from .registry import Choice, chooses, register
+from .registry import register
 
 BOXES = 300  # of an image at most
 
 
-@register("RegionLoss", form="mobilenet-yolo")
+@register("RegionLoss", form="")
 class RegionLoss(Loss):
-    """Maps (N, num * (5 + num_class), side, side) and boxes (N, 300, 5) of class, centre and size -> a scalar: the sum
-    of the squares of the diffs, over N. Backward gives these diffs over N, not the derivative, as published.
+    """YOLO v2's loss of maps (N, num * (5 + num_class), side, side) -> a scalar.
+
+    The shape of the boxes tells which fork's it is: (1, 1, M, 8), as AnnotatedData makes them, Intel's, and (N, 300, 5)
+    MobileNet-YOLO's.
+    """
+
+    params = ("region_loss_param",)
+
+    def setup(self, *bottom: Shape) -> None:
+        if self.spec.get("region_loss_param").coords != 4:
+            raise self.spec.error("needs coords 4")
+        self.rule: Loss = (_AnnotatedBoxes if len(bottom[1]) == 4 and bottom[1][3] == 8 else _ListedBoxes)(self.spec)
+        self.rule.setup(*bottom)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return self.rule.reshape(*bottom)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return self.rule.forward(x, label)
+
+
+class _ListedBoxes(Loss):
+    """MobileNet-YOLO's: maps (N, num * (5 + num_class), side, side) and boxes (N, 300, 5) of class, centre and size -> a
+    scalar: the sum of the squares of the diffs, over N. Backward gives these diffs over N, not the derivative, as
+    published.
 
     An image's list of boxes ends at the first box whose x (for training targets: width) is 0. A map is
     square; coords is 4. class_map, softmax_tree, absolute, jitter and random have no effect, as published.
@@ -31,8 +52,8 @@ class RegionLoss(Loss):
         self.param = self.spec.get("region_loss_param")
         biases = list(self.param.biases)
         self.biases = torch.tensor(biases if len(biases) >= 10 else [0.0] * 10).view(-1, 2)
-        if self.param.coords != 4 or len(self.biases) < self.param.num:
-            raise self.spec.error("needs coords 4, and two biases for each of num boxes")
+        if len(self.biases) < self.param.num:
+            raise self.spec.error("needs two biases for each of num boxes")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         channels = self.param.num * (5 + self.param.num_class)
@@ -86,9 +107,8 @@ class RegionLoss(Loss):
         diff[n, 5:, j, i] = -p.class_scale * (wanted - classes[n, :, j, i])
 
 
-@register("RegionLoss", form="intel")
-class IntelRegionLoss(Loss):
-    """Maps (N, num * (5 + num_class), side, side) and AnnotatedData's boxes (1, 1, M, 8) -> a scalar: the sum of the
+class _AnnotatedBoxes(Loss):
+    """Intel's: maps (N, num * (5 + num_class), side, side) and AnnotatedData's boxes (1, 1, M, 8) -> a scalar: the sum of the
     squares of the diffs. Backward gives these diffs over N, not the derivative, as published.
 
     Labels of boxes begin at 1; a box whose image is -1 is left out. softmax, rescore, absolute, jitter and random have
@@ -103,8 +123,8 @@ class IntelRegionLoss(Loss):
         if p.softmax_tree or p.class_map:
             raise self.spec.error("softmax_tree and class_map name files that are not read here; remove them if their "
                                   "effect does not matter to you")
-        if p.coords != 4 or len(p.biases) < 2 * p.num:
-            raise self.spec.error("needs coords 4, and two biases for each of num boxes")
+        if len(p.biases) < 2 * p.num:
+            raise self.spec.error("needs two biases for each of num boxes")
         self.biases = torch.tensor(list(p.biases)[: 2 * p.num]).view(-1, 2)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -162,13 +182,6 @@ class IntelRegionLoss(Loss):
         diff[n, 4, j, i] = -p.object_scale * 2 * (1 - o) ** 3 * o * (1 - o)
         wanted = torch.arange(p.num_class, device=raw.device) == int(box[0])
         diff[n, 5:, j, i] = -p.class_scale * (wanted.to(raw) - classes[n, :, j, i])
-
-
-@chooses("RegionLoss")
-def _choose(spec: LayerSpec) -> Choice:
-    """Nothing but the labels' shape tells them apart, and that depends on the data layer's type."""
-    others = "its boxes are read as MobileNet-YOLO writes them, 300 of 5 values an image"
-    return Choice("mobilenet-yolo", ("intel",), f"{others}; in dialect 'intel' they are AnnotatedData's, of 8 values")
 
 
 def predicted(raw: Tensor, biases: Tensor) -> Tensor:

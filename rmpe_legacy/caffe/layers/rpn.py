@@ -18,7 +18,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Layer, Shape, count, shape_text
-from .fed import FedLayer
+from .fed import FedLayer, channels_beside
 from .known_python import known_python, number, parameters
 
 Array = np.ndarray
@@ -319,7 +319,7 @@ class RoIDataLayer(FedLayer):
 
     def foresee(self, specs: Sequence[LayerSpec]) -> None:
         if len(self.spec.top) > 3:
-            self.compared_with = _channels_beside(self.spec.top[3], specs)
+            self.compared_with = channels_beside(self.spec.top[3], specs)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         classes = int(number(self.spec, parameters(self.spec), "num_classes", 21))
@@ -334,24 +334,6 @@ class RoIDataLayer(FedLayer):
         if len(shapes) < self.top_count:
             raise self.spec.error(f"gives {len(shapes)} tops, but is given {self.top_count}")
         return shapes[: self.top_count]
-
-
-def _channels_beside(targets: str, specs: Sequence[LayerSpec]) -> int:
-    """The channels that a loss compares `targets` with, by the last layer before it that gives a number; 0 if none."""
-    names = {targets} | {top for spec in specs if spec.type == "Split" and targets in spec.bottom for top in spec.top}
-    makers = {top: spec for spec in reversed(specs) for top in spec.top}
-    for loss in specs:
-        blob = loss.bottom[0] if names & {*loss.bottom[1:]} else ""
-        seen: set[str] = set()
-        while blob in makers and blob not in seen:
-            seen.add(blob)
-            spec = makers[blob]
-            if spec.type == "PSROIPooling":
-                return spec.get("psroi_pooling_param").output_dim
-            if spec.type in ("InnerProduct", "Convolution"):
-                return spec.get("inner_product_param" if spec.type == "InnerProduct" else "convolution_param").num_output
-            blob = spec.bottom[0] if spec.bottom else ""
-    return 0
 
 
 SEGMENTED = (
