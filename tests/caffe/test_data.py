@@ -219,7 +219,7 @@ class TestWithoutTheStore:
         with pytest.warns(UserWarning, match="with 4 features and a label"):
             net = build("HDF5Data", 'hdf5_data_param { source: "hdf5_classification/data/test.txt" batch_size: 3 }')
         assert net.steps[0].top_shapes == ((3, 4), (3,))
-        with pytest.raises(LayerError, match="its source 'hdf5_classification/data/test.txt' is not there"):
+        with pytest.raises(LayerError, match=r"its source 'hdf5_classification/data/test\.txt' is not there"):
             net()
 
     def test_weiliu89s_small_size_tells_nothing(self, build):

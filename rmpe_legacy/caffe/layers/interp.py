@@ -97,7 +97,8 @@ class SizedInterp(Interp):
         if self.like != (len(bottom) == 2):
             raise self.spec.error("takes a second bottom with use_blob_size: true, and only then")
         if self.like and sizes_given(self.spec):
-            raise self.spec.error("takes its size from the second bottom; remove " + " and ".join(sizes_given(self.spec)))
+            raise self.spec.error("takes its size from the second bottom; remove "
+                                  + " and ".join(sizes_given(self.spec)))
         super().setup(*bottom)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

@@ -38,8 +38,8 @@ class RegionLoss(Loss):
 
 
 class _ListedBoxes(Loss):
-    """MobileNet-YOLO's: maps (N, num * (5 + num_class), side, side) and boxes (N, 300, 5) of class, centre and size -> a
-    scalar: the sum of the squares of the diffs, over N. Backward gives these diffs over N, not the derivative, as
+    """MobileNet-YOLO's: maps (N, num * (5 + num_class), side, side) and boxes (N, 300, 5) of class, centre and size ->
+    a scalar: the sum of the squares of the diffs, over N. Backward gives these diffs over N, not the derivative, as
     published.
 
     An image's list of boxes ends at the first box whose x (for training targets: width) is 0. A map is
@@ -108,8 +108,8 @@ class _ListedBoxes(Loss):
 
 
 class _AnnotatedBoxes(Loss):
-    """Intel's: maps (N, num * (5 + num_class), side, side) and AnnotatedData's boxes (1, 1, M, 8) -> a scalar: the sum of the
-    squares of the diffs. Backward gives these diffs over N, not the derivative, as published.
+    """Intel's: maps (N, num * (5 + num_class), side, side) and AnnotatedData's boxes (1, 1, M, 8) -> a scalar: the sum
+    of the squares of the diffs. Backward gives these diffs over N, not the derivative, as published.
 
     Labels of boxes begin at 1; a box whose image is -1 is left out. softmax, rescore, absolute, jitter and random have
     no effect, as published. Differs: a box without area, or with its centre outside the image, is refused; the
@@ -131,7 +131,7 @@ class _AnnotatedBoxes(Loss):
         p = self.param
         channels = p.num * (5 + p.num_class)
         if len(bottom[0]) != 4 or bottom[0][1:] != (channels, p.side, p.side) or self.nchw(bottom[1])[3] != 8:
-            raise self.spec.error(f"needs {channels} maps of {p.side} x {p.side} and boxes (1, 1, M, 8), its bottoms are "
+            raise self.spec.error(f"needs {channels} maps of {p.side} x {p.side} and boxes (1, 1, M, 8), not "
                                   f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
         return [()]
 
@@ -162,8 +162,8 @@ class _AnnotatedBoxes(Loss):
         centre, size = boxes[used, 1:3], boxes[used, 3:]
         if not (((image[used] >= 0) & (image[used] < images)).all() and ((centre >= 0) & (centre < 1)).all()
                 and (size > 0).all()):
-            raise self.spec.error(f"a box has no area, its centre outside the image, or an image beyond the {images} of "
-                                  "the batch")
+            raise self.spec.error("a box has no area, its centre outside the image, or an image beyond the "
+                                  f"{images} of the batch")
         return [boxes[used & (image == i)] for i in range(images)]
 
     def _learn(self, box: Tensor, raw: Tensor, boxes: Tensor, seen: Tensor, classes: Tensor, diff: Tensor,

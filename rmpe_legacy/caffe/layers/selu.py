@@ -1,6 +1,5 @@
-"""Self-normalizing networks. Sources: selu_layer.cpp and selu_dropout_layer.cpp, under the names SeLu and SeLuDropout of
-BVLC/caffe@3866af4, a pull request, and as SeLU and SeLUDropout of
-foss-for-synopsys-dwc-arc-processors/synopsys-caffe@977ba36.
+"""Self-normalizing networks. Sources: selu_layer.cpp and selu_dropout_layer.cpp of BVLC/caffe@3866af4, a pull request
+(SeLu and SeLuDropout), and of foss-for-synopsys-dwc-arc-processors/synopsys-caffe@977ba36 (SeLU and SeLUDropout).
 """
 
 from __future__ import annotations
