@@ -156,6 +156,12 @@ class CPMData(FedLayer):
         return [(n, 4, h, w), (n, 2 * (param.num_parts + 1), h // stride, w // stride)][: self.top_count]
 
 
+def mask_size(param: Message, h: int, w: int) -> tuple[int, int]:
+    """Height and width of MobileNet-YOLO's masks for images of h x w."""
+    scale = max(1, first_of(param, "seg_scales"))
+    return first_of(param, "seg_resize_height") or h // scale, first_of(param, "seg_resize_width") or w // scale
+
+
 @register("AnnotatedData", form="fed")
 class AnnotatedDataFed(PictureLayer):
     """AnnotatedData as a fork has it: with several sizes by turns, or labels of its own kind; fed."""
@@ -170,9 +176,19 @@ class AnnotatedDataFed(PictureLayer):
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
         param = self.spec.get("annotated_data_param")
         label = (n, 300, 5) if param.has("yolo_data_type") else (1, 1, 1, 8)
-        scale = max(1, first_of(param, "seg_scales"))
-        mask = first_of(param, "seg_resize_height") or h // scale, first_of(param, "seg_resize_width") or w // scale
+        mask = mask_size(param, h, w)
         return [(n, COLORS, h, w), label, (n, max(1, self.classes), *mask)][: self.top_count]
+
+
+@register("LaneData", form="")
+class LaneData(PictureLayer):
+    """MobileNet-YOLO's images, up to 5 lanes of 64 points (n, 5, 64, 3), and a mask of lanes, fed."""
+
+    params = ("data_param", "annotated_data_param", "transform_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        mask = mask_size(self.spec.get("annotated_data_param"), h, w)
+        return [(n, COLORS, h, w), (n, 5, 64, 3), (n, 1, *mask)][: self.top_count]
 
 
 @register("BoxData", form="")
