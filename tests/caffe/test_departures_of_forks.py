@@ -150,7 +150,8 @@ def test_meanfield_without_weights_begins_with_filters_of_0(load):
     net = load('type: "MultiStageMeanfield" top: "y" multi_stage_meanfield_param { num_iterations: 2 theta_alpha: 8 '
                'theta_beta: 3 theta_gamma: 3 }', scores=(1, 2, 3, 4), start=(1, 2, 3, 4), image=(1, 3, 3, 4))
     spatial, bilateral, compatibility = net.params["l"]
-    assert not spatial.any() and not bilateral.any()
+    assert not spatial.any()
+    assert not bilateral.any()
     assert_close(compatibility[0, 0], -torch.eye(2))
     scores = torch.randn(1, 2, 3, 4)
     assert_close(net(scores=scores, start=scores, image=torch.zeros(1, 3, 3, 4))["y"], scores)

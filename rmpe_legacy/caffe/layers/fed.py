@@ -13,7 +13,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.proto.message import Message, fields_with_effect
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Layer, Shape
+from .base import Count, Layer, Shape
 from .registry import Choice, chooses, register
 
 COLORS = 3
@@ -24,7 +24,7 @@ class FedLayer(Layer):
     """A layer without bottoms; the caller passes its tops. `reshape` returns the shapes that are in the prototxt."""
 
     bottoms = 0
-    tops = (1, None)
+    tops: Count = (1, None)
     not_exportable = "is fed by the caller, as its source is read by its own program alone"
 
     def forward(self) -> Tensor:
@@ -254,7 +254,7 @@ class _Clips(PictureLayer):
 
     params = ("image_data_param", "transform_param")
     assumed = (128, 171)
-    tops = 2
+    tops = (2, 2)
     truths = 1  # channels of the truth
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:

@@ -39,7 +39,7 @@ class HDF5Data(BlobLayer):
 
     def reshape(self) -> Sequence[Shape]:
         param = self.spec.get("hdf5_data_param")
-        example, features = "", ()
+        example = ""
         if not os.path.exists(param.source) and self.top_count == 2:
             example, features = example_shape(param.source)
         if example:
