@@ -141,14 +141,14 @@ def segnet_bn_python(ctx: PythonContext) -> str:
     return f"{ctx.writer.module(ctx.layer, constructor, state)}({x})"
 
 
-@emits_onnx("BN=pspnet", "BN=tsn")
+@emits_onnx("BN=pspnet", "BN=tsn", "CuDNNBatchNorm")
 def pspnet_bn_onnx(ctx: OnnxContext) -> None:
     if ctx.layer.spec.phase != "TEST" and not ctx.layer.frozen:
         raise ctx.refuse("is in phase TRAIN, where it takes its statistics from the batch")
     ctx.output("BatchNormalization", ctx.x[0], *(ctx.weight(i, (-1,)) for i in range(4)), epsilon=ctx.layer.eps)
 
 
-@emits_python("BN=pspnet", "BN=tsn")
+@emits_python("BN=pspnet", "BN=tsn", "CuDNNBatchNorm")
 def pspnet_bn_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     if layer.spec.phase != "TEST" and not layer.frozen:
@@ -156,7 +156,8 @@ def pspnet_bn_python(ctx: PythonContext) -> str:
     names = ("weight", "bias", "running_mean", "running_var")
     state = {name: blob.flatten() for name, blob in zip(names, layer.blobs(), strict=True)}
     state["num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
-    constructor = f"nn.BatchNorm2d({layer.declared[0].shape[1]}, eps={number(layer.eps)})"
+    dims = 2 if len(ctx.bottom_shapes[0]) == 4 else 1
+    constructor = f"nn.BatchNorm{dims}d({layer.declared[0].shape[1]}, eps={number(layer.eps)})"
     return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
 
 
@@ -169,7 +170,7 @@ def happynear_bn_onnx(ctx: OnnxContext) -> None:
     ctx.output("Add", ctx.node("Mul", normal, slope), bias)
 
 
-@emits_onnx("Interp=pspnet", "Interp=deeplab")
+@emits_onnx("Interp=pspnet", "Interp=deeplab", "Interp=sized")
 def interp_onnx(ctx: OnnxContext) -> None:
     layer, x = ctx.layer, ctx.x[0]
     h, w = ctx.size()[1:]
@@ -179,13 +180,24 @@ def interp_onnx(ctx: OnnxContext) -> None:
             coordinate_transformation_mode="align_corners")
 
 
-@emits_python("Interp=pspnet", "Interp=deeplab")
+@emits_python("Interp=pspnet", "Interp=deeplab", "Interp=sized")
 def interp_python(ctx: PythonContext) -> str:
     layer, x = ctx.layer, ctx.x[0]
     h, w = ctx.bottom_shapes[0][2:]
     if layer.begin or layer.end:
         x = f"{x}[:, :, {layer.begin}:{h - layer.end}, {layer.begin}:{w - layer.end}]"
     return f"F.interpolate({x}, {pair(layer.size)}, mode=\"bilinear\", align_corners=True)"
+
+
+@emits_onnx("BilinearInterpolation")
+def bilinear_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Resize", ctx.x[0], "", "", ctx.integers(list(ctx.layer.size)), axes=[2, 3], mode="linear",
+               coordinate_transformation_mode="align_corners")
+
+
+@emits_python("BilinearInterpolation")
+def bilinear_python(ctx: PythonContext) -> str:
+    return f"F.interpolate({ctx.x[0]}, {pair(ctx.layer.size)}, mode=\"bilinear\", align_corners=True)"
 
 
 @emits_onnx("ReLU6")
