@@ -89,13 +89,27 @@ class OnnxContext(EmitContext):
     def _fixed(self, sizes: Dims) -> tuple[int, ...]:
         if any(isinstance(size, str) and size.endswith(ROWS) for size in sizes):
             raise self.refuse(f"its bottom's sizes {sizes} depend on values")
-        if any(isinstance(size, str) for size in sizes):
+        if self.has_symbols(sizes):
             self.fix_batch(f"is written for one size of the batch, as its bottom's sizes {sizes} depend on it")
-        return self.graph.graph.at_own_batch(sizes)
+        return self.graph.graph.at_own_sizes(sizes)
+
+    @staticmethod
+    def has_symbols(sizes: Dims) -> bool:
+        """Whether some of the sizes are not the same for every input."""
+        return any(isinstance(size, str) for size in sizes)
 
     def fix_batch(self, reason: str) -> None:
-        """Note that the layer cannot be written for batches of any size; the network is then written for one."""
+        """Note that the layer cannot be written for batches of any size; the network is then written for one.
+
+        Raises LayerError if the user asked for sizes of inputs that cannot be fixed.
+        """
+        if self.graph.graph.dynamic is not None:
+            raise self.graph.graph.refuse_dynamic(self.layer, "it is written for fixed sizes only")
         self.graph.fix_batch(str(self.layer.spec.error(reason)))
+
+    def sizes_of(self, x: str, begin: int, end: int | None = None) -> str:
+        """Return the name of a value's sizes from axis `begin` on, int64, as they are when the file runs."""
+        return self.node("Shape", x, start=begin, **({} if end is None else {"end": end}))
 
 
 class Writer(Protocol):

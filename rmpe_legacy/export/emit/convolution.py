@@ -25,12 +25,21 @@ def convolution_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
     dims = _spatial_axes(ctx, "ONNX", "ONNX runtimes take")
     is_conv = isinstance(layer, Convolution)
-    more = layer.sticking_out(ctx.size()[1:]) if is_conv else [0] * dims
+    more = _sticking_out(ctx) if is_conv else [0] * dims
     pads = [*layer.pad, *(p + m for p, m in zip(layer.pad, more, strict=True))]
     weights = [ctx.weight(i) for i in range(len(layer.declared))]
     for x, y in zip(ctx.x, ctx.y, strict=True):
         ctx.graph.node("Conv" if is_conv else "ConvTranspose", [x, *weights], [y], kernel_shape=list(layer.kernel),
                        strides=list(layer.stride), pads=pads, dilations=list(layer.dilation), group=layer.group)
+
+
+def _sticking_out(ctx: OnnxContext) -> list[int]:
+    """Return how far a convolution's only window reaches beyond its bottom."""
+    sizes = ctx.bottom_shapes[0][1:]
+    more = list(ctx.layer.sticking_out(ctx.graph.graph.at_own_sizes(sizes)[1:]))
+    if any(more) and ctx.has_symbols(sizes):
+        ctx.size()  # refuses: other sizes need other pads
+    return more
 
 
 @emits_python("Convolution", "Deconvolution")

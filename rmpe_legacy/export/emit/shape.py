@@ -89,21 +89,33 @@ def permute_python(ctx: PythonContext) -> str:
 
 @emits_onnx("Crop")
 def crop_onnx(ctx: OnnxContext) -> None:
-    starts: list[int] = []
-    ends: list[int] = []
-    axes: list[int] = []
+    cut: dict[int, int] = {}  # axis -> where the crop begins
     for axis, part in enumerate(ctx.layer.parts):
         have, want = ctx.bottom_shapes[0][axis], ctx.top_shapes[0][axis]
         if part == slice(None) or have == want:
             continue
-        if not (isinstance(have, int) and isinstance(want, int)):
+        if ctx.graph.graph.dynamic is None and not (isinstance(have, int) and isinstance(want, int)):
             ctx.fix_batch("crops the batch")
             return
-        starts, ends, axes = [*starts, part.start], [*ends, part.stop], [*axes, axis]
-    if axes:
-        ctx.output("Slice", ctx.x[0], *map(ctx.integers, (starts, ends, axes)))
-    else:
+        cut[axis] = part.start
+    crop_to(ctx, cut)
+
+
+def crop_to(ctx: OnnxContext, cut: dict[int, int]) -> None:
+    """Cut the first bottom to the top's sizes; on an axis that has another size for other inputs, to the second
+    bottom's. cut: axis -> where the part begins."""
+    axes = sorted(cut)
+    if not axes:
         ctx.output("Identity", ctx.x[0])
+        return
+    starts = ctx.integers([cut[axis] for axis in axes])
+    wanted = [ctx.top_shapes[0][axis] for axis in axes]
+    if ctx.has_symbols(tuple(wanted)):
+        sizes = ctx.node("Gather", ctx.sizes_of(ctx.x[1], 0), ctx.integers(axes))
+        ends = ctx.node("Add", sizes, starts) if any(cut.values()) else sizes
+    else:
+        ends = ctx.integers([cut[axis] + size for axis, size in zip(axes, wanted, strict=True)])
+    ctx.output("Slice", ctx.x[0], starts, ends, ctx.integers(axes))
 
 
 @emits_python("Crop")
