@@ -113,9 +113,9 @@ class _Tried:
         assert first is not None
         raise NetError(str(first))
 
-    def at(self, sizes: Mapping[str, int | None]) -> list[Step]:
+    def at(self, asked: Mapping[str, int | None]) -> list[Step]:
         """Return the steps for these sizes, with the network's own parameters."""
-        sizes = {axis: size for axis, size in sizes.items() if size is not None}
+        sizes = {axis: size for axis, size in asked.items() if size is not None}
         specs = [_resized(step, self.own, sizes) if step.layer.spec.type == "Input" else step.layer.spec
                  for step in self.steps]
         words = axes_text(sizes)

@@ -29,7 +29,10 @@ def _prior_box_any_size(ctx: OnnxContext) -> None:
     layer = ctx.layer
     if type(layer) is not PriorBox or layer.denser or len(layer.box_sizes()) != layer.per_cell:
         raise ctx.graph.graph.refuse_dynamic(layer, "its kind of boxes is written for fixed sizes only")
-    pixels = None if layer.image is not None else ctx.node("Cast", ctx.sizes_of(ctx.x[1], 2), to=FLOAT)
+    if layer.image is None:
+        pixels = ctx.node("Cast", ctx.sizes_of(ctx.x[1], 2), to=FLOAT)
+    else:
+        pixels = ctx.constant(layer.image)
     centres = []  # of the columns (1, W, 1, 1), then of the rows (H, 1, 1, 1), double
     for axis, shape in ((1, [1, -1, 1, 1]), (0, [-1, 1, 1, 1])):
         count = ctx.sizes_of(ctx.x[0], 2 + axis, 3 + axis)
@@ -41,8 +44,7 @@ def _prior_box_any_size(ctx: OnnxContext) -> None:
     one = [ctx.graph.constant(values, np.float64) for values in ([1, 0, 1, 0], [0, 1, 0, 1])]
     corners = ctx.node("Add", *(ctx.node("Mul", *pair) for pair in zip(centres, one, strict=True)))
     corners = ctx.node("Add", corners, ctx.graph.constant(np.concatenate([-half, half], 1), np.float64))
-    extent = ctx.graph.constant([*layer.image[::-1]] * 2, np.float64) if pixels is None else \
-        ctx.node("Gather", _double(ctx, pixels), ctx.integers([1, 0, 1, 0]))
+    extent = ctx.node("Gather", _double(ctx, pixels), ctx.integers([1, 0, 1, 0]))
     boxes = ctx.node("Cast", ctx.node("Div", corners, extent), to=FLOAT)
     if layer.clip:
         boxes = ctx.node("Clip", boxes, ctx.constant(0.0), ctx.constant(1.0))
@@ -50,15 +52,13 @@ def _prior_box_any_size(ctx: OnnxContext) -> None:
     ctx.output("Concat", *(ctx.node("Reshape", part, ctx.integers([1, 1, -1])) for part in (boxes, variance)), axis=1)
 
 
-def _cell_centres(ctx: OnnxContext, cells: str, axis: int, count: str, pixels: str | None) -> tuple[str, str]:
+def _cell_centres(ctx: OnnxContext, cells: str, axis: int, count: str, pixels: str) -> tuple[str, str]:
     """Return two factors: the centres of cells in units of a cell, and a cell's extent in pixels."""
     layer = ctx.layer
     if layer.step is not None:
         step = ctx.constant(layer.step[axis])
     else:
-        extent = ctx.constant([layer.image[axis]]) if pixels is None else \
-            ctx.node("Gather", pixels, ctx.integers([axis]))
-        step = ctx.node("Div", extent, ctx.node("Cast", count, to=FLOAT))
+        step = ctx.node("Div", ctx.node("Gather", pixels, ctx.integers([axis])), ctx.node("Cast", count, to=FLOAT))
     if layer.is_ssd:
         offset = ctx.constant(layer.spec.get("prior_box_param").offset)
         return ctx.node("Add", ctx.node("Cast", cells, to=FLOAT), offset), step

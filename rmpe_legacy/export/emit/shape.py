@@ -110,11 +110,12 @@ def crop_to(ctx: OnnxContext, cut: dict[int, int]) -> None:
         return
     starts = ctx.integers([cut[axis] for axis in axes])
     wanted = [ctx.top_shapes[0][axis] for axis in axes]
-    if ctx.has_symbols(tuple(wanted)):
+    fixed = [size for size in wanted if isinstance(size, int)]
+    if len(fixed) < len(wanted):
         sizes = ctx.node("Gather", ctx.sizes_of(ctx.x[1], 0), ctx.integers(axes))
         ends = ctx.node("Add", sizes, starts) if any(cut.values()) else sizes
     else:
-        ends = ctx.integers([cut[axis] + size for axis, size in zip(axes, wanted, strict=True)])
+        ends = ctx.integers([cut[axis] + size for axis, size in zip(axes, fixed, strict=True)])
     ctx.output("Slice", ctx.x[0], starts, ends, ctx.integers(axes))
 
 
