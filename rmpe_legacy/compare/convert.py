@@ -30,7 +30,7 @@ from rmpe_legacy.formats.existing_files import report_path
 from rmpe_legacy.formats.onnx import ONNX
 from rmpe_legacy.formats.open_runner import open_runners
 from rmpe_legacy.formats.read import is_weights, read_network, read_weights_alone
-from rmpe_legacy.formats.registry import CAFFE, PROTOTXT, format_to_write
+from rmpe_legacy.formats.registry import CAFFE, HDF5, PROTOTXT, STATE_DICT, format_to_write
 from rmpe_legacy.formats.torch7 import Torch7Runner
 from rmpe_legacy.formats.write import WriteResult, write_network, write_weights
 from rmpe_legacy.wording import pluralize
@@ -86,6 +86,9 @@ def run_convert(sources: Sequence[str], destination: str, setting: Setting, opti
     network = read_network(paths, setting, options, target is not PROTOTXT, target.runtime)
     notes = [*network.notes, *([] if target is PROTOTXT and network.trained is None
                                 else _check_weights(network, options.lenient))]
+    if options.input_shapes and target in (HDF5, STATE_DICT):
+        notes.append(f"{destination} holds weights alone, so --input-shape is not stored; it is the size at which the "
+                     "two are compared")
     if compare is not None:
         _check_inputs(network, compare, target)
     written = write_network(network, target, destination, paths, force)

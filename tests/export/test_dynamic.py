@@ -19,6 +19,7 @@ from rmpe_legacy.export.emit import pooling
 from rmpe_legacy.export.emit.context import ONNX
 from rmpe_legacy.export.onnx import to_onnx, write_onnx
 from rmpe_legacy.formats.base import NetRunner
+from rmpe_legacy.formats.network_json import load_converted
 from rmpe_legacy.formats.onnx import OnnxRunner
 
 AXES = ("batch", "height", "width")
@@ -221,6 +222,36 @@ class TestCommand:
         with pytest.raises(SystemExit):
             main(["convert", "a.prototxt", "b.onnx", "--dynamic", "batch,depth"])
         assert "'depth' is not an axis; give some of batch,height,width" in capsys.readouterr().err
+
+
+class TestInputShape:
+    """--input-shape NAME=... of any source is what the result has."""
+
+    @pytest.fixture
+    def files(self, tmp_path) -> list[str]:
+        return list(map(str, write_network(tmp_path, "net", INPUT + CASES["fcn"], seed=3)))
+
+    @pytest.mark.parametrize("target", ["out.caffemodel", "out/", "out.prototxt", "out.safetensors"])
+    def test_it_is_stored_with_the_network(self, tmp_path, files, target):
+        assert main(["convert", *files, f"{tmp_path}/{target}", "--input-shape", "data=3,20,31"]) == 0
+        [made] = [*tmp_path.glob("out*.prototxt"), *tmp_path.glob("out/*.prototxt"), *tmp_path.glob("out*.json")]
+        net = load_converted(made) if made.suffix == ".json" else load_net(made)
+        assert net.inputs == {"data": (2, 3, 20, 31)}
+
+    @pytest.mark.parametrize("source", ["net.safetensors", "net.json"])
+    def test_of_a_network_that_convert_wrote(self, tmp_path, files, source, capsys):
+        assert main(["convert", *files, f"{tmp_path}/net.safetensors"]) == 0
+        argv = ["convert", f"{tmp_path}/{source}", f"{tmp_path}/out.onnx", "--input-shape"]
+        assert main([*argv, "data=1,3,21,30"]) == 0
+        dims = onnx.load(tmp_path / "out.onnx").graph.input[0].type.tensor_type.shape.dim
+        assert [dim.dim_param or dim.dim_value for dim in dims] == ["N", 3, 21, 30]
+        assert main([*argv, "image=1,3,21,30"]) == 1
+        assert "no input is called 'image'; the inputs are 'data'" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("target", ["out.pt", "out.h5"])
+    def test_a_file_of_weights_alone_does_not_store_it(self, tmp_path, files, target, capsys):
+        assert main(["convert", *files, f"{tmp_path}/{target}", "--input-shape", "data=3,20,31"]) == 0
+        assert f"{target} holds weights alone, so --input-shape is not stored" in capsys.readouterr().err
 
 
 def test_an_emitter_that_takes_the_prototxts_sizes_is_found(tmp_path, monkeypatch):
