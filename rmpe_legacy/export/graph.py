@@ -55,10 +55,11 @@ class Graph:
     compared_at: tuple[Mapping[str, Shape], ...] = ()  # shapes of the inputs to compare at, besides the prototxt's
     elsewhere: Graph | None = None  # if `dynamic`: the same graph with layers set up for other sizes
 
-    def refuse_dynamic(self, layer: Layer, reason: str) -> LayerError:
+    def refuse_dynamic(self, layer: Layer, reason: str, target: str = "ONNX") -> LayerError:
         """Return the error for a layer that can be written for one size of the inputs only."""
-        return layer.spec.error(f"cannot be converted to ONNX with a dynamic {axes_text(self.dynamic or ())}: {reason}."
-                                f" Leave out --dynamic, or convert the layers before it, with --until {before(layer)}")
+        return layer.spec.error(
+            f"cannot be converted to {target} with a dynamic {axes_text(self.dynamic or ())}: {reason}. Leave out "
+            f"--dynamic, or convert the layers before it, with --until {before(layer)}")
 
     def at_own_sizes(self, shape: Dims) -> tuple[int, ...]:
         """Return a shape with the prototxt's sizes in place of the symbols, none of which depends on values."""

@@ -38,6 +38,11 @@ class EmitContext:
         """Return the error for a feature that the target, or its emitter, does not support."""
         return self.layer.spec.error(f"{self.cannot}: {reason}")
 
+    @staticmethod
+    def has_symbols(sizes: Dims) -> bool:
+        """Whether some of the sizes are not the same for every input."""
+        return any(isinstance(size, str) for size in sizes)
+
 
 @dataclass(frozen=True)
 class OnnxContext(EmitContext):
@@ -93,11 +98,6 @@ class OnnxContext(EmitContext):
             self.fix_batch(f"is written for one size of the batch, as its bottom's sizes {sizes} depend on it")
         return self.graph.graph.at_own_sizes(sizes)
 
-    @staticmethod
-    def has_symbols(sizes: Dims) -> bool:
-        """Whether some of the sizes are not the same for every input."""
-        return any(isinstance(size, str) for size in sizes)
-
     def fix_batch(self, reason: str) -> None:
         """Note that the layer cannot be written for batches of any size; the network is then written for one.
 
@@ -149,6 +149,13 @@ class PythonContext(EmitContext):
             arguments: What its constructor is called with.
         """
         return f"{self.submodule(f'{self.writer.use(name)}({arguments})', *names)}({self.x[0]})"
+
+    def plane(self, index: int = 0, top: bool = False) -> tuple[int, int]:
+        """Return height and width of a bottom, or of a top. Raises LayerError if inputs can have any size."""
+        h, w = (self.top_shapes if top else self.bottom_shapes)[index][2:]
+        if not isinstance(h, int) or not isinstance(w, int):
+            raise self.refuse("it is written for fixed sizes only")
+        return h, w
 
     def submodule(self, constructor: str, *names: str) -> str:
         """Make a submodule whose parameters `names` are the layer's blobs, in Caffe's order."""

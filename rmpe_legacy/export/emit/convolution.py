@@ -47,7 +47,8 @@ def convolution_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     dims = _spatial_axes(ctx, "torch", "torch takes")
     is_conv = isinstance(layer, Convolution)
-    if is_conv and any(layer.sticking_out([n for n in ctx.bottom_shapes[0][2:] if isinstance(n, int)])):
+    known = [n for n in ctx.bottom_shapes[0][2:] if isinstance(n, int)]
+    if is_conv and len(known) == dims and any(layer.sticking_out(known)):
         raise ctx.refuse("its only window sticks out of the bottom, which torch does not do; give more pad")
     kind = f"nn.{'Conv' if is_conv else 'ConvTranspose'}{dims}d"
     names = ["weight", "bias"][: len(layer.declared)]

@@ -10,7 +10,7 @@ import torch
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .convolution import convolution_onnx, convolution_python
 from .expressions import arguments, number, pair, sizes
-from .shape import crop_to
+from .shape import crop_to, cut_python
 
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
@@ -111,7 +111,7 @@ def unpooled_onnx(ctx: OnnxContext) -> None:
 @emits_python("Upsample=segnet")
 def unpooled_python(ctx: PythonContext) -> str:
     values, mask = ctx.x
-    h, w = map(int, ctx.top_shapes[0][2:])
+    h, w = ctx.plane(top=True)
     return (f"{values}.new_zeros(*{values}.shape[:2], {h * w}).scatter(2, {mask}.flatten(2).long(), "
             f"{values}.flatten(2)).unflatten(2, ({h}, {w}))")
 
@@ -192,10 +192,16 @@ def _interp_size(ctx: OnnxContext, x: str) -> str:
 @emits_python("Interp=pspnet", "Interp=deeplab")
 def interp_python(ctx: PythonContext) -> str:
     layer, x = ctx.layer, ctx.x[0]
-    h, w = ctx.bottom_shapes[0][2:]
+    whole = x
     if layer.begin or layer.end:
-        x = f"{x}[:, :, {layer.begin}:{h - layer.end}, {layer.begin}:{w - layer.end}]"
-    return f"F.interpolate({x}, {pair(layer.size)}, mode=\"bilinear\", align_corners=True)"
+        part = f"{layer.begin or ''}:{-layer.end or ''}"
+        x = f"{x}[:, :, {part}, {part}]"
+    size = pair(layer.size)
+    if ctx.has_symbols(ctx.top_shapes[0][2:]):
+        param, cut = layer.spec.get("interp_param"), layer.begin + layer.end + 1
+        size = pair([f"({whole}.shape[{axis}] - {cut}) // {param.shrink_factor} * {param.zoom_factor} + 1"
+                     for axis in (2, 3)])
+    return f"F.interpolate({x}, {size}, mode=\"bilinear\", align_corners=True)"
 
 
 @emits_onnx("ReLU6")
@@ -337,8 +343,7 @@ def aligned_crop_onnx(ctx: OnnxContext) -> None:
 
 @emits_python("AutoCrop", "Crop=hed")
 def aligned_crop_python(ctx: PythonContext) -> str:
-    (top, left), (h, w) = ctx.layer.offset, ctx.top_shapes[0][2:]
-    return f"{ctx.x[0]}[:, :, {top}:{top + h}, {left}:{left + w}]"
+    return f"{ctx.x[0]}[:, :, {', '.join(cut_python(ctx, axis, ctx.layer.offset[axis - 2]) for axis in (2, 3))}]"
 
 
 def _insanity_alpha(ctx: EmitContext) -> float:
@@ -459,7 +464,7 @@ def unpooling_python(ctx: PythonContext) -> str:
     if layer.method != "MAX":
         return ctx.call("spread", x, pair(layer.kernel), pair(layer.stride), pair(layer.size),
                         f"divide={layer.method == 'AVE'}")
-    h, w = map(int, ctx.bottom_shapes[0][2:])
+    h, w = ctx.plane()
     index = f"{ctx.x[1]}.flatten(2).long()" if len(ctx.x) > 1 else \
         f"{ctx.writer.buffer(layer, layer.corners(h, w))}.expand(*{x}.shape[:2], -1)"
     return (f"{x}.new_zeros(*{x}.shape[:2], {layer.size[0] * layer.size[1]}).scatter(2, {index}, {x}.flatten(2))"

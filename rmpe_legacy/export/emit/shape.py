@@ -122,11 +122,20 @@ def crop_to(ctx: OnnxContext, cut: dict[int, int]) -> None:
 @emits_python("Crop")
 def crop_python(ctx: PythonContext) -> str:
     have, want = ctx.bottom_shapes[0], ctx.top_shapes[0]
-    parts = [":" if part == slice(None) or have[i] == want[i] else f"{part.start}:{part.stop}"
+    parts = [":" if part == slice(None) or have[i] == want[i] else cut_python(ctx, i, part.start)
              for i, part in enumerate(ctx.layer.parts)]
     while parts and parts[-1] == ":":
         parts.pop()
     return f"{ctx.x[0]}[{', '.join(parts)}]" if parts else ctx.x[0]
+
+
+def cut_python(ctx: PythonContext, axis: int, begin: int) -> str:
+    """Return the slice of the first bottom that gives an axis of the top: the second bottom's size, if that varies."""
+    size = ctx.top_shapes[0][axis]
+    if isinstance(size, int):
+        return f"{begin}:{begin + size}"
+    size = f"{ctx.x[1]}.shape[{axis}]"
+    return f"{begin}:{begin} + {size}" if begin else f":{size}"
 
 
 @emits_onnx("Tile")
