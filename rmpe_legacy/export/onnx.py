@@ -20,6 +20,7 @@ from .emit import ONNX, OnnxContext
 from .fold import drop_copies, fold_affine
 from .graph import Graph, Node, make_graph, refuse_unsupported
 from .onnx_graph import OnnxGraph
+from .onnx_passes import simplify
 
 BLOB_NAMES = "rmpe_legacy.blobs"  # key of an ONNX file's metadata: value -> blob, as JSON, where they differ
 MAX_BYTES = (1 << 31) - 1  # of one protobuf message
@@ -33,8 +34,8 @@ def to_onnx(net: Net, until: Sequence[str] = (), about: str = "", fold: bool = T
         net: A network in phase TEST.
         until: The blobs to compute (default: the network's outputs).
         about: Text for the model's doc string.
-        fold: Write per-channel scales and shifts into the weights before them, and leave out layers that change
-            nothing. False keeps a node, and each blob, for every layer.
+        fold: Write per-channel scales and shifts into the weights before them, leave out layers that change nothing,
+            and join reshapes and transposes. False keeps a node, and each blob, for every layer.
         dynamic: Which of "batch", "height" and "width" of the inputs can have any size; no others can. Run the file
             for the sizes `graph.compared_at` too before trusting it, as ``rmpe convert`` does. None: the batch alone,
             where possible.
@@ -56,6 +57,10 @@ def to_onnx(net: Net, until: Sequence[str] = (), about: str = "", fold: bool = T
     if built.batch_fixed_by:
         graph = _graph(net, until, fold, built.batch_fixed_by)
         built = _build(graph)
+    if fold:
+        simplify(built)
+        made = {name for node in built.nodes for name in node.output} | {value.name for value in graph.inputs}
+        graph = replace(graph, final={blob: value for blob, value in graph.final.items() if value.name in made})
     model = built.model("rmpe_legacy", rmpe_legacy.__version__, about)
     if renamed := _renamed(graph):
         model.metadata_props.add(key=BLOB_NAMES, value=json.dumps(renamed))
