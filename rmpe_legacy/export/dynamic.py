@@ -123,7 +123,7 @@ class _Tried:
             steps = wire_quietly(specs)
         except RmpeError as error:
             where = ", ".join(f"{axis} {size} in place of {self.own[axis]}" for axis, size in sizes.items())
-            raise _UnfitError(f"{error}; so it is with {where}. Leave {words} out of --dynamic, or convert the layers "
+            raise _UnfitError(f"{error} (tried with {where}). Leave {words} out of --dynamic, or convert the layers "
                               "before that one, with --until BLOB") from None
         for step, other in zip(self.steps, steps, strict=True):
             mine, theirs = ([d.shape for d in s.layer.declared] for s in (step, other))

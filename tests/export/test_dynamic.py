@@ -144,7 +144,7 @@ REFUSED = {
     "inner_product": (conv("c") + INNER, r"net.prototxt:3:1: top_layer \(InnerProduct\): cannot be converted with a "
                       r"dynamic height: its weight, 5 x 1296, fits one size only. .* with --until c"),
     "reshape": (conv("c") + layer("Reshape", "top", "c", more="reshape_param { shape { dim: [0, 1296] } }"),
-                r"net.prototxt:3:1: top_layer \(Reshape\): .* cannot be reshaped .* height 13 in place of 12. "
+                r"net.prototxt:3:1: top_layer \(Reshape\): .* cannot be reshaped .* height 13 in place of 12\). "
                 r"Leave height out of --dynamic"),
     "spp": (conv("c") + layer("SPP", "top", "c", more="spp_param { pyramid_height: 2 }"),
             r"top_layer \(SPP\): cannot be converted to ONNX with a dynamic batch, height and width: .* --until c"),
