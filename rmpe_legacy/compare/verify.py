@@ -101,7 +101,8 @@ class Verdict:
 
 
 def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None, tolerance: float = TOLERANCE,
-           limits: tuple[float, float] = RANGE, seed: int = SEED, extra_batch: int = 0) -> Verdict:
+           limits: tuple[float, float] = RANGE, seed: int = SEED, extra_batch: int = 0,
+           shapes: Mapping[str, Shape] | None = None) -> Verdict:
     """Run both networks on the same inputs and compare all common blobs, by name.
 
     For probabilities (the top of a Softmax or Sigmoid) the logarithms are compared too, because saturated values hide
@@ -123,11 +124,12 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
         limits: Range of random inputs.
         seed: Seed of random inputs.
         extra_batch: Added to the batch size of random inputs.
+        shapes: Shapes of random inputs in place of the networks' own.
 
     Raises:
         NetError: The two cannot be compared.
     """
-    values, description = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch)
+    values, description = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch, shapes or {})
     for side in (a, b):
         check_shapes(side, values)
     ran_a = a.run(values, None)
@@ -196,8 +198,8 @@ def common_inputs(a: Runner, b: Runner) -> dict[str, Shape]:
 
 
 def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[float, float], seed: int,
-            extra_batch: int) -> tuple[Arrays, str]:
-    shapes = common_inputs(a, b)
+            extra_batch: int, other: Mapping[str, Shape]) -> tuple[Arrays, str]:
+    shapes = common_inputs(a, b) | dict(other)
     description = [f"{name} given" for name in given]
     for side in (a, b):
         if isinstance(side, StoredRunner):

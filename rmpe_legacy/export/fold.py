@@ -87,7 +87,7 @@ def _join(graph: Graph, first: Node, second: Node) -> Node | None:
     if inner is None:
         return None
     scale, shift = inner[0] * affine[0], inner[1] * affine[0] + affine[1]
-    return replace(first, layer=_scale_layer(second.layer, graph.at_own_batch(shape), scale, shift),
+    return replace(first, layer=_scale_layer(second.layer, graph.at_own_sizes(shape), scale, shift),
                    top=second.top)
 
 

@@ -54,6 +54,7 @@ class SourceOptions:
     lenient: bool = False  # leave out what is unknown or cannot be converted, accept missing weights, and report it
     parallel: bool = True  # .t7: keep the outputs of the parallel SPPE
     key: str | None = None  # .t7 that contains a table: the entry with the network
+    dynamic: tuple[str, ...] | None = None  # ONNX: the inputs' axes that can have any size; None: the batch, if it can
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,7 @@ class Network:
     torch7: Torch7Source | None = None
     until: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what was left out or changed, one sentence each
+    dynamic: tuple[str, ...] | None = None  # see SourceOptions
 
     @cached_property
     def net(self) -> Net:
@@ -345,6 +347,7 @@ class Writer:
 
     write: Callable[[list[Path]], None]  # writes the files at these paths
     note: str = ""  # for the user
+    compared_at: tuple[Mapping[str, Shape], ...] = ()  # shapes of the inputs to compare at, besides the prototxt's
 
 
 @dataclass(frozen=True)
