@@ -5,8 +5,10 @@ While the networks run, one thread reads the next image, and another draws and s
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +30,7 @@ from .report_images import jpeg, panels, to_bytes
 
 DRAWN = "pictures"  # the folder of annotated images
 _QUALITY = 90
+_TURN_SECONDS = 0.0005
 _TOO_LARGE = (MemoryError, cv2.error)  # raised for an image that is too large; the next one may be smaller
 T = TypeVar("T")
 R = TypeVar("R")
@@ -81,7 +84,7 @@ class BatchRun:
     def _run(self, checkpoint: Checkpoint,
              mine: Sequence[tuple[int, ImageSource]]) -> Iterator[tuple[int, ImageResult]]:
         """Run the networks in this thread, while others read the next image, and draw and save the last one."""
-        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "save") as saver:
+        with _quick_turns(), ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "save") as saver:
             found = _ahead(reader, lambda job: self._find(checkpoint, job[1], job[0] < self.shown), mine)
             saving: list[tuple[int, Future[ImageResult]]] = []  # at most one
             for (i, source), image in zip(self.context.progress(mine), found, strict=False):
@@ -156,6 +159,17 @@ def _ahead(executor: ThreadPoolExecutor, function: Callable[[T], R], items: Iter
         waiting = following
     if waiting is not None:
         yield waiting.result()
+
+
+@contextmanager
+def _quick_turns() -> Iterator[None]:
+    """Let threads take turns more often than every 5 ms: or a small network waits that long for its next one."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _too_large(source: ImageSource, error: Exception) -> ImageResult:
