@@ -76,15 +76,19 @@ def open_case(prototxt: Path, weights: Path | None, batch: int, folder: Path) ->
 
 
 def randomize(net: Net) -> None:
-    """Give every parameter values of a size that trained networks have."""
-    random = torch.Generator().manual_seed(1)
+    """Give every parameter values of a size that trained networks have.
+
+    The first layer has smaller ones, as it reads pixels of size 128: or all scores of the last would be 0 or 1.
+    """
+    random, size = torch.Generator().manual_seed(1), 1 / 128
     for step in net.steps:
         for declared in step.layer.declared:
             value = getattr(step.layer, declared.name).data
             if declared.name in ("variance", "scale_factor", "scale", "slope"):
                 value.fill_(1)
             elif value.dim() > 1 and not bool((value == 1).all()):  # all ones: nearest-neighbour upsampling
-                value.normal_(0, (2 / value[0].numel()) ** 0.5, generator=random)
+                value.normal_(0, size * (2 / value[0].numel()) ** 0.5, generator=random)
+                size = 1
 
 
 def runs(peer: str, case: Case) -> Run:

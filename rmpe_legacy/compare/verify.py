@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ from rmpe_legacy.wording import pluralize, shorten_list
 TOLERANCE = 1e-4  # relative to a blob's largest value: sums of thousands of products in another order, in many layers
 SEED = 1701
 RANGE = (-1.0, 1.0)  # of random inputs
+SMALLER = (1e-6, 1e-12, 1e-18, 1e-24)  # factors of random inputs on which a network overflows
 NOISE = 5  # multiple of A's own rounding error that is accepted if it exceeds the tolerance
 MAX_NOISE = 1e-2  # relative; larger differences are never attributed to rounding
 _SMALLEST = float(np.finfo(np.float32).eps)  # probabilities below float32 eps are treated as 0
@@ -118,10 +119,12 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     Raises:
         NetError: The two cannot be compared.
     """
-    values, description = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch)
+    values, description, random = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch)
     for side in (a, b):
         check_shapes(side, values)
-    ran_a = a.run(values, None)
+    ran_a, values, scale = _run_finite(a, values, random)
+    if scale != 1:
+        description += f"; random inputs times {scale:g}, because the network overflows on larger ones"
     ran_b = b.run(values, list(ran_a.blobs))
     if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
         ran_a.makers, ran_a.blobs = ran_b.makers, {k: ran_a.blobs[k] for k in [*ran_b.blobs, *ran_a.blobs]
@@ -151,6 +154,28 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     return Verdict(a.title, b.title, description, tolerance, tuple(differences), only_a, only_b, tuple(given))
 
 
+def _run_finite(a: Runner, values: Arrays, random: Collection[str]) -> tuple[RunResult, Arrays, float]:
+    """Run A. Where it overflows, NaN and infinity hide what is behind them, so try smaller random inputs.
+
+    Weights that were never trained do this: a BatchNorm with a variance of 0 multiplies by 316, and a network has many.
+
+    Returns:
+        The run, the inputs it had, and the factor of the random ones; the inputs as they are if no factor helps.
+    """
+    ran = a.run(values, None)
+    if random and not _is_finite(ran):
+        for scale in SMALLER:
+            smaller = {name: value * np.float32(scale) if name in random else value for name, value in values.items()}
+            again = a.run(smaller, None)
+            if _is_finite(again):
+                return again, smaller, scale
+    return ran, values, 1.0
+
+
+def _is_finite(ran: RunResult) -> bool:
+    return all(bool(np.isfinite(value).all()) for value in ran.blobs.values())
+
+
 def _allow_for_rounding(differences: list[Difference], a: Runner, ran: RunResult, inputs: Arrays, given: Arrays
                         ) -> list[Difference]:
     """Accept differences of the size of A's own rounding error, which a run in double precision shows.
@@ -178,7 +203,8 @@ def common_inputs(a: Runner, b: Runner) -> dict[str, Shape]:
 
 
 def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[float, float], seed: int,
-            extra_batch: int) -> tuple[dict[str, np.ndarray], str]:
+            extra_batch: int) -> tuple[Arrays, str, list[str]]:
+    """Return the inputs, their description, and the names of the random ones."""
     shapes = common_inputs(a, b)
     description = [f"{name} given" for name in given]
     for side in (a, b):
@@ -188,6 +214,7 @@ def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[fl
             given |= stored
             description += [f"{name} from {side.title}" for name in stored]
     random = np.random.default_rng(seed)
+    drawn = []
     for name, shape in shapes.items():
         if name not in given:
             if not shape:
@@ -199,10 +226,11 @@ def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[fl
                 continue
             shape = (shape[0] + extra_batch, *shape[1:])
             given[name] = random_input(random, shape, limits)
+            drawn.append(name)
             description.append(f"{name} {shape_text(shape)} random in {limits[0]:g} to {limits[1]:g}, seed {seed}")
     if not given:
         raise NetError(f"neither {a.title} nor {b.title} names its inputs; give them with --input")
-    return given, "; ".join(description)
+    return given, "; ".join(description), drawn
 
 
 def random_input(random: np.random.Generator, shape: Shape, limits: tuple[float, float] = RANGE) -> np.ndarray:

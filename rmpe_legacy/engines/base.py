@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from torch import Tensor
@@ -15,6 +16,7 @@ EXACT = "exact"  # the network as it is, layer by layer
 AUTO = "auto"
 
 Tensors = Mapping[str, Tensor]
+NOTHING: Tensors = MappingProxyType({})
 
 
 class Engine(Protocol):
@@ -33,8 +35,15 @@ class Engine(Protocol):
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
         """Return the blobs that were asked for. Raises NetError if it cannot."""
 
-    def blobs(self, inputs: Tensors) -> dict[str, Tensor]:
-        """Return every blob that the engine computes, in that order, to find the first that is wrong."""
+    def blobs(self, inputs: Tensors, shown: Collection[str] | None = None, given: Tensors = NOTHING
+              ) -> dict[str, Tensor]:
+        """Return blobs that the engine computes, in that order, to find the first that is wrong.
+
+        Args:
+            inputs: As for `run`.
+            shown: Which blobs to return beside those that were asked for; None for all.
+            given: Values that layers read in place of what the engine computes. It is returned all the same.
+        """
 
 
 @dataclass(frozen=True)

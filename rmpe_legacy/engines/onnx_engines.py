@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from rmpe_legacy.optional import optional
 from rmpe_legacy.reading import first_line
 from rmpe_legacy.silence import silent_stderr
 
-from .base import ENGINES, Engine, Job, Tensors
+from .base import ENGINES, NOTHING, Engine, Job, Tensors
 
 Run = Callable[[list[np.ndarray]], Sequence[np.ndarray]]  # inputs and outputs in the model's order
 Open = Callable[[bytes, torch.device], Run]  # a model and the device it is to run on
@@ -49,31 +50,53 @@ class OnnxEngine:
             raise NetError(f"{self.title}: engine {self.name!r} cannot load it: {first_line(error)}") from error
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
-        return self._call(self._run, inputs, self.graph.outputs)
+        return self._call(self._run, self._arrays(inputs), self.graph.outputs)
 
-    def _call(self, run: Run, inputs: Tensors, outputs: Sequence[Value]) -> dict[str, Tensor]:
+    def _arrays(self, inputs: Tensors) -> list[np.ndarray]:
+        return [inputs[value.blob].contiguous().cpu().numpy() for value in self.graph.inputs]
+
+    def _call(self, run: Run, arrays: list[np.ndarray], outputs: Sequence[Value]) -> dict[str, Tensor]:
         try:
-            found = run([inputs[value.blob].contiguous().cpu().numpy() for value in self.graph.inputs])
+            found = run(arrays)
         except Exception as error:
             raise NetError(f"{self.title}: engine {self.name!r} cannot run it: {first_line(error)}") from error
         return {value.blob: torch.from_numpy(np.array(array)).to(self.device)
                 for value, array in zip(outputs, found, strict=True)}
 
-    def blobs(self, inputs: Tensors) -> dict[str, Tensor]:
-        """Run a second model, whose outputs are all the values that are blobs."""
-        onnx = optional("onnx", f"engine {self.name!r}")
+    def blobs(self, inputs: Tensors, shown: Collection[str] | None = None, given: Tensors = NOTHING
+              ) -> dict[str, Tensor]:
+        """Run a second model with more outputs, and an input for each blob that is given."""
         made = {value for node in self.graph.nodes for value in node.top}
-        values = [value for blob, value in self.graph.final.items() if value in made and value.blob == blob]
-        outputs = self.model.graph.output
-        kept = list(outputs)
-        del outputs[:]
-        outputs.extend(onnx.ValueInfoProto(name=value.name) for value in values)
-        try:
+        final = {blob: value for blob, value in self.graph.final.items() if value in made and value.blob == blob}
+        values = [value for blob, value in final.items()
+                  if shown is None or blob in shown or value in self.graph.outputs]
+        read = {name for node in self.model.graph.node for name in node.input}  # OpenVINO drops inputs not read
+        new = {blob: tensor for blob, tensor in given.items() if blob in final and final[blob].name in read}
+        with self._changed(values, {final[blob].name: tensor.dim() for blob, tensor in new.items()}):
             run = self._load()
+        return self._call(run, [*self._arrays(inputs), *(tensor.cpu().numpy() for tensor in new.values())], values)
+
+    @contextmanager
+    def _changed(self, outputs: Sequence[Value], given: Mapping[str, int]) -> Iterator[None]:
+        """Give the model other outputs, and an input, of so many axes, in place of each value that nodes read."""
+        onnx = optional("onnx", f"engine {self.name!r}")
+        graph = self.model.graph
+        kept = [list(graph.output), list(graph.input), [list(node.input) for node in graph.node]]
+        graph.ClearField("output")
+        graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in outputs)
+        graph.input.extend(onnx.helper.make_tensor_value_info(f"given/{name}", onnx.TensorProto.FLOAT, [None] * axes)
+                           for name, axes in given.items())
+        for node in graph.node if given else ():
+            node.input[:] = [f"given/{name}" if name in given else name for name in node.input]
+        try:
+            yield
         finally:
-            del outputs[:]
-            outputs.extend(kept)
-        return self._call(run, inputs, values)
+            graph.ClearField("output")
+            graph.output.extend(kept[0])
+            graph.ClearField("input")
+            graph.input.extend(kept[1])
+            for node, names in zip(graph.node, kept[2], strict=True):
+                node.input[:] = names
 
 
 def _open_onnxruntime(model: bytes, device: torch.device) -> Run:

@@ -154,14 +154,28 @@ class Program(nn.Module):
                 values[i] = None
         return tuple([values[i].contiguous() for i in self._outputs])
 
-    def blobs(self, *inputs: Tensor) -> dict[str, Tensor]:
-        """Run it and return every blob whose final value exists, in the order of computation."""
+    def blobs(self, inputs: Sequence[Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run it and return every blob whose final value exists, in the order of computation.
+
+        Calls read the values of `given` where they would read one of these blobs.
+        """
         values: dict[Value, Tensor] = dict(zip(self.plan.inputs, inputs, strict=True))
+        made = dict(values)
         for call in self.plan.calls:
+<<<<<<< HEAD
             kept = {value: values[value].clone() for value in call.overwrites}
             made: Any = call.kernel(*(values[value] for value in call.bottom))
             values |= zip(call.top, (made,) if isinstance(made, torch.Tensor) else made, strict=True)
             values |= kept
         return {value.blob: tensor.contiguous() for value, tensor in values.items()
+=======
+            values |= {value: values[value].clone() for value in call.overwrites}
+            _run(call, values)
+            for value in call.top:
+                made[value] = values[value]
+                if value.blob in given and self.plan.blobs.get(value.blob) == value:
+                    values[value] = given[value.blob].to(values[value], copy=True)
+        return {value.blob: tensor.contiguous() for value, tensor in made.items()
+>>>>>>> main
                 if self.plan.blobs.get(value.blob) == value}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from rmpe_legacy.compare.verify import SEED, Verdict, random_input, verify
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.formats.base import Arrays, NetRunner, Runner, RunResult
 
-from .base import Engine, Tensors
+from .base import EXACT, Engine, Tensors
 
 PIXELS = (-128.0, 127.0)  # range of picture-like inputs: pixels minus their mean
 
@@ -38,35 +38,31 @@ class Proof:
 
 
 class EngineRunner:
-    """An engine as a side of ``verify``. every: give all blobs that it computes, not only those it was asked for."""
+    """An engine as a side of ``verify``. shown: the blobs to give beside its outputs; None for all that it computes."""
 
-    def __init__(self, net: Net, engine: Engine, every: bool):
-        self.net, self.engine, self.every = net, engine, every
+    def __init__(self, net: Net, engine: Engine, shown: Collection[str] | None):
+        self.net, self.engine, self.shown = net, engine, shown
         self.title = f"engine {engine.name}"
 
     def inputs(self) -> dict[str, Shape]:
         return dict(self.net.inputs)
 
     def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
-        with torch.no_grad():
-            return _run(self.engine, _bound(self.net, inputs), self.every)
-
-
-class CompiledRunner:
-    """A ``CompiledNet`` as a side of ``verify``; it is not compared with its network before."""
-
-    def __init__(self, net: Net, title: str, engine: str):
-        self.net, self.compiled = net, net.compiled(engine, verify=False)
-        self.title = f"{title} in {self.compiled.engine}"
-
-    def inputs(self) -> dict[str, Shape]:
-        return dict(self.net.inputs)
-
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
         bound = _bound(self.net, inputs)
-        self.compiled(bound)
         with torch.no_grad():
-            return _run(self.compiled.prepared.engine, bound, every=True)
+            outputs = self.engine.run(bound)
+            blobs = {} if self.shown is not None and not self.shown else self.engine.blobs(bound, self.shown)
+        return _result({**blobs, **outputs}, outputs)
+
+    def run_from(self, inputs: Arrays, wanted: Sequence[str], given: Arrays) -> RunResult:
+        tensors = {name: torch.from_numpy(np.array(value)) for name, value in given.items()}
+        with torch.no_grad():
+            blobs = self.engine.blobs(_bound(self.net, inputs), self.shown, tensors)
+        return _result(blobs, [name for name in blobs if name in self.net.outputs])
+
+
+def _result(blobs: Tensors, outputs: Collection[str]) -> RunResult:
+    return RunResult({name: value.cpu().numpy() for name, value in blobs.items()}, tuple(outputs))
 
 
 def in_engine(runner: Runner, engine: str) -> Runner:
@@ -74,21 +70,31 @@ def in_engine(runner: Runner, engine: str) -> Runner:
     if not isinstance(runner, NetRunner):
         raise RmpeError(f"{runner.title}: engine {engine!r} runs Caffe networks, given as PROTOTXT,WEIGHTS; leave out "
                         "--engine")
-    return CompiledRunner(runner.net, runner.title, engine)
+    if engine == EXACT:
+        return runner
+    return _Unproven(runner, engine)
+
+
+class _Unproven(EngineRunner):
+    """A network in an engine that was not compared with it, prepared when the sizes of its inputs are known."""
+
+    def __init__(self, runner: NetRunner, engine: str):
+        self.net, self.shown = runner.net, None
+        self.compiled = runner.net.compiled(engine, verify=False)
+        self.title = f"{runner.title} in {self.compiled.engine}"
+
+    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+        self.compiled(_bound(self.net, inputs))
+        self.engine = self.compiled.prepared.engine
+        return super().run(inputs, wanted)
 
 
 def _bound(net: Net, inputs: Arrays) -> dict[str, Tensor]:
     return net.bind(None, {name: torch.from_numpy(np.array(value)) for name, value in inputs.items()})
 
 
-def _run(engine: Engine, bound: Tensors, every: bool) -> RunResult:
-    outputs = engine.run(bound)
-    blobs = {**engine.blobs(bound), **outputs} if every else outputs
-    return RunResult({name: value.cpu().numpy() for name, value in blobs.items()}, tuple(outputs))
-
-
 def prove(net: Net, engine: Engine, shapes: Mapping[str, Shape]) -> Proof:
-    """Run the network and the engine on random and on picture-like inputs, and compare every blob that both have.
+    """Run the network and the engine on random and on picture-like inputs, and compare the blobs of both.
 
     The second batch has one more image if the engine takes any batch.
 
@@ -98,10 +104,7 @@ def prove(net: Net, engine: Engine, shapes: Mapping[str, Shape]) -> Proof:
     verdicts = {}
     with unchanged(net):
         for kind, values in proof_inputs(shapes, engine.any_batch):
-            verdict = _compare(net, engine, values, engine.shows_blobs)
-            if not verdict.same and not engine.shows_blobs:
-                closer = _compare(net, engine, values, every=True)
-                verdict = verdict if closer.same else closer
+            verdict = _compare(net, engine, values)
             if not verdict.same:
                 raise NetError(f"{net.name or 'the network'}: engine {engine.name!r} is refused: on {kind} inputs it "
                                f"is {verdict.sentence}; use another engine, or 'exact'")
@@ -109,8 +112,22 @@ def prove(net: Net, engine: Engine, shapes: Mapping[str, Shape]) -> Proof:
     return Proof(engine.name, verdicts)
 
 
-def _compare(net: Net, engine: Engine, values: Arrays, every: bool) -> Verdict:
-    return verify(NetRunner(net, "exact"), EngineRunner(net, engine, every), values)
+def _compare(net: Net, engine: Engine, values: Arrays) -> Verdict:
+    """Compare all blobs if the engine shows them. Else compare its outputs, and look closer if they differ.
+
+    Behind a layer that picks rows by comparing values, the outputs say little: then the blobs at such layers are
+    compared too, as the engine computes them from the network's.
+    """
+    exact = NetRunner(net, "exact")
+    if engine.shows_blobs:
+        return verify(exact, EngineRunner(net, engine, None), values)
+    verdict = verify(exact, EngineRunner(net, engine, ()), values)
+    if not verdict.same and exact.turning:
+        verdict = verify(exact, EngineRunner(net, engine, exact.turning), values)
+    if not verdict.same:
+        every = verify(exact, EngineRunner(net, engine, None), values)
+        return verdict if every.same else every
+    return verdict
 
 
 def proof_inputs(shapes: Mapping[str, Shape], any_batch: bool) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

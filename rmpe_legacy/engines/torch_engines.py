@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.export.graph import Graph, make_graph
 from rmpe_legacy.reading import first_line
 
-from .base import ENGINES, EXACT, Engine, Job, Tensors
+from .base import ENGINES, EXACT, NOTHING, Engine, Job, Tensors
 from .passes import PLAN_PASSES, optimize
 from .plan import Program
 
@@ -30,7 +32,10 @@ class ExactEngine:
         outputs = self.net(dict(inputs))
         return {name: outputs[name] if name in outputs else self.net.blobs[name] for name in self.wanted}
 
-    blobs = run
+    def blobs(self, inputs: Tensors, shown: Collection[str] | None = None, given: Tensors = NOTHING
+              ) -> dict[str, Tensor]:
+        """The outputs: there is nothing to find, since the engine is what others are compared with."""
+        return self.run(inputs)
 
 
 class TorchEngine:
@@ -49,8 +54,10 @@ class TorchEngine:
         tops = self.program(*(inputs[name] for name in self.inputs))
         return dict(zip(self.outputs, tops, strict=True))
 
-    def blobs(self, inputs: Tensors) -> dict[str, Tensor]:
-        return self.program.blobs(*(inputs[name] for name in self.inputs))
+    def blobs(self, inputs: Tensors, shown: Collection[str] | None = None, given: Tensors = NOTHING
+              ) -> dict[str, Tensor]:
+        found = self.program.blobs([inputs[name] for name in self.inputs], given)
+        return {blob: value for blob, value in found.items() if shown is None or blob in {*shown, *self.outputs}}
 
 
 class InductorEngine(TorchEngine):

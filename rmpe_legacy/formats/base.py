@@ -235,8 +235,14 @@ class NetRunner:
         return RunResult(blobs, self.net.outputs, {name: ", ".join(layers) for name, layers in makers.items()},
                          frozenset(name for name, layer in last.items() if layer.range01),
                          frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"),
-                         frozenset(self._source.get(name, name) for step in steps if step.layer.chooses_rows
-                                   for name in (*step.bottom, *step.top)))
+                         self.turning)
+
+    @cached_property
+    def turning(self) -> frozenset[str]:
+        """See ``RunResult``."""
+        return frozenset(self._source.get(name, name) for step in self.net.steps
+                         if step.layer.chooses_rows and not step.layer.spec.is_inserted
+                         for name in (*step.bottom, *step.top))
 
     def exact(self, inputs: Arrays, given: Arrays) -> dict[str, np.ndarray]:
         hooks = [step.layer.register_forward_hook(partial(self._replace, step, given)) for step in self.net.steps

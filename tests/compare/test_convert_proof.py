@@ -460,3 +460,34 @@ def test_every_value_of_an_onnx_file_is_utf8(rmpe):
     assert rmpe("convert", *files, "out.onnx")[0] == 0
     model = onnx.load("out.onnx")
     assert model.graph.output[0].name == "\\xfe"
+
+
+class TestANetworkThatOverflows:
+    """On ordinary inputs, as untrained BatchNorms do: a variance of 0 multiplies by 316."""
+
+    LAYER = """
+layer {{ name: "c{i}" type: "Convolution" bottom: "{bottom}" top: "c{i}" convolution_param {{ num_output: 4
+  kernel_size: 3 pad: 1 bias_term: false weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "b{i}" type: "BatchNorm" bottom: "c{i}" top: "b{i}" batch_norm_param {{ use_global_stats: true }} }}
+layer {{ name: "r{i}" type: "ReLU" bottom: "b{i}" top: "b{i}" }}"""
+
+    @pytest.fixture
+    def deep(self):
+        layers = (self.LAYER.format(i=i, bottom=f"b{i - 1}" if i else "data") for i in range(20))
+        return network(DATA + "".join(layers))
+
+    def test_is_compared_on_smaller_ones(self, rmpe, deep):
+        code, out, err = rmpe("convert", *deep, "net.onnx")
+        assert code == 0, err
+        assert "the same: " in out
+        assert "times 1e-" in Path("net.onnx.verify.html").read_text()
+
+    def test_is_still_told_from_another(self, rmpe, deep):
+        rmpe("convert", *deep, "net.onnx")
+        model = onnx.load("net.onnx")
+        weight = next(each for each in model.graph.initializer if len(each.dims) == 4)
+        weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * 1.001, weight.name))
+        onnx.save(model, "other.onnx")
+        code, out, _ = rmpe("verify", ",".join(deep), "other.onnx")
+        assert code == 1
+        assert "not the same: " in out

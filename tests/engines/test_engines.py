@@ -14,6 +14,7 @@ from engine_networks import EVERYTHING, everything
 from rmpe_legacy import load_net
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.engines import ENGINES, EXACT, PASSES, onnx_engines, passes
+from rmpe_legacy.engines.base import Engine, Job
 from rmpe_legacy.engines.kernels import Affine, Conv, PackedConv
 from rmpe_legacy.engines.passes import PLAN_PASSES, optimize
 from rmpe_legacy.engines.plan import LayerCall
@@ -155,6 +156,40 @@ def test_a_wrong_onnx_is_refused_and_the_first_blob_named(engine: str, net: Net,
 
 
 # --- the passes --------------------------------------------------------------------------------------------------
+
+
+TIED = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 1 dim: 2 }
+layer { name: "priors" type: "PriorBox" bottom: "data" bottom: "data" top: "priors" prior_box_param { min_size: 2
+  clip: false } }
+layer { name: "loc" type: "InnerProduct" bottom: "data" top: "loc" inner_product_param { num_output: 8 } }
+layer { name: "conf" type: "InnerProduct" bottom: "data" top: "conf" inner_product_param { num_output: 4
+  bias_filler { type: "constant" value: 1 } } }
+layer { name: "found" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "priors" top: "found"
+  detection_output_param { num_classes: 2 share_location: true background_label_id: 0 nms_param { nms_threshold: 0.1 }
+  code_type: CENTER_SIZE } }
+"""
+"""Two boxes that overlap and have equal scores: the first is kept, until the last bit of a score changes."""
+
+
+@pytest.mark.parametrize("engine", FAST)
+@pytest.mark.parametrize(("change", "accepted"), [(2.0**-23, True), (0.01, False)])
+def test_behind_a_choice_of_rows_a_last_bit_is_no_difference(engine: str, change: float, accepted: bool, tmp_path: Path,
+                                                             monkeypatch: pytest.MonkeyPatch):
+    def changed(job: Job) -> Engine:
+        layer = next(step.layer for step in job.net.steps if step.layer.spec.name == "conf")
+        layer.bias = torch.nn.Parameter(layer.bias + torch.tensor([0, 0, 0, change]))
+        return make(job)
+
+    (tmp_path / "net.prototxt").write_text(TIED)
+    net, make = load_net(tmp_path / "net.prototxt"), ENGINES[engine]
+    monkeypatch.setitem(ENGINES._entries, engine, changed)
+    if accepted:
+        proof = str(net.compiled(engine).proof)
+        assert "where layers read" in proof
+    else:
+        with pytest.raises(NetError, match=rf"engine '{engine}' is refused: .* the first is conf"):
+            net.compiled(engine)
 
 
 @pytest.mark.parametrize("name", PASSES)
