@@ -162,20 +162,13 @@ class Program(nn.Module):
         values: dict[Value, Tensor] = dict(zip(self.plan.inputs, inputs, strict=True))
         made = dict(values)
         for call in self.plan.calls:
-<<<<<<< HEAD
-            kept = {value: values[value].clone() for value in call.overwrites}
-            made: Any = call.kernel(*(values[value] for value in call.bottom))
-            values |= zip(call.top, (made,) if isinstance(made, torch.Tensor) else made, strict=True)
-            values |= kept
-        return {value.blob: tensor.contiguous() for value, tensor in values.items()
-=======
             values |= {value: values[value].clone() for value in call.overwrites}
-            _run(call, values)
-            for value in call.top:
-                made[value] = values[value]
+            found: Any = call.kernel(*(values[value] for value in call.bottom))
+            tops = (found,) if isinstance(found, torch.Tensor) else found
+            for value, top in zip(call.top, tops, strict=True):
+                made[value] = values[value] = top
                 if value.blob in given and self.plan.blobs.get(value.blob) == value:
                     values[value] = given[value.blob].to(values[value], copy=True)
         return {value.blob: tensor.contiguous() for value, tensor in made.items()
->>>>>>> main
                 if self.plan.blobs.get(value.blob) == value}
 
