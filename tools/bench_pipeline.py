@@ -127,9 +127,9 @@ def plot_memory(images: Path, count: int, args: argparse.Namespace, folder: Path
     finally:
         ended.set()
         sampler.join()
-    during = [(done, memory) for done, memory in samples if done >= 50]
-    first, last = (statistics.median(m for done, m in during if low <= done <= high)
-                   for low, high in ((50, count // 4), (3 * count // 4, count)))
+    warm = min(50, count // 8)
+    first, last = (statistics.median(m for done, m in samples if low <= done <= high)
+                   for low, high in ((warm, count // 4), (3 * count // 4, count)))
     print(f"{count} images: {first:.0f} MB in the first quarter, {last:.0f} MB in the last, "
           f"at most {max(m for _, m in samples):.0f} MB")
     import matplotlib
