@@ -108,6 +108,7 @@ class Net(nn.Module):
         self.outputs: tuple[str, ...] = ()
         self._diff_of: dict[str, str] = {}  # blob -> the blob whose diff it shares, through Reshape and similar layers
         self.steps = wire(specs)
+        self._sources = {top: step for step in self.steps if not step.bottom for top in step.top}
         for step, name in zip(self.steps, module_names([s.layer.spec.name for s in self.steps]), strict=True):
             self.add_module(name, step.layer)
             self._adopt(step)
@@ -243,7 +244,7 @@ class Net(nn.Module):
             if blob.requires_grad:
                 blob.retain_grad()
         for step in self.steps:
-            if step.top and all(top in fed for top in step.top) and not step.bottom:
+            if not step.bottom and step.top and all(top in fed for top in step.top):
                 continue  # an input layer, or a data layer whose tops the caller gives
             bottoms = [blobs[name] for name in step.bottom]
             refused = gradients and self._gate(step, bottoms, fed)
@@ -259,7 +260,9 @@ class Net(nn.Module):
                         top.retain_grad()
                 if name in blobs:  # in place: later readers of the blob, or of one that shares its memory, see this
                     overwrite(blobs[name], top)
-                    blobs |= {other: rewritten(blobs[other], top) for other in step.alters if other in blobs}
+                    for other in step.alters:
+                        if other in blobs:
+                            blobs[other] = rewritten(blobs[other], top)
                 elif step.layer.shares_data:
                     share(blobs[step.bottom[0]], top)
                 blobs[name] = top
@@ -309,14 +312,14 @@ class Net(nn.Module):
         if isinstance(inputs, Mapping):
             return dict(inputs)
         if len(self.inputs) != 1:
-            names = list(self.inputs) or [top for step in self.steps if not step.bottom for top in step.top]
+            names = list(self.inputs) or list(self._sources)
             raise NetError(f"a value without a name needs a network with a single input, and this one has "
                            f"{len(self.inputs)}; give them by name: {_call(names)}")
         return dict.fromkeys(self.inputs, inputs)
 
     def _feed(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         fed = {}
-        sources = {top: step for step in self.steps if not step.bottom for top in step.top}
+        sources = self._sources
         if unknown := [name for name in given if name not in sources]:
             meant = did_you_mean(str(unknown[0]), sources)
             raise NetError(f"no input {_listed(unknown)}{meant}; this network's inputs are {_listed(self.inputs)}")
@@ -326,10 +329,17 @@ class Net(nn.Module):
             if lacking := [top for top in sources[name].top if top not in given]:
                 raise NetError(f"input {name!r} is given, but not {_listed(lacking)} of the same layer "
                                f"{sources[name].layer.spec.name!r}; give all its tops, or none")
-        param = next(self.parameters(), None)
+        param = self._first_parameter()
         for name, value in given.items():
             fed[name] = _as_input(name, value, param)
         return fed
+
+    def _first_parameter(self) -> nn.Parameter | None:
+        """Return the first of ``parameters()``, found without going through all modules."""
+        for step in self.steps:
+            if (first := next(iter(step.layer._parameters.values()), None)) is not None:
+                return first
+        return next(self.parameters(), None)
 
     def _gate(self, step: Step, bottoms: list[Tensor], fed: Mapping[str, Tensor]) -> list[int]:
         """Cut the gradient where Caffe computes none, and return the bottoms whose gradient Caffe refuses."""
@@ -533,9 +543,9 @@ def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
 
 def run_step(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
     """Run one layer, after reshaping it if its bottoms' shapes have changed."""
-    shapes = tuple(tuple(bottom.shape) for bottom in bottoms)
+    shapes = tuple([bottom.shape for bottom in bottoms])
     if shapes != step.bottom_shapes:
-        reshape_step(step, shapes)
+        reshape_step(step, tuple(map(tuple, shapes)))
     return _compute(step, bottoms)
 
 

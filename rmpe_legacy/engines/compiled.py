@@ -67,6 +67,7 @@ class CompiledNet:
         self._asked, self._verify, self._without = engine, verify, without
         self._prepared: OrderedDict[tuple, Prepared] = OrderedDict()
         self._latest: Prepared | None = None
+        self._latest_call: tuple[Shapes, Prepared | None] = ({}, None)
         if self.inputs and all(self.inputs.values()):
             self._latest = self._prepare(self.inputs)
 
@@ -105,9 +106,13 @@ class CompiledNet:
             NetError, LayerError: The inputs do not fit, or the engine cannot be prepared for their sizes.
         """
         values = self.net.bind(inputs, named)
-        self._latest = self._ready_for({name: tuple(value.shape) for name, value in values.items()})
+        shapes = {name: value.shape for name, value in values.items()}
+        known, ready = self._latest_call  # in one step, because another thread may be calling
+        if ready is None or shapes != known:
+            ready = self._latest = self._ready_for({name: tuple(shape) for name, shape in shapes.items()})
+            self._latest_call = shapes, ready
         with torch.no_grad():
-            made = self._latest.engine.run(values)
+            made = ready.engine.run(values)
         return {name: made[name] for name in self.outputs}
 
     def _ready_for(self, shapes: Shapes) -> Prepared:

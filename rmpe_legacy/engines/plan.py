@@ -122,26 +122,37 @@ def _call(node: Node) -> Call:
 class Program(nn.Module):
     """Runs a plan: tensors in the order of its inputs -> tensors in the order of its outputs.
 
-    A value is released after its last reader.
+    A value is released after its last reader. Values are numbered once, because hashing them is most of the time that
+    Python spends on a small network.
     """
 
     def __init__(self, plan: Plan):
         super().__init__()
         self.plan = plan
         self.kernels = nn.ModuleList(call.kernel for call in plan.calls)
+        made = (value for call in plan.calls for value in (*call.bottom, *call.top))
+        place = {value: i for i, value in enumerate(dict.fromkeys((*plan.inputs, *made)))}
         last = {value: i for i, call in enumerate(plan.calls) for value in (*call.bottom, *call.top)}
-        self.last_use: list[tuple[Value, ...]] = [()] * len(plan.calls)
-        for value, i in last.items():
-            if value not in plan.outputs:
-                self.last_use[i] += (value,)
+        self._turns = [
+            (call.kernel, [place[value] for value in call.bottom], [place[value] for value in call.top],
+             [place[value] for value in dict.fromkeys((*call.bottom, *call.top))
+              if last[value] == i and value not in plan.outputs])
+            for i, call in enumerate(plan.calls)]
+        self._outputs = [place[value] for value in plan.outputs]
+        self._unset: list[Tensor | None] = [None] * (len(place) - len(plan.inputs))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        values: dict[Value, Tensor] = dict(zip(self.plan.inputs, inputs, strict=True))
-        for call, done in zip(self.plan.calls, self.last_use, strict=True):
-            _run(call, values)
-            for value in done:
-                del values[value]
-        return tuple(values[value].contiguous() for value in self.plan.outputs)
+        values: list[Any] = [*inputs, *self._unset]
+        for kernel, bottom, top, done in self._turns:
+            made = kernel(*[values[i] for i in bottom])
+            if isinstance(made, torch.Tensor):
+                values[top[0]] = made
+            else:
+                for i, value in zip(top, made, strict=True):
+                    values[i] = value
+            for i in done:
+                values[i] = None
+        return tuple([values[i].contiguous() for i in self._outputs])
 
     def blobs(self, inputs: Sequence[Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run it and return every blob whose final value exists, in the order of computation.
@@ -152,16 +163,12 @@ class Program(nn.Module):
         made = dict(values)
         for call in self.plan.calls:
             values |= {value: values[value].clone() for value in call.overwrites}
-            _run(call, values)
-            for value in call.top:
-                made[value] = values[value]
+            found: Any = call.kernel(*(values[value] for value in call.bottom))
+            tops = (found,) if isinstance(found, torch.Tensor) else found
+            for value, top in zip(call.top, tops, strict=True):
+                made[value] = values[value] = top
                 if value.blob in given and self.plan.blobs.get(value.blob) == value:
                     values[value] = given[value.blob].to(values[value], copy=True)
         return {value.blob: tensor.contiguous() for value, tensor in made.items()
                 if self.plan.blobs.get(value.blob) == value}
 
-
-def _run(call: Call, values: dict[Value, Tensor]) -> None:
-    made: Any = call.kernel(*(values[value] for value in call.bottom))
-    tops = (made,) if isinstance(made, torch.Tensor) else made
-    values.update(zip(call.top, tops, strict=True))

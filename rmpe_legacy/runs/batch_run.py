@@ -1,11 +1,17 @@
-"""One command on many images: divided among processes, saved image by image, resumed after an interruption."""
+"""One command on many images: divided among processes, saved image by image, resumed after an interruption.
+
+While the networks run, one thread reads the next image, and another draws and saves the last one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -24,11 +30,16 @@ from .report_images import jpeg, panels, to_bytes
 
 DRAWN = "pictures"  # the folder of annotated images
 _QUALITY = 90
+_TURN_SECONDS = 0.0005
+_TOO_LARGE = (MemoryError, cv2.error)  # raised for an image that is too large; the next one may be smaller
+T = TypeVar("T")
+R = TypeVar("R")
 
 # (source, pixels (H, W, 3), keep the crops) -> result
 Process = Callable[[ImageSource, np.ndarray, bool], PoseResult]
 # Annotates an (H, W, 3) uint8 image
 Draw = Callable[[np.ndarray, PoseResult], np.ndarray]
+_Finish = Callable[[], ImageResult]
 
 
 def _no_log(text: str) -> None:
@@ -65,36 +76,70 @@ class BatchRun:
         Waits for all processes, then returns every image's result, in order, in each of them.
         """
         checkpoint = Checkpoint(self.output, self.settings)
-        numbered = list(enumerate(sources))
-        for i, source in self.context.progress(self.context.world.share(numbered)):
-            if not self._is_done(checkpoint, source, i < self.shown):
-                checkpoint.write(source, self._result(source, i < self.shown))
+        mine = self.context.world.share(list(enumerate(sources)))
+        results = dict(self._run(checkpoint, mine))
         self.context.world.wait()
-        return [self._read(checkpoint, source) for source in sources]
+        return [results[i] if i in results else self._read(checkpoint, source) for i, source in enumerate(sources)]
 
-    def _is_done(self, checkpoint: Checkpoint, source: ImageSource, shown: bool) -> bool:
+    def _run(self, checkpoint: Checkpoint,
+             mine: Sequence[tuple[int, ImageSource]]) -> Iterator[tuple[int, ImageResult]]:
+        """Run the networks in this thread, while others read the next image, and draw and save the last one."""
+        with _quick_turns(), ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "save") as saver:
+            found = _ahead(reader, lambda job: self._find(checkpoint, job[1], job[0] < self.shown), mine)
+            saving: list[tuple[int, Future[ImageResult]]] = []  # at most one
+            for (i, source), image in zip(self.context.progress(mine), found, strict=False):
+                if isinstance(image, ImageResult) and image.people is not None:  # finished by an earlier run
+                    yield i, image
+                    continue
+                finish = self._processed(source, image, i < self.shown)
+                yield from self._saved(saving)
+                saving = [(i, saver.submit(self._save, checkpoint, source, finish))]
+            yield from self._saved(saving)
+
+    def _find(self, checkpoint: Checkpoint, source: ImageSource, shown: bool) -> np.ndarray | ImageResult:
+        """Return an image; or its result, if it is finished or cannot be read."""
         is_drawn = self.draw is None or (self.output / DRAWN / drawn_name(source.name)).is_file()
-        return is_drawn and checkpoint.finished(source, shown) is not None
-
-    def _result(self, source: ImageSource, shown: bool) -> ImageResult:
+        if is_drawn and (finished := checkpoint.finished(source, shown)) is not None:
+            return finished
         try:
-            image = source.load()
+            return source.load()
         except FileError as error:
-            self.context.log(f"skipped: {error}")
             return ImageResult(source.name, skipped=str(error))
-        try:
-            return self._processed(source, image, shown)
-        except (MemoryError, cv2.error) as error:  # the next image may be smaller
-            reason = f"{source.name}: {first_line(error)}; the image is too large to process, scale it down"
-            self.context.log(f"skipped: {reason}")
-            return ImageResult(source.name, skipped=reason)
 
-    def _processed(self, source: ImageSource, image: np.ndarray, shown: bool) -> ImageResult:
-        people = self.process(source, image, shown)
+    def _processed(self, source: ImageSource, image: np.ndarray | ImageResult, shown: bool) -> _Finish:
+        """Find the people in an image; return what then makes its result."""
+        if isinstance(image, ImageResult):
+            return lambda: image
+        try:
+            people = self.process(source, image, shown)
+        except _TOO_LARGE as error:
+            result = _too_large(source, error)
+            return lambda: result
+        return lambda: self._drawn(source, image, people, shown)
+
+    def _save(self, checkpoint: Checkpoint, source: ImageSource, finish: _Finish) -> ImageResult:
+        try:
+            result = finish()
+        except _TOO_LARGE as error:
+            result = _too_large(source, error)
+        checkpoint.write(source, result)
+        return result
+
+    def _drawn(self, source: ImageSource, image: np.ndarray, people: PoseResult, shown: bool) -> ImageResult:
+        """Draw an image's result, and return it as ``Checkpoint.read`` will."""
         if self.draw:
             drawing = self.draw(to_bytes(image), people)
             write_together(self.output / DRAWN, {drawn_name(source.name): jpeg(drawing, _QUALITY)})
-        return ImageResult(source.name, people, extra=panels(image, people.traces).arrays() if shown else {})
+        return ImageResult(source.name, replace(people, image=None, traces=(), people=None),
+                           extra=panels(image, people.traces).arrays() if shown else {})
+
+    def _saved(self, saving: Sequence[tuple[int, Future[ImageResult]]]) -> Iterator[tuple[int, ImageResult]]:
+        """Wait for results to be saved."""
+        for i, future in saving:
+            result = future.result()
+            if result.people is None:
+                self.context.log(f"skipped: {result.skipped}")
+            yield i, result
 
     def _read(self, checkpoint: Checkpoint, source: ImageSource) -> ImageResult:
         result = checkpoint.read(source.name)
@@ -102,6 +147,34 @@ class BatchRun:
             raise RmpeError(f"{checkpoint.folder}: contains no result for {source.name}; make sure that all processes "
                             "see the same folder")
         return result
+
+
+def _ahead(executor: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield function(item) for each item; the next one is computed while the caller uses this one."""
+    waiting: Future[R] | None = None
+    for item in items:
+        following = executor.submit(function, item)
+        if waiting is not None:
+            yield waiting.result()
+        waiting = following
+    if waiting is not None:
+        yield waiting.result()
+
+
+@contextmanager
+def _quick_turns() -> Iterator[None]:
+    """Let threads take turns more often than every 5 ms: or a small network waits that long for its next one."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _too_large(source: ImageSource, error: Exception) -> ImageResult:
+    reason = f"{source.name}: {first_line(error)}; the image is too large to process, scale it down"
+    return ImageResult(source.name, skipped=reason)
 
 
 def find_people(pipeline: Pipeline) -> Process:

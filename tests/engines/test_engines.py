@@ -13,7 +13,7 @@ from engine_networks import EVERYTHING, everything
 
 from rmpe_legacy import load_net
 from rmpe_legacy.caffe.net import Net
-from rmpe_legacy.engines import ENGINES, EXACT, PASSES, onnx_engines
+from rmpe_legacy.engines import ENGINES, EXACT, PASSES, onnx_engines, passes
 from rmpe_legacy.engines.base import Engine, Job
 from rmpe_legacy.engines.kernels import Affine, Conv, PackedConv
 from rmpe_legacy.engines.passes import PLAN_PASSES, optimize
@@ -245,8 +245,25 @@ def test_what_the_passes_make_of_the_network(net: Net):
     assert (calls["grouped"].adds, calls["grouped"].relu) == (True, True)
     assert type(calls["up"]).__name__ == "Nearest"
     assert type(calls["pool1"]).__name__ == "Pool"
-    packed = [call.kernel for call in optimize(make_graph(net)).calls if isinstance(call.kernel, PackedConv)]
-    assert len(packed) == 3
+
+
+def count_packed(net: Net) -> int:
+    return sum(isinstance(call.kernel, PackedConv) for call in optimize(make_graph(net)).calls)
+
+
+def test_packed_convolutions_compute_the_same(net: Net, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(passes, "LEAST_PRODUCTS", 0)
+    assert count_packed(net) == 3
+    with torch.no_grad():
+        assert_same(net.compiled("torch")(images()), net(images()))
+
+
+def test_small_convolutions_are_not_packed(net: Net, monkeypatch: pytest.MonkeyPatch):
+    assert count_packed(net) == 0
+    monkeypatch.setattr(passes, "LEAST_PRODUCTS", 6 * 17 * 13 * 3 * 9)  # what conv1 has
+    assert count_packed(net) == 1
+    monkeypatch.setattr(passes, "LEAST_PRODUCTS", 6 * 17 * 13 * 3 * 9 + 1)
+    assert count_packed(net) == 0
 
 
 def test_an_unknown_pass_or_engine_is_named(net: Net):

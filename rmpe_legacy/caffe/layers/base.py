@@ -155,8 +155,11 @@ class Layer(nn.Module):
 
     def blobs(self) -> list[Tensor]:
         """Return the parameters in Caffe's order, each in its declared shape."""
-        values = [getattr(self, declared.name) for declared in self.declared]
-        return [v if v.shape == d.shape else v.view(d.shape) for v, d in zip(values, self.declared, strict=True)]
+        values = []
+        for declared in self.declared:
+            value = getattr(self, declared.name)
+            values.append(value if value.shape == declared.shape else value.view(declared.shape))
+        return values
 
     def make(self, index: int, stored: StoredBlob | None) -> nn.Parameter:
         """Create a declared parameter: a copy of the stored blob, or filled by its filler if there is none."""

@@ -119,6 +119,9 @@ class BaseConvolution(Windowed):
         bias = rest[0] if rest else None
         tops = []
         for x in bottoms:
+            if self.channel_axis == 1 and x.numel():
+                tops.append(self.apply_one(x, weight, bias))
+                continue
             lead = x.shape[: self.channel_axis]  # axes before the channels are batch axes
             if x.numel():
                 y = self.apply_one(x.reshape(math.prod(lead), *x.shape[self.channel_axis :]), weight, bias)

@@ -50,7 +50,7 @@ class BatchNorm(Layer):
             mean, variance, factor = (blob.detach() for blob in self.blobs())
             factor = torch.where(factor == 0, 0, 1 / factor)
             mean, deviation = mean * factor, (variance * factor + self.eps).sqrt()
-            return (x - mean.view(lead)) / deviation.view(lead)
+            return (x - mean.view(lead)).div_(deviation.view(lead))
         return self._of_the_batch(x)
 
     def _of_the_batch(self, x: Tensor) -> Tensor:

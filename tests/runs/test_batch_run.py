@@ -1,0 +1,57 @@
+"""What a run does at the same time, and what its results are then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+
+from rmpe_legacy.pose.pipeline import PoseResult
+from rmpe_legacy.pose.results import Detections
+from rmpe_legacy.runs.batch_run import BatchRun
+from rmpe_legacy.runs.commands import NO_POSES
+
+PATIENCE = 120.0  # seconds, for a machine under load
+
+
+class Source:
+    """A black image that says when it is read."""
+
+    def __init__(self, name: str):
+        self.name, self.is_read = name, Event()
+
+    def load(self) -> np.ndarray:
+        self.is_read.set()
+        return np.zeros((8, 9, 3), np.float32)
+
+    def digest(self) -> str:
+        return self.name
+
+
+def nobody() -> PoseResult:
+    return PoseResult((9, 8), Detections(np.empty((0, 4), np.int64), np.empty(0, np.float32)), NO_POSES)
+
+
+def test_the_next_image_is_read_and_the_last_one_saved_while_an_image_is_processed(tmp_path: Path):
+    sources = [Source(f"{i}.png") for i in range(4)]
+    drawn = [Event() for _ in sources]
+
+    def process(source: Source, image: np.ndarray, keep_crops: bool) -> PoseResult:
+        i = sources.index(source)
+        assert i + 1 == len(sources) or sources[i + 1].is_read.wait(PATIENCE)
+        assert i == 0 or drawn[i - 1].wait(PATIENCE)
+        assert not any(each.is_read.is_set() for each in sources[i + 2 :])  # memory: no more than one image ahead
+        return nobody()
+
+    def draw(image: np.ndarray, people: PoseResult) -> np.ndarray:
+        next(each for each in drawn if not each.is_set()).set()
+        return image
+
+    run = BatchRun(tmp_path, {}, process, draw)
+    results = run.run(sources)
+    assert [result.name for result in results] == ["0.png", "1.png", "2.png", "3.png"]
+    assert all(each.is_set() for each in drawn)
+    again = BatchRun(tmp_path, {}, process=lambda *_: 1 / 0, draw=draw).run(sources)  # all is saved
+    assert [result.name for result in again] == [result.name for result in results]
+    assert [result.people.size_wh for result in again] == [result.people.size_wh for result in results]
