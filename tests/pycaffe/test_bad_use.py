@@ -7,6 +7,7 @@ Exception in places; any RmpeError is one.
 
 import numpy as np
 import pytest
+import torch
 
 from rmpe_legacy import pycaffe as caffe
 from rmpe_legacy.errors import RmpeError
@@ -147,6 +148,11 @@ def test_weights_that_are_missing(file):
     raises(lambda: caffe.Net(file, caffe.TEST, weights="none.caffemodel"), RuntimeError)  # _caffe.cpp:81
     raises(lambda: caffe.Net(file, caffe.TEST, weights=3), TypeError)  # _caffe.cpp:128, Boost.Python
     raises(lambda: caffe.Net(file), TypeError)  # Boost.Python: no signature fits
+
+
+def test_a_seed_below_0_is_taken():
+    caffe.set_random_seed(-1)
+    assert torch.initial_seed() % 2**64 == 2**64 - 1
 
 
 def test_numpy_integers_are_integers(net):
