@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the names of _PUBLIC, for type checkers
     from .caffe.net import Net as Net
     from .caffe.proto.dialects import DIALECTS as DIALECTS
     from .caffe.solver.solver import Solver as Solver
+    from .compare.export_program import export_program as export_program
     from .engines import compile_net as compile_net
     from .formats.network_json import load_converted as load_converted
     from .pose.pipeline import load_pipeline as load_pipeline
@@ -32,6 +33,7 @@ _PUBLIC = {
     "Solver": "rmpe_legacy.caffe.solver.solver",
     "load_converted": "rmpe_legacy.formats.network_json",
     "compile_net": "rmpe_legacy.engines",
+    "export_program": "rmpe_legacy.compare.export_program",
     "load_torch7": "rmpe_legacy.torch7.load",
     "read_torch7": "rmpe_legacy.torch7.reader",
     "torch7_to_caffe": "rmpe_legacy.torch7.to_caffe",

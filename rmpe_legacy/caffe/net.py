@@ -439,6 +439,7 @@ def wire(specs: Sequence[LayerSpec]) -> list[Step]:
         layer = registry.create(spec)
         step = Step(layer, spec.bottom, _tops(spec, layer))
         bottom = tuple(shapes[name] for name in spec.bottom)
+        layer.foresee(specs)
         layer.connect(steps)
         layer.setup(*bottom)
         for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):

@@ -6,7 +6,7 @@ import argparse
 
 from rmpe_legacy.errors import RmpeError
 
-from .options import add_compare_options, add_source_options, input_shape, load_plugins, setting_of
+from .options import add_compare_options, add_source_options, dynamic_axes, input_shape, load_plugins, setting_of
 from .terminal import note, say, tell
 
 
@@ -20,6 +20,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input-shape", action="append", type=input_shape, default=[], metavar="[NAME=]SIZES",
                          help="the shape of an input, with or without the batch: data=3,227,227. Data layers become "
                          "inputs of this shape. For a .t7: C,H,W (default: the input size of its STN). Repeatable")
+    command.add_argument("--dynamic", type=dynamic_axes, metavar="AXES",
+                         help="for .onnx: which of batch,height,width of the inputs can have any size (default: the "
+                         "batch, where the network allows it)")
     command.add_argument("--no-verify", action="store_true", help="do not run and compare the two networks")
     command.add_argument("--force", action="store_true", help="replace existing files of the same kind")
     add_source_options(command)
@@ -36,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise RmpeError("--input is for the comparison, which --no-verify disables; leave out one of them")
     load_plugins(args.plugin)
     options = SourceOptions(tuple(args.until), tuple(InputShape(*shape) for shape in args.input_shape), args.lenient,
-                            not args.drop_parallel, args.key)
+                            not args.drop_parallel, args.key, args.dynamic)
     compare = None if args.no_verify else CompareOptions(args.input, args.image, args.tolerance, args.seed)
     result = run_convert(args.source, args.destination, setting_of(args), options, compare, args.force)
     for each in result.notes:

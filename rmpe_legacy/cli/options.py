@@ -198,6 +198,14 @@ def input_shape(text: str) -> tuple[tuple[int, ...], str | None]:
     return values, name or None
 
 
+def dynamic_axes(text: str) -> tuple[str, ...]:
+    """Parse "batch,height,width", or some of the three."""
+    axes = tuple(text.split(","))
+    if unknown := [axis for axis in axes if axis not in ("batch", "height", "width")]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not an axis; give some of batch,height,width")
+    return axes
+
+
 def setting_of(args: argparse.Namespace) -> Setting:
     """Return the options of `add_net_options` and `add_de_transform_option` as a Setting."""
     from rmpe_legacy.formats.base import Setting

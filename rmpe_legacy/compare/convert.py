@@ -27,9 +27,10 @@ from rmpe_legacy.formats.base import (
     unused_weights,
 )
 from rmpe_legacy.formats.existing_files import report_path
+from rmpe_legacy.formats.onnx import ONNX
 from rmpe_legacy.formats.open_runner import open_runners
 from rmpe_legacy.formats.read import is_weights, read_network, read_weights_alone
-from rmpe_legacy.formats.registry import CAFFE, PROTOTXT, format_to_write
+from rmpe_legacy.formats.registry import CAFFE, HDF5, PROTOTXT, STATE_DICT, format_to_write
 from rmpe_legacy.formats.torch7 import Torch7Runner
 from rmpe_legacy.formats.write import WriteResult, write_network, write_weights
 from rmpe_legacy.wording import pluralize
@@ -79,9 +80,15 @@ def run_convert(sources: Sequence[str], destination: str, setting: Setting, opti
     if len(paths) == 1 and is_weights(paths[0]):
         return _weights_alone(paths[0], destination, options, compare, force)
     target = format_to_write(destination)
+    if options.dynamic is not None and target is not ONNX:
+        raise RmpeError(f"{destination}: --dynamic is for .onnx only; networks in other formats take other sizes "
+                        "without it")
     network = read_network(paths, setting, options, target is not PROTOTXT, target.runtime)
     notes = [*network.notes, *([] if target is PROTOTXT and network.trained is None
                                 else _check_weights(network, options.lenient))]
+    if options.input_shapes and target in (HDF5, STATE_DICT):
+        notes.append(f"{destination} holds weights alone, so --input-shape is not stored; it is the size at which the "
+                     "two are compared")
     if compare is not None:
         _check_inputs(network, compare, target)
     written = write_network(network, target, destination, paths, force)
@@ -92,7 +99,7 @@ def run_convert(sources: Sequence[str], destination: str, setting: Setting, opti
         result.same, result.verdict = _same_prototxt(network, written)
         return result
     try:
-        verdict = _verified(network, written, compare)
+        verdict, others = _verified(network, written, compare)
         report = report_path(written.files[0])
         write_report(report, verdict)
     except RmpeError as error:
@@ -100,7 +107,7 @@ def run_convert(sources: Sequence[str], destination: str, setting: Setting, opti
         result.verdict = f"not compared, so it may not be the same network: {error}"
         return result
     result.files.append(report)
-    result.same, result.verdict = verdict.same, verdict.sentence
+    result.same, result.verdict = verdict.same, verdict.sentence + others
     return result
 
 
@@ -156,12 +163,30 @@ def _compared(a: Runner, b: Runner, compare: CompareOptions) -> Verdict:
 # --- after a conversion -------------------------------------------------------------------------------------------
 
 
-def _verified(network: Network, written: WriteResult, compare: CompareOptions) -> Verdict:
+def _verified(network: Network, written: WriteResult, compare: CompareOptions) -> tuple[Verdict, str]:
+    """Compare at the network's own sizes, then at the others that its inputs can have.
+
+    Returns:
+        The first verdict that finds a difference, else that for the own sizes; and what its sentence lacks.
+    """
     title = " and ".join(map(str, written.files))
     result = _runner(network, written, title)
     if network.torch7 is None or network.until:
-        return _compared(NetRunner(network.net, network.title), result, compare)
-    return _compared(Torch7Runner(network.torch7, network.title, network.shapes), result, compare)
+        verdict = _compared(NetRunner(network.net, network.title), result, compare)
+    else:
+        verdict = _compared(Torch7Runner(network.torch7, network.title, network.shapes), result, compare)
+    others = []
+    for shapes in written.compared_at if verdict.same else ():
+        text = ", ".join(f"{name} {shape_text(shape)}" for name, shape in shapes.items())
+        try:
+            other = verify(NetRunner(network.net, network.title), result, None, compare.tolerance, seed=compare.seed,
+                           shapes=shapes)
+        except RmpeError as error:
+            raise NetError(f"with {text}: {error}") from None
+        if not other.same:
+            return other, f"; with {text}"
+        others.append(text)
+    return verdict, f"; the same with {', and with '.join(others)}" if others else ""
 
 
 def _runner(network: Network, written: WriteResult, title: str) -> Runner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from rmpe_legacy.formats.base import (
     Runner,
     RunResult,
     SampleRunner,
+    ScalingRunner,
     check_shapes,
 )
 from rmpe_legacy.formats.npz import StoredRunner
@@ -28,7 +29,6 @@ from rmpe_legacy.wording import pluralize, shorten_list
 TOLERANCE = 1e-4  # relative to a blob's largest value: sums of thousands of products in another order, in many layers
 SEED = 1701
 RANGE = (-1.0, 1.0)  # of random inputs
-SMALLER = (1e-6, 1e-12, 1e-18, 1e-24)  # factors of random inputs on which a network overflows
 NOISE = 5  # multiple of A's own rounding error that is accepted if it exceeds the tolerance
 MAX_NOISE = 1e-2  # relative; larger differences are never attributed to rounding
 _SMALLEST = float(np.finfo(np.float32).eps)  # probabilities below float32 eps are treated as 0
@@ -64,6 +64,8 @@ class Verdict:
     only_a: tuple[str, ...]  # outputs that B lacks
     only_b: tuple[str, ...]
     given: tuple[str, ...] = ()  # blobs that B's layers read as A has them
+    scaled: tuple[str, ...] = ()  # blobs that layers of both read scaled, because the network overflows
+    overflows: bool = False  # A has infinity or NaN all the same
 
     @property
     def first(self) -> Difference | None:
@@ -82,6 +84,9 @@ class Verdict:
             noisy = sum(d.relative > self.tolerance for d in self.differences)
             more = f", or {NOISE} times A's own rounding error, as for {noisy} of them" if noisy else ""
             given = f"; where layers read {shorten_list(self.given)}, they got A's" if self.given else ""
+            if self.scaled:
+                given += (f"; the network overflows, so {shorten_list(self.scaled)} were scaled to a range of 1 before "
+                          "layers read them")
             one = len(self.differences) == 1
             differ, their = ("differs", "its") if one else ("differ", "their")
             return (f"the same: {pluralize(len(self.differences), 'blob')} {differ} by {worst.relative:.2g} of {their} "
@@ -96,7 +101,8 @@ class Verdict:
 
 
 def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None, tolerance: float = TOLERANCE,
-           limits: tuple[float, float] = RANGE, seed: int = SEED, extra_batch: int = 0) -> Verdict:
+           limits: tuple[float, float] = RANGE, seed: int = SEED, extra_batch: int = 0,
+           shapes: Mapping[str, Shape] | None = None) -> Verdict:
     """Run both networks on the same inputs and compare all common blobs, by name.
 
     For probabilities (the top of a Softmax or Sigmoid) the logarithms are compared too, because saturated values hide
@@ -107,6 +113,9 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     rows. If the two differ, such layers of B and those behind them are run on A's values, if B can do that: then
     each blob is compared by what B makes of the same values.
 
+    A network that overflows, as one with untrained BatchNorms does, would hide differences behind infinity. Then blobs
+    of a range far from 1 are scaled before further layers read them, in both networks, if B can do that.
+
     Args:
         a: The reference.
         b: The network to compare with it.
@@ -115,17 +124,20 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
         limits: Range of random inputs.
         seed: Seed of random inputs.
         extra_batch: Added to the batch size of random inputs.
+        shapes: Shapes of random inputs in place of the networks' own.
 
     Raises:
         NetError: The two cannot be compared.
     """
-    values, description, random = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch)
+    values, description = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch, shapes or {})
     for side in (a, b):
         check_shapes(side, values)
-    ran_a, values, scale = _run_finite(a, values, random)
-    if scale != 1:
-        description += f"; random inputs times {scale:g}, because the network overflows on larger ones"
+    ran_a = a.run(values, None)
     ran_b = b.run(values, list(ran_a.blobs))
+    scaled: Arrays = {}
+    if isinstance(a, ScalingRunner) and isinstance(b, PiecewiseRunner) and not _is_finite(ran_a):
+        ran_a, scaled = a.run_scaled(values, ran_b.blobs.keys())
+        ran_b = b.run_from(values, list(ran_a.blobs), scaled)
     if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
         ran_a.makers, ran_a.blobs = ran_b.makers, {k: ran_a.blobs[k] for k in [*ran_b.blobs, *ran_a.blobs]
                                                    if k in ran_a.blobs}
@@ -140,36 +152,19 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     given: Arrays = {}
     if not all(d.is_same for d in differences) and isinstance(b, PiecewiseRunner):
         given = {blob: ran_a.blobs[blob] for blob in ran_a.blobs
-                 if blob in ran_a.turning & ran_b.blobs.keys() and blob not in values}
+                 if blob in ran_a.turning & ran_b.blobs.keys() and blob not in values and blob not in scaled}
         if given:
-            ran_b = b.run_from(values, list(ran_a.blobs), given)
+            ran_b = b.run_from(values, list(ran_a.blobs), {**given, **scaled})
             differences = compared()
     if not all(d.is_same for d in differences):
-        differences = _allow_for_rounding(differences, a, ran_a, values, given)
+        differences = _allow_for_rounding(differences, a, ran_a, values, {**given, **scaled})
     only_a, only_b = (tuple(blob for blob in one.outputs if blob not in other.blobs)
                       for one, other in ((ran_a, ran_b), (ran_b, ran_a)))
     if not {d.blob for d in differences} & made:
         raise NetError(f"{a.title} and {b.title} have no output name in common ({', '.join(ran_a.outputs)} and "
                        f"{', '.join(ran_b.outputs)}), so they cannot be compared")
-    return Verdict(a.title, b.title, description, tolerance, tuple(differences), only_a, only_b, tuple(given))
-
-
-def _run_finite(a: Runner, values: Arrays, random: Collection[str]) -> tuple[RunResult, Arrays, float]:
-    """Run A. Where it overflows, NaN and infinity hide what is behind them, so try smaller random inputs.
-
-    Weights that were never trained do this: a BatchNorm with a variance of 0 multiplies by 316, and a network has many.
-
-    Returns:
-        The run, the inputs it had, and the factor of the random ones; the inputs as they are if no factor helps.
-    """
-    ran = a.run(values, None)
-    if random and not _is_finite(ran):
-        for scale in SMALLER:
-            smaller = {name: value * np.float32(scale) if name in random else value for name, value in values.items()}
-            again = a.run(smaller, None)
-            if _is_finite(again):
-                return again, smaller, scale
-    return ran, values, 1.0
+    return Verdict(a.title, b.title, description, tolerance, tuple(differences), only_a, only_b, tuple(given),
+                   tuple(scaled), not _is_finite(ran_a))
 
 
 def _is_finite(ran: RunResult) -> bool:
@@ -186,7 +181,7 @@ def _allow_for_rounding(differences: list[Difference], a: Runner, ran: RunResult
     if exact is None:
         return differences
     own: dict[str, float] = {}
-    for blob in exact.keys() & ran.blobs.keys():
+    for blob in (exact.keys() & ran.blobs.keys()) - given.keys():
         own[blob] = difference(blob, "", exact[blob], ran.blobs[blob]).relative
         if blob in ran.saturating and exact[blob].shape == ran.blobs[blob].shape:
             own[f"log({blob})"] = difference(blob, "", _log(exact[blob]), _log(ran.blobs[blob])).relative
@@ -203,9 +198,8 @@ def common_inputs(a: Runner, b: Runner) -> dict[str, Shape]:
 
 
 def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[float, float], seed: int,
-            extra_batch: int) -> tuple[Arrays, str, list[str]]:
-    """Return the inputs, their description, and the names of the random ones."""
-    shapes = common_inputs(a, b)
+            extra_batch: int, other: Mapping[str, Shape]) -> tuple[Arrays, str]:
+    shapes = common_inputs(a, b) | dict(other)
     description = [f"{name} given" for name in given]
     for side in (a, b):
         if isinstance(side, StoredRunner):
@@ -214,7 +208,6 @@ def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[fl
             given |= stored
             description += [f"{name} from {side.title}" for name in stored]
     random = np.random.default_rng(seed)
-    drawn = []
     for name, shape in shapes.items():
         if name not in given:
             if not shape:
@@ -226,11 +219,10 @@ def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[fl
                 continue
             shape = (shape[0] + extra_batch, *shape[1:])
             given[name] = random_input(random, shape, limits)
-            drawn.append(name)
             description.append(f"{name} {shape_text(shape)} random in {limits[0]:g} to {limits[1]:g}, seed {seed}")
     if not given:
         raise NetError(f"neither {a.title} nor {b.title} names its inputs; give them with --input")
-    return given, "; ".join(description), drawn
+    return given, "; ".join(description)
 
 
 def random_input(random: np.random.Generator, shape: Shape, limits: tuple[float, float] = RANGE) -> np.ndarray:

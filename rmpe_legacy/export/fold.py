@@ -21,7 +21,7 @@ from rmpe_legacy.caffe.spec import LayerSpec
 
 from .graph import Dims, Graph, Node, Value
 
-_STORED = ("BN=pspnet", "BN=tsn", "BN=happynear")  # in TEST they use the statistics that the file stores
+_STORED = ("BN=pspnet", "BN=tsn", "BN=happynear", "CuDNNBatchNorm")  # in TEST they use stored statistics
 
 
 def fold_affine(graph: Graph) -> Graph:
@@ -87,7 +87,7 @@ def _join(graph: Graph, first: Node, second: Node) -> Node | None:
     if inner is None:
         return None
     scale, shift = inner[0] * affine[0], inner[1] * affine[0] + affine[1]
-    return replace(first, layer=_scale_layer(second.layer, graph.at_own_batch(shape), scale, shift),
+    return replace(first, layer=_scale_layer(second.layer, graph.at_own_sizes(shape), scale, shift),
                    top=second.top)
 
 

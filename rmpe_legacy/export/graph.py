@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rmpe_legacy.caffe.layers.base import Layer, Shape
-from rmpe_legacy.caffe.net import Net, Step, reshape_step, wire
+from rmpe_legacy.caffe.net import Net, Step, reshape_step
 from rmpe_legacy.caffe.spec import LayerSpec
-from rmpe_legacy.errors import NetError, RmpeError
+from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.wording import utf8
 
-Dim = int | str  # a str depends on the batch: "N", or "3N" for three times the batch; or on a number of rows: "R"
+from .dynamic import Sizes, at_other_sizes, axes_text, before, dims_of, wire_quietly
+
+# A str depends on the batch: "N", or "3N" for three times the batch; on a number of rows: "R"; or with dynamic sizes on
+# the height and width of the inputs: "H", "W", or any name.
+Dim = int | str
 Dims = tuple[Dim, ...]
 BATCH = "N"
 ROWS = "R"  # a number of rows that the values decide, such as of regions
@@ -47,24 +50,35 @@ class Graph:
     is_dynamic: bool  # the batch can have any size
     why_fixed: str  # if it cannot: an error sentence of the layer that prevents it
     final: dict[str, Value]  # blob -> its final version, even if no output needs it
-    batch: int  # images in a batch of the prototxt; 0 without an input
+    own: Mapping[str, int]  # symbol -> its size in the prototxt
+    dynamic: tuple[str, ...] | None = None  # the axes of inputs that the user wants to have any size; None: any batch
+    compared_at: tuple[Mapping[str, Shape], ...] = ()  # shapes of the inputs to compare at, besides the prototxt's
+    elsewhere: Graph | None = None  # if `dynamic`: the same graph with layers set up for other sizes
 
-    def at_own_batch(self, shape: Dims) -> tuple[int, ...]:
-        """Return a shape with the prototxt's batch in place of the symbols, none of which depends on values."""
-        return tuple(dim if isinstance(dim, int) else int(dim.removesuffix(BATCH) or 1) * self.batch for dim in shape)
+    def refuse_dynamic(self, layer: Layer, reason: str, target: str = "ONNX") -> LayerError:
+        """Return the error for a layer that can be written for one size of the inputs only."""
+        return layer.spec.error(
+            f"cannot be converted to {target} with a dynamic {axes_text(self.dynamic or ())}: {reason}. Leave out "
+            f"--dynamic, or convert the layers before it, with --until {before(layer)}")
+
+    def at_own_sizes(self, shape: Dims) -> tuple[int, ...]:
+        """Return a shape with the prototxt's sizes in place of the symbols, none of which depends on values."""
+        return tuple(dim if isinstance(dim, int) else self.own[dim] for dim in shape)
 
 
-def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
+def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "", dynamic: Collection[str] | None = None) -> Graph:
     """Build the graph of a network in phase TEST.
 
     Args:
         net: The network.
         until: The blobs to compute (default: the network's outputs).
         fixed: A reason to fix the batch at the prototxt's size; "" makes it symbolic if possible.
+        dynamic: Which of "batch", "height" and "width" of the inputs are symbolic, and no others. None: the batch, if
+            possible.
 
     Raises:
-        NetError: The network has no outputs, or a blob of `until` is unknown.
-        LayerError: A layer is in phase TRAIN.
+        NetError: The network has no outputs, a blob of `until` is unknown, or it fits one size of a `dynamic` axis.
+        LayerError: A layer is in phase TRAIN, or fits one size of a `dynamic` axis.
     """
     if training := next((s.layer for s in net.steps if s.layer.spec.phase != "TEST"), None):
         raise training.spec.error("is in phase TRAIN; only a network for TEST can be converted to run elsewhere")
@@ -77,8 +91,15 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "") -> Graph:
         raise NetError(f"no blob {', '.join(map(repr, unknown))}; `rmpe show` lists them under top")
     _reshape(net.steps)
     steps, longer = _with_more_rows(net.steps)
+    if dynamic is not None:
+        return _dynamic_graph(net.name, at_other_sizes(_before(steps, outputs), dynamic), longer, outputs)
     more, why_fixed = (steps, fixed) if fixed else _with_another_batch(steps)
-    return _Builder(net.name, steps, more, longer).build(outputs, why_fixed)
+    batch = _batch(steps) or 0
+    shapes = _dims(steps, more) | _rows(steps, longer)
+    own = {dim: int(dim.removesuffix(BATCH) or 1) * batch for shape in shapes.values() for dim in shape
+           if isinstance(dim, str) and not dim.endswith(ROWS)}
+    graph = _Builder(net.name, steps, shapes).build(outputs)
+    return replace(graph, is_dynamic=steps is not more, why_fixed=why_fixed, own=own)
 
 
 def refuse_unsupported(graph: Graph, types: Container[str], target: str) -> None:
@@ -92,6 +113,25 @@ def refuse_unsupported(graph: Graph, types: Container[str], target: str) -> None
             *lines]))
 
 
+def _before(steps: Sequence[Step], outputs: Sequence[str]) -> list[Step]:
+    """Return the steps that `outputs` depend on: only these need to fit other sizes."""
+    wanted, kept = set(outputs), []
+    for step in reversed(steps):
+        if wanted & {*step.top, *step.alters}:
+            kept.append(step)
+            wanted |= set(step.bottom)
+    return kept[::-1]
+
+
+def _dynamic_graph(name: str, sizes: Sizes, longer: Sequence[Step], outputs: Sequence[str]) -> Graph:
+    shapes, symbols = dims_of(sizes)
+    graph, elsewhere = (
+        replace(_Builder(name, steps, shapes).build(outputs), is_dynamic="batch" in sizes.axes, dynamic=sizes.axes,
+                own={symbol: column[i] for symbol, column in symbols.items()})
+        for i, steps in ((0, sizes.steps), (-1, sizes.elsewhere[-1])))
+    return replace(graph, compared_at=sizes.inputs(), elsewhere=elsewhere)
+
+
 def _with_more_rows(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
     """Return the steps with one row, and with two, in each top whose number of rows depends on values.
 
@@ -99,8 +139,8 @@ def _with_more_rows(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Ste
     """
     if not any(step.layer.chooses_rows for step in steps):
         return steps, steps
-    two = _wired([replace(step.layer.spec, assumed_rows=2) for step in steps])
-    one = _wired([step.layer.spec for step in steps])  # anew: a forward leaves the number that it found
+    two = wire_quietly([replace(step.layer.spec, assumed_rows=2) for step in steps])
+    one = wire_quietly([step.layer.spec for step in steps])  # anew: a forward leaves the number that it found
     for own, step, other in zip(steps, one, two, strict=True):
         if [d.shape for d in step.layer.declared] != [d.shape for d in other.layer.declared]:
             raise own.layer.spec.error("cannot be converted: its parameters are made for one number of rows")
@@ -110,12 +150,6 @@ def _with_more_rows(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Ste
     return [replace(own, top_shapes=step.top_shapes) for own, step in zip(steps, one, strict=True)], two
 
 
-def _wired(specs: Sequence[LayerSpec]) -> list[Step]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # already issued when the network was loaded
-        return wire(specs)
-
-
 def _with_another_batch(steps: Sequence[Step]) -> tuple[Sequence[Step], str]:
     """Return the network's steps with one more image in the batch; or the steps unchanged, and why."""
     first = _batch(steps)
@@ -123,7 +157,7 @@ def _with_another_batch(steps: Sequence[Step]) -> tuple[Sequence[Step], str]:
         return steps, "the network has no input with a batch"
     specs = [_larger(step, first) if step.layer.spec.type == "Input" else step.layer.spec for step in steps]
     try:
-        more = _wired(specs)
+        more = wire_quietly(specs)
     except RmpeError as error:
         return steps, str(error)
     for a, b in zip(steps, more, strict=True):
@@ -170,21 +204,19 @@ def _symbol(size: int, larger: int, batch: int, symbol: str = BATCH) -> Dim:
 
 
 class _Builder:
-    def __init__(self, name: str, steps: Sequence[Step], more: Sequence[Step], longer: Sequence[Step]):
+    def __init__(self, name: str, steps: Sequence[Step], shapes: Mapping[str, Dims]):
         self.name = name
         self.steps = [step for step in steps if not step.layer.spec.is_inserted]
-        self.is_dynamic = steps is not more
-        self.batch = _batch(steps) or 0
         self.source: dict[str, str] = {}  # top of a Split -> the blob it copies
         for step in steps:
             if step.layer.spec.is_inserted:
                 self.source |= dict.fromkeys(step.top, self.source.get(step.bottom[0], step.bottom[0]))
-        self.shapes = _dims(steps, more) | _rows(steps, longer)
+        self.shapes = shapes
         self.writers = _writers(self.steps)
         self.names: set[str] = set()
         self.now: dict[str, Value] = {}  # blob -> its current version
 
-    def build(self, outputs: Sequence[str], why_fixed: str) -> Graph:
+    def build(self, outputs: Sequence[str]) -> Graph:
         nodes, inputs = [], []
         for i, step in enumerate(self.steps):
             bottom = tuple(self.now[self.source.get(b, b)] for b in step.bottom)
@@ -198,8 +230,8 @@ class _Builder:
         ends = tuple(self.now[blob] for blob in outputs)
         nodes = _needed(nodes, ends)
         read = {value for node in nodes for value in node.bottom} | set(ends)
-        return Graph(self.name, tuple(v for v in inputs if v in read), ends, tuple(nodes), self.is_dynamic, why_fixed,
-                     dict(self.now), self.batch)
+        return Graph(self.name, tuple(v for v in inputs if v in read), ends, tuple(nodes), False, "",
+                     dict(self.now), {})
 
     def _write(self, blob: str, step: int) -> Value:
         """Create a new version of a blob. The final one has the blob's name; others name the next writer.

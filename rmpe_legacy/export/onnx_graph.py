@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from rmpe_legacy.caffe.layers.base import Layer
+from rmpe_legacy.errors import NetError
 from rmpe_legacy.wording import utf8
 
+from .dynamic import axes_text
 from .graph import Dims, Graph
 
 OPSET = 18  # of 2022: the version written unless an emitter calls `needs`
@@ -33,6 +36,8 @@ class OnnxGraph:
         self.batch_fixed_by = ""  # why this network cannot take batches of any size; "" if it can
         self.layer = ""  # name of the layer whose nodes are being added
         self.shapes: dict[str, Dims] = {}  # shapes of blobs whose size depends on values
+        self.made_by: list[Layer | None] = []  # of each node, the layer
+        self.now: Layer | None = None  # the layer whose nodes are being added
         self._node_names: set[str] = set()
         self._parameters: dict[str, list[tuple[str, np.ndarray]]] = {}  # wanted name -> (name, values)
         self._constants: dict[tuple, str] = {}
@@ -53,6 +58,7 @@ class OnnxGraph:
             outputs = [self._fresh(f"{self.layer}/{op.lower()}", self.taken) for _ in range(outputs)]
         name = self._fresh(self.layer, self._node_names, f"{self.layer}/{op.lower()}")
         self.nodes.append(helper.make_node(op, list(inputs), list(outputs), name, **attributes))
+        self.made_by.append(self.now)
         return outputs[0]
 
     def nodes_of(self, op: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
@@ -88,12 +94,27 @@ class OnnxGraph:
         return self.constant(values, np.int64)
 
     def reshape(self, x: str, have: Dims, want: Dims, to: str | None = None) -> str:
-        """Reshape x; sizes that depend on the batch are copied from it, or inferred. Returns the result's name."""
+        """Reshape x; sizes that depend on the inputs are copied from it, or inferred. Returns the result's name."""
         target = [dim if isinstance(dim, int) else 0 if i < len(have) and have[i] == dim else -1
                   for i, dim in enumerate(want)]
-        if target.count(-1) > 1:
-            self.fix_batch(f"{self.layer}: two sizes of its top, {want}, depend on the batch")
-        return self.node("Reshape", [x, self.integers(target)], 1 if to is None else [to])
+        if target.count(-1) > 1 and self.graph.dynamic is not None:
+            shape = self._shape(x, have, want, target)
+        else:
+            if target.count(-1) > 1:
+                self.fix_batch(f"{self.layer}: two sizes of its top, {want}, depend on the batch")
+            shape = self.integers(target)
+        return self.node("Reshape", [x, shape], 1 if to is None else [to])
+
+    def _shape(self, x: str, have: Dims, want: Dims, target: Sequence[int]) -> str:
+        """Return a shape put together when the file runs, from sizes of other axes of x; one may stay -1."""
+        parts = [self.node("Shape", [x], start=have.index(dim), end=have.index(dim) + 1)
+                 if size == -1 and dim in have else self.integers([size])
+                 for size, dim in zip(target, want, strict=True)]
+        if sum(size == -1 and dim not in have for size, dim in zip(target, want, strict=True)) > 1:
+            raise NetError(f"{self.layer}: cannot be converted to ONNX with a dynamic "
+                           f"{axes_text(self.graph.dynamic or ())}: two sizes of its top, {want}, are no sizes of its "
+                           f"bottom, {have}. Leave out --dynamic, or convert the layers before it, with --until")
+        return self.node("Concat", parts, axis=0)
 
     def _fresh(self, name: str, taken: set[str], otherwise: str | None = None) -> str:
         """Reserve a free name: `name`, `otherwise`, or the latter with a number appended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import keyword
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -40,7 +40,8 @@ class PythonModel:
     graph: Graph
 
 
-def to_python(net: Net, source: str, weights: str, until: Sequence[str] = ()) -> PythonModel:
+def to_python(net: Net, source: str, weights: str, until: Sequence[str] = (),
+              dynamic: Collection[str] | None = None) -> PythonModel:
     """Write a network as a standalone PyTorch module.
 
     Args:
@@ -48,14 +49,29 @@ def to_python(net: Net, source: str, weights: str, until: Sequence[str] = ()) ->
         source: The names of the source files, for the file's header.
         weights: The name of the file beside it that holds the state dict, for the text.
         until: The blobs to compute (default: the network's outputs).
+        dynamic: See ``to_onnx``.
 
     Raises:
         NetError: Layers have types without a Python emitter, or `until` names unknown blobs.
-        LayerError: A layer uses a feature that its emitter does not support.
+        LayerError: A layer uses a feature that its emitter does not support, or fits one size of an axis of `dynamic`.
     """
-    graph = make_graph(net, until)
+    graph = make_graph(net, until, dynamic=dynamic)
     refuse_unsupported(graph, PYTHON, "PyTorch")
+    if graph.elsewhere is not None:
+        _refuse_own_sizes(graph, graph.elsewhere)
     return _File(graph).write(source, weights)
+
+
+def _refuse_own_sizes(graph: Graph, elsewhere: Graph) -> None:
+    """Raise LayerError for the first layer that is not written in the same way for other sizes of the inputs."""
+    file, other = _File(graph), _File(elsewhere)
+    for node, twin in zip(graph.nodes, elsewhere.nodes, strict=True):
+        line, its = file._line(node), other._line(twin)
+        same = (line.value, line.modules) == (its.value, its.modules) and all(
+            torch.equal(value, other.state[key]) for key, value in file.state.items())
+        file.state, other.state = {}, {}
+        if not same and node.layer is not None:
+            raise graph.refuse_dynamic(node.layer, "what it computes depends on the sizes in the prototxt", "PyTorch")
 
 
 @dataclass

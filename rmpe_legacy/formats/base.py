@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .torch7 import Torch7Source
 
 Arrays = Mapping[str, np.ndarray]
+FAR_FROM_1 = 1e6  # see ScalingRunner
 
 
 # --- a network in memory -----------------------------------------------------------------------------------------
@@ -53,6 +54,7 @@ class SourceOptions:
     lenient: bool = False  # leave out what is unknown or cannot be converted, accept missing weights, and report it
     parallel: bool = True  # .t7: keep the outputs of the parallel SPPE
     key: str | None = None  # .t7 that contains a table: the entry with the network
+    dynamic: tuple[str, ...] | None = None  # ONNX: the inputs' axes that can have any size; None: the batch, if it can
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,7 @@ class Network:
     torch7: Torch7Source | None = None
     until: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what was left out or changed, one sentence each
+    dynamic: tuple[str, ...] | None = None  # see SourceOptions
 
     @cached_property
     def net(self) -> Net:
@@ -200,6 +203,18 @@ class PiecewiseRunner(Runner, Protocol):
 
 
 @runtime_checkable
+class ScalingRunner(Runner, Protocol):
+    """A runner that can keep a network from overflowing."""
+
+    def run_scaled(self, inputs: Arrays, at: Collection[str]) -> tuple[RunResult, dict[str, np.ndarray]]:
+        """Run the network, but divide blobs of `at` by their range, if it is far from 1, before other layers read them.
+
+        Returns:
+            What the layers compute, and the blobs that were divided, as they are then.
+        """
+
+
+@runtime_checkable
 class SampleRunner(Runner, Protocol):
     """A runner that knows sensible values for inputs whose numbers have a meaning."""
 
@@ -243,6 +258,34 @@ class NetRunner:
         return frozenset(self._source.get(name, name) for step in self.net.steps
                          if step.layer.chooses_rows and not step.layer.spec.is_inserted
                          for name in (*step.bottom, *step.top))
+
+    def run_scaled(self, inputs: Arrays, at: Collection[str]) -> tuple[RunResult, dict[str, np.ndarray]]:
+        made: dict[str, np.ndarray] = {}
+        scaled: dict[str, np.ndarray] = {}
+
+        def scale(names: Sequence[str], _layer: Any, _bottoms: Any, tops: Any) -> Any:
+            new = [tops] if isinstance(tops, torch.Tensor) else list(tops)
+            for i, name in enumerate(names):
+                size = float(new[i].abs().max()) if name in at and new[i].numel() else 0.0
+                if 0 < size < np.inf and not 1 / FAR_FROM_1 < size < FAR_FROM_1:
+                    made[name] = new[i].detach().cpu().numpy().copy()
+                    new[i] = new[i] / size
+                    scaled[name] = new[i].detach().cpu().numpy().copy()
+            return new[0] if isinstance(tops, torch.Tensor) else tuple(new)
+
+        last = {top: step for step in self.net.steps for top in step.top}
+        hooks = []
+        for step in self.net.steps:
+            if not step.layer.spec.is_inserted:
+                names = [top if last[top] is step else "" for top in step.top]
+                hooks.append(step.layer.register_forward_hook(partial(scale, names)))
+        try:
+            ran = self.run(inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        ran.blobs |= made
+        return ran, scaled
 
     def exact(self, inputs: Arrays, given: Arrays) -> dict[str, np.ndarray]:
         hooks = [step.layer.register_forward_hook(partial(self._replace, step, given)) for step in self.net.steps
@@ -304,6 +347,7 @@ class Writer:
 
     write: Callable[[list[Path]], None]  # writes the files at these paths
     note: str = ""  # for the user
+    compared_at: tuple[Mapping[str, Shape], ...] = ()  # shapes of the inputs to compare at, besides the prototxt's
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def read_caffe(sources: Sequence[Path], setting: Setting, options: SourceOptions
     parsed, notes = parse_with_inputs(message, setting, options, to_run, title)
     trained = None if len(sources) == 1 else read_trained(sources[1], parsed.specs)
     stem = sources[-1].name.removesuffix(".h5").removesuffix(sources[-1].suffix)
-    is_changed = parsed.message is not message and bool(notes)
+    is_changed = parsed.message is not message and bool(notes or options.input_shapes)
     return Network(title, stem, parsed, setting, trained, None if is_changed else first,
                    notes=(*reading.notes, *notes))
 

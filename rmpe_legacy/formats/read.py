@@ -54,7 +54,7 @@ def read_network(sources: Sequence[str | PathLike], setting: Setting, options: S
         _refuse_without_weights(network)
     if ends:
         network = _up_to(network, ends)
-    return replace(network, notes=(*network.notes, *notes))
+    return replace(network, notes=(*network.notes, *notes), dynamic=options.dynamic)
 
 
 def refuse_torch7_options(where: str, reason: str, options: SourceOptions) -> None:

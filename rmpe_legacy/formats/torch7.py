@@ -13,6 +13,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.layers.base import Shape
 from rmpe_legacy.caffe.load import parse_net
 from rmpe_legacy.errors import NetError, RmpeError
+from rmpe_legacy.export.deploy import InputShape
 from rmpe_legacy.torch7.reader import encoding_of
 
 from .base import Arrays, Format, Network, RunResult, Setting, SourceOptions, refuse_setting
@@ -43,14 +44,27 @@ def read_torch7_network(sources: Sequence[Path], setting: Setting, options: Sour
 
     path = sources[0]
     refuse_setting(path, setting, "a .t7 file")
-    if named := [shape for shape in options.input_shapes if shape.name is not None]:
-        raise RmpeError(f"{path}: --input-shape {named[0]}: the input of a .t7 file has no name; give C,H,W alone")
-    if len(options.input_shapes) > 1:
-        raise RmpeError(f"{path}: --input-shape is given {len(options.input_shapes)} times; a .t7 takes one, C,H,W")
-    shape = options.input_shapes[0].sizes if options.input_shapes else None
-    caffe = torch7_to_caffe(path, shape, parallel=options.parallel, key=options.key)
+    batch, shape = _input_shapes(path, options.input_shapes)
+    caffe = torch7_to_caffe(path, shape, batch, parallel=options.parallel, key=options.key)
+    named = [asked.name for asked in options.input_shapes if asked.name is not None]
+    if named and sorted(named) != sorted(caffe.inputs):
+        raise RmpeError(f"{path}: --input-shape names {', '.join(map(repr, named))}, but the inputs become "
+                        f"{', '.join(map(repr, caffe.inputs))}; name each of them once, or give C,H,W alone")
     source = Torch7Source(path, tuple(caffe.inputs), tuple(caffe.outputs), options.key)
     return Network(path.name, path.stem, parse_net(caffe.net), Setting(), caffe.layers, None, source)
+
+
+def _input_shapes(path: Path, asked: Sequence[InputShape]) -> tuple[int, Shape | list[Shape] | None]:
+    """Return the batch, and C,H,W for all inputs, for each input in the order of their names, or None for their own."""
+    if len(asked) > 1 and any(each.name is None for each in asked):
+        raise RmpeError(f"{path}: --input-shape is given {len(asked)} times; give C,H,W once for all inputs, or name "
+                        "each one: data1=C,H,W")
+    ordered = sorted(asked, key=lambda each: (len(each.name or ""), each.name or ""))  # data2 before data10
+    batches = {each.sizes[0] for each in ordered if len(each.sizes) == 4} or {1}
+    if len(batches) > 1:
+        raise RmpeError(f"{path}: --input-shape gives {len(batches)} sizes of the batch; give one")
+    shapes = [each.sizes[1:] if len(each.sizes) == 4 else each.sizes for each in ordered]
+    return batches.pop(), None if not shapes else shapes[0] if len(shapes) == 1 else shapes
 
 
 class Torch7Runner:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+from rmpe_legacy.caffe.layers.base import Shape
 from rmpe_legacy.caffe.proto.blobs import TrainedLayer
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import all_or_none, make_folder
@@ -23,6 +24,7 @@ class WriteResult:
     format: Format
     files: list[Path]
     notes: list[str]
+    compared_at: tuple[Mapping[str, Shape], ...] = ()  # shapes of the inputs to compare at, besides the prototxt's
 
 
 def write_network(network: Network, target: Format, destination: str | PathLike, sources: Sequence[Path] = (),
@@ -54,7 +56,7 @@ def write_network(network: Network, target: Format, destination: str | PathLike,
         make_folder(first.parent)
     with all_or_none(*files) as paths:
         writer.write(paths)
-    return WriteResult(target, files, notes + ([writer.note] if writer.note else []))
+    return WriteResult(target, files, notes + ([writer.note] if writer.note else []), writer.compared_at)
 
 
 def write_weights(layers: list[TrainedLayer], destination: str | PathLike, sources: Sequence[Path] = (),

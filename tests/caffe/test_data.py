@@ -195,6 +195,33 @@ class TestWithoutTheStore:
         with pytest.raises(LayerError, match=reason):
             build(type_name, params)
 
+    @pytest.mark.parametrize(("source", "transform", "shape"), [
+        ("examples/mnist/mnist_test_lmdb", "", (1, 28, 28)),
+        ("mnist-train-leveldb/", "scale: 0.5", (1, 28, 28)),
+        ("x/mnist_siamese_train_leveldb", "", (2, 28, 28)),
+        ("cifar10-leveldb/cifar-test-leveldb", "", (3, 32, 32)),
+        (r"C:\\caffe\\cifar10_train_lmdb", "crop_size: 28", (3, 28, 28)),
+        ("mnist_train_lmdb", "crop_size: 24", (1, 24, 24)),
+    ])
+    def test_the_data_of_caffes_examples_has_a_known_size(self, build, source: str, transform: str, shape: tuple):
+        with pytest.warns(UserWarning, match="is not there; by its name it is"):
+            net = build("Data", f'data_param {{ source: "{source}" batch_size: 2 }} transform_param {{ {transform} }}')
+        assert net.steps[0].top_shapes == ((2, *shape), (2,))
+        with pytest.raises(LayerError, match="is not there; make it, or give its tops instead"):
+            net()
+
+    @pytest.mark.parametrize("source", ["my_mnist_test_lmdb", "mnist_test_lmdb/data", "mnist_r_test_lmdb"])
+    def test_other_names_say_nothing_of_the_size(self, build, source: str):
+        with pytest.raises(LayerError, match="nothing else determines"):
+            build("Data", f'data_param {{ source: "{source}" batch_size: 2 }}')
+
+    def test_the_rows_of_caffes_hdf5_example_have_a_known_size(self, build):
+        with pytest.warns(UserWarning, match="with 4 features and a label"):
+            net = build("HDF5Data", 'hdf5_data_param { source: "hdf5_classification/data/test.txt" batch_size: 3 }')
+        assert net.steps[0].top_shapes == ((3, 4), (3,))
+        with pytest.raises(LayerError, match=r"its source 'hdf5_classification/data/test\.txt' is not there"):
+            net()
+
     def test_weiliu89s_small_size_tells_nothing(self, build):
         resize = "resize_param { resize_mode: FIT_SMALL_SIZE height: 4 width: 5 }"
         with pytest.raises(LayerError, match="nothing else determines"):

@@ -111,3 +111,90 @@ def test_layers_of_spatial_transformers_can_be_exported(load, tmp_path: Path, la
     for runner in (OnnxRunner(tmp_path / "net.onnx", "onnx"), PythonRunner(tmp_path / "net.py", "model.py")):
         verdict = verify(NetRunner(net, "net"), runner, x)
         assert verdict.same, str(verdict)
+
+
+def test_bilinear_interpolation_to_a_single_row_is_refused(load):
+    with pytest.raises(LayerError, match="the second with"):
+        load('type: "BilinearInterpolation" top: "y"', x=(1, 1, 3, 3), like=(1, 1, 1, 4))
+
+
+def test_a_negative_label_of_a_voxel_is_refused(load):
+    net = load('type: "VoxelSoftmaxLoss" top: "y"', x=(1, 2, 1, 1, 2), label=(1, 1, 1, 1, 2))
+    with pytest.raises(LayerError, match="label -1 is negative"):
+        net(x=torch.zeros(1, 2, 1, 1, 2), label=torch.tensor([0.0, -1]).view(1, 1, 1, 1, 2))
+
+
+def test_cudnn_batch_norm_in_test_has_the_gradient_of_its_forward(load):
+    net = load('type: "CuDNNBatchNorm" top: "y"', x=(2, 3))
+    scale, _, mean, variance = net.params["l"]
+    with torch.no_grad():
+        scale.copy_(torch.tensor([1.0, 2, 3]).view(1, 3, 1, 1))
+        mean.fill_(5)
+        variance.fill_(0.25 - 1e-5)
+    x = torch.randn(2, 3, requires_grad=True)
+    net(x=x)["y"].sum().backward()
+    assert_close(x.grad, torch.tensor([[2.0, 4, 6]] * 2))
+
+
+@pytest.mark.parametrize("box", [
+    (0, 1, 0, 0.2, 0.2, 0.2, 0.4, 0), (0, 1, 0, 0.9, 0.1, 1.3, 0.4, 0), (7, 1, 0, 0.1, 0.1, 0.4, 0.4, 0),
+], ids=["no area", "outside", "another batch's"])
+def test_region_loss_refuses_a_box_that_has_no_cell(load, box):
+    net = load('type: "RegionLoss" top: "y" region_loss_param { side: 2 num_class: 1 num: 1 biases: 1 biases: 1 }',
+               x=(1, 6, 2, 2), label=(1, 1, 1, 8))
+    with pytest.raises(LayerError, match="a box has no area"):
+        net(x=torch.zeros(1, 6, 2, 2), label=torch.tensor(box).view(1, 1, 1, 8))
+
+
+def test_meanfield_without_weights_begins_with_filters_of_0(load):
+    net = load('type: "MultiStageMeanfield" top: "y" multi_stage_meanfield_param { num_iterations: 2 theta_alpha: 8 '
+               'theta_beta: 3 theta_gamma: 3 }', scores=(1, 2, 3, 4), start=(1, 2, 3, 4), image=(1, 3, 3, 4))
+    spatial, bilateral, compatibility = net.params["l"]
+    assert not spatial.any()
+    assert not bilateral.any()
+    assert_close(compatibility[0, 0], -torch.eye(2))
+    scores = torch.randn(1, 2, 3, 4)
+    assert_close(net(scores=scores, start=scores, image=torch.zeros(1, 3, 3, 4))["y"], scores)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e9])
+def test_meanfield_refuses_an_image_beyond_its_lattice(load, value: float):
+    net = load('type: "MultiStageMeanfield" top: "y" multi_stage_meanfield_param { num_iterations: 2 theta_alpha: 8 '
+               'theta_beta: 3 theta_gamma: 3 }', scores=(1, 2, 2, 2), start=(1, 2, 2, 2), image=(1, 3, 2, 2))
+    scores = torch.zeros(1, 2, 2, 2)
+    with pytest.raises(LayerError, match=r"l \(MultiStageMeanfield\): filters points that are not numbers, or beyond"):
+        net(scores=scores, start=scores, image=torch.full((1, 3, 2, 2), value))
+
+
+def test_segmentation_evaluate_refuses_masks_of_another_size(load):
+    with pytest.raises(LayerError, match="of one size, not 1 x 2 x 4 x 4 and 1 x 2 x 8 x 8"):
+        load('type: "SegmentationEvaluate" top: "y" segmentation_evaluate_param { num_classes: 2 }', x=(1, 2, 4, 4),
+             mask=(1, 2, 8, 8))
+
+
+def test_more_than_50_boxes_of_a_class_are_an_error(load):
+    net = load('type: "Python" top: "list" python_param { module: "caffe.layers.detectnet.clustering" '
+               'layer: "ClusterDetections" param_str: "128, 128, 16, 0.5, 0, 0.1, 1" }', cover=(1, 1, 8, 8),
+               boxes=(1, 4, 8, 8))
+    boxes = torch.tensor([0.0, 0, 9, 9]).view(1, 4, 1, 1).expand(1, 4, 8, 8)
+    with pytest.raises(LayerError, match="finds 64 boxes of one class in one image; 50 are the most"):
+        net(cover=torch.ones(1, 1, 8, 8), boxes=boxes)
+
+
+@pytest.mark.parametrize("param_str", ["1, 2, 3", "128, 128, 0, 0.5, 1, 0.1, 1", "a, b, c, d, e, f, g"])
+def test_cluster_detections_says_which_numbers_it_needs(load, param_str: str):
+    with pytest.raises(LayerError, match="its param_str needs numbers: size_x, size_y, stride"):
+        load('type: "Python" top: "list" python_param { module: "caffe.layers.detectnet.clustering" '
+             f'layer: "ClusterDetections" param_str: "{param_str}" }}', cover=(1, 1, 8, 8), boxes=(1, 4, 8, 8))
+
+
+def test_selu_dropout_keeps_a_value_or_sets_it_to_alpha(load):
+    net = load('type: "SeLuDropout" top: "y" selu_dropout_param { dropout_ratio: 0.25 alpha: -2 }', phase="TRAIN",
+               x=(4, 500))
+    x = torch.randn(4, 500)
+    y = net(x=x)["y"]
+    scale = (0.75 * (1 + 4 * 0.25)) ** -0.5  # a and b of the paper, for q = 0.75
+    shift = scale * 0.25 * 2
+    kept = (y - (scale * x + shift)).abs() < 1e-5
+    assert_close(y[~kept], torch.full_like(y[~kept], scale * -2 + shift))
+    assert 0.7 < kept.float().mean() < 0.8

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -304,3 +305,28 @@ class TestMistakes:
         with pytest.raises(RmpeError, match=words) as caught:
             load(textwrap.indent(code, "    "))(x(requires_grad=True))["y"].sum().backward()
         assert isinstance(caught.value.__cause__, KeyError)
+
+
+class TestRoIDataLayer:
+    """The columns of its targets depend on a setting outside the prototxt; the rest of the network tells it."""
+
+    @staticmethod
+    def shapes(folder: Path, output_dim: int) -> list[tuple[int, ...]]:
+        tops = " ".join(f'top: "{top}"' for top in ("data", "rois", "labels", "targets", "within", "outside"))
+        net = f'''
+            layer {{ name: "data" type: "Python" {tops} python_param {{
+                module: "roi_data_layer.layer" layer: "RoIDataLayer" param_str: "'num_classes': 21" }} }}
+            layer {{ name: "maps" type: "Convolution" bottom: "data" top: "maps"
+                convolution_param {{ num_output: {output_dim} kernel_size: 1 stride: 16 }} }}
+            layer {{ name: "boxes" type: "PSROIPooling" bottom: "maps" bottom: "rois" top: "boxes"
+                psroi_pooling_param {{ spatial_scale: 0.0625 output_dim: {output_dim} group_size: 1 }} }}
+            layer {{ name: "loss" type: "SmoothL1LossOHEM" bottom: "boxes" bottom: "targets" bottom: "within"
+                top: "loss" top: "each" }}'''
+        (folder / "net.prototxt").write_text(net)
+        return list(load_net(folder / "net.prototxt", phase="TRAIN", dialect="rfcn").steps[0].top_shapes)
+
+    def test_agnostic_targets_have_8_columns(self, tmp_path):
+        assert self.shapes(tmp_path, 8) == [(2, 3, 600, 1000), (1, 5, 1, 1), (1, 1, 1, 1), *[(1, 8, 1, 1)] * 3]
+
+    def test_others_have_4_columns_a_class(self, tmp_path):
+        assert self.shapes(tmp_path, 84) == [(2, 3, 600, 1000), (1, 5, 1, 1), (1, 1, 1, 1), *[(1, 84, 1, 1)] * 3]

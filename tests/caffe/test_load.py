@@ -18,9 +18,9 @@ INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 
 IP = 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 4 } }\n'
 UNKNOWN = """\
 layer { name: "a" type: "ReLU" bottom: "y" top: "a" extra: 3 relu_param { engine: FAST } }
-layer { name: "b" type: "Mish" bottom: "y" top: "b" mish_param { beta: 2 } }
+layer { name: "b" type: "Quad" bottom: "y" top: "b" quad_param { beta: 2 } }
 layer { name: "c" type: "ReLU" bottom: "b" top: "c" }
-layer { name: "d" type: "Mish" bottom: "a" top: "a" }
+layer { name: "d" type: "Quad" bottom: "a" top: "a" }
 layer { name: "e" type: "TanH" bottom: "a" top: "e" }
 layer { name: "f" type: "TanH" bottom: "y" top: "f" }
 """
@@ -44,8 +44,8 @@ class TestUnknown:
         assert [line.split(": ", 1)[1].split(";")[0] for line in lines] == [
             "LayerParameter has no field 'extra'",
             "ReLUParameter.engine has no value FAST",
-            "LayerParameter has no field 'mish_param'",
-            "b (Mish): unknown layer type (2 times)",
+            "LayerParameter has no field 'quad_param'",
+            "b (Quad): unknown layer type (2 times)",
         ]
         assert [line.split(":")[1] for line in lines] == ["3", "3", "4", "4"]
 
@@ -79,22 +79,22 @@ class TestUnknown:
         assert net(x=torch.ones(2, 3))["f"].shape == (2, 4)
         assert len(net.left_out.fields) == 3
         assert [s.split(": ", 1)[1].split(";")[0] for s in net.left_out.layers] == [
-            "b (Mish): unknown layer type",
+            "b (Quad): unknown layer type",
             "c (ReLU): needs b, which is left out",
-            "d (Mish): unknown layer type",
+            "d (Quad): unknown layer type",
             "e (TanH): needs d, which is left out",
         ]
 
     def test_nothing_left_to_compute(self, path):
         with pytest.raises(RmpeError, match=r"1 field or layer is left out, and no layers can be computed without:\n"
-                           r".*net.prototxt:1:1: b \(Mish\): unknown layer type"):
-            load_net(path('layer { name: "b" type: "Mish" top: "b" }'), strict=False)
+                           r".*net.prototxt:1:1: b \(Quad\): unknown layer type"):
+            load_net(path('layer { name: "b" type: "Quad" top: "b" }'), strict=False)
 
     def test_what_depends_on_left_out_layers_is_one_line(self, path):
         chain = "".join(f'layer {{ name: "c{i}" type: "ReLU" bottom: "{f"c{i - 1}" if i else "b"}" top: "c{i}" }}\n'
                         for i in range(20))
         with pytest.warns(UserWarning, match="left out") as caught:
-            net = load_net(path(INPUT + IP + 'layer { name: "b" type: "Mish" bottom: "y" top: "b" }\n' + chain),
+            net = load_net(path(INPUT + IP + 'layer { name: "b" type: "Quad" bottom: "y" top: "b" }\n' + chain),
                            strict=False)
         lines = str(caught[0].message).split("\n")
         assert lines[2].endswith("c0 (ReLU): needs b, which is left out (20 times)")
@@ -252,7 +252,7 @@ class TestUntil:
     TEXT = INPUT + IP + ('layer { name: "a" type: "ReLU" bottom: "y" top: "y" }\n'
                          'layer { name: "f" type: "Flatten" bottom: "y" top: "flat" }\n'
                          'layer { name: "g" type: "TanH" bottom: "flat" top: "flat" }\n'
-                         'layer { name: "b" type: "Mish" bottom: "y" top: "b" mish_param { beta: 2 } }\n'
+                         'layer { name: "b" type: "Quad" bottom: "y" top: "b" quad_param { beta: 2 } }\n'
                          'layer { name: "c" type: "TanH" bottom: "y" top: "c" odd: 1 }\n'
                          'layer { name: "d" type: "Data" bottom: "c" top: "d" }\n'
                          'layer { name: "e" type: "Sigmoid" bottom: "x" top: "e" }\n')
@@ -273,7 +273,7 @@ class TestUntil:
     def test_what_it_depends_on_does_count(self):
         with pytest.raises(RmpeError, match="LayerParameter has no field 'odd'") as caught:
             self.parse("c")
-        assert "Mish" not in str(caught.value)
+        assert "Quad" not in str(caught.value)
 
     def test_a_blob_that_is_none(self):
         with pytest.raises(RmpeError, match="no blob 'flt'; did you mean 'flat'"):
@@ -295,14 +295,14 @@ class TestLimits:
 
 
 class TestOwnLayers:
-    TEXT = INPUT + ('layer { name: "m" type: "Mish" bottom: "x" top: "m" '
-                    'mish_param { beta: 2 kind: FAST part { size: 1 size: 3 } } }')
+    TEXT = INPUT + ('layer { name: "m" type: "Quad" bottom: "x" top: "m" '
+                    'quad_param { beta: 2 kind: FAST part { size: 1 size: 3 } } }')
 
     def test_a_registered_layer_gets_its_parameters_as_parsed(self, path):
-        @register("Mish")
-        class Mish(Layer):
+        @register("Quad")
+        class Quad(Layer):
             def setup(self, *bottom):
-                param = self.spec.get("mish_param")
+                param = self.spec.get("quad_param")
                 self.beta, self.kind, self.sizes = param.beta, param.kind, param.part.size
                 self.declare("gain", bottom[0][1:], 3.0)
 
@@ -314,7 +314,7 @@ class TestOwnLayers:
             assert (net.m.kind, net.m.sizes) == ("FAST", [1, 3])
             assert torch.equal(net(x=torch.ones(2, 3))["m"], torch.full((2, 3), 6.0))
         finally:
-            registry._LAYERS.pop("Mish")
+            registry._LAYERS.pop("Quad")
 
     def test_a_name_is_taken_once(self):
         with pytest.raises(ValueError, match="'ReLU' is taken by ReLU"):
@@ -325,75 +325,75 @@ class TestOwnLayers:
             register("Mine")(dict)
 
     @pytest.mark.parametrize(("written", "words"), [
-        ("mish_param { bta: 2 }", ":2:53: mish_param declares no field 'bta'; did you mean 'beta'?"),
-        ("mish_parm { beta: 2 }", ":2:53: Mish declares no field 'mish_parm'; did you mean 'mish_param'?"),
-        ("mish_param { beta: 2 } convolution_param { odd: 1 }", "ConvolutionParameter has no field 'odd'"),
+        ("quad_param { bta: 2 }", ":2:53: quad_param declares no field 'bta'; did you mean 'beta'?"),
+        ("quad_parm { beta: 2 }", ":2:53: Quad declares no field 'quad_parm'; did you mean 'quad_param'?"),
+        ("quad_param { beta: 2 } convolution_param { odd: 1 }", "ConvolutionParameter has no field 'odd'"),
     ])
     def test_a_misspelt_field_of_a_layer_that_declares_its_fields(self, path, written, words):
-        @register("Mish")
-        class Mish(Layer):
-            fields: ClassVar = {"mish_param": ("beta",)}
+        @register("Quad")
+        class Quad(Layer):
+            fields: ClassVar = {"quad_param": ("beta",)}
 
             def forward(self, x):
-                return x * self.spec.get("mish_param").beta
+                return x * self.spec.get("quad_param").beta
 
-        text = INPUT + f'layer {{ name: "m" type: "Mish" bottom: "x" top: "m" {written} }}'
+        text = INPUT + f'layer {{ name: "m" type: "Quad" bottom: "x" top: "m" {written} }}'
         try:
             with pytest.raises(RmpeError) as caught:
                 load_net(path(text))
             assert words in str(caught.value)
             with pytest.warns(UserWarning, match="left out"):
                 load_net(path(text), strict=False)
-            right = text.replace(written, "mish_param { beta: 2 }")
+            right = text.replace(written, "quad_param { beta: 2 }")
             assert torch.equal(load_net(path(right))(torch.ones(2, 3))["m"], torch.full((2, 3), 2.0))
         finally:
-            registry._LAYERS.pop("Mish")
+            registry._LAYERS.pop("Quad")
 
     def test_a_field_that_the_file_does_not_give_is_named_beside_those_it_gives(self, path):
-        @register("Mish")
-        class Mish(Layer):
+        @register("Quad")
+        class Quad(Layer):
             def setup(self, *bottom):
-                self.gamma = self.spec.get("mish_param").gamma
+                self.gamma = self.spec.get("quad_param").gamma
 
         try:
             with pytest.raises(RmpeError, match=r"net\.prototxt:2:53: this message has no field 'gamma'; the "
                                "file gives it 'beta', 'kind', 'part'"):
                 load_net(path(self.TEXT))
         finally:
-            registry._LAYERS.pop("Mish")
+            registry._LAYERS.pop("Quad")
 
     def test_an_optional_field(self, path):
-        @register("Mish")
-        class Mish(Layer):
+        @register("Quad")
+        class Quad(Layer):
             def setup(self, *bottom):
-                has = self.spec.has("mish_param")
-                self.seen = [has, has and self.spec.get("mish_param").has("beta"), self.spec.has("name")]
+                has = self.spec.has("quad_param")
+                self.seen = [has, has and self.spec.get("quad_param").has("beta"), self.spec.has("name")]
 
         try:
             assert load_net(path(self.TEXT)).m.seen == [True, True, True]
             assert load_net(path(self.TEXT.replace("beta: 2", ""))).m.seen == [True, False, True]
-            text = INPUT + 'layer { name: "m" type: "Mish" bottom: "x" top: "m" }'
+            text = INPUT + 'layer { name: "m" type: "Quad" bottom: "x" top: "m" }'
             assert load_net(path(text)).m.seen == [False, False, True]
         finally:
-            registry._LAYERS.pop("Mish")
+            registry._LAYERS.pop("Quad")
 
     def test_what_its_forward_raises_is_told_with_the_line(self, path):
-        @register("Mish")
-        class Mish(Layer):
+        @register("Quad")
+        class Quad(Layer):
             def forward(self, x):
                 return x.no_such_method()
 
         try:
-            with pytest.raises(RmpeError, match=r"m \(Mish\): its forward fails on 2 x 3: AttributeError: .*"
+            with pytest.raises(RmpeError, match=r"m \(Quad\): its forward fails on 2 x 3: AttributeError: .*"
                                r"no_such_method.* \(.*test_load\.py:\d+\)") as caught:
                 load_net(path(self.TEXT))(torch.ones(2, 3))
             assert isinstance(caught.value.__cause__, AttributeError)
         finally:
-            registry._LAYERS.pop("Mish")
+            registry._LAYERS.pop("Quad")
 
     def test_a_wrong_number_of_tops(self, path):
-        @register("Mish")
-        class Mish(Layer):
+        @register("Quad")
+        class Quad(Layer):
             def forward(self, x):
                 return x, x
 
@@ -401,20 +401,20 @@ class TestOwnLayers:
             with pytest.raises(RmpeError, match="its forward gives 2 tops, the prototxt names 1"):
                 load_net(path(self.TEXT))(torch.ones(2, 3))
         finally:
-            registry._LAYERS.pop("Mish")
+            registry._LAYERS.pop("Quad")
 
     def test_a_parameter_that_is_not_there(self, path):
-        @register("Mish")
-        class Mish(Layer):
+        @register("Quad")
+        class Quad(Layer):
             def setup(self, *bottom):
                 self.spec.get("mash_param")
 
         try:
-            with pytest.raises(RmpeError, match=r"m \(Mish\): has no mash_param; beside Caffe's fields the file "
-                               "gives it 'mish_param'"):
+            with pytest.raises(RmpeError, match=r"m \(Quad\): has no mash_param; beside Caffe's fields the file "
+                               "gives it 'quad_param'"):
                 load_net(path(self.TEXT))
         finally:
-            registry._LAYERS.pop("Mish")
+            registry._LAYERS.pop("Quad")
 
 
 class TestWeights:

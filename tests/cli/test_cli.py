@@ -59,22 +59,22 @@ class TestShow:
     def test_what_is_not_known_is_shown_as_it_stands(self, rmpe, tmp_path):
         path = tmp_path / "net.prototxt"
         path.write_text('layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 2 } } }\n'
-                        'layer { name: "m" type: "Mish" bottom: "x" top: "y" mish_param { beta: 2.5 } }')
+                        'layer { name: "m" type: "Quad" bottom: "x" top: "y" quad_param { beta: 2.5 } }')
         code, out, _ = rmpe("show", path)
         assert code == 0
-        assert f"{path}:2:1: m (Mish): unknown layer type" in out
-        assert "mish_param {\n      beta: 2.5" in out
+        assert f"{path}:2:1: m (Quad): unknown layer type" in out
+        assert "quad_param {\n      beta: 2.5" in out
 
     def test_a_kind_of_unknown_thing_is_shown_once(self, rmpe, tmp_path):
         path = tmp_path / "net.prototxt"
-        layers = [f'layer {{ name: "m{i}" type: "Mish" bottom: "x" top: "y{i}" mish_param {{ beta: {i} }} }}\n'
+        layers = [f'layer {{ name: "m{i}" type: "Quad" bottom: "x" top: "y{i}" quad_param {{ beta: {i} }} }}\n'
                   for i in range(99)]
         path.write_text("".join(['layer { name: "i" type: "Input" top: "x" }\n', *layers]))
         code, out, _ = rmpe("show", path)
         assert code == 0
         assert f"{path}: 198 fields or layers are left out of the above:" in out
-        assert f"{path}:2:1: m0 (Mish): unknown layer type (99 times)" in out
-        assert "LayerParameter has no field 'mish_param' (99 times)" in out
+        assert f"{path}:2:1: m0 (Quad): unknown layer type (99 times)" in out
+        assert "LayerParameter has no field 'quad_param' (99 times)" in out
         assert len(out.splitlines()) < 20
 
     def test_an_option_that_is_set_aside(self, rmpe, tmp_path):
@@ -245,10 +245,10 @@ class TestTerminal:
 
     def test_in_a_complaint_too(self, rmpe, tmp_path):
         path = tmp_path / "net.prototxt"
-        path.write_text('layer { name: "\\033[2J" type: "Mish\\033]0;x\\007" }')
+        path.write_text('layer { name: "\\033[2J" type: "Quad\\033]0;x\\007" }')
         code, _, err = rmpe("forward", path)
         assert code == 1
-        assert "\\x1b[2J (Mish\\x1b]0;x\\x07): unknown layer type" in err
+        assert "\\x1b[2J (Quad\\x1b]0;x\\x07): unknown layer type" in err
         assert "\x1b" not in err
 
     @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])

@@ -158,6 +158,35 @@ def test_a_wrong_onnx_is_refused_and_the_first_blob_named(engine: str, net: Net,
 # --- the passes --------------------------------------------------------------------------------------------------
 
 
+OVERFLOW = """
+layer {{ name: "c{i}" type: "Convolution" bottom: "{bottom}" top: "c{i}" convolution_param {{ num_output: 4
+  kernel_size: 3 pad: 1 bias_term: false weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "b{i}" type: "BatchNorm" bottom: "c{i}" top: "b{i}" batch_norm_param {{ use_global_stats: true }} }}"""
+"""With a variance of 0, such a pair multiplies by 316."""
+
+
+@pytest.mark.parametrize("engine", FAST)
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_network_that_overflows_is_compared_all_the_same(engine: str, wrong: bool, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch):
+    def changed(job: Job) -> Engine:
+        layer = next(step.layer for step in job.net.steps if step.layer.spec.name == "c38")
+        layer.weight = torch.nn.Parameter(layer.weight * 1.001)
+        return make(job)
+
+    layers = (OVERFLOW.format(i=i, bottom=f"b{i - 1}" if i else "data") for i in range(40))
+    (tmp_path / "net.prototxt").write_text(
+        'input: "data" input_shape { dim: 1 dim: 3 dim: 5 dim: 5 }' + "".join(layers))
+    net, make = load_net(tmp_path / "net.prototxt"), ENGINES[engine]
+    assert not torch.isfinite(net(torch.ones(1, 3, 5, 5))["b39"]).all()
+    if wrong:
+        monkeypatch.setitem(ENGINES._entries, engine, changed)
+        with pytest.raises(NetError, match=r"1 of 40 blobs .* the first is b38"):
+            net.compiled(engine)
+    else:
+        assert "the same: 40 blobs" in str(net.compiled(engine).proof)
+
+
 TIED = """
 input: "data" input_shape { dim: 1 dim: 3 dim: 1 dim: 2 }
 layer { name: "priors" type: "PriorBox" bottom: "data" bottom: "data" top: "priors" prior_box_param { min_size: 2

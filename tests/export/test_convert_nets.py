@@ -88,6 +88,17 @@ class TestTorch7:
         assert main(argv) == 0
         assert "data 1 x 3 x 64 x 128 random" in (tmp_path / "net.onnx.verify.html").read_text()
 
+    def test_another_size_by_name_and_with_a_batch(self, capsys, tmp_path):
+        source = str(MODELS / "hourglass.cuda.t7")
+        assert main(["convert", source, f"{tmp_path}/out/", "--input-shape", "data=2,3,64,128"]) == 0
+        [made] = (tmp_path / "out").glob("*.prototxt")
+        assert load_net(made).inputs == {"data": (2, 3, 64, 128)}
+        assert main(["convert", source, f"{tmp_path}/b.onnx", "--input-shape", "image=3,64,128"]) == 1
+        assert "--input-shape names 'image', but the inputs become 'data'" in capsys.readouterr().err
+        assert main(["convert", source, f"{tmp_path}/b.onnx", *["--input-shape", "3,64,128"] * 2]) == 1
+        assert "--input-shape is given 2 times; give C,H,W once for all inputs" in capsys.readouterr().err
+        assert not (tmp_path / "b.onnx").exists()
+
     def test_verify_takes_the_file_itself(self, capsys, tmp_path):
         path = str(MODELS / "hourglass.cuda.t7")
         assert main(["convert", path, f"{tmp_path}/net.onnx", "--no-verify", "--input-shape", "3,64,64"]) == 0

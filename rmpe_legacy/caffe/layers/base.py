@@ -94,6 +94,9 @@ class Layer(nn.Module):
     def connect(self, earlier: Sequence[Any]) -> None:
         """Look at the Steps before this layer's, for the few whose parameters depend on them. Called before setup."""
 
+    def foresee(self, specs: Sequence[LayerSpec]) -> None:
+        """Look at all layers of the network, for the few whose tops' shapes depend on later ones. Called first."""
+
     def setup(self, *bottom: Shape) -> None:
         """Check the layer's parameters and declare its blobs. Raises LayerError."""
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rmpe_legacy.caffe.proto.blobs import StoredBlob
+from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Layer, Shape, count, shape_text
@@ -63,8 +64,10 @@ class _Bn(Layer):
 
     blob_axes = 4  # a parameter is (1, C, 1, 1); or with 2, (1, C)
 
+    least_axes = 4  # of a bottom
+
     def parameter_shape(self, bottom: Shape) -> Shape:
-        if len(bottom) != 4:
+        if not self.least_axes <= len(bottom) <= 4:
             raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom)}")
         return (1, bottom[1], 1, 1)[: self.blob_axes]
 
@@ -76,7 +79,11 @@ class _Bn(Layer):
         if self.parameter_shape(bottom[0]) != self.declared[0].shape:
             raise self.spec.error(f"was set up for {self.declared[0].shape[1]} channels, its bottom is "
                                   f"{shape_text(bottom[0])}")
-        return [bottom[0], *[(1, bottom[0][1], 1, 1)] * (self.top_count - 1)]
+        return [self.top_shape(bottom[0]), *[(1, bottom[0][1], 1, 1)] * (self.top_count - 1)]
+
+    def top_shape(self, bottom: Shape) -> Shape:
+        """The shape of the first top."""
+        return bottom
 
     def check_fits(self, index: int, stored: StoredBlob) -> None:
         """Some forks store 1 x C, for as many values."""
@@ -89,12 +96,17 @@ class SegnetBN(_Bn):
     """Normalises each channel, (x - mean) / sqrt(variance + 1e-9) * scale + shift.
 
     bn_mode LEARN takes mean and variance from the batch, in TEST too; INFERENCE takes none, and only scales and
-    shifts. Tops 2 and 3 are the batch's mean and variance, (1, C, 1, 1).
+    shifts. Tops 2 and 3 are the batch's mean and variance, (1, C, 1, 1). A bottom may be (N, C) or (N, C, H) too; the
+    top has four axes all the same.
     """
 
     params = ("bn_param",)
     tops = (1, 3)
     eps = 1e-9
+    least_axes = 2
+
+    def top_shape(self, bottom: Shape) -> Shape:
+        return self.nchw(bottom)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("bn_param")
@@ -107,6 +119,7 @@ class SegnetBN(_Bn):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         scale, shift = self.channel_blobs()
+        x = x.reshape(self.nchw(tuple(x.shape)))
         if not self.learn:
             return _Scaled.apply(x, scale, shift, self.in_place)
         seen = x.detach()
@@ -116,27 +129,24 @@ class SegnetBN(_Bn):
         return (y, mean, variance)[: self.top_count]
 
 
-@register("BN", form="pspnet")
-class PspnetBN(_Bn):
+class MovingBN(_Bn):
     """Normalises each channel by the batch's mean and variance in TRAIN, which it also averages; by the averages in
-    TEST or if frozen.
+    TEST or if frozen: (N, C), (N, C, H) or (N, C, H, W) -> the same.
 
     Blobs: slope, bias, moving mean, moving variance. Frozen, slope and bias do not learn. Its Backward in TEST is that
     of a batch, as published.
     """
 
-    params = ("bn_param",)
-
-    def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("bn_param")
-        self.frozen, self.momentum, self.eps = param.frozen, param.momentum, param.eps
-        shape = self.parameter_shape(bottom[0])
-        self.declare("slope", shape, param.slope_filler, learns=not self.frozen)
-        self.declare("bias", shape, param.bias_filler, learns=not self.frozen)
-        self.declare("moving_mean", shape, 0.0, learns=False)
-        self.declare("moving_" + self.statistic, shape, 1.0 if self.frozen else 0.0, learns=False)
-
+    least_axes = 2
     statistic = "variance"
+
+    def declare_blobs(self, bottom: Shape, slope: tuple[str, Message], bias: Message, frozen: bool) -> None:
+        """Declare the four blobs: slope by its name and filler, bias by its filler."""
+        self.frozen, shape = frozen, self.parameter_shape(bottom)
+        self.declare(slope[0], shape, slope[1], learns=not frozen)
+        self.declare("bias", shape, bias, learns=not frozen)
+        self.declare("moving_mean", shape, 0.0, learns=False)
+        self.declare("moving_" + self.statistic, shape, 1.0 if frozen else 0.0, learns=False)
 
     def stored(self, value: Tensor) -> Tensor:
         """1 / standard deviation, from the fourth blob."""
@@ -147,6 +157,10 @@ class PspnetBN(_Bn):
         return variance
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.normalized(x.reshape(self.nchw(tuple(x.shape)))).view(x.shape)
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """The top, (N, C, H, W)."""
         slope, bias, mean, second = self.channel_blobs()
         if self.frozen:
             factor = self.stored(second)
@@ -160,6 +174,18 @@ class PspnetBN(_Bn):
             mean.mul_(self.momentum).add_(batch_mean * (1 - self.momentum))
             second.mul_(self.momentum).add_(self.kept(variance) * (1 - self.momentum))
         return _Normalized.apply(x, slope, bias, batch_mean, 1 / (variance + self.eps).sqrt())
+
+
+@register("BN", form="pspnet")
+class PspnetBN(MovingBN):
+    __doc__ = MovingBN.__doc__
+
+    params = ("bn_param",)
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("bn_param")
+        self.momentum, self.eps = param.momentum, param.eps
+        self.declare_blobs(bottom[0], ("slope", param.slope_filler), param.bias_filler, param.frozen)
 
 
 @register("BN", form="tsn")

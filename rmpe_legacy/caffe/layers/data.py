@@ -10,7 +10,9 @@ import numpy as np
 from rmpe_legacy.caffe.data.caffe_random import CaffeRandom
 from rmpe_legacy.caffe.data.datum import Cursor, parse_datum
 
+from .base import shape_text
 from .base_data import SourceLayer
+from .example_data import example_shape
 from .registry import register
 
 
@@ -73,6 +75,13 @@ class Data(StoreLayer):
 
     def first_shape(self) -> tuple[int, int, int]:
         return self.transformer.shape_of(self.transformer.image(parse_datum(*self.cursor.peek())))
+
+    def assumed_shape(self, height: int = 0, width: int = 0, channels: int = 0) -> tuple[int, int, int]:
+        example, shape = example_shape(self.source)
+        if example:
+            self.warn(f"{self.missing()}; by its name it is {example}, whose images are {shape_text(shape)}")
+            channels, height, width = shape
+        return super().assumed_shape(height, width, channels)
 
     def batch(self) -> Sequence[np.ndarray]:
         blob = labels = None

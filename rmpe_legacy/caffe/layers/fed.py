@@ -13,17 +13,18 @@ from torch import Tensor
 from rmpe_legacy.caffe.proto.message import Message, fields_with_effect
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Layer, Shape
+from .base import Count, Layer, Shape
 from .registry import Choice, chooses, register
 
 COLORS = 3
+CLIP = 16  # frames
 
 
 class FedLayer(Layer):
     """A layer without bottoms; the caller passes its tops. `reshape` returns the shapes that are in the prototxt."""
 
     bottoms = 0
-    tops = (1, None)
+    tops: Count = (1, None)
     not_exportable = "is fed by the caller, as its source is read by its own program alone"
 
     def forward(self) -> Tensor:
@@ -42,6 +43,25 @@ def must_be_fed(spec: LayerSpec) -> str:
             return (f"{owner.descriptor.name}.{name} is a fork's and not heeded here; this layer can be fed: "
                     f"{call(spec.top)}")
     return ""
+
+
+def channels_beside(targets: str, specs: Sequence[LayerSpec]) -> int:
+    """The channels of what a loss compares `targets` with, by the last layer before it that has a number; else 0."""
+    copies = {top for spec in specs if spec.type == "Split" and targets in spec.bottom for top in spec.top}
+    makers = {top: spec for spec in reversed(specs) for top in spec.top}
+    for loss in specs:
+        blob = loss.bottom[0] if {targets, *copies} & {*loss.bottom[1:]} else ""
+        seen: set[str] = set()
+        while blob in makers and blob not in seen:
+            seen.add(blob)
+            spec = makers[blob]
+            if spec.type == "PSROIPooling":
+                return spec.get("psroi_pooling_param").output_dim
+            if spec.type in ("InnerProduct", "Convolution"):
+                name = "inner_product_param" if spec.type == "InnerProduct" else "convolution_param"
+                return spec.get(name).num_output
+            blob = spec.bottom[0] if spec.bottom else ""
+    return 0
 
 
 class PictureLayer(FedLayer):
@@ -136,15 +156,39 @@ class CPMData(FedLayer):
         return [(n, 4, h, w), (n, 2 * (param.num_parts + 1), h // stride, w // stride)][: self.top_count]
 
 
+def mask_size(param: Message, h: int, w: int) -> tuple[int, int]:
+    """Height and width of MobileNet-YOLO's masks for images of h x w."""
+    scale = max(1, first_of(param, "seg_scales"))
+    return first_of(param, "seg_resize_height") or h // scale, first_of(param, "seg_resize_width") or w // scale
+
+
 @register("AnnotatedData", form="fed")
 class AnnotatedDataFed(PictureLayer):
     """AnnotatedData as a fork has it: with several sizes by turns, or labels of its own kind; fed."""
 
     params = ("data_param", "annotated_data_param", "transform_param")
+    classes = 0  # of the masks: as many as the network compares them with, since their list is another file
+
+    def foresee(self, specs: Sequence[LayerSpec]) -> None:
+        if len(self.spec.top) > 2:
+            self.classes = channels_beside(self.spec.top[2], specs)
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        label = (n, 300, 5) if self.spec.get("annotated_data_param").has("yolo_data_type") else (1, 1, 1, 8)
-        return [(n, COLORS, h, w), label, (n, 1, h, w)][: self.top_count]
+        param = self.spec.get("annotated_data_param")
+        label = (n, 300, 5) if param.has("yolo_data_type") else (1, 1, 1, 8)
+        mask = mask_size(param, h, w)
+        return [(n, COLORS, h, w), label, (n, max(1, self.classes), *mask)][: self.top_count]
+
+
+@register("LaneData", form="")
+class LaneData(PictureLayer):
+    """MobileNet-YOLO's images, up to 5 lanes of 64 points (n, 5, 64, 3), and a mask of lanes, fed."""
+
+    params = ("data_param", "annotated_data_param", "transform_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        mask = mask_size(self.spec.get("annotated_data_param"), h, w)
+        return [(n, COLORS, h, w), (n, 5, 64, 3), (n, 1, *mask)][: self.top_count]
 
 
 @register("BoxData", form="")
@@ -202,6 +246,33 @@ class VideoDataFed(PictureLayer):
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
         length = first_of(self.own_message(), "new_length") or 1
         return [(n, COLORS, length, h, w), *[(n,)] * (self.top_count - 1)]
+
+
+class _Clips(PictureLayer):
+    """C3D's clips of 16 frames, (n, 3, 16, h, w), and a truth for each of their places, fed; of 128 x 171 pixels unless
+    the prototxt gives another size."""
+
+    params = ("image_data_param", "transform_param")
+    assumed = (128, 171)
+    tops = (2, 2)
+    truths = 1  # channels of the truth
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        return [(n, COLORS, CLIP, h, w), (n, self.truths, CLIP, h, w)]
+
+
+@register("VideoSegmentationData", form="")
+class VideoSegmentationData(_Clips):
+    """C3D's clips, (n, 3, 16, h, w), and labels of their places, (n, 1, 16, h, w), fed."""
+
+
+@register("VideoWithVoxelTruthData", form="")
+class VideoWithVoxelTruthData(_Clips):
+    """C3D's clips, (n, 3, 16, h, w), and num_truth_channels values for each of their places, fed."""
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.truths = self.own_message().num_truth_channels
+        return super().reshape(*bottom)
 
 
 @chooses("AnnotatedData")

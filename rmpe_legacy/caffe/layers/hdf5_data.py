@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from rmpe_legacy.caffe.data.hdf5_rows import RowReader
 
 from .base import Shape
 from .base_data import BlobLayer
+from .example_data import example_shape
 from .read_ahead import Position
 from .registry import register
 
@@ -36,8 +38,16 @@ class HDF5Data(BlobLayer):
             raise self.spec.error("needs a batch_size above 0")
 
     def reshape(self) -> Sequence[Shape]:
+        param = self.spec.get("hdf5_data_param")
+        example = ""
+        if not os.path.exists(param.source) and self.top_count == 2:
+            example, features = example_shape(param.source)
+        if example:
+            warnings.warn(str(self.spec.error(f"its source {param.source!r} is not there; by its name it is that of "
+                                              f"{example}, with {features[0]} features and a label")), stacklevel=2)
+            return [(param.batch_size, *features), (param.batch_size,)]
         with self.named():
-            return [(self.spec.get("hdf5_data_param").batch_size, *shape) for shape in self.rows.shapes]
+            return [(param.batch_size, *shape) for shape in self.rows.shapes]
 
     @property
     def rows(self) -> RowReader:

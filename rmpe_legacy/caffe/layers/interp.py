@@ -32,13 +32,15 @@ class Interp(Layer):
 
     params = ("interp_param",)
     works_in_place = False
+    like = False  # whether the size is the second bottom's
+    wanted = (0, 0)  # that size
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("interp_param")
         self.begin, self.end = -param.pad_beg, -param.pad_end
         if self.begin < 0 or self.end < 0:
             raise self.spec.error("pad_beg and pad_end must not be above 0: it crops, and does not pad")
-        if not sizes_given(self.spec):
+        if not sizes_given(self.spec) and not self.like:
             raise self.spec.error("give zoom_factor, or shrink_factor, or height and width")
         if param.zoom_factor < 1 or param.shrink_factor < 1:
             raise self.spec.error("zoom_factor and shrink_factor must be at least 1")
@@ -53,6 +55,8 @@ class Interp(Layer):
         return [(*bottom[0][:2], *self.size)]
 
     def _size(self, cut: Sequence[int]) -> tuple[int, int]:
+        if self.like:
+            return self.wanted
         param, given = self.spec.get("interp_param"), sizes_given(self.spec)
         if "height" in given and len({"shrink_factor", "zoom_factor"} & {*given}) != 1:
             return param.height, param.width
@@ -78,7 +82,40 @@ class DeeplabInterp(Interp):
             raise self.spec.error("give one of zoom_factor, shrink_factor, and height with width; not several")
 
 
+@register("Interp", form="sized")
+class SizedInterp(Interp):
+    """The same with use_blob_size: (N, C, H, W) and a blob (.., h, w) -> (N, C, h, w).
+
+    Source: soeaver/caffe-model@49dc8e0, whose networks use it; the Caffe that they were made with is not public.
+    """
+
+    bottoms = (1, 2)
+    unforced = (1,)
+
+    def setup(self, *bottom: Shape) -> None:
+        self.like = self.spec.get("interp_param").use_blob_size
+        if self.like != (len(bottom) == 2):
+            raise self.spec.error("takes a second bottom with use_blob_size: true, and only then")
+        if self.like and sizes_given(self.spec):
+            raise self.spec.error("takes its size from the second bottom; remove "
+                                  + " and ".join(sizes_given(self.spec)))
+        super().setup(*bottom)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if self.like:
+            if len(bottom[1]) != 4:
+                raise self.spec.error(f"needs a second bottom (N, C, H, W), not {shape_text(bottom[1])}")
+            self.wanted = bottom[1][2], bottom[1][3]
+        return super().reshape(bottom[0])
+
+    def forward(self, x: Tensor, like: Tensor | None = None) -> Tensor:
+        return super().forward(x)
+
+
 @chooses("Interp")
 def _choose(spec: LayerSpec) -> Choice:
     """They differ only where the size is given in more than one way, which DeepLab's refuses."""
+    param = spec.get("interp_param")
+    if "use_blob_size" in param.descriptor.fields and param.has("use_blob_size"):
+        return Choice("sized")
     return Choice("pspnet", ("deeplab",) if len(sizes_given(spec)) == 1 else ())

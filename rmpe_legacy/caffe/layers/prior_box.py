@@ -132,7 +132,7 @@ class PriorBox(Layer):
         rows, columns = self._centres()
         centres = torch.stack([torch.stack(torch.meshgrid(line, columns, indexing="ij"), -1).flip(-1)
                                for line in (rows, *self._lower_edges())], 2)  # (H, W, 1 or 2, 2): x, y
-        half = self._box_sizes().double().unsqueeze(1) / 2
+        half = self.box_sizes().double().unsqueeze(1) / 2
         pixels = torch.tensor(self.pixels[::-1], dtype=torch.float64)
         return tuple((centres.double().unsqueeze(2) + side) / pixels for side in (-half, half))
 
@@ -158,7 +158,7 @@ class PriorBox(Layer):
                 centres.append(((cells.double() + 0.5) * step).float())
         return centres
 
-    def _box_sizes(self) -> Tensor:
+    def box_sizes(self) -> Tensor:
         """Return each box's (width, height) in a cell, (P, 2) float32. The ssd branch truncates sizes to integers."""
         ratios = torch.tensor(self.aspect_ratios)
         roots = _root(ratios[(ratios.double() - 1).abs() >= 1e-6])

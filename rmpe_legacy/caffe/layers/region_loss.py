@@ -1,4 +1,4 @@
-"""YOLO v2's loss. Source: region_loss_layer.cpp of eric612/MobileNet-YOLO@69b4441."""
+"""YOLO v2's loss. Sources: region_loss_layer.cpp of eric612/MobileNet-YOLO@69b4441 and intel/caffe@44d5363."""
 
 from __future__ import annotations
 
@@ -14,10 +14,33 @@ from .registry import register
 BOXES = 300  # of an image at most
 
 
-@register("RegionLoss", form="mobilenet-yolo")
+@register("RegionLoss", form="")
 class RegionLoss(Loss):
-    """Maps (N, num * (5 + num_class), side, side) and boxes (N, 300, 5) of class, centre and size -> a scalar: the sum
-    of the squares of the diffs, over N. Backward gives these diffs over N, not the derivative, as published.
+    """YOLO v2's loss of maps (N, num * (5 + num_class), side, side) -> a scalar.
+
+    The shape of the boxes tells which fork's it is: (1, 1, M, 8), as AnnotatedData makes them, Intel's, and (N, 300, 5)
+    MobileNet-YOLO's.
+    """
+
+    params = ("region_loss_param",)
+
+    def setup(self, *bottom: Shape) -> None:
+        if self.spec.get("region_loss_param").coords != 4:
+            raise self.spec.error("needs coords 4")
+        self.rule: Loss = (_AnnotatedBoxes if len(bottom[1]) == 4 and bottom[1][3] == 8 else _ListedBoxes)(self.spec)
+        self.rule.setup(*bottom)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return self.rule.reshape(*bottom)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return self.rule.forward(x, label)
+
+
+class _ListedBoxes(Loss):
+    """MobileNet-YOLO's: maps (N, num * (5 + num_class), side, side) and boxes (N, 300, 5) of class, centre and size ->
+    a scalar: the sum of the squares of the diffs, over N. Backward gives these diffs over N, not the derivative, as
+    published.
 
     An image's list of boxes ends at the first box whose x (for training targets: width) is 0. A map is
     square; coords is 4. class_map, softmax_tree, absolute, jitter and random have no effect, as published.
@@ -29,8 +52,8 @@ class RegionLoss(Loss):
         self.param = self.spec.get("region_loss_param")
         biases = list(self.param.biases)
         self.biases = torch.tensor(biases if len(biases) >= 10 else [0.0] * 10).view(-1, 2)
-        if self.param.coords != 4 or len(self.biases) < self.param.num:
-            raise self.spec.error("needs coords 4, and two biases for each of num boxes")
+        if len(self.biases) < self.param.num:
+            raise self.spec.error("needs two biases for each of num boxes")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         channels = self.param.num * (5 + self.param.num_class)
@@ -44,11 +67,7 @@ class RegionLoss(Loss):
         n, _, side, _ = x.shape
         raw = x.detach().view(n, self.param.num, 5 + self.param.num_class, side, side)
         biases = self.biases[: self.param.num].to(raw)
-        cell = torch.arange(side, dtype=raw.dtype, device=raw.device)
-        boxes = torch.stack([(cell + torch.sigmoid(raw[:, :, 0])) / side,
-                             (cell.unsqueeze(1) + torch.sigmoid(raw[:, :, 1])) / side,
-                             torch.exp(raw[:, :, 2]) * biases[:, 0].view(-1, 1, 1) / side,
-                             torch.exp(raw[:, :, 3]) * biases[:, 1].view(-1, 1, 1) / side], -1)
+        boxes = predicted(raw, biases)
         object_, classes = torch.sigmoid(raw[:, :, 4]), raw[:, :, 5:].softmax(2)
         diff = torch.zeros_like(raw)
         diff[:, :, 4] = self.param.noobject_scale * object_ * (1 - object_) * object_
@@ -86,6 +105,93 @@ class RegionLoss(Loss):
         wanted = torch.zeros_like(classes[n, :, j, i])
         wanted[label] = 1
         diff[n, 5:, j, i] = -p.class_scale * (wanted - classes[n, :, j, i])
+
+
+class _AnnotatedBoxes(Loss):
+    """Intel's: maps (N, num * (5 + num_class), side, side) and AnnotatedData's boxes (1, 1, M, 8) -> a scalar: the sum
+    of the squares of the diffs. Backward gives these diffs over N, not the derivative, as published.
+
+    Labels of boxes begin at 1; a box whose image is -1 is left out. softmax, rescore, absolute, jitter and random have
+    no effect, as published. Differs: a box without area, or with its centre outside the image, is refused; the
+    published code writes to another box's diffs, or outside its memory.
+    """
+
+    params = ("region_loss_param",)
+
+    def setup(self, *bottom: Shape) -> None:
+        self.param = p = self.spec.get("region_loss_param")
+        if p.softmax_tree or p.class_map:
+            raise self.spec.error("softmax_tree and class_map name files that are not read here; remove them if their "
+                                  "effect does not matter to you")
+        if len(p.biases) < 2 * p.num:
+            raise self.spec.error("needs two biases for each of num boxes")
+        self.biases = torch.tensor(list(p.biases)[: 2 * p.num]).view(-1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        p = self.param
+        channels = p.num * (5 + p.num_class)
+        if len(bottom[0]) != 4 or bottom[0][1:] != (channels, p.side, p.side) or self.nchw(bottom[1])[3] != 8:
+            raise self.spec.error(f"needs {channels} maps of {p.side} x {p.side} and boxes (1, 1, M, 8), not "
+                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        return [()]
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        p, (n, _, side, _) = self.param, x.shape
+        raw = x.detach().view(n, p.num, 5 + p.num_class, side, side)
+        biases = self.biases.to(raw)
+        boxes = predicted(raw, biases)
+        seen, classes = torch.sigmoid(raw[:, :, 4]), raw[:, :, 5:].softmax(2)
+        diff = torch.zeros_like(raw)
+        diff[:, :, 4] = p.noobject_scale * seen * seen * (1 - seen)
+        listed = self._listed(label.detach().reshape(-1, 8), n)
+        for image, truth in enumerate(listed):
+            if len(truth):
+                covered = overlaps(boxes[image].reshape(-1, 1, 4), truth[:, 1:]).max(1).values.view(boxes.shape[1:4])
+                diff[image, :, 4].masked_fill_(covered > p.thresh, 0)
+            for box in truth:
+                self._learn(box, raw[image], boxes[image], seen[image], classes[image], diff[image], biases)
+        slope = (diff / n).view(x.shape)
+        return given((diff * diff).sum(), lambda: (slope, None), x, label)
+
+    def _listed(self, rows: Tensor, images: int) -> list[Tensor]:
+        """For each image its boxes, (K, 5): class from 0, centre and size."""
+        low, high = rows[:, 3:5], rows[:, 5:7]
+        boxes = torch.cat([rows[:, 1:2] - 1, (low + high) / 2, high - low], 1)
+        image = rows[:, 0].long()
+        used = image != -1
+        centre, size = boxes[used, 1:3], boxes[used, 3:]
+        if not (((image[used] >= 0) & (image[used] < images)).all() and ((centre >= 0) & (centre < 1)).all()
+                and (size > 0).all()):
+            raise self.spec.error("a box has no area, its centre outside the image, or an image beyond the "
+                                  f"{images} of the batch")
+        return [boxes[used & (image == i)] for i in range(images)]
+
+    def _learn(self, box: Tensor, raw: Tensor, boxes: Tensor, seen: Tensor, classes: Tensor, diff: Tensor,
+               biases: Tensor) -> None:
+        """Write the diffs of the box's best anchor in its cell."""
+        p, side = self.param, raw.shape[-1]
+        i, j = int(box[1] * side), int(box[2] * side)
+        size = biases / side if p.bias_match else boxes[:, j, i, 2:]
+        centred = torch.cat([torch.zeros_like(size), size], 1)
+        n = int(overlaps(centred, torch.cat([torch.zeros_like(box[3:]), box[3:]])).argmax())
+        place = torch.sigmoid(raw[n, :2, j, i])
+        off = (box[1:3] * side - torch.stack([box.new_tensor(i), box.new_tensor(j)]) - place).clamp(-1, 1)
+        diff[n, :2, j, i] = -p.coord_scale * off * place * (1 - place)
+        diff[n, 2:4, j, i] = -p.coord_scale * ((box[3:] * side / biases[n]).log() - raw[n, 2:4, j, i]).clamp(-1, 1)
+        o = seen[n, j, i]
+        diff[n, 4, j, i] = -p.object_scale * 2 * (1 - o) ** 3 * o * (1 - o)
+        wanted = torch.arange(p.num_class, device=raw.device) == int(box[0])
+        diff[n, 5:, j, i] = -p.class_scale * (wanted.to(raw) - classes[n, :, j, i])
+
+
+def predicted(raw: Tensor, biases: Tensor) -> Tensor:
+    """The boxes (N, num, side, side, 4), each centre and size, of maps (N, num, 5 + num_class, side, side)."""
+    side = raw.shape[-1]
+    cell = torch.arange(side, dtype=raw.dtype, device=raw.device)
+    return torch.stack([(cell + torch.sigmoid(raw[:, :, 0])) / side,
+                        (cell.unsqueeze(1) + torch.sigmoid(raw[:, :, 1])) / side,
+                        torch.exp(raw[:, :, 2]) * biases[:, 0].view(-1, 1, 1) / side,
+                        torch.exp(raw[:, :, 3]) * biases[:, 1].view(-1, 1, 1) / side], -1)
 
 
 def until_zero(values: Tensor) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rmpe_legacy.caffe.proto.dialects import BASES, MIXED, dialects, having
-from rmpe_legacy.caffe.proto.message import fields_with_effect
+from rmpe_legacy.caffe.proto.message import Message, fields_with_effect
 from rmpe_legacy.caffe.proto.schema import Schema
 from rmpe_legacy.caffe.proto.upgrade import V0_TYPES, v1_type
 from rmpe_legacy.caffe.spec import LayerSpec
@@ -114,19 +114,22 @@ def unsupported(spec: LayerSpec) -> LayerError | None:
     """Return why a layer cannot be loaded, whatever its bottoms are; None if it can."""
     cls = _class_for(spec)
     if cls is not None:
-        return _refused_field(spec) or cls.unavailable(spec)
+        return _refused_field(spec, cls) or cls.unavailable(spec)
     if spec.type not in known_types():
         return spec.error(f"unknown layer type{_meant(spec.type)}")
     return spec.error(f"dialect {spec.message.descriptor.schema.name!r} has no such layer; "
                       f"{having(dialects_of(spec.type))}")
 
 
-def _refused_field(spec: LayerSpec) -> LayerError | None:
-    """That a layer sets a field of a fork which is known but not computed here."""
+def _refused_field(spec: LayerSpec, cls: type[Layer]) -> LayerError | None:
+    """That a layer sets a field of a fork which is known but not computed here. What stands in the parameters of
+    another type has no effect."""
     if spec.message.descriptor.schema.name in BASES:
         return None
+    others = {id(value) for name, value in spec.message.fields.items()
+              if isinstance(value, Message) and name.endswith("_param") and name not in cls.params}
     for owner, name, value in fields_with_effect(spec.message, "refused"):
-        if value != owner.descriptor.fields[name].absent:
+        if id(owner) not in others and value != owner.descriptor.fields[name].absent:
             return spec.error(f"{owner.descriptor.name}.{name} is known, of the fork's layer, but not computed here; "
                               "remove it if its effect does not matter to you")
     return None

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import Layer, Shape, count, shape_text
-from .fed import FedLayer
+from .fed import FedLayer, channels_beside
 from .known_python import known_python, number, parameters
 
 Array = np.ndarray
@@ -262,13 +264,8 @@ class ProposalTargetLayer(Layer):
         if count(bottom[0]) % 5 or count(bottom[1]) % 5:
             raise self.spec.error("needs regions (R, 5) and boxes (G, 5), its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
-        more = (1, 1) if self._four_axes else ()
+        more = (1, 1) if _four_axes(self.spec) else ()
         return [(1, k, *more) for k in (5, 1, *[4 * self.classes] * (self.top_count - 2))]
-
-    @property
-    def _four_axes(self) -> bool:
-        """Whether rows have two more axes, as in py-R-FCN, whose layers ask for them."""
-        return "PSROIPooling" in self.spec.message.descriptor.schema.types
 
     def forward(self, rois: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
         s = self.settings
@@ -295,9 +292,14 @@ class ProposalTargetLayer(Layer):
             wide[row, column : column + 4] = targets[row]
             within[row, column : column + 4] = s["BBOX_INSIDE_WEIGHTS"]
         tops = [regions[kept], labels, wide, within, (within > 0).astype(np.float32)]
-        axes = 4 if self._four_axes else 1
+        axes = 4 if _four_axes(self.spec) else 1
         return tuple(torch.from_numpy(np.ascontiguousarray(top)).to(rois)
                      .view(*top.shape, *[1] * (axes - top.ndim)) for top in tops)
+
+
+def _four_axes(spec: LayerSpec) -> bool:
+    """Whether rows have two more axes, as in py-R-FCN, whose layers ask for them."""
+    return "PSROIPooling" in spec.message.descriptor.schema.types
 
 
 def _draw(found: Array, size: int) -> Array:
@@ -307,12 +309,27 @@ def _draw(found: Array, size: int) -> Array:
 @known_python(("roi_data_layer.layer", "RoIDataLayer"))
 class RoIDataLayer(FedLayer):
     """Images (n, 3, 600, 1000), fed; with a top im_info also that (1, 3) and boxes (1, 5), else regions (1, 5),
-    labels (1) and perhaps targets and weights (1, 4 * num_classes)."""
+    labels (1) and perhaps targets and weights, (1, 4 * num_classes); each with two more axes in R-FCN.
+
+    With R-FCN's setting AGNOSTIC, which is not in the prototxt, targets and weights have 8 columns: so they have here
+    if the network compares them with 8 values for each region.
+    """
+
+    compared_with = 0  # channels of what the network compares the targets with; 0 if it does not say
+
+    def foresee(self, specs: Sequence[LayerSpec]) -> None:
+        if len(self.spec.top) > 3:
+            self.compared_with = channels_beside(self.spec.top[3], specs)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         classes = int(number(self.spec, parameters(self.spec), "num_classes", 21))
+        columns = 8 if self.compared_with == 8 else 4 * classes
         with_rpn = "im_info" in self.spec.top
-        rest = [(1, 3), (1, 5)] if with_rpn else [(1, 5), (1,), *[(1, 4 * classes)] * 3]
+        rest: list[Shape] = [(1, 5), (1,), *[(1, columns)] * 3]
+        if with_rpn:
+            rest = [(1, 3), (1, 5)]
+        elif _four_axes(self.spec):
+            rest = [(1, k, 1, 1) for k in (5, 1, *[columns] * 3)]
         shapes = [(1 if with_rpn else 2, 3, 600, 1000), *rest]
         if len(shapes) < self.top_count:
             raise self.spec.error(f"gives {len(shapes)} tops, but is given {self.top_count}")

@@ -45,6 +45,26 @@ def elu_python(ctx: PythonContext) -> str:
     return f"F.elu({arguments(ctx.x[0], alpha=(number(ctx.layer.alpha), '1'))})"
 
 
+@emits_onnx("SeLu", "SeLU")
+def selu_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Selu", *ctx.x, alpha=ctx.layer.alpha, gamma=ctx.layer.scale)
+
+
+@emits_python("SeLu", "SeLU")
+def selu_python(ctx: PythonContext) -> str:
+    return f"{number(ctx.layer.scale)} * F.elu({arguments(ctx.x[0], alpha=(number(ctx.layer.alpha), '1'))})"
+
+
+@emits_onnx("Mish")
+def mish_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Mul", ctx.x[0], ctx.node("Tanh", ctx.node("Softplus", ctx.x[0])))
+
+
+@emits_python("Mish")
+def mish_python(ctx: PythonContext) -> str:
+    return f"F.mish({ctx.x[0]})"
+
+
 @emits_onnx("Sigmoid")
 def sigmoid_onnx(ctx: OnnxContext) -> None:
     if ctx.layer.spec.dialect == "bvlc":
@@ -204,9 +224,16 @@ def clip_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.clamp(max={number(high)}).clamp(min={number(low)})"
 
 
-@emits_onnx("Dropout")
+@emits_onnx("Dropout", "SeLuDropout", "SeLUDropout")
 def dropout_onnx(ctx: OnnxContext) -> None:
     ctx.output("Identity", *ctx.x)
+
+
+@emits_python("SeLuDropout", "SeLUDropout")
+def selu_dropout_python(ctx: PythonContext) -> str:
+    if ctx.layer.spec.phase == "TRAIN":
+        raise ctx.refuse("is in phase TRAIN, where it draws random numbers")
+    return f"{ctx.x[0]}"
 
 
 @emits_python("Dropout")
@@ -214,11 +241,11 @@ def dropout_python(ctx: PythonContext) -> str:
     return f"{ctx.writer.module(ctx.layer, f'nn.Dropout({number(ctx.layer.ratio)})', {})}({ctx.x[0]})"
 
 
-@emits_onnx("Softmax")
+@emits_onnx("Softmax", "VoxelSoftmax")
 def softmax_onnx(ctx: OnnxContext) -> None:
     ctx.output("Softmax", *ctx.x, axis=ctx.layer.along)
 
 
-@emits_python("Softmax")
+@emits_python("Softmax", "VoxelSoftmax")
 def softmax_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.softmax({ctx.layer.along})"

@@ -52,6 +52,9 @@ def along_onnx(ctx: OnnxContext) -> None:
     layer, dims = ctx.layer, len(ctx.bottom_shapes[0])
     is_scale = layer.spec.type == "Scale"
     y = ctx.x[0]
+    if len(ctx.x) == 1 and dims > 2 and len(layer.declared) == 2 and _is_per_channel(ctx, layer.at):
+        _affine_onnx(ctx)
+        return
     if len(ctx.x) == 2:
         behind = range(len(ctx.bottom_shapes[1]), dims - layer.at)
         operand = ctx.x[1] if not behind else ctx.node("Unsqueeze", ctx.x[1], ctx.integers(list(behind)))
@@ -61,6 +64,17 @@ def along_onnx(ctx: OnnxContext) -> None:
     y = ctx.graph.node("Mul" if is_scale else "Add", [y, operand], 1 if has_bias else ctx.y)
     if has_bias:
         ctx.output("Add", y, _spread_onnx(ctx, len(layer.declared) - 1, layer.bias_at))
+
+
+def _is_per_channel(ctx: OnnxContext, axis: int) -> bool:
+    return axis == 1 and all(declared.shape == (ctx.bottom_shapes[0][1],) for declared in ctx.layer.declared)
+
+
+def _affine_onnx(ctx: OnnxContext) -> None:
+    """Multiply and add per channel in one node: a BatchNormalization of mean 0 and variance 1."""
+    channels = len(ctx.layer.blobs()[0].flatten())
+    ctx.output("BatchNormalization", ctx.x[0], ctx.weight(0, (-1,)), ctx.weight(1, (-1,)),
+               *(ctx.constant([value] * channels) for value in (0.0, 1.0)), epsilon=0.0)
 
 
 def _spread_onnx(ctx: OnnxContext, index: int, axis: int) -> str:
@@ -105,6 +119,9 @@ def _spread_python(ctx: PythonContext, axis: int) -> str:
 
 @emits_onnx("EltwiseAffine")
 def eltwise_affine_onnx(ctx: OnnxContext) -> None:
+    if not ctx.layer.shared and len(ctx.bottom_shapes[0]) > 2:
+        _affine_onnx(ctx)
+        return
     spread = () if ctx.layer.shared else (-1, *[1] * (len(ctx.bottom_shapes[0]) - 2))
     ctx.output("Add", ctx.node("Mul", ctx.x[0], ctx.weight(0, spread)), ctx.weight(1, spread))
 

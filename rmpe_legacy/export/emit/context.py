@@ -38,6 +38,11 @@ class EmitContext:
         """Return the error for a feature that the target, or its emitter, does not support."""
         return self.layer.spec.error(f"{self.cannot}: {reason}")
 
+    @staticmethod
+    def has_symbols(sizes: Dims) -> bool:
+        """Whether some of the sizes are not the same for every input."""
+        return any(isinstance(size, str) for size in sizes)
+
 
 @dataclass(frozen=True)
 class OnnxContext(EmitContext):
@@ -89,13 +94,22 @@ class OnnxContext(EmitContext):
     def _fixed(self, sizes: Dims) -> tuple[int, ...]:
         if any(isinstance(size, str) and size.endswith(ROWS) for size in sizes):
             raise self.refuse(f"its bottom's sizes {sizes} depend on values")
-        if any(isinstance(size, str) for size in sizes):
+        if self.has_symbols(sizes):
             self.fix_batch(f"is written for one size of the batch, as its bottom's sizes {sizes} depend on it")
-        return self.graph.graph.at_own_batch(sizes)
+        return self.graph.graph.at_own_sizes(sizes)
 
     def fix_batch(self, reason: str) -> None:
-        """Note that the layer cannot be written for batches of any size; the network is then written for one."""
+        """Note that the layer cannot be written for batches of any size; the network is then written for one.
+
+        Raises LayerError if the user asked for sizes of inputs that cannot be fixed.
+        """
+        if self.graph.graph.dynamic is not None:
+            raise self.graph.graph.refuse_dynamic(self.layer, "it is written for fixed sizes only")
         self.graph.fix_batch(str(self.layer.spec.error(reason)))
+
+    def sizes_of(self, x: str, begin: int, end: int | None = None) -> str:
+        """Return the name of a value's sizes from axis `begin` on, int64, as they are when the file runs."""
+        return self.node("Shape", x, start=begin, **({} if end is None else {"end": end}))
 
 
 class Writer(Protocol):
@@ -135,6 +149,13 @@ class PythonContext(EmitContext):
             arguments: What its constructor is called with.
         """
         return f"{self.submodule(f'{self.writer.use(name)}({arguments})', *names)}({self.x[0]})"
+
+    def plane(self, index: int = 0, top: bool = False) -> tuple[int, int]:
+        """Return height and width of a bottom, or of a top. Raises LayerError if inputs can have any size."""
+        h, w = (self.top_shapes if top else self.bottom_shapes)[index][2:]
+        if not isinstance(h, int) or not isinstance(w, int):
+            raise self.refuse("it is written for fixed sizes only")
+        return h, w
 
     def submodule(self, constructor: str, *names: str) -> str:
         """Make a submodule whose parameters `names` are the layer's blobs, in Caffe's order."""

@@ -25,7 +25,7 @@ def convolution_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
     dims = _spatial_axes(ctx, "ONNX", "ONNX runtimes take")
     is_conv = isinstance(layer, Convolution)
-    more = layer.sticking_out(ctx.size()[1:]) if is_conv else [0] * dims
+    more = _sticking_out(ctx) if is_conv else [0] * dims
     pads = [*layer.pad, *(p + m for p, m in zip(layer.pad, more, strict=True))]
     weights = [ctx.weight(i) for i in range(len(layer.declared))]
     for x, y in zip(ctx.x, ctx.y, strict=True):
@@ -33,12 +33,22 @@ def convolution_onnx(ctx: OnnxContext) -> None:
                        strides=list(layer.stride), pads=pads, dilations=list(layer.dilation), group=layer.group)
 
 
+def _sticking_out(ctx: OnnxContext) -> list[int]:
+    """Return how far a convolution's only window reaches beyond its bottom."""
+    sizes = ctx.bottom_shapes[0][1:]
+    more = list(ctx.layer.sticking_out(ctx.graph.graph.at_own_sizes(sizes)[1:]))
+    if any(more) and ctx.has_symbols(sizes):
+        ctx.size()  # refuses: other sizes need other pads
+    return more
+
+
 @emits_python("Convolution", "Deconvolution")
 def convolution_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     dims = _spatial_axes(ctx, "torch", "torch takes")
     is_conv = isinstance(layer, Convolution)
-    if is_conv and any(layer.sticking_out([n for n in ctx.bottom_shapes[0][2:] if isinstance(n, int)])):
+    known = [n for n in ctx.bottom_shapes[0][2:] if isinstance(n, int)]
+    if is_conv and len(known) == dims and any(layer.sticking_out(known)):
         raise ctx.refuse("its only window sticks out of the bottom, which torch does not do; give more pad")
     kind = f"nn.{'Conv' if is_conv else 'ConvTranspose'}{dims}d"
     names = ["weight", "bias"][: len(layer.declared)]

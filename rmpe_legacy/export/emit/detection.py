@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..onnx_graph import FLOAT, FLT_MAX, INT64
+from rmpe_legacy.caffe.layers.prior_box import PriorBox
+
+from ..onnx_graph import DOUBLE, FLOAT, FLT_MAX, INT64
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number
 
@@ -14,9 +16,57 @@ _LOWEST = -float("inf")
 
 @emits_onnx("PriorBox")
 def prior_box_onnx(ctx: OnnxContext) -> None:
-    """The boxes depend only on the sizes of the bottoms, so they are a constant."""
+    """The boxes depend only on the sizes of the bottoms, so they are a constant if these are."""
+    if ctx.has_symbols(tuple(size for shape in ctx.bottom_shapes for size in shape[2:])):
+        _prior_box_any_size(ctx)
+        return
     boxes = ctx.layer.forward(torch.empty(0)).numpy()
     ctx.output("Identity", ctx.graph.parameter(f"{ctx.layer.spec.name}.boxes", boxes))
+
+
+def _prior_box_any_size(ctx: OnnxContext) -> None:
+    """Compute the boxes from the bottoms' sizes, in the layer's precisions: see ``layers.prior_box``."""
+    layer = ctx.layer
+    if type(layer) is not PriorBox or layer.denser or len(layer.box_sizes()) != layer.per_cell:
+        raise ctx.graph.graph.refuse_dynamic(layer, "its kind of boxes is written for fixed sizes only")
+    if layer.image is None:
+        pixels = ctx.node("Cast", ctx.sizes_of(ctx.x[1], 2), to=FLOAT)
+    else:
+        pixels = ctx.constant(layer.image)
+    centres = []  # of the columns (1, W, 1, 1), then of the rows (H, 1, 1, 1), double
+    for axis, shape in ((1, [1, -1, 1, 1]), (0, [-1, 1, 1, 1])):
+        count = ctx.sizes_of(ctx.x[0], 2 + axis, 3 + axis)
+        cells = ctx.node("Range", ctx.integers(0), ctx.node("Squeeze", count), ctx.integers(1))
+        at = ctx.node("Mul", *_cell_centres(ctx, cells, axis, count, pixels))
+        centres.append(_double(ctx, ctx.node("Reshape", at if layer.is_ssd else ctx.node("Cast", at, to=FLOAT),
+                                             ctx.integers(shape))))
+    half = layer.box_sizes().double().numpy() / 2
+    one = [ctx.graph.constant(values, np.float64) for values in ([1, 0, 1, 0], [0, 1, 0, 1])]
+    corners = ctx.node("Add", *(ctx.node("Mul", *pair) for pair in zip(centres, one, strict=True)))
+    corners = ctx.node("Add", corners, ctx.graph.constant(np.concatenate([-half, half], 1), np.float64))
+    extent = ctx.node("Gather", _double(ctx, pixels), ctx.integers([1, 0, 1, 0]))
+    boxes = ctx.node("Cast", ctx.node("Div", corners, extent), to=FLOAT)
+    if layer.clip:
+        boxes = ctx.node("Clip", boxes, ctx.constant(0.0), ctx.constant(1.0))
+    variance = ctx.node("Expand", ctx.constant(layer.variance), ctx.node("Shape", boxes))
+    ctx.output("Concat", *(ctx.node("Reshape", part, ctx.integers([1, 1, -1])) for part in (boxes, variance)), axis=1)
+
+
+def _cell_centres(ctx: OnnxContext, cells: str, axis: int, count: str, pixels: str) -> tuple[str, str]:
+    """Return two factors: the centres of cells in units of a cell, and a cell's extent in pixels."""
+    layer = ctx.layer
+    if layer.step is not None:
+        step = ctx.constant(layer.step[axis])
+    else:
+        step = ctx.node("Div", ctx.node("Gather", pixels, ctx.integers([axis])), ctx.node("Cast", count, to=FLOAT))
+    if layer.is_ssd:
+        offset = ctx.constant(layer.spec.get("prior_box_param").offset)
+        return ctx.node("Add", ctx.node("Cast", cells, to=FLOAT), offset), step
+    return ctx.node("Add", _double(ctx, cells), ctx.graph.constant(0.5, np.float64)), _double(ctx, step)
+
+
+def _double(ctx: OnnxContext, x: str) -> str:
+    return ctx.node("Cast", x, to=DOUBLE)
 
 
 @emits_python("PriorBox")
@@ -46,75 +96,89 @@ class _Detections:
 
     def __init__(self, ctx: OnnxContext):
         self.ctx, layer = ctx, ctx.layer
-        self.priors, self.labels = layer.priors, [c for c in range(layer.classes) if c != layer.how.background]
-        conf = ctx.node("Reshape", ctx.x[1], ctx.integers([-1, self.priors, layer.classes]))
+        self.any_size = ctx.has_symbols(ctx.bottom_shapes[2])
+        self.shared = layer.places == 1
+        self.labels = [c for c in range(layer.classes) if c != layer.how.background]
+        conf = ctx.node("Reshape", ctx.x[1], ctx.integers([0, -1, layer.classes]))
         labels = ctx.integers(self.labels)
-        self.scores = self._top(ctx.node("Gather", ctx.node("Transpose", conf, perm=[0, 2, 1]), labels, axis=1))
+        scores = ctx.node("Gather", ctx.node("Transpose", conf, perm=[0, 2, 1]), labels, axis=1)
+        self.lowest = ""  # -inf in the shape of the scores
+        self.scores = self._only_largest(scores, layer.how.top_k, 2)
         boxes = self._decoded()
-        if layer.places == 1:
-            self.boxes = ctx.node("Squeeze", boxes, ctx.integers([2]))
-        else:
-            self.boxes = ctx.node("Transpose", ctx.node("Gather", boxes, labels, axis=2), perm=[0, 2, 1, 3])
+        if not self.shared:
+            boxes = ctx.node("Transpose", ctx.node("Gather", boxes, labels, axis=2), perm=[0, 2, 1, 3])
+        self.boxes = boxes
 
     def _decoded(self) -> str:
-        """Return the decoded boxes, (N, P, 1 or classes, 4). See `decode` in csrc/boxes.h."""
+        """Return the decoded boxes, (N, P, 4) or (N, P, classes, 4). See `decode` in csrc/boxes.h."""
         ctx, layer = self.ctx, self.ctx.layer
-        prior = ctx.node("Reshape", ctx.x[2], ctx.integers([2, self.priors, 1, 4]))
+        between = [] if self.shared else [1]
+        prior = ctx.node("Reshape", ctx.x[2], ctx.integers([2, -1, *between, 4]))
         box, variance = (ctx.node("Gather", prior, ctx.integers(i), axis=0) for i in range(2))
-        offset = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, self.priors, layer.places, 4]))
+        classes = [] if self.shared else [layer.places]
+        offset = ctx.node("Reshape", ctx.x[0], ctx.integers([0, -1, *classes, 4]))
         if not layer.how.in_target:
             offset = ctx.node("Mul", variance, offset)
         halves = ctx.integers([2, 2])
-        low, high = ctx.graph.nodes_of("Split", [box, halves], 2, axis=-1)
-        size = ctx.node("Sub", high, low)
         if layer.how.code == "CORNER":
             return ctx.node("Add", box, offset)
+        low, high = ctx.graph.nodes_of("Split", [box, halves], 2, axis=-1)
+        size = ctx.node("Sub", high, low)
         if layer.how.code == "CORNER_SIZE":
             return ctx.node("Add", box, ctx.node("Mul", offset, ctx.node("Concat", size, size, axis=-1)))
         move, stretch = ctx.graph.nodes_of("Split", [offset, halves], 2, axis=-1)
         two = ctx.constant(2.0)
         middle = ctx.node("Add", ctx.node("Mul", move, size), ctx.node("Div", ctx.node("Add", low, high), two))
-        half = ctx.node("Div", ctx.node("Mul", ctx.node("Exp", stretch), size), two)
+        half = ctx.node("Mul", ctx.node("Exp", stretch), ctx.node("Div", size, two))
         return ctx.node("Concat", ctx.node("Sub", middle, half), ctx.node("Add", middle, half), axis=-1)
 
-    def _top(self, scores: str) -> str:
-        """Keep the top_k scores of each class."""
-        top_k = self.ctx.layer.how.top_k
-        return scores if top_k < 0 or top_k >= self.priors else self._only_largest(scores, top_k)
+    def _only_largest(self, scores: str, count: int, axis: int) -> str:
+        """Keep the `count` largest scores along the axes from `axis` on and set the others to -inf.
 
-    def _only_largest(self, scores: str, count: int) -> str:
-        """Keep the `count` largest values along the last axis and set the others to -inf; ties keep the first."""
-        ctx = self.ctx
-        _, places = ctx.graph.nodes_of("TopK", [scores, ctx.integers([count])], 2, axis=-1)
-        lowest = ctx.node("Expand", ctx.constant(_LOWEST), ctx.node("Shape", scores))
-        return ctx.node("ScatterElements", lowest, places, ctx.node("GatherElements", scores, places, axis=-1), axis=-1)
+        Of equal scores the first are kept. A negative count keeps all.
+        """
+        ctx, classes = self.ctx, len(self.labels)
+        values = self.ctx.layer.priors * (classes if axis == 1 else 1)
+        if count < 0 or (not self.any_size and count >= values):
+            return scores
+        if not self.lowest:
+            self.lowest = ctx.node("Expand", ctx.constant(_LOWEST), ctx.node("Shape", scores))
+        lowest = self.lowest
+        is_flat = axis == 2 or classes == 1
+        if not is_flat:
+            scores, lowest = (ctx.node("Reshape", x, ctx.integers([0, -1])) for x in (scores, lowest))
+        most = ctx.integers([count])
+        if self.any_size:
+            most = ctx.node("Min", most, ctx.sizes_of(scores, -1))
+        largest = ctx.node("ScatterElements", lowest, *reversed(ctx.graph.nodes_of("TopK", [scores, most], 2, axis=-1)),
+                           axis=-1)
+        return largest if is_flat else ctx.node("Reshape", largest, ctx.integers([0, classes, -1]))
 
     def survivors(self) -> str:
         """Return (K, 3) image, class, prior after suppression, sorted by image and class, best first."""
         ctx, how = self.ctx, self.ctx.layer.how
         boxes, scores = self.boxes, self.scores
-        shared = ctx.layer.places == 1
-        if not shared:  # treat each class with its own boxes as an image
-            boxes = ctx.node("Reshape", boxes, ctx.integers([-1, self.priors, 4]))
-            scores = ctx.node("Reshape", scores, ctx.integers([-1, 1, self.priors]))
+        count = ctx.sizes_of(scores, 2) if self.any_size else ctx.integers([ctx.layer.priors])
+        if not self.shared:  # treat each class with its own boxes as an image
+            boxes, scores = (ctx.node("Reshape", x, ctx.node("Concat", *parts, axis=0)) for x, parts in (
+                (boxes, (ctx.integers([-1]), count, ctx.integers([4]))), (scores, (ctx.integers([-1, 1]), count))))
         limits = [ctx.constant([min(how.nms_threshold, 1.0)]), ctx.constant([max(how.confidence_threshold, -FLT_MAX)])]
-        found = ctx.node("NonMaxSuppression", boxes, scores, ctx.integers([self.priors]), *limits)
-        if shared:
+        found = ctx.node("NonMaxSuppression", boxes, scores, count, *limits)
+        if self.shared:
             return found
         image, _, prior = ctx.graph.nodes_of("Split", [found, ctx.integers([1, 1, 1])], 3, axis=1)
-        count = ctx.integers(len(self.labels))
-        return ctx.node("Concat", ctx.node("Div", image, count), ctx.node("Mod", image, count), prior, axis=1)
+        classes = ctx.integers(len(self.labels))
+        return ctx.node("Concat", ctx.node("Div", image, classes), ctx.node("Mod", image, classes), prior, axis=1)
 
     def best(self, found: str) -> str:
         """Return the rows of `found` that are among the keep_top_k best of their image."""
         ctx, keep = self.ctx, self.ctx.layer.how.keep_top_k
-        values = len(self.labels) * self.priors
-        if keep < 0 or keep >= values:
+        if keep < 0 or (not self.any_size and keep >= len(self.labels) * ctx.layer.priors):
             return found
-        lowest = ctx.node("Expand", ctx.constant(_LOWEST), ctx.node("Shape", self.scores))
-        kept = ctx.node("ScatterND", lowest, found, ctx.node("GatherND", self.scores, found))
-        largest = self._only_largest(ctx.node("Reshape", kept, ctx.integers([-1, values])), keep)
-        largest = ctx.node("Reshape", largest, ctx.integers([-1, len(self.labels), self.priors]))
+        if not self.lowest:
+            self.lowest = ctx.node("Expand", ctx.constant(_LOWEST), ctx.node("Shape", self.scores))
+        kept = ctx.node("ScatterND", self.lowest, found, ctx.node("GatherND", self.scores, found))
+        largest = self._only_largest(kept, keep, 1)
         stays = ctx.node("Greater", ctx.node("GatherND", largest, found), ctx.constant(_LOWEST))
         return ctx.node("Compress", found, stays, axis=0)
 
@@ -123,28 +187,27 @@ class _Detections:
         ctx = self.ctx
         image, label, prior = ctx.graph.nodes_of("Split", [found, ctx.integers([1, 1, 1])], 3, axis=1)
         score = ctx.node("Unsqueeze", ctx.node("GatherND", self.scores, found), ctx.integers([1]))
-        place = ctx.node("Concat", image, prior, axis=1) if ctx.layer.places == 1 else found
+        place = ctx.node("Concat", image, prior, axis=1) if self.shared else found
         box = ctx.node("GatherND", self.boxes, place)
         if ctx.layer.how.clip:
             box = ctx.node("Clip", box, ctx.constant(0.0), ctx.constant(1.0))
         label = ctx.node("Gather", ctx.integers(self.labels), label)
-        numbers = [ctx.node("Cast", number, to=FLOAT) for number in (image, label)]
-        return ctx.node("Concat", *numbers, score, box, axis=1)
+        numbers = ctx.node("Cast", ctx.node("Concat", image, label, axis=1), to=FLOAT)
+        return ctx.node("Concat", numbers, score, box, axis=1)
 
 
 def or_nothing_found(ctx: OnnxContext, rows: str, numbered: bool) -> str:
     """Return the rows; if there are none, one row of -1, or if numbered one per image with its index first."""
     count = ctx.node("Shape", rows, start=0, end=1)
+    if not numbered:  # add the row, and cut it off again unless it is the only one
+        rows = ctx.node("Concat", rows, ctx.constant([[-1.0] * 7]), axis=0)
+        return ctx.node("Slice", rows, ctx.integers([0]), ctx.node("Max", count, ctx.integers([1])), ctx.integers([0]))
     none = ctx.node("Cast", ctx.node("Equal", count, ctx.integers([0])), to=INT64)
-    if not numbered:
-        empty = ctx.node("Expand", ctx.constant([[-1.0] * 7]), ctx.node("Concat", none, ctx.integers([7]), axis=0))
-    else:
-        images = ctx.node("Mul", ctx.node("Shape", ctx.x[0], start=0, end=1), none)
-        number = ctx.node("Range", ctx.integers(0), ctx.node("Squeeze", images), ctx.integers(1))
-        number = ctx.node("Unsqueeze", ctx.node("Cast", number, to=FLOAT), ctx.integers([1]))
-        rest = ctx.node("Expand", ctx.constant([[-1.0] * 6]), ctx.node("Concat", images, ctx.integers([6]), axis=0))
-        empty = ctx.node("Concat", number, rest, axis=1)
-    return ctx.node("Concat", rows, empty, axis=0)
+    images = ctx.node("Mul", ctx.node("Shape", ctx.x[0], start=0, end=1), none)
+    number = ctx.node("Range", ctx.integers(0), ctx.node("Squeeze", images), ctx.integers(1))
+    number = ctx.node("Unsqueeze", ctx.node("Cast", number, to=FLOAT), ctx.integers([1]))
+    rest = ctx.node("Expand", ctx.constant([[-1.0] * 6]), ctx.node("Concat", images, ctx.integers([6]), axis=0))
+    return ctx.node("Concat", rows, ctx.node("Concat", number, rest, axis=1), axis=0)
 
 
 @emits_python("DetectionOutput")

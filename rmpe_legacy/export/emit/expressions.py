@@ -30,7 +30,7 @@ def sizes(values: Sequence[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else pair(values)
 
 
-def pair(values: Sequence[int]) -> str:
+def pair(values: Sequence[object]) -> str:
     """Return a tuple of several numbers."""
     return f"({', '.join(map(str, values))})"
 

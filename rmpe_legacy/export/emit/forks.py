@@ -10,8 +10,9 @@ import torch
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .convolution import convolution_onnx, convolution_python
 from .expressions import arguments, number, pair, sizes
+from .shape import crop_to, cut_python
 
-INT64_MIN = -(1 << 63)
+INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
 def _slice(ctx: OnnxContext, x: str, begin: list[int], end: list[int], axes: list[int], steps: list[int],
@@ -99,7 +100,7 @@ def repeated_python(ctx: PythonContext) -> str:
 @emits_onnx("Upsample=segnet")
 def unpooled_onnx(ctx: OnnxContext) -> None:
     n, c, h, w = ctx.shape()
-    top = ctx.graph.graph.at_own_batch(ctx.top_shapes[0])
+    top = ctx.graph.graph.at_own_sizes(ctx.top_shapes[0])
     flat = [ctx.node("Reshape", x, ctx.integers([n, c, h * w])) for x in ctx.x]
     index = ctx.node("Cast", flat[1], to=7)  # int64
     zeros = ctx.node("ConstantOfShape", ctx.integers([n, c, top[2] * top[3]]))
@@ -110,7 +111,7 @@ def unpooled_onnx(ctx: OnnxContext) -> None:
 @emits_python("Upsample=segnet")
 def unpooled_python(ctx: PythonContext) -> str:
     values, mask = ctx.x
-    h, w = map(int, ctx.top_shapes[0][2:])
+    h, w = ctx.plane(top=True)
     return (f"{values}.new_zeros(*{values}.shape[:2], {h * w}).scatter(2, {mask}.flatten(2).long(), "
             f"{values}.flatten(2)).unflatten(2, ({h}, {w}))")
 
@@ -141,14 +142,14 @@ def segnet_bn_python(ctx: PythonContext) -> str:
     return f"{ctx.writer.module(ctx.layer, constructor, state)}({x})"
 
 
-@emits_onnx("BN=pspnet", "BN=tsn")
+@emits_onnx("BN=pspnet", "BN=tsn", "CuDNNBatchNorm")
 def pspnet_bn_onnx(ctx: OnnxContext) -> None:
     if ctx.layer.spec.phase != "TEST" and not ctx.layer.frozen:
         raise ctx.refuse("is in phase TRAIN, where it takes its statistics from the batch")
     ctx.output("BatchNormalization", ctx.x[0], *(ctx.weight(i, (-1,)) for i in range(4)), epsilon=ctx.layer.eps)
 
 
-@emits_python("BN=pspnet", "BN=tsn")
+@emits_python("BN=pspnet", "BN=tsn", "CuDNNBatchNorm")
 def pspnet_bn_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     if layer.spec.phase != "TEST" and not layer.frozen:
@@ -156,7 +157,8 @@ def pspnet_bn_python(ctx: PythonContext) -> str:
     names = ("weight", "bias", "running_mean", "running_var")
     state = {name: blob.flatten() for name, blob in zip(names, layer.blobs(), strict=True)}
     state["num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
-    constructor = f"nn.BatchNorm2d({layer.declared[0].shape[1]}, eps={number(layer.eps)})"
+    dims = 2 if len(ctx.bottom_shapes[0]) == 4 else 1
+    constructor = f"nn.BatchNorm{dims}d({layer.declared[0].shape[1]}, eps={number(layer.eps)})"
     return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
 
 
@@ -169,23 +171,49 @@ def happynear_bn_onnx(ctx: OnnxContext) -> None:
     ctx.output("Add", ctx.node("Mul", normal, slope), bias)
 
 
-@emits_onnx("Interp=pspnet", "Interp=deeplab")
+@emits_onnx("Interp=pspnet", "Interp=deeplab", "Interp=sized")
 def interp_onnx(ctx: OnnxContext) -> None:
     layer, x = ctx.layer, ctx.x[0]
-    h, w = ctx.size()[1:]
     if layer.begin or layer.end:
-        x = _slice(ctx, x, [layer.begin] * 2, [h - layer.end, w - layer.end], [2, 3], [1, 1], last=False)
-    ctx.output("Resize", x, "", "", ctx.integers(list(layer.size)), axes=[2, 3], mode="linear",
-            coordinate_transformation_mode="align_corners")
+        x = _slice(ctx, x, [layer.begin] * 2, [-layer.end or INT64_MAX] * 2, [2, 3], [1, 1], last=False)
+    size = _interp_size(ctx, x) if ctx.has_symbols(ctx.top_shapes[0][2:]) else ctx.integers(list(layer.size))
+    ctx.output("Resize", x, "", "", size, axes=[2, 3], mode="linear", coordinate_transformation_mode="align_corners")
 
 
-@emits_python("Interp=pspnet", "Interp=deeplab")
+def _interp_size(ctx: OnnxContext, x: str) -> str:
+    """Return the top's height and width, computed from those of x when the file runs."""
+    param = ctx.layer.spec.get("interp_param")
+    shrink, zoom = param.shrink_factor, param.zoom_factor
+    last = ctx.node("Sub", ctx.sizes_of(x, 2), ctx.integers(1))  # the last pixel's index
+    if shrink != 1:
+        last = ctx.node("Div", last, ctx.integers(shrink))
+    return ctx.node("Add", last if zoom == 1 else ctx.node("Mul", last, ctx.integers(zoom)), ctx.integers(1))
+
+
+@emits_python("Interp=pspnet", "Interp=deeplab", "Interp=sized")
 def interp_python(ctx: PythonContext) -> str:
     layer, x = ctx.layer, ctx.x[0]
-    h, w = ctx.bottom_shapes[0][2:]
+    whole = x
     if layer.begin or layer.end:
-        x = f"{x}[:, :, {layer.begin}:{h - layer.end}, {layer.begin}:{w - layer.end}]"
-    return f"F.interpolate({x}, {pair(layer.size)}, mode=\"bilinear\", align_corners=True)"
+        part = f"{layer.begin or ''}:{-layer.end or ''}"
+        x = f"{x}[:, :, {part}, {part}]"
+    size = pair(layer.size)
+    if ctx.has_symbols(ctx.top_shapes[0][2:]):
+        param, cut = layer.spec.get("interp_param"), layer.begin + layer.end + 1
+        size = pair([f"({whole}.shape[{axis}] - {cut}) // {param.shrink_factor} * {param.zoom_factor} + 1"
+                     for axis in (2, 3)])
+    return f"F.interpolate({x}, {size}, mode=\"bilinear\", align_corners=True)"
+
+
+@emits_onnx("BilinearInterpolation")
+def bilinear_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Resize", ctx.x[0], "", "", ctx.integers(list(ctx.layer.size)), axes=[2, 3], mode="linear",
+               coordinate_transformation_mode="align_corners")
+
+
+@emits_python("BilinearInterpolation")
+def bilinear_python(ctx: PythonContext) -> str:
+    return f"F.interpolate({ctx.x[0]}, {pair(ctx.layer.size)}, mode=\"bilinear\", align_corners=True)"
 
 
 @emits_onnx("ReLU6")
@@ -213,7 +241,7 @@ def reorg_onnx(ctx: OnnxContext) -> None:
     else:
         split, order = [-1, c // s**2, h, s, w, s], [0, 3, 5, 1, 2, 4]
     x = ctx.node("Transpose", ctx.node("Reshape", ctx.x[0], ctx.integers(split)), perm=order)
-    ctx.output("Reshape", x, ctx.integers([-1, *ctx.graph.graph.at_own_batch(ctx.top_shapes[0])[1:]]))
+    ctx.output("Reshape", x, ctx.integers([-1, *ctx.graph.graph.at_own_sizes(ctx.top_shapes[0])[1:]]))
 
 
 @emits_python("Reorg")
@@ -321,14 +349,13 @@ def normalize_channels_onnx(ctx: OnnxContext) -> None:
 
 @emits_onnx("AutoCrop", "Crop=hed")
 def aligned_crop_onnx(ctx: OnnxContext) -> None:
-    (top, left), (h, w) = ctx.layer.offset, ctx.top_shapes[0][2:]
-    _slice(ctx, ctx.x[0], [top, left], [top + h, left + w], [2, 3], [1, 1])
+    top, left = ctx.layer.offset
+    crop_to(ctx, {2: top, 3: left})
 
 
 @emits_python("AutoCrop", "Crop=hed")
 def aligned_crop_python(ctx: PythonContext) -> str:
-    (top, left), (h, w) = ctx.layer.offset, ctx.top_shapes[0][2:]
-    return f"{ctx.x[0]}[:, :, {top}:{top + h}, {left}:{left + w}]"
+    return f"{ctx.x[0]}[:, :, {', '.join(cut_python(ctx, axis, ctx.layer.offset[axis - 2]) for axis in (2, 3))}]"
 
 
 def _insanity_alpha(ctx: EmitContext) -> float:
@@ -449,7 +476,7 @@ def unpooling_python(ctx: PythonContext) -> str:
     if layer.method != "MAX":
         return ctx.call("spread", x, pair(layer.kernel), pair(layer.stride), pair(layer.size),
                         f"divide={layer.method == 'AVE'}")
-    h, w = map(int, ctx.bottom_shapes[0][2:])
+    h, w = ctx.plane()
     index = f"{ctx.x[1]}.flatten(2).long()" if len(ctx.x) > 1 else \
         f"{ctx.writer.buffer(layer, layer.corners(h, w))}.expand(*{x}.shape[:2], -1)"
     return (f"{x}.new_zeros(*{x}.shape[:2], {layer.size[0] * layer.size[1]}).scatter(2, {index}, {x}.flatten(2))"

@@ -21,6 +21,8 @@ def pooling_onnx(ctx: OnnxContext) -> None:
         raise ctx.refuse("pool STOCHASTIC; use MAX or AVE")
     if len(ctx.y) == 2:
         _maximum_with_mask(ctx)
+    elif layer.kernel is None and len(ctx.bottom_shapes[0]) == 4:
+        ctx.output("GlobalMaxPool" if layer.method == "MAX" else "GlobalAveragePool", ctx.x[0])
     else:
         _pool_onnx(ctx, ctx.x[0], layer.windows, layer.method, ctx.y)
 
@@ -50,6 +52,8 @@ def spp_onnx(ctx: OnnxContext) -> None:
 
 def _pool_onnx(ctx: OnnxContext, x: str, windows: Windows, method: str, to: Sequence[str] | int = 1) -> str:
     """Pool over exactly Caffe's windows: pad as Caffe does, then round the output size down."""
+    if ctx.has_symbols(ctx.bottom_shapes[0][2:]):
+        return _pool_any_size(ctx, x, windows, method, to)
     size = ctx.size()[1:]
     fill = -FLT_MAX if method == "MAX" else 0.0
     x, pads = _margin(ctx, x, windows, fill)
@@ -63,6 +67,40 @@ def _pool_onnx(ctx: OnnxContext, x: str, windows: Windows, method: str, to: Sequ
     mean = ctx.node("AveragePool", x, count_include_pad=1, **shape)
     with np.errstate(divide="ignore"):  # a window outside the plane has area 0
         return ctx.graph.node("Mul", [mean, ctx.graph.constant(cells / areas)], to)
+
+
+def _pool_any_size(ctx: OnnxContext, x: str, windows: Windows, method: str, to: Sequence[str] | int) -> str:
+    """Pool planes of any size. AVE counts the padding up to `pad` beyond the plane, but not what lies behind it."""
+    begin, end = list(windows.pad), _ends(windows)
+    shape = {"kernel_shape": list(windows.kernel), "strides": list(windows.stride)}
+    reaches_out = any(e > p for p, e in zip(begin, end, strict=True))
+    if any(e >= k for k, e in zip(windows.kernel, end, strict=True)):  # a window can lie outside
+        if method != "MAX":
+            raise ctx.graph.graph.refuse_dynamic(ctx.layer, "with a stride above its kernel_size, its last window can "
+                                                 "lie outside its bottom")
+        x, begin, end = _padded(ctx, x, begin, end, -FLT_MAX), [0, 0], [0, 0]
+    elif method != "MAX" and reaches_out and any(begin):
+        end = [e - p for p, e in zip(begin, end, strict=True)]
+        x, begin = _padded(ctx, x, begin, begin, 0.0), [0, 0]
+    if method == "MAX":
+        return ctx.graph.node("MaxPool", [x], to, pads=[*begin, *end], **shape)
+    return ctx.graph.node("AveragePool", [x], to, pads=[*begin, *end], count_include_pad=int(not reaches_out), **shape)
+
+
+def _padded(ctx: OnnxContext, x: str, begin: Sequence[int], end: Sequence[int], fill: float) -> str:
+    return ctx.node("Pad", x, ctx.integers([0, 0, *begin, 0, 0, *end]), ctx.constant(fill))
+
+
+def _ends(windows: Windows) -> list[int]:
+    """Return how much to pad behind planes of any size, so that a number of windows rounded down is Caffe's.
+
+    Caffe rounds up, which `stride - 1` more does. With padding it then drops a window that starts outside: the most
+    that keeps every window inside is `kernel - 1`. The smaller of the two gives the smaller number of windows.
+    """
+    if windows.floor:
+        return list(windows.pad)
+    up = [p + s - 1 for p, s in zip(windows.pad, windows.stride, strict=True)]
+    return [min(e, k - 1) for e, k in zip(up, windows.kernel, strict=True)] if any(windows.pad) else up
 
 
 def _margin(ctx: OnnxContext, x: str, windows: Windows, fill: float) -> tuple[str, list[int]]:
@@ -82,13 +120,22 @@ def _has_empty(ctx: OnnxContext, windows: Windows) -> bool:
 
 
 def _maximum_with_mask(ctx: OnnxContext) -> None:
-    windows, (_, h, w) = ctx.layer.windows, ctx.size()
-    x, pads = _margin(ctx, ctx.x[0], windows, -FLT_MAX)
-    if x != ctx.x[0] or _has_empty(ctx, windows):
+    windows = ctx.layer.windows
+    if ctx.has_symbols(ctx.bottom_shapes[0][2:]):
+        if ctx.layer.kernel is None:
+            ctx.size()  # refuses: the window has the bottom's size
+        x, pads = ctx.x[0], [*windows.pad, *_ends(windows)]
+        outside = any(e >= k for k, e in zip(windows.kernel, pads[2:], strict=True))
+        area = ctx.node("ReduceProd", ctx.sizes_of(x, 2), keepdims=0)
+    else:
+        x, pads = _margin(ctx, ctx.x[0], windows, -FLT_MAX)
+        outside = x != ctx.x[0] or _has_empty(ctx, windows)
+        area = ctx.integers(int(np.prod(ctx.size()[1:])))
+    if outside:
         raise ctx.refuse("a mask of windows that lie outside the bottom; give a smaller stride")
     place = ctx.graph.node("MaxPool", [x], [ctx.y[0], f"{ctx.y[1]}/place"], kernel_shape=list(windows.kernel),
                            strides=list(windows.stride), pads=pads)
-    place = ctx.node("Mod", f"{ctx.y[1]}/place", ctx.integers(h * w))  # ONNX indices run through all planes
+    place = ctx.node("Mod", f"{ctx.y[1]}/place", area)  # ONNX indices run through all planes
     ctx.graph.node("Cast", [place], [ctx.y[1]], to=FLOAT)
 
 

@@ -89,31 +89,53 @@ def permute_python(ctx: PythonContext) -> str:
 
 @emits_onnx("Crop")
 def crop_onnx(ctx: OnnxContext) -> None:
-    starts: list[int] = []
-    ends: list[int] = []
-    axes: list[int] = []
+    cut: dict[int, int] = {}  # axis -> where the crop begins
     for axis, part in enumerate(ctx.layer.parts):
         have, want = ctx.bottom_shapes[0][axis], ctx.top_shapes[0][axis]
         if part == slice(None) or have == want:
             continue
-        if not (isinstance(have, int) and isinstance(want, int)):
+        if ctx.graph.graph.dynamic is None and not (isinstance(have, int) and isinstance(want, int)):
             ctx.fix_batch("crops the batch")
             return
-        starts, ends, axes = [*starts, part.start], [*ends, part.stop], [*axes, axis]
-    if axes:
-        ctx.output("Slice", ctx.x[0], *map(ctx.integers, (starts, ends, axes)))
-    else:
+        cut[axis] = part.start
+    crop_to(ctx, cut)
+
+
+def crop_to(ctx: OnnxContext, cut: dict[int, int]) -> None:
+    """Cut the first bottom to the top's sizes; on an axis that has another size for other inputs, to the second
+    bottom's. cut: axis -> where the part begins."""
+    axes = sorted(cut)
+    if not axes:
         ctx.output("Identity", ctx.x[0])
+        return
+    starts = ctx.integers([cut[axis] for axis in axes])
+    wanted = [ctx.top_shapes[0][axis] for axis in axes]
+    fixed = [size for size in wanted if isinstance(size, int)]
+    if len(fixed) < len(wanted):
+        sizes = ctx.node("Gather", ctx.sizes_of(ctx.x[1], 0), ctx.integers(axes))
+        ends = ctx.node("Add", sizes, starts) if any(cut.values()) else sizes
+    else:
+        ends = ctx.integers([cut[axis] + size for axis, size in zip(axes, fixed, strict=True)])
+    ctx.output("Slice", ctx.x[0], starts, ends, ctx.integers(axes))
 
 
 @emits_python("Crop")
 def crop_python(ctx: PythonContext) -> str:
     have, want = ctx.bottom_shapes[0], ctx.top_shapes[0]
-    parts = [":" if part == slice(None) or have[i] == want[i] else f"{part.start}:{part.stop}"
+    parts = [":" if part == slice(None) or have[i] == want[i] else cut_python(ctx, i, part.start)
              for i, part in enumerate(ctx.layer.parts)]
     while parts and parts[-1] == ":":
         parts.pop()
     return f"{ctx.x[0]}[{', '.join(parts)}]" if parts else ctx.x[0]
+
+
+def cut_python(ctx: PythonContext, axis: int, begin: int) -> str:
+    """Return the slice of the first bottom that gives an axis of the top: the second bottom's size, if that varies."""
+    size = ctx.top_shapes[0][axis]
+    if isinstance(size, int):
+        return f"{begin}:{begin + size}"
+    size = f"{ctx.x[1]}.shape[{axis}]"
+    return f"{begin}:{begin} + {size}" if begin else f":{size}"
 
 
 @emits_onnx("Tile")
