@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from rmpe_legacy.caffe.layers import pycaffe_layer
 from rmpe_legacy.caffe.layers.base import MAX_AXES, MAX_COUNT, shape_text
 
 from . import settings
-from .errors import ReadOnlyError, RuntimeRmpeError
+from .errors import ReadOnlyError, RuntimeRmpeError, whole_number
 
 Shape = tuple[int, ...]
 
@@ -153,13 +154,16 @@ class Blob(pycaffe_layer.Blob):
     def diff(self, value: object) -> None:
         raise ReadOnlyError(f"{self}: its diff cannot be replaced; write into it: blob.diff[...] = values")
 
-    def reshape(self, *shape: int) -> None:
+    def reshape(self, *shape: int, **named: Any) -> None:
         """Take another shape; as many of the values as fit stay, in memory order.
 
         Raises:
-            RuntimeRmpeError: For a shape that Caffe's blobs cannot have.
+            ArgumentError: For a size that is not an integer.
+            RuntimeRmpeError: For a shape that Caffe's blobs cannot have, or sizes by name.
         """
-        sizes = tuple(int(size) for size in shape)
+        if named:
+            raise RuntimeRmpeError(f"{self}: reshape takes its sizes without names; {', '.join(named)} is given")
+        sizes = tuple(whole_number(f"{self}: a size of its new shape", size) for size in shape)
         if len(sizes) > MAX_AXES or min(sizes, default=0) < 0 or math.prod(sizes) > MAX_COUNT:
             raise RuntimeRmpeError(f"{self}: cannot become {shape_text(sizes)}; a blob holds 0 to {MAX_COUNT} values "
                                    f"in up to {MAX_AXES} axes")
@@ -182,12 +186,12 @@ class ParameterBlob(Blob):
         self.data_memory = ParameterMemory(parameter, shape, diff=False)
         self.diff_memory = ParameterMemory(parameter, shape, diff=True)
 
-    def reshape(self, *shape: int) -> None:
+    def reshape(self, *shape: int, **named: Any) -> None:
         """Refused, unless the shape is the parameter's own.
 
         Differs: Caffe reshapes the memory, and the layer fails or misreads it in the next forward.
         """
-        if tuple(shape) != self._shape:
+        if named or tuple(shape) != self._shape:
             raise RuntimeRmpeError(f"{self}: a parameter keeps the shape {shape_text(self._shape)} that its layer "
                                    "gives it; change the prototxt")
 

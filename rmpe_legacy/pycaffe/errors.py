@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from operator import index
+from typing import Any
 
-from rmpe_legacy.errors import LayerError, RmpeError
+from rmpe_legacy.errors import FileError, LayerError, RmpeError
 
 
 class NameOfBlobError(RmpeError, KeyError):
@@ -25,15 +28,34 @@ class ReadOnlyError(RmpeError, AttributeError):
 
 
 class NoFieldError(RmpeError, AttributeError):
-    """A parameter that a layer's message does not have."""
+    """A field, message, enum or value that the dialect does not have."""
 
 
 class ArgumentError(RmpeError, TypeError):
     """A call with arguments that match none of a function's signatures."""
 
 
+class NoFileError(FileError, OSError):
+    """A file that a Python library opened for pycaffe, and that cannot be read."""
+
+
 class RuntimeRmpeError(RmpeError, RuntimeError):
     """What Caffe's C++ code refuses."""
+
+
+def whole_number(what: str, value: Any) -> int:
+    """Convert what pycaffe took as a C++ int. A float is refused even if it is whole, as in pycaffe."""
+    try:
+        return index(value)
+    except TypeError:
+        raise ArgumentError(f"{what} is {value!r}; give an integer") from None
+
+
+def file_path(what: str, value: Any) -> str | os.PathLike:
+    """Return the path, or refuse what is none: a number would be taken for an open file's descriptor."""
+    if isinstance(value, str | os.PathLike):
+        return value
+    raise ArgumentError(f"{what} is {value!r}; give the path of a file")
 
 
 @contextmanager

@@ -5,18 +5,21 @@ Source: python/caffe/io.py of RMPE@5188c23; set_mean of BVLC/caffe@9b89154.
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from rmpe_legacy.caffe.data import blobproto, transformer
+from rmpe_legacy.caffe.data import blobproto, image, transformer
 from rmpe_legacy.caffe.data.blobproto import arraylist_to_blobprotovector_str, blobprotovector_str_to_arraylist
-from rmpe_legacy.caffe.data.image import load_image, oversample
+from rmpe_legacy.caffe.data.image import oversample
 from rmpe_legacy.caffe.data.skimage_resize import resize_image
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.wire import decode, encode
+from rmpe_legacy.errors import FileError
 
+from .errors import NoFileError
 from .proto import caffe_pb2
 
 __all__ = ["Transformer", "array_to_blobproto", "array_to_datum", "arraylist_to_blobprotovector_str",
@@ -39,6 +42,18 @@ class Transformer(transformer.Transformer):
             unit = (mean - low) / (high - low) if high > low else np.zeros_like(mean)
             mean = resize_image(unit.transpose(1, 2, 0), shape[1:]).transpose(2, 0, 1) * (high - low) + low
         super().set_mean(in_, mean)
+
+
+def load_image(filename: str | PathLike, color: bool = True) -> np.ndarray:
+    """Read an image: float32 from 0 to 1, (H, W, 3) in RGB, or (H, W, 1) if color is False.
+
+    Raises:
+        NoFileError: If it cannot be read; an OSError as well, which scikit-image raised for pycaffe.
+    """
+    try:
+        return image.load_image(filename, color)
+    except FileError as error:
+        raise NoFileError(str(error)) from None
 
 
 def blobproto_to_array(blob: Any, return_diff: bool = False) -> np.ndarray:

@@ -32,7 +32,15 @@ from rmpe_legacy.wording import did_you_mean, shorten_list
 
 from . import settings
 from .blob import Blob, ParameterBlob
-from .errors import ArgumentError, NameOfBlobError, NameOfLayerError, ReadOnlyError, RuntimeRmpeError, as_pycaffe
+from .errors import (
+    ArgumentError,
+    NameOfBlobError,
+    NameOfLayerError,
+    ReadOnlyError,
+    RuntimeRmpeError,
+    as_pycaffe,
+    file_path,
+)
 from .install import importable_as_caffe
 
 TRAIN, TEST = 0, 1
@@ -91,9 +99,10 @@ class Net:
         phase, level, stages, weights = _arguments(args, phase, level, stages, weights)
         now = settings.current
         with as_pycaffe(), importable_as_caffe():
-            parsed = read_net(network_file, _PHASES[phase], level, tuple(stages or ()), now.dialect, now.de_transform,
-                              allow_python=True)
-            net = parsed.build(None if weights is None else read_trained(weights, parsed.specs))
+            parsed = read_net(file_path("caffe.Net: the network", network_file), _PHASES[phase], level,
+                              tuple(stages or ()), now.dialect, now.de_transform, allow_python=True)
+            trained = None if weights is None else file_path("caffe.Net: the weights", weights)
+            net = parsed.build(None if trained is None else read_trained(trained, parsed.specs))
         self._adopt(net, phase)
 
     @classmethod
@@ -491,7 +500,8 @@ class Net:
         """Copy the weights of a file into the layers of their names; the others stay as they are."""
         self._push_parameters()
         with as_pycaffe():
-            layers = read_trained(trained, [step.layer.spec for step in self._steps])
+            path = file_path("net.copy_from: the file", trained)
+            layers = read_trained(path, [step.layer.spec for step in self._steps])
             for name in copy_trained(self.torch, layers):
                 log.info("Ignoring source layer %s", name)
 
@@ -501,6 +511,8 @@ class Net:
         """Use the other network's parameters in the layers of their names, without a copy."""
         from rmpe_legacy.caffe.solver.solver import share_trained
 
+        if not isinstance(other, Net):
+            raise ArgumentError(f"net.share_with takes a caffe.Net; {type(other).__name__} is given")
         with as_pycaffe():
             share_trained(self.torch, other.torch)
 

@@ -44,7 +44,7 @@ def read_notebook(path: str | PathLike) -> list[Cell]:
     except (ValueError, RecursionError) as error:
         raise FileError(f"{path}: not a notebook: {shorten(str(error))}") from None
     sources = [_source(path, cell) for cell in _cells(path, content) if cell.get("cell_type") == "code"]
-    return [Cell(i, _without_magics(f"{path}: cell {i}", source)) for i, source in enumerate(sources, 1)]
+    return [Cell(i, without_magics(f"{path}: cell {i}", source)) for i, source in enumerate(sources, 1)]
 
 
 def _cells(path: str | PathLike, content: Any) -> Iterator[dict]:
@@ -68,7 +68,7 @@ def _source(path: str | PathLike, cell: dict) -> str:
     return "".join(lines)
 
 
-def _without_magics(where: str, source: str) -> str:
+def without_magics(where: str, source: str) -> str:
     """The cell with every magic replaced by a line of Python, or by none."""
     lines = source.split("\n")
     if lines[0].startswith("%%"):
@@ -102,6 +102,30 @@ def _line(where: str, line: str) -> str:
     if name == "pylab":
         return f"{indent}import numpy as np, matplotlib.pyplot as plt; from pylab import *"
     raise RmpeError(f"{where}: the magic {shorten(stripped)!r} is not known here; take it out")
+
+
+class Shell:
+    """What ``get_ipython()`` answers in a notebook that was exported as a script: the magics are calls there."""
+
+    def __init__(self, where: str, names: dict[str, Any]):
+        self._where = where  # the script, for errors
+        self._names = names  # the script's variables
+
+    def magic(self, line: str) -> None:
+        """Run ``%line``."""
+        exec(without_magics(self._where, f"%{line}"), self._names)
+
+    def run_line_magic(self, name: str, line: str) -> None:
+        """Run ``%name line``."""
+        self.magic(f"{name} {line}")
+
+    def run_cell_magic(self, name: str, line: str, cell: str) -> None:
+        """Run a cell that begins with ``%%name line``."""
+        exec(without_magics(self._where, f"%%{name} {line}\n{cell}"), self._names)
+
+    def system(self, command: str) -> None:
+        """Run ``!command``."""
+        exec(without_magics(self._where, f"!{command}"), self._names)
 
 
 def _shell(indent: str, command: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from inspect import signature
 from types import ModuleType
 from typing import Any
 
@@ -44,35 +46,61 @@ class _Moved(MetaPathFinder, Loader):
         pass
 
 
-class _Pyplot(MetaPathFinder, Loader):
-    """Gives matplotlib.pyplot, once it is imported, ``hold``, which today's always does."""
+def _restore_pyplot(module: ModuleType) -> None:
+    """``hold``, which today's always does, and ``cm.get_cmap``."""
+    for holder in (module, module.Axes):
+        if not hasattr(holder, "hold"):
+            holder.hold = lambda *args: None  # type: ignore[union-attr]
+    if not hasattr(module.cm, "get_cmap"):
+        module.cm.get_cmap = module.get_cmap
+
+
+def _restore_skimage_transform(module: ModuleType) -> None:
+    """``rescale`` that leaves the last of three axes, the channels, as it is; today's scales it as well."""
+    today = module.rescale
+
+    @wraps(today)
+    def rescale(image: Any, *args: Any, multichannel: bool | None = None, **options: Any) -> Any:
+        if multichannel is None:
+            multichannel = np.ndim(image) == 3
+        return today(image, *args, **{"channel_axis": -1 if multichannel else None, **options})
+
+    if "channel_axis" in signature(today).parameters:
+        module.rescale = rescale  # type: ignore[attr-defined]
+
+
+_RESTORED = {"matplotlib.pyplot": _restore_pyplot, "skimage.transform": _restore_skimage_transform}
+
+
+class _Restored(MetaPathFinder, Loader):
+    """Gives a module of _RESTORED, once it is imported, what it had."""
+
+    def __init__(self) -> None:
+        self._real: dict[str, Loader] = {}
 
     def find_spec(self, name: str, path: Sequence[str] | None = None,
                   target: ModuleType | None = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name == "matplotlib.pyplot" else None
-        if spec is not None:
-            self._real, spec.loader = spec.loader, self
+        spec = PathFinder.find_spec(name, path, target) if name in _RESTORED else None
+        if spec is not None and spec.loader is not None:
+            self._real[name], spec.loader = spec.loader, self
         return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return None
+        return self._real[spec.name].create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        assert self._real is not None
-        self._real.exec_module(module)
-        for holder in (module, module.Axes):
-            if not hasattr(holder, "hold"):
-                holder.hold = lambda *args: None  # type: ignore[union-attr]
+        self._real[module.__name__].exec_module(module)
+        _RESTORED[module.__name__](module)
 
 
 def restore_old_names() -> None:
-    """Have what NumPy, OpenCV and matplotlib had, ``time.clock``, PIL's bare names and ``scipy.misc``'s functions.
+    """Have what NumPy, OpenCV, matplotlib and scikit-image had, ``time.clock``, PIL's bare names and ``scipy.misc``.
 
     What is there already stays as it is.
     """
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         sys.meta_path.append(_Moved())
-        sys.meta_path.insert(0, _Pyplot())
+        sys.meta_path.insert(0, _Restored())
     for name, value in _NUMPY.items():
         if name not in np.__dict__:
             setattr(np, name, value)

@@ -16,7 +16,7 @@ from rmpe_legacy.files import make_folder
 
 from . import python2
 from .install import install
-from .notebook import read_notebook
+from .notebook import Shell, read_notebook
 from .old_libraries import restore_old_names
 from .python2_values import python2_names
 from .windows import save_windows
@@ -56,6 +56,9 @@ def run_file(path: str | os.PathLike, args: Sequence[str] = (), is_python2: bool
     main = ModuleType("__main__")
     main.__dict__.update({"__file__": str(path if not is_notebook else file), "__builtins__": __builtins__,
                           **(python2_names() if is_python2 else {})})
+    if b"get_ipython()." in source:  # a notebook that was exported
+        shell = Shell(str(path), main.__dict__)
+        main.__dict__["get_ipython"] = lambda: shell
     sys.modules["__main__"] = main
     sys.argv = [str(path), *args]
     sys.path.insert(0, str(file.parent))

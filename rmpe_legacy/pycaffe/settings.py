@@ -14,6 +14,8 @@ from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.spec import DE_TRANSFORM
 from rmpe_legacy.errors import RmpeError
 
+from .errors import whole_number
+
 logger = logging.getLogger("caffe")
 
 
@@ -82,15 +84,15 @@ def set_device(gpu: int) -> None:
     Raises:
         RmpeError: If there are GPUs, but not this one.
     """
-    count = torch.cuda.device_count()
-    if count and not 0 <= int(gpu) < count:
+    number, count = whole_number("caffe.set_device: the GPU", gpu), torch.cuda.device_count()
+    if count and not 0 <= number < count:
         raise RmpeError(f"caffe.set_device({gpu}): this machine has GPUs 0 to {count - 1}; choose one of them")
-    current.gpu = int(gpu)
+    current.gpu = number
 
 
 def set_random_seed(seed: int) -> None:
     """Seed torch's random numbers, from which fillers, Dropout and the data layers draw."""
-    torch.manual_seed(int(seed))
+    torch.manual_seed(whole_number("caffe.set_random_seed: the seed", seed))
 
 
 def init_log(level: int = 0, stderr: bool = False) -> None:

@@ -19,7 +19,7 @@ from rmpe_legacy.caffe.solver.learning_rate import LearningRate
 from rmpe_legacy.caffe.solver.parameters import read_solver
 
 from . import settings
-from .errors import RuntimeRmpeError, as_pycaffe
+from .errors import RuntimeRmpeError, as_pycaffe, file_path
 from .install import importable_as_caffe
 from .net import TEST, TRAIN, Net
 
@@ -103,7 +103,7 @@ class Solver:
         """
         dialect = settings.current.dialect
         with as_pycaffe(), importable_as_caffe():
-            param = read_solver(solver_file, dialect)
+            param = read_solver(file_path("the solver's file", solver_file), dialect)
             self._training = _Training(param.replace(type=self._type) if self._type else param, dialect)
         views = self._training.views
         self.net = views[id(self._training.net)]
@@ -204,7 +204,7 @@ def get_solver(solver_file: str | PathLike) -> Solver:
         RuntimeError: The file is wrong; the message is the RmpeError's.
     """
     with as_pycaffe():
-        kind = read_solver(solver_file, settings.current.dialect).type
+        kind = read_solver(file_path("the solver's file", solver_file), settings.current.dialect).type
     return _CLASSES[kind](solver_file)
 
 

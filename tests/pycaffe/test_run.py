@@ -163,6 +163,23 @@ class TestNotebooks:
         with pytest.raises(RmpeError, match=r"book\.ipynb: not a notebook"):
             read_notebook(tmp_path / "book.ipynb")
 
+    def test_a_notebook_exported_as_a_script(self, folder):
+        (folder / "script.py").write_text("""\
+# coding: utf-8
+# In[1]:
+get_ipython().magic(u'matplotlib inline')
+get_ipython().run_line_magic('time', 'x = 1')
+get_ipython().run_cell_magic('time', '', 'y = x + 1\\nz = y + 1')
+get_ipython().system('echo shell')
+print(x, y, z)
+""")
+        done = rmpe("script.py", cwd=folder)
+        assert (done.stdout, done.returncode) == ("shell\n1 2 3\n", 0), done.stderr
+        (folder / "script.py").write_text("get_ipython().magic('frobnicate')")
+        done = rmpe("script.py", cwd=folder)
+        assert done.returncode == 1
+        assert "script.py, line 1: the magic '%frobnicate' is not known here" in done.stderr
+
     def test_unknown_magics_name_the_cell(self, tmp_path):
         notebook(tmp_path / "book.ipynb", "x = 1", "y\n%frobnicate")
         with pytest.raises(RmpeError, match=r"cell 2, line 2: the magic '%frobnicate' is not known"):
@@ -281,6 +298,28 @@ class TestPython2:
         done = rmpe("--py2", "script.py", cwd=folder)
         assert (done.returncode, done.stderr) == (0, "")
         assert (folder / "a.png").exists()
+
+    def test_rescale_leaves_the_channels_as_scikit_image_did(self, folder):
+        package = folder / "skimage"  # today's interface, in a stand-in
+        package.mkdir()
+        (package / "__init__.py").write_text("")
+        (package / "transform.py").write_text(
+            "def rescale(image, scale, order=None, *, channel_axis=None):\n    return channel_axis, order\n")
+        (folder / "script.py").write_text("""\
+import numpy as np
+from skimage.transform import rescale
+grey, colour = np.zeros((4, 4)), np.zeros((4, 4, 3))
+print(rescale(grey, 2), rescale(colour, 2, 1))
+print(rescale(colour, 2, multichannel=False), rescale(colour, 2, channel_axis=0))
+""")
+        done = rmpe("script.py", cwd=folder)
+        assert (done.stdout, done.returncode) == ("(None, None) (-1, 1)\n(None, None) (0, None)\n", 0), done.stderr
+
+    def test_colour_maps_by_name(self, folder):
+        (folder / "script.py").write_text(
+            "import matplotlib, pylab as plt\nprint(matplotlib.cm.get_cmap('hsv').name, plt.get_cmap('hsv').name)\n")
+        done = rmpe("script.py", cwd=folder)
+        assert (done.stdout, done.returncode) == ("hsv hsv\n", 0), done.stderr
 
     def test_python_3_goes_through(self):
         assert self.run("x = 3\ny = f'{x!r}'")["y"] == "3"

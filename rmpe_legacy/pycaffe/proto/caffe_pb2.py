@@ -9,14 +9,15 @@ from typing import Any
 
 from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
 from rmpe_legacy.pycaffe import settings
+from rmpe_legacy.pycaffe.errors import NoFieldError
 
 
 def __getattr__(name: str) -> Any:
     try:
         return getattr(caffe_pb2(settings.current.messages), name)
     except AttributeError:
-        raise AttributeError(f"dialect {settings.current.messages!r} has no message, enum or value {name!r}; "
-                             "caffe.configure(dialect=...) chooses another") from None
+        raise NoFieldError(f"dialect {settings.current.messages!r} has no message, enum or value {name!r}; "
+                           "caffe.configure(dialect=...) chooses another") from None
 
 
 def __dir__() -> list[str]:
