@@ -87,8 +87,8 @@ def _join(graph: Graph, first: Node, second: Node) -> Node | None:
     if inner is None:
         return None
     scale, shift = inner[0] * affine[0], inner[1] * affine[0] + affine[1]
-    return replace(first, layer=_scale_layer(second.layer, graph.at_own_sizes(shape), scale, shift),
-                   top=second.top)
+    any_size = tuple(dim if isinstance(dim, int) else 1 for dim in shape)
+    return replace(first, layer=_scale_layer(second.layer, any_size, scale, shift), top=second.top)
 
 
 def is_foldable(layer: Layer, top: Dims) -> bool:

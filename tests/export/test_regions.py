@@ -68,6 +68,17 @@ def test_proposals_and_what_follows(tops: str, make, tmp_path: Path):
     assert "im_info 1 x 3 as the layer that reads it may get it" in verdict.inputs
 
 
+def test_scales_of_regions_are_joined(tmp_path: Path):
+    net = detector(tmp_path, RCNN + HEAD + """
+layer { name: "bn" type: "BatchNorm" bottom: "pool" top: "bn" }
+layer { name: "scale" type: "Scale" bottom: "bn" top: "scale" scale_param { bias_term: true } }""")
+    model, _ = to_onnx(net, until=("scale",))
+    assert [node.op_type for node in model.graph.node].count("BatchNormalization") == 1
+    verdict = verify(NetRunner(net, "net"), by_onnx(net, tmp_path))
+    assert verdict.same, str(verdict)
+    assert "scale" in {d.blob for d in verdict.differences}
+
+
 @pytest.mark.parametrize("make", [by_onnx, by_python])
 @pytest.mark.parametrize("settings", [{"RPN_PRE_NMS_TOP_N": 40, "RPN_POST_NMS_TOP_N": 3}, {"RPN_MIN_SIZE": 60},
                                       {"RPN_POST_NMS_TOP_N": 0, "RPN_PRE_NMS_TOP_N": 0, "RPN_NMS_THRESH": 0.3}])
