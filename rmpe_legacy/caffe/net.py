@@ -22,7 +22,7 @@ from rmpe_legacy.text_table import WIDTH, text_table
 from rmpe_legacy.wording import describe_error, did_you_mean, one_line, printable, shorten, utf8
 
 from .layers import registry
-from .layers.base import MAX_AXES, MAX_COUNT, Layer, Shape, count, shape_text
+from .layers.base import MAX_AXES, MAX_COUNT, Layer, Shape, count, shape_text, shapes_text
 from .layers.gradient import overwrite, rewritten, share
 from .proto.blobs import TrainedLayer
 from .spec import LayerSpec
@@ -410,13 +410,12 @@ class Net(nn.Module):
         return rows
 
     def extra_repr(self) -> str:
-        shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())
-        return printable(f"{self.name or 'unnamed'}: {shapes} -> {', '.join(self.outputs)}")
+        return printable(f"{self.name or 'unnamed'}: {shapes_text(self.inputs)} -> {', '.join(self.outputs)}")
 
 
 def blobs_text(step: Step) -> str:
     """Return a layer's bottoms and tops: "data -> conv1 1 x 64 x 500 x 500"."""
-    tops = ", ".join(f"{top} {shape_text(shape)}" for top, shape in zip(step.top, step.top_shapes, strict=True))
+    tops = shapes_text(dict(zip(step.top, step.top_shapes, strict=True)))
     bottoms = step.layer.spec.message.bottom
     return f"{', '.join(bottoms)} -> {tops}".rstrip() if bottoms else tops
 
@@ -439,6 +438,13 @@ def module_names(layers: Sequence[str]) -> list[str]:
 @cache
 def _own_names() -> frozenset[str]:
     return frozenset(dir(Net(())))
+
+
+def wire_quietly(specs: Sequence[LayerSpec]) -> list[Step]:
+    """``wire`` without the warnings, which were issued when the network was loaded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return wire(specs)
 
 
 def wire(specs: Sequence[LayerSpec]) -> list[Step]:

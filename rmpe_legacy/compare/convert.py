@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from rmpe_legacy.caffe.inputs import read_inputs
-from rmpe_legacy.caffe.layers.base import shape_text
+from rmpe_legacy.caffe.layers.base import shape_text, shapes_text
 from rmpe_legacy.caffe.load import ParsedNet, read_net
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.caffe.proto.blobs import TrainedLayer
@@ -177,7 +177,7 @@ def _verified(network: Network, written: WriteResult, compare: CompareOptions) -
         verdict = _compared(Torch7Runner(network.torch7, network.title, network.shapes), result, compare)
     others = []
     for shapes in written.compared_at if verdict.same else ():
-        text = ", ".join(f"{name} {shape_text(shape)}" for name, shape in shapes.items())
+        text = shapes_text(shapes)
         try:
             other = verify(NetRunner(network.net, network.title), result, None, compare.tolerance, seed=compare.seed,
                            shapes=shapes)

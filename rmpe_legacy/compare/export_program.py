@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rmpe_legacy.caffe.layers.base import Shape, shape_text
+from rmpe_legacy.caffe.layers.base import Shape, shapes_text
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.errors import NetError
 from rmpe_legacy.export.dynamic import AXES, axes_text
@@ -113,6 +113,5 @@ def _check(net: Net, runner: _ProgramRunner, sizes: Sequence[Mapping[str, Shape]
     for shapes in sizes:
         verdict = verify(NetRunner(net, net.name or "the network"), runner, None, shapes=shapes)
         if not verdict.same:
-            text = ", ".join(f"{name} {shape_text(shape)}" for name, shape in shapes.items())
-            raise NetError(f"{net.name or 'the network'}: the exported program is refused, with {text}: "
+            raise NetError(f"{net.name or 'the network'}: the exported program is refused, with {shapes_text(shapes)}: "
                            f"{verdict.sentence}")

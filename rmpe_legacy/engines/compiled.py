@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rmpe_legacy.caffe.layers.base import Shape, shape_text
+from rmpe_legacy.caffe.layers.base import Shape, shapes_text
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.wording import did_you_mean, printable
@@ -145,9 +145,9 @@ class CompiledNet:
         return engine, prove(self.net, engine, shapes) if self._verify and name != EXACT else None
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())
         engine = self._asked if self._latest is None else self.engine
-        return printable(f"CompiledNet {self.name or 'unnamed'} in {engine}: {shapes} -> {', '.join(self.outputs)}")
+        return printable(f"CompiledNet {self.name or 'unnamed'} in {engine}: {shapes_text(self.inputs)} -> "
+                         f"{', '.join(self.outputs)}")
 
 
 def _key(shapes: Shapes) -> tuple:

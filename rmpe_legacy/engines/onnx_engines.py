@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from rmpe_legacy.errors import NetError
 from rmpe_legacy.export.graph import Value
 from rmpe_legacy.export.onnx import to_onnx
+from rmpe_legacy.export.onnx_rewired import rewired
 from rmpe_legacy.optional import optional
 from rmpe_legacy.reading import first_line
 from rmpe_legacy.silence import silent_stderr
@@ -72,31 +72,10 @@ class OnnxEngine:
                   if shown is None or blob in shown or value in self.graph.outputs]
         read = {name for node in self.model.graph.node for name in node.input}  # OpenVINO drops inputs not read
         new = {blob: tensor for blob, tensor in given.items() if blob in final and final[blob].name in read}
-        with self._changed(values, {final[blob].name: tensor.dim() for blob, tensor in new.items()}):
+        with rewired(self.model, {final[blob].name: tensor.dim() for blob, tensor in new.items()},
+                     [value.name for value in values]):
             run = self._load()
         return self._call(run, [*self._arrays(inputs), *(tensor.cpu().numpy() for tensor in new.values())], values)
-
-    @contextmanager
-    def _changed(self, outputs: Sequence[Value], given: Mapping[str, int]) -> Iterator[None]:
-        """Give the model other outputs, and an input, of so many axes, in place of each value that nodes read."""
-        onnx = optional("onnx", f"engine {self.name!r}")
-        graph = self.model.graph
-        kept = [list(graph.output), list(graph.input), [list(node.input) for node in graph.node]]
-        graph.ClearField("output")
-        graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in outputs)
-        graph.input.extend(onnx.helper.make_tensor_value_info(f"given/{name}", onnx.TensorProto.FLOAT, [None] * axes)
-                           for name, axes in given.items())
-        for node in graph.node if given else ():
-            node.input[:] = [f"given/{name}" if name in given else name for name in node.input]
-        try:
-            yield
-        finally:
-            graph.ClearField("output")
-            graph.output.extend(kept[0])
-            graph.ClearField("input")
-            graph.input.extend(kept[1])
-            for node, names in zip(graph.node, kept[2], strict=True):
-                node.input[:] = names
 
 
 def _open_onnxruntime(model: bytes, device: torch.device) -> Run:

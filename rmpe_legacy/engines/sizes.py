@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 
 from rmpe_legacy.caffe.layers.base import Shape
-from rmpe_legacy.caffe.net import Net, Step, wire
+from rmpe_legacy.caffe.net import Net, Step, wire_quietly
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.spec import LayerSpec
@@ -26,9 +25,7 @@ def at_sizes(net: Net, shapes: Mapping[str, Shape]) -> Net:
         if not step.bottom and step.layer.spec.type not in _SOURCES:
             raise step.layer.spec.error("gives data of its own, so that no engine can be compared with Caffe's "
                                         "results; make it an Input layer, as in a deploy.prototxt")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # issued when the network was loaded
-        steps = wire([_sized(step.layer.spec, shapes) for step in net.steps])
+    steps = wire_quietly([_sized(step.layer.spec, shapes) for step in net.steps])
     for step, old in zip(steps, net.steps, strict=True):
         _share_parameters(step, old)
     made = copy.copy(net)

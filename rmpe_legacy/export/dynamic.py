@@ -6,12 +6,11 @@ cannot be set up for another size names itself.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rmpe_legacy.caffe.layers.base import Layer, Shape, shape_text
-from rmpe_legacy.caffe.net import Step, wire
+from rmpe_legacy.caffe.net import Step, wire_quietly
 from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import NetError, RmpeError
 
@@ -54,13 +53,6 @@ class Sizes:
         """Return the shapes of the inputs for which a conversion is compared: all axes differ."""
         return tuple({top: shape for step in steps if step.layer.spec.type == "Input"
                       for top, shape in zip(step.top, step.top_shapes, strict=True)} for steps in self.elsewhere[-2:])
-
-
-def wire_quietly(specs: Iterable[LayerSpec]) -> list[Step]:
-    """Set up layers without the warnings that were issued when the network was loaded."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return wire(list(specs))
 
 
 def at_other_sizes(steps: Sequence[Step], axes: Collection[str]) -> Sizes:

@@ -6,12 +6,12 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rmpe_legacy.caffe.layers.base import Layer, Shape
-from rmpe_legacy.caffe.net import Net, Step, reshape_step
+from rmpe_legacy.caffe.net import Net, Step, reshape_step, wire_quietly
 from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.wording import utf8
 
-from .dynamic import Sizes, at_other_sizes, axes_text, before, dims_of, wire_quietly
+from .dynamic import Sizes, at_other_sizes, axes_text, before, dims_of
 
 # A str depends on the batch: "N", or "3N" for three times the batch; on a number of rows: "R"; or with dynamic sizes on
 # the height and width of the inputs: "H", "W", or any name.
@@ -92,7 +92,7 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "", dynamic: Co
     _reshape(net.steps)
     steps, longer = _with_more_rows(net.steps)
     if dynamic is not None:
-        return _dynamic_graph(net.name, at_other_sizes(_before(steps, outputs), dynamic), longer, outputs)
+        return _dynamic_graph(net.name, at_other_sizes(_before(steps, outputs), dynamic), outputs)
     more, why_fixed = (steps, fixed) if fixed else _with_another_batch(steps)
     batch = _batch(steps) or 0
     shapes = _dims(steps, more) | _rows(steps, longer)
@@ -123,7 +123,7 @@ def _before(steps: Sequence[Step], outputs: Sequence[str]) -> list[Step]:
     return kept[::-1]
 
 
-def _dynamic_graph(name: str, sizes: Sizes, longer: Sequence[Step], outputs: Sequence[str]) -> Graph:
+def _dynamic_graph(name: str, sizes: Sizes, outputs: Sequence[str]) -> Graph:
     shapes, symbols = dims_of(sizes)
     graph, elsewhere = (
         replace(_Builder(name, steps, shapes).build(outputs), is_dynamic="batch" in sizes.axes, dynamic=sizes.axes,

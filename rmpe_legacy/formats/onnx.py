@@ -13,6 +13,7 @@ import numpy as np
 from rmpe_legacy.caffe.layers.base import Shape, shape_text
 from rmpe_legacy.errors import FileError, NetError
 from rmpe_legacy.export.onnx import BLOB_NAMES
+from rmpe_legacy.export.onnx_rewired import given_name, rewired
 from rmpe_legacy.optional import optional
 from rmpe_legacy.reading import first_line, item_count, reading
 from rmpe_legacy.silence import silent_stderr
@@ -90,37 +91,22 @@ class OnnxRunner:
         return self.names.get(name, name)
 
     def _run_for(self, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
-        """Compute values that are not outputs, by temporarily making them outputs."""
-        onnx = optional("onnx", "running an ONNX file")
-        count = len(self.model.graph.output)
-        self.model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        try:
-            return self._run(self._session(), names, inputs)
-        finally:
-            del self.model.graph.output[count:]
+        """Compute values that are not outputs."""
+        with rewired(self.model, {}, names):
+            session = self._session()
+        return self._run(session, names, inputs)
 
     def run_from(self, inputs: Arrays, wanted: Sequence[str], given: Arrays) -> RunResult:
         """Run the file with some values as further inputs, which the nodes read in place of those that it computes."""
-        onnx = optional("onnx", "running an ONNX file")
         final = {self._blob(name): name for node in self.nodes for name in node.outputs}
-        entry = {final[blob]: f"given/{final[blob]}" for blob in given if blob in final}
-        kept, self.model = self.model, onnx.ModelProto()
-        self.model.CopyFrom(kept)
-        try:
-            for node in self.model.graph.node:
-                node.input[:] = [entry.get(name, name) for name in node.input]
-            self.model.graph.input.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-                                          for name in entry.values())
-            del self.model.graph.value_info[:]
-            named = {final[blob]: np.asarray(value, np.float32) for blob, value in given.items() if blob in final}
-            more = {entry[name]: value for name, value in named.items()}
+        named = {final[blob]: np.asarray(value, np.float32) for blob, value in given.items() if blob in final}
+        more = {given_name(name): value for name, value in named.items()}
+        with rewired(self.model, dict.fromkeys(named)):
             session, self.session = self.session, self._session()
             try:
                 result = self.run({**inputs, **more}, wanted)
             finally:
                 self.session = session
-        finally:
-            self.model = kept
         for name in more:
             del result.blobs[name]
         return result

@@ -13,7 +13,7 @@ import numpy as np
 from rmpe_legacy.caffe.data.image import DETECTOR_MEAN, detector_input
 from rmpe_legacy.caffe.data.opencv_compat import resize_linear
 from rmpe_legacy.caffe.inputs import ImageOptions
-from rmpe_legacy.caffe.layers.base import count, shape_text
+from rmpe_legacy.caffe.layers.base import count, shape_text, shapes_text
 from rmpe_legacy.caffe.layers.roi import RoiLayer
 from rmpe_legacy.caffe.layers.rpn import moved, suppressed
 from rmpe_legacy.caffe.net import Net, Step
@@ -156,7 +156,7 @@ class RegionOutput(DetectorOutput):
         images = [name for name, shape in net.inputs.items() if len(shape) == 4 and shape[1] == 3]
         infos = [name for name, shape in net.inputs.items() if name not in images and count(shape) == 3]
         if len(images) != 1 or len(infos) != 1 or len(net.inputs) != 2:
-            inputs = ", ".join(f"{name} {shape_text(shape)}" for name, shape in net.inputs.items()) or "none"
+            inputs = shapes_text(net.inputs) or "none"
             raise NetError(f"the detector {self.name} has the inputs {inputs}; expected an image, 1 x 3 x height x "
                            "width, and im_info, 1 x 3, as in py-faster-rcnn's test.prototxt")
         return images[0], infos[0]

@@ -21,13 +21,6 @@ IMAGE = np.ones((4, 4, 3), np.float32)
 
 
 @pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "net.prototxt"
-    path.write_text(NET)
-    return str(path)
-
-
-@pytest.fixture
 def net(file):
     return caffe.Net(file, caffe.TEST)
 

@@ -43,13 +43,6 @@ def _seeded():
 
 
 @pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "net.prototxt"
-    path.write_text(NET)
-    return str(path)
-
-
-@pytest.fixture
 def net(file):
     net = caffe.Net(file, caffe.TEST)
     net.blobs["data"].data[...] = np.random.default_rng(0).normal(size=(2, 3, 6, 6))

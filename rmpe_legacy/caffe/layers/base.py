@@ -248,6 +248,11 @@ def shape_text(shape: Shape) -> str:
     return " x ".join(map(str, shape)) or "a single value"
 
 
+def shapes_text(shapes: Mapping[str, Shape]) -> str:
+    """Format blobs and their shapes: data 1 x 3 x 8 x 8, label 1."""
+    return ", ".join(f"{name} {shape_text(shape)}" for name, shape in shapes.items())
+
+
 def rows(x: Tensor) -> Tensor:
     """Return (N, ...) as (N, K); N and K may be 0."""
     return x.reshape(len(x), count(x.shape[1:]))

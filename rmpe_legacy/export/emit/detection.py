@@ -102,7 +102,7 @@ class _Detections:
         conf = ctx.node("Reshape", ctx.x[1], ctx.integers([0, -1, layer.classes]))
         labels = ctx.integers(self.labels)
         scores = ctx.node("Gather", ctx.node("Transpose", conf, perm=[0, 2, 1]), labels, axis=1)
-        self.lowest = ""  # -inf in the shape of the scores
+        self._expanded = ""
         self.scores = self._only_largest(scores, layer.how.top_k, 2)
         boxes = self._decoded()
         if not self.shared:
@@ -138,12 +138,9 @@ class _Detections:
         Of equal scores the first are kept. A negative count keeps all.
         """
         ctx, classes = self.ctx, len(self.labels)
-        values = self.ctx.layer.priors * (classes if axis == 1 else 1)
-        if count < 0 or (not self.any_size and count >= values):
+        if self._keeps_all(count, axis):
             return scores
-        if not self.lowest:
-            self.lowest = ctx.node("Expand", ctx.constant(_LOWEST), ctx.node("Shape", scores))
-        lowest = self.lowest
+        lowest = self._lowest(scores)
         is_flat = axis == 2 or classes == 1
         if not is_flat:
             scores, lowest = (ctx.node("Reshape", x, ctx.integers([0, -1])) for x in (scores, lowest))
@@ -153,6 +150,17 @@ class _Detections:
         largest = ctx.node("ScatterElements", lowest, *reversed(ctx.graph.nodes_of("TopK", [scores, most], 2, axis=-1)),
                            axis=-1)
         return largest if is_flat else ctx.node("Reshape", largest, ctx.integers([0, classes, -1]))
+
+    def _keeps_all(self, count: int, axis: int) -> bool:
+        """Whether `count` scores are all that there are along the axes from `axis` on."""
+        values = self.ctx.layer.priors * (len(self.labels) if axis == 1 else 1)
+        return count < 0 or (not self.any_size and count >= values)
+
+    def _lowest(self, scores: str) -> str:
+        """Return -inf in the shape of the scores."""
+        if not self._expanded:
+            self._expanded = self.ctx.node("Expand", self.ctx.constant(_LOWEST), self.ctx.node("Shape", scores))
+        return self._expanded
 
     def survivors(self) -> str:
         """Return (K, 3) image, class, prior after suppression, sorted by image and class, best first."""
@@ -173,11 +181,9 @@ class _Detections:
     def best(self, found: str) -> str:
         """Return the rows of `found` that are among the keep_top_k best of their image."""
         ctx, keep = self.ctx, self.ctx.layer.how.keep_top_k
-        if keep < 0 or (not self.any_size and keep >= len(self.labels) * ctx.layer.priors):
+        if self._keeps_all(keep, 1):
             return found
-        if not self.lowest:
-            self.lowest = ctx.node("Expand", ctx.constant(_LOWEST), ctx.node("Shape", self.scores))
-        kept = ctx.node("ScatterND", self.lowest, found, ctx.node("GatherND", self.scores, found))
+        kept = ctx.node("ScatterND", self._lowest(self.scores), found, ctx.node("GatherND", self.scores, found))
         largest = self._only_largest(kept, keep, 1)
         stays = ctx.node("Greater", ctx.node("GatherND", largest, found), ctx.constant(_LOWEST))
         return ctx.node("Compress", found, stays, axis=0)
