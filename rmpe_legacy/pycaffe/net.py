@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.layers.fillers import fill
 from rmpe_legacy.caffe.layers.gradient import overwrite, share
+from rmpe_legacy.caffe.layers.python import Python
 from rmpe_legacy.caffe.layers.registry import forms_in, known_types
 from rmpe_legacy.caffe.load import read_net
 from rmpe_legacy.caffe.net import Net as TorchNet
@@ -149,7 +150,7 @@ class Net:
         layer = step.layer
         blobs = [ParameterBlob(getattr(layer, declared.name), declared.shape, f"{layer.spec.name}[{i}]")
                  for i, declared in enumerate(layer.declared)]
-        if layer.spec.type != "Python":
+        if not isinstance(layer, Python):  # one of type "Python" may be built in
             return LayerView(layer.spec.type, blobs)
         layer.user.blobs[:] = blobs
         return layer.user
@@ -355,7 +356,7 @@ class Net:
                                                  retain_graph=True, allow_unused=True))
         for name in [name for name, need in zip(step.bottom, needed, strict=True) if need]:
             self._write_diff(name, gradients.pop(0), [diff for _, diff in outputs])
-        if layer.spec.type == "Python":  # it has written into the parameters' diffs itself
+        if isinstance(layer, Python):  # it has written into the parameters' diffs itself
             return
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:

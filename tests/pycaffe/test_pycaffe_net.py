@@ -323,6 +323,33 @@ class TestPythonLayers:
             caffe.Net(tmp_path / "wrong.prototxt", caffe.TEST)
         assert sys.modules.pop("twice_layer")
 
+    def test_what_fast_rcnns_caffe_told_a_layer(self, tmp_path):
+        (tmp_path / "told_layer.py").write_text(textwrap.dedent("""
+            import caffe
+
+            class Told(caffe.Layer):
+                def reshape(self, bottom, top):
+                    top[0].reshape({"TRAIN": 1, "TEST": 2}[str(self.phase)], int(self.param_str_), self.phase)
+        """))
+        (tmp_path / "net.prototxt").write_text('layer { name: "y" type: "Python" top: "y" python_param { '
+                                               'module: "told_layer" layer: "Told" param_str: "7" } }')
+        assert caffe.Net(tmp_path / "net.prototxt", caffe.TEST).blobs["y"].shape == (2, 7, caffe.TEST)
+        assert caffe.Net(tmp_path / "net.prototxt", caffe.TRAIN).blobs["y"].shape == (1, 7, caffe.TRAIN)
+        assert sys.modules.pop("told_layer")
+
+    def test_a_well_known_layer_without_its_module(self, tmp_path):
+        shapes = {"scores": "1 18 4 4", "moves": "1 36 4 4", "info": "1 3"}
+        inputs = "".join(f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ '
+                         f'{" ".join(f"dim: {n}" for n in shape.split())} }} }} }} ' for name, shape in shapes.items())
+        (tmp_path / "net.prototxt").write_text(
+            inputs + 'layer { name: "rois" type: "Python" bottom: "scores" bottom: "moves" bottom: "info" top: "rois" '
+            "python_param { module: 'rpn.proposal_layer' layer: 'ProposalLayer' param_str: \"'feat_stride': 16\" } }")
+        net = caffe.Net(tmp_path / "net.prototxt", caffe.TEST)
+        assert net.layer_dict["rois"].type == "Python"
+        assert len(net.layer_dict["rois"].blobs) == 0
+        net.blobs["info"].data[...] = [64, 64, 1]
+        assert net.forward()["rois"].shape[1] == 5
+
 
 class TestSolvers:
     @pytest.fixture
