@@ -47,10 +47,15 @@ class _Moved(MetaPathFinder, Loader):
 
 
 def _restore_pyplot(module: ModuleType) -> None:
-    """``hold``, which today's always does, and ``cm.get_cmap``."""
+    """``hold``, which today's always does, ``cm.get_cmap``, the labels of ticks and the background of axes."""
     for holder in (module, module.Axes):
         if not hasattr(holder, "hold"):
             holder.hold = lambda *args: None  # type: ignore[union-attr]
+    axes, ticks = module.Axes, import_module("matplotlib.axis")
+    if not hasattr(ticks.Tick, "label"):
+        ticks.Tick.label = property(lambda tick: tick.label1)
+    if not hasattr(axes, "set_axis_bgcolor"):
+        axes.set_axis_bgcolor, axes.get_axis_bgcolor = axes.set_facecolor, axes.get_facecolor
     if not hasattr(module.cm, "get_cmap"):
         module.cm.get_cmap = module.get_cmap
 
