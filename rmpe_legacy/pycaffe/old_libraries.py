@@ -127,6 +127,7 @@ def restore_old_names() -> None:
     for name, value in _NUMPY.items():
         if name not in np.__dict__:
             setattr(np, name, value)
+    _restore_print_options()
     if not hasattr(time, "clock"):
         time.clock = time.process_time  # type: ignore[attr-defined]
     _restore_opencv()
@@ -134,6 +135,20 @@ def restore_old_names() -> None:
     for name in scipy_misc.__all__:
         if not hasattr(misc, name):
             setattr(misc, name, getattr(scipy_misc, name))
+
+
+def _restore_print_options() -> None:
+    """``np.set_printoptions(threshold="nan")`` and ``np.nan``, which printed arrays in full."""
+    today = np.set_printoptions
+
+    @wraps(today)
+    def set_printoptions(precision: Any = None, threshold: Any = None, *args: Any, **options: Any) -> None:
+        if isinstance(threshold, str | float) and str(threshold) == "nan":
+            threshold = sys.maxsize
+        today(precision, threshold, *args, **options)
+
+    if not hasattr(today, "__wrapped__"):
+        np.set_printoptions = set_printoptions
 
 
 def _restore_opencv() -> None:

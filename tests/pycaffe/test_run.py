@@ -400,6 +400,15 @@ print(rescale(colour, 2, multichannel=False), rescale(colour, 2, channel_axis=0)
         done = rmpe("script.py", cwd=folder)
         assert (done.stdout, done.returncode) == ("hsv hsv\n", 0), done.stderr
 
+    def test_arrays_are_printed_in_full(self, folder):
+        (folder / "script.py").write_text("import numpy as np\nfor threshold in ('nan', np.nan):\n"
+                                          "    np.set_printoptions(threshold=threshold)\n    print(np.zeros(2000))\n"
+                                          "np.set_printoptions(3, threshold=5)\nprint(np.arange(9) / 3)\n")
+        done = rmpe("script.py", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("0.") > 4000
+        assert done.stdout.endswith("[0.    0.333 0.667 ... 2.    2.333 2.667]\n")
+
     def test_yaml_without_a_loader(self, folder):
         (folder / "yaml.py").write_text(textwrap.dedent("""\
             class FullLoader: pass
