@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
@@ -90,8 +90,13 @@ def _with_loader(load: Any, default: Any) -> Any:
     return loaded
 
 
-_RESTORED = {"matplotlib.pyplot": _restore_pyplot, "skimage.transform": _restore_skimage_transform,
-             "yaml": _restore_yaml}
+_RESTORED: dict[str, Callable[[ModuleType], None]] = {
+    "matplotlib.pyplot": _restore_pyplot, "skimage.transform": _restore_skimage_transform, "yaml": _restore_yaml}
+
+
+def restore_when_imported(name: str, restore: Callable[[ModuleType], None]) -> None:
+    """Call a function with the module of this name, once it is imported."""
+    _RESTORED[name] = restore
 
 
 class _Restored(MetaPathFinder, Loader):
@@ -128,6 +133,7 @@ def restore_old_names() -> None:
         if name not in np.__dict__:
             setattr(np, name, value)
     _restore_print_options()
+    _restore_fromstring()
     if not hasattr(time, "clock"):
         time.clock = time.process_time  # type: ignore[attr-defined]
     _restore_opencv()
@@ -149,6 +155,21 @@ def _restore_print_options() -> None:
 
     if not hasattr(today, "__wrapped__"):
         np.set_printoptions = set_printoptions
+
+
+def _restore_fromstring() -> None:
+    """``np.fromstring`` of an array's bytes."""
+    today = np.fromstring
+
+    @wraps(today)
+    def fromstring(string: Any, dtype: Any = float, count: int = -1, *, sep: str = "", **options: Any) -> np.ndarray:
+        if sep:
+            return today(string, dtype, count, sep=sep, **options)
+        data = string.encode("latin-1") if isinstance(string, str) else string
+        return np.frombuffer(data, dtype, count).copy()
+
+    if not hasattr(today, "__wrapped__"):
+        np.fromstring = fromstring  # type: ignore[assignment]
 
 
 def _restore_opencv() -> None:

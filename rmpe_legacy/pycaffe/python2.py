@@ -27,7 +27,9 @@ import numpy as np
 from rmpe_legacy.errors import PrototxtError, RmpeError
 from rmpe_legacy.wording import shorten
 
+from .old_libraries import restore_when_imported
 from .python2_files import restore_pickle
+from .python2_lmdb import take_text
 from .python2_values import python2_names
 
 _PACKAGE = Path(__file__).parents[1]
@@ -186,6 +188,8 @@ class _Meaning(ast.NodeTransformer):
         elif isinstance(node.func, ast.Attribute) and node.func.attr == "format":
             node.args.insert(0, node.func.value)
             node.func = ast.copy_location(ast.Name("__python2_format__", ast.Load()), node.func)
+        elif isinstance(node.func, ast.Attribute) and node.func.attr == "tostring" and not node.args:
+            return ast.copy_location(_call("__python2_tostring__", node.func.value), node)
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
@@ -272,4 +276,5 @@ def translate_imports() -> None:
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     restore_pickle()
+    restore_when_imported("lmdb", take_text)
     np.set_printoptions(legacy="1.13")

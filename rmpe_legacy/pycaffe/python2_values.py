@@ -21,7 +21,7 @@ def python2_names() -> dict[str, Any]:
             "__python2_item__": item, "__python2_index__": whole_index, "__python2_slice__": slice,
             "__python2_element__": element, "__python2_int__": to_int, "__python2_float__": to_float,
             "__python2_str__": to_str, "__python2_printed__": printed, "__python2_format__": format_method,
-            "__python2_open__": open_file}
+            "__python2_tostring__": tostring, "__python2_open__": open_file}
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------
@@ -146,13 +146,19 @@ def float_text(value: float, digits: int = 12) -> str:
 def to_str(*args: Any) -> Any:
     """``str``. Bytes are text if they hold ASCII characters alone, and else stay what they are."""
     if len(args) == 1 and isinstance(args[0], bytes | bytearray):
-        return _text(args[0])
+        return to_text(args[0])
     return str(*map(printed, args))
 
 
-def _text(value: bytes | bytearray) -> str | bytes:
+def to_text(value: bytes | bytearray) -> str | bytes:
+    """Bytes as text if they hold ASCII characters alone, and else as they are."""
     is_text = value.isascii() and all(byte >= 32 or byte in b"\t\n\r\f" for byte in value)
     return value.decode("ascii") if is_text else bytes(value)
+
+
+def tostring(holder: Any) -> Any:
+    """``holder.tostring()``, which NumPy's and Python's arrays have no more."""
+    return holder.tostring() if hasattr(holder, "tostring") else holder.tobytes()
 
 
 def remainder(a: Any, b: Any) -> Any:
@@ -175,7 +181,7 @@ def printed(value: Any) -> Any:
     """What ``print`` is given: a float as one that writes itself as it did then, text for bytes that hold some;
     anything else as it is."""
     if isinstance(value, bytes):
-        return _text(value)
+        return to_text(value)
     if isinstance(value, np.float32 | np.float16):
         return _ShortNumber(value)
     return _Number(value) if type(value) is float or isinstance(value, np.float64) else value

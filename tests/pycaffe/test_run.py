@@ -275,6 +275,33 @@ class TestPython2:
         """)
         assert names["a"] == (b"\xff\xd8\0\n", "00001", "00001.jpg", "key")
 
+    def test_databases_with_keys_of_text(self, folder):
+        pytest.importorskip("lmdb")
+        (folder / "script.py").write_text(textwrap.dedent("""
+            import lmdb, caffe
+            import numpy as np
+            from caffe.proto import caffe_pb2
+            image = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+            db = lmdb.open('images', map_size=1 << 20)
+            with db.begin(write=True) as txn:
+                for i in range(3):
+                    datum = caffe_pb2.Datum(channels=3, height=2, width=2, label=i, data=(image + i).tostring())
+                    txn.put('{:0>5d}_a'.format(i), datum.SerializeToString())
+            with db.begin() as txn:
+                for key, value in txn.cursor():
+                    datum.ParseFromString(value)
+                    flat = np.fromstring(datum.data, dtype=np.uint8)
+                    flat[0] += 1
+                    print key.split('_')[0], datum.label, caffe.io.datum_to_array(datum).sum(), flat[:2]
+                cursor = txn.cursor()
+                print cursor.set_key('00001_a'), cursor.key() + '!', txn.get('00002_a') == value, txn.get('b')
+                print [key for key in cursor.iternext(values=False)] == [], db.stat()['entries']
+            db.close()
+        """))
+        done = rmpe("--py2", "script.py", cwd=folder)
+        assert done.stdout.splitlines() == ["00000 0 66 [1 1]", "00001 1 78 [2 2]", "00002 2 90 [3 3]",
+                                            "True 00001_a! True None", "False 3"], done.stderr
+
     def test_pickles_of_python_2(self, folder):
         # {'data': numpy.array([1, 2], dtype=numpy.uint8), 'name': '\xe9'}, protocol 2, as Python 2.7 wrote it
         written = (b"\x80\x02}q\x00(U\x04dataq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03"
