@@ -222,20 +222,6 @@ class ScalingRunner(Runner, Protocol):
 class SampleRunner(Runner, Protocol):
     """A runner that knows sensible values for inputs whose numbers have a meaning."""
 
-    def typical_blobs(self, at: Collection[str], rng: np.random.Generator) -> dict[str, np.ndarray]:
-        last = {top: step for step in self.net.steps for top in step.top}
-        values: dict[str, np.ndarray] = {}
-        for step in self.net.steps:
-            for i, blob in enumerate(step.bottom if step.layer.chooses_rows else ()):
-                value = step.layer.typical(i, step.bottom_shapes or (), rng)
-                name = self._source.get(blob, blob)
-                while name not in at and last[name].layer.shares_data:  # up to a blob with the same values
-                    name = self._source.get(last[name].bottom[0], last[name].bottom[0])
-                if value is not None and name in at:
-                    shape = last[name].top_shapes[last[name].top.index(name)]
-                    values[name] = value.reshape(shape).astype(np.float32)
-        return values
-
     def typical(self, name: str, rng: np.random.Generator) -> np.ndarray | None:
         """Return values for an input; None if any will do."""
 
@@ -301,7 +287,7 @@ class NetRunner:
                     scaled[name] = new[i].detach().cpu().numpy().copy()
             return new[0] if isinstance(tops, torch.Tensor) else tuple(new)
 
-        last = {top: step for step in self.net.steps for top in step.top}
+        last = self._last
         ran = self._run_hooked(inputs, None, [
             (step, partial(scale, [top if last[top] is step else "" for top in step.top]))
             for step in self.net.steps if not step.layer.spec.is_inserted])
@@ -333,17 +319,23 @@ class NetRunner:
         return replace(ran, blobs={**ran.blobs, **made})
 
     def _replacing(self, given: Arrays, made: dict[str, np.ndarray] | None = None) -> list[tuple[Step, Hook]]:
-        """Return hooks that replace blobs for the layers that read them. made: receives what was replaced."""
+        """Return hooks that replace blobs, once they are final, for the layers that read them.
+
+        made: Receives what was replaced.
+        """
 
         def put(step: Step, _layer: Any, _bottoms: Any, tops: Any) -> Any:
             several = not isinstance(tops, torch.Tensor)
             new = dict(zip(step.top, tops if several else [tops], strict=True))
             for name in new.keys() & given.keys():
+                if last[name] is not step:
+                    continue
                 if made is not None:
                     made[name] = new[name].detach().cpu().numpy()
                 new[name] = torch.from_numpy(np.array(given[name])).to(new[name])
             return tuple(new.values()) if several else new[step.top[0]]
 
+        last = self._last
         return [(step, partial(put, step)) for step in self.net.steps if not given.keys().isdisjoint(step.top)]
 
     def _run_hooked(self, inputs: Arrays, wanted: Collection[str] | None, hooks: Iterable[tuple[Step, Hook]]
@@ -356,6 +348,11 @@ class NetRunner:
                 handle.remove()
 
     @cached_property
+    def _last(self) -> dict[str, Step]:
+        """Blob -> the last step that writes it."""
+        return {top: step for step in self.net.steps for top in step.top}
+
+    @cached_property
     def _source(self) -> dict[str, str]:
         """A Split's top -> the prototxt's blob that it copies."""
         source: dict[str, str] = {}
@@ -365,7 +362,7 @@ class NetRunner:
         return source
 
     def typical_blobs(self, at: Collection[str], rng: np.random.Generator) -> dict[str, np.ndarray]:
-        last = {top: step for step in self.net.steps for top in step.top}
+        last = self._last
         values: dict[str, np.ndarray] = {}
         for step in self.net.steps:
             for i, blob in enumerate(step.bottom if step.layer.chooses_rows else ()):

@@ -588,3 +588,37 @@ def test_a_network_with_parameters_does_not(rmpe):
     code, _, err = rmpe("convert", "net.prototxt", "empty.pt", "net.onnx")
     assert code == 1
     assert "no weights for c1/3x3, " in err
+
+
+class TestADetectorWhoseScoresAreAllTheSame:
+    """Without training they often are 0 or 1, and then what is kept is up to the order in which boxes are sorted."""
+
+    TEXT = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 12, 12] } } }
+layer { name: "prior" type: "PriorBox" bottom: "data" bottom: "data" top: "prior" prior_box_param { min_size: 2
+  clip: false } }
+layer { name: "loc" type: "Convolution" bottom: "data" top: "loc" convolution_param { num_output: 4 kernel_size: 1
+  weight_filler { type: "gaussian" std: STD } } }
+layer { name: "loc_perm" type: "Permute" bottom: "loc" top: "loc_perm" permute_param { order: [0, 2, 3, 1] } }
+layer { name: "loc_flat" type: "Flatten" bottom: "loc_perm" top: "loc_flat" }
+layer { name: "conf" type: "Convolution" bottom: "data" top: "conf" convolution_param { num_output: 3 kernel_size: 1
+  weight_filler { type: "gaussian" std: 1e4 } } }
+layer { name: "conf_perm" type: "Permute" bottom: "conf" top: "conf_perm" permute_param { order: [0, 2, 3, 1] } }
+layer { name: "rows" type: "Reshape" bottom: "conf_perm" top: "rows" reshape_param { shape { dim: [0, -1, 3] } } }
+layer { name: "softmax" type: "Softmax" bottom: "rows" top: "softmax" softmax_param { axis: 2 } }
+layer { name: "conf_flat" type: "Flatten" bottom: "softmax" top: "conf_flat" }
+layer { name: "found" type: "DetectionOutput" bottom: "loc_flat" bottom: "conf_flat" bottom: "prior" top: "found"
+  detection_output_param { num_classes: 3 keep_top_k: 20 nms_param { nms_threshold: NMS top_k: 50 }
+  confidence_threshold: 0.01 code_type: CENTER_SIZE } }"""
+
+    @pytest.mark.parametrize("std", ["1", "1e4"], ids=["equal scores", "boxes without end"])
+    def test_is_compared_on_typical_scores(self, rmpe, std):
+        files = network(self.TEXT.replace("NMS", "0.45").replace("STD", std))
+        code, out, err = rmpe("convert", *files, "net.onnx")
+        assert code == 0, err
+        assert "they got typical values" in out
+        other = network(self.TEXT.replace("NMS", "0.1").replace("STD", std), "other")
+        rmpe("convert", *other, "other.onnx")
+        code, out, _ = rmpe("verify", ",".join(files), "other.onnx")
+        assert code == 1
+        assert "the first is found, " in out
