@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -138,51 +138,78 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     values, description = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch, shapes or {})
     for side in (a, b):
         check_shapes(side, values)
-    ran_a = a.run(values, None)
-    ran_b = b.run(values, _shapes(ran_a))
-    scaled: Arrays = {}
-    if isinstance(a, ScalingRunner) and isinstance(b, PiecewiseRunner) and not _is_finite(ran_a):
-        ran_a, scaled = a.run_scaled(values, ran_b.blobs.keys())
-        ran_b = b.run_from(values, _shapes(ran_a), scaled)
-    if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
-        ran_a.makers, ran_a.blobs = ran_b.makers, {k: ran_a.blobs[k] for k in [*ran_b.blobs, *ran_a.blobs]
-                                                   if k in ran_a.blobs}
-    made = {*ran_a.outputs, *ran_b.outputs}  # includes an input that a layer overwrites
-
-    def compared() -> list[Difference]:
-        return [replace(d, allowed=tolerance) for blob in ran_a.blobs
-                if blob in ran_b.blobs and (blob in made or blob not in values)
-                for d in _compare(blob, ran_a, ran_b, tolerance)]
-
-    differences = compared()
-    given: Arrays = {}
-    if not all(d.is_same for d in differences) and isinstance(b, PiecewiseRunner):
-        given = _turning(ran_a, ran_b, {*values, *scaled})
-        if given:
-            ran_b = b.run_from(values, _shapes(ran_a), {**given, **scaled})
-            differences = compared()
-    typical: Arrays = {}
-    if not all(d.is_same for d in differences) and isinstance(a, TypicalRunner) and isinstance(b, PiecewiseRunner):
-        typical = a.typical_blobs(ran_b.blobs.keys() - values.keys() - scaled.keys(), np.random.default_rng(seed))
-        if typical:
-            ran_a = a.run_from(values, _shapes(ran_a), {**typical, **scaled})
-            given = _turning(ran_a, ran_b, {*values, *scaled, *typical})
-            ran_b = b.run_from(values, _shapes(ran_a), {**given, **typical, **scaled})
-            differences = compared()
-    if not all(d.is_same for d in differences):
-        differences = _allow_for_rounding(differences, a, ran_a, values, {**given, **typical, **scaled})
+    compared = _Comparison(a, b, values, tolerance, seed)
+    for differences in compared.stages():
+        if all(d.is_same for d in differences):
+            break
+    ran_a, ran_b = compared.ran_a, compared.ran_b
     only_a, only_b = (tuple(blob for blob in one.outputs if blob not in other.blobs)
                       for one, other in ((ran_a, ran_b), (ran_b, ran_a)))
-    if not {d.blob for d in differences} & made:
+    if not {d.blob for d in differences} & compared.made:
         raise NetError(f"{a.title} and {b.title} have no output name in common ({', '.join(ran_a.outputs)} and "
                        f"{', '.join(ran_b.outputs)}), so they cannot be compared")
-    return Verdict(a.title, b.title, description, tolerance, tuple(differences), only_a, only_b, tuple(given),
-                   tuple(scaled), not _is_finite(ran_a), tuple(typical))
+    return Verdict(a.title, b.title, description, tolerance, tuple(differences), only_a, only_b, tuple(compared.given),
+                   tuple(compared.scaled), not _is_finite(ran_a), tuple(compared.typical))
 
 
-def _turning(a: RunResult, b: RunResult, known: Collection[str]) -> dict[str, np.ndarray]:
-    """Return A's values of its `turning` blobs; of what a blob is made from, if B does not have it."""
-    left, given = list(a.turning), {}
+class _Comparison:
+    """What both networks compute, and on which values; see ``verify``."""
+
+    def __init__(self, a: Runner, b: Runner, values: Arrays, tolerance: float, seed: int):
+        self.a, self.b, self.values, self.tolerance, self.seed = a, b, values, tolerance, seed
+        self.scaled: Arrays = {}  # see Verdict
+        self.given: Arrays = {}
+        self.typical: Arrays = {}
+        self.ran_a = a.run(values, None)
+        self.ran_b = b.run(values, _shapes(self.ran_a))
+        if isinstance(a, ScalingRunner) and isinstance(b, PiecewiseRunner) and not _is_finite(self.ran_a):
+            self.ran_a, self.scaled = a.run_scaled(values, self.ran_b.blobs.keys())
+            self.ran_b = b.run_from(values, _shapes(self.ran_a), self.scaled)
+        if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
+            blobs, order = self.ran_a.blobs, [*self.ran_b.blobs, *self.ran_a.blobs]
+            self.ran_a = replace(self.ran_a, makers=self.ran_b.makers, blobs={k: blobs[k] for k in order if k in blobs})
+        self.made = {*self.ran_a.outputs, *self.ran_b.outputs}  # includes an input that a layer overwrites
+
+    def stages(self) -> Iterator[list[Difference]]:
+        """Yield the differences, each time with more blobs that B reads as A has them."""
+        b = self.b
+        if not isinstance(b, PiecewiseRunner):
+            yield self._judged()
+            return
+        few, more = (self._a_values(blobs) for blobs in (self.ran_a.turning, self.ran_a.turning | self.ran_a.steep))
+        yield self._differences() if few else self._judged()  # a run in double precision may pick other rows, too
+        for given in (few, more):
+            if given.keys() != self.given.keys():
+                self.given = given
+                self.ran_b = b.run_from(self.values, _shapes(self.ran_a), {**given, **self.scaled})
+                yield self._judged()
+        if isinstance(self.a, TypicalRunner) and (typical := self.a.typical_blobs(
+                self.ran_b.blobs.keys() - self.values.keys() - self.scaled.keys(), np.random.default_rng(self.seed))):
+            self.typical = typical
+            self.ran_a = self.a.run_from(self.values, _shapes(self.ran_a), {**typical, **self.scaled})
+            self.given = self._a_values(self.ran_a.turning | self.ran_a.steep)
+            self.ran_b = b.run_from(self.values, _shapes(self.ran_a), {**self.given, **typical, **self.scaled})
+            yield self._judged()
+
+    def _a_values(self, blobs: Collection[str]) -> dict[str, np.ndarray]:
+        return _given(blobs, self.ran_a, self.ran_b, {*self.values, *self.scaled, *self.typical})
+
+    def _differences(self) -> list[Difference]:
+        return [replace(d, allowed=self.tolerance) for blob in self.ran_a.blobs
+                if blob in self.ran_b.blobs and (blob in self.made or blob not in self.values)
+                for d in _compare(blob, self.ran_a, self.ran_b, self.tolerance)]
+
+    def _judged(self) -> list[Difference]:
+        differences = self._differences()
+        if all(d.is_same for d in differences):
+            return differences
+        return _allow_for_rounding(differences, self.a, self.ran_a, self.values,
+                                   {**self.given, **self.typical, **self.scaled})
+
+
+def _given(blobs: Collection[str], a: RunResult, b: RunResult, known: Collection[str]) -> dict[str, np.ndarray]:
+    """Return A's values of these blobs; of what a blob is made from, if B does not have it."""
+    left, given = list(blobs), {}
     seen = set(left)
     while left:
         blob = left.pop()

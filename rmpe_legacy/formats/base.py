@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rmpe_legacy.caffe.layers.base import Shape, shape_text
+from rmpe_legacy.caffe.layers.base import Layer, Shape, shape_text
 from rmpe_legacy.caffe.load import ParsedNet
 from rmpe_legacy.caffe.net import Net, Step
 from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
@@ -168,9 +168,11 @@ class RunResult:
     makers: dict[str, str] = field(default_factory=dict)  # blob -> the layers that compute it, as text
     saturating: frozenset[str] = frozenset()  # blobs in 0 to 1, where saturated values hide large differences
     detections: frozenset[str] = frozenset()  # blobs whose rows may come in any order if their scores are equal
-    # The bottoms and tops of layers that turn a small difference into a large one: those that compare values to pick
-    # rows or places, those that round, and Softmax and Sigmoid, which turn a difference into a factor.
+    # The bottoms and tops of layers that pick rows by comparing values, where a last bit can change the rows.
     turning: frozenset[str] = frozenset()
+    # Those of other layers that turn a small difference into a large one: layers that compare values or round, and
+    # Softmax and Sigmoid, which turn a difference into a factor.
+    steep: frozenset[str] = frozenset()
     made_from: Mapping[str, Sequence[str]] = field(default_factory=dict)  # blob -> what the layers that compute it read
 
 
@@ -264,13 +266,17 @@ class NetRunner:
         return RunResult(blobs, self.net.outputs, {name: ", ".join(layers) for name, layers in makers.items()},
                          frozenset(name for name, layer in last.items() if layer.range01),
                          frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"),
-                         self.turning, made_from)
+                         self.turning, self._around(lambda layer: layer.is_discontinuous or layer.range01), made_from)
 
     @cached_property
     def turning(self) -> frozenset[str]:
         """See ``RunResult``."""
+        return self._around(lambda layer: layer.chooses_rows)
+
+    def _around(self, chosen: Callable[[Layer], bool]) -> frozenset[str]:
+        """Return the bottoms and tops of some layers."""
         return frozenset(self._source.get(name, name) for step in self.net.steps
-                         if step.layer.chooses_rows or step.layer.is_discontinuous or step.layer.range01
+                         if chosen(step.layer) and not step.layer.spec.is_inserted
                          for name in (*step.bottom, *step.top))
 
     def run_scaled(self, inputs: Arrays, at: Collection[str]) -> tuple[RunResult, dict[str, np.ndarray]]:
