@@ -66,7 +66,7 @@ def count_readers(graph: Graph) -> Counter[Value]:
 
 def _is_copy(layer: Layer, node: Node) -> bool:
     kind = layer.spec.type
-    return (kind == "Split" or (kind == "Dropout" and not layer.drops)
+    return (kind == "Split" or (kind == "Dropout" and not layer.drops and layer.scale == 1)
             or (kind in ("Concat", "Slice") and len(node.bottom) == len(node.top) == 1))
 
 

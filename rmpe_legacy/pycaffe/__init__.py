@@ -24,11 +24,12 @@ _LATER = {
     **dict.fromkeys(("get_solver", "SGDSolver", "NesterovSolver", "AdaGradSolver", "RMSPropSolver", "AdaDeltaSolver",
                      "AdamSolver", "NCCL", "Timer", "has_nccl", "solver_count", "set_solver_count", "solver_rank",
                      "set_solver_rank", "set_multiprocess"), "solver"),
-    **dict.fromkeys(("io", "proto", "draw", "coord_map", "model_libs", "net_spec", "classifier", "detector"), None),
+    **dict.fromkeys(("io", "proto", "draw", "coord_map", "model_libs", "net_spec", "classifier", "detector", "_caffe",
+                     "pycaffe"), None),
 }
 
 __all__ = ["TEST", "TRAIN", "Layer", "Net", "configure", "init_log", "install", "layer_type_list", "log", "set_device",
-           "set_mode_cpu", "set_mode_gpu", "set_random_seed", *_LATER]
+           "set_mode_cpu", "set_mode_gpu", "set_random_seed", *(name for name in _LATER if not name.startswith("_"))]
 
 find_parts()
 

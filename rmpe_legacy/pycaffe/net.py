@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from os import PathLike
 from typing import Any
@@ -17,15 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rmpe_legacy.caffe.layers.base import shape_text
 from rmpe_legacy.caffe.layers.fillers import fill
 from rmpe_legacy.caffe.layers.gradient import overwrite, share
+from rmpe_legacy.caffe.layers.pycaffe_layer import BlobVec
+from rmpe_legacy.caffe.layers.python import Python
 from rmpe_legacy.caffe.layers.registry import forms_in, known_types
 from rmpe_legacy.caffe.load import read_net
 from rmpe_legacy.caffe.net import Net as TorchNet
 from rmpe_legacy.caffe.net import Step, reshape_step, run_step
 from rmpe_legacy.caffe.proto.dialects import AUTO
 from rmpe_legacy.caffe.proto.schema import load_schema
-from rmpe_legacy.caffe.weights import copy_trained, read_trained
+from rmpe_legacy.caffe.weights import TrainedLayer, copy_trained, read_trained
 from rmpe_legacy.errors import InputError
 from rmpe_legacy.files import all_or_none
 from rmpe_legacy.wording import did_you_mean, shorten_list
@@ -67,11 +71,14 @@ class Named(OrderedDict):
 
 
 class LayerView:
-    """One layer as ``net.layers`` has it: its type, and its parameters as blobs."""
+    """One layer as ``net.layers`` has it: its type, and its parameters as blobs.
 
-    def __init__(self, kind: str, blobs: list[ParameterBlob]):
+    ``blobs.add_blob`` adds one that the layer does not read, and that ``net.save`` stores with the others.
+    """
+
+    def __init__(self, kind: str, blobs: Iterable[ParameterBlob]):
         self.type = kind
-        self.blobs = blobs
+        self.blobs = BlobVec(blobs)
 
 
 class Net:
@@ -149,7 +156,7 @@ class Net:
         layer = step.layer
         blobs = [ParameterBlob(getattr(layer, declared.name), declared.shape, f"{layer.spec.name}[{i}]")
                  for i, declared in enumerate(layer.declared)]
-        if layer.spec.type != "Python":
+        if not isinstance(layer, Python):  # one of type "Python" may be built in
             return LayerView(layer.spec.type, blobs)
         layer.user.blobs[:] = blobs
         return layer.user
@@ -355,7 +362,7 @@ class Net:
                                                  retain_graph=True, allow_unused=True))
         for name in [name for name, need in zip(step.bottom, needed, strict=True) if need]:
             self._write_diff(name, gradients.pop(0), [diff for _, diff in outputs])
-        if layer.spec.type == "Python":  # it has written into the parameters' diffs itself
+        if isinstance(layer, Python):  # it has written into the parameters' diffs itself
             return
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
@@ -502,7 +509,9 @@ class Net:
         with as_pycaffe():
             path = file_path("net.copy_from: the file", trained)
             layers = read_trained(path, [step.layer.spec for step in self._steps])
-            for name in copy_trained(self.torch, layers):
+            added = self._added()
+            own = [_without_added(stored, added.get(stored.name, [])) for stored in layers]
+            for name in copy_trained(self.torch, own):
                 log.info("Ignoring source layer %s", name)
 
     load_hdf5 = copy_from
@@ -522,7 +531,7 @@ class Net:
 
         self._push_parameters()
         with as_pycaffe():
-            write_weights(path, self.torch)
+            write_weights(path, self.torch, added=self._added())
 
     def save_hdf5(self, path: str | PathLike) -> None:
         """Write a .caffemodel.h5; all of it, or nothing."""
@@ -530,7 +539,14 @@ class Net:
 
         self._push_parameters()
         with as_pycaffe(), all_or_none(path) as [place]:
-            write_weights_hdf5(place, self.torch)
+            write_weights_hdf5(place, self.torch, added=self._added())
+
+    def _added(self) -> dict[str, list[np.ndarray]]:
+        """What a script has added by ``net.params[...].add_blob``, by layer."""
+        found = {step.layer.spec.name: [blob.data for blob in view.blobs[len(step.layer.declared):]]
+                 for step, view in zip(self._steps, self.layers, strict=True)}
+        return {name: arrays for name, arrays in found.items() if arrays}
+
 
 
 _FIXED = frozenset({"blobs", "params", "layers", "layer_dict", "inputs", "outputs", "top_names", "bottom_names",
@@ -590,6 +606,18 @@ def _arguments(args: Sequence[Any], phase: int | None, level: int, stages: Seque
         raise ArgumentError("caffe.Net takes (prototxt, phase, level=0, stages=None, weights=None) or (prototxt, "
                             "weights, phase), with a phase of caffe.TRAIN or caffe.TEST")
     return phase, level, stages, weights
+
+
+def _without_added(stored: TrainedLayer, added: Sequence[np.ndarray]) -> TrainedLayer:
+    """Copy a layer's last stored blobs into the arrays that a script has added to it; returns the others."""
+    if not added or not stored.blobs:
+        return stored
+    for array, blob in zip(reversed(added), reversed(stored.blobs), strict=False):
+        if blob is None or tuple(blob.shape) != array.shape:
+            raise RuntimeRmpeError(f"layer {stored.name!r}: the weights do not hold the {shape_text(array.shape)} of a "
+                                   "blob that was added to it; load them before adding one")
+        array[...] = np.reshape(blob.data, array.shape)
+    return replace(stored, blobs=stored.blobs[:-len(added)])
 
 
 def _constants(step: Step) -> tuple[int, ...]:

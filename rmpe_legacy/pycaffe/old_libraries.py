@@ -9,7 +9,7 @@ from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from inspect import signature
+from inspect import Parameter, signature
 from types import ModuleType
 from typing import Any
 
@@ -69,7 +69,24 @@ def _restore_skimage_transform(module: ModuleType) -> None:
         module.rescale = rescale  # type: ignore[attr-defined]
 
 
-_RESTORED = {"matplotlib.pyplot": _restore_pyplot, "skimage.transform": _restore_skimage_transform}
+def _restore_yaml(module: ModuleType) -> None:
+    """``load`` and ``load_all`` without a Loader, for which today's have no default."""
+    for name in ("load", "load_all"):
+        today = getattr(module, name)
+        if signature(today).parameters["Loader"].default is Parameter.empty:
+            setattr(module, name, _with_loader(today, module.FullLoader))
+
+
+def _with_loader(load: Any, default: Any) -> Any:
+    @wraps(load)
+    def loaded(stream: Any, *args: Any, **named: Any) -> Any:
+        return load(stream, *args, **named) if args or named else load(stream, default)
+
+    return loaded
+
+
+_RESTORED = {"matplotlib.pyplot": _restore_pyplot, "skimage.transform": _restore_skimage_transform,
+             "yaml": _restore_yaml}
 
 
 class _Restored(MetaPathFinder, Loader):
@@ -94,7 +111,8 @@ class _Restored(MetaPathFinder, Loader):
 
 
 def restore_old_names() -> None:
-    """Have what NumPy, OpenCV, matplotlib and scikit-image had, ``time.clock``, PIL's bare names and ``scipy.misc``.
+    """Have what NumPy, OpenCV, matplotlib, scikit-image and PyYAML had, ``time.clock``, PIL's bare names and
+    ``scipy.misc``.
 
     What is there already stays as it is.
     """

@@ -11,6 +11,10 @@ from torch.testing import assert_close
 from rmpe_legacy import RmpeError
 from rmpe_legacy.caffe.layers.fillers import fill
 from rmpe_legacy.caffe.proto.text import parse_text
+from rmpe_legacy.export.onnx import to_onnx, write_onnx
+from rmpe_legacy.export.python_source import to_python, write_state
+from rmpe_legacy.formats.onnx import OnnxRunner
+from rmpe_legacy.formats.python import PythonRunner
 
 
 def filled(shape: tuple[int, ...], text: str, dialect: str = "rmpe") -> torch.Tensor:
@@ -110,8 +114,11 @@ class TestFillers:
 class TestDropout:
     X = (20, 30, 40)
 
-    def run(self, seed: int, rest: str = "dropout_param { dropout_ratio: 0.3 }", phase: str = "TRAIN"):
-        net = net_of(layer("Dropout", rest=rest), self.X, phase=phase)
+    UNSCALED = "dropout_param { dropout_ratio: 0.3 scale_train: false }"
+    SAMPLED = "dropout_param { dropout_ratio: 0.3 sample_weights_test: true }"
+
+    def run(self, seed: int, rest: str = "dropout_param { dropout_ratio: 0.3 }", phase: str = "TRAIN", **options):
+        net = net_of(layer("Dropout", rest=rest), self.X, phase=phase, **options)
         torch.manual_seed(seed)
         x = normal(*self.X).requires_grad_()
         y = net(x=x)["y"]
@@ -142,6 +149,44 @@ class TestDropout:
     def test_differs_in_refusing_ratio_1(self):
         with pytest.raises(RmpeError, match=r"dropout_ratio 1\.0 is not in 0 to 1"):
             self.run(0, "dropout_param { dropout_ratio: 1 }")
+
+    @pytest.mark.parametrize("dialect", ["rcnn", "rfcn", "ctpn", "textboxes", "microsoft"])
+    def test_without_scale_train_training_keeps_values_as_they_are(self, dialect):
+        x, y, dx = self.run(0, self.UNSCALED, dialect=dialect)
+        kept = y != 0
+        assert abs(kept.double().mean() - 0.7) < 5 * math.sqrt(0.21 / x.numel())
+        assert torch.equal(y[kept], x[kept])
+        assert torch.equal(dx, kept.float())
+
+    @pytest.mark.parametrize("dialect", ["rcnn", "rfcn", "ctpn", "textboxes", "microsoft"])
+    def test_without_scale_train_test_phase_multiplies(self, dialect):
+        x, y, dx = self.run(0, self.UNSCALED, phase="TEST", dialect=dialect)
+        assert_close(y, x * 0.7, rtol=2e-7, atol=0)
+        assert_close(dx, torch.full_like(x, 0.7), rtol=2e-7, atol=0)
+
+    def test_scale_train_true_is_the_default(self):
+        explicit = self.run(3, "dropout_param { dropout_ratio: 0.3 scale_train: true }", dialect="rcnn")
+        assert torch.equal(explicit[1], self.run(3)[1])
+
+    def test_without_scale_train_ratio_1_is_refused_in_test_too(self):
+        with pytest.raises(RmpeError, match=r"dropout_ratio 1\.0 is not in 0 to 1"):
+            self.run(0, "dropout_param { dropout_ratio: 1 scale_train: false }", phase="TEST", dialect="rcnn")
+
+    def test_without_scale_train_it_is_exported(self, tmp_path):
+        net = net_of(layer("Dropout", rest=self.UNSCALED) + layer("Power", "y", "z"), (2, 3), dialect="rcnn")
+        write_onnx(tmp_path / "net.onnx", to_onnx(net)[0])
+        model = to_python(net, "a case", "net.pt")
+        (tmp_path / "net.py").write_text(model.text)
+        write_state(tmp_path / "net.pt", model.state)
+        x = normal(2, 3)
+        for runner in (OnnxRunner(tmp_path / "net.onnx", "onnx"), PythonRunner(tmp_path / "net.py", "model.py")):
+            assert_close(torch.as_tensor(runner.run({"x": x.numpy()}, ["z"]).blobs["z"]), x * 0.7, rtol=2e-7, atol=0)
+
+    @pytest.mark.parametrize("convert", [to_onnx, lambda net: to_python(net, "a case", "net.pt")])
+    def test_random_values_in_test_phase_cannot_be_exported(self, convert):
+        net = net_of(layer("Dropout", rest=self.SAMPLED), (2, 3), dialect="segnet")
+        with pytest.raises(RmpeError, match="sample_weights_test drops random values in TEST"):
+            convert(net)
 
 
 class TestStochasticPooling:

@@ -8,6 +8,8 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
 
 from rmpe_legacy import load_net
 from rmpe_legacy import pycaffe as caffe
@@ -267,6 +269,24 @@ class TestFiles:
             getattr(other, load)(str(tmp_path / name))
             assert np.array_equal(other.params["fc"][0].data, net.params["fc"][0].data)
 
+    @pytest.mark.parametrize(("save", "load"), [("save", "copy_from"), ("save_hdf5", "load_hdf5")])
+    def test_blobs_that_a_script_adds_are_stored(self, net, file, tmp_path, save, load):
+        before = net.forward()["prob"].copy()
+        net.params["fc"].add_blob(2, 3)
+        net.params["fc"][2].data[...] = 7
+        getattr(net, save)(tmp_path / "net")
+        assert np.array_equal(net.forward()["prob"], before)  # the layer does not read it
+        other = caffe.Net(file, caffe.TEST)
+        with pytest.raises(RuntimeError, match="has 2 parameters, the weights hold 3"):
+            getattr(other, load)(tmp_path / "net")
+        other.params["fc"].add_blob(2, 3)
+        getattr(other, load)(tmp_path / "net")
+        assert np.array_equal(other.params["fc"][2].data, np.full((2, 3), 7))
+        assert np.array_equal(other.params["fc"][1].data, net.params["fc"][1].data)
+        other.params["fc"][2].reshape(4)
+        with pytest.raises(RuntimeError, match="do not hold the 4 of a blob that was added"):
+            getattr(other, load)(tmp_path / "net")
+
     def test_share_with(self, net, file):
         other = caffe.Net(file, caffe.TEST)
         other.share_with(net)
@@ -322,6 +342,33 @@ class TestPythonLayers:
         with pytest.raises(ValueError, match=r"y \(Python\): its setup fails: ValueError: a factor is expected"):
             caffe.Net(tmp_path / "wrong.prototxt", caffe.TEST)
         assert sys.modules.pop("twice_layer")
+
+    def test_what_fast_rcnns_caffe_told_a_layer(self, tmp_path):
+        (tmp_path / "told_layer.py").write_text(textwrap.dedent("""
+            import caffe
+
+            class Told(caffe.Layer):
+                def reshape(self, bottom, top):
+                    top[0].reshape({"TRAIN": 1, "TEST": 2}[str(self.phase)], int(self.param_str_), self.phase)
+        """))
+        (tmp_path / "net.prototxt").write_text('layer { name: "y" type: "Python" top: "y" python_param { '
+                                               'module: "told_layer" layer: "Told" param_str: "7" } }')
+        assert caffe.Net(tmp_path / "net.prototxt", caffe.TEST).blobs["y"].shape == (2, 7, caffe.TEST)
+        assert caffe.Net(tmp_path / "net.prototxt", caffe.TRAIN).blobs["y"].shape == (1, 7, caffe.TRAIN)
+        assert sys.modules.pop("told_layer")
+
+    def test_a_well_known_layer_without_its_module(self, tmp_path):
+        shapes = {"scores": "1 18 4 4", "moves": "1 36 4 4", "info": "1 3"}
+        inputs = "".join(f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ '
+                         f'{" ".join(f"dim: {n}" for n in shape.split())} }} }} }} ' for name, shape in shapes.items())
+        (tmp_path / "net.prototxt").write_text(
+            inputs + 'layer { name: "rois" type: "Python" bottom: "scores" bottom: "moves" bottom: "info" top: "rois" '
+            "python_param { module: 'rpn.proposal_layer' layer: 'ProposalLayer' param_str: \"'feat_stride': 16\" } }")
+        net = caffe.Net(tmp_path / "net.prototxt", caffe.TEST)
+        assert net.layer_dict["rois"].type == "Python"
+        assert len(net.layer_dict["rois"].blobs) == 0
+        net.blobs["info"].data[...] = [64, 64, 1]
+        assert net.forward()["rois"].shape[1] == 5
 
 
 class TestSolvers:
@@ -461,6 +508,18 @@ class TestModule:
             assert caffe_pb2 is caffe.proto.caffe_pb2 and L is caffe.layers
         """
         assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False).returncode == 0
+
+    def test_the_compiled_module_and_its_types(self, net):
+        assert type(net.params["fc"]) is caffe._caffe.BlobVec
+        assert isinstance(net, caffe._caffe.Net)
+        assert caffe.pycaffe.SGDSolver is caffe._caffe.SGDSolver is caffe.SGDSolver
+
+    def test_messages_are_googles(self):
+        assert len(caffe.proto.caffe_pb2.BlobProtoVector(blobs=[caffe.io.array_to_blobproto(np.ones(3))]).blobs) == 1
+        with pytest.raises(DecodeError):
+            caffe.proto.caffe_pb2.NetParameter().ParseFromString(b"\xff\xff")
+        with pytest.raises(text_format.ParseError):
+            text_format.Merge("layer {", caffe.proto.caffe_pb2.NetParameter())
 
     def test_building_a_network_leaves_no_caffe_behind(self, file):
         assert "caffe" not in sys.modules

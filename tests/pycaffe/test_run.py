@@ -321,6 +321,18 @@ print(rescale(colour, 2, multichannel=False), rescale(colour, 2, channel_axis=0)
         done = rmpe("script.py", cwd=folder)
         assert (done.stdout, done.returncode) == ("hsv hsv\n", 0), done.stderr
 
+    def test_yaml_without_a_loader(self, folder):
+        (folder / "yaml.py").write_text(textwrap.dedent("""\
+            class FullLoader: pass
+            def load(stream, Loader): return stream, Loader.__name__
+            def load_all(stream, Loader): return [load(stream, Loader)]
+        """))  # today's interface, in a stand-in
+        (folder / "script.py").write_text("import yaml\nclass Own: pass\n"
+                                          "print(yaml.load('a'), yaml.load_all('a'), yaml.load('b', Loader=Own))\n")
+        done = rmpe("script.py", cwd=folder)
+        assert (done.stdout, done.returncode) == ("('a', 'FullLoader') [('a', 'FullLoader')] ('b', 'Own')\n", 0), (
+            done.stderr)
+
     def test_python_3_goes_through(self):
         assert self.run("x = 3\ny = f'{x!r}'")["y"] == "3"
 

@@ -268,7 +268,8 @@ class Threshold(Layer):
 @register("Dropout")
 class Dropout(Layer):
     """In TRAIN, zeroes each value with probability dropout_ratio and scales the rest by 1 / (1 - ratio). With SegNet's
-    sample_weights_test, in TEST too.
+    sample_weights_test, in TEST too. With Fast R-CNN's `scale_train: false`, TRAIN does not scale, and TEST multiplies
+    by 1 - ratio (dropout_layer.cpp:40-56 of rbgirshick/caffe-fast-rcnn@4115385).
 
     torch's generator picks them, so torch.manual_seed makes it repeatable. Differs: a ratio of 1 is refused in TRAIN;
     the published code computes 0 * inf, so every value is nan.
@@ -280,14 +281,21 @@ class Dropout(Layer):
         param = self.spec.get("dropout_param")
         self.ratio = param.dropout_ratio
         self.drops = self.spec.phase == "TRAIN" or (param.has("sample_weights_test") and param.sample_weights_test)
-        if self.drops and not 0 <= self.ratio < 1:
+        scale_train = not param.has("scale_train") or param.scale_train
+        if (self.drops or not scale_train) and not 0 <= self.ratio < 1:
             raise self.spec.error(f"dropout_ratio {self.ratio} is not in 0 to 1, 1 excluded")
+        self.scale = 1.0
+        if self.drops and scale_train:
+            self.scale = float(np.float32(1 / (1 - self.ratio)))
+        elif not self.drops and not scale_train:
+            self.scale = float(np.float32(1 / float(np.float32(1 / (1 - self.ratio)))))
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.drops:
-            return x if self.in_place else x.view_as(x)  # a separate blob, because later layers may work on it in place
-        scale = float(np.float32(1 / (1 - self.ratio)))
-        return x * torch.empty_like(x).bernoulli_(1 - self.ratio).mul_(scale)
+        if self.drops:
+            return x * torch.empty_like(x).bernoulli_(1 - self.ratio).mul_(self.scale)
+        if self.scale != 1:
+            return x * self.scale
+        return x if self.in_place else x.view_as(x)  # a separate blob, because later layers may work on it in place
 
 
 @register("Clip", dialects=("bvlc",))

@@ -9,12 +9,27 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 TRAIN, TEST = 0, 1
+
+
+class Phase(IntEnum):
+    """The phase as a layer gets it: caffe.TRAIN or caffe.TEST, with its name as text.
+
+    Fast R-CNN's fork has it so (python/caffe/_caffe.cpp:207 of rbgirshick/caffe-fast-rcnn@4115385), and its layers look
+    settings up by ``str(self.phase)``. Differs: BVLC's is an int, with 0 or 1 as text.
+    """
+
+    TRAIN = TRAIN
+    TEST = TEST
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Blob:
@@ -80,7 +95,8 @@ class Layer:
     """Base class of layers written in Python; the user overrides setup, reshape, forward and backward."""
 
     param_str = ""
-    phase = TEST
+    param_str_ = ""  # its name in the Caffe of 2015, which py-faster-rcnn and others contain
+    phase = Phase.TEST
 
     def __init__(self, param: object = None):
         self.blobs = BlobVec()

@@ -21,7 +21,7 @@ from rmpe_legacy.wording import describe_error, shorten
 from . import pycaffe_layer
 from .base import Layer, Shape
 from .known_python import known_class
-from .pycaffe_layer import TEST, TRAIN, Blob, caffe_module
+from .pycaffe_layer import Blob, Phase, caffe_module
 from .registry import register
 
 
@@ -49,8 +49,8 @@ class Python(Layer):
         cls = _users_class(self.spec)
         with self.users_code("__init__"):
             self.user = cls(self.spec.message)
-        self.user.param_str = self.spec.get("python_param").param_str
-        self.user.phase = TRAIN if self.spec.phase == "TRAIN" else TEST
+        self.user.param_str = self.user.param_str_ = self.spec.get("python_param").param_str
+        self.user.phase = Phase[self.spec.phase]
         self.bottom = [Blob(shape) for shape in bottom]
         self.top = [self.bottom[0] if self.in_place and i == 0 else Blob() for i in range(len(self.spec.top))]
         with self.users_code("setup"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
+from types import MappingProxyType
 
 import h5py
 import numpy as np
@@ -16,18 +17,21 @@ from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema
 
+Added = Mapping[str, Sequence[np.ndarray]]  # layer -> arrays that it stores after its parameters
 
-def write_weights(path: str | PathLike, net: Net, diffs: bool = False) -> None:
+
+def write_weights(path: str | PathLike, net: Net, diffs: bool = False, added: Added = MappingProxyType({})) -> None:
     """Write a .caffemodel byte for byte as Caffe does: every layer, inserted Splits too, with its blobs.
 
     diffs: store each parameter's gradient, which holds the last update after a solver's step.
     """
     layers = [_definition(step) for step in net.steps]
     message = Message(load_schema(net.steps[0].layer.spec.dialect)["NetParameter"], {"name": net.name, "layer": layers})
-    write_caffemodel(path, _trained(net, diffs), message)
+    write_caffemodel(path, _trained(net, diffs, added), message)
 
 
-def write_weights_hdf5(path: str | PathLike, net: Net, diffs: bool = False) -> None:
+def write_weights_hdf5(path: str | PathLike, net: Net, diffs: bool = False,
+                       added: Added = MappingProxyType({})) -> None:
     """Write a .caffemodel.h5: a group per layer in `data`, and in `diff` if asked for.
 
     A parameter that layers share stands in its owner's group alone. Source: Net::ToHDF5 (net.cpp) of RMPE@5188c23.
@@ -46,6 +50,8 @@ def write_weights_hdf5(path: str | PathLike, net: Net, diffs: bool = False) -> N
                     inside[0].create_dataset(str(i), data=_array(value).reshape(declared.shape))
                 if diffs:  # a sharer's diff is stored, too
                     inside[1].create_dataset(str(i), data=_array(_diff(value)).reshape(declared.shape))
+            for i, array in enumerate(added.get(layer.spec.name, ()), len(layer.declared)):
+                inside[0].create_dataset(str(i), data=array)
 
 
 def _definition(step: Step) -> Message:
@@ -60,11 +66,12 @@ def _definition(step: Step) -> Message:
     return spec.message.replace(**changes)
 
 
-def _trained(net: Net, diffs: bool) -> Iterator[TrainedLayer]:
+def _trained(net: Net, diffs: bool, added: Added) -> Iterator[TrainedLayer]:
     for step in net.steps:
         layer = step.layer
-        yield TrainedLayer(layer.spec.name, layer.spec.type, tuple(
-            _blob(getattr(layer, declared.name), declared.shape, diffs) for declared in layer.declared))
+        blobs = [_blob(getattr(layer, declared.name), declared.shape, diffs) for declared in layer.declared]
+        blobs += [StoredBlob(array.shape, array.reshape(-1)) for array in added.get(layer.spec.name, ())]
+        yield TrainedLayer(layer.spec.name, layer.spec.type, tuple(blobs))
 
 
 def _blob(value: Tensor, shape: tuple[int, ...], diffs: bool) -> StoredBlob:

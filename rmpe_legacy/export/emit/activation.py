@@ -10,6 +10,8 @@ from ..onnx_graph import FLOAT
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, bracketed, number
 
+_RANDOM = "sample_weights_test drops random values in TEST"
+
 
 @emits_onnx("ReLU")
 def relu_onnx(ctx: OnnxContext) -> None:
@@ -224,8 +226,15 @@ def clip_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.clamp(max={number(high)}).clamp(min={number(low)})"
 
 
-@emits_onnx("Dropout", "SeLuDropout", "SeLUDropout")
+@emits_onnx("Dropout")
 def dropout_onnx(ctx: OnnxContext) -> None:
+    if ctx.layer.drops:
+        raise ctx.refuse(_RANDOM)
+    _chain(ctx, ctx.x[0], ("Mul", ctx.layer.scale, 1))
+
+
+@emits_onnx("SeLuDropout", "SeLUDropout")
+def selu_dropout_onnx(ctx: OnnxContext) -> None:
     ctx.output("Identity", *ctx.x)
 
 
@@ -236,7 +245,11 @@ def selu_dropout_python(ctx: PythonContext) -> str:
 
 @emits_python("Dropout")
 def dropout_python(ctx: PythonContext) -> str:
-    return f"{ctx.writer.module(ctx.layer, f'nn.Dropout({number(ctx.layer.ratio)})', {})}({ctx.x[0]})"
+    if ctx.layer.drops:
+        raise ctx.refuse(_RANDOM)
+    dropped = f"{ctx.writer.module(ctx.layer, f'nn.Dropout({number(ctx.layer.ratio)})', {})}({ctx.x[0]})"
+    # nn.Dropout scales in training, so the product is what a layer that does not scale there computes
+    return dropped if ctx.layer.scale == 1 else f"{dropped} * {number(ctx.layer.scale)}"
 
 
 @emits_onnx("Softmax", "VoxelSoftmax")
