@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.ops.boxes import Detecting, boxes_in_pixels, detection_output
 
-from .base import Layer, Shape
+from .base import Layer, Shape, ranked
 from .detection_files import DetectionFiles
 from .registry import register
 from .ssd_common import check_predictions, split_priors
@@ -73,6 +74,12 @@ class DetectionOutput(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.priors = check_predictions(self, bottom, self.places, self.classes)
         return [(1, 1, 1, 7)]
+
+    def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
+        """Predictions, and confidences without equal ones, most of them low."""
+        if index == 0:
+            return rng.normal(0, 1, bottom[0])
+        return ranked(bottom[1], rng) ** 4 if index == 1 else None
 
     def forward(self, loc: Tensor, conf: Tensor, prior: Tensor, *image: Tensor) -> Tensor:
         if self.files is not None:

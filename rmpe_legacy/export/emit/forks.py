@@ -241,7 +241,7 @@ def reorg_onnx(ctx: OnnxContext) -> None:
     else:
         split, order = [-1, c // s**2, h, s, w, s], [0, 3, 5, 1, 2, 4]
     x = ctx.node("Transpose", ctx.node("Reshape", ctx.x[0], ctx.integers(split)), perm=order)
-    ctx.output("Reshape", x, ctx.integers([-1, *ctx.graph.graph.at_own_sizes(ctx.top_shapes[0])[1:]]))
+    ctx.output("Reshape", x, ctx.integers([-1, *ctx.graph.graph.at_own_sizes(ctx.top_shapes[0][1:])]))
 
 
 @emits_python("Reorg")
