@@ -113,5 +113,5 @@ def _jpeg(rgb: np.ndarray) -> bytes:
 
 def jpeg(rgb: np.ndarray, quality: int) -> bytes:
     """Encode an (H, W, 3) uint8 RGB image as JPEG."""
-    _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()

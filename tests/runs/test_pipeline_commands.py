@@ -244,7 +244,7 @@ class TestResume:
         (tmp_path / "out" / "pictures" / "e_black.bmp.jpg").unlink()
         assert rmpe(*command)[0] == 0
         assert calls == [(190, 230, 3), (60, 75, 3)]
-        damaged = max((tmp_path / "out" / ".parts").glob("*.npz"), key=lambda path: path.stat().st_size)
+        damaged = max((tmp_path / "out" / ".parts").glob("*.safetensors"), key=lambda path: path.stat().st_size)
         damaged.write_bytes(damaged.read_bytes()[:-100])
         assert rmpe(*command)[0] == 0
         assert len(calls) == 3
