@@ -67,7 +67,9 @@ def panels(image: np.ndarray, traces: Sequence[CropTrace]) -> Panels:
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
     """Convert floats from 0 to 1 to uint8, any shape."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    values = np.clip(image, 0, 1)
+    values *= 255
+    return np.rint(values, out=values).astype(np.uint8)
 
 
 def _crop_panel(trace: CropTrace) -> CropPanel:
