@@ -12,6 +12,7 @@ from rmpe_legacy.export.graph import Graph, make_graph
 from rmpe_legacy.reading import first_line
 
 from .base import ENGINES, EXACT, NOTHING, Engine, Job, Tensors
+from .layer_times import LayerTimes, module_times
 from .passes import PLAN_PASSES, optimize
 from .plan import Program
 
@@ -37,6 +38,10 @@ class ExactEngine:
         """The outputs: there is nothing to find, since the engine is what others are compared with."""
         return self.run(inputs)
 
+    def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
+        layers = [(step.layer.spec.name, step.layer) for step in self.net.steps if not step.layer.spec.is_inserted]
+        return module_times(layers, lambda: self.run(inputs), iterations)
+
 
 class TorchEngine:
     """The network after the passes of ``passes``."""
@@ -58,6 +63,10 @@ class TorchEngine:
               ) -> dict[str, Tensor]:
         found = self.program.blobs([inputs[name] for name in self.inputs], given)
         return {blob: value for blob, value in found.items() if shown is None or blob in {*shown, *self.outputs}}
+
+    def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
+        kernels = [(call.name, call.kernel) for call in self.program.plan.calls]
+        return module_times(kernels, lambda: self.run(inputs), iterations)
 
 
 class InductorEngine(TorchEngine):
@@ -82,6 +91,10 @@ class InductorEngine(TorchEngine):
                 raise
             raise NetError(f"{self.title}: engine 'inductor' cannot compile it: {first_line(error)}") from error
         return dict(zip(self.outputs, tops, strict=True))
+
+    def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
+        """None: torch.compile makes kernels that belong to no single layer."""
+        return {}
 
 
 @ENGINES.register("torch")
