@@ -196,7 +196,8 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     batch, nms = write_run(options.output, results, pipeline.recipe, {**settings, **({"note": note} if note else {})})
     written = write_formats(options.output, options.formats, people_of(batch, nms, pipeline.recipe))
     videos = write_videos(options.output, sources, options.output / DRAWN) if options.pictures else []
-    files = [*([f"{DRAWN}/"] if options.pictures else []), *([f"{VIDEOS}/"] if videos else []), PEOPLE, *written, "proposals/", "nms/"]
+    files = [*([f"{DRAWN}/"] if options.pictures else []), *([f"{VIDEOS}/"] if videos else []), PEOPLE, *written,
+             "proposals/", "nms/"]
     lines = [f"{_counts(batch, skipped)}, {pluralize(len(nms.persons), 'person')}; written to {options.output}: "
              f"{', '.join(files)}"]
     if note:
