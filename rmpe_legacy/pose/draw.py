@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from .people import People
 RIGHT, LEFT, MIDDLE = (255, 0, 0), (0, 0, 255), (191, 0, 191)  # RGB: matplotlib's "r", "b" and "m"
 
 
+@lru_cache(16)
 def colored_limbs(joints: JointSet) -> tuple[tuple[int, int, tuple[int, int, int]], ...]:
     """Return (joint, joint, colour) of each limb: red on the right side, blue on the left, purple between."""
     return tuple((a, b, _color(joints.joints[a], joints.joints[b])) for a, b in joints.limbs)
 
 
+@lru_cache(16)
 def joint_colors(joints: JointSet) -> tuple[tuple[int, int, int], ...]:
     """Return the colour of each joint by its side."""
     return tuple(map(_color, joints.joints))
@@ -56,14 +59,15 @@ def draw_poses(image: np.ndarray, joints_xy: ArrayLike, scores: ArrayLike, order
     """
     canvas = _copy(image, order)
     limbs, colors = colored_limbs(joint_set), joint_colors(joint_set)
-    for joints, heights in zip(np.asarray(joints_xy, np.float64), np.asarray(scores), strict=True):
-        shown = (heights >= min_score) & np.isfinite(joints).all(axis=1)
-        places = [_fixed(joint) if visible else None for joint, visible in zip(joints, shown, strict=True)]
+    joints = np.asarray(joints_xy, np.float64)
+    found = np.isfinite(joints)
+    visible = (np.asarray(scores) >= min_score) & found.all(axis=-1)
+    for places, shown in zip(_fixed(np.where(found, joints, 0)), visible.tolist(), strict=True):
         for first, second, color in limbs:
             if shown[first] and shown[second]:
                 cv2.line(canvas, places[first], places[second], _ordered(color, order), thickness, cv2.LINE_AA, _SHIFT)
-        for place, color in zip(places, colors, strict=True):
-            if place and radius:
+        for place, color, there in zip(places, colors, shown, strict=True):
+            if there and radius:
                 cv2.circle(canvas, place, radius << _SHIFT, _ordered(color, order), cv2.FILLED, cv2.LINE_AA, _SHIFT)
     return canvas
 
@@ -119,7 +123,6 @@ def _ordered(rgb: tuple[int, int, int], order: str) -> tuple[int, int, int]:
     return rgb if order == "RGB" else rgb[::-1]
 
 
-def _fixed(joint: np.ndarray) -> tuple[int, int]:
-    """Convert to OpenCV's fixed-point coordinates, clipped so that they do not overflow."""
-    x, y = np.rint(np.clip(joint, -1e6, 1e6) * (1 << _SHIFT)).astype(int).tolist()
-    return x, y
+def _fixed(joints: np.ndarray) -> list[list[list[int]]]:
+    """Convert joints (K, J, 2) to OpenCV's fixed-point coordinates, clipped so that they do not overflow."""
+    return np.rint(np.clip(joints, -1e6, 1e6) * (1 << _SHIFT)).astype(int).tolist()

@@ -14,7 +14,7 @@ from rmpe_legacy.pose.pipeline import PoseResult, merge_poses
 from rmpe_legacy.pose.published import RECIPES
 from rmpe_legacy.pose.results import Detections, Poses
 from rmpe_legacy.runs.report import MAX_REPORT_IMAGES, OPEN, ReportImage, Summary, page, write_report
-from rmpe_legacy.runs.report_images import IMAGE_WIDTH, MAX_CROPS, Panels, panels
+from rmpe_legacy.runs.report_images import IMAGE_WIDTH, MAX_CROPS, Panels, panels, to_bytes
 from rmpe_legacy.synthetic.world import draw_picture
 
 SUMMARY = Summary("People & images", {"Detector": "<small>"}, 3, {"bad": "bad.jpg: it is <damaged>"}, "a < b")
@@ -164,3 +164,13 @@ def test_is_there_whole_or_not_at_all(tmp_path):
     assert (tmp_path / "new" / "page.html").read_text("utf-8") == page(SUMMARY, [a_report_image()])
     with pytest.raises(RmpeError, match="is a folder; give the name of a page in it"):
         write_report(tmp_path / "new", SUMMARY, [])
+
+
+@pytest.mark.parametrize("values", [
+    np.arange(256) / np.float32(255), np.arange(65536) / np.float32(65535), np.arange(511) / np.float32(510),
+    np.nextafter(np.arange(1, 511) / np.float32(510), np.float32(0)), np.linspace(-1, 2, 60001),
+], ids=["8 bits", "16 bits", "halves", "below halves", "beyond"])
+def test_bytes_are_rounded_to_even_and_clipped(values: np.ndarray):
+    image = np.repeat(values.astype(np.float32)[None, :, None], 3, axis=2)
+    expected = np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
+    np.testing.assert_array_equal(to_bytes(image), expected)

@@ -91,10 +91,18 @@ def _pixels_of(data: bytes, where: str) -> np.ndarray:
     """(H, W) grey or (H, W, 3) RGB, as the file has them: uint8, uint16, or floats from -1 to 1."""
     pixels = decode_picture(data, cv2.IMREAD_UNCHANGED, where)
     if pixels.ndim == 3:
-        pixels = cv2.merge(cv2.split(pixels)[2::-1])  # BGR or BGRA; ten times as fast as by slicing
+        pixels = _reversed(pixels)
         if pixels.dtype == np.uint16 and data.startswith(PNG):
             pixels = (pixels >> 8).astype(np.uint8)
     return _checked_values(where, pixels)
+
+
+def _reversed(pixels: np.ndarray) -> np.ndarray:
+    """BGR or BGRA -> RGB. Slicing would take many times as long, and cvtColor does not take every type."""
+    code = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}.get(pixels.shape[2])
+    if code is None or pixels.dtype not in (np.uint8, np.uint16, np.float32):
+        return cv2.merge(cv2.split(pixels)[2::-1])
+    return cv2.cvtColor(pixels, code)
 
 
 def _checked_values(where: str, pixels: np.ndarray) -> np.ndarray:
