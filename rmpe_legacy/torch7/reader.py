@@ -15,6 +15,7 @@ from os import PathLike
 from typing import Any
 
 from rmpe_legacy.errors import FileError
+from rmpe_legacy.reading import cannot_open
 
 from .encoding import Ascii, Binary
 from .objects import Function, Storage, Table, Tensor, Torch7Object, numeric_class, text
@@ -75,7 +76,7 @@ def read_torch7(path: str | PathLike, long_size: int | None = None) -> Torch7Fil
                 raise FileError(f"{path}: the file is empty")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        raise cannot_open(path, error) from None
     return parse_torch7(mapped, path, long_size)
 
 
