@@ -21,6 +21,10 @@ _SIGNATURES = {
     b"<!do": "a web page; the download went wrong",
     b"<htm": "a web page; the download went wrong",
     b"version https://git-lfs": "a Git LFS pointer, not the file it points to",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG\r\n": "a PNG image",
+    b"GIF8": "a GIF image",
+    b"%PDF": "a PDF document",
 }
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # pathlib drops one of the slashes
 MAX_DIMS = 32  # of an array in a file, as Caffe's kMaxBlobAxes; more is damage

@@ -98,6 +98,8 @@ class Video:
         count = self.frames.taken
         if count >= max(total - 1, 1):
             return count, ""
+        if total <= 0:
+            return count, f"{self.path}: the video has no frames"
         return count, (f"{self.path}: only {count} of {max(total, 0)} frames can be decoded; the video is truncated or "
                        "damaged")
 

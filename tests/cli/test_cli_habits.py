@@ -307,3 +307,33 @@ def test_a_file_may_be_called_like_a_url(tmp_path, monkeypatch):
     Path("http:").mkdir()
     Path("http:/net.prototxt").write_text(NET)
     assert load_net("http://net.prototxt").name == ""
+
+
+@pytest.mark.parametrize("call", ["show {}", "hash {}", "forward net.prototxt {}", "identify {}", "convert {} n.onnx",
+                                  "demo a.png --output o --pose {}"])
+def test_an_image_in_place_of_a_network_is_said_to_be_one(tmp_path, monkeypatch, capsys, call):
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(NET)
+    for name, kind in (("a.png", "a PNG image"), ("a.jpg", "a JPEG image")):
+        cv2.imwrite(name, np.zeros((9, 9, 3), np.uint8))
+        assert main(shlex.split(call.format(name))) == 1
+        assert f"{name}: this is {kind}; a " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["a.png", "a.png/inside/it", "/dev/null"])
+def test_a_file_in_place_of_an_output_folder(tmp_path, monkeypatch, capsys, output):
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("a.png", np.zeros((9, 9, 3), np.uint8))
+    assert main(["detect", "a.png", "--output", output]) == 1
+    place = output.removesuffix("/inside/it")
+    assert capsys.readouterr().err == f"rmpe: {place}: is a file; give the name of a folder\n"
+
+
+def test_forward_without_weights_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(NET.replace('"Power"', '"InnerProduct" inner_product_param { num_output: 2 }'))
+    assert main(["forward", "net.prototxt", "--output", "b.npz"]) == 0
+    assert "rmpe: no weights are given: the parameters have the values of their fillers" in capsys.readouterr().err
+    Path("net.prototxt").write_text(NET)
+    assert main(["forward", "net.prototxt", "--output", "b.npz"]) == 0
+    assert "no weights" not in capsys.readouterr().err
