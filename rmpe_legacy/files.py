@@ -141,10 +141,20 @@ def _hidden_file(folder: Path, content: bytes) -> str:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents unless they exist. Raises FileError if that fails."""
+    _refuse_file(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
+def _refuse_file(folder: Path) -> None:
+    """Raise FileError if a file stands where a folder, or a parent of it, is to be."""
+    for place in (folder, *folder.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise FileError(f"{place}: is a file; give the name of a folder")
+            return
 
 
 def check_places(*paths: str | os.PathLike) -> None:

@@ -8,7 +8,7 @@ namespace {
 
 constexpr size_t kNone = static_cast<size_t>(-1);
 
-// sum += weight x source, or the first of them.
+// sum += weight x source; the first call assigns.
 void accumulate(double* sum, const double* source, double weight, size_t values, bool first) {
   if (first)
     for (size_t i = 0; i < values; ++i) sum[i] = weight * source[i];
@@ -23,8 +23,8 @@ class RowResampler {
       : image_(image), w_(w), channels_(channels), columns_(columns), values_(columns.count * channels), range_(range),
         normalised_(w * channels), kept_(keep, kNone), rows_(keep * values_) {}
 
-  // A source row, normalised and resampled to the result's columns. The last few are kept: neighbouring rows of the
-  // result use them again.
+  // A source row, normalized and resampled to the result's columns. The last few are kept, because neighbouring rows of
+  // the result reuse them.
   const double* row(size_t index) {
     const size_t slot = index % kept_.size();
     double* out = rows_.data() + slot * values_;

@@ -51,7 +51,7 @@ class Checkpoint:
     def _open(self, output: Path, settings: dict[str, Any]) -> None:
         try:
             before = json.loads((self.folder / SETTINGS).read_text("utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             write_together(self.folder, {SETTINGS: (json.dumps(settings, indent=1) + "\n").encode()})
             return
         except OSError as error:

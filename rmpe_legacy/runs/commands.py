@@ -26,6 +26,7 @@ from rmpe_legacy.pose.onnx_network import InputOptions
 from rmpe_legacy.pose.pipeline import Pipeline, PoseResult, inside
 from rmpe_legacy.pose.published import Recipe, get_recipe
 from rmpe_legacy.pose.results import JOINTS, Detections, Poses
+from rmpe_legacy.reading import first_bytes
 from rmpe_legacy.wording import pluralize
 
 from .batch_run import (
@@ -290,6 +291,7 @@ def settings_of(recipe: Recipe, **files: Any) -> dict[str, Any]:
 def digest_of(path: Path) -> str:
     digest = file_digest(path)
     if not digest:
+        first_bytes(path)  # which says why
         raise FileError(f"{path}: cannot be read")
     return f"{path.name} sha256 {digest}"
 
@@ -319,9 +321,9 @@ def boxes_and_images(boxes: str | PathLike, images: str | PathLike,
 
 def boxes_digest(proposals: str | PathLike) -> list[str]:
     """Return the digests of a proposals folder's files, or of a detections file."""
-    if Path(proposals).is_file():
-        return [digest_of(Path(proposals))]
-    return [digest_of(Path(proposals) / name) for name in ("index.txt", "score.txt", "test-bbox.h5")]
+    if Path(proposals).is_dir():
+        return [digest_of(Path(proposals) / name) for name in ("index.txt", "score.txt", "test-bbox.h5")]
+    return [digest_of(Path(proposals))]
 
 
 def facts_of(recipe: Recipe, detector: Files, pose: Files, batch: BatchResult, nms: NmsResult) -> dict[str, str]:
