@@ -267,7 +267,8 @@ class Threshold(Layer):
 @register("Dropout")
 class Dropout(Layer):
     """In TRAIN, zeroes each value with probability dropout_ratio and scales the rest by 1 / (1 - ratio). With SegNet's
-    sample_weights_test, in TEST too.
+    sample_weights_test, in TEST too. Without Fast R-CNN's scale_train, the rest stays as it is, and TEST scales all
+    values by 1 - ratio.
 
     torch's generator picks them, so torch.manual_seed makes it repeatable. Differs: a ratio of 1 is refused in TRAIN;
     the published code computes 0 * inf, so every value is nan.
@@ -281,12 +282,16 @@ class Dropout(Layer):
         self.drops = self.spec.phase == "TRAIN" or (param.has("sample_weights_test") and param.sample_weights_test)
         if self.drops and not 0 <= self.ratio < 1:
             raise self.spec.error(f"dropout_ratio {self.ratio} is not in 0 to 1, 1 excluded")
+        scale = float(np.float32(1 / (1 - self.ratio))) if self.ratio != 1 else math.inf
+        scales_train = not param.has("scale_train") or param.scale_train
+        self.train_scale, self.test_scale = (scale, 1.0) if scales_train else (1.0, float(np.float32(1 / scale)))
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.drops and self.test_scale != 1:
+            return x * self.test_scale
         if not self.drops:
             return x if self.in_place else x.view_as(x)  # a separate blob, because later layers may work on it in place
-        scale = float(np.float32(1 / (1 - self.ratio)))
-        return x * torch.empty_like(x).bernoulli_(1 - self.ratio).mul_(scale)
+        return x * torch.empty_like(x).bernoulli_(1 - self.ratio).mul_(self.train_scale)
 
 
 @register("Clip", dialects=("bvlc",))

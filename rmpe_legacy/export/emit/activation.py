@@ -224,9 +224,17 @@ def clip_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.clamp(max={number(high)}).clamp(min={number(low)})"
 
 
-@emits_onnx("Dropout", "SeLuDropout", "SeLUDropout")
-def dropout_onnx(ctx: OnnxContext) -> None:
+@emits_onnx("SeLuDropout", "SeLUDropout")
+def selu_dropout_onnx(ctx: OnnxContext) -> None:
     ctx.output("Identity", *ctx.x)
+
+
+@emits_onnx("Dropout")
+def dropout_onnx(ctx: OnnxContext) -> None:
+    if ctx.layer.test_scale != 1:
+        ctx.output("Mul", *ctx.x, ctx.constant(ctx.layer.test_scale))
+    else:
+        ctx.output("Identity", *ctx.x)
 
 
 @emits_python("SeLuDropout", "SeLUDropout")
@@ -236,6 +244,8 @@ def selu_dropout_python(ctx: PythonContext) -> str:
 
 @emits_python("Dropout")
 def dropout_python(ctx: PythonContext) -> str:
+    if ctx.layer.test_scale != 1:
+        return f"{ctx.x[0]} * {number(ctx.layer.test_scale)}"
     return f"{ctx.writer.module(ctx.layer, f'nn.Dropout({number(ctx.layer.ratio)})', {})}({ctx.x[0]})"
 
 
