@@ -13,7 +13,7 @@ from rmpe_legacy.ops.boxes import box_areas, boxes_in_pixels, detection_evaluate
 
 from .base import JUDGES, Layer, Shape, shape_text
 from .registry import register
-from .ssd_common import MissingFile, read_sizes, resize_of, signed, sizes_for
+from .ssd_common import MissingFileError, read_sizes, resize_of, signed, sizes_for
 
 
 @register("DetectionEvaluate", dialects=("rmpe", "ssd"))
@@ -131,10 +131,10 @@ class DetectionEvaluate(Layer):
         return box, box_areas(box, (height > 1) | (width > 1))
 
 
-def _sizes(spec: LayerSpec) -> tuple[list[tuple[int, int]], MissingFile | None]:
+def _sizes(spec: LayerSpec) -> tuple[list[tuple[int, int]], MissingFileError | None]:
     """Return the (height, width) of each image in name_size_file, and an error if the file cannot be read."""
     param = spec.get("detection_evaluate_param")
     try:
         return (read_sizes(spec, param.name_size_file)[1] if param.has("name_size_file") else []), None
-    except MissingFile as error:
+    except MissingFileError as error:
         return [], error

@@ -6,6 +6,8 @@ Clip, Swish and Sigmoid of BVLC/caffe@9b89154.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -16,13 +16,13 @@ from rmpe_legacy.wording import shorten
 from .base import Layer, Shape, shape_text
 
 
-class MissingFile(LayerError):
+class MissingFileError(LayerError):
     """A file cannot be read that a layer needs when it runs, not when it is loaded."""
 
 
-def missing_file(spec: LayerSpec, reason: str) -> MissingFile:
-    """Return a MissingFile like ``spec.error``."""
-    error = MissingFile(str(spec.error(reason)))
+def missing_file(spec: LayerSpec, reason: str) -> MissingFileError:
+    """Return a MissingFileError like ``spec.error``."""
+    error = MissingFileError(str(spec.error(reason)))
     error.spec, error.reason = spec, reason
     return error
 
