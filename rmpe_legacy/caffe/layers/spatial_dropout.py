@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .base import Layer, Shape, shape_text
-from .known_python import known_python, number, parameters
+from .known_python import known_python, parameters
 
 
 @known_python(("spatial_dropout", "SpatialDropoutLayer"))
@@ -23,9 +23,13 @@ class SpatialDropout(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         given = parameters(self.spec)
-        self.p, self.drops = number(self.spec, given, "p"), given.get("phase") == "TRAIN"
+        try:
+            self.p = float(given.get("p", ""))
+        except (TypeError, ValueError):
+            self.p = 0.0
+        self.drops = given.get("phase") == "TRAIN"
         if not 0 < self.p < 1:
-            raise self.spec.error("p must be between 0 and 1")
+            raise self.spec.error("its param_str needs 'p': a number between 0 and 1")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 4:

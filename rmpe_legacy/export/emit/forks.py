@@ -71,6 +71,18 @@ def convolution3d_python(ctx: PythonContext) -> str:
     return f"{ctx.writer.module(layer, f'nn.{kind}({inside})', state)}({ctx.x[0]})"
 
 
+@emits_onnx("Padding")
+def padding_onnx(ctx: OnnxContext) -> None:
+    begin, end = ctx.layer.begin, ctx.layer.end
+    ctx.output("Pad", ctx.x[0], ctx.integers([0, 0, begin, begin, 0, 0, end, end]))
+
+
+@emits_python("Padding")
+def padding_python(ctx: PythonContext) -> str:
+    begin, end = ctx.layer.begin, ctx.layer.end
+    return f"F.pad({ctx.x[0]}, ({begin}, {end}, {begin}, {end}))"
+
+
 @emits_onnx("NdConvolution")
 def nd_convolution_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
@@ -160,7 +172,7 @@ def segnet_bn_python(ctx: PythonContext) -> str:
     return f"{ctx.writer.module(ctx.layer, constructor, state)}({x})"
 
 
-@emits_onnx("BN=pspnet", "BN=tsn", "CuDNNBatchNorm")
+@emits_onnx("BN=pspnet", "BN=tsn", "BN=p3d", "CuDNNBatchNorm")
 def pspnet_bn_onnx(ctx: OnnxContext) -> None:
     if ctx.layer.spec.phase != "TEST" and not ctx.layer.frozen:
         raise ctx.refuse("is in phase TRAIN, where it takes its statistics from the batch")
