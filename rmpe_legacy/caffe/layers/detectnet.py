@@ -186,7 +186,7 @@ class DetectNetTransformation(Layer):
     It has shapes, and refuses to run: it draws at random how it cuts, turns and colours images, with OpenCV.
     """
 
-    params = ("detectnet_groundtruth_param", "detectnet_augmentation_param", "transform_param")
+    params = ("detectnet_groundtruth_param",)
     bottoms = tops = 2
     refuses = unforced = (0, 1)
     works_in_place = False

@@ -19,7 +19,6 @@ REASON = "MATLAB files are not written here; remove the layer, or leave it out w
 class MatWrite(Layer):
     """Its blobs would go to MATLAB files. It loads, and refuses to run; with strict=False it is left out."""
 
-    params = ("mat_write_param",)
     bottoms = (1, None)
     tops = 0
     not_exportable = "writes files"

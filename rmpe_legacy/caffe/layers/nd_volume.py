@@ -1,6 +1,7 @@
-"""Convolution and pooling over any number of axes, for cuDNN alone.
+"""Convolution and pooling over any number of axes.
 
-Sources: cudnn_nd{conv,pooling}_layer.cpp of lferrer/iccv2017@7acb7b2, caffe/src/caffe/layers.
+Sources: cudnn_nd{conv,pooling}_layer.cpp of lferrer/iccv2017@7acb7b2, caffe/src/caffe/layers, where not said
+otherwise.
 """
 
 from __future__ import annotations
@@ -127,6 +128,39 @@ class NdPooling(_Pool):
 
     def extent(self, begin: Tensor, kernel: int, size: int, pad: int) -> Tensor:
         return begin.new_full(begin.shape, kernel)
+
+
+@register("PoolingND", form="")
+class PoolingND(_Pool):
+    """(N, C, ...) -> (N, C, ...); kernel_size, stride and pad are given once, or once for each axis.
+
+    Source: 3D-Caffe/src/caffe/layers/pooling_nd_layer.cpp of DlutMedimgGroup/MouseCTSegmentation@80ef450.
+    """
+
+    params = ("pooling_nd_param",)
+    clips = True
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("pooling_nd_param")
+        self.method = param.pool
+        if self.method != "MAX":
+            raise self.spec.error(f"pool {self.method} is not computed here; use MAX")
+        axes = len(bottom[0]) - 2
+        if self.axis(param.axis, len(bottom[0])) != 1 or not 1 <= axes <= 3:
+            raise self.spec.error("works on the 1 to 3 axes after axis 1")
+
+        def each(name: str, default: int) -> tuple[int, ...]:
+            pair = getattr(param, f"{name.removesuffix('_size')}_h"), getattr(param, f"{name.removesuffix('_size')}_w")
+            values = list(getattr(param, name)) or (list(pair) if any(pair) else [default])
+            if len(values) not in (1, axes):
+                raise self.spec.error(f"{name} is given {len(values)} times; give it once, or {axes} times")
+            return tuple(values * axes if len(values) == 1 else values)
+
+        self.kernel, self.stride, self.pad = each("kernel_size", 0), each("stride", 1), each("pad", 0)
+        if param.global_pooling:
+            self.kernel = bottom[0][2:]
+        if min(*self.kernel, *self.stride) < 1 or any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
+            raise self.spec.error("needs a kernel_size larger than its pad, and strides above 0")
 
 
 @register("Pooling3D", form="p3d")

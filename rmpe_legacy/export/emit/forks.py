@@ -90,7 +90,7 @@ def nd_convolution_onnx(ctx: OnnxContext) -> None:
     ctx.output("Conv", ctx.x[0], *weights, group=layer.group, strides=layer.stride, pads=[*layer.pad, *layer.pad])
 
 
-@emits_onnx("NdPooling", "Pooling3D=p3d")
+@emits_onnx("NdPooling", "PoolingND", "Pooling3D=p3d")
 def nd_pooling_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
     end = [(n - 1) * s + k - size - p for n, s, k, p, size
