@@ -66,7 +66,7 @@ def panels(image: np.ndarray, traces: Sequence[CropTrace]) -> Panels:
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
-    """Convert floats from 0 to 1 to uint8, any shape. OpenCV does the same four times as fast, but for negative ones."""
+    """Convert floats from 0 to 1 to uint8, any shape. OpenCV is four times as fast; it takes absolute values."""
     if image.dtype == np.float32 and image.ndim == 3 and image.shape[2] == 3 and image.min(initial=0) >= 0:
         return cv2.convertScaleAbs(image, alpha=255)
     values = np.clip(image, 0, 1)
