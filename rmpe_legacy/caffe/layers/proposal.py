@@ -90,10 +90,11 @@ class Proposal(Layer):
         return (rows, torch.from_numpy(score[chosen]).to(scores)) if self.top_count == 2 else rows
 
 
-def _kept(boxes: np.ndarray, limit: float, most: int) -> list[int]:
+def _kept(boxes: np.ndarray, limit: np.float32, most: int) -> list[int]:
     """The first `most` boxes, best first, that no better one overlaps by more than `limit`."""
     areas = (boxes[:, 2:] - boxes[:, :2] + F32(1)).prod(1)
-    alive, chosen = np.arange(len(boxes)), []
+    alive = np.arange(len(boxes))
+    chosen: list[int] = []
     while alive.size and len(chosen) < most:
         i, alive = alive[0], alive[1:]
         chosen.append(int(i))
