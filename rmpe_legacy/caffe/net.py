@@ -239,7 +239,7 @@ class Net(nn.Module):
         keep, gradients = self.keep_blobs, torch.is_grad_enabled()
         record = Record()
         record.inputs = dict(fed)
-        first = record.first = dict(blobs) if keep else {}
+        first = dict(blobs) if keep and gradients else {}
         for blob in first.values():
             if blob.requires_grad:
                 blob.retain_grad()
@@ -254,7 +254,7 @@ class Net(nn.Module):
             if not step.bottom:
                 record.inputs |= zip(step.top, tops, strict=True)
             for name, top in zip(step.top, tops, strict=True):
-                if keep and name not in first:
+                if keep and gradients and name not in first:
                     first[name] = top
                     if top.requires_grad:
                         top.retain_grad()
@@ -272,6 +272,7 @@ class Net(nn.Module):
                 for name in step.free:
                     del blobs[name]
         record.blobs = Blobs(blobs)
+        record.first = first or (dict(blobs) if keep else {})
         if not torch.compiler.is_exporting():  # its tensors have no values
             self._record = record
         return {name: blobs[name] for name in self.outputs}

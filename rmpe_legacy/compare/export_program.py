@@ -102,7 +102,7 @@ class _ProgramRunner:
     def inputs(self) -> None:
         return None
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+    def run(self, inputs: Arrays, wanted: Collection[str] | None = None) -> RunResult:
         with torch.no_grad():
             found = self.module(**{self.arguments[blob]: torch.from_numpy(np.array(value))
                                    for blob, value in inputs.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from rmpe_legacy.formats.base import (
     RunResult,
     SampleRunner,
     ScalingRunner,
+    TypicalRunner,
     check_shapes,
 )
 from rmpe_legacy.formats.npz import StoredRunner
@@ -31,6 +32,7 @@ SEED = 1701
 RANGE = (-1.0, 1.0)  # of random inputs
 NOISE = 5  # multiple of A's own rounding error that is accepted if it exceeds the tolerance
 MAX_NOISE = 1e-2  # relative; larger differences are never attributed to rounding
+_PIECE = 1 << 20  # values compared at a time, which keeps what is computed on the way small
 _SMALLEST = float(np.finfo(np.float32).eps)  # probabilities below float32 eps are treated as 0
 
 
@@ -66,6 +68,7 @@ class Verdict:
     given: tuple[str, ...] = ()  # blobs that B's layers read as A has them
     scaled: tuple[str, ...] = ()  # blobs that layers of both read scaled, because the network overflows
     overflows: bool = False  # A has infinity or NaN all the same
+    typical: tuple[str, ...] = ()  # blobs in whose place layers of both read typical values
 
     @property
     def first(self) -> Difference | None:
@@ -87,6 +90,8 @@ class Verdict:
             if self.scaled:
                 given += (f"; the network overflows, so {shorten_list(self.scaled)} were scaled to a range of 1 before "
                           "layers read them")
+            if self.typical:
+                given += f"; where layers read {shorten_list(self.typical)}, they got typical values"
             one = len(self.differences) == 1
             differ, their = ("differs", "its") if one else ("differ", "their")
             return (f"the same: {pluralize(len(self.differences), 'blob')} {differ} by {worst.relative:.2g} of {their} "
@@ -111,7 +116,8 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
 
     A layer that picks rows by comparing values, such as regions by score and overlap, can turn a last bit into other
     rows. If the two differ, such layers of B and those behind them are run on A's values, if B can do that: then
-    each blob is compared by what B makes of the same values.
+    each blob is compared by what B makes of the same values. If they differ still, because the scores are infinite or
+    all the same, as without training, such layers of both are run on typical values.
 
     A network that overflows, as one with untrained BatchNorms does, would hide differences behind infinity. Then blobs
     of a range far from 1 are scaled before further layers read them, in both networks, if B can do that.
@@ -132,39 +138,93 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     values, description = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch, shapes or {})
     for side in (a, b):
         check_shapes(side, values)
-    ran_a = a.run(values, None)
-    ran_b = b.run(values, list(ran_a.blobs))
-    scaled: Arrays = {}
-    if isinstance(a, ScalingRunner) and isinstance(b, PiecewiseRunner) and not _is_finite(ran_a):
-        ran_a, scaled = a.run_scaled(values, ran_b.blobs.keys())
-        ran_b = b.run_from(values, list(ran_a.blobs), scaled)
-    if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
-        ran_a.makers, ran_a.blobs = ran_b.makers, {k: ran_a.blobs[k] for k in [*ran_b.blobs, *ran_a.blobs]
-                                                   if k in ran_a.blobs}
-    made = {*ran_a.outputs, *ran_b.outputs}  # includes an input that a layer overwrites
-
-    def compared() -> list[Difference]:
-        return [replace(d, allowed=tolerance) for blob in ran_a.blobs
-                if blob in ran_b.blobs and (blob in made or blob not in values)
-                for d in _compare(blob, ran_a, ran_b, tolerance)]
-
-    differences = compared()
-    given: Arrays = {}
-    if not all(d.is_same for d in differences) and isinstance(b, PiecewiseRunner):
-        given = {blob: ran_a.blobs[blob] for blob in ran_a.blobs
-                 if blob in ran_a.turning & ran_b.blobs.keys() and blob not in values and blob not in scaled}
-        if given:
-            ran_b = b.run_from(values, list(ran_a.blobs), {**given, **scaled})
-            differences = compared()
-    if not all(d.is_same for d in differences):
-        differences = _allow_for_rounding(differences, a, ran_a, values, {**given, **scaled})
+    compared = _Comparison(a, b, values, tolerance, seed)
+    for differences in compared.stages():
+        if all(d.is_same for d in differences):
+            break
+    ran_a, ran_b = compared.ran_a, compared.ran_b
     only_a, only_b = (tuple(blob for blob in one.outputs if blob not in other.blobs)
                       for one, other in ((ran_a, ran_b), (ran_b, ran_a)))
-    if not {d.blob for d in differences} & made:
+    if not {d.blob for d in differences} & compared.made:
         raise NetError(f"{a.title} and {b.title} have no output name in common ({', '.join(ran_a.outputs)} and "
                        f"{', '.join(ran_b.outputs)}), so they cannot be compared")
-    return Verdict(a.title, b.title, description, tolerance, tuple(differences), only_a, only_b, tuple(given),
-                   tuple(scaled), not _is_finite(ran_a))
+    return Verdict(a.title, b.title, description, tolerance, tuple(differences), only_a, only_b, tuple(compared.given),
+                   tuple(compared.scaled), not _is_finite(ran_a), tuple(compared.typical))
+
+
+class _Comparison:
+    """What both networks compute, and on which values; see ``verify``."""
+
+    def __init__(self, a: Runner, b: Runner, values: Arrays, tolerance: float, seed: int):
+        self.a, self.b, self.values, self.tolerance, self.seed = a, b, values, tolerance, seed
+        self.scaled: Arrays = {}  # see Verdict
+        self.given: Arrays = {}
+        self.typical: Arrays = {}
+        self.ran_a = a.run(values, None)
+        self.ran_b = b.run(values, _shapes(self.ran_a))
+        if isinstance(a, ScalingRunner) and isinstance(b, PiecewiseRunner) and not _is_finite(self.ran_a):
+            self.ran_a, self.scaled = a.run_scaled(values, self.ran_b.blobs.keys())
+            self.ran_b = b.run_from(values, _shapes(self.ran_a), self.scaled)
+        if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
+            blobs, order = self.ran_a.blobs, [*self.ran_b.blobs, *self.ran_a.blobs]
+            self.ran_a = replace(self.ran_a, makers=self.ran_b.makers, blobs={k: blobs[k] for k in order if k in blobs})
+        self.made = {*self.ran_a.outputs, *self.ran_b.outputs}  # includes an input that a layer overwrites
+
+    def stages(self) -> Iterator[list[Difference]]:
+        """Yield the differences, each time with more blobs that B reads as A has them."""
+        b = self.b
+        if not isinstance(b, PiecewiseRunner):
+            yield self._judged()
+            return
+        few, more = (self._a_values(blobs) for blobs in (self.ran_a.turning, self.ran_a.turning | self.ran_a.steep))
+        yield self._differences() if few else self._judged()  # a run in double precision may pick other rows, too
+        for given in (few, more):
+            if given.keys() != self.given.keys():
+                self.given = given
+                self.ran_b = b.run_from(self.values, _shapes(self.ran_a), {**given, **self.scaled})
+                yield self._judged()
+        if isinstance(self.a, TypicalRunner) and (typical := self.a.typical_blobs(
+                self.ran_b.blobs.keys() - self.values.keys() - self.scaled.keys(), np.random.default_rng(self.seed))):
+            self.typical = typical
+            self.ran_a = self.a.run_from(self.values, _shapes(self.ran_a), {**typical, **self.scaled})
+            self.given = self._a_values(self.ran_a.turning | self.ran_a.steep)
+            self.ran_b = b.run_from(self.values, _shapes(self.ran_a), {**self.given, **typical, **self.scaled})
+            yield self._judged()
+
+    def _a_values(self, blobs: Collection[str]) -> dict[str, np.ndarray]:
+        return _given(blobs, self.ran_a, self.ran_b, {*self.values, *self.scaled, *self.typical})
+
+    def _differences(self) -> list[Difference]:
+        return [replace(d, allowed=self.tolerance) for blob in self.ran_a.blobs
+                if blob in self.ran_b.blobs and (blob in self.made or blob not in self.values)
+                for d in _compare(blob, self.ran_a, self.ran_b, self.tolerance)]
+
+    def _judged(self) -> list[Difference]:
+        differences = self._differences()
+        if all(d.is_same for d in differences):
+            return differences
+        return _allow_for_rounding(differences, self.a, self.ran_a, self.values,
+                                   {**self.given, **self.typical, **self.scaled})
+
+
+def _given(blobs: Collection[str], a: RunResult, b: RunResult, known: Collection[str]) -> dict[str, np.ndarray]:
+    """Return A's values of these blobs; of what a blob is made from, if B does not have it."""
+    left, given = list(blobs), {}
+    seen = set(left)
+    while left:
+        blob = left.pop()
+        if blob in b.blobs:
+            if blob not in known:
+                given[blob] = a.blobs[blob]
+            continue
+        more = set(a.made_from.get(blob, ())) - seen
+        left += more
+        seen |= more
+    return {blob: given[blob] for blob in a.blobs if blob in given}
+
+
+def _shapes(ran: RunResult) -> dict[str, Shape]:
+    return {blob: value.shape for blob, value in ran.blobs.items()}
 
 
 def _is_finite(ran: RunResult) -> bool:
@@ -177,14 +237,17 @@ def _allow_for_rounding(differences: list[Difference], a: Runner, ran: RunResult
 
     A SpatialTransformer amplifies the last bits of its theta, and the layers behind it inherit the difference.
     """
-    exact = a.exact(inputs, given) if isinstance(a, ExactRunner) else None
-    if exact is None:
+    if not isinstance(a, ExactRunner):
         return differences
     own: dict[str, float] = {}
-    for blob in (exact.keys() & ran.blobs.keys()) - given.keys():
-        own[blob] = difference(blob, "", exact[blob], ran.blobs[blob]).relative
-        if blob in ran.saturating and exact[blob].shape == ran.blobs[blob].shape:
-            own[f"log({blob})"] = difference(blob, "", _log(exact[blob]), _log(ran.blobs[blob])).relative
+
+    def see(blob: str, exact: np.ndarray) -> None:
+        if (rounded := ran.blobs.get(blob)) is not None:
+            own[blob] = difference(blob, "", exact, rounded).relative
+            if blob in ran.saturating and exact.shape == rounded.shape:
+                own[f"log({blob})"] = difference(blob, "", _log(exact), _log(rounded)).relative
+
+    a.exact(inputs, given, see)
     noise = {blob: relative for blob, relative in own.items() if np.isfinite(relative)}  # else it is no rounding
     return [replace(d, allowed=max(d.allowed, min(NOISE * noise.get(d.blob, 0.0), MAX_NOISE))) for d in differences]
 
@@ -280,22 +343,26 @@ def difference(blob: str, made_by: str, a: np.ndarray, b: np.ndarray) -> Differe
     """Compute the difference of b from a. Values that are not finite must be equal."""
     if a.shape != b.shape:
         return Difference(blob, made_by, (a.shape, b.shape))
-    a, b = (np.asarray(v, np.float64).ravel() for v in (a, b))
-    finite = np.isfinite(a)
-    if not finite.all():
-        if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+    flat = a.ravel(), b.ravel()
+    absolute = largest = ulp = 0.0
+    for begin in range(0, a.size, _PIECE):
+        x, y = (np.asarray(each[begin : begin + _PIECE], np.float64) for each in flat)
+        finite = np.isfinite(x)
+        if not finite.all():
+            if not np.array_equal(x[~finite], y[~finite], equal_nan=True):
+                return Difference(blob, made_by, (a.shape, b.shape))
+            x, y = x[finite], y[finite]
+        with np.errstate(invalid="ignore"):
+            apart, size = np.abs(x - y), np.abs(x)
+        if np.isnan(apart).any():
             return Difference(blob, made_by, (a.shape, b.shape))
-        a, b = a[finite], b[finite]
-    apart = np.abs(a - b)
-    if np.isnan(apart).any():
-        return Difference(blob, made_by, (a.shape, b.shape))
-    size = np.abs(a)
-    absolute, largest = float(apart.max(initial=0)), float(size.max(initial=0))
-    with np.errstate(divide="ignore", over="ignore"):
-        units = np.spacing(np.maximum(np.maximum(size, np.abs(b)), np.finfo(np.float32).tiny).astype(np.float32))
-        relative = absolute / largest if largest else np.inf if absolute else 0.0
-        return Difference(blob, made_by, (a.shape, b.shape), absolute, relative,
-                          ulp=float((apart / units).max(initial=0)))
+        with np.errstate(over="ignore"):
+            units = np.spacing(np.maximum(np.maximum(size, np.abs(y)), np.finfo(np.float32).tiny).astype(np.float32))
+        absolute, largest = max(absolute, float(apart.max(initial=0))), max(largest, float(size.max(initial=0)))
+        with np.errstate(divide="ignore"):
+            ulp = max(ulp, float((apart / units).max(initial=0)))
+    relative = float(np.divide(absolute, largest)) if largest else np.inf if absolute else 0.0
+    return Difference(blob, made_by, (a.shape, b.shape), absolute, relative, ulp=ulp)
 
 
 def report(verdict: Verdict) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -47,14 +47,14 @@ class EngineRunner:
     def inputs(self) -> dict[str, Shape]:
         return dict(self.net.inputs)
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+    def run(self, inputs: Arrays, wanted: Collection[str] | None = None) -> RunResult:
         bound = _bound(self.net, inputs)
         with torch.no_grad():
             outputs = self.engine.run(bound)
             blobs = {} if self.shown is not None and not self.shown else self.engine.blobs(bound, self.shown)
         return _result({**blobs, **outputs}, outputs)
 
-    def run_from(self, inputs: Arrays, wanted: Sequence[str], given: Arrays) -> RunResult:
+    def run_from(self, inputs: Arrays, wanted: Collection[str], given: Arrays) -> RunResult:
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in given.items()}
         with torch.no_grad():
             blobs = self.engine.blobs(_bound(self.net, inputs), self.shown, tensors)
@@ -83,7 +83,7 @@ class _Unproven(EngineRunner):
         self.compiled = runner.net.compiled(engine, verify=False)
         self.title = f"{runner.title} in {self.compiled.engine}"
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+    def run(self, inputs: Arrays, wanted: Collection[str] | None = None) -> RunResult:
         self.compiled(_bound(self.net, inputs))
         self.engine = self.compiled.prepared.engine
         return super().run(inputs, wanted)

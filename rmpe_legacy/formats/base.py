@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rmpe_legacy.caffe.layers.base import Shape, shape_text
+from rmpe_legacy.caffe.layers.base import Layer, Shape, shape_text
 from rmpe_legacy.caffe.load import ParsedNet
 from rmpe_legacy.caffe.net import Net, Step
 from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .torch7 import Torch7Source
 
 Arrays = Mapping[str, np.ndarray]
+Hook = Callable[[Any, Any, Any], Any]  # see torch.nn.Module.register_forward_hook
 FAR_FROM_1 = 1e6  # see ScalingRunner
 
 
@@ -162,13 +163,17 @@ def unused_weights(network: Network) -> list[str]:
 class RunResult:
     """The blobs of one run of a network."""
 
-    blobs: dict[str, np.ndarray]  # in the order of computation
+    blobs: Mapping[str, np.ndarray]  # in the order of computation
     outputs: tuple[str, ...]
     makers: dict[str, str] = field(default_factory=dict)  # blob -> the layers that compute it, as text
     saturating: frozenset[str] = frozenset()  # blobs in 0 to 1, where saturated values hide large differences
     detections: frozenset[str] = frozenset()  # blobs whose rows may come in any order if their scores are equal
     # The bottoms and tops of layers that pick rows by comparing values, where a last bit can change the rows.
     turning: frozenset[str] = frozenset()
+    # Those of other layers that turn a small difference into a large one: layers that compare values or round, and
+    # Softmax and Sigmoid, which turn a difference into a factor.
+    steep: frozenset[str] = frozenset()
+    made_from: Mapping[str, Sequence[str]] = field(default_factory=dict)  # blob -> what the layers that compute it read
 
 
 class Runner(Protocol):
@@ -179,23 +184,24 @@ class Runner(Protocol):
     def inputs(self) -> dict[str, Shape] | None:
         """Return input -> shape; None if the format does not say."""
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None) -> RunResult:
-        """Run the network. wanted: the blobs of the other network, if they are known already."""
+    def run(self, inputs: Arrays, wanted: Mapping[str, Shape] | None) -> RunResult:
+        """Run the network. wanted: the other network's blobs and their shapes, if they are known already."""
 
 
 @runtime_checkable
 class ExactRunner(Runner, Protocol):
     """A runner that can also compute in double precision."""
 
-    def exact(self, inputs: Arrays, given: Arrays) -> dict[str, np.ndarray]:
-        """Return all blobs, computed in double precision, those in `given` as they are."""
+    def exact(self, inputs: Arrays, given: Arrays, see: Callable[[str, np.ndarray], None]) -> None:
+        """Run the network in double precision, with the blobs of `given` as they are; call see(blob, value) for the
+        others, each as soon as it is known, so that they need not be in memory together."""
 
 
 @runtime_checkable
 class PiecewiseRunner(Runner, Protocol):
     """A runner that can also compute each layer from given blobs."""
 
-    def run_from(self, inputs: Arrays, wanted: Sequence[str], given: Arrays) -> RunResult:
+    def run_from(self, inputs: Arrays, wanted: Mapping[str, Shape], given: Arrays) -> RunResult:
         """Run the network with the values of `given` wherever a layer reads one of these blobs.
 
         The result holds what the network itself makes of them.
@@ -222,6 +228,14 @@ class SampleRunner(Runner, Protocol):
         """Return values for an input; None if any will do."""
 
 
+@runtime_checkable
+class TypicalRunner(PiecewiseRunner, Protocol):
+    """A runner that knows sensible values for blobs too, where layers read numbers with a meaning."""
+
+    def typical_blobs(self, at: Collection[str], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return values for blobs of `at` that layers read which pick rows by comparing, such as scores and boxes."""
+
+
 class NetRunner:
     """Runs a ``Net``; gives every blob."""
 
@@ -231,7 +245,7 @@ class NetRunner:
     def inputs(self) -> dict[str, Shape]:
         return input_shapes(self.net.steps)
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+    def run(self, inputs: Arrays, wanted: Collection[str] | None = None) -> RunResult:
         every = wanted is None or not set(wanted) <= {*self.net.outputs, *inputs}
         kept, self.net.keep_blobs = self.net.keep_blobs, every
         try:
@@ -242,21 +256,27 @@ class NetRunner:
         values = self.net.blobs
         steps = [step for step in self.net.steps if not step.layer.spec.is_inserted]
         makers: dict[str, list[str]] = {}
+        made_from: dict[str, list[str]] = {}
         for step in steps:
             for top in step.top:
                 makers.setdefault(top, []).append(f"{step.layer.spec.name} ({step.layer.spec.type})")
+                made_from.setdefault(top, []).extend(self._source.get(blob, blob) for blob in step.bottom)
         last = {top: step.layer for step in steps for top in step.top}
         blobs = {name: values[name].detach().cpu().numpy() for name in makers if every or name in self.net.outputs}
         return RunResult(blobs, self.net.outputs, {name: ", ".join(layers) for name, layers in makers.items()},
                          frozenset(name for name, layer in last.items() if layer.range01),
                          frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"),
-                         self.turning)
+                         self.turning, self._around(lambda layer: layer.is_discontinuous or layer.range01), made_from)
 
     @cached_property
     def turning(self) -> frozenset[str]:
         """See ``RunResult``."""
+        return self._around(lambda layer: layer.chooses_rows)
+
+    def _around(self, chosen: Callable[[Layer], bool]) -> frozenset[str]:
+        """Return the bottoms and tops of some layers."""
         return frozenset(self._source.get(name, name) for step in self.net.steps
-                         if step.layer.chooses_rows and not step.layer.spec.is_inserted
+                         if chosen(step.layer) and not step.layer.spec.is_inserted
                          for name in (*step.bottom, *step.top))
 
     def run_scaled(self, inputs: Arrays, at: Collection[str]) -> tuple[RunResult, dict[str, np.ndarray]]:
@@ -273,37 +293,70 @@ class NetRunner:
                     scaled[name] = new[i].detach().cpu().numpy().copy()
             return new[0] if isinstance(tops, torch.Tensor) else tuple(new)
 
-        last = {top: step for step in self.net.steps for top in step.top}
-        hooks = []
-        for step in self.net.steps:
-            if not step.layer.spec.is_inserted:
-                names = [top if last[top] is step else "" for top in step.top]
-                hooks.append(step.layer.register_forward_hook(partial(scale, names)))
-        try:
-            ran = self.run(inputs)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        ran.blobs |= made
-        return ran, scaled
+        last = self._last
+        ran = self._run_hooked(inputs, None, [
+            (step, partial(scale, [top if last[top] is step else "" for top in step.top]))
+            for step in self.net.steps if not step.layer.spec.is_inserted])
+        return replace(ran, blobs={**ran.blobs, **made}), scaled
 
-    def exact(self, inputs: Arrays, given: Arrays) -> dict[str, np.ndarray]:
-        hooks = [step.layer.register_forward_hook(partial(self._replace, step, given)) for step in self.net.steps
-                 if not given.keys().isdisjoint(step.top)]
-        self.net.double()
+    def exact(self, inputs: Arrays, given: Arrays, see: Callable[[str, np.ndarray], None]) -> None:
+        shapes: dict[str, Shape] = {}
+        last = {blob: step for step in self.net.steps for blob in (*step.top, *step.alters)}
+
+        def show(step: Step, _layer: Any, _bottoms: Any, tops: Any) -> None:
+            values = dict(zip(step.top, [tops] if isinstance(tops, torch.Tensor) else tops, strict=True))
+            shapes.update((name, tuple(value.shape)) for name, value in values.items())
+            values |= {name: values[step.top[0]].reshape(shapes[name]) for name in step.alters if name in shapes}
+            for name, value in values.items():
+                if last[name] is step and name not in given:
+                    see(name, value.detach().cpu().numpy())
+
         try:
-            return self.run(inputs).blobs
+            self.net.double()
+            self._run_hooked(inputs, (), [
+                *((step, partial(show, step)) for step in self.net.steps if not step.layer.spec.is_inserted),
+                *self._replacing(given)])
         finally:
             self.net.float()
-            for hook in hooks:
-                hook.remove()
 
-    @staticmethod
-    def _replace(step: Step, given: Arrays, _layer: Any, _bottoms: Any, tops: Any) -> Any:
-        several = not isinstance(tops, torch.Tensor)
-        new = [torch.from_numpy(np.array(given[name])).to(top) if name in given else top
-               for name, top in zip(step.top, tops if several else [tops], strict=True)]
-        return tuple(new) if several else new[0]
+    def run_from(self, inputs: Arrays, wanted: Collection[str], given: Arrays) -> RunResult:
+        made: dict[str, np.ndarray] = {}
+        ran = self._run_hooked(inputs, None, self._replacing(given, made))
+        return replace(ran, blobs={**ran.blobs, **made})
+
+    def _replacing(self, given: Arrays, made: dict[str, np.ndarray] | None = None) -> list[tuple[Step, Hook]]:
+        """Return hooks that replace blobs, once they are final, for the layers that read them.
+
+        made: Receives what was replaced.
+        """
+
+        def put(step: Step, _layer: Any, _bottoms: Any, tops: Any) -> Any:
+            several = not isinstance(tops, torch.Tensor)
+            new = dict(zip(step.top, tops if several else [tops], strict=True))
+            for name in new.keys() & given.keys():
+                if last[name] is not step:
+                    continue
+                if made is not None:
+                    made[name] = new[name].detach().cpu().numpy()
+                new[name] = torch.from_numpy(np.array(given[name])).to(new[name])
+            return tuple(new.values()) if several else new[step.top[0]]
+
+        last = self._last
+        return [(step, partial(put, step)) for step in self.net.steps if not given.keys().isdisjoint(step.top)]
+
+    def _run_hooked(self, inputs: Arrays, wanted: Collection[str] | None, hooks: Iterable[tuple[Step, Hook]]
+                    ) -> RunResult:
+        handles = [step.layer.register_forward_hook(hook) for step, hook in hooks]
+        try:
+            return self.run(inputs, wanted)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @cached_property
+    def _last(self) -> dict[str, Step]:
+        """Blob -> the last step that writes it."""
+        return {top: step for step in self.net.steps for top in step.top}
 
     @cached_property
     def _source(self) -> dict[str, str]:
@@ -313,6 +366,20 @@ class NetRunner:
             if step.layer.spec.is_inserted:
                 source |= dict.fromkeys(step.top, source.get(step.bottom[0], step.bottom[0]))
         return source
+
+    def typical_blobs(self, at: Collection[str], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        last = self._last
+        values: dict[str, np.ndarray] = {}
+        for step in self.net.steps:
+            for i, blob in enumerate(step.bottom if step.layer.chooses_rows else ()):
+                value = step.layer.typical(i, step.bottom_shapes or (), rng)
+                name = self._source.get(blob, blob)
+                while name not in at and last[name].layer.shares_data:  # up to a blob with the same values
+                    name = self._source.get(last[name].bottom[0], last[name].bottom[0])
+                if value is not None and name in at:
+                    shape = last[name].top_shapes[last[name].top.index(name)]
+                    values[name] = value.reshape(shape).astype(np.float32)
+        return values
 
     def typical(self, name: str, rng: np.random.Generator) -> np.ndarray | None:
         for step in self.net.steps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 from rmpe_legacy.errors import FileError
@@ -23,7 +23,7 @@ class StoredRunner:
     def inputs(self) -> None:
         return None
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+    def run(self, inputs: Arrays, wanted: Collection[str] | None = None) -> RunResult:
         return RunResult(self.blobs, tuple(name for name in self.blobs if name not in inputs))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from rmpe_legacy.silence import silent_stderr
 from .base import Arrays, Format, Network, RunResult, Setting, SourceOptions, Writer, has_suffix
 
 RANGE01 = ("Softmax", "Sigmoid")  # ONNX operators whose values are probabilities
+MAX_GROUP = 1 << 27  # numbers of values computed together, 512 MB
 MAX_INPUT = 1 << 28  # values of a random input for an ONNX file, 1 GB
 
 
@@ -31,6 +33,50 @@ class _Node:
     title: str  # its name, or its type if it has none
     type: str
     outputs: tuple[str, ...]
+
+
+class _Values(Mapping[str, np.ndarray]):
+    """The blobs of a run. Those that are no outputs are computed in groups; the last group is kept.
+
+    Args:
+        names: Blob -> the file's value.
+        known: The values known already.
+        groups: The other values.
+        compute: Runs the file for the values of a group; takes those of another, from which it can go on.
+    """
+
+    def __init__(self, names: Mapping[str, str], known: Arrays, groups: Sequence[Sequence[str]],
+                 compute: Callable[[Sequence[str], Arrays], dict[str, np.ndarray]]):
+        self.names, self.known, self.compute = names, known, compute
+        self.group_of = {name: group for group in groups for name in group}
+        self.latest: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, blob: str) -> np.ndarray:
+        name = self.names[blob]
+        if name in self.known:
+            return np.asarray(self.known[name])
+        if name not in self.latest:
+            self.latest = self.compute(self.group_of[name], self.latest)
+        return self.latest[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _groups(sizes: Mapping[str, int]) -> list[list[str]]:
+    """Divide values into groups of at most MAX_GROUP numbers, if each value fits into one."""
+    groups: list[list[str]] = [[]]
+    total = 0
+    for name, size in sizes.items():
+        total += size
+        if total > MAX_GROUP and groups[-1]:
+            groups.append([])
+            total = size
+        groups[-1].append(name)
+    return groups
 
 
 def _text(name: str | bytes) -> str:
@@ -61,6 +107,7 @@ class OnnxRunner:
     def _session(self) -> Any:
         options = self.runtime.SessionOptions()
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # it grows to twice what the values need
         with silent_stderr():  # it also raises whatever it prints
             # Without enable_fallback=0 it prints the reason to standard output and loads the model a second time.
             return self.runtime.InferenceSession(self.model.SerializeToString(), options, ["CPUExecutionProvider"],
@@ -69,47 +116,45 @@ class OnnxRunner:
     def inputs(self) -> dict[str, Shape]:
         return {self._blob(name): shape for name, shape in self.shapes.items()}
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
-        outputs = self.outputs
-        own = {self._blob(name): name for name in self.shapes}
-        inputs = {own.get(blob, blob): value for blob, value in inputs.items()}
-        values = self._run(self.session, outputs, inputs)
-        made = [name for node in self.nodes for name in node.outputs]
-        final = {self._blob(name): name for name in made}
-        more = [name for name in made if name not in values and (wanted is None or self._blob(name) in wanted)
-                and final[self._blob(name)] == name]
-        if more:
-            values |= self._run_for(more, inputs)
-        order = [name for name in [*inputs, *made] if name in values or name in inputs]
-        kinds = {name: node.type for node in self.nodes for name in node.outputs}
-        blobs = {self._blob(name): values[name] if name in values else np.asarray(inputs[name]) for name in order}
-        makers = {self._blob(name): node.title for node in self.nodes for name in node.outputs}
-        return RunResult(blobs, tuple(map(self._blob, outputs)), makers,
-                         frozenset(self._blob(name) for name in values if kinds.get(name) in RANGE01))
+    def run(self, inputs: Arrays, wanted: Mapping[str, Shape] | None = None) -> RunResult:
+        return self._result(self.session, inputs, wanted, {})
 
-    def _blob(self, name: str) -> str:
-        return self.names.get(name, name)
-
-    def _run_for(self, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
-        """Compute values that are not outputs."""
-        with rewired(self.model, {}, names):
-            session = self._session()
-        return self._run(session, names, inputs)
-
-    def run_from(self, inputs: Arrays, wanted: Sequence[str], given: Arrays) -> RunResult:
+    def run_from(self, inputs: Arrays, wanted: Mapping[str, Shape], given: Arrays) -> RunResult:
         """Run the file with some values as further inputs, which the nodes read in place of those that it computes."""
         final = {self._blob(name): name for node in self.nodes for name in node.outputs}
         named = {final[blob]: np.asarray(value, np.float32) for blob, value in given.items() if blob in final}
-        more = {given_name(name): value for name, value in named.items()}
         with rewired(self.model, dict.fromkeys(named)):
-            session, self.session = self.session, self._session()
-            try:
-                result = self.run({**inputs, **more}, wanted)
-            finally:
-                self.session = session
-        for name in more:
-            del result.blobs[name]
-        return result
+            session = self._session()
+        return self._result(session, inputs, wanted, named)
+
+    def _result(self, session: Any, inputs: Arrays, wanted: Mapping[str, Shape] | None, given: Arrays) -> RunResult:
+        own = {self._blob(name): name for name in self.shapes}
+        inputs = {own.get(blob, blob): value for blob, value in inputs.items()}
+        made = [name for node in self.nodes for name in node.outputs]
+        final = {self._blob(name): name for name in made}
+        more = [name for name in made if name not in self.outputs
+                and (wanted is None or self._blob(name) in wanted) and final[self._blob(name)] == name]
+
+        def fed(given: Arrays) -> Arrays:
+            return {**inputs, **{given_name(name): value for name, value in given.items()}}
+
+        def compute(names: Sequence[str], others: Arrays) -> dict[str, np.ndarray]:
+            start = {**others, **given}
+            with rewired(self.model, dict.fromkeys(start), names):
+                changed = self._session()
+            return self._run(changed, names, fed(start))
+
+        known = {**inputs, **self._run(session, self.outputs, fed(given))}
+        order = [name for name in dict.fromkeys([*inputs, *made]) if name in known or name in more]
+        sizes = {name: math.prod(wanted[self._blob(name)]) if wanted else 0 for name in more}
+        values = _Values({self._blob(name): name for name in order}, known, _groups(sizes), compute)
+        kinds = {name: node.type for node in self.nodes for name in node.outputs}
+        makers = {self._blob(name): node.title for node in self.nodes for name in node.outputs}
+        return RunResult(values, tuple(map(self._blob, self.outputs)), makers,
+                         frozenset(self._blob(name) for name in order if kinds.get(name) in RANGE01))
+
+    def _blob(self, name: str) -> str:
+        return self.names.get(name, name)
 
     def _run(self, session: Any, names: Sequence[str], inputs: Arrays) -> dict[str, np.ndarray]:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class OpenCvRunner:
     def inputs(self) -> dict[str, Shape]:
         return dict(self.net.inputs)
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+    def run(self, inputs: Arrays, wanted: Collection[str] | None = None) -> RunResult:
         places = self._places()
         names = list(dict.fromkeys(layer for layer, _ in places.values()))
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,7 +40,7 @@ class PythonRunner:
     def inputs(self) -> None:
         return None
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+    def run(self, inputs: Arrays, wanted: Collection[str] | None = None) -> RunResult:
         code = type(self.model).forward.__code__
         arguments = code.co_varnames[1 : code.co_argcount]
         blob_of = {identifier(name): name for name in [*(wanted or ()), *inputs]} | self.blobs

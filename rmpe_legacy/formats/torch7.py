@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,7 @@ class Torch7Runner:
     def inputs(self) -> dict[str, Shape]:
         return self.shapes
 
-    def run(self, inputs: Arrays, wanted: Sequence[str] | None = None) -> RunResult:
+    def run(self, inputs: Arrays, wanted: Collection[str] | None = None) -> RunResult:
         names = self.source.inputs
         if missing := [name for name in names if name not in inputs]:
             raise NetError(f"{self.title}: its input is called {', '.join(missing)}, the other side's inputs are "

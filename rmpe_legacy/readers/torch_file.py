@@ -67,7 +67,7 @@ def read_state_dict(path: str | PathLike) -> tuple[dict[str, Tensor], mmap.mmap]
     data = memoryview(mapped)
     read = _read_archive if data[:2] == b"PK" else _read_legacy
     state, storages = read(data, str(path))
-    if not isinstance(state, dict) or not state or not all(
+    if not isinstance(state, dict) or not all(
             isinstance(key, str) and isinstance(value, _View) for key, value in state.items()):
         raise FileError(f"{path}: not a state dict, tensors by name; save it with torch.save(net.state_dict(), ...)")
     size = sum(math.prod(view.size) * np.dtype(_TYPES[view.storage.kind]).itemsize for view in state.values())

@@ -492,3 +492,133 @@ layer {{ name: "r{i}" type: "ReLU" bottom: "b{i}" top: "b{i}" }}"""
         code, out, _ = rmpe("verify", ",".join(deep), "other.onnx")
         assert code == 1
         assert "not the same: 1 of 60 blobs" in out
+
+
+CHOOSING = {
+    "ArgMax": 'type: "ArgMax" argmax_param { axis: 1 }',
+    "Threshold": 'type: "Threshold" threshold_param { threshold: 1 }',
+    "Nms": 'type: "Nms" nms_param { num_parts: 1 max_peaks: 2 threshold: 1 }',
+    "mask": 'type: "Pooling" top: "mask" pooling_param { kernel_size: 3 stride: 2 }',
+}
+
+
+class TestALayerThatComparesOrRounds:
+    """A last bit of its bottom can change its top altogether, so it is compared on the same values."""
+
+    TEXT = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 dim: 5 dim: 5 } } }
+layer { name: "sum" type: "Convolution" bottom: "data" top: "sum" convolution_param { num_output: 2 kernel_size: 1
+  bias_term: false weight_filler { type: "constant" value: 1 } } }
+layer { name: "l" bottom: "sum" top: "chosen" %s }
+layer { name: "end" type: "Power" bottom: "chosen" top: "end" power_param { scale: 3 } }"""
+    @pytest.fixture(params=CHOOSING)
+    def made(self, request, rmpe):
+        """The network, and its ONNX with a weight that is a last bit too large."""
+        files = network(self.TEXT % CHOOSING[request.param])
+        assert rmpe("convert", *files, "net.onnx")[0] == 0
+        model = onnx.load("net.onnx")
+        self.change(model, np.ones((2, 2, 1, 1), "f4"), np.array([1, 1 + 1e-6, 1, 1], "f4").reshape(2, 2, 1, 1))
+        onnx.save(model, "net.onnx")
+        x = np.zeros((1, 2, 5, 5), np.float32)
+        x[0, 0, 2, 1] = x[0, 1, 2, 2] = 1  # two equal sums side by side
+        return NetRunner(load_net(*files), "net"), {"data": x}
+
+    @staticmethod
+    def change(model, before, after):
+        weight = next(each for each in model.graph.initializer
+                      if np.array_equal(onnx.numpy_helper.to_array(each), before))
+        weight.CopyFrom(onnx.numpy_helper.from_array(after, weight.name))
+
+    def test_is_compared_on_the_same_values(self, made):
+        net, x = made
+        other = OnnxRunner(Path("net.onnx"), "net.onnx")
+        a, b = net.run(x).blobs, other.run(x).blobs
+        assert any(np.abs(a[blob] - b[blob]).max() >= 1 for blob in a.keys() & b.keys())
+        verdict = verify(net, other, x)
+        assert verdict.same, verdict
+        assert "where layers read sum, " in verdict.sentence
+
+    def test_what_reads_it_is_still_told_from_another(self, made):
+        net, x = made
+        model = onnx.load("net.onnx")
+        self.change(model, np.float32(3), np.float32(3.01))
+        onnx.save(model, "other.onnx")
+        x["data"] *= np.float32([[[[2]], [[3]]]])
+        verdict = verify(net, OnnxRunner(Path("other.onnx"), "other.onnx"), x)
+        assert verdict.first.blob == "end"
+
+
+class TestALargeNetwork:
+    LAYERS = "".join(f"""
+layer {{ name: "c{i}" type: "Convolution" bottom: "{f'r{i - 1}' if i else 'data'}" top: "c{i}" convolution_param {{
+  num_output: 8 kernel_size: 3 pad: 1 weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "r{i}" type: "ReLU" bottom: "c{i}" top: "r{i}" }}""" for i in range(6))
+
+    @pytest.mark.parametrize("wrong", [None, "c1", "c5"])
+    def test_is_compared_in_groups_of_blobs(self, rmpe, monkeypatch, wrong):
+        files = network(DATA + self.LAYERS)
+        assert rmpe("convert", *files, "net.onnx")[0] == 0
+        runs = []
+        run = OnnxRunner._run
+        monkeypatch.setattr(OnnxRunner, "_run", lambda self, session, names, inputs: (
+            runs.append(list(names)), run(self, session, names, inputs))[1])
+        monkeypatch.setattr("rmpe_legacy.formats.onnx.MAX_GROUP", 3 * 8 * 4 * 4)
+        if wrong:
+            model = onnx.load("net.onnx")
+            weight = next(each for each in model.graph.initializer if each.name == f"{wrong}.weight")
+            weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * 1.01, weight.name))
+            onnx.save(model, "net.onnx")
+        verdict = verify(NetRunner(load_net(*files), "net"), OnnxRunner(Path("net.onnx"), "net.onnx"))
+        assert (verdict.first.blob if wrong else verdict.first) == wrong
+        assert len(verdict.differences) == 12
+        assert runs == [["r5"], ["c0", "r0", "c1"], ["r1", "c2", "r2"], ["c3", "r3", "c4"], ["r4", "c5"]]
+
+
+def test_a_network_without_parameters_takes_an_empty_state_dict(rmpe):
+    network(DATA + 'layer { name: "end" type: "Power" bottom: "data" top: "end" power_param { scale: 3 } }')
+    torch.save(load_net("net.prototxt").state_dict(), "net.pt")
+    code, out, err = rmpe("convert", "net.prototxt", "net.pt", "net.onnx")
+    assert (code, err) == (0, "")
+    assert "the same: 1 blob " in out
+
+
+def test_a_network_with_parameters_does_not(rmpe):
+    network(SLASHES)
+    torch.save({}, "empty.pt")
+    code, _, err = rmpe("convert", "net.prototxt", "empty.pt", "net.onnx")
+    assert code == 1
+    assert "no weights for c1/3x3, " in err
+
+
+class TestADetectorWhoseScoresAreAllTheSame:
+    """Without training they often are 0 or 1, and then what is kept is up to the order in which boxes are sorted."""
+
+    TEXT = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 12, 12] } } }
+layer { name: "prior" type: "PriorBox" bottom: "data" bottom: "data" top: "prior" prior_box_param { min_size: 2
+  clip: false } }
+layer { name: "loc" type: "Convolution" bottom: "data" top: "loc" convolution_param { num_output: 4 kernel_size: 1
+  weight_filler { type: "gaussian" std: STD } } }
+layer { name: "loc_perm" type: "Permute" bottom: "loc" top: "loc_perm" permute_param { order: [0, 2, 3, 1] } }
+layer { name: "loc_flat" type: "Flatten" bottom: "loc_perm" top: "loc_flat" }
+layer { name: "conf" type: "Convolution" bottom: "data" top: "conf" convolution_param { num_output: 3 kernel_size: 1
+  weight_filler { type: "gaussian" std: 1e4 } } }
+layer { name: "conf_perm" type: "Permute" bottom: "conf" top: "conf_perm" permute_param { order: [0, 2, 3, 1] } }
+layer { name: "rows" type: "Reshape" bottom: "conf_perm" top: "rows" reshape_param { shape { dim: [0, -1, 3] } } }
+layer { name: "softmax" type: "Softmax" bottom: "rows" top: "softmax" softmax_param { axis: 2 } }
+layer { name: "conf_flat" type: "Flatten" bottom: "softmax" top: "conf_flat" }
+layer { name: "found" type: "DetectionOutput" bottom: "loc_flat" bottom: "conf_flat" bottom: "prior" top: "found"
+  detection_output_param { num_classes: 3 keep_top_k: 20 nms_param { nms_threshold: NMS top_k: 50 }
+  confidence_threshold: 0.01 code_type: CENTER_SIZE } }"""
+
+    @pytest.mark.parametrize("std", ["1", "1e4"], ids=["equal scores", "boxes without end"])
+    def test_is_compared_on_typical_scores(self, rmpe, std):
+        files = network(self.TEXT.replace("NMS", "0.45").replace("STD", std))
+        code, out, err = rmpe("convert", *files, "net.onnx")
+        assert code == 0, err
+        assert "they got typical values" in out
+        other = network(self.TEXT.replace("NMS", "0.1").replace("STD", std), "other")
+        rmpe("convert", *other, "other.onnx")
+        code, out, _ = rmpe("verify", ",".join(files), "other.onnx")
+        assert code == 1
+        assert "the first is found, " in out

@@ -19,6 +19,7 @@ STATES = {
     "views of one storage": {"all": BASE, "part": BASE[1, :, 1:3], "turned": BASE.permute(2, 0, 1)},
     "empty, and a single value": {"none": torch.empty(0, 3), "one": torch.tensor(2.5)},
     "a module's": torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).state_dict(),
+    "nothing": torch.nn.ReLU().state_dict(),
     "parameters": OrderedDict(weight=torch.nn.Parameter(torch.ones(3))),
     "many": {f"layer{i}.weight": torch.full((3,), i, dtype=torch.float32) for i in range(300)},
 }
@@ -75,7 +76,7 @@ HOSTILE = {
     "two gigabytes": (archive(pickle.dumps(Call(bytearray, 1 << 31), 2)), "a call of __builtin__.bytearray"),
     "a tensor of torch's own making": (archive(b"\x80\2ctorch\nTensor\n\x8a\5\0\0\0\x80\0\x85R."),
                                        "a call of torch.Tensor"),
-    "a long memo": (archive(b"\x80\2}r\xff\xff\xff\xff."), "not a state dict"),
+    "a long memo": (archive(b"\x80\2]r\xff\xff\xff\xff."), "not a state dict"),
     "a length beyond the end": (archive(b"\x80\2X\xff\xff\xff\x7fabc."), "it ends where 2147483647 bytes are needed"),
     "marks without end": (archive(b"\x80\2" + b"(" * 1000), "more than 64 values in each other"),
     "nothing remembered": (archive(b"\x80\2h\5."), "no object is stored under 5"),

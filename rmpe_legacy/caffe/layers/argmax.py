@@ -24,6 +24,7 @@ class ArgMax(Layer):
     params = ("argmax_param",)
     exact = True
     refuses = (0,)
+    is_discontinuous = True
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

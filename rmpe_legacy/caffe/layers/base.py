@@ -70,6 +70,7 @@ class Layer(nn.Module):
     caffe_source = ""  # the file in Caffe's src/caffe/layers, where it is not named after the type
     # True: it picks rows by comparing values, so that a last bit can change which, and how many there are
     chooses_rows = False
+    is_discontinuous = False  # True: a last bit of a bottom can change a value altogether, as it compares or rounds
     not_exportable = ""  # why the type cannot be written as ONNX or model.py, for the error message; "" if it can
     fields: Mapping[str, Sequence[str]] | None = None  # of a user's own layer: see docs/layers.md
     dialects: tuple[str, ...] = ()  # set by @register
@@ -251,6 +252,12 @@ def shape_text(shape: Shape) -> str:
 def shapes_text(shapes: Mapping[str, Shape]) -> str:
     """Format blobs and their shapes: data 1 x 3 x 8 x 8, label 1."""
     return ", ".join(f"{name} {shape_text(shape)}" for name, shape in shapes.items())
+
+
+def ranked(shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    """Draw different values between 0 and 1."""
+    size = count(shape)
+    return ((rng.permutation(size) + 0.5) / max(size, 1)).reshape(shape)
 
 
 def rows(x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,10 +12,10 @@ from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.ops.boxes import Detecting, boxes_in_pixels, detection_output
 
-from .base import Layer, Shape
+from .base import Layer, Shape, ranked
 from .detection_files import DetectionFiles
 from .registry import register
-from .ssd_common import check_predictions, split_priors
+from .ssd_common import MissingFileError, check_predictions, split_priors
 
 FLT_MAX = torch.finfo(torch.float32).max
 
@@ -46,12 +47,18 @@ class DetectionOutput(Layer):
         self.places = 1 if param.share_location else self.classes
         self.how = self._how(param)
         self.decodes = param.share_location or any(c != self.how.background for c in range(self.classes))
+        self.missing: MissingFileError | None = None  # Differs: Caffe aborts when it loads the network
         self.files = self._files(param)
 
     def _files(self, param: Message) -> DetectionFiles | None:
         """Return the writer of detection files, if asked for; with strict=False, missing files only disable it."""
         try:
             return DetectionFiles.wanted(self, param.save_output_param, self.how.background)
+        except MissingFileError as error:
+            if self.spec.strict:
+                self.missing = error
+            else:
+                self.set_aside(error.reason)
         except LayerError as error:
             self.set_aside(error.reason)
         return None
@@ -74,7 +81,15 @@ class DetectionOutput(Layer):
         self.priors = check_predictions(self, bottom, self.places, self.classes)
         return [(1, 1, 1, 7)]
 
+    def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
+        """Predictions, and confidences without equal ones, most of them low."""
+        if index == 0:
+            return rng.normal(0, 1, bottom[0])
+        return ranked(bottom[1], rng) ** 4 if index == 1 else None
+
     def forward(self, loc: Tensor, conf: Tensor, prior: Tensor, *image: Tensor) -> Tensor:
+        if self.missing is not None:
+            raise self.missing
         if self.files is not None:
             self.files.begin()
         images = len(loc)

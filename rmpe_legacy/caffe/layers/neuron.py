@@ -258,6 +258,7 @@ class Threshold(Layer):
 
     params = ("threshold_param",)
     exact = True
+    is_discontinuous = True
     refuses = (0,)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class Nms(Layer):
 
     params = ("nms_param",)
     refuses = (0,)
+    is_discontinuous = True
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

@@ -115,6 +115,7 @@ class Pooling(Layer):
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("pooling_param")
         self.method = param.pool
+        self.is_discontinuous = len(self.spec.top) > 1  # the mask
         if self.method not in ("MAX", "AVE", "STOCHASTIC"):
             raise self.spec.error(f"pool {self.method} is not supported; Caffe has MAX, AVE and STOCHASTIC")
         if len(self.spec.top) > 1 and self.method != "MAX":

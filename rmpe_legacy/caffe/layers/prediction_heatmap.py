@@ -22,6 +22,7 @@ class PredictionHeatmap(Layer):
     """
 
     params = ("prediction_heatmap_param", "visualise")
+    is_discontinuous = True
     exact = True
     bottoms = (1, None)  # further bottoms are only displayed
     refuses = (0,)

@@ -22,6 +22,7 @@ class PSROIPooling(RoiLayer):
     """
 
     params = ("psroi_pooling_param",)
+    is_discontinuous = True
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("psroi_pooling_param")

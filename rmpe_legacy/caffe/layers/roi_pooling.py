@@ -48,6 +48,7 @@ class ROIPooling(RoiLayer):
     """
 
     params = ("roi_pooling_param",)
+    is_discontinuous = True
     dims = 2
 
     def setup(self, *bottom: Shape) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Layer, Shape, count, shape_text
+from .base import Layer, Shape, count, ranked, shape_text
 from .fed import FedLayer, channels_beside
 from .known_python import known_python, number, parameters
 
@@ -138,7 +138,9 @@ class ProposalLayer(_Anchored):
         return [(self.spec.assumed_rows, 5), (self.spec.assumed_rows, 1)][: self.top_count]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: Any) -> Array | None:
-        """The image's height, width and scale."""
+        """Scores without equal ones; moves; the image's height, width and scale."""
+        if index < 2:
+            return rng.normal(0, 0.3, bottom[1]) if index else ranked(bottom[0], rng)
         if index != 2 or count(bottom[2]) != 3:
             return None
         return np.array([*(size * self.stride for size in bottom[0][2:]), 1]).reshape(bottom[2])

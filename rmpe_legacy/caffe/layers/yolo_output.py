@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +38,10 @@ class _YoloOutput(Layer):
                 raise self.spec.error(f"needs bottoms (N, num_box * (5 + num_classes) = "
                                       f"{self.boxes * (5 + self.classes)}, H, W), not {shape_text(shape)}")
         return [(1, 1, self.spec.assumed_rows, ROW)]
+
+    def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray:
+        """Maps of which few give boxes."""
+        return rng.normal(-2, 2, bottom[index])
 
     def kept(self, found: Sequence[_Found], images: int) -> Tensor:
         """The rows of the candidates that no better one covers, best first.
