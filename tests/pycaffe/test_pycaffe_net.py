@@ -521,6 +521,11 @@ class TestModule:
         with pytest.raises(text_format.ParseError):
             text_format.Merge("layer {", caffe.proto.caffe_pb2.NetParameter())
 
+    def test_text_format_comes_with_the_messages(self):
+        code = ("from rmpe_legacy import pycaffe as caffe\nimport google.protobuf as pb\n"
+                "net = caffe.proto.caffe_pb2.NetParameter()\npb.text_format.Merge('name: \"a\"', net)")
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
     def test_building_a_network_leaves_no_caffe_behind(self, file):
         assert "caffe" not in sys.modules
         caffe.Net(file, caffe.TEST)
