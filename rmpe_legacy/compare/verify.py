@@ -116,8 +116,10 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
 
     A layer that picks rows by comparing values, such as regions by score and overlap, can turn a last bit into other
     rows. If the two differ, such layers of B and those behind them are run on A's values, if B can do that: then
-    each blob is compared by what B makes of the same values. If they differ still, because the scores are infinite or
-    all the same, as without training, such layers of both are run on typical values.
+    each blob is compared by what B makes of the same values. If that does not explain the difference, the same is done
+    for other layers that compare or round values, and for Softmax and Sigmoid, which amplify differences of large
+    numbers. If they differ still, because the scores are infinite or all the same, as without training, the layers that
+    pick rows are run on typical values in both.
 
     A network that overflows, as one with untrained BatchNorms does, would hide differences behind infinity. Then blobs
     of a range far from 1 are scaled before further layers read them, in both networks, if B can do that.
