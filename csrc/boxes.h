@@ -1,5 +1,5 @@
-// Boxes as SSD computes with them: single precision, corners first, the area kept beside the corners.
-// Facts: bbox_util.cpp of RMPE@5188c23 (lines 46-325) and of weiliu89/caffe@4817bf8 (CORNER_SIZE).
+// SSD's boxes: corners in single precision, and the area stored with them.
+// Source: bbox_util.cpp of RMPE@5188c23 (lines 46-325) and of weiliu89/caffe@4817bf8 (CORNER_SIZE).
 #pragma once
 
 #include <algorithm>
@@ -8,12 +8,12 @@
 
 namespace rmpe {
 
-// A box whose area is remembered: where it is scaled to pixels, the area counts whole pixels (+ 1 per side).
+// A box and its area. After scaling to pixels, the area counts whole pixels (+ 1 per side).
 struct Box {
   float x1, y1, x2, y2, area;
 };
 
-// Zero for a box that is inside out; otherwise width times height.
+// Width times height, or zero if the corners are swapped.
 inline float box_area(float x1, float y1, float x2, float y2) {
   return x2 < x1 || y2 < y1 ? 0.0f : (x2 - x1) * (y2 - y1);
 }
@@ -23,8 +23,8 @@ inline Box make_box(const float* corners) {
           box_area(corners[0], corners[1], corners[2], corners[3])};
 }
 
-// Intersection over union. `pixel` is 0 for boxes in units of the image, and 1 for boxes in pixels, whose sides
-// count one more. Boxes that do not meet have an intersection from (0, 0) to (0, 0): one pixel, where `pixel` is 1.
+// Intersection over union. `pixel` is 0 for normalized boxes, and 1 for boxes in pixels, whose sides are one pixel
+// longer. The intersection of disjoint boxes runs from (0, 0) to (0, 0), which is one pixel if `pixel` is 1.
 inline float overlap(const Box& a, const Box& b, float pixel = 0.0f) {
   float width = 0.0f, height = 0.0f;
   if (!(b.x1 > a.x2 || b.x2 < a.x1 || b.y1 > a.y2 || b.y2 < a.y1)) {
@@ -50,7 +50,7 @@ struct Centred {
       : x((box[0] + box[2]) / 2), y((box[1] + box[3]) / 2), width(box[2] - box[0]), height(box[3] - box[1]) {}
 };
 
-// A prediction (offset, 4 values) for one prior -> its box. With `in_target` the prior's variance is not applied.
+// Decodes a prediction (four offsets) for a prior into a box. With `in_target`, the variance is not applied.
 inline Box decode(const float* prior, const float* variance, const float* offset, Code code, bool in_target) {
   float v[4];
   for (int k = 0; k < 4; ++k) v[k] = in_target ? offset[k] : variance[k] * offset[k];
@@ -72,7 +72,7 @@ inline Box decode(const float* prior, const float* variance, const float* offset
   return make_box(corners);
 }
 
-// A box -> the perfect prediction for this prior. With `in_target`, it is not divided by the variance.
+// Encodes a box as the exact prediction for a prior. With `in_target`, it is not divided by the variance.
 inline void encode(const float* prior, const float* variance, const float* box, Code code, bool in_target,
                    float* offset) {
   const Centred p(prior);

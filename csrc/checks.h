@@ -1,4 +1,4 @@
-// Argument checks of all operators. Messages start with the operator's name and end with the value that was given.
+// Argument checks for all operators. Messages start with the operator's name and end with the given value.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -25,7 +25,7 @@ void check(bool fine, const Words&... words) {
 // The shape of a result that was not requested.
 inline const std::vector<int64_t> kNone = {0};
 
-// A tensor's shape, which a complaint has as Python prints it: [2, 3, 5, 7].
+// A tensor's shape, for messages, as Python prints it: [2, 3, 5, 7].
 struct Shape {
   const Tensor& tensor;
 
@@ -42,7 +42,7 @@ inline void check_floating(const char* op, const char* name, const Tensor& tenso
         type, "; convert it, or use autocast");
 }
 
-// Two tensors that one kernel reads: the same type, on the same device.
+// Checks that two tensors have the same type and device.
 inline void check_alike(const char* op, const char* name, const Tensor& tensor, const char* like_name,
                         const Tensor& like) {
   check(tensor.scalar_type() == like.scalar_type(), op, ": ", name, " must be ", like.scalar_type(), " as ", like_name,
@@ -57,7 +57,7 @@ inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
-// Calls run(T()) with T the element type of a tensor that check_floating let pass.
+// Calls run(T()), where T is the element type of a tensor that passed check_floating.
 template <typename Run>
 void with_type(const Tensor& tensor, const Run& run) {
   if (tensor.scalar_type() == ScalarType::Double) {

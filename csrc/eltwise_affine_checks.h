@@ -1,4 +1,4 @@
-// EltwiseAffine's arguments, checked alike for every device.
+// Checks of EltwiseAffine's arguments, the same for every device.
 #pragma once
 #include "checks.h"
 

@@ -1,4 +1,4 @@
-// Arithmetic that the operators' headers share; the same bits on host and device, whatever the compiler's flags.
+// Arithmetic shared by the operators' headers, with the same bits on host and device whatever the compiler flags.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -8,12 +8,12 @@
 #else
 #define RMPE_HOST_DEVICE
 #endif
-// Inlined without exception: a file that is compiled for AVX must leave no copy that the linker may take for others.
+// Always inlined: a file compiled for AVX must not contain a copy that the linker could pick for other files.
 #define RMPE_INLINE RMPE_HOST_DEVICE inline __attribute__((always_inline))
 
 namespace rmpe {
 
-// a * b + c in one rounding, by name: no compiler flag makes it two, or makes one of two.
+// a * b + c rounded once. Explicit, so that no compiler flag changes the number of roundings.
 RMPE_INLINE float fused_multiply_add(float a, float b, float c) {
 #ifdef __CUDA_ARCH__
   return __fmaf_rn(a, b, c);
@@ -37,7 +37,7 @@ RMPE_INLINE V splat(double x) {
   return static_cast<V>(x);
 }
 
-// a * b + c in one rounding (kFused) or in two.
+// a * b + c, rounded once (kFused) or twice.
 template <bool kFused, typename V>
 RMPE_INLINE V multiply_add(V a, V b, V c) {
   if constexpr (kFused) {
@@ -48,7 +48,7 @@ RMPE_INLINE V multiply_add(V a, V b, V c) {
 }
 
 // A whole number as an index, as the GPU converts it: saturated, and 0 for NaN.
-// A float saturates at the greatest one that an int32 holds; no image has a side that long.
+// Floats saturate at the largest one that fits in an int32; no image has a side that long.
 RMPE_INLINE int32_t to_index(float whole) {
   if (!(whole == whole)) return 0;
   if (whole < -2147483648.0f) return INT32_MIN;

@@ -8,7 +8,7 @@
 
 namespace rmpe {
 
-// Uninitialised memory for `count` values of T, aligned so that no vector load crosses a cache line.
+// Uninitialized memory for `count` values of T, aligned so that no vector load crosses a cache line.
 template <typename T>
 class Scratch {
  public:
@@ -24,7 +24,7 @@ class Scratch {
 };
 
 // Calls run(i, scratch) once for each i in [0, count); scratch is a per-thread buffer of `room` values of T.
-// `values`: how many values the whole loop computes; a short loop runs on one thread.
+// `values`: how many values the whole loop computes; short loops run on one thread.
 template <typename T, typename Run>
 void for_each_task(int64_t count, int64_t values, int64_t room, const Run& run) {
   constexpr int64_t kWorthThreads = 1 << 14;

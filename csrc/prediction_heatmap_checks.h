@@ -1,4 +1,4 @@
-// PredictionHeatmap's argument, checked alike for every device.
+// Checks of PredictionHeatmap's argument, the same for every device.
 #pragma once
 #include "checks.h"
 

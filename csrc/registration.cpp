@@ -1,10 +1,10 @@
-// Every operator's schema, on one page. The kernels are registered where they are written: cpu/<op>.cpp, cuda/<op>.cu.
+// The schemas of all operators. Kernels are registered in their own files: cpu/<op>.cpp, cuda/<op>.cu.
 #include <Python.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/headeronly/version.h>
 
 STABLE_TORCH_LIBRARY(rmpe, m) {
-  // image (N, C, H, W), theta (N, 6) -> (N, C, out_h, out_w). A gradient that is not needed comes back with shape (0,).
+  // image (N, C, H, W), theta (N, 6) -> (N, C, out_h, out_w). Gradients not needed have shape (0,).
   m.def("spatial_transformer(Tensor image, Tensor theta, SymInt out_h, SymInt out_w, bool fused=True) -> Tensor");
   m.def(
       "spatial_transformer_backward(Tensor grad, Tensor image, Tensor theta, bool fused=True, "

@@ -3,7 +3,7 @@
 #pragma once
 #include "numeric.h"
 
-// For lambdas, which must be inlined for the same reason as RMPE_INLINE.
+// For lambdas, which must be inlined for the same reason as RMPE_INLINE functions.
 #define RMPE_LAMBDA __attribute__((always_inline))
 
 namespace rmpe {
@@ -13,7 +13,7 @@ constexpr int kLanes = 8;
 typedef float FloatVector __attribute__((vector_size(32)));
 using Indices = __m256i;  // eight int32
 
-// One register, as a value that the arithmetic in the operators' headers takes like a float.
+// One register, as a value type that the arithmetic in the operators' headers can use like float.
 struct Floats {
   FloatVector v;
 
@@ -71,7 +71,7 @@ RMPE_INLINE Indices to_indices(Floats whole) { return _mm256_cvttps_epi32(whole.
 RMPE_INLINE Indices offsets(Indices row, Indices column, int32_t w) {
   return _mm256_add_epi32(_mm256_mullo_epi32(row, _mm256_set1_epi32(w)), column);
 }
-// Lanes in [0, last]. As an unsigned number, a negative index is too large.
+// Lanes in [0, last]. Compared as unsigned numbers, negative indices are too large.
 RMPE_INLINE Indices up_to(Indices x, int32_t last) {
   return _mm256_cmpeq_epi32(_mm256_min_epu32(x, _mm256_set1_epi32(last)), x);
 }
@@ -80,7 +80,7 @@ RMPE_INLINE bool all_within(Indices a, int32_t last_a, Indices b, int32_t last_b
   return _mm256_movemask_epi8(_mm256_and_si256(up_to(a, last_a), up_to(b, last_b))) == -1;
 }
 RMPE_INLINE Indices lane_0(Indices x) { return _mm256_broadcastd_epi32(_mm256_castsi256_si128(x)); }
-// Whether all rows are equal, and every column is less than kLanes to the right of lane 0's.
+// Whether all rows are equal, and all columns are less than kLanes to the right of lane 0's.
 RMPE_INLINE bool in_one_register(Indices row, Indices column) {
   const __m256i same = _mm256_cmpeq_epi32(row, lane_0(row));
   const __m256i near = up_to(_mm256_sub_epi32(column, lane_0(column)), kLanes - 1);

@@ -1,14 +1,14 @@
-// The spatial transformer's arithmetic, once for host and device: st_layer.{cpp,cu} of RMPE@5188c23.
+// The spatial transformer's arithmetic, for host and device: st_layer.{cpp,cu} of RMPE@5188c23.
 //
 // Output cell (s, t) of (out_h, out_w) samples the image at
 //     row = (theta0 u + theta1 v + theta2 + 1) / 2 * h,   column = (theta3 u + theta4 v + theta5 + 1) / 2 * w
-// with u = 2 s / out_h - 1 and v = 2 t / out_w - 1: rows lead, the grid starts at the left edge and never reaches +1.
-// Four neighbours are blended; those outside the image count 0.
+// with u = 2 s / out_h - 1 and v = 2 t / out_w - 1: rows come first; the grid starts at -1 and stops before +1.
+// The value is a weighted sum of four neighbours; those outside the image count as 0.
 //
 // kFused: the multiply-adds that a GPU build of the fork fuses (read from its machine code): the 2x3 product of the
-// grid, the sum of the four neighbours, and the halving inside the gradient. Everything else rounds twice in both.
+// grid, the sum of the four neighbours, and the halving inside the gradient. Everything else rounds twice.
 //
-// Sums have one order on every device:
+// The order of sums is the same on every device:
 //     row, column   ((theta0 u) + theta1 v) + theta2
 //     output        neighbours (low, low), (high, low), (low, high), (high, high), each (row, column)
 //     d theta       per image: channels, then rows, then columns of the output, ascending
@@ -18,17 +18,17 @@
 
 namespace rmpe {
 
-// Where cell i of n sits on [-1, 1), in double precision as in the published code.
+// The coordinate of cell i of n in [-1, 1), in double precision as in the published code.
 RMPE_INLINE double cell(int64_t i, int64_t n) { return i * 1.0 / n * 2 - 1; }
 
 // One coordinate of the sampled point in pixels. theta: one row of the 2x3 matrix; size: the image's h or w.
 template <bool kFused, typename V>
 RMPE_INLINE V source(const V* theta, V u, V v, V size) {
   const V p = multiply_add<kFused>(v, theta[1], u * theta[0]) + theta[2];
-  return (p + 1) * (size * splat<V>(0.5));  // halving is exact, so it may be the size that is halved
+  return (p + 1) * (size * splat<V>(0.5));  // halving is exact, so the size can be halved instead
 }
 
-// The two neighbours of a point along one axis, as whole numbers, and what each weighs.
+// The two neighbours of a point along one axis, as whole numbers, and their weights.
 template <typename V>
 struct Neighbours {
   V low, high, low_weight, high_weight;
@@ -41,7 +41,7 @@ RMPE_INLINE Neighbours<V> neighbours(V x) {
 }
 
 // The four neighbours of a point: (low, low), (high, low), (low, high), (high, high), each (row, column), the order of
-// the output's sum. Where they lie in a plane, and what each weighs.
+// the output's sum; their positions in a plane, and their weights.
 template <typename T>
 struct Corners {
   bool inside[4];
@@ -55,7 +55,7 @@ struct Corners {
     const T column_weight[2] = {column.low_weight, column.high_weight};
     for (int k = 0; k < 4; ++k) {
       const int32_t r = rows[k % 2], c = columns[k / 2];
-      // as unsigned numbers, negative ones are too great; no side has more than 31 bits
+      // as unsigned numbers, negative ones are too large; sides fit in 31 bits
       inside[k] = (static_cast<uint32_t>(r) < static_cast<uint32_t>(h)) &
                   (static_cast<uint32_t>(c) < static_cast<uint32_t>(w));
       offset[k] = r * w + c;
@@ -63,13 +63,13 @@ struct Corners {
     }
   }
 
-  // The values at the corners; nothing is read outside the plane.
+  // The values at the neighbours; nothing outside the plane is read.
   RMPE_INLINE void read(const T* plane, T (&pixel)[4]) const {
     for (int k = 0; k < 4; ++k) pixel[k] = inside[k] ? plane[offset[k]] : 0;
   }
 };
 
-// The value at a point of one channel, from its neighbours' values.
+// The value of one channel at a point, from the values of its neighbours.
 template <bool kFused, typename T>
 RMPE_INLINE T blend(const Corners<T>& corners, const T (&pixel)[4]) {
   T sum = 0;
@@ -89,7 +89,7 @@ struct Slope {
   V row, column;
 };
 
-// What neighbour (kRow, kColumn), each 0 for low and 1 for high, adds to it.
+// Adds the terms of neighbour (kRow, kColumn), each 0 for low or 1 for high.
 template <bool kFused, int kRow, int kColumn, typename V>
 RMPE_INLINE void add_neighbour(Slope<V>& slope, const Neighbours<V>& row, const Neighbours<V>& column, V pixel, V grad,
                                V h, V w) {
@@ -116,8 +116,8 @@ RMPE_INLINE void theta_terms(const Slope<V>& slope, const Double& u, const Doubl
   term[5] = slope.column;
 }
 
-// d row and d column at a point of one channel, whose gradient is grad. The neighbours add to them in the published
-// kernel's order, which is not that of the output.
+// d row and d column of one channel at a point with gradient grad. The neighbours are added in the published kernel's
+// order, which differs from the output's.
 template <bool kFused, typename T>
 RMPE_INLINE Slope<T> slope_at(const Neighbours<T>& row, const Neighbours<T>& column, const Corners<T>& corners,
                               const T* plane, T h, T w, T grad) {
@@ -138,7 +138,7 @@ RMPE_INLINE double difference_of_products(double a, double b, double c, double d
 }
 
 // gamma, the map that undoes theta = [A | b]: [A^-1 | -A^-1 b], in double precision.
-// A singular theta gives the identity, as st_layer.cu:122-125 has it, and false.
+// For a singular theta, gives the identity, as in st_layer.cu:122-125, and returns false.
 RMPE_INLINE bool invert(const double (&theta)[6], double (&gamma)[6]) {
   const double a = theta[0], b = theta[1], c = theta[2], d = theta[3], e = theta[4], f = theta[5];
   const double det = difference_of_products(a, e, b, d);

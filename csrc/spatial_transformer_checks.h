@@ -1,4 +1,4 @@
-// The spatial transformer's arguments, checked alike for every device.
+// Checks of the spatial transformer's arguments, the same for every device.
 #pragma once
 #include "checks.h"
 
@@ -29,7 +29,7 @@ struct WarpArguments {
   static constexpr int64_t kLongestSide = 2147483520;  // where to_index saturates
 };
 
-// The gradient of the output, contiguous; gives the arguments their output size.
+// Checks the output's gradient, returns it contiguous, and sets the output size in the arguments.
 inline Tensor check_gradient(const char* op, const Tensor& grad, const WarpArguments& warp) {
   check(grad.dim() == 4 && grad.size(0) == warp.n && grad.size(1) == warp.channels, op, ": grad must be (", warp.n,
         ", ", warp.channels, ", out_h, out_w), got ", Shape{grad});

@@ -10,8 +10,8 @@ namespace rmpe {
 
 using torch::stable::Tensor;
 
-// A tensor of this shape, of the type and on the device of another, contiguous, to begin with anything. Not through
-// torch's dispatcher, whose way to the same memory is 20 microseconds longer where other work has had the caches.
+// A contiguous, uninitialized tensor of this shape, with the type and device of another. Bypasses torch's dispatcher,
+// which takes 20 microseconds longer when its code is no longer in the caches.
 inline Tensor uninitialized(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape) {
   std::vector<int64_t> strides(shape.size(), 1);
   for (size_t k = strides.size(); k-- > 1;) strides[k - 1] = strides[k] * (shape[k] > 0 ? shape[k] : 1);

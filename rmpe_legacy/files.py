@@ -1,4 +1,4 @@
-"""Writes files whole or not at all: in a hidden folder next to the destination, then renamed.
+"""Writes files whole or not at all: hidden next to the destination, then renamed.
 
 Special files keep their kind: a device or a FIFO is written to, the target of a symbolic link is replaced and the link
 stays, and "-" is standard output.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import socket
 import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -87,17 +88,73 @@ def write_together(folder: str | os.PathLike, files: Mapping[str, bytes]) -> Non
     """Write files into a folder, which is made if missing: name -> content, all of them or none."""
     folder = Path(folder)
     make_folder(folder)
-    with all_or_none(*(folder / name for name in files)) as places:
-        for place, content in zip(places, files.values(), strict=True):
-            place.write_bytes(content)
+    targets = [folder / name for name in files]
+    if any(map(_is_special, targets)):
+        with all_or_none(*targets) as places:
+            for place, content in zip(places, files.values(), strict=True):
+                place.write_bytes(content)
+        return
+    _sweep(folder)
+    hidden: list[str] = []
+    try:
+        for content in files.values():
+            hidden.append(_hidden_file(folder, content))
+        for place, target in zip(hidden, targets, strict=True):
+            _refuse_other_kind(Path(place), target)
+        for place, target in zip(hidden, targets, strict=True):
+            os.replace(place, target)
+    except OSError as error:
+        raise FileError(f"{targets[0] if len(targets) == 1 else folder}: cannot be written: "
+                        f"{error.strerror or error}") from None
+    finally:
+        for place in hidden:
+            with suppress(OSError):
+                os.unlink(place)
+
+
+def _is_special(target: Path) -> bool:
+    """Whether a target is standard output, or something is there that is not a regular file."""
+    if str(target) == STDOUT:
+        return True
+    try:
+        return not stat.S_ISREG(os.lstat(target).st_mode)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _hidden_file(folder: Path, content: bytes) -> str:
+    """Write a hidden file, and return its path."""
+    path = os.path.join(folder, f"{_hidden_prefix()}{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}")
+    try:
+        with open(path, "xb", buffering=0) as file:
+            left = memoryview(content)
+            while left:
+                left = left[file.write(left):]
+    except OSError:
+        with suppress(OSError):
+            os.unlink(path)
+        raise
+    return path
 
 
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents unless they exist. Raises FileError if that fails."""
+    _refuse_file(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
+def _refuse_file(folder: Path) -> None:
+    """Raise FileError if a file stands where a folder, or a parent of it, is to be."""
+    for place in (folder, *folder.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise FileError(f"{place}: is a file; give the name of a folder")
+            return
 
 
 def check_places(*paths: str | os.PathLike) -> None:
@@ -211,25 +268,31 @@ def _write_through(place: Path, target: Path) -> None:
 def _refuse_other_kind(place: Path, target: Path) -> None:
     if _folder(target) is None:
         return
-    old, new = kind_of_file(target), kind_of_file(place)
+    old = kind_of_file(target)
+    new = kind_of_file(place) if old else ""
     if old and new and old != new:
         raise FileError(f"{target}: is there already and holds {old}, not {new}; give another name, or remove it first")
 
 
+@cache
 def _hidden_prefix() -> str:
     return f".rmpe-{socket.gethostname()}-"
 
 
 @cache
 def _sweep(folder: Path) -> None:
-    """Remove hidden folders left by killed processes of this machine; runs once per process and folder."""
+    """Remove what killed processes of this machine left hidden; runs once per process and folder."""
     prefix = _hidden_prefix()
     with os.scandir(folder) as entries:
         left = [entry for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX)]
     for entry in left:
         pid = entry.name.removeprefix(prefix).partition("-")[0]
         if pid.isdigit() and not _is_running(int(pid)):
-            shutil.rmtree(entry.path, ignore_errors=True)
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    os.unlink(entry.path)
 
 
 def _is_running(pid: int) -> bool:

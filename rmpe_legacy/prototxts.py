@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .errors import FileError
+from .wording import did_you_mean
 
 _PACKAGE = Path(__file__).parent
 
@@ -30,10 +31,11 @@ def find(name: str) -> Path:
     """The file of a network: "ssd500/train", or "ssd500" for its deploy.prototxt.
 
     Raises:
-        FileError: No network has this name; the message lists those there are.
+        FileError: No network has this name; the message says which may be meant.
     """
     known = names()
     chosen = name if name in known else f"{name}/deploy"
     if chosen not in known:
-        raise FileError(f"{name!r}: no such network; choose from {', '.join(known)}")
+        shorter = [*known, *(each.removesuffix("/deploy") for each in known)]
+        raise FileError(f"there is no network {name!r}{did_you_mean(name, shorter) or '; `rmpe prototxt` lists them'}")
     return folder() / f"{chosen}.prototxt"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,12 @@ _SIGNATURES = {
     b"<!do": "a web page; the download went wrong",
     b"<htm": "a web page; the download went wrong",
     b"version https://git-lfs": "a Git LFS pointer, not the file it points to",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG\r\n": "a PNG image",
+    b"GIF8": "a GIF image",
+    b"%PDF": "a PDF document",
 }
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # pathlib drops one of the slashes
 MAX_DIMS = 32  # of an array in a file, as Caffe's kMaxBlobAxes; more is damage
 MAX_ITEMS = 1 << 48  # of an array in a file; more cannot be addressed
 
@@ -40,7 +46,7 @@ def reading(path: str | os.PathLike, kind: str,
     except RmpeError:
         raise
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or first_line(error)}") from error
+        raise cannot_open(path, error) from error
     except MemoryError as error:
         raise FileError(f"{path}: needs more memory than there is; the file is damaged, or too large for this "
                         "machine") from error
@@ -48,6 +54,23 @@ def reading(path: str | os.PathLike, kind: str,
         raise FileError(f"{path}: not a readable {kind}: nested too deep") from error
     except Exception as error:
         raise FileError(f"{path}: not a readable {kind}: {first_line(error)}; {why}") from error
+
+
+def cannot_open(path: str | os.PathLike, error: OSError | ValueError) -> FileError:
+    """Return the FileError for a file that could not be opened: what the system says, or that it is a URL.
+
+    A ValueError comes from a null character in the name.
+    """
+    refuse_url(path)
+    return FileError(f"{path}: {getattr(error, 'strerror', None) or first_line(error)}")
+
+
+def refuse_url(path: str | os.PathLike) -> None:
+    """Raise FileError for a URL, unless there is a file of this name."""
+    found = _URL.match(str(path))
+    if found and not os.path.exists(path):
+        raise FileError(f"{found[1]}://{str(path)[found.end():]}: is a URL, and nothing is downloaded; download it and "
+                        "give the file")
 
 
 def refuse_device(path: str | os.PathLike) -> None:
@@ -62,8 +85,8 @@ def first_bytes(path: str | os.PathLike, count: int = 512) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read(count)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    except (OSError, ValueError) as error:
+        raise cannot_open(path, error) from None
 
 
 def other_kind(start: bytes) -> str:

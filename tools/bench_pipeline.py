@@ -1,6 +1,6 @@
 """Times `rmpe demo` on a folder, image files to JSON, beside its networks alone; plots its memory.
 
-    python tools/bench_pipeline.py [FOLDER] [--images N] [--rounds N] [--threads N] [--engine NAME]
+    python tools/bench_pipeline.py [FOLDER] [--images N] [--rounds N] [--threads N] [--engine NAME] [--no-pictures]
     python tools/bench_pipeline.py --memory OUT.svg [--images N]
 
 Without a folder, the images are those that rmpe_legacy.synthetic draws (at most 500 different ones), and the networks
@@ -47,7 +47,7 @@ def run_demo(images: Path, output: Path, args: argparse.Namespace) -> float:
     """Run the command; return the seconds it took."""
     begin = time.perf_counter()
     code = rmpe(["demo", str(images), "--output", str(output), "-q", "--threads", str(args.threads), "--engine",
-                 args.engine])
+                 args.engine, *([] if args.pictures else ["--no-pictures"])])
     if code != 0:
         raise SystemExit(f"rmpe demo failed with exit code {code}")
     return time.perf_counter() - begin
@@ -116,9 +116,9 @@ def plot_memory(images: Path, count: int, args: argparse.Namespace, folder: Path
     output, samples, ended = folder / "out", [], threading.Event()
 
     def sample() -> None:
+        finished = output / ".parts"
         while not ended.wait(0.5):
-            drawn = output / "pictures"
-            samples.append((len(os.listdir(drawn)) if drawn.is_dir() else 0, resident()))
+            samples.append((len(os.listdir(finished)) if finished.is_dir() else 0, resident()))
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--engine", default="exact")
+    parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="file to JSON, nothing drawn")
     parser.add_argument("--memory", metavar="OUT.svg", help="plot the memory of one run in place of timing it")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -690,27 +690,43 @@ def demo_sppe_train() -> Prototxt:
     return net
 
 
-def demo_stn_train() -> Prototxt:
+def demo_rough_train() -> Prototxt:
     """What the STN begins with: convolutions that roughly see where each joint of a crop is."""
-    net = Prototxt("demo_stn_train", "The convolutions of the demo's STN, training: tools/train_demo.py feeds them")
+    net = Prototxt("demo_rough_train", "The convolutions of the demo's STN, training: tools/train_demo.py feeds them")
     demo_inputs(net, label=[JOINTS, DEMO_CROP // 4, DEMO_CROP // 4])
     DemoHourglass(net).rough_look("data")
     rough_loss(net)
     return net
 
 
-def demo_pose_train() -> Prototxt:
-    """The STN, in front of a parallel SPPE that does not change and is told that the person stands in the middle.
-
-    As in the authors' network, the parallel SPPE has half of the stacks. BatchNorm in it is as in deployment.
-    """
-    net = Prototxt("demo_pose_train", "The demo's STN, training through heat maps: tools/train_demo.py feeds it")
+def demo_stn_train() -> Prototxt:
+    """The STN alone, in front of the parallel SPPE."""
+    net = Prototxt("demo_stn_train", "The demo's STN, training through heat maps: tools/train_demo.py feeds it")
     demo_inputs(net, label_center=[JOINTS, DEMO_FRAME // 4, DEMO_FRAME // 4])
     DemoHourglass(net).localisation("data")
-    image = spatial_transformer(net, "stn", "data", "img", DEMO_FRAME, to_compute_dU=False)
+    parallel_sppe(net, spatial_transformer(net, "stn", "data", "img", DEMO_FRAME, to_compute_dU=False))
+    return net
+
+
+def demo_pose_train() -> Prototxt:
+    """The whole network as the paper trains it: every loss is one of heat maps, and reaches the STN."""
+    net = Prototxt("demo_pose_train", "The demo's pose network, training: tools/train_demo.py feeds it")
+    maps = DEMO_CROP // 4
+    demo_inputs(net, label=[JOINTS, maps, maps], label_center=[JOINTS, DEMO_FRAME // 4, DEMO_FRAME // 4])
+    for i, out in enumerate(demo_pose_body(net), 1):
+        back = spatial_transformer(net, f"destn{i}", out, f"back{i}", maps, de_transform=True)
+        net.layer(f"loss_{i}", "EuclideanLoss", [back, "label"], loss_weight=1)
+    parallel_sppe(net, "img")
+    return net
+
+
+def parallel_sppe(net: Prototxt, image: str) -> None:
+    """loss_center: of an hourglass that does not change, and is told that the person stands in the middle.
+
+    As in the authors' network, it has half of the stacks. BatchNorm in it is as in deployment.
+    """
     [out] = DemoHourglass(FrozenBranch(net, "para_", settled=True)).stacks(image, 1)
     net.layer("loss_center", "EuclideanLoss", [out, "label_center"], loss_weight=1)
-    return net
 
 
 def demo_inputs(net: Prototxt, **labels: list[int]) -> None:
@@ -784,6 +800,7 @@ NETWORKS = {
     "demo/ssd_train.prototxt": demo_ssd_train,
     "demo/ssd_deploy.prototxt": demo_ssd_deploy,
     "demo/sppe_train.prototxt": demo_sppe_train,
+    "demo/rough_train.prototxt": demo_rough_train,
     "demo/stn_train.prototxt": demo_stn_train,
     "demo/pose_train.prototxt": demo_pose_train,
     "demo/pose_deploy.prototxt": demo_pose_deploy,

@@ -2,19 +2,20 @@
 
     python tools/train_demo.py FOLDER [--only NAME] [--seed N] [--steps N] [--threads N] [--device cuda]
 
-Without --only, detector, sppe and stn train at once, a process of one thread each, and then pose. FOLDER keeps a
-snapshot of each, from which the same command goes on after an interruption (Ctrl-C saves one), and at the end
-demo_detector.caffemodel and demo_pose.caffemodel, and those of the two parts that the pose network begins with. The
-same seed and threads give the same weights on the same machine.
+Without --only, detector, sppe and rough train at once, a process of one thread each; then stn, then pose. FOLDER keeps
+a snapshot of each, from which the same command goes on after an interruption (Ctrl-C saves one), and at the end
+demo_detector.caffemodel and demo_pose.caffemodel, and those of the parts that the pose network begins with. The same
+seed and threads give the same weights on the same machine.
 
 The pose network sees people as a detector might cut them out: boxes disturbed as PGPG's are, grown, cropped. As in the
 paper, a trained SPPE comes first, and then the STN learns through heat maps:
 
 - sppe: the hourglass alone, which sees frames with the person in the middle. A network like the STN cuts them; it is
   told theta, and is thrown away.
-- stn: the convolutions of the STN, which learn to see roughly where the joints of a crop are.
-- pose: the STN begins as the identity and with these convolutions. It learns to put the person in the middle from the
-  heat maps of a parallel SPPE, the hourglass's first stack, whose weights do not change. Nothing tells it theta.
+- rough: the convolutions of the STN, which learn to see roughly where the joints of a crop are.
+- stn: the STN begins as the identity, with these convolutions. It learns to put the person in the middle from the heat
+  maps of a parallel SPPE, the hourglass's first stack, whose weights do not change. Nothing tells it theta.
+- pose: STN, hourglass and SDTN together, with the parallel SPPE as before.
 """
 
 from __future__ import annotations
@@ -194,8 +195,9 @@ def _heatmaps(places: np.ndarray, there: np.ndarray, size: int, sigma: float) ->
 RECIPES = {
     "detector": Recipe("ssd_train.prototxt", detector_batch, 5000, 3e-3, 20.0),
     "sppe": Recipe("sppe_train.prototxt", pose_batch, 9000, 5e-3, 300.0),
-    "stn": Recipe("stn_train.prototxt", pose_batch, 1000, 5e-3, 300.0),
-    "pose": Recipe("pose_train.prototxt", pose_batch, 800, 1e-3, 100.0, ("sppe", "stn"), 3e-4),
+    "rough": Recipe("rough_train.prototxt", pose_batch, 9000, 5e-3, 300.0),
+    "stn": Recipe("stn_train.prototxt", pose_batch, 6000, 1e-3, 100.0, ("sppe", "rough"), 3e-4),
+    "pose": Recipe("pose_train.prototxt", pose_batch, 2000, 1e-3, 300.0, ("sppe", "stn"), 1e-3),
 }
 
 
@@ -213,8 +215,7 @@ def train(name: str, folder: Path, seed: int, steps: int, device: str, position:
     """Train one network, from its snapshot if there is one, and write its caffemodel."""
     recipe = RECIPES[name]
     net = new_net(name, seed)
-    parts = {part: trained_part(folder, part) for part in recipe.parts}
-    begun = begin_with(net, parts)
+    begun = begin_with(net, [layer for part in recipe.parts for layer in trained_part(folder, part)])
     net.to(device)
     learnt = [p for p in net.parameters() if p.requires_grad]
     slow = {id(p) for layer in begun for p in net.params[layer]}
@@ -247,22 +248,24 @@ def train(name: str, folder: Path, seed: int, steps: int, device: str, position:
         _save(snapshot, net, optimizer, (name, seed, steps), done)
         raise
     _save(snapshot, net, optimizer, (name, seed, steps), done)
-    layers = [*trained_layers(net), *(layer for layer in parts.get("sppe", []) if not layer.name.startswith(STN))]
-    kept = [layer for layer in layers if not layer.name.startswith(PARALLEL)]
+    kept = [layer for layer in trained_layers(net) if not layer.name.startswith(PARALLEL)]
     write_caffemodel(folder / f"demo_{name}.caffemodel", kept, name=f"demo_{name}")
 
 
 def trained_part(folder: Path, name: str) -> list[TrainedLayer]:
-    """What another recipe left."""
+    """What another recipe gives: an SPPE for the network and for its parallel branch, or an STN."""
     path = folder / f"demo_{name}.caffemodel"
     if not path.exists():
         raise SystemExit(f"{path} is missing; train it first, with --only {name}")
-    return list(read_weights(path))
+    layers = list(read_weights(path))
+    if name != "sppe":
+        return layers
+    hourglass = [layer for layer in layers if not layer.name.startswith(STN)]
+    return [*hourglass, *(replace(layer, name=PARALLEL + layer.name) for layer in hourglass)]
 
 
-def begin_with(net: Net, parts: dict[str, list[TrainedLayer]]) -> set[str]:
-    """Give the STN its convolutions and the parallel SPPE its weights; the layers that have got them."""
-    layers = [*parts.get("stn", []), *(replace(layer, name=PARALLEL + layer.name) for layer in parts.get("sppe", []))]
+def begin_with(net: Net, layers: list[TrainedLayer]) -> set[str]:
+    """Give the network the weights of those layers that it has; their names."""
     copy_trained(net, layers)
     return {layer.name for layer in layers} & set(net.params)
 
@@ -298,11 +301,13 @@ def trained_layers(net: Net) -> Iterator[TrainedLayer]:
 
 
 def train_all(arguments: list[str]) -> None:
-    """First the networks that begin with nothing, then those that begin with these."""
-    for stage in ([name for name in RECIPES if not RECIPES[name].parts],
-                  [name for name in RECIPES if RECIPES[name].parts]):
-        if code := train_at_once(stage, arguments):
+    """First the networks that begin with nothing, then those that begin with these, and so on."""
+    done: list[str] = []
+    while len(done) < len(RECIPES):
+        ready = [name for name in RECIPES if name not in done and set(RECIPES[name].parts) <= set(done)]
+        if code := train_at_once(ready, arguments):
             sys.exit(code)
+        done += ready
 
 
 def train_at_once(names: list[str], arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-// decode_boxes, encode_boxes: between boxes and what a network predicts for its priors.
+// decode_boxes, encode_boxes: convert between boxes and a network's predictions for its priors.
 #include "boxes.h"
 #include "detection_checks.h"
 #include "uninitialized.h"

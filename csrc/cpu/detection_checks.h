@@ -1,4 +1,4 @@
-// What the detection operators ask of their tensors, and how they hand out a result.
+// Checks of the detection operators' tensors, and how results are returned.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -33,10 +33,10 @@ inline void check_size(const Tensor& t, const char* op, const char* name, int64_
 }
 
 // How many images one thread should take, each of `work` boxes or pairs of boxes: waking another thread
-// only pays for at least a millisecond of work.
+// pays off only for at least a millisecond of work.
 inline int64_t images_per_thread(int64_t work) { return 1 + (1 << 20) / (work + 1); }
 
-// A new tensor with these values, beside `like`.
+// A new tensor with these values, with the type and device of `like`.
 template <typename T>
 Tensor tensor_of(const std::vector<T>& values, std::vector<int64_t> shape, ScalarType type, const Tensor& like) {
   Tensor out = torch::stable::new_empty(like, shape, type);

@@ -1,4 +1,4 @@
-// detection_evaluate: which detections hit a true box. Facts: detection_evaluate_layer.cpp:126-216 of RMPE@5188c23.
+// detection_evaluate: which detections hit a true box. Source: detection_evaluate_layer.cpp:126-216 of RMPE@5188c23.
 #include "boxes.h"
 #include "detection_checks.h"
 
@@ -26,7 +26,7 @@ struct Rules {
   float pixel;
 };
 
-// (hit, miss) of one detection; both 0 where the true box is difficult and does not count.
+// (hit, miss) of one detection; both are 0 if the true box is difficult and does not count.
 std::pair<float, float> judge(const Box& box, const std::vector<Truth>& truths, std::vector<bool>& taken,
                               const Rules& rules) {
   float best = -1;
@@ -65,7 +65,7 @@ Tensor detection_evaluate(const Tensor& detection, const Tensor& truth, double t
   for (auto& [key, found] : detections) {
     const auto match = truths.find(key);
     const std::vector<Truth> here = match == truths.end() ? std::vector<Truth>() : match->second;
-    // Without a true box the detections stay in their order. With one, Caffe's std::sort, which is not stable.
+    // Without a true box, the detections keep their order. With one, they are sorted by Caffe's std::sort, not stable.
     if (!here.empty()) {
       std::sort(found.begin(), found.end(),
                 [](const Detection& a, const Detection& b) { return comes_first(a.score, b.score); });

@@ -1,4 +1,4 @@
-// match_boxes: which prior answers for which true box. Facts: MatchBBox, bbox_util.cpp:382-501 of RMPE@5188c23;
+// match_boxes: which prior is responsible for which true box. Source: MatchBBox, bbox_util.cpp:382-501 of RMPE@5188c23;
 // boxes that leave the image (-2) are the ssd branch's ignore_cross_boundary_bbox.
 #include "boxes.h"
 #include "detection_checks.h"
@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kFree = -1, kOutside = -2;
 constexpr float kLeast = 1e-6f;  // an overlap must be larger to count
 
-// Corners and areas of many boxes, one array each, so that overlaps with one box are computed side by side.
+// Corners and areas of many boxes, one array each, so that overlaps with one box are computed in parallel.
 struct Columns {
   std::vector<float> x1, y1, x2, y2, area;
   Columns(const float* box, int64_t count) : x1(count), y1(count), x2(count), y2(count), area(count) {
@@ -27,7 +27,7 @@ struct Columns {
   }
 };
 
-// overlap() of boxes.h for every box of `a`, without branches: where sides do not meet, width or height is negative.
+// overlap() of boxes.h for every box of `a`, without branches: if boxes are disjoint, width or height is negative.
 void overlaps(const Columns& a, const Box& b, float* out) {
   const int64_t count = a.size();
   const float *x1 = a.x1.data(), *y1 = a.y1.data(), *x2 = a.x2.data(), *y2 = a.y2.data(), *area = a.area.data();
@@ -81,7 +81,7 @@ class Matcher {
     return best;
   }
 
-  // Again and again the pair with the largest overlap; of equal ones the first box, then the first true box.
+  // Repeatedly takes the pair with the largest overlap; among equals, the first box, then the first true box.
   void give_each_truth_its_best() {
     std::vector<Pair> best(truths_);
     for (int64_t j = 0; j < truths_; ++j) best[j] = best_free(j);
@@ -104,7 +104,7 @@ class Matcher {
     }
   }
 
-  // Every box left over takes the true box it overlaps most, if by the threshold or more.
+  // Each remaining box takes the true box that it overlaps most, if by at least the threshold.
   void give_the_rest(float threshold) {
     for (int64_t i = 0; i < boxes_; ++i) {
       if (match_[i] != kFree || best_[i] <= kLeast || best_[i] < threshold) continue;

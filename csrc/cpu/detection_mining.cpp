@@ -1,5 +1,5 @@
-// confidence_scores, confidence_losses, pick_hardest: which boxes without a match count as negatives.
-// Facts: GetMaxConfidenceScores (bbox_util.cpp:683-721) and multibox_loss_layer.cpp:244-277 of RMPE@5188c23;
+// confidence_scores, confidence_losses, pick_hardest: choose which unmatched boxes count as negatives.
+// Source: GetMaxConfidenceScores (bbox_util.cpp:683-721) and multibox_loss_layer.cpp:244-277 of RMPE@5188c23;
 // ComputeConfLoss, MineHardExamples, ApplyNMS (bbox_util.cpp:1456-1530, 877-1030, 1806-1868) of weiliu89/caffe@4817bf8.
 #include "boxes.h"
 #include "detection_checks.h"
@@ -23,7 +23,7 @@ Tensor per_box(const Tensor& conf, const char* op, F value) {
   const int64_t rows = conf.size(0) * conf.size(1), classes = conf.size(2);
   Tensor out = torch::stable::new_empty(conf, {conf.size(0), conf.size(1)}, ScalarType::Float);
   float* values = static_cast<float*>(out.mutable_data_ptr());
-  // Row by row, never several at once: equal rows must give equal bits, or ties would fall otherwise than in Caffe.
+  // Row by row, never several at once: equal rows must give equal bits, or ties would break otherwise than in Caffe.
   torch::stable::parallel_for(0, rows, 1 << 19, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) values[r] = value(logits + r * classes, r);
   });
@@ -77,8 +77,8 @@ Tensor confidence_losses(const Tensor& conf, const Tensor& label, bool softmax) 
   });
 }
 
-// Sorts the `count` highest to the front, in the order that std::sort of the whole, which Caffe calls, leaves them.
-// Where no two scores that matter are equal there is only one such order, and the rest need not be sorted.
+// Moves the `count` highest to the front, in the order that Caffe's std::sort of all values gives. If no two of the
+// scores that matter are equal, there is only one order, and the rest need not be sorted.
 void sort_highest(std::vector<Scored>& scored, int64_t count) {
   std::vector<Scored> highest(scored);
   const auto cut = highest.begin() + count;
@@ -101,7 +101,7 @@ struct Suppression {
   int64_t top_k;  // negative: no limit
 };
 
-// Non-maximum suppression by score: at most top_k are looked at; boxes of an area below 1e-5 drop out.
+// Non-maximum suppression by score: at most top_k are considered; boxes with an area below 1e-5 are dropped.
 void keep_apart(std::vector<Scored>& scored, const Suppression& options) {
   std::stable_sort(scored.begin(), scored.end(), higher);
   if (options.top_k >= 0 && options.top_k < static_cast<int64_t>(scored.size())) scored.resize(options.top_k);
@@ -119,8 +119,8 @@ void keep_apart(std::vector<Scored>& scored, const Suppression& options) {
   scored = std::move(kept);
 }
 
-// Per image the `count` eligible boxes with the highest scores, best first: their numbers, and where each image's
-// begin. With `box` they are first kept apart by non-maximum suppression.
+// Per image the `count` eligible boxes with the highest scores, best first: their indices, and where each
+// image's begin. With `box`, non-maximum suppression is applied first.
 std::tuple<Tensor, Tensor> pick_hardest(const Tensor& score, const Tensor& eligible, const Tensor& count,
                                         std::optional<Tensor> box, double nms_threshold, int64_t top_k) {
   const char* op = "pick_hardest";

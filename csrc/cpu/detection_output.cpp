@@ -1,5 +1,5 @@
-// detection_output: predictions for every prior -> the boxes that survive, per image and class.
-// Facts: detection_output_layer.cpp:163-316 and bbox_util.cpp:946-997 of RMPE@5188c23; eta is the ssd branch's.
+// detection_output: turns the predictions for all priors into the boxes that survive, per image and class.
+// Source: detection_output_layer.cpp:163-316 and bbox_util.cpp:946-997 of RMPE@5188c23; eta is the ssd branch's.
 #include "boxes.h"
 #include "detection_checks.h"
 
@@ -29,8 +29,8 @@ struct Predictions {
   }
 };
 
-// The priors of one class above the threshold, best first, at most top_k. Caffe sorts stably: equal scores stay in
-// the order of the priors, which makes the order total, so that the rest need not be sorted.
+// The priors of one class above the threshold, best first, at most top_k. Caffe's sort is stable: equal scores stay
+// in the order of the priors. That makes the order total, so the rest need not be sorted.
 std::vector<Scored> candidates(const Predictions& in, int64_t c, const Options& options) {
   std::vector<Scored> found;
   for (int64_t p = 0; p < in.priors; ++p) {
@@ -55,7 +55,7 @@ struct Kept {
   Box box;
 };
 
-// Greedy: a box stays if it overlaps none of the better ones by more than the threshold, which eta < 1 lowers.
+// Greedy: a box is kept if it overlaps no better one by more than the threshold, which eta < 1 lowers.
 std::vector<Kept> suppress(const Predictions& in, int64_t c, const Options& options) {
   std::vector<Kept> kept;
   float threshold = options.nms_threshold;
@@ -70,8 +70,8 @@ std::vector<Kept> suppress(const Predictions& in, int64_t c, const Options& opti
   return kept;
 }
 
-// The keep_top_k best of one image, by label. Caffe's std::sort is not stable: the order of equal scores
-// depends on the input order, so we pass the same order.
+// The keep_top_k best of one image, by label. Caffe's std::sort is not stable, so the order of equal scores depends on
+// the input order, which is the same here.
 void keep_best(std::vector<Kept>& kept, int64_t keep_top_k) {
   if (keep_top_k < 0 || static_cast<int64_t>(kept.size()) <= keep_top_k) return;
   std::sort(kept.begin(), kept.end(), [](const Kept& a, const Kept& b) { return a.score > b.score; });
@@ -110,7 +110,7 @@ Tensor detection_output(const Tensor& offset, const Tensor& score, const Tensor&
   const Options options{background, static_cast<Code>(code), in_target, static_cast<float>(nms_threshold),
                         static_cast<float>(eta), top_k, keep_top_k, static_cast<float>(confidence_threshold)};
   std::vector<std::vector<Kept>> found(images * classes);
-  // A class takes well under a millisecond: one thread has an image with few classes done before another is awake.
+  // A class takes well under a millisecond: with few classes, one thread is done before another has woken up.
   torch::stable::parallel_for(0, images * classes, 4, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t i = task / classes, c = task % classes;

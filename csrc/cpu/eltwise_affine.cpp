@@ -1,4 +1,4 @@
-// EltwiseAffine on the CPU: check, allocate, share the work out.
+// EltwiseAffine on the CPU: check, allocate, divide the work.
 #include "eltwise_affine.h"
 
 #include <torch/csrc/stable/library.h>
@@ -42,7 +42,7 @@ void forward(const AffineArguments& args, bool fused, Tensor& y) {
   });
 }
 
-// d slope and d bias of some channels, side by side: one sum waits for its own last addition, not for the others'.
+// d slope and d bias of some channels, side by side: each sum waits only for its own last addition.
 template <int kTogether, typename T>
 void sum_channels(const AffineArguments& args, const T* grad, const T* x, int64_t first, T* slope, T* bias) {
   T slopes[kTogether] = {}, biases[kTogether] = {};
@@ -62,7 +62,7 @@ void sum_channels(const AffineArguments& args, const T* grad, const T* x, int64_
   }
 }
 
-// The same of parameters that all channels share.
+// The same for parameters that all channels share.
 template <typename T>
 void sum_all(const AffineArguments& args, const T* grad, const T* x, T* slope, T* bias) {
   T slopes = 0, biases = 0;
@@ -112,7 +112,7 @@ Tensor eltwise_affine(const Tensor& x, const Tensor& slope, const Tensor& bias, 
   return y;
 }
 
-// deterministic: nothing else is ever done here.
+// deterministic is ignored: the CPU always is.
 std::tuple<Tensor, Tensor, Tensor> eltwise_affine_backward(const Tensor& grad, const Tensor& x, const Tensor& slope,
                                                            const Tensor& bias, bool /*deterministic*/) {
   const AffineArguments args("eltwise_affine_backward", x, slope, bias);

@@ -1,10 +1,10 @@
-// The loops that are compiled for more than one instruction set, and the choice between them at run time.
+// The loops compiled for more than one instruction set, and the choice between them at run time.
 #pragma once
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
-// GCC can compile one file for another processor (#pragma GCC target); elsewhere only the baseline is built.
+// Only GCC can compile a single file for another processor (#pragma GCC target); other compilers build the baseline.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define RMPE_HAVE_AVX2 1
 #else
@@ -13,8 +13,8 @@
 
 namespace rmpe {
 
-constexpr int kGroup = 8;  // channels that are worked on together, at most
-constexpr int kPad = 8;    // readable values behind a row of the grid
+constexpr int kGroup = 8;  // maximum number of channels processed together
+constexpr int kPad = 8;    // readable values after a row of the grid
 
 // One image's warp. Planes are contiguous, one channel after the other.
 template <typename T>
@@ -31,7 +31,7 @@ struct Warp {
 template <typename T>
 struct Kernels {
   // Rows [begin, end) of the warped output of `channels` channels, at most kGroup. scratch: sample_room(warp) values;
-  // unless that is 0, all rows must be asked for.
+  // unless that is 0, all rows must be requested.
   void (*sample[2])(const Warp<T>& warp, int channels, const T* image, int64_t begin, int64_t end, T* out, T* scratch);
   int64_t (*sample_room)(const Warp<T>& warp);
   // d image and d theta of `images` images, 1 or 2, whose warps differ only in theta. A null result is not computed; the
@@ -53,7 +53,7 @@ Kernels<double> baseline_kernels();
 // For AVX2 and FMA, if avx2_fits.
 Kernels<float> avx2_kernels();
 
-// Whether a float can count an image's rows and columns, and an int32 its pixels.
+// Whether a float can hold any row and column number of an image, and an int32 the number of its pixels.
 inline bool avx2_fits(int64_t h, int64_t w) {
   constexpr int64_t kCounts = int64_t{1} << 24;
   return h <= kCounts && w <= kCounts && h * w <= INT32_MAX;

@@ -1,5 +1,5 @@
-// The loops for an x86 with AVX2 and FMA. What stands below the pragma does not run on other processors, so system
-// headers come before it, and nothing else may be compiled in this file.
+// The loops for x86 with AVX2 and FMA. Code below the pragma does not run on other processors, so system headers come
+// before it, and nothing else may be compiled in this file.
 #include "cpu/kernels.h"
 
 #if RMPE_HAVE_AVX2

@@ -1,4 +1,4 @@
-// The loops for any machine, one value at a time: the plain definitions in the operators' headers.
+// The loops for any processor, one value at a time, straight from the definitions in the operators' headers.
 #include "cpu/kernels.h"
 #include "eltwise_affine.h"
 #include "spatial_transformer.h"

@@ -43,7 +43,7 @@ Peak peak_of(const T* map, const HeatmapPlaces& places) {
       const Peak here = {static_cast<float>(map[y * places.w + x]), places.place(x, y)};
       if (here.score == score) {
         if (beats(here, peak)) peak = here;
-        break;  // what follows in this row lies further right
+        break;  // the rest of this row lies further right
       }
     }
   }

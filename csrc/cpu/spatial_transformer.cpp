@@ -1,4 +1,4 @@
-// The spatial transformer on the CPU: check, allocate, share the work out. The loops: kernels_*.cpp.
+// The spatial transformer on the CPU: check, allocate, divide the work. The loops are in kernels_*.cpp.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 namespace rmpe {
 namespace {
 
-// The output's grid, which all images share: one number a row, and one a column.
+// The output's grid, which all images share: one number per row, and one per column.
 template <typename T>
 class Grid {
  public:
@@ -51,7 +51,7 @@ struct Group {
     plane = i * warp.channels + first;
     count = static_cast<int>(std::min<int64_t>(kGroup, warp.channels - first));
   }
-  // How many groups an image has.
+  // Number of groups per image.
   static int64_t of(const WarpArguments& warp) { return (warp.channels + kGroup - 1) / kGroup; }
 };
 
@@ -62,7 +62,7 @@ void sample_all(const WarpArguments& warp, bool fused, Tensor& out) {
   const T* image = warp.image.const_data_ptr<T>();
   T* to = out.mutable_data_ptr<T>();
   const int64_t room = kernels.sample_room(grid.of_image(0)), groups = warp.n * Group::of(warp);
-  // Bands of an image read some of the same rows: no more of them than threads can be kept busy with.
+  // Neighbouring bands of an image read some rows twice, so there are only as many as keep the threads busy.
   const int64_t wanted = room > 0 ? 1 : 4 * static_cast<int64_t>(torch::stable::get_num_threads()) / groups;
   const int64_t rows = wanted <= 1 ? warp.out_h : (warp.out_h + wanted - 1) / wanted;
   const int64_t bands = (warp.out_h + rows - 1) / rows;
@@ -74,9 +74,9 @@ void sample_all(const WarpArguments& warp, bool fused, Tensor& out) {
   });
 }
 
-// Each sum is one thread's, so none depends on how many there are. A task is d theta of an image, or of two where there
-// are enough for all threads; after these, which take longest, d image of some of an image's channels. Where the loops
-// rearrange an image they do so for both gradients at once.
+// Each sum is computed by one thread, so the number of threads does not change results. A task is d theta of an image,
+// or of two if there are enough for all threads; after these, which take longest, d image of some of an image's
+// channels. Loops that rearrange an image do so for both gradients at once.
 template <typename T>
 void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Tensor* d_image, Tensor* d_theta) {
   const Grid<T> grid(warp);
@@ -113,7 +113,7 @@ Tensor spatial_transformer(const Tensor& image, const Tensor& theta, int64_t out
   return out;
 }
 
-// deterministic: nothing else is ever done here.
+// deterministic is ignored: the CPU always is.
 std::tuple<Tensor, Tensor> spatial_transformer_backward(const Tensor& grad, const Tensor& image, const Tensor& theta,
                                                         bool fused, bool /*deterministic*/, bool need_image,
                                                         bool need_theta) {

@@ -1,5 +1,5 @@
-// What the kernels share. Like them it uses no more of CUDA than the words of the language, __syncthreads and
-// atomicAdd, so that tests/native/kernels.cpp can run it all on a CPU.
+// Code that the kernels share. Like them, it uses only CUDA's language, __syncthreads and atomicAdd, so that
+// tests/native/kernels.cpp can run it on a CPU.
 #pragma once
 #include "numeric.h"
 
@@ -7,7 +7,7 @@ namespace rmpe {
 
 constexpr int kThreads = 256;
 
-// Adds up each thread's values over the block; the sums are there in thread 0 after. The order is always the same.
+// Sums each thread's values over the block, always in the same order; thread 0 receives the sums.
 template <int kSums, typename T>
 __device__ void block_sum(T (&value)[kSums]) {
   __shared__ T buffer[kSums][kThreads];
@@ -23,9 +23,9 @@ __device__ void block_sum(T (&value)[kSums]) {
   __syncthreads();
 }
 
-// Sums in the CPU's order: term 0, 1, ... of `count`, one after the other. `terms(i, term)` gives the kSums terms at i.
-// Called by a block of kSummers + kThreads threads: the latter compute a chunk of terms while the first kSums of the
-// former, each with one sum, add up the chunk before. Returns its sum to each of these.
+// Sums terms 0 to `count` - 1 in the CPU's order, one after another. `terms(i, term)` computes the kSums terms at i.
+// To be called by kSummers + kThreads threads: the latter compute a chunk of terms while the first kSums of the former
+// add up the previous chunk, one sum each. Returns its sum to each of those.
 constexpr int kSummers = 32;
 
 template <int kSums, typename T, typename Terms>

@@ -1,5 +1,5 @@
-// EltwiseAffine on CUDA: check, allocate, launch. The sums of the gradients as in spatial_transformer.cu: in the CPU's
-// order where `deterministic` is set, otherwise with atomics.
+// EltwiseAffine on CUDA: check, allocate, launch. As in spatial_transformer.cu, gradients are summed in the
+// CPU's order if `deterministic` is set, and with atomics otherwise.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -18,7 +18,7 @@ ChannelParameters<T> parameters_of(const AffineArguments& args) {
   return {args.slope.const_data_ptr<T>(), args.bias.const_data_ptr<T>(), args.shared_slope, args.shared_bias};
 }
 
-// Calls launch(Index()) with a type that counts the values, in steps of a whole launch.
+// Calls launch(Index()) with an integer type that can count the values, rounded up to a whole launch.
 template <typename Launch>
 void with_index(int64_t count, const Launch& launch) {
   if (count < int64_t{1} << 30) {
@@ -67,7 +67,7 @@ void sum_channels(const ChannelSums& sums, const OnDeviceOf& device, bool determ
   check_launch();
 }
 
-// Parts of a channel's sum: enough for a large GPU, none of less than a few values a thread.
+// Number of parts of a channel's sum: enough to fill a large GPU, with at least a few values per thread.
 int64_t parts_of(int64_t channels, int64_t count) {
   const int64_t wanted = (2048 + channels - 1) / std::max<int64_t>(1, channels);
   return std::max<int64_t>(1, std::min(wanted, count / (8 * kThreads)));

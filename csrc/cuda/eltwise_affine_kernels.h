@@ -5,7 +5,7 @@
 
 namespace rmpe {
 
-// The parameters of a channel: one for each, or one for all.
+// A channel's parameters: one per channel, or one for all.
 template <typename T>
 struct ChannelParameters {
   const T *slope, *bias;
@@ -15,7 +15,7 @@ struct ChannelParameters {
   RMPE_INLINE T bias_of(int64_t channel) const { return bias[shared_bias ? 0 : channel]; }
 };
 
-// Index: uint32_t where it counts all values; a division by it is several times as fast.
+// Index: uint32_t if it can count all values, since dividing by it is several times faster.
 template <bool kFused, typename Index, typename T>
 __global__ void affine_kernel(ChannelParameters<T> parameters, Index count, Index channels, Index positions,
                               const T* __restrict__ x, T* __restrict__ y) {
@@ -33,8 +33,8 @@ __global__ void affine_gradient_kernel(ChannelParameters<T> parameters, Index co
   }
 }
 
-// d slope and d bias of each channel (`first` the first of `channels` in all of `x`), or of all as one. A block sums a
-// part of one channel's values, which are `positions` long in each of n images, `stride` apart.
+// d slope and d bias of each channel, or of all channels as one; `first` is the first of `channels` in `x`.
+// A block sums part of one channel's values: `positions` values in each of n images, `stride` apart.
 struct ChannelSums {
   int64_t n, channels, positions, stride, parts;
 
@@ -44,7 +44,7 @@ struct ChannelSums {
   }
 };
 
-// In the fastest order; outputs that are not null start as zero.
+// In the fastest order. Outputs are null or initialized to zero.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) channel_sums_kernel(ChannelSums sums, const T* __restrict__ grad,
                                                                 const T* __restrict__ x, T* d_slope, T* d_bias) {
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads) channel_sums_kernel(ChannelSums sums
   }
 }
 
-// In the CPU's order: one block of kSummers + kThreads threads a channel.
+// In the CPU's order: one block of kSummers + kThreads threads per channel.
 template <typename T>
 __global__ void __launch_bounds__(kSummers + kThreads) channel_sums_ordered_kernel(ChannelSums sums,
                                                                                    const T* __restrict__ grad,

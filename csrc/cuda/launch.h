@@ -1,4 +1,4 @@
-// How a kernel is launched: on the tensor's device, on torch's current stream, with every error reported.
+// Launches kernels on the tensor's device and torch's current stream, and reports every error.
 #pragma once
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -12,7 +12,7 @@
 
 namespace rmpe {
 
-// The device of a tensor is the current one while this lives.
+// Makes a tensor's device the current one during its lifetime.
 class OnDeviceOf {
  public:
   explicit OnDeviceOf(const torch::stable::Tensor& tensor) : guard_(tensor.get_device_index()) {
@@ -27,13 +27,13 @@ class OnDeviceOf {
   cudaStream_t stream_ = nullptr;
 };
 
-// Throws if the kernel before this could not be launched.
+// Throws if the last kernel could not be launched.
 inline void check_launch() {
   const cudaError_t error = cudaGetLastError();
   check(error == cudaSuccess, "a CUDA kernel could not be launched: ", cudaGetErrorString(error));
 }
 
-// This many blocks, up to the limit of a launch: kernels step by gridDim.x to reach the rest.
+// Limits the number of blocks to what a launch allows; kernels loop in steps of gridDim.x over the rest.
 inline unsigned grid_for(int64_t blocks) {
   constexpr int64_t kMost = 2147483647;
   return static_cast<unsigned>(blocks < kMost ? blocks : kMost);

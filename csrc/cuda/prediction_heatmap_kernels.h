@@ -5,7 +5,7 @@
 
 namespace rmpe {
 
-// One block a map. Which of two peaks beats the other does not depend on the order, so this gives the CPU's peaks.
+// One block per map. Which of two peaks wins does not depend on the order, so the peaks are the same as on the CPU.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) prediction_heatmap_kernel(HeatmapPlaces places, int64_t maps,
                                                                       const T* __restrict__ heatmap,

@@ -1,4 +1,4 @@
-// Which cells of the output may read a pixel: for sums per pixel in the output's order, without atomics.
+// Finds the output cells that may read a pixel, so that a pixel's sum needs no atomics and keeps the output's order.
 #pragma once
 #include "numeric.h"
 
@@ -12,7 +12,7 @@ struct AxisReach {
   template <typename T>
   RMPE_INLINE AxisReach(const T* theta, int64_t size, int64_t out_h, int64_t out_w) {
     const double a = theta[0], b = theta[1], c = theta[2];
-    const double epsilon = sizeof(T) == 4 ? 1e-6 : 1e-14;  // ten roundings' worth
+    const double epsilon = sizeof(T) == 4 ? 1e-6 : 1e-14;  // the error of ten roundings
     origin = (c - a - b + 1) / 2 * size;
     per_row = a * size / out_h;
     per_column = b * size / out_w;
@@ -20,7 +20,7 @@ struct AxisReach {
     finite = a - a == 0 && b - b == 0 && c - c == 0;
   }
 
-  // Narrows [begin, end) to the columns of row s whose points come within a pixel of `pixel`, and perhaps some more.
+  // Narrows [begin, end) to the columns of row s whose points lie within one pixel of `pixel`, perhaps with a few more.
   RMPE_INLINE void narrow(int64_t pixel, int64_t s, double& begin, double& end) const {
     if (!finite) {  // infinity lies outside; NaN counts as pixel 0
       if (pixel != 0) end = begin;
@@ -53,7 +53,7 @@ struct Reach {
     regular = row.finite && column.finite && fabs(determinant) > 1e-6 * (fabs(product) + fabs(other));
   }
 
-  // The output's rows [begin, end) outside of which no cell reads pixel (i, j).
+  // Finds the output rows [begin, end) that contain every cell that reads pixel (i, j).
   RMPE_INLINE void rows(int64_t i, int64_t j, int64_t& begin, int64_t& end) const {
     begin = 0;
     end = out_h;
@@ -69,7 +69,7 @@ struct Reach {
     if (end > out_h) end = out_h;
   }
 
-  // Likewise the columns of row s.
+  // The same for the columns of row s.
   RMPE_INLINE void columns(int64_t i, int64_t j, int64_t s, int64_t& begin, int64_t& end) const {
     double first = 0, last = static_cast<double>(out_w);
     row.narrow(i, s, first, last);

@@ -1,8 +1,8 @@
 // The spatial transformer on CUDA: check, allocate, launch.
 //
-// Forward gives the CPU's bits. Backward does where `deterministic` is set (torch.use_deterministic_algorithms): d theta
-// is summed by one thread a number, d image by one thread a pixel, in the CPU's order. Otherwise the sums use atomicAdd,
-// whose order changes from run to run.
+// Forward gives the same bits as the CPU. So does backward if `deterministic` is set
+// (torch.use_deterministic_algorithms): one thread sums each number of d theta, and one each pixel of d image, in the
+// CPU's order. Otherwise the sums use atomicAdd, whose order varies from run to run.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
@@ -37,7 +37,7 @@ Tensor spatial_transformer(const Tensor& image, const Tensor& theta, int64_t out
   return out;
 }
 
-// With atomics. A gradient that is not needed is null.
+// With atomics. Gradients that are not needed are null.
 template <bool kFused, typename T>
 void gradient(const WarpArguments& args, const OnDeviceOf& device, const T* grad, T* d_image, T* d_theta) {
   const BatchWarp<T> warp = share_out<T>(args, args.out_h, args.out_w, 8);

@@ -6,15 +6,15 @@
 
 namespace rmpe {
 
-// A warp of a batch, and how it is shared out: a block computes a tile of positions of one image, in `together`
-// channels. Positions are output cells, or in image_gradient_ordered the image's pixels.
+// The warp of a batch, and how it is divided: a block computes a tile of positions of one image, for `together`
+// channels. Positions are output cells, or, in image_gradient_ordered, pixels of the image.
 constexpr int kTileHeight = 8, kTileWidth = kThreads / kTileHeight;
 
 template <typename T>
 struct BatchWarp {
   const T* theta;
   int64_t n, channels, h, w, out_h, out_w;
-  uint32_t tiles_h, tiles_w, groups, blocks;  // a launch that 32 bits cannot count would need terabytes
+  uint32_t tiles_h, tiles_w, groups, blocks;  // more than 32 bits can count would need terabytes
   int32_t together;
 
   BatchWarp(const T* theta, int64_t n, int64_t channels, int64_t h, int64_t w, int64_t out_h, int64_t out_w,
@@ -32,7 +32,7 @@ struct BatchWarp {
   }
 };
 
-// What one block of a BatchWarp is about.
+// The part of a BatchWarp that one block computes.
 template <typename T>
 struct Tile {
   int64_t image, plane, top, left;  // plane: image and first channel as one number; then the tile's first place
@@ -50,7 +50,7 @@ struct Tile {
   }
 };
 
-// The grid of a tile of cells, computed by the first threads of a block for all.
+// The grid of a tile of cells, which a block's first threads compute for all of them.
 struct TileGrid {
   double row[kTileHeight], column[kTileWidth];
 
@@ -76,7 +76,7 @@ struct Point {
   }
 };
 
-// Channels that are loaded before the first is used, to hide the memory's latency.
+// Number of channels loaded before the first is used, to hide memory latency.
 constexpr int kInFlight = 4;
 
 template <bool kFused, typename T>
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(BatchWarp<T> warp, con
   }
 }
 
-// Both gradients in the order that is fastest. d_image and d_theta are zero before.
+// Both gradients, in the fastest order. d_image and d_theta must be initialized to zero.
 template <bool kFused, bool kImage, bool kTheta, typename T>
 __global__ void __launch_bounds__(kThreads) gradient_kernel(BatchWarp<T> warp, const T* __restrict__ image,
                                                             const T* __restrict__ grad, T* d_image, T* d_theta) {
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(BatchWarp<T> warp, c
   }
 }
 
-// d theta in the CPU's order: one block of kSummers + kThreads threads an image.
+// d theta in the CPU's order: one block of kSummers + kThreads threads per image.
 template <bool kFused, typename T>
 __global__ void __launch_bounds__(kSummers + kThreads) theta_gradient_ordered_kernel(BatchWarp<T> warp,
                                                                                      const T* __restrict__ image,

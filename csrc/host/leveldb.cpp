@@ -12,7 +12,7 @@ constexpr uint32_t kCastagnoli = 0x82f63b78;  // the polynomial, bits reversed
 
 using Tables = std::array<std::array<uint32_t, 256>, 8>;
 
-// tables[k][b]: byte b followed by k zero bytes. Eight of them take eight bytes at a time.
+// tables[k][b]: byte b followed by k zero bytes. Eight tables process eight bytes at a time.
 constexpr Tables make_tables() {
   Tables tables{};
   for (uint32_t b = 0; b < 256; ++b) {
@@ -48,7 +48,7 @@ uint32_t little_endian(const uint8_t* p, size_t bytes) {
 
 [[noreturn]] void damaged(const char* why) { throw std::invalid_argument(std::string("snappy_decompress: ") + why); }
 
-// Reads snappy's elements one after the other; every length is checked before it is used.
+// Reads snappy's elements in order; every length is checked before it is used.
 class Decoder {
  public:
   explicit Decoder(View in) : in_(in) {}
@@ -94,7 +94,7 @@ class Decoder {
       }
       if (offset == 0 || offset > at) damaged("copies from before its beginning");
       if (length > size - at) damaged("gives more than it claims");
-      for (size_t i = 0; i < length; ++i) out[at + i] = out[at + i - offset];  // may overlap: a run repeats
+      for (size_t i = 0; i < length; ++i) out[at + i] = out[at + i - offset];  // overlaps in a repeated run
       at += length;
     }
     if (at != size) damaged("gives less than it claims");

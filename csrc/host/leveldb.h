@@ -1,4 +1,4 @@
-// What reading a LevelDB costs most: snappy's decompression and the checksums.
+// The most expensive parts of reading a LevelDB: snappy decompression and checksums.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -7,11 +7,11 @@
 
 namespace rmpe {
 
-// CRC-32C (Castagnoli) of a buffer, as LevelDB computes it before it masks it.
+// CRC-32C (Castagnoli) of a buffer, before LevelDB's masking.
 uint32_t crc32c(const pybind11::buffer& data);
 
-// The bytes that a buffer in snappy's raw format stands for. ValueError where it is damaged, or where it claims more
-// than its own size can yield.
+// Decompresses a buffer in snappy's raw format. Throws ValueError if it is damaged, or claims more bytes than a buffer
+// of its size can contain.
 pybind11::bytes snappy_decompress(const pybind11::buffer& data);
 
 }  // namespace rmpe

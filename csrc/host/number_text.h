@@ -1,4 +1,4 @@
-// Numbers as Python 2 and its numpy print them.
+// Formats numbers as Python 2 and its numpy do.
 #pragma once
 
 #include <charconv>
@@ -14,7 +14,7 @@ inline void append_number(std::string& text, int64_t value) {
   text.append(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
 }
 
-// 12 significant digits, and always a point, an exponent or a name.
+// 12 significant digits; the result always has a point or an exponent, or is a word such as nan.
 inline void append_number(std::string& text, double value) {
   if (std::isnan(value)) {  // to_chars shows its sign
     text += "nan";

@@ -10,7 +10,7 @@
 namespace rmpe {
 namespace {
 
-// numpy's order of a contiguous sum: eight running sums from 8 values on, halves from more than 128 on.
+// Sums in numpy's order for contiguous arrays: eight running sums from 8 values on, halves above 128.
 template <typename T>
 T numpy_sum(const T* a, size_t n) {
   if (n < 8) {
@@ -37,9 +37,9 @@ double distance(const double* p, const double* q) {
   return std::sqrt(dx * dx + dy * dy);
 }
 
-// The mean score that decides whether a person stays.
-// Differs from its intention as published: an ankle below .1 shall not count, but where the right one (0) is taken out
-// before, place 5 of what is left is the pelvis (6), and the left ankle stays in.
+// The mean score that decides whether a person is kept. Reproduces a bug of the published code: ankles below .1 are
+// meant to be left out, but once the right ankle (0) is removed, index 5 is the pelvis (6), which is removed instead of
+// the left ankle.
 template <typename T>
 T person_mean(const T* scores) {
   std::array<T, kJoints> counted;
@@ -51,9 +51,9 @@ T person_mean(const T* scores) {
   return numpy_sum(counted.data(), n) / static_cast<T>(n);
 }
 
-// Tells poses that are far apart by the squared distances of their joints alone, without a root or an exponential.
-// A joint further than `reach` reference distances adds at most mu exp(-reach / delta2) to the likeness, a nearer one
-// 1 + mu; so with too few near joints no sum is greater than gamma.
+// Recognizes distant poses by the squared distances of their joints, without a square root or an exponential. A joint
+// further away than `reach` reference distances adds at most mu exp(-reach / delta2) to the similarity, a nearer one at
+// most 1 + mu; so with too few near joints, the sum cannot exceed gamma.
 class Apart {
  public:
   explicit Apart(const PoseNmsRules& rules) : reach_(std::max(1.0, 2 * rules.delta2)) {
@@ -76,10 +76,10 @@ class Apart {
  private:
   static constexpr double kMargin = 1e-6;  // far above the rounding error of the sums
   double reach_;
-  int least_ = 0;  // joints that must be near for poses to be alike
+  int least_ = 0;  // joints that must be near for poses to be similar
 };
 
-// One image: the proposals that are left, and their arrays.
+// One image: the remaining proposals, and their arrays.
 template <typename Score>
 class Image {
  public:
@@ -95,7 +95,7 @@ class Image {
 
   bool empty() const { return left_.empty(); }
 
-  // Takes the best pose that is left and all that are too much like it; returns the best, and the group in `members`.
+  // Removes the best remaining pose and all poses too similar to it; returns the best, and the group in `members`.
   int64_t take(std::vector<int64_t>& members) {
     const int64_t pick = *std::max_element(left_.begin(), left_.end(),
                                            [this](int64_t a, int64_t b) { return mean_[a] < mean_[b]; });
@@ -103,7 +103,7 @@ class Image {
     for (int64_t i : left_)
       if (!apart_.surely(joint(pick, 0), joint(i, 0), ref_[pick]) && likeness(pick, i) > rules_.gamma)
         members.push_back(i);
-    if (members.empty()) members.push_back(pick);  // a box without size, where everything is 0 / 0
+    if (members.empty()) members.push_back(pick);  // a box of size 0, for which everything is 0 / 0
     std::erase_if(left_, [&](int64_t i) { return std::binary_search(members.begin(), members.end(), i); });
     return pick;
   }
@@ -128,7 +128,7 @@ class Image {
  private:
   const double* joint(int64_t i, int j) const { return joints_ + (i * kJoints + j) * 2; }
 
-  // How much pose i is like the pick: the first sum counts joints that coincide, the second fades with distance.
+  // The similarity of pose i to the pick: the first sum counts coinciding joints, the second decays with distance.
   double likeness(int64_t pick, int64_t i) const {
     std::array<double, kJoints> sure, close;
     for (int j = 0; j < kJoints; ++j) {
@@ -141,7 +141,7 @@ class Image {
 
   void mean_joint(int j, double* to) {
     const Score total = numpy_sum(weight_.data(), weight_.size());
-    // Differs: batch_nms.py stops at int(nan) here; the plain mean is what the authors later got by raising 0 to 1e-5.
+    // Differs: batch_nms.py fails at int(nan) here; the authors later replaced 0 by 1e-5, which gives the plain mean.
     const bool plain = total == 0 && rules_.plain_mean_if_weightless;
     to[0] = to[1] = 0;
     for (size_t i = 0; i < near_.size(); ++i) {

@@ -36,7 +36,7 @@ Array<T> to_numpy(const std::vector<T>& values, std::vector<py::ssize_t> shape =
   return Array<T>(std::move(shape), values.data());
 }
 
-// Throws what a signal's handler raised (KeyboardInterrupt), checked ten times a second. Called without the GIL.
+// Throws the exception of a signal handler (KeyboardInterrupt); checks ten times a second. Called without the GIL.
 class Interrupted {
  public:
   void operator()() {
@@ -75,7 +75,7 @@ py::tuple pose_nms(const Array<double>& joints, const Array<Score>& scores, cons
                         to_numpy(g.scores, {groups, rmpe::kJoints}));
 }
 
-// One line a row: its head, then the values with tabs between them, as Python 2 prints them.
+// One line per row: its head, then the values, separated by tabs, as Python 2 prints them.
 template <typename T>
 py::bytes format_rows(const std::vector<std::string>& heads, const Array<T>& values) {
   if (values.ndim() != 2 || values.shape(0) != static_cast<py::ssize_t>(heads.size()))

@@ -8,25 +8,7 @@ namespace {
 
 constexpr size_t kNone = static_cast<size_t>(-1);
 
-// Single values instead of pixels: a loop over them needs no inner loop over channels.
-struct FlatTaps {
-  std::vector<size_t> offset;  // width x values
-  std::vector<double> weight;  // width x values
-};
-
-FlatTaps flatten(const Taps& columns, size_t channels) {
-  const size_t values = columns.count * channels;
-  FlatTaps flat{std::vector<size_t>(columns.width * values), std::vector<double>(columns.width * values)};
-  for (size_t tap = 0; tap < columns.width; ++tap)
-    for (size_t i = 0; i < values; ++i) {
-      const size_t from = i / channels * columns.width + tap;
-      flat.offset[tap * values + i] = static_cast<size_t>(columns.index[from]) * channels + i % channels;
-      flat.weight[tap * values + i] = columns.weight[from];
-    }
-  return flat;
-}
-
-// sum += weight x source, or the first of them.
+// sum += weight x source; the first call assigns.
 void accumulate(double* sum, const double* source, double weight, size_t values, bool first) {
   if (first)
     for (size_t i = 0; i < values; ++i) sum[i] = weight * source[i];
@@ -38,12 +20,11 @@ template <typename T>
 class RowResampler {
  public:
   RowResampler(const T* image, size_t w, size_t channels, const Taps& columns, const Range<T>& range, size_t keep)
-      : image_(image), length_(w * channels), values_(columns.count * channels), range_(range),
-        taps_(flatten(columns, channels)), width_(columns.width), normalised_(length_), kept_(keep, kNone),
-        rows_(keep * values_) {}
+      : image_(image), w_(w), channels_(channels), columns_(columns), values_(columns.count * channels), range_(range),
+        normalised_(w * channels), kept_(keep, kNone), rows_(keep * values_) {}
 
-  // A source row, normalised and resampled to the result's columns. The last few are kept: neighbouring rows of the
-  // result use them again.
+  // A source row, normalized and resampled to the result's columns. The last few are kept, because neighbouring rows of
+  // the result reuse them.
   const double* row(size_t index) {
     const size_t slot = index % kept_.size();
     double* out = rows_.data() + slot * values_;
@@ -56,24 +37,35 @@ class RowResampler {
 
  private:
   void compute(size_t index, double* out) {
-    const T* source = image_ + index * length_;
-    for (size_t i = 0; i < length_; ++i) normalised_[i] = (source[i] - range_.low) / range_.span;
-    for (size_t tap = 0; tap < width_; ++tap) {
-      const size_t* offset = taps_.offset.data() + tap * values_;
-      const double* weight = taps_.weight.data() + tap * values_;
-      if (tap == 0)
-        for (size_t i = 0; i < values_; ++i) out[i] = weight[i] * normalised_[offset[i]];
-      else
-        for (size_t i = 0; i < values_; ++i) out[i] += weight[i] * normalised_[offset[i]];
+    const T* source = image_ + index * w_ * channels_;
+    for (size_t i = 0; i < normalised_.size(); ++i) normalised_[i] = (source[i] - range_.low) / range_.span;
+    switch (channels_) {  // known when it is compiled, so that the loop over them is unrolled
+      case 1: return sum_columns<1>(out);
+      case 3: return sum_columns<3>(out);
+      default: return sum_columns<0>(out);
+    }
+  }
+
+  template <size_t kChannels>
+  void sum_columns(double* out) const {
+    const size_t channels = kChannels ? kChannels : channels_, width = columns_.width;
+    const int32_t* index = columns_.index;
+    const double* weight = columns_.weight;
+    for (size_t x = 0; x < columns_.count; ++x, index += width, weight += width, out += channels) {
+      const T* pixel = normalised_.data() + static_cast<size_t>(index[0]) * channels;
+      for (size_t c = 0; c < channels; ++c) out[c] = weight[0] * pixel[c];
+      for (size_t tap = 1; tap < width; ++tap) {
+        pixel = normalised_.data() + static_cast<size_t>(index[tap]) * channels;
+        for (size_t c = 0; c < channels; ++c) out[c] += weight[tap] * pixel[c];
+      }
     }
   }
 
   const T* image_;
-  size_t length_;  // values in a source row
-  size_t values_;  // values in a row of the result
+  size_t w_, channels_;
+  Taps columns_;
+  size_t values_;  // in a row of the result
   Range<T> range_;
-  FlatTaps taps_;
-  size_t width_;
   std::vector<T> normalised_;
   std::vector<size_t> kept_;
   std::vector<double> rows_;

@@ -6,7 +6,7 @@
 
 namespace rmpe {
 
-// Where the values along one axis of the result come from: for each, `width` source positions and their weights.
+// The sources of the values along one axis of the result: for each, `width` source positions and their weights.
 struct Taps {
   size_t count;
   size_t width;
@@ -14,8 +14,8 @@ struct Taps {
   const double* weight;   // count x width
 };
 
-// The range of an image's values: they are scaled from it to [0, 1] before the sums, and back afterwards. Low 0 and
-// span 1 change nothing.
+// The range of an image's values, which is scaled to [0, 1] before the sums, and back afterwards. Low 0 and span 1
+// leave values unchanged.
 template <typename T>
 struct Range {
   T low;
@@ -23,8 +23,8 @@ struct Range {
   bool clip;  // the sums to [0, 1]
 };
 
-// image: h x w x channels, result: rows.count x columns.count x channels, both without gaps. The image is normalised
-// in T, everything after it is done in double and rounded once.
+// image: h x w x channels, result: rows.count x columns.count x channels, both without gaps. The image is normalized
+// in T; everything after that is done in double precision and rounded once.
 template <typename T>
 void resample(const T* image, size_t w, size_t channels, const Taps& rows, const Taps& columns, const Range<T>& range,
               T* result);

@@ -23,7 +23,7 @@ from torch import Tensor
 from rmpe_legacy.errors import FileError, NetError
 from rmpe_legacy.files import as_os_errors
 from rmpe_legacy.readers.torch_file import STARTS, read_state_dict
-from rmpe_legacy.reading import item_count, reading
+from rmpe_legacy.reading import cannot_open, item_count, reading
 
 from .net import Net, Step, module_names, wire
 from .proto.blobs import StoredBlob, TrainedLayer
@@ -132,7 +132,7 @@ def read_state(path: str | PathLike) -> StateFile | None:
         with open(path, "rb") as file:
             kind = _kind(file)
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        raise cannot_open(path, error) from None
     return None if kind is None else kind(str(path))
 
 

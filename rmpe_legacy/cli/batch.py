@@ -26,7 +26,8 @@ def run_on_images(args: argparse.Namespace, run: Callable) -> int:
         options = Options(Path(args.output), _published(args), args.threshold, args.device, getattr(args, "batch", 1),
                           args.threads, getattr(args, "de_transform", None), _run_context(world, args.quiet),
                           args.allow_python, tuple(getattr(args, "format", ("ours",))), joints, onnx_input,
-                          getattr(args, "recursive", False), detector_options(args), args.engine)
+                          getattr(args, "recursive", False), detector_options(args), args.engine,
+                          getattr(args, "pictures", True))
         try:
             result = run(options)
         except KeyboardInterrupt:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .batch import run_on_images
-from .options import add_format_option, add_image_options, add_network_options
+from .options import add_format_option, add_image_options, add_network_options, add_pictures_option
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -19,6 +19,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_format_option(command)
     command.add_argument("--report", metavar="OUT.html", help="write an HTML report of every step")
     add_image_options(command, output="rmpe_output")
+    add_pictures_option(command)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .batch import run_on_images
-from .options import add_image_options, add_network_options
+from .options import add_image_options, add_network_options, add_pictures_option
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -14,6 +14,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--recursive", action="store_true", help="search subfolders too")
     add_network_options(command, "detector")
     add_image_options(command)
+    add_pictures_option(command)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -62,6 +62,9 @@ def run(args: argparse.Namespace) -> None:
     bare = net.left_out.untrained
     if bare and set(bare) >= set(net.params) and not args.lenient:  # weights of another network; Caffe runs it
         raise NetError(untrained_text(args.caffemodel, bare))
+    if args.caffemodel is None and net.params:
+        note("no weights are given: the parameters have the values of their fillers; give the caffemodel after the "
+             "prototxt")
     given = {name: value for name in ("mean", "raw_scale", "scale", "channel_order", "size")
              if (value := getattr(args, name)) is not None}
     blobs = run_forward(net, args.input, args.blobs, args.output, args.device,

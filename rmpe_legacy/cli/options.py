@@ -66,6 +66,11 @@ def add_image_options(command: argparse.ArgumentParser, published: str | None = 
     add_run_options(command, threads)
 
 
+def add_pictures_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--no-pictures", dest="pictures", action="store_false",
+                         help="write no annotated images and videos, which takes less time")
+
+
 def add_run_options(command: argparse.ArgumentParser, threads: int | None = None) -> None:
     """Where networks run. threads: the default of --threads; None: all."""
     add_python_option(command)

@@ -49,11 +49,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(error: BaseException) -> str:
-    """The script's traceback, without our frames above it and, of an error that is a sentence, below it."""
+    """The script's traceback, without our frames above it, and below it where the error is a sentence or that of an
+    operation of Python 2."""
     error.__traceback__ = _frames(error)
-    if isinstance(error, RmpeError):
+    if isinstance(error, RmpeError) or _innermost(error) == "rmpe_legacy.pycaffe.python2_values":
         _end_in_the_script(error.__traceback__)
     return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _innermost(error: BaseException) -> str:
+    """The module that raised the error; empty if that is not known."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(modules[-1]) if modules else ""
 
 
 def _end_in_the_script(place: TracebackType | None) -> None:

@@ -70,7 +70,7 @@ def _time(args: argparse.Namespace, log: logging.Logger) -> None:
 
 
 def _time_engine(args: argparse.Namespace, net: Net, log: logging.Logger) -> None:
-    """The mean milliseconds of a forward in an engine, and of each call where the engine shows them."""
+    """The mean milliseconds of a forward in an engine, and then of each layer where the engine says."""
     from rmpe_legacy.engines.timing import EngineTimer
 
     if args.trace:
@@ -83,10 +83,11 @@ def _time_engine(args: argparse.Namespace, net: Net, log: logging.Logger) -> Non
     log.info("Testing for %d iterations.", args.iterations)
     for i, seconds in enumerate(timer.run(args.iterations), 1):
         log.info("Iteration: %d forward time: %g ms.", i, seconds * 1e3)
-    if timer.calls:
-        log.info("Average time per layer: ")
-    for name, spent in timer.calls:
-        log.info("%10s\tforward: %g ms.", name, _mean(spent))
+    layers = timer.layers(args.iterations)
+    log.info("Average time per layer: " if layers else "Engine %s does not say what each layer takes.",
+             *([] if layers else [timer.engine]))
+    for name, seconds in layers.items():
+        log.info("%10s\tforward: %g ms.", name, seconds * 1e3)
     log.info("Average Forward pass: %g ms.", _mean(timer.seconds))
     log.info("*** Benchmark ends ***")
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.registry import Registry
 
+from .layer_times import LayerTimes
+
 EXACT = "exact"  # the network as it is, layer by layer
 AUTO = "auto"
 
@@ -44,6 +46,10 @@ class Engine(Protocol):
             shown: Which blobs to return beside those that were asked for; None for all.
             given: Values that layers read in place of what the engine computes. It is returned all the same.
         """
+
+    def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
+        """Run it so many times and return what each layer takes. A layer that is computed inside another one has no
+        time of its own; nothing is returned if the engine does not say."""
 
 
 @dataclass(frozen=True)

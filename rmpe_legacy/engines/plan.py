@@ -28,6 +28,7 @@ class Kernel(nn.Module):
     """What computes one call. A subclass's forward takes the call's bottoms and returns its top."""
 
     fresh = True  # the top is new memory, which a later call may overwrite
+    chooses_rows = False  # as of a layer
 
     def fused(self, **changes: Any) -> Self:
         """Return a copy with other attributes, such as relu=True."""
@@ -48,6 +49,7 @@ class LayerCall(Kernel):
         self.layer = layer
         self.step = Step(layer, layer.spec.bottom, layer.spec.top, bottom_shapes=None)
         self.any_format = layer.spec.type in ANY_FORMAT
+        self.chooses_rows = layer.chooses_rows
 
     def forward(self, *bottoms: Tensor) -> Sequence[Tensor]:
         if not self.any_format:
@@ -117,6 +119,18 @@ def _call(node: Node) -> Call:
     if node.layer is None:
         return Call(node.top[0].name, Reshaped(node.top[0].shape), node.bottom, node.top)
     return Call(node.layer.spec.name, LayerCall(node.layer), node.bottom, node.top)
+
+
+def split(plan: Plan, at: int) -> tuple[Plan, Plan]:
+    """Return the calls before one of them, and the rest.
+
+    The first part's outputs are what the rest reads of it. The rest's inputs are the plan's, and then these.
+    """
+    before, rest = plan.calls[:at], plan.calls[at:]
+    made = {value for call in before for value in call.top}
+    read = dict.fromkeys([*(value for call in rest for value in call.bottom), *plan.outputs])
+    passed = tuple(value for value in read if value in made)
+    return replace(plan, outputs=passed, calls=before), replace(plan, inputs=(*plan.inputs, *passed), calls=rest)
 
 
 class Program(nn.Module):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -12,8 +14,9 @@ from rmpe_legacy.export.graph import Graph, make_graph
 from rmpe_legacy.reading import first_line
 
 from .base import ENGINES, EXACT, NOTHING, Engine, Job, Tensors
+from .layer_times import LayerTimes, module_times
 from .passes import PLAN_PASSES, optimize
-from .plan import Program
+from .plan import Program, split
 
 _LEFT_TO_INDUCTOR = frozenset(PLAN_PASSES) - {"kernels", "nearest"}
 
@@ -37,6 +40,10 @@ class ExactEngine:
         """The outputs: there is nothing to find, since the engine is what others are compared with."""
         return self.run(inputs)
 
+    def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
+        layers = [(step.layer.spec.name, step.layer) for step in self.net.steps if not step.layer.spec.is_inserted]
+        return module_times(layers, lambda: self.run(inputs), iterations)
+
 
 class TorchEngine:
     """The network after the passes of ``passes``."""
@@ -59,9 +66,17 @@ class TorchEngine:
         found = self.program.blobs([inputs[name] for name in self.inputs], given)
         return {blob: value for blob, value in found.items() if shown is None or blob in {*shown, *self.outputs}}
 
+    def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
+        kernels = [(call.name, call.kernel) for call in self.program.plan.calls]
+        return module_times(kernels, lambda: self.run(inputs), iterations)
+
 
 class InductorEngine(TorchEngine):
-    """The same, but what follows the first passes is left to torch.compile, with the weights as constants."""
+    """The same, but what follows the first passes is left to torch.compile, with the weights as constants.
+
+    It compiles the calls before the first one that chooses rows, such as DetectionOutput: how many these are differs
+    from image to image.
+    """
 
     name = "inductor"
     shows_blobs = False
@@ -70,18 +85,49 @@ class InductorEngine(TorchEngine):
         super().__init__(graph, without | _LEFT_TO_INDUCTOR)
         self.any_batch = False  # every size is compiled
         self.title = graph.name or "the network"
-        self.compiled = torch.compile(self.program, dynamic=False, options={"freezing": True})
+        plan = self.program.plan
+        choosing = (i for i, call in enumerate(plan.calls) if call.kernel.chooses_rows)
+        before, rest = split(plan, next(choosing, len(plan.calls)))
+        self.compiled = torch.compile(Program(before), dynamic=False, options={"freezing": True})
+        self.rest = Program(rest)
+        self.is_compiled = False
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
         try:
-            tops = self.compiled(*(inputs[name] for name in self.inputs))
+            values = [inputs[name] for name in self.inputs]
+            with nullcontext() if self.is_compiled else _compiling(len(self.program.plan.calls)):
+                made = self.compiled(*values)
+            self.is_compiled = True
         except RmpeError:
             raise
         except Exception as error:  # torch.compile lets through what the compilers behind it raise
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise
             raise NetError(f"{self.title}: engine 'inductor' cannot compile it: {first_line(error)}") from error
-        return dict(zip(self.outputs, tops, strict=True))
+        return dict(zip(self.outputs, self.rest(*values, *made), strict=True))
+
+    def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
+        """None: torch.compile makes kernels that belong to no single layer."""
+        return {}
+
+
+@contextmanager
+def _compiling(calls: int) -> Iterator[None]:
+    """Let torch.compile compile all of a network, and keep its warnings off standard error.
+
+    Where it cannot follow a layer, it compiles each kernel by itself; beyond 8 that differ in their sizes alone, it
+    would leave the rest uncompiled.
+    """
+    from torch._dynamo import config  # takes a second to import
+
+    log = logging.getLogger("torch._dynamo")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with config.patch(recompile_limit=8 + calls, accumulated_recompile_limit=256 + calls):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 @ENGINES.register("torch")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rmpe_legacy.errors import EvaluationError, FileError
+from rmpe_legacy.reading import cannot_open
 
 from .groups import HEAD_PER_SCALE, Groups, Poses
 from .joints import MPII
@@ -123,7 +124,7 @@ def _lines(path: Path) -> list[str]:
     try:
         lines = path.read_text("utf-8").split("\n")  # a name may contain other characters at which splitlines splits
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
+        raise cannot_open(path, error) from None
     except UnicodeDecodeError:
         raise FileError(f"{path}: not a text file") from None
     return lines if lines[-1] else lines[:-1]

@@ -10,6 +10,7 @@ from rmpe_legacy.caffe.load import read_net
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.caffe.weights import read_trained
 from rmpe_legacy.errors import FileError, NetError, RmpeError
+from rmpe_legacy.reading import refuse_url
 
 from .base import NetRunner, Runner, Setting, SourceOptions, untrained_text
 from .opencv import PREFIX, OpenCvRunner
@@ -57,6 +58,7 @@ def _parse(text: str) -> Side:
     if len(files) > 2 or any(not file.name for file in files):
         raise RmpeError(f"{text!r}: give one file, or a prototxt and its weights separated by a comma")
     for file in files:
+        refuse_url(file)
         if not file.exists():
             raise FileError(f"{file}: No such file or directory")
         if file.is_dir():

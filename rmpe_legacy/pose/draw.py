@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 
@@ -10,20 +11,23 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.errors import InputError, RmpeError
 from rmpe_legacy.files import whole_file
 
 from .joints import MPII16, JointSet
+from .labels import place_labels
 from .people import People
 
 RIGHT, LEFT, MIDDLE = (255, 0, 0), (0, 0, 255), (191, 0, 191)  # RGB: matplotlib's "r", "b" and "m"
 
 
+@lru_cache(16)
 def colored_limbs(joints: JointSet) -> tuple[tuple[int, int, tuple[int, int, int]], ...]:
     """Return (joint, joint, colour) of each limb: red on the right side, blue on the left, purple between."""
     return tuple((a, b, _color(joints.joints[a], joints.joints[b])) for a, b in joints.limbs)
 
 
+@lru_cache(16)
 def joint_colors(joints: JointSet) -> tuple[tuple[int, int, int], ...]:
     """Return the colour of each joint by its side."""
     return tuple(map(_color, joints.joints))
@@ -56,14 +60,15 @@ def draw_poses(image: np.ndarray, joints_xy: ArrayLike, scores: ArrayLike, order
     """
     canvas = _copy(image, order)
     limbs, colors = colored_limbs(joint_set), joint_colors(joint_set)
-    for joints, heights in zip(np.asarray(joints_xy, np.float64), np.asarray(scores), strict=True):
-        shown = (heights >= min_score) & np.isfinite(joints).all(axis=1)
-        places = [_fixed(joint) if visible else None for joint, visible in zip(joints, shown, strict=True)]
+    joints = np.asarray(joints_xy, np.float64)
+    found = np.isfinite(joints)
+    visible = (np.asarray(scores) >= min_score) & found.all(axis=-1)
+    for places, shown in zip(_fixed(np.where(found, joints, 0)), visible.tolist(), strict=True):
         for first, second, color in limbs:
             if shown[first] and shown[second]:
                 cv2.line(canvas, places[first], places[second], _ordered(color, order), thickness, cv2.LINE_AA, _SHIFT)
-        for place, color in zip(places, colors, strict=True):
-            if place and radius:
+        for place, color, there in zip(places, colors, shown, strict=True):
+            if there and radius:
                 cv2.circle(canvas, place, radius << _SHIFT, _ordered(color, order), cv2.FILLED, cv2.LINE_AA, _SHIFT)
     return canvas
 
@@ -97,14 +102,36 @@ def write_image(path: str | PathLike, rgb: np.ndarray) -> None:
 
 def draw_boxes(image: np.ndarray, boxes_xyxy: ArrayLike, scores: Sequence[float] | np.ndarray | None = None,
                order: str = "RGB", color: tuple[int, int, int] = (0, 200, 0), thickness: int = 2) -> np.ndarray:
-    """Draw boxes (D, 4) and, if given, their scores on a copy of an (H, W, 3) uint8 image. color: RGB."""
+    """Draw boxes (D, 4) and, if given, their scores on a copy of an (H, W, 3) uint8 image. color: RGB.
+
+    A score stands in the upper left corner of its box, or near it if that place is taken by another score.
+    """
     canvas, color = _copy(image, order), _ordered(color, order)
-    boxes = np.asarray(boxes_xyxy).astype(int).reshape(-1, 4).tolist()
-    labels = [""] * len(boxes) if scores is None else [f"{score:.2f}" for score in scores]
-    for (xmin, ymin, xmax, ymax), label in zip(boxes, labels, strict=True):
+    boxes = np.asarray(boxes_xyxy).astype(int).reshape(-1, 4)
+    for xmin, ymin, xmax, ymax in boxes.tolist():
         cv2.rectangle(canvas, (xmin, ymin), (xmax - 1, ymax - 1), color, thickness)
-        cv2.putText(canvas, label, (xmin + 3, ymin + 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, 1, cv2.LINE_AA)
+    if scores is not None:
+        _write_scores(canvas, boxes, [f"{score:.2f}" for score in scores], color)
     return canvas
+
+
+def _write_scores(canvas: np.ndarray, boxes: np.ndarray, labels: Sequence[str], color: tuple[int, int, int]) -> None:
+    """Write each box's score on a background of its colour, as large as suits the image; none on a tiny image."""
+    if len(boxes) != len(labels):
+        raise InputError(f"{len(boxes)} boxes and {len(labels)} scores do not match; give one score for each box")
+    height, width = canvas.shape[:2]
+    scale = line_width((width, height)) / 2
+    pad, letter = round(3 * scale), round(11 * scale)  # OpenCV's letters are 22 pixels high at a font scale of 1
+    widths = [cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale / 2, round(scale))[0][0] for label in labels]
+    sizes = np.array([(w + 2 * pad, letter + 2 * pad) for w in widths]).reshape(-1, 2)
+    if (sizes > (width, height)).any():
+        return
+    corners = np.rint(place_labels(boxes[:, :2], sizes, (width, height))).astype(int)
+    ink = (0, 0, 0) if sum(color) > 180 else (255, 255, 255)
+    for (x, y), (w, h), label in zip(corners.tolist(), sizes.tolist(), labels, strict=True):
+        cv2.rectangle(canvas, (x, y), (x + w - 1, y + h - 1), color, cv2.FILLED)
+        cv2.putText(canvas, label, (x + pad, y + h - pad - 1), cv2.FONT_HERSHEY_SIMPLEX, scale / 2, ink, round(scale),
+                    cv2.LINE_AA)
 
 
 def _copy(image: np.ndarray, order: str) -> np.ndarray:
@@ -119,7 +146,6 @@ def _ordered(rgb: tuple[int, int, int], order: str) -> tuple[int, int, int]:
     return rgb if order == "RGB" else rgb[::-1]
 
 
-def _fixed(joint: np.ndarray) -> tuple[int, int]:
-    """Convert to OpenCV's fixed-point coordinates, clipped so that they do not overflow."""
-    x, y = np.rint(np.clip(joint, -1e6, 1e6) * (1 << _SHIFT)).astype(int).tolist()
-    return x, y
+def _fixed(joints: np.ndarray) -> list[list[list[int]]]:
+    """Convert joints (K, J, 2) to OpenCV's fixed-point coordinates, clipped so that they do not overflow."""
+    return np.rint(np.clip(joints, -1e6, 1e6) * (1 << _SHIFT)).astype(int).tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -74,5 +74,7 @@ def device_of(network: nn.Module) -> torch.device:
 @contextmanager
 def inference_mode_fp32() -> Iterator[None]:
     """Disable gradients and, on a GPU, TF32: torch's default for convolutions, but its rounding moves joints."""
-    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+    on_gpu = torch.cuda.is_initialized()
+    flags = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False) if on_gpu else nullcontext()
+    with torch.no_grad(), flags:
         yield

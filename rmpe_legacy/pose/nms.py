@@ -95,7 +95,7 @@ def pose_nms(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike, var
         raise RmpeError(f"pose NMS: {error}; use a gamma below 16 mu") from None
     persons = Persons(picks, merged_joints, merged_scores, members, member_ends, image_ends)
     kept = kept.astype(bool)
-    return NmsResult(persons if kept.all() else persons.select(kept), persons.select(~kept))
+    return NmsResult(persons.select(kept), persons.select(~kept))
 
 
 def check_poses(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike,

@@ -197,10 +197,12 @@ class Pipeline:
             raise InputError("proposals must be Detections, with boxes (P, 4) and scores (P,), not "
                              f"'{type(proposals).__name__}'")
         size_wh = image.shape[1], image.shape[0]
-        kept = inside(proposals, size_wh, self.recipe)
+        grown = grow_boxes(proposals.boxes_xyxy, size_wh, self.recipe.growth)
+        keep = can_crop(grown, size_wh, self.recipe.geometry)
+        kept = proposals.select(keep)
         traces: list[CropTrace] = []
-        poses = estimate_poses(self.pose, image, grow_boxes(kept.boxes_xyxy, size_wh, self.recipe.growth),
-                               self.recipe.geometry, self.batch, traces.append if keep_crops else None)
+        poses = estimate_poses(self.pose, image, grown[keep], self.recipe.geometry, self.batch,
+                               traces.append if keep_crops else None)
         return PoseResult(size_wh, kept, poses, len(proposals) - len(kept), tuple(traces), joints=self.pose.joints)
 
 

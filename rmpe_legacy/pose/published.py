@@ -27,7 +27,7 @@ class Recipe:
         if threshold is None:
             return self
         if not 0 <= threshold < 1:
-            raise RmpeError(f"threshold {threshold:g} is not from 0 to below 1")
+            raise RmpeError(f"the threshold is {threshold:g}; it must be at least 0 and less than 1")
         return replace(self, threshold=threshold)
 
 

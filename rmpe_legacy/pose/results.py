@@ -81,6 +81,8 @@ class Persons:
 
     def select(self, keep: np.ndarray) -> Persons:
         """Select persons by a mask, (K,) bool; images without persons remain."""
+        if keep.all():
+            return self
         sizes = np.diff(self.member_ends, prepend=0)
         kept_before = np.concatenate([[0], np.cumsum(keep)])
         return Persons(self.picks[keep], self.joints_xy[keep], self.scores[keep],

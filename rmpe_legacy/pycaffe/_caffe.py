@@ -26,6 +26,11 @@ from .solver import (
     solver_rank,
 )
 
+
+class RawBlobVec(list):
+    """The type of a Python layer's bottoms and tops in pycaffe; here they are lists."""
+
+
 __all__ = [
     "NCCL",
     "AdaDeltaSolver",

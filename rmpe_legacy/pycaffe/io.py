@@ -6,7 +6,7 @@ Source: python/caffe/io.py of RMPE@5188c23; set_mean of BVLC/caffe@9b89154.
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -44,14 +44,20 @@ class Transformer(transformer.Transformer):
         super().set_mean(in_, mean)
 
 
-def load_image(filename: str | PathLike, color: bool = True) -> np.ndarray:
+def load_image(filename: str | PathLike | IO[bytes], color: bool = True) -> np.ndarray:
     """Read an image: float32 from 0 to 1, (H, W, 3) in RGB, or (H, W, 1) if color is False.
+
+    Args:
+        filename: A path, or a file that is open for reading bytes.
+        color: Whether there are three channels.
 
     Raises:
         NoFileError: If it cannot be read; an OSError as well, which scikit-image raised for pycaffe.
     """
     try:
-        return image.load_image(filename, color)
+        if isinstance(filename, str | PathLike):
+            return image.load_image(filename, color)
+        return image.load_image_bytes(filename.read(), str(getattr(filename, "name", "an image in memory")), color)
     except FileError as error:
         raise NoFileError(str(error)) from None
 

@@ -9,7 +9,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.wording import did_you_mean
 
 from . import settings
@@ -91,8 +90,9 @@ class Function:
 
 def _own_param(type_name: str) -> str | None:
     """The field of a LayerParameter that holds the parameters of a type: "convolution_param"; None if it has none."""
-    for field in load_schema(settings.current.messages)["LayerParameter"].fields.values():
-        if field.type == f"{type_name}Parameter" and field.name.endswith("_param"):
+    for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields:
+        message = field.message_type
+        if message is not None and message.name == f"{type_name}Parameter" and field.name.endswith("_param"):
             return field.name
     return None
 

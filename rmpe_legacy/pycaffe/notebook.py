@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.reading import cannot_open
 from rmpe_legacy.wording import shorten
 
 MAX_BYTES = 256 << 20
@@ -40,7 +41,7 @@ def read_notebook(path: str | PathLike) -> list[Cell]:
             raise FileError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; no notebook is")
         content = json.loads(Path(path).read_bytes())
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        raise cannot_open(path, error) from None
     except (ValueError, RecursionError) as error:
         raise FileError(f"{path}: not a notebook: {shorten(str(error))}") from None
     sources = [_source(path, cell) for cell in _cells(path, content) if cell.get("cell_type") == "code"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
@@ -47,10 +47,15 @@ class _Moved(MetaPathFinder, Loader):
 
 
 def _restore_pyplot(module: ModuleType) -> None:
-    """``hold``, which today's always does, and ``cm.get_cmap``."""
+    """``hold``, which today's always does, ``cm.get_cmap``, the labels of ticks and the background of axes."""
     for holder in (module, module.Axes):
         if not hasattr(holder, "hold"):
             holder.hold = lambda *args: None  # type: ignore[union-attr]
+    axes, ticks = module.Axes, import_module("matplotlib.axis")
+    if not hasattr(ticks.Tick, "label"):
+        ticks.Tick.label = property(lambda tick: tick.label1)
+    if not hasattr(axes, "set_axis_bgcolor"):
+        axes.set_axis_bgcolor, axes.get_axis_bgcolor = axes.set_facecolor, axes.get_facecolor
     if not hasattr(module.cm, "get_cmap"):
         module.cm.get_cmap = module.get_cmap
 
@@ -85,8 +90,13 @@ def _with_loader(load: Any, default: Any) -> Any:
     return loaded
 
 
-_RESTORED = {"matplotlib.pyplot": _restore_pyplot, "skimage.transform": _restore_skimage_transform,
-             "yaml": _restore_yaml}
+_RESTORED: dict[str, Callable[[ModuleType], None]] = {
+    "matplotlib.pyplot": _restore_pyplot, "skimage.transform": _restore_skimage_transform, "yaml": _restore_yaml}
+
+
+def restore_when_imported(name: str, restore: Callable[[ModuleType], None]) -> None:
+    """Call a function with the module of this name, once it is imported."""
+    _RESTORED[name] = restore
 
 
 class _Restored(MetaPathFinder, Loader):
@@ -122,6 +132,8 @@ def restore_old_names() -> None:
     for name, value in _NUMPY.items():
         if name not in np.__dict__:
             setattr(np, name, value)
+    _restore_print_options()
+    _restore_fromstring()
     if not hasattr(time, "clock"):
         time.clock = time.process_time  # type: ignore[attr-defined]
     _restore_opencv()
@@ -129,6 +141,35 @@ def restore_old_names() -> None:
     for name in scipy_misc.__all__:
         if not hasattr(misc, name):
             setattr(misc, name, getattr(scipy_misc, name))
+
+
+def _restore_print_options() -> None:
+    """``np.set_printoptions(threshold="nan")`` and ``np.nan``, which printed arrays in full."""
+    today = np.set_printoptions
+
+    @wraps(today)
+    def set_printoptions(precision: Any = None, threshold: Any = None, *args: Any, **options: Any) -> None:
+        if isinstance(threshold, str | float) and str(threshold) == "nan":
+            threshold = sys.maxsize
+        today(precision, threshold, *args, **options)
+
+    if not hasattr(today, "__wrapped__"):
+        np.set_printoptions = set_printoptions
+
+
+def _restore_fromstring() -> None:
+    """``np.fromstring`` of an array's bytes."""
+    today = np.fromstring
+
+    @wraps(today)
+    def fromstring(string: Any, dtype: Any = float, count: int = -1, *, sep: str = "", **options: Any) -> np.ndarray:
+        if sep:
+            return today(string, dtype, count, sep=sep, **options)
+        data = string.encode("latin-1") if isinstance(string, str) else string
+        return np.frombuffer(data, dtype, count).copy()
+
+    if not hasattr(today, "__wrapped__"):
+        np.fromstring = fromstring  # type: ignore[assignment]
 
 
 def _restore_opencv() -> None:

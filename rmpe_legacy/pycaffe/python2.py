@@ -27,6 +27,9 @@ import numpy as np
 from rmpe_legacy.errors import PrototxtError, RmpeError
 from rmpe_legacy.wording import shorten
 
+from .old_libraries import restore_when_imported
+from .python2_files import restore_pickle
+from .python2_lmdb import take_text
 from .python2_values import python2_names
 
 _PACKAGE = Path(__file__).parents[1]
@@ -130,22 +133,45 @@ class _Meaning(ast.NodeTransformer):
             return ast.copy_location(_call("__python2_remainder__", node.left, node.right), node)
         return node
 
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
+            return ast.copy_location(_call("__python2_negative__", node.operand), node)
+        return node
+
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        read = self._again(node.target)
         self.generic_visit(node)
         if not isinstance(node.op, ast.Div) or self.divides_truly:
             return node
-        value = ast.parse(ast.unparse(node.target), mode="eval").body
-        value = self.visit(value)
-        call = _call("__python2_divide_in_place__", value, node.value)
+        call = _call("__python2_divide_in_place__", read, node.value)
         return ast.copy_location(ast.Assign([node.target], call), node)
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        self.generic_visit(node)
-        target = node.targets[0]
+        target, holder = node.targets[0], None
         if len(node.targets) == 1 and isinstance(target, ast.Subscript) and not _has_call(target.value):
-            holder = ast.parse(ast.unparse(target.value), mode="eval").body
+            holder = self._again(target.value)
+        self.generic_visit(node)
+        if holder is not None:
             node.value = ast.copy_location(_call("__python2_element__", holder, node.value), node.value)
         return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        holder = None if _has_call(node.value) else self._again(node.value)
+        self.generic_visit(node)
+        if _is_whole_index(node.slice):
+            return node
+        index = _as_value(node.slice)
+        if isinstance(node.ctx, ast.Load):
+            return ast.copy_location(_call("__python2_item__", node.value, index), node)
+        if holder is not None:
+            node.slice = ast.copy_location(_call("__python2_index__", holder, index), node.slice)
+        return node
+
+    def _again(self, node: ast.expr) -> ast.expr:
+        """The expression once more, translated, to be read."""
+        read: ast.expr = self.visit(ast.parse(ast.unparse(node), mode="eval").body)
+        return read
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -162,6 +188,8 @@ class _Meaning(ast.NodeTransformer):
         elif isinstance(node.func, ast.Attribute) and node.func.attr == "format":
             node.args.insert(0, node.func.value)
             node.func = ast.copy_location(ast.Name("__python2_format__", ast.Load()), node.func)
+        elif isinstance(node.func, ast.Attribute) and node.func.attr == "tostring" and not node.args:
+            return ast.copy_location(_call("__python2_tostring__", node.func.value), node)
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
@@ -172,6 +200,26 @@ class _Meaning(ast.NodeTransformer):
 
 def _is_number(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and not isinstance(node.value, str | bytes)
+
+
+def _is_whole_index(index: ast.expr) -> bool:
+    """Whether an index can be no float."""
+    if isinstance(index, ast.Tuple):
+        return all(map(_is_whole_index, index.elts))
+    if isinstance(index, ast.Slice):
+        return all(bound is None or _is_whole_index(bound) for bound in (index.lower, index.upper, index.step))
+    value = index.operand if isinstance(index, ast.UnaryOp) else index
+    return isinstance(value, ast.Constant) and not isinstance(value.value, float)
+
+
+def _as_value(index: ast.expr) -> ast.expr:
+    """An index as an expression that can stand outside brackets."""
+    if isinstance(index, ast.Tuple):
+        return ast.Tuple([_as_value(part) for part in index.elts], ast.Load())
+    if isinstance(index, ast.Slice):
+        return _call("__python2_slice__", *(bound or ast.Constant(None) for bound in
+                                            (index.lower, index.upper, index.step)))
+    return index
 
 
 def _has_call(node: ast.expr) -> bool:
@@ -224,7 +272,9 @@ def _has_distributions(folder: Path) -> bool:
 
 
 def translate_imports() -> None:
-    """From now on translate the script's own modules, and let NumPy print as it did then."""
+    """From now on translate the script's own modules, read pickles of Python 2, and let NumPy print as it did then."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+    restore_pickle()
+    restore_when_imported("lmdb", take_text)
     np.set_printoptions(legacy="1.13")

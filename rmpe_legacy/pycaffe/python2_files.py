@@ -1,9 +1,11 @@
-"""``open`` as Python 2 had it, where text was bytes: a file opened without "b" may hold either."""
+"""Files as Python 2 had them, where text was bytes: one opened without "b" may hold either, and pickles have both."""
 
 from __future__ import annotations
 
 import codecs
 import io
+import pickle
+from functools import wraps
 from typing import Any
 
 _LOOK = 1 << 16  # bytes that tell text from anything else
@@ -42,3 +44,20 @@ def _encoding(name: str) -> str | None:
     except UnicodeDecodeError:
         return "latin-1" if all(byte >= 32 or byte in b"\t\n\r\f" for byte in start) else None
     return "utf-8"
+
+
+def restore_pickle() -> None:
+    """Let ``pickle.load`` and ``loads`` read what Python 2 wrote, whose bytes are text here; from files of text too."""
+    for name in ("load", "loads"):
+        today = getattr(pickle, name)
+        if not hasattr(today, "__wrapped__"):
+            setattr(pickle, name, _reading_latin1(today))
+
+
+def _reading_latin1(read: Any) -> Any:
+    @wraps(read)
+    def reading(source: Any, **options: Any) -> Any:
+        raw = source.buffer if isinstance(source, io.TextIOWrapper) else source
+        return read(raw.encode("latin-1") if isinstance(raw, str) else raw, **{"encoding": "latin-1", **options})
+
+    return reading

@@ -17,9 +17,11 @@ from .python2_files import open_file
 def python2_names() -> dict[str, Any]:
     """What a translated source needs among its global names."""
     return {"__python2_divide__": divide, "__python2_divide_in_place__": divide_in_place,
-            "__python2_round__": round_half_away, "__python2_int__": to_int, "__python2_float__": to_float,
-            "__python2_element__": element, "__python2_str__": to_str, "__python2_printed__": printed,
-            "__python2_open__": open_file, "__python2_remainder__": remainder, "__python2_format__": format_method}
+            "__python2_remainder__": remainder, "__python2_negative__": negative, "__python2_round__": round_half_away,
+            "__python2_item__": item, "__python2_index__": whole_index, "__python2_slice__": slice,
+            "__python2_element__": element, "__python2_int__": to_int, "__python2_float__": to_float,
+            "__python2_str__": to_str, "__python2_printed__": printed, "__python2_format__": format_method,
+            "__python2_tostring__": tostring, "__python2_open__": open_file}
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------
@@ -67,6 +69,37 @@ def element(holder: Any, value: Any) -> Any:
     return value
 
 
+def negative(value: Any) -> Any:
+    """``-value``; of truth values, the opposite ones."""
+    if isinstance(value, np.ndarray | np.bool_) and value.dtype == bool:
+        return ~value
+    return -value
+
+
+def item(holder: Any, index: Any) -> Any:
+    """``holder[index]``, where an array takes floats too and drops their fractions."""
+    if isinstance(holder, np.ndarray):
+        index = whole_index(holder, index)
+    return holder[index]
+
+
+def whole_index(holder: Any, index: Any) -> Any:
+    """The index that ``holder[index]`` stands for."""
+    if not isinstance(holder, np.ndarray):
+        return index
+    if type(index) is tuple:
+        return tuple(map(_whole, index))
+    return _whole(index)
+
+
+def _whole(index: Any) -> Any:
+    if isinstance(index, float | np.floating):
+        return int(index)
+    if type(index) is slice:
+        return slice(_whole(index.start), _whole(index.stop), _whole(index.step))
+    return index
+
+
 def _single(value: Any) -> Any:
     return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
 
@@ -110,9 +143,22 @@ def float_text(value: float, digits: int = 12) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
 
 
-def to_str(*args: Any) -> str:
-    """``str``."""
+def to_str(*args: Any) -> Any:
+    """``str``. Bytes are text if they hold ASCII characters alone, and else stay what they are."""
+    if len(args) == 1 and isinstance(args[0], bytes | bytearray):
+        return to_text(args[0])
     return str(*map(printed, args))
+
+
+def to_text(value: bytes | bytearray) -> str | bytes:
+    """Bytes as text if they hold ASCII characters alone, and else as they are."""
+    is_text = value.isascii() and all(byte >= 32 or byte in b"\t\n\r\f" for byte in value)
+    return value.decode("ascii") if is_text else bytes(value)
+
+
+def tostring(holder: Any) -> Any:
+    """``holder.tostring()``, which NumPy's and Python's arrays have no more."""
+    return holder.tostring() if hasattr(holder, "tostring") else holder.tobytes()
 
 
 def remainder(a: Any, b: Any) -> Any:
@@ -132,7 +178,10 @@ def format_method(holder: Any, *args: Any, **named: Any) -> Any:
 
 
 def printed(value: Any) -> Any:
-    """What ``print`` is given: a float as one that writes itself as it did then; anything else as it is."""
+    """What ``print`` is given: a float as one that writes itself as it did then, text for bytes that hold some;
+    anything else as it is."""
+    if isinstance(value, bytes):
+        return to_text(value)
     if isinstance(value, np.float32 | np.float16):
         return _ShortNumber(value)
     return _Number(value) if type(value) is float or isinstance(value, np.float64) else value

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from rmpe_legacy.errors import FileError
 from rmpe_legacy.files import make_folder
+from rmpe_legacy.reading import cannot_open
 
 from . import python2
 from .install import install
@@ -46,7 +46,7 @@ def run_file(path: str | os.PathLike, args: Sequence[str] = (), is_python2: bool
     try:
         source = b"" if is_notebook else file.read_bytes()
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        raise cannot_open(path, error) from None
     cells = read_notebook(path) if is_notebook else []
     code = python2.compile_python2(source, str(path)) if is_python2 else _compiled(source, str(path))
     install()

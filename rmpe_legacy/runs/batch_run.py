@@ -20,7 +20,7 @@ from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.draw import draw_boxes, draw_poses, line_width
-from rmpe_legacy.pose.pipeline import Pipeline, PoseResult
+from rmpe_legacy.pose.pipeline import Pipeline, PoseResult, merge_poses
 from rmpe_legacy.pose.results import Detections
 from rmpe_legacy.reading import first_line
 
@@ -179,12 +179,14 @@ def _too_large(source: ImageSource, error: Exception) -> ImageResult:
 
 def find_people(pipeline: Pipeline) -> Process:
     """``BatchRun.process`` for a pipeline that detects people itself."""
-    return lambda source, image, keep_crops: pipeline(image, keep_crops=keep_crops)
+    return lambda source, image, keep_crops: merge_poses(pipeline.estimate(image, keep_crops=keep_crops),
+                                                         pipeline.recipe)
 
 
 def pose_in_boxes(pipeline: Pipeline, proposals: Mapping[str, Detections]) -> Process:
     """``BatchRun.process`` for known boxes, by image name."""
-    return lambda source, image, keep_crops: pipeline(image, proposals[source.name], keep_crops)
+    return lambda source, image, keep_crops: merge_poses(pipeline.estimate(image, proposals[source.name], keep_crops),
+                                                         pipeline.recipe)
 
 
 def draw_persons(image: np.ndarray, result: PoseResult) -> np.ndarray:

@@ -9,11 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.files import write_together
@@ -21,11 +23,11 @@ from rmpe_legacy.pose.joints import JointSet
 from rmpe_legacy.pose.nms import NmsResult
 from rmpe_legacy.pose.pipeline import PoseResult
 from rmpe_legacy.pose.results import Detections, Persons, Poses
-from rmpe_legacy.readers.npy import Npz
 
 from .inputs import ImageSource
 
 FOLDER, SETTINGS = ".parts", "run.json"
+_FACTS = "facts"  # the array that holds what is not an array, as JSON
 _PERSONS = ("picks", "joints_xy", "scores", "members", "member_ends", "image_ends")  # the arrays of Persons
 
 
@@ -49,7 +51,7 @@ class Checkpoint:
     def _open(self, output: Path, settings: dict[str, Any]) -> None:
         try:
             before = json.loads((self.folder / SETTINGS).read_text("utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             write_together(self.folder, {SETTINGS: (json.dumps(settings, indent=1) + "\n").encode()})
             return
         except OSError as error:
@@ -66,10 +68,7 @@ class Checkpoint:
 
     def write(self, source: ImageSource, result: ImageResult) -> None:
         """Save one image's result; the file appears whole or not at all."""
-        buffer = BytesIO()
-        arrays: dict[str, Any] = {**_arrays(result), "digest": np.array(source.digest())}
-        np.savez(buffer, **arrays)
-        write_together(self.folder, {self._file(source.name): buffer.getvalue()})
+        write_together(self.folder, {self._file(source.name): save(_arrays(result, source.digest()))})
 
     def read(self, name: str) -> ImageResult | None:
         """Return what is saved for an image; None if nothing is, or if the file is damaged."""
@@ -87,46 +86,56 @@ class Checkpoint:
         return saved[0]
 
     def _file(self, name: str) -> str:
-        return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".npz"
+        return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".safetensors"
 
     def _read(self, name: str) -> tuple[ImageResult, str] | None:
         try:
-            stored = Npz(self.folder / self._file(name))
-            values = {key: stored.read(key) for key in stored.names}
-            return _result(name, values), str(values["digest"])
-        except (RmpeError, ValueError, KeyError):
+            arrays = load((self.folder / self._file(name)).read_bytes())
+            facts = json.loads(arrays.pop(_FACTS).tobytes())
+            return _result(name, arrays, facts), facts["digest"]
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return None
 
 
-def _arrays(result: ImageResult) -> dict[str, np.ndarray]:
+def _arrays(result: ImageResult, digest: str) -> dict[str, np.ndarray]:
+    """Return what is stored: arrays, and as one of them the rest in JSON."""
     people = result.people
     if people is None:
-        return {"skipped": np.array(result.skipped)}
-    arrays = {"size_wh": np.array(people.size_wh), "beyond": np.array(people.beyond),
+        return {_FACTS: _as_array({"skipped": result.skipped, "digest": digest})}
+    facts = {"digest": digest, "size_wh": people.size_wh, "beyond": people.beyond, "has_nms": people.nms is not None}
+    arrays = {_FACTS: _as_array(facts), "joint_set": _joint_set_array(people.joints),
               "boxes": people.proposals.boxes_xyxy, "scores": people.proposals.scores,
-              "joints": people.poses.joints_xy, "heights": people.poses.scores,
-              "joint_set": np.array(json.dumps(asdict(people.joints))),
-              "has_nms": np.array(people.nms is not None)}
+              "joints": people.poses.joints_xy, "heights": people.poses.scores}
     if people.nms is not None:
         for group, persons in (("persons", people.nms.persons), ("dropped", people.nms.dropped)):
             arrays |= {f"{group}_{key}": getattr(persons, key) for key in _PERSONS}
     return arrays | {f"extra_{key}": value for key, value in result.extra.items()}
 
 
-def _result(name: str, arrays: Mapping[str, np.ndarray]) -> ImageResult:
-    if "skipped" in arrays:
-        return ImageResult(name, skipped=str(arrays["skipped"]))
-    width, height = arrays["size_wh"].tolist()
+def _result(name: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> ImageResult:
+    if "skipped" in facts:
+        return ImageResult(name, skipped=facts["skipped"])
+    width, height = facts["size_wh"]
     nms = None
-    if arrays["has_nms"]:
+    if facts["has_nms"]:
         nms = NmsResult(*(Persons(*(arrays[f"{group}_{key}"] for key in _PERSONS)) for group in ("persons", "dropped")))
     people = PoseResult((width, height), Detections(arrays["boxes"], arrays["scores"]),
-                        Poses(arrays["joints"], arrays["heights"]), int(arrays["beyond"]), nms=nms,
-                        joints=_joint_set(str(arrays["joint_set"])))
+                        Poses(arrays["joints"], arrays["heights"]), facts["beyond"], nms=nms,
+                        joints=_joint_set(arrays["joint_set"].tobytes()))
     extra = {key.removeprefix("extra_"): value for key, value in arrays.items() if key.startswith("extra_")}
     return ImageResult(name, people, extra=extra)
 
 
-def _joint_set(text: str) -> JointSet:
+def _as_array(content: Mapping[str, Any]) -> np.ndarray:
+    return np.frombuffer(json.dumps(content).encode(), np.uint8)
+
+
+@lru_cache(16)
+def _joint_set_array(joints: JointSet) -> np.ndarray:
+    return _as_array(asdict(joints))
+
+
+@lru_cache(16)
+def _joint_set(text: bytes) -> JointSet:
     stored = json.loads(text)
     return JointSet(stored["name"], tuple(stored["joints"]), tuple((a, b) for a, b in stored["limbs"]))

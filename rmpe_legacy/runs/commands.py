@@ -26,6 +26,7 @@ from rmpe_legacy.pose.onnx_network import InputOptions
 from rmpe_legacy.pose.pipeline import Pipeline, PoseResult, inside
 from rmpe_legacy.pose.published import Recipe, get_recipe
 from rmpe_legacy.pose.results import JOINTS, Detections, Poses
+from rmpe_legacy.reading import first_bytes
 from rmpe_legacy.wording import pluralize
 
 from .batch_run import (
@@ -71,6 +72,7 @@ class Options:
     recursive: bool = False  # search subfolders for images
     detector: DetectorOptions = field(default_factory=DetectorOptions)
     engine: str = "exact"  # what runs the networks, see ``Net.compiled``
+    pictures: bool = True  # write annotated images and videos
 
     @property
     def recipe(self) -> Recipe:
@@ -118,7 +120,8 @@ def run_detect(inputs: Files, detector: Files | None, options: Options) -> Comma
     recipe = options.recipe
     network = options.load_detector(files, device)
     settings = settings_of(recipe, detector=files, **network.settings, **engine_settings(detector=network))
-    run = BatchRun(options.output, settings, detect_only(network, recipe), draw_detections, context=options.context)
+    run = BatchRun(options.output, settings, detect_only(network, recipe),
+                   draw_detections if options.pictures else None, context=options.context)
     results = run.run(find_images(inputs, options.recursive))
     skipped = skipped_of(results)
     if not options.context.world.first:
@@ -126,7 +129,7 @@ def run_detect(inputs: Files, detector: Files | None, options: Options) -> Comma
     batch = collect(results, recipe)
     write_detections(options.output, batch, skipped, settings)
     return CommandResult(f"{_counts(batch, skipped)}; written to {options.output}: index.txt, score.txt, test-bbox.h5, "
-                         "test-bbox.txt, detections.json, pictures/", skipped)
+                         f"test-bbox.txt, detections.json{f', {DRAWN}/' if options.pictures else ''}", skipped)
 
 
 NO_POSES = Poses(np.empty((0, len(JOINTS), 2)), np.empty((0, len(JOINTS)), np.float32))
@@ -184,7 +187,8 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     sources = find_images(inputs, options.recursive)
     process = find_people(pipeline) if boxes is None else pose_in_boxes(
         pipeline, read_boxes(boxes, [source.name for source in sources], options.threshold))
-    run = BatchRun(options.output, settings, process, draw_persons, MAX_REPORT_IMAGES if report else 0, options.context)
+    run = BatchRun(options.output, settings, process, draw_persons if options.pictures else None,
+                   MAX_REPORT_IMAGES if report else 0, options.context)
     results = run.run(sources)
     skipped = skipped_of(results)
     if not options.context.world.first:
@@ -192,8 +196,9 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     note = DEMO_NOTE if demo_networks else ""
     batch, nms = write_run(options.output, results, pipeline.recipe, {**settings, **({"note": note} if note else {})})
     written = write_formats(options.output, options.formats, people_of(batch, nms, pipeline.recipe))
-    videos = write_videos(options.output, sources, options.output / DRAWN)
-    files = [f"{DRAWN}/", *([f"{VIDEOS}/"] if videos else []), PEOPLE, *written, "proposals/", "nms/"]
+    videos = write_videos(options.output, sources, options.output / DRAWN) if options.pictures else []
+    files = [*([f"{DRAWN}/"] if options.pictures else []), *([f"{VIDEOS}/"] if videos else []), PEOPLE, *written,
+             "proposals/", "nms/"]
     lines = [f"{_counts(batch, skipped)}, {pluralize(len(nms.persons), 'person')}; written to {options.output}: "
              f"{', '.join(files)}"]
     if note:
@@ -286,6 +291,7 @@ def settings_of(recipe: Recipe, **files: Any) -> dict[str, Any]:
 def digest_of(path: Path) -> str:
     digest = file_digest(path)
     if not digest:
+        first_bytes(path)  # which says why
         raise FileError(f"{path}: cannot be read")
     return f"{path.name} sha256 {digest}"
 
@@ -315,9 +321,9 @@ def boxes_and_images(boxes: str | PathLike, images: str | PathLike,
 
 def boxes_digest(proposals: str | PathLike) -> list[str]:
     """Return the digests of a proposals folder's files, or of a detections file."""
-    if Path(proposals).is_file():
-        return [digest_of(Path(proposals))]
-    return [digest_of(Path(proposals) / name) for name in ("index.txt", "score.txt", "test-bbox.h5")]
+    if Path(proposals).is_dir():
+        return [digest_of(Path(proposals) / name) for name in ("index.txt", "score.txt", "test-bbox.h5")]
+    return [digest_of(Path(proposals))]
 
 
 def facts_of(recipe: Recipe, detector: Files, pose: Files, batch: BatchResult, nms: NmsResult) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from rmpe_legacy.caffe.data.image_file import check_picture
 from rmpe_legacy.caffe.data.opencv_image import read_bytes
 from rmpe_legacy.caffe.data.video import Frames
 from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.reading import refuse_url
 
 from .result_files import breaks_lines
 
@@ -30,7 +30,7 @@ GIF = ".gif"  # an image or a video
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".ts")
 
 CAMERA_FRAMES = 300  # taken of a camera: ten seconds of most of them
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
 
 class ImageSource(Protocol):
     """Where an image comes from."""
@@ -98,6 +98,8 @@ class Video:
         count = self.frames.taken
         if count >= max(total - 1, 1):
             return count, ""
+        if total <= 0:
+            return count, f"{self.path}: the video has no frames"
         return count, (f"{self.path}: only {count} of {max(total, 0)} frames can be decoded; the video is truncated or "
                        "damaged")
 
@@ -174,12 +176,11 @@ def find_images(inputs: Iterable[str | PathLike], recursive: bool = False,
 
 def _of(given: str | PathLike, recursive: bool, camera_frames: int) -> Iterator[ImageSource]:
     path, text = Path(given), str(given)
+    refuse_url(given)
     if path.is_dir():
         yield from _of_folder(path, recursive)
     elif path.exists():
         yield from _of_file(path)
-    elif _URL.match(text):
-        raise RmpeError(f"{text}: is a URL, and nothing is downloaded; download it and give the file")
     elif text.isdecimal() and text.isascii() and len(text) < 4:
         frames = _camera(int(text))
         yield from (CameraFrame(frames, f"camera{text}_{i + 1:06d}.jpg") for i in range(camera_frames))

@@ -13,12 +13,15 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.draw import colored_limbs
 from rmpe_legacy.pose.joints import MPII16, JointSet
+from rmpe_legacy.pose.labels import place_labels
 from rmpe_legacy.pose.pipeline import PoseResult
+from rmpe_legacy.pose.results import Persons, Poses
 from rmpe_legacy.wording import pluralize
 
 from .report_images import CropPanel, Panels
@@ -130,14 +133,19 @@ def _section(i: int, shown: ReportImage) -> Iterator[str]:
 def _views(i: int, shown: ReportImage) -> Iterator[str]:
     people, persons = shown.people, shown.people.nms_result.persons
     colors = _colors(shown)
-    boxes = [_box(box, people.proposals.scores[p], p, colors[p], people.size_wh)
-             for p, box in enumerate(people.proposals.boxes_xyxy.tolist())]
+    boxes = [_box(box, colors[p], people.size_wh) for p, box in enumerate(people.proposals.boxes_xyxy.tolist())]
+    numbered = [f"{p + 1}: {score:.2f}" for p, score in enumerate(people.proposals.scores)]
+    boxes += _labels(people.proposals.boxes_xyxy[:, :2], numbered, colors, people.size_wh)
     before = [_skeleton(people.poses.joints_xy[p], people.poses.scores[p], people.size_wh, color=colors[p],
-                        title=f"pose {p + 1}", label=str(p + 1), joint_set=people.joints)
+                        title=f"pose {p + 1}", joint_set=people.joints)
               for p in range(len(people.poses))]
-    after = [_skeleton(persons.joints_xy[k], persons.scores[k], people.size_wh, color=COLORS[k % len(COLORS)],
-                       title=f"person {_letter(k)}", label=_letter(k), joint_set=people.joints)
+    before += _labels_above(people.poses, [str(p + 1) for p in range(len(people.poses))], colors,
+                            people.size_wh)
+    person_colors = [COLORS[k % len(COLORS)] for k in range(len(persons))]
+    after = [_skeleton(persons.joints_xy[k], persons.scores[k], people.size_wh, color=person_colors[k],
+                       title=f"person {_letter(k)}", joint_set=people.joints)
              for k in range(len(persons))]
+    after += _labels_above(persons, [_letter(k) for k in range(len(persons))], person_colors, people.size_wh)
     yield '<div class="views">'
     yield from _view(i, people.size_wh, boxes, f"Detections in {shown.name}: {pluralize(len(boxes), 'box')}",
                      "Detections, numbered, with their scores")
@@ -158,20 +166,19 @@ def _view(i: int, size_wh: tuple[int, int], shapes: Iterable[str], alt: str, cap
     yield f"</svg><figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _box(box: Sequence[int], score: float, index: int, color: str, size_wh: tuple[int, int]) -> str:
+def _box(box: Sequence[int], color: str, size_wh: tuple[int, int]) -> str:
     xmin, ymin, xmax, ymax = box
     size = max(size_wh)
     rect = f'x="{xmin}" y="{ymin}" width="{max(xmax - xmin, 0)}" height="{max(ymax - ymin, 0)}"'
-    label = _text(xmin + 0.006 * size, max(ymin, 0) + 0.035 * size, f"{index + 1}: {score:.2f}", size_wh)
     return (f'<rect class="rim" {rect} stroke-width="{_n(size / 110)}"/>'
-            f'<rect class="limb" {rect} stroke="{color}" stroke-width="{_n(size / 200)}"/>{label}')
+            f'<rect class="limb" {rect} stroke="{color}" stroke-width="{_n(size / 200)}"/>')
 
 
 def _skeleton(joints: np.ndarray, scores: np.ndarray, size_wh: tuple[int, int], color: str | None, title: str = "",
-              label: str = "", joint_set: JointSet = MPII16) -> str:
+              joint_set: JointSet = MPII16) -> str:
     """Draw the limbs whose joints both reach the minimum score, in one colour or, if None, in the demo's colours."""
     size = max(size_wh)
-    sure = (scores >= _MIN_SCORE) & np.isfinite(joints).all(axis=1)
+    sure = _sure(joints, scores)
     limbs = [(a, b, color or "#{:02x}{:02x}{:02x}".format(*rgb)) for a, b, rgb in colored_limbs(joint_set)
              if sure[a] and sure[b]]
     strokes = [f"M{_n(joints[a, 0])} {_n(joints[a, 1])}L{_n(joints[b, 0])} {_n(joints[b, 1])}" for a, b, _ in limbs]
@@ -180,18 +187,48 @@ def _skeleton(joints: np.ndarray, scores: np.ndarray, size_wh: tuple[int, int], 
     for hue in dict.fromkeys(hue for _, _, hue in limbs):
         path = "".join(stroke for stroke, (_, _, own) in zip(strokes, limbs, strict=True) if own == hue)
         results.append(f'<path class="limb" d="{path}" stroke="{hue}" stroke-width="{_n(size / 180)}"/>')
-    if label and sure.any():
-        top = joints[sure][np.argmin(joints[sure][:, 1])]
-        results.append(_text(top[0], max(top[1] - 0.012 * size, 0.03 * size), label, size_wh))
     return f"<g>{f'<title>{escape(title)}</title>' if title else ''}{''.join(results)}</g>"
 
 
-def _text(x: float, y: float, words: str, size_wh: tuple[int, int]) -> str:
-    """Draw text at a point, moved left if it would leave the image."""
-    size = max(size_wh)
-    x = max(0, min(x, size_wh[0] - 0.022 * size * len(words)))
-    return (f'<text x="{_n(x)}" y="{_n(y)}" font-size="{_n(0.032 * size)}" '
-            f'stroke-width="{_n(0.006 * size)}">{escape(words)}</text>')
+def _sure(joints: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    return (scores >= _MIN_SCORE) & np.isfinite(joints).all(axis=1)
+
+
+def _labels_above(poses: Poses | Persons, names: Sequence[str], colors: Sequence[str],
+                  size_wh: tuple[int, int]) -> list[str]:
+    """Label each pose above its highest joint; a pose without a joint to draw has no label."""
+    places, shown, inks = [], [], []
+    height = _letter_size(names, size_wh)
+    for joints, scores, name, color in zip(poses.joints_xy, poses.scores, names, colors, strict=True):
+        sure = joints[_sure(joints, scores)]
+        if len(sure):
+            x, y = sure[np.argmin(sure[:, 1])]
+            places.append((x - _text_width(name) * height / 2, y - 1.5 * height))
+            shown.append(name)
+            inks.append(color)
+    return _labels(places, shown, inks, size_wh)
+
+
+def _labels(corners_xy: ArrayLike, texts: Sequence[str], colors: Sequence[str],
+            size_wh: tuple[int, int]) -> list[str]:
+    """Write labels with these upper left corners, moved where they would cover one another or leave the image."""
+    height = _letter_size(texts, size_wh)
+    sizes = [(_text_width(text) * height, 1.2 * height) for text in texts]
+    corners = place_labels(corners_xy, sizes, size_wh).tolist()
+    return [f'<rect class="tag" x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" fill="{color}"/>'
+            f'<text x="{_n(x + w / 2)}" y="{_n(y + 0.94 * height)}" font-size="{_n(height)}">{escape(text)}</text>'
+            for (x, y), (w, h), text, color in zip(corners, sizes, texts, colors, strict=True)]
+
+
+def _letter_size(texts: Sequence[str], size_wh: tuple[int, int]) -> float:
+    """Return the font size that suits the image and with which every label fits into it, in pixels."""
+    longest = max(map(_text_width, texts), default=1)
+    return min(0.032 * max(size_wh), size_wh[1] / 1.2, size_wh[0] / longest)
+
+
+def _text_width(text: str) -> float:
+    """Return about the width of a label in the bold letters of usual fonts, in font sizes."""
+    return 0.6 * len(text) + 0.4
 
 
 # --- persons and the poses merged into them ----------------------------------------------------------------------

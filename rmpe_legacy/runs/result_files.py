@@ -21,6 +21,7 @@ from rmpe_legacy.errors import FileError, PoseFileError
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.results import JOINTS, Persons, Poses, Proposals
 from rmpe_legacy.readers.hdf5 import Dataset, Group, open_hdf5
+from rmpe_legacy.reading import cannot_open, refuse_url
 
 RESULTS = ("pred.txt", "scores.txt", "scores-proposals.txt", "index.txt")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -30,6 +31,7 @@ _IMAGE_LISTS = ("test-bbox.txt", "test-bbox_images.txt")
 def read_proposals(folder: str | PathLike) -> Proposals:
     """Read the boxes of a proposals folder and check its files against each other."""
     folder = Path(folder)
+    refuse_url(folder)
     if not folder.is_dir():
         raise FileError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; a folder with "
                         "index.txt, score.txt and test-bbox.h5 is needed")
@@ -174,7 +176,7 @@ def _read_lines(path: str | Path) -> list[str]:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             text = file.read().rstrip()
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        raise cannot_open(path, error) from None
     return text.split("\n") if text else []
 
 

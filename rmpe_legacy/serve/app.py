@@ -138,7 +138,7 @@ def _choice(request: Request) -> Choice:
     except ValueError:
         score = math.nan
     if score is not None and not 0 <= score < 1:
-        raise HTTPException(400, f"threshold {shorten(threshold)!r} is not a number from 0 to below 1")
+        raise HTTPException(400, f"threshold {shorten(threshold)!r} is not a number of at least 0 and less than 1")
     return Choice(query.get("detector", ""), query.get("pose", ""), query.get("published", ""), score)
 
 

@@ -15,6 +15,7 @@ from os import PathLike
 from typing import Any
 
 from rmpe_legacy.errors import FileError
+from rmpe_legacy.reading import cannot_open, other_kind
 
 from .encoding import Ascii, Binary
 from .objects import Function, Storage, Table, Tensor, Torch7Object, numeric_class, text
@@ -24,17 +25,6 @@ MAX_DIMS = 32
 MAX_BYTES = 1 << 62  # of a view that repeats its elements; more cannot be addressed
 
 _VERSION = re.compile(rb"V (.*)$", re.DOTALL)
-_SIGNATURES = {
-    b"PK\x03\x04": "a zip archive (a PyTorch file?)",
-    b"\x80\x02": "a Python pickle (an old PyTorch file?)",
-    b"\x1f\x8b": "gzip-compressed; unpack it first",
-    b"\xfd7zXZ": "xz-compressed; unpack it first",
-    b"BZh": "bzip2-compressed; unpack it first",
-    b"\x89HDF": "an HDF5 file",
-    b"<!DO": "a web page; the download went wrong",
-    b"<htm": "a web page; the download went wrong",
-    b"version https://git-lfs": "a Git LFS pointer, not the file it points to",
-}
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ def read_torch7(path: str | PathLike, long_size: int | None = None) -> Torch7Fil
                 raise FileError(f"{path}: the file is empty")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        raise cannot_open(path, error) from None
     return parse_torch7(mapped, path, long_size)
 
 
@@ -118,9 +108,8 @@ def encoding_of(start: bytes) -> str | None:
 
 
 def _encoding(start: bytes, path: str) -> str:
-    for signature, what in _SIGNATURES.items():
-        if start.startswith(signature):
-            raise FileError(f"{path}: this is {what}; a Torch7 file is expected")
+    if what := "an HDF5 file" if start.startswith(b"\x89HDF") else other_kind(start):
+        raise FileError(f"{path}: this is {what}; a Torch7 file is expected")
     found = encoding_of(start)
     if found is None:
         raise FileError(f"{path}: not a Torch7 file: it begins with {start[:8]!r}, not with the type of an object")

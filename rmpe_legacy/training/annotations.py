@@ -24,7 +24,7 @@ from rmpe_legacy.evaluation.files import read_groups
 from rmpe_legacy.pose.joints import MPII16
 from rmpe_legacy.readers.hdf5 import Dataset, open_hdf5
 from rmpe_legacy.readers.json_file import finite_numbers, read_json
-from rmpe_legacy.reading import first_bytes
+from rmpe_legacy.reading import cannot_open, first_bytes
 
 from .people import JOINT_SETS, Person
 
@@ -70,7 +70,7 @@ def _people_of_text(path: Path) -> Iterator[Person]:
     try:
         lines = path.read_text("utf-8").split("\n")
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
+        raise cannot_open(path, error) from None
     except UnicodeDecodeError:
         raise FileError(f"{path}: not a text file") from None
     for number, line in enumerate(lines, 1):

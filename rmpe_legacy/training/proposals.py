@@ -20,7 +20,7 @@ def pairs_of(proposals: str | Path, people: Sequence[Person], min_iou: float = M
     proposals: a folder with index.txt, score.txt and test-bbox.h5. RmpeError where no box belongs to anybody.
     """
     if not 0 <= min_iou < 1:
-        raise RmpeError(f"intersection over union above {min_iou:g} is not from 0 to below 1")
+        raise RmpeError(f"the minimum intersection over union is {min_iou:g}; it must be at least 0 and less than 1")
     found = read_proposals(proposals)
     boxes = {_base(name): found.boxes_xyxy[first:last].astype(np.float64)
              for name, (first, last) in zip(found.images, found.ranges.tolist(), strict=True)}

@@ -465,9 +465,9 @@ def test_a_prior_without_a_width_is_a_sentence():
 
 def file_layer(folder: Path, into: Path, old: str = "", new: str = "") -> tuple[Layer, list[list[torch.Tensor]]]:
     """The layer of one case of files, writing to `into`, and the bottoms of its forwards."""
-    data = np.load(folder / "case.npz")
-    steps = sorted({key.split("_")[0] for key in data})
-    bottoms = [[torch.from_numpy(data[f"{step}_{name}"]) for name in ("loc", "conf", "prior")] for step in steps]
+    with np.load(folder / "case.npz") as data:
+        steps = sorted({key.split("_")[0] for key in data})
+        bottoms = [[torch.from_numpy(data[f"{step}_{name}"]) for name in ("loc", "conf", "prior")] for step in steps]
     text = (folder / "layer.prototxt").read_text().replace("DIRECTORY", str(into)).replace(old or "\0", new)
     made = create(layer_spec(parse_text(text, "LayerParameter", folder.name.split("__")[1])))
     made.setup(*(tuple(b.shape) for b in bottoms[0]))
@@ -515,8 +515,6 @@ class TestFiles:
 
     @pytest.mark.parametrize(("old", "new", "sentence"), [
         ('"VOC"', '"XML"', "output_format must be one of VOC, COCO, ILSVRC, not 'XML'"),
-        ('"labels.prototxt"', '"nowhere"', "cannot read label_map_file: nowhere"),
-        ('"sizes.txt"', '"nowhere"', "cannot read name_size_file nowhere"),
         ('"sizes.txt"', '"labels.prototxt"', "must hold `name height width` per image"),
         ('"sizes.txt"', '"sizes.txt" num_test_image: 5', "num_test_image is 5, sizes.txt lists 4 images"),
         ('"sizes.txt"', '"sizes.txt" num_test_image: 0', "num_test_image is 0"),
@@ -526,6 +524,19 @@ class TestFiles:
         monkeypatch.chdir(GOLDEN / "voc__rmpe")
         with pytest.raises(RmpeError, match=sentence):
             file_layer(GOLDEN / "voc__rmpe", tmp_path, old, new)
+
+    @pytest.mark.parametrize(("old", "sentence"), [
+        ('"labels.prototxt"', "cannot read label_map_file: nowhere"),
+        ('"sizes.txt"', "cannot read name_size_file nowhere"),
+    ])
+    def test_differs_in_missing_a_file_when_it_runs(self, tmp_path, monkeypatch, old, sentence):
+        """Caffe aborts when the network is loaded, and so refuses networks whose authors' folders are not there."""
+        monkeypatch.chdir(GOLDEN / "voc__rmpe")
+        made, bottoms = file_layer(GOLDEN / "voc__rmpe", tmp_path, old, '"nowhere"')
+        made.reshape(*(tuple(b.shape) for b in bottoms[0]))
+        with pytest.raises(RmpeError, match=sentence):
+            made(*bottoms[0])
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_directory_that_cannot_be_made(self, tmp_path, monkeypatch):
         monkeypatch.chdir(GOLDEN / "voc__rmpe")
@@ -580,12 +591,18 @@ def test_evaluation_is_what_the_loops_give(seed, difficult_counts):
 @pytest.mark.parametrize(("text", "sentence"), [
     ("", "needs num_classes"),
     ("num_classes: 3 overlap_threshold: 0", "overlap_threshold must be positive"),
-    ('num_classes: 3 name_size_file: "nowhere"', "cannot read name_size_file nowhere"),
 ])
 def test_mistakes_in_evaluation(text, sentence):
     with pytest.raises(RmpeError, match=sentence):
         layer("DetectionEvaluate", f"detection_evaluate_param {{ {text} }}",
               torch.zeros(1, 1, 2, 7), torch.zeros(1, 1, 3, 8))
+
+
+def test_differs_in_missing_the_sizes_when_it_runs():
+    bottoms = torch.zeros(1, 1, 2, 7), torch.zeros(1, 1, 3, 8)
+    made = layer("DetectionEvaluate", 'detection_evaluate_param { num_classes: 3 name_size_file: "nowhere" }', *bottoms)
+    with pytest.raises(RmpeError, match="cannot read name_size_file nowhere"):
+        made(*bottoms)
 
 
 def test_the_backgrounds_label_does_not_belong():

@@ -135,7 +135,7 @@ class TestAuto:
             assert load_net(path(text)).dialect == "intel"
 
     def test_what_is_in_doubt_is_said(self, path):
-        with pytest.warns(UserWarning, match=r"layer \(BN\): dialect 'tsn|pspnet' was chosen; .*'happynear'"):
+        with pytest.warns(UserWarning, match=r"layer \(BN\): dialect '(tsn|pspnet)' was chosen; .*'happynear'"):
             net = load_net(path(layer("BN", "x", "y", "bn_param { momentum: 0.9 }")))
         assert [name for name, _ in net.named_parameters()][-1].endswith("moving_variance")
         net = load_net(path(layer("BN", "x", "y", "bn_param { momentum: 0.9 }")), dialect="happynear")

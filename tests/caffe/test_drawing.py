@@ -12,16 +12,17 @@ import pytest
 from paths import ROOT
 
 from rmpe_legacy.caffe.drawing import draw_network
-from rmpe_legacy.caffe.drawing.graph import NetworkGraph, box_lines, network_graph
+from rmpe_legacy.caffe.drawing.graph import NetworkGraph, box_lines, box_title, network_graph
 from rmpe_legacy.caffe.drawing.layout import Layout, box_size, lay_out, parse_plain
 from rmpe_legacy.caffe.load import read_net
 from rmpe_legacy.cli import main
 from rmpe_legacy.errors import NetError, RmpeError
 
 NETWORKS = ROOT / "prototxt"
-SMALL = """name: "small"
+DATA = """name: "small"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
-layer { name: "b1_conv1" type: "Convolution" bottom: "data" top: "b1_conv1" param { name: "w" }
+"""
+SMALL = DATA + """layer { name: "b1_conv1" type: "Convolution" bottom: "data" top: "b1_conv1" param { name: "w" }
   convolution_param { num_output: 3 kernel_size: 3 pad: 1 bias_term: false } }
 layer { name: "b1_relu" type: "ReLU" bottom: "b1_conv1" top: "b1_conv1" }
 layer { name: "b1_conv2" type: "Convolution" bottom: "b1_conv1" top: "b1_conv2" param { name: "w" }
@@ -89,6 +90,18 @@ class TestGraph:
     def test_a_box_says_parameters_and_shapes(self, small):
         assert box_lines(graph_of(small).boxes[1]) == [
             "b1_conv1", "Convolution", "num_output 3, kernel_size 3, pad 1, bias_te...", "+ ReLU", "1 x 3 x 8 x 8"]
+
+    def test_a_box_leaves_out_defaults_and_its_title_does_not(self, tmp_path):
+        path = tmp_path / "net.prototxt"
+        path.write_text(DATA + """
+layer { name: "a" type: "Convolution" bottom: "data" top: "a"
+  convolution_param { num_output: 4 kernel_size: 3 stride: 1 pad: 0 pad: 1 dilation: 1 group: 1 bias_term: true } }
+layer { name: "b" type: "Pooling" bottom: "a" top: "b" pooling_param { pool: MAX kernel_size: 2 stride: 2 pad: 0 } }
+""")
+        _, a, b = graph_of(path).boxes
+        assert box_lines(a)[2] == "num_output 4, kernel_size 3, pad 0x1"
+        assert box_lines(b)[2] == "pool MAX, kernel_size 2, stride 2"
+        assert "stride 1, pad 0x1, dilation 1, group 1, bias_term true" in box_title(a)
 
     def test_more_boxes_than_anyone_can_read_are_refused(self, tmp_path, monkeypatch, small):
         monkeypatch.setattr("rmpe_legacy.caffe.drawing.graph.MAX_BOXES", 4)
@@ -163,6 +176,22 @@ class TestFiles:
         assert image.shape[0] > image.shape[1] > 300
         blue = (np.abs(image.astype(int) - (0xFA, 0xEB, 0xDC)).sum(axis=2) < 4).mean()
         assert 0.1 < blue < 0.9  # the two convolutions
+
+    @pytest.mark.parametrize("scale", [0.8, 1, 1.14, 1.3, 1.5])
+    def test_lines_of_a_png_stay_in_their_boxes(self, tmp_path, monkeypatch, scale):
+        """Left and right of the longest line, its box has its own colour, however the image is scaled."""
+        path = tmp_path / "net.prototxt"
+        path.write_text(DATA + """layer { name: "a" type: "Convolution" bottom: "data" top: "a"
+            convolution_param { num_output: 128 kernel_size: 7 stride: 2 pad: 3 } }""")
+        monkeypatch.setattr("rmpe_legacy.caffe.drawing.png.SCALE", scale)
+        draw_network(path, tmp_path / "net.png", until=["a"])
+        image = cv2.imread(str(tmp_path / "net.png")).astype(int)
+        blue = np.abs(image - (0xFA, 0xEB, 0xDC)).sum(axis=2) < 4
+        rows, columns = np.flatnonzero(blue.any(axis=1)), np.flatnonzero(blue.any(axis=0))
+        border, margin = round(2 * scale), round(5 * scale)
+        inside = blue[rows[margin:-margin]]
+        assert inside[:, columns[0] + border : columns[0] + margin].all()
+        assert inside[:, columns[-1] - margin : columns[-1] - border].all()
 
     def test_html_has_the_table(self, small, tmp_path):
         draw_network(small, tmp_path / "net.html")

@@ -19,7 +19,15 @@ from paths import TESTS
 from PIL import Image
 
 from rmpe_legacy.caffe.data import blobproto
-from rmpe_legacy.caffe.data.image import MAX_PIXELS, detector_input, load_image, oversample, pose_input, resize_image
+from rmpe_legacy.caffe.data.image import (
+    MAX_PIXELS,
+    detector_input,
+    load_image,
+    load_image_bytes,
+    oversample,
+    pose_input,
+    resize_image,
+)
 from rmpe_legacy.caffe.data.image_file import declared_size
 from rmpe_legacy.caffe.data.transformer import Transformer
 from rmpe_legacy.caffe.proto.schema import load_schema
@@ -430,3 +438,28 @@ def test_recipes_are_the_demo_s_transformers(size):
 def test_recipes_refuse_what_is_no_loaded_picture(recipe, image):
     with pytest.raises(InputError, match=r"is not what load_image gives; give \(height, width, 3\)"):
         recipe(image, 6, 7)
+
+
+class TestExifOrientation:
+    """A photo stored turned: read as stored, like in Caffe, with a warning."""
+
+    @staticmethod
+    def jpeg(orientation: bytes, order: str = "<", pixels: np.ndarray | None = None) -> bytes:
+        _, data = cv2.imencode(".jpg", np.zeros((8, 12, 3), np.uint8) if pixels is None else pixels)
+        tiff = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 2)
+        tiff += struct.pack(order + "HHII", 0x10F, 2, 1, 0) + struct.pack(order + "HHI", 0x112, 3, 1) + orientation
+        body = b"Exif\0\0" + tiff
+        return data.tobytes()[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data.tobytes()[2:]
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize("value", range(2, 9))
+    def test_warns_and_keeps_the_pixels(self, order, value):
+        data = self.jpeg(struct.pack(order + "HH", value, 0), order)
+        with pytest.warns(UserWarning, match="EXIF orientation, which is ignored, as in Caffe"):
+            assert load_image_bytes(data, "a.jpg").shape == (8, 12, 3)
+
+    @pytest.mark.parametrize("data", [struct.pack("<HH", value, 0) for value in (0, 1, 9)] + [b""],
+                             ids=["none", "upright", "no such", "cut off"])
+    def test_upright_or_damaged_is_no_warning(self, data, recwarn):
+        assert load_image_bytes(self.jpeg(data), "a.jpg").shape == (8, 12, 3)
+        assert not recwarn

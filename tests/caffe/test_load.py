@@ -157,14 +157,14 @@ class TestLenientGoesOn:
     ])
     def test_options_that_change_no_blob(self, path, tmp_path, monkeypatch, options, words):
         monkeypatch.chdir(tmp_path)
+        values = {"loc": torch.zeros(1, 8), "conf": torch.tensor([[0.1, 0.9, 0.2, 0.8]]),
+                  "prior": torch.tensor([0.1, 0.1, 0.5, 0.5, 0.2, 0.2, 0.6, 0.6] + [0.1] * 8).view(1, 2, 8)}
         with pytest.raises(RmpeError, match=words):
-            load_net(path(DETECTION % options))
+            load_net(path(DETECTION % options))(values)
         with pytest.warns(UserWarning, match=words):
             net = load_net(path(DETECTION % options), strict=False)
         assert [words in sentence for sentence in net.left_out.fields] == [True]
         plain = load_net(path(DETECTION % ""))
-        values = {"loc": torch.zeros(1, 8), "conf": torch.tensor([[0.1, 0.9, 0.2, 0.8]]),
-                  "prior": torch.tensor([0.1, 0.1, 0.5, 0.5, 0.2, 0.2, 0.6, 0.6] + [0.1] * 8).view(1, 2, 8)}
         assert torch.equal(net(values)["out"], plain(values)["out"])
         assert not (tmp_path / "out").exists()
 
@@ -185,8 +185,9 @@ layer { name: "gt" type: "Input" top: "gt" input_param { shape { dim: 1 dim: 1 d
 layer { name: "eval" type: "DetectionEvaluate" bottom: "out" bottom: "gt" top: "eval"
   detection_evaluate_param { num_classes: 2 name_size_file: "not/there.txt" } }"""
         words = r"eval \(DetectionEvaluate\): cannot read name_size_file not/there.txt: No such file or directory"
+        net = load_net(path(text))
         with pytest.raises(RmpeError, match=words):
-            load_net(path(text))
+            net({name: torch.zeros(shape) for name, shape in net.inputs.items()})
         with pytest.warns(UserWarning, match=words):
             net = load_net(path(text), strict=False)
         assert net.outputs == ("gt", "out")

@@ -18,6 +18,7 @@ from paths import ROOT
 from rmpe_legacy import __version__
 from rmpe_legacy.caffe.layers import registry
 from rmpe_legacy.cli import main
+from rmpe_legacy.cli.version import version_text
 from rmpe_legacy.errors import RmpeError
 
 MODELS = unpacked("torch7/models")
@@ -199,6 +200,7 @@ def test_verbose_version_has_what_a_bug_report_needs(capsys, monkeypatch):
         return find(name)
 
     monkeypatch.setattr(metadata, "version", without_onnx)
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     assert main(["--version", "--verbose"]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == f"rmpe_legacy {__version__}"
@@ -206,8 +208,19 @@ def test_verbose_version_has_what_a_bug_report_needs(capsys, monkeypatch):
     assert details["Python"].startswith(platform.python_version())
     assert details["torch"] == torch.__version__
     assert details["operators"].startswith("built with torch 2.")
+    capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+    assert details["CPU"].startswith(f"{platform.machine()}; torch uses {capability} and {threads} thread")
+    assert (details["GPU"] == "none") == (torch.cuda.device_count() == 0)
+    assert details["CUDA"].startswith(torch.version.cuda or "none; torch is built without it")
+    assert details["installed in"] == str(ROOT / "rmpe_legacy")
+    assert "ATEN_CPU_CAPABILITY=default" in details["environment"]
     assert details["numpy"] == np.__version__
     assert details["onnx"] == "not installed"
+
+
+def test_a_version_without_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert "x; torch cannot be loaded" in version_text(True).replace(platform.machine(), "x")
 
 
 class TestArguments:

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from onnx_estimators import draw_people, write_estimator
 
+from rmpe_legacy import load_net, load_pipeline, load_torch7
 from rmpe_legacy.caffe.data.image import detector_input, load_image
 from rmpe_legacy.caffe.inputs import ImageOptions
 from rmpe_legacy.cli import COMMANDS, main, make_parser
 from rmpe_legacy.cli.batch import duration, progress_lines
 from rmpe_legacy.cli.examples import EXAMPLES
 from rmpe_legacy.cli.terminal import LOGGER, start_logging
+from rmpe_legacy.errors import FileError
 
 NET = """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 20 dim: 30 } } }
 layer { name: "out" type: "Power" bottom: "data" top: "out" }
@@ -268,3 +270,70 @@ class TestForward:
         before = image.copy()
         ImageOptions(raw_scale=255).apply(image, 4, 5)
         np.testing.assert_array_equal(image, before)
+
+
+URL = "https://example.org/file"
+
+
+@pytest.mark.parametrize("call", [
+    f"show {URL}", f"show net.prototxt --weights {URL}", f"draw {URL} net.svg", f"hash {URL}", f"identify {URL}",
+    f"forward {URL} w.caffemodel", f"convert {URL} net.onnx", f"verify {URL} net.prototxt", f"detect {URL} --output o",
+    f"demo a.png --boxes {URL} --output o", f"demo a.png --detector {URL} w.caffemodel --output o",
+    f"demo a.png --pose {URL} --output o", f"nms --proposals {URL} --poses p --output o", f"evaluate mpii a.mat {URL}",
+    f"train --solver {URL}", f"run {URL}"])
+def test_a_url_is_said_to_be_one(tmp_path, monkeypatch, capsys, call):
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(NET)
+    cv2.imwrite("a.png", np.zeros((9, 9, 3), np.uint8))
+    assert main(shlex.split(call)) == (2 if call.startswith("verify") else 1)
+    assert (f"{URL}: is a URL, and nothing is downloaded; download it and give the file"
+            in capsys.readouterr().err.replace("/index.txt", ""))
+
+
+@pytest.mark.filterwarnings("ignore:the networks of this package")
+@pytest.mark.parametrize("load", [
+    lambda: load_net(URL), lambda: load_net("net.prototxt", URL), lambda: load_net(Path(URL)), lambda: load_image(URL),
+    lambda: load_torch7(URL), lambda: load_pipeline(pose=URL), lambda: load_pipeline(detector=(URL, URL)),
+    lambda: load_pipeline()(URL)])
+def test_a_url_in_python_too(tmp_path, monkeypatch, load):
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(NET)
+    with pytest.raises(FileError, match=f"^{URL}: is a URL, and nothing is downloaded"):
+        load()
+
+
+def test_a_file_may_be_called_like_a_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("http:").mkdir()
+    Path("http:/net.prototxt").write_text(NET)
+    assert load_net("http://net.prototxt").name == ""
+
+
+@pytest.mark.parametrize("call", ["show {}", "hash {}", "forward net.prototxt {}", "identify {}", "convert {} n.onnx",
+                                  "demo a.png --output o --pose {}"])
+def test_an_image_in_place_of_a_network_is_said_to_be_one(tmp_path, monkeypatch, capsys, call):
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(NET)
+    for name, kind in (("a.png", "a PNG image"), ("a.jpg", "a JPEG image")):
+        cv2.imwrite(name, np.zeros((9, 9, 3), np.uint8))
+        assert main(shlex.split(call.format(name))) == 1
+        assert f"{name}: this is {kind}; a " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["a.png", "a.png/inside/it", "/dev/null"])
+def test_a_file_in_place_of_an_output_folder(tmp_path, monkeypatch, capsys, output):
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("a.png", np.zeros((9, 9, 3), np.uint8))
+    assert main(["detect", "a.png", "--output", output]) == 1
+    place = output.removesuffix("/inside/it")
+    assert capsys.readouterr().err == f"rmpe: {place}: is a file; give the name of a folder\n"
+
+
+def test_forward_without_weights_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(NET.replace('"Power"', '"InnerProduct" inner_product_param { num_output: 2 }'))
+    assert main(["forward", "net.prototxt", "--output", "b.npz"]) == 0
+    assert "rmpe: no weights are given: the parameters have the values of their fillers" in capsys.readouterr().err
+    Path("net.prototxt").write_text(NET)
+    assert main(["forward", "net.prototxt", "--output", "b.npz"]) == 0
+    assert "no weights" not in capsys.readouterr().err

@@ -96,6 +96,47 @@ def test_together_into_a_folder_that_is_made(tmp_path):
     assert listing(tmp_path) == {"x/y/a": b"1", "x/y/b": b"2"}
 
 
+def test_together_all_or_none(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileError, match="folder: is a folder"):
+        write_together(tmp_path, {"a": b"new", "folder": b"new"})
+    monkeypatch.setattr(os, "replace", no_space)
+    with pytest.raises(FileError, match=f"{tmp_path}: cannot be written: No space left on device"):
+        write_together(tmp_path, {"a": b"new", "b": b"new"})
+    with pytest.raises(FileError, match="b: cannot be written: No space left on device"):
+        write_together(tmp_path, {"b": b"new"})
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "folder"}
+    assert listing(tmp_path) == {"a": b"old"}
+
+
+def test_together_through_a_link(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link").symlink_to("deep/file")
+    write_together(tmp_path, {"link": b"text", "b": b"more"})
+    assert (tmp_path / "link").is_symlink()
+    assert listing(tmp_path) == {"link": b"text", "b": b"more", "deep/file": b"text"}
+
+
+def test_together_with_a_disk_that_fills_up(tmp_path, monkeypatch):
+    """A hidden file that was half written goes away with the error."""
+    monkeypatch.setattr("rmpe_legacy.files.memoryview", no_space, raising=False)
+    with pytest.raises(FileError, match="a: cannot be written: No space left on device"):
+        write_together(tmp_path, {"a": b"1"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_together_sweeps_what_a_killed_process_left(tmp_path):
+    code = ("import os, sys; from rmpe_legacy import files\n"
+            "os.replace = lambda *_: os.kill(os.getpid(), 9)\n"
+            "files.write_together(sys.argv[1], {'a': b'1'})")
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -9
+    [left] = tmp_path.iterdir()
+    assert left.is_file()
+    write_together(tmp_path, {"b": b"2"})
+    assert listing(tmp_path) == {"b": b"2"}
+
+
 def test_places_are_checked_before_the_work(tmp_path):
     with pytest.raises(FileError, match="is a folder; give the name of a file in it"):
         check_places(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,11 +14,11 @@ from engine_networks import EVERYTHING, everything
 
 from rmpe_legacy import load_net
 from rmpe_legacy.caffe.net import Net
-from rmpe_legacy.engines import ENGINES, EXACT, PASSES, onnx_engines, passes
+from rmpe_legacy.engines import ENGINES, EXACT, PASSES, onnx_engines, passes, torch_engines
 from rmpe_legacy.engines.base import Engine, Job
 from rmpe_legacy.engines.kernels import Affine, Conv, PackedConv
 from rmpe_legacy.engines.passes import PLAN_PASSES, optimize
-from rmpe_legacy.engines.plan import LayerCall
+from rmpe_legacy.engines.plan import LayerCall, Program, split
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.export.graph import make_graph
 
@@ -86,6 +87,53 @@ def test_further_blobs_can_be_asked_for(engine: str, net: Net):
         torch.testing.assert_close(compiled(images())["pool1"], net.blobs["pool1"], rtol=0, atol=1e-5)
     finally:
         net.keep_blobs = False
+
+
+def test_a_plan_in_two_parts_gives_the_same(net: Net):
+    """Wherever it is cut."""
+    with torch.no_grad():
+        plan = net.compiled("torch", verify=False).prepared.engine.program.plan
+        expected = Program(plan)(images())
+        for at in range(len(plan.calls) + 1):
+            before, rest = split(plan, at)
+            assert len(before.calls) == at
+            passed = Program(before)(images())
+            found = Program(rest)(images(), *passed)
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about parts of itself
+def test_inductor_leaves_out_what_chooses_rows_and_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture):
+    text = """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 2 dim: 2 } } }
+        layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+          convolution_param { num_output: 12 kernel_size: 1 } }
+        layer { name: "loc" type: "Flatten" bottom: "conv" top: "loc" }
+        layer { name: "conf" type: "Slice" bottom: "loc" top: "conf" top: "others" slice_param { slice_point: 24 } }
+        layer { name: "prior" type: "PriorBox" bottom: "conv" bottom: "data" top: "prior"
+          prior_box_param { min_size: 1 aspect_ratio: 2 flip: true clip: true } }
+        layer { name: "out" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "prior" top: "out"
+          detection_output_param { num_classes: 2 nms_param { nms_threshold: 0.5 } keep_top_k: 5 } }
+        """
+    net = everything(tmp_path, text)
+    compiled = net.compiled("inductor", verify=False)
+    data = torch.rand(1, 3, 2, 2)
+    with torch.no_grad():
+        found, expected = compiled(data), net(data)
+    assert [call.name for call in compiled.prepared.engine.rest.plan.calls] == ["out"]
+    assert_same(found, expected)
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
+
+
+def test_torch_compile_compiles_all_layers_quietly():
+    from torch._dynamo import config
+
+    log = logging.getLogger("torch._dynamo")
+    before = (config.recompile_limit, config.accumulated_recompile_limit, log.level)
+    with torch_engines._compiling(300):
+        assert config.recompile_limit > 300 < config.accumulated_recompile_limit
+        assert not logging.getLogger("torch._dynamo.convert_frame").isEnabledFor(logging.WARNING)
+    assert (config.recompile_limit, config.accumulated_recompile_limit, log.level) == before
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about parts of itself

@@ -7,6 +7,7 @@ import pytest
 from paths import TESTS
 
 from rmpe_legacy import RmpeError
+from rmpe_legacy.errors import InputError
 from rmpe_legacy.pose.draw import LEFT, LIMBS, MIDDLE, RIGHT, draw_boxes, draw_poses
 
 GOLDEN = TESTS / "golden" / "io"
@@ -82,6 +83,34 @@ def test_a_box_has_its_corners_inside(picture):
         assert tuple(drawn[y, x]) == (20, 10, 250)
     assert (drawn[:, 61:] == 90).all()
     assert (drawn[21:40, 11:60] != 90).any()  # the score
+
+
+def test_scores_of_boxes_with_one_corner_stand_side_by_side(picture):
+    boxes = [[10, 20, 150, 110]] * 4
+    assert _ink(draw_boxes(picture, boxes, [0.87] * 4)) == 4 * _ink(draw_boxes(picture, boxes[:1], [0.87])) > 80
+
+
+def _ink(drawn: np.ndarray) -> int:
+    """Black pixels: of the letters, in no box and not in the picture."""
+    return np.count_nonzero((drawn == 0).all(axis=2))
+
+
+@pytest.mark.parametrize("corner", [(-30, -40), (150, 0), (0, 112), (155, 117)])
+def test_a_score_is_never_cut_at_the_edge(picture, corner):
+    x, y = corner
+    whole = _ink(draw_boxes(picture, [[40, 40, 90, 90]], [0.87]))
+    assert _ink(draw_boxes(picture, [[x, y, x + 300, y + 300]], [0.87])) == whole > 20
+
+
+def test_a_tiny_image_has_boxes_without_scores():
+    drawn = draw_boxes(np.zeros((12, 12, 3), np.uint8), [[0, 0, 12, 12]], [0.5], thickness=1)
+    assert not drawn[1:-1, 1:-1].any()
+    assert drawn[0, 0, 1] == 200
+
+
+def test_one_score_for_each_box(picture):
+    with pytest.raises(InputError, match="2 boxes and 1 scores do not match"):
+        draw_boxes(picture, [[0, 0, 9, 9]] * 2, [0.5])
 
 
 def test_pictures_of_other_kinds_are_refused(picture, pose):

@@ -305,7 +305,7 @@ class TestPipeline:
             load_pipeline(detector, pose)
 
     @pytest.mark.parametrize(("published", "threshold", "words"), [
-        ("demo", 1.0, "threshold 1 is not from 0 to below 1"),
+        ("demo", 1.0, "the threshold is 1; it must be at least 0 and less than 1"),
         ("caffe", None, "published 'caffe' is not one of 'demo'"),
     ])
     def test_mistakes(self, published, threshold, words):

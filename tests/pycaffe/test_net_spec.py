@@ -3,10 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+from google.protobuf import text_format
 from harness import GOLDEN
 
 from rmpe_legacy import pycaffe as caffe
 from rmpe_legacy.caffe.load import read_net
+from rmpe_legacy.caffe.proto.protobuf import caffe_pb2 as message_classes
 from rmpe_legacy.caffe.proto.text import parse_text, read_text
 from rmpe_legacy.caffe.proto.upgrade import upgrade_net
 from rmpe_legacy.errors import RmpeError
@@ -95,7 +97,32 @@ class TestCaffePb2:
         assert parse_text(str(net)).layer[1].pooling_param.pool == "AVE"
         assert caffe_pb2.NetParameter.FromString(net.SerializeToString()) == net
 
+    def test_without_a_dialect_messages_have_what_others_know(self):
+        text = ("layer { name: 'p' type: 'PriorBox' prior_box_param { min_size: 30 offset: 0.25 } } "
+                "layer { name: 'r' type: 'ROIPooling' roi_pooling_param { pooled_h: 7 } }")
+        net = text_format.Parse(text, caffe_pb2.NetParameter())
+        assert net.layer[0].prior_box_param.offset == 0.25
+        assert net.layer[0].prior_box_param.clip  # RMPE's default
+        assert caffe_pb2.NetParameter.FromString(net.SerializeToString()) == net
+        n = spec_with_data(1, 3, 8, 8)
+        n.rois = L.ROIPooling(n.data, pooled_h=7)
+        assert n.to_proto().layer[1].roi_pooling_param.pooled_h == 7
+
+    def test_numbers_that_forks_disagree_about_stay_unknown_in_bytes(self):
+        def written(dialect):  # field 147 of a layer
+            made = message_classes(dialect).NetParameter()
+            layer = made.layer.add(name="a")
+            {"rmpe": lambda: layer.tile_param, "segnet": lambda: layer.bn_param, "pspnet": lambda: layer.bn_param,
+             "rcnn": lambda: layer.roi_pooling_param}[dialect]().SetInParent()
+            return made.SerializeToString()
+
+        for dialect in ("rmpe", "segnet", "pspnet", "rcnn"):
+            net = caffe_pb2.NetParameter.FromString(written(dialect))
+            assert net.layer[0].name == "a"
+            assert net.SerializeToString() == written(dialect)
+
     def test_another_dialect_has_other_fields(self):
+        caffe.configure(dialect="rmpe")
         with pytest.raises(AttributeError, match="dialect 'rmpe' has no message, enum or value 'ClipParameter'"):
             caffe_pb2.ClipParameter  # noqa: B018
         caffe.configure(dialect="bvlc")

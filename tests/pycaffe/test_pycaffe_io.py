@@ -1,7 +1,9 @@
 """caffe.io as scripts see it, against what the original gave; tests/golden/io/CASES.md says how."""
 
+import io
 import json
 
+import cv2
 import numpy as np
 import pytest
 from paths import GOLDEN
@@ -70,3 +72,14 @@ def test_messages_hold_the_arrays():
     datum = caffe.io.array_to_datum((array * 9).astype(np.uint8), 7)
     assert (datum.label, datum.channels, datum.height, datum.width) == (7, 2, 3, 4)
     assert np.array_equal(caffe.io.datum_to_array(datum), (array * 9).astype(np.uint8))
+
+
+def test_an_image_from_an_open_file(tmp_path):
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), np.random.default_rng(2).integers(0, 255, (5, 6, 3), np.uint8))
+    want = caffe.io.load_image(path)
+    assert np.array_equal(caffe.io.load_image(io.BytesIO(path.read_bytes())), want)
+    with path.open("rb") as file:
+        assert np.array_equal(caffe.io.load_image(file), want)
+    with pytest.raises(OSError, match="an image in memory"):
+        caffe.io.load_image(io.BytesIO(b"none"))

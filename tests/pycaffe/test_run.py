@@ -6,6 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rmpe_legacy.errors import RmpeError
@@ -96,6 +97,13 @@ class TestScripts:
         assert done.stderr.startswith("Traceback (most recent call last):\n  File \"bad.py\", line 3")
         assert done.stderr.count("File ") == 1
         assert "the network has no layer 'no'" in done.stderr
+
+    def test_an_operation_of_python_2_ends_in_the_script(self, folder):
+        (folder / "script.py").write_text("a, key = {}, 1.5\nprint a[key]\n")
+        done = rmpe("--py2", "script.py", cwd=folder)
+        assert done.returncode == 1
+        assert "rmpe_legacy" not in done.stderr
+        assert done.stderr.endswith("KeyError: 1.5\n")
 
     def test_the_message_of_an_exit_stands_alone(self, folder):
         (folder / "exit.py").write_text("import sys\nsys.exit('stop here')\n")
@@ -225,6 +233,90 @@ class TestPython2:
         assert names["b"].tolist() == [2.5, 0]
         assert names["c"][0] is names["one"]
 
+    def test_floats_index_arrays(self):
+        names = self.run("""
+            import numpy as np
+            a = np.arange(12).reshape(3, 4)
+            half, two = 1.5, np.float32(2)
+            b = a[half, two], a[two][1:2.9].tolist(), a[:half, ::two].tolist(), a[(half, 0)], a[-half].tolist()
+            c = a.copy(); c[half] = 7; c[0, half:two * 2] += 1; c[two, 0] /= 2.
+            d = {1.5: 'kept'}; d[2.5] = d[half]
+            e = [a, a]; e[0][two, two] = np.array([5])
+            del d[half]
+            f = "text"[1:], range(5)[::2], (1, 2)[-1]
+        """)
+        assert names["b"] == (6, [9], [[0, 2]], 4, [8, 9, 10, 11])
+        assert names["c"].tolist() == [[0, 2, 3, 4], [7, 7, 7, 7], [4, 9, 10, 11]]
+        assert names["d"] == {2.5: "kept"}
+        assert names["a"][2, 2] == 5
+        assert names["f"] == ("ext", [0, 2, 4], 2)
+
+    def test_an_index_that_is_none_is_still_an_error(self):
+        with pytest.raises(KeyError):
+            self.run("a, key = {}, 1.5\na[key]")
+        with pytest.raises(TypeError):
+            self.run("a, at = [1, 2], 0.0\na[at]")
+
+    def test_minus_is_not_for_truth_values(self):
+        names = self.run("""
+            import numpy as np
+            a = np.array([True, False])
+            b = -a, -(a[0] == a[0]), -np.arange(2), -True
+        """)
+        assert names["b"][0].tolist() == [False, True]
+        assert names["b"][1] == np.False_
+        assert names["b"][2].tolist() == [0, -1]
+        assert names["b"][3] == -1
+
+    def test_bytes_as_text(self):
+        names = self.run("""
+            image = bytearray([255, 216, 0, 10])
+            a = str(image), str(b"00001"), "%s.jpg" % b"00001", "{}".format(b"key")
+        """)
+        assert names["a"] == (b"\xff\xd8\0\n", "00001", "00001.jpg", "key")
+
+    def test_databases_with_keys_of_text(self, folder):
+        pytest.importorskip("lmdb")
+        (folder / "script.py").write_text(textwrap.dedent("""
+            import lmdb, caffe
+            import numpy as np
+            from caffe.proto import caffe_pb2
+            image = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+            db = lmdb.open('images', map_size=1 << 20)
+            with db.begin(write=True) as txn:
+                for i in range(3):
+                    datum = caffe_pb2.Datum(channels=3, height=2, width=2, label=i, data=(image + i).tostring())
+                    txn.put('{:0>5d}_a'.format(i), datum.SerializeToString())
+            with db.begin() as txn:
+                for key, value in txn.cursor():
+                    datum.ParseFromString(value)
+                    flat = np.fromstring(datum.data, dtype=np.uint8)
+                    flat[0] += 1
+                    print key.split('_')[0], datum.label, caffe.io.datum_to_array(datum).sum(), flat[:2]
+                cursor = txn.cursor()
+                print cursor.set_key('00001_a'), cursor.key() + '!', txn.get('00002_a') == value, txn.get('b')
+                print [key for key in cursor.iternext(values=False)] == [], db.stat()['entries']
+            db.close()
+        """))
+        done = rmpe("--py2", "script.py", cwd=folder)
+        assert done.stdout.splitlines() == ["00000 0 66 [1 1]", "00001 1 78 [2 2]", "00002 2 90 [3 3]",
+                                            "True 00001_a! True None", "False 3"], done.stderr
+
+    def test_pickles_of_python_2(self, folder):
+        # {'data': numpy.array([1, 2], dtype=numpy.uint8), 'name': '\xe9'}, protocol 2, as Python 2.7 wrote it
+        written = (b"\x80\x02}q\x00(U\x04dataq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03"
+                   b"K\x00\x85q\x04U\x01bq\x05\x87q\x06Rq\x07(K\x01K\x02\x85q\x08cnumpy\ndtype\nq\tU\x02u1q\nK\x00K\x01"
+                   b"\x87q\x0bRq\x0c(K\x03U\x01|q\rNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x0eb\x89U\x02\x01\x02q\x0f"
+                   b"tq\x10bU\x04nameq\x11U\x01\xe9q\x12u.")
+        (folder / "a.pkl").write_bytes(written)
+        (folder / "b.pkl").write_bytes(b"(dp0\nS'one'\np1\nI1\ns.")  # protocol 0 is text
+        (folder / "script.py").write_text(
+            "import cPickle\na = cPickle.load(open('a.pkl'))\nprint a['data'].tolist(), a['name'] == u'\\xe9'\n"
+            "print cPickle.load(open('b.pkl')), cPickle.loads(open('b.pkl').read())['one'], "
+            "cPickle.loads(cPickle.dumps(2))")
+        done = rmpe("--py2", "script.py", cwd=folder)
+        assert (done.stdout, done.returncode) == ("[1, 2] True\n{'one': 1} 1 2\n", 0), done.stderr
+
     @pytest.mark.parametrize(("value", "digits", "want"), [
         (0.5, 0, 1.0), (-0.5, 0, -1.0), (1.5, 0, 2.0), (2.5, 0, 3.0), (0.49999999999999994, 0, 0.0), (2.25, 1, 2.3),
         (float("inf"), 0, float("inf")), (7, 0, 7.0)])
@@ -315,11 +407,34 @@ print(rescale(colour, 2, multichannel=False), rescale(colour, 2, channel_axis=0)
         done = rmpe("script.py", cwd=folder)
         assert (done.stdout, done.returncode) == ("(None, None) (-1, 1)\n(None, None) (0, None)\n", 0), done.stderr
 
+    def test_ticks_and_backgrounds_of_axes(self, folder):
+        (folder / "script.py").write_text(textwrap.dedent("""
+            import matplotlib
+            matplotlib.use("Agg")
+            import matplotlib.pyplot as plt
+            axes = plt.figure().add_subplot(111)
+            axes.set_axis_bgcolor("red")
+            for tick in axes.xaxis.get_major_ticks():
+                tick.label.set_fontsize(8)
+            print(tick.label1.get_fontsize(), axes.get_facecolor() == (1, 0, 0, 1))
+        """))
+        done = rmpe("script.py", cwd=folder)
+        assert (done.stdout, done.returncode) == ("8.0 True\n", 0), done.stderr
+
     def test_colour_maps_by_name(self, folder):
         (folder / "script.py").write_text(
             "import matplotlib, pylab as plt\nprint(matplotlib.cm.get_cmap('hsv').name, plt.get_cmap('hsv').name)\n")
         done = rmpe("script.py", cwd=folder)
         assert (done.stdout, done.returncode) == ("hsv hsv\n", 0), done.stderr
+
+    def test_arrays_are_printed_in_full(self, folder):
+        (folder / "script.py").write_text("import numpy as np\nfor threshold in ('nan', np.nan):\n"
+                                          "    np.set_printoptions(threshold=threshold)\n    print(np.zeros(2000))\n"
+                                          "np.set_printoptions(3, threshold=5)\nprint(np.arange(9) / 3)\n")
+        done = rmpe("script.py", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("0.") > 4000
+        assert done.stdout.endswith("[0.    0.333 0.667 ... 2.    2.333 2.667]\n")
 
     def test_yaml_without_a_loader(self, folder):
         (folder / "yaml.py").write_text(textwrap.dedent("""\

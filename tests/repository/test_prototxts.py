@@ -33,9 +33,14 @@ def test_names_are_those_of_the_files():
 
 
 @pytest.mark.parametrize("name", ["ssd", "demo", "../prototxt/ssd500", "ssd500/deploy.prototxt"])
-def test_an_unknown_name_lists_those_there_are(name: str):
-    with pytest.raises(FileError, match=r"no such network; choose from demo/pose_deploy, .*, ssd500/deploy, "):
+def test_an_unknown_name(name: str):
+    with pytest.raises(FileError, match=rf"there is no network '{name}'; `rmpe prototxt` lists them"):
         find(name)
+
+
+def test_a_misspelled_name():
+    with pytest.raises(FileError, match=r"there is no network 'ssd_500'; did you mean 'ssd500'\?"):
+        find("ssd_500")
 
 
 def test_a_wheels_copy_is_found_without_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -54,7 +59,7 @@ def test_the_command_prints_the_file(capsys: pytest.CaptureFixture):
     assert main(["prototxt"]) == 0
     assert capsys.readouterr().out.splitlines() == names()
     assert main(["prototxt", "ssd300"]) == 1
-    assert "'ssd300': no such network" in capsys.readouterr().err
+    assert "there is no network 'ssd300'; `rmpe prototxt` lists them" in capsys.readouterr().err
 
 
 def make_prototxt():

@@ -48,6 +48,12 @@ class TestInputs:
         odd.write_bytes((tree / "a.jpg").read_bytes())
         assert names(str(odd)) == ["photo[1].jpg"]
 
+    def test_a_video_without_frames(self, tmp_path):
+        cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 64)).release()
+        [source] = find_images([tmp_path / "a.avi"])
+        with pytest.raises(FileError, match=r"a\.avi: the video has no frames$"):
+            source.load()
+
     @pytest.mark.parametrize("url", ["https://example.org/a.jpg", "rtsp://camera", "HTTP://x"])
     def test_urls_are_refused(self, url):
         with pytest.raises(RmpeError, match="is a URL, and nothing is downloaded; download it and give the file"):

@@ -123,6 +123,18 @@ class TestDemo:
         changed = (np.abs(before.astype(int) - after) > 60).any(axis=2)
         assert 50 < changed.sum() < changed.size
 
+    def test_without_pictures_everything_else_is_the_same(self, rmpe, networks, pictures, tmp_path, demo_output):
+        command = ["demo", pictures, *networks, "--output", tmp_path / "out"]
+        code, out, _ = rmpe(*command, "--no-pictures")
+        assert code == 0
+        assert out.rstrip().endswith(": poses.json, proposals/, nms/")
+        drawn = {name for name in files_of(demo_output) if name.startswith("pictures/")}
+        assert len(drawn) == 5
+        assert files_of(tmp_path / "out") == {name: content for name, content in files_of(demo_output).items()
+                                              if name not in drawn}
+        assert rmpe(*command)[0] == 0  # draws them now
+        assert files_of(tmp_path / "out") == files_of(demo_output)
+
     def test_nothing_temporary_is_left(self, demo_output):
         assert not [path for path in demo_output.rglob(".*") if path.is_file()]
 
@@ -244,7 +256,7 @@ class TestResume:
         (tmp_path / "out" / "pictures" / "e_black.bmp.jpg").unlink()
         assert rmpe(*command)[0] == 0
         assert calls == [(190, 230, 3), (60, 75, 3)]
-        damaged = max((tmp_path / "out" / ".parts").glob("*.npz"), key=lambda path: path.stat().st_size)
+        damaged = max((tmp_path / "out" / ".parts").glob("*.safetensors"), key=lambda path: path.stat().st_size)
         damaged.write_bytes(damaged.read_bytes()[:-100])
         assert rmpe(*command)[0] == 0
         assert len(calls) == 3
@@ -356,10 +368,10 @@ class TestMistakes:
         ("{a} {copy}", "", "more than one image would be called a.jpg in the results"),
         ("{a}", "--threads 0", "threads 0 is not from 1 to "),
         ("{a}", "--threads 100000", "threads 100000 is not from 1 to "),
-        ("{a}", "--threshold nan", "threshold nan is not from 0 to below 1"),
+        ("{a}", "--threshold nan", "the threshold is nan; it must be at least 0 and less than 1"),
         ("{a}", "--batch 0", "batch 0 is less than 1"),
         ("{a}", "--device nonsense", "device 'nonsense' cannot be used"),
-        ("{a}", "--threshold 7", "threshold 7 is not from 0 to below 1"),
+        ("{a}", "--threshold 7", "the threshold is 7; it must be at least 0 and less than 1"),
         ("{a}", "--report {empty}", "empty: is a folder; give the name of a page in it"),
         ("{a}", "--pose a b c", "--pose takes a prototxt and a caffemodel, or one .t7 or .onnx file, not 3 files"),
         ("{a}", "--pose x.caffemodel", "a Caffe network is two files"),

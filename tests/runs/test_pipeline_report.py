@@ -2,7 +2,9 @@
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ from rmpe_legacy.pose.pipeline import PoseResult, merge_poses
 from rmpe_legacy.pose.published import RECIPES
 from rmpe_legacy.pose.results import Detections, Poses
 from rmpe_legacy.runs.report import MAX_REPORT_IMAGES, OPEN, ReportImage, Summary, page, write_report
-from rmpe_legacy.runs.report_images import IMAGE_WIDTH, MAX_CROPS, Panels, panels
+from rmpe_legacy.runs.report_images import IMAGE_WIDTH, MAX_CROPS, Panels, panels, to_bytes
 from rmpe_legacy.synthetic.world import draw_picture
 
 SUMMARY = Summary("People & images", {"Detector": "<small>"}, 3, {"bad": "bad.jpg: it is <damaged>"}, "a < b")
@@ -117,11 +119,27 @@ def test_words_are_never_tags():
     assert '<pre class="scroll">a &lt; b</pre>' in text
 
 
-def test_labels_stay_in_the_picture():
-    text = page(SUMMARY, [a_report_image(people=4)])
-    places = [float(x) for x in re.findall(r'<text x="([\d.-]+)"', text)]
-    assert len(places) > 8
-    assert 0 <= min(places) <= max(places) < 320 - 5
+@pytest.mark.parametrize("size_wh", [(320, 240), (500, 20), (12, 300)])
+def test_labels_stay_in_the_image(size_wh):
+    assert all(0 <= x < u <= size_wh[0] and 0 <= y < v <= size_wh[1]
+               for view in _label_boxes(size_wh) for x, y, u, v in view)
+
+
+def test_labels_do_not_cover_one_another():
+    views = _label_boxes((320, 240))
+    assert [len(view) for view in views] == [5, 5, 3]
+    for view in views:
+        assert not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for a, b in combinations(view, 2))
+
+
+def _label_boxes(size_wh: tuple[int, int]) -> list[list[tuple[float, float, float, float]]]:
+    """The corners of each label in each of the three views."""
+    shown = a_report_image(people=4)
+    shown = replace(shown, people=replace(shown.people, size_wh=size_wh))
+    number = r'"([\d.-]+)"'
+    found = [re.findall(f'class="tag" x={number} y={number} width={number} height={number}', view)
+             for view in page(SUMMARY, [shown]).split("<figcaption>")[:3]]
+    return [[(x, y, x + w, y + h) for x, y, w, h in (map(float, tag) for tag in tags)] for tags in found]
 
 
 def test_nobody_found():
@@ -164,3 +182,13 @@ def test_is_there_whole_or_not_at_all(tmp_path):
     assert (tmp_path / "new" / "page.html").read_text("utf-8") == page(SUMMARY, [a_report_image()])
     with pytest.raises(RmpeError, match="is a folder; give the name of a page in it"):
         write_report(tmp_path / "new", SUMMARY, [])
+
+
+@pytest.mark.parametrize("values", [
+    np.arange(256) / np.float32(255), np.arange(65536) / np.float32(65535), np.arange(511) / np.float32(510),
+    np.nextafter(np.arange(1, 511) / np.float32(510), np.float32(0)), np.linspace(-1, 2, 60001),
+], ids=["8 bits", "16 bits", "halves", "below halves", "beyond"])
+def test_bytes_are_rounded_to_even_and_clipped(values: np.ndarray):
+    image = np.repeat(values.astype(np.float32)[None, :, None], 3, axis=2)
+    expected = np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
+    np.testing.assert_array_equal(to_bytes(image), expected)

@@ -188,9 +188,9 @@ class TestRefusals:
         ("detector=/etc/passwd", "there is no detector of this name; choose one of demo_detector"),
         ("pose=x", "there is no pose network of this name; choose one of demo_pose, net"),
         ("published=x", "published 'x' is not one of 'demo', 'demo-test', 'torch7', 'testres', 'alphapose'"),
-        ("threshold=1", "threshold '1' is not a number from 0 to below 1"),
-        ("threshold=nan", "threshold 'nan' is not a number from 0 to below 1"),
-        ("threshold=x", "threshold 'x' is not a number from 0 to below 1"),
+        ("threshold=1", "threshold '1' is not a number of at least 0 and less than 1"),
+        ("threshold=nan", "threshold 'nan' is not a number of at least 0 and less than 1"),
+        ("threshold=x", "threshold 'x' is not a number of at least 0 and less than 1"),
     ])
     def test_what_is_not_offered(self, client, photo, query, sentence):
         assert client.refused(photo.read_bytes(), query) == (400, sentence)

@@ -8,13 +8,12 @@ import pytest
 import torch
 from demo_tools import tool
 
-from rmpe_legacy import load_net, ops
+from rmpe_legacy import ops
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
 from rmpe_legacy.pose.demo_models import demo_model
 from rmpe_legacy.synthetic.world import draw_picture
 
 train_demo = tool("train_demo")
-DEPLOYED = {"pose": "pose_deploy.prototxt"}  # whose file has all layers of this network
 
 
 def few_pictures(monkeypatch):
@@ -30,7 +29,7 @@ def parts(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("parts")
     with pytest.MonkeyPatch.context() as patch:
         few_pictures(patch)
-        for name in train_demo.RECIPES["pose"].parts:
+        for name in ("sppe", "rough", "stn"):
             train_demo.train(name, folder, 5, 1, "cpu", 0)
     return folder
 
@@ -39,7 +38,7 @@ def weights(path: Path) -> dict[str, list[np.ndarray]]:
     return {layer.name: [np.array(blob.data) for blob in layer.blobs] for layer in read_weights(path)}
 
 
-@pytest.mark.parametrize("name", ["detector", "sppe", "stn", "pose"])
+@pytest.mark.parametrize("name", train_demo.RECIPES)
 class TestTraining:
     @pytest.fixture(autouse=True)
     def _parts(self, parts: Path):
@@ -57,9 +56,8 @@ class TestTraining:
         train_demo.train(name, tmp_path / "parts", 5, 3, "cpu", 0)
         whole, parts = (tmp_path / folder / f"demo_{name}.caffemodel" for folder in ("whole", "parts"))
         assert whole.read_bytes() == parts.read_bytes()
-        form = (load_net(train_demo.PROTOTXT / DEPLOYED[name], de_transform="paper") if name in DEPLOYED else
-                train_demo.new_net(name, 0))
-        assert {layer.name for layer in read_weights(whole)} == set(form.params)
+        wanted = {layer for layer in train_demo.new_net(name, 0).params if not layer.startswith(train_demo.PARALLEL)}
+        assert {layer.name for layer in read_weights(whole)} == wanted
 
     def test_a_snapshot_of_another_run_is_not_taken(self, name: str, tmp_path, monkeypatch):
         few_pictures(monkeypatch)
@@ -121,22 +119,27 @@ def test_the_identity_is_where_the_stn_begins():
     net = train_demo.new_net("pose", 0)
     net.keep_blobs = True
     with torch.no_grad():
-        net(data=torch.rand(2, 3, 128, 128), label_center=torch.zeros(2, 16, 24, 24))
+        net({name: torch.rand(2, *shape[1:]) for name, shape in dict(net.inputs).items()})
     assert net.blobs["theta"].tolist() == [[1, 0, 0, 0, 1, 0]] * 2
 
 
-def test_the_stn_learns_from_the_heat_maps_of_an_hourglass_that_stays(parts: Path, tmp_path, monkeypatch):
+def trained_again(name: str, parts: Path, tmp_path: Path, monkeypatch) -> Path:
+    """The folder after two steps."""
     few_pictures(monkeypatch)
     folder = shutil.copytree(parts, tmp_path / "there", ignore=shutil.ignore_patterns("*.pt"))
-    train_demo.train("pose", folder, 5, 2, "cpu", 0)
-    assert not any(name.startswith("theta") for name in dict(train_demo.new_net("pose", 0).inputs))
-    hourglass, begun, got = (weights(folder / f"demo_{name}.caffemodel") for name in ("sppe", "stn", "pose"))
-    for name, blobs in got.items():
-        if name.startswith(train_demo.STN):
-            if name in begun and not name.endswith("_bn"):
-                assert np.abs(blobs[0] - begun[name][0]).max() < 1e-3, f"{name} does not begin with what it learned"
-        else:
-            assert all(map(np.array_equal, blobs, hourglass[name])), f"{name} has changed"
+    train_demo.train(name, folder, 5, 2, "cpu", 0)
+    return folder
+
+
+def test_the_stn_learns_from_heat_maps_alone(parts: Path, tmp_path, monkeypatch):
+    folder = trained_again("stn", parts, tmp_path, monkeypatch)
+    assert set(dict(train_demo.new_net("stn", 0).inputs)) == {"data", "label_center"}
+    begun, got = (weights(folder / f"demo_{name}.caffemodel") for name in ("rough", "stn"))
+    assert all(name.startswith(train_demo.STN) for name in got)
+    assert set(got) - set(begun) == {"loc_fc", "theta"}
+    for name in set(begun) & set(got):
+        if not name.endswith("_bn"):
+            assert 0 < np.abs(got[name][0] - begun[name][0]).max() < 1e-3, f"{name} does not begin as it was"
     assert np.abs(got["theta"][0]).max() > 0  # which begins as zeros
 
 
@@ -151,6 +154,30 @@ def test_the_gradient_of_a_trained_sppe_leads_to_the_person(monkeypatch):
     said = measuring.measure(demo_model("pose")[1], 1)
     assert said.startswith("8 people: loss at the identity")
     assert float(said.partition("cosine ")[2].split()[0]) > 0.2
+
+
+def test_the_pose_network_begins_with_its_parts_and_all_of_it_learns(parts: Path, tmp_path, monkeypatch):
+    folder = trained_again("pose", parts, tmp_path, monkeypatch)
+    assert set(dict(train_demo.new_net("pose", 0).inputs)) == {"data", "label", "label_center"}
+    hourglass, stn, got = (weights(folder / f"demo_{name}.caffemodel") for name in ("sppe", "stn", "pose"))
+    for name, blobs in got.items():
+        begun = (stn if name.startswith(train_demo.STN) else hourglass)[name]
+        if not name.endswith(("_bn", "_up2")):
+            assert 0 < np.abs(blobs[0] - begun[0]).max() < 1e-3, f"{name} does not begin as it was"
+
+
+def test_the_parallel_sppe_stays(parts: Path):
+    net = train_demo.new_net("pose", 0)
+    begun = train_demo.begin_with(net, train_demo.trained_part(parts, "sppe"))
+    assert {name for name in net.params if name.startswith(train_demo.PARALLEL)} <= begun
+    net({name: torch.rand(shape) for name, shape in dict(net.inputs).items()})
+    net.loss().backward()
+    stored = weights(parts / "demo_sppe.caffemodel")
+    for name, params in net.params.items():
+        if name.startswith(train_demo.PARALLEL):
+            assert not any(p.requires_grad for p in params)
+            for param, blob in zip(params, stored[name.removeprefix(train_demo.PARALLEL)], strict=True):
+                assert np.array_equal(param.numpy().ravel(), blob.ravel()), name
 
 
 def test_the_pose_network_needs_its_parts(tmp_path):

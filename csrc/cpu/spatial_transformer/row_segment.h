@@ -32,7 +32,7 @@ struct RowSegment {
       }
     }
   }
-  // The lanes that hold a cell: all of them, except in the last block.
+  // The lanes that hold a cell: all, except in the last block.
   RMPE_INLINE Floats valid(int block) const { return simd::first_lanes(cells - block * kLanes); }
   // Stores the block's cells. A full register is stored without a mask: masked stores are slow on AMD processors.
   RMPE_INLINE void store(float* to, Floats values, int block) const {
@@ -48,7 +48,7 @@ struct RowSegment {
   }
 };
 
-// Which neighbours of a block lie inside the image, and where: [column][row], each low or high.
+// Which neighbours of a block are inside the image, and their positions: [column][row], each low or high.
 struct Places {
   Floats inside[2][2];
   Indices offset[2][2];
@@ -70,7 +70,7 @@ struct Places {
   }
 };
 
-// Finds the points of one row of the output.
+// Computes the points of one output row.
 template <bool kFused>
 class Locator {
  public:
@@ -123,8 +123,8 @@ class Locator {
     simd::store(segment.column_weight[0] + i, column.low_weight);
     simd::store(segment.column_weight[1] + i, column.high_weight);
   }
-  // Whether pick_pairs may read the block's neighbours. If the map turns much, a block's rows differ, and it is not
-  // worth a look.
+  // Whether pick_pairs may read the block's neighbours. Under a strong rotation a block's rows differ, and checking
+  // is not worthwhile.
   RMPE_INLINE bool is_near(Indices rows, Indices columns, int32_t first) const {
     const int64_t end = first + warp_.w + 2 * kLanes;  // pick_pairs reads up to here
     return level_ && end <= warp_.h * warp_.w && simd::in_one_register(rows, columns);
@@ -141,7 +141,7 @@ class Locator {
   bool level_;
 };
 
-// Fills the segment with the points of the cells from (s, t) on.
+// Computes the points of the segment's cells, from (s, t) on.
 template <bool kFused>
 RMPE_INLINE void locate(const Warp<float>& warp, int64_t s, int64_t t, RowSegment& segment) {
   segment.cells = static_cast<int>(warp.out_w - t < segment.kCells ? warp.out_w - t : segment.kCells);
@@ -150,7 +150,7 @@ RMPE_INLINE void locate(const Warp<float>& warp, int64_t s, int64_t t, RowSegmen
   for (int b = 0; b < segment.blocks; ++b) locator.block(warp.columns_t + t, segment, b);
 }
 
-// Calls run(row, column) for each neighbour, with 0 for low and 1 for high as constants, in the order in which d row
+// Calls run(row, column) for each neighbour, with constants 0 for low and 1 for high, in the order in which d row
 // and d column are summed.
 template <typename Run>
 RMPE_INLINE void for_each_neighbour(const Run& run) {

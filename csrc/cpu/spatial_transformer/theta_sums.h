@@ -1,5 +1,5 @@
-// Step 3 of d theta: its six sums. Cells are added one after the other, as the baseline does, but the six terms of a
-// cell together, and two images side by side: an addition waits only for the previous one of the same sum.
+// Step 3 of d theta: its six sums. Cells are added one after another, as in the baseline, but the six terms of a
+// cell together, and two images side by side, so that an addition waits only for the previous one of the same sum.
 #pragma once
 #include "cpu/kernels.h"
 #include "simd.h"

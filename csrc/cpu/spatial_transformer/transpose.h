@@ -1,4 +1,4 @@
-// Between planes, one channel after the other, and pixels, which hold kChannels channels side by side.
+// Conversion between planes, one channel after another, and pixels, with kChannels channels side by side.
 #pragma once
 #include "cpu/kernels.h"
 #include "simd.h"
@@ -37,7 +37,7 @@ RMPE_INLINE void planes_to_pixels(const float* planes, int64_t plane, int channe
   constexpr int64_t kLine = 64 / sizeof(float);
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    if (i % kLine == 0) {  // hardware prefetching does not follow as many streams as there are channels
+    if (i % kLine == 0) {  // there are more channels than the hardware prefetcher can follow
       for (int k = 0; k < channels; ++k) _mm_prefetch(planes + k * plane + i + 8 * kLine, _MM_HINT_T0);
     }
 #pragma GCC unroll 2

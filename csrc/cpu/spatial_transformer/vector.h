@@ -1,6 +1,6 @@
 // The AVX2 loops of the spatial transformer, and the rule that chooses between them. README.md has the overview.
 //
-// They differ from the baseline in where values are kept, never in what is computed, nor in the order of a sum.
+// They differ from the baseline in where values are stored, but not in what is computed or in the order of sums.
 #pragma once
 #include "cpu/spatial_transformer/vector_cells.h"
 #include "cpu/spatial_transformer/vector_channels.h"
@@ -8,7 +8,7 @@
 namespace rmpe::vector {
 namespace {
 
-// Whether to use one channel per lane: most lanes have a channel, and the L2 cache holds the pixels of all of them.
+// Whether to use one channel per lane: if most lanes have a channel, and all their pixels fit in the L2 cache.
 bool channels_are_lanes(const Warp<float>& warp) {
   constexpr int64_t kFew = 8192;
   return 2 * warp.channels > kGroup && warp.h * warp.w <= kFew && warp.out_h * warp.out_w <= kFew;

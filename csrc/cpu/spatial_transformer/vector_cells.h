@@ -1,4 +1,4 @@
-// The AVX2 loops with one output cell per lane: for few channels, and for images too large to be rearranged in a cache.
+// The AVX2 loops with one output cell per lane: for few channels, and for images too large to rearrange in a cache.
 // They work on a segment of an output row in steps: the positions of its points (row_segment.h), the pixels they read,
 // the results. A step is a short loop over independent blocks, and leaves its results in small arrays in the L1 cache.
 #pragma once
@@ -26,8 +26,8 @@ struct Pixels {
   }
 };
 
-// The warped output of `channels` channels of one image. The large arrays are not members of the class itself: the
-// compiler then keeps its members in registers.
+// The warped output of `channels` channels of one image. The large arrays are not members of the class, so that
+// the compiler keeps its members in registers.
 template <bool kFused>
 class CellSampler {
  public:
@@ -52,8 +52,8 @@ class CellSampler {
       locate<kFused>(warp_, s, t, segment_);
       segment_.corner_weights(weight_);
       float* const to = out_ + s * warp_.out_w + t;
-      // Planes are often a multiple of 4096 bytes apart, and few such addresses fit into a cache at once: whole blocks
-      // are done channel by channel.
+      // Planes are often a multiple of 4096 bytes apart, and a cache holds few such addresses at once, so whole blocks
+      // are processed channel by channel.
       for (int k = 0; k < channels_; ++k) {
         for (int b = 0; b < segment_.blocks; ++b) {
           if (segment_.inside[b] < kAll) continue;
@@ -119,8 +119,8 @@ RMPE_INLINE void store_slope(const Slope<Floats>& slope, float (*at)[2]) {
   _mm256_storeu_ps(at[4], _mm256_permute2f128_ps(low, high, 0x31));
 }
 
-// d theta of 1 or 2 images, whose warps differ only in theta. An addition to the sums waits for the one before it, so
-// a segment is added up while the slopes of the next one are computed.
+// d theta of 1 or 2 images, whose warps differ only in theta. Each addition to the sums waits for the previous one,
+// so a segment is added up while the slopes of the next one are computed.
 template <bool kFused>
 class CellThetaGradient {
  public:
@@ -131,7 +131,7 @@ class CellThetaGradient {
     alignas(32) float of_image[2][RowSegment::kCells][2];
   };
 
-  // slopes: of this segment, and of the one before.
+  // slopes: of this segment, and of the previous one.
   RMPE_INLINE CellThetaGradient(const Warp<float>* warps, int images, const Prefetch<sizeof(float)> (&prefetch)[2],
                                 RowSegment& segment, Slopes (&slopes)[2])
       : warps_(warps),
@@ -167,7 +167,7 @@ class CellThetaGradient {
   }
 
  private:
-  // Slopes of image j. The segment before is added up meanwhile, with the first image.
+  // Slopes of image j. With the first image, the previous segment is added up at the same time.
   RMPE_INLINE void slopes_of(int j, const float* plane, const float* g) {
     constexpr int64_t kPage = 4096 / sizeof(float);
     Slopes& slopes = slopes_[now_];
@@ -209,7 +209,7 @@ class CellThetaGradient {
     });
     return slope;
   }
-  // Adds blocks [begin, end) of the segment before this one.
+  // Adds blocks [begin, end) of the previous segment.
   RMPE_INLINE void add_previous(int begin, int end) {
     const Slopes& previous = slopes_[1 - now_];
     for (int b = begin; b < end && b < previous.blocks; ++b) {

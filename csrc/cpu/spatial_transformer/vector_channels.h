@@ -1,5 +1,5 @@
-// The AVX2 loops with one channel per lane: a point is found once for all channels, and a neighbour is one load. For
-// this the image is first rearranged in scratch memory, pixel by pixel, each with all channels of the group.
+// The AVX2 loops with one channel per lane: a point is computed once for all channels, and each neighbour is one load.
+// To this end, the image is first rearranged in scratch memory, pixel by pixel, each with all channels of the group.
 #pragma once
 #include "cpu/spatial_transformer/row_segment.h"
 #include "cpu/spatial_transformer/theta_sums.h"
@@ -8,8 +8,8 @@
 namespace rmpe::vector {
 namespace {
 
-// The four neighbours of a cell, in the order of the output's sum: where they lie, and whether that is inside the
-// image. One class for blocks that have all neighbours inside, one for the others.
+// The four neighbours of a cell, in the order of the output's sum: their positions, and whether they are inside the
+// image. One class for blocks with all neighbours inside, one for the others.
 class AllInside {
  public:
   RMPE_INLINE AllInside(const RowSegment& segment, int /*block*/, const Warp<float>& warp)
@@ -99,7 +99,7 @@ struct SlopePlanes {
 
   SlopePlanes(const Warp<float>& warp, float* scratch)
       : first(reinterpret_cast<float(*)[2]>(scratch)), row(row_of(warp)), channel(channel_of(warp)) {}
-  // How many floats it takes.
+  // Its size in floats.
   static int64_t room(const Warp<float>& warp) { return 2 * kLanes * channel_of(warp); }
 
  private:
@@ -227,7 +227,7 @@ template <bool kFused, bool kImage, bool kTheta, int kChannels>
 void gradient_by_channels(const Warp<float>& warp, int given, const float* image, const float* grad, float* d_image,
                           float* pixels, float* d_pixels, const SlopePlanes& slopes) {
   using Gradient = ChannelGradient<kFused, kImage, kTheta, kChannels>;
-  const int channels = given < kChannels ? given : kChannels;  // never more; this tells the compiler
+  const int channels = given < kChannels ? given : kChannels;  // never more; this is for the compiler
   const int64_t plane = warp.h * warp.w;
   if (kTheta) planes_to_pixels<kChannels>(image, plane, channels, plane, pixels);
   if (kImage) std::memset(d_pixels, 0, plane * kChannels * sizeof(float));

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ MAX_PIXELS = 178_956_970  # of one image; Pillow refuses more, as a decompressio
 SMALL = 1 << 22  # pixels allowed in a file of any size
 PIXELS_PER_BYTE = 1032  # per byte beyond those: deflate's maximum ratio
 _PNG_TEXT = (b"zTXt", b"iTXt", b"iCCP")  # chunks that libpng unpacks, and that say nothing of the pixels
+_ORIENTATION = 0x112  # a tag of EXIF
 _JPEG_2000_TILES = 8192  # OpenJPEG takes 6 kB for each before it reads one
 _JPEG_2000_PARTS = 4
 _PNM = re.compile(rb"P[1-6]\s*(?:#[^\n]*\n\s*)*(\d{1,10})\s+(?:#[^\n]*\n\s*)*(\d{1,10})\s")
@@ -144,15 +145,32 @@ def _bmp(data: bytes) -> Size:
 
 def _tiff(data: bytes) -> Size:
     """Look up width and length in the first directory; the larger one if a tag occurs twice."""
-    order = "<" if data.startswith(b"I") else ">"
-    at = struct.unpack_from(order + "I", data, 4)[0]
     found: dict[int, int] = {}
-    for i in range(struct.unpack_from(order + "H", data, at)[0]):
-        tag, kind = struct.unpack_from(order + "HH", data, at + 2 + 12 * i)
-        if tag in (256, 257) and kind in (3, 4):
-            value = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, at + 10 + 12 * i)[0]
+    for tag, value in _tiff_tags(data):
+        if tag in (256, 257):
             found[tag] = max(value, found.get(tag, 0))
     return (found[257], found[256]) if len(found) == 2 else None
+
+
+def _tiff_tags(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the tags of the first directory that hold a whole number, with it."""
+    order = "<" if data.startswith(b"I") else ">"
+    at = struct.unpack_from(order + "I", data, 4)[0]
+    for i in range(struct.unpack_from(order + "H", data, at)[0]):
+        tag, kind = struct.unpack_from(order + "HH", data, at + 2 + 12 * i)
+        if kind in (3, 4):
+            yield tag, struct.unpack_from(order + ("H" if kind == 3 else "I"), data, at + 10 + 12 * i)[0]
+
+
+def is_stored_turned(data: bytes) -> bool:
+    """Return whether a JPEG's EXIF orientation says to turn or mirror its pixels for display."""
+    at = data.find(b"Exif\0\0", 0, 1 << 16) if data.startswith(b"\xff\xd8") else -1
+    if at < 0:
+        return False
+    try:
+        return any(tag == _ORIENTATION and 2 <= value <= 8 for tag, value in _tiff_tags(data[at + 6 : at + (1 << 16)]))
+    except struct.error:  # damaged; the pixels may be well
+        return False
 
 
 def _webp(data: bytes) -> Size:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rmpe_legacy import _host
 from rmpe_legacy.errors import FileError
+from rmpe_legacy.reading import cannot_open
 
 LOG_BLOCK = 32768
 LEVELS = 7
@@ -297,4 +298,4 @@ def _read(path: Path) -> memoryview:
                 return memoryview(b"")
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:
-        raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        raise cannot_open(path, error) from None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rmpe_legacy.errors import FileError
+from rmpe_legacy.reading import cannot_open
 
 MAGIC, VERSION = 0xBEEFC0DE, 1
 HEADER = 16  # bytes at the start of a page: number u64, pad u16, flags u16, lower u16, upper u16
@@ -56,7 +57,7 @@ class LmdbReader:
                     raise FileError(f"{file}: too short for an LMDB; the file is truncated or of another kind")
                 self._map = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
         except (OSError, ValueError) as error:
-            raise FileError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+            raise cannot_open(file, error) from None
         self._file = str(file)
         self._snapshot = self._newest()
 

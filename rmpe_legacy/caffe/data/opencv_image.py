@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
-from rmpe_legacy.reading import refuse_device
+from rmpe_legacy.reading import cannot_open, refuse_device
 
 from .image_file import decode_picture
 
@@ -39,7 +39,7 @@ def read_bytes(path: str | PathLike) -> bytes:
         refuse_device(path)
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
-        raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        raise cannot_open(path, error) from None
 
 
 def read_image(path: str | Path, color: bool = True, height: int = 0, width: int = 0) -> np.ndarray:

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb, factorial, sqrt
+from typing import Any
 
 import numpy as np
 
@@ -49,13 +51,14 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1,
         raise InputError(f"interpolation order {interp_order!r} is not one of 0 to 5")
     if image.shape[-1] not in (1, 3):
         return _zoom(image, h, w, interp_order)
-    if not image.max() > image.min():
-        return np.full((h, w, image.shape[-1]), image.min(), np.float32)  # 2-D ones come out as 3-D, as published
+    low, high = image.min(), image.max()
+    if not high > low:
+        return np.full((h, w, image.shape[-1]), low, np.float32)  # 2-D ones come out as 3-D, as published
     stacked = image.reshape(*image.shape[:2], -1)
     if python2_division and image.dtype.kind == "u":
         out = _resize_by_whole_numbers(stacked, h, w, interp_order)
     else:
-        out = _resize_between(_as_float(stacked), h, w, interp_order)
+        out = _resize_between(_as_float(stacked), _as_float(low), _as_float(high), h, w, interp_order)
     return out if image.ndim == 3 else out[:, :, 0]
 
 
@@ -79,9 +82,9 @@ def _checked_size(new_dims: Sequence[int]) -> tuple[int, int]:
 # --- one or three channels: skimage's resize --------------------------------------------------------------------
 
 
-def _resize_between(image: np.ndarray, h: int, w: int, order: int) -> np.ndarray:
-    """Bring the image to [0, 1] in its own precision, resize it, bring it back."""
-    low, span = image.min(), image.max() - image.min()
+def _resize_between(image: np.ndarray, low: np.generic, high: np.generic, h: int, w: int, order: int) -> np.ndarray:
+    """Bring the image from [low, high] to [0, 1] in its own precision, resize it, bring it back."""
+    span = high - low
     if order in _FAST:
         return _resample(image, _centred_taps(image.shape[0], h, order), _centred_taps(image.shape[1], w, order),
                          low, span, clip=order > 0).astype(np.float32, copy=False)
@@ -105,7 +108,7 @@ def _resize_normalised(image: np.ndarray, h: int, w: int, order: int) -> np.ndar
                      clip=order > 0)
 
 
-def _as_float(image: np.ndarray) -> np.ndarray:
+def _as_float(image: Any) -> Any:
     """float32 stays, everything else becomes float64."""
     return image if image.dtype == np.float32 else image.astype(np.float64, copy=False)
 
@@ -118,8 +121,9 @@ class Taps:
     weight: np.ndarray  # (n, k) float64; 0 for what lies outside
 
 
+@lru_cache(64)
 def _centred_taps(size: int, new_size: int, order: int) -> Taps:
-    """Pixels have their centres at .5; what is outside the image is 0."""
+    """Pixels have their centres at .5; what is outside the image is 0. Rows and columns of a square have the same."""
     at = size / new_size * (np.arange(new_size) + 0.5) - 0.5
     if order in _FAST:
         first, weight = _FAST[order](at)

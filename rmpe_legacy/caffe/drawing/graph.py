@@ -16,6 +16,7 @@ from ..spec import LayerSpec
 
 MAX_BOXES = 3000  # of one drawing; more take minutes to lay out and nobody can read them
 _MAX_TEXT = 46  # characters of a line in a box
+_REPEATED_DEFAULTS = {"stride": 1, "pad": 0, "dilation": 1}  # of fields whose default caffe.proto only says in words
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class LayerText:
 
     name: str
     type: str
-    parameters: str  # as the prototxt gives them: "num_output 64, kernel_size 7"
+    parameters: str  # as the prototxt gives them: "num_output 64, kernel_size 7, stride 1"
+    in_short: str  # without defaults, which say nothing: "num_output 64, kernel_size 7"
     phase: str = ""  # "TRAIN" or "TEST" where the prototxt limits the layer to one of them
 
 
@@ -59,7 +61,7 @@ def network_graph(title: str, steps: Sequence[Step]) -> NetworkGraph:
     original = _without_splits(steps)
     for step, bottoms, tops in original:
         spec = step.layer.spec
-        text = LayerText(spec.name, spec.type, _parameters(spec), _only_phase(spec))
+        text = LayerText(spec.name, spec.type, _parameters(spec), _parameters(spec, False), _only_phase(spec))
         in_place = len(bottoms) == 1 and bottoms == tops and bottoms[0] in made_by
         if in_place:
             index = made_by[bottoms[0]]
@@ -88,13 +90,23 @@ def _without_splits(steps: Sequence[Step]) -> Iterator[tuple[Step, tuple[str, ..
             yield step, tuple(source.get(blob, blob) for blob in step.bottom), step.top
 
 
-def _parameters(spec: LayerSpec) -> str:
-    """The plain values of the layer's own parameter message, as the file gives them."""
+def _parameters(spec: LayerSpec, defaults: bool = True) -> str:
+    """The plain values of the layer's own parameter message that the file gives, with or without defaults."""
     texts = []
     for name, value in spec.message.fields.items():
         if name.endswith("_param") and isinstance(value, Message):
-            texts += [f"{key} {_value(item)}" for key, item in value.fields.items() if _value(item)]
+            texts += [f"{key} {_value(item)}" for key, item in value.fields.items()
+                      if _value(item) and (defaults or not _is_default(value, key, item))]
     return shorten(", ".join(texts), 3 * _MAX_TEXT)
+
+
+def _is_default(message: Message, key: str, value: object) -> bool:
+    """Whether a value says nothing; a word always says something, such as pool MAX."""
+    if isinstance(value, str):
+        return False
+    if key in _REPEATED_DEFAULTS and isinstance(value, list):
+        return all(item == _REPEATED_DEFAULTS[key] for item in value)
+    return message.descriptor is not None and value == message.descriptor.fields[key].absent
 
 
 def _value(value: object) -> str:
@@ -133,8 +145,8 @@ def box_lines(box: Box) -> list[str]:
     """The text of a box, line by line: name and type, parameters, what works in place, shapes."""
     first, *further = box.layers
     lines = [shorten(first.name, _MAX_TEXT), shorten(first.type + _phase(first), _MAX_TEXT)]
-    if first.parameters:
-        lines.append(shorten(first.parameters, _MAX_TEXT))
+    if first.in_short:
+        lines.append(shorten(first.in_short, _MAX_TEXT))
     if further:
         lines.append(shorten("+ " + ", ".join(layer.type + _phase(layer) for layer in further), _MAX_TEXT))
     return lines + [shorten(shape_text(shape), _MAX_TEXT) for _, shape in box.tops[:4]]

@@ -22,6 +22,7 @@ def to_png(graph: NetworkGraph, layout: Layout) -> bytes:
     """The drawing as a file. NetError if it is too large for an image."""
     figures = optional("matplotlib.figure", "drawing a .png")
     patches, paths = import_module("matplotlib.patches"), import_module("matplotlib.path")
+    rc_context = import_module("matplotlib").rc_context
     width, height = max(layout.width, 7 * len(graph.title) + 2 * PADDING), layout.height + HEAD
     scale = min(SCALE, MAX_SIDE / max(width, height))
     if scale < MIN_SCALE:
@@ -54,5 +55,6 @@ def to_png(graph: NetworkGraph, layout: Layout) -> bytes:
             axes.text(x + w / 2, y + HEAD + PADDING + LINE * (i + 0.75), line, ha="center", va="baseline",
                       fontsize=11 * point, fontweight="bold" if i == 0 else "normal", zorder=3, **font)
     buffer = BytesIO()
-    figure.savefig(buffer, format="png")
+    with rc_context({"text.hinting": "none"}):  # hinting rounds the widths of letters, and lines outgrow their boxes
+        figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -17,7 +17,7 @@ from rmpe_legacy.caffe.proto.blobs import StoredBlob
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Layer, Shape, count, shape_text
+from .base import MAX_AXES, Layer, Shape, count, shape_text
 from .registry import Choice, chooses, register
 
 AXES = (0, 2, 3)
@@ -64,10 +64,10 @@ class _Bn(Layer):
 
     blob_axes = 4  # a parameter is (1, C, 1, 1); or with 2, (1, C)
 
-    least_axes = 4  # of a bottom
+    least_axes, most_axes = 4, 4  # of a bottom
 
     def parameter_shape(self, bottom: Shape) -> Shape:
-        if not self.least_axes <= len(bottom) <= 4:
+        if not self.least_axes <= len(bottom) <= self.most_axes:
             raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom)}")
         return (1, bottom[1], 1, 1)[: self.blob_axes]
 
@@ -195,6 +195,19 @@ class TsnBN(PspnetBN):
     blob_axes = 2
 
 
+@register("BN", form="p3d")
+class Pseudo3dBN(TsnBN):
+    """The same, for any number of axes after the channels.
+
+    Source: caffe_add_layers/src/bn_layer.cpp of ZhaofanQiu/pseudo-3d-residual-networks@e91f95d.
+    """
+
+    least_axes, most_axes = 2, MAX_AXES
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.normalized(x.reshape(*x.shape[:2], 1, -1)).view(x.shape)
+
+
 @register("BN", form="happynear")
 class HappynearBN(TsnBN):
     """The same, but its fourth blob holds the moving average of 1 / standard deviation, with eps in it."""
@@ -227,7 +240,7 @@ def _choose(spec: LayerSpec) -> Choice:
         return Choice("ctpn")
     if any(map(param.has, ("scale_filler", "shift_filler", "bn_mode"))) or len(spec.top) > 1:
         return Choice("segnet")
-    others = ("tsn", "happynear")
+    others = ("tsn", "happynear", "p3d")
     return Choice("pspnet", others, "its fourth blob is read as the moving variance (PSPNet, TSN); in dialect "
                                     "'happynear' it is the moving inverse standard deviation, and in 'segnet' there "
                                     "are but two blobs")

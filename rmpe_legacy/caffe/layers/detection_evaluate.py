@@ -13,7 +13,7 @@ from rmpe_legacy.ops.boxes import box_areas, boxes_in_pixels, detection_evaluate
 
 from .base import JUDGES, Layer, Shape, shape_text
 from .registry import register
-from .ssd_common import read_sizes, resize_of, signed, sizes_for
+from .ssd_common import MissingFileError, read_sizes, resize_of, signed, sizes_for
 
 
 @register("DetectionEvaluate", dialects=("rmpe", "ssd"))
@@ -43,18 +43,19 @@ class DetectionEvaluate(Layer):
         self.threshold, self.difficult_counts = param.overlap_threshold, param.evaluate_difficult_gt
         if self.threshold <= 0:
             raise self.spec.error("overlap_threshold must be positive")
-        self.sizes = _sizes(self.spec)
+        self.sizes, self.missing = _sizes(self.spec)
         self.resize = resize_of(self, param)
         self.count = 0  # images seen, modulo those in the file
 
     @classmethod
     def unavailable(cls, spec: LayerSpec) -> LayerError | None:
-        """Return an error if its name_size_file is missing; the layer can be left out, since it only evaluates."""
+        """With strict=False, return an error if its name_size_file is missing: since the layer only evaluates, it can
+        be left out. Otherwise the forward raises it."""
         try:
-            _sizes(spec)
+            _, missing = _sizes(spec)
         except LayerError as error:
             return error
-        return None
+        return None if spec.strict else missing
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         detections, truths = map(self.nchw, bottom[:2])
@@ -65,6 +66,8 @@ class DetectionEvaluate(Layer):
         return [(1, 1, self.shown + detections[2], 5)]
 
     def forward(self, detection: Tensor, truth: Tensor, *rest: Tensor) -> Tensor:
+        if self.missing is not None:
+            raise self.missing
         detections, truths = (x.detach().reshape(-1, x.shape[-1]).cpu().float() for x in (detection, truth))
         # The RMPE fork has one row per detection row, the ssd branch one per row with a label; unused rows are 0.
         length = self.shown + (int((detections[:, 1] != -1).sum()) if self.is_ssd else len(detections))
@@ -128,7 +131,10 @@ class DetectionEvaluate(Layer):
         return box, box_areas(box, (height > 1) | (width > 1))
 
 
-def _sizes(spec: LayerSpec) -> list[tuple[int, int]]:
-    """Return the (height, width) of each image in name_size_file; an empty list without the file."""
+def _sizes(spec: LayerSpec) -> tuple[list[tuple[int, int]], MissingFileError | None]:
+    """Return the (height, width) of each image in name_size_file, and an error if the file cannot be read."""
     param = spec.get("detection_evaluate_param")
-    return read_sizes(spec, param.name_size_file)[1] if param.has("name_size_file") else []
+    try:
+        return (read_sizes(spec, param.name_size_file)[1] if param.has("name_size_file") else []), None
+    except MissingFileError as error:
+        return [], error

@@ -16,7 +16,7 @@ from rmpe_legacy.caffe.proto.text import read_text
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.files import write_together
 
-from .ssd_common import read_sizes, resize_of
+from .ssd_common import missing_file, read_sizes, resize_of
 
 if TYPE_CHECKING:
     from rmpe_legacy.caffe.proto.message import Message
@@ -69,7 +69,7 @@ class DetectionFiles:
         try:
             label_map = read_text(param.label_map_file, "LabelMap", layer.spec.dialect)
         except RmpeError as error:
-            raise layer.spec.error(f"cannot read label_map_file: {error}") from None
+            raise missing_file(layer.spec, f"cannot read label_map_file: {error}") from None
         labels = [item.label for item in label_map.item]
         if len(set(labels)) != len(labels):
             raise layer.spec.error(f"label_map_file {param.label_map_file} gives a label twice")

@@ -61,7 +61,9 @@ class _Group(Layer):
         return raw, classes
 
 
-class _GroupLoss(torch.autograd.Function):
+class JoinedLoss(torch.autograd.Function):
+    """A loss (1, 1, 1, 2) whose first value has these gradients of scores and moves."""
+
     @staticmethod
     def forward(ctx: Any, scores: Tensor, moves: Tensor, top: Tensor, to_scores: Tensor, to_moves: Tensor) -> Tensor:
         ctx.save_for_backward(to_scores, to_moves)
@@ -115,10 +117,13 @@ class DetectionGroupLoss(_Group):
         conf = torch.where(counted, -at_label.clamp(min=FLT_MIN).log() * weight, 0).sum() / number
         to_scores = prob.scatter_add(1, classes.unsqueeze(1), torch.full_like(at_label, -1).unsqueeze(1))
         to_scores = to_scores * (counted * weight).unsqueeze(1) / number
-        boxes, to_moves = self._box_loss(moves.detach(), truth, counted & (raw != 0))
+        bounded = self.param.has("field_xyr") and self.param.has("field_whr")
+        boxes, to_moves = box_loss(moves.detach(), truth, counted & (raw != 0), self.fields(moves), self.param.stride,
+                                   (self.mean, self.std), bounds(self.param) if bounded else None,
+                                   self.param.bbox_loss_type != "Euclidean_L2")
         factor = getattr(self.param, "lambda")
         boxes, to_moves = factor * boxes, factor * to_moves
-        return _GroupLoss.apply(scores, moves, torch.stack([conf + boxes, boxes]).view(1, 1, 1, 2), to_scores, to_moves)
+        return JoinedLoss.apply(scores, moves, torch.stack([conf + boxes, boxes]).view(1, 1, 1, 2), to_scores, to_moves)
 
     def _sampled(self, raw: Tensor, shared: Tensor, hard: Tensor) -> Tensor:
         """Which places of (N * G, H, W) count, image by image."""
@@ -156,27 +161,41 @@ class DetectionGroupLoss(_Group):
                     weight[where] = part * total / number
         return weight
 
-    def _box_loss(self, moves: Tensor, truth: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-        n, _, h, w = moves.shape
-        field = self.fields(moves)
-        fw, fh = field[:, 0].view(n, 1, 1), field[:, 1].view(n, 1, 1)
-        x, y = centres(h, w, self.param.stride, moves)
-        goal = torch.stack([(truth[:, 1] - x) / fw, (truth[:, 2] - y) / fh, (truth[:, 3].clamp(min=2) / fw).log(),
-                            (truth[:, 4].clamp(min=2) / fh).log()], 1)
-        mean, std = self.mean.to(moves), self.std.to(moves)
-        goal = (goal - mean.view(1, 4, 1, 1)) / std.view(1, 4, 1, 1)
-        if self.param.has("field_xyr") and self.param.has("field_whr"):
-            low_xy, high_xy, low_wh, high_wh = bounds(self.param)
-            middle, spread = mean.view(2, 2).mean(1).tolist(), std.view(2, 2).prod(1).sqrt().tolist()
-            moves = torch.cat([
-                moves[:, :2].clamp((low_xy - middle[0]) / spread[0], (high_xy - middle[0]) / spread[0]),
-                moves[:, 2:].clamp((low_wh - middle[1]) / spread[1], (high_wh - middle[1]) / spread[1])], 1)
-        d = (moves - goal).masked_fill(~counted.unsqueeze(1), 0)
-        number = max(4 * int(counted.sum()), 1)
-        if self.param.bbox_loss_type == "Euclidean_L2":
-            return (0.5 * d * d).sum() / number, d / number
-        far = d.abs() >= 1
-        return torch.where(far, d.abs() - 0.5, 0.5 * d * d).sum() / number, torch.where(far, d.sign(), d) / number
+
+def box_loss(moves: Tensor, truth: Tensor, counted: Tensor, fields: Tensor, stride: float,
+             scale: tuple[Tensor, Tensor], limits: tuple[float, float, float, float] | None, smooth: bool
+             ) -> tuple[Tensor, Tensor]:
+    """The mean loss of moves (N, 4, H, W) where `counted`, and its gradient.
+
+    Args:
+        moves: What the network gives.
+        truth: (N, 6, H, W), of which 1 to 4 are the boxes' centres and sizes.
+        counted: (N, H, W).
+        fields: (N, 2), width first.
+        stride: Of the map's cells in the image.
+        scale: Mean and standard deviation of the targets.
+        limits: Of moves of the centre and of the logarithm of the size, or None.
+        smooth: The absolute value beyond 1 instead of the square.
+    """
+    n, _, h, w = moves.shape
+    fw, fh = fields[:, 0].view(n, 1, 1), fields[:, 1].view(n, 1, 1)
+    x, y = centres(h, w, stride, moves)
+    goal = torch.stack([(truth[:, 1] - x) / fw, (truth[:, 2] - y) / fh, (truth[:, 3].clamp(min=2) / fw).log(),
+                        (truth[:, 4].clamp(min=2) / fh).log()], 1)
+    mean, std = (each.to(moves) for each in scale)
+    goal = (goal - mean.view(1, 4, 1, 1)) / std.view(1, 4, 1, 1)
+    if limits is not None:
+        low_xy, high_xy, low_wh, high_wh = limits
+        middle, spread = mean.view(2, 2).mean(1).tolist(), std.view(2, 2).prod(1).sqrt().tolist()
+        moves = torch.cat([
+            moves[:, :2].clamp((low_xy - middle[0]) / spread[0], (high_xy - middle[0]) / spread[0]),
+            moves[:, 2:].clamp((low_wh - middle[1]) / spread[1], (high_wh - middle[1]) / spread[1])], 1)
+    d = (moves - goal).masked_fill(~counted.unsqueeze(1), 0)
+    number = max(4 * int(counted.sum()), 1)
+    if not smooth:
+        return (0.5 * d * d).sum() / number, d / number
+    far = d.abs() >= 1
+    return torch.where(far, d.abs() - 0.5, 0.5 * d * d).sum() / number, torch.where(far, d.sign(), d) / number
 
 
 def _drawn(found: np.ndarray, wanted: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from rmpe_legacy.ops.boxes import Detecting, boxes_in_pixels, detection_output
 from .base import Layer, Shape, ranked
 from .detection_files import DetectionFiles
 from .registry import register
-from .ssd_common import check_predictions, split_priors
+from .ssd_common import MissingFileError, check_predictions, split_priors
 
 FLT_MAX = torch.finfo(torch.float32).max
 
@@ -47,12 +47,18 @@ class DetectionOutput(Layer):
         self.places = 1 if param.share_location else self.classes
         self.how = self._how(param)
         self.decodes = param.share_location or any(c != self.how.background for c in range(self.classes))
+        self.missing: MissingFileError | None = None  # Differs: Caffe aborts when it loads the network
         self.files = self._files(param)
 
     def _files(self, param: Message) -> DetectionFiles | None:
         """Return the writer of detection files, if asked for; with strict=False, missing files only disable it."""
         try:
             return DetectionFiles.wanted(self, param.save_output_param, self.how.background)
+        except MissingFileError as error:
+            if self.spec.strict:
+                self.missing = error
+            else:
+                self.set_aside(error.reason)
         except LayerError as error:
             self.set_aside(error.reason)
         return None
@@ -82,6 +88,8 @@ class DetectionOutput(Layer):
         return ranked(bottom[1], rng) ** 4 if index == 1 else None
 
     def forward(self, loc: Tensor, conf: Tensor, prior: Tensor, *image: Tensor) -> Tensor:
+        if self.missing is not None:
+            raise self.missing
         if self.files is not None:
             self.files.begin()
         images = len(loc)

@@ -1,7 +1,7 @@
-"""DetectNet's clustering of boxes, which NVIDIA's Caffe has in Python.
+"""DetectNet's layers: its augmentation's shapes, and its clustering and scores, which NVIDIA's Caffe has in Python.
 
-Sources: python/caffe/layers/detectnet/clustering.py of NVIDIA/caffe@87a2554, and groupRectangles of OpenCV 4
-(modules/objdetect/src/cascadedetect.cpp).
+Sources: src/caffe/layers/detectnet_transform_layer.cpp and python/caffe/layers/detectnet/{clustering,mean_ap}.py of
+NVIDIA/caffe@87a2554, and groupRectangles of OpenCV 4 (modules/objdetect/src/cascadedetect.cpp).
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Layer, Shape, shape_text
+from .base import JUDGES, Layer, Shape, shape_text
+from .fed import call
 from .known_python import known_python
+from .registry import register
 
 MOST = 50  # boxes of one class in one image
 NUMBERS = "size_x, size_y, stride, coverage threshold, group threshold, eps, least height and perhaps classes"
@@ -36,8 +38,8 @@ class ClusterDetections(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         try:
-            *numbers, = map(float, self.spec.get("python_param").param_str.split(","))
-            size_x, size_y, stride, self.covered, least, self.eps, self.height, classes = (*numbers, 1)[:8]
+            size_x, size_y, stride, self.covered, least, self.eps, self.height, classes = self.numbers(
+                self.spec.get("python_param").param_str)
             self.least, self.classes = int(least), int(classes)
             self.grid = int(size_y / int(stride)), int(size_x / int(stride))
             self.cell = size_y / self.grid[0], size_x / self.grid[1]
@@ -45,6 +47,12 @@ class ClusterDetections(Layer):
             raise self.spec.error(f"its param_str needs numbers: {NUMBERS}") from None
         if self.top_count != self.classes:
             raise self.spec.error(f"needs a top for each of {self.classes} classes, but has {self.top_count}")
+
+    @staticmethod
+    def numbers(param_str: str) -> tuple[float, ...]:
+        """size_x, size_y, stride, coverage threshold, group threshold, eps, least height and classes."""
+        size_x, size_y, stride, covered, least, eps, height, classes = (*map(float, param_str.split(",")), 1)[:8]
+        return size_x, size_y, stride, covered, least, eps, height, classes
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         cover, boxes = bottom
@@ -75,6 +83,129 @@ class ClusterDetections(Layer):
         tall = groups[:, 3] >= self.height
         groups, counts = groups[tall], counts[tall]
         return np.column_stack([groups[:, :2], groups[:, :2] + groups[:, 2:], np.log(counts)]).astype(np.float16)
+
+
+@known_python(("caffe.layers.detectnet.clustering", "ClusterGroundtruth"))
+class ClusterGroundtruth(ClusterDetections):
+    """Coverage (N, classes, h, w) and boxes (N, 4, h, w) of the truth -> for each class (N, 50, 5): the different boxes
+    of the cells that are covered at all, rounded to half precision; the rest is 0.
+
+    The param_str has size_x, size_y, stride and perhaps classes. Differs: the boxes are in the order of their cells;
+    published is the order of a Python set.
+    """
+
+    @staticmethod
+    def numbers(param_str: str) -> tuple[float, ...]:
+        size_x, size_y, stride, classes = (*map(int, param_str.split(",")), 1)[:4]
+        return size_x, size_y, stride, 0, 0, 0, 0, classes
+
+    def _found(self, cover: np.ndarray, moves: np.ndarray) -> np.ndarray:
+        h, w = self.grid
+        y, x = np.nonzero(cover[:h, :w] > 0)
+        corners = (moves[:, y, x] + np.stack([x * self.cell[1], y * self.cell[0]] * 2)).T
+        different = list(dict.fromkeys(map(tuple, corners.tolist())))
+        boxes = np.array(different, np.float16).reshape(-1, 4)
+        return np.hstack([boxes, np.zeros((len(boxes), 1), np.float16)])
+
+
+@known_python(("caffe.layers.detectnet.mean_ap", "ScoreDetections"))
+class ScoreDetections(Layer):
+    """True boxes and found ones (N, 50, 5) -> (N, 50, 5): found boxes that hit, marked 1, those that miss, 2, and true
+    boxes that none hit, 3; the rest is 0.
+
+    A true box is hit by the first found box that hits no earlier one and overlaps it by 0.7. Differs: more than 50 are
+    an error that names the layer.
+    """
+
+    params = ("python_param",)
+    bottoms = 2
+    works_in_place = False
+    not_exportable = JUDGES
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if any(len(shape) != 3 or shape[2] < 4 for shape in bottom) or bottom[0][0] != bottom[1][0]:
+            raise self.spec.error("needs lists of boxes (N, 50, 5), its bottoms are "
+                                  + " and ".join(map(shape_text, bottom)))
+        return [(bottom[0][0], MOST, 5)]
+
+    def forward(self, truth: Tensor, found: Tensor) -> Tensor:
+        top = np.zeros((len(truth), MOST, 5))
+        for image, pair in enumerate(zip(truth, found, strict=True)):
+            true, boxes = (x.detach().cpu().numpy()[:, :4] for x in pair)
+            rows = self._scored(*(x[x.any(1)] for x in (true, boxes)))
+            if len(rows) > MOST:
+                raise self.spec.error(f"has {len(rows)} boxes in one image; {MOST} are the most")
+            top[image, : len(rows)] = rows
+        return torch.from_numpy(top).to(found)
+
+    @staticmethod
+    def _scored(true: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        hit, hits = np.zeros(len(true), bool), np.zeros(len(boxes), bool)
+        for i, box in enumerate(true):
+            able = np.flatnonzero((_share(boxes, box) >= 0.7) & ~hits)
+            if len(able):
+                hit[i] = hits[able[0]] = True
+        marked = [np.column_stack([x, np.full(len(x), mark)]) for x, mark in
+                  ((boxes[hits], 1), (boxes[~hits], 2), (true[~hit], 3))]
+        return np.concatenate(marked)
+
+
+def _share(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (K, 4) with one; 0 where they do not meet."""
+    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    common = np.maximum(0, sides).prod(1)
+    union = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - common
+    return np.divide(common, union, out=np.zeros_like(common), where=common != 0)
+
+
+@known_python(("caffe.layers.detectnet.mean_ap", "mAP"))
+class MeanAveragePrecision(Layer):
+    """Marked boxes (N, 50, 5) -> precision times recall, precision and recall, in per cent, (1,) each."""
+
+    params = ("python_param",)
+    tops = 3
+    works_in_place = False
+    not_exportable = JUDGES
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) != 3 or bottom[0][2] != 5:
+            raise self.spec.error(f"needs a list of boxes (N, 50, 5), not {shape_text(bottom[0])}")
+        return [(1,)] * 3
+
+    def forward(self, boxes: Tensor) -> tuple[Tensor, ...]:
+        hits, misses, missed = (int((boxes[..., 4] == mark).sum()) for mark in (1, 2, 3))
+        precision, recall = (hits / (hits + other) * 100 if hits else 0.0 for other in (misses, missed))
+        return tuple(boxes.new_tensor([x]) for x in (precision * recall / 100, precision, recall))
+
+
+@register("DetectNetTransformation", form="")
+class DetectNetTransformation(Layer):
+    """Images (N, 3, h, w) and their boxes -> images (N, 3, image_size_y, image_size_x) and a grid of targets
+    (N, 8 + classes, image_size_y / stride, image_size_x / stride).
+
+    It has shapes, and refuses to run: it draws at random how it cuts, turns and colours images, with OpenCV.
+    """
+
+    params = ("detectnet_groundtruth_param",)
+    bottoms = tops = 2
+    refuses = unforced = (0, 1)
+    works_in_place = False
+    not_exportable = "makes training data"
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("detectnet_groundtruth_param")
+        if len(bottom[0]) != 4 or bottom[0][1] != 3 or bottom[0][:1] != bottom[1][:1]:
+            raise self.spec.error("needs images (N, 3, h, w) and boxes of as many, its bottoms are "
+                                  + " and ".join(map(shape_text, bottom)))
+        h, w, stride = param.image_size_y, param.image_size_x, param.stride
+        if not 0 < stride <= min(h, w):
+            raise self.spec.error("needs a stride above 0, and an image_size_x and image_size_y of at least that")
+        classes = max(1, len({mapping.dst for mapping in param.object_class}))
+        return [(bottom[0][0], 3, h, w), (bottom[1][0], 8 + classes, h // stride, w // stride)]
+
+    def forward(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
+        raise self.spec.error("its augmentation is not computed here; make its tops Input layers, and call "
+                              f"{call(self.spec.top)}")
 
 
 def group_rectangles(rects: np.ndarray, least: int, eps: float) -> tuple[np.ndarray, np.ndarray]:

@@ -140,6 +140,13 @@ class ImageLabelmapData(_WithMaps):
     params = ("image_data_param", "transform_param")
 
 
+@register("SegData", form="")
+class SegData(_WithMaps):
+    """The images and label maps of temporal segment networks' Caffe, fed."""
+
+    params = ("seg_data_param", "transform_param")
+
+
 @register("CPMData", form="")
 class CPMData(FedLayer):
     """OpenPose's pictures with a map of the person's place, (n, 4, crop_size_y, crop_size_x), and weights and targets
@@ -216,6 +223,20 @@ class DetectionData(PictureLayer):
         return [(n, COLORS, h, w), *maps, *[(1, 9)] * max(0, rest)][: self.top_count]
 
 
+@register("ImageGtData", form="")
+class ImageGtData(PictureLayer):
+    """MS-CNN's images, a map of targets for each downsample_rate, and with output_gt_boxes boxes (R, 7, 1, 1), fed."""
+
+    params = ("image_gt_data_param", "transform_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.own_message()
+        h, w = param.crop_height or param.resize_height or h, param.crop_width or param.resize_width or w
+        maps = [(n, 2 + param.coord_num, int(h / max(1, s) + 0.5), int(w / max(1, s) + 0.5))
+                for s in param.downsample_rate]
+        return [(n, COLORS, h, w), *maps, (1, 7, 1, 1)][: self.top_count]
+
+
 @register("EvalData", form="")
 class EvalData(PictureLayer):
     """Cascade R-CNN's images to evaluate and their sizes, fed."""
@@ -235,7 +256,8 @@ class MultiLabelImageData(PictureLayer):
 
 @register("VideoData", form="fed")
 class VideoDataFed(PictureLayer):
-    """Clips (n, 3, length, h, w), or frames side by side, and labels, fed."""
+    """Clips (n, 3, length, h, w), or frames side by side, and labels, fed: of temporal segments, the frames' colours or
+    the two directions of their flow, (n, segments * length * channels, h, w)."""
 
     params = ("transform_param",)
 
@@ -244,7 +266,12 @@ class VideoDataFed(PictureLayer):
         return self.spec.get("video_data_param" if self.spec.has("video_data_param") else "image_data_param")
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        length = first_of(self.own_message(), "new_length") or 1
+        param = self.own_message()
+        length = first_of(param, "new_length") or 1
+        if any(name in param.fields for name in ("num_segments", "modality", "name_pattern")):  # temporal segments
+            channels = 2 if getattr(param, "modality", "RGB") == "FLOW" else COLORS
+            segments = max(1, first_of(param, "num_segments"))
+            return [(n, channels * length * segments, h, w), *[(n, 1, 1, 1)] * (self.top_count - 1)]
         return [(n, COLORS, length, h, w), *[(n,)] * (self.top_count - 1)]
 
 

@@ -9,10 +9,22 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.errors import LayerError
 from rmpe_legacy.ops.boxes import Resize
 from rmpe_legacy.wording import shorten
 
 from .base import Layer, Shape, shape_text
+
+
+class MissingFileError(LayerError):
+    """A file cannot be read that a layer needs when it runs, not when it is loaded."""
+
+
+def missing_file(spec: LayerSpec, reason: str) -> MissingFileError:
+    """Return a MissingFileError like ``spec.error``."""
+    error = MissingFileError(str(spec.error(reason)))
+    error.spec, error.reason = spec, reason
+    return error
 
 
 def check_predictions(layer: Layer, bottom: tuple[Shape, ...], places: int, classes: int) -> int:
@@ -66,7 +78,7 @@ def read_sizes(spec: LayerSpec, path: str) -> tuple[list[str], list[tuple[int, i
         words = Path(path).read_text(encoding="utf-8", errors="surrogateescape").split()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = getattr(error, "strerror", None) or error
-        raise spec.error(f"cannot read name_size_file {shorten(path)}: {reason}") from None
+        raise missing_file(spec, f"cannot read name_size_file {shorten(path)}: {reason}") from None
     try:
         sizes = [(int(h), int(w)) for h, w in zip(words[1::3], words[2::3], strict=True)]
     except ValueError:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.files import is_binary
-from rmpe_legacy.reading import MAX_DIMS, item_count, other_kind
+from rmpe_legacy.reading import MAX_DIMS, cannot_open, item_count, other_kind
 
 from .blobs import StoredBlob, TrainedLayer
 from .message import Message, Source
@@ -42,7 +42,7 @@ def read_weights(path: str | PathLike) -> list[TrainedLayer]:
                 raise FileError(f"{path}: the file is empty")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        raise cannot_open(path, error) from None
     if what := other_kind(start):
         raise FileError(f"{path}: this is {what}; a caffemodel is expected")
     if not is_binary(mapped[:4096]) and mapped[:4096].isascii():

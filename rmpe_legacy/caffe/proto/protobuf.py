@@ -5,51 +5,70 @@ The package itself reads and writes without them; tests use them to compare our 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
+from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from .schema import EnumType, Field, MessageType, load_schema
+from .dialects import MIXED
+from .schema import SPARE, EnumType, Field, MessageType, agreed_numbers, load_schema
 
 _F = descriptor_pb2.FieldDescriptorProto
 
 
 @cache
-def caffe_pb2(dialect: str = "rmpe") -> SimpleNamespace:
+def caffe_pb2(dialect: str = "rmpe", widened: bool = False) -> SimpleNamespace:
     """The message classes, enums and values of one dialect by name: ``caffe_pb2().NetParameter()``.
 
     They live in a descriptor pool of their own, so that another caffe_pb2 in the process does not clash.
+
+    widened: whether the messages also have what only other dialects know, so that they can read any prototxt. A field
+        of theirs has its own number only if no dialect uses that for another; a binary file leaves the rest unknown.
     """
     schema = load_schema(dialect)
+    more = load_schema(MIXED) if widened else schema
     file = descriptor_pb2.FileDescriptorProto(name=f"rmpe_legacy/{dialect}/caffe.proto", package="caffe",
                                               syntax="proto2")
-    for enum in schema.enums.values():
-        _add_enum(file.enum_type.add(), enum)
-    for message in schema.messages.values():
-        _add_message(file.message_type.add(), message)
+    _add_enums(file.enum_type, schema.enums, more.enums)
+    for name in {**schema.messages, **more.messages}:
+        own, other = schema.messages.get(name, more[name]), more[name]
+        target = file.message_type.add(name=name)
+        _add_enums(target.enum_type, own.enums, other.enums)
+        for field in _with_more_fields(own, other):
+            _add_field(target.field.add(), field, other)
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    classes = {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}"))
-               for name in schema.messages}
-    enums = {name: EnumTypeWrapper(pool.FindEnumTypeByName(f"caffe.{name}")) for name in schema.enums}
-    values = {name: number for enum in schema.enums.values() for name, number in enum.numbers.items()}
+    classes = {name.name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name.name}"))
+               for name in file.message_type}
+    enums = {enum.name: EnumTypeWrapper(pool.FindEnumTypeByName(f"caffe.{enum.name}")) for enum in file.enum_type}
+    values = {value.name: value.number for enum in file.enum_type for value in enum.value}
     return SimpleNamespace(**classes, **enums, **values)
 
 
-def _add_enum(target: descriptor_pb2.EnumDescriptorProto, enum: EnumType) -> None:
-    target.name = enum.name
-    for name, number in enum.numbers.items():
-        target.value.add(name=name, number=number)
+def _add_enums(target: Any, own: Mapping[str, EnumType], other: Mapping[str, EnumType]) -> None:
+    for name in {**own, **other}:
+        numbers = dict(own.get(name, other[name]).numbers)
+        for i, value in enumerate(other[name].numbers.items()):
+            if value[0] not in numbers:
+                numbers[value[0]] = SPARE + i if value[1] in numbers.values() else value[1]
+        added = target.add(name=name)
+        for key, number in numbers.items():
+            added.value.add(name=key, number=number)
 
 
-def _add_message(target: descriptor_pb2.DescriptorProto, message: MessageType) -> None:
-    target.name = message.name
-    for enum in message.enums.values():
-        _add_enum(target.enum_type.add(), enum)
-    for field in message.fields.values():
-        _add_field(target.field.add(), field, message)
+def _with_more_fields(own: MessageType, other: MessageType) -> Iterator[Field]:
+    """The fields of a message, and those that only the other version of it has, with numbers that are free."""
+    yield from own.fields.values()
+    if own is other:
+        return
+    for i, field in enumerate(other.fields.values()):
+        if field.name not in own.fields:
+            is_agreed = (own.name, field.number, field.name) in agreed_numbers()
+            yield field if is_agreed else replace(field, number=SPARE + i)
 
 
 def _add_field(target: descriptor_pb2.FieldDescriptorProto, field: Field, owner: MessageType) -> None:

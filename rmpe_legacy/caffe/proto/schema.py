@@ -185,6 +185,22 @@ def _separate(enums: dict[str, EnumType]) -> None:
                                       for i, (key, number) in enumerate(enum.numbers.items())})
 
 
+@cache
+def agreed_numbers() -> frozenset[tuple[str, int, str]]:
+    """(message, number, field) of the fields whose number no dialect uses for another field of the message."""
+    schema = Schema(MIXED, BASES["ssd"].base)
+    raw: list[tuple[MessageType, re.Match]] = []
+    for base in BASES:
+        _add(schema, _base_lines(), base, raw)
+    for fork in forks().values():
+        _add(schema, fork.lines, None, raw)
+    uses: dict[tuple[str, int], set[tuple[str, str]]] = {}
+    for message, match in raw:
+        uses.setdefault((message.name, int(match[1])), set()).add((match[2], match[3]))
+    return frozenset((message, number, name) for (message, number), fields in uses.items() if len(fields) == 1
+                     for name, _ in fields)
+
+
 def _message_type(dialect: str, name: str) -> MessageType:
     return load_schema(dialect)[name]
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from rmpe_legacy.errors import FileError, PrototxtError
 from rmpe_legacy.files import is_utf16
-from rmpe_legacy.reading import other_kind
+from rmpe_legacy.reading import cannot_open, other_kind
 from rmpe_legacy.wording import did_you_mean, printable, shorten
 
 from .dialects import having
@@ -69,8 +69,8 @@ def read_text(path: str | PathLike, message: str = "NetParameter", dialect: str 
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             data = file.read(MAX_BYTES + 1) if size <= MAX_BYTES else b""
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    except (OSError, ValueError) as error:
+        raise cannot_open(path, error) from None
     if max(size, len(data)) > MAX_BYTES:
         raise FileError(f"{path}: {max(size, len(data))} bytes is too large for a prototxt; is this the weights file?")
     if what := other_kind(data[:64]):

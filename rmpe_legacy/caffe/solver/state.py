@@ -20,6 +20,7 @@ from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.wire import decode, encode
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.readers.hdf5 import Dataset, Group, open_hdf5
+from rmpe_legacy.reading import cannot_open
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read_state(path: str | PathLike) -> SolverState:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        raise cannot_open(path, error) from None
     if data.startswith(HDF5_SIGNATURE):
         return _read_hdf5(path)
     if not data:

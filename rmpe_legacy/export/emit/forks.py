@@ -71,6 +71,36 @@ def convolution3d_python(ctx: PythonContext) -> str:
     return f"{ctx.writer.module(layer, f'nn.{kind}({inside})', state)}({ctx.x[0]})"
 
 
+@emits_onnx("Padding")
+def padding_onnx(ctx: OnnxContext) -> None:
+    begin, end = ctx.layer.begin, ctx.layer.end
+    ctx.output("Pad", ctx.x[0], ctx.integers([0, 0, begin, begin, 0, 0, end, end]))
+
+
+@emits_python("Padding")
+def padding_python(ctx: PythonContext) -> str:
+    begin, end = ctx.layer.begin, ctx.layer.end
+    return f"F.pad({ctx.x[0]}, ({begin}, {end}, {begin}, {end}))"
+
+
+@emits_onnx("NdConvolution")
+def nd_convolution_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    weights = [ctx.weight(i) for i in range(len(layer.declared))]
+    ctx.output("Conv", ctx.x[0], *weights, group=layer.group, strides=layer.stride, pads=[*layer.pad, *layer.pad])
+
+
+@emits_onnx("NdPooling", "PoolingND", "Pooling3D=p3d")
+def nd_pooling_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    end = [(n - 1) * s + k - size - p for n, s, k, p, size
+           in zip(layer.grid, layer.stride, layer.kernel, layer.pad, ctx.size()[1:], strict=True)]
+    if layer.method != "MAX" and (any(layer.pad) or any(e > 0 for e in end)):
+        raise ctx.refuse("pool AVE over padded windows; use MAX")
+    ctx.output("MaxPool" if layer.method == "MAX" else "AveragePool", ctx.x[0], kernel_shape=layer.kernel,
+            strides=layer.stride, pads=[*layer.pad, *(max(0, e) for e in end)])
+
+
 @emits_onnx("Pooling3D", "Pooling3d")
 def pooling3d_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
@@ -142,7 +172,7 @@ def segnet_bn_python(ctx: PythonContext) -> str:
     return f"{ctx.writer.module(ctx.layer, constructor, state)}({x})"
 
 
-@emits_onnx("BN=pspnet", "BN=tsn", "CuDNNBatchNorm")
+@emits_onnx("BN=pspnet", "BN=tsn", "BN=p3d", "CuDNNBatchNorm")
 def pspnet_bn_onnx(ctx: OnnxContext) -> None:
     if ctx.layer.spec.phase != "TEST" and not ctx.layer.frozen:
         raise ctx.refuse("is in phase TRAIN, where it takes its statistics from the batch")

@@ -9,6 +9,7 @@ from os import PathLike
 import numpy as np
 
 from rmpe_legacy.errors import FileError
+from rmpe_legacy.reading import cannot_open
 
 from . import header
 from .arrays import read_dtype, read_shape, read_values
@@ -25,7 +26,7 @@ def open_hdf5(path: str | PathLike) -> Group:
     except ValueError:  # nothing can be mapped of an empty file
         raise FileError(f"{path}: not a readable HDF5 file: the file is empty") from None
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        raise cannot_open(path, error) from None
     blocks = Blocks(data, str(path))
     found = _Objects(blocks).at(blocks.root, "/")
     if not isinstance(found, Group):

@@ -1,0 +1,46 @@
+"""The Euclidean loss of Caffe's example of a Python layer. Source: examples/pycaffe/layers/pyloss.py of
+BVLC/caffe@9b89154."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .base import JUDGES, Layer, Shape, count, shape_text
+from .known_python import known_python
+
+
+class _Squares(torch.autograd.Function):
+    """As published, the gradient does not depend on the top's diff."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.difference = a - b
+        return (ctx.difference.square().sum() / len(a) / 2).view(1)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
+        slope = ctx.difference / len(ctx.difference)
+        return slope, -slope
+
+
+@known_python(("pyloss", "EuclideanLossLayer"))
+class PyEuclideanLoss(Layer):
+    """Half the sum of squared differences over the number of rows: two blobs of one shape -> (1,)."""
+
+    params = ("python_param",)
+    bottoms = 2
+    works_in_place = False
+    not_exportable = JUDGES
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if bottom[0] != bottom[1] or not count(bottom[0]):
+            raise self.spec.error(f"needs bottoms of one shape, they are {shape_text(bottom[0])} and "
+                                  f"{shape_text(bottom[1])}")
+        return [(1,)]
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return _Squares.apply(a, b)
