@@ -95,12 +95,12 @@ def write_together(folder: str | os.PathLike, files: Mapping[str, bytes]) -> Non
                 place.write_bytes(content)
         return
     _sweep(folder)
-    hidden: list[str] = []
+    hidden: list[Path] = []
     try:
         for content in files.values():
             hidden.append(_hidden_file(folder, content))
         for place, target in zip(hidden, targets, strict=True):
-            _refuse_other_kind(Path(place), target)
+            _refuse_other_kind(place, target)
         for place, target in zip(hidden, targets, strict=True):
             os.replace(place, target)
     except OSError as error:
@@ -124,9 +124,9 @@ def _is_special(target: Path) -> bool:
         return True
 
 
-def _hidden_file(folder: Path, content: bytes) -> str:
+def _hidden_file(folder: Path, content: bytes) -> Path:
     """Write a hidden file, and return its path."""
-    path = os.path.join(folder, f"{_hidden_prefix()}{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}")
+    path = folder / f"{_hidden_prefix()}{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
     try:
         with open(path, "xb", buffering=0) as file:
             left = memoryview(content)

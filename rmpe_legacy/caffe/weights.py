@@ -138,10 +138,11 @@ def read_state(path: str | PathLike) -> StateFile | None:
 
 def _kind(file: IO[bytes]) -> Any:
     start = file.read(9)
-    if start.startswith(STARTS):
-        return _read_torch
-    is_header = len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER
-    return _read_safetensors if is_header else None
+    # Headers come first: one of 640 bytes begins with 80 02, as a pickle does, while nothing that torch.save writes has
+    # such a length and a brace behind it.
+    if len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
+        return _read_safetensors
+    return _read_torch if start.startswith(STARTS) else None
 
 
 def _read_safetensors(path: str) -> StateFile:

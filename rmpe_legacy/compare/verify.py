@@ -116,8 +116,10 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
 
     A layer that picks rows by comparing values, such as regions by score and overlap, can turn a last bit into other
     rows. If the two differ, such layers of B and those behind them are run on A's values, if B can do that: then
-    each blob is compared by what B makes of the same values. If they differ still, because the scores are infinite or
-    all the same, as without training, such layers of both are run on typical values.
+    each blob is compared by what B makes of the same values. If that does not explain the difference, the same is done
+    for other layers that compare or round values, and for Softmax and Sigmoid, which amplify differences of large
+    numbers. If they differ still, because the scores are infinite or all the same, as without training, the layers that
+    pick rows are run on typical values in both.
 
     A network that overflows, as one with untrained BatchNorms does, would hide differences behind infinity. Then blobs
     of a range far from 1 are scaled before further layers read them, in both networks, if B can do that.
@@ -139,17 +141,23 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     for side in (a, b):
         check_shapes(side, values)
     compared = _Comparison(a, b, values, tolerance, seed)
+    verdict: Verdict | None = None
     for differences in compared.stages():
-        if all(d.is_same for d in differences):
+        stage = Verdict(a.title, b.title, description, tolerance, tuple(differences), (), (), tuple(compared.given),
+                        tuple(compared.scaled), not _is_finite(compared.ran_a), tuple(compared.typical))
+        # A later stage that still finds the first difference says nothing new, and hides what follows from it.
+        if verdict is None or stage.first is None or verdict.first is None or stage.first.blob != verdict.first.blob:
+            verdict = stage
+        if stage.same:
             break
+    assert verdict is not None  # there is a stage
     ran_a, ran_b = compared.ran_a, compared.ran_b
     only_a, only_b = (tuple(blob for blob in one.outputs if blob not in other.blobs)
                       for one, other in ((ran_a, ran_b), (ran_b, ran_a)))
     if not {d.blob for d in differences} & compared.made:
         raise NetError(f"{a.title} and {b.title} have no output name in common ({', '.join(ran_a.outputs)} and "
                        f"{', '.join(ran_b.outputs)}), so they cannot be compared")
-    return Verdict(a.title, b.title, description, tolerance, tuple(differences), only_a, only_b, tuple(compared.given),
-                   tuple(compared.scaled), not _is_finite(ran_a), tuple(compared.typical))
+    return replace(verdict, only_a=only_a, only_b=only_b)
 
 
 class _Comparison:
@@ -171,13 +179,15 @@ class _Comparison:
         self.made = {*self.ran_a.outputs, *self.ran_b.outputs}  # includes an input that a layer overwrites
 
     def stages(self) -> Iterator[list[Difference]]:
-        """Yield the differences, each time with more blobs that B reads as A has them."""
+        """Yield the differences, each time with more blobs that B reads as A has them; at least once."""
         b = self.b
         if not isinstance(b, PiecewiseRunner):
             yield self._judged()
             return
         few, more = (self._a_values(blobs) for blobs in (self.ran_a.turning, self.ran_a.turning | self.ran_a.steep))
-        yield self._differences() if few else self._judged()  # a run in double precision may pick other rows, too
+        differences = self._differences() if few else self._judged()
+        if not few or all(d.is_same for d in differences):  # else other rows are likely, which the next stage excludes
+            yield differences
         for given in (few, more):
             if given.keys() != self.given.keys():
                 self.given = given

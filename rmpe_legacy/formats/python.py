@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import inspect
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
+from textwrap import dedent
+from types import FrameType, MethodType
 from typing import Any
 
 import numpy as np
@@ -41,9 +45,9 @@ class PythonRunner:
         return None
 
     def run(self, inputs: Arrays, wanted: Collection[str] | None = None) -> RunResult:
-        code = type(self.model).forward.__code__
+        code = self.model.forward.__code__
         arguments = code.co_varnames[1 : code.co_argcount]
-        blob_of = {identifier(name): name for name in [*(wanted or ()), *inputs]} | self.blobs
+        blob_of = self._blob_of(wanted, inputs)
         variable_of = {blob: variable for variable, blob in blob_of.items()}
         given = {variable_of.get(name, name): torch.from_numpy(np.array(value)) for name, value in inputs.items()}
         if missing := [name for name in arguments if name not in given]:
@@ -66,11 +70,54 @@ class PythonRunner:
         blobs = {blob_of.get(name, name): value.numpy() for name, value in seen.items() if isinstance(value, Tensor)}
         return RunResult(blobs, self._outputs(blobs, inputs))
 
+    def run_from(self, inputs: Arrays, wanted: Collection[str], given: Arrays) -> RunResult:
+        """Run it with the values of `given`, which replace those of the variables once these are final."""
+        blob_of = self._blob_of(wanted, inputs)
+        values = {variable: torch.from_numpy(np.array(given[blob]))
+                  for variable, blob in blob_of.items() if blob in given}
+        made: dict[str, Tensor] = {}
+
+        def give(variable: str, value: Tensor) -> Tensor:
+            made[variable] = value
+            return values[variable]
+
+        self.model.forward = MethodType(_interrupted(type(self.model).forward, values, give), self.model)
+        try:
+            ran = self.run(inputs, wanted)
+        finally:
+            del self.model.forward
+        return replace(ran, blobs={**ran.blobs, **{blob_of[variable]: value.numpy()
+                                                   for variable, value in made.items()}})
+
+    def _blob_of(self, wanted: Collection[str] | None, inputs: Arrays) -> dict[str, str]:
+        """Return variable -> blob."""
+        return {identifier(name): name for name in [*(wanted or ()), *inputs]} | self.blobs
+
     @staticmethod
     def _outputs(blobs: Arrays, inputs: Arrays) -> tuple[str, ...]:
         """Return the candidates for outputs: every variable that is not an unchanged input."""
         return tuple(name for name, value in blobs.items()
                      if name not in inputs or not np.array_equal(value, inputs[name], equal_nan=True))
+
+
+def _interrupted(forward: Callable, variables: Collection[str], give: Callable[[str, Tensor], Tensor]) -> Callable:
+    """Return the function with variable = give("variable", variable) behind the last assignment to each variable."""
+    module = ast.parse(dedent(inspect.getsource(forward)))
+    function = module.body[0]
+    assert isinstance(function, ast.FunctionDef)
+    last = {node.id: i for i, statement in enumerate(function.body) for node in ast.walk(statement)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    name = "<give>"  # which no variable of the file can be called
+    body: list[ast.stmt] = []
+    for i, statement in enumerate(function.body):
+        body.append(statement)
+        body += [ast.Assign([ast.Name(variable, ast.Store())], ast.Call(ast.Name(name, ast.Load()), [
+            ast.Constant(variable), ast.Name(variable, ast.Load())], [])) for variable in variables
+            if last.get(variable) == i]
+    function.body = body
+    names = {**forward.__globals__, name: give}
+    exec(compile(ast.fix_missing_locations(module), forward.__code__.co_filename, "exec"), names)
+    return names[function.name]
 
 
 def _run(path: Path, title: str, setting: Setting, options: SourceOptions) -> PythonRunner:

@@ -198,3 +198,50 @@ def test_selu_dropout_keeps_a_value_or_sets_it_to_alpha(load):
     kept = (y - (scale * x + shift)).abs() < 1e-5
     assert_close(y[~kept], torch.full_like(y[~kept], scale * -2 + shift))
     assert 0.7 < kept.float().mean() < 0.8
+
+
+def test_a_detection_loss_without_negatives_has_a_gradient(load):
+    net = load('type: "DetectionLoss" top: "y" detection_loss_param { cls_num: 2 field_h: 8 field_w: 8 '
+               'downsample_rate: 4 sample_mode: "all" pos_neg_weighted: true }', "TRAIN", x=(1, 6, 2, 2),
+               t=(1, 6, 2, 2))
+    truth = torch.full((1, 6, 2, 2), 4.0)
+    truth[:, 0], truth[:, 5] = torch.tensor([[1.0, 0], [0, 0]]), 0.9  # one box, and places that overlap it too much
+    x = torch.randn(1, 6, 2, 2, requires_grad=True)
+    net(x=x, t=truth)["y"].flatten()[0].backward()
+    assert torch.isfinite(x.grad).all()
+    assert (x.grad[0, :, 0, 0] != 0).any()
+    assert (x.grad[0, :, 1] == 0).all()
+
+
+def test_mmd_loss_follows_numpys_seed(load):
+    net = load('type: "MMDLoss" top: "y"', "TRAIN", s=(5, 3), t=(4, 3))
+    source, target = torch.randn(5, 3), torch.randn(4, 3)
+    losses = []
+    for seed in (1, 1, 2):
+        np.random.seed(seed)
+        losses.append(float(net(s=source, t=target)["y"]))
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_of_equal_scores_the_first_proposal_goes_first(load):
+    net = load('type: "Proposal" top: "y" proposal_param { ratio: 1 scale: 1 min_size: 0 }', s=(1, 2, 1, 3),
+               m=(1, 4, 1, 3), i=(1, 4))
+    rows = net(s=torch.full((1, 2, 1, 3), 0.5), m=torch.zeros(1, 4, 1, 3), i=torch.tensor([[64.0, 64, 1, 1]]))["y"]
+    assert rows[:, 1].tolist() == [0, 16, 32]
+
+
+def test_true_boxes_are_in_the_order_of_their_cells(load):
+    net = load('type: "Python" top: "y" python_param { module: "caffe.layers.detectnet.clustering" '
+               'layer: "ClusterGroundtruth" param_str: "64,32,16" }', c=(1, 1, 2, 4), b=(1, 4, 2, 4))
+    boxes = torch.tensor([9.0, 3, 40, 30]).view(1, 4, 1, 1).expand(1, 4, 2, 4)
+    rows = net(c=torch.ones(1, 1, 2, 4), b=boxes)["y"]
+    assert rows[0, :8, :2].tolist() == [[9 + 16 * x, 3 + 16 * y] for y in range(2) for x in range(4)]
+    assert not rows[0, 8:].any()
+
+
+def test_more_than_50_scored_boxes_are_an_error(load):
+    net = load('type: "Python" top: "y" python_param { module: "caffe.layers.detectnet.mean_ap" '
+               'layer: "ScoreDetections" }', t=(1, 50, 5), f=(1, 50, 5))
+    true, found = (torch.rand(1, 50, 5) + torch.tensor([low, low, low + 9, low + 9, 0]) for low in (0.0, 40.0))
+    with pytest.raises(LayerError, match="has 100 boxes in one image; 50 are the most"):
+        net(t=true, f=found)

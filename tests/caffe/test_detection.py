@@ -543,7 +543,7 @@ class TestFiles:
         (tmp_path / "taken").write_text("")
         made, bottoms = file_layer(GOLDEN / "voc__rmpe", tmp_path / "taken")
         made.reshape(*(tuple(b.shape) for b in bottoms[0]))
-        with pytest.raises(RmpeError, match="taken: cannot be written: File exists"):
+        with pytest.raises(RmpeError, match="taken: is a file; give the name of a folder"):
             made(*bottoms[0])
 
 

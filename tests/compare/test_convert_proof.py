@@ -547,6 +547,27 @@ layer { name: "end" type: "Power" bottom: "chosen" top: "end" power_param { scal
         verdict = verify(net, OnnxRunner(Path("other.onnx"), "other.onnx"), x)
         assert verdict.first.blob == "end"
 
+    @pytest.mark.parametrize("chosen", ["ArgMax", "mask"])
+    def test_in_a_python_module(self, rmpe, chosen):
+        relu = 'layer { name: "in place" type: "ReLU" bottom: "sum" top: "sum" }\n'
+        text = self.TEXT.replace('layer { name: "l"', relu + 'layer { name: "l"')
+        files = network(text % CHOOSING[chosen])
+        assert rmpe("convert", *files, "net.py")[0] == 0
+        state = torch.load("net.pt")
+        state["sum.weight"][0, 1] += 1e-6
+        torch.save(state, "net.pt")
+        x = np.zeros((1, 2, 5, 5), np.float32)
+        x[0, 0, 2, 1] = x[0, 1, 2, 2] = 1
+        np.save("x.npy", x)
+        code, out, _ = rmpe("verify", ",".join(files), "net.py", "--input", "data=x.npy")
+        assert code == 0, out
+        assert "where layers read sum, " in out
+        state["sum.weight"][0, 1] += 1e-3
+        torch.save(state, "net.pt")
+        code, out, _ = rmpe("verify", ",".join(files), "net.py", "--input", "data=x.npy")
+        assert code == 1
+        assert "the first is sum, " in out
+
 
 class TestALargeNetwork:
     LAYERS = "".join(f"""

@@ -1,13 +1,16 @@
 """Files of torch.save read without torch's reader: the same tensors, and no memory for what a file only claims."""
 
 import io
+import json
 import pickle
+import struct
 import zipfile
 from collections import OrderedDict
 
 import pytest
 import torch
 
+from rmpe_legacy.caffe.weights import read_state
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.readers.torch_file import read_state_dict
 
@@ -125,3 +128,19 @@ def test_cut_anywhere(tmp_path, zipped):
         (tmp_path / "a.pt").write_bytes(data[:end])
         with pytest.raises(RmpeError):
             read_state_dict(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("size", [0x280, 0x380, 0x480, 0x580, 0x4034B50], ids=hex)
+def test_a_safetensors_whose_length_looks_like_a_start_of_these_files(tmp_path, size):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode().ljust(size)
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", size) + header + struct.pack("<2f", 1.5, -2))
+    state = read_state(tmp_path / "a.safetensors")
+    assert state.tensors["a"].tolist() == [1.5, -2]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_what_torch_saves_is_no_safetensors(tmp_path, zipped, protocol):
+    data = saved({"a": BASE}, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
+    (tmp_path / "a.pt").write_bytes(data)
+    assert torch.equal(read_state(tmp_path / "a.pt").tensors["a"], BASE)

@@ -82,7 +82,7 @@ def _checked_size(new_dims: Sequence[int]) -> tuple[int, int]:
 # --- one or three channels: skimage's resize --------------------------------------------------------------------
 
 
-def _resize_between(image: np.ndarray, low: np.generic, high: np.generic, h: int, w: int, order: int) -> np.ndarray:
+def _resize_between(image: np.ndarray, low: np.floating, high: np.floating, h: int, w: int, order: int) -> np.ndarray:
     """Bring the image from [low, high] to [0, 1] in its own precision, resize it, bring it back."""
     span = high - low
     if order in _FAST:

@@ -42,7 +42,7 @@ class BoxOutput(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         self.param = self.spec.get("box_output_param")
-        self.fields = list(zip(self.param.field_w, self.param.field_h, self.param.downsample_rate, strict=False))
+        self.windows = list(zip(self.param.field_w, self.param.field_h, self.param.downsample_rate, strict=False))
         given = (self.param.field_w, self.param.field_h, self.param.downsample_rate)
         if any(len(values) != len(bottom) for values in given):
             raise self.spec.error("needs a field_w, a field_h and a downsample_rate for each bottom")
@@ -57,7 +57,7 @@ class BoxOutput(Layer):
         return [(rows, 5, 1, 1), (rows, 6, 1, 1)][: self.top_count]
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
-        maps = [self._boxes(x.detach(), *field) for x, field in zip(bottoms, self.fields, strict=True)]
+        maps = [self._boxes(x.detach(), *field) for x, field in zip(bottoms, self.windows, strict=True)]
         found = []
         for image in range(len(bottoms[0])):
             boxes, scores = (np.concatenate(each) for each in zip(*(each[image] for each in maps), strict=True))

@@ -85,19 +85,20 @@ class Proposal(Layer):
         least = F32(self.param.min_size) * np.array([scale_w, scale_h], F32)
         score = score * (boxes[:, 2:] - boxes[:, :2] + F32(1) >= least).all(1)
         order = np.argsort(-score, kind="stable")[: self.param.pre_nms_topn]
-        chosen = order[_kept(boxes[order], F32(self.param.nms_thresh), self.param.post_nms_topn)]
+        chosen = order[_kept(boxes[order], self.param.nms_thresh, self.param.post_nms_topn)]
         rows = torch.from_numpy(np.hstack([np.zeros((len(chosen), 1), F32), boxes[chosen]])).to(scores)
         return (rows, torch.from_numpy(score[chosen]).to(scores)) if self.top_count == 2 else rows
 
 
-def _kept(boxes: np.ndarray, limit: float, most: int) -> list[int]:
+def _kept(boxes: np.ndarray, limit: np.float32, most: int) -> list[int]:
     """The first `most` boxes, best first, that no better one overlaps by more than `limit`."""
     areas = (boxes[:, 2:] - boxes[:, :2] + F32(1)).prod(1)
-    alive, chosen = np.arange(len(boxes)), []
+    alive = np.arange(len(boxes))
+    chosen: list[int] = []
     while alive.size and len(chosen) < most:
         i, alive = alive[0], alive[1:]
         chosen.append(int(i))
         low, high = np.maximum(boxes[i, :2], boxes[alive, :2]), np.minimum(boxes[i, 2:], boxes[alive, 2:])
         common = np.where((low > high).any(1), 0, np.maximum(0, high - low + F32(1)).prod(1))
-        alive = alive[~(common / (areas[i] + areas[alive] - common) > limit)]
+        alive = alive[~(common / (areas[i] + areas[alive] - common) > F32(limit))]
     return chosen
