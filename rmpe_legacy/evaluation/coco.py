@@ -51,8 +51,8 @@ def keypoint_ap(results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str,
     known = {image["id"] for image in ground_truth["images"]}
     for i, result in enumerate(results):
         if result["image_id"] not in known:
-            raise EvaluationError(f"result {i + 1} is of image {result['image_id']!r}, which the ground truth does not "
-                                  "have; both must be of the same set")
+            raise EvaluationError(f"result {i + 1} is for image {result['image_id']!r}, which is not in the ground "
+                                  "truth; both must be from the same set")
     coco, cocoeval = (optional(f"pycocotools.{name}", "COCO keypoint AP") for name in ("coco", "cocoeval"))
     said = io.StringIO()
     with redirect_stdout(said), _by_pycocotools():  # it reports its progress
@@ -99,8 +99,8 @@ def _check_results(results: Any) -> list[Mapping[str, Any]]:
         for category in _list_of_maps(results.get("categories", []), "categories"):
             _refuse_mpii(len(_sequence(category.get("keypoints", ()))))
         if "annotations" not in results:
-            raise EvaluationError("COCO results are a list with image_id, category_id, keypoints and score of each "
-                                  "person; this is something else")
+            raise EvaluationError("not COCO results; they are a list with image_id, category_id, keypoints and score "
+                                  "for each person")
         results = results["annotations"]
     results = _list_of_maps(results, "results")
     faces = False
@@ -148,7 +148,7 @@ def _check_ground_truth(content: Any) -> dict[str, list[Mapping[str, Any]]]:
             raise EvaluationError(f"{where}: bbox has {len(person['bbox'])} numbers; x, y, width, height are needed")
         _numbers([person[key] for key in ("num_keypoints", "area", "iscrowd")], where, "num_keypoints, area, iscrowd")
         if person["image_id"] not in images:
-            raise EvaluationError(f"{where} is of image {person['image_id']!r}, which is not among the images")
+            raise EvaluationError(f"{where} is for image {person['image_id']!r}, which is not among the images")
     return parts
 
 

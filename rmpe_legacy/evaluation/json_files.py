@@ -47,7 +47,7 @@ def groups_of_json(path: Path) -> Groups:
         raise EvaluationError(f"{path}: lists groups of people, but not where their joints are; give the ground truth "
                               "that has them, and this file with --groups")
     if not isinstance(content, dict) or not {"images", "annotations"} <= set(content):
-        raise FileError(f"{path}: without images and annotations")
+        raise FileError(f"{path}: has no images and annotations")
     _check_joint_names(path, content)
     names = _image_names(path, content)
     people: dict[str, list[tuple[np.ndarray, float]]] = {name: [] for name in names.values()}
@@ -81,7 +81,7 @@ def with_names(found: Groups, path: Path, names: Path) -> Groups:
     images = []
     for where, group in _objects(names, content["root"], "group"):
         if not isinstance(group.get("im_name"), str):
-            raise FileError(f"{where}: without im_name")
+            raise FileError(f"{where}: has no im_name")
         images.append(group["im_name"])
         i = len(images) - 1
         if i < len(found) and group.get("numPeople", len(found.joints[i])) != len(found.joints[i]):

@@ -36,7 +36,7 @@ def read_joints(path: str | PathLike) -> np.ndarray:
     else:
         raise FileError(f"{path}: neither .h5 nor .mat with preds, nor .npy")
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise FileError(f"{path}: without an array of numbers named preds")
+        raise FileError(f"{path}: has no array of numbers named preds")
     if values.ndim == 3 and values.shape[:2] == (2, _J) and values.shape[1:] != (_J, 2):
         values = values.transpose(2, 1, 0)
     if values.ndim != 3 or values.shape[1:] != (_J, 2):
@@ -60,7 +60,7 @@ def read_people(path: str | PathLike) -> tuple[np.ndarray, np.ndarray]:
         found = read_mat(path)
         for name, needed in (("pos_gt_src", 3), ("jnt_missing", 2), ("headboxes_src", 3)):
             if not isinstance(found.get(name), np.ndarray) or found[name].ndim != needed:
-                raise FileError(f"{path}: without an array {name} of {needed} axes")
+                raise FileError(f"{path}: has no array {name} of {needed} axes")
         joints, missing = found["pos_gt_src"].transpose(2, 0, 1).copy(), found["jnt_missing"].T > 0
         boxes = found["headboxes_src"]
         if boxes.shape[:2] != (2, 2) or missing.shape != joints.shape[:2]:
@@ -82,6 +82,6 @@ def _h5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     for name in names:
         dataset = root.get(name)
         if not isinstance(dataset, Dataset):
-            raise FileError(f"{path}: without the array {name}")
+            raise FileError(f"{path}: has no array {name}")
         out[name] = dataset.read()
     return out

@@ -61,7 +61,7 @@ def _table(path: Path, columns: int) -> tuple[list[str], np.ndarray]:
         except ValueError:
             row = []
         if len(row) != columns:
-            raise FileError(f"{path}:{number}: not a name and {columns} numbers")
+            raise FileError(f"{path}:{number}: expected a name and {columns} numbers")
         names.append(name)
     table = np.array(values).reshape(len(names), columns)
     if np.isinf(table).any():

@@ -145,7 +145,7 @@ def _groups_of_release(path: Path, release: Struct, groups: Path | None, split: 
             and "annorect" in people.fields):
         raise FileError(f"{path}: RELEASE without annolist, img_train or single_person")
     if not isinstance(listed, Cell):
-        raise FileError(f"{groups}: without the cell array groups; is it groups_v12.mat?")
+        raise FileError(f"{groups}: has no cell array groups; is it groups_v12.mat?")
     if not len(people) == train.size == len(single.items) == len(listed.items):
         raise EvaluationError(f"{path} has {len(people)} images, {train.size} in img_train and {len(single.items)} "
                               f"in single_person; {groups} has {len(listed.items)}; they must be of one release")

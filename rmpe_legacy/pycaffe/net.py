@@ -521,7 +521,7 @@ class Net:
         from rmpe_legacy.caffe.solver.solver import share_trained
 
         if not isinstance(other, Net):
-            raise ArgumentError(f"net.share_with takes a caffe.Net; {type(other).__name__} is given")
+            raise ArgumentError(f"net.share_with takes a caffe.Net, not {type(other).__name__}")
         with as_pycaffe():
             share_trained(self.torch, other.torch)
 

@@ -82,7 +82,7 @@ def refuse_nulls(text: str, path: str) -> None:
     """Raise a ScriptError, with its place, for a null byte."""
     if (nul := text.find("\0")) >= 0:
         line, column = text.count("\n", 0, nul) + 1, nul - text.rfind("\n", 0, nul)
-        raise ScriptError(f"{path}:{line}:{column}: a null byte; this is no script in Python")
+        raise ScriptError(f"{path}:{line}:{column}: contains a null byte; this is not a Python script")
 
 
 def not_python_3(path: str, error: Exception) -> ScriptError:

@@ -177,7 +177,7 @@ def _note(detector: LoadedNetwork, pose: LoadedNetwork) -> str:
 def _chosen(networks: dict[str, LoadedNetwork[N]], name: str, what: str) -> LoadedNetwork[N]:
     name = name or next(iter(networks))
     if name not in networks:
-        raise RmpeError(f"there is no {what} of this name; choose one of {', '.join(networks)}")
+        raise RmpeError(f"there is no {what} with this name; choose one of {', '.join(networks)}")
     return networks[name]
 
 

@@ -49,7 +49,7 @@ def read_annotations(path: str | PathLike, groups: str | PathLike | None = None,
         people = list(_people_of_groups(path, groups, split))
     usable = [person for person in people if _is_usable(person)]
     if not usable:
-        raise FileError(f"{path}: has nobody with a joint and a box; {len(people)} people are annotated")
+        raise FileError(f"{path}: no annotated person has both a joint and a box")
     if len({len(person.joints_xy) for person in usable}) > 1:
         raise FileError(f"{path}: has people with MPII's joints and others with COCO's; give a file for each")
     return usable
@@ -98,7 +98,7 @@ def _people_of_h5(path: Path) -> Iterator[Person]:
         if isinstance(dataset, Dataset):
             found[name] = dataset.read()
         elif name in ("imgname", "part", "bndbox"):
-            raise FileError(f"{path}: without the array {name}; imgname, part and bndbox are needed, as the authors' "
+            raise FileError(f"{path}: has no array {name}; imgname, part and bndbox are needed, as the authors' "
                             "mpii-box.lua reads them")
     people = len(found["part"])
     shapes = {"part": (people, _J, 2), "bndbox": (people, 4), "mu": (people, 4), "std": (people, 4)}
@@ -127,7 +127,7 @@ def _image_names(path: Path, codes: np.ndarray, people: int) -> list[str]:
 def _people_of_json(path: Path) -> Iterator[Person]:
     content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
-        raise FileError(f"{path}: without images and annotations; a person_keypoints_*.json of COCO has them")
+        raise FileError(f"{path}: has no images and annotations; a person_keypoints_*.json of COCO has them")
     names = {}
     for i, image in enumerate(content["images"], 1):
         if not isinstance(image, dict) or not isinstance(image.get("id"), int | str):

@@ -73,6 +73,7 @@ def test_every_case_has_its_test():
 # --- load_image -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:a photo has an EXIF orientation")  # jpeg_exif6.jpg; TestExifOrientation has more
 @pytest.mark.parametrize("key", sorted(Case("load_image").meta["cases"]))
 def test_load_image_is_the_original_to_the_bit(key: str):
     case = Case("load_image")

@@ -174,7 +174,7 @@ class TestRecurrentState:
         assert set(self.net().state_dict()) == {"layer.W_xc", "layer.b_c", "layer.W_hc"}
 
     def test_other_steps_are_refused(self):
-        with pytest.raises(RmpeError, match="was set up for 3 time steps, its bottom has 4"):
+        with pytest.raises(RmpeError, match="was set up for 3 time steps; its bottom has 4"):
             self.net()(x=normal(4, 2, 4), cont=torch.ones(4, 2))
 
 

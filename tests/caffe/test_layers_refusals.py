@@ -63,8 +63,8 @@ REFUSED = {
     "a pyramid of height 0": (of("SPP", "spp_param { pyramid_height: 0 }"), "pyramid_height must be given"),
     "too high a pyramid": (of("SPP", "spp_param { pyramid_height: 3 }", (2, 3, 5, 5)), "lower pyramid_height"),
     "reduction axis": (of("Reduction", "reduction_param { axis: -5 }"), "axis -5 is outside"),
-    "top_k 0": (of("ArgMax", "argmax_param { top_k: 0 }"), "top_k 0 is not in 1 to 60"),
-    "top_k too large": (of("ArgMax", "argmax_param { axis: 1 top_k: 4 }"), "top_k 4 is not in 1 to 3"),
+    "top_k 0": (of("ArgMax", "argmax_param { top_k: 0 }"), "top_k is 0; give 1 to 60"),
+    "top_k too large": (of("ArgMax", "argmax_param { axis: 1 top_k: 4 }"), "top_k is 4; give 1 to 3"),
     "embed without input_dim": (of("Embed", "embed_param { num_output: 3 }", (2, 3)), "input_dim and num_output"),
     "tile without tiles": (of("Tile"), "tiles must be given"),
     "crop outside": (of("Crop", "crop_param { offset: 1 }", [X, (2, 3, 4, 4)]), "reaches outside"),
@@ -84,7 +84,8 @@ REFUSED = {
     "permute twice": (of("Permute", "permute_param { order: 1 order: 1 }"), "at most once"),
     "exp base": (of("Exp", "exp_param { base: -2 }"), "base -2.0 is not positive"),
     "log base 1": (of("Log", "log_param { base: 1 }"), "base 1 has no logarithm"),
-    "dropout over 1": (of("Dropout", "dropout_param { dropout_ratio: 1.5 }", phase="TRAIN"), "is not in 0 to 1"),
+    "dropout over 1": (of("Dropout", "dropout_param { dropout_ratio: 1.5 }", phase="TRAIN"),
+                       "must be at least 0 and less than 1"),
     "PReLU of one axis": (of("PReLU", "", (5,)), "at least 2 axes"),
     "BatchNorm of one axis": (of("BatchNorm", "", (5,)), "needs a bottom with channels"),
     "BatchNorm that learns": (of("BatchNorm", "", (5, 2), rest="param { lr_mult: 1 }", dialect="ssd"), "cannot learn"),
@@ -161,7 +162,7 @@ def test_backward_aborts(name: str):
 
 OUTSIDE = {  # values for which the published code reads outside its blobs
     "SoftmaxWithLoss": (layer("SoftmaxWithLoss", "x l"), {"x": torch.ones(2, 3), "l": torch.tensor([0.0, 3])},
-                        "its labels go from 0 to 3, its classes from 0 to 2"),
+                        "its labels go from 0 to 3; its classes go from 0 to 2"),
     "HingeLoss": (layer("HingeLoss", "x l"), {"x": torch.ones(2, 3), "l": torch.tensor([0.0, -1])},
                   "its labels go from -1 to 0"),
     "MultinomialLogisticLoss": (layer("MultinomialLogisticLoss", "x l"),
@@ -169,9 +170,9 @@ OUTSIDE = {  # values for which the published code reads outside its blobs
     "Accuracy with a second top": (layer("Accuracy", "x l", "a c"),
                                    {"x": torch.ones(2, 3), "l": torch.tensor([9.0, 1])}, "labels outside its classes"),
     "Embed": (layer("Embed", rest="embed_param { num_output: 2 input_dim: 3 }"), {"x": torch.tensor([0.0, 3])},
-              "numbers from 0 to 3, its rows are 0 to 2"),
+              "numbers from 0 to 3; its rows go from 0 to 2"),
     "BatchReindex": (layer("BatchReindex", "x i"), {"x": torch.ones(2, 3), "i": torch.tensor([0.0, 2])},
-                     "its indices go from 0 to 2, its samples are 0 to 1"),
+                     "its indices go from 0 to 2; its samples go from 0 to 1"),
 }
 
 

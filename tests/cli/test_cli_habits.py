@@ -331,9 +331,10 @@ def test_a_file_in_place_of_an_output_folder(tmp_path, monkeypatch, capsys, outp
 
 def test_forward_without_weights_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    cv2.imwrite("a.png", np.zeros((20, 30, 3), np.uint8))
     Path("net.prototxt").write_text(NET.replace('"Power"', '"InnerProduct" inner_product_param { num_output: 2 }'))
-    assert main(["forward", "net.prototxt", "--output", "b.npz"]) == 0
+    assert main(["forward", "net.prototxt", "--input", "data=a.png", "--output", "b.npz"]) == 0
     assert "rmpe: no weights are given: the parameters have the values of their fillers" in capsys.readouterr().err
     Path("net.prototxt").write_text(NET)
-    assert main(["forward", "net.prototxt", "--output", "b.npz"]) == 0
+    assert main(["forward", "net.prototxt", "--input", "data=a.png", "--output", "b.npz"]) == 0
     assert "no weights" not in capsys.readouterr().err

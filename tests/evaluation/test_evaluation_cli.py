@@ -130,7 +130,7 @@ class TestMistakes:
 
     def test_an_output_that_is_a_file(self, rmpe, world):
         code, _, err = rmpe("mpii", world / "ours.json", world / "truth.json", "--output", world / "ours.json")
-        assert (code, err) == (1, f"rmpe: {world / 'ours.json'}: cannot be written: File exists\n")
+        assert (code, err) == (1, f"rmpe: {world / 'ours.json'}: is a file; give the name of a folder\n")
 
     def test_no_kind(self, rmpe):
         with pytest.raises(SystemExit):

@@ -111,7 +111,7 @@ def without(key):
 
 class TestMistakes:
     @pytest.mark.parametrize(("given", "sentence"), [
-        (results(image_id=99), "result 1 is of image 99, which the ground truth does not have"),
+        (results(image_id=99), "result 1 is for image 99, which is not in the ground truth"),
         (results(image_id=[1]), r"result 1: image_id is \[1\]; a number or a name is needed"),
         (results(keypoints=[1] * 30), "result 1 has 30 keypoint values; 51 are needed"),
         (results(keypoints=[None] * 51), "result 1: keypoints are not a list of finite numbers"),
@@ -123,7 +123,7 @@ class TestMistakes:
         ([{"image_id": 10}], "result 1 has no 'category_id'"),
         ([1, 2], "results are not a list of objects"),
         ("text", "results are not a list of objects"),
-        ({"a": 1}, "COCO results are a list"),
+        ({"a": 1}, "not COCO results; they are a list"),
         ({"categories": 5}, "categories are not a list of objects"),
     ])
     def test_in_results(self, given, sentence):
@@ -133,7 +133,7 @@ class TestMistakes:
     @pytest.mark.parametrize(("given", "sentence"), [
         ([], "has no images, annotations and categories"),
         ({"images": [], "annotations": [], "categories": 1}, "categories are not a list of objects"),
-        (changed("annotations", 2, image_id=5), "annotation 3 is of image 5, which is not among the images"),
+        (changed("annotations", 2, image_id=5), "annotation 3 is for image 5, which is not among the images"),
         (changed("annotations", 2, bbox=[1]), "annotation 3: bbox has 1 numbers"),
         (changed("annotations", 2, area="big"), "annotation 3: num_keypoints, area, iscrowd are not a list"),
         (without("area"), "annotation 1 has no 'area'"),

@@ -232,15 +232,15 @@ class TestAuthorsText:
         assert (len(poses), sum(map(len, poses.joints))) == (1491, 8523)
 
     @pytest.mark.parametrize(("file", "old", "new", "sentence"), [
-        ("pred.txt", "\t31\n", "\n", r"pred.txt:1: not a name and 32 numbers"),
-        ("pred.txt", "\t31\n", "\tx\n", r"pred.txt:1: not a name and 32 numbers"),
+        ("pred.txt", "\t31\n", "\n", r"pred.txt:1: expected a name and 32 numbers"),
+        ("pred.txt", "\t31\n", "\tx\n", r"pred.txt:1: expected a name and 32 numbers"),
         ("pred.txt", "\t31\n", "\tinf\n", r"pred.txt:1: a number that is not finite"),
         ("scores.txt", "c d.jpg", "e.jpg", "scores.txt has 3 poses and .*pred.txt 3, or of other images"),
         ("index.txt", "c d.jpg 3 3", "c d.jpg 3 4", r"index.txt:3: c d.jpg has the poses 3 to 4, but there are 3"),
         ("index.txt", "a.jpg 1 2", "a.jpg 1.5 2", r"index.txt:1: a.jpg has the poses 1.5 to 2"),
         ("index.txt", "a.jpg 1 2", "b.jpg 1 2", "but one of them is of a.jpg in pred.txt"),
         ("index.txt", "c d.jpg 3 3\n", "", r"pred.txt:3: a pose that index.txt does not list"),
-        ("index.txt", "a.jpg 1 2", "a.jpg", "index.txt:1: not a name and 2 numbers"),
+        ("index.txt", "a.jpg 1 2", "a.jpg", "index.txt:1: expected a name and 2 numbers"),
     ])
     def test_what_does_not_fit_is_said(self, file, old, new, sentence, folder):
         path = folder / file
@@ -341,10 +341,10 @@ class TestJson:
 
     @pytest.mark.parametrize(("content", "sentence"), [
         ({"root": []}, "lists groups of people, but not where their joints are"),
-        ([], "without images and annotations"),
+        ([], "has no images and annotations"),
         ("[" * 100000, "nested too deep"),
         ("[1, ", "not a readable JSON file"),
-        ("{\"a\": 1}", "without images and annotations"),
+        ("{\"a\": 1}", "has no images and annotations"),
         (coco_style(), "annotation 1: neither head_box"),
         (coco_style(head_box=[1, 2]), "head_box is not a list of 4 numbers"),
         (coco_style(head_size="x"), "head_size is not a list of 1 numbers"),
@@ -491,15 +491,15 @@ class TestSinglePersons:
         for path, sentence in (("a.txt", "neither .h5 nor .mat"), ("damaged.h5", "not a readable HDF5 file"),
                                ("huge.npy", "not an array that can be read"), ("objects.npy", "holds values other"),
                                ("link.h5", "is a link to elsewhere"), ("claims.h5", "claims 268435456 bytes, too much"),
-                               ("none.h5", "No such file"), (save("p.mat", x=1), "without an array of numbers named"),
+                               ("none.h5", "No such file"), (save("p.mat", x=1), "has no array of numbers named"),
                                (save("q.mat", preds=np.zeros((5, 14, 2))), r"preds are \(5, 14, 2\)"),
                                (self.h5(tmp_path / "s.h5", preds=np.array([b"a"])), r"holds text, not numbers")):
             with pytest.raises(FileError, match=sentence):
                 files.read_joints(tmp_path / path)
         fewer = self.h5(tmp_path / "n.h5", part=self.PREDS, normalize=np.zeros(4))
         for path, sentence in (("a.txt", "neither an .h5 with part"), (fewer, r"head sizes \(4,\)"),
-                               (save("r.mat", x=1), "without an array pos_gt_src"),
-                               (self.h5(tmp_path / "m.h5", part=self.PREDS), "without the array normalize")):
+                               (save("r.mat", x=1), "has no array pos_gt_src"),
+                               (self.h5(tmp_path / "m.h5", part=self.PREDS), "has no array normalize")):
             with pytest.raises(FileError, match=sentence):
                 files.read_people(tmp_path / path)
 

@@ -111,7 +111,7 @@ class TestScripts:
         assert (done.returncode, done.stderr) == (1, "stop here\n")
 
     @pytest.mark.parametrize(("name", "text", "sentence"), [
-        ("nul.py", "x = 1\n\0", "nul.py:2:1: a null byte; this is no script in Python"),
+        ("nul.py", "x = 1\n\0", "nul.py:2:1: contains a null byte; this is not a Python script"),
         ("open.py", "x = (\n", "open.py:1:5: not Python 3: '(' was never closed; --py2 translates Python 2"),
         ("old.py", "x = 1\nprint x\n", "old.py:2:1: not Python 3: Missing parentheses"),
         ("coding.py", "# -*- coding: nonsense -*-\n", "coding.py:1:1: not Python 3: unknown encoding"),
@@ -131,7 +131,7 @@ class TestScripts:
 
     @pytest.mark.parametrize(("name", "text", "sentence"), [
         ("none.py", None, "none.py: No such file"),
-        ("nul.py", "x = 1\n\0", "nul.py:2:1: a null byte; this is no script in Python"),
+        ("nul.py", "x = 1\n\0", "nul.py:2:1: contains a null byte; this is not a Python script"),
         ("open.py", "x = (\n", "open.py:1:5: neither Python 2 nor Python 3"),
         ("neither.py", "print 1 +* 2\n", "neither.py:1:9: neither Python 2 nor Python 3"),
     ])

@@ -185,8 +185,8 @@ class TestRefusals:
                                              "use rmpe demo")
 
     @pytest.mark.parametrize(("query", "sentence"), [
-        ("detector=/etc/passwd", "there is no detector of this name; choose one of demo_detector"),
-        ("pose=x", "there is no pose network of this name; choose one of demo_pose, net"),
+        ("detector=/etc/passwd", "there is no detector with this name; choose one of demo_detector"),
+        ("pose=x", "there is no pose network with this name; choose one of demo_pose, net"),
         ("published=x", "published 'x' is not one of 'demo', 'demo-test', 'torch7', 'testres', 'alphapose'"),
         ("threshold=1", "threshold '1' is not a number of at least 0 and less than 1"),
         ("threshold=nan", "threshold 'nan' is not a number of at least 0 and less than 1"),

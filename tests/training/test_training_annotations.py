@@ -43,7 +43,7 @@ class TestText:
         path.write_text("\n".join([text_line("a.jpg", XY * 0), text_line().replace("110 220", "10 220"), text_line()]))
         assert len(read_annotations(path)) == 1
         path.write_text(text_line("a.jpg", XY * 0))
-        with pytest.raises(FileError, match="nobody with a joint and a box; 1 people are annotated"):
+        with pytest.raises(FileError, match="no annotated person has both a joint and a box"):
             read_annotations(path)
 
     @pytest.mark.parametrize("line", ["a.jpg\t1 2 3\t1\t2", "a.jpg", text_line() + " 7", text_line().replace("3", "x")])
@@ -86,7 +86,7 @@ class TestAnnotH5:
         assert one.offset_mean is None
 
     @pytest.mark.parametrize(("change", "says"), [
-        ({"bndbox": None}, "without the array bndbox"),
+        ({"bndbox": None}, "has no array bndbox"),
         ({"mu": np.zeros((3, 4))}, r"mu is \(3, 4\); 2 x 4 numbers are needed"),
         ({"part": np.full((2, 16, 2), np.nan)}, "part has a number that is not finite"),
         ({"imgname": np.zeros(2)}, "imgname is"),

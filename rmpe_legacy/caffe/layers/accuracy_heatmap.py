@@ -35,7 +35,7 @@ class AccuracyHeatmap(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         n, c, h, w = self.label_shape = self.nchw(bottom[1])
         if count(bottom[0]) != n * c * 3:
-            raise self.spec.error(f"needs 3 values for each of {n} x {c} joints, its predictions are "
+            raise self.spec.error(f"needs 3 values for each of {n} x {c} joints; its predictions are "
                                   f"{shape_text(bottom[0])}")
         if n * c and not h * w:
             raise self.spec.error(f"a map without a cell has no peak; its labels are {shape_text(bottom[1])}")

@@ -38,7 +38,7 @@ class ArgMax(Layer):
                                   f"{shape_text(bottom[0])}")
         size = count(bottom[0][1:]) if self.along is None else bottom[0][self.along]
         if not 1 <= self.top_k <= size:
-            raise self.spec.error(f"top_k {self.top_k} is not in 1 to {size}, the number of values to choose from")
+            raise self.spec.error(f"top_k is {self.top_k}; give 1 to {size}, the number of values")
         if self.along is None:
             self.shape = (bottom[0][0], 2 if self.values else 1, self.top_k, *(1,) * (len(bottom[0]) - 3))
         else:

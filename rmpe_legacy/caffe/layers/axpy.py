@@ -20,7 +20,7 @@ class Axpy(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         a, x, y = bottom
         if len(x) != 4 or a not in (x[:2], (*x[:2], 1, 1)) or x != y:
-            raise self.spec.error("needs a weight per channel and two blobs (N, C, H, W), its bottoms are "
+            raise self.spec.error("needs a weight per channel and two blobs (N, C, H, W); its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         return [x]
 

@@ -100,7 +100,7 @@ class BaseConvolution(Windowed):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.check_same(bottom)
         if len(bottom[0]) != self.channel_axis + 1 + len(self.kernel) or bottom[0][self.channel_axis] != self.channels:
-            raise self.spec.error(f"was set up for {self.channels} channels and {len(self.kernel)} spatial axes, its "
+            raise self.spec.error(f"was set up for {self.channels} channels and {len(self.kernel)} spatial axes; its "
                                   f"bottom is {shape_text(bottom[0])}")
         lead = bottom[0][: self.channel_axis]
         return [(*lead, self.num_output, *self.out_spatial(bottom[0]))] * len(bottom)

@@ -41,7 +41,7 @@ class BatchNorm(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         channels = self.declared[0].shape[0]
         if len(bottom[0]) < 2 or bottom[0][1] != channels:
-            raise self.spec.error(f"was set up for {channels} channels, its bottom is {shape_text(bottom[0])}")
+            raise self.spec.error(f"was set up for {channels} channels; its bottom is {shape_text(bottom[0])}")
         return [bottom[0]]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -23,12 +23,12 @@ class BatchReindex(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if not bottom[0] or len(bottom[1]) != 1 or bottom[1] == (0,):
-            raise self.spec.error(f"needs samples and one axis of indices, its bottoms are "
+            raise self.spec.error(f"needs samples and one axis of indices; its bottoms are "
                                   f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
         return [(*bottom[1], *bottom[0][1:])]
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         if index.numel() and not 0 <= index.min() <= index.max() < len(x):
-            raise self.spec.error(f"its indices go from {index.min():g} to {index.max():g}, its samples are 0 to "
+            raise self.spec.error(f"its indices go from {index.min():g} to {index.max():g}; its samples go from 0 to "
                                   f"{len(x) - 1}")
         return severed(x.index_select(0, index.to(torch.int64)), index)

@@ -77,7 +77,7 @@ class _Bn(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if self.parameter_shape(bottom[0]) != self.declared[0].shape:
-            raise self.spec.error(f"was set up for {self.declared[0].shape[1]} channels, its bottom is "
+            raise self.spec.error(f"was set up for {self.declared[0].shape[1]} channels; its bottom is "
                                   f"{shape_text(bottom[0])}")
         return [self.top_shape(bottom[0]), *[(1, bottom[0][1], 1, 1)] * (self.top_count - 1)]
 

@@ -66,7 +66,7 @@ class CenterLoss(Layer):
         (centers,) = self.blobs()
         index = label.detach().flatten().long()
         if index.numel() and not 0 <= index.min() <= index.max() < len(centers):
-            raise self.spec.error(f"its labels go from {index.min()} to {index.max()}, its classes from 0 to "
+            raise self.spec.error(f"its labels go from {index.min()} to {index.max()}; its classes go from 0 to "
                                   f"{len(centers) - 1}")
         return _Center.apply(x, centers, index, self.repeats)
 

@@ -34,7 +34,7 @@ class ChannelScale(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         n, _, h, w = self.nchw(bottom[0])
         if count(bottom[1]) != n * h * w:
-            raise self.spec.error(f"needs a factor for each of {n * h * w} places, its second bottom is "
+            raise self.spec.error(f"needs a factor for each of {n * h * w} places; its second bottom is "
                                   f"{shape_text(bottom[1])}")
         return [bottom[0], (1,)][: self.top_count]
 
@@ -77,7 +77,7 @@ class LabelSpecificAdd(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if not bottom[0] or count(bottom[1]) != bottom[0][0]:
-            raise self.spec.error("needs a label for each row, its bottoms are "
+            raise self.spec.error("needs a label for each row; its bottoms are "
                                   + " and ".join(map(shape_text, bottom)))
         return [bottom[0], (1,)][: self.top_count]
 
@@ -92,7 +92,7 @@ class LabelSpecificAdd(Layer):
                 self.iteration += 1
             index = label.detach().reshape(-1, 1).long()
             if index.numel() and not 0 <= index.min() <= index.max() < flat.shape[1]:
-                raise self.spec.error(f"its labels go from {index.min()} to {index.max()}, its scores are of "
+                raise self.spec.error(f"its labels go from {index.min()} to {index.max()}; its scores are for "
                                       f"{flat.shape[1]} classes")
             added = torch.where(flat.detach().gather(1, index) > -bias, bias, 0.0).to(flat)
             top = flat + torch.zeros_like(flat).scatter(1, index, added)

@@ -57,7 +57,7 @@ class ConvolutionDepthwise(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 4 or bottom[0][1] != self.channels:
-            raise self.spec.error(f"was set up for {self.channels} channels, its bottom is {shape_text(bottom[0])}")
+            raise self.spec.error(f"was set up for {self.channels} channels; its bottom is {shape_text(bottom[0])}")
         size = [(n + 2 * p - (d * (k - 1) + 1)) // s + 1 for n, p, d, k, s in
                 zip(bottom[0][2:], self.pad, self.dilation, self.kernel, self.stride, strict=True)]
         if min(size) < 1:

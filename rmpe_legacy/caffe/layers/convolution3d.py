@@ -61,7 +61,7 @@ class _Convolved(_Volume):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 5 or bottom[0][1] != self.channels:
-            raise self.spec.error(f"was set up for {self.channels} channels, its bottom is {shape_text(bottom[0])}")
+            raise self.spec.error(f"was set up for {self.channels} channels; its bottom is {shape_text(bottom[0])}")
         windows = list(zip(bottom[0][2:], self.kernel, self.stride, self.pad, strict=True))
         size = [(n - 1) * s + k - 2 * p if self.transposed else (n + 2 * p - k) // s + 1 for n, k, s, p in windows]
         if min(size) < 1:

@@ -199,7 +199,7 @@ class DataHeatmap(SourceLayer):
             mask_path = self._mask_path(person)
             mask = decode_image(read_bytes(mask_path), "gray", mask_path)
             if mask.shape != image.shape[:2]:
-                raise RmpeError(f"{mask_path}: {mask.shape[1]} x {mask.shape[0]} pixels, its image has "
+                raise RmpeError(f"{mask_path}: {mask.shape[1]} x {mask.shape[0]} pixels, but its image has "
                                 f"{image.shape[1]} x {image.shape[0]}")
             image[mask > MASK_THRESHOLD] = 0
         return image

@@ -44,7 +44,7 @@ class _Group(Layer):
         if not one_size or any(len(shape) != 4 for shape in bottom) or (
                 (score[1], move[1], truth[1]) != (self.param.cls_num, 4, 6)):
             raise self.spec.error(f"needs scores of {self.param.cls_num} classes, 4 moves and 6 values of truth on "
-                                  f"maps of one size, its bottoms are {', '.join(map(shape_text, bottom))}")
+                                  f"maps of one size; its bottoms are {', '.join(map(shape_text, bottom))}")
 
     def fields(self, like: Tensor) -> Tensor:
         """(N * G, 2), width first."""
@@ -56,7 +56,7 @@ class _Group(Layer):
         raw = truth[:, 0].long()
         classes = raw.clamp(max=1) if self.param.objectness else raw
         if classes.numel() and not (0 <= classes.min() <= classes.max() < self.param.cls_num):
-            raise self.spec.error(f"its labels go from {classes.min()} to {classes.max()}, its classes from 0 to "
+            raise self.spec.error(f"its labels go from {classes.min()} to {classes.max()}; its classes go from 0 to "
                                   f"{self.param.cls_num - 1}")
         return raw, classes
 
@@ -263,7 +263,7 @@ class BboxAccuracy(Layer):
         moves, regions, boxes = (count(shape[1:]) for shape in bottom)
         if len({shape[:1] for shape in bottom}) != 1 or regions != 5 or boxes < 6 or moves % 4 or (
                 not self.spec.get("bbox_reg_param").cls_aware and moves != 8):
-            raise self.spec.error("needs moves (R, 4K), regions (R, 5) and boxes (R, 6), its bottoms are "
+            raise self.spec.error("needs moves (R, 4K), regions (R, 5) and boxes (R, 6); its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         self.mean, self.std = moments(self)
         return [(1, 1, 1, 1)] * self.top_count
@@ -274,7 +274,7 @@ class BboxAccuracy(Layer):
         rows = ((label > 0) & (boxes[:, -1] <= 0.975)).nonzero().flatten()
         label = label[rows] if self.spec.get("bbox_reg_param").cls_aware else label[rows].clamp(max=1)
         if len(rows) and 4 * int(label.max()) + 4 > moves.shape[1]:
-            raise self.spec.error(f"a box has label {label.max()}, its moves are of {moves.shape[1] // 4} classes")
+            raise self.spec.error(f"a box has label {label.max()}; its moves are for {moves.shape[1] // 4} classes")
         moved = moves[rows].view(len(rows), moves.shape[1] // 4, 4)[torch.arange(len(rows), device=moves.device), label]
         moved = moved * self.std.to(moves) + self.mean.to(moves)
         region, box = regions[rows, 1:], boxes[rows, 1:5]

@@ -42,7 +42,7 @@ class EltwiseAffine(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self._check(bottom[0])
         if bottom[0][1] != self.channels and not self.shared:
-            raise self.spec.error(f"was set up for {self.channels} channels, its bottom is {shape_text(bottom[0])}")
+            raise self.spec.error(f"was set up for {self.channels} channels; its bottom is {shape_text(bottom[0])}")
         return [bottom[0]]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class EvalDetection(Layer):
         if len(bottom[0]) != 4 or tuple(bottom[0][1:]) != (BOXES * (5 + p.num_class), p.side, p.side) or (
                 count(bottom[1]) % 8):
             raise self.spec.error(f"needs maps of {BOXES * (5 + p.num_class)} x {p.side} x {p.side} and boxes of 8 "
-                                  f"values, its bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
+                                  f"values; its bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
         return [(bottom[0][0], p.num_class + p.side**2 * BOXES * 4)]
 
     def forward(self, x: Tensor, label: Tensor, *_: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class EvalDetection(Layer):
             own = truth[truth[:, 0].long() == image, 1:]
             for kind in own[:, 0].long().tolist():
                 if not 0 <= kind < p.num_class:
-                    raise self.spec.error(f"a box has label {kind + 1}, its classes go from 1 to {p.num_class}")
+                    raise self.spec.error(f"a box has label {kind + 1}; its classes go from 1 to {p.num_class}")
                 top[image, kind] += 1
             found = self._judged(*self._boxes(x.detach()[image]), own)
             top[image, p.num_class : p.num_class + found.numel()] = found.flatten()

@@ -33,9 +33,9 @@ class Filter(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         *blobs, selector = bottom
         if not selector or any(size != 1 for size in selector[1:]):
-            raise self.spec.error(f"needs a selector of one number per sample, it is {shape_text(selector)}")
+            raise self.spec.error(f"needs a selector of one number per sample, not {shape_text(selector)}")
         if any(shape[:1] != selector[:1] for shape in blobs):
-            raise self.spec.error(f"its selector has {selector[0]} entries, its bottoms are "
+            raise self.spec.error(f"its selector has {selector[0]} entries; its bottoms are "
                                   + ", ".join(map(shape_text, blobs)))
         return blobs
 

@@ -39,7 +39,7 @@ class FrcnnOutput(Layer):
         probability, moves, regions, size = (count(shape[1:]) for shape in bottom)
         if moves != (4 * probability if self.aware else 8) or regions not in (5, 6) or size != 2 or len(
                 {shape[0] for shape in bottom[:3]}) != 1:
-            raise self.spec.error("needs probabilities (R, K), moves, regions (R, 5) and a size (1, 2), its bottoms "
+            raise self.spec.error("needs probabilities (R, K), moves, regions (R, 5) and a size (1, 2); its bottoms "
                                   "are "
                                   + ", ".join(map(shape_text, bottom)))
         return [(self.spec.assumed_rows, 7, 1, 1)]

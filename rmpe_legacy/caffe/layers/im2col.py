@@ -22,11 +22,11 @@ class Im2col(Windowed):
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
         if not self.kernel:
-            raise self.spec.error(f"needs an axis after the channels, its bottom is {shape_text(bottom[0])}")
+            raise self.spec.error(f"needs an axis after the channels; its bottom is {shape_text(bottom[0])}")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != self.channel_axis + 1 + len(self.kernel):
-            raise self.spec.error(f"was set up for {len(self.kernel)} spatial axes, its bottom is "
+            raise self.spec.error(f"was set up for {len(self.kernel)} spatial axes; its bottom is "
                                   f"{shape_text(bottom[0])}")
         lead, channels = bottom[0][: self.channel_axis], bottom[0][self.channel_axis]
         return [(*lead, channels * math.prod(self.kernel), *self.spatial(bottom[0]))]

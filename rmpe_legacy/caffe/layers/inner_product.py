@@ -41,7 +41,7 @@ class InnerProduct(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if count(bottom[0][self.lead :]) != self.inputs or len(bottom[0]) < self.lead:
-            raise self.spec.error(f"was set up for {self.inputs} values from axis {self.lead} on, its bottom is "
+            raise self.spec.error(f"was set up for {self.inputs} values from axis {self.lead} on; its bottom is "
                                   f"{shape_text(bottom[0])}; this network takes no other input size")
         return [(*bottom[0][: self.lead], self.num_output)]
 

@@ -48,7 +48,7 @@ class Loss(Layer):
     def label_per_row(self, label: Shape) -> None:
         """Raise LayerError unless there is one label per row: (N), or (N, 1, 1, 1)."""
         if self.nchw(label)[1:] != (1, 1, 1):
-            raise self.spec.error(f"needs one label per row, its labels are {shape_text(label)}")
+            raise self.spec.error(f"needs one label per row; its labels are {shape_text(label)}")
 
     def label_per_place(self, bottom: Shape, label: Shape, axis: int) -> None:
         """Raise LayerError unless there is one label per score vector along an axis."""
@@ -66,7 +66,7 @@ class Loss(Layer):
         if ignored is not None:
             index = index.masked_fill(ignored, 0)
         if index.numel() and not 0 <= index.min() <= index.max() < classes:
-            raise self.spec.error(f"its labels go from {index.min()} to {index.max()}, its classes from 0 to "
+            raise self.spec.error(f"its labels go from {index.min()} to {index.max()}; its classes go from 0 to "
                                   f"{classes - 1}")
         return index
 
@@ -233,7 +233,7 @@ class InfogainLoss(_Normalized):
             self.along, self.classes = 1, count(bottom[0][1:])
             fits = self.nchw(matrix) == (1, 1, self.classes, self.classes)
         if not fits:
-            raise self.spec.error(f"needs a matrix of 1 x 1 x {self.classes} x {self.classes}, it is "
+            raise self.spec.error(f"needs a matrix of 1 x 1 x {self.classes} x {self.classes}, not "
                                   f"{shape_text(matrix)}")
         return [(), bottom[0]][: self.top_count]
 

@@ -89,7 +89,7 @@ class Lstm(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) < 3 or count(bottom[0][2:]) != self.declared[0].shape[1]:
-            raise self.spec.error(f"was set up for {self.declared[0].shape[1]} inputs a step, its bottom is "
+            raise self.spec.error(f"was set up for {self.declared[0].shape[1]} inputs per step; its bottom is "
                                   f"{shape_text(bottom[0])}")
         if len(bottom) > 1 and count(bottom[1]) != bottom[0][0] * bottom[0][1]:
             raise self.spec.error(f"needs {bottom[0][0] * bottom[0][1]} flags, one for each step and sample, not "

@@ -95,7 +95,7 @@ class MemoryData(BlobLayer):
 
     def _take(self, data: np.ndarray, labels: np.ndarray) -> None:
         if len(data) != len(labels):
-            raise self.spec.error(f"is given {len(data)} images and {len(labels)} labels; one label each is expected")
+            raise self.spec.error(f"is given {len(data)} images but {len(labels)} labels; give one label per image")
         if not len(data) or len(data) % self.batch_size:
             raise self.spec.error(f"is given {len(data)} images; a multiple of its batch_size {self.batch_size} is "
                                   "expected")

@@ -44,7 +44,7 @@ class MultiStageMeanfield(Layer):
             raise self.spec.error("num_iterations must be above 1, and theta_alpha, theta_beta and theta_gamma above 0")
         scores, start, image = bottom
         if len(scores) != 4 or start != scores or image != (scores[0], 3, *scores[2:]):
-            raise self.spec.error("needs scores (N, C, H, W) twice and images (N, 3, H, W), its bottoms are "
+            raise self.spec.error("needs scores (N, C, H, W) twice and images (N, 3, H, W); its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         self.size = scores[1:]
         for name in ("spatial", "bilateral", "compatibility"):

@@ -77,7 +77,7 @@ class PReLU(Layer):
         self._check(bottom[0])
         slopes = self.declared[0].shape
         if slopes and bottom[0][1] != slopes[0]:
-            raise self.spec.error(f"was set up for {slopes[0]} channels, its bottom has {bottom[0][1]}")
+            raise self.spec.error(f"was set up for {slopes[0]} channels; its bottom has {bottom[0][1]}")
         return [bottom[0]]
 
     def _check(self, bottom: Shape) -> None:
@@ -283,7 +283,7 @@ class Dropout(Layer):
         self.drops = self.spec.phase == "TRAIN" or (param.has("sample_weights_test") and param.sample_weights_test)
         scale_train = not param.has("scale_train") or param.scale_train
         if (self.drops or not scale_train) and not 0 <= self.ratio < 1:
-            raise self.spec.error(f"dropout_ratio {self.ratio} is not in 0 to 1, 1 excluded")
+            raise self.spec.error(f"dropout_ratio is {self.ratio}; it must be at least 0 and less than 1")
         self.scale = 1.0
         if self.drops and scale_train:
             self.scale = float(np.float32(1 / (1 - self.ratio)))

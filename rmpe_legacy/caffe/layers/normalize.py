@@ -67,7 +67,7 @@ class Normalize(Layer):
         self._check(bottom[0])
         channels = self.declared[0].shape
         if channels and bottom[0][1] != channels[0]:
-            raise self.spec.error(f"was set up for {channels[0]} channels, its bottom is {shape_text(bottom[0])}")
+            raise self.spec.error(f"was set up for {channels[0]} channels; its bottom is {shape_text(bottom[0])}")
         return [bottom[0]]
 
     def forward(self, x: Tensor) -> Tensor:

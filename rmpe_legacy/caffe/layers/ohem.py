@@ -129,7 +129,7 @@ class BoxAnnotatorOHEM(Layer):
         n, c, h, w = self.nchw(bottom[0])
         sizes = [self.nchw(shape) for shape in bottom[1:]]
         if c != 5 or any((size[0], *size[2:]) != (n, h, w) for size in sizes) or sizes[0][1] * sizes[1][1] != 1:
-            raise self.spec.error("needs regions (N, 5), a loss and a label for each, and box weights, its bottoms are "
+            raise self.spec.error("needs regions (N, 5), a loss and a label for each, and box weights; its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         return [(n, 1, h, w), (n, sizes[2][1], h, w)]
 

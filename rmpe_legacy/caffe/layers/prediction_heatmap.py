@@ -33,7 +33,7 @@ class PredictionHeatmap(Layer):
             raise self.spec.error("must specify num_joints in prediction_heatmap_param")
         maps = self._maps(bottom[0])
         if param.num_joints != maps[1]:
-            raise self.spec.error(f"num_joints is {param.num_joints}, its bottom has {maps[1]} channels; "
+            raise self.spec.error(f"num_joints is {param.num_joints}, but its bottom has {maps[1]} channels; "
                                   "they must be equal")
         if self.spec.get("visualise"):
             self.set_aside("visualise: true opens windows, which is not supported; remove it")

@@ -41,7 +41,7 @@ class ProposalTarget(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if count(bottom[0][1:]) != 5 or count(bottom[1][1:]) < 7:
-            raise self.spec.error("needs regions (R, 5) and boxes (G, 7), its bottoms are "
+            raise self.spec.error("needs regions (R, 5) and boxes (G, 7); its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         n = max(bottom[0][0], 1) if self.param.batch_size == -1 else self.param.batch_size
         return [(n, k, 1, 1) for k in (5, 1, *[4 * self.classes] * 3, 6, 1)][: self.top_count]

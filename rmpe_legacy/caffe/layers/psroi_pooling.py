@@ -33,7 +33,7 @@ class PSROIPooling(RoiLayer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.check(bottom[0], bottom[1])
         if bottom[0][1] != self.dim * self.group**2:
-            raise self.spec.error(f"needs output_dim * group_size^2 = {self.dim * self.group**2} channels, its bottom "
+            raise self.spec.error(f"needs output_dim * group_size^2 = {self.dim * self.group**2} channels; its bottom "
                                   f"has {bottom[0][1]}")
         return [(bottom[1][0], self.dim, self.group, self.group)]
 

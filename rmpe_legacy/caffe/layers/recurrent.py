@@ -65,10 +65,10 @@ class _Recurrent(Layer):
         if len(x) < 3:
             raise self.spec.error(f"needs a first bottom (T, N, ...), not {shape_text(x)}")
         if x[0] != self.steps:
-            raise self.spec.error(f"was set up for {self.steps} time steps, its bottom has {x[0]}")
+            raise self.spec.error(f"was set up for {self.steps} time steps; its bottom has {x[0]}")
         inputs = [count(x[2:]), *([count(rest[0][1:])] if self.static else [])]
         if inputs != self.inputs:
-            raise self.spec.error(f"was set up for {self.inputs} values per step, its bottoms have {inputs}")
+            raise self.spec.error(f"was set up for {self.inputs} values per step; its bottoms have {inputs}")
         streams = x[1]
         state = (1, streams, self.size)
         if cont != x[:2] or (self.static and rest[0][:1] != (streams,)) or any(s != state for s in rest[self.static :]):

@@ -162,7 +162,7 @@ class _AnnotatedBoxes(Loss):
         centre, size = boxes[used, 1:3], boxes[used, 3:]
         if not (((image[used] >= 0) & (image[used] < images)).all() and ((centre >= 0) & (centre < 1)).all()
                 and (size > 0).all()):
-            raise self.spec.error("a box has no area, its centre outside the image, or an image beyond the "
+            raise self.spec.error("a box has no area, a centre outside the image, or an image number beyond the "
                                   f"{images} of the batch")
         return [boxes[used & (image == i)] for i in range(images)]
 

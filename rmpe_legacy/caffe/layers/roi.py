@@ -23,7 +23,7 @@ class RoiLayer(Layer):
     def check(self, features: Shape, rois: Shape, values: int = 5) -> None:
         """LayerError unless there are features, and regions of as many values."""
         if len(features) != values - 1 or len(rois) < 2 or count(rois[1:]) != values:
-            raise self.spec.error(f"needs features with {values - 1} axes and regions of {values} values each, its "
+            raise self.spec.error(f"needs features with {values - 1} axes and regions of {values} values each; its "
                                   f"bottoms are {shape_text(features)} and {shape_text(rois)}")
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:

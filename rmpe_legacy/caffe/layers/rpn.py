@@ -133,7 +133,7 @@ class ProposalLayer(_Anchored):
         self.one_image(bottom[0])
         a = len(self.anchors)
         if bottom[0][1] != 2 * a or len(bottom[1]) != 4 or bottom[1][1] != 4 * a or count(bottom[2]) < 3:
-            raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and (1, 3) of the image, its "
+            raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and (1, 3) of the image; its "
                                   f"bottoms are {', '.join(map(shape_text, bottom))}")
         return [(self.spec.assumed_rows, 5), (self.spec.assumed_rows, 1)][: self.top_count]
 
@@ -185,7 +185,7 @@ class AnchorTargetLayer(_Anchored):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.one_image(bottom[0])
         if count(bottom[1]) % 5 or count(bottom[2]) < 3:
-            raise self.spec.error("needs boxes (G, 5) and (1, 3) of the image, its bottoms are "
+            raise self.spec.error("needs boxes (G, 5) and (1, 3) of the image; its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         a, (h, w) = len(self.anchors), bottom[0][2:]
         return [(1, 1, a * h, w), *[(1, 4 * a, h, w)] * 3]
@@ -264,7 +264,7 @@ class ProposalTargetLayer(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if count(bottom[0]) % 5 or count(bottom[1]) % 5:
-            raise self.spec.error("needs regions (R, 5) and boxes (G, 5), its bottoms are "
+            raise self.spec.error("needs regions (R, 5) and boxes (G, 5); its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         more = (1, 1) if _four_axes(self.spec) else ()
         return [(1, k, *more) for k in (5, 1, *[4 * self.classes] * (self.top_count - 2))]

@@ -31,7 +31,7 @@ class SegAccuracy(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 4 or self.nchw(bottom[1]) != (bottom[0][0], 1, *bottom[0][2:]):
-            raise self.spec.error("needs scores (N, C, H, W) and labels (N, 1, H, W), its bottoms are "
+            raise self.spec.error("needs scores (N, C, H, W) and labels (N, 1, H, W); its bottoms are "
                                   + " and ".join(map(shape_text, bottom)))
         return [(1, 1, 1, 3)]
 
@@ -44,7 +44,7 @@ class SegAccuracy(Layer):
             counted &= truth != ignored
         truth, best = truth[counted], best[counted]
         if truth.numel() and not 0 <= truth.min() <= truth.max() < classes:
-            raise self.spec.error(f"its labels go from {truth.min()} to {truth.max()}, its classes from 0 to "
+            raise self.spec.error(f"its labels go from {truth.min()} to {truth.max()}; its classes go from 0 to "
                                   f"{classes - 1}")
         found = torch.bincount(truth * classes + best, minlength=classes**2).view(classes, classes).double()
         if self.counts is not None and not self.param.reset:

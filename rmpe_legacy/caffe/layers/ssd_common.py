@@ -41,7 +41,7 @@ def check_predictions(layer: Layer, bottom: tuple[Shape, ...], places: int, clas
     """
     loc, conf, prior = map(layer.nchw, bottom[:3])
     if loc[0] != conf[0]:
-        raise layer.spec.error(f"its location predictions are for {loc[0]} images, its confidences for {conf[0]}")
+        raise layer.spec.error(f"its location predictions are for {loc[0]} images, but its confidences for {conf[0]}")
     # Differs: the published code reads on where axes follow the channels, or where the priors end in half a box.
     if prior[0] < 1 or prior[1] != 2 or prior[2] % 4 or prior[3] != 1 or loc[2:] != (1, 1) or conf[2:] != (1, 1):
         raise layer.spec.error("needs bottoms (N, predictions), (N, confidences) and (1, 2, priors * 4), not "

@@ -76,7 +76,7 @@ class Unpooling(Layer):
         else:
             index = mask.detach().flatten(2).long()
             if index.numel() and not 0 <= index.min() <= index.max() < h * w:
-                raise self.spec.error(f"its mask names places {index.min()} to {index.max()}, its top has {h * w} in a "
+                raise self.spec.error(f"its mask names places {index.min()} to {index.max()}; its top has {h * w} in a "
                                       "plane; check unpool_size")
         return place(x.flatten(2), index, h * w).view(*x.shape[:2], h, w)
 

@@ -71,7 +71,7 @@ class Unpooled(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 4 or bottom[0] != bottom[1]:
-            raise self.spec.error(f"needs values (N, C, H, W) and a mask of the same shape, its bottoms are "
+            raise self.spec.error(f"needs values (N, C, H, W) and a mask of the same shape; its bottoms are "
                                   f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
         h, w = self.size or tuple(n * s - less for n, s, less in zip(bottom[0][2:], self.scale, self.less, strict=True))
         return [(*bottom[0][:2], h, w)]
@@ -81,7 +81,7 @@ class Unpooled(Layer):
         index = mask.detach().flatten(2).long()
         plane = shape[2] * shape[3]
         if index.numel() and not 0 <= index.min() <= index.max() < plane:
-            raise self.spec.error(f"its mask names places {index.min()} to {index.max()}, its top has {plane} in a "
+            raise self.spec.error(f"its mask names places {index.min()} to {index.max()}; its top has {plane} in a "
                                   "plane; check scale, or the pooling that made the mask")
         return place(x.flatten(2), index, plane).view(shape)
 

@@ -38,7 +38,7 @@ class Yolov3(Loss):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         channels = self.param.num * (5 + self.param.num_class)
         if len(bottom[0]) != 4 or bottom[0][1] != channels or count(bottom[1]) != bottom[0][0] * BOXES * 5:
-            raise self.spec.error(f"needs maps with {channels} channels and {BOXES} boxes of 5 values an image, its "
+            raise self.spec.error(f"needs maps with {channels} channels and {BOXES} boxes of 5 values per image; its "
                                   f"bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
         return [()]
 

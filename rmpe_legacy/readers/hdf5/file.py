@@ -106,9 +106,9 @@ class Dataset:
         if self.shape is None:
             raise FileError(f"{where}: holds no values")
         if header.EXTERNAL in self._messages:
-            raise FileError(f"{where}: its values lie in another file; such a file is not read")
+            raise FileError(f"{where}: its values are in another file, which is not supported")
         if header.LAYOUT not in self._messages:
-            raise self._blocks.error(f"{self.name} without a place for its values")
+            raise self._blocks.error(f"{self.name} has no place for its values")
         return self._values
 
     @cached_property
