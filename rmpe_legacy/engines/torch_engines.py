@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from .layer_times import LayerTimes, module_times
 from .passes import PLAN_PASSES, optimize
 from .plan import Program, split
 
+_ANY = 1 << 30
 _LEFT_TO_INDUCTOR = frozenset(PLAN_PASSES) - {"kernels", "nearest"}
 
 
@@ -88,19 +89,14 @@ class InductorEngine(TorchEngine):
         plan = self.program.plan
         choosing = (i for i, call in enumerate(plan.calls) if call.kernel.chooses_rows)
         before, rest = split(plan, next(choosing, len(plan.calls)))
-        self.before = Program(before)
-        self.compiled = torch.compile(self.before, dynamic=False, options={"freezing": True})
+        self.compiled = torch.compile(Program(before), dynamic=False, fullgraph=True, options={"freezing": True})
         self.rest = Program(rest)
         self.is_compiled = False
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
         try:
             values = [inputs[name] for name in self.inputs]
-            if not self.is_compiled:
-                self.before(*values)  # keeps prior boxes; compiled, they come out wrong (torch 2.13)
-            with nullcontext() if self.is_compiled else _compiling(len(self.program.plan.calls)):
-                made = self.compiled(*values)
-            self.is_compiled = True
+            made = self.compiled(*values) if self.is_compiled else self._compile(values)
         except RmpeError:
             raise
         except Exception as error:  # torch.compile lets through what the compilers behind it raise
@@ -109,17 +105,24 @@ class InductorEngine(TorchEngine):
             raise NetError(f"{self.title}: engine 'inductor' cannot compile it: {first_line(error)}") from error
         return dict(zip(self.outputs, self.rest(*values, *made), strict=True))
 
+    def _compile(self, values: list[Tensor]) -> tuple[Tensor, ...]:
+        """The first run. Before it, layers compute what they keep for one input size, such as PriorBox's boxes."""
+        self.program(*values)
+        with _compiling():
+            made = self.compiled(*values)
+        self.is_compiled = True
+        return made
+
     def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
         """None: torch.compile makes kernels that belong to no single layer."""
         return {}
 
 
 @contextmanager
-def _compiling(calls: int) -> Iterator[None]:
-    """Let torch.compile compile all of a network, and keep its warnings off standard error.
+def _compiling() -> Iterator[None]:
+    """Let torch.compile compile any number of networks in a process, and keep its warnings off standard error.
 
-    Where it cannot follow a layer, it compiles each kernel by itself; beyond 8 that differ in their sizes alone, it
-    would leave the rest uncompiled.
+    It counts them as one function that is compiled anew, which it refuses after 8 times.
     """
     from torch._dynamo import config  # takes a second to import
 
@@ -127,7 +130,7 @@ def _compiling(calls: int) -> Iterator[None]:
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        with config.patch(recompile_limit=8 + calls, accumulated_recompile_limit=256 + calls):
+        with config.patch(recompile_limit=_ANY, accumulated_recompile_limit=_ANY):
             yield
     finally:
         log.setLevel(level)
