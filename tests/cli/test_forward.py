@@ -109,6 +109,7 @@ class TestRun:
         assert written()["i"].shape == ()
         assert written()["i"] == 7
 
+    @pytest.mark.filterwarnings("ignore:a photo has an EXIF orientation")
     @pytest.mark.parametrize(("options", "recipe"), [
         ((), pose_input), (("--image", "pose"), pose_input), (("--image", "detector"), detector_input)])
     def test_a_picture_takes_the_size_of_the_prototxt(self, rmpe, options, recipe):
