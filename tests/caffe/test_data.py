@@ -186,7 +186,6 @@ class TestWithoutTheStore:
 
     @pytest.mark.parametrize(("type_name", "params", "reason"), [
         ("DataHeatmap", "heatmap_data_param { batchsize: 1 outsize: 4 }", "it names no source, and without labelinds"),
-        ("HDF5Data", 'hdf5_data_param { source: "no.txt" batch_size: 1 }', "its source 'no.txt' is not there"),
     ])
     def test_a_shape_that_nothing_tells_is_asked_for(self, build, type_name: str, params: str, reason: str):
         with pytest.raises(LayerError, match=reason):
@@ -240,6 +239,34 @@ class TestWithoutTheStore:
         assert net.steps[0].top_shapes == ((3, 4), (3,))
         with pytest.raises(LayerError, match=r"its source 'hdf5_classification/data/test\.txt' is not there"):
             net()
+
+    @pytest.mark.parametrize(("users", "shapes"), [
+        ('layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 '
+         'kernel_size: 1 } } layer { name: "f" type: "InnerProduct" bottom: "c" top: "f" inner_product_param { '
+         'num_output: 5 } } layer { name: "l" type: "EuclideanLoss" bottom: "f" bottom: "label" top: "l" }',
+         ((3, 3, 256, 256), (3, 5))),
+        ('layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { global_pooling: true } } '
+         'layer { name: "l" type: "SoftmaxWithLoss" bottom: "p" bottom: "label" top: "l" } '
+         'layer { name: "a" type: "Accuracy" bottom: "p" bottom: "label" top: "a" }', ((3, 3, 256, 256), (3,))),
+    ])
+    def test_rows_that_are_not_there_have_the_shape_that_their_use_tells(self, tmp_path: Path, users: str,
+                                                                         shapes: tuple):
+        file = tmp_path / "net.prototxt"
+        file.write_text('layer { name: "d" type: "HDF5Data" top: "data" top: "label" '
+                        f'hdf5_data_param {{ source: "no.txt" batch_size: 3 }} }} {users}')
+        with pytest.warns(UserWarning, match="by the layers that use them, its tops are assumed to be data 3 x 3 x"):
+            net = load_net(file)
+        assert net.steps[0].top_shapes == shapes
+        with pytest.raises(LayerError, match=r"its source 'no\.txt' is not there"):
+            net()
+
+    def test_rows_whose_use_tells_nothing_are_asked_for(self, tmp_path: Path):
+        file = tmp_path / "net.prototxt"
+        file.write_text('layer { name: "d" type: "HDF5Data" top: "x" hdf5_data_param { source: "no.txt" batch_size: 1 }'
+                        ' } layer { name: "f" type: "InnerProduct" bottom: "x" top: "f" '
+                        'inner_product_param { num_output: 5 } }')
+        with pytest.raises(LayerError, match=r"its source 'no\.txt' is not there, and nothing else determines"):
+            load_net(file)
 
     def test_weiliu89s_small_size_tells_nothing(self, build):
         resize = "resize_param { resize_mode: FIT_SMALL_SIZE height: 4 width: 5 }"
