@@ -88,13 +88,16 @@ class InductorEngine(TorchEngine):
         plan = self.program.plan
         choosing = (i for i, call in enumerate(plan.calls) if call.kernel.chooses_rows)
         before, rest = split(plan, next(choosing, len(plan.calls)))
-        self.compiled = torch.compile(Program(before), dynamic=False, options={"freezing": True})
+        self.before = Program(before)
+        self.compiled = torch.compile(self.before, dynamic=False, options={"freezing": True})
         self.rest = Program(rest)
         self.is_compiled = False
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
         try:
             values = [inputs[name] for name in self.inputs]
+            if not self.is_compiled:
+                self.before(*values)  # keeps prior boxes; compiled, they come out wrong (torch 2.13)
             with nullcontext() if self.is_compiled else _compiling(len(self.program.plan.calls)):
                 made = self.compiled(*values)
             self.is_compiled = True

@@ -34,10 +34,12 @@ class Once:
         self.ran = self.ran or self.runner.run(inputs, wanted)
         return self.ran
 
-    def exact(self, inputs, given) -> dict:
+    def exact(self, inputs, given, see) -> None:
         assert not given
-        self.doubles = self.doubles or self.runner.exact(inputs, given)
-        return self.doubles
+        if not self.doubles:
+            self.runner.exact(inputs, given, self.doubles.__setitem__)
+        for blob, value in self.doubles.items():
+            see(blob, value)
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import google.protobuf.text_format  # noqa: F401 - which generated modules bring with them, and scripts rely on
-
 from rmpe_legacy.caffe.proto.dialects import AUTO
 from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
 from rmpe_legacy.pycaffe import settings
