@@ -185,15 +185,33 @@ class TestWithoutTheStore:
         assert build(type_name, params).steps[0].top_shapes == shapes
 
     @pytest.mark.parametrize(("type_name", "params", "reason"), [
-        ("Data", 'data_param { source: "no/db" batch_size: 1 }', "nothing else determines the size of its images"),
-        ("ImageData", 'image_data_param { source: "no.txt" }', "nothing else determines the size of its images"),
         ("DataHeatmap", "heatmap_data_param { batchsize: 1 outsize: 4 }", "it names no source, and without labelinds"),
-        ("HDF5Data", 'hdf5_data_param { source: "no.txt" batch_size: 1 }', "its source 'no.txt' is not there"),
-        ("VideoData", "data_param { batch_size: 1 } video_data_param { device_id: 97 }", "there is no camera 97"),
     ])
     def test_a_shape_that_nothing_tells_is_asked_for(self, build, type_name: str, params: str, reason: str):
         with pytest.raises(LayerError, match=reason):
             build(type_name, params)
+
+    @pytest.mark.parametrize(("type_name", "params", "missing"), [
+        ("Data", 'data_param { source: "no/db" batch_size: 1 }', "its source 'no/db' is not there"),
+        ("ImageData", 'image_data_param { source: "no.txt" }', "its source 'no.txt' is not there"),
+        ("VideoData", "data_param { batch_size: 1 } video_data_param { device_id: 97 }", "there is no camera 97"),
+    ])
+    def test_images_of_unknown_size_are_assumed_to_be_imagenets(self, build, type_name: str, params: str, missing: str):
+        with pytest.warns(UserWarning, match=f"{missing}, and nothing else determines the size of its images; "
+                                             "3 x 256 x 256 is assumed"):
+            net = build(type_name, params)
+        assert net.steps[0].top_shapes == ((1, 3, 256, 256), (1,))
+        with pytest.raises(LayerError, match=missing):
+            net()
+
+    def test_a_batch_of_unknown_size_is_of_one(self, build):
+        with pytest.warns(UserWarning, match="its batch_size is not given; a batch of 1 is assumed"):
+            net = build("Data", "transform_param { crop_size: 5 }")
+        assert net.steps[0].top_shapes == ((1, 3, 5, 5), (1,))
+
+    def test_netscopes_data_layers_have_the_shape_of_an_input(self, build):
+        net = build("Data", "input_param { shape { dim: 2 dim: 3 dim: 4 dim: 5 } }")
+        assert net.steps[0].top_shapes == ((2, 3, 4, 5), (2,))
 
     @pytest.mark.parametrize(("source", "transform", "shape"), [
         ("examples/mnist/mnist_test_lmdb", "", (1, 28, 28)),
@@ -212,7 +230,7 @@ class TestWithoutTheStore:
 
     @pytest.mark.parametrize("source", ["my_mnist_test_lmdb", "mnist_test_lmdb/data", "mnist_r_test_lmdb"])
     def test_other_names_say_nothing_of_the_size(self, build, source: str):
-        with pytest.raises(LayerError, match="nothing else determines"):
+        with pytest.warns(UserWarning, match="nothing else determines"):
             build("Data", f'data_param {{ source: "{source}" batch_size: 2 }}')
 
     def test_the_rows_of_caffes_hdf5_example_have_a_known_size(self, build):
@@ -222,9 +240,37 @@ class TestWithoutTheStore:
         with pytest.raises(LayerError, match=r"its source 'hdf5_classification/data/test\.txt' is not there"):
             net()
 
+    @pytest.mark.parametrize(("users", "shapes"), [
+        ('layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 '
+         'kernel_size: 1 } } layer { name: "f" type: "InnerProduct" bottom: "c" top: "f" inner_product_param { '
+         'num_output: 5 } } layer { name: "l" type: "EuclideanLoss" bottom: "f" bottom: "label" top: "l" }',
+         ((3, 3, 256, 256), (3, 5))),
+        ('layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { global_pooling: true } } '
+         'layer { name: "l" type: "SoftmaxWithLoss" bottom: "p" bottom: "label" top: "l" } '
+         'layer { name: "a" type: "Accuracy" bottom: "p" bottom: "label" top: "a" }', ((3, 3, 256, 256), (3,))),
+    ])
+    def test_rows_that_are_not_there_have_the_shape_that_their_use_tells(self, tmp_path: Path, users: str,
+                                                                         shapes: tuple):
+        file = tmp_path / "net.prototxt"
+        file.write_text('layer { name: "d" type: "HDF5Data" top: "data" top: "label" '
+                        f'hdf5_data_param {{ source: "no.txt" batch_size: 3 }} }} {users}')
+        with pytest.warns(UserWarning, match="by the layers that use them, its tops are assumed to be data 3 x 3 x"):
+            net = load_net(file)
+        assert net.steps[0].top_shapes == shapes
+        with pytest.raises(LayerError, match=r"its source 'no\.txt' is not there"):
+            net()
+
+    def test_rows_whose_use_tells_nothing_are_asked_for(self, tmp_path: Path):
+        file = tmp_path / "net.prototxt"
+        file.write_text('layer { name: "d" type: "HDF5Data" top: "x" hdf5_data_param { source: "no.txt" batch_size: 1 }'
+                        ' } layer { name: "f" type: "InnerProduct" bottom: "x" top: "f" '
+                        'inner_product_param { num_output: 5 } }')
+        with pytest.raises(LayerError, match=r"its source 'no\.txt' is not there, and nothing else determines"):
+            load_net(file)
+
     def test_weiliu89s_small_size_tells_nothing(self, build):
         resize = "resize_param { resize_mode: FIT_SMALL_SIZE height: 4 width: 5 }"
-        with pytest.raises(LayerError, match="nothing else determines"):
+        with pytest.warns(UserWarning, match="nothing else determines"):
             build("AnnotatedData", f"data_param {{ batch_size: 1 }} transform_param {{ {resize} }}", dialect="ssd")
 
 
@@ -272,7 +318,7 @@ class TestDamage:
 
 
 @pytest.mark.parametrize(("type_name", "params", "reason"), [
-    ("Data", "transform_param { crop_size: 3 }", "needs a batch_size above 0"),
+    ("Data", 'data_param { source: "/" } transform_param { crop_size: 3 }', "needs a batch_size above 0"),
     ("Data", 'data_param { batch_size: 1 } transform_param { crop_size: 3 mean_file: "m" mean_value: 1 }', "keep one"),
     ("Data", "data_param { batch_size: 1 } transform_param { crop_size: 3 force_gray: true force_color: true }",
      "force_color and force_gray; keep one"),

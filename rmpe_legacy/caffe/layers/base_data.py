@@ -28,6 +28,7 @@ from .read_ahead import Position, Prefetcher
 
 log = logging.getLogger(__name__)
 COLORS = 3  # default number of channels of an image
+ASSUMED = 256  # height and width of images of which nothing is known, as in Caffe's own ImageNet example
 
 
 def seed_from_torch() -> int:
@@ -145,7 +146,7 @@ class SourceLayer(BlobLayer):
         with self.named():
             self.transformer = DataTransformer(self.spec.get("transform_param"), self.spec.phase)
         self.check()
-        if not self.batch_size:
+        if not self.batch_size and self.source_exists():
             raise self.spec.error("needs a batch_size above 0")
         self._warn_of_ignored()
         self.seed(seed_from_torch() if self.is_random else 0)
@@ -235,7 +236,14 @@ class SourceLayer(BlobLayer):
     def shapes(self) -> list[Shape]:
         """Return the tops' shapes: from the first record, or from the prototxt if the source does not exist."""
         found = self.first_shape() if self.source_exists() else self.assumed_shape()
-        return [(self.batch_size, *found), (self.batch_size,)]
+        batch = self.batch_or_one()
+        return [(batch, *found), (batch,)]
+
+    def batch_or_one(self) -> int:
+        """The size of a batch; without a source it need not be given: 1, with a warning."""
+        if not self.batch_size:
+            self.warn(f"{self.missing()}, and its batch_size is not given; a batch of 1 is assumed")
+        return max(1, self.batch_size)
 
     def first_shape(self) -> tuple[int, int, int]:
         """Return (C, H, W) of the next batch."""
@@ -252,7 +260,7 @@ class SourceLayer(BlobLayer):
     def assumed_shape(self, height: int = 0, width: int = 0, channels: int = 0) -> tuple[int, int, int]:
         """Return (C, H, W) if the source does not exist: from crop, resize or the given size.
 
-        The number of channels defaults to that of a colour image.
+        The number of channels defaults to that of a colour image, its height and width to ASSUMED, with a warning.
         """
         param = self.transformer.param
         if self.spec.dialect != "bvlc" and param.has("resize_param") and not (
@@ -260,12 +268,13 @@ class SourceLayer(BlobLayer):
             height, width = param.resize_param.height or height, param.resize_param.width or width
         crop_h, crop_w = self.transformer.crop_size
         height, width = crop_h or height, crop_w or width
-        if not height or not width:
-            raise self.spec.error(f"{self.missing()}, and nothing else determines the size of its images; "
-                                  "make it, or set crop_size in transform_param")
         if not channels:
             means = len(param.mean_value)
             channels = 1 if param.force_gray else means if means > 1 and not param.force_color else COLORS
+        if not height or not width:
+            height, width = height or ASSUMED, width or ASSUMED
+            self.warn(f"{self.missing()}, and nothing else determines the size of its images; {channels} x {height} x "
+                      f"{width} is assumed; make it, or set crop_size in transform_param")
         return channels, height, width
 
     def missing(self) -> str:
@@ -275,6 +284,8 @@ class SourceLayer(BlobLayer):
         if not self.source_exists():
             tops = ", ".join(f"{top}=..." for top in self.spec.top)
             raise self.spec.error(f"{self.missing()}; make it, or give its tops instead: net({tops})")
+        if not self.batch_size:  # the source was not there when the network was loaded
+            raise self.spec.error("needs a batch_size above 0")
         return super().forward()
 
     def new_blobs(self, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:

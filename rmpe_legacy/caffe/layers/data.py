@@ -10,7 +10,7 @@ import numpy as np
 from rmpe_legacy.caffe.data.caffe_random import CaffeRandom
 from rmpe_legacy.caffe.data.datum import Cursor, parse_datum
 
-from .base import shape_text
+from .base import Shape, shape_text
 from .base_data import SourceLayer
 from .example_data import example_shape
 from .registry import register
@@ -70,8 +70,16 @@ class StoreLayer(SourceLayer):
 class Data(StoreLayer):
     """The next images of a database, (batch, C, H, W), and their labels, (batch,)."""
 
-    params = ("data_param", "transform_param")
+    params = ("data_param", "transform_param", "input_param")
     exact = True
+
+    def shapes(self) -> list[Shape]:
+        """Beside Caffe's: without a source, the shape that Netscope's users give in input_param."""
+        given = self.spec.get("input_param").shape
+        if given and not self.source and all(size > 0 for size in given[0].dim):
+            image = tuple(given[0].dim)
+            return [image, image[:1] or (1,)]
+        return super().shapes()
 
     def first_shape(self) -> tuple[int, int, int]:
         return self.transformer.shape_of(self.transformer.image(parse_datum(*self.cursor.peek())))

@@ -152,8 +152,9 @@ class DataHeatmap(SourceLayer):
         else:
             raise self.spec.error(f"{self.missing()}, and without labelinds nothing else determines the number of "
                                   "joints; make it, or set labelinds")
-        return [(self.batch_size, COLORS, param.outsize, param.outsize),
-                (self.batch_size, joints, param.label_height, param.label_width)]
+        batch = self.batch_or_one()
+        return [(batch, COLORS, param.outsize, param.outsize),
+                (batch, joints, param.label_height, param.label_width)]
 
     def batch(self) -> Sequence[np.ndarray]:
         blob, labels = (np.empty(shape, F) for shape in self.shapes())

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from rmpe_legacy.caffe.data.hdf5_rows import RowReader
+from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Shape
-from .base_data import BlobLayer
+from .base import Shape, shape_text
+from .base_data import ASSUMED, COLORS, BlobLayer
 from .example_data import example_shape
+from .fed import channels_beside
 from .read_ahead import Position
 from .registry import register
 
@@ -29,6 +31,11 @@ class HDF5Data(BlobLayer):
     exact = True
     tops = (1, None)
     _rows: RowReader | None = None
+    _assumed: Sequence[Shape | None] = ()
+
+    def foresee(self, specs: Sequence[LayerSpec]) -> None:
+        if not os.path.exists(self.spec.get("hdf5_data_param").source):
+            self._assumed = [_sample_by_use(top, specs) for top in self.spec.top]
 
     def setup(self) -> None:
         super().setup()
@@ -46,6 +53,13 @@ class HDF5Data(BlobLayer):
             warnings.warn(str(self.spec.error(f"its source {param.source!r} is not there; by its name it is that of "
                                               f"{example}, with {features[0]} features and a label")), stacklevel=2)
             return [(param.batch_size, *features), (param.batch_size,)]
+        samples = [sample for sample in self._assumed if sample is not None]
+        if not os.path.exists(param.source) and len(samples) == self.top_count:
+            shapes = [(param.batch_size, *sample) for sample in samples]
+            told = ", ".join(f"{top} {shape_text(shape)}" for top, shape in zip(self.spec.top, shapes, strict=True))
+            warnings.warn(str(self.spec.error(f"its source {param.source!r} is not there; by the layers that use them, "
+                                              f"its tops are assumed to be {told}")), stacklevel=2)
+            return shapes
         with self.named():
             return [(param.batch_size, *shape) for shape in self.rows.shapes]
 
@@ -77,3 +91,22 @@ class HDF5Data(BlobLayer):
         super().shard(rank, processes)
         self.end_prefetch()
         self._rows = None
+
+
+_OF_IMAGES = {"Convolution", "Deconvolution", "LRN", "Pooling"}
+_OF_CLASSES = {"Accuracy", "HingeLoss", "MultinomialLogisticLoss", "SoftmaxWithLoss"}
+_OF_VALUES = {"EuclideanLoss", "SigmoidCrossEntropyLoss"}
+
+
+def _sample_by_use(top: str, specs: Sequence[LayerSpec]) -> Shape | None:
+    """The shape of one sample of a top of which only its use is known: an image, a class, or as many values as the
+    layer gives that a loss compares it with. None if the use does not tell."""
+    copies = {top, *(copy for spec in specs if spec.type == "Split" and top in spec.bottom for copy in spec.top)}
+    users = {spec.type: copies & {*spec.bottom[1:]} for spec in specs if copies & {*spec.bottom}}
+    users.pop("Split", None)
+    if _OF_IMAGES & {*users}:
+        return COLORS, ASSUMED, ASSUMED
+    if not users or any(users.get(name) for name in _OF_CLASSES):
+        return ()
+    values = channels_beside(top, specs) if any(users.get(name) for name in _OF_VALUES) else 0
+    return (values,) if values else None
