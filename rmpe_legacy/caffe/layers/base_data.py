@@ -261,6 +261,7 @@ class SourceLayer(BlobLayer):
         """Return (C, H, W) if the source does not exist: from crop, resize or the given size.
 
         The number of channels defaults to that of a colour image, its height and width to ASSUMED, with a warning.
+        Differs: Caffe builds no network whose source is missing.
         """
         param = self.transformer.param
         if self.spec.dialect != "bvlc" and param.has("resize_param") and not (

@@ -99,8 +99,11 @@ _OF_VALUES = {"EuclideanLoss", "SigmoidCrossEntropyLoss"}
 
 
 def _sample_by_use(top: str, specs: Sequence[LayerSpec]) -> Shape | None:
-    """The shape of one sample of a top of which only its use is known: an image, a class, or as many values as the
-    layer gives that a loss compares it with. None if the use does not tell."""
+    """Return the shape of one sample of a top of which only the use is known; None if the use does not tell.
+
+    It is an image, a class, or as many values as the layer has with which a loss compares it. Differs: Caffe builds no
+    network whose source is missing.
+    """
     copies = {top, *(copy for spec in specs if spec.type == "Split" and top in spec.bottom for copy in spec.top)}
     users = {spec.type: copies & {*spec.bottom[1:]} for spec in specs if copies & {*spec.bottom}}
     users.pop("Split", None)
