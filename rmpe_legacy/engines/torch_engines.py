@@ -89,7 +89,8 @@ class InductorEngine(TorchEngine):
         plan = self.program.plan
         choosing = (i for i, call in enumerate(plan.calls) if call.kernel.chooses_rows)
         before, rest = split(plan, next(choosing, len(plan.calls)))
-        self.compiled = torch.compile(Program(before), dynamic=False, fullgraph=True, options={"freezing": True})
+        self.before = Program(before)
+        self.compiled = torch.compile(self.before, dynamic=False, fullgraph=True, options={"freezing": True})
         self.rest = Program(rest)
         self.is_compiled = False
 
@@ -106,8 +107,9 @@ class InductorEngine(TorchEngine):
         return dict(zip(self.outputs, self.rest(*values, *made), strict=True))
 
     def _compile(self, values: list[Tensor]) -> tuple[Tensor, ...]:
-        """The first run. Before it, layers compute what they keep for one input size, such as PriorBox's boxes."""
-        self.program(*values)
+        """The first run. Before it, layers compute what they keep for one input size: PriorBox's boxes, which come out
+        wrong where torch 2.13 compiles them."""
+        self.before(*values)
         with _compiling():
             made = self.compiled(*values)
         self.is_compiled = True

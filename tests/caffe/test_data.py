@@ -786,7 +786,7 @@ class TestMemoryData:
     @pytest.mark.parametrize(("shape", "labels", "reason"), [
         ((3, 3, 6, 8), 3, "is given 3 images; a multiple of its batch_size 2"),
         ((2, 3, 6, 7), 2, "is given data of 2 x 3 x 6 x 7; n x 3 x 6 x 8 is expected"),
-        ((2, 3, 6, 8), 4, "is given 2 images and 4 labels"),
+        ((2, 3, 6, 8), 4, "is given 2 images but 4 labels"),
         ((0, 3, 6, 8), 0, "is given 0 images"),
     ])
     def test_arrays_must_fit(self, build, shape: tuple, labels: int, reason: str):
