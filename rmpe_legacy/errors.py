@@ -30,6 +30,10 @@ def _shortened_line(line: str) -> str:
     return f"{line[: MAX_LINE // 2]} ... ({len(line)} characters) ... {line[-MAX_LINE // 3 :]}"
 
 
+class OptionError(RmpeError):
+    """A parameter or an option with a value that it never takes, or beside others that exclude it."""
+
+
 class FileError(RmpeError):
     """A file that is missing, truncated, damaged or in another format than expected."""
 

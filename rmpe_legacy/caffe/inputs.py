@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmpe_legacy.errors import FileError, NetError, RmpeError
+from rmpe_legacy.errors import FileError, NetError, OptionError, RmpeError
 from rmpe_legacy.files import check_places, whole_file
 from rmpe_legacy.readers.npy import NUMBERS, Npz, read_npy
 from rmpe_legacy.reading import first_bytes
@@ -211,7 +211,7 @@ def usable_device(name: str) -> torch.device:
         torch.zeros(1, device=device).cpu()  # "meta" is a device too, but holds no values
     except (RuntimeError, AssertionError) as error:  # torch raises either
         reason = str(error).splitlines()[0]
-        raise RmpeError(f"device {name!r} cannot be used: {reason}; cpu always can") from None
+        raise OptionError(f"device {name!r} cannot be used: {reason}; cpu always can") from None
     return device
 
 

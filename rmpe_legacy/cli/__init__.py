@@ -10,7 +10,7 @@ import warnings
 from importlib import import_module
 from time import perf_counter
 
-from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.errors import OptionError, RmpeError
 from rmpe_legacy.optional import optional
 
 from .examples import EXAMPLES_HEAD, epilog
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         return code or OK
     except RmpeError as error:  # the message is the whole story; any other exception is our bug
         tell(error)
-        return getattr(args, "code_of_mistakes", ERROR)
+        return USAGE if isinstance(error, OptionError) else getattr(args, "code_of_mistakes", ERROR)
     except MemoryError:
         tell("not enough memory")
         return getattr(args, "code_of_mistakes", ERROR)

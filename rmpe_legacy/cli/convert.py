@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.errors import OptionError
 
 from .options import add_compare_options, add_source_options, dynamic_axes, input_shape, load_plugins, setting_of
 from .terminal import note, say, tell
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from rmpe_legacy.formats.base import SourceOptions
 
     if args.no_verify and args.input:
-        raise RmpeError("--input is for the comparison, which --no-verify disables; leave out one of them")
+        raise OptionError("--input is for the comparison, which --no-verify disables; leave out one of them")
     load_plugins(args.plugin)
     options = SourceOptions(tuple(args.until), tuple(InputShape(*shape) for shape in args.input_shape), args.lenient,
                             not args.drop_parallel, args.key, args.dynamic)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.errors import OptionError
 from rmpe_legacy.wording import pluralize, shorten
 
 from .options import seed
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.coco:
         images = coco_images(args.coco, read_label_map(args.label_map) if args.label_map else PERSON)
     elif args.label_map:
-        raise RmpeError("--label-map: only COCO annotations have categories; leave it out")
+        raise OptionError("--label-map: only COCO annotations have categories; leave it out")
     elif args.boxes:
         images = listed_images(args.boxes)
     else:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.errors import OptionError
 
 from .options import add_network_options, detector_options, seed
 from .terminal import say
@@ -82,13 +82,13 @@ def _pairs(args: argparse.Namespace) -> Pairs:
 
     if args.drawn is not None:
         if args.detections:
-            raise RmpeError("--detections belongs to --annotations; with --drawn, --detector finds the boxes")
+            raise OptionError("--detections belongs to --annotations; with --drawn, --detector finds the boxes")
         if args.pictures < 1:
-            raise RmpeError(f"--pictures {args.pictures} is less than 1")
+            raise OptionError(f"--pictures {args.pictures} is less than 1")
         detector = load_detector(*(args.detector or demo_model("detector")), options=detector_options(args))
         return drawn_pairs(detector, args.drawn, args.pictures, get_recipe("demo-test").threshold)
     if not args.detections:
-        raise RmpeError("--annotations needs --detections, a detector's boxes in the same images")
+        raise OptionError("--annotations needs --detections, a detector's boxes in the same images")
     return pairs_of(args.detections, _people(args))
 
 
@@ -105,7 +105,7 @@ def _sample(args: argparse.Namespace) -> None:
     from rmpe_legacy.training.sources import load_picture
 
     if args.count < 1:
-        raise RmpeError(f"count {args.count} is less than 1")
+        raise OptionError(f"count {args.count} is less than 1")
     model, rng = read_pgpg(args.model), np.random.default_rng(args.seed)
     sampler = model if args.boxes == "mixture" else model.published()
     for person in _people(args):

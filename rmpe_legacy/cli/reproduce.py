@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.errors import OptionError
 
 from .batch import run_on_images
 from .interrupt import Interrupt
@@ -92,8 +92,8 @@ def run(args: argparse.Namespace) -> int:
 
         if args.images:
             if args.predictions or not (args.pose and args.ground_truth):
-                raise RmpeError("--images needs a pose network (--pose) and the annotations (--ground-truth), and no "
-                                "--predictions")
+                raise OptionError("--images needs a pose network (--pose) and the annotations (--ground-truth), and no "
+                                  "--predictions")
             return run_on_images(args, lambda options: run_and_reproduce_coco(
                 args.images, args.boxes, args.detector, args.pose, args.ground_truth, options))
         say(reproduce_coco(args.predictions, args.ground_truth).text)

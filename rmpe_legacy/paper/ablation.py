@@ -23,7 +23,7 @@ import torch
 
 from rmpe_legacy import __version__
 from rmpe_legacy.caffe.solver.solver import Action
-from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.errors import FileError, OptionError
 from rmpe_legacy.files import make_folder, write_together
 from rmpe_legacy.pose.demo_models import DE_TRANSFORM, demo_model
 from rmpe_legacy.pose.detect import load_detector
@@ -119,9 +119,9 @@ class Ablation:
         seeds = self.seeds if seeds is None else list(seeds)
         unknown = [row for row in rows if row not in ROWS]
         if unknown:
-            raise RmpeError(f"row {unknown[0]!r} is not one of {', '.join(map(repr, ROWS))}")
+            raise OptionError(f"row {unknown[0]!r} is not one of {', '.join(map(repr, ROWS))}")
         if any(seed < 1 for seed in seeds):
-            raise RmpeError(f"seed {min(seeds)} is less than 1")
+            raise OptionError(f"seed {min(seeds)} is less than 1")
         make_folder(self.work)
         make_folder(self.results)
         for seed in seeds:

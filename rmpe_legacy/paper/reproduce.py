@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.errors import FileError, OptionError, RmpeError
 from rmpe_legacy.evaluation.evaluate import measure
 from rmpe_legacy.evaluation.files import read_groups
 from rmpe_legacy.evaluation.groups import Groups
@@ -125,11 +125,11 @@ def reproduce_mpii(given: MpiiFiles, options: Options, report: Path | None = Non
 
 def _check(given: MpiiFiles) -> None:
     if given.row not in RUNS:
-        raise RmpeError(f"row {given.row!r} is not one of {', '.join(map(repr, RUNS))}")
+        raise OptionError(f"row {given.row!r} is not one of {', '.join(map(repr, RUNS))}")
     if not given.images.is_dir():
         raise FileError(f"{given.images}: not a folder; give the one with MPII's images")
     if given.proposals and given.detector:
-        raise RmpeError("give a detector or its boxes (--proposals), not both")
+        raise OptionError("give a detector or its boxes (--proposals), not both")
     if not given.proposals and not given.detector:
         raise RmpeError("give the detector's files (--detector PROTOTXT CAFFEMODEL) or its boxes (--proposals)")
 

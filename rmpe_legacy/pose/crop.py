@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.errors import OptionError, RmpeError
 
 # How much a box grows in width and height. 1.3 - 1 is slightly more than 0.3, which changes 22 edges of the authors'
 # 10,421 boxes.
@@ -272,7 +272,7 @@ def transform(points: ArrayLike, center: Sequence[float] | np.ndarray, scale: fl
 
 def _choice(published: str, choices: tuple[str, ...]) -> str:
     if published not in choices:
-        raise RmpeError(f"published {published!r} is not one of {', '.join(map(repr, choices))}")
+        raise OptionError(f"published {published!r} is not one of {', '.join(map(repr, choices))}")
     return published
 
 

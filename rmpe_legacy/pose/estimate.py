@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rmpe_legacy.caffe.data.image import pose_input
 from rmpe_legacy.caffe.layers.base import shape_text
 from rmpe_legacy.caffe.net import Net, Step
-from rmpe_legacy.errors import NetError, RmpeError
+from rmpe_legacy.errors import NetError, OptionError, RmpeError
 from rmpe_legacy.torch7.load import build_module
 from rmpe_legacy.torch7.network_kind import Part, kind, part_of_object, roles
 from rmpe_legacy.torch7.reader import read_torch7
@@ -73,7 +73,7 @@ class PoseNetwork:
 
     def __init__(self, module: Any, name: str, stn: str):
         if stn not in STN:
-            raise RmpeError(f"stn {stn!r} is not one of {', '.join(map(repr, STN))}")
+            raise OptionError(f"stn {stn!r} is not one of {', '.join(map(repr, STN))}")
         self.module, self.name, self.stn = module, name, stn
 
     def __call__(self, crops: np.ndarray) -> PoseOutput:
@@ -282,7 +282,7 @@ def estimate_poses(network: PoseNetwork, image: np.ndarray, boxes_xyxy: np.ndarr
         P poses: joints in pixels of the image, and the heights of the heatmaps.
     """
     if batch < 1:
-        raise RmpeError(f"batch {batch} is less than 1")
+        raise OptionError(f"batch {batch} is less than 1")
     count, size = len(network.joints), (network.height, network.width)
     joints, heights = [np.empty((0, count, 2))], [np.empty((0, count), np.float32)]
     for boxes in _chunks(boxes_xyxy, batch):

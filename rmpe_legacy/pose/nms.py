@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmpe_legacy import _host
-from rmpe_legacy.errors import PoseFileError, RmpeError
+from rmpe_legacy.errors import OptionError, PoseFileError, RmpeError
 
 from .results import JOINTS, Persons
 
@@ -82,7 +82,7 @@ def pose_nms(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike, var
         RmpeError: The variant is unknown, or gamma is so large that a pick does not match itself.
     """
     if variant not in _VARIANTS:
-        raise RmpeError(f"pose NMS: variant {variant!r} is not one of {', '.join(map(repr, VARIANTS))}")
+        raise OptionError(f"pose NMS: variant {variant!r} is not one of {', '.join(map(repr, VARIANTS))}")
     joints, scores, boxes = check_poses(joints_xy, scores, boxes_xyxy)
     where = np.array([[0, len(joints)]]) if ranges is None else np.asarray(ranges, np.int64).reshape(-1, 2)
     check_ranges(where, len(joints))

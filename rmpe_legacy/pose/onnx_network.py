@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rmpe_legacy.caffe.layers.base import shape_text
-from rmpe_legacy.errors import FileError, NetError, RmpeError
+from rmpe_legacy.errors import FileError, NetError, OptionError, RmpeError
 from rmpe_legacy.optional import optional
 from rmpe_legacy.reading import first_bytes, first_line, item_count, reading
 from rmpe_legacy.silence import silent_stderr
@@ -44,7 +44,7 @@ class InputOptions:
 
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
-            raise RmpeError(f"channel order {self.order!r} is not one of {', '.join(ORDERS)}")
+            raise OptionError(f"channel order {self.order!r} is not one of {', '.join(ORDERS)}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, 3) or not np.isfinite(values).all():
                 raise RmpeError(f"{name} {','.join(map(str, values))}: give one finite number, or one per "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from os import PathLike
 
-from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.errors import OptionError
 
 from .decode import THRESHOLDS
 
@@ -27,7 +27,7 @@ class Recipe:
         if threshold is None:
             return self
         if not 0 <= threshold < 1:
-            raise RmpeError(f"the threshold is {threshold:g}; it must be at least 0 and less than 1")
+            raise OptionError(f"the threshold is {threshold:g}; it must be at least 0 and less than 1")
         return replace(self, threshold=threshold)
 
 
@@ -55,5 +55,5 @@ def default_published(pose: str | PathLike) -> str:
 def get_recipe(published: str, threshold: float | None = None) -> Recipe:
     """Return the recipe with this name, optionally with another threshold. Raises RmpeError for an unknown name."""
     if published not in RECIPES:
-        raise RmpeError(f"published {published!r} is not one of {', '.join(map(repr, RECIPES))}")
+        raise OptionError(f"published {published!r} is not one of {', '.join(map(repr, RECIPES))}")
     return RECIPES[published].with_threshold(threshold)

@@ -14,7 +14,7 @@ import torch
 
 from rmpe_legacy import __version__
 from rmpe_legacy.caffe.inputs import usable_device
-from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.errors import FileError, OptionError, RmpeError
 from rmpe_legacy.pose.demo_models import DE_TRANSFORM, DEMO_NOTE, demo_model
 from rmpe_legacy.pose.detect import Detector, load_detector
 from rmpe_legacy.pose.detector_options import DetectorOptions
@@ -98,10 +98,10 @@ class Options:
     def start(self) -> torch.device:
         """Configure torch and return the device. With several processes each one uses its own GPU."""
         if self.batch < 1:
-            raise RmpeError(f"batch {self.batch} is less than 1")
+            raise OptionError(f"batch {self.batch} is less than 1")
         if self.threads is not None:
             if not 1 <= self.threads <= MAX_THREADS:
-                raise RmpeError(f"threads {self.threads} is not from 1 to {MAX_THREADS}")
+                raise OptionError(f"threads {self.threads} is not from 1 to {MAX_THREADS}")
             torch.set_num_threads(self.threads)
         return usable_device(self.context.world.device(self.device))
 
@@ -174,7 +174,7 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     files and an HTML report. boxes: Detections of another detector, see ``boxes.read_boxes``."""
     check_page(report)
     if boxes is not None and detector is not None:
-        raise RmpeError("give a detector (--detector) or its boxes (--boxes), not both")
+        raise OptionError("give a detector (--detector) or its boxes (--boxes), not both")
     device, demo_networks = options.start(), demo_networks_of(detector, pose, boxes)
     detector = () if boxes is not None else detector_files(detector)
     pose, de_transform = pose_files(pose, options.de_transform)
@@ -269,10 +269,10 @@ def pose_files(given: Files | None, de_transform: str | None) -> tuple[tuple[Pat
         return demo_model("pose"), de_transform or DE_TRANSFORM
     files = tuple(map(Path, given))
     if len(files) > 2:
-        raise RmpeError(f"--pose takes a prototxt and a caffemodel, or one .t7 or .onnx file, not {len(files)} files; "
-                        "put the images before it")
+        raise OptionError(f"--pose takes a prototxt and a caffemodel, or one .t7 or .onnx file, not {len(files)}; "
+                          "put the images before it")
     if len(files) == 1 and files[0].suffix.lower() in (".prototxt", ".caffemodel", ".pt"):
-        raise RmpeError(f"{files[0]}: a Caffe network is two files; give --pose PROTOTXT CAFFEMODEL")
+        raise OptionError(f"{files[0]}: a Caffe network is two files; give --pose PROTOTXT CAFFEMODEL")
     return files, de_transform
 
 

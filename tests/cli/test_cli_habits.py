@@ -98,7 +98,7 @@ class TestTypos:
 
     def test_formats(self, rmpe, folder, tmp_path):
         assert rmpe(*demo(folder, tmp_path / "out", "--format", "coco-result"))[::2] == (
-            1, "rmpe: format 'coco-result' is not one of ours, coco-results, alphapose, openpose, mpii; did you mean "
+            2, "rmpe: format 'coco-result' is not one of ours, coco-results, alphapose, openpose, mpii; did you mean "
                "'coco-results'?\n")
 
     @pytest.mark.parametrize("given", ["--format mpii alphapose", "--format mpii --format alphapose"])

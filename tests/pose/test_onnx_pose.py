@@ -114,7 +114,7 @@ class TestDemo:
                             coco_truth(coco[1])).table
         assert f"{100 * table['AP']:.1f}" in out
         assert "coco_results.coco17.json on truth.json, not on test-dev" in out
-        assert main(["reproduce", "coco", "--images", str(folder / "images")]) == 1
+        assert main(["reproduce", "coco", "--images", str(folder / "images")]) == 2
         assert "--images needs a pose network (--pose) and the annotations" in capsys.readouterr().err
 
     def test_other_formats_have_17_joints(self, demo):

@@ -153,7 +153,7 @@ class TestBoxes:
 
     def test_a_detector_and_boxes_are_one_too_many(self, tmp_path, capsys):
         given = ["--boxes", "x", "--detector", "a", "b"]
-        assert main(["demo", str(tmp_path), *given, "--output", str(tmp_path / "o")]) == 1
+        assert main(["demo", str(tmp_path), *given, "--output", str(tmp_path / "o")]) == 2
         assert "give a detector (--detector) or its boxes (--boxes), not both" in capsys.readouterr().err
 
 

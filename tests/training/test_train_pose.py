@@ -395,5 +395,5 @@ class TestPgpgCommand:
         assert not (tmp_path / "m.json").exists()
 
     def test_missing_partner_files(self, capsys):
-        assert main(["pgpg", "fit", "--annotations", "x", "--output", "m.json"]) == 1
+        assert main(["pgpg", "fit", "--annotations", "x", "--output", "m.json"]) == 2
         assert "--annotations needs --detections" in capsys.readouterr().err

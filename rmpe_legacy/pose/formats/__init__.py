@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.errors import OptionError
 from rmpe_legacy.files import write_together
 from rmpe_legacy.wording import did_you_mean
 
@@ -27,7 +27,7 @@ def check_formats(names: Sequence[str], joints) -> None:
     """Raise RmpeError, before any work is done, for a format that is unknown or cannot hold these joints."""
     for name in names:
         if name not in FORMATS:
-            raise RmpeError(f"format {name!r} is not one of {', '.join(FORMATS)}{did_you_mean(name, FORMATS)}")
+            raise OptionError(f"format {name!r} is not one of {', '.join(FORMATS)}{did_you_mean(name, FORMATS)}")
     if mpii.NAME in names:
         mpii.check(joints)
 
