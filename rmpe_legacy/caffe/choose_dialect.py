@@ -33,10 +33,10 @@ class Reading:
 
 def read_network(path: str | PathLike, dialect: str, strict: bool,
                  specs_of: Callable[[Message], Sequence[LayerSpec]]) -> Reading:
-    """Read a prototxt in a dialect, or with "auto" in the first of those that lack the least of it.
+    """Read a prototxt in a dialect; with "auto", in the dialect that knows most of what the file contains.
 
-    specs_of: the layers, of an upgraded NetParameter, that will be built; types of others count only to decide
-    between dialects that have those of these.
+    specs_of: gives the layers of an upgraded NetParameter that will be built. The types of the other layers only
+    decide between dialects that know all of these.
     """
     if dialect != AUTO:
         message = read_text(path, "NetParameter", dialect, strict)
@@ -79,14 +79,16 @@ def _smallest_first() -> list[str]:
 
 
 def _lacking(message: Message, specs_of: Callable[[Message], Sequence[LayerSpec]]) -> tuple[int, int, int]:
-    """How much of a network its dialect lacks: of what will be built, and of the whole file; and how many layers it
-    has in a form that does as well as the one they seem to have."""
+    """Count what a dialect does not know: in the layers that will be built, and in the whole file.
+
+    The third number counts layers that the dialect has in another form, which serves as well.
+    """
     schema = message.descriptor.schema
     fields = sum(1 for _ in message.unknowns())
     try:
         net = upgrade_net(message)
         specs = specs_of(net)
-    except NetError:  # for whoever builds it to say
+    except NetError:  # building the network reports it
         return fields, fields, 0
     misfits = [_misfit(spec) for spec in specs]
     wrong = fields + misfits.count(2)

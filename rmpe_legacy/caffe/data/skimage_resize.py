@@ -3,8 +3,8 @@
 An image of one or three channels goes through skimage 0.12's ``resize``: pixels have their centres at .5, there is no
 anti-aliasing, and what lies outside the image counts as the image's smallest value, so that the outermost half
 pixel fades to it where an image is enlarged. Any other number of channels goes through ``scipy.ndimage.zoom``, which
-lays the first and the last pixels upon each other. Both are sums of rows times sums of columns; here each is a table
-of positions and weights, and one loop (``_host.resample``) does the sums in double precision.
+aligns the first and the last pixels of both images. Both are separable; here each axis is a table of positions and
+weights, and one loop (``_host.resample``) computes the sums in double precision.
 
 Source: caffe/io.py:305-337 of RMPE@5188c23; skimage/transform/_warps.py and _shared/interpolation.pxd of 0.12.3;
 scipy/ndimage/interpolation.py and src/ni_interpolation.c of 0.18.
