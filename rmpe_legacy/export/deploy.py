@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -123,7 +124,14 @@ def _shapes(spec: LayerSpec) -> list[Shape]:
     """Return the shapes of the tops of a layer without bottoms."""
     layer = registry.create(spec)
     layer.setup()
-    return [tuple(shape) for shape in layer.reshape()]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        shapes = [tuple(shape) for shape in layer.reshape()]
+    if isinstance(layer, BlobLayer) and layer.guesses:
+        raise spec.error("its shape is not known")
+    for warning in said:
+        warnings.warn(warning.message, stacklevel=2)
+    return shapes
 
 
 def _data_shapes(spec: LayerSpec, wanted: Mapping[str, InputShape]) -> dict[str, Shape]:

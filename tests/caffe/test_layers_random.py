@@ -147,7 +147,7 @@ class TestDropout:
         assert torch.equal(x, y)
 
     def test_differs_in_refusing_ratio_1(self):
-        with pytest.raises(RmpeError, match=r"dropout_ratio 1\.0 is not in 0 to 1"):
+        with pytest.raises(RmpeError, match=r"dropout_ratio is 1\.0; it must be at least 0"):
             self.run(0, "dropout_param { dropout_ratio: 1 }")
 
     @pytest.mark.parametrize("dialect", ["rcnn", "rfcn", "ctpn", "textboxes", "microsoft"])
@@ -169,7 +169,7 @@ class TestDropout:
         assert torch.equal(explicit[1], self.run(3)[1])
 
     def test_without_scale_train_ratio_1_is_refused_in_test_too(self):
-        with pytest.raises(RmpeError, match=r"dropout_ratio 1\.0 is not in 0 to 1"):
+        with pytest.raises(RmpeError, match=r"dropout_ratio is 1\.0; it must be at least 0"):
             self.run(0, "dropout_param { dropout_ratio: 1 scale_train: false }", phase="TEST", dialect="rcnn")
 
     def test_without_scale_train_it_is_exported(self, tmp_path):

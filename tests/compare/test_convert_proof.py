@@ -171,7 +171,6 @@ class TestNotProven:
         (("--input-shape", "none=3,4,4"), "no input is called 'none'; the inputs are 'data'"),
         (("--input-shape", "3,4"), "its input has 4 axes (1 x 3 x 4 x 4)"),
         (("--input-shape", "3,5,5", "--input-shape", "3,6,6"), "gives two shapes for 'data'"),
-        (("--no-verify", "--input", "data=x.npy"), "leave out one of them"),
         (("--input", "data=x.npy"), "add --input-shape data=1,3,5,7"),
     ])
     def test_an_option_without_effect_is_an_error(self, rmpe, options, words):
@@ -182,6 +181,11 @@ class TestNotProven:
         assert (code, out) == (1, "")
         assert words in err
         assert sorted(os.listdir()) == before
+
+    def test_options_that_exclude_each_other(self, rmpe):
+        code, out, err = rmpe("convert", *network(SLASHES), "out.onnx", "--no-verify", "--input", "data=x.npy")
+        assert (code, out) == (2, "")
+        assert "leave out one of them" in err
 
     def test_options_for_a_network_without_effect_on_others(self, rmpe):
         files = network(SLASHES)

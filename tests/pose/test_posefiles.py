@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from shared import shared
 
-from rmpe_legacy import RmpeError, _host
+from rmpe_legacy import RmpeError, _host, files
 from rmpe_legacy.errors import PoseFileError
 from rmpe_legacy.pose.results import Proposals
 from rmpe_legacy.runs.nms_files import run_nms
@@ -209,7 +209,7 @@ MISTAKES = {
     "list of other images": (text("proposals/test-bbox_images.txt", "a.jpg\n" * 7),
                                "test-bbox_images.txt:3: box 3 belongs to a.jpg, but index.txt assigns it to two words"),
     "shorter list": (text("proposals/test-bbox.txt", "a.jpg\n"), "names 1 boxes, but test-bbox.h5 has 7"),
-    "output is a file": (text("out", "mine"), "out: cannot be written"),
+    "output is a file": (text("out", "mine"), "out: is a file; give the name of a folder"),
     "a result is a folder": (lambda world: (world / "out" / "index.txt").mkdir(parents=True), "index.txt: is a folder"),
 }
 
@@ -235,13 +235,14 @@ class TestMistakes:
         run(world)
         before = {name: (world / "out" / name).read_bytes() for name in RESULTS}
 
-        def full(self, data):
-            if self.name == "index.txt":
+        def full(folder, content):
+            if written:
                 raise OSError(28, "No space left on device")
-            return write(self, data)
+            written.append(write(folder, content))
+            return written[0]
 
-        write = Path.write_bytes
-        monkeypatch.setattr(Path, "write_bytes", full)
+        written, write = [], files._hidden_file
+        monkeypatch.setattr(files, "_hidden_file", full)
         with pytest.raises(RmpeError, match="cannot be written: No space left on device"):
             run(world, variant="demo")
         assert {path.name: path.read_bytes() for path in (world / "out").iterdir()} == before

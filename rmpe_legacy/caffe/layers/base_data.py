@@ -49,12 +49,14 @@ class BlobLayer(Layer):
     Attributes:
         read_ahead: Number of batches a thread prepares in advance; 0 for none. Set it before the first forward.
         skip_bad_records: Skip a record or image that cannot be read, with a warning, instead of raising.
+        guesses: Whether the shapes of the tops are guessed, because the source is missing.
     """
 
     bottoms = 0
     not_exportable = "produces its values itself, from files or fillers"
     read_ahead = 0
     skip_bad_records = False
+    guesses = False
     rank, processes = 0, 1  # which share of the records this layer reads
     _ahead: Prefetcher | None = None
 
@@ -274,6 +276,7 @@ class SourceLayer(BlobLayer):
             channels = 1 if param.force_gray else means if means > 1 and not param.force_color else COLORS
         if not height or not width:
             height, width = height or ASSUMED, width or ASSUMED
+            self.guesses = True
             self.warn(f"{self.missing()}, and nothing else determines the size of its images; {channels} x {height} x "
                       f"{width} is assumed; make it, or set crop_size in transform_param")
         return channels, height, width

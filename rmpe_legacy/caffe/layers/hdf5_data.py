@@ -55,6 +55,7 @@ class HDF5Data(BlobLayer):
             return [(param.batch_size, *features), (param.batch_size,)]
         samples = [sample for sample in self._assumed if sample is not None]
         if not os.path.exists(param.source) and len(samples) == self.top_count:
+            self.guesses = True
             shapes = [(param.batch_size, *sample) for sample in samples]
             told = ", ".join(f"{top} {shape_text(shape)}" for top, shape in zip(self.spec.top, shapes, strict=True))
             warnings.warn(str(self.spec.error(f"its source {param.source!r} is not there; by the layers that use them, "
