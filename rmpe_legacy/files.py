@@ -14,7 +14,7 @@ import socket
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -54,24 +54,14 @@ def all_or_none(*paths: str | os.PathLike) -> Iterator[list[Path]]:
     targets = [_final(path) for path in paths]
     hidden: dict[Path | None, Path] = {}  # folder -> the hidden one in it; None: for what is written through
     try:
-        for folder in dict.fromkeys(map(_folder, targets)):
-            if folder is not None:
-                _sweep(folder)
-            hidden[folder] = Path(tempfile.mkdtemp(_SUFFIX, f"{_hidden_prefix()}{os.getpid()}-", folder))
-        places = [hidden[_folder(target)] / target.name for target in targets]
-        yield places
-        for place, target in zip(places, targets, strict=True):
-            _refuse_other_kind(place, target)
-        for place, target in zip(places, targets, strict=True):
-            if _folder(target) is None:
-                _write_through(place, target)
-            else:
-                os.replace(place, target)
-    except BrokenPipeError:  # the reader of our output is gone; the command line exits quietly
-        raise
-    except OSError as error:
-        what = paths[0] if len(targets) == 1 else targets[0].parent
-        raise FileError(f"{what}: cannot be written: {error.strerror or error}") from None
+        with _as_file_errors(targets[0].parent if len(targets) > 1 else next(iter(paths), "")):
+            for folder in dict.fromkeys(map(_folder, targets)):
+                if folder is not None:
+                    _sweep(folder)
+                hidden[folder] = Path(tempfile.mkdtemp(_SUFFIX, f"{_hidden_prefix()}{os.getpid()}-", folder))
+            places = [hidden[_folder(target)] / target.name for target in targets]
+            yield places
+            _publish(places, targets)
     finally:
         for folder in hidden.values():
             shutil.rmtree(folder, ignore_errors=True)
@@ -97,19 +87,35 @@ def write_together(folder: str | os.PathLike, files: Mapping[str, bytes]) -> Non
     _sweep(folder)
     hidden: list[Path] = []
     try:
-        for content in files.values():
-            hidden.append(_hidden_file(folder, content))
-        for place, target in zip(hidden, targets, strict=True):
-            _refuse_other_kind(place, target)
-        for place, target in zip(hidden, targets, strict=True):
-            os.replace(place, target)
-    except OSError as error:
-        raise FileError(f"{targets[0] if len(targets) == 1 else folder}: cannot be written: "
-                        f"{error.strerror or error}") from None
+        with _as_file_errors(targets[0] if len(targets) == 1 else folder):
+            for content in files.values():
+                hidden.append(_hidden_file(folder, content))
+            _publish(hidden, targets)
     finally:
         for place in hidden:
             with suppress(OSError):
                 os.unlink(place)
+
+
+@contextmanager
+def _as_file_errors(what: str | os.PathLike) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # the reader of our output is gone; the command line exits quietly
+        raise
+    except OSError as error:
+        raise FileError(f"{what}: cannot be written: {error.strerror or error}") from None
+
+
+def _publish(places: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Bring hidden files to their targets, if none of these is a file of another kind."""
+    for place, target in zip(places, targets, strict=True):
+        _refuse_other_kind(place, target)
+    for place, target in zip(places, targets, strict=True):
+        if _folder(target) is None:
+            _write_through(place, target)
+        else:
+            os.replace(place, target)
 
 
 def _is_special(target: Path) -> bool:
