@@ -216,6 +216,12 @@ class Layer(nn.Module):
             raise self.spec.error(f"give {name} or {old}, not both")
         return self.axis(getattr(param, old), dims, old) if param.has(old) else self.axis(getattr(param, name), dims)
 
+    def check_classes(self, labels: Tensor, classes: int) -> None:
+        """Raise LayerError unless all labels, whole numbers, are from 0 to classes - 1."""
+        if labels.numel() and not 0 <= labels.min() <= labels.max() < classes:
+            raise self.spec.error(f"its labels go from {labels.min()} to {labels.max()}; its classes go from 0 to "
+                                  f"{classes - 1}")
+
     def from_prototxt(self, index: int) -> StoredBlob:
         """Return a parameter that is stored in the prototxt itself."""
         try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .base import Layer, Shape, shape_text
-from .cascade_boxes import best_first, bounds, from_fields, kept, moments
+from .cascade_boxes import best_first, bounds, from_fields, kept, moments, region_tops
 from .registry import register
 
 
@@ -53,12 +53,7 @@ class BoxGroupOutput(Layer):
             for image, pair in enumerate(self._boxes(probability.detach(), moves.detach(), group, images)):
                 found[image].append(pair)
         rows = [self._best(image, *map(np.concatenate, zip(*pairs, strict=True))) for image, pairs in enumerate(found)]
-        every = np.concatenate(rows)
-        like = bottoms[0]
-        if not len(every):
-            return (like.new_tensor([0, 1, 1, 10, 10]).view(1, 5, 1, 1), like.new_zeros(1, 6, 1, 1))[: self.top_count]
-        scored = torch.from_numpy(every).to(like).view(-1, 6, 1, 1)
-        return (scored[:, :5].clone(), scored)[: self.top_count]
+        return region_tops(np.concatenate(rows), bottoms[0], self.top_count)
 
     def _boxes(self, probability: Tensor, moves: Tensor, group, images: int) -> list[tuple[np.ndarray, np.ndarray]]:
         fields = moves.new_tensor(list(zip(group.field_w, group.field_h, strict=True))).repeat(images, 1)

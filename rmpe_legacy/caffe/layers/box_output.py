@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from .base import Layer, Shape, shape_text
-from .cascade_boxes import bounds, from_fields, moments
+from .cascade_boxes import bounds, from_fields, moments, region_tops
 from .registry import register
+from .suppression import first_apart
 
 
 def common_share(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
@@ -51,24 +52,18 @@ class BoxOutput(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if any(len(b) != 4 or b[1] < 6 for b in bottom) or len({b[:2] for b in bottom}) != 1:
-            raise self.spec.error("needs maps (N, K + 4, H, W) of the same N and K, its bottoms are "
+            raise self.spec.error("needs maps (N, K + 4, H, W) of the same N and K; its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         rows = self.spec.assumed_rows
         return [(rows, 5, 1, 1), (rows, 6, 1, 1)][: self.top_count]
 
-    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         maps = [self._boxes(x.detach(), *field) for x, field in zip(bottoms, self.windows, strict=True)]
         found = []
         for image in range(len(bottoms[0])):
             boxes, scores = (np.concatenate(each) for each in zip(*(each[image] for each in maps), strict=True))
             found.append(self._best(image, boxes, scores))
-        every, like = np.concatenate(found), bottoms[0]
-        if not len(every):
-            tops = like.new_tensor([0, 1, 1, 10, 10]).view(1, 5, 1, 1), like.new_zeros(1, 6, 1, 1)
-        else:
-            scored = torch.from_numpy(every).to(like).view(-1, 6, 1, 1)
-            tops = scored[:, :5].clone(), scored
-        return tops if self.top_count == 2 else tops[0]
+        return region_tops(np.concatenate(found), bottoms[0], self.top_count)
 
     def _boxes(self, x: Tensor, field_w: int, field_h: int, stride: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """The boxes (K, 4) of each image, left, top, width, height, and their scores (K)."""
@@ -86,11 +81,9 @@ class BoxOutput(Layer):
         """The rows (image, x1, y1, x2, y2, score) of one image."""
         order = np.lexsort((np.arange(len(scores)), scores))[::-1]  # of equal ones the later goes first
         order = order[: self.param.max_nms_num or None]
-        chosen = []
-        while order.size:
-            i, order = order[0], order[1:]
-            chosen.append(i)
-            order = order[~(common_share(boxes[i][None], boxes[order], self.param.nms_type) > self.param.iou_thr)]
+        best = boxes[order]
+        chosen = order[first_apart(len(best), lambda i, others: common_share(best[i], best[others], self.param.nms_type)
+                                   > self.param.iou_thr)]
         chosen = chosen[: self.param.max_post_nms_num or None]
         corners = boxes[chosen].reshape(-1, 2, 2).cumsum(1, dtype=boxes.dtype).reshape(-1, 4)
         return np.hstack([np.full((len(chosen), 1), image, boxes.dtype), corners, scores[chosen, None]])

@@ -12,6 +12,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.proto.message import Message
 
 from .base import Layer
+from .suppression import first_apart
 
 
 def moments(layer: Layer) -> tuple[Tensor, Tensor]:
@@ -74,13 +75,21 @@ def overlap(a: np.ndarray, b: np.ndarray, kind: str = "IOU") -> np.ndarray:
 
 def kept(boxes: np.ndarray, limit: float, kind: str) -> list[int]:
     """The boxes, best first, that no better one overlaps by more than `limit`."""
-    alive = np.arange(len(boxes))
-    chosen = []
-    while alive.size:
-        i, alive = alive[0], alive[1:]
-        chosen.append(int(i))
-        alive = alive[~(overlap(boxes[i][None], boxes[alive], kind) > limit)]
-    return chosen
+    return first_apart(len(boxes), lambda i, others: overlap(boxes[i], boxes[others], kind) > limit)
+
+
+def region_tops(found: np.ndarray, like: Tensor, number: int) -> tuple[Tensor, ...]:
+    """Return regions (R, 5, 1, 1), and as a second top the same with scores (R, 6, 1, 1).
+
+    Args:
+        found: (R, 6), image, x1, y1, x2, y2, score. Without any: the region (0, 1, 1, 10, 10), scores all 0.
+        like: Of the dtype and on the device that the tops get.
+        number: How many tops there are.
+    """
+    if not len(found):
+        return (like.new_tensor([0, 1, 1, 10, 10]).view(1, 5, 1, 1), like.new_zeros(1, 6, 1, 1))[:number]
+    scored = torch.from_numpy(found).to(like).view(-1, 6, 1, 1)
+    return (scored[:, :5].clone(), scored)[:number]
 
 
 def best_first(scores: np.ndarray) -> np.ndarray:

@@ -65,9 +65,7 @@ class CenterLoss(Layer):
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         (centers,) = self.blobs()
         index = label.detach().flatten().long()
-        if index.numel() and not 0 <= index.min() <= index.max() < len(centers):
-            raise self.spec.error(f"its labels go from {index.min()} to {index.max()}; its classes go from 0 to "
-                                  f"{len(centers) - 1}")
+        self.check_classes(index, len(centers))
         return _Center.apply(x, centers, index, self.repeats)
 
 

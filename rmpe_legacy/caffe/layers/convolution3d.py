@@ -127,6 +127,24 @@ def _windows(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
     return x
 
 
+def margins(grid: Sequence[int], sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int],
+            pad: Sequence[int]) -> list[int]:
+    """Return how far windows reach beyond a blob before and after each axis, the last axis first, as F.pad takes it."""
+    found: list[int] = []
+    for n, size, k, s, p in zip(grid, sizes, kernel, stride, pad, strict=True):
+        found = [p, (n - 1) * s + k - size - p, *found]
+    return found
+
+
+def areas(x: Tensor, grid: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> Tensor:
+    """Return the size of each window of x (N, C, ...), as far as the padding goes, in the shape of the grid."""
+    found = x.new_ones(())
+    for n, size, k, s, p in zip(grid, x.shape[2:], kernel, stride, pad, strict=True):
+        begin = torch.arange(n, device=x.device) * s - p
+        found = found.unsqueeze(-1) * ((begin + k).clamp(max=size + p) - begin)
+    return found
+
+
 @register("Pooling3D", form="")
 class Pooling3D(_Volume):
     """Maximum or mean over windows: (N, C, L, H, W) -> (N, C, L', H', W'), sizes rounded up.
@@ -155,15 +173,11 @@ class Pooling3D(_Volume):
         return [(*bottom[0][:2], *self.grid)]
 
     def forward(self, x: Tensor) -> Tensor:
-        margin: list[int] = []
-        areas = x.new_ones(())
-        for n, extent, k, s, p in zip(self.grid, x.shape[2:], self.kernel, self.stride, self.pad, strict=True):
-            margin = [p, (n - 1) * s + k - extent - p, *margin]
-            begin = torch.arange(n, device=x.device) * s - p
-            areas = areas.unsqueeze(-1) * ((begin + k).clamp(max=extent + p) - begin)
+        margin = margins(self.grid, x.shape[2:], self.kernel, self.stride, self.pad)
         if self.method == "MAX":
             return _Maximum.apply(F.pad(x, margin, value=-torch.finfo(torch.float32).max), self.kernel, self.stride)
-        return _windows(F.pad(x, margin), self.kernel, self.stride).sum((-3, -2, -1)) / areas
+        sums = _windows(F.pad(x, margin), self.kernel, self.stride).sum((-3, -2, -1))
+        return sums / areas(x, self.grid, self.kernel, self.stride, self.pad)
 
 
 @register("Pooling3d", form="")

@@ -20,23 +20,42 @@ from .cascade_boxes import bounds, centres, from_fields, moments
 from .registry import register
 
 
-class _Group(Layer):
-    """Bottoms: scores (N * G, K, H, W), moves (N * G, 4, H, W), and truth (N * G, 6, H, W): label, centre and size of
-    the box, overlap. G fields share a map."""
+class MapsWithTruth(Layer):
+    """Base of layers that compare maps of scores and moves with their truth (.., 6, H, W): label, centre and size of
+    the box, overlap."""
 
-    bottoms = 3
     works_in_place = False
     not_exportable = JUDGES
+
+    def setup(self, *bottom: Shape) -> None:
+        self.param = self.spec.get(self.params[0])
+        loss = self.spec.get("loss_param")
+        self.ignore = loss.ignore_label if loss.has("ignore_label") else None
+        self.mean, self.std = moments(self)
+
+    def labels(self, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Return labels (N, H, W) as they stand, and as classes."""
+        raw = truth[:, 0].long()
+        classes = raw.clamp(max=1) if self.param.objectness else raw
+        self.check_classes(classes, self.param.cls_num)
+        return raw, classes
+
+    def boxed(self, raw: Tensor) -> Tensor:
+        """Return where labels, as they stand, are those of boxes that count."""
+        return (raw != 0) if self.ignore is None else (raw != 0) & (raw != self.ignore)
+
+
+class _Group(MapsWithTruth):
+    """Bottoms: scores (N * G, K, H, W), moves (N * G, 4, H, W), and truth (N * G, 6, H, W). G fields share a map."""
+
+    bottoms = 3
     refuses: tuple[int, ...] = (2,)
     unforced: tuple[int, ...] = (2,)
 
     def setup(self, *bottom: Shape) -> None:
-        self.param = self.spec.get(self.params[0])
+        super().setup(*bottom)
         if not self.param.field_w or len(self.param.field_w) != len(self.param.field_h):
             raise self.spec.error("needs as many field_w as field_h, one or more")
-        loss = self.spec.get("loss_param")
-        self.ignore = loss.ignore_label if loss.has("ignore_label") else None
-        self.mean, self.std = moments(self)
 
     def check(self, *bottom: Shape) -> None:
         score, move, truth = bottom
@@ -51,17 +70,8 @@ class _Group(Layer):
         pairs = list(zip(self.param.field_w, self.param.field_h, strict=True))
         return like.new_tensor(pairs).repeat(len(like) // len(pairs), 1)
 
-    def labels(self, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels (N, H, W) as they stand, and as classes."""
-        raw = truth[:, 0].long()
-        classes = raw.clamp(max=1) if self.param.objectness else raw
-        if classes.numel() and not (0 <= classes.min() <= classes.max() < self.param.cls_num):
-            raise self.spec.error(f"its labels go from {classes.min()} to {classes.max()}; its classes go from 0 to "
-                                  f"{self.param.cls_num - 1}")
-        return raw, classes
 
-
-class JoinedLoss(torch.autograd.Function):
+class _Joined(torch.autograd.Function):
     """A loss (1, 1, 1, 2) whose first value has these gradients of scores and moves."""
 
     @staticmethod
@@ -74,6 +84,17 @@ class JoinedLoss(torch.autograd.Function):
         to_scores, to_moves = ctx.saved_tensors
         weight = dy.flatten()[0]
         return to_scores * weight, to_moves * weight, None, None, None
+
+
+def joined_loss(scores: tuple[Tensor, Tensor, Tensor], moves: tuple[Tensor, Tensor, Tensor], weight: float) -> Tensor:
+    """Return (1, 1, 1, 2): the loss of scores plus `weight` times that of moves, and the latter alone.
+
+    scores, moves: The values, their loss, and its gradient.
+    """
+    (score, of_scores, to_scores), (move, of_moves, to_moves) = scores, moves
+    of_moves, to_moves = weight * of_moves, weight * to_moves
+    top = torch.stack([of_scores + of_moves, of_moves]).view(1, 1, 1, 2)
+    return _Joined.apply(score, move, top, to_scores, to_moves)
 
 
 @register("DetectionGroupLoss", form="")
@@ -121,9 +142,7 @@ class DetectionGroupLoss(_Group):
         boxes, to_moves = box_loss(moves.detach(), truth, counted & (raw != 0), self.fields(moves), self.param.stride,
                                    (self.mean, self.std), bounds(self.param) if bounded else None,
                                    self.param.bbox_loss_type != "Euclidean_L2")
-        factor = getattr(self.param, "lambda")
-        boxes, to_moves = factor * boxes, factor * to_moves
-        return JoinedLoss.apply(scores, moves, torch.stack([conf + boxes, boxes]).view(1, 1, 1, 2), to_scores, to_moves)
+        return joined_loss((scores, conf, to_scores), (moves, boxes, to_moves), getattr(self.param, "lambda"))
 
     def _sampled(self, raw: Tensor, shared: Tensor, hard: Tensor) -> Tensor:
         """Which places of (N * G, H, W) count, image by image."""
@@ -222,17 +241,17 @@ class DetectionGroupAccuracy(_Group):
         counted = listed & ((classes != 0) | (truth[:, 5] < self.param.bg_threshold))
         right = scores.argmax(1) == classes
         object_ = counted & (classes != 0)
-        shares = [_mean(right[where].to(scores)) for where in (counted, object_)]
+        shares = [mean_or_none(right[where].to(scores)) for where in (counted, object_)]
         left, top, width, height = from_fields(moves, self.fields(moves), self.param.stride, self.mean, self.std,
                                                bounds(self.param))
         x, y, w, h = truth[:, 1], truth[:, 2], truth[:, 3], truth[:, 4]
         shared = _overlap((left, top, width, height), (x - w / 2, y - h / 2, w, h))
-        boxed = (raw != 0) if self.ignore is None else (raw != 0) & (raw != self.ignore)
-        tops = torch.stack(shares).view(1, 1, 1, 2), _mean(shared[boxed]).view(1, 1, 1, 1)
+        tops = torch.stack(shares).view(1, 1, 1, 2), mean_or_none(shared[self.boxed(raw)]).view(1, 1, 1, 1)
         return tops[: self.top_count]
 
 
-def _mean(values: Tensor) -> Tensor:
+def mean_or_none(values: Tensor) -> Tensor:
+    """Return the mean, -1 without any values."""
     return values.mean() if len(values) else values.new_tensor(-1)
 
 
@@ -284,4 +303,4 @@ class BboxAccuracy(Layer):
         truth = (*box[:, :2].unbind(1), *(box[:, 2:] - box[:, :2] + 1).unbind(1))
         after = _overlap((*corner.unbind(1), *sides.unbind(1)), truth)
         before = _overlap((*region[:, :2].unbind(1), *size.unbind(1)), truth)
-        return tuple(_mean(x).view(1, 1, 1, 1) for x in (after, before))[: self.top_count]
+        return tuple(mean_or_none(x).view(1, 1, 1, 1) for x in (after, before))[: self.top_count]

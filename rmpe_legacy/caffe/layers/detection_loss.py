@@ -13,30 +13,24 @@ from torch import Tensor
 
 from rmpe_legacy.ops.losses import FLT_MIN
 
-from .base import JUDGES, Layer, Shape, shape_text
+from .base import Shape, shape_text
 from .box_output import common_share
-from .cascade_boxes import bounds, from_fields, moments
-from .detection_group import JoinedLoss, box_loss
+from .cascade_boxes import bounds, from_fields
+from .detection_group import MapsWithTruth, box_loss, joined_loss, mean_or_none
 from .registry import register
 
 
-class _Map(Layer):
-    """Bottoms: a map (N, K + 4, H, W) of K scores and four moves, and its truth (N, 6, H, W): label, centre and size of
-    the box, overlap."""
+class _Map(MapsWithTruth):
+    """Bottoms: a map (N, K + 4, H, W) of K scores and four moves, and its truth (N, 6, H, W)."""
 
     bottoms = 2
-    works_in_place = False
-    not_exportable = JUDGES
     refuses: tuple[int, ...] = (1,)
     unforced: tuple[int, ...] = (1,)
 
     def setup(self, *bottom: Shape) -> None:
-        self.param = self.spec.get(self.params[0])
+        super().setup(*bottom)
         if not (self.param.field_w and self.param.field_h and self.param.downsample_rate):
             raise self.spec.error("needs field_w, field_h and downsample_rate, above 0")
-        loss = self.spec.get("loss_param")
-        self.ignore = loss.ignore_label if loss.has("ignore_label") else None
-        self.mean, self.std = moments(self)
 
     def check(self, x: Shape, truth: Shape) -> None:
         one_size = len(x) == len(truth) == 4 and (x[0], *x[2:]) == (truth[0], *truth[2:])
@@ -49,15 +43,6 @@ class _Map(Layer):
     def fields(self, x: Tensor) -> Tensor:
         """(N, 2), width first."""
         return x.new_tensor([[self.param.field_w, self.param.field_h]]).expand(len(x), 2)
-
-    def classes(self, truth: Tensor) -> Tensor:
-        """Labels (N, H, W) as classes."""
-        label = truth[:, 0].long()
-        label = label.clamp(max=1) if self.param.objectness else label
-        if label.numel() and not 0 <= label.min() <= label.max() < self.param.cls_num:
-            raise self.spec.error(f"its labels go from {label.min()} to {label.max()}, its classes from 0 to "
-                                  f"{self.param.cls_num - 1}")
-        return label
 
 
 @register("DetectionLoss", form="")
@@ -81,7 +66,7 @@ class DetectionLoss(_Map):
 
     def forward(self, x: Tensor, truth: Tensor) -> Tensor:
         truth, scores, moves = truth.detach(), x[:, :-4], x[:, -4:]
-        label = self.classes(truth)
+        raw, label = self.labels(truth)
         taken = self._taken(scores.detach(), label, truth[:, 5])
         weight = self._weights(label, taken, truth[:, 5])
         listed = torch.ones_like(taken) if self.ignore is None else label != self.ignore
@@ -92,13 +77,9 @@ class DetectionLoss(_Map):
         conf = torch.where(counted, -at_label.clamp(min=FLT_MIN).log() * weight, 0).sum() / number
         to_scores = prob.scatter_add(1, label.unsqueeze(1), torch.full_like(at_label, -1).unsqueeze(1))
         to_scores = torch.where(counted.unsqueeze(1), to_scores * weight.unsqueeze(1), 0) / number
-        raw = truth[:, 0].long()
-        boxed = (raw != 0) if self.ignore is None else (raw != 0) & (raw != self.ignore)
-        boxes, to_moves = box_loss(moves.detach(), truth, boxed, self.fields(x), self.param.downsample_rate,
+        boxes, to_moves = box_loss(moves.detach(), truth, self.boxed(raw), self.fields(x), self.param.downsample_rate,
                                    (self.mean, self.std), bounds(self.param), self.param.bb_smooth)
-        factor = getattr(self.param, "lambda")
-        boxes, to_moves = factor * boxes, factor * to_moves
-        return JoinedLoss.apply(scores, moves, torch.stack([conf + boxes, boxes]).view(1, 1, 1, 2), to_scores, to_moves)
+        return joined_loss((scores, conf, to_scores), (moves, boxes, to_moves), getattr(self.param, "lambda"))
 
     def _taken(self, scores: Tensor, label: Tensor, shared: Tensor) -> Tensor:
         """Which negatives of (N, H, W) count."""
@@ -151,24 +132,18 @@ class DetectionAccuracy(_Map):
 
     def forward(self, x: Tensor, truth: Tensor) -> Tensor | tuple[Tensor, ...]:
         x, truth = x.detach(), truth.detach()
-        label, scores = self.classes(truth).unsqueeze(1), x[:, :-4]
-        own = scores.gather(1, label)
-        later = torch.arange(scores.shape[1], device=x.device).view(1, -1, 1, 1) > label
+        (raw, label), scores = self.labels(truth), x[:, :-4]
+        own = scores.gather(1, label.unsqueeze(1))
+        later = torch.arange(scores.shape[1], device=x.device).view(1, -1, 1, 1) > label.unsqueeze(1)
         right = ((scores > own) | ((scores == own) & later)).sum(1) < self.param.top_k
-        label = label[:, 0]
         counted = (label != 0) | (truth[:, 5] < self.param.bg_threshold)
         if self.ignore is not None:
             counted &= label != self.ignore
-        shares = [_mean(right[where].to(x)) for where in (counted, counted & (label != 0))]
-        raw = truth[:, 0].long()
-        boxed = (raw != 0) if self.ignore is None else (raw != 0) & (raw != self.ignore)
+        shares = [mean_or_none(right[where].to(x)) for where in (counted, counted & (label != 0))]
+        boxed = self.boxed(raw)
         found = torch.stack(from_fields(x[:, -4:], self.fields(x), self.param.downsample_rate, self.mean, self.std,
                                         bounds(self.param)), -1)[boxed]
         true = torch.cat([truth[:, 1:3] - truth[:, 3:5] / 2, truth[:, 3:5]], 1).movedim(1, -1)[boxed]
         shared = torch.from_numpy(common_share(found.cpu().numpy(), true.cpu().numpy(), "IOU")).to(x)
-        tops = torch.stack(shares).view(1, 1, 1, 2), _mean(shared).view(1, 1, 1, 1)
+        tops = torch.stack(shares).view(1, 1, 1, 2), mean_or_none(shared).view(1, 1, 1, 1)
         return tops if self.top_count == 2 else tops[0]
-
-
-def _mean(values: Tensor) -> Tensor:
-    return values.mean() if len(values) else values.new_tensor(-1)

@@ -124,7 +124,7 @@ class ScoreDetections(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if any(len(shape) != 3 or shape[2] < 4 for shape in bottom) or bottom[0][0] != bottom[1][0]:
-            raise self.spec.error("needs lists of boxes (N, 50, 5), its bottoms are "
+            raise self.spec.error("needs lists of boxes (N, 50, 5); its bottoms are "
                                   + " and ".join(map(shape_text, bottom)))
         return [(bottom[0][0], MOST, 5)]
 
@@ -195,7 +195,7 @@ class DetectNetTransformation(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("detectnet_groundtruth_param")
         if len(bottom[0]) != 4 or bottom[0][1] != 3 or bottom[0][:1] != bottom[1][:1]:
-            raise self.spec.error("needs images (N, 3, h, w) and boxes of as many, its bottoms are "
+            raise self.spec.error("needs images (N, 3, h, w) and boxes of as many; its bottoms are "
                                   + " and ".join(map(shape_text, bottom)))
         h, w, stride = param.image_size_y, param.image_size_x, param.stride
         if not 0 < stride <= min(h, w):

@@ -31,7 +31,7 @@ class HashingLoss(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         codes, labels = map(self.nchw, bottom)
         if codes[2:] != (1, 1) or labels[2:] != (1, 1) or codes[0] != labels[0]:
-            raise self.spec.error(f"needs codes (N, K) and labels (N), its bottoms are {shape_text(bottom[0])} and "
+            raise self.spec.error(f"needs codes (N, K) and labels (N); its bottoms are {shape_text(bottom[0])} and "
                                   f"{shape_text(bottom[1])}")
         self.labels = count(bottom[1]) // max(1, codes[0])
         return [()]

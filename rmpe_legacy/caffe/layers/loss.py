@@ -41,7 +41,7 @@ class Loss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if not all(bottom[:2]) or bottom[0][0] != bottom[1][0]:
-            raise self.spec.error("its bottoms must have the same first axis, they are "
+            raise self.spec.error("its bottoms must have the same first axis; they are "
                                   + " and ".join(map(shape_text, bottom[:2])))
         return [()]
 
@@ -65,9 +65,7 @@ class Loss(Layer):
         index = label.to(torch.int64)
         if ignored is not None:
             index = index.masked_fill(ignored, 0)
-        if index.numel() and not 0 <= index.min() <= index.max() < classes:
-            raise self.spec.error(f"its labels go from {index.min()} to {index.max()}; its classes go from 0 to "
-                                  f"{classes - 1}")
+        self.check_classes(index, classes)
         return index
 
 
@@ -85,25 +83,29 @@ class _Given(torch.autograd.Function):
     """A loss with its gradients for a top diff of 1."""
 
     @staticmethod
-    def forward(ctx: Any, loss: Tensor, gradients: Callable[[], Sequence[Tensor | None]], *bottoms: Tensor) -> Tensor:
-        ctx.gradients = gradients
+    def forward(ctx: Any, loss: Tensor, gradients: Callable[[], Sequence[Tensor | None]], weighted: bool,
+                *bottoms: Tensor) -> Tensor:
+        ctx.gradients, ctx.weighted = gradients, weighted
         return loss
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(None if g is None else g * dy for g in ctx.gradients())
+        weight = dy if ctx.weighted else 1
+        return None, None, None, *(None if g is None else g * weight for g in ctx.gradients())
 
 
-def given(loss: Tensor, gradients: Callable[[], Sequence[Tensor | None]], *bottoms: Tensor) -> Tensor:
-    """Return the loss, a scalar, with given gradients.
+def given(loss: Tensor, gradients: Callable[[], Sequence[Tensor | None]], *bottoms: Tensor,
+          weighted: bool = True) -> Tensor:
+    """Return the loss, a single value, with given gradients.
 
     Args:
         loss: The loss.
         gradients: Called in Backward; returns one gradient per bottom, for a top diff of 1. It must not hold bottoms
             that require a gradient, only values computed from them.
         bottoms: The layer's bottoms.
+        weighted: Whether the top's diff counts. False: gradients are as for a diff of 1, as some layers publish it.
     """
-    return _Given.apply(loss, gradients, *bottoms)
+    return _Given.apply(loss, gradients, weighted, *bottoms)
 
 
 class _Normalized(Loss):
@@ -351,7 +353,7 @@ class ContrastiveLoss(Loss):
         top = super().reshape(*bottom)
         a, b, similar = map(self.nchw, bottom)
         if a[1:] != b[1:] or a[2:] != (1, 1) or similar[1:] != (1, 1, 1) or similar[0] < a[0]:
-            raise self.spec.error("needs bottoms (N, C), (N, C) and (N), they are "
+            raise self.spec.error("needs bottoms (N, C), (N, C) and (N); they are "
                                   + ", ".join(map(shape_text, bottom)))
         return top
 

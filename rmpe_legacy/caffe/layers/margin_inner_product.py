@@ -114,9 +114,7 @@ class MarginInnerProduct(Layer):
         with torch.no_grad():
             self.weight.mul_(1 / self.weight.square().sum(1, keepdim=True).sqrt())
         index = label.detach().flatten().long()
-        if index.numel() and not 0 <= index.min() <= index.max() < self.param.num_output:
-            raise self.spec.error(f"its labels go from {index.min()} to {index.max()}, its classes from 0 to "
-                                  f"{self.param.num_output - 1}")
+        self.check_classes(index, self.param.num_output)
         rows = x.reshape(len(index), self.inputs)
         y = _Margin.apply(rows, self.blobs()[0], index, _ANGLES.get(self.param.type), ease)
         y = y.view(*x.shape[: self.lead], self.param.num_output)

@@ -38,7 +38,7 @@ class MMDLoss(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         source, target = bottom
         if not source or not target or count(source[1:]) != count(target[1:]):
-            raise self.spec.error(f"needs two blobs with rows of as many values, its bottoms are {shape_text(source)} "
+            raise self.spec.error(f"needs two blobs with rows of as many values; its bottoms are {shape_text(source)} "
                                   f"and {shape_text(target)}")
         return [()]
 

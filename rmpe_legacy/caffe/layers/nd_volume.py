@@ -16,6 +16,7 @@ from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Layer, Shape, shape_text
+from .convolution3d import areas, margins
 from .registry import Choice, chooses, register
 
 LOWEST = -3.4028234663852886e38  # -FLT_MAX
@@ -29,7 +30,7 @@ def _windows(layer: Layer, param: Message, axes: int) -> tuple[tuple[int, ...], 
     if not len(kernel) == len(stride) == len(pad) == axes or min(*kernel, *stride) < 1 or min(pad) < 0:
         raise layer.spec.error(f"needs a kernel_shape of {axes} sizes, and stride_shape and pad_shape of as many")
     if axes not in (1, 2, 3):
-        raise layer.spec.error(f"works on 1 to 3 axes after the channels, its bottom has {axes}")
+        raise layer.spec.error(f"works on 1 to 3 axes after the channels; its bottom has {axes}")
     return kernel, stride, pad
 
 
@@ -52,7 +53,7 @@ class NdConvolution(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != len(self.kernel) + 2 or bottom[0][1] != self.channels:
-            raise self.spec.error(f"was set up for {self.channels} channels, its bottom is {shape_text(bottom[0])}")
+            raise self.spec.error(f"was set up for {self.channels} channels; its bottom is {shape_text(bottom[0])}")
         size = [(n + 2 * p - k) // s + 1
                 for n, k, s, p in zip(bottom[0][2:], self.kernel, self.stride, self.pad, strict=True)]
         if min(size) < 1:
@@ -74,11 +75,12 @@ class _Pool(Layer):
     stride: tuple[int, ...]
     pad: tuple[int, ...]
     method: str
+    counts_whole = False  # True: AVE divides by the whole window, also where it reaches beyond the padding
     clips = False  # True: a last window beyond the padding is dropped if any axis is padded
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != len(self.kernel) + 2:
-            raise self.spec.error(f"was set up for {len(self.kernel)} axes, its bottom is {shape_text(bottom[0])}")
+            raise self.spec.error(f"was set up for {len(self.kernel)} axes; its bottom is {shape_text(bottom[0])}")
         self.grid = []
         for n, k, s, p in zip(bottom[0][2:], self.kernel, self.stride, self.pad, strict=True):
             size = math.ceil((n + 2 * p - k) / s) + 1
@@ -90,23 +92,16 @@ class _Pool(Layer):
         return [(*bottom[0][:2], *self.grid)]
 
     def forward(self, x: Tensor) -> Tensor:
-        margin: list[int] = []
-        areas = x.new_ones(())
-        for n, extent, k, s, p in zip(self.grid, x.shape[2:], self.kernel, self.stride, self.pad, strict=True):
-            margin = [p, (n - 1) * s + k - extent - p, *margin]
-            begin = x.new_tensor(range(n)) * s - p
-            areas = areas.unsqueeze(-1) * self.extent(begin, k, extent, p)
+        margin = margins(self.grid, x.shape[2:], self.kernel, self.stride, self.pad)
         dims = len(self.kernel) - 1
         if self.method == "MAX":
             pooled = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[dims]
             return pooled(F.pad(x, margin, value=LOWEST), self.kernel, self.stride)
         kernel = self.kernel[0] if not dims else self.kernel
         mean = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[dims](F.pad(x, margin), kernel, self.stride)
-        return mean * (math.prod(self.kernel) / areas)
-
-    def extent(self, begin: Tensor, kernel: int, size: int, pad: int) -> Tensor:
-        """How much of an axis each window's mean is divided by."""
-        return (begin + kernel).clamp(max=size + pad) - begin
+        if self.counts_whole:
+            return mean
+        return mean * (math.prod(self.kernel) / areas(x, self.grid, self.kernel, self.stride, self.pad))
 
 
 @register("NdPooling", form="")
@@ -114,6 +109,7 @@ class NdPooling(_Pool):
     """(N, C, ...) -> (N, C, ...); AVE divides by the whole window, padding included, as cuDNN does."""
 
     params = ("pooling_param",)
+    counts_whole = True
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("pooling_param")
@@ -125,9 +121,6 @@ class NdPooling(_Pool):
             self.kernel, self.stride, self.pad = bottom[0][2:], (1,) * axes, (0,) * axes
         else:
             self.kernel, self.stride, self.pad = _windows(self, param, axes)
-
-    def extent(self, begin: Tensor, kernel: int, size: int, pad: int) -> Tensor:
-        return begin.new_full(begin.shape, kernel)
 
 
 @register("PoolingND", form="")

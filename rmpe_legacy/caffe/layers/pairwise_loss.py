@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .base import JUDGES, Layer, Shape, count, shape_text
+from .loss import given
 from .registry import register
-
-
-class _Fixed(torch.autograd.Function):
-    """A loss whose gradients do not depend on its top's diff."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, to_a: Tensor, to_b: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(to_a, to_b)
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, None, *ctx.saved_tensors
 
 
 @register("PairwiseLoss", form="")
@@ -44,7 +31,7 @@ class PairwiseLoss(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if bottom[0] != bottom[2] or bottom[1] != bottom[3] or bottom[0][:1] != bottom[1][:1] or (
                 self.axis(self.spec.get("pairwise_param").axis, len(bottom[0])) != 1):
-            raise self.spec.error("needs codes (N, K), labels (N, L), and the same again, its bottoms are "
+            raise self.spec.error("needs codes (N, K), labels (N, L), and the same again; its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         return [()]
 
@@ -74,4 +61,4 @@ class PairwiseLoss(Layer):
         to_a, to_b = (slope @ others).flatten(), (slope.t() @ rows).flatten()
         for each in (to_a, to_b):
             each[:n] *= param.sigmoid_param
-        return _Fixed.apply(value, to_a.view(shape), to_b.view(shape), a, b)
+        return given(value, lambda: (to_a.view(shape), to_b.view(shape)), a, b, weighted=False)

@@ -18,7 +18,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Layer, Shape, shape_text
+from .base import Count, Layer, Shape, shape_text
 from .registry import Choice, chooses, register
 
 
@@ -34,7 +34,7 @@ class PriorBox(Layer):
     """
 
     params = ("prior_box_param",)
-    bottoms = (1, None)
+    bottoms: Count = (1, None)
     works_in_place = False
 
     @classmethod
@@ -44,7 +44,6 @@ class PriorBox(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("prior_box_param")
-        self.is_ssd = self.spec.dialect == "ssd"
         self.read_sizes(param)
         self.variance = list(param.variance) or [0.1]
         if len(self.variance) not in (1, 4) or min(self.variance) <= 0:
@@ -56,6 +55,11 @@ class PriorBox(Layer):
         if self.image is None and len(bottom) < 2:
             raise self.spec.error("needs two bottoms, the feature map and the image")
         self._made: tuple[tuple, Tensor] | None = None  # the last boxes, with the sizes they are for
+
+    @property
+    def is_ssd(self) -> bool:
+        """Whether sizes and centres are computed as in the ssd branch."""
+        return self.spec.dialect == "ssd"
 
     def read_sizes(self, param: Message) -> None:
         """Read the sizes of the boxes of a cell. Raises LayerError."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .base import Layer, Shape, shape_text
 from .registry import register
+from .suppression import first_apart
 
 F32 = np.float32
 
@@ -58,7 +59,7 @@ class Proposal(Layer):
         number = len(self.anchors)
         if len(scores) != 4 or (scores[:2], moves[:2], scores[2:]) != ((1, 2 * number), (1, 4 * number), moves[2:]):
             raise self.spec.error(f"needs the scores (1, {2 * number}, h, w) and moves (1, {4 * number}, h, w) of one "
-                                  f"image, its bottoms are {shape_text(scores)} and {shape_text(moves)}")
+                                  f"image; its bottoms are {shape_text(scores)} and {shape_text(moves)}")
         rows = min(self.spec.assumed_rows, self.param.post_nms_topn)
         return [(rows, 5), (rows,)][: self.top_count]
 
@@ -93,12 +94,10 @@ class Proposal(Layer):
 def _kept(boxes: np.ndarray, limit: np.float32, most: int) -> list[int]:
     """The first `most` boxes, best first, that no better one overlaps by more than `limit`."""
     areas = (boxes[:, 2:] - boxes[:, :2] + F32(1)).prod(1)
-    alive = np.arange(len(boxes))
-    chosen: list[int] = []
-    while alive.size and len(chosen) < most:
-        i, alive = alive[0], alive[1:]
-        chosen.append(int(i))
-        low, high = np.maximum(boxes[i, :2], boxes[alive, :2]), np.minimum(boxes[i, 2:], boxes[alive, 2:])
+
+    def too_close(i: int, others: np.ndarray) -> np.ndarray:
+        low, high = np.maximum(boxes[i, :2], boxes[others, :2]), np.minimum(boxes[i, 2:], boxes[others, 2:])
         common = np.where((low > high).any(1), 0, np.maximum(0, high - low + F32(1)).prod(1))
-        alive = alive[~(common / (areas[i] + areas[alive] - common) > F32(limit))]
-    return chosen
+        return common / (areas[i] + areas[others] - common) > F32(limit)
+
+    return first_apart(len(boxes), too_close, most)

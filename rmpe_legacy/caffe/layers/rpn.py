@@ -20,6 +20,7 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from .base import Layer, Shape, count, ranked, shape_text
 from .fed import FedLayer, channels_beside
 from .known_python import known_python, number, parameters
+from .suppression import first_apart
 
 Array = np.ndarray
 
@@ -68,16 +69,14 @@ def suppressed(boxes: Array, limit: float, most: int) -> list[int]:
     """The boxes, best first, that no better one overlaps by more than `limit`; at most `most`, all if that is 0."""
     x1, y1, x2, y2 = boxes.T
     area = (x2 - x1 + 1) * (y2 - y1 + 1)
-    alive = np.arange(len(boxes))
-    kept: list[int] = []
-    while alive.size and not (most and len(kept) == most):
-        i, alive = alive[0], alive[1:]
-        kept.append(int(i))
-        w = np.maximum(np.minimum(x2[i], x2[alive]) - np.maximum(x1[i], x1[alive]) + 1, 0)
-        h = np.maximum(np.minimum(y2[i], y2[alive]) - np.maximum(y1[i], y1[alive]) + 1, 0)
+
+    def too_close(i: int, others: Array) -> Array:
+        w = np.maximum(np.minimum(x2[i], x2[others]) - np.maximum(x1[i], x1[others]) + 1, 0)
+        h = np.maximum(np.minimum(y2[i], y2[others]) - np.maximum(y1[i], y1[others]) + 1, 0)
         common = w * h
-        alive = alive[common / (area[i] + area[alive] - common) <= limit]
-    return kept
+        return ~(common / (area[i] + area[others] - common) <= limit)
+
+    return first_apart(len(boxes), too_close, most)
 
 
 class _Anchored(Layer):

@@ -28,7 +28,7 @@ class ScaleRoute(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if count(bottom[0][1:]) != 5 or any(shape[:1] != bottom[0][:1] for shape in bottom):
-            raise self.spec.error("needs regions (R, 5) and bottoms with a row for each, they are "
+            raise self.spec.error("needs regions (R, 5) and bottoms with a row for each; they are "
                                   + ", ".join(map(shape_text, bottom)))
         return [(self.spec.assumed_rows, *self.nchw(shape)[1:]) for shape in bottom]
 

@@ -43,9 +43,7 @@ class SegAccuracy(Layer):
         for ignored in self.param.ignore_label:
             counted &= truth != ignored
         truth, best = truth[counted], best[counted]
-        if truth.numel() and not 0 <= truth.min() <= truth.max() < classes:
-            raise self.spec.error(f"its labels go from {truth.min()} to {truth.max()}; its classes go from 0 to "
-                                  f"{classes - 1}")
+        self.check_classes(truth, classes)
         found = torch.bincount(truth * classes + best, minlength=classes**2).view(classes, classes).double()
         if self.counts is not None and not self.param.reset:
             found = found + self.counts.to(found)
