@@ -7,6 +7,8 @@ import math
 import numpy as np
 import torch
 
+from rmpe_legacy.caffe.layers.convolution3d import margins
+
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .convolution import convolution_onnx, convolution_python
 from .expressions import arguments, number, pair, sizes
@@ -93,8 +95,7 @@ def nd_convolution_onnx(ctx: OnnxContext) -> None:
 @emits_onnx("NdPooling", "PoolingND", "Pooling3D=p3d")
 def nd_pooling_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
-    end = [(n - 1) * s + k - size - p for n, s, k, p, size
-           in zip(layer.grid, layer.stride, layer.kernel, layer.pad, ctx.size()[1:], strict=True)]
+    end = margins(layer.grid, ctx.size()[1:], layer.kernel, layer.stride, layer.pad)[1::2][::-1]
     if layer.method != "MAX" and (any(layer.pad) or any(e > 0 for e in end)):
         raise ctx.refuse("pool AVE over padded windows; use MAX")
     ctx.output("MaxPool" if layer.method == "MAX" else "AveragePool", ctx.x[0], kernel_shape=layer.kernel,
