@@ -82,9 +82,10 @@ def _add_log_options(command: argparse.ArgumentParser) -> None:
     for each in [kind for action in kinds for kind in action.choices.values()] or [command]:
         if "-v" not in each._option_string_actions and "-q" not in each._option_string_actions:
             level = each.add_mutually_exclusive_group()
-            level.add_argument("-q", "--quiet", action="store_true", help="no notes, warnings or progress on standard "
-                               "error, only errors")
-            level.add_argument("-v", "--verbose", action="store_true", help="details on standard error: time, memory")
+            level.add_argument("-q", "--quiet", action="store_true", help="print only errors on standard error, no "
+                               "notes, warnings or progress")
+            level.add_argument("-v", "--verbose", action="store_true", help="also print time and memory on "
+                               "standard error")
 
 
 def print_version(args: argparse.Namespace) -> None:
