@@ -22,8 +22,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--label-map", metavar="FILE", help="for --coco: a LabelMap prototxt with the names or ids of "
                          "categories (default: person is 1, and other categories are left out)")
     command.add_argument("--groups", metavar="FILE", help="for --mpii: the names or groups of the images")
-    command.add_argument("--split", choices=("train", "test"), default="train", help="for --mpii with RELEASE "
-                         "(default: %(default)s)")
+    command.add_argument("--split", choices=("train", "test"), default="train", help="for --mpii: which "
+                         "split of RELEASE to use (default: %(default)s)")
     command.add_argument("--encode-type", choices=("jpg", "png"), default="jpg",
                          help="re-encode images of other types as this type (default: %(default)s)")
     command.add_argument("--shuffle", type=seed, metavar="SEED", help="shuffle the images (default: the order of FILE)")
