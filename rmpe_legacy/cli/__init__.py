@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from time import perf_counter
 
@@ -107,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     if "run" not in args and not args.version:
         parser.print_help(sys.stderr)
         return USAGE
-    warnings.showwarning = _print_warning
+    warnings.showwarning = print_each_warning_once()
     start_logging(getattr(args, "quiet", False), args.verbose)
     started = perf_counter()
     try:
@@ -130,8 +131,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _print_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    LOGGER.warning("warning: %s", message)
+def print_each_warning_once() -> Callable[..., None]:
+    """Return a replacement for warnings.showwarning. A command that reads a network twice warns about it once."""
+    printed: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in printed:
+            printed.add(str(message))
+            LOGGER.warning("warning: %s", message)
+
+    return show
 
 
 def _peak_memory() -> str:
