@@ -48,8 +48,10 @@ class Engine(Protocol):
         """
 
     def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
-        """Run it so many times and return what each layer takes. A layer that is computed inside another one has no
-        time of its own; nothing is returned if the engine does not say."""
+        """Run the network a number of times and return the mean seconds per run of each layer.
+
+        A layer that is computed as part of another one has no time of its own. Empty if the engine cannot tell.
+        """
 
 
 @dataclass(frozen=True)

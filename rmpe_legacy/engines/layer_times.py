@@ -13,7 +13,13 @@ OTHER = "(other)"  # what a runtime adds by itself, such as reordering values, a
 
 
 def module_times(modules: Iterable[tuple[str, nn.Module]], run: Callable[[], object], iterations: int) -> LayerTimes:
-    """Time modules, by the names of their layers, while `run` is called so many times."""
+    """Return the mean seconds per run of each module, under the name of its layer.
+
+    Args:
+        modules: (layer, module) pairs.
+        run: Runs the modules once.
+        iterations: How often to call `run`.
+    """
     spent: LayerTimes = {}
     begun: list[float] = []
     hooks = []
@@ -35,7 +41,13 @@ def module_times(modules: Iterable[tuple[str, nn.Module]], run: Callable[[], obj
 
 
 def node_times(nodes: Iterable[tuple[str, float]], layers: Collection[str], iterations: int) -> LayerTimes:
-    """Add up a runtime's nodes, (name, seconds) in so many runs, by the layer that each one is a part of."""
+    """Sum a runtime's node times by layer: the mean seconds per run.
+
+    Args:
+        nodes: (name, seconds) of each node, summed over all runs.
+        layers: The names of the layers.
+        iterations: Number of runs.
+    """
     spent: LayerTimes = {}
     for name, seconds in nodes:
         layer = layer_of(name, layers)

@@ -38,7 +38,7 @@ class EngineTimer:
             yield self.seconds[-1]
 
     def layers(self, iterations: int) -> LayerTimes:
-        """Run it again and return what each layer takes; empty if the engine does not say."""
+        """Run the network again and return the mean seconds per run of each layer; empty if the engine cannot tell."""
         with torch.no_grad():
             return self._engine.layer_times(self._inputs, min(iterations, MAX_PROFILED))
 

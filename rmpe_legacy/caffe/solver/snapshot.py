@@ -32,9 +32,13 @@ def write_weights(path: str | PathLike, net: Net, diffs: bool = False, added: Ad
 
 def write_weights_hdf5(path: str | PathLike, net: Net, diffs: bool = False,
                        added: Added = MappingProxyType({})) -> None:
-    """Write a .caffemodel.h5: a group per layer in `data`, and in `diff` if asked for.
+    """Write a .caffemodel.h5: a group per layer in `data`, and in `diff` if `diffs` is set.
 
-    A parameter that layers share stands in its owner's group alone. Source: Net::ToHDF5 (net.cpp) of RMPE@5188c23.
+    A shared parameter is stored only in its owner's group; its diff is stored in the groups of all sharers. Arguments
+    as
+    for ``write_weights``.
+
+    Source: Net::ToHDF5 (net.cpp) of RMPE@5188c23.
     """
     with h5py.File(path, "w") as file:
         groups = [file.create_group("data"), *([file.create_group("diff")] if diffs else [])]

@@ -342,7 +342,14 @@ class Solver:
         self.stopped = bool(self.world.largest(int(self.stopped)))
 
     def test(self, index: int) -> list[tuple[str, float]]:
-        """Run one test net on the weights as they are: (output, mean of a value) in order, or (output, mAP)."""
+        """Run one test net with the current weights.
+
+        Args:
+            index: The net's index in ``test_nets``.
+
+        Returns:
+            (output, mean of one of its values) for each value in order; or (output, mAP). Empty if the user interrupts.
+        """
         log.info("Iteration %d, Testing net (#%d)", self.iter, index)
         net, p = self.test_nets[index], self.param
         share_trained(net, self.net)
@@ -391,9 +398,15 @@ class Solver:
                             "make it first")
 
     def snapshot(self) -> tuple[Path, Path]:
-        """Write weights, solver state and run state, all or none; returns the paths of the first two.
+        """Write weights, solver state and run state, all or none.
 
-        Every process has to call this; the first one writes.
+        Every process must call this; the first one writes.
+
+        Returns:
+            The paths of the weights and of the solver state.
+
+        Raises:
+            OSError: A file cannot be written.
         """
         p = self.param
         is_hdf5 = p.snapshot_format == "HDF5"
