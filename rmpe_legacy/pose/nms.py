@@ -109,7 +109,7 @@ def check_poses(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike,
         joints: The required number of joints, J; None for any number.
 
     Returns:
-        Joints (P, J, 2) and boxes (P, 4), float64; scores (P, J), in their own dtype.
+        Joints (P, J, 2), scores (P, J), boxes (P, 4): float64, but float32 scores stay float32.
 
     Raises:
         PoseFileError: An array has another shape, contains NaN or infinity, or a box has its corners swapped.
