@@ -177,8 +177,7 @@ def _without_theta(layer: nn.Module, bottoms: tuple[Tensor, ...]) -> tuple[Tenso
 
 class Torch7PoseNetwork(PoseNetwork):
     """A Torch7 pose network. If it has several outputs, uses the SPPE's last stack, as main.lua does, and not the
-    parallel
-    SPPE.
+    parallel SPPE.
     """
 
     def __init__(self, module: nn.Module, structure: Part, name: str, size: int, stn: str = "trained"):

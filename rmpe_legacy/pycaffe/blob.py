@@ -28,8 +28,7 @@ class Memory:
 
     An array that a script holds shows each new result, as in Caffe; if no array is held, a result is stored without a
     copy. On a GPU the array is a copy on the host: what a script writes there goes to the GPU before the next layer
-    reads
-    it, and an array that is still held is updated when the script accesses the blob again.
+    reads it, and an array that is still held is updated when the script accesses the blob again.
     """
 
     __slots__ = ("_array", "_host", "fill", "shape", "tensor")

@@ -238,8 +238,7 @@ class Net:
             start: The name of the layer to begin with, the uppermost.
             end: The name of the layer to end with.
             tops: Diffs of all outputs by name, float32 in the blobs' shapes. Without them, the diffs in the blobs are
-                used;
-                a loss has its loss_weight there.
+                used; a loss has its loss_weight there.
 
         Returns:
             Name -> view of the blob's diff, float32 in the blob's shape.

@@ -40,8 +40,7 @@ class Function:
     """A layer: its type, the Tops that it reads, and its parameters.
 
     Two of the parameters are not the layer's own: ntop, the number of its tops (1 by default), and in_place, whether
-    its
-    tops are the blobs that it reads.
+    its tops are the blobs that it reads.
     """
 
     def __init__(self, type_name: str, inputs: Sequence[Top], params: Mapping[str, Any]):

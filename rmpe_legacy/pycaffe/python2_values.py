@@ -183,8 +183,7 @@ def format_method(holder: Any, *args: Any, **named: Any) -> Any:
 
 def printed(value: Any) -> Any:
     """Return what ``print`` is to print: floats that format themselves as in Python 2, and text for ASCII bytes;
-    anything
-    else unchanged.
+    anything else unchanged.
     """
     if isinstance(value, bytes):
         return to_text(value)

@@ -78,8 +78,7 @@ def imsave(name: Any, arr: np.ndarray, format: str | None = None) -> None:
 def imresize(arr: np.ndarray, size: int | float | tuple[int, ...], interp: str = "bilinear",
              mode: str | None = None) -> np.ndarray:
     """Resize an image array: to a percentage (int), by a factor (float), or to (h, w). Values other than uint8 are
-    scaled
-    first; returns uint8.
+    scaled first; returns uint8.
     """
     image = toimage(arr, mode=mode)
     if isinstance(size, tuple | list | np.ndarray):
@@ -92,8 +91,7 @@ def imresize(arr: np.ndarray, size: int | float | tuple[int, ...], interp: str =
 
 def imrotate(arr: np.ndarray, angle: float, interp: str = "bilinear") -> np.ndarray:
     """Rotate an image array counterclockwise by degrees, keeping its size. Values other than uint8 are scaled first;
-    returns
-    uint8.
+    returns uint8.
     """
     return fromimage(toimage(arr).rotate(angle, resample=_filter(interp)))
 

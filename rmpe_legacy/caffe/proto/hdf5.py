@@ -16,7 +16,11 @@ Members = Mapping[str, Group | Dataset | None]
 
 
 def read_hdf5_weights(path: str | Path) -> list[TrainedLayer]:
-    """The layers of a .caffemodel.h5, in name order. Links that lead out of the file are refused."""
+    """Return the layers of a .caffemodel.h5, in name order. Links that lead out of the file are refused.
+
+    Raises:
+        FileError: The file cannot be read, or is not a .caffemodel.h5.
+    """
     data = open_hdf5(path).get("data")
     if not isinstance(data, Group):
         raise FileError(f"{path}: an HDF5 file without the group 'data'; is this a caffemodel.h5?")

@@ -29,8 +29,7 @@ def CreateHeatmapDataLayer(output_label: bool = True, train: bool = True, visual
                            transform_param: Mapping[str, Any] | None = None,
                            heatmap_data_param: Mapping[str, Any] | None = None) -> Any:
     """Make a layer that reads crops of people with heatmaps of their joints; returns the Top of the data, or those of
-    data
-    and label.
+    data and label.
     """
     return layers.DataHeatmap(name="data", visualise=visualise, heatmap_data_param=dict(heatmap_data_param or {}),
                               **_common(output_label, train, transform_param))
