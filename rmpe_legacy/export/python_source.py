@@ -372,7 +372,11 @@ def called_by(part: str) -> frozenset[str]:
 
 
 def write_state(path: str, state: dict[str, Tensor]) -> None:
-    """Write the state dict that a model.py loads. Raises RmpeError if the file cannot be written."""
+    """Write the state dict that a model.py loads, with its tensors' shapes and dtypes.
+
+    Raises:
+        RmpeError: The file cannot be written.
+    """
     try:
         torch.save(state, path)
     except RuntimeError as error:  # torch raises it if a file cannot be written

@@ -95,7 +95,7 @@ def cut_by_centre(image: np.ndarray, person: Person, multfact: int) -> Cropped:
     show the image, because OpenCV pads a part of a larger image with its surroundings.
 
     Raises:
-        RmpeError: The person's scale requires an unreasonably large crop.
+        RmpeError: The crop would be more than MAX_CROP times as large as the image.
     """
     x, y, scale = person.crop[:3]
     length = F(PERSON_HEIGHT) * scale

@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|na
 
 
 def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarray:
-    """Decode an image: (H, W, 3), or (H, W) for grey images, uint8.
+    """Decode an image: (H, W, C), or (H, W) for grey images, uint8.
 
     Args:
         data: The content of the file.

@@ -43,7 +43,7 @@ def check_sampler(sampler: Message) -> None:
 def sample_boxes(samplers: Sequence[Message], boxes: Boxes, random: CaffeRandom) -> list[np.ndarray]:
     """Return the boxes (4,) that the samplers accept for an image with these boxes.
 
-    A sampler with use_original_image: false returns none.
+    Samplers with use_original_image: false are ignored.
     """
     found: list[np.ndarray] = []
     for batch_sampler in samplers:

@@ -82,7 +82,7 @@ class Group:
         """Return a member of this group; None if there is none.
 
         Raises:
-            FileError: The member is a soft or external link, which is not followed.
+            FileError: The member is a link that leads elsewhere, which is not followed.
         """
         if name not in self._links:
             return None
