@@ -74,7 +74,7 @@ def overlap(a: np.ndarray, b: np.ndarray, kind: str = "IOU") -> np.ndarray:
 
 
 def kept(boxes: np.ndarray, limit: float, kind: str) -> list[int]:
-    """The boxes, best first, that no better one overlaps by more than `limit`."""
+    """Return the indices of the boxes (K, 4), sorted best first, that no better one overlaps by more than `limit`."""
     return first_apart(len(boxes), lambda i, others: overlap(boxes[i], boxes[others], kind) > limit)
 
 
@@ -93,5 +93,6 @@ def region_tops(found: np.ndarray, like: Tensor, number: int) -> tuple[Tensor, .
 
 
 def best_first(scores: np.ndarray) -> np.ndarray:
-    """The order of scores. Of equal ones the first goes first; the published sort leaves their order open."""
+    """Return the order of scores (N,), best first. Equal scores keep their order, which the published sort leaves open.
+    """
     return np.argsort(-scores, kind="stable")
