@@ -56,9 +56,9 @@ def node_times(nodes: Iterable[tuple[str, float]], layers: Collection[str], iter
 
 
 def layer_of(node: str, layers: Collection[str]) -> str:
-    """Return the layer that a node of our ONNX is a part of, by the name that a runtime gives the node.
+    """Return the layer that a node of our ONNX belongs to, from the name that a runtime gives the node.
 
-    We name nodes LAYER or LAYER/OPERATION. ONNX Runtime puts "fused " before that and "_nchwc" behind it, and OpenVINO
+    We name nodes LAYER or LAYER/OPERATION. ONNX Runtime prefixes "fused " and appends "_nchwc"; OpenVINO appends
     "/WithoutBiases".
     """
     name = node.removeprefix("fused ").removesuffix("_nchwc")
@@ -70,6 +70,6 @@ def layer_of(node: str, layers: Collection[str]) -> str:
 
 
 def wait_for(values: Iterable[Tensor]) -> None:
-    """Wait until a GPU has finished, if it computes one of these."""
+    """Wait until the GPU has computed these tensors, of any shape. Does nothing for tensors on the CPU."""
     if any(value.is_cuda for value in values):
         torch.cuda.synchronize()

@@ -18,9 +18,9 @@ class EngineTimer:
     """Times the forward pass of a network in an engine, on the input sizes of the prototxt.
 
     Attributes:
-        engine: The engine's name; for "auto", of the one that was chosen.
+        engine: The engine's name; for "auto", that of the chosen engine.
         proof: Its comparison with the network.
-        seconds: An entry per iteration.
+        seconds: One entry per iteration.
     """
 
     def __init__(self, net: Net, engine: str):
@@ -31,7 +31,7 @@ class EngineTimer:
         self._inputs = net.bind(None, {name: torch.zeros(shape) for name, shape in net.inputs.items()})
 
     def run(self, iterations: int) -> Iterator[float]:
-        """Run so many iterations, after one that is not recorded; yields each one's seconds."""
+        """Run a number of iterations, after one that is not recorded; yields the seconds of each."""
         self._seconds()
         for _ in range(iterations):
             self.seconds.append(self._seconds())

@@ -353,7 +353,7 @@ def _parts() -> dict[str, tuple[str, frozenset[str]]]:
     tree = ast.parse(text)
     nodes = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
     names = {node.name for node in nodes}
-    return {node.name: (ast.get_source_segment(text, node),
+    return {node.name: (ast.get_source_segment(text, node) or "",
                         frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in names))
             for node in nodes}
 

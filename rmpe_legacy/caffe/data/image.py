@@ -128,7 +128,7 @@ def _checked_values(where: str, pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int] | np.ndarray) -> np.ndarray:
     """Take ten crops from each of N images (H, W, K): float32 (10 N, h, w, K).
 
     The four corners and the centre, then the same mirrored, image by image. The positions are those for the first

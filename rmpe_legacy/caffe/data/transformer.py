@@ -134,14 +134,14 @@ class Transformer:
             raise InputError(f"no input {in_!r}; the inputs are {', '.join(map(repr, self.inputs))}")
 
     @staticmethod
-    def _transposed(in_: str, values: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    def _transposed(in_: str, values: np.ndarray, order: Sequence[int] | np.ndarray) -> np.ndarray:
         if sorted(axis % values.ndim for axis in order) != list(range(values.ndim)):
             raise InputError(f"input {in_!r}: {values.ndim} axes (shape {values.shape}) cannot be transposed as "
                              f"{tuple(map(int, order))}")
-        return values.transpose(order)
+        return values.transpose(tuple(order))
 
     @staticmethod
-    def _swapped(in_: str, values: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    def _swapped(in_: str, values: np.ndarray, order: Sequence[int] | np.ndarray) -> np.ndarray:
         if values.ndim < 3 or not all(-values.shape[0] <= i < values.shape[0] for i in order):
             raise InputError(f"input {in_!r}: shape {values.shape} has not the channels {tuple(map(int, order))}")
         return values[list(order), :, :]

@@ -66,8 +66,8 @@ def _joined(layers: Iterable[TrainedLayer], net: Message | None) -> Iterator[tup
     if strangers := trained.keys() - {definition.name for definition in net.layer}:
         raise NetError(f"weights of {', '.join(sorted(strangers))}, which the network does not have")
     for definition in net.layer:
-        layer = trained.get(definition.name)
-        yield definition, () if layer is None else _complete(layer)
+        own = trained.get(definition.name)
+        yield definition, () if own is None else _complete(own)
 
 
 def _complete(layer: TrainedLayer) -> Sequence[StoredBlob]:
