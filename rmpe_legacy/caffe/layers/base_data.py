@@ -210,7 +210,7 @@ class SourceLayer(BlobLayer):
         return {}
 
     def go_to(self, position: Mapping[str, Any]) -> None:
-        """Go to what `place_in_source` gave."""
+        """Continue at a position that `place_in_source` returned."""
 
     # --- records ---------------------------------------------------------------------------------------------
 

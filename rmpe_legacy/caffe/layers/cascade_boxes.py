@@ -42,7 +42,7 @@ def bounds(param: Message) -> tuple[float, float, float, float]:
 
 
 def centres(h: int, w: int, stride: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the cells of a map lie in the image: x (w), y (h, 1)."""
+    """Return the positions of a map's cells in the image, in pixels: x (w), y (h, 1)."""
     x = (torch.arange(w, dtype=like.dtype, device=like.device) + 0.5) * stride
     y = (torch.arange(h, dtype=like.dtype, device=like.device) + 0.5) * stride
     return x, y.unsqueeze(1)

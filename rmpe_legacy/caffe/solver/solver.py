@@ -445,8 +445,7 @@ class Solver:
         """Continue from a solver state and the weights that it names.
 
         If its .runstate is beside it, data and random numbers continue where the snapshot was taken; otherwise they
-        start
-        from the beginning, as in Caffe.
+        start from the beginning, as in Caffe.
 
         Raises:
             FileError, NetError: A file cannot be read, or does not fit the solver.
