@@ -111,8 +111,7 @@ class ParsedNet:
 
         Raises:
             LayerError: A layer's parameters are wrong, or its bottoms or weights do not fit. The message also names
-                what
-                was left out before the layer.
+                what was left out before the layer.
         """
         try:
             net = Net(self.specs, trained, self.name, self.force_backward, keep_blobs, self.incomplete)

@@ -407,8 +407,7 @@ class Net(nn.Module):
         """Return each kept blob's diff after a backward, in the blob's shape; zero if it received no gradient.
 
         Requires keep_blobs. A blob that layers change in place has the gradient of its first value, as in Caffe's
-        memory;
-        so does a blob that shares another blob's memory in another shape.
+        memory; so does a blob that shares another blob's memory in another shape.
         """
         diffs = {name: torch.zeros_like(blob) if blob.grad is None else blob.grad
                  for name, blob in self._record.first.items()}

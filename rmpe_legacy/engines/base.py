@@ -52,8 +52,7 @@ class Engine(Protocol):
             inputs: As for `run`.
             shown: Which blobs to return besides the requested ones; None for all.
             given: Blob -> Tensor, in the blob's shape: layers read these values instead of what the engine computes.
-                The
-                computed values are still returned.
+                The computed values are still returned.
         """
 
     def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:

@@ -45,8 +45,7 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1,
         new_dims: Height and width of the result.
         interp_order: 0 nearest, 1 bilinear, 3 bicubic; 2, 4 and 5 splines.
         python2_division: Compute what Python 2 gave for an unsigned image of 1 or 3 channels: its integer division by
-            the
-            range left only 0 and 1. Differs: off by default, because the result shows nothing of the image.
+            the range left only 0 and 1. Differs: off by default, because the result shows nothing of the image.
 
     Raises:
         InputError: The image has no pixels, or another shape or dtype, or a size is below 1.

@@ -43,8 +43,7 @@ class DetectionScores:
 
     def mean_ap(self, version: str) -> float:
         """Return the mean AP, 0 to 1, over all labels that have true boxes. A label without detections counts as 0,
-        with a
-        warning.
+        with a warning.
 
         Args:
             version: How to compute each AP: one of AP_VERSIONS.
