@@ -23,7 +23,7 @@ PEER_STOPPED = "another process of this run has stopped; its own message says wh
 
 @dataclass(frozen=True)
 class World:
-    """How many processes there are, and which one this is.
+    """The number of processes, and which one this is.
 
     Methods that wait for other processes raise RmpeError if one of them has stopped.
     """
@@ -37,7 +37,7 @@ class World:
         return self.rank == 0
 
     def device(self, name: str) -> str:
-        """The device that this process uses where ``name`` is asked for: with "cuda", a GPU of its own."""
+        """Return the device that this process uses for a requested one: with "cuda", a GPU of its own."""
         if name != "cuda" or self.size == 1:
             return name
         import torch
@@ -45,7 +45,7 @@ class World:
         return f"cuda:{self.local_rank % max(1, torch.cuda.device_count())}"
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """Every size-th item, so that shares are alike however the items are ordered."""
+        """Return every size-th item, so that the shares resemble each other however the items are ordered."""
         return items[self.rank :: self.size]
 
     def wait(self) -> None:
@@ -57,7 +57,14 @@ class World:
                 dist.barrier()
 
     def mean(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors, in place, by their sum over all processes times 1 / size."""
+        """Replace tensors, in place, by their mean over all processes: the sum times 1 / size.
+
+        Args:
+            tensors: Of any shape; the same shapes and order in every process.
+
+        Raises:
+            RmpeError: A process has stopped.
+        """
         if self.size == 1 or not tensors:
             return
         import torch
@@ -70,7 +77,14 @@ class World:
         _scatter(flat, tensors)
 
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors, in place, by those of the first process."""
+        """Replace tensors, in place, by those of the first process.
+
+        Args:
+            tensors: Of any shape; the same shapes and order in every process.
+
+        Raises:
+            RmpeError: A process has stopped.
+        """
         if self.size == 1 or not tensors:
             return
         import torch
@@ -82,7 +96,7 @@ class World:
         _scatter(flat, tensors)
 
     def largest(self, value: int) -> int:
-        """The largest of the values that the processes pass."""
+        """Return the largest of the values that the processes pass. Raises RmpeError if a process has stopped."""
         if self.size == 1:
             return value
         import torch
@@ -94,7 +108,9 @@ class World:
         return int(shared)
 
     def gather(self, item: Any) -> list[Any]:
-        """The items that all processes pass, by rank, in each process."""
+        """Return the items that all processes pass, by rank, in each process. Raises RmpeError if a process has
+        stopped.
+        """
         if self.size == 1:
             return [item]
         import torch.distributed as dist
@@ -146,9 +162,9 @@ def _last_words() -> Iterator[None]:
 
 @contextmanager
 def join_world() -> Iterator[World]:
-    """The processes that torchrun started, connected by gloo; a world of one without torchrun.
+    """Yield the World of the processes that torchrun started, connected by gloo; without torchrun, a world of one.
 
-    Afterwards gloo's threads have ended: one that frees a tensor while the interpreter ends aborts the process.
+    Ends gloo's threads on exit: a thread that frees a tensor while the interpreter exits aborts the process.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

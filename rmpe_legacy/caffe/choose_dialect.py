@@ -35,8 +35,17 @@ def read_network(path: str | PathLike, dialect: str, strict: bool,
                  specs_of: Callable[[Message], Sequence[LayerSpec]]) -> Reading:
     """Read a prototxt in a dialect; with "auto", in the dialect that knows most of what the file contains.
 
-    specs_of: gives the layers of an upgraded NetParameter that will be built. The types of the other layers only
-    decide between dialects that know all of these.
+    Args:
+        path: The prototxt.
+        dialect: A dialect's name, or "auto".
+        strict: As for ``load_net``.
+        specs_of: Returns the layers of an upgraded NetParameter that will be built. The types of the other layers
+            only decide between dialects that know all of these.
+
+    Raises:
+        FileError: The file cannot be read.
+        PrototxtError: It cannot be parsed.
+        RmpeError: There is no such dialect.
     """
     if dialect != AUTO:
         message = read_text(path, "NetParameter", dialect, strict)

@@ -66,7 +66,7 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
 
 
 def dialect_text(name: str) -> str:
-    """A dialect's name with where it comes from."""
+    """Return a dialect's name and where the dialect comes from."""
     return f"{name} ({dialects()[name].repository})"
 
 

@@ -44,7 +44,11 @@ class ImageOptions:
     size: tuple[int, int] | None = None
 
     def apply(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
-        """(H, W, 3) float32 RGB from 0 to 1 -> (3, height, width) float32."""
+        """Preprocess an image: (H, W, 3) float32 RGB from 0 to 1 -> (3, height, width) float32.
+
+        Raises:
+            RmpeError: `mean` is neither one number nor one per channel.
+        """
         transformer = Transformer({"data": (1, 3, height, width)})
         transformer.set_transpose("data", (2, 0, 1))
         if self.channel_order == "BGR":
@@ -130,9 +134,20 @@ def _run_in(engine: str, net: Net, tensors: Mapping[str, Tensor], names: Sequenc
 def read_inputs(arguments: Sequence[str], shapes: Mapping[str, Shape], listed: Iterable[str],
                 recipe: str | ImageOptions = "pose",
                 log: Callable[[str], None] = lambda text: None) -> dict[str, np.ndarray]:
-    """Read inputs from files, "NAME=FILE" each: name -> float32 array. shapes: of the network's inputs.
+    """Read a network's inputs from files.
 
-    listed: the inputs to list in error messages. Raises RmpeError if an argument is wrong.
+    Args:
+        arguments: "NAME=FILE" each; see ``run_forward``.
+        shapes: The shapes of the network's inputs, by name.
+        listed: The inputs that error messages list.
+        recipe: How to preprocess images; see ``run_forward``.
+        log: Called with a line per image about how it became an input.
+
+    Returns:
+        Name -> float32 array.
+
+    Raises:
+        RmpeError: An argument is wrong, or a file cannot be read.
     """
     if isinstance(recipe, str) and recipe not in RECIPES:
         raise RmpeError(f"image {recipe!r} is not one of {', '.join(map(repr, RECIPES))}")
@@ -205,7 +220,11 @@ def _blob_names(net: Net, asked: str | None) -> list[str]:
 
 
 def usable_device(name: str) -> torch.device:
-    """Return the device with this name after trying it. Raises RmpeError if it cannot be used."""
+    """Return the device with this name, after allocating on it once.
+
+    Raises:
+        RmpeError: There is no such device, or it cannot be used.
+    """
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # "meta" is a device too, but holds no values

@@ -65,7 +65,7 @@ def load_net(prototxt: str | PathLike, weights: str | PathLike | None = None, ph
 
 
 def set_aside(steps: Iterable[Step]) -> list[Finding]:
-    """Return the options that strict=False left out: they change no blob and are not supported."""
+    """Return the options that strict=False left out because they are not supported. They change no blob."""
     return [Finding(str(error), error.reason) for step in steps for error in step.layer.left_out]
 
 
@@ -92,8 +92,10 @@ class ParsedNet:
         return LeftOut([str(f) for f in self.findings if not f.is_layer], [str(f) for f in self.findings if f.is_layer])
 
     def wire(self) -> list[Step]:
-        """Return the layers with the shapes of their blobs, without allocating them. Raises LayerError if they do not
-        fit.
+        """Return the layers with the shapes of their blobs, without allocating the blobs.
+
+        Raises:
+            LayerError: A layer's parameters are wrong, or its bottoms do not fit.
         """
         try:
             return wire(self.specs)
@@ -101,7 +103,16 @@ class ParsedNet:
             raise self._with_suspects(error) from error.__cause__
 
     def build(self, trained: Iterable[TrainedLayer] | None = None, keep_blobs: bool = False) -> Net:
-        """Build the network, with weights if given."""
+        """Build the network.
+
+        Args:
+            trained: Layers with their weights, matched by name; None initialises all parameters by their fillers.
+            keep_blobs: Keep every blob of a forward in ``net.blobs``.
+
+        Raises:
+            LayerError: A layer's parameters are wrong, or its bottoms or weights do not fit. The message also names
+                what was left out before the layer.
+        """
         try:
             net = Net(self.specs, trained, self.name, self.force_backward, keep_blobs, self.incomplete)
         except LayerError as error:
@@ -138,7 +149,11 @@ def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stag
 
 def read_message(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
                  dialect: str = "auto", strict: bool = True) -> Reading:
-    """Read a prototxt in a dialect; "auto" chooses it from the file's content. Raises what ``load_net`` raises."""
+    """Read a prototxt in a dialect; "auto" chooses it from the file's content.
+
+    Raises:
+        FileError, PrototxtError, NetError: As for ``load_net``.
+    """
 
     def specs_of(net: Message) -> list[LayerSpec]:
         return layer_specs(net, net_state(net, phase, level, stages))
@@ -149,12 +164,22 @@ def read_message(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, 
 def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
               de_transform: str | None = None, strict: bool = True, allow_python: bool | None = False,
               until: Sequence[str] = ()) -> ParsedNet:
-    """The same for a NetParameter in memory.
+    """Select and check the layers of a NetParameter that is already in memory.
 
-    allow_python: None does not import modules either, but refuses a Python layer only when it is built, for callers
-    that only need the layers' parameters.
-    until: keep only the layers that these blobs depend on, and ignore unknown fields of the others. Raises NetError for
-    a blob that no layer computes.
+    Args:
+        message: The NetParameter, in any of the layouts V0, V1 and V2.
+        phase: As for ``load_net``.
+        level: As for ``load_net``.
+        stages: As for ``load_net``.
+        de_transform: As for ``load_net``.
+        strict: As for ``load_net``.
+        allow_python: As for ``load_net``. None does not import modules either, but refuses a Python layer only when it
+            is built, for callers that only need the layers' parameters.
+        until: Keep only the layers that these blobs depend on, and ignore unknown fields of the others.
+
+    Raises:
+        NetError: No layers are left, fields or layers are unknown, or no layer computes a blob of `until`.
+        LayerError: A layer is malformed.
     """
     _check_choice("phase", phase, PHASES)
     _check_choice("de_transform", de_transform, (None, *DE_TRANSFORM))

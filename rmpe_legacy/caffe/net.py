@@ -280,7 +280,15 @@ class Net(nn.Module):
     def bind(self, inputs: Any, named: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the inputs of a call by name, as tensors of the parameters' dtype and device.
 
-        Raises NetError if they do not fit the network.
+        Args:
+            inputs: What was passed by position: a mapping of names to tensors, or the network's only input.
+            named: What was passed by keyword.
+
+        Returns:
+            Input blob -> Tensor, with the shapes that were passed.
+
+        Raises:
+            NetError: The inputs do not fit the network.
         """
         return self._feed({**self._named(inputs), **named})
 
@@ -358,12 +366,24 @@ class Net(nn.Module):
         return [i for i in step.layer.refuses if i < len(bottoms) and bottoms[i].requires_grad]
 
     def remember(self, blobs: Mapping[str, Tensor], losses: Sequence[tuple[float, Tensor]]) -> None:
-        """Set `blobs` and `loss`, for a caller that runs the steps itself. losses: (loss_weight, value)."""
+        """Set `blobs` and `loss`, for a caller that runs the steps itself.
+
+        Args:
+            blobs: Blob -> Tensor, in the blobs' shapes.
+            losses: (loss_weight, value) of each top that has a loss weight; a value may have any shape.
+        """
         self._record = Record()
         self._record.blobs, self._record.losses = Blobs(blobs), list(losses)
 
     def loss(self) -> Tensor:
-        """Return the sum of the last forward's losses times their loss_weight, which Caffe's training minimises."""
+        """Return the loss that Caffe's training minimises: the last forward's losses times their loss_weight, summed.
+
+        Returns:
+            A scalar Tensor with a gradient, in the parameters' dtype.
+
+        Raises:
+            NetError: The last forward had no loss.
+        """
         losses = self._record.losses
         if not losses:
             raise NetError("the last forward had no loss; a loss layer, or a layer with a loss_weight, makes one")
@@ -376,15 +396,18 @@ class Net(nn.Module):
 
     @property
     def last_inputs(self) -> dict[str, Tensor]:
-        """All that the last forward began with: ``net(net.last_inputs)`` runs it again, without reading new data."""
+        """The values that the last forward began with: blob -> Tensor, in the blobs' shapes.
+
+        ``net(net.last_inputs)`` runs it again, without reading new data.
+        """
         return dict(self._record.inputs)
 
     @property
     def diffs(self) -> dict[str, Tensor]:
-        """Return each kept blob's diff after a backward, as in Caffe's memory: zero if it received no gradient.
+        """Return each kept blob's diff after a backward, in the blob's shape; zero if it received no gradient.
 
-        Requires keep_blobs. A blob that layers change in place has the gradient of its first value; so does a blob that
-        shares another blob's memory in another shape.
+        Requires keep_blobs. A blob that layers change in place has the gradient of its first value, as in Caffe's
+        memory; so does a blob that shares another blob's memory in another shape.
         """
         diffs = {name: torch.zeros_like(blob) if blob.grad is None else blob.grad
                  for name, blob in self._record.first.items()}
@@ -449,7 +472,11 @@ def wire_quietly(specs: Sequence[LayerSpec]) -> list[Step]:
 
 
 def wire(specs: Sequence[LayerSpec]) -> list[Step]:
-    """Create the layers in order; each checks its parameters and computes its top shapes. Allocates no memory yet."""
+    """Create the layers in order; each checks its parameters and computes its top shapes. Allocates no memory yet.
+
+    Raises:
+        LayerError: A layer's parameters or bottoms are wrong, or two layers make the same top.
+    """
     shapes: dict[str, Shape] = {}
     steps: list[Step] = []
     for spec in specs:
@@ -488,7 +515,11 @@ def _tops(spec: LayerSpec, layer: Layer) -> tuple[str, ...]:
 
 
 def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
-    """Reshape a layer for its bottoms' shapes, and store the shapes of its tops."""
+    """Reshape a layer for its bottoms' shapes, and store the shapes of its tops.
+
+    Raises:
+        LayerError: The bottoms do not fit, or a top would have a shape that Caffe's blobs cannot have.
+    """
     step.bottom_shapes = None  # an error may leave the layer half changed, so the next forward reshapes it again
     tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
     for name, shape in zip(step.top, tops, strict=True):
@@ -549,7 +580,11 @@ def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
 
 
 def run_step(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Run one layer, after reshaping it if its bottoms' shapes have changed."""
+    """Run one layer, after reshaping it if its bottoms' shapes have changed; returns its tops.
+
+    Raises:
+        LayerError: The bottoms do not fit the layer.
+    """
     shapes = tuple([bottom.shape for bottom in bottoms])
     if shapes != step.bottom_shapes:
         reshape_step(step, tuple(map(tuple, shapes)))

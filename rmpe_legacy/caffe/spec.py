@@ -78,7 +78,10 @@ class LayerSpec:
     def get(self, name: str) -> Message:
         """Return a field of the LayerParameter, with defaults: ``spec.get("pooling_param").kernel_size``.
 
-        Also for fields that the schema lacks: ``spec.get("my_param")`` is the parsed message of a user's own layer.
+        Also returns fields that the schema lacks: ``spec.get("my_param")`` is the parsed message of a user's own layer.
+
+        Raises:
+            LayerError: The schema has no such field, and the file does not set it.
         """
         try:
             return getattr(self.message, name)
@@ -103,16 +106,26 @@ class LayerSpec:
 
 
 def layer_specs(net: Message, state: NetState, **settings: Any) -> list[LayerSpec]:
-    """Return the layers of an upgraded NetParameter that the state includes, in file order; settings: see
-    ``layer_spec``.
+    """Return the layers of an upgraded NetParameter that the state includes, in file order.
+
+    Args:
+        net: A NetParameter in the current layout.
+        state: Selects layers by their include and exclude rules.
+        settings: As for ``layer_spec``.
     """
     return [layer_spec(layer, state.phase, **settings) for layer in net.layer if _included(layer, state)]
 
 
 def layer_spec(layer: Message, phase: str = "TEST", **settings: Any) -> LayerSpec:
-    """Make a spec from a LayerParameter; its own phase, if set, overrides the network's.
+    """Make a spec from a LayerParameter.
 
-    settings: the LayerSpec fields de_transform, strict and allow_python.
+    Args:
+        layer: The LayerParameter.
+        phase: The network's phase; the layer's own phase, if set, overrides it.
+        settings: The LayerSpec fields de_transform, strict and allow_python.
+
+    Raises:
+        LayerError: The layer has no type, or the wrong number of propagate_down entries.
     """
     params = tuple(
         ParamSpec(p.name, p.share_mode, p.lr_mult, p.decay_mult) for p in layer.param
@@ -142,7 +155,10 @@ def insert_splits(specs: Sequence[LayerSpec]) -> list[LayerSpec]:
     """Insert a Split layer for each top that is read more than once, named as in Caffe.
 
     A blob is identified by its last writer, so an in-place layer starts a new top of the same name. A loss weight
-    counts as another reader. Raises NetError for a bottom that no earlier layer computes.
+    counts as another reader.
+
+    Raises:
+        NetError: No earlier layer computes a bottom.
     """
     sources, readers = _wiring(specs)
     taken: Counter[tuple[int, int]] = Counter()  # split tops already handed out

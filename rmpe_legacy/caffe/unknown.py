@@ -98,7 +98,11 @@ def _beyond(unknown: Unknown, layer: Message, fields: Mapping[str, Sequence[str]
 
 
 def check_is_network(net: Message) -> None:
-    """Raise NetError if a solver or another Caffe file is given as a network."""
+    """Check that a message is a network.
+
+    Raises:
+        NetError: A solver or another Caffe file was given.
+    """
     if net.layer or net.layers or not net.unknown:
         return
     names = {unknown.name for unknown in net.unknown}

@@ -53,7 +53,11 @@ class StateFile:
     mapped: mmap.mmap | None = None  # the map of the file that tensors are views of
 
     def blob(self, key: str) -> StoredBlob:
-        """Return a tensor as a blob: float64, float32 and float16 unchanged, bfloat16 as float32."""
+        """Return a tensor as a blob: float64, float32 and float16 unchanged, bfloat16 as float32.
+
+        Raises:
+            FileError: The tensor holds other than floating-point values.
+        """
         value = self.tensors[key].detach()
         if value.dtype is torch.bfloat16:
             value = value.float()
@@ -95,7 +99,11 @@ def read_trained(path: str | PathLike, specs: Sequence[LayerSpec]) -> list[Train
     """Read weights in any format, for a network of these layers.
 
     State files are matched by their keys; tensors that match no layer are returned as layers of their own, which the
-    network reports. Raises FileError or NetError if the file cannot be used.
+    network reports.
+
+    Raises:
+        FileError: The file cannot be read, or is damaged.
+        NetError: The weights do not fit the layers.
     """
     state = read_state(path)
     if state is None:
@@ -124,9 +132,12 @@ def _grouped(state: StateFile, known: Iterable[NamedLayer]) -> Iterator[TrainedL
 
 
 def read_state(path: str | PathLike) -> StateFile | None:
-    """Read a .safetensors or .pt file; None for other formats. Raises FileError if it is damaged.
+    """Read a .safetensors or .pt file; None for other formats.
 
     A .pt file must contain a state dict: tensors by name. Nothing in it is executed.
+
+    Raises:
+        FileError: The file is damaged, or contains something else.
     """
     try:
         with open(path, "rb") as file:
@@ -210,7 +221,10 @@ def write_safetensors(path: str | PathLike, layers: Sequence[NamedLayer], traine
 
 
 def write_state_dict(path: str | PathLike, layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> None:
-    """Write the same as a PyTorch state dict: load it with ``torch.load(path, weights_only=True)``."""
+    """Write blobs as a PyTorch state dict, under their keys and with their dtypes.
+
+    ``torch.load(path, weights_only=True)`` loads it.
+    """
     state = {key: torch.from_numpy(np.array(blob.data).reshape(blob.shape)) for key, blob in _keyed(layers, trained)}
     with open(path, "wb") as file, as_os_errors():
         torch.save(state, file)
@@ -225,9 +239,15 @@ def _keyed(layers: Sequence[NamedLayer], trained: Sequence[TrainedLayer]) -> Ite
 
 
 def copy_trained(net: Net, layers: Iterable[TrainedLayer]) -> list[str]:
-    """Copy weights into a network, layer by layer by name; returns the names of layers that it does not have.
+    """Copy weights into a network, layer by layer by name.
 
-    Source: Net::CopyTrainedLayersFrom (net.cpp) of RMPE@5188c23. Raises LayerError if blobs do not fit a layer.
+    Returns:
+        The names of layers that the network does not have.
+
+    Raises:
+        LayerError: The blobs do not fit a layer.
+
+    Source: Net::CopyTrainedLayersFrom (net.cpp) of RMPE@5188c23.
     """
     targets: dict[str, Any] = {}
     for step in net.steps:

@@ -168,7 +168,7 @@ def describe_layer(details: dict) -> str:
         lines += ["", message]
         lines += ["  " + line for line in text_table([_field_cells(f, details["dialects"]) for f in fields])]
     lines += ["", f"{details['cases']} cases"]
-    rows = [("", "top", "bottom's diff", "parameter's diff", "ulp", "in")]
+    rows: list[tuple[str, ...]] = [("", "top", "bottom's diff", "parameter's diff", "ulp", "in")]
     rows += [_proof_cells(proof) for proof in details["proofs"]]
     return "\n".join([*lines, *text_table(rows)] if details["proofs"] else lines)
 

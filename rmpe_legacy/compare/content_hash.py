@@ -47,7 +47,11 @@ def content_hashes(sources: Sequence[str | PathLike], setting: Setting) -> dict[
 
 
 def weights_hash(layers: Iterable[TrainedLayer], title: str = "weights") -> str:
-    """Return the hash of weights, as hexadecimal digits."""
+    """Return the hash of weights, as hexadecimal digits.
+
+    Raises:
+        NetError: A layer shares a blob with a layer that `layers` does not contain.
+    """
     digest = hashlib.new(ALGORITHM)
     for layer in sorted((layer for layer in layers if layer.blobs), key=lambda layer: layer.name):
         if None in layer.blobs:

@@ -117,8 +117,16 @@ def run_verify(a: str, b: str, setting: Setting, compare: CompareOptions, html: 
     """Compare two networks; see ``open_runners`` for the arguments.
 
     Args:
+        a: The reference.
+        b: The network to compare with it.
+        setting: How to load the networks.
+        compare: The inputs and the tolerance.
         html: Where to write the comparison as a page.
-        change_b: What to do with `b` before the comparison: to run it in an engine.
+        options: How to read the files.
+        change_b: Replaces `b` before the comparison, for example to run it in an engine.
+
+    Raises:
+        RmpeError: A file cannot be read, or the networks cannot be compared.
     """
     if html is not None:
         check_places(html)

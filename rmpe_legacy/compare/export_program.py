@@ -24,17 +24,17 @@ from .verify import random_input, verify
 def export_program(net: Net, dynamic: Collection[str] = ("batch",)) -> torch.export.ExportedProgram:
     """Export a network with torch.export, for torch.compile, AOTInductor, ExecuTorch or torch.onnx.
 
-    The program is called with the blobs' names, and returns blob -> tensor: ``program.module()(data=images)``. In the
-    name of an argument, what Python does not allow is "_". The program is made from the operators of model.py, and
-    compared with the network for two sizes of its inputs besides.
+    The program is called with the blobs' names, and returns blob -> tensor: ``program.module()(data=images)``.
+    Characters that Python does not allow in an argument's name are replaced by "_". The program is made from the
+    operators of model.py, and compared with the network for two further sizes of its inputs.
 
     Args:
         net: A network in phase TEST, with float32 parameters on the CPU.
         dynamic: Which of "batch", "height" and "width" of the inputs can have any size.
 
     Raises:
-        NetError: torch cannot export the network so, or the program does not compute the same.
-        LayerError: A layer fits one size of an axis of `dynamic`, or has no counterpart in PyTorch.
+        NetError: torch cannot export the network, or the program computes something else.
+        LayerError: A layer requires a fixed size of an axis in `dynamic`, or has no counterpart in PyTorch.
     """
     model = to_python(net, net.name or "a network", "net.pt", (), dynamic)
     graph = model.graph

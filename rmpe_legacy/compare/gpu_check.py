@@ -51,7 +51,7 @@ MAPS = {
 
 @dataclass
 class Check:
-    """One question, the answer, and the numbers behind it. passed: None where it could not be asked."""
+    """One question, its answer, and the numbers behind it. passed: None if it could not be answered."""
 
     name: str
     passed: bool | None
@@ -63,7 +63,7 @@ def numbers(*shape: int, dtype: torch.dtype, seed: int = 1701) -> Tensor:
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors agree to the last bit, on whatever device; NaN agrees with NaN."""
+    """Return whether two tensors of any shape have the same bits, on whatever device; NaN equals NaN."""
     whole = torch.int32 if a.dtype == torch.float32 else torch.int64
     a, b = (t.cpu().contiguous() for t in (a, b))
     return a.shape == b.shape and bool(((a.view(whole) == b.view(whole)) | (a.isnan() & b.isnan())).all())
@@ -77,7 +77,8 @@ def close(a: Tensor, b: Tensor, tolerance: float) -> bool:
 
 
 def warps() -> Iterator[tuple[str, bool, tuple]]:
-    """What to warp: a name, whether all is finite, and (image, theta, out_h, out_w, grad, fused)."""
+    """Yield the warps to compare: a name, whether all values are finite, and (image, theta, out_h, out_w, grad, fused).
+    """
     for dtype in (torch.float32, torch.float64):
         for n, c, h, w, out_h, out_w in SHAPES:
             image, grad = numbers(n, c, h, w, dtype=dtype), numbers(n, c, out_h, out_w, dtype=dtype, seed=2)
@@ -91,7 +92,7 @@ def warps() -> Iterator[tuple[str, bool, tuple]]:
 
 
 def check_warps(device: str) -> Iterator[Check]:
-    """Compare the spatial transformer with the CPU's."""
+    """Compare the spatial transformer on a device with the CPU's."""
     forward, backward = torch.ops.rmpe.spatial_transformer, torch.ops.rmpe.spatial_transformer_backward
     wrong: dict[str, list[str]] = {"forward": [], "deterministic": [], "fast": []}
     count = 0
@@ -113,7 +114,8 @@ def check_warps(device: str) -> Iterator[Check]:
 
 
 def other_operators() -> Iterator[tuple[str, Callable[..., Any], list[Tensor]]]:
-    """The other operators in the order that has the CPU's bits: a name, the call, its tensors."""
+    """Yield the other operators, in their deterministic variants: a name, the call, and its tensors of various shapes.
+    """
     ops = torch.ops.rmpe
     for dtype in (torch.float32, torch.float64):
         x, grad, theta = (numbers(*shape, dtype=dtype) for shape in ((3, 5, 61, 7), (3, 5, 61, 7), (301, 6)))
@@ -131,7 +133,7 @@ def other_operators() -> Iterator[tuple[str, Callable[..., Any], list[Tensor]]]:
 
 
 def check_others(device: str) -> Check:
-    """Compare EltwiseAffine, PredictionHeatmap and the inverse with the CPU's."""
+    """Compare EltwiseAffine, PredictionHeatmap and the inverse of theta with the CPU's."""
     wrong, count = [], 0
     for name, call, tensors in other_operators():
         got, want = call(*(t.to(device) for t in tensors)), call(*tensors)
@@ -143,7 +145,7 @@ def check_others(device: str) -> Check:
 
 
 def check_switch(device: str) -> Check:
-    """torch.use_deterministic_algorithms leads to the deterministic order, through autograd."""
+    """Check that torch.use_deterministic_algorithms selects the deterministic order, through autograd."""
     from rmpe_legacy import ops
 
     image, theta, grad = (numbers(*shape, dtype=torch.float32) for shape in ((4, 8, 64, 56), (4, 6), (4, 8, 48, 40)))
@@ -161,7 +163,7 @@ def check_switch(device: str) -> Check:
 
 
 def gpu_seconds(work: Callable[[], object], rounds: int, calls: int = 10) -> float:
-    """What one call takes on the GPU, without what Python takes to ask for it: the median of replayed CUDA graphs."""
+    """Return the GPU time of one call, without Python's overhead: the median over replayed CUDA graphs."""
     torch.cuda.synchronize()
     with torch.cuda.stream(torch.cuda.Stream()):  # capture wants the allocator and the libraries warm
         for _ in range(3):
@@ -183,7 +185,7 @@ def gpu_seconds(work: Callable[[], object], rounds: int, calls: int = 10) -> flo
 
 
 def check_bandwidth(rounds: int) -> Check:
-    """Time the forward of a large batch and a plain copy of the same number of bytes: each pixel in and out."""
+    """Time the forward of a large batch against a plain copy that reads and writes the same number of bytes."""
     image = torch.randn(BANDWIDTH_SIZE, device="cuda")
     target = torch.empty_like(image)
     moved = 2 * image.numel() * image.element_size()
@@ -202,7 +204,9 @@ def check_bandwidth(rounds: int) -> Check:
 
 
 def check_speed(rounds: int) -> Iterator[Check]:
-    """Beside grid_sample: GPU time decides; wall time, which has Python's share in it, is told."""
+    """Time the spatial transformer against grid_sample. GPU time decides; wall time, which includes Python, is only
+    reported.
+    """
     for size in warp_timing.SIZES:
         wall = {row.work: row for row in warp_timing.measure(size, "cuda", rounds)}
         for kind, works in warp_timing.contenders(size, "cuda").items():
@@ -214,7 +218,9 @@ def check_speed(rounds: int) -> Iterator[Check]:
 
 
 def check_sanitizer(tools: tuple[str, ...] = ("memcheck", "racecheck", "synccheck")) -> Iterator[Check]:
-    """compute-sanitizer over every kernel, on small shapes; without torch's pool, in which a stray read gets lost."""
+    """Run compute-sanitizer over every kernel on small shapes, without torch's memory pool, which would hide stray
+    reads.
+    """
     program = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     if program is None:
         yield Check("compute-sanitizer", None, {"why": "it was not found; it comes with the CUDA toolkit"})
@@ -228,7 +234,7 @@ def check_sanitizer(tools: tuple[str, ...] = ("memcheck", "racecheck", "syncchec
 
 
 def run_kernels(device: str) -> None:
-    """Every kernel once or more, for a sanitizer to watch."""
+    """Run every kernel at least once, for a sanitizer to watch."""
     ops = torch.ops.rmpe
     for what, _, (image, theta, out_h, out_w, grad, fused) in warps():
         if image.numel() > 20_000 or not ("turned" in what or "NaN" in what or "far" in what):
@@ -244,7 +250,11 @@ def run_kernels(device: str) -> None:
 
 
 def build() -> Check:
-    """Build csrc/ with CUDA, in a checkout; RmpeError where there is none."""
+    """Build csrc/ with CUDA, in a checkout.
+
+    Raises:
+        RmpeError: There is no checkout.
+    """
     if not (CHECKOUT / "setup.py").is_file():
         raise RmpeError(f"{CHECKOUT}: no setup.py, so there is nothing to build; run this in a checkout of the project")
     done = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=CHECKOUT, check=False,
@@ -254,7 +264,7 @@ def build() -> Check:
 
 
 def why_no_gpu() -> str | None:
-    """Why no GPU can be checked, as a sentence; None if one can."""
+    """Return why no GPU can be checked, as a sentence; None if one can."""
     if torch.version.cuda is None:
         return (f"torch {torch.__version__} is built without CUDA, so no GPU can be checked; install a CUDA build of "
                 "torch on a machine with an NVIDIA GPU and the CUDA toolkit, and run this again")
@@ -265,7 +275,7 @@ def why_no_gpu() -> str | None:
 
 
 def machine() -> dict:
-    """Where this ran."""
+    """Return a description of the machine."""
     described: dict[str, Any] = {"torch": torch.__version__, "cuda": torch.version.cuda,
                                  "python": platform.python_version(), "system": platform.platform()}
     if torch.cuda.is_available():

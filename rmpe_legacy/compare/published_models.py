@@ -35,7 +35,7 @@ _INDENT = " " * 18  # of the text's second column
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """One row of the table; "" or () where a fact is not known."""
+    """One row of the table; "" or () for an unknown fact."""
 
     id: str
     file: str  # the name it was published under
@@ -51,7 +51,7 @@ class PublishedModel:
 
 @cache
 def published_models() -> tuple[PublishedModel, ...]:
-    """The table, in the order of the file."""
+    """Return the table, in the order of the file."""
     rows = json.loads(_data("published.json"))
     return tuple(PublishedModel(**{**row, "links": tuple(row["links"])}) for row in rows)
 
@@ -67,10 +67,10 @@ def _data(name: str) -> str:
 
 
 def describe_models(name: str | None = None) -> str:
-    """The table as text; of one model, by its id or file name, everything that is known.
+    """Format the table as text; for one model, given by its id or file name, format everything that is known.
 
     Raises:
-        RmpeError: a name that is not in the table.
+        RmpeError: The name is not in the table.
     """
     if name is None:
         rows = [wrapped(f"{model.id:<17} {model.what}", _INDENT) + f"\n{_INDENT}{model.file or '(several files)'}"
@@ -89,13 +89,13 @@ def describe_models(name: str | None = None) -> str:
 
 
 def identify_file(path: str | PathLike) -> str:
-    """Say which published file a file is, or which network its weights fit best.
+    """Return which published file a file is, or which network its weights fit best, as text.
 
-    Content decides, not the name: the content hash of weights, the shapes of their layers, the modules of a .t7, the
-    variables of a .mat or .h5.
+    Decides by content, not by name: the content hash of the weights, the shapes of their layers, the modules of a .t7,
+    the variables of a .mat or .h5.
 
     Raises:
-        FileError: a file that cannot be read.
+        FileError: The file cannot be read.
     """
     path = Path(path)
     start = first_bytes(path, 4096)

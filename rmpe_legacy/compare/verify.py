@@ -314,7 +314,8 @@ def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[fl
 
 
 def random_input(random: np.random.Generator, shape: Shape, limits: tuple[float, float] = RANGE) -> np.ndarray:
-    """Return a random input: uniform noise, or for N x C x H x W noise with a spectrum like that of photographs.
+    """Return a random input, float32 in the given shape: uniform noise, or for N x C x H x W noise with a spectrum like
+    that of photographs.
 
     Photographs vary more at coarse scales than at fine ones. In white noise neighbouring pixels differ so much that
     sampling would amplify the last bit of a coordinate.
@@ -365,7 +366,7 @@ def _log(p: np.ndarray) -> np.ndarray:
 
 
 def difference(blob: str, made_by: str, a: np.ndarray, b: np.ndarray) -> Difference:
-    """Compute the difference of b from a. Values that are not finite must be equal."""
+    """Compute the difference of b from a, arrays of the same shape. Values that are not finite must be equal."""
     if a.shape != b.shape:
         return Difference(blob, made_by, (a.shape, b.shape))
     flat = a.ravel(), b.ravel()

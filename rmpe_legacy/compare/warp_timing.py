@@ -23,7 +23,7 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Row:
-    """What one kind of work took on images of one size: milliseconds, theirs and ours."""
+    """The times of one kind of work on images of one size, theirs and ours, in milliseconds."""
 
     size: tuple[int, ...]
     work: str
@@ -36,7 +36,7 @@ class Row:
 
 
 def grid_theta(theta: Tensor, h: int, w: int) -> Tensor:
-    """The same maps for F.affine_grid: (N, 6) -> (N, 2, 3). It has x first, and cells at their centres."""
+    """Convert theta for F.affine_grid, (N, 6) -> (N, 2, 3): x comes first there, and cells are at their centres."""
     t = theta.view(-1, 2, 3)
     moved = t[:, :, 2] - t[:, :, 0] / h - t[:, :, 1] / w + torch.tensor([1 / h, 1 / w], device=theta.device)
     return torch.stack([t[:, :, 1], t[:, :, 0], moved], 2).flip(1)
@@ -51,7 +51,11 @@ def ours(image: Tensor, theta: Tensor) -> Tensor:
 
 
 def contenders(size: tuple[int, ...], device: str) -> dict[str, tuple[Work, Work]]:
-    """Work to time: forward, and forward with both gradients; each theirs, then ours."""
+    """Return the work to time, theirs and ours: a forward, and a forward with both gradients.
+
+    Raises:
+        RmpeError: The two warps do not agree.
+    """
     torch.manual_seed(0)
     image, grad = torch.randn(2, *size, device=device)
     theta = torch.tensor(THETA, device=device).repeat(size[0], 1)
@@ -69,7 +73,7 @@ def contenders(size: tuple[int, ...], device: str) -> dict[str, tuple[Work, Work
 
 
 def seconds(work: Work, device: str) -> tuple[float, float]:
-    """How long one call takes: wall time, and CPU time of all threads."""
+    """Return the wall time of one call, and the CPU time of all threads, in seconds."""
     if device == "cuda":
         torch.cuda.synchronize()
     begin, begin_cpu = time.perf_counter(), time.process_time()
@@ -80,7 +84,7 @@ def seconds(work: Work, device: str) -> tuple[float, float]:
 
 
 def measure(size: tuple[int, ...], device: str, rounds: int) -> list[Row]:
-    """One row of the table per kind of work."""
+    """Return one row of the table per kind of work."""
     return [compare(size, kind, *works, device, rounds) for kind, works in contenders(size, device).items()]
 
 

@@ -35,21 +35,31 @@ class Engine(Protocol):
     shows_blobs: bool
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
-        """Return the blobs that were asked for. Raises NetError if it cannot."""
+        """Run the network: input -> Tensor, in the shapes that the engine was prepared for.
+
+        Returns:
+            The requested blobs: blob -> Tensor, in the blobs' shapes.
+
+        Raises:
+            NetError: The engine cannot run these inputs.
+        """
 
     def blobs(self, inputs: Tensors, shown: Collection[str] | None = None, given: Tensors = NOTHING
               ) -> dict[str, Tensor]:
-        """Return blobs that the engine computes, in that order, to find the first that is wrong.
+        """Return blobs that the engine computes, in order of computation, to find the first that is wrong.
 
         Args:
             inputs: As for `run`.
-            shown: Which blobs to return beside those that were asked for; None for all.
-            given: Values that layers read in place of what the engine computes. It is returned all the same.
+            shown: Which blobs to return besides the requested ones; None for all.
+            given: Blob -> Tensor, in the blob's shape: layers read these values instead of what the engine computes.
+                The computed values are still returned.
         """
 
     def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
-        """Run it so many times and return what each layer takes. A layer that is computed inside another one has no
-        time of its own; nothing is returned if the engine does not say."""
+        """Run the network a number of times and return the mean seconds per run of each layer.
+
+        A layer that is computed as part of another one has no time of its own. Empty if the engine cannot tell.
+        """
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Job:
     """What an engine is prepared for.
 
     Attributes:
-        net: The network, with layers of its own, whose shapes are those that the engine has to take.
+        net: A copy of the network's layers, with the shapes that the engine must accept.
         blobs: The blobs to return.
         without: Passes to leave out.
     """

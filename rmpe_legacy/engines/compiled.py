@@ -26,7 +26,12 @@ Shapes = Mapping[str, Shape]
 
 def compile_net(net: Net, engine: str = "torch", verify: bool = True, blobs: Sequence[str] = (),
                 without: Collection[str] = ()) -> CompiledNet:
-    """Prepare a network for fast inference; see ``Net.compiled``, which calls this."""
+    """Prepare a network for fast inference; see ``Net.compiled``, which calls this.
+
+    Raises:
+        NetError, LayerError: The engine cannot run the network, or gives other results.
+        RmpeError: There is no such engine or pass, or the engine's library is not installed.
+    """
     if engine != AUTO and engine not in ENGINES:
         raise RmpeError(f"no engine {engine!r}{did_you_mean(engine, [*ENGINES, AUTO])}; the engines are "
                         f"{', '.join([*ENGINES, AUTO])}")
@@ -40,9 +45,9 @@ class Prepared:
     """An engine that is ready for inputs of one size.
 
     Attributes:
-        engine: It.
-        proof: What it was compared with; None if that was not asked for, or the engine is the network itself.
-        refused: The engines that "auto" prefers by their time, but that cannot run the network: name -> why.
+        engine: The engine.
+        proof: Its comparison with the network; None if none was requested, or the engine is the network itself.
+        refused: The engines that "auto" measured as faster but that cannot run the network: name -> reason.
     """
 
     engine: Engine
@@ -51,14 +56,16 @@ class Prepared:
 
 
 class CompiledNet:
-    """A network in an engine, from ``net.compiled(engine)``. It is called as the network is, and computes no gradients.
+    """A network in an engine, made by ``net.compiled(engine)``. It is called like the network, and computes no
+    gradients.
 
-    It is prepared, and compared with the network, for the input sizes in the prototxt at once, and for other sizes
-    when they are first given; other batch sizes need nothing where `engine` takes any.
+    It is prepared for the input sizes in the prototxt at once, and for other sizes when they first occur; each time it
+    is
+    compared with the network. Other batch sizes need no preparation if `engine` accepts any.
 
     Attributes:
         net: The network that it was made from.
-        inputs: As of the network.
+        inputs: The network's inputs.
         outputs: The blobs that a call returns.
     """
 
@@ -77,7 +84,11 @@ class CompiledNet:
 
     @property
     def prepared(self) -> Prepared:
-        """The engine of the last call, or the one that is ready for the sizes in the prototxt."""
+        """The engine of the last call; before the first call, the one that is ready for the sizes in the prototxt.
+
+        Raises:
+            NetError: There was no call yet, and the prototxt gives the inputs no sizes.
+        """
         if self._latest is None:
             raise NetError(f"{self.name or 'the network'}: its inputs have no shape in the prototxt, so that no engine "
                            "is prepared before the first call")
@@ -85,7 +96,7 @@ class CompiledNet:
 
     @property
     def engine(self) -> str:
-        """The name of the engine; for "auto", of the one that was chosen."""
+        """The name of the engine; for "auto", that of the chosen engine."""
         return self.prepared.engine.name
 
     @property

@@ -16,9 +16,9 @@ from .plan import Kernel
 
 
 class Conv(Kernel):
-    """A convolution over two axes, with what was fused into it: a term to add, and a ReLU.
+    """A 2-d convolution, (N, C, H, W) -> (N, K, h, w), with what was fused into it: a term to add, and a ReLU.
 
-    forward(x) or, with `adds`, forward(x, term).
+    Called as forward(x) or, with `adds`, as forward(x, term).
     """
 
     def __init__(self, layer: Layer):
@@ -33,7 +33,7 @@ class Conv(Kernel):
         return self.weight.device.type == "cpu" and self.weight.dtype is torch.float32
 
     def with_channels_last(self) -> Conv:
-        """Return a copy that computes in channels-last format, with its weights in that too."""
+        """Return a copy that computes in channels-last memory format, with its weights in that format too."""
         weight = self.weight.detach().contiguous(memory_format=torch.channels_last)
         return self.fused(channels_last=True, weight=nn.Parameter(weight, requires_grad=False))
 
@@ -47,9 +47,9 @@ class Conv(Kernel):
 
 
 class PackedConv(Kernel):
-    """The same on the CPU, in one oneDNN primitive with weights that were reordered for it once.
+    """A `Conv` on the CPU as one oneDNN primitive, whose weights were reordered for it once.
 
-    The operators are those that torch.compile uses with frozen weights; ``can_pack`` says whether they are there.
+    The operators are those that torch.compile uses for frozen weights; ``can_pack`` tests whether torch has them.
     """
 
     def __init__(self, conv: Conv, shape: Sequence[int]):
@@ -75,14 +75,14 @@ class PackedConv(Kernel):
 
 
 def can_pack() -> bool:
-    """Whether this torch has the operators of PackedConv."""
+    """Return whether this torch has the operators of PackedConv."""
     return (torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
             and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
             and hasattr(torch.ops.mkldnn, "_convolution_pointwise"))
 
 
 class Relu(Kernel):
-    """max(x, 0), in the memory of x where `in_place`."""
+    """max(x, 0), for any shape; `in_place` overwrites x."""
 
     def __init__(self, in_place: bool):
         super().__init__()
@@ -93,7 +93,7 @@ class Relu(Kernel):
 
 
 class Sum(Kernel):
-    """The sum of its bottoms, and a ReLU if one was fused into it."""
+    """The sum of bottoms of one shape, with a ReLU if one was fused into it."""
 
     def __init__(self, relu: bool = False):
         super().__init__()
@@ -107,7 +107,7 @@ class Sum(Kernel):
 
 
 class Affine(Kernel):
-    """scale * x + shift per channel, and a ReLU if one was fused into it."""
+    """scale * x + shift per channel, (N, C, ...) -> the same, with a ReLU if one was fused into it."""
 
     def __init__(self, scale: Tensor, shift: Tensor, dims: int, relu: bool = False):
         super().__init__()
@@ -122,7 +122,8 @@ class Affine(Kernel):
 
 
 class Pool(Kernel):
-    """Pooling by torch's own operator, for windows that it places as Caffe does (``fits``)."""
+    """Pooling by torch's own operator, (N, C, H, W) -> (N, C, h, w), for windows that both place alike (see ``fits``).
+    """
 
     def __init__(self, layer: Layer):
         super().__init__()
@@ -131,7 +132,7 @@ class Pool(Kernel):
 
     @staticmethod
     def fits(layer: Layer, size: Sequence[int]) -> bool:
-        """Whether torch's operator computes what a Pooling layer does on a plane of this size, (h, w)."""
+        """Return whether torch's operator computes what a Pooling layer does on a plane of this size, (h, w)."""
         windows = layer.windows
         if layer.top_count > 1 or layer.method not in ("MAX", "AVE") or layer.floor:
             return False
@@ -146,7 +147,7 @@ class Pool(Kernel):
 
 
 class Nearest(Kernel):
-    """Repeats each value in a block of (h, w) values."""
+    """Repeats each value in a block of (h, w) values: (N, C, H, W) -> (N, C, H h, W w)."""
 
     def __init__(self, times: Sequence[int]):
         super().__init__()

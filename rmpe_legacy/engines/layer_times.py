@@ -13,7 +13,13 @@ OTHER = "(other)"  # what a runtime adds by itself, such as reordering values, a
 
 
 def module_times(modules: Iterable[tuple[str, nn.Module]], run: Callable[[], object], iterations: int) -> LayerTimes:
-    """Time modules, by the names of their layers, while `run` is called so many times."""
+    """Return the mean seconds per run of each module, under the name of its layer.
+
+    Args:
+        modules: (layer, module) pairs.
+        run: Runs the modules once.
+        iterations: How often to call `run`.
+    """
     spent: LayerTimes = {}
     begun: list[float] = []
     hooks = []
@@ -35,7 +41,13 @@ def module_times(modules: Iterable[tuple[str, nn.Module]], run: Callable[[], obj
 
 
 def node_times(nodes: Iterable[tuple[str, float]], layers: Collection[str], iterations: int) -> LayerTimes:
-    """Add up a runtime's nodes, (name, seconds) in so many runs, by the layer that each one is a part of."""
+    """Sum a runtime's node times by layer: the mean seconds per run.
+
+    Args:
+        nodes: (name, seconds) of each node, summed over all runs.
+        layers: The names of the layers.
+        iterations: Number of runs.
+    """
     spent: LayerTimes = {}
     for name, seconds in nodes:
         layer = layer_of(name, layers)
@@ -44,9 +56,9 @@ def node_times(nodes: Iterable[tuple[str, float]], layers: Collection[str], iter
 
 
 def layer_of(node: str, layers: Collection[str]) -> str:
-    """Return the layer that a node of our ONNX is a part of, by the name that a runtime gives the node.
+    """Return the layer that a node of our ONNX belongs to, from the name that a runtime gives the node.
 
-    We name nodes LAYER or LAYER/OPERATION. ONNX Runtime puts "fused " before that and "_nchwc" behind it, and OpenVINO
+    We name nodes LAYER or LAYER/OPERATION. ONNX Runtime prefixes "fused " and appends "_nchwc"; OpenVINO appends
     "/WithoutBiases".
     """
     name = node.removeprefix("fused ").removesuffix("_nchwc")
@@ -58,6 +70,6 @@ def layer_of(node: str, layers: Collection[str]) -> str:
 
 
 def wait_for(values: Iterable[Tensor]) -> None:
-    """Wait until a GPU has finished, if it computes one of these."""
+    """Wait until the GPU has computed these tensors, of any shape. Does nothing for tensors on the CPU."""
     if any(value.is_cuda for value in values):
         torch.cuda.synchronize()

@@ -34,7 +34,7 @@ _KERNEL = "_kernel_time"  # the end of the names of ONNX Runtime's events for no
 
 
 class OnnxEngine:
-    """Runs a network's ONNX in a runtime. Tensors come and go over the CPU's memory."""
+    """Runs a network's ONNX in a runtime. Inputs and outputs pass through CPU memory."""
 
     shows_blobs = False
 
@@ -75,7 +75,9 @@ class OnnxEngine:
 
     def blobs(self, inputs: Tensors, shown: Collection[str] | None = None, given: Tensors = NOTHING
               ) -> dict[str, Tensor]:
-        """Run a second model with more outputs, and an input for each blob that is given."""
+        """Run a second model that has more outputs, and an input for each blob of `given`. See ``Engine.blobs`` for
+        shapes.
+        """
         made = {value for node in self.graph.nodes for value in node.top}
         final = {blob: value for blob, value in self.graph.final.items() if value in made and value.blob == blob}
         values = [value for blob, value in final.items()

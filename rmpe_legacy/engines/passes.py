@@ -23,7 +23,7 @@ LEAST_PRODUCTS = 4_000_000  # of an image; a smaller convolution takes longer as
 
 
 def use_kernels(plan: Plan) -> Plan:
-    """Replace layers by kernels that do the same with less around it."""
+    """Replace layers by kernels that compute the same with less overhead."""
     return plan.with_calls(_with_kernel(call, _kernel_for) for call in plan.calls)
 
 
@@ -33,7 +33,7 @@ def use_nearest(plan: Plan) -> Plan:
 
 
 def fuse_relu(plan: Plan) -> Plan:
-    """Apply a ReLU in the kernel that makes its bottom, if nothing else reads that; otherwise in the same memory."""
+    """Apply a ReLU in the kernel that makes its bottom, if nothing else reads that; otherwise in place."""
     readers, makers = plan.readers(), plan.makers()
     calls: list[Call | None] = list(plan.calls)
     for i, call in enumerate(plan.calls):
@@ -52,7 +52,7 @@ def fuse_relu(plan: Plan) -> Plan:
 
 
 def fuse_sum(plan: Plan) -> Plan:
-    """Add the other term of a sum in the convolution that makes one of them: a residual block's last step."""
+    """Fuse a sum into the convolution that makes one of its terms, as in the last step of a residual block."""
     readers, makers = plan.readers(), plan.makers()
     calls: list[Call | None] = list(plan.calls)
     for i, call in enumerate(plan.calls):
@@ -74,7 +74,7 @@ def _can_add(kernel: Kernel) -> bool:
 
 
 def channels_last(plan: Plan) -> Plan:
-    """Keep images in memory with the channels of a pixel together, and reorder the convolutions' weights for it."""
+    """Store images with the channels of a pixel together, and reorder the convolutions' weights accordingly."""
     return plan.with_calls(replace(call, kernel=call.kernel.with_channels_last())
                            if isinstance(call.kernel, Conv) else call for call in plan.calls)
 
@@ -82,7 +82,7 @@ def channels_last(plan: Plan) -> Plan:
 def pack(plan: Plan) -> Plan:
     """On the CPU, run convolutions as oneDNN primitives with weights that are reordered once.
 
-    Small ones stay as they are: a call of such a primitive takes about 25 microseconds more.
+    Small convolutions are left as they are: calling such a primitive takes about 25 microseconds more.
     """
     if not can_pack():
         return plan
@@ -144,7 +144,11 @@ PASSES = (*GRAPH_PASSES, *PLAN_PASSES)
 
 
 def optimize(graph: Graph, without: Collection[str] = ()) -> Plan:
-    """Return a graph's plan after all passes but those in `without`. Raises RmpeError for an unknown name."""
+    """Return a graph's plan after all passes except those in `without`.
+
+    Raises:
+        RmpeError: There is no such pass.
+    """
     for name in without:
         if name not in PASSES:
             raise RmpeError(f"no pass {name!r}{did_you_mean(name, PASSES)}; the passes are {', '.join(PASSES)}")

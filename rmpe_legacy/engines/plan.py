@@ -25,7 +25,7 @@ ANY_FORMAT = frozenset({"ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BN
 
 
 class Kernel(nn.Module):
-    """What computes one call. A subclass's forward takes the call's bottoms and returns its top."""
+    """Computes one call: a subclass's forward takes the call's bottoms and returns its top."""
 
     fresh = True  # the top is new memory, which a later call may overwrite
     chooses_rows = False  # as of a layer
@@ -40,7 +40,7 @@ class Kernel(nn.Module):
 
 
 class LayerCall(Kernel):
-    """Runs a layer of the network, which is reshaped for its bottoms."""
+    """Runs a layer of the network, reshaping it for its bottoms first."""
 
     fresh = False  # it may be a view, or the bottom itself
 
@@ -58,7 +58,7 @@ class LayerCall(Kernel):
 
 
 class Reshaped(Kernel):
-    """Gives a value the shape that another blob has, whose memory it shares in Caffe."""
+    """Gives a value the shape of another blob, with which it shares memory in Caffe."""
 
     fresh = False
 
@@ -76,7 +76,7 @@ class Call:
 
     Attributes:
         name: The layer whose tops it makes.
-        overwrites: The bottoms whose memory it reuses. They hold something else afterwards.
+        overwrites: The bottoms whose memory it reuses; their values are lost.
     """
 
     name: str
@@ -169,9 +169,11 @@ class Program(nn.Module):
         return tuple([values[i].contiguous() for i in self._outputs])
 
     def blobs(self, inputs: Sequence[Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run it and return every blob whose final value exists, in the order of computation.
+        """Run the plan and return every blob whose final value is computed, in the order of computation.
 
-        Calls read the values of `given` where they would read one of these blobs.
+        Args:
+            inputs: One tensor per input of the plan, in its order and shapes.
+            given: Blob -> Tensor, in the blob's shape: calls read these values instead of the computed ones.
         """
         values: dict[Value, Tensor] = dict(zip(self.plan.inputs, inputs, strict=True))
         made = dict(values)

@@ -23,7 +23,7 @@ PIXELS = (-128.0, 127.0)  # range of picture-like inputs: pixels minus their mea
 
 @dataclass(frozen=True)
 class Proof:
-    """The comparisons that an engine passed, by the kind of inputs."""
+    """The comparisons that an engine passed, by kind of input."""
 
     engine: str
     verdicts: Mapping[str, Verdict]
@@ -38,7 +38,9 @@ class Proof:
 
 
 class EngineRunner:
-    """An engine as a side of ``verify``. shown: the blobs to give beside its outputs; None for all that it computes."""
+    """An engine as one side of ``verify``. shown: the blobs to return besides its outputs; None for all that it
+    computes.
+    """
 
     def __init__(self, net: Net, engine: Engine, shown: Collection[str] | None):
         self.net, self.engine, self.shown = net, engine, shown
@@ -66,7 +68,11 @@ def _result(blobs: Tensors, outputs: Collection[str]) -> RunResult:
 
 
 def in_engine(runner: Runner, engine: str) -> Runner:
-    """Return a runner of a Caffe network that runs it in an engine. Raises RmpeError for other runners."""
+    """Return a runner that runs a Caffe network in an engine.
+
+    Raises:
+        RmpeError: The runner is not one of a Caffe network, or there is no such engine.
+    """
     if not isinstance(runner, NetRunner):
         raise RmpeError(f"{runner.title}: engine {engine!r} runs Caffe networks, given as PROTOTXT,WEIGHTS; leave out "
                         "--engine")
@@ -94,9 +100,9 @@ def _bound(net: Net, inputs: Arrays) -> dict[str, Tensor]:
 
 
 def prove(net: Net, engine: Engine, shapes: Mapping[str, Shape]) -> Proof:
-    """Run the network and the engine on random and on picture-like inputs, and compare the blobs of both.
+    """Run the network and the engine on random and on photograph-like inputs, and compare the blobs of both.
 
-    The second batch has one more image if the engine takes any batch.
+    The second batch has one more image if the engine accepts any batch size.
 
     Raises:
         NetError: A blob differs by more than 1e-4 of its range and by more than rounding explains; names the first.
@@ -131,7 +137,7 @@ def _compare(net: Net, engine: Engine, values: Arrays) -> Verdict:
 
 
 def proof_inputs(shapes: Mapping[str, Shape], any_batch: bool) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Yield a description and the inputs of each comparison."""
+    """Yield a description and the inputs of each comparison: input -> float32 array in the shape of `shapes`."""
     random = np.random.default_rng(SEED)
     yield "random", {name: random.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
     more = int(any_batch)

@@ -16,10 +16,10 @@ _SOURCES = ("Input", "Parameter")  # types of layers without bottoms that give t
 
 
 def at_sizes(net: Net, shapes: Mapping[str, Shape]) -> Net:
-    """Return the network for inputs of these shapes. Running either does not change the other.
+    """Return a copy of the network for inputs of these shapes. Running either does not change the other.
 
     Raises:
-        LayerError: A layer reads its data itself, or does not take bottoms of the sizes that follow.
+        LayerError: A layer reads its data itself, or does not accept bottoms of the resulting sizes.
     """
     for step in net.steps:
         if not step.bottom and step.layer.spec.type not in _SOURCES:

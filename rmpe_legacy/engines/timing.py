@@ -18,9 +18,9 @@ class EngineTimer:
     """Times the forward pass of a network in an engine, on the input sizes of the prototxt.
 
     Attributes:
-        engine: The engine's name; for "auto", of the one that was chosen.
+        engine: The engine's name; for "auto", that of the chosen engine.
         proof: Its comparison with the network.
-        seconds: An entry per iteration.
+        seconds: One entry per iteration.
     """
 
     def __init__(self, net: Net, engine: str):
@@ -31,14 +31,14 @@ class EngineTimer:
         self._inputs = net.bind(None, {name: torch.zeros(shape) for name, shape in net.inputs.items()})
 
     def run(self, iterations: int) -> Iterator[float]:
-        """Run so many iterations, after one that is not recorded; yields each one's seconds."""
+        """Run a number of iterations, after one that is not recorded; yields the seconds of each."""
         self._seconds()
         for _ in range(iterations):
             self.seconds.append(self._seconds())
             yield self.seconds[-1]
 
     def layers(self, iterations: int) -> LayerTimes:
-        """Run it again and return what each layer takes; empty if the engine does not say."""
+        """Run the network again and return the mean seconds per run of each layer; empty if the engine cannot tell."""
         with torch.no_grad():
             return self._engine.layer_times(self._inputs, min(iterations, MAX_PROFILED))
 

@@ -23,7 +23,7 @@ _LEFT_TO_INDUCTOR = frozenset(PLAN_PASSES) - {"kernels", "nearest"}
 
 
 class ExactEngine:
-    """The network itself."""
+    """The network itself, as the reference for the other engines."""
 
     name = EXACT
     any_batch = shows_blobs = True
@@ -38,7 +38,7 @@ class ExactEngine:
 
     def blobs(self, inputs: Tensors, shown: Collection[str] | None = None, given: Tensors = NOTHING
               ) -> dict[str, Tensor]:
-        """The outputs: there is nothing to find, since the engine is what others are compared with."""
+        """Return only the outputs, in their blobs' shapes: the other engines are compared with this one."""
         return self.run(inputs)
 
     def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
@@ -73,10 +73,10 @@ class TorchEngine:
 
 
 class InductorEngine(TorchEngine):
-    """The same, but what follows the first passes is left to torch.compile, with the weights as constants.
+    """The network after the first passes, compiled by torch.compile with the weights as constants.
 
-    It compiles the calls before the first one that chooses rows, such as DetectionOutput: how many these are differs
-    from image to image.
+    Only the calls before the first one that selects rows, such as DetectionOutput, are compiled: the number of rows
+    differs from image to image.
     """
 
     name = "inductor"
@@ -116,7 +116,7 @@ class InductorEngine(TorchEngine):
         return made
 
     def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
-        """None: torch.compile makes kernels that belong to no single layer."""
+        """Return nothing: torch.compile makes kernels that belong to no single layer."""
         return {}
 
 

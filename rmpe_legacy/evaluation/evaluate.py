@@ -66,7 +66,12 @@ def evaluate(kind: str, predictions: str | PathLike, ground_truth: str | PathLik
 def measure(kind: str, predictions: str | PathLike, ground_truth: str | PathLike, *,
             groups: str | PathLike | None = None, split: str = "train", protocol: str = "all",
             name: str | None = None) -> Report:
-    """Like ``evaluate``, but returns the numbers and writes nothing."""
+    """Like ``evaluate``, but returns the numbers and writes nothing.
+
+    Raises:
+        EvaluationError: There is no such evaluation, or the files do not match.
+        FileError: A file cannot be read.
+    """
     name = Path(predictions).stem if name is None else name
     if kind == "mpii":
         return _measure_mpii(predictions, ground_truth, groups, split, name)

@@ -27,9 +27,14 @@ def read_poses(path: str | PathLike, image_ids: Mapping[object, str] | None = No
     """Read predicted multi-person poses.
 
     Formats: the official toolkit's struct pred (.mat); the authors' pred.txt with scores.txt and index.txt beside it,
-    or their folder; results in COCO's JSON style with MPII's 16 joints. image_ids: file names by id, for JSON results
-    that
-    refer to images by id.
+    or their folder; results in COCO's JSON style with MPII's 16 joints.
+
+    Args:
+        path: The file or folder.
+        image_ids: File names by id, for JSON results that refer to images by id.
+
+    Raises:
+        FileError: The file cannot be read, or has none of these formats.
     """
     path = Path(path)
     if path.is_dir():
@@ -48,9 +53,16 @@ def read_groups(path: str | PathLike, groups: str | PathLike | None = None, spli
     """Read the annotated people, in groups.
 
     Formats: the official toolkit's annolist (.mat); MPII's RELEASE (.mat); the authors' annotation lists (.txt); JSON
-    in COCO's style with MPII's 16 joints. groups: groups_v12.mat, which RELEASE needs, or MPI_MP_*_annotations.json
-    with
-    the image names of an annolist's groups. split: the part of RELEASE, "train" or "test".
+    in COCO's style with MPII's 16 joints.
+
+    Args:
+        path: The annotations.
+        groups: groups_v12.mat, which RELEASE needs, or MPI_MP_*_annotations.json with the image names of an annolist's
+            groups.
+        split: The part of RELEASE, "train" or "test".
+
+    Raises:
+        FileError: The file cannot be read, or has none of these formats.
     """
     path = Path(path)
     groups = None if groups is None else Path(groups)

@@ -73,7 +73,10 @@ def read_mat(path: str | PathLike) -> dict[str, Any]:
     """Read the variables of a .mat file by name.
 
     A value is a float (a 1x1 matrix), a float64 array of two or more axes, a str (a row of text), a list of str (more
-    rows), a Cell, a Struct, or UNREAD. Raises FileError if the file is not MATLAB 5 or is damaged.
+    rows), a Cell, a Struct, or UNREAD.
+
+    Raises:
+        FileError: The file is not MATLAB 5, or is damaged.
     """
     with reading(path, "MATLAB file"):
         data = Path(path).read_bytes()

@@ -21,9 +21,12 @@ _J = len(MPII)
 
 
 def read_joints(path: str | PathLike) -> np.ndarray:
-    """Read predicted joints of N people, (N, 16, 2): the array preds of an .h5 or .mat, or a .npy.
+    """Read predicted joints of N people, (N, 16, 2) in pixels: the array preds of an .h5 or .mat, or a .npy.
 
     An array of shape (2, 16, N), Matlab's order, is transposed.
+
+    Raises:
+        FileError: The file cannot be read, or contains no such array.
     """
     path = Path(path)
     start = first_bytes(path)

@@ -63,7 +63,7 @@ def _entries(path: Path, entries: Struct) -> Iterable[tuple[str, str, _People]]:
         where = f"{path}: group {i + 1}"
         name = image.get("name") if isinstance(image, Struct) else None
         if isinstance(rects, Struct):
-            people = [dict(zip(rects.fields, item, strict=True)) for item in rects.items]
+            people: _People = [dict(zip(rects.fields, item, strict=True)) for item in rects.items]
         elif isinstance(rects, np.ndarray) and not rects.size:
             people = []
         else:

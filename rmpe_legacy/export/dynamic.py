@@ -152,8 +152,16 @@ def _resized(step: Step, own: Mapping[str, int], sizes: Mapping[str, int]) -> La
 
 
 def dims_of(sizes: Sizes) -> tuple[dict[str, tuple[int | str, ...]], dict[str, tuple[int, ...]]]:
-    """Return each blob's shape, with a symbol for every size that is not the same everywhere; and for each symbol, its
-    own size and those elsewhere. What is equal everywhere has one symbol."""
+    """Return the blobs' shapes with a symbol for every size that varies.
+
+    Sizes that are equal for all inputs share one symbol.
+
+    Returns:
+        Blob -> sizes or symbols; and symbol -> its size in the prototxt and for the other inputs.
+
+    Raises:
+        LayerError: A top has another number of axes for other sizes of the inputs.
+    """
     per_step = zip(sizes.steps, *sizes.elsewhere, strict=True)
     symbols: dict[tuple[int, ...], str] = {}
     shapes: dict[str, tuple[int | str, ...]] = {}

@@ -92,7 +92,7 @@ def _join(graph: Graph, first: Node, second: Node) -> Node | None:
 
 
 def is_foldable(layer: Layer, top: Dims) -> bool:
-    """Whether a layer is linear with an output channel on axis 1, and its weights belong to it alone."""
+    """Return whether a layer is linear with an output channel on axis 1, and does not share its weights."""
     kind = layer.spec.type
     if kind in ("Convolution", "Deconvolution"):
         return layer.channel_axis == 1

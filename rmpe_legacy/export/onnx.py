@@ -92,7 +92,11 @@ def _refuse_own_sizes(built: OnnxGraph, elsewhere: OnnxGraph) -> None:
 
 
 def write_onnx(path: str | PathLike, model: Any) -> None:
-    """Write the file. Raises FileError if the model exceeds the size limit of ONNX files."""
+    """Write the file.
+
+    Raises:
+        FileError: The model exceeds the size limit of ONNX files, or the file cannot be written.
+    """
     if (size := model.ByteSize()) > MAX_BYTES:
         raise FileError(f"{path}: would be {size / 2**30:.1f} GiB; an ONNX file holds up to 2 GiB. Convert a part, "
                         "with --until BLOB")

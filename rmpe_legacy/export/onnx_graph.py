@@ -67,7 +67,9 @@ class OnnxGraph:
         return list(self.nodes[-1].output)
 
     def parameter(self, name: str, values: np.ndarray) -> str:
-        """Add a weight as an initializer; returns its name, with a number appended if other values have the name."""
+        """Add a weight of any shape as an initializer; returns its name, with a number appended if other values have
+        the name.
+        """
         from onnx import numpy_helper
 
         values = np.asarray(values, order="C")  # not ascontiguousarray, which makes a single value a row of one

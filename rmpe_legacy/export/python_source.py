@@ -353,7 +353,7 @@ def _parts() -> dict[str, tuple[str, frozenset[str]]]:
     tree = ast.parse(text)
     nodes = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
     names = {node.name for node in nodes}
-    return {node.name: (ast.get_source_segment(text, node),
+    return {node.name: (ast.get_source_segment(text, node) or "",
                         frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in names))
             for node in nodes}
 
@@ -372,7 +372,11 @@ def called_by(part: str) -> frozenset[str]:
 
 
 def write_state(path: str, state: dict[str, Tensor]) -> None:
-    """Write the state dict that a model.py loads. Raises RmpeError if the file cannot be written."""
+    """Write the state dict that a model.py loads, with its tensors' shapes and dtypes.
+
+    Raises:
+        RmpeError: The file cannot be written.
+    """
     try:
         torch.save(state, path)
     except RuntimeError as error:  # torch raises it if a file cannot be written

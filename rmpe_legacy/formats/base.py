@@ -216,7 +216,7 @@ class ScalingRunner(Runner, Protocol):
         """Run the network, but divide blobs of `at` by their range, if it is far from 1, before other layers read them.
 
         Returns:
-            What the layers compute, and the blobs that were divided, as they are then.
+            What the layers compute, and the divided blobs: name -> float32 array in the blob's shape.
         """
 
 
@@ -225,7 +225,7 @@ class SampleRunner(Runner, Protocol):
     """A runner that knows sensible values for inputs whose numbers have a meaning."""
 
     def typical(self, name: str, rng: np.random.Generator) -> np.ndarray | None:
-        """Return values for an input; None if any will do."""
+        """Return values for an input, float32 in its shape; None if any values will do."""
 
 
 @runtime_checkable
@@ -417,7 +417,7 @@ def check_shapes(runner: Runner, inputs: Arrays) -> None:
 
 @dataclass(frozen=True)
 class Writer:
-    """A network ready to be written: whatever can fail because of the network has been done."""
+    """A network that is ready to be written; everything that can fail because of the network has been done."""
 
     write: Callable[[list[Path]], None]  # writes the files at these paths
     note: str = ""  # for the user

@@ -16,12 +16,18 @@ _START = 4096  # bytes that are searched for a mark
 
 
 def check_replaceable(files: Sequence[Path], target: Format, force: bool) -> list[str]:
-    """Raise FileError if a file exists that must not be replaced, and return a note for each that will be.
+    """Return a note for each existing file that a conversion will replace.
 
     Without `force`, a file may be replaced if an earlier conversion wrote it: the destination if the report beside it
     is ours, the others if they carry the format's mark.
 
-    files: those of one conversion, the destination first.
+    Args:
+        files: The files of one conversion, the destination first.
+        target: The format.
+        force: Also replace files that no earlier conversion wrote.
+
+    Raises:
+        FileError: A file exists that must not be replaced.
     """
     if special := next((file for file in files if file.exists() and not file.is_file()), None):
         raise FileError(f"{special}: is a directory, a device or a pipe, and a conversion is read back to be compared; "

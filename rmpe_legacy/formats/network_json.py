@@ -63,7 +63,14 @@ def load_converted(path: str | PathLike, keep_blobs: bool = False, allow_python:
 
 def read_json_network(path: str | PathLike, allow_python: bool | None = False
                       ) -> tuple[ParsedNet, Path | None, Setting]:
-    """Read a .json (or the one beside a .safetensors): the network, the path of its weights, and its settings."""
+    """Read a .json, or the one beside a .safetensors.
+
+    Returns:
+        The network, the path of its weights, and its settings.
+
+    Raises:
+        FileError: A file is missing or damaged.
+    """
     path = Path(path)
     path = path.with_suffix(".json") if path.suffix == ".safetensors" else path
     document = _read(path)

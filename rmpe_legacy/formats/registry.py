@@ -30,7 +30,11 @@ def format_of_file(path: Path, *able_to: str) -> Format | None:
 
 
 def format_to_write(destination: str | PathLike) -> Format:
-    """Return the format that a destination's suffix selects; a folder selects Caffe's two files."""
+    """Return the format that a destination's suffix selects; a folder selects Caffe's two files.
+
+    Raises:
+        RmpeError: No format has this suffix.
+    """
     path = Path(destination)
     if is_folder(destination):
         return CAFFE

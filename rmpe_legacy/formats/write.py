@@ -61,7 +61,12 @@ def write_network(network: Network, target: Format, destination: str | PathLike,
 
 def write_weights(layers: list[TrainedLayer], destination: str | PathLike, sources: Sequence[Path] = (),
                   force: bool = False) -> WriteResult:
-    """Write weights whose network is not known, as .caffemodel or .h5."""
+    """Write weights without their network, as .caffemodel or .h5; arguments as for ``write_network``.
+
+    Raises:
+        RmpeError: The destination has another suffix.
+        FileError: The file cannot be written.
+    """
     path = Path(destination)
     target = next((each for each in FORMATS if each.write_weights and path.suffix == each.suffixes[0]), None)
     if target is None or target.write_weights is None:

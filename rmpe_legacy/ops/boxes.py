@@ -22,9 +22,17 @@ def _plain(x: Tensor) -> Tensor:
 
 
 def decode_boxes(offset: Tensor, prior: Tensor, code: str, in_target: bool) -> Tensor:
-    """Decode predictions: offset (..., P, 4), prior (2, P, 4) (boxes, variances) -> boxes like offset.
+    """Decode predicted offsets to boxes.
 
-    code: a key of CODES. in_target: the variance is part of the target and not applied here.
+    Args:
+        offset: (..., P, 4).
+        prior: (2, P, 4): the prior boxes, then their variances.
+        code: How offsets are encoded: a key of CODES.
+        in_target: The variance is part of the target and is not applied here.
+
+    Returns:
+        Boxes, (..., P, 4).
+
     Source: DecodeBBox (bbox_util.cpp:265-325) of RMPE@5188c23; CORNER_SIZE from the ssd branch.
     """
     flat = _plain(offset).view(-1, *offset.shape[-2:])
@@ -81,11 +89,21 @@ def detection_evaluate(detection: Tensor, truth: Tensor, threshold: float, diffi
 
 def match_boxes(box: Tensor, truth: Tensor, first: Tensor, threshold: float, per_prediction: bool,
                 inside_only: bool = False) -> tuple[Tensor, Tensor]:
-    """Match boxes with true boxes, per set: (S, P) index in the set, -1 for none; (S, P) overlap.
+    """Match boxes with true boxes, set by set.
 
-    box (S, P, 4), or (1, P, 4) for all sets; truth (G, 4); first (S + 1), int64: set s has truth first[s]:first[s+1].
-    inside_only: boxes that extend beyond the image get -2. The overlap is that with the match, or the largest.
-    Source: MatchBBox (bbox_util.cpp:382-501) of RMPE@5188c23. Both results are on the CPU.
+    Args:
+        box: (S, P, 4), or (1, P, 4) for all sets.
+        truth: (G, 4).
+        first: (S + 1), int64: set s has truth first[s]:first[s+1].
+        threshold: Smallest overlap of a match with ``per_prediction``.
+        per_prediction: Match every box that overlaps enough, not only the best one per true box.
+        inside_only: Boxes that extend beyond the image get -2.
+
+    Returns:
+        (S, P) index of the match in its set, -1 for none; and (S, P) overlap with the match, or the largest one. Both
+        are on the CPU.
+
+    Source: MatchBBox (bbox_util.cpp:382-501) of RMPE@5188c23.
     """
     return _OPS.match_boxes(_plain(box), _plain(truth), first.cpu(), threshold, per_prediction, inside_only)
 
@@ -153,9 +171,18 @@ class Resize:
 
 
 def boxes_in_pixels(box: Tensor, height: Tensor, width: Tensor, resize: Resize | None = None) -> tuple[Tensor, Tensor]:
-    """Boxes (K, 4) on the network's input -> boxes on the images (K, 4), in their pixels, and areas (K).
+    """Map boxes on the network's input to their images.
 
-    height, width: (K) sizes of each box's image. Source: OutputBBox (bbox_util.cpp:134-189) of weiliu89/caffe@4817bf8.
+    Args:
+        box: (K, 4), relative to the network's input.
+        height: (K), of each box's image, in pixels.
+        width: (K), of each box's image, in pixels.
+        resize: How the input was made from the image.
+
+    Returns:
+        Boxes (K, 4) in pixels of their images, and areas (K).
+
+    Source: OutputBBox (bbox_util.cpp:134-189) of weiliu89/caffe@4817bf8.
     """
     if resize is not None and resize.mode == "FIT_SMALL_SIZE" and resize.height_scale and resize.width_scale:
         box = clip_boxes(scale_boxes(box, resize.height_scale, resize.width_scale), height, width)

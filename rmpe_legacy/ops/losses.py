@@ -29,7 +29,10 @@ class _SmoothL1(torch.autograd.Function):
 
 
 def smooth_l1_sum(difference: Tensor) -> Tensor:
-    """Sum of x^2 / 2 where |x| < 1, else |x| - 1/2: (...) -> a scalar. Source: smooth_L1_loss_layer.cpp:45-100."""
+    """Sum x^2 / 2 where |x| < 1, else |x| - 1/2: any shape -> a scalar.
+
+    Source: smooth_L1_loss_layer.cpp:45-100 of RMPE@5188c23.
+    """
     return _SmoothL1.apply(difference)
 
 
@@ -57,17 +60,18 @@ class _Softmax(torch.autograd.Function):
 
 
 def softmax_loss_sum(logits: Tensor, label: Tensor) -> Tensor:
-    """Sum of -log of each row's probability for its label: (M, C), (M) int64 -> a scalar.
+    """Sum -log of each row's probability for its label: logits (M, C), label (M) int64 -> a scalar.
 
-    The probability is at least FLT_MIN; its gradient ignores that bound. Source: softmax_loss_layer.cpp:54-117.
+    The probability is at least FLT_MIN; its gradient ignores that bound.
+    Source: softmax_loss_layer.cpp:54-117 of RMPE@5188c23.
     """
     return _Softmax.apply(logits, label)
 
 
 def sigmoid_loss_terms(logits: Tensor, target: Tensor) -> Tensor:
-    """The cross entropy of sigmoid(logits), value by value, without overflow; targets may have any value.
+    """Return the cross entropy of sigmoid(logits) value by value, without overflow: any shape -> the same.
 
-    Takes no gradient. Source: sigmoid_cross_entropy_loss_layer.cpp:32-57.
+    Targets may have any value. Has no gradient. Source: sigmoid_cross_entropy_loss_layer.cpp:32-57 of RMPE@5188c23.
     """
     positive = (logits >= 0).to(logits.dtype)
     return _of_few("log", 1 + _of_few("exp", -logits.abs())) - logits * (target - positive)
@@ -87,9 +91,9 @@ class _Sigmoid(torch.autograd.Function):
 
 
 def sigmoid_loss_sum(logits: Tensor, target: Tensor) -> Tensor:
-    """Sum of the cross entropy of sigmoid(logits): (M, C), targets of any value (M, C) -> a scalar.
+    """Sum the cross entropy of sigmoid(logits): logits (M, C), targets (M, C) of any value -> a scalar.
 
-    Source: sigmoid_cross_entropy_loss_layer.cpp:32-73.
+    Source: sigmoid_cross_entropy_loss_layer.cpp:32-73 of RMPE@5188c23.
     """
     return _Sigmoid.apply(logits, target)
 
@@ -128,5 +132,5 @@ class _SeenAs(torch.autograd.Function):
 
 
 def seen_as(x: Tensor, value: Tensor) -> Tensor:
-    """Return the value, with a gradient that is passed to x unchanged."""
+    """Return `value` with a gradient that is passed to x unchanged; both have the same shape."""
     return _SeenAs.apply(x, value.detach())

@@ -26,14 +26,14 @@ class GroundTruth:
         return self.first.diff()
 
     def row(self, image: Tensor, number: Tensor) -> Tensor:
-        """Return the row of a true box from its image and its index in that image."""
+        """Return the row of each true box from its image and its index in that image, int64, of one shape."""
         return self.first[image] + number
 
 
 def group_by_image(rows: Tensor, images: int) -> GroundTruth:
-    """Rows (G, 8) of image, label, unused, box, difficult, in any order -> the true boxes of `images` images.
+    """Group rows of true boxes by image: (G, 8) of image, label, unused, box, difficult, in any order.
 
-    Numbers are cut to integers. Rows of other images are left out.
+    Numbers are truncated to integers. Rows whose image is not one of the `images` first are left out.
     """
     image = rows[:, 0].trunc().long()
     inside = (image >= 0) & (image < images)
@@ -45,9 +45,10 @@ def group_by_image(rows: Tensor, images: int) -> GroundTruth:
 
 
 def matched(match: Tensor) -> tuple[Tensor, ...]:
-    """Return where priors are matched: the indices of non-negative values, one array per axis.
+    """Return where priors are matched: the indices of the non-negative values of a match (any shape), int64 (M,) per
+    axis.
 
-    Uses numpy, like the next function: for so few values, starting torch's threads would take longer than the work.
+    Uses numpy, like ``count_matched``: for so few values, starting torch's threads would take longer than the work.
     """
     return tuple(map(torch.from_numpy, np.nonzero(match.numpy() >= 0)))
 
@@ -58,15 +59,31 @@ def count_matched(match: Tensor) -> Tensor:
 
 
 def match_any_label(box: Tensor, truth: GroundTruth, **how) -> tuple[Tensor, Tensor]:
-    """Match every box with all true boxes of its image: box (N or 1, P, 4) -> numbers in the image (N, P), overlaps.
+    """Match every box with all true boxes of its image.
 
-    how: threshold, per_prediction and inside_only of ``match_boxes``.
+    Args:
+        box: (N or 1, P, 4).
+        truth: The true boxes of N images.
+        how: threshold, per_prediction and inside_only of ``match_boxes``.
+
+    Returns:
+        (N, P) index of the matched true box in its image, -1 for none; and (N, P) overlap.
     """
     return match_boxes(box, truth.box, truth.first, **how)
 
 
 def match_per_label(box: Tensor, truth: GroundTruth, labels: Sequence[int], **how) -> tuple[Tensor, Tensor]:
-    """Match boxes predicted per label with the true boxes of that label: box (N, L, P, 4) -> both (N, L, P)."""
+    """Match boxes predicted per label with the true boxes of that label.
+
+    Args:
+        box: (N, L, P, 4).
+        truth: The true boxes of N images.
+        labels: The label of each entry of the second axis.
+        how: threshold, per_prediction and inside_only of ``match_boxes``.
+
+    Returns:
+        (N, L, P) index of the matched true box in its image, -1 for none; and (N, L, P) overlap.
+    """
     images, places = box.shape[:2]
     place, row = (torch.tensor(labels, dtype=torch.int64).unsqueeze(1) == truth.label).nonzero(as_tuple=True)
     image = torch.searchsorted(truth.first, row, right=True) - 1

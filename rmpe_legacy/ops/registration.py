@@ -31,7 +31,7 @@ def is_exporting() -> bool:
 
 
 def say_if_cuda_is_missing(op: str) -> None:
-    """If csrc/ was built without CUDA, make the operator raise RmpeError for CUDA tensors."""
+    """If csrc/ was built without CUDA, register a CUDA implementation that raises RmpeError."""
     name = _name(op)
 
     def refuse(*inputs: Any) -> NoReturn:
@@ -106,7 +106,11 @@ def fold(size: int, tensor: Tensor, dim: int | None) -> Tensor:
 
 
 def unfold(size: int, tensors: Tensor | Sequence[Tensor]) -> tuple:
-    """Undo `fold` for an operator's result; also returns the position of the mapped axis."""
+    """Undo `fold` for an operator's result: (size * N, ...) -> (size, N, ...), per tensor.
+
+    Returns:
+        The tensors, and the position of the mapped axis for each.
+    """
     if isinstance(tensors, Tensor):
         return tensors.unflatten(0, (size, -1)), 0
     return tuple(t.unflatten(0, (size, -1)) for t in tensors), (0,) * len(tensors)

@@ -52,11 +52,23 @@ def spatial_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: int, fu
 
 def spatial_de_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: int, mode: DeTransform = "paper",
                            fused: bool = True) -> Tensor:
-    """Undo a warp (the paper's SDTN): as `spatial_transformer`, with the inverse of theta.
+    """Undo a warp (the paper's SDTN): `spatial_transformer` with the inverse of theta.
 
-    mode "paper": [A^-1 | -A^-1 b] of theta = [A | b], with its true gradient, as in the paper and the authors' Lua
-    code. "published-identity" and "published-ignored" are what the published layer does, depending on a byte of memory
-    that it never sets: it uses the identity, or theta itself.
+    Args:
+        image: (N, C, H, W), float or double.
+        theta: (N, 6), as for `spatial_transformer`.
+        out_h: Height of the output.
+        out_w: Width of the output.
+        mode: "paper" is [A^-1 | -A^-1 b] of theta = [A | b], with its true gradient, as in the paper (section 3.2) and
+            the authors' Lua code. "published-identity" and "published-ignored" are what the published layer computes,
+            depending on a byte of memory that it never sets: it uses the identity, or theta itself.
+        fused: As for `spatial_transformer`.
+
+    Returns:
+        (N, C, out_h, out_w), with the image's dtype.
+
+    Raises:
+        ValueError: There is no such mode.
     """
     if mode == "paper":
         theta = invert_theta(theta)
@@ -118,12 +130,21 @@ def torch7_spatial_transformer(image: Tensor, theta: Tensor, out_h: int, out_w: 
 
 
 def torch7_to_caffe_theta(in_size: tuple[int, int], out_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the conversion of theta from the authors' Torch7 code to the Caffe layer: theta_caffe = A theta_torch7 +
-    b.
+    """Return A and b that convert theta from the authors' Torch7 code to the Caffe layer: theta_caffe = A theta_torch7
+    + b.
 
-    in_size and out_size are (h, w) of image and output; each output side must be at least 2, as for Torch7's grid. The
-    conversion is exact, but depends on the sizes: a network's 64 x 64 heatmaps need another one than its 256 x 256
-    images. Returns A (6, 6) and b (6,), double.
+    The conversion is exact, but depends on the sizes: a network's 64 x 64 heatmaps need another one than its 256 x 256
+    images.
+
+    Args:
+        in_size: (h, w) of the image.
+        out_size: (h, w) of the output; each side must be at least 2, as for Torch7's grid.
+
+    Returns:
+        A (6, 6) and b (6,), double.
+
+    Raises:
+        ValueError: A side is less than 2.
     """
     if min(out_size) < 2 or min(in_size) < 2:
         raise ValueError(f"torch7_to_caffe_theta: each side of {in_size} and {out_size} must be at least 2; with its "
@@ -148,7 +169,7 @@ def from_torch7_theta(theta: Tensor, in_size: tuple[int, int], out_size: tuple[i
 
 
 def to_torch7_theta(theta: Tensor, in_size: tuple[int, int], out_size: tuple[int, int]) -> Tensor:
-    """Convert the Caffe layer's theta to Torch7's: the inverse of `from_torch7_theta`."""
+    """Convert the Caffe layer's theta to Torch7's: (N, 6) -> (N, 6). The inverse of `from_torch7_theta`."""
     a, b = torch7_to_caffe_theta(in_size, out_size)
     return ((theta.double() - b.to(theta.device)) @ torch.linalg.inv(a).to(theta.device).T).to(theta.dtype)
 

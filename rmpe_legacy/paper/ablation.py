@@ -115,7 +115,18 @@ class Ablation:
         self.test_set = SyntheticTestSet(WORLD, budget.pictures, PUBLISHED)
 
     def run(self, rows: Sequence[str] | None = None, seeds: Iterable[int] | None = None) -> bool:
-        """Train and judge what has no result yet, of all rows and seeds or of these; whether it was not stopped."""
+        """Train and evaluate the rows and seeds that have no result yet.
+
+        Args:
+            rows: The rows to run; None for all.
+            seeds: The seeds to run; None for the budget's.
+
+        Returns:
+            Whether all are done, rather than stopped by the user.
+
+        Raises:
+            OptionError: There is no such row, or a seed is less than 1.
+        """
         rows = ROWS if rows is None else rows
         seeds = self.seeds if seeds is None else list(seeds)
         unknown = [row for row in rows if row not in ROWS]
@@ -254,7 +265,11 @@ class Ablation:
         write_together(path.parent, {path.name: (json.dumps(content, indent=1) + "\n").encode()})
 
     def read(self, row: str, seed: int) -> Result:
-        """A result that was written before. FileError if it is none, or was computed with other settings."""
+        """Read a result that an earlier run wrote.
+
+        Raises:
+            FileError: The file is not a result, or was computed with other settings.
+        """
         path = self.path(row, seed)
         content = read_json(path, 1 << 20)
         if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):

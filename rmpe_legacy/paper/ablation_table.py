@@ -20,7 +20,11 @@ LEAST_SEEDS = 3  # of a row, before its difference from another is taken for an 
 
 
 def write_ablation(ablation: Ablation) -> str:
-    """Write table.txt and figure.png beside the results; the table. RmpeError if there is no result."""
+    """Write table.txt and figure.png beside the results, and return the table.
+
+    Raises:
+        RmpeError: There are no results.
+    """
     results = ablation.found()
     if not results:
         raise RmpeError(f"{ablation.results}: has no results yet; run the same command again to continue")

@@ -37,20 +37,20 @@ class SyntheticTestSet:
 
     @cached_property
     def truth(self) -> Groups:
-        """The people in them, a group for each image."""
+        """The people in the images, one group per image."""
         return truth_of(self.drawn)
 
     def detect(self, detector: Detector) -> dict[str, Detections]:
-        """A detector's boxes in each image."""
+        """Return a detector's boxes in each image, by the image's name."""
         return {each.name: detector(each.load(), self.recipe.threshold, self.recipe.rounding) for each in self.drawn}
 
     def true_boxes(self) -> dict[str, Detections]:
-        """The oracle's boxes: the true ones, in whole pixels."""
+        """Return the true boxes of each image in whole pixels, by the image's name."""
         return {each.name: Detections(np.rint(each.drawing.boxes_xyxy).astype(np.int64),
                                       np.ones(len(each.drawing), np.float32)) for each in self.drawn}
 
     def evaluate(self, network: PoseNetwork, boxes: Boxes) -> tuple[Table, Table]:
-        """The AP of a network in these boxes: with the pose NMS, and without it."""
+        """Return the AP of a network in these boxes, with the pose NMS and without it, in per cent."""
         pipeline = Pipeline(None, network, self.recipe)
         persons, poses = [], []
         for each in self.drawn:

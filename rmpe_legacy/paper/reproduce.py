@@ -313,8 +313,14 @@ def run_and_reproduce_coco(images: str | PathLike, boxes: str | PathLike | None,
 
     Args:
         images: The folder of COCO's images.
-        boxes: Detections of another detector, in place of ``detector``.
+        boxes: Detections of another detector, instead of ``detector``.
+        detector: The detector's files; None with `boxes`.
+        pose: The pose network's files.
         truth: person_keypoints_*.json.
+        options: The common options.
+
+    Raises:
+        RmpeError: The pose network does not predict COCO's joints, or a file cannot be read.
     """
     run = run_demo([images], detector, pose, replace(options, formats=(coco_results.NAME,)), boxes=boxes)
     if not options.context.world.first:
@@ -327,7 +333,11 @@ def run_and_reproduce_coco(images: str | PathLike, boxes: str | PathLike | None,
 
 
 def reproduce_coco(predictions: str | PathLike | None = None, truth: str | PathLike | None = None) -> CommandResult:
-    """Print Table 2, with the AP of a results file with COCO's 17 joints if one is given."""
+    """Print Table 2, with the AP of a results file with COCO's 17 joints if one is given.
+
+    Raises:
+        RmpeError: Only one of `predictions` and `truth` is given, or a file cannot be read.
+    """
     if bool(predictions) != bool(truth):
         raise RmpeError("give both the results (--predictions) and the annotations (--ground-truth), or neither")
     lines = [unmeasurable(TABLE_2), "", unmeasurable(README_COCO), "",

@@ -163,6 +163,9 @@ def read_heatmaps(heatmaps: np.ndarray, published: str = "demo") -> tuple[np.nda
     PredictionHeatmap does for square maps, prediction_heatmap_layer.cpp of RMPE@5188c23).
     "torch7": values below 0 count as 0; columns from 1, rows from 0.5; ties go to the uppermost, then the leftmost
     (main.lua:74, util.lua:getPreds).
+
+    Raises:
+        RmpeError: The heatmaps are not square.
     """
     _choice(published, ("demo", "torch7"))
     if heatmaps.shape[-1] != heatmaps.shape[-2]:

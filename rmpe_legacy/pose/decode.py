@@ -25,11 +25,14 @@ def read_detections(detection_out: np.ndarray, threshold: float = THRESHOLDS["de
             means that nothing was found.
         threshold: Detections with a higher score are people.
         item: The index of the image in the batch.
-        label: Of person.
+        label: The label of the class person.
 
     Returns:
         Boxes (P, 4), relative to the image (0 to 1, but they may extend beyond it), in the detector's order, and scores
         (P,), both float32.
+
+    Raises:
+        NetError: The blob has another shape.
     """
     rows = np.asarray(detection_out)
     if rows.ndim == 0 or rows.shape[-1] != 7:
@@ -48,6 +51,9 @@ def read_joints(prediction_heatmap: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     Returns:
         Points (N, 16, 2) as (column, row) in the heatmap, which ``crop.uncrop`` maps to the image, and peak heights
         (N, 16).
+
+    Raises:
+        NetError: The blob has another shape.
     """
     blob = np.asarray(prediction_heatmap)
     if blob.ndim == 0 or blob.shape[-1] != JOINT_VALUES:

@@ -16,7 +16,11 @@ DEMO_NOTE = ("the networks of this package were trained on drawn people, and wha
 
 
 def demo_model(name: str) -> tuple[Path, Path]:
-    """Return the prototxt and caffemodel of "detector" or "pose". Raises FileError if they are not installed."""
+    """Return the prototxt and caffemodel of "detector" or "pose".
+
+    Raises:
+        FileError: They are not installed.
+    """
     weights = FOLDER / f"demo_{name}.caffemodel"
     if not weights.is_file():
         raise FileError(f"{weights}: no such file; the demo models are missing from this installation, give "

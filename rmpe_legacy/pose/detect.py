@@ -39,7 +39,14 @@ class Detector:
         self.engine = "exact" if self.compiled is None else str(self.compiled.engine)
 
     def blobs(self, image: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Run the network on an image, (H, W, 3) RGB from 0 to 1; return the blobs ``output`` reads, and the inputs."""
+        """Run the network on an image.
+
+        Args:
+            image: (H, W, 3) RGB from 0 to 1.
+
+        Returns:
+            The blobs that ``output`` reads, and the inputs: name -> array, in the blobs' shapes.
+        """
         inputs = self.output.inputs(image, self.image)
         device = device_of(self.net)
         values = {name: torch.from_numpy(value).to(device) for name, value in inputs.items()}
@@ -73,12 +80,12 @@ class Detector:
 
     @property
     def size(self) -> str:
-        """The size of the images that the network is given: height x width, or the limits of their sides."""
+        """The input size: height x width, or the limits of the sides if the network resizes by them."""
         return self.output.size_text(self.image)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What determines its results besides the files: nothing for RMPE's detectors with no options."""
+        """The settings that determine its results besides the files; empty for RMPE's detectors without options."""
         usual = len(self.output.labels) == 1 and self.image == SSD_IMAGE
         return {} if usual else {"person_class": self.label, "detector_input": f"{self.image}, {self.size}"}
 

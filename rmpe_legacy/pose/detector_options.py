@@ -21,17 +21,17 @@ COMMON = {20: VOC, 80: COCO, 90: COCO}  # by the number of classes besides the b
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """Which class of a detector is person, and how images become its input. None takes what the detector's kind has.
+    """Which class of a detector is person, and how images become its input. None keeps what the detector's kind uses.
 
     Args:
-        person_class: The label of person, as the network's output numbers the classes: the background is 0.
-        label_map: A LabelMap prototxt that names the classes, in place of ``person_class``.
-        mean: Subtracted: one number, or one per channel in ``channel_order``.
+        person_class: The label of person in the network's output, where the background is 0.
+        label_map: A LabelMap prototxt that names the classes, instead of ``person_class``.
+        mean: Subtracted from the image: one number, or one per channel in ``channel_order``.
         raw_scale: The value of white before the mean is subtracted: 1 or 255.
-        scale: Multiplied after the mean is subtracted.
+        scale: The factor applied after the mean is subtracted.
         channel_order: "RGB" or "BGR".
-        size: Height and width, which replace those of the prototxt; of Faster R-CNN and R-FCN, the length of the
-            shorter side, and the most that the longer one may have.
+        size: Height and width that replace those of the prototxt; for Faster R-CNN and R-FCN, the length of the
+            shorter side and the maximum length of the longer side, in pixels.
     """
 
     person_class: int | None = None
@@ -59,12 +59,12 @@ class DetectorOptions:
             raise InputError(f"detector size {self.size}: give two numbers from 1 to {1 << 14}")
 
     def applied_to(self, usual: ImageOptions) -> ImageOptions:
-        """What a kind of detector usually does with images, with what the user says instead."""
+        """Return a detector kind's usual image options, overridden by those that are set here."""
         names = {field.name for field in fields(ImageOptions)}
         return replace(usual, **{name: value for name, value in self.given().items() if name in names})
 
     def given(self) -> dict[str, Any]:
-        """The options that are not None, by name."""
+        """The options that are set (not None), by name."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
 
 
@@ -72,13 +72,13 @@ def person_label(labels: Sequence[int], options: DetectorOptions, name: str) -> 
     """Return the label of person among a detector's labels.
 
     Args:
-        labels: Those that the detector's output can have, without the background.
-        options: What the user says.
-        name: Of the detector, for the error message.
+        labels: The labels that the detector can output, without the background.
+        options: The user's options.
+        name: The detector's name, for error messages.
 
     Raises:
-        NetError: There are several classes and nothing says which is person, or the one given is not among them.
-        FileError: The label map cannot be read, or does not name one class "person".
+        NetError: There are several classes and no option says which is person, or the given one is not among them.
+        FileError: The label map cannot be read, or does not name exactly one class "person".
     """
     if options.label_map is not None:
         label = _label_in(options.label_map)

@@ -47,7 +47,7 @@ class DetectorOutput(ABC):
         labels: The classes, without the background.
         usual: How the published program of this kind makes an image the network's input.
         tops: The blobs that ``people`` reads.
-        relative: Whether boxes come relative to the image, 0 to 1, or in its pixels.
+        relative: True if boxes are relative to the image (0 to 1), False if they are in pixels.
     """
 
     kind: str
@@ -58,20 +58,32 @@ class DetectorOutput(ABC):
 
     @abstractmethod
     def inputs(self, image: np.ndarray, options: ImageOptions) -> dict[str, np.ndarray]:
-        """Return the network's inputs for an image, (H, W, 3) RGB from 0 to 1."""
+        """Return the network's inputs, float32, for an image, (H, W, 3) RGB from 0 to 1."""
 
     @abstractmethod
     def size_text(self, options: ImageOptions) -> str:
-        """Say what size images have as the network's input."""
+        """Return the size of the network's input as text."""
 
     @abstractmethod
     def people(self, blobs: Blobs, inputs: Blobs, size_wh: tuple[int, int], label: int,
                threshold: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes (P, 4) and scores (P,) above the threshold, in the detector's order."""
+        """Return the boxes (P, 4) and scores (P,) above the threshold, in the detector's order.
+
+        Args:
+            blobs: The blobs named by `tops`, from one forward.
+            inputs: The network's inputs in that forward.
+            size_wh: Width and height of the image in pixels.
+            label: The label of person.
+            threshold: Detections with a higher score are returned.
+        """
 
 
 def output_of(net: Net) -> DetectorOutput:
-    """Return which kind of detector a network is. Raises NetError if it is none that is known."""
+    """Return which kind of detector a network is.
+
+    Raises:
+        NetError: It is no known kind of detector.
+    """
     name = net.name or "(unnamed)"
     rows = [step for step in net.steps if step.layer.spec.type in ROWS]
     if rows:
@@ -85,7 +97,7 @@ def output_of(net: Net) -> DetectorOutput:
 
 
 class RowOutput(DetectorOutput):
-    """SSD and YOLO: rows of image, label, score, xmin, ymin, xmax, ymax, relative to the image."""
+    """SSD and YOLO: rows (D, 7) of image, label, score, xmin, ymin, xmax, ymax, relative to the image."""
 
     relative = True
 
@@ -116,13 +128,14 @@ class RowOutput(DetectorOutput):
 
 
 class RegionOutput(DetectorOutput):
-    """Faster R-CNN and R-FCN: regions (R, 5), their probabilities (R, K), and moves (R, 4 K) of each class.
+    """Faster R-CNN and R-FCN: regions (R, 5), their probabilities (R, K), and box offsets (R, 4 K) per class.
 
-    R-FCN moves all classes alike: (R, 8), of background and object. Source: im_detect, test_net of
-    lib/fast_rcnn/test.py in YuwenXiong/py-R-FCN@290dba7, which has py-faster-rcnn's.
+    R-FCN has the same offsets for all classes: (R, 8), for background and object. Source: im_detect, test_net of
+    lib/fast_rcnn/test.py in YuwenXiong/py-R-FCN@290dba7, the same as in py-faster-rcnn.
 
-    Differs: the published right and lower edges are the last pixels of a box; here, as everywhere in this package, they
-    are the first ones behind it. Of equal scores the later region goes first, where the published sort leaves it open.
+    Differs: the published right and lower edges are the last pixels inside a box; here, as everywhere in this package,
+    they are the first ones outside it. For equal scores the later region comes first, where the published sort leaves
+    the order open.
     """
 
     relative = False

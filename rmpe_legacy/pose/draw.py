@@ -74,7 +74,7 @@ def draw_poses(image: np.ndarray, joints_xy: ArrayLike, scores: ArrayLike, order
 
 
 def draw_people(image: np.ndarray, people: People) -> np.ndarray:
-    """Draw the skeletons of the people on a copy of an (H, W, 3) uint8 RGB image, in a width that suits its size."""
+    """Draw the skeletons of people on a copy of an (H, W, 3) uint8 RGB image, with lines that suit its size."""
     width = line_width((image.shape[1], image.shape[0]))
     return draw_poses(image, people.keypoints[..., :2], people.keypoints[..., 2], thickness=width, radius=width + 1,
                       joint_set=people.joints)
@@ -92,7 +92,12 @@ def encode_image(rgb: np.ndarray, suffix: str) -> bytes:
 
 
 def write_image(path: str | PathLike, rgb: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 RGB image as .png or .jpg, whole or not at all. Raises RmpeError for another suffix."""
+    """Write an (H, W, 3) uint8 RGB image as .png or .jpg; the file appears whole or not at all.
+
+    Raises:
+        RmpeError: The path has another suffix.
+        FileError: The file cannot be written.
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in (".png", ".jpg", ".jpeg"):
         raise RmpeError(f"{path}: an image is written as .png or .jpg")
@@ -102,9 +107,17 @@ def write_image(path: str | PathLike, rgb: np.ndarray) -> None:
 
 def draw_boxes(image: np.ndarray, boxes_xyxy: ArrayLike, scores: Sequence[float] | np.ndarray | None = None,
                order: str = "RGB", color: tuple[int, int, int] = (0, 200, 0), thickness: int = 2) -> np.ndarray:
-    """Draw boxes (D, 4) and, if given, their scores on a copy of an (H, W, 3) uint8 image. color: RGB.
+    """Draw boxes and, if given, their scores on a copy of an image.
 
-    A score stands in the upper left corner of its box, or near it if that place is taken by another score.
+    Each score is written in the upper left corner of its box, or nearby if another score is there.
+
+    Args:
+        image: (H, W, 3) uint8.
+        boxes_xyxy: (D, 4) in pixels.
+        scores: (D,) or None.
+        order: Channel order of the image, "RGB" or "BGR".
+        color: RGB, 0 to 255.
+        thickness: Of the lines, in pixels.
     """
     canvas, color = _copy(image, order), _ordered(color, order)
     boxes = np.asarray(boxes_xyxy).astype(int).reshape(-1, 4)

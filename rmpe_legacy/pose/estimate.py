@@ -176,7 +176,9 @@ def _without_theta(layer: nn.Module, bottoms: tuple[Tensor, ...]) -> tuple[Tenso
 
 
 class Torch7PoseNetwork(PoseNetwork):
-    """A Torch7 pose network. Of several outputs, uses the SPPE's last stack, as main.lua: not the parallel SPPE."""
+    """A Torch7 pose network. If it has several outputs, uses the SPPE's last stack, as main.lua does, and not the
+    parallel SPPE.
+    """
 
     def __init__(self, module: nn.Module, structure: Part, name: str, size: int, stn: str = "trained"):
         super().__init__(module, name, stn)
@@ -280,6 +282,9 @@ def estimate_poses(network: PoseNetwork, image: np.ndarray, boxes_xyxy: np.ndarr
 
     Returns:
         P poses: joints in pixels of the image, and the heights of the heatmaps.
+
+    Raises:
+        OptionError: `batch` is less than 1.
     """
     if batch < 1:
         raise OptionError(f"batch {batch} is less than 1")

@@ -12,16 +12,16 @@ from rmpe_legacy.errors import InputError
 
 
 def to_image(image: Any) -> np.ndarray:
-    """Return an image as the pipeline computes with it: (H, W, 3) float32 RGB from 0 to 1.
+    """Convert an image to the pipeline's form: (H, W, 3) float32 RGB from 0 to 1.
 
     Args:
         image: A path; a PIL image; an (H, W, 3) array of uint8, 0 to 255, or of floats, 0 to 1; or a tensor of these
-            types, (3, H, W) as torchvision has it, or (H, W, 3). Arrays and tensors are RGB: turn OpenCV's BGR around
+            types, (3, H, W) as in torchvision, or (H, W, 3). Arrays and tensors are RGB: reverse OpenCV's BGR
             with ``image[..., ::-1]``.
 
     Raises:
-        InputError: Anything else.
-        FileError: A file that cannot be read as an image.
+        InputError: The argument is none of these.
+        FileError: The file cannot be read as an image.
     """
     if isinstance(image, torch.Tensor):
         image = _channels_last(image.detach().cpu())

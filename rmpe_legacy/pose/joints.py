@@ -77,14 +77,14 @@ JOINT_SETS = {each.name: each for each in (MPII16, COCO17, HALPE26)}
 
 
 def read_joint_set(name: str | PathLike) -> JointSet:
-    """One of JOINT_SETS by its name, or the joint set in a JSON file.
+    """Return one of JOINT_SETS by its name, or the joint set in a JSON file.
 
     The file is a category of COCO: ``{"name": "hand", "keypoints": ["wrist", ...], "skeleton": [[1, 2], ...]}``, where
     the skeleton is optional and counts joints from 1.
 
     Raises:
-        RmpeError: a name that is neither known nor a file.
-        FileError: a file that holds something else.
+        RmpeError: The name is neither known nor a file.
+        FileError: The file contains something else.
     """
     known = JOINT_SETS.get(str(name))
     if known:

@@ -11,17 +11,17 @@ _MOVES = np.stack(np.meshgrid(np.arange(-8, 9) / 4, np.arange(-2 * _REACH, 2 * _
 
 
 def place_labels(corners_xy: ArrayLike, sizes_wh: ArrayLike, image_wh: tuple[float, float]) -> np.ndarray:
-    """Move labels that would cover an earlier one, or leave the image, to the nearest place that is free.
+    """Move labels that would cover an earlier one, or leave the image, to the nearest free place.
 
-    Where nothing near is free, a label goes where it covers least.
+    If no place nearby is free, a label goes where it covers least.
 
     Args:
-        corners_xy: (L, 2), the upper left corner that each label should have, in pixels.
-        sizes_wh: (L, 2), width and height of each label. A label larger than the image starts at its edge.
-        image_wh: Width and height of the image.
+        corners_xy: (L, 2), the desired upper left corner of each label, in pixels.
+        sizes_wh: (L, 2), width and height of each label in pixels. A label larger than the image starts at its edge.
+        image_wh: Width and height of the image in pixels.
 
     Returns:
-        (L, 2) float64, the upper left corner that each label gets.
+        (L, 2) float64, the upper left corner of each label.
     """
     corners = np.asarray(corners_xy, np.float64).reshape(-1, 2)
     sizes = np.asarray(sizes_wh, np.float64).reshape(-1, 2)

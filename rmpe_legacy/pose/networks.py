@@ -17,7 +17,11 @@ from rmpe_legacy.errors import NetError
 
 def load_trained(prototxt: str | Path, weights: str | Path, de_transform: str | None = None,
                  allow_python: bool = False) -> Net:
-    """Load a network, and raise NetError unless the file has weights for all its layers (a backbone alone does not)."""
+    """Load a network with weights for all its layers; arguments as for ``load_net``.
+
+    Raises:
+        NetError: The file lacks the weights of a layer, as a file with a backbone alone does.
+    """
     net = load_net(prototxt, weights, de_transform=de_transform, allow_python=allow_python)
     if missing := net.left_out.untrained:
         total = sum(bool(step.layer.declared) for step in net.steps)
@@ -29,7 +33,11 @@ def load_trained(prototxt: str | Path, weights: str | Path, de_transform: str | 
 
 
 def image_input(net: Net, what: str) -> tuple[str, int, int]:
-    """Return name, height and width of the network's only input. Raises NetError unless it takes an image."""
+    """Return name, height and width of the network's only input.
+
+    Raises:
+        NetError: The network does not take a single image.
+    """
     if len(net.inputs) != 1:
         raise NetError(f"the {what} {net.name or '(unnamed)'} has the inputs {', '.join(net.inputs) or 'none'}; "
                        "expected a single image input: give its deploy.prototxt")
@@ -46,7 +54,11 @@ def steps_of_type(net: Net, type_name: str) -> list[Step]:
 
 @contextmanager
 def keeping(net: Net, names: Collection[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect blobs of the forwards inside, as the layers make them, without keeping all others in memory."""
+    """Collect blobs during the forwards inside the context, without keeping all others in memory.
+
+    Yields:
+        A dict that each forward fills: blob -> Tensor, in the blob's shape.
+    """
     kept: dict[str, Tensor] = {}
 
     def hook_of(step: Step):
@@ -73,7 +85,7 @@ def device_of(network: nn.Module) -> torch.device:
 
 @contextmanager
 def inference_mode_fp32() -> Iterator[None]:
-    """Disable gradients and, on a GPU, TF32: torch's default for convolutions, but its rounding moves joints."""
+    """Disable gradients and, on a GPU, TF32: torch's default for convolutions, whose rounding moves joints."""
     on_gpu = torch.cuda.is_initialized()
     flags = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False) if on_gpu else nullcontext()
     with torch.no_grad(), flags:

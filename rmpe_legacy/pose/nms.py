@@ -100,9 +100,19 @@ def pose_nms(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike, var
 
 def check_poses(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike,
                 joints: int | None = len(JOINTS)) -> tuple[np.ndarray, ...]:
-    """Return the three arrays as the C++ loop needs them: contiguous, of one length, finite.
+    """Check the arrays of a pose NMS, and return them contiguous and finite.
 
-    joints: How many there must be per pose; None for any number.
+    Args:
+        joints_xy: (P, J, 2) in pixels.
+        scores: (P, J) or (P, J, 1).
+        boxes_xyxy: (P, 4) in pixels.
+        joints: The required number of joints, J; None for any number.
+
+    Returns:
+        Joints (P, J, 2), scores (P, J), boxes (P, 4): float64, but float32 scores stay float32.
+
+    Raises:
+        PoseFileError: An array has another shape, contains NaN or infinity, or a box has its corners swapped.
     """
     places = np.asarray(joints_xy, np.float64, order="C")
     scores, boxes = np.asarray(scores), np.asarray(boxes_xyxy, np.float64)
@@ -126,7 +136,11 @@ def check_poses(joints_xy: ArrayLike, scores: ArrayLike, boxes_xyxy: ArrayLike,
 
 
 def check_ranges(ranges: np.ndarray, count: int) -> None:
-    """Raise PoseFileError unless every (first, end) lies in ``count`` proposals."""
+    """Check that every (first, end) lies within ``count`` proposals.
+
+    Raises:
+        PoseFileError: One does not.
+    """
     wrong = np.flatnonzero((ranges[:, 0] < 0) | (ranges[:, 0] > ranges[:, 1]) | (ranges[:, 1] > count))
     if len(wrong):
         first, end = ranges[wrong[0]].tolist()

@@ -28,22 +28,22 @@ class People:
 
     @property
     def found(self) -> np.ndarray:
-        """(K, J) bool: which joints have a place."""
+        """Which joints were found: (K, J) bool."""
         return np.isfinite(self.keypoints).all(axis=2)
 
     @property
     def filled(self) -> np.ndarray:
-        """(K, J, 3): the keypoints, three zeros where a joint has no place, as COCO writes it."""
+        """The keypoints, (K, J, 3), with three zeros for a joint that was not found, as COCO writes them."""
         return np.where(self.found[..., None], self.keypoints, 0.0)
 
     @property
     def flat(self) -> np.ndarray:
-        """(K, 3 J): ``filled`` as files list it: x, y, score by turns."""
+        """``filled`` as files list it, (K, 3 J): x, y, score in turn."""
         return self.filled.reshape(len(self), 3 * len(self.joints))
 
     @property
     def boxes_xywh(self) -> np.ndarray:
-        """(K, 4): xmin, ymin, width, height."""
+        """The boxes, (K, 4): xmin, ymin, width, height in pixels."""
         boxes = np.asarray(self.boxes_xyxy, np.float64)
         return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
@@ -53,9 +53,12 @@ def people_in(proposals: Proposals, persons: Persons, nms: str, joints: JointSet
     """Return the people of each image of a run.
 
     Args:
+        proposals: The detections of the run.
+        persons: The persons that the pose NMS made of them.
         nms: The pose NMS that made the persons: "batch" has whole pixels; "alphapose" scores persons by
             ``proposal_scores``, the others by the mean of their joints' scores.
-        sizes_wh: Of the images, where they are known.
+        joints: The joint set.
+        sizes_wh: Width and height of each image, if known.
     """
     places = np.where(np.isfinite(persons.joints_xy), np.trunc(persons.joints_xy), np.nan) if nms == "batch" \
         else persons.joints_xy
@@ -68,10 +71,11 @@ def people_in(proposals: Proposals, persons: Persons, nms: str, joints: JointSet
 
 
 def proposal_scores(keypoints: np.ndarray, box_scores: np.ndarray) -> np.ndarray:
-    """(K,): AlphaPose's score of a person: mean + 1.25 x maximum of the joints' scores + the detection's score.
+    """Return AlphaPose's score of each person, (K,): mean + 1.25 x maximum of the joints' scores + the detection's
+    score.
 
     Args:
-        keypoints: (K, J, 3); joints without a place count as 0.
+        keypoints: (K, J, 3); joints that were not found count as 0.
         box_scores: (K,).
 
     Source: ``proposal_score`` of alphapose/utils/writer.py, AlphaPose@c60106d.

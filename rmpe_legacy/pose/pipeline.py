@@ -113,12 +113,16 @@ class PoseResult:
                 f"{self.joints.name})")
 
     def grown(self, recipe: Recipe) -> np.ndarray:
-        """The boxes that were cropped, (P, 4) int64."""
+        """Return the boxes that were cropped, (P, 4) int64, in pixels."""
         return grow_boxes(self.proposals.boxes_xyxy, self.size_wh, recipe.growth)
 
     @property
     def nms_result(self) -> NmsResult:
-        """The result of the pose NMS. Raises InputError if it was not run."""
+        """Return the result of the pose NMS.
+
+        Raises:
+            InputError: The pose NMS was not run.
+        """
         if self.nms is None:
             raise InputError("the pose NMS was not run on this result; use merge_poses")
         return self.nms
@@ -187,7 +191,12 @@ class Pipeline:
         return replace(result, people=_people_of(result, self.recipe, _name_of(image)), image=pixels)
 
     def estimate(self, image: Any, proposals: Detections | None = None, keep_crops: bool = False) -> PoseResult:
-        """Run the steps before the pose NMS on one image; arguments and errors as for a call."""
+        """Run the steps before the pose NMS on one image; arguments as for a call.
+
+        Raises:
+            InputError: The pipeline has no detector and `proposals` is None, or an argument has the wrong type.
+            FileError: The image cannot be read.
+        """
         image = to_image(image)
         if proposals is None:
             if self.detector is None:

@@ -23,7 +23,11 @@ class Recipe:
     nms: str  # see nms.pose_nms; or "alphapose", see alphapose_nms, for poses of any joints
 
     def with_threshold(self, threshold: float | None) -> Recipe:
-        """Return a copy with another threshold; None changes nothing."""
+        """Return a copy with another threshold; None changes nothing.
+
+        Raises:
+            OptionError: The threshold is not in [0, 1).
+        """
         if threshold is None:
             return self
         if not 0 <= threshold < 1:
@@ -53,7 +57,11 @@ def default_published(pose: str | PathLike) -> str:
 
 
 def get_recipe(published: str, threshold: float | None = None) -> Recipe:
-    """Return the recipe with this name, optionally with another threshold. Raises RmpeError for an unknown name."""
+    """Return the recipe with this name, optionally with another threshold.
+
+    Raises:
+        RmpeError: There is no such recipe, or the threshold is not in [0, 1).
+    """
     if published not in RECIPES:
         raise OptionError(f"published {published!r} is not one of {', '.join(map(repr, RECIPES))}")
     return RECIPES[published].with_threshold(threshold)

@@ -67,7 +67,7 @@ class Persons:
 
     @property
     def joints_px(self) -> np.ndarray:
-        """The coordinates as the authors wrote them, truncated towards zero: (K, J, 2) int64."""
+        """The coordinates truncated towards zero, as the authors wrote them: (K, J, 2) int64."""
         return np.trunc(self.joints_xy).astype(np.int64)
 
     @property
@@ -76,7 +76,7 @@ class Persons:
         return np.repeat(np.arange(len(self.image_ends)), np.diff(self.image_ends, prepend=0))
 
     def merged(self, person: int) -> np.ndarray:
-        """Return the proposals that were merged into one person."""
+        """Return the indices of the proposals that were merged into one person: (M,) int64."""
         return self.members[self.member_ends[person - 1] if person else 0 : self.member_ends[person]]
 
     def select(self, keep: np.ndarray) -> Persons:

@@ -16,7 +16,17 @@ _MAX_COORDINATE = 1e6  # px; OpenCV's warp overflows beyond
 
 
 def input_frame(boxes_xyxy: np.ndarray, height: int, width: int, padding: float = PADDING) -> np.ndarray:
-    """Return the part of the image that the network sees: (..., 4) -> (..., 4) float64, centre x, y, width, height."""
+    """Return the part of the image that the network sees: (..., 4) -> (..., 4) float64.
+
+    Args:
+        boxes_xyxy: (..., 4) in pixels.
+        height: Height of the network's input.
+        width: Width of the network's input.
+        padding: Factor by which the part is larger than the box.
+
+    Returns:
+        Centre x, centre y, width and height in pixels.
+    """
     boxes = np.asarray(boxes_xyxy, np.float64)
     size = boxes[..., 2:] - boxes[..., :2]
     aspect = width / height
@@ -57,9 +67,14 @@ def decode_heatmaps(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def uncrop_top_down(points: np.ndarray, boxes_xyxy: np.ndarray, input_hw: tuple[int, int], map_hw: tuple[int, int],
                     padding: float = PADDING) -> np.ndarray:
-    """Map points of heatmaps to the image: (N, J, 2) and boxes (N, 4) -> (N, J, 2) float64.
+    """Map heatmap points to the image: (N, J, 2) and boxes (N, 4) -> (N, J, 2) float64 in pixels.
 
-    map_hw: The size of the heatmaps; points are in units of their cells.
+    Args:
+        points: (N, J, 2), in cells of the heatmap.
+        boxes_xyxy: (N, 4), the boxes that were cropped, in pixels.
+        input_hw: Height and width of the network's input.
+        map_hw: Height and width of the heatmaps.
+        padding: As for ``input_frame``.
     """
     frame = input_frame(boxes_xyxy, *input_hw, padding)[:, None]
     size = np.array(map_hw[::-1], np.float64)

@@ -28,7 +28,7 @@ from .solver import (
 
 
 class RawBlobVec(list):
-    """The type of a Python layer's bottoms and tops in pycaffe; here they are lists."""
+    """The type of a Python layer's bottoms and tops in pycaffe; here they are plain lists."""
 
 
 __all__ = [

@@ -24,11 +24,11 @@ Shape = tuple[int, ...]
 
 
 class Memory:
-    """The values of a data or a diff: a tensor, and the array of it that a script may hold.
+    """The values of a blob's data or diff: a tensor, and the array of the same values that a script may hold.
 
-    A script that holds an array finds each new result in it, as in Caffe; where none does, a result is taken as it
-    is, without a copy. On a GPU the array is a copy on the host, and what a script has written there goes to the GPU
-    before the next layer reads it; an array that a script still holds is brought up to date when it asks again.
+    An array that a script holds shows each new result, as in Caffe; if no array is held, a result is stored without a
+    copy. On a GPU the array is a copy on the host: what a script writes there goes to the GPU before the next layer
+    reads it, and an array that is still held is updated when the script accesses the blob again.
     """
 
     __slots__ = ("_array", "_host", "fill", "shape", "tensor")
@@ -41,7 +41,7 @@ class Memory:
         self._array: weakref.ref[np.ndarray] | None = None
 
     def reshape(self, shape: Shape) -> None:
-        """Take another shape; as many of the values as fit stay, in memory order."""
+        """Change the shape. Values are kept in memory order, as many as fit; new ones are `fill`."""
         if shape == self.shape:
             return
         if self.tensor is not None:
@@ -56,7 +56,7 @@ class Memory:
         self.shape, self._array = shape, None
 
     def read(self) -> Tensor:
-        """The values, on the device that networks compute on."""
+        """Return the values, float32 in the blob's shape, on the device that networks compute on."""
         device = settings.current.device()
         if self._host is not None:
             self.tensor, self._host = self._host.to(device), None
@@ -67,7 +67,7 @@ class Memory:
         return self.tensor
 
     def write(self, value: Tensor) -> None:
-        """Take values, of any shape."""
+        """Store values; the memory takes their shape."""
         held = None if self._array is None else self._array()
         self.shape = tuple(value.shape)
         if held is None or held.shape != self.shape or value.is_cuda:
@@ -77,7 +77,7 @@ class Memory:
             self.tensor.copy_(value)
 
     def array(self) -> np.ndarray:
-        """The values as an array that may be written into."""
+        """Return the values as a writable float32 array in the blob's shape."""
         held = None if self._array is None else self._array()
         tensor = self.read()
         if not tensor.is_cuda:
@@ -115,7 +115,7 @@ class ParameterMemory(Memory):
         return self.tensor
 
     def push(self) -> None:
-        """Copy values that a script wrote into the host's copy to the module."""
+        """Copy values that a script wrote into the host's copy to the module's parameter."""
         if self._host is not None:
             target = self._parameter.grad if self._diff else self._parameter.data
             target.copy_(self._host.view(target.shape))
@@ -155,11 +155,11 @@ class Blob(pycaffe_layer.Blob):
         raise ReadOnlyError(f"{self}: its diff cannot be replaced; write into it: blob.diff[...] = values")
 
     def reshape(self, *shape: int, **named: Any) -> None:
-        """Take another shape; as many of the values as fit stay, in memory order.
+        """Change the shape. Values are kept in memory order, as many as fit.
 
         Raises:
-            ArgumentError: For a size that is not an integer.
-            RuntimeRmpeError: For a shape that Caffe's blobs cannot have, or sizes by name.
+            ArgumentError: A size is not an integer.
+            RuntimeRmpeError: Caffe's blobs cannot have this shape, or sizes are given by name.
         """
         if named:
             raise RuntimeRmpeError(f"{self}: reshape takes its sizes without names; {', '.join(named)} is given")
@@ -187,13 +187,16 @@ class ParameterBlob(Blob):
         self.diff_memory = ParameterMemory(parameter, shape, diff=True)
 
     def reshape(self, *shape: int, **named: Any) -> None:
-        """Refused, unless the shape is the parameter's own.
+        """Do nothing if the shape is the parameter's own; otherwise refuse.
 
         Differs: Caffe reshapes the memory, and the layer fails or misreads it in the next forward.
+
+        Raises:
+            RuntimeRmpeError: The shape is another one.
         """
         if named or tuple(shape) != self._shape:
             raise RuntimeRmpeError(f"{self}: a parameter keeps the shape {shape_text(self._shape)} that its layer "
                                    "gives it; change the prototxt")
 
     def hold(self, data: np.ndarray | None = None, diff: np.ndarray | None = None) -> None:
-        """Nothing: a Python layer that is shown its parameters sees the parameters themselves."""
+        """Do nothing: a Python layer sees its parameters themselves, in their own shapes, not copies."""

@@ -14,7 +14,17 @@ from .net import TEST, Net
 
 def picture_transformer(net: Net, mean: np.ndarray | None, input_scale: float | None, raw_scale: float | None,
                         channel_swap: Sequence[int] | None) -> io.Transformer:
-    """The Transformer of a network's first input, channels first; options that are None are not set."""
+    """Return the Transformer of a network's first input, which moves channels first.
+
+    Args:
+        net: The network.
+        mean: (K,), or (K, h, w); subtracted.
+        input_scale: The factor applied after the mean.
+        raw_scale: The factor applied before the mean.
+        channel_swap: The order of the channels; (2, 1, 0) turns RGB into BGR.
+
+    Options that are None are not set.
+    """
     name = net.inputs[0]
     transformer = io.Transformer({name: net.blobs[name].shape})
     transformer.set_transpose(name, (2, 0, 1))
@@ -42,9 +52,11 @@ class Classifier(Net):
         self.image_dims: Any = image_dims if image_dims else self.crop_dims
 
     def predict(self, inputs: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
-        """The first output for each image (H, W, K), (N, classes).
+        """Classify images: N arrays (H, W, K) -> (N, classes), the network's first output, float32.
 
-        oversample: take the mean over the corners, the centre and their mirror images; False takes the centre alone.
+        Args:
+            inputs: The images.
+            oversample: Average over the corners, the centre and their mirror images; False takes the centre crop only.
         """
         images: Any = np.stack([io.resize_image(image, self.image_dims) for image in inputs]).astype(np.float32)
         if oversample:

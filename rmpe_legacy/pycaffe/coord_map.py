@@ -25,19 +25,23 @@ CoordMap = tuple[Any, Any, Any]
 
 
 class UndefinedMapException(RmpeError):  # noqa: N818  pycaffe's name
-    """A layer of a type without a coordinate map."""
+    """A layer's type has no coordinate map."""
 
 
 class AxisMismatchException(RmpeError):  # noqa: N818  pycaffe's name
-    """Two maps that begin at different axes."""
+    """Two maps start at different axes."""
 
 
 class CropError(RmpeError, AssertionError):
-    """Two blobs of which one cannot be cropped to the other."""
+    """A blob cannot be cropped to the other one."""
 
 
 def conv_params(fn: Function) -> CoordMap:
-    """(axis, stride, extent of the kernel, pad) of a Convolution, Deconvolution, Im2col or Pooling."""
+    """Return (axis, stride, (kernel extent, pad)) of a Convolution, Deconvolution, Im2col or Pooling.
+
+    Raises:
+        CropError: The layer sets sizes per axis, such as kernel_h.
+    """
     given = fn.params.get("convolution_param", fn.params)
     if per_axis := _PER_AXIS & set(given):
         raise CropError(f"{fn.type_name}: its coordinates cannot be mapped with {', '.join(sorted(per_axis))}; give "
@@ -48,13 +52,18 @@ def conv_params(fn: Function) -> CoordMap:
 
 
 def crop_params(fn: Function) -> tuple[int, np.ndarray]:
-    """(axis, offset) of a Crop."""
+    """Return (axis, offset) of a Crop."""
     given = fn.params.get("crop_param", fn.params)
     return given.get("axis", 2), np.array(given.get("offset", 0), ndmin=1)
 
 
 def coord_map(fn: Function) -> CoordMap:
-    """The map of one layer, from its bottom to its top."""
+    """Return a layer's map (axis, scale, shift) from the coordinates of its bottom to those of its top.
+
+    Raises:
+        UndefinedMapException: The layer's type has no map.
+        CropError: The layer sets sizes per axis.
+    """
     if fn.type_name in ("Convolution", "Pooling", "Im2col"):
         axis, stride, (kernel, pad) = conv_params(fn)
         return axis, 1 / stride, (pad - (kernel - 1) / 2) / stride
@@ -70,7 +79,11 @@ def coord_map(fn: Function) -> CoordMap:
 
 
 def compose(base_map: CoordMap, next_map: CoordMap) -> CoordMap:
-    """The map that goes by one and then by the other."""
+    """Return the map that applies `next_map`, and then `base_map`.
+
+    Raises:
+        AxisMismatchException: The maps start at different axes.
+    """
     (base_axis, base_scale, base_shift), (axis, scale, shift) = base_map, next_map
     if base_axis is not None and axis is not None and base_axis != axis:
         raise AxisMismatchException(f"maps from axis {base_axis} and from axis {axis} do not go together")
@@ -78,16 +91,17 @@ def compose(base_map: CoordMap, next_map: CoordMap) -> CoordMap:
 
 
 def inverse(coord_map: CoordMap) -> CoordMap:
-    """The map back."""
+    """Return the inverse of a map."""
     axis, scale, shift = coord_map
     return axis, 1 / scale, -shift / scale
 
 
 def coord_map_from_to(top_from: Top, top_to: Top) -> CoordMap:
-    """The map between two blobs, over the first blob found that both are made from.
+    """Return the map (axis, scale, shift) between two blobs, through the first common ancestor found.
 
     Raises:
-        RuntimeError: If no layers that map coordinates connect them.
+        RuntimeError: No layers that map coordinates connect the blobs.
+        AxisMismatchException: The maps on the way start at different axes.
     """
     from_maps = _maps_down(top_from)
     maps: dict[Top, CoordMap] = {top_to: (None, 1, 0)}
@@ -123,10 +137,10 @@ def _step_down(top: Top, maps: dict[Top, CoordMap]) -> Sequence[Top]:
 
 
 def crop(top_from: Top, top_to: Top) -> Top:
-    """The Crop layer that cuts one blob to the part that lies over another.
+    """Return the Crop layer that cuts `top_from` to the part that lies over `top_to`.
 
     Raises:
-        AssertionError: If the scales differ, or the offset is negative or not a whole number.
+        AssertionError: The scales differ, or the offset is negative or not a whole number.
     """
     axis, scale, shift = coord_map_from_to(top_from, top_to)
     for bad, what in ((np.any(scale != 1), f"the scales differ, by {scale}"),

@@ -27,10 +27,13 @@ class Detector(Net):
         self.configure_crop(context_pad)
 
     def detect_windows(self, images_windows: Iterable[tuple[str, Sequence[np.ndarray]]]) -> list[dict[str, Any]]:
-        """Run windows (ymin, xmin, ymax, xmax) of image files.
+        """Run the network on windows of image files.
+
+        Args:
+            images_windows: (file name, windows) pairs; a window is (ymin, xmin, ymax, xmax) in pixels.
 
         Returns:
-            For each window its filename, window and prediction.
+            A dict with filename, window and prediction, (classes,), per window.
         """
         found = [(filename, window, image) for filename, windows in images_windows
                  for image in [io.load_image(filename)] for window in windows]
@@ -41,13 +44,19 @@ class Detector(Net):
                 for (filename, window, _), prediction in zip(found, predictions, strict=True)]
 
     def detect_selective_search(self, image_fnames: Sequence[str]) -> list[dict[str, Any]]:
-        """Refused: Selective Search's windows come from a Matlab program that Caffe does not have either."""
+        """Not supported: Selective Search is a Matlab program that Caffe does not contain either.
+
+        Raises:
+            RuntimeRmpeError: Always.
+        """
         raise RuntimeRmpeError("detect_selective_search runs a Matlab program; make the windows with another one, and "
                                "give them to detect_windows")
 
     def crop(self, im: np.ndarray, window: np.ndarray) -> np.ndarray:
-        """The part of an image in a window (ymin, xmin, ymax, xmax), with what surrounds it if context_pad is set;
-        there the mean stands outside the image."""
+        """Return the part of an image (H, W, K) in a window (ymin, xmin, ymax, xmax), in pixels.
+
+        If context_pad is set, the crop includes the surroundings, with the mean outside the image.
+        """
         window = np.asarray(window)
         if not self.context_pad:
             return im[window[0]:window[2], window[1]:window[3]]
@@ -67,7 +76,7 @@ class Detector(Net):
         return crop
 
     def configure_crop(self, context_pad: int | None) -> None:
-        """Set context_pad, and the mean as it is before the Transformer's steps."""
+        """Set context_pad, and compute the mean in the scale of unprocessed images."""
         name, transformer = self.inputs[0], self.transformer
         order = transformer.transpose[name]
         back = [order[axis] for axis in order]

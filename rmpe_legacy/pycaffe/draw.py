@@ -59,12 +59,12 @@ class _Graph:
 
 
 def get_pooling_types_dict() -> dict[int, str]:
-    """The names of the pooling methods by number."""
+    """Return the names of the pooling methods by number."""
     return {number: name for name, number in caffe_pb2.PoolingParameter.PoolMethod.items()}
 
 
 def get_edge_label(layer: Any) -> str:
-    """The label of the edge from a layer to its top: the batch size, or the number of outputs."""
+    """Return the label of the edge from a layer to its top: the batch size, or the number of outputs."""
     if layer.type == "Data":
         return f"Batch {layer.data_param.batch_size}"
     if layer.type in ("Convolution", "Deconvolution"):
@@ -73,7 +73,11 @@ def get_edge_label(layer: Any) -> str:
 
 
 def get_layer_lr_mult(layer: Any) -> tuple[float, float]:
-    """The lr_mult of the weights and of the bias. ValueError for a layer without them."""
+    """Return the lr_mult of a layer's weights and of its bias.
+
+    Raises:
+        DrawError: The layer's type has none, or the layer does not have two; also a ValueError, as in pycaffe.
+    """
     if layer.type not in _LEARNING:
         raise DrawError(f"{shorten(layer.name)}: a {shorten(layer.type)} layer has no learning rate multiplier")
     given = [param.lr_mult for param in layer.param]
@@ -84,11 +88,11 @@ def get_layer_lr_mult(layer: Any) -> tuple[float, float]:
 
 
 class DrawError(RmpeError, ValueError):
-    """A layer that lacks the requested value, or has contradictory rules."""
+    """A layer lacks the requested value, or has contradictory rules."""
 
 
 def get_layer_label(layer: Any, rankdir: str, display_lrm: bool = False) -> str:
-    """The text in a layer's box, in quotes: its lines, separated by blanks where the graph runs down or up."""
+    """Return the text in a layer's box, in quotes; its lines are separated by blanks if the graph runs down or up."""
     return f'"{(" " if rankdir in ("TB", "BT") else chr(92) + "n").join(_layer_lines(layer, display_lrm))}"'
 
 
@@ -108,7 +112,7 @@ def _layer_lines(layer: Any, display_lrm: bool) -> list[str]:
 
 
 def choose_color_by_layertype(layertype: str) -> str:
-    """The colour of a layer's box, #RRGGBB."""
+    """Return the colour of a layer's box as #RRGGBB."""
     return _COLORS.get(layertype, _OTHER)
 
 
@@ -169,17 +173,17 @@ def _lay_out(nodes: Sequence[_Node], rankdir: str) -> None:
 
 def draw_net(caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None = None,
              display_lrm: bool = False) -> bytes:
-    """A network as a file's content.
+    """Draw a network as the content of an image file.
 
     Args:
         caffe_net: A NetParameter.
-        rankdir: Which way it runs: "LR", "RL", "TB" or "BT".
+        rankdir: The direction of the graph: "LR", "RL", "TB" or "BT".
         ext: The kind of file: "svg", "png", "jpg", or "dot" ("raw") for Graphviz's text.
-        phase: caffe.TRAIN or caffe.TEST: leave out the layers of the other; None keeps all.
+        phase: caffe.TRAIN or caffe.TEST to leave out the layers of the other phase; None keeps all.
         display_lrm: Show the learning rate multipliers.
 
     Raises:
-        RmpeError: For another kind of file, or an image that would be too large.
+        RmpeError: The kind of file is unknown, or the image would be too large.
     """
     graph = _graph(caffe_net, rankdir, True, phase, display_lrm)
     if ext in ("dot", "raw"):
@@ -193,7 +197,7 @@ def draw_net(caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None =
 
 def draw_net_to_file(caffe_net: Any, filename: str | PathLike, rankdir: str = "LR", phase: int | None = None,
                      display_lrm: bool = False) -> None:
-    """The same into a file; the suffix selects the format."""
+    """Draw a network into a file, whose suffix selects the format; arguments and errors as for ``draw_net``."""
     content = draw_net(caffe_net, rankdir, Path(filename).suffix.lstrip("."), phase, display_lrm)
     with whole_file(filename) as file:
         file.write(content)
@@ -201,7 +205,11 @@ def draw_net_to_file(caffe_net: Any, filename: str | PathLike, rankdir: str = "L
 
 def get_pydot_graph(caffe_net: Any, rankdir: str, label_edges: bool = True, phase: int | None = None,
                     display_lrm: bool = False) -> Any:
-    """The network as a graph of pydot, which must be installed."""
+    """Return the network as a graph of pydot.
+
+    Raises:
+        RmpeError: pydot is not installed.
+    """
     try:
         import pydot
     except ImportError:

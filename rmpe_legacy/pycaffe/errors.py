@@ -14,37 +14,41 @@ from rmpe_legacy.errors import FileError, LayerError, RmpeError
 
 
 class NameOfBlobError(RmpeError, KeyError):
-    """A blob or a layer that the network does not have, asked for in a dictionary."""
+    """A dictionary of a network was asked for a blob or layer that the network does not have."""
 
     __str__ = Exception.__str__  # KeyError's puts the sentence in quotes
 
 
 class NameOfLayerError(RmpeError, ValueError):
-    """A layer that the network does not have, as the start or the end of a pass."""
+    """A pass was to start or end at a layer that the network does not have."""
 
 
 class ReadOnlyError(RmpeError, AttributeError):
-    """An attribute that cannot be replaced, only written into."""
+    """An attribute was assigned that can only be written into."""
 
 
 class NoFieldError(RmpeError, AttributeError):
-    """A field, message, enum or value that the dialect does not have."""
+    """The dialect has no such field, message, enum or value."""
 
 
 class ArgumentError(RmpeError, TypeError):
-    """A call with arguments that match none of a function's signatures."""
+    """The arguments match none of a function's signatures."""
 
 
 class NoFileError(FileError, OSError):
-    """A file that a Python library opened for pycaffe, and that cannot be read."""
+    """A file that pycaffe opens through a Python library cannot be read."""
 
 
 class RuntimeRmpeError(RmpeError, RuntimeError):
-    """What Caffe's C++ code refuses."""
+    """An error that Caffe raises in C++."""
 
 
 def whole_number(what: str, value: Any) -> int:
-    """Convert what pycaffe took as a C++ int. A float is refused even if it is whole, as in pycaffe."""
+    """Convert an argument that is a C++ int in pycaffe. A float is refused even if it is whole, as in pycaffe.
+
+    Raises:
+        ArgumentError: `value` is not an integer.
+    """
     try:
         return index(value)
     except TypeError:
@@ -52,7 +56,11 @@ def whole_number(what: str, value: Any) -> int:
 
 
 def file_path(what: str, value: Any) -> str | os.PathLike:
-    """Return the path, or refuse what is none: a number would be taken for an open file's descriptor."""
+    """Return a path unchanged. A number is refused, because open() would take it for a file descriptor.
+
+    Raises:
+        ArgumentError: `value` is not a path.
+    """
     if isinstance(value, str | os.PathLike):
         return value
     raise ArgumentError(f"{what} is {value!r}; give the path of a file")
@@ -60,9 +68,9 @@ def file_path(what: str, value: Any) -> str | os.PathLike:
 
 @contextmanager
 def as_pycaffe() -> Iterator[None]:
-    """Makes exceptions of the port RuntimeErrors too, like those of pycaffe's C++ code.
+    """Convert RmpeErrors inside the context to exceptions that are RuntimeErrors too, as pycaffe raises for C++ errors.
 
-    What a Python layer's own code raises keeps its type.
+    Exceptions raised by a Python layer's own code keep their type.
     """
     try:
         yield

@@ -38,13 +38,13 @@ class _Alias(MetaPathFinder, Loader):
 
 
 def find_parts() -> None:
-    """Let ``import caffe.io`` and its like find this package's modules wherever ``caffe`` is this package."""
+    """Make ``import caffe.io`` and similar imports find this package's modules whenever ``caffe`` is this package."""
     if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Alias())
 
 
 def install() -> ModuleType:
-    """Let every ``import caffe`` from now on find this package; returns it."""
+    """Make every later ``import caffe`` find this package, and return it."""
     package = import_module(PACKAGE)
     sys.modules["caffe"] = package
     find_parts()
@@ -53,7 +53,9 @@ def install() -> ModuleType:
 
 @contextmanager
 def importable_as_caffe() -> Iterator[None]:
-    """While a network is built: let the modules of its Python layers ``import caffe``, unless there is one already."""
+    """Let the modules of Python layers ``import caffe`` while a network is built, unless another caffe is imported
+    already.
+    """
     if "caffe" in sys.modules:
         yield
         return

@@ -28,12 +28,15 @@ __all__ = ["Transformer", "array_to_blobproto", "array_to_datum", "arraylist_to_
 
 
 class Transformer(transformer.Transformer):
-    """Images (H, W, K) to inputs (K, h, w) and back; see the class that it extends."""
+    """Converts images (H, W, K) to inputs (K, h, w) and back; see the base class."""
 
     def set_mean(self, in_: str, mean: np.ndarray) -> None:
-        """What is subtracted: one value a channel (K,), or (K, h, w), which is resized to the input's size.
+        """Set the mean to subtract: one value per channel (K,), or (K, h, w), which is resized to the input's size.
 
-        Differs: RMPE's Caffe refuses a mean of another size; BVLC's resizes it, and so does this.
+        Differs: RMPE's Caffe refuses a mean of another size; BVLC's resizes it, as here.
+
+        Raises:
+            InputError: The mean has another number of channels.
         """
         mean = np.asarray(mean)
         shape = tuple(self.inputs.get(in_, ()))[1:]
@@ -49,10 +52,10 @@ def load_image(filename: str | PathLike | IO[bytes], color: bool = True) -> np.n
 
     Args:
         filename: A path, or a file that is open for reading bytes.
-        color: Whether there are three channels.
+        color: Whether to return three channels.
 
     Raises:
-        NoFileError: If it cannot be read; an OSError as well, which scikit-image raised for pycaffe.
+        NoFileError: It cannot be read; also an OSError, as scikit-image raises for pycaffe.
     """
     try:
         if isinstance(filename, str | PathLike):
@@ -63,22 +66,22 @@ def load_image(filename: str | PathLike | IO[bytes], color: bool = True) -> np.n
 
 
 def blobproto_to_array(blob: Any, return_diff: bool = False) -> np.ndarray:
-    """The values of a BlobProto, or its diff: float64, in the blob's shape."""
+    """Return the values of a BlobProto, or its diff: float64, in the blob's shape."""
     return blobproto.blobproto_to_array(_ours(blob), return_diff)
 
 
 def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> Any:
-    """A BlobProto of an array of any shape; values are rounded to float32."""
+    """Make a BlobProto from an array of any shape; values are rounded to float32."""
     return _theirs(blobproto.array_to_blobproto(arr, diff))
 
 
 def array_to_datum(arr: np.ndarray, label: int | None = None) -> Any:
-    """A Datum of an array (K, H, W): bytes if it is uint8, else float32 values."""
+    """Make a Datum from an array (K, H, W): bytes if it is uint8, otherwise float32 values."""
     return _theirs(blobproto.array_to_datum(arr, label))
 
 
 def datum_to_array(datum: Any) -> np.ndarray:
-    """The values of a Datum (K, H, W): uint8 where it holds bytes, else float64."""
+    """Return the values of a Datum (K, H, W): uint8 if it contains bytes, otherwise float64."""
     return blobproto.datum_to_array(_ours(datum))
 
 

@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 
 class Named(OrderedDict):
-    """What a network has by name. A name that it has not is an error with the names that come near."""
+    """Blobs or layers of a network by name. The error for an unknown name suggests similar ones."""
 
     def __init__(self, what: str, items: Iterable[tuple[str, Any]]):
         super().__init__(items)
@@ -71,9 +71,9 @@ class Named(OrderedDict):
 
 
 class LayerView:
-    """One layer as ``net.layers`` has it: its type, and its parameters as blobs.
+    """One entry of ``net.layers``: a layer's type, and its parameters as blobs.
 
-    ``blobs.add_blob`` adds one that the layer does not read, and that ``net.save`` stores with the others.
+    ``blobs.add_blob`` adds a blob that the layer does not read, and that ``net.save`` stores with the others.
     """
 
     def __init__(self, kind: str, blobs: Iterable[ParameterBlob]):
@@ -114,9 +114,12 @@ class Net:
 
     @classmethod
     def over(cls, net: TorchNet, phase: int, records: bool = True) -> Net:
-        """pycaffe's view of a network that is built.
+        """Wrap a network that is already built.
 
-        records: whether each forward keeps what a backward needs; if False, a backward runs the layers again.
+        Args:
+            net: The network.
+            phase: caffe.TRAIN or caffe.TEST.
+            records: Whether each forward keeps what a backward needs; if False, a backward runs the layers again.
         """
         made = cls.__new__(cls)
         made._adopt(net, phase, records)
@@ -199,22 +202,22 @@ class Net:
 
     def forward(self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
                 **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the layers from `start` to `end`, both included; all where these are None.
+        """Run the layers from `start` to `end`, inclusive; None means the first or the last layer.
 
         Args:
-            blobs: Names of blobs to return beside the network's outputs, or beside the tops of `end`.
+            blobs: Names of blobs to return besides the network's outputs, or besides the tops of `end`.
             start: The name of the first layer.
             end: The name of the last layer.
-            inputs: Values of all inputs by name, each with the batch size of its blob.
+            inputs: Values of all inputs by name, float32, each with the batch size of its blob.
 
         Returns:
-            Views of the blobs' data, by name.
+            Name -> view of the blob's data, float32 in the blob's shape.
 
         Raises:
-            InputError: For inputs by other names, or of another batch size.
-            KeyError: For a blob that is not there.
-            ValueError: For a layer that is not there, or values that do not fit.
-            RuntimeError: For what a layer refuses.
+            InputError: The inputs have other names, or another batch size.
+            KeyError: The network has no such blob.
+            ValueError: The network has no such layer, or the values do not fit.
+            RuntimeError: A layer raised an error.
         """
         first, last = self._range(start, end, 0, len(self._steps) - 1)
         wanted = self.outputs if end is None else self.top_names[end]
@@ -226,22 +229,22 @@ class Net:
 
     def backward(self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
                  **tops: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the layers' Backward from `start` down to `end`, both included; all where these are None.
+        """Run the layers' Backward from `start` down to `end`, inclusive; None means the last or the first layer.
 
         Parameters' diffs accumulate until ``clear_param_diffs``; blobs' diffs are overwritten.
 
         Args:
-            diffs: Names of blobs whose diffs to return beside the inputs', or beside those of the bottoms of `end`.
+            diffs: Names of blobs whose diffs to return besides the inputs', or besides those of the bottoms of `end`.
             start: The name of the layer to begin with, the uppermost.
             end: The name of the layer to end with.
-            tops: Diffs of all outputs by name; without them those in the blobs are taken, which of a loss are its
-                loss_weight.
+            tops: Diffs of all outputs by name, float32 in the blobs' shapes. Without them, the diffs in the blobs are
+                used; a loss has its loss_weight there.
 
         Returns:
-            Views of the blobs' diffs, by name.
+            Name -> view of the blob's diff, float32 in the blob's shape.
 
         Raises:
-            InputError, KeyError, ValueError, RuntimeError: As ``forward``.
+            InputError, KeyError, ValueError, RuntimeError: As for ``forward``.
         """
         first, last = self._range(start, end, len(self._steps) - 1, 0)
         wanted = self.inputs if end is None else self.bottom_names[end]
@@ -430,9 +433,16 @@ class Net:
     # --- batches ----------------------------------------------------------------------------------------------------
 
     def forward_all(self, blobs: Sequence[str] | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Run any number of items in batches of the network's size; returns outputs and `blobs`, item by item.
+        """Run any number of items in batches of the network's size.
 
         The last batch is filled up with zeros, whose results are dropped.
+
+        Args:
+            blobs: Names of blobs to return besides the outputs.
+            inputs: Values of all inputs by name, (n, ...) float32 for any n.
+
+        Returns:
+            Name -> (n, ...) float32.
         """
         names = dict.fromkeys([*self.outputs, *(blobs or ())])
         collected: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -444,7 +454,16 @@ class Net:
 
     def forward_backward_all(self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None,
                              **values: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """The same with a backward of each batch; `values` may also hold diffs of the outputs. Returns both results."""
+        """Run any number of items forward and backward, in batches of the network's size.
+
+        Args:
+            blobs: Names of blobs to return besides the outputs.
+            diffs: Names of blobs whose diffs to return besides the inputs'.
+            values: Values of all inputs and, optionally, diffs of the outputs by name, (n, ...) float32 for any n.
+
+        Returns:
+            Blobs and diffs, each name -> (n, ...) float32.
+        """
         all_blobs: dict[str, list] = {name: [] for name in dict.fromkeys([*self.outputs, *(blobs or ())])}
         all_diffs: dict[str, list] = {name: [] for name in dict.fromkeys([*self.inputs, *(diffs or ())])}
         count = _count(values)
@@ -470,10 +489,14 @@ class Net:
                    if len(items) < size else items for name, items in batch.items()}
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
-        """Let the first layer, a MemoryData, read these arrays: (n, C, H, W) and n labels, float32, C-contiguous.
+        """Let the first layer, a MemoryData, read these arrays.
+
+        Args:
+            data: (n, C, H, W) float32, C-contiguous.
+            labels: n values, float32, C-contiguous.
 
         Raises:
-            RuntimeError: For another first layer, or arrays that do not fit.
+            RuntimeError: The first layer is of another type, or the arrays do not fit it.
         """
         layer = self._steps[0].layer
         if layer.spec.type != "MemoryData":
@@ -490,7 +513,7 @@ class Net:
     # --- shapes and parameters --------------------------------------------------------------------------------------
 
     def reshape(self) -> None:
-        """Let every layer take the shapes of its bottoms, as after ``net.blobs[...].reshape(...)``."""
+        """Reshape every layer for its bottoms, for example after ``net.blobs[...].reshape(...)``."""
         with as_pycaffe():
             for step in self._steps:
                 if step.bottom or step.layer.spec.type == "Python":
@@ -504,7 +527,11 @@ class Net:
             blob.diff_memory.read().zero_()
 
     def copy_from(self, trained: str | PathLike) -> None:
-        """Copy the weights of a file into the layers of their names; the others stay as they are."""
+        """Copy the weights of a file into the layers with the same names; other layers do not change.
+
+        Raises:
+            RuntimeError: The file cannot be read, or its blobs do not fit a layer.
+        """
         self._push_parameters()
         with as_pycaffe():
             path = file_path("net.copy_from: the file", trained)
@@ -519,7 +546,12 @@ class Net:
         return copy_trained(self.torch, [_without_added(stored, added.get(stored.name, [])) for stored in layers])
 
     def share_with(self, other: Net) -> None:
-        """Use the other network's parameters in the layers of their names, without a copy."""
+        """Use another network's parameters in the layers with the same names, without a copy.
+
+        Raises:
+            ArgumentError: `other` is not a caffe.Net.
+            RuntimeError: A layer's parameters have other shapes.
+        """
         from rmpe_legacy.caffe.solver.solver import share_trained
 
         if not isinstance(other, Net):
@@ -528,7 +560,7 @@ class Net:
             share_trained(self.torch, other.torch)
 
     def save(self, path: str | PathLike) -> None:
-        """Write a .caffemodel, byte for byte as Caffe does; all of it, or nothing."""
+        """Write a .caffemodel, byte for byte as Caffe does; the file appears whole or not at all."""
         from rmpe_legacy.caffe.solver.snapshot import write_weights
 
         self._push_parameters()
@@ -536,7 +568,7 @@ class Net:
             write_weights(path, self.torch, added=self._added())
 
     def save_hdf5(self, path: str | PathLike) -> None:
-        """Write a .caffemodel.h5; all of it, or nothing."""
+        """Write a .caffemodel.h5; the file appears whole or not at all."""
         from rmpe_legacy.caffe.solver.snapshot import write_weights_hdf5
 
         self._push_parameters()
@@ -556,7 +588,7 @@ _FIXED = frozenset({"blobs", "params", "layers", "layer_dict", "inputs", "output
 
 
 def needs_backward(net: TorchNet) -> list[tuple[bool, list[bool]]]:
-    """For each step, whether it runs in a backward, and which of its bottoms get a diff.
+    """Return, for each step, whether it runs in a backward, and which of its bottoms receive a diff.
 
     Source: Net::Init (net.cpp:98-263) of RMPE@5188c23.
     """
@@ -588,7 +620,7 @@ def needs_backward(net: TorchNet) -> list[tuple[bool, list[bool]]]:
 
 
 def layer_type_list() -> list[str]:
-    """The types of layers that the dialect in use has; of "auto", those of all."""
+    """Return the layer types of the current dialect; for "auto", those of all dialects."""
     dialect = settings.current.dialect
     return [name for name in known_types() if dialect == AUTO or forms_in(name, load_schema(dialect))]
 

@@ -19,14 +19,14 @@ _Names = dict[Any, str]
 
 
 class Top:
-    """One blob that a layer makes: the n-th of `fn`."""
+    """One output blob of a layer: the n-th of `fn`."""
 
     def __init__(self, fn: Function, n: int):
         self.fn = fn
         self.n = n
 
     def to_proto(self) -> Any:
-        """A NetParameter of the layers that make this blob."""
+        """Return a NetParameter with the layers that make this blob."""
         return to_proto(self)
 
     def _to_proto(self, layers: OrderedDict, names: _Names, autonames: Counter) -> None:
@@ -39,8 +39,8 @@ class Top:
 class Function:
     """A layer: its type, the Tops that it reads, and its parameters.
 
-    Two of the parameters are not the layer's own: ntop, how many blobs it makes (1), and in_place, whether these are
-    those that it reads.
+    Two of the parameters are not the layer's own: ntop, the number of its tops (1 by default), and in_place, whether
+    its tops are the blobs that it reads.
     """
 
     def __init__(self, type_name: str, inputs: Sequence[Top], params: Mapping[str, Any]):
@@ -122,7 +122,8 @@ def _fill(message: Any, values: Mapping[str, Any]) -> None:
 
 
 class NetSpec:
-    """A network in the making: ``n.conv1 = layers.Convolution(n.data, ...)`` names a blob, and its layer after it."""
+    """A network under construction: ``n.conv1 = layers.Convolution(n.data, ...)`` names a blob, and its layer after it.
+    """
 
     tops: OrderedDict[str, Any]
 
@@ -150,11 +151,11 @@ class NetSpec:
         return self.__getattr__(name)
 
     def keys(self) -> list[str]:
-        """The names, in the order of assignment."""
+        """Return the names, in the order of assignment."""
         return list(self.tops)
 
     def vals(self) -> list[Any]:
-        """The Tops, in the order of assignment."""
+        """Return the Tops, in the order of assignment."""
         return list(self.tops.values())
 
     def update(self, name: str, params: Mapping[str, Any]) -> None:
@@ -162,12 +163,12 @@ class NetSpec:
         self[name]._update(params)
 
     def to_proto(self) -> Any:
-        """A NetParameter of the layers that make the blobs, each after those that it reads."""
+        """Return a NetParameter with the layers that make the blobs, each after those that it reads."""
         return _net(self.tops.values(), {top: name for name, top in self.tops.items()})
 
 
 def to_proto(*tops: Top) -> Any:
-    """A NetParameter of the layers that make these blobs, with names made from the layers' types."""
+    """Return a NetParameter with the layers that make these blobs, named after the layers' types."""
     return _net(tops, {})
 
 
@@ -182,8 +183,10 @@ def _net(tops: Iterable[Any], names: _Names) -> Any:
 
 
 class Layers:
-    """``layers.Convolution(bottom, num_output=64)`` is the Top of a new layer; Tops if ntop is above 1, and the
-    Function itself if it is 0."""
+    """Makes layers: ``layers.Convolution(bottom, num_output=64)`` returns the Top of a new layer.
+
+    Returns several Tops if ntop is above 1, and the Function itself if it is 0.
+    """
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -206,7 +209,7 @@ class _Enums:
 
 
 class Parameters:
-    """``params.Pooling.MAX`` is the number of that value of PoolingParameter."""
+    """Enum values by name: ``params.Pooling.MAX`` is the number of that value of PoolingParameter."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

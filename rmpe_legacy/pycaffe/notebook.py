@@ -23,18 +23,18 @@ _TIMED = {"time", "timeit", "prun"}
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of code."""
+    """One code cell of a notebook."""
 
     number: int  # among the cells of code, from 1
     source: str  # Python, without magics
 
 
 def read_notebook(path: str | PathLike) -> list[Cell]:
-    """The cells of code of a notebook of any format.
+    """Return the code cells of a notebook of any format version.
 
     Raises:
-        FileError: If it is no notebook.
-        RmpeError: An unsupported magic; the message names the cell and the line.
+        FileError: The file is not a notebook.
+        RmpeError: A magic is not supported; the message names the cell and the line.
     """
     try:
         if Path(path).stat().st_size > MAX_BYTES:
@@ -70,7 +70,11 @@ def _source(path: str | PathLike, cell: dict) -> str:
 
 
 def without_magics(where: str, source: str) -> str:
-    """The cell with every magic replaced by a line of Python, or by none."""
+    """Return a cell's source with every magic replaced by a line of Python, or removed.
+
+    Raises:
+        RmpeError: A magic is not supported.
+    """
     lines = source.split("\n")
     if lines[0].startswith("%%"):
         match: Any = _MAGIC.match(lines[0])  # it begins with %%
@@ -106,7 +110,7 @@ def _line(where: str, line: str) -> str:
 
 
 class Shell:
-    """What ``get_ipython()`` answers in a notebook that was exported as a script: the magics are calls there."""
+    """The result of ``get_ipython()`` in a notebook that was exported as a script, where magics are method calls."""
 
     def __init__(self, where: str, names: dict[str, Any]):
         self._where = where  # the script, for errors

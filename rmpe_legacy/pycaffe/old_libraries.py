@@ -97,7 +97,7 @@ _RESTORED: dict[str, Callable[[ModuleType], None]] = {
 
 
 def restore_when_imported(name: str, restore: Callable[[ModuleType], None]) -> None:
-    """Call a function with the module of this name, once it is imported."""
+    """Call `restore` with the module of this name when it is imported."""
     _RESTORED[name] = restore
 
 
@@ -123,10 +123,10 @@ class _Restored(MetaPathFinder, Loader):
 
 
 def restore_old_names() -> None:
-    """Have what NumPy, OpenCV, matplotlib, scikit-image and PyYAML had, ``time.clock``, PIL's bare names and
-    ``scipy.misc``.
+    """Restore names that newer versions of libraries removed.
 
-    What is there already stays as it is.
+    These are names of NumPy, OpenCV, matplotlib, scikit-image and PyYAML, ``time.clock``, PIL's top-level modules and
+    ``scipy.misc``. Names that exist are not changed.
     """
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         sys.meta_path.append(_Moved())

@@ -12,7 +12,8 @@ _LOOK = 1 << 16  # bytes that tell text from anything else
 
 
 def open_file(name: Any, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
-    """``open``: what is read is text if the file begins as text, else bytes; what is written may be either."""
+    """``open`` as in Python 2: reading returns text if the file starts as text, otherwise bytes; writing accepts both.
+    """
     if "b" in mode or options or not isinstance(name, str):
         return open(name, mode, buffering, **options)
     if mode.strip("tU") == "r" and (encoding := _encoding(name)) is None:
@@ -47,7 +48,9 @@ def _encoding(name: str) -> str | None:
 
 
 def restore_pickle() -> None:
-    """Let ``pickle.load`` and ``loads`` read what Python 2 wrote, whose bytes are text here; from files of text too."""
+    """Let ``pickle.load`` and ``loads`` read Python 2 pickles, also from files opened as text; their byte strings
+    become text.
+    """
     for name in ("load", "loads"):
         today = getattr(pickle, name)
         if not hasattr(today, "__wrapped__"):

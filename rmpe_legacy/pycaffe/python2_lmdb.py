@@ -11,7 +11,9 @@ from .python2_values import to_text
 
 
 def take_text(module: ModuleType) -> None:
-    """Let what ``lmdb.open`` gives, and all that comes of it, take text as bytes, and give keys as text."""
+    """Let the environments of ``lmdb.open``, and their transactions and cursors, accept text as bytes, and return keys
+    as text.
+    """
     today = module.open
 
     @wraps(today)

@@ -17,7 +17,7 @@ from .python2_files import open_file
 
 
 def python2_names() -> dict[str, Any]:
-    """What a translated source needs among its global names."""
+    """Return the global names that a translated source needs."""
     return {"__python2_divide__": divide, "__python2_divide_in_place__": divide_in_place,
             "__python2_remainder__": remainder, "__python2_negative__": negative, "__python2_round__": round_half_away,
             "__python2_item__": item, "__python2_index__": whole_index, "__python2_slice__": slice,
@@ -30,12 +30,12 @@ def python2_names() -> dict[str, Any]:
 
 
 def divide(a: Any, b: Any) -> Any:
-    """``a / b``: rounded down where both are whole numbers, or arrays of such."""
+    """``a / b`` of Python 2: rounded down if both are integers, or arrays of integers."""
     return a // b if _is_whole(a) and _is_whole(b) else a / b
 
 
 def divide_in_place(a: Any, b: Any) -> Any:
-    """``a /= b`` in the same sense; the value that `a` gets."""
+    """``a /= b`` of Python 2; returns the new value of `a`."""
     if _is_whole(a) and _is_whole(b):
         a //= b
     else:
@@ -44,7 +44,7 @@ def divide_in_place(a: Any, b: Any) -> Any:
 
 
 def round_half_away(number: Any, digits: int = 0) -> float:
-    """``round`` of Python 2: a float, halves away from zero."""
+    """``round`` of Python 2: returns a float, and rounds halves away from zero."""
     value = float(number)
     if not math.isfinite(value):
         return value
@@ -55,38 +55,38 @@ def round_half_away(number: Any, digits: int = 0) -> float:
 
 
 def to_int(*args: Any) -> int:
-    """``int``, of an array of one value too, which today's NumPy refuses."""
+    """``int`` that also accepts an array of one value, as older NumPy did."""
     return int(*map(_single, args))
 
 
 def to_float(*args: Any) -> float:
-    """``float`` in the same sense."""
+    """``float`` that also accepts an array of one value, as older NumPy did."""
     return float(*map(_single, args))
 
 
 def element(holder: Any, value: Any) -> Any:
-    """What ``holder[...] = value`` stores: in an array, an array of one value counts as the value."""
+    """Return what ``holder[...] = value`` stores: if `holder` is an array, an array of one value becomes that value."""
     if isinstance(holder, np.ndarray) and holder.dtype != object and isinstance(value, np.ndarray) and value.size == 1:
         return value.reshape(())
     return value
 
 
 def negative(value: Any) -> Any:
-    """``-value``; of truth values, the opposite ones."""
+    """``-value`` of Python 2: for arrays of booleans, the logical not."""
     if isinstance(value, np.ndarray | np.bool_) and value.dtype == bool:
         return ~value
     return -value
 
 
 def item(holder: Any, index: Any) -> Any:
-    """``holder[index]``, where an array takes floats too and drops their fractions."""
+    """``holder[index]``, where an array also accepts floats as indices and drops their fractions."""
     if isinstance(holder, np.ndarray):
         index = whole_index(holder, index)
     return holder[index]
 
 
 def whole_index(holder: Any, index: Any) -> Any:
-    """The index that ``holder[index]`` stands for."""
+    """Return the integer index that ``holder[index]`` means."""
     if not isinstance(holder, np.ndarray):
         return index
     if type(index) is tuple:
@@ -159,7 +159,9 @@ class _ShortNumber(_Number):
 
 
 def float_text(value: float, digits: int = 12) -> str:
-    """The digits that Python 2's ``str`` wrote: an exponent from 1e11 on (for 12 digits), else at least one decimal."""
+    """Format a float as Python 2's ``str`` did: an exponent from 1e11 on (for 12 digits), otherwise at least one
+    decimal.
+    """
     text = f"{value:.{digits}g}"
     if not text.lstrip("-").isdigit():
         return text
@@ -170,25 +172,27 @@ def float_text(value: float, digits: int = 12) -> str:
 
 
 def to_str(*args: Any) -> Any:
-    """``str``. Bytes are text if they hold ASCII characters alone, and else stay what they are."""
+    """``str`` of Python 2. Bytes become text if they contain only ASCII characters; otherwise they are returned
+    unchanged.
+    """
     if len(args) == 1 and isinstance(args[0], bytes | bytearray):
         return to_text(args[0])
     return str(*map(printed, args))
 
 
 def to_text(value: bytes | bytearray) -> str | bytes:
-    """Bytes as text if they hold ASCII characters alone, and else as they are."""
+    """Decode bytes that contain only ASCII characters; return others unchanged."""
     is_text = value.isascii() and all(byte >= 32 or byte in b"\t\n\r\f" for byte in value)
     return value.decode("ascii") if is_text else bytes(value)
 
 
 def tostring(holder: Any) -> Any:
-    """``holder.tostring()``, which NumPy's and Python's arrays have no more."""
+    """``holder.tostring()``, which NumPy's and Python's arrays no longer have."""
     return holder.tostring() if hasattr(holder, "tostring") else holder.tobytes()
 
 
 def remainder(a: Any, b: Any) -> Any:
-    """``a % b``, which for text is a format."""
+    """``a % b``, which formats if `a` is text."""
     if not isinstance(a, str):
         return a % b
     if isinstance(b, tuple):
@@ -197,15 +201,16 @@ def remainder(a: Any, b: Any) -> Any:
 
 
 def format_method(holder: Any, *args: Any, **named: Any) -> Any:
-    """``holder.format(...)``, which for text is a format."""
+    """``holder.format(...)``, which formats as in Python 2 if `holder` is text."""
     if isinstance(holder, str):
         return holder.format(*map(printed, args), **{name: printed(value) for name, value in named.items()})
     return holder.format(*args, **named)
 
 
 def printed(value: Any) -> Any:
-    """What ``print`` is given: a float as one that writes itself as it did then, text for bytes that hold some;
-    anything else as it is."""
+    """Return what ``print`` is to print: floats that format themselves as in Python 2, and text for ASCII bytes;
+    anything else unchanged.
+    """
     if isinstance(value, bytes):
         return to_text(value)
     if isinstance(value, np.float32 | np.float16):

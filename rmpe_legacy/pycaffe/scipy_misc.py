@@ -19,7 +19,10 @@ _FILTERS = {"nearest": "NEAREST", "lanczos": "LANCZOS", "bilinear": "BILINEAR", 
 
 def bytescale(data: np.ndarray, cmin: float | None = None, cmax: float | None = None, high: int = 255,
               low: int = 0) -> np.ndarray:
-    """The values as uint8, with cmin (the least) at `low` and cmax (the greatest) at `high`; uint8 stays as it is."""
+    """Scale an array of any shape to uint8, with the least value cmin at `low` and the greatest value cmax at `high`.
+
+    An array that is uint8 already is returned unchanged.
+    """
     array = np.asarray(data)
     if array.dtype == np.uint8:
         return array
@@ -31,7 +34,9 @@ def bytescale(data: np.ndarray, cmin: float | None = None, cmax: float | None = 
 
 def toimage(arr: np.ndarray, high: int = 255, low: int = 0, cmin: float | None = None, cmax: float | None = None,
             mode: str | None = None) -> Any:
-    """A Pillow image of an array, scaled as ``bytescale`` scales it; mode "F" keeps the values of (h, w)."""
+    """Convert an array (h, w), (h, w, 3) or (h, w, 4) to a Pillow image, scaled as by ``bytescale``; mode "F" keeps the
+    values of (h, w).
+    """
     array = np.asarray(arr)
     if mode == "F":
         return _pillow().fromarray(array.astype(np.float32))
@@ -39,7 +44,13 @@ def toimage(arr: np.ndarray, high: int = 255, low: int = 0, cmin: float | None =
 
 
 def fromimage(im: Any, flatten: bool = False, mode: str | None = None) -> np.ndarray:
-    """The values of a Pillow image; `flatten` makes them float32 brightness, `mode` converts before."""
+    """Return the values of a Pillow image, (h, w), (h, w, 3) or (h, w, 4).
+
+    Args:
+        im: The image.
+        flatten: Convert to float32 brightness, (h, w).
+        mode: A Pillow mode to convert to first.
+    """
     if mode is not None:
         im = im.convert(mode)
     elif im.mode == "P":
@@ -52,19 +63,23 @@ def fromimage(im: Any, flatten: bool = False, mode: str | None = None) -> np.nda
 
 
 def imread(name: Any, flatten: bool = False, mode: str | None = None) -> np.ndarray:
-    """A picture file as an array, RGB, uint8."""
+    """Read an image file as an array, uint8 (h, w), (h, w, 3) RGB or (h, w, 4)."""
     with _pillow().open(name) as image:
         return fromimage(image, flatten, mode)
 
 
 def imsave(name: Any, arr: np.ndarray, format: str | None = None) -> None:
-    """Write a picture file; values other than uint8 are scaled so that they use the whole range."""
+    """Write an array (h, w), (h, w, 3) or (h, w, 4) as an image file; values other than uint8 are scaled to the whole
+    range.
+    """
     toimage(arr).save(name, format)
 
 
 def imresize(arr: np.ndarray, size: int | float | tuple[int, ...], interp: str = "bilinear",
              mode: str | None = None) -> np.ndarray:
-    """Another size: percent as an int, a factor as a float, or (h, w). Values other than uint8 are scaled first."""
+    """Resize an image array: to a percentage (int), by a factor (float), or to (h, w). Values other than uint8 are
+    scaled first; returns uint8.
+    """
     image = toimage(arr, mode=mode)
     if isinstance(size, tuple | list | np.ndarray):
         wanted = (int(size[1]), int(size[0]))
@@ -75,7 +90,9 @@ def imresize(arr: np.ndarray, size: int | float | tuple[int, ...], interp: str =
 
 
 def imrotate(arr: np.ndarray, angle: float, interp: str = "bilinear") -> np.ndarray:
-    """Rotated counterclockwise by degrees, in its own size. Values other than uint8 are scaled first."""
+    """Rotate an image array counterclockwise by degrees, keeping its size. Values other than uint8 are scaled first;
+    returns uint8.
+    """
     return fromimage(toimage(arr).rotate(angle, resample=_filter(interp)))
 
 

@@ -28,18 +28,18 @@ def run_file(path: str | os.PathLike, args: Sequence[str] = (), is_python2: bool
              figures: str | os.PathLike | None = None) -> None:
     """Run a .py or .ipynb file as Python's main program; its exceptions, including SystemExit, are passed on.
 
-    A script runs in the working directory, a notebook in its own folder, as Jupyter runs it.
+    A script runs in the working directory, a notebook in its own folder, as in Jupyter.
 
     Args:
         path: The file.
         args: The script's arguments, sys.argv[1:].
-        is_python2: Translate it, and the modules of its own that it imports, from Python 2.
+        is_python2: Translate the file, and the modules of its own that it imports, from Python 2.
         figures: A folder for what would be shown in windows (see ``save_windows``), and for the figures that a
             notebook draws, as cell-<number>-<figure>.png.
 
     Raises:
-        FileError: If it cannot be read.
-        ScriptError: If it is not Python.
+        FileError: The file cannot be read.
+        ScriptError: The file is not Python.
     """
     file = Path(path).resolve()
     is_notebook = file.suffix == ".ipynb"

@@ -34,7 +34,7 @@ class Settings:
         return FIRST if self.dialect == AUTO else self.dialect
 
     def device(self) -> torch.device:
-        """Where networks compute: the GPU in GPU mode, else the CPU."""
+        """Return where networks compute: the GPU in GPU mode, otherwise the CPU."""
         return torch.device("cuda", self.gpu) if self.on_gpu and torch.cuda.is_available() else torch.device("cpu")
 
 
@@ -45,13 +45,13 @@ def configure(dialect: str | None = None, de_transform: str | None = None) -> No
     """Set how networks are read from now on; None leaves a setting unchanged.
 
     Args:
-        dialect: The dialect whose fields and defaults apply: one that `rmpe dialects` lists, or "auto" (at first): for
-            each file the first one that knows everything in it, and "rmpe" for what a script builds.
-        de_transform: What ``de_transform: true`` of a SpatialTransformer means, "published-identity" (at first: what
-            the published Caffe computes), "published-ignored" or "paper".
+        dialect: The dialect whose fields and defaults apply: one that `rmpe dialects` lists, or "auto" (the initial
+            value): for each file the first one that knows everything in it, and "rmpe" for what a script builds.
+        de_transform: The meaning of ``de_transform: true`` of a SpatialTransformer: "published-identity" (the initial
+            value: what the published Caffe computes), "published-ignored" or "paper".
 
     Raises:
-        RmpeError: For a value that is none of these.
+        RmpeError: The value is none of these.
     """
     if dialect is not None:
         if dialect != AUTO:
@@ -79,10 +79,10 @@ def set_mode_gpu() -> None:
 
 
 def set_device(gpu: int) -> None:
-    """Choose the GPU of GPU mode.
+    """Choose the GPU for GPU mode.
 
     Raises:
-        RmpeError: If there are GPUs, but not this one.
+        RmpeError: There are GPUs, but not this one.
     """
     number, count = whole_number("caffe.set_device: the GPU", gpu), torch.cuda.device_count()
     if count and not 0 <= number < count:
@@ -96,7 +96,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def init_log(level: int = 0, stderr: bool = False) -> None:
-    """Let the log of the "caffe" logger begin at a level of Caffe's: 0 info, 1 warning, 2 error, 3 fatal."""
+    """Set the lowest level that the "caffe" logger writes, by Caffe's numbers: 0 info, 1 warning, 2 error, 3 fatal."""
     logger.setLevel(10 * (min(max(int(level), 0), 3) + 2))
     if stderr and not logger.handlers:
         logger.addHandler(logging.StreamHandler())

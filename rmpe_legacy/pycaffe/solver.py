@@ -101,7 +101,7 @@ class SolverParameterView:
 
 
 class Solver:
-    """Training as a solver.prototxt describes it.
+    """Training as described by a solver.prototxt.
 
     `net` and `test_nets` are ``caffe.Net``s: training uses what a script writes into their blobs.
     """
@@ -125,7 +125,7 @@ class Solver:
 
     @property
     def iter(self) -> int:
-        """How many updates there have been."""
+        """The number of updates so far."""
         return self._training.iter
 
     @property
@@ -134,17 +134,17 @@ class Solver:
         return float(self._training.rate.at(self.iter))
 
     def step(self, iterations: int) -> None:
-        """Train so many iterations."""
+        """Train for a number of iterations."""
         with as_pycaffe():
             self._training.step(iterations)
 
     def solve(self, resume_file: str | PathLike | None = None) -> None:
-        """Train up to max_iter, from a solver state if given."""
+        """Train up to max_iter, continuing from a solver state if one is given."""
         with as_pycaffe():
             self._training.solve(resume_file)
 
     def restore(self, resume_file: str | PathLike) -> None:
-        """Resume from a solver state and the weights that it names."""
+        """Continue from a solver state and the weights that it names."""
         with as_pycaffe():
             self._training.restore(resume_file)
 
@@ -154,17 +154,21 @@ class Solver:
             self._training.snapshot()
 
     def apply_update(self) -> None:
-        """Change the parameters by their diffs, as the end of an iteration does; `iter` stays."""
+        """Update the parameters from their diffs, as at the end of an iteration; `iter` does not change."""
         with as_pycaffe(), torch.no_grad():
             self._training._update(display=False)
 
     def share_weights(self, net: Net) -> None:
-        """Let a network use the parameters that are trained here."""
+        """Let a network use the parameters that are being trained."""
         net.share_with(self.net)
 
     def add_callback(self, on_start: Callable[[], object], on_gradients_ready: Callable[[], object] | None = None
                      ) -> None:
-        """Call the first at the beginning of each iteration, the second before each update."""
+        """Call `on_start` at the beginning of each iteration, and `on_gradients_ready` before each update.
+
+        Raises:
+            RuntimeRmpeError: Only one object is given, as for NCCL; use torchrun for several GPUs.
+        """
         if on_gradients_ready is None:
             raise RuntimeRmpeError(f"add_callback takes two functions; one object is NCCL's: {_TORCHRUN}")
         self._training.callbacks.append((on_start, on_gradients_ready))
@@ -211,10 +215,10 @@ _CLASSES = {cls._type: cls for cls in (SGDSolver, NesterovSolver, AdaGradSolver,
 
 
 def get_solver(solver_file: str | PathLike) -> Solver:
-    """The solver of the type that a solver.prototxt names.
+    """Return a solver of the type that a solver.prototxt names.
 
     Raises:
-        RuntimeError: The file is wrong; the message is the RmpeError's.
+        RuntimeError: The file cannot be read, or something in it is wrong.
     """
     with as_pycaffe():
         kind = read_solver(file_path("the solver's file", solver_file), settings.current.dialect).type
@@ -222,24 +226,24 @@ def get_solver(solver_file: str | PathLike) -> Solver:
 
 
 class Timer:
-    """Measures what lies between ``start()`` and ``stop()``: `ms`, in milliseconds."""
+    """Measures the time between ``start()`` and ``stop()``, in milliseconds: `ms`."""
 
     def __init__(self) -> None:
         self._start = self._stop = time.perf_counter()
 
     def start(self) -> None:
-        """Begin to measure."""
+        """Start measuring."""
         self._start = time.perf_counter()
 
     def stop(self) -> None:
-        """End to measure; what a GPU still has to do counts too."""
+        """Stop measuring, after waiting for the GPU's pending work."""
         if settings.current.device().type == "cuda":
             torch.cuda.synchronize()
         self._stop = time.perf_counter()
 
     @property
     def ms(self) -> float:
-        """Milliseconds between the two."""
+        """Milliseconds between the last start and stop."""
         return 1000 * (self._stop - self._start)
 
 
@@ -247,45 +251,61 @@ class Timer:
 
 
 class NCCL:
-    """Refused: several GPUs are torchrun's."""
+    """Not supported: torchrun runs several GPUs."""
 
     def __init__(self, *args: Any):
         raise RuntimeRmpeError(f"caffe.NCCL: {_TORCHRUN}")
 
     @staticmethod
     def new_uid() -> bytes:
-        """Refused."""
+        """Not supported.
+
+        Raises:
+            RuntimeRmpeError: Always.
+        """
         raise RuntimeRmpeError(f"caffe.NCCL.new_uid: {_TORCHRUN}")
 
 
 def has_nccl() -> bool:
-    """False."""
+    """Return False: there is no NCCL."""
     return False
 
 
 def solver_count() -> int:
-    """1: of the processes that train together."""
+    """Return 1, the number of processes that train together."""
     return 1
 
 
 def solver_rank() -> int:
-    """0: the place among the processes that train together."""
+    """Return 0, this process's rank among those that train together."""
     return 0
 
 
 def set_solver_count(count: int) -> None:
-    """Refused, unless it is 1."""
+    """Accept only 1.
+
+    Raises:
+        RuntimeRmpeError: `count` is another number; use torchrun for several GPUs.
+    """
     if count != 1:
         raise RuntimeRmpeError(f"caffe.set_solver_count({count}): {_TORCHRUN}")
 
 
 def set_solver_rank(rank: int) -> None:
-    """Refused, unless it is 0."""
+    """Accept only 0.
+
+    Raises:
+        RuntimeRmpeError: `rank` is another number; use torchrun for several GPUs.
+    """
     if rank != 0:
         raise RuntimeRmpeError(f"caffe.set_solver_rank({rank}): {_TORCHRUN}")
 
 
 def set_multiprocess(multiprocess: bool) -> None:
-    """Refused, unless it is False."""
+    """Accept only False.
+
+    Raises:
+        RuntimeRmpeError: `multiprocess` is true; use torchrun for several GPUs.
+    """
     if multiprocess:
         raise RuntimeRmpeError(f"caffe.set_multiprocess({multiprocess}): {_TORCHRUN}")

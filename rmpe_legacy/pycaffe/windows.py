@@ -12,9 +12,9 @@ _ESCAPE = 27  # what scripts that show a video stop at
 
 
 def save_windows(folder: Path, pyplot_too: bool) -> None:
-    """From now on save what OpenCV shows as window-<n>.png, and what pyplot shows, if asked for, as figure-<n>.png.
+    """From now on save what OpenCV shows as window-<n>.png and, with `pyplot_too`, what pyplot shows as figure-<n>.png.
 
-    ``cv2.waitKey`` answers Esc.
+    ``cv2.waitKey`` returns Esc.
     """
     import cv2
 

@@ -19,10 +19,10 @@ _NO_BYTE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")  # others represent a byt
 
 
 def read_json(path: str | PathLike, most: int = MAX_BYTES) -> Any:
-    """Read a JSON file of at most `most` bytes.
+    """Read a JSON file of at most `most` bytes. An integer of 20 or more digits becomes a float, as in JavaScript.
 
-    An integer of 20 or more digits becomes a float, as in JavaScript. Raises FileError if the file is not JSON in
-    UTF-8, or contains a lone surrogate, which cannot be written or printed.
+    Raises:
+        FileError: The file is not JSON in UTF-8, or contains a lone surrogate, which cannot be written or printed.
     """
     path = Path(path)
     with reading(path, "JSON file"):

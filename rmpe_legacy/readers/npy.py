@@ -31,7 +31,11 @@ class OtherArrayError(FileError):
 
 
 def read_npy(path: str | PathLike) -> np.ndarray:
-    """Read the array of a .npy file, of numbers or text; read-only. Raises FileError if it cannot be read."""
+    """Read the array of a .npy file, of numbers or text, in its own shape and dtype; read-only.
+
+    Raises:
+        FileError: The file cannot be read, or contains something else.
+    """
     with reading(path, ".npy file"):
         refuse_device(path)
         data = Path(path).read_bytes()
@@ -57,7 +61,11 @@ class Npz:
         return list(self._members)
 
     def read(self, name: str) -> np.ndarray:
-        """Read one array, like ``read_npy``."""
+        """Read one array in its own shape and dtype, like ``read_npy``.
+
+        Raises:
+            FileError: The array is damaged, or compressed in a way that numpy does not use.
+        """
         info = self._members[name]
         self._budget -= info.file_size
         if self._budget < 0:
@@ -70,7 +78,7 @@ class Npz:
         return _parse(data, f"{self.path}: {name}")
 
     def numbers(self) -> dict[str, np.ndarray]:
-        """Return the numeric arrays by name; others are left out."""
+        """Return the numeric arrays by name, in their own shapes and dtypes; others are left out."""
         found = {}
         for name in self._members:
             try:

@@ -58,9 +58,13 @@ class _View:
 
 
 def read_state_dict(path: str | PathLike) -> tuple[dict[str, Tensor], mmap.mmap]:
-    """Read the tensors of a state dict by name; also returns the map of the file that they are views of.
+    """Read the tensors of a state dict by name, in their own shapes and dtypes.
 
-    Raises FileError if the file is damaged or contains anything else.
+    Returns:
+        The tensors, and the map of the file that they are views of.
+
+    Raises:
+        FileError: The file is damaged, or contains anything else.
     """
     with reading(path, "file of tensors"), open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

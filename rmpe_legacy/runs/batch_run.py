@@ -190,13 +190,13 @@ def pose_in_boxes(pipeline: Pipeline, proposals: Mapping[str, Detections]) -> Pr
 
 
 def draw_persons(image: np.ndarray, result: PoseResult) -> np.ndarray:
-    """``BatchRun.draw``: the persons' skeletons, as the demo draws them."""
+    """``BatchRun.draw``: draw the persons' skeletons like the demo, on a copy of an image (H, W, 3) uint8."""
     persons, width = result.nms_result.persons, line_width(result.size_wh)
     return draw_poses(image, persons.joints_xy, persons.scores, thickness=width, radius=width + 1,
                       joint_set=result.joints)
 
 
 def draw_detections(image: np.ndarray, result: PoseResult) -> np.ndarray:
-    """``BatchRun.draw``: the detector's boxes with their scores."""
+    """``BatchRun.draw``: draw the detector's boxes with their scores, on a copy of an image (H, W, 3) uint8."""
     boxes = result.proposals
     return draw_boxes(image, boxes.boxes_xyxy, boxes.scores, thickness=line_width(result.size_wh))

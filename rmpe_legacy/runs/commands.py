@@ -87,7 +87,7 @@ class Options:
         return network
 
     def load_detector(self, files: Files, device: torch.device) -> Detector:
-        """Load the detector; say what is taken of one that is not the authors'."""
+        """Load the detector; log it unless it is RMPE's without options."""
         prototxt, weights = map(Path, files)
         detector = load_detector(prototxt, weights, device=device, allow_python=self.allow_python,
                                  options=self.detector, engine=self.engine)
@@ -96,7 +96,11 @@ class Options:
         return detector
 
     def start(self) -> torch.device:
-        """Configure torch and return the device. With several processes each one uses its own GPU."""
+        """Configure torch and return the device. With several processes each one uses its own GPU.
+
+        Raises:
+            OptionError: An option is out of range, or the device cannot be used.
+        """
         if self.batch < 1:
             raise OptionError(f"batch {self.batch} is less than 1")
         if self.threads is not None:
@@ -170,8 +174,21 @@ def run_pose(proposals: str | PathLike, images: str | PathLike, pose: Files | No
 
 def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options: Options,
              report: Path | None = None, boxes: str | PathLike | None = None) -> CommandResult:
-    """Run the whole of RMPE on images; write annotated images and videos, poses in the formats asked for, the authors'
-    files and an HTML report. boxes: Detections of another detector, see ``boxes.read_boxes``."""
+    """Run the whole of RMPE on images; write annotated images and videos, poses in the requested formats, the authors'
+    files and an HTML report.
+
+    Args:
+        inputs: The images; see ``inputs.find_images``.
+        detector: The detector's files; None for the demo network.
+        pose: The pose network's files; None for the demo network.
+        options: The common options.
+        report: Where to write the HTML report.
+        boxes: Detections of another detector; see ``boxes.read_boxes``.
+
+    Raises:
+        OptionError: Both a detector and boxes are given.
+        RmpeError: A file cannot be read or written.
+    """
     check_page(report)
     if boxes is not None and detector is not None:
         raise OptionError("give a detector (--detector) or its boxes (--boxes), not both")
@@ -264,7 +281,11 @@ def detector_files(given: Files | None) -> tuple[Path, ...]:
 
 
 def pose_files(given: Files | None, de_transform: str | None) -> tuple[tuple[Path, ...], str | None]:
-    """Return the pose network's files and its de_transform mode; the package's demo network if none are given."""
+    """Return the pose network's files and its de_transform mode; the package's demo network if none are given.
+
+    Raises:
+        OptionError: The number of files does not fit their type.
+    """
     if given is None:
         return demo_model("pose"), de_transform or DE_TRANSFORM
     files = tuple(map(Path, given))
@@ -297,7 +318,12 @@ def digest_of(path: Path) -> str:
 
 
 def proposals_in(proposals: str | PathLike, images: str | PathLike) -> tuple[dict[str, Detections], list[ImageSource]]:
-    """Return the boxes of a proposals folder by image name, and the images, which lie in the folder `images`."""
+    """Return the boxes of a proposals folder by image name, and the images in the folder `images`.
+
+    Raises:
+        FileError: A folder is missing.
+        RmpeError: An image is listed twice with different boxes.
+    """
     known, folder = read_proposals(proposals), Path(images)
     if not folder.is_dir():
         raise FileError(f"{folder}: not a folder; give the one with the images that {proposals} lists")

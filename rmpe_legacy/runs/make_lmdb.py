@@ -51,14 +51,14 @@ def make_lmdb(images: Sequence[AnnotatedImage], folder: str | PathLike, output: 
     """Write a store of the images that have boxes.
 
     Args:
-        images: what ``coco_images``, ``mpii_images`` or ``listed_images`` gave.
-        folder: where the image files are.
-        output: the store's folder; it is made, and must not hold a store yet.
-        encode_type: files of other kinds are encoded as this: "jpg" or "png".
-        shuffle: a seed to shuffle the images by, as convert_annoset --shuffle; None to keep their order.
+        images: The result of ``coco_images``, ``mpii_images`` or ``listed_images``.
+        folder: The folder of the image files.
+        output: The store's folder; it is made, and must not contain a store yet.
+        encode_type: Files of other types are re-encoded as this: "jpg" or "png".
+        shuffle: A seed to shuffle the images, like convert_annoset --shuffle; None keeps their order.
 
     Raises:
-        RmpeError: nothing can be written; the sentence says why.
+        RmpeError: The store cannot be written; the message says why.
     """
     data = Path(output) / "data.mdb"
     if data.exists():
@@ -111,15 +111,20 @@ def _encoded(path: Path, encode_type: str) -> tuple[bytes, tuple[int, int]]:
 
 
 def read_label_map(path: str | PathLike) -> dict[str, int]:
-    """The labels of a LabelMap prototxt by name."""
+    """Return the labels of a LabelMap prototxt by name."""
     return {item.name: item.label for item in read_text(path, "LabelMap").item}
 
 
 def coco_images(path: str | PathLike, labels: Mapping[str, int] = PERSON) -> list[AnnotatedImage]:
-    """The images of a COCO annotation file, with the boxes of the categories that have a label.
+    """Return the images of a COCO annotation file, with the boxes of the categories that have a label.
 
-    labels: by the category's name, or by its id as text, as SSD's labelmap_coco.prototxt has them. A crowd is
-    difficult. FileError where the file has another form.
+    Args:
+        path: The annotation file.
+        labels: Label by the category's name, or by its id as text, as in SSD's labelmap_coco.prototxt. Crowds are
+            marked as difficult.
+
+    Raises:
+        FileError: The file cannot be read, or has another form.
     """
     content = read_json(path)
     try:
@@ -152,9 +157,12 @@ def _file_name(name: Any) -> str:
 
 
 def listed_images(path: str | PathLike) -> list[AnnotatedImage]:
-    """The images of a list with a line "name xmin ymin xmax ymax" for each person.
+    """Return the images of a list with a line "name xmin ymin xmax ymax" per person, in pixels.
 
-    So is the authors' binary_MPII+COCO_perline.txt.
+    The authors' binary_MPII+COCO_perline.txt has this form.
+
+    Raises:
+        FileError: The file cannot be read, or a line has another form.
     """
     boxes: dict[str, list[LabelledBox]] = {}
     for number, line in enumerate(read_lines(path, "a list of boxes"), 1):
@@ -174,10 +182,13 @@ def listed_images(path: str | PathLike) -> list[AnnotatedImage]:
 
 def mpii_images(path: str | PathLike, groups: str | PathLike | None = None,
                 split: str = "train") -> list[AnnotatedImage]:
-    """The images of MPII annotations in any form that ``rmpe evaluate mpii`` reads, with a box for each person.
+    """Return the images of MPII annotations in any form that ``rmpe evaluate mpii`` reads, with a box per person.
 
-    MPII has no boxes. A person's is the extent of the annotated joints, enlarged by a twentieth at each side, which is
-    how the boxes in the authors' annotation lists (train.txt) are made.
+    MPII has no boxes. A person's box is the extent of the annotated joints, enlarged by a twentieth on each side, like
+    the boxes in the authors' annotation lists (train.txt).
+
+    Raises:
+        FileError: The file cannot be read, or does not name its images.
     """
     found = read_groups(path, groups, split)
     if not all(found.images):

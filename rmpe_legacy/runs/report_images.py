@@ -38,7 +38,7 @@ class Panels:
     crops: tuple[CropPanel, ...]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the same as arrays, for a checkpoint."""
+        """Return the panels as uint8 and float arrays by name, for a checkpoint."""
         width, joints = (len(self.crops[0].theta), len(self.crops[0].points)) if self.crops else (0, 0)
         files = [self.image, *(file for c in self.crops for file in (c.crop, c.straightened, c.heatmaps))]
         return {"files": np.frombuffer(b"".join(files), np.uint8), "ends": np.cumsum([len(file) for file in files]),
@@ -49,7 +49,7 @@ class Panels:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Panels:
-        """Rebuild from ``arrays``."""
+        """Rebuild the panels from the result of ``arrays``."""
         data = arrays["files"].tobytes()
         files: list[Any]
         image, *files = [data[a:b] for a, b in pairwise([0, *arrays["ends"].tolist()])]

@@ -29,7 +29,12 @@ _IMAGE_LISTS = ("test-bbox.txt", "test-bbox_images.txt")
 
 
 def read_proposals(folder: str | PathLike) -> Proposals:
-    """Read the boxes of a proposals folder and check its files against each other."""
+    """Read the boxes of a proposals folder and check its files against each other.
+
+    Raises:
+        FileError: The folder or a file is missing.
+        PoseFileError: A file is malformed, or does not match the others.
+    """
     folder = Path(folder)
     refuse_url(folder)
     if not folder.is_dir():
@@ -47,7 +52,16 @@ def read_proposals(folder: str | PathLike) -> Proposals:
 
 
 def read_poses(path: str | Path, expected: int | None = len(JOINTS)) -> Poses:
-    """Read the poses of testres.h5, one per box in the same order. expected: joints per pose; None for any number."""
+    """Read the poses of testres.h5, one per box in the same order.
+
+    Args:
+        path: The file.
+        expected: Joints per pose; None for any number.
+
+    Raises:
+        FileError: The file cannot be read.
+        PoseFileError: Its arrays have other shapes.
+    """
     joints, scores = _read_arrays(path, ("preds", "scores"))
     count = len(joints)
     j = expected if expected is not None else joints.shape[1] if joints.ndim == 3 else len(JOINTS)
@@ -59,7 +73,11 @@ def read_poses(path: str | Path, expected: int | None = len(JOINTS)) -> Poses:
 
 
 def read_index(path: str | Path, count: int) -> tuple[tuple[str, ...], np.ndarray]:
-    """Read an index.txt: the image names, and (I, 2) ranges into ``count`` proposals, 0-based and end-exclusive."""
+    """Read an index.txt: the image names, and (I, 2) ranges into ``count`` proposals, 0-based and end-exclusive.
+
+    Raises:
+        PoseFileError: The file is empty, or a line is malformed or out of range.
+    """
     lines = _read_lines(path)
     if not lines:
         raise PoseFileError(f"{path}: is empty; each line gives an image name and its first and last proposal")
@@ -80,7 +98,11 @@ def read_index(path: str | Path, count: int) -> tuple[tuple[str, ...], np.ndarra
 
 
 def read_numbers(path: str | Path) -> np.ndarray:
-    """Read a text file with one number per line, such as score.txt: (N,) float64."""
+    """Read a text file with one number per line, such as score.txt: (N,) float64.
+
+    Raises:
+        PoseFileError: A line is not a finite number.
+    """
     lines = _read_lines(path)
     try:
         numbers = np.array(lines, np.float64) if lines else np.empty(0)
@@ -93,7 +115,11 @@ def read_numbers(path: str | Path) -> np.ndarray:
 
 
 def read_image_sizes(path: str | Path) -> dict[str, tuple[int, int]]:
-    """Read a text file with ``name width height`` per line: image name -> (width, height)."""
+    """Read a text file with ``name width height`` per line: image name -> (width, height) in pixels.
+
+    Raises:
+        PoseFileError: A line has another form.
+    """
     sizes = {}
     for number, line in enumerate(_read_lines(path), 1):
         try:

@@ -39,7 +39,7 @@ N = TypeVar("N", Detector, PoseNetwork)
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may take."""
+    """The limits of one request."""
 
     upload: int = 20_000_000  # bytes
     pixels: int = 25_000_000
@@ -74,7 +74,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class View:
-    """What was found in an image."""
+    """The result for one image, as the page shows it."""
 
     facts: dict[str, str]  # name -> value
     section: str  # the report's section, HTML

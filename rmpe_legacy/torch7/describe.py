@@ -16,7 +16,16 @@ _SHOWN = ("nInputPlane", "nOutputPlane", "kW", "kH", "dW", "dH", "padW", "padH",
 
 
 def describe_torch7(path: str | PathLike, depth: int = 3, long_size: int | None = None) -> str:
-    """Describe a .t7 file. depth: levels of modules or tables to list. Raises FileError like read_torch7."""
+    """Describe a .t7 file as text.
+
+    Args:
+        path: The file.
+        depth: Levels of modules or tables to list.
+        long_size: See ``read_torch7``.
+
+    Raises:
+        FileError: The file cannot be read.
+    """
     file = read_torch7(path, long_size)
     lines = [f"{file.path}: a Torch7 file, {_encoding(file)}, {file.size:,} bytes"]
     for i, root in enumerate(file.objects[:MAX_LINES]):

@@ -79,7 +79,9 @@ class Binary(Encoding):
         return self.buffer[at : at + count]
 
     def read_array(self, kind: str, count: int) -> np.ndarray:
-        """`count` elements of a numpy kind ("f4", ...; "long" is the file's own) as a view of the file."""
+        """Return `count` elements of a numpy kind ("f4", ...; "long" is the file's own), (count,), as a view of the
+        file.
+        """
         dtype = np.dtype(self.order + (f"i{self.long_size}" if kind == "long" else kind))
         at = self._take(count * dtype.itemsize, f"a storage of {count} elements,")
         return np.frombuffer(self.buffer, dtype, count, at) if count else np.empty(0, dtype)
@@ -151,7 +153,11 @@ class Ascii(Encoding):
         return value
 
     def read_array(self, kind: str, count: int) -> np.ndarray:
-        """As for Binary, but returns parsed copies."""
+        """Return `count` elements of a numpy kind, (count,), parsed from the text.
+
+        Raises:
+            FileError: The file has fewer bytes left, or contains something other than numbers.
+        """
         dtype = np.dtype("i8" if kind == "long" else kind)
         if dtype.itemsize == 1:
             return np.frombuffer(self.read_bytes(count, f"a storage of {count} elements,"), dtype)

@@ -53,8 +53,14 @@ def load_torch7(path: str | PathLike, evaluate: bool = False, long_size: int | N
 def build_module(file: Torch7File, mapped: bool = False, key: str | None = None) -> Module:
     """Build the network of a file that has been read.
 
-    mapped: use read-only views of the file as parameters, which allocate no memory and suffice to convert them.
-    Otherwise each storage is copied once. key: see ``load_torch7``.
+    Args:
+        file: The file.
+        mapped: Use read-only views of the file as parameters, which allocate no memory and suffice to convert them.
+            Otherwise each storage is copied once.
+        key: See ``load_torch7``.
+
+    Raises:
+        FileError: A class is not supported, or its fields are wrong.
     """
     return Builder(file, mapped).module(_network_root(file, key), 0)
 
@@ -104,7 +110,11 @@ class Builder:
         self._kept: list[Any] = [file]  # keeps the objects of the ids above alive
 
     def module(self, source: Torch7Object, depth: int) -> Module:
-        """Build the module of an object in the file."""
+        """Build the module of an object in the file.
+
+        Raises:
+            FileError: Its class is not supported, or modules contain themselves or are nested too deeply.
+        """
         key = id(source)
         if key in self._modules:
             self._count(Fields(source, self, depth), self._steps[key])
@@ -135,7 +145,11 @@ class Builder:
             raise fields.error(f"the network has more than {MAX_STEPS} modules, counted where they are used")
 
     def parameter(self, fields: Fields, name: str, stored: StoredTensor, shape: tuple[int, ...] | None) -> nn.Parameter:
-        """Return the parameter for a position in the file and a shape; one for each."""
+        """Return the parameter for a position in the file and a shape; there is one for each such pair.
+
+        Raises:
+            FileError: The stored tensor is not floating-point, or has another number of values.
+        """
         value = self.tensor(fields, name, stored)
         if not value.is_floating_point():
             raise fields.error(f"{name} is a {stored.class_name}; floating-point values are needed")
@@ -149,7 +163,11 @@ class Builder:
         return self._parameters[key]
 
     def tensor(self, fields: Fields, name: str, stored: StoredTensor) -> Tensor:
-        """Return a view of a storage."""
+        """Return a tensor of the stored shape, a view of its storage.
+
+        Raises:
+            FileError: The tensor has more values than its storage.
+        """
         if stored.count > len(stored.storage):  # stride 0: not a weight, or made to exhaust memory
             raise fields.error(f"{name} has {stored.count} values on a storage of {len(stored.storage)}")
         return self._storage(stored.storage).as_strided(stored.size, stored.stride, stored.start)

@@ -70,7 +70,11 @@ def read_torch7(path: str | PathLike, long_size: int | None = None) -> Torch7Fil
 
 
 def parse_torch7(buffer, path: str = "<torch7>", long_size: int | None = None) -> Torch7File:
-    """Like ``read_torch7``, from bytes or a memory map."""
+    """Read a .t7 file from bytes or a memory map; see ``read_torch7``.
+
+    Raises:
+        FileError: The content is not a .t7 file, or is damaged; the message gives the byte.
+    """
     encoding = _encoding(bytes(buffer[:32]), path)
     if encoding == "ascii":
         return _read(Ascii(buffer, path), encoding)

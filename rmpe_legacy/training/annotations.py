@@ -32,10 +32,15 @@ _J = len(MPII16)
 
 
 def read_annotations(path: str | PathLike, groups: str | PathLike | None = None, split: str = "train") -> list[Person]:
-    """The people of an annotation file that have at least one joint and a box of some area.
+    """Read the people of an annotation file that have at least one joint and a box with an area.
 
-    groups, split: as for ``evaluation.read_groups``, for MPII's own .mat files.
-    Raises FileError or EvaluationError where the file is not of one of the four forms, or has nobody in it.
+    Args:
+        path: The annotation file.
+        groups: As for ``evaluation.read_groups``, for MPII's own .mat files.
+        split: As for ``evaluation.read_groups``.
+
+    Raises:
+        FileError, EvaluationError: The file has none of the four supported forms, or contains no such person.
     """
     path = Path(path)
     start = first_bytes(path)

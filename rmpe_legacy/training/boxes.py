@@ -46,11 +46,15 @@ class BoxSampler(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PublishedBoxes:
-    """PGPG as the authors published it: a patch of the person, or a Gaussian for each coordinate.
+    """PGPG as the authors published it: a patch of the person, or a Gaussian per coordinate.
 
-    mean, std: (4,) of the offsets (detected - true) / side, for people who bring none of their own.
     Quirks that are kept: the disturbance is scaled by the sides of the true box, but added to the corners of the grown
     one; a patch is placed from the grown box's corner; only a Gaussian box is kept inside the image.
+
+    Attributes:
+        mean: (4,) of the offsets (detected - true) / side, for people without a mean of their own.
+        std: (4,), likewise.
+
     Source: generateSampleBox, train/src/util/pose.lua:57-119 of multi-human-pose@094e29b.
     """
 
@@ -89,9 +93,9 @@ class PublishedBoxes:
 
 
 def grow_published(box_xyxy: np.ndarray, wh: tuple[int, int]) -> np.ndarray:
-    """The box 30 % wider and higher, inside the image: (4,) -> (4,) float64 (pose.lua:61-71).
+    """Return the box grown by 30 % in width and height, within the image: (4,) -> (4,) float64 (pose.lua:61-71).
 
-    The corners are rounded to float32, in which the original keeps them.
+    The corners are rounded to float32, as in the original.
     """
     more = np.tile((box_xyxy[2:] - box_xyxy[:2]) * GROWTH / 2, 2) * (-1, -1, 1, 1)
     low, high = np.split(box_xyxy + more, 2)
@@ -124,7 +128,8 @@ class JitteredBoxes:
 
 
 def disturbed(person: Person, offset: np.ndarray, wh: tuple[int, int], growth: str) -> SampledBox:
-    """The person's box with each coordinate moved by ``offset`` (4,) of its side, then grown as a detection is."""
+    """Move each coordinate of the person's box by ``offset`` (4,) times its side, then grow the box like a detection.
+    """
     moved = person.box_xyxy + offset * np.tile(person.box_xyxy[2:] - person.box_xyxy[:2], 2)
     low = np.clip(moved[:2], 0, np.maximum(0, np.asarray(wh) - SMALLEST))
     high = np.maximum(np.minimum(moved[2:], wh), low + SMALLEST)
@@ -133,6 +138,6 @@ def disturbed(person: Person, offset: np.ndarray, wh: tuple[int, int], growth: s
 
 
 def grow(box_xyxy: np.ndarray, wh: tuple[int, int], growth: str) -> np.ndarray:
-    """``grow_boxes`` for one box, cut to the image first: (4,) -> (4,) float64."""
+    """Apply ``grow_boxes`` to one box, clipped to the image first: (4,) -> (4,) float64."""
     cut = np.clip(box_xyxy, 0, np.tile(wh, 2))
     return grow_boxes(cut, wh, growth).astype(np.float64)

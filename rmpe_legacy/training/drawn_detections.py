@@ -13,9 +13,17 @@ from .sources import as_float, drawn_people
 
 
 def drawn_pairs(detector: Detector, world: int, pictures: int, threshold: float, rounding: str = "demo") -> Pairs:
-    """Run a detector over the first ``pictures`` of a drawn world, and pair its boxes with the people in them.
+    """Run a detector over the first images of a drawn world, and pair its boxes with the people in them.
 
-    threshold, rounding: as for ``Detector``. RmpeError if it finds nobody.
+    Args:
+        detector: The detector.
+        world: The seed of the drawn world.
+        pictures: Number of images.
+        threshold: As for ``Detector``.
+        rounding: As for ``Detector``.
+
+    Raises:
+        RmpeError: The detector finds nobody.
     """
     detected, true, joints = [], [], []
     for drawing in draw_pictures(world, pictures):

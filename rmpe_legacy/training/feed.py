@@ -81,9 +81,16 @@ class Feed:
 
 
 def format_of(net: Net, joints: int, published: str, augment: bool = True) -> tuple[SampleFormat, int]:
-    """What samples a training network takes, by the shapes of its inputs; and how many in a batch.
+    """Return what samples a training network takes, from the shapes of its inputs, and the batch size.
 
-    NetError where its inputs are not data, label and perhaps label_center, square, with ``joints`` heat maps.
+    Args:
+        net: The training network.
+        joints: Number of joints.
+        published: Whose crop and targets to use, one of samples.PUBLISHED.
+        augment: Mirror and recolour.
+
+    Raises:
+        NetError: The inputs are not data, label and, optionally, label_center, square, with ``joints`` heatmaps.
     """
     needed = {DATA: 3, LABEL: joints, CENTER: joints}
     given = dict(net.inputs)

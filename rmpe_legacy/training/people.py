@@ -32,17 +32,23 @@ JOINT_SETS = {len(each): each for each in _TORSO}  # the joint sets that trainin
 
 
 def joint_set(count: int) -> JointSet:
-    """Return the joint set with this number of joints. RmpeError if it is neither MPII's nor COCO's."""
+    """Return the joint set with this number of joints.
+
+    Raises:
+        RmpeError: It is neither MPII's nor COCO's number.
+    """
     if count not in JOINT_SETS:
         raise RmpeError(f"{count} joints are neither MPII's {len(MPII16)} nor COCO's {len(COCO17)}")
     return JOINT_SETS[count]
 
 
 def align_by_torso(joints_xy: np.ndarray) -> np.ndarray:
-    """Poses with the torso's lower end at (0, 0) and a torso of length 1: (N, J, 2) -> (N, J, 2).
+    """Move and scale poses so that the torso's lower end is at (0, 0) and the torso has length 1: (N, J, 2) -> (N, J,
+    2).
 
     A pose without an annotated torso, or whose torso is foreshortened to less than SHORTEST_TORSO of the pose's extent,
-    is NaN throughout: a few such poses would each become a cluster of their own.
+    becomes NaN: a few such poses would each become a cluster of their own.
+
     Source: section 3.4 of the paper ("align all poses so that their torsos have the same length").
     """
     joints = joint_set(joints_xy.shape[1])

@@ -38,7 +38,7 @@ class Mixture:
     covariances: np.ndarray  # (K, 4, 4)
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
-        """One offset (4,)."""
+        """Draw one offset, (4,) float64."""
         part = rng.choice(len(self.weights), p=self.weights)
         return self.means[part] + np.linalg.cholesky(self.covariances[part]) @ rng.standard_normal(4)
 
@@ -63,23 +63,30 @@ class PoseGuidedBoxes:
 
     @property
     def pairs(self) -> int:
-        """How many pairs of a detection and a person the model was fitted to."""
+        """The number of pairs of a detection and a person that the model was fitted to."""
         return sum(each.count for each in self.atomic_poses)
 
     @property
     def joints(self) -> int:
-        """How many joints its poses have."""
+        """The number of joints of its poses."""
         return len(self.atomic_poses[0].pose)
 
     def sample(self, rng: np.random.Generator, person: Person, wh: tuple[int, int]) -> SampledBox:
-        """A box for a person, in an image of width and height ``wh``."""
+        """Draw a box for a person in an image of width and height ``wh``, in pixels.
+
+        Raises:
+            RmpeError: The person has another number of joints than the model.
+        """
         atom = self.atomic_poses[self.atomic_pose_of(person.joints_xy, rng)]
         return disturbed(person, atom.offsets.sample(rng), wh, self.growth)
 
     def atomic_pose_of(self, joints_xy: np.ndarray, rng: np.random.Generator) -> int:
-        """Which atomic pose is nearest to a pose (J, 2), over the joints that are annotated.
+        """Return the index of the atomic pose that is nearest to a pose (J, 2), over the annotated joints.
 
-        A pose without an annotated torso has no nearest one; it gets each as often as the fit had seen it.
+        For a pose without an annotated torso, draws one, with the frequencies of the fit.
+
+        Raises:
+            RmpeError: The pose has another number of joints than the model.
         """
         if len(joints_xy) != self.joints:
             raise RmpeError(f"the PGPG model has poses of {self.joints} joints, and this person {len(joints_xy)}; fit "
@@ -93,11 +100,13 @@ class PoseGuidedBoxes:
         return int(((centers[:, known] - aligned[known]) ** 2).sum(axis=(1, 2)).argmin())
 
     def published(self) -> PublishedBoxes:
-        """The same offsets as the authors' program uses them: one Gaussian per coordinate, whatever the pose."""
+        """Return a sampler that draws from the same offsets like the authors' program: one Gaussian per coordinate, for
+        any pose.
+        """
         return PublishedBoxes(self.mean, self.std)
 
     def grown_as(self, growth: str) -> PoseGuidedBoxes:
-        """The same model for a program that grows detections by another rule."""
+        """Return the same model for a program that grows detections by another rule."""
         return replace(self, growth=growth)
 
 
@@ -106,7 +115,7 @@ class PoseGuidedBoxes:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """N people with the detection that belongs to each."""
+    """N people, each with the matching detection."""
 
     detected_xyxy: np.ndarray  # (N, 4)
     true_xyxy: np.ndarray  # (N, 4)
@@ -117,14 +126,17 @@ class Pairs:
 
     @property
     def offsets(self) -> np.ndarray:
-        """(N, 4): (detected - true) / side of the true box."""
+        """(detected - true) / side of the true box, (N, 4)."""
         return (self.detected_xyxy - self.true_xyxy) / np.tile(self.true_xyxy[:, 2:] - self.true_xyxy[:, :2], 2)
 
 
 def pair_boxes(detected_xyxy: np.ndarray, true_xyxy: np.ndarray, min_iou: float = MIN_IOU) -> np.ndarray:
-    """Which detection (D, 4) belongs to which person (P, 4) of one image: (M, 2) indices, each used at most once.
+    """Match the detections (D, 4) and people (P, 4) of one image.
 
-    The pair with the greatest intersection over union is taken first; pairs of ``min_iou`` or less are none.
+    Pairs are matched in order of decreasing intersection over union; those of ``min_iou`` or less are not matched.
+
+    Returns:
+        (M, 2) int64: detection and person of each pair; each occurs at most once.
     """
     d, p = detected_xyxy[:, None].astype(np.float64), true_xyxy[None].astype(np.float64)
     common = np.clip(np.minimum(d[..., 2:], p[..., 2:]) - np.maximum(d[..., :2], p[..., :2]), 0, None).prod(axis=-1)
@@ -139,14 +151,19 @@ def pair_boxes(detected_xyxy: np.ndarray, true_xyxy: np.ndarray, min_iou: float 
 
 
 def fit_pgpg(pairs: Pairs, atomic_poses: int = 16, parts: int = 3, seed: int = 0) -> PoseGuidedBoxes:
-    """Cluster the poses of ``pairs`` and fit a mixture to the offsets in each cluster.
+    """Cluster the poses of ``pairs`` and fit a mixture of Gaussians to the offsets in each cluster.
 
-    atomic_poses: k of the k-means over torso-aligned poses. parts: the most Gaussians in a mixture; the Bayesian
-    information criterion chooses from 1 to that many. seed: of both. A joint that is not annotated counts as the mean
-    of that joint in the others; people without an annotated torso take no part. A cluster of fewer than LEAST_PAIRS
-    people has the mixture of all people.
+    A joint that is not annotated counts as the mean of that joint in the others; people without an annotated torso are
+    left out. A cluster of fewer than LEAST_PAIRS people gets the mixture of all people.
 
-    Raises RmpeError for too few pairs, or where scikit-learn is missing.
+    Args:
+        pairs: People with their detections.
+        atomic_poses: Number of clusters of the k-means over torso-aligned poses.
+        parts: Maximum number of Gaussians in a mixture; the Bayesian information criterion chooses.
+        seed: Of the clustering and of the mixtures.
+
+    Raises:
+        RmpeError: There are too few pairs, or scikit-learn is not installed.
     """
     cluster = optional("sklearn.cluster", "fitting PGPG")
     if atomic_poses < 1 or parts < 1:
@@ -183,7 +200,7 @@ def _fit_mixture(offsets: np.ndarray, parts: int, seed: int) -> Mixture:
 
 
 def write_pgpg(path: str | PathLike, model: PoseGuidedBoxes) -> None:
-    """Write a model as JSON, whole or not at all."""
+    """Write a model as JSON; the file appears whole or not at all."""
     content = {"format": FORMAT, "version": VERSION, "joints": model.joints, "mean": model.mean.tolist(),
                "std": model.std.tolist(), "atomic_poses": [
                    {"pose": each.pose.tolist(), "count": each.count, "weights": each.offsets.weights.tolist(),
@@ -195,7 +212,11 @@ def write_pgpg(path: str | PathLike, model: PoseGuidedBoxes) -> None:
 
 
 def read_pgpg(path: str | PathLike) -> PoseGuidedBoxes:
-    """Read a model that ``write_pgpg`` wrote. FileError says what is wrong with the file."""
+    """Read a model that ``write_pgpg`` wrote.
+
+    Raises:
+        FileError: The file cannot be read, or does not contain such a model.
+    """
     content = read_json(path, MAX_BYTES)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileError(f"{path}: no PGPG model; rmpe pgpg fit writes one")

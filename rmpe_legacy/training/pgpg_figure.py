@@ -19,7 +19,7 @@ MARGIN = 0.12  # of the pose's extent: between the outermost joints and the pers
 
 
 def draw_pgpg(model: PoseGuidedBoxes, seed: int = 0) -> bytes:
-    """A PNG: the atomic poses from the most frequent on, the true box in black, SAMPLES sampled ones in colour."""
+    """Draw the atomic poses as a PNG, most frequent first: the true box in black, SAMPLES sampled boxes in colour."""
     rng = np.random.default_rng(seed)
     poses = sorted(model.atomic_poses, key=lambda each: -each.count)
     rows = -(-len(poses) // COLUMNS)

@@ -15,9 +15,15 @@ from .pgpg import MIN_IOU, Pairs, pair_boxes
 
 
 def pairs_of(proposals: str | Path, people: Sequence[Person], min_iou: float = MIN_IOU) -> Pairs:
-    """Each person with the detection that belongs to it, by the names of images without their folders.
+    """Match each person with a detection of a proposals folder; images are identified by their names without folders.
 
-    proposals: a folder with index.txt, score.txt and test-bbox.h5. RmpeError where no box belongs to anybody.
+    Args:
+        proposals: A folder with index.txt, score.txt and test-bbox.h5.
+        people: The annotated people.
+        min_iou: As for ``pgpg.pair_boxes``, in [0, 1).
+
+    Raises:
+        RmpeError: `min_iou` is out of range, or no detection matches a person.
     """
     if not 0 <= min_iou < 1:
         raise RmpeError(f"the minimum intersection over union is {min_iou:g}; it must be at least 0 and less than 1")

@@ -27,11 +27,14 @@ PUBLISHED = ("torch7", "demo")
 
 @dataclass(frozen=True)
 class SampleFormat:
-    """What a network takes and how its samples are made.
+    """What a network takes, and how its samples are made.
 
-    crop, maps: the sides of the square crop and of its heat maps, in pixels and cells. centered: the side of the
-    parallel SPPE's heat maps; None without a parallel SPPE. published: whose crop and read-out, one of PUBLISHED.
-    augment: mirror and recolour, as in training; the published program does neither in validation.
+    Attributes:
+        crop: Side of the square crop, in pixels.
+        maps: Side of its heatmaps, in cells.
+        centered: Side of the parallel SPPE's heatmaps, in cells; None without a parallel SPPE.
+        published: Whose crop and targets to use, one of PUBLISHED.
+        augment: Mirror and recolour, as in training; the published program does neither in validation.
     """
 
     crop: int
@@ -56,10 +59,12 @@ class Sample:
 
 def make_sample(rng: np.random.Generator, image: np.ndarray, person: Person, sampler: BoxSampler,
                 form: SampleFormat) -> Sample:
-    """A sample of a person in an image (H, W, 3), float RGB from 0 to 1.
+    """Make a sample of a person in an image (H, W, 3), float RGB from 0 to 1.
 
-    Differs: where the published program stops, at a box that holds no pixel of the image, another box is drawn.
-    Raises InputError if TRIES boxes in a row hold none, which a wrong annotation does.
+    Differs: if a box contains no pixel of the image, where the published program stops, another box is drawn.
+
+    Raises:
+        InputError: TRIES boxes in a row contain no pixel, which means that the annotation is wrong.
     """
     box, pixels = _croppable(rng, image, person, sampler, form)
     crop = crop_box(image, pixels, form.published)
@@ -95,12 +100,13 @@ def _croppable(rng: np.random.Generator, image: np.ndarray, person: Person, samp
 
 
 def whole(box_xyxy: np.ndarray) -> np.ndarray:
-    """A box in whole pixels, cut towards zero from float32, as Lua's Tensor:int() does: (4,) -> (4,) int64."""
+    """Convert a box to whole pixels, truncated towards zero from float32 like Lua's Tensor:int(): (4,) -> (4,) int64.
+    """
     return box_xyxy.astype(np.float32).astype(np.int64)
 
 
 def augmented(rng: np.random.Generator, sample: Sample) -> Sample:
-    """Mirrored half of the time, and each colour channel multiplied by a factor of its own (pose.lua:130-142)."""
+    """Mirror half of the samples, and multiply each colour channel by a random factor (pose.lua:130-142)."""
     data, label, center = sample.data, sample.label, sample.label_center
     if rng.random() < FLIP:
         order = list(joint_set(len(label)).mirrored)

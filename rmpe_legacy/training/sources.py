@@ -107,12 +107,12 @@ class DrawnPeople:
 
 
 def as_float(drawing: Picture) -> np.ndarray:
-    """A drawn image as ``load_image`` gives a file: (H, W, 3) float32 RGB from 0 to 1."""
+    """Convert a drawn image like ``load_image``: (H, W, 3) float32 RGB from 0 to 1."""
     return np.divide(drawing.image, np.float32(255), dtype=np.float32)
 
 
 def drawn_people(drawing: Picture, name: str) -> list[Person]:
-    """The people of a drawn image; joints outside of it are not annotated, hidden ones are."""
+    """Return the people of a drawn image; joints outside it are not annotated, hidden ones are."""
     joints = np.where((drawing.visible != OUTSIDE)[..., None], drawing.joints_xy, np.nan)
     return [Person(name, box, xy) for box, xy in zip(drawing.boxes_xyxy, joints, strict=True)
             if (box[2:] - box[:2]).min() >= LEAST_BOX]

@@ -18,16 +18,21 @@ PEAK = 1.75  # cells: image.gaussian's standard deviation, 0.25 of its window of
 
 
 def inside(joints_xy: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
-    """(J,) bool: which joints (J, 2) are annotated and lie within a box, its edges excluded (pose.lua:125)."""
+    """Return which joints (J, 2) are annotated and inside a box, excluding its edges: (J,) bool (pose.lua:125)."""
     with np.errstate(invalid="ignore"):
         return np.all((joints_xy > box_xyxy[:2]) & (joints_xy < box_xyxy[2:]), axis=1)
 
 
 def heatmaps(joints_xy: np.ndarray, shown: np.ndarray, box_xyxy: np.ndarray, size: int,
              published: str = "torch7") -> np.ndarray:
-    """(J, size, size) float32: the target of joints (J, 2) in the square around a box of whole pixels.
+    """Return the target heatmaps of joints in the square around a box: (J, size, size) float32.
 
-    shown: (J,) bool; the map of any other joint stays empty. Joints are pixels counted from 0 for either program.
+    Args:
+        joints_xy: (J, 2) pixels, counted from 0 for both programs.
+        shown: (J,) bool; the heatmap of a joint that is not shown stays zero.
+        box_xyxy: (4,) in whole pixels.
+        size: Side of the heatmaps.
+        published: "torch7" or "demo".
     """
     maps = np.zeros((len(joints_xy), size, size), np.float32)
     for j in np.flatnonzero(shown):
@@ -40,10 +45,11 @@ def heatmaps(joints_xy: np.ndarray, shown: np.ndarray, box_xyxy: np.ndarray, siz
 
 
 def draw_gaussian(target: np.ndarray, x: int, y: int, sigma: float = 1.0) -> None:
-    """Raise ``target`` (H, W) to a Gaussian around column x and row y, which count from 1 as in Lua.
+    """Raise ``target`` (H, W), in place, to a Gaussian around column x and row y, which count from 1 as in Lua.
 
-    Quirk: a window cut at the left or upper border is cut at the wrong cell, so that the peak is one cell (border on
-    the window's first cell) or two too far to the right or below.
+    Quirk: a window that is cut at the left or upper border is cut at the wrong cell, so that the peak is one cell
+    (border on the window's first cell) or two too far to the right or below.
+
     Source: drawGaussian, train/src/util/img.lua:309-329 of multi-human-pose@094e29b; image.gaussian of torch/image.
     """
     reach = math.ceil(3 * sigma)
@@ -68,7 +74,7 @@ def _window(center: int, reach: int, length: int) -> tuple[slice, slice] | None:
 
 
 def exact_peak(place: np.ndarray, size: int) -> np.ndarray:
-    """(size, size) float32: a Gaussian around a place (x, y) between cells."""
+    """Return a Gaussian around a position (x, y) between cells: (size, size) float32."""
     x, y = (np.exp(-0.5 * ((np.arange(size) - center) / PEAK) ** 2) for center in place)
     return (y[:, None] * x[None]).astype(np.float32)
 

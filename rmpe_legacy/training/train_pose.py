@@ -32,14 +32,23 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # theta, row coordinate first
 
 
 class PoseTraining:
-    """A solver whose training net is fed with samples; ``run`` trains up to max_iter.
+    """A solver whose training net is fed with samples; ``run`` trains up to max_iter. STNs start as the identity.
 
-    solver: the path of a solver.prototxt, or a SolverParameter. sampler: how boxes are disturbed. published: whose
-    crop and targets, "torch7" or "demo". batch: samples in a batch; None for what the network's prototxt says. seed: of
-    the samples; the solver's random_seed is that of the weights. action: as for ``Solver``. world: the processes that
-    train together, each on a batch of its own; they train as one process with a batch that is as many times as large.
+    Args:
+        solver: The path of a solver.prototxt, or a SolverParameter.
+        source: The training set.
+        sampler: How boxes are disturbed.
+        published: Whose crop and targets to use, "torch7" or "demo".
+        batch: Number of samples in a batch; None takes the prototxt's.
+        seed: Of the samples; the solver's random_seed is that of the weights.
+        action: As for ``Solver``.
+        device: Where to train.
+        world: The processes that train together, each on a batch of its own; together they train like one process with
+            a batch that is larger by their number.
 
-    An STN begins as the identity. NetError where the training net is none that takes such samples.
+    Raises:
+        NetError: The training net does not take such samples, or there are test nets.
+        RmpeError: `batch` is less than 1, or the device cannot be used.
     """
 
     def __init__(self, solver: str | PathLike | Message, source: Source, sampler: BoxSampler, published: str = "torch7",
@@ -59,9 +68,10 @@ class PoseTraining:
         self._feed = Feed(self.net, SampleBatches(source, sampler, form, batch or size, seed, world))
 
     def start_from(self, sppe: str | Path | None, parallel: str | Path | None = None) -> None:
-        """Begin from trained weights: those of the network itself, and of a single SPPE for the parallel branch.
+        """Copy trained weights: those of the network itself, and of a single SPPE for the parallel branch.
 
-        Raises NetError where a branch would stay without weights that it should have.
+        Raises:
+            NetError: Layers that should have weights get none.
         """
         layers: list[TrainedLayer] = [] if sppe is None else list(read_weights(sppe))
         if parallel is not None:
@@ -81,9 +91,12 @@ class PoseTraining:
         return [name for name in self.net.params if name.startswith(PARALLEL) and not is_constant(self.net, name)]
 
     def run(self, resume: str | PathLike | None = None) -> bool:
-        """Train up to max_iter, from a solver state if given; whether it got there.
+        """Train up to max_iter, continuing from a solver state if one is given.
 
-        A training that is stopped before leaves a snapshot, whatever the solver's snapshot_after_train says.
+        A run that is stopped earlier writes a snapshot, whatever the solver's snapshot_after_train says.
+
+        Returns:
+            Whether max_iter was reached.
         """
         try:
             if resume is not None:
@@ -103,13 +116,16 @@ class PoseTraining:
 
 
 def is_constant(net: Net, name: str) -> bool:
-    """Whether a layer's weights come from its filler alone, as an upsampling Deconvolution's do."""
+    """Return whether a layer's weights come from its filler alone, such as those of an upsampling Deconvolution."""
     step = next(step for step in net.steps if step.layer.spec.name == name)
     return step.layer.spec.type == "Deconvolution"
 
 
 def start_as_identity(net: Net) -> None:
-    """Let each theta that an InnerProduct computes begin as the identity, whatever the image.
+    """Initialise every InnerProduct that computes theta so that theta is the identity for any image.
+
+    Raises:
+        LayerError: Such a layer does not have six outputs with a bias.
 
     Source: spatial_transformer_with_theta.lua:114-119 of multi-human-pose@094e29b.
     """
@@ -129,12 +145,12 @@ def start_as_identity(net: Net) -> None:
 
 
 def weights_file(solver: Solver) -> Path:
-    """Where a solver's snapshot of the current iteration has the weights."""
+    """Return the path of the weights in a solver's snapshot of the current iteration."""
     return _snapshot(solver, "caffemodel")
 
 
 def state_file(solver: Solver) -> Path:
-    """Where it has the solver state."""
+    """Return the path of the solver state in a solver's snapshot of the current iteration."""
     return _snapshot(solver, "solverstate")
 
 

@@ -33,7 +33,8 @@ class LabelledBox:
 
 
 def annotated_record(encoded_image: bytes, size_hw: tuple[int, int], boxes: Sequence[LabelledBox]) -> bytes:
-    """A serialised AnnotatedDatum: the image file as it is, and its boxes as fractions of its size, by class."""
+    """Return a serialised AnnotatedDatum: the encoded image, and its boxes by class, as fractions of the image's size.
+    """
     schema = load_schema()
     height, width = size_hw
     groups: dict[int, list[Message]] = {}
@@ -51,20 +52,23 @@ def annotated_record(encoded_image: bytes, size_hw: tuple[int, int], boxes: Sequ
 
 
 def record_key(number: int, name: str) -> bytes:
-    """The key of the image that stands at place `number` of the list."""
+    """Return the key of the image at position `number` of the list."""
     return f"{number:08d}_{name}".encode("utf-8", "surrogateescape")
 
 
 def write_lmdb(path: str | PathLike, records: Iterable[tuple[bytes, bytes]], total_bytes: int) -> int:
-    """Write a store's data file, whole or not at all; returns the number of its records.
+    """Write a store's data file; it appears whole or not at all.
 
     Args:
-        path: the data.mdb to write.
+        path: The data.mdb to write.
         records: (key, value) in ascending order of the keys.
-        total_bytes: at least the size of all records together.
+        total_bytes: At least the size of all records together.
+
+    Returns:
+        The number of records.
 
     Raises:
-        RmpeError: the lmdb package is not installed, the disk is full, or `records` raised it.
+        RmpeError: The lmdb package is not installed, the disk is full, or iterating `records` raised it.
     """
     lmdb = optional("lmdb", "writing an LMDB")
     count = 0

@@ -39,18 +39,22 @@ def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> Messa
 
 
 def arraylist_to_blobprotovector_str(arraylist: Iterable[np.ndarray]) -> bytes:
-    """Serialise arrays as a BlobProtoVector."""
+    """Serialise arrays of any shape as a BlobProtoVector."""
     blobs = [array_to_blobproto(arr) for arr in arraylist]
     return encode(Message(load_schema()["BlobProtoVector"], _set({"blobs": blobs})))
 
 
 def blobprotovector_str_to_arraylist(string: bytes) -> list[np.ndarray]:
-    """Parse a serialised BlobProtoVector into arrays."""
+    """Parse a serialised BlobProtoVector into float64 arrays of the blobs' shapes."""
     return [blobproto_to_array(blob) for blob in decode(string, load_schema()["BlobProtoVector"]).blobs]
 
 
 def array_to_datum(arr: np.ndarray, label: int | None = None) -> Message:
-    """Make a Datum from an array (K, H, W): bytes if it is uint8, otherwise float32 values."""
+    """Make a Datum from an array (K, H, W): bytes if it is uint8, otherwise float32 values.
+
+    Raises:
+        InputError: The array does not have three axes.
+    """
     if arr.ndim != 3:
         raise InputError(f"a Datum holds three axes; the array has shape {arr.shape}")
     fields: dict[str, Any] = dict(zip(("channels", "height", "width"), map(int, arr.shape), strict=True))

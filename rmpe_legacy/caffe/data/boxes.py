@@ -46,7 +46,7 @@ class Boxes:
         return Boxes(self.label[kept], self.instance[kept], self.xyxy[kept], self.difficult[kept], self.size[kept])
 
     def moved(self, xyxy: np.ndarray) -> Boxes:
-        """Return a copy with other coordinates and unknown areas."""
+        """Return a copy with other coordinates, (N, 4), and unknown areas."""
         return Boxes(self.label, self.instance, xyxy, self.difficult, np.full(len(self), np.nan, F))
 
     def area(self) -> np.ndarray:
@@ -63,7 +63,7 @@ def area(xyxy: np.ndarray) -> np.ndarray:
 
 
 def clip(xyxy: np.ndarray) -> np.ndarray:
-    """Clip coordinates to 0..1."""
+    """Clip coordinates of any shape to 0..1."""
     return np.maximum(np.minimum(xyxy, F(1)), F(0))
 
 

@@ -29,13 +29,17 @@ class CaffeRandom:
         self._at = 0
 
     def state(self) -> dict[str, Any]:
-        """Where the stream is, for `restore`; json can write it."""
+        """The stream's position, for `restore`, as JSON-compatible values."""
         state = self._bits.state["state"]
         return {"words": _packed(state["key"]), "at": int(state["pos"]),
                 "ahead": _packed(self._ahead[self._at :].astype(np.uint32))}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`. KeyError, TypeError or ValueError if it is none."""
+        """Continue from a `state`.
+
+        Raises:
+            KeyError, TypeError, ValueError: The argument is not such a state.
+        """
         words, at = _unpacked(state["words"]), state["at"]
         if len(words) != MT_WORDS or not isinstance(at, int) or not 0 <= at <= MT_WORDS:
             raise ValueError("not a state of mt19937")
@@ -114,11 +118,15 @@ class LibraryRandom:
             self._step()
 
     def state(self) -> list[int]:
-        """Where the stream is, for `restore`; json can write it."""
+        """The stream's position, for `restore`, as JSON-compatible values."""
         return list(self._state)
 
     def restore(self, state: list[int]) -> None:
-        """Go on from a `state`. TypeError or ValueError if it is none."""
+        """Continue from a `state`.
+
+        Raises:
+            TypeError, ValueError: The argument is not such a state.
+        """
         words = [int(word) for word in state]
         if len(words) != LIBRARY_WORDS or not all(0 <= word < UINT32 for word in words):
             raise ValueError("not a state of rand()")

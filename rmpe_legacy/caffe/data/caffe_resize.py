@@ -39,8 +39,10 @@ def size_after(param: Message, height: int, width: int) -> tuple[int, int]:
 
 
 def resize(image: np.ndarray, param: Message, random: CaffeRandom) -> np.ndarray:
-    """An image (H, W[, C]) resized, and padded if the mode requires it. Draws one random number if interp_mode is
-    set.
+    """Resize an image (H, W[, C]), padding it if the mode requires it. Draws one random number if interp_mode is set.
+
+    Raises:
+        RmpeError: The parameter has no size, or the result would have an empty side.
     """
     height, width = param.height, param.width
     if not height or not width:
@@ -96,7 +98,7 @@ def _padded(image: np.ndarray, param: Message, height: int, width: int) -> np.nd
 
 
 def boxes_after(param: Message, xyxy: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Boxes (..., 4) of an image of this size, in the coordinates of the resized one; UpdateBBoxByResizePolicy."""
+    """Map boxes (..., 4) of an image of this size to the resized image: UpdateBBoxByResizePolicy."""
     new_h, new_w = F(param.height), F(param.width)
     aspect = F(width) / F(height)
     x, y = xyxy[..., 0::2] * F(width), xyxy[..., 1::2] * F(height)
@@ -135,7 +137,12 @@ def _stack(x: np.ndarray, y: np.ndarray, new_w: np.float32, new_h: np.float32) -
 
 
 def extrapolate(param: Message, xyxy: np.ndarray, crop: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Boxes (N, 4) of a crop (4,) in units of width_scale and height_scale (FIT_SMALL_SIZE of weiliu89's branch)."""
+    """Return boxes (N, 4) of a crop (4,) in units of width_scale and height_scale (FIT_SMALL_SIZE of weiliu89's
+    branch).
+
+    Raises:
+        RmpeError: The crop is smaller than these scales.
+    """
     if not (param.height_scale and param.width_scale and param.resize_mode == "FIT_SMALL_SIZE"):
         return xyxy
     aspect, new_h, new_w = F(width) / F(height), F(param.height), F(param.width)

@@ -40,11 +40,15 @@ class Draws:
     library: LibraryRandom  # the C library's rand(), which is never seeded
 
     def state(self) -> dict[str, Any]:
-        """Where the streams are, for `restore`; json can write it."""
+        """The positions of the streams, for `restore`, as JSON-compatible values."""
         return {"transform": self.transform.state(), "thread": self.thread.state(), "library": self.library.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`. KeyError, TypeError or ValueError if it is none."""
+        """Continue from a `state`.
+
+        Raises:
+            KeyError, TypeError, ValueError: The argument is not such a state.
+        """
         self.transform.restore(state["transform"])
         self.thread.restore(state["thread"])
         self.library.restore(state["library"])
@@ -120,7 +124,11 @@ class DataTransformer:
         return decode_image(datum.data, mode, datum.where)
 
     def shape_of(self, image: Image) -> tuple[int, int, int]:
-        """Return the shape (C, H, W) of an image's blob: InferBlobShape."""
+        """Return the shape (C, H, W) of an image's blob: InferBlobShape.
+
+        Raises:
+            RmpeError: The image is smaller than the crop.
+        """
         if isinstance(image, Datum):
             channels, height, width = image.values().shape  # checks the record's claimed shape
         else:
@@ -334,7 +342,11 @@ class DataTransformer:
 
 
 def read_mean(path: str | Path) -> np.ndarray:
-    """Read the mean image of a .binaryproto, (C, H, W) float32."""
+    """Read the mean image of a .binaryproto, (C, H, W) float32.
+
+    Raises:
+        FileError: The file cannot be read, or does not hold a mean image.
+    """
     blob = decode(memoryview(read_bytes(path)), load_schema()["BlobProto"], Source(str(path)))
     try:
         stored = blob_from_proto(blob)

@@ -39,7 +39,11 @@ class Datum:
     where: str  # database and record, for errors
 
     def values(self) -> np.ndarray:
-        """Return the raw values, (channels, height, width), uint8 or float32. Raises FileError if there are too few."""
+        """Return the raw values, (channels, height, width), uint8 or float32.
+
+        Raises:
+            FileError: There are too few values.
+        """
         shape = (self.channels, self.height, self.width)
         if min(shape) <= 0:
             raise FileError(f"{self.where}: a raw image of {self.channels} x {self.height} x {self.width} values; "
@@ -114,12 +118,15 @@ class Cursor:
         return record
 
     def position(self) -> dict[str, Any]:
-        """Which record is next, for `seek`; json can write it."""
+        """The next record, for `seek`, as JSON-compatible values."""
         return {"taken": self.index, "key": self._ahead[0].hex()}
 
     def seek(self, position: Mapping[str, Any]) -> None:
-        """Go to a `position`. FileError if the store has no such record; KeyError, TypeError or ValueError if it is
-        no position.
+        """Continue at a `position`.
+
+        Raises:
+            FileError: The store has no such record.
+            KeyError, TypeError, ValueError: The argument is not a position.
         """
         key, index = bytes.fromhex(position["key"]), int(position["taken"])
         self._records = iter(self._store)

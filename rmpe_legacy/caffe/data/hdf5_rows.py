@@ -20,7 +20,11 @@ from .opencv_image import read_lines
 
 
 def read_datasets(path: str | Path, names: Sequence[str]) -> list[np.ndarray]:
-    """Read datasets of one file as float32, all with the same number of rows. Integers are converted."""
+    """Read datasets of one file as float32, (rows, ...), all with the same number of rows. Integers are converted.
+
+    Raises:
+        FileError: The file cannot be read, or lacks a dataset, or the numbers of rows differ.
+    """
     root = open_hdf5(path)
     found = [root.get(name) for name in names]
     for name, dataset in zip(names, found, strict=True):
@@ -56,12 +60,17 @@ class RowReader:
         self._load()
 
     def position(self) -> dict[str, Any]:
-        """Which row is next, for `seek`; json can write it."""
+        """The next row, for `seek`, as JSON-compatible values."""
         return {"file": self._file, "row": self._row, "order": list(self._order), "random": self._random.state(),
                 "rows": list(self._rows) if self.shuffle else None}
 
     def seek(self, position: Mapping[str, Any]) -> None:
-        """Go to a `position`. FileError if the files have changed; KeyError, TypeError or ValueError if it is none."""
+        """Continue at a `position`.
+
+        Raises:
+            FileError: The files have changed.
+            KeyError, TypeError, ValueError: The argument is not a position.
+        """
         order, rows = [int(i) for i in position["order"]], position["rows"]
         if sorted(order) != list(range(len(self.files))) or (rows is None) == self.shuffle:
             raise FileError(f"{self.source}: names other files than where the run stopped")

@@ -49,8 +49,13 @@ class Cropped:
 def read_persons(path: str | Path, labelinds: str, crop_values: int) -> list[Person]:
     """Read the persons of a file: ``image x1,y1,x2,y2,... crop cluster``, separated by white space.
 
-    labelinds: the numbers of the second column to use, from 1, separated by commas; all if it is empty.
-    crop_values: the required number of values in the third column.
+    Args:
+        path: The annotation file.
+        labelinds: The numbers of the second column to use, from 1, separated by commas; empty for all.
+        crop_values: The required number of values in the third column.
+
+    Raises:
+        FileError: The file cannot be read, is empty, or a line has another form.
     """
     words = read_words(path, "a list of persons")
     wanted = [int(c_number(text)) for text in _fields(labelinds)]
@@ -84,10 +89,13 @@ def _small(text: str, where: str) -> np.float32:
 
 
 def cut_by_centre(image: np.ndarray, person: Person, multfact: int) -> Cropped:
-    """Crop a square of 200 * scale pixels around the person's centre.
+    """Crop a square of 200 * scale pixels around the person's centre from an image (H, W, 3).
 
     The part outside the image is zero, except for one-pixel strips that are inside the image due to rounding: these
     show the image, because OpenCV pads a part of a larger image with its surroundings.
+
+    Raises:
+        RmpeError: The crop would be more than MAX_CROP times as large as the image.
     """
     x, y, scale = person.crop[:3]
     length = F(PERSON_HEIGHT) * scale

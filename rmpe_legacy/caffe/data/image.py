@@ -48,7 +48,11 @@ def load_image(filename: str | PathLike, color: bool = True) -> np.ndarray:
 
 
 def load_image_bytes(data: bytes, where: str, color: bool = True) -> np.ndarray:
-    """Decode the content of an image file as ``load_image`` does; `where` names it in errors."""
+    """Decode the content of an image file as ``load_image`` does; `where` names it in errors.
+
+    Raises:
+        FileError: The content is not an image, is damaged, or does not fit in memory.
+    """
     if is_stored_turned(data):
         warnings.warn(_TURNED, stacklevel=2)
     try:
@@ -72,7 +76,9 @@ def _decode(data: bytes, where: str, color: bool) -> np.ndarray:
 def as_image(image: object) -> np.ndarray:
     """Convert a path, a PIL image or an array to an image as ``load_image`` returns it, (H, W, 3) RGB from 0 to 1.
 
-    Raises FileError like ``load_image``, and InputError for anything else that is not such an image.
+    Raises:
+        FileError: The file cannot be read as an image.
+        InputError: The argument is none of these.
     """
     if isinstance(image, str | PathLike):
         return load_image(image)
@@ -122,11 +128,14 @@ def _checked_values(where: str, pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int] | np.ndarray) -> np.ndarray:
     """Take ten crops from each of N images (H, W, K): float32 (10 N, h, w, K).
 
     The four corners and the centre, then the same mirrored, image by image. The positions are those for the first
-    image. Raises InputError if a crop does not fit.
+    image.
+
+    Raises:
+        InputError: A crop does not fit.
     """
     h, w = (int(size) for size in crop_dims)
     first = np.shape(images[0]) if len(images) else ()

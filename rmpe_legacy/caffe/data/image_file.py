@@ -34,9 +34,11 @@ Size = tuple[int, int] | None  # (height, width)
 
 
 def decode_picture(data: bytes, flags: int, where: str) -> np.ndarray:
-    """Decode an image with OpenCV, with the flags of ``cv2.imdecode``.
+    """Decode an image with OpenCV, with the flags of ``cv2.imdecode``: (H, W) or (H, W, C).
 
-    Raises FileError if it is not an image, is damaged, or claims more pixels than MAX_PIXELS or its bytes can encode.
+    Raises:
+        FileError: The data is not an image, is damaged, or claims more pixels than MAX_PIXELS or than its bytes can
+            encode.
     """
     check_picture(data, where)
     if data.startswith(PNG):
@@ -50,9 +52,15 @@ def decode_picture(data: bytes, flags: int, where: str) -> np.ndarray:
 
 
 def check_picture(data: bytes, where: str, frames: int = 1) -> None:
-    """Raise FileError if it is not an image or claims too many pixels; a decoder would allocate them first.
+    """Check an image before decoding it, because a decoder allocates its pixels first.
 
-    frames: number of frames of an animation; each counts as an image.
+    Args:
+        data: The content of the file.
+        where: Names the file in errors.
+        frames: Number of frames of an animation; each counts as an image.
+
+    Raises:
+        FileError: The data is not an image, or claims too many pixels.
     """
     if not data:
         raise FileError(f"{where}: the file is empty; an image is expected")

@@ -21,9 +21,9 @@ _ELEMENT = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3), (1, 1))
 
 
 def add_noise(image: np.ndarray, param: Message, random: CaffeRandom) -> np.ndarray:
-    """Every kind of noise that the parameter switches on, in Caffe's order. `prob` is read nowhere in Caffe.
+    """Apply every kind of noise that the parameter switches on to an image (H, W, 3) uint8, in Caffe's order.
 
-    convert_to_lab gives float32, all others uint8.
+    Caffe never reads `prob`. convert_to_lab returns float32, all others uint8.
     """
     if param.decolorize:
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
@@ -78,9 +78,9 @@ def _salt_and_pepper(image: np.ndarray, param: Message, random: CaffeRandom) -> 
 
 
 def distort(image: np.ndarray, param: Message, random: CaffeRandom, library: LibraryRandom) -> np.ndarray:
-    """Random brightness, contrast, saturation, hue and order of the channels, uint8 (H, W, 3) -> the same.
+    """Randomly change brightness, contrast, saturation, hue and channel order: uint8 (H, W, 3) -> the same.
 
-    A coin decides whether contrast comes second or after the hue. Only weiliu89's branch has it.
+    Contrast is applied second or after the hue, at random. Only weiliu89's branch has this.
     """
     contrast_first = random.uniform(0, 1) > 0.5
     image = _brightness(image, param, random)

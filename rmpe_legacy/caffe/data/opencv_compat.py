@@ -13,9 +13,13 @@ _FIXED_BITS, _TABLE_BITS = 10, 5  # cv::warpAffine before OpenCV 5: places in 1/
 
 
 def resize_linear(image: np.ndarray, height: int, width: int, scale: float | None = None) -> np.ndarray:
-    """cv::resize of float32 (H, W, C) as OpenCV had it until 4.x, to the bit; OpenCV 5 differs by 1e-6.
+    """Resize a float32 image (H, W, C) like cv::resize until OpenCV 4.x, to the bit; OpenCV 5 differs by 1e-6.
 
-    scale: that of cv::resize's fx and fy, where the size follows from it; None takes the ratio of the sizes.
+    Args:
+        image: (H, W, C) float32.
+        height: Of the result.
+        width: Of the result.
+        scale: cv::resize's fx and fy, if the size follows from it; None uses the ratio of the sizes.
     """
     columns, across = _between(image.shape[1], width, scale)
     across[(columns < 0) | (columns >= image.shape[1] - 1)] = 0
@@ -45,7 +49,7 @@ def _between(size: int, new: int, scale: float | None) -> tuple[np.ndarray, np.n
 
 
 def warp_affine(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """cv::warpAffine as OpenCV had it until 4.x: it reads at multiples of 1/32 pixel (OpenCV 5 does not)."""
+    """Warp an image (H, W, C) like cv::warpAffine until OpenCV 4.x, which reads at multiples of 1/32 pixel."""
     (a, b, c), (d, e, f) = matrix.tolist()
     determinant = a * e - b * d
     scale = 1 / determinant if determinant else 0.0

@@ -23,9 +23,15 @@ _NUMBER = re.compile(r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|na
 
 
 def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarray:
-    """An encoded image from bytes. mode: "color" (three channels), "gray", or "native" (what the file has).
+    """Decode an image: (H, W, C), or (H, W) for grey images, uint8.
 
-    FileError if OpenCV cannot read it.
+    Args:
+        data: The content of the file.
+        mode: "color" (three channels), "gray", or "native" (as in the file).
+        where: Names the file in errors.
+
+    Raises:
+        FileError: OpenCV cannot read the image, or it has more than 8 bits per channel.
     """
     image = decode_picture(bytes(data), FLAGS[mode], where)
     if image.dtype != np.uint8:
@@ -34,7 +40,11 @@ def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarr
 
 
 def read_bytes(path: str | PathLike) -> bytes:
-    """Read a file. Raises FileError if it cannot be read."""
+    """Read a file.
+
+    Raises:
+        FileError: The file cannot be read.
+    """
     try:
         refuse_device(path)
         return Path(path).read_bytes()
@@ -43,13 +53,22 @@ def read_bytes(path: str | PathLike) -> bytes:
 
 
 def read_image(path: str | Path, color: bool = True, height: int = 0, width: int = 0) -> np.ndarray:
-    """An image file, resized to height x width if they are given (io.cpp:75-112 of RMPE@5188c23)."""
+    """Read an image file, resized to height x width if they are given (io.cpp:75-112 of RMPE@5188c23): (H, W, 3) uint8
+    BGR.
+
+    Raises:
+        FileError: The file cannot be read as an image.
+    """
     image = decode_image(read_bytes(path), "color" if color else "gray", str(path))
     return cv2.resize(image, (width, height)) if height and width else image
 
 
 def read_lines(path: str | PathLike, what: str) -> list[str]:
-    """Read the lines of a text file. Raises FileError if it cannot be read or is not text."""
+    """Read the lines of a text file.
+
+    Raises:
+        FileError: The file cannot be read, or is not text.
+    """
     data = read_bytes(path)
     if b"\0" in data[:4096]:
         raise FileError(f"{path}: not text; {what} is expected")
@@ -58,7 +77,11 @@ def read_lines(path: str | PathLike, what: str) -> list[str]:
 
 
 def read_words(path: str | Path, what: str) -> Iterator[tuple[str, int]]:
-    """The words of a text file, each with the number of its line; FileError as read_lines."""
+    """Yield the words of a text file, each with its line number.
+
+    Raises:
+        FileError: The file cannot be read, or is not text.
+    """
     return ((word, number) for number, line in enumerate(read_lines(path, what), 1) for word in line.split())
 
 
@@ -76,7 +99,7 @@ def c_integer(text: str) -> int:
 
 
 def channels_of(image: np.ndarray) -> int:
-    """1 for (H, W), else C."""
+    """Return the number of channels of an image: 1 for (H, W), otherwise C."""
     return image.shape[2] if image.ndim == 3 else 1
 
 

@@ -27,7 +27,11 @@ _KINDS: dict[str, Callable[[Boxes, np.ndarray], np.ndarray]] = {
 
 
 def check_sampler(sampler: Message) -> None:
-    """RmpeError for a Sampler that Caffe refuses when it draws from it."""
+    """Check a Sampler for values that Caffe refuses when it draws from it.
+
+    Raises:
+        RmpeError: A range is empty or out of bounds.
+    """
     if not 0 < sampler.min_scale <= sampler.max_scale <= 1:
         raise RmpeError(f"a sampler with scales {sampler.min_scale} to {sampler.max_scale}; 0 < min_scale <= max_scale "
                         "<= 1 is needed")
@@ -37,7 +41,10 @@ def check_sampler(sampler: Message) -> None:
 
 
 def sample_boxes(samplers: Sequence[Message], boxes: Boxes, random: CaffeRandom) -> list[np.ndarray]:
-    """Boxes (4,) that the samplers accept for an image with these boxes. None of use_original_image: false."""
+    """Return the boxes (4,) that the samplers accept for an image with these boxes.
+
+    Samplers with use_original_image: false are ignored.
+    """
     found: list[np.ndarray] = []
     for batch_sampler in samplers:
         if batch_sampler.use_original_image:

@@ -37,13 +37,18 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1,
                  python2_division: bool = False) -> np.ndarray:
     """Resize an image (H, W, K) to new_dims (h, w): float32 (h, w, K).
 
-    interp_order: 0 nearest, 1 bilinear, 3 bicubic; 2, 4 and 5 splines. A constant image stays constant. Integers are
-    taken as they are, not scaled to [0, 1]; with K neither 1 nor 3 they are rounded, as the original does.
+    A constant image stays constant. Integers are taken as they are, not scaled to [0, 1]; if K is neither 1 nor 3 they
+    are rounded, as in the original.
 
-    python2_division: what Python 2 gave for an unsigned image of 1 or 3 channels, whose division by its range left
-    only 0 and 1. Differs: off by default, for the result has nothing of the image.
+    Args:
+        im: The image.
+        new_dims: Height and width of the result.
+        interp_order: 0 nearest, 1 bilinear, 3 bicubic; 2, 4 and 5 splines.
+        python2_division: Compute what Python 2 gave for an unsigned image of 1 or 3 channels: its integer division by
+            the range left only 0 and 1. Differs: off by default, because the result shows nothing of the image.
 
-    Raises InputError for an image without pixels, of another shape or kind, or sizes below 1.
+    Raises:
+        InputError: The image has no pixels, or another shape or dtype, or a size is below 1.
     """
     image = _checked(im)
     h, w = _checked_size(new_dims)

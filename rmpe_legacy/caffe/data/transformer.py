@@ -55,10 +55,12 @@ class Transformer:
         return out
 
     def deprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
-        """An input (1, K, h, w) or (K, h, w), floats, back as an image (h, w, K); a new array.
+        """Convert an input (1, K, h, w) or (K, h, w), floats, back to an image (h, w, K); returns a new array.
 
-        As published, axes of size 1 are dropped first, so that one channel with a transpose, or a mean per channel,
-        is an InputError.
+        As published, axes of size 1 are dropped first.
+
+        Raises:
+            InputError: The input is not of floats; or it has one channel, and a transpose or a mean per channel is set.
         """
         self._check_input(in_)
         out = np.array(data).squeeze()
@@ -77,7 +79,11 @@ class Transformer:
         return out
 
     def set_transpose(self, in_: str, order: Sequence[int]) -> None:
-        """Set the order of the image's axes; (2, 0, 1) for Caffe's channels first."""
+        """Set the order of the image's axes; (2, 0, 1) for Caffe's channels first.
+
+        Raises:
+            InputError: `order` is not a permutation of the axes.
+        """
         self._check_input(in_)
         axes = len(self.inputs[in_]) - 1
         if len(order) != axes:
@@ -85,7 +91,11 @@ class Transformer:
         self.transpose[in_] = order
 
     def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
-        """Set the order of the channels (the first axis after the transpose); (2, 1, 0) turns RGB into BGR."""
+        """Set the order of the channels (the first axis after the transpose); (2, 1, 0) turns RGB into BGR.
+
+        Raises:
+            InputError: `order` has another number of channels than the input.
+        """
         self._check_input(in_)
         if len(order) != self.inputs[in_][1]:
             raise InputError(f"channel_swap {tuple(order)} of input {in_!r}: name {self.inputs[in_][1]} channels, as "
@@ -98,7 +108,11 @@ class Transformer:
         self.raw_scale[in_] = scale
 
     def set_mean(self, in_: str, mean: np.ndarray) -> None:
-        """Set the mean to subtract: one value per channel (K,), or a whole input (K, h, w); (h, w) for one channel."""
+        """Set the mean to subtract: one value per channel (K,), or a whole input (K, h, w); (h, w) for one channel.
+
+        Raises:
+            InputError: The mean has another shape.
+        """
         self._check_input(in_)
         mean = np.asarray(mean)
         shape = self.inputs[in_][1:]
@@ -120,14 +134,14 @@ class Transformer:
             raise InputError(f"no input {in_!r}; the inputs are {', '.join(map(repr, self.inputs))}")
 
     @staticmethod
-    def _transposed(in_: str, values: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    def _transposed(in_: str, values: np.ndarray, order: Sequence[int] | np.ndarray) -> np.ndarray:
         if sorted(axis % values.ndim for axis in order) != list(range(values.ndim)):
             raise InputError(f"input {in_!r}: {values.ndim} axes (shape {values.shape}) cannot be transposed as "
                              f"{tuple(map(int, order))}")
-        return values.transpose(order)
+        return values.transpose(tuple(order))
 
     @staticmethod
-    def _swapped(in_: str, values: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    def _swapped(in_: str, values: np.ndarray, order: Sequence[int] | np.ndarray) -> np.ndarray:
         if values.ndim < 3 or not all(-values.shape[0] <= i < values.shape[0] for i in order):
             raise InputError(f"input {in_!r}: shape {values.shape} has not the channels {tuple(map(int, order))}")
         return values[list(order), :, :]

@@ -26,7 +26,7 @@ class Frames:
 
     @property
     def may_exist(self) -> bool:
-        """Whether it is worth opening: cameras, patterns and addresses show only then."""
+        """Whether opening is worth trying: cameras, patterns and addresses can only be checked by opening them."""
         return isinstance(self.source, int) or os.path.exists(self.source) or "%" in self.source or "://" in self.source
 
     def _open(self) -> cv2.VideoCapture:
@@ -59,18 +59,22 @@ class Frames:
 
     @property
     def fps(self) -> float:
-        """Frames per second as the file says; 0 where it does not."""
+        """Frames per second according to the file; 0 if it does not say."""
         rate = self._open().get(cv2.CAP_PROP_FPS)
         return rate if 0 < rate < 1000 else 0.0
 
     def peek(self) -> np.ndarray:
-        """Return the next frame without consuming it."""
+        """Return the next frame, (H, W, 3) uint8 BGR, without consuming it."""
         if self._first is None:
             self._first = self._read()
         return self._first
 
     def take(self) -> np.ndarray:
-        """Return the next frame. Raises RmpeError after the last one."""
+        """Return the next frame, (H, W, 3) uint8 BGR.
+
+        Raises:
+            RmpeError: There are no more frames.
+        """
         frame, self._first = self.peek(), None
         self.taken += 1
         return frame

@@ -41,7 +41,17 @@ class WindowFile:
 
 
 def read_windows(path: str | Path, fg_threshold: float, bg_threshold: float, root: str = "") -> WindowFile:
-    """Foreground: an overlap of fg_threshold or more; background: less than bg_threshold; the others are dropped."""
+    """Read the images and windows of a window file.
+
+    Args:
+        path: The file.
+        fg_threshold: Windows with at least this overlap are foreground.
+        bg_threshold: Windows with less overlap are background; those in between are dropped.
+        root: A folder that is prepended to the images' paths.
+
+    Raises:
+        FileError: The file cannot be read, is malformed, or lacks foreground or background windows.
+    """
     words = _Words(path)
     file = WindowFile()
     while words.left:
@@ -121,7 +131,12 @@ class Placed:
 
 def cut_window(image: np.ndarray, corners: tuple[int, int, int, int], size: int, context_pad: int, square: bool,
                mirrored: bool) -> Placed:
-    """Warp a window to size x size, with context around it; what lies outside the image stays empty."""
+    """Warp a window of an image (H, W, 3) to size x size, with context around it; the part outside the image stays
+    empty.
+
+    Raises:
+        RmpeError: The window is outside its image.
+    """
     x1, y1, x2, y2 = corners
     target, row, column = (size, size), 0, 0
     if context_pad > 0 or square:

@@ -54,7 +54,11 @@ class NetworkGraph:
 
 
 def network_graph(title: str, steps: Sequence[Step]) -> NetworkGraph:
-    """The graph of a wired network (``ParsedNet.wire()``). NetError if it has more than MAX_BOXES boxes."""
+    """Return the graph of a wired network (``ParsedNet.wire()``).
+
+    Raises:
+        NetError: It has more than MAX_BOXES boxes.
+    """
     graph = NetworkGraph(title)
     made_by: dict[str, int] = {}  # blob -> the box that gave it last
     owners: dict[str, int] = {}  # name of a shared parameter -> the box of its first layer
@@ -142,7 +146,7 @@ def _prefix(name: str) -> str:
 
 
 def box_lines(box: Box) -> list[str]:
-    """The text of a box, line by line: name and type, parameters, what works in place, shapes."""
+    """Return the text of a box, line by line: name and type, parameters, in-place layers, shapes."""
     first, *further = box.layers
     lines = [shorten(first.name, _MAX_TEXT), shorten(first.type + _phase(first), _MAX_TEXT)]
     if first.in_short:
@@ -153,7 +157,7 @@ def box_lines(box: Box) -> list[str]:
 
 
 def box_title(box: Box) -> str:
-    """All that is known of a box, for a tooltip."""
+    """Return everything that is known about a box, for a tooltip."""
     lines = [f"{layer.name} ({layer.type}{_phase(layer)}){': ' if layer.parameters else ''}{layer.parameters}"
              for layer in box.layers]
     return "\n".join(lines + [f"{name}: {shape_text(shape)}" for name, shape in box.tops])

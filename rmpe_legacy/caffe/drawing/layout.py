@@ -54,7 +54,7 @@ def lay_out(graph: NetworkGraph) -> Layout:
 
 
 def dot_source(graph: NetworkGraph, sizes: Sequence[tuple[float, float]]) -> str:
-    """The graph in DOT. Boxes are b0, b1, ...: no name of a file gets into it."""
+    """Return the graph in DOT. Boxes are named b0, b1, ..., so that no name from a file gets into it."""
     lines = ["digraph net {", '  node [shape=box, fixedsize=true, label=""];', "  edge [dir=none];"]
     lines += [f"  b{i} [width={w / _INCH:.4f}, height={h / _INCH:.4f}];" for i, (w, h) in enumerate(sizes)]
     lines += [f"  b{a} -> b{b};" for a, b, _ in graph.edges]

@@ -99,15 +99,29 @@ class Layer(nn.Module):
         """Look at all layers of the network, for the few whose tops' shapes depend on later ones. Called first."""
 
     def setup(self, *bottom: Shape) -> None:
-        """Check the layer's parameters and declare its blobs. Raises LayerError."""
+        """Check the layer's parameters and declare its blobs.
+
+        Args:
+            bottom: The bottoms' shapes.
+
+        Raises:
+            LayerError: A parameter is missing or wrong.
+        """
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        """Return the tops' shapes; by default, each has the first bottom's. Raises LayerError."""
+        """Return the tops' shapes; by default, each has the first bottom's.
+
+        Args:
+            bottom: The bottoms' shapes.
+
+        Raises:
+            LayerError: The layer does not accept bottoms of these shapes.
+        """
         return [bottom[0]] * self.top_count
 
     @property
     def written_as(self) -> str:
-        """What an exporter knows the layer by: its type, with the form of a fork's."""
+        """The name by which exporters know the layer: its type, and for a fork's type also its form."""
         return f"{self.spec.type}={self.form}" if self.form else self.spec.type
 
     @property
@@ -129,6 +143,9 @@ class Layer(nn.Module):
             shape: Its shape.
             filler: A FillerParameter, or a constant.
             learns: False for a statistic, which gets no gradient.
+
+        Raises:
+            LayerError: Caffe's blobs cannot have this shape.
         """
         if not isinstance(filler, Message):
             schema = load_schema(self.spec.dialect)
@@ -139,17 +156,25 @@ class Layer(nn.Module):
         self.declared.append(Declared(name, tuple(shape), filler, learns))
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
-        """Return sensible values for a bottom whose numbers have a meaning, such as boxes; None if any will do.
+        """Return sensible values for a bottom whose numbers have a meaning, such as boxes; None if any values will do.
 
         Args:
-            index: Which bottom.
+            index: The bottom's index.
             bottom: The shapes of all bottoms.
-            rng: Where to draw from.
+            rng: Source of random numbers.
+
+        Returns:
+            An array in the bottom's shape, or None.
         """
         return None
 
     def set_aside(self, reason: str) -> None:
-        """Raise for an option that is not supported but changes no blob; with strict=False, note it in `left_out`."""
+        """Refuse an option that is not supported but changes no blob; with strict=False, record it in `left_out`
+        instead.
+
+        Raises:
+            LayerError: The network is loaded with strict=True.
+        """
         if self.spec.strict:
             raise self.spec.error(reason)
         self.left_out.append(self.spec.error(reason))
@@ -163,7 +188,11 @@ class Layer(nn.Module):
         return values
 
     def make(self, index: int, stored: StoredBlob | None) -> nn.Parameter:
-        """Create a declared parameter: a copy of the stored blob, or filled by its filler if there is none."""
+        """Create a declared parameter, float32: a copy of the stored blob, or filled by its filler if there is none.
+
+        Raises:
+            LayerError: The stored blob has another shape, or the parameter does not fit in memory.
+        """
         declared = self.declared[index]
         if stored is None and index < len(self.spec.message.blobs):
             stored = self.from_prototxt(index)
@@ -190,7 +219,11 @@ class Layer(nn.Module):
         return index >= len(self.spec.params) or self.spec.params[index].lr_mult != 0
 
     def check_arity(self) -> None:
-        """Raise LayerError if the number of bottoms or tops is not one that the type takes."""
+        """Check the number of bottoms and tops.
+
+        Raises:
+            LayerError: The type does not take as many, or cannot work in place.
+        """
         spec = self.spec
         for what, names, count in (("bottom", spec.bottom, self.bottoms), ("top", spec.top, self.tops)):
             least, most = (count, count) if isinstance(count, int) else count
@@ -205,32 +238,52 @@ class Layer(nn.Module):
             raise spec.error(f"needs as many tops as bottoms, but is given {len(spec.top)} and {len(spec.bottom)}")
 
     def axis(self, axis: int, dims: int, what: str = "axis") -> int:
-        """Return a canonical axis of a bottom with `dims` axes; a negative axis counts from the end."""
+        """Return the index, from 0, of an axis of a bottom with `dims` axes; a negative `axis` counts from the end.
+
+        Raises:
+            LayerError: There is no such axis; the message calls the field `what`.
+        """
         if not -dims <= axis < dims:
             raise self.spec.error(f"{what} {axis} is outside a bottom with {dims} axes")
         return axis % dims
 
     def either_axis(self, param: Message, name: str, old: str, dims: int) -> int:
-        """Return a canonical axis from the field `name`, or from `old`, the field that older files use."""
+        """Return the index of an axis from the field `name`, or from `old`, the field that older files use.
+
+        Raises:
+            LayerError: Both fields are set, or the bottom has no such axis.
+        """
         if param.has(name) and param.has(old):
             raise self.spec.error(f"give {name} or {old}, not both")
         return self.axis(getattr(param, old), dims, old) if param.has(old) else self.axis(getattr(param, name), dims)
 
     def check_classes(self, labels: Tensor, classes: int) -> None:
-        """Raise LayerError unless all labels, whole numbers, are from 0 to classes - 1."""
+        """Check integer labels of any shape.
+
+        Raises:
+            LayerError: A label is not in 0 to classes - 1.
+        """
         if labels.numel() and not 0 <= labels.min() <= labels.max() < classes:
             raise self.spec.error(f"its labels go from {labels.min()} to {labels.max()}; its classes go from 0 to "
                                   f"{classes - 1}")
 
     def from_prototxt(self, index: int) -> StoredBlob:
-        """Return a parameter that is stored in the prototxt itself."""
+        """Return a parameter that is stored in the prototxt itself.
+
+        Raises:
+            LayerError: The stored blob is malformed.
+        """
         try:
             return blob_from_proto(self.spec.message.blobs[index])
         except RmpeError as error:
             raise self.spec.error(f"blob {index} in the prototxt: {error}") from None
 
     def nchw(self, shape: Shape) -> tuple[int, int, int, int]:
-        """Return a shape as Caffe's num(), channels(), height() and width() give it: missing axes are 1."""
+        """Return a shape as Caffe's num(), channels(), height() and width() do: missing axes are 1.
+
+        Raises:
+            LayerError: The shape has more than four axes.
+        """
         if len(shape) > 4:
             raise self.spec.error(f"takes bottoms of at most 4 axes, not {shape_text(shape)}")
         n, c, h, w = (*shape, 1, 1, 1, 1)[:4]
@@ -240,7 +293,11 @@ class Layer(nn.Module):
         return printable(f"{self.spec.name}: {self.spec.type}")
 
     def check_fits(self, index: int, stored: StoredBlob) -> None:
-        """Raise LayerError if a stored blob does not have the declared shape."""
+        """Check that a stored blob has the declared shape.
+
+        Raises:
+            LayerError: It has another shape.
+        """
         declared = self.declared[index]
         if not stored.fits(declared.shape):
             raise self.spec.error(
@@ -261,7 +318,7 @@ def shapes_text(shapes: Mapping[str, Shape]) -> str:
 
 
 def ranked(shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """Draw different values between 0 and 1."""
+    """Draw an array of this shape with different values between 0 and 1, float64."""
     size = count(shape)
     return ((rng.permutation(size) + 0.5) / max(size, 1)).reshape(shape)
 

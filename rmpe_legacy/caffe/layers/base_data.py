@@ -81,17 +81,21 @@ class BlobLayer(Layer):
             raise
 
     def batch(self) -> Sequence[np.ndarray]:
-        """Return the next batch: one array per top."""
+        """Return the next batch: one float32 array per top, in the top's shape."""
         raise NotImplementedError
 
     # --- where it is in its source ----------------------------------------------------------------------------
 
     def position(self) -> Position:
-        """Where the next batch begins, its random numbers included, for `seek`; json can write it."""
+        """Return where the next batch begins, including the random state, for `seek`, as JSON-compatible values."""
         return self.read_position() if self._ahead is None else self._ahead.position
 
     def seek(self, position: Position) -> None:
-        """Go to a `position` of a layer of the same parameters. RmpeError if it is none, or the source has changed."""
+        """Continue at a `position` of a layer with the same parameters.
+
+        Raises:
+            RmpeError: The argument is not such a position, or the source has changed.
+        """
         self.end_prefetch()
         with self.named():
             try:
@@ -100,11 +104,11 @@ class BlobLayer(Layer):
                 raise RmpeError("is given a position that belongs to another layer, or is damaged") from None
 
     def read_position(self) -> Position:
-        """The position behind the last batch made, which may be ahead of the last one used."""
+        """Return the position after the last batch made, which may be ahead of the last one used."""
         return {}
 
     def read_from(self, position: Position) -> None:
-        """Make the next batch from here on."""
+        """Continue at a position: the next batch begins there."""
 
     def pause(self) -> None:
         """End the thread that reads ahead; the next forward starts it again, with the same batches."""
@@ -118,7 +122,7 @@ class BlobLayer(Layer):
             self._ahead = None
 
     def shard(self, rank: int, processes: int) -> None:
-        """Read only every record whose number, from 0, leaves the remainder `rank`; begin again at the first."""
+        """Read only every `processes`-th record, starting with record `rank` (from 0), from the beginning."""
         self.rank, self.processes = rank, processes
 
     def __getstate__(self) -> dict[str, Any]:
@@ -127,7 +131,7 @@ class BlobLayer(Layer):
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Context in which an RmpeError becomes a LayerError that names this layer."""
+        """Convert RmpeErrors inside the context to LayerErrors that name this layer."""
         try:
             yield
         except LayerError:
@@ -206,7 +210,7 @@ class SourceLayer(BlobLayer):
         return {}
 
     def go_to(self, position: Mapping[str, Any]) -> None:
-        """Go to what `place_in_source` gave."""
+        """Continue at a position that `place_in_source` returned."""
 
     # --- records ---------------------------------------------------------------------------------------------
 
@@ -242,7 +246,7 @@ class SourceLayer(BlobLayer):
         return [(batch, *found), (batch,)]
 
     def batch_or_one(self) -> int:
-        """The size of a batch; without a source it need not be given: 1, with a warning."""
+        """Return the batch size; if neither it nor the source is given, 1, with a warning."""
         if not self.batch_size:
             self.warn(f"{self.missing()}, and its batch_size is not given; a batch of 1 is assumed")
         return max(1, self.batch_size)

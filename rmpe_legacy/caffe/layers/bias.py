@@ -18,7 +18,11 @@ class Broadcast(Layer):
     bottoms = (1, 2)
 
     def operand_shape(self, bottom: Sequence[Shape], param: Message) -> Shape:
-        """Return the operand's shape: that of the second bottom, of the blob in the prototxt, or from num_axes."""
+        """Return the operand's shape: that of the second bottom, of the blob in the prototxt, or from num_axes.
+
+        Raises:
+            LayerError: num_axes extends beyond the bottom's axes.
+        """
         if len(bottom) == 2:
             return bottom[1]
         if self.spec.message.blobs:
@@ -31,7 +35,11 @@ class Broadcast(Layer):
         return bottom[0][at:end]
 
     def place(self, bottom: Shape, operand: Shape, axis: int) -> int:
-        """Return the bottom's axis that matches the operand's first axis; 0 for an operand without axes."""
+        """Return the bottom's axis that matches the operand's first axis; 0 for an operand without axes.
+
+        Raises:
+            LayerError: The operand does not fit the bottom there.
+        """
         at = self.axis(axis, len(bottom)) if operand else 0
         if bottom[at : at + len(operand)] != operand:
             raise self.spec.error(f"an operand of {shape_text(operand)} does not fit axis {at} of a bottom of "
@@ -40,7 +48,7 @@ class Broadcast(Layer):
 
 
 def spread(operand: Tensor, like: Tensor, at: int) -> Tensor:
-    """Append axes of size 1 to the operand, so that it broadcasts from axis `at` on."""
+    """Append axes of size 1 to the operand, (...) -> (..., 1, ...), so that it broadcasts from axis `at` on."""
     return operand.reshape(operand.shape + (1,) * (like.dim() - at - operand.dim()))
 
 

@@ -153,7 +153,7 @@ class MovingBN(_Bn):
         return 1 / (value + self.eps).sqrt()
 
     def kept(self, variance: Tensor) -> Tensor:
-        """What the fourth blob averages."""
+        """Return what the fourth blob averages, from the variance of each channel, (C)."""
         return variance
 
     def forward(self, x: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def bounds(param: Message) -> tuple[float, float, float, float]:
 
 
 def centres(h: int, w: int, stride: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the cells of a map lie in the image: x (w), y (h, 1)."""
+    """Return the positions of a map's cells in the image, in pixels: x (w), y (h, 1)."""
     x = (torch.arange(w, dtype=like.dtype, device=like.device) + 0.5) * stride
     y = (torch.arange(h, dtype=like.dtype, device=like.device) + 0.5) * stride
     return x, y.unsqueeze(1)
@@ -74,7 +74,7 @@ def overlap(a: np.ndarray, b: np.ndarray, kind: str = "IOU") -> np.ndarray:
 
 
 def kept(boxes: np.ndarray, limit: float, kind: str) -> list[int]:
-    """The boxes, best first, that no better one overlaps by more than `limit`."""
+    """Return the indices of the boxes (K, 4), sorted best first, that no better one overlaps by more than `limit`."""
     return first_apart(len(boxes), lambda i, others: overlap(boxes[i], boxes[others], kind) > limit)
 
 
@@ -93,5 +93,6 @@ def region_tops(found: np.ndarray, like: Tensor, number: int) -> tuple[Tensor, .
 
 
 def best_first(scores: np.ndarray) -> np.ndarray:
-    """The order of scores. Of equal ones the first goes first; the published sort leaves their order open."""
+    """Return the order of scores (N,), best first. Equal scores keep their order, which the published sort leaves open.
+    """
     return np.argsort(-scores, kind="stable")

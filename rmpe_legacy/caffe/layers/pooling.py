@@ -70,7 +70,10 @@ def maximum(x: Tensor, windows: Windows) -> Tensor:
 
 
 def maximum_with_mask(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """Return the maxima, and each one's index in its H x W plane as a float: -1 for a window that lies outside."""
+    """Return the maximum of each window, (N, C, h, w), and its index in the H x W plane as a float.
+
+    The index is -1 for a window that lies outside.
+    """
     padded = _padded_low(x, windows)
     y, index = F.max_pool2d(padded, windows.kernel, windows.stride, return_indices=True)
     left, _, upper, _ = windows.margin(x.shape[2:])
@@ -80,9 +83,8 @@ def maximum_with_mask(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
 
 
 def stochastic(x: Tensor, windows: Windows, train: bool) -> Tensor:
-    """In TRAIN, draw a value with probability proportional to it; in TEST, take the mean weighted by the values.
-
-    Differs: the published CPU code aborts; this is the GPU code's result (pooling_layer.cu:87-160).
+    """Pool (N, C, H, W) -> (N, C, h, w): in TRAIN, draw a value with probability proportional to it; in TEST, take the
+    mean weighted by the values.
     """
     x = F.pad(x, windows.margin(x.shape[2:]))
     cells = x.unfold(2, windows.kernel[0], windows.stride[0]).unfold(3, windows.kernel[1], windows.stride[1]).flatten(4)

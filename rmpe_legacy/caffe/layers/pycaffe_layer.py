@@ -59,7 +59,7 @@ class Blob:
         return self._diff
 
     def hold(self, data: np.ndarray | None = None, diff: np.ndarray | None = None) -> None:
-        """Use these arrays without a copy; a missing diff becomes zero."""
+        """Use these float32 arrays, in the blob's shape, without a copy; a missing diff becomes zero."""
         if data is not None:
             self._shape, self.dtype, self._data = data.shape, data.dtype, data
         self._diff = diff

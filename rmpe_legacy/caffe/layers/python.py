@@ -83,7 +83,11 @@ class Python(Layer):
 
     @contextmanager
     def users_code(self, method: str) -> Iterator[None]:
-        """Turn an exception of the user's method into a LayerError that gives its file and line."""
+        """Convert an exception of the user's method to a LayerError.
+
+        Raises:
+            LayerError: The method raised; the message gives its file and line.
+        """
         try:
             yield
         except RmpeError:

@@ -21,7 +21,11 @@ class RoiLayer(Layer):
     works_in_place = False
 
     def check(self, features: Shape, rois: Shape, values: int = 5) -> None:
-        """LayerError unless there are features, and regions of as many values."""
+        """Check that the bottoms are features with `values` - 1 axes, and regions of `values` values, (R, values).
+
+        Raises:
+            LayerError: A bottom has another shape.
+        """
         if len(features) != values - 1 or len(rois) < 2 or count(rois[1:]) != values:
             raise self.spec.error(f"needs features with {values - 1} axes and regions of {values} values each; its "
                                   f"bottoms are {shape_text(features)} and {shape_text(rois)}")
@@ -34,7 +38,11 @@ class RoiLayer(Layer):
         return random_regions(bottom[1], bottom[0][0], h, w, rng)
 
     def regions(self, x: Tensor, rois: Tensor) -> tuple[list[int], Tensor]:
-        """The image's number and the corners (R, values - 1) of each region, in the precision of the features."""
+        """Return the image index (R,) and corners (R, values - 1) of each region, in the precision of the features.
+
+        Raises:
+            LayerError: A region is of an image that the batch does not have.
+        """
         flat = rois.detach().reshape(len(rois), count(rois.shape[1:])).to(x.dtype)
         images = flat[:, 0].to(torch.int64).tolist()
         if images and not 0 <= min(images) <= max(images) < len(x):

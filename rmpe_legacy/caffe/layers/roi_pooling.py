@@ -91,7 +91,7 @@ class ROIPooling(RoiLayer):
         return _Gather.apply(x, top, place, counts).view(len(images), channels, *self.pooled)
 
     def passes(self, place: Tensor, first: Tensor, last: Tensor, size: Sequence[int]) -> Tensor:
-        """Which of the places (R, C, bins) on a plane get a gradient."""
+        """Return which places (R, C, bins) on a plane receive a gradient: a mask of the same shape."""
         row, column = place // size[1], place % size[1]
         h, w, to_h, to_w = (c.view(-1, 1, 1) for c in (*first.unbind(1), *last.unbind(1)))
         return (row >= h) & (row <= to_h) & (column >= w) & (column <= to_w)

@@ -42,7 +42,8 @@ class WeightedSmoothL1Loss(Layer):
         return [()]
 
     def terms(self, a: Tensor, b: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
-        """The function's values and its derivative by the prediction, both weighted."""
+        """Return the weighted loss of each value and its derivative by the prediction, both in the prediction's shape.
+        """
         inside, outside = [w.detach().reshape(a.shape) for w in weights] or [torch.ones_like(a)] * 2
         d = (a.detach() - b.detach().reshape(a.shape)) * inside
         near = d.abs() < 1 / self.sigma2

@@ -73,7 +73,12 @@ def signed(value: int) -> int:
 
 
 def read_sizes(spec: LayerSpec, path: str) -> tuple[list[str], list[tuple[int, int]]]:
-    """Read a name_size_file, lines of `name height width`: the names, and the (height, width) of each image."""
+    """Read a name_size_file with lines of `name height width`: the names, and the (height, width) of each image in
+    pixels.
+
+    Raises:
+        LayerError: The file cannot be read, or a line has another form.
+    """
     try:
         words = Path(path).read_text(encoding="utf-8", errors="surrogateescape").split()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
@@ -87,7 +92,11 @@ def read_sizes(spec: LayerSpec, path: str) -> tuple[list[str], list[tuple[int, i
 
 
 def resize_of(layer: Layer, param: Message) -> Resize | None:
-    """Return the ssd branch's resize_param: how images were resized to the input; None if it is not set."""
+    """Return the ssd branch's resize_param, which says how images were resized to the input; None if it is not set.
+
+    Raises:
+        LayerError: It lacks a height or a width.
+    """
     if layer.spec.dialect != "ssd" or not param.has("resize_param"):
         return None
     resize = param.resize_param

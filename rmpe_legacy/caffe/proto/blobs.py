@@ -21,7 +21,7 @@ class StoredBlob:
     mapped: mmap.mmap | None = None  # the map of the file that `data` is in, if `data` came from a tensor
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether Caffe would load this into a blob of `shape` (blob.cpp, ShapeEquals).
+        """Return whether Caffe would load this into a blob of `shape` (blob.cpp, ShapeEquals).
 
         A legacy shape is compared from its end: (1, 1, 1, N) fits (N,).
         """
@@ -30,7 +30,7 @@ class StoredBlob:
         return tuple(shape) == self.shape
 
     def copy_to(self, values: np.ndarray) -> None:
-        """Copy the values to as many others, float32; the map of the file lets go of what is copied, piece by piece."""
+        """Copy the values into a float32 array of the same size, releasing mapped pages of the file piece by piece."""
         for begin in range(0, self.data.size, _PIECE):
             piece = self.data[begin:begin + _PIECE]
             np.copyto(values[begin:begin + _PIECE], piece, casting="same_kind")

@@ -30,7 +30,11 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def read_weights(path: str | PathLike) -> list[TrainedLayer]:
-    """The layers of a .caffemodel or .caffemodel.h5, in file order. FileError says why not."""
+    """Return the layers of a .caffemodel or .caffemodel.h5, in file order.
+
+    Raises:
+        FileError: The file cannot be read, is damaged, or is of another kind.
+    """
     try:
         with open(path, "rb") as file:
             start = file.read(len(b"version https://git-lfs"))
@@ -51,7 +55,11 @@ def read_weights(path: str | PathLike) -> list[TrainedLayer]:
 
 
 def parse_weights(buffer, path: str = "<caffemodel>") -> list[TrainedLayer]:
-    """The same from bytes or a memory map."""
+    """Return the layers of a .caffemodel from bytes or a memory map.
+
+    Raises:
+        FileError: The content is damaged, or has no layers.
+    """
     net = decode(buffer, load_schema()["NetParameter"], Source(path), _WANTED)
     if not net.layer and not net.layers:
         raise FileError(f"{path}: no layers in it; is this a caffemodel?")
@@ -61,7 +69,11 @@ def parse_weights(buffer, path: str = "<caffemodel>") -> list[TrainedLayer]:
 
 
 def blob_from_proto(blob: Message) -> StoredBlob:
-    """A BlobProto as a flat array and a shape; FileError where the two disagree."""
+    """Return a BlobProto as a flat array and a shape.
+
+    Raises:
+        FileError: The number of values does not match the shape, or raw_data has an unknown type.
+    """
     legacy = any(blob.has(key) for key in ("num", "channels", "height", "width"))
     dims = (blob.num, blob.channels, blob.height, blob.width) if legacy else tuple(blob.shape.dim)
     if blob.has("raw_data"):

@@ -27,15 +27,22 @@ _FIELDS = {np.dtype("<f4"): ("data", "diff"), np.dtype("<f8"): ("double_data", "
 
 def write_caffemodel(path: str | os.PathLike, layers: Iterable[TrainedLayer], net: Message | None = None,
                      name: str = "") -> None:
-    """Write a .caffemodel; all of it, or nothing.
-
-    layers: names, types and blobs. net: the whole network (a NetParameter of format V2), if the file is to contain
-    the layers' definitions, like Caffe's own; each is given the blobs of the layer of its name. Without it the file
-    holds `name`, and of each layer its name, type and blobs.
+    """Write a .caffemodel; the file appears whole or not at all.
 
     A blob's values keep their type and every bit: float32 as `data`, float64 as `double_data`, float16 as `raw_data`
-    (which OpenCV reads, and Caffe does not). NetError names layers that are not in the network; FileError says why
-    the file cannot be written, or that it would be larger than Caffe reads.
+    (which OpenCV reads, and Caffe does not).
+
+    Args:
+        path: The file.
+        layers: Names, types and blobs.
+        net: The whole network (a NetParameter of format V2), if the file is to contain the layers' definitions, as
+            Caffe's own files do; each gets the blobs of the layer with its name. Without it, the file contains only
+            `name`, and each layer's name, type and blobs.
+        name: The network's name if `net` is None.
+
+    Raises:
+        NetError: A layer is not in the network, or lacks a blob that it shares with another layer.
+        FileError: The file cannot be written, or would be larger than Caffe reads.
     """
     pieces = _Pieces(net.name if net is not None else name)
     for definition, blobs in _joined(layers, net):
@@ -59,8 +66,8 @@ def _joined(layers: Iterable[TrainedLayer], net: Message | None) -> Iterator[tup
     if strangers := trained.keys() - {definition.name for definition in net.layer}:
         raise NetError(f"weights of {', '.join(sorted(strangers))}, which the network does not have")
     for definition in net.layer:
-        layer = trained.get(definition.name)
-        yield definition, () if layer is None else _complete(layer)
+        own = trained.get(definition.name)
+        yield definition, () if own is None else _complete(own)
 
 
 def _complete(layer: TrainedLayer) -> Sequence[StoredBlob]:

@@ -44,7 +44,7 @@ DIALECTS = (AUTO, *BASES)  # what load_net takes beside the forks' names, which 
 
 @cache
 def forks() -> dict[str, Dialect]:
-    """The forks that have a file, by name."""
+    """Return the forks that have a schema file, by name."""
     folder = files(__package__).joinpath("forks")
     found = [_read(path.name.removesuffix(".txt"), path.read_text("utf-8"))
              for path in folder.iterdir() if path.name.endswith(".txt")]
@@ -53,19 +53,23 @@ def forks() -> dict[str, Dialect]:
 
 @cache
 def dialects() -> dict[str, Dialect]:
-    """Every dialect by name: the bases, the forks, and `mixed`, which has the fields and types of all."""
+    """Return every dialect by name: the bases, the forks, and `mixed`, which has the fields and types of all."""
     return {**BASES, **forks(), MIXED: _mixed()}
 
 
 def dialect_named(name: str) -> Dialect:
-    """The dialect of this name; RmpeError for a name that is none."""
+    """Return the dialect with this name.
+
+    Raises:
+        RmpeError: There is no such dialect.
+    """
     if name not in dialects():
         raise RmpeError(f"no dialect {name!r}; choose one of {', '.join(map(repr, [AUTO, *dialects()]))}")
     return dialects()[name]
 
 
 def having(names: Sequence[str]) -> str:
-    """The end of a sentence about something that these dialects have."""
+    """Return the end of a sentence that names the dialects that have something."""
     shown = " and ".join(map(repr, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return f"dialect{'s' if len(names) > 1 else ''} {shown} {'have' if len(names) > 1 else 'has'} it"
 

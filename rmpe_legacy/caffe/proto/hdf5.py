@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from os import PathLike
 
 from rmpe_legacy.errors import FileError
 from rmpe_legacy.readers.hdf5 import Dataset, Group, open_hdf5
@@ -15,8 +15,12 @@ MAX_BLOBS = 1000  # of one layer
 Members = Mapping[str, Group | Dataset | None]
 
 
-def read_hdf5_weights(path: str | Path) -> list[TrainedLayer]:
-    """The layers of a .caffemodel.h5, in name order. Links that lead out of the file are refused."""
+def read_hdf5_weights(path: str | PathLike) -> list[TrainedLayer]:
+    """Return the layers of a .caffemodel.h5, in name order. Links that lead out of the file are refused.
+
+    Raises:
+        FileError: The file cannot be read, or is not a .caffemodel.h5.
+    """
     data = open_hdf5(path).get("data")
     if not isinstance(data, Group):
         raise FileError(f"{path}: an HDF5 file without the group 'data'; is this a caffemodel.h5?")

@@ -16,9 +16,12 @@ from .blobs import TrainedLayer
 
 
 def write_hdf5_weights(path: str | PathLike, layers: Sequence[TrainedLayer]) -> None:
-    """Write a .caffemodel.h5; blobs keep their type. A blob that is None, because another layer owns it, is left out.
+    """Write a .caffemodel.h5; blobs keep their dtype. A blob that is None, because another layer owns it, is left out.
 
-    A slash in a layer's name makes a group in a group, as HDF5 has it, which Caffe reads.
+    A slash in a layer's name makes nested groups, as in HDF5; Caffe reads them.
+
+    Raises:
+        FileError: HDF5 cannot hold a layer's name, two names clash, or the file cannot be written.
     """
     with as_os_errors(), h5py.File(path, "w") as file:
         data = file.create_group("data")

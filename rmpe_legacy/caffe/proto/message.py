@@ -15,10 +15,10 @@ from .schema import MessageType
 
 
 class Source:
-    """Where a message came from: a path, and the text where the file is text.
+    """Where a message came from: a path, and the text if the file is text.
 
-    The text is the file's bytes, a character each (Latin-1). Caffe does not ask how a prototxt is encoded, so a
-    comment in GBK or a name that is not UTF-8 must come through unchanged; ``decoded`` makes text for people of it.
+    The text holds the file's bytes as one character each (Latin-1). Caffe ignores the encoding of a prototxt, so a
+    comment in GBK or a name that is not UTF-8 must be preserved; ``decoded`` converts parts of it for messages.
     """
 
     def __init__(self, path: str, text: str | None = None):
@@ -27,9 +27,9 @@ class Source:
         self._mark = (0, 1, 1)  # an offset that was asked for, its line and column
 
     def at(self, offset: int) -> str:
-        """"path:line:column" of a position in the text; the path alone for a binary file.
+        """Return "path:line:column" of a position in the text; for a binary file, only the path.
 
-        Counts on from the last position asked for: reading a file in order takes time in proportion to its size.
+        Counts from the last position, so that reading a file in order takes time proportional to its size.
         """
         if self.text is None:
             return self.path
@@ -52,7 +52,7 @@ class TextSource(Source):
 
 
 def decoded(text: str) -> str:
-    """A part of a Source's text to read; bytes that are not UTF-8 as the surrogateescape handler has them."""
+    """Decode a part of a Source's text for display; bytes that are not UTF-8 become surrogates (surrogateescape)."""
     return text if text.isascii() else text.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
@@ -61,7 +61,7 @@ NOWHERE = Source("<made in memory>")
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A field, or an enum's value, that the dialect's schema does not have; kept as it stood in the file."""
+    """A field or an enum value that the dialect's schema lacks, with its value from the file."""
 
     owner: str  # the message it stood in
     name: str
@@ -72,7 +72,8 @@ class Unknown:
 
 
 class FieldError(PrototxtError, AttributeError):
-    """A field was read that neither the schema nor the file has: a layer and its prototxt do not agree on a name."""
+    """A field was read that neither the schema nor the file contains: a layer and its prototxt disagree about a name.
+    """
 
     def __init__(self, message: Message, name: str):
         what = message.descriptor.name if message.descriptor else "this message"
@@ -81,10 +82,10 @@ class FieldError(PrototxtError, AttributeError):
 
 
 class Message:
-    """The values of one message: attributes by field name, defaults where the file is silent.
+    """The values of one message: attributes by field name, with defaults for fields that the file does not set.
 
-    Enum values are their names. A message the schema does not know (``descriptor`` None) has every field under its
-    name: a single value as it is, repeated values as a list. Treat as immutable once parsed.
+    Enum values are their names. A message that the schema does not know (``descriptor`` is None) has every field under
+    its name: a single value as it is, repeated values as a list. Treat as immutable once parsed.
     """
 
     __slots__ = ("descriptor", "fields", "origin", "position", "unknown")
@@ -113,11 +114,11 @@ class Message:
         return self  # nothing in it changes once it is parsed
 
     def has(self, name: str) -> bool:
-        """Whether the file sets this field (a repeated one: at least once)."""
+        """Return whether the file sets this field (a repeated one: at least once)."""
         return name in self.fields
 
     def replace(self, **changes: Any) -> Message:
-        """A copy with fields set; None removes one."""
+        """Return a copy with fields set; None removes a field."""
         fields = {**self.fields, **changes}
         return Message(self.descriptor, {k: v for k, v in fields.items() if v is not None},
                        self.origin, self.position, list(self.unknown))
@@ -127,7 +128,7 @@ class Message:
         return self.origin.at(self.position)
 
     def unknowns(self) -> Iterator[Unknown]:
-        """Every unknown field and value of this message and of those inside it."""
+        """Yield every unknown field and value of this message and of the messages in it."""
         yield from self.unknown
         for value in self.fields.values():
             for item in value if isinstance(value, list) else (value,):
@@ -147,7 +148,7 @@ class Message:
 
 
 def fields_with_effect(message: Message, effect: str) -> Iterator[tuple[Message, str, Any]]:
-    """Each field of a fork that is set, here or further inside, and has this effect: its message, name and value."""
+    """Yield each set field of a fork that has this effect, here or in nested messages: its message, name and value."""
     if message.descriptor is None:
         return
     for name, value in message.fields.items():

@@ -23,12 +23,18 @@ _F = descriptor_pb2.FieldDescriptorProto
 
 @cache
 def caffe_pb2(dialect: str = "rmpe", widened: bool = False) -> SimpleNamespace:
-    """The message classes, enums and values of one dialect by name: ``caffe_pb2().NetParameter()``.
+    """Return the message classes, enums and values of one dialect by name: ``caffe_pb2().NetParameter()``.
 
     They live in a descriptor pool of their own, so that another caffe_pb2 in the process does not clash.
 
-    widened: whether the messages also have what only other dialects know, so that they can read any prototxt. A field
-        of theirs has its own number only if no dialect uses that for another; a binary file leaves the rest unknown.
+    Args:
+        dialect: The dialect's name.
+        widened: Also give the messages the fields of all other dialects, so that they can read any prototxt. Such a
+            field
+            keeps its number only if no dialect uses that number for another field; binary files leave the rest unknown.
+
+    Raises:
+        RmpeError: There is no such dialect.
     """
     schema = load_schema(dialect)
     more = load_schema(MIXED) if widened else schema

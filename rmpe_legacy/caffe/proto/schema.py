@@ -40,7 +40,7 @@ class EnumType:
 
 @dataclass(frozen=True)
 class Field:
-    """One field: its number on the wire, its type and what an absent one means."""
+    """One field: its number on the wire, its type and its default."""
 
     number: int
     name: str
@@ -55,7 +55,7 @@ class Field:
 
     @property
     def absent(self) -> Any:
-        """The value that reading an unset field gives, as protobuf has it."""
+        """The value of the field if it is not set, as in protobuf."""
         if self.repeated:
             return ()
         if self.message is not None:
@@ -117,7 +117,11 @@ def _field_match(text: str) -> re.Match:
 
 @cache
 def load_schema(dialect: str = "rmpe") -> Schema:
-    """The schema of one dialect; raises RmpeError for a name that is none."""
+    """Return the schema of one dialect.
+
+    Raises:
+        RmpeError: There is no such dialect.
+    """
     own = dialect_named(dialect)
     schema = Schema(own.name, own.base, own.types)
     raw: list[tuple[MessageType, re.Match]] = []
@@ -206,19 +210,19 @@ def _message_type(dialect: str, name: str) -> MessageType:
 
 
 def known_elsewhere(message: str, name: str, dialect: str) -> list[str]:
-    """The other dialects in which `message` has a field `name`."""
+    """Return the other dialects in which `message` has a field `name`."""
     return [other for other in dialects()
             if other not in (dialect, MIXED) and (message, name) in _names_of(other)]
 
 
 def may_have(dialect: str, wanted: Set[tuple[str, str]]) -> bool:
-    """Whether a dialect has all these (message, field) pairs. Its schema need not be loaded to say so."""
+    """Return whether a dialect has all these (message, field) pairs. Does not load its schema."""
     own = dialect_named(dialect)
     return wanted <= _names_of(own.base) | _names_of(own.name)
 
 
 def added_fields(dialect: str) -> frozenset[tuple[str, str]]:
-    """The (message, field) pairs that a dialect has beyond its base; of a base, none."""
+    """Return the (message, field) pairs that a dialect adds to its base; empty for a base."""
     if dialect == MIXED:
         return frozenset().union(*(_names_of(name) for name in forks()))
     return frozenset() if dialect in BASES else _names_of(dialect)
@@ -235,7 +239,7 @@ def _names_of(dialect: str) -> frozenset[tuple[str, str]]:
 
 
 def float32(value: float) -> float:
-    """The nearest single-precision number, as Caffe stores a float field; too large gives infinity."""
+    """Round to single precision, as Caffe stores a float field; a number that is too large becomes infinity."""
     try:
         return struct.unpack("<f", struct.pack("<f", value))[0]
     except OverflowError:

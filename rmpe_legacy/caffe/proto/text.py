@@ -60,10 +60,18 @@ _ESCAPED = dict(zip("abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
 
 def read_text(path: str | PathLike, message: str = "NetParameter", dialect: str = "rmpe",
               strict: bool = True) -> Message:
-    """Read a prototxt file as one message of the dialect. FileError or PrototxtError say where and why not.
+    """Read a prototxt file as one message of the dialect.
 
-    strict: False keeps a further value of a field that takes one in ``Message.unknown``. Some fork's schema may have
-    the field as a list; the first value is the one that counts.
+    Args:
+        path: The file.
+        message: The message's type.
+        dialect: The dialect's name.
+        strict: False keeps repeated values of a field that takes one in ``Message.unknown``, because some fork's schema
+            may have the field as a list; the first value counts.
+
+    Raises:
+        FileError: The file cannot be read, or is not text.
+        PrototxtError: The text cannot be parsed; names line and column.
     """
     try:
         with open(path, "rb") as file:
@@ -83,7 +91,17 @@ def read_text(path: str | PathLike, message: str = "NetParameter", dialect: str 
 
 
 def parse_text(text: str, message: str = "NetParameter", dialect: str = "rmpe", path: str = "<prototxt>") -> Message:
-    """Parse prototxt text as one message of the dialect; see ``read_text``."""
+    """Parse prototxt text as one message of the dialect.
+
+    Args:
+        text: The prototxt.
+        message: The message's type.
+        dialect: The dialect's name.
+        path: The path that errors name.
+
+    Raises:
+        PrototxtError: The text cannot be parsed; names line and column.
+    """
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
@@ -97,7 +115,7 @@ def _parse(text: str, message: str, dialect: str, path: str, strict: bool) -> Me
 
 
 def explain(source: TextSource, offset: int, reason: str) -> str:
-    """"path:line:column: reason", the line itself and a caret below the place."""
+    """Return "path:line:column: reason", the line itself, and a caret below the position."""
     begin = source.text.rfind("\n", 0, offset) + 1
     end = source.text.find("\n", offset)
     begin, end = max(begin, offset - 80), min(len(source.text) if end < 0 else end, offset + 80)  # a file of one line
@@ -108,7 +126,7 @@ def explain(source: TextSource, offset: int, reason: str) -> str:
 
 
 def suggest(owner: MessageType, name: str) -> str:
-    """A hint about an unknown field, for the end of an error message: dialects that have it, or a similar name."""
+    """Return the end of an error message about an unknown field: dialects that have it, or a similar name."""
     if elsewhere := known_elsewhere(owner.name, name, owner.schema.name):
         return f"; {having(elsewhere)}"
     return did_you_mean(name, owner.fields)
@@ -484,9 +502,10 @@ def _unescape(match: re.Match) -> bytes:
 
 
 def format_text(message: Message, indent: str = "") -> str:
-    """Write a message as prototxt, unknown fields included; ``parse_text`` reads it back.
+    """Format a message as prototxt, including unknown fields; ``parse_text`` reads it back.
 
-    PrototxtError for a name or an enum's value that prototxt cannot hold, as a file in another format may have it.
+    Raises:
+        PrototxtError: Prototxt cannot hold a name or an enum value, which may come from a file in another format.
     """
     lines = []
     for field in message.descriptor.fields.values() if message.descriptor else ():

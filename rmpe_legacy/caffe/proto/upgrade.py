@@ -72,14 +72,15 @@ _TRANSFORMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_D
 
 
 def upgrade_net(net: Message) -> Message:
-    """A NetParameter in today's layout: only ``layer``, with Input layers for the old input fields."""
+    """Return a NetParameter in the current layout: only ``layer``, with Input layers instead of the old input fields.
+    """
     for step in (_v0_to_v1, _transform_params, _v1_to_v2, _input_fields, _batch_norm):
         net = step(net)
     return net
 
 
 def v1_type(name: str) -> str:
-    """Today's type name of a V1 enum value: INNER_PRODUCT is InnerProduct."""
+    """Return the current type name of a V1 enum value: InnerProduct for INNER_PRODUCT."""
     return V1_SPELLED.get(name, "".join(word.capitalize() for word in name.split("_")))
 
 

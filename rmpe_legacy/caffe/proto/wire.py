@@ -239,7 +239,7 @@ def _wires(field: Field) -> set[int]:
 
 
 def encode(message: Message) -> bytes:
-    """Write a message as protobuf would: fields in the order of their numbers, unknown ones left out."""
+    """Encode a message as protobuf would: fields in the order of their numbers, without unknown ones."""
     return b"".join(_encode(message))
 
 
@@ -280,7 +280,7 @@ def _encode_one(field: Field, item: Any):
 
 
 def varint(number: int) -> bytes:
-    """A whole number as protobuf writes it; a negative one in ten bytes."""
+    """Encode an integer as a protobuf varint; a negative one takes ten bytes."""
     number &= 0xFFFFFFFFFFFFFFFF
     out = bytearray()
     while number > 127:

@@ -48,7 +48,11 @@ class DebugInfo:
         self._diffs[place] = _mean(diff)
 
     def log_backward(self, learnable: Iterable[Tensor]) -> None:
-        """Log the diffs of the backward that has just ended, layer by layer from the last, and their sums."""
+        """Log the diffs of the backward that has just ended, layer by layer from the last, and their sums.
+
+        Args:
+            learnable: The network's parameters, of any shape, whose data and diffs are summed up.
+        """
         for i in reversed(range(len(self.net.steps))):
             step = self.net.steps[i]
             layer, name = step.layer, step.layer.spec.name

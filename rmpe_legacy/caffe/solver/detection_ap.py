@@ -20,14 +20,18 @@ ROW = 5  # image, label, score, true positive, false positive; or -1, label, num
 
 
 class DetectionScores:
-    """The rows of one output blob, collected batch by batch."""
+    """The rows of a DetectionEvaluate output, collected batch by batch."""
 
     def __init__(self) -> None:
         self._positives: dict[int, int] = defaultdict(int)  # label -> true boxes
         self._rows: dict[int, list[tuple[float, int]]] = defaultdict(list)  # label -> (score, is a true positive)
 
     def add(self, blob: np.ndarray) -> None:
-        """Add one batch, (1, 1, rows, 5). NetError if it has another shape."""
+        """Add one batch, (1, 1, rows, 5).
+
+        Raises:
+            NetError: The blob has another shape.
+        """
         if blob.ndim != 4 or blob.shape[3] != ROW:
             raise NetError(f"a test net with eval_type \"detection\" ends in rows of {ROW} values, as "
                            f"DetectionEvaluate gives them; this output is {' x '.join(map(str, blob.shape))}")
@@ -38,7 +42,15 @@ class DetectionScores:
                 self._rows[int(label)].append((float(score), int(hit)))
 
     def mean_ap(self, version: str) -> float:
-        """The mean over all labels that have true boxes. One without detections counts 0, with a warning."""
+        """Return the mean AP, 0 to 1, over all labels that have true boxes. A label without detections counts as 0,
+        with a warning.
+
+        Args:
+            version: How to compute each AP: one of AP_VERSIONS.
+
+        Raises:
+            NetError: There is no such version, or a true box was found twice.
+        """
         total = np.float32(0)
         for label in sorted(self._positives):
             if label in self._rows:
@@ -49,7 +61,16 @@ class DetectionScores:
 
 
 def average_precision(rows: Sequence[tuple[float, int]], positives: int, version: str) -> float:
-    """The AP of one label: (score, is a true positive) per detection, and how many true boxes there are."""
+    """Return the average precision of one label, 0 to 1.
+
+    Args:
+        rows: (score, 1 if it is a true positive, otherwise 0) of each detection.
+        positives: Number of true boxes.
+        version: How to compute the AP: one of AP_VERSIONS.
+
+    Raises:
+        NetError: There is no such version, or there are more true positives than true boxes.
+    """
     if version not in AP_VERSIONS:
         raise NetError(f"ap_version {version!r} is not one of {', '.join(AP_VERSIONS)}")
     if not rows or not positives:

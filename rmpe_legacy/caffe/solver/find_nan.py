@@ -12,7 +12,7 @@ from rmpe_legacy.caffe.net import Net, Step
 
 
 def first_nan(net: Net) -> str:
-    """The first layer of the last forward with a NaN, in words: runs the same inputs again and looks at each layer."""
+    """Describe the first layer whose output contains a NaN: runs the last forward's inputs again, layer by layer."""
     found: list[str] = []
     hooks = [step.layer.register_forward_hook(partial(_look, step, found)) for step in net.steps]
     inputs = net.last_inputs

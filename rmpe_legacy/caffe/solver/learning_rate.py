@@ -19,11 +19,15 @@ NO_LOSS = np.float32(1e38)  # minimum_loss of a state that stores none
 
 
 class LearningRate:
-    """The rate as a float32 for each iteration, by the solver's `lr_policy`.
+    """The learning rate of each iteration, float32, by the solver's `lr_policy`.
 
-    current_step: how many steps a `step`, `multistep` or `plateau` policy has taken. minimum_loss, iter_last_event:
-    the smallest smoothed loss so far, and the iteration of the last new minimum or step, for `plateau`. A solver state
-    stores them, since these policies take one step per iteration at most and so depend on earlier iterations.
+    Attributes:
+        current_step: Number of steps that a `step`, `multistep` or `plateau` policy has taken.
+        minimum_loss: Smallest smoothed loss so far, for `plateau`.
+        iter_last_event: Iteration of the last new minimum or step, for `plateau`.
+
+    A solver state stores these, because the policies take at most one step per iteration and so depend on earlier
+    iterations.
     """
 
     def __init__(self, param: Message):
@@ -47,9 +51,11 @@ class LearningRate:
         return "plateau_winsize" in self.param.descriptor.fields
 
     def at(self, iteration: int, smoothed_loss: float = 0.0) -> np.float32:
-        """The rate of an iteration, which must not be before the last one asked for.
+        """Return the rate of an iteration.
 
-        smoothed_loss: that of this iteration; only `plateau` uses it.
+        Args:
+            iteration: Must not be less than in an earlier call.
+            smoothed_loss: The smoothed loss of this iteration; only `plateau` uses it.
         """
         if self.param.lr_policy == "plateau":
             self._watch(iteration, np.float32(smoothed_loss))

@@ -26,10 +26,14 @@ CPU_CACHE = 1 << 16  # values of a parameter; each step needs a few times as man
 
 
 class CaffeOptimizer(torch.optim.Optimizer):
-    """What the six have in common. lr: the rate before each parameter's lr_mult; set it in `param_groups` to change it.
+    """Base class of Caffe's six optimizers.
 
-    clip_gradients: the largest L2 norm of all gradients together; negative for no limit. iter_size: how many backward
-    passes add up in the gradients before a step. weight_decay is multiplied by each group's decay_mult.
+    Args:
+        params: The parameters, or groups of them with `lr_mult` and `decay_mult`.
+        lr: The rate before each parameter's lr_mult; set it in `param_groups` to change it.
+        clip_gradients: The largest L2 norm of all gradients together; negative for no limit.
+        iter_size: Number of backward passes that accumulate gradients before a step.
+        weight_decay: Multiplied by each group's decay_mult.
     """
 
     history_blobs = 1  # that a solver state stores per parameter
@@ -51,11 +55,16 @@ class CaffeOptimizer(torch.optim.Optimizer):
 
     @property
     def parameters(self) -> list[Tensor]:
-        """All parameters, in the order of the groups: the order of a solver state's history."""
+        """All parameters, in the shapes of their blobs and in the order of the groups: the order of a solver state's
+        history.
+        """
         return [p for group in self.param_groups for p in group["params"]]
 
     def history(self) -> list[Tensor]:
-        """The history blobs as a solver state has them: the first of every parameter, then the second of every one."""
+        """The history blobs in the order of a solver state: the first of every parameter, then the second of every one.
+
+        Each has the shape and dtype of its parameter.
+        """
         return [self._history(p)[i] for i in range(self.history_blobs) for p in self.parameters]
 
     def _history(self, p: Tensor) -> list[Tensor]:
@@ -66,7 +75,15 @@ class CaffeOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Update every parameter once. The gradients are left as the update that was subtracted, as Caffe's diffs."""
+        """Update every parameter once. Each gradient is replaced by the update that was subtracted, as in Caffe's
+        diffs.
+
+        Args:
+            closure: Computes the loss, a scalar, and its gradients; called before the update.
+
+        Returns:
+            The closure's loss, or None.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():

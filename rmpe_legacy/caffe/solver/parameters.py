@@ -43,7 +43,11 @@ def read_solver(path: str | PathLike, dialect: str = AUTO) -> Message:
 
 
 def upgrade_solver(param: Message) -> Message:
-    """The same from a SolverParameter message."""
+    """Upgrade the old solver_type of a SolverParameter to type.
+
+    Raises:
+        NetError: The message contains unknown fields, or both solver_type and type.
+    """
     if unknown := [f"{u.where}: {u.owner} has no {'value ' + str(u.value) if u.is_value else 'field ' + repr(u.name)}"
                    for u in param.unknowns()]:
         raise NetError("\n  ".join([f"{param.origin.path}: not known in a solver of this dialect:", *unknown]))
@@ -76,7 +80,11 @@ def _check(param: Message) -> None:
 
 
 def make_optimizer(param: Message, params: list[LearnableParameter]) -> CaffeOptimizer:
-    """The optimizer that a SolverParameter asks for. Its learning rate is set before each step."""
+    """Make the optimizer that a SolverParameter names. Its learning rate is set before each step.
+
+    Raises:
+        NetError: There is no such type, or a parameter of it is out of range.
+    """
     options = {name: getattr(param, name) for name in (
         "momentum", "weight_decay", "regularization_type", "clip_gradients", "iter_size")}
     own = {"AdaGrad": ("delta",), "RMSProp": ("rms_decay", "delta"), "AdaDelta": ("delta",),
@@ -91,7 +99,7 @@ def make_optimizer(param: Message, params: list[LearnableParameter]) -> CaffeOpt
 
 @dataclass(frozen=True)
 class LearnableParameter:
-    """One parameter of a network, once, however many layers share it."""
+    """One parameter of a network; a parameter that several layers share occurs once."""
 
     layer: str  # that owns it
     index: int  # among the layer's blobs
@@ -104,10 +112,12 @@ class LearnableParameter:
 
 
 def learnable_parameters(net: Net) -> list[LearnableParameter]:
-    """A network's parameters in Caffe's order, those with lr_mult 0 among them.
+    """Return a network's parameters in Caffe's order, including those with lr_mult 0.
 
-    A parameter that layers share has the multipliers of its owner; where that sets none, those of the first sharer
-    that does. NetError if two of them set different ones.
+    A shared parameter has its owner's multipliers; where the owner sets none, those of the first layer that does.
+
+    Raises:
+        LayerError: Two layers set different multipliers for the same parameter.
     """
     found: dict[int, _Entry] = {}
     for step in net.steps:

@@ -29,7 +29,7 @@ FORMAT = "rmpe_legacy run state 1"
 
 @dataclass(frozen=True)
 class RunState:
-    """A run at one iteration, in all its processes."""
+    """The state of a run at one iteration, in all its processes."""
 
     iteration: int
     losses: tuple[float, ...]  # that the smoothed loss averages
@@ -39,7 +39,7 @@ class RunState:
 
 
 def path_beside(state: str | PathLike) -> Path:
-    """The run state of a solver state: snap_iter_5.solverstate.h5 -> snap_iter_5.runstate."""
+    """Return the path of the run state beside a solver state: snap_iter_5.solverstate.h5 -> snap_iter_5.runstate."""
     path = Path(state)
     return path.with_name(path.name.removesuffix(".h5").removesuffix(".solverstate") + ".runstate")
 
@@ -52,7 +52,11 @@ def write_run_state(path: str | PathLike, state: RunState) -> None:
 
 
 def read_run_state(path: str | PathLike) -> RunState:
-    """Read a .runstate. FileError if it is damaged."""
+    """Read a .runstate.
+
+    Raises:
+        FileError: The file cannot be read, or is damaged.
+    """
     fields = read_json(path)
     try:
         if fields["format"] != FORMAT:
@@ -64,7 +68,9 @@ def read_run_state(path: str | PathLike) -> RunState:
 
 
 def capture(nets: Sequence[Net], device: torch.device) -> dict[str, Any]:
-    """This process's random numbers, and the position of each data layer of its networks; json can write it."""
+    """Return this process's random state, and the position of each data layer of its networks, as JSON-compatible
+    values.
+    """
     name, words, at, has_gauss, gauss = np.random.get_state(legacy=True)
     state = {"torch": _packed(torch.get_rng_state()), "python": _as_lists(random.getstate()),
              "numpy": [name, np.asarray(words).tolist(), at, has_gauss, gauss],
@@ -75,7 +81,12 @@ def capture(nets: Sequence[Net], device: torch.device) -> dict[str, Any]:
 
 
 def restore(state: Mapping[str, Any], nets: Sequence[Net], device: torch.device, path: str | PathLike) -> None:
-    """Go on from what `capture` gave. RmpeError if it belongs to other networks, or a data source has changed."""
+    """Continue from a state that `capture` returned.
+
+    Raises:
+        FileError: The state is damaged, or belongs to networks with other data layers.
+        RmpeError: A data source has changed.
+    """
     try:
         found = [[(str(name), position) for name, position in net] for net in state["layers"]]
         here = [list(data_layers(net)) for net in nets]

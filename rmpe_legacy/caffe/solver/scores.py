@@ -16,7 +16,7 @@ Values = list[tuple[str, np.float32]]  # an output's name and one of its values
 
 
 class Scores:
-    """The outputs of a test net, added up batch by batch."""
+    """The outputs of a test net, summed batch by batch."""
 
     def __init__(self, ap_version: str | None = None):
         """ap_version: compute the mAP of DetectionEvaluate's rows by this version; None for plain means."""
@@ -26,7 +26,11 @@ class Scores:
         self._detections: dict[str, DetectionScores] = {}
 
     def add(self, net: Net) -> Values:
-        """Add the outputs of the network's last forward; returns them."""
+        """Add the outputs of the network's last forward, and return them.
+
+        Raises:
+            NetError: This batch's outputs have another number of values than the first batch's.
+        """
         values = output_values(net)
         self._batches += 1
         if self.ap_version is not None:
@@ -44,19 +48,19 @@ class Scores:
         return values
 
     def results(self) -> list[tuple[str, float]]:
-        """(output, mean of one of its values) in order; or (output, mAP)."""
+        """Return (output, mean of one of its values) for each value in order; or (output, mAP)."""
         if self.ap_version is not None:
             return [(name, scores.mean_ap(self.ap_version)) for name, scores in self._detections.items()]
         return [(name, float(np.float32(total / np.float32(self._batches)))) for name, total in self._sums]
 
 
 def output_values(net: Net) -> Values:
-    """Each value of each output of the last forward, in Caffe's order."""
+    """Return each value of each output of the last forward, in Caffe's order."""
     return [(name, np.float32(value)) for name in net.outputs
             for value in net.blobs[name].detach().cpu().reshape(-1).tolist()]
 
 
 def weighted(net: Net, name: str, value: float | np.floating) -> str:
-    """The end of an output's log line, " (* 1 = 0.5 loss)"; empty for an output that is not a loss."""
+    """Return the end of an output's log line, " (* 1 = 0.5 loss)"; empty for an output that is not a loss."""
     weight = net.loss_weights.get(name, 0)
     return f" (* {weight:g} = {np.float32(weight) * np.float32(value):g} loss)" if weight else ""

@@ -21,9 +21,16 @@ Added = Mapping[str, Sequence[np.ndarray]]  # layer -> arrays that it stores aft
 
 
 def write_weights(path: str | PathLike, net: Net, diffs: bool = False, added: Added = MappingProxyType({})) -> None:
-    """Write a .caffemodel byte for byte as Caffe does: every layer, inserted Splits too, with its blobs.
+    """Write a .caffemodel byte for byte as Caffe does: every layer with its blobs, including the inserted Splits.
 
-    diffs: store each parameter's gradient, which holds the last update after a solver's step.
+    Args:
+        path: The file; it appears whole or not at all.
+        net: The network.
+        diffs: Also store each parameter's gradient, which holds the last update after a solver's step.
+        added: Further blobs of a layer, by the layer's name.
+
+    Raises:
+        FileError: The file cannot be written, or would exceed 2 GiB.
     """
     layers = [_definition(step) for step in net.steps]
     message = Message(load_schema(net.steps[0].layer.spec.dialect)["NetParameter"], {"name": net.name, "layer": layers})
@@ -32,9 +39,13 @@ def write_weights(path: str | PathLike, net: Net, diffs: bool = False, added: Ad
 
 def write_weights_hdf5(path: str | PathLike, net: Net, diffs: bool = False,
                        added: Added = MappingProxyType({})) -> None:
-    """Write a .caffemodel.h5: a group per layer in `data`, and in `diff` if asked for.
+    """Write a .caffemodel.h5: a group per layer in `data`, and in `diff` if `diffs` is set.
 
-    A parameter that layers share stands in its owner's group alone. Source: Net::ToHDF5 (net.cpp) of RMPE@5188c23.
+    A shared parameter is stored only in its owner's group; its diff is stored in the groups of all sharers. Arguments
+    as
+    for ``write_weights``.
+
+    Source: Net::ToHDF5 (net.cpp) of RMPE@5188c23.
     """
     with h5py.File(path, "w") as file:
         groups = [file.create_group("data"), *([file.create_group("diff")] if diffs else [])]
@@ -88,5 +99,5 @@ def _array(value: Tensor) -> np.ndarray:
 
 
 def stored_blobs(values: Iterable[Tensor]) -> tuple[StoredBlob, ...]:
-    """Tensors, such as a solver's history, as a file stores them."""
+    """Convert tensors of any shape, such as a solver's history, to blobs that a file can store."""
     return tuple(StoredBlob(tuple(value.shape), _array(value).reshape(-1)) for value in values)

@@ -179,7 +179,11 @@ class Solver:
         return parsed.build().to(self.device)
 
     def copy_trained(self, layers: Iterable[TrainedLayer]) -> None:
-        """Begin from weights, in the training net and in the test nets: ``caffe train --weights``."""
+        """Copy weights into the training net and the test nets, as ``caffe train --weights`` does.
+
+        Raises:
+            LayerError: The blobs do not fit a layer.
+        """
         layers = list(layers)
         for net in (self.net, *self.test_nets):
             for name in copy_trained(net, layers):
@@ -189,7 +193,14 @@ class Solver:
     # --- training -----------------------------------------------------------------------------------------------
 
     def solve(self, resume: str | PathLike | None = None) -> None:
-        """Train up to max_iter, from a solver state if given, with the tests, snapshots and log lines of Caffe."""
+        """Train up to max_iter, with Caffe's tests, snapshots and log lines.
+
+        Args:
+            resume: A solver state to continue from.
+
+        Raises:
+            FileError, NetError: The solver state does not fit, or a snapshot cannot be written.
+        """
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", self.param.lr_policy)
         self.stopped = False
@@ -216,7 +227,7 @@ class Solver:
         log.info("Optimization Done.")
 
     def step(self, iterations: int = 1) -> None:
-        """Train for this many iterations; the smoothed loss restarts, as in Caffe's Step."""
+        """Train for a number of iterations; the smoothed loss restarts, as in Caffe's Step."""
         self._forget_losses()
         self._train(self.iter + iterations)
 
@@ -342,7 +353,14 @@ class Solver:
         self.stopped = bool(self.world.largest(int(self.stopped)))
 
     def test(self, index: int) -> list[tuple[str, float]]:
-        """Run one test net on the weights as they are: (output, mean of a value) in order, or (output, mAP)."""
+        """Run one test net with the current weights.
+
+        Args:
+            index: The net's index in ``test_nets``.
+
+        Returns:
+            (output, mean of one of its values) for each value in order; or (output, mAP). Empty if the user interrupts.
+        """
         log.info("Iteration %d, Testing net (#%d)", self.iter, index)
         net, p = self.test_nets[index], self.param
         share_trained(net, self.net)
@@ -391,9 +409,15 @@ class Solver:
                             "make it first")
 
     def snapshot(self) -> tuple[Path, Path]:
-        """Write weights, solver state and run state, all or none; returns the paths of the first two.
+        """Write weights, solver state and run state, all or none.
 
-        Every process has to call this; the first one writes.
+        Every process must call this; the first one writes.
+
+        Returns:
+            The paths of the weights and of the solver state.
+
+        Raises:
+            OSError: A file cannot be written.
         """
         p = self.param
         is_hdf5 = p.snapshot_format == "HDF5"
@@ -425,10 +449,13 @@ class Solver:
         return SolverState(self.iter, self.rate.current_step, weights, stored_blobs(self.optimizer.history()), plateau)
 
     def restore(self, path: str | PathLike) -> None:
-        """Go on from a solver state and the weights that it names.
+        """Continue from a solver state and the weights that it names.
 
-        With its .runstate beside it, data and random numbers continue where the snapshot was taken; without it, they
-        start from the beginning, as in Caffe. FileError or NetError say what does not fit.
+        If its .runstate is beside it, data and random numbers continue where the snapshot was taken; otherwise they
+        start from the beginning, as in Caffe.
+
+        Raises:
+            FileError, NetError: A file cannot be read, or does not fit the solver.
         """
         state = read_state(path)
         history = self.optimizer.history()
@@ -494,7 +521,10 @@ def _by_name(kind: str, values: Values | Sequence[tuple[str, float]]) -> dict[st
 def share_trained(target: Net, source: Net) -> None:
     """Let a network use another's parameters, layer by layer by name, without a copy.
 
-    Source: Net::ShareTrainedLayersWith (net.cpp:684-717) of RMPE@5188c23. LayerError where a shape differs.
+    Raises:
+        LayerError: A layer's parameters have other shapes.
+
+    Source: Net::ShareTrainedLayersWith (net.cpp:684-717) of RMPE@5188c23.
     """
     targets: dict[str, Layer] = {}
     for step in target.steps:

@@ -62,7 +62,11 @@ def write_state_hdf5(path: str | PathLike, state: SolverState) -> None:
 
 
 def read_state(path: str | PathLike) -> SolverState:
-    """Read a .solverstate or .solverstate.h5. FileError says why it cannot be."""
+    """Read a .solverstate or .solverstate.h5.
+
+    Raises:
+        FileError: The file cannot be read, is damaged, or is not a solver state.
+    """
     try:
         data = Path(path).read_bytes()
     except OSError as error:

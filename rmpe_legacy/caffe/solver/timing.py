@@ -14,7 +14,7 @@ from rmpe_legacy.caffe.net import Net, Step
 
 @dataclass
 class LayerTime:
-    """One layer's seconds, an entry per iteration."""
+    """The times of one layer in seconds, one entry per iteration."""
 
     name: str
     type: str
@@ -24,7 +24,7 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class Event:
-    """One layer's turn, for a trace: begin and duration in seconds since the first iteration began."""
+    """One run of one layer, for a trace: begin and duration in seconds since the first iteration began."""
 
     layer: str
     type: str
@@ -58,7 +58,7 @@ class Timer:
         return self._iterate(record=False)[1]
 
     def run(self, iterations: int) -> Iterator[float]:
-        """Run so many iterations; yields each one's seconds."""
+        """Run a number of iterations; yields the seconds of each."""
         self.begin = time.perf_counter()
         for _ in range(iterations):
             yield self._iterate(record=True)[0]
@@ -141,7 +141,7 @@ class Timer:
 
 
 def chrome_trace(times: NetTimes) -> dict:
-    """The events in the form that Chrome's tracing and Perfetto read; times there are microseconds."""
+    """Return the events in the format of Chrome's tracing and Perfetto, with times in microseconds."""
     return {"displayTimeUnit": "ms", "traceEvents": [
         {"name": event.layer, "cat": event.direction, "ph": "X", "pid": 1, "tid": 1, "ts": event.begin * 1e6,
          "dur": event.duration * 1e6, "args": {"type": event.type}} for event in times.events]}

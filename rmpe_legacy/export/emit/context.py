@@ -40,13 +40,13 @@ class EmitContext:
 
     @staticmethod
     def has_symbols(sizes: Dims) -> bool:
-        """Whether some of the sizes are not the same for every input."""
+        """Return whether some of the sizes vary with the inputs."""
         return any(isinstance(size, str) for size in sizes)
 
 
 @dataclass(frozen=True)
 class OnnxContext(EmitContext):
-    """A layer on its way to ONNX. Its emitter adds nodes to the graph; the last ones produce the tops.
+    """A layer that is being written as ONNX. Its emitter adds nodes to the graph; the last ones produce the tops.
 
     Attributes:
         graph: The ONNX graph so far.
@@ -101,7 +101,8 @@ class OnnxContext(EmitContext):
     def fix_batch(self, reason: str) -> None:
         """Note that the layer cannot be written for batches of any size; the network is then written for one.
 
-        Raises LayerError if the user asked for sizes of inputs that cannot be fixed.
+        Raises:
+            LayerError: The user asked for sizes of inputs that cannot be fixed.
         """
         if self.graph.graph.dynamic is not None:
             raise self.graph.graph.refuse_dynamic(self.layer, "it is written for fixed sizes only")
@@ -119,15 +120,21 @@ class Writer(Protocol):
         """Copy a class or function of model_py_runtime.py into the file; returns its name."""
 
     def module(self, layer: Layer, constructor: str, state: dict[str, Tensor]) -> str:
-        """Make a submodule named after the layer, with these parameters; returns an expression: "self.conv1"."""
+        """Make a submodule named after the layer; returns an expression: "self.conv1".
+
+        Args:
+            layer: The layer.
+            constructor: The expression that makes the submodule.
+            state: Its parameters by name, in the shapes that the submodule declares.
+        """
 
     def buffer(self, layer: Layer, values: Tensor) -> str:
-        """Store a constant tensor beside the weights; returns an expression: "self.priors"."""
+        """Store a constant tensor of any shape beside the weights; returns an expression: "self.priors"."""
 
 
 @dataclass(frozen=True)
 class PythonContext(EmitContext):
-    """A layer on its way to model.py. Its emitter returns one expression, with commas if there are several tops.
+    """A layer that is being written to model.py. Its emitter returns one expression, with commas for several tops.
 
     Attributes:
         writer: The file that is being written.
@@ -151,7 +158,11 @@ class PythonContext(EmitContext):
         return f"{self.submodule(f'{self.writer.use(name)}({arguments})', *names)}({self.x[0]})"
 
     def plane(self, index: int = 0, top: bool = False) -> tuple[int, int]:
-        """Return height and width of a bottom, or of a top. Raises LayerError if inputs can have any size."""
+        """Return height and width of a bottom, or of a top.
+
+        Raises:
+            LayerError: The inputs can have any size.
+        """
         h, w = (self.top_shapes if top else self.bottom_shapes)[index][2:]
         if not isinstance(h, int) or not isinstance(w, int):
             raise self.refuse("it is written for fixed sizes only")

@@ -219,7 +219,16 @@ def interp_onnx(ctx: OnnxContext) -> None:
     if layer.begin or layer.end:
         x = _slice(ctx, x, [layer.begin] * 2, [-layer.end or INT64_MAX] * 2, [2, 3], [1, 1], last=False)
     size = _interp_size(ctx, x) if ctx.has_symbols(ctx.top_shapes[0][2:]) else ctx.integers(list(layer.size))
+    _resize_onnx(ctx, x, size)
+
+
+def _resize_onnx(ctx: OnnxContext, x: str, size: str) -> None:
+    """Give the layer's top: x resized bilinearly to (h, w), with the corner pixels aligned."""
     ctx.output("Resize", x, "", "", size, axes=[2, 3], mode="linear", coordinate_transformation_mode="align_corners")
+
+
+def _resize_python(x: str, size: str) -> str:
+    return f"F.interpolate({x}, {size}, mode=\"bilinear\", align_corners=True)"
 
 
 def _interp_size(ctx: OnnxContext, x: str) -> str:
@@ -244,18 +253,17 @@ def interp_python(ctx: PythonContext) -> str:
         param, cut = layer.spec.get("interp_param"), layer.begin + layer.end + 1
         size = pair([f"({whole}.shape[{axis}] - {cut}) // {param.shrink_factor} * {param.zoom_factor} + 1"
                      for axis in (2, 3)])
-    return f"F.interpolate({x}, {size}, mode=\"bilinear\", align_corners=True)"
+    return _resize_python(x, size)
 
 
 @emits_onnx("BilinearInterpolation")
 def bilinear_onnx(ctx: OnnxContext) -> None:
-    ctx.output("Resize", ctx.x[0], "", "", ctx.integers(list(ctx.layer.size)), axes=[2, 3], mode="linear",
-               coordinate_transformation_mode="align_corners")
+    _resize_onnx(ctx, ctx.x[0], ctx.integers(list(ctx.layer.size)))
 
 
 @emits_python("BilinearInterpolation")
 def bilinear_python(ctx: PythonContext) -> str:
-    return f"F.interpolate({ctx.x[0]}, {pair(ctx.layer.size)}, mode=\"bilinear\", align_corners=True)"
+    return _resize_python(ctx.x[0], pair(ctx.layer.size))
 
 
 @emits_onnx("ReLU6")

@@ -24,7 +24,15 @@ FORMATS = (OURS, *_WRITERS)
 
 
 def check_formats(names: Sequence[str], joints) -> None:
-    """Raise RmpeError, before any work is done, for a format that is unknown or cannot hold these joints."""
+    """Check result formats before any work is done.
+
+    Args:
+        names: The requested formats.
+        joints: The JointSet of the results.
+
+    Raises:
+        RmpeError: A format is unknown, or cannot hold these joints.
+    """
     for name in names:
         if name not in FORMATS:
             raise OptionError(f"format {name!r} is not one of {', '.join(FORMATS)}{did_you_mean(name, FORMATS)}")

@@ -18,12 +18,12 @@ FILE = "alphapose-results.json"
 
 
 def files(people: Sequence[People]) -> dict[str, bytes]:
-    """The list of all people."""
+    """Return the file of a run, file name -> content: a JSON list of all people."""
     return {FILE: json_list([row for each in people for row in entries(each)])}
 
 
 def entries(people: People) -> list[dict[str, Any]]:
-    """The people of one image; a joint without a place is three zeros."""
+    """Return the people of one image; a joint that was not found is three zeros."""
     columns = (people.flat, proposal_scores(people.keypoints, people.box_scores),
                people.boxes_xywh)
     return [{"image_id": people.image, "category_id": 1, "keypoints": keypoints, "score": score, "box": box, "idx": 0}

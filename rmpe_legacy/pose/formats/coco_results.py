@@ -19,7 +19,7 @@ CATEGORY = 1  # person
 
 
 def files(people: Sequence[People]) -> dict[str, bytes]:
-    """The list of all people."""
+    """Return the file of a run, file name -> content: a JSON list of all people."""
     ids = image_ids([each.image for each in people])
     rows = [row for each, image_id in zip(people, ids, strict=True) for row in entries(each, image_id)]
     name = people[0].joints.name if people else "empty"
@@ -27,16 +27,16 @@ def files(people: Sequence[People]) -> dict[str, bytes]:
 
 
 def entries(people: People, image_id: int | str) -> list[dict[str, Any]]:
-    """The people of one image; a joint without a place is three zeros."""
+    """Return the people of one image; a joint that was not found is three zeros."""
     return [{"image_id": image_id, "category_id": CATEGORY, "keypoints": keypoints, "score": score,
              "file_name": people.image, "joints": people.joints.name}
             for keypoints, score in zip(people.flat.tolist(), people.scores.tolist(), strict=True)]
 
 
 def image_ids(names: Sequence[str]) -> list[int]:
-    """COCO's ids of images: the number that ends each file name, 139 of 000000000139.jpg.
+    """Return COCO's image ids: the number at the end of each file name, 139 for 000000000139.jpg.
 
-    Where a name does not end in a number, or two end in the same one, images are numbered from 1, in their order.
+    If a name does not end in a number, or two names end in the same one, images are numbered from 1 in order.
     """
     numbers = [number for name in names if (number := number_of(name)) is not None]
     if len(set(numbers)) == len(names):
@@ -45,6 +45,6 @@ def image_ids(names: Sequence[str]) -> list[int]:
 
 
 def number_of(name: str) -> int | None:
-    """The number that a file name ends in, 42 of COCO_val2014_000000000042.jpg; None if it ends in something else."""
+    """Return the number that a file name ends in, 42 for COCO_val2014_000000000042.jpg; None if there is none."""
     stem = Path(name).stem.rpartition("_")[2]
     return int(stem) if stem.isdecimal() and stem.isascii() and len(stem) < 19 else None

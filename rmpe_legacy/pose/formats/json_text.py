@@ -8,7 +8,7 @@ from typing import Any
 
 
 def json_list(rows: Sequence[Any]) -> bytes:
-    """A JSON list, an entry a line."""
+    """Format a JSON list with one entry per line."""
     if not rows:
         return b"[]\n"
     return ("[\n " + ",\n ".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n").encode()

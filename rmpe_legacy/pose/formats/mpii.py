@@ -26,7 +26,11 @@ _FIELDS = ("id", "x", "y", "score")
 
 
 def check(joints: JointSet) -> None:
-    """Raise RmpeError for joints that are not MPII's, or where SciPy is missing."""
+    """Check that the format can be written.
+
+    Raises:
+        RmpeError: The joints are not MPII's, or SciPy is not installed.
+    """
     if joints != MPII16:
         raise RmpeError(f"format {NAME} holds MPII's 16 joints, not the {len(joints)} of {joints.name}; leave it out, "
                         "or use coco-results")
@@ -34,7 +38,7 @@ def check(joints: JointSet) -> None:
 
 
 def files(people: Sequence[People]) -> dict[str, bytes]:
-    """The file of a run."""
+    """Return the file of a run, file name -> content."""
     pred = np.zeros((1, len(people)), [("image", object), ("annorect", object)])
     for i, each in enumerate(people):
         check(each.joints)

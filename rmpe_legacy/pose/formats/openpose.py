@@ -35,7 +35,7 @@ _EMPTY = ("face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2
 
 
 def files(people: Sequence[People]) -> dict[str, bytes]:
-    """One file per image, even if nobody was found."""
+    """Return one file per image, file name -> content, even if nobody was found in it."""
     return {f"{NAME}/{_file_name(each, people)}": _content(each) for each in people}
 
 
@@ -53,7 +53,7 @@ def _content(people: People) -> bytes:
 
 
 def in_order(people: People) -> np.ndarray:
-    """(K, 25, 3), (K, 15, 3) or, for other joint sets, (K, J, 3): the keypoints in OpenPose's order."""
+    """Return the keypoints in OpenPose's order: (K, 25, 3), (K, 15, 3) or, for other joint sets, (K, J, 3)."""
     order = _ORDERS.get(people.joints)
     if order is None:
         return people.filled

@@ -30,10 +30,10 @@ __all__ = ["ConvBNLayer", "CreateAnnotatedDataLayer", "CreateHeatmapDataLayer", 
 
 
 def check_if_exist(path: str) -> bool:
-    """Whether there is such a file or folder."""
+    """Return whether the file or folder exists."""
     return os.path.exists(path)
 
 
 def make_if_not_exist(path: str) -> None:
-    """Make a folder and its parents, unless it is there."""
+    """Make a folder and its parents unless it exists."""
     os.makedirs(path, exist_ok=True)

@@ -17,12 +17,16 @@ XAVIER = {"param": [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult"
 
 
 def of_rmpe() -> bool:
-    """Whether RMPE's builders are wanted, rather than SSD's."""
+    """Return whether RMPE's builders are selected rather than SSD's."""
     return settings.current.messages == "rmpe"
 
 
 def UnpackVariable(var: Any, num: int) -> list:
-    """A list of `num` values: `var` if it is one, else `var` or its only item repeated."""
+    """Return a list of `num` values: `var` if it is such a list, otherwise `var` or its only item repeated.
+
+    Raises:
+        InputError: `var` has another number of items.
+    """
     values = var if isinstance(var, list) else [var]
     if len(values) not in (1, num):
         raise InputError(f"{len(values)} values are given for {num}; give one, or {num}")
@@ -34,10 +38,10 @@ def ConvBNLayer(net: NetSpec, from_layer: str, out_layer: str, use_bn: bool, use
                 eps: float = 0.001, conv_prefix: str = "", conv_postfix: str = "", bn_prefix: str = "",
                 bn_postfix: str = "_bn", scale_prefix: str = "", scale_postfix: str = "_scale", bias_prefix: str = "",
                 bias_postfix: str = "_bias", dilation: int = 1, lr_mult: float = 1, **bn_params: Any) -> None:
-    """A Convolution, with BatchNorm and Scale (or Bias) and a ReLU in place if asked for.
+    """Add a Convolution and, if requested, BatchNorm with Scale (or Bias) and an in-place ReLU.
 
     Sizes are numbers, or [h, w]. for_HG_module is RMPE's hourglass: a bias in the convolution, and EltwiseAffine
-    rather than Scale. dilation, lr_mult and bn_params (moving_average_fraction, use_global_stats) are SSD's.
+    instead of Scale. dilation, lr_mult and bn_params (moving_average_fraction, use_global_stats) are SSD's.
     """
     name = f"{conv_prefix}{out_layer}{conv_postfix}"
     weights = {"lr_mult": lr_mult, "decay_mult": 1}
@@ -98,8 +102,11 @@ def _affine(net: NetSpec, blob: str) -> Any:
 
 def ResBody(net: NetSpec, from_layer: str, block_name: str, out2a: int, out2b: int, out2c: int, stride: int,
             use_branch1: bool, for_HG_module: bool = False, dilation: int = 1, **bn_param: Any) -> None:
-    """A residual block, "res<block_name>": 1 x 1, 3 x 3 and 1 x 1, added to its input or, with use_branch1, to a
-    1 x 1 of it. In RMPE's hourglass the batch normalisation and the ReLU come first."""
+    """Add a residual block, "res<block_name>": 1 x 1, 3 x 3 and 1 x 1 convolutions, added to the block's input or, with
+    use_branch1, to a 1 x 1 convolution of it.
+
+    In RMPE's hourglass the batch normalisation and the ReLU come before each convolution.
+    """
     def conv(source: str, branch: str, size: int, kernel: int, before_sum: bool, **more: Any) -> str:
         ConvBNLayer(net, source, branch, not (before_sum and for_HG_module), not before_sum, size, kernel,
                     for_HG_module=for_HG_module, conv_prefix=f"res{block_name}_", bn_prefix=f"bn{block_name}_",
@@ -126,9 +133,17 @@ def ResBody(net: NetSpec, from_layer: str, block_name: str, out2a: int, out2b: i
 
 def InceptionTower(net: NetSpec, from_layer: str, tower_name: str, layer_params: Sequence[dict[str, Any]],
                    **bn_param: Any) -> Any:
-    """A chain of layers, "<tower_name>/<name>": poolings where the name has "pool", else convolutions.
+    """Add a chain of layers named "<tower_name>/<name>": poolings if the name contains "pool", otherwise convolutions.
 
-    layer_params: of each layer its name and options. Returns the last layer's Top.
+    Args:
+        net: The NetSpec that receives the layers.
+        from_layer: The blob that the chain reads.
+        tower_name: The prefix of the layers' names.
+        layer_params: The name and options of each layer.
+        bn_param: Options of the batch normalisations (SSD's).
+
+    Returns:
+        The last layer's Top.
     """
     for params in layer_params:
         options = {key: value for key, value in params.items() if key != "name"}

@@ -14,7 +14,8 @@ def CreateAnnotatedDataLayer(source: str, batch_size: int = 32, backend: int | N
                              train: bool = True, label_map_file: str = "", anno_type: int | None = None,
                              transform_param: Mapping[str, Any] | None = None,
                              batch_sampler: Sequence[Mapping[str, Any]] = ({},)) -> Any:
-    """Images with boxes from a store: the Top of the data, or those of data and label."""
+    """Make a layer that reads images with boxes from a store; returns the Top of the data, or those of data and label.
+    """
     annotated: dict[str, Any] = {"label_map_file": label_map_file, "batch_sampler": list(batch_sampler)}
     if anno_type is not None:
         annotated["anno_type"] = anno_type
@@ -27,7 +28,9 @@ def CreateAnnotatedDataLayer(source: str, batch_size: int = 32, backend: int | N
 def CreateHeatmapDataLayer(output_label: bool = True, train: bool = True, visualise: bool = False,
                            transform_param: Mapping[str, Any] | None = None,
                            heatmap_data_param: Mapping[str, Any] | None = None) -> Any:
-    """Crops of people with heatmaps of their joints: the Top of the data, or those of data and label."""
+    """Make a layer that reads crops of people with heatmaps of their joints; returns the Top of the data, or those of
+    data and label.
+    """
     return layers.DataHeatmap(name="data", visualise=visualise, heatmap_data_param=dict(heatmap_data_param or {}),
                               **_common(output_label, train, transform_param))
 

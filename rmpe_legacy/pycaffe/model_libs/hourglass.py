@@ -9,9 +9,9 @@ from .blocks import FROZEN, ConvBNLayer, ResBody
 
 
 def HourGlass(net: NetSpec, from_layer: str, name: str, n: int, In: int, out: int, final_relu: bool = False) -> None:
-    """An hourglass of n sizes, from In channels to out, as the blob `name`.
+    """Add an hourglass of n sizes, from In channels to out, whose last blob is `name`.
 
-    Differs: RMPE's fails with final_relu, by a name that is not there; here a ReLU follows.
+    Differs: RMPE's function fails with final_relu, because it uses an undefined name; here a ReLU follows.
     """
     def residual(below: str, part: str, width: int, branch: bool) -> str:
         ResBody(net, below, f"{name}_{part}", width // 2, width // 2, width, stride=1, use_branch1=branch,
@@ -38,7 +38,7 @@ def HourGlass(net: NetSpec, from_layer: str, name: str, n: int, In: int, out: in
 
 
 def HGStacked(net: NetSpec, from_layer: str) -> NetSpec:
-    """Two hourglasses, to the heatmaps `output` of 16 joints."""
+    """Add two stacked hourglasses, whose last blob `output` holds the heatmaps of 16 joints."""
     def conv(below: str, name: str, width: int, norm: bool, kernel: int = 1, pad: int = 0, stride: int = 1) -> None:
         ConvBNLayer(net, below, name, use_bn=norm, use_relu=norm, use_scale=norm, num_output=width,
                     kernel_size=kernel, pad=pad, stride=stride, for_HG_module=True, bn_prefix="bn_", bn_postfix="",

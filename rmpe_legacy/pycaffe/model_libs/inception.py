@@ -13,7 +13,7 @@ _Layers = list[dict[str, Any]]
 
 
 def InceptionV3Body(net: NetSpec, from_layer: str, output_pred: bool = False, **bn_param: Any) -> NetSpec:
-    """Inception v3; output_pred adds the classifier of 1008 classes."""
+    """Add Inception v3; output_pred adds the classifier of 1008 classes."""
     below = _stem(net, from_layer, bn_param)
     for name, towers in _MODULES:
         below = _module(net, below, name, towers, bn_param)

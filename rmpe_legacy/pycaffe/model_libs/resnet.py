@@ -12,13 +12,13 @@ from .blocks import ConvBNLayer, ResBody
 
 def ResNet101Body(net: NetSpec, from_layer: str, use_pool5: bool = True, use_dilation_conv5: bool = False,
                   **bn_param: Any) -> NetSpec:
-    """ResNet-101; use_dilation_conv5 keeps the size in the fifth stage, by dilation."""
+    """Add ResNet-101; use_dilation_conv5 keeps the size in the fifth stage by dilation."""
     return _body(net, from_layer, 3, 22, use_pool5, use_dilation_conv5, bn_param)
 
 
 def ResNet152Body(net: NetSpec, from_layer: str, use_pool5: bool = True, use_dilation_conv5: bool = False,
                   **bn_param: Any) -> NetSpec:
-    """ResNet-152; options as for ``ResNet101Body``."""
+    """Add ResNet-152; options as for ``ResNet101Body``."""
     return _body(net, from_layer, 7, 35, use_pool5, use_dilation_conv5, bn_param)
 
 

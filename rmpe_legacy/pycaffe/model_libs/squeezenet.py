@@ -12,7 +12,7 @@ _FIRES = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128), 6: (48, 192), 7:
 
 
 def SqueezeNetBody(net: NetSpec, from_layer: str, for_HG_module: bool = False) -> NetSpec:
-    """SqueezeNet with batch normalisation, and `theta`, six numbers that begin as its file of biases has them."""
+    """Add SqueezeNet with batch normalisation, and `theta`: six numbers that are initialised from its bias filler."""
     check_there(net, from_layer)
 
     def conv(below: str, name: str, width: int, kernel: int, pad: int) -> str:

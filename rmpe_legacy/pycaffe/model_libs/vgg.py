@@ -34,19 +34,19 @@ _BN_KERNEL_1 = _Widths((64, 64, 128, 256, 256), (64, 128, 128, 256, 256), 2048, 
 def VGGNetBody(net: NetSpec, from_layer: str, need_fc: bool = True, fully_conv: bool = False, reduced: bool = False,
                dilated: bool = False, nopool: bool = False, dropout: bool = True, freeze_layers: Sequence[str] = (),
                dilate_pool4: bool = False) -> NetSpec:
-    """VGG-16 up to relu5_3, or with fc6 and fc7.
+    """Add VGG-16 up to relu5_3, or with fc6 and fc7.
 
     Args:
-        net: Gets the layers.
-        from_layer: The blob that they begin with.
+        net: The NetSpec that receives the layers.
+        from_layer: The blob that the first layer reads.
         need_fc: Add fc6 and fc7.
-        fully_conv: As convolutions.
-        reduced: With 1024 channels rather than 4096.
-        dilated: pool5 of stride 1, and a dilated fc6 that makes up for it.
-        nopool: Strided convolutions in the place of poolings.
-        dropout: Dropouts after fc6 and fc7.
+        fully_conv: Make fc6 and fc7 convolutions.
+        reduced: Give fc6 and fc7 1024 channels instead of 4096.
+        dilated: Give pool5 stride 1, and dilate fc6 to compensate.
+        nopool: Use strided convolutions instead of poolings.
+        dropout: Add Dropouts after fc6 and fc7.
         freeze_layers: Names of layers that do not learn.
-        dilate_pool4: The same of pool4 and the fifth stage (SSD's).
+        dilate_pool4: Give pool4 stride 1, and dilate the fifth stage to compensate (SSD's).
     """
     return _body(net, from_layer, _VGG, False, need_fc, fully_conv, reduced, dilated, nopool, dropout, freeze_layers,
                  dilate_pool4)
@@ -55,14 +55,14 @@ def VGGNetBody(net: NetSpec, from_layer: str, need_fc: bool = True, fully_conv: 
 def VGGNetBodyBN(net: NetSpec, from_layer: str, need_fc: bool = True, fully_conv: bool = False, reduced: bool = False,
                  dilated: bool = False, nopool: bool = False, dropout: bool = True,
                  freeze_layers: Sequence[str] = ()) -> NetSpec:
-    """The same with batch normalisation and fewer channels; RMPE's."""
+    """Add RMPE's VGG-16 with batch normalisation and fewer channels; options as for ``VGGNetBody``."""
     return _body(net, from_layer, _BN, True, need_fc, fully_conv, reduced, dilated, nopool, dropout, freeze_layers)
 
 
 def VGGNetBodyBNkernel1(net: NetSpec, from_layer: str, need_fc: bool = True, fully_conv: bool = False,
                         reduced: bool = False, dilated: bool = False, nopool: bool = False, dropout: bool = True,
                         freeze_layers: Sequence[str] = ()) -> NetSpec:
-    """The same with a 1 x 1 fc6; RMPE's."""
+    """Add RMPE's VGG-16 with batch normalisation and a 1 x 1 fc6; options as for ``VGGNetBody``."""
     return _body(net, from_layer, _BN_KERNEL_1, True, need_fc, fully_conv, reduced, dilated, nopool, dropout,
                  freeze_layers)
 
@@ -153,7 +153,10 @@ def _finish(net: NetSpec, number: int, norm: bool, dropout: bool) -> None:
 def ZFNetBody(net: NetSpec, from_layer: str, need_fc: bool = True, fully_conv: bool = False, reduced: bool = False,
               dilated: bool = False, dropout: bool = True, need_fc8: bool = False,
               freeze_layers: Sequence[str] = ()) -> NetSpec:
-    """ZF's network up to relu5, or with fc6 and fc7, or fc8 and prob too; SSD's. Options as for ``VGGNetBody``."""
+    """Add SSD's version of ZF's network up to relu5, or with fc6 and fc7, or also fc8 and prob.
+
+    Options as for ``VGGNetBody``.
+    """
     check_there(net, from_layer)
     below = from_layer
     for i, (width, kernel, stride) in enumerate(((96, 7, 2), (256, 5, 2), (384, 3, 1), (384, 3, 1), (256, 3, 1)), 1):
@@ -195,14 +198,18 @@ def _zf_full(net: NetSpec, fully_conv: bool, reduced: bool, dilated: bool, dropo
 
 
 def check_there(net: NetSpec, blob: str) -> None:
-    """AssertionError, as the published builders give it, if a blob to begin with is not there."""
+    """Check that the blob to build upon exists.
+
+    Raises:
+        MissingLayerError: It does not; also an AssertionError, as in the published builders.
+    """
     if blob not in net.keys():  # noqa: SIM118  a NetSpec is no dict
         raise MissingLayerError(f"the NetSpec has no blob {blob!r} to start from; it has "
                                 f"{shorten_list(net.keys()) or 'none'}")
 
 
 def freeze(net: NetSpec, names: Sequence[str]) -> None:
-    """Let these layers not learn, where they are there."""
+    """Set lr_mult and decay_mult of these layers to 0; names that do not exist are ignored."""
     for name in names:
         if name in net.keys():  # noqa: SIM118  a NetSpec is no dict
             net.update(name, XAVIER | {"param": [FROZEN] * 2})

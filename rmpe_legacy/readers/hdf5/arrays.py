@@ -33,7 +33,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the values are."""
+    """Where a dataset's values are stored."""
 
     kind: int  # _COMPACT, _CONTIGUOUS or _CHUNKED
     address: int = 0
@@ -42,7 +42,11 @@ class Layout:
 
 
 def read_shape(blocks: Blocks, message: Cursor) -> tuple[int, ...] | None:
-    """The sizes of a dataspace; None for a null dataspace, which has no elements."""
+    """Return the sizes of a dataspace; None for a null dataspace, which has no elements.
+
+    Raises:
+        FileError: The dataspace is malformed.
+    """
     version, rank = message.number(1), message.number(1)
     if version not in (1, 2) or rank > MAX_DIMS:
         raise blocks.error(f"a dataspace of version {version} with {rank} dimensions")
@@ -58,7 +62,7 @@ def read_shape(blocks: Blocks, message: Cursor) -> tuple[int, ...] | None:
 
 
 def read_dtype(message: Cursor) -> np.dtype | str:
-    """The type of an array of numbers or of texts of one size; of any other, what it holds."""
+    """Return the dtype of an array of numbers or fixed-length strings; for any other type, a description of it."""
     first, bits = message.number(1), message.number(3)
     size, kind = message.number(4), first & 15
     if kind == _TEXT and size:
@@ -116,7 +120,8 @@ def read_filters(blocks: Blocks, message: Cursor) -> list[Filter]:
 
 
 def read_values(blocks: Blocks, messages: Messages, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """The values of the array `name`, in the file's byte order: a view of the file where they lie in one piece."""
+    """Return the values of the array `name`, in `shape` and in the file's byte order; a view of the file if contiguous.
+    """
     layout = read_layout(blocks, messages[header.LAYOUT][0])
     size = item_count(shape) * dtype.itemsize
     if layout.kind == _COMPACT or (layout.kind == _CONTIGUOUS and not blocks.is_nowhere(layout.address)):

@@ -28,7 +28,11 @@ class Blocks:
         return FileError(f"{self.path}: {what}, which is not read here; write the file again with h5py's defaults")
 
     def block(self, address: int, size: int, what: str) -> Cursor:
-        """The bytes of a block that nothing has visited yet."""
+        """Return a cursor over a block that nothing has visited yet.
+
+        Raises:
+            FileError: The block was visited before, or lies beyond the file's end.
+        """
         cursor = self.peek(address, size, what)
         self._claimed += size
         if cursor.at in self._begins or self._claimed > len(self.data):
@@ -37,21 +41,30 @@ class Blocks:
         return cursor
 
     def peek(self, address: int, size: int, what: str) -> Cursor:
-        """The same for a look at how long the block is."""
+        """Return a cursor over a block without marking it as visited, to read how long the block is.
+
+        Raises:
+            FileError: The block lies beyond the file's end.
+        """
         begin = self.base + address
         if size > len(self.data) - begin:
             raise self.error(f"a {what} of {size} bytes at byte {begin}, beyond the file's end")
         return Cursor(self, begin, begin + size, what)
 
     def expand(self, size: int, name: str) -> None:
-        """Before memory is taken for an array that the file holds in a shorter form."""
+        """Account for memory that an array will take if the file holds it in a shorter form; called before allocating
+        it.
+
+        Raises:
+            FileError: The array would be too large for a file of this size.
+        """
         self._expanded += size
         if self._expanded > expanded_limit(len(self.data)):
             raise FileError(f"{self.path}: {name}: claims {size} bytes, too much for a file of {len(self.data)} "
                             "bytes; the file is damaged")
 
     def is_nowhere(self, address: int) -> bool:
-        """Whether an address means that nothing was written."""
+        """Return whether an address means that nothing was written."""
         return address == (1 << 8 * self.offset_size) - 1
 
     def _find_signature(self) -> int:
@@ -115,7 +128,7 @@ class Cursor:
         return self.number(self.blocks.length_size)
 
     def sub(self, size: int) -> Cursor:
-        """A cursor over the next `size` bytes, which this one skips."""
+        """Return a cursor over the next `size` bytes, which this one skips."""
         begin = self.at
         self.skip(size)
         return Cursor(self.blocks, begin, self.at, self.what)

@@ -13,7 +13,7 @@ _CHECKSUM = 4
 
 
 def dense_messages(blocks: Blocks, heap: int, tree: int) -> Iterator[Cursor]:
-    """Each message of the heap that the tree lists."""
+    """Yield each message of the heap that the tree lists."""
     found = _Heap(blocks, heap)
     for record in _records(blocks, tree):
         record.skip(4)

@@ -19,7 +19,11 @@ from .header import Messages, read_header
 
 
 def open_hdf5(path: str | PathLike) -> Group:
-    """The root group of a file, mapped. FileError if it cannot be opened or is not an HDF5 file."""
+    """Map a file and return its root group.
+
+    Raises:
+        FileError: The file cannot be opened, or is not an HDF5 file.
+    """
     try:
         with open(path, "rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -55,7 +59,9 @@ class _Objects:
 
 
 class Group:
-    """Members by name. What two links lead to is the same Python object; its name is that of the first one asked."""
+    """The members of a group by name. Two links to the same object return one Python object, named after the first
+    access.
+    """
 
     def __init__(self, objects: _Objects, messages: Messages, name: str):
         self._objects, self.name = objects, name
@@ -63,7 +69,7 @@ class Group:
 
     @property
     def path(self) -> str:
-        """The file's."""
+        """The path of the file."""
         return self._objects.blocks.path
 
     def __iter__(self):
@@ -73,7 +79,11 @@ class Group:
         return len(self._links)
 
     def get(self, name: str) -> Group | Dataset | None:
-        """A member of this group itself; None where there is none. FileError for a link to elsewhere."""
+        """Return a member of this group; None if there is none.
+
+        Raises:
+            FileError: The member is a link that leads elsewhere, which is not followed.
+        """
         if name not in self._links:
             return None
         address = self._links[name]
@@ -84,7 +94,7 @@ class Group:
 
 
 class Dataset:
-    """An array that is read when it is asked for."""
+    """An array that is read on demand."""
 
     def __init__(self, blocks: Blocks, messages: Messages, name: str):
         self._blocks, self._messages, self.name = blocks, messages, name
@@ -93,10 +103,15 @@ class Dataset:
         self.dtype = read_dtype(types[0]) if types else "values of a type that has a name"  # text where no numbers
 
     def read(self, kinds: str = "fiu") -> np.ndarray:
-        """The values, in this machine's byte order; read-only, as they may be a view of the file.
+        """Return the values in the dataset's shape and this machine's byte order; read-only, as they may be a view of
+        the file.
 
-        FileError if their kind is not one of `kinds` ("f" floating-point, "i" and "u" whole numbers, "S" text), if they
-        are not in the file, or if they would take more memory than a file of this size can mean.
+        Args:
+            kinds: Accepted kinds of values: "f" floating-point, "i" and "u" integers, "S" text.
+
+        Raises:
+            FileError: The values are of another kind, are not in the file, or would take more memory than a file of
+                this size can justify.
         """
         where = f"{self._blocks.path}: {self.name}"
         if isinstance(self.dtype, str) or self.dtype.kind not in kinds:

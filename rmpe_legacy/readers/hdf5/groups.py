@@ -21,7 +21,7 @@ def is_group(messages: Messages) -> bool:
 
 
 def read_links(blocks: Blocks, messages: Messages) -> Links:
-    """A group's members, sorted by name."""
+    """Return a group's members, sorted by name."""
     links: Links = {}
     for message in messages.get(header.SYMBOL_TABLE, ()):
         links |= _symbols(blocks, message.address(), message.address())
@@ -66,9 +66,17 @@ def _symbol_nodes(blocks: Blocks, address: int, level: int | None) -> Iterator[t
 
 def tree_node(blocks: Blocks, address: int, kind: int, key_size: int,
               level: int | None) -> Iterator[tuple[Cursor, int, int]]:
-    """(key, address, level) of each child of a node of an old B-tree; -1 is the level of the leaves' entries.
+    """Yield (key, address, level) of each child of a node of an old B-tree; -1 is the level of the leaves' entries.
 
-    kind: 0 for groups, 1 for chunks. level: of this node; None for the root, which may have any.
+    Args:
+        blocks: The file.
+        address: Of the node.
+        kind: 0 for groups, 1 for chunks.
+        key_size: Bytes of a key.
+        level: The expected level of this node; None for the root, which may have any.
+
+    Raises:
+        FileError: The node is malformed.
     """
     head = blocks.peek(address, 8, "B-tree")
     head.signature(b"TREE")

@@ -12,7 +12,7 @@ Messages = dict[int, list[Cursor]]  # by type, in the file's order
 
 
 def read_header(blocks: Blocks, address: int) -> Messages:
-    """The messages of one object. A shared one is left out: its content stands elsewhere, and is not read."""
+    """Return the messages of one object, without shared messages, whose content is stored elsewhere and is not read."""
     start = blocks.peek(address, 4, "object header")
     new = bytes(start.take(4)) == b"OHDR"
     messages: Messages = {}

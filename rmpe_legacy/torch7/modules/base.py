@@ -125,7 +125,11 @@ class Fields:
         return self.integer(h, default, least), self.integer(w, default, least)
 
     def sizes(self, name: str) -> tuple[int, ...]:
-        """A LongStorage of sizes, or in old files a LongTensor or table."""
+        """Read a LongStorage of sizes; in old files, a LongTensor or table.
+
+        Raises:
+            FileError: The field holds something else.
+        """
         value = self.get(name)
         if isinstance(value, Storage):
             value = value.data
@@ -155,12 +159,16 @@ class Fields:
         return parameter
 
     def tensor(self, name: str) -> Tensor | None:
-        """Read a tensor that is not a parameter."""
+        """Read a tensor that is not a parameter, in its stored shape; None if there is none."""
         value = self._tensor(name)
         return None if value is None else self.builder.tensor(self, name, value)
 
     def children(self) -> list[Module]:
-        """Read the contained modules, in order."""
+        """Read the contained modules, in order.
+
+        Raises:
+            FileError: The field `modules` is not a table of modules.
+        """
         modules = self.get("modules")
         if not isinstance(modules, Table):
             raise self.error(f"modules is {_shown(modules)}; a table of modules is needed")
@@ -194,15 +202,15 @@ def _shape(value: Any) -> str:
 
 
 def dimension(number: int, dims: int) -> int:
-    """A dimension of Torch7, counted from 1 or from the end by negative numbers, as PyTorch counts."""
+    """Convert a Torch7 dimension, counted from 1 or with negative numbers from the end, to PyTorch's."""
     return number - 1 if number > 0 else number + dims
 
 
 def batched(x: Tensor, dims: int) -> Tensor:
-    """Add a batch axis to x if it has only `dims` axes."""
+    """Add a batch axis to x if it has only `dims` axes: (...) -> (1, ...)."""
     return x.unsqueeze(0) if x.dim() == dims else x
 
 
 def nested_list(value: Any) -> Value:
-    """A tuple or list of tensors as lists throughout."""
+    """Convert nested tuples and lists of tensors to lists."""
     return value if isinstance(value, torch.Tensor) else [nested_list(v) for v in value]

@@ -81,7 +81,7 @@ class DepthConcat(Concat):
 
 @torch7_class("nn.Identity", "nn.Copy", "nn.Contiguous")
 class Identity(Module):
-    """The input; Contiguous and Copy change only how it lies in memory."""
+    """Returns its input; Contiguous and Copy only change its layout in memory."""
 
     def forward(self, x: Value) -> Value:
         return x

@@ -222,7 +222,7 @@ class CudnnSoftMax(SoftMax):
 
 @torch7_class("cudnn.LogSoftMax")
 class CudnnLogSoftMax(CudnnSoftMax):
-    """Logarithm of that."""
+    """Logarithm of the softmax over all of a sample: channels and pixels together."""
 
     log = True
 

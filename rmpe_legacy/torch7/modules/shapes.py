@@ -37,7 +37,11 @@ class View(Module):
         return x.reshape(self.output_shape(tuple(x.shape)))
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the output shape for an input of `shape`."""
+        """Return the output shape for an input of `shape`.
+
+        Raises:
+            NetError: The input does not fit.
+        """
         dims = min(self.input_dims or len(shape), len(shape))
         inner = math.prod(shape[len(shape) - dims :])
         wanted = math.prod(n for n in self.size if n != -1)
@@ -91,7 +95,11 @@ class Transpose(Module):
         return int(values[0]) - 1, int(values[1]) - 1
 
     def axes(self, dims: int) -> list[tuple[int, int]]:
-        """The pairs of axes to swap in a tensor of `dims` axes; NetError if it lacks one of them."""
+        """Return the pairs of axes to swap in a tensor of `dims` axes.
+
+        Raises:
+            NetError: The tensor lacks one of them.
+        """
         shift = dims - self.input_dims if self.input_dims is not None else 0
         pairs = [(a + shift, b + shift) for a, b in self.pairs]
         if not all(0 <= axis < dims for pair in pairs for axis in pair):

@@ -44,7 +44,11 @@ class SpatialConvolution(Module):
         return F.conv2d(x, self.weight, self.bias, self.stride, self.pad, self.dilation, self.groups)
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Return the output shape for an image of `shape`."""
+        """Return the output shape for an image of `shape`, (N, C, H, W) or (C, H, W).
+
+        Raises:
+            NetError: The image has another number of channels, or is smaller than the window.
+        """
         channels = self.weight.shape[1] * self.groups
         sizes = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(
             shape[-2:], self.pad, self.dilation, self.kernel, self.stride, strict=True))
@@ -183,7 +187,11 @@ class SpatialUpSamplingNearest(Module):
         return F.interpolate(batched(x, 3), scale_factor=self.scale).view(self.output_shape(tuple(x.shape)))
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Return the output shape for an image of `shape`."""
+        """Return the output shape for an image of `shape`, (N, C, H, W) or (C, H, W).
+
+        Raises:
+            NetError: The input is not an image.
+        """
         if len(shape) not in (3, 4):
             raise NetError(f"{self.class_name}: takes (N, C, H, W) or (C, H, W), not {list(shape)}")
         return (*shape[:-2], shape[-2] * self.scale, shape[-1] * self.scale)

@@ -79,7 +79,11 @@ class BilinearSamplerBHWD(Module):
         return y.squeeze(0) if single else y
 
     def output_shape(self, image: tuple[int, ...], grid: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape it gives for an image and a grid of these shapes, both with a batch axis."""
+        """Return the output shape for an image (N, H, W, C) and a grid (N, h, w, 2): (N, h, w, C).
+
+        Raises:
+            NetError: The shapes do not fit.
+        """
         if len(image) != 4 or len(grid) != 4 or grid[3] != 2 or image[0] != grid[0]:
             raise NetError(f"{self.class_name}: image {list(image)} and grid {list(grid)} must be (N, H, W, C) and "
                            "(N, h, w, 2)")

@@ -72,7 +72,20 @@ class CaffeGraph:
 
     def add(self, type: str, name: str, bottoms: Sequence[str], tops: int = 1, *, blobs: Sequence[np.ndarray] = (),
             learns: bool = True, **params: dict[str, Any]) -> list[str]:
-        """Add a layer and return the names of its tops."""
+        """Add a layer and return the names of its tops.
+
+        Args:
+            type: The layer's type.
+            name: The layer's name.
+            bottoms: The blobs that it reads.
+            tops: Number of tops.
+            blobs: Its weights, float32, in the shapes of Caffe's blobs.
+            learns: False sets the learning rates of its parameters to 0.
+            params: Its parameter messages, such as convolution_param.
+
+        Raises:
+            NetError: The network would have more than MAX_LAYERS layers.
+        """
         if len(self.layers) >= MAX_LAYERS:
             raise NetError(f"the network would have more than {MAX_LAYERS} layers")
         name = self.unique(name)

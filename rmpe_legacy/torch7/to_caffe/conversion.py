@@ -82,7 +82,11 @@ class Converter:
         self.converted: dict[tuple, Value] = {}  # theta in Caffe's coordinates, computed once per size
 
     def convert(self, input_shape: Sequence | None, batch: int, name: str) -> CaffeNetwork:
-        """Convert the whole network; arguments as for torch7_to_caffe."""
+        """Convert the whole network; arguments as for ``torch7_to_caffe``.
+
+        Raises:
+            NetError: `batch` is less than 1, or Caffe has no layers for a part of the network.
+        """
         shapes = self._input_shapes(input_shape)
         if batch < 1:
             raise NetError(f"batch {batch} must be at least 1")
@@ -140,7 +144,11 @@ class Converter:
         return [word if len(blobs) == 1 else f"{word}_{words[: i + 1].count(word)}" for i, word in enumerate(words)]
 
     def emit(self, module: Module, x: Item, path: str) -> Item:
-        """Write the layers of a module, and return its output value."""
+        """Write the layers of a module, and return its output value.
+
+        Raises:
+            NetError: Caffe has no layer for the module, or its input has the wrong type.
+        """
         emitter, takes = _EMITTERS.get(type(module), (None, object))
         if emitter is None:
             raise unsupported(module, path, "Caffe has no layer for it; convert the part of the network without it")
@@ -159,7 +167,11 @@ class Converter:
         return Value(name, seen)
 
     def plain(self, x: Item) -> Value:
-        """Make the blob of a value match Torch7's view, by a Permute or Reshape if necessary."""
+        """Make the blob of a value match Torch7's view, by a Permute or Reshape if necessary.
+
+        Raises:
+            NetError: The value is a table or a sampling grid.
+        """
         if not isinstance(x, Value):
             raise NetError("a table or a sampling grid was found where a tensor is expected")
         if x.order is not None:
@@ -169,14 +181,22 @@ class Converter:
         return Value(x.blob, x.shape)
 
     def image(self, module: Module, x: Item, path: str) -> Value:
-        """Return a plain value, checked to be a batch of images."""
+        """Return a plain value, checked to be a batch of images, (N, C, H, W).
+
+        Raises:
+            NetError: It is not.
+        """
         x = self.plain(x)
         if len(x.shape) != 4:
             raise unsupported(module, path, f"takes N x C x H x W, not {shown(x.shape)}; is input_shape right?")
         return x
 
     def shape_after(self, module: Module, *x: Item, path: str) -> tuple[int, ...]:
-        """Return a module's output shape: as it declares, or by running it on meta tensors."""
+        """Return a module's output shape: as it declares, or by running it on meta tensors.
+
+        Raises:
+            NetError: The module does not accept the input shapes.
+        """
         seen = [value.seen for value in x]
         try:
             if hasattr(module, "output_shape"):
@@ -199,7 +219,7 @@ _WORDS = {"Convolution": "conv", "BatchNorm": "bn", "Pooling": "pool", "Deconvol
 
 
 def blob_shape(dims: list[int]) -> Message:
-    """A BlobShape."""
+    """Return a BlobShape message."""
     return Message(load_schema()["BlobShape"], {"dim": dims})
 
 
@@ -227,7 +247,7 @@ def join(path: str, part: object) -> str:
 
 
 def values_of(tensor: torch.Tensor) -> np.ndarray:
-    """A parameter's memory."""
+    """Return a parameter's values as an array in its shape that shares its memory."""
     return tensor.detach().cpu().numpy()
 
 
