@@ -30,7 +30,7 @@ from rmpe_legacy.wording import shorten
 from .old_libraries import restore_when_imported
 from .python2_files import restore_pickle
 from .python2_lmdb import take_text
-from .python2_values import python2_names
+from .python2_values import python2_names, take_float_sizes
 
 _PACKAGE = Path(__file__).parents[1]
 _STRING_IO = re.compile(r"^(\s*)from\s+c?StringIO\s+import\s+StringIO\b", re.M)
@@ -41,31 +41,26 @@ _NOT_WANTED = {"import"}  # fixers: relative imports are looked at where a modul
 
 
 class ScriptError(PrototxtError):
-    """A script is valid neither in Python 2 nor in Python 3."""
+    """A script that is neither Python 2 nor Python 3."""
 
 
 # --- translation ----------------------------------------------------------------------------------------------------
 
 
 def compile_python2(source: bytes | str, path: str, in_package: bool = False) -> CodeType:
-    """Compile a Python 2 source, to be run with the global names of ``python2_names``.
+    """The code of a Python 2 source, to be run among the names of ``python2_names``.
 
-    Args:
-        source: The source; bytes are decoded as the file declares.
-        path: The file's path, for messages and tracebacks.
-        in_package: Whether a bare ``import name`` may mean a module beside this one.
+    in_package: whether a bare ``import name`` may mean a module beside this one.
 
     Raises:
-        ScriptError: The source is valid neither in Python 2 nor in Python 3; names line and column.
-        RmpeError: The translator, fissix, is not installed.
+        ScriptError: If it is neither Python 2 nor Python 3; names line and column.
+        RmpeError: If there is no translator.
     """
     return compile(translated(source, path, in_package), path, "exec")
 
 
 def translated(source: bytes | str, path: str, in_package: bool = False) -> ast.Module:
-    """Return the syntax tree of a Python 2 source, translated to Python 3; arguments and errors as for
-    ``compile_python2``.
-    """
+    """The syntax tree of a Python 2 source, as ``compile_python2`` compiles it."""
     text = source if isinstance(source, str) else _decoded(source)
     refuse_nulls(text, path)
     text = _INDENT.sub(lambda match: match[0].expandtabs(8), text.replace("\r\n", "\n"))
@@ -84,18 +79,14 @@ def translated(source: bytes | str, path: str, in_package: bool = False) -> ast.
 
 
 def refuse_nulls(text: str, path: str) -> None:
-    """Check a source for null bytes.
-
-    Raises:
-        ScriptError: There is one; names its line and column.
-    """
+    """Raise a ScriptError, with its place, for a null byte."""
     if (nul := text.find("\0")) >= 0:
         line, column = text.count("\n", 0, nul) + 1, nul - text.rfind("\n", 0, nul)
         raise ScriptError(f"{path}:{line}:{column}: contains a null byte; this is not a Python script")
 
 
 def not_python_3(path: str, error: Exception) -> ScriptError:
-    """Return the error for a source that Python's compiler refuses."""
+    """The sentence for what Python's own compiler refuses."""
     if not isinstance(error, SyntaxError):
         return ScriptError(f"{path}: not Python: {shorten(str(error))}")
     place = f"{path}:{max(error.lineno or 1, 1)}:{max(error.offset or 1, 1)}"
@@ -281,11 +272,11 @@ def _has_distributions(folder: Path) -> bool:
 
 
 def translate_imports() -> None:
-    """From now on translate the script's own modules, read Python 2 pickles, and print arrays as NumPy did under Python
-    2.
-    """
+    """From now on translate the script's own modules, read pickles of Python 2, and let NumPy print, and take sizes,
+    as it did then."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     restore_pickle()
     restore_when_imported("lmdb", take_text)
+    take_float_sizes()
     np.set_printoptions(legacy="1.13")
