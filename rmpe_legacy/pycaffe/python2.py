@@ -41,26 +41,31 @@ _NOT_WANTED = {"import"}  # fixers: relative imports are looked at where a modul
 
 
 class ScriptError(PrototxtError):
-    """A script that is neither Python 2 nor Python 3."""
+    """A script is valid neither in Python 2 nor in Python 3."""
 
 
 # --- translation ----------------------------------------------------------------------------------------------------
 
 
 def compile_python2(source: bytes | str, path: str, in_package: bool = False) -> CodeType:
-    """The code of a Python 2 source, to be run among the names of ``python2_names``.
+    """Compile a Python 2 source, to be run with the global names of ``python2_names``.
 
-    in_package: whether a bare ``import name`` may mean a module beside this one.
+    Args:
+        source: The source; bytes are decoded as the file declares.
+        path: The file's path, for messages and tracebacks.
+        in_package: Whether a bare ``import name`` may mean a module beside this one.
 
     Raises:
-        ScriptError: If it is neither Python 2 nor Python 3; names line and column.
-        RmpeError: If there is no translator.
+        ScriptError: The source is valid neither in Python 2 nor in Python 3; names line and column.
+        RmpeError: The translator, fissix, is not installed.
     """
     return compile(translated(source, path, in_package), path, "exec")
 
 
 def translated(source: bytes | str, path: str, in_package: bool = False) -> ast.Module:
-    """The syntax tree of a Python 2 source, as ``compile_python2`` compiles it."""
+    """Return the syntax tree of a Python 2 source, translated to Python 3; arguments and errors as for
+    ``compile_python2``.
+    """
     text = source if isinstance(source, str) else _decoded(source)
     refuse_nulls(text, path)
     text = _INDENT.sub(lambda match: match[0].expandtabs(8), text.replace("\r\n", "\n"))
@@ -79,14 +84,18 @@ def translated(source: bytes | str, path: str, in_package: bool = False) -> ast.
 
 
 def refuse_nulls(text: str, path: str) -> None:
-    """Raise a ScriptError, with its place, for a null byte."""
+    """Check a source for null bytes.
+
+    Raises:
+        ScriptError: There is one; names its line and column.
+    """
     if (nul := text.find("\0")) >= 0:
         line, column = text.count("\n", 0, nul) + 1, nul - text.rfind("\n", 0, nul)
         raise ScriptError(f"{path}:{line}:{column}: contains a null byte; this is not a Python script")
 
 
 def not_python_3(path: str, error: Exception) -> ScriptError:
-    """The sentence for what Python's own compiler refuses."""
+    """Return the error for a source that Python's compiler refuses."""
     if not isinstance(error, SyntaxError):
         return ScriptError(f"{path}: not Python: {shorten(str(error))}")
     place = f"{path}:{max(error.lineno or 1, 1)}:{max(error.offset or 1, 1)}"
