@@ -54,8 +54,9 @@ def add_ablation_arguments(ablation: argparse.ArgumentParser) -> None:
     ablation.add_argument("--results", default="benchmarks/ablation", metavar="DIR", help="folder for the result of "
                           "each row and seed, the table and the figure; rows with a result are not trained again "
                           "(default: %(default)s)")
-    ablation.add_argument("--budget", choices=("quick", "small", "full"), default="full", help="how long to train "
-                          "and evaluate: a minute in total, half an hour, or several hours (default: full)")
+    ablation.add_argument("--budget", choices=("quick", "small", "medium", "full"), default="full",
+                          help="how long to train and evaluate: a minute in total, half an hour, two hours, or ten "
+                          "hours of one core (default: %(default)s)")
     ablation.add_argument("--quick", dest="budget", action="store_const", const="quick", help="--budget quick")
     ablation.add_argument("--row", action="append", metavar="NAME", help="only this row; repeatable")
     ablation.add_argument("--seed", action="append", type=int, metavar="N", help="only this seed, from 1; repeatable")

@@ -65,6 +65,7 @@ class Budget:
 BUDGETS = {
     "quick": Budget("quick", 12, 8, 4, 12, 60, 3),
     "small": Budget("small", 400, 120, 8, 100, 400, 3),
+    "medium": Budget("medium", 2500, 800, 16, 300, 600, 3),
     "full": Budget("full", 4000, 5000, 16, 300, 600, 3),
 }
 
