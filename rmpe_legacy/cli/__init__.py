@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from time import perf_counter
 
@@ -82,9 +83,10 @@ def _add_log_options(command: argparse.ArgumentParser) -> None:
     for each in [kind for action in kinds for kind in action.choices.values()] or [command]:
         if "-v" not in each._option_string_actions and "-q" not in each._option_string_actions:
             level = each.add_mutually_exclusive_group()
-            level.add_argument("-q", "--quiet", action="store_true", help="no notes, warnings or progress on standard "
-                               "error, only errors")
-            level.add_argument("-v", "--verbose", action="store_true", help="details on standard error: time, memory")
+            level.add_argument("-q", "--quiet", action="store_true", help="print only errors on standard error, no "
+                               "notes, warnings or progress")
+            level.add_argument("-v", "--verbose", action="store_true", help="also print time and memory on "
+                               "standard error")
 
 
 def print_version(args: argparse.Namespace) -> None:
@@ -106,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     if "run" not in args and not args.version:
         parser.print_help(sys.stderr)
         return USAGE
-    warnings.showwarning = _print_warning
+    warnings.showwarning = print_each_warning_once()
     start_logging(getattr(args, "quiet", False), args.verbose)
     started = perf_counter()
     try:
@@ -129,8 +131,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _print_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    LOGGER.warning("warning: %s", message)
+def print_each_warning_once() -> Callable[..., None]:
+    """Return a replacement for warnings.showwarning. A command that reads a network twice warns about it once."""
+    printed: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in printed:
+            printed.add(str(message))
+            LOGGER.warning("warning: %s", message)
+
+    return show
 
 
 def _peak_memory() -> str:

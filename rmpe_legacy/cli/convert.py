@@ -21,8 +21,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
                          help="the shape of an input, with or without the batch: data=3,227,227. Data layers become "
                          "inputs of this shape. For a .t7: C,H,W (default: the input size of its STN). Repeatable")
     command.add_argument("--dynamic", type=dynamic_axes, metavar="AXES",
-                         help="for .onnx: which of batch,height,width of the inputs can have any size (default: the "
-                         "batch, where the network allows it)")
+                         help="for .onnx: the axes of the inputs that may have any size, some of batch,height,width "
+                         "(default: the batch, if the network allows it)")
     command.add_argument("--no-verify", action="store_true", help="do not run and compare the two networks")
     command.add_argument("--force", action="store_true", help="replace existing files of the same kind")
     add_source_options(command)

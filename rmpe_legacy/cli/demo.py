@@ -13,11 +13,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("inputs", nargs="+", metavar="IMAGE|DIR|VIDEO|PATTERN|CAMERA", help="files, folders, patterns "
                          "such as 'photos/*.jpg', videos, or a camera's number: 0")
     command.add_argument("--recursive", action="store_true", help="search subfolders too")
-    command.add_argument("--boxes", metavar="FILE|DIR", help="boxes of another detector in place of --detector: "
-                         "COCO-style detections (JSON with image_id, bbox, score), or a proposals folder")
+    command.add_argument("--boxes", metavar="FILE|DIR", help="use the boxes of another detector, instead of "
+                         "--detector: COCO-style detections (JSON with image_id, bbox, score), or a proposals folder")
     add_network_options(command, "detector", "pose")
     add_format_option(command)
-    command.add_argument("--report", metavar="OUT.html", help="write an HTML report of every step")
+    command.add_argument("--report", metavar="OUT.html", help="write an HTML report that shows every step")
     add_image_options(command, output="rmpe_output")
     add_pictures_option(command)
 

@@ -18,7 +18,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Find people in images; write their boxes in the authors' formats, as JSON, and drawn."""
+    """Find people in images; write their boxes in the authors' formats and as JSON, and draw them."""
     from rmpe_legacy.runs.commands import run_detect
 
     return run_on_images(args, lambda options: run_detect(args.inputs, args.detector, options))

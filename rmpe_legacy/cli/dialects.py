@@ -8,12 +8,13 @@ from .terminal import say
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", nargs="?", metavar="NAME", help="show what this one adds, for example rcnn")
-    command.add_argument("--json", action="store_true", help="as JSON")
+    command.add_argument("name", nargs="?", metavar="NAME", help="show everything that this dialect adds, for example "
+                         "rcnn")
+    command.add_argument("--json", action="store_true", help="print the table as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
-    """List the dialects of Caffe: name, base, repository, and what each adds; or one with its commit and all fields."""
+    """List the dialects of Caffe with base, repository and additions, or show one with its commit and all fields."""
     import json
 
     from rmpe_legacy.caffe.proto.dialects import AUTO, dialect_named, dialects

@@ -9,18 +9,18 @@ from .terminal import say
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("prototxt", help="for example prototxt/sppe_sstn/deploy.prototxt")
-    command.add_argument("output", help="the suffix says what to write: .svg, .png, .html (with the table of layers), "
-                         "or .dot for graphviz")
+    command.add_argument("prototxt", help="the network, for example prototxt/sppe_sstn/deploy.prototxt")
+    command.add_argument("output", help="the drawing; the suffix selects the format: .svg, .png, .html (with the table "
+                         "of layers), or .dot for Graphviz")
     command.add_argument("--until", action="append", default=[], metavar="BLOB",
-                         help="draw only what this blob depends on; repeatable")
+                         help="draw only the layers that this blob depends on; repeatable")
     add_net_options(command)
 
 
 def run(args: argparse.Namespace) -> None:
     """Draw a network: layers with their shapes, parameters, phases and shared weights, grouped by block.
 
-    graphviz lays the drawing out if its program dot is installed; otherwise networkx does.
+    Graphviz arranges the drawing if its program dot is installed; otherwise networkx does.
     """
     from rmpe_legacy.caffe.drawing import draw_network
 

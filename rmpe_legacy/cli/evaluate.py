@@ -20,7 +20,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     pckh = kinds.add_parser("pckh", help="PCKh for single-person poses")
     pckh.add_argument("predictions", help="an .h5 or .mat with preds, or a .npy, of shape (people, 16, 2)")
     pckh.add_argument("ground_truth", help="the hourglass's valid.h5, or detections_our_format.mat")
-    pckh.add_argument("--protocol", choices=("official", "tompson", "demo", "all"), default="all")
+    pckh.add_argument("--protocol", choices=("official", "tompson", "demo", "all"), default="all",
+                      help="the program to follow (default: all)")
     coco = kinds.add_parser("coco", help="COCO keypoint AP, by pycocotools")
     coco.add_argument("predictions", help="a results file: JSON with 17 joints per person")
     coco.add_argument("ground_truth", help="person_keypoints_*.json")

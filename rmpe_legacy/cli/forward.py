@@ -21,7 +21,7 @@ from .terminal import note, say
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("prototxt")
+    command.add_argument("prototxt", help="the network")
     command.add_argument("caffemodel", nargs="?", help="the weights; if omitted, parameters are initialised by "
                          "their fillers")
     command.add_argument("--input", action="append", default=[], metavar="NAME=FILE",
@@ -34,17 +34,20 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
                          help="how to preprocess images: pose (default) is RGB in 0..1, detector is BGR in 0..255 "
                          "minus the mean")
     transformer = command.add_argument_group("images as for pycaffe's Transformer, instead of --image")
-    transformer.add_argument("--mean", type=numbers, metavar="M|M,M,M", help="subtracted, per channel in "
+    transformer.add_argument("--mean", type=numbers, metavar="M|M,M,M", help="mean to subtract, per channel in "
                              "--channel-order")
     transformer.add_argument("--raw-scale", type=float, metavar="F", help="the value of white before the mean is "
                              "subtracted: 1 (default) or 255")
-    transformer.add_argument("--scale", type=float, metavar="F", help="multiplied with, after the mean (input_scale)")
-    transformer.add_argument("--channel-order", choices=("RGB", "BGR"), help="(default: RGB)")
-    transformer.add_argument("--size", type=size, metavar="H,W", help="resize to this size, not the prototxt's")
+    transformer.add_argument("--scale", type=float, metavar="F", help="factor to apply after the mean is subtracted "
+                             "(input_scale)")
+    transformer.add_argument("--channel-order", choices=("RGB", "BGR"),
+                             help="channel order of the input (default: RGB)")
+    transformer.add_argument("--size", type=size, metavar="H,W", help="resize to this height and width, instead of the "
+                             "prototxt's")
     command.add_argument("--json", action="store_true", help="print the blobs' shapes and statistics as JSON")
     add_de_transform_option(command)
     command.add_argument("--lenient", action="store_true", help="leave out unknown layers and fields, and run even if "
-                         "no layer has weights in the file, with a warning")
+                         "the file has weights for no layer, with a warning")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     add_engine_option(command, what="what runs the network")
     add_net_options(command)

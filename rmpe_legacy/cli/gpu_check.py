@@ -12,13 +12,14 @@ ANSWERS = {True: "yes", False: "NO", None: "not asked"}
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--report", type=Path, default=Path("gpu_check.json"), help="default: gpu_check.json")
-    command.add_argument("--rounds", type=int, default=30, help="rounds of each timing (default: 30)")
+    command.add_argument("--report", type=Path, default=Path("gpu_check.json"),
+                         help="file for the numbers (default: %(default)s)")
+    command.add_argument("--rounds", type=int, default=30, help="number of rounds of each timing (default: 30)")
     command.add_argument("--build", action="store_true", help="in a checkout: first build csrc/ with CUDA")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the CUDA operators against the CPU's bits and grid_sample's speed; write the numbers as JSON.
+    """Check that the CUDA operators give the CPU's bits, compare their speed with grid_sample's, and write JSON.
 
     Exits with 0 if every check passes, 1 if one fails, 2 if there is no GPU.
     """

@@ -12,7 +12,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Say which published file a file is, or which network its weights fit best; its content decides, not its name."""
+    """Identify a published file, or the network that its weights fit best, by its content."""
     from rmpe_legacy.compare.published_models import identify_file
 
     for file in args.files:

@@ -8,12 +8,12 @@ from .terminal import say
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("id", nargs="?", metavar="ID", help="show everything about this one, for example final-model")
-    command.add_argument("--json", action="store_true", help="the whole table as JSON")
+    command.add_argument("id", nargs="?", metavar="ID", help="show everything about this file, for example final-model")
+    command.add_argument("--json", action="store_true", help="print the table as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
-    """List the published files around RMPE: what each is, where its authors put it, which network it fits.
+    """List the published RMPE files: what each contains, where to get it, and which network it fits.
 
     Nothing is downloaded.
     """

@@ -11,12 +11,12 @@ from .terminal import say
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--proposals", required=True, metavar="DIR", help="a folder with index.txt, score.txt and "
                          "test-bbox.h5")
-    command.add_argument("--poses", required=True, metavar="H5", help="the poses, testres.h5")
-    command.add_argument("--output", required=True, metavar="DIR", help="the folder for pred.txt, scores.txt, "
+    command.add_argument("--poses", required=True, metavar="H5", help="the file of the poses, testres.h5")
+    command.add_argument("--output", required=True, metavar="DIR", help="output folder for pred.txt, scores.txt, "
                          "scores-proposals.txt and index.txt")
     command.add_argument("--variant", "--published", choices=("batch", "demo", "alphapose"), default="batch",
-                         help="which program to follow: batch_nms.py (default), demo_pose_NMS.py, or AlphaPose, for "
-                         "poses of any joints")
+                         help="the program to follow: batch (batch_nms.py, the default), demo (demo_pose_NMS.py), or "
+                         "alphapose, which takes any joint set")
     command.add_argument("--joints", default="mpii16", metavar="SET", help="the joint set of the poses: mpii16 "
                          "(default), coco17, halpe26 or a JSON file; all but mpii16 need --variant alphapose")
     add_format_option(command)
@@ -25,7 +25,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Merge poses into persons with the published pose NMS, and write the authors' files."""
+    """Merge poses into persons with the published pose NMS, and write the results in the authors' formats."""
     from rmpe_legacy.pose.joints import read_joint_set
     from rmpe_legacy.runs.nms_files import run_nms
 

@@ -19,17 +19,19 @@ MAX_INPUT_SIZE = 65536  # per axis of --input-shape
 
 
 def add_net_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST")
-    command.add_argument("--level", type=int, default=0, help="level for min_level and max_level rules (default: 0)")
+    command.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST",
+                         help="the phase whose layers to use (default: TEST)")
+    command.add_argument("--level", type=int, default=0, help="level for the prototxt's min_level and max_level rules "
+                         "(default: 0)")
     command.add_argument("--stage", action="append", default=[], metavar="NAME",
-                         help="stage for stage rules; repeatable")
+                         help="stage for the prototxt's stage rules; repeatable")
     _add_layer_options(command)
     add_python_option(command)
 
 
 def _add_layer_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dialect", default="auto", metavar="NAME",
-                         help="which fields, defaults and layer types apply: a name that `rmpe dialects` lists "
+                         help="the Caffe fork whose fields, defaults and layer types apply; see `rmpe dialects` "
                          "(default: the first that knows everything in the file)")
     command.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
                          help="a Python file that registers your own layers; repeatable")
@@ -54,11 +56,12 @@ def add_network_options(command: argparse.ArgumentParser, *which: str, has_defau
 def add_image_options(command: argparse.ArgumentParser, published: str | None = "demo",
                      threads: int | None = None, output: str | None = None) -> None:
     command.add_argument("--output", default=output, required=output is None, metavar="DIR", help="output folder; "
-                         "results already there are kept and the run resumes"
+                         "results that are already there are kept, and the run resumes"
                          + (" (default: %(default)s)" if output else ""))
     command.add_argument("--published", choices=("demo", "demo-test", "torch7", "testres", "alphapose"), default=None,
-                         help="which published program to reproduce: demo.py, the same for a test set, "
-                         "predict/main.lua, the authors' stored results, or their successor AlphaPose, for any joints "
+                         help="the published program to follow: demo (demo.py), demo-test (demo.py on a test set), "
+                         "torch7 (predict/main.lua), testres (the authors' stored results), or alphapose (their "
+                         "successor AlphaPose, for any joint set) "
                          f"(default: {published or 'torch7 for a .t7, demo-test'}; alphapose for an .onnx)")
     command.set_defaults(default_published=published)
     command.add_argument("--threshold", type=float, metavar="SCORE", help="detections with a higher score are people "
@@ -68,7 +71,7 @@ def add_image_options(command: argparse.ArgumentParser, published: str | None = 
 
 def add_pictures_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--no-pictures", dest="pictures", action="store_false",
-                         help="write no annotated images and videos, which takes less time")
+                         help="do not write annotated images and videos; this saves time")
 
 
 def add_run_options(command: argparse.ArgumentParser, threads: int | None = None) -> None:
@@ -84,18 +87,19 @@ def add_run_options(command: argparse.ArgumentParser, threads: int | None = None
 def _add_detector_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("a detector other than the authors'", "any SSD, Faster R-CNN, R-FCN, YOLO v2 or "
                                        "YOLO v3; the defaults are those of the published program of its kind")
-    group.add_argument("--person-class", type=int, metavar="N", help="the label of person in its output, where the "
-                       "background is 0 (default: the only class)")
-    group.add_argument("--label-map", metavar="FILE", help="a LabelMap prototxt that names its classes, in place of "
-                       "--person-class")
-    group.add_argument("--detector-mean", type=numbers, metavar="M|M,M,M", help="subtracted, per channel in "
+    group.add_argument("--person-class", type=int, metavar="N", help="the detector's label for people; 0 is the "
+                       "background (default: its only class)")
+    group.add_argument("--label-map", metavar="FILE", help="a LabelMap prototxt with the names of the detector's "
+                       "classes, instead of --person-class")
+    group.add_argument("--detector-mean", type=numbers, metavar="M|M,M,M", help="mean to subtract, per channel in "
                        "--detector-channel-order")
     group.add_argument("--detector-raw-scale", type=float, metavar="F", help="the value of white before the mean is "
                        "subtracted: 1 or 255")
-    group.add_argument("--detector-scale", type=float, metavar="F", help="multiplied after the mean is subtracted")
-    group.add_argument("--detector-channel-order", choices=("RGB", "BGR"))
-    group.add_argument("--detector-size", type=size, metavar="H,W|SHORT,LONG", help="height and width in place of the "
-                       "prototxt's; for Faster R-CNN and R-FCN, the shorter side, and the most for the longer one")
+    group.add_argument("--detector-scale", type=float, metavar="F", help="factor to apply after the mean is subtracted")
+    group.add_argument("--detector-channel-order", choices=("RGB", "BGR"), help="channel order of the input")
+    group.add_argument("--detector-size", type=size, metavar="H,W|SHORT,LONG", help="input height and width, instead "
+                       "of the prototxt's; for Faster R-CNN and R-FCN, the length of the shorter side and the limit "
+                       "for the longer one")
 
 
 def detector_options(args: argparse.Namespace) -> DetectorOptions:
@@ -111,8 +115,9 @@ def detector_options(args: argparse.Namespace) -> DetectorOptions:
 def add_engine_option(command: argparse.ArgumentParser, default: str | None = "exact",
                       what: str = "what runs the networks") -> None:
     """default: None where the command has no engine unless one is asked for."""
-    command.add_argument("--engine", choices=ENGINES, default=default, help=f"{what}: exact, the reference; or a "
-                         "faster one, which is first compared with it; auto is the fastest on this machine"
+    command.add_argument("--engine", choices=ENGINES, default=default, help=f"{what}: exact is the "
+                         "reference; the others are faster, and are compared with it first; auto takes the fastest one "
+                         "on this machine"
                          + (f" (default: {default})" if default else ""))
 
 
@@ -122,17 +127,18 @@ def _add_onnx_options(command: argparse.ArgumentParser) -> None:
     onnx.add_argument("--joints", metavar="SET", help="mpii16, coco17, halpe26, or a JSON file with keypoints and "
                       "skeleton as in COCO's categories (default: coco17)")
     add_input_options(onnx)
-    onnx.add_argument("--box-padding", type=float, default=1.25, metavar="F", help="how much larger than the box the "
-                      "crop is (default: 1.25)")
+    onnx.add_argument("--box-padding", type=float, default=1.25, metavar="F", help="size of the crop relative to the "
+                      "box (default: 1.25)")
 
 
 def add_input_options(group, mean: str = "0", order: str = "RGB", raw_scale: float = 1.0) -> None:
     """How an image becomes a network's input."""
-    group.add_argument("--mean", type=numbers, default=numbers(mean), metavar="M|M,M,M", help="subtracted, per channel "
-                       f"in --channel-order (default: {mean})")
-    group.add_argument("--std", type=numbers, default=(1.0,), metavar="S|S,S,S", help="divided by, after the mean "
-                       "(default: 1)")
-    group.add_argument("--channel-order", choices=("RGB", "BGR"), default=order, help="(default: %(default)s)")
+    group.add_argument("--mean", type=numbers, default=numbers(mean), metavar="M|M,M,M", help="mean to subtract, per "
+                       f"channel in --channel-order (default: {mean})")
+    group.add_argument("--std", type=numbers, default=(1.0,), metavar="S|S,S,S", help="standard deviation to "
+                       "divide by, after the mean is subtracted (default: 1)")
+    group.add_argument("--channel-order", choices=("RGB", "BGR"), default=order,
+                       help="channel order of the input (default: %(default)s)")
     group.add_argument("--raw-scale", type=float, default=raw_scale, metavar="F", help="the value of white before the "
                        "mean is subtracted: 1 or 255 (default: %(default)g)")
 
@@ -152,8 +158,8 @@ def size(text: str) -> tuple[int, int]:
 
 def add_format_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--format", nargs="+", action="extend", default=["ours"], metavar="F", help="also write the "
-                         "results for other tools: coco-results, alphapose, openpose, mpii (.mat); several at once. "
-                         "The package's own files are always written")
+                         "results in the formats of other tools, one or more of coco-results, alphapose, openpose, "
+                         "mpii (.mat). The package's own files are always written")
 
 
 def add_compare_options(command: argparse.ArgumentParser) -> None:
@@ -170,14 +176,14 @@ def add_compare_options(command: argparse.ArgumentParser) -> None:
 
 def add_source_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lenient", action="store_true", help="leave out unknown layers and fields and layers that "
-                         "need labels, and accept missing weights; each is reported")
+                         "need labels, and accept missing weights; everything left out is reported")
     command.add_argument("--drop-parallel", action="store_true", help="leave out the parallel SPPE of a .t7")
-    command.add_argument("--key", metavar="NAME", help="the entry that is the network, if a .t7 contains a table")
+    command.add_argument("--key", metavar="NAME", help="the entry that contains the network, if a .t7 contains a table")
 
 
 def add_de_transform_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
-                         help="the meaning of de_transform: true (default: paper, with a warning)")
+                         help="what `de_transform: true` means (default: paper, with a warning)")
 
 
 def seed(text: str) -> int:
@@ -256,14 +262,16 @@ def add_caffe_options(command: argparse.ArgumentParser, phase: str | None = None
     """Options of Caffe's own program, by its names, with one dash or two. phase: add --phase, with this default."""
     if phase is not None:
         command.add_argument("-phase", "--phase", choices=("TRAIN", "TEST"), default=phase,
-                             help="(default: %(default)s)")
-    command.add_argument("-gpu", "--gpu", metavar="ID", help="the GPU to use; without it, the CPU. Several GPUs need "
-                         "one process each: torchrun --nproc-per-node N -m rmpe_legacy train ...")
-    command.add_argument("-level", "--level", type=int, default=0, help="level for min_level and max_level rules")
-    command.add_argument("-stage", "--stage", default="", metavar="A,B", help="stages for stage rules")
+                             help="the phase whose layers to use (default: %(default)s)")
+    command.add_argument("-gpu", "--gpu", metavar="ID", help="the GPU to use (default: the CPU; for train, a GPU if "
+                         "the solver's solver_mode is GPU). Several GPUs need one process each: torchrun "
+                         "--nproc-per-node N -m rmpe_legacy train ...")
+    command.add_argument("-level", "--level", type=int, default=0, help="level for the prototxt's min_level and "
+                         "max_level rules")
+    command.add_argument("-stage", "--stage", default="", metavar="A,B", help="stages for the prototxt's stage rules")
     _add_layer_options(command)
-    command.add_argument("--threads", type=positive, metavar="N", help="CPU threads per process (default: all cores; "
-                         "the last bits of results depend on it)")
+    command.add_argument("--threads", type=positive, metavar="N", help="CPU threads per process (the last bits of "
+                         "results depend on it; default: all)")
     add_de_transform_option(command)
     add_python_option(command)
 

@@ -20,38 +20,44 @@ if TYPE_CHECKING:
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     kinds = command.add_subparsers(dest="kind", metavar="fit|sample|draw", required=True)
-    fit = kinds.add_parser("fit", help="fit the mixtures to a detector's boxes and the true ones")
+    fit = kinds.add_parser("fit", help="fit the mixtures to a detector's boxes and the true boxes")
     data = fit.add_mutually_exclusive_group(required=True)
     data.add_argument("--annotations", metavar="FILE", help="people, as for rmpe train-pose")
-    data.add_argument("--drawn", type=seed, metavar="SEED", help="drawn people, and the boxes of --detector there")
+    data.add_argument("--drawn", type=seed, metavar="SEED", help="use synthetic people, and the boxes that --detector "
+                      "finds (SEED selects the images)")
     fit.add_argument("--detections", metavar="DIR", help="a detector's boxes in the images (index.txt, score.txt, "
                      "test-bbox.h5); rmpe detect writes them")
     add_annotation_options(fit)
-    fit.add_argument("--pictures", type=int, default=600, metavar="N", help="with --drawn (default: %(default)s)")
-    add_network_options(fit, "detector")
-    fit.add_argument("--atomic-poses", type=int, default=16, metavar="K", help="clusters of torso-aligned poses "
-                     "(default: %(default)s; the paper does not state its own)")
-    fit.add_argument("--gaussians", type=int, default=3, metavar="N", help="at most, in each mixture (default: "
+    fit.add_argument("--pictures", type=int, default=600, metavar="N", help="number of images with --drawn (default: "
                      "%(default)s)")
-    fit.add_argument("--seed", type=seed, default=0, help="of the clustering and the fit (default: 0)")
+    add_network_options(fit, "detector")
+    fit.add_argument("--atomic-poses", type=int, default=16, metavar="K", help="number of clusters of torso-aligned "
+                     "poses (default: %(default)s; the paper does not state its number)")
+    fit.add_argument("--gaussians", type=int, default=3, metavar="N", help="largest number of Gaussians in each "
+                     "mixture (default: %(default)s)")
+    fit.add_argument("--seed", type=seed, default=0, help="seed of the clustering and the fit (default: 0)")
     fit.add_argument("--output", required=True, metavar="FILE.json")
-    sample = kinds.add_parser("sample", help="boxes for annotated people, a line each: image xmin ymin xmax ymax")
+    sample = kinds.add_parser("sample", help="print boxes for annotated people, one per line: image xmin ymin xmax "
+                              "ymax")
     sample.add_argument("model", metavar="FILE.json")
-    sample.add_argument("--annotations", required=True, metavar="FILE", help="people, as for rmpe train-pose")
-    sample.add_argument("--images", required=True, metavar="DIR", help="their images; boxes end at the image borders")
+    sample.add_argument("--annotations", required=True, metavar="FILE", help="annotated people, in any form that rmpe "
+                        "train-pose reads")
+    sample.add_argument("--images", required=True, metavar="DIR", help="the folder of their images; boxes end at the "
+                        "image borders")
     add_annotation_options(sample)
     sample.add_argument("--boxes", choices=("mixture", "gaussian"), default="mixture", help="the paper's mixtures, or "
                         "the published program's Gaussians and patches (default: mixture)")
-    sample.add_argument("--count", type=int, default=1, metavar="N", help="boxes for each person (default: 1)")
+    sample.add_argument("--count", type=int, default=1, metavar="N", help="number of boxes for each person (default: "
+                        "1)")
     sample.add_argument("--seed", type=seed, default=0)
-    draw = kinds.add_parser("draw", help="the atomic poses with sampled boxes, as an image")
+    draw = kinds.add_parser("draw", help="draw the atomic poses with sampled boxes")
     draw.add_argument("model", metavar="FILE.json")
     draw.add_argument("--output", required=True, metavar="FILE.png")
     draw.add_argument("--seed", type=seed, default=0)
 
 
 def run(args: argparse.Namespace) -> None:
-    """PGPG: fit how a detector's boxes differ from the true ones, sample such boxes, draw the model."""
+    """Model how a detector's boxes differ from the true ones (PGPG): fit the model, sample boxes from it, draw it."""
     {"fit": _fit, "sample": _sample, "draw": _draw}[args.kind](args)
 
 

@@ -13,17 +13,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
                          "score.txt and test-bbox.h5, as written by rmpe detect; or COCO-style detections (JSON with "
                          "image_id, bbox, score)")
     command.add_argument("--images", required=True, metavar="DIR", help="the folder of the images that index.txt "
-                         "lists; with a detections file, all images in it are processed")
-    command.add_argument("--recursive", action="store_true", help="search subfolders too (with a detections file)")
+                         "lists. With a detections file, all images in the folder are processed")
+    command.add_argument("--recursive", action="store_true", help="search subfolders too (only with a detections file)")
     add_network_options(command, "pose")
     add_format_option(command)
     add_image_options(command)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Estimate a pose in each box, as predict/main.lua does; write testres.h5.
+    """Estimate a pose in each box, as predict/main.lua does, and write testres.h5.
 
-    With --format, each box's pose is written as a person: no pose NMS is run.
+    --format writes each box's pose as a person, because this command runs no pose NMS.
     """
     from rmpe_legacy.runs.commands import run_pose
 

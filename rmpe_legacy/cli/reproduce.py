@@ -31,17 +31,18 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     coco = kinds.add_parser("coco", help="Table 2, and why it cannot be reproduced")
     coco.add_argument("--predictions", metavar="FILE", help="results with COCO's 17 joints (JSON)")
     coco.add_argument("--ground-truth", metavar="FILE", help="person_keypoints_*.json")
-    coco.add_argument("--images", metavar="DIR", help="COCO's images: run --pose on them and evaluate the results, in "
-                      "place of --predictions")
-    coco.add_argument("--boxes", metavar="FILE|DIR", help="boxes of another detector in place of --detector, see rmpe "
-                      "demo --help")
+    coco.add_argument("--images", metavar="DIR", help="run --pose on these images and evaluate the results, instead of "
+                      "--predictions")
+    coco.add_argument("--boxes", metavar="FILE|DIR", help="use the boxes of another detector, instead of --detector; "
+                      "see rmpe demo --help")
     add_network_options(coco, "detector", "pose")
     add_image_options(coco, published="demo-test", output="rmpe_coco")
     drawn = kinds.add_parser("demo", help="the same steps on synthetic people, whose joints are known")
     add_network_options(drawn, "detector", "pose")
     drawn.add_argument("--images", "--pictures", type=int, metavar="N",
                        help="number of images to draw (default: 300, or 24 with --quick)")
-    drawn.add_argument("--quick", action="store_true", help="use detected boxes only, not disturbed or true ones")
+    drawn.add_argument("--quick", action="store_true", help="use only detected boxes, not disturbed or true ones, and "
+                       "fewer images")
     drawn.add_argument("--world", type=int, default=1_000_003, metavar="SEED",
                        help="seed of the synthetic images (default: %(default)s)")
     add_image_options(drawn, published="demo-test", threads=1)
@@ -52,12 +53,13 @@ def add_ablation_arguments(ablation: argparse.ArgumentParser) -> None:
     ablation.add_argument("--output", required=True, metavar="DIR", help="folder for networks and snapshots; an "
                           "interrupted training resumes from the last snapshot")
     ablation.add_argument("--results", default="benchmarks/ablation", metavar="DIR", help="folder for the result of "
-                          "each row and seed, the table and the figure; rows with a result are not trained again "
+                          "each row and seed, the table and the figure; rows that have a result are not trained again "
                           "(default: %(default)s)")
     ablation.add_argument("--budget", choices=("quick", "small", "medium", "full"), default="full",
-                          help="how long to train and evaluate: a minute in total, half an hour, two hours, or ten "
+                          help="how long to train and evaluate: in total a minute, half an hour, two hours, or ten "
                           "hours of one core (default: %(default)s)")
-    ablation.add_argument("--quick", dest="budget", action="store_const", const="quick", help="--budget quick")
+    ablation.add_argument("--quick", dest="budget", action="store_const", const="quick", help="the same as --budget "
+                          "quick")
     ablation.add_argument("--row", action="append", metavar="NAME", help="only this row; repeatable")
     ablation.add_argument("--seed", action="append", type=int, metavar="N", help="only this seed, from 1; repeatable")
     ablation.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
@@ -84,9 +86,11 @@ def run_ablation(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the paper's recipe and compare with its tables: paper, measured, difference, or why a row cannot be measured.
+    """Run the paper's recipe and compare the results with its tables.
 
-    To use several processes: torchrun --nproc-per-node N -m rmpe_legacy reproduce ...; the files are the same.
+    Each row shows paper, measured and difference, or why the row cannot be measured.
+
+    Several processes write the same files as one: torchrun --nproc-per-node N -m rmpe_legacy reproduce ...
     """
     if args.kind == "coco":
         from rmpe_legacy.paper.reproduce import reproduce_coco, run_and_reproduce_coco

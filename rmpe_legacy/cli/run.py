@@ -13,22 +13,22 @@ from .terminal import write_error
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--py2", action="store_true", help="translate the script, and the modules next to it that "
-                         "it imports, from Python 2")
+    command.add_argument("--py2", action="store_true", help="translate the script, and the modules beside it that it "
+                         "imports, from Python 2")
     command.add_argument("--dialect", default="auto", metavar="NAME",
-                         help="which Caffe the script is for, one that `rmpe dialects` lists (default: for each file, "
-                         "the first that knows everything in it)")
+                         help="the Caffe fork that the script was written for; see `rmpe dialects` (default: for each "
+                         "file, the first that knows everything in it)")
     command.add_argument("--de-transform", choices=("paper", "published-identity", "published-ignored"),
-                         default="published-identity", help="the meaning of de_transform: true in a SpatialTransformer "
-                         "(default: what the published Caffe computes, %(default)s)")
-    command.add_argument("--figures", metavar="DIR", help="save what matplotlib and OpenCV would show in windows, and "
-                         "the figures of a notebook's cells, in this folder")
+                         default="published-identity", help="what `de_transform: true` means in a SpatialTransformer "
+                         "(default: %(default)s, which the published Caffe computes)")
+    command.add_argument("--figures", metavar="DIR", help="save in this folder what matplotlib and OpenCV would show "
+                         "in windows, and the figures of a notebook")
     command.add_argument("script", help="a .py or .ipynb file; it can run any code")
     command.add_argument("args", nargs=argparse.REMAINDER, help="arguments of the script")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a script or notebook that imports caffe, unchanged, with this package's caffe module."""
+    """Run a script or notebook that imports caffe, unchanged, using this package's caffe module."""
     from rmpe_legacy import pycaffe
     from rmpe_legacy.pycaffe.script import run_file
 

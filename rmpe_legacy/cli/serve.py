@@ -13,20 +13,21 @@ from .terminal import OK, finish, note, say
 def add_arguments(command: argparse.ArgumentParser) -> None:
     add_network_options(command, "detector", "pose", repeatable=True)
     add_run_options(command)
-    command.add_argument("--port", type=port, default=8000, help="0 for any that is free (default: %(default)s)")
-    command.add_argument("--max-upload", type=positive, default=20, metavar="MB", help="largest file "
+    command.add_argument("--port", type=port, default=8000, help="port of the page; 0 takes any free one (default: "
+                         "%(default)s)")
+    command.add_argument("--max-upload", type=positive, default=20, metavar="MB", help="largest file that is accepted "
                          "(default: %(default)s)")
-    command.add_argument("--max-pixels", type=positive, default=25, metavar="MILLION", help="largest image "
-                         "(default: %(default)s)")
-    command.add_argument("--timeout", type=positive, default=60, metavar="SECONDS", help="longest time for an image "
-                         "(default: %(default)s)")
+    command.add_argument("--max-pixels", type=positive, default=25, metavar="MILLION", help="largest image that is "
+                         "accepted (default: %(default)s)")
+    command.add_argument("--timeout", type=positive, default=60, metavar="SECONDS", help="time limit for each upload, "
+                         "and again for its result (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show RMPE's steps on photos that you drop on a page in your browser.
+    """Show RMPE's steps for photos that you drop on a page in your browser.
 
-    The page is for this computer alone: it is served on 127.0.0.1. It offers the networks that you give here; with
-    --detector or --pose several times, you choose on the page. Ctrl-C ends it.
+    Only this computer can open the page: it is served on 127.0.0.1. Give --detector or --pose several times to choose
+    among the networks on the page. Ctrl-C stops the server.
     """
     from rmpe_legacy.serve.server import check_libraries, listen, make_server, serve
 

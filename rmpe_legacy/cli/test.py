@@ -12,14 +12,14 @@ from .options import add_caffe_options, device_of, positive, prepare, stages_of
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("-model", "--model", required=True, metavar="FILE", help="the network's prototxt")
-    command.add_argument("-weights", "--weights", required=True, metavar="FILE")
+    command.add_argument("-weights", "--weights", required=True, metavar="FILE", help="the weights")
     command.add_argument("-iterations", "--iterations", type=positive, default=50, metavar="N",
-                         help="how many batches (default: %(default)s)")
+                         help="number of batches (default: %(default)s)")
     add_caffe_options(command)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a network in phase TEST and log its outputs' means, as `caffe test`."""
+    """Run a network in phase TEST and log the means of its outputs, as `caffe test` does."""
     return run_logged(lambda log: _test(args, log))
 
 

@@ -20,20 +20,19 @@ if TYPE_CHECKING:
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("-model", "--model", required=True, metavar="FILE", help="the network's prototxt")
-    command.add_argument("-weights", "--weights", metavar="FILE", help="without it, parameters are as their fillers "
-                         "make them")
+    command.add_argument("-weights", "--weights", metavar="FILE", help="the weights (default: what the fillers give)")
     command.add_argument("-iterations", "--iterations", type=positive, default=50, metavar="N",
-                         help="how many times to run it (default: %(default)s)")
+                         help="number of runs (default: %(default)s)")
     command.add_argument("--backward", action=argparse.BooleanOptionalAction, default=True,
                          help="time the backward pass too (default: yes)")
-    command.add_argument("--trace", metavar="FILE", help="write each layer's turn as JSON for chrome://tracing or "
+    command.add_argument("--trace", metavar="FILE", help="write when each layer ran, as JSON for chrome://tracing or "
                          "ui.perfetto.dev")
     add_engine_option(command, default=None, what="time the forward pass in an engine, in phase TEST")
     add_caffe_options(command, phase="TRAIN")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Time each layer of a network, forward and backward, as `caffe time`."""
+    """Time each layer of a network, forward and backward, as `caffe time` does."""
     return run_logged(lambda log: _time(args, log))
 
 

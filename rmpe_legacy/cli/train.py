@@ -24,24 +24,25 @@ EFFECTS = ("snapshot", "stop", "none")
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("-solver", "--solver", required=True, metavar="FILE", help="the solver.prototxt")
     begin = command.add_mutually_exclusive_group()
-    begin.add_argument("-weights", "--weights", metavar="W[,W2]", help="weights to begin with, separated by commas")
-    begin.add_argument("-snapshot", "--snapshot", metavar="STATE", help="the .solverstate to continue from")
+    begin.add_argument("-weights", "--weights", metavar="W[,W2]", help="initial weights; separate several files by "
+                       "commas")
+    begin.add_argument("-snapshot", "--snapshot", metavar="STATE", help="the .solverstate to resume from")
     command.add_argument("-sigint_effect", "--sigint_effect", choices=EFFECTS, default="stop",
                          help="what Ctrl-C does (default: %(default)s)")
     command.add_argument("-sighup_effect", "--sighup_effect", choices=EFFECTS, default="snapshot",
-                         help="what a closed terminal does (default: %(default)s)")
+                         help="what closing the terminal does (default: %(default)s)")
     command.add_argument("--log-dir", metavar="DIR", help="write TensorBoard scalars and curves.png there")
     command.add_argument("--skip-bad-records", action="store_true",
-                         help="pass over records and images that cannot be read, with a warning for each")
+                         help="skip records and images that cannot be read, with a warning for each")
     command.add_argument("--no-prefetch", action="store_true",
                          help="read data between iterations, not ahead in threads; the results are the same")
     add_caffe_options(command)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train the network of a solver.prototxt, as `caffe train`.
+    """Train the network of a solver.prototxt, as `caffe train` does.
 
-    Started by torchrun, all its processes train together: torchrun --nproc-per-node 2 -m rmpe_legacy train ...
+    To train in several processes: torchrun --nproc-per-node 2 -m rmpe_legacy train ...
     """
     first = os.environ.get("RANK", "0") == "0"
     return run_logged(lambda log: _train(args, log), quiet=not first)

@@ -23,47 +23,48 @@ BOXES = ("mixture", "gaussian", "jitter", "true")
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--solver", required=True, metavar="FILE", help="the solver.prototxt; its network has the "
+    command.add_argument("--solver", required=True, metavar="FILE", help="the solver.prototxt; its network needs the "
                          "inputs data, label and, with a parallel SPPE, label_center")
     data = command.add_mutually_exclusive_group(required=True)
-    data.add_argument("--annotations", metavar="FILE", help="people: the authors' lists (.txt), annot.h5, COCO's "
-                      "person_keypoints_*.json, or MPII's .mat")
+    data.add_argument("--annotations", metavar="FILE", help="annotated people: the authors' lists (.txt), annot.h5, "
+                      "COCO's person_keypoints_*.json, or MPII's .mat")
     data.add_argument("--drawn", type=seed, metavar="SEED", help="train on synthetic people (SEED selects the images)")
     command.add_argument("--images", metavar="DIR", help="the folder of the images named in --annotations")
     add_annotation_options(command)
-    command.add_argument("--boxes", choices=BOXES, help="how the true boxes are disturbed: PGPG's mixture for each "
-                         "atomic pose, the published Gaussian for each coordinate and patches, uniformly, or not at "
-                         "all (default: mixture with --pgpg or --detections, gaussian with an annot.h5 that has mu and "
-                         "std)")
+    command.add_argument("--boxes", choices=BOXES, help="how to disturb the true boxes: by PGPG's mixture for each "
+                         "atomic pose (mixture), by the published Gaussian for each coordinate and patches (gaussian), "
+                         "uniformly (jitter), or not at all (true). Default: mixture with --pgpg or --detections, "
+                         "gaussian with an annot.h5 that has mu and std")
     pgpg = command.add_mutually_exclusive_group()
-    pgpg.add_argument("--pgpg", metavar="FILE", help="a PGPG model that rmpe pgpg fit wrote")
+    pgpg.add_argument("--pgpg", metavar="FILE", help="a PGPG model written by rmpe pgpg fit")
     pgpg.add_argument("--detections", metavar="DIR", help="a detector's boxes in the images (index.txt, score.txt, "
                       "test-bbox.h5), to fit PGPG to before training")
     begin = command.add_mutually_exclusive_group()
-    begin.add_argument("--weights", metavar="W", help="initial weights, for example of a trained SPPE")
+    begin.add_argument("--weights", metavar="W", help="initial weights, for example those of a trained SPPE")
     begin.add_argument("--snapshot", metavar="STATE", help="the .solverstate to resume from")
-    command.add_argument("--parallel-weights", metavar="W", help="a trained SPPE, for the parallel branch")
+    command.add_argument("--parallel-weights", metavar="W", help="weights of a trained SPPE for the parallel branch")
     command.add_argument("--published", choices=("torch7", "demo"), default="torch7",
-                         help="which program's crop, resize and "
-                         "heat-map targets (default: torch7, the authors' training code)")
-    command.add_argument("--batch", type=int, metavar="N", help="samples in a batch (default: as the network says)")
-    command.add_argument("--seed", type=seed, default=0, help="of the samples (default: 0); random_seed of the solver "
-                         "is that of the weights")
+                         help="the program whose cropping, resizing and heatmap targets to follow (default: torch7, "
+                         "the authors' training code)")
+    command.add_argument("--batch", type=int, metavar="N", help="samples per batch (default: the batch size in the "
+                         "prototxt)")
+    command.add_argument("--seed", type=seed, default=0, help="seed of the samples (default: 0); the solver's "
+                         "random_seed is the seed of the weights")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     command.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
 
 
 def add_annotation_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--groups", metavar="FILE", help="with MPII's .mat, as for rmpe evaluate mpii")
-    command.add_argument("--split", choices=("train", "test"), default="train", help="of MPII's RELEASE (default: "
-                         "train)")
+    command.add_argument("--groups", metavar="FILE", help="groups for MPII's .mat, as for rmpe evaluate mpii")
+    command.add_argument("--split", choices=("train", "test"), default="train", help="which split of MPII's RELEASE to "
+                         "use (default: train)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train SPPE and SSTN on PGPG samples with a Caffe solver; the STN learns through the heatmaps.
+    """Train SPPE and SSTN on PGPG samples with a Caffe solver; the STN learns from the heatmaps.
 
-    Ctrl-C saves a snapshot and stops; --snapshot resumes from it. Started by torchrun, all its processes train
-    together: torchrun --nproc-per-node 2 -m rmpe_legacy train-pose ...
+    Ctrl-C saves a snapshot and stops; --snapshot resumes from it. To train in several processes:
+    torchrun --nproc-per-node 2 -m rmpe_legacy train-pose ...
     """
     first = os.environ.get("RANK", "0") == "0"
     return run_logged(lambda _log: _train(args), quiet=not first)

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     A and B are each PROTOTXT,WEIGHTS (weights as .caffemodel, .h5, .safetensors or .pt); opencv:PROTOTXT,CAFFEMODEL for
     OpenCV 4's importer; a .safetensors or .json written by `rmpe convert`; a .t7, .onnx or .py; or an .npz of blobs
-    written by `rmpe forward`. Weights alone use the prototxt of the other one. A .py is a program and will be run.
+    written by `rmpe forward`. Weights alone use the other network's prototxt. A .py is a program and will be run.
     """
     from rmpe_legacy.compare.convert import CompareOptions, run_verify
     from rmpe_legacy.formats.base import SourceOptions

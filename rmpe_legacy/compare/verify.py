@@ -31,6 +31,7 @@ TOLERANCE = 1e-4  # relative to a blob's largest value: sums of thousands of pro
 SEED = 1701
 RANGE = (-1.0, 1.0)  # of random inputs
 NOISE = 5  # multiple of A's own rounding error that is accepted if it exceeds the tolerance
+NUDGE = 1e-6  # relative; what rounding may change in a value
 MAX_NOISE = 1e-2  # relative; larger differences are never attributed to rounding
 _PIECE = 1 << 20  # values compared at a time, which keeps what is computed on the way small
 _SMALLEST = float(np.finfo(np.float32).eps)  # probabilities below float32 eps are treated as 0
@@ -118,8 +119,8 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     rows. If the two differ, such layers of B and those behind them are run on A's values, if B can do that: then
     each blob is compared by what B makes of the same values. If that does not explain the difference, the same is done
     for other layers that compare or round values, and for Softmax and Sigmoid, which amplify differences of large
-    numbers. If they differ still, because the scores are infinite or all the same, as without training, the layers that
-    pick rows are run on typical values in both.
+    numbers. If they differ still, and what A picks is infinite or is changed by rounding alone, as without training,
+    where scores may be all the same, the layers that pick rows are run on typical values in both.
 
     A network that overflows, as one with untrained BatchNorms does, would hide differences behind infinity. Then blobs
     of a range far from 1 are scaled before further layers read them, in both networks, if B can do that.
@@ -195,11 +196,25 @@ class _Comparison:
                 yield self._judged()
         if isinstance(self.a, TypicalRunner) and (typical := self.a.typical_blobs(
                 self.ran_b.blobs.keys() - self.values.keys() - self.scaled.keys(), np.random.default_rng(self.seed))):
+            if not self._is_undecided(self.a, typical):
+                return
             self.typical = typical
             self.ran_a = self.a.run_from(self.values, _shapes(self.ran_a), {**typical, **self.scaled})
             self.given = self._a_values(self.ran_a.turning | self.ran_a.steep)
             self.ran_b = b.run_from(self.values, _shapes(self.ran_a), {**self.given, **typical, **self.scaled})
             yield self._judged()
+
+    def _is_undecided(self, a: TypicalRunner, blobs: Collection[str]) -> bool:
+        """Whether A picks something infinite from its own values of these blobs, or rounding changes what it picks."""
+        picked = [blob for blob in a.picked if blob in self.ran_a.blobs]
+        if not all(bool(np.isfinite(self.ran_a.blobs[blob]).all()) for blob in picked):
+            return True
+        random = np.random.default_rng(self.seed)
+        nudged = {blob: (value * (1 + NUDGE * random.uniform(-1, 1, value.shape))).astype(np.float32)
+                  for blob, value in self.ran_a.blobs.items() if blob in blobs}
+        again = a.run_from(self.values, _shapes(self.ran_a), {**nudged, **self.scaled})
+        return any(not d.relative <= self.tolerance for blob in picked
+                   for d in _compare(blob, self.ran_a, again, self.tolerance))
 
     def _a_values(self, blobs: Collection[str]) -> dict[str, np.ndarray]:
         return _given(blobs, self.ran_a, self.ran_b, {*self.values, *self.scaled, *self.typical})

@@ -30,6 +30,31 @@ def normalize_by_batch(x: Tensor, eps: float) -> Tensor:
     return centred / ((centred * centred).mean(axes, keepdim=True) + eps).sqrt()
 
 
+class StoredNorm(nn.Module):
+    """(x - mean) * factor * scale + bias per channel, where `factor` is 1 / sqrt(variance + eps)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("factor", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (-1,) + (1,) * (x.dim() - 2)
+        scale, bias, mean, factor = (v.reshape(shape) for v in (self.scale, self.bias, self.mean, self.factor))
+        return (x - mean) * factor * scale + bias
+
+
+def normalize_channels(x: Tensor, by_absolute: bool) -> tuple[Tensor, Tensor]:
+    """x over its norm along the channels, and the norm: (N, C, H, W) -> the same, (N, 1, H, W)."""
+    if by_absolute:
+        norm = x.abs().sum(1, keepdim=True) + 1e-6
+    else:
+        norm = (x.square().sum(1, keepdim=True) + 1e-6).sqrt()
+    return x / norm, norm
+
+
 class Scale(nn.Module):
     """x * scale + bias; both begin at `axis` of x, and are spread over the axes behind theirs."""
 
@@ -337,6 +362,54 @@ def detections(boxes: Tensor, scores: Tensor, *, background: int, above: float, 
     if clip:
         table[:, 3:] = table[:, 3:].clamp(0, 1)
     return table.reshape(1, 1, -1, 7)
+
+
+def yolo_boxes(x: Tensor, anchors: list, scale: float, above: float, every_class: bool) -> tuple[Tensor, ...]:
+    """A map of YOLO (N, A * (5 + C), H, W) as boxes (K, 4), centre and size, with scores (K) and labels (K).
+
+    Of YOLO v2, each box has its best class by softmax; with every_class, of v3, each class by its sigmoid.
+    """
+    n, _, h, w = x.shape
+    x = x.reshape(n, len(anchors), -1, h, w).permute(0, 3, 4, 1, 2)
+    across = torch.arange(w, dtype=x.dtype, device=x.device).view(1, 1, -1, 1)
+    down = torch.arange(h, dtype=x.dtype, device=x.device).view(1, -1, 1, 1)
+    middle = [(across + torch.sigmoid(x[..., 0])) / w, (down + torch.sigmoid(x[..., 1])) / h]
+    size = torch.exp(x[..., 2:4]) * x.new_tensor(anchors) / x.new_tensor([w * scale, h * scale])
+    if every_class:
+        score = torch.sigmoid(x[..., 5:]) * torch.sigmoid(x[..., 4:5])
+        label, kept = torch.arange(score.shape[-1], device=x.device), score > above
+    else:
+        score, label = x[..., 5:].softmax(-1).max(-1, keepdim=True)
+        score = torch.sigmoid(x[..., 4:5]) * score
+        kept = score >= above
+    box = torch.cat([torch.stack(middle, -1), size], -1)[..., None, :].expand(*score.shape, 4)
+    return box[kept], score[kept], label.expand_as(score)[kept]
+
+
+def yolo_detections(maps: list, images: int, threshold: float) -> Tensor:
+    """Boxes, scores and labels of each map -> (1, 1, K, 7) rows of image, label, score, x1, y1, x2, y2, best first.
+
+    Those that a better one overlaps by `threshold` or more are left out. All have image number 0, as published.
+    Where nothing is found there is a row of -1 for each image, with its number.
+    """
+    boxes, scores, labels = (torch.cat(parts) for parts in zip(*maps, strict=True))
+    if not len(scores):
+        none = scores.new_full((images, 7), -1)
+        none[:, 0] = torch.arange(images)
+        return none.reshape(1, 1, images, 7)
+    scores, order = torch.sort(scores, descending=True, stable=True)
+    middle, size = boxes[order].split(2, 1)
+    low, high, area = middle - size / 2, middle + size / 2, size.prod(1)
+    is_free = torch.ones_like(scores, dtype=torch.bool)
+    kept = []
+    for i in range(len(scores)):
+        if is_free[i]:
+            kept.append(i)
+            sides = torch.minimum(high[i], high) - torch.maximum(low[i], low)
+            shared = torch.where((sides < 0).any(1), 0, sides.prod(1))
+            is_free &= ~(shared / (area[i] + area - shared) >= threshold)
+    label = labels[order][:, None].to(scores.dtype) + 1
+    return torch.cat([torch.zeros_like(label), label, scores[:, None], low, high], 1)[kept].reshape(1, 1, -1, 7)
 
 
 def half_away(x: Tensor) -> Tensor:

@@ -232,6 +232,8 @@ class SampleRunner(Runner, Protocol):
 class TypicalRunner(PiecewiseRunner, Protocol):
     """A runner that knows sensible values for blobs too, where layers read numbers with a meaning."""
 
+    picked: Collection[str]  # the tops of layers that pick rows by comparing values
+
     def typical_blobs(self, at: Collection[str], rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Return values for blobs of `at` that layers read which pick rows by comparing, such as scores and boxes."""
 
@@ -272,6 +274,11 @@ class NetRunner:
     def turning(self) -> frozenset[str]:
         """See ``RunResult``."""
         return self._around(lambda layer: layer.chooses_rows)
+
+    @cached_property
+    def picked(self) -> frozenset[str]:
+        """See ``TypicalRunner``."""
+        return frozenset(top for step in self.net.steps if step.layer.chooses_rows for top in step.top)
 
     def _around(self, chosen: Callable[[Layer], bool]) -> frozenset[str]:
         """Return the bottoms and tops of some layers."""

@@ -508,13 +508,15 @@ class Net:
         self._push_parameters()
         with as_pycaffe():
             path = file_path("net.copy_from: the file", trained)
-            layers = read_trained(path, [step.layer.spec for step in self._steps])
-            added = self._added()
-            own = [_without_added(stored, added.get(stored.name, [])) for stored in layers]
-            for name in copy_trained(self.torch, own):
+            for name in self._copy_trained(read_trained(path, [step.layer.spec for step in self._steps])):
                 log.info("Ignoring source layer %s", name)
 
     load_hdf5 = copy_from
+
+    def _copy_trained(self, layers: Sequence[TrainedLayer]) -> list[str]:
+        """Copy weights, those of added blobs too; returns the names of layers that the network lacks."""
+        added = self._added()
+        return copy_trained(self.torch, [_without_added(stored, added.get(stored.name, [])) for stored in layers])
 
     def share_with(self, other: Net) -> None:
         """Use the other network's parameters in the layers of their names, without a copy."""

@@ -24,6 +24,8 @@ _NUMPY = {"float": float, "int": int, "bool": bool, "object": object, "str": str
           "Infinity": np.inf, "infty": np.inf, "NaN": np.nan, "NINF": -np.inf, "PINF": np.inf, "product": np.prod,
           "cumproduct": np.cumprod, "alltrue": np.all, "sometrue": np.any, "row_stack": np.vstack,
           "asscalar": lambda array: np.asarray(array).item()}
+# Python's own, which ``from numpy import *`` replaces since NumPy 2: max(a, 0.0) would be a maximum along an axis.
+_BUILT_IN = frozenset({"abs", "bool", "max", "min", "pow", "round"})
 _MOVED = {name: f"PIL.{name}" for name in ("Image", "ImageDraw", "ImageFilter", "ImageFont", "ImageOps")}
 _OPENCV = {"CV_AA": "LINE_AA", "CV_LOAD_IMAGE_COLOR": "IMREAD_COLOR", "CV_LOAD_IMAGE_GRAYSCALE": "IMREAD_GRAYSCALE",
            "CV_LOAD_IMAGE_UNCHANGED": "IMREAD_UNCHANGED", "CV_FILLED": "FILLED"}
@@ -132,6 +134,7 @@ def restore_old_names() -> None:
     for name, value in _NUMPY.items():
         if name not in np.__dict__:
             setattr(np, name, value)
+    np.__all__ = [name for name in np.__all__ if name not in _BUILT_IN]
     _restore_print_options()
     _restore_fromstring()
     if not hasattr(time, "clock"):

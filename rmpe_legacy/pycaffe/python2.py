@@ -30,7 +30,7 @@ from rmpe_legacy.wording import shorten
 from .old_libraries import restore_when_imported
 from .python2_files import restore_pickle
 from .python2_lmdb import take_text
-from .python2_values import python2_names
+from .python2_values import python2_names, take_float_sizes
 
 _PACKAGE = Path(__file__).parents[1]
 _STRING_IO = re.compile(r"^(\s*)from\s+c?StringIO\s+import\s+StringIO\b", re.M)
@@ -272,9 +272,11 @@ def _has_distributions(folder: Path) -> bool:
 
 
 def translate_imports() -> None:
-    """From now on translate the script's own modules, read pickles of Python 2, and let NumPy print as it did then."""
+    """From now on translate the script's own modules, read pickles of Python 2, and let NumPy print, and take sizes,
+    as it did then."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     restore_pickle()
     restore_when_imported("lmdb", take_text)
+    take_float_sizes()
     np.set_printoptions(legacy="1.13")

@@ -7,6 +7,8 @@ for people: in ``print``, ``str``, ``"%s"`` and ``"{}".format``. NumPy counted a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -90,6 +92,30 @@ def whole_index(holder: Any, index: Any) -> Any:
     if type(index) is tuple:
         return tuple(map(_whole, index))
     return _whole(index)
+
+
+def take_float_sizes() -> None:
+    """Let ``np.zeros((2.0, 3))`` and its like drop the fractions of sizes, as NumPy did before 1.12."""
+    for name, place in (("zeros", 0), ("ones", 0), ("empty", 0), ("full", 0), ("linspace", 2)):
+        if (today := getattr(np, name)).__module__ != __name__:
+            setattr(np, name, _taking_float_sizes(today, place, "num" if place else "shape"))
+
+
+def _taking_float_sizes(function: Callable[..., Any], place: int, keyword: str) -> Callable[..., Any]:
+    @wraps(function)
+    def taking(*args: Any, **options: Any) -> Any:
+        if len(args) > place:
+            args = (*args[:place], _whole_sizes(args[place]), *args[place + 1:])
+        elif keyword in options:
+            options[keyword] = _whole_sizes(options[keyword])
+        return function(*args, **options)
+
+    taking.__module__ = __name__
+    return taking
+
+
+def _whole_sizes(sizes: Any) -> Any:
+    return tuple(map(_whole, sizes)) if isinstance(sizes, tuple | list) else _whole(sizes)
 
 
 def _whole(index: Any) -> Any:

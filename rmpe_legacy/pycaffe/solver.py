@@ -6,13 +6,15 @@ Sources: python/caffe/_caffe.cpp of BVLC/caffe@9b89154; Solver::Step (solver.cpp
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from rmpe_legacy.caffe.net import Net as TorchNet
+from rmpe_legacy.caffe.proto.blobs import TrainedLayer
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.solver import solver as ours
 from rmpe_legacy.caffe.solver.learning_rate import LearningRate
@@ -33,7 +35,8 @@ class _Training(ours.Solver):
     def __init__(self, param: Message, dialect: str):
         self.views: dict[int, Net] = {}  # id of a torch network -> what the script has of it
         self.callbacks: list[tuple[Callable[[], object], Callable[[], object]]] = []
-        super().__init__(param, dialect, device=settings.current.device())
+        now = settings.current
+        super().__init__(param, dialect, device=now.device(), de_transform=now.de_transform, allow_python=True)
 
     def _build(self, net: Message, phase: str, state: Message | None) -> TorchNet:
         built = super()._build(net, phase, state)
@@ -49,6 +52,16 @@ class _Training(ours.Solver):
         loss = view._forward(0, len(view.layers) - 1)
         view._backward(len(view.layers) - 1, 0)
         return loss
+
+    def _write_weights(self, write: Callable[..., None], place: Path) -> None:
+        view = self.views[id(self.net)]
+        view._push_parameters()
+        write(place, self.net, self.param.snapshot_diff, added=view._added())
+
+    def _copy_weights(self, trained: Sequence[TrainedLayer]) -> list[str]:
+        view = self.views[id(self.net)]
+        view._push_parameters()
+        return view._copy_trained(trained)
 
     def _iterate(self) -> None:
         for on_start, _ in self.callbacks:

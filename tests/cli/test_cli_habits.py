@@ -18,7 +18,7 @@ from onnx_estimators import draw_people, write_estimator
 from rmpe_legacy import load_net, load_pipeline, load_torch7
 from rmpe_legacy.caffe.data.image import detector_input, load_image
 from rmpe_legacy.caffe.inputs import ImageOptions
-from rmpe_legacy.cli import COMMANDS, main, make_parser
+from rmpe_legacy.cli import COMMANDS, main, make_parser, print_each_warning_once
 from rmpe_legacy.cli.batch import duration, progress_lines
 from rmpe_legacy.cli.examples import EXAMPLES
 from rmpe_legacy.cli.terminal import LOGGER, start_logging
@@ -156,6 +156,15 @@ class TestNoise:
         assert capsys.readouterr().err == ""
         assert main([*arguments, "-v"]) == 0
         assert "rmpe: finished in " in capsys.readouterr().err
+
+    def test_a_command_that_reads_a_network_twice_warns_once(self, capsys):
+        for _ in range(2):  # each command warns again
+            start_logging()
+            show = print_each_warning_once()
+            for text in ("net.prototxt:3: this", "net.prototxt:3: this", "net.prototxt:4: that"):
+                show(UserWarning(text), UserWarning, "net.py", 1)
+            lines = capsys.readouterr().err.splitlines()
+            assert lines == ["rmpe: warning: net.prototxt:3: this", "rmpe: warning: net.prototxt:4: that"]
 
     def test_quiet_and_verbose_exclude_each_other(self):
         with pytest.raises(SystemExit):

@@ -419,6 +419,60 @@ class TestSolvers:
         assert other.iter == 2
         assert np.array_equal(other.net.params["fc"][0].data, solver.net.params["fc"][0].data)
 
+    @pytest.mark.parametrize("end", ["", ".h5"], ids=["binary", "HDF5"])
+    def test_snapshots_hold_blobs_that_a_script_adds(self, file, tmp_path, end):
+        if end:
+            (tmp_path / "solver.prototxt").write_text((tmp_path / "solver.prototxt").read_text()
+                                                      + " snapshot_format: HDF5")
+        solver = caffe.SGDSolver(file)
+        solver.net.params["fc"].add_blob(2, 3)
+        solver.net.params["fc"][2].data[...] = 7
+        solver.step(1)
+        solver.net.params["fc"][1].data[...] = 5
+        solver.snapshot()
+        with pytest.raises(RuntimeError, match="has 2 parameters, the weights hold 3"):
+            caffe.SGDSolver(file).restore(f"model_iter_1.solverstate{end}")
+        other = caffe.SGDSolver(file)
+        other.net.params["fc"].add_blob(2, 3)
+        other.restore(f"model_iter_1.solverstate{end}")
+        assert np.array_equal(other.net.params["fc"][2].data, np.full((2, 3), 7))
+        assert (other.net.params["fc"][1].data == 5).all()
+        assert np.array_equal(other.net.params["fc"][0].data, solver.net.params["fc"][0].data)
+
+    def test_networks_have_the_scripts_own_layers(self, file, tmp_path, monkeypatch):
+        """A script that names a module trusts it; a module of its own wins over a built-in one of its name."""
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "voc_layers", raising=False)
+        (tmp_path / "voc_layers.py").write_text("""import caffe
+class VOCSegDataLayer(caffe.Layer):
+    def setup(self, bottom, top):
+        self.count = 0
+    def reshape(self, bottom, top):
+        top[0].reshape(2, 3)
+        top[1].reshape(2)
+    def forward(self, bottom, top):
+        self.count += 1
+        top[0].data[...] = self.count
+        top[1].data[...] = 0
+    def backward(self, top, propagate_down, bottom):
+        pass
+""")
+        (tmp_path / "train.prototxt").write_text("""
+layer { name: "data" type: "Python" top: "data" top: "label"
+  python_param { module: "voc_layers" layer: "VOCSegDataLayer" } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 2 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }""")
+        solver = caffe.SGDSolver(file)
+        solver.step(3)
+        assert (solver.net.blobs["data"].data == 3).all()
+
+    def test_a_solvers_networks_have_the_de_transform_that_was_chosen(self, file, tmp_path):
+        seen = []
+        for chosen in ("published-identity", "paper"):
+            caffe.configure(de_transform=chosen)
+            seen.append(caffe.SGDSolver(file).net.torch.steps[0].layer.spec.de_transform)
+        assert seen == ["published-identity", "paper"]
+
     def test_apply_update_takes_the_diffs_as_they_are(self, file):
         solver = caffe.SGDSolver(file)
         blob = solver.net.params["fc"][1]

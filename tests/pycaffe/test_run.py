@@ -317,6 +317,16 @@ class TestPython2:
         done = rmpe("--py2", "script.py", cwd=folder)
         assert (done.stdout, done.returncode) == ("[1, 2] True\n{'one': 1} 1 2\n", 0), done.stderr
 
+    def test_sizes_of_arrays_may_be_floats(self, folder):
+        (folder / "script.py").write_text(
+            "import numpy as np\nfrom numpy import ones\n"
+            "print np.zeros((2.0, 3)).shape, ones([np.floor(2.9), 1]).shape, np.empty(4.0).shape, "
+            "np.full(shape=(2., 2), fill_value=7).shape, np.linspace(0, 1, 5.0).size, np.zeros(3, 'uint8').dtype\n"
+            "np.zeros('a')\n")
+        done = rmpe("--py2", "script.py", cwd=folder)
+        assert done.stdout == "(2, 3) (2, 1) (4,) (2, 2) 5 uint8\n", done.stderr
+        assert done.stderr.splitlines()[-1].startswith("TypeError: ")
+
     @pytest.mark.parametrize(("value", "digits", "want"), [
         (0.5, 0, 1.0), (-0.5, 0, -1.0), (1.5, 0, 2.0), (2.5, 0, 3.0), (0.49999999999999994, 0, 0.0), (2.25, 1, 2.3),
         (float("inf"), 0, float("inf")), (7, 0, 7.0)])
@@ -384,6 +394,14 @@ class TestPython2:
         done = rmpe("--figures", "shown", "script.py", cwd=folder)
         assert done.stdout == "True True\n", done.stderr
         assert sorted(path.name for path in (folder / "shown").iterdir()) == ["figure-1.png", "window-1.png"]
+
+    def test_everything_from_numpy_leaves_pythons_functions(self, folder):
+        (folder / "script.py").write_text(
+            "import builtins\nfrom numpy import *\n"
+            "print(max(1.5, 0.0), min(2.5, 1), abs is builtins.abs, round(2.4, 0), pow(2, 5, 7), bool is type(True))\n"
+            "print(zeros(2).sum(), sum(ones(3)), amax(array([1, 2])))\n")
+        done = rmpe("script.py", cwd=folder)
+        assert done.stdout == "1.5 1 True 2.0 4 True\n0.0 3.0 2\n", done.stderr
 
     def test_old_names_of_modules(self, folder):
         (folder / "script.py").write_text("import Image, time\nImage.new('RGB', (2, 3)).save('a.png')\ntime.clock()\n")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Layer, Shape, shape_text
+from .base import Layer, Shape, ranked, shape_text
 from .cascade_boxes import best_first, bounds, from_fields, kept, moments, region_tops
 from .registry import register
 
@@ -45,6 +45,10 @@ class BoxGroupOutput(Layer):
                                   + ", ".join(map(shape_text, bottom)))
         rows = self.spec.assumed_rows
         return [(rows, 5, 1, 1), (rows, 6, 1, 1)][: self.top_count]
+
+    def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray:
+        """Probabilities without equal ones, and moves."""
+        return rng.normal(0, 0.3, bottom[index]) if index % 2 else ranked(bottom[index], rng)
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         images = len(bottoms[0]) // len(self.groups[0].field_w)

@@ -108,7 +108,7 @@ def given(loss: Tensor, gradients: Callable[[], Sequence[Tensor | None]], *botto
     return _Given.apply(loss, gradients, weighted, *bottoms)
 
 
-class _Normalized(Loss):
+class LabelledLoss(Loss):
     """A loss over labelled positions; loss_param can ignore some of them."""
 
     params: tuple[str, ...] = ("loss_param",)
@@ -138,7 +138,7 @@ class _Normalized(Loss):
 
 
 @register("SoftmaxWithLoss")
-class SoftmaxWithLoss(_Normalized):
+class SoftmaxWithLoss(LabelledLoss):
     """-log softmax(x) at the label, summed over all positions and divided as `normalization` says.
 
     softmax_param.axis is the class axis. In the loss, but not in its gradient, probabilities below FLT_MIN count as
@@ -174,7 +174,7 @@ class SoftmaxWithLoss(_Normalized):
 
 
 @register("InfogainLoss")
-class InfogainLoss(_Normalized):
+class InfogainLoss(LabelledLoss):
     """-sum over classes of H[label, class] * log(probability), where H comes from `source` or the third bottom.
 
     Dialects rmpe and ssd take probabilities and divide by the number of rows. Dialect bvlc takes scores, computes
@@ -380,7 +380,7 @@ class ContrastiveLoss(Loss):
 
 
 @register("SigmoidCrossEntropyLoss")
-class SigmoidCrossEntropyLoss(_Normalized):
+class SigmoidCrossEntropyLoss(LabelledLoss):
     """-sum of t * log(p) + (1 - t) * log(1 - p), p = sigmoid(x), over all values.
 
     Dialect rmpe divides by the number of rows and ignores loss_param; ssd and bvlc follow it, with BATCH_SIZE as the

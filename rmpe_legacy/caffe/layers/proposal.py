@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Layer, Shape, shape_text
+from .base import Layer, Shape, ranked, shape_text
 from .registry import register
 from .suppression import first_apart
 
@@ -64,6 +64,9 @@ class Proposal(Layer):
         return [(rows, 5), (rows,)][: self.top_count]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> Any:
+        """Scores without equal ones; moves; the image's height, width and two scales."""
+        if index < 2:
+            return rng.normal(0, 0.3, bottom[1]) if index else ranked(bottom[0], rng)
         if index != 2:
             return None
         h, w = (size * self.param.feat_stride for size in bottom[0][2:])

@@ -407,11 +407,18 @@ class Solver:
                            tuple(processes))
             # the state comes last: where it is, the other two are
             with all_or_none(weights, path_beside(state), state) as places, as_os_errors():
-                (write_weights_hdf5 if is_hdf5 else write_weights)(places[0], self.net, p.snapshot_diff)
+                self._write_weights(write_weights_hdf5 if is_hdf5 else write_weights, places[0])
                 write_run_state(places[1], run)
                 (write_state_hdf5 if is_hdf5 else write_state)(places[2], self._state(weights))
         self.last_snapshot = Path(state)
         return Path(weights), Path(state)
+
+    def _write_weights(self, write: Callable[..., None], place: Path) -> None:
+        write(place, self.net, self.param.snapshot_diff)
+
+    def _copy_weights(self, trained: Sequence[TrainedLayer]) -> list[str]:
+        """Copy weights into the network; returns the names of layers that it lacks."""
+        return copy_trained(self.net, trained)
 
     def _state(self, weights: str) -> SolverState:
         plateau = (float(self.rate.minimum_loss), self.rate.iter_last_event) if self.rate.has_plateau else None
@@ -427,7 +434,7 @@ class Solver:
         history = self.optimizer.history()
         self._check_history(path, state, history)
         if state.learned_net:
-            for name in copy_trained(self.net, read_weights(self._learned_net(path, state.learned_net))):
+            for name in self._copy_weights(read_weights(self._learned_net(path, state.learned_net))):
                 log.info("Ignoring source layer %s", name)
         log.info("SGDSolver: restoring history")
         with torch.no_grad():

@@ -11,7 +11,7 @@ from rmpe_legacy.caffe.layers.convolution3d import margins
 
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .convolution import convolution_onnx, convolution_python
-from .expressions import arguments, number, pair, sizes
+from .expressions import arguments, number, pair, reshape_arguments, sizes
 from .shape import crop_to, cut_python
 
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
@@ -180,7 +180,7 @@ def pspnet_bn_onnx(ctx: OnnxContext) -> None:
     ctx.output("BatchNormalization", ctx.x[0], *(ctx.weight(i, (-1,)) for i in range(4)), epsilon=ctx.layer.eps)
 
 
-@emits_python("BN=pspnet", "BN=tsn", "CuDNNBatchNorm")
+@emits_python("BN=pspnet", "BN=tsn", "BN=p3d", "CuDNNBatchNorm")
 def pspnet_bn_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     if layer.spec.phase != "TEST" and not layer.frozen:
@@ -188,7 +188,7 @@ def pspnet_bn_python(ctx: PythonContext) -> str:
     names = ("weight", "bias", "running_mean", "running_var")
     state = {name: blob.flatten() for name, blob in zip(names, layer.blobs(), strict=True)}
     state["num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
-    dims = 2 if len(ctx.bottom_shapes[0]) == 4 else 1
+    dims = max(1, len(ctx.bottom_shapes[0]) - 2)
     constructor = f"nn.BatchNorm{dims}d({layer.declared[0].shape[1]}, eps={number(layer.eps)})"
     return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
 
@@ -200,6 +200,17 @@ def happynear_bn_onnx(ctx: OnnxContext) -> None:
     slope, bias, mean, factor = (ctx.weight(i, (1, -1, 1, 1)) for i in range(4))
     normal = ctx.node("Mul", ctx.node("Sub", ctx.x[0], mean), factor)
     ctx.output("Add", ctx.node("Mul", normal, slope), bias)
+
+
+@emits_python("BN=happynear")
+def happynear_bn_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    if layer.spec.phase != "TEST" and not layer.frozen:
+        raise ctx.refuse("is in phase TRAIN, where it takes its statistics from the batch")
+    state = {name: blob.flatten() for name, blob in zip(("scale", "bias", "mean", "factor"), layer.blobs(),
+                                                        strict=True)}
+    constructor = f"{ctx.writer.use('StoredNorm')}({state['scale'].numel()})"
+    return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
 
 
 @emits_onnx("Interp=pspnet", "Interp=deeplab", "Interp=sized")
@@ -376,6 +387,15 @@ def normalize_channels_onnx(ctx: OnnxContext) -> None:
     ctx.output("Div", x, norm)
     if len(ctx.y) > 1:
         ctx.graph.node("Identity", [norm], [ctx.y[1]])
+
+
+@emits_python("Normalize=happynear")
+def normalize_channels_python(ctx: PythonContext) -> str:
+    x, have = ctx.x[0], ctx.bottom_shapes[0]
+    if len(have) < 4:
+        x = f"{x}.reshape({reshape_arguments(x, have, ctx.top_shapes[0])})"
+    call = ctx.call("normalize_channels", x, f"by_absolute={ctx.layer.kind == 'L1'}")
+    return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
 
 
 @emits_onnx("AutoCrop", "Crop=hed")

@@ -479,6 +479,22 @@ def _yolo_boxes(ctx: OnnxContext, index: int) -> tuple[str, str, str]:
             ctx.node("Reshape", label, flat))
 
 
+@emits_python("YoloDetectionOutput", "Yolov3DetectionOutput")
+def yolo_output_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    v3 = layer.spec.type.startswith("Yolov3")
+    maps = []
+    for i, x in enumerate(ctx.x):
+        if not v3:
+            h, w = ctx.plane(i)
+            if h != w:
+                raise ctx.refuse("needs square maps")
+        anchors = "[" + ", ".join(f"({number(w)}, {number(h)})" for w, h in layer.anchors(i)) + "]"
+        maps.append(ctx.call("yolo_boxes", x, anchors, number(layer.scales[i] if v3 else 1), number(layer.threshold),
+                             v3))
+    return ctx.call("yolo_detections", f"[{', '.join(maps)}]", f"len({ctx.x[0]})", number(layer.nms))
+
+
 # --- peaks --------------------------------------------------------------------------------------------------------
 
 
