@@ -245,3 +245,38 @@ def test_more_than_50_scored_boxes_are_an_error(load):
     true, found = (torch.rand(1, 50, 5) + torch.tensor([low, low, low + 9, low + 9, 0]) for low in (0.0, 40.0))
     with pytest.raises(LayerError, match="has 100 boxes in one image; 50 are the most"):
         net(t=true, f=found)
+
+
+def test_a_moved_convolutions_gradient_is_that_of_every_image(load):
+    net = load('type: "DeformableConvolution" top: "y" deformable_convolution_param { num_output: 2 kernel_size: 2 '
+               'deformable_group: 1 bias_term: false weight_filler { type: "xavier" } }', x=(2, 3, 4, 4),
+               o=(2, 8, 3, 3))
+    rng = torch.Generator().manual_seed(3)
+    x, offset = torch.rand(2, 3, 4, 4, generator=rng), torch.rand(2, 8, 3, 3, generator=rng) / 4 + 0.25
+    x, offset = (v.double().requires_grad_() for v in (x, offset))
+    layer = layer_of(net).double()
+    assert torch.autograd.gradcheck(lambda *b: layer(*b), (x, offset), eps=1e-6)
+
+
+@pytest.mark.parametrize(("layer", "shapes"), [
+    ('type: "MaskResize" top: "y" mask_resize_param { output_height: 2 output_width: 7 }', {"x": (1, 1, 5, 4)}),
+    ('type: "ROIWarping" top: "y" roi_warping_param { pooled_h: 3 pooled_w: 5 }', {"x": (1, 2, 6, 6), "r": (2, 5)}),
+])
+def test_the_gradient_of_maps_resized_for_masks_is_complete(load, layer, shapes):
+    net = load(layer, **shapes)
+    x = torch.rand(shapes["x"], generator=torch.Generator().manual_seed(4)).double().requires_grad_()
+    rest = [torch.tensor([[0.0, 0, 1, 4, 5], [0, 1, 1, 3, 3]]).double()] if "r" in shapes else []
+    assert torch.autograd.gradcheck(lambda b: layer_of(net)(b, *rest), (x,))
+
+
+def test_the_nearest_pixel_is_one_of_the_map(load):
+    net = load('type: "Resample" top: "y" resample_param { height: 4 width: 2 type: NEAREST }', x=(1, 1, 2, 8))
+    y = net(x=torch.arange(16.0).view(1, 1, 2, 8))["y"]
+    assert y[0, 0, -1, 0] >= 8  # a value of the last row
+
+
+def test_the_gradient_of_sums_of_differences_is_their_sign(load):
+    net = load('type: "InnerDistance" top: "y" inner_distance_param { distance_type: "L1" }', x=(1, 2), w=(1, 2))
+    x = torch.tensor([[1.0, 2]], requires_grad=True)
+    (3 * layer_of(net)(x, torch.tensor([[2.0, 0]]))).sum().backward()
+    assert_close(x.grad, torch.tensor([[-3.0, 3]]))

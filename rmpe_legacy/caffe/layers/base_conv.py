@@ -12,12 +12,12 @@ from .base import Layer, Shape, shape_text
 
 
 class Windowed(Layer):
-    """Reads kernel, stride, pad and dilation per spatial axis from convolution_param."""
+    """Reads kernel, stride, pad and dilation per spatial axis from the first of `params`."""
 
     params = ("convolution_param",)
 
     def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("convolution_param")
+        param = self.spec.get(self.params[0])
         self.channel_axis = self.axis(param.axis, len(bottom[0]))
         dims = len(bottom[0]) - self.channel_axis - 1
         self.kernel = self._per_axis("kernel_size", dims, None, "kernel_h", "kernel_w")
@@ -30,7 +30,7 @@ class Windowed(Layer):
 
     def _per_axis(self, name: str, dims: int, default: int | None, *hw: str) -> tuple[int, ...]:
         """Return one value per spatial axis, from `name` (given once or per axis) or from its _h and _w fields."""
-        param = self.spec.get("convolution_param")
+        param = self.spec.get(self.params[0])
         given = list(getattr(param, name))
         if hw and any(map(param.has, hw)):
             if given or dims != 2 or not (all(map(param.has, hw)) or default == 0):
@@ -84,7 +84,7 @@ class BaseConvolution(Windowed):
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
-        param = self.spec.get("convolution_param")
+        param = self.spec.get(self.params[0])
         self.group, self.num_output = param.group, param.num_output
         self.channels = bottom[0][self.channel_axis]
         self.bias_term = param.bias_term

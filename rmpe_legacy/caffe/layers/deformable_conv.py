@@ -1,0 +1,117 @@
+"""Convolution whose windows are moved place by place.
+
+Sources: deformable_conv_layer.{cpp,cu}, deformable_im2col.cu of unsky/Deformable-ConvNets-caffe@e0f7abd, and
+modulated_deformable_conv_layer.{cpp,cu} of zhanglonghao1992/Deformable-ConvNets-caffe@d90842e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .base import Shape, shape_text
+from .base_conv import BaseConvolution
+from .registry import register
+
+
+@register("DeformableConvolution", form="")
+class DeformableConvolution(BaseConvolution):
+    """Cross-correlation of values read beside their places: features (N, C, H, W) and offsets (N, 2 * kernel_h *
+    kernel_w * deformable_group, H', W'), for each weight's place the rows and then the columns to add ->
+    (N, num_output, H', W').
+
+    Values between pixels are interpolated; those less than a pixel beyond the last row or column are that row's or
+    column's; all others outside are 0. Each of the deformable_group groups of channels has offsets of its own.
+
+    Differs: Backward is the gradient. The published one starts too few threads, and reads the first image's top diff.
+    """
+
+    params = ("deformable_convolution_param",)
+    bottoms = 2
+    tops = 1
+    equal_counts = False
+    is_discontinuous = True
+    not_exportable = "ONNX has it from opset 19 alone"
+    reads = ("offsets",)  # what the bottoms after the first hold
+    values = (2,)  # of each, the channels for one place of the kernel
+
+    def setup(self, *bottom: Shape) -> None:
+        if len(bottom[0]) != 4 or self.spec.get(self.params[0]).axis not in (1, -3):
+            raise self.spec.error(f"takes features (N, C, H, W), not {shape_text(bottom[0])}, and channels on axis 1")
+        super().setup(bottom[0])
+        self.deformable_group = self.spec.get(self.params[0]).deformable_group
+        if not self.deformable_group or self.channels % self.deformable_group:
+            raise self.spec.error(f"{self.channels} channels must be a multiple of deformable_group "
+                                  f"{self.deformable_group}")
+
+    def weight_shape(self) -> Shape:
+        return (self.num_output, self.channels // self.group, *self.kernel)
+
+    def out_spatial(self, bottom: Shape) -> tuple[int, ...]:
+        return self.spatial(bottom)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        tops = super().reshape(bottom[0])
+        places = self.kernel[0] * self.kernel[1] * self.deformable_group
+        for name, each, shape in zip(self.reads, self.values, bottom[1:], strict=True):
+            wanted = (bottom[0][0], places * each, *tops[0][2:])
+            if shape != wanted:
+                raise self.spec.error(f"its {name} must be {shape_text(wanted)} (deformable_group is "
+                                      f"{self.deformable_group}), but are {shape_text(shape)}")
+        return tops
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        x, offset, *factor = bottoms
+        weight, *bias = self.blobs()
+        n, (out_h, out_w) = len(x), offset.shape[2:]
+        moved = offset.view(n, self.deformable_group, self.kernel[0] * self.kernel[1], 2, out_h, out_w)
+        read = self._read(x, moved[:, :, :, 0] + self._places(x, 0, out_h).view(1, 1, -1, out_h, 1),
+                          moved[:, :, :, 1] + self._places(x, 1, out_w).view(1, 1, -1, 1, out_w))
+        if factor:
+            read = read * factor[0].view(n, self.deformable_group, 1, -1, out_h, out_w)
+        columns = read.reshape(n, self.group, -1, out_h * out_w)
+        y = (weight.reshape(self.group, self.num_output // self.group, -1) @ columns).view(n, -1, out_h, out_w)
+        return y + bias[0].view(-1, 1, 1) if bias else y
+
+    def _places(self, x: Tensor, axis: int, positions: int) -> Tensor:
+        """Where each weight reads without an offset: (kernel_h * kernel_w, positions)."""
+        k = torch.arange(self.kernel[0] * self.kernel[1], device=x.device)
+        k = k // self.kernel[1] if axis == 0 else k % self.kernel[1]
+        begin = torch.arange(positions, device=x.device) * self.stride[axis] - self.pad[axis]
+        return (begin + (k * self.dilation[axis]).unsqueeze(1)).to(x.dtype)
+
+    def _read(self, x: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """The values at (N, groups, K, H', W') places, of each of a group's channels: (N, groups, C', K, H', W')."""
+        n, _, h, w = x.shape
+        groups = self.deformable_group
+        inside = (row >= 0) & (column >= 0) & (row < h) & (column < w)
+        flat = x.view(n, groups, -1, h * w)
+        value: Tensor | float = 0.0
+        (top, bottom, down), (left, right, across) = self._between(row, h), self._between(column, w)
+        for i, by_row in ((top, 1 - down), (bottom, down)):
+            for j, by_column in ((left, 1 - across), (right, across)):
+                index = (i * w + j).view(n, groups, 1, -1).expand(-1, -1, flat.shape[2], -1)
+                pixels = flat.gather(3, index).view(n, groups, flat.shape[2], *row.shape[2:])
+                value = value + pixels * torch.where(inside, by_row * by_column, 0).unsqueeze(2)
+        assert isinstance(value, Tensor)
+        return value
+
+    @staticmethod
+    def _between(place: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The pixels before and after each place, and how far it is from the first, 0 to 1."""
+        low = place.detach().floor().clamp(0, size - 1)
+        last = low == size - 1
+        return (low.long(), (low + 1).clamp(max=size - 1).long(), torch.where(last, 0, place - low))
+
+
+@register("ModulatedDeformableConvolution", form="")
+class ModulatedDeformableConvolution(DeformableConvolution):
+    """DeformableConvolution with a third bottom (N, kernel_h * kernel_w * deformable_group, H', W'), by which each
+    value read is multiplied."""
+
+    params = ("modulated_deformable_convolution_param",)
+    bottoms = 3
+    reads = ("offsets", "factors")
+    values = (2, 1)

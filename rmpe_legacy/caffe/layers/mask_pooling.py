@@ -1,0 +1,106 @@
+"""Features and masks of regions. Sources: {mask_pooling,mask_resize,roi_warping}_layer.cu of
+daijifeng001/caffe-mnc@b7bdfee."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .base import Layer, Shape, shape_text
+from .registry import register
+from .roi import RoiLayer, half_away
+
+
+@register("MaskPooling", form="")
+class MaskPooling(Layer):
+    """Features (N, C, H, W) times masks (N, 1, H, W)."""
+
+    bottoms = 2
+    works_in_place = False
+    not_exportable = "has no ONNX and Python form yet"
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        features, mask = map(self.nchw, bottom)
+        if mask != (features[0], 1, *features[2:]):
+            raise self.spec.error("needs features (N, C, H, W) and masks (N, 1, H, W); its bottoms are "
+                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        return [features]
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        n, c, h, w = self.nchw(tuple(x.shape))
+        return x.view(n, c, h, w) * mask.view(n, 1, h, w)
+
+
+def weights(place: Tensor, size: int) -> Tensor:
+    """The share of each of `size` pixels in what is interpolated at places (...): (..., size).
+
+    Up to half a pixel beyond the first or last pixel, that pixel; further outside nothing.
+    """
+    pixel = torch.arange(size, dtype=place.dtype, device=place.device)
+    share = (1 - (place.clamp(0, size - 1).unsqueeze(-1) - pixel).abs()).clamp(min=0)
+    return torch.where(((place < -0.5) | (place > size - 0.5)).unsqueeze(-1), 0, share)
+
+
+@register("MaskResize", form="")
+class MaskResize(Layer):
+    """Interpolates to output_height x output_width; the first corner stays: (N, C, H, W) -> (N, C, H', W').
+
+    Differs: Backward is the gradient. The published one adds up at most four places of the top for each of the bottom.
+    """
+
+    params = ("mask_resize_param",)
+    works_in_place = False
+    not_exportable = "has no ONNX and Python form yet"
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("mask_resize_param")
+        if len(bottom[0]) != 4 or not (param.output_height and param.output_width):
+            raise self.spec.error("needs a bottom (N, C, H, W), output_height and output_width; its bottom is "
+                                  f"{shape_text(bottom[0])}")
+        return [(*bottom[0][:2], param.output_height, param.output_width)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        param = self.spec.get("mask_resize_param")
+        rows, columns = (weights(torch.arange(out, dtype=x.dtype, device=x.device) * (x.new_tensor(size) / out), size)
+                         for size, out in zip(x.shape[2:], (param.output_height, param.output_width), strict=True))
+        return rows @ x @ columns.t()
+
+
+@register("ROIWarping", form="")
+class ROIWarping(RoiLayer):
+    """Interpolates features (N, C, H, W) on a grid in each region: -> (R, C, pooled_h, pooled_w).
+
+    Corners are rounded after spatial_scale; the grid begins at the first corner, and leaves out the last.
+
+    Differs: Backward is the gradient, of the features alone. The published one leaves out a part of it, and has a
+    gradient of the regions.
+    """
+
+    params = ("roi_warping_param",)
+    is_discontinuous = True
+    refuses = unforced = (1,)
+    not_exportable = "has no ONNX and Python form yet"
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("roi_warping_param")
+        self.size, self.scale = (param.pooled_h, param.pooled_w), param.spatial_scale
+        if not all(self.size):
+            raise self.spec.error("needs pooled_h and pooled_w, both above 0")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.check(bottom[0], bottom[1])
+        return [(bottom[1][0], bottom[0][1], *self.size)]
+
+    def forward(self, x: Tensor, rois: Tensor) -> Tensor:
+        images, boxes = self.regions(x, rois)
+        corners = half_away(boxes * self.scale)
+        sides = []
+        for first, axis in ((1, 0), (0, 1)):
+            begin, bins = corners[:, first], self.size[axis]
+            step = (corners[:, first + 2] - begin).clamp(min=0) / bins
+            place = begin.unsqueeze(1) + torch.arange(bins, dtype=x.dtype, device=x.device) * step.unsqueeze(1)
+            sides.append(weights(place, x.shape[2 + axis]))
+        rows, columns = sides
+        return torch.einsum("rph,rchw,rqw->rcpq", rows, x[images], columns)

@@ -1,0 +1,216 @@
+"""Layers of forks that are for training alone, or whose numbers nobody has written here yet: they have shapes.
+
+A network with such a layer loads, is shown and drawn, and what does not need the layer is converted. It refuses to run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.errors import LayerError
+
+from .base import Count, Layer, Shape, shape_text
+from .registry import register
+
+
+class Uncomputed(Layer):
+    """Raises in `forward`. With strict=False the layer is left out."""
+
+    bottoms: Count = (1, None)
+    tops: Count = (1, None)
+    works_in_place = False
+    not_exportable = "is not computed here"
+
+    @classmethod
+    def unavailable(cls, spec: LayerSpec) -> LayerError | None:
+        return None if spec.strict else spec.error(cls.reason())
+
+    @classmethod
+    def reason(cls) -> str:
+        """What the user reads."""
+        return ("its shape is known, its numbers are not computed here; remove the layer, leave it out with "
+                "strict=False (--lenient), or stop before it with until=... (--until)")
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        raise self.spec.error(self.reason())
+
+
+class UncomputedLoss(Uncomputed):
+    """A loss: its tops are scalars."""
+
+    is_loss = True
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [()] * self.top_count
+
+
+@register("CtcLoss", form="")
+class CtcLoss(UncomputedLoss):
+    """Connectionist temporal classification, of scores (T, N, C) and labels (N, L). Source: ctc_loss_layer.cpp of
+    dlunion/CC4.0@6fb51e4."""
+
+    params = ("ctc_loss_param",)
+    bottoms = 2
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) < 2 or not bottom[1] or bottom[0][1] != bottom[1][0]:
+            raise self.spec.error("needs scores (T, N, C) and labels (N, L); its bottoms are "
+                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        return super().reshape(*bottom)
+
+
+@register("GeneralContrastiveLoss", form="")
+class GeneralContrastiveLoss(UncomputedLoss):
+    """Pulls and pushes distances to class centers; a second top is the mean of the distances. Source:
+    general_constrastive_loss_layer.cpp of happynear/caffe-windows@967eedf."""
+
+    params = ("general_contrastive_loss_param",)
+    bottoms = (2, 3)
+    tops = (1, 2)
+
+
+@register("GeneralTripletLoss", form="")
+class GeneralTripletLoss(UncomputedLoss):
+    """Compares distances to the own and to other class centers. Source: general_triplet_loss_layer.cpp of
+    happynear/caffe-windows@967eedf."""
+
+    params = ("general_triplet_loss_param",)
+    bottoms = 2
+    tops = (1, 2)
+
+
+@register("LpqLoss", form="")
+class LpqLoss(UncomputedLoss):
+    """A norm of the differences of flows to a power. Source: lpq_loss_layer.cpp of lmb-freiburg/flownet2@b92e198."""
+
+    params = ("lpq_loss_param",)
+    bottoms = (1, 2)
+
+
+class _Augmentation(Uncomputed):
+    """Base of FlowNet 2's layers that draw and apply transformations."""
+
+    params = ("augmentation_param", "coeff_schedule_param")
+
+    def coefficients(self) -> int:
+        """How many numbers a transformation has: the fields of AugmentationCoeff."""
+        return len(self.spec.message.descriptor.schema["AugmentationCoeff"].fields)
+
+    def crop(self, bottom: Shape) -> tuple[int, int]:
+        """The size that the layer cuts out of a bottom (N, C, H, W)."""
+        param = self.spec.get("augmentation_param")
+        if len(bottom) != 4:
+            raise self.spec.error(f"takes images (N, C, H, W), not {shape_text(bottom)}")
+        if not (param.has("crop_width") and param.has("crop_height")):
+            return bottom[2], bottom[3]
+        if param.crop_height > bottom[2] or param.crop_width > bottom[3]:
+            raise self.spec.error(f"its crop {param.crop_height} x {param.crop_width} is larger than its bottom, "
+                                  f"{shape_text(bottom)}")
+        return param.crop_height, param.crop_width
+
+
+@register("DataAugmentation", form="")
+class DataAugmentation(_Augmentation):
+    """Images, perhaps with their transformations, -> images and transformations. Blobs: a count, and with
+    recompute_mean the mean image and the mean color. Source: data_augmentation_layer.cpp of
+    lmb-freiburg/flownet2@b92e198."""
+
+    bottoms = (1, 2)
+    tops = (1, 2)
+
+    def setup(self, *bottom: Shape) -> None:
+        size = self.crop(bottom[0])
+        self.declare("count", (1, 1, 1, 1), learns=False)
+        if self.spec.get("augmentation_param").recompute_mean:
+            self.declare("mean_image", (1, bottom[0][1], *size), learns=False)
+            self.declare("mean_color", (1, bottom[0][1], 1, 1), learns=False)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        drawn = bottom[1] if len(bottom) > 1 else (bottom[0][0], self.coefficients(), 1, 1)
+        return [(*bottom[0][:2], *self.crop(bottom[0])), drawn][: self.top_count]
+
+
+@register("FlowAugmentation", form="")
+class FlowAugmentation(_Augmentation):
+    """A flow and the transformations of both its images -> the flow between these. Source:
+    flow_augmentation_layer.cpp of lmb-freiburg/flownet2@b92e198."""
+
+    bottoms = 3
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("augmentation_param")
+        if len(bottom[0]) != 4 or bottom[0][1] != 2 or not (param.crop_width and param.crop_height):
+            raise self.spec.error("needs a flow (N, 2, H, W), crop_width and crop_height; its bottom is "
+                                  f"{shape_text(bottom[0])}")
+        return [(*bottom[0][:2], param.crop_height, param.crop_width)]
+
+
+@register("GenerateAugmentationParameters", form="")
+class GenerateAugmentationParameters(_Augmentation):
+    """Draws transformations, (N, their coefficients, 1, 1). Source: generate_augmentation_parameters_layer.cpp of
+    lmb-freiburg/flownet2@b92e198."""
+
+    bottoms = (0, 3)
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n = bottom[0][0] if bottom else self.spec.get("augmentation_param").num
+        if n < 1:
+            raise self.spec.error("needs a bottom, or num above 0")
+        return [(n, self.coefficients(), 1, 1)]
+
+
+@register("BlackAugmentation", form="")
+class BlackAugmentation(_Augmentation):
+    """Blackens parts of images. Source: black_augmentation_layer.cpp of lmb-freiburg/flownet2@b92e198."""
+
+    params = ("black_augmentation_param",)
+    equal_counts = True
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return bottom
+
+
+@register("Accum", form="")
+class Accum(Uncomputed):
+    """Joins channels of maps of several sizes, resized. Source: accum_layer.cpp of lmb-freiburg/flownet2@b92e198."""
+
+    params = ("accum_param",)
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("accum_param")
+        if any(len(shape) != 4 or shape[0] != bottom[0][0] for shape in bottom):
+            raise self.spec.error("takes maps (N, C, H, W) of as many images, not "
+                                  + ", ".join(map(shape_text, bottom)))
+        joined = bottom[:-1] if param.have_reference else bottom
+        if not joined:
+            raise self.spec.error("needs two bottoms or more, the last of which gives the size")
+        size = [max(shape[axis] for shape in joined) for axis in (2, 3)]
+        if param.have_reference:
+            size = list(bottom[-1][2:])
+        else:
+            step = param.size_divisible_by
+            wanted = ([math.ceil(n / step) * step for n in size] if step else [param.top_height, param.top_width])
+            if all(a > b for a, b in zip(wanted, size, strict=True)):
+                size = wanted
+        return [(bottom[0][0], sum(shape[1] for shape in joined), *size)]
+
+
+class _Writer(Uncomputed):
+    """Writes its bottoms to files in formats that are not written here."""
+
+    params = ("writer_param",)
+    tops = 0
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return []
+
+
+for _name in ("FLOWriter", "PFMWriter", "ImgWriter", "FloatWriter"):
+    register(_name, form="")(type(_name, (_Writer,), {"__doc__": _Writer.__doc__, "__module__": __name__}))
