@@ -161,7 +161,7 @@ def windows(size: int, kernel: int, stride: int, pad: int, padded: bool, floor: 
 
 def margin(x: Tensor, kernel: tuple, stride: tuple, pad: tuple, floor: bool) -> list[int]:
     """What F.pad must add to the planes of x so that Caffe's windows fit exactly: left, right, top, bottom."""
-    sides = []
+    sides: list[int] = []
     for size, k, s, p in zip(x.shape[2:], kernel, stride, pad, strict=True):
         sides = [p, windows(size, k, s, p, any(pad), floor)[1], *sides]
     return sides
@@ -318,7 +318,7 @@ def overlap(box: Tensor, others: Tensor) -> Tensor:
 
 def suppress(boxes: Tensor, scores: Tensor, threshold: float, eta: float = 1.0, most: int = 0) -> list[int]:
     """Greedy suppression of boxes (K, 4), best first: the places of those that stay, the first `most` if not 0."""
-    kept = []
+    kept: list[int] = []
     for i in torch.sort(scores, descending=True, stable=True).indices.tolist():
         if most and len(kept) == most:
             break
@@ -401,7 +401,7 @@ def yolo_detections(maps: list, images: int, threshold: float) -> Tensor:
     middle, size = boxes[order].split(2, 1)
     low, high, area = middle - size / 2, middle + size / 2, size.prod(1)
     is_free = torch.ones_like(scores, dtype=torch.bool)
-    kept = []
+    kept: list[int] = []
     for i in range(len(scores)):
         if is_free[i]:
             kept.append(i)

@@ -247,15 +247,19 @@ def test_more_than_50_scored_boxes_are_an_error(load):
         net(t=true, f=found)
 
 
-def test_a_moved_convolutions_gradient_is_that_of_every_image(load):
-    net = load('type: "DeformableConvolution" top: "y" deformable_convolution_param { num_output: 2 kernel_size: 2 '
-               'deformable_group: 1 bias_term: false weight_filler { type: "xavier" } }', x=(2, 3, 4, 4),
-               o=(2, 8, 3, 3))
+@pytest.mark.parametrize(("layer_type", "param", "factors"), [
+    ("DeformableConvolution", "deformable_convolution_param", {}),
+    ("ModulatedDeformableConvolution", "modulated_deformable_convolution_param", {"m": (2, 4, 3, 3)}),
+])
+def test_a_moved_convolutions_gradient_is_that_of_every_image(load, layer_type, param, factors):
+    shapes = {"x": (2, 3, 4, 4), "o": (2, 8, 3, 3)} | factors
+    net = load(f'type: "{layer_type}" top: "y" {param} {{ num_output: 2 kernel_size: 2 deformable_group: 1 '
+               'bias_term: false weight_filler { type: "xavier" } }', **shapes)
     rng = torch.Generator().manual_seed(3)
-    x, offset = torch.rand(2, 3, 4, 4, generator=rng), torch.rand(2, 8, 3, 3, generator=rng) / 4 + 0.25
-    x, offset = (v.double().requires_grad_() for v in (x, offset))
+    bottoms = [torch.rand(shape, generator=rng).double() for shape in shapes.values()]
+    bottoms[1] = bottoms[1] / 4 + 0.25
     layer = layer_of(net).double()
-    assert torch.autograd.gradcheck(lambda *b: layer(*b), (x, offset), eps=1e-6)
+    assert torch.autograd.gradcheck(lambda *b: layer(*b), [v.requires_grad_() for v in bottoms], eps=1e-6)
 
 
 @pytest.mark.parametrize(("layer", "shapes"), [

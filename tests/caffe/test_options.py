@@ -8,6 +8,7 @@ from paths import ROOT
 
 from rmpe_legacy.caffe.layers import Layer, known_types
 from rmpe_legacy.caffe.layers.registry import classes_of, dialects_of, layer_class
+from rmpe_legacy.caffe.layers.uncomputed import Uncomputed
 from rmpe_legacy.caffe.proto.dialects import BASES
 from rmpe_legacy.caffe.proto.schema import MessageType, load_schema
 
@@ -119,5 +120,8 @@ def test_params_are_what_the_class_reads(name: str):
         found = {field for owner in owners for field in re.findall(r'spec\.get\("(\w+)"\)', inspect.getsource(owner))}
         if any("spec.get(self.params[0])" in inspect.getsource(owner) for owner in owners):
             found.add(cls.params[0])  # which a base class reads by this attribute
-        assert set(cls.params) == found
+        if issubclass(cls, Uncomputed):  # its numbers would need all of them
+            assert found <= set(cls.params)
+        else:
+            assert set(cls.params) == found
         assert set(cls.params) <= known

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Layer, Shape, shape_text
+from .base import Count, Layer, Shape, shape_text
 
 
 class Windowed(Layer):
@@ -78,7 +78,8 @@ class Windowed(Layer):
 class BaseConvolution(Windowed):
     """Base of Convolution and Deconvolution: several bottoms share one set of weights."""
 
-    bottoms = tops = (1, None)
+    bottoms: Count = (1, None)
+    tops: Count = (1, None)
     equal_counts = True
     works_in_place = False
 

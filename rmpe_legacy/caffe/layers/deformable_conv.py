@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import Shape, shape_text
+from .base import Count, Shape, shape_text
 from .base_conv import BaseConvolution
 from .registry import register
 
@@ -29,13 +29,13 @@ class DeformableConvolution(BaseConvolution):
     """
 
     params = ("deformable_convolution_param",)
-    bottoms = 2
-    tops = 1
+    bottoms: Count = 2
+    tops: Count = 1
     equal_counts = False
     is_discontinuous = True
     not_exportable = "ONNX has it from opset 19 alone"
-    reads = ("offsets",)  # what the bottoms after the first hold
-    values = (2,)  # of each, the channels for one place of the kernel
+    reads: tuple[str, ...] = ("offsets",)  # what the bottoms after the first hold
+    values: tuple[int, ...] = (2,)  # of each, the channels for one place of the kernel
 
     def setup(self, *bottom: Shape) -> None:
         if len(bottom[0]) != 4 or self.spec.get(self.params[0]).axis not in (1, -3):
@@ -86,32 +86,47 @@ class DeformableConvolution(BaseConvolution):
         """The values at (N, groups, K, H', W') places, of each of a group's channels: (N, groups, C', K, H', W')."""
         n, _, h, w = x.shape
         groups = self.deformable_group
-        inside = (row >= 0) & (column >= 0) & (row < h) & (column < w)
         flat = x.view(n, groups, -1, h * w)
-        value: Tensor | float = 0.0
-        (top, bottom, down), (left, right, across) = self._between(row, h), self._between(column, w)
-        for i, by_row in ((top, 1 - down), (bottom, down)):
-            for j, by_column in ((left, 1 - across), (right, across)):
+        value = x.new_zeros(())
+        for i, by_row in self._between(row, h):
+            for j, by_column in self._between(column, w):
                 index = (i * w + j).view(n, groups, 1, -1).expand(-1, -1, flat.shape[2], -1)
                 pixels = flat.gather(3, index).view(n, groups, flat.shape[2], *row.shape[2:])
-                value = value + pixels * torch.where(inside, by_row * by_column, 0).unsqueeze(2)
-        assert isinstance(value, Tensor)
+                value = value + pixels * (by_row * by_column).unsqueeze(2)
         return value
 
     @staticmethod
-    def _between(place: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The pixels before and after each place, and how far it is from the first, 0 to 1."""
-        low = place.detach().floor().clamp(0, size - 1)
-        last = low == size - 1
-        return (low.long(), (low + 1).clamp(max=size - 1).long(), torch.where(last, 0, place - low))
+    def _between(place: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The pixels before and after each place, each with its weight."""
+        low = place.detach().nan_to_num().floor().clamp(0, size - 1)
+        inside = (place >= 0) & (place < size)
+        after = torch.where(low == size - 1, 0, place - low)
+        return ((low.long(), torch.where(inside, 1 - after, 0)),
+                ((low + 1).clamp(max=size - 1).long(), torch.where(inside, after, 0)))
 
 
 @register("ModulatedDeformableConvolution", form="")
 class ModulatedDeformableConvolution(DeformableConvolution):
     """DeformableConvolution with a third bottom (N, kernel_h * kernel_w * deformable_group, H', W'), by which each
-    value read is multiplied."""
+    value read is multiplied.
+
+    Pixels outside the features are 0, so values less than a pixel beyond an edge fade out.
+
+    Differs: Backward is the gradient for each image. The published one stores the features' diff of each image after
+    the first in a wrong place.
+    """
 
     params = ("modulated_deformable_convolution_param",)
     bottoms = 3
     reads = ("offsets", "factors")
     values = (2, 1)
+
+    @staticmethod
+    def _between(place: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        low = place.detach().nan_to_num().floor()
+        near = place > -1
+        before, after = [
+            (pixel.clamp(0, size - 1).long(), torch.where(near & (pixel >= 0) & (pixel < size), weight, 0))
+            for pixel, weight in ((low, low + 1 - place), (low + 1, place - low))
+        ]
+        return before, after

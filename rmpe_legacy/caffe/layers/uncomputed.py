@@ -94,7 +94,7 @@ class LpqLoss(UncomputedLoss):
 class _Augmentation(Uncomputed):
     """Base of FlowNet 2's layers that draw and apply transformations."""
 
-    params = ("augmentation_param", "coeff_schedule_param")
+    params: tuple[str, ...] = ("augmentation_param", "coeff_schedule_param")
 
     def coefficients(self) -> int:
         """How many numbers a transformation has: the fields of AugmentationCoeff."""
@@ -166,7 +166,7 @@ class GenerateAugmentationParameters(_Augmentation):
 
 
 @register("BlackAugmentation", form="")
-class BlackAugmentation(_Augmentation):
+class BlackAugmentation(Uncomputed):
     """Blackens parts of images. Source: black_augmentation_layer.cpp of lmb-freiburg/flownet2@b92e198."""
 
     params = ("black_augmentation_param",)
@@ -212,5 +212,21 @@ class _Writer(Uncomputed):
         return []
 
 
-for _name in ("FLOWriter", "PFMWriter", "ImgWriter", "FloatWriter"):
-    register(_name, form="")(type(_name, (_Writer,), {"__doc__": _Writer.__doc__, "__module__": __name__}))
+@register("FLOWriter", form="")
+class FLOWriter(_Writer):
+    """Writes .flo files. Source: flowriter_layer.cpp of lmb-freiburg/flownet2@b92e198."""
+
+
+@register("PFMWriter", form="")
+class PFMWriter(_Writer):
+    """Writes .pfm files. Source: pfmwriter_layer.cpp of lmb-freiburg/flownet2@b92e198."""
+
+
+@register("ImgWriter", form="")
+class ImgWriter(_Writer):
+    """Writes images. Source: imgwriter_layer.cpp of lmb-freiburg/flownet2@b92e198."""
+
+
+@register("FloatWriter", form="")
+class FloatWriter(_Writer):
+    """Writes .float3 files. Source: floatwriter_layer.cpp of lmb-freiburg/flownet2@b92e198."""
