@@ -41,8 +41,8 @@ class Correlation(Layer):
         if param.correlation_type == "SUBTRACT":
             raise self.spec.error("correlation_type SUBTRACT is known, of the fork's layer, but not computed here")
         self.reach = param.max_displacement
-        steps = self.reach // param.stride_2
-        self.moves = [param.stride_2 * k for k in range(-steps, steps + 1)]
+        farthest = self.reach // param.stride_2 * param.stride_2
+        self.moves = range(-farthest, farthest + 1, param.stride_2)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 4 or bottom[0] != bottom[1]:

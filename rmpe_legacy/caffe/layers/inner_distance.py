@@ -52,5 +52,9 @@ class InnerDistance(Layer):
         if param.normalize and not centers:
             with torch.no_grad():
                 weight.div_((weight.square().sum(1, keepdim=True) + 1e-6).sqrt())
-        apart = x.reshape(*x.shape[: self.at], 1, -1) - weight
-        return apart.square().sum(-1) if param.distance_type == "L2" else apart.abs().sum(-1)
+        rows = x.reshape(-1, self.values)  # cdist does not hold a difference for each pair and value
+        if param.distance_type == "L2":
+            distance = torch.cdist(rows, weight, compute_mode="donot_use_mm_for_euclid_dist").square()
+        else:
+            distance = torch.cdist(rows, weight, p=1)
+        return distance.view(*x.shape[: self.at], -1)
