@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,12 +16,25 @@ import torch
 from training import write_run
 
 from rmpe_legacy import load_net
+from rmpe_legacy.caffe.solver.timing import Timer
 from rmpe_legacy.cli import main
 
 GLOG = re.compile(r"[IWEF](\d{4}) (\d\d:\d\d:\d\d\.\d{6}) +(\d+) ([\w.]+):(\d+)\] (.*)")
 # what tools/extra/parse_log.py of Caffe looks for in a line
 ITERATION, LR = re.compile(r"Iteration (\d+)"), re.compile(r"lr = ([-+]?[0-9]*\.?[0-9]+([eE]?[-+]?[0-9]+)?)")
 OUTPUT = re.compile(r"(Train|Test) net output #(\d+): (\S+) = ([\.\deE+-]+)")
+BRANCHES = """
+layer { name: "data" type: "DummyData" top: "data" top: "goal" dummy_data_param {
+  shape { dim: 2 dim: 3 dim: 9 dim: 9 } shape { dim: 2 dim: 4 dim: 9 dim: 9 }
+  data_filler { type: "constant" value: 0.7 } data_filler { type: "constant" value: -0.4 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3
+  pad: 1 weight_filler { type: "gaussian" std: 0.3 } bias_filler { type: "constant" value: 0.8 } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "one" type: "Convolution" bottom: "conv" top: "one" convolution_param { num_output: 4 kernel_size: 3
+  pad: 1 weight_filler { type: "gaussian" std: 0.3 } } }
+layer { name: "sum" type: "Eltwise" bottom: "conv" bottom: "one" top: "sum" }
+layer { name: "loss" type: "EuclideanLoss" bottom: "sum" bottom: "goal" top: "loss" loss_weight: 0.5 }
+"""
 
 
 @pytest.fixture
@@ -191,6 +205,25 @@ class TestTime:
         for before, after in pairwise(events):
             assert before["ts"] + before["dur"] <= after["ts"]
         assert sum(event["dur"] for event in events) <= number["Total Time"] * 1e3
+
+    def test_gradients_are_those_of_one_backward_and_blobs_are_freed(self, tmp_path):
+        file = tmp_path / "net.prototxt"
+        file.write_text(BRANCHES)
+        net, last, seen = load_net(file, phase="TRAIN"), {}, []
+        net()
+        net.loss().backward()
+        expected = {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
+        loss, timer = float(net.loss().detach()), Timer(net, backward=True)
+        for step in net.steps:
+            step.layer.register_forward_hook(lambda layer, _, tops: last.update({layer.spec.name: weakref.ref(
+                tops if isinstance(tops, torch.Tensor) else tops[0])}))
+        net.steps[-1].layer.register_forward_hook(lambda *_: seen.append(last["conv"]()))
+        assert timer.warm_up() == loss
+        assert seen == [None]  # ReLU's backward needs its own top, not the convolution's
+        assert len(expected) == 4
+        assert all(float(value.abs().sum()) > 0 for value in expected.values())
+        for name, parameter in net.named_parameters():
+            assert torch.equal(parameter.grad, expected[name]), name
 
     def test_without_backward(self, run):
         code, lines = run("time", "--model", "net.prototxt", "--iterations", "2", "--no-backward", "--phase", "TEST")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from rmpe_legacy.caffe.net import Net, Step
 
@@ -42,6 +43,29 @@ class NetTimes:
     events: list[Event] = field(default_factory=list)
 
 
+@dataclass
+class Turn:
+    """What a layer's backward needs of its forward, without the blobs themselves."""
+
+    diffs: dict[int, Tensor]  # bottom's index -> its gradient, after the backward
+    roots: list[tuple[str, GradientEdge, Tensor | None]] = field(default_factory=list)  # a top, and a loss's gradient
+    loss: float = 0.0
+
+
+class _Cut(torch.autograd.Function):
+    """Ends a layer's backward at its bottom. A leaf would do so too, but it keeps the bottom's memory."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor, anchor: Tensor, index: int, diffs: dict[int, Tensor]) -> Tensor:
+        ctx.index, ctx.diffs = index, diffs
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[None, None, None, None]:
+        ctx.diffs[ctx.index] = grads[0]
+        return None, None, None, None
+
+
 class Timer:
     """Runs a network layer by layer, so that each can be timed."""
 
@@ -51,6 +75,7 @@ class Timer:
         # the prototxt has no values for Input layers: zeros, as Caffe's memory holds then
         self.inputs = {name: torch.zeros(shape, device=self.device) for name, shape in net.inputs.items()}
         self.times = NetTimes([LayerTime(step.layer.spec.name, step.layer.spec.type) for step in net.steps])
+        self.anchor = torch.zeros((), requires_grad=True)  # makes autograd record a cut
         self.begin = 0.0
 
     def warm_up(self) -> float:
@@ -70,7 +95,7 @@ class Timer:
         with torch.set_grad_enabled(self.backward):
             turns = list(self._forward(record))
         forward = time.perf_counter() - start
-        loss = self._loss(turns)
+        loss = sum(turn.loss for turn in turns)
         start = time.perf_counter()
         if self.backward:
             self._backward(turns, record)
@@ -79,12 +104,12 @@ class Timer:
             self.times.iterations.append((forward, backward))
         return forward + backward, loss
 
-    def _forward(self, record: bool) -> Iterator[tuple[list[Tensor], tuple[Tensor, ...]]]:
-        """Each layer's bottoms, cut off from what made them, and its tops."""
+    def _forward(self, record: bool) -> Iterator[Turn]:
+        """Free each blob after its last reader, as the network itself does: fresh memory costs time."""
         blobs: dict[str, Tensor] = {}
         for i, step in enumerate(self.net.steps):
-            given = [blobs[name] for name in step.bottom]
-            bottoms = [self._leaf(step, j, value) for j, value in enumerate(given)]
+            diffs: dict[int, Tensor] = {}
+            bottoms = [self._cut(step, j, blobs[name], diffs) for j, name in enumerate(step.bottom)]
             if not step.bottom and all(top in self.inputs for top in step.top):
                 tops: tuple[Tensor, ...] = tuple(self.inputs[top] for top in step.top)
                 seconds, begin = 0.0, time.perf_counter()
@@ -93,40 +118,48 @@ class Timer:
                 result = self._timed(lambda step=step, bottoms=bottoms: step.layer(*bottoms))
                 seconds = time.perf_counter() - begin
                 tops = (result,) if isinstance(result, Tensor) else tuple(result)
+                del result
             if record:
                 self._add(i, "forward", begin, seconds)
+            yield self._turn(step, tops, diffs)
             blobs |= dict(zip(step.top, tops, strict=True))
-            yield bottoms, tops
+            for name in step.free:
+                del blobs[name]
+            del bottoms, tops
 
-    def _loss(self, turns: Sequence[tuple[list[Tensor], tuple[Tensor, ...]]]) -> float:
-        tops = [pair for step, (_, tops) in zip(self.net.steps, turns, strict=True)
-                for pair in zip(step.top, tops, strict=True)]
-        return sum(self.net.loss_weights[name] * float(top.detach().sum()) for name, top in tops
-                   if name in self.net.loss_weights)
+    def _turn(self, step: Step, tops: Sequence[Tensor], diffs: dict[int, Tensor]) -> Turn:
+        turn = Turn(diffs)
+        for name, top in zip(step.top, tops, strict=True):
+            weight = self.net.loss_weights.get(name)
+            if weight is not None:
+                turn.loss += weight * float(top.detach().sum())
+            if top.requires_grad:
+                turn.roots.append((name, get_gradient_edge(top), torch.full_like(top, weight) if weight else None))
+        return turn
 
-    def _leaf(self, step: Step, index: int, value: Tensor) -> Tensor:
-        """A bottom as a leaf whose gradient the layer's own backward ends in."""
-        needs = self.backward and value.requires_grad and index not in step.cut and index not in step.layer.refuses
-        return value.detach().requires_grad_(needs)
+    def _cut(self, step: Step, index: int, value: Tensor, diffs: dict[int, Tensor]) -> Tensor:
+        """A bottom where the layer's own backward ends; its gradient goes into diffs."""
+        if self.backward and value.requires_grad and index not in step.cut and index not in step.layer.refuses:
+            return _Cut.apply(value.detach(), self.anchor, index, diffs)
+        return value.detach()
 
-    def _backward(self, turns: list[tuple[list[Tensor], tuple[Tensor, ...]]], record: bool) -> None:
+    def _backward(self, turns: list[Turn], record: bool) -> None:
         """Takes the turns off the list, so that a layer's memory is free after its backward, as in a training."""
-        diffs: dict[str, Tensor] = {}  # blob -> what its readers have sent so far
+        diffs: dict[str, Tensor] = {}  # blob -> the gradient from its reader
         for i in reversed(range(len(turns))):
-            step, (bottoms, tops) = self.net.steps[i], turns.pop()
-            given = [(top, diffs.pop(name, None), self.net.loss_weights.get(name)) for name, top in
-                     zip(step.top, tops, strict=True) if top.requires_grad]
-            roots = [(top, torch.full_like(top, weight) if diff is None and weight else diff)
-                     for top, diff, weight in given if diff is not None or weight]
+            step, turn = self.net.steps[i], turns.pop()
+            given = [(edge, diffs.pop(name, seed)) for name, edge, seed in turn.roots]
+            roots = [edge for edge, diff in given if diff is not None]
+            grads = [diff for _, diff in given if diff is not None]
+            turn.roots.clear()
+            del given
             begin = time.perf_counter()
             if roots:
-                self._timed(lambda roots=roots: torch.autograd.backward(
-                    [top for top, _ in roots], [diff for _, diff in roots]))
+                self._timed(lambda roots=roots, grads=grads: torch.autograd.backward(roots, grads))
             if record:
                 self._add(i, "backward", begin, time.perf_counter() - begin)
-            for name, bottom in zip(step.bottom, bottoms, strict=True):
-                if bottom.grad is not None:
-                    diffs[name] = bottom.grad
+            diffs |= {step.bottom[j]: diff for j, diff in turn.diffs.items()}
+            del roots, grads, turn
 
     def _timed(self, call: Callable) -> object:
         result = call()
