@@ -406,6 +406,40 @@ def normalize_channels_python(ctx: PythonContext) -> str:
     return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
 
 
+@emits_onnx("NormL2")
+def norm_l2_onnx(ctx: OnnxContext) -> None:
+    x = ctx.x[0]
+    if missing := list(range(len(ctx.bottom_shapes[0]), 4)):
+        x = ctx.node("Unsqueeze", x, ctx.integers(missing))
+    energy = ctx.node("ReduceSum", ctx.node("Mul", x, x), ctx.integers([1, 2, 3]))
+    ctx.output("Div", x, ctx.node("Sqrt", ctx.node("Add", energy, ctx.constant(1e-7))))
+
+
+@emits_python("NormL2")
+def norm_l2_python(ctx: PythonContext) -> str:
+    x, have = ctx.x[0], ctx.bottom_shapes[0]
+    if len(have) < 4:
+        x = f"{x}.reshape({reshape_arguments(x, have, ctx.top_shapes[0])})"
+    return f"{x} / ({x}.square().sum((1, 2, 3), keepdim=True) + 1e-7).sqrt()"
+
+
+@emits_onnx("Python=Norm2Layer")
+def row_norm_onnx(ctx: OnnxContext) -> None:
+    x = ctx.x[0]
+    if extra := list(range(2, len(ctx.bottom_shapes[0]))):
+        x = ctx.node("Squeeze", x, ctx.integers(extra))
+    length = ctx.node("Sqrt", ctx.node("ReduceSum", ctx.node("Mul", x, x), ctx.integers([1])))
+    is_zero = ctx.node("Equal", length, ctx.constant(0))
+    ctx.output("Div", x, ctx.node("Where", is_zero, ctx.constant(1), length))
+
+
+@emits_python("Python=Norm2Layer")
+def row_norm_python(ctx: PythonContext) -> str:
+    x = f"{ctx.x[0]}.flatten(1)"
+    length = f"{x}.norm(dim=1, keepdim=True)"
+    return f"{x} / {length}.masked_fill({length} == 0, 1)"
+
+
 @emits_onnx("AutoCrop", "Crop=hed")
 def aligned_crop_onnx(ctx: OnnxContext) -> None:
     top, left = ctx.layer.offset
