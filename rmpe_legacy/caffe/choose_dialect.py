@@ -22,6 +22,9 @@ NOTHING = (0, 0, 0)
 READ_AGAIN = 3 << 19  # bytes of text that are read in further dialects: two seconds' worth, with what comes after
 
 
+Layers = tuple[Message, Sequence[LayerSpec]]
+
+
 @dataclass(frozen=True)
 class Reading:
     """A prototxt as one dialect reads it."""
@@ -51,23 +54,25 @@ def read_network(path: str | PathLike, dialect: str, strict: bool,
         message = read_text(path, "NetParameter", dialect, strict)
         return Reading(message, dialect, tuple(_without_effect(message)))
     first = read_text(path, "NetParameter", FIRST, strict=False)
-    lacking = _lacking(first, specs_of)
-    best = (lacking, first, FIRST)
+    layers = _layers(first, specs_of)
+    lacking = _lacking(first, layers)
+    best = (lacking, first, FIRST, layers)
     if lacking != NOTHING:
         for name in (*_candidates(first), MIXED):
             try:
                 message = read_text(path, "NetParameter", name, strict=False)
             except PrototxtError:  # it has a field of this name, of another type
                 continue
-            lacking = _lacking(message, specs_of)
+            layers = _layers(message, specs_of)
+            lacking = _lacking(message, layers)
             if lacking < best[0] if name != MIXED else lacking[:2] < best[0][:2]:
-                best = (lacking, message, name)
+                best = (lacking, message, name, layers)
             if lacking == NOTHING:
                 break
-    _, message, name = best
+    _, message, name, layers = best
     if strict and any(unknown.is_again for unknown in message.unknowns()):
         message = read_text(path, "NetParameter", name)  # which raises the error, with the place
-    return Reading(message, name, (*_doubts(message, name, specs_of), *_without_effect(message)))
+    return Reading(message, name, (*_doubts(message, name, layers), *_without_effect(message)))
 
 
 def _candidates(first: Message) -> list[str]:
@@ -87,18 +92,25 @@ def _smallest_first() -> list[str]:
     return sorted(forks(), key=lambda name: (len(forks()[name].lines), name))
 
 
-def _lacking(message: Message, specs_of: Callable[[Message], Sequence[LayerSpec]]) -> tuple[int, int, int]:
+def _layers(message: Message, specs_of: Callable[[Message], Sequence[LayerSpec]]) -> Layers | None:
+    """The upgraded NetParameter and its layers that will be built; None if building the network will fail."""
+    try:
+        net = upgrade_net(message)
+        return net, specs_of(net)
+    except NetError:
+        return None
+
+
+def _lacking(message: Message, layers: Layers | None) -> tuple[int, int, int]:
     """Count what a dialect does not know: in the layers that will be built, and in the whole file.
 
     The third number counts layers that the dialect has in another form, which serves as well.
     """
     schema = message.descriptor.schema
     fields = sum(1 for _ in message.unknowns())
-    try:
-        net = upgrade_net(message)
-        specs = specs_of(net)
-    except NetError:  # building the network reports it
+    if layers is None:  # building the network reports it
         return fields, fields, 0
+    net, specs = layers
     misfits = [_misfit(spec) for spec in specs]
     wrong = fields + misfits.count(2)
     types = {layer.fields.get("type", "") for layer in net.layer}
@@ -139,14 +151,12 @@ def _has_fields(kind: MessageType | None, message: Message) -> bool:
     return True
 
 
-def _doubts(message: Message, dialect: str, specs_of: Callable[[Message], Sequence[LayerSpec]]) -> Iterator[str]:
+def _doubts(message: Message, dialect: str, layers: Layers | None) -> Iterator[str]:
     """What the file leaves open and dialects answer differently: a sentence of each kind, with the first layer."""
-    try:
-        specs = specs_of(upgrade_net(message))
-    except NetError:
+    if layers is None:
         return
     told = set()
-    for spec in specs:
+    for spec in layers[1]:
         chosen = registry.choice(spec)
         if chosen is not None and chosen.doubt and spec.type not in told:
             told.add(spec.type)
