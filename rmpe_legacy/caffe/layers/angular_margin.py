@@ -54,13 +54,10 @@ class _Margin(Layer):
 
     def _own(self, cosines: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """The rows with a label, and their labels."""
-        own, classes = label.detach().reshape(-1).long(), count(tuple(cosines.shape[1:]))
-        lowest = 0 if len(own) == 0 or self.negative_labels else int(own.min())
-        if len(own) and (int(own.max()) >= classes or lowest < 0):
-            raise self.spec.error(f"its labels go from {own.min()} to {own.max()}; its cosines are for {classes} "
-                                  "classes")
-        rows = (own >= 0).nonzero()[:, 0]
-        return rows, own[rows]
+        labels = label.detach().reshape(-1).long()
+        rows = (labels >= 0 if self.negative_labels else torch.ones_like(labels)).nonzero()[:, 0]
+        self.check_classes(labels[rows], count(tuple(cosines.shape[1:])))
+        return rows, labels[rows]
 
     def margin(self, cosine: Tensor) -> tuple[Tensor, Tensor]:
         """What the cosines of own classes become, and the published derivatives."""

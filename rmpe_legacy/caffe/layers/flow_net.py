@@ -12,10 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Layer, Shape, shape_text
+from .base import UNWRITTEN, Layer, Shape, shape_text
 from .registry import register
-
-UNWRITTEN = "has no ONNX and Python form yet"
 
 
 @register("Correlation", form="")

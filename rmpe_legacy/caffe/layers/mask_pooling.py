@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import Layer, Shape, shape_text
+from .base import UNWRITTEN, Layer, Shape, shape_text
 from .registry import register
 from .roi import RoiLayer, half_away
 
@@ -19,7 +19,7 @@ class MaskPooling(Layer):
 
     bottoms = 2
     works_in_place = False
-    not_exportable = "has no ONNX and Python form yet"
+    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         features, mask = map(self.nchw, bottom)
@@ -52,7 +52,7 @@ class MaskResize(Layer):
 
     params = ("mask_resize_param",)
     works_in_place = False
-    not_exportable = "has no ONNX and Python form yet"
+    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("mask_resize_param")
@@ -81,7 +81,7 @@ class ROIWarping(RoiLayer):
     params = ("roi_warping_param",)
     is_discontinuous = True
     refuses = unforced = (1,)
-    not_exportable = "has no ONNX and Python form yet"
+    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("roi_warping_param")

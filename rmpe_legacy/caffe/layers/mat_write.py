@@ -4,31 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
-from rmpe_legacy.caffe.spec import LayerSpec
-from rmpe_legacy.errors import LayerError
-
-from .base import Layer, Shape
+from .base import Shape
 from .registry import register
-
-REASON = "MATLAB files are not written here; remove the layer, or leave it out with strict=False (--lenient)"
+from .uncomputed import Uncomputed
 
 
 @register("MatWrite", form="")
-class MatWrite(Layer):
+class MatWrite(Uncomputed):
     """Its blobs would go to MATLAB files. It loads, and refuses to run; with strict=False it is left out."""
 
-    bottoms = (1, None)
     tops = 0
     not_exportable = "writes files"
-
-    @classmethod
-    def unavailable(cls, spec: LayerSpec) -> LayerError | None:
-        return None if spec.strict else spec.error(REASON)
+    reason = "MATLAB files are not written here; remove the layer, or leave it out with strict=False (--lenient)"
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return []
-
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        raise self.spec.error(REASON)

@@ -24,19 +24,15 @@ class Uncomputed(Layer):
     tops: Count = (1, None)
     works_in_place = False
     not_exportable = "is not computed here"
+    reason = ("its shape is known, its numbers are not computed here; remove the layer, leave it out with strict=False "
+              "(--lenient), or stop before it with until=... (--until)")
 
     @classmethod
     def unavailable(cls, spec: LayerSpec) -> LayerError | None:
-        return None if spec.strict else spec.error(cls.reason())
-
-    @classmethod
-    def reason(cls) -> str:
-        """What the user reads."""
-        return ("its shape is known, its numbers are not computed here; remove the layer, leave it out with "
-                "strict=False (--lenient), or stop before it with until=... (--until)")
+        return None if spec.strict else spec.error(cls.reason)
 
     def forward(self, *bottoms: Tensor) -> Tensor:
-        raise self.spec.error(self.reason())
+        raise self.spec.error(self.reason)
 
 
 class UncomputedLoss(Uncomputed):

@@ -41,9 +41,8 @@ def write_weights_hdf5(path: str | PathLike, net: Net, diffs: bool = False,
                        added: Added = MappingProxyType({})) -> None:
     """Write a .caffemodel.h5: a group per layer in `data`, and in `diff` if `diffs` is set.
 
-    A shared parameter is stored only in its owner's group; its diff is stored in the groups of all sharers. Arguments
-    as
-    for ``write_weights``.
+    A shared parameter is stored only in its owner's group; its diff is stored in the groups of all sharers. The
+    arguments are those of ``write_weights``.
 
     Source: Net::ToHDF5 (net.cpp) of RMPE@5188c23.
     """
