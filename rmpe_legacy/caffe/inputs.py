@@ -119,8 +119,8 @@ def _run_exact(net: Net, tensors: Mapping[str, Tensor], names: Sequence[str]) ->
 def _run_in(engine: str, net: Net, tensors: Mapping[str, Tensor], names: Sequence[str],
             log: Callable[[str], None]) -> Mapping[str, Tensor]:
     if given := [name for name in names if name in net.inputs]:
-        raise RmpeError(f"blob {given[0]!r} is an input, which an engine does not give back; leave it out of --blobs, "
-                        "or use --engine exact")
+        raise RmpeError(f"blob {given[0]!r} is an input, which an engine does not return; leave it out of --blobs, or "
+                        "use --engine exact")
     compiled = net.compiled(engine, blobs=names)
     made = compiled(tensors)
     proven = "" if compiled.proof is None else f", within {compiled.proof.worst:.2g} of exact's range"

@@ -66,7 +66,7 @@ def ablation_table(results: Sequence[Result], budget: Budget) -> str:
 def _verdict(measured: dict[str, np.ndarray]) -> str:
     """Which of the paper's differences from "full" show here: an effect shows if the two ranges of seeds are apart."""
     if "full" not in measured:
-        return "The row \"full\" has no result yet, so that no difference from it can be given."
+        return "The row \"full\" has no result yet, so differences from it cannot be given."
     full, lines = measured["full"][:, -1], ["Total, difference from \"full\" (paper | drawn world):"]
     for row, values in measured.items():
         if row == "full":

@@ -94,8 +94,8 @@ def person_label(labels: Sequence[int], options: DetectorOptions, name: str) -> 
     if len(labels) == 1:
         return labels[0]
     hint = COMMON.get(len(labels), "as its label map numbers them")
-    raise NetError(f"the detector {name} has {len(labels)} classes besides the background, and nothing in it says "
-                   f"which is person; give --person-class N ({hint}), or --label-map FILE")
+    raise NetError(f"the detector {name} has {len(labels)} classes besides the background, and nothing in it tells "
+                   f"which one is person; give --person-class N ({hint}), or --label-map FILE")
 
 
 def _label_in(path: str | PathLike) -> int:

@@ -121,7 +121,7 @@ def choose_color_by_layertype(layertype: str) -> str:
 
 def _graph(net: Any, rankdir: str, label_edges: bool, phase: int | None, display_lrm: bool) -> _Graph:
     if rankdir not in ("LR", "TB", "BT", "RL"):
-        raise RmpeError(f"a graph runs LR, RL, TB or BT, not {rankdir!r}")
+        raise RmpeError(f"rankdir must be LR, RL, TB or BT, not {rankdir!r}")
     graph = _Graph(net.name or "Net")
     depth: Counter[str] = Counter()  # blob -> the rank of the layer that wrote it last
     for i, layer in enumerate(layer for layer in net.layer if _included(layer, phase)):
@@ -258,7 +258,7 @@ def _pixels(graph: _Graph, ext: str) -> bytes:
 
     width, height = graph.size
     if width * height > MAX_PIXELS:
-        raise RmpeError(f"an image of {width} x {height} pixels is more than is drawn; choose svg")
+        raise RmpeError(f"an image of {width} x {height} pixels is too large to draw; choose svg")
     canvas = np.full((height, width, 3), 255, np.uint8)
     for start, end, label in _lines(graph):
         cv2.line(canvas, start, end, (85, 85, 85), 1, cv2.LINE_AA)

@@ -38,7 +38,7 @@ def read_notebook(path: str | PathLike) -> list[Cell]:
     """
     try:
         if Path(path).stat().st_size > MAX_BYTES:
-            raise FileError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; no notebook is")
+            raise FileError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; notebooks are smaller")
         content = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise cannot_open(path, error) from None

@@ -80,7 +80,7 @@ class App:
         _check_origin(request)
         choice, name = _choice(request), _image_name(request)
         if self.under_way >= self.limits.requests:
-            raise HTTPException(429, f"{pluralize(self.under_way, 'image')} are being processed or wait; try again "
+            raise HTTPException(429, f"{pluralize(self.under_way, 'image')} are being processed or waiting; try again "
                                      "when they are done")
         self.under_way += 1
         try:

@@ -89,7 +89,7 @@ class TestLmdb:
     @pytest.mark.parametrize(("change", "reason"), [
         (lambda data: data[:100], "it ends inside its meta pages"),
         (lambda data: data[: len(data) - 4096], "page [0-9]+ is the last one in use, the file has [0-9]+"),
-        (lambda data: b"hello" * 2000, "no meta page where one belongs"),
+        (lambda data: b"hello" * 2000, "no meta page where one is expected"),
         (lambda data: b"", "too short for an LMDB"),
     ])
     def test_says_what_is_wrong(self, tmp_path: Path, change, reason: str):

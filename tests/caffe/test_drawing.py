@@ -198,7 +198,7 @@ class TestFiles:
         assert "6 layers, 81 values" in (tmp_path / "net.html").read_text()  # shared weights count once
 
     def test_unknown_suffix(self, small, tmp_path):
-        with pytest.raises(RmpeError, match=r"the suffix says what to write, and must be one of \.svg, \.png"):
+        with pytest.raises(RmpeError, match=r"the suffix selects the format and must be one of \.svg, \.png"):
             draw_network(small, tmp_path / "net.jpg")
 
     def test_until(self, small, tmp_path):

@@ -211,7 +211,7 @@ class TestMistakes:
     def test_another_shape(self):
         with pytest.raises(EvaluationError, match=r"predictions of group 1 are \(1, 14, 2\); \(people, 14, 3\) is nee"):
             multi_person_ap([person()[..., :2]], [person()[..., :2]], [HEAD])
-        with pytest.raises(EvaluationError, match=r"head sizes of group 1 are \(1, 1\); \(people,\) is needed"):
+        with pytest.raises(EvaluationError, match=r"head sizes of group 1 are \(1, 1\); expected \(people,\)"):
             multi_person_ap([person()], [person()[..., :2]], [HEAD[None]])
 
     def test_no_head_size(self):

@@ -239,13 +239,13 @@ class TestRefusals:
     @pytest.mark.parametrize(("text", "words"), [
         (re.sub(r'layer { name: "proposal".*?}\n', 'layer { name: "rois" type: "Input" top: "rois" input_param '
                 '{ shape { dim: 5 dim: 5 } } }\n', WHOLE, flags=re.S),
-         "takes its regions as input 'rois' and proposes none itself, as Fast R-CNN does"),
+         "takes its regions as input 'rois' and proposes none itself, like Fast R-CNN"),
         (WHOLE.replace('name: "cls_prob" type: "Softmax" bottom: "cls_score" top: "cls_prob"',
                        'name: "cls_prob" type: "Softmax" bottom: "cls_score" top: "probability"'),
          "has regions but no output cls_prob; its outputs are bbox_pred, probability"),
         (region_detector(3, 9), "bbox_pred, 1 x 9, does not fit cls_prob, 1 x 3; it needs 4 values per class"),
         (WHOLE.split('layer { name: "pool"')[0],
-         r"outputs no boxes in a known form: its outputs are rois \(Python\); known are DetectionOutput \(SSD\)"),
+         r"outputs no boxes in a supported form: its outputs are rois \(Python\); known are DetectionOutput \(SSD\)"),
         (WHOLE.replace('layer { name: "scaled"', 'layer { name: "more" type: "Input" top: "more" input_param '
          '{ shape { dim: 1 dim: 2 } } }\nlayer { name: "scaled"'),
          "has the inputs data 1 x 3 x 64 x 96, im_info 1 x 3, more 1 x 2; expected an image"),

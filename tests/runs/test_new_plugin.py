@@ -44,7 +44,7 @@ def test_commands_take_it_and_find_a_misspelt_field(tmp_path):
 @pytest.mark.parametrize("existing", ["my_layer.py", "test_my_layer.py"])
 def test_overwrites_nothing(tmp_path, existing):
     (tmp_path / existing).write_text("mine")
-    with pytest.raises(RmpeError, match=f"{existing}: exists, and is not overwritten"):
+    with pytest.raises(RmpeError, match=f"{existing}: already exists and is not overwritten"):
         new_plugin("MyLayer", tmp_path)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(existing, "mine")]
 

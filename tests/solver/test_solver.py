@@ -255,7 +255,7 @@ def files(tmp_path, monkeypatch):
     (SOLVER.replace('net: "net.prototxt"', ""), "names no network; give one of net, net_param"),
     (SOLVER + 'train_net: "net.prototxt"', "net and train_net each name a network; give one of"),
     (SOLVER.replace("net.prototxt", "none.prototxt"), "none.prototxt: No such file"),
-    (SOLVER + "test_iter: 1", "there are test nets, and test_interval is 0; set it above 0"),
+    (SOLVER + "test_iter: 1", "there are test nets, but test_interval is 0; set it above 0"),
     (SOLVER + "test_iter: 1 test_interval: 2 test_state { stage: \"a\" } test_state { stage: \"b\" }",
      "test_state is given 2 times for 1 test nets"),
     (SOLVER + "solver_type: ADAM type: \"Adam\"", "has both solver_type, the old form, and type; keep type"),
@@ -266,7 +266,7 @@ def files(tmp_path, monkeypatch):
     (SOLVER + "regularization_type: \"L3\"", "regularization_type 'L3' is not one of L2, L1"),
     (SOLVER + "snapshot: 5 snapshot_prefix: \"no/such\"", "snapshot_prefix is given a second time"),
     (SOLVER.replace('"snap"', '"no/such"') + "snapshot: 5", "snapshots go to no, which is not a folder"),
-    (SOLVER.replace("snapshot_prefix: \"snap\"", "snapshot: 5"), "snapshot is set and snapshot_prefix is not"),
+    (SOLVER.replace("snapshot_prefix: \"snap\"", "snapshot: 5"), "snapshot is set, but snapshot_prefix is not"),
     (SOLVER.replace("fixed", "step"), 'lr_policy "step" needs a stepsize above 0'),
     ("layer { name: \"x\" }", "SolverParameter has no field 'layer'"),
 ])

@@ -61,7 +61,7 @@ def draw_network(prototxt: str | PathLike, output: str | PathLike, phase: str = 
     """
     suffix = Path(output).suffix.lower()
     if suffix not in SUFFIXES:
-        raise RmpeError(f"{output}: the suffix says what to write, and must be one of {', '.join(SUFFIXES)}")
+        raise RmpeError(f"{output}: the suffix selects the format and must be one of {', '.join(SUFFIXES)}")
     check_places(output)
     parsed = read_net(prototxt, phase, level, stages, dialect, "paper", strict=False, until=until)
     name = parsed.name or Path(prototxt).name

@@ -225,11 +225,11 @@ class HappynearBN(TsnBN):
 class CtpnBN(_Bn):
     """Only its fields are known; it cannot be computed."""
 
-    not_exportable = "no exporter writes it yet"
+    not_exportable = "no exporter supports it yet"
 
     @classmethod
     def unavailable(cls, spec: LayerSpec) -> Any:
-        return spec.error("of CTPN's form (var_eps, moving_average, decay), is not computed here")
+        return spec.error("CTPN's form (var_eps, moving_average, decay) is not supported")
 
 
 @chooses("BN")
@@ -243,4 +243,4 @@ def _choose(spec: LayerSpec) -> Choice:
     others = ("tsn", "happynear", "p3d")
     return Choice("pspnet", others, "its fourth blob is read as the moving variance (PSPNet, TSN); in dialect "
                                     "'happynear' it is the moving inverse standard deviation, and in 'segnet' there "
-                                    "are but two blobs")
+                                    "are only two blobs")
