@@ -160,7 +160,8 @@ class TestWithoutTheStore:
 
     def test_a_forward_asks_for_it(self, build):
         net = build("Data", 'data_param { source: "no/db" batch_size: 4 } transform_param { crop_size: 7 }')
-        with pytest.raises(LayerError, match=r"d \(Data\): its source 'no/db' does not exist; create it, or give its tops "
+        with pytest.raises(LayerError, match=r"d \(Data\): its source 'no/db' does not exist; create it, or give its "
+                                             r"tops "
                                              r"instead: net\(data=..., label=...\)"):
             net()
 

@@ -163,7 +163,7 @@ class TestRunState:
         with caplog.at_level(logging.INFO):
             two = solver()
             two.restore(state)
-        assert "No run state snap_iter_3.runstate: as in Caffe, the data and the random numbers start again" in caplog.text
+        assert "No run state snap_iter_3.runstate: as in Caffe, the data and the random numbers start" in caplog.text
         two.net()
         assert two.net.last_inputs["label"].tolist() == [0, 1, 2, 3, 0]
 
