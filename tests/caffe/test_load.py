@@ -126,8 +126,7 @@ class TestUnknown:
 @pytest.mark.parametrize(("text", "words"), [
     (INPUT + 'layers { name: "r" type: RELU bottom: "x" top: "y" }',
      "net.prototxt:2:1: layers { ... } is the old format, and %s/net.prototxt:1:1 has layer { ... }, the current one; "
-     "convert "
-     "them to one format by hand"),
+     "convert them to one format by hand"),
     ('layers { layer { name: "r" type: "relu" } top: "x" } layers { name: "s" type: SIGMOID bottom: "x" top: "y" }',
      "net.prototxt:1:54: s (SIGMOID): is in the V1 format, but other layers are in the V0 format"),
     (INPUT + 'layer { name: "r" type: RELU bottom: "x" top: "y" }', 'write it in quotes: type: "ReLU"'),

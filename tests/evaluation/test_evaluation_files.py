@@ -353,8 +353,8 @@ class TestJson:
         (coco_style(head_size=1, image_id=9), "image_id 9 is not among the images"),
         (coco_style(head_size=1, image_id=[]), r"image_id \[\] is not among the images"),
         (coco_style() | {"images": [{"id": 1}, {"id": 1}]}, "image 2: an id that another one has"),
-        (coco_style() | {"images": [{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "a"}]}, "two images have the "
-                                                                                                "same file_name"),
+        (coco_style() | {"images": [{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "a"}]},
+         "two images have the same"),
         (coco_style() | {"images": {}}, "expected a list of images"),
         (coco_style() | {"annotations": [5]}, "annotation 1 is not an object"),
         (coco_style() | {"categories": [{"keypoints": ["nose"] * 17}]}, "category 1 has 17 joints"),

@@ -80,8 +80,7 @@ HOSTILE = {
     "a tensor of torch's own making": (archive(b"\x80\2ctorch\nTensor\n\x8a\5\0\0\0\x80\0\x85R."),
                                        "a call of torch.Tensor"),
     "a long memo": (archive(b"\x80\2]r\xff\xff\xff\xff."), "not a state dict"),
-    "a length beyond the end": (archive(b"\x80\2X\xff\xff\xff\x7fabc."), "it ends, but 2147483647 more bytes are "
-                                                                         "needed"),
+    "a length beyond the end": (archive(b"\x80\2X\xff\xff\xff\x7fabc."), "it ends, but 2147483647 more bytes are"),
     "marks without end": (archive(b"\x80\2" + b"(" * 1000), "more than 64 nested values"),
     "nothing remembered": (archive(b"\x80\2h\5."), "no object is stored under 5"),
     "keys that take ages to compare": (archive(b"\x80\2}K\1" + b"q\0h\0\x86" * 60 + b"K\1s."), "keys are not names"),
