@@ -88,8 +88,9 @@ def person_label(labels: Sequence[int], options: DetectorOptions, name: str) -> 
         return label
     if options.person_class is not None:
         if options.person_class not in labels:
-            raise NetError(f"the detector {name} has no class {options.person_class}; its classes are {labels[0]} to "
-                           f"{labels[-1]}: give another --person-class")
+            own = f"classes are {labels[0]} to {labels[-1]}" if len(labels) > 1 else f"only class is {labels[0]}"
+            raise NetError(f"the detector {name} has no class {options.person_class}; its {own}: give another "
+                           "--person-class")
         return options.person_class
     if len(labels) == 1:
         return labels[0]

@@ -200,12 +200,13 @@ class TestPersonClass:
         assert min(map(len, found)) > 0
 
     @pytest.mark.parametrize(("text", "options", "words"), [
-        (SSD3, {}, r"the detector small_detector has 2 classes besides the background, and nothing in it says which is "
-                   r"person; give --person-class N \(as its label map numbers them\), or --label-map FILE"),
+        (SSD3, {}, r"the detector small_detector has 2 classes besides the background, and nothing in it tells "
+                   r"which one is person; give --person-class N \(as its label map numbers them\), or --label-map FILE"),
         (region_detector(21, 84), {}, r"has 20 classes .* \(15 in PASCAL VOC's order\)"),
         (yolo_detector(3, 80), {}, r"has 80 classes .* \(1 in COCO's order\)"),
         (SSD3, {"person_class": 3}, "has no class 3; its classes are 1 to 2"),
         (SSD3, {"person_class": 0}, "has no class 0; its classes are 1 to 2"),
+        (region_detector(2, 8), {"person_class": 15}, "has no class 15; its only class is 1: give another --person"),
         (yolo_detector(2, 2), {"person_class": 3}, "has no class 3; its classes are 1 to 2"),
     ])
     def test_it_must_be_told(self, tmp_path, text, options, words):
