@@ -230,7 +230,7 @@ def usable_device(name: str) -> torch.device:
         torch.zeros(1, device=device).cpu()  # "meta" is a device too, but holds no values
     except (RuntimeError, AssertionError) as error:  # torch raises either
         reason = str(error).splitlines()[0]
-        raise OptionError(f"device {name!r} cannot be used: {reason}; cpu always can") from None
+        raise OptionError(f"device {name!r} cannot be used: {reason}; --device cpu always works") from None
     return device
 
 

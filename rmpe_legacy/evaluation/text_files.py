@@ -36,8 +36,8 @@ def poses_of_text(path: Path) -> Poses:
     for number, (image, (first, last)) in enumerate(zip(images, ranges.tolist(), strict=True), 1):
         where = f"{index_file}:{number}"
         if not 1 <= first <= last + 1 <= len(poses) + 1 or first % 1 or last % 1:
-            raise FileError(f"{where}: {image} has the poses {first:g} to {last:g}, but there are {len(poses)}, "
-                            "counted from 1")
+            raise FileError(f"{where}: {image} has the poses {first:g} to {last:g}, but there are {len(poses)} "
+                            "(counted from 1)")
         span = slice(int(first) - 1, int(last))
         other = next((name for name in names[span] if name != image), None)
         if other is not None:

@@ -161,7 +161,7 @@ class OnnxRunner:
             with silent_stderr():
                 return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
         except Exception as error:  # onnxruntime's exceptions have no common base class
-            raise NetError(f"{self.title}: onnxruntime could not run it: {first_line(error)}") from None
+            raise NetError(f"{self.title}: onnxruntime cannot run it: {first_line(error)}") from None
 
 
 def _blob_names(model: Any) -> dict[str, str]:

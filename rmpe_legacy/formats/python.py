@@ -64,7 +64,7 @@ class PythonRunner:
             with torch.no_grad():
                 self.model(*(given[name] for name in arguments))
         except (RuntimeError, TypeError, IndexError, ValueError) as error:
-            raise NetError(f"{self.title}: could not run: {first_line(error)}") from None
+            raise NetError(f"{self.title}: cannot be run: {first_line(error)}") from None
         finally:
             sys.setprofile(None)
         blobs = {blob_of.get(name, name): value.numpy() for name, value in seen.items() if isinstance(value, Tensor)}

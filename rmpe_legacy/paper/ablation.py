@@ -276,7 +276,7 @@ class Ablation:
             raise FileError(f"{path}: not a result of the ablation; remove it")
         settings, wanted = content.get("settings"), self.settings(row)
         if (content.get("row"), content.get("seed")) != (row, seed) or not isinstance(settings, dict):
-            raise FileError(f"{path}: the result of another row or seed than its name says; remove it")
+            raise FileError(f"{path}: contains the result of a different row or seed than its name says; remove it")
         other = [key for key, value in wanted.items() if settings.get(key) != value]
         if other:
             raise FileError(f"{path}: was computed with other settings ({other[0]} {settings.get(other[0])!r}, now "

@@ -126,7 +126,7 @@ def _check_origin(request: Request) -> None:
     """Refuse what the page of another site sends."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise HTTPException(403, "this request comes from the page of another site")
+        raise HTTPException(403, "this request comes from a page of another site")
 
 
 def _choice(request: Request) -> Choice:

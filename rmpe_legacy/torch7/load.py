@@ -169,7 +169,7 @@ class Builder:
             FileError: The tensor has more values than its storage.
         """
         if stored.count > len(stored.storage):  # stride 0: not a weight, or made to exhaust memory
-            raise fields.error(f"{name} has {stored.count} values on a storage of {len(stored.storage)}")
+            raise fields.error(f"{name} has {stored.count} values, but its storage has {len(stored.storage)}")
         return self._storage(stored.storage).as_strided(stored.size, stored.stride, stored.start)
 
     def _storage(self, storage: Storage) -> Tensor:

@@ -346,7 +346,7 @@ def test_fields_that_caffe_never_reads_are_named(build, tmp_path: Path):
     with pytest.warns(UserWarning, match=r"data_param.rand_skip has no effect in Caffe, nor here$"):
         build("Data", f'data_param {{ source: "{tmp_path}/db" backend: LMDB batch_size: 1 rand_skip: 5 }}')
     params = f'data_param {{ source: "{tmp_path}/db" backend: LMDB batch_size: 1 mirror: true }}'
-    with pytest.warns(UserWarning, match=r"data_param.mirror has no effect .* nor has it here; set it in transform"):
+    with pytest.warns(UserWarning, match=r"data_param.mirror has no effect .* nor here; set it in transform"):
         build("Data", params)
     with pytest.warns(UserWarning, match=r"resize_param.prob has no effect"):
         build("Data", store(tmp_path / "db") + " transform_param { resize_param { prob: 0.5 height: 6 width: 8 } }")

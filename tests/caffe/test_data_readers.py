@@ -438,7 +438,7 @@ def test_a_window_file_says_what_is_wrong(tmp_path: Path, text: str, reason: str
 
 
 @pytest.mark.parametrize(("text", "reason"), [
-    ("", "no persons in it"),
+    ("", "lists no people"),
     ("a.png 1,2,3 1,1,1 0", ":1: 3 coordinates"),
     ("a.png 1,2 1,1,1 0\nb.png 1,2 1,1 0", ":2: the crop '1,1' has 2 numbers, 3 are expected"),
     ("a.png 1,nan 1,1,1 0", "'nan' is not a position in an image"),

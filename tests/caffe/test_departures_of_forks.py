@@ -84,7 +84,7 @@ def test_a_depthwise_convolution_without_stride_and_pad_has_1_and_0(load):
 
 
 def test_a_shift_file_that_is_not_there_is_said_and_counts_as_zeros(load):
-    with pytest.warns(UserWarning, match="shift_file 'none.txt' gives 0 of 3 numbers; the others are 0"):
+    with pytest.warns(UserWarning, match="shift_file 'none.txt' gives 0 of 3 numbers; the others are set to 0"):
         net = load('type: "PowerFile" top: "y" power_file_param { shift_file: "none.txt" }', x=(2, 3))
     x = torch.ones(2, 3)
     assert_close(net(x=x)["y"], x)

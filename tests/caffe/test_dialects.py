@@ -223,14 +223,14 @@ class TestEffects:
         assert (net.dialect, net.steps[0].top_shapes) == (dialect, shapes)
         fed = {name: torch.ones(shape) for name, shape in zip(("data", "label"), shapes, strict=True)}
         assert net(fed).keys() == {"data", "label"}
-        with pytest.raises(RmpeError, match=r"this layer can be fed: net\(data=\.\.\., label=\.\.\.\)"):
+        with pytest.raises(RmpeError, match=r"pass its tops instead: net\(data=\.\.\., label=\.\.\.\)"):
             net()
 
     def test_a_layer_that_can_only_be_fed_says_how(self, tmp_path: Path):
         param = 'dense_image_data_param { source: "a" batch_size: 2 }'
         net = net_of(layer("DenseImageData", "", "data label", param), {}, dialect="auto")
         assert net.steps[0].top_shapes == ((2, 3, 360, 480), (2, 1, 360, 480))
-        with pytest.raises(RmpeError, match=r"this layer can be fed: net\(data=..., label=...\)"):
+        with pytest.raises(RmpeError, match=r"pass its tops instead: net\(data=..., label=...\)"):
             net()
 
 

@@ -105,7 +105,7 @@ layer { name: "b" type: "Pooling" bottom: "a" top: "b" pooling_param { pool: MAX
 
     def test_more_boxes_than_anyone_can_read_are_refused(self, tmp_path, monkeypatch, small):
         monkeypatch.setattr("rmpe_legacy.caffe.drawing.graph.MAX_BOXES", 4)
-        with pytest.raises(NetError, match="more than 4 layers to draw; cut it with --until"):
+        with pytest.raises(NetError, match="more than 4 layers to draw; draw a part of it with --until"):
             graph_of(small)
 
 

@@ -253,7 +253,7 @@ def test_resize_takes_a_view_and_an_image_with_infinite_or_missing_values():
     ((0, 0, 3), "f4", (5, 7), 1, "shape (0, 0, 3) has no pixels to resize"),
     ((4, 5), "f4", (5, 7), 1, "shape (4, 5) cannot be resized; give (height, width, channels)"),
     ((4, 5, 3), "c8", (5, 7), 1, "an image of complex64 values cannot be resized"),
-    ((4, 5, 3), "f4", (5, 0), 1, "cannot resize to (5, 0); give (height, width), whole numbers from 1"),
+    ((4, 5, 3), "f4", (5, 0), 1, "cannot resize to (5, 0); give (height, width) as positive whole numbers"),
     ((4, 5, 3), "f4", (5,), 1, "cannot resize to (5,)"),
     ((4, 5, 3), "f4", (5, 7), 6, "interpolation order 6 is not one of 0 to 5"),
 ])

@@ -172,9 +172,9 @@ class TestLenientGoesOn:
     def test_a_further_value_of_a_field_that_takes_one(self, path):
         twice = "num_output: 4 num_output: 5 weight_filler { } weight_filler { value: 1 }"
         text = INPUT + IP.replace("num_output: 4", twice)
-        with pytest.raises(RmpeError, match="num_output is given a second time; it takes one value"):
+        with pytest.raises(RmpeError, match="num_output is given twice, but takes one value"):
             load_net(path(text))
-        with pytest.warns(UserWarning, match="num_output is given again; it takes one value, and the first counts"):
+        with pytest.warns(UserWarning, match="num_output is given again, but takes one value; the first one is used"):
             net = load_net(path(text), strict=False)
         assert net(torch.ones(2, 3))["y"].tolist() == [[0.0] * 4] * 2
         assert len(net.left_out.fields) == 2

@@ -133,7 +133,7 @@ class TestUnknown:
 
 MISTAKES = [  # text, place, words
     ("layer { name: 3 }", "1:15", "LayerParameter.name is a string; write it in quotes"),
-    ("layer { name: \"a\" name: \"b\" }", "1:19", "given a second time"),
+    ("layer { name: \"a\" name: \"b\" }", "1:19", "given twice"),
     ("input_dim: 1.5", "1:12", "a whole number"),
     ("input_dim: 3000000000", "1:12", "from -2147483648 to 2147483647"),
     ("layer { pooling_param { kernel_size: -1 } }", "1:39", "from 0 to 4294967295"),

@@ -53,7 +53,7 @@ def test_the_batch_alone(tmp_path):
         inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }"""))
     module, x = export_program(net).module(), torch.randn(5, 3, 12, 18)
     assert_close(module(the_data=x)["fc"], net({"the-data": x})["fc"])
-    with pytest.raises(RmpeError, match=r"fc \(InnerProduct\): .* its weight, 5 x 60, fits one size only"):
+    with pytest.raises(RmpeError, match=r"fc \(InnerProduct\): .* its weight, 5 x 60, fits only one size"):
         export_program(net, ("height",))
 
 

@@ -235,10 +235,10 @@ class TestAuthorsText:
         ("pred.txt", "\t31\n", "\n", r"pred.txt:1: expected a name and 32 numbers"),
         ("pred.txt", "\t31\n", "\tx\n", r"pred.txt:1: expected a name and 32 numbers"),
         ("pred.txt", "\t31\n", "\tinf\n", r"pred.txt:1: a number that is not finite"),
-        ("scores.txt", "c d.jpg", "e.jpg", "scores.txt has 3 poses and .*pred.txt 3, or of other images"),
+        ("scores.txt", "c d.jpg", "e.jpg", "scores.txt has 3 poses and .*pred.txt 3, or they belong to other images"),
         ("index.txt", "c d.jpg 3 3", "c d.jpg 3 4", r"index.txt:3: c d.jpg has the poses 3 to 4, but there are 3"),
         ("index.txt", "a.jpg 1 2", "a.jpg 1.5 2", r"index.txt:1: a.jpg has the poses 1.5 to 2"),
-        ("index.txt", "a.jpg 1 2", "b.jpg 1 2", "but one of them is of a.jpg in pred.txt"),
+        ("index.txt", "a.jpg 1 2", "b.jpg 1 2", "but one of them belongs to a.jpg in pred.txt"),
         ("index.txt", "c d.jpg 3 3\n", "", r"pred.txt:3: a pose that index.txt does not list"),
         ("index.txt", "a.jpg 1 2", "a.jpg", "index.txt:1: expected a name and 2 numbers"),
     ])

@@ -153,7 +153,7 @@ REFUSED = {
     "in_place": (conv("c") + layer("LRN", "c", "c", more="lrn_param { local_size: 3 alpha: 0.1 }"),
                  r"c_layer \(LRN\): cannot be converted to ONNX .* it is written for fixed sizes only.* --until BLOB"),
     "scale": (conv("c") + layer("Scale", "top", "c", more="scale_param { axis: 2 num_axes: 1 }"),
-              r"top_layer \(Scale\): .* its scale, 12, fits one size only"),
+              r"top_layer \(Scale\): .* its scale, 12, fits only one size"),
 }
 
 

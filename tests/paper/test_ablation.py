@@ -89,7 +89,7 @@ class TestRun:
     @pytest.mark.parametrize(("text", "says"), [
         ("{}", "no result of the ablation"),
         ("[", "JSON"),
-        ('{"format": "rmpe-ablation", "version": 1, "row": "full", "seed": 1}', "another row or seed"),
+        ('{"format": "rmpe-ablation", "version": 1, "row": "full", "seed": 1}', "a different row or seed"),
     ])
     def test_files_that_are_no_results(self, tmp_path: Path, text, says):
         one = ablation(tmp_path)

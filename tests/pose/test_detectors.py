@@ -201,7 +201,8 @@ class TestPersonClass:
 
     @pytest.mark.parametrize(("text", "options", "words"), [
         (SSD3, {}, r"the detector small_detector has 2 classes besides the background, and nothing in it tells "
-                   r"which one is person; give --person-class N \(as its label map numbers them\), or --label-map FILE"),
+                   r"which one is person; give --person-class N \(as its label map numbers them\), or --label-map "
+                   r"FILE"),
         (region_detector(21, 84), {}, r"has 20 classes .* \(15 in PASCAL VOC's order\)"),
         (yolo_detector(3, 80), {}, r"has 80 classes .* \(1 in COCO's order\)"),
         (SSD3, {"person_class": 3}, "has no class 3; its classes are 1 to 2"),
@@ -246,7 +247,8 @@ class TestRefusals:
          "has regions but no output cls_prob; its outputs are bbox_pred, probability"),
         (region_detector(3, 9), "bbox_pred, 1 x 9, does not fit cls_prob, 1 x 3; it needs 4 values per class"),
         (WHOLE.split('layer { name: "pool"')[0],
-         r"outputs no boxes in a supported form: its outputs are rois \(Python\); known are DetectionOutput \(SSD\)"),
+         r"outputs no boxes in a supported form: its outputs are rois \(Python\); supported are DetectionOutput "
+         r"\(SSD\)"),
         (WHOLE.replace('layer { name: "scaled"', 'layer { name: "more" type: "Input" top: "more" input_param '
          '{ shape { dim: 1 dim: 2 } } }\nlayer { name: "scaled"'),
          "has the inputs data 1 x 3 x 64 x 96, im_info 1 x 3, more 1 x 2; expected an image"),

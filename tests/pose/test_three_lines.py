@@ -112,5 +112,5 @@ def test_an_onnx_network_with_boxes(tmp_path):
 
 @pytest.mark.parametrize("device", ["cdua", "cuda:x", "cuda:97"])
 def test_a_device_that_is_not_there_is_a_sentence(device):
-    with pytest.raises(RmpeError, match=f"device '{device}' cannot be used: .*; cpu always can"):
+    with pytest.raises(RmpeError, match=f"device '{device}' cannot be used: .*; --device cpu always works"):
         load_pipeline(device=device)

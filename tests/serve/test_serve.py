@@ -212,7 +212,7 @@ class TestRefusals:
     @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1"])
     def test_pages_of_other_sites(self, client, photo, origin):
         assert client.refused(photo.read_bytes(), Origin=origin) == (
-            403, "this request comes from the page of another site")
+            403, "this request comes from a page of another site")
 
     def test_its_own_page(self, client, photo):
         origin = f"http://{HOST}:{client.port}"

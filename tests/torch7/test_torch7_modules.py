@@ -369,7 +369,7 @@ DAMAGED = {
     "no weight": (module("nn.Linear"), "weight is missing"),
     "a number as weight": (linear(weight=3.0), "weight is 3.0; expected a tensor"),
     "a weight of integers": (linear(weight=tensor(np.ones((2, 3), np.int64), "torch.LongTensor")), "floating-point"),
-    "a weight of 2^40 by stride 0": (linear(weight=repeated()), "values on a storage of 1"),
+    "a weight of 2^40 by stride 0": (linear(weight=repeated()), "values, but its storage has 1"),
     "a bias of another length": (linear(bias=tensor(np.ones(5, np.float32))), "bias is 5; expected 2"),
     "a kernel of another size": (convolution(kW=3), "weight is 4x3x2x2; expected 4x3x2x3"),
     "half a window": (convolution(kW=2.5), "kW is 2.5; a whole number"),

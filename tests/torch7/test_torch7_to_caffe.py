@@ -216,7 +216,7 @@ REFUSED = {
     "a grid as output": (sequence(module("nn.View", size=long_storage(2, 3)), module(
         "nn.AffineGridGeneratorBHWD", height=4, width=5)), "sampling grid was found where a tensor"),
     "batches joined": (sequence(module("nn.ConcatTable", module("nn.Identity"), module("nn.Identity")), module(
-        "nn.JoinTable", dimension=1)), "joins samples, not batches"),
+        "nn.JoinTable", dimension=1)), "Caffe can join samples, but not batches"),
     "a random output": (module("nn.Dropout", p=0.5, stochastic_inference=True), "random in evaluation"),
     "an entry that is not there": (sequence(module("nn.ConcatTable", module("nn.Identity")), module(
         "nn.SelectTable", index=4)), "picks from a table of 1"),

@@ -112,7 +112,7 @@ class SegnetBN(_Bn):
         param = self.spec.get("bn_param")
         self.learn = param.bn_mode == "LEARN"
         if not self.learn and self.top_count > 1:
-            raise self.spec.error("gives mean and variance in bn_mode LEARN only; remove the other tops")
+            raise self.spec.error("has tops for mean and variance only in bn_mode LEARN; remove them")
         shape = self.parameter_shape(bottom[0])
         self.declare("scale", shape, param.scale_filler)
         self.declare("shift", shape, param.shift_filler)

@@ -292,7 +292,7 @@ class _Parser:
                 return
             owner = message.descriptor.name
             if self.strict:
-                raise self._error(f"{owner}.{name} is given a second time; it takes one value", offset)
+                raise self._error(f"{owner}.{name} is given twice, but takes one value", offset)
             self._take(UNKNOWN_SIZE)
             where = self.source.at(offset)
             value = self._value(message, field, offset, colon, depth)

@@ -41,7 +41,7 @@ class AffineGridGeneratorBHWD(Module):
         grid = fields.tensor("baseGrid")
         if grid is None:
             if self.height * self.width > MAX_CELLS:
-                raise fields.error(f"a grid of {self.height} x {self.width} cells, which the file does not hold")
+                raise fields.error(f"a grid of {self.height} x {self.width} cells, which is not in the file")
             grid = base_grid(self.height, self.width)
         if grid.shape != (self.height, self.width, 3):
             raise fields.error(f"baseGrid is {list(grid.shape)}; expected {[self.height, self.width, 3]}")

@@ -103,8 +103,8 @@ def _concatenated(c: Converter, x: list, axis: int, path: str) -> Value:
     values = [c.plain(value) for value in x]
     shapes = {value.shape[:axis] + value.shape[axis + 1 :] for value in values}
     if len(shapes) != 1 or not 0 < axis < len(values[0].shape):
-        raise NetError(f"module {path or '1'}: cannot join {', '.join(shown(v.shape) for v in values)} along "
-                       f"dimension {axis + 1}; Caffe joins samples, not batches")
+        raise NetError(f"module {path or '1'}: cannot join {', '.join(shown(v.shape) for v in values)} along dimension "
+                       f"{axis + 1}; Caffe can join samples, but not batches")
     shape = list(values[0].shape)
     shape[axis] = sum(value.shape[axis] for value in values)
     return c.layer("Concat", path, values, tuple(shape), concat_param={"axis": axis})
