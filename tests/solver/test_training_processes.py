@@ -149,7 +149,7 @@ def test_no_thread_of_gloo_is_left_when_the_interpreter_ends(here):
         assert not [name for name in names if "gloo" in name]
 
 
-STOPPED = (r"^F.*another process of this run has stopped; its own message says why; to go on, give "
+STOPPED = (r"^F.*another process of this run has stopped; its own message says why; to resume, give "
            r"--snapshot snap_iter_5.solverstate$")
 
 
