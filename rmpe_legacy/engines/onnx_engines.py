@@ -51,7 +51,7 @@ class OnnxEngine:
 
     def _load(self) -> Run:
         if (size := self.model.ByteSize()) >= 1 << 31:
-            raise NetError(f"{self.title}: engine {self.name!r} takes up to 2 GiB of weights, and it has "
+            raise NetError(f"{self.title}: engine {self.name!r} takes at most 2 GiB of weights, but the network has "
                            f"{size / 2**30:.1f} GiB; use 'torch'")
         try:
             with silent_stderr():  # the runtimes also raise whatever they print

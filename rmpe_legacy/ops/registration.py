@@ -35,8 +35,8 @@ def say_if_cuda_is_missing(op: str) -> None:
     name = _name(op)
 
     def refuse(*inputs: Any) -> NoReturn:
-        raise RmpeError(f"{name}: csrc/ was built without CUDA, so it runs on the CPU alone; with a CUDA "
-                        "build of torch and its toolkit, build it again: pip install --no-build-isolation -e .")
+        raise RmpeError(f"{name}: csrc/ was built without CUDA, so it runs only on the CPU; install a CUDA build of "
+                        "torch and its toolkit, and build it again: pip install --no-build-isolation -e .")
 
     if not BUILT_WITH_CUDA:
         _LIBRARY.impl(name, refuse, "CUDA")

@@ -89,7 +89,7 @@ class TestLmdb:
     @pytest.mark.parametrize(("change", "reason"), [
         (lambda data: data[:100], "it ends inside its meta pages"),
         (lambda data: data[: len(data) - 4096], "page [0-9]+ is the last one in use, the file has [0-9]+"),
-        (lambda data: b"hello" * 2000, "no meta page where one belongs"),
+        (lambda data: b"hello" * 2000, "no meta page where one is expected"),
         (lambda data: b"", "too short for an LMDB"),
     ])
     def test_says_what_is_wrong(self, tmp_path: Path, change, reason: str):
@@ -438,7 +438,7 @@ def test_a_window_file_says_what_is_wrong(tmp_path: Path, text: str, reason: str
 
 
 @pytest.mark.parametrize(("text", "reason"), [
-    ("", "no persons in it"),
+    ("", "lists no people"),
     ("a.png 1,2,3 1,1,1 0", ":1: 3 coordinates"),
     ("a.png 1,2 1,1,1 0\nb.png 1,2 1,1 0", ":2: the crop '1,1' has 2 numbers, 3 are expected"),
     ("a.png 1,nan 1,1,1 0", "'nan' is not a position in an image"),

@@ -80,7 +80,7 @@ REFUSED = {
     "concat unlike": (of("Concat", "", [X, (2, 3, 4, 6)]), "must agree in all but axis 1"),
     "flatten backwards": (of("Flatten", "flatten_param { axis: 3 end_axis: 1 }"), "lies before axis 3"),
     "reshape to another count": (of("Reshape", "reshape_param { shape { dim: 7 } }"), "cannot be reshaped to 7"),
-    "two unknowns": (of("Reshape", "reshape_param { shape { dim: -1 dim: -1 } }"), "may hold -1 once"),
+    "two unknowns": (of("Reshape", "reshape_param { shape { dim: -1 dim: -1 } }"), "may contain -1 once"),
     "permute twice": (of("Permute", "permute_param { order: 1 order: 1 }"), "at most once"),
     "exp base": (of("Exp", "exp_param { base: -2 }"), "base -2.0 is not positive"),
     "log base 1": (of("Log", "log_param { base: 1 }"), "base 1 has no logarithm"),
@@ -170,7 +170,7 @@ OUTSIDE = {  # values for which the published code reads outside its blobs
     "Accuracy with a second top": (layer("Accuracy", "x l", "a c"),
                                    {"x": torch.ones(2, 3), "l": torch.tensor([9.0, 1])}, "labels outside its classes"),
     "Embed": (layer("Embed", rest="embed_param { num_output: 2 input_dim: 3 }"), {"x": torch.tensor([0.0, 3])},
-              "numbers from 0 to 3; its rows go from 0 to 2"),
+              "indices from 0 to 3; its table has rows 0 to 2"),
     "BatchReindex": (layer("BatchReindex", "x i"), {"x": torch.ones(2, 3), "i": torch.tensor([0.0, 2])},
                      "its indices go from 0 to 2; its samples go from 0 to 1"),
 }

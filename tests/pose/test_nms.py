@@ -332,7 +332,8 @@ pose_nms(joints, np.ones((60_000, 16)), boxes, "batch")
 
 
 def test_it_can_be_interrupted():
-    """60,000 poses that are all different take half a minute; Ctrl-C ends it at once, however busy the machine is."""
+    """60,000 poses that are all different take half a minute; press Ctrl-C to stop it at once, however busy the "
+      "machine is."""
     child = subprocess.Popen([sys.executable, "-c", CROWD], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "begun\n"
     time.sleep(0.5)

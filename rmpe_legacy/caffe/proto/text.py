@@ -84,7 +84,7 @@ def read_text(path: str | PathLike, message: str = "NetParameter", dialect: str 
     if what := other_kind(data[:64]):
         raise FileError(f"{path}: this is {what}; a prototxt is expected")
     if is_utf16(data):
-        raise FileError(f"{path}: not text in UTF-8 but, it seems, in UTF-16; save it as UTF-8")
+        raise FileError(f"{path}: not UTF-8 but apparently UTF-16; save it as UTF-8")
     if b"\0" in data:
         raise FileError(f"{path}: not text; a prototxt is expected here (is this the caffemodel?)")
     return _parse(data.decode("latin-1"), message, dialect, str(path), strict)
@@ -292,7 +292,7 @@ class _Parser:
                 return
             owner = message.descriptor.name
             if self.strict:
-                raise self._error(f"{owner}.{name} is given a second time; it takes one value", offset)
+                raise self._error(f"{owner}.{name} is given twice, but takes one value", offset)
             self._take(UNKNOWN_SIZE)
             where = self.source.at(offset)
             value = self._value(message, field, offset, colon, depth)
@@ -461,7 +461,7 @@ def _of_another_format(message: Message, field: Field, token: str) -> str:
         today = names[0] if names else "CONVOLUTION"
         return f": layers {{ ... }} is the old format, with types as type: {today}; for types in quotes write layer"
     if owner == "V1LayerParameter" and field.name == "param" and token in _CLOSING:
-        return ": param { ... } is of today's format; for it write layer with its type in quotes, not layers"
+        return ": param { ... } belongs to the current format; with it, write layer and the type in quotes, not layers"
     if owner == "LayerParameter" and field.name == "type" and token in old["type"].enum.numbers:
         return f': type: "{v1_type(token)}"'
     return ""

@@ -58,7 +58,7 @@ def CreateMultiBoxHead(net: NetSpec, data_layer: str = "data", num_classes: int 
     """
     count = len(from_layers)
     if not num_classes or num_classes < 0:
-        raise MissingLayerError(f"num_classes is {num_classes}; give how many classes there are, with the background")
+        raise MissingLayerError(f"num_classes is {num_classes}; give the number of classes, including the background")
     for name, given, needed in (("normalizations", normalizations, False), ("min_sizes", min_sizes, True),
                                 ("max_sizes", max_sizes, False), ("steps", steps, False)):
         if len(given) != count and (needed or given):
