@@ -44,10 +44,12 @@ _TOKEN = re.compile(
       | (?P<other>.) )""",
     re.X | re.S | re.A,
 )
-# A field with a plain number, in one match: its name, the number, and what makes that a fraction.
-_NUMBER_FIELD = re.compile(
-    r"\s*([A-Za-z_][A-Za-z0-9_]*):[ \t]*"
-    r"(-?(?:0|[1-9][0-9]{0,17})((?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?))(?=[\s}])", re.A)
+# A field with a plain value, in one match: its name; a string, or a number and what makes that a fraction, or a word.
+_PLAIN_FIELD = re.compile(
+    r"""\s*([A-Za-z_][A-Za-z0-9_]*):[ \t]*
+    (?: "([^"\\\n]*)" (?=\s*[A-Za-z_}])
+      | (-?(?:0|[1-9][0-9]{0,17})((?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)) (?=[\s}])
+      | ([A-Za-z_][A-Za-z0-9_]*) (?=[\s}]) )""", re.X | re.A)
 _EXTENSION = re.compile(r"\[\s*([A-Za-z_][A-Za-z0-9_./-]*)\s*\]", re.A)
 _CLOSING = {"{": "}", "<": ">"}
 _INT_RANGE = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
@@ -230,12 +232,10 @@ class _Parser:
         if depth > MAX_DEPTH:
             raise self._error(f"messages nested more than {MAX_DEPTH} deep")
         self._take(MESSAGE_SIZE)
-        last = ""  # the field before this one
         while True:
+            if self.kind == "name":
+                self._plain_fields(message)
             kind, name, offset = self.kind, self.token, self.offset
-            if name == last and kind == "name" and self._numbers(message, name):
-                continue
-            last = name
             if kind == "name" or (name == "[" and kind == "mark"):
                 if kind == "name":
                     self._advance()
@@ -259,30 +259,32 @@ class _Parser:
                 raise self._error(f"the file ends before the {closing!r} that closes the message opened at "
                                   f"{self.source.at(message.position).removeprefix(self.source.path + ':')}")
 
-    def _numbers(self, message: Message, name: str) -> bool:
-        """Read further values of a field from here on, as long as they are plain numbers, each by one match.
+    def _plain_fields(self, message: Message) -> None:
+        """Read fields from here on as long as they have a plain value, each by one match.
 
-        Weights and quantisation parameters are thousands of them. Whatever needs a closer look is left to the other
-        methods. Returns whether there was any.
+        They are most of a prototxt; weights and quantisation parameters are thousands of them. Whatever needs a closer
+        look, as errors do, is left to the other methods.
         """
-        text, at = self.source.text, self.offset
-        field = message.descriptor.fields.get(name) if message.descriptor is not None else None
-        read = _reader_of_numbers(field)
-        values = message.fields.get(name)
-        if read is None or (field is None) != (message.descriptor is None) or not isinstance(values, list | array):
-            return False
-        size = UNKNOWN_SIZE if field is None else values.itemsize if isinstance(values, array) else VALUE_SIZE
-        while (match := _NUMBER_FIELD.match(text, at)) is not None and match[1] == name and self.room >= size:
-            value = read(match[2], match[3])
-            if value is None:
+        text, at, descriptor, last = self.source.text, self.offset, message.descriptor, ""
+        while (match := _PLAIN_FIELD.match(text, at)) is not None:
+            name = match[1]
+            if name != last:
+                last, field = name, None if descriptor is None else descriptor.fields.get(name)
+                read = _READERS.get("" if field is None else "enum" if field.enum else field.type, _no_plain_value)
+                values, size = _values_of(message, field, name)
+            value = read(match, field)
+            if value is None or self.room < size:
+                break
+            if values is not None:
+                values.append(value)
+            elif field is not None and name not in message.fields:
+                message.fields[name] = value
+            else:
                 break
             self.room -= size
-            values.append(value)
             at = match.end()
-        if at == self.offset:
-            return False
-        self._go_on(at)
-        return True
+        if at > self.offset:
+            self._go_on(at)
 
     def _known(self, message: Message, field: Field, offset: int, depth: int) -> None:
         name, colon = field.name, self._accept(":")
@@ -300,9 +302,8 @@ class _Parser:
             return
         values = message.fields.get(name)
         if values is None:
-            is_array = field.packed and field.type in ARRAYS
-            values = message.fields[name] = array(ARRAYS[field.type]) if is_array else []
-        size = values.itemsize if isinstance(values, array) else VALUE_SIZE
+            values = message.fields[name] = _no_values(field)
+        size = _size_in(values)
         if not self._accept("["):
             self._take(size)
             values.append(self._value(message, field, offset, colon, depth))
@@ -426,21 +427,50 @@ class _Parser:
         return token if number is None else -number if minus else number
 
 
-def _reader_of_numbers(field: Field | None) -> Callable[[str, str], float | None] | None:
-    """What makes a value of a number and its fraction, as _NUMBER_FIELD has them; None for a field of other values.
+def _no_values(field: Field) -> list | array:
+    """What the values of a repeated field are added to."""
+    return array(ARRAYS[field.type]) if field.packed and field.type in ARRAYS else []
 
-    field: None for one of a message without a type. The value is None where the field cannot hold it.
-    """
+
+def _size_in(values: list | array) -> int:
+    """The memory that one value of a repeated field takes."""
+    return values.itemsize if isinstance(values, array) else VALUE_SIZE
+
+
+def _values_of(message: Message, field: Field | None, name: str) -> tuple[Any, int]:
+    """The values that a field's next plain one is added to, None for a field that takes one; and the memory of one."""
+    text = VALUE_SIZE if field is not None and field.type in ("string", "bytes") else 0
+    values = message.fields.get(name)
     if field is None:
-        return lambda number, fraction: float(number) if fraction else int(number)
-    if field.type == "float":
-        return lambda number, fraction: float32(float(number))
-    if field.type == "double":
-        return lambda number, fraction: float(number)
-    if field.type not in _INT_RANGE:
-        return None
+        return (values if message.descriptor is None and isinstance(values, list) else None), UNKNOWN_SIZE
+    if not field.repeated:
+        return None, text
+    if values is None:
+        values = message.fields[name] = _no_values(field)
+    return values, _size_in(values) + text
+
+
+def _no_plain_value(match: re.Match, field: Field) -> None:
+    """For a field that holds a message."""
+
+
+def _plain_whole(match: re.Match, field: Field) -> int | None:
     low, high = _INT_RANGE[field.type]
-    return lambda number, fraction: int(number) if not fraction and low <= int(number) <= high else None
+    return int(match[3]) if match[3] and not match[4] and low <= int(match[3]) <= high else None
+
+
+# Type of a field ("": it has none) -> its value from a match of _PLAIN_FIELD; None where it needs a closer look.
+_READERS: dict[str, Callable[[re.Match, Any], Any]] = {
+    **dict.fromkeys(_INT_RANGE, _plain_whole),
+    "float": lambda match, _: float32(float(match[3])) if match[3] else None,
+    "double": lambda match, _: float(match[3]) if match[3] else None,
+    "": lambda match, _: None if not match[3] else float(match[3]) if match[4] else int(match[3]),
+    "string": lambda match, _: None if match[2] is None else match[2].encode("latin-1").decode("utf-8",
+                                                                                               "surrogateescape"),
+    "bytes": lambda match, _: None if match[2] is None else match[2].encode("latin-1"),
+    "bool": lambda match, _: {"true": True, "false": False}.get(match[5]),
+    "enum": lambda match, field: match[5] if match[5] in field.enum.numbers else None,
+}
 
 
 def _with_arrays(message: Message) -> Message:
