@@ -505,6 +505,29 @@ def move_regions(moves: Tensor, rois: Tensor, mean: list, std: list) -> Tensor:
     return torch.cat([flat[:, :1], corner, corner + sides - 1], 1)[:, :, None, None]
 
 
+def moved_anchors(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    """Anchors (P, 4), moved and cut at the image (height, width, ...), and the scores of their objects (P)."""
+    height, width = info.flatten()[:2]
+    move = moves.permute(0, 2, 3, 1).reshape(-1, 4)
+    size = anchors[:, 2:] - anchors[:, :2] + 1
+    middle = move[:, :2] * size + (anchors[:, :2] + 0.5 * size)
+    half = 0.5 * (torch.exp(move[:, 2:]) * size)
+    end = torch.stack([width, height] * 2) - 1
+    box = torch.minimum(torch.cat([middle - half, middle + half], 1).clamp(min=0), end)
+    return box, scores[:, scores.shape[1] // 2 :].permute(0, 2, 3, 1).reshape(-1)
+
+
+def best_boxes(box: Tensor, score: Tensor, before: int, threshold: float, most: int, pixels: bool = True) -> Tensor:
+    """The places of `most` of the best `before` boxes (P, 4), best first, that do not overlap by more than `threshold`.
+
+    0 stands for all. With `pixels`, both ends of a box belong to it.
+    """
+    order = torch.sort(score, descending=True, stable=True).indices
+    order = order[:before] if before > 0 else order
+    ends = box[order] + box.new_tensor([0, 0, 1, 1]) if pixels else box[order]
+    return order[suppress(ends, score[order], threshold, most=most)]
+
+
 def propose(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, before: int, after: int, threshold: float,
             least: float) -> tuple[Tensor, Tensor]:
     """Faster R-CNN's regions (R, 5), best first, and their scores (R, 1).
@@ -512,20 +535,154 @@ def propose(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, bef
     Moves anchors (P, 4), cuts them at the image (height, width, scale), drops those smaller than `least` times the
     scale, and keeps `after` of the best `before` that do not overlap by more than `threshold`.
     """
-    height, width, scale = info.flatten()[:3]
-    move = moves.permute(0, 2, 3, 1).reshape(-1, 4)
-    size = anchors[:, 2:] - anchors[:, :2] + 1
-    middle = move[:, :2] * size + (anchors[:, :2] + 0.5 * size)
-    half = 0.5 * (torch.exp(move[:, 2:]) * size)
-    end = torch.stack([width, height] * 2) - 1
-    box = torch.minimum(torch.cat([middle - half, middle + half], 1).clamp(min=0), end)
-    score = scores[:, scores.shape[1] // 2 :].permute(0, 2, 3, 1).reshape(-1)
-    large = (box[:, 2:] - box[:, :2] + 1 >= least * scale).all(1)
+    box, score = moved_anchors(scores, moves, info, anchors)
+    large = (box[:, 2:] - box[:, :2] + 1 >= least * info.flatten()[2]).all(1)
     box, score = box[large].flip(0), score[large].flip(0)  # of equal scores the later anchor goes first
-    order = torch.sort(score, descending=True, stable=True).indices
-    order = order[:before] if before > 0 else order
-    kept = order[suppress(box[order] + box.new_tensor([0, 0, 1, 1]), score[order], threshold, most=after)]
+    kept = best_boxes(box, score, before, threshold, after)
     return F.pad(box[kept], (1, 0)), score[kept, None]
+
+
+def propose_by_scale(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, before: int, after: int,
+                     threshold: float, least: float) -> tuple[Tensor, Tensor]:
+    """The same of PVANet, with scores (R): info has two scales, and the scores of small boxes are 0."""
+    box, score = moved_anchors(scores, moves, info, anchors)
+    score = score * (box[:, 2:] - box[:, :2] + 1 >= least * info.flatten()[[3, 2]]).all(1)
+    kept = best_boxes(box, score, before, threshold, after)
+    return F.pad(box[kept], (1, 0)), score[kept]
+
+
+def route(tops: list, least: float, end: float, middle: float) -> tuple[Tensor, ...]:
+    """The rows that belong to regions (R, 5) with a side (square root of the area) from `least` to below `end`; of none
+    the one nearest to `middle`."""
+    box = tops[0].flatten(1)[:, 1:]
+    size = box[:, 2:] - box[:, :2]
+    side = torch.where((size < 0).any(1), 0, (size + 1).prod(1)).sqrt()
+    chosen = ((side >= least) & (side < end)).nonzero().flatten()
+    if not len(chosen) and len(side):
+        chosen = (side / middle).log2().abs().argmin().view(1)
+    return tuple(x.reshape(*x.shape, *[1] * (4 - x.dim()))[chosen] for x in tops)
+
+
+def field_boxes(moves: Tensor, fields: list, stride: float, mean: list, std: list, limits: tuple) -> list:
+    """Where boxes begin and how large they are, of columns, then of rows: moves (N, 4, H, W) of the fields of cells.
+
+    fields: width and height, for each of the N in turn. limits: of moves, and of logarithms of sizes.
+    """
+    n, _, h, w = moves.shape
+    moves = moves * moves.new_tensor(std).view(1, 4, 1, 1) + moves.new_tensor(mean).view(1, 4, 1, 1)
+    field = moves.new_tensor(fields).repeat(n // len(fields), 1)
+    found = []
+    for axis, size in enumerate((w, h)):
+        at = ((torch.arange(size, dtype=moves.dtype, device=moves.device) + 0.5) * stride).view(-1, *[1] * axis)
+        extent = field[:, axis].view(n, 1, 1)
+        sides = extent * torch.exp(moves[:, 2 + axis].clamp(limits[2], limits[3]))
+        found.append((moves[:, axis].clamp(limits[0], limits[1]) * extent + at - sides / 2, sides))
+    return found
+
+
+def map_regions(x: Tensor, field: tuple, stride: float, mean: list, std: list, limits: tuple
+                ) -> tuple[Tensor, Tensor, Tensor]:
+    """MS-CNN's boxes of a map (N, K + 4, H, W): corners (N, P, 4), sizes (N, P, 2), scores (N, P)."""
+    ends = [x.shape[3] * stride, x.shape[2] * stride]
+    low, size = [], []
+    for (begin, sides), end in zip(field_boxes(x[:, -4:], [field], stride, mean, std, limits), ends, strict=True):
+        low.append(begin.clamp(min=0))
+        size.append(torch.minimum(sides, end - low[-1]))
+    corners = torch.stack([*low, low[0] + size[0], low[1] + size[1]], -1)
+    score = x[:, 1:-4].amax(1) - x[:, 0]
+    # Of equal scores the later one goes first.
+    return corners.flatten(1, 2).flip(1), torch.stack(size, -1).flatten(1, 2).flip(1), score.flatten(1).flip(1)
+
+
+def group_regions(probability: Tensor, moves: Tensor, fields: list, stride: float, mean: list, std: list, limits: tuple
+                  ) -> tuple[Tensor, Tensor, Tensor]:
+    """Cascade R-CNN's boxes of maps (N, K, H, W) and (N, 4, H, W), an image for each of the fields: as map_regions."""
+    images, (h, w) = len(moves) // len(fields), moves.shape[2:]
+    low, high = [], []
+    for (begin, sides), end in zip(field_boxes(moves, fields, stride, mean, std, limits), (w, h), strict=True):
+        low.append(begin.clamp(min=0))
+        high.append((begin + sides - 1).clamp(max=end * stride))
+    box = torch.stack([*low, *high], -1).reshape(images, -1, 4)
+    return box, box[..., 2:] - box[..., :2] + 1, (1 - probability[:, 0]).reshape(images, -1)
+
+
+def best_regions(maps: list, *, above: float, least: float, before: int, after: int, threshold: float, pixels: bool
+                 ) -> tuple[Tensor, Tensor]:
+    """The best boxes of each image: (R, 5, 1, 1), and with scores (R, 6, 1, 1).
+
+    Scores are `above` or equal, sizes `least` or larger; of the best `before`, `after` are kept that do not overlap by
+    more than `threshold`. Where nothing is found there is the region (0, 1, 1, 10, 10), with scores all 0.
+    """
+    corners, sizes, scores = (torch.cat(parts, 1) for parts in zip(*maps, strict=True))
+    good = (scores >= above) & (sizes >= least).all(-1)
+    rows = []
+    for image in range(len(scores)):
+        box, score = corners[image][good[image]], scores[image][good[image]]
+        kept = best_boxes(box, score, before, threshold, after, pixels)
+        number = torch.full_like(score[kept, None], image)
+        rows.append(torch.cat([number, box[kept], score[kept, None]], 1))
+    found = torch.cat(rows)
+    if not len(found):
+        return found.new_tensor([0, 1, 1, 10, 10]).view(1, 5, 1, 1), found.new_zeros(1, 6, 1, 1)
+    return found[:, :5, None, None], found[:, :, None, None]
+
+
+def class_detections(probability: Tensor, moves: Tensor, rois: Tensor, size: Tensor, *, by_class: bool, mean: list,
+                     std: list, above: float, threshold: float, most: int) -> Tensor:
+    """Faster R-CNN's detections (D + 1, 7, 1, 1) of one image: rows of image, x1, y1, x2, y2, label, score.
+
+    Boxes of each class, cut at the image's size (height, width), are suppressed at `threshold`; `most` of all stay, 0
+    for any number. The first row is 0 and then -1.
+    """
+    scores, flat = probability.flatten(1), rois.flatten(1)
+    end = size.flatten()[:2].flip(0)
+    move = moves.reshape(len(moves), -1, 4) * moves.new_tensor(std) + moves.new_tensor(mean)
+    extent = (flat[:, 3:5] - flat[:, 1:3] + 1)[:, None]
+    sides = extent * torch.exp(move[..., 2:])
+    corner = move[..., :2] * extent + (0.5 * (flat[:, 3:5] + flat[:, 1:3]))[:, None] - (sides - 1) / 2
+    box = torch.cat([corner.clamp(min=0), torch.minimum(corner + sides - 1, end)], -1)
+    rows = [scores.new_tensor([[0, *[-1] * 6]])]
+    for label in range(1, scores.shape[1]):
+        good = scores[:, label] >= above
+        one, score = box[good, label if by_class else 1], scores[good, label]
+        kept = best_boxes(one, score, 0, threshold, 0)
+        label_of = torch.full_like(score[kept, None], label)
+        rows.append(torch.cat([torch.zeros_like(label_of), one[kept], label_of, score[kept, None]], 1))
+    found = torch.cat(rows[1:])
+    if most and len(found) > most:
+        found = found[torch.sort(found[:, 6], descending=True, stable=True).indices[:most].sort().values]
+    return torch.cat([rows[0], found])[:, :, None, None]
+
+
+def refined_peaks(maps: Tensor, parts: int, most: int, threshold: float) -> Tensor:
+    """OpenPose's peaks: (N, C, H, W) -> (N, parts, most + 1, 3), their number, then x, y and value of each.
+
+    A peak is above its eight neighbours and `threshold`. Its place is the mean of those up to 3 pixels around, weighted
+    by their values; as published, without row and column 0, and with rows counted up to the width.
+    """
+    n, _, h, w = maps.shape
+    memory = F.pad(maps.reshape(-1), (0, max(0, w - h + 1) * w + 3 * w))
+    planes = memory[: n * parts * h * w].view(n * parts, h, w)
+    around = F.pad(planes, (1, 1, 1, 1), value=float("inf"))
+    peak = planes > threshold
+    for dy in range(3):
+        for dx in range(3):
+            if (dy, dx) != (1, 1):
+                peak &= planes > around[:, dy : dy + h, dx : dx + w]
+    top = maps.new_zeros(n * parts, most + 1, 3)
+    top[:, 0, 0] = peak.sum((1, 2)).to(maps.dtype)
+    plane, y, x = peak.nonzero().unbind(1)
+    rank = torch.arange(len(plane), device=maps.device) - torch.searchsorted(plane, plane)
+    plane, y, x, rank = (v[rank < most] for v in (plane, y, x, rank))
+    steps = torch.arange(-3, 4, device=maps.device)
+    rows, columns = (y[:, None] + steps)[:, :, None], (x[:, None] + steps)[:, None]
+    counts = (rows > 0) & (rows < w) & (columns > 0) & (columns < w)
+    index = torch.where(counts, plane[:, None, None] * h * w + rows * w + columns, 0)
+    value = torch.where(counts, memory[index].clamp(min=0), 0)
+    total = value.sum((1, 2))
+    places = [(value * at).sum((1, 2)) / total for at in (columns, rows)]
+    top[plane, rank + 1] = torch.stack([*places, planes[plane, y, x]], 1)
+    return top.reshape(n, parts, most + 1, 3)
 
 
 def peak_of_planes(maps: Tensor) -> Tensor:
