@@ -147,6 +147,45 @@ class EltwiseAffine(nn.Module):
         return x * self.slope.reshape(shape) + self.bias.reshape(shape)
 
 
+class Interpolated(nn.Module):
+    """Each plane times a matrix from the left and from the right: (N, C, H, W) -> (N, C, H', W')."""
+
+    def __init__(self, rows: tuple, columns: tuple):
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(rows))
+        self.register_buffer("columns", torch.zeros(columns))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rows @ x @ self.columns
+
+
+class Averaged(nn.Module):
+    """Weighted means of planes without the values that are nan; nan where these weigh more than half of the others."""
+
+    def __init__(self, rows: tuple, columns: tuple):
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(rows))
+        self.register_buffer("columns", torch.zeros(columns))
+
+    def forward(self, x: Tensor) -> Tensor:
+        missing = x.isnan()
+        value, weight, lost = (self.rows @ v @ self.columns for v in (
+            torch.where(missing, 0, x), (~missing).to(x), missing.to(x)))
+        return torch.where(lost / weight > 0.5, float("nan"), value / weight)
+
+
+class Picked(nn.Module):
+    """Some rows and columns of each plane."""
+
+    def __init__(self, rows: int, columns: int):
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(rows, dtype=torch.long))
+        self.register_buffer("columns", torch.zeros(columns, dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, self.rows][:, :, :, self.columns]
+
+
 def windows(size: int, kernel: int, stride: int, pad: int, padded: bool, floor: bool) -> tuple[int, int]:
     """How many windows Caffe puts along an axis, and by how much the last one reaches beyond it.
 
@@ -712,3 +751,44 @@ def window_loss(theta: Tensor, h: int, w: int) -> Tensor:
     points = torch.stack(torch.meshgrid(x, y, indexing="ij")).flatten(1)
     points = theta.reshape(-1, 2, 3) @ torch.cat([points, torch.ones_like(points[:1])]).to(theta.dtype)
     return (points - points.clamp(-1, 1)).square().mean()
+
+
+def correlate(a: Tensor, b: Tensor, reach: int, step: int = 1, window: int = 1, stride: int = 1, pad: int = 0
+              ) -> Tensor:
+    """How alike two maps are at displacements up to `reach`: (N, C, H, W) twice -> (N, D * D, H', W').
+
+    The mean product over channels and a window, of windows `stride` apart on the padded maps.
+    """
+    farthest, channels = reach // step * step, a.shape[1]
+    moves = range(-farthest, farthest + 1, step)
+    a, b = (F.pad(x, [pad] * 4) for x in (a, b))
+    h, w = (size - 2 * reach for size in a.shape[2:])
+    fixed = a[:, :, reach : reach + h, reach : reach + w]
+    costs = [(fixed * b[:, :, reach + y : reach + y + h, reach + x : reach + x + w]).sum(1)
+             for y in moves for x in moves]
+    return F.avg_pool2d(torch.stack(costs, 1), window, stride) / channels
+
+
+def warp(image: Tensor, flow: Tensor, edge: bool, fill: float = 0) -> Tensor:
+    """Pixels (N, C, H, W), read where a flow (N, 2, H, W), columns first, points to, and `fill` outside.
+
+    With `edge`, less than a pixel beyond the last row or column is read as that.
+    """
+    n, c, h, w = image.shape
+    row = torch.arange(h, dtype=flow.dtype, device=flow.device).view(-1, 1) + flow[:, 1]
+    column = torch.arange(w, dtype=flow.dtype, device=flow.device) + flow[:, 0]
+    inside = (row >= 0) & (column >= 0) & ((row < h) & (column < w) if edge else (row <= h - 1) & (column <= w - 1))
+    row, column = (torch.where(inside, place, 0) for place in (row, column))
+    y, x = row.floor(), column.floor()
+    down, across = (row - y)[:, None], (column - x)[:, None]
+    total = 0
+    for rows, by_row in ((y, 1 - down), ((y + 1).clamp(max=h - 1), down)):
+        for columns, by_column in ((x, 1 - across), ((x + 1).clamp(max=w - 1), across)):
+            index = (rows.long() * w + columns.long()).view(n, 1, -1).expand(-1, c, -1)
+            total = total + by_column * by_row * image.flatten(2).gather(2, index).view(image.shape)
+    return torch.where(inside[:, None], total, fill)
+
+
+def shift_channels(x: Tensor, values: list, scale: float = 1, scale_all: float = 1) -> Tensor:
+    """scale_all * (scale * x + a value of each channel); the values begin anew if there are more channels."""
+    return scale_all * (scale * x + x.new_tensor(values).repeat(x.shape[1] // len(values)).view(1, -1, 1, 1))
