@@ -186,6 +186,56 @@ class Picked(nn.Module):
         return x[:, :, self.rows][:, :, :, self.columns]
 
 
+class DeformableConvolution(nn.Module):
+    """Convolution of values read beside their places: by offsets (N, 2 * kernel * offset_groups, H', W'), rows first.
+
+    They are interpolated, and 0 outside; less than a pixel beyond the last row or column is read as that. With
+    factors (N, kernel * offset_groups, H', W'), values are multiplied by these, and fade out beyond every edge.
+    """
+
+    def __init__(self, channels: int, outputs: int, kernel: tuple, stride: tuple = (1, 1), pad: tuple = (0, 0),
+                 dilation: tuple = (1, 1), groups: int = 1, offset_groups: int = 1, bias: bool = True):
+        super().__init__()
+        self.stride, self.pad, self.dilation, self.groups, self.parts = stride, pad, dilation, groups, offset_groups
+        self.weight = nn.Parameter(torch.zeros(outputs, channels // groups, *kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor, offset: Tensor, factor: Tensor | None = None) -> Tensor:
+        n, _, h, w = x.shape
+        kernel, out = self.weight.shape[2:], offset.shape[2:]
+        moves = offset.view(n, self.parts, -1, 2, *out)
+        k = torch.arange(kernel[0] * kernel[1], device=x.device)
+        sides = []
+        for axis, at in enumerate((k // kernel[1], k % kernel[1])):
+            begin = torch.arange(out[axis], device=x.device) * self.stride[axis] - self.pad[axis]
+            place = (begin + (at * self.dilation[axis])[:, None]).to(x.dtype)
+            place = moves[:, :, :, axis] + (place[:, :, None] if axis == 0 else place[:, None])
+            sides.append(self.between(place, x.shape[2 + axis], fades=factor is not None))
+        flat, read = x.reshape(n, self.parts, -1, h * w), 0
+        for row, down in sides[0]:
+            for column, across in sides[1]:
+                index = (row * w + column).view(n, self.parts, 1, -1).expand(-1, -1, flat.shape[2], -1)
+                pixels = flat.gather(3, index).view(n, self.parts, flat.shape[2], -1, *out)
+                read = read + pixels * (down * across)[:, :, None]
+        if factor is not None:
+            read = read * factor.view(n, self.parts, 1, -1, *out)
+        return F.conv2d(read.reshape(n, -1, *out), self.weight.reshape(len(self.weight), -1, 1, 1), self.bias,
+                        groups=self.groups)
+
+    @staticmethod
+    def between(place: Tensor, size: int, fades: bool) -> list:
+        """The two pixels beside each place, and their shares."""
+        low = place.nan_to_num().floor()
+        if fades:
+            pixels = (low, low + 1 - place), (low + 1, place - low)
+            return [(pixel.clamp(0, size - 1).long(),
+                     torch.where((place > -1) & (pixel >= 0) & (pixel < size), share, 0)) for pixel, share in pixels]
+        low, inside = low.clamp(0, size - 1), (place >= 0) & (place < size)
+        after = torch.where(low == size - 1, 0, place - low)
+        return [(low.long(), torch.where(inside, 1 - after, 0)),
+                ((low + 1).clamp(max=size - 1).long(), torch.where(inside, after, 0))]
+
+
 def windows(size: int, kernel: int, stride: int, pad: int, padded: bool, floor: bool) -> tuple[int, int]:
     """How many windows Caffe puts along an axis, and by how much the last one reaches beyond it.
 
@@ -231,6 +281,13 @@ def average_pool(x: Tensor, kernel: tuple, stride: tuple = (1, 1), pad: tuple = 
         start = torch.arange(n, device=x.device) * s - p
         cells.append(((start + k).clamp(max=size + p) - start).to(x.dtype))
     return total / torch.outer(*cells)
+
+
+def pool_axes(x: Tensor, kernel: tuple, stride: tuple, margin: tuple, maximum: bool) -> Tensor:
+    """The maximum or mean of windows along the 1 to 3 axes after the channels; margin is as F.pad takes it."""
+    x = F.pad(x, margin, value=torch.finfo(torch.float32).min if maximum else 0)
+    pools = (F.max_pool1d, F.max_pool2d, F.max_pool3d) if maximum else (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+    return pools[len(kernel) - 1](x, kernel, stride)
 
 
 def pyramid_pool(x: Tensor, levels: int, maximum: bool) -> Tensor:
@@ -515,11 +572,27 @@ def roi_grid_sample(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ra
     images, boxes = regions_of(rois, pad_ratio)
     corner = boxes * scale - 0.5
     length = corner[:, 2:] - corner[:, :2]
+    top = sample_grids(x, images, corner, length, pooled, [bins + 1 for bins in pooled])
+    return torch.where((length > 0).all(1)[:, None, None, None], top, 0)
+
+
+def roi_warp(x: Tensor, rois: Tensor, pooled: tuple, scale: float) -> Tensor:
+    """The same with rounded corners and without each region's last row and column: -> (R, C, h, w)."""
+    images, boxes = regions_of(rois)
+    corner = half_away(boxes * scale)
+    return sample_grids(x, images, corner, (corner[:, 2:] - corner[:, :2]).clamp(min=0), pooled, pooled)
+
+
+def sample_grids(x: Tensor, images: list, begin: Tensor, length: Tensor, bins: tuple, points: tuple) -> Tensor:
+    """Interpolates at points from `begin` (R, 2 or more) on, in steps of `length` (R, 2) / bins; off the map it is 0.
+
+    begin and length have columns first, bins and points rows.
+    """
     near, far, share, seen = [], [], [], []
-    for axis, bins in enumerate(pooled):
+    for axis in range(2):
         last = x.shape[2 + axis] - 1
-        k = torch.arange(bins + 1, dtype=x.dtype, device=x.device)
-        at = corner[:, 1 - axis, None] + k * (length[:, 1 - axis, None] / bins)
+        k = torch.arange(points[axis], dtype=x.dtype, device=x.device)
+        at = begin[:, 1 - axis, None] + k * (length[:, 1 - axis, None] / bins[axis])
         seen.append((at >= -0.5) & (at <= last + 0.5))
         near.append(at.floor().clamp(0, last))
         far.append((at.floor() + 1).clamp(0, last))
@@ -530,7 +603,7 @@ def roi_grid_sample(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ra
         for columns, across in ((near[1], 1 - share[1]), (far[1], share[1])):
             value = x.permute(0, 2, 3, 1)[image, rows.long()[:, :, None], columns.long()[:, None]]
             top = top + (across[:, None] * down[:, :, None])[..., None] * value
-    inside = seen[0][:, :, None] & seen[1][:, None] & (length > 0).all(1)[:, None, None]
+    inside = seen[0][:, :, None] & seen[1][:, None]
     return torch.where(inside[..., None], top, 0).permute(0, 3, 1, 2)
 
 
@@ -792,3 +865,34 @@ def warp(image: Tensor, flow: Tensor, edge: bool, fill: float = 0) -> Tensor:
 def shift_channels(x: Tensor, values: list, scale: float = 1, scale_all: float = 1) -> Tensor:
     """scale_all * (scale * x + a value of each channel); the values begin anew if there are more channels."""
     return scale_all * (scale * x + x.new_tensor(values).repeat(x.shape[1] // len(values)).view(1, -1, 1, 1))
+
+
+def resize_images(x: Tensor, size: tuple, start: float, gap: float) -> Tensor:
+    """The mean of cubic resizes of images, each first cut at its edges: (N, C, H, W) -> (1, C, *size).
+
+    At the left and top edge the cubic goes beyond the last pixel.
+    """
+    total = 0
+    for n, image in enumerate(x):
+        for axis, out in enumerate(size, 1):
+            cut = int(image.shape[axis] // 2 * (1 - start + n * gap) // 1)
+            extent = image.shape[axis] - 2 * cut
+            ratio = torch.tensor(float(extent), device=x.device) / out
+            shift = torch.tensor(float(out), device=x.device) / extent / 2 - 0.5
+            at = (torch.arange(out, dtype=torch.float32, device=x.device) - shift) * ratio
+            second = (at.double() + 1e-5).trunc().clamp(min=0).long()
+            third = (second + 1).clamp(max=extent - 1)
+            places = (second - 1).clamp(min=0), second, third, (third + 1).clamp(max=extent - 1)
+            a, b, c, d = (image.index_select(axis, place + cut) for place in places)
+            t = (at - second).view(-1, *[1] * (2 - axis))
+            image = (((-0.5 * a + 1.5 * b - 1.5 * c + 0.5 * d) * t + (a - 2.5 * b + 2 * c - 0.5 * d)) * t
+                     + 0.5 * (c - a)) * t + b
+        total = total + image
+    return (total / len(x))[None]
+
+
+def distances(rows: Tensor, centres: Tensor, absolute: bool) -> Tensor:
+    """Squared distances of rows (N, K) to others (M, K), or sums of absolute differences: (N, M)."""
+    if absolute:
+        return torch.cdist(rows, centres, p=1)
+    return torch.cdist(rows, centres, compute_mode="donot_use_mm_for_euclid_dist").square()

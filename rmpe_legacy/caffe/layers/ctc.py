@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import JUDGES, UNWRITTEN, Layer, Shape, shape_text
+from .base import JUDGES, Layer, Shape, shape_text
 from .registry import register
 
 
@@ -20,7 +20,6 @@ class ContinuationIndicator(Layer):
     bottoms = (0, 1)
     exact = True
     refuses = unforced = (0,)
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("continuation_indicator_param")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..onnx_graph import FLOAT, INT64
 from .boxes import half_away, padded, regions, split, table
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
-from .expressions import arguments, number, pair
+from .expressions import arguments, number, pair, reshape_arguments
+from .flow import interpolated
 
 
 @emits_onnx("ROIPooling=rcnn", "ROIPooling=cascade", "ROIPooling=mscnn", "ROIPooling=intel")
@@ -88,9 +91,41 @@ def roi_align_onnx(ctx: OnnxContext) -> None:
                        ctx.constant(0.5))
     low, high = split(ctx, corners, 2, 2)
     length = ctx.node("Sub", high, low)
-    begins, lengths = (split(ctx, both, 1, 1) for both in (low, length))
-    samples = [_samples(ctx, begins[1 - axis], lengths[1 - axis], bins, extent)
-               for axis, (bins, extent) in enumerate(zip(layer.pooled, ctx.size()[1:], strict=True))]
+    has_size = ctx.node("Greater", ctx.node("ReduceMin", length, ctx.integers([1])), ctx.constant(0.0))  # (R, 1)
+    _sample(ctx, image, low, length, layer.pooled, [bins + 1 for bins in layer.pooled], has_size)
+
+
+@emits_onnx("ROIWarping")
+def roi_warping_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    image, corners = regions(ctx)
+    low, high = split(ctx, half_away(ctx, ctx.node("Mul", corners, ctx.constant(layer.scale))), 2, 2)
+    length = ctx.node("Max", ctx.node("Sub", high, low), ctx.constant(0.0))
+    _sample(ctx, image, low, length, layer.size, layer.size)
+
+
+@emits_python("ROIWarping")
+def roi_warping_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    return ctx.call("roi_warp", *ctx.x, pair(layer.size), number(layer.scale))
+
+
+def _sample(ctx: OnnxContext, image: str, begin: str, length: str, bins: Sequence[int], points: Sequence[int],
+            valid: str | None = None) -> None:
+    """Write the top: features, interpolated at a grid of points in each region; 0 off the map.
+
+    Args:
+        ctx: The layer.
+        image: Each region's image, (R, 1).
+        begin: The first point, (R, 2), columns first.
+        length: The length of `bins` steps, (R, 2).
+        bins: Into how many steps rows and columns are divided.
+        points: The numbers of points.
+        valid: Which regions have values other than 0, (R, 1); all if None.
+    """
+    begins, lengths = (split(ctx, both, 1, 1) for both in (begin, length))
+    samples = [_samples(ctx, begins[1 - axis], lengths[1 - axis], bins[axis], points[axis], size)
+               for axis, size in enumerate(ctx.size()[1:])]
     features = ctx.node("Transpose", ctx.x[0], perm=[0, 2, 3, 1])
     image = ctx.node("Unsqueeze", ctx.node("Cast", image, to=INT64), ctx.integers([2]))  # (R, 1, 1)
     (rows, down, seen_rows), (columns, across, seen_columns) = samples
@@ -107,24 +142,24 @@ def roi_align_onnx(ctx: OnnxContext) -> None:
             parts.append(ctx.node("Mul", weight, ctx.node("GatherND", features,
                                                           ctx.node("Concat", *spread, axis=3))))
     value = ctx.node("Sum", *parts)
-    has_size = ctx.node("Greater", ctx.node("ReduceMin", length, ctx.integers([1])), ctx.constant(0.0))  # (R, 1)
-    inside = ctx.node("And", ctx.node("And", ctx.node("Unsqueeze", seen_rows, ctx.integers([2, 3])),
-                                      ctx.node("Unsqueeze", seen_columns, ctx.integers([1, 3]))),
-                      ctx.node("Unsqueeze", has_size, ctx.integers([2, 3])))
+    inside = ctx.node("And", ctx.node("Unsqueeze", seen_rows, ctx.integers([2, 3])),
+                      ctx.node("Unsqueeze", seen_columns, ctx.integers([1, 3])))
+    if valid is not None:
+        inside = ctx.node("And", inside, ctx.node("Unsqueeze", valid, ctx.integers([2, 3])))
     ctx.output("Transpose", ctx.node("Where", inside, value, ctx.constant(0.0)), perm=[0, 3, 1, 2])
 
 
-def _samples(ctx: OnnxContext, begin: str, length: str, bins: int, extent: int
+def _samples(ctx: OnnxContext, begin: str, length: str, bins: int, points: int, size: int
              ) -> tuple[tuple[str, str], tuple[str, str], str]:
-    """Return the two cells beside each point of an axis, their shares, and whether it is on the map: (R, bins + 1)."""
+    """Return the two cells beside each point of an axis, their shares, and whether it is on the map: (R, points)."""
     step = ctx.node("Div", length, ctx.constant(float(bins)))
-    at = ctx.node("Add", begin, ctx.node("Mul", ctx.constant(np.arange(bins + 1)), step))
-    low, last = ctx.node("Floor", at), ctx.constant(extent - 1)
+    at = ctx.node("Add", begin, ctx.node("Mul", ctx.constant(np.arange(points)), step))
+    low, last = ctx.node("Floor", at), ctx.constant(size - 1)
     near, far = (ctx.node("Clip", x, ctx.constant(0.0), last)
                  for x in (low, ctx.node("Add", low, ctx.constant(1.0))))
     share = ctx.node("Sub", ctx.node("Clip", at, ctx.constant(0.0), last), near)
     seen = ctx.node("And", ctx.node("GreaterOrEqual", at, ctx.constant(-0.5)),
-                    ctx.node("LessOrEqual", at, ctx.constant(extent - 0.5)))
+                    ctx.node("LessOrEqual", at, ctx.constant(size - 0.5)))
     cells = ctx.node("Cast", near, to=INT64), ctx.node("Cast", far, to=INT64)
     return cells, (ctx.node("Sub", ctx.constant(1.0), share), share), seen
 
@@ -134,3 +169,31 @@ def roi_align_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     return ctx.call("roi_grid_sample", arguments(*ctx.x, pair(layer.pooled), number(layer.scale),
                                                  pad_ratio=(number(layer.pad_ratio), "0")))
+
+
+@emits_onnx("MaskPooling")
+def mask_pooling_onnx(ctx: OnnxContext) -> None:
+    n, _, *plane = ctx.top_shapes[0]
+    shapes = ctx.top_shapes[0], (n, 1, *plane)
+    ctx.output("Mul", *(x if have == want else ctx.graph.reshape(x, have, want)
+                        for x, have, want in zip(ctx.x, ctx.bottom_shapes, shapes, strict=True)))
+
+
+@emits_python("MaskPooling")
+def mask_pooling_python(ctx: PythonContext) -> str:
+    n, _, *plane = ctx.top_shapes[0]
+    shapes = ctx.top_shapes[0], (n, 1, *plane)
+    return " * ".join(x if have == want else f"{x}.reshape({reshape_arguments(x, have, want)})"
+                      for x, have, want in zip(ctx.x, ctx.bottom_shapes, shapes, strict=True))
+
+
+@emits_onnx("MaskResize")
+def mask_resize_onnx(ctx: OnnxContext) -> None:
+    rows, columns = ctx.layer.sides(ctx.size()[1:])
+    ctx.output("MatMul", ctx.constant(rows.numpy()), ctx.node("MatMul", ctx.x[0], ctx.constant(columns.t().numpy())))
+
+
+@emits_python("MaskResize")
+def mask_resize_python(ctx: PythonContext) -> str:
+    rows, columns = ctx.layer.sides(ctx.plane())
+    return interpolated(ctx, rows, columns.t())
