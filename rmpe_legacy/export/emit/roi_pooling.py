@@ -53,7 +53,13 @@ def psroi_pooling_onnx(ctx: OnnxContext) -> None:
     own = ctx.node("Cast", ctx.node("Equal", ctx.node("Cast", image, to=INT64), count), to=FLOAT)  # (R, N)
     rows = ctx.node("Mul", ctx.node("Unsqueeze", own, ctx.integers([0, 3])),
                     ctx.node("Unsqueeze", ctx.node("Transpose", down, perm=[1, 0, 2]), ctx.integers([2])))
-    rows = ctx.node("Reshape", rows, ctx.integers([0, 0, -1]))  # (group, R, N * H)
+    images = ctx.bottom_shapes[0][0]
+    if isinstance(images, int):
+        cells = ctx.integers([images * h])
+    else:
+        cells = ctx.node("Mul", ctx.sizes_of(ctx.x[0], 0, 1), ctx.integers([h]))
+    target = ctx.node("Concat", ctx.integers([group, -1]), cells, axis=0)  # -1: there may be 0 regions
+    rows = ctx.node("Reshape", rows, target)  # (group, R, N * H)
     maps = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, dim, group, group, h, w]))
     maps = ctx.node("Reshape", ctx.node("Transpose", maps, perm=[2, 0, 4, 1, 3, 5]),
                     ctx.integers([group, -1, dim * group * w]))
