@@ -186,6 +186,65 @@ class Picked(nn.Module):
         return x[:, :, self.rows][:, :, :, self.columns]
 
 
+class LSTMLayer(nn.Module):
+    """x (T, N, ...), cont (T, N), 0 where a sequence begins [, static (N, ...)] -> (T, N, D).
+
+    The initial state is 0; if `exposed`, states (1, N, D) are further arguments and results.
+    """
+
+    def __init__(self, inputs: int, outputs: int, static: int = 0, exposed: bool = False):
+        super().__init__()
+        self.exposed = exposed
+        self.W_xc, self.b_c = nn.Parameter(torch.zeros(4 * outputs, inputs)), nn.Parameter(torch.zeros(4 * outputs))
+        self.W_xc_static = nn.Parameter(torch.zeros(4 * outputs, static)) if static else None
+        self.W_hc = nn.Parameter(torch.zeros(4 * outputs, outputs))
+
+    def forward(self, x: Tensor, cont: Tensor, *rest: Tensor) -> Tensor | tuple[Tensor, ...]:
+        given = F.linear(x.flatten(2), self.W_xc, self.b_c)
+        if self.W_xc_static is not None:
+            given = given + F.linear(rest[0].flatten(1), self.W_xc_static)
+        h, c = (state[0] for state in rest[-2:]) if self.exposed else (x.new_zeros(x.shape[1], self.W_hc.shape[1]),) * 2
+        hidden = []
+        for x_t, cont_t in zip(given, cont[..., None], strict=True):
+            c, h = lstm_unit(c, F.linear(h * cont_t, self.W_hc) + x_t, cont_t)
+            hidden.append(h)
+        return (torch.stack(hidden), h[None], c[None]) if self.exposed else torch.stack(hidden)
+
+
+def lstm_unit(cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
+    """One step of an LSTM: cell (..., D), gates (..., 4 D) as i, f, o, g, cont (..., 1) -> the new cell, hidden."""
+    i, f, o, g = gates.chunk(4, -1)
+    cell = cont * torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+    return cell, torch.sigmoid(o) * torch.tanh(cell)
+
+
+class RNNLayer(nn.Module):
+    """x (T, N, ...), cont (T, N), 0 where a sequence begins [, static (N, ...)] -> (T, N, D).
+
+    The initial state is 0; if `exposed`, a state (1, N, D) is a further argument and result.
+    """
+
+    def __init__(self, inputs: int, outputs: int, static: int = 0, exposed: bool = False):
+        super().__init__()
+        self.exposed = exposed
+        self.W_xh, self.b_h = nn.Parameter(torch.zeros(outputs, inputs)), nn.Parameter(torch.zeros(outputs))
+        self.W_xh_static = nn.Parameter(torch.zeros(outputs, static)) if static else None
+        self.W_hh = nn.Parameter(torch.zeros(outputs, outputs))
+        self.W_ho, self.b_o = nn.Parameter(torch.zeros(outputs, outputs)), nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor, cont: Tensor, *rest: Tensor) -> Tensor | tuple[Tensor, ...]:
+        given = F.linear(x.flatten(2), self.W_xh, self.b_h)
+        if self.W_xh_static is not None:
+            given = given + F.linear(rest[0].flatten(1), self.W_xh_static)
+        h = rest[-1][0] if self.exposed else x.new_zeros(x.shape[1], self.W_hh.shape[1])
+        hidden = []
+        for x_t, cont_t in zip(given, cont[..., None], strict=True):
+            h = torch.tanh(F.linear(h * cont_t, self.W_hh) + x_t)
+            hidden.append(h)
+        y = torch.tanh(F.linear(torch.stack(hidden), self.W_ho, self.b_o))
+        return (y, h[None]) if self.exposed else y
+
+
 class DeformableConvolution(nn.Module):
     """Convolution of values read beside their places: by offsets (N, 2 * kernel * offset_groups, H', W'), rows first.
 

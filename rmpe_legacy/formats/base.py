@@ -239,7 +239,7 @@ class TypicalRunner(PiecewiseRunner, Protocol):
 
 
 class NetRunner:
-    """Runs a ``Net``; gives every blob."""
+    """Runs a ``Net``, each time from its initial state; gives every blob."""
 
     def __init__(self, net: Net, title: str):
         self.net, self.title = net, title
@@ -250,6 +250,9 @@ class NetRunner:
     def run(self, inputs: Arrays, wanted: Collection[str] | None = None) -> RunResult:
         every = wanted is None or not set(wanted) <= {*self.net.outputs, *inputs}
         kept, self.net.keep_blobs = self.net.keep_blobs, every
+        for step in self.net.steps:
+            if step.layer.keeps_state:
+                step.layer.reset()
         try:
             with torch.no_grad():
                 self.net({name: torch.from_numpy(np.array(value)) for name, value in inputs.items()})
@@ -420,7 +423,7 @@ class Writer:
     """A network that is ready to be written; everything that can fail because of the network has been done."""
 
     write: Callable[[list[Path]], None]  # writes the files at these paths
-    note: str = ""  # for the user
+    notes: tuple[str, ...] = ()  # for the user
     compared_at: tuple[Mapping[str, Shape], ...] = ()  # shapes of the inputs to compare at, besides the prototxt's
 
 

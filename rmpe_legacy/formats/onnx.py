@@ -205,9 +205,9 @@ def _prepare(network: Network, files: Sequence[Path]) -> Writer:
     from rmpe_legacy.export.onnx import to_onnx, write_onnx
 
     model, graph = to_onnx(network.net, about=f"made of {network.title}", dynamic=network.dynamic)
-    note = "" if graph.is_dynamic or graph.dynamic is not None else \
-        f"the batch has the prototxt's size: {graph.why_fixed}"
-    return Writer(lambda paths: write_onnx(paths[0], model), note, graph.compared_at)
+    fixed = () if graph.is_dynamic or graph.dynamic is not None else (
+        f"the batch has the prototxt's size: {graph.why_fixed}",)
+    return Writer(lambda paths: write_onnx(paths[0], model), (*fixed, *graph.notes()), graph.compared_at)
 
 
 ONNX = Format("ONNX", (".onnx",), has_suffix(".onnx"), run=_run, prepare=_prepare, runtime="ONNX")
