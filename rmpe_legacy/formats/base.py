@@ -125,7 +125,7 @@ class Network:
 
 def input_shapes(steps: Sequence[Step]) -> dict[str, Shape]:
     """Return the shapes of a network's inputs: the tops of its input and data layers."""
-    return {top: shape for step in steps if not step.bottom and step.layer.spec.type != "Parameter"
+    return {top: shape for step in steps if not step.bottom and not step.layer.is_constant
             for top, shape in zip(step.top, step.top_shapes, strict=True)}
 
 

@@ -75,6 +75,20 @@ layer { name: "r" type: "LSTM" bottom: "columns" bottom: "cont" top: "y" PARAM }
 
 
 @pytest.mark.parametrize("suffix", ["onnx", "py"])
+def test_a_layer_that_gives_constants_is_no_input(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""layer { name: "data" type: "Input" top: "x" input_param { shape { dim: [5, 2, 3] } } }
+layer { name: "cont" type: "ContinuationIndicator" top: "cont"
+  continuation_indicator_param { time_step: 5 batch_size: 2 } }
+layer { name: "r" type: "LSTM" bottom: "x" bottom: "cont" top: "y" PARAM }""".replace("PARAM", PARAM))
+    torch.save(load_net(path).state_dict(), tmp_path / "net.pt")
+    code = main(["convert", str(path), str(tmp_path / "net.pt"), str(tmp_path / f"o.{suffix}")])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    assert "the same: " in out
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "py"])
 def test_says_that_the_state_is_lost(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     net = network(tmp_path)
     torch.save(net.state_dict(), tmp_path / "net.pt")

@@ -59,6 +59,7 @@ class Layer(nn.Module):
     bottoms: Count = 1
     tops: Count = 1
     equal_counts = False  # True: as many tops as bottoms
+    is_constant = False  # True: without bottoms, its tops are the same in each forward; so they are no inputs
     is_loss = False  # True: the first top has loss weight 1, and is created if the prototxt names no top
     refuses: tuple[int, ...] = ()  # bottoms whose gradient Caffe's Backward refuses: labels, indices
     unforced: tuple[int, ...] = ()  # bottoms that force_backward does not apply to (AllowForceBackward is false)

@@ -18,6 +18,7 @@ class ContinuationIndicator(Layer):
 
     params = ("continuation_indicator_param",)
     bottoms = (0, 1)
+    is_constant = True
     exact = True
     refuses = unforced = (0,)
 
