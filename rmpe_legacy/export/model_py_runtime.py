@@ -856,6 +856,53 @@ def refined_peaks(maps: Tensor, parts: int, most: int, threshold: float) -> Tens
     return top.reshape(n, parts, most + 1, 3)
 
 
+def cluster_detections(cover: Tensor, boxes: Tensor, *, grid: tuple, cell: tuple, covered: float, least: int,
+                       eps: float, height: float) -> tuple[Tensor, ...]:
+    """DetectNet's boxes of each class, (N, 50, 5): left, top, right, bottom and the logarithm of how many cells agree.
+
+    Boxes (N, 4, h, w) of cells whose coverage (N, classes, h, w) is `covered` or more are grouped where they are close.
+    """
+    seen = cover[:, :, : grid[0], : grid[1]] >= covered
+    h, w = seen.shape[2:]
+    x = (torch.arange(w, dtype=torch.float64) * cell[1]).expand(h, w)
+    y = (torch.arange(h, dtype=torch.float64) * cell[0])[:, None].expand(h, w)
+    corners = boxes[:, :, :h, :w].double() + torch.stack([x, y, x, y]).to(boxes.device)
+    tops = cover.new_zeros(cover.shape[1], len(cover), 50, 5)
+    for image, mask in enumerate(seen):
+        for label in range(len(mask)):
+            corner = corners[image][:, mask[label]].t()
+            if corner.any():
+                rect = torch.cat([corner[:, :2], corner[:, 2:] - corner[:, :2]], 1).clamp(-1e9, 1e9).trunc()
+                mean, count = group_rectangles(rect, least, eps)
+                mean, count = mean[mean[:, 3] >= height], count[mean[:, 3] >= height]
+                row = torch.cat([mean[:, :2], mean[:, :2] + mean[:, 2:], count.log()[:, None]], 1)[:50]
+                tops[label, image, : len(row)] = row.half().to(tops.dtype)
+    return tuple(tops)
+
+
+def group_rectangles(rect: Tensor, least: int, eps: float) -> tuple[Tensor, Tensor]:
+    """The means of groups of more than `least` rectangles (K, 4) that are close, and how many each has, as OpenCV."""
+    if least <= 0:
+        return rect, torch.ones_like(rect[:, 0])
+    corner = torch.cat([rect[:, :2], rect[:, :2] + rect[:, 2:]], 1)
+    reach = eps * torch.minimum(rect[:, None, 2:], rect[:, 2:]).sum(2) * 0.5
+    joined = (corner[:, None] - corner).abs().amax(2) <= reach
+    joined |= torch.eye(len(rect), dtype=torch.bool, device=rect.device)
+    for _ in range(len(rect).bit_length()):  # each time through twice as many others
+        joined = joined.float() @ joined.float() > 0
+    first = joined.float().argmax(1) == torch.arange(len(rect), device=rect.device)
+    members = joined[first].double()
+    count = members.sum(1)
+    mean = ((members @ rect).float() * (1 / count.float())[:, None]).round().double()
+    mean, count = mean[count > least], count[count > least]
+    margin = (mean[:, 2:] * eps).round()
+    low, high = mean[:, :2] - margin, mean[:, :2] + mean[:, 2:] + margin
+    inside = (mean[:, None, :2] >= low).all(2) & ((mean[:, :2] + mean[:, 2:])[:, None] <= high).all(2)
+    inside &= (count > count.clamp(min=3)[:, None]) | (count < 3)[:, None]
+    alone = ~inside.fill_diagonal_(False).any(1)
+    return mean[alone], count[alone]
+
+
 def peak_of_planes(maps: Tensor) -> Tensor:
     """x, y and value of each plane's largest value, if it is above 0: (N, C, H, W) -> (N, C, 1, 3)."""
     least = torch.finfo(torch.float32).tiny

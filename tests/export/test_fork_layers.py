@@ -125,3 +125,30 @@ def test_of_equal_scores_box_output_takes_the_later_one(make, tmp_path: Path):
     assert len(ours["scores"]) == 12
     for name in ("boxes", "scores"):
         np.testing.assert_allclose(got[name], ours[name].numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize(("least", "eps", "height"), [(0, 0.2, 5), (1, 0.2, 0), (1, 0.7, 20), (3, 0.4, 0)])
+def test_groups_of_detectnet(least: int, eps: float, height: int, make, tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""layer { name: "a" type: "Input" top: "cover" top: "boxes"
+          input_param { shape { dim: [2, 2, 6, 7] } shape { dim: [2, 4, 6, 7] } } }
+        layer { name: "cluster" type: "Python" bottom: "cover" bottom: "boxes" top: "one" top: "two" python_param {
+        module: "caffe.layers.detectnet.clustering" layer: "ClusterDetections"
+        param_str: "112, 96, 16, 0.7, %d, %g, %d, 2" } }""".replace("%d", str(least), 1).replace("%g", str(eps))
+                    .replace("%d", str(height)))
+    net = load_net(path, keep_blobs=True)
+    runner = make(net, tmp_path)
+    sizes = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        middle = rng.uniform(0, 100, (2, 2, 1, 1)) - np.indices((6, 7))[::-1] * 16  # all cells see much the same
+        size = rng.choice([20, 21, 60], (2, 1, 6, 7)) * [1, 0.2, -0.1][seed % 3 if seed > 8 else 0]
+        boxes = np.concatenate([middle - size, middle + size], 1) + rng.normal(0, 4 * (seed % 4), (2, 4, 6, 7))
+        values = {"cover": rng.uniform(0, 1, (2, 2, 6, 7)).astype(np.float32), "boxes": boxes.astype(np.float32)}
+        got, ours = runner.run(values).blobs, net(**values)
+        for name in ("one", "two"):
+            np.testing.assert_array_equal(got[name], ours[name].numpy())
+            sizes += [int((top != 0).any(1).sum()) for top in got[name]]
+    assert max(sizes) > 1
+    assert len(set(sizes)) > 1
