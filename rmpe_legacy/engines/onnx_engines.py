@@ -45,6 +45,10 @@ class OnnxEngine:
         if parameter is not None and parameter.dtype is not torch.float32:
             raise NetError(f"{self.title}: engine {name!r} needs float32 parameters, not {parameter.dtype}; call "
                            "net.float() first")
+        for step in job.net.steps:
+            if step.layer.keeps_state:
+                raise step.layer.spec.error(f"engine {name!r} does not keep its state from one forward to the next; "
+                                            "use 'torch'")
         self.model, self.graph = to_onnx(job.net, job.blobs)
         self.any_batch = self.graph.is_dynamic
         self._run = self._load()

@@ -599,6 +599,36 @@ layer {{ name: "r{i}" type: "ReLU" bottom: "c{i}" top: "r{i}" }}""" for i in ran
         assert runs == [["r5"], ["c0", "r0", "c1"], ["r1", "c2", "r2"], ["c3", "r3", "c4"], ["r4", "c5"]]
 
 
+    def test_a_layer_is_computed_once_if_later_ones_read_earlier_blobs(self, rmpe, monkeypatch):
+        last = "c0"
+        residual = ""
+        for i in range(1, 6):  # each sum reads the first blob and that before
+            residual += f"""
+layer {{ name: "c{i}" type: "Convolution" bottom: "{last}" top: "c{i}" convolution_param {{ num_output: 8 kernel_size: 3
+  pad: 1 weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "t{i}" type: "TanH" bottom: "c0" top: "t{i}" }}
+layer {{ name: "s{i}" type: "Eltwise" bottom: "c{i}" bottom: "t{i}" top: "s{i}" }}"""
+            last = f"s{i}"
+        files = network(DATA + self.LAYERS[: self.LAYERS.index("layer", 9)] + residual)
+        assert rmpe("convert", *files, "net.onnx")[0] == 0
+        given = []
+        run = OnnxRunner._run
+        monkeypatch.setattr(OnnxRunner, "_run", lambda self, session, names, inputs: (
+            given.append(sorted(inputs)), run(self, session, names, inputs))[1])
+        nodes = []  # of each session: onnxruntime runs nodes that no output depends on, too
+        session = OnnxRunner._session
+        monkeypatch.setattr(OnnxRunner, "_session", lambda self: (
+            nodes.append(len(self.model.graph.node)), session(self))[1])
+        monkeypatch.setattr("rmpe_legacy.formats.onnx.MAX_GROUP", 3 * 8 * 4 * 4)
+        verdict = verify(NetRunner(load_net(*files), "net"), OnnxRunner(Path("net.onnx"), "net.onnx"))
+        assert verdict.same, str(verdict)
+        assert len(verdict.differences) == 16
+        assert nodes == [16, 3, 3, 3, 3, 3]
+        assert given[:2] == [["data"], ["data"]]
+        assert given[2:] == [["data", *(f"given/{blob}{i}" for blob, i in (("c", 0), ("c", i), ("t", i)))]
+                             for i in range(1, 5)]
+
+
 def test_a_network_without_parameters_takes_an_empty_state_dict(rmpe):
     network(DATA + 'layer { name: "end" type: "Power" bottom: "data" top: "end" power_param { scale: 3 } }')
     torch.save(load_net("net.prototxt").state_dict(), "net.pt")
