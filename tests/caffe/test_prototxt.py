@@ -350,7 +350,7 @@ class TestFiles:
     @pytest.mark.parametrize("data", [b"\x0a\x05hello\x00", b"\xff\xfe\xfa"])
     def test_binary(self, tmp_path, data):
         (tmp_path / "x").write_bytes(data)
-        with pytest.raises(FileError, match="not text|not UTF-8"):
+        with pytest.raises(FileError, match=r"not text|not UTF-8"):
             read_text(tmp_path / "x")
 
     def test_empty_is_an_empty_message(self, tmp_path):
