@@ -67,11 +67,13 @@ def register_gradient(op: str, backward: Callable[..., Any], setup_context: Call
                     {"forward": staticmethod(forward), "backward": staticmethod(backward)})
 
     def kernel(*inputs: Any) -> Any:
-        tensors = [tensor for tensor in inputs if isinstance(tensor, Tensor)]
-        if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
-            # torch itself would continue with zeros
-            raise NotImplementedError(f"{name}: forward-mode derivatives are not available; use autograd.grad")
-        needed = any(tensor.requires_grad for tensor in tensors)
+        # Plain loops: on a small tensor, generators take longer than the operator itself.
+        needed = False
+        for tensor in inputs:
+            if isinstance(tensor, Tensor):
+                needed = needed or tensor.requires_grad
+                if forward_ad.unpack_dual(tensor).tangent is not None:  # torch itself would continue with zeros
+                    raise NotImplementedError(f"{name}: forward-mode derivatives are not available; use autograd.grad")
         if not (needed and torch.is_grad_enabled()):
             return below_autograd(overload, *inputs)
         if torch._C._are_functorch_transforms_active():
