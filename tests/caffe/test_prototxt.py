@@ -10,7 +10,8 @@ import pytest
 
 from rmpe_legacy.caffe.proto import text as text_module
 from rmpe_legacy.caffe.proto.message import Message
-from rmpe_legacy.caffe.proto.text import format_text, parse_text, read_text
+from rmpe_legacy.caffe.proto.text import parse_text, read_text
+from rmpe_legacy.caffe.proto.text_writer import format_text
 from rmpe_legacy.errors import FileError, PrototxtError
 from rmpe_legacy.wording import printable
 
