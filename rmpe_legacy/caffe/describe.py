@@ -15,7 +15,7 @@ from .proto.blobs import StoredBlob, TrainedLayer
 from .proto.caffemodel import read_weights
 from .proto.dialects import dialects
 from .proto.message import Message, Unknown
-from .proto.text import format_text
+from .proto.text_writer import format_text
 from .unknown import MAX_KINDS, list_findings
 from .weights import read_trained
 

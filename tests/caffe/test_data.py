@@ -193,8 +193,8 @@ class TestWithoutTheStore:
             build(type_name, params)
 
     @pytest.mark.parametrize(("type_name", "params", "missing"), [
-        ("Data", 'data_param { source: "no/db" batch_size: 1 }', "its source 'no/db' is not there"),
-        ("ImageData", 'image_data_param { source: "no.txt" }', "its source 'no.txt' is not there"),
+        ("Data", 'data_param { source: "no/db" batch_size: 1 }', "its source 'no/db' does not exist"),
+        ("ImageData", 'image_data_param { source: "no.txt" }', "its source 'no.txt' does not exist"),
         ("VideoData", "data_param { batch_size: 1 } video_data_param { device_id: 97 }", "there is no camera 97"),
     ])
     def test_images_of_unknown_size_are_assumed_to_be_imagenets(self, build, type_name: str, params: str, missing: str):
@@ -238,7 +238,7 @@ class TestWithoutTheStore:
         with pytest.warns(UserWarning, match="with 4 features and a label"):
             net = build("HDF5Data", 'hdf5_data_param { source: "hdf5_classification/data/test.txt" batch_size: 3 }')
         assert net.steps[0].top_shapes == ((3, 4), (3,))
-        with pytest.raises(LayerError, match=r"its source 'hdf5_classification/data/test\.txt' is not there"):
+        with pytest.raises(LayerError, match=r"its source 'hdf5_classification/data/test\.txt' does not exist"):
             net()
 
     @pytest.mark.parametrize(("users", "shapes"), [
@@ -258,7 +258,7 @@ class TestWithoutTheStore:
         with pytest.warns(UserWarning, match="from the layers that use them, its tops are assumed to be data 3 x 3 x"):
             net = load_net(file)
         assert net.steps[0].top_shapes == shapes
-        with pytest.raises(LayerError, match=r"its source 'no\.txt' is not there"):
+        with pytest.raises(LayerError, match=r"its source 'no\.txt' does not exist"):
             net()
 
     def test_rows_whose_use_tells_nothing_are_asked_for(self, tmp_path: Path):
@@ -435,7 +435,7 @@ class TestTransformer:
             transformer.apply(picture(0, 6, 7), blob)
         transformer.apply(picture(0, 7, 9), blob)  # its top left, as Caffe
         np.testing.assert_array_equal(blob, picture(0, 7, 9)[:6, :8].transpose(2, 0, 1))
-        with pytest.raises(RmpeError, match="one size"):
+        with pytest.raises(RmpeError, match="must have the same size"):
             self.transformer("", dialect="bvlc").apply(picture(0, 7, 9), blob)
         with pytest.raises(RmpeError, match="an image of 1 channels in a batch of 3"):
             transformer.apply(picture(0)[..., 0], blob)

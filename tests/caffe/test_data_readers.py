@@ -428,7 +428,7 @@ class TestHdf5Rows:
     ("# 0 a.png 3 10 10 1 1 0.9 a 0 0 0", "'a' is not a whole number; a corner is expected"),
     ("# 0 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.9 0 0 1 1", "no background windows"),
     ("# 0 a.png 3 10 10 1 0 0.9 0 0 1 1", "a foreground window of class 0"),
-    ("# 4 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.1 0 0 1 1", "image 4 of 1"),
+    ("# 4 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.1 0 0 1 1", "has 1 images, but one with the index 4"),
     ("# 0 a.png 3 10 10 99999999999", "'99999999999' is not a whole number"),
 ])
 def test_a_window_file_says_what_is_wrong(tmp_path: Path, text: str, reason: str):
@@ -440,7 +440,7 @@ def test_a_window_file_says_what_is_wrong(tmp_path: Path, text: str, reason: str
 @pytest.mark.parametrize(("text", "reason"), [
     ("", "lists no people"),
     ("a.png 1,2,3 1,1,1 0", ":1: 3 coordinates"),
-    ("a.png 1,2 1,1,1 0\nb.png 1,2 1,1 0", ":2: the crop '1,1' has 2 numbers, 3 are expected"),
+    ("a.png 1,2 1,1,1 0\nb.png 1,2 1,1 0", ":2: the crop '1,1' has 2 numbers, expected 3"),
     ("a.png 1,nan 1,1,1 0", "'nan' is not a position in an image"),
     ("a.png 1,2 1,1,1e30 0", "'1e30' is not a position in an image"),
 ])

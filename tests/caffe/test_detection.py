@@ -516,7 +516,7 @@ class TestFiles:
     @pytest.mark.parametrize(("old", "new", "sentence"), [
         ('"VOC"', '"XML"', "output_format must be one of VOC, COCO, ILSVRC, not 'XML'"),
         ('"sizes.txt"', '"labels.prototxt"', "must contain `name height width` for each image"),
-        ('"sizes.txt"', '"sizes.txt" num_test_image: 5', "num_test_image is 5, sizes.txt lists 4 images"),
+        ('"sizes.txt"', '"sizes.txt" num_test_image: 5', "num_test_image is 5, but sizes.txt lists 4 images"),
         ('"sizes.txt"', '"sizes.txt" num_test_image: 0', "num_test_image is 0"),
         ("num_classes: 3", "num_classes: 5", "has no label 3"),
     ])

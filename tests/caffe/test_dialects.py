@@ -223,7 +223,7 @@ class TestEffects:
         assert (net.dialect, net.steps[0].top_shapes) == (dialect, shapes)
         fed = {name: torch.ones(shape) for name, shape in zip(("data", "label"), shapes, strict=True)}
         assert net(fed).keys() == {"data", "label"}
-        with pytest.raises(RmpeError, match=r"pass its tops instead: net\(data=\.\.\., label=\.\.\.\)"):
+        with pytest.raises(RmpeError, match=r"tops instead: net\(data=\.\.\., label=\.\.\.\)"):
             net()
 
     def test_a_layer_that_can_only_be_fed_says_how(self, tmp_path: Path):

@@ -88,7 +88,7 @@ REFUSED = {
                        "must be at least 0 and less than 1"),
     "PReLU of one axis": (of("PReLU", "", (5,)), "at least 2 axes"),
     "BatchNorm of one axis": (of("BatchNorm", "", (5,)), "needs a bottom with channels"),
-    "BatchNorm that learns": (of("BatchNorm", "", (5, 2), rest="param { lr_mult: 1 }", dialect="ssd"), "cannot learn"),
+    "BatchNorm that learns": (of("BatchNorm", "", (5, 2), rest="param { lr_mult: 1 }", dialect="ssd"), "not learned"),
     "scale axes": (of("Scale", "scale_param { axis: 2 num_axes: 3 }"), "num_axes 3 from axis 2 is outside"),
     "scale of another size": (of("Scale", "", [X, (4,)]), "an operand of 4 does not fit axis 1"),
     "coefficients": (of("Eltwise", "eltwise_param { coeff: 1 }", [X, X]), "1 coefficients for 2 bottoms"),

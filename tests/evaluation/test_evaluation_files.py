@@ -276,7 +276,7 @@ class TestAuthorsText:
         assert groups.notes[-1].startswith("1 people without neck or head top are left out")
 
     @pytest.mark.parametrize(("content", "sentence"), [
-        ("a.jpg\t1 2 3 4\n", r"t.txt:1: not an image, a box"),
+        ("a.jpg\t1 2 3 4\n", r"t.txt:1: expected an image, a box"),
         ("a.jpg\t1 2 3\t1 2\t1 2\n", r"'1 2 3' is not 4 numbers"),
         ("a.jpg\t1 2 3 4\t" + "nan " * 16 + "\t" + "1 " * 16, "is not 16 numbers"),
         ("", "is empty"),

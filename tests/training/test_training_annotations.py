@@ -50,7 +50,7 @@ class TestText:
     def test_says_which_line_is_wrong(self, tmp_path: Path, line):
         path = tmp_path / "list.txt"
         path.write_text(f"{text_line()}\n{line}\n")
-        with pytest.raises(FileError, match=r"list\.txt:2: not an image, a box"):
+        with pytest.raises(FileError, match=r"list\.txt:2: expected an image, a box"):
             read_annotations(path)
 
     def test_the_authors_own_lists(self):

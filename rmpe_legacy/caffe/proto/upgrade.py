@@ -175,7 +175,7 @@ def _v1_to_v2(net: Message) -> Message:
     if net.layer:
         raise NetError(f"{net.layers[0].where}: layers {{ ... }} is the old format, and {net.layer[0].where} has layer "
                        "{ ... }, the current one; convert them to one format by hand: layer "
-                       f"{ type: \"Convolution\" ... }")
+                       "{ type: \"Convolution\" ... }")
     return net.replace(layers=None, layer=[_v1_layer(layer) for layer in net.layers])
 
 
