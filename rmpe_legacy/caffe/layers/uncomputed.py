@@ -14,7 +14,7 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
 
 from .base import Count, Layer, Shape, shape_text
-from .registry import register
+from .registry import Choice, chooses, register
 
 
 class Uncomputed(Layer):
@@ -226,3 +226,19 @@ class ImgWriter(_Writer):
 @register("FloatWriter", form="")
 class FloatWriter(_Writer):
     """Writes .float3 files. Source: floatwriter_layer.cpp of lmb-freiburg/flownet2@b92e198."""
+
+
+@register("MultiBoxLoss", form="refinedet")
+class RefinedMultiBoxLoss(UncomputedLoss):
+    """SSD's loss, of either stage of RefineDet: the second has the first's confidences and predictions as bottoms too.
+    Source: multibox_loss_layer.cpp of sfzhang15/RefineDet@52b6fe2."""
+
+    params = ("multibox_loss_param", "loss_param")
+    bottoms = (4, 6)
+
+
+@chooses("MultiBoxLoss")
+def _choose_multibox_loss(spec: LayerSpec) -> Choice:
+    """A first stage's score or predictions are RefineDet's."""
+    own = "objectness_score" in spec.get("multibox_loss_param").fields or len(spec.bottom) > 4
+    return Choice("refinedet") if own else Choice("", ("refinedet",))
