@@ -170,7 +170,9 @@ class RefinedDetectionOutput(DetectionOutput):
 
 @chooses("DetectionOutput")
 def _choose(spec: LayerSpec) -> Choice:
-    """A first stage's score or predictions are RefineDet's."""
+    """A single bottom is YOLO v2's; a first stage's score or predictions are RefineDet's."""
+    if len(spec.bottom) == 1:
+        return Choice("yolov2")
     param = spec.get("detection_output_param")
     own = "objectness_score" in param.fields or len(spec.bottom) > 4
     return Choice("refinedet") if own else Choice("", ("refinedet",))
