@@ -163,8 +163,8 @@ def _doubts(message: Message, dialect: str, layers: Layers | None) -> Iterator[s
             told.add(spec.type)
             yield f"{spec.where}: {spec.name} ({spec.type}): dialect {dialect!r} was chosen; {chosen.doubt}"
     if dialect == MIXED:
-        yield (f"{message.origin.path}: no one dialect knows everything in it, so each field means what it means in "
-               "the forks that have it (dialect 'mixed')")
+        yield (f"{message.origin.path}: no single dialect knows everything in it, so each field has the meaning of the "
+               "forks that define it (dialect 'mixed')")
 
 
 def _without_effect(message: Message) -> Iterator[str]:

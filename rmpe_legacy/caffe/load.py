@@ -136,7 +136,8 @@ class ParsedNet:
         if not suspects:
             return error
         more = f" (and {len(suspects) - 3} more)" if len(suspects) > 3 else ""
-        return error.spec.error(f"{error.reason}; this may come of what was left out: {'; '.join(suspects[-3:])}{more}")
+        return error.spec.error(f"{error.reason}; this may be caused by what was left out: "
+                                f"{'; '.join(suspects[-3:])}{more}")
 
 
 def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
@@ -195,7 +196,7 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
     net, specs = layers or (upgrade_net(message), [])
     state = net_state(net, phase, level, stages)
     if len(net.layer) > MAX_LAYERS:
-        raise NetError(f"{path}: has {len(net.layer)} layers; up to {MAX_LAYERS} are taken")
+        raise NetError(f"{path}: has {len(net.layer)} layers; at most {MAX_LAYERS} are supported")
     if layers is None:
         specs = layer_specs(net, state, de_transform=de_transform, strict=strict, allow_python=allow_python)
     if until:
@@ -209,7 +210,7 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
         specs, lost, incomplete = _computable(specs, errors)
         findings += lost
     if not specs and findings:
-        raise NetError(list_findings(path, "left out, and no layers can be computed without", findings))
+        raise NetError(list_findings(path, "left out, and no layer can be computed without them", findings))
     if not specs and not net.layer:
         raise NetError(f"{path}: has no layers; a network's prototxt is expected")
     if not specs:

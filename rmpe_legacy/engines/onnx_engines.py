@@ -45,13 +45,17 @@ class OnnxEngine:
         if parameter is not None and parameter.dtype is not torch.float32:
             raise NetError(f"{self.title}: engine {name!r} needs float32 parameters, not {parameter.dtype}; call "
                            "net.float() first")
+        for step in job.net.steps:
+            if step.layer.keeps_state:
+                raise step.layer.spec.error(f"engine {name!r} does not keep its state from one forward to the next; "
+                                            "use 'torch'")
         self.model, self.graph = to_onnx(job.net, job.blobs)
         self.any_batch = self.graph.is_dynamic
         self._run = self._load()
 
     def _load(self) -> Run:
         if (size := self.model.ByteSize()) >= 1 << 31:
-            raise NetError(f"{self.title}: engine {self.name!r} takes up to 2 GiB of weights, and it has "
+            raise NetError(f"{self.title}: engine {self.name!r} takes at most 2 GiB of weights, but the network has "
                            f"{size / 2**30:.1f} GiB; use 'torch'")
         try:
             with silent_stderr():  # the runtimes also raise whatever they print

@@ -1,4 +1,4 @@
-"""Prototxt: protobuf's text format, read into Messages and written from them.
+"""Prototxt, protobuf's text format, read into Messages; ``text_writer`` writes it.
 
 Fields that the schema lacks are kept, not refused: ``Message.unknown`` has their names, values and positions.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from array import array
-from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
@@ -22,6 +21,7 @@ from rmpe_legacy.wording import did_you_mean, printable, shorten
 from .dialects import having
 from .message import Message, TextSource, Unknown, decoded
 from .schema import ARRAYS, Field, MessageType, float32, known_elsewhere, load_schema
+from .text_values import INT_RANGE, PLAIN_FIELD, parse_integer, parse_number, reader_of_plain, unescape
 from .upgrade import v1_type
 
 MAX_DEPTH = 100  # of nested messages, as protobuf's binary reader
@@ -44,20 +44,12 @@ _TOKEN = re.compile(
       | (?P<other>.) )""",
     re.X | re.S | re.A,
 )
-# A field with a plain value, in one match: its name; a string, or a number and what makes that a fraction, or a word.
-_PLAIN_FIELD = re.compile(
-    r"""\s*([A-Za-z_][A-Za-z0-9_]*):[ \t]*
-    (?: "([^"\\\n]*)" (?=\s*[A-Za-z_}])
-      | (-?(?:0|[1-9][0-9]{0,17})((?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)) (?=[\s}])
-      | ([A-Za-z_][A-Za-z0-9_]*) (?=[\s}]) )""", re.X | re.A)
 _EXTENSION = re.compile(r"\[\s*([A-Za-z_][A-Za-z0-9_./-]*)\s*\]", re.A)
 _CLOSING = {"{": "}", "<": ">"}
-_INT_RANGE = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
 _STOP = {'"': re.compile(r'["\\\n]'), "'": re.compile(r"['\\\n]")}  # where a string needs a look
 _ESCAPE = re.compile(
     r"""\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(?:u([0-9a-fA-F]{4})|U(000[0-9a-fA-F]{5}|0010[0-9a-fA-F]{4}))"""
     r"""|([abfnrtv\\?'"]))""", re.A)
-_ESCAPED = dict(zip("abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
 
 
 def read_text(path: str | PathLike, message: str = "NetParameter", dialect: str = "rmpe",
@@ -86,7 +78,7 @@ def read_text(path: str | PathLike, message: str = "NetParameter", dialect: str 
     if what := other_kind(data[:64]):
         raise FileError(f"{path}: this is {what}; a prototxt is expected")
     if is_utf16(data):
-        raise FileError(f"{path}: not text in UTF-8 but, it seems, in UTF-16; save it as UTF-8")
+        raise FileError(f"{path}: not UTF-8 but apparently UTF-16; save it as UTF-8")
     if b"\0" in data:
         raise FileError(f"{path}: not text; a prototxt is expected here (is this the caffemodel?)")
     return _parse(data.decode("latin-1"), message, dialect, str(path), strict)
@@ -202,7 +194,7 @@ class _Parser:
             if match is None:
                 raise self._error(f"{self._shown(stop.start(), 2)} is not a valid escape in a string; write a "
                                   "backslash as \\\\, or the path with /", stop.start())
-            out += _unescape(match)
+            out += unescape(match)
             at = match.end()
         raise self._error(f"the string is not closed before the end of its line; it needs another {self.token}", begin)
 
@@ -266,11 +258,11 @@ class _Parser:
         look, as errors do, is left to the other methods.
         """
         text, at, descriptor, last = self.source.text, self.offset, message.descriptor, ""
-        while (match := _PLAIN_FIELD.match(text, at)) is not None:
+        while (match := PLAIN_FIELD.match(text, at)) is not None:
             name = match[1]
             if name != last:
                 last, field = name, None if descriptor is None else descriptor.fields.get(name)
-                read = _READERS.get("" if field is None else "enum" if field.enum else field.type, _no_plain_value)
+                read = reader_of_plain(field)
                 values, size = _values_of(message, field, name)
             value = read(match, field)
             if value is None or self.room < size:
@@ -294,7 +286,7 @@ class _Parser:
                 return
             owner = message.descriptor.name
             if self.strict:
-                raise self._error(f"{owner}.{name} is given a second time; it takes one value", offset)
+                raise self._error(f"{owner}.{name} is given twice, but takes one value", offset)
             self._take(UNKNOWN_SIZE)
             where = self.source.at(offset)
             value = self._value(message, field, offset, colon, depth)
@@ -340,7 +332,7 @@ class _Parser:
             if self.token not in ("true", "false", "True", "False", "t", "f", "0", "1") or minus:
                 raise self._error(f"{owner} is true or false, not {self._shown()}")
             value: Any = self.token in ("true", "True", "t", "1")
-        elif field.type in _INT_RANGE:
+        elif field.type in INT_RANGE:
             value = self._int(owner, field, minus)
         else:
             value = self._float(owner, field, minus)
@@ -348,18 +340,18 @@ class _Parser:
         return value
 
     def _int(self, owner: str, field: Field, minus: bool) -> int:
-        number = _integer(self.token) if self.kind == "number" else None
+        number = parse_integer(self.token) if self.kind == "number" else None
         if number is None:
             raise self._error(f"{owner} is a whole number ({field.type}), not {self._shown()}")
         number = -number if minus else number
-        low, high = _INT_RANGE[field.type]
+        low, high = INT_RANGE[field.type]
         if not low <= number <= high:
             raise self._error(f"{owner} is a {field.type}, from {low} to {high}; "
                               f"'{'-' if minus else ''}{self._shown()[1:]} is outside")
         return number
 
     def _float(self, owner: str, field: Field, minus: bool) -> float:
-        number = _number(self.kind, self.token)
+        number = parse_number(self.kind, self.token)
         if number is None:
             raise self._error(f"{owner} is a number, not {self._shown()}")
         number = -number if minus else number
@@ -369,7 +361,7 @@ class _Parser:
         name, offset = self.token, self.offset
         enum: Any = field.enum
         if self.kind == "number":
-            number = _integer(name)
+            number = parse_integer(name)
             name = enum.names.get(-number if minus and number else number, name)
         elif self.kind != "name" or minus:
             hint = _of_another_format(message, field, name)
@@ -421,9 +413,9 @@ class _Parser:
         self._advance()
         if kind == "name" and token in ("true", "false") and not minus:
             return token == "true"
-        number = _integer(token) if kind == "number" else None
+        number = parse_integer(token) if kind == "number" else None
         if number is None or number.bit_length() > 64:
-            number = _number(kind, token)
+            number = parse_number(kind, token)
         return token if number is None else -number if minus else number
 
 
@@ -450,29 +442,6 @@ def _values_of(message: Message, field: Field | None, name: str) -> tuple[Any, i
     return values, _size_in(values) + text
 
 
-def _no_plain_value(match: re.Match, field: Field) -> None:
-    """For a field that holds a message."""
-
-
-def _plain_whole(match: re.Match, field: Field) -> int | None:
-    low, high = _INT_RANGE[field.type]
-    return int(match[3]) if match[3] and not match[4] and low <= int(match[3]) <= high else None
-
-
-# Type of a field ("": it has none) -> its value from a match of _PLAIN_FIELD; None where it needs a closer look.
-_READERS: dict[str, Callable[[re.Match, Any], Any]] = {
-    **dict.fromkeys(_INT_RANGE, _plain_whole),
-    "float": lambda match, _: float32(float(match[3])) if match[3] else None,
-    "double": lambda match, _: float(match[3]) if match[3] else None,
-    "": lambda match, _: None if not match[3] else float(match[3]) if match[4] else int(match[3]),
-    "string": lambda match, _: None if match[2] is None else match[2].encode("latin-1").decode("utf-8",
-                                                                                               "surrogateescape"),
-    "bytes": lambda match, _: None if match[2] is None else match[2].encode("latin-1"),
-    "bool": lambda match, _: {"true": True, "false": False}.get(match[5]),
-    "enum": lambda match, field: match[5] if match[5] in field.enum.numbers else None,
-}
-
-
 def _with_arrays(message: Message) -> Message:
     """A message whose fields are all read, with its blob's values as NumPy arrays."""
     if message.descriptor is not None and message.descriptor.arrays:
@@ -491,97 +460,7 @@ def _of_another_format(message: Message, field: Field, token: str) -> str:
         today = names[0] if names else "CONVOLUTION"
         return f": layers {{ ... }} is the old format, with types as type: {today}; for types in quotes write layer"
     if owner == "V1LayerParameter" and field.name == "param" and token in _CLOSING:
-        return ": param { ... } is of today's format; for it write layer with its type in quotes, not layers"
+        return ": param { ... } belongs to the current format; with it, write layer and the type in quotes, not layers"
     if owner == "LayerParameter" and field.name == "type" and token in old["type"].enum.numbers:
         return f': type: "{v1_type(token)}"'
     return ""
-
-
-def _integer(token: str) -> int | None:
-    """A whole number in decimal, hexadecimal or (leading 0) octal; None for anything else."""
-    try:
-        if token[:2] in ("0x", "0X"):
-            return int(token, 16)
-        return int(token, 8) if len(token) > 1 and token[0] == "0" and token.isdigit() else int(token)
-    except ValueError:
-        return None
-
-
-def _number(kind: str, token: str) -> float | None:
-    """A token as a floating-point number; None where it is none."""
-    if kind == "name":
-        return float(token) if token.lower() in ("inf", "infinity", "nan") else None
-    if kind != "number":
-        return None
-    whole = _integer(token) if token[0] == "0" else None
-    try:
-        return float(whole) if whole is not None else float(token.rstrip("fF"))
-    except OverflowError:
-        return float("inf")
-
-
-def _unescape(match: re.Match) -> bytes:
-    octal, hexadecimal, short, long, letter = match.groups()
-    if octal:
-        return bytes([int(octal, 8) & 255])
-    if hexadecimal:
-        return bytes([int(hexadecimal, 16)])
-    if letter:
-        return bytes([_ESCAPED.get(letter, ord(letter))])
-    return chr(int(short or long, 16)).encode("utf-8", "surrogatepass")
-
-
-def format_text(message: Message, indent: str = "") -> str:
-    """Format a message as prototxt, including unknown fields; ``parse_text`` reads it back.
-
-    Raises:
-        PrototxtError: Prototxt cannot hold a name or an enum value, which may come from a file in another format.
-    """
-    lines = []
-    for field in message.descriptor.fields.values() if message.descriptor else ():
-        if field.name in message.fields:
-            value = message.fields[field.name]
-            lines += [_format_field(field.name, item, field, indent) for item in (value if field.repeated else [value])]
-    free = [] if message.descriptor else list(message.fields.items())
-    for name, value in free + [(u.name, u.value) for u in message.unknown if not u.is_value]:
-        if not _NAME.fullmatch(name):
-            raise PrototxtError(f"'{shorten(name)}' cannot be the name of a field in a prototxt")
-        lines.append(_format_field(name, value, None, indent))
-    return "".join(lines)
-
-
-def _format_field(name: str, value: Any, field: Field | None, indent: str) -> str:
-    colon = "" if isinstance(value, Message) else ":"
-    return f"{indent}{name}{colon} {_format_value(value, field, indent)}\n"
-
-
-def _format_value(value: Any, field: Field | None, indent: str) -> str:
-    if isinstance(value, Message):
-        return f"{{\n{format_text(value, indent + '  ')}{indent}}}"
-    if isinstance(value, list):  # of a field that the schema lacks; it cannot tell one value from a list of one
-        return f"[{', '.join(_format_value(item, None, indent) for item in value)}]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if field is not None and field.enum is not None:
-        if not _WORD.fullmatch(str(value)):
-            raise PrototxtError(f"'{shorten(str(value))}' cannot be a value of {field.name} in a prototxt")
-        return str(value)
-    if isinstance(value, str | bytes | memoryview):
-        return _format_string(value, field)
-    if isinstance(value, float | np.floating):
-        single = field is not None and field.type == "float"
-        text = repr(float(str(np.float32(value)))) if single else repr(float(value))
-        return text.removesuffix(".0")
-    return str(value)
-
-
-def _format_string(value: str | bytes | memoryview, field: Field | None) -> str:
-    if field is None and isinstance(value, str) and value.isupper() and value.isascii() and value.isidentifier():
-        return value  # the value of an enum that the schema lacks
-    raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
-    return '"' + re.sub(r'[\\"]', r"\\\g<0>", raw.decode("latin-1")).translate(_PRINTABLE) + '"'
-
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\[[A-Za-z_][A-Za-z0-9_./-]*\]", re.A)
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|-?[0-9]+", re.A)
-_PRINTABLE = {code: f"\\{code:03o}" for code in [*range(32), *range(127, 256)]}
