@@ -72,7 +72,10 @@ class CInnerProduct(_InnerProduct):
 
 @register("DNSConvolution", form="")
 class DNSConvolution(_Convolution):
-    """Convolution by weights and a bias times their masks, of dynamic network surgery."""
+    """Convolution by weights and a bias times their masks, of dynamic network surgery.
+
+    Differs: the published CPU code writes every image but the first to the wrong place.
+    """
 
     params = ("convolution_param", "dns_convolution_param")
 
