@@ -65,7 +65,28 @@ def test_proposals_and_what_follows(tops: str, make, tmp_path: Path):
     assert not verdict.given
     values = {d.blob: d.shapes[0][0] for d in verdict.differences}
     assert values["rois"] == values["class"] > 5 * 10  # the comparison has something to compare
-    assert "im_info 1 x 3 as the layer that reads it may get it" in verdict.inputs
+    assert "im_info 1 x 3 with typical values" in verdict.inputs
+
+
+POOLS = {
+    "ROIPooling": "roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
+    "PSROIPooling": "psroi_pooling_param { output_dim: 2 group_size: 2 spatial_scale: 0.0625 }",
+    "ROIAlign": "roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
+    "ROIWarping": "roi_warping_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
+}
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize("kind", POOLS)
+def test_no_region_is_found(kind: str, make, tmp_path: Path):
+    head = HEAD.replace("ROIPooling", kind).replace(POOLS["ROIPooling"], POOLS[kind])
+    net = detector(tmp_path, RCNN + head)
+    runner = make(net, tmp_path)
+    data = {"data": np.full((1, 3, 96, 128), 0.5, np.float32)}
+    for size, is_empty in ((15, True), (96, False)):  # regions are 16 pixels wide and high, or larger
+        blobs = runner.run(data | {"im_info": np.array([[size, size, 1]], np.float32)}).blobs
+        assert (len(blobs["rois"]) == 0) == is_empty
+        assert blobs["class"].shape == (len(blobs["rois"]), 5, 1, 1)
 
 
 def test_scales_of_regions_are_joined(tmp_path: Path):
@@ -101,7 +122,7 @@ def test_the_number_of_rows_is_a_symbol(tmp_path: Path):
 def test_a_layer_that_takes_a_fixed_number_of_rows_is_named(tmp_path: Path):
     net = detector(tmp_path, RCNN + """layer { name: "fixed" type: "InnerProduct" bottom: "rois" top: "fixed"
         inner_product_param { num_output: 2 axis: 0 } }""")
-    with pytest.raises(LayerError, match=r"fixed \(InnerProduct\): cannot be converted: its parameters are made for"):
+    with pytest.raises(LayerError, match=r"fixed \(InnerProduct\): cannot be converted: its parameters fit only"):
         to_onnx(net)
 
 
@@ -124,7 +145,7 @@ class TestPieceByPiece:
         verdict = self.compared(tmp_path, lambda net: None)
         assert verdict.same, str(verdict)
         assert set(verdict.given) == {"maps", "moves", "rois"}
-        assert "where layers read moves, maps, rois, they got A's" in verdict.sentence
+        assert "layers that read moves, maps, rois were given A's values" in verdict.sentence
         assert {d.blob for d in verdict.differences} >= {"conv", "prob", "maps", "moves", "rois", "pool", "fc", "class"}
 
     def test_weights_before_the_regions_count(self, tmp_path: Path):

@@ -22,7 +22,7 @@ from rmpe_legacy.wording import printable
 from .fillers import fill
 
 JUDGES = "compares with labels"  # `not_exportable` of losses and of layers that measure accuracy
-UNWRITTEN = "has no ONNX and Python form yet"  # `not_exportable` of layers that have no emitters
+UNWRITTEN = "cannot be written as ONNX or Python yet"  # `not_exportable` of layers that have no emitters
 
 Shape = tuple[int, ...]
 MAX_AXES = 32  # of one blob: kMaxBlobAxes (blob.hpp:13)
@@ -59,6 +59,7 @@ class Layer(nn.Module):
     bottoms: Count = 1
     tops: Count = 1
     equal_counts = False  # True: as many tops as bottoms
+    is_constant = False  # True: without bottoms, its tops are the same in each forward; so they are no inputs
     is_loss = False  # True: the first top has loss weight 1, and is created if the prototxt names no top
     refuses: tuple[int, ...] = ()  # bottoms whose gradient Caffe's Backward refuses: labels, indices
     unforced: tuple[int, ...] = ()  # bottoms that force_backward does not apply to (AllowForceBackward is false)
@@ -72,6 +73,8 @@ class Layer(nn.Module):
     # True: it picks rows by comparing values, so that a last bit can change which, and how many there are
     chooses_rows = False
     is_discontinuous = False  # True: a last bit of a bottom can change a value altogether, as it compares or rounds
+    # True: a forward goes on from the state that the last one left, which ONNX and model.py do not keep; has `reset`
+    keeps_state = False
     not_exportable = ""  # why the type cannot be written as ONNX or model.py, for the error message; "" if it can
     fields: Mapping[str, Sequence[str]] | None = None  # of a user's own layer: see docs/layers.md
     dialects: tuple[str, ...] = ()  # set by @register
@@ -152,8 +155,8 @@ class Layer(nn.Module):
             schema = load_schema(self.spec.dialect)
             filler = Message(schema["FillerParameter"], {"type": "constant", "value": filler})
         if len(shape) > MAX_AXES or any(size < 0 for size in shape):
-            raise self.spec.error(f"its parameter {name} would be {shape_text(shape)}; a blob has up to {MAX_AXES} "
-                                  "axes, none of them negative")
+            raise self.spec.error(f"its parameter {name} would be {shape_text(shape)}; a blob has at most {MAX_AXES} "
+                                  "axes, and no negative size")
         self.declared.append(Declared(name, tuple(shape), filler, learns))
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
@@ -302,8 +305,8 @@ class Layer(nn.Module):
         declared = self.declared[index]
         if not stored.fits(declared.shape):
             raise self.spec.error(
-                f"its blob {index} ({declared.name}) is {shape_text(declared.shape)}, the weights hold "
-                f"{shape_text(stored.shape)}; load weights of this network, or rename the layer to start it afresh")
+                f"its blob {index} ({declared.name}) is {shape_text(declared.shape)}, but {shape_text(stored.shape)} "
+                "in the weights; load the weights of this network, or rename the layer to initialise it anew")
 
 
 def shape_text(shape: Shape) -> str:

@@ -38,7 +38,7 @@ class BatchNorm(Layer):
         self.use_global_stats = param.use_global_stats if param.has("use_global_stats") else stored
         self.fraction, self.eps = param.moving_average_fraction, param.eps
         if self.spec.dialect != "rmpe" and any(p.lr_mult for p in self.spec.params):
-            raise self.spec.error("its statistics cannot learn; set lr_mult: 0 for each param, or give none")
+            raise self.spec.error("its statistics are not learned; set lr_mult: 0 in each param, or remove the params")
         for name, shape in (("mean", bottom[0][1:2]), ("variance", bottom[0][1:2]), ("scale_factor", (1,))):
             self.declare(name, shape, learns=False)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import JUDGES, UNWRITTEN, Layer, Shape, shape_text
+from .base import JUDGES, Layer, Shape, shape_text
 from .registry import register
 
 
@@ -18,9 +18,9 @@ class ContinuationIndicator(Layer):
 
     params = ("continuation_indicator_param",)
     bottoms = (0, 1)
+    is_constant = True
     exact = True
     refuses = unforced = (0,)
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("continuation_indicator_param")

@@ -50,7 +50,7 @@ class HDF5Data(BlobLayer):
         if not os.path.exists(param.source) and self.top_count == 2:
             example, features = example_shape(param.source)
         if example:
-            warnings.warn(str(self.spec.error(f"its source {param.source!r} is not there; by its name it is that of "
+            warnings.warn(str(self.spec.error(f"its source {param.source!r} does not exist; its name suggests "
                                               f"{example}, with {features[0]} features and a label")), stacklevel=2)
             return [(param.batch_size, *features), (param.batch_size,)]
         samples = [sample for sample in self._assumed if sample is not None]
@@ -58,8 +58,8 @@ class HDF5Data(BlobLayer):
             self.guesses = True
             shapes = [(param.batch_size, *sample) for sample in samples]
             told = ", ".join(f"{top} {shape_text(shape)}" for top, shape in zip(self.spec.top, shapes, strict=True))
-            warnings.warn(str(self.spec.error(f"its source {param.source!r} is not there; by the layers that use them, "
-                                              f"its tops are assumed to be {told}")), stacklevel=2)
+            warnings.warn(str(self.spec.error(f"its source {param.source!r} does not exist; from the layers that use "
+                                              f"them, its tops are assumed to be {told}")), stacklevel=2)
             return shapes
         with self.named():
             return [(param.batch_size, *shape) for shape in self.rows.shapes]
@@ -70,8 +70,8 @@ class HDF5Data(BlobLayer):
         if self._rows is None:
             param = self.spec.get("hdf5_data_param")
             if not os.path.exists(param.source):
-                raise self.spec.error(f"its source {param.source!r} is not there, and nothing else determines the "
-                                      "shapes of its tops; make it, or give the network Input layers")
+                raise self.spec.error(f"its source {param.source!r} does not exist, and nothing else determines the "
+                                      "shapes of its tops; create it, or give the network Input layers")
             self._rows = RowReader(param.source, self.spec.top, param.shuffle)
         return self._rows
 

@@ -201,14 +201,14 @@ class DensePriorBox(PriorBox):
     def read_sizes(self, param: Message) -> None:
         self.fixed_sizes, self.densities = list(param.fixed_size), [int(density) for density in param.density]
         if param.min_size or param.max_size:
-            raise self.spec.error("gives min_size or max_size beside fixed_size, which the published layer miscounts; "
-                                  "use two layers and a Concat")
+            raise self.spec.error("has min_size or max_size together with fixed_size, which the published layer "
+                                  "miscounts; use two layers and a Concat")
         if param.fixed_ratio and (param.aspect_ratio or len(param.fixed_ratio) > 1):
-            raise self.spec.error("takes one fixed_ratio and then no aspect_ratio: with more the published layer "
-                                  "writes beyond its memory")
+            raise self.spec.error("takes either one fixed_ratio or aspect_ratio: with more, the published layer writes "
+                                  "outside its memory")
         if len(self.densities) != len(self.fixed_sizes) or min(self.fixed_sizes) <= 0 or min(self.densities) < 1 or (
                 not all(map(math.isfinite, self.fixed_sizes))):
-            raise self.spec.error("needs a density of 1 or more for each fixed_size, all of which are positive")
+            raise self.spec.error("needs a positive fixed_size and, for each, a density of 1 or more")
         self.aspect_ratios = list(param.fixed_ratio) or _aspect_ratios(param.aspect_ratio, param.flip)
         self.has_squares = not param.fixed_ratio
 

@@ -69,14 +69,14 @@ class _ListedBoxes(Loss):
         biases = list(self.param.biases)
         self.biases = torch.tensor(biases if len(biases) >= 10 else [0.0] * 10).view(-1, 2)
         if len(self.biases) < self.param.num:
-            raise self.spec.error("needs two biases for each of num boxes")
+            raise self.spec.error("needs two biases for each of its num boxes")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         channels = self.param.num * (5 + self.param.num_class)
         if len(bottom[0]) != 4 or bottom[0][1] != channels or bottom[0][2] != bottom[0][3] or (
                 count(bottom[1]) != bottom[0][0] * BOXES * 5):
-            raise self.spec.error(f"needs square maps with {channels} channels and {BOXES} boxes of 5 values an image, "
-                                  f"its bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
+            raise self.spec.error(f"needs square maps with {channels} channels and {BOXES} boxes of 5 values per "
+                                  f"image; its bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
         return [()]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
@@ -137,10 +137,10 @@ class _AnnotatedBoxes(Loss):
     def setup(self, *bottom: Shape) -> None:
         self.param = p = self.spec.get("region_loss_param")
         if p.softmax_tree or p.class_map:
-            raise self.spec.error("softmax_tree and class_map name files that are not read here; remove them if their "
+            raise self.spec.error("softmax_tree and class_map name files, which is not supported; remove them if their "
                                   "effect does not matter to you")
         if len(p.biases) < 2 * p.num:
-            raise self.spec.error("needs two biases for each of num boxes")
+            raise self.spec.error("needs two biases for each of its num boxes")
         self.biases = torch.tensor(list(p.biases)[: 2 * p.num]).view(-1, 2)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -178,7 +178,7 @@ class _AnnotatedBoxes(Loss):
         centre, size = boxes[used, 1:3], boxes[used, 3:]
         if not (((image[used] >= 0) & (image[used] < images)).all() and ((centre >= 0) & (centre < 1)).all()
                 and (size > 0).all()):
-            raise self.spec.error("a box has no area, a centre outside the image, or an image number beyond the "
+            raise self.spec.error("a box has no area, a centre outside the image, or an image index beyond the "
                                   f"{images} of the batch")
         return [boxes[used & (image == i)] for i in range(images)]
 

@@ -138,8 +138,8 @@ class ProposalLayer(_Anchored):
         self.one_image(bottom[0])
         a = len(self.anchors)
         if bottom[0][1] != 2 * a or len(bottom[1]) != 4 or bottom[1][1] != 4 * a or count(bottom[2]) < 3:
-            raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and (1, 3) of the image; its "
-                                  f"bottoms are {', '.join(map(shape_text, bottom))}")
+            raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and the image's info (1, 3); "
+                                  f"its bottoms are {', '.join(map(shape_text, bottom))}")
         return [(self.spec.assumed_rows, 5), (self.spec.assumed_rows, 1)][: self.top_count]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: Any) -> Array | None:
@@ -190,7 +190,7 @@ class AnchorTargetLayer(_Anchored):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.one_image(bottom[0])
         if count(bottom[1]) % 5 or count(bottom[2]) < 3:
-            raise self.spec.error("needs boxes (G, 5) and (1, 3) of the image; its bottoms are "
+            raise self.spec.error("needs boxes (G, 5) and the image's info (1, 3); its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         a, (h, w) = len(self.anchors), bottom[0][2:]
         return [(1, 1, a * h, w), *[(1, 4 * a, h, w)] * 3]

@@ -23,8 +23,8 @@ class Uncomputed(Layer):
     bottoms: Count = (1, None)
     tops: Count = (1, None)
     works_in_place = False
-    not_exportable = "is not computed here"
-    reason = ("its shape is known, its numbers are not computed here; remove the layer, leave it out with strict=False "
+    not_exportable = "is not supported"
+    reason = ("its shape is known, but its values cannot be computed; remove the layer, leave it out with strict=False "
               "(--lenient), or stop before it with until=... (--until)")
 
     @classmethod
@@ -182,7 +182,7 @@ class Accum(Uncomputed):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("accum_param")
         if any(len(shape) != 4 or shape[0] != bottom[0][0] for shape in bottom):
-            raise self.spec.error("takes maps (N, C, H, W) of as many images, not "
+            raise self.spec.error("takes maps (N, C, H, W) with the same N, not "
                                   + ", ".join(map(shape_text, bottom)))
         joined = bottom[:-1] if param.have_reference else bottom
         if not joined:

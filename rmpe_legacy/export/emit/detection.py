@@ -14,7 +14,7 @@ from .expressions import arguments, number
 _LOWEST = -float("inf")
 
 
-@emits_onnx("PriorBox")
+@emits_onnx("PriorBox", "PriorBoxClustered")
 def prior_box_onnx(ctx: OnnxContext) -> None:
     """The boxes depend only on the sizes of the bottoms, so they are a constant if these are."""
     if ctx.has_symbols(tuple(size for shape in ctx.bottom_shapes for size in shape[2:])):
@@ -69,7 +69,7 @@ def _double(ctx: OnnxContext, x: str) -> str:
     return ctx.node("Cast", x, to=DOUBLE)
 
 
-@emits_python("PriorBox")
+@emits_python("PriorBox", "PriorBoxClustered")
 def prior_box_python(ctx: PythonContext) -> str:
     return ctx.writer.buffer(ctx.layer, ctx.layer.forward(torch.empty(0)))
 
@@ -84,7 +84,7 @@ def detection_output_onnx(ctx: OnnxContext) -> None:
         raise ctx.refuse("nms_param { eta } below 1; ONNX's NonMaxSuppression has one threshold. Convert up to the "
                          "predictions, with --until")
     if layer.places != 1 and layer.places != layer.classes:
-        raise ctx.refuse("predictions that are neither shared nor for each class")
+        raise ctx.refuse("predictions that are neither shared between the classes nor given for each class")
     chosen = _Detections(ctx)
     ctx.graph.shapes[ctx.y[0]] = (1, 1, "detections", 7)
     rows = chosen.rows(chosen.best(chosen.survivors()))
