@@ -27,7 +27,7 @@ class _Masked(Layer):
 
     def masked_by(self) -> Message:
         """The message with the masks' fillers."""
-        return self.spec.get(self.params[1])
+        raise NotImplementedError
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
@@ -62,12 +62,18 @@ class CConvolution(_Convolution):
 
     params = ("convolution_param", "cconvolution_param")
 
+    def masked_by(self) -> Message:
+        return self.spec.get("cconvolution_param")
+
 
 @register("CInnerProduct", form="")
 class CInnerProduct(_InnerProduct):
     """InnerProduct by weights and a bias times their masks, of dynamic network surgery."""
 
     params = ("inner_product_param", "cinner_product_param")
+
+    def masked_by(self) -> Message:
+        return self.spec.get("cinner_product_param")
 
 
 @register("DNSConvolution", form="")
@@ -79,12 +85,18 @@ class DNSConvolution(_Convolution):
 
     params = ("convolution_param", "dns_convolution_param")
 
+    def masked_by(self) -> Message:
+        return self.spec.get("dns_convolution_param")
+
 
 @register("DNSInnerProduct", form="")
 class DNSInnerProduct(_InnerProduct):
     """InnerProduct by weights and a bias times their masks, of dynamic network surgery."""
 
     params = ("inner_product_param", "dns_inner_product_param")
+
+    def masked_by(self) -> Message:
+        return self.spec.get("dns_inner_product_param")
 
 
 @register("INQConvolution", form="")
@@ -94,6 +106,9 @@ class INQConvolution(_Convolution):
     params = ("convolution_param", "inq_convolution_param")
     masks = False
 
+    def masked_by(self) -> Message:
+        return self.spec.get("inq_convolution_param")
+
 
 @register("INQInnerProduct", form="")
 class INQInnerProduct(_InnerProduct):
@@ -101,3 +116,6 @@ class INQInnerProduct(_InnerProduct):
 
     params = ("inner_product_param", "inq_inner_product_param")
     masks = False
+
+    def masked_by(self) -> Message:
+        return self.spec.get("inq_inner_product_param")
