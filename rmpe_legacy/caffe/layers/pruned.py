@@ -38,14 +38,11 @@ class _Masked(Layer):
         self.declare("bias_mask", self.declared[1].shape, own.bias_mask_filler, learns=False)
 
     def blobs(self) -> list[Tensor]:
-        """Return the weights and the bias as they are used."""
-        weight, bias, *masks = super().blobs()
-        return [weight * masks[0], bias * masks[1]] if self.masks else [weight, bias]
-
-    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the weights and the bias as they are used. Raises LayerError in TRAIN."""
         if self.spec.phase == "TRAIN":
             raise self.spec.error("prunes or quantises its weights in TRAIN, which is not computed here; use TEST")
-        return super().forward(*bottoms)
+        weight, bias, *masks = super().blobs()
+        return [weight * masks[0], bias * masks[1]] if self.masks else [weight, bias]
 
 
 class _Convolution(_Masked, Convolution):
