@@ -8,7 +8,7 @@ from pathlib import Path
 from .terminal import say, tell
 
 NO_GPU = 2  # exit code
-ANSWERS = {True: "yes", False: "NO", None: "not asked"}
+ANSWERS = {True: "yes", False: "NO", None: "skipped"}
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -34,5 +34,5 @@ def run(args: argparse.Namespace) -> int:
             say(f"{ANSWERS[check.passed]:<10} {check.name}")
             checks.append(check)
     passed = gpu_check.write_report(args.report, checks)
-    say(f"{'all passed' if passed else 'something failed'}; the report is {args.report}")
+    say(f"{'all passed' if passed else 'some checks failed'}; the report is {args.report}")
     return 0 if passed else 1
