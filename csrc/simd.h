@@ -1,4 +1,4 @@
-// Eight floats in one AVX2 register. Each lane computes what a single float would, so the bits are the same.
+// Eight floats in one 256-bit register. Each lane computes what a single float would, so the bits are the same.
 // Include this only below a #pragma GCC target.
 #pragma once
 #include "numeric.h"

@@ -31,7 +31,7 @@ def main(prototxt: str, caffemodel: str, destination: str, steps: int = 20) -> N
         optimizer.step()
         if step in (0, steps - 1):
             print(f"step {step}: loss {loss.item():.6f}")
-    torch.save(net.state_dict(), destination)  # rmpe convert reads it: PROTOTXT tuned.pt OUT
+    torch.save(net.state_dict(), destination)  # to convert it: rmpe convert PROTOTXT tuned.pt OUT
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A layer type of your own.
 
-rmpe show deploy.prototxt --plugin plugin_layer.py     # and forward, convert, verify, hash
+rmpe show deploy.prototxt --plugin plugin_layer.py     # also for forward, convert, verify and hash
 
 The prototxt may then contain
 

@@ -2,7 +2,8 @@
 
 python poses_in_folder.py photos/
 
-Uses the package's demo networks, which know synthetic people only; pass the files of real networks to load_pipeline.
+It uses the package's demo networks, which were trained on synthetic people; for photographs, pass the files of real
+networks to load_pipeline.
 """
 
 import sys

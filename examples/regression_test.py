@@ -1,10 +1,10 @@
-"""Compare a network with blobs that were stored when it was known to be right. Run with pytest.
+"""Compare a network with blobs that were stored when the network was known to be correct. Run with pytest.
 
-Store them once:
+Store the blobs once:
 
     rmpe forward deploy.prototxt net.caffemodel --input data=photo.jpg --blobs all --output reference.npz
 
-PROTOTXT, WEIGHTS and REFERENCE name the files (environment variables, so that the same test serves several networks).
+The environment variables PROTOTXT, WEIGHTS and REFERENCE name the files, so the same test works for several networks.
 """
 
 import os

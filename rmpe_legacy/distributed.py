@@ -67,14 +67,11 @@ class World:
         """
         if self.size == 1 or not tensors:
             return
-        import torch
         import torch.distributed as dist
 
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with _peers():
+        with _exchanged(tensors) as flat:
             dist.all_reduce(flat)
-        flat.mul_(1 / self.size)
-        _scatter(flat, tensors)
+            flat.mul_(1 / self.size)
 
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors, in place, by those of the first process.
@@ -87,13 +84,10 @@ class World:
         """
         if self.size == 1 or not tensors:
             return
-        import torch
         import torch.distributed as dist
 
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with _peers():
+        with _exchanged(tensors) as flat:
             dist.broadcast(flat, 0)
-        _scatter(flat, tensors)
 
     def largest(self, value: int) -> int:
         """Return the largest of the values that the processes pass. Raises RmpeError if a process has stopped."""
@@ -121,7 +115,14 @@ class World:
         return items
 
 
-def _scatter(flat: Tensor, tensors: Sequence[Tensor]) -> None:
+@contextmanager
+def _exchanged(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the tensors as one vector, for a single message, and copy what it has become back into them."""
+    import torch
+
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    with _peers():
+        yield flat
     begin = 0
     for tensor in tensors:
         tensor.copy_(flat[begin : begin + tensor.numel()].view_as(tensor))

@@ -6,9 +6,9 @@
 
 // Only GCC can compile a single file for another processor (#pragma GCC target); other compilers build the baseline.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define RMPE_HAVE_AVX2 1
+#define RMPE_HAVE_VECTORS 1
 #else
-#define RMPE_HAVE_AVX2 0
+#define RMPE_HAVE_VECTORS 0
 #endif
 
 namespace rmpe {
@@ -50,23 +50,36 @@ template <>
 Kernels<float> baseline_kernels();
 template <>
 Kernels<double> baseline_kernels();
-// For AVX2 and FMA, if avx2_fits.
+// For x86 with AVX2 and FMA, and with AVX-512 too, if vectors_fit.
 Kernels<float> avx2_kernels();
+Kernels<float> avx512_kernels();
 
 // Whether a float can hold any row and column number of an image, and an int32 the number of its pixels.
-inline bool avx2_fits(int64_t h, int64_t w) {
+inline bool vectors_fit(int64_t h, int64_t w) {
   constexpr int64_t kCounts = int64_t{1} << 24;
   return h <= kCounts && w <= kCounts && h * w <= INT32_MAX;
 }
 
-// Whether this processor runs the AVX2 loops. ATEN_CPU_CAPABILITY=default turns them off, here as in torch.
+// Whether this processor runs the AVX2 loops, and the AVX-512 loops. ATEN_CPU_CAPABILITY=default turns both off, and
+// avx2 the latter, here as in torch.
+inline bool capability_is(const char* name) {
+  const char* capability = std::getenv("ATEN_CPU_CAPABILITY");
+  return capability != nullptr && std::strcmp(capability, name) == 0;
+}
 inline bool has_avx2() {
-#if RMPE_HAVE_AVX2
-  static const bool has = [] {
-    const char* capability = std::getenv("ATEN_CPU_CAPABILITY");
-    const bool off = capability != nullptr && std::strcmp(capability, "default") == 0;
-    return !off && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  }();
+#if RMPE_HAVE_VECTORS
+  static const bool has =
+      !capability_is("default") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return has;
+#else
+  return false;
+#endif
+}
+inline bool has_avx512() {
+#if RMPE_HAVE_VECTORS
+  static const bool has = has_avx2() && !capability_is("avx2") && __builtin_cpu_supports("avx512f") &&
+                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                          __builtin_cpu_supports("avx512bw");
   return has;
 #else
   return false;
@@ -78,10 +91,11 @@ template <typename T>
 Kernels<T> best_kernels(bool /*fits*/ = true) {
   return baseline_kernels<T>();
 }
-#if RMPE_HAVE_AVX2
+#if RMPE_HAVE_VECTORS
 template <>
 inline Kernels<float> best_kernels(bool fits) {
-  return fits && has_avx2() ? avx2_kernels() : baseline_kernels<float>();
+  if (!fits || !has_avx2()) return baseline_kernels<float>();
+  return has_avx512() ? avx512_kernels() : avx2_kernels();
 }
 #endif
 

@@ -58,7 +58,7 @@ struct Group {
 template <typename T>
 void sample_all(const WarpArguments& warp, bool fused, Tensor& out) {
   const Grid<T> grid(warp);
-  const Kernels<T> kernels = best_kernels<T>(avx2_fits(warp.h, warp.w));
+  const Kernels<T> kernels = best_kernels<T>(vectors_fit(warp.h, warp.w));
   const T* image = warp.image.const_data_ptr<T>();
   T* to = out.mutable_data_ptr<T>();
   const int64_t room = kernels.sample_room(grid.of_image(0)), groups = warp.n * Group::of(warp);
@@ -80,7 +80,7 @@ void sample_all(const WarpArguments& warp, bool fused, Tensor& out) {
 template <typename T>
 void gradient_all(const WarpArguments& warp, const Tensor& grad, bool fused, Tensor* d_image, Tensor* d_theta) {
   const Grid<T> grid(warp);
-  const Kernels<T> kernels = best_kernels<T>(avx2_fits(warp.h, warp.w));
+  const Kernels<T> kernels = best_kernels<T>(vectors_fit(warp.h, warp.w));
   const T *image = warp.image.const_data_ptr<T>(), *from = grad.const_data_ptr<T>();
   T* image_to = d_image ? d_image->mutable_data_ptr<T>() : nullptr;
   T* theta_to = d_theta ? d_theta->mutable_data_ptr<T>() : nullptr;

@@ -15,7 +15,7 @@ from .proto.blobs import StoredBlob, TrainedLayer
 from .proto.caffemodel import read_weights
 from .proto.dialects import dialects
 from .proto.message import Message, Unknown
-from .proto.text import format_text
+from .proto.text_writer import format_text
 from .unknown import MAX_KINDS, list_findings
 from .weights import read_trained
 
@@ -51,7 +51,7 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
     misfits: list[str] = []
     if stored is not None:
         names = {step.layer.spec.name for step in steps}
-        lines += [f"weights for a layer that is not here: {name}" for name in stored
+        lines += [f"weights for a layer that the network does not have: {name}" for name in stored
                   if name not in names and stored[name].blobs]
         misfits = [step.layer.spec.name for step in shown
                    if step.layer.declared and _verdict(step, stored.get(step.layer.spec.name)) != FITS]
@@ -60,7 +60,7 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
     if findings:
         lines += ["", list_findings(prototxt, "left out of the above", findings)]
         if any(finding.is_layer and finding.layer.fields.get("type") == "Python" for finding in findings):
-            lines.append("no Python module is imported to show a network, so the shapes behind such a layer stay open")
+            lines.append("rmpe show imports no Python modules, so the shapes after such a layer are unknown")
         lines += _unknown_text(parsed.message)
     return Description("\n".join(lines), tuple(misfits))
 

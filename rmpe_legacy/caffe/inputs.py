@@ -119,8 +119,8 @@ def _run_exact(net: Net, tensors: Mapping[str, Tensor], names: Sequence[str]) ->
 def _run_in(engine: str, net: Net, tensors: Mapping[str, Tensor], names: Sequence[str],
             log: Callable[[str], None]) -> Mapping[str, Tensor]:
     if given := [name for name in names if name in net.inputs]:
-        raise RmpeError(f"blob {given[0]!r} is an input, which an engine does not give back; leave it out of --blobs, "
-                        "or use --engine exact")
+        raise RmpeError(f"blob {given[0]!r} is an input, which an engine does not return; leave it out of --blobs, or "
+                        "use --engine exact")
     compiled = net.compiled(engine, blobs=names)
     made = compiled(tensors)
     proven = "" if compiled.proof is None else f", within {compiled.proof.worst:.2g} of exact's range"
@@ -230,7 +230,7 @@ def usable_device(name: str) -> torch.device:
         torch.zeros(1, device=device).cpu()  # "meta" is a device too, but holds no values
     except (RuntimeError, AssertionError) as error:  # torch raises either
         reason = str(error).splitlines()[0]
-        raise OptionError(f"device {name!r} cannot be used: {reason}; cpu always can") from None
+        raise OptionError(f"device {name!r} cannot be used: {reason}; --device cpu always works") from None
     return device
 
 

@@ -144,8 +144,8 @@ class Net(nn.Module):
                 owner = self._owner(owners, layer, i)
                 blob = blobs[i] if i < len(blobs) else None
                 if stored is not None and ((blob is None and owner is None) or len(blobs) > len(layer.declared)):
-                    raise layer.spec.error(f"has {len(layer.declared)} parameters, the weights hold {len(blobs)} for "
-                                           "it; load weights of this network, or rename the layer")
+                    raise layer.spec.error(f"has {len(layer.declared)} parameters, but {len(blobs)} in the weights; "
+                                           "load the weights of this network, or rename the layer")
                 if owner is None:
                     made.append(layer.make(i, blob))
                     fresh |= blob is None and i >= len(layer.spec.message.blobs)
@@ -175,8 +175,8 @@ class Net(nn.Module):
         unused = [name for name, layer in trained.items() if name not in here and layer.blobs]
         self.left_out.untrained = bare
         if bare:
-            self.left_out.weights.append(f"the weights file has nothing for {', '.join(bare)}: "
-                                         "left as the fillers made them")
+            self.left_out.weights.append(f"the weights file has nothing for {', '.join(bare)}, which keep the "
+                                         "values of their fillers")
         if unused:
             self.left_out.weights.append(f"the network has no layer {', '.join(unused)}: these weights are not used")
         if bare:
@@ -360,7 +360,7 @@ class Net(nn.Module):
             closed = name in fed and bottoms[i] is fed[name] and not self.force_backward and not (asked and asked[i])
             if closed:
                 warnings.warn(f"input {name!r} requires a gradient, but the network has no force_backward: true, so "
-                              "Caffe sends none to it; set net.force_backward = True to have it", stacklevel=4)
+                              "Caffe computes none for it; set net.force_backward = True to get it", stacklevel=4)
             if closed or i in cut:
                 bottoms[i] = bottoms[i].detach()
         return [i for i in step.layer.refuses if i < len(bottoms) and bottoms[i].requires_grad]
@@ -386,7 +386,7 @@ class Net(nn.Module):
         """
         losses = self._record.losses
         if not losses:
-            raise NetError("the last forward had no loss; a loss layer, or a layer with a loss_weight, makes one")
+            raise NetError("the last forward had no loss; a loss layer, or a layer with a loss_weight, produces one")
         return sum(weight * value.sum() for weight, value in losses)
 
     @property
@@ -524,8 +524,8 @@ def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
     tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
     for name, shape in zip(step.top, tops, strict=True):
         if len(shape) > MAX_AXES or not all(0 <= d <= MAX_COUNT for d in shape) or count(shape) > MAX_COUNT:
-            raise step.layer.spec.error(f"its top '{shorten(name)}' would be {shape_text(shape)}; Caffe's blobs hold 0 "
-                                        f"to {MAX_COUNT} values in up to {MAX_AXES} axes")
+            raise step.layer.spec.error(f"its top '{shorten(name)}' would be {shape_text(shape)}; Caffe's blobs have "
+                                        f"up to {MAX_COUNT} values and {MAX_AXES} axes")
     step.bottom_shapes, step.top_shapes = bottom, tops
 
 
@@ -534,7 +534,7 @@ def _check_memory(layers: Iterable[Layer]) -> None:
     total = sum(4 * count(declared.shape) for layer in layers for declared in layer.declared)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if total > memory:
-        raise NetError(f"the network's parameters take {total / 2**30:.1f} GiB, this machine has "
+        raise NetError(f"the network's parameters take {total / 2**30:.1f} GiB, but this machine has "
                        f"{memory / 2**30:.1f}; check num_output and the input's size")
 
 
@@ -544,9 +544,9 @@ def _share(owner: tuple[Layer, int], layer: Layer, index: int, stored) -> nn.Par
     mine, theirs = layer.declared[index], other.declared[i]
     permissive = layer.spec.params[index].share_mode == "PERMISSIVE"
     if count(mine.shape) != count(theirs.shape) if permissive else mine.shape != theirs.shape:
-        hint = "the counts differ" if permissive else "share_mode: PERMISSIVE asks for equal counts only"
+        hint = "the counts differ" if permissive else "share_mode: PERMISSIVE requires only equal counts"
         raise layer.spec.error(f"cannot share {layer.spec.params[index].name!r}: {other.spec.name} has it as "
-                               f"{shape_text(theirs.shape)}, this layer needs {shape_text(mine.shape)}; {hint}")
+                               f"{shape_text(theirs.shape)}, but this layer needs {shape_text(mine.shape)}; {hint}")
     param = getattr(other, theirs.name)
     if stored is not None:
         values = layer.make(index, stored)  # also checks the shape
@@ -567,6 +567,8 @@ def _call(names: Iterable[str]) -> str:
 
 def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
     """Convert an input to a floating-point tensor with the dtype and device of `like`."""
+    if isinstance(value, Tensor) and like is not None and value.dtype is like.dtype and value.device == like.device:
+        return value
     try:
         value = torch.as_tensor(value)
         if value.is_complex():
@@ -605,7 +607,7 @@ def _compute(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
         raise layer.spec.error(_refusal(step, bottoms, error, users)) from error
     tops = (tops,) if isinstance(tops, Tensor) else tops
     if len(tops) != len(step.top):
-        raise layer.spec.error(f"its forward gives {len(tops)} tops, the prototxt names {len(step.top)}")
+        raise layer.spec.error(f"its forward returns {len(tops)} tops, but the prototxt names {len(step.top)}")
     return tops
 
 

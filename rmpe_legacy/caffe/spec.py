@@ -87,7 +87,7 @@ class LayerSpec:
             return getattr(self.message, name)
         except AttributeError:
             given = [f"'{shorten(u.name)}'" for u in self.message.unknown if not u.is_value][:10]
-            beside = f"; beside Caffe's fields the file gives it {', '.join(given)}" if given else ""
+            beside = f"; besides Caffe's fields, the file gives it {', '.join(given)}" if given else ""
             raise self.error(f"has no {name}{beside}") from None
 
     def has(self, name: str) -> bool:
@@ -178,7 +178,8 @@ def insert_splits(specs: Sequence[LayerSpec]) -> list[LayerSpec]:
                 if weight:
                     kept = ()
                     taken[i, j] += 1
-        out.append(replace(spec, bottom=tuple(bottoms), loss_weight=kept))
+        is_same = tuple(bottoms) == spec.bottom and kept == spec.loss_weight
+        out.append(spec if is_same else replace(spec, bottom=tuple(bottoms), loss_weight=kept))
         out += splits
     return out
 
@@ -202,13 +203,13 @@ def _wiring(specs: Sequence[LayerSpec]) -> tuple[list[list[tuple[int, int]]], Co
 def _no_such_bottom(specs: Sequence[LayerSpec], at: int, bottom: str) -> LayerError:
     spec = specs[at]
     if bottom in spec.top:
-        return spec.error(f"its bottom '{shorten(bottom)}' is its own top, which no earlier layer makes")
+        return spec.error(f"its bottom '{shorten(bottom)}' is its own top, which no earlier layer produces")
     later = next((s for s in specs[at:] if bottom in s.top), None)
     if later is not None:
-        return spec.error(f"its bottom '{shorten(bottom)}' is made only later, by {shorten(later.name)} "
+        return spec.error(f"its bottom '{shorten(bottom)}' is produced only later, by {shorten(later.name)} "
                           f"({later.where}); layers run in file order, so move that layer up, or break the cycle")
     near = did_you_mean(bottom, [top for s in specs[:at] for top in s.top])
-    return spec.error(f"no earlier layer makes its bottom '{shorten(bottom)}'{near}")
+    return spec.error(f"no earlier layer produces its bottom '{shorten(bottom)}'{near}")
 
 
 def _split_name(layer: str, blob: str, top: int, k: int) -> str:

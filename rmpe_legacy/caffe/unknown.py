@@ -73,7 +73,7 @@ def _finding(unknown: Unknown, layer: Message | None, net: Message, hints: dict[
         reason = f"{unknown.owner}.{name} has no value {shorten(str(unknown.value))}"
         return Finding(f"{unknown.where}: {reason}", reason, layer)
     if unknown.is_again:
-        reason = f"{unknown.owner}.{name} is given again; it takes one value, and the first counts"
+        reason = f"{unknown.owner}.{name} is given again, but takes one value; the first one is used"
         return Finding(f"{unknown.where}: {reason}", reason, layer)
     if key not in hints and len(hints) < MAX_HINTS:
         hints[key] = suggest(net.descriptor.schema[unknown.owner], unknown.name)

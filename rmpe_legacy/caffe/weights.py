@@ -123,7 +123,7 @@ def _grouped(state: StateFile, known: Iterable[NamedLayer]) -> Iterator[TrainedL
     modules = {layer.keys[0].rpartition(".")[0] for layer in known}
     if strange := [key for key in left if key.rpartition(".")[0] in modules]:
         raise NetError(f"{state.path}: {', '.join(strange)}: the layer has no parameter of this name; convert the "
-                       "weights anew")
+                       "weights again")
     others: dict[str, list[StoredBlob]] = {}
     for key in left:
         others.setdefault(key.rpartition(".")[0] or key, []).append(state.blob(key))
@@ -259,8 +259,8 @@ def copy_trained(net: Net, layers: Iterable[TrainedLayer]) -> list[str]:
             strangers += [stored.name] * bool(stored.blobs)
             continue
         if stored.blobs and len(stored.blobs) != len(layer.declared):
-            raise layer.spec.error(f"has {len(layer.declared)} parameters, the weights hold {len(stored.blobs)} for "
-                                   "it; load weights of this network, or rename the layer")
+            raise layer.spec.error(f"has {len(layer.declared)} parameters, but {len(stored.blobs)} in the weights; "
+                                   "load the weights of this network, or rename the layer")
         for i, blob in enumerate(stored.blobs):
             if blob is not None:
                 layer.check_fits(i, blob)

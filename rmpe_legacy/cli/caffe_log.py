@@ -60,5 +60,5 @@ def snapshot_named(solver: Solver) -> Iterator[None]:
         yield
     except RmpeError as error:
         if solver.world.size > 1 and solver.last_snapshot:
-            raise RmpeError(f"{error}; to go on, give --snapshot {solver.last_snapshot}") from None
+            raise RmpeError(f"{error}; to resume, give --snapshot {solver.last_snapshot}") from None
         raise

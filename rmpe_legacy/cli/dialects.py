@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     cells = [(r["name"], r["base"], r["repository"].partition("@")[0], r["title"] if r["name"] == r["base"] else
               f"{r['fields']} fields; {', '.join(r['types']) or 'no types'}") for r in rows]
     say("\n".join([*text_table([("name", "base", "repository", "what it adds to its base"), *cells]), "",
-                   f"The default, {AUTO}, is the first in which everything in a file is known."]))
+                   f"The default, {AUTO}, is the first dialect that knows everything in the file."]))
 
 
 def _types(dialect) -> list[str]:

@@ -234,8 +234,8 @@ def load_plugins(paths: list[str]) -> None:
         try:
             runpy.run_path(path)  # an error in it keeps its traceback, for the user
         except SystemExit as error:  # would end the command too, with the plugin's exit code
-            raise RmpeError(f"{path}: the plugin calls sys.exit({error.code!r}), and the command has not run; a plugin "
-                            "only registers layers") from None
+            raise RmpeError(f"{path}: the plugin calls sys.exit({error.code!r}), so the command was not run; a plugin "
+                            "must only register layers") from None
 
 
 def prepare(args: argparse.Namespace) -> None:

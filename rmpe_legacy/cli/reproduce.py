@@ -37,7 +37,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
                       "see rmpe demo --help")
     add_network_options(coco, "detector", "pose")
     add_image_options(coco, published="demo-test", output="rmpe_coco")
-    drawn = kinds.add_parser("demo", help="the same steps on synthetic people, whose joints are known")
+    drawn = kinds.add_parser("demo", help="the same steps on synthetic people, whose true joints are known")
     add_network_options(drawn, "detector", "pose")
     drawn.add_argument("--images", "--pictures", type=int, metavar="N",
                        help="number of images to draw (default: 300, or 24 with --quick)")

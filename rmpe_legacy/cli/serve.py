@@ -48,5 +48,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tell_address(address: str) -> None:
-    say(f"{address} is ready; Ctrl-C ends it")
+    say(f"{address} is ready; press Ctrl-C to stop it")
     finish()  # a pipe would keep it back

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("-model", "--model", required=True, metavar="FILE", help="the network's prototxt")
-    command.add_argument("-weights", "--weights", metavar="FILE", help="the weights (default: what the fillers give)")
+    command.add_argument("-weights", "--weights", metavar="FILE", help="the weights (default: the fillers' values)")
     command.add_argument("-iterations", "--iterations", type=positive, default=50, metavar="N",
                          help="number of runs (default: %(default)s)")
     command.add_argument("--backward", action=argparse.BooleanOptionalAction, default=True,
@@ -83,7 +83,7 @@ def _time_engine(args: argparse.Namespace, net: Net, log: logging.Logger) -> Non
     for i, seconds in enumerate(timer.run(args.iterations), 1):
         log.info("Iteration: %d forward time: %g ms.", i, seconds * 1e3)
     layers = timer.layers(args.iterations)
-    log.info("Average time per layer: " if layers else "Engine %s does not say what each layer takes.",
+    log.info("Average time per layer: " if layers else "Engine %s does not report the time of each layer.",
              *([] if layers else [timer.engine]))
     for name, seconds in layers.items():
         log.info("%10s\tforward: %g ms.", name, seconds * 1e3)

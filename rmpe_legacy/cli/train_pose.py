@@ -101,8 +101,7 @@ def _run_training(args: argparse.Namespace, world: World) -> int:
     if finished:
         done = f"trained {training.solver.iter} iterations: {weights_file(training.solver)}"
     else:
-        done = (f"stopped at iteration {training.solver.iter}; --snapshot {state_file(training.solver)} goes on from "
-                "there")
+        done = (f"stopped at iteration {training.solver.iter}; resume with --snapshot {state_file(training.solver)}")
     if world.first:
         say(done)
     return 0 if finished else 130
@@ -114,8 +113,8 @@ def _people(args: argparse.Namespace) -> list[Person]:
 
     if args.drawn is not None:
         if args.images or args.detections:
-            raise RmpeError("--images and --detections belong to --annotations; the drawn world has images of its "
-                            "own, and rmpe pgpg fit --drawn fits PGPG to it")
+            raise RmpeError("--images and --detections belong to --annotations; the synthetic people have their own "
+                            "images, and rmpe pgpg fit --drawn fits PGPG to them")
         return []
     if not args.images:
         raise RmpeError("--annotations needs --images, the folder of the images that it names")
@@ -136,8 +135,8 @@ def _sampler(args: argparse.Namespace, people: list[Person]) -> BoxSampler:
         model = fit_pgpg(pairs_of(args.detections, people), seed=args.seed)
     boxes = args.boxes or ("mixture" if model else "gaussian" if stored else None)
     if boxes is None:
-        raise RmpeError("give --pgpg FILE, --detections DIR, or --boxes true or jitter: nothing says how a detector's "
-                        "boxes differ from the true ones")
+        raise RmpeError("how a detector's boxes differ from the true ones is not known; give --pgpg FILE, --detections "
+                        "DIR, or --boxes true or jitter")
     if boxes == "true":
         return TrueBoxes(args.published)
     if boxes == "jitter":

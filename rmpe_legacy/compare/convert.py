@@ -104,7 +104,7 @@ def run_convert(sources: Sequence[str], destination: str, setting: Setting, opti
         write_report(report, verdict)
     except RmpeError as error:
         result.same = False
-        result.verdict = f"not compared, so it may not be the same network: {error}"
+        result.verdict = f"not compared, so it may compute something else: {error}"
         return result
     result.files.append(report)
     result.same, result.verdict = verdict.same, verdict.sentence + others

@@ -113,5 +113,5 @@ def _check(net: Net, runner: _ProgramRunner, sizes: Sequence[Mapping[str, Shape]
     for shapes in sizes:
         verdict = verify(NetRunner(net, net.name or "the network"), runner, None, shapes=shapes)
         if not verdict.same:
-            raise NetError(f"{net.name or 'the network'}: the exported program is refused, with {shapes_text(shapes)}: "
-                           f"{verdict.sentence}")
+            raise NetError(f"{net.name or 'the network'}: the exported program is rejected; with "
+                           f"{shapes_text(shapes)}, {verdict.sentence}")

@@ -108,8 +108,9 @@ def check_warps(device: str) -> Iterator[Check]:
         fast = backward(there[2], *there[:2], fused, False)
         if finite and not all(close(a, b, FAST_ORDER[image.dtype]) for a, b in zip(fast, want, strict=True)):
             wrong["fast"].append(what)
-    for name, title in (("forward", "forward has the CPU's bits"), ("deterministic", "deterministic gradients have the "
-                        "CPU's bits"), ("fast", "gradients in the fast order stay within rounding")):
+    for name, title in (("forward", "forward gives the same bits as the CPU"),
+                        ("deterministic", "deterministic gradients have the same bits as on the CPU"),
+                        ("fast", "fast gradients differ only by rounding")):
         yield Check(title, not wrong[name], {"compared": count, "wrong": wrong[name]})
 
 
@@ -141,7 +142,7 @@ def check_others(device: str) -> Check:
         count += 1
         if not all(map(same_bits, got, want)):
             wrong.append(f"{name}, {tensors[0].dtype}")
-    return Check("the other operators have the CPU's bits", not wrong, {"compared": count, "wrong": wrong})
+    return Check("the other operators give the same bits as the CPU", not wrong, {"compared": count, "wrong": wrong})
 
 
 def check_switch(device: str) -> Check:
@@ -159,7 +160,7 @@ def check_switch(device: str) -> Check:
             results.append(torch.autograd.grad(warped, leaves, grad.to(place)))
     finally:
         torch.use_deterministic_algorithms(before)
-    return Check("use_deterministic_algorithms gives the CPU's bits", all(map(same_bits, *results)))
+    return Check("use_deterministic_algorithms gives the same bits as the CPU", all(map(same_bits, *results)))
 
 
 def gpu_seconds(work: Callable[[], object], rounds: int, calls: int = 10) -> float:

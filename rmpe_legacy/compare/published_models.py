@@ -117,7 +117,7 @@ def _torch7(path: Path) -> str:
     if not what:
         return "a Torch7 file, none of the published networks; rmpe show lists what it holds"
     published = "base-networks" if "SPPE alone" in what or what.startswith("spatial transformer") else "final-model"
-    return f"{what}: an architecture of {published} (rmpe models {published}); no hash of it has been reported"
+    return f"{what}: an architecture of {published} (rmpe models {published}); no hash of its weights has been reported"
 
 
 def _weights(layers: Sequence[TrainedLayer], title: str) -> str:
@@ -131,7 +131,7 @@ def _weights(layers: Sequence[TrainedLayer], title: str) -> str:
         return f"{same[0].id}: {same[0].what}; the content hash is that of the published file"
     shapes = {layer.name: ["" if blob is None else shape_text(blob.shape) for blob in layer.blobs] for layer in layers}
     return _best_fit(f"weights of {pluralize(len(shapes), 'layer')}", shapes,
-                     "the content hash is not one that has been reported")
+                     "its content hash has not been reported")
 
 
 def _prototxt(path: Path) -> str:
@@ -154,13 +154,13 @@ def _best_fit(what: str, shapes: Mapping[str, Sequence[str]], further: str) -> s
     name = max(_networks(), key=likeness)
     network, same = _networks()[name], _agreement(shapes, _networks()[name]["layers"])
     if not same:
-        return f"{what}; none of them fits a layer of a known network"
+        return f"{what}; none of them fits a known network"
     if likeness(name) == 1:
         ids = [model.id for model in published_models() if model.prototxt == name]
-        return (f"{what}: all of prototxt/{name}, {network['title']}; the architecture of "
+        return (f"{what}: fits all of prototxt/{name}, {network['title']}; the architecture of "
                 f"{', '.join(ids) or 'no published file'}; {further}")
-    return (f"{what}; most alike is prototxt/{name}, {network['title']}: {same} of its {len(network['layers'])} layers "
-            "are there in the same shape. rmpe show PROTOTXT --weights FILE lists the others")
+    return (f"{what}; the closest match is prototxt/{name}, {network['title']}: {same} of its {len(network['layers'])} "
+            "layers have the same shape. rmpe show PROTOTXT --weights FILE lists the others")
 
 
 def _agreement(shapes: Mapping[str, Sequence[str]], layers: Mapping[str, Sequence[str]]) -> int:
@@ -184,7 +184,7 @@ def _mat(variables: Mapping[str, object]) -> str:
     known = next((_MAT[name] for name in variables if name in _MAT), None)
     names = ", ".join(map(shorten, list(variables)[:5])) or "nothing"
     if known:
-        return f"a Matlab file with {names}, as {known} (rmpe models {known}); rmpe evaluate mpii reads it"
+        return f"a Matlab file with {names}, like {known} (rmpe models {known}); rmpe evaluate mpii reads it"
     if "pred" in variables:
         return f"a Matlab file with {names}: predictions for rmpe evaluate mpii"
     return f"a Matlab file with {names}; none of the published files"
@@ -194,7 +194,7 @@ def _hdf5(names: set[str]) -> str:
     if {"xmin", "ymin", "xmax", "ymax"} <= names:
         return "boxes of a detector, as test-bbox.h5 of authors-boxes (rmpe models authors-boxes)"
     if {"preds", "scores"} <= names:
-        return "poses of the pose network, testres.h5: rmpe nms --poses takes them"
+        return "poses of the pose network, testres.h5: give them to rmpe nms --poses"
     if "preds" in names:
-        return "poses of single persons: rmpe evaluate pckh takes them"
+        return "poses of single persons: give them to rmpe evaluate pckh"
     return f"an HDF5 file with {', '.join(map(shorten, sorted(names)[:5])) or 'nothing'}; none of the published files"

@@ -88,12 +88,12 @@ class Verdict:
         if self.first is None:
             noisy = sum(d.relative > self.tolerance for d in self.differences)
             more = f", or {NOISE} times A's own rounding error, as for {noisy} of them" if noisy else ""
-            given = f"; where layers read {shorten_list(self.given)}, they got A's" if self.given else ""
+            given = f"; layers that read {shorten_list(self.given)} were given A's values" if self.given else ""
             if self.scaled:
                 given += (f"; the network overflows, so {shorten_list(self.scaled)} were scaled to a range of 1 before "
                           "layers read them")
             if self.typical:
-                given += f"; where layers read {shorten_list(self.typical)}, they got typical values"
+                given += f"; layers that read {shorten_list(self.typical)} were given typical values"
             one = len(self.differences) == 1
             differ, their = ("differs", "its") if one else ("differ", "their")
             return (f"the same: {pluralize(len(self.differences), 'blob')} {differ} by {worst.relative:.2g} of {their} "
@@ -305,7 +305,7 @@ def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[fl
             typical = [side.typical(name, random) for side in (a, b) if isinstance(side, SampleRunner)]
             if (value := next((value for value in typical if value is not None), None)) is not None:
                 given[name] = value
-                description.append(f"{name} {shape_text(value.shape)} as the layer that reads it may get it")
+                description.append(f"{name} {shape_text(value.shape)} with typical values")
                 continue
             shape = (shape[0] + extra_batch, *shape[1:])
             given[name] = random_input(random, shape, limits)

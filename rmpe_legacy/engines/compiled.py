@@ -90,8 +90,8 @@ class CompiledNet:
             NetError: There was no call yet, and the prototxt gives the inputs no sizes.
         """
         if self._latest is None:
-            raise NetError(f"{self.name or 'the network'}: its inputs have no shape in the prototxt, so that no engine "
-                           "is prepared before the first call")
+            raise NetError(f"{self.name or 'the network'}: its inputs have no shape in the prototxt, so no engine is "
+                           "prepared before the first call")
         return self._latest
 
     @property

@@ -25,7 +25,7 @@ from rmpe_legacy.wording import utf8
 from .base import ENGINES, NOTHING, Engine, Job, Tensors
 from .layer_times import LayerTimes, node_times
 
-Run = Callable[[list[np.ndarray]], Sequence[np.ndarray]]  # inputs and outputs in the model's order
+Run = Callable[[list[np.ndarray]], Sequence[np.ndarray]]  # inputs and new outputs, in the model's order
 Open = Callable[[bytes, torch.device], Run]  # a model and the device it is to run on
 # The same, inputs, and how often to run it after a first time -> (node, seconds) in all these runs
 Profile = Callable[[bytes, torch.device, list[np.ndarray], int], Iterator[tuple[str, float]]]
@@ -55,7 +55,7 @@ class OnnxEngine:
 
     def _load(self) -> Run:
         if (size := self.model.ByteSize()) >= 1 << 31:
-            raise NetError(f"{self.title}: engine {self.name!r} takes up to 2 GiB of weights, and it has "
+            raise NetError(f"{self.title}: engine {self.name!r} takes at most 2 GiB of weights, but the network has "
                            f"{size / 2**30:.1f} GiB; use 'torch'")
         try:
             with silent_stderr():  # the runtimes also raise whatever they print
@@ -74,7 +74,7 @@ class OnnxEngine:
             found = run(arrays)
         except Exception as error:
             raise NetError(f"{self.title}: engine {self.name!r} cannot run it: {first_line(error)}") from error
-        return {value.blob: torch.from_numpy(np.array(array)).to(self.device)
+        return {value.blob: torch.from_numpy(array).to(self.device)
                 for value, array in zip(outputs, found, strict=True)}
 
     def blobs(self, inputs: Tensors, shown: Collection[str] | None = None, given: Tensors = NOTHING
@@ -141,7 +141,7 @@ def _open_openvino(model: bytes, device: torch.device) -> Run:
     request = _request(model)
 
     def run(arrays: list[np.ndarray]) -> Sequence[np.ndarray]:
-        return list(request.infer(dict(enumerate(arrays)), share_inputs=True).to_tuple())
+        return request.infer(dict(enumerate(arrays)), share_inputs=True).to_tuple()
 
     return run
 

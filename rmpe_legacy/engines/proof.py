@@ -112,7 +112,7 @@ def prove(net: Net, engine: Engine, shapes: Mapping[str, Shape]) -> Proof:
         for kind, values in proof_inputs(shapes, engine.any_batch):
             verdict = _compare(net, engine, values)
             if not verdict.same:
-                raise NetError(f"{net.name or 'the network'}: engine {engine.name!r} is refused: on {kind} inputs it "
+                raise NetError(f"{net.name or 'the network'}: engine {engine.name!r} is rejected: on {kind} inputs it "
                                f"is {verdict.sentence}; use another engine, or 'exact'")
             verdicts[kind] = verdict
     return Proof(engine.name, verdicts)

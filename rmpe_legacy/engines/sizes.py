@@ -21,8 +21,8 @@ def at_sizes(net: Net, shapes: Mapping[str, Shape]) -> Net:
     """
     for step in net.steps:
         if not (step.bottom or step.layer.is_constant or step.layer.spec.type == "Input"):
-            raise step.layer.spec.error("gives data of its own, so that no engine can be compared with Caffe's "
-                                        "results; make it an Input layer, as in a deploy.prototxt")
+            raise step.layer.spec.error("produces its own data, so no engine can be compared with Caffe's results; "
+                                        "replace it with an Input layer, as in a deploy.prototxt")
     steps = wire_quietly([_sized(step.layer.spec, shapes) for step in net.steps])
     for step, old in zip(steps, net.steps, strict=True):
         _share_parameters(step, old)
@@ -44,8 +44,8 @@ def _sized(spec: LayerSpec, shapes: Mapping[str, Shape]) -> LayerSpec:
 def _share_parameters(step: Step, old: Step) -> None:
     for mine, theirs in zip(step.layer.declared, old.layer.declared, strict=True):
         if mine.shape != theirs.shape:
-            raise step.layer.spec.error(f"its parameter {mine.name} is made for one size of the input; give inputs of "
-                                        "the size in the prototxt")
+            raise step.layer.spec.error(f"its parameter {mine.name} fits only one input size; give inputs of the size "
+                                        "in the prototxt")
     for name, value in old.layer.named_parameters(recurse=False):
         step.layer.register_parameter(name, value)
     for name, buffer in old.layer.named_buffers(recurse=False):

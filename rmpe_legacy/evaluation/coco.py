@@ -22,9 +22,9 @@ _USED = ("image_id", "category_id", "keypoints", "score", "bbox")  # with bbox, 
 _FACE = 5  # nose, eyes and ears come first
 _AREA_ALL, _MAX_20 = 0, 0  # index of precision for all sizes and at most 20 detections per image
 
-NOT_COCO = ("COCO's AP judges 17 joints, five of them nose, eyes and ears, which a model of MPII's 16 joints does not "
-            "predict; they would all count as errors, and the number would not be a COCO AP. Evaluate these poses "
-            "with `rmpe evaluate mpii`, or with a model of COCO's joints")
+NOT_COCO = ("COCO AP evaluates 17 joints. Five of them (nose, eyes and ears) are not among MPII's 16 joints, so they "
+            "would all count as errors and the result would not be a COCO AP. Use `rmpe evaluate mpii` for these "
+            "poses, or a model that predicts COCO's joints")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def _check_results(results: Any) -> list[Mapping[str, Any]]:
         for category in _list_of_maps(results.get("categories", []), "categories"):
             _refuse_mpii(len(_sequence(category.get("keypoints", ()))))
         if "annotations" not in results:
-            raise EvaluationError("not COCO results; they are a list with image_id, category_id, keypoints and score "
+            raise EvaluationError("not COCO results; expected a list with image_id, category_id, keypoints and score "
                                   "for each person")
         results = results["annotations"]
     results = _list_of_maps(results, "results")
@@ -110,7 +110,7 @@ def _check_results(results: Any) -> list[Mapping[str, Any]]:
         keypoints = _numbers(result["keypoints"], where, "keypoints")
         _refuse_mpii(len(keypoints) / 3)
         if len(keypoints) != 3 * len(COCO):
-            raise EvaluationError(f"{where} has {len(keypoints)} keypoint values; {3 * len(COCO)} are needed: x, y and "
+            raise EvaluationError(f"{where} has {len(keypoints)} keypoint values; expected {3 * len(COCO)}: x, y and "
                                   f"score of {len(COCO)} joints")
         _numbers([result["score"]], where, "score")
         box = _numbers(result.get("bbox", [0] * 4), where, "bbox")
@@ -118,14 +118,14 @@ def _check_results(results: Any) -> list[Mapping[str, Any]]:
             raise EvaluationError(f"{where}: bbox must be four numbers, in all results or in none")
         faces = faces or bool(keypoints.reshape(-1, 3)[:_FACE, :2].any())
     if results and not faces:
-        raise EvaluationError("nose, eyes and ears are 0 in every result, as if MPII's joints had been put in COCO's "
-                              f"places. {NOT_COCO}")
+        raise EvaluationError("nose, eyes and ears are 0 in every result, as if MPII's joints had been written in "
+                              f"COCO's order. {NOT_COCO}")
     return results
 
 
 def _refuse_mpii(joints: float) -> None:
     if joints == len(MPII):
-        raise EvaluationError(f"the results have {len(MPII)} joints a person: MPII's. {NOT_COCO}")
+        raise EvaluationError(f"the results have {len(MPII)} joints per person: MPII's. {NOT_COCO}")
 
 
 def _check_ground_truth(content: Any) -> dict[str, list[Mapping[str, Any]]]:
@@ -143,9 +143,9 @@ def _check_ground_truth(content: Any) -> dict[str, list[Mapping[str, Any]]]:
         _need(person, ("id", "image_id", "category_id", "keypoints", "num_keypoints", "area", "bbox", "iscrowd"), where)
         if len(_numbers(person["keypoints"], where, "keypoints")) != 3 * len(COCO):
             raise EvaluationError(f"{where} of the ground truth has {len(person['keypoints'])} keypoint values; "
-                                  f"{3 * len(COCO)} are needed. {NOT_COCO}")
+                                  f"expected {3 * len(COCO)}. {NOT_COCO}")
         if len(_numbers(person["bbox"], where, "bbox")) != 4:
-            raise EvaluationError(f"{where}: bbox has {len(person['bbox'])} numbers; x, y, width, height are needed")
+            raise EvaluationError(f"{where}: bbox has {len(person['bbox'])} numbers; expected x, y, width, height")
         _numbers([person[key] for key in ("num_keypoints", "area", "iscrowd")], where, "num_keypoints, area, iscrowd")
         if person["image_id"] not in images:
             raise EvaluationError(f"{where} is for image {person['image_id']!r}, which is not among the images")
@@ -167,7 +167,7 @@ def _need(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
         if key not in entry:
             raise EvaluationError(f"{where} has no {key!r}")
         if key.endswith("id") and not isinstance(entry[key], int | float | str):
-            raise EvaluationError(f"{where}: {key} is {entry[key]!r}; a number or a name is needed")
+            raise EvaluationError(f"{where}: {key} is {entry[key]!r}; expected a number or a name")
 
 
 def _numbers(value: Any, where: str, what: str) -> np.ndarray:

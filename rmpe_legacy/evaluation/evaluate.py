@@ -91,8 +91,7 @@ def _measure_mpii(predictions: str | PathLike, ground_truth: str | PathLike, gro
               "groups without poses": sum(not len(p) for p in poses)}
     notes = [", ".join(f"{value} {what}" for what, value in counts.items()), *truth.notes]
     if unseen := sum(len(people) for people, p in zip(truth.joints, poses, strict=True) if not len(p)):
-        notes.append(f"the {unseen} people of groups without poses do not count as missed: so the official toolkit "
-                     "has it")
+        notes.append(f"the {unseen} people of groups without poses do not count as missed, as in the official toolkit")
     numbers = {"name": name, "mAP": result.mean, "table": result.table,
                "AP": dict(zip(EVALUATED, result.joint_ap.tolist(), strict=True)),
                "annotated": dict(zip(EVALUATED, result.annotated.tolist(), strict=True)), "counts": counts,

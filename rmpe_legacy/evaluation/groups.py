@@ -78,7 +78,7 @@ def poses_by_group(poses: Poses, groups: Groups) -> list[np.ndarray]:
                                   "the same groups in the same order")
         if different:
             i = different[0]
-            raise EvaluationError(f"group {i + 1} is of {groups.images[i]} in the ground truth, but of "
+            raise EvaluationError(f"group {i + 1} belongs to {groups.images[i]} in the ground truth, but to "
                                   f"{poses.images[i]} in the predictions; they must be in the same order")
         taken = list(poses.joints)
     else:
@@ -91,8 +91,8 @@ def poses_by_group(poses: Poses, groups: Groups) -> list[np.ndarray]:
                 for p, xy, scale in zip(taken, groups.positions, groups.scales, strict=True)]
     shared = [name for name, times in Counter(map(_base, groups.images)).items() if name and times > 1]
     if shared:
-        raise EvaluationError(f"{shared[0]} has more than one group, and the ground truth lacks objpos and scale, by "
-                              "which poses are told apart; give predictions by group (a .mat with pred)")
+        raise EvaluationError(f"{shared[0]} has more than one group, and the ground truth lacks objpos and scale, "
+                              "which are needed to tell poses apart; give predictions by group (a .mat with pred)")
     return taken
 
 
@@ -115,12 +115,13 @@ def in_group(poses: np.ndarray, positions: np.ndarray, scales: np.ndarray, whole
 
 def _by_name(poses: Poses, groups: Groups) -> list[np.ndarray]:
     if not all(groups.images):
-        raise EvaluationError(f"predictions are {len(poses)} images, the ground truth {len(groups)} groups without "
-                              "the names of their images; give the list of groups (--groups MPI_MP_*.json)")
+        raise EvaluationError(f"the predictions list {len(poses)} images, but the ground truth has {len(groups)} "
+                              "groups without image names; give the list of groups (--groups MPI_MP_*.json)")
     twice = [name for name, times in Counter(map(_base, poses.images)).items() if times > 1]
     if twice:
-        raise EvaluationError(f"predictions list {twice[0] or 'an image without a name'} more than once, but they are "
-                              f"not one for each of the {len(groups)} groups; list each image once, or each group")
+        raise EvaluationError(f"predictions list {twice[0] or 'an image without a name'} more than once, but there is "
+                              f"not one entry for each of the {len(groups)} groups; list each image once, or each "
+                              "group")
     known = dict(zip(map(_base, poses.images), poses.joints, strict=True))
     lost = [name for name in groups.images if _base(name) not in known]
     if lost:

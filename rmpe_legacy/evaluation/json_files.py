@@ -44,8 +44,8 @@ def groups_of_json(path: Path) -> Groups:
     """Read annotations of 16 joints (x, y, visibility; 0: not annotated) with a head_size or head_box."""
     content = read_json(path)
     if isinstance(content, dict) and "root" in content:
-        raise EvaluationError(f"{path}: lists groups of people, but not where their joints are; give the ground truth "
-                              "that has them, and this file with --groups")
+        raise EvaluationError(f"{path}: lists groups of people, but not their joints; give the ground truth with the "
+                              "joints, and this file as --groups")
     if not isinstance(content, dict) or not {"images", "annotations"} <= set(content):
         raise FileError(f"{path}: has no images and annotations")
     _check_joint_names(path, content)
@@ -96,7 +96,7 @@ def _check_joint_names(path: Path, content: Mapping[str, Any]) -> None:
     for where, category in _objects(path, content.get("categories", []), "category"):
         joints = category.get("keypoints")
         if isinstance(joints, list) and len(joints) != _J:
-            raise EvaluationError(f"{where} has {len(joints)} joints; MPII's {_J} are needed")
+            raise EvaluationError(f"{where} has {len(joints)} joints; expected MPII's {_J}")
 
 
 def _image_names(path: Path, content: Mapping[str, Any]) -> dict[object, str]:
@@ -105,16 +105,16 @@ def _image_names(path: Path, content: Mapping[str, Any]) -> dict[object, str]:
         key = _hashable(image.get("id"))
         name = image.get("file_name", key)
         if key is None or key in names:
-            raise FileError(f"{where}: {'an id that another has' if key in names else 'without an id'}")
+            raise FileError(f"{where}: {'an id that another one has' if key in names else 'without an id'}")
         names[key] = str(name)
     if len(set(names.values())) != len(names):
-        raise FileError(f"{path}: two images of one file_name")
+        raise FileError(f"{path}: two images have the same file_name")
     return names
 
 
 def _objects(path: Path, value: Any, what: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
     if not isinstance(value, list):
-        raise FileError(f"{path}: a list of {what}s is needed")
+        raise FileError(f"{path}: expected a list of {what}s")
     for i, entry in enumerate(value, 1):
         if not isinstance(entry, dict):
             raise FileError(f"{path}: {what} {i} is not an object")
@@ -129,7 +129,7 @@ def _keypoints(where: str, entry: Mapping[str, Any]) -> np.ndarray:
     """Return an entry's 48 keypoint numbers as (16, 3)."""
     keypoints = entry.get("keypoints")
     if isinstance(keypoints, list) and len(keypoints) != 3 * _J:
-        raise EvaluationError(f"{where} has {len(keypoints)} keypoint values; {3 * _J} are needed: x, y and score of "
+        raise EvaluationError(f"{where} has {len(keypoints)} keypoint values; expected {3 * _J}: x, y and score of "
                               f"MPII's {_J} joints")
     return _floats(where, keypoints, "keypoints", 3 * _J).reshape(_J, 3)
 

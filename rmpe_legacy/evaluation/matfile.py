@@ -174,7 +174,7 @@ class _Reader:
             start = pos + 8
             after = start + size + (-size & 7)
         if start + size > end:
-            raise _DamageError(f"a value of {size} bytes at byte {pos}, where {max(end - start, 0)} are left")
+            raise _DamageError(f"a value of {size} bytes at byte {pos}, but only {max(end - start, 0)} are left")
         return kind, start, size, min(after, end)
 
     def matrix(self, data: bytes, pos: int, end: int, depth: int) -> tuple[str, Any]:
@@ -185,7 +185,7 @@ class _Reader:
         if self.matrices_left < 0:
             raise _DamageError("holds more cells, structs and matrices than a file of its size")
         if depth > MAX_DEPTH:
-            raise _DamageError(f"more than {MAX_DEPTH} cells or structs in each other")
+            raise _DamageError(f"more than {MAX_DEPTH} nested cells or structs")
         kind, start, size, pos = self.element(data, pos, end)
         if kind != _UINT32 or size != 8:
             raise _DamageError(f"no matrix flags at byte {start}")
@@ -228,7 +228,7 @@ class _Reader:
 
     def array(self, data: bytes, kind: int, start: int, size: int) -> np.ndarray:
         if kind not in _NUMBERS:
-            raise _DamageError(f"numbers of type {kind}, which is not one, at byte {start}")
+            raise _DamageError(f"numbers of unknown type {kind} at byte {start}")
         dtype = np.dtype(self.order + _NUMBERS[kind])
         if size % dtype.itemsize:
             raise _DamageError(f"{size} bytes of {dtype} at byte {start}")
@@ -253,7 +253,7 @@ class _Reader:
     def structure(self, data: bytes, pos: int, end: int, shape: tuple[int, ...], count: int, depth: int) -> Struct:
         kind, start, size, pos = self.element(data, pos, end)
         if kind != _INT32 or size != 4:
-            raise _DamageError(f"no length of field names at byte {start}")
+            raise _DamageError(f"no field name length at byte {start}")
         (length,) = struct.unpack_from(self.order + "i", data, start)
         kind, start, size, pos = self.element(data, pos, end)
         if kind != _INT8 or length < 1 or size % length:
@@ -276,7 +276,7 @@ class _Reader:
             if value is None:
                 kind, start, size, after = self.element(data, pos, end)
                 if kind != _MATRIX:
-                    raise _DamageError(f"a value of type {kind} where a matrix is needed, at byte {start}")
+                    raise _DamageError(f"a value of type {kind} instead of a matrix at byte {start}")
                 value = self.matrix(data, start, start + size, depth + 1)[1]
             out.append(value)
             pos = after

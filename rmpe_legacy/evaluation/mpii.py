@@ -91,7 +91,7 @@ def _stack(arrays: Sequence[np.ndarray], shape: tuple[int, ...], what: str) -> t
             array = array.reshape(0, *shape)
         if array.ndim != 1 + len(shape) or array.shape[1:] != shape:
             needed = "(people, " + "".join(f"{n}, " for n in shape).rstrip(" ,") + ")" if shape else "(people,)"
-            raise EvaluationError(f"{what} of group {i + 1} are {array.shape}; {needed} is needed")
+            raise EvaluationError(f"{what} of group {i + 1} are {array.shape}; expected {needed}")
         rows.append(array)
     return np.concatenate(rows), np.array([len(r) for r in rows[1:]], np.int64)
 

@@ -71,8 +71,8 @@ def pckh(predictions: np.ndarray, ground_truth: np.ndarray, head_sizes: np.ndarr
     pred, gt = _persons(predictions, "predictions"), _persons(ground_truth, "ground truth")
     heads = np.asarray(head_sizes, np.float64)
     if len(pred) != len(gt) or heads.shape != (len(gt),):
-        raise EvaluationError(f"{len(pred)} predictions, {len(gt)} persons and head sizes {heads.shape}; "
-                              "one of each per person is needed, in the same order")
+        raise EvaluationError(f"{len(pred)} predictions, {len(gt)} persons and head sizes {heads.shape}; expected one "
+                              "of each per person, in the same order")
     diff = pred - gt
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = np.sqrt((diff * diff).sum(axis=2)) / heads[:, None]
@@ -89,7 +89,8 @@ def _persons(joints: np.ndarray, what: str) -> np.ndarray:
     except (TypeError, ValueError):
         raise EvaluationError(f"{what} are not an array of numbers") from None
     if joints.ndim != 3 or joints.shape[1:] != (len(MPII), 2):
-        raise EvaluationError(f"{what} are {joints.shape}; (persons, {len(MPII)}, 2) is needed, joints by MPII's id")
+        raise EvaluationError(f"{what} are {joints.shape}; expected (persons, {len(MPII)}, 2), in the order of MPII's "
+                              "joint ids")
     return joints
 
 

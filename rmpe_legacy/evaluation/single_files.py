@@ -43,7 +43,7 @@ def read_joints(path: str | PathLike) -> np.ndarray:
     if values.ndim == 3 and values.shape[:2] == (2, _J) and values.shape[1:] != (_J, 2):
         values = values.transpose(2, 1, 0)
     if values.ndim != 3 or values.shape[1:] != (_J, 2):
-        raise FileError(f"{path}: preds are {values.shape}; (people, {_J}, 2) is needed")
+        raise FileError(f"{path}: preds are {values.shape}; expected (people, {_J}, 2)")
     return values.astype(np.float64)
 
 
@@ -73,8 +73,8 @@ def read_people(path: str | PathLike) -> tuple[np.ndarray, np.ndarray]:
     else:
         raise FileError(f"{path}: neither an .h5 with part and normalize, nor a .mat with pos_gt_src")
     if joints.ndim != 3 or joints.shape[1:] != (_J, 2) or heads.shape != joints.shape[:1]:
-        raise FileError(f"{path}: joints {joints.shape} and head sizes {heads.shape}; (people, {_J}, 2) and (people,) "
-                        "are needed")
+        raise FileError(f"{path}: joints {joints.shape} and head sizes {heads.shape}; expected (people, {_J}, 2) and "
+                        "(people,)")
     joints[missing] = np.nan
     return joints, heads
 

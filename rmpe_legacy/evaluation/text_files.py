@@ -27,8 +27,8 @@ def poses_of_text(path: Path) -> Poses:
     scores_file, index_file = path.with_name("scores.txt"), path.with_name("index.txt")
     scores_names, scores = _table(scores_file, _J)
     if scores_names != names:
-        raise EvaluationError(f"{scores_file} has {len(scores_names)} poses and {path} {len(names)}, or of other "
-                              "images; they must come from the same run")
+        raise EvaluationError(f"{scores_file} has {len(scores_names)} poses and {path} {len(names)}, or they belong to "
+                              "other images; they must come from the same run")
     poses = np.concatenate([values.reshape(-1, _J, 2), scores[..., None]], axis=2)
     images, ranges = _table(index_file, 2)
     used = np.zeros(len(poses), bool)
@@ -36,13 +36,13 @@ def poses_of_text(path: Path) -> Poses:
     for number, (image, (first, last)) in enumerate(zip(images, ranges.tolist(), strict=True), 1):
         where = f"{index_file}:{number}"
         if not 1 <= first <= last + 1 <= len(poses) + 1 or first % 1 or last % 1:
-            raise FileError(f"{where}: {image} has the poses {first:g} to {last:g}, but there are {len(poses)}, "
-                            "counted from 1")
+            raise FileError(f"{where}: {image} has the poses {first:g} to {last:g}, but there are {len(poses)} "
+                            "(counted from 1)")
         span = slice(int(first) - 1, int(last))
         other = next((name for name in names[span] if name != image), None)
         if other is not None:
-            raise FileError(f"{where}: {image} has the poses {first:g} to {last:g}, but one of them is of {other} in "
-                            f"{path.name}")
+            raise FileError(f"{where}: {image} has the poses {first:g} to {last:g}, but one of them belongs to {other} "
+                            f"in {path.name}")
         used[span] = True
         joints.append(poses[span])
     if not used.all():
@@ -80,8 +80,8 @@ def groups_of_text(path: Path) -> Groups:
     for number, line in enumerate(_lines(path), 1):
         fields = line.rstrip().split("\t")
         if len(fields) not in (4, 5):
-            raise FileError(f"{path}:{number}: not an image, a box, perhaps position and scale, 16 x and 16 y, "
-                            "between tabs")
+            raise FileError(f"{path}:{number}: expected an image, a box, optionally position and scale, 16 x and 16 y, "
+                            "separated by tabs")
         place = _row(path, number, fields[2], 3) if len(fields) == 5 else np.full(3, np.nan)
         _row(path, number, fields[1], 4)
         xy = np.stack([_row(path, number, text, _J) for text in fields[-2:]], axis=1)
@@ -97,10 +97,10 @@ def groups_of_text(path: Path) -> Groups:
             of_image.append((xy, head, place[:2], place[2]))
     if not people:
         raise FileError(f"{path}: is empty")
-    notes = ["each image is taken as one group; MPII's own groups are another division"]
+    notes = ["each image counts as one group; MPII's own groups differ"]
     if estimated:
-        notes.append(f"the heads of {estimated} people are measured from neck to head top, which is the size of MPII's "
-                     "head rectangle to about 3 %")
+        notes.append(f"the heads of {estimated} people are measured from neck to head top, which matches the size of "
+                     "MPII's head rectangle within about 3 %")
     if headless:
         notes.append(f"{headless} people without neck or head top are left out; poses on them count as wrong")
     columns = [list(zip(*each, strict=True)) or [()] * 4 for each in people.values()]

@@ -118,8 +118,8 @@ def _head_size(where: str, person: Mapping[str, Any], needed: bool) -> float:
     if math.isnan(size):
         size = HEAD_PER_SCALE * _number(person.get("scale"))
     if math.isnan(size) and needed:
-        raise FileError(f"{where}: neither a head rectangle (x1, y1, x2, y2) nor a scale; the head size, "
-                        "which scales all distances, is not known")
+        raise FileError(f"{where}: neither a head rectangle (x1, y1, x2, y2) nor a scale; without them, the head size, "
+                        "which scales all distances, is unknown")
     return size
 
 
@@ -147,8 +147,8 @@ def _groups_of_release(path: Path, release: Struct, groups: Path | None, split: 
     if not isinstance(listed, Cell):
         raise FileError(f"{groups}: has no cell array groups; is it groups_v12.mat?")
     if not len(people) == train.size == len(single.items) == len(listed.items):
-        raise EvaluationError(f"{path} has {len(people)} images, {train.size} in img_train and {len(single.items)} "
-                              f"in single_person; {groups} has {len(listed.items)}; they must be of one release")
+        raise EvaluationError(f"{path} has {len(people)} images, {train.size} in img_train and {len(single.items)} in "
+                              f"single_person; {groups} has {len(listed.items)}; they must be from the same release")
     chosen = []
     wanted = train.reshape(-1, order="F") == (split == "train")
     for image, (where, name, rects) in enumerate(_entries(path, people)):
@@ -165,7 +165,7 @@ def _groups_of_release(path: Path, release: Struct, groups: Path | None, split: 
                 chosen.append((where.replace("group", "image"), name, [rects[m - 1] for m in members]))
     found = _to_groups(chosen)
     if not any(np.isfinite(joints).any() for joints in found.joints):
-        raise EvaluationError(f"{path}: the {split} split has no joints. MPII withholds those of its test images: "
+        raise EvaluationError(f"{path}: the {split} split has no joints. MPII withholds those of its test images, so "
                               "only its organisers can evaluate them; use --split train")
     return found
 

@@ -123,7 +123,7 @@ class _Tried:
                 at = next(i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
                 raise step.layer.spec.error(
                     f"cannot be converted with a dynamic {words}: its {step.layer.declared[at].name}, "
-                    f"{shape_text(mine[at])}, fits one size only. Leave {words} out of --dynamic, or convert the "
+                    f"{shape_text(mine[at])}, fits only one size. Leave {words} out of --dynamic, or convert the "
                     f"layers before it, with --until {before(step.layer)}")
             other.layer._parameters = step.layer._parameters
         return steps

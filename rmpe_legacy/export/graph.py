@@ -116,7 +116,7 @@ def refuse_unsupported(graph: Graph, types: Container[str], target: str) -> None
     if lines:
         what = "1 layer is" if len(lines) == 1 else f"{len(lines)} layers are"
         raise NetError("\n  ".join([
-            f"{what} of a type that has no counterpart in {target} here; convert a part without, with --until BLOB:",
+            f"{what} of a type that cannot be converted to {target}; convert a part without them, with --until BLOB:",
             *lines]))
 
 
@@ -150,7 +150,7 @@ def _with_more_rows(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Ste
     one = wire_quietly([step.layer.spec for step in steps])  # anew: a forward leaves the number that it found
     for own, step, other in zip(steps, one, two, strict=True):
         if [d.shape for d in step.layer.declared] != [d.shape for d in other.layer.declared]:
-            raise own.layer.spec.error("cannot be converted: its parameters are made for one number of rows")
+            raise own.layer.spec.error("cannot be converted: its parameters fit only one number of rows")
         if not all(_symbol(x, y, 1, ROWS) for p, q in zip(step.top_shapes, other.top_shapes, strict=True)
                    for x, y in zip(p, q, strict=True)):
             raise own.layer.spec.error("cannot be converted: its top does not grow with the number of rows")
@@ -169,7 +169,7 @@ def _with_another_batch(steps: Sequence[Step]) -> tuple[Sequence[Step], str]:
         return steps, str(error)
     for a, b in zip(steps, more, strict=True):
         if [d.shape for d in a.layer.declared] != [d.shape for d in b.layer.declared]:
-            reason = a.layer.spec.error("its parameters are made for one size of the batch")
+            reason = a.layer.spec.error("its parameters fit only one batch size")
             return steps, str(reason)
         if not all(_symbol(x, y, first) for p, q in zip(a.top_shapes, b.top_shapes, strict=True)
                    for x, y in zip(p, q, strict=True)):

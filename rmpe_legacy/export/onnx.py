@@ -98,8 +98,8 @@ def write_onnx(path: str | PathLike, model: Any) -> None:
         FileError: The model exceeds the size limit of ONNX files, or the file cannot be written.
     """
     if (size := model.ByteSize()) > MAX_BYTES:
-        raise FileError(f"{path}: would be {size / 2**30:.1f} GiB; an ONNX file holds up to 2 GiB. Convert a part, "
-                        "with --until BLOB")
+        raise FileError(f"{path}: would be {size / 2**30:.1f} GiB; an ONNX file can hold at most 2 GiB. Convert a part "
+                        "of the network, with --until BLOB")
     Path(path).write_bytes(model.SerializeToString())
 
 

@@ -114,7 +114,7 @@ class OnnxGraph:
                  for size, dim in zip(target, want, strict=True)]
         if sum(size == -1 and dim not in have for size, dim in zip(target, want, strict=True)) > 1:
             raise NetError(f"{self.layer}: cannot be converted to ONNX with a dynamic "
-                           f"{axes_text(self.graph.dynamic or ())}: two sizes of its top, {want}, are no sizes of its "
+                           f"{axes_text(self.graph.dynamic or ())}: two sizes of its top, {want}, are not sizes of its "
                            f"bottom, {have}. Leave out --dynamic, or convert the layers before it, with --until")
         return self.node("Concat", parts, axis=0)
 

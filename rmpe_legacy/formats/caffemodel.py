@@ -9,7 +9,7 @@ from pathlib import Path
 from rmpe_legacy.caffe.load import ParsedNet, net_state, parse_net, read_message
 from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 from rmpe_legacy.caffe.proto.message import Message
-from rmpe_legacy.caffe.proto.text import format_text
+from rmpe_legacy.caffe.proto.text_writer import format_text
 from rmpe_legacy.caffe.proto.upgrade import upgrade_net
 from rmpe_legacy.caffe.spec import layer_specs
 from rmpe_legacy.caffe.unknown import list_findings

@@ -30,8 +30,8 @@ def check_replaceable(files: Sequence[Path], target: Format, force: bool) -> lis
         FileError: A file exists that must not be replaced.
     """
     if special := next((file for file in files if file.exists() and not file.is_file()), None):
-        raise FileError(f"{special}: is a directory, a device or a pipe, and a conversion is read back to be compared; "
-                        "give another name")
+        raise FileError(f"{special}: is a directory, a device or a pipe, but a conversion must be read back to be "
+                        "compared; give another name")
     existing = [file for file in files if file.is_file() and file.stat().st_size]
     marks = target.marks(files) if target.marks else {}
     for file in existing:

@@ -186,7 +186,7 @@ class OnnxRunner:
             with silent_stderr():
                 return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
         except Exception as error:  # onnxruntime's exceptions have no common base class
-            raise NetError(f"{self.title}: onnxruntime could not run it: {first_line(error)}") from None
+            raise NetError(f"{self.title}: onnxruntime cannot run it: {first_line(error)}") from None
 
 
 def _blob_names(model: Any) -> dict[str, str]:
@@ -204,7 +204,7 @@ def _run(path: Path, title: str, setting: Setting, options: SourceOptions) -> On
 def _prepare(network: Network, files: Sequence[Path]) -> Writer:
     from rmpe_legacy.export.onnx import to_onnx, write_onnx
 
-    model, graph = to_onnx(network.net, about=f"made of {network.title}", dynamic=network.dynamic)
+    model, graph = to_onnx(network.net, about=f"converted from {network.title}", dynamic=network.dynamic)
     fixed = () if graph.is_dynamic or graph.dynamic is not None else (
         f"the batch has the prototxt's size: {graph.why_fixed}",)
     return Writer(lambda paths: write_onnx(paths[0], model), (*fixed, *graph.notes()), graph.compared_at)

@@ -51,7 +51,7 @@ class PythonRunner:
         variable_of = {blob: variable for variable, blob in blob_of.items()}
         given = {variable_of.get(name, name): torch.from_numpy(np.array(value)) for name, value in inputs.items()}
         if missing := [name for name in arguments if name not in given]:
-            raise NetError(f"{self.title}: its forward takes {', '.join(missing)}, the other side's inputs are "
+            raise NetError(f"{self.title}: its forward takes {', '.join(missing)}, but the other network's inputs are "
                            f"{', '.join(inputs)}")
         seen: dict[str, Any] = {}
 
@@ -64,7 +64,7 @@ class PythonRunner:
             with torch.no_grad():
                 self.model(*(given[name] for name in arguments))
         except (RuntimeError, TypeError, IndexError, ValueError) as error:
-            raise NetError(f"{self.title}: could not run: {first_line(error)}") from None
+            raise NetError(f"{self.title}: cannot be run: {first_line(error)}") from None
         finally:
             sys.setprofile(None)
         blobs = {blob_of.get(name, name): value.numpy() for name, value in seen.items() if isinstance(value, Tensor)}

@@ -60,7 +60,7 @@ def read_network(sources: Sequence[str | PathLike], setting: Setting, options: S
 def refuse_torch7_options(where: str, reason: str, options: SourceOptions) -> None:
     """Raise RmpeError for options that only apply to .t7 files."""
     if not options.parallel or options.key is not None:
-        raise RmpeError(f"{where}: {reason}; --drop-parallel and --key only apply to those")
+        raise RmpeError(f"{where}: {reason}; --drop-parallel and --key apply only to .t7 files")
 
 
 def _up_to(network: Network, ends: Sequence[str]) -> Network:

@@ -39,7 +39,7 @@ def format_to_write(destination: str | PathLike) -> Format:
     if is_folder(destination):
         return CAFFE
     if not path.name.removesuffix(path.suffix):
-        raise RmpeError(f"{path}: has no name before its suffix; give one")
+        raise RmpeError(f"{path}: has no name before its suffix; add one")
     for target in TARGETS:
         if path.name.endswith(target.suffixes[0]) and path.name != target.suffixes[0]:
             return target

@@ -62,7 +62,7 @@ def _input_shapes(path: Path, asked: Sequence[InputShape]) -> tuple[int, Shape |
     ordered = sorted(asked, key=lambda each: (len(each.name or ""), each.name or ""))  # data2 before data10
     batches = {each.sizes[0] for each in ordered if len(each.sizes) == 4} or {1}
     if len(batches) > 1:
-        raise RmpeError(f"{path}: --input-shape gives {len(batches)} sizes of the batch; give one")
+        raise RmpeError(f"{path}: --input-shape gives {len(batches)} batch sizes; give one")
     shapes = [each.sizes[1:] if len(each.sizes) == 4 else each.sizes for each in ordered]
     return batches.pop(), None if not shapes else shapes[0] if len(shapes) == 1 else shapes
 
@@ -82,8 +82,8 @@ class Torch7Runner:
     def run(self, inputs: Arrays, wanted: Collection[str] | None = None) -> RunResult:
         names = self.source.inputs
         if missing := [name for name in names if name not in inputs]:
-            raise NetError(f"{self.title}: its input is called {', '.join(missing)}, the other side's inputs are "
-                           f"{', '.join(inputs)}")
+            raise NetError(f"{self.title}: its input is called {', '.join(missing)}, but the other network's inputs "
+                           f"are {', '.join(inputs)}")
         values = [torch.from_numpy(np.array(inputs[name])) for name in names]
         with torch.no_grad():
             outputs = _flat(self.model(values[0] if len(values) == 1 else values))

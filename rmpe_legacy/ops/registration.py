@@ -35,8 +35,8 @@ def say_if_cuda_is_missing(op: str) -> None:
     name = _name(op)
 
     def refuse(*inputs: Any) -> NoReturn:
-        raise RmpeError(f"{name}: csrc/ was built without CUDA, so it runs on the CPU alone; with a CUDA "
-                        "build of torch and its toolkit, build it again: pip install --no-build-isolation -e .")
+        raise RmpeError(f"{name}: csrc/ was built without CUDA, so it runs only on the CPU; install a CUDA build of "
+                        "torch and its toolkit, and build it again: pip install --no-build-isolation -e .")
 
     if not BUILT_WITH_CUDA:
         _LIBRARY.impl(name, refuse, "CUDA")
@@ -67,11 +67,13 @@ def register_gradient(op: str, backward: Callable[..., Any], setup_context: Call
                     {"forward": staticmethod(forward), "backward": staticmethod(backward)})
 
     def kernel(*inputs: Any) -> Any:
-        tensors = [tensor for tensor in inputs if isinstance(tensor, Tensor)]
-        if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
-            # torch itself would continue with zeros
-            raise NotImplementedError(f"{name}: forward-mode derivatives are not available; use autograd.grad")
-        needed = any(tensor.requires_grad for tensor in tensors)
+        # Plain loops: on a small tensor, generators take longer than the operator itself.
+        needed = False
+        for tensor in inputs:
+            if isinstance(tensor, Tensor):
+                needed = needed or tensor.requires_grad
+                if forward_ad.unpack_dual(tensor).tangent is not None:  # torch itself would continue with zeros
+                    raise NotImplementedError(f"{name}: forward-mode derivatives are not available; use autograd.grad")
         if not (needed and torch.is_grad_enabled()):
             return below_autograd(overload, *inputs)
         if torch._C._are_functorch_transforms_active():

@@ -219,7 +219,7 @@ class Ablation:
         if base is not None:
             training.start_from(base, base if "parallel" in parts else None)
         self.progress.say(f"training {folder.relative_to(self.work)}: {iterations} iterations"
-                          + (f", from {max(snapshots)} on" if snapshots else ""))
+                          + (f", resumed at {max(snapshots)}" if snapshots else ""))
         finished = training.run(snapshots[max(snapshots)] if snapshots else None)
         return weights_file(training.solver) if finished else None
 
@@ -273,10 +273,10 @@ class Ablation:
         path = self.path(row, seed)
         content = read_json(path, 1 << 20)
         if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
-            raise FileError(f"{path}: no result of the ablation; remove it")
+            raise FileError(f"{path}: not a result of the ablation; remove it")
         settings, wanted = content.get("settings"), self.settings(row)
         if (content.get("row"), content.get("seed")) != (row, seed) or not isinstance(settings, dict):
-            raise FileError(f"{path}: the result of another row or seed than its name says; remove it")
+            raise FileError(f"{path}: contains the result of a different row or seed than its name says; remove it")
         other = [key for key, value in wanted.items() if settings.get(key) != value]
         if other:
             raise FileError(f"{path}: was computed with other settings ({other[0]} {settings.get(other[0])!r}, now "

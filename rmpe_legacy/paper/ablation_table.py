@@ -1,4 +1,4 @@
-"""The ablation as a table, paper | drawn world, and as a figure, made only from stored results."""
+"""The ablation as a table, paper | synthetic people, and as a figure, made only from stored results."""
 
 from __future__ import annotations
 
@@ -41,21 +41,22 @@ def by_row(results: Sequence[Result]) -> dict[str, np.ndarray]:
 
 
 def ablation_table(results: Sequence[Result], budget: Budget) -> str:
-    """Each row of Table 3: the paper's numbers, the mean over seeds in the drawn world, and half their range."""
+    """Each row of Table 3: the paper's numbers, the mean over seeds with synthetic people, and half their range."""
     measured = by_row(results)
-    lines = [f"{TABLE_3.source}, and the same comparison in the drawn world: AP in per cent",
-             f"drawn world: {pluralize(budget.pictures, 'image')}, the demo detector's boxes; budget {budget.name!r}: "
-             f"{budget.base_iterations} iterations of the SPPE alone, then {budget.iterations} of each row, batches of "
-             f"{budget.batch}; n seeds, their mean and (+-) half their range", line("", "", MPII_COLUMNS, MPII_COLUMNS)]
+    lines = [f"{TABLE_3.source}, and the same comparison with synthetic people: AP in per cent",
+             f"ours: {pluralize(budget.pictures, 'image')} of synthetic people, the demo detector's boxes; budget "
+             f"{budget.name!r}: {budget.base_iterations} iterations of the SPPE alone, then {budget.iterations} of "
+             f"each row, batches of {budget.batch}; mean of n seeds, and (+-) half their range",
+             line("", "", MPII_COLUMNS, MPII_COLUMNS)]
     for row in ROWS:
         paper = TABLE_3.row(row)
         lines.append(line(row, "paper", MPII_COLUMNS, [f"{paper[column]:.1f}" for column in MPII_COLUMNS]))
         if row not in measured:
-            lines.append("    drawn world: no result yet")
+            lines.append("    ours: no result yet")
             continue
         values = measured[row]
         means = [f"{value:.1f}" for value in values.mean(axis=0)]
-        lines.append(line("", f"drawn, n={len(values)}", MPII_COLUMNS, means))
+        lines.append(line("", f"ours, n={len(values)}", MPII_COLUMNS, means))
         if len(values) > 1:
             half = (values.max(axis=0) - values.min(axis=0)) / 2
             lines.append(line("", "  +-", MPII_COLUMNS, [f"{value:.1f}" for value in half]))
@@ -66,8 +67,8 @@ def ablation_table(results: Sequence[Result], budget: Budget) -> str:
 def _verdict(measured: dict[str, np.ndarray]) -> str:
     """Which of the paper's differences from "full" show here: an effect shows if the two ranges of seeds are apart."""
     if "full" not in measured:
-        return "The row \"full\" has no result yet, so that no difference from it can be given."
-    full, lines = measured["full"][:, -1], ["Total, difference from \"full\" (paper | drawn world):"]
+        return "The row \"full\" has no result yet, so differences from it cannot be given."
+    full, lines = measured["full"][:, -1], ["Total, difference from \"full\" (paper | ours):"]
     for row, values in measured.items():
         if row == "full":
             continue
@@ -84,7 +85,7 @@ def _verdict(measured: dict[str, np.ndarray]) -> str:
 
 
 def ablation_figure(results: Sequence[Result], budget: Budget) -> bytes:
-    """A PNG: for each row the difference of Total from "full", the paper's beside the drawn world's, seed by seed."""
+    """A PNG: for each row the difference of Total from "full", the paper's beside ours, seed by seed."""
     purpose = "the figure of the ablation"
     measured = by_row(results)
     figure = optional("matplotlib.figure", purpose).Figure(figsize=(8, 4.2), dpi=120)
@@ -97,7 +98,7 @@ def ablation_figure(results: Sequence[Result], budget: Budget) -> bytes:
         ours = measured["full"][:, -1].mean()
         shown = [(place, measured[row][:, -1] - ours)
                  for place, row in zip(places, rows, strict=True) if row in measured]
-        axes.barh([p + 0.2 for p, _ in shown], [v.mean() for _, v in shown], 0.38, color="C0", label="drawn world")
+        axes.barh([p + 0.2 for p, _ in shown], [v.mean() for _, v in shown], 0.38, color="C0", label="synthetic people")
         for place, values in shown:
             axes.plot(values, [place + 0.2] * len(values), "k.", markersize=4)
     axes.set_yticks(places, rows)

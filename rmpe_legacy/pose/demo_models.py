@@ -10,9 +10,9 @@ from rmpe_legacy.prototxts import find
 FOLDER = Path(__file__).parents[1] / "models"
 NETWORK = {"detector": "demo/ssd_deploy", "pose": "demo/pose_deploy"}
 DE_TRANSFORM = "paper"  # the mode the pose network was trained with
-DEMO_NOTE = ("the networks of this package were trained on drawn people, and what they find in photographs is wrong; "
-             "for these give the authors' weights (rmpe models says where they are), or use other networks: rmpe demo "
-             "--boxes FILE --pose NET.onnx")
+DEMO_NOTE = ("the networks in this package were trained on synthetic people, so their results on photographs are "
+             "wrong; for photographs, give the authors' weights (rmpe models lists where to get them) or use other "
+             "networks: rmpe demo --boxes FILE --pose NET.onnx")
 
 
 def demo_model(name: str) -> tuple[Path, Path]:
@@ -23,6 +23,6 @@ def demo_model(name: str) -> tuple[Path, Path]:
     """
     weights = FOLDER / f"demo_{name}.caffemodel"
     if not weights.is_file():
-        raise FileError(f"{weights}: no such file; the demo models are missing from this installation, give "
-                        f"--{name} PROTOTXT CAFFEMODEL")
+        raise FileError(f"{weights}: no such file; the demo models are missing from this installation; give --{name} "
+                        "PROTOTXT CAFFEMODEL")
     return find(NETWORK[name]), weights

@@ -88,14 +88,15 @@ def person_label(labels: Sequence[int], options: DetectorOptions, name: str) -> 
         return label
     if options.person_class is not None:
         if options.person_class not in labels:
-            raise NetError(f"the detector {name} has no class {options.person_class}; its classes are {labels[0]} to "
-                           f"{labels[-1]}: give another --person-class")
+            own = f"classes are {labels[0]} to {labels[-1]}" if len(labels) > 1 else f"only class is {labels[0]}"
+            raise NetError(f"the detector {name} has no class {options.person_class}; its {own}: give another "
+                           "--person-class")
         return options.person_class
     if len(labels) == 1:
         return labels[0]
     hint = COMMON.get(len(labels), "as its label map numbers them")
-    raise NetError(f"the detector {name} has {len(labels)} classes besides the background, and nothing in it says "
-                   f"which is person; give --person-class N ({hint}), or --label-map FILE")
+    raise NetError(f"the detector {name} has {len(labels)} classes besides the background, and nothing in it tells "
+                   f"which one is person; give --person-class N ({hint}), or --label-map FILE")
 
 
 def _label_in(path: str | PathLike) -> int:

@@ -92,8 +92,8 @@ def output_of(net: Net) -> DetectorOutput:
         return RegionOutput(net, pooling[-1])
     made = {top: step.layer.spec.type for step in net.steps for top in step.top}
     outputs = ", ".join(f"{top} ({made[top]})" for top in net.outputs) or "none"
-    raise NetError(f"the detector {name} outputs no boxes in a known form: its outputs are {outputs}; known are "
-                   f"{KNOWN}; give its deploy.prototxt, or the boxes that it finds elsewhere (--boxes)")
+    raise NetError(f"the detector {name} outputs no boxes in a supported form: its outputs are {outputs}; supported "
+                   f"are {KNOWN}; give its deploy.prototxt, or the boxes that it finds elsewhere (--boxes)")
 
 
 class RowOutput(DetectorOutput):
@@ -147,7 +147,7 @@ class RegionOutput(DetectorOutput):
         shapes = {top: shape for step in net.steps for top, shape in zip(step.top, step.top_shapes, strict=True)}
         if self.regions in net.inputs:
             raise NetError(f"the detector {self.name} takes its regions as input {self.regions!r} and proposes none "
-                           "itself, as Fast R-CNN does; give a network with a proposal layer, or boxes (--boxes)")
+                           "itself, like Fast R-CNN; give a network with a proposal layer, or boxes (--boxes)")
         lacking = [name for name in ("cls_prob", "bbox_pred") if name not in net.outputs]
         if lacking:
             raise NetError(f"the detector {self.name} has regions but no output {' and '.join(lacking)}; its outputs "

@@ -100,7 +100,7 @@ def write_image(path: str | PathLike, rgb: np.ndarray) -> None:
     """
     suffix = Path(path).suffix.lower()
     if suffix not in (".png", ".jpg", ".jpeg"):
-        raise RmpeError(f"{path}: an image is written as .png or .jpg")
+        raise RmpeError(f"{path}: an image can be written only as .png or .jpg")
     with whole_file(path) as file:
         file.write(encode_image(rgb, suffix))
 

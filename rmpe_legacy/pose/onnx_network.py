@@ -110,7 +110,7 @@ class OnnxPoseNetwork(PoseNetwork):
         if len(pair) == 2:
             return self._read_simcc(*self._x_first(vectors))
         shapes = ", ".join(f"{name} {shape_text(value.shape)}" for name, value in outputs.items()) or "nothing"
-        raise NetError(f"{self.name}: for {count} crops it gives {shapes}; expected {count} x {len(self.joints)} x "
+        raise NetError(f"{self.name}: for {count} crops it returned {shapes}; expected {count} x {len(self.joints)} x "
                        f"height x width, or two of {count} x {len(self.joints)} x bins, for the {len(self.joints)} "
                        f"joints of {self.joints.name} (--joints)")
 

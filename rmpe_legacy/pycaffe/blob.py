@@ -165,8 +165,8 @@ class Blob(pycaffe_layer.Blob):
             raise RuntimeRmpeError(f"{self}: reshape takes its sizes without names; {', '.join(named)} is given")
         sizes = tuple(whole_number(f"{self}: a size of its new shape", size) for size in shape)
         if len(sizes) > MAX_AXES or min(sizes, default=0) < 0 or math.prod(sizes) > MAX_COUNT:
-            raise RuntimeRmpeError(f"{self}: cannot become {shape_text(sizes)}; a blob holds 0 to {MAX_COUNT} values "
-                                   f"in up to {MAX_AXES} axes")
+            raise RuntimeRmpeError(f"{self}: cannot become {shape_text(sizes)}; a blob has up to {MAX_COUNT} values "
+                                   f"and {MAX_AXES} axes")
         self.data_memory.reshape(sizes)
 
     def diff_tensor(self) -> Tensor:

@@ -86,7 +86,7 @@ def compose(base_map: CoordMap, next_map: CoordMap) -> CoordMap:
     """
     (base_axis, base_scale, base_shift), (axis, scale, shift) = base_map, next_map
     if base_axis is not None and axis is not None and base_axis != axis:
-        raise AxisMismatchException(f"maps from axis {base_axis} and from axis {axis} do not go together")
+        raise AxisMismatchException(f"maps from axis {base_axis} and from axis {axis} cannot be combined")
     return axis if base_axis is None else base_axis, base_scale * scale, base_scale * shift + base_shift
 
 

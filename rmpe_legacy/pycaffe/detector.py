@@ -49,8 +49,8 @@ class Detector(Net):
         Raises:
             RuntimeRmpeError: Always.
         """
-        raise RuntimeRmpeError("detect_selective_search runs a Matlab program; make the windows with another one, and "
-                               "give them to detect_windows")
+        raise RuntimeRmpeError("detect_selective_search needs a Matlab program, which is not supported; create the "
+                               "windows elsewhere and pass them to detect_windows")
 
     def crop(self, im: np.ndarray, window: np.ndarray) -> np.ndarray:
         """Return the part of an image (H, W, K) in a window (ymin, xmin, ymax, xmax), in pixels.

@@ -505,8 +505,8 @@ class Net:
             labels = np.ascontiguousarray(labels[:, np.newaxis, np.newaxis, np.newaxis])
         for what, array in (("data", data), ("labels", labels)):
             if array.ndim != 4 or array.dtype != np.float32 or not array.flags.c_contiguous:
-                raise RuntimeRmpeError(f"the {what} array has {array.ndim} axes of {array.dtype}; 4 axes of float32, "
-                                       "C-contiguous, are needed")
+                raise RuntimeRmpeError(f"the {what} array has {array.ndim} axes of {array.dtype}; expected 4 axes of "
+                                       "float32, C-contiguous")
         with as_pycaffe():
             layer.reset(data, labels)
 

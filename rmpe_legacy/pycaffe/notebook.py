@@ -38,7 +38,7 @@ def read_notebook(path: str | PathLike) -> list[Cell]:
     """
     try:
         if Path(path).stat().st_size > MAX_BYTES:
-            raise FileError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; no notebook is")
+            raise FileError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; notebooks are smaller")
         content = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise cannot_open(path, error) from None
@@ -81,7 +81,7 @@ def without_magics(where: str, source: str) -> str:
         if match["name"] in ("bash", "sh"):
             return _shell(match["indent"], "\n".join(lines[1:]))
         if match["name"] not in _TIMED | _WITHOUT_EFFECT:
-            raise RmpeError(f"{where}, line 1: the magic {shorten(lines[0])!r} is not known here; take it out")
+            raise RmpeError(f"{where}, line 1: the magic {shorten(lines[0])!r} is not supported; remove it")
         lines[0] = "pass"
     return "\n".join(_line(f"{where}, line {i}", line) for i, line in enumerate(lines, 1))
 
@@ -106,7 +106,7 @@ def _line(where: str, line: str) -> str:
         return f"{indent}import os; os.chdir({rest.strip()!r})"
     if name == "pylab":
         return f"{indent}import numpy as np, matplotlib.pyplot as plt; from pylab import *"
-    raise RmpeError(f"{where}: the magic {shorten(stripped)!r} is not known here; take it out")
+    raise RmpeError(f"{where}: the magic {shorten(stripped)!r} is not supported; remove it")
 
 
 class Shell:

@@ -203,7 +203,7 @@ def _stand_in(name: str) -> ModuleType:
     def missing(attribute: str) -> Any:
         if attribute.startswith("__"):
             raise AttributeError(attribute)
-        raise _MissingNameError(f"the script uses {name}.{attribute}, and there is no {name} here; install a library "
+        raise _MissingNameError(f"the script uses {name}.{attribute}, but {name} is not installed; install a library "
                                 "that has it, or use another function")
 
     module.__getattr__ = missing  # type: ignore[method-assign]

@@ -97,7 +97,7 @@ def imrotate(arr: np.ndarray, angle: float, interp: str = "bilinear") -> np.ndar
 
 
 def _pillow() -> Any:
-    return optional("PIL.Image", "scipy.misc's functions for pictures")
+    return optional("PIL.Image", "scipy.misc's image functions")
 
 
 def _filter(interp: str) -> Any:

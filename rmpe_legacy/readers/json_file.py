@@ -29,7 +29,7 @@ def read_json(path: str | PathLike, most: int = MAX_BYTES) -> Any:
         refuse_device(path)
         text = path.read_text("utf-8") if path.stat().st_size <= most else None
     if text is None:
-        raise FileError(f"{path}: has more than {most >> 20} MB, which is too large")
+        raise FileError(f"{path}: is larger than {most >> 20} MB, the limit")
     with reading(path, "JSON file"):
         content = json.loads(text, parse_int=_whole)
     if "\\u" in text and any(_NO_BYTE.search(word) for word in _strings(content)):

@@ -109,7 +109,7 @@ def _parse(data: bytes, where: str) -> np.ndarray:
         raise damaged("its header does not give type, order and shape once each")
     dtype = _dtype(header)
     if dtype is None:
-        raise OtherArrayError(f"{where}: holds values other than numbers and text; an array of numbers is needed")
+        raise OtherArrayError(f"{where}: holds values other than numbers and text; expected an array of numbers")
     sizes = _shape(shape[0])
     count = None if sizes is None else item_count(sizes)
     if count is None or count * dtype.itemsize > len(values):

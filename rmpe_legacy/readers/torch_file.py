@@ -148,7 +148,7 @@ def _read_legacy(data: memoryview, path: str) -> tuple[Any, Storages]:
     for key in keys if isinstance(keys, list) else ():
         found = pickle.storages.get(key) if isinstance(key, str) else None
         if found is None or at + 8 > len(data):
-            raise _damaged(path, "its storages are not those that it lists")
+            raise _damaged(path, "its storages are not the ones that it lists")
         size = found.count * np.dtype(_TYPES[found.kind]).itemsize
         if struct.unpack_from("<q", data, at)[0] != found.count or size > len(data) - at - 8:
             raise _damaged(path, f"a storage of {found.count} values, with {len(data) - at - 8} bytes for them")
@@ -183,7 +183,7 @@ class _Pickle:
 
     def take(self, size: int) -> memoryview:
         if size > len(self.data) - self.at:
-            raise self.error(f"it ends where {size} bytes are needed")
+            raise self.error(f"it ends, but {size} more bytes are needed")
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -206,14 +206,14 @@ class _Pickle:
 
     def top(self, kind: type) -> Any:
         if not self.stack or not isinstance(self.stack[-1], kind):
-            raise self.error(f"no {kind.__name__} where one is needed")
+            raise self.error(f"no {kind.__name__} where one is expected")
         return self.stack[-1]
 
     # --- operations -----------------------------------------------------------------------------------------------
 
     def mark(self) -> None:
         if len(self.marks) >= MAX_DEPTH:
-            raise self.error(f"more than {MAX_DEPTH} values in each other")
+            raise self.error(f"more than {MAX_DEPTH} nested values")
         self.marks.append(self.stack)
         self.stack = []
 
@@ -277,7 +277,7 @@ class _Pickle:
                     self.push(self.storages.setdefault(key, _Storage(kind, key, count)))
                     return
                 raise self.error(f"a storage of type {name}")
-        raise self.error("a storage in a form that is not known")
+        raise self.error("a storage in an unknown form")
 
     def call(self) -> None:
         arguments, function = self.pop(), self.pop()
@@ -290,7 +290,7 @@ class _Pickle:
             case _Global("torch._utils._rebuild_parameter"), (_View() as view, *_):
                 self.push(view)
             case _Global(name), _:
-                raise self.error(f"a call of {name[:80]}, which is not run,")
+                raise self.error(f"a call of {name[:80]}, which is never executed,")
             case _:
                 raise self.error("a call of something that is not a function")
 

@@ -103,7 +103,7 @@ def _row(where: str, entry: dict[str, Any]) -> np.ndarray:
     if values.shape != (5,) or not np.isfinite(values).all() or np.abs(values).max() > 1e9:
         raise FileError(f"{where}: needs a bbox of four numbers and a score")
     if min(values[2:4]) < 0:
-        raise PoseFileError(f"{where}: its box has the size {values[2]:g} x {values[3]:g}; a bbox is xmin, ymin, "
+        raise PoseFileError(f"{where}: its bbox has the size {values[2]:g} x {values[3]:g}; a bbox is xmin, ymin, "
                             "width, height")
     values[2:4] += values[:2]
     return values

@@ -326,7 +326,7 @@ def proposals_in(proposals: str | PathLike, images: str | PathLike) -> tuple[dic
     """
     known, folder = read_proposals(proposals), Path(images)
     if not folder.is_dir():
-        raise FileError(f"{folder}: not a folder; give the one with the images that {proposals} lists")
+        raise FileError(f"{folder}: not a folder; give the folder with the images that {proposals} lists")
     boxes: dict[str, Detections] = {}
     for name, (first, end) in zip(known.images, known.ranges.tolist(), strict=True):
         rows = Detections(known.boxes_xyxy[first:end].astype(np.int64), known.scores[first:end].astype(np.float32))

@@ -62,7 +62,7 @@ def make_lmdb(images: Sequence[AnnotatedImage], folder: str | PathLike, output: 
     """
     data = Path(output) / "data.mdb"
     if data.exists():
-        raise FileError(f"{output}: holds a store already; remove it, or give another name")
+        raise FileError(f"{output}: already contains an LMDB; remove it, or give another name")
     chosen = [image for image in images if image.boxes]
     if not chosen:
         raise RmpeError("none of the images has a box with a known label, so there is nothing to write")

@@ -39,7 +39,8 @@ def new_plugin(name: str, folder: str | Path = ".", fields: Sequence[str] = FIEL
     files = [Path(folder) / f"{module}.py", Path(folder) / f"test_{module}.py"]
     for path in files:
         if path.exists() or path.is_symlink():
-            raise FileError(f"{path}: exists, and is not overwritten; remove it, or choose another name or --folder")
+            raise FileError(f"{path}: already exists and is not overwritten; remove it, or choose another name or "
+                            "--folder")
     values = {"type": name, "module": module, "param": f"{module}_param", "first": fields[0],
               "fields": f"({', '.join(map(repr, fields))}{',' * (len(fields) == 1)})".replace("'", '"'),
               "setup": "\n".join(f'        self.{field} = self.field("{field}", 1.0)' for field in fields),
@@ -56,7 +57,7 @@ def _module_of(name: str) -> str:
         raise InputError(f"'{shown}' cannot be the name of a plugin's layer type; give letters and digits that begin "
                          "with a capital, such as MyLayer")
     if name in registry.known_types():
-        raise InputError(f"{name} is a layer type of this package already; choose another name")
+        raise InputError(f"{name} is already a layer type of this package; choose another name")
     module = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
     if keyword.iskeyword(module) or importlib.util.find_spec(module) is not None:
         raise InputError(f"{name}: its file {module}.py would hide Python's own {module!r}; choose another name")

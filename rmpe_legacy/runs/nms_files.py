@@ -88,6 +88,6 @@ def _grown(proposals: Proposals, image_sizes: str | Path) -> np.ndarray:
     boxes = proposals.boxes_xyxy.copy()
     for name, (first, end) in zip(proposals.images, proposals.ranges.tolist(), strict=True):
         if name not in sizes:
-            raise PoseFileError(f"{image_sizes}: does not give the size of {name}")
+            raise PoseFileError(f"{image_sizes}: has no size for {name}")
         boxes[first:end] = grow_boxes(proposals.boxes_xyxy[first:end], sizes[name], "demo")
     return boxes

@@ -38,8 +38,8 @@ def read_proposals(folder: str | PathLike) -> Proposals:
     folder = Path(folder)
     refuse_url(folder)
     if not folder.is_dir():
-        raise FileError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; a folder with "
-                        "index.txt, score.txt and test-bbox.h5 is needed")
+        raise FileError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; expected a folder with "
+                        "index.txt, score.txt and test-bbox.h5")
     boxes, scores = _read_boxes(folder / "test-bbox.h5"), read_numbers(folder / "score.txt")
     if len(scores) != len(boxes):
         raise PoseFileError(f"{folder / 'score.txt'}: has {len(scores)} scores, but test-bbox.h5 has {len(boxes)} "

@@ -80,7 +80,7 @@ class App:
         _check_origin(request)
         choice, name = _choice(request), _image_name(request)
         if self.under_way >= self.limits.requests:
-            raise HTTPException(429, f"{pluralize(self.under_way, 'image')} are being processed or wait; try again "
+            raise HTTPException(429, f"{pluralize(self.under_way, 'image')} are being processed or waiting; try again "
                                      "when they are done")
         self.under_way += 1
         try:
@@ -126,7 +126,7 @@ def _check_origin(request: Request) -> None:
     """Refuse what the page of another site sends."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise HTTPException(403, "this request comes from the page of another site")
+        raise HTTPException(403, "this request comes from a page of another site")
 
 
 def _choice(request: Request) -> Choice:

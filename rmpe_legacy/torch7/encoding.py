@@ -162,7 +162,7 @@ class Ascii(Encoding):
         if dtype.itemsize == 1:
             return np.frombuffer(self.read_bytes(count, f"a storage of {count} elements,"), dtype)
         if count * self.least_value - 1 > self.left:
-            raise self.error(f"a storage of {count} elements where {self.left} bytes are left")
+            raise self.error(f"a storage of {count} elements, but only {self.left} bytes are left")
         at, convert = self.at, float if dtype.kind == "f" else int
         tokens = self._tokens(count)
         try:

@@ -45,8 +45,8 @@ def load_torch7(path: str | PathLike, evaluate: bool = False, long_size: int | N
         network.eval()
     elif learning := sorted({m.class_name for m in network.modules()
                              if isinstance(m, Module) and m.uses_train and m.training}):
-        warnings.warn(f"{path}: {', '.join(learning)} are saved in training mode, and compute so; load with "
-                      "evaluate=True for the network's answers", stacklevel=2)
+        warnings.warn(f"{path}: {', '.join(learning)} are saved in training mode, and are run that way; load with "
+                      "evaluate=True to get the network's predictions", stacklevel=2)
     return network
 
 
@@ -152,10 +152,10 @@ class Builder:
         """
         value = self.tensor(fields, name, stored)
         if not value.is_floating_point():
-            raise fields.error(f"{name} is a {stored.class_name}; floating-point values are needed")
+            raise fields.error(f"{name} is a {stored.class_name}; expected floating-point values")
         if shape is not None and value.shape != shape:
             if value.numel() != int(np.prod(shape)):
-                raise fields.error(f"{name} is {_text(value.shape)}; {_text(shape)} is needed")
+                raise fields.error(f"{name} is {_text(value.shape)}; expected {_text(shape)}")
             value = value.reshape(shape)
         key = (id(stored.storage), value.storage_offset(), value.shape, value.stride())
         if key not in self._parameters:
@@ -169,7 +169,7 @@ class Builder:
             FileError: The tensor has more values than its storage.
         """
         if stored.count > len(stored.storage):  # stride 0: not a weight, or made to exhaust memory
-            raise fields.error(f"{name} has {stored.count} values on a storage of {len(stored.storage)}")
+            raise fields.error(f"{name} has {stored.count} values, but its storage has {len(stored.storage)}")
         return self._storage(stored.storage).as_strided(stored.size, stored.stride, stored.start)
 
     def _storage(self, storage: Storage) -> Tensor:

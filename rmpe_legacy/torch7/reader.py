@@ -243,7 +243,7 @@ class _Reader:
         if kind == FUNCTION:  # has no index
             return self._function(frames, None, at)
         if kind not in (TABLE, TORCH, LEGACY_FUNCTION, CLOSURE):
-            raise source.error(f"an object of type {kind}, where 0 to 8 are known,", at)
+            raise source.error(f"an object of unknown type {kind}", at)
         index = source.read_int()
         if index in self.known:
             return self.known[index]
@@ -262,7 +262,7 @@ class _Reader:
         if count < 0:
             raise self.source.error(f"{what} of size {count}", at)
         if count * least > self.source.left:
-            raise self.source.error(f"{what} of size {count} where {self.source.left} bytes are left", at)
+            raise self.source.error(f"{what} of size {count}, but only {self.source.left} bytes are left", at)
         return count
 
     def _open(self, frames: list[_Frame], frame: _Frame, index: int | None) -> Any:

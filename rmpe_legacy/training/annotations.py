@@ -88,8 +88,8 @@ def _people_of_text(path: Path) -> Iterator[Person]:
         except (ValueError, IndexError):
             box = joints = np.empty(0)
         if len(fields) not in (4, 5) or box.shape != (4,) or joints.shape != (_J, 2):
-            raise FileError(f"{path}:{number}: not an image, a box, perhaps position and scale, {_J} x and {_J} y, "
-                            "between tabs")
+            raise FileError(f"{path}:{number}: expected an image, a box, optionally position and scale, {_J} x and "
+                            f"{_J} y, separated by tabs")
         if not (np.isfinite(box).all() and np.isfinite(joints).all()):
             raise FileError(f"{path}:{number}: a number that is not finite")
         yield Person(fields[0], box, _without_missing(joints))
@@ -103,13 +103,13 @@ def _people_of_h5(path: Path) -> Iterator[Person]:
         if isinstance(dataset, Dataset):
             found[name] = dataset.read()
         elif name in ("imgname", "part", "bndbox"):
-            raise FileError(f"{path}: has no array {name}; imgname, part and bndbox are needed, as the authors' "
+            raise FileError(f"{path}: has no array {name}; expected imgname, part and bndbox, as the authors' "
                             "mpii-box.lua reads them")
     people = len(found["part"])
     shapes = {"part": (people, _J, 2), "bndbox": (people, 4), "mu": (people, 4), "std": (people, 4)}
     for name, shape in shapes.items():
         if name in found and (found[name].size != np.prod(shape) or found[name].dtype.kind not in "fiu"):
-            raise FileError(f"{path}: {name} is {found[name].shape}; {' x '.join(map(str, shape))} numbers are needed")
+            raise FileError(f"{path}: {name} is {found[name].shape}; expected {' x '.join(map(str, shape))} numbers")
         if name in found and not np.isfinite(found[name]).all():
             raise FileError(f"{path}: {name} has a number that is not finite")
     arrays = {name: found[name].reshape(shape).astype(np.float64) for name, shape in shapes.items() if name in found}
@@ -122,8 +122,8 @@ def _people_of_h5(path: Path) -> Iterator[Person]:
 def _image_names(path: Path, codes: np.ndarray, people: int) -> list[str]:
     """File names as annot.h5 stores them: a row of character codes each, filled up with zeros."""
     if codes.ndim != 2 or len(codes) != people or codes.dtype.kind not in "fiu":
-        raise FileError(f"{path}: imgname is {codes.shape}; a row of character codes for each of {people} people is "
-                        "needed")
+        raise FileError(f"{path}: imgname is {codes.shape}; expected a row of character codes for each of {people} "
+                        "people")
     if ((codes < 0) | (codes > 255)).any():
         raise FileError(f"{path}: imgname has a number that is not a character code")
     return [bytes(row.astype(np.uint8)).partition(b"\0")[0].decode("utf-8", "replace") for row in codes]
@@ -153,10 +153,10 @@ def _person_of_json(where: str, entry: Mapping[str, Any], names: Mapping[Any, st
         raise FileError(f"{where}: image_id {key!r} is not among the images")
     box, keypoints = (_numbers(where, name, entry.get(name)) for name in ("bbox", "keypoints"))
     if box.shape != (4,):
-        raise FileError(f"{where}: bbox has {box.size} numbers; x, y, width and height are needed")
+        raise FileError(f"{where}: bbox has {box.size} numbers; expected x, y, width and height")
     if keypoints.size not in [3 * count for count in JOINT_SETS]:
-        raise FileError(f"{where}: keypoints has {keypoints.size} numbers; x, y and visibility of MPII's 16 joints or "
-                        "COCO's 17 are needed")
+        raise FileError(f"{where}: keypoints has {keypoints.size} numbers; expected x, y and visibility of MPII's 16 "
+                        "joints or COCO's 17")
     joints = keypoints.reshape(-1, 3)
     xy = np.where(joints[:, 2:] > 0, joints[:, :2], np.nan)
     return Person(names[key], np.concatenate([box[:2], box[:2] + box[2:]]), xy)

@@ -34,5 +34,5 @@ def drawn_pairs(detector: Detector, world: int, pictures: int, threshold: float,
             true.append(people[p].box_xyxy)
             joints.append(people[p].joints_xy)
     if not true:
-        raise RmpeError(f"the detector found nobody in {pictures} images of the drawn world {world}")
+        raise RmpeError(f"the detector found nobody in {pictures} synthetic images (world {world})")
     return Pairs(np.array(detected), np.array(true), np.array(joints))

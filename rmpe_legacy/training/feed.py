@@ -95,11 +95,11 @@ def format_of(net: Net, joints: int, published: str, augment: bool = True) -> tu
     needed = {DATA: 3, LABEL: joints, CENTER: joints}
     given = dict(net.inputs)
     if set(given) not in ({DATA, LABEL}, {DATA, LABEL, CENTER}):
-        raise NetError(f"the network {net.name or 'without a name'} has the inputs {', '.join(given) or 'none'}; one "
-                       f"to train has {DATA}, {LABEL} and, with a parallel SPPE, {CENTER}")
+        raise NetError(f"the network {net.name or 'without a name'} has the inputs {', '.join(given) or 'none'}; a "
+                       f"network to train needs {DATA}, {LABEL} and, with a parallel SPPE, {CENTER}")
     for name, shape in given.items():
         if len(shape) != 4 or shape[0] != given[DATA][0] or shape[1] != needed[name] or shape[2] != shape[3]:
-            raise NetError(f"the network's input {name!r} is {shape_text(shape)}; {given[DATA][0]} x {needed[name]} x "
-                           "size x size is needed")
+            raise NetError(f"the network's input {name!r} is {shape_text(shape)}; expected {given[DATA][0]} x "
+                           f"{needed[name]} x size x size")
     centered = given[CENTER][2] if CENTER in given else None
     return SampleFormat(given[DATA][2], given[LABEL][2], centered, published, augment), given[DATA][0]

@@ -89,8 +89,8 @@ class PoseGuidedBoxes:
             RmpeError: The pose has another number of joints than the model.
         """
         if len(joints_xy) != self.joints:
-            raise RmpeError(f"the PGPG model has poses of {self.joints} joints, and this person {len(joints_xy)}; fit "
-                            "one from annotations of the same joints")
+            raise RmpeError(f"the PGPG model has poses of {self.joints} joints, but this person has {len(joints_xy)}; "
+                            "fit a model to annotations with the same joints")
         aligned = align_by_torso(joints_xy[None])[0]
         known = ~np.isnan(aligned).any(axis=1)
         if not known.any():
@@ -173,7 +173,7 @@ def fit_pgpg(pairs: Pairs, atomic_poses: int = 16, parts: int = 3, seed: int = 0
     aligned, offsets = aligned[kept], pairs.offsets[kept]
     if len(aligned) < LEAST_PAIRS * atomic_poses:
         raise RmpeError(f"{len(aligned)} pairs of a detection and a person with a torso are too few for {atomic_poses} "
-                        f"atomic poses; {LEAST_PAIRS} for each are needed: give more images, or fewer atomic poses")
+                        f"atomic poses; each needs at least {LEAST_PAIRS}: give more images, or fewer atomic poses")
     unseen = np.isnan(aligned).all(axis=(0, 2))
     if unseen.any():
         names = joint_set(aligned.shape[1]).joints
@@ -219,7 +219,7 @@ def read_pgpg(path: str | PathLike) -> PoseGuidedBoxes:
     """
     content = read_json(path, MAX_BYTES)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise FileError(f"{path}: no PGPG model; rmpe pgpg fit writes one")
+        raise FileError(f"{path}: not a PGPG model; rmpe pgpg fit writes one")
     if content.get("version") != VERSION:
         raise FileError(f"{path}: version {content.get('version')!r} of a PGPG model; this release reads {VERSION}")
     atoms = content.get("atomic_poses")
@@ -227,7 +227,7 @@ def read_pgpg(path: str | PathLike) -> PoseGuidedBoxes:
         raise FileError(f"{path}: atomic_poses is not a list of at least one object")
     joints = content.get("joints")
     if joints not in (16, 17):
-        raise FileError(f"{path}: joints is {joints!r}; 16 or 17 is needed")
+        raise FileError(f"{path}: joints is {joints!r}; expected 16 or 17")
     fitted = tuple(_atomic_pose(f"{path}: atomic pose {i}", each, joints) for i, each in enumerate(atoms, 1))
     mean, std = (_array(f"{path}: {key}", content.get(key), (4,)) for key in ("mean", "std"))
     if (std < 0).any():
@@ -242,7 +242,7 @@ def _atomic_pose(where: str, entry: dict[str, Any], joints: int) -> AtomicPose:
     values = {key: _array(f"{where}: {key}", entry.get(key), shape) for key, shape in shapes.items()}
     count = entry.get("count")
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise FileError(f"{where}: count is {count!r}; a whole number of 1 or more is needed")
+        raise FileError(f"{where}: count is {count!r}; expected a whole number of at least 1")
     if not parts or (values["weights"] < 0).any() or abs(values["weights"].sum() - 1) > 1e-6:
         raise FileError(f"{where}: weights are not shares that add up to 1")
     try:

@@ -42,7 +42,7 @@ def pairs_of(proposals: str | Path, people: Sequence[Person], min_iou: float = M
     if not paired:
         common = len(by_picture.keys() & boxes.keys())
         raise RmpeError(f"{proposals}: no detection belongs to an annotated person; {common} of the {len(by_picture)} "
-                        "annotated images have detections: give those of the same images")
+                        "annotated images have detections; give the detections in the annotated images")
     return Pairs(np.array(detected), np.array([p.box_xyxy for p in paired]), np.array([p.joints_xy for p in paired]))
 
 

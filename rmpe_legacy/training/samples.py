@@ -95,7 +95,7 @@ def _croppable(rng: np.random.Generator, image: np.ndarray, person: Person, samp
             pixels[2:] = np.maximum(pixels[2:], pixels[:2] + LEAST_CROP)
         if can_crop(pixels[None], wh, form.published)[0] and (pixels[2:] > pixels[:2]).all():
             return box, pixels
-    raise InputError(f"{person.image}: the box {person.box_xyxy.tolist()} of a person holds no pixel of the image, "
+    raise InputError(f"{person.image}: the box {person.box_xyxy.tolist()} of a person contains no pixel of the image, "
                      f"which is {wh[0]}x{wh[1]}; correct the annotation")
 
 

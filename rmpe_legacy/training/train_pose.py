@@ -58,7 +58,7 @@ class PoseTraining:
         self.solver = Solver(solver, action=action, device=usable_device(device), de_transform="paper",
                              world=world)
         if self.solver.test_nets:
-            raise NetError(f"{self.solver.param.where}: has test nets, which get no samples here; leave them out, and "
+            raise NetError(f"{self.solver.param.where}: has test nets, which are not supported here; remove them, and "
                            "evaluate the poses with rmpe evaluate or rmpe reproduce")
         if batch is not None and batch < 1:
             raise RmpeError(f"batch {batch} is less than 1")
@@ -79,11 +79,12 @@ class PoseTraining:
         given = {layer.name for layer in layers if layer.blobs}
         lacking = [name for name in self.parallel_layers() if name not in given]
         if lacking:
-            raise NetError(f"the parallel SPPE has no weights for {len(lacking)} of its layers, {lacking[0]} among "
-                           "them, which do not change in training; give those of a trained SPPE with as many "
-                           "stacks")
+            raise NetError(f"the parallel SPPE has no weights for {len(lacking)} of its layers, such as {lacking[0]}, "
+                           "and training does not change them; give the weights of a trained SPPE with the same number "
+                           "of stacks")
         if sppe is not None and not any(name in given for name in self.net.params if not name.startswith(PARALLEL)):
-            raise NetError(f"{sppe}: has no layer of the network {self.net.name}; it is another network's weights")
+            raise NetError(f"{sppe}: has no layer of the network {self.net.name}; they are the weights of another "
+                           "network")
         self.solver.copy_trained(layers)
 
     def parallel_layers(self) -> list[str]:

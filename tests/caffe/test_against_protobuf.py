@@ -12,7 +12,8 @@ from rmpe_legacy.caffe.proto.dialects import BASES
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
 from rmpe_legacy.caffe.proto.schema import load_schema
-from rmpe_legacy.caffe.proto.text import format_text, parse_text
+from rmpe_legacy.caffe.proto.text import parse_text
+from rmpe_legacy.caffe.proto.text_writer import format_text
 from rmpe_legacy.caffe.proto.wire import decode, encode
 
 NETWORKS = [path for path in ROOT.glob("prototxt/*/*.prototxt") if path.name != "solver.prototxt"]

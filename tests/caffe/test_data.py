@@ -160,7 +160,8 @@ class TestWithoutTheStore:
 
     def test_a_forward_asks_for_it(self, build):
         net = build("Data", 'data_param { source: "no/db" batch_size: 4 } transform_param { crop_size: 7 }')
-        with pytest.raises(LayerError, match=r"d \(Data\): its source 'no/db' is not there; make it, or give its tops "
+        with pytest.raises(LayerError, match=r"d \(Data\): its source 'no/db' does not exist; create it, or give its "
+                                             r"tops "
                                              r"instead: net\(data=..., label=...\)"):
             net()
 
@@ -185,15 +186,15 @@ class TestWithoutTheStore:
         assert build(type_name, params).steps[0].top_shapes == shapes
 
     @pytest.mark.parametrize(("type_name", "params", "reason"), [
-        ("DataHeatmap", "heatmap_data_param { batchsize: 1 outsize: 4 }", "it names no source, and without labelinds"),
+        ("DataHeatmap", "heatmap_data_param { batchsize: 1 outsize: 4 }", "it has no source, and without labelinds"),
     ])
     def test_a_shape_that_nothing_tells_is_asked_for(self, build, type_name: str, params: str, reason: str):
         with pytest.raises(LayerError, match=reason):
             build(type_name, params)
 
     @pytest.mark.parametrize(("type_name", "params", "missing"), [
-        ("Data", 'data_param { source: "no/db" batch_size: 1 }', "its source 'no/db' is not there"),
-        ("ImageData", 'image_data_param { source: "no.txt" }', "its source 'no.txt' is not there"),
+        ("Data", 'data_param { source: "no/db" batch_size: 1 }', "its source 'no/db' does not exist"),
+        ("ImageData", 'image_data_param { source: "no.txt" }', "its source 'no.txt' does not exist"),
         ("VideoData", "data_param { batch_size: 1 } video_data_param { device_id: 97 }", "there is no camera 97"),
     ])
     def test_images_of_unknown_size_are_assumed_to_be_imagenets(self, build, type_name: str, params: str, missing: str):
@@ -222,10 +223,10 @@ class TestWithoutTheStore:
         ("mnist_train_lmdb", "crop_size: 24", (1, 24, 24)),
     ])
     def test_the_data_of_caffes_examples_has_a_known_size(self, build, source: str, transform: str, shape: tuple):
-        with pytest.warns(UserWarning, match="is not there; by its name it is"):
+        with pytest.warns(UserWarning, match="does not exist; its name suggests"):
             net = build("Data", f'data_param {{ source: "{source}" batch_size: 2 }} transform_param {{ {transform} }}')
         assert net.steps[0].top_shapes == ((2, *shape), (2,))
-        with pytest.raises(LayerError, match="is not there; make it, or give its tops instead"):
+        with pytest.raises(LayerError, match="does not exist; create it, or give its tops instead"):
             net()
 
     @pytest.mark.parametrize("source", ["my_mnist_test_lmdb", "mnist_test_lmdb/data", "mnist_r_test_lmdb"])
@@ -237,7 +238,7 @@ class TestWithoutTheStore:
         with pytest.warns(UserWarning, match="with 4 features and a label"):
             net = build("HDF5Data", 'hdf5_data_param { source: "hdf5_classification/data/test.txt" batch_size: 3 }')
         assert net.steps[0].top_shapes == ((3, 4), (3,))
-        with pytest.raises(LayerError, match=r"its source 'hdf5_classification/data/test\.txt' is not there"):
+        with pytest.raises(LayerError, match=r"its source 'hdf5_classification/data/test\.txt' does not exist"):
             net()
 
     @pytest.mark.parametrize(("users", "shapes"), [
@@ -254,10 +255,10 @@ class TestWithoutTheStore:
         file = tmp_path / "net.prototxt"
         file.write_text('layer { name: "d" type: "HDF5Data" top: "data" top: "label" '
                         f'hdf5_data_param {{ source: "no.txt" batch_size: 3 }} }} {users}')
-        with pytest.warns(UserWarning, match="by the layers that use them, its tops are assumed to be data 3 x 3 x"):
+        with pytest.warns(UserWarning, match="from the layers that use them, its tops are assumed to be data 3 x 3 x"):
             net = load_net(file)
         assert net.steps[0].top_shapes == shapes
-        with pytest.raises(LayerError, match=r"its source 'no\.txt' is not there"):
+        with pytest.raises(LayerError, match=r"its source 'no\.txt' does not exist"):
             net()
 
     def test_rows_whose_use_tells_nothing_are_asked_for(self, tmp_path: Path):
@@ -265,7 +266,7 @@ class TestWithoutTheStore:
         file.write_text('layer { name: "d" type: "HDF5Data" top: "x" hdf5_data_param { source: "no.txt" batch_size: 1 }'
                         ' } layer { name: "f" type: "InnerProduct" bottom: "x" top: "f" '
                         'inner_product_param { num_output: 5 } }')
-        with pytest.raises(LayerError, match=r"its source 'no\.txt' is not there, and nothing else determines"):
+        with pytest.raises(LayerError, match=r"its source 'no\.txt' does not exist, and nothing else determines"):
             load_net(file)
 
     def test_weiliu89s_small_size_tells_nothing(self, build):
@@ -342,10 +343,10 @@ def test_parameters_that_cannot_be_are_refused(build, type_name: str, params: st
 
 def test_fields_that_caffe_never_reads_are_named(build, tmp_path: Path):
     write_lmdb(tmp_path / "db", [raw_datum(0)])
-    with pytest.warns(UserWarning, match=r"data_param.rand_skip has no effect in Caffe, nor has it here$"):
+    with pytest.warns(UserWarning, match=r"data_param.rand_skip has no effect in Caffe, nor here$"):
         build("Data", f'data_param {{ source: "{tmp_path}/db" backend: LMDB batch_size: 1 rand_skip: 5 }}')
     params = f'data_param {{ source: "{tmp_path}/db" backend: LMDB batch_size: 1 mirror: true }}'
-    with pytest.warns(UserWarning, match=r"data_param.mirror has no effect .* nor has it here; set it in transform"):
+    with pytest.warns(UserWarning, match=r"data_param.mirror has no effect .* nor here; set it in transform"):
         build("Data", params)
     with pytest.warns(UserWarning, match=r"resize_param.prob has no effect"):
         build("Data", store(tmp_path / "db") + " transform_param { resize_param { prob: 0.5 height: 6 width: 8 } }")
@@ -434,7 +435,7 @@ class TestTransformer:
             transformer.apply(picture(0, 6, 7), blob)
         transformer.apply(picture(0, 7, 9), blob)  # its top left, as Caffe
         np.testing.assert_array_equal(blob, picture(0, 7, 9)[:6, :8].transpose(2, 0, 1))
-        with pytest.raises(RmpeError, match="one size"):
+        with pytest.raises(RmpeError, match="must have the same size"):
             self.transformer("", dialect="bvlc").apply(picture(0, 7, 9), blob)
         with pytest.raises(RmpeError, match="an image of 1 channels in a batch of 3"):
             transformer.apply(picture(0)[..., 0], blob)
@@ -861,7 +862,7 @@ class TestDataHeatmap:
     @pytest.mark.parametrize(("lines", "more", "reason"), [
         ("a.png 1,2 500,20,0.1 0\n", "", "p.txt:1: the crop 500, 20, 0.1 gives .* which are outside the image"),
         ("a.png 1,2 20,20,30 0\n", "", "asks for a crop of 6000 x 6000 pixels from an image of 50 x 60"),
-        ("a.png 1,2 20,20,0.1 0\na.png 1,2,3,4 20,20,0.1 0\n", "", "p.txt:2: 2 joints, the first person has 1"),
+        ("a.png 1,2 20,20,0.1 0\na.png 1,2,3,4 20,20,0.1 0\n", "", "p.txt:2: 2 joints, but the first person has 1"),
         ("a.png 1,2 20,20,0.1 1\n", "sample_per_cluster: true", "clusters 1; sample_per_cluster needs 0, 1, 2"),
         ("b.png 1,2 20,20,0.1 0\n", "", "b.png: No such file"),
         ("a.png 1,2 20,20,0.1 0\n", "segmentation: true", "no segmentation for any image"),

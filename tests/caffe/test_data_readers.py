@@ -89,7 +89,7 @@ class TestLmdb:
     @pytest.mark.parametrize(("change", "reason"), [
         (lambda data: data[:100], "it ends inside its meta pages"),
         (lambda data: data[: len(data) - 4096], "page [0-9]+ is the last one in use, the file has [0-9]+"),
-        (lambda data: b"hello" * 2000, "no meta page where one belongs"),
+        (lambda data: b"hello" * 2000, "no meta page where one is expected"),
         (lambda data: b"", "too short for an LMDB"),
     ])
     def test_says_what_is_wrong(self, tmp_path: Path, change, reason: str):
@@ -428,7 +428,7 @@ class TestHdf5Rows:
     ("# 0 a.png 3 10 10 1 1 0.9 a 0 0 0", "'a' is not a whole number; a corner is expected"),
     ("# 0 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.9 0 0 1 1", "no background windows"),
     ("# 0 a.png 3 10 10 1 0 0.9 0 0 1 1", "a foreground window of class 0"),
-    ("# 4 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.1 0 0 1 1", "image 4 of 1"),
+    ("# 4 a.png 3 10 10 2 1 0.9 0 0 1 1 1 0.1 0 0 1 1", "has 1 images, but one with the index 4"),
     ("# 0 a.png 3 10 10 99999999999", "'99999999999' is not a whole number"),
 ])
 def test_a_window_file_says_what_is_wrong(tmp_path: Path, text: str, reason: str):
@@ -438,9 +438,9 @@ def test_a_window_file_says_what_is_wrong(tmp_path: Path, text: str, reason: str
 
 
 @pytest.mark.parametrize(("text", "reason"), [
-    ("", "no persons in it"),
+    ("", "lists no people"),
     ("a.png 1,2,3 1,1,1 0", ":1: 3 coordinates"),
-    ("a.png 1,2 1,1,1 0\nb.png 1,2 1,1 0", ":2: the crop '1,1' has 2 numbers, 3 are expected"),
+    ("a.png 1,2 1,1,1 0\nb.png 1,2 1,1 0", ":2: the crop '1,1' has 2 numbers, expected 3"),
     ("a.png 1,nan 1,1,1 0", "'nan' is not a position in an image"),
     ("a.png 1,2 1,1,1e30 0", "'1e30' is not a position in an image"),
 ])

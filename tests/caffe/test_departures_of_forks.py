@@ -84,14 +84,14 @@ def test_a_depthwise_convolution_without_stride_and_pad_has_1_and_0(load):
 
 
 def test_a_shift_file_that_is_not_there_is_said_and_counts_as_zeros(load):
-    with pytest.warns(UserWarning, match="shift_file 'none.txt' gives 0 of 3 numbers; the others are 0"):
+    with pytest.warns(UserWarning, match="shift_file 'none.txt' gives 0 of 3 numbers; the others are set to 0"):
         net = load('type: "PowerFile" top: "y" power_file_param { shift_file: "none.txt" }', x=(2, 3))
     x = torch.ones(2, 3)
     assert_close(net(x=x)["y"], x)
 
 
 def test_more_than_one_fixed_ratio_is_refused(load):
-    with pytest.raises(LayerError, match="takes one fixed_ratio and then no aspect_ratio: with more the published"):
+    with pytest.raises(LayerError, match="takes either one fixed_ratio or aspect_ratio: with more, the published"):
         load('type: "PriorBox" top: "y" prior_box_param { fixed_size: 8 density: 2 fixed_ratio: 1 fixed_ratio: 2 }',
              x=(1, 2, 3, 4), data=(1, 3, 30, 40))
 
@@ -167,7 +167,7 @@ def test_meanfield_refuses_an_image_beyond_its_lattice(load, value: float):
 
 
 def test_segmentation_evaluate_refuses_masks_of_another_size(load):
-    with pytest.raises(LayerError, match="of one size, not 1 x 2 x 4 x 4 and 1 x 2 x 8 x 8"):
+    with pytest.raises(LayerError, match="of the same size, not 1 x 2 x 4 x 4 and 1 x 2 x 8 x 8"):
         load('type: "SegmentationEvaluate" top: "y" segmentation_evaluate_param { num_classes: 2 }', x=(1, 2, 4, 4),
              mask=(1, 2, 8, 8))
 
@@ -177,7 +177,7 @@ def test_more_than_50_boxes_of_a_class_are_an_error(load):
                'layer: "ClusterDetections" param_str: "128, 128, 16, 0.5, 0, 0.1, 1" }', cover=(1, 1, 8, 8),
                boxes=(1, 4, 8, 8))
     boxes = torch.tensor([0.0, 0, 9, 9]).view(1, 4, 1, 1).expand(1, 4, 8, 8)
-    with pytest.raises(LayerError, match="finds 64 boxes of one class in one image; 50 are the most"):
+    with pytest.raises(LayerError, match="finds 64 boxes of one class in one image; at most 50 are possible"):
         net(cover=torch.ones(1, 1, 8, 8), boxes=boxes)
 
 
@@ -243,7 +243,7 @@ def test_more_than_50_scored_boxes_are_an_error(load):
     net = load('type: "Python" top: "y" python_param { module: "caffe.layers.detectnet.mean_ap" '
                'layer: "ScoreDetections" }', t=(1, 50, 5), f=(1, 50, 5))
     true, found = (torch.rand(1, 50, 5) + torch.tensor([low, low, low + 9, low + 9, 0]) for low in (0.0, 40.0))
-    with pytest.raises(LayerError, match="has 100 boxes in one image; 50 are the most"):
+    with pytest.raises(LayerError, match="has 100 boxes in one image; at most 50 are possible"):
         net(t=true, f=found)
 
 

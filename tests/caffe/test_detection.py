@@ -515,8 +515,8 @@ class TestFiles:
 
     @pytest.mark.parametrize(("old", "new", "sentence"), [
         ('"VOC"', '"XML"', "output_format must be one of VOC, COCO, ILSVRC, not 'XML'"),
-        ('"sizes.txt"', '"labels.prototxt"', "must hold `name height width` per image"),
-        ('"sizes.txt"', '"sizes.txt" num_test_image: 5', "num_test_image is 5, sizes.txt lists 4 images"),
+        ('"sizes.txt"', '"labels.prototxt"', "must contain `name height width` for each image"),
+        ('"sizes.txt"', '"sizes.txt" num_test_image: 5', "num_test_image is 5, but sizes.txt lists 4 images"),
         ('"sizes.txt"', '"sizes.txt" num_test_image: 0', "num_test_image is 0"),
         ("num_classes: 3", "num_classes: 5", "has no label 3"),
     ])
@@ -608,9 +608,9 @@ def test_differs_in_missing_the_sizes_when_it_runs():
 def test_the_backgrounds_label_does_not_belong():
     detections, truths = torch.zeros(1, 1, 2, 7), torch.zeros(1, 1, 3, 8)
     made = layer("DetectionEvaluate", "detection_evaluate_param { num_classes: 3 }", detections, truths)
-    with pytest.raises(RmpeError, match="its detections hold the background's label, 0"):
+    with pytest.raises(RmpeError, match="its detections have the background's label, 0"):
         made(detections, truths + 1)
-    with pytest.raises(RmpeError, match="its true boxes hold the background's label, 0"):
+    with pytest.raises(RmpeError, match="its true boxes have the background's label, 0"):
         made(detections + 1, truths)
     with pytest.raises(RmpeError, match=r"needs bottoms \(1, 1, detections, 7\)"):
         made.reshape((1, 1, 2, 8), (1, 1, 3, 8))
@@ -782,7 +782,7 @@ class TestMultiBoxLoss:
     def test_mistakes_in_values(self):
         loc, conf, prior, gt = loss_bottoms()
         made = multibox("", loc, conf, prior, gt)
-        with pytest.raises(RmpeError, match="its true boxes hold the background's label, 0"):
+        with pytest.raises(RmpeError, match="its true boxes have the background's label, 0"):
             made(loc, conf, prior, torch.zeros_like(gt))
         prior[0, 1] = 0
         with pytest.raises(RmpeError, match="the variances of the priors must be positive"):
@@ -811,7 +811,8 @@ class TestSmoothL1Loss:
     def test_mistakes(self):
         with pytest.raises(RmpeError, match="takes 2 bottoms, but is given 3"):
             layer("SmoothL1Loss", "", *(torch.zeros(2, 3) for _ in range(3)))
-        with pytest.raises(RmpeError, match="needs two bottoms of one size, with 1 to 4 axes, not 2 x 3 and 2 x 4"):
+        with pytest.raises(RmpeError, match="needs two bottoms of the same size, with 1 to 4 axes, not 2 x 3 and 2 x "
+                                            "4"):
             layer("SmoothL1Loss", "", torch.zeros(2, 3), torch.zeros(2, 4))
 
 

@@ -105,7 +105,7 @@ layer { name: "b" type: "Pooling" bottom: "a" top: "b" pooling_param { pool: MAX
 
     def test_more_boxes_than_anyone_can_read_are_refused(self, tmp_path, monkeypatch, small):
         monkeypatch.setattr("rmpe_legacy.caffe.drawing.graph.MAX_BOXES", 4)
-        with pytest.raises(NetError, match="more than 4 layers to draw; cut it with --until"):
+        with pytest.raises(NetError, match="more than 4 layers to draw; draw a part of it with --until"):
             graph_of(small)
 
 
@@ -198,7 +198,7 @@ class TestFiles:
         assert "6 layers, 81 values" in (tmp_path / "net.html").read_text()  # shared weights count once
 
     def test_unknown_suffix(self, small, tmp_path):
-        with pytest.raises(RmpeError, match=r"the suffix says what to write, and must be one of \.svg, \.png"):
+        with pytest.raises(RmpeError, match=r"the suffix selects the format and must be one of \.svg, \.png"):
             draw_network(small, tmp_path / "net.jpg")
 
     def test_until(self, small, tmp_path):

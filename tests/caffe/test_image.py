@@ -253,7 +253,7 @@ def test_resize_takes_a_view_and_an_image_with_infinite_or_missing_values():
     ((0, 0, 3), "f4", (5, 7), 1, "shape (0, 0, 3) has no pixels to resize"),
     ((4, 5), "f4", (5, 7), 1, "shape (4, 5) cannot be resized; give (height, width, channels)"),
     ((4, 5, 3), "c8", (5, 7), 1, "an image of complex64 values cannot be resized"),
-    ((4, 5, 3), "f4", (5, 0), 1, "cannot resize to (5, 0); give (height, width), whole numbers from 1"),
+    ((4, 5, 3), "f4", (5, 0), 1, "cannot resize to (5, 0); give (height, width) as positive whole numbers"),
     ((4, 5, 3), "f4", (5,), 1, "cannot resize to (5,)"),
     ((4, 5, 3), "f4", (5, 7), 6, "interpolation order 6 is not one of 0 to 5"),
 ])
@@ -328,7 +328,7 @@ def test_transformer_refuses_more_with_a_sentence():
         made.preprocess("data", image)
     made.set_transpose("data", (2, 0, 1))
     made.set_channel_swap("data", (2, 1, 3))
-    with pytest.raises(InputError, match=r"shape \(3, 21, 33\) has not the channels \(2, 1, 3\)"):
+    with pytest.raises(InputError, match=r"shape \(3, 21, 33\) does not have the channels \(2, 1, 3\)"):
         made.preprocess("data", image)
     made.set_channel_swap("data", (2, 1, 0))
     made.set_mean("data", np.zeros((3, 21, 33)))
@@ -409,7 +409,7 @@ class TestBlobProto:
 
     def test_double_data_is_not_read_as_published(self):
         stored = decode(self.case.data["double_bytes"].tobytes(), load_schema()["BlobProto"])
-        with pytest.raises(InputError, match="has 0 values; it is damaged, or holds them in a field that is not read"):
+        with pytest.raises(InputError, match="has 0 values; it is damaged, or stores them in an unsupported field"):
             blobproto.blobproto_to_array(stored)
 
 
@@ -437,7 +437,7 @@ def test_recipes_are_the_demo_s_transformers(size):
 @pytest.mark.parametrize("recipe", [pose_input, detector_input])
 @pytest.mark.parametrize("image", [np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5, 1), np.float32), np.zeros((4, 5))])
 def test_recipes_refuse_what_is_no_loaded_picture(recipe, image):
-    with pytest.raises(InputError, match=r"is not what load_image gives; give \(height, width, 3\)"):
+    with pytest.raises(InputError, match=r"is not what load_image returns; give \(height, width, 3\)"):
         recipe(image, 6, 7)
 
 

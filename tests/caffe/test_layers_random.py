@@ -102,7 +102,7 @@ class TestFillers:
             filled((2, 3), f'type: "uniform" {range_}')
 
     def test_file_that_is_none(self):
-        with pytest.raises(RmpeError, match="filler 'file': /dev/zero: Is not a file"):
+        with pytest.raises(RmpeError, match="filler 'file': /dev/zero: is not a file"):
             filled((3,), 'type: "file" file: "/dev/zero"')
 
     def test_file_differs_in_refusing_what_is_no_number(self, tmp_path):

@@ -194,16 +194,21 @@ def test_the_evidence_is_part_of_the_package():
     assert "layers/evidence.json" in (ROOT / "pyproject.toml").read_text()
 
 
-def test_the_layer_that_contributing_adds_is_the_one_here():
-    root = ROOT
-    diff = (root / "CONTRIBUTING.md").read_text().partition("```diff\n")[2].partition("\n```")[0]
-    added: dict[str, str] = {}
-    for line in diff.splitlines(keepends=True):
-        if line.startswith("+++ b/"):
-            added[name := line[6:].strip()] = ""
-        elif line.startswith("+"):
-            added[name] += line[1:]
-    assert list(added) == ["rmpe_legacy/caffe/layers/tile.py", "rmpe_legacy/export/emit/shape.py",
-                           "tests/golden/layers/Tile__axis1/net.prototxt"]
-    for name, text in added.items():
-        assert (root / name).read_text().endswith(text.strip("\n") + "\n"), name
+def test_the_diffs_in_contributing_are_the_files_here():
+    added: dict[str, list[str]] = {}
+    for diff in (ROOT / "CONTRIBUTING.md").read_text().split("```diff\n")[1:]:
+        for line in diff.partition("\n```")[0].splitlines(keepends=True):
+            if line.startswith("+++ b/"):
+                runs = added[line[6:].strip()] = [""]
+            elif line.startswith("+"):
+                runs[-1] += line[1:]
+            elif not line.startswith("---") and runs[-1]:
+                runs.append("")  # lines of context separate what is added
+    assert list(added) == [
+        "rmpe_legacy/caffe/layers/tile.py", "rmpe_legacy/export/emit/shape.py",
+        "tests/golden/layers/Tile__axis1/net.prototxt", "rmpe_legacy/formats/state_dict.py",
+        "rmpe_legacy/formats/registry.py", "tests/compare/test_convert.py", "rmpe_legacy/cli/prototxt.py",
+        "rmpe_legacy/cli/__init__.py"]
+    for name, runs in added.items():
+        text = (ROOT / name).read_text()
+        assert all(run.strip("\n") + "\n" in text for run in runs), name

@@ -86,7 +86,8 @@ class TestUnknown:
         ]
 
     def test_nothing_left_to_compute(self, path):
-        with pytest.raises(RmpeError, match=r"1 field or layer is left out, and no layers can be computed without:\n"
+        with pytest.raises(RmpeError, match=r"1 field or layer is left out, and no layer can be computed without "
+                                            r"them:\n"
                            r".*net.prototxt:1:1: b \(Quad\): unknown layer type"):
             load_net(path('layer { name: "b" type: "Quad" top: "b" }'), strict=False)
 
@@ -124,14 +125,14 @@ class TestUnknown:
 
 @pytest.mark.parametrize(("text", "words"), [
     (INPUT + 'layers { name: "r" type: RELU bottom: "x" top: "y" }',
-     "net.prototxt:2:1: layers { ... } is the old format, and %s/net.prototxt:1:1 has layer { ... }, today's; bring "
-     "them to one format by hand"),
+     "net.prototxt:2:1: layers { ... } is the old format, and %s/net.prototxt:1:1 has layer { ... }, the current one; "
+     "convert them to one format by hand"),
     ('layers { layer { name: "r" type: "relu" } top: "x" } layers { name: "s" type: SIGMOID bottom: "x" top: "y" }',
-     "net.prototxt:1:54: s (SIGMOID): is of the V1 format among layers of the V0 format"),
+     "net.prototxt:1:54: s (SIGMOID): is in the V1 format, but other layers are in the V0 format"),
     (INPUT + 'layer { name: "r" type: RELU bottom: "x" top: "y" }', 'write it in quotes: type: "ReLU"'),
     (INPUT + 'layer { name: "c" type: "conv" bottom: "x" top: "y" }', "layer type; did you mean 'Convolution'?"),
     (INPUT + 'layer { name: "c" type: "SOFTMAX_LOSS" bottom: "x" top: "y" }', "did you mean 'SoftmaxWithLoss'?"),
-    ('layers { layer { name: "r" type: "softmaxx" } top: "x" }', "r (softmaxx): no layer type of the V0 format"),
+    ('layers { layer { name: "r" type: "softmaxx" } top: "x" }', "r (softmaxx): not a layer type of the V0 format"),
 ])
 def test_formats_that_are_mixed(path, tmp_path, text, words):
     with pytest.raises(RmpeError) as caught:
@@ -171,9 +172,9 @@ class TestLenientGoesOn:
     def test_a_further_value_of_a_field_that_takes_one(self, path):
         twice = "num_output: 4 num_output: 5 weight_filler { } weight_filler { value: 1 }"
         text = INPUT + IP.replace("num_output: 4", twice)
-        with pytest.raises(RmpeError, match="num_output is given a second time; it takes one value"):
+        with pytest.raises(RmpeError, match="num_output is given twice, but takes one value"):
             load_net(path(text))
-        with pytest.warns(UserWarning, match="num_output is given again; it takes one value, and the first counts"):
+        with pytest.warns(UserWarning, match="num_output is given again, but takes one value; the first one is used"):
             net = load_net(path(text), strict=False)
         assert net(torch.ones(2, 3))["y"].tolist() == [[0.0] * 4] * 2
         assert len(net.left_out.fields) == 2
@@ -236,7 +237,7 @@ layer { name: "e" type: "Eltwise" bottom: "p" bottom: "c" top: "e" }
             load_net(path(self.CEIL), strict=False, dialect="rmpe")
         said = str(caught.value)
         assert said.partition("net.prototxt")[2].startswith(":6:1: e (Eltwise): its bottoms differ in shape: 1 x 2 x 3")
-        assert "this may come of what was left out: " in said
+        assert "this may be caused by what was left out: " in said
         assert ":2:97: PoolingParameter has no field 'ceil_mode'" in said
 
     def test_a_field_that_it_does_not_depend_on_is_not_named(self, path):
@@ -285,7 +286,7 @@ class TestLimits:
     @pytest.mark.slow
     def test_the_number_of_layers(self, path):
         text = INPUT + 'layer { name: "r" type: "ReLU" bottom: "x" top: "x" }\n' * 20_000
-        with pytest.raises(RmpeError, match="has 20001 layers; up to 20000 are taken"):
+        with pytest.raises(RmpeError, match="has 20001 layers; at most 20000 are supported"):
             load_net(path(text))
 
     def test_many_outputs_take_no_longer_each(self, path):
@@ -399,7 +400,7 @@ class TestOwnLayers:
                 return x, x
 
         try:
-            with pytest.raises(RmpeError, match="its forward gives 2 tops, the prototxt names 1"):
+            with pytest.raises(RmpeError, match="its forward returns 2 tops, but the prototxt names 1"):
                 load_net(path(self.TEXT))(torch.ones(2, 3))
         finally:
             registry._LAYERS.pop("Quad")
@@ -411,7 +412,7 @@ class TestOwnLayers:
                 self.spec.get("mash_param")
 
         try:
-            with pytest.raises(RmpeError, match=r"m \(Quad\): has no mash_param; beside Caffe's fields the file "
+            with pytest.raises(RmpeError, match=r"m \(Quad\): has no mash_param; besides Caffe's fields, the file "
                                "gives it 'quad_param'"):
                 load_net(path(self.TEXT))
         finally:
@@ -438,14 +439,14 @@ class TestWeights:
         assert net.left_out.weights == ["the network has no layer other: these weights are not used"]
 
     def test_a_layer_without_weights_is_told(self, path, tmp_path):
-        with pytest.warns(UserWarning, match="has nothing for ip: left as the fillers made them"):
+        with pytest.warns(UserWarning, match="has nothing for ip, which keep the values of their fillers"):
             load_net(path(INPUT + IP), self.save(tmp_path, 'layer { name: "other" }'))
 
     @pytest.mark.parametrize(("text", "words"), [
-        (WEIGHT, "has 2 parameters, the weights hold 1 for it"),
-        (WEIGHT + BIAS + BIAS, "has 2 parameters, the weights hold 3 for it"),
-        (BIAS + BIAS, "its blob 0 (weight) is 4 x 3, the weights hold 4"),
-        (WEIGHT.replace("dim: 4 dim: 3", "dim: 3 dim: 4") + BIAS, "is 4 x 3, the weights hold 3 x 4"),
+        (WEIGHT, "has 2 parameters, but 1 in the weights"),
+        (WEIGHT + BIAS + BIAS, "has 2 parameters, but 3 in the weights"),
+        (BIAS + BIAS, "its blob 0 (weight) is 4 x 3, but 4 in the weights"),
+        (WEIGHT.replace("dim: 4 dim: 3", "dim: 3 dim: 4") + BIAS, "is 4 x 3, but 3 x 4 in the weights"),
     ])
     def test_that_do_not_fit(self, path, tmp_path, text, words):
         weights = self.save(tmp_path, f'layer {{ name: "ip" {text}}}')

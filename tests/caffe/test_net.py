@@ -41,10 +41,10 @@ def layer(name: str, type: str, bottom: str, top: str, rest: str = "") -> str:
 
 SHARED = 'param { name: "w" } inner_product_param { num_output: 3 }'
 MISTAKES = [  # name, layers behind INPUT, words
-    ("a bottom that nobody makes", layer("r", "ReLU", "xx", "y"), "r (ReLU): no earlier layer makes its bottom 'xx'; "
-     "did you mean 'x'?"),
+    ("a bottom that nobody makes", layer("r", "ReLU", "xx", "y"), "r (ReLU): no earlier layer produces its bottom "
+                                                                  "'xx'; did you mean 'x'?"),
     ("a bottom made later", layer("a", "ReLU", "z", "y") + layer("b", "ReLU", "x", "z"),
-     "its bottom 'z' is made only later, by b"),
+     "its bottom 'z' is produced only later, by b"),
     ("a cycle", layer("a", "ReLU", "z", "y") + layer("b", "ReLU", "y", "z"), "or break the cycle"),
     ("a layer that reads itself", layer("a", "ReLU", "y", "y"), "its bottom 'y' is its own top"),
     ("one top twice", layer("a", "ReLU", "x", "y") + layer("b", "TanH", "x", "y"), "made by an earlier layer already"),
@@ -72,11 +72,11 @@ MISTAKES = [  # name, layers behind INPUT, words
      "convolution_param { num_output: 2 kernel_size: 6 }"), "does not fit on a bottom of 2 x 3 x 5 x 4"),
     ("sharing unlike shapes", layer("a", "InnerProduct", "x", "y", SHARED)
      + layer("b", "InnerProduct", "y", "z", SHARED),
-     "cannot share 'w': a has it as 3 x 60, this layer needs 3 x 3"),
+     "cannot share 'w': a has it as 3 x 60, but this layer needs 3 x 3"),
     ("more memory than there is", layer("a", "InnerProduct", "x", "y",
      "inner_product_param { num_output: 1000000000 }"), "parameters take"),
     ("a blob too large", layer("a", "Deconvolution", "x", "y",
-     "convolution_param { num_output: 1 kernel_size: 60000 stride: 9 }"), "Caffe's blobs hold"),
+     "convolution_param { num_output: 1 kernel_size: 60000 stride: 9 }"), "Caffe's blobs have up to"),
 ]
 
 
@@ -305,7 +305,7 @@ class TestParameters:
 class TestGradients:
     def test_an_input_without_force_backward_has_none_and_is_told(self, load):
         net, value = load(INPUT + CONV), x(requires_grad=True)
-        with pytest.warns(UserWarning, match="set net.force_backward = True to have it"):
+        with pytest.warns(UserWarning, match="set net.force_backward = True to get it"):
             net(x=value)["y"].sum().backward()
         assert value.grad is None
         net.force_backward = True

@@ -7,10 +7,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from rmpe_legacy.caffe.proto import text as text_module
 from rmpe_legacy.caffe.proto.message import Message
-from rmpe_legacy.caffe.proto.text import format_text, parse_text, read_text
+from rmpe_legacy.caffe.proto.text import parse_text, read_text
+from rmpe_legacy.caffe.proto.text_writer import format_text
 from rmpe_legacy.errors import FileError, PrototxtError
 from rmpe_legacy.wording import printable
 
@@ -133,7 +135,7 @@ class TestUnknown:
 
 MISTAKES = [  # text, place, words
     ("layer { name: 3 }", "1:15", "LayerParameter.name is a string; write it in quotes"),
-    ("layer { name: \"a\" name: \"b\" }", "1:19", "given a second time"),
+    ("layer { name: \"a\" name: \"b\" }", "1:19", "given twice"),
     ("input_dim: 1.5", "1:12", "a whole number"),
     ("input_dim: 3000000000", "1:12", "from -2147483648 to 2147483647"),
     ("layer { pooling_param { kernel_size: -1 } }", "1:39", "from 0 to 4294967295"),
@@ -160,7 +162,8 @@ MISTAKES = [  # text, place, words
     ('layers { type: "NoSuch" }', "1:16", "with types as type: CONVOLUTION"),
     ("layer { type: INNER_PRODUCT }", "1:15", 'write it in quotes: type: "InnerProduct"'),
     ("layer { type: SOFTMAX_LOSS }", "1:15", 'write it in quotes: type: "SoftmaxWithLoss"'),
-    ("layers { type: CONVOLUTION param { lr_mult: 1 } }", "1:34", "param { ... } is of today's format; for it write "
+    ("layers { type: CONVOLUTION param { lr_mult: 1 } }", "1:34", "param { ... } belongs to the current format; with "
+                                                                  "it, write "
      "layer"),
     ("input_dim: 0x" + "f" * 5000, "1:12", "is a int32, from -2147483648 to 2147483647"),
     ("input_dim: " + "9" * 5000, "1:12", "a whole number (int32), not '9999"),
@@ -240,7 +243,7 @@ class TestEncodings:
     @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
     def test_utf_16_is_told(self, tmp_path, encoding):
         (tmp_path / "x").write_bytes('name: "a"\nlayer { name: "b" }'.encode(encoding))
-        with pytest.raises(FileError, match="not text" if encoding == "utf-32-le" else "in UTF-16; save it as UTF-8"):
+        with pytest.raises(FileError, match="not text" if encoding == "utf-32-le" else "apparently UTF-16; save it"):
             read_text(tmp_path / "x")
 
     def test_half_a_surrogate_pair_is_no_text(self):
@@ -349,7 +352,7 @@ class TestFiles:
     @pytest.mark.parametrize("data", [b"\x0a\x05hello\x00", b"\xff\xfe\xfa"])
     def test_binary(self, tmp_path, data):
         (tmp_path / "x").write_bytes(data)
-        with pytest.raises(FileError, match="not text"):
+        with pytest.raises(FileError, match=r"not text|not UTF-8"):
             read_text(tmp_path / "x")
 
     def test_empty_is_an_empty_message(self, tmp_path):
@@ -367,3 +370,54 @@ def test_docs_show_what_is_told():
         "deploy.prototxt:2:42: PoolingParameter.kernel_size is a whole number (uint32), not 'two'\n"
         "      pooling_param { pool: MAX kernel_size: two }\n"
         "                                             ^")
+
+
+def closely(text: str, monkeypatch) -> object:
+    """What the parser makes of a text when it looks closely at every field; an error's message."""
+    with monkeypatch.context() as patch:
+        patch.setattr(text_module._Parser, "_plain_fields", lambda self, message: None)
+        return told(text)
+
+
+def told(text: str) -> object:
+    try:
+        net = parse_text(text)
+    except PrototxtError as error:
+        return str(error)
+    return repr(net), [str(unknown) for unknown in net.unknowns()]
+
+
+class TestPlainFields:
+    """Fields that one match reads have the values, the positions and the errors that the parser gives by tokens."""
+
+    def test_all_networks_of_the_repository(self, monkeypatch):
+        paths = sorted((ROOT / "prototxt").glob("*/*.prototxt"))
+        assert len(paths) > 20
+        for path in paths:
+            text = path.read_text("utf-8")
+            assert told(text) == closely(text, monkeypatch), path
+
+    @pytest.mark.parametrize("field", [
+        'name: "a" "b"', 'name: "a"\n"b"', 'name: "a" name: "b"', 'name: "a"# comment\n"b"', 'name: 1', 'name: word',
+        'name: "é"', 'name: "\\x41"', 'name: "open', 'type: "ReLU"', "type: ReLU", "phase: TEST", "phase: 1",
+        "phase: NEVER", 'phase: "TEST"', 'bottom: "a" bottom: "b" top: "c"', 'bottom: "a" bottom: 1', "bottom: x",
+        "convolution_param: 1", "convolution_param: x", "convolution_param { num_output: 4.5 }",
+        "convolution_param { num_output: -1 }", "convolution_param { num_output: 99999999999 }",
+        "convolution_param { num_output: 010 kernel_size: 3 kernel_size: 0x3 }", "convolution_param { pad: 1, pad: 2 }",
+        "convolution_param { bias_term: false }", "convolution_param { bias_term: f }",
+        "convolution_param { bias_term: 0 }", "convolution_param { bias_term: no }",
+        "param { lr_mult: 1 lr_mult: 2 }", "param { lr_mult: -0 decay_mult: 1e-3f }", "param { lr_mult: inf }",
+        "blobs { data: 1 data: 2e400 data: .5 double_data: 1 shape { dim: 1 dim: 2 } }", "blobs { data: [] data: 1 }",
+        'unheard_of: 3 unheard_of: 4 name: "n"', 'mine { a: 1 a: 2 b: "x" b: "y" c: MAX a: 3 }', "loss_weight: 1}",
+        'name: "a" } layer { name: "b"', "phase:TEST", "phase :TEST", "force_backward: true",
+    ])
+    def test_what_is_read_and_told(self, field, monkeypatch):
+        for text in (f"layer {{ {field} }}", f"layer {{ {field}\n}}\nname: 'end'", f"layer {{ {field}", field):
+            assert told(text) == closely(text, monkeypatch)
+
+    def test_the_memory_that_values_take_is_counted(self, monkeypatch):
+        monkeypatch.setattr(text_module, "ROOM", 0)
+        for text in ("layer { " + 'top: "a" ' * 100 + "}", "layer { " + "loss_weight: 1 " * 100 + "}",
+                     "layer { mine { " + "a: 1 " * 100 + "} }"):
+            assert "the file holds more messages and values" in told(text)
+            assert told(text) == closely(text, monkeypatch)

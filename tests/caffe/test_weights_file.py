@@ -100,7 +100,7 @@ class TestHostile:
         ("zip", b"PK\x03\x04" + bytes(50), "zip archive"),
         ("html", b"<!DOCTYPE html>", "web page"),
         ("lfs", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
-        ("nothing", field(1, 2, b"a net\0 without layers"), "no layers in it"),
+        ("nothing", field(1, 2, b"a net\0 without layers"), "contains no layers"),
         ("length beyond the end", field(100, 2, b"x" * 9)[:-3], "but only 6 are left"),
         ("length of 2^63", varint(100 << 3 | 2) + varint(1 << 63) + bytes(9), "are left"),
         ("group wire type", bytes([100 << 3 & 255 | 3]) + bytes(9), "wire type"),

@@ -48,7 +48,7 @@ class TestShow:
         assert code == 1
         assert f"{other}: does not fit, or does not contain, conv1" in err
         assert "[does not fit: 4 x 3 x 3 x 3, 1 x 1 x 1 x 4]" in " ".join(out.split())  # over two lines
-        assert "weights for a layer that is not here: conv2" in out
+        assert "weights for a layer that the network does not have: conv2" in out
 
     @pytest.mark.parametrize("name", ["weights.caffemodel", "t7"])
     def test_files_that_are_exchanged(self, rmpe, name):
@@ -120,12 +120,12 @@ class TestMistakes:
         (["show", "."], ".: Is a directory"),
         (["show", ROOT / "LICENSE"], "LICENSE:1:5: expected ':' or '{' after BSD"),
         (["show", "empty"], "empty: has no layers; a network's prototxt is expected"),
-        (["show", "utf16"], "utf16: not text in UTF-8 but, it seems, in UTF-16; save it as UTF-8"),
+        (["show", "utf16"], "utf16: not UTF-8 but apparently UTF-16; save it as UTF-8"),
         (["show", "page"], "page: this is a web page; the download went wrong; a prototxt is expected"),
         (["show", "pointer"], "pointer: this is a Git LFS pointer, not the file it points to; a prototxt is expected"),
         (["show", "null"], "null: not text; a prototxt is expected here"),
         (["show", V0 / "net.prototxt", "--plugin", "ends.py"],
-         "ends.py: the plugin calls sys.exit(0), and the command has not run; a plugin only registers layers"),
+         "ends.py: the plugin calls sys.exit(0), so the command was not run; a plugin must only register layers"),
         (["show", V0 / "net.prototxt", "--weights", V0 / "net.prototxt"], "this is text (a prototxt?)"),
         (["show", V0 / "net.prototxt", "--plugin", "no.py"], "no.py: no such plugin file"),
     ])

@@ -147,7 +147,7 @@ class TestNotProven:
         code, out, err = rmpe("convert", *network(SLASHES), "out.onnx")
         assert code == 1
         assert "written to out.onnx" in out
-        assert "not compared, so it may not be the same network: onnxruntime is not installed" in err
+        assert "not compared, so it may compute something else: onnxruntime is not installed" in err
 
     def test_a_result_that_differs_is_no_success(self, rmpe, monkeypatch):
         monkeypatch.setattr("rmpe_legacy.formats.safetensors.load_converted", lambda *_, **__: planted)
@@ -166,8 +166,8 @@ class TestNotProven:
         assert "the same: 4 layers, every field" in out
 
     @pytest.mark.parametrize(("options", "words"), [
-        (("--drop-parallel",), "--drop-parallel and --key only apply to those"),
-        (("--key", "model"), "--drop-parallel and --key only apply to those"),
+        (("--drop-parallel",), "--drop-parallel and --key apply only to .t7 files"),
+        (("--key", "model"), "--drop-parallel and --key apply only to .t7 files"),
         (("--input-shape", "none=3,4,4"), "no input is called 'none'; the inputs are 'data'"),
         (("--input-shape", "3,4"), "its input has 4 axes (1 x 3 x 4 x 4)"),
         (("--input-shape", "3,5,5", "--input-shape", "3,6,6"), "gives two shapes for 'data'"),
@@ -718,7 +718,7 @@ layer { name: "found" type: "DetectionOutput" bottom: "loc_flat" bottom: "conf_f
         files = network(self.TEXT.replace("NMS", "0.45").replace("STD", std))
         code, out, err = rmpe("convert", *files, "net.onnx")
         assert code == 0, err
-        assert "they got typical values" in out
+        assert "were given typical values" in out
         other = network(self.TEXT.replace("NMS", "0.1").replace("STD", std), "other")
         rmpe("convert", *other, "other.onnx")
         code, out, _ = rmpe("verify", ",".join(files), "other.onnx")

@@ -89,17 +89,17 @@ class TestIdentify:
     def test_other_weights_of_a_known_architecture(self, tmp_path, prototxt, ids):
         said = identify_file(write(tmp_path / "w.caffemodel", shapes_of(prototxt)))
         assert f"all of prototxt/{prototxt}" in said
-        assert f"the architecture of {ids}; the content hash is not one that has been reported" in said
+        assert f"the architecture of {ids}; its content hash has not been reported" in said
 
     def test_weights_that_training_starts_from(self, tmp_path):
         shapes = {"conv1_1": [(64, 3, 3, 3), (1, 1, 1, 64)], "conv1_2": [(64, 64, 3, 3), (64,)], "fc8": [(9, 9), (9,)]}
         said = identify_file(write(tmp_path / "w.caffemodel", shapes))
-        assert "weights of 3 layers; most alike is prototxt/ssd500/deploy.prototxt" in said
+        assert "weights of 3 layers; the closest match is prototxt/ssd500/deploy.prototxt" in said
         assert ": 2 of its " in said
 
     def test_weights_of_something_else(self, tmp_path):
         said = identify_file(write(tmp_path / "w.caffemodel", {"conv1_1": [(5, 5)]}))
-        assert "none of them fits a layer of a known network" in said
+        assert "none of them fits a known network" in said
 
     def test_a_prototxt(self):
         said = identify_file(ROOT / "prototxt" / "sppe_sstn_affine" / "deploy.prototxt")

@@ -73,7 +73,7 @@ def test_other_batches_and_other_sizes(engine: str, tmp_path: Path):
 
 def test_a_size_that_the_weights_do_not_fit_is_refused_as_by_the_network(net: Net):
     compiled = net.compiled("torch")
-    with pytest.raises(LayerError, match=r"fc \(InnerProduct\): its parameter weight is made for one size"):
+    with pytest.raises(LayerError, match=r"fc \(InnerProduct\): its parameter weight fits only one input size"):
         compiled(torch.zeros(1, 3, 30, 30))
 
 
@@ -198,7 +198,7 @@ def wrong_pass(plan: Any) -> Any:
 
 def test_a_wrong_pass_is_refused_and_the_first_blob_named(net: Net, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PLAN_PASSES, "kernels", lambda plan, right=PLAN_PASSES["kernels"]: wrong_pass(right(plan)))
-    with pytest.raises(NetError, match=r"engine 'torch' is refused: on random inputs it is not the same: .* the first "
+    with pytest.raises(NetError, match=r"engine 'torch' is rejected: on random inputs it is not the same: .* the first "
                                        r"is sum, computed by sum \(Eltwise\), relu3 \(ReLU\)"):
         net.compiled("torch")
     net.compiled("torch", verify=False)
@@ -352,7 +352,7 @@ def test_a_layer_that_gives_data_of_its_own_is_refused(tmp_path: Path):
     path.write_text("""layer { name: "noise" type: "DummyData" top: "data"
         dummy_data_param { shape { dim: 1 dim: 3 dim: 4 dim: 5 } data_filler { type: "gaussian" } } }
         layer { name: "relu" type: "ReLU" bottom: "data" top: "relu" }""")
-    with pytest.raises(LayerError, match=r"noise \(DummyData\): gives data of its own"):
+    with pytest.raises(LayerError, match=r"noise \(DummyData\): produces its own data"):
         load_net(path).compiled("torch")({"data": torch.zeros(1, 3, 4, 5)})
 
 

@@ -73,12 +73,12 @@ class TestNumbers:
 
 class TestRefusals:
     def test_mpii_joints(self):
-        with pytest.raises(EvaluationError, match=r"16 joints a person: MPII's\. COCO's AP judges 17 joints"):
+        with pytest.raises(EvaluationError, match=r"16 joints per person: MPII's\. COCO AP evaluates 17 joints"):
             keypoint_ap(results(keypoints=keypoints(0, 0.9, 16)), truth())
 
     def test_a_file_that_names_mpii_joints(self):
         content = {"categories": [{"keypoints": list(MPII)}], "images": [], "annotations": []}
-        with pytest.raises(EvaluationError, match="Evaluate these poses with `rmpe evaluate mpii`"):
+        with pytest.raises(EvaluationError, match="Use `rmpe evaluate mpii` for these poses"):
             keypoint_ap(content, truth())
 
     def test_mpii_joints_in_cocos_places(self):
@@ -112,8 +112,8 @@ def without(key):
 class TestMistakes:
     @pytest.mark.parametrize(("given", "sentence"), [
         (results(image_id=99), "result 1 is for image 99, which is not in the ground truth"),
-        (results(image_id=[1]), r"result 1: image_id is \[1\]; a number or a name is needed"),
-        (results(keypoints=[1] * 30), "result 1 has 30 keypoint values; 51 are needed"),
+        (results(image_id=[1]), r"result 1: image_id is \[1\]; expected a number or a name"),
+        (results(keypoints=[1] * 30), "result 1 has 30 keypoint values; expected 51"),
         (results(keypoints=[None] * 51), "result 1: keypoints are not a list of finite numbers"),
         (results(keypoints=[float("nan")] * 51), "result 1: keypoints are not a list of finite numbers"),
         (results(keypoints=5), "result 1: keypoints are not a list of finite numbers"),
@@ -123,7 +123,7 @@ class TestMistakes:
         ([{"image_id": 10}], "result 1 has no 'category_id'"),
         ([1, 2], "results are not a list of objects"),
         ("text", "results are not a list of objects"),
-        ({"a": 1}, "not COCO results; they are a list"),
+        ({"a": 1}, "not COCO results; expected a list"),
         ({"categories": 5}, "categories are not a list of objects"),
     ])
     def test_in_results(self, given, sentence):

@@ -235,10 +235,10 @@ class TestAuthorsText:
         ("pred.txt", "\t31\n", "\n", r"pred.txt:1: expected a name and 32 numbers"),
         ("pred.txt", "\t31\n", "\tx\n", r"pred.txt:1: expected a name and 32 numbers"),
         ("pred.txt", "\t31\n", "\tinf\n", r"pred.txt:1: a number that is not finite"),
-        ("scores.txt", "c d.jpg", "e.jpg", "scores.txt has 3 poses and .*pred.txt 3, or of other images"),
+        ("scores.txt", "c d.jpg", "e.jpg", "scores.txt has 3 poses and .*pred.txt 3, or they belong to other images"),
         ("index.txt", "c d.jpg 3 3", "c d.jpg 3 4", r"index.txt:3: c d.jpg has the poses 3 to 4, but there are 3"),
         ("index.txt", "a.jpg 1 2", "a.jpg 1.5 2", r"index.txt:1: a.jpg has the poses 1.5 to 2"),
-        ("index.txt", "a.jpg 1 2", "b.jpg 1 2", "but one of them is of a.jpg in pred.txt"),
+        ("index.txt", "a.jpg 1 2", "b.jpg 1 2", "but one of them belongs to a.jpg in pred.txt"),
         ("index.txt", "c d.jpg 3 3\n", "", r"pred.txt:3: a pose that index.txt does not list"),
         ("index.txt", "a.jpg 1 2", "a.jpg", "index.txt:1: expected a name and 2 numbers"),
     ])
@@ -276,7 +276,7 @@ class TestAuthorsText:
         assert groups.notes[-1].startswith("1 people without neck or head top are left out")
 
     @pytest.mark.parametrize(("content", "sentence"), [
-        ("a.jpg\t1 2 3 4\n", r"t.txt:1: not an image, a box"),
+        ("a.jpg\t1 2 3 4\n", r"t.txt:1: expected an image, a box"),
         ("a.jpg\t1 2 3\t1 2\t1 2\n", r"'1 2 3' is not 4 numbers"),
         ("a.jpg\t1 2 3 4\t" + "nan " * 16 + "\t" + "1 " * 16, "is not 16 numbers"),
         ("", "is empty"),
@@ -340,7 +340,7 @@ class TestJson:
             files.read_groups(gt, self.write(tmp_path / "n.json", {"root": root[:1]}))
 
     @pytest.mark.parametrize(("content", "sentence"), [
-        ({"root": []}, "lists groups of people, but not where their joints are"),
+        ({"root": []}, "lists groups of people, but not their joints"),
         ([], "has no images and annotations"),
         ("[" * 100000, "nested too deep"),
         ("[1, ", "not a readable JSON file"),
@@ -348,13 +348,14 @@ class TestJson:
         (coco_style(), "annotation 1: neither head_box"),
         (coco_style(head_box=[1, 2]), "head_box is not a list of 4 numbers"),
         (coco_style(head_size="x"), "head_size is not a list of 1 numbers"),
-        (coco_style(head_size=1, keypoints=[1] * 51), "annotation 1 has 51 keypoint values; 48 are needed"),
+        (coco_style(head_size=1, keypoints=[1] * 51), "annotation 1 has 51 keypoint values; expected 48"),
         (coco_style(head_size=1, keypoints=[[1]] * 48), "keypoints is not a list of 48 numbers"),
         (coco_style(head_size=1, image_id=9), "image_id 9 is not among the images"),
         (coco_style(head_size=1, image_id=[]), r"image_id \[\] is not among the images"),
-        (coco_style() | {"images": [{"id": 1}, {"id": 1}]}, "image 2: an id that another has"),
-        (coco_style() | {"images": [{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "a"}]}, "two images of one"),
-        (coco_style() | {"images": {}}, "a list of images is needed"),
+        (coco_style() | {"images": [{"id": 1}, {"id": 1}]}, "image 2: an id that another one has"),
+        (coco_style() | {"images": [{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "a"}]},
+         "two images have the same"),
+        (coco_style() | {"images": {}}, "expected a list of images"),
         (coco_style() | {"annotations": [5]}, "annotation 1 is not an object"),
         (coco_style() | {"categories": [{"keypoints": ["nose"] * 17}]}, "category 1 has 17 joints"),
     ])
@@ -365,7 +366,7 @@ class TestJson:
     def test_results_that_are_not(self, tmp_path):
         for content, sentence in (([{"keypoints": [1] * 48}], "neither a file_name nor an image_id"),
                                   ([{"image_id": 1}], "keypoints is not a list of 48 numbers"),
-                                  ({"a": 1}, "a list of results is needed")):
+                                  ({"a": 1}, "expected a list of results")):
             with pytest.raises(RmpeError, match=sentence):
                 files.read_poses(self.write(tmp_path / "p.json", content))
 
@@ -433,7 +434,7 @@ class TestGroupFilter:
 
     @pytest.mark.parametrize(("images", "grouped", "known", "sentence"), [
         (("a.jpg", "b.jpg"), True, True, "predictions have 2 groups, the ground truth 3"),
-        (("a.jpg", "b.jpg", "b.jpg"), True, True, "group 2 is of a.jpg in the ground truth, but of b.jpg"),
+        (("a.jpg", "b.jpg", "b.jpg"), True, True, "group 2 belongs to a.jpg in the ground truth, but to b.jpg"),
         (("a.jpg", "c.jpg"), False, True, r"predictions are missing for 1 of 3 groups, the first in b.jpg"),
         (("a.jpg", "b.jpg", "b.jpg"), False, True, r"list b.jpg more than once"),
         (("a.jpg", "b.jpg"), False, False, "a.jpg has more than one group, and the ground truth lacks objpos"),
@@ -443,7 +444,7 @@ class TestGroupFilter:
             poses_by_group(Poses(images, (pose_at(1, 1),) * len(images), grouped), self.groups(known=known))
 
     def test_groups_without_names(self):
-        with pytest.raises(EvaluationError, match=r"without the names of their images; give the list of groups"):
+        with pytest.raises(EvaluationError, match=r"without image names; give the list of groups"):
             poses_by_group(Poses(("a.jpg",), (pose_at(1, 1),), False), self.groups(["", "", ""]))
 
 

@@ -209,9 +209,10 @@ class TestMistakes:
             multi_person_ap([person()] * 2, [person()[..., :2]], [HEAD])
 
     def test_another_shape(self):
-        with pytest.raises(EvaluationError, match=r"predictions of group 1 are \(1, 14, 2\); \(people, 14, 3\) is nee"):
+        with pytest.raises(EvaluationError, match=r"predictions of group 1 are \(1, 14, 2\); expected \(people, 14, "
+                                                  r"3\)"):
             multi_person_ap([person()[..., :2]], [person()[..., :2]], [HEAD])
-        with pytest.raises(EvaluationError, match=r"head sizes of group 1 are \(1, 1\); \(people,\) is needed"):
+        with pytest.raises(EvaluationError, match=r"head sizes of group 1 are \(1, 1\); expected \(people,\)"):
             multi_person_ap([person()], [person()[..., :2]], [HEAD[None]])
 
     def test_no_head_size(self):

@@ -183,7 +183,7 @@ class TestMistakes:
         ((people(), people(), HEADS, "oficial"), "protocol 'oficial' is not one of official, tompson, demo"),
         ((people()[:3], people(), HEADS), r"3 predictions, 7 persons and head sizes \(7,\)"),
         ((people(), people(), HEADS[:3]), r"7 predictions, 7 persons and head sizes \(3,\)"),
-        ((people()[:, :14], people(), HEADS), r"predictions are \(7, 14, 2\); \(persons, 16, 2\) is needed"),
+        ((people()[:, :14], people(), HEADS), r"predictions are \(7, 14, 2\); expected \(persons, 16, 2\)"),
         ((people(), [["a"]], HEADS), "ground truth are not an array of numbers"),
     ])
     def test_is_a_sentence(self, arguments, sentence):

@@ -57,8 +57,8 @@ class Own(caffe.Layer):
         with pytest.raises(NetError) as error:
             export(net)
         assert str(error.value).splitlines() == [
-            f"2 layers are of a type that has no counterpart in {target} here; convert a part without, with "
-            "--until BLOB:",
+            f"2 layers are of a type that cannot be converted to {target}; convert a part without them, with --until "
+            "BLOB:",
             f"  {path}:2:9: cols (Im2col): cannot be converted: {layer_class('Im2col').not_exportable}",
             f"  {path}:3:9: own (Python): cannot be converted: {layer_class('Python').not_exportable}"]
 

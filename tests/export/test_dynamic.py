@@ -142,7 +142,7 @@ def test_a_detector_at_other_sizes(tmp_path, priors, top_k):
 INNER = layer("InnerProduct", "top", "c", more="inner_product_param { num_output: 5 }")
 REFUSED = {
     "inner_product": (conv("c") + INNER, r"net.prototxt:3:1: top_layer \(InnerProduct\): cannot be converted with a "
-                      r"dynamic height: its weight, 5 x 1296, fits one size only. .* with --until c"),
+                      r"dynamic height: its weight, 5 x 1296, fits only one size. .* with --until c"),
     "reshape": (conv("c") + layer("Reshape", "top", "c", more="reshape_param { shape { dim: [0, 1296] } }"),
                 r"net.prototxt:3:1: top_layer \(Reshape\): .* cannot be reshaped .* height 13 in place of 12\). "
                 r"Leave height out of --dynamic"),
@@ -153,7 +153,7 @@ REFUSED = {
     "in_place": (conv("c") + layer("LRN", "c", "c", more="lrn_param { local_size: 3 alpha: 0.1 }"),
                  r"c_layer \(LRN\): cannot be converted to ONNX .* it is written for fixed sizes only.* --until BLOB"),
     "scale": (conv("c") + layer("Scale", "top", "c", more="scale_param { axis: 2 num_axes: 1 }"),
-              r"top_layer \(Scale\): .* its scale, 12, fits one size only"),
+              r"top_layer \(Scale\): .* its scale, 12, fits only one size"),
 }
 
 

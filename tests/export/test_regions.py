@@ -65,7 +65,7 @@ def test_proposals_and_what_follows(tops: str, make, tmp_path: Path):
     assert not verdict.given
     values = {d.blob: d.shapes[0][0] for d in verdict.differences}
     assert values["rois"] == values["class"] > 5 * 10  # the comparison has something to compare
-    assert "im_info 1 x 3 as the layer that reads it may get it" in verdict.inputs
+    assert "im_info 1 x 3 with typical values" in verdict.inputs
 
 
 POOLS = {
@@ -122,7 +122,7 @@ def test_the_number_of_rows_is_a_symbol(tmp_path: Path):
 def test_a_layer_that_takes_a_fixed_number_of_rows_is_named(tmp_path: Path):
     net = detector(tmp_path, RCNN + """layer { name: "fixed" type: "InnerProduct" bottom: "rois" top: "fixed"
         inner_product_param { num_output: 2 axis: 0 } }""")
-    with pytest.raises(LayerError, match=r"fixed \(InnerProduct\): cannot be converted: its parameters are made for"):
+    with pytest.raises(LayerError, match=r"fixed \(InnerProduct\): cannot be converted: its parameters fit only"):
         to_onnx(net)
 
 
@@ -145,7 +145,7 @@ class TestPieceByPiece:
         verdict = self.compared(tmp_path, lambda net: None)
         assert verdict.same, str(verdict)
         assert set(verdict.given) == {"maps", "moves", "rois"}
-        assert "where layers read moves, maps, rois, they got A's" in verdict.sentence
+        assert "layers that read moves, maps, rois were given A's values" in verdict.sentence
         assert {d.blob for d in verdict.differences} >= {"conv", "prob", "maps", "moves", "rois", "pool", "fc", "class"}
 
     def test_weights_before_the_regions_count(self, tmp_path: Path):

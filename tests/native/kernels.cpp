@@ -162,14 +162,27 @@ void compare(const char* who, const Results<T>& want, const Results<T>& got, con
   report("d theta", same_bits(want.d_theta, got.d_theta), who + where);
 }
 
-// Returns what the baseline gives. The AVX2 loops, which are for float, must give the same.
+struct Vectors {
+  const char* name;
+  Kernels<float> kernels;
+};
+// The loops on vectors that this processor runs.
+std::vector<Vectors> vectors_here() {
+  std::vector<Vectors> all;
+  if (has_avx2()) all.push_back({"AVX2", avx2_kernels()});
+  if (has_avx512()) all.push_back({"AVX-512", avx512_kernels()});
+  return all;
+}
+
+// Returns what the baseline gives. The loops on vectors, which are for float, must give the same.
 template <bool kFused, typename T>
 Results<T> compare_on_cpu(const Batch<T>& batch, const std::string& where) {
   const Results<T> want = on_cpu(batch, baseline_kernels<T>(), kFused);
-  if (has_avx2() && sizeof(T) == 4) {
-    const Kernels<T> kernels = best_kernels<T>();
-    compare("AVX2", want, on_cpu(batch, kernels, kFused), where);
-    compare("AVX2", want, on_cpu(batch, kernels, kFused, 2), ", two images" + where);
+  if constexpr (sizeof(T) == 4) {
+    for (const Vectors& vectors : vectors_here()) {
+      compare(vectors.name, want, on_cpu(batch, vectors.kernels, kFused), where);
+      compare(vectors.name, want, on_cpu(batch, vectors.kernels, kFused, 2), ", two images" + where);
+    }
   }
   return want;
 }
@@ -216,7 +229,7 @@ void test_warps() {
   const Sizes sizes[] = {{2, 5, 13, 11, 9, 37}, {1, 3, 6, 40, 16, 32}, {1, 11, 14, 10, 8, 16}, {3, 1, 1, 7, 5, 8},
                          {1, 2, 19, 1, 33, 2},  {2, 5, 9, 20, 6, 150}, {2, 9, 97, 93, 7, 11}, {1, 7, 8, 9, 95, 97}};
   for (const Sizes& z : sizes) {
-    // For these, AVX has other loops. For CUDA's, played by a CPU, they are much work and nothing new.
+    // For these, vectors have other loops. For CUDA's, played by a CPU, they are much work and nothing new.
     const bool large = z.h * z.w > 8192 || z.out_h * z.out_w > 8192 || z.out_w > 128;
     Batch<T> batch = {z, noise<T>(z.n * z.channels * z.h * z.w), {}, noise<T>(z.n * z.channels * z.out_h * z.out_w)};
     for (const auto& map : maps) {
@@ -262,8 +275,12 @@ void test_affine() {
       }
     };
     on_cpu(baseline_kernels<T>(), want);
-    on_cpu(best_kernels<T>(), got);
-    report("affine", same_bits(want, got), "AVX2");
+    if constexpr (sizeof(T) == 4) {
+      for (const Vectors& vectors : vectors_here()) {
+        on_cpu(vectors.kernels, got);
+        report("affine", same_bits(want, got), vectors.name);
+      }
+    }
     const auto kernel = fused ? affine_kernel<true, uint32_t, T> : affine_kernel<false, uint32_t, T>;
     Block::launch(kBlocks, kThreads, [&] { kernel(parameters, count, channels, positions, x.data(), got.data()); });
     report("affine", same_bits(want, got), "CUDA");
@@ -350,7 +367,7 @@ int main(int argc, char** argv) {
   test_peaks<double>();
   test_inverse<float>();
   test_inverse<double>();
-  if (has_avx2()) std::printf("AVX2 runs here\n");
+  for (const Vectors& vectors : vectors_here()) std::printf("%s runs here\n", vectors.name);
   std::printf("%d comparisons, %d failures\n", comparisons, failures);
   return failures == 0 ? 0 : 1;
 }

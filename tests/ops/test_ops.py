@@ -276,7 +276,7 @@ class TestSpatialTransformer:
         arguments = [torch.zeros(1, 6) if argument.type.kind() == "TensorType" else 1
                      for argument in overload._schema.arguments if not argument.has_default_value()]
         cuda = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)  # what a tensor on a GPU would have
-        with pytest.raises(RmpeError, match=f"^{op}: csrc/ was built without CUDA, so it runs on the CPU alone;"):
+        with pytest.raises(RmpeError, match=f"^{op}: csrc/ was built without CUDA, so it runs only on the CPU;"):
             overload.redispatch(cuda, *arguments)
 
 

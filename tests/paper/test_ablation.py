@@ -89,7 +89,7 @@ class TestRun:
     @pytest.mark.parametrize(("text", "says"), [
         ("{}", "no result of the ablation"),
         ("[", "JSON"),
-        ('{"format": "rmpe-ablation", "version": 1, "row": "full", "seed": 1}', "another row or seed"),
+        ('{"format": "rmpe-ablation", "version": 1, "row": "full", "seed": 1}', "a different row or seed"),
     ])
     def test_files_that_are_no_results(self, tmp_path: Path, text, says):
         one = ablation(tmp_path)
@@ -165,7 +165,7 @@ class TestTable:
     def test_says_what_is_missing(self):
         lines = ablation_table(self.made, BUDGETS["full"]).splitlines()
         at = next(i for i, line in enumerate(lines) if line.startswith("random jittering"))
-        assert lines[at + 1].strip() == "drawn world: no result yet"
+        assert lines[at + 1].strip() == "ours: no result yet"
 
     @pytest.mark.parametrize(("row", "says"), [
         ("without PGPG", "-7.8 |  -10.0  as in the paper"),
@@ -218,6 +218,6 @@ def test_command(tmp_path: Path, capsys, monkeypatch):
                  str(tmp_path / "results"), "--row", "without SSTN and parallel SPPE"])
     out, err = capsys.readouterr()
     assert code == 0
-    assert "drawn, n=1" in out
+    assert "ours, n=1" in out
     assert "training seed1/base" in err
     assert (tmp_path / "results" / "quick" / "table.txt").exists()

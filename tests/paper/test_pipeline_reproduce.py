@@ -240,7 +240,7 @@ class TestDemo:
         monkeypatch.setattr("rmpe_legacy.pose.demo_models.FOLDER", tmp_path)
         code, _, err = rmpe("reproduce", "demo", "--output", tmp_path / "out")
         assert code == 1
-        assert "the demo models are missing from this installation, give --detector PROTOTXT CAFFEMODEL" in err
+        assert "the demo models are missing from this installation; give --detector PROTOTXT CAFFEMODEL" in err
 
 
 def _result_of(each: DrawnImage, joints_xy: np.ndarray) -> ImageResult:

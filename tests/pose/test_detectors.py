@@ -200,12 +200,14 @@ class TestPersonClass:
         assert min(map(len, found)) > 0
 
     @pytest.mark.parametrize(("text", "options", "words"), [
-        (SSD3, {}, r"the detector small_detector has 2 classes besides the background, and nothing in it says which is "
-                   r"person; give --person-class N \(as its label map numbers them\), or --label-map FILE"),
+        (SSD3, {}, r"the detector small_detector has 2 classes besides the background, and nothing in it tells "
+                   r"which one is person; give --person-class N \(as its label map numbers them\), or --label-map "
+                   r"FILE"),
         (region_detector(21, 84), {}, r"has 20 classes .* \(15 in PASCAL VOC's order\)"),
         (yolo_detector(3, 80), {}, r"has 80 classes .* \(1 in COCO's order\)"),
         (SSD3, {"person_class": 3}, "has no class 3; its classes are 1 to 2"),
         (SSD3, {"person_class": 0}, "has no class 0; its classes are 1 to 2"),
+        (region_detector(2, 8), {"person_class": 15}, "has no class 15; its only class is 1: give another --person"),
         (yolo_detector(2, 2), {"person_class": 3}, "has no class 3; its classes are 1 to 2"),
     ])
     def test_it_must_be_told(self, tmp_path, text, options, words):
@@ -239,13 +241,14 @@ class TestRefusals:
     @pytest.mark.parametrize(("text", "words"), [
         (re.sub(r'layer { name: "proposal".*?}\n', 'layer { name: "rois" type: "Input" top: "rois" input_param '
                 '{ shape { dim: 5 dim: 5 } } }\n', WHOLE, flags=re.S),
-         "takes its regions as input 'rois' and proposes none itself, as Fast R-CNN does"),
+         "takes its regions as input 'rois' and proposes none itself, like Fast R-CNN"),
         (WHOLE.replace('name: "cls_prob" type: "Softmax" bottom: "cls_score" top: "cls_prob"',
                        'name: "cls_prob" type: "Softmax" bottom: "cls_score" top: "probability"'),
          "has regions but no output cls_prob; its outputs are bbox_pred, probability"),
         (region_detector(3, 9), "bbox_pred, 1 x 9, does not fit cls_prob, 1 x 3; it needs 4 values per class"),
         (WHOLE.split('layer { name: "pool"')[0],
-         r"outputs no boxes in a known form: its outputs are rois \(Python\); known are DetectionOutput \(SSD\)"),
+         r"outputs no boxes in a supported form: its outputs are rois \(Python\); supported are DetectionOutput "
+         r"\(SSD\)"),
         (WHOLE.replace('layer { name: "scaled"', 'layer { name: "more" type: "Input" top: "more" input_param '
          '{ shape { dim: 1 dim: 2 } } }\nlayer { name: "scaled"'),
          "has the inputs data 1 x 3 x 64 x 96, im_info 1 x 3, more 1 x 2; expected an image"),

@@ -322,7 +322,9 @@ def test_far_and_near_poses_under_other_parameters():
 
 
 CROWD = """
+import signal
 import numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell starts without it
 from rmpe_legacy.pose.nms import pose_nms
 joints = np.random.default_rng(0).uniform(0, 1000, (60_000, 16, 2))
 boxes = np.tile([0, 0, 500, 500], (60_000, 1))
@@ -332,7 +334,7 @@ pose_nms(joints, np.ones((60_000, 16)), boxes, "batch")
 
 
 def test_it_can_be_interrupted():
-    """60,000 poses that are all different take half a minute; Ctrl-C ends it at once, however busy the machine is."""
+    """60,000 poses that are all different take half a minute; Ctrl-C stops it at once, however busy the machine is."""
     child = subprocess.Popen([sys.executable, "-c", CROWD], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "begun\n"
     time.sleep(0.5)

@@ -251,7 +251,7 @@ class TestMistakes:
     def test_a_single_number_as_output(self, tmp_path):
         """Neither heatmaps nor vectors, and without a batch that could be cut."""
         network = OnnxPoseNetwork(write_node(tmp_path / "net.onnx", "ReduceSum", TensorProto.FLOAT, [], keepdims=0))
-        with pytest.raises(NetError, match="for 2 crops it gives y 2; expected 2 x 17 x height x width"):
+        with pytest.raises(NetError, match="for 2 crops it returned y 2; expected 2 x 17 x height x width"):
             network(np.zeros((2, 3, 8, 8), np.float32))
 
     def test_an_output_whose_shape_depends_on_the_values(self, tmp_path):

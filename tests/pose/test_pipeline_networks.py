@@ -70,7 +70,8 @@ class TestDetector:
         assert len(found) == 0
 
     @pytest.mark.parametrize(("prototxt", "words"), [
-        (POSE, r"outputs no boxes in a known form: its outputs are prediction_heatmap \(PredictionHeatmap\); known"),
+        (POSE, r"outputs no boxes in a supported form: its outputs are prediction_heatmap \(PredictionHeatmap\); "
+                "known"),
         (DETECTOR.replace('name: "data" type: "Input"', 'name: "data" type: "DummyData"').replace(
             "input_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } }",
             "dummy_data_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } }"),

@@ -253,7 +253,7 @@ class TestMistakes:
 
     def test_image_sizes_name_every_picture(self, world):
         (world / "sizes.txt").write_text("a.jpg 640 480\n")
-        with pytest.raises(RmpeError, match=r"sizes.txt: does not give the size of b.jpg"):
+        with pytest.raises(RmpeError, match=r"sizes.txt: has no size for b.jpg"):
             run(world, variant="demo", image_sizes=world / "sizes.txt")
         (world / "sizes.txt").write_text("a.jpg wide 480\n")
         with pytest.raises(RmpeError, match=r"sizes.txt:1: 'a.jpg wide 480' is not 'name width height'"):

@@ -67,7 +67,7 @@ class TestResult:
         changed = (drawn != image).any(axis=2)
         assert 0.001 < changed.mean() < 0.5
         np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], drawn)
-        with pytest.raises(RmpeError, match=r"an image is written as \.png or \.jpg"):
+        with pytest.raises(RmpeError, match=r"an image can be written only as \.png or \.jpg"):
             people.plot(tmp_path / "a.txt")
         with pytest.raises(FileError, match="there is no folder"):
             people.plot(tmp_path / "nowhere" / "a.png")
@@ -112,5 +112,5 @@ def test_an_onnx_network_with_boxes(tmp_path):
 
 @pytest.mark.parametrize("device", ["cdua", "cuda:x", "cuda:97"])
 def test_a_device_that_is_not_there_is_a_sentence(device):
-    with pytest.raises(RmpeError, match=f"device '{device}' cannot be used: .*; cpu always can"):
+    with pytest.raises(RmpeError, match=f"device '{device}' cannot be used: .*; --device cpu always works"):
         load_pipeline(device=device)

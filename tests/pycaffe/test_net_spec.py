@@ -1,5 +1,7 @@
 """NetSpec, caffe_pb2, model_libs, coord_map and draw."""
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -264,6 +266,36 @@ class TestDraw:
             draw.draw_net(net, "LR", "bmp9")
         with pytest.raises(ValueError, match="no learning rate multiplier"):
             draw.get_layer_lr_mult(net.layer[3])
+        net.layer[3].exclude.add().phase = caffe.TEST
+        with pytest.raises(ValueError, match="pool: has include rules and exclude rules; keep one kind"):
+            draw.draw_net(net, "LR", "dot", phase=caffe.TEST)
+
+    def test_learning_rate_multipliers(self, net):
+        net.layer[1].param.add().lr_mult = 2
+        assert draw.get_layer_label(net.layer[1], "TB", True).endswith(' lr mult: 2.0, 1.0"')
+        for _ in range(2):
+            net.layer[1].param.add()
+        with pytest.raises(ValueError, match="has 3 learning rate multipliers; 2 are expected"):
+            draw.get_layer_lr_mult(net.layer[1])
+
+    def test_dot_quotes_every_name(self, net):
+        net.name = 'a "net"\\'
+        lines = draw.draw_net(net, "BT", "dot").decode().splitlines()
+        assert lines[:2] == ['digraph "a \\"net\\"\\\\" {', "  rankdir=BT;"]
+        assert '  n3 [label="<conv&>", shape=octagon, style=filled, fillcolor="#E0E0E0"];' in lines
+
+    @pytest.mark.parametrize("suffix", ["png", "jpg"])
+    def test_an_image_too_large_to_draw_is_an_error(self, suffix):
+        net = caffe_pb2.NetParameter()
+        for i in range(500):
+            net.layer.add(name=f"y{i}", type="ReLU", bottom=[f"y{i}"], top=[f"y{i + 1}"])
+        with pytest.raises(RmpeError, match=r"an image of 94358 x 132 pixels is too large to draw; choose svg"):
+            draw.draw_net(net, "LR", suffix)
+
+    def test_pydot_is_named_if_it_is_missing(self, net, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pydot", None)
+        with pytest.raises(RmpeError, match="get_pydot_graph needs pydot, which is not installed; draw_net draws"):
+            draw.get_pydot_graph(net, "LR")
 
 
 def test_io_goes_through_protobuf_messages(tmp_path):

@@ -277,7 +277,7 @@ class TestFiles:
         getattr(net, save)(tmp_path / "net")
         assert np.array_equal(net.forward()["prob"], before)  # the layer does not read it
         other = caffe.Net(file, caffe.TEST)
-        with pytest.raises(RuntimeError, match="has 2 parameters, the weights hold 3"):
+        with pytest.raises(RuntimeError, match="has 2 parameters, but 3 in the weights"):
             getattr(other, load)(tmp_path / "net")
         other.params["fc"].add_blob(2, 3)
         getattr(other, load)(tmp_path / "net")
@@ -430,7 +430,7 @@ class TestSolvers:
         solver.step(1)
         solver.net.params["fc"][1].data[...] = 5
         solver.snapshot()
-        with pytest.raises(RuntimeError, match="has 2 parameters, the weights hold 3"):
+        with pytest.raises(RuntimeError, match="has 2 parameters, but 3 in the weights"):
             caffe.SGDSolver(file).restore(f"model_iter_1.solverstate{end}")
         other = caffe.SGDSolver(file)
         other.net.params["fc"].add_blob(2, 3)

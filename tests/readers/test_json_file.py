@@ -38,7 +38,7 @@ def test_is_a_sentence(tmp_path, data, words):
 
 def test_a_file_that_is_too_large(tmp_path):
     (tmp_path / "a.json").write_bytes(b" " * (2 << 20))
-    with pytest.raises(FileError, match="more than 1 MB"):
+    with pytest.raises(FileError, match="is larger than 1 MB, the limit"):
         read_json(tmp_path / "a.json", 1 << 20)
 
 

@@ -31,7 +31,7 @@ LIGHT = {
     "dimensions-without-end.mat": "1000000 dimensions, more than 32",
     "empty-layers-without-end.caffemodel": "more than 65536 messages and unknown fields",
     "groups-linked-in-all-ways.h5": "/data/top/b is a second link to /data/top/a",
-    "groups-without-end.h5": "more than 32 groups in each other",
+    "groups-without-end.h5": "more than 32 nested groups",
     "header-left-open.npy": "its header does not give type, order and shape once each",
     "heap-of-a-gigabyte.h5": "no object header at byte 0",
     "huge-and-plain.gif": "claims to be 13000 x 13000 pixels, which its 35 bytes cannot hold",

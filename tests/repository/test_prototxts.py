@@ -9,7 +9,8 @@ from harness import GOLDEN
 from paths import ROOT
 
 from rmpe_legacy import load_net, prototxts
-from rmpe_legacy.caffe.proto.text import format_text, read_text
+from rmpe_legacy.caffe.proto.text import read_text
+from rmpe_legacy.caffe.proto.text_writer import format_text
 from rmpe_legacy.caffe.proto.upgrade import upgrade_net
 from rmpe_legacy.cli import main
 from rmpe_legacy.errors import FileError

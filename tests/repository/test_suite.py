@@ -105,7 +105,7 @@ class TestSkips:
         assert done.returncode == pytest.ExitCode.OK
         assert "\n1 skipped: no moon\n" in done.stdout
         assert ("\n3 skipped: they need other people's data, which may not be distributed: MTCNN's networks (2), "
-                "photographs (1). RMPE_SHARED is to name a folder that has it under data/.\n") in done.stdout
+                "photographs (1). Set RMPE_SHARED to a folder that has it under data/.\n") in done.stdout
 
     def test_nothing_is_said_of_nothing(self, pytest_run):
         assert "skipped" not in pytest_run("def test_a(): pass\n").stdout

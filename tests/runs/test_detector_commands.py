@@ -70,7 +70,7 @@ def test_the_settings_of_the_authors_detector_are_as_before(rmpe, tmp_path, pict
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ((), "the detector regions has 2 classes besides the background, and nothing in it says which is person; give "
+    ((), "the detector regions has 2 classes besides the background, and nothing in it tells which one is person; give "
          "--person-class N"),
     (("--person-class", 1, "--label-map", "x"), "not both"),
     (("--person-class", 7), "has no class 7"),

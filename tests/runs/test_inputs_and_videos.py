@@ -145,7 +145,7 @@ class TestBoxes:
         ([{"bbox": [1, 2, 3, 4], "score": 1}], "detection 1: has no image_id"),
         ([{"image_id": 139, "bbox": [1, 2, 3], "score": 1}], "needs a bbox of four numbers and a score"),
         ([{"image_id": 139, "bbox": [1, 2, 3, "x"], "score": 1}], "needs a bbox of four numbers"),
-        ([{"image_id": 139, "bbox": [1, 2, -3, 4], "score": 1}], "its box has the size -3 x 4"),
+        ([{"image_id": 139, "bbox": [1, 2, -3, 4], "score": 1}], "its bbox has the size -3 x 4"),
         ([{"image_id": 7, "bbox": [1, 2, 3, 4], "score": 1}], "has boxes for none of the 2 images; it names '7'")])
     def test_mistakes(self, tmp_path, content, message):
         with pytest.raises(RmpeError, match=message):

@@ -44,7 +44,7 @@ def test_commands_take_it_and_find_a_misspelt_field(tmp_path):
 @pytest.mark.parametrize("existing", ["my_layer.py", "test_my_layer.py"])
 def test_overwrites_nothing(tmp_path, existing):
     (tmp_path / existing).write_text("mine")
-    with pytest.raises(RmpeError, match=f"{existing}: exists, and is not overwritten"):
+    with pytest.raises(RmpeError, match=f"{existing}: already exists and is not overwritten"):
         new_plugin("MyLayer", tmp_path)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(existing, "mine")]
 
@@ -54,8 +54,8 @@ def test_overwrites_nothing(tmp_path, existing):
     ("../Evil", ("factor",), "cannot be the name"), ("Übung", ("factor",), "cannot be the name"),
     ("A" * 1000, ("factor",), "cannot be the name"), ("None", ("factor",), "cannot be the name"),
     ("Layer", ("factor",), "cannot be the name"), ("", ("factor",), "cannot be the name"),
-    ("Convolution", ("factor",), "Convolution is a layer type of this package already"),
-    ("PSROIPooling", ("factor",), "is a layer type of this package already"),
+    ("Convolution", ("factor",), "Convolution is already a layer type of this package"),
+    ("PSROIPooling", ("factor",), "is already a layer type of this package"),
     ("Torch", ("factor",), "its file torch.py would hide Python's own 'torch'"),
     ("Import", ("factor",), "its file import.py would hide Python's own 'import'"),
     ("MyLayer", (), "needs at least one field"), ("MyLayer", ("Factor",), "'Factor' cannot be the name of a field"),

@@ -212,7 +212,7 @@ class TestRefusals:
     @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1"])
     def test_pages_of_other_sites(self, client, photo, origin):
         assert client.refused(photo.read_bytes(), Origin=origin) == (
-            403, "this request comes from the page of another site")
+            403, "this request comes from a page of another site")
 
     def test_its_own_page(self, client, photo):
         origin = f"http://{HOST}:{client.port}"
@@ -261,7 +261,8 @@ class TestLoad:
             end = time.monotonic() + WAIT
             while app.under_way < 2 and time.monotonic() < end:
                 time.sleep(0.01)
-            assert client.refused(b"x") == (429, "2 images are being processed or wait; try again when they are done")
+            assert client.refused(b"x") == (429, "2 images are being processed or waiting; try again when they are "
+                                                 "done")
             service.go.set()
             for thread in threads:
                 thread.join(WAIT)
@@ -310,7 +311,7 @@ class TestCommand:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                               env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}) as process:
             line = process.stdout.readline()
-            found = re.fullmatch(r"http://127\.0\.0\.1:(\d+) is ready; Ctrl-C ends it\n", line)
+            found = re.fullmatch(r"http://127\.0\.0\.1:(\d+) is ready; press Ctrl-C to stop it\n", line)
             assert found, process.stderr.read()
             connection = http.client.HTTPConnection(HOST, int(found[1]), timeout=WAIT)
             connection.request("GET", "/")

@@ -108,7 +108,7 @@ class TestMakeLmdb:
     def test_a_store_is_never_replaced(self, coco, tmp_path):
         images = coco_images(coco)
         make_lmdb(images, CONVERTED / "src", tmp_path / "db")
-        with pytest.raises(RmpeError, match="holds a store already"):
+        with pytest.raises(RmpeError, match="already contains an LMDB"):
             make_lmdb(images, CONVERTED / "src", tmp_path / "db")
 
     def test_nothing_is_left_of_a_store_that_cannot_be_made(self, coco, tmp_path):

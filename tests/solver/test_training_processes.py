@@ -123,7 +123,7 @@ def test_processes_that_are_stopped_resume_with_the_same_bits(here):
     assert Path("snap_iter_9.caffemodel").read_bytes() == want
     alone = train(1, "--snapshot", "snap_iter_4.solverstate")
     assert alone.returncode == 0
-    assert "snap_iter_4.runstate is of 2 processes, this run has 1" in alone.stderr
+    assert "snap_iter_4.runstate is from 2 processes, but this run has 1" in alone.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -149,7 +149,7 @@ def test_no_thread_of_gloo_is_left_when_the_interpreter_ends(here):
         assert not [name for name in names if "gloo" in name]
 
 
-STOPPED = (r"^F.*another process of this run has stopped; its own message says why; to go on, give "
+STOPPED = (r"^F.*another process of this run has stopped; its own message says why; to resume, give "
            r"--snapshot snap_iter_5.solverstate$")
 
 

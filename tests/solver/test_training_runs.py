@@ -163,16 +163,16 @@ class TestRunState:
         with caplog.at_level(logging.INFO):
             two = solver()
             two.restore(state)
-        assert "No run state snap_iter_3.runstate: data begins at its first record" in caplog.text
+        assert "No run state snap_iter_3.runstate: as in Caffe, the data and the random numbers start" in caplog.text
         two.net()
         assert two.net.last_inputs["label"].tolist() == [0, 1, 2, 3, 0]
 
     @pytest.mark.parametrize(("change", "words"), [
-        (lambda text: "{}", "is damaged or no run state; delete it"),
+        (lambda text: "{}", "is damaged, or not a run state; delete it"),
         (lambda text: text[:100], "snap_iter_3.runstate: not a readable JSON file"),
         (lambda text: text.replace('"iteration": 3', '"iteration": 4'), "to iteration 4, the solver state .* to 3"),
         (lambda text: text.replace('"words": "', '"words": "AAAA'), r"data \(Data\): .* is damaged"),
-        (lambda text: re.sub(r'"torch": "[^"]*"', '"torch": "AAAA"', text), "is damaged or no run state"),
+        (lambda text: re.sub(r'"torch": "[^"]*"', '"torch": "AAAA"', text), "is damaged, or not a run state"),
         (lambda text: text.replace('[["data"', '[["other"'), "belongs to networks with other data layers"),
         (lambda text: re.sub(r'"key": "\w+"', '"key": "7a7a"', text), "train_lmdb: has no record zz"),
     ])

@@ -35,4 +35,4 @@ def missing_data(skipped: Mapping[str, int]) -> str:
     """The line about all tests that shared() skipped; reason -> how many."""
     kinds = ", ".join(f"{reason.removeprefix(NEEDED)} ({count})" for reason, count in sorted(skipped.items()))
     return (f"{sum(skipped.values())} skipped: they need other people's data, which may not be distributed: {kinds}. "
-            "RMPE_SHARED is to name a folder that has it under data/.")
+            "Set RMPE_SHARED to a folder that has it under data/.")

@@ -195,8 +195,8 @@ REFUSED = {
                                               ceil_mode=False, count_include_pad=False), "counts the padding"),
     "an input of other channels": (convolution(nInputPlane=3), "takes 3 planes"),
     "a table of one branch": (sequence(module("nn.ConcatTable", module("nn.Identity")), module("nn.ReLU")),
-                              "is given a table where a tensor is needed"),
-    "a tensor as a table": (module("nn.CAddTable"), "is given a tensor where a table is needed"),
+                              "is given a table instead of a tensor"),
+    "a tensor as a table": (module("nn.CAddTable"), "is given a tensor instead of a table"),
     "branches of two sizes": (sequence(module("nn.ConcatTable", module("nn.Identity"), module(
         "nn.SpatialUpSamplingNearest", scale_factor=2)), module("nn.CAddTable")),
                               "cannot combine N x 4 x 8 x 8, N x 4 x 16 x 16"),
@@ -208,7 +208,7 @@ REFUSED = {
     "a smallest of tables": (sequence(module("nn.ConcatTable", module("nn.Identity"), module("nn.Identity")),
                                       module("nn.CMinTable")), "no layer for it"),
     "an upsampling by 1000": (module("nn.SpatialUpSamplingNearest", scale_factor=1000), "a factor of 1000"),
-    "an even normalisation": (module("nn.SpatialCrossMapLRN", size=4), "Caffe's LRN takes odd ones"),
+    "an even normalisation": (module("nn.SpatialCrossMapLRN", size=4), "Caffe's LRN takes only odd sizes"),
     "a view without a batch": (module("nn.View", size=long_storage(-1)), "loses the batch axis"),
     "a view of another count": (module("nn.View", size=long_storage(7)), "does not fit"),
     "a linear layer on images": (linear(), "takes N x 3"),
@@ -216,7 +216,7 @@ REFUSED = {
     "a grid as output": (sequence(module("nn.View", size=long_storage(2, 3)), module(
         "nn.AffineGridGeneratorBHWD", height=4, width=5)), "sampling grid was found where a tensor"),
     "batches joined": (sequence(module("nn.ConcatTable", module("nn.Identity"), module("nn.Identity")), module(
-        "nn.JoinTable", dimension=1)), "joins samples, not batches"),
+        "nn.JoinTable", dimension=1)), "Caffe can join samples, but not batches"),
     "a random output": (module("nn.Dropout", p=0.5, stochastic_inference=True), "random in evaluation"),
     "an entry that is not there": (sequence(module("nn.ConcatTable", module("nn.Identity")), module(
         "nn.SelectTable", index=4)), "picks from a table of 1"),

@@ -303,7 +303,7 @@ class TestFile:
             read_pgpg(path)
 
     def test_other_joints_than_the_persons(self, model):
-        with pytest.raises(RmpeError, match="poses of 16 joints, and this person 17"):
+        with pytest.raises(RmpeError, match="poses of 16 joints, but this person has 17"):
             model.sample(np.random.default_rng(0), person([0, 0, 9, 9], np.zeros((17, 2))), (20, 20))
 
     def test_a_person_without_a_torso_gets_each_atomic_pose_by_its_count(self, model):

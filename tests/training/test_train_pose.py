@@ -214,7 +214,7 @@ class TestRun:
 
     def test_test_nets_are_refused(self, tmp_path: Path):
         path = solver(tmp_path, test_iter=1, test_interval=5)
-        with pytest.raises(NetError, match="has test nets, which get no samples here"):
+        with pytest.raises(NetError, match="has test nets, which are not supported here"):
             training(path)
 
     def test_batches_below_one(self, tmp_path: Path):
@@ -267,7 +267,7 @@ class TestFeed:
         feed.close()
 
     @pytest.mark.parametrize(("name", "says"), [
-        ("demo/sppe_train.prototxt", "inputs data, label, theta_label; one to train has"),
+        ("demo/sppe_train.prototxt", "inputs data, label, theta_label; a network to train needs"),
         ("demo/ssd_train.prototxt", "input 'label' is 1 x 1 x 1 x 8"),
         ("small/deploy.prototxt", "has the inputs data; one to train"),
     ])
@@ -278,7 +278,7 @@ class TestFeed:
 
     def test_joints_of_another_set(self):
         net = load_net(PROTOTXT / "small" / "train.prototxt", phase="TRAIN")
-        with pytest.raises(NetError, match="input 'label' is 16 x 16 x 24 x 24; 16 x 17 x size x size is needed"):
+        with pytest.raises(NetError, match="input 'label' is 16 x 16 x 24 x 24; expected 16 x 17 x size x size"):
             format_of(net, 17, "demo")
 
 
@@ -331,7 +331,7 @@ class TestCommand:
         assert deploy.steps[-1].top_shapes[0][-1] == 3 * 17
 
     @pytest.mark.parametrize(("arguments", "says"), [
-        (["--drawn", "1"], "nothing says how a detector's boxes differ"),
+        (["--drawn", "1"], "how a detector's boxes differ from the true ones is not known"),
         (["--drawn", "1", "--boxes", "mixture"], "--boxes mixture needs a PGPG model"),
         (["--drawn", "1", "--images", "x"], "belong to --annotations"),
         (["--annotations", "x.txt"], "--annotations needs --images"),

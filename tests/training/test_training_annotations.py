@@ -50,7 +50,7 @@ class TestText:
     def test_says_which_line_is_wrong(self, tmp_path: Path, line):
         path = tmp_path / "list.txt"
         path.write_text(f"{text_line()}\n{line}\n")
-        with pytest.raises(FileError, match=r"list\.txt:2: not an image, a box"):
+        with pytest.raises(FileError, match=r"list\.txt:2: expected an image, a box"):
             read_annotations(path)
 
     def test_the_authors_own_lists(self):
@@ -87,7 +87,7 @@ class TestAnnotH5:
 
     @pytest.mark.parametrize(("change", "says"), [
         ({"bndbox": None}, "has no array bndbox"),
-        ({"mu": np.zeros((3, 4))}, r"mu is \(3, 4\); 2 x 4 numbers are needed"),
+        ({"mu": np.zeros((3, 4))}, r"mu is \(3, 4\); expected 2 x 4 numbers"),
         ({"part": np.full((2, 16, 2), np.nan)}, "part has a number that is not finite"),
         ({"imgname": np.zeros(2)}, "imgname is"),
         ({"imgname": np.full((2, 5), 999.0)}, "imgname has a number that is not a character code"),

@@ -145,7 +145,7 @@ class TestSample:
 
     def test_a_person_beyond_the_picture_is_an_error(self):
         wrong = Person("b.jpg", np.array([500.0, 10, 560, 50]), np.full((16, 2), np.nan))
-        with pytest.raises(InputError, match=r"b\.jpg: the box .* holds no pixel of the image, which is 90x70"):
+        with pytest.raises(InputError, match=r"b\.jpg: the box .* contains no pixel of the image, which is 90x70"):
             make_sample(self.rng, picture(), wrong, Fixed(*[(500, 10, 560, 50)] * 99), SampleFormat(8, 8))
 
     def test_demo_makes_what_the_pipeline_would_crop(self):

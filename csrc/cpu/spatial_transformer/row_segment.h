@@ -1,4 +1,4 @@
-// Step 1 of both AVX2 loops: where the points of a segment of an output row lie in the image.
+// Step 1 of both vector loops: where the points of a segment of an output row lie in the image.
 // Include this only below a #pragma GCC target.
 #pragma once
 #include "cpu/kernels.h"

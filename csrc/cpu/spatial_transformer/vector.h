@@ -1,4 +1,4 @@
-// The AVX2 loops of the spatial transformer, and the rule that chooses between them. README.md has the overview.
+// The vector loops of the spatial transformer, and the rule that chooses between them. README.md has the overview.
 //
 // They differ from the baseline in where values are stored, but not in what is computed or in the order of sums.
 #pragma once

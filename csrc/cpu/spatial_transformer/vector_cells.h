@@ -1,4 +1,4 @@
-// The AVX2 loops with one output cell per lane: for few channels, and for images too large to rearrange in a cache.
+// The vector loops with one output cell per lane: for few channels, and for images too large to rearrange in a cache.
 // They work on a segment of an output row in steps: the positions of its points (row_segment.h), the pixels they read,
 // the results. A step is a short loop over independent blocks, and leaves its results in small arrays in the L1 cache.
 #pragma once

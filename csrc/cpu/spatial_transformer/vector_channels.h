@@ -1,4 +1,4 @@
-// The AVX2 loops with one channel per lane: a point is computed once for all channels, and each neighbour is one load.
+// The vector loops with one channel per lane: a point is computed once for all channels, and each neighbour is one load.
 // To this end, the image is first rearranged in scratch memory, pixel by pixel, each with all channels of the group.
 #pragma once
 #include "cpu/spatial_transformer/row_segment.h"

@@ -88,5 +88,5 @@ def _set(fields: dict) -> dict:
 def _shaped(values: np.ndarray, shape: tuple[int, ...], what: str) -> np.ndarray:
     if item_count(shape) != values.size:
         raise InputError(f"a {what} of shape {' x '.join(map(str, shape)) or '()'} has {values.size} values; it is "
-                         "damaged, or holds them in a field that is not read here")
+                         "damaged, or stores them in an unsupported field")
     return values.reshape(shape)

@@ -155,8 +155,8 @@ class DataTransformer:
         h, w = self._offset(height, width, size, size) if size else (0, 0)
         if blob.shape != (len(values), size or height, size or width):
             raise RmpeError(f"{datum.where}: a raw image of {_size(values.shape)} does not fit the batch's "
-                            f"{_size(blob.shape)}; resize_param, crop_h and crop_w act on encoded images only, and "
-                            "all images of a batch need one size")
+                            f"{_size(blob.shape)}; resize_param, crop_h and crop_w act on encoded images only, and all "
+                            "images of a batch must have the same size")
         inside = np.s_[:, h : h + blob.shape[1], w : w + blob.shape[2]]
         mean = None
         if self.param.has("mean_file"):
@@ -267,8 +267,8 @@ class DataTransformer:
         seen = boxes
         if resized:
             if min(size) <= 0:
-                raise RmpeError(f"{datum.where}: the record does not say its image's size, which boxes need to "
-                                "follow resize_param; write the store again")
+                raise RmpeError(f"{datum.where}: the record does not state its image's size, which is needed to apply "
+                                "resize_param to its boxes; write the store again")
             if len(boxes):
                 seen = replace(boxes, xyxy=boxes_after(self.param.resize_param, boxes.xyxy, *size))
         if self.param.has("emit_constraint"):
@@ -368,7 +368,7 @@ def _values(image: np.ndarray, shape: tuple[int, int, int], dialect: str) -> np.
     exact = image.shape[:2] == (height, width)
     if len(row) < height or row.shape[1] < width * channels or (dialect == "bvlc" and not exact):
         raise RmpeError(f"an image of {image.shape[1]} x {image.shape[0]} (width x height) in a batch of {width} x "
-                        f"{height}; all images of a batch need one size: set crop_size"
+                        f"{height}; all images of a batch must have the same size: set crop_size"
                         + ("" if dialect == "bvlc" else " or resize_param"))
     return row[:height, : width * channels].reshape(height, width, channels).transpose(2, 0, 1)
 

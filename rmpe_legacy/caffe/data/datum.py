@@ -132,8 +132,8 @@ class Cursor:
         self._records = iter(self._store)
         self._ahead = next((record for record in self._records if record[0] == key), (b"", memoryview(b"")))
         if self._ahead[0] != key:
-            raise FileError(f"{self.path}: has no record {key.decode('utf-8', 'backslashreplace')}, where the run "
-                            "stopped; it is another store, or has changed since")
+            raise FileError(f"{self.path}: has no record {key.decode('utf-8', 'backslashreplace')}, at which the run "
+                            "stopped; this is another store, or it has changed since")
         self.index = index
 
     def __iter__(self) -> Iterator[tuple[memoryview, str]]:

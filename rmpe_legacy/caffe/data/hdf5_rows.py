@@ -73,12 +73,12 @@ class RowReader:
         """
         order, rows = [int(i) for i in position["order"]], position["rows"]
         if sorted(order) != list(range(len(self.files))) or (rows is None) == self.shuffle:
-            raise FileError(f"{self.source}: names other files than where the run stopped")
+            raise FileError(f"{self.source}: lists other files than when the run stopped")
         self._order, self._file = order, range(len(order))[int(position["file"])]
         self._load()
         if rows is not None:
             if sorted(rows) != sorted(self._rows):
-                raise FileError(f"{self.path}: has another number of rows than where the run stopped")
+                raise FileError(f"{self.path}: does not have the same number of rows as when the run stopped")
             self._rows = list(rows)
         self._row = range(len(self._rows) + 1)[int(position["row"])]
         self._random.restore(position["random"])

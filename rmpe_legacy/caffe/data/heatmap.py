@@ -67,10 +67,10 @@ def read_persons(path: str | Path, labelinds: str, crop_values: int) -> list[Per
             raise FileError(f"{where}: {len(values)} coordinates; x and y of each joint are expected")
         numbers = tuple(_small(t, where) for t in _fields(crop))
         if len(numbers) < crop_values:
-            raise FileError(f"{where}: the crop {crop!r} has {len(numbers)} numbers, {crop_values} are expected")
+            raise FileError(f"{where}: the crop {crop!r} has {len(numbers)} numbers, expected {crop_values}")
         persons.append(Person(image, np.array(values, F).reshape(-1, 2), numbers, c_integer(cluster), where))
     if not persons:
-        raise FileError(f"{path}: no persons in it; each line is: image x1,y1,x2,y2,... crop cluster")
+        raise FileError(f"{path}: lists no people; each line must be: image x1,y1,x2,y2,... crop cluster")
     return persons
 
 

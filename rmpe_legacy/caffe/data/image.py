@@ -90,10 +90,10 @@ def as_image(image: object) -> np.ndarray:
             raise FileError(f"{getattr(image, 'filename', '') or 'the PIL image'}: cannot be read: {error}") from error
     if not isinstance(image, np.ndarray):
         raise InputError(f"'{type(image).__name__}' object is not an image; give a path, a PIL image, or an array as "
-                         "load_image gives it")
+                         "load_image returns it")
     if image.dtype.kind != "f" or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise InputError(f"an array of {image.dtype} values and shape {image.shape} is not what load_image gives; give "
-                         "(height, width, 3), RGB from 0 to 1")
+        raise InputError(f"an array of {image.dtype} values and shape {image.shape} is not what load_image returns; "
+                         "give (height, width, 3), RGB from 0 to 1")
     if not image.max() <= 2:  # resizing may overshoot 1, but not that far; a NaN is no value of an image either
         raise InputError(f"the image's values run to {image.max():g}; they must lie between 0 and 1")
     return image
@@ -141,15 +141,15 @@ def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int] | np.ndarr
     first = np.shape(images[0]) if len(images) else ()
     if len(first) != 3 or min(h, w) < 1:
         raise InputError(f"{len(images)} images, the first of shape {first}, cannot be cut into {h} x {w} pieces; give "
-                         "at least one (height, width, channels), and (height, width) of the pieces from 1")
+                         "at least one image (height, width, channels), and crop_dims (height, width) of at least 1")
     height, width, channels = first
     corners = [(y, x) for y in (0, height - h) for x in (0, width - w)]
     corners.append((int(height / 2 - h / 2), int(width / 2 - w / 2)))
     crops = np.empty((len(images), 10, h, w, channels), np.float32)
     for image, pieces in zip(images, crops, strict=True):
         if h > min(height, image.shape[0]) or w > min(width, image.shape[1]) or image.shape[2:] != (channels,):
-            raise InputError(f"cannot cut {h} x {w} pieces from an image of shape {image.shape} as from the first, "
-                             f"{first}; give smaller crop_dims, and images of one size")
+            raise InputError(f"cannot cut {h} x {w} pieces from an image of shape {image.shape}; give smaller "
+                             f"crop_dims, and images of the shape of the first, {first}")
         for piece, (y, x) in zip(pieces[:5], corners, strict=True):
             piece[...] = image[y : y + h, x : x + w]
         pieces[5:] = pieces[:5, :, ::-1]
@@ -172,7 +172,7 @@ def pose_input(image: np.ndarray, h: int, w: int) -> np.ndarray:
 def _resized(image: np.ndarray, h: int, w: int) -> np.ndarray:
     """Resize an image; returns the argument if it has the size already, so the caller must not modify the result."""
     if image.dtype.kind != "f" or image.ndim != 3 or image.shape[2] != 3:
-        raise InputError(f"an image of {image.dtype} values and shape {image.shape} is not what load_image gives; "
+        raise InputError(f"an image of {image.dtype} values and shape {image.shape} is not what load_image returns; "
                          "give (height, width, 3), RGB from 0 to 1")
     single = image.astype(np.float32, copy=False)
     return single if single.shape[:2] == (h, w) else resize_image(single, (h, w))

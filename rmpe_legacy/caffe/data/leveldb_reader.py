@@ -123,7 +123,7 @@ class _Bytes:
 
     def take(self, size: int) -> memoryview:
         if size > len(self.data) - self.at:
-            raise self.error(f"{size} bytes at byte {self.at}, where {len(self.data) - self.at} are left")
+            raise self.error(f"{size} bytes at byte {self.at}, but only {len(self.data) - self.at} are left")
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -145,7 +145,7 @@ class _Log:
             if kind in (FULL, FIRST):
                 parts = []
             elif not parts:
-                raise _Bytes(piece, self.path).error("a record without its first piece")
+                raise _Bytes(piece, self.path).error("a record without its first fragment")
             parts.append(piece)
             if kind in (FULL, LAST):
                 yield parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
@@ -163,7 +163,7 @@ class _Log:
                 block.take(_CHUNK.size)
                 piece = block.take(length)
                 if kind not in (FULL, FIRST, MIDDLE, LAST):
-                    raise block.error(f"a piece of kind {kind}")
+                    raise block.error(f"a fragment of unknown kind {kind}")
                 _check(block, checksum, block.data[block.at - length - 1 : block.at])
                 yield kind, piece
 
@@ -175,7 +175,7 @@ def _batch(log: _Log, batch: memoryview) -> Iterator[Entry]:
     for i in range(count):
         kind = data.take(1)[0]
         if kind not in (DELETION, VALUE):
-            raise data.error(f"an entry of kind {kind}")
+            raise data.error(f"an entry of unknown kind {kind}")
         key = bytes(data.string())
         yield key, -(sequence + i), kind, data.string() if kind == VALUE else NOTHING
 
@@ -223,7 +223,7 @@ class _Table:
         self.path = str(path)
         self._data = _read(path)
         if len(self._data) < FOOTER or struct.unpack("<Q", self._data[-8:])[0] != TABLE_MAGIC:
-            raise _Bytes(self._data, self.path).error("no table's end")
+            raise _Bytes(self._data, self.path).error("no table footer")
         footer = _Bytes(self._data[-FOOTER:], self.path)
         footer.varint(), footer.varint()  # the filters' index
         self._index = footer.varint(), footer.varint()
@@ -251,7 +251,7 @@ class _Table:
         """The keys and values of one block; a key gives only what differs from the one before it."""
         block = self._block(offset, size)
         if len(block.data) < 4:
-            raise block.error("a block without its end")
+            raise block.error("a block without its trailer")
         restarts, = struct.unpack("<I", block.data[-4:])
         end = len(block.data) - 4 - 4 * restarts
         if end < 0:
@@ -270,7 +270,7 @@ class _Table:
     def _block(self, offset: int, size: int) -> _Bytes:
         whole = _Bytes(self._data, self.path)
         if offset > len(self._data):
-            raise whole.error(f"a block at byte {offset} of {len(self._data)}")
+            raise whole.error(f"a block at byte {offset} of a file of {len(self._data)} bytes")
         whole.at = offset
         content, kind = whole.take(size), whole.take(1)[0]
         checksum, = struct.unpack("<I", whole.take(4))
@@ -281,7 +281,7 @@ class _Table:
             except ValueError as error:
                 raise whole.error(str(error)) from None
         elif kind != PLAIN:
-            raise whole.error(f"a block of compression {kind}; plain and snappy are read")
+            raise whole.error(f"a block of compression {kind}; only snappy and uncompressed blocks are supported")
         return _Bytes(content, self.path)
 
 

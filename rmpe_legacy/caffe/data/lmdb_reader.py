@@ -90,7 +90,7 @@ class LmdbReader:
         flags = _PAGE.unpack_from(self._map, at)[2]
         magic, version, *_ = _META.unpack_from(self._map, at + HEADER)
         if not flags & META or magic != MAGIC:
-            raise self._error("no meta page where one belongs")
+            raise self._error("no meta page where one is expected")
         if version != VERSION:
             raise self._error(f"data version {version} instead of {VERSION}")
         page_size = _TREE.unpack_from(self._map, trees)[0]
@@ -102,7 +102,7 @@ class LmdbReader:
     def _visit(self, number: int, seen: bytearray) -> None:
         """Note that a link leads to this page: no other one may, or a small file could have records without end."""
         if not 2 <= number <= self._snapshot.last_page:
-            raise self._error(f"a link to page {number} of {self._snapshot.last_page + 1}")
+            raise self._error(f"a link to page {number}, but there are {self._snapshot.last_page + 1} pages")
         if seen[number]:
             raise self._error(f"two links to page {number}")
         seen[number] = 1
@@ -140,10 +140,10 @@ class LmdbReader:
 
     def _value(self, page: memoryview, begin: int, size: int, kind: int, key: bytes, seen: bytearray) -> memoryview:
         if kind & (SUB_DATA | DUPLICATES):
-            raise self._error(f"record {key!r} is a table of its own, which Caffe's stores do not have")
+            raise self._error(f"record {key!r} is a database of its own, which Caffe's stores do not contain")
         if kind & BIG_DATA:
             if begin + 8 > len(page):
-                raise self._error(f"record {key!r} has no place")
+                raise self._error(f"record {key!r} has no value")
             number, = struct.unpack_from("<Q", page, begin)
             self._visit(number, seen)
             self._overflow(number)

@@ -33,11 +33,11 @@ def check_sampler(sampler: Message) -> None:
         RmpeError: A range is empty or out of bounds.
     """
     if not 0 < sampler.min_scale <= sampler.max_scale <= 1:
-        raise RmpeError(f"a sampler with scales {sampler.min_scale} to {sampler.max_scale}; 0 < min_scale <= max_scale "
-                        "<= 1 is needed")
+        raise RmpeError(f"a sampler with scales {sampler.min_scale} to {sampler.max_scale}; expected 0 < min_scale <= "
+                        "max_scale <= 1")
     if not 0 < sampler.min_aspect_ratio <= sampler.max_aspect_ratio < np.finfo(F).max:
         raise RmpeError(f"a sampler with aspect ratios {sampler.min_aspect_ratio} to {sampler.max_aspect_ratio}; "
-                        "0 < min_aspect_ratio <= max_aspect_ratio is needed")
+                        "expected 0 < min_aspect_ratio <= max_aspect_ratio")
 
 
 def sample_boxes(samplers: Sequence[Message], boxes: Boxes, random: CaffeRandom) -> list[np.ndarray]:

@@ -80,7 +80,7 @@ def _checked(im: np.ndarray) -> np.ndarray:
 
 def _checked_size(new_dims: Sequence[int]) -> tuple[int, int]:
     if len(new_dims) != 2 or not all(size >= 1 and int(size) == size for size in new_dims):
-        raise InputError(f"cannot resize to {tuple(new_dims)}; give (height, width), whole numbers from 1")
+        raise InputError(f"cannot resize to {tuple(new_dims)}; give (height, width) as positive whole numbers")
     return int(new_dims[0]), int(new_dims[1])
 
 

@@ -98,8 +98,8 @@ class Transformer:
         """
         self._check_input(in_)
         if len(order) != self.inputs[in_][1]:
-            raise InputError(f"channel_swap {tuple(order)} of input {in_!r}: name {self.inputs[in_][1]} channels, as "
-                             "many as it has")
+            raise InputError(f"channel_swap {tuple(order)} of input {in_!r}: name {self.inputs[in_][1]} channels, one "
+                             "for each of the input's")
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_: str, scale: float) -> None:
@@ -143,7 +143,7 @@ class Transformer:
     @staticmethod
     def _swapped(in_: str, values: np.ndarray, order: Sequence[int] | np.ndarray) -> np.ndarray:
         if values.ndim < 3 or not all(-values.shape[0] <= i < values.shape[0] for i in order):
-            raise InputError(f"input {in_!r}: shape {values.shape} has not the channels {tuple(map(int, order))}")
+            raise InputError(f"input {in_!r}: shape {values.shape} does not have the channels {tuple(map(int, order))}")
         return values[list(order), :, :]
 
     @staticmethod

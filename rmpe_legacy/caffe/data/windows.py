@@ -73,9 +73,10 @@ def read_windows(path: str | Path, fg_threshold: float, bg_threshold: float, roo
         raise FileError(f"{path}: the window file is empty")
     for name, windows in (("foreground", file.foreground), ("background", file.background)):
         if not windows:
-            raise FileError(f"{path}: no {name} windows; Caffe needs some of each")
+            raise FileError(f"{path}: no {name} windows; Caffe needs foreground and background windows")
         if far := next((w.image for w in windows if not 0 <= w.image < len(file.paths)), None):
-            raise FileError(f"{path}: image {far} of {len(file.paths)}; the images' indices must be 0, 1, 2, ...")
+            raise FileError(f"{path}: has {len(file.paths)} images, but one with the index {far}; the indices must be "
+                            "0, 1, 2, ...")
     return file
 
 

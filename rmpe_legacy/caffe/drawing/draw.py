@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from os import PathLike
 from pathlib import Path
 
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.files import check_places, write_together
-from rmpe_legacy.wording import pluralize, printable
+from rmpe_legacy.wording import pluralize
 
 from ..describe import describe_net
 from ..load import read_net
 from .graph import NetworkGraph, box_lines, network_graph
 from .layout import box_size, dot_source, lay_out
+from .markup import escaped
 from .png import to_png
 from .svg import to_svg
 
@@ -61,7 +61,7 @@ def draw_network(prototxt: str | PathLike, output: str | PathLike, phase: str = 
     """
     suffix = Path(output).suffix.lower()
     if suffix not in SUFFIXES:
-        raise RmpeError(f"{output}: the suffix says what to write, and must be one of {', '.join(SUFFIXES)}")
+        raise RmpeError(f"{output}: the suffix selects the format and must be one of {', '.join(SUFFIXES)}")
     check_places(output)
     parsed = read_net(prototxt, phase, level, stages, dialect, "paper", strict=False, until=until)
     name = parsed.name or Path(prototxt).name
@@ -87,5 +87,5 @@ def _file(graph: NetworkGraph, suffix: str) -> bytes:
 
 
 def _page(graph: NetworkGraph, summary: str, table: str) -> bytes:
-    title, text = escape(printable(graph.title)), escape(printable(table))
-    return _PAGE.format(title=title, summary=escape(summary), svg=to_svg(graph, lay_out(graph)), table=text).encode()
+    return _PAGE.format(title=escaped(graph.title), summary=escaped(summary), svg=to_svg(graph, lay_out(graph)),
+                        table=escaped(table)).encode()

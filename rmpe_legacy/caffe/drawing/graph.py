@@ -79,7 +79,7 @@ def network_graph(title: str, steps: Sequence[Step]) -> NetworkGraph:
             if param.name and owners.setdefault(param.name, index) != index:
                 graph.shared.append((owners[param.name], index, param.name))
         if len(graph.boxes) > MAX_BOXES:
-            raise NetError(f"{title}: has more than {MAX_BOXES} layers to draw; cut it with --until")
+            raise NetError(f"{title}: has more than {MAX_BOXES} layers to draw; draw a part of it with --until")
     _group(graph.boxes)
     return graph
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
-
-from rmpe_legacy.wording import printable
 
 from .graph import Box, NetworkGraph, box_lines, box_title
 from .layout import LINE, PADDING, Layout
+from .markup import document, escaped, rectangle, text
 
 HEAD = 26  # px above the drawing, for its title
 FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
@@ -34,17 +32,14 @@ def fill_of(box: Box) -> str:
 def to_svg(graph: NetworkGraph, layout: Layout) -> str:
     """The drawing as a file."""
     width, height = max(layout.width, 7 * len(graph.title) + 2 * PADDING), layout.height + HEAD
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="{FONT}" font-size="11">',
-        f"<title>{_text(graph.title)}</title>",
+    return document(width, height, FONT, 11, graph.title, [
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         f'<path d="M0 0L8 4L0 8z" fill="{_LINE}"/></marker></defs>',
         f'<rect width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>',
-        f'<text x="{PADDING}" y="17" font-size="13" font-weight="bold">{_text(graph.title)}</text>',
+        text(PADDING, 17, graph.title, 'font-size="13" font-weight="bold"'),
         f'<g transform="translate(0 {HEAD})">',
         *_groups(graph, layout), *_edges(graph, layout), *_boxes(graph, layout), *_shared(graph, layout),
-        "</g>", "</svg>", ""])
+        "</g>"])
 
 
 def group_frames(graph: NetworkGraph, layout: Layout) -> list[tuple[str, tuple[float, float, float, float]]]:
@@ -67,28 +62,27 @@ def group_frames(graph: NetworkGraph, layout: Layout) -> list[tuple[str, tuple[f
 
 
 def _groups(graph: NetworkGraph, layout: Layout) -> Iterator[str]:
-    for name, (x, y, w, h) in group_frames(graph, layout):
-        yield (f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" rx="6" fill="{_GROUP}" '
-               f'stroke="#d8d8cc"/><text x="{x + 4:.1f}" y="{y + 10:.1f}" font-size="9" fill="#666655">{_text(name)}'
-               "</text>")
+    for name, frame in group_frames(graph, layout):
+        yield rectangle(frame, 6, _GROUP, "#d8d8cc")
+        yield text(frame[0] + 4, frame[1] + 10, name, 'font-size="9" fill="#666655"')
 
 
 def _edges(graph: NetworkGraph, layout: Layout) -> Iterator[str]:
     for (a, b, blob), path in zip(graph.edges, layout.paths, strict=True):
         (x, y), *rest = path
         line = f"M{x:.1f} {y:.1f}{'C' if layout.curved else 'L'}" + " ".join(f"{u:.1f} {v:.1f}" for u, v in rest)
+        title = escaped(f"{blob}: {graph.boxes[a].name} to {graph.boxes[b].name}")
         yield (f'<path d="{line}" fill="none" stroke="{_LINE}" stroke-linejoin="round" marker-end="url(#tip)">'
-               f"<title>{_text(blob)}: {_text(graph.boxes[a].name)} to {_text(graph.boxes[b].name)}</title></path>")
+               f"<title>{title}</title></path>")
 
 
 def _boxes(graph: NetworkGraph, layout: Layout) -> Iterator[str]:
-    for box, (x, y, w, h) in zip(graph.boxes, layout.boxes, strict=True):
-        yield (f'<g><title>{_text(box_title(box))}</title><rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" '
-               f'height="{h:.1f}" rx="4" fill="{fill_of(box)}" stroke="{_LINE}"/>')
+    for box, place in zip(graph.boxes, layout.boxes, strict=True):
+        x, y, w, _ = place
+        yield f"<g><title>{escaped(box_title(box))}</title>{rectangle(place, 4, fill_of(box), _LINE)}"
         for i, line in enumerate(box_lines(box)):
             weight = ' font-weight="bold"' if i == 0 else ""
-            yield (f'<text x="{x + w / 2:.1f}" y="{y + PADDING + LINE * (i + 0.75):.1f}" text-anchor="middle"'
-                   f'{weight}>{_text(line)}</text>')
+            yield text(x + w / 2, y + PADDING + LINE * (i + 0.75), line, f'text-anchor="middle"{weight}')
         yield "</g>"
 
 
@@ -99,9 +93,4 @@ def _shared(graph: NetworkGraph, layout: Layout) -> Iterator[str]:
         x, y, u, v = xa + wa, ya + ha / 2, xb + wb, yb + hb / 2
         bulge = max(x, u) + 16
         yield (f'<path d="M{x:.1f} {y:.1f}C{bulge:.1f} {y:.1f} {bulge:.1f} {v:.1f} {u:.1f} {v:.1f}" fill="none" '
-               f'stroke="{_SHARED}" stroke-dasharray="4 3"><title>shared parameter {_text(name)}</title></path>')
-
-
-def _text(words: str) -> str:
-    """Text without what XML cannot hold or a reader could be misled by."""
-    return escape(printable(words))
+               f'stroke="{_SHARED}" stroke-dasharray="4 3"><title>shared parameter {escaped(name)}</title></path>')

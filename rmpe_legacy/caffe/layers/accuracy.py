@@ -38,7 +38,7 @@ class Accuracy(Layer):
         self.along = self.axis(self.spec.get("accuracy_param").axis, len(bottom[0]))
         classes = bottom[0][self.along]
         if count(bottom[0][: self.along]) * count(bottom[0][self.along + 1 :]) != count(bottom[1]):
-            raise self.spec.error(f"needs one label for each place of axis {self.along} of a bottom of "
+            raise self.spec.error(f"needs one label for each position on axis {self.along} of a bottom of "
                                   f"{shape_text(bottom[0])}; they are {shape_text(bottom[1])}")
         if self.top_k > classes:
             raise self.spec.error(f"top_k {self.top_k} is more than the {classes} classes")

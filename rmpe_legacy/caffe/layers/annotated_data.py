@@ -123,8 +123,8 @@ class AnnotatedData(StoreLayer):
 
     def _check_size(self, image: Image, blob: np.ndarray) -> None:
         if self.spec.dialect == "ssd" and (shape := self.transformer.shape_of(image)) != blob.shape[1:]:
-            raise RmpeError(f"an image gives {shape}, the batch has {blob.shape[1:]}; set resize_param or crop_size "
-                            "so that all images of a batch have one size")
+            raise RmpeError(f"an image has shape {shape}, but the batch has {blob.shape[1:]}; set resize_param or "
+                            "crop_size so that all images of a batch have the same size")
 
 
 def _rows(item: int, boxes: Boxes) -> np.ndarray:

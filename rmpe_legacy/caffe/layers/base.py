@@ -22,7 +22,7 @@ from rmpe_legacy.wording import printable
 from .fillers import fill
 
 JUDGES = "compares with labels"  # `not_exportable` of losses and of layers that measure accuracy
-UNWRITTEN = "has no ONNX and Python form yet"  # `not_exportable` of layers that have no emitters
+UNWRITTEN = "cannot be written as ONNX or Python yet"  # `not_exportable` of layers that have no emitters
 
 Shape = tuple[int, ...]
 MAX_AXES = 32  # of one blob: kMaxBlobAxes (blob.hpp:13)
@@ -156,8 +156,8 @@ class Layer(nn.Module):
             schema = load_schema(self.spec.dialect)
             filler = Message(schema["FillerParameter"], {"type": "constant", "value": filler})
         if len(shape) > MAX_AXES or any(size < 0 for size in shape):
-            raise self.spec.error(f"its parameter {name} would be {shape_text(shape)}; a blob has up to {MAX_AXES} "
-                                  "axes, none of them negative")
+            raise self.spec.error(f"its parameter {name} would be {shape_text(shape)}; a blob has at most {MAX_AXES} "
+                                  "axes, and no negative size")
         self.declared.append(Declared(name, tuple(shape), filler, learns))
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
@@ -306,8 +306,8 @@ class Layer(nn.Module):
         declared = self.declared[index]
         if not stored.fits(declared.shape):
             raise self.spec.error(
-                f"its blob {index} ({declared.name}) is {shape_text(declared.shape)}, the weights hold "
-                f"{shape_text(stored.shape)}; load weights of this network, or rename the layer to start it afresh")
+                f"its blob {index} ({declared.name}) is {shape_text(declared.shape)}, but {shape_text(stored.shape)} "
+                "in the weights; load the weights of this network, or rename the layer to initialise it anew")
 
 
 def shape_text(shape: Shape) -> str:

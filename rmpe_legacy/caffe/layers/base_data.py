@@ -282,16 +282,16 @@ class SourceLayer(BlobLayer):
             height, width = height or ASSUMED, width or ASSUMED
             self.guesses = True
             self.warn(f"{self.missing()}, and nothing else determines the size of its images; {channels} x {height} x "
-                      f"{width} is assumed; make it, or set crop_size in transform_param")
+                      f"{width} is assumed; create it, or set crop_size in transform_param")
         return channels, height, width
 
     def missing(self) -> str:
-        return f"its source {self.source!r} is not there" if self.source else "it names no source"
+        return f"its source {self.source!r} does not exist" if self.source else "it has no source"
 
     def forward(self) -> tuple[Tensor, ...]:
         if not self.source_exists():
             tops = ", ".join(f"{top}=..." for top in self.spec.top)
-            raise self.spec.error(f"{self.missing()}; make it, or give its tops instead: net({tops})")
+            raise self.spec.error(f"{self.missing()}; create it, or give its tops instead: net({tops})")
         if not self.batch_size:  # the source was not there when the network was loaded
             raise self.spec.error("needs a batch_size above 0")
         return super().forward()
@@ -306,12 +306,12 @@ class SourceLayer(BlobLayer):
         for name in self.unread:
             if own.has(name):
                 where = "; set it in transform_param" if name in param.descriptor.fields else ""
-                self.warn(f"{self.params[0]}.{name} has no effect in Caffe, nor has it here{where}")
+                self.warn(f"{self.params[0]}.{name} has no effect in Caffe, nor here{where}")
         if self.spec.dialect == "bvlc":
             return
         for name, usual in (("resize_param", 1), ("noise_param", 0)):
             if getattr(param, name).has("prob") and getattr(param, name).prob != usual:
-                self.warn(f"{name}.prob has no effect in Caffe, which always applies it; nor has it here")
+                self.warn(f"{name}.prob has no effect in Caffe, which always applies it, nor here")
 
     def warn(self, sentence: str) -> None:
         warnings.warn(str(self.spec.error(sentence)), stacklevel=2)

@@ -112,7 +112,7 @@ class SegnetBN(_Bn):
         param = self.spec.get("bn_param")
         self.learn = param.bn_mode == "LEARN"
         if not self.learn and self.top_count > 1:
-            raise self.spec.error("gives mean and variance in bn_mode LEARN only; remove the other tops")
+            raise self.spec.error("has tops for mean and variance only in bn_mode LEARN; remove them")
         shape = self.parameter_shape(bottom[0])
         self.declare("scale", shape, param.scale_filler)
         self.declare("shift", shape, param.shift_filler)
@@ -225,11 +225,11 @@ class HappynearBN(TsnBN):
 class CtpnBN(_Bn):
     """Only its fields are known; it cannot be computed."""
 
-    not_exportable = "no exporter writes it yet"
+    not_exportable = "no exporter supports it yet"
 
     @classmethod
     def unavailable(cls, spec: LayerSpec) -> Any:
-        return spec.error("of CTPN's form (var_eps, moving_average, decay), is not computed here")
+        return spec.error("CTPN's form (var_eps, moving_average, decay) is not supported")
 
 
 @chooses("BN")
@@ -243,4 +243,4 @@ def _choose(spec: LayerSpec) -> Choice:
     others = ("tsn", "happynear", "p3d")
     return Choice("pspnet", others, "its fourth blob is read as the moving variance (PSPNet, TSN); in dialect "
                                     "'happynear' it is the moving inverse standard deviation, and in 'segnet' there "
-                                    "are but two blobs")
+                                    "are only two blobs")

@@ -33,7 +33,7 @@ class BoxGroupOutput(Layer):
         self.groups = list(self.param.box_group_param)
         if len(bottom) != 2 * len(self.groups) or any(
                 not g.field_w or len(g.field_w) != len(g.field_h) for g in self.groups):
-            raise self.spec.error("needs two bottoms for each box_group_param, and in each as many field_w as field_h")
+            raise self.spec.error("needs two bottoms for each box_group_param, which needs as many field_w as field_h")
         self.mean, self.std = moments(self)
         self.limits = bounds(self.param)
 
@@ -41,7 +41,8 @@ class BoxGroupOutput(Layer):
         images = {shape[0] / len(self.groups[i // 2].field_w) for i, shape in enumerate(bottom) if shape}
         if any(len(b) != 4 for b in bottom) or any(m[1] != 4 for m in bottom[1::2]) or len(images) != 1 or any(
                 (p[0], *p[2:]) != (m[0], *m[2:]) for p, m in zip(bottom[::2], bottom[1::2], strict=True)):
-            raise self.spec.error("needs probabilities (N, K, H, W) and moves (N, 4, H, W) in pairs; its bottoms are "
+            raise self.spec.error("needs probabilities (N, K, H, W) and box deltas (N, 4, H, W) in pairs; its bottoms "
+                                  "are "
                                   + ", ".join(map(shape_text, bottom)))
         rows = self.spec.assumed_rows
         return [(rows, 5, 1, 1), (rows, 6, 1, 1)][: self.top_count]

@@ -21,7 +21,7 @@ def moments(layer: Layer) -> tuple[Tensor, Tensor]:
     if not param.bbox_mean or not param.bbox_std:
         return torch.zeros(4), torch.ones(4)
     if len(param.bbox_mean) != 4 or len(param.bbox_std) != 4 or min(param.bbox_std) <= 0:
-        raise layer.spec.error("bbox_reg_param needs four bbox_mean and four bbox_std, these above 0")
+        raise layer.spec.error("bbox_reg_param needs four bbox_mean and four bbox_std, the latter above 0")
     return torch.tensor(list(param.bbox_mean)), torch.tensor(list(param.bbox_std))
 
 

@@ -58,7 +58,7 @@ class CenterLoss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if count(bottom[0][self.first:]) != self.declared[0].shape[1] or count(bottom[1]) != bottom[0][0]:
-            raise self.spec.error("needs rows of as many values as its centers and a label for each; its bottoms are "
+            raise self.spec.error("needs rows of the same length as its centers, and a label for each; its bottoms are "
                                   f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
         return [()]
 
@@ -78,7 +78,7 @@ class HappynearCenterLoss(CenterLoss):
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("center_loss_param")
         if param.has("distance_type") and param.distance_type != "L2":
-            raise self.spec.error(f"distance_type {param.distance_type} is not computed here; L2 is")
+            raise self.spec.error(f"distance_type {param.distance_type} is not supported; only L2 is")
         super().setup(*bottom)
 
 
@@ -87,5 +87,5 @@ def _choose(spec: LayerSpec) -> Choice:
     """The file does not distinguish the two; they differ in the centers' diff."""
     if spec.get("center_loss_param").has("distance_type"):
         return Choice("happynear")
-    return Choice("caffe-face", ("happynear",), "a center's diff is counted once a class; in dialect 'happynear' once "
-                                                "for each of the class's rows")
+    return Choice("caffe-face", ("happynear",), "a center's diff is counted once per class; in dialect 'happynear', "
+                                                "once for each row of the class")

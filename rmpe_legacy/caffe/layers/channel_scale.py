@@ -29,12 +29,12 @@ class ChannelScale(Layer):
         if self.param.global_scale:
             self.declare("scale", (1,), -1.0, learns=False)
         elif self.top_count > 1:
-            raise self.spec.error("gives a second top with global_scale only")
+            raise self.spec.error("has a second top only with global_scale")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         n, _, h, w = self.nchw(bottom[0])
         if count(bottom[1]) != n * h * w:
-            raise self.spec.error(f"needs a factor for each of {n * h * w} places; its second bottom is "
+            raise self.spec.error(f"needs a factor for each of {n * h * w} positions; its second bottom is "
                                   f"{shape_text(bottom[1])}")
         return [bottom[0], (1,)][: self.top_count]
 

@@ -41,8 +41,8 @@ class Crop(Layer):
                                   "bottom needs as many axes")
         sizes = like[self.start : len(x)]
         if any(size + o > have for size, o, have in zip(sizes, offset, x[self.start :], strict=True)):
-            raise self.spec.error(f"a crop to {shape_text(like)} from offset {offset} on, axis {self.start} and "
-                                  f"after, reaches outside a bottom of {shape_text(x)}")
+            raise self.spec.error(f"a crop to {shape_text(like)} at offset {offset}, from axis {self.start} on, "
+                                  f"reaches outside a bottom of {shape_text(x)}")
         self.parts = (slice(None),) * self.start + tuple(slice(o, o + s) for o, s in zip(offset, sizes, strict=True))
         return [(*x[: self.start], *sizes)]
 

@@ -48,7 +48,7 @@ class AlignedCrop(Layer):
         other = self._path(self.spec.bottom[1])
         common = next((blob for blob in other if blob in path), None)
         if common is None:
-            raise self.spec.error("its bottoms do not come from one blob, so they cannot be lined up; give "
+            raise self.spec.error("its bottoms do not come from the same blob, so they cannot be aligned; give "
                                   "crop_param, or choose dialect 'bvlc' to crop at offset 0")
         self.offset = []
         for axis in (0, 1):
@@ -57,8 +57,8 @@ class AlignedCrop(Layer):
             scale = second[0] / first[0]
             shift = second[1] - second[0] * first[1] / first[0]
             if scale != 1 or shift > 0 or shift.denominator != 1:
-                raise self.spec.error(f"its bottoms cannot be lined up along axis {axis + 2}: scale {scale}, offset "
-                                      f"{-shift}; these must be 1 and a whole number of at least 0")
+                raise self.spec.error(f"its bottoms cannot be aligned along axis {axis + 2}: scale {scale}, offset "
+                                      f"{-shift}; the scale must be 1, and the offset a whole number of at least 0")
             self.offset.append(-int(shift))
 
     def _path(self, blob: str) -> list[str]:
@@ -111,5 +111,5 @@ def _choose(spec: LayerSpec) -> Choice:
     """With crop_param it is BVLC's, which cuts at an offset; without, HED's, which finds the offset."""
     if spec.has("crop_param"):
         return Choice("")
-    return Choice("hed", ("",), "it has no crop_param, so its offset is what lines its bottoms up, as in HED and FCN's "
-                                "first Caffe; in dialects 'rmpe' and 'bvlc' it cuts at offset 0")
+    return Choice("hed", ("",), "it has no crop_param, so its offset is chosen to align its bottoms, as in HED and "
+                                "FCN's first Caffe; in dialects 'rmpe' and 'bvlc' it cuts at offset 0")

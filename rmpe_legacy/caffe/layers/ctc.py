@@ -14,7 +14,7 @@ from .registry import register
 @register("ContinuationIndicator", form="")
 class ContinuationIndicator(Layer):
     """Which steps continue a sequence, for LSTM: (time_step, batch), 0 in the first row and 1 in the others. The batch
-    is batch_size, or that of a bottom."""
+    is batch_size, or that of a bottom (of DeepDetect, its size along `axis`)."""
 
     params = ("continuation_indicator_param",)
     bottoms = (0, 1)
@@ -24,7 +24,9 @@ class ContinuationIndicator(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("continuation_indicator_param")
-        batch = self.nchw(bottom[0])[0] if bottom else param.batch_size
+        axis = param.axis if "axis" in param.descriptor.fields else 0
+        batch = (bottom[0][self.axis(axis, len(bottom[0]))] if bottom and axis else self.nchw(bottom[0])[0] if bottom
+                 else param.batch_size if "batch_size" in param.descriptor.fields else 0)
         if not batch or not param.time_step:
             raise self.spec.error("needs time_step, and batch_size or a bottom")
         self.shape = (param.time_step, batch)

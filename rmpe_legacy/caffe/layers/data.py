@@ -87,7 +87,7 @@ class Data(StoreLayer):
     def assumed_shape(self, height: int = 0, width: int = 0, channels: int = 0) -> tuple[int, int, int]:
         example, shape = example_shape(self.source)
         if example:
-            self.warn(f"{self.missing()}; by its name it is {example}, whose images are {shape_text(shape)}")
+            self.warn(f"{self.missing()}; its name suggests {example}, whose images are {shape_text(shape)}")
             channels, height, width = shape
         return super().assumed_shape(height, width, channels)
 

@@ -82,8 +82,8 @@ class DataHeatmap(SourceLayer):
             param = self.param
             persons = read_persons(self.source, param.labelinds, CROP_VALUES[param.bbox_or_centerscale])
             if other := next((p for p in persons if len(p.joints) != len(persons[0].joints)), None):
-                raise FileError(f"{other.where}: {len(other.joints)} joints, the first person has "
-                                f"{len(persons[0].joints)}; all need the same number")
+                raise FileError(f"{other.where}: {len(other.joints)} joints, but the first person has "
+                                f"{len(persons[0].joints)}; all people need the same number")
             if param.sample_per_cluster:
                 self._clusters = _by_cluster(persons)
                 self._places = [self._library.rand() % len(cluster) for cluster in self._clusters]
@@ -128,8 +128,8 @@ class DataHeatmap(SourceLayer):
         self._persons = None
         if position["at"] is not None:
             if position["persons"] != len(self.persons):
-                raise RmpeError(f"{self.source}: lists {len(self.persons)} persons, and listed {position['persons']} "
-                                "where the run stopped")
+                raise RmpeError(f"{self.source}: lists {len(self.persons)} persons, but {position['persons']} when the "
+                                "run stopped")
             if self.param.sample_per_cluster:
                 self._places = [range(len(cluster))[place]
                                 for cluster, place in zip(self._clusters, position["places"], strict=True)]
@@ -151,7 +151,7 @@ class DataHeatmap(SourceLayer):
             joints = len(param.labelinds.rstrip(",").split(",")) // 2
         else:
             raise self.spec.error(f"{self.missing()}, and without labelinds nothing else determines the number of "
-                                  "joints; make it, or set labelinds")
+                                  "joints; create it, or set labelinds")
         batch = self.batch_or_one()
         return [(batch, COLORS, param.outsize, param.outsize),
                 (batch, joints, param.label_height, param.label_width)]

@@ -33,7 +33,7 @@ class DecodeBBox(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if (count(bottom[0][1:]), count(bottom[1][1:])) != (8, 5) or any(b[:1] != bottom[0][:1] for b in bottom):
-            raise self.spec.error("needs moves (R, 8) and regions (R, 5); its bottoms are "
+            raise self.spec.error("needs box deltas (R, 8) and regions (R, 5); its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         if len(bottom) > 2 and self.spec.phase != "TRAIN":
             raise self.spec.error("takes its third bottom in phase TRAIN only")
@@ -53,6 +53,6 @@ class DecodeBBox(Layer):
                 good &= matched.detach().reshape(len(matched), -1)[:, -1] < limit
             top = top[good]
             if not len(top):
-                raise self.spec.error("keeps none of its regions, where the published layer aborts")
+                raise self.spec.error("keeps none of its regions; the published layer aborts in this case")
         bottoms = (moves, regions) if matched is None else (moves, regions, matched)
         return severed(top.view(len(top), 5, 1, 1), *bottoms)

@@ -75,8 +75,8 @@ class DetectionEvaluate(Layer):
         detections = self._of_images(detections, "detections")
         rows = torch.cat([self._counts(truths), self._judge(detections, truths)])
         if len(rows) > length:
-            raise self.spec.error(f"background_label_id {self.background} is not one of {self.classes} classes, so "
-                                  "that the published code writes past its top; set it to one, or to -1")
+            raise self.spec.error(f"background_label_id {self.background} is not one of {self.classes} classes, so the "
+                                  "published code writes past the end of its top; set it to one of them, or to -1")
         top = torch.zeros(length, 5)
         top[: len(rows)] = rows
         return top.view(1, 1, length, 5).to(detection)
@@ -91,7 +91,7 @@ class DetectionEvaluate(Layer):
         rows = torch.cat([rows[:, :2].trunc(), rows[:, 2:]], 1)
         rows = rows[rows[:, 0] != -1]
         if bool((rows[:, 1] == self.background).any()):
-            raise self.spec.error(f"its {what} hold the background's label, {self.background}")
+            raise self.spec.error(f"its {what} have the background's label, {self.background}")
         return rows
 
     def _counts(self, truths: Tensor) -> Tensor:

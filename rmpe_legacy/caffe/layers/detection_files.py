@@ -51,7 +51,7 @@ class DetectionFiles:
         self.images, self.sizes = read_sizes(layer.spec, param.name_size_file)
         self.per_run = param.num_test_image if param.has("num_test_image") else len(self.images)
         if not 0 < self.per_run <= len(self.images):
-            raise layer.spec.error(f"num_test_image is {self.per_run}, {param.name_size_file} lists "
+            raise layer.spec.error(f"num_test_image is {self.per_run}, but {param.name_size_file} lists "
                                    f"{len(self.images)} images")
         if self.format not in FORMATS:  # the published code accepts any, and writes nothing
             raise layer.spec.error(f"output_format must be one of {', '.join(FORMATS)}, not {self.format!r}")
@@ -72,7 +72,7 @@ class DetectionFiles:
             raise missing_file(layer.spec, f"cannot read label_map_file: {error}") from None
         labels = [item.label for item in label_map.item]
         if len(set(labels)) != len(labels):
-            raise layer.spec.error(f"label_map_file {param.label_map_file} gives a label twice")
+            raise layer.spec.error(f"label_map_file {param.label_map_file} lists a label twice")
         named = {item.label: item.name for item in label_map.item}
         classes = range(layer.spec.get("detection_output_param").num_classes)
         missing = next((c for c in classes if c != background and c not in named), None)

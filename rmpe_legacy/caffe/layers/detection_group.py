@@ -62,8 +62,8 @@ class _Group(MapsWithTruth):
         one_size = len({(shape[0], *shape[2:]) for shape in bottom}) == 1 and score[0] % len(self.param.field_w) == 0
         if not one_size or any(len(shape) != 4 for shape in bottom) or (
                 (score[1], move[1], truth[1]) != (self.param.cls_num, 4, 6)):
-            raise self.spec.error(f"needs scores of {self.param.cls_num} classes, 4 moves and 6 values of truth on "
-                                  f"maps of one size; its bottoms are {', '.join(map(shape_text, bottom))}")
+            raise self.spec.error(f"needs maps of the same size with {self.param.cls_num} class scores, 4 box deltas "
+                                  f"and 6 true values; its bottoms are {', '.join(map(shape_text, bottom))}")
 
     def fields(self, like: Tensor) -> Tensor:
         """(N * G, 2), width first."""
@@ -117,7 +117,7 @@ class DetectionGroupLoss(_Group):
                             ("neg_ranking_type", ("conf_prob", "conf_loss")),
                             ("bbox_loss_type", ("Euclidean_L2", "Smooth_L1"))):
             if getattr(self.param, name) not in known:
-                raise self.spec.error(f"{name} is none of {', '.join(known)}")
+                raise self.spec.error(f"{name} is not one of {', '.join(known)}")
         if self.param.batch_size == 0 or self.param.batch_size < -1:
             raise self.spec.error("batch_size must be above 0, or -1")
 
@@ -282,7 +282,7 @@ class BboxAccuracy(Layer):
         moves, regions, boxes = (count(shape[1:]) for shape in bottom)
         if len({shape[:1] for shape in bottom}) != 1 or regions != 5 or boxes < 6 or moves % 4 or (
                 not self.spec.get("bbox_reg_param").cls_aware and moves != 8):
-            raise self.spec.error("needs moves (R, 4K), regions (R, 5) and boxes (R, 6); its bottoms are "
+            raise self.spec.error("needs box deltas (R, 4K), regions (R, 5) and boxes (R, 6); its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         self.mean, self.std = moments(self)
         return [(1, 1, 1, 1)] * self.top_count
@@ -293,7 +293,8 @@ class BboxAccuracy(Layer):
         rows = ((label > 0) & (boxes[:, -1] <= 0.975)).nonzero().flatten()
         label = label[rows] if self.spec.get("bbox_reg_param").cls_aware else label[rows].clamp(max=1)
         if len(rows) and 4 * int(label.max()) + 4 > moves.shape[1]:
-            raise self.spec.error(f"a box has label {label.max()}; its moves are for {moves.shape[1] // 4} classes")
+            raise self.spec.error(f"a box has label {label.max()}; its box deltas are for {moves.shape[1] // 4} "
+                                  "classes")
         moved = moves[rows].view(len(rows), moves.shape[1] // 4, 4)[torch.arange(len(rows), device=moves.device), label]
         moved = moved * self.std.to(moves) + self.mean.to(moves)
         region, box = regions[rows, 1:], boxes[rows, 1:5]

@@ -35,10 +35,10 @@ class _Map(MapsWithTruth):
     def check(self, x: Shape, truth: Shape) -> None:
         one_size = len(x) == len(truth) == 4 and (x[0], *x[2:]) == (truth[0], *truth[2:])
         if not one_size or self.param.coord_num != 4 or (x[1], truth[1]) != (self.param.cls_num + 4, 6):
-            raise self.spec.error(f"needs {self.param.cls_num} scores and 4 moves, and 6 values of truth, on maps of "
-                                  f"one size; its bottoms are {shape_text(x)} and {shape_text(truth)}")
+            raise self.spec.error(f"needs maps of the same size with {self.param.cls_num} scores and 4 box deltas, and "
+                                  f"with 6 true values; its bottoms are {shape_text(x)} and {shape_text(truth)}")
         if self.param.objectness and self.param.cls_num != 2:
-            raise self.spec.error("with objectness, cls_num is 2")
+            raise self.spec.error("with objectness, cls_num must be 2")
 
     def fields(self, x: Tensor) -> Tensor:
         """(N, 2), width first."""

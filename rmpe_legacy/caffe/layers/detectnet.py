@@ -68,7 +68,8 @@ class ClusterDetections(Layer):
             for c in range(self.classes):
                 found = self._found(each[image, c], moves[image])
                 if len(found) > MOST:
-                    raise self.spec.error(f"finds {len(found)} boxes of one class in one image; {MOST} are the most")
+                    raise self.spec.error(f"finds {len(found)} boxes of one class in one image; at most {MOST} are "
+                                          "possible")
                 tops[c, image, : len(found)] = found
         return tuple(torch.from_numpy(top).to(cover) for top in tops)
 
@@ -136,7 +137,7 @@ class ScoreDetections(Layer):
             true, boxes = (x.detach().cpu().numpy()[:, :4] for x in pair)
             rows = self._scored(*(x[x.any(1)] for x in (true, boxes)))
             if len(rows) > MOST:
-                raise self.spec.error(f"has {len(rows)} boxes in one image; {MOST} are the most")
+                raise self.spec.error(f"has {len(rows)} boxes in one image; at most {MOST} are possible")
             top[image, : len(rows)] = rows
         return torch.from_numpy(top).to(found)
 
@@ -197,7 +198,7 @@ class DetectNetTransformation(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("detectnet_groundtruth_param")
         if len(bottom[0]) != 4 or bottom[0][1] != 3 or bottom[0][:1] != bottom[1][:1]:
-            raise self.spec.error("needs images (N, 3, h, w) and boxes of as many; its bottoms are "
+            raise self.spec.error("needs images (N, 3, h, w) and the same number of box lists; its bottoms are "
                                   + " and ".join(map(shape_text, bottom)))
         h, w, stride = param.image_size_y, param.image_size_x, param.stride
         if not 0 < stride <= min(h, w):
@@ -206,7 +207,7 @@ class DetectNetTransformation(Layer):
         return [(bottom[0][0], 3, h, w), (bottom[1][0], 8 + classes, h // stride, w // stride)]
 
     def forward(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
-        raise self.spec.error("its augmentation is not computed here; make its tops Input layers, and call "
+        raise self.spec.error("its augmentation is not supported; replace it with Input layers, and call "
                               f"{call(self.spec.top)}")
 
 

@@ -29,7 +29,7 @@ class DiceCoefLoss(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         a, b = bottom
         if not a or not b or (a[0], count(a[1:])) != (b[0], count(b[1:])):
-            raise self.spec.error("its bottoms must have as many rows, of as many values; they are "
+            raise self.spec.error("its bottoms must have the same number of rows and of values per row; they are "
                                   f"{shape_text(a)} and {shape_text(b)}")
         return [()]
 

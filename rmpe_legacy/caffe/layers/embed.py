@@ -40,7 +40,7 @@ class Embed(Layer):
         weight, *bias = self.blobs()
         index = x.to(torch.int64)
         if index.numel() and not 0 <= index.min() <= index.max() < self.rows:
-            raise self.spec.error(f"its bottom holds numbers from {index.min()} to {index.max()}; its rows go "
-                                  f"from 0 to {self.rows - 1}")
+            raise self.spec.error(f"its bottom has indices from {index.min()} to {index.max()}; its table has rows 0 "
+                                  f"to {self.rows - 1}")
         y = F.embedding(index, weight)
         return severed(y + bias[0] if bias else y, x)

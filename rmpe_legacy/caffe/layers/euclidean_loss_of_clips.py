@@ -20,7 +20,7 @@ class ClipEuclideanLoss(EuclideanLoss):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if not bottom[0] or bottom[0] != bottom[1]:
-            raise self.spec.error("needs two bottoms of one size, not " + " and ".join(map(shape_text, bottom)))
+            raise self.spec.error("needs two bottoms of the same size, not " + " and ".join(map(shape_text, bottom)))
         return [()]
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:

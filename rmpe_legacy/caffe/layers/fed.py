@@ -25,10 +25,10 @@ class FedLayer(Layer):
 
     bottoms = 0
     tops: Count = (1, None)
-    not_exportable = "is fed by the caller, as its source is read by its own program alone"
+    not_exportable = "is fed by the caller, because only its own program can read its source"
 
     def forward(self) -> Tensor:
-        raise self.spec.error(f"its source cannot be read here; this layer can be fed: {call(self.spec.top)}")
+        raise self.spec.error(f"its source cannot be read here; pass its tops instead: {call(self.spec.top)}")
 
 
 def call(tops: Iterable[str]) -> str:
@@ -40,8 +40,8 @@ def must_be_fed(spec: LayerSpec) -> str:
     """Why a data layer of the bases' cannot read its source: the first field of a fork that it does not heed."""
     for owner, name, value in fields_with_effect(spec.message, "fed"):
         if value != owner.descriptor.fields[name].absent:
-            return (f"{owner.descriptor.name}.{name} is a fork's and not heeded here; this layer can be fed: "
-                    f"{call(spec.top)}")
+            return (f"{owner.descriptor.name}.{name} belongs to a fork and is not supported; pass the layer's tops "
+                    f"instead: {call(spec.top)}")
     return ""
 
 

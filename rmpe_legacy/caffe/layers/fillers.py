@@ -117,7 +117,7 @@ def _file(blob: Tensor, filler: Message) -> None:
         path = Path(filler.origin.path).parent / path
     try:
         if path.exists() and not path.is_file():
-            raise RmpeError(f"filler 'file': {filler.file or 'no file is given'}: Is not a file")
+            raise RmpeError(f"filler 'file': {filler.file or 'no file is given'}: is not a file")
         values = np.array(path.read_text("utf-8").split()[: blob.numel()], np.float32)
     except OSError as error:
         raise RmpeError(f"filler 'file': {filler.file or 'no file is given'}: {error.strerror}") from None

@@ -36,14 +36,14 @@ class Correlation(Layer):
         if not param.kernel_size % 2 or not param.stride_1 or not param.stride_2:
             raise self.spec.error("needs an odd kernel_size, and strides above 0")
         if param.correlation_type == "SUBTRACT":
-            raise self.spec.error("correlation_type SUBTRACT is known, of the fork's layer, but not computed here")
+            raise self.spec.error("correlation_type SUBTRACT of the fork's layer is not supported")
         self.reach = param.max_displacement
         farthest = self.reach // param.stride_2 * param.stride_2
         self.moves = range(-farthest, farthest + 1, param.stride_2)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 4 or bottom[0] != bottom[1]:
-            raise self.spec.error("needs two maps (N, C, H, W) of one shape; its bottoms are "
+            raise self.spec.error("needs two maps (N, C, H, W) of the same shape; its bottoms are "
                                   f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
         param = self.spec.get("correlation_param")
         border = 2 * (self.reach + param.kernel_size // 2)
@@ -300,7 +300,7 @@ class Mean(Layer):
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("mean_param")
         if param.has("file"):
-            raise self.spec.error("its file of a mean is not read here; give its values")
+            raise self.spec.error("its mean file is not supported; give the values of the mean")
         values = list(param.value)
         if not values or any(len(shape) != 4 or shape[1] % len(values) for shape in bottom):
             raise self.spec.error(f"needs bottoms (N, C, H, W) whose channels are a multiple of its {len(values)} "

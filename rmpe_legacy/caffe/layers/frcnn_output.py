@@ -33,14 +33,14 @@ class FrcnnOutput(Layer):
         self.aware = self.spec.get("bbox_reg_param").cls_aware
         self.mean, self.std = moments(self)
         if self.param.has("save_output_param") and self.param.save_output_param.output_directory:
-            self.set_aside("save_output_param writes files, which is not done here; remove it")
+            self.set_aside("save_output_param writes files, which is not supported; remove it")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         probability, moves, regions, size = (count(shape[1:]) for shape in bottom)
         if moves != (4 * probability if self.aware else 8) or regions not in (5, 6) or size != 2 or len(
                 {shape[0] for shape in bottom[:3]}) != 1:
-            raise self.spec.error("needs probabilities (R, K), moves, regions (R, 5) and a size (1, 2); its bottoms "
-                                  "are "
+            raise self.spec.error("needs probabilities (R, K), box deltas, regions (R, 5) and a size (1, 2); its "
+                                  "bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         return [(self.spec.assumed_rows, 7, 1, 1)]
 
@@ -53,7 +53,7 @@ class FrcnnOutput(Layer):
         scores = probability.detach().reshape(len(probability), -1)
         flat = regions.detach().reshape(len(regions), -1)
         if len(flat) and flat[:, 0].any():
-            raise self.spec.error("takes one image at a time, and its regions are of several")
+            raise self.spec.error("takes one image at a time, but its regions belong to several")
         height, width = size.detach().flatten()[:2]
         boxes = from_priors(moves.detach().reshape(len(moves), -1, 4), flat[:, 1:5], self.mean, self.std)
         ends = torch.minimum(boxes[..., 2:], torch.stack([width, height]))

@@ -17,7 +17,7 @@ class Gather(Layer):
     bottoms = tops = (1, None)
     equal_counts = True
     exact = True
-    not_exportable = "joins the blobs of processes that train together; remove it, as its tops are its bottoms"
+    not_exportable = "joins blobs of several training processes; remove it, since in one process it changes nothing"
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return list(bottom)

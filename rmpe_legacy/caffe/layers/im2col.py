@@ -16,7 +16,7 @@ from .registry import register
 class Im2col(Windowed):
     """Rearranges the windows of a convolution into channels: (..., C, spatial) -> (..., C * kernel, grid)."""
 
-    not_exportable = "is a step inside Convolution, which no exporter writes on its own"
+    not_exportable = "is a step of Convolution, which no exporter supports on its own"
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

@@ -33,7 +33,7 @@ class ImageData(SourceLayer):
     def check(self) -> None:
         param = self.spec.get("image_data_param")
         if bool(param.new_height) != bool(param.new_width):
-            raise self.spec.error("new_height and new_width belong together; give both, or none")
+            raise self.spec.error("new_height and new_width belong together; give both, or neither")
 
     @property
     def batch_size(self) -> int:
@@ -62,8 +62,7 @@ class ImageData(SourceLayer):
             if not lines:
                 raise FileError(f"{self.source}: the list is empty")
             if self._skip >= len(lines):
-                raise FileError(f"{self.source}: rand_skip leaves out {self._skip} of {len(lines)} images; make it "
-                                "smaller")
+                raise FileError(f"{self.source}: rand_skip skips {self._skip} of {len(lines)} images; make it smaller")
             self._lines, self._epoch, self._at = lines, list(range(len(lines))), self._skip
             self._shuffle()
             for _ in range(self.rank):
@@ -109,8 +108,8 @@ class ImageData(SourceLayer):
         if position["at"] is None:
             return
         if position["lines"] != len(self.lines):
-            raise RmpeError(f"{self.source}: lists {len(self.lines)} images, and listed {position['lines']} where "
-                            "the run stopped")
+            raise RmpeError(f"{self.source}: lists {len(self.lines)} images, but {position['lines']} when the run "
+                            "stopped")
         if self._order:
             epoch = [int(i) for i in position["epoch"]]
             if sorted(epoch) != list(range(len(self.lines))):

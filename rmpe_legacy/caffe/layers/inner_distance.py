@@ -30,8 +30,8 @@ class InnerDistance(Layer):
         self.at = self.axis(param.axis, len(bottom[0]))
         self.values = count(bottom[0][self.at :])
         if param.distance_type not in ("L1", "L2") or param.transpose or param.update_center_only:
-            raise self.spec.error("distance_type is L1 or L2; transpose and update_center_only are known, of the "
-                                  "fork's layer, but not computed here")
+            raise self.spec.error("distance_type must be L1 or L2; the fork's transpose and update_center_only are not "
+                                  "supported")
         if len(bottom) == 1:
             if not param.num_output:
                 raise self.spec.error("num_output must be given, and positive")

@@ -79,7 +79,7 @@ class DeeplabInterp(Interp):
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
         if len(sizes_given(self.spec)) != 1:
-            raise self.spec.error("give one of zoom_factor, shrink_factor, and height with width; not several")
+            raise self.spec.error("give only one of zoom_factor, shrink_factor, or height and width")
 
 
 @register("Interp", form="sized")

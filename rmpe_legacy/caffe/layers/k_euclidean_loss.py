@@ -27,7 +27,7 @@ class K1EuclideanLoss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if self.nchw(bottom[0]) != self.nchw(bottom[1]):
-            raise self.spec.error(f"needs bottoms of one size; they are {shape_text(bottom[0])} and "
+            raise self.spec.error(f"needs bottoms of the same size; they are {shape_text(bottom[0])} and "
                                   f"{shape_text(bottom[1])}")
         return [()]
 

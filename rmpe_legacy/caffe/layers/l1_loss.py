@@ -22,7 +22,7 @@ class L1Loss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if not all(bottom) or bottom[0][0] != bottom[1][0] or count(bottom[0]) != count(bottom[1]):
-            raise self.spec.error("needs two bottoms of one size, not " + " and ".join(map(shape_text, bottom)))
+            raise self.spec.error("needs two bottoms of the same size, not " + " and ".join(map(shape_text, bottom)))
         return [()]
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class Loss(Layer):
         """Raise LayerError unless there is one label per score vector along an axis."""
         places = count(bottom) // bottom[axis] if bottom[axis] else 0
         if places != count(label):
-            raise self.spec.error(f"needs {places} labels, one for each place of axis {axis} of a bottom of "
+            raise self.spec.error(f"needs {places} labels, one for each position on axis {axis} of a bottom of "
                                   f"{shape_text(bottom)}; they are {shape_text(label)}")
 
     def index(self, label: Tensor, classes: int, ignored: Tensor | None = None) -> Tensor:
@@ -190,7 +190,7 @@ class InfogainLoss(LabelledLoss):
             if self.spec.get("loss_param").has("normalize"):
                 raise self.spec.error("loss_param.normalize is not supported here; give normalization")
             if len(self.spec.top) == 2 and not self.spec.loss_weight:
-                raise self.spec.error("has two tops; give loss_weight for each, the second may be 0")
+                raise self.spec.error("has two tops; give loss_weight for each; the second may be 0")
         if len(bottom) < 3:
             self.stored_shape, values = self._read()
             self.register_buffer("stored", values, persistent=False)

@@ -38,8 +38,8 @@ class MMDLoss(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         source, target = bottom
         if not source or not target or count(source[1:]) != count(target[1:]):
-            raise self.spec.error(f"needs two blobs with rows of as many values; its bottoms are {shape_text(source)} "
-                                  f"and {shape_text(target)}")
+            raise self.spec.error(f"needs two blobs with the same number of values per row; its bottoms are "
+                                  f"{shape_text(source)} and {shape_text(target)}")
         return [()]
 
     def _drawn(self, source: int, target: int) -> list[np.ndarray]:

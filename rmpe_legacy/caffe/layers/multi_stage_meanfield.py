@@ -61,7 +61,8 @@ class MultiStageMeanfield(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         scores, start, image = bottom
         if scores[1:] != self.size or start != scores or image != (scores[0], 3, *scores[2:]):
-            raise self.spec.error(f"was set up for {shape_text(self.size)} an image and cannot change; its bottoms are "
+            raise self.spec.error(f"was set up for images of {shape_text(self.size)}, which cannot change; its bottoms "
+                                  "are "
                                   + ", ".join(map(shape_text, bottom)))
         return [scores]
 

@@ -167,7 +167,7 @@ class MultiBoxLoss(Layer):
         rows = gt.detach().reshape(-1, 8)[: self.nchw(tuple(gt.shape))[2]].cpu().float()
         rows = rows[rows[:, 0].trunc() != -1]
         if bool((rows[:, 1].trunc() == self.background).any()):
-            raise self.spec.error(f"its true boxes hold the background's label, {self.background}")
+            raise self.spec.error(f"its true boxes have the background's label, {self.background}")
         if not self.param.use_difficult_gt:
             rows = rows[rows[:, 7] == 0]
         return group_by_image(rows, images)
@@ -251,9 +251,9 @@ class MultiBoxLoss(Layer):
         return torch.stack([torch.full_like(own[0], -1) if m is None else m for m in kept])
 
     def _does_not_fit(self) -> Exception:
-        return self.spec.error("the matches of an earlier forward are still in use, since no backward came between, "
-                               "and do not fit this one's true boxes (Caffe aborts here); run a backward after each "
-                               "forward, or call forget() on the layer")
+        return self.spec.error("the matches of an earlier forward are still in use, since no backward has run since "
+                               "then, and do not fit this one's true boxes (Caffe aborts here); run a backward after "
+                               "each forward, or call forget() on the layer")
 
     def _negatives_by_score(self, batch: _Batch, match: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor]:
         """Mine negatives as the RMPE fork does: by the highest probability of a class other than the background."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Layer, Shape, shape_text
+from .base import UNWRITTEN, Layer, Shape, shape_text
 from .convolution3d import areas, margins
 from .registry import Choice, chooses, register
 
@@ -28,7 +28,7 @@ def _windows(layer: Layer, param: Message, axes: int) -> tuple[tuple[int, ...], 
     stride = tuple(param.stride_shape.dim) if param.has("stride_shape") else (1,) * len(kernel)
     pad = tuple(param.pad_shape.dim) if param.has("pad_shape") else (0,) * len(kernel)
     if not len(kernel) == len(stride) == len(pad) == axes or min(*kernel, *stride) < 1 or min(pad) < 0:
-        raise layer.spec.error(f"needs a kernel_shape of {axes} sizes, and stride_shape and pad_shape of as many")
+        raise layer.spec.error(f"needs {axes} sizes in kernel_shape, and in stride_shape and pad_shape if given")
     if axes not in (1, 2, 3):
         raise layer.spec.error(f"works on 1 to 3 axes after the channels; its bottom has {axes}")
     return kernel, stride, pad
@@ -45,7 +45,8 @@ class NdConvolution(Layer):
         param = self.spec.get("convolution_param")
         self.num_output, self.group, self.channels = param.num_output, param.group, bottom[0][1]
         if self.num_output < 1 or self.group < 1 or self.num_output % self.group or self.channels % self.group:
-            raise self.spec.error("num_output must be above 0, and like the channels a multiple of group")
+            raise self.spec.error("num_output must be above 0, and num_output and the channels must be multiples of "
+                                  "group")
         self.kernel, self.stride, self.pad = _windows(self, param, len(bottom[0]) - 2)
         self.declare("weight", (self.num_output, self.channels // self.group, *self.kernel), param.weight_filler)
         if param.bias_term:
@@ -134,12 +135,12 @@ class PoolingND(_Pool):
     clips = True
 
     def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("pooling_nd_param")
+        param = self.spec.get(self.params[0])
         self.method = param.pool
         if self.method != "MAX":
-            raise self.spec.error(f"pool {self.method} is not computed here; use MAX")
+            raise self.spec.error(f"pool {self.method} is not supported; use MAX")
         axes = len(bottom[0]) - 2
-        if self.axis(param.axis, len(bottom[0])) != 1 or not 1 <= axes <= 3:
+        if ("axis" in param.descriptor.fields and self.axis(param.axis, len(bottom[0])) != 1) or not 1 <= axes <= 3:
             raise self.spec.error("works on the 1 to 3 axes after axis 1")
 
         def each(name: str, default: int) -> tuple[int, ...]:
@@ -156,6 +157,23 @@ class PoolingND(_Pool):
             raise self.spec.error("needs a kernel_size larger than its pad, and strides above 0")
 
 
+@register("Pooling", form="nd")
+class PoolingOverAxes(PoolingND):
+    """The same, as a form of Pooling. Source: caffe3d/src/caffe/layers/pooling_layer.cpp of
+    VisionLearningGroup/R-C3D@78da577, whose loops on a CPU know two axes; cuDNN pools over three."""
+
+    params = ("pooling_param",)
+    clips = False
+    not_exportable = UNWRITTEN
+
+
+@chooses("Pooling")
+def _choose_pooling(spec: LayerSpec) -> Choice:
+    """Where a file may give kernel_size once for each axis, it is the form that takes it."""
+    repeats = spec.get("pooling_param").descriptor.fields["kernel_size"].repeated
+    return Choice("nd") if repeats else Choice("", ("nd",))
+
+
 @register("Pooling3D", form="p3d")
 class Pooling3DOfPseudo3D(_Pool):
     """Maximum or mean over windows: (N, C, L, H, W) -> (N, C, L', H', W'). kernel_l, stride_l and pad_l hold in time,
@@ -169,7 +187,7 @@ class Pooling3DOfPseudo3D(_Pool):
         param = self.spec.get("pooling3d_param")
         self.method = param.pool
         if self.method == "STOCHASTIC":
-            raise self.spec.error("pool STOCHASTIC is not computed here; use MAX or AVE")
+            raise self.spec.error("pool STOCHASTIC is not supported; use MAX or AVE")
         if len(bottom[0]) != 5:
             raise self.spec.error(f"needs a bottom (N, C, L, H, W), not {shape_text(bottom[0])}")
 

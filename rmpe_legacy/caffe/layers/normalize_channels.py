@@ -30,7 +30,7 @@ class NormalizeChannels(Layer):
         if self.kind not in ("L1", "L2"):
             raise self.spec.error(f"normalize_type {self.kind!r} is neither L1 nor L2")
         if param.fix_gradient:
-            raise self.spec.error("fix_gradient is not computed here; remove it if the gradient does not matter to you")
+            raise self.spec.error("fix_gradient is not supported; remove it if you do not need the gradient")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         n, c, h, w = self.nchw(bottom[0])

@@ -44,7 +44,7 @@ class SmoothL1LossOHEM(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         n, c, h, w = self.nchw(bottom[0])
         if any(self.nchw(shape) != (n, c, h, w) for shape in bottom):
-            raise self.spec.error("needs bottoms of one size; they are " + ", ".join(map(shape_text, bottom)))
+            raise self.spec.error("needs bottoms of the same size; they are " + ", ".join(map(shape_text, bottom)))
         return [(), (n, 1, h, w)][: self.top_count]
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:

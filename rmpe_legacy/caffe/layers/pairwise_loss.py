@@ -31,7 +31,7 @@ class PairwiseLoss(Layer):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if bottom[0] != bottom[2] or bottom[1] != bottom[3] or bottom[0][:1] != bottom[1][:1] or (
                 self.axis(self.spec.get("pairwise_param").axis, len(bottom[0])) != 1):
-            raise self.spec.error("needs codes (N, K), labels (N, L), and the same again; its bottoms are "
+            raise self.spec.error("needs two pairs of codes (N, K) and labels (N, L); its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         return [()]
 

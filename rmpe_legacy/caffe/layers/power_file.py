@@ -29,7 +29,7 @@ class PowerFile(Layer):
         values = self._read(name)[:wanted] if name else []
         if name and len(values) < wanted:
             warnings.warn(str(self.spec.error(f"shift_file {name!r} gives {len(values)} of {wanted} numbers; the "
-                                              "others are 0")), stacklevel=2)
+                                              "others are set to 0")), stacklevel=2)
         shift = torch.tensor([*values, *[0.0] * (wanted - len(values))], dtype=torch.float32)
         self.register_buffer("shift", shift.view(bottom[0][1:]), persistent=False)
 

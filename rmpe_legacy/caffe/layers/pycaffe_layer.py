@@ -74,7 +74,7 @@ class Blob:
 
     def _legacy(self, axis: int) -> int:
         if len(self._shape) > 4:
-            raise ValueError(f"num, channels, height and width go with at most 4 axes, not with {self._shape}")
+            raise ValueError(f"num, channels, height and width need a shape of at most 4 axes, not {self._shape}")
         return self._shape[axis] if axis < len(self._shape) else 1
 
     num = property(lambda self: self._legacy(0))

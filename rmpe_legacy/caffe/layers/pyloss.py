@@ -26,7 +26,7 @@ class PyEuclideanLoss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if bottom[0] != bottom[1] or not count(bottom[0]):
-            raise self.spec.error(f"needs bottoms of one shape; they are {shape_text(bottom[0])} and "
+            raise self.spec.error(f"needs bottoms of the same shape; they are {shape_text(bottom[0])} and "
                                   f"{shape_text(bottom[1])}")
         return [(1,)]
 

@@ -12,14 +12,15 @@ from .loss import Loss, given
 from .registry import register
 
 BOXES = 300  # of an image at most
+FEW_BOXES = 30  # in gklz1982's and BirdeeChen's forks
 
 
 @register("RegionLoss", form="")
 class RegionLoss(Loss):
     """YOLO v2's loss of maps (N, num * (5 + num_class), side, side) -> a scalar.
 
-    The shape of the boxes tells which fork's it is: (1, 1, M, 8), as AnnotatedData makes them, Intel's, and (N, 300, 5)
-    MobileNet-YOLO's.
+    The shape of the boxes tells which fork's it is: (1, 1, M, 8), as AnnotatedData makes them, Intel's, (N, 300, 5)
+    MobileNet-YOLO's, and (N, 150) another's, which is not computed.
     """
 
     params = ("region_loss_param",)
@@ -27,7 +28,9 @@ class RegionLoss(Loss):
     def setup(self, *bottom: Shape) -> None:
         if self.spec.get("region_loss_param").coords != 4:
             raise self.spec.error("needs coords 4")
-        self.rule: Loss = (_AnnotatedBoxes if len(bottom[1]) == 4 and bottom[1][3] == 8 else _ListedBoxes)(self.spec)
+        kind = (_AnnotatedBoxes if len(bottom[1]) == 4 and bottom[1][3] == 8
+                else _FewBoxes if bottom[0] and count(bottom[1]) == bottom[0][0] * FEW_BOXES * 5 else _ListedBoxes)
+        self.rule: Loss = kind(self.spec)
         self.rule.setup(*bottom)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -35,6 +38,19 @@ class RegionLoss(Loss):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         return self.rule.forward(x, label)
+
+
+class _FewBoxes(Loss):
+    """That of gklz1982/caffe-yolov2@ebb2702, of 30 boxes (N, 150): it has a shape, and refuses to run."""
+
+    params = ("region_loss_param",)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [()]
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        raise self.spec.error(f"with {FEW_BOXES} boxes an image, is not computed here; leave it out with strict=False "
+                              "(--lenient), or stop before it with until=... (--until)")
 
 
 class _ListedBoxes(Loss):
@@ -53,14 +69,14 @@ class _ListedBoxes(Loss):
         biases = list(self.param.biases)
         self.biases = torch.tensor(biases if len(biases) >= 10 else [0.0] * 10).view(-1, 2)
         if len(self.biases) < self.param.num:
-            raise self.spec.error("needs two biases for each of num boxes")
+            raise self.spec.error("needs two biases for each of its num boxes")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         channels = self.param.num * (5 + self.param.num_class)
         if len(bottom[0]) != 4 or bottom[0][1] != channels or bottom[0][2] != bottom[0][3] or (
                 count(bottom[1]) != bottom[0][0] * BOXES * 5):
-            raise self.spec.error(f"needs square maps with {channels} channels and {BOXES} boxes of 5 values an image, "
-                                  f"its bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
+            raise self.spec.error(f"needs square maps with {channels} channels and {BOXES} boxes of 5 values per "
+                                  f"image; its bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
         return [()]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
@@ -121,10 +137,10 @@ class _AnnotatedBoxes(Loss):
     def setup(self, *bottom: Shape) -> None:
         self.param = p = self.spec.get("region_loss_param")
         if p.softmax_tree or p.class_map:
-            raise self.spec.error("softmax_tree and class_map name files that are not read here; remove them if their "
+            raise self.spec.error("softmax_tree and class_map name files, which is not supported; remove them if their "
                                   "effect does not matter to you")
         if len(p.biases) < 2 * p.num:
-            raise self.spec.error("needs two biases for each of num boxes")
+            raise self.spec.error("needs two biases for each of its num boxes")
         self.biases = torch.tensor(list(p.biases)[: 2 * p.num]).view(-1, 2)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -162,7 +178,7 @@ class _AnnotatedBoxes(Loss):
         centre, size = boxes[used, 1:3], boxes[used, 3:]
         if not (((image[used] >= 0) & (image[used] < images)).all() and ((centre >= 0) & (centre < 1)).all()
                 and (size > 0).all()):
-            raise self.spec.error("a box has no area, a centre outside the image, or an image number beyond the "
+            raise self.spec.error("a box has no area, a centre outside the image, or an image index beyond the "
                                   f"{images} of the batch")
         return [boxes[used & (image == i)] for i in range(images)]
 

@@ -130,8 +130,8 @@ def _refused_field(spec: LayerSpec, cls: type[Layer]) -> LayerError | None:
               if isinstance(value, Message) and name.endswith("_param") and name not in cls.params}
     for owner, name, value in fields_with_effect(spec.message, "refused"):
         if id(owner) not in others and value != owner.descriptor.fields[name].absent:
-            return spec.error(f"{owner.descriptor.name}.{name} is known, of the fork's layer, but not computed here; "
-                              "remove it if its effect does not matter to you")
+            return spec.error(f"{owner.descriptor.name}.{name} of the fork's layer is not supported; remove it if its "
+                              "effect does not matter to you")
     return None
 
 

@@ -30,7 +30,7 @@ class Reshape(Layer):
             raise self.spec.error(f"axis {param.axis} and num_axes {param.num_axes} are outside a bottom with "
                                   f"{len(shape)} axes")
         if dims.count(-1) > 1 or any(d < -1 for d in dims):
-            raise self.spec.error(f"shape {dims} may hold -1 once, and no other negative number")
+            raise self.spec.error(f"shape {dims} may contain -1 once, and no other negative number")
         for i, dim in enumerate(dims):
             if dim == 0:
                 if start + i >= len(shape):

@@ -46,7 +46,7 @@ class RoiLayer(Layer):
         flat = rois.detach().reshape(len(rois), count(rois.shape[1:])).to(x.dtype)
         images = flat[:, 0].to(torch.int64).tolist()
         if images and not 0 <= min(images) <= max(images) < len(x):
-            raise self.spec.error(f"its regions are of images {min(images)} to {max(images)}, the batch has "
+            raise self.spec.error(f"its regions belong to images {min(images)} to {max(images)}, but the batch has "
                                   f"{len(x)} images")
         return images, flat[:, 1:]
 

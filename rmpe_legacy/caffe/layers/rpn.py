@@ -21,6 +21,7 @@ from .base import Layer, Shape, count, ranked, shape_text
 from .fed import FedLayer, channels_beside
 from .known_python import known_python, number, parameters
 from .suppression import first_apart
+from .uncomputed import Uncomputed
 
 Array = np.ndarray
 
@@ -122,6 +123,11 @@ class ProposalLayer(_Anchored):
     bottoms, tops = 3, (1, 2)
     chooses_rows = True
 
+    @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        """Without the image's size it is R-C3D's, of spans of time."""
+        return TemporalProposalLayer if len(spec.bottom) == 2 else cls
+
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
         train = self.spec.phase == "TRAIN"
@@ -132,8 +138,8 @@ class ProposalLayer(_Anchored):
         self.one_image(bottom[0])
         a = len(self.anchors)
         if bottom[0][1] != 2 * a or len(bottom[1]) != 4 or bottom[1][1] != 4 * a or count(bottom[2]) < 3:
-            raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and (1, 3) of the image; its "
-                                  f"bottoms are {', '.join(map(shape_text, bottom))}")
+            raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and the image's info (1, 3); "
+                                  f"its bottoms are {', '.join(map(shape_text, bottom))}")
         return [(self.spec.assumed_rows, 5), (self.spec.assumed_rows, 1)][: self.top_count]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: Any) -> Array | None:
@@ -184,7 +190,7 @@ class AnchorTargetLayer(_Anchored):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.one_image(bottom[0])
         if count(bottom[1]) % 5 or count(bottom[2]) < 3:
-            raise self.spec.error("needs boxes (G, 5) and (1, 3) of the image; its bottoms are "
+            raise self.spec.error("needs boxes (G, 5) and the image's info (1, 3); its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         a, (h, w) = len(self.anchors), bottom[0][2:]
         return [(1, 1, a * h, w), *[(1, 4 * a, h, w)] * 3]
@@ -305,6 +311,17 @@ def _four_axes(spec: LayerSpec) -> bool:
 
 def _draw(found: Array, size: int) -> Array:
     return np.random.choice(found, size=size, replace=False) if len(found) else found
+
+
+class TemporalProposalLayer(Uncomputed):
+    """R-C3D's spans of time, (R, 3), and scores (R, 1), from scores and moves of anchors. Source:
+    lib/rpn/proposal_layer.py of VisionLearningGroup/R-C3D@78da577."""
+
+    params = ("python_param",)
+    bottoms, tops = 2, (1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1, 3), (1, 1)][: self.top_count]
 
 
 @known_python(("roi_data_layer.layer", "RoIDataLayer"))

@@ -34,7 +34,7 @@ class SegmentationEvaluate(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 4 or not bottom[0][0] or bottom[1] != bottom[0]:
-            raise self.spec.error("needs two blobs (N, C, H, W) of one size, not "
+            raise self.spec.error("needs two blobs (N, C, H, W) of the same size, not "
                                   + " and ".join(map(shape_text, bottom)))
         return [(1, 1, 1, bottom[0][1])]
 

@@ -23,7 +23,8 @@ class SigmoidCrossEntropyBalanceLoss(Loss):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if count(bottom[0]) != count(bottom[1]) or bottom[0][:1] != bottom[1][:1]:
-            raise self.spec.error(f"needs bottoms of one size, not {shape_text(bottom[0])} and {shape_text(bottom[1])}")
+            raise self.spec.error(f"needs bottoms of the same size, not {shape_text(bottom[0])} and "
+                                  f"{shape_text(bottom[1])}")
         return [()]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class SmoothL1Loss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if () in bottom or self.nchw(bottom[0]) != self.nchw(bottom[1]):
-            raise self.spec.error("needs two bottoms of one size, with 1 to 4 axes, not "
+            raise self.spec.error("needs two bottoms of the same size, with 1 to 4 axes, not "
                                   + " and ".join(map(shape_text, bottom)))
         return [()]
 

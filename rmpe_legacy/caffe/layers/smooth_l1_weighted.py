@@ -38,7 +38,7 @@ class WeightedSmoothL1Loss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if any(self.nchw(shape)[1:] != self.nchw(bottom[0])[1:] for shape in bottom):
-            raise self.spec.error("needs bottoms of one size; they are " + ", ".join(map(shape_text, bottom)))
+            raise self.spec.error("needs bottoms of the same size; they are " + ", ".join(map(shape_text, bottom)))
         return [()]
 
     def terms(self, a: Tensor, b: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:

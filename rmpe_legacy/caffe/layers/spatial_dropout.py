@@ -19,7 +19,7 @@ class SpatialDropout(Layer):
     """
 
     params = ("python_param",)
-    not_exportable = "is told its phase by its own text, and divides even in TEST; put a Power layer in its place"
+    not_exportable = "reads its phase from its own param_str, and divides even in TEST; replace it with a Power layer"
 
     def setup(self, *bottom: Shape) -> None:
         given = parameters(self.spec)

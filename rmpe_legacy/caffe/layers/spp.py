@@ -45,7 +45,7 @@ class SPP(Layer):
         pad = tuple((k * bins - extent + 1) // 2 for k, extent in zip(kernel, size, strict=True))
         if any(pad) and any(p >= k for p, k in zip(pad, kernel, strict=True)):
             raise self.spec.error(f"{bins} x {bins} bins are too many for a bottom of {shape_text(tuple(size))}: they "
-                                  f"take a padding of {shape_text(pad)}, not less than the window, "
+                                  f"need a padding of {shape_text(pad)}, which must be less than the window, "
                                   f"{shape_text(kernel)}; lower pyramid_height")
         return Windows(kernel, kernel, pad)
 

@@ -87,7 +87,7 @@ def read_sizes(spec: LayerSpec, path: str) -> tuple[list[str], list[tuple[int, i
     try:
         sizes = [(int(h), int(w)) for h, w in zip(words[1::3], words[2::3], strict=True)]
     except ValueError:
-        raise spec.error(f"name_size_file {path} must hold `name height width` per image") from None
+        raise spec.error(f"name_size_file {path} must contain `name height width` for each image") from None
     return words[::3][: len(sizes)], sizes
 
 

@@ -25,7 +25,8 @@ class TripletLoss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(set(bottom)) != 1:
-            raise self.spec.error("needs three bottoms of one shape; they are " + ", ".join(map(shape_text, bottom)))
+            raise self.spec.error("needs three bottoms of the same shape; they are "
+                                  + ", ".join(map(shape_text, bottom)))
         return [()]
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class PyTripletLoss(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(set(bottom)) != 1 or len(bottom[0]) != 2:
-            raise self.spec.error("needs three bottoms (N, C) of one shape; they are "
+            raise self.spec.error("needs three bottoms (N, C) of the same shape; they are "
                                   + ", ".join(map(shape_text, bottom)))
         return [(1,)]
 

@@ -14,7 +14,7 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
 
 from .base import Count, Layer, Shape, shape_text
-from .registry import register
+from .registry import Choice, chooses, register
 
 
 class Uncomputed(Layer):
@@ -23,8 +23,8 @@ class Uncomputed(Layer):
     bottoms: Count = (1, None)
     tops: Count = (1, None)
     works_in_place = False
-    not_exportable = "is not computed here"
-    reason = ("its shape is known, its numbers are not computed here; remove the layer, leave it out with strict=False "
+    not_exportable = "is not supported"
+    reason = ("its shape is known, but its values cannot be computed; remove the layer, leave it out with strict=False "
               "(--lenient), or stop before it with until=... (--until)")
 
     @classmethod
@@ -182,7 +182,7 @@ class Accum(Uncomputed):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("accum_param")
         if any(len(shape) != 4 or shape[0] != bottom[0][0] for shape in bottom):
-            raise self.spec.error("takes maps (N, C, H, W) of as many images, not "
+            raise self.spec.error("takes maps (N, C, H, W) with the same N, not "
                                   + ", ".join(map(shape_text, bottom)))
         joined = bottom[:-1] if param.have_reference else bottom
         if not joined:
@@ -226,3 +226,61 @@ class ImgWriter(_Writer):
 @register("FloatWriter", form="")
 class FloatWriter(_Writer):
     """Writes .float3 files. Source: floatwriter_layer.cpp of lmb-freiburg/flownet2@b92e198."""
+
+
+@register("MultiBoxLoss", form="refinedet")
+class RefinedMultiBoxLoss(UncomputedLoss):
+    """SSD's loss, of either stage of RefineDet: the second has the first's confidences and predictions as bottoms too.
+    Source: multibox_loss_layer.cpp of sfzhang15/RefineDet@52b6fe2."""
+
+    params = ("multibox_loss_param", "loss_param")
+    bottoms = (4, 6)
+
+
+@chooses("MultiBoxLoss")
+def _choose_multibox_loss(spec: LayerSpec) -> Choice:
+    """A first stage's score or predictions are RefineDet's."""
+    own = "objectness_score" in spec.get("multibox_loss_param").fields or len(spec.bottom) > 4
+    return Choice("refinedet") if own else Choice("", ("refinedet",))
+
+
+@register("ROIPooling", form="r-c3d")
+class TemporalRoiPooling(Uncomputed):
+    """The largest features of each region, a span of time: (N, C, L, H, W) and regions (R, 3) ->
+    (R, C, pooled_l, pooled_h, pooled_w). Source: caffe3d/src/caffe/layers/roi_pooling_layer.cpp of
+    VisionLearningGroup/R-C3D@78da577."""
+
+    params = ("roi_pooling_param",)
+    bottoms = 2
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("roi_pooling_param")
+        if len(bottom[0]) != 5 or not bottom[1] or not (param.pooled_l and param.pooled_h and param.pooled_w):
+            raise self.spec.error("needs features (N, C, L, H, W), regions, and pooled_l, pooled_h and pooled_w; its "
+                                  f"bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        return [(bottom[1][0], bottom[0][1], param.pooled_l, param.pooled_h, param.pooled_w)]
+
+
+@register("Region", form="")
+class Region(Uncomputed):
+    """YOLO v2's predictions, place by place, with their activations. Source: region_layer.cpp of
+    BirdeeChen/caffe_yolo_v2@6a1e658, which leaves open whether classes pass a softmax."""
+
+    params = ("region_param",)
+    bottoms = tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [self.nchw(bottom[0])]
+
+
+@register("DetectionOutput", form="yolov2")
+class YoloV2DetectionOutput(Uncomputed):
+    """YOLO v2's detections, (1, 1, K, 7), from its predictions. Sources: detection_output_layer.cpp of
+    gklz1982/caffe-yolov2@ebb2702 and BirdeeChen/caffe_yolo_v2@6a1e658."""
+
+    params = ("detection_output_param",)
+    bottoms = tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1, 1, 1, 7)]

@@ -76,8 +76,8 @@ class Unpooling(Layer):
         else:
             index = mask.detach().flatten(2).long()
             if index.numel() and not 0 <= index.min() <= index.max() < h * w:
-                raise self.spec.error(f"its mask names places {index.min()} to {index.max()}; its top has {h * w} in a "
-                                      "plane; check unpool_size")
+                raise self.spec.error(f"its mask has indices {index.min()} to {index.max()}; a plane of its top has "
+                                      f"{h * w} values; check unpool_size")
         return place(x.flatten(2), index, h * w).view(*x.shape[:2], h, w)
 
     def corners(self, h: int, w: int) -> Tensor:

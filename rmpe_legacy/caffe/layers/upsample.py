@@ -67,7 +67,7 @@ class Unpooled(Layer):
         self.less = param.pad_out_h, param.pad_out_w
         for what, less, factor in zip("hw", self.less, self.scale, strict=True):
             if less and factor != 2:
-                raise self.spec.error(f"pad_out_{what} takes one off a doubled size; scale is {factor}, not 2")
+                raise self.spec.error(f"pad_out_{what} needs scale 2, not {factor}")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 4 or bottom[0] != bottom[1]:
@@ -81,8 +81,8 @@ class Unpooled(Layer):
         index = mask.detach().flatten(2).long()
         plane = shape[2] * shape[3]
         if index.numel() and not 0 <= index.min() <= index.max() < plane:
-            raise self.spec.error(f"its mask names places {index.min()} to {index.max()}; its top has {plane} in a "
-                                  "plane; check scale, or the pooling that made the mask")
+            raise self.spec.error(f"its mask has indices {index.min()} to {index.max()}; a plane of its top has "
+                                  f"{plane} values; check scale, or the pooling that made the mask")
         return place(x.flatten(2), index, plane).view(shape)
 
 

@@ -149,13 +149,13 @@ class Yolov3DetectionOutput(_YoloOutput):
         self.biases, self.mask, self.scales = list(param.biases), list(param.mask), list(param.anchors_scale)
         groups = param.mask_group_num
         if param.gaussian_box:
-            raise self.spec.error("gaussian_box is not computed here: the published CPU code writes beyond its memory")
+            raise self.spec.error("gaussian_box is not supported: the published CPU code writes outside its memory")
         if not param.has("num_classes") or groups != len(bottom) or len(self.scales) < groups:
             raise self.spec.error(f"needs num_classes, and mask_group_num and an anchors_scale for each of its "
                                   f"{len(bottom)} bottoms")
         self.each = len(self.mask) // groups
         if self.each < self.boxes or any(2 * m + 1 >= len(self.biases) for m in self.mask):
-            raise self.spec.error("its mask names fewer than num_box anchors a bottom, or anchors without biases")
+            raise self.spec.error("its mask lists fewer than num_box anchors per bottom, or anchors without biases")
 
     def anchors(self, bottom: int) -> list[list[float]]:
         """Width and height of each box of a bottom, from those that its part of `mask` names."""

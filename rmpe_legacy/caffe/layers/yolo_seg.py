@@ -30,8 +30,8 @@ class YoloSeg(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 4 or bottom[1] != bottom[0] or count(bottom[2]) != count(bottom[0][:2]):
-            raise self.spec.error("needs two blobs (N, C, H, W) of one size and a number for each of their maps; its "
-                                  "bottoms are " + ", ".join(map(shape_text, bottom)))
+            raise self.spec.error("needs two blobs (N, C, H, W) of the same size and a number for each of their maps; "
+                                  "its bottoms are " + ", ".join(map(shape_text, bottom)))
         return [()]
 
     def forward(self, x: Tensor, mask: Tensor, pixels: Tensor) -> Tensor:

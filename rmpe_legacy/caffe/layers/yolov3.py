@@ -30,9 +30,9 @@ class Yolov3(Loss):
         self.param = p = self.spec.get("yolov3_param")
         self.mask = list(p.mask)
         if p.iou_loss != "MSE":
-            raise self.spec.error(f"iou_loss {p.iou_loss} is not computed here; MSE is")
+            raise self.spec.error(f"iou_loss {p.iou_loss} is not supported; only MSE is")
         if len(p.biases) < 2 or len(self.mask) < p.num or any(2 * m + 1 >= len(p.biases) for m in self.mask[: p.num]):
-            raise self.spec.error("needs biases in pairs, and in mask the number of a pair for each of num boxes")
+            raise self.spec.error("needs biases in pairs, and in mask the index of a pair for each of its num boxes")
         self.biases = torch.tensor(list(p.biases)[: len(p.biases) // 2 * 2]).view(-1, 2)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

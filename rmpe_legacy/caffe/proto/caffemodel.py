@@ -62,7 +62,7 @@ def parse_weights(buffer, path: str = "<caffemodel>") -> list[TrainedLayer]:
     """
     net = decode(buffer, load_schema()["NetParameter"], Source(path), _WANTED)
     if not net.layer and not net.layers:
-        raise FileError(f"{path}: no layers in it; is this a caffemodel?")
+        raise FileError(f"{path}: contains no layers; is this a caffemodel?")
     layers = upgrade_net(net).layer
     return [TrainedLayer(layer.name, layer.fields.get("type", ""), tuple(_blob(path, layer, b) for b in layer.blobs))
             for layer in layers]

@@ -107,7 +107,7 @@ def _blob(blob: StoredBlob) -> list[bytes | np.ndarray]:
     """The body of a BlobProto, in the order of its fields' numbers; the values stay where they are."""
     kind = blob.data.dtype.newbyteorder("<")
     if kind not in _FIELDS:
-        raise NetError(f"a blob of {blob.data.dtype}; floating-point values are needed")
+        raise NetError(f"a blob of {blob.data.dtype}; expected floating-point values")
     schema = load_schema()
     descriptor, (data, diff) = schema["BlobProto"], _FIELDS[kind]
     if blob.legacy:

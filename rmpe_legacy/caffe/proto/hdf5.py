@@ -33,8 +33,8 @@ def _members(group: Group, seen: set[int]) -> Members:
     members = {name: group.get(name) for name in group}
     for name, member in members.items():
         if member is not None and id(member) in seen:
-            raise FileError(f"{group.path}: {group.name}/{name} is a second link to {member.name}; such a file is not "
-                            "read")
+            raise FileError(f"{group.path}: {group.name}/{name} is a second link to {member.name}; such files are not "
+                            "supported")
         seen.add(id(member))
     return members
 
@@ -48,7 +48,7 @@ def _layers(members: Members, prefix: str, seen: set[int]) -> Iterator[TrainedLa
         if not isinstance(child, Group):
             continue
         if child.name.count("/") > MAX_DIMS:
-            raise FileError(f"{child.path}: {child.name}: more than {MAX_DIMS} groups in each other")
+            raise FileError(f"{child.path}: {child.name}: more than {MAX_DIMS} nested groups")
         inside = _members(child, seen)
         blobs = {key: member for key, member in inside.items() if isinstance(member, Dataset)}
         if blobs or not inside:

@@ -1,4 +1,4 @@
-"""Prototxt: protobuf's text format, read into Messages and written from them.
+"""Prototxt, protobuf's text format, read into Messages; ``text_writer`` writes it.
 
 Fields that the schema lacks are kept, not refused: ``Message.unknown`` has their names, values and positions.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from array import array
-from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
@@ -22,6 +21,7 @@ from rmpe_legacy.wording import did_you_mean, printable, shorten
 from .dialects import having
 from .message import Message, TextSource, Unknown, decoded
 from .schema import ARRAYS, Field, MessageType, float32, known_elsewhere, load_schema
+from .text_values import INT_RANGE, PLAIN_FIELD, parse_integer, parse_number, reader_of_plain, unescape
 from .upgrade import v1_type
 
 MAX_DEPTH = 100  # of nested messages, as protobuf's binary reader
@@ -44,18 +44,12 @@ _TOKEN = re.compile(
       | (?P<other>.) )""",
     re.X | re.S | re.A,
 )
-# A field with a plain number, in one match: its name, the number, and what makes that a fraction.
-_NUMBER_FIELD = re.compile(
-    r"\s*([A-Za-z_][A-Za-z0-9_]*):[ \t]*"
-    r"(-?(?:0|[1-9][0-9]{0,17})((?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?))(?=[\s}])", re.A)
 _EXTENSION = re.compile(r"\[\s*([A-Za-z_][A-Za-z0-9_./-]*)\s*\]", re.A)
 _CLOSING = {"{": "}", "<": ">"}
-_INT_RANGE = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
 _STOP = {'"': re.compile(r'["\\\n]'), "'": re.compile(r"['\\\n]")}  # where a string needs a look
 _ESCAPE = re.compile(
     r"""\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(?:u([0-9a-fA-F]{4})|U(000[0-9a-fA-F]{5}|0010[0-9a-fA-F]{4}))"""
     r"""|([abfnrtv\\?'"]))""", re.A)
-_ESCAPED = dict(zip("abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
 
 
 def read_text(path: str | PathLike, message: str = "NetParameter", dialect: str = "rmpe",
@@ -84,7 +78,7 @@ def read_text(path: str | PathLike, message: str = "NetParameter", dialect: str 
     if what := other_kind(data[:64]):
         raise FileError(f"{path}: this is {what}; a prototxt is expected")
     if is_utf16(data):
-        raise FileError(f"{path}: not text in UTF-8 but, it seems, in UTF-16; save it as UTF-8")
+        raise FileError(f"{path}: not UTF-8 but apparently UTF-16; save it as UTF-8")
     if b"\0" in data:
         raise FileError(f"{path}: not text; a prototxt is expected here (is this the caffemodel?)")
     return _parse(data.decode("latin-1"), message, dialect, str(path), strict)
@@ -200,7 +194,7 @@ class _Parser:
             if match is None:
                 raise self._error(f"{self._shown(stop.start(), 2)} is not a valid escape in a string; write a "
                                   "backslash as \\\\, or the path with /", stop.start())
-            out += _unescape(match)
+            out += unescape(match)
             at = match.end()
         raise self._error(f"the string is not closed before the end of its line; it needs another {self.token}", begin)
 
@@ -230,12 +224,10 @@ class _Parser:
         if depth > MAX_DEPTH:
             raise self._error(f"messages nested more than {MAX_DEPTH} deep")
         self._take(MESSAGE_SIZE)
-        last = ""  # the field before this one
         while True:
+            if self.kind == "name":
+                self._plain_fields(message)
             kind, name, offset = self.kind, self.token, self.offset
-            if name == last and kind == "name" and self._numbers(message, name):
-                continue
-            last = name
             if kind == "name" or (name == "[" and kind == "mark"):
                 if kind == "name":
                     self._advance()
@@ -259,30 +251,32 @@ class _Parser:
                 raise self._error(f"the file ends before the {closing!r} that closes the message opened at "
                                   f"{self.source.at(message.position).removeprefix(self.source.path + ':')}")
 
-    def _numbers(self, message: Message, name: str) -> bool:
-        """Read further values of a field from here on, as long as they are plain numbers, each by one match.
+    def _plain_fields(self, message: Message) -> None:
+        """Read fields from here on as long as they have a plain value, each by one match.
 
-        Weights and quantisation parameters are thousands of them. Whatever needs a closer look is left to the other
-        methods. Returns whether there was any.
+        They are most of a prototxt; weights and quantisation parameters are thousands of them. Whatever needs a closer
+        look, as errors do, is left to the other methods.
         """
-        text, at = self.source.text, self.offset
-        field = message.descriptor.fields.get(name) if message.descriptor is not None else None
-        read = _reader_of_numbers(field)
-        values = message.fields.get(name)
-        if read is None or (field is None) != (message.descriptor is None) or not isinstance(values, list | array):
-            return False
-        size = UNKNOWN_SIZE if field is None else values.itemsize if isinstance(values, array) else VALUE_SIZE
-        while (match := _NUMBER_FIELD.match(text, at)) is not None and match[1] == name and self.room >= size:
-            value = read(match[2], match[3])
-            if value is None:
+        text, at, descriptor, last = self.source.text, self.offset, message.descriptor, ""
+        while (match := PLAIN_FIELD.match(text, at)) is not None:
+            name = match[1]
+            if name != last:
+                last, field = name, None if descriptor is None else descriptor.fields.get(name)
+                read = reader_of_plain(field)
+                values, size = _values_of(message, field, name)
+            value = read(match, field)
+            if value is None or self.room < size:
+                break
+            if values is not None:
+                values.append(value)
+            elif field is not None and name not in message.fields:
+                message.fields[name] = value
+            else:
                 break
             self.room -= size
-            values.append(value)
             at = match.end()
-        if at == self.offset:
-            return False
-        self._go_on(at)
-        return True
+        if at > self.offset:
+            self._go_on(at)
 
     def _known(self, message: Message, field: Field, offset: int, depth: int) -> None:
         name, colon = field.name, self._accept(":")
@@ -292,7 +286,7 @@ class _Parser:
                 return
             owner = message.descriptor.name
             if self.strict:
-                raise self._error(f"{owner}.{name} is given a second time; it takes one value", offset)
+                raise self._error(f"{owner}.{name} is given twice, but takes one value", offset)
             self._take(UNKNOWN_SIZE)
             where = self.source.at(offset)
             value = self._value(message, field, offset, colon, depth)
@@ -300,9 +294,8 @@ class _Parser:
             return
         values = message.fields.get(name)
         if values is None:
-            is_array = field.packed and field.type in ARRAYS
-            values = message.fields[name] = array(ARRAYS[field.type]) if is_array else []
-        size = values.itemsize if isinstance(values, array) else VALUE_SIZE
+            values = message.fields[name] = _no_values(field)
+        size = _size_in(values)
         if not self._accept("["):
             self._take(size)
             values.append(self._value(message, field, offset, colon, depth))
@@ -339,7 +332,7 @@ class _Parser:
             if self.token not in ("true", "false", "True", "False", "t", "f", "0", "1") or minus:
                 raise self._error(f"{owner} is true or false, not {self._shown()}")
             value: Any = self.token in ("true", "True", "t", "1")
-        elif field.type in _INT_RANGE:
+        elif field.type in INT_RANGE:
             value = self._int(owner, field, minus)
         else:
             value = self._float(owner, field, minus)
@@ -347,18 +340,18 @@ class _Parser:
         return value
 
     def _int(self, owner: str, field: Field, minus: bool) -> int:
-        number = _integer(self.token) if self.kind == "number" else None
+        number = parse_integer(self.token) if self.kind == "number" else None
         if number is None:
             raise self._error(f"{owner} is a whole number ({field.type}), not {self._shown()}")
         number = -number if minus else number
-        low, high = _INT_RANGE[field.type]
+        low, high = INT_RANGE[field.type]
         if not low <= number <= high:
             raise self._error(f"{owner} is a {field.type}, from {low} to {high}; "
                               f"'{'-' if minus else ''}{self._shown()[1:]} is outside")
         return number
 
     def _float(self, owner: str, field: Field, minus: bool) -> float:
-        number = _number(self.kind, self.token)
+        number = parse_number(self.kind, self.token)
         if number is None:
             raise self._error(f"{owner} is a number, not {self._shown()}")
         number = -number if minus else number
@@ -368,7 +361,7 @@ class _Parser:
         name, offset = self.token, self.offset
         enum: Any = field.enum
         if self.kind == "number":
-            number = _integer(name)
+            number = parse_integer(name)
             name = enum.names.get(-number if minus and number else number, name)
         elif self.kind != "name" or minus:
             hint = _of_another_format(message, field, name)
@@ -420,27 +413,33 @@ class _Parser:
         self._advance()
         if kind == "name" and token in ("true", "false") and not minus:
             return token == "true"
-        number = _integer(token) if kind == "number" else None
+        number = parse_integer(token) if kind == "number" else None
         if number is None or number.bit_length() > 64:
-            number = _number(kind, token)
+            number = parse_number(kind, token)
         return token if number is None else -number if minus else number
 
 
-def _reader_of_numbers(field: Field | None) -> Callable[[str, str], float | None] | None:
-    """What makes a value of a number and its fraction, as _NUMBER_FIELD has them; None for a field of other values.
+def _no_values(field: Field) -> list | array:
+    """What the values of a repeated field are added to."""
+    return array(ARRAYS[field.type]) if field.packed and field.type in ARRAYS else []
 
-    field: None for one of a message without a type. The value is None where the field cannot hold it.
-    """
+
+def _size_in(values: list | array) -> int:
+    """The memory that one value of a repeated field takes."""
+    return values.itemsize if isinstance(values, array) else VALUE_SIZE
+
+
+def _values_of(message: Message, field: Field | None, name: str) -> tuple[Any, int]:
+    """The values that a field's next plain one is added to, None for a field that takes one; and the memory of one."""
+    text = VALUE_SIZE if field is not None and field.type in ("string", "bytes") else 0
+    values = message.fields.get(name)
     if field is None:
-        return lambda number, fraction: float(number) if fraction else int(number)
-    if field.type == "float":
-        return lambda number, fraction: float32(float(number))
-    if field.type == "double":
-        return lambda number, fraction: float(number)
-    if field.type not in _INT_RANGE:
-        return None
-    low, high = _INT_RANGE[field.type]
-    return lambda number, fraction: int(number) if not fraction and low <= int(number) <= high else None
+        return (values if message.descriptor is None and isinstance(values, list) else None), UNKNOWN_SIZE
+    if not field.repeated:
+        return None, text
+    if values is None:
+        values = message.fields[name] = _no_values(field)
+    return values, _size_in(values) + text
 
 
 def _with_arrays(message: Message) -> Message:
@@ -461,97 +460,7 @@ def _of_another_format(message: Message, field: Field, token: str) -> str:
         today = names[0] if names else "CONVOLUTION"
         return f": layers {{ ... }} is the old format, with types as type: {today}; for types in quotes write layer"
     if owner == "V1LayerParameter" and field.name == "param" and token in _CLOSING:
-        return ": param { ... } is of today's format; for it write layer with its type in quotes, not layers"
+        return ": param { ... } belongs to the current format; with it, write layer and the type in quotes, not layers"
     if owner == "LayerParameter" and field.name == "type" and token in old["type"].enum.numbers:
         return f': type: "{v1_type(token)}"'
     return ""
-
-
-def _integer(token: str) -> int | None:
-    """A whole number in decimal, hexadecimal or (leading 0) octal; None for anything else."""
-    try:
-        if token[:2] in ("0x", "0X"):
-            return int(token, 16)
-        return int(token, 8) if len(token) > 1 and token[0] == "0" and token.isdigit() else int(token)
-    except ValueError:
-        return None
-
-
-def _number(kind: str, token: str) -> float | None:
-    """A token as a floating-point number; None where it is none."""
-    if kind == "name":
-        return float(token) if token.lower() in ("inf", "infinity", "nan") else None
-    if kind != "number":
-        return None
-    whole = _integer(token) if token[0] == "0" else None
-    try:
-        return float(whole) if whole is not None else float(token.rstrip("fF"))
-    except OverflowError:
-        return float("inf")
-
-
-def _unescape(match: re.Match) -> bytes:
-    octal, hexadecimal, short, long, letter = match.groups()
-    if octal:
-        return bytes([int(octal, 8) & 255])
-    if hexadecimal:
-        return bytes([int(hexadecimal, 16)])
-    if letter:
-        return bytes([_ESCAPED.get(letter, ord(letter))])
-    return chr(int(short or long, 16)).encode("utf-8", "surrogatepass")
-
-
-def format_text(message: Message, indent: str = "") -> str:
-    """Format a message as prototxt, including unknown fields; ``parse_text`` reads it back.
-
-    Raises:
-        PrototxtError: Prototxt cannot hold a name or an enum value, which may come from a file in another format.
-    """
-    lines = []
-    for field in message.descriptor.fields.values() if message.descriptor else ():
-        if field.name in message.fields:
-            value = message.fields[field.name]
-            lines += [_format_field(field.name, item, field, indent) for item in (value if field.repeated else [value])]
-    free = [] if message.descriptor else list(message.fields.items())
-    for name, value in free + [(u.name, u.value) for u in message.unknown if not u.is_value]:
-        if not _NAME.fullmatch(name):
-            raise PrototxtError(f"'{shorten(name)}' cannot be the name of a field in a prototxt")
-        lines.append(_format_field(name, value, None, indent))
-    return "".join(lines)
-
-
-def _format_field(name: str, value: Any, field: Field | None, indent: str) -> str:
-    colon = "" if isinstance(value, Message) else ":"
-    return f"{indent}{name}{colon} {_format_value(value, field, indent)}\n"
-
-
-def _format_value(value: Any, field: Field | None, indent: str) -> str:
-    if isinstance(value, Message):
-        return f"{{\n{format_text(value, indent + '  ')}{indent}}}"
-    if isinstance(value, list):  # of a field that the schema lacks; it cannot tell one value from a list of one
-        return f"[{', '.join(_format_value(item, None, indent) for item in value)}]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if field is not None and field.enum is not None:
-        if not _WORD.fullmatch(str(value)):
-            raise PrototxtError(f"'{shorten(str(value))}' cannot be a value of {field.name} in a prototxt")
-        return str(value)
-    if isinstance(value, str | bytes | memoryview):
-        return _format_string(value, field)
-    if isinstance(value, float | np.floating):
-        single = field is not None and field.type == "float"
-        text = repr(float(str(np.float32(value)))) if single else repr(float(value))
-        return text.removesuffix(".0")
-    return str(value)
-
-
-def _format_string(value: str | bytes | memoryview, field: Field | None) -> str:
-    if field is None and isinstance(value, str) and value.isupper() and value.isascii() and value.isidentifier():
-        return value  # the value of an enum that the schema lacks
-    raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
-    return '"' + re.sub(r'[\\"]', r"\\\g<0>", raw.decode("latin-1")).translate(_PRINTABLE) + '"'
-
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\[[A-Za-z_][A-Za-z0-9_./-]*\]", re.A)
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|-?[0-9]+", re.A)
-_PRINTABLE = {code: f"\\{code:03o}" for code in [*range(32), *range(127, 256)]}

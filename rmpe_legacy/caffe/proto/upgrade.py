@@ -119,13 +119,13 @@ def _v0_layer(layer: Message) -> Message:
     unknown = [*layer.unknown, *v0.unknown]
     if not layer.has("layer"):
         if layer.has("type"):
-            raise _error(layer, "is of the V1 format among layers of the V0 format, layers { layer { ... } }; bring "
-                         "them to one format by hand")
+            raise _error(layer, "is in the V1 format, but other layers are in the V0 format, layers { layer { ... } }; "
+                                "convert them to one format by hand")
         return Message(layer.descriptor, values, layer.origin, layer.position, unknown)
     values |= {key: v0.fields[key] for key in ("name", "blobs", "blobs_lr", "weight_decay") if v0.has(key)}
     if v0.has("type"):
         if v0.type not in V0_TYPES:
-            raise _error(layer, "no layer type of the V0 format")
+            raise _error(layer, "not a layer type of the V0 format")
         values["type"] = V0_TYPES[v0.type]
     params: dict[str, dict] = {}
     for name, value in v0.fields.items():
@@ -174,7 +174,8 @@ def _v1_to_v2(net: Message) -> Message:
         return net
     if net.layer:
         raise NetError(f"{net.layers[0].where}: layers {{ ... }} is the old format, and {net.layer[0].where} has layer "
-                       "{ ... }, today's; bring them to one format by hand: layer { type: \"Convolution\" ... }")
+                       "{ ... }, the current one; convert them to one format by hand: layer "
+                       "{ type: \"Convolution\" ... }")
     return net.replace(layers=None, layer=[_v1_layer(layer) for layer in net.layers])
 
 

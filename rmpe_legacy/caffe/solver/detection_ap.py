@@ -33,8 +33,8 @@ class DetectionScores:
             NetError: The blob has another shape.
         """
         if blob.ndim != 4 or blob.shape[3] != ROW:
-            raise NetError(f"a test net with eval_type \"detection\" ends in rows of {ROW} values, as "
-                           f"DetectionEvaluate gives them; this output is {' x '.join(map(str, blob.shape))}")
+            raise NetError(f"a test net with eval_type \"detection\" must output rows of {ROW} values, as "
+                           f"DetectionEvaluate does; this output is {' x '.join(map(str, blob.shape))}")
         for image, label, score, hit, miss in blob[0, 0]:
             if int(image) == -1:
                 self._positives[int(label)] += int(score)
@@ -78,7 +78,7 @@ def average_precision(rows: Sequence[tuple[float, int]], positives: int, version
     scores = np.array([score for score, _ in rows], np.float32)
     hits = np.array([hit for _, hit in rows])[np.argsort(-scores, kind="stable")].cumsum()
     if hits[-1] > positives:
-        raise NetError(f"{hits[-1]} true positives for {positives} true boxes; each may be found once")
+        raise NetError(f"{hits[-1]} true positives for {positives} true boxes; each may be found only once")
     precision = hits.astype(np.float32) / np.arange(1, len(hits) + 1, dtype=np.float32)
     recall = hits.astype(np.float32) / np.float32(positives)
     return float({"11point": _eleven_point, "MaxIntegral": _max_integral, "Integral": _integral}[version](

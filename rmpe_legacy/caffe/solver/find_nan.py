@@ -25,7 +25,7 @@ def first_nan(net: Net) -> str:
     finally:
         for hook in hooks:
             hook.remove()
-    return found[0] if found else "no layer gives NaN when the same batch is run again"
+    return found[0] if found else "no layer produces NaN when the same batch is run again"
 
 
 def _look(step: Step, found: list[str], layer: nn.Module, _bottoms: Any, tops: Tensor | tuple[Tensor, ...]) -> None:

@@ -76,7 +76,7 @@ def _check(param: Message) -> None:
     if "eval_type" in param.descriptor.fields and param.eval_type not in EVAL_TYPES:
         raise NetError(f"{where}: eval_type {param.eval_type!r} is not one of {', '.join(EVAL_TYPES)}")
     if param.snapshot and not param.has("snapshot_prefix"):
-        raise NetError(f"{where}: snapshot is set and snapshot_prefix is not; say where snapshots go")
+        raise NetError(f"{where}: snapshot is set, but snapshot_prefix is not; set it to where snapshots should go")
 
 
 def make_optimizer(param: Message, params: list[LearnableParameter]) -> CaffeOptimizer:

@@ -111,8 +111,8 @@ def data_layers(net: Net) -> list[BlobLayer]:
 
 
 def _damaged(path: str | PathLike) -> FileError:
-    return FileError(f"{path}: is damaged or no run state; delete it to resume as Caffe does, with the data from its "
-                     "first record")
+    return FileError(f"{path}: is damaged, or not a run state; delete it to resume as Caffe does, with the data from "
+                     "its first record")
 
 
 def _packed(state: Tensor) -> str:

@@ -41,7 +41,7 @@ class Scores:
         else:
             if len(values) != len(self._sums):
                 raise NetError(f"the outputs of test batch {self._batches - 1} have {len(values)} values, those of the "
-                               f"first have {len(self._sums)}, so that they have no mean; for a detector, set "
+                               f"first have {len(self._sums)}, so they cannot be averaged; for a detector, set "
                                'eval_type: "detection" in the solver')
             self._sums = [(name, np.float32(total + value))
                           for (name, total), (_, value) in zip(self._sums, values, strict=True)]

@@ -148,7 +148,7 @@ class Solver:
             raise NetError(f"{p.where}: test_state is given {len(p.test_state)} times for {len(nets)} test nets; give "
                            "it once per test net, or not at all")
         if nets and p.test_interval < 1:
-            raise NetError(f"{p.where}: there are test nets, and test_interval is {p.test_interval}; set it above 0")
+            raise NetError(f"{p.where}: there are test nets, but test_interval is {p.test_interval}; set it above 0")
         states = p.test_state or [None] * len(nets)
         return [self._build(net, "TEST", state) for net, state in zip(nets, states, strict=True)]
 
@@ -161,7 +161,7 @@ class Solver:
     def _read_file(self, path: str) -> Message:
         if not os.path.exists(path) and (beside := Path(self.param.origin.path).parent / path).exists():
             raise FileError(f"{self.param.where}: there is no {path} in the working directory, where Caffe looks for "
-                            f"it; there is {beside}: start from its folder, or name it by its whole path")
+                            f"it, but there is {beside}; start from its folder, or give the full path")
         reading = read_message(path, "TRAIN", dialect=self.dialect)  # the same for a net that is also tested
         for text in reading.notes:
             warnings.warn(text, stacklevel=2)
@@ -291,7 +291,7 @@ class Solver:
         """Differs: Caffe goes on, and overwrites its snapshots with parameters that are all NaN."""
         kept = f"the last snapshot is {self.last_snapshot}" if self.last_snapshot else "there is no snapshot yet"
         raise NetError(f"{self.param.where}: iteration {self.iter}: the loss is NaN; {first_nan(self.net)}; {kept}; "
-                       "lower base_lr, set clip_gradients, or mend the data")
+                       "lower base_lr, set clip_gradients, or correct the data")
 
     def _share_gradients(self) -> None:
         """Average the gradients over the processes, and give each the parameters that no gradient changes.
@@ -388,7 +388,7 @@ class Solver:
                 self.stopped = True
                 break
             if self.world.size > 1:
-                log.warning("No snapshot while testing: the other processes are not here to take part in it")
+                log.warning("No snapshot while testing, because the other processes cannot take part in it")
             else:
                 self.snapshot()
         return self.stopped
@@ -405,8 +405,8 @@ class Solver:
     def _check_snapshot_place(self) -> None:
         folder = Path(self._name("")).parent
         if self.world.first and self.param.snapshot and not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise FileError(f"{self.param.where}: snapshots go to {folder}, which is not a folder that can be written; "
-                            "make it first")
+            raise FileError(f"{self.param.where}: snapshots go to {folder}, which is not a writable folder; create it "
+                            "first")
 
     def snapshot(self) -> tuple[Path, Path]:
         """Write weights, solver state and run state, all or none.
@@ -485,15 +485,16 @@ class Solver:
     def _restore_run(self, path: str | PathLike) -> None:
         beside = path_beside(path)
         if not beside.exists():
-            log.info("No run state %s: data begins at its first record, random numbers anew, as in Caffe", beside)
+            log.info("No run state %s: as in Caffe, the data and the random numbers start again from the beginning",
+                     beside)
             return
         run = read_run_state(beside)
         if run.iteration != self.iter:
-            raise FileError(f"{beside}: belongs to iteration {run.iteration}, the solver state beside it to "
+            raise FileError(f"{beside}: belongs to iteration {run.iteration}, but the solver state beside it to "
                             f"{self.iter}; delete it to restart the data")
         if len(run.processes) != self.world.size:
-            log.info("Run state %s is of %d processes, this run has %d: data begins at its first record, random "
-                     "numbers anew", beside, len(run.processes), self.world.size)
+            log.info("Run state %s is from %d processes, but this run has %d: the data and the random numbers start "
+                     "again from the beginning", beside, len(run.processes), self.world.size)
             return
         restore_run(run.processes[self.world.rank], self._nets, self.device, beside)
         self._losses = [np.float32(loss) for loss in run.losses]

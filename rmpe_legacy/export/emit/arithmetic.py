@@ -91,7 +91,7 @@ def scale_python(ctx: PythonContext) -> str:
         return y if not has_bias else f"{_bias_module(ctx, layer.bias_at)}({y})"
     scale, *bias = layer.blobs()
     if has_bias and bias[-1].shape != scale.shape:
-        raise ctx.refuse("its bias has another shape than its scale; use a Bias layer")
+        raise ctx.refuse("its bias and its scale differ in shape; use a Bias layer")
     ctx.writer.use("Scale")
     inside = arguments(*scale.shape, axis=(str(layer.at), "1"), bias=(str(bool(has_bias)), "True"))
     state = {"scale": scale} | ({"bias": bias[-1]} if has_bias else {})

@@ -84,7 +84,7 @@ def detection_output_onnx(ctx: OnnxContext) -> None:
         raise ctx.refuse("nms_param { eta } below 1; ONNX's NonMaxSuppression has one threshold. Convert up to the "
                          "predictions, with --until")
     if layer.places != 1 and layer.places != layer.classes:
-        raise ctx.refuse("predictions that are neither shared nor for each class")
+        raise ctx.refuse("predictions that are neither shared between the classes nor given for each class")
     chosen = _Detections(ctx)
     ctx.graph.shapes[ctx.y[0]] = (1, 1, "detections", 7)
     rows = chosen.rows(chosen.best(chosen.survivors()))

@@ -101,7 +101,7 @@ def unpooled_python(ctx: PythonContext) -> str:
 @emits_onnx("BN=segnet")
 def segnet_bn_onnx(ctx: OnnxContext) -> None:
     if len(ctx.top_shapes) > 1:
-        raise ctx.refuse("it gives mean and variance; remove the other tops")
+        raise ctx.refuse("its tops for mean and variance cannot be converted; remove them")
     x = ctx.x[0]
     if ctx.layer.learn:
         axes = ctx.integers([0, 2, 3])
@@ -115,7 +115,7 @@ def segnet_bn_onnx(ctx: OnnxContext) -> None:
 @emits_python("BN=segnet")
 def segnet_bn_python(ctx: PythonContext) -> str:
     if len(ctx.top_shapes) > 1:
-        raise ctx.refuse("it gives mean and variance; remove the other tops")
+        raise ctx.refuse("its tops for mean and variance cannot be converted; remove them")
     x, c = ctx.x[0], ctx.layer.declared[0].shape[1]
     if ctx.layer.learn:
         x = f"F.batch_norm({x}, None, None, training=True, eps={number(ctx.layer.eps)})"

@@ -17,7 +17,7 @@ from .flow import interpolated
 def roi_pooling_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
     if len(layer.pooled) != 2:
-        raise ctx.refuse("regions of volumes")
+        raise ctx.refuse("regions in volumes are not supported")
     rois = table(ctx, 1, 5)
     if layer.pad_ratio:
         image, corners = regions(ctx)
@@ -29,7 +29,7 @@ def roi_pooling_onnx(ctx: OnnxContext) -> None:
 def roi_pooling_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     if len(layer.pooled) != 2:
-        raise ctx.refuse("regions of volumes")
+        raise ctx.refuse("regions in volumes are not supported")
     return ctx.call("roi_max_pool", arguments(*ctx.x, pair(layer.pooled), number(layer.scale),
                                               pad_ratio=(number(layer.pad_ratio), "0")))
 

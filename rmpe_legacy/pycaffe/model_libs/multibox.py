@@ -56,32 +56,20 @@ def CreateMultiBoxHead(net: NetSpec, data_layer: str = "data", num_classes: int 
     Raises:
         AssertionError: For lists of other lengths, no classes, or a data_layer that is not there.
     """
-    count = len(from_layers)
-    if not num_classes or num_classes < 0:
-        raise MissingLayerError(f"num_classes is {num_classes}; give how many classes there are, with the background")
-    for name, given, needed in (("normalizations", normalizations, False), ("min_sizes", min_sizes, True),
-                                ("max_sizes", max_sizes, False), ("steps", steps, False)):
-        if len(given) != count and (needed or given):
-            raise MissingLayerError(f"{name} has {len(given)} items for {count} from_layers; give one for each")
+    _check_lists(num_classes, len(from_layers), normalizations, min_sizes, max_sizes, steps)
     check_there(net, data_layer)
+    common = {"use_bn": use_batchnorm, "stride": 1, "lr_mult": lr_mult, **bn_param}
+    options = {"use_relu": False, "kernel_size": kernel_size, "pad": pad, **common}
     joined: dict[str, list] = {"loc": [], "conf": [], "priorbox": [], "objectness": []}
     for i, layer in enumerate(from_layers):
-        if normalizations and normalizations[i] != -1:
-            net[f"{layer}_norm"] = layers.Normalize(
-                net[layer], scale_filler={"type": "constant", "value": normalizations[i]}, across_spatial=False,
-                channel_shared=False)
-            layer = f"{layer}_norm"
+        layer = _normalized(net, layer, normalizations[i] if normalizations else -1)
         depth = inter_layer_depth[i] if isinstance(inter_layer_depth, list) and inter_layer_depth else inter_layer_depth
-        common = {"use_bn": use_batchnorm, "stride": 1, "lr_mult": lr_mult, **bn_param}
-        if depth:
-            ConvBNLayer(net, layer, f"{layer}_inter", use_relu=True, num_output=depth, kernel_size=3, pad=1, **common)
-            layer = f"{layer}_inter"
+        layer = _deepened(net, layer, depth, common)
         ratios = _list(aspect_ratios[i]) if len(aspect_ratios) > i else []
         small, large = _list(min_sizes[i]), _list(max_sizes[i]) if max_sizes else []
         priors = (1 + bool(large) + (1 + bool(flip)) * len(ratios)) * len(small)
         outputs = [("loc", loc_postfix, 4 * priors * (1 if share_location else num_classes)),
                    ("conf", conf_postfix, priors * num_classes)]
-        options = {"use_relu": False, "kernel_size": kernel_size, "pad": pad, **common}
         for kind, postfix, width in outputs:
             joined[kind].append(_predict(net, layer, f"{layer}_mbox_{kind}{postfix}", width, options))
         name = f"{layer}_mbox_priorbox"
@@ -91,6 +79,38 @@ def CreateMultiBoxHead(net: NetSpec, data_layer: str = "data", num_classes: int 
         joined["priorbox"].append(net[name])
         if use_objectness:
             joined["objectness"].append(_predict(net, layer, f"{layer}_mbox_objectness", 2 * priors, options))
+    return _join(net, joined)
+
+
+def _check_lists(num_classes: int, count: int, normalizations: Sequence[float], min_sizes: Sequence[Any],
+                 max_sizes: Sequence[Any], steps: Sequence[Any]) -> None:
+    if not num_classes or num_classes < 0:
+        raise MissingLayerError(f"num_classes is {num_classes}; give the number of classes, including the background")
+    for name, given, needed in (("normalizations", normalizations, False), ("min_sizes", min_sizes, True),
+                                ("max_sizes", max_sizes, False), ("steps", steps, False)):
+        if len(given) != count and (needed or given):
+            raise MissingLayerError(f"{name} has {len(given)} items for {count} from_layers; give one for each")
+
+
+def _normalized(net: NetSpec, layer: str, scale: float) -> str:
+    """Return the name of the layer's Normalize, or the layer itself if the scale is -1."""
+    if scale == -1:
+        return layer
+    net[f"{layer}_norm"] = layers.Normalize(net[layer], scale_filler={"type": "constant", "value": scale},
+                                            across_spatial=False, channel_shared=False)
+    return f"{layer}_norm"
+
+
+def _deepened(net: NetSpec, layer: str, depth: int, common: dict[str, Any]) -> str:
+    """Return the name of a further convolution with `depth` channels, or the layer itself if that is 0."""
+    if not depth:
+        return layer
+    ConvBNLayer(net, layer, f"{layer}_inter", use_relu=True, num_output=depth, kernel_size=3, pad=1, **common)
+    return f"{layer}_inter"
+
+
+def _join(net: NetSpec, joined: dict[str, list]) -> list:
+    """Concatenate the tops of each kind."""
     for kind, tops in joined.items():
         if tops:
             net[f"mbox_{kind}"] = layers.Concat(*tops, axis=2 if kind == "priorbox" else 1)

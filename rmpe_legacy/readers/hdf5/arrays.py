@@ -162,7 +162,7 @@ def _read_chunks(blocks: Blocks, layout: Layout, filters: list[Filter], out: np.
         data = _decoded(blocks, blocks.block(address, stored, "chunk").take(stored), filters, mask, size, out.itemsize)
         budget -= len(data)
         if len(data) != size or budget < 0:
-            raise blocks.error(f"a chunk of {len(data)} bytes, where {size} are needed")
+            raise blocks.error(f"a chunk of {len(data)} bytes, but {size} are needed")
         inside = tuple(slice(b, b + c) for b, c in zip(begin, chunk, strict=True))
         part = out[inside]
         part[...] = np.frombuffer(data, out.dtype).reshape(chunk)[tuple(slice(n) for n in part.shape)]

@@ -25,7 +25,7 @@ class Blocks:
         return FileError(f"{self.path}: not a readable HDF5 file: {reason}; the file is truncated or damaged")
 
     def unsupported(self, what: str) -> FileError:
-        return FileError(f"{self.path}: {what}, which is not read here; write the file again with h5py's defaults")
+        return FileError(f"{self.path}: {what}, which is not supported; write the file again with h5py's defaults")
 
     def block(self, address: int, size: int, what: str) -> Cursor:
         """Return a cursor over a block that nothing has visited yet.
@@ -110,8 +110,8 @@ class Cursor:
 
     def take(self, size: int) -> memoryview:
         if size > self.end - self.at:
-            raise self.blocks.error(f"a {self.what} that ends at byte {self.end}, where {size} bytes from byte "
-                                    f"{self.at} on are needed")
+            raise self.blocks.error(f"a {self.what} that ends at byte {self.end}, but {size} bytes are needed from "
+                                    f"byte {self.at} on")
         self.at += size
         return self.blocks.data[self.at - size : self.at]
 

@@ -89,7 +89,7 @@ class Group:
         address = self._links[name]
         full = f"{self.name.rstrip('/')}/{name}"
         if address is None:
-            raise FileError(f"{self.path}: {full} is a link to elsewhere; such a file is not read")
+            raise FileError(f"{self.path}: {full} is a link to elsewhere; such files are not supported")
         return self._objects.at(address, full)
 
 
@@ -123,7 +123,7 @@ class Dataset:
         if header.EXTERNAL in self._messages:
             raise FileError(f"{where}: its values are in another file, which is not supported")
         if header.LAYOUT not in self._messages:
-            raise self._blocks.error(f"{self.name} has no place for its values")
+            raise self._blocks.error(f"{self.name} has no location for its values")
         return self._values
 
     @cached_property

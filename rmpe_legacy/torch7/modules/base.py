@@ -111,13 +111,13 @@ class Fields:
         if value is None and default is not None:
             return default
         if not isinstance(value, float):
-            raise self.error(f"{name} is {_shown(value)}; a number is needed")
+            raise self.error(f"{name} is {_shown(value)}; expected a number")
         return value
 
     def integer(self, name: str, default: int | None = None, least: int = 1) -> int:
         value = self.number(name, default)
         if not (math.isfinite(value) and value == int(value) and least <= value < MAX_INTEGER):
-            raise self.error(f"{name} is {value:g}; a whole number from {least} on is needed")
+            raise self.error(f"{name} is {value:g}; expected a whole number of at least {least}")
         return int(value)
 
     def pair(self, h: str, w: str, default: int | None = None, least: int = 1) -> tuple[int, int]:
@@ -138,7 +138,7 @@ class Fields:
         elif isinstance(value, Table):
             value = value.seq()
         else:
-            raise self.error(f"{name} is {_shown(value)}; sizes are needed")
+            raise self.error(f"{name} is {_shown(value)}; expected sizes")
         try:
             return tuple(int(v) for v in value)
         except (TypeError, ValueError, OverflowError):
@@ -171,7 +171,7 @@ class Fields:
         """
         modules = self.get("modules")
         if not isinstance(modules, Table):
-            raise self.error(f"modules is {_shown(modules)}; a table of modules is needed")
+            raise self.error(f"modules is {_shown(modules)}; expected a table of modules")
         return [self.child(module) for module in modules.seq()]
 
     def child(self, value: Any) -> Module:
@@ -185,7 +185,7 @@ class Fields:
         if value is None or (isinstance(value, StoredTensor) and not value.count):
             return None
         if not isinstance(value, StoredTensor):
-            raise self.error(f"{name} is {_shown(value)}; a tensor is needed")
+            raise self.error(f"{name} is {_shown(value)}; expected a tensor")
         return value
 
 

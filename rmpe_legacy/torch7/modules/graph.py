@@ -143,7 +143,7 @@ def _check_order(fields: Fields, nodes: list[Node], in_node: int) -> None:
         if (i != in_node and not node.sources) or any(not 0 <= source < i for source in node.sources):
             raise fields.error(f"node {i + 1} lacks an input, or has one that is computed later")
         if node.select is not None and len(node.sources) != 1:
-            raise fields.error(f"node {i + 1} selects from {len(node.sources)} inputs; 1 is needed")
+            raise fields.error(f"node {i + 1} selects from {len(node.sources)} inputs; it must have 1")
 
 
 def _place(fields: Fields, places: dict[int, int], name: str) -> int:

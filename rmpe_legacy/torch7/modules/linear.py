@@ -18,7 +18,7 @@ class Linear(Module):
         super().__init__(fields)
         self.weight = fields.required("weight")
         if self.weight.dim() != 2:
-            raise fields.error(f"weight has {self.weight.dim()} dimensions; 2 are needed")
+            raise fields.error(f"weight has {self.weight.dim()} dimensions; expected 2")
         self.bias = fields.parameter("bias", self.weight.shape[:1])
 
     def forward(self, x: Tensor) -> Tensor:

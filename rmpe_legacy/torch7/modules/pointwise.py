@@ -237,7 +237,7 @@ class Dropout(Module):
         super().__init__(fields)
         self.p = fields.number("p", 0.5)
         if not 0 <= self.p < 1:
-            raise fields.error(f"p is {self.p:g}; 0 <= p < 1 is needed")
+            raise fields.error(f"p is {self.p:g}; expected 0 <= p < 1")
         self.scales_in_training = fields.flag("v2")
         self.stochastic = fields.flag("stochastic_inference")
 

@@ -91,7 +91,7 @@ class Transpose(Module):
     def _pair(fields: Fields, pair: object) -> tuple[int, int]:
         values = pair.seq() if isinstance(pair, Table) else []
         if len(values) < 2 or not all(isinstance(v, float) and v in range(1, 65) for v in values[:2]):
-            raise fields.error(f"permutations holds {values}; pairs of dimensions are needed")
+            raise fields.error(f"permutations holds {values}; expected pairs of dimensions")
         return int(values[0]) - 1, int(values[1]) - 1
 
     def axes(self, dims: int) -> list[tuple[int, int]]:

@@ -53,7 +53,7 @@ class SpatialConvolution(Module):
         sizes = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(
             shape[-2:], self.pad, self.dilation, self.kernel, self.stride, strict=True))
         if len(shape) not in (3, 4) or shape[-3] != channels or min(sizes) < 1:
-            raise NetError(f"{self.class_name}: takes {channels} planes of at least the size of its window, not "
+            raise NetError(f"{self.class_name}: takes {channels} planes that are at least as large as its window, not "
                            f"{list(shape)}")
         return (*shape[:-3], len(self.weight), *sizes)
 

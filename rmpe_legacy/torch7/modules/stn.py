@@ -41,10 +41,10 @@ class AffineGridGeneratorBHWD(Module):
         grid = fields.tensor("baseGrid")
         if grid is None:
             if self.height * self.width > MAX_CELLS:
-                raise fields.error(f"a grid of {self.height} x {self.width} cells, which the file does not hold")
+                raise fields.error(f"a grid of {self.height} x {self.width} cells, which is not in the file")
             grid = base_grid(self.height, self.width)
         if grid.shape != (self.height, self.width, 3):
-            raise fields.error(f"baseGrid is {list(grid.shape)}; {[self.height, self.width, 3]} is needed")
+            raise fields.error(f"baseGrid is {list(grid.shape)}; expected {[self.height, self.width, 3]}")
         self.register_buffer("base_grid", grid)
 
     def forward(self, theta: Tensor) -> Tensor:

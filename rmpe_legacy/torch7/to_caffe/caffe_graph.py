@@ -12,7 +12,7 @@ import numpy as np
 from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema
-from rmpe_legacy.caffe.proto.text import format_text
+from rmpe_legacy.caffe.proto.text_writer import format_text
 from rmpe_legacy.errors import NetError
 
 MAX_LAYERS = 100_000  # a file can refer to one module many times

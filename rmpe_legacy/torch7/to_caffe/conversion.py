@@ -113,7 +113,7 @@ class Converter:
         shapes = list(map(tuple, given)) if several else [tuple(given)] * (count or 1)
         if len(shapes) != (count or len(shapes)) or not all(
                 s and all(isinstance(n, int) and n > 0 for n in s) for s in shapes):
-            raise NetError(f"input_shape {given}: positive whole numbers are needed, (C, H, W) for images, for each of "
+            raise NetError(f"input_shape {given}: expected positive whole numbers, (C, H, W) for images, for each of "
                            f"{count or len(shapes)} inputs")
         return shapes
 
@@ -125,7 +125,7 @@ class Converter:
                 size = next(((m.height, m.width) for m in self.network.modules()
                              if isinstance(m, stn.AffineGridGeneratorBHWD)), (DEFAULT_SIZE, DEFAULT_SIZE))
                 return (module.weight.shape[1] * module.groups, *size)
-        raise NetError("the network has no convolution that says what its input is; give input_shape")
+        raise NetError("the network has no convolution from which its input shape could be inferred; give input_shape")
 
     def _emit_top(self, x: Item) -> Item:
         """Convert the whole network; its parts are named by their roles, if known."""
@@ -155,7 +155,7 @@ class Converter:
         if takes is list and x == []:
             raise unsupported(module, path, "is given an empty table")
         if not isinstance(x, takes):
-            raise unsupported(module, path, f"is given {_KINDS[type(x)]} where {_KINDS[takes]} is needed")
+            raise unsupported(module, path, f"is given {_KINDS[type(x)]} instead of {_KINDS[takes]}")
         return emitter(self, module, x, path)
 
     def layer(self, type: str, path: str, x: Value | Sequence[Value], seen: tuple[int, ...], word: str | None = None,

@@ -103,8 +103,8 @@ def _concatenated(c: Converter, x: list, axis: int, path: str) -> Value:
     values = [c.plain(value) for value in x]
     shapes = {value.shape[:axis] + value.shape[axis + 1 :] for value in values}
     if len(shapes) != 1 or not 0 < axis < len(values[0].shape):
-        raise NetError(f"module {path or '1'}: cannot join {', '.join(shown(v.shape) for v in values)} along "
-                       f"dimension {axis + 1}; Caffe joins samples, not batches")
+        raise NetError(f"module {path or '1'}: cannot join {', '.join(shown(v.shape) for v in values)} along dimension "
+                       f"{axis + 1}; Caffe can join samples, but not batches")
     shape = list(values[0].shape)
     shape[axis] = sum(value.shape[axis] for value in values)
     return c.layer("Concat", path, values, tuple(shape), concat_param={"axis": axis})
@@ -166,7 +166,7 @@ def _upsampling(c: Converter, module: spatial.SpatialUpSamplingNearest, x: Value
     """Repeat each pixel by a kernel of ones with a stride of its size."""
     x, k = c.image(module, x, path), module.scale
     if k > MAX_UPSAMPLING:
-        raise unsupported(module, path, f"a factor of {k}; up to {MAX_UPSAMPLING} is converted")
+        raise unsupported(module, path, f"its factor is {k}; at most {MAX_UPSAMPLING} is supported")
     channels = x.shape[1]
     param = {"num_output": channels, "bias_term": False, "kernel_size": [k], "group": channels, "stride": [k]}
     return c.layer("Deconvolution", path, x, c.shape_after(module, x, path=path), "up", learns=False,
@@ -231,7 +231,7 @@ def _batch_norm(c: Converter, module: norm.BatchNormalization, x: Value, path: s
 def _lrn(c: Converter, module: norm.SpatialCrossMapLRN, x: Value, path: str) -> Value:
     x = c.image(module, x, path)
     if module.size % 2 == 0:
-        raise unsupported(module, path, f"a size of {module.size}; Caffe's LRN takes odd ones")
+        raise unsupported(module, path, f"its size {module.size} is even; Caffe's LRN takes only odd sizes")
     return c.layer("LRN", path, x, x.shape, lrn_param={
         "local_size": module.size, "alpha": module.alpha, "beta": module.beta, "k": module.k})
 
@@ -263,8 +263,8 @@ def _eltwise(c: Converter, module: Module, x: list, path: str) -> Value:
 @emits(pointwise.Threshold, pointwise.CudnnReLU)
 def _relu(c: Converter, module: Module, x: Value, path: str) -> Value:
     if isinstance(module, pointwise.Threshold) and (module.threshold != 0 or module.val != 0):
-        raise unsupported(module, path, f"threshold {module.threshold:g}, value {module.val:g}: Caffe has no layer for "
-                          "others than 0")
+        raise unsupported(module, path, f"threshold {module.threshold:g}, value {module.val:g}: Caffe has a layer only "
+                                        "for threshold 0 and value 0")
     return same_shape(c, "ReLU", x, path)
 
 
@@ -290,7 +290,7 @@ def _elu(c: Converter, module: pointwise.ELU, x: Value, path: str) -> Value:
 @emits(pointwise.MulConstant, pointwise.AddConstant, pointwise.Power, pointwise.Sqrt)
 def _power(c: Converter, module: Module, x: Value, path: str) -> Value:
     if isinstance(module, pointwise.AddConstant) and module.constant is None:
-        raise unsupported(module, path, "a vector as its constant is not converted")
+        raise unsupported(module, path, "a constant vector is not supported")
     if isinstance(module, pointwise.MulConstant):
         param = {"scale": module.constant}
     elif isinstance(module, pointwise.AddConstant):
@@ -325,7 +325,7 @@ def _softmax(c: Converter, module: pointwise.SoftMax, x: Value, path: str) -> Va
 @emits(pointwise.Dropout, pointwise.SpatialDropout)
 def _dropout(c: Converter, module: Module, x: Value, path: str) -> Value:
     if module.stochastic:
-        raise unsupported(module, path, "it is random in evaluation too; Caffe's is not")
+        raise unsupported(module, path, "it is random in evaluation too, unlike Caffe's")
     if getattr(module, "scales_in_training", False):
         return x
     return same_shape(c, "Power", x, path, power_param={"scale": 1 - module.p})

@@ -22,7 +22,8 @@ class Prototxt(TextTarget):
     def readers(self, path: Path, random: Random) -> Readers:
         from rmpe_legacy.caffe.load import read_net
         from rmpe_legacy.caffe.net import wire
-        from rmpe_legacy.caffe.proto.text import format_text, parse_text
+        from rmpe_legacy.caffe.proto.text import parse_text
+        from rmpe_legacy.caffe.proto.text_writer import format_text
 
         def read() -> None:
             net = read_net(path, random.choice(("TEST", "TRAIN")), dialect=random.choice(("rmpe", "ssd", "bvlc")),
