@@ -167,7 +167,6 @@ class RunResult:
     outputs: tuple[str, ...]
     makers: dict[str, str] = field(default_factory=dict)  # blob -> the layers that compute it, as text
     saturating: frozenset[str] = frozenset()  # blobs in 0 to 1, where saturated values hide large differences
-    coarse: frozenset[str] = frozenset()  # of these, blobs whose values near 0 are multiples of 2^-24
     detections: frozenset[str] = frozenset()  # blobs whose rows may come in any order if their scores are equal
     # The bottoms and tops of layers that pick rows by comparing values, where a last bit can change the rows.
     turning: frozenset[str] = frozenset()
@@ -175,6 +174,7 @@ class RunResult:
     # Softmax and Sigmoid, which turn a difference into a factor.
     steep: frozenset[str] = frozenset()
     made_from: Mapping[str, Sequence[str]] = field(default_factory=dict)  # blob -> what the layers that compute it read
+    coarse: frozenset[str] = frozenset()  # saturating blobs whose values near 0 are multiples of 2^-24
 
 
 class Runner(Protocol):
@@ -271,9 +271,9 @@ class NetRunner:
         blobs = {name: values[name].detach().cpu().numpy() for name in makers if every or name in self.net.outputs}
         return RunResult(blobs, self.net.outputs, {name: ", ".join(layers) for name, layers in makers.items()},
                          frozenset(name for name, layer in last.items() if layer.range01),
-                         frozenset(name for name, layer in last.items() if layer.range01 and layer.is_coarse),
                          frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"),
-                         self.turning, self._around(lambda layer: layer.is_discontinuous or layer.range01), made_from)
+                         self.turning, self._around(lambda layer: layer.is_discontinuous or layer.range01), made_from,
+                         frozenset(name for name, layer in last.items() if layer.range01 and layer.is_coarse))
 
     @cached_property
     def turning(self) -> frozenset[str]:

@@ -148,5 +148,6 @@ class NvidiaBatchNorm(Layer):
 def _choose(spec: LayerSpec) -> Choice:
     """Scale and bias in the layer are NVCaffe's."""
     param = spec.get("batch_norm_param")
-    own = any(name in param.descriptor.fields and param.has(name) for name in ("scale_bias", "scale_filler", "bias_filler"))
+    names = ("scale_bias", "scale_filler", "bias_filler")
+    own = any(name in param.descriptor.fields and param.has(name) for name in names)
     return Choice("nvidia") if own else Choice("", ("nvidia",))
