@@ -131,7 +131,7 @@ def test_forward(rmpe: Rmpe, net: tuple[Path, Path]):
 def test_forward_does_not_give_inputs_back(rmpe: Rmpe, net: tuple[Path, Path]):
     code, _, err = rmpe("forward", *net, "--input", "data=data.npy", "--blobs", "all", "--engine", "torch")
     assert code == 1
-    assert "blob 'data' is an input, which an engine does not give back" in err
+    assert "blob 'data' is an input, which an engine does not return" in err
     assert not Path("blobs.npz").exists()
 
 
