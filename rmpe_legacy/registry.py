@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -47,6 +47,9 @@ class Registry(Mapping[K, V]):
     def pop(self, key: K, default: V | None = None) -> V | None:
         """Forget a registration, for example one that a test made; returns what was registered, or `default`."""
         return self._entries.pop(key, default)
+
+    def get(self, key: K, default: Any = None) -> Any:
+        return self._entries.get(key, default)  # Mapping's own catches an exception
 
     def __getitem__(self, key: K) -> V:
         return self._entries[key]

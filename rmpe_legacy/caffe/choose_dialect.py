@@ -32,6 +32,7 @@ class Reading:
     message: Message
     dialect: str
     notes: tuple[str, ...] = ()  # a sentence for each thing that another dialect would compute differently
+    layers: Layers | None = None  # where the choice of the dialect made them
 
 
 def read_network(path: str | PathLike, dialect: str, strict: bool,
@@ -72,7 +73,7 @@ def read_network(path: str | PathLike, dialect: str, strict: bool,
     _, message, name, layers = best
     if strict and any(unknown.is_again for unknown in message.unknowns()):
         message = read_text(path, "NetParameter", name)  # which raises the error, with the place
-    return Reading(message, name, (*_doubts(message, name, layers), *_without_effect(message)))
+    return Reading(message, name, (*_doubts(message, name, layers), *_without_effect(message)), layers)
 
 
 def _candidates(first: Message) -> list[str]:

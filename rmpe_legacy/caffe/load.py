@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
+from typing import Any
 
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.wording import did_you_mean, shorten
 
-from .choose_dialect import Reading, read_network
+from .choose_dialect import Layers, Reading, read_network
 from .layers import registry
 from .net import LeftOut, Net, Step, wire
 from .proto.blobs import TrainedLayer
@@ -143,28 +144,33 @@ def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stag
              dialect: str = "auto", de_transform: str | None = None, strict: bool = True,
              allow_python: bool | None = False, until: Sequence[str] = ()) -> ParsedNet:
     """Read a prototxt down to the layers of one phase; arguments and errors as for ``load_net`` and ``parse_net``."""
-    reading = read_message(prototxt, phase, level, stages, dialect, strict)
-    parsed = parse_net(reading.message, phase, level, stages, de_transform, strict, allow_python, until)
+    reading = read_message(prototxt, phase, level, stages, dialect, strict, de_transform=de_transform,
+                           allow_python=allow_python)
+    parsed = parse_net(reading.message, phase, level, stages, de_transform, strict, allow_python, until, reading.layers)
     return replace(parsed, notes=reading.notes)
 
 
 def read_message(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
-                 dialect: str = "auto", strict: bool = True) -> Reading:
+                 dialect: str = "auto", strict: bool = True, **settings: Any) -> Reading:
     """Read a prototxt in a dialect; "auto" chooses it from the file's content.
+
+    Args:
+        prototxt: As for ``load_net``, and the others too.
+        settings: As for ``layer_spec``, for the layers of ``Reading.layers``.
 
     Raises:
         FileError, PrototxtError, NetError: As for ``load_net``.
     """
 
     def specs_of(net: Message) -> list[LayerSpec]:
-        return layer_specs(net, net_state(net, phase, level, stages))
+        return layer_specs(net, net_state(net, phase, level, stages), strict=strict, **settings)
 
     return read_network(prototxt, dialect, strict, specs_of)
 
 
 def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
               de_transform: str | None = None, strict: bool = True, allow_python: bool | None = False,
-              until: Sequence[str] = ()) -> ParsedNet:
+              until: Sequence[str] = (), layers: Layers | None = None) -> ParsedNet:
     """Select and check the layers of a NetParameter that is already in memory.
 
     Args:
@@ -177,6 +183,7 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
         allow_python: As for ``load_net``. None does not import modules either, but refuses a Python layer only when it
             is built, for callers that only need the layers' parameters.
         until: Keep only the layers that these blobs depend on, and ignore unknown fields of the others.
+        layers: The message in the current layout and the specs of its layers, where they have been made already.
 
     Raises:
         NetError: No layers are left, fields or layers are unknown, or no layer computes a blob of `until`.
@@ -185,11 +192,13 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
     _check_choice("phase", phase, PHASES)
     _check_choice("de_transform", de_transform, (None, *DE_TRANSFORM))
     check_is_network(message)
-    net, path = upgrade_net(message), message.origin.path
+    path = message.origin.path
+    net, specs = layers or (upgrade_net(message), [])
     state = net_state(net, phase, level, stages)
     if len(net.layer) > MAX_LAYERS:
         raise NetError(f"{path}: has {len(net.layer)} layers; at most {MAX_LAYERS} are supported")
-    specs = layer_specs(net, state, de_transform=de_transform, strict=strict, allow_python=allow_python)
+    if layers is None:
+        specs = layer_specs(net, state, de_transform=de_transform, strict=strict, allow_python=allow_python)
     if until:
         specs, net = _up_to(specs, net, until)
     findings = unknown_fields(net)

@@ -567,6 +567,8 @@ def _call(names: Iterable[str]) -> str:
 
 def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
     """Convert an input to a floating-point tensor with the dtype and device of `like`."""
+    if isinstance(value, Tensor) and like is not None and value.dtype is like.dtype and value.device == like.device:
+        return value
     try:
         value = torch.as_tensor(value)
         if value.is_complex():

@@ -178,7 +178,8 @@ def insert_splits(specs: Sequence[LayerSpec]) -> list[LayerSpec]:
                 if weight:
                     kept = ()
                     taken[i, j] += 1
-        out.append(replace(spec, bottom=tuple(bottoms), loss_weight=kept))
+        is_same = tuple(bottoms) == spec.bottom and kept == spec.loss_weight
+        out.append(spec if is_same else replace(spec, bottom=tuple(bottoms), loss_weight=kept))
         out += splits
     return out
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import statistics
@@ -26,9 +27,11 @@ from rmpe_legacy.files import make_folder, whole_file
 from rmpe_legacy.readers.json_file import read_json
 
 from .base import ENGINES, EXACT, Engine, Job
+from .layer_times import wait_for
 from .proof import proof_inputs, unchanged
 
-ROUNDS = 5  # of one run each, in turns
+ROUNDS = 5  # of one turn of each engine
+TURN_SECONDS, MAX_RUNS = 0.01, 100  # how long and how often one engine runs in its turn, but at least once
 MAX_SECONDS = 20.0  # after which no further round begins
 NOT_MEASURED = ("inductor",)  # its preparation takes a minute or more; ask for it by name
 _MAX_FILE = 1 << 16
@@ -72,20 +75,23 @@ def measure(job: Job) -> tuple[dict[str, float], dict[str, str]]:
                 engines.pop(name, None)
                 refused[name] = str(error)
         end = time.monotonic() + MAX_SECONDS
+        runs = {name: min(MAX_RUNS, math.ceil(TURN_SECONDS / max(1e-6, _seconds(engine, inputs, 1))))
+                for name, engine in engines.items()}
         for _ in range(ROUNDS):
             for name, engine in engines.items():
-                times.setdefault(name, []).append(_seconds(engine, inputs))
+                times.setdefault(name, []).append(_seconds(engine, inputs, runs[name]))
             if time.monotonic() > end:
                 break
     return {name: statistics.median(seconds) for name, seconds in times.items()}, refused
 
 
-def _seconds(engine: Engine, inputs: dict[str, torch.Tensor]) -> float:
+def _seconds(engine: Engine, inputs: dict[str, torch.Tensor], runs: int) -> float:
+    """Return the mean seconds of a run."""
     begin = time.perf_counter()
-    outputs = engine.run(inputs)
-    if any(value.is_cuda for value in outputs.values()):
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
+    for _ in range(runs):
+        outputs = engine.run(inputs)
+    wait_for(outputs.values())
+    return (time.perf_counter() - begin) / runs
 
 
 def _read(path: Path) -> list[str] | None:

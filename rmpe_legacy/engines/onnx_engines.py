@@ -25,7 +25,7 @@ from rmpe_legacy.wording import utf8
 from .base import ENGINES, NOTHING, Engine, Job, Tensors
 from .layer_times import LayerTimes, node_times
 
-Run = Callable[[list[np.ndarray]], Sequence[np.ndarray]]  # inputs and outputs in the model's order
+Run = Callable[[list[np.ndarray]], Sequence[np.ndarray]]  # inputs and new outputs, in the model's order
 Open = Callable[[bytes, torch.device], Run]  # a model and the device it is to run on
 # The same, inputs, and how often to run it after a first time -> (node, seconds) in all these runs
 Profile = Callable[[bytes, torch.device, list[np.ndarray], int], Iterator[tuple[str, float]]]
@@ -45,6 +45,10 @@ class OnnxEngine:
         if parameter is not None and parameter.dtype is not torch.float32:
             raise NetError(f"{self.title}: engine {name!r} needs float32 parameters, not {parameter.dtype}; call "
                            "net.float() first")
+        for step in job.net.steps:
+            if step.layer.keeps_state:
+                raise step.layer.spec.error(f"engine {name!r} does not keep its state from one forward to the next; "
+                                            "use 'torch'")
         self.model, self.graph = to_onnx(job.net, job.blobs)
         self.any_batch = self.graph.is_dynamic
         self._run = self._load()
@@ -70,7 +74,7 @@ class OnnxEngine:
             found = run(arrays)
         except Exception as error:
             raise NetError(f"{self.title}: engine {self.name!r} cannot run it: {first_line(error)}") from error
-        return {value.blob: torch.from_numpy(np.array(array)).to(self.device)
+        return {value.blob: torch.from_numpy(array).to(self.device)
                 for value, array in zip(outputs, found, strict=True)}
 
     def blobs(self, inputs: Tensors, shown: Collection[str] | None = None, given: Tensors = NOTHING
@@ -137,7 +141,7 @@ def _open_openvino(model: bytes, device: torch.device) -> Run:
     request = _request(model)
 
     def run(arrays: list[np.ndarray]) -> Sequence[np.ndarray]:
-        return list(request.infer(dict(enumerate(arrays)), share_inputs=True).to_tuple())
+        return request.infer(dict(enumerate(arrays)), share_inputs=True).to_tuple()
 
     return run
 

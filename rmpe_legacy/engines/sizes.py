@@ -12,8 +12,6 @@ from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.spec import LayerSpec
 
-_SOURCES = ("Input", "Parameter")  # types of layers without bottoms that give the same on every run
-
 
 def at_sizes(net: Net, shapes: Mapping[str, Shape]) -> Net:
     """Return a copy of the network for inputs of these shapes. Running either does not change the other.
@@ -22,7 +20,7 @@ def at_sizes(net: Net, shapes: Mapping[str, Shape]) -> Net:
         LayerError: A layer reads its data itself, or does not accept bottoms of the resulting sizes.
     """
     for step in net.steps:
-        if not step.bottom and step.layer.spec.type not in _SOURCES:
+        if not (step.bottom or step.layer.is_constant or step.layer.spec.type == "Input"):
             raise step.layer.spec.error("produces its own data, so no engine can be compared with Caffe's results; "
                                         "replace it with an Input layer, as in a deploy.prototxt")
     steps = wire_quietly([_sized(step.layer.spec, shapes) for step in net.steps])

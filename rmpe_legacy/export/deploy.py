@@ -39,7 +39,8 @@ def with_inputs(net: Message, specs: Sequence[LayerSpec], asked: Sequence[InputS
         net: An upgraded NetParameter.
         specs: Its layers of one phase; types may be unknown.
         asked: The requested shapes.
-        replace_data: Turn every data layer into inputs; otherwise only those whose tops are named in `asked`.
+        replace_data: Turn every data layer into inputs, and DummyData where nothing else gives any; otherwise only
+            those whose tops are named in `asked`.
         where: The network's path, for errors.
 
     Returns:
@@ -52,6 +53,7 @@ def with_inputs(net: Message, specs: Sequence[LayerSpec], asked: Sequence[InputS
     wanted = _by_name(asked, sources, where)
     notes: list[str] = []
     changed: dict[int, list[Message]] = {}  # layer -> its replacement
+    has_data = any(spec.type == "Input" or _is_data(spec) for spec in sources.values())
     for spec in dict.fromkeys(sources.values()):
         is_named = bool(wanted.keys() & set(spec.top))
         if spec.type == "Input":
@@ -59,7 +61,7 @@ def with_inputs(net: Message, specs: Sequence[LayerSpec], asked: Sequence[InputS
                 changed[id(spec.message)] = [_input(spec, spec.top, [
                     _complete(wanted[top], shape, spec) if top in wanted else shape
                     for top, shape in zip(spec.top, _shapes(spec), strict=True)])]
-        elif is_named or (replace_data and _is_data(spec)):
+        elif is_named or (replace_data and (_is_data(spec) or (spec.type == "DummyData" and not has_data))):
             shapes = _data_shapes(spec, wanted)
             changed[id(spec.message)] = [_input(spec, (top,), [shape]) for top, shape in shapes.items()]
             notes.append(f"{spec.name} ({spec.type}) became " + " and ".join(
@@ -72,20 +74,23 @@ def with_inputs(net: Message, specs: Sequence[LayerSpec], asked: Sequence[InputS
 
 
 def outputs_to_run(steps: Sequence[Step]) -> tuple[tuple[str, ...], list[str]]:
-    """Find the outputs of a network without its layers that compare with labels, such as losses and accuracies.
+    """Find the outputs of a network without its layers that compare with labels, such as losses and accuracies, and
+    those that write files.
 
     Returns:
         The blobs where the rest ends, and one sentence for each layer left out; both empty without such layers.
     """
-    judges = [step for step in steps if step.layer.not_exportable == JUDGES]
-    if not judges:
+    left_out = [step for step in steps if step.layer.not_exportable == JUDGES or (
+        not step.layer.spec.top and step.layer.spec.type != "Silence")]
+    if not left_out:
         return (), []
-    kept = [step for step in steps if step not in judges and not step.layer.spec.is_inserted]
+    kept = [step for step in steps if step not in left_out and not step.layer.spec.is_inserted]
     read = {_source(bottom, steps) for step in kept for bottom in step.bottom if bottom not in step.top}
     ends = [top for step in kept if step.bottom for top in step.top if top not in read]
-    ends = ends or [_source(blob, steps) for step in judges for blob in step.bottom[:1]]
-    names = [f"{step.layer.spec.name} ({step.layer.spec.type})" for step in judges]
-    return tuple(dict.fromkeys(ends)), [f"{name} is left out: it compares with labels" for name in names]
+    ends = ends or [_source(blob, steps) for step in left_out for blob in step.bottom[:1]]
+    return tuple(dict.fromkeys(ends)), [
+        f"{step.layer.spec.name} ({step.layer.spec.type}) is left out: it {step.layer.not_exportable}"
+        for step in left_out]
 
 
 def _source(blob: str, steps: Sequence[Step]) -> str:
@@ -115,9 +120,9 @@ def _by_name(asked: Sequence[InputShape], sources: Mapping[str, LayerSpec], wher
 
 def _is_data(spec: LayerSpec) -> bool:
     """Whether a layer reads data that a deployed network gets as input. DummyData does not: it makes constants."""
-    if spec.type not in registry.known_types() or spec.type == "DummyData":
+    if spec.type == "DummyData" or registry.unsupported(spec) is not None:
         return False
-    return issubclass(registry.layer_class(spec.type), BlobLayer | FedLayer)
+    return isinstance(registry.create(spec), BlobLayer | FedLayer)
 
 
 def _shapes(spec: LayerSpec) -> list[Shape]:

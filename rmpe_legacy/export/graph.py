@@ -61,6 +61,13 @@ class Graph:
             f"cannot be converted to {target} with a dynamic {axes_text(self.dynamic or ())}: {reason}. Leave out "
             f"--dynamic, or convert the layers before it, with --until {before(layer)}")
 
+    def notes(self) -> tuple[str, ...]:
+        """Return a sentence about each layer whose state is lost from one run of the file to the next."""
+        lost = ("begins each run with a state of 0; in Caffe, where cont is not 0 at the first step, a forward goes on "
+                "from the state of the one before")
+        layers = (node.layer for node in self.nodes if node.layer is not None)
+        return tuple(str(layer.spec.error(lost)) for layer in layers if layer.keeps_state)
+
     def at_own_sizes(self, shape: Dims) -> tuple[int, ...]:
         """Return a shape with the prototxt's sizes in place of the symbols, none of which depends on values."""
         return tuple(dim if isinstance(dim, int) else self.own[dim] for dim in shape)

@@ -147,6 +147,154 @@ class EltwiseAffine(nn.Module):
         return x * self.slope.reshape(shape) + self.bias.reshape(shape)
 
 
+class Interpolated(nn.Module):
+    """Each plane times a matrix from the left and from the right: (N, C, H, W) -> (N, C, H', W')."""
+
+    def __init__(self, rows: tuple, columns: tuple):
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(rows))
+        self.register_buffer("columns", torch.zeros(columns))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rows @ x @ self.columns
+
+
+class Averaged(nn.Module):
+    """Weighted means of planes without the values that are nan; nan where these weigh more than half of the others."""
+
+    def __init__(self, rows: tuple, columns: tuple):
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(rows))
+        self.register_buffer("columns", torch.zeros(columns))
+
+    def forward(self, x: Tensor) -> Tensor:
+        missing = x.isnan()
+        value, weight, lost = (self.rows @ v @ self.columns for v in (
+            torch.where(missing, 0, x), (~missing).to(x), missing.to(x)))
+        return torch.where(lost / weight > 0.5, float("nan"), value / weight)
+
+
+class Picked(nn.Module):
+    """Some rows and columns of each plane."""
+
+    def __init__(self, rows: int, columns: int):
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(rows, dtype=torch.long))
+        self.register_buffer("columns", torch.zeros(columns, dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, self.rows][:, :, :, self.columns]
+
+
+class LSTMLayer(nn.Module):
+    """x (T, N, ...), cont (T, N), 0 where a sequence begins [, static (N, ...)] -> (T, N, D).
+
+    The initial state is 0; if `exposed`, states (1, N, D) are further arguments and results.
+    """
+
+    def __init__(self, inputs: int, outputs: int, static: int = 0, exposed: bool = False):
+        super().__init__()
+        self.exposed = exposed
+        self.W_xc, self.b_c = nn.Parameter(torch.zeros(4 * outputs, inputs)), nn.Parameter(torch.zeros(4 * outputs))
+        self.W_xc_static = nn.Parameter(torch.zeros(4 * outputs, static)) if static else None
+        self.W_hc = nn.Parameter(torch.zeros(4 * outputs, outputs))
+
+    def forward(self, x: Tensor, cont: Tensor, *rest: Tensor) -> Tensor | tuple[Tensor, ...]:
+        given = F.linear(x.flatten(2), self.W_xc, self.b_c)
+        if self.W_xc_static is not None:
+            given = given + F.linear(rest[0].flatten(1), self.W_xc_static)
+        h, c = (state[0] for state in rest[-2:]) if self.exposed else (x.new_zeros(x.shape[1], self.W_hc.shape[1]),) * 2
+        hidden = []
+        for x_t, cont_t in zip(given, cont[..., None], strict=True):
+            c, h = lstm_unit(c, F.linear(h * cont_t, self.W_hc) + x_t, cont_t)
+            hidden.append(h)
+        return (torch.stack(hidden), h[None], c[None]) if self.exposed else torch.stack(hidden)
+
+
+def lstm_unit(cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
+    """One step of an LSTM: cell (..., D), gates (..., 4 D) as i, f, o, g, cont (..., 1) -> the new cell, hidden."""
+    i, f, o, g = gates.chunk(4, -1)
+    cell = cont * torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+    return cell, torch.sigmoid(o) * torch.tanh(cell)
+
+
+class RNNLayer(nn.Module):
+    """x (T, N, ...), cont (T, N), 0 where a sequence begins [, static (N, ...)] -> (T, N, D).
+
+    The initial state is 0; if `exposed`, a state (1, N, D) is a further argument and result.
+    """
+
+    def __init__(self, inputs: int, outputs: int, static: int = 0, exposed: bool = False):
+        super().__init__()
+        self.exposed = exposed
+        self.W_xh, self.b_h = nn.Parameter(torch.zeros(outputs, inputs)), nn.Parameter(torch.zeros(outputs))
+        self.W_xh_static = nn.Parameter(torch.zeros(outputs, static)) if static else None
+        self.W_hh = nn.Parameter(torch.zeros(outputs, outputs))
+        self.W_ho, self.b_o = nn.Parameter(torch.zeros(outputs, outputs)), nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor, cont: Tensor, *rest: Tensor) -> Tensor | tuple[Tensor, ...]:
+        given = F.linear(x.flatten(2), self.W_xh, self.b_h)
+        if self.W_xh_static is not None:
+            given = given + F.linear(rest[0].flatten(1), self.W_xh_static)
+        h = rest[-1][0] if self.exposed else x.new_zeros(x.shape[1], self.W_hh.shape[1])
+        hidden = []
+        for x_t, cont_t in zip(given, cont[..., None], strict=True):
+            h = torch.tanh(F.linear(h * cont_t, self.W_hh) + x_t)
+            hidden.append(h)
+        y = torch.tanh(F.linear(torch.stack(hidden), self.W_ho, self.b_o))
+        return (y, h[None]) if self.exposed else y
+
+
+class DeformableConvolution(nn.Module):
+    """Convolution of values read beside their places: by offsets (N, 2 * kernel * offset_groups, H', W'), rows first.
+
+    They are interpolated, and 0 outside; less than a pixel beyond the last row or column is read as that. With
+    factors (N, kernel * offset_groups, H', W'), values are multiplied by these, and fade out beyond every edge.
+    """
+
+    def __init__(self, channels: int, outputs: int, kernel: tuple, stride: tuple = (1, 1), pad: tuple = (0, 0),
+                 dilation: tuple = (1, 1), groups: int = 1, offset_groups: int = 1, bias: bool = True):
+        super().__init__()
+        self.stride, self.pad, self.dilation, self.groups, self.parts = stride, pad, dilation, groups, offset_groups
+        self.weight = nn.Parameter(torch.zeros(outputs, channels // groups, *kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor, offset: Tensor, factor: Tensor | None = None) -> Tensor:
+        n, _, h, w = x.shape
+        kernel, out = self.weight.shape[2:], offset.shape[2:]
+        moves = offset.view(n, self.parts, -1, 2, *out)
+        k = torch.arange(kernel[0] * kernel[1], device=x.device)
+        sides = []
+        for axis, at in enumerate((k // kernel[1], k % kernel[1])):
+            begin = torch.arange(out[axis], device=x.device) * self.stride[axis] - self.pad[axis]
+            place = (begin + (at * self.dilation[axis])[:, None]).to(x.dtype)
+            place = moves[:, :, :, axis] + (place[:, :, None] if axis == 0 else place[:, None])
+            sides.append(self.between(place, x.shape[2 + axis], fades=factor is not None))
+        flat, read = x.reshape(n, self.parts, -1, h * w), 0
+        for row, down in sides[0]:
+            for column, across in sides[1]:
+                index = (row * w + column).view(n, self.parts, 1, -1).expand(-1, -1, flat.shape[2], -1)
+                pixels = flat.gather(3, index).view(n, self.parts, flat.shape[2], -1, *out)
+                read = read + pixels * (down * across)[:, :, None]
+        if factor is not None:
+            read = read * factor.view(n, self.parts, 1, -1, *out)
+        return F.conv2d(read.reshape(n, -1, *out), self.weight.reshape(len(self.weight), -1, 1, 1), self.bias,
+                        groups=self.groups)
+
+    @staticmethod
+    def between(place: Tensor, size: int, fades: bool) -> list:
+        """The two pixels beside each place, and their shares."""
+        low = place.nan_to_num().floor()
+        if fades:
+            pixels = (low, low + 1 - place), (low + 1, place - low)
+            return [(pixel.clamp(0, size - 1).long(),
+                     torch.where((place > -1) & (pixel >= 0) & (pixel < size), share, 0)) for pixel, share in pixels]
+        low, inside = low.clamp(0, size - 1), (place >= 0) & (place < size)
+        after = torch.where(low == size - 1, 0, place - low)
+        return [(low.long(), torch.where(inside, 1 - after, 0)),
+                ((low + 1).clamp(max=size - 1).long(), torch.where(inside, after, 0))]
+
+
 def windows(size: int, kernel: int, stride: int, pad: int, padded: bool, floor: bool) -> tuple[int, int]:
     """How many windows Caffe puts along an axis, and by how much the last one reaches beyond it.
 
@@ -192,6 +340,13 @@ def average_pool(x: Tensor, kernel: tuple, stride: tuple = (1, 1), pad: tuple = 
         start = torch.arange(n, device=x.device) * s - p
         cells.append(((start + k).clamp(max=size + p) - start).to(x.dtype))
     return total / torch.outer(*cells)
+
+
+def pool_axes(x: Tensor, kernel: tuple, stride: tuple, margin: tuple, maximum: bool) -> Tensor:
+    """The maximum or mean of windows along the 1 to 3 axes after the channels; margin is as F.pad takes it."""
+    x = F.pad(x, margin, value=torch.finfo(torch.float32).min if maximum else 0)
+    pools = (F.max_pool1d, F.max_pool2d, F.max_pool3d) if maximum else (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+    return pools[len(kernel) - 1](x, kernel, stride)
 
 
 def pyramid_pool(x: Tensor, levels: int, maximum: bool) -> Tensor:
@@ -476,11 +631,27 @@ def roi_grid_sample(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ra
     images, boxes = regions_of(rois, pad_ratio)
     corner = boxes * scale - 0.5
     length = corner[:, 2:] - corner[:, :2]
+    top = sample_grids(x, images, corner, length, pooled, [bins + 1 for bins in pooled])
+    return torch.where((length > 0).all(1)[:, None, None, None], top, 0)
+
+
+def roi_warp(x: Tensor, rois: Tensor, pooled: tuple, scale: float) -> Tensor:
+    """The same with rounded corners and without each region's last row and column: -> (R, C, h, w)."""
+    images, boxes = regions_of(rois)
+    corner = half_away(boxes * scale)
+    return sample_grids(x, images, corner, (corner[:, 2:] - corner[:, :2]).clamp(min=0), pooled, pooled)
+
+
+def sample_grids(x: Tensor, images: list, begin: Tensor, length: Tensor, bins: tuple, points: tuple) -> Tensor:
+    """Interpolates at points from `begin` (R, 2 or more) on, in steps of `length` (R, 2) / bins; off the map it is 0.
+
+    begin and length have columns first, bins and points rows.
+    """
     near, far, share, seen = [], [], [], []
-    for axis, bins in enumerate(pooled):
+    for axis in range(2):
         last = x.shape[2 + axis] - 1
-        k = torch.arange(bins + 1, dtype=x.dtype, device=x.device)
-        at = corner[:, 1 - axis, None] + k * (length[:, 1 - axis, None] / bins)
+        k = torch.arange(points[axis], dtype=x.dtype, device=x.device)
+        at = begin[:, 1 - axis, None] + k * (length[:, 1 - axis, None] / bins[axis])
         seen.append((at >= -0.5) & (at <= last + 0.5))
         near.append(at.floor().clamp(0, last))
         far.append((at.floor() + 1).clamp(0, last))
@@ -491,7 +662,7 @@ def roi_grid_sample(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ra
         for columns, across in ((near[1], 1 - share[1]), (far[1], share[1])):
             value = x.permute(0, 2, 3, 1)[image, rows.long()[:, :, None], columns.long()[:, None]]
             top = top + (across[:, None] * down[:, :, None])[..., None] * value
-    inside = seen[0][:, :, None] & seen[1][:, None] & (length > 0).all(1)[:, None, None]
+    inside = seen[0][:, :, None] & seen[1][:, None]
     return torch.where(inside[..., None], top, 0).permute(0, 3, 1, 2)
 
 
@@ -505,6 +676,29 @@ def move_regions(moves: Tensor, rois: Tensor, mean: list, std: list) -> Tensor:
     return torch.cat([flat[:, :1], corner, corner + sides - 1], 1)[:, :, None, None]
 
 
+def moved_anchors(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    """Anchors (P, 4), moved and cut at the image (height, width, ...), and the scores of their objects (P)."""
+    height, width = info.flatten()[:2]
+    move = moves.permute(0, 2, 3, 1).reshape(-1, 4)
+    size = anchors[:, 2:] - anchors[:, :2] + 1
+    middle = move[:, :2] * size + (anchors[:, :2] + 0.5 * size)
+    half = 0.5 * (torch.exp(move[:, 2:]) * size)
+    end = torch.stack([width, height] * 2) - 1
+    box = torch.minimum(torch.cat([middle - half, middle + half], 1).clamp(min=0), end)
+    return box, scores[:, scores.shape[1] // 2 :].permute(0, 2, 3, 1).reshape(-1)
+
+
+def best_boxes(box: Tensor, score: Tensor, before: int, threshold: float, most: int, pixels: bool = True) -> Tensor:
+    """The places of `most` of the best `before` boxes (P, 4), best first, that do not overlap by more than `threshold`.
+
+    0 stands for all. With `pixels`, both ends of a box belong to it.
+    """
+    order = torch.sort(score, descending=True, stable=True).indices
+    order = order[:before] if before > 0 else order
+    ends = box[order] + box.new_tensor([0, 0, 1, 1]) if pixels else box[order]
+    return order[suppress(ends, score[order], threshold, most=most)]
+
+
 def propose(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, before: int, after: int, threshold: float,
             least: float) -> tuple[Tensor, Tensor]:
     """Faster R-CNN's regions (R, 5), best first, and their scores (R, 1).
@@ -512,20 +706,201 @@ def propose(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, bef
     Moves anchors (P, 4), cuts them at the image (height, width, scale), drops those smaller than `least` times the
     scale, and keeps `after` of the best `before` that do not overlap by more than `threshold`.
     """
-    height, width, scale = info.flatten()[:3]
-    move = moves.permute(0, 2, 3, 1).reshape(-1, 4)
-    size = anchors[:, 2:] - anchors[:, :2] + 1
-    middle = move[:, :2] * size + (anchors[:, :2] + 0.5 * size)
-    half = 0.5 * (torch.exp(move[:, 2:]) * size)
-    end = torch.stack([width, height] * 2) - 1
-    box = torch.minimum(torch.cat([middle - half, middle + half], 1).clamp(min=0), end)
-    score = scores[:, scores.shape[1] // 2 :].permute(0, 2, 3, 1).reshape(-1)
-    large = (box[:, 2:] - box[:, :2] + 1 >= least * scale).all(1)
+    box, score = moved_anchors(scores, moves, info, anchors)
+    large = (box[:, 2:] - box[:, :2] + 1 >= least * info.flatten()[2]).all(1)
     box, score = box[large].flip(0), score[large].flip(0)  # of equal scores the later anchor goes first
-    order = torch.sort(score, descending=True, stable=True).indices
-    order = order[:before] if before > 0 else order
-    kept = order[suppress(box[order] + box.new_tensor([0, 0, 1, 1]), score[order], threshold, most=after)]
+    kept = best_boxes(box, score, before, threshold, after)
     return F.pad(box[kept], (1, 0)), score[kept, None]
+
+
+def propose_by_scale(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, before: int, after: int,
+                     threshold: float, least: float) -> tuple[Tensor, Tensor]:
+    """The same of PVANet, with scores (R): info has two scales, and the scores of small boxes are 0."""
+    box, score = moved_anchors(scores, moves, info, anchors)
+    score = score * (box[:, 2:] - box[:, :2] + 1 >= least * info.flatten()[[3, 2]]).all(1)
+    kept = best_boxes(box, score, before, threshold, after)
+    return F.pad(box[kept], (1, 0)), score[kept]
+
+
+def route(tops: list, least: float, end: float, middle: float) -> tuple[Tensor, ...]:
+    """The rows that belong to regions (R, 5) with a side (square root of the area) from `least` to below `end`; of none
+    the one nearest to `middle`."""
+    box = tops[0].flatten(1)[:, 1:]
+    size = box[:, 2:] - box[:, :2]
+    side = torch.where((size < 0).any(1), 0, (size + 1).prod(1)).sqrt()
+    chosen = ((side >= least) & (side < end)).nonzero().flatten()
+    if not len(chosen) and len(side):
+        chosen = (side / middle).log2().abs().argmin().view(1)
+    return tuple(x.reshape(*x.shape, *[1] * (4 - x.dim()))[chosen] for x in tops)
+
+
+def field_boxes(moves: Tensor, fields: list, stride: float, mean: list, std: list, limits: tuple) -> list:
+    """Where boxes begin and how large they are, of columns, then of rows: moves (N, 4, H, W) of the fields of cells.
+
+    fields: width and height, for each of the N in turn. limits: of moves, and of logarithms of sizes.
+    """
+    n, _, h, w = moves.shape
+    moves = moves * moves.new_tensor(std).view(1, 4, 1, 1) + moves.new_tensor(mean).view(1, 4, 1, 1)
+    field = moves.new_tensor(fields).repeat(n // len(fields), 1)
+    found = []
+    for axis, size in enumerate((w, h)):
+        at = ((torch.arange(size, dtype=moves.dtype, device=moves.device) + 0.5) * stride).view(-1, *[1] * axis)
+        extent = field[:, axis].view(n, 1, 1)
+        sides = extent * torch.exp(moves[:, 2 + axis].clamp(limits[2], limits[3]))
+        found.append((moves[:, axis].clamp(limits[0], limits[1]) * extent + at - sides / 2, sides))
+    return found
+
+
+def map_regions(x: Tensor, field: tuple, stride: float, mean: list, std: list, limits: tuple
+                ) -> tuple[Tensor, Tensor, Tensor]:
+    """MS-CNN's boxes of a map (N, K + 4, H, W): corners (N, P, 4), sizes (N, P, 2), scores (N, P)."""
+    ends = [x.shape[3] * stride, x.shape[2] * stride]
+    low, size = [], []
+    for (begin, sides), end in zip(field_boxes(x[:, -4:], [field], stride, mean, std, limits), ends, strict=True):
+        low.append(begin.clamp(min=0))
+        size.append(torch.minimum(sides, end - low[-1]))
+    corners = torch.stack([*low, low[0] + size[0], low[1] + size[1]], -1)
+    score = x[:, 1:-4].amax(1) - x[:, 0]
+    # Of equal scores the later one goes first.
+    return corners.flatten(1, 2).flip(1), torch.stack(size, -1).flatten(1, 2).flip(1), score.flatten(1).flip(1)
+
+
+def group_regions(probability: Tensor, moves: Tensor, fields: list, stride: float, mean: list, std: list, limits: tuple
+                  ) -> tuple[Tensor, Tensor, Tensor]:
+    """Cascade R-CNN's boxes of maps (N, K, H, W) and (N, 4, H, W), an image for each of the fields: as map_regions."""
+    images, (h, w) = len(moves) // len(fields), moves.shape[2:]
+    low, high = [], []
+    for (begin, sides), end in zip(field_boxes(moves, fields, stride, mean, std, limits), (w, h), strict=True):
+        low.append(begin.clamp(min=0))
+        high.append((begin + sides - 1).clamp(max=end * stride))
+    box = torch.stack([*low, *high], -1).reshape(images, -1, 4)
+    return box, box[..., 2:] - box[..., :2] + 1, (1 - probability[:, 0]).reshape(images, -1)
+
+
+def best_regions(maps: list, *, above: float, least: float, before: int, after: int, threshold: float, pixels: bool
+                 ) -> tuple[Tensor, Tensor]:
+    """The best boxes of each image: (R, 5, 1, 1), and with scores (R, 6, 1, 1).
+
+    Scores are `above` or equal, sizes `least` or larger; of the best `before`, `after` are kept that do not overlap by
+    more than `threshold`. Where nothing is found there is the region (0, 1, 1, 10, 10), with scores all 0.
+    """
+    corners, sizes, scores = (torch.cat(parts, 1) for parts in zip(*maps, strict=True))
+    good = (scores >= above) & (sizes >= least).all(-1)
+    rows = []
+    for image in range(len(scores)):
+        box, score = corners[image][good[image]], scores[image][good[image]]
+        kept = best_boxes(box, score, before, threshold, after, pixels)
+        number = torch.full_like(score[kept, None], image)
+        rows.append(torch.cat([number, box[kept], score[kept, None]], 1))
+    found = torch.cat(rows)
+    if not len(found):
+        return found.new_tensor([0, 1, 1, 10, 10]).view(1, 5, 1, 1), found.new_zeros(1, 6, 1, 1)
+    return found[:, :5, None, None], found[:, :, None, None]
+
+
+def class_detections(probability: Tensor, moves: Tensor, rois: Tensor, size: Tensor, *, by_class: bool, mean: list,
+                     std: list, above: float, threshold: float, most: int) -> Tensor:
+    """Faster R-CNN's detections (D + 1, 7, 1, 1) of one image: rows of image, x1, y1, x2, y2, label, score.
+
+    Boxes of each class, cut at the image's size (height, width), are suppressed at `threshold`; `most` of all stay, 0
+    for any number. The first row is 0 and then -1.
+    """
+    scores, flat = probability.flatten(1), rois.flatten(1)
+    end = size.flatten()[:2].flip(0)
+    move = moves.reshape(len(moves), -1, 4) * moves.new_tensor(std) + moves.new_tensor(mean)
+    extent = (flat[:, 3:5] - flat[:, 1:3] + 1)[:, None]
+    sides = extent * torch.exp(move[..., 2:])
+    corner = move[..., :2] * extent + (0.5 * (flat[:, 3:5] + flat[:, 1:3]))[:, None] - (sides - 1) / 2
+    box = torch.cat([corner.clamp(min=0), torch.minimum(corner + sides - 1, end)], -1)
+    rows = [scores.new_tensor([[0, *[-1] * 6]])]
+    for label in range(1, scores.shape[1]):
+        good = scores[:, label] >= above
+        one, score = box[good, label if by_class else 1], scores[good, label]
+        kept = best_boxes(one, score, 0, threshold, 0)
+        label_of = torch.full_like(score[kept, None], label)
+        rows.append(torch.cat([torch.zeros_like(label_of), one[kept], label_of, score[kept, None]], 1))
+    found = torch.cat(rows[1:])
+    if most and len(found) > most:
+        found = found[torch.sort(found[:, 6], descending=True, stable=True).indices[:most].sort().values]
+    return torch.cat([rows[0], found])[:, :, None, None]
+
+
+def refined_peaks(maps: Tensor, parts: int, most: int, threshold: float) -> Tensor:
+    """OpenPose's peaks: (N, C, H, W) -> (N, parts, most + 1, 3), their number, then x, y and value of each.
+
+    A peak is above its eight neighbours and `threshold`. Its place is the mean of those up to 3 pixels around, weighted
+    by their values; as published, without row and column 0, and with rows counted up to the width.
+    """
+    n, _, h, w = maps.shape
+    memory = F.pad(maps.reshape(-1), (0, max(0, w - h + 1) * w + 3 * w))
+    planes = memory[: n * parts * h * w].view(n * parts, h, w)
+    around = F.pad(planes, (1, 1, 1, 1), value=float("inf"))
+    peak = planes > threshold
+    for dy in range(3):
+        for dx in range(3):
+            if (dy, dx) != (1, 1):
+                peak &= planes > around[:, dy : dy + h, dx : dx + w]
+    top = maps.new_zeros(n * parts, most + 1, 3)
+    top[:, 0, 0] = peak.sum((1, 2)).to(maps.dtype)
+    plane, y, x = peak.nonzero().unbind(1)
+    rank = torch.arange(len(plane), device=maps.device) - torch.searchsorted(plane, plane)
+    plane, y, x, rank = (v[rank < most] for v in (plane, y, x, rank))
+    steps = torch.arange(-3, 4, device=maps.device)
+    rows, columns = (y[:, None] + steps)[:, :, None], (x[:, None] + steps)[:, None]
+    counts = (rows > 0) & (rows < w) & (columns > 0) & (columns < w)
+    index = torch.where(counts, plane[:, None, None] * h * w + rows * w + columns, 0)
+    value = torch.where(counts, memory[index].clamp(min=0), 0)
+    total = value.sum((1, 2))
+    places = [(value * at).sum((1, 2)) / total for at in (columns, rows)]
+    top[plane, rank + 1] = torch.stack([*places, planes[plane, y, x]], 1)
+    return top.reshape(n, parts, most + 1, 3)
+
+
+def cluster_detections(cover: Tensor, boxes: Tensor, *, grid: tuple, cell: tuple, covered: float, least: int,
+                       eps: float, height: float) -> tuple[Tensor, ...]:
+    """DetectNet's boxes of each class, (N, 50, 5): left, top, right, bottom and the logarithm of how many cells agree.
+
+    Boxes (N, 4, h, w) of cells whose coverage (N, classes, h, w) is `covered` or more are grouped where they are close.
+    """
+    seen = cover[:, :, : grid[0], : grid[1]] >= covered
+    h, w = seen.shape[2:]
+    x = (torch.arange(w, dtype=torch.float64) * cell[1]).expand(h, w)
+    y = (torch.arange(h, dtype=torch.float64) * cell[0])[:, None].expand(h, w)
+    corners = boxes[:, :, :h, :w].double() + torch.stack([x, y, x, y]).to(boxes.device)
+    tops = cover.new_zeros(cover.shape[1], len(cover), 50, 5)
+    for image, mask in enumerate(seen):
+        for label in range(len(mask)):
+            corner = corners[image][:, mask[label]].t()
+            if corner.any():
+                rect = torch.cat([corner[:, :2], corner[:, 2:] - corner[:, :2]], 1).clamp(-1e9, 1e9).trunc()
+                mean, count = group_rectangles(rect, least, eps)
+                mean, count = mean[mean[:, 3] >= height], count[mean[:, 3] >= height]
+                row = torch.cat([mean[:, :2], mean[:, :2] + mean[:, 2:], count.log()[:, None]], 1)[:50]
+                tops[label, image, : len(row)] = row.half().to(tops.dtype)
+    return tuple(tops)
+
+
+def group_rectangles(rect: Tensor, least: int, eps: float) -> tuple[Tensor, Tensor]:
+    """The means of groups of more than `least` rectangles (K, 4) that are close, and how many each has, as OpenCV."""
+    if least <= 0:
+        return rect, torch.ones_like(rect[:, 0])
+    corner = torch.cat([rect[:, :2], rect[:, :2] + rect[:, 2:]], 1)
+    reach = eps * torch.minimum(rect[:, None, 2:], rect[:, 2:]).sum(2) * 0.5
+    joined = (corner[:, None] - corner).abs().amax(2) <= reach
+    joined |= torch.eye(len(rect), dtype=torch.bool, device=rect.device)
+    for _ in range(len(rect).bit_length()):  # each time through twice as many others
+        joined = joined.float() @ joined.float() > 0
+    first = joined.float().argmax(1) == torch.arange(len(rect), device=rect.device)
+    members = joined[first].double()
+    count = members.sum(1)
+    mean = ((members @ rect).float() * (1 / count.float())[:, None]).round().double()
+    mean, count = mean[count > least], count[count > least]
+    margin = (mean[:, 2:] * eps).round()
+    low, high = mean[:, :2] - margin, mean[:, :2] + mean[:, 2:] + margin
+    inside = (mean[:, None, :2] >= low).all(2) & ((mean[:, :2] + mean[:, 2:])[:, None] <= high).all(2)
+    inside &= (count > count.clamp(min=3)[:, None]) | (count < 3)[:, None]
+    alone = ~inside.fill_diagonal_(False).any(1)
+    return mean[alone], count[alone]
 
 
 def peak_of_planes(maps: Tensor) -> Tensor:
@@ -555,3 +930,75 @@ def window_loss(theta: Tensor, h: int, w: int) -> Tensor:
     points = torch.stack(torch.meshgrid(x, y, indexing="ij")).flatten(1)
     points = theta.reshape(-1, 2, 3) @ torch.cat([points, torch.ones_like(points[:1])]).to(theta.dtype)
     return (points - points.clamp(-1, 1)).square().mean()
+
+
+def correlate(a: Tensor, b: Tensor, reach: int, step: int = 1, window: int = 1, stride: int = 1, pad: int = 0
+              ) -> Tensor:
+    """How alike two maps are at displacements up to `reach`: (N, C, H, W) twice -> (N, D * D, H', W').
+
+    The mean product over channels and a window, of windows `stride` apart on the padded maps.
+    """
+    farthest, channels = reach // step * step, a.shape[1]
+    moves = range(-farthest, farthest + 1, step)
+    a, b = (F.pad(x, [pad] * 4) for x in (a, b))
+    h, w = (size - 2 * reach for size in a.shape[2:])
+    fixed = a[:, :, reach : reach + h, reach : reach + w]
+    costs = [(fixed * b[:, :, reach + y : reach + y + h, reach + x : reach + x + w]).sum(1)
+             for y in moves for x in moves]
+    return F.avg_pool2d(torch.stack(costs, 1), window, stride) / channels
+
+
+def warp(image: Tensor, flow: Tensor, edge: bool, fill: float = 0) -> Tensor:
+    """Pixels (N, C, H, W), read where a flow (N, 2, H, W), columns first, points to, and `fill` outside.
+
+    With `edge`, less than a pixel beyond the last row or column is read as that.
+    """
+    n, c, h, w = image.shape
+    row = torch.arange(h, dtype=flow.dtype, device=flow.device).view(-1, 1) + flow[:, 1]
+    column = torch.arange(w, dtype=flow.dtype, device=flow.device) + flow[:, 0]
+    inside = (row >= 0) & (column >= 0) & ((row < h) & (column < w) if edge else (row <= h - 1) & (column <= w - 1))
+    row, column = (torch.where(inside, place, 0) for place in (row, column))
+    y, x = row.floor(), column.floor()
+    down, across = (row - y)[:, None], (column - x)[:, None]
+    total = 0
+    for rows, by_row in ((y, 1 - down), ((y + 1).clamp(max=h - 1), down)):
+        for columns, by_column in ((x, 1 - across), ((x + 1).clamp(max=w - 1), across)):
+            index = (rows.long() * w + columns.long()).view(n, 1, -1).expand(-1, c, -1)
+            total = total + by_column * by_row * image.flatten(2).gather(2, index).view(image.shape)
+    return torch.where(inside[:, None], total, fill)
+
+
+def shift_channels(x: Tensor, values: list, scale: float = 1, scale_all: float = 1) -> Tensor:
+    """scale_all * (scale * x + a value of each channel); the values begin anew if there are more channels."""
+    return scale_all * (scale * x + x.new_tensor(values).repeat(x.shape[1] // len(values)).view(1, -1, 1, 1))
+
+
+def resize_images(x: Tensor, size: tuple, start: float, gap: float) -> Tensor:
+    """The mean of cubic resizes of images, each first cut at its edges: (N, C, H, W) -> (1, C, *size).
+
+    At the left and top edge the cubic goes beyond the last pixel.
+    """
+    total = 0
+    for n, image in enumerate(x):
+        for axis, out in enumerate(size, 1):
+            cut = int(image.shape[axis] // 2 * (1 - start + n * gap) // 1)
+            extent = image.shape[axis] - 2 * cut
+            ratio = torch.tensor(float(extent), device=x.device) / out
+            shift = torch.tensor(float(out), device=x.device) / extent / 2 - 0.5
+            at = (torch.arange(out, dtype=torch.float32, device=x.device) - shift) * ratio
+            second = (at.double() + 1e-5).trunc().clamp(min=0).long()
+            third = (second + 1).clamp(max=extent - 1)
+            places = (second - 1).clamp(min=0), second, third, (third + 1).clamp(max=extent - 1)
+            a, b, c, d = (image.index_select(axis, place + cut) for place in places)
+            t = (at - second).view(-1, *[1] * (2 - axis))
+            image = (((-0.5 * a + 1.5 * b - 1.5 * c + 0.5 * d) * t + (a - 2.5 * b + 2 * c - 0.5 * d)) * t
+                     + 0.5 * (c - a)) * t + b
+        total = total + image
+    return (total / len(x))[None]
+
+
+def distances(rows: Tensor, centres: Tensor, absolute: bool) -> Tensor:
+    """Squared distances of rows (N, K) to others (M, K), or sums of absolute differences: (N, M)."""
+    if absolute:
+        return torch.cdist(rows, centres, p=1)
+    return torch.cdist(rows, centres, compute_mode="donot_use_mm_for_euclid_dist").square()

@@ -16,7 +16,9 @@ def given_name(name: str) -> str:
 
 @contextmanager
 def rewired(model: Any, given: Mapping[str, int | None], outputs: Sequence[str] | None = None) -> Iterator[None]:
-    """Let nodes read inputs in place of values that others compute; they are computed all the same.
+    """Let nodes read inputs in place of values that others compute.
+
+    With `outputs`, nodes that these do not depend on are left out: onnxruntime would run them all the same.
 
     Args:
         model: An onnx.ModelProto. It is as before afterwards.
@@ -25,7 +27,7 @@ def rewired(model: Any, given: Mapping[str, int | None], outputs: Sequence[str] 
     """
     onnx = optional("onnx", "changing an ONNX model")
     graph = model.graph
-    kept = {field: list(getattr(graph, field)) for field in ("input", "output", "value_info")}
+    kept = {field: list(getattr(graph, field)) for field in ("input", "output", "value_info", "node")}
     read = [list(node.input) for node in graph.node]
     if outputs is not None:
         graph.ClearField("output")
@@ -37,6 +39,10 @@ def rewired(model: Any, given: Mapping[str, int | None], outputs: Sequence[str] 
             for name, axes in given.items())
         for node in graph.node:
             node.input[:] = [given_name(name) if name in given else name for name in node.input]
+    if outputs is not None:
+        needed = _needed(graph.node, outputs)
+        graph.ClearField("node")
+        graph.node.extend(needed)
     try:
         yield
     finally:
@@ -45,3 +51,22 @@ def rewired(model: Any, given: Mapping[str, int | None], outputs: Sequence[str] 
             getattr(graph, field).extend(values)
         for node, names in zip(graph.node, read, strict=True):
             node.input[:] = names
+
+
+def _needed(nodes: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
+    """Return the nodes that some values depend on, in their order."""
+    wanted, found = set(outputs), []
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            found.append(node)
+            wanted |= _read(node)
+    return found[::-1]
+
+
+def _read(node: Any) -> set[str]:
+    """Return the values that a node reads, also in graphs of its own, such as a loop's body."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            names |= {name for inner in graph.node for name in _read(inner)} | {value.name for value in graph.output}
+    return names

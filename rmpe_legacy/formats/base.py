@@ -125,7 +125,7 @@ class Network:
 
 def input_shapes(steps: Sequence[Step]) -> dict[str, Shape]:
     """Return the shapes of a network's inputs: the tops of its input and data layers."""
-    return {top: shape for step in steps if not step.bottom and step.layer.spec.type != "Parameter"
+    return {top: shape for step in steps if not step.bottom and not step.layer.is_constant
             for top, shape in zip(step.top, step.top_shapes, strict=True)}
 
 
@@ -239,7 +239,7 @@ class TypicalRunner(PiecewiseRunner, Protocol):
 
 
 class NetRunner:
-    """Runs a ``Net``; gives every blob."""
+    """Runs a ``Net``, each time from its initial state; gives every blob."""
 
     def __init__(self, net: Net, title: str):
         self.net, self.title = net, title
@@ -250,6 +250,9 @@ class NetRunner:
     def run(self, inputs: Arrays, wanted: Collection[str] | None = None) -> RunResult:
         every = wanted is None or not set(wanted) <= {*self.net.outputs, *inputs}
         kept, self.net.keep_blobs = self.net.keep_blobs, every
+        for step in self.net.steps:
+            if step.layer.keeps_state:
+                step.layer.reset()
         try:
             with torch.no_grad():
                 self.net({name: torch.from_numpy(np.array(value)) for name, value in inputs.items()})
@@ -420,7 +423,7 @@ class Writer:
     """A network that is ready to be written; everything that can fail because of the network has been done."""
 
     write: Callable[[list[Path]], None]  # writes the files at these paths
-    note: str = ""  # for the user
+    notes: tuple[str, ...] = ()  # for the user
     compared_at: tuple[Mapping[str, Shape], ...] = ()  # shapes of the inputs to compare at, besides the prototxt's
 
 

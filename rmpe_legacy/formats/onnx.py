@@ -32,31 +32,40 @@ class _Node:
 
     title: str  # its name, or its type if it has none
     type: str
+    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
 
 class _Values(Mapping[str, np.ndarray]):
-    """The blobs of a run. Those that are no outputs are computed in groups; the last group is kept.
+    """The blobs of a run. Those that are no outputs are computed in groups; the last group is kept, and of those before
+    it what later groups are computed from.
 
     Args:
         names: Blob -> the file's value.
         known: The values known already.
         groups: The other values.
-        compute: Runs the file for the values of a group; takes those of another, from which it can go on.
+        last_group: For each of these, the last group that is computed from it.
+        compute: Runs the file for the values of a group; takes others, from which it can go on.
     """
 
     def __init__(self, names: Mapping[str, str], known: Arrays, groups: Sequence[Sequence[str]],
-                 compute: Callable[[Sequence[str], Arrays], dict[str, np.ndarray]]):
+                 last_group: Mapping[str, int], compute: Callable[[Sequence[str], Arrays], dict[str, np.ndarray]]):
         self.names, self.known, self.compute = names, known, compute
-        self.group_of = {name: group for group in groups for name in group}
+        self.groups, self.last_group = groups, last_group
+        self.group_of = {name: i for i, group in enumerate(groups) for name in group}
         self.latest: dict[str, np.ndarray] = {}
+        self.before: dict[str, np.ndarray] = {}
 
     def __getitem__(self, blob: str) -> np.ndarray:
         name = self.names[blob]
         if name in self.known:
             return np.asarray(self.known[name])
         if name not in self.latest:
-            self.latest = self.compute(self.group_of[name], self.latest)
+            group = self.group_of[name]
+            self.before = {other: value for other, value in {**self.before, **self.latest}.items()
+                           if self.group_of[other] < group <= self.last_group.get(other, -1)}
+            self.latest = {}
+            self.latest = self.compute(self.groups[group], self.before)
         return self.latest[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -79,6 +88,19 @@ def _groups(sizes: Mapping[str, int]) -> list[list[str]]:
     return groups
 
 
+def _last_groups(nodes: Sequence[_Node], groups: Sequence[Sequence[str]]) -> dict[str, int]:
+    """Return for each value of a group the last group that is computed from it, perhaps by way of other values."""
+    group_of = {name: i for i, group in enumerate(groups) for name in group}
+    made_from: dict[str, set[str]] = {}
+    last: dict[str, int] = {}
+    for node in nodes:
+        sources = set().union(*(made_from.get(name, ()) for name in node.inputs))
+        for group in [group_of[name] for name in node.outputs if name in group_of]:
+            last.update((source, max(group, last.get(source, -1))) for source in sources)
+        made_from.update((name, {name} if name in group_of else sources) for name in node.outputs)
+    return last
+
+
 def _text(name: str | bytes) -> str:
     """Return a name; protobuf gives bytes where it is not UTF-8, which raises UnicodeDecodeError here."""
     return name if isinstance(name, str) else name.decode()
@@ -98,7 +120,8 @@ class OnnxRunner:
             self.outputs = [output.name for output in self.session.get_outputs()]
             # Read now: protobuf checks strings when they are accessed, not when the file is parsed.
             self.nodes = [_Node(_text(node.name or node.op_type), node.op_type,
-                                tuple(_text(name) for name in node.output if name)) for node in self.model.graph.node]
+                                *(tuple(_text(name) for name in names if name) for names in (node.input, node.output)))
+                          for node in self.model.graph.node]
         for name, shape in shapes.items():
             if (item_count(shape) or MAX_INPUT + 1) > MAX_INPUT and 0 not in shape:
                 raise FileError(f"{path}: its input {name!r} is {shape_text(shape)}, too large for a random input")
@@ -147,7 +170,9 @@ class OnnxRunner:
         known = {**inputs, **self._run(session, self.outputs, fed(given))}
         order = [name for name in dict.fromkeys([*inputs, *made]) if name in known or name in more]
         sizes = {name: math.prod(wanted[self._blob(name)]) if wanted else 0 for name in more}
-        values = _Values({self._blob(name): name for name in order}, known, _groups(sizes), compute)
+        groups = _groups(sizes)
+        values = _Values({self._blob(name): name for name in order}, known, groups, _last_groups(self.nodes, groups),
+                         compute)
         kinds = {name: node.type for node in self.nodes for name in node.outputs}
         makers = {self._blob(name): node.title for node in self.nodes for name in node.outputs}
         return RunResult(values, tuple(map(self._blob, self.outputs)), makers,
@@ -180,9 +205,9 @@ def _prepare(network: Network, files: Sequence[Path]) -> Writer:
     from rmpe_legacy.export.onnx import to_onnx, write_onnx
 
     model, graph = to_onnx(network.net, about=f"converted from {network.title}", dynamic=network.dynamic)
-    note = "" if graph.is_dynamic or graph.dynamic is not None else \
-        f"the batch has the prototxt's size: {graph.why_fixed}"
-    return Writer(lambda paths: write_onnx(paths[0], model), note, graph.compared_at)
+    fixed = () if graph.is_dynamic or graph.dynamic is not None else (
+        f"the batch has the prototxt's size: {graph.why_fixed}",)
+    return Writer(lambda paths: write_onnx(paths[0], model), (*fixed, *graph.notes()), graph.compared_at)
 
 
 ONNX = Format("ONNX", (".onnx",), has_suffix(".onnx"), run=_run, prepare=_prepare, runtime="ONNX")

@@ -133,8 +133,8 @@ def _prepare(network: Network, files: Sequence[Path]) -> Writer:
         paths[0].write_text(model.text, "utf-8")
         write_state(str(paths[1]), model.state)
 
-    return Writer(write, "" if model.graph.is_dynamic else
-                  f"the batch has the prototxt's size: {model.graph.why_fixed}")
+    fixed = () if model.graph.is_dynamic else (f"the batch has the prototxt's size: {model.graph.why_fixed}",)
+    return Writer(write, (*fixed, *model.graph.notes()))
 
 
 def _marks(files: Sequence[Path]) -> Mapping[Path, tuple[Path, str]]:

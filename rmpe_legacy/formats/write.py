@@ -56,7 +56,7 @@ def write_network(network: Network, target: Format, destination: str | PathLike,
         make_folder(first.parent)
     with all_or_none(*files) as paths:
         writer.write(paths)
-    return WriteResult(target, files, notes + ([writer.note] if writer.note else []), writer.compared_at)
+    return WriteResult(target, files, notes + list(writer.notes), writer.compared_at)
 
 
 def write_weights(layers: list[TrainedLayer], destination: str | PathLike, sources: Sequence[Path] = (),

@@ -7,6 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from rmpe_legacy.caffe.proto import text as text_module
 from rmpe_legacy.caffe.proto.message import Message
@@ -369,3 +370,54 @@ def test_docs_show_what_is_told():
         "deploy.prototxt:2:42: PoolingParameter.kernel_size is a whole number (uint32), not 'two'\n"
         "      pooling_param { pool: MAX kernel_size: two }\n"
         "                                             ^")
+
+
+def closely(text: str, monkeypatch) -> object:
+    """What the parser makes of a text when it looks closely at every field; an error's message."""
+    with monkeypatch.context() as patch:
+        patch.setattr(text_module._Parser, "_plain_fields", lambda self, message: None)
+        return told(text)
+
+
+def told(text: str) -> object:
+    try:
+        net = parse_text(text)
+    except PrototxtError as error:
+        return str(error)
+    return repr(net), [str(unknown) for unknown in net.unknowns()]
+
+
+class TestPlainFields:
+    """Fields that one match reads have the values, the positions and the errors that the parser gives by tokens."""
+
+    def test_all_networks_of_the_repository(self, monkeypatch):
+        paths = sorted((ROOT / "prototxt").glob("*/*.prototxt"))
+        assert len(paths) > 20
+        for path in paths:
+            text = path.read_text("utf-8")
+            assert told(text) == closely(text, monkeypatch), path
+
+    @pytest.mark.parametrize("field", [
+        'name: "a" "b"', 'name: "a"\n"b"', 'name: "a" name: "b"', 'name: "a"# comment\n"b"', 'name: 1', 'name: word',
+        'name: "é"', 'name: "\\x41"', 'name: "open', 'type: "ReLU"', "type: ReLU", "phase: TEST", "phase: 1",
+        "phase: NEVER", 'phase: "TEST"', 'bottom: "a" bottom: "b" top: "c"', 'bottom: "a" bottom: 1', "bottom: x",
+        "convolution_param: 1", "convolution_param: x", "convolution_param { num_output: 4.5 }",
+        "convolution_param { num_output: -1 }", "convolution_param { num_output: 99999999999 }",
+        "convolution_param { num_output: 010 kernel_size: 3 kernel_size: 0x3 }", "convolution_param { pad: 1, pad: 2 }",
+        "convolution_param { bias_term: false }", "convolution_param { bias_term: f }",
+        "convolution_param { bias_term: 0 }", "convolution_param { bias_term: no }",
+        "param { lr_mult: 1 lr_mult: 2 }", "param { lr_mult: -0 decay_mult: 1e-3f }", "param { lr_mult: inf }",
+        "blobs { data: 1 data: 2e400 data: .5 double_data: 1 shape { dim: 1 dim: 2 } }", "blobs { data: [] data: 1 }",
+        'unheard_of: 3 unheard_of: 4 name: "n"', 'mine { a: 1 a: 2 b: "x" b: "y" c: MAX a: 3 }', "loss_weight: 1}",
+        'name: "a" } layer { name: "b"', "phase:TEST", "phase :TEST", "force_backward: true",
+    ])
+    def test_what_is_read_and_told(self, field, monkeypatch):
+        for text in (f"layer {{ {field} }}", f"layer {{ {field}\n}}\nname: 'end'", f"layer {{ {field}", field):
+            assert told(text) == closely(text, monkeypatch)
+
+    def test_the_memory_that_values_take_is_counted(self, monkeypatch):
+        monkeypatch.setattr(text_module, "ROOM", 0)
+        for text in ("layer { " + 'top: "a" ' * 100 + "}", "layer { " + "loss_weight: 1 " * 100 + "}",
+                     "layer { mine { " + "a: 1 " * 100 + "} }"):
+            assert "the file holds more messages and values" in told(text)
+            assert told(text) == closely(text, monkeypatch)

@@ -252,6 +252,53 @@ class TestTrainVal:
         assert run_onnx("out.onnx", data=np.ones((2, 3, 6, 6), np.float32))["fc"].tolist() == [[109] * 3] * 2
 
 
+class TestWhatBecomesAnInput:
+    FC = """layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 3
+      weight_filler { type: "xavier" } } }
+    """
+    DUMMY = """layer { name: "made" type: "DummyData" top: "data" top: "info"
+      dummy_data_param { shape { dim: [1, 3, 4, 4] } shape { dim: [1, 3] } } }
+    """
+
+    def test_a_python_layer_that_is_fed(self, rmpe):
+        files = network("""layer { name: "input" type: "Python" top: "data" top: "rois" top: "labels"
+          python_param { module: "roi_data_layer.layer" layer: "RoIDataLayer" param_str: "'num_classes': 3" } }
+        layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 2
+          kernel_size: 8 stride: 40 weight_filler { type: "xavier" } } }
+        layer { name: "pool" type: "ROIPooling" bottom: "conv" bottom: "rois" top: "pool"
+          roi_pooling_param { pooled_w: 2 pooled_h: 2 spatial_scale: 0.025 } }
+        layer { name: "score" type: "InnerProduct" bottom: "pool" top: "score" inner_product_param { num_output: 3
+          weight_filler { type: "xavier" } } }
+        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "labels" top: "loss" }""")
+        code, out, err = rmpe("convert", *files, "out.onnx")
+        assert code == 0, err
+        assert "the same: 3 blobs " in out
+        assert ("note: input (Python) became the input data (2 x 3 x 600 x 1000) and the input rois (1 x 5) and the "
+                "input labels (1)") in err
+
+    def test_dummy_data_where_nothing_else_is_an_input(self, rmpe):
+        code, out, err = rmpe("convert", *network(self.DUMMY + self.FC), "out.onnx")
+        assert code == 0, err
+        assert "the same: 2 blobs " in out
+        assert "note: made (DummyData) became the input data (1 x 3 x 4 x 4) and the input info (1 x 3)" in err
+
+    def test_dummy_data_beside_an_input_stays(self, rmpe):
+        text = DATA + self.DUMMY.replace('top: "data" ', "").replace("shape { dim: [1, 3, 4, 4] } ", "") + self.FC
+        sums = 'layer { name: "sum" type: "Eltwise" bottom: "fc" bottom: "info" top: "sum" }'
+        code, _, err = rmpe("convert", *network(text + sums), "out.onnx")
+        assert code == 1
+        assert "made (DummyData): cannot be converted: produces its values itself, from files or fillers" in err
+
+    def test_layers_that_write_files_are_left_out(self, rmpe):
+        Path("list.txt").write_text("one\n")
+        files = network(DATA + self.FC + """layer { name: "written" type: "MatWrite" bottom: "fc"
+          mat_write_param { prefix: "out/" source: "list.txt" } }""")
+        code, out, err = rmpe("convert", *files, "out.onnx")
+        assert code == 0, err
+        assert "the same: 1 blob " in out
+        assert "note: written (MatWrite) is left out: it writes files" in err
+
+
 class TestOverwriting:
     def test_a_second_run_replaces_what_the_first_wrote_and_says_so(self, rmpe):
         files = network(SLASHES)
@@ -597,6 +644,36 @@ layer {{ name: "r{i}" type: "ReLU" bottom: "c{i}" top: "r{i}" }}""" for i in ran
         assert (verdict.first.blob if wrong else verdict.first) == wrong
         assert len(verdict.differences) == 12
         assert runs == [["r5"], ["c0", "r0", "c1"], ["r1", "c2", "r2"], ["c3", "r3", "c4"], ["r4", "c5"]]
+
+
+    def test_a_layer_is_computed_once_if_later_ones_read_earlier_blobs(self, rmpe, monkeypatch):
+        last = "c0"
+        residual = ""
+        for i in range(1, 6):  # each sum reads the first blob and that before
+            residual += f"""
+layer {{ name: "c{i}" type: "Convolution" bottom: "{last}" top: "c{i}" convolution_param {{ num_output: 8 kernel_size: 3
+  pad: 1 weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "t{i}" type: "TanH" bottom: "c0" top: "t{i}" }}
+layer {{ name: "s{i}" type: "Eltwise" bottom: "c{i}" bottom: "t{i}" top: "s{i}" }}"""
+            last = f"s{i}"
+        files = network(DATA + self.LAYERS[: self.LAYERS.index("layer", 9)] + residual)
+        assert rmpe("convert", *files, "net.onnx")[0] == 0
+        given = []
+        run = OnnxRunner._run
+        monkeypatch.setattr(OnnxRunner, "_run", lambda self, session, names, inputs: (
+            given.append(sorted(inputs)), run(self, session, names, inputs))[1])
+        nodes = []  # of each session: onnxruntime runs nodes that no output depends on, too
+        session = OnnxRunner._session
+        monkeypatch.setattr(OnnxRunner, "_session", lambda self: (
+            nodes.append(len(self.model.graph.node)), session(self))[1])
+        monkeypatch.setattr("rmpe_legacy.formats.onnx.MAX_GROUP", 3 * 8 * 4 * 4)
+        verdict = verify(NetRunner(load_net(*files), "net"), OnnxRunner(Path("net.onnx"), "net.onnx"))
+        assert verdict.same, str(verdict)
+        assert len(verdict.differences) == 16
+        assert nodes == [16, 3, 3, 3, 3, 3]
+        assert given[:2] == [["data"], ["data"]]
+        assert given[2:] == [["data", *(f"given/{blob}{i}" for blob, i in (("c", 0), ("c", i), ("t", i)))]
+                             for i in range(1, 5)]
 
 
 def test_a_network_without_parameters_takes_an_empty_state_dict(rmpe):

@@ -11,6 +11,7 @@ from engine_networks import everything
 
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.engines import EXACT, auto
+from rmpe_legacy.engines.base import Job
 from rmpe_legacy.errors import NetError
 
 
@@ -75,6 +76,25 @@ def test_a_refused_engine_gives_way_to_the_next(net: Net, monkeypatch: pytest.Mo
     compiled = net.compiled("auto")
     assert compiled.engine == "torch"
     assert compiled.prepared.refused == {"onnxruntime": "cannot"}
+
+
+@pytest.mark.parametrize(("turn", "runs"), [(1e-12, 1), (1e9, auto.MAX_RUNS)], ids=["a slow one", "a fast one"])
+def test_how_often_an_engine_runs_in_its_turn(turn: float, runs: int, net: Net, monkeypatch: pytest.MonkeyPatch):
+    """A single run of a small network would be all noise."""
+    counted: list[int] = []
+
+    class Counting:
+        def run(self, inputs):
+            counted.append(1)
+            return {}
+
+    monkeypatch.setattr(auto, "TURN_SECONDS", turn)
+    monkeypatch.setattr(auto, "ENGINES", {EXACT: lambda job: Counting()})
+    times, refused = auto.measure(Job(net, net.outputs))
+    assert list(times) == [EXACT]
+    assert times[EXACT] > 0
+    assert refused == {}
+    assert len(counted) == 2 + auto.ROUNDS * runs
 
 
 DAMAGED = {

@@ -22,6 +22,7 @@ FORMS = forms() | known_forms()
 BASE_TYPES = {name for name in known_types() if layer_class(name) not in FORMS.values()}
 KINDS = ("layers", "detection", "forks")
 TIES = {"DetectionOutput__keep_top_k_ties__rmpe", "DetectionOutput__keep_top_k_ties__ssd"}  # which of equals stays
+ONLY_TRAIN = {"DecodeBBox__train_drops"}  # its layer has one bottom less in TEST
 SAID = ("cannot be converted", "cannot be written", "is in phase TRAIN", "Got invalid dimensions for input")
 
 
@@ -32,8 +33,9 @@ def test_a_type_has_both_emitters_or_a_reason_to_have_none(name: str):
 
 
 @pytest.mark.parametrize("key", sorted(FORMS))
-def test_a_form_that_forks_have_has_an_emitter_or_a_reason_to_have_none(key: str):
-    assert (key in ONNX or key in PYTHON) == (not FORMS[key].not_exportable)
+def test_a_form_that_forks_have_has_both_emitters_or_a_reason_to_have_none(key: str):
+    emitters = [key in ONNX, key in PYTHON]
+    assert emitters == ([False, False] if FORMS[key].not_exportable else [True, True])
 
 
 def test_an_emitter_is_of_a_type_that_there_is():
@@ -66,7 +68,9 @@ def test_gives_what_our_net_gives(make, tmp_path: Path, monkeypatch: pytest.Monk
     same, refusals, wrong = 0, [], []
     for folder in cases(*KINDS):
         case = Case(folder)
-        if case.meta["phase"] != "TEST" or case.types & NOT_EXPORTABLE or case.name in TIES:
+        if case.phase == "TRAIN" and folder.parent.name == "forks" and folder.name not in ONLY_TRAIN:
+            case = Case(folder, case.run.replace("TRAIN", "TEST"))  # with gradients; the layer is the same
+        if case.phase != "TEST" or case.types & NOT_EXPORTABLE or case.name in TIES:
             continue
         monkeypatch.chdir(folder)  # some layers name files beside their prototxt
         net = case.load()
@@ -80,7 +84,7 @@ def test_gives_what_our_net_gives(make, tmp_path: Path, monkeypatch: pytest.Monk
         if not verdict.same:
             wrong.append(f"{folder.name}: {verdict.sentence}")
     assert not wrong, "\n".join(wrong)
-    assert same > 200
+    assert same > 330
     assert not [refusal for refusal in refusals if not any(words in refusal for words in SAID)]
     of_caffes = [refusal for refusal in refusals if not (GOLDEN / "forks" / refusal.partition(":")[0]).is_dir()]
     assert len(of_caffes) < 20

@@ -68,6 +68,27 @@ def test_proposals_and_what_follows(tops: str, make, tmp_path: Path):
     assert "im_info 1 x 3 with typical values" in verdict.inputs
 
 
+POOLS = {
+    "ROIPooling": "roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
+    "PSROIPooling": "psroi_pooling_param { output_dim: 2 group_size: 2 spatial_scale: 0.0625 }",
+    "ROIAlign": "roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
+    "ROIWarping": "roi_warping_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
+}
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize("kind", POOLS)
+def test_no_region_is_found(kind: str, make, tmp_path: Path):
+    head = HEAD.replace("ROIPooling", kind).replace(POOLS["ROIPooling"], POOLS[kind])
+    net = detector(tmp_path, RCNN + head)
+    runner = make(net, tmp_path)
+    data = {"data": np.full((1, 3, 96, 128), 0.5, np.float32)}
+    for size, is_empty in ((15, True), (96, False)):  # regions are 16 pixels wide and high, or larger
+        blobs = runner.run(data | {"im_info": np.array([[size, size, 1]], np.float32)}).blobs
+        assert (len(blobs["rois"]) == 0) == is_empty
+        assert blobs["class"].shape == (len(blobs["rois"]), 5, 1, 1)
+
+
 def test_scales_of_regions_are_joined(tmp_path: Path):
     net = detector(tmp_path, RCNN + HEAD + """
 layer { name: "bn" type: "BatchNorm" bottom: "pool" top: "bn" }

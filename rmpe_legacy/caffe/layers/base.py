@@ -59,6 +59,7 @@ class Layer(nn.Module):
     bottoms: Count = 1
     tops: Count = 1
     equal_counts = False  # True: as many tops as bottoms
+    is_constant = False  # True: without bottoms, its tops are the same in each forward; so they are no inputs
     is_loss = False  # True: the first top has loss weight 1, and is created if the prototxt names no top
     refuses: tuple[int, ...] = ()  # bottoms whose gradient Caffe's Backward refuses: labels, indices
     unforced: tuple[int, ...] = ()  # bottoms that force_backward does not apply to (AllowForceBackward is false)
@@ -72,6 +73,8 @@ class Layer(nn.Module):
     # True: it picks rows by comparing values, so that a last bit can change which, and how many there are
     chooses_rows = False
     is_discontinuous = False  # True: a last bit of a bottom can change a value altogether, as it compares or rounds
+    # True: a forward goes on from the state that the last one left, which ONNX and model.py do not keep; has `reset`
+    keeps_state = False
     not_exportable = ""  # why the type cannot be written as ONNX or model.py, for the error message; "" if it can
     fields: Mapping[str, Sequence[str]] | None = None  # of a user's own layer: see docs/layers.md
     dialects: tuple[str, ...] = ()  # set by @register

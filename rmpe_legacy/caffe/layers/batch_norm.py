@@ -1,4 +1,7 @@
-"""Batch normalisation without scale and bias. Source: batch_norm_layer.cpp of RMPE@5188c23 and BVLC@9b89154."""
+"""Batch normalisation without scale and bias, and NVCaffe's, which may have them.
+
+Sources: batch_norm_layer.cpp of RMPE@5188c23 and BVLC@9b89154; of NVIDIA/caffe@87a2554.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import Layer, Shape, count, shape_text
-from .registry import register
+from .registry import Choice, chooses, register
+
+LEAST_EPS = 1e-5  # of NVCaffe
+STATISTICS = 3  # blobs before scale and bias
 
 
 @register("BatchNorm")
@@ -79,3 +87,67 @@ class BatchNorm(Layer):
         factor.mul_(self.fraction).add_(1)
         stored_mean.mul_(self.fraction).add_(mean)
         stored_variance.mul_(self.fraction).add_(variance)
+
+
+@register("BatchNorm", form="nvidia")
+class NvidiaBatchNorm(Layer):
+    """(x - mean) / sqrt(variance + eps) per channel, then with scale_bias * scale + bias: (N, C, ...) -> the same.
+
+    Blobs: the moving mean and variance, which TEST uses as they are; a factor, which nothing reads; with scale_bias, or
+    a filler of either, scale and bias, which learn whatever lr_mult says. TRAIN normalises by the batch's own mean and
+    variance, whatever use_global_stats says; the first two batches replace the moving ones. As on a CPU, the moving
+    variance has eps in it. An eps below 1e-5 is 1e-5.
+    Differs: Backward in TEST uses the moving statistics; the published code uses what the last batch in TRAIN left.
+    """
+
+    params = ("batch_norm_param",)
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("batch_norm_param")
+        if len(bottom[0]) < 2:
+            raise self.spec.error(f"needs a bottom with channels, (N, C, ...), not {shape_text(bottom[0])}")
+        self.fraction, self.eps = param.moving_average_fraction, max(param.eps, LEAST_EPS)
+        self.batches = 0
+        shape = bottom[0][1:2]
+        self.declare("mean", shape, learns=False)
+        self.declare("variance", shape, learns=False)
+        self.declare("scale_factor", (1,), 1.0, learns=False)
+        if param.scale_bias or param.has("scale_filler") or param.has("bias_filler"):
+            self.declare("scale", shape, param.scale_filler if param.has("scale_filler") else 1.0)
+            self.declare("bias", shape, param.bias_filler if param.has("bias_filler") else 0.0)
+
+    def learns(self, index: int) -> bool:
+        return index >= STATISTICS
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        channels = self.declared[0].shape[0]
+        if len(bottom[0]) < 2 or bottom[0][1] != channels:
+            raise self.spec.error(f"was set up for {channels} channels; its bottom is {shape_text(bottom[0])}")
+        return [bottom[0]]
+
+    def forward(self, x: Tensor) -> Tensor:
+        lead = (1, -1) + (1,) * (x.dim() - 2)
+        mean, variance, _, *affine = self.blobs()
+        if self.spec.phase == "TRAIN":
+            axes = (0, *range(2, x.dim()))
+            now = x.mean(axes), ((x - x.mean(axes).view(lead)) ** 2).mean(axes)
+            self._remember(mean, variance, now[0], now[1] + self.eps)
+            mean, variance = now
+        y = (x - mean.view(lead)) * ((variance + self.eps) ** -0.5).view(lead)
+        return y * affine[0].view(lead) + affine[1].view(lead) if affine else y
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, new_mean: Tensor, new_variance: Tensor) -> None:
+        """Average the batch's statistics into the moving ones."""
+        kept = self.fraction if self.batches > 1 else 0.0
+        self.batches += 1
+        for moving, new in ((mean, new_mean), (variance, new_variance)):
+            moving.mul_(kept).add_(new * (1 - kept))
+
+
+@chooses("BatchNorm")
+def _choose(spec: LayerSpec) -> Choice:
+    """Scale and bias in the layer are NVCaffe's."""
+    param = spec.get("batch_norm_param")
+    own = any(name in param.fields for name in ("scale_bias", "scale_filler", "bias_filler"))
+    return Choice("nvidia") if own else Choice("", ("nvidia",))

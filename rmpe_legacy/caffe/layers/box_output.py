@@ -39,7 +39,6 @@ class BoxOutput(Layer):
     bottoms, tops = (1, None), (1, 2)
     works_in_place = False
     chooses_rows = True
-    not_exportable = "gives as many regions as it finds"
 
     def setup(self, *bottom: Shape) -> None:
         self.param = self.spec.get("box_output_param")

@@ -7,24 +7,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import JUDGES, UNWRITTEN, Layer, Shape, shape_text
+from .base import JUDGES, Layer, Shape, shape_text
 from .registry import register
 
 
 @register("ContinuationIndicator", form="")
 class ContinuationIndicator(Layer):
     """Which steps continue a sequence, for LSTM: (time_step, batch), 0 in the first row and 1 in the others. The batch
-    is batch_size, or that of a bottom."""
+    is batch_size, or that of a bottom (of DeepDetect, its size along `axis`)."""
 
     params = ("continuation_indicator_param",)
     bottoms = (0, 1)
+    is_constant = True
     exact = True
     refuses = unforced = (0,)
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("continuation_indicator_param")
-        batch = self.nchw(bottom[0])[0] if bottom else param.batch_size
+        axis = param.axis if "axis" in param.descriptor.fields else 0
+        batch = (bottom[0][self.axis(axis, len(bottom[0]))] if bottom and axis else self.nchw(bottom[0])[0] if bottom
+                 else param.batch_size if "batch_size" in param.descriptor.fields else 0)
         if not batch or not param.time_step:
             raise self.spec.error("needs time_step, and batch_size or a bottom")
         self.shape = (param.time_step, batch)

@@ -33,7 +33,6 @@ class DeformableConvolution(BaseConvolution):
     tops: Count = 1
     equal_counts = False
     is_discontinuous = True
-    not_exportable = "ONNX supports it only from opset 19 on"
     reads: tuple[str, ...] = ("offsets",)  # what the bottoms after the first hold
     values: tuple[int, ...] = (2,)  # of each, the channels for one place of the kernel
 

@@ -1,4 +1,7 @@
-"""Turns SSD's predictions into detections. Source: detection_output_layer.cpp of RMPE@5188c23 and the ssd branch."""
+"""Turns SSD's and RefineDet's predictions into detections.
+
+Sources: detection_output_layer.cpp of RMPE@5188c23 and the ssd branch; of sfzhang15/RefineDet@52b6fe2.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ import torch
 from torch import Tensor
 
 from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
-from rmpe_legacy.ops.boxes import Detecting, boxes_in_pixels, detection_output
+from rmpe_legacy.ops.boxes import Detecting, boxes_in_pixels, decode_boxes, detection_output
 
-from .base import Layer, Shape, ranked
+from .base import UNWRITTEN, Count, Layer, Shape, count, ranked, shape_text
 from .detection_files import DetectionFiles
-from .registry import register
+from .registry import Choice, chooses, register
 from .ssd_common import MissingFileError, check_predictions, split_priors
 
 FLT_MAX = torch.finfo(torch.float32).max
@@ -31,9 +35,9 @@ class DetectionOutput(Layer):
     """
 
     params = ("detection_output_param",)
-    bottoms = (3, 4)
+    bottoms: Count = (3, 4)
     chooses_rows = True
-    refuses = (0, 1, 2, 3)
+    refuses: tuple[int, ...] = (0, 1, 2, 3)
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:
@@ -87,15 +91,15 @@ class DetectionOutput(Layer):
             return rng.normal(0, 1, bottom[0])
         return ranked(bottom[1], rng) ** 4 if index == 1 else None
 
-    def forward(self, loc: Tensor, conf: Tensor, prior: Tensor, *image: Tensor) -> Tensor:
+    def forward(self, loc: Tensor, conf: Tensor, prior: Tensor, *rest: Tensor) -> Tensor:
         if self.missing is not None:
             raise self.missing
         if self.files is not None:
             self.files.begin()
         images = len(loc)
-        rows = detection_output(
+        rows = self.detect(
             loc.reshape(images, self.priors, self.places, 4), conf.reshape(images, self.priors, self.classes),
-            split_priors(self, prior, self.priors, self.how.code if self.decodes else "CORNER"), self.how)
+            split_priors(self, prior, self.priors, self.how.code if self.decodes else "CORNER"), rest)
         # A published defect: if nothing is found in a whole batch, the RMPE fork returns before it counts the images,
         # so later detections are saved under their names. The ssd branch counts them.
         if self.files is not None and (len(rows) or self.is_ssd):
@@ -106,6 +110,10 @@ class DetectionOutput(Layer):
                 rows[:, 0] = torch.arange(images)
         return rows.view(1, 1, -1, 7)
 
+    def detect(self, loc: Tensor, conf: Tensor, prior: Tensor, rest: Sequence[Tensor]) -> Tensor:
+        """Return the rows, (K, 7); `rest` are the bottoms after the third."""
+        return detection_output(loc, conf, prior, self.how)
+
     def _save(self, files: DetectionFiles, rows: Tensor, images: int) -> None:
         for image in range(images):
             mine = rows[rows[:, 0] == image]
@@ -113,3 +121,58 @@ class DetectionOutput(Layer):
             boxes, _ = boxes_in_pixels(mine[:, 3:], height.expand(len(mine)), width.expand(len(mine)),
                                        files.resize)
             files.add(mine[:, 1].int().tolist(), mine[:, 2].numpy(), boxes.numpy())
+
+
+@register("DetectionOutput", form="refinedet")
+class RefinedDetectionOutput(DetectionOutput):
+    """The same, after a first stage: its confidences (N, P * 2), and its predictions (N, P * 4).
+
+    A prior whose confidence in an object is below objectness_score counts as background. With the first stage's
+    predictions, each image's priors are first moved by these.
+    """
+
+    bottoms = (3, 5)
+    refuses = (0, 1, 2, 3, 4)
+    not_exportable = UNWRITTEN
+
+    def setup(self, *bottom: Shape) -> None:
+        super().setup(*bottom)
+        self.least = self.spec.get("detection_output_param").objectness_score
+        if len(bottom) > 4 and self.places != 1:
+            raise self.spec.error("needs share_location with the first stage's predictions")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        shape = super().reshape(*bottom)
+        for each, first in zip((2, 4), bottom[3:], strict=False):
+            if not first or first[0] != bottom[0][0] or count(first[1:]) != self.priors * each:
+                raise self.spec.error(f"{self.priors} priors need {self.priors * each} values of the first stage for "
+                                      f"each image; its bottom is {shape_text(first)}")
+        return shape
+
+    def detect(self, loc: Tensor, conf: Tensor, prior: Tensor, rest: Sequence[Tensor]) -> Tensor:
+        images = len(loc)
+        if rest:
+            unlikely = rest[0].reshape(images, self.priors, 2)[..., 1:] < self.least
+            nothing = torch.zeros(self.classes, dtype=conf.dtype, device=conf.device)
+            nothing[0] = 1
+            conf = torch.where(unlikely, nothing, conf)
+        if len(rest) < 2:
+            return super().detect(loc, conf, prior, rest)
+        moved = decode_boxes(rest[1].reshape(images, self.priors, 4), prior, self.how.code, self.how.in_target)
+        found = []
+        for image in range(images):
+            own = torch.stack([moved[image].to(prior), prior[1]])
+            rows = super().detect(loc[image : image + 1], conf[image : image + 1], own, ())
+            rows[:, 0] = image
+            found.append(rows)
+        return torch.cat(found)
+
+
+@chooses("DetectionOutput")
+def _choose(spec: LayerSpec) -> Choice:
+    """A single bottom is YOLO v2's; a first stage's score or predictions are RefineDet's."""
+    if len(spec.bottom) == 1:
+        return Choice("yolov2")
+    param = spec.get("detection_output_param")
+    own = "objectness_score" in param.fields or len(spec.bottom) > 4
+    return Choice("refinedet") if own else Choice("", ("refinedet",))

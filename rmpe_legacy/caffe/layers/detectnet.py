@@ -34,7 +34,7 @@ class ClusterDetections(Layer):
     bottoms = 2
     tops = (1, None)
     works_in_place = False
-    not_exportable = "groups boxes one by one"
+    is_discontinuous = True
 
     def setup(self, *bottom: Shape) -> None:
         try:
@@ -94,6 +94,8 @@ class ClusterGroundtruth(ClusterDetections):
     The param_str has size_x, size_y, stride and perhaps classes. Differs: the boxes are in the order of their cells;
     published is the order of a Python set.
     """
+
+    not_exportable = "compares boxes one by one"
 
     @staticmethod
     def numbers(param_str: str) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 
 
@@ -28,7 +28,6 @@ class Correlation(Layer):
     params = ("correlation_param",)
     bottoms = 2
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("correlation_param")
@@ -69,7 +68,6 @@ class _Warping(Layer):
     bottoms = 2
     works_in_place = False
     is_discontinuous = True
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         image, flow = bottom
@@ -156,7 +154,6 @@ class _Resized(Layer):
     refuses = (0, 1)
     unforced = (0, 1)
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def size(self) -> tuple[int, int]:
         """Height and width of the prototxt."""
@@ -192,13 +189,20 @@ class Resample(_Resized):
 
     def forward(self, x: Tensor, *like: Tensor) -> Tensor:
         x = x.detach()
-        factors = [x.new_tensor(size) / out for size, out in zip(x.shape[2:], self.out, strict=True)]
-        sides = [(x.shape[2 + i], self.out[i], factors[i], factors[1 - i]) for i in (0, 1)]
+        rows, columns = self.sides(x.shape[2:], x)
+        return x[:, :, rows][:, :, :, columns] if rows.dim() == 1 else rows @ x @ columns.t()
+
+    def sides(self, sizes: Sequence[int], like: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """For planes of these sizes, the rows and columns that are read, (out,) each, or the share of each row and
+        column in each value, (out, size)."""
+        like = torch.empty(()) if like is None else like
+        factors = [like.new_tensor(size) / out for size, out in zip(sizes, self.out, strict=True)]
+        sides = [(sizes[i], self.out[i], factors[i], factors[1 - i]) for i in (0, 1)]
         if self.spec.get("resample_param").type == "NEAREST":
             rows, columns = (self._begin(*side)[1].long().clamp(0, side[0] - 1) for side in sides)
-            return x[:, :, rows][:, :, :, columns]
-        rows, columns = (self._weights(*side, shrinks=bool(max(factors) > 1)) for side in sides)
-        return rows @ x @ columns.t()
+        else:
+            rows, columns = (self._weights(*side, shrinks=bool(max(factors) > 1)) for side in sides)
+        return rows, columns
 
     @staticmethod
     def _begin(size: int, out: int, factor: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -238,13 +242,21 @@ class Downsample(_Resized):
 
     def forward(self, x: Tensor, *like: Tensor) -> Tensor:
         x = x.detach()
-        if x.shape[2:] == self.out:
+        sides = self.sides(x.shape[2:], x)
+        if sides is None:
             return x.clone()
-        rows, columns = (self._weights(x, x.shape[2 + i], self.out[i]) for i in (0, 1))
+        rows, columns = sides
         missing = x.isnan()
         value, weight, lost = (rows @ v @ columns.t() for v in (
             torch.where(missing, 0, x), (~missing).to(x), missing.to(x)))
         return torch.where(lost / weight > 0.5, float("nan"), value / weight)
+
+    def sides(self, sizes: Sequence[int], like: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+        """The share of each row and column in each value, (out, size); None if the top has the bottom's size."""
+        like = torch.empty(()) if like is None else like
+        if tuple(sizes) == self.out:
+            return None
+        return self._weights(like, sizes[0], self.out[0]), self._weights(like, sizes[1], self.out[1])
 
     @staticmethod
     def _weights(x: Tensor, size: int, out: int) -> Tensor:
@@ -260,7 +272,6 @@ class Downsample(_Resized):
 class ChannelNorm(Layer):
     """The length of the vector of channels: (N, C, H, W) -> (N, 1, H, W)."""
 
-    not_exportable = UNWRITTEN
     works_in_place = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -285,7 +296,6 @@ class Mean(Layer):
     bottoms = tops = (1, None)
     equal_counts = True
     refuses = (0,)
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("mean_param")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, count, shape_text
+from .base import Layer, Shape, count, shape_text
 from .registry import register
 
 
@@ -24,7 +24,6 @@ class InnerDistance(Layer):
     params = ("inner_distance_param",)
     bottoms = (1, 2)
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("inner_distance_param")

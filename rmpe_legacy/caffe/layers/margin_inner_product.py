@@ -13,7 +13,7 @@ from .base import JUDGES, Layer, Shape, count, shape_text
 from .registry import register
 
 # MarginType: cos -> psi(cos), and the factors of the weight and of -x / |x| in its published derivative
-_Angle = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+Angle = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def _double(cos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,7 +35,7 @@ def _quadruple(cos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             side * (24 * square**2 - 8 * square - 1) - step)
 
 
-_ANGLES: dict[str, _Angle] = {"DOUBLE": _double, "TRIPLE": _triple, "QUADRUPLE": _quadruple}
+ANGLES: dict[str, Angle] = {"DOUBLE": _double, "TRIPLE": _triple, "QUADRUPLE": _quadruple}
 
 
 class _Margin(torch.autograd.Function):
@@ -43,7 +43,7 @@ class _Margin(torch.autograd.Function):
     of the margin."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, label: Tensor, angle: _Angle | None, ease: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, label: Tensor, angle: Angle | None, ease: float) -> Tensor:
         plain = x @ weight.t()
         if angle is None:
             ctx.save_for_backward(x, weight)
@@ -116,6 +116,6 @@ class MarginInnerProduct(Layer):
         index = label.detach().flatten().long()
         self.check_classes(index, self.param.num_output)
         rows = x.reshape(len(index), self.inputs)
-        y = _Margin.apply(rows, self.blobs()[0], index, _ANGLES.get(self.param.type), ease)
+        y = _Margin.apply(rows, self.blobs()[0], index, ANGLES.get(self.param.type), ease)
         y = y.view(*x.shape[: self.lead], self.param.num_output)
         return y if self.top_count == 1 else (y, x.new_tensor([ease]))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 from .roi import RoiLayer, half_away
 
@@ -19,7 +19,6 @@ class MaskPooling(Layer):
 
     bottoms = 2
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         features, mask = map(self.nchw, bottom)
@@ -52,7 +51,6 @@ class MaskResize(Layer):
 
     params = ("mask_resize_param",)
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("mask_resize_param")
@@ -62,10 +60,17 @@ class MaskResize(Layer):
         return [(*bottom[0][:2], param.output_height, param.output_width)]
 
     def forward(self, x: Tensor) -> Tensor:
-        param = self.spec.get("mask_resize_param")
-        rows, columns = (weights(torch.arange(out, dtype=x.dtype, device=x.device) * (x.new_tensor(size) / out), size)
-                         for size, out in zip(x.shape[2:], (param.output_height, param.output_width), strict=True))
+        rows, columns = self.sides(x.shape[2:], x)
         return rows @ x @ columns.t()
+
+    def sides(self, sizes: Sequence[int], like: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """For planes of these sizes, the share of each row and column in each value, (out, size)."""
+        like = torch.empty(()) if like is None else like
+        param = self.spec.get("mask_resize_param")
+        rows, columns = (
+            weights(torch.arange(out, dtype=like.dtype, device=like.device) * (like.new_tensor(size) / out), size)
+            for size, out in zip(sizes, (param.output_height, param.output_width), strict=True))
+        return rows, columns
 
 
 @register("ROIWarping", form="")
@@ -81,7 +86,6 @@ class ROIWarping(RoiLayer):
     params = ("roi_warping_param",)
     is_discontinuous = True
     refuses = unforced = (1,)
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("roi_warping_param")

@@ -15,7 +15,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Layer, Shape, shape_text
+from .base import UNWRITTEN, Layer, Shape, shape_text
 from .convolution3d import areas, margins
 from .registry import Choice, chooses, register
 
@@ -135,12 +135,12 @@ class PoolingND(_Pool):
     clips = True
 
     def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("pooling_nd_param")
+        param = self.spec.get(self.params[0])
         self.method = param.pool
         if self.method != "MAX":
             raise self.spec.error(f"pool {self.method} is not supported; use MAX")
         axes = len(bottom[0]) - 2
-        if self.axis(param.axis, len(bottom[0])) != 1 or not 1 <= axes <= 3:
+        if ("axis" in param.descriptor.fields and self.axis(param.axis, len(bottom[0])) != 1) or not 1 <= axes <= 3:
             raise self.spec.error("works on the 1 to 3 axes after axis 1")
 
         def each(name: str, default: int) -> tuple[int, ...]:
@@ -155,6 +155,25 @@ class PoolingND(_Pool):
             self.kernel = bottom[0][2:]
         if min(*self.kernel, *self.stride) < 1 or any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
             raise self.spec.error("needs a kernel_size larger than its pad, and strides above 0")
+
+
+@register("Pooling", form="nd")
+class PoolingOverAxes(PoolingND):
+    """The same, as a form of Pooling. Source: caffe3d/src/caffe/layers/pooling_layer.cpp of
+    VisionLearningGroup/R-C3D@78da577. Differs: the published loops on a CPU pool over the first two axes only; this
+    pools over all, as cuDNN does.
+    """
+
+    params = ("pooling_param",)
+    clips = False
+    not_exportable = UNWRITTEN
+
+
+@chooses("Pooling")
+def _choose_pooling(spec: LayerSpec) -> Choice:
+    """Where a file may give kernel_size once for each axis, it is the form that takes it."""
+    repeats = spec.get("pooling_param").descriptor.fields["kernel_size"].repeated
+    return Choice("nd") if repeats else Choice("", ("nd",))
 
 
 @register("Pooling3D", form="p3d")

@@ -17,6 +17,7 @@ class Parameter(Layer):
     params = ("parameter_param",)
     exact = True
     bottoms = 0
+    is_constant = True
 
     def setup(self, *bottom: Shape) -> None:
         self.declare("value", tuple(self.spec.get("parameter_param").shape.dim))

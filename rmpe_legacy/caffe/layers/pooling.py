@@ -113,13 +113,15 @@ class Pooling(Layer):
     params = ("pooling_param",)
     tops = (1, 2)
     works_in_place = False
+    methods: tuple[str, ...] = ("MAX", "AVE", "STOCHASTIC")
 
     def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("pooling_param")
+        param = self.spec.get(self.params[0])
         self.method = param.pool
         self.is_discontinuous = len(self.spec.top) > 1  # the mask
-        if self.method not in ("MAX", "AVE", "STOCHASTIC"):
-            raise self.spec.error(f"pool {self.method} is not supported; Caffe has MAX, AVE and STOCHASTIC")
+        if self.method not in self.methods:
+            raise self.spec.error(f"pool {self.method} is not supported; Caffe has {', '.join(self.methods[:-1])} and "
+                                  f"{self.methods[-1]}")
         if len(self.spec.top) > 1 and self.method != "MAX":
             raise self.spec.error(f"pool {self.method} has one top; only MAX gives a second one, the mask")
         self.kernel = self._kernel(param)  # None: the bottom's size
@@ -130,8 +132,8 @@ class Pooling(Layer):
             raise self.spec.error("kernel_size and stride must not be 0")
         if self.kernel is None and (self.stride != (1, 1) or self.pad != (0, 0)):
             raise self.spec.error("global_pooling needs stride 1 and pad 0")
-        if any(self.pad) and self.method == "STOCHASTIC":
-            raise self.spec.error("pad is not supported with pool STOCHASTIC; Caffe pads MAX and AVE only")
+        if any(self.pad) and self.method in ("STOCHASTIC", "SUM"):
+            raise self.spec.error(f"pad is not supported with pool {self.method}; Caffe pads MAX and AVE only")
         if any(self.pad) and any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
             raise self.spec.error(f"pad {self.pad} must be smaller than the kernel {self.kernel}")
 

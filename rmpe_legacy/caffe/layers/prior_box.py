@@ -1,7 +1,8 @@
 """SSD's default boxes.
 
 Sources: prior_box_layer.cpp of RMPE@5188c23 and of the ssd branch; `denser_prior_boxes`: that of
-MhLiao/TextBoxes_plusplus@39d4898; `fixed_size` and `density`: that of zihaozhang9/FaceBoxes@b895ea7.
+MhLiao/TextBoxes_plusplus@39d4898; `fixed_size` and `density`: that of zihaozhang9/FaceBoxes@b895ea7; `use_default`:
+that of 03100076/BDIG@66afadc.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class PriorBox(Layer):
 
     The first channel holds corners in units of the image, the second the variance of each coordinate. Per cell:
     the square of min_size, that of sqrt(min_size * max_size), then min_size in each aspect ratio. With
-    denser_prior_boxes (TextBoxes++) each is followed by its like at the cell's lower edge.
+    denser_prior_boxes (TextBoxes++) each is followed by its like at the cell's lower edge. With use_default: false
+    (BDIG) there are the aspect ratios alone.
 
     Further bottoms are accepted and ignored, as published: its arity check does not have the name Caffe calls.
     """
@@ -77,6 +79,12 @@ class PriorBox(Layer):
         if self.is_ssd and math.inf in (*self.min_sizes, *self.max_sizes):  # that branch truncates them to integers
             raise self.spec.error("min_size and max_size must be finite")
         self.aspect_ratios = _aspect_ratios(param.aspect_ratio, param.flip)
+        self.has_squares = not ("use_default" in param.descriptor.fields and not param.use_default)
+        if not self.has_squares:
+            self.aspect_ratios = self.aspect_ratios[1:]
+            if self.max_sizes or not self.aspect_ratios or any(abs(ratio - 1) < 1e-6 for ratio in param.aspect_ratio):
+                raise self.spec.error("use_default: false takes aspect ratios other than 1, and no max_size: with "
+                                      "others the published layer miscounts")
 
     def _sizes(self, name: str) -> list[float]:
         """Return min_size or max_size: one value in the RMPE fork, any number in the ssd branch."""
@@ -169,7 +177,8 @@ class PriorBox(Layer):
         boxes = []
         for i, given in enumerate(self.min_sizes):
             low = torch.tensor(float(int(given)) if self.is_ssd else given)
-            boxes.append(low.expand(1, 2))
+            if self.has_squares:
+                boxes.append(low.expand(1, 2))
             if self.max_sizes:
                 boxes.append(self._between(low, self.max_sizes[i]).expand(1, 2))
             boxes.append(torch.stack([low * roots, low / roots], -1))

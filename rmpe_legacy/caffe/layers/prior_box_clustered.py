@@ -21,7 +21,6 @@ class PriorBoxClustered(PriorBox):
 
     bottoms = (1, 2)
     refuses = (0, 1)
-    not_exportable = "gives numbers that depend on sizes alone; write them into the network, or use PriorBox"
 
     @property
     def is_ssd(self) -> bool:

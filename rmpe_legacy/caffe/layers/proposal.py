@@ -44,7 +44,6 @@ class Proposal(Layer):
     refuses = unforced = (0, 1, 2)
     works_in_place = False
     chooses_rows = True
-    not_exportable = "gives as many regions as it finds"
 
     def setup(self, *bottom: Shape) -> None:
         self.param = self.spec.get("proposal_param")
@@ -72,6 +71,11 @@ class Proposal(Layer):
         h, w = (size * self.param.feat_stride for size in bottom[0][2:])
         return np.resize(np.array([h, w, 1, 1], F32), bottom[2])
 
+    def shifted(self, h: int, w: int) -> np.ndarray:
+        """The anchors of all cells, (h * w * A, 4)."""
+        grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).astype(F32) * F32(self.param.feat_stride)
+        return (np.tile(grid, 2)[:, :, None] + self.anchors).reshape(-1, 4)
+
     def forward(self, scores: Tensor, moves: Tensor, info: Tensor) -> Tensor | tuple[Tensor, ...]:
         if info.numel() < 4:
             raise self.spec.error("needs the height, the width and two scales of the image in its third bottom")
@@ -79,8 +83,7 @@ class Proposal(Layer):
         height, width, scale_h, scale_w = info.detach().flatten()[:4].cpu().numpy().astype(F32)
         delta = moves.detach()[0].view(-1, 4, h, w).permute(2, 3, 0, 1).cpu().numpy().reshape(-1, 4)
         score = scores.detach()[0, len(self.anchors):].permute(1, 2, 0).cpu().numpy().reshape(-1)
-        grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).astype(F32) * F32(self.param.feat_stride)
-        boxes = (np.tile(grid, 2)[:, :, None] + self.anchors).reshape(-1, 4)
+        boxes = self.shifted(h, w)
         size = boxes[:, 2:] - boxes[:, :2] + F32(1)
         centre = delta[:, :2] * size + (boxes[:, :2] + F32(0.5) * size)
         half = F32(0.5) * (np.exp(delta[:, 2:]) * size)

@@ -69,7 +69,7 @@ class Python(Layer):
             with suppress(LayerError):
                 _users_class(spec)
                 return cls
-        return known
+        return known.for_spec(spec)
 
     @classmethod
     def unavailable(cls, spec: LayerSpec) -> LayerError | None:

@@ -28,13 +28,13 @@ class _Recurrent(Layer):
     states: tuple[str, ...]
     refuses = unforced = (1,)
     works_in_place = False
-    not_exportable = "continues from the state of the previous forward"
 
     def __init__(self, spec: LayerSpec):
         super().__init__(spec)
         self.exposed = len(self.states) if spec.get("recurrent_param").expose_hidden else 0
         self.bottoms = (2 + self.exposed, 3 + self.exposed)
         self.tops = 1 + self.exposed
+        self.keeps_state = not self.exposed
         for name in self.states:
             self.register_buffer(f"state_{name}", torch.zeros(0), persistent=False)
 
@@ -177,7 +177,6 @@ class LSTMUnit(Layer):
 
     bottoms = 3
     tops = 2
-    not_exportable = "is a part of an LSTM, which no exporter supports"
     refuses = unforced = (2,)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

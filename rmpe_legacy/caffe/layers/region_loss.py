@@ -12,14 +12,15 @@ from .loss import Loss, given
 from .registry import register
 
 BOXES = 300  # of an image at most
+FEW_BOXES = 30  # in gklz1982's and BirdeeChen's forks
 
 
 @register("RegionLoss", form="")
 class RegionLoss(Loss):
     """YOLO v2's loss of maps (N, num * (5 + num_class), side, side) -> a scalar.
 
-    The shape of the boxes tells which fork's it is: (1, 1, M, 8), as AnnotatedData makes them, Intel's, and (N, 300, 5)
-    MobileNet-YOLO's.
+    The shape of the boxes tells which fork's it is: (1, 1, M, 8), as AnnotatedData makes them, Intel's, (N, 300, 5)
+    MobileNet-YOLO's, and (N, 150) another's, which is not computed.
     """
 
     params = ("region_loss_param",)
@@ -27,7 +28,9 @@ class RegionLoss(Loss):
     def setup(self, *bottom: Shape) -> None:
         if self.spec.get("region_loss_param").coords != 4:
             raise self.spec.error("needs coords 4")
-        self.rule: Loss = (_AnnotatedBoxes if len(bottom[1]) == 4 and bottom[1][3] == 8 else _ListedBoxes)(self.spec)
+        kind = (_AnnotatedBoxes if len(bottom[1]) == 4 and bottom[1][3] == 8
+                else _FewBoxes if bottom[0] and count(bottom[1]) == bottom[0][0] * FEW_BOXES * 5 else _ListedBoxes)
+        self.rule: Loss = kind(self.spec)
         self.rule.setup(*bottom)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -35,6 +38,19 @@ class RegionLoss(Loss):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         return self.rule.forward(x, label)
+
+
+class _FewBoxes(Loss):
+    """That of gklz1982/caffe-yolov2@ebb2702, of 30 boxes (N, 150): it has a shape, and refuses to run."""
+
+    params = ("region_loss_param",)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [()]
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        raise self.spec.error(f"with {FEW_BOXES} boxes an image, is not computed here; leave it out with strict=False "
+                              "(--lenient), or stop before it with until=... (--until)")
 
 
 class _ListedBoxes(Loss):

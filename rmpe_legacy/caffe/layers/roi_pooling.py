@@ -157,6 +157,8 @@ def _choose(spec: LayerSpec) -> Choice:
     param = spec.get("roi_pooling_param")
     if param.has("pooled_size"):
         return Choice("intel")
+    if param.has("pooled_l"):
+        return Choice("r-c3d")
     if param.has("pad_ratio"):
         return Choice("cascade", others=("mscnn",))
     return Choice("rcnn", others=("cascade", "mscnn", "intel"))

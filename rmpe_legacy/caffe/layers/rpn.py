@@ -21,6 +21,7 @@ from .base import Layer, Shape, count, ranked, shape_text
 from .fed import FedLayer, channels_beside
 from .known_python import known_python, number, parameters
 from .suppression import first_apart
+from .uncomputed import Uncomputed
 
 Array = np.ndarray
 
@@ -121,6 +122,11 @@ class ProposalLayer(_Anchored):
 
     bottoms, tops = 3, (1, 2)
     chooses_rows = True
+
+    @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        """Without the image's size it is R-C3D's, of spans of time."""
+        return TemporalProposalLayer if len(spec.bottom) == 2 else cls
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
@@ -305,6 +311,17 @@ def _four_axes(spec: LayerSpec) -> bool:
 
 def _draw(found: Array, size: int) -> Array:
     return np.random.choice(found, size=size, replace=False) if len(found) else found
+
+
+class TemporalProposalLayer(Uncomputed):
+    """R-C3D's spans of time, (R, 3), and scores (R, 1), from scores and moves of anchors. Source:
+    lib/rpn/proposal_layer.py of VisionLearningGroup/R-C3D@78da577."""
+
+    params = ("python_param",)
+    bottoms, tops = 2, (1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1, 3), (1, 1)][: self.top_count]
 
 
 @known_python(("roi_data_layer.layer", "RoIDataLayer"))

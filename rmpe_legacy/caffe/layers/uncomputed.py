@@ -14,7 +14,7 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
 
 from .base import Count, Layer, Shape, shape_text
-from .registry import register
+from .registry import Choice, chooses, register
 
 
 class Uncomputed(Layer):
@@ -226,3 +226,79 @@ class ImgWriter(_Writer):
 @register("FloatWriter", form="")
 class FloatWriter(_Writer):
     """Writes .float3 files. Source: floatwriter_layer.cpp of lmb-freiburg/flownet2@b92e198."""
+
+
+@register("MultiBoxLoss", form="refinedet")
+class RefinedMultiBoxLoss(UncomputedLoss):
+    """SSD's loss, of either stage of RefineDet: the second has the first's confidences and predictions as bottoms too.
+    Source: multibox_loss_layer.cpp of sfzhang15/RefineDet@52b6fe2."""
+
+    params = ("multibox_loss_param", "loss_param")
+    bottoms = (4, 6)
+
+
+@chooses("MultiBoxLoss")
+def _choose_multibox_loss(spec: LayerSpec) -> Choice:
+    """A first stage's score or predictions are RefineDet's."""
+    own = "objectness_score" in spec.get("multibox_loss_param").fields or len(spec.bottom) > 4
+    return Choice("refinedet") if own else Choice("", ("refinedet",))
+
+
+@register("ROIPooling", form="r-c3d")
+class TemporalRoiPooling(Uncomputed):
+    """The largest features of each region, a span of time: (N, C, L, H, W) and regions (R, 3) ->
+    (R, C, pooled_l, pooled_h, pooled_w). Source: caffe3d/src/caffe/layers/roi_pooling_layer.cpp of
+    VisionLearningGroup/R-C3D@78da577."""
+
+    params = ("roi_pooling_param",)
+    bottoms = 2
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("roi_pooling_param")
+        if len(bottom[0]) != 5 or not bottom[1] or not (param.pooled_l and param.pooled_h and param.pooled_w):
+            raise self.spec.error("needs features (N, C, L, H, W), regions, and pooled_l, pooled_h and pooled_w; its "
+                                  f"bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        return [(bottom[1][0], bottom[0][1], param.pooled_l, param.pooled_h, param.pooled_w)]
+
+
+@register("Region", form="")
+class Region(Uncomputed):
+    """YOLO v2's predictions, place by place, with their activations. Source: region_layer.cpp of
+    BirdeeChen/caffe_yolo_v2@6a1e658, which leaves open whether classes pass a softmax."""
+
+    params = ("region_param",)
+    bottoms = tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [self.nchw(bottom[0])]
+
+
+@register("DetectionOutput", form="yolov2")
+class YoloV2DetectionOutput(Uncomputed):
+    """YOLO v2's detections, (1, 1, K, 7), from its predictions. Sources: detection_output_layer.cpp of
+    gklz1982/caffe-yolov2@ebb2702 and BirdeeChen/caffe_yolo_v2@6a1e658."""
+
+    params = ("detection_output_param",)
+    bottoms = tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1, 1, 1, 7)]
+
+
+@register("Dtow", form="")
+class Dtow(Uncomputed):
+    """Moves psize * psize channels to places (MDTOW: (N, C, H, W) -> (N, C / psize^2, psize * H, psize * W)), or back
+    (MWTOD). ykshi/DDet@0014255 has its message; the code that orders the channels is not public."""
+
+    params = ("dtow_param",)
+    bottoms = tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param, (n, c, h, w) = self.spec.get("dtow_param"), self.nchw(bottom[0])
+        size = max(1, param.psize)
+        whole = c % size**2 == 0 if param.method == "MDTOW" else h % size == w % size == 0
+        if not whole:
+            raise self.spec.error(f"cannot move blocks of {size} x {size} of a bottom of {shape_text(bottom[0])}")
+        return [(n, c // size**2, h * size, w * size) if param.method == "MDTOW" else
+                (n, c * size**2, h // size, w // size)]

@@ -39,6 +39,8 @@ class StoredBlob:
 
 def _release(view: np.ndarray, mapped: mmap.mmap | None) -> None:
     """Let go of the file's pages in memory behind a view of it; it can still be read again."""
+    if view.nbytes < mmap.PAGESIZE:  # it fills no page
+        return
     owner = view
     while isinstance(owner, np.ndarray):
         owner = owner.base

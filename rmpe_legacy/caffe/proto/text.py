@@ -21,7 +21,7 @@ from rmpe_legacy.wording import did_you_mean, printable, shorten
 from .dialects import having
 from .message import Message, TextSource, Unknown, decoded
 from .schema import ARRAYS, Field, MessageType, float32, known_elsewhere, load_schema
-from .text_values import INT_RANGE, parse_integer, parse_number, reader_of_numbers, unescape
+from .text_values import INT_RANGE, PLAIN_FIELD, parse_integer, parse_number, reader_of_plain, unescape
 from .upgrade import v1_type
 
 MAX_DEPTH = 100  # of nested messages, as protobuf's binary reader
@@ -44,10 +44,6 @@ _TOKEN = re.compile(
       | (?P<other>.) )""",
     re.X | re.S | re.A,
 )
-# A field with a plain number, in one match: its name, the number, and what makes that a fraction.
-_NUMBER_FIELD = re.compile(
-    r"\s*([A-Za-z_][A-Za-z0-9_]*):[ \t]*"
-    r"(-?(?:0|[1-9][0-9]{0,17})((?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?))(?=[\s}])", re.A)
 _EXTENSION = re.compile(r"\[\s*([A-Za-z_][A-Za-z0-9_./-]*)\s*\]", re.A)
 _CLOSING = {"{": "}", "<": ">"}
 _STOP = {'"': re.compile(r'["\\\n]'), "'": re.compile(r"['\\\n]")}  # where a string needs a look
@@ -228,12 +224,10 @@ class _Parser:
         if depth > MAX_DEPTH:
             raise self._error(f"messages nested more than {MAX_DEPTH} deep")
         self._take(MESSAGE_SIZE)
-        last = ""  # the field before this one
         while True:
+            if self.kind == "name":
+                self._plain_fields(message)
             kind, name, offset = self.kind, self.token, self.offset
-            if name == last and kind == "name" and self._numbers(message, name):
-                continue
-            last = name
             if kind == "name" or (name == "[" and kind == "mark"):
                 if kind == "name":
                     self._advance()
@@ -257,30 +251,32 @@ class _Parser:
                 raise self._error(f"the file ends before the {closing!r} that closes the message opened at "
                                   f"{self.source.at(message.position).removeprefix(self.source.path + ':')}")
 
-    def _numbers(self, message: Message, name: str) -> bool:
-        """Read further values of a field from here on, as long as they are plain numbers, each by one match.
+    def _plain_fields(self, message: Message) -> None:
+        """Read fields from here on as long as they have a plain value, each by one match.
 
-        Weights and quantisation parameters are thousands of them. Whatever needs a closer look is left to the other
-        methods. Returns whether there was any.
+        They are most of a prototxt; weights and quantisation parameters are thousands of them. Whatever needs a closer
+        look, as errors do, is left to the other methods.
         """
-        text, at = self.source.text, self.offset
-        field = message.descriptor.fields.get(name) if message.descriptor is not None else None
-        read = reader_of_numbers(field)
-        values = message.fields.get(name)
-        if read is None or (field is None) != (message.descriptor is None) or not isinstance(values, list | array):
-            return False
-        size = UNKNOWN_SIZE if field is None else values.itemsize if isinstance(values, array) else VALUE_SIZE
-        while (match := _NUMBER_FIELD.match(text, at)) is not None and match[1] == name and self.room >= size:
-            value = read(match[2], match[3])
-            if value is None:
+        text, at, descriptor, last = self.source.text, self.offset, message.descriptor, ""
+        while (match := PLAIN_FIELD.match(text, at)) is not None:
+            name = match[1]
+            if name != last:
+                last, field = name, None if descriptor is None else descriptor.fields.get(name)
+                read = reader_of_plain(field)
+                values, size = _values_of(message, field, name)
+            value = read(match, field)
+            if value is None or self.room < size:
+                break
+            if values is not None:
+                values.append(value)
+            elif field is not None and name not in message.fields:
+                message.fields[name] = value
+            else:
                 break
             self.room -= size
-            values.append(value)
             at = match.end()
-        if at == self.offset:
-            return False
-        self._go_on(at)
-        return True
+        if at > self.offset:
+            self._go_on(at)
 
     def _known(self, message: Message, field: Field, offset: int, depth: int) -> None:
         name, colon = field.name, self._accept(":")
@@ -298,9 +294,8 @@ class _Parser:
             return
         values = message.fields.get(name)
         if values is None:
-            is_array = field.packed and field.type in ARRAYS
-            values = message.fields[name] = array(ARRAYS[field.type]) if is_array else []
-        size = values.itemsize if isinstance(values, array) else VALUE_SIZE
+            values = message.fields[name] = _no_values(field)
+        size = _size_in(values)
         if not self._accept("["):
             self._take(size)
             values.append(self._value(message, field, offset, colon, depth))
@@ -422,6 +417,29 @@ class _Parser:
         if number is None or number.bit_length() > 64:
             number = parse_number(kind, token)
         return token if number is None else -number if minus else number
+
+
+def _no_values(field: Field) -> list | array:
+    """What the values of a repeated field are added to."""
+    return array(ARRAYS[field.type]) if field.packed and field.type in ARRAYS else []
+
+
+def _size_in(values: list | array) -> int:
+    """The memory that one value of a repeated field takes."""
+    return values.itemsize if isinstance(values, array) else VALUE_SIZE
+
+
+def _values_of(message: Message, field: Field | None, name: str) -> tuple[Any, int]:
+    """The values that a field's next plain one is added to, None for a field that takes one; and the memory of one."""
+    text = VALUE_SIZE if field is not None and field.type in ("string", "bytes") else 0
+    values = message.fields.get(name)
+    if field is None:
+        return (values if message.descriptor is None and isinstance(values, list) else None), UNKNOWN_SIZE
+    if not field.repeated:
+        return None, text
+    if values is None:
+        values = message.fields[name] = _no_values(field)
+    return values, _size_in(values) + text
 
 
 def _with_arrays(message: Message) -> Message:

@@ -4,28 +4,49 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from .schema import Field, float32
 
 INT_RANGE = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
+# A field with a plain value, in one match: its name; a string, or a number and what makes that a fraction, or a word.
+PLAIN_FIELD = re.compile(
+    r"""\s*([A-Za-z_][A-Za-z0-9_]*):[ \t]*
+    (?: "([^"\\\n]*)" (?=\s*[A-Za-z_}])
+      | (-?(?:0|[1-9][0-9]{0,17})((?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)) (?=[\s}])
+      | ([A-Za-z_][A-Za-z0-9_]*) (?=[\s}]) )""", re.X | re.A)
 _ESCAPED = dict(zip("abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
 
 
-def reader_of_numbers(field: Field | None) -> Callable[[str, str], float | None] | None:
-    """Return a function that converts a decimal number and its fraction to a field's value, or None for other fields.
+def _no_plain_value(match: re.Match, field: Field) -> None:
+    """For a field that holds a message."""
 
-    The function returns None if the field cannot hold the value. `field` is None in a message without a type.
-    """
-    if field is None:
-        return lambda number, fraction: float(number) if fraction else int(number)
-    if field.type == "float":
-        return lambda number, fraction: float32(float(number))
-    if field.type == "double":
-        return lambda number, fraction: float(number)
-    if field.type not in INT_RANGE:
-        return None
+
+def _plain_whole(match: re.Match, field: Field) -> int | None:
     low, high = INT_RANGE[field.type]
-    return lambda number, fraction: int(number) if not fraction and low <= int(number) <= high else None
+    return int(match[3]) if match[3] and not match[4] and low <= int(match[3]) <= high else None
+
+
+# Type of a field ("": it has none) -> its value from a match of PLAIN_FIELD; None where it needs a closer look.
+_READERS: dict[str, Callable[[re.Match, Any], Any]] = {
+    **dict.fromkeys(INT_RANGE, _plain_whole),
+    "float": lambda match, _: float32(float(match[3])) if match[3] else None,
+    "double": lambda match, _: float(match[3]) if match[3] else None,
+    "": lambda match, _: None if not match[3] else float(match[3]) if match[4] else int(match[3]),
+    "string": lambda match, _: None if match[2] is None else match[2].encode("latin-1").decode("utf-8",
+                                                                                               "surrogateescape"),
+    "bytes": lambda match, _: None if match[2] is None else match[2].encode("latin-1"),
+    "bool": lambda match, _: {"true": True, "false": False}.get(match[5]),
+    "enum": lambda match, field: match[5] if match[5] in field.enum.numbers else None,
+}
+
+
+def reader_of_plain(field: Field | None) -> Callable[[re.Match, Any], Any]:
+    """Return a function that makes the field's value of a match of PLAIN_FIELD, and of the field.
+
+    The function returns None where the value needs a closer look. `field` is None in a message without a type.
+    """
+    return _READERS.get("" if field is None else "enum" if field.enum else field.type, _no_plain_value)
 
 
 def parse_integer(token: str) -> int | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from ..graph import Dim, Dims
 
@@ -20,6 +21,11 @@ def number(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e6 else repr(value)
 
 
+def numbers(values: Iterable[float] | Tensor) -> str:
+    """Return a list of numbers."""
+    return f"[{', '.join(number(float(value)) for value in values)}]"
+
+
 def bracketed(value: float) -> str:
     """Return a number as an operand: in brackets if it is negative."""
     return f"({number(value)})" if value < 0 else number(value)
@@ -30,7 +36,7 @@ def sizes(values: Sequence[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else pair(values)
 
 
-def pair(values: Sequence[object]) -> str:
+def pair(values: Iterable[object]) -> str:
     """Return a tuple of several numbers."""
     return f"({', '.join(map(str, values))})"
 

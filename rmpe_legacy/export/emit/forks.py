@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from rmpe_legacy.caffe.layers.convolution3d import margins
+from rmpe_legacy.caffe.layers.inner_distance import InnerDistance
 
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .convolution import convolution_onnx, convolution_python
@@ -54,25 +55,6 @@ def convolution_depthwise_python(ctx: PythonContext) -> str:
     return f"{ctx.submodule(f'nn.Conv2d({inside})', *['weight', 'bias'][: len(layer.declared)])}({ctx.x[0]})"
 
 
-@emits_onnx("Convolution3D", "Convolution3d", "Deconvolution3d")
-def convolution3d_onnx(ctx: OnnxContext) -> None:
-    layer = ctx.layer
-    weights = [ctx.weight(0), *(ctx.weight(i, (-1,)) for i in range(1, len(layer.declared)))]
-    ctx.output("ConvTranspose" if layer.transposed else "Conv", ctx.x[0], *weights, strides=layer.stride,
-            pads=[*layer.pad, *layer.pad])
-
-
-@emits_python("Convolution3D", "Convolution3d", "Deconvolution3d")
-def convolution3d_python(ctx: PythonContext) -> str:
-    layer = ctx.layer
-    kind = "ConvTranspose3d" if layer.transposed else "Conv3d"
-    inside = arguments(layer.channels, layer.num_output, sizes(layer.kernel), stride=(sizes(layer.stride), "1"),
-                       padding=(sizes(layer.pad), "0"), bias=(str(len(layer.declared) == 2), "True"))
-    blobs = layer.blobs()
-    state = {"weight": blobs[0], **({"bias": blobs[1].flatten()} if len(blobs) > 1 else {})}
-    return f"{ctx.writer.module(layer, f'nn.{kind}({inside})', state)}({ctx.x[0]})"
-
-
 @emits_onnx("Padding")
 def padding_onnx(ctx: OnnxContext) -> None:
     begin, end = ctx.layer.begin, ctx.layer.end
@@ -83,37 +65,6 @@ def padding_onnx(ctx: OnnxContext) -> None:
 def padding_python(ctx: PythonContext) -> str:
     begin, end = ctx.layer.begin, ctx.layer.end
     return f"F.pad({ctx.x[0]}, ({begin}, {end}, {begin}, {end}))"
-
-
-@emits_onnx("NdConvolution")
-def nd_convolution_onnx(ctx: OnnxContext) -> None:
-    layer = ctx.layer
-    weights = [ctx.weight(i) for i in range(len(layer.declared))]
-    ctx.output("Conv", ctx.x[0], *weights, group=layer.group, strides=layer.stride, pads=[*layer.pad, *layer.pad])
-
-
-@emits_onnx("NdPooling", "PoolingND", "Pooling3D=p3d")
-def nd_pooling_onnx(ctx: OnnxContext) -> None:
-    layer = ctx.layer
-    end = margins(layer.grid, ctx.size()[1:], layer.kernel, layer.stride, layer.pad)[1::2][::-1]
-    if layer.method != "MAX" and (any(layer.pad) or any(e > 0 for e in end)):
-        raise ctx.refuse("pool AVE over padded windows; use MAX")
-    ctx.output("MaxPool" if layer.method == "MAX" else "AveragePool", ctx.x[0], kernel_shape=layer.kernel,
-            strides=layer.stride, pads=[*layer.pad, *(max(0, e) for e in end)])
-
-
-@emits_onnx("Pooling3D", "Pooling3d")
-def pooling3d_onnx(ctx: OnnxContext) -> None:
-    layer = ctx.layer
-    if layer.method != "MAX" or any(layer.pad):
-        raise ctx.refuse("pool AVE over volumes; use MAX")
-    sizes = ctx.size()[1:]
-    beyond = [(n - 1) * s + k - size
-              for n, s, k, size in zip(layer.grid, layer.stride, layer.kernel, sizes, strict=True)]
-    if any(b >= k for b, k in zip(beyond, layer.kernel, strict=True)):
-        raise ctx.refuse("its last window lies outside its bottom")
-    end = [max(0, b) for b in beyond]
-    ctx.output("MaxPool", ctx.x[0], kernel_shape=layer.kernel, strides=layer.stride, pads=[0, 0, 0, *end])
 
 
 @emits_onnx("Upsample=yolo")
@@ -190,6 +141,32 @@ def pspnet_bn_python(ctx: PythonContext) -> str:
     state["num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
     dims = max(1, len(ctx.bottom_shapes[0]) - 2)
     constructor = f"nn.BatchNorm{dims}d({layer.declared[0].shape[1]}, eps={number(layer.eps)})"
+    return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
+
+
+def _nvidia_blobs(ctx: OnnxContext | PythonContext) -> list[int]:
+    """Indices of scale and bias, if there are any, then of mean and variance."""
+    if ctx.layer.spec.phase != "TEST":
+        raise ctx.refuse("is in phase TRAIN, where it takes its statistics from the batch")
+    return [*range(3, len(ctx.layer.declared)), 0, 1]
+
+
+@emits_onnx("BatchNorm=nvidia")
+def nvidia_batch_norm_onnx(ctx: OnnxContext) -> None:
+    blobs, channels = _nvidia_blobs(ctx), ctx.layer.declared[0].shape[0]
+    same = [] if len(blobs) == 4 else [ctx.constant([value] * channels) for value in (1.0, 0.0)]
+    ctx.output("BatchNormalization", ctx.x[0], *same, *(ctx.weight(i, (-1,)) for i in blobs), epsilon=ctx.layer.eps)
+
+
+@emits_python("BatchNorm=nvidia")
+def nvidia_batch_norm_python(ctx: PythonContext) -> str:
+    layer, blobs = ctx.layer, _nvidia_blobs(ctx)
+    names = ("weight", "bias", "running_mean", "running_var")[-len(blobs):]
+    state = {name: layer.blobs()[i] for name, i in zip(names, blobs, strict=True)}
+    state["num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
+    dims = max(1, len(ctx.bottom_shapes[0]) - 2)
+    affine = "" if len(blobs) == 4 else ", affine=False"
+    constructor = f"nn.BatchNorm{dims}d({layer.declared[0].shape[0]}, eps={number(layer.eps)}{affine})"
     return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
 
 
@@ -475,16 +452,70 @@ def insanity_python(ctx: PythonContext) -> str:
 
 @emits_onnx("ImResize")
 def imresize_onnx(ctx: OnnxContext) -> None:
-    layer, (n, _, h, w) = ctx.layer, ctx.shape()
-    parts = []
-    for image in range(n):
-        rows = layer._along(torch.eye(h).unsqueeze(0), 1, image)[0].numpy()
-        columns = layer._along(torch.eye(w).unsqueeze(0), 2, image)[0].numpy()
-        x = ctx.x[0] if n == 1 else _slice(ctx, ctx.x[0], [image], [image + 1], [0], [1], last=False)
-        x = ctx.node("MatMul", ctx.graph.constant(rows), ctx.node("MatMul", x, ctx.graph.constant(columns)))
-        parts.append(x)
-    total = parts[0] if n == 1 else ctx.node("Sum", *parts)
-    ctx.output("Div", total, ctx.constant(np.float32(n)))
+    rows, columns = _resized(ctx, ctx.shape())
+    resized = ctx.node("MatMul", ctx.constant(rows), ctx.node("MatMul", ctx.x[0], ctx.constant(columns)))
+    ctx.output("ReduceMean", resized, ctx.integers([0]))
+
+
+@emits_python("ImResize")
+def imresize_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    ctx.plane()
+    return ctx.call("resize_images", ctx.x[0], pair(layer.size), number(layer.start), number(layer.gap))
+
+
+def _resized(ctx: EmitContext, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The share of each row and column in each value, (N, 1, H', H) and (N, 1, W, W')."""
+    n, _, *plane = sizes
+    rows, columns = (torch.stack([ctx.layer._along(torch.eye(size)[None], axis + 1, image) for image in range(n)])
+                     for axis, size in enumerate(plane))
+    return rows.numpy(), columns.numpy()
+
+
+@emits_onnx("InnerDistance")
+def inner_distance_onnx(ctx: OnnxContext) -> None:
+    layer, param = ctx.layer, ctx.layer.spec.get("inner_distance_param")
+    weight = ctx.node("Reshape", ctx.x[1], ctx.integers([0, -1])) if len(ctx.x) > 1 else \
+        ctx.graph.parameter(f"{layer.spec.name}.weight", _centres(layer).numpy())
+    rows = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, 1, layer.values]))
+    apart = ctx.node("Sub", rows, weight)
+    apart = ctx.node("Abs", apart) if param.distance_type == "L1" else ctx.node("Mul", apart, apart)
+    distance = ctx.node("ReduceSum", apart, ctx.integers([2]), keepdims=0)
+    ctx.graph.reshape(distance, ctx.bottom_shapes[0][:1] if layer.at else (), ctx.top_shapes[0], ctx.y[0])
+
+
+@emits_python("InnerDistance")
+def inner_distance_python(ctx: PythonContext) -> str:
+    layer, param = ctx.layer, ctx.layer.spec.get("inner_distance_param")
+    weight = f"{ctx.x[1]}.flatten(1)" if len(ctx.x) > 1 else ctx.writer.buffer(layer, _centres(layer))
+    call = ctx.call("distances", f"{ctx.x[0]}.reshape(-1, {layer.values})", weight,
+                    f"absolute={param.distance_type == 'L1'}")
+    if layer.at == 1:
+        return call
+    return f"{call}.reshape({reshape_arguments(ctx.x[0], ctx.bottom_shapes[0], ctx.top_shapes[0])})"
+
+
+def _centres(layer: InnerDistance) -> torch.Tensor:
+    """The stored rows, as Forward leaves them."""
+    weight = layer.blobs()[0].detach().cpu()
+    if not layer.spec.get("inner_distance_param").normalize:
+        return weight
+    return weight / (weight.square().sum(1, keepdim=True) + 1e-6).sqrt()
+
+
+@emits_onnx("ContinuationIndicator")
+def continuation_indicator_onnx(ctx: OnnxContext) -> None:
+    steps, batch = ctx.layer.shape
+    continues = ctx.constant(np.arange(steps)[:, None] > 0)
+    size = ctx.sizes_of(ctx.x[0], 0, 1) if ctx.x and ctx.bottom_shapes[0] else ctx.integers([batch])
+    ctx.output("Expand", continues, ctx.node("Concat", ctx.integers([steps]), size, axis=0))
+
+
+@emits_python("ContinuationIndicator")
+def continuation_indicator_python(ctx: PythonContext) -> str:
+    steps, batch = ctx.layer.shape
+    of_one = ctx.writer.buffer(ctx.layer, (torch.arange(steps)[:, None] > 0).float())
+    return f"{of_one}.expand(-1, {f'len({ctx.x[0]})' if ctx.x and ctx.bottom_shapes[0] else batch})"
 
 
 @emits_onnx("Lstm")

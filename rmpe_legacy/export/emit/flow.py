@@ -1,0 +1,182 @@
+"""Layers of networks for optical flow: FlowNet 2 and PWC-Net."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..onnx_graph import INT64
+from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import arguments, number, numbers
+
+
+@emits_onnx("Correlation")
+def correlation_onnx(ctx: OnnxContext) -> None:
+    """For each row to move by, multiply all pairs of columns, and take those that lie as far apart as asked for."""
+    layer, param = ctx.layer, ctx.layer.spec.get("correlation_param")
+    channels, height, width = ctx.size()
+    reach, pad = layer.reach, param.pad
+    a, b = (ctx.node("Pad", x, ctx.integers([0, 0, pad, pad, 0, 0, pad, pad])) if pad else x for x in ctx.x)
+    h, w = height + 2 * pad - 2 * reach, width + 2 * pad - 2 * reach
+    fixed = ctx.node("Slice", a, *map(ctx.integers, ([reach, reach], [reach + h, reach + w], [2, 3])))
+    fixed = ctx.node("Transpose", fixed, perm=[0, 2, 3, 1])  # (N, h, w, C)
+    by_row = ctx.node("Transpose", b, perm=[0, 2, 1, 3])  # (N, H, C, W)
+    at = np.arange(w)[:, None]
+    pairs = ctx.integers(at * (w + 2 * reach) + at + reach + np.array(layer.moves))  # (w, D)
+    costs = []
+    for move in layer.moves:
+        rows = ctx.node("Slice", by_row, *map(ctx.integers, ([reach + move], [reach + move + h], [1])))
+        products = ctx.node("Reshape", ctx.node("MatMul", fixed, rows), ctx.integers([0, h, -1]))
+        costs.append(ctx.node("Gather", products, pairs, axis=2))
+    cost = ctx.node("Transpose", costs[0] if len(costs) == 1 else ctx.node("Concat", *costs, axis=3), perm=[0, 3, 1, 2])
+    k, s = param.kernel_size, param.stride_1
+    if k > 1 or s > 1:
+        cost = ctx.node("AveragePool", cost, kernel_shape=[k, k], strides=[s, s])
+    ctx.output("Div", cost, ctx.constant(float(channels)))
+
+
+@emits_python("Correlation")
+def correlation_python(ctx: PythonContext) -> str:
+    layer, param = ctx.layer, ctx.layer.spec.get("correlation_param")
+    step = (str(param.stride_2), "1")
+    return ctx.call("correlate", arguments(*ctx.x, layer.reach, step=step, window=(str(param.kernel_size), "1"),
+                                           stride=(str(param.stride_1), "1"), pad=(str(param.pad), "0")))
+
+
+@emits_onnx("FlowWarp")
+def flow_warp_onnx(ctx: OnnxContext) -> None:
+    fill = 0.0 if ctx.layer.spec.get("flow_warp_param").fill_value == "ZERO" else float("nan")
+    _warped(ctx, "Less", 0, fill)
+
+
+@emits_onnx("Warp")
+def warp_onnx(ctx: OnnxContext) -> None:
+    _warped(ctx, "LessOrEqual", -1, 0.0)
+
+
+def _warped(ctx: OnnxContext, compare: str, beyond: int, fill: float) -> None:
+    """Read pixels where the flow points to; `fill` outside, where a row does not compare with the height + beyond."""
+    sizes = ctx.size()[1:]
+    flow = ctx.graph.nodes_of("Split", [ctx.x[1], ctx.integers([1, 1])], 2, axis=1)  # (N, 1, H, W) each
+    inside, cells, shares = [], [], []
+    for size, move, shape in zip(sizes, flow[::-1], ((-1, 1), (1, -1)), strict=True):
+        place = ctx.node("Add", ctx.constant(np.arange(size).reshape(shape)), move)
+        seen = ctx.node("And", ctx.node("GreaterOrEqual", place, ctx.constant(0.0)),
+                        ctx.node(compare, place, ctx.constant(float(size + beyond))))
+        inside.append(seen)
+        shares.append((place, seen))
+    both = ctx.node("And", *inside)
+    for i, (place, _) in enumerate(shares):
+        place = ctx.node("Where", both, place, ctx.constant(0.0))
+        low = ctx.node("Floor", place)
+        share = ctx.node("Sub", place, low)
+        near = ctx.node("Cast", low, to=INT64)
+        far = ctx.node("Min", ctx.node("Add", near, ctx.integers(1)), ctx.integers(sizes[i] - 1))
+        cells.append((near, far))
+        shares[i] = (ctx.node("Sub", ctx.constant(1.0), share), share)
+    image = ctx.node("Transpose", ctx.x[0], perm=[0, 2, 3, 1])
+    parts = []
+    for row, down in zip(cells[0], shares[0], strict=True):
+        for column, across in zip(cells[1], shares[1], strict=True):
+            index = ctx.node("Transpose", ctx.node("Concat", row, column, axis=1), perm=[0, 2, 3, 1])
+            pixels = ctx.node("Transpose", ctx.node("GatherND", image, index, batch_dims=1), perm=[0, 3, 1, 2])
+            parts.append(ctx.node("Mul", ctx.node("Mul", across, down), pixels))
+    ctx.output("Where", both, ctx.node("Sum", *parts), ctx.constant(fill))
+
+
+@emits_python("FlowWarp")
+def flow_warp_python(ctx: PythonContext) -> str:
+    fill = ("0", "0") if ctx.layer.spec.get("flow_warp_param").fill_value == "ZERO" else ('float("nan")', "0")
+    return ctx.call("warp", arguments(*ctx.x, "edge=True", fill=fill))
+
+
+@emits_python("Warp")
+def warp_python(ctx: PythonContext) -> str:
+    return ctx.call("warp", arguments(*ctx.x, "edge=False"))
+
+
+@emits_onnx("Resample")
+def resample_onnx(ctx: OnnxContext) -> None:
+    rows, columns = ctx.layer.sides(ctx.size()[1:])
+    if rows.dim() == 1:
+        picked = ctx.node("Gather", ctx.x[0], ctx.integers(rows.numpy()), axis=2)
+        ctx.output("Gather", picked, ctx.integers(columns.numpy()), axis=3)
+    else:
+        columns_t = columns.t().numpy()
+        ctx.output("MatMul", ctx.constant(rows.numpy()), ctx.node("MatMul", ctx.x[0], ctx.constant(columns_t)))
+
+
+@emits_python("Resample")
+def resample_python(ctx: PythonContext) -> str:
+    rows, columns = ctx.layer.sides(ctx.plane())
+    if rows.dim() == 1:
+        constructor = f"{ctx.writer.use('Picked')}({len(rows)}, {len(columns)})"
+        return f"{ctx.writer.module(ctx.layer, constructor, {'rows': rows, 'columns': columns})}({ctx.x[0]})"
+    return interpolated(ctx, rows, columns.t())
+
+
+def interpolated(ctx: PythonContext, rows: torch.Tensor, columns: torch.Tensor, kind: str = "Interpolated") -> str:
+    """Return a call of a submodule that multiplies planes by matrices (H', H) and (W, W'), or does `kind`."""
+    constructor = f"{ctx.writer.use(kind)}({tuple(rows.shape)}, {tuple(columns.shape)})"
+    state = {"rows": rows.contiguous(), "columns": columns.contiguous()}
+    return f"{ctx.writer.module(ctx.layer, constructor, state)}({ctx.x[0]})"
+
+
+@emits_onnx("Downsample")
+def downsample_onnx(ctx: OnnxContext) -> None:
+    sides = ctx.layer.sides(ctx.size()[1:])
+    if sides is None:
+        ctx.output("Identity", ctx.x[0])
+        return
+    rows, columns = ctx.constant(sides[0].numpy()), ctx.constant(sides[1].t().numpy())
+    missing = ctx.node("IsNaN", ctx.x[0])
+    zero, one = ctx.constant(0.0), ctx.constant(1.0)
+    value, weight, lost = (
+        ctx.node("MatMul", rows, ctx.node("MatMul", ctx.node("Where", missing, *pair), columns))
+        for pair in ((zero, ctx.x[0]), (zero, one), (one, zero)))
+    much = ctx.node("Greater", ctx.node("Div", lost, weight), ctx.constant(0.5))
+    ctx.output("Where", much, ctx.constant(float("nan")), ctx.node("Div", value, weight))
+
+
+@emits_python("Downsample")
+def downsample_python(ctx: PythonContext) -> str:
+    sides = ctx.layer.sides(ctx.plane())
+    return ctx.x[0] if sides is None else interpolated(ctx, sides[0], sides[1].t(), "Averaged")
+
+
+@emits_onnx("ChannelNorm")
+def channel_norm_onnx(ctx: OnnxContext) -> None:
+    squares = ctx.node("Mul", ctx.x[0], ctx.x[0])
+    ctx.graph.reshape(ctx.node("Sqrt", ctx.node("ReduceSum", squares, ctx.integers([1]))), ctx.bottom_shapes[0],
+                      ctx.top_shapes[0], ctx.y[0])
+
+
+@emits_python("ChannelNorm")
+def channel_norm_python(ctx: PythonContext) -> str:
+    missing = "[..., " + "None, " * (4 - len(ctx.bottom_shapes[0]))
+    x = ctx.x[0] if len(ctx.bottom_shapes[0]) == 4 else f"{ctx.x[0]}{missing.removesuffix(', ')}]"
+    return f"{x}.square().sum(1, keepdim=True).sqrt()"
+
+
+@emits_onnx("Mean")
+def mean_onnx(ctx: OnnxContext) -> None:
+    for i, (x, y) in enumerate(zip(ctx.x, ctx.y, strict=True)):
+        values, scale, all_scale = _mean(ctx.layer, ctx.size(i)[0])
+        x = x if scale == 1 else ctx.node("Mul", x, ctx.constant(scale))
+        ctx.graph.node("Mul", [ctx.node("Add", x, ctx.constant(values)), ctx.constant(all_scale)], [y])
+
+
+@emits_python("Mean")
+def mean_python(ctx: PythonContext) -> str:
+    param = ctx.layer.spec.get("mean_param")
+    return ", ".join(ctx.call("shift_channels", arguments(
+        x, numbers(_mean(ctx.layer, len(param.value))[0].ravel()), scale=(number(param.input_scale), "1"),
+        scale_all=(number(param.output_scale), "1"))) for x in ctx.x)
+
+
+def _mean(layer, channels: int) -> tuple[np.ndarray, float, float]:
+    """What is added to each channel (C, 1, 1), and the factors of the bottom and of the sum."""
+    param = layer.spec.get("mean_param")
+    sign = -1 if param.operation == "SUBTRACT" else 1
+    mean = np.resize(np.array(param.value, np.float32), (channels, 1, 1))
+    return np.float32(param.mean_scale) * (sign * mean), param.input_scale, param.output_scale

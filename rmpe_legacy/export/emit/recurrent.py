@@ -1,0 +1,102 @@
+"""RNN, LSTM and LSTMUnit, step by step: no operator of ONNX or torch begins sequences within a stream, as cont does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import arguments
+
+
+@emits_onnx("LSTM")
+def lstm_onnx(ctx: OnnxContext) -> None:
+    weight = ctx.weight(len(ctx.layer.declared) - 1)
+    given, cont = _steps(ctx)
+    hidden = []
+    h, c = _first_states(ctx) or ("", "")
+    for t in range(ctx.layer.steps):
+        x_t, cont_t = (ctx.node("Gather", x, ctx.integers(t), axis=0) for x in (given, cont))
+        gates = ctx.node("Gemm", ctx.node("Mul", h, cont_t), weight, x_t, transB=1) if h else x_t
+        h, c = _unit(ctx, c, gates, cont_t)
+        hidden.append(h)
+    _stack(ctx, hidden, [ctx.y[0]])
+    _final_states(ctx, h, c)
+
+
+@emits_onnx("RNN")
+def rnn_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    w_hh, w_ho, b_o = (ctx.weight(len(layer.declared) - i) for i in (3, 2, 1))
+    given, cont = _steps(ctx)
+    hidden = []
+    h = (_first_states(ctx) or ("",))[0]
+    for t in range(layer.steps):
+        x_t, cont_t = (ctx.node("Gather", x, ctx.integers(t), axis=0) for x in (given, cont))
+        h = ctx.node("Tanh", ctx.node("Gemm", ctx.node("Mul", h, cont_t), w_hh, x_t, transB=1) if h else x_t)
+        hidden.append(h)
+    flat = ctx.node("Reshape", _stack(ctx, hidden), ctx.integers([-1, layer.size]))
+    out = ctx.node("Tanh", ctx.node("Gemm", flat, w_ho, b_o, transB=1))
+    ctx.output("Reshape", out, ctx.integers([layer.steps, -1, layer.size]))
+    _final_states(ctx, h)
+
+
+def _steps(ctx: OnnxContext) -> tuple[str, str]:
+    """Return what the inputs add to each step's gates, (T, N, K), and cont as (T, N, 1)."""
+    layer = ctx.layer
+    x = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, layer.inputs[0]]))
+    gates = layer.declared[0].shape[0]
+    given = ctx.node("Reshape", ctx.node("Gemm", x, ctx.weight(0), ctx.weight(1), transB=1),
+                     ctx.integers([layer.steps, -1, gates]))
+    if layer.static:
+        static = ctx.node("Reshape", ctx.x[2], ctx.integers([-1, layer.inputs[1]]))
+        given = ctx.node("Add", given, ctx.node("Gemm", static, ctx.weight(2), transB=1))
+    return given, ctx.node("Unsqueeze", ctx.x[1], ctx.integers([2]))
+
+
+def _first_states(ctx: OnnxContext) -> list[str]:
+    """Return the initial states (N, D) that are bottoms; none where the initial state is 0."""
+    return [ctx.node("Squeeze", x, ctx.integers([0])) for x in ctx.x[2 + ctx.layer.static :]]
+
+
+def _unit(ctx: OnnxContext, cell: str, gates: str, cont: str) -> tuple[str, str]:
+    """Return an LSTM's hidden and cell values after a step; "" stands for a cell of 0."""
+    size = ctx.top_shapes[0][-1]
+    i, f, o, g = ctx.graph.nodes_of("Split", [gates, ctx.integers([size] * 4)], 4, axis=-1)
+    new = ctx.node("Mul", ctx.node("Sigmoid", i), ctx.node("Tanh", g))
+    if cell:
+        kept = ctx.node("Mul", ctx.node("Mul", ctx.node("Sigmoid", f), cont), cell)
+        new = ctx.node("Add", kept, new)
+    return ctx.node("Mul", ctx.node("Sigmoid", o), ctx.node("Tanh", new)), new
+
+
+def _stack(ctx: OnnxContext, steps: list[str], to: Sequence[str] | int = 1) -> str:
+    if len(steps) == 1:
+        return ctx.graph.node("Unsqueeze", [steps[0], ctx.integers([0])], to)
+    return ctx.graph.node("Concat", [ctx.node("Unsqueeze", h, ctx.integers([0])) for h in steps], to, axis=0)
+
+
+def _final_states(ctx: OnnxContext, *states: str) -> None:
+    for state, name in zip(states, ctx.y[1:], strict=bool(ctx.layer.exposed)):
+        ctx.graph.node("Unsqueeze", [state, ctx.integers([0])], [name])
+
+
+@emits_onnx("LSTMUnit")
+def lstm_unit_onnx(ctx: OnnxContext) -> None:
+    cell, gates, cont = ctx.x
+    h, c = _unit(ctx, cell, gates, ctx.node("Unsqueeze", cont, ctx.integers([2])))
+    for value, name in zip((c, h), ctx.y, strict=True):
+        ctx.graph.node("Identity", [value], [name])
+
+
+@emits_python("LSTM", "RNN")
+def recurrent_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    static = str(layer.inputs[1]) if layer.static else "0"
+    inside = arguments(layer.inputs[0], layer.size, static=(static, "0"), exposed=(str(bool(layer.exposed)), "False"))
+    constructor = f"{ctx.writer.use(f'{layer.spec.type}Layer')}({inside})"
+    return f"{ctx.submodule(constructor, *(blob.name for blob in layer.declared))}({', '.join(ctx.x)})"
+
+
+@emits_python("LSTMUnit")
+def lstm_unit_python(ctx: PythonContext) -> str:
+    return ctx.call("lstm_unit", ctx.x[0], ctx.x[1], f"{ctx.x[2]}[..., None]")

@@ -1,0 +1,132 @@
+"""What detectors find: Faster R-CNN's and YOLO's last layers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..onnx_graph import FLOAT
+from .activation import accurate_sigmoid_onnx
+from .boxes import last_places, low_high_size, moved, only, split, suppressed, table, unsqueezed
+from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .detection import or_nothing_found
+from .expressions import arguments, number, numbers
+
+_END = (1 << 63) - 1
+
+
+@emits_onnx("FrcnnOutput")
+def frcnn_output_onnx(ctx: OnnxContext) -> None:
+    layer, param = ctx.layer, ctx.layer.param
+    if param.nms_type != "IOU":
+        raise ctx.refuse(f"nms_type {param.nms_type}; ONNX's NonMaxSuppression has IOU")
+    classes = ctx.size()[0]
+    scores = split(ctx, table(ctx, 0, classes), 1, classes - 1)[1]
+    regions = ctx.node("Slice", ctx.node("Flatten", ctx.x[2]), *map(ctx.integers, ([1], [5], [1])))
+    low, _, size = low_high_size(ctx, regions)
+    moves = ctx.node("Reshape", ctx.x[1], ctx.integers([-1, classes if layer.aware else 2, 4]))
+    boxes = moved(ctx, moves, unsqueezed(ctx, low, 1), unsqueezed(ctx, size, 1), layer.mean.tolist(),
+                   layer.std.tolist())
+    corner, end = split(ctx, boxes, 2, 2)
+    limit = ctx.node("Gather", ctx.node("Reshape", ctx.x[3], ctx.integers([-1])), ctx.integers([1, 0]))
+    boxes = ctx.node("Concat", ctx.node("Max", corner, ctx.constant(0.0)), ctx.node("Min", end, limit), axis=-1)
+    boxes = ctx.node("Transpose", boxes, perm=[1, 0, 2])
+    boxes = ctx.node("Slice", boxes, *map(ctx.integers, ([1], [_END], [0])))  # (classes - 1, R, 4), or (1, R, 4)
+    scores = only(ctx, ctx.node("GreaterOrEqual", scores, ctx.constant(param.conf_thr)), scores)
+    scores = ctx.node("Transpose", scores, perm=[1, 0])
+    most = ctx.node("Shape", ctx.x[0], start=0, end=1)
+    found = suppressed(ctx, boxes, unsqueezed(ctx, scores, 1 if layer.aware else 0), most, param.iou_thr)
+    image, label, place = split(ctx, found, 1, 1, 1)
+    label, box = (image, ctx.node("Concat", image, place, axis=1)) if layer.aware else (
+        label, ctx.node("Concat", image, place, axis=1))
+    score = ctx.node("GatherND", scores, ctx.node("Concat", label, place, axis=1))
+    rows = ctx.node("Concat", ctx.node("GatherND", boxes, box),
+                    ctx.node("Cast", ctx.node("Add", label, ctx.integers(1)), to=FLOAT), unsqueezed(ctx, score, 1),
+                    axis=1)
+    if param.max_det_num:
+        count = ctx.node("Min", ctx.node("Shape", rows, start=0, end=1), ctx.integers([param.max_det_num]))
+        best = ctx.graph.nodes_of("TopK", [score, count], 2, axis=0)[1]
+        rows = ctx.node("Gather", rows, ctx.graph.nodes_of("TopK", [best, count], 2, axis=0, largest=0)[0], axis=0)
+    rows = ctx.node("Concat", ctx.constant([[0.0, *[-1.0] * 6]]), ctx.node("Pad", rows, ctx.integers([0, 1, 0, 0])),
+                    axis=0)
+    ctx.output("Unsqueeze", rows, ctx.integers([2, 3]))
+
+
+@emits_python("FrcnnOutput")
+def frcnn_output_python(ctx: PythonContext) -> str:
+    layer, param = ctx.layer, ctx.layer.param
+    if param.nms_type != "IOU":
+        raise ctx.refuse(f"nms_type {param.nms_type}; use IOU")
+    return ctx.call("class_detections", arguments(
+        *ctx.x, f"by_class={layer.aware}", f"mean={numbers(layer.mean)}", f"std={numbers(layer.std)}",
+        f"above={number(param.conf_thr)}", f"threshold={number(param.iou_thr)}", f"most={param.max_det_num}"))
+
+
+@emits_onnx("YoloDetectionOutput", "Yolov3DetectionOutput")
+def yolo_output_onnx(ctx: OnnxContext) -> None:
+    """All images together; a box goes if a better one overlaps it by nms_threshold or more."""
+    layer = ctx.layer
+    parts = [_yolo_boxes(ctx, i) for i in range(len(ctx.x))]
+    boxes, scores, labels = (parts[0][i] if len(parts) == 1 else
+                             ctx.node("Concat", *(part[i] for part in parts), axis=0) for i in range(3))
+    limit = float(np.nextafter(np.float32(layer.nms), np.float32(-1)))
+    total = ctx.node("Shape", scores, start=0, end=1)
+    found = suppressed(ctx, unsqueezed(ctx, boxes, 0), unsqueezed(ctx, scores, 0, 1), total, min(limit, 1.0),
+                       pixels=False, centred=True)
+    place = last_places(ctx, found)
+    middle, size = split(ctx, ctx.node("Gather", boxes, place, axis=0), 2, 2)
+    half = ctx.node("Div", size, ctx.constant(2.0))
+    label, score = (unsqueezed(ctx, ctx.node("Gather", x, place, axis=0), 1) for x in (labels, scores))
+    rows = ctx.node("Concat", ctx.node("Add", label, ctx.constant(1.0)), score, ctx.node("Sub", middle, half),
+                    ctx.node("Add", middle, half), axis=1)
+    rows = or_nothing_found(ctx, ctx.node("Pad", rows, ctx.integers([0, 1, 0, 0])), numbered=True)
+    ctx.output("Unsqueeze", rows, ctx.integers([0, 1]))
+
+
+def _yolo_boxes(ctx: OnnxContext, index: int) -> tuple[str, str, str]:
+    """Return boxes (P, 4) as centre and size, scores (P) and labels (P) of a bottom; -inf for those that go."""
+    layer, (_, h, w) = ctx.layer, ctx.size(index)
+    v3 = layer.spec.type.startswith("Yolov3")
+    if not v3 and h != w:
+        raise ctx.refuse("needs square maps")
+    x = ctx.node("Reshape", ctx.x[index], ctx.integers([-1, layer.boxes, 5 + layer.classes, h, w]))
+    x, y, size, whole, scores = split(ctx, ctx.node("Transpose", x, perm=[0, 3, 4, 1, 2]), 1, 1, 2, 1,
+                                         layer.classes)
+    centre = [ctx.node("Div", ctx.node("Add", ctx.constant(np.arange(extent).reshape(shape)),
+                                       accurate_sigmoid_onnx(ctx, at)), ctx.constant(float(extent)))
+              for at, extent, shape in ((x, w, (1, 1, w, 1, 1)), (y, h, (1, h, 1, 1, 1)))]
+    anchors = np.array(layer.anchors(index), np.float32)
+    scale = layer.scales[index] if v3 else 1
+    size = ctx.node("Div", ctx.node("Mul", ctx.node("Exp", size), ctx.constant(anchors)),
+                    ctx.constant([w * scale, h * scale]))
+    boxes = ctx.node("Concat", *centre, size, axis=-1)
+    whole = accurate_sigmoid_onnx(ctx, whole)
+    flat = ctx.integers([-1])
+    if v3:
+        score = ctx.node("Mul", accurate_sigmoid_onnx(ctx, scores), whole)
+        kept = ctx.node("Greater", score, ctx.constant(layer.threshold))
+        shape = ctx.node("Concat", ctx.node("Shape", score), ctx.integers([4]), axis=0)
+        boxes = ctx.node("Expand", unsqueezed(ctx, boxes, 4), shape)
+        label = ctx.node("Expand", ctx.constant(np.arange(layer.classes)), ctx.node("Shape", score))
+    else:
+        probability = ctx.node("Softmax", scores, axis=-1)
+        score = ctx.node("Mul", whole, ctx.node("ReduceMax", probability, ctx.integers([4])))
+        label = ctx.node("Cast", ctx.node("ArgMax", probability, axis=4), to=FLOAT)
+        kept = ctx.node("GreaterOrEqual", score, ctx.constant(layer.threshold))
+    return (ctx.node("Reshape", boxes, ctx.integers([-1, 4])), ctx.node("Reshape", only(ctx, kept, score), flat),
+            ctx.node("Reshape", label, flat))
+
+
+@emits_python("YoloDetectionOutput", "Yolov3DetectionOutput")
+def yolo_output_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    v3 = layer.spec.type.startswith("Yolov3")
+    maps = []
+    for i, x in enumerate(ctx.x):
+        if not v3:
+            h, w = ctx.plane(i)
+            if h != w:
+                raise ctx.refuse("needs square maps")
+        anchors = "[" + ", ".join(f"({number(w)}, {number(h)})" for w, h in layer.anchors(i)) + "]"
+        maps.append(ctx.call("yolo_boxes", x, anchors, number(layer.scales[i] if v3 else 1), number(layer.threshold),
+                             v3))
+    return ctx.call("yolo_detections", f"[{', '.join(maps)}]", f"len({ctx.x[0]})", number(layer.nms))

@@ -1,0 +1,205 @@
+"""Pooling inside regions of interest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..onnx_graph import FLOAT, INT64
+from .boxes import half_away, padded, regions, split, table
+from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import arguments, number, pair, reshape_arguments
+from .flow import interpolated
+
+
+@emits_onnx("ROIPooling=rcnn", "ROIPooling=cascade", "ROIPooling=mscnn", "ROIPooling=intel")
+def roi_pooling_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    if len(layer.pooled) != 2:
+        raise ctx.refuse("regions in volumes are not supported")
+    rois = table(ctx, 1, 5)
+    if layer.pad_ratio:
+        image, corners = regions(ctx)
+        rois = ctx.node("Concat", image, padded(ctx, corners, layer.pad_ratio), axis=1)
+    ctx.output("MaxRoiPool", ctx.x[0], rois, pooled_shape=list(layer.pooled), spatial_scale=layer.scale)
+
+
+@emits_python("ROIPooling=rcnn", "ROIPooling=cascade", "ROIPooling=mscnn", "ROIPooling=intel")
+def roi_pooling_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    if len(layer.pooled) != 2:
+        raise ctx.refuse("regions in volumes are not supported")
+    return ctx.call("roi_max_pool", arguments(*ctx.x, pair(layer.pooled), number(layer.scale),
+                                              pad_ratio=(number(layer.pad_ratio), "0")))
+
+
+@emits_onnx("PSROIPooling")
+def psroi_pooling_onnx(ctx: OnnxContext) -> None:
+    """Sum each bin by matrices of 0 and 1 that say which rows and columns it has."""
+    layer, (_, h, w) = ctx.layer, ctx.size()
+    group, dim = layer.group, layer.dim
+    image, corners = regions(ctx)
+    low, high = split(ctx, half_away(ctx, corners), 2, 2)
+    scale = ctx.constant(layer.scale)
+    begin = ctx.node("Mul", low, scale)
+    size = ctx.node("Sub", ctx.node("Mul", ctx.node("Add", high, ctx.constant(1.0)), scale), begin)
+    step = ctx.node("Div", ctx.node("Max", size, ctx.constant(0.1)), ctx.constant(float(group)))
+    of_axis = [split(ctx, both, 1, 1) for both in (begin, step)]  # columns, then rows
+    across, down = (_bins(ctx, of_axis[0][i], of_axis[1][i], group, extent) for i, extent in ((0, w), (1, h)))
+
+    count = ctx.node("Range", ctx.integers(0), ctx.node("Squeeze", ctx.node("Shape", ctx.x[0], start=0, end=1)),
+                     ctx.integers(1))
+    own = ctx.node("Cast", ctx.node("Equal", ctx.node("Cast", image, to=INT64), count), to=FLOAT)  # (R, N)
+    rows = ctx.node("Mul", ctx.node("Unsqueeze", own, ctx.integers([0, 3])),
+                    ctx.node("Unsqueeze", ctx.node("Transpose", down, perm=[1, 0, 2]), ctx.integers([2])))
+    images = ctx.bottom_shapes[0][0]
+    if isinstance(images, int):
+        cells = ctx.integers([images * h])
+    else:
+        cells = ctx.node("Mul", ctx.sizes_of(ctx.x[0], 0, 1), ctx.integers([h]))
+    target = ctx.node("Concat", ctx.integers([group, -1]), cells, axis=0)  # -1: there may be 0 regions
+    rows = ctx.node("Reshape", rows, target)  # (group, R, N * H)
+    maps = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, dim, group, group, h, w]))
+    maps = ctx.node("Reshape", ctx.node("Transpose", maps, perm=[2, 0, 4, 1, 3, 5]),
+                    ctx.integers([group, -1, dim * group * w]))
+    sums = ctx.node("Reshape", ctx.node("MatMul", rows, maps), ctx.integers([0, 0, dim, group, w]))
+    inside = ctx.node("Mul", sums, ctx.node("Unsqueeze", across, ctx.integers([0, 2])))
+    total = ctx.node("Transpose", ctx.node("ReduceSum", inside, ctx.integers([4]), keepdims=0), perm=[1, 2, 0, 3])
+    cells = [ctx.node("ReduceSum", mask, ctx.integers([2]), keepdims=0) for mask in (down, across)]
+    area = ctx.node("Mul", ctx.node("Unsqueeze", cells[0], ctx.integers([1, 3])),
+                    ctx.node("Unsqueeze", cells[1], ctx.integers([1, 2])))
+    ctx.output("Div", total, ctx.node("Max", area, ctx.constant(1.0)))
+
+
+def _bins(ctx: OnnxContext, begin: str, step: str, bins: int, extent: int) -> str:
+    """Return 1 for the cells of an axis that lie in a bin, else 0: begin and step (R, 1) -> (R, bins, extent)."""
+    first = ctx.node("Add", ctx.node("Mul", ctx.constant(np.arange(bins)), step), begin)
+    last = ctx.node("Add", ctx.node("Mul", ctx.constant(np.arange(1, bins + 1)), step), begin)
+    first, last = (ctx.node("Unsqueeze", ctx.node(op, x), ctx.integers([2]))
+                   for op, x in (("Floor", first), ("Ceil", last)))
+    cell = ctx.constant(np.arange(extent))
+    return ctx.node("Cast", ctx.node("And", ctx.node("GreaterOrEqual", cell, first), ctx.node("Less", cell, last)),
+                    to=FLOAT)
+
+
+@emits_python("PSROIPooling")
+def psroi_pooling_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    return ctx.call("psroi_pool", *ctx.x, layer.dim, layer.group, number(layer.scale))
+
+
+@emits_onnx("ROIAlign")
+def roi_align_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    image, corners = regions(ctx)
+    corners = ctx.node("Sub", ctx.node("Mul", padded(ctx, corners, layer.pad_ratio), ctx.constant(layer.scale)),
+                       ctx.constant(0.5))
+    low, high = split(ctx, corners, 2, 2)
+    length = ctx.node("Sub", high, low)
+    has_size = ctx.node("Greater", ctx.node("ReduceMin", length, ctx.integers([1])), ctx.constant(0.0))  # (R, 1)
+    _sample(ctx, image, low, length, layer.pooled, [bins + 1 for bins in layer.pooled], has_size)
+
+
+@emits_onnx("ROIWarping")
+def roi_warping_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    image, corners = regions(ctx)
+    low, high = split(ctx, half_away(ctx, ctx.node("Mul", corners, ctx.constant(layer.scale))), 2, 2)
+    length = ctx.node("Max", ctx.node("Sub", high, low), ctx.constant(0.0))
+    _sample(ctx, image, low, length, layer.size, layer.size)
+
+
+@emits_python("ROIWarping")
+def roi_warping_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    return ctx.call("roi_warp", *ctx.x, pair(layer.size), number(layer.scale))
+
+
+def _sample(ctx: OnnxContext, image: str, begin: str, length: str, bins: Sequence[int], points: Sequence[int],
+            valid: str | None = None) -> None:
+    """Write the top: features, interpolated at a grid of points in each region; 0 off the map.
+
+    Args:
+        ctx: The layer.
+        image: Each region's image, (R, 1).
+        begin: The first point, (R, 2), columns first.
+        length: The length of `bins` steps, (R, 2).
+        bins: Into how many steps rows and columns are divided.
+        points: The numbers of points.
+        valid: Which regions have values other than 0, (R, 1); all if None.
+    """
+    begins, lengths = (split(ctx, both, 1, 1) for both in (begin, length))
+    samples = [_samples(ctx, begins[1 - axis], lengths[1 - axis], bins[axis], points[axis], size)
+               for axis, size in enumerate(ctx.size()[1:])]
+    features = ctx.node("Transpose", ctx.x[0], perm=[0, 2, 3, 1])
+    image = ctx.node("Unsqueeze", ctx.node("Cast", image, to=INT64), ctx.integers([2]))  # (R, 1, 1)
+    (rows, down, seen_rows), (columns, across, seen_columns) = samples
+    shape = ctx.node("Shape", ctx.node("Mul", ctx.node("Unsqueeze", down[0], ctx.integers([2])),
+                                       ctx.node("Unsqueeze", across[0], ctx.integers([1]))))
+    parts = []
+    for i in range(2):
+        for j in range(2):
+            place = [image, ctx.node("Unsqueeze", rows[i], ctx.integers([2])),
+                     ctx.node("Unsqueeze", columns[j], ctx.integers([1]))]
+            spread = [ctx.node("Unsqueeze", ctx.node("Expand", p, shape), ctx.integers([3])) for p in place]
+            weight = ctx.node("Mul", ctx.node("Unsqueeze", across[j], ctx.integers([1, 3])),
+                              ctx.node("Unsqueeze", down[i], ctx.integers([2, 3])))
+            parts.append(ctx.node("Mul", weight, ctx.node("GatherND", features,
+                                                          ctx.node("Concat", *spread, axis=3))))
+    value = ctx.node("Sum", *parts)
+    inside = ctx.node("And", ctx.node("Unsqueeze", seen_rows, ctx.integers([2, 3])),
+                      ctx.node("Unsqueeze", seen_columns, ctx.integers([1, 3])))
+    if valid is not None:
+        inside = ctx.node("And", inside, ctx.node("Unsqueeze", valid, ctx.integers([2, 3])))
+    ctx.output("Transpose", ctx.node("Where", inside, value, ctx.constant(0.0)), perm=[0, 3, 1, 2])
+
+
+def _samples(ctx: OnnxContext, begin: str, length: str, bins: int, points: int, size: int
+             ) -> tuple[tuple[str, str], tuple[str, str], str]:
+    """Return the two cells beside each point of an axis, their shares, and whether it is on the map: (R, points)."""
+    step = ctx.node("Div", length, ctx.constant(float(bins)))
+    at = ctx.node("Add", begin, ctx.node("Mul", ctx.constant(np.arange(points)), step))
+    low, last = ctx.node("Floor", at), ctx.constant(size - 1)
+    near, far = (ctx.node("Clip", x, ctx.constant(0.0), last)
+                 for x in (low, ctx.node("Add", low, ctx.constant(1.0))))
+    share = ctx.node("Sub", ctx.node("Clip", at, ctx.constant(0.0), last), near)
+    seen = ctx.node("And", ctx.node("GreaterOrEqual", at, ctx.constant(-0.5)),
+                    ctx.node("LessOrEqual", at, ctx.constant(size - 0.5)))
+    cells = ctx.node("Cast", near, to=INT64), ctx.node("Cast", far, to=INT64)
+    return cells, (ctx.node("Sub", ctx.constant(1.0), share), share), seen
+
+
+@emits_python("ROIAlign")
+def roi_align_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    return ctx.call("roi_grid_sample", arguments(*ctx.x, pair(layer.pooled), number(layer.scale),
+                                                 pad_ratio=(number(layer.pad_ratio), "0")))
+
+
+@emits_onnx("MaskPooling")
+def mask_pooling_onnx(ctx: OnnxContext) -> None:
+    n, _, *plane = ctx.top_shapes[0]
+    shapes = ctx.top_shapes[0], (n, 1, *plane)
+    ctx.output("Mul", *(x if have == want else ctx.graph.reshape(x, have, want)
+                        for x, have, want in zip(ctx.x, ctx.bottom_shapes, shapes, strict=True)))
+
+
+@emits_python("MaskPooling")
+def mask_pooling_python(ctx: PythonContext) -> str:
+    n, _, *plane = ctx.top_shapes[0]
+    shapes = ctx.top_shapes[0], (n, 1, *plane)
+    return " * ".join(x if have == want else f"{x}.reshape({reshape_arguments(x, have, want)})"
+                      for x, have, want in zip(ctx.x, ctx.bottom_shapes, shapes, strict=True))
+
+
+@emits_onnx("MaskResize")
+def mask_resize_onnx(ctx: OnnxContext) -> None:
+    rows, columns = ctx.layer.sides(ctx.size()[1:])
+    ctx.output("MatMul", ctx.constant(rows.numpy()), ctx.node("MatMul", ctx.x[0], ctx.constant(columns.t().numpy())))
+
+
+@emits_python("MaskResize")
+def mask_resize_python(ctx: PythonContext) -> str:
+    rows, columns = ctx.layer.sides(ctx.plane())
+    return interpolated(ctx, rows, columns.t())

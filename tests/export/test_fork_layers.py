@@ -1,0 +1,154 @@
+"""Layers of forks in ONNX and as PyTorch: for another batch than the prototxt's, and where values are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exported import by_onnx, by_python
+
+from rmpe_legacy import load_net
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.compare.verify import verify
+from rmpe_legacy.errors import LayerError
+from rmpe_legacy.export.onnx import to_onnx
+from rmpe_legacy.formats.base import NetRunner
+
+MAPS = {
+    "Correlation": (6, 6, "correlation_param { kernel_size: 3 max_displacement: 4 pad: 4 stride_1: 2 stride_2: 2 }"),
+    "FlowWarp": (3, 2, ""),
+    "Warp": (3, 2, ""),
+    "Resample": (2, 0, "resample_param { width: 17 height: 5 type: CUBIC }"),
+    "Downsample": (2, 0, "downsample_param { top_width: 5 top_height: 4 }"),
+    "ChannelNorm": (3, 0, ""),
+    "Mean": (6, 0, "mean_param { operation: SUBTRACT value: [104, 117, 123] input_scale: 2 output_scale: 0.5 }"),
+    "MaskPooling": (3, 1, ""),
+    "MaskResize": (2, 0, "mask_resize_param { output_height: 14 output_width: 5 }"),
+    "DeformableConvolution": (4, 2 * 6 * 2, "deformable_convolution_param { num_output: 6 kernel_h: 3 kernel_w: 2 "
+                              "pad_h: 1 group: 2 deformable_group: 2 weight_filler { type: 'xavier' } }"),
+    "ContinuationIndicator": (1, 0, "continuation_indicator_param { time_step: 4 }"),
+    "InnerDistance": (2, 0, "inner_distance_param { num_output: 5 normalize: true weight_filler { type: 'xavier' } }"),
+}
+SIZES = {"DeformableConvolution": (9, 10)}  # of the second bottom, one column less
+
+
+def network(folder: Path, kind: str, batch: int) -> Net:
+    channels, more, param = MAPS[kind]
+    h, w = 9, 11
+    inputs = [("a", (batch, channels, h, w))]
+    if more:
+        inputs.append(("b", (batch, more, *SIZES.get(kind, (h, w)))))
+    text = "".join(f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: {list(shape)} }} '
+                   "} }\n" for name, shape in inputs)
+    bottoms = " ".join(f'bottom: "{name}"' for name, _ in inputs)
+    path = folder / f"{batch}.prototxt"
+    path.write_text(f'{text}layer {{ name: "l" type: "{kind}" {bottoms} top: "l" {param} }}\n')
+    return load_net(path, keep_blobs=True)
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize("kind", MAPS)
+def test_takes_any_batch(kind: str, make, tmp_path: Path):
+    written, other = network(tmp_path, kind, 2), network(tmp_path, kind, 3)
+    other.load_state_dict(written.state_dict())
+    rng = np.random.default_rng(3)
+    values = {name: rng.normal(0, 2, shape).astype(np.float32) for name, shape in other.inputs.items()}
+    verdict = verify(NetRunner(other, "net"), make(written, tmp_path), values)
+    assert verdict.same, str(verdict)
+    assert next(d.shapes for d in verdict.differences if d.blob == "l")[0] == other(**values)["l"].shape
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+def test_a_flow_that_points_outside_or_nowhere(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(MAPS, "FlowWarp", (3, 2, "flow_warp_param { fill_value: NOT_A_NUMBER }"))
+    net = network(tmp_path, "FlowWarp", 1)
+    flow = np.zeros((1, 2, 9, 11), np.float32)
+    flow[0, :, 0, 0], flow[0, :, 4, 4] = -0.5, 100
+    flow[0, 0, :, 10], flow[0, 0, 2, 2] = 0.5, np.nan
+    image = np.random.default_rng(1).normal(size=(1, 3, 9, 11)).astype(np.float32)
+    top = make(net, tmp_path).run({"a": image, "b": flow}).blobs["l"]
+    assert np.array_equal(top, net(a=image, b=flow)["l"].numpy(), equal_nan=True)
+    missing = np.isnan(top).any(axis=(0, 1))
+    assert [tuple(place) for place in np.argwhere(missing)] == [(0, 0), (2, 2), (4, 4)]
+    np.testing.assert_array_equal(top[0, :, 5, 10], image[0, :, 5, 10])  # half a pixel beyond the last column
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+def test_downsample_leaves_out_missing_values(make, tmp_path: Path):
+    net = network(tmp_path, "Downsample", 1)
+    image = np.random.default_rng(2).normal(size=(1, 2, 9, 11)).astype(np.float32)
+    image[0, 0, 0, 0] = image[0, 1, 4, 3] = image[0, 1, 4:7, 4:8] = np.nan
+    top = make(net, tmp_path).run({"a": image}).blobs["l"]
+    ours = net(a=image)["l"].numpy()
+    np.testing.assert_allclose(top, ours, rtol=1e-5, atol=1e-6)
+    assert 0 < np.isnan(top).sum() < 6
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+def test_offsets_that_point_nowhere_read_nothing(make, tmp_path: Path):
+    net = network(tmp_path, "DeformableConvolution", 1)
+    rng = np.random.default_rng(3)
+    values = {"a": rng.normal(size=(1, 4, 9, 11)).astype(np.float32),
+              "b": rng.normal(0, 3, (1, 24, 9, 10)).astype(np.float32)}
+    values["b"][0, ::5] = np.nan
+    values["b"][0, 1::5] = np.inf
+    values["b"][0, 2::5] = -1e30
+    top = make(net, tmp_path).run(values).blobs["l"]
+    np.testing.assert_allclose(top, net(**values)["l"].detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_suppression_that_onnx_lacks_is_refused(tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""layer { name: "a" type: "Input" top: "a" input_param { shape { dim: [1, 7, 4, 5] } } }
+        layer { name: "boxes" type: "BoxOutput" bottom: "a" top: "boxes" box_output_param { field_w: 40 field_h: 40
+        downsample_rate: 8 nms_type: "IOMU" } }""")
+    with pytest.raises(LayerError, match=r"boxes \(BoxOutput\): cannot be converted to ONNX: nms_type IOMU; ONNX's"):
+        to_onnx(load_net(path))
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+def test_of_equal_scores_box_output_takes_the_later_one(make, tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""layer { name: "a" type: "Input" top: "a" top: "b"
+          input_param { shape { dim: [2, 7, 4, 5] } shape { dim: [2, 7, 2, 3] } } }
+        layer { name: "boxes" type: "BoxOutput" bottom: "a" bottom: "b" top: "boxes" top: "scores" box_output_param {
+        field_w: [40, 60] field_h: [40, 60] downsample_rate: [8, 16] nms_type: "IOU" iou_thr: 0.85 fg_thr: 0
+        max_nms_num: 20 max_post_nms_num: 6 } }""")
+    net = load_net(path, keep_blobs=True)
+    values = {"a": torch.zeros(2, 7, 4, 5), "b": torch.zeros(2, 7, 2, 3)}
+    for value in values.values():
+        value[:, 1] = 1
+    got = make(net, tmp_path).run({name: value.numpy() for name, value in values.items()}).blobs
+    ours = net(**values)
+    assert len(ours["scores"]) == 12
+    for name in ("boxes", "scores"):
+        np.testing.assert_allclose(got[name], ours[name].numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize(("least", "eps", "height"), [(0, 0.2, 5), (1, 0.2, 0), (1, 0.7, 20), (3, 0.4, 0)])
+def test_groups_of_detectnet(least: int, eps: float, height: int, make, tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""layer { name: "a" type: "Input" top: "cover" top: "boxes"
+          input_param { shape { dim: [2, 2, 6, 7] } shape { dim: [2, 4, 6, 7] } } }
+        layer { name: "cluster" type: "Python" bottom: "cover" bottom: "boxes" top: "one" top: "two" python_param {
+        module: "caffe.layers.detectnet.clustering" layer: "ClusterDetections"
+        param_str: "112, 96, 16, 0.7, %d, %g, %d, 2" } }""".replace("%d", str(least), 1).replace("%g", str(eps))
+                    .replace("%d", str(height)))
+    net = load_net(path, keep_blobs=True)
+    runner = make(net, tmp_path)
+    sizes = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        middle = rng.uniform(0, 100, (2, 2, 1, 1)) - np.indices((6, 7))[::-1] * 16  # all cells see much the same
+        size = rng.choice([20, 21, 60], (2, 1, 6, 7)) * [1, 0.2, -0.1][seed % 3 if seed > 8 else 0]
+        boxes = np.concatenate([middle - size, middle + size], 1) + rng.normal(0, 4 * (seed % 4), (2, 4, 6, 7))
+        values = {"cover": rng.uniform(0, 1, (2, 2, 6, 7)).astype(np.float32), "boxes": boxes.astype(np.float32)}
+        got, ours = runner.run(values).blobs, net(**values)
+        for name in ("one", "two"):
+            np.testing.assert_array_equal(got[name], ours[name].numpy())
+            sizes += [int((top != 0).any(1).sum()) for top in got[name]]
+    assert max(sizes) > 1
+    assert len(set(sizes)) > 1
