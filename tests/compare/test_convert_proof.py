@@ -587,7 +587,7 @@ layer { name: "end" type: "Power" bottom: "chosen" top: "end" power_param { scal
         assert any(np.abs(a[blob] - b[blob]).max() >= 1 for blob in a.keys() & b.keys())
         verdict = verify(net, other, x)
         assert verdict.same, verdict
-        assert "where layers read sum, " in verdict.sentence
+        assert "layers that read sum, " in verdict.sentence
 
     def test_what_reads_it_is_still_told_from_another(self, made):
         net, x = made
@@ -612,7 +612,7 @@ layer { name: "end" type: "Power" bottom: "chosen" top: "end" power_param { scal
         np.save("x.npy", x)
         code, out, _ = rmpe("verify", ",".join(files), "net.py", "--input", "data=x.npy")
         assert code == 0, out
-        assert "where layers read sum, " in out
+        assert "layers that read sum, " in out
         state["sum.weight"][0, 1] += 1e-3
         torch.save(state, "net.pt")
         code, out, _ = rmpe("verify", ",".join(files), "net.py", "--input", "data=x.npy")
