@@ -15,7 +15,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .convolution3d import areas, margins
 from .registry import Choice, chooses, register
 
@@ -160,11 +160,12 @@ class PoolingND(_Pool):
 @register("Pooling", form="nd")
 class PoolingOverAxes(PoolingND):
     """The same, as a form of Pooling. Source: caffe3d/src/caffe/layers/pooling_layer.cpp of
-    VisionLearningGroup/R-C3D@78da577, whose loops on a CPU know two axes; cuDNN pools over three."""
+    VisionLearningGroup/R-C3D@78da577. Differs: the published loops on a CPU pool over the first two axes only; this
+    pools over all, as cuDNN does.
+    """
 
     params = ("pooling_param",)
     clips = False
-    not_exportable = UNWRITTEN
 
 
 @chooses("Pooling")

@@ -29,8 +29,8 @@ class PriorBox(Layer):
 
     The first channel holds corners in units of the image, the second the variance of each coordinate. Per cell:
     the square of min_size, that of sqrt(min_size * max_size), then min_size in each aspect ratio. With
-    denser_prior_boxes (TextBoxes++) each is followed by its like at the cell's lower edge. With use_default: false (BDIG)
-    there are the aspect ratios alone.
+    denser_prior_boxes (TextBoxes++) each is followed by its like at the cell's lower edge. With use_default: false
+    (BDIG) there are the aspect ratios alone.
 
     Further bottoms are accepted and ignored, as published: its arity check does not have the name Caffe calls.
     """
@@ -83,8 +83,8 @@ class PriorBox(Layer):
         if not self.has_squares:
             self.aspect_ratios = self.aspect_ratios[1:]
             if self.max_sizes or not self.aspect_ratios or any(abs(ratio - 1) < 1e-6 for ratio in param.aspect_ratio):
-                raise self.spec.error("use_default: false takes aspect ratios other than 1, and no max_size: with others "
-                                      "the published layer miscounts")
+                raise self.spec.error("use_default: false takes aspect ratios other than 1, and no max_size: with "
+                                      "others the published layer miscounts")
 
     def _sizes(self, name: str) -> list[float]:
         """Return min_size or max_size: one value in the RMPE fork, any number in the ssd branch."""
