@@ -156,7 +156,7 @@ class TestStart:
 
     def test_a_parallel_sppe_without_weights(self, tmp_path: Path, sppe: Path):
         run = training(solver(tmp_path, "_sstn_parallel"))
-        with pytest.raises(NetError, match=r"the parallel SPPE has no weights for .* layers, para_conv1 among them"):
+        with pytest.raises(NetError, match=r"the parallel SPPE has no weights for .* layers, such as para_conv1"):
             run.start_from(sppe)
 
     def test_weights_of_another_network(self, tmp_path: Path):
