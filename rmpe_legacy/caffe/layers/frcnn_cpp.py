@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Shape
-from .fed import COLORS, FedLayer, channels_beside
+from .fed import COLORS, PictureLayer, channels_beside
 from .registry import register
 from .uncomputed import Uncomputed
 
@@ -25,14 +25,15 @@ class _Configured(Uncomputed):
 
 
 @register("FrcnnRoiData", form="")
-class FrcnnRoiData(FedLayer):
+class FrcnnRoiData(PictureLayer):
     """Images (1, 3, 600, 1000), their sizes (1, 5, 1, 1) and boxes (1, 5, 1, 1), fed."""
 
     params = ("window_data_param", "transform_param")
     tops = (1, 3)
+    assumed = (600, 1000)
 
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        return [(1, COLORS, 600, 1000), (1, 5, 1, 1), (1, 5, 1, 1)][: self.top_count]
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        return [(1, COLORS, h, w), (1, 5, 1, 1), (1, 5, 1, 1)][: self.top_count]
 
 
 @register("FrcnnAnchorTarget", form="")
