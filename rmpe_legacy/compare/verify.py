@@ -35,6 +35,7 @@ NUDGE = 1e-6  # relative; what rounding may change in a value
 MAX_NOISE = 1e-2  # relative; larger differences are never attributed to rounding
 _PIECE = 1 << 20  # values compared at a time, which keeps what is computed on the way small
 _SMALLEST = float(np.finfo(np.float32).eps)  # probabilities below float32 eps are treated as 0
+_COARSE = 2.0**-24 / TOLERANCE  # those below, if they are rounded to multiples of 2^-24, which then is TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,8 @@ def _allow_for_rounding(differences: list[Difference], a: Runner, ran: RunResult
         if (rounded := ran.blobs.get(blob)) is not None:
             own[blob] = difference(blob, "", exact, rounded).relative
             if blob in ran.saturating and exact.shape == rounded.shape:
-                own[f"log({blob})"] = difference(blob, "", _log(exact), _log(rounded)).relative
+                smallest = _COARSE if blob in ran.coarse else _SMALLEST
+                own[f"log({blob})"] = difference(blob, "", *(_log(p, smallest) for p in (exact, rounded))).relative
 
     a.exact(inputs, given, see)
     noise = {blob: relative for blob, relative in own.items() if np.isfinite(relative)}  # else it is no rounding
@@ -339,7 +341,8 @@ def _compare(blob: str, a: RunResult, b: RunResult, tolerance: float) -> list[Di
         y = in_order_of(x, y, tolerance)
     differences = [difference(blob, made_by, x, y)]
     if blob in a.saturating | b.saturating and x.shape == y.shape:
-        differences.append(difference(f"log({blob})", made_by, _log(x), _log(y)))
+        smallest = _COARSE if blob in a.coarse | b.coarse else _SMALLEST
+        differences.append(difference(f"log({blob})", made_by, *(_log(p, smallest) for p in (x, y))))
     return differences
 
 
@@ -361,8 +364,8 @@ def in_order_of(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:
     return others[order].reshape(b.shape)
 
 
-def _log(p: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(p.astype(np.float64), _SMALLEST))
+def _log(p: np.ndarray, smallest: float) -> np.ndarray:
+    return np.log(np.maximum(p.astype(np.float64), smallest))
 
 
 def difference(blob: str, made_by: str, a: np.ndarray, b: np.ndarray) -> Difference:

@@ -342,6 +342,17 @@ def average_pool(x: Tensor, kernel: tuple, stride: tuple = (1, 1), pad: tuple = 
     return total / torch.outer(*cells)
 
 
+def sum_pool(x: Tensor, kernel: tuple, stride: tuple = (1, 1), pad: tuple = (0, 0), floor: bool = False) -> Tensor:
+    """The sum of each window, with Caffe's choice of windows."""
+    return F.avg_pool2d(F.pad(x, margin(x, kernel, stride, pad, floor)), kernel, stride, divisor_override=1)
+
+
+def convolve_each(kernels: Tensor, x: Tensor, side: int) -> Tensor:
+    """Each pixel's own kernels: (N, C * side * side, H, W), (N, C, H, W) -> (N, C, H, W)."""
+    near = F.unfold(x, side, padding=side // 2).view(*x.shape[:2], side * side, *x.shape[2:])
+    return (kernels.view(near.shape) * near).sum(2)
+
+
 def pool_axes(x: Tensor, kernel: tuple, stride: tuple, margin: tuple, maximum: bool) -> Tensor:
     """The maximum or mean of windows along the 1 to 3 axes after the channels; margin is as F.pad takes it."""
     x = F.pad(x, margin, value=torch.finfo(torch.float32).min if maximum else 0)

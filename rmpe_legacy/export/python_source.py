@@ -93,6 +93,7 @@ class _File:
         self.parts: set[str] = set()
         self.state: dict[str, Tensor] = {}
         self.owners: dict[tuple, str] = {}  # a parameter that layers share -> its first name
+        self.roots: list[Tensor] = []  # keeps the keys of `owners` from being given to other tensors
         made = {*graph.inputs, *(value for node in graph.nodes for value in node.top)}
         self.finished = {blob for blob, value in graph.final.items() if value in made}
         self.attributes = _Names(dir(nn.Module()))
@@ -109,7 +110,8 @@ class _File:
         name = self.attributes.of(layer.spec.name, unique=layer)
         self.modules.append(f"self.{name} = {constructor}")
         for key, value in state.items():
-            owner = self.owners.setdefault((id(_root(value)), value.shape), f"{name}.{key}")
+            self.roots.append(_root(value))
+            owner = self.owners.setdefault((id(self.roots[-1]), value.shape), f"{name}.{key}")
             if owner != f"{name}.{key}":
                 self.modules.append(f"self.{name}.{key} = self.{owner}")
             self.state[f"{name}.{key}"] = value.detach()

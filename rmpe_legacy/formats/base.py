@@ -174,6 +174,7 @@ class RunResult:
     # Softmax and Sigmoid, which turn a difference into a factor.
     steep: frozenset[str] = frozenset()
     made_from: Mapping[str, Sequence[str]] = field(default_factory=dict)  # blob -> what the layers that compute it read
+    coarse: frozenset[str] = frozenset()  # saturating blobs whose values near 0 are multiples of 2^-24
 
 
 class Runner(Protocol):
@@ -271,7 +272,8 @@ class NetRunner:
         return RunResult(blobs, self.net.outputs, {name: ", ".join(layers) for name, layers in makers.items()},
                          frozenset(name for name, layer in last.items() if layer.range01),
                          frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"),
-                         self.turning, self._around(lambda layer: layer.is_discontinuous or layer.range01), made_from)
+                         self.turning, self._around(lambda layer: layer.is_discontinuous or layer.range01), made_from,
+                         frozenset(name for name, layer in last.items() if layer.range01 and layer.is_coarse))
 
     @cached_property
     def turning(self) -> frozenset[str]:

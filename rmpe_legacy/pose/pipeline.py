@@ -263,8 +263,8 @@ def load_pipeline(detector: tuple[str | Path, str | Path] | None = None,
                   engine: str = "exact") -> Pipeline:
     """Load both networks: ``people = load_pipeline()("photo.jpg"); people.plot("out.png")``.
 
-    Without files, the small networks of the package are loaded. They were trained on drawn people, and what they find
-    in photographs is wrong; a warning says so.
+    Without files, the small networks of the package are loaded. They were trained on synthetic people, so their results
+    on photographs are wrong; a warning says so.
 
     Args:
         detector: A deploy.prototxt and its caffemodel.

@@ -151,7 +151,7 @@ class TestNoise:
         cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
         plain = ["demo", str(tmp_path / "a.png"), "--output", str(tmp_path / "b")]
         assert main(plain) == 0
-        assert "trained on drawn people" in capsys.readouterr().err
+        assert "trained on synthetic people" in capsys.readouterr().err
         assert main([*plain, "-q"]) == 0
         assert capsys.readouterr().err == ""
         assert main([*arguments, "-v"]) == 0
@@ -299,7 +299,7 @@ def test_a_url_is_said_to_be_one(tmp_path, monkeypatch, capsys, call):
             in capsys.readouterr().err.replace("/index.txt", ""))
 
 
-@pytest.mark.filterwarnings("ignore:the networks of this package")
+@pytest.mark.filterwarnings("ignore:the networks in this package")
 @pytest.mark.parametrize("load", [
     lambda: load_net(URL), lambda: load_net("net.prototxt", URL), lambda: load_net(Path(URL)), lambda: load_image(URL),
     lambda: load_torch7(URL), lambda: load_pipeline(pose=URL), lambda: load_pipeline(detector=(URL, URL)),

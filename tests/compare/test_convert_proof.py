@@ -587,7 +587,7 @@ layer { name: "end" type: "Power" bottom: "chosen" top: "end" power_param { scal
         assert any(np.abs(a[blob] - b[blob]).max() >= 1 for blob in a.keys() & b.keys())
         verdict = verify(net, other, x)
         assert verdict.same, verdict
-        assert "where layers read sum, " in verdict.sentence
+        assert "layers that read sum, " in verdict.sentence
 
     def test_what_reads_it_is_still_told_from_another(self, made):
         net, x = made
@@ -612,7 +612,7 @@ layer { name: "end" type: "Power" bottom: "chosen" top: "end" power_param { scal
         np.save("x.npy", x)
         code, out, _ = rmpe("verify", ",".join(files), "net.py", "--input", "data=x.npy")
         assert code == 0, out
-        assert "where layers read sum, " in out
+        assert "layers that read sum, " in out
         state["sum.weight"][0, 1] += 1e-3
         torch.save(state, "net.pt")
         code, out, _ = rmpe("verify", ",".join(files), "net.py", "--input", "data=x.npy")
@@ -724,3 +724,28 @@ layer { name: "found" type: "DetectionOutput" bottom: "loc_flat" bottom: "conf_f
         code, out, _ = rmpe("verify", ",".join(files), "other.onnx")
         assert code == 1
         assert "the first is found, " in out
+
+
+class TestASigmoidByTanh:
+    """BVLC's Caffe computes 0.5 * tanh(0.5 * x) + 0.5, which near 0 has multiples of 2^-24 only."""
+
+    TEXT = DATA + """layer { name: "p" type: "Sigmoid" bottom: "data" top: "p" }"""
+
+    @pytest.mark.parametrize(("change", "same"), [
+        (lambda p: p + np.float32(2.0**-24), True),
+        (lambda p: np.where(p < 5e-3, p * np.float32(1.01), p), False)],  # below the tolerance, relative to 1
+        ids=["last digit", "one percent"])
+    def test_last_digits_of_small_values_are_no_difference(self, rmpe, change, same):
+        network(self.TEXT)
+        net = load_net("net.prototxt", dialect="bvlc")
+        write_onnx("net.onnx", to_onnx(net)[0])
+
+        class Changed(OnnxRunner):
+            def _run(self, session, names, inputs):
+                return {name: change(value) for name, value in super()._run(session, names, inputs).items()}
+
+        data = np.linspace(-16, 3, 48, dtype=np.float32).reshape(1, 3, 4, 4)
+        verdict = verify(NetRunner(net, "net"), Changed(Path("net.onnx"), "net.onnx"), {"data": data})
+        assert {d.blob for d in verdict.differences} == {"p", "log(p)"}
+        assert verdict.same == same, str(verdict)
+        assert same or verdict.first.blob == "log(p)"

@@ -111,8 +111,8 @@ class TestIdentify:
         assert "the architecture of human-detector" in said
 
     def test_mpii_files(self):
-        assert "as mpii-groups" in identify_file(shared("mpii_multi", "groups_v12.mat"))
-        assert "as mpii-ppn" in identify_file(shared("mpii_multi", "mpi_val_groundtruth.mat"))
+        assert "like mpii-groups" in identify_file(shared("mpii_multi", "groups_v12.mat"))
+        assert "like mpii-ppn" in identify_file(shared("mpii_multi", "mpi_val_groundtruth.mat"))
         assert "boxes of a detector" in identify_file(shared("authors", "test-bbox.h5"))
         assert "rmpe nms --poses" in identify_file(shared("authors", "testres.h5"))
 

@@ -78,7 +78,7 @@ class TestRun:
         assert (tmp_path / "work" / "seed1" / "base" / "net_iter_2.solverstate").exists()
         said: list[str] = []
         assert ablation(tmp_path, budget, said).run([row])
-        assert "training seed1/base: 3 iterations, from 2 on" in said
+        assert "training seed1/base: 3 iterations, resumed at 2" in said
 
     def test_results_of_other_settings_are_refused(self, finished):
         folder, _ = finished
@@ -87,7 +87,7 @@ class TestRun:
             other.run()
 
     @pytest.mark.parametrize(("text", "says"), [
-        ("{}", "no result of the ablation"),
+        ("{}", "not a result of the ablation"),
         ("[", "JSON"),
         ('{"format": "rmpe-ablation", "version": 1, "row": "full", "seed": 1}', "a different row or seed"),
     ])

@@ -210,7 +210,7 @@ class TestInput:
 class TestMistakes:
     def test_joints_that_do_not_match(self, coco):
         network = OnnxPoseNetwork(coco[2], HALPE26)
-        with pytest.raises(NetError, match=r"gives heatmaps 1 x 17 x 32 x 24; expected 1 x 26 x height x width"):
+        with pytest.raises(NetError, match=r"returned heatmaps 1 x 17 x 32 x 24; expected 1 x 26 x height x width"):
             network(np.zeros((1, 3, HEIGHT, WIDTH), np.float32))
 
     def test_the_published_nms_takes_16_joints_only(self, coco):

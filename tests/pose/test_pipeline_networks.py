@@ -71,7 +71,7 @@ class TestDetector:
 
     @pytest.mark.parametrize(("prototxt", "words"), [
         (POSE, r"outputs no boxes in a supported form: its outputs are prediction_heatmap \(PredictionHeatmap\); "
-                "known"),
+                "supported"),
         (DETECTOR.replace('name: "data" type: "Input"', 'name: "data" type: "DummyData"').replace(
             "input_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } }",
             "dummy_data_param { shape { dim: 1 dim: 3 dim: 40 dim: 56 } }"),
@@ -267,7 +267,7 @@ class TestPipeline:
         (torch.zeros(2, 9, 9), "a tensor of shape (2, 9, 9) is not an image; give (3, height, width)"),
         (torch.full((3, 9, 9), 255.0), "the image's values run to 255"),
         ([np.zeros((9, 9, 3), np.float32), 3], "'int' object is not an image"),
-        (np.zeros((9, 9, 3), np.int16), "an array of int16 values and shape (9, 9, 3) is not what load_image gives"),
+        (np.zeros((9, 9, 3), np.int16), "an array of int16 values and shape (9, 9, 3) is not what load_image returns"),
         (np.zeros((9, 9)), "and shape (9, 9) is not"),
         (np.zeros((3, 9, 9)), "and shape (3, 9, 9) is not"),
         (np.zeros((0, 9, 3)), "and shape (0, 9, 3) is not"),

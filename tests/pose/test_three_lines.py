@@ -27,7 +27,7 @@ def image() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def people(image) -> PoseResult:
-    with pytest.warns(UserWarning, match="trained on drawn people, and what they find in photographs is wrong"):
+    with pytest.warns(UserWarning, match="trained on synthetic people, so their results on photographs are wrong"):
         pipeline = load_pipeline()
     return pipeline(image)
 
@@ -91,13 +91,13 @@ class TestResult:
     def test_names_of_files_are_escaped(self, people, tmp_path, image):
         path = tmp_path / "<b>.png"
         cv2.imwrite(str(path), image[..., ::-1])
-        with pytest.warns(UserWarning, match="drawn people"):
+        with pytest.warns(UserWarning, match="synthetic people"):
             assert "&lt;b&gt;.png" in load_pipeline()(path)._repr_html_()
 
 
 def test_an_onnx_network_with_boxes(tmp_path):
     truth = draw_people(tmp_path, 17, images=1)
-    with pytest.warns(UserWarning, match="drawn people"):  # the detector is the package's
+    with pytest.warns(UserWarning, match="synthetic people"):  # the detector is the package's
         pipeline = load_pipeline(pose=write_estimator(tmp_path / "net.onnx", 17), joints="coco17")
     assert (pipeline.recipe.name, pipeline.pose.joints) == ("alphapose", COCO17)
     name, joints = next(iter(truth.items()))

@@ -198,7 +198,7 @@ def test_the_demo_networks_say_that_they_know_drawn_people_only(tmp_path, capsys
     cv2.imwrite(str(tmp_path / "a.png"), np.full((60, 80, 3), 127, np.uint8))
     assert main(["demo", str(tmp_path / "a.png"), "--output", str(tmp_path / "out"), "--report",
                  str(tmp_path / "page.html")]) == 0
-    words = "trained on drawn people, and what they find in photographs is wrong"
+    words = "trained on synthetic people, so their results on photographs are wrong"
     assert words in capsys.readouterr().err
     assert words in (tmp_path / "page.html").read_text()
     assert words in json.loads((tmp_path / "out" / "poses.json").read_text())["info"]["note"]

@@ -67,3 +67,17 @@ def test_names_that_cannot_be_used(tmp_path, name, fields, words):
     with pytest.raises(RmpeError, match=words):
         new_plugin(name, tmp_path, fields)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_says_what_to_do_with_both_files(rmpe, tmp_path):
+    code, out, err = rmpe("plugin", "new", "MyLayer", "--folder", tmp_path, "--field", "alpha")
+    plugin, test = tmp_path / "my_layer.py", tmp_path / "test_my_layer.py"
+    assert (code, err) == (0, "")
+    assert out == (f"{plugin}: fill in setup, reshape and forward; use it with --plugin {plugin}\n"
+                   f"{test}: run it with pytest {test}\n")
+    assert 'self.alpha = self.field("alpha", 1.0)' in plugin.read_text()
+    assert test.is_file()
+    code, out, err = rmpe("plugin", "new", "MyLayer", "--folder", tmp_path)
+    assert (code, out) == (1, "")
+    assert err == (f"rmpe: {plugin}: already exists and is not overwritten; remove it, or choose another name or "
+                   "--folder\n")

@@ -122,7 +122,7 @@ class TestResult:
         assert answer["section"] in report
         assert answer["poses"] == (demo / "poses.json").read_text()
         assert answer["facts"]["Found"] == "2 detections in 1 image, merged into 2 persons"
-        assert "trained on drawn people" in answer["facts"]["Note"]
+        assert "trained on synthetic people" in answer["facts"]["Note"]
 
     def test_the_choices_are_used(self, client, photo):
         def info(**choice) -> dict:
@@ -145,7 +145,7 @@ class TestResult:
         assert re.findall(r'value="([\w-]+)" data-threshold', text) == ["demo", "demo-test", "torch7", "testres",
                                                                         "alphapose"]
         assert 'data-max-upload="1000000"' in text
-        assert "trained on drawn people" in text
+        assert "trained on synthetic people" in text
         assert "<!-- " not in text
         for name in re.findall(r'(?:href|src)="([\w.]+)"', text):
             assert client.ask("GET", f"/{name}")[0] == 200

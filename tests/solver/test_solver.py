@@ -265,7 +265,7 @@ def files(tmp_path, monkeypatch):
     (SOLVER + "type: \"RMSProp\" rms_decay: 1", "rms_decay is 1; it must lie between 0 and 1"),
     (SOLVER + "regularization_type: \"L3\"", "regularization_type 'L3' is not one of L2, L1"),
     (SOLVER + "snapshot: 5 snapshot_prefix: \"no/such\"", "snapshot_prefix is given twice"),
-    (SOLVER.replace('"snap"', '"no/such"') + "snapshot: 5", "snapshots go to no, which is not a folder"),
+    (SOLVER.replace('"snap"', '"no/such"') + "snapshot: 5", "snapshots go to no, which is not a writable folder"),
     (SOLVER.replace("snapshot_prefix: \"snap\"", "snapshot: 5"), "snapshot is set, but snapshot_prefix is not"),
     (SOLVER.replace("fixed", "step"), 'lr_policy "step" needs a stepsize above 0'),
     ("layer { name: \"x\" }", "SolverParameter has no field 'layer'"),

@@ -170,7 +170,7 @@ class TestRunState:
     @pytest.mark.parametrize(("change", "words"), [
         (lambda text: "{}", "is damaged, or not a run state; delete it"),
         (lambda text: text[:100], "snap_iter_3.runstate: not a readable JSON file"),
-        (lambda text: text.replace('"iteration": 3', '"iteration": 4'), "to iteration 4, the solver state .* to 3"),
+        (lambda text: text.replace('"iteration": 3', '"iteration": 4'), "to iteration 4, but the solver state .* to 3"),
         (lambda text: text.replace('"words": "', '"words": "AAAA'), r"data \(Data\): .* is damaged"),
         (lambda text: re.sub(r'"torch": "[^"]*"', '"torch": "AAAA"', text), "is damaged, or not a run state"),
         (lambda text: text.replace('[["data"', '[["other"'), "belongs to networks with other data layers"),

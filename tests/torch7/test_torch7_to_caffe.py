@@ -207,7 +207,7 @@ REFUSED = {
     "nothing joined": (module("nn.Concat", modules=table(), dimension=2), "cannot join"),
     "a smallest of tables": (sequence(module("nn.ConcatTable", module("nn.Identity"), module("nn.Identity")),
                                       module("nn.CMinTable")), "no layer for it"),
-    "an upsampling by 1000": (module("nn.SpatialUpSamplingNearest", scale_factor=1000), "a factor of 1000"),
+    "an upsampling by 1000": (module("nn.SpatialUpSamplingNearest", scale_factor=1000), "its factor is 1000"),
     "an even normalisation": (module("nn.SpatialCrossMapLRN", size=4), "Caffe's LRN takes only odd sizes"),
     "a view without a batch": (module("nn.View", size=long_storage(-1)), "loses the batch axis"),
     "a view of another count": (module("nn.View", size=long_storage(7)), "does not fit"),

@@ -281,9 +281,9 @@ class TestFile:
             np.testing.assert_array_equal(getattr(theirs.offsets, name), getattr(ours.offsets, name))
 
     @pytest.mark.parametrize(("change", "says"), [
-        ({"format": "x"}, "no PGPG model"),
+        ({"format": "x"}, "not a PGPG model"),
         ({"version": 2}, "version 2 of a PGPG model"),
-        ({"joints": 15}, "joints is 15; 16 or 17"),
+        ({"joints": 15}, "joints is 15; expected 16 or 17"),
         ({"std": [1, 1, 1, -1]}, "std has a number below 0"),
         ({"mean": [1, 2]}, "mean is not 4 finite numbers"),
         ({"atomic_poses": []}, "at least one object"),

@@ -69,6 +69,7 @@ class Layer(nn.Module):
     shares_diff = False  # True: they share its diff too
     exact = False  # True: its values are Caffe's to the bit, since it rounds nothing or rounds as Caffe does
     range01 = False  # True: its top holds probabilities; comparisons look at their logarithms too
+    is_coarse = False  # True: of range01, but values near 0 are rounded to multiples of 2^-24, and so have few digits
     caffe_source = ""  # the file in Caffe's src/caffe/layers, where it is not named after the type
     # True: it picks rows by comparing values, so that a last bit can change which, and how many there are
     chooses_rows = False

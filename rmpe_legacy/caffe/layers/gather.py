@@ -17,7 +17,6 @@ class Gather(Layer):
     bottoms = tops = (1, None)
     equal_counts = True
     exact = True
-    not_exportable = "joins blobs of several training processes; remove it, since in one process it changes nothing"
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return list(bottom)

@@ -15,7 +15,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .convolution3d import areas, margins
 from .registry import Choice, chooses, register
 
@@ -166,7 +166,6 @@ class PoolingOverAxes(PoolingND):
 
     params = ("pooling_param",)
     clips = False
-    not_exportable = UNWRITTEN
 
 
 @chooses("Pooling")

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import Layer, Shape
 from .gradient import pointwise, severed
 from .registry import register
@@ -109,6 +111,10 @@ class Sigmoid(_Neuron):
     """1 / (1 + exp(-x)); in dialect bvlc 0.5 * tanh(0.5 * x) + 0.5, which is 0 for x below about -17."""
 
     range01 = True
+
+    def __init__(self, spec: LayerSpec):
+        super().__init__(spec)
+        self.is_coarse = spec.dialect == "bvlc"
 
     def value(self, x: Tensor) -> Tensor:
         return sigmoid(x, self.spec.dialect)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 
 
@@ -24,7 +24,6 @@ class PixelConv(Layer):
     bottoms = 2
     works_in_place = False
     caffe_source = "PixelConv_layer.cpp"
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("pixelconvolution_param")

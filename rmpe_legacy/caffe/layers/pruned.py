@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.proto.message import Message
 
-from .base import UNWRITTEN, Layer, Shape
+from .base import Layer, Shape
 from .conv import Convolution
 from .inner_product import InnerProduct
 from .registry import register
@@ -22,7 +22,6 @@ class _Masked(Layer):
     TRAIN changes masks by chance, or rounds weights to powers of two; only TEST is computed here.
     """
 
-    not_exportable = UNWRITTEN
     masks = True  # False: what is stored is used as it is
 
     def masked_by(self) -> Message:

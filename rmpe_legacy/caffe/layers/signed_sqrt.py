@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer
+from .base import Layer
 from .registry import register
 
 EPSILON = 0.03
@@ -34,7 +34,6 @@ class SignedSqrt(Layer):
     """sqrt(x), or -sqrt(-x) below 0."""
 
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def forward(self, x: Tensor) -> Tensor:
         return _SignedSqrt.apply(x)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softshrink
 
-from .base import UNWRITTEN, Layer, Shape
+from .base import Layer, Shape
 from .registry import register
 
 
@@ -34,7 +34,6 @@ class Sparsify(Layer):
     """Moves each value towards 0 by `thre`, and no further."""
 
     params = ("sparsify_param",)
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("sparsify_param")

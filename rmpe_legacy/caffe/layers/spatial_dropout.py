@@ -19,7 +19,6 @@ class SpatialDropout(Layer):
     """
 
     params = ("python_param",)
-    not_exportable = "reads its phase from its own param_str, and divides even in TEST; replace it with a Power layer"
 
     def setup(self, *bottom: Shape) -> None:
         given = parameters(self.spec)
@@ -28,6 +27,7 @@ class SpatialDropout(Layer):
         except (TypeError, ValueError):
             self.p = 0.0
         self.drops = given.get("phase") == "TRAIN"
+        self.not_exportable = "drops channels, as its param_str has 'phase': 'TRAIN'" if self.drops else ""
         if not 0 < self.p < 1:
             raise self.spec.error("its param_str needs 'p': a number between 0 and 1")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import UNWRITTEN
 from .pooling import Pooling
 from .registry import register
 
@@ -16,7 +15,6 @@ class SumPooling(Pooling):
 
     params = ("sum_pooling_param",)
     methods = ("MAX", "AVE", "SUM")
-    not_exportable = UNWRITTEN
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         if self.method != "SUM" or not x.shape[1]:

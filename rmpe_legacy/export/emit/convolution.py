@@ -20,14 +20,17 @@ def _spatial_axes(ctx: EmitContext, target: str, runtime: str) -> int:
     return dims
 
 
-@emits_onnx("Convolution", "Deconvolution")
+_CONVOLUTION = ("Convolution", "Deconvolution", "CConvolution", "DNSConvolution", "INQConvolution")
+
+
+@emits_onnx(*_CONVOLUTION)
 def convolution_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
     dims = _spatial_axes(ctx, "ONNX", "ONNX runtimes take")
     is_conv = isinstance(layer, Convolution)
     more = _sticking_out(ctx) if is_conv else [0] * dims
     pads = [*layer.pad, *(p + m for p, m in zip(layer.pad, more, strict=True))]
-    weights = [ctx.weight(i) for i in range(len(layer.declared))]
+    weights = [ctx.weight(i) for i in range(len(layer.blobs()))]  # without the masks of pruned layers
     for x, y in zip(ctx.x, ctx.y, strict=True):
         ctx.graph.node("Conv" if is_conv else "ConvTranspose", [x, *weights], [y], kernel_shape=list(layer.kernel),
                        strides=list(layer.stride), pads=pads, dilations=list(layer.dilation), group=layer.group)
@@ -42,7 +45,7 @@ def _sticking_out(ctx: OnnxContext) -> list[int]:
     return more
 
 
-@emits_python("Convolution", "Deconvolution")
+@emits_python(*_CONVOLUTION)
 def convolution_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     dims = _spatial_axes(ctx, "torch", "torch takes")
@@ -51,7 +54,7 @@ def convolution_python(ctx: PythonContext) -> str:
     if is_conv and len(known) == dims and any(layer.sticking_out(known)):
         raise ctx.refuse("its only window sticks out of the bottom, which torch does not do; give more pad")
     kind = f"nn.{'Conv' if is_conv else 'ConvTranspose'}{dims}d"
-    names = ["weight", "bias"][: len(layer.declared)]
+    names = ["weight", "bias"][: len(layer.blobs())]
     inside = arguments(
         layer.channels, layer.num_output, sizes(layer.kernel), stride=(sizes(layer.stride), "1"),
         padding=(sizes(layer.pad), "0"), dilation=(sizes(layer.dilation), "1"), groups=(str(layer.group), "1"),

@@ -646,3 +646,70 @@ def st_loss_onnx(ctx: OnnxContext) -> None:
 @emits_python("STLoss")
 def st_loss_python(ctx: PythonContext) -> str:
     return ctx.call("window_loss", ctx.x[0], *ctx.layer.size)
+
+
+@emits_onnx("SignedSqrt")
+def signed_sqrt_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Mul", ctx.node("Sign", ctx.x[0]), ctx.node("Sqrt", ctx.node("Abs", ctx.x[0])))
+
+
+@emits_python("SignedSqrt")
+def signed_sqrt_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.sign() * {ctx.x[0]}.abs().sqrt()"
+
+
+@emits_onnx("Sparsify")
+def sparsify_onnx(ctx: OnnxContext) -> None:
+    limit = float(ctx.layer.threshold)
+    ctx.output("Sub", ctx.x[0], ctx.node("Clip", ctx.x[0], ctx.constant(-limit), ctx.constant(limit)))
+
+
+@emits_python("Sparsify")
+def sparsify_python(ctx: PythonContext) -> str:
+    limit = number(ctx.layer.threshold)
+    return f"{ctx.x[0]} - {ctx.x[0]}.clamp(-{limit}, {limit})"
+
+
+@emits_onnx("PixelConv")
+def pixel_convolution_onnx(ctx: OnnxContext) -> None:
+    """Add up the map moved by each place of the kernel, times the kernels' values of that place."""
+    side, (channels, h, w) = ctx.layer.side, ctx.size(1)
+    kernels = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, channels, side * side, h, w]))
+    pad = side // 2
+    x = ctx.node("Pad", ctx.x[1], ctx.integers([0, 0, pad, pad, 0, 0, pad, pad]))
+    parts = [ctx.node("Mul", ctx.node("Gather", kernels, ctx.integers(row * side + column), axis=2),
+                      _slice(ctx, x, [row, column], [row + h, column + w], [2, 3], [1, 1], last=False))
+             for row in range(side) for column in range(side)]
+    ctx.output("Sum", *parts)
+
+
+@emits_python("PixelConv")
+def pixel_convolution_python(ctx: PythonContext) -> str:
+    return ctx.call("convolve_each", *ctx.x, ctx.layer.side)
+
+
+@emits_onnx("Gather")
+def gather_onnx(ctx: OnnxContext) -> None:
+    for x, y in zip(ctx.x, ctx.y, strict=True):
+        ctx.graph.node("Identity", [x], [y])
+
+
+@emits_python("Gather")
+def gather_python(ctx: PythonContext) -> str:
+    return ", ".join(ctx.x)
+
+
+@emits_onnx("Python=SpatialDropoutLayer")
+def spatial_dropout_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Mul", ctx.x[0], ctx.constant(_kept_share(ctx)))
+
+
+@emits_python("Python=SpatialDropoutLayer")
+def spatial_dropout_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]} * {number(_kept_share(ctx))}"
+
+
+def _kept_share(ctx: EmitContext) -> float:
+    if ctx.layer.drops:
+        raise ctx.refuse(ctx.layer.not_exportable)
+    return 1 / (1 - ctx.layer.p)

@@ -6,13 +6,15 @@ from ..onnx_graph import INT64
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments
 
+_INNER_PRODUCT = ("InnerProduct", "CInnerProduct", "DNSInnerProduct", "INQInnerProduct")
 
-@emits_onnx("InnerProduct")
+
+@emits_onnx(*_INNER_PRODUCT)
 def inner_product_onnx(ctx: OnnxContext) -> None:
     layer, x = ctx.layer, ctx.x[0]
     if len(ctx.bottom_shapes[0]) != 2 or layer.lead != 1:
         x = ctx.node("Flatten", x, axis=layer.lead)
-    inputs = [x, *(ctx.weight(i) for i in range(len(layer.declared)))]
+    inputs = [x, *(ctx.weight(i) for i in range(len(layer.blobs())))]
     if len(ctx.top_shapes[0]) == 2:
         ctx.output("Gemm", *inputs, transB=int(not layer.transpose))
     else:
@@ -20,10 +22,10 @@ def inner_product_onnx(ctx: OnnxContext) -> None:
         ctx.graph.reshape(rows, (), ctx.top_shapes[0], ctx.y[0])
 
 
-@emits_python("InnerProduct")
+@emits_python(*_INNER_PRODUCT)
 def inner_product_python(ctx: PythonContext) -> str:
     layer = ctx.layer
-    names, is_2d = ["weight", "bias"][: len(layer.declared)], len(ctx.bottom_shapes[0]) == 2
+    names, is_2d = ["weight", "bias"][: len(layer.blobs())], len(ctx.bottom_shapes[0]) == 2
     bias = {"bias": (str(len(names) == 2), "True")}
     if layer.lead == 1 and not layer.transpose:
         module = ctx.submodule(f"nn.Linear({arguments(layer.inputs, layer.num_output, **bias)})", *names)

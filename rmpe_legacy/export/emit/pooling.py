@@ -14,6 +14,28 @@ from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, pair, sizes
 
 
+@emits_onnx("SumPooling")
+def sum_pooling_onnx(ctx: OnnxContext) -> None:
+    if ctx.layer.method != "SUM":
+        pooling_onnx(ctx)
+        return
+    windows, size = ctx.layer.windows, ctx.size()[1:]
+    left, right, top, bottom = (max(m, 0) for m in windows.margin(size))
+    x = ctx.node("Pad", ctx.x[0], ctx.integers([0, 0, top, left, 0, 0, bottom, right]))
+    mean = ctx.node("AveragePool", x, kernel_shape=list(windows.kernel), strides=list(windows.stride))
+    ctx.output("Mul", mean, ctx.constant(float(np.prod(windows.kernel))))
+
+
+@emits_python("SumPooling")
+def sum_pooling_python(ctx: PythonContext) -> str:
+    if ctx.layer.method != "SUM":
+        return pooling_python(ctx)
+    windows = ctx.layer.windows
+    if ctx.layer.kernel is None:
+        return f"{ctx.x[0]}.sum((2, 3), keepdim=True)"
+    return ctx.call("sum_pool", ctx.x[0], *_windows(windows))
+
+
 @emits_onnx("Pooling")
 def pooling_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer

@@ -52,7 +52,7 @@ def nd_convolution_python(ctx: PythonContext) -> str:
     return f"{module}({ctx.x[0]})"
 
 
-_POOLING = ("NdPooling", "PoolingND", "Pooling3D=p3d", "Pooling3D", "Pooling3d")
+_POOLING = ("NdPooling", "PoolingND", "Pooling=nd", "Pooling3D=p3d", "Pooling3D", "Pooling3d")
 
 
 @emits_onnx(*_POOLING)
