@@ -26,7 +26,9 @@ def known_python(*names: tuple[str, str]) -> Callable[[type[Layer]], type[Layer]
             if name in _KNOWN:
                 raise ValueError(f"Python layer {name} is taken by {_KNOWN[name].__qualname__}")
             _KNOWN[name] = cls
-        cls.form = names[0][1]
+        module, layer = names[0]
+        taken = any(other is not cls and other.form == layer for other in _KNOWN.values())
+        cls.form = f"{module}.{layer}" if taken else layer
         return cls
 
     return add
