@@ -147,6 +147,8 @@ def _hidden_file(folder: Path, content: bytes) -> Path:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents unless they exist. Raises FileError if that fails."""
+    if folder.is_dir():
+        return
     _refuse_file(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

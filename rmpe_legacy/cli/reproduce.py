@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     Several processes write the same files as one: torchrun --nproc-per-node N -m rmpe_legacy reproduce ...
     """
     if args.kind == "coco":
-        from rmpe_legacy.paper.reproduce import reproduce_coco, run_and_reproduce_coco
+        from rmpe_legacy.paper.reproduce_coco import reproduce_coco, run_and_reproduce_coco
 
         if args.images:
             if args.predictions or not (args.pose and args.ground_truth):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from .tables import NUMBERS, TABLE_1, TABLE_2, Row, Table
@@ -69,6 +69,12 @@ def compare_text(measured: Mapping[str, str]) -> str:
 
 def _number(value: float, sign: str = "") -> str:
     return f"{value:{sign}.1f}" if isfinite(value) else "-"
+
+
+def unmeasurable(table: Table) -> str:
+    """Format a table none of whose rows can be measured, with the reason."""
+    own = replace(table, rows=tuple(row for row in table.rows if row.ours))
+    return compare(own, {}, lambda row: table.unmeasurable)
 
 
 def line(name: str, what: str, columns: Sequence[str], cells: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""``rmpe reproduce mpii|coco``: run the paper's recipe on the available weights and data, and fill its tables."""
+"""``rmpe reproduce mpii``: run the paper's recipe on the available weights and data, and fill its tables."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from os import PathLike
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rmpe_legacy.errors import FileError, OptionError, RmpeError
-from rmpe_legacy.evaluation.evaluate import measure
 from rmpe_legacy.evaluation.files import read_groups
 from rmpe_legacy.evaluation.groups import Groups
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.estimate import load_pose_network
-from rmpe_legacy.pose.formats import coco_results
-from rmpe_legacy.pose.joints import COCO17
 from rmpe_legacy.pose.nms import pose_nms
 from rmpe_legacy.pose.pipeline import Pipeline
 from rmpe_legacy.pose.published import Recipe
@@ -39,7 +35,6 @@ from rmpe_legacy.runs.commands import (
     pose_files,
     proposals_in,
     report_images_of,
-    run_demo,
     settings_of,
     skipped_of,
     write_run,
@@ -50,9 +45,9 @@ from rmpe_legacy.runs.report import MAX_REPORT_IMAGES, Summary, check_page, writ
 from rmpe_legacy.wording import pluralize
 
 from .average_precision import ap_of_persons, ap_of_poses, base_name, groups_of_images
-from .comparison import Measurement, compare, compare_text
+from .comparison import Measurement, compare, compare_text, unmeasurable
 from .describe_network import describe_detector, describe_pose_network
-from .tables import README_COCO, README_MPII, TABLE_1, TABLE_2, TABLE_3, Row, Table
+from .tables import README_MPII, TABLE_1, TABLE_3, Row
 
 MEASURED = "measured.json"
 FULL, WITHOUT_NMS, TWO_STEP, ORACLE = ("full", "without pose NMS", "two-step, without any of the three", "oracle boxes")
@@ -270,12 +265,6 @@ def _tables(measured: Mapping[str, Measurement], given: MpiiFiles) -> str:
     return "\n\n".join([*tables, *(unmeasurable(table) for table in (TABLE_1, README_MPII))])
 
 
-def unmeasurable(table: Table) -> str:
-    """Format a table none of whose rows can be measured, with the reason."""
-    own = replace(table, rows=tuple(row for row in table.rows if row.ours))
-    return compare(own, {}, lambda row: table.unmeasurable)
-
-
 def _counts(run: _Run, absent: int) -> str:
     skipped = sum(result.people is None for result in run.results)
     notes = [f"{skipped} skipped"] * bool(skipped) + [f"{absent} missing from the folder"] * bool(absent)
@@ -302,52 +291,3 @@ def _text_numbers(run: _Run, known: Mapping[str, Measurement], recipe: Recipe) -
 
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-
-
-# --- COCO --------------------------------------------------------------------------------------------------------
-
-
-def run_and_reproduce_coco(images: str | PathLike, boxes: str | PathLike | None, detector: Files | None,
-                           pose: Files, truth: str | PathLike, options: Options) -> CommandResult:
-    """Run a pose network of COCO's 17 joints on images, and print its AP next to Table 2.
-
-    Args:
-        images: The folder of COCO's images.
-        boxes: Detections of another detector, instead of ``detector``.
-        detector: The detector's files; None with `boxes`.
-        pose: The pose network's files.
-        truth: person_keypoints_*.json.
-        options: The common options.
-
-    Raises:
-        RmpeError: The pose network does not predict COCO's joints, or a file cannot be read.
-    """
-    run = run_demo([images], detector, pose, replace(options, formats=(coco_results.NAME,)), boxes=boxes)
-    if not options.context.world.first:
-        return run
-    results = options.output / f"coco_results.{COCO17.name}.json"
-    if not results.is_file():
-        raise RmpeError(f"{options.output}: the pose network does not predict COCO's 17 joints, so it has no COCO AP; "
-                        "give one with --joints coco17")
-    return CommandResult(f"{run.text}\n\n{reproduce_coco(results, truth).text}", run.skipped)
-
-
-def reproduce_coco(predictions: str | PathLike | None = None, truth: str | PathLike | None = None) -> CommandResult:
-    """Print Table 2, with the AP of a results file with COCO's 17 joints if one is given.
-
-    Raises:
-        RmpeError: Only one of `predictions` and `truth` is given, or a file cannot be read.
-    """
-    if bool(predictions) != bool(truth):
-        raise RmpeError("give both the results (--predictions) and the annotations (--ground-truth), or neither")
-    lines = [unmeasurable(TABLE_2), "", unmeasurable(README_COCO), "",
-             "The published networks predict MPII's 16 joints. These do not include the nose, eyes and ears, which "
-             "COCO evaluates, so no result of theirs is a COCO AP."]
-    if predictions and truth:
-        numbers = measure("coco", predictions, truth).numbers
-        values = {column: 100 * float(numbers[key]) for column, key in
-                  zip(TABLE_2.columns, ("AP", "AP50", "AP75", "APm", "APl"), strict=True)}
-        own = replace(TABLE_2, rows=tuple(row for row in TABLE_2.rows if row.ours))
-        note = f"{Path(predictions).name} on {Path(truth).name}, not on test-dev"
-        lines[0] = compare(own, {"RMPE": Measurement(values, note)}, lambda row: "")
-    return CommandResult("\n".join(lines), {})

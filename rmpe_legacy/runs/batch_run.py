@@ -77,24 +77,25 @@ class BatchRun:
         """
         checkpoint = Checkpoint(self.output, self.settings)
         mine = self.context.world.share(list(enumerate(sources)))
-        results = dict(self._run(checkpoint, mine))
+        self._run(checkpoint, mine)
         self.context.world.wait()
-        return [results[i] if i in results else self._read(checkpoint, source) for i, source in enumerate(sources)]
+        return [self._read(checkpoint, source) for source in sources]
 
-    def _run(self, checkpoint: Checkpoint,
-             mine: Sequence[tuple[int, ImageSource]]) -> Iterator[tuple[int, ImageResult]]:
-        """Run the networks in this thread, while others read the next image, and draw and save the last one."""
+    def _run(self, checkpoint: Checkpoint, mine: Sequence[tuple[int, ImageSource]]) -> None:
+        """Run the networks in this thread, while others read the next image, and draw and save the last one.
+
+        No result is kept: between the networks' blobs each would hold several times its size in memory.
+        """
         with _quick_turns(), ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "save") as saver:
             found = _ahead(reader, lambda job: self._find(checkpoint, job[1], job[0] < self.shown), mine)
-            saving: list[tuple[int, Future[ImageResult]]] = []  # at most one
+            saving: Future[ImageResult] | None = None
             for (i, source), image in zip(self.context.progress(mine), found, strict=False):
                 if isinstance(image, ImageResult) and image.people is not None:  # finished by an earlier run
-                    yield i, image
                     continue
                 finish = self._processed(source, image, i < self.shown)
-                yield from self._saved(saving)
-                saving = [(i, saver.submit(self._save, checkpoint, source, finish))]
-            yield from self._saved(saving)
+                self._wait(saving)
+                saving = saver.submit(self._save, checkpoint, source, finish)
+            self._wait(saving)
 
     def _find(self, checkpoint: Checkpoint, source: ImageSource, shown: bool) -> np.ndarray | ImageResult:
         """Return an image; or its result, if it is finished or cannot be read."""
@@ -133,13 +134,10 @@ class BatchRun:
         return ImageResult(source.name, replace(people, image=None, traces=(), people=None),
                            extra=panels(image, people.traces).arrays() if shown else {})
 
-    def _saved(self, saving: Sequence[tuple[int, Future[ImageResult]]]) -> Iterator[tuple[int, ImageResult]]:
-        """Wait for results to be saved."""
-        for i, future in saving:
-            result = future.result()
-            if result.people is None:
-                self.context.log(f"skipped: {result.skipped}")
-            yield i, result
+    def _wait(self, saving: Future[ImageResult] | None) -> None:
+        """Wait until a result is saved."""
+        if saving is not None and (result := saving.result()).people is None:
+            self.context.log(f"skipped: {result.skipped}")
 
     def _read(self, checkpoint: Checkpoint, source: ImageSource) -> ImageResult:
         result = checkpoint.read(source.name)

@@ -249,6 +249,14 @@ class TestWithoutTheStore:
         ('layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { global_pooling: true } } '
          'layer { name: "l" type: "SoftmaxWithLoss" bottom: "p" bottom: "label" top: "l" } '
          'layer { name: "a" type: "Accuracy" bottom: "p" bottom: "label" top: "a" }', ((3, 3, 256, 256), (3,))),
+        ('layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 '
+         'kernel_size: 5 stride: 2 } } layer { name: "l" type: "EuclideanLoss" bottom: "c" bottom: "label" top: "l" }',
+         ((3, 3, 256, 256), (3, 2, 126, 126))),
+        ('layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { global_pooling: true } } '
+         'layer { name: "s" type: "Slice" bottom: "label" top: "l1" top: "l2" slice_param { slice_point: 4 } } '
+         'layer { name: "f" type: "InnerProduct" bottom: "p" top: "f" inner_product_param { num_output: 4 } } '
+         'layer { name: "e" type: "EuclideanLoss" bottom: "f" bottom: "l1" top: "e" } '
+         'layer { name: "a" type: "Accuracy" bottom: "p" bottom: "l2" top: "a" }', ((3, 3, 256, 256), (3, 5))),
     ])
     def test_rows_that_are_not_there_have_the_shape_that_their_use_tells(self, tmp_path: Path, users: str,
                                                                          shapes: tuple):
@@ -260,6 +268,17 @@ class TestWithoutTheStore:
         assert net.steps[0].top_shapes == shapes
         with pytest.raises(LayerError, match=r"its source 'no\.txt' does not exist"):
             net()
+
+    def test_an_image_that_a_convolution_is_added_to_has_its_channels(self, tmp_path: Path):
+        file = tmp_path / "net.prototxt"
+        file.write_text('layer { name: "d" type: "HDF5Data" top: "data" top: "label" '
+                        'hdf5_data_param { source: "no.txt" batch_size: 2 } } '
+                        'layer { name: "c" type: "Convolution" bottom: "data" top: "c" '
+                        'convolution_param { num_output: 1 kernel_size: 3 pad: 1 } } '
+                        'layer { name: "s" type: "Eltwise" bottom: "data" bottom: "c" top: "s" } '
+                        'layer { name: "l" type: "EuclideanLoss" bottom: "s" bottom: "label" top: "l" }')
+        with pytest.warns(UserWarning, match="assumed to be data 2 x 1 x 256 x 256, label 2 x 1 x 256 x 256"):
+            load_net(file)
 
     def test_rows_whose_use_tells_nothing_are_asked_for(self, tmp_path: Path):
         file = tmp_path / "net.prototxt"

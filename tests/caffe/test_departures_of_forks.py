@@ -284,3 +284,28 @@ def test_the_gradient_of_sums_of_differences_is_their_sign(load):
     x = torch.tensor([[1.0, 2]], requires_grad=True)
     (3 * layer_of(net)(x, torch.tensor([[2.0, 0]]))).sum().backward()
     assert_close(x.grad, torch.tensor([[-3.0, 3]]))
+
+
+def test_nvcaffes_batch_norm_in_test_has_the_gradient_of_its_forward(load):
+    net = load('type: "BatchNorm" top: "y" batch_norm_param { scale_bias: true }', x=(2, 3, 2, 2))
+    layer = layer_of(net).double()
+    with torch.no_grad():
+        layer.variance.fill_(2.0)
+        layer.scale.fill_(3.0)
+    x = torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(5)).double().requires_grad_()
+    layer(x).sum().backward()
+    assert_close(x.grad, torch.full_like(x, 3 / (2 + 1e-5) ** 0.5))
+
+
+def test_a_pruned_convolution_keeps_images_apart(load):
+    net = load('type: "DNSConvolution" top: "y" convolution_param { num_output: 1 kernel_size: 2 weight_filler { '
+               'type: "constant" value: 1 } } dns_convolution_param { weight_mask_filler { value: 1 } '
+               'bias_mask_filler { value: 1 } }', x=(2, 1, 2, 2))
+    x = torch.stack([torch.full((1, 2, 2), 1.0), torch.full((1, 2, 2), 5.0)])
+    assert_close(net(x=x)["y"].flatten(), torch.tensor([4.0, 20]))
+
+
+def test_pooling_over_three_axes_pools_over_the_last(load):
+    net = load('type: "Pooling" top: "y" pooling_param { kernel_size: 1 kernel_size: 1 kernel_size: 3 }',
+               x=(1, 1, 1, 1, 3))
+    assert_close(net(x=torch.tensor([1.0, 7, 3]).view(1, 1, 1, 1, 3))["y"].flatten(), torch.tensor([7.0]))

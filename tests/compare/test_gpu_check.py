@@ -28,11 +28,12 @@ def test_a_failed_check_is_an_exit_code(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(check, "all_checks", lambda rounds: iter(checks))
     arguments = ["gpu-check", "--report", str(tmp_path / "report.json")]
     assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("none failed, but some were skipped; the report is ")
     checks.append(check.Check("three", False))
     assert main(arguments) == 1
     out = capsys.readouterr().out.splitlines()
-    assert out[-4:-1] == ["yes        one", "not asked  two", "NO         three"]
-    assert out[-1].startswith("something failed; the report is ")
+    assert out[-4:-1] == ["yes        one", "skipped    two", "NO         three"]
+    assert out[-1].startswith("some checks failed; the report is ")
 
 
 def test_an_installation_has_nothing_to_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -78,3 +79,63 @@ def test_a_missing_sanitizer_is_told(monkeypatch: pytest.MonkeyPatch):
     [found] = check.check_sanitizer()
     assert found.passed is None
     assert "not found" in found.details["why"]
+
+
+def test_each_kind_of_difference_is_listed_with_its_input(monkeypatch: pytest.MonkeyPatch):
+    image, theta, grad = torch.zeros(1, 1, 2, 3), torch.tensor([[1.0, 0, 0, 0, 1, 0]]), torch.zeros(1, 1, 2, 3)
+    monkeypatch.setattr(check, "warps", lambda: [("identity", True, (image, theta, 2, 3, grad, True)),
+                                                 ("NaN", False, (image, theta, 2, 3, grad, True))])
+    monkeypatch.setattr(check, "same_bits", lambda a, b: False)
+    monkeypatch.setattr(check, "close", lambda a, b, tolerance: False)
+    assert [(c.passed, c.details) for c in check.check_warps("cpu")] == [
+        (False, {"compared": 2, "wrong": ["identity", "NaN"]}), (False, {"compared": 2, "wrong": ["identity", "NaN"]}),
+        (False, {"compared": 2, "wrong": ["identity"]})]  # without finite values, sums in another order may be NaN
+
+
+def test_slower_than_grid_sample_is_a_failure(monkeypatch: pytest.MonkeyPatch):
+    size = (2, 3, 8, 6)
+    rows = check.warp_timing.measure(size, "cpu", 1)
+    monkeypatch.setattr(check.warp_timing, "SIZES", [size])
+    monkeypatch.setattr(check.warp_timing, "measure", lambda size, device, rounds: rows)
+    monkeypatch.setattr(check.warp_timing, "contenders",
+                        lambda size, device: {"forward": (list, list), "forward + backward": (list, list)})
+    times = iter([4e-6, 2e-6, 3e-6, 5e-6])
+    monkeypatch.setattr(check, "gpu_seconds", lambda work, rounds: next(times))
+    faster, slower = check.check_speed(3)
+    assert (faster.passed, faster.details["times_as_fast"]) == (True, 2)
+    assert faster.name == "forward at (2, 3, 8, 6) no slower than grid_sample"
+    assert (slower.passed, slower.details["gpu_us"]) == (False, {"grid_sample": 3, "ours": 5})
+    assert slower.details["wall"]["work"] == "forward + backward"
+
+
+def test_the_sanitizers_exit_code_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program = tmp_path / "compute-sanitizer"
+    program.write_text('#!/bin/sh\necho "$2 on $5"\n[ "$2" = memcheck ]\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(check.shutil, "which", lambda name: str(program))
+    monkeypatch.setattr(check.sys, "executable", "python")
+    good, bad = check.check_sanitizer(("memcheck", "racecheck"))
+    assert (good.name, good.passed, good.details) == (
+        "compute-sanitizer memcheck", True, {"exit": 0, "end": ["memcheck on python"]})
+    assert (bad.name, bad.passed, bad.details["exit"]) == ("compute-sanitizer racecheck", False, 1)
+
+
+@pytest.mark.parametrize(("cuda", "words"), [
+    (None, "is built without CUDA, so no GPU can be checked; install a CUDA build of torch"),
+    ("13.0", "finds no CUDA device, so there is nothing to check; run this on a machine with an NVIDIA GPU"),
+])
+def test_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch, cuda: str | None, words: str):
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert words in (check.why_no_gpu() or "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (check.why_no_gpu() is None) == (cuda is not None)
+
+
+def test_a_build_that_fails_shows_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "setup.py").write_text("import os, sys\nprint(os.environ['RMPE_CUDA'], *sys.argv[1:])\nsys.exit(1)\n")
+    monkeypatch.setattr(check, "CHECKOUT", tmp_path)
+    built = check.build()
+    assert (built.passed, built.details) == (False, {"end": ["1 -q build_ext --inplace"]})
+    (tmp_path / "setup.py").write_text("")
+    assert check.build() == check.Check("csrc/ builds with CUDA", True, {})

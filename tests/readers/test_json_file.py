@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rmpe_legacy.caffe.proto.text import parse_text
-from rmpe_legacy.errors import FileError
+from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.formats.base import Setting
 from rmpe_legacy.formats.network_json import network_json, read_json_network
 from rmpe_legacy.readers.json_file import read_json
@@ -78,3 +78,56 @@ def test_an_unknown_field_nested_without_end(tmp_path):
         f'"de_transform": null, "weights": null, "net": {{"(unknown fields)": [["x", {deep}]]}}}}')
     with pytest.raises(FileError, match="more than 64 levels"):
         read_json_network(tmp_path / "net.json")
+
+
+def changed(**changes: object) -> dict:
+    """The JSON of a small network, with some entries replaced."""
+    return json.loads(network_json(parse_text(NET.format("x"), "NetParameter"), Setting(), None)) | changes
+
+
+def layer(**fields: object) -> dict:
+    return {"layer": [{"name": "x", "type": "Input", "top": ["x"], **fields}]}
+
+
+@pytest.mark.parametrize(("document", "words"), [
+    ([1], "is not an rmpe_legacy network, as written by rmpe convert"),
+    (changed(format="other"), "is not an rmpe_legacy network, version 1, as written by rmpe convert"),
+    (changed(version=2), "is not an rmpe_legacy network, version 1, as written by rmpe convert"),
+    (changed(weights="../w.pt"), "weights is '../w.pt'; expected the name of a file in the same folder"),
+    (changed(weights=".."), "weights is '..'; expected the name of a file in the same folder"),
+    (changed(weights=5), "weights is 5; expected the name of a file in the same folder"),
+    (changed(phase="VAL"), 'phase is "VAL"; expected one of TRAIN, TEST'),
+    (changed(dialect=["bvlc"]), 'dialect is ["bvlc"]; expected one of rmpe, ssd, bvlc, '),
+    (changed(level="0"), "level must be a whole number, and stages a list of names"),
+    (changed(stages=[1]), "level must be a whole number, and stages a list of names"),
+    (changed(net=None), "net: expected a NetParameter; the file is damaged, or of another dialect"),
+    (changed(net={"layer": {}}), "net.layer: expected a list; the file is damaged"),
+    (changed(net={"layer": [7]}), "net.layer[0]: expected a LayerParameter; the file is damaged"),
+    (changed(net=layer(colour=1)), "net.layer[0]: LayerParameter has no field 'colour'; the file is damaged"),
+    (changed(net=layer(name=5)), "net.layer[0].name: expected string, got 5"),
+    (changed(net=layer(phase=0)), "net.layer[0].phase: expected "),
+    (changed(net=layer(transform_param={"mirror": 1})), "net.layer[0].transform_param.mirror: expected bool, got 1"),
+    (changed(net={"(unknown fields)": {"x": 1}}), "net: (unknown fields) must be a list of names and values"),
+    (changed(net={"(unknown fields)": [["x", 1, 2]]}), "net: (unknown fields) must be a list of names and values"),
+])
+def test_a_network_that_is_not_one(tmp_path, document, words):
+    (tmp_path / "net.json").write_text(json.dumps(document))
+    with pytest.raises(FileError) as caught:
+        read_json_network(tmp_path / "net.json")
+    assert str(caught.value).startswith(f"{tmp_path / 'net.json'}: ")
+    assert words in str(caught.value)
+
+
+def test_unknown_fields_numbers_and_enums_come_back(tmp_path):
+    """What a schema does not know, and what JSON has no number for."""
+    message = parse_text('mystery { a: 1 b: "x" c: [1, 2.5] d { e: inf } } layer { name: "p" type: "Pooling" '
+                         "pooling_param { pool: MEDIAN } } layer { name: \"r\" type: \"ReLU\" "
+                         "relu_param { negative_slope: -inf } }", "NetParameter")
+    document = json.loads(network_json(message, Setting(), None))
+    assert document["net"]["(unknown fields)"] == [["mystery", {"a": 1, "b": "x", "c": [1, 2.5], "d": {"e": "inf"}}]]
+    assert document["net"]["layer"][1]["relu_param"] == {"negative_slope": "-inf"}
+    (tmp_path / "net.json").write_text(json.dumps(document))
+    with pytest.raises(RmpeError) as caught:
+        read_json_network(tmp_path / "net.json")
+    assert "net.json: NetParameter has no field 'mystery'\n" in str(caught.value)
+    assert str(caught.value).endswith("net.layer[0].pooling_param: PoolingParameter.pool has no value MEDIAN")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from threading import Event
 
@@ -55,3 +56,20 @@ def test_the_next_image_is_read_and_the_last_one_saved_while_an_image_is_process
     again = BatchRun(tmp_path, {}, process=lambda *_: 1 / 0, draw=draw).run(sources)  # all is saved
     assert [result.name for result in again] == [result.name for result in results]
     assert [result.people.size_wh for result in again] == [result.people.size_wh for result in results]
+
+
+def test_results_are_read_back_at_the_end_and_not_kept_until_then(tmp_path: Path):
+    """Or memory would grow with every image."""
+    made: list[weakref.ref[Detections]] = []
+
+    def process(source: Source, image: np.ndarray, keep_crops: bool) -> PoseResult:
+        assert all(each() is None for each in made[:-2])  # the last two may still be on their way to the disk
+        people = nobody()
+        made.append(weakref.ref(people.proposals))
+        return people
+
+    sources = [Source(f"{i}.png") for i in range(6)]
+    results = BatchRun(tmp_path, {}, process).run(sources)
+    assert len(made) == 6
+    assert [result.name for result in results] == [source.name for source in sources]
+    assert all(result.people is not None for result in results)

@@ -5,8 +5,9 @@ import pytest
 
 from rmpe_legacy.synthetic import figures
 from rmpe_legacy.synthetic import world as synthetic
+from rmpe_legacy.synthetic.background import FINE, NOBODY
 from rmpe_legacy.synthetic.figures import EYE, HEAD_TOP, L_HIP, NECK, PELVIS, R_HIP, THORAX
-from rmpe_legacy.synthetic.world import FINE, NOBODY, OCCLUDED, OUTSIDE, VISIBLE, draw_picture, draw_pictures
+from rmpe_legacy.synthetic.world import OCCLUDED, OUTSIDE, VISIBLE, draw_picture, draw_pictures
 
 SEED = 42
 

@@ -245,10 +245,102 @@ class TestModules:
         ("nn.Normalize", {"p": 2, "eps": 0}, [3.0, 0.0, 4.0], [0.6, 0.0, 0.8]),
         ("nn.Narrow", {"dimension": 1, "index": 2, "length": -1}, [1.0, 2.0, 3.0], [2.0, 3.0]),
         ("nn.SoftPlus", {"beta": 1, "threshold": 20}, [0.0, 30.0, -50.0], [np.log(2), 30.0, 1.9287498e-22]),
+        ("nn.Normalize", {"p": np.inf, "eps": 1}, [3.0, 0.0, -4.0], [0.6, 0.0, -0.8]),
+        ("nn.Normalize", {"p": 1, "eps": 0}, [3.0, 0.0, -1.0], [0.75, 0.0, -0.25]),
+        ("nn.Min", {"dimension": 1}, [[4.0, 5.0, 3.0], [1.0, 9.0, 7.0]], [1.0, 5.0, 3.0]),
+        ("nn.Min", {"dimension": 2}, [[4.0, 5.0, 3.0], [1.0, 9.0, 7.0]], [3.0, 1.0]),
+        ("nn.Sum", {"dimension": 1, "squeeze": False}, [[4.0, 5.0, 3.0], [1.0, 9.0, 7.0]], [[5.0, 14.0, 10.0]]),
+        ("nn.Sum", {"dimension": 2, "sizeAverage": True}, [[4.0, 5.0, 3.0], [1.0, 8.0, 6.0]], [4.0, 5.0]),
+        ("nn.Squeeze", {"dim": 2}, [[[1.0]], [[2.0]]], [[1.0], [2.0]]),
+        ("nn.Squeeze", {"dim": 1}, [7.0], [7.0]),  # a vector of one value keeps its axis
+        ("nn.PixelShuffle", {"upscaleFactor": 2}, [[[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]], [[7.0, 8.0]]]],
+         [[[[1.0, 3.0, 2.0, 4.0], [5.0, 7.0, 6.0, 8.0]]]]),
+        ("nn.SpatialReflectionPadding", {"pad_l": 1, "pad_r": 2, "pad_t": 0, "pad_b": 1}, [[[1.0, 2, 3], [4, 5, 6]]],
+         [[[2.0, 1, 2, 3, 2, 1], [5, 4, 5, 6, 5, 4], [2, 1, 2, 3, 2, 1]]]),
+        ("nn.SpatialReplicationPadding", {"pad_l": 1, "pad_r": 0, "pad_t": 1, "pad_b": 0}, [[[1.0, 2, 3], [4, 5, 6]]],
+         [[[1.0, 1, 2, 3], [1, 1, 2, 3], [4, 4, 5, 6]]]),
+        ("nn.SpatialAdaptiveMaxPooling", {"H": 1, "W": 2}, [[[1.0, 2, 3], [4, 9, 6]]], [[[9.0, 9.0]]]),
+        ("nn.SpatialAdaptiveAveragePooling", {"H": 1, "W": 3}, [[[1.0, 2, 3], [4, 9, 6]]], [[[2.5, 5.5, 4.5]]]),
+        ("cudnn.SoftMax", {}, [[[[0.0], [0.0]], [[0.0], [float(np.log(5))]]]],
+         [[[[0.125], [0.125]], [[0.125], [0.625]]]]),
     ])
     def test_by_hand(self, tmp_path: Path, class_name: str, fields: dict, x: list, want: list):
         network = build(tmp_path, module(class_name, **fields))
         assert_close(network(torch.tensor(x)), torch.tensor(want, dtype=torch.float32))
+
+    @pytest.mark.parametrize(("class_name", "field", "weight", "x", "want"), [
+        ("nn.Mul", "weight", [3], [[1, -2], [0, 4]], [[3, -6], [0, 12]]),
+        ("nn.Add", "bias", [1, 5], [[1, -2], [0, 4]], [[2, 3], [1, 9]]),
+        ("nn.Add", "bias", [1, 5], [1, -2], [2, 3]),
+        ("nn.CMul", "weight", [2, 5], [[1, -2], [0, 4], [3, 1]], [[2, -10], [0, 20], [6, 5]]),
+        ("nn.CMul", "weight", [[[2], [5]]], [[[1, -2, 3], [0, 4, 1]]], [[[2, -4, 6], [0, 20, 5]]]),
+        ("nn.CMul", "weight", [[2, 5]], [3, 4], [6, 20]),
+        ("nn.CAdd", "bias", [[2], [5]], [[1, -2, 3], [0, 4, 1]], [[3, 0, 5], [5, 9, 6]]),
+        ("nn.CAdd", "bias", [2, 5], [[1, -2], [0, 4], [3, 1]], [[3, 3], [2, 9], [5, 6]]),
+    ])
+    def test_learned_factors_and_offsets_by_hand(self, tmp_path: Path, class_name, field, weight, x, want):
+        network = build(tmp_path, module(class_name, **{field: tensor(np.float32(weight))}))
+        y = network(torch.tensor(x, dtype=torch.float32))
+        assert torch.equal(y, torch.tensor(want, dtype=torch.float32))
+        y.sum().backward()  # the factor or the offset learns
+        assert next(network.parameters()).grad is not None
+
+    def test_an_offset_that_is_one_number(self, tmp_path: Path):
+        network = build(tmp_path, module("nn.Add", bias=tensor(np.float32([2.5])), scalar=True))
+        assert network(torch.tensor([[1.0, -2.0, 3.0]])).tolist() == [[3.5, 0.5, 5.5]]
+
+    def test_subsampling_by_hand(self, tmp_path: Path):
+        network = build(tmp_path, module("nn.SpatialSubSampling", nInputPlane=2, kW=2, kH=1, dW=2, dH=1,
+                                         weight=tensor(np.float32([1, 10])), bias=tensor(np.float32([0.5, -1]))))
+        x = torch.tensor([[[1.0, 2, 3, 4], [5, 6, 7, 8]], [[1, 0, 0, 1], [2, 2, 3, 3]]])
+        assert network(x).tolist() == [[[3.5, 7.5], [11.5, 15.5]], [[9.0, 9.0], [39.0, 59.0]]]
+
+    def test_average_pooling_that_does_not_divide(self, tmp_path: Path):
+        network = build(tmp_path, module("nn.SpatialAveragePooling", kW=2, kH=2, dW=2, dH=2, padW=0, padH=0,
+                                         ceil_mode=False, count_include_pad=True, divide=False))
+        assert network(torch.tensor([[[1.0, 2, 3, 4], [5, 6, 7, 8]]])).tolist() == [[[14.0, 22.0]]]
+
+    def test_a_full_convolution_takes_its_output_size_from_a_second_input(self, tmp_path: Path):
+        network = build(tmp_path, module(
+            "nn.SpatialFullConvolution", nInputPlane=1, nOutputPlane=1, kW=2, kH=2, dW=2, dH=2, padW=0, padH=0,
+            adjW=0, adjH=0, weight=tensor(np.ones((1, 1, 2, 2), np.float32)), bias=tensor(np.zeros(1, np.float32))))
+        x = torch.tensor([[[[1.0, 2.0]]]])
+        assert network(x).shape == (1, 1, 2, 4)
+        y = network([x, torch.zeros(1, 1, 3, 5)])
+        assert y.tolist() == [[[[1, 1, 2, 2, 0], [1, 1, 2, 2, 0], [0, 0, 0, 0, 0]]]]
+
+    @pytest.mark.parametrize(("network", "shape", "words"), [
+        (module("nn.SpatialMaxPooling", kW=3, kH=3, dW=1, dH=1), (1, 2, 2, 5),
+         "nn.SpatialMaxPooling: an image of size 2 is smaller than the window of 3"),
+        (module("nn.SpatialMaxPooling", kW=1, kH=1, dW=1, dH=1), (2, 5),
+         "nn.SpatialMaxPooling: takes (N, C, H, W) or (C, H, W), not [2, 5]"),
+        (module("nn.SpatialUpSamplingNearest", scale_factor=2), (2, 5),
+         "nn.SpatialUpSamplingNearest: takes (N, C, H, W) or (C, H, W), not [2, 5]"),
+        (module("nn.View", size=long_storage(3, 4), numElements=12), (2, 5),
+         "nn.View(3, 4): an input of [2, 5] does not fit"),
+        (module("nn.SpatialBatchNormalization", running_mean=tensor(np.zeros(3, np.float32)),
+                running_var=tensor(np.ones(3, np.float32)), nDim=4), (1, 2, 4, 4),
+         "nn.SpatialBatchNormalization: takes 4 dimensions, or one less in evaluation mode, and 3 channels, not "
+         "[1, 2, 4, 4]"),
+    ])
+    def test_inputs_that_do_not_fit(self, tmp_path: Path, network: Torch7Object, shape: tuple[int, ...], words: str):
+        with pytest.raises(NetError) as caught:
+            build(tmp_path, network)(torch.zeros(shape))
+        assert words in str(caught.value)
+
+    @pytest.mark.parametrize(("network", "words"), [
+        (module("nn.Linear", weight=tensor(np.zeros(3, np.float32))), "weight has 1 dimensions; expected 2"),
+        (module("cudnn.SpatialAveragePooling", kW=2, kH=2, ceil_mode=False, divide=False),
+         "divide is false, which cudnn does not support"),
+        (module("nn.Threshold", threshold=0, val=2, inplace=True),
+         "in place, its value 2 must not exceed its threshold 0"),
+        (module("nn.SpatialMaxPooling", kW=2, kH=2, padW=2, padH=0),
+         "pad (0, 2) is more than half of the window (2, 2)"),
+    ])
+    def test_settings_that_cannot_be(self, tmp_path: Path, network: Torch7Object, words: str):
+        with pytest.raises(RmpeError) as caught:
+            build(tmp_path, network)
+        assert words in str(caught.value)
 
     def test_square_root_has_no_slope_at_zero(self, tmp_path: Path):
         x = torch.tensor([0.0, 4.0], requires_grad=True)

@@ -14,7 +14,7 @@ from .base import Count, Layer, Shape, shape_text
 class Windowed(Layer):
     """Reads kernel, stride, pad and dilation per spatial axis from the first of `params`."""
 
-    params = ("convolution_param",)
+    params: tuple[str, ...] = ("convolution_param",)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get(self.params[0])

@@ -95,7 +95,8 @@ class NvidiaBatchNorm(Layer):
 
     Blobs: the moving mean and variance, which TEST uses as they are; a factor, which nothing reads; with scale_bias, or
     a filler of either, scale and bias, which learn whatever lr_mult says. TRAIN normalises by the batch's own mean and
-    variance, whatever use_global_stats says; the first two batches replace the moving ones. An eps below 1e-5 is 1e-5.
+    variance, whatever use_global_stats says; the first two batches replace the moving ones. As on a CPU, the moving
+    variance has eps in it. An eps below 1e-5 is 1e-5.
     Differs: Backward in TEST uses the moving statistics; the published code uses what the last batch in TRAIN left.
     """
 
@@ -148,6 +149,5 @@ class NvidiaBatchNorm(Layer):
 def _choose(spec: LayerSpec) -> Choice:
     """Scale and bias in the layer are NVCaffe's."""
     param = spec.get("batch_norm_param")
-    names = ("scale_bias", "scale_filler", "bias_filler")
-    own = any(name in param.descriptor.fields and param.has(name) for name in names)
+    own = any(name in param.fields for name in ("scale_bias", "scale_filler", "bias_filler"))
     return Choice("nvidia") if own else Choice("", ("nvidia",))

@@ -37,7 +37,7 @@ class DetectionOutput(Layer):
     params = ("detection_output_param",)
     bottoms: Count = (3, 4)
     chooses_rows = True
-    refuses = (0, 1, 2, 3)
+    refuses: tuple[int, ...] = (0, 1, 2, 3)
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

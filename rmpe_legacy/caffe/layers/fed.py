@@ -200,12 +200,20 @@ class LaneData(PictureLayer):
 
 @register("BoxData", form="")
 class BoxData(PictureLayer):
-    """YOLO v1's and v2's images and boxes, fed: labels (n, side * side * (1 + 1 + 1 + 4)), or boxes (n, 150)."""
+    """YOLO v1's and v2's images and boxes, fed: labels (n, side * side * (1 + 1 + 1 + 4)), or boxes (n, 150), which are
+    what RegionLoss takes."""
 
     params = ("data_param", "transform_param")
+    lists_boxes = False
+
+    def foresee(self, specs: Sequence[LayerSpec]) -> None:
+        copies = {top for spec in specs if spec.type == "Split" and {*self.spec.top} & {*spec.bottom}
+                  for top in spec.top}
+        self.lists_boxes = any(spec.type == "RegionLoss" and ({*self.spec.top[1:]} | copies) & {*spec.bottom[1:]}
+                               for spec in specs)
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        sides = self.spec.get("data_param").side
+        sides = [] if self.lists_boxes else self.spec.get("data_param").side
         return [(n, COLORS, h, w), *[(n, side * side * 7) for side in sides], *[(n, 150)] * self.top_count
                 ][: self.top_count]
 

@@ -19,7 +19,7 @@ from .registry import register
 class InnerProduct(Layer):
     """Multiplies by a matrix; the axes from `axis` on count as one vector: (..., K) -> (..., num_output)."""
 
-    params = ("inner_product_param",)
+    params: tuple[str, ...] = ("inner_product_param",)
     works_in_place = False
 
     @classmethod

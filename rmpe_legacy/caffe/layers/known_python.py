@@ -22,13 +22,12 @@ def known_python(*names: tuple[str, str]) -> Callable[[type[Layer]], type[Layer]
     """``@known_python(("rpn.proposal_layer", "ProposalLayer"))`` above the class that is such a layer."""
 
     def add(cls: type[Layer]) -> type[Layer]:
+        taken = {known.form for known in _KNOWN.values()}
         for name in names:
             if name in _KNOWN:
                 raise ValueError(f"Python layer {name} is taken by {_KNOWN[name].__qualname__}")
             _KNOWN[name] = cls
-        module, layer = names[0]
-        taken = any(other is not cls and other.form == layer for other in _KNOWN.values())
-        cls.form = f"{module}.{layer}" if taken else layer
+        cls.form = names[0][1] if names[0][1] not in taken else ".".join(names[0])
         return cls
 
     return add

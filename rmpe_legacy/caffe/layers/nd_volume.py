@@ -160,7 +160,9 @@ class PoolingND(_Pool):
 @register("Pooling", form="nd")
 class PoolingOverAxes(PoolingND):
     """The same, as a form of Pooling. Source: caffe3d/src/caffe/layers/pooling_layer.cpp of
-    VisionLearningGroup/R-C3D@78da577, whose loops on a CPU know two axes; cuDNN pools over three."""
+    VisionLearningGroup/R-C3D@78da577. Differs: the published loops on a CPU pool over the first two axes only; this
+    pools over all, as cuDNN does.
+    """
 
     params = ("pooling_param",)
     clips = False

@@ -26,7 +26,7 @@ class _Masked(Layer):
 
     def masked_by(self) -> Message:
         """The message with the masks' fillers."""
-        return self.spec.get(self.params[1])
+        raise NotImplementedError
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
@@ -37,14 +37,11 @@ class _Masked(Layer):
         self.declare("bias_mask", self.declared[1].shape, own.bias_mask_filler, learns=False)
 
     def blobs(self) -> list[Tensor]:
-        """Return the weights and the bias as they are used."""
-        weight, bias, *masks = super().blobs()
-        return [weight * masks[0], bias * masks[1]] if self.masks else [weight, bias]
-
-    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the weights and the bias as they are used. Raises LayerError in TRAIN."""
         if self.spec.phase == "TRAIN":
             raise self.spec.error("prunes or quantises its weights in TRAIN, which is not computed here; use TEST")
-        return super().forward(*bottoms)
+        weight, bias, *masks = super().blobs()
+        return [weight * masks[0], bias * masks[1]] if self.masks else [weight, bias]
 
 
 class _Convolution(_Masked, Convolution):
@@ -61,6 +58,9 @@ class CConvolution(_Convolution):
 
     params = ("convolution_param", "cconvolution_param")
 
+    def masked_by(self) -> Message:
+        return self.spec.get("cconvolution_param")
+
 
 @register("CInnerProduct", form="")
 class CInnerProduct(_InnerProduct):
@@ -68,12 +68,21 @@ class CInnerProduct(_InnerProduct):
 
     params = ("inner_product_param", "cinner_product_param")
 
+    def masked_by(self) -> Message:
+        return self.spec.get("cinner_product_param")
+
 
 @register("DNSConvolution", form="")
 class DNSConvolution(_Convolution):
-    """Convolution by weights and a bias times their masks, of dynamic network surgery."""
+    """Convolution by weights and a bias times their masks, of dynamic network surgery.
+
+    Differs: the published CPU code writes every image but the first to the wrong place.
+    """
 
     params = ("convolution_param", "dns_convolution_param")
+
+    def masked_by(self) -> Message:
+        return self.spec.get("dns_convolution_param")
 
 
 @register("DNSInnerProduct", form="")
@@ -81,6 +90,9 @@ class DNSInnerProduct(_InnerProduct):
     """InnerProduct by weights and a bias times their masks, of dynamic network surgery."""
 
     params = ("inner_product_param", "dns_inner_product_param")
+
+    def masked_by(self) -> Message:
+        return self.spec.get("dns_inner_product_param")
 
 
 @register("INQConvolution", form="")
@@ -90,6 +102,9 @@ class INQConvolution(_Convolution):
     params = ("convolution_param", "inq_convolution_param")
     masks = False
 
+    def masked_by(self) -> Message:
+        return self.spec.get("inq_convolution_param")
+
 
 @register("INQInnerProduct", form="")
 class INQInnerProduct(_InnerProduct):
@@ -97,3 +112,6 @@ class INQInnerProduct(_InnerProduct):
 
     params = ("inner_product_param", "inq_inner_product_param")
     masks = False
+
+    def masked_by(self) -> Message:
+        return self.spec.get("inq_inner_product_param")

@@ -284,3 +284,21 @@ class YoloV2DetectionOutput(Uncomputed):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [(1, 1, 1, 7)]
+
+
+@register("Dtow", form="")
+class Dtow(Uncomputed):
+    """Moves psize * psize channels to places (MDTOW: (N, C, H, W) -> (N, C / psize^2, psize * H, psize * W)), or back
+    (MWTOD). ykshi/DDet@0014255 has its message; the code that orders the channels is not public."""
+
+    params = ("dtow_param",)
+    bottoms = tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param, (n, c, h, w) = self.spec.get("dtow_param"), self.nchw(bottom[0])
+        size = max(1, param.psize)
+        whole = c % size**2 == 0 if param.method == "MDTOW" else h % size == w % size == 0
+        if not whole:
+            raise self.spec.error(f"cannot move blocks of {size} x {size} of a bottom of {shape_text(bottom[0])}")
+        return [(n, c // size**2, h * size, w * size) if param.method == "MDTOW" else
+                (n, c * size**2, h // size, w // size)]

@@ -5,8 +5,7 @@ A network with such a layer loads, is shown and drawn. With allow_python, the mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
 
 from .base import Shape, shape_text
 from .fed import COLORS, FedLayer
@@ -225,35 +224,32 @@ class _MncData(FedLayer):
     """Base of the data layers of network cascades."""
 
     params = ("python_param",)
-    after: ClassVar[Callable[[int], Sequence[Shape]]]
+
+    def after(self, columns: int) -> Sequence[Shape]:
+        """The shapes of the tops behind the images."""
+        raise NotImplementedError
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         columns = 4 * int(number(self.spec, parameters(self.spec), "num_classes", VOC_CLASSES))
-        shapes = [(1, COLORS, 600, 1000), *type(self).after(columns)]
+        shapes = [(1, COLORS, 600, 1000), *self.after(columns)]
         if len(shapes) < self.top_count:
             raise self.spec.error(f"gives {len(shapes)} tops, but is given {self.top_count}")
         return shapes[: self.top_count]
-
-
-def _of_images(columns: int) -> Sequence[Shape]:
-    return [(1, 3), (1, 4), (1, MNC_MASK, MNC_MASK), (1, 3)]
-
-
-def _of_regions(columns: int) -> Sequence[Shape]:
-    mask = (1, 1, MNC_MASK, MNC_MASK)
-    return [(1, 5), (1, 1, MNC_INPUT_MASK, MNC_INPUT_MASK), (1, 1), (1, 1), (1, columns), mask, (1, columns),
-            (1, columns), mask]
 
 
 @known_python(("pylayer.mnc_data_layer", "MNCDataLayer"))
 class PyMncData(_MncData):
     """Images (1, 3, 600, 1000) with their sizes, boxes and masks, fed."""
 
-    after = staticmethod(_of_images)
+    def after(self, columns: int) -> Sequence[Shape]:
+        return [(1, 3), (1, 4), (1, MNC_MASK, MNC_MASK), (1, 3)]
 
 
 @known_python(("pylayer.cfm_data_layer", "CFMDataLayer"))
 class PyCfmData(_MncData):
     """Images (1, 3, 600, 1000) with regions, masks, labels, targets and weights, fed."""
 
-    after = staticmethod(_of_regions)
+    def after(self, columns: int) -> Sequence[Shape]:
+        mask = (1, 1, MNC_MASK, MNC_MASK)
+        return [(1, 5), (1, 1, MNC_INPUT_MASK, MNC_INPUT_MASK), (1, 1), (1, 1), (1, columns), mask, (1, columns),
+                (1, columns), mask]

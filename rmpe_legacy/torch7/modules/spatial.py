@@ -184,7 +184,8 @@ class SpatialUpSamplingNearest(Module):
         self.scale = fields.integer("scale_factor")
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(batched(x, 3), scale_factor=self.scale).view(self.output_shape(tuple(x.shape)))
+        shape = self.output_shape(tuple(x.shape))
+        return F.interpolate(batched(x, 3), scale_factor=self.scale).view(shape)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the output shape for an image of `shape`, (N, C, H, W) or (C, H, W).
