@@ -39,24 +39,6 @@ def batch_norm_python(ctx: PythonContext) -> str:
                     arguments=arguments(*layer.declared[0].shape, eps=(number(layer.eps), "1e-05")))
 
 
-@emits_onnx("BatchNorm=nvidia")
-def nvidia_batch_norm_onnx(ctx: OnnxContext) -> None:
-    layer = ctx.layer
-    affine = [ctx.weight(i) for i in range(3, len(layer.declared))] or [
-        ctx.constant([value] * layer.declared[0].shape[0]) for value in (1.0, 0.0)]
-    ctx.output("BatchNormalization", *ctx.x, *affine, ctx.weight(0), ctx.weight(1), epsilon=layer.eps)
-
-
-@emits_python("BatchNorm=nvidia")
-def nvidia_batch_norm_python(ctx: PythonContext) -> str:
-    layer = ctx.layer
-    mean, variance, _, *affine = layer.blobs()
-    scale, bias = affine or (torch.ones_like(mean), torch.zeros_like(mean))
-    state = {"scale": scale, "bias": bias, "mean": mean, "factor": (variance.detach() + layer.eps) ** -0.5}
-    module = ctx.writer.module(layer, f"{ctx.writer.use('StoredNorm')}({len(mean)})", state)
-    return f"{module}({ctx.x[0]})"
-
-
 @emits_onnx("LRN")
 def lrn_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
