@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from rmpe_legacy.caffe.layers.inner_distance import InnerDistance
+from rmpe_legacy.caffe.layers.base import Layer
 
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .convolution import convolution_onnx, convolution_python
@@ -469,7 +469,7 @@ def inner_distance_python(ctx: PythonContext) -> str:
     return f"{call}.reshape({reshape_arguments(ctx.x[0], ctx.bottom_shapes[0], ctx.top_shapes[0])})"
 
 
-def _centres(layer: InnerDistance) -> torch.Tensor:
+def _centres(layer: Layer) -> torch.Tensor:
     """The stored rows, as Forward leaves them."""
     weight = layer.blobs()[0].detach().cpu()
     if not layer.spec.get("inner_distance_param").normalize:
