@@ -112,7 +112,8 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "", dynamic: Co
 def refuse_unsupported(graph: Graph, types: Container[str], target: str) -> None:
     """Raise a NetError that lists every layer of a type outside `types`, the types with an emitter for `target`."""
     lines = [str(node.layer.spec.error(": ".join(filter(None, ("cannot be converted", node.layer.not_exportable)))))
-             for node in graph.nodes if node.layer is not None and node.layer.written_as not in types]
+             for node in graph.nodes if node.layer is not None
+             and (node.layer.not_exportable or node.layer.written_as not in types)]
     if lines:
         what = "1 layer is" if len(lines) == 1 else f"{len(lines)} layers are"
         raise NetError("\n  ".join([

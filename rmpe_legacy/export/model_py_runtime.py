@@ -150,6 +150,9 @@ class EltwiseAffine(nn.Module):
 class Interpolated(nn.Module):
     """Each plane times a matrix from the left and from the right: (N, C, H, W) -> (N, C, H', W')."""
 
+    rows: Tensor
+    columns: Tensor
+
     def __init__(self, rows: tuple, columns: tuple):
         super().__init__()
         self.register_buffer("rows", torch.zeros(rows))
@@ -161,6 +164,9 @@ class Interpolated(nn.Module):
 
 class Averaged(nn.Module):
     """Weighted means of planes without the values that are nan; nan where these weigh more than half of the others."""
+
+    rows: Tensor
+    columns: Tensor
 
     def __init__(self, rows: tuple, columns: tuple):
         super().__init__()
@@ -176,6 +182,9 @@ class Averaged(nn.Module):
 
 class Picked(nn.Module):
     """Some rows and columns of each plane."""
+
+    rows: Tensor
+    columns: Tensor
 
     def __init__(self, rows: int, columns: int):
         super().__init__()
@@ -270,7 +279,7 @@ class DeformableConvolution(nn.Module):
             place = (begin + (at * self.dilation[axis])[:, None]).to(x.dtype)
             place = moves[:, :, :, axis] + (place[:, :, None] if axis == 0 else place[:, None])
             sides.append(self.between(place, x.shape[2 + axis], fades=factor is not None))
-        flat, read = x.reshape(n, self.parts, -1, h * w), 0
+        flat, read = x.reshape(n, self.parts, -1, h * w), x.new_zeros(())
         for row, down in sides[0]:
             for column, across in sides[1]:
                 index = (row * w + column).view(n, self.parts, 1, -1).expand(-1, -1, flat.shape[2], -1)
@@ -460,9 +469,11 @@ def heatmap_peaks(maps: Tensor) -> Tensor:
 
 
 def decode_boxes(offset: Tensor, prior: Tensor, variance: Tensor, code: str) -> Tensor:
-    """SSD's predictions as boxes: offset (N, P, ..., 4), prior and variance (P, 4) -> like offset; x1, y1, x2, y2."""
-    shape = (len(prior), *[1] * (offset.dim() - 3), 4)
-    prior, offset = prior.reshape(shape), offset * variance.reshape(shape)
+    """SSD's predictions as boxes: offset (N, P, ..., 4), prior (P, 4) or (N, P, 4), variance (P, 4) -> like offset; x1,
+    y1, x2, y2."""
+    between = [1] * (offset.dim() - 3)
+    prior, variance = (x.reshape(*x.shape[:-1], *between, 4) for x in (prior, variance))
+    offset = offset * variance
     low, high = prior[..., :2], prior[..., 2:]
     size = high - low
     if code == "CORNER":
@@ -472,6 +483,13 @@ def decode_boxes(offset: Tensor, prior: Tensor, variance: Tensor, code: str) -> 
     middle = offset[..., :2] * size + (low + high) / 2
     half = torch.exp(offset[..., 2:]) * size / 2
     return torch.cat([middle - half, middle + half], -1)
+
+
+def of_objects(scores: Tensor, first: Tensor, least: float) -> Tensor:
+    """Scores (N, P, C), as of the background 0 where a first stage (N, P, 2) is less sure of an object."""
+    background = torch.zeros_like(scores[0, 0])
+    background[0] = 1
+    return torch.where(first[..., 1:] < least, background, scores)
 
 
 def overlap(box: Tensor, others: Tensor) -> Tensor:
@@ -642,7 +660,7 @@ def roi_grid_sample(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ra
     images, boxes = regions_of(rois, pad_ratio)
     corner = boxes * scale - 0.5
     length = corner[:, 2:] - corner[:, :2]
-    top = sample_grids(x, images, corner, length, pooled, [bins + 1 for bins in pooled])
+    top = sample_grids(x, images, corner, length, pooled, tuple(bins + 1 for bins in pooled))
     return torch.where((length > 0).all(1)[:, None, None, None], top, 0)
 
 
@@ -971,7 +989,7 @@ def warp(image: Tensor, flow: Tensor, edge: bool, fill: float = 0) -> Tensor:
     row, column = (torch.where(inside, place, 0) for place in (row, column))
     y, x = row.floor(), column.floor()
     down, across = (row - y)[:, None], (column - x)[:, None]
-    total = 0
+    total = image.new_zeros(())
     for rows, by_row in ((y, 1 - down), ((y + 1).clamp(max=h - 1), down)):
         for columns, by_column in ((x, 1 - across), ((x + 1).clamp(max=w - 1), across)):
             index = (rows.long() * w + columns.long()).view(n, 1, -1).expand(-1, c, -1)
@@ -989,7 +1007,7 @@ def resize_images(x: Tensor, size: tuple, start: float, gap: float) -> Tensor:
 
     At the left and top edge the cubic goes beyond the last pixel.
     """
-    total = 0
+    total = x.new_zeros(())
     for n, image in enumerate(x):
         for axis, out in enumerate(size, 1):
             cut = int(image.shape[axis] // 2 * (1 - start + n * gap) // 1)

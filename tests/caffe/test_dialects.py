@@ -68,6 +68,10 @@ class TestSchema:
             for message in load_schema(name).messages.values():
                 assert message.fields.keys() <= mixed[message.name].fields.keys(), (name, message.name)
 
+    def test_a_messages_own_enum_goes_before_one_of_that_name_outside(self):
+        assert "ORIGIN" in load_schema(MIXED)["FocalLossParameter"].fields["type"].enum.numbers
+        assert "FLOAT16" in load_schema(MIXED)["LayerParameter"].fields["forward_type"].enum.numbers
+
     def test_a_name_that_is_none_is_a_sentence(self):
         with pytest.raises(RmpeError, match="no dialect 'cafe'; choose one of 'auto', 'rmpe', 'ssd', 'bvlc'"):
             load_schema("cafe")

@@ -152,3 +152,27 @@ def test_groups_of_detectnet(least: int, eps: float, height: int, make, tmp_path
             sizes += [int((top != 0).any(1).sum()) for top in got[name]]
     assert max(sizes) > 1
     assert len(set(sizes)) > 1
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize("first", ["", ' bottom: "arm_conf"', ' bottom: "arm_conf" bottom: "arm_loc"'],
+                         ids=["one stage", "objectness", "moved priors"])
+@pytest.mark.parametrize("in_target", ["true", "false"])
+def test_detections_of_refinedet(first: str, in_target: str, make, tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""layer { name: "data" type: "Input" top: "image" top: "map" top: "loc" top: "conf" top: "arm_conf"
+          top: "arm_loc" input_param { shape { dim: [2, 3, 32, 40] } shape { dim: [2, 1, 4, 5] } shape { dim: [2, 160] }
+          shape { dim: [2, 120] } shape { dim: [2, 80] } shape { dim: [2, 160] } } }
+        layer { name: "prior" type: "PriorBox" bottom: "map" bottom: "image" top: "prior"
+          prior_box_param { min_size: 8 max_size: 16 variance: [0.1, 0.1, 0.2, 0.2] } }
+        layer { name: "found" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "prior"FIRST top: "found"
+          detection_output_param { num_classes: 3 code_type: CENTER_SIZE nms_param { nms_threshold: 0.4 top_k: 30 }
+          keep_top_k: 20 confidence_threshold: 0.3 variance_encoded_in_target: TARGET objectness_score: 0.4 } }
+        """.replace("FIRST", first).replace("TARGET", in_target))
+    net = load_net(path, dialect="refinedet", keep_blobs=True)
+    rng = np.random.default_rng(5)
+    values = {name: rng.uniform(0, 1, shape).astype(np.float32) for name, shape in net.inputs.items()}
+    got = make(net, tmp_path).run(values).blobs["found"]
+    ours = net(**values)["found"].numpy()
+    assert ours.shape[2] > 20
+    np.testing.assert_allclose(got, ours, rtol=1e-5, atol=1e-6)

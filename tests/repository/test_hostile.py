@@ -59,7 +59,7 @@ TORCH = {
     "70-dimensions.safetensors": "a.w has a shape of 70 dimensions, which no array has",
     "a-billion-modules.t7": "more than 100000 modules, counted where they are used",
     "a-long-line.t7": "holds <torch.IntStorage of 1 at byte 0>, not a network",
-    "code.pt": "a call of posix.system, which is not run",
+    "code.pt": "a call of posix.system, which is never executed",
     "graph-that-ends-in-nothing.t7": "node 8 lacks an input",
     "half-a-surrogate-pair.json": "holds half of a surrogate pair",
     "input-of-terabytes.onnx": "its input 'x' is 1048576 x 1048576, too large for a random input",
@@ -71,7 +71,7 @@ TORCH = {
     "number-of-21-digits.json": "read: 0.8999",
     "number-of-300-digits.json": "read: 2",
     "one-person.json": "is not an rmpe_legacy network",
-    "two-gigabytes.pt": "a call of builtins.bytearray, which is not run",
+    "two-gigabytes.pt": "a call of builtins.bytearray, which is never executed",
 }
 FAMILIES = {"light": LIGHT, "torch": TORCH}
 

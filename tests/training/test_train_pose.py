@@ -156,7 +156,7 @@ class TestStart:
 
     def test_a_parallel_sppe_without_weights(self, tmp_path: Path, sppe: Path):
         run = training(solver(tmp_path, "_sstn_parallel"))
-        with pytest.raises(NetError, match=r"the parallel SPPE has no weights for .* layers, para_conv1 among them"):
+        with pytest.raises(NetError, match=r"the parallel SPPE has no weights for .* layers, such as para_conv1"):
             run.start_from(sppe)
 
     def test_weights_of_another_network(self, tmp_path: Path):
@@ -269,7 +269,7 @@ class TestFeed:
     @pytest.mark.parametrize(("name", "says"), [
         ("demo/sppe_train.prototxt", "inputs data, label, theta_label; a network to train needs"),
         ("demo/ssd_train.prototxt", "input 'label' is 1 x 1 x 1 x 8"),
-        ("small/deploy.prototxt", "has the inputs data; one to train"),
+        ("small/deploy.prototxt", "has the inputs data; a network to train"),
     ])
     def test_other_networks_are_refused(self, name, says):
         net = load_net(PROTOTXT / name, phase="TRAIN", de_transform="paper")
@@ -356,7 +356,7 @@ class TestCommand:
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=120)
         assert process.returncode == 130
-        state = Path(out.partition("--snapshot ")[2].partition(" goes on")[0])
+        state = Path(out.partition("; resume with --snapshot ")[2].rstrip("\n"))
         assert state.exists()
         done = int(state.stem.rpartition("_")[2])
         assert main(["train-pose", "--solver", str(solver(tmp_path, iterations=done + 1)), "--drawn", "1", "--boxes",

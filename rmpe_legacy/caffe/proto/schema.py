@@ -266,7 +266,7 @@ def _field(schema: Schema, owner: MessageType, match: re.Match) -> Field:
     enum = message = None
     if kind not in SCALARS:
         outer, _, inner = kind.rpartition(".")
-        enum = (schema[outer].enums if outer else owner.enums | schema.enums).get(inner)
+        enum = (schema[outer].enums if outer else schema.enums | owner.enums).get(inner)  # the nearest, as in protobuf
         message = None if enum else schema[kind]
     if default is not None and enum is None:
         default = _scalar_default(kind, default)

@@ -20,8 +20,8 @@ def deformable_convolution_onnx(ctx: OnnxContext) -> None:
     places, groups = layer.kernel[0] * layer.kernel[1], layer.deformable_group
     x = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, channels // groups, h * w]))
     x = ctx.node("Transpose", x, perm=[0, 2, 1])  # (N * groups, H * W, C)
-    moves = ctx.node("Reshape", ctx.x[1], ctx.integers([-1, places, 2, out_h, out_w]))
-    moves = ctx.graph.nodes_of("Split", [moves, ctx.integers([1, 1])], 2, axis=2)
+    offsets = ctx.node("Reshape", ctx.x[1], ctx.integers([-1, places, 2, out_h, out_w]))
+    moves = ctx.graph.nodes_of("Split", [offsets, ctx.integers([1, 1])], 2, axis=2)
     beside = []
     for axis, size in enumerate((h, w)):
         begin = _places(layer, axis, (out_h, out_w)[axis])

@@ -74,7 +74,7 @@ def prior_box_python(ctx: PythonContext) -> str:
     return ctx.writer.buffer(ctx.layer, ctx.layer.forward(torch.empty(0)))
 
 
-@emits_onnx("DetectionOutput")
+@emits_onnx("DetectionOutput", "DetectionOutput=refinedet")
 def detection_output_onnx(ctx: OnnxContext) -> None:
     """Decode, take the top_k of each class, suppress, take the keep_top_k of each image: (1, 1, K, 7)."""
     layer = ctx.layer
@@ -100,6 +100,8 @@ class _Detections:
         self.shared = layer.places == 1
         self.labels = [c for c in range(layer.classes) if c != layer.how.background]
         conf = ctx.node("Reshape", ctx.x[1], ctx.integers([0, -1, layer.classes]))
+        if len(ctx.x) > 3:
+            conf = self._of_objects(conf)
         labels = ctx.integers(self.labels)
         scores = ctx.node("Gather", ctx.node("Transpose", conf, perm=[0, 2, 1]), labels, axis=1)
         self._expanded = ""
@@ -109,14 +111,29 @@ class _Detections:
             boxes = ctx.node("Transpose", ctx.node("Gather", boxes, labels, axis=2), perm=[0, 2, 1, 3])
         self.boxes = boxes
 
-    def _decoded(self) -> str:
-        """Return the decoded boxes, (N, P, 4) or (N, P, classes, 4). See `decode` in csrc/boxes.h."""
+    def _of_objects(self, conf: str) -> str:
+        """Let priors be background where RefineDet's first stage has too little confidence in an object."""
         ctx, layer = self.ctx, self.ctx.layer
+        first = ctx.node("Reshape", ctx.x[3], ctx.integers([0, -1, 2]))
+        unlikely = ctx.node("Less", ctx.node("Slice", first, *map(ctx.integers, ([1], [2], [2]))),
+                            ctx.constant(layer.least))
+        return ctx.node("Where", unlikely, ctx.constant([1.0] + [0.0] * (layer.classes - 1)), conf)
+
+    def _decoded(self) -> str:
+        """Return the decoded boxes, (N, P, 4) or (N, P, classes, 4)."""
+        ctx = self.ctx
         between = [] if self.shared else [1]
         prior = ctx.node("Reshape", ctx.x[2], ctx.integers([2, -1, *between, 4]))
         box, variance = (ctx.node("Gather", prior, ctx.integers(i), axis=0) for i in range(2))
+        if len(ctx.x) > 4:  # RefineDet's first stage moves the priors
+            box = self._moved(ctx.x[4], box, variance)
+        return self._moved(ctx.x[0], box, variance)
+
+    def _moved(self, offset: str, box: str, variance: str) -> str:
+        """Return boxes moved by predictions. See `decode` in csrc/boxes.h."""
+        ctx, layer = self.ctx, self.ctx.layer
         classes = [] if self.shared else [layer.places]
-        offset = ctx.node("Reshape", ctx.x[0], ctx.integers([0, -1, *classes, 4]))
+        offset = ctx.node("Reshape", offset, ctx.integers([0, -1, *classes, 4]))
         if not layer.how.in_target:
             offset = ctx.node("Mul", variance, offset)
         halves = ctx.integers([2, 2])
@@ -216,7 +233,7 @@ def or_nothing_found(ctx: OnnxContext, rows: str, numbered: bool) -> str:
     return ctx.node("Concat", rows, ctx.node("Concat", number, rest, axis=1), axis=0)
 
 
-@emits_python("DetectionOutput")
+@emits_python("DetectionOutput", "DetectionOutput=refinedet")
 def detection_output_python(ctx: PythonContext) -> str:
     layer, how = ctx.layer, ctx.layer.how
     if layer.files is not None:
@@ -224,8 +241,15 @@ def detection_output_python(ctx: PythonContext) -> str:
     loc, conf, prior = (ctx.x[i] for i in range(3))
     offset = f"{loc}.reshape(len({loc}), {layer.priors}, {layer.places}, 4)"
     variance = f"torch.ones_like({prior}[0, 0]).reshape(-1, 4)" if how.in_target else f"{prior}[0, 1].reshape(-1, 4)"
-    boxes = ctx.call("decode_boxes", offset, f"{prior}[0, 0].reshape(-1, 4)", variance, f'"{how.code}"')
+    box = f"{prior}[0, 0].reshape(-1, 4)"
     scores = f"{conf}.reshape(len({conf}), {layer.priors}, {layer.classes})"
+    if len(ctx.x) > 3:
+        scores = ctx.call("of_objects", scores, f"{ctx.x[3]}.reshape(len({conf}), {layer.priors}, 2)",
+                          number(layer.least))
+    if len(ctx.x) > 4:
+        first = f"{ctx.x[4]}.reshape(len({conf}), {layer.priors}, 4)"
+        box = ctx.call("decode_boxes", first, box, variance, f'"{how.code}"')
+    boxes = ctx.call("decode_boxes", offset, box, variance, f'"{how.code}"')
     above = number(how.confidence_threshold) if how.confidence_threshold > np.finfo(np.float32).min \
         else 'float("-inf")'
     return ctx.call("detections", arguments(

@@ -28,8 +28,7 @@ def cluster_detections_onnx(ctx: OnnxContext) -> None:
     covered = ctx.node("GreaterOrEqual", cover, ctx.constant(layer.covered))
     corners = ctx.node("Add", ctx.node("Cast", boxes, to=DOUBLE), _double(ctx, cells))
     for c, top in enumerate(ctx.y):
-        found = [_clustered(ctx, *(ctx.node("Gather", x, ctx.integers(image), axis=0) for x in (covered, corners)), c)
-                 for image in range(images)]
+        found = [_clustered(ctx, covered, corners, image, c) for image in range(images)]
         ctx.graph.node("Concat", found, [top], axis=0)
 
 
@@ -37,9 +36,10 @@ def _double(ctx: OnnxContext, value: object) -> str:
     return ctx.graph.constant(value, np.float64)
 
 
-def _clustered(ctx: OnnxContext, covered: str, corners: str, c: int) -> str:
-    """Return the rows (1, 50, 5) of one class in one image, of cells (classes, P) with corners (4, P)."""
+def _clustered(ctx: OnnxContext, covered: str, corners: str, image: int, c: int) -> str:
+    """Return the rows (1, 50, 5) of one class in one image, of cells (N, classes, P) with corners (N, 4, P)."""
     layer = ctx.layer
+    covered, corners = (ctx.node("Gather", x, ctx.integers(image), axis=0) for x in (covered, corners))
     places = ctx.node("Reshape", ctx.node("NonZero", ctx.node("Gather", covered, ctx.integers(c), axis=0)),
                       ctx.integers([-1]))
     low, high = split(ctx, ctx.node("Transpose", ctx.node("Gather", corners, places, axis=1), perm=[1, 0]), 2, 2)

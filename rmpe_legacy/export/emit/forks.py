@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from rmpe_legacy.caffe.layers.inner_distance import InnerDistance
+from rmpe_legacy.caffe.layers.base import Layer
 
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .convolution import convolution_onnx, convolution_python
@@ -141,32 +141,6 @@ def pspnet_bn_python(ctx: PythonContext) -> str:
     state["num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
     dims = max(1, len(ctx.bottom_shapes[0]) - 2)
     constructor = f"nn.BatchNorm{dims}d({layer.declared[0].shape[1]}, eps={number(layer.eps)})"
-    return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
-
-
-def _nvidia_blobs(ctx: OnnxContext | PythonContext) -> list[int]:
-    """Indices of scale and bias, if there are any, then of mean and variance."""
-    if ctx.layer.spec.phase != "TEST":
-        raise ctx.refuse("is in phase TRAIN, where it takes its statistics from the batch")
-    return [*range(3, len(ctx.layer.declared)), 0, 1]
-
-
-@emits_onnx("BatchNorm=nvidia")
-def nvidia_batch_norm_onnx(ctx: OnnxContext) -> None:
-    blobs, channels = _nvidia_blobs(ctx), ctx.layer.declared[0].shape[0]
-    same = [] if len(blobs) == 4 else [ctx.constant([value] * channels) for value in (1.0, 0.0)]
-    ctx.output("BatchNormalization", ctx.x[0], *same, *(ctx.weight(i, (-1,)) for i in blobs), epsilon=ctx.layer.eps)
-
-
-@emits_python("BatchNorm=nvidia")
-def nvidia_batch_norm_python(ctx: PythonContext) -> str:
-    layer, blobs = ctx.layer, _nvidia_blobs(ctx)
-    names = ("weight", "bias", "running_mean", "running_var")[-len(blobs):]
-    state = {name: layer.blobs()[i] for name, i in zip(names, blobs, strict=True)}
-    state["num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
-    dims = max(1, len(ctx.bottom_shapes[0]) - 2)
-    affine = "" if len(blobs) == 4 else ", affine=False"
-    constructor = f"nn.BatchNorm{dims}d({layer.declared[0].shape[0]}, eps={number(layer.eps)}{affine})"
     return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
 
 
@@ -495,7 +469,7 @@ def inner_distance_python(ctx: PythonContext) -> str:
     return f"{call}.reshape({reshape_arguments(ctx.x[0], ctx.bottom_shapes[0], ctx.top_shapes[0])})"
 
 
-def _centres(layer: InnerDistance) -> torch.Tensor:
+def _centres(layer: Layer) -> torch.Tensor:
     """The stored rows, as Forward leaves them."""
     weight = layer.blobs()[0].detach().cpu()
     if not layer.spec.get("inner_distance_param").normalize:

@@ -39,6 +39,32 @@ def batch_norm_python(ctx: PythonContext) -> str:
                     arguments=arguments(*layer.declared[0].shape, eps=(number(layer.eps), "1e-05")))
 
 
+def _nvidia_blobs(ctx: OnnxContext | PythonContext) -> list[int]:
+    """Indices of scale and bias, if there are any, then of mean and variance."""
+    if ctx.layer.spec.phase != "TEST":
+        raise ctx.refuse("is in phase TRAIN, where it takes its statistics from the batch")
+    return [*range(3, len(ctx.layer.declared)), 0, 1]
+
+
+@emits_onnx("BatchNorm=nvidia")
+def nvidia_batch_norm_onnx(ctx: OnnxContext) -> None:
+    blobs, channels = _nvidia_blobs(ctx), ctx.layer.declared[0].shape[0]
+    same = [] if len(blobs) == 4 else [ctx.constant([value] * channels) for value in (1.0, 0.0)]
+    ctx.output("BatchNormalization", ctx.x[0], *same, *(ctx.weight(i, (-1,)) for i in blobs), epsilon=ctx.layer.eps)
+
+
+@emits_python("BatchNorm=nvidia")
+def nvidia_batch_norm_python(ctx: PythonContext) -> str:
+    layer, blobs = ctx.layer, _nvidia_blobs(ctx)
+    names = ("weight", "bias", "running_mean", "running_var")[-len(blobs):]
+    state = {name: layer.blobs()[i] for name, i in zip(names, blobs, strict=True)}
+    state["num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
+    dims = max(1, len(ctx.bottom_shapes[0]) - 2)
+    affine = "" if len(blobs) == 4 else ", affine=False"
+    constructor = f"nn.BatchNorm{dims}d({layer.declared[0].shape[0]}, eps={number(layer.eps)}{affine})"
+    return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
+
+
 @emits_onnx("LRN")
 def lrn_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer

@@ -60,7 +60,7 @@ def _first_states(ctx: OnnxContext) -> list[str]:
 
 def _unit(ctx: OnnxContext, cell: str, gates: str, cont: str) -> tuple[str, str]:
     """Return an LSTM's hidden and cell values after a step; "" stands for a cell of 0."""
-    size = ctx.top_shapes[0][-1]
+    size = int(ctx.top_shapes[0][-1])
     i, f, o, g = ctx.graph.nodes_of("Split", [gates, ctx.integers([size] * 4)], 4, axis=-1)
     new = ctx.node("Mul", ctx.node("Sigmoid", i), ctx.node("Tanh", g))
     if cell:

@@ -55,10 +55,10 @@ def psroi_pooling_onnx(ctx: OnnxContext) -> None:
                     ctx.node("Unsqueeze", ctx.node("Transpose", down, perm=[1, 0, 2]), ctx.integers([2])))
     images = ctx.bottom_shapes[0][0]
     if isinstance(images, int):
-        cells = ctx.integers([images * h])
+        every_row = ctx.integers([images * h])
     else:
-        cells = ctx.node("Mul", ctx.sizes_of(ctx.x[0], 0, 1), ctx.integers([h]))
-    target = ctx.node("Concat", ctx.integers([group, -1]), cells, axis=0)  # -1: there may be 0 regions
+        every_row = ctx.node("Mul", ctx.sizes_of(ctx.x[0], 0, 1), ctx.integers([h]))
+    target = ctx.node("Concat", ctx.integers([group, -1]), every_row, axis=0)  # -1: there may be 0 regions
     rows = ctx.node("Reshape", rows, target)  # (group, R, N * H)
     maps = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, dim, group, group, h, w]))
     maps = ctx.node("Reshape", ctx.node("Transpose", maps, perm=[2, 0, 4, 1, 3, 5]),
