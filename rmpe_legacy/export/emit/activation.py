@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..onnx_graph import FLOAT
-from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, bracketed, number
 
 _RANDOM = "sample_weights_test drops random values in TEST"
@@ -260,3 +261,76 @@ def softmax_onnx(ctx: OnnxContext) -> None:
 @emits_python("Softmax", "VoxelSoftmax")
 def softmax_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.softmax({ctx.layer.along})"
+
+
+@emits_onnx("ReLU6")
+def relu6_onnx(ctx: OnnxContext) -> None:
+    param = ctx.layer.spec.get("relu6_param" if ctx.layer.spec.has("relu6_param") else "relu_param")
+    slope = param.negative_slope
+    x = ctx.node("LeakyRelu", ctx.x[0], alpha=slope) if slope else ctx.node("Relu", ctx.x[0])
+    ctx.output("Min", x, ctx.constant(6.0))
+
+
+@emits_python("ReLU6")
+def relu6_python(ctx: PythonContext) -> str:
+    param = ctx.layer.spec.get("relu6_param" if ctx.layer.spec.has("relu6_param") else "relu_param")
+    if param.negative_slope:
+        return f"F.leaky_relu({ctx.x[0]}, {number(param.negative_slope)}).clamp(max=6)"
+    return f"F.relu6({ctx.x[0]})"
+
+
+def _insanity_alpha(ctx: EmitContext) -> float:
+    """What Insanity multiplies negative values by in TEST: one over the logarithmic mean of its bounds."""
+    layer = ctx.layer
+    if layer.spec.phase == "TRAIN":
+        raise ctx.refuse("is in phase TRAIN, where its slopes are random")
+    slope = (layer.high - layer.low) / (math.log(abs(layer.high)) - math.log(abs(layer.low)))
+    return 1 / slope
+
+
+@emits_onnx("Insanity")
+def insanity_onnx(ctx: OnnxContext) -> None:
+    ctx.output("LeakyRelu", ctx.x[0], alpha=_insanity_alpha(ctx))
+
+
+@emits_python("Insanity")
+def insanity_python(ctx: PythonContext) -> str:
+    return f"F.leaky_relu({ctx.x[0]}, {number(_insanity_alpha(ctx))})"
+
+
+@emits_onnx("SignedSqrt")
+def signed_sqrt_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Mul", ctx.node("Sign", ctx.x[0]), ctx.node("Sqrt", ctx.node("Abs", ctx.x[0])))
+
+
+@emits_python("SignedSqrt")
+def signed_sqrt_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.sign() * {ctx.x[0]}.abs().sqrt()"
+
+
+@emits_onnx("Sparsify")
+def sparsify_onnx(ctx: OnnxContext) -> None:
+    limit = float(ctx.layer.threshold)
+    ctx.output("Sub", ctx.x[0], ctx.node("Clip", ctx.x[0], ctx.constant(-limit), ctx.constant(limit)))
+
+
+@emits_python("Sparsify")
+def sparsify_python(ctx: PythonContext) -> str:
+    limit = number(ctx.layer.threshold)
+    return f"{ctx.x[0]} - {ctx.x[0]}.clamp(-{limit}, {limit})"
+
+
+@emits_onnx("Python=SpatialDropoutLayer")
+def spatial_dropout_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Mul", ctx.x[0], ctx.constant(_kept_share(ctx)))
+
+
+@emits_python("Python=SpatialDropoutLayer")
+def spatial_dropout_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]} * {number(_kept_share(ctx))}"
+
+
+def _kept_share(ctx: EmitContext) -> float:
+    if ctx.layer.drops:
+        raise ctx.refuse(ctx.layer.not_exportable)
+    return 1 / (1 - ctx.layer.p)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 from rmpe_legacy.caffe.layers.base import Layer
 
-from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, bracketed, number, pair
 
 
@@ -148,3 +150,60 @@ def reduction_python(ctx: PythonContext) -> str:
     y = {"SUM": f"{x}.sum({axes})", "ASUM": f"{x}.abs().sum({axes})", "SUMSQ": f"({x} * {x}).sum({axes})",
          "MEAN": f"{x}.mean({axes})"}[param.operation]
     return y if param.coeff == 1 else f"{y} * {number(param.coeff)}"
+
+
+@emits_onnx("Axpy")
+def axpy_onnx(ctx: OnnxContext) -> None:
+    a = ctx.x[0]
+    if len(ctx.bottom_shapes[0]) == 2:
+        a = ctx.node("Unsqueeze", a, ctx.integers([2, 3]))
+    ctx.output("Add", ctx.node("Mul", a, ctx.x[1]), ctx.x[2])
+
+
+@emits_python("Axpy")
+def axpy_python(ctx: PythonContext) -> str:
+    a, x, y = ctx.x
+    weight = a if len(ctx.bottom_shapes[0]) == 4 else f"{a}[:, :, None, None]"
+    return f"{weight} * {x} + {y}"
+
+
+@emits_onnx("ChannelScale")
+def channel_scale_onnx(ctx: OnnxContext) -> None:
+    layer, param = ctx.layer, ctx.layer.param
+    if param.global_scale:
+        factor = ctx.graph.parameter(f"{layer.spec.name}.scale", _global_scale(ctx).numpy())
+    else:
+        factor = ctx.node("Reshape", ctx.x[1], ctx.integers([-1, *[1] * min(1, len(ctx.bottom_shapes[0]) - 1),
+                                                             *ctx.size()[1:]]))
+    if param.do_forward:
+        ctx.output("Mul", ctx.x[0], factor)
+    else:
+        ctx.output("Identity", ctx.x[0])
+    if len(ctx.y) > 1:
+        ctx.graph.node("Identity", [factor], [ctx.y[1]])
+
+
+@emits_python("ChannelScale")
+def channel_scale_python(ctx: PythonContext) -> str:
+    param = ctx.layer.param
+    if param.global_scale:
+        factor = ctx.writer.buffer(ctx.layer, _global_scale(ctx))
+    else:
+        factor = f"{ctx.x[1]}.reshape({', '.join(map(str, (-1, 1, *ctx.bottom_shapes[0][2:])))})"
+    top = f"{ctx.x[0]} * {factor}" if param.do_forward else ctx.x[0]
+    return top if len(ctx.top_shapes) == 1 else f"{top}, {factor}"
+
+
+def _global_scale(ctx: EmitContext) -> torch.Tensor:
+    param = ctx.layer.param
+    return ctx.layer.blobs()[0].detach().cpu().clamp(param.min_global_scale, param.max_global_scale)
+
+
+@emits_onnx("PowerFile")
+def power_file_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Add", ctx.x[0], ctx.graph.parameter(f"{ctx.layer.spec.name}.shift", ctx.layer.shift.cpu().numpy()))
+
+
+@emits_python("PowerFile")
+def power_file_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]} + {ctx.writer.buffer(ctx.layer, ctx.layer.shift.cpu())}"

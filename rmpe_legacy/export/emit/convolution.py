@@ -1,4 +1,4 @@
-"""Convolution and Deconvolution."""
+"""Convolution and Deconvolution, by channel and by pixel too."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from rmpe_legacy.caffe.layers.conv import Convolution
 
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, sizes
+from .rearrangement import slice_onnx
 
 
 def _spatial_axes(ctx: EmitContext, target: str, runtime: str) -> int:
@@ -62,3 +63,49 @@ def convolution_python(ctx: PythonContext) -> str:
     module = ctx.submodule(f"{kind}({inside})", *names)
     calls = [f"{module}({x})" for x in ctx.x]
     return ", ".join(calls)
+
+
+@emits_onnx("DepthwiseConvolution")
+def depthwise_onnx(ctx: OnnxContext) -> None:
+    convolution_onnx(ctx)
+
+
+@emits_python("DepthwiseConvolution")
+def depthwise_python(ctx: PythonContext) -> str:
+    return convolution_python(ctx)
+
+
+@emits_onnx("ConvolutionDepthwise")
+def convolution_depthwise_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    weights = [ctx.weight(i) for i in range(len(layer.declared))]
+    ctx.output("Conv", ctx.x[0], *weights, group=layer.channels, strides=layer.stride, dilations=layer.dilation,
+            pads=[*layer.pad, *layer.pad])
+
+
+@emits_python("ConvolutionDepthwise")
+def convolution_depthwise_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    inside = arguments(
+        layer.channels, layer.channels, sizes(layer.kernel), stride=(sizes(layer.stride), "1"),
+        padding=(sizes(layer.pad), "0"), dilation=(sizes(layer.dilation), "1"), groups=(str(layer.channels), "1"),
+        bias=(str(len(layer.declared) == 2), "True"))
+    return f"{ctx.submodule(f'nn.Conv2d({inside})', *['weight', 'bias'][: len(layer.declared)])}({ctx.x[0]})"
+
+
+@emits_onnx("PixelConv")
+def pixel_convolution_onnx(ctx: OnnxContext) -> None:
+    """Add up the map moved by each place of the kernel, times the kernels' values of that place."""
+    side, (channels, h, w) = ctx.layer.side, ctx.size(1)
+    kernels = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, channels, side * side, h, w]))
+    pad = side // 2
+    x = ctx.node("Pad", ctx.x[1], ctx.integers([0, 0, pad, pad, 0, 0, pad, pad]))
+    parts = [ctx.node("Mul", ctx.node("Gather", kernels, ctx.integers(row * side + column), axis=2),
+                      slice_onnx(ctx, x, [row, column], [row + h, column + w], [2, 3], [1, 1], last=False))
+             for row in range(side) for column in range(side)]
+    ctx.output("Sum", *parts)
+
+
+@emits_python("PixelConv")
+def pixel_convolution_python(ctx: PythonContext) -> str:
+    return ctx.call("convolve_each", *ctx.x, ctx.layer.side)

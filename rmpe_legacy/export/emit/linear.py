@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import torch
+
+from rmpe_legacy.caffe.layers.base import Layer
+
 from ..onnx_graph import INT64
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
-from .expressions import arguments
+from .expressions import arguments, reshape_arguments
 
 _INNER_PRODUCT = ("InnerProduct", "CInnerProduct", "DNSInnerProduct", "INQInnerProduct")
 
@@ -59,3 +63,34 @@ def parameter_onnx(ctx: OnnxContext) -> None:
 @emits_python("Parameter")
 def parameter_python(ctx: PythonContext) -> str:
     return ctx.writer.buffer(ctx.layer, ctx.layer.blobs()[0])
+
+
+@emits_onnx("InnerDistance")
+def inner_distance_onnx(ctx: OnnxContext) -> None:
+    layer, param = ctx.layer, ctx.layer.spec.get("inner_distance_param")
+    weight = ctx.node("Reshape", ctx.x[1], ctx.integers([0, -1])) if len(ctx.x) > 1 else \
+        ctx.graph.parameter(f"{layer.spec.name}.weight", _centres(layer).numpy())
+    rows = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, 1, layer.values]))
+    apart = ctx.node("Sub", rows, weight)
+    apart = ctx.node("Abs", apart) if param.distance_type == "L1" else ctx.node("Mul", apart, apart)
+    distance = ctx.node("ReduceSum", apart, ctx.integers([2]), keepdims=0)
+    ctx.graph.reshape(distance, ctx.bottom_shapes[0][:1] if layer.at else (), ctx.top_shapes[0], ctx.y[0])
+
+
+@emits_python("InnerDistance")
+def inner_distance_python(ctx: PythonContext) -> str:
+    layer, param = ctx.layer, ctx.layer.spec.get("inner_distance_param")
+    weight = f"{ctx.x[1]}.flatten(1)" if len(ctx.x) > 1 else ctx.writer.buffer(layer, _centres(layer))
+    call = ctx.call("distances", f"{ctx.x[0]}.reshape(-1, {layer.values})", weight,
+                    f"absolute={param.distance_type == 'L1'}")
+    if layer.at == 1:
+        return call
+    return f"{call}.reshape({reshape_arguments(ctx.x[0], ctx.bottom_shapes[0], ctx.top_shapes[0])})"
+
+
+def _centres(layer: Layer) -> torch.Tensor:
+    """The stored rows, as Forward leaves them."""
+    weight = layer.blobs()[0].detach().cpu()
+    if not layer.spec.get("inner_distance_param").normalize:
+        return weight
+    return weight / (weight.square().sum(1, keepdim=True) + 1e-6).sqrt()

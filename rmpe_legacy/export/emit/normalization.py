@@ -1,68 +1,9 @@
-"""Layers that divide by a norm or a deviation."""
+"""Layers that divide by a norm or a deviation; batch normalisation is in batch_norm.py."""
 
 from __future__ import annotations
 
-import torch
-
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number, reshape_arguments
-
-
-@emits_onnx("BatchNorm")
-def batch_norm_onnx(ctx: OnnxContext) -> None:
-    layer, channels = ctx.layer, ctx.layer.declared[0].shape[0]
-    if not layer.use_global_stats:
-        _normalize_by_batch(ctx)
-        return
-    mean, variance, factor = (layer.blobs()[i].detach() for i in range(3))
-    factor = torch.where(factor == 0, 0, 1 / factor)
-    name = layer.spec.name
-    stored = [ctx.graph.parameter(f"{name}.{word}", (values * factor).cpu().numpy())
-              for word, values in (("mean", mean), ("variance", variance))]
-    same = [ctx.constant([value] * channels) for value in (1.0, 0.0)]
-    ctx.output("BatchNormalization", *ctx.x, *same, *stored, epsilon=layer.eps)
-
-
-def _normalize_by_batch(ctx: OnnxContext) -> None:
-    axes = ctx.integers([i for i in range(len(ctx.bottom_shapes[0])) if i != 1])
-    centred = ctx.node("Sub", *ctx.x, ctx.node("ReduceMean", *ctx.x, axes))
-    variance = ctx.node("ReduceMean", ctx.node("Mul", centred, centred), axes)
-    ctx.output("Div", centred, ctx.node("Sqrt", ctx.node("Add", variance, ctx.constant(ctx.layer.eps))))
-
-
-@emits_python("BatchNorm")
-def batch_norm_python(ctx: PythonContext) -> str:
-    layer = ctx.layer
-    if not layer.use_global_stats:
-        return ctx.call("normalize_by_batch", ctx.x[0], number(layer.eps))
-    return ctx.part("BatchNorm", "mean", "variance", "scale_factor",
-                    arguments=arguments(*layer.declared[0].shape, eps=(number(layer.eps), "1e-05")))
-
-
-def _nvidia_blobs(ctx: OnnxContext | PythonContext) -> list[int]:
-    """Indices of scale and bias, if there are any, then of mean and variance."""
-    if ctx.layer.spec.phase != "TEST":
-        raise ctx.refuse("is in phase TRAIN, where it takes its statistics from the batch")
-    return [*range(3, len(ctx.layer.declared)), 0, 1]
-
-
-@emits_onnx("BatchNorm=nvidia")
-def nvidia_batch_norm_onnx(ctx: OnnxContext) -> None:
-    blobs, channels = _nvidia_blobs(ctx), ctx.layer.declared[0].shape[0]
-    same = [] if len(blobs) == 4 else [ctx.constant([value] * channels) for value in (1.0, 0.0)]
-    ctx.output("BatchNormalization", ctx.x[0], *same, *(ctx.weight(i, (-1,)) for i in blobs), epsilon=ctx.layer.eps)
-
-
-@emits_python("BatchNorm=nvidia")
-def nvidia_batch_norm_python(ctx: PythonContext) -> str:
-    layer, blobs = ctx.layer, _nvidia_blobs(ctx)
-    names = ("weight", "bias", "running_mean", "running_var")[-len(blobs):]
-    state = {name: layer.blobs()[i] for name, i in zip(names, blobs, strict=True)}
-    state["num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
-    dims = max(1, len(ctx.bottom_shapes[0]) - 2)
-    affine = "" if len(blobs) == 4 else ", affine=False"
-    constructor = f"nn.BatchNorm{dims}d({layer.declared[0].shape[0]}, eps={number(layer.eps)}{affine})"
-    return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
 
 
 @emits_onnx("LRN")
@@ -134,3 +75,76 @@ def normalize_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     return ctx.part("Normalize", "scale", arguments=arguments(
         *layer.declared[0].shape, eps=(number(layer.eps), "1e-10"), whole=(str(layer.across_spatial), "False")))
+
+
+@emits_onnx("L2Normalize")
+def l2_normalize_onnx(ctx: OnnxContext) -> None:
+    axes = ctx.integers(list(range(1, len(ctx.bottom_shapes[0]))))
+    total = ctx.node("ReduceSum", ctx.node("Mul", ctx.x[0], ctx.x[0]), axes)
+    ctx.output("Div", ctx.x[0], ctx.node("Sqrt", ctx.node("Add", total, ctx.constant(1e-7))))
+
+
+@emits_python("L2Normalize")
+def l2_normalize_python(ctx: PythonContext) -> str:
+    axes = tuple(range(1, len(ctx.bottom_shapes[0])))
+    return f"{ctx.x[0]} / ({ctx.x[0]}.square().sum({axes}, keepdim=True) + 1e-07).sqrt()"
+
+
+def _four_axes_onnx(ctx: OnnxContext) -> str:
+    """The bottom as N x C x H x W; missing axes are 1."""
+    missing = list(range(len(ctx.bottom_shapes[0]), 4))
+    return ctx.node("Unsqueeze", ctx.x[0], ctx.integers(missing)) if missing else ctx.x[0]
+
+
+def _four_axes_python(ctx: PythonContext) -> str:
+    x, have = ctx.x[0], ctx.bottom_shapes[0]
+    return x if len(have) == 4 else f"{x}.reshape({reshape_arguments(x, have, ctx.top_shapes[0])})"
+
+
+@emits_onnx("Normalize=happynear")
+def normalize_channels_onnx(ctx: OnnxContext) -> None:
+    x, axis = _four_axes_onnx(ctx), ctx.integers([1])
+    if ctx.layer.kind == "L2":
+        norm = ctx.node("Sqrt", ctx.node("Add", ctx.node("ReduceSum", ctx.node("Mul", x, x), axis), ctx.constant(1e-6)))
+    else:
+        norm = ctx.node("Add", ctx.node("ReduceSum", ctx.node("Abs", x), axis), ctx.constant(1e-6))
+    ctx.output("Div", x, norm)
+    if len(ctx.y) > 1:
+        ctx.graph.node("Identity", [norm], [ctx.y[1]])
+
+
+@emits_python("Normalize=happynear")
+def normalize_channels_python(ctx: PythonContext) -> str:
+    x = _four_axes_python(ctx)
+    call = ctx.call("normalize_channels", x, f"by_absolute={ctx.layer.kind == 'L1'}")
+    return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
+
+
+@emits_onnx("NormL2")
+def norm_l2_onnx(ctx: OnnxContext) -> None:
+    x = _four_axes_onnx(ctx)
+    energy = ctx.node("ReduceSum", ctx.node("Mul", x, x), ctx.integers([1, 2, 3]))
+    ctx.output("Div", x, ctx.node("Sqrt", ctx.node("Add", energy, ctx.constant(1e-7))))
+
+
+@emits_python("NormL2")
+def norm_l2_python(ctx: PythonContext) -> str:
+    x = _four_axes_python(ctx)
+    return f"{x} / ({x}.square().sum((1, 2, 3), keepdim=True) + 1e-7).sqrt()"
+
+
+@emits_onnx("Python=Norm2Layer")
+def row_norm_onnx(ctx: OnnxContext) -> None:
+    x = ctx.x[0]
+    if extra := list(range(2, len(ctx.bottom_shapes[0]))):
+        x = ctx.node("Squeeze", x, ctx.integers(extra))
+    length = ctx.node("Sqrt", ctx.node("ReduceSum", ctx.node("Mul", x, x), ctx.integers([1])))
+    is_zero = ctx.node("Equal", length, ctx.constant(0))
+    ctx.output("Div", x, ctx.node("Where", is_zero, ctx.constant(1), length))
+
+
+@emits_python("Python=Norm2Layer")
+def row_norm_python(ctx: PythonContext) -> str:
+    x = f"{ctx.x[0]}.flatten(1)"
+    length = f"{x}.norm(dim=1, keepdim=True)"
+    return f"{x} / {length}.masked_fill({length} == 0, 1)"

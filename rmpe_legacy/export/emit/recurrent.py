@@ -1,10 +1,14 @@
-"""RNN, LSTM and LSTMUnit, step by step: no operator of ONNX or torch begins sequences within a stream, as cont does."""
+"""RNN, LSTM and LSTMUnit step by step, since no operator of ONNX or torch begins sequences within a stream, as cont
+does; and Lstm, which is such an operator."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+import numpy as np
+import torch
+
+from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments
 
 
@@ -100,3 +104,44 @@ def recurrent_python(ctx: PythonContext) -> str:
 @emits_python("LSTMUnit")
 def lstm_unit_python(ctx: PythonContext) -> str:
     return ctx.call("lstm_unit", ctx.x[0], ctx.x[1], f"{ctx.x[2]}[..., None]")
+
+
+@emits_onnx("ContinuationIndicator")
+def continuation_indicator_onnx(ctx: OnnxContext) -> None:
+    steps, batch = ctx.layer.shape
+    continues = ctx.constant(np.arange(steps)[:, None] > 0)
+    size = ctx.sizes_of(ctx.x[0], 0, 1) if ctx.x and ctx.bottom_shapes[0] else ctx.integers([batch])
+    ctx.output("Expand", continues, ctx.node("Concat", ctx.integers([steps]), size, axis=0))
+
+
+@emits_python("ContinuationIndicator")
+def continuation_indicator_python(ctx: PythonContext) -> str:
+    steps, batch = ctx.layer.shape
+    of_one = ctx.writer.buffer(ctx.layer, (torch.arange(steps)[:, None] > 0).float())
+    return f"{of_one}.expand(-1, {f'len({ctx.x[0]})' if ctx.x and ctx.bottom_shapes[0] else batch})"
+
+
+@emits_onnx("Lstm")
+def whole_lstm_onnx(ctx: OnnxContext) -> None:
+    w, u, bias = _lstm_blobs(ctx, (0, 2, 1, 3))  # ONNX: input, output, forget, candidate
+    names = ctx.layer.spec.name, [declared.name for declared in ctx.layer.declared]
+    x = ctx.node("Reshape", ctx.x[0], ctx.integers([0, 0, -1]))
+    weights = [ctx.graph.parameter(f"{names[0]}.{name}", value[None])
+               for name, value in zip(names[1], (w, u, np.concatenate([bias, np.zeros_like(bias)])), strict=True)]
+    ctx.output("Squeeze", ctx.node("LSTM", x, *weights, hidden_size=ctx.layer.size), ctx.integers([1]))
+
+
+@emits_python("Lstm")
+def whole_lstm_python(ctx: PythonContext) -> str:
+    w, u, bias = map(torch.from_numpy, _lstm_blobs(ctx, (0, 1, 3, 2)))  # torch: input, forget, candidate, output
+    state = {"weight_ih_l0": w, "weight_hh_l0": u, "bias_ih_l0": bias, "bias_hh_l0": torch.zeros_like(bias)}
+    module = ctx.writer.module(ctx.layer, f"nn.LSTM({w.shape[1]}, {ctx.layer.size})", state)
+    return f"{module}({ctx.x[0]}{'' if len(ctx.bottom_shapes[0]) == 3 else '.flatten(2)'})[0]"
+
+
+def _lstm_blobs(ctx: EmitContext, order: tuple[int, ...]) -> list[np.ndarray]:
+    """The layer's blobs with the gates input, forget, output and candidate in another order."""
+    if len(ctx.x) > 1:
+        raise ctx.refuse("with flags it goes on from the state of the forward before")
+    blobs = [blob.detach().cpu().numpy() for blob in ctx.layer.blobs()]
+    return [np.concatenate([np.split(blob, 4)[i] for i in order]) for blob in blobs]

@@ -1,0 +1,127 @@
+"""Layers that move values and compute nothing: slices, flips, permutations, padding."""
+
+from __future__ import annotations
+
+import math
+
+from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import pair
+from .shape import crop_to, cut_python
+
+INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
+
+
+def slice_onnx(ctx: OnnxContext, x: str, begin: list[int], end: list[int], axes: list[int], steps: list[int],
+           last: bool = True) -> str:
+    inputs = (x, *map(ctx.integers, (begin, end, axes, steps)))
+    if last:
+        ctx.output("Slice", *inputs)
+        return ctx.y[0]
+    return ctx.node("Slice", *inputs)
+
+
+@emits_onnx("Padding")
+def padding_onnx(ctx: OnnxContext) -> None:
+    begin, end = ctx.layer.begin, ctx.layer.end
+    ctx.output("Pad", ctx.x[0], ctx.integers([0, 0, begin, begin, 0, 0, end, end]))
+
+
+@emits_python("Padding")
+def padding_python(ctx: PythonContext) -> str:
+    begin, end = ctx.layer.begin, ctx.layer.end
+    return f"F.pad({ctx.x[0]}, ({begin}, {end}, {begin}, {end}))"
+
+
+@emits_onnx("Reorg")
+def reorg_onnx(ctx: OnnxContext) -> None:
+    c, h, w = ctx.size()
+    s = ctx.layer.stride
+    if ctx.layer.backwards:
+        split, order = [-1, s, s, c // s**2, h, w], [0, 3, 4, 1, 5, 2]
+    else:
+        split, order = [-1, c // s**2, h, s, w, s], [0, 3, 5, 1, 2, 4]
+    x = ctx.node("Transpose", ctx.node("Reshape", ctx.x[0], ctx.integers(split)), perm=order)
+    ctx.output("Reshape", x, ctx.integers([-1, *ctx.graph.graph.at_own_sizes(ctx.top_shapes[0][1:])]))
+
+
+@emits_python("Reorg")
+def reorg_python(ctx: PythonContext) -> str:
+    c, h, w = ctx.bottom_shapes[0][1:]
+    s = ctx.layer.stride
+    if ctx.layer.backwards:
+        split, order = (-1, s, s, c // s**2, h, w), (0, 3, 4, 1, 5, 2)
+    else:
+        split, order = (-1, c // s**2, h, s, w, s), (0, 3, 5, 1, 2, 4)
+    return f"{ctx.x[0]}.reshape{split}.permute{order}.reshape{(-1, *ctx.top_shapes[0][1:])}"
+
+
+@emits_onnx("Flip")
+def flip_onnx(ctx: OnnxContext) -> None:
+    param = ctx.layer.spec.get("flip_param")
+    axes = [axis for axis, wanted in ((2, param.flip_height), (3, param.flip_width)) if wanted]
+    if not axes:
+        ctx.output("Identity", ctx.x[0])
+        return
+    slice_onnx(ctx, ctx.x[0], [-1] * len(axes), [INT64_MIN] * len(axes), axes, [-1] * len(axes))
+
+
+@emits_python("Flip")
+def flip_python(ctx: PythonContext) -> str:
+    param = ctx.layer.spec.get("flip_param")
+    return f"{ctx.x[0]}.flip({[axis for axis, on in ((2, param.flip_height), (3, param.flip_width)) if on]})"
+
+
+@emits_onnx("Reverse")
+def reverse_onnx(ctx: OnnxContext) -> None:
+    slice_onnx(ctx, ctx.x[0], [-1], [INT64_MIN], [ctx.layer.along], [-1])
+
+
+@emits_python("Reverse")
+def reverse_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.flip({ctx.layer.along})"
+
+
+@emits_onnx("Transpose")
+def transpose_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Transpose", ctx.x[0], perm=list(ctx.layer.order))
+
+
+@emits_python("Transpose")
+def transpose_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.permute({pair(ctx.layer.order)})"
+
+
+@emits_onnx("ShuffleChannel")
+def shuffle_channel_onnx(ctx: OnnxContext) -> None:
+    c, *rest = ctx.size()
+    x = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, ctx.layer.group, c // ctx.layer.group, math.prod(rest)]))
+    ctx.output("Reshape", ctx.node("Transpose", x, perm=[0, 2, 1, 3]), ctx.integers([-1, c, *rest]))
+
+
+@emits_python("ShuffleChannel")
+def shuffle_channel_python(ctx: PythonContext) -> str:
+    c, *rest = ctx.bottom_shapes[0][1:]
+    return (f"{ctx.x[0]}.unflatten(1, ({ctx.layer.group}, {c // ctx.layer.group})).transpose(1, 2)"
+            f".reshape{(-1, c, *rest)}")
+
+
+@emits_onnx("AutoCrop", "Crop=hed")
+def aligned_crop_onnx(ctx: OnnxContext) -> None:
+    top, left = ctx.layer.offset
+    crop_to(ctx, {2: top, 3: left})
+
+
+@emits_python("AutoCrop", "Crop=hed")
+def aligned_crop_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}[:, :, {', '.join(cut_python(ctx, axis, ctx.layer.offset[axis - 2]) for axis in (2, 3))}]"
+
+
+@emits_onnx("Gather")
+def gather_onnx(ctx: OnnxContext) -> None:
+    for x, y in zip(ctx.x, ctx.y, strict=True):
+        ctx.graph.node("Identity", [x], [y])
+
+
+@emits_python("Gather")
+def gather_python(ctx: PythonContext) -> str:
+    return ", ".join(ctx.x)

@@ -1,0 +1,99 @@
+"""Layers that interpolate, or repeat pixels, to another size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import number, pair
+from .rearrangement import INT64_MAX, slice_onnx
+
+
+@emits_onnx("Upsample=yolo")
+def repeated_onnx(ctx: OnnxContext) -> None:
+    scales = ctx.constant([1.0, 1.0, float(ctx.layer.scale), float(ctx.layer.scale)])
+    ctx.output("Resize", ctx.x[0], "", scales, mode="nearest", coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor")
+
+
+@emits_python("Upsample=yolo")
+def repeated_python(ctx: PythonContext) -> str:
+    return f"F.interpolate({ctx.x[0]}, scale_factor={ctx.layer.scale}, mode=\"nearest\")"
+
+
+@emits_onnx("Interp=pspnet", "Interp=deeplab", "Interp=sized")
+def interp_onnx(ctx: OnnxContext) -> None:
+    layer, x = ctx.layer, ctx.x[0]
+    if layer.begin or layer.end:
+        x = slice_onnx(ctx, x, [layer.begin] * 2, [-layer.end or INT64_MAX] * 2, [2, 3], [1, 1], last=False)
+    size = _interp_size(ctx, x) if ctx.has_symbols(ctx.top_shapes[0][2:]) else ctx.integers(list(layer.size))
+    _resize_onnx(ctx, x, size)
+
+
+def _resize_onnx(ctx: OnnxContext, x: str, size: str) -> None:
+    """Give the layer's top: x resized bilinearly to (h, w), with the corner pixels aligned."""
+    ctx.output("Resize", x, "", "", size, axes=[2, 3], mode="linear", coordinate_transformation_mode="align_corners")
+
+
+def _resize_python(x: str, size: str) -> str:
+    return f"F.interpolate({x}, {size}, mode=\"bilinear\", align_corners=True)"
+
+
+def _interp_size(ctx: OnnxContext, x: str) -> str:
+    """Return the top's height and width, computed from those of x when the file runs."""
+    param = ctx.layer.spec.get("interp_param")
+    shrink, zoom = param.shrink_factor, param.zoom_factor
+    last = ctx.node("Sub", ctx.sizes_of(x, 2), ctx.integers(1))  # the last pixel's index
+    if shrink != 1:
+        last = ctx.node("Div", last, ctx.integers(shrink))
+    return ctx.node("Add", last if zoom == 1 else ctx.node("Mul", last, ctx.integers(zoom)), ctx.integers(1))
+
+
+@emits_python("Interp=pspnet", "Interp=deeplab", "Interp=sized")
+def interp_python(ctx: PythonContext) -> str:
+    layer, x = ctx.layer, ctx.x[0]
+    whole = x
+    if layer.begin or layer.end:
+        part = f"{layer.begin or ''}:{-layer.end or ''}"
+        x = f"{x}[:, :, {part}, {part}]"
+    size = pair(layer.size)
+    if ctx.has_symbols(ctx.top_shapes[0][2:]):
+        param, cut = layer.spec.get("interp_param"), layer.begin + layer.end + 1
+        size = pair([f"({whole}.shape[{axis}] - {cut}) // {param.shrink_factor} * {param.zoom_factor} + 1"
+                     for axis in (2, 3)])
+    return _resize_python(x, size)
+
+
+@emits_onnx("BilinearInterpolation")
+def bilinear_onnx(ctx: OnnxContext) -> None:
+    _resize_onnx(ctx, ctx.x[0], ctx.integers(list(ctx.layer.size)))
+
+
+@emits_python("BilinearInterpolation")
+def bilinear_python(ctx: PythonContext) -> str:
+    return _resize_python(ctx.x[0], pair(ctx.layer.size))
+
+
+@emits_onnx("ImResize")
+def imresize_onnx(ctx: OnnxContext) -> None:
+    rows, columns = _resized(ctx, ctx.shape())
+    resized = ctx.node("MatMul", ctx.constant(rows), ctx.node("MatMul", ctx.x[0], ctx.constant(columns)))
+    ctx.output("ReduceMean", resized, ctx.integers([0]))
+
+
+@emits_python("ImResize")
+def imresize_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    ctx.plane()
+    return ctx.call("resize_images", ctx.x[0], pair(layer.size), number(layer.start), number(layer.gap))
+
+
+def _resized(ctx: EmitContext, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The share of each row and column in each value, (N, 1, H', H) and (N, 1, W, W')."""
+    n, _, *plane = sizes
+    rows, columns = (torch.stack([ctx.layer._along(torch.eye(size)[None], axis + 1, image) for image in range(n)])
+                     for axis, size in enumerate(plane))
+    return rows.numpy(), columns.numpy()
