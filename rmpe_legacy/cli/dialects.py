@@ -31,9 +31,9 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         say(json.dumps(rows, indent=1))
         return
-    cells = [(r["name"], r["base"], r["repository"].partition("@")[0], r["title"] if r["name"] == r["base"] else
-              f"{r['fields']} fields; {', '.join(r['types']) or 'no types'}") for r in rows]
-    say("\n".join([*text_table([("name", "base", "repository", "what it adds to its base"), *cells]), "",
+    cells = [(r["name"], r["repository"].partition("@")[0], r["title"] if r["name"] == r["base"] else
+              f"{r['base']}; {r['fields']} fields; {', '.join(r['types']) or 'no types'}") for r in rows]
+    say("\n".join([*text_table([("name", "repository", "base, and what it adds"), *cells]), "",
                    f"The default, {AUTO}, is the first dialect that knows everything in the file."]))
 
 

@@ -154,7 +154,7 @@ def describe_layers(evidence: Evidence) -> str:
         wrapped(f"{len(known_types())} types, {len(evidence.proofs)} cases"
                 + (f" ({counts} involve several types)" if rest else "")
                 + f", each compared with {evidence.caffe}; measured on {evidence.machine}."),
-        "runs: the cases in their own dialect and phase, and in any other in which Caffe computes the same bits.",
+        "runs: the cases in their own dialect and phase, and in others where Caffe computes the same bits.",
         "relative: the largest difference of an array, divided by the array's largest value.",
         "ulp: the same difference in units in the last place of that value.",
     ])

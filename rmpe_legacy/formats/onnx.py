@@ -133,8 +133,15 @@ class OnnxRunner:
         options.enable_cpu_mem_arena = False  # it grows to twice what the values need
         with silent_stderr():  # it also raises whatever it prints
             # Without enable_fallback=0 it prints the reason to standard output and loads the model a second time.
-            return self.runtime.InferenceSession(self.model.SerializeToString(), options, ["CPUExecutionProvider"],
-                                                 enable_fallback=0)
+            return self.runtime.InferenceSession(self._bytes(), options, ["CPUExecutionProvider"], enable_fallback=0)
+
+    def _bytes(self) -> bytes:
+        from google.protobuf.message import EncodeError
+
+        try:
+            return self.model.SerializeToString()
+        except EncodeError:  # protobuf does not say that there is no memory for it
+            raise MemoryError from None
 
     def inputs(self) -> dict[str, Shape]:
         return {self._blob(name): shape for name, shape in self.shapes.items()}

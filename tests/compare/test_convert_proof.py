@@ -587,7 +587,7 @@ layer { name: "end" type: "Power" bottom: "chosen" top: "end" power_param { scal
         assert any(np.abs(a[blob] - b[blob]).max() >= 1 for blob in a.keys() & b.keys())
         verdict = verify(net, other, x)
         assert verdict.same, verdict
-        assert "layers that read sum, " in verdict.sentence
+        assert "layers that read sum" in verdict.sentence
 
     def test_what_reads_it_is_still_told_from_another(self, made):
         net, x = made

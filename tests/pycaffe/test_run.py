@@ -186,11 +186,11 @@ print(x, y, z)
         (folder / "script.py").write_text("get_ipython().magic('frobnicate')")
         done = rmpe("script.py", cwd=folder)
         assert done.returncode == 1
-        assert "script.py, line 1: the magic '%frobnicate' is not known here" in done.stderr
+        assert "script.py, line 1: the magic '%frobnicate' is not supported; remove it" in done.stderr
 
     def test_unknown_magics_name_the_cell(self, tmp_path):
         notebook(tmp_path / "book.ipynb", "x = 1", "y\n%frobnicate")
-        with pytest.raises(RmpeError, match=r"cell 2, line 2: the magic '%frobnicate' is not known"):
+        with pytest.raises(RmpeError, match=r"cell 2, line 2: the magic '%frobnicate' is not supported"):
             read_notebook(tmp_path / "book.ipynb")
 
     def test_a_remainder_at_the_start_of_a_line_is_no_magic(self, tmp_path):
