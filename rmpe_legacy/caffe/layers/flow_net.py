@@ -212,7 +212,6 @@ class Grid(Layer):
 class NegSquare(Layer):
     """-(x ^ 2). As published, its Backward multiplies a diff that nothing has written: the gradient is 0."""
 
-    params = ("negsquare_param",)
     works_in_place = False
     exact = True
 
