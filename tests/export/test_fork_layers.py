@@ -50,7 +50,7 @@ def network(folder: Path, kind: str, batch: int) -> Net:
     bottoms = " ".join(f'bottom: "{name}"' for name, _ in inputs)
     path = folder / f"{batch}.prototxt"
     path.write_text(f'{text}layer {{ name: "l" type: "{kind}" {bottoms} top: "l" {param} }}\n')
-    return load_net(path, keep_blobs=True)
+    return load_net(path, keep_blobs=True, dialect="pwc-net" if kind == "Warp" else "auto")
 
 
 @pytest.mark.parametrize("make", [by_onnx, by_python])

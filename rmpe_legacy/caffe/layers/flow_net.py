@@ -186,7 +186,7 @@ class LiteFlowNetWarp(Layer):
 def _choose(spec: LayerSpec) -> Choice:
     """Both have the same bottoms and no fields."""
     return Choice("", ("liteflownet",), "its second bottom is read as a flow (PWC-Net); in dialect 'liteflownet' it "
-                                        "holds coordinates")
+                                        "holds coordinates", "liteflownet")
 
 
 @register("Grid", form="")
