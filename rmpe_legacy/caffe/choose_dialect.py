@@ -159,7 +159,10 @@ def _doubts(message: Message, dialect: str, layers: Layers | None) -> Iterator[s
     told = set()
     for spec in layers[1]:
         chosen = registry.choice(spec)
-        if chosen is not None and chosen.doubt and spec.type not in told:
+        if chosen is None or not chosen.doubt or (chosen.instead is not None
+                                                  and registry.form_of(spec) == chosen.instead):
+            continue
+        if spec.type not in told:
             told.add(spec.type)
             yield f"{spec.where}: {spec.name} ({spec.type}): dialect {dialect!r} was chosen; {chosen.doubt}"
     if dialect == MIXED:

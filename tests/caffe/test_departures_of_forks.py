@@ -309,3 +309,24 @@ def test_pooling_over_three_axes_pools_over_the_last(load):
     net = load('type: "Pooling" top: "y" pooling_param { kernel_size: 1 kernel_size: 1 kernel_size: 3 }',
                x=(1, 1, 1, 1, 3))
     assert_close(net(x=torch.tensor([1.0, 7, 3]).view(1, 1, 1, 1, 3))["y"].flatten(), torch.tensor([7.0]))
+
+
+def test_guided_dropout_keeps_channels_by_chance(load):
+    net = load('type: "GuidedDropout" top: "y" guided_dropout_param { type: "stochastic" sigmoid_scaler: 2 }', "TRAIN",
+               x=(400, 3, 2), g=(400, 3))
+    guidance = torch.tensor([-1.0, 0, 1]).repeat(400, 1)
+    share = torch.sigmoid(2 * guidance[0])
+    torch.manual_seed(5)
+    y = net(x=torch.ones(400, 3, 2), g=guidance)["y"]
+    assert torch.equal(y[..., 0], y[..., 1])
+    kept = y[..., 0] > 0
+    assert_close(y[..., 0][kept], (3 / share.sum()).expand(int(kept.sum())))
+    assert ((kept.float().mean(0) - share).abs() < 0.1).all()
+
+
+def test_hypercolumns_of_random_places_have_a_shape_alone(load):
+    net = load('type: "HyperColumns" top: "y" top: "v" hypercolumns_param { sample_num: 5 }',
+               n=(2, 3, 4, 4), a=(2, 6, 2, 2))
+    assert net.steps[-1].top_shapes == ((10, 6, 1, 1), (10, 3))
+    with pytest.raises(LayerError, match="is_train: true picks random places"):
+        net(n=torch.zeros(2, 3, 4, 4), a=torch.zeros(2, 6, 2, 2))

@@ -146,6 +146,41 @@ class TestAuto:
         assert [name for name, _ in net.named_parameters()][-1].endswith("moving_inverse_std")
         assert net.notes == ()
 
+    def test_a_dialect_that_has_the_other_form_leaves_no_doubt(self, path):
+        text = layer("BN", "x", "y", "bn_param { momentum: 0.9 }") + "richness: 10"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            net = load_net(path(text))
+        assert net.dialect == "dgd"
+        assert [name for name, _ in net.named_parameters()][-1].endswith("moving_inverse_std")
+        assert not any("(BN)" in note for note in net.notes)
+
+    def test_coordinates_or_a_flow(self, path):
+        shape = "input_param { shape { dim: 2 dim: 2 dim: 6 dim: 6 } }"
+        text = f'layer {{ name: "z" type: "Input" top: "z" {shape} }}\n' + layer("Warp", "x z", "y")
+        with pytest.warns(UserWarning, match=r"layer \(Warp\): dialect 'pwc-net' was chosen; .*'liteflownet'"):
+            flow = load_net(path(text))
+        coordinates = load_net(path(text), dialect="liteflownet")
+        x, zero = torch.arange(288.0).view(2, 4, 6, 6), torch.zeros(2, 2, 6, 6)
+        assert torch.equal(flow(x=x, z=zero)["y"], x)
+        assert torch.equal(coordinates(x=x, z=zero)["y"], x[:, :, :1, :1].expand(-1, -1, 6, 6))
+
+    def test_a_dilation_for_each_side(self, path):
+        """Temporal segment networks' dilation_h and dilation_w are dilation given twice."""
+        own = "num_output: 2 kernel_size: 2 weight_filler { type: 'xavier' }"
+        text = layer("Convolution", "x", "y", f"convolution_param {{ {own} dilation_h: 3 dilation_w: 2 }}")
+        net = load_net(path(text), dialect="tsn")
+        same = load_net(path(layer("Convolution", "x", "y", f"convolution_param {{ {own} dilation: 3 dilation: 2 }}")))
+        same.load_state_dict(net.state_dict())
+        x = torch.rand(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+        assert net(x=x)["y"].shape == (2, 2, 3, 4)
+        assert torch.equal(net(x=x)["y"], same(x=x)["y"])
+
+    def test_images_without_a_source_have_the_size_of_a_forks_crop(self, path):
+        data = ('layer { name: "d" type: "Data" top: "d" data_param { source: "absent" batch_size: 3 } '
+                "transform_param { crop_height: 14 crop_width: 5 } }")
+        assert load_net(path(data)).steps[-1].top_shapes == ((3, 3, 14, 5),)
+
     def test_a_prior_box_without_clip(self, path):
         text = layer("PriorBox", "x x", "y", "prior_box_param { min_size: 2 }")
         with pytest.warns(UserWarning, match="does not set clip, which is true in dialect 'rmpe' and false in 'ssd'"):

@@ -17,6 +17,11 @@ from rmpe_legacy.export.onnx import to_onnx
 from rmpe_legacy.formats.base import NetRunner
 
 MAPS = {
+    "Grid": (3, 0, ""),
+    "NegSquare": (3, 0, ""),
+    "ExpMax": (4, 0, "expmax_param { base: 2 shift: 0.5 }"),
+    "Tiling": (12, 0, "tiling_param { tile_dim: 2 }"),
+    "CropCenter": (2, 0, "crop_center_param { crop_size: [0, 0, 2, 3] }"),
     "Correlation": (6, 6, "correlation_param { kernel_size: 3 max_displacement: 4 pad: 4 stride_1: 2 stride_2: 2 }"),
     "FlowWarp": (3, 2, ""),
     "Warp": (3, 2, ""),
@@ -45,7 +50,7 @@ def network(folder: Path, kind: str, batch: int) -> Net:
     bottoms = " ".join(f'bottom: "{name}"' for name, _ in inputs)
     path = folder / f"{batch}.prototxt"
     path.write_text(f'{text}layer {{ name: "l" type: "{kind}" {bottoms} top: "l" {param} }}\n')
-    return load_net(path, keep_blobs=True)
+    return load_net(path, keep_blobs=True, dialect="pwc-net" if kind == "Warp" else "auto")
 
 
 @pytest.mark.parametrize("make", [by_onnx, by_python])

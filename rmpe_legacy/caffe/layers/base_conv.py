@@ -23,7 +23,7 @@ class Windowed(Layer):
         self.kernel = self._per_axis("kernel_size", dims, None, "kernel_h", "kernel_w")
         self.stride = self._per_axis("stride", dims, 1, "stride_h", "stride_w")
         self.pad = self._per_axis("pad", dims, 0, "pad_h", "pad_w")
-        self.dilation = self._per_axis("dilation", dims, 1)
+        self.dilation = self._per_axis("dilation", dims, 1, "dilation_h", "dilation_w")
         for name, values in (("kernel_size", self.kernel), ("stride", self.stride)):
             if 0 in values:
                 raise self.spec.error(f"{name} must not be 0")

@@ -23,7 +23,7 @@ from rmpe_legacy.caffe.data.data_transformer import DataTransformer, Draws
 from rmpe_legacy.errors import LayerError, RmpeError
 
 from .base import Count, Layer, Shape
-from .fed import must_be_fed
+from .fed import first_of, must_be_fed
 from .read_ahead import Position, Prefetcher
 
 log = logging.getLogger(__name__)
@@ -274,7 +274,8 @@ class SourceLayer(BlobLayer):
                 self.spec.dialect == "ssd" and param.resize_param.resize_mode == "FIT_SMALL_SIZE"):
             height, width = param.resize_param.height or height, param.resize_param.width or width
         crop_h, crop_w = self.transformer.crop_size
-        height, width = crop_h or height, crop_w or width
+        height = crop_h or first_of(param, "crop_height") or height
+        width = crop_w or first_of(param, "crop_width") or width
         if not channels:
             means = len(param.mean_value)
             channels = 1 if param.force_gray else means if means > 1 and not param.force_color else COLORS

@@ -243,4 +243,4 @@ def _choose(spec: LayerSpec) -> Choice:
     others = ("tsn", "happynear", "p3d")
     return Choice("pspnet", others, "its fourth blob is read as the moving variance (PSPNet, TSN); in dialect "
                                     "'happynear' it is the moving inverse standard deviation, and in 'segnet' there "
-                                    "are only two blobs")
+                                    "are only two blobs", "happynear")

@@ -88,4 +88,4 @@ def _choose(spec: LayerSpec) -> Choice:
     if spec.get("center_loss_param").has("distance_type"):
         return Choice("happynear")
     return Choice("caffe-face", ("happynear",), "a center's diff is counted once per class; in dialect 'happynear', "
-                                                "once for each row of the class")
+                                                "once for each row of the class", "happynear")

@@ -1,4 +1,5 @@
-"""Crops a blob to another blob's size. Source: crop_layer.cpp of RMPE@5188c23."""
+"""Crops a blob to another blob's size. Source: crop_layer.cpp of RMPE@5188c23; CropCenter's:
+crop_center_layer.cpp of lltcggie/caffe@98f9aea."""
 
 from __future__ import annotations
 
@@ -48,3 +49,24 @@ class Crop(Layer):
 
     def forward(self, x: Tensor, _like: Tensor) -> Tensor:
         return x[self.parts].contiguous()
+
+
+@register("CropCenter", form="")
+class CropCenter(Layer):
+    """Cuts crop_size values off both ends of each axis; crop_size is given once per axis, batch included."""
+
+    params = ("crop_center_param",)
+    exact = True
+    works_in_place = False
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.margins = list(self.spec.get("crop_center_param").crop_size)
+        if len(self.margins) != len(bottom[0]) or any(size <= 2 * margin for size, margin in zip(
+                bottom[0], self.margins, strict=True)):
+            raise self.spec.error("needs a crop_size below half of its size for each axis of its bottom, "
+                                  f"{shape_text(bottom[0])}; it is {self.margins}")
+        return [tuple(size - 2 * margin for size, margin in zip(bottom[0], self.margins, strict=True))]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[tuple(slice(margin, size - margin) for size, margin in zip(x.shape, self.margins, strict=True))
+                 ].contiguous()

@@ -9,10 +9,12 @@ import numpy as np
 
 from rmpe_legacy.caffe.data.caffe_random import CaffeRandom
 from rmpe_legacy.caffe.data.datum import Cursor, parse_datum
+from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Shape, shape_text
 from .base_data import SourceLayer
 from .example_data import example_shape
+from .fed import channels_beside
 from .registry import register
 
 
@@ -72,6 +74,12 @@ class Data(StoreLayer):
 
     params = ("data_param", "transform_param", "input_param")
     exact = True
+    guided = 0  # the channels of a GuidedDropout whose guidance these are, not images
+
+    def foresee(self, specs: Sequence[LayerSpec]) -> None:
+        copies = {top for spec in specs if spec.type == "Split" and self.spec.top[0] in spec.bottom for top in spec.top}
+        if any(spec.type == "GuidedDropout" and {*spec.bottom[1:]} & {self.spec.top[0], *copies} for spec in specs):
+            self.guided = channels_beside(self.spec.top[0], specs)
 
     def shapes(self) -> list[Shape]:
         """Beside Caffe's: without a source, the shape that Netscope's users give in input_param."""
@@ -85,6 +93,8 @@ class Data(StoreLayer):
         return self.transformer.shape_of(self.transformer.image(parse_datum(*self.cursor.peek())))
 
     def assumed_shape(self, height: int = 0, width: int = 0, channels: int = 0) -> tuple[int, int, int]:
+        if self.guided:
+            return self.guided, 1, 1
         example, shape = example_shape(self.source)
         if example:
             self.warn(f"{self.missing()}; its name suggests {example}, whose images are {shape_text(shape)}")

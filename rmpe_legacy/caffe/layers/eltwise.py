@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import Layer, Shape, shape_text
 from .gradient import Memory
-from .registry import register
+from .registry import Choice, chooses, register
 
 FLT_MAX = torch.finfo(torch.float32).max
 
@@ -58,6 +60,25 @@ class Eltwise(Layer):
             return _fold(torch.mul, bottoms)
         memory = Memory()
         return memory.belongs_to(_Product.apply(self.stable, self.in_place, memory, *bottoms))
+
+
+@register("Eltwise", form="flownet")
+class EltwiseOfFlowNet(Eltwise):
+    """FlowNet's: SUM also takes a single bottom, which it multiplies by its coeff. Source: eltwise_layer.{hpp,cpp} of
+    lmb-freiburg/flownet2@b92e198 and twhui/LiteFlowNet@e7d6c43."""
+
+    bottoms = (1, None)
+
+    def setup(self, *bottom: Shape) -> None:
+        super().setup(*bottom)
+        if len(bottom) == 1 and (self.operation != "SUM" or self.in_place):
+            raise self.spec.error("takes a single bottom only with operation SUM, and not in place")
+
+
+@chooses("Eltwise")
+def _choose(spec: LayerSpec) -> Choice:
+    """With a single bottom it can only be FlowNet's."""
+    return Choice("flownet") if len(spec.bottom) == 1 else Choice("", ("flownet",))
 
 
 def _fold(op, terms: Sequence[Tensor]) -> Tensor:

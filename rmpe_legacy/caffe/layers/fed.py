@@ -140,6 +140,14 @@ class ImageLabelmapData(_WithMaps):
     params = ("image_data_param", "transform_param")
 
 
+@register("ImageNormalData", form="")
+class ImageNormalData(_WithMaps):
+    """Images and maps of their surfaces' normals, fed."""
+
+    params = ("image_data_param", "transform_param")
+    channels = COLORS
+
+
 @register("SegData", form="")
 class SegData(_WithMaps):
     """The images and label maps of temporal segment networks' Caffe, fed."""
@@ -257,9 +265,31 @@ class EvalData(PictureLayer):
 
 @register("MultiLabelImageData", form="")
 class MultiLabelImageData(PictureLayer):
-    """Images with several labels, fed."""
+    """Images with several labels, fed; PG-CNN's have label_num labels each, (n, label_num)."""
 
-    params = ("image_data_param", "transform_param")
+    params = ("transform_param",)
+
+    def own_message(self) -> Message:
+        """PG-CNN's Caffe has a message of its own."""
+        own = "multi_label_image_data_param"
+        return self.spec.get(own if self.spec.has(own) else "image_data_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        count = first_of(self.own_message(), "label_num")
+        return [(n, COLORS, h, w), *[(n, count) if count else (n,)] * (self.top_count - 1)]
+
+
+@register("DriveData", form="")
+class DriveData(PictureLayer):
+    """The traffic signs of Tsinghua-Tencent 100K, fed: images, 8 maps of boxes and masks, and a map of classes."""
+
+    params = ("drive_data_param", "data_param", "transform_param")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param, n = self.own_message(), max(1, self.spec.get("data_param").batch_size)
+        maps = [(n, channels, param.tiling_height * size, param.tiling_width * size)
+                for channels, size in ((8, param.label_resolution), (1, param.catalog_resolution))]
+        return [(n, COLORS, param.cropped_height, param.cropped_width), *maps][: self.top_count]
 
 
 @register("VideoData", form="fed")

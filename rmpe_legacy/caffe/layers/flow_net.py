@@ -1,19 +1,24 @@
-"""Optical flow: matching costs, warping, and resizing.
+"""Optical flow: matching costs, warping, resizing, and LiteFlowNet's regularisation.
 
 Sources: {correlation,flow_warp,resample,downsample,channel_norm,mean}_layer.{cpp,cu} of lmb-freiburg/flownet2@b92e198;
-warp_layer.cu of NVlabs/PWC-Net@07df6eb.
+warp_layer.cu of NVlabs/PWC-Net@07df6eb; {grid,warp,negsquare,expmax}_layer.{cpp,cu} of twhui/LiteFlowNet@e7d6c43.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import Layer, Shape, shape_text
-from .registry import register
+from .gradient import severed
+from .registry import Choice, chooses, register
 
 
 @register("Correlation", form="")
@@ -145,6 +150,102 @@ class Warp(_Warping):
         low = place.floor()
         along = self.between(after, row, low) if axis == 3 else self.between(after, low, column)
         return torch.where(whole, mean, along)
+
+
+@register("Warp", form="liteflownet")
+class LiteFlowNetWarp(Layer):
+    """An image (N, C, H, W) read at coordinates (N, 2, H, W), columns first -> (N, C, H, W). Interpolates between
+    pixels; those beyond the image are 0."""
+
+    bottoms = 2
+    works_in_place = False
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        image, places = bottom
+        if len(image) != 4 or places != (image[0], 2, *image[2:]):
+            raise self.spec.error("needs an image (N, C, H, W) and coordinates (N, 2, H, W); its bottoms are "
+                                  f"{shape_text(image)} and {shape_text(places)}")
+        return [image]
+
+    def forward(self, image: Tensor, places: Tensor) -> Tensor:
+        n, c, h, w = image.shape
+        column, row = (places[:, i].clamp(-1, size) for i, size in enumerate((w, h)))
+        (x, y), (across, down) = zip(*((low, (place - low).unsqueeze(1)) for place in (column, row)
+                                       for low in (place.detach().floor(),)), strict=True)
+        flat = F.pad(image, [1, 2, 1, 2]).reshape(n, c, -1)
+        corner = ((y.nan_to_num() + 1) * (w + 3) + x.nan_to_num() + 1).long().view(n, 1, -1).expand(-1, c, -1)
+
+        def at(step: int) -> Tensor:
+            return flat.gather(2, corner + step).view(n, c, h, w)
+
+        return ((1 - across) * (1 - down) * at(0) + (1 - across) * down * at(w + 3)
+                + across * (1 - down) * at(1) + across * down * at(w + 4))
+
+
+@chooses("Warp")
+def _choose(spec: LayerSpec) -> Choice:
+    """Both have the same bottoms and no fields."""
+    return Choice("", ("liteflownet",), "its second bottom is read as a flow (PWC-Net); in dialect 'liteflownet' it "
+                                        "holds coordinates", "liteflownet")
+
+
+@register("Grid", form="")
+class Grid(Layer):
+    """The column and the row of each place: a bottom (N, C, H, W) -> (N, 2, H, W)."""
+
+    refuses = unforced = (0,)
+    works_in_place = False
+    exact = True
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, _, h, w = self.nchw(bottom[0])
+        return [(n, 2, h, w)]
+
+    def forward(self, like: Tensor) -> Tensor:
+        n, _, h, w = self.nchw(tuple(like.shape))
+        rows, columns = torch.meshgrid(*(torch.arange(size, dtype=like.dtype, device=like.device) for size in (h, w)),
+                                       indexing="ij")
+        return torch.stack([columns, rows]).expand(n, -1, -1, -1).contiguous()
+
+
+@register("NegSquare", form="")
+class NegSquare(Layer):
+    """-(x ^ 2). As published, its Backward multiplies a diff that nothing has written: the gradient is 0."""
+
+    works_in_place = False
+    exact = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return severed(-(x.detach() ** 2), x)
+
+
+@register("ExpMax", form="")
+class ExpMax(Layer):
+    """base ^ (shift + scale * x), base -1 standing for e, where the largest value of all channels has been subtracted
+    from x: as published, only in the first image. That value counts as a constant in the gradient."""
+
+    params = ("expmax_param",)
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("expmax_param")
+        if param.base != -1 and not 0 < param.base < math.inf:
+            raise self.spec.error("needs a base above 0, or -1 for e")
+        base = np.float32(param.base)
+        log_base = np.float32(1) if param.base == -1 else np.log(base)
+        self.inner = float(log_base * np.float32(param.scale))
+        shift = np.float32(param.shift)
+        self.outer = 1.0 if shift == 0 else float(np.exp(shift) if param.base == -1 else base**shift)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) != 4:
+            raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom[0])}")
+        return [bottom[0]]
+
+    def forward(self, x: Tensor) -> Tensor:
+        largest = torch.cat([x[:1].detach().amax(1, keepdim=True), x.new_zeros(x.shape[0] - 1, 1, *x.shape[2:])])
+        y = ((x - largest) * self.inner).exp()
+        return y if self.outer == 1 else y * self.outer
 
 
 class _Resized(Layer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,6 +47,9 @@ def weights(place: Tensor, size: int) -> Tensor:
 class MaskResize(Layer):
     """Interpolates to output_height x output_width; the first corner stays: (N, C, H, W) -> (N, C, H', W').
 
+    SSTD's factor_height and factor_width, if above 0, give the size as a part of the bottom's
+    (mask_resize_layer.cpp of BestSonny/SSTD@174d452).
+
     Differs: Backward is the gradient. The published one adds up at most four places of the top for each of the bottom.
     """
 
@@ -57,7 +61,17 @@ class MaskResize(Layer):
         if len(bottom[0]) != 4 or not (param.output_height and param.output_width):
             raise self.spec.error("needs a bottom (N, C, H, W), output_height and output_width; its bottom is "
                                   f"{shape_text(bottom[0])}")
-        return [(*bottom[0][:2], param.output_height, param.output_width)]
+        sides = ((bottom[0][2], self._factor("height"), param.output_height),
+                 (bottom[0][3], self._factor("width"), param.output_width))
+        self.out = tuple(int(np.float32(size) * np.float32(factor)) if factor > 0 else given
+                         for size, factor, given in sides)
+        if min(self.out) < 1:
+            raise self.spec.error(f"its top would be {shape_text(self.out)}, for a bottom of {shape_text(bottom[0])}")
+        return [(*bottom[0][:2], *self.out)]
+
+    def _factor(self, side: str) -> float:
+        param = self.spec.get("mask_resize_param")
+        return {"height": param.factor_height, "width": param.factor_width}[side] if param.has(f"factor_{side}") else 0
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.sides(x.shape[2:], x)
@@ -66,10 +80,9 @@ class MaskResize(Layer):
     def sides(self, sizes: Sequence[int], like: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """For planes of these sizes, the share of each row and column in each value, (out, size)."""
         like = torch.empty(()) if like is None else like
-        param = self.spec.get("mask_resize_param")
         rows, columns = (
             weights(torch.arange(out, dtype=like.dtype, device=like.device) * (like.new_tensor(size) / out), size)
-            for size, out in zip(sizes, (param.output_height, param.output_width), strict=True))
+            for size, out in zip(sizes, self.out, strict=True))
         return rows, columns
 
 

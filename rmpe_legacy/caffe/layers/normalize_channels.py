@@ -53,4 +53,4 @@ def _choose(spec: LayerSpec) -> Choice:
     if spec.has("norm_param"):
         return Choice("")
     return Choice("", ("happynear",), "it is read as SSD's, with a learnt scale; in dialect 'happynear' it normalises "
-                                      "over the channels and has none")
+                                      "over the channels and has none", "happynear")

@@ -28,6 +28,7 @@ class Choice:
     form: str
     others: tuple[str, ...] = ()  # forms that do as well, where the dialect lacks this one
     doubt: str = ""  # what else it may be and how to say so, where the file cannot tell; else empty
+    instead: str | None = None  # the form that it may else be: where a dialect has that one, there is no doubt
 
 
 Chooser = Callable[[LayerSpec], Choice]
@@ -86,14 +87,21 @@ def forms_in(type_name: str, schema: Schema) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*own, ""))) if has_base and (not own or schema.name == MIXED) else own
 
 
-def _class_for(spec: LayerSpec) -> type[Layer] | None:
-    """The class of a layer in its dialect; None where the dialect lacks the type."""
+def form_of(spec: LayerSpec) -> str | None:
+    """The form that a layer has in its dialect; None where the dialect lacks the type."""
     forms = forms_in(spec.type, spec.message.descriptor.schema)
     if not forms:
         return None
     chosen = choice(spec) if len(forms) > 1 else None
     wanted = () if chosen is None else (chosen.form, *chosen.others)
-    form = next((form for form in wanted if form in forms), forms[0])
+    return next((form for form in wanted if form in forms), forms[0])
+
+
+def _class_for(spec: LayerSpec) -> type[Layer] | None:
+    """The class of a layer in its dialect; None where the dialect lacks the type."""
+    form = form_of(spec)
+    if form is None:
+        return None
     own = None if is_users_own(spec.type) else _FORMS.get((spec.type, form))
     cls = own or _LAYERS.get(spec.type)
     return None if cls is None else cls.for_spec(spec)

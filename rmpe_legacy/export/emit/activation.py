@@ -234,6 +234,16 @@ def dropout_onnx(ctx: OnnxContext) -> None:
     _chain(ctx, ctx.x[0], ("Mul", ctx.layer.scale, 1))
 
 
+@emits_onnx("GuidedDropout")
+def guided_dropout_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Identity", ctx.x[0])
+
+
+@emits_python("GuidedDropout")
+def guided_dropout_python(ctx: PythonContext) -> str:
+    return ctx.x[0]
+
+
 @emits_onnx("SeLuDropout", "SeLUDropout")
 def selu_dropout_onnx(ctx: OnnxContext) -> None:
     ctx.output("Identity", *ctx.x)

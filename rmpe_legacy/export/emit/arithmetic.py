@@ -15,7 +15,7 @@ def _first_read(layer: Layer) -> int:
     return 1 if layer.in_place and layer.operation != "PROD" else 0
 
 
-@emits_onnx("Eltwise")
+@emits_onnx("Eltwise", "Eltwise=flownet")
 def eltwise_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
     start = _first_read(layer)
@@ -33,7 +33,7 @@ def eltwise_onnx(ctx: OnnxContext) -> None:
     ctx.output(op, total, terms[-1])
 
 
-@emits_python("Eltwise")
+@emits_python("Eltwise", "Eltwise=flownet")
 def eltwise_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     start = _first_read(layer)

@@ -1,4 +1,4 @@
-"""Layers of networks for optical flow: FlowNet 2 and PWC-Net."""
+"""Layers of networks for optical flow: FlowNet 2, PWC-Net and LiteFlowNet."""
 
 from __future__ import annotations
 
@@ -93,6 +93,68 @@ def flow_warp_python(ctx: PythonContext) -> str:
 @emits_python("Warp")
 def warp_python(ctx: PythonContext) -> str:
     return ctx.call("warp", arguments(*ctx.x, "edge=False"))
+
+
+@emits_onnx("Warp=liteflownet")
+def lite_flow_net_warp_onnx(ctx: OnnxContext) -> None:
+    h, w = ctx.size()[1:]
+    size = ctx.constant(np.array([w, h]).reshape(1, 2, 1, 1))
+    places = ctx.node("Add", ctx.node("Mul", ctx.x[1], ctx.constant(2.0)), ctx.constant(1.0))
+    places = ctx.node("Sub", ctx.node("Div", places, size), ctx.constant(1.0))  # -1 .. 1: the edges of outer pixels
+    ctx.output("GridSample", ctx.x[0], ctx.node("Transpose", places, perm=[0, 2, 3, 1]), mode="bilinear")
+
+
+@emits_python("Warp=liteflownet")
+def lite_flow_net_warp_python(ctx: PythonContext) -> str:
+    h, w = ctx.plane()
+    size = f"{ctx.x[1]}.new_tensor([{w}, {h}]).view(1, 2, 1, 1)"
+    return (f"F.grid_sample({ctx.x[0]}, ((2 * {ctx.x[1]} + 1) / {size} - 1).permute(0, 2, 3, 1), "
+            "align_corners=False)")
+
+
+@emits_onnx("Grid")
+def grid_onnx(ctx: OnnxContext) -> None:
+    h, w = ctx.size()[1:]
+    images = ctx.node("Shape", ctx.x[0], start=0, end=1)
+    shape = ctx.node("Concat", images, ctx.integers([2, h, w]), axis=0)
+    ctx.output("Expand", ctx.constant(np.mgrid[:h, :w][::-1].copy()), shape)
+
+
+@emits_python("Grid")
+def grid_python(ctx: PythonContext) -> str:
+    h, w = ctx.plane()
+    sides = ", ".join(f"torch.arange({size}.0, device={ctx.x[0]}.device)" for size in (w, h))
+    return f'torch.stack(torch.meshgrid({sides}, indexing="xy")).expand({ctx.x[0]}.shape[0], -1, -1, -1)'
+
+
+@emits_onnx("NegSquare")
+def neg_square_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Neg", ctx.node("Mul", ctx.x[0], ctx.x[0]))
+
+
+@emits_python("NegSquare")
+def neg_square_python(ctx: PythonContext) -> str:
+    return f"-({ctx.x[0]} ** 2)"
+
+
+@emits_onnx("ExpMax")
+def exp_max_onnx(ctx: OnnxContext) -> None:
+    x, layer = ctx.x[0], ctx.layer
+    largest = ctx.node("ReduceMax", x, ctx.integers([1]), keepdims=1)
+    images = ctx.node("Shape", x, start=0, end=1)
+    number = ctx.node("Range", ctx.integers(0), ctx.node("Squeeze", images), ctx.integers(1))
+    first = ctx.node("Reshape", ctx.node("Equal", number, ctx.integers(0)), ctx.integers([-1, 1, 1, 1]))
+    lower = ctx.node("Sub", x, ctx.node("Where", first, largest, ctx.constant(0.0)))
+    scaled = ctx.node("Mul", lower, ctx.constant(layer.inner))
+    ctx.output("Mul", ctx.node("Exp", scaled), ctx.constant(layer.outer))
+
+
+@emits_python("ExpMax")
+def exp_max_python(ctx: PythonContext) -> str:
+    x, layer = ctx.x[0], ctx.layer
+    lower = f"torch.cat([{x}[:1] - {x}[:1].amax(1, keepdim=True), {x}[1:]])"
+    inner = lower if layer.inner == 1 else f"({lower} * {number(layer.inner)})"
+    return f"{inner}.exp()" if layer.outer == 1 else f"{inner}.exp() * {number(layer.outer)}"
 
 
 @emits_onnx("Resample")

@@ -125,3 +125,29 @@ def gather_onnx(ctx: OnnxContext) -> None:
 @emits_python("Gather")
 def gather_python(ctx: PythonContext) -> str:
     return ", ".join(ctx.x)
+
+
+@emits_onnx("CropCenter")
+def crop_center_onnx(ctx: OnnxContext) -> None:
+    cut = {axis: margin for axis, margin in enumerate(ctx.layer.margins) if margin}
+    if not cut:
+        ctx.output("Identity", ctx.x[0])
+        return
+    margins = list(cut.values())
+    slice_onnx(ctx, ctx.x[0], margins, [-margin for margin in margins], list(cut), [1] * len(cut))
+
+
+@emits_python("CropCenter")
+def crop_center_python(ctx: PythonContext) -> str:
+    parts = [f"{margin}:-{margin}" if margin else ":" for margin in ctx.layer.margins]
+    return f"{ctx.x[0]}[{', '.join(parts)}]"
+
+
+@emits_onnx("Tiling")
+def tiling_onnx(ctx: OnnxContext) -> None:
+    ctx.output("DepthToSpace", ctx.x[0], blocksize=ctx.layer.side, mode="CRD")
+
+
+@emits_python("Tiling")
+def tiling_python(ctx: PythonContext) -> str:
+    return f"F.pixel_shuffle({ctx.x[0]}, {ctx.layer.side})"
