@@ -6,6 +6,7 @@ stays, and "-" is standard output.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -147,20 +148,18 @@ def _hidden_file(folder: Path, content: bytes) -> Path:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents unless they exist. Raises FileError if that fails."""
-    if folder.is_dir():
+    if stat.S_ISDIR(_mode(folder)):
         return
     _refuse_file(folder)
-    try:
+    with _as_file_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be written: {error.strerror or error}") from None
 
 
 def _refuse_file(folder: Path) -> None:
     """Raise FileError if a file stands where a folder, or a parent of it, is to be."""
     for place in (folder, *folder.parents):
-        if place.exists():
-            if not place.is_dir():
+        if os.path.exists(place):
+            if not os.path.isdir(place):
                 raise FileError(f"{place}: is a file; give the name of a folder")
             return
 
@@ -170,16 +169,34 @@ def check_places(*paths: str | os.PathLike) -> None:
     for path in map(Path, paths):
         if str(path) == STDOUT:
             continue
-        if path.is_dir():
+        mode = _mode(path)
+        if stat.S_ISDIR(mode):
             raise FileError(f"{path}: is a folder; give the name of a file in it, or remove it")
-        if path.is_block_device() or path.is_socket():
-            what = "a block device" if path.is_block_device() else "a socket"
+        if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+            what = "a block device" if stat.S_ISBLK(mode) else "a socket"
             raise FileError(f"{path}: is {what}, which is never written to; give the name of a file")
         target = _final(path)
-        if target.is_symlink():  # realpath stops where links go around
+        if os.path.islink(target):  # realpath stops where links go around
             raise FileError(f"{path}: is a symbolic link that leads back to itself; remove it, or give another name")
-        if not target.parent.is_dir():
+        if not stat.S_ISDIR(_mode(target.parent)):
             raise FileError(f"{path}: there is no folder {target.parent}; make it first")
+
+
+def _mode(path: Path) -> int:
+    """Return the kind and the permissions of what a path leads to; 0 if nothing is there.
+
+    Raises FileError if the path cannot be looked at: a folder may not be searched, or a name is too long.
+    """
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return 0
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
+    except ValueError as error:  # a null character
+        raise FileError(f"{path}: cannot be written: {error}") from None
 
 
 @contextmanager
@@ -249,7 +266,7 @@ def _kind_of_archive(start: bytes) -> str:
 def _final(path: str | os.PathLike) -> Path:
     """Return the target of a symbolic link, or the path itself."""
     path = Path(path)
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path
 
 
 def _folder(target: Path) -> Path | None:

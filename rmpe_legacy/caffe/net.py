@@ -522,6 +522,8 @@ def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
     """
     step.bottom_shapes = None  # an error may leave the layer half changed, so the next forward reshapes it again
     tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
+    if len(tops) != len(step.top):
+        raise step.layer.spec.error(f"has {len(step.top)} tops, but gives {len(tops)}")
     for name, shape in zip(step.top, tops, strict=True):
         if len(shape) > MAX_AXES or not all(0 <= d <= MAX_COUNT for d in shape) or count(shape) > MAX_COUNT:
             raise step.layer.spec.error(f"its top '{shorten(name)}' would be {shape_text(shape)}; Caffe's blobs have "

@@ -75,7 +75,7 @@ def read_evidence(path: Path = EVIDENCE) -> Evidence:
         return Evidence(data["caffe"], data["machine"], proofs)
     except OSError as error:
         raise RmpeError(f"{path}: {error.strerror}; run python tools/measure_layers.py to write it") from None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise RmpeError(f"{path}: contains no measurements; run python tools/measure_layers.py to write it "
                         "again") from None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rmpe_legacy.errors import RmpeError
@@ -229,7 +229,7 @@ def load_plugins(paths: list[str]) -> None:
     import runpy
 
     for path in paths:
-        if not Path(path).is_file():
+        if not os.path.isfile(path):
             raise RmpeError(f"{path}: no such plugin file")
         try:
             runpy.run_path(path)  # an error in it keeps its traceback, for the user

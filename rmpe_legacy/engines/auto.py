@@ -42,16 +42,17 @@ def rank(job: Job) -> tuple[list[str], dict[str, str]]:
 
     "exact" is always among the first.
     """
-    path = _cache_folder() / f"{_key(job)}.json"
-    known = _read(path)
-    if known is not None:
+    folder = _cache_folder()
+    path = folder and folder / f"{_key(job)}.json"
+    if path is not None and (known := _read(path)) is not None:
         return known, {}
     times, refused = measure(job)
     order = sorted(times, key=times.__getitem__)
-    with suppress(FileError):  # a cache that cannot be written only costs time
-        make_folder(path.parent)
-        with whole_file(path, "w") as file:
-            json.dump({"order": order, "milliseconds": {name: round(times[name] * 1e3, 3) for name in order}}, file)
+    if path is not None:
+        with suppress(FileError):  # a cache that cannot be written only costs time
+            make_folder(path.parent)
+            with whole_file(path, "w") as file:
+                json.dump({"order": order, "milliseconds": {name: round(times[name] * 1e3, 3) for name in order}}, file)
     return order, refused
 
 
@@ -105,9 +106,13 @@ def _read(path: Path) -> list[str] | None:
     return order if fits and EXACT in order else None
 
 
-def _cache_folder() -> Path:
+def _cache_folder() -> Path | None:
+    """Return the folder of remembered orders; None for a user without a home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()
+    try:
+        home = Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()
+    except RuntimeError:
+        return None
     return home / "rmpe_legacy" / "engines"
 
 

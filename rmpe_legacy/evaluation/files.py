@@ -5,6 +5,7 @@ Multi-person: ``read_poses`` and ``read_groups``. Single person: ``read_joints``
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -37,7 +38,7 @@ def read_poses(path: str | PathLike, image_ids: Mapping[object, str] | None = No
         FileError: The file cannot be read, or has none of these formats.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = path / "pred.txt"
     start = first_bytes(path)
     if is_mat(start):

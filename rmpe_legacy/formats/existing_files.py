@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,10 +30,10 @@ def check_replaceable(files: Sequence[Path], target: Format, force: bool) -> lis
     Raises:
         FileError: A file exists that must not be replaced.
     """
-    if special := next((file for file in files if file.exists() and not file.is_file()), None):
+    if special := next((file for file in files if os.path.exists(file) and not os.path.isfile(file)), None):
         raise FileError(f"{special}: is a directory, a device or a pipe, but a conversion must be read back to be "
                         "compared; give another name")
-    existing = [file for file in files if file.is_file() and file.stat().st_size]
+    existing = [file for file in files if os.path.isfile(file) and file.stat().st_size]
     marks = target.marks(files) if target.marks else {}
     for file in existing:
         is_ours = file == files[0] and _contains(file.with_name(file.name + REPORT_SUFFIX), REPORT_MARK)

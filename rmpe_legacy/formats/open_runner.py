@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +60,9 @@ def _parse(text: str) -> Side:
         raise RmpeError(f"{text!r}: give one file, or a prototxt and its weights separated by a comma")
     for file in files:
         refuse_url(file)
-        if not file.exists():
+        if not os.path.exists(file):
             raise FileError(f"{file}: No such file or directory")
-        if file.is_dir():
+        if os.path.isdir(file):
             raise FileError(f"{file}: is a folder; give the files in it")
     return Side(text, files, text.startswith(PREFIX))
 

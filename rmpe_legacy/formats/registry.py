@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def format_to_write(destination: str | PathLike) -> Format:
 
 def is_folder(destination: str | PathLike) -> bool:
     """Return whether a destination is a folder, or is written as one (NAME/)."""
-    return str(destination).endswith(("/", "\\")) or Path(destination).is_dir()
+    return str(destination).endswith(("/", "\\")) or os.path.isdir(destination)
 
 
 __all__ = ["CAFFE", "CAFFEMODEL", "FORMATS", "ONNX", "PROTOTXT", "TARGETS", "Format", "format_of_file",

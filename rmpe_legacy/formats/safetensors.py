@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from .network_json import load_converted, network_json, read_json_network
 
 def is_converted(path: Path) -> bool:
     """Return whether ``rmpe convert`` wrote this .json, or this .safetensors with its .json: a whole network."""
-    return path.suffix == ".json" or (path.suffix == ".safetensors" and path.with_suffix(".json").exists())
+    return path.suffix == ".json" or (path.suffix == ".safetensors" and os.path.exists(path.with_suffix(".json")))
 
 
 def _read(sources: Sequence[Path], setting: Setting, options: SourceOptions, to_run: bool) -> Network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -81,5 +82,5 @@ def write_weights(layers: list[TrainedLayer], destination: str | PathLike, sourc
 
 def _refuse_sources(files: Sequence[Path], sources: Sequence[Path]) -> None:
     for file in files:
-        if any(file.exists() and source.exists() and file.samefile(source) for source in sources):
+        if any(os.path.exists(file) and os.path.exists(source) and file.samefile(source) for source in sources):
             raise FileError(f"{file}: is one of the sources; give the result another name")

@@ -10,6 +10,7 @@ a training that was interrupted goes on from its last snapshot.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -139,7 +140,7 @@ class Ablation:
         for seed in seeds:
             for name in TRAININGS:
                 wanted = [row for row in rows if self._trained_as(row) == name]
-                missing = [row for row in wanted if not self.path(row, seed).exists()]
+                missing = [row for row in wanted if not os.path.exists(self.path(row, seed))]
                 for row in set(wanted) - set(missing):
                     self.read(row, seed)  # one of other settings is found out before hours of training
                 if missing and not self._train_and_judge(name, seed):
@@ -153,7 +154,7 @@ class Ablation:
 
     def found(self) -> list[Result]:
         """All results of the budget's rows and seeds that are there."""
-        return [self.read(row, seed) for row in ROWS for seed in self.seeds if self.path(row, seed).exists()]
+        return [self.read(row, seed) for row in ROWS for seed in self.seeds if os.path.exists(self.path(row, seed))]
 
     @staticmethod
     def _trained_as(row: str) -> str:
@@ -192,7 +193,7 @@ class Ablation:
     def pgpg(self) -> PoseGuidedBoxes:
         """PGPG fitted to the shipped detector's boxes in images that are used for nothing else."""
         path = self.work / "pgpg.json"
-        if not path.exists():
+        if not os.path.exists(path):
             self.progress.say(f"fitting PGPG to the detector's boxes in {self.budget.pgpg_pictures} images")
             pairs = drawn_pairs(self._detector, PGPG_WORLD, self.budget.pgpg_pictures, PUBLISHED.threshold,
                                 PUBLISHED.rounding)
@@ -209,7 +210,7 @@ class Ablation:
         make_folder(folder)
         prefix = folder / "net"
         final = Path(f"{prefix}_iter_{iterations}.caffemodel")
-        if final.exists():
+        if os.path.exists(final):
             return final
         solver = folder / "solver.prototxt"
         write_together(folder, {solver.name: self._solver(parts, seed, iterations, rate, prefix).encode()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -121,7 +122,7 @@ def reproduce_mpii(given: MpiiFiles, options: Options, report: Path | None = Non
 def _check(given: MpiiFiles) -> None:
     if given.row not in RUNS:
         raise OptionError(f"row {given.row!r} is not one of {', '.join(map(repr, RUNS))}")
-    if not given.images.is_dir():
+    if not os.path.isdir(given.images):
         raise FileError(f"{given.images}: not a folder; give the one with MPII's images")
     if given.proposals and given.detector:
         raise OptionError("give a detector or its boxes (--proposals), not both")
@@ -144,7 +145,7 @@ def _images(given: MpiiFiles, truth: Groups | None) -> tuple[dict[str, Detection
 
 def _present(sources: Sequence[ImageSource], folder: Path) -> tuple[list[ImageSource], int]:
     """Return the images that exist, and the number of those that do not."""
-    there = [source for source in sources if source.path.is_file()]
+    there = [source for source in sources if os.path.isfile(source.path)]
     if not there:
         raise FileError(f"{folder}: has none of the {len(sources)} images, such as {sources[0].name}" if sources
                         else f"{folder}: no image has both boxes and ground truth")
@@ -240,7 +241,7 @@ def _known(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise FileError(f"{path}: is damaged; remove it and run again") from None
 
 

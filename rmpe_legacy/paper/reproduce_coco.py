@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -35,7 +36,7 @@ def run_and_reproduce_coco(images: str | PathLike, boxes: str | PathLike | None,
     if not options.context.world.first:
         return run
     results = options.output / f"coco_results.{COCO17.name}.json"
-    if not results.is_file():
+    if not os.path.isfile(results):
         raise RmpeError(f"{options.output}: the pose network does not predict COCO's 17 joints, so it has no COCO AP; "
                         "give one with --joints coco17")
     return CommandResult(f"{run.text}\n\n{reproduce_coco(results, truth).text}", run.skipped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -90,7 +91,7 @@ def read_joint_set(name: str | PathLike) -> JointSet:
     if known:
         return known
     path = Path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise RmpeError(f"joint set {str(name)!r} is neither {', '.join(JOINT_SETS)} nor a JSON file"
                         f"{did_you_mean(str(name), JOINT_SETS)}")
     content = read_json(path, 1 << 20)

@@ -5,6 +5,7 @@ While the networks run, one thread reads the next image, and another draws and s
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -99,7 +100,7 @@ class BatchRun:
 
     def _find(self, checkpoint: Checkpoint, source: ImageSource, shown: bool) -> np.ndarray | ImageResult:
         """Return an image; or its result, if it is finished or cannot be read."""
-        is_drawn = self.draw is None or (self.output / DRAWN / drawn_name(source.name)).is_file()
+        is_drawn = self.draw is None or os.path.isfile(self.output / DRAWN / drawn_name(source.name))
         if is_drawn and (finished := checkpoint.finished(source, shown)) is not None:
             return finished
         try:

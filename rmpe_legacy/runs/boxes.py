@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -37,7 +38,7 @@ def read_boxes(path: str | PathLike, names: Sequence[str], threshold: float | No
         RmpeError: The file cannot be read, or names none of the images.
     """
     path = Path(path)
-    found = _of_folder(path) if path.is_dir() else _of_json(path, names)
+    found = _of_folder(path) if os.path.isdir(path) else _of_json(path, names)
     if names and not found.keys() & set(names):
         listed = next(iter(found), None)
         raise RmpeError(f"{path}: has boxes for none of the {len(names)} images; it names "

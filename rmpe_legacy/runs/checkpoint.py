@@ -56,7 +56,7 @@ class Checkpoint:
             return
         except OSError as error:
             raise FileError(f"{self.folder / SETTINGS}: {error.strerror or error}") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             before = None
         if not isinstance(before, dict):
             raise FileError(f"{self.folder / SETTINGS}: is damaged; remove the folder {self.folder} to start again")
@@ -93,7 +93,7 @@ class Checkpoint:
             arrays = load((self.folder / self._file(name)).read_bytes())
             facts = json.loads(arrays.pop(_FACTS).tobytes())
             return _result(name, arrays, facts), facts["digest"]
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
 

@@ -152,7 +152,7 @@ def detect_only(detector: Detector, recipe: Recipe) -> Process:
 def run_pose(proposals: str | PathLike, images: str | PathLike, pose: Files | None, options: Options) -> CommandResult:
     """Estimate a pose in each box of a proposals folder or a detections file; write a folder with testres.h5."""
     device, recipe = options.start(), options.recipe
-    if Path(proposals).exists() and options.output.exists() and options.output.samefile(proposals):
+    if os.path.exists(proposals) and os.path.exists(options.output) and options.output.samefile(proposals):
         raise RmpeError(f"{options.output}: the results would replace the proposals; choose another output folder")
     boxes, sources = boxes_and_images(proposals, images, options)
     files, de_transform = pose_files(pose, options.de_transform)
@@ -325,7 +325,7 @@ def proposals_in(proposals: str | PathLike, images: str | PathLike) -> tuple[dic
         RmpeError: An image is listed twice with different boxes.
     """
     known, folder = read_proposals(proposals), Path(images)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise FileError(f"{folder}: not a folder; give the folder with the images that {proposals} lists")
     boxes: dict[str, Detections] = {}
     for name, (first, end) in zip(known.images, known.ranges.tolist(), strict=True):
@@ -339,7 +339,7 @@ def proposals_in(proposals: str | PathLike, images: str | PathLike) -> tuple[dic
 def boxes_and_images(boxes: str | PathLike, images: str | PathLike,
                      options: Options) -> tuple[dict[str, Detections], list[ImageSource]]:
     """Return the boxes of a proposals folder or detections file by image name, and their images in a folder."""
-    if Path(boxes).is_dir() or not Path(boxes).exists():
+    if os.path.isdir(boxes) or not os.path.exists(boxes):
         return proposals_in(boxes, images)
     sources = find_images([images], options.recursive)
     return read_boxes(boxes, [source.name for source in sources], options.threshold), sources
@@ -347,7 +347,7 @@ def boxes_and_images(boxes: str | PathLike, images: str | PathLike,
 
 def boxes_digest(proposals: str | PathLike) -> list[str]:
     """Return the digests of a proposals folder's files, or of a detections file."""
-    if Path(proposals).is_dir():
+    if os.path.isdir(proposals):
         return [digest_of(Path(proposals) / name) for name in ("index.txt", "score.txt", "test-bbox.h5")]
     return [digest_of(Path(proposals))]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -177,16 +178,16 @@ def find_images(inputs: Iterable[str | PathLike], recursive: bool = False,
 def _of(given: str | PathLike, recursive: bool, camera_frames: int) -> Iterator[ImageSource]:
     path, text = Path(given), str(given)
     refuse_url(given)
-    if path.is_dir():
+    if os.path.isdir(path):
         yield from _of_folder(path, recursive)
-    elif path.exists():
+    elif os.path.exists(path):
         yield from _of_file(path)
     elif text.isdecimal() and text.isascii() and len(text) < 4:
         frames = _camera(int(text))
         yield from (CameraFrame(frames, f"camera{text}_{i + 1:06d}.jpg") for i in range(camera_frames))
     elif files := [Path(name) for name in sorted(glob.glob(text, recursive=True)) if glob.has_magic(text)]:
         for file in files:
-            yield from _of_folder(file, recursive) if file.is_dir() else _of_file(file)
+            yield from _of_folder(file, recursive) if os.path.isdir(file) else _of_file(file)
     else:
         what = "matches no file" if glob.has_magic(text) else "no such file or folder"
         raise FileError(f"{path}: {what}")
@@ -208,7 +209,7 @@ def _camera(number: int) -> Frames:
 def _of_folder(folder: Path, recursive: bool) -> Iterator[ImageSource]:
     suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     files = [p for p in sorted(folder.rglob("*") if recursive else folder.iterdir())
-             if p.suffix.lower() in suffixes and not p.is_dir()
+             if p.suffix.lower() in suffixes and not os.path.isdir(p)
              and not any(part.startswith(".") for part in p.relative_to(folder).parts)]
     if not files:
         raise RmpeError(f"{folder}: contains no images ({', '.join(IMAGE_SUFFIXES)}) and no videos "

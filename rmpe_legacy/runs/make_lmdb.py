@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -61,7 +62,7 @@ def make_lmdb(images: Sequence[AnnotatedImage], folder: str | PathLike, output: 
         RmpeError: The store cannot be written; the message says why.
     """
     data = Path(output) / "data.mdb"
-    if data.exists():
+    if os.path.exists(data):
         raise FileError(f"{output}: already contains an LMDB; remove it, or give another name")
     chosen = [image for image in images if image.boxes]
     if not chosen:
@@ -70,7 +71,7 @@ def make_lmdb(images: Sequence[AnnotatedImage], folder: str | PathLike, output: 
         CaffeRandom(shuffle).shuffle(chosen)
     make_folder(Path(output))
     unreadable: dict[str, str] = {}
-    sizes = [path.stat().st_size for image in chosen if (path := Path(folder) / image.name).is_file()]
+    sizes = [path.stat().st_size for image in chosen if os.path.isfile(path := Path(folder) / image.name)]
     room = 4 * sum(sizes) + 4096 * len(chosen)  # an image encoded again may be larger
     records = _records(chosen, Path(folder), encode_type, unreadable)
     written = write_lmdb(data, records, room)

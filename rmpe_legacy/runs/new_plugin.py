@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def new_plugin(name: str, folder: str | Path = ".", fields: Sequence[str] = FIEL
     _check_fields(fields)
     files = [Path(folder) / f"{module}.py", Path(folder) / f"test_{module}.py"]
     for path in files:
-        if path.exists() or path.is_symlink():
+        if os.path.exists(path) or path.is_symlink():
             raise FileError(f"{path}: already exists and is not overwritten; remove it, or choose another name or "
                             "--folder")
     values = {"type": name, "module": module, "param": f"{module}_param", "first": fields[0],

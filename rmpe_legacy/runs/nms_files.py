@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def run_nms(proposals: str | Path, poses: str | Path, output: str | Path, varian
         RmpeError: A file is missing, damaged or does not match the others. Nothing is written.
     """
     source, target = Path(proposals), Path(output)
-    if target.exists() and source.exists() and target.samefile(source):
+    if os.path.exists(target) and os.path.exists(source) and target.samefile(source):
         raise RmpeError(f"{target}: the results would overwrite the index.txt of the proposals; "
                         "choose another output folder")
     if image_sizes is not None and variant != "demo":

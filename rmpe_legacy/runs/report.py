@@ -6,6 +6,7 @@ Skeletons and boxes are SVG drawn over the images, so that each image is stored 
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -64,7 +65,7 @@ def write_report(path: str | Path, summary: Summary, shown: Sequence[ReportImage
 
 def check_page(path: Path | None) -> None:
     """Raise FileError if no page can be written under this name; called before the work."""
-    if path is not None and path.is_dir():
+    if path is not None and os.path.isdir(path):
         raise FileError(f"{path}: is a folder; give the name of a page in it, such as {path / 'report.html'}")
 
 

@@ -8,6 +8,7 @@ scores (P, 16, 1). Source: batch_nms.py:14-43 and main.lua of multi-human-pose@0
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from os import PathLike
@@ -37,16 +38,16 @@ def read_proposals(folder: str | PathLike) -> Proposals:
     """
     folder = Path(folder)
     refuse_url(folder)
-    if not folder.is_dir():
-        raise FileError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; expected a folder with "
-                        "index.txt, score.txt and test-bbox.h5")
+    if not os.path.isdir(folder):
+        what = "not a folder" if os.path.exists(folder) else "no such folder"
+        raise FileError(f"{folder}: {what}; expected a folder with index.txt, score.txt and test-bbox.h5")
     boxes, scores = _read_boxes(folder / "test-bbox.h5"), read_numbers(folder / "score.txt")
     if len(scores) != len(boxes):
         raise PoseFileError(f"{folder / 'score.txt'}: has {len(scores)} scores, but test-bbox.h5 has {len(boxes)} "
                             "boxes; they must come from the same run")
     names, ranges = read_index(folder / "index.txt", len(boxes))
     for name in _IMAGE_LISTS:
-        if (folder / name).exists():
+        if os.path.exists(folder / name):
             _check_image_list(folder / name, names, ranges, len(boxes))
     return Proposals(names, ranges, boxes, scores)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def write_videos(output: Path, sources: Sequence[ImageSource], drawn: Path) -> l
             videos.setdefault(source.video, []).append(source)
     written = []
     for video, frames in videos.items():
-        there = [path for frame in frames if (path := drawn / drawn_name(frame.name)).is_file()]
+        there = [path for frame in frames if os.path.isfile(path := drawn / drawn_name(frame.name))]
         if there:
             path = output / FOLDER / f"{video.path.stem}.mp4"
             make_folder(path.parent)

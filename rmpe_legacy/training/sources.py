@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -51,7 +52,7 @@ class AnnotatedPictures:
     seed: int = 0
 
     def __post_init__(self):
-        if not self.images.is_dir():
+        if not os.path.isdir(self.images):
             raise FileError(f"{self.images}: no such folder of images")
         load_picture(str(self.images / self.people[0].image))  # a wrong folder is found out before training starts
 

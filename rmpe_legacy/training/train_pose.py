@@ -7,6 +7,7 @@ train/src/{model,train}.lua of multi-human-pose@094e29b.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
@@ -113,7 +114,7 @@ class PoseTraining:
     def _lacks_snapshot(self) -> bool:
         """Whether the current iteration has no snapshot yet; the process that writes them says so to the others."""
         world = self.solver.world
-        return bool(world.largest(int(world.first and not state_file(self.solver).exists())))
+        return bool(world.largest(int(world.first and not os.path.exists(state_file(self.solver)))))
 
 
 def is_constant(net: Net, name: str) -> bool:

@@ -1,6 +1,8 @@
 """Prototxt: what is read, what is kept though unknown, and how a mistake is told."""
 
 import contextlib
+import random
+import re
 import textwrap
 import time
 import tracemalloc
@@ -421,3 +423,77 @@ class TestPlainFields:
                      "layer { mine { " + "a: 1 " * 100 + "} }"):
             assert "the file holds more messages and values" in told(text)
             assert told(text) == closely(text, monkeypatch)
+
+
+NAMES = ["name", "force_backward", "layer", "layers", "state", "input_dim", "input_shape", "input", "foo", "top",
+         "blobs", "data", "num", "shape", "dim", "phase", "level", "type", "loss_weight", "blobs_lr", "param",
+         "lr_mult", "convolution_param", "pad", "num_output", "pool", "weight_filler", "std", "double_data",
+         "include", "stage"]
+VALUES = ["1", "-1", "0", "-0", "1.5", "1e5", "-inf", "inf", "true", "false", "TRAIN", '"x"', '"a b"', "'q'", '"\\n"',
+          '"\xe9"', "0x1f", "010", "1f", "1.", ".5", "18446744073709551616", "1e400", "MAX", "CONVOLUTION", "FOO",
+          "[1,2]", '["a"]', "[]", "-", '""', '"x""y"', "1b", '"x', "4294967295", "2147483648", "-bar", "{", "<"]
+OPENINGS = ["layer {", "layers {", "foo {", "layer{ blobs {", "state {", "input_shape {", "foo <", "layer { param {",
+            "layer{convolution_param{weight_filler{"]
+
+
+def jumbled(rng: random.Random) -> str:
+    """Fields of a network, few of them where they belong, some cut short."""
+    parts, depth = [], 0
+    for _ in range(rng.randrange(1, 16)):
+        if rng.random() < 0.3:
+            parts.append(rng.choice(OPENINGS))
+            depth += len(re.findall("[{<]", parts[-1]))
+        else:
+            parts.append(rng.choice(NAMES) + rng.choice([":", ": ", " : ", ":\n", "{"]) + rng.choice(VALUES)
+                         + rng.choice([" ", "\n", "\r\n", ",", ";", "", " #c\n", "#c\n", "}", " }\n"]))
+        if depth and rng.random() < 0.3:
+            parts.append("} ")
+            depth -= 1
+    return "".join(parts) + "}" * depth
+
+
+def outline(value):
+    """All that a message holds, with the types of its values and the places in the text."""
+    if isinstance(value, Message):
+        return (value.position, {name: outline(item) for name, item in value.fields.items()},
+                [(u.owner, u.name, outline(u.value), u.where) for u in value.unknown])
+    return [outline(item) for item in value] if isinstance(value, list | np.ndarray) else repr(value)
+
+
+def test_plain_fields_are_read_alike_by_one_match_and_by_tokens(monkeypatch):
+    def reading(text: str):
+        try:
+            return outline(parse_text(text))
+        except PrototxtError as error:
+            return str(error)
+
+    texts = [jumbled(random.Random(seed)) for seed in range(1500)]
+    by_match = [reading(text) for text in texts]
+    monkeypatch.setattr(text_module, "PLAIN_FIELD", re.compile("(?!)"))
+    for text, found in zip(texts, by_match, strict=True):
+        assert reading(text) == found, text
+    assert 20 < sum(isinstance(found, tuple) for found in by_match) < len(texts)
+
+
+def test_a_surrogate_pair_is_one_character():
+    name = parse_text(r'name: "\ud83d\ude00\uD83D"').name
+    assert name.encode("utf-8", "surrogateescape") == b"\xf0\x9f\x98\x80\xed\xa0\xbd"
+
+
+@pytest.mark.parametrize(("text", "place", "words"), [
+    ("foo: -bar", "1:7", "expected a number for foo, got 'bar'"),
+    ('foo: -"x"', "1:7", "expected a number for foo"),
+    ("foo: [1, 2,]", "1:12", "expected a value for foo, got ']'"),
+    ("foo [1]", "1:6", "expected ':' or '{' after foo"),
+    ("layer {\n loss_weight [1] }", "2:14", "expected ':' after loss_weight"),
+])
+def test_what_protobuf_refuses_is_refused(text: str, place: str, words: str):
+    with pytest.raises(PrototxtError) as caught:
+        parse_text(text)
+    assert str(caught.value).startswith(f"<prototxt>:{place}: ")
+    assert words in str(caught.value)
+
+
+def test_an_unknown_value_of_an_enum_keeps_its_sign():
+    [unknown] = parse_text("layer { phase: -1 }").layer[0].unknown
+    assert (unknown.name, unknown.value, unknown.where) == ("phase", "-1", "<prototxt>:1:17")

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from paths import TESTS
 
 from rmpe_legacy.errors import FileError
-from rmpe_legacy.files import all_or_none, check_places, kind_of_file, whole_file, write_together
+from rmpe_legacy.files import all_or_none, check_places, kind_of_file, make_folder, whole_file, write_together
 
 
 def listing(folder: Path) -> dict[str, bytes]:
@@ -249,3 +250,31 @@ def test_the_hidden_folder_can_be_read_by_nobody_else(tmp_path):
     with all_or_none(tmp_path / "a") as [place]:
         assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
         place.write_bytes(b"")
+
+
+UNSEEN = {"long": ("a" * 300, "File name too long"), "null": ("a\0b", "null byte")}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+@pytest.mark.parametrize("below", [".", "a.txt"])
+def test_a_place_that_cannot_be_looked_at_is_a_sentence(name, below, tmp_path):
+    """As a folder that its user may not search; pathlib's questions raise OSError there."""
+    part, reason = UNSEEN[name]
+    for use in (check_places, make_folder, lambda path: write_together(path, {"b": b""})):
+        with pytest.raises(FileError, match=f"cannot be written: .*{reason}"):
+            use(tmp_path / part / below)
+    with pytest.raises(FileError, match=f"cannot be written: .*{reason}"), whole_file(tmp_path / part / below):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_a_folder_of_another_user_is_a_sentence():
+    with tempfile.TemporaryDirectory() as own:  # nobody else may search it
+        os.seteuid(65534)
+        try:
+            for use in (check_places, make_folder):
+                with pytest.raises(FileError, match="in/a: cannot be written: Permission denied"):
+                    use(Path(own) / "in" / "a")
+        finally:
+            os.seteuid(0)

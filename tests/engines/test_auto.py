@@ -123,6 +123,20 @@ def test_a_cache_that_cannot_be_written_costs_only_time(net: Net, tmp_path: Path
     assert len(measured) == 2
 
 
+@pytest.mark.parametrize("home", ["x" * 300, "~"])
+def test_a_home_that_cannot_be_looked_at_or_is_not_there_costs_only_time(home: str, net: Net, tmp_path: Path,
+                                                                         monkeypatch: pytest.MonkeyPatch):
+    """As in a container whose user is not the one that its image was made for."""
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    if home == "~":
+        monkeypatch.setattr(Path, "expanduser", lambda self: (_ for _ in ()).throw(RuntimeError("no home")))
+    measured = times(monkeypatch, onnxruntime=1.0)
+    for _ in range(2):
+        assert auto.rank(Job(net, None)) == (["onnxruntime", "exact"], {})
+    assert len(measured) == 2
+
+
 def test_what_is_really_measured(net: Net, tmp_path: Path):
     compiled = net.compiled("auto")
     stored = json.loads(cached(tmp_path)[0].read_text())

@@ -7,7 +7,10 @@ from pathlib import Path
 from threading import Event
 
 import numpy as np
+import pytest
+from safetensors.numpy import save
 
+from rmpe_legacy.errors import FileError
 from rmpe_legacy.pose.pipeline import PoseResult
 from rmpe_legacy.pose.results import Detections
 from rmpe_legacy.runs.batch_run import BatchRun
@@ -73,3 +76,25 @@ def test_results_are_read_back_at_the_end_and_not_kept_until_then(tmp_path: Path
     assert len(made) == 6
     assert [result.name for result in results] == [source.name for source in sources]
     assert all(result.people is not None for result in results)
+
+
+NESTED = b"[" * 100_000
+
+
+@pytest.mark.parametrize("facts", [NESTED, b"3", b"{}", b'{"digest": "b", "size_wh": 5}', b'{"skipped": "x"}'])
+def test_a_damaged_result_of_an_older_run_is_computed_again(facts: bytes, tmp_path: Path):
+    run = BatchRun(tmp_path, {}, lambda *_: nobody())
+    run.run([Source("a"), Source("b")])
+    stored = max((tmp_path / ".parts").glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+    stored.write_bytes(save({"facts": np.frombuffer(facts, np.uint8)}))
+    sources = [Source("a"), Source("b")]
+    assert [result.people.size_wh for result in run.run(sources)] == [(9, 8)] * 2
+    assert [source.is_read.is_set() for source in sources].count(True) == 1
+
+
+def test_damaged_settings_of_an_older_run_are_a_sentence(tmp_path: Path):
+    run = BatchRun(tmp_path, {}, lambda *_: nobody())
+    run.run([Source("a")])
+    (tmp_path / ".parts" / "run.json").write_bytes(NESTED)
+    with pytest.raises(FileError, match=r"run.json: is damaged; remove the folder"):
+        run.run([Source("a")])

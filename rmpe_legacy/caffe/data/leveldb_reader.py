@@ -75,7 +75,7 @@ class LevelDbReader:
     def _table(self, number: int) -> _Table:
         if number not in self._tables:
             names = [Path(self.path) / f"{number:06d}.{kind}" for kind in ("ldb", "sst")]
-            self._tables[number] = _Table(next((n for n in names if n.exists()), names[0]))
+            self._tables[number] = _Table(next((n for n in names if os.path.exists(n)), names[0]))
         return self._tables[number]
 
     def _written_since(self) -> list[Entry]:

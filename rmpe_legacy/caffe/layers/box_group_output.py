@@ -35,7 +35,7 @@ class BoxGroupOutput(Layer):
                 not g.field_w or len(g.field_w) != len(g.field_h) for g in self.groups):
             raise self.spec.error("needs two bottoms for each box_group_param, which needs as many field_w as field_h")
         self.mean, self.std = moments(self)
-        self.limits = bounds(self.param)
+        self.limits = bounds(self, self.param)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         images = {shape[0] / len(self.groups[i // 2].field_w) for i, shape in enumerate(bottom) if shape}

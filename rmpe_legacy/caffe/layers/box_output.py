@@ -47,7 +47,7 @@ class BoxOutput(Layer):
         if any(len(values) != len(bottom) for values in given):
             raise self.spec.error("needs a field_w, a field_h and a downsample_rate for each bottom")
         self.mean, self.std = moments(self)
-        self.limits = bounds(self.param)
+        self.limits = bounds(self, self.param)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if any(len(b) != 4 or b[1] < 6 for b in bottom) or len({b[:2] for b in bottom}) != 1:

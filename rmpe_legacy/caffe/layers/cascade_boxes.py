@@ -35,8 +35,14 @@ def from_priors(moves: Tensor, priors: Tensor, mean: Tensor, std: Tensor) -> Ten
     return torch.cat([corner, corner + sides - 1], -1)
 
 
-def bounds(param: Message) -> tuple[float, float, float, float]:
-    """The least and the largest move of the centre, and of the logarithm of the size."""
+def bounds(layer: Layer, param: Message) -> tuple[float, float, float, float]:
+    """The least and the largest move of the centre, and of the logarithm of the size.
+
+    Raises:
+        LayerError: field_xyr or field_whr, which divide, is not above 0.
+    """
+    if not (param.field_xyr > 0 and param.field_whr > 0):
+        raise layer.spec.error("field_xyr and field_whr must be above 0")
     return (-1 / param.field_xyr, 1 / param.field_xyr, float(np.log(np.float32(1 / param.field_whr))),
             float(np.log(np.float32(param.field_whr))))
 

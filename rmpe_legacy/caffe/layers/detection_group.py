@@ -140,7 +140,7 @@ class DetectionGroupLoss(_Group):
         to_scores = to_scores * (counted * weight).unsqueeze(1) / number
         bounded = self.param.has("field_xyr") and self.param.has("field_whr")
         boxes, to_moves = box_loss(moves.detach(), truth, counted & (raw != 0), self.fields(moves), self.param.stride,
-                                   (self.mean, self.std), bounds(self.param) if bounded else None,
+                                   (self.mean, self.std), bounds(self, self.param) if bounded else None,
                                    self.param.bbox_loss_type != "Euclidean_L2")
         return joined_loss((scores, conf, to_scores), (moves, boxes, to_moves), getattr(self.param, "lambda"))
 
@@ -243,7 +243,7 @@ class DetectionGroupAccuracy(_Group):
         object_ = counted & (classes != 0)
         shares = [mean_or_none(right[where].to(scores)) for where in (counted, object_)]
         left, top, width, height = from_fields(moves, self.fields(moves), self.param.stride, self.mean, self.std,
-                                               bounds(self.param))
+                                               bounds(self, self.param))
         x, y, w, h = truth[:, 1], truth[:, 2], truth[:, 3], truth[:, 4]
         shared = _overlap((left, top, width, height), (x - w / 2, y - h / 2, w, h))
         tops = torch.stack(shares).view(1, 1, 1, 2), mean_or_none(shared[self.boxed(raw)]).view(1, 1, 1, 1)

@@ -78,7 +78,7 @@ class DetectionLoss(_Map):
         to_scores = prob.scatter_add(1, label.unsqueeze(1), torch.full_like(at_label, -1).unsqueeze(1))
         to_scores = torch.where(counted.unsqueeze(1), to_scores * weight.unsqueeze(1), 0) / number
         boxes, to_moves = box_loss(moves.detach(), truth, self.boxed(raw), self.fields(x), self.param.downsample_rate,
-                                   (self.mean, self.std), bounds(self.param), self.param.bb_smooth)
+                                   (self.mean, self.std), bounds(self, self.param), self.param.bb_smooth)
         return joined_loss((scores, conf, to_scores), (moves, boxes, to_moves), getattr(self.param, "lambda"))
 
     def _taken(self, scores: Tensor, label: Tensor, shared: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class DetectionAccuracy(_Map):
         shares = [mean_or_none(right[where].to(x)) for where in (counted, counted & (label != 0))]
         boxed = self.boxed(raw)
         found = torch.stack(from_fields(x[:, -4:], self.fields(x), self.param.downsample_rate, self.mean, self.std,
-                                        bounds(self.param)), -1)[boxed]
+                                        bounds(self, self.param)), -1)[boxed]
         true = torch.cat([truth[:, 1:3] - truth[:, 3:5] / 2, truth[:, 3:5]], 1).movedim(1, -1)[boxed]
         shared = torch.from_numpy(common_share(found.cpu().numpy(), true.cpu().numpy(), "IOU")).to(x)
         tops = torch.stack(shares).view(1, 1, 1, 2), mean_or_none(shared).view(1, 1, 1, 1)

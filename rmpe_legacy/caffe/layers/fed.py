@@ -162,6 +162,7 @@ class CPMData(FedLayer):
     """
 
     params = ("cpm_transform_param", "data_param")
+    tops = (1, 2)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param, n = self.spec.get("cpm_transform_param"), max(1, self.spec.get("data_param").batch_size)

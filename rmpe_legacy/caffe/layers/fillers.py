@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -113,10 +114,10 @@ def _file(blob: Tensor, filler: Message) -> None:
     Differs: a file that is not in the working directory is looked up beside the prototxt.
     """
     path = Path(filler.file)
-    if not path.exists():
+    if not os.path.exists(path):
         path = Path(filler.origin.path).parent / path
     try:
-        if path.exists() and not path.is_file():
+        if os.path.exists(path) and not os.path.isfile(path):
             raise RmpeError(f"filler 'file': {filler.file or 'no file is given'}: is not a file")
         values = np.array(path.read_text("utf-8").split()[: blob.numel()], np.float32)
     except OSError as error:

@@ -30,6 +30,8 @@ class ImResize(Layer):
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("imresize_param")
         self.factor, self.start, self.gap = param.factor, param.start_scale, param.scale_gap
+        if not math.isfinite(self.factor):
+            raise self.spec.error(f"factor is {self.factor}, which is no size")
         self.target = param.target_spatial_height, param.target_spatial_width
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

@@ -22,6 +22,13 @@ from .registry import Choice, chooses, register
 LOWEST = -3.4028234663852886e38  # -FLT_MAX
 
 
+def _axes(layer: Layer, bottom: Shape) -> int:
+    """How many axes a bottom has after the channels. Raises LayerError if it is not 1 to 3."""
+    if not 3 <= len(bottom) <= 5:
+        raise layer.spec.error(f"works on 1 to 3 axes after the channels; its bottom is {shape_text(bottom)}")
+    return len(bottom) - 2
+
+
 def _windows(layer: Layer, param: Message, axes: int) -> tuple[tuple[int, ...], ...]:
     """kernel, stride and pad along each axis, from kernel_shape, stride_shape and pad_shape."""
     kernel = tuple(param.kernel_shape.dim)
@@ -29,8 +36,6 @@ def _windows(layer: Layer, param: Message, axes: int) -> tuple[tuple[int, ...], 
     pad = tuple(param.pad_shape.dim) if param.has("pad_shape") else (0,) * len(kernel)
     if not len(kernel) == len(stride) == len(pad) == axes or min(*kernel, *stride) < 1 or min(pad) < 0:
         raise layer.spec.error(f"needs {axes} sizes in kernel_shape, and in stride_shape and pad_shape if given")
-    if axes not in (1, 2, 3):
-        raise layer.spec.error(f"works on 1 to 3 axes after the channels; its bottom has {axes}")
     return kernel, stride, pad
 
 
@@ -43,11 +48,11 @@ class NdConvolution(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("convolution_param")
+        self.kernel, self.stride, self.pad = _windows(self, param, _axes(self, bottom[0]))
         self.num_output, self.group, self.channels = param.num_output, param.group, bottom[0][1]
         if self.num_output < 1 or self.group < 1 or self.num_output % self.group or self.channels % self.group:
             raise self.spec.error("num_output must be above 0, and num_output and the channels must be multiples of "
                                   "group")
-        self.kernel, self.stride, self.pad = _windows(self, param, len(bottom[0]) - 2)
         self.declare("weight", (self.num_output, self.channels // self.group, *self.kernel), param.weight_filler)
         if param.bias_term:
             self.declare("bias", (self.num_output,), param.bias_filler)
@@ -117,7 +122,7 @@ class NdPooling(_Pool):
         self.method = param.pool
         if self.method == "STOCHASTIC":
             raise self.spec.error("pool STOCHASTIC is not known to cuDNN; use MAX or AVE")
-        axes = len(bottom[0]) - 2
+        axes = _axes(self, bottom[0])
         if param.global_pooling:
             self.kernel, self.stride, self.pad = bottom[0][2:], (1,) * axes, (0,) * axes
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class PowerFile(Layer):
     def _read(self, name: str) -> list[float]:
         """Return the file's numbers, up to the first word that is none, as a C++ stream reads them."""
         path = Path(name)
-        if not path.exists():
+        if not os.path.exists(path):
             path = Path(self.spec.message.origin.path).parent / path
         numbers = []
         try:

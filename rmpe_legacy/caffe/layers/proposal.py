@@ -3,6 +3,7 @@ sanghoon/caffe@6068dd0 (branch dev_pvanet)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,8 @@ def _anchors(base: int, ratios: Sequence[float], scales: Sequence[float]) -> np.
     """(ratios * scales, 4) boxes around the first cell."""
     centre, out = F32(0.5) * (F32(base) - F32(1)), []
     for ratio in np.asarray(ratios, F32):
-        w = F32(int(np.sqrt(F32(base * base) / ratio) + F32(0.5)))
-        h = F32(int(w * ratio + F32(0.5)))
+        w = np.trunc(np.sqrt(F32(base * base) / ratio) + F32(0.5))
+        h = np.trunc(w * ratio + F32(0.5))
         for scale in np.asarray(scales, F32):
             half = [F32(0.5) * (side * scale - F32(1)) for side in (w, h)]
             out.append([centre - half[0], centre - half[1], centre + half[0], centre + half[1]])
@@ -47,11 +48,15 @@ class Proposal(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         self.param = self.spec.get("proposal_param")
-        if not self.param.ratio or not self.param.scale or min(*self.param.ratio, *self.param.scale) <= 0:
+        if not self.param.ratio or not self.param.scale or not all(
+                0 < value < math.inf for value in (*self.param.ratio, *self.param.scale)):
             raise self.spec.error("needs a ratio and a scale, above 0")
         if not self.param.feat_stride or not self.param.post_nms_topn:
             raise self.spec.error("feat_stride and post_nms_topn must be above 0")
-        self.anchors = _anchors(self.param.base_size, self.param.ratio, self.param.scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.anchors = _anchors(self.param.base_size, self.param.ratio, self.param.scale)
+        if not np.isfinite(self.anchors).all():
+            raise self.spec.error("its base_size, ratio and scale give anchors of infinite size")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         scores, moves, _ = bottom

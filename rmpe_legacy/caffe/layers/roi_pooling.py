@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Shape, count
+from .base import Shape, count, shape_text
 from .registry import Choice, chooses, register
 from .roi import RoiLayer, edges, half_away, padded
 
@@ -133,6 +133,8 @@ class IntelROIPooling(CascadeROIPooling):
 
     def setup(self, *bottom: Shape) -> None:
         self.dims = len(bottom[0]) - 2
+        if self.dims not in (2, 3):
+            raise self.spec.error(f"needs features with 4 or 5 axes; its first bottom is {shape_text(bottom[0])}")
         super().setup(*bottom)
 
     def pooled_size(self, param: Any) -> tuple[int, ...]:

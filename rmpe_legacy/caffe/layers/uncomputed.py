@@ -155,9 +155,9 @@ class GenerateAugmentationParameters(_Augmentation):
     tops = 1
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        n = bottom[0][0] if bottom else self.spec.get("augmentation_param").num
+        n = next(iter(bottom[0]), 0) if bottom else self.spec.get("augmentation_param").num
         if n < 1:
-            raise self.spec.error("needs a bottom, or num above 0")
+            raise self.spec.error("needs a bottom with images, or num above 0")
         return [(n, self.coefficients(), 1, 1)]
 
 

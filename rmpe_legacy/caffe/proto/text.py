@@ -48,7 +48,8 @@ _EXTENSION = re.compile(r"\[\s*([A-Za-z_][A-Za-z0-9_./-]*)\s*\]", re.A)
 _CLOSING = {"{": "}", "<": ">"}
 _STOP = {'"': re.compile(r'["\\\n]'), "'": re.compile(r"['\\\n]")}  # where a string needs a look
 _ESCAPE = re.compile(
-    r"""\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(?:u([0-9a-fA-F]{4})|U(000[0-9a-fA-F]{5}|0010[0-9a-fA-F]{4}))"""
+    r"""\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"""
+    r"""|u([0-9a-fA-F]{4})|U(000[0-9a-fA-F]{5}|0010[0-9a-fA-F]{4}))"""
     r"""|([abfnrtv\\?'"]))""", re.A)
 
 
@@ -279,17 +280,19 @@ class _Parser:
             self._go_on(at)
 
     def _known(self, message: Message, field: Field, offset: int, depth: int) -> None:
-        name, colon = field.name, self._accept(":")
+        name = field.name
+        if not self._accept(":") and field.message is None:
+            raise self._error(f"expected ':' after {name}{_of_another_format(message, field, self.token)}")
         if not field.repeated:
             if name not in message.fields:
-                message.fields[name] = self._value(message, field, offset, colon, depth)
+                message.fields[name] = self._value(message, field, offset, depth)
                 return
             owner = message.descriptor.name
             if self.strict:
                 raise self._error(f"{owner}.{name} is given twice, but takes one value", offset)
             self._take(UNKNOWN_SIZE)
             where = self.source.at(offset)
-            value = self._value(message, field, offset, colon, depth)
+            value = self._value(message, field, offset, depth)
             message.unknown.append(Unknown(owner, name, value, where, is_again=True))
             return
         values = message.fields.get(name)
@@ -298,23 +301,21 @@ class _Parser:
         size = _size_in(values)
         if not self._accept("["):
             self._take(size)
-            values.append(self._value(message, field, offset, colon, depth))
+            values.append(self._value(message, field, offset, depth))
         elif not self._accept("]"):
-            values.append(self._value(message, field, offset, True, depth))
+            values.append(self._value(message, field, offset, depth))
             while self._accept(","):
                 self._take(size)
-                values.append(self._value(message, field, offset, True, depth))
+                values.append(self._value(message, field, offset, depth))
             if not self._accept("]"):
                 raise self._error(f"expected ',' or ']' in the list of {name}")
 
-    def _value(self, message: Message, field: Field, offset: int, colon: bool, depth: int) -> Any:
+    def _value(self, message: Message, field: Field, offset: int, depth: int) -> Any:
         if field.message is not None:
             closing = self._opening()
             if closing is None:
                 raise self._error(f"{field.name} is a message; write {field.name} {{ ... }}")
             return self._body(Message(field.message, None, self.source, offset), closing, depth + 1)
-        if not colon:
-            raise self._error(f"expected ':' after {field.name}{_of_another_format(message, field, self.token)}")
         return self._scalar(message, field)
 
     def _scalar(self, message: Message, field: Field) -> Any:
@@ -362,6 +363,7 @@ class _Parser:
         enum: Any = field.enum
         if self.kind == "number":
             number = parse_integer(name)
+            name = f"-{name}" if minus else name
             name = enum.names.get(-number if minus and number else number, name)
         elif self.kind != "name" or minus:
             hint = _of_another_format(message, field, name)
@@ -383,10 +385,12 @@ class _Parser:
         colon = self._accept(":")
         if self._accept("["):
             value = []
-            while not self._accept("]"):
-                self._take(VALUE_SIZE)
-                value.append(self._free(name, True, offset, depth))
-                if not self._accept(",") and self.token != "]":
+            if not self._accept("]"):
+                value.append(self._free(name, colon, offset, depth))
+                while self._accept(","):
+                    self._take(VALUE_SIZE)
+                    value.append(self._free(name, colon, offset, depth))
+                if not self._accept("]"):
                     raise self._error(f"expected ',' or ']' in the list of {shorten(name)}")
         else:
             value = self._free(name, colon, offset, depth)
@@ -408,8 +412,8 @@ class _Parser:
         kind, token = self.kind, self.token
         if kind in ("string", "quote") and not minus:
             return self._string().decode("utf-8", "surrogateescape")
-        if kind not in ("name", "number"):
-            raise self._error(f"expected a value for {shorten(name)}, got {self._shown()}")
+        if kind not in ("name", "number") or (minus and parse_number(kind, token) is None):
+            raise self._error(f"expected a {'number' if minus else 'value'} for {shorten(name)}, got {self._shown()}")
         self._advance()
         if kind == "name" and token in ("true", "false") and not minus:
             return token == "true"

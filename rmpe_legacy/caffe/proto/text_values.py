@@ -73,11 +73,14 @@ def parse_number(kind: str, token: str) -> float | None:
 
 
 def unescape(match: re.Match) -> bytes:
-    octal, hexadecimal, short, long, letter = match.groups()
+    """The bytes of an escape in a string."""
+    octal, hexadecimal, head, trail, short, long, letter = match.groups()
     if octal:
         return bytes([int(octal, 8) & 255])
     if hexadecimal:
         return bytes([int(hexadecimal, 16)])
     if letter:
         return bytes([_ESCAPED.get(letter, ord(letter))])
+    if head:  # a surrogate pair
+        return bytes.fromhex(head + trail).decode("utf-16-be").encode()
     return chr(int(short or long, 16)).encode("utf-8", "surrogatepass")

@@ -159,7 +159,7 @@ class Solver:
         return self._read[path]
 
     def _read_file(self, path: str) -> Message:
-        if not os.path.exists(path) and (beside := Path(self.param.origin.path).parent / path).exists():
+        if not os.path.exists(path) and os.path.exists(beside := Path(self.param.origin.path).parent / path):
             raise FileError(f"{self.param.where}: there is no {path} in the working directory, where Caffe looks for "
                             f"it, but there is {beside}; start from its folder, or give the full path")
         reading = read_message(path, "TRAIN", dialect=self.dialect)  # the same for a net that is also tested
@@ -404,7 +404,7 @@ class Solver:
 
     def _check_snapshot_place(self) -> None:
         folder = Path(self._name("")).parent
-        if self.world.first and self.param.snapshot and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        if self.world.first and self.param.snapshot and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
             raise FileError(f"{self.param.where}: snapshots go to {folder}, which is not a writable folder; create it "
                             "first")
 
@@ -484,7 +484,7 @@ class Solver:
 
     def _restore_run(self, path: str | PathLike) -> None:
         beside = path_beside(path)
-        if not beside.exists():
+        if not os.path.exists(beside):
             log.info("No run state %s: as in Caffe, the data and the random numbers start again from the beginning",
                      beside)
             return
@@ -504,7 +504,7 @@ class Solver:
     def _learned_net(state: str | PathLike, named: str) -> str | Path:
         """The weights that a state names, in the working directory as Caffe looks for them, or beside the state."""
         beside = Path(state).parent / Path(named).name
-        return named if os.path.exists(named) or not beside.exists() else beside
+        return named if os.path.exists(named) or not os.path.exists(beside) else beside
 
 
 def _by_name(kind: str, values: Values | Sequence[tuple[str, float]]) -> dict[str, float]:
