@@ -38,6 +38,25 @@ def inner_product_python(ctx: PythonContext) -> str:
         layer.inputs, layer.num_output, axis=(str(layer.lead), "1"), **bias, transpose=(str(layer.transpose), "False")))
 
 
+@emits_onnx("InnerProduct=training-toolbox")
+def product_of_bottoms_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    rows = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, layer.inputs]))
+    outputs = ctx.top_shapes[0][-1]
+    size = [layer.inputs, outputs] if layer.transpose else [outputs, layer.inputs]
+    product = ctx.node("Gemm", rows, ctx.node("Reshape", ctx.x[1], ctx.integers(size)), transB=int(not layer.transpose))
+    ctx.graph.reshape(product, (), ctx.top_shapes[0], ctx.y[0])
+
+
+@emits_python("InnerProduct=training-toolbox")
+def product_of_bottoms_python(ctx: PythonContext) -> str:
+    layer, (x, weight) = ctx.layer, ctx.x
+    outputs = ctx.top_shapes[0][-1]
+    matrix = (f"{weight}.reshape({layer.inputs}, {outputs}).t()" if layer.transpose
+              else f"{weight}.reshape({outputs}, {layer.inputs})")
+    return f"F.linear({x}.flatten({layer.lead}), {matrix})"
+
+
 @emits_onnx("Embed")
 def embed_onnx(ctx: OnnxContext) -> None:
     rows = ctx.node("Cast", *ctx.x, to=INT64)
