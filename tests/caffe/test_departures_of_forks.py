@@ -309,3 +309,16 @@ def test_pooling_over_three_axes_pools_over_the_last(load):
     net = load('type: "Pooling" top: "y" pooling_param { kernel_size: 1 kernel_size: 1 kernel_size: 3 }',
                x=(1, 1, 1, 1, 3))
     assert_close(net(x=torch.tensor([1.0, 7, 3]).view(1, 1, 1, 1, 3))["y"].flatten(), torch.tensor([7.0]))
+
+
+def test_each_bottom_of_a_weighted_sum_has_its_gradient(load):
+    net = load('type: "Eltwise" top: "y" eltwise_param { coeff_blob: true }', "TRAIN", a=(2, 3), b=(2, 3), c=(2, 2))
+    a, b = (torch.zeros(2, 3, requires_grad=True) for _ in range(2))
+    net(a=a, b=b, c=torch.tensor([[1.0, 2], [3, 4]]))["y"].sum().backward()
+    assert a.grad.tolist() == [[1] * 3, [2] * 3]
+    assert b.grad.tolist() == [[3] * 3, [4] * 3]
+
+
+def test_a_product_of_bottoms_refuses_a_bias(load):
+    with pytest.raises(LayerError, match="cannot add a bias to a product of bottoms; set bias_term: false"):
+        load('type: "InnerProduct" top: "y" inner_product_param { num_output: 2 }', x=(1, 3), w=(2, 3))

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import Layer, Shape, shape_text
 from .gradient import Memory
-from .registry import register
+from .registry import Choice, chooses, register
 
 FLT_MAX = torch.finfo(torch.float32).max
 
@@ -135,3 +137,51 @@ class _Product(torch.autograd.Function):
             else:
                 diffs.append(factor * dy)
         return None, None, None, *diffs
+
+
+@register("Eltwise", form="lrcn")
+class WeightedSum(Layer):
+    """The sum of the bottoms but the last, times coeff and times what the last one holds: bottoms of one shape, and
+    coefficients (bottoms - 1, ...), whose further axes are the bottoms' first ones -> a top of that shape.
+
+    The coefficients get no gradient. Differs: on a CPU the published Backward reads beyond its top for every bottom but
+    the first; here each has its gradient, as on a GPU. Source: eltwise_layer.cpp of LisaAnne/lisa-caffe-public@49b8643.
+    """
+
+    params = ("eltwise_param",)
+    bottoms = (2, None)
+    works_in_place = False
+
+    @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        return cls if spec.get("eltwise_param").coeff_blob else Eltwise.for_spec(spec)
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("eltwise_param")
+        self.coeff = tuple(param.coeff) or (1.0,) * (len(bottom) - 1)
+        if param.operation != "SUM":
+            raise self.spec.error(f"coeff_blob goes with operation SUM, not {param.operation}")
+        if len(self.coeff) != len(bottom) - 1:
+            raise self.spec.error(f"has {len(self.coeff)} coefficients for {len(bottom) - 1} bottoms; give one per "
+                                  "bottom except the last")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        *terms, factors = bottom
+        if any(shape != terms[0] for shape in terms):
+            raise self.spec.error("its bottoms differ in shape: " + ", ".join(map(shape_text, terms)))
+        if not factors or factors[0] != len(terms) or factors[1:] != terms[0][: len(factors) - 1]:
+            raise self.spec.error(f"its last bottom needs a coefficient for each of {len(terms)} bottoms, and further "
+                                  f"axes like the first ones of {shape_text(terms[0])}, but is {shape_text(factors)}")
+        return [terms[0]]
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        *terms, factors = bottoms
+        spread = (1,) * (terms[0].dim() - factors.dim() + 1)
+        factors = factors.detach().reshape(*factors.shape, *spread)
+        return _fold(torch.add, [x * (factor * c) for x, factor, c in zip(terms, factors, self.coeff, strict=True)])
+
+
+@chooses("Eltwise")
+def _choose(spec: LayerSpec) -> Choice:
+    """Coefficients as the last bottom are LRCN's."""
+    return Choice("lrcn") if spec.get("eltwise_param").fields.get("coeff_blob") else Choice("", ("lrcn",))

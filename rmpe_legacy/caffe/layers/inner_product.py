@@ -70,7 +70,7 @@ class NormalizedInnerProduct(InnerProduct):
 class InnerProductOfBottoms(Layer):
     """Multiplies by its second bottom: (..., K) and (N, ...), which holds N x K values -> (..., N).
 
-    Differs: with a bias, the published code reads memory that it does not have; here that is an error.
+    Differs: with a bias, the published code reads a parameter that it does not have; here that is an error.
     """
 
     params = ("inner_product_param",)
