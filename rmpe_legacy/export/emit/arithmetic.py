@@ -122,11 +122,12 @@ def _spread_python(ctx: PythonContext, axis: int) -> str:
 @emits_onnx("Eltwise=lrcn")
 def weighted_sum_onnx(ctx: OnnxContext) -> None:
     *terms, factors = ctx.x
-    shape = (*ctx.bottom_shapes[-1][1:], *[1] * (len(ctx.bottom_shapes[0]) - len(ctx.bottom_shapes[-1]) + 1))
+    further = list(range(len(ctx.bottom_shapes[-1]) - 1, len(ctx.bottom_shapes[0])))
     parts = []
     for i, (term, c) in enumerate(zip(terms, ctx.layer.coeff, strict=True)):
         factor = ctx.node("Gather", factors, ctx.integers(i), axis=0)
-        factor = ctx.node("Reshape", factor, ctx.integers(list(shape)))
+        if further:
+            factor = ctx.node("Unsqueeze", factor, ctx.integers(further))
         if c != 1:
             factor = ctx.node("Mul", factor, ctx.constant(c))
         parts.append(ctx.node("Mul", term, factor))

@@ -42,8 +42,7 @@ def inner_product_python(ctx: PythonContext) -> str:
 def product_of_bottoms_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
     rows = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, layer.inputs]))
-    outputs = ctx.top_shapes[0][-1]
-    size = [layer.inputs, outputs] if layer.transpose else [outputs, layer.inputs]
+    size = [layer.inputs, -1] if layer.transpose else [-1, layer.inputs]
     product = ctx.node("Gemm", rows, ctx.node("Reshape", ctx.x[1], ctx.integers(size)), transB=int(not layer.transpose))
     ctx.graph.reshape(product, (), ctx.top_shapes[0], ctx.y[0])
 
@@ -51,9 +50,7 @@ def product_of_bottoms_onnx(ctx: OnnxContext) -> None:
 @emits_python("InnerProduct=training-toolbox")
 def product_of_bottoms_python(ctx: PythonContext) -> str:
     layer, (x, weight) = ctx.layer, ctx.x
-    outputs = ctx.top_shapes[0][-1]
-    matrix = (f"{weight}.reshape({layer.inputs}, {outputs}).t()" if layer.transpose
-              else f"{weight}.reshape({outputs}, {layer.inputs})")
+    matrix = f"{weight}.reshape({layer.inputs}, -1).t()" if layer.transpose else f"{weight}.reshape(-1, {layer.inputs})"
     return f"F.linear({x}.flatten({layer.lead}), {matrix})"
 
 
