@@ -330,3 +330,16 @@ def test_hypercolumns_of_random_places_have_a_shape_alone(load):
     assert net.steps[-1].top_shapes == ((10, 6, 1, 1), (10, 3))
     with pytest.raises(LayerError, match="is_train: true picks random places"):
         net(n=torch.zeros(2, 3, 4, 4), a=torch.zeros(2, 6, 2, 2))
+
+
+def test_each_bottom_of_a_weighted_sum_has_its_gradient(load):
+    net = load('type: "Eltwise" top: "y" eltwise_param { coeff_blob: true }', "TRAIN", a=(2, 3), b=(2, 3), c=(2, 2))
+    a, b = (torch.zeros(2, 3, requires_grad=True) for _ in range(2))
+    net(a=a, b=b, c=torch.tensor([[1.0, 2], [3, 4]]))["y"].sum().backward()
+    assert a.grad.tolist() == [[1] * 3, [2] * 3]
+    assert b.grad.tolist() == [[3] * 3, [4] * 3]
+
+
+def test_a_product_of_bottoms_refuses_a_bias(load):
+    with pytest.raises(LayerError, match="cannot add a bias to a product of bottoms; set bias_term: false"):
+        load('type: "InnerProduct" top: "y" inner_product_param { num_output: 2 }', x=(1, 3), w=(2, 3))

@@ -16,7 +16,9 @@ from .suppression import first_apart
 
 
 def moments(layer: Layer) -> tuple[Tensor, Tensor]:
-    """The mean and standard deviation of the targets, (4,) each, from bbox_reg_param."""
+    """The mean and standard deviation of the targets, (4,) each, from bbox_reg_param; SINet has none."""
+    if "bbox_reg_param" not in layer.spec.message.descriptor.fields:
+        return torch.zeros(4), torch.ones(4)
     param = layer.spec.get("bbox_reg_param")
     if not param.bbox_mean or not param.bbox_std:
         return torch.zeros(4), torch.ones(4)

@@ -75,12 +75,6 @@ class EltwiseOfFlowNet(Eltwise):
             raise self.spec.error("takes a single bottom only with operation SUM, and not in place")
 
 
-@chooses("Eltwise")
-def _choose(spec: LayerSpec) -> Choice:
-    """With a single bottom it can only be FlowNet's."""
-    return Choice("flownet") if len(spec.bottom) == 1 else Choice("", ("flownet",))
-
-
 def _fold(op, terms: Sequence[Tensor]) -> Tensor:
     total = terms[0]
     for term in terms[1:]:
@@ -156,3 +150,53 @@ class _Product(torch.autograd.Function):
             else:
                 diffs.append(factor * dy)
         return None, None, None, *diffs
+
+
+@register("Eltwise", form="lrcn")
+class WeightedSum(Layer):
+    """The sum of the bottoms but the last, times coeff and times what the last one holds: bottoms of one shape, and
+    coefficients (bottoms - 1, ...), whose further axes are the bottoms' first ones -> a top of that shape.
+
+    The coefficients get no gradient. Differs: on a CPU the published Backward reads beyond its top for every bottom but
+    the first; here each has its gradient, as on a GPU. Source: eltwise_layer.cpp of LisaAnne/lisa-caffe-public@49b8643.
+    """
+
+    params = ("eltwise_param",)
+    bottoms = (2, None)
+    works_in_place = False
+
+    @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        return cls if spec.get("eltwise_param").coeff_blob else Eltwise.for_spec(spec)
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("eltwise_param")
+        self.coeff = tuple(param.coeff) or (1.0,) * (len(bottom) - 1)
+        if param.operation != "SUM":
+            raise self.spec.error(f"coeff_blob goes with operation SUM, not {param.operation}")
+        if len(self.coeff) != len(bottom) - 1:
+            raise self.spec.error(f"has {len(self.coeff)} coefficients for {len(bottom) - 1} bottoms; give one per "
+                                  "bottom except the last")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        *terms, factors = bottom
+        if any(shape != terms[0] for shape in terms):
+            raise self.spec.error("its bottoms differ in shape: " + ", ".join(map(shape_text, terms)))
+        if not factors or factors[0] != len(terms) or factors[1:] != terms[0][: len(factors) - 1]:
+            raise self.spec.error(f"its last bottom needs a coefficient for each of {len(terms)} bottoms, and further "
+                                  f"axes like the first ones of {shape_text(terms[0])}, but is {shape_text(factors)}")
+        return [terms[0]]
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        *terms, factors = bottoms
+        spread = (1,) * (terms[0].dim() - factors.dim() + 1)
+        factors = factors.detach().reshape(*factors.shape, *spread)
+        return _fold(torch.add, [x * (factor * c) for x, factor, c in zip(terms, factors, self.coeff, strict=True)])
+
+
+@chooses("Eltwise")
+def _choose(spec: LayerSpec) -> Choice:
+    """Coefficients as the last bottom are LRCN's; otherwise, a single bottom can only be FlowNet's."""
+    if spec.get("eltwise_param").fields.get("coeff_blob"):
+        return Choice("lrcn")
+    return Choice("flownet") if len(spec.bottom) == 1 else Choice("", ("flownet", "lrcn"))

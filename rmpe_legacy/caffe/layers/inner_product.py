@@ -1,5 +1,5 @@
 """A fully connected layer. Sources: inner_product_layer.cpp of RMPE@5188c23; `normalize`: the same of
-happynear/caffe-windows@967eedf."""
+happynear/caffe-windows@967eedf; weights that are a bottom: the same of opencv/training_toolbox_caffe@789ff8d."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Layer, Shape, count, shape_text
-from .registry import register
+from .registry import Choice, chooses, register
 
 
 @register("InnerProduct")
@@ -64,3 +64,48 @@ class NormalizedInnerProduct(InnerProduct):
             rows = self.weight.view(self.num_output, self.inputs)
             rows.mul_(1 / (rows.square().sum(1, keepdim=True) + 1e-6).sqrt())
         return super().blobs()
+
+
+@register("InnerProduct", form="training-toolbox")
+class InnerProductOfBottoms(Layer):
+    """Multiplies by its second bottom: (..., K) and (N, ...), which holds N x K values -> (..., N).
+
+    Differs: with a bias, the published code reads a parameter that it does not have; here that is an error.
+    """
+
+    params = ("inner_product_param",)
+    bottoms = 2
+    works_in_place = False
+
+    @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        return cls if len(spec.bottom) > 1 else InnerProduct.for_spec(spec)
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("inner_product_param")
+        if param.bias_term:
+            raise self.spec.error("cannot add a bias to a product of bottoms; set bias_term: false")
+        self.transpose = param.transpose
+        self.lead = self.axis(param.axis, len(bottom[0]))
+        self.inputs = count(bottom[0][self.lead :])
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) < self.lead or count(bottom[0][self.lead :]) != self.inputs:
+            raise self.spec.error(f"was set up for {self.inputs} values from axis {self.lead} on; its bottom is "
+                                  f"{shape_text(bottom[0])}; this network takes no other input size")
+        if not bottom[1] or count(bottom[1]) != bottom[1][0] * self.inputs:
+            raise self.spec.error(f"needs weights (N, ...) with {self.inputs} values for each of N outputs; its second "
+                                  f"bottom is {shape_text(bottom[1])}")
+        return [(*bottom[0][: self.lead], bottom[1][0])]
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        x = x.reshape(*x.shape[: self.lead], self.inputs)
+        outputs = len(weight)
+        matrix = weight.reshape(self.inputs, outputs).t() if self.transpose else weight.reshape(outputs, self.inputs)
+        return F.linear(x, matrix)
+
+
+@chooses("InnerProduct")
+def _choose(spec: LayerSpec) -> Choice:
+    """Weights as a bottom are training_toolbox_caffe's."""
+    return Choice("training-toolbox") if len(spec.bottom) > 1 else Choice("", ("training-toolbox",))

@@ -12,7 +12,7 @@ from .registry import register
 
 @register("Parameter")
 class Parameter(Layer):
-    """A learnt blob of a given shape, initialised to zero."""
+    """A learnt blob of a given shape, initialised to zero, or by the filler that training_toolbox_caffe has."""
 
     params = ("parameter_param",)
     exact = True
@@ -20,7 +20,8 @@ class Parameter(Layer):
     is_constant = True
 
     def setup(self, *bottom: Shape) -> None:
-        self.declare("value", tuple(self.spec.get("parameter_param").shape.dim))
+        param = self.spec.get("parameter_param")
+        self.declare("value", tuple(param.shape.dim), param.fields.get("filler", 0.0))
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [self.declared[0].shape]

@@ -302,3 +302,122 @@ class Dtow(Uncomputed):
             raise self.spec.error(f"cannot move blocks of {size} x {size} of a bottom of {shape_text(bottom[0])}")
         return [(n, c // size**2, h * size, w * size) if param.method == "MDTOW" else
                 (n, c * size**2, h // size, w // size)]
+
+
+@register("DetectionOutputExtended", form="")
+class DetectionOutputExtended(Uncomputed):
+    """SSD's detections of one class, (1, 1, K, 10), whose rows end with the anchor and the place, x and y, that each
+    comes from. Source: detection_output_extended_layer.cpp of opencv/training_toolbox_caffe@789ff8d."""
+
+    params = ("detection_output_param",)
+    bottoms = 3
+    tops = (1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if self.spec.get("detection_output_param").num_classes != 2:
+            raise self.spec.error("needs num_classes: 2")
+        return [(1, 1, 1, 10), ()][: self.top_count]
+
+
+@register("AnchorEmbeddingExtractor", form="")
+class AnchorEmbeddingExtractor(Uncomputed):
+    """Features (N, C, H, W) of each anchor, at the places of detections -> features (K, C), labels (K,), and perhaps
+    weights (K,) or regions (K, 5). Source: anchor_embedding_extractor_layer.cpp of
+    opencv/training_toolbox_caffe@789ff8d."""
+
+    params = ("embedding_extractor_param",)
+    bottoms = (2, None)
+    tops = (2, 3)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("embedding_extractor_param")
+        maps = bottom[1:]
+        if len(maps) != param.num_anchors or any(len(shape) != 4 or shape[1:] != maps[0][1:] for shape in maps):
+            raise self.spec.error(f"needs detections and, for each of its {param.num_anchors} anchors, features "
+                                  f"(N, C, H, W) of one size; its bottoms are {', '.join(map(shape_text, bottom))}")
+        return [(1, maps[0][1]), (1,), (1, 5) if param.output_proposals else (1,)][: self.top_count]
+
+
+class _DeformableBins(Uncomputed):
+    """Base: (N, output_dim * group^2, H, W), regions (R, 5), perhaps offsets -> (R, output_dim, group, group)."""
+
+    bottoms = (2, 3)
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get(self.params[0])
+        channels = param.output_dim * param.group_size**2
+        if min(param.output_dim, param.group_size) < 1 or self.nchw(bottom[0])[1] != channels or not bottom[1]:
+            raise self.spec.error("needs output_dim and group_size above 0, and output_dim * group_size^2 channels; "
+                                  f"its bottom is {shape_text(bottom[0])}")
+        return [(bottom[1][0], param.output_dim, param.group_size, param.group_size)]
+
+
+@register("DeformablePSROIPooling", form="")
+class DeformablePsRoiPooling(_DeformableBins):
+    """The mean of each bin, moved by its offset, of the channel that belongs to the bin. Source:
+    deformable_psroi_pooling_layer.cpp of makefile/frcnn@8d9b9eb."""
+
+    params = ("deformable_psroi_pooling_param",)
+
+
+@register("DeformablePSROIPool", form="")
+class DeformablePsRoiPool(_DeformableBins):
+    """The same, with other parameters. Source: deformable_psroi_pooling.cpp of
+    skybird1995/deformable_RFCN_caffe@ae2d26a."""
+
+    params = ("deformable_peroi_param",)
+
+
+@register("ROIAlign", form="mask-rcnn")
+class MaskRoiAlign(Uncomputed):
+    """The largest of four samples of each bin: (N, C, H, W), regions (R, 5) -> (R, C, pooled_h, pooled_w). Source:
+    roi_align_layer.cpp of jasjeetIM/Mask-RCNN@1b07c4c."""
+
+    params = ("roi_align_param",)
+    bottoms = 2
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("roi_align_param")
+        if min(param.pooled_h, param.pooled_w) < 1 or not bottom[1]:
+            raise self.spec.error("needs features, regions, and pooled_h and pooled_w above 0")
+        return [(bottom[1][0], self.nchw(bottom[0])[1], param.pooled_h, param.pooled_w)]
+
+
+@chooses("ROIAlign")
+def _choose_roi_align(spec: LayerSpec) -> Choice:
+    """roi_align_param is that of forks of Mask R-CNN."""
+    return Choice("mask-rcnn") if spec.has("roi_align_param") else Choice("", ("mask-rcnn",))
+
+
+@register("RestrainLoss", form="")
+class RestrainLoss(UncomputedLoss):
+    """Keeps the background's features small. Source: restrain_loss_layer.cpp of haochen-rye/LSTD@0dbad12."""
+
+    params = ("restrain_loss_param",)
+    bottoms = 2
+    tops = 1
+
+
+@register("PostClassLoss", form="")
+class PostClassLoss(UncomputedLoss):
+    """The loss of a second classification of SSD's boxes. Source: post_class_loss_layer.cpp of
+    haochen-rye/LSTD@0dbad12."""
+
+    params = ("loss_param", "multibox_loss_param")
+    bottoms = 3
+    tops = 1
+
+
+@register("PostClassOutput", form="")
+class PostClassOutput(Uncomputed):
+    """Detections (1, 1, K, 7) of boxes and the scores of a second classification. Source: post_class_output_layer.cpp
+    of haochen-rye/LSTD@0dbad12."""
+
+    params = ("detection_output_param",)
+    bottoms = (2, None)
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1, 1, 1, 7)]

@@ -163,6 +163,18 @@ class PyCombineRegressions(_Python):
         return [bottom[0]] * 2
 
 
+@known_python(("caffe.custom_layers.actions_detection_output_layer", "ActionsDetectionOutputLayer"))
+class PyActions(_Python):
+    """Detections and the scores of actions of each anchor -> detections with actions, (1, 1, K, 8). Source:
+    caffe/python/caffe/custom_layers/actions_detection_output_layer.py of opencv/training_toolbox_caffe@789ff8d."""
+
+    bottoms = (2, None)
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1, 1, 1, 8)]
+
+
 # --- multi-task network cascades: lib/pylayer of daijifeng001/MNC@e6be483 ----------------------------------------
 
 

@@ -244,13 +244,13 @@ def guided_dropout_python(ctx: PythonContext) -> str:
     return ctx.x[0]
 
 
-@emits_onnx("SeLuDropout", "SeLUDropout")
-def selu_dropout_onnx(ctx: OnnxContext) -> None:
+@emits_onnx("SeLuDropout", "SeLUDropout", "ScaleFilter")
+def unchanged_onnx(ctx: OnnxContext) -> None:
     ctx.output("Identity", *ctx.x)
 
 
-@emits_python("SeLuDropout", "SeLUDropout")
-def selu_dropout_python(ctx: PythonContext) -> str:
+@emits_python("SeLuDropout", "SeLUDropout", "ScaleFilter")
+def unchanged_python(ctx: PythonContext) -> str:
     return ctx.x[0]
 
 

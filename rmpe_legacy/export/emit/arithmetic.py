@@ -119,6 +119,30 @@ def _spread_python(ctx: PythonContext, axis: int) -> str:
     return ctx.x[1] if not behind else f"{ctx.x[1]}[..., {', '.join(['None'] * behind)}]"
 
 
+@emits_onnx("Eltwise=lrcn")
+def weighted_sum_onnx(ctx: OnnxContext) -> None:
+    *terms, factors = ctx.x
+    further = list(range(len(ctx.bottom_shapes[-1]) - 1, len(ctx.bottom_shapes[0])))
+    parts = []
+    for i, (term, c) in enumerate(zip(terms, ctx.layer.coeff, strict=True)):
+        factor = ctx.node("Gather", factors, ctx.integers(i), axis=0)
+        if further:
+            factor = ctx.node("Unsqueeze", factor, ctx.integers(further))
+        if c != 1:
+            factor = ctx.node("Mul", factor, ctx.constant(c))
+        parts.append(ctx.node("Mul", term, factor))
+    ctx.output("Sum", *parts)
+
+
+@emits_python("Eltwise=lrcn")
+def weighted_sum_python(ctx: PythonContext) -> str:
+    *terms, factors = ctx.x
+    further = len(ctx.bottom_shapes[0]) - len(ctx.bottom_shapes[-1]) + 1
+    spread = f"[(...{', None' * further})]" if further else ""
+    return " + ".join(f"{term} * {'' if c == 1 else f'{bracketed(c)} * '}{factors}[{i}]{spread}"
+                      for i, (term, c) in enumerate(zip(terms, ctx.layer.coeff, strict=True)))
+
+
 @emits_onnx("EltwiseAffine")
 def eltwise_affine_onnx(ctx: OnnxContext) -> None:
     if not ctx.layer.shared and len(ctx.bottom_shapes[0]) > 2:

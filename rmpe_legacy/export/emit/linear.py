@@ -38,6 +38,22 @@ def inner_product_python(ctx: PythonContext) -> str:
         layer.inputs, layer.num_output, axis=(str(layer.lead), "1"), **bias, transpose=(str(layer.transpose), "False")))
 
 
+@emits_onnx("InnerProduct=training-toolbox")
+def product_of_bottoms_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    rows = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, layer.inputs]))
+    size = [layer.inputs, -1] if layer.transpose else [-1, layer.inputs]
+    product = ctx.node("Gemm", rows, ctx.node("Reshape", ctx.x[1], ctx.integers(size)), transB=int(not layer.transpose))
+    ctx.graph.reshape(product, (), ctx.top_shapes[0], ctx.y[0])
+
+
+@emits_python("InnerProduct=training-toolbox")
+def product_of_bottoms_python(ctx: PythonContext) -> str:
+    layer, (x, weight) = ctx.layer, ctx.x
+    matrix = f"{weight}.reshape({layer.inputs}, -1).t()" if layer.transpose else f"{weight}.reshape(-1, {layer.inputs})"
+    return f"F.linear({x}.flatten({layer.lead}), {matrix})"
+
+
 @emits_onnx("Embed")
 def embed_onnx(ctx: OnnxContext) -> None:
     rows = ctx.node("Cast", *ctx.x, to=INT64)

@@ -133,6 +133,19 @@ def norm_l2_python(ctx: PythonContext) -> str:
     return f"{x} / ({x}.square().sum((1, 2, 3), keepdim=True) + 1e-7).sqrt()"
 
 
+@emits_onnx("GRN")
+def response_onnx(ctx: OnnxContext) -> None:
+    x = ctx.x[0]
+    energy = ctx.node("ReduceSumSquare", x, ctx.integers([1]))
+    ctx.output("Div", x, ctx.node("Sqrt", ctx.node("Add", energy, ctx.constant(ctx.layer.bias))))
+
+
+@emits_python("GRN")
+def response_python(ctx: PythonContext) -> str:
+    x = ctx.x[0]
+    return f"{x} / ({x}.square().sum(1, keepdim=True) + {number(ctx.layer.bias)}).sqrt()"
+
+
 @emits_onnx("Python=Norm2Layer")
 def row_norm_onnx(ctx: OnnxContext) -> None:
     x = ctx.x[0]
