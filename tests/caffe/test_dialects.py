@@ -278,8 +278,9 @@ class TestCommand:
         assert main(["dialects"]) == 0
         out = capsys.readouterr().out
         for name, dialect in dialects().items():
-            assert re.search(rf"^{re.escape(name)} +{dialect.base} ", out, re.M), name
-        assert re.search(r"^rcnn +bvlc +rbgirshick/caffe-fast-rcnn +7 fields; ", out, re.M)
+            base = re.escape(dialect.title if name == dialect.base else f"{dialect.base};")
+            assert re.search(rf"^{re.escape(name)}  .*  {base}", out, re.M), name
+        assert re.search(r"^rcnn +rbgirshick/caffe-fast-rcnn +bvlc; 7 fields; ", out, re.M)
 
     def test_shows_one(self, capsys):
         assert main(["dialects", "rcnn"]) == 0
