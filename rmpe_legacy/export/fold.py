@@ -46,17 +46,25 @@ def fold_affine(graph: Graph) -> Graph:
 
 
 def drop_copies(graph: Graph) -> Graph:
-    """Remove layers whose top is their bottom: Dropout in TEST, Split, a Concat or Slice of one blob."""
+    """Remove layers whose top is their bottom: Dropout in TEST, Split, a Concat or Slice of one blob.
+
+    In place, the value before such a layer takes the place of the one after it, so that the blob keeps its name.
+    """
     outputs = set(graph.outputs)
     same: dict[Value, Value] = {}  # top -> the value that it is a copy of
+    after: dict[Value, Value] = {}  # such a value -> its last copy in place
     nodes = []
     for node in graph.nodes:
         node = replace(node, bottom=tuple(same.get(value, value) for value in node.bottom))
         if node.layer is not None and _is_copy(node.layer, node) and not outputs & set(node.top):
             same |= dict.fromkeys(node.top, node.bottom[0])
+            if node.bottom[0] not in {*graph.inputs, *outputs}:
+                after |= {node.bottom[0]: top for top in node.top if top.blob == node.bottom[0].blob}
         else:
             nodes.append(node)
-    return replace(graph, nodes=tuple(nodes))
+    return replace(graph, nodes=tuple(replace(node, bottom=tuple(after.get(value, value) for value in node.bottom),
+                                              top=tuple(after.get(value, value) for value in node.top))
+                                      for node in nodes))
 
 
 def count_readers(graph: Graph) -> Counter[Value]:

@@ -80,6 +80,19 @@ def test_an_output_that_is_a_constant_stays(tmp_path):
     assert [output.name for output in model.graph.output] == ["priors"]
 
 
+def test_a_blob_keeps_its_name_where_dropout_in_place_is_left_out(tmp_path):
+    """A comparison begins again at the bottom of a mask: a last bit of it may choose another maximum."""
+    path = tmp_path / "net.prototxt"
+    dropout = 'layer { name: "%s" type: "Dropout" bottom: "b0" top: "b0" }\n'
+    path.write_text(chain((RELU, "")) + dropout % "one" + dropout % "two" + """layer { name: "p" type: "Pooling"
+        bottom: "b0" top: "p" top: "mask" pooling_param { pool: MAX kernel_size: 2 stride: 2 } }""")
+    net = load_net(path, keep_blobs=True)
+    model, _ = to_onnx(net)
+    relu, pool = model.graph.node[:2]
+    assert list(relu.output) == list(pool.input) == ["b0"]
+    assert same(tmp_path, net, model)
+
+
 def test_a_scale_that_cannot_be_folded_is_one_node(tmp_path):
     path = tmp_path / "net.prototxt"
     path.write_text(chain((RELU, "")) + """layer { name: "s" type: "Scale" bottom: "b0" top: "s" scale_param {
