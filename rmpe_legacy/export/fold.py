@@ -57,9 +57,11 @@ def drop_copies(graph: Graph) -> Graph:
     for node in graph.nodes:
         node = replace(node, bottom=tuple(same.get(value, value) for value in node.bottom))
         if node.layer is not None and _is_copy(node.layer, node) and not outputs & set(node.top):
-            same |= dict.fromkeys(node.top, node.bottom[0])
-            if node.bottom[0] not in {*graph.inputs, *outputs}:
-                after |= {node.bottom[0]: top for top in node.top if top.blob == node.bottom[0].blob}
+            before = node.bottom[0]
+            same |= dict.fromkeys(node.top, before)
+            for top in node.top:
+                if top.blob == before.blob and before not in {*graph.inputs, *outputs}:
+                    after[before] = top
         else:
             nodes.append(node)
     return replace(graph, nodes=tuple(replace(node, bottom=tuple(after.get(value, value) for value in node.bottom),
