@@ -136,11 +136,9 @@ class OnnxRunner:
             return self.runtime.InferenceSession(self._bytes(), options, ["CPUExecutionProvider"], enable_fallback=0)
 
     def _bytes(self) -> bytes:
-        from google.protobuf.message import EncodeError
-
         try:
             return self.model.SerializeToString()
-        except EncodeError:  # protobuf does not say that there is no memory for it
+        except Exception:  # protobuf's EncodeError, which does not say that there is no memory for it
             raise MemoryError from None
 
     def inputs(self) -> dict[str, Shape]:

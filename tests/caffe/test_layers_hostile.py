@@ -30,6 +30,9 @@ FOUND = {
                              {"x": (2, 3, 4, 5), "z": (2, 4, 4, 5)}, "field_xyr and field_whr must be above 0"),
     "a factor that is no number": (layer("ImResize", rest="imresize_param { factor: nan }"), {"x": (2, 3, 4, 5)},
                                    "factor is nan, which is no size"),
+    "a factor beyond any size": (layer("MaskResize", rest="mask_resize_param { output_height: 2 output_width: 3 "
+                                       "factor_height: 1e38 }"), {"x": (2, 3, 40, 5)},
+                                 "its factors are too large for a bottom of 2 x 3 x 40 x 5"),
     "images of no axes": (layer("GenerateAugmentationParameters"), {"x": ()}, "needs a bottom with images"),
     "more tops than it fills": (layer("CPMData", "", "a b c", "cpm_transform_param { stride: 8 }"), {},
                                 "takes 1 to 2 tops"),

@@ -63,6 +63,8 @@ class MaskResize(Layer):
                                   f"{shape_text(bottom[0])}")
         sides = ((bottom[0][2], self._factor("height"), param.output_height),
                  (bottom[0][3], self._factor("width"), param.output_width))
+        if any(size * factor >= 2**31 for size, factor, _ in sides):
+            raise self.spec.error(f"its factors are too large for a bottom of {shape_text(bottom[0])}")
         self.out = tuple(int(np.float32(size) * np.float32(factor)) if factor > 0 else given
                          for size, factor, given in sides)
         if min(self.out) < 1:
