@@ -60,12 +60,12 @@ inline bool vectors_fit(int64_t h, int64_t w) {
   return h <= kCounts && w <= kCounts && h * w <= INT32_MAX;
 }
 
-// Whether this processor runs the AVX2 loops, and the AVX-512 loops. ATEN_CPU_CAPABILITY=default turns both off, and
-// avx2 the latter, here as in torch.
+// ATEN_CPU_CAPABILITY: "default" turns the vector loops off, "avx2" those for AVX-512, here as in torch.
 inline bool capability_is(const char* name) {
   const char* capability = std::getenv("ATEN_CPU_CAPABILITY");
   return capability != nullptr && std::strcmp(capability, name) == 0;
 }
+// Whether this processor runs the AVX2 loops.
 inline bool has_avx2() {
 #if RMPE_HAVE_VECTORS
   static const bool has =
@@ -75,6 +75,7 @@ inline bool has_avx2() {
   return false;
 #endif
 }
+// Whether it runs the AVX-512 loops.
 inline bool has_avx512() {
 #if RMPE_HAVE_VECTORS
   static const bool has = has_avx2() && !capability_is("avx2") && __builtin_cpu_supports("avx512f") &&

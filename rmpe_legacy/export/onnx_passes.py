@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -101,11 +102,26 @@ def _changes_nothing(built: OnnxGraph, node: Any, shapes: dict[str, Dims]) -> bo
 
 def _drop_unread(built: OnnxGraph) -> None:
     """Drop nodes and constants that nothing reads, of which joining leaves some."""
-    wanted = {value.name for value in built.graph.outputs}
-    kept = []
-    for node in reversed(built.nodes):
+    outputs = [value.name for value in built.graph.outputs]
+    built.nodes = needed_nodes(built.nodes, outputs)
+    read = {*outputs, *(name for node in built.nodes for name in _read(node))}
+    built.initializers = {name: value for name, value in built.initializers.items() if name in read}
+
+
+def needed_nodes(nodes: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
+    """Return the nodes that some values depend on, in their order."""
+    wanted, found = set(outputs), []
+    for node in reversed(nodes):
         if wanted & set(node.output):
-            kept.append(node)
-            wanted |= set(node.input)
-    built.nodes = kept[::-1]
-    built.initializers = {name: value for name, value in built.initializers.items() if name in wanted}
+            found.append(node)
+            wanted |= _read(node)
+    return found[::-1]
+
+
+def _read(node: Any) -> set[str]:
+    """Return the values that a node reads, also in graphs of its own, such as a loop's body."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            names |= {name for inner in graph.node for name in _read(inner)} | {value.name for value in graph.output}
+    return names

@@ -8,6 +8,8 @@ from typing import Any
 
 from rmpe_legacy.optional import optional
 
+from .onnx_passes import needed_nodes
+
 
 def given_name(name: str) -> str:
     """Return the name of the input that stands for a value in a model of ``rewired``."""
@@ -40,7 +42,7 @@ def rewired(model: Any, given: Mapping[str, int | None], outputs: Sequence[str] 
         for node in graph.node:
             node.input[:] = [given_name(name) if name in given else name for name in node.input]
     if outputs is not None:
-        needed = _needed(graph.node, outputs)
+        needed = needed_nodes(graph.node, outputs)
         graph.ClearField("node")
         graph.node.extend(needed)
     try:
@@ -51,22 +53,3 @@ def rewired(model: Any, given: Mapping[str, int | None], outputs: Sequence[str] 
             getattr(graph, field).extend(values)
         for node, names in zip(graph.node, read, strict=True):
             node.input[:] = names
-
-
-def _needed(nodes: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
-    """Return the nodes that some values depend on, in their order."""
-    wanted, found = set(outputs), []
-    for node in reversed(nodes):
-        if wanted & set(node.output):
-            found.append(node)
-            wanted |= _read(node)
-    return found[::-1]
-
-
-def _read(node: Any) -> set[str]:
-    """Return the values that a node reads, also in graphs of its own, such as a loop's body."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            names |= {name for inner in graph.node for name in _read(inner)} | {value.name for value in graph.output}
-    return names

@@ -138,8 +138,9 @@ class OnnxRunner:
     def _bytes(self) -> bytes:
         try:
             return self.model.SerializeToString()
-        except Exception:  # protobuf's EncodeError, which does not say that there is no memory for it
-            raise MemoryError from None
+        except Exception:  # protobuf's EncodeError, which does not say why
+            raise NetError(f"{self.title}: cannot be passed to onnxruntime; there is too little memory, or it has "
+                           "2 GiB or more") from None
 
     def inputs(self) -> dict[str, Shape]:
         return {self._blob(name): shape for name, shape in self.shapes.items()}

@@ -20,37 +20,45 @@ LEAST_EPS = 1e-5  # of NVCaffe
 STATISTICS = 3  # blobs before scale and bias
 
 
-@register("BatchNorm")
-class BatchNorm(Layer):
-    """(x - mean) / sqrt(variance + eps) per channel: (N, C, ...) -> the same.
-
-    The stored mean and variance are sums, to be divided by the third blob, the scale factor (0 gives 0). In TRAIN,
-    or with use_global_stats: false, the batch's own statistics are used, and added to the stored sums.
-    """
+class _ByChannel(Layer):
+    """Base: (N, C, ...) -> the same."""
 
     params = ("batch_norm_param",)
 
-    def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("batch_norm_param")
-        if len(bottom[0]) < 2:
-            raise self.spec.error(f"needs a bottom with channels, (N, C, ...), not {shape_text(bottom[0])}")
-        stored = self.spec.phase == "TEST"
-        self.use_global_stats = param.use_global_stats if param.has("use_global_stats") else stored
-        self.fraction, self.eps = param.moving_average_fraction, param.eps
-        if self.spec.dialect != "rmpe" and any(p.lr_mult for p in self.spec.params):
-            raise self.spec.error("its statistics are not learned; set lr_mult: 0 in each param, or remove the params")
-        for name, shape in (("mean", bottom[0][1:2]), ("variance", bottom[0][1:2]), ("scale_factor", (1,))):
-            self.declare(name, shape, learns=False)
-
-    def learns(self, index: int) -> bool:
-        """In dialect rmpe lr_mult stays 1, so Caffe runs Backward for the layers below; the others set it to 0."""
-        return self.spec.dialect == "rmpe" and super().learns(index)
+    def channels(self, bottom: Shape) -> Shape:
+        """The shape of a blob with a value for each channel of the bottom."""
+        if len(bottom) < 2:
+            raise self.spec.error(f"needs a bottom with channels, (N, C, ...), not {shape_text(bottom)}")
+        return bottom[1:2]
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         channels = self.declared[0].shape[0]
         if len(bottom[0]) < 2 or bottom[0][1] != channels:
             raise self.spec.error(f"was set up for {channels} channels; its bottom is {shape_text(bottom[0])}")
         return [bottom[0]]
+
+
+@register("BatchNorm")
+class BatchNorm(_ByChannel):
+    """(x - mean) / sqrt(variance + eps) per channel: (N, C, ...) -> the same.
+
+    The stored mean and variance are sums, to be divided by the third blob, the scale factor (0 gives 0). In TRAIN,
+    or with use_global_stats: false, the batch's own statistics are used, and added to the stored sums.
+    """
+
+    def setup(self, *bottom: Shape) -> None:
+        param, shape = self.spec.get("batch_norm_param"), self.channels(bottom[0])
+        stored = self.spec.phase == "TEST"
+        self.use_global_stats = param.use_global_stats if param.has("use_global_stats") else stored
+        self.fraction, self.eps = param.moving_average_fraction, param.eps
+        if self.spec.dialect != "rmpe" and any(p.lr_mult for p in self.spec.params):
+            raise self.spec.error("its statistics are not learned; set lr_mult: 0 in each param, or remove the params")
+        for name, of_blob in (("mean", shape), ("variance", shape), ("scale_factor", (1,))):
+            self.declare(name, of_blob, learns=False)
+
+    def learns(self, index: int) -> bool:
+        """In dialect rmpe lr_mult stays 1, so Caffe runs Backward for the layers below; the others set it to 0."""
+        return self.spec.dialect == "rmpe" and super().learns(index)
 
     def forward(self, x: Tensor) -> Tensor:
         lead = (1, -1) + (1,) * (x.dim() - 2)
@@ -90,7 +98,7 @@ class BatchNorm(Layer):
 
 
 @register("BatchNorm", form="nvidia")
-class NvidiaBatchNorm(Layer):
+class NvidiaBatchNorm(_ByChannel):
     """(x - mean) / sqrt(variance + eps) per channel, then with scale_bias * scale + bias: (N, C, ...) -> the same.
 
     Blobs: the moving mean and variance, which TEST uses as they are; a factor, which nothing reads; with scale_bias, or
@@ -100,15 +108,10 @@ class NvidiaBatchNorm(Layer):
     Differs: Backward in TEST uses the moving statistics; the published code uses what the last batch in TRAIN left.
     """
 
-    params = ("batch_norm_param",)
-
     def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("batch_norm_param")
-        if len(bottom[0]) < 2:
-            raise self.spec.error(f"needs a bottom with channels, (N, C, ...), not {shape_text(bottom[0])}")
+        param, shape = self.spec.get("batch_norm_param"), self.channels(bottom[0])
         self.fraction, self.eps = param.moving_average_fraction, max(param.eps, LEAST_EPS)
         self.batches = 0
-        shape = bottom[0][1:2]
         self.declare("mean", shape, learns=False)
         self.declare("variance", shape, learns=False)
         self.declare("scale_factor", (1,), 1.0, learns=False)
@@ -118,12 +121,6 @@ class NvidiaBatchNorm(Layer):
 
     def learns(self, index: int) -> bool:
         return index >= STATISTICS
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        channels = self.declared[0].shape[0]
-        if len(bottom[0]) < 2 or bottom[0][1] != channels:
-            raise self.spec.error(f"was set up for {channels} channels; its bottom is {shape_text(bottom[0])}")
-        return [bottom[0]]
 
     def forward(self, x: Tensor) -> Tensor:
         lead = (1, -1) + (1,) * (x.dim() - 2)

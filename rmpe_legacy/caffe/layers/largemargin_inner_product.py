@@ -3,15 +3,12 @@ wy1iu/LargeMargin_Softmax_Loss@c3e9f20."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .base import JUDGES, Layer, Shape, count, shape_text
-from .margin_inner_product import ANGLES, Angle
+from .margin_inner_product import ANGLES, Angle, MarginInnerProduct
 from .registry import register
 
 LEAST = 1e-9  # added to products of lengths
@@ -44,7 +41,7 @@ class _Margin(torch.autograd.Function):
 
 
 @register("LargeMarginInnerProduct", form="")
-class LargeMarginInnerProduct(Layer):
+class LargeMarginInnerProduct(MarginInnerProduct):
     """|w| |x| psi(angle) for the class of the label, the inner product for the others: (N, ...) and labels (N) ->
     (N, num_output), and lambda (1).
 
@@ -54,33 +51,7 @@ class LargeMarginInnerProduct(Layer):
     """
 
     params = ("largemargin_inner_product_param",)
-    bottoms = 2
     tops = 2
-    refuses = unforced = (1,)
-    works_in_place = False
-    not_exportable = JUDGES
-
-    def setup(self, *bottom: Shape) -> None:
-        self.param = self.spec.get("largemargin_inner_product_param")
-        if self.param.num_output < 1:
-            raise self.spec.error("num_output must be given, and positive")
-        self.lead = self.axis(self.param.axis, len(bottom[0]))
-        self.inputs = count(bottom[0][self.lead :])
-        self.forwards = self.param.iteration
-        self.declare("weight", (self.param.num_output, self.inputs), self.param.weight_filler)
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        rows = bottom[0][: self.lead]
-        if count(bottom[0][self.lead :]) != self.inputs or count(rows) != count(bottom[1]):
-            raise self.spec.error(f"needs rows of {self.inputs} values and a label for each; its bottoms are "
-                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
-        return [(*rows, self.param.num_output), (1,)]
-
-    def ease(self) -> float:
-        """lambda of the next forward, which is counted."""
-        self.forwards += 1
-        base = 1 + self.param.gamma * self.forwards
-        return max(self.param.lambda_min, self.param.base * (math.pow(base, -self.param.power) if base > 0 else 0.0))
 
     def forward(self, x: Tensor, label: Tensor) -> tuple[Tensor, ...]:
         ease, (weight,) = self.ease(), self.blobs()

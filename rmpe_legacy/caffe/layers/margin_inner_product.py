@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import JUDGES, Layer, Shape, count, shape_text
+from .base import JUDGES, Count, Layer, Shape, count, shape_text
 from .registry import register
 
 # MarginType: cos -> psi(cos), and the factors of the weight and of -x / |x| in its published derivative
@@ -80,15 +80,15 @@ class MarginInnerProduct(Layer):
     its length.
     """
 
-    params = ("margin_inner_product_param",)
+    params: tuple[str, ...] = ("margin_inner_product_param",)
     bottoms = 2
-    tops = (1, 2)
+    tops: Count = (1, 2)
     refuses = unforced = (1,)
     works_in_place = False
     not_exportable = JUDGES
 
     def setup(self, *bottom: Shape) -> None:
-        self.param = self.spec.get("margin_inner_product_param")
+        self.param = self.spec.get(self.params[0])
         if self.param.num_output < 1:
             raise self.spec.error("num_output must be given, and positive")
         self.lead = self.axis(self.param.axis, len(bottom[0]))

@@ -73,7 +73,7 @@ class MaskResize(Layer):
 
     def _factor(self, side: str) -> float:
         param = self.spec.get("mask_resize_param")
-        return {"height": param.factor_height, "width": param.factor_width}[side] if param.has(f"factor_{side}") else 0
+        return getattr(param, f"factor_{side}") if param.has(f"factor_{side}") else 0
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.sides(x.shape[2:], x)

@@ -234,22 +234,12 @@ def dropout_onnx(ctx: OnnxContext) -> None:
     _chain(ctx, ctx.x[0], ("Mul", ctx.layer.scale, 1))
 
 
-@emits_onnx("GuidedDropout")
-def guided_dropout_onnx(ctx: OnnxContext) -> None:
+@emits_onnx("SeLuDropout", "SeLUDropout", "ScaleFilter", "GuidedDropout")
+def unchanged_onnx(ctx: OnnxContext) -> None:
     ctx.output("Identity", ctx.x[0])
 
 
-@emits_python("GuidedDropout")
-def guided_dropout_python(ctx: PythonContext) -> str:
-    return ctx.x[0]
-
-
-@emits_onnx("SeLuDropout", "SeLUDropout", "ScaleFilter")
-def unchanged_onnx(ctx: OnnxContext) -> None:
-    ctx.output("Identity", *ctx.x)
-
-
-@emits_python("SeLuDropout", "SeLUDropout", "ScaleFilter")
+@emits_python("SeLuDropout", "SeLUDropout", "ScaleFilter", "GuidedDropout")
 def unchanged_python(ctx: PythonContext) -> str:
     return ctx.x[0]
 
