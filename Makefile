@@ -1,6 +1,6 @@
 # make demo      run the pipeline on synthetic images; leaves annotated images and a report in demo_out/
 # make test      run the tests
-# make quick     run the tests that are not marked slow, in about a minute
+# make quick     run the tests that are not marked slow, in about two minutes
 # make coverage  run the tests, and print the share of the lines and branches of rmpe_legacy/ that they reach
 # make lint      run ruff and mypy; compiles nothing
 # make docs      build the documentation site into build/site (warnings are errors)
