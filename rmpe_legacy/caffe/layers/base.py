@@ -74,6 +74,10 @@ class Layer(nn.Module):
     # True: it picks rows by comparing values, so that a last bit can change which, and how many there are
     chooses_rows = False
     is_discontinuous = False  # True: a last bit of a bottom can change a value altogether, as it compares or rounds
+    # True: the prototxt does not tell the shapes of its tops, so layers that read them may ask for others. With
+    # `guesses`, it does not tell the size of its images either
+    assumes = False
+    guesses = False
     # True: a forward goes on from the state that the last one left, which ONNX and model.py do not keep; has `reset`
     keeps_state = False
     not_exportable = ""  # why the type cannot be written as ONNX or model.py, for the error message; "" if it can

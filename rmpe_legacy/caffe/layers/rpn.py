@@ -327,12 +327,14 @@ class TemporalProposalLayer(Uncomputed):
 @known_python(("roi_data_layer.layer", "RoIDataLayer"))
 class RoIDataLayer(FedLayer):
     """Images (n, 3, 600, 1000), fed; with a top im_info also that (1, 3) and boxes (1, 5), else regions (1, 5),
-    labels (1) and perhaps targets and weights, (1, 4 * num_classes); each with two more axes in R-FCN.
+    labels (1) and perhaps targets and weights, (1, 4 * num_classes); each with two more axes in R-FCN. Further tops,
+    which forks of the module have, are (1).
 
     With R-FCN's setting AGNOSTIC, which is not in the prototxt, targets and weights have 8 columns: so they have here
     if the network compares them with 8 values for each region.
     """
 
+    guesses = True
     compared_with = 0  # channels of what the network compares the targets with; 0 if it does not say
 
     def foresee(self, specs: Sequence[LayerSpec]) -> None:
@@ -349,9 +351,7 @@ class RoIDataLayer(FedLayer):
         elif _four_axes(self.spec):
             rest = [(1, k, 1, 1) for k in (5, 1, *[columns] * 3)]
         shapes = [(1 if with_rpn else 2, 3, 600, 1000), *rest]
-        if len(shapes) < self.top_count:
-            raise self.spec.error(f"gives {len(shapes)} tops, but is given {self.top_count}")
-        return shapes[: self.top_count]
+        return [*shapes, *[(1,)] * (self.top_count - len(shapes))][: self.top_count]
 
 
 SEGMENTED = (
@@ -366,6 +366,8 @@ class SegDataLayer(FedLayer):
 
     Sources: *_layers.py of shelhamer/fcn.berkeleyvision.org@1305c73.
     """
+
+    guesses = True
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         named = parameters(self.spec).get("tops")
