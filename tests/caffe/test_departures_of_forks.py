@@ -53,6 +53,15 @@ def test_of_equal_scores_the_later_anchor_goes_first(load):
     assert_close(rois[0, 1:3], large[-1][:2])  # the code's moves make a box one pixel larger
 
 
+def test_of_equal_probabilities_the_first_place_is_the_smaller(load):
+    net = load('type: "Python" top: "y" python_param { module: "pylayers" layer: "ExpandLossLayer" }', phase="TRAIN",
+               p=(1, 21, 41, 41), labels=(1, 1, 1, 21))
+    p, labels = torch.full((1, 21, 41, 41), 1 / 21, requires_grad=True), torch.eye(21)[3].view(1, 1, 1, 21)
+    net(p=p, labels=labels)["y"].sum().backward()
+    of_label = p.grad[0, 3].flatten()
+    assert (of_label.diff() < 0).all()  # the largest probability counts most
+
+
 def test_of_equal_scores_the_first_yolo_box_goes_first(load):
     net = load('type: "YoloDetectionOutput" top: "y" yolo_detection_output_param { num_classes: 2 num_box: 1 '
                "confidence_threshold: 0.1 nms_threshold: 0.9 biases: 1 biases: 1 }", x=(1, 7, 3, 3))

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .base import Shape, shape_text
+from .base import Shape
 from .fed import COLORS, FedLayer
 from .known_python import known_python, number, parameters
 from .uncomputed import Uncomputed
+from .weak_segmentation import SEC_MAP, VOC_CLASSES
 
-VOC_CLASSES = 21
-SEC_MAP = 41  # height and width of the maps that SEC learns from
 MNC_MASK = 21  # height and width of a mask of network cascades
 MNC_INPUT_MASK = 14
 
@@ -36,16 +35,6 @@ class _Python(Uncomputed):
         return shapes[: self.top_count]
 
 
-class _OneValue(_Python):
-    """Base of losses: a top (1,)."""
-
-    bottoms = 2
-    tops = 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        return [(1,)]
-
-
 class _SameShape(_Python):
     """Base: the top has the shape of a bottom."""
 
@@ -54,22 +43,6 @@ class _SameShape(_Python):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [bottom[self.like]]
-
-
-# --- image restoration -------------------------------------------------------------------------------------------
-
-
-@known_python(*((module, name) for module in ("pyloss", "loss")
-                for name in ("SSIM", "MSSSIM", "MSSSIML1", "MSSSIML2", "L1", "L2")))
-class PyImageLoss(_OneValue):
-    """Compares two images by structure or by difference. Source: loss.py of
-    guanlongzhao/single-image-dehazing@b0d622f."""
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if bottom[0] != bottom[1]:
-            raise self.spec.error(f"compares blobs of one shape, not {shape_text(bottom[0])} and "
-                                  f"{shape_text(bottom[1])}")
-        return super().reshape(*bottom)
 
 
 # --- weakly supervised segmentation: pylayers.py of akolesnikoff/SEC@c784190, speedinghzl/DSRG@91efdf7 -------
@@ -87,13 +60,6 @@ class PyAnnotation(_Python):
         return self.take([(n, 1, 1, VOC_CLASSES), (n, VOC_CLASSES, SEC_MAP, SEC_MAP), *bottom[1:]])
 
 
-@known_python(("pylayers", "SoftmaxLayer"))
-class PySoftmax(_SameShape):
-    """Probabilities of at least about 0.0001."""
-
-    bottoms = 1
-
-
 @known_python(("pylayers", "CRFLayer"))
 class PyDenseCrf(_SameShape):
     """Scores and images -> logarithms of probabilities, by a dense random field."""
@@ -107,12 +73,6 @@ class PySeededRegions(_SameShape):
 
     bottoms = (3, 4)
     like = 1
-
-
-@known_python(*(("pylayers", name) for name in (
-    "SeedLossLayer", "BalancedSeedLossLayer", "ConstrainLossLayer", "ExpandLossLayer")))
-class PyWeakLoss(_OneValue):
-    """Compares probabilities with cues, with a random field's, or with labels."""
 
 
 # --- detection ---------------------------------------------------------------------------------------------------
