@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from rmpe_legacy.caffe.spec import LayerSpec
@@ -138,6 +139,9 @@ def other_shapes(spec: LayerSpec, bottoms: Sequence[Shape], index: int) -> Itera
         values = points[-1] + max(parts) if points else len(spec.top)
         yield (n, values)
         yield (n, values, *own[2:]) if len(own) > 2 else (n, values, 1, 1)
+    if spec.type == "Reshape":
+        dims = [size for size in spec.get("reshape_param").shape.dim if size > 0]
+        yield from ((n, math.prod(dims)), (*dims,), (n, *dims))
     if spec.type == "Convolution" and len(own) == 4:
         yield (n, spec.get("convolution_param").group, *own[2:])
     yield from ((n,), (n, 1), (n, 1, 1, 1), *((n, width) for width in ROWS))
