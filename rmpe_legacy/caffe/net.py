@@ -523,7 +523,7 @@ class _Wiring:
                 return self._attempt()
             except LayerError as error:
                 spec = error.spec
-                error.assumed = spec is not None and not self._on_assumed.isdisjoint((*spec.bottom, *spec.top))
+                error.assumed = self._is_assumed
                 self.may_resize = self._guesses and self._failed_to_reshape
                 if spec is None or not self._fit(spec):
                     raise
@@ -535,15 +535,16 @@ class _Wiring:
         self._on_assumed: set[str] = set()  # blobs whose shapes depend on assumed ones
         self._guesses = self._failed_to_reshape = False
         for spec in self.specs:
-            self._failed_to_reshape = False
+            self._is_assumed = self._failed_to_reshape = False
             layer = registry.create(spec)
+            self._is_assumed = not self._on_assumed.isdisjoint(spec.bottom)
             step = Step(layer, spec.bottom, _tops(spec, layer))
             self._prepare(step, tuple(self._shapes[name] for name in spec.bottom))
             if layer.assumes:
                 self._assume(step)
             if spec.type == "Split" and spec.bottom[0] in self._assumed:
                 self._assumed |= dict.fromkeys(step.top, self._assumed[spec.bottom[0]])
-            if layer.assumes or not self._on_assumed.isdisjoint(spec.bottom):
+            if self._is_assumed or layer.assumes:
                 self._on_assumed.update(step.top)
             for i, (top, shape) in enumerate(zip(step.top, step.top_shapes, strict=True)):
                 if top in self._shapes and not (i < len(spec.bottom) and spec.bottom[i] == top):
@@ -556,6 +557,7 @@ class _Wiring:
     def _prepare(self, step: Step, bottom: tuple[Shape, ...]) -> None:
         layer, spec = step.layer, step.layer.spec
         layer.foresee(self.specs)
+        self._is_assumed |= layer.assumes
         layer.connect(self._steps)
         layer.setup(*bottom)
         for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):

@@ -34,7 +34,8 @@ class HDF5Data(BlobLayer):
     _assumed: Sequence[Shape | None] = ()
 
     def foresee(self, specs: Sequence[LayerSpec]) -> None:
-        if not os.path.exists(self.spec.get("hdf5_data_param").source):
+        self.assumes = not os.path.exists(self.spec.get("hdf5_data_param").source)
+        if self.assumes:
             self._assumed = [sample_by_use(top, specs) for top in self.spec.top]
 
     def setup(self) -> None:
