@@ -517,16 +517,22 @@ class _Wiring:
         self.may_resize = False  # whether it failed on shapes that come from an image of assumed size
 
     def fitted(self) -> list[Step]:
-        """Return the layers, after as many attempts as there are tops to fit."""
+        """Return the layers, after as many attempts as there are tops to fit.
+
+        Raises:
+            LayerError: That of the last attempt, unless its shapes do not even suit an earlier layer.
+        """
+        best, reached = LayerError(), -1
         while True:
             try:
                 return self._attempt()
             except LayerError as error:
-                spec = error.spec
-                error.assumed = self._is_assumed
-                self.may_resize = self._guesses and self._failed_to_reshape
-                if spec is None or not self._fit(spec):
-                    raise
+                if len(self._steps) > reached:
+                    best, reached = error, len(self._steps)
+                    error.assumed = self._is_assumed
+                    self.may_resize = self._guesses and self._failed_to_reshape
+                if error is not best or error.spec is None or not self._fit(error.spec):
+                    raise best from best.__cause__
 
     def _attempt(self) -> list[Step]:
         self._shapes: dict[str, Shape] = {}
