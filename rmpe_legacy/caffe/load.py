@@ -277,9 +277,10 @@ def _fitting(specs: list[LayerSpec], findings: list[Finding], incomplete: frozen
 
     Any other error remains for the one who builds the network, as it would be Caffe's.
     """
+    resize = True  # once; what then fails is left out at the size that is assumed first
     while specs:
         try:
-            wire_quietly(insert_splits(specs))
+            wire_quietly(insert_splits(specs), resize)
             break
         except LayerError as error:
             told = _with_suspects(error, specs, findings)
@@ -288,7 +289,7 @@ def _fitting(specs: list[LayerSpec], findings: list[Finding], incomplete: frozen
             errors = {id(error.spec.message): told}
             specs, fed = _feeding(specs, errors)
             specs, lost, more = _computable(specs, errors)
-            findings, incomplete = findings + fed + lost, incomplete | more
+            findings, incomplete, resize = findings + fed + lost, incomplete | more, False
         except RmpeError:
             break
     return specs, findings, incomplete

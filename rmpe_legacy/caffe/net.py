@@ -465,24 +465,26 @@ def _own_names() -> frozenset[str]:
     return frozenset(dir(Net(())))
 
 
-def wire_quietly(specs: Sequence[LayerSpec]) -> list[Step]:
+def wire_quietly(specs: Sequence[LayerSpec], resize: bool = True) -> list[Step]:
     """``wire`` without the warnings, which were issued when the network was loaded."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return wire(specs)
+    return _quietly(lambda: wire(specs, resize))
 
 
-def wire(specs: Sequence[LayerSpec]) -> list[Step]:
+def wire(specs: Sequence[LayerSpec], resize: bool = True) -> list[Step]:
     """Create the layers in order; each checks its parameters and computes its top shapes. Allocates no memory yet.
 
     Where a layer does not take what a data layer assumes of its tops, other shapes are tried, with a warning.
+
+    Args:
+        specs: The layers.
+        resize: Whether to try other sizes of images too.
 
     Raises:
         LayerError: A layer's parameters or bottoms are wrong, or two layers make the same top. Its `assumed` says
             whether that may be so because shapes are assumed.
     """
     first: LayerError | None = None
-    for size in (None, *OTHER_SIZES):
+    for size in (None, *OTHER_SIZES) if resize else (None,):
         wiring = _Wiring(specs, size)
         try:
             steps = wiring.fitted() if first is None else _quietly(wiring.fitted)

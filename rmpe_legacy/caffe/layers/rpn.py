@@ -136,10 +136,6 @@ class ProposalLayer(_Anchored):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.one_image(bottom[0])
-        a = len(self.anchors)
-        if bottom[0][1] != 2 * a or len(bottom[1]) != 4 or bottom[1][1] != 4 * a or count(bottom[2]) < 3:
-            raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and the image's info (1, 3); "
-                                  f"its bottoms are {', '.join(map(shape_text, bottom))}")
         return [(self.spec.assumed_rows, 5), (self.spec.assumed_rows, 1)][: self.top_count]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: Any) -> Array | None:
@@ -157,9 +153,18 @@ class ProposalLayer(_Anchored):
         return tops[: self.top_count]
 
     def best(self, scores: Tensor, moves: Tensor, info: Tensor) -> tuple[Array, Array, Array]:
-        """The boxes (R, 4) that stay, best first, their scores (R,), and which anchors they were (R,)."""
+        """The boxes (R, 4) that stay, best first, their scores (R,), and which anchors they were (R,).
+
+        Raises:
+            LayerError: The bottoms are not for these anchors. The published layer finds it here too, so that networks
+                whose own module has other anchors load.
+        """
+        a = len(self.anchors)
+        if scores.shape[1] != 2 * a or moves.dim() != 4 or moves.shape[1] != 4 * a or info.numel() < 3:
+            raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and the image's info (1, 3); "
+                                  f"its bottoms are {', '.join(shape_text(b.shape) for b in (scores, moves, info))}")
         score, delta, image = arrays(scores, moves, info)
-        a, (h, w) = len(self.anchors), scores.shape[2:]
+        h, w = scores.shape[2:]
         height, width, scale = image.reshape(-1)[:3]
         boxes = moved(self.shifted(h, w), delta.transpose(0, 2, 3, 1).reshape(-1, 4))
         score = score[:, a:].transpose(0, 2, 3, 1).reshape(-1)
