@@ -246,6 +246,12 @@ class Layer(nn.Module):
         if self.equal_counts and len(spec.bottom) != len(spec.top):
             raise spec.error(f"needs as many tops as bottoms, but is given {len(spec.top)} and {len(spec.bottom)}")
 
+    @classmethod
+    def takes(cls, spec: LayerSpec) -> bool:
+        """Whether the type takes as many bottoms and tops as a layer has."""
+        ends = ((len(spec.bottom), cls.bottoms), (len(spec.top), cls.tops))
+        return all(n == count if isinstance(count, int) else count[0] <= n <= (count[1] or n) for n, count in ends)
+
     def axis(self, axis: int, dims: int, what: str = "axis") -> int:
         """Return the index, from 0, of an axis of a bottom with `dims` axes; a negative `axis` counts from the end.
 

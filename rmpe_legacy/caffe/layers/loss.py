@@ -139,25 +139,40 @@ class SoftmaxWithLoss(LabelledLoss):
     """-log softmax(x) at the label, summed over all positions and divided as `normalization` says.
 
     softmax_param.axis is the class axis. In the loss, but not in its gradient, probabilities below FLT_MIN count as
-    FLT_MIN. Caffe aborts if there is a second top, although its header allows one.
+    FLT_MIN. A second top holds the probabilities; as for any layer with several tops, loss_weight is then given for
+    each. R-FCN's Caffe has a third, the loss of each place in the labels' shape (softmax_loss_layer.hpp:64 of
+    daijifeng001/caffe-rfcn@543f8f6); its dialects are those with pre_fixed_normalizer.
     """
 
     params = ("softmax_param", "loss_param")
     caffe_source = "softmax_loss_layer.cpp"
 
+    @property
+    def top_count(self) -> int:
+        return max(1, len(self.spec.top))
+
+    def check_arity(self) -> None:
+        of_rfcn = "pre_fixed_normalizer" in self.spec.get("loss_param").descriptor.fields
+        self.tops = (1, 3 if of_rfcn else 2)
+        super().check_arity()
+        if len(self.spec.top) > 1 and len(self.spec.message.loss_weight) != len(self.spec.top):
+            raise self.spec.error(f"has {len(self.spec.top)} tops; give loss_weight for each, 0 for all but the first")
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.along = self.axis(self.spec.get("softmax_param").axis, len(bottom[0]))
         self.label_per_place(bottom[0], bottom[1], self.along)
-        return super().reshape(*bottom)
+        super().reshape(*bottom)
+        return [(), bottom[0], bottom[1]][: self.top_count]
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
+        labels_shape = label.shape
         outer, inner = count(x.shape[: self.along]), count(x.shape[self.along + 1 :])
         label = label.reshape(outer, 1, inner)
         ignored = self.ignored(label)
         index = self.index(label, x.shape[self.along], ignored)
         prob = x.detach().reshape(outer, x.shape[self.along], inner).softmax(1)
         loss = -prob.gather(1, index).clamp(min=FLT_MIN).log()
-        loss = in_turn(loss if ignored is None else loss.masked_fill(ignored, 0))
+        each = loss if ignored is None else loss.masked_fill(ignored, 0)
         normalizer = self.normalizer(outer, inner, ignored)
         shape = x.shape
 
@@ -167,7 +182,8 @@ class SoftmaxWithLoss(LabelledLoss):
                 diff = diff.masked_fill(ignored, 0)
             return (diff / normalizer).view(shape), None
 
-        return given(loss / normalizer, gradients, x, label)
+        loss = given(in_turn(each) / normalizer, gradients, x, label)
+        return loss if self.top_count == 1 else (loss, prob.view(shape), each.view(labels_shape))[: self.top_count]
 
 
 @register("InfogainLoss")
