@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rmpe_legacy.caffe.proto.caffemodel import blob_from_proto
+from rmpe_legacy.caffe.proto.dialects import BASES
 from rmpe_legacy.caffe.proto.message import Source
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.wire import decode
@@ -140,8 +141,8 @@ class SoftmaxWithLoss(LabelledLoss):
 
     softmax_param.axis is the class axis. In the loss, but not in its gradient, probabilities below FLT_MIN count as
     FLT_MIN. A second top holds the probabilities; as for any layer with several tops, loss_weight is then given for
-    each. R-FCN's Caffe has a third, the loss of each place in the labels' shape (softmax_loss_layer.hpp:64 of
-    daijifeng001/caffe-rfcn@543f8f6); its dialects are those with pre_fixed_normalizer.
+    each. Some forks have a third, the loss of each place in the labels' shape (softmax_loss_layer.hpp:64 of
+    daijifeng001/caffe-rfcn@543f8f6 and of zhaoweicai/cascade-rcnn@5569ed6).
     """
 
     params = ("softmax_param", "loss_param")
@@ -152,8 +153,7 @@ class SoftmaxWithLoss(LabelledLoss):
         return max(1, len(self.spec.top))
 
     def check_arity(self) -> None:
-        of_rfcn = "pre_fixed_normalizer" in self.spec.get("loss_param").descriptor.fields
-        self.tops = (1, 3 if of_rfcn else 2)
+        self.tops = (1, 2 if self.spec.message.descriptor.schema.name in BASES else 3)
         super().check_arity()
         if len(self.spec.top) > 1 and len(self.spec.message.loss_weight) != len(self.spec.top):
             raise self.spec.error(f"has {len(self.spec.top)} tops; give loss_weight for each, 0 for all but the first")
