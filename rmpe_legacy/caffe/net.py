@@ -290,7 +290,8 @@ class Net(nn.Module):
         Raises:
             NetError: The inputs do not fit the network.
         """
-        return self._feed({**self._named(inputs), **named})
+        given = self._named(inputs)
+        return self._feed({**given, **named} if named else given)
 
     def compiled(self, engine: str = "torch", verify: bool = True, blobs: Sequence[str] = (),
                  without: Collection[str] = ()) -> Any:
@@ -319,7 +320,7 @@ class Net(nn.Module):
         if inputs is None:
             return {}
         if isinstance(inputs, Mapping):
-            return dict(inputs)
+            return inputs
         if len(self.inputs) != 1:
             names = list(self.inputs) or list(self._sources)
             raise NetError(f"a value without a name needs a network with a single input, and this one has "
@@ -327,7 +328,13 @@ class Net(nn.Module):
         return dict.fromkeys(self.inputs, inputs)
 
     def _feed(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        fed = {}
+        if given.keys() != self.inputs.keys():
+            self._check_names(given)
+        param = self._first_parameter()
+        return {name: _as_input(name, value, param) for name, value in given.items()}
+
+    def _check_names(self, given: Mapping[str, Tensor]) -> None:
+        """Raise a NetError if inputs are unknown or missing."""
         sources = self._sources
         if unknown := [name for name in given if name not in sources]:
             meant = did_you_mean(str(unknown[0]), sources)
@@ -338,10 +345,6 @@ class Net(nn.Module):
             if lacking := [top for top in sources[name].top if top not in given]:
                 raise NetError(f"input {name!r} is given, but not {_listed(lacking)} of the same layer "
                                f"{sources[name].layer.spec.name!r}; give all its tops, or none")
-        param = self._first_parameter()
-        for name, value in given.items():
-            fed[name] = _as_input(name, value, param)
-        return fed
 
     def _first_parameter(self) -> nn.Parameter | None:
         """Return the first of ``parameters()``, found without going through all modules."""

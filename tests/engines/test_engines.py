@@ -182,6 +182,64 @@ def test_statistics_that_a_layer_collects_are_not_touched_by_the_comparison(tmp_
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
+@pytest.mark.parametrize("seconds", [{2: 1e-3, 1: 1e-4}, {2: 1e-4, 1: 1e-3}, {2: 1e-2, 1: 1e-4}],
+                         ids=["one is faster", "all are faster", "not a small network"])
+def test_a_small_network_runs_in_one_thread_where_that_is_faster(seconds: dict[int, float], net: Net,
+                                                                 monkeypatch: pytest.MonkeyPatch):
+    """Measured once for inputs of about a size. `seconds`: number of threads -> how long a run seems to take."""
+    ran: list[int] = []
+
+    def opened(model: bytes, device: torch.device, threads: int) -> onnx_engines.Run:
+        right = onnx_engines._open_onnxruntime(model, device, threads)
+
+        def run(arrays: list[Any]) -> Any:
+            ran.append(threads)
+            return right(arrays)
+
+        return run
+
+    def seconds_of(run: Any) -> float:
+        run()
+        return seconds[ran[-1]]
+
+    def profile(model: bytes, device: torch.device, threads: int, *_: Any) -> list[tuple[str, float]]:
+        return [("conv1", float(threads))]
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(onnx_engines, "seconds_of", seconds_of)
+    monkeypatch.setattr(onnx_engines, "time_in_turns",
+                        lambda runs: {name: seconds_of(run) for name, run in runs.items()})
+    engine = onnx_engines.OnnxEngine("onnxruntime", Job(net, net.outputs), opened, profile)
+    small = seconds[2] < onnx_engines.SMALL_SECONDS
+    best = 1 if small and seconds[1] < seconds[2] else 2
+    for batch, is_new in ((2, True), (2, False), (5, True), (4, False), (2, False)):
+        ran.clear()
+        with torch.no_grad():
+            assert_same(engine.run({"data": images(batch)}), net(images(batch)))
+        assert set(ran) == ({1, 2} if is_new and small else {best})
+        assert ran[-1] == best
+        assert is_new == (len(ran) > 1)
+    assert engine.layer_times({"data": images()}, 1) == {"conv1": best}
+
+
+@pytest.mark.parametrize("engine", FAST)
+def test_inputs_that_require_gradients_are_taken_and_results_have_none(engine: str, net: Net):
+    x = images().requires_grad_()
+    found = net.compiled(engine)(x)
+    with torch.no_grad():
+        assert_same(found, net(x))
+    assert not any(value.requires_grad for value in found.values())
+
+
+@pytest.mark.parametrize("engine", [*FAST, EXACT])
+def test_a_call_leaves_the_results_of_the_one_before(engine: str, net: Net):
+    compiled = net.compiled(engine)
+    first = compiled(images())
+    before = {name: value.clone() for name, value in first.items()}
+    compiled(images(seed=4))
+    assert all(torch.equal(value, before[name]) for name, value in first.items())
+
+
 # --- the proof ---------------------------------------------------------------------------------------------------
 
 
