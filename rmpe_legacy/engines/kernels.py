@@ -136,9 +136,7 @@ class Pool(Kernel):
         windows = layer.windows
         if layer.top_count > 1 or layer.method not in ("MAX", "AVE") or layer.floor:
             return False
-        if layer.method == "AVE":
-            return not any(windows.margin(size))
-        return all(s <= k and 2 * p <= k for k, s, p in zip(windows.kernel, windows.stride, windows.pad, strict=True))
+        return windows.are_torchs if layer.method == "MAX" else not any(windows.margin(size))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.maximum:

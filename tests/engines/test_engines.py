@@ -240,6 +240,22 @@ def test_a_call_leaves_the_results_of_the_one_before(engine: str, net: Net):
     assert all(torch.equal(value, before[name]) for name, value in first.items())
 
 
+def test_exact_in_other_sizes_lets_in_place_layers_change_what_shares_their_memory(tmp_path: Path):
+    """A ReLU in place on one half of a Split changes the other half, which is read after it."""
+    text = """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 2 dim: 2 } } }
+        layer { name: "split" type: "Split" bottom: "data" top: "a" top: "b" }
+        layer { name: "relu" type: "ReLU" bottom: "b" top: "b" }
+        layer { name: "power" type: "Power" bottom: "a" top: "doubled" power_param { scale: 2 } }
+        layer { name: "tanh" type: "TanH" bottom: "b" top: "tanh" }
+        """
+    net = everything(tmp_path, text)
+    compiled = net.compiled(EXACT)
+    data = torch.randn(1, 3, 4, 5)
+    found = compiled(data)
+    assert_same(found, {"doubled": 2 * data.relu(), "tanh": data.relu().tanh()})
+    assert any(step.free for step in compiled.prepared.engine.net.steps), "blobs that nobody reads are released"
+
+
 # --- the proof ---------------------------------------------------------------------------------------------------
 
 
