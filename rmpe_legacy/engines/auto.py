@@ -52,7 +52,7 @@ def rank(job: Job) -> tuple[list[str], dict[str, str]]:
 
 
 def measure(job: Job) -> tuple[dict[str, float], dict[str, str]]:
-    """Time each engine on the job's inputs: name -> median seconds of a run; and why others cannot run the network."""
+    """Time each engine on the job's inputs: name -> seconds of a run; and why others cannot run the network."""
     engines: dict[str, Engine] = {}
     refused: dict[str, str] = {}
     _, values = next(iter(proof_inputs(job.net.inputs, any_batch=False)))
