@@ -25,8 +25,8 @@ STABLE_TORCH_LIBRARY(rmpe, m) {
   // Convolutions 3 x 3 of stride 1 by Winograd's algorithm: weight (K, C, 3, 3) -> its transform; x (N, C, H, W), bias
   // (K,), term (N, K, h, w) -> (N, K, h, w) in channels-last format.
   m.def("winograd_weight(Tensor weight) -> Tensor");
-  m.def("winograd(Tensor x, Tensor weight, Tensor? bias, Tensor? term, int outputs, int pad_h, int pad_w, bool relu) "
-        "-> Tensor");
+  m.def("winograd(Tensor x, Tensor weight, Tensor? bias, Tensor? term, int outputs, int pad_h, int pad_w, "
+        "int dilation_h, int dilation_w, bool relu) -> Tensor");
 
   // Detection. N images, P priors with L places each (1, or one per class), C classes, all of single precision.
   m.def("decode_boxes(Tensor offset, Tensor prior, int code, bool in_target) -> Tensor");

@@ -44,40 +44,57 @@ struct Position {
 
   Position(const Winograd& conv, int64_t tile) {
     const int64_t columns = conv.tile_columns(), rows = conv.tile_rows();
-    column = tile % columns * kOut;
-    row = tile / columns % rows * kOut;
+    column = tile_begin(tile % columns, conv.dilation_w);
+    row = tile_begin(tile / columns % rows, conv.dilation_h);
     image = tile / columns / rows;
   }
 };
+
+// Transforms the channels of one vector: `count` of them, or a whole vector if that is 0.
+template <bool kWhole>
+RMPE_INLINE void input_vector(const float* const (&pixel)[kTile][kTile], int64_t channel, int64_t count, int64_t point,
+                              float* to) {
+  Vector half[kTile][kTile];  // transformed along the columns
+#pragma GCC unroll 6
+  for (int j = 0; j < kTile; ++j) {
+    Vector d[kTile], made[kTile];
+#pragma GCC unroll 6
+    for (int i = 0; i < kTile; ++i) {
+      const float* from = pixel[i][j] + channel;
+      d[i] = kWhole ? Lanes::load(from) : Lanes::load(from, count);
+    }
+    transform_input(d, made);
+#pragma GCC unroll 6
+    for (int i = 0; i < kTile; ++i) half[i][j] = made[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < kTile; ++i) {
+    Vector made[kTile];
+    transform_input(half[i], made);
+#pragma GCC unroll 6
+    for (int j = 0; j < kTile; ++j) Lanes::store(to + (i * kTile + j) * point, made[j]);
+  }
+}
 
 // Transforms one tile: block b of point p lies at to[p * point + b * block], kBlock values each.
 inline void input_tile(const Winograd& conv, const Position& at, const float* zeros, int64_t point, int64_t block,
                        float* to) {
   const float* pixel[kTile][kTile];
   for (int i = 0; i < kTile; ++i) {
-    const int64_t row = at.row + i - conv.pad_h;
+    const int64_t row = at.row + i * conv.dilation_h - conv.pad_h;
     for (int j = 0; j < kTile; ++j) {
-      const int64_t column = at.column + j - conv.pad_w;
+      const int64_t column = at.column + j * conv.dilation_w - conv.pad_w;
       const bool inside = row >= 0 && row < conv.h && column >= 0 && column < conv.w;
       pixel[i][j] = inside ? conv.x + ((at.image * conv.h + row) * conv.w + column) * conv.channels : zeros;
     }
   }
   for (int64_t c = 0; c < conv.channels; c += kBlock, to += block) {
     for (int v = 0; v < kBlock; v += Lanes::kCount) {
-      const int64_t from = c + v, count = conv.channels - from;
-      Vector half[kTile][kTile];  // transformed along the columns
-      for (int j = 0; j < kTile; ++j) {
-        Vector d[kTile], made[kTile];
-        for (int i = 0; i < kTile; ++i) {
-          d[i] = count >= Lanes::kCount ? Lanes::load(pixel[i][j] + from) : Lanes::load(pixel[i][j] + from, count);
-        }
-        transform_input(d, made);
-        for (int i = 0; i < kTile; ++i) half[i][j] = made[i];
-      }
-      for (int i = 0; i < kTile; ++i) {
-        Vector made[kTile];
-        transform_input(half[i], made);
-        for (int j = 0; j < kTile; ++j) Lanes::store(to + (i * kTile + j) * point + v, made[j]);
+      const int64_t count = conv.channels - c - v;
+      if (count >= Lanes::kCount) {
+        input_vector<true>(pixel, c + v, 0, point, to + v);
+      } else {
+        input_vector<false>(pixel, c + v, count, point, to + v);
       }
     }
   }
@@ -143,9 +160,7 @@ inline void multiply_point(const float* x, int64_t tiles, const float* weight, i
 
 // Transforms one tile's sums back, and adds bias and term. Block b of point p lies at from[p * point + b * block].
 inline void output_tile(const Winograd& conv, const Position& at, int64_t point, int64_t block, const float* from) {
-  const int64_t rows = conv.out_h - at.row < kOut ? conv.out_h - at.row : kOut;
-  const int64_t columns = conv.out_w - at.column < kOut ? conv.out_w - at.column : kOut;
-  const int64_t first = ((at.image * conv.out_h + at.row) * conv.out_w + at.column) * conv.outputs;
+  const int64_t image = at.image * conv.out_h * conv.out_w;
   for (int64_t b = 0; b < conv.outputs; b += kBlock, from += block) {
     for (int v = 0; v < kBlock && b + v < conv.outputs; v += Lanes::kCount) {
       const int64_t k = b + v, count = conv.outputs - k < Lanes::kCount ? conv.outputs - k : Lanes::kCount;
@@ -161,11 +176,15 @@ inline void output_tile(const Winograd& conv, const Position& at, int64_t point,
       const Vector bias = conv.bias == nullptr ? zero
                           : whole              ? Lanes::load(conv.bias + k)
                                                : Lanes::load(conv.bias + k, count);
-      for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t i = 0; i < kOut; ++i) {
+        const int64_t row = at.row + i * conv.dilation_h;
+        if (row >= conv.out_h) break;
         Vector made[kOut];
         transform_output(half[i], made);
-        for (int64_t j = 0; j < columns; ++j) {
-          const int64_t offset = first + (i * conv.out_w + j) * conv.outputs + k;
+        for (int64_t j = 0; j < kOut; ++j) {
+          const int64_t column = at.column + j * conv.dilation_w;
+          if (column >= conv.out_w) break;
+          const int64_t offset = (image + row * conv.out_w + column) * conv.outputs + k;
           Vector value = Lanes::plus(made[j], bias);
           if (conv.term != nullptr) {
             const float* term = conv.term + offset;
@@ -185,17 +204,18 @@ inline void output_tile(const Winograd& conv, const Position& at, int64_t point,
 
 inline void compute_tiles(const Winograd& conv, int64_t begin, int64_t end, float* scratch) {
   const int64_t tiles = end - begin, in = blocks(conv.channels), out = blocks(conv.outputs), block = tiles * kBlock;
-  float *zeros = scratch, *x = zeros + in * kBlock, *sum = x + kPoints * in * block;
+  const int64_t in_point = point_stride(in, tiles), out_point = point_stride(out, tiles);
+  float *zeros = scratch, *x = zeros + in * kBlock, *sum = x + kPoints * in_point;
   for (int64_t i = 0; i < in * kBlock; ++i) zeros[i] = 0;
   for (int64_t t = 0; t < tiles; ++t) {
-    input_tile(conv, Position(conv, begin + t), zeros, in * block, block, x + t * kBlock);
+    input_tile(conv, Position(conv, begin + t), zeros, in_point, block, x + t * kBlock);
   }
   for (int64_t p = 0; p < kPoints; ++p) {
-    multiply_point(x + p * in * block, tiles, conv.weight + p * out * conv.channels * kBlock, conv.channels, out,
-                   sum + p * out * block);
+    multiply_point(x + p * in_point, tiles, conv.weight + p * out * conv.channels * kBlock, conv.channels, out,
+                   sum + p * out_point);
   }
   for (int64_t t = 0; t < tiles; ++t) {
-    output_tile(conv, Position(conv, begin + t), out * block, block, sum + t * kBlock);
+    output_tile(conv, Position(conv, begin + t), out_point, block, sum + t * kBlock);
   }
 }
 

@@ -80,17 +80,18 @@ class WinogradConv(Kernel):
 
     def __init__(self, conv: Conv):
         super().__init__()
-        self.outputs, self.pad, self.relu, self.bias = conv.weight.shape[0], conv.pad, conv.relu, conv.bias
+        self.outputs, self.pad, self.dilation = conv.weight.shape[0], conv.pad, conv.dilation
+        self.relu, self.bias = conv.relu, conv.bias
         self.weight = winograd_weight(conv.weight.detach())
 
     @staticmethod
     def fits(conv: Conv) -> bool:
         """Return whether the algorithm can compute this convolution."""
         return (IS_FAST and conv.is_packable and tuple(conv.weight.shape[2:]) == (3, 3) and conv.group == 1
-                and set(conv.stride) == set(conv.dilation) == {1})
+                and set(conv.stride) == {1})
 
     def forward(self, x: Tensor, term: Tensor | None = None) -> Tensor:
-        return winograd(x, self.weight, self.bias, term, self.outputs, self.pad, self.relu)
+        return winograd(x, self.weight, self.bias, term, self.outputs, self.pad, self.dilation, self.relu)
 
 
 def can_pack() -> bool:

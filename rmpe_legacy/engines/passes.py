@@ -21,8 +21,8 @@ from .plan import Call, LayerCall, Plan, make_plan
 
 LEAST_PRODUCTS = 4_000_000  # of an image; a smaller convolution takes longer as a packed one
 # Where Winograd's algorithm is faster, measured in networks: with fewer channels it is not; with fewer pixels only if
-# the transformed weights stay in a processor's cache.
-LEAST_CHANNELS, LEAST_PIXELS, FEW_WEIGHTS = 8, 16 * 16, 64 * 64
+# the transformed weights stay in a processor's cache; and not where more of the outputs of all tiles lie outside.
+LEAST_CHANNELS, LEAST_PIXELS, FEW_WEIGHTS, LEAST_INSIDE = 8, 16 * 16, 64 * 64, 0.5
 
 
 def use_kernels(plan: Plan) -> Plan:
@@ -85,8 +85,8 @@ def channels_last(plan: Plan) -> Plan:
 def use_winograd(plan: Plan) -> Plan:
     """On the CPU, compute 3 x 3 convolutions of stride 1 with a quarter of the products.
 
-    Images of few channels take longer this way, and so do small images with many weights, because the transformed
-    weights are four times as large.
+    Some take longer this way: those of few channels, of small images with many weights, because the transformed weights
+    are four times as large, or with outputs that are much smaller than the tiles that cover them.
     """
     return plan.with_calls(replace(call, kernel=WinogradConv(call.kernel))
                            if isinstance(call.kernel, Conv) and WinogradConv.fits(call.kernel) and
@@ -96,8 +96,10 @@ def use_winograd(plan: Plan) -> Plan:
 
 def _pays(call: Call, conv: Conv) -> bool:
     outputs, channels = conv.weight.shape[:2]
-    is_large = math.prod(_sizes(call.top[0])[2:]) >= LEAST_PIXELS
-    return channels >= LEAST_CHANNELS and (is_large or outputs * channels <= FEW_WEIGHTS)
+    size = _sizes(call.top[0])[2:]
+    tiles = math.prod(math.ceil(side / (4 * step)) * step for side, step in zip(size, conv.dilation, strict=True))
+    fits = math.prod(size) >= LEAST_PIXELS or outputs * channels <= FEW_WEIGHTS
+    return fits and channels >= LEAST_CHANNELS and math.prod(size) >= LEAST_INSIDE * 16 * tiles
 
 
 def pack(plan: Plan) -> Plan:

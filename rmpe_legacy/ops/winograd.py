@@ -24,8 +24,8 @@ def winograd_weight(weight: Tensor) -> Tensor:
 
 
 def winograd(x: Tensor, weight: Tensor, bias: Tensor | None, term: Tensor | None, outputs: int, pad: Sequence[int],
-             relu: bool) -> Tensor:
-    """Convolve: (N, C, H, W) float in any memory format -> (N, K, H + 2 pad[0] - 2, W + 2 pad[1] - 2), channels-last.
+             dilation: Sequence[int], relu: bool) -> Tensor:
+    """Convolve: (N, C, H, W) float in any memory format -> (N, K, h, w) in channels-last format.
 
     A NaN or an infinity in x makes every output NaN or infinite whose tile of 4 x 4 outputs reads it.
 
@@ -34,12 +34,14 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None, term: Tensor | None
         bias: (K,), or None.
         term: Added to the result, in its shape; or None.
         outputs: K.
+        pad: Rows above and below x, and columns left and right of it, that are zeros.
+        dilation: Distance of the rows, and of the columns, that an output reads.
         relu: Whether to return max(result, 0), after `term` was added.
 
     Raises:
         RuntimeError: An argument has another type or shape.
     """
-    return torch.ops.rmpe.winograd.default(x, weight, bias, term, outputs, pad[0], pad[1], relu)
+    return torch.ops.rmpe.winograd.default(x, weight, bias, term, outputs, *pad, *dilation, relu)
 
 
 no_gradient("rmpe::winograd_weight", "has no gradient; use torch.nn.functional.conv2d")
@@ -53,6 +55,6 @@ def _(weight: Tensor) -> Tensor:
 
 @torch.library.register_fake("rmpe::winograd")
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, term: Tensor | None, outputs: int, pad_h: int, pad_w: int,
-      relu: bool) -> Tensor:
+      dilation_h: int, dilation_w: int, relu: bool) -> Tensor:
     n, _, h, w = x.shape
-    return x.new_empty(n, h + 2 * pad_h - 2, w + 2 * pad_w - 2, outputs).permute(0, 3, 1, 2)
+    return x.new_empty(n, h + 2 * (pad_h - dilation_h), w + 2 * (pad_w - dilation_w), outputs).permute(0, 3, 1, 2)

@@ -365,7 +365,8 @@ def test_winograd_convolutions_compute_the_same_in_every_size_and_batch(tmp_path
     ({}, True), ({"channels": 7}, False), ({"channels": 8}, True), ({"channels": 64}, True),
     ({"channels": 65}, False), ({"channels": 65, "size": (16, 16)}, True),
     ({"options": "kernel_size: 3 pad: 1 group: 2"}, False),
-    ({"options": "kernel_size: 3 pad: 2 dilation: 2"}, False),
+    ({"options": "kernel_size: 3 pad: 2 dilation: 2"}, True), ({"options": "kernel_size: 3 pad: 6 dilation: 6"}, False),
+    ({"size": (2, 2)}, False), ({"size": (3, 3)}, True),
     ({"options": "kernel_size: 1"}, False), ({"options": "kernel_size: 5 pad: 2"}, False)])
 def test_which_convolutions_become_winograds(changes: dict[str, Any], chosen: bool, tmp_path: Path):
     net = winograd_net(tmp_path, **{"size": (13, 13)} | changes)

@@ -357,7 +357,7 @@ void test_inverse() {
 }
 
 struct Convolution {
-  int64_t n, channels, h, w, outputs, pad_h, pad_w;
+  int64_t n, channels, h, w, outputs, pad_h, pad_w, dilation_h, dilation_w;
 };
 
 // The sums of products of one output, in double precision.
@@ -365,7 +365,7 @@ double direct(const Convolution& z, const std::vector<float>& x, const std::vect
               int64_t output, int64_t row, int64_t column) {
   double sum = 0;
   for (int64_t i = 0; i < 9; ++i) {
-    const int64_t y = row + i / 3 - z.pad_h, at = column + i % 3 - z.pad_w;
+    const int64_t y = row + i / 3 * z.dilation_h - z.pad_h, at = column + i % 3 * z.dilation_w - z.pad_w;
     if (y < 0 || y >= z.h || at < 0 || at >= z.w) continue;
     for (int64_t c = 0; c < z.channels; ++c) {
       sum += static_cast<double>(x[((image * z.h + y) * z.w + at) * z.channels + c]) *
@@ -377,16 +377,19 @@ double direct(const Convolution& z, const std::vector<float>& x, const std::vect
 
 // The baseline gives what the sums give, and the loops on vectors give its bits, however the tiles are divided.
 void test_winograd() {
-  const Convolution sizes[] = {{1, 1, 3, 3, 1, 0, 0},   {2, 3, 9, 14, 5, 1, 1},  {1, 17, 11, 6, 33, 2, 0},
-                               {3, 16, 8, 8, 32, 0, 2}, {1, 40, 13, 22, 48, 1, 1}, {1, 9, 1, 1, 20, 1, 1}};
+  const Convolution sizes[] = {{1, 1, 3, 3, 1, 0, 0, 1, 1},   {2, 3, 9, 14, 5, 1, 1, 1, 1},    {1, 17, 11, 6, 33, 2, 0, 1, 1},
+                               {3, 16, 8, 8, 32, 0, 2, 1, 1}, {1, 40, 13, 22, 48, 1, 1, 1, 1}, {1, 9, 1, 1, 20, 1, 1, 1, 1},
+                               {2, 5, 13, 15, 6, 2, 3, 2, 3}, {1, 3, 5, 4, 2, 6, 6, 6, 6}};
   for (const Convolution& z : sizes) {
     const std::vector<float> x = noise<float>(z.n * z.channels * z.h * z.w);
     const std::vector<float> weight = noise<float>(z.outputs * z.channels * 9), bias = noise<float>(z.outputs);
     std::vector<float> transformed(kPoints * blocks(z.outputs) * kBlock * z.channels);
     winograd_weight(weight.data(), z.outputs, z.channels, transformed.data());
-    Winograd conv = {z.n,         z.channels, z.h,   z.w,      z.outputs,          z.h + 2 * z.pad_h - 2,
-                     z.w + 2 * z.pad_w - 2, z.pad_h,    z.pad_w, false, x.data(), transformed.data(),
-                     bias.data(), nullptr,    nullptr};
+    Winograd conv = {};
+    conv.n = z.n, conv.channels = z.channels, conv.h = z.h, conv.w = z.w, conv.outputs = z.outputs;
+    conv.pad_h = z.pad_h, conv.pad_w = z.pad_w, conv.dilation_h = z.dilation_h, conv.dilation_w = z.dilation_w;
+    conv.out_h = z.h + 2 * (z.pad_h - z.dilation_h), conv.out_w = z.w + 2 * (z.pad_w - z.dilation_w);
+    conv.x = x.data(), conv.weight = transformed.data(), conv.bias = bias.data();
     const int64_t count = z.n * z.outputs * conv.out_h * conv.out_w, tiles = conv.tiles();
     const std::vector<float> term = noise<float>(count);
     const auto results = [&](WinogradTiles compute, int64_t strips) {

@@ -16,9 +16,9 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def direct(x: Tensor, weight: Tensor, bias: Tensor | None, term: Tensor | None, pad: tuple[int, int], relu: bool
-           ) -> Tensor:
-    y = F.conv2d(x.double(), weight.double(), None if bias is None else bias.double(), padding=pad)
+def direct(x: Tensor, weight: Tensor, bias: Tensor | None, term: Tensor | None, pad: tuple[int, int], relu: bool,
+           dilation: tuple[int, int] = (1, 1)) -> Tensor:
+    y = F.conv2d(x.double(), weight.double(), None if bias is None else bias.double(), padding=pad, dilation=dilation)
     y = y if term is None else y + term
     return y.relu() if relu else y
 
@@ -35,21 +35,31 @@ def test_gives_what_the_sum_of_products_gives(shape: tuple[int, ...], pad: tuple
         expected = direct(x, weight, given_bias, given_term, pad, relu)
         for layout in (torch.contiguous_format, torch.channels_last):
             y = winograd(x.contiguous(memory_format=layout), winograd_weight(weight), given_bias,
-                         None if given_term is None else given_term.contiguous(memory_format=layout), k, pad, relu)
+                         None if given_term is None else given_term.contiguous(memory_format=layout), k, pad, (1, 1),
+                         relu)
             assert y.is_contiguous(memory_format=torch.channels_last)
             torch.testing.assert_close(y.double(), expected, rtol=0, atol=3e-6 * float(expected.abs().max() + 1))
 
 
+@pytest.mark.parametrize(("size", "pad", "dilation"), [((32, 33), (6, 6), (6, 6)), ((9, 12), (2, 1), (2, 1)),
+                                                       ((5, 4), (12, 12), (12, 12)), ((17, 9), (0, 3), (3, 2))])
+def test_dilation(size: tuple[int, int], pad: tuple[int, int], dilation: tuple[int, int]):
+    x, weight, bias = normal(2, 19, *size), normal(21, 19, 3, 3), normal(21)
+    expected = direct(x, weight, bias, None, pad, relu=False, dilation=dilation)
+    y = winograd(x, winograd_weight(weight), bias, None, 21, pad, dilation, relu=False)
+    torch.testing.assert_close(y.double(), expected, rtol=0, atol=3e-6 * float(expected.abs().max()))
+
+
 def test_one_pixel_with_padding():
     x, weight = normal(1, 20, 1, 1), normal(4, 20, 3, 3)
-    y = winograd(x, winograd_weight(weight), None, None, 4, (1, 1), relu=False)
+    y = winograd(x, winograd_weight(weight), None, None, 4, (1, 1), (1, 1), relu=False)
     torch.testing.assert_close(y[0, :, 0, 0], weight[:, :, 1, 1] @ x.flatten(), rtol=0, atol=1e-5)
 
 
 def test_no_images_and_no_channels_and_no_outputs():
     def convolve(n: int, c: int, k: int) -> Tensor:
         return winograd(torch.zeros(n, c, 5, 6), winograd_weight(torch.zeros(k, c, 3, 3)), torch.ones(k), None, k,
-                        (1, 1), relu=False)
+                        (1, 1), (1, 1), relu=False)
 
     assert convolve(0, 3, 4).shape == (0, 4, 5, 6)
     assert convolve(2, 3, 0).shape == (2, 0, 5, 6)
@@ -58,8 +68,8 @@ def test_no_images_and_no_channels_and_no_outputs():
 
 def test_strides_do_not_matter():
     x, weight = normal(2, 9, 20, 6), normal(5, 9, 3, 3)
-    whole = winograd(x[:, :, ::2], winograd_weight(weight.mT), None, None, 5, (1, 1), relu=False)
-    copied = winograd(x[:, :, ::2].contiguous(), winograd_weight(weight.mT.contiguous()), None, None, 5, (1, 1),
+    whole = winograd(x[:, :, ::2], winograd_weight(weight.mT), None, None, 5, (1, 1), (1, 1), relu=False)
+    copied = winograd(x[:, :, ::2].contiguous(), winograd_weight(weight.mT.contiguous()), None, None, 5, (1, 1), (1, 1),
                       relu=False)
     assert torch.equal(whole, copied)
 
@@ -69,9 +79,9 @@ def test_a_value_that_is_not_finite_reaches_no_further_than_its_tiles(value: flo
     """Differs: from exact mode, where it reaches the 3 x 3 outputs that read it. Here it reaches all of a tile, 4 x 4.
     """
     x, weight = normal(1, 8, 12, 12), normal(8, 8, 3, 3)
-    fine = winograd(x, winograd_weight(weight), None, None, 8, (1, 1), relu=False)
+    fine = winograd(x, winograd_weight(weight), None, None, 8, (1, 1), (1, 1), relu=False)
     x[0, 2, 5, 6] = value
-    y = winograd(x, winograd_weight(weight), None, None, 8, (1, 1), relu=False)
+    y = winograd(x, winograd_weight(weight), None, None, 8, (1, 1), (1, 1), relu=False)
     reached = torch.zeros(12, 12, dtype=torch.bool)
     reached[4:8, 4:8] = True  # the tile whose outputs read row 5, column 6
     assert not y[0, :, reached].isfinite().any()
@@ -80,7 +90,7 @@ def test_a_value_that_is_not_finite_reaches_no_further_than_its_tiles(value: flo
 
 def test_relu_keeps_nan():
     x = torch.full((1, 8, 4, 4), float("nan"))
-    assert winograd(x, winograd_weight(normal(8, 8, 3, 3)), None, None, 8, (1, 1), relu=True).isnan().all()
+    assert winograd(x, winograd_weight(normal(8, 8, 3, 3)), None, None, 8, (1, 1), (1, 1), relu=True).isnan().all()
 
 
 BITS = """
@@ -91,7 +101,7 @@ from rmpe_legacy.ops.winograd import winograd, winograd_weight
 torch.set_num_threads(int(sys.argv[1]))
 x, weight, bias = (torch.from_numpy(np.random.default_rng(1).standard_normal(shape, np.float32))
                    for shape in ((2, 37, 40, 41), (29, 37, 3, 3), (29,)))
-y = winograd(x, winograd_weight(weight), bias, None, 29, (1, 2), True)
+y = winograd(x, winograd_weight(weight), bias, None, 29, (1, 2), (1, 1), True)
 print(hashlib.sha256(y.numpy().tobytes()).hexdigest())
 """
 
@@ -108,8 +118,9 @@ def test_bits_depend_neither_on_instruction_set_nor_on_threads():
     ({"x": normal(3, 5, 6)}, r"winograd: x must be \(N, C, H, W\), got \[3, 5, 6\]"),
     ({"x": normal(1, 3, 5, 6).double()}, "winograd: x must be float, got Double"),
     ({"x": normal(1, 4, 5, 6)}, r"winograd: weight must be that of winograd_weight for 4 channels and 2 outputs"),
-    ({"pad": (-1, 0)}, r"winograd: x must have 3 rows and columns with its padding, got \[1, 3, 5, 6\]"),
-    ({"x": normal(1, 3, 2, 6), "pad": (0, 0)}, "winograd: x must have 3 rows and columns with its padding"),
+    ({"pad": (-1, 0)}, r"winograd: x must have rows and columns for one output with its padding, got \[1, 3, 5, 6\]"),
+    ({"x": normal(1, 3, 2, 6), "pad": (0, 0)}, "winograd: x must have rows and columns for one output"),
+    ({"dilation": (1, 0)}, "winograd: dilation must be positive, got 1, 0"),
     ({"bias": normal(3)}, r"winograd: bias must be \(2,\), got \[3\]"),
     ({"bias": normal(2).double()}, "winograd: bias must be float, got Double"),
     ({"term": normal(1, 2, 5, 5)}, r"winograd: term must have the result's shape \[1, 2, 5, 6\], got \[1, 2, 5, 5\]"),
@@ -117,7 +128,7 @@ def test_bits_depend_neither_on_instruction_set_nor_on_threads():
 ])
 def test_wrong_arguments_are_a_sentence(change: dict, sentence: str):
     fine = {"x": normal(1, 3, 5, 6), "weight": winograd_weight(normal(2, 3, 3, 3)), "bias": normal(2), "term": None,
-            "outputs": 2, "pad": (1, 1), "relu": True}
+            "outputs": 2, "pad": (1, 1), "dilation": (1, 1), "relu": True}
     winograd(**fine)
     with pytest.raises(RuntimeError, match=sentence):
         winograd(**fine | change)
@@ -133,11 +144,11 @@ def test_wrong_weights_are_a_sentence():
 def test_has_no_gradient():
     x = normal(1, 8, 4, 4).requires_grad_()
     with pytest.raises(NotImplementedError, match=r"winograd: has no gradient; use torch\.nn\.functional\.conv2d"):
-        winograd(x, winograd_weight(normal(8, 8, 3, 3)), None, None, 8, (1, 1), relu=True).sum().backward()
+        winograd(x, winograd_weight(normal(8, 8, 3, 3)), None, None, 8, (1, 1), (1, 1), relu=True).sum().backward()
 
 
 def test_opcheck():
     weight = winograd_weight(normal(5, 3, 3, 3))
     torch.library.opcheck(torch.ops.rmpe.winograd_weight.default, (normal(5, 3, 3, 3),))
     for x in (normal(2, 3, 6, 7), normal(2, 3, 6, 7).contiguous(memory_format=torch.channels_last)):
-        torch.library.opcheck(torch.ops.rmpe.winograd.default, (x, weight, normal(5), None, 5, 1, 2, True))
+        torch.library.opcheck(torch.ops.rmpe.winograd.default, (x, weight, normal(5), None, 5, 1, 2, 1, 1, True))
