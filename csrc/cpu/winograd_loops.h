@@ -55,23 +55,18 @@ template <bool kWhole>
 RMPE_INLINE void input_vector(const float* const (&pixel)[kTile][kTile], int64_t channel, int64_t count, int64_t point,
                               float* to) {
   Vector half[kTile][kTile];  // transformed along the columns
-#pragma GCC unroll 6
   for (int j = 0; j < kTile; ++j) {
     Vector d[kTile], made[kTile];
-#pragma GCC unroll 6
     for (int i = 0; i < kTile; ++i) {
       const float* from = pixel[i][j] + channel;
       d[i] = kWhole ? Lanes::load(from) : Lanes::load(from, count);
     }
     transform_input(d, made);
-#pragma GCC unroll 6
     for (int i = 0; i < kTile; ++i) half[i][j] = made[i];
   }
-#pragma GCC unroll 6
   for (int i = 0; i < kTile; ++i) {
     Vector made[kTile];
     transform_input(half[i], made);
-#pragma GCC unroll 6
     for (int j = 0; j < kTile; ++j) Lanes::store(to + (i * kTile + j) * point, made[j]);
   }
 }

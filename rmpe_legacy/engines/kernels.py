@@ -76,12 +76,16 @@ class PackedConv(Kernel):
 
 
 class WinogradConv(Kernel):
-    """A `Conv` on the CPU with 36 products for 4 x 4 outputs instead of 144, of the kind that ``fits`` accepts."""
+    """A `Conv` on the CPU with 36 products for 4 x 4 outputs instead of 144, of the kind that ``fits`` accepts.
 
-    def __init__(self, conv: Conv):
+    direct: computes it instead for fewer images than `least`.
+    """
+
+    def __init__(self, conv: Conv, least: float):
         super().__init__()
         self.outputs, self.pad, self.dilation = conv.weight.shape[0], conv.pad, conv.dilation
-        self.relu, self.bias = conv.relu, conv.bias
+        self.relu, self.bias, self.least = conv.relu, conv.bias, least
+        self.direct: Kernel | None = conv if least > 1 else None
         self.weight = winograd_weight(conv.weight.detach())
 
     @staticmethod
@@ -91,6 +95,8 @@ class WinogradConv(Kernel):
                 and set(conv.stride) == {1})
 
     def forward(self, x: Tensor, term: Tensor | None = None) -> Tensor:
+        if self.direct is not None and len(x) < self.least:
+            return self.direct(x, term)
         return winograd(x, self.weight, self.bias, term, self.outputs, self.pad, self.dilation, self.relu)
 
 

@@ -361,9 +361,26 @@ def test_winograd_convolutions_compute_the_same_in_every_size_and_batch(tmp_path
 
 
 @pytest.mark.skipif(not winograd.IS_FAST, reason="only with vector loops is it faster")
+@pytest.mark.parametrize("without", [[], ["pack"]])
+def test_small_images_are_computed_directly_until_there_are_enough(without: list[str], tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(passes, "LEAST_PRODUCTS", 0)
+    net = winograd_net(tmp_path, channels=72, size=(12, 11))
+    compiled = net.compiled("torch", without=without)
+    kernel, = (call.kernel for call in compiled.prepared.engine.program.plan.calls)
+    assert isinstance(kernel, WinogradConv)
+    assert kernel.least == 2
+    assert isinstance(kernel.direct, Conv if without else PackedConv)
+    for batch in (1, 2, 3):
+        x = torch.randn(batch, 72, 12, 11)
+        with torch.no_grad():
+            assert_same(compiled(x), net(x))
+
+
+@pytest.mark.skipif(not winograd.IS_FAST, reason="only with vector loops is it faster")
 @pytest.mark.parametrize(("changes", "chosen"), [
     ({}, True), ({"channels": 7}, False), ({"channels": 8}, True), ({"channels": 64}, True),
-    ({"channels": 65}, False), ({"channels": 65, "size": (16, 16)}, True),
+    ({"channels": 65, "size": (4, 4)}, True), ({"channels": 65, "size": (4, 3)}, False),
     ({"options": "kernel_size: 3 pad: 1 group: 2"}, False),
     ({"options": "kernel_size: 3 pad: 2 dilation: 2"}, True), ({"options": "kernel_size: 3 pad: 6 dilation: 6"}, False),
     ({"size": (2, 2)}, False), ({"size": (3, 3)}, True),
