@@ -228,22 +228,6 @@ class FloatWriter(_Writer):
     """Writes .float3 files. Source: floatwriter_layer.cpp of lmb-freiburg/flownet2@b92e198."""
 
 
-@register("MultiBoxLoss", form="refinedet")
-class RefinedMultiBoxLoss(UncomputedLoss):
-    """SSD's loss, of either stage of RefineDet: the second has the first's confidences and predictions as bottoms too.
-    Source: multibox_loss_layer.cpp of sfzhang15/RefineDet@52b6fe2."""
-
-    params = ("multibox_loss_param", "loss_param")
-    bottoms = (4, 6)
-
-
-@chooses("MultiBoxLoss")
-def _choose_multibox_loss(spec: LayerSpec) -> Choice:
-    """A first stage's score or predictions are RefineDet's."""
-    own = "objectness_score" in spec.get("multibox_loss_param").fields or len(spec.bottom) > 4
-    return Choice("refinedet") if own else Choice("", ("refinedet",))
-
-
 @register("ROIPooling", form="r-c3d")
 class TemporalRoiPooling(Uncomputed):
     """The largest features of each region, a span of time: (N, C, L, H, W) and regions (R, 3) ->
@@ -338,35 +322,23 @@ class AnchorEmbeddingExtractor(Uncomputed):
         return [(1, maps[0][1]), (1,), (1, 5) if param.output_proposals else (1,)][: self.top_count]
 
 
-class _DeformableBins(Uncomputed):
-    """Base: (N, output_dim * group^2, H, W), regions (R, 5), perhaps offsets -> (R, output_dim, group, group)."""
+@register("DeformablePSROIPool", form="")
+class DeformablePsRoiPool(Uncomputed):
+    """Position-sensitive pooling in bins that are moved: (N, output_dim * group^2, H, W), regions (R, 5), perhaps
+    offsets -> (R, output_dim, group, group). Source: deformable_psroi_pooling.cpp of
+    skybird1995/deformable_RFCN_caffe@ae2d26a, which does not compile."""
 
+    params = ("deformable_peroi_param",)
     bottoms = (2, 3)
     tops = 1
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param = self.spec.get(self.params[0])
+        param = self.spec.get("deformable_peroi_param")
         channels = param.output_dim * param.group_size**2
         if min(param.output_dim, param.group_size) < 1 or self.nchw(bottom[0])[1] != channels or not bottom[1]:
             raise self.spec.error("needs output_dim and group_size above 0, and output_dim * group_size^2 channels; "
                                   f"its bottom is {shape_text(bottom[0])}")
         return [(bottom[1][0], param.output_dim, param.group_size, param.group_size)]
-
-
-@register("DeformablePSROIPooling", form="")
-class DeformablePsRoiPooling(_DeformableBins):
-    """The mean of each bin, moved by its offset, of the channel that belongs to the bin. Source:
-    deformable_psroi_pooling_layer.cpp of makefile/frcnn@8d9b9eb."""
-
-    params = ("deformable_psroi_pooling_param",)
-
-
-@register("DeformablePSROIPool", form="")
-class DeformablePsRoiPool(_DeformableBins):
-    """The same, with other parameters. Source: deformable_psroi_pooling.cpp of
-    skybird1995/deformable_RFCN_caffe@ae2d26a."""
-
-    params = ("deformable_peroi_param",)
 
 
 @register("ROIAlign", form="mask-rcnn")
