@@ -15,8 +15,8 @@ from .roi import RoiLayer, half_away
 
 @register("DeformablePSROIPooling", form="")
 class DeformablePSROIPooling(RoiLayer):
-    """The mean of samples of each bin, of the channel that belongs to the bin: features
-    (N, output_dim * group^2, H, W), regions (R, 5) and, unless no_trans, offsets (R, 2 * classes, part, part), of columns and of rows ->
+    """The mean of samples of each bin, of the channel that belongs to the bin: (N, output_dim * group^2, H, W), regions
+    (R, 5) and, unless no_trans, offsets (R, 2 * classes, part, part), of columns and of rows ->
     (R, output_dim, group, group).
 
     A bin has sample_per_part^2 samples, interpolated between pixels; those more than half a pixel outside do not count.

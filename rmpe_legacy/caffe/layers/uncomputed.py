@@ -228,48 +228,6 @@ class FloatWriter(_Writer):
     """Writes .float3 files. Source: floatwriter_layer.cpp of lmb-freiburg/flownet2@b92e198."""
 
 
-@register("ROIPooling", form="r-c3d")
-class TemporalRoiPooling(Uncomputed):
-    """The largest features of each region, a span of time: (N, C, L, H, W) and regions (R, 3) ->
-    (R, C, pooled_l, pooled_h, pooled_w). Source: caffe3d/src/caffe/layers/roi_pooling_layer.cpp of
-    VisionLearningGroup/R-C3D@78da577."""
-
-    params = ("roi_pooling_param",)
-    bottoms = 2
-    tops = 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param = self.spec.get("roi_pooling_param")
-        if len(bottom[0]) != 5 or not bottom[1] or not (param.pooled_l and param.pooled_h and param.pooled_w):
-            raise self.spec.error("needs features (N, C, L, H, W), regions, and pooled_l, pooled_h and pooled_w; its "
-                                  f"bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
-        return [(bottom[1][0], bottom[0][1], param.pooled_l, param.pooled_h, param.pooled_w)]
-
-
-@register("Region", form="")
-class Region(Uncomputed):
-    """YOLO v2's predictions, place by place, with their activations. Source: region_layer.cpp of
-    BirdeeChen/caffe_yolo_v2@6a1e658, which leaves open whether classes pass a softmax."""
-
-    params = ("region_param",)
-    bottoms = tops = 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        return [self.nchw(bottom[0])]
-
-
-@register("DetectionOutput", form="yolov2")
-class YoloV2DetectionOutput(Uncomputed):
-    """YOLO v2's detections, (1, 1, K, 7), from its predictions. Sources: detection_output_layer.cpp of
-    gklz1982/caffe-yolov2@ebb2702 and BirdeeChen/caffe_yolo_v2@6a1e658."""
-
-    params = ("detection_output_param",)
-    bottoms = tops = 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        return [(1, 1, 1, 7)]
-
-
 @register("Dtow", form="")
 class Dtow(Uncomputed):
     """Moves psize * psize channels to places (MDTOW: (N, C, H, W) -> (N, C / psize^2, psize * H, psize * W)), or back
