@@ -82,6 +82,14 @@ def test_of_equal_losses_the_earlier_region_goes_first(load):
     assert_close(net(p=torch.full((2, 2), 0.5), rois=rois, labels=torch.zeros(2), **zeros)["r"], rois)
 
 
+def test_a_sequence_too_short_for_its_labels_has_a_gradient_of_0(load):
+    net = load('type: "CtcLoss" top: "l"', phase="TRAIN", x=(2, 2, 3), label=(2, 2))
+    x = torch.randn(2, 2, 3, requires_grad=True)
+    net(x=x, label=torch.tensor([[1.0, 1], [1, 2]]))["l"].backward()  # 1, 1 needs a blank between
+    assert (x.grad[:, 0] == 0).all()
+    assert (x.grad[:, 1] != 0).any()
+
+
 def test_of_equal_scores_the_first_yolo_box_goes_first(load):
     net = load('type: "YoloDetectionOutput" top: "y" yolo_detection_output_param { num_classes: 2 num_box: 1 '
                "confidence_threshold: 0.1 nms_threshold: 0.9 biases: 1 biases: 1 }", x=(1, 7, 3, 3))

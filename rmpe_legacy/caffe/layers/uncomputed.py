@@ -44,21 +44,6 @@ class UncomputedLoss(Uncomputed):
         return [()] * self.top_count
 
 
-@register("CtcLoss", form="")
-class CtcLoss(UncomputedLoss):
-    """Connectionist temporal classification, of scores (T, N, C) and labels (N, L). Source: ctc_loss_layer.cpp of
-    dlunion/CC4.0@6fb51e4."""
-
-    params = ("ctc_loss_param",)
-    bottoms = 2
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if len(bottom[0]) < 2 or not bottom[1] or bottom[0][1] != bottom[1][0]:
-            raise self.spec.error("needs scores (T, N, C) and labels (N, L); its bottoms are "
-                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
-        return super().reshape(*bottom)
-
-
 @register("GeneralContrastiveLoss", form="")
 class GeneralContrastiveLoss(UncomputedLoss):
     """Pulls and pushes distances to class centers; a second top is the mean of the distances. Source:
