@@ -380,3 +380,12 @@ def test_each_bottom_of_a_weighted_sum_has_its_gradient(load):
 def test_a_product_of_bottoms_refuses_a_bias(load):
     with pytest.raises(LayerError, match="cannot add a bias to a product of bottoms; set bias_term: false"):
         load('type: "InnerProduct" top: "y" inner_product_param { num_output: 2 }', x=(1, 3), w=(2, 3))
+
+
+def test_proposals_ask_for_the_anchors_of_the_networks_own_settings(load):
+    net = load('type: "FrcnnProposal" top: "rois"', s=(1, 4, 2, 2), m=(1, 8, 2, 2), i=(1, 3))
+    bottoms = {"s": torch.rand(1, 4, 2, 2), "m": torch.zeros(1, 8, 2, 2), "i": torch.tensor([[64.0, 64, 1]])}
+    with pytest.raises(LayerError, match=r"has moves of 2 anchors, but settings of 9; assign .* to layer.settings"):
+        net(**bottoms)
+    layer_of(net).settings["anchors"] = [0, 0, 15, 15, 0, 0, 31, 31]
+    assert net(**bottoms)["rois"].shape[1:] == (5, 1, 1)

@@ -38,6 +38,13 @@ def generate_anchors(scales: Sequence[float], ratios: Sequence[float] = (0.5, 1,
     return np.array(out)
 
 
+def spread(anchors: Array, h: int, w: int, stride: float) -> Array:
+    """Every anchor (A, 4) of every cell, (h * w * A, 4): cells in rows, of each cell all anchors."""
+    x, y = np.meshgrid(np.arange(w) * stride, np.arange(h) * stride)
+    shifts = np.stack([x.ravel(), y.ravel(), x.ravel(), y.ravel()], 1)
+    return (anchors[None] + shifts[:, None]).reshape(-1, 4)
+
+
 def to_targets(boxes: Array, truth: Array) -> Array:
     """What moves boxes (N, 4) onto others: of the centres by the size, and logarithms of the sizes."""
     size, other = boxes[:, 2:] - boxes[:, :2] + 1.0, truth[:, 2:] - truth[:, :2] + 1.0
@@ -95,10 +102,8 @@ class _Anchored(Layer):
         self.anchors = generate_anchors(*lists)
 
     def shifted(self, h: int, w: int) -> Array:
-        """Every anchor of every cell, (h * w * A, 4): cells in rows, of each cell all anchors."""
-        x, y = np.meshgrid(np.arange(w) * self.stride, np.arange(h) * self.stride)
-        shifts = np.stack([x.ravel(), y.ravel(), x.ravel(), y.ravel()], 1)
-        return (self.anchors[None] + shifts[:, None]).reshape(-1, 4)
+        """Every anchor of every cell: see `spread`."""
+        return spread(self.anchors, h, w, self.stride)
 
     def one_image(self, shape: Shape) -> None:
         if len(shape) != 4 or shape[0] != 1:
