@@ -389,3 +389,12 @@ def test_proposals_ask_for_the_anchors_of_the_networks_own_settings(load):
         net(**bottoms)
     layer_of(net).settings["anchors"] = [0, 0, 15, 15, 0, 0, 31, 31]
     assert net(**bottoms)["rois"].shape[1:] == (5, 1, 1)
+
+
+def test_without_a_detection_the_embedding_is_0(load):
+    maps = dict.fromkeys("pqrs", (1, 13, 2, 2))
+    net = load('type: "AnchorEmbeddingExtractor" top: "y" top: "l" embedding_extractor_param { num_anchors: 4 '
+               "label_src_pos: 7 }", d=(1, 1, 1, 11), **maps)
+    out = net(d=torch.full((1, 1, 1, 11), -1.0), **{name: torch.ones(shape) for name, shape in maps.items()})
+    assert (out["y"] == 0).all()
+    assert out["l"].tolist() == [-1]

@@ -26,10 +26,6 @@ SHAPES = {
     "RestrainLoss": ("restrain_loss_param { spatial_scale: 19 }", [MAP, (1, 1, 3, 8)], [()]),
     "PostClassLoss": ("", [(2, 8), (1, 1, 4, 7), (1, 1, 3, 8)], [()]),
     "PostClassOutput": ("detection_output_param { num_classes: 4 }", [(1, 1, 4, 7), (2, 8)], [(1, 1, 1, 7)]),
-    "DetectionOutputExtended": ("detection_output_param { num_classes: 2 }", [(1, 5, 6, 4), (1, 60), (1, 2, 120)],
-                                [(1, 1, 1, 10)]),
-    "AnchorEmbeddingExtractor": ("embedding_extractor_param { num_anchors: 2 }", [(1, 1, 4, 11), MAP, MAP],
-                                 [(1, 8), (1,), (1,)]),
 }
 
 

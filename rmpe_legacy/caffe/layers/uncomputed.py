@@ -231,40 +231,6 @@ class Dtow(Uncomputed):
                 (n, c * size**2, h // size, w // size)]
 
 
-@register("DetectionOutputExtended", form="")
-class DetectionOutputExtended(Uncomputed):
-    """SSD's detections of one class, (1, 1, K, 10), whose rows end with the anchor and the place, x and y, that each
-    comes from. Source: detection_output_extended_layer.cpp of opencv/training_toolbox_caffe@789ff8d."""
-
-    params = ("detection_output_param",)
-    bottoms = 3
-    tops = (1, 2)
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if self.spec.get("detection_output_param").num_classes != 2:
-            raise self.spec.error("needs num_classes: 2")
-        return [(1, 1, 1, 10), ()][: self.top_count]
-
-
-@register("AnchorEmbeddingExtractor", form="")
-class AnchorEmbeddingExtractor(Uncomputed):
-    """Features (N, C, H, W) of each anchor, at the places of detections -> features (K, C), labels (K,), and perhaps
-    weights (K,) or regions (K, 5). Source: anchor_embedding_extractor_layer.cpp of
-    opencv/training_toolbox_caffe@789ff8d."""
-
-    params = ("embedding_extractor_param",)
-    bottoms = (2, None)
-    tops = (2, 3)
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param = self.spec.get("embedding_extractor_param")
-        maps = bottom[1:]
-        if len(maps) != param.num_anchors or any(len(shape) != 4 or shape[1:] != maps[0][1:] for shape in maps):
-            raise self.spec.error(f"needs detections and, for each of its {param.num_anchors} anchors, features "
-                                  f"(N, C, H, W) of one size; its bottoms are {', '.join(map(shape_text, bottom))}")
-        return [(1, maps[0][1]), (1,), (1, 5) if param.output_proposals else (1,)][: self.top_count]
-
-
 @register("DeformablePSROIPool", form="")
 class DeformablePsRoiPool(Uncomputed):
     """Position-sensitive pooling in bins that are moved: (N, output_dim * group^2, H, W), regions (R, 5), perhaps
