@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rmpe_legacy.caffe.layers.scale_tanh import FIRST
+
 from ..onnx_graph import FLOAT
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, bracketed, number
@@ -334,3 +336,13 @@ def _kept_share(ctx: EmitContext) -> float:
     if ctx.layer.drops:
         raise ctx.refuse(ctx.layer.not_exportable)
     return 1 / (1 - ctx.layer.p)
+
+
+@emits_onnx("ScaleTanH")
+def scale_tanh_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Tanh", ctx.node("Mul", ctx.x[0], ctx.constant(ctx.layer.scale(FIRST))))
+
+
+@emits_python("ScaleTanH")
+def scale_tanh_python(ctx: PythonContext) -> str:
+    return f"({bracketed(ctx.layer.scale(FIRST))} * {ctx.x[0]}).tanh()"
