@@ -68,6 +68,9 @@ class _Values(Mapping[str, np.ndarray]):
             self.latest = self.compute(self.groups[group], self.before)
         return self.latest[name]
 
+    def __contains__(self, blob: object) -> bool:  # a Mapping's own would compute the blob
+        return blob in self.names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 

@@ -675,6 +675,15 @@ layer {{ name: "s{i}" type: "Eltwise" bottom: "c{i}" bottom: "t{i}" top: "s{i}" 
         assert given[2:] == [["data", *(f"given/{blob}{i}" for blob, i in (("c", 0), ("c", i), ("t", i)))]
                              for i in range(1, 5)]
 
+    def test_a_blob_is_not_computed_to_learn_whether_there_is_one(self, rmpe):
+        network(DATA + self.LAYERS)
+        onnx.save(to_onnx(load_net("net.prototxt"))[0], "net.onnx")
+        runner = OnnxRunner(Path("net.onnx"), "net.onnx")
+        blobs = runner.run({"data": np.ones(runner.shapes["data"], np.float32)}).blobs
+        runner.model.Clear()  # no session can be made
+        assert "c0" in blobs
+        assert "c9" not in blobs
+
 
 def test_a_network_without_parameters_takes_an_empty_state_dict(rmpe):
     network(DATA + 'layer { name: "end" type: "Power" bottom: "data" top: "end" power_param { scale: 3 } }')
