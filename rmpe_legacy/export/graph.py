@@ -62,9 +62,12 @@ class Graph:
             f"--dynamic, or convert the layers before it, with --until {before(layer)}")
 
     def notes(self) -> tuple[str, ...]:
-        """Return a sentence about each layer whose state is lost from one run of the file to the next."""
-        layers = (node.layer for node in self.nodes if node.layer is not None)
-        return tuple(str(layer.spec.error(layer.lost)) for layer in layers if layer.keeps_state)
+        """Return a sentence about each layer whose state is lost from one run of the file to the next, or whose values
+        are random."""
+        random = "drops values at random, others in each run, as the prototxt wants it"
+        layers = [node.layer for node in self.nodes if node.layer is not None]
+        return tuple(str(layer.spec.error(layer.lost if layer.keeps_state else random)) for layer in layers
+                     if layer.keeps_state or layer.is_random)
 
     def at_own_sizes(self, shape: Dims) -> tuple[int, ...]:
         """Return a shape with the prototxt's sizes in place of the symbols, none of which depends on values."""

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rmpe_legacy.caffe.layers.neuron import Dropout
 from rmpe_legacy.caffe.layers.scale_tanh import FIRST
 
 from ..onnx_graph import FLOAT
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, bracketed, number
-
-_RANDOM = "sample_weights_test drops random values in TEST"
 
 
 @emits_onnx("ReLU")
@@ -231,9 +230,21 @@ def clip_python(ctx: PythonContext) -> str:
 
 @emits_onnx("Dropout")
 def dropout_onnx(ctx: OnnxContext) -> None:
-    if ctx.layer.drops:
-        raise ctx.refuse(_RANDOM)
-    _chain(ctx, ctx.x[0], ("Mul", ctx.layer.scale, 1))
+    layer, x = ctx.layer, ctx.x[0]
+    if not layer.drops:
+        _chain(ctx, x, ("Mul", layer.scale, 1))
+        return
+    inputs = x, ctx.constant(layer.ratio), ctx.graph.constant(True, np.bool_)
+    factor = _unscaled(layer)
+    if factor == 1:
+        ctx.output("Dropout", *inputs)
+    else:
+        ctx.output("Mul", ctx.node("Dropout", *inputs), ctx.constant(factor))
+
+
+def _unscaled(layer: Dropout) -> float:
+    """What the values that a usual Dropout keeps are multiplied by."""
+    return 1 if layer.scale != 1 else 1 - layer.ratio
 
 
 @emits_onnx("SeLuDropout", "SeLUDropout", "ScaleFilter", "GuidedDropout")
@@ -249,7 +260,8 @@ def unchanged_python(ctx: PythonContext) -> str:
 @emits_python("Dropout")
 def dropout_python(ctx: PythonContext) -> str:
     if ctx.layer.drops:
-        raise ctx.refuse(_RANDOM)
+        call, factor = f"F.dropout({ctx.x[0]}, {number(ctx.layer.ratio)}, training=True)", _unscaled(ctx.layer)
+        return call if factor == 1 else f"{call} * {number(factor)}"
     dropped = f"{ctx.writer.module(ctx.layer, f'nn.Dropout({number(ctx.layer.ratio)})', {})}({ctx.x[0]})"
     # nn.Dropout scales in training, so the product is what a layer that does not scale there computes
     return dropped if ctx.layer.scale == 1 else f"{dropped} * {number(ctx.layer.scale)}"
