@@ -37,6 +37,7 @@ MAPS = {
     "GroupNorm": (4, 0, "group_norm_param { group_num: 2 }"),
     "CompactBilinear": (3, 5, "compact_bilinear_param { num_output: 30 }"),
     "Im2col": (3, 0, "convolution_param { kernel_h: 3 kernel_w: 2 pad_h: 1 pad_w: 2 stride: 2 dilation: 2 }"),
+    "Unpooling": (3, 0, "unpooling_param { unpool: MAX kernel_size: 2 stride: 2 unpool_size: 23 }"),
     "InnerDistance": (2, 0, "inner_distance_param { num_output: 5 normalize: true weight_filler { type: 'xavier' } }"),
 }
 SIZES = {"DeformableConvolution": (9, 10)}  # of the second bottom, one column less
@@ -91,6 +92,25 @@ def test_places_of_maps_in_any_batch(kind: str, shapes: list, make, tmp_path: Pa
     assert verdict.same, str(verdict)
     assert {d.blob: d.shapes[0] for d in verdict.differences} == {
         name: tuple(value.shape) for name, value in other(**values).items()}
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize("undone", ['type: "Upsample" upsample_param { upsample_h: 9 upsample_w: 10 }',
+                                    'type: "Unpooling" unpooling_param { kernel_size: 2 stride: 2 unpool_h: 9 '
+                                    "unpool_w: 10 }"])
+def test_a_pooling_undone_by_its_mask_in_any_batch(undone: str, make, tmp_path: Path):
+    def net(batch: int) -> Net:
+        path = tmp_path / f"{batch}.prototxt"
+        path.write_text(f"""
+layer {{ name: "a" type: "Input" top: "a" input_param {{ shape {{ dim: [{batch}, 3, 9, 10] }} }} }}
+layer {{ name: "p" type: "Pooling" bottom: "a" top: "p" top: "mask" pooling_param {{ kernel_size: 2 stride: 2 }} }}
+layer {{ name: "l" bottom: "p" bottom: "mask" top: "l" {undone} }}""")
+        return load_net(path, keep_blobs=True)
+
+    values = {"a": np.random.default_rng(6).normal(size=(3, 3, 9, 10)).astype(np.float32)}
+    verdict = verify(NetRunner(net(3), "net"), make(net(8), tmp_path), values)
+    assert verdict.same, str(verdict)
+    assert verdict.differences[-1].shapes[1] == (3, 3, 9, 10)
 
 
 @pytest.mark.parametrize("make", [by_onnx, by_python])
