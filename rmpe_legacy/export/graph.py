@@ -18,6 +18,7 @@ from .dynamic import Sizes, at_other_sizes, axes_text, before, dims_of
 Dim = int | str
 Dims = tuple[Dim, ...]
 BATCH = "N"
+FEW = 2  # images that show what a conversion does with a batch of any size
 ROWS = "R"  # a number of rows that the values decide, such as of regions
 
 
@@ -68,6 +69,13 @@ class Graph:
         layers = [node.layer for node in self.nodes if node.layer is not None]
         return tuple(str(layer.spec.error(layer.lost if layer.keeps_state else random)) for layer in layers
                      if layer.keeps_state or layer.is_random)
+
+    def few_images(self) -> dict[str, Shape]:
+        """Return the inputs' shapes with a batch of FEW in place of a larger one, if the batch can have any size."""
+        if not self.is_dynamic or self.dynamic is not None or self.own.get(BATCH, 0) <= FEW:
+            return {}
+        return {value.blob: tuple(FEW if dim == BATCH else self.at_own_sizes((dim,))[0] for dim in value.shape)
+                for value in self.inputs}
 
     def at_own_sizes(self, shape: Dims) -> tuple[int, ...]:
         """Return a shape with the prototxt's sizes in place of the symbols, none of which depends on values."""

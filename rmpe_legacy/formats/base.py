@@ -429,6 +429,7 @@ class Writer:
     write: Callable[[list[Path]], None]  # writes the files at these paths
     notes: tuple[str, ...] = ()  # for the user
     compared_at: tuple[Mapping[str, Shape], ...] = ()  # shapes of the inputs to compare at, besides the prototxt's
+    few_images: Mapping[str, Shape] = field(default_factory=dict)  # shapes of random inputs in place of the prototxt's
 
 
 @dataclass(frozen=True)

@@ -685,6 +685,24 @@ layer {{ name: "s{i}" type: "Eltwise" bottom: "c{i}" bottom: "t{i}" top: "s{i}" 
         assert "c9" not in blobs
 
 
+@pytest.mark.parametrize("target", ["out.onnx", "out.py"])
+@pytest.mark.parametrize(("batch", "rest", "seen"), [
+    (8, "", 2), (2, "", 2), (1, "", 1),
+    (8, 'type: "Reshape" bottom: "end" reshape_param { shape { dim: [1, 384] } }', 8),
+    (8, 'type: "ROIPooling" bottom: "end" bottom: "rois" roi_pooling_param { pooled_h: 2 pooled_w: 2 }', 8)],
+    ids=["many", "two", "one", "fixed", "with regions of images"])
+def test_a_batch_of_any_size_is_compared_on_two_images(rmpe, target, batch, rest, seen):
+    regions = f'layer {{ name: "r" type: "Input" top: "rois" input_param {{ shape {{ dim: [{batch}, 5] }} }} }}'
+    network(DATA.replace("dim: 1 ", f"dim: {batch} ", 1) + (regions if "rois" in rest else "")
+            + 'layer { name: "end" type: "Power" bottom: "data" top: "end" power_param { power: 2 } }\n'
+            + (f'layer {{ name: "last" top: "last" {rest} }}' if rest else ""))
+    torch.save({}, "net.pt")
+    code, out, err = rmpe("convert", "net.prototxt", "net.pt", target)
+    assert code == 0, err
+    assert "the same" in out
+    assert f"data {seen} x 3 x 4 x 4 random" in Path(f"{target}.verify.html").read_text()
+
+
 def test_a_network_without_parameters_takes_an_empty_state_dict(rmpe):
     network(DATA + 'layer { name: "end" type: "Power" bottom: "data" top: "end" power_param { scale: 3 } }')
     torch.save(load_net("net.prototxt").state_dict(), "net.pt")

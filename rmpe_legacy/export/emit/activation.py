@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rmpe_legacy.caffe.layers.neuron import Dropout
+from rmpe_legacy.caffe.layers.base import Layer
 from rmpe_legacy.caffe.layers.scale_tanh import FIRST
 
 from ..onnx_graph import FLOAT
@@ -242,7 +242,7 @@ def dropout_onnx(ctx: OnnxContext) -> None:
         ctx.output("Mul", ctx.node("Dropout", *inputs), ctx.constant(factor))
 
 
-def _unscaled(layer: Dropout) -> float:
+def _unscaled(layer: Layer) -> float:
     """What the values that a usual Dropout keeps are multiplied by."""
     return 1 if layer.scale != 1 else 1 - layer.ratio
 
