@@ -799,6 +799,40 @@ def propose_by_scale(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tenso
     return F.pad(box[kept], (1, 0)), score[kept]
 
 
+def move_by_best(rois: Tensor, moves: Tensor, scores: Tensor, info: Tensor) -> Tensor:
+    """Regions (R, 5), each moved by the moves (R, 4K) of its best class, and cut at the image (height, width, ...)."""
+    flat = rois.reshape(len(rois), 5)
+    move = moves.reshape(len(moves), -1, 4)[torch.arange(len(moves), device=moves.device), scores.argmax(1)]
+    size = flat[:, 3:] - flat[:, 1:3] + 1
+    middle = move[:, :2] * size + (flat[:, 1:3] + 0.5 * size)
+    half = 0.5 * (torch.exp(move[:, 2:]) * size)
+    end = info.flatten()[[1, 0, 1, 0]] - 1
+    return F.pad(torch.minimum(torch.cat([middle - half, middle + half], 1).clamp(min=0), end), (1, 0))
+
+
+def text_boxes(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    """CTPN's boxes (P, 4), cut at the image (height, width, ...), and their scores (P, 1)."""
+    shift, stretch = moves.permute(0, 2, 3, 1).reshape(-1, 2).split(1, 1)
+    left, top, right, bottom = anchors.split(1, 1)
+    height = torch.exp(stretch) * (bottom - top + 1)
+    begin = shift * (bottom - top + 1) + (top + bottom) / 2 - height / 2
+    end = info.flatten()[[1, 0, 1, 0]] - 1
+    boxes = torch.minimum(torch.cat([left, begin, right, begin + height], 1), end).clamp(min=0)
+    return boxes, scores[:, scores.shape[1] // 2 :].permute(0, 2, 3, 1).reshape(-1, 1)
+
+
+def combine_regressions(x: Tensor, y: Tensor, within_x: Tensor, within_y: Tensor, *, whole: bool
+                        ) -> tuple[Tensor, Tensor]:
+    """Two coordinates from steps (1, 1, H, W) and places within these (1, K, H, W): within the step, or the `whole`."""
+    found = []
+    for step, within in ((x, within_x), (y, within_y)):
+        numbers = torch.arange(within.shape[1], device=step.device).view(1, -1, 1, 1)
+        place = torch.where((step == numbers) & (numbers > 0), within, 0).sum(1, keepdim=True)
+        all_steps = (step + place - 1) / (within.shape[1] - 1)
+        found.append(torch.where(all_steps < 0, -1, all_steps) if whole else place.clamp(0, 1))
+    return found[0], found[1]
+
+
 def route(tops: list, least: float, end: float, middle: float) -> tuple[Tensor, ...]:
     """The rows that belong to regions (R, 5) with a side (square root of the area) from `least` to below `end`; of none
     the one nearest to `middle`."""

@@ -53,6 +53,35 @@ def test_of_equal_scores_the_later_anchor_goes_first(load):
     assert_close(rois[0, 1:3], large[-1][:2])  # the code's moves make a box one pixel larger
 
 
+def test_of_equal_probabilities_the_first_place_is_the_smaller(load):
+    net = load('type: "Python" top: "y" python_param { module: "pylayers" layer: "ExpandLossLayer" }', phase="TRAIN",
+               p=(1, 21, 41, 41), labels=(1, 1, 1, 21))
+    p, labels = torch.full((1, 21, 41, 41), 1 / 21, requires_grad=True), torch.eye(21)[3].view(1, 1, 1, 21)
+    net(p=p, labels=labels)["y"].sum().backward()
+    of_label = p.grad[0, 3].flatten()
+    assert (of_label.diff() < 0).all()  # the largest probability counts most
+
+
+def test_labels_of_regions_do_not_change_the_scores(load):
+    net = load('type: "Python" top: "l" top: "w" python_param { module: "oicr_layer.layer" layer: "OICRLayer" '
+               "param_str: \"{'num_classes': 3}\" }", rois=(2, 5), p=(2, 3), labels=(1, 2))
+    p = torch.tensor([[0.1, 0.2, 0.9], [0.3, 0.4, 0.5]])
+    out = net(rois=torch.tensor([[0.0, 0, 0, 9, 9], [0, 20, 20, 29, 29]]), p=p, labels=torch.ones(1, 2))
+    assert p[1].tolist() == pytest.approx([0.3, 0.4, 0.5])
+    assert out["l"].tolist() == [2, 1]
+    assert out["w"].tolist() == pytest.approx([0.9, 0.4])
+
+
+def test_of_equal_losses_the_earlier_region_goes_first(load):
+    sizes = dict.fromkeys(("t", "wi", "wo"), (2, 8))
+    net = load('type: "Python" top: "r" top: "l" top: "a" top: "b" top: "c" python_param { '
+               "module: \"roi_data_layer.layer\" layer: \"OHEMDataLayer\" param_str: \"{'num_classes': 2}\" }",
+               p=(2, 2), m=(2, 8), rois=(2, 5), labels=(2,), **sizes)
+    rois = torch.tensor([[0.0, 0, 0, 9, 9], [0, 20, 20, 29, 29]])
+    zeros = dict.fromkeys(("m", "t", "wi", "wo"), torch.zeros(2, 8))
+    assert_close(net(p=torch.full((2, 2), 0.5), rois=rois, labels=torch.zeros(2), **zeros)["r"], rois)
+
+
 def test_of_equal_scores_the_first_yolo_box_goes_first(load):
     net = load('type: "YoloDetectionOutput" top: "y" yolo_detection_output_param { num_classes: 2 num_box: 1 '
                "confidence_threshold: 0.1 nms_threshold: 0.9 biases: 1 biases: 1 }", x=(1, 7, 3, 3))

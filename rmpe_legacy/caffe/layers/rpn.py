@@ -151,6 +151,13 @@ class ProposalLayer(_Anchored):
         return np.array([*(size * self.stride for size in bottom[0][2:]), 1]).reshape(bottom[2])
 
     def forward(self, scores: Tensor, moves: Tensor, info: Tensor) -> tuple[Tensor, ...]:
+        boxes, score, _ = self.best(scores, moves, info)
+        rois = np.hstack([np.zeros((len(boxes), 1), boxes.dtype), boxes])
+        tops = torch.from_numpy(rois).to(scores), torch.from_numpy(score[:, None]).to(scores)
+        return tops[: self.top_count]
+
+    def best(self, scores: Tensor, moves: Tensor, info: Tensor) -> tuple[Array, Array, Array]:
+        """The boxes (R, 4) that stay, best first, their scores (R,), and which anchors they were (R,)."""
         score, delta, image = arrays(scores, moves, info)
         a, (h, w) = len(self.anchors), scores.shape[2:]
         height, width, scale = image.reshape(-1)[:3]
@@ -158,15 +165,11 @@ class ProposalLayer(_Anchored):
         score = score[:, a:].transpose(0, 2, 3, 1).reshape(-1)
         boxes = np.clip(boxes, 0, np.array([width - 1, height - 1] * 2, boxes.dtype))
         least = self.settings["RPN_MIN_SIZE"] * scale
-        kept = ((boxes[:, 2:] - boxes[:, :2] + 1) >= least).all(1)
-        boxes, score = boxes[kept], score[kept]
-        order = score.argsort(kind="stable")[::-1]
-        order = order[: self.settings["RPN_PRE_NMS_TOP_N"] or None]
-        boxes, score = boxes[order], score[order]
-        keep = suppressed(boxes, self.settings["RPN_NMS_THRESH"], int(self.settings["RPN_POST_NMS_TOP_N"]))
-        rois = np.hstack([np.zeros((len(keep), 1), boxes.dtype), boxes[keep]])
-        tops = torch.from_numpy(rois).to(scores), torch.from_numpy(score[keep, None]).to(scores)
-        return tops[: self.top_count]
+        large = np.flatnonzero(((boxes[:, 2:] - boxes[:, :2] + 1) >= least).all(1))
+        order = large[score[large].argsort(kind="stable")[::-1]][: self.settings["RPN_PRE_NMS_TOP_N"] or None]
+        kept = suppressed(boxes[order], self.settings["RPN_NMS_THRESH"], int(self.settings["RPN_POST_NMS_TOP_N"]))
+        places = order[kept]
+        return boxes[places], score[places], places
 
 
 @known_python(("rpn.anchor_target_layer", "AnchorTargetLayer"))

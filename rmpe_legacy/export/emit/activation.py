@@ -9,6 +9,7 @@ import numpy as np
 
 from rmpe_legacy.caffe.layers.base import Layer
 from rmpe_legacy.caffe.layers.scale_tanh import FIRST
+from rmpe_legacy.caffe.layers.weak_segmentation import LEAST
 
 from ..onnx_graph import FLOAT
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
@@ -275,6 +276,17 @@ def softmax_onnx(ctx: OnnxContext) -> None:
 @emits_python("Softmax", "VoxelSoftmax")
 def softmax_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.softmax({ctx.layer.along})"
+
+
+@emits_onnx("Python=SoftmaxLayer")
+def softmax_with_least_onnx(ctx: OnnxContext) -> None:
+    x = ctx.node("Add", ctx.node("Softmax", *ctx.x, axis=1), ctx.constant(LEAST))
+    ctx.output("Div", x, ctx.node("ReduceSum", x, ctx.integers([1])))
+
+
+@emits_python("Python=SoftmaxLayer")
+def softmax_with_least_python(ctx: PythonContext) -> str:
+    return f"F.normalize({ctx.x[0]}.softmax(1) + {number(LEAST)}, p=1, dim=1)"
 
 
 @emits_onnx("ReLU6")

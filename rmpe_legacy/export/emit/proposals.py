@@ -11,7 +11,7 @@ from rmpe_legacy.caffe.layers.cascade_boxes import centres
 
 from ..onnx_graph import FLOAT, INT64
 from .boxes import last_places, low_high_size, moved, only, regions, split, suppressed, table, unsqueezed
-from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number, numbers, pair
 
 _END = (1 << 63) - 1
@@ -70,14 +70,23 @@ def _of_anchors(ctx: OnnxContext) -> tuple[str, str, str]:
     sizes = ctx.graph.parameter(f"{layer.spec.name}.sizes", size)
     middle = ctx.node("Add", ctx.node("Mul", shift, sizes),
                       ctx.graph.parameter(f"{layer.spec.name}.centres", centre))
-    half = ctx.node("Mul", ctx.constant(0.5), ctx.node("Mul", ctx.node("Exp", stretch), sizes))
-    boxes = ctx.node("Concat", ctx.node("Sub", middle, half), ctx.node("Add", middle, half), axis=-1)
-    info = ctx.node("Reshape", ctx.x[2], ctx.integers([-1]))
-    ends = ctx.node("Sub", ctx.node("Gather", info, ctx.integers([1, 0, 1, 0])), ctx.constant(1.0))
-    boxes = ctx.node("Min", ctx.node("Max", boxes, ctx.constant(0.0)), ends)
+    boxes, info = _within(ctx, _around(ctx, middle, stretch, sizes), 2)
     score = ctx.node("Slice", ctx.x[0], *map(ctx.integers, ([channels // 2], [channels], [1])))
     score = ctx.node("Reshape", ctx.node("Transpose", score, perm=[0, 2, 3, 1]), ctx.integers([-1]))
     return boxes, score, info
+
+
+def _around(ctx: OnnxContext, middle: str, stretch: str, sizes: str) -> str:
+    """Return the boxes (P, 4) around their middles, `sizes` times the exponential of `stretch` large."""
+    half = ctx.node("Mul", ctx.constant(0.5), ctx.node("Mul", ctx.node("Exp", stretch), sizes))
+    return ctx.node("Concat", ctx.node("Sub", middle, half), ctx.node("Add", middle, half), axis=-1)
+
+
+def _within(ctx: OnnxContext, boxes: str, index: int) -> tuple[str, str]:
+    """Return boxes cut at the edges of the image that a bottom tells of, and that bottom as a list."""
+    info = ctx.node("Reshape", ctx.x[index], ctx.integers([-1]))
+    ends = ctx.node("Sub", ctx.node("Gather", info, ctx.integers([1, 0, 1, 0])), ctx.constant(1.0))
+    return ctx.node("Min", ctx.node("Max", boxes, ctx.constant(0.0)), ends), info
 
 
 def _turned(ctx: OnnxContext, x: str, axis: int) -> str:
@@ -124,6 +133,40 @@ def proposal_python(ctx: PythonContext) -> str:
         *ctx.x, anchors, f"before={param.pre_nms_topn}", f"after={param.post_nms_topn}",
         f"threshold={number(param.nms_thresh)}", f"least={number(param.min_size)}"))
     return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
+
+
+@emits_onnx("Python=pylayer.proposal_layer.ProposalLayer")
+def cascade_proposal_onnx(ctx: OnnxContext) -> None:
+    _only_regions(ctx)
+    proposal_layer_onnx(ctx)
+
+
+@emits_python("Python=pylayer.proposal_layer.ProposalLayer")
+def cascade_proposal_python(ctx: PythonContext) -> str:
+    _only_regions(ctx)
+    return proposal_layer_python(ctx)
+
+
+def _only_regions(ctx: EmitContext) -> None:
+    if len(ctx.top_shapes) > 1:
+        raise ctx.refuse("its second top, the numbers of the anchors, is for training")
+
+
+@emits_onnx("Python=StageBridgeLayer")
+def stage_bridge_onnx(ctx: OnnxContext) -> None:
+    classes = int(ctx.bottom_shapes[2][1])
+    best = ctx.node("ArgMax", ctx.x[2], axis=1)
+    moves = ctx.node("Reshape", ctx.x[1], ctx.integers([-1, classes, 4]))
+    shift, stretch = split(ctx, ctx.node("GatherND", moves, best, batch_dims=1), 2, 2)
+    low, _, size = low_high_size(ctx, regions(ctx, 0)[1])
+    middle = ctx.node("Add", low, ctx.node("Mul", ctx.constant(0.5), size))
+    boxes = _around(ctx, ctx.node("Add", ctx.node("Mul", shift, size), middle), stretch, size)
+    ctx.output("Pad", _within(ctx, boxes, 3)[0], ctx.integers([0, 1, 0, 0]))
+
+
+@emits_python("Python=StageBridgeLayer")
+def stage_bridge_python(ctx: PythonContext) -> str:
+    return ctx.call("move_by_best", *ctx.x)
 
 
 @emits_onnx("ScaleRoute")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rmpe_legacy.caffe.layers.network_cascades import MASK
+
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import reshape_arguments
 
@@ -146,3 +148,13 @@ def tile_onnx(ctx: OnnxContext) -> None:
 @emits_python("Tile")
 def tile_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.repeat({', '.join(map(str, ctx.layer.times))})"
+
+
+@emits_onnx("Python=MaskLayer")
+def cascade_mask_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Reshape", *ctx.x[:1], ctx.integers([-1, 1, MASK, MASK]))
+
+
+@emits_python("Python=MaskLayer")
+def cascade_mask_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.reshape(-1, 1, {MASK}, {MASK})"
