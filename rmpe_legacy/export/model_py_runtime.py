@@ -133,6 +133,85 @@ class CompactBilinear(nn.Module):
         return y.sum((2, 3), keepdim=True) if self.whole else y
 
 
+class MeanField(nn.Module):
+    """Mean field inference of a conditional random field (CRF-RNN): scores (N, C, H, W), those to begin with, images
+    (N, 3, H, W) -> scores."""
+
+    def __init__(self, classes: int, iterations: int, thetas: tuple):
+        super().__init__()
+        self.iterations, self.thetas = iterations, thetas
+        self.spatial = nn.Parameter(torch.zeros(classes, classes))
+        self.bilateral = nn.Parameter(torch.zeros(classes, classes))
+        self.compatibility = nn.Parameter(-torch.eye(classes))
+
+    def forward(self, scores: Tensor, start: Tensor, image: Tensor) -> Tensor:
+        h, w = scores.shape[2:]
+        rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        place = torch.stack([columns.flatten(), rows.flatten()], 1).to(scores)
+        alpha, beta, gamma = self.thetas
+        spatial, found = Lattice(place / gamma), []
+        for flat, current, picture in zip(scores.flatten(2), start.flatten(2), image.flatten(2), strict=True):
+            bilateral = Lattice(torch.cat([place / alpha, picture.t() / beta], 1))
+            for _ in range(self.iterations):
+                share = current.softmax(0)
+                message = self.spatial @ spatial.filter(share) + self.bilateral @ bilateral.filter(share)
+                current = flat - self.compatibility @ message
+            found.append(current)
+        return torch.stack(found).view_as(scores)
+
+
+class Lattice:
+    """The permutohedral lattice of points (N, d), and a Gaussian filter of values (C, N) on it."""
+
+    def __init__(self, features: Tensor):
+        points, d = features.shape
+        keys, weight = simplices(F.pad(features, (0, 0, 0, -points % 4)))  # as published, with points of 0
+        rows, vertex = keys.reshape(-1, d).unique(dim=0, return_inverse=True)
+        steps = [sign * (1 - (d + 1) * (torch.arange(d) == axis).long()) for axis in range(d + 1) for sign in (-1, 1)]
+        every, code = torch.cat([rows, *(rows + step.to(rows) for step in steps)]).unique(dim=0, return_inverse=True)
+        own = torch.arange(len(rows), device=rows.device)
+        number = torch.full((len(every),), len(rows), device=rows.device).scatter(0, code[: len(rows)], own)
+        self.neighbors = number[code[len(rows) :]].reshape(d + 1, 2, -1)
+        self.vertex, self.weight = vertex.reshape(-1, d + 1)[:points], weight[:points]
+        self.size, self.scale = len(rows), 1 / (1 + 2.0**-d)
+        self.norm = 1 / (self.sums(self.weight.new_ones(1, points)) + 1e-20)
+
+    def filter(self, values: Tensor) -> Tensor:
+        return self.sums(values) * self.norm
+
+    def sums(self, values: Tensor) -> Tensor:
+        at = values.new_zeros(len(values), self.size + 1)
+        at = at.index_add(1, self.vertex.flatten(), (values[:, :, None] * self.weight).flatten(1))
+        for low, high in self.neighbors:
+            at = F.pad(at[:, :-1] + 0.5 * (at[:, low] + at[:, high]), (0, 1))
+        return (self.weight * self.scale * at[:, self.vertex]).sum(2)
+
+
+def simplices(features: Tensor) -> tuple[Tensor, Tensor]:
+    """The keys (N, d + 1, d) of the lattice's vertices around each point (N, d), and their weights (N, d + 1)."""
+    d = features.shape[1]
+    i, deviation = torch.arange(d, dtype=torch.float64), float(torch.tensor((2 / 3) ** 0.5 * (d + 1)))
+    scale = (1 / ((i + 2) * (i + 1)).sqrt() * deviation).to(features)
+    part, total, elevated = (features * scale).unbind(1), torch.zeros_like(features[:, 0]), []
+    for j in range(d, 0, -1):
+        elevated.append(total - j * part[j - 1])
+        total = total + part[j - 1]
+    up = torch.stack([total, *elevated[::-1]])
+    nearest = (up * (1 / torch.tensor(d + 1.0)).to(up)).round()
+    base = nearest * (d + 1)
+    less = (up - base)[:, None] < (up - base)[None]
+    later = torch.ones(d + 1, d + 1, device=up.device).triu(1).bool()[..., None]
+    rank = (less & later).sum(1) + (~less & later).sum(0) + nearest.sum(0).long()
+    shift = ((rank < 0).long() - (rank > d).long()) * (d + 1)
+    rank, base = rank + shift, base + shift
+    share = (up - base) * (1 / torch.tensor(d + 1.0)).to(up)
+    falling = share.gather(0, rank.argsort(0, descending=True))
+    weight = torch.cat([falling[:1] + (1 - falling[-1:]), falling[1:] - falling[:-1]])
+    vertex = torch.arange(d + 1, device=up.device)[:, None]
+    keys = base[:d].long().t()[:, None] + vertex - (rank[:d].t()[:, None] > d - vertex).long() * (d + 1)
+    return keys, weight.t()
+
+
 class Embed(nn.Module):
     """The rows of a matrix that x names, whole numbers: (...) -> (..., outputs)."""
 

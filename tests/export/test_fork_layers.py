@@ -11,7 +11,7 @@ from exported import by_onnx, by_python
 
 from rmpe_legacy import load_net
 from rmpe_legacy.caffe.net import Net
-from rmpe_legacy.compare.verify import verify
+from rmpe_legacy.compare.verify import random_input, verify
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.export.onnx import to_onnx
 from rmpe_legacy.formats.base import NetRunner
@@ -125,6 +125,27 @@ def test_statistics_of_the_batch_as_tops_of_segnets_bn(make, tmp_path: Path):
     assert verdict.same, str(verdict)
     assert [(d.blob, d.shapes[1]) for d in verdict.differences] == [
         ("bn", (4, 3, 1, 1)), ("mean", (1, 3, 1, 1)), ("variance", (1, 3, 1, 1))]
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize("size", [(30, 41), (1, 3)])
+def test_a_lattice_of_the_colours_of_an_image(size: tuple, make, tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    inputs = ", ".join(map(str, size))
+    path.write_text(f"""layer {{ name: "d" type: "Input" top: "u" top: "q" top: "i" input_param {{
+          shape {{ dim: [2, 4, {inputs}] }} shape {{ dim: [2, 4, {inputs}] }} shape {{ dim: [2, 3, {inputs}] }} }} }}
+        layer {{ name: "l" type: "MultiStageMeanfield" bottom: "u" bottom: "q" bottom: "i" top: "y"
+        multi_stage_meanfield_param {{ num_iterations: 3 theta_alpha: 8 theta_beta: 3 theta_gamma: 2 }} }}""")
+    net = load_net(path, keep_blobs=True)
+    with torch.no_grad():
+        net.steps[-1].layer.spatial[0, 0] = 0.5 * torch.eye(4)
+        net.steps[-1].layer.bilateral[0, 0] = torch.eye(4) + 0.1
+    rng = np.random.default_rng(7)
+    values = {"u": rng.normal(0, 2, (2, 4, *size)), "q": rng.normal(0, 2, (2, 4, *size)),
+              "i": random_input(rng, (2, 3, *size), (-120, 130))}
+    verdict = verify(NetRunner(net, "net"), make(net, tmp_path),
+                     {name: value.astype(np.float32) for name, value in values.items()})
+    assert verdict.same, str(verdict)
 
 
 def test_hypercolumns_of_random_places_are_refused(tmp_path: Path):
