@@ -791,6 +791,14 @@ def netvlad(share: Tensor, feature: Tensor, centers: Tensor) -> Tensor:
     return (share @ feature.transpose(1, 2) + share.sum(2, keepdim=True) * centers).flatten(1)
 
 
+def as_sequence(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, C, 1, T) -> steps (T, N, C), and whether each goes on with the sequence (T, N)."""
+    steps = x.reshape(*x.shape[:2], -1).permute(2, 0, 1)
+    goes_on = torch.ones_like(steps[..., 0])
+    goes_on[:1] = 0
+    return steps, goes_on
+
+
 def unit_parts(x: Tensor, parts: int, epsilon: float) -> Tensor:
     """Each of the equal parts of a row, divided by its length."""
     part = x.reshape(len(x), parts, -1)

@@ -193,6 +193,20 @@ class SegData(_WithMaps):
     params = ("seg_data_param", "transform_param")
 
 
+@register("SequenceData", form="")
+class SequenceData(PictureLayer):
+    """The shots of untrimmed videos, fed: num_shots of them have num_segments parts each, of num_frames frames' colours
+    or the two directions of their flow side by side; labels (n, 1, 1, 1)."""
+
+    params = ("sequence_data_param", "transform_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.own_message()
+        channels = 2 if param.modality == "FLOW" else COLORS
+        parts = param.num_shots * param.num_segments * param.num_frames
+        return [(n, channels * parts, h, w), *[(n, 1, 1, 1)] * (self.top_count - 1)]
+
+
 @register("CPMData", form="")
 class CPMData(FedLayer):
     """OpenPose's pictures with a map of the person's place, (n, 4, crop_size_y, crop_size_x), and weights and targets

@@ -618,3 +618,58 @@ class SoftmaxWithLossExpectation(UncomputedLoss):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [(), bottom[0]][: self.top_count]
+
+
+@register("LiftedStructSimilaritySoftmaxLoss", form="")
+class LiftedStructSimilaritySoftmaxLoss(UncomputedLoss):
+    """Compares the distances of all pairs of a batch. Source: lifted_struct_similarity_softmax_layer.cpp of
+    rksltnl/Caffe-Deep-Metric-Learning-CVPR16@7e416f6."""
+
+    params = ("lifted_struct_sim_softmax_loss_param",)
+    bottoms = 2
+
+
+@register("SigmoidCrossEntropyWeightedLoss", form="")
+class SigmoidCrossEntropyWeightedLoss(UncomputedLoss):
+    """Compares scores with targets, each with a weight. Source: sigmoid_cross_entropy_weighted_loss_layer.cpp of
+    gkioxari/caffe-fast-rcnn@7048851."""
+
+    bottoms = (2, 3)
+    tops = (1, 2)
+
+
+@register("GenSlicinfo", form="")
+class GenSlicinfo(Uncomputed):
+    """An image (N, C, image_size, image_size) -> the number of each pixel's superpixel, (N, 1, H, W), and which
+    superpixels are empty, (N, 1, H / slic_size, W / slic_size). Source: gen_slicinfo_layer.cu of
+    gylee1103/ELDNet@28bae54."""
+
+    params = ("gen_slicinfo_param",)
+    bottoms = 1
+    tops = (1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param, (n, _, h, w) = self.spec.get("gen_slicinfo_param"), self.nchw(bottom[0])
+        if h != param.image_size or not param.slic_size:
+            raise self.spec.error(f"needs a bottom of height {param.image_size}, its image_size, and slic_size above "
+                                  f"0; its bottom is {shape_text(bottom[0])}")
+        side = param.image_size // param.slic_size
+        return [(n, 1, h, w), (n, 1, side, side)][: self.top_count]
+
+
+@register("LowlevelDistance", form="")
+class LowlevelDistance(Uncomputed):
+    """How superpixels differ from the grid's cells -> (N * regions, features, grid_size, grid_size), and their labels.
+    Regions are train_region_per_image, or if this is 0 all of the third bottom. Source: lowlevel_distance_layer.cu of
+    gylee1103/ELDNet@28bae54."""
+
+    params = ("lowlevel_distance_param",)
+    bottoms = (3, None)
+    tops = (1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("lowlevel_distance_param")
+        regions = param.train_region_per_image or count(self.nchw(bottom[2])[2:])
+        features = {1: 2, 2: 20, 3: 29}.get(param.feature_option, 164)
+        rows = bottom[0][0] * regions
+        return [(rows, features, param.grid_size, param.grid_size), (rows,)][: self.top_count]

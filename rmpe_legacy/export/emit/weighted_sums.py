@@ -1,6 +1,8 @@
-"""Sums weighed by attention or by assignments, and scales by numbers."""
+"""Sums weighed by attention or by assignments, scales by numbers, and what stands beside them."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import number
@@ -117,3 +119,54 @@ def channel_reduce_onnx(ctx: OnnxContext) -> None:
 def channel_reduce_python(ctx: PythonContext) -> str:
     how = "sum" if ctx.layer.spec.get("channel_reduce_param").operation == "SUM" else "amax"
     return f"{ctx.x[0]}.unflatten(1, ({ctx.layer.kept}, -1)).{how}(2)"
+
+
+@emits_onnx("Sum")
+def sum_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Sum", *ctx.x)
+
+
+@emits_python("Sum")
+def sum_python(ctx: PythonContext) -> str:
+    return " + ".join(ctx.x) if len(ctx.x) > 1 else f"{ctx.x[0]}.clone()"
+
+
+@emits_onnx("MIL")
+def mil_onnx(ctx: OnnxContext) -> None:
+    channels = ctx.size()[0]
+    groups = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, ctx.layer.each, channels]))
+    largest = ctx.node("ReduceMax", groups, ctx.integers([1]), keepdims=0)
+    ctx.output("Unsqueeze", largest, ctx.integers([2, 3]))
+
+
+@emits_python("MIL")
+def mil_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.reshape(-1, {ctx.layer.each}, {ctx.x[0]}.shape[1]).amax(1)[..., None, None]"
+
+
+@emits_onnx("StripDecimals")
+def strip_decimals_onnx(ctx: OnnxContext) -> None:
+    whole = ctx.node("Floor", ctx.node("Abs", ctx.x[0]))
+    ctx.output("Mul", ctx.node("Sign", ctx.x[0]), whole)
+
+
+@emits_python("StripDecimals")
+def strip_decimals_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.trunc()"
+
+
+@emits_onnx("Convert")
+def convert_onnx(ctx: OnnxContext) -> None:
+    steps = ctx.size()[-1]
+    rows = ctx.node("Reshape", ctx.x[0], ctx.integers([0, 0, steps]))
+    ctx.output("Transpose", rows, perm=[2, 0, 1])
+    first = np.ones((steps, 1), np.float32)
+    first[0] = 0
+    batch = ctx.node("Slice", ctx.node("Shape", ctx.x[0]), *map(ctx.integers, ([0], [1])))
+    size = ctx.node("Concat", ctx.integers([steps]), batch, axis=0)
+    ctx.graph.node("Expand", [ctx.constant(first), size], [ctx.y[1]])
+
+
+@emits_python("Convert")
+def convert_python(ctx: PythonContext) -> str:
+    return ctx.call("as_sequence", ctx.x[0])
