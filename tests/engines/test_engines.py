@@ -16,11 +16,12 @@ from rmpe_legacy import load_net
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.engines import ENGINES, EXACT, PASSES, onnx_engines, passes, torch_engines
 from rmpe_legacy.engines.base import Engine, Job
-from rmpe_legacy.engines.kernels import Affine, Conv, PackedConv
+from rmpe_legacy.engines.kernels import Affine, Conv, PackedConv, WinogradConv
 from rmpe_legacy.engines.passes import PLAN_PASSES, optimize
 from rmpe_legacy.engines.plan import LayerCall, Program, split
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.export.graph import make_graph
+from rmpe_legacy.ops import winograd
 
 HAS_OPENVINO = find_spec("openvino") is not None
 FAST = [pytest.param(name, marks=[pytest.mark.skipif(not HAS_OPENVINO, reason="OpenVINO is not installed")]
@@ -402,6 +403,66 @@ def test_small_convolutions_are_not_packed(net: Net, monkeypatch: pytest.MonkeyP
     assert count_packed(net) == 1
     monkeypatch.setattr(passes, "LEAST_PRODUCTS", 6 * 17 * 13 * 3 * 9 + 1)
     assert count_packed(net) == 0
+
+
+WINOGRAD = """
+name: "winograd" input: "data" input_shape {{ dim: 2 dim: {channels} dim: {h} dim: {w} }}
+layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param {{ num_output: {channels}
+  {options} weight_filler {{ type: "msra" }} bias_filler {{ type: "gaussian" }} }} }}
+layer {{ name: "sum" type: "Eltwise" bottom: "conv" bottom: "data" top: "sum" }}
+layer {{ name: "relu" type: "ReLU" bottom: "sum" top: "sum" }}"""
+
+
+def winograd_net(folder: Path, channels: int = 24, size: tuple[int, int] = (18, 15),
+                 options: str = "kernel_size: 3 pad: 1") -> Net:
+    path = folder / "net.prototxt"
+    path.write_text(WINOGRAD.format(channels=channels, h=size[0], w=size[1], options=options))
+    return load_net(path)
+
+
+@pytest.mark.skipif(not winograd.IS_FAST, reason="only with vector loops is it faster")
+def test_winograd_convolutions_compute_the_same_in_every_size_and_batch(tmp_path: Path):
+    net = winograd_net(tmp_path)
+    compiled = net.compiled("torch")
+    kernel, = (call.kernel for call in compiled.prepared.engine.program.plan.calls)
+    assert isinstance(kernel, WinogradConv)
+    assert kernel.relu
+    for shape in ((2, 24, 18, 15), (5, 24, 18, 15), (1, 24, 4, 31), (1, 24, 1, 1)):
+        x = torch.randn(shape)
+        with torch.no_grad():
+            assert_same(compiled(x), net(x))
+    assert compiled(torch.zeros(0, 24, 18, 15))["sum"].shape == (0, 24, 18, 15)
+
+
+@pytest.mark.skipif(not winograd.IS_FAST, reason="only with vector loops is it faster")
+@pytest.mark.parametrize("without", [[], ["pack"]])
+def test_small_images_are_computed_directly_until_there_are_enough(without: list[str], tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(passes, "LEAST_PRODUCTS", 0)
+    net = winograd_net(tmp_path, channels=72, size=(12, 11))
+    compiled = net.compiled("torch", without=without)
+    kernel, = (call.kernel for call in compiled.prepared.engine.program.plan.calls)
+    assert isinstance(kernel, WinogradConv)
+    assert kernel.least == 2
+    assert isinstance(kernel.direct, Conv if without else PackedConv)
+    for batch in (1, 2, 3):
+        x = torch.randn(batch, 72, 12, 11)
+        with torch.no_grad():
+            assert_same(compiled(x), net(x))
+
+
+@pytest.mark.skipif(not winograd.IS_FAST, reason="only with vector loops is it faster")
+@pytest.mark.parametrize(("changes", "chosen"), [
+    ({}, True), ({"channels": 7}, False), ({"channels": 8}, True), ({"channels": 64}, True),
+    ({"channels": 65, "size": (4, 4)}, True), ({"channels": 65, "size": (4, 3)}, False),
+    ({"options": "kernel_size: 3 pad: 1 group: 2"}, False),
+    ({"options": "kernel_size: 3 pad: 2 dilation: 2"}, True), ({"options": "kernel_size: 3 pad: 6 dilation: 6"}, False),
+    ({"size": (2, 2)}, False), ({"size": (3, 3)}, True),
+    ({"options": "kernel_size: 1"}, False), ({"options": "kernel_size: 5 pad: 2"}, False)])
+def test_which_convolutions_become_winograds(changes: dict[str, Any], chosen: bool, tmp_path: Path):
+    net = winograd_net(tmp_path, **{"size": (13, 13)} | changes)
+    kernels = [call.kernel for call in optimize(make_graph(net)).calls]
+    assert any(isinstance(kernel, WinogradConv) for kernel in kernels) == chosen
 
 
 def test_an_unknown_pass_or_engine_is_named(net: Net):

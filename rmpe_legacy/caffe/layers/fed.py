@@ -16,7 +16,8 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from .base import Count, Layer, Shape
 from .registry import Choice, chooses, register
 
-COLORS = 3
+COLORS = 3  # default number of channels of an image
+ASSUMED = 256  # height and width of images of which nothing is known, as in Caffe's own ImageNet example
 CLIP = 16  # frames
 
 
@@ -25,6 +26,7 @@ class FedLayer(Layer):
 
     bottoms = 0
     tops: Count = (1, None)
+    assumes = True
     not_exportable = "is fed by the caller, because only its own program can read its source"
 
     def forward(self) -> Tensor:
@@ -68,7 +70,7 @@ class PictureLayer(FedLayer):
     """Images (batch, channels, height, width), then labels; sizes come from the layer's own message, from
     transform_param, or are `assumed`."""
 
-    assumed = (256, 256)
+    assumed = (ASSUMED, ASSUMED)
 
     def own_message(self) -> Message:
         """The parameters of the layer's own type."""
@@ -79,11 +81,11 @@ class PictureLayer(FedLayer):
         transform = self.spec.get("transform_param")
         n = max(1, first_of(param, "batch_size"))
         h = (first_of(transform, "crop_size", "crop_height", "crop_h") or first_of(
-            param, "crop_size", "crop_height", "new_height", "resize_height", "short_size") or self._resized("height")
-             or self.assumed[0])
+            param, "crop_size", "crop_height", "new_height", "resize_height", "short_size") or self._resized("height"))
         w = (first_of(transform, "crop_size", "crop_width", "crop_w") or first_of(
-            param, "crop_size", "crop_width", "new_width", "resize_width", "long_size") or self._resized("width")
-             or self.assumed[1])
+            param, "crop_size", "crop_width", "new_width", "resize_width", "long_size") or self._resized("width"))
+        self.guesses = not (h and w)
+        h, w = h or self.assumed[0], w or self.assumed[1]
         return self.shapes(n, h, w)
 
     def _resized(self, side: str) -> int:

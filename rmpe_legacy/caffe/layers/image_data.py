@@ -16,7 +16,8 @@ from rmpe_legacy.caffe.data.opencv_image import (
 )
 from rmpe_legacy.errors import FileError, RmpeError
 
-from .base_data import COLORS, SourceLayer
+from .base_data import SourceLayer
+from .fed import COLORS
 from .registry import register
 
 

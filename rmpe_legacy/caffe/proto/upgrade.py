@@ -5,6 +5,7 @@ Source: src/caffe/util/upgrade_proto.cpp of RMPE@5188c23; the batch-norm step is
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 from rmpe_legacy.errors import NetError
@@ -138,7 +139,8 @@ def _v0_layer(layer: Message) -> Message:
             repeated = layer.descriptor.fields[target[0]].message.fields[target[1]].repeated
             params.setdefault(target[0], {})[target[1]] = [value] if repeated else value
         else:
-            raise _error(layer, f"a V0 layer of this type takes no {name}; remove it")
+            warnings.warn(str(_error(layer, f"a V0 layer of this type takes no {name}, so it has no effect")),
+                          stacklevel=2)
     for name, fields in params.items():
         values[name] = Message(schema[layer.descriptor.fields[name].type], fields, v0.origin, v0.position)
     return Message(layer.descriptor, values, layer.origin, layer.position, unknown)
