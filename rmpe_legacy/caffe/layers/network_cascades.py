@@ -83,7 +83,7 @@ class CascadeProposal(ProposalLayer):
         both = np.hstack([anchors, moved(anchors, delta)]).reshape(-1, 2, 4)
         inside = ((both[..., :2] >= 0) & (both[..., 2:] <= end)).all((1, 2))
         size = anchors[:, 2:] - anchors[:, :2]
-        slopes = np.hstack([size, np.exp(delta[:, 2:]) * size]) * inside[:, np.newaxis]
+        slopes = np.hstack([size, np.exp(delta[:, 2:]) * size]) * np.reshape(inside, (-1, 1))
         return torch.from_numpy(slopes).to(moves.device)
 
 
