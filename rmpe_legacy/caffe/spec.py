@@ -70,12 +70,12 @@ class LayerSpec:
     allow_python: bool | None = False  # whether to import the module of a Python layer; None: as False, but
     # the layer is refused only when it is built
     # What `reshape` takes for a number of rows that only `forward` can tell; None: what the published layer begins with
-    assumed_rows: int | None = None
+    asked_rows: int | None = None
 
     @property
-    def rows(self) -> int:
-        """A number of rows that only `forward` can tell, for layers that begin with 1."""
-        return 1 if self.assumed_rows is None else self.assumed_rows
+    def assumed_rows(self) -> int:
+        """What `reshape` takes for a number of rows that only `forward` can tell, in layers that begin with 1."""
+        return 1 if self.asked_rows is None else self.asked_rows
 
     @property
     def dialect(self) -> str:

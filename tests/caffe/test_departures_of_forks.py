@@ -82,6 +82,14 @@ def test_of_equal_losses_the_earlier_region_goes_first(load):
     assert_close(net(p=torch.full((2, 2), 0.5), rois=rois, labels=torch.zeros(2), **zeros)["r"], rois)
 
 
+def test_a_sequence_too_short_for_its_labels_has_a_gradient_of_0(load):
+    net = load('type: "CtcLoss" top: "l"', phase="TRAIN", x=(2, 2, 3), label=(2, 2))
+    x = torch.randn(2, 2, 3, requires_grad=True)
+    net(x=x, label=torch.tensor([[1.0, 1], [1, 2]]))["l"].backward()  # 1, 1 needs a blank between
+    assert (x.grad[:, 0] == 0).all()
+    assert (x.grad[:, 1] != 0).any()
+
+
 def test_of_equal_scores_the_first_yolo_box_goes_first(load):
     net = load('type: "YoloDetectionOutput" top: "y" yolo_detection_output_param { num_classes: 2 num_box: 1 '
                "confidence_threshold: 0.1 nms_threshold: 0.9 biases: 1 biases: 1 }", x=(1, 7, 3, 3))
@@ -372,3 +380,21 @@ def test_each_bottom_of_a_weighted_sum_has_its_gradient(load):
 def test_a_product_of_bottoms_refuses_a_bias(load):
     with pytest.raises(LayerError, match="cannot add a bias to a product of bottoms; set bias_term: false"):
         load('type: "InnerProduct" top: "y" inner_product_param { num_output: 2 }', x=(1, 3), w=(2, 3))
+
+
+def test_proposals_ask_for_the_anchors_of_the_networks_own_settings(load):
+    net = load('type: "FrcnnProposal" top: "rois"', s=(1, 4, 2, 2), m=(1, 8, 2, 2), i=(1, 3))
+    bottoms = {"s": torch.rand(1, 4, 2, 2), "m": torch.zeros(1, 8, 2, 2), "i": torch.tensor([[64.0, 64, 1]])}
+    with pytest.raises(LayerError, match=r"has moves of 2 anchors, but settings of 9; assign .* to layer.settings"):
+        net(**bottoms)
+    layer_of(net).settings["anchors"] = [0, 0, 15, 15, 0, 0, 31, 31]
+    assert net(**bottoms)["rois"].shape[1:] == (5, 1, 1)
+
+
+def test_without_a_detection_the_embedding_is_0(load):
+    maps = dict.fromkeys("pqrs", (1, 13, 2, 2))
+    net = load('type: "AnchorEmbeddingExtractor" top: "y" top: "l" embedding_extractor_param { num_anchors: 4 '
+               "label_src_pos: 7 }", d=(1, 1, 1, 11), **maps)
+    out = net(d=torch.full((1, 1, 1, 11), -1.0), **{name: torch.ones(shape) for name, shape in maps.items()})
+    assert (out["y"] == 0).all()
+    assert out["l"].tolist() == [-1]

@@ -93,7 +93,7 @@ class TestTypes:
         forms = load_schema(MIXED).types
         several = {name for name, own in forms.items() if len(registry.forms_in(name, load_schema(MIXED))) > 1}
         assert several - set(registry._CHOOSERS) == set()
-        assert set(registry._CHOOSERS) - several == {"PriorBox"}  # one form, two defaults
+        assert set(registry._CHOOSERS) - several == set()
 
 
 SERVED = [  # a layer -> the dialect that auto reads it in
@@ -145,6 +145,14 @@ class TestAuto:
         net = load_net(path(layer("BN", "x", "y", "bn_param { momentum: 0.9 }")), dialect="happynear")
         assert [name for name, _ in net.named_parameters()][-1].endswith("moving_inverse_std")
         assert net.notes == ()
+
+    def test_boxes_beside_a_text_detectors_masks_are_sstds(self, path):
+        text = (layer("MaskResize", "x", "m", "mask_resize_param { output_height: 3 output_width: 3 }", "m")
+                + layer("PriorBox", "x x", "y", "prior_box_param { min_size: 2 aspect_ratio: 2 aspect_ratio: 0.5 "
+                        "flip: true clip: false step: 1 }"))
+        net = load_net(path(text))
+        assert net.dialect == "sstd"
+        assert net.steps[-1].top_shapes[0][2] == 6 * 6 * 5 * 4  # each ratio and its inverse, though they are the same
 
     def test_a_dialect_that_has_the_other_form_leaves_no_doubt(self, path):
         text = layer("BN", "x", "y", "bn_param { momentum: 0.9 }") + "richness: 10"

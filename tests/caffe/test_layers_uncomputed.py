@@ -20,18 +20,12 @@ SHAPES = {
     "ProposalTarget": (TARGETS, [REGIONS, (2, 7)], [(7, 5, 1, 1), (7, 1, 1, 1), *[(7, 16, 1, 1)] * 3]),
     "SmoothL1Loss2": ("", [(3, 8)] * 4 + [ONE], [()]),
     "SoftmaxWithLoss2": ("", [(3, 4), (3, 1), ONE], [(), (3, 4)]),
-    "DeformablePSROIPooling": ("deformable_psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2 }",
-                               [MAP, REGIONS], [(3, 2, 2, 2)]),
     "DeformablePSROIPool": ("deformable_peroi_param { spatial_scale: 1 output_dim: 2 group_size: 2 sample_num: 4 }",
                             [MAP, REGIONS, (3, 4, 2, 2)], [(3, 2, 2, 2)]),
     "ROIAlign": ("roi_align_param { pooled_h: 3 pooled_w: 4 }", [MAP, REGIONS], [(3, 8, 3, 4)]),
     "RestrainLoss": ("restrain_loss_param { spatial_scale: 19 }", [MAP, (1, 1, 3, 8)], [()]),
     "PostClassLoss": ("", [(2, 8), (1, 1, 4, 7), (1, 1, 3, 8)], [()]),
     "PostClassOutput": ("detection_output_param { num_classes: 4 }", [(1, 1, 4, 7), (2, 8)], [(1, 1, 1, 7)]),
-    "DetectionOutputExtended": ("detection_output_param { num_classes: 2 }", [(1, 5, 6, 4), (1, 60), (1, 2, 120)],
-                                [(1, 1, 1, 10)]),
-    "AnchorEmbeddingExtractor": ("embedding_extractor_param { num_anchors: 2 }", [(1, 1, 4, 11), MAP, MAP],
-                                 [(1, 8), (1,), (1,)]),
 }
 
 
@@ -59,6 +53,8 @@ def test_has_the_forks_shapes_and_refuses_to_run(kind: str, tmp_path: Path):
     ("ROIFeatureSplit", "", [MAP, ONE, ONE], 3, "has 2 branches, but 3 tops"),
     ("Detection", "", [MAP, (2, 6, 5, 5)], 1, "needs scores and targets for the same places"),
     ("ROIAlign", "roi_align_param { pooled_w: 4 }", [MAP, REGIONS], 1, "and pooled_h and pooled_w above 0"),
+    ("DeformablePSROIPooling", "deformable_psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2 }",
+     [MAP, REGIONS], 1, "needs offsets as its third bottom, and part_size; or no_trans: true"),
     ("GRN", "grn_param { bias: -1 }", [MAP], 1, "bias must not be negative, but is -1"),
     ("ScaleFilter", "scale_filter_param { min_scale: 2 max_scale: 1 }", [MAP], 1, "max_scale above min_scale"),
 ])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,14 @@ class Convolution(BaseConvolution):
     def out_spatial(self, bottom: Shape) -> tuple[int, ...]:
         return self.spatial(bottom)
 
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        tops = super().reshape(*bottom)
+        outside = self.sticking_out(bottom[0][self.channel_axis + 1 :])
+        self.torch_has_it = len(self.kernel) in _CONV and all(self.dilation) and not any(outside)
+        return tops
+
     def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if len(self.kernel) in _CONV and all(self.dilation) and not any(self.sticking_out(x.shape[2:])):
+        if self.torch_has_it:
             conv = _CONV[len(self.kernel)]
             # In double precision torch unfolds a whole batch at once: 49 times its memory for a 7 x 7 kernel.
             images = x.split(1) if x.dtype == torch.float64 and x.device.type == "cpu" and len(x) > 1 else [x]

@@ -169,9 +169,11 @@ class RefinedDetectionOutput(DetectionOutput):
 
 @chooses("DetectionOutput")
 def _choose(spec: LayerSpec) -> Choice:
-    """A single bottom is YOLO v2's; a first stage's score or predictions are RefineDet's."""
-    if len(spec.bottom) == 1:
-        return Choice("yolov2")
+    """A single bottom is YOLO v2's, which one fork gives `classes`; a first stage's score or predictions are
+    RefineDet's."""
     param = spec.get("detection_output_param")
+    if len(spec.bottom) == 1:
+        region = "classes" in param.fields
+        return Choice("yolov2-region", ("yolov2",)) if region else Choice("yolov2", ("yolov2-region",))
     own = "objectness_score" in param.fields or len(spec.bottom) > 4
     return Choice("refinedet") if own else Choice("", ("refinedet",))

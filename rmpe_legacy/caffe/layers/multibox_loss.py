@@ -21,7 +21,7 @@ from rmpe_legacy.ops.matching import (
     split_by_label,
 )
 
-from .base import JUDGES, Layer, Shape, shape_text
+from .base import JUDGES, Count, Layer, Shape, shape_text
 from .registry import register
 from .ssd_common import check_predictions, signed, split_priors
 
@@ -29,13 +29,15 @@ KEPT = 256  # images whose matches are kept from earlier forwards; Caffe's lists
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """The bottoms of one forward. Only the predictions may be on a device other than the CPU."""
 
     loc: Tensor  # (N, P, L, 4)
     conf: Tensor  # (N, P, C)
     prior: Tensor  # (2, P, 4)
     truth: GroundTruth
+    boxes: Tensor  # (1 or N, P, 4): what is matched and encoded, the priors; of RefineDet moved by the first stage
+    minable: Tensor  # (1 or N, P): the priors that may be negatives
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class MultiBoxLoss(Layer):
     """
 
     params = ("multibox_loss_param", "loss_param")
-    bottoms = 4
+    bottoms: Count = 4
     is_loss = True
     not_exportable = JUDGES
     works_in_place = False
@@ -141,11 +143,8 @@ class MultiBoxLoss(Layer):
 
     # --- forward --------------------------------------------------------------------------------------------
 
-    def forward(self, loc: Tensor, conf: Tensor, prior: Tensor, gt: Tensor) -> Tensor:
-        batch = _Batch(
-            loc.reshape(len(loc), self.priors, self.places, 4), conf.reshape(len(loc), self.priors, self.classes),
-            split_priors(self, prior, self.priors, self.param.code_type if self._decodes else "CORNER").cpu().float(),
-            self._truth(gt, len(loc)))
+    def forward(self, loc: Tensor, conf: Tensor, prior: Tensor, gt: Tensor, *first: Tensor) -> Tensor:
+        batch = self._batch(loc, conf, prior, gt, *first)
         found = self._find(batch)
         where = matched(found.match)
         parts = [self._location(batch, found, where), self._confidence(batch, found, where)]
@@ -156,6 +155,13 @@ class MultiBoxLoss(Layer):
         if loss.requires_grad:
             loss.register_hook(lambda _grad: self.forget())
         return loss
+
+    def _batch(self, loc: Tensor, conf: Tensor, prior: Tensor, gt: Tensor) -> Batch:
+        code = self.param.code_type if self._decodes else "CORNER"
+        priors = split_priors(self, prior, self.priors, code).cpu().float()
+        return Batch(loc.reshape(len(loc), self.priors, self.places, 4),
+                     conf.reshape(len(loc), self.priors, self.classes), priors, self._truth(gt, len(loc)), priors[:1],
+                     torch.ones(1, self.priors, dtype=torch.bool))
 
     @property
     def _decodes(self) -> bool:
@@ -181,7 +187,7 @@ class MultiBoxLoss(Layer):
 
     # --- matching and mining --------------------------------------------------------------------------------
 
-    def _find(self, batch: _Batch) -> _Matches:
+    def _find(self, batch: Batch) -> _Matches:
         """Return this forward's matches and negatives, or those of an earlier forward if no backward came since."""
         images = len(batch.loc)
         match, overlap = self._match(batch)
@@ -207,7 +213,7 @@ class MultiBoxLoss(Layer):
         kept = [prior + i * self.priors for i, prior in enumerate(self._negatives[:images]) if has_truth[i]]
         return _Matches(match, torch.cat([negative[:0], *kept]), count, len(negative))
 
-    def _match(self, batch: _Batch) -> tuple[Tensor, Tensor]:
+    def _match(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return matches and overlaps, both (N, L, P)."""
         param = self.param
         how = {"threshold": param.overlap_threshold, "per_prediction": param.match_type == "PER_PREDICTION",
@@ -218,19 +224,19 @@ class MultiBoxLoss(Layer):
                 match, overlap = match_any_label(box[:, 0], batch.truth, **how)
                 return match.unsqueeze(1), overlap.unsqueeze(1)
             return match_per_label(box, batch.truth, self.labels, **how)
-        match, overlap = match_any_label(batch.prior[:1], batch.truth, **how)
+        match, overlap = match_any_label(batch.boxes, batch.truth, **how)
         overlap = overlap.unsqueeze(1).expand(-1, len(self.labels), -1)
         if param.share_location:
             return match.unsqueeze(1), overlap
         return split_by_label(match, batch.truth, self.labels), overlap
 
-    def _decoded(self, batch: _Batch) -> Tensor:
+    def _decoded(self, batch: Batch) -> Tensor:
         """Return the boxes predicted for each label with matches: (N, L, P, 4)."""
         places = [0] if self.param.share_location else self.labels
         loc = batch.loc.detach()[:, :, places].transpose(1, 2)
         return decode_boxes(loc, batch.prior, self.param.code_type, self.param.encode_variance_in_target)
 
-    def _earlier_matches(self, batch: _Batch, own: Tensor) -> Tensor:
+    def _earlier_matches(self, batch: Batch, own: Tensor) -> Tensor:
         """Return the matches that Caffe still holds: those of the first forward since a backward, per image.
 
         The RMPE fork uses them if this forward has any match; otherwise, without mining, only those of images with
@@ -255,7 +261,7 @@ class MultiBoxLoss(Layer):
                                "then, and do not fit this one's true boxes (Caffe aborts here); run a backward after "
                                "each forward, or call forget() on the layer")
 
-    def _negatives_by_score(self, batch: _Batch, match: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor]:
+    def _negatives_by_score(self, batch: Batch, match: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor]:
         """Mine negatives as the RMPE fork does: by the highest probability of a class other than the background."""
         if self.mining == "NONE":
             return torch.zeros(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
@@ -280,7 +286,7 @@ class MultiBoxLoss(Layer):
         nms = self.param.nms_param
         return (nms.nms_threshold, nms.top_k) if nms.nms_threshold > 0 else None
 
-    def _mine(self, batch: _Batch, match: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _mine(self, batch: Batch, match: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mine as the ssd branch does, by loss. Returns the remaining matches, and negatives by image and prior."""
         images = len(match)
         if self.mining == "NONE":
@@ -288,11 +294,12 @@ class MultiBoxLoss(Layer):
         one, overlap = match[:, 0], overlap[:, 0]  # mining implies share_location
         listed = torch.tensor([m is not None for m in self._matches[:images]]).unsqueeze(1)
         hard = self.mining == "HARD_EXAMPLE"
-        eligible = listed.expand_as(one) if hard else self._may_be_negative(one, overlap) & listed
+        eligible = listed & batch.minable if hard else self._may_be_negative(one, overlap) & listed & batch.minable
         count = torch.full((images,), self.param.sample_size) if hard else self._allowed(one)
         box, (nms_threshold, top_k) = None, self._suppression or (0.0, -1)
         if self._suppression:
             box = batch.prior[:1] if self.param.use_prior_for_nms else self._decoded(batch)[:, 0]
+        eligible = eligible.expand_as(one)
         index, first = pick_hardest(self._losses(batch, match), eligible, count, box, nms_threshold, top_k)
         picked = torch.zeros_like(one, dtype=torch.bool)
         picked[torch.arange(images).repeat_interleave(first.diff()), index] = True
@@ -302,14 +309,14 @@ class MultiBoxLoss(Layer):
         first = torch.cat([first[:1], negative.sum(1).cumsum(0)])
         return match, negative.nonzero()[:, 1], first
 
-    def _losses(self, batch: _Batch, match: Tensor) -> Tensor:
+    def _losses(self, batch: Batch, match: Tensor) -> Tensor:
         """Return each prior's current loss, (N, P). The location part counts for HARD_EXAMPLE only."""
         where = image, _, prior = matched(match)
         label = torch.full((len(match), self.priors), self.background)
         label[image, prior] = self._labels_of(batch, match, where, agnostic=False)
         loss = confidence_losses(batch.conf, label, self.softmax)
         if self.mining == "HARD_EXAMPLE" and len(image):
-            seen, target = self._loc_pairs(batch, match, where)
+            seen, target = self._loc_pairs(batch, match, where, batch.prior[:1])
             apart = (seen - target).detach()
             size = apart.abs()
             square = (size < 1) | (self.param.loc_loss_type == "L2")
@@ -319,11 +326,11 @@ class MultiBoxLoss(Layer):
 
     # --- the two parts --------------------------------------------------------------------------------------
 
-    def _location(self, batch: _Batch, found: _Matches, where: tuple[Tensor, ...]) -> Tensor:
+    def _location(self, batch: Batch, found: _Matches, where: tuple[Tensor, ...]) -> Tensor:
         """Return the loss of the predicted boxes, summed over the matches."""
         if not found.matched:
             return self._nothing(batch.loc, self._last[0])
-        seen, target = self._loc_pairs(batch, found.match, where)
+        seen, target = self._loc_pairs(batch, found.match, where, batch.boxes)
         seen, target = self._loc_rows.lay(seen, found.matched), self._target_rows.lay(target, found.matched)
         if seen is None or target is None:
             raise self._does_not_fit()
@@ -338,13 +345,14 @@ class MultiBoxLoss(Layer):
         zero = predictions.flatten()[:0].sum()
         return zero if self.is_ssd else zero + last.to(zero)
 
-    def _loc_pairs(self, batch: _Batch, match: Tensor, where: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return each match's prediction and its target, both (M, 4)."""
+    def _loc_pairs(self, batch: Batch, match: Tensor, where: tuple[Tensor, ...], boxes: Tensor
+                   ) -> tuple[Tensor, Tensor]:
+        """Return each match's prediction and its target, both (M, 4), relative to boxes (1 or N, P, 4)."""
         param, (image, place, prior) = self.param, where
         spot = torch.zeros_like(place) if param.share_location else torch.tensor(self.labels)[place]
         row = (image * self.priors + prior) * self.places + spot
         predicted = take_rows(batch.loc.reshape(-1, 4), row)
-        priors = torch.from_numpy(batch.prior.numpy()[:, prior.numpy()])
+        priors = torch.stack([boxes[image if len(boxes) > 1 else 0, prior], batch.prior[1, prior]])
         if (param.encode_variance_in_target or param.code_type != "CENTER_SIZE") and bool((priors[1] <= 0).any()):
             raise self.spec.error("the variances of the priors must be positive")
         truth = batch.truth.box[batch.truth.row(image, match[where])]
@@ -360,7 +368,7 @@ class MultiBoxLoss(Layer):
             return seen_as(predicted, predicted / variance), target / variance
         return predicted, target
 
-    def _labels_of(self, batch: _Batch, match: Tensor, where: tuple[Tensor, ...], agnostic: bool) -> Tensor:
+    def _labels_of(self, batch: Batch, match: Tensor, where: tuple[Tensor, ...], agnostic: bool) -> Tensor:
         """Return the target label of each match, (M)."""
         image = where[0]
         if agnostic:
@@ -372,7 +380,7 @@ class MultiBoxLoss(Layer):
             raise self.spec.error(f"a true box has a label outside 0 to {self.classes - 1}; set num_classes for it")
         return label
 
-    def _confidence(self, batch: _Batch, found: _Matches, where: tuple[Tensor, ...]) -> Tensor:
+    def _confidence(self, batch: Batch, found: _Matches, where: tuple[Tensor, ...]) -> Tensor:
         """Return the loss of the labels, summed over matches and negatives; without mining, over all priors."""
         label = self._labels_of(batch, found.match, where, self.param.map_object_to_agnostic)
         if self.mining == "NONE":
@@ -398,7 +406,7 @@ class MultiBoxLoss(Layer):
             marked = marked[label != self.background]
         return sigmoid_loss_sum(logits, self._sigmoid_target(count, marked).to(logits))
 
-    def _loss_of_all(self, batch: _Batch, where: tuple[Tensor, ...], label: Tensor) -> Tensor:
+    def _loss_of_all(self, batch: Batch, where: tuple[Tensor, ...], label: Tensor) -> Tensor:
         image, _, prior = where
         logits = batch.conf.reshape(-1, self.classes)
         if self.softmax:

@@ -63,7 +63,7 @@ class CascadeProposal(ProposalLayer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         super().reshape(*bottom)
-        return [(self.spec.rows, 5), (1, self.spec.rows)][: self.top_count]
+        return [(self.spec.assumed_rows, 5), (1, self.spec.assumed_rows)][: self.top_count]
 
     def forward(self, scores: Tensor, moves: Tensor, info: Tensor) -> tuple[Tensor, ...]:
         boxes, _, places = self.best(scores, moves, info)
@@ -83,7 +83,8 @@ class CascadeProposal(ProposalLayer):
         both = np.hstack([anchors, moved(anchors, delta)]).reshape(-1, 2, 4)
         inside = ((both[..., :2] >= 0) & (both[..., 2:] <= end)).all((1, 2))
         size = anchors[:, 2:] - anchors[:, :2]
-        slopes = np.hstack([size, np.exp(delta[:, 2:]) * size]) * np.reshape(inside, (-1, 1))
+        slopes = np.hstack([size, np.exp(delta[:, 2:]) * size])
+        slopes[~inside] = 0
         return torch.from_numpy(slopes).to(moves.device)
 
 

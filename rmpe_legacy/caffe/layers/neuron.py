@@ -87,7 +87,8 @@ class PReLU(Layer):
             raise self.spec.error("needs a bottom with at least 2 axes")
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.prelu(x, self.blobs()[0].view(-1))
+        (slope,) = self.blobs()
+        return F.prelu(x, slope if slope.dim() else slope.view(1))
 
 
 @register("ELU")

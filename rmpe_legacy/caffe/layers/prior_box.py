@@ -2,7 +2,7 @@
 
 Sources: prior_box_layer.cpp of RMPE@5188c23 and of the ssd branch; `denser_prior_boxes`: that of
 MhLiao/TextBoxes_plusplus@39d4898; `fixed_size` and `density`: that of zihaozhang9/FaceBoxes@b895ea7; `use_default`:
-that of 03100076/BDIG@66afadc.
+that of 03100076/BDIG@66afadc; `PriorBox=sstd`: that of BestSonny/SSTD@174d452.
 """
 
 from __future__ import annotations
@@ -241,6 +241,32 @@ class DensePriorBox(PriorBox):
         return tuple(((centre + side) / pixels).flatten(2, 3) for side in (-half, half))
 
 
+@register("PriorBox", form="sstd")
+class SstdPriorBox(PriorBox):
+    """SSTD's boxes, for lines of text: in an aspect ratio a box is min_size high and that many times as wide; with flip
+    there follow those that are min_size wide and that many times as high, of each ratio once more. min_size is not
+    rounded."""
+
+    caffe_source = "prior_box_layer.cpp"
+
+    def read_sizes(self, param: Message) -> None:
+        super().read_sizes(param)
+        self.aspect_ratios = _aspect_ratios(param.aspect_ratio, False)[1:]
+        self.flip = param.flip
+
+    @property
+    def per_cell(self) -> int:
+        return (1 + len(self.aspect_ratios) * (1 + self.flip)) * len(self.min_sizes) + len(self.max_sizes)
+
+    def box_sizes(self) -> Tensor:
+        boxes = []
+        for i, size in enumerate(map(torch.tensor, self.min_sizes)):
+            wide = torch.stack([size * torch.tensor(self.aspect_ratios), size.expand(len(self.aspect_ratios))], -1)
+            squares = [size, *([_root(size * int(self.max_sizes[i]))] if self.max_sizes else [])]
+            boxes += [*(square.expand(1, 2) for square in squares), wide, *([wide.flip(1)] if self.flip else [])]
+        return torch.cat(boxes)
+
+
 def _root(x: Tensor) -> Tensor:
     """Return the correctly rounded float32 square root; torch's own is sometimes off by one unit."""
     return x.double().sqrt().float()
@@ -263,8 +289,9 @@ def _aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
 
 @chooses("PriorBox")
 def _choose(spec: LayerSpec) -> Choice:
-    """One form; but a file that does not set clip means something else in each of the dialects that have the type."""
+    """The bases' form, which SSTD's own files never mean; but a file that does not set clip means something else in
+    each of the dialects that have the type."""
     if spec.get("prior_box_param").has("clip"):
-        return Choice("")
-    return Choice("", doubt="it does not set clip, which is true in dialect 'rmpe' and false in 'ssd' and its forks; "
-                            "write clip, or name the dialect")
+        return Choice("", ("sstd",))
+    return Choice("", ("sstd",), "it does not set clip, which is true in dialect 'rmpe' and false in 'ssd' and its "
+                                 "forks; write clip, or name the dialect")

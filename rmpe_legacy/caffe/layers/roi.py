@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Layer, Shape, count, shape_text
+from .base import Count, Layer, Shape, count, shape_text
 
 
 class RoiLayer(Layer):
     """A layer of two bottoms, features (N, C, H, W) and regions, with one top entry a region."""
 
-    bottoms = 2
+    bottoms: Count = 2
     works_in_place = False
 
     def check(self, features: Shape, rois: Shape, values: int = 5) -> None:

@@ -1,7 +1,7 @@
 """Max pooling inside boxes.
 
 Sources: roi_pooling_layer.{cpp,cu} of rbgirshick/caffe-fast-rcnn@4115385, zhaoweicai/mscnn@534bcac,
-zhaoweicai/cascade-rcnn@2252f46 and intel/caffe@44d5363.
+zhaoweicai/cascade-rcnn@2252f46, intel/caffe@44d5363 and VisionLearningGroup/R-C3D@78da577.
 """
 
 from __future__ import annotations
@@ -151,6 +151,36 @@ class IntelROIPooling(CascadeROIPooling):
             return super().corners(boxes)
         rounded = half_away(boxes * self.scale)
         return rounded[:, [0, 2, 1]], rounded[:, [3, 5, 4]]
+
+
+@register("ROIPooling", form="r-c3d")
+class TemporalROIPooling(ROIPooling):
+    """The same of spans of time: (N, C, L, H, W) and (R, 3) of video, begin and end ->
+    (R, C, pooled_l, pooled_h, pooled_w). Begin and end are rounded after temporal_scale; rows and columns are pooled as
+    if there were 7 of each."""
+
+    not_exportable = "is not supported"
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("roi_pooling_param")
+        self.scale, self.pooled = param.temporal_scale, (param.pooled_l, param.pooled_h, param.pooled_w)
+        if min(self.pooled) < 1:
+            raise self.spec.error("needs pooled_l, pooled_h and pooled_w, all above 0")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) != 5 or len(bottom[1]) < 2 or count(bottom[1][1:]) != 3:
+            raise self.spec.error("needs features (N, C, L, H, W) and regions (R, 3); its bottoms are "
+                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        return [(bottom[1][0], bottom[0][1], *self.pooled)]
+
+    def corners(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        first, last = half_away(boxes * self.scale).unbind(1)
+        ends = torch.full_like(first, 6)
+        return (torch.stack([first, *[torch.zeros_like(first)] * 2], 1), torch.stack([last, ends, ends], 1))
+
+    def passes(self, place: Tensor, first: Tensor, last: Tensor, size: Sequence[int]) -> Tensor:
+        moment, begin, end = place // (size[1] * size[2]), first[:, 0].view(-1, 1, 1), last[:, 0].view(-1, 1, 1)
+        return (moment >= begin) & (moment <= end)
 
 
 @chooses("ROIPooling")

@@ -21,7 +21,6 @@ from .base import Layer, Shape, count, ranked, shape_text
 from .fed import FedLayer, channels_beside
 from .known_python import known_python, number, parameters
 from .suppression import first_apart
-from .uncomputed import Uncomputed
 
 Array = np.ndarray
 
@@ -37,6 +36,13 @@ def generate_anchors(scales: Sequence[float], ratios: Sequence[float] = (0.5, 1,
             half_w, half_h = 0.5 * (w * scale - 1), 0.5 * (h * scale - 1)
             out.append([centre - half_w, centre - half_h, centre + half_w, centre + half_h])
     return np.array(out)
+
+
+def spread(anchors: Array, h: int, w: int, stride: float) -> Array:
+    """Every anchor (A, 4) of every cell, (h * w * A, 4): cells in rows, of each cell all anchors."""
+    x, y = np.meshgrid(np.arange(w) * stride, np.arange(h) * stride)
+    shifts = np.stack([x.ravel(), y.ravel(), x.ravel(), y.ravel()], 1)
+    return (anchors[None] + shifts[:, None]).reshape(-1, 4)
 
 
 def to_targets(boxes: Array, truth: Array) -> Array:
@@ -96,10 +102,8 @@ class _Anchored(Layer):
         self.anchors = generate_anchors(*lists)
 
     def shifted(self, h: int, w: int) -> Array:
-        """Every anchor of every cell, (h * w * A, 4): cells in rows, of each cell all anchors."""
-        x, y = np.meshgrid(np.arange(w) * self.stride, np.arange(h) * self.stride)
-        shifts = np.stack([x.ravel(), y.ravel(), x.ravel(), y.ravel()], 1)
-        return (self.anchors[None] + shifts[:, None]).reshape(-1, 4)
+        """Every anchor of every cell: see `spread`."""
+        return spread(self.anchors, h, w, self.stride)
 
     def one_image(self, shape: Shape) -> None:
         if len(shape) != 4 or shape[0] != 1:
@@ -140,7 +144,7 @@ class ProposalLayer(_Anchored):
         if bottom[0][1] != 2 * a or len(bottom[1]) != 4 or bottom[1][1] != 4 * a or count(bottom[2]) < 3:
             raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and the image's info (1, 3); "
                                   f"its bottoms are {', '.join(map(shape_text, bottom))}")
-        return [(self.spec.rows, 5), (self.spec.rows, 1)][: self.top_count]
+        return [(self.spec.assumed_rows, 5), (self.spec.assumed_rows, 1)][: self.top_count]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: Any) -> Array | None:
         """Scores without equal ones; moves; the image's height, width and scale."""
@@ -316,15 +320,67 @@ def _draw(found: Array, size: int) -> Array:
     return np.random.choice(found, size=size, replace=False) if len(found) else found
 
 
-class TemporalProposalLayer(Uncomputed):
-    """R-C3D's spans of time, (R, 3), and scores (R, 1), from scores and moves of anchors. Source:
-    lib/rpn/proposal_layer.py of VisionLearningGroup/R-C3D@78da577."""
+class TemporalProposalLayer(Layer):
+    """R-C3D's spans of time from scores and moves of anchors: (1, 2A, L, 1, 1), (1, 2A, L, 1, 1) -> (R, 3) of video,
+    begin and end, and scores (R, 1).
+
+    As rpn.proposal_layer, along one axis; the video's length is L * feat_stride. Of equal scores the later anchor goes
+    first. Sources: lib/rpn/{proposal_layer,generate_anchors}.py, lib/tdcnn/{twin_transform,config}.py of
+    VisionLearningGroup/R-C3D@78da577.
+    """
 
     params = ("python_param",)
     bottoms, tops = 2, (1, 2)
+    works_in_place = False
+    chooses_rows = True
+    not_exportable = "is not supported"
+
+    def setup(self, *bottom: Shape) -> None:
+        values = parameters(self.spec)
+        self.stride = number(self.spec, values, "feat_stride")
+        scales = values.get("scales", tuple(range(1, 64)))
+        if not isinstance(scales, list | tuple) or not all(isinstance(v, int | float) and v > 0 for v in scales):
+            raise self.spec.error("its param_str needs scales as a list of numbers above 0")
+        half = 0.5 * (8 * np.array(scales, dtype=np.float64) - 1)
+        self.anchors = np.stack([3.5 - half, 3.5 + half], 1)
+        train = self.spec.phase == "TRAIN"
+        self.settings = {"RPN_PRE_NMS_TOP_N": 12000 if train else 6000, "RPN_POST_NMS_TOP_N": 2000 if train else 300,
+                         "RPN_NMS_THRESH": 0.7, "RPN_MIN_SIZE": 8}
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        return [(1, 3), (1, 1)][: self.top_count]
+        channels = 2 * len(self.anchors)
+        if bottom[0] != bottom[1] or len(bottom[0]) != 5 or (*bottom[0][:2], *bottom[0][3:]) != (1, channels, 1, 1):
+            raise self.spec.error(f"needs scores and moves (1, {channels}, L, 1, 1) of {len(self.anchors)} anchors; "
+                                  f"its bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        return [(self.spec.assumed_rows, 3), (self.spec.assumed_rows, 1)][: self.top_count]
+
+    def forward(self, scores: Tensor, moves: Tensor) -> tuple[Tensor, ...]:
+        score, delta = arrays(scores, moves)
+        anchors = (self.anchors[None] + np.arange(score.shape[2])[:, None, None] * self.stride).reshape(-1, 2)
+        delta = delta[0, :, :, 0, 0].T.reshape(-1, 2)
+        score = score[0, len(self.anchors) :, :, 0, 0].T.reshape(-1)
+        one, half = delta.dtype.type(1), delta.dtype.type(0.5)
+        anchors = anchors.astype(delta.dtype)
+        size = anchors[:, 1] - anchors[:, 0] + one
+        middle, extent = delta[:, 0] * size + (anchors[:, 0] + half * size), np.exp(delta[:, 1]) * size
+        spans = np.stack([middle - half * extent, middle + half * extent], 1)
+        spans = np.clip(spans, 0, delta.dtype.type(scores.shape[2] * self.stride - 1))
+        long = np.flatnonzero(spans[:, 1] - spans[:, 0] + 1 >= self.settings["RPN_MIN_SIZE"])
+        order = long[score[long].argsort(kind="stable")[::-1]][: self.settings["RPN_PRE_NMS_TOP_N"] or None]
+        kept = order[self._apart(spans[order])]
+        rows = np.hstack([np.zeros((len(kept), 1), spans.dtype), spans[kept]])
+        return (torch.from_numpy(rows).to(scores), torch.from_numpy(score[kept, None]).to(scores))[: self.top_count]
+
+    def _apart(self, spans: Array) -> list[int]:
+        """The spans, best first, that no better one overlaps by more than RPN_NMS_THRESH."""
+        size = spans[:, 1] - spans[:, 0] + 1
+
+        def too_close(i: int, others: Array) -> Array:
+            common = np.maximum(np.minimum(spans[i, 1], spans[others, 1]) - np.maximum(spans[i, 0], spans[others, 0])
+                                + 1, 0)
+            return common / (size[i] + size[others] - common) > self.settings["RPN_NMS_THRESH"]
+
+        return first_apart(len(spans), too_close, int(self.settings["RPN_POST_NMS_TOP_N"]))
 
 
 @known_python(("roi_data_layer.layer", "RoIDataLayer"))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .base import Layer, Shape, count, shape_text
 from .known_python import known_python, number, parameters
-from .rpn import arrays
+from .rpn import arrays, spread
 
 # The whole numbers that rounding towards zero makes of boxes around (7.5, 7.5), 16 wide and 11 to 283 high.
 HEIGHTS = np.array([11, 16, 23, 33, 48, 68, 97, 139, 198, 283])
@@ -52,9 +52,7 @@ class PyTextProposal(Layer):
 
     def shifted(self, h: int, w: int) -> np.ndarray:
         """Every anchor of every cell, (h * w * 10, 4): cells in rows, of each cell all anchors."""
-        x, y = np.meshgrid(np.arange(w) * self.stride, np.arange(h) * self.stride)
-        shifts = np.stack([x.ravel(), y.ravel()] * 2, 1)
-        return (self.anchors[None] + shifts[:, None]).reshape(-1, 4)
+        return spread(self.anchors, h, w, self.stride)
 
     def forward(self, scores: Tensor, moves: Tensor, info: Tensor) -> tuple[Tensor, Tensor]:
         score, delta, image = arrays(scores, moves, info)

@@ -44,21 +44,6 @@ class UncomputedLoss(Uncomputed):
         return [()] * self.top_count
 
 
-@register("CtcLoss", form="")
-class CtcLoss(UncomputedLoss):
-    """Connectionist temporal classification, of scores (T, N, C) and labels (N, L). Source: ctc_loss_layer.cpp of
-    dlunion/CC4.0@6fb51e4."""
-
-    params = ("ctc_loss_param",)
-    bottoms = 2
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if len(bottom[0]) < 2 or not bottom[1] or bottom[0][1] != bottom[1][0]:
-            raise self.spec.error("needs scores (T, N, C) and labels (N, L); its bottoms are "
-                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
-        return super().reshape(*bottom)
-
-
 @register("GeneralContrastiveLoss", form="")
 class GeneralContrastiveLoss(UncomputedLoss):
     """Pulls and pushes distances to class centers; a second top is the mean of the distances. Source:
@@ -228,64 +213,6 @@ class FloatWriter(_Writer):
     """Writes .float3 files. Source: floatwriter_layer.cpp of lmb-freiburg/flownet2@b92e198."""
 
 
-@register("MultiBoxLoss", form="refinedet")
-class RefinedMultiBoxLoss(UncomputedLoss):
-    """SSD's loss, of either stage of RefineDet: the second has the first's confidences and predictions as bottoms too.
-    Source: multibox_loss_layer.cpp of sfzhang15/RefineDet@52b6fe2."""
-
-    params = ("multibox_loss_param", "loss_param")
-    bottoms = (4, 6)
-
-
-@chooses("MultiBoxLoss")
-def _choose_multibox_loss(spec: LayerSpec) -> Choice:
-    """A first stage's score or predictions are RefineDet's."""
-    own = "objectness_score" in spec.get("multibox_loss_param").fields or len(spec.bottom) > 4
-    return Choice("refinedet") if own else Choice("", ("refinedet",))
-
-
-@register("ROIPooling", form="r-c3d")
-class TemporalRoiPooling(Uncomputed):
-    """The largest features of each region, a span of time: (N, C, L, H, W) and regions (R, 3) ->
-    (R, C, pooled_l, pooled_h, pooled_w). Source: caffe3d/src/caffe/layers/roi_pooling_layer.cpp of
-    VisionLearningGroup/R-C3D@78da577."""
-
-    params = ("roi_pooling_param",)
-    bottoms = 2
-    tops = 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param = self.spec.get("roi_pooling_param")
-        if len(bottom[0]) != 5 or not bottom[1] or not (param.pooled_l and param.pooled_h and param.pooled_w):
-            raise self.spec.error("needs features (N, C, L, H, W), regions, and pooled_l, pooled_h and pooled_w; its "
-                                  f"bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
-        return [(bottom[1][0], bottom[0][1], param.pooled_l, param.pooled_h, param.pooled_w)]
-
-
-@register("Region", form="")
-class Region(Uncomputed):
-    """YOLO v2's predictions, place by place, with their activations. Source: region_layer.cpp of
-    BirdeeChen/caffe_yolo_v2@6a1e658, which leaves open whether classes pass a softmax."""
-
-    params = ("region_param",)
-    bottoms = tops = 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        return [self.nchw(bottom[0])]
-
-
-@register("DetectionOutput", form="yolov2")
-class YoloV2DetectionOutput(Uncomputed):
-    """YOLO v2's detections, (1, 1, K, 7), from its predictions. Sources: detection_output_layer.cpp of
-    gklz1982/caffe-yolov2@ebb2702 and BirdeeChen/caffe_yolo_v2@6a1e658."""
-
-    params = ("detection_output_param",)
-    bottoms = tops = 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        return [(1, 1, 1, 7)]
-
-
 @register("Dtow", form="")
 class Dtow(Uncomputed):
     """Moves psize * psize channels to places (MDTOW: (N, C, H, W) -> (N, C / psize^2, psize * H, psize * W)), or back
@@ -304,69 +231,23 @@ class Dtow(Uncomputed):
                 (n, c * size**2, h // size, w // size)]
 
 
-@register("DetectionOutputExtended", form="")
-class DetectionOutputExtended(Uncomputed):
-    """SSD's detections of one class, (1, 1, K, 10), whose rows end with the anchor and the place, x and y, that each
-    comes from. Source: detection_output_extended_layer.cpp of opencv/training_toolbox_caffe@789ff8d."""
+@register("DeformablePSROIPool", form="")
+class DeformablePsRoiPool(Uncomputed):
+    """Position-sensitive pooling in bins that are moved: (N, output_dim * group^2, H, W), regions (R, 5), perhaps
+    offsets -> (R, output_dim, group, group). Source: deformable_psroi_pooling.cpp of
+    skybird1995/deformable_RFCN_caffe@ae2d26a, which does not compile."""
 
-    params = ("detection_output_param",)
-    bottoms = 3
-    tops = (1, 2)
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if self.spec.get("detection_output_param").num_classes != 2:
-            raise self.spec.error("needs num_classes: 2")
-        return [(1, 1, 1, 10), ()][: self.top_count]
-
-
-@register("AnchorEmbeddingExtractor", form="")
-class AnchorEmbeddingExtractor(Uncomputed):
-    """Features (N, C, H, W) of each anchor, at the places of detections -> features (K, C), labels (K,), and perhaps
-    weights (K,) or regions (K, 5). Source: anchor_embedding_extractor_layer.cpp of
-    opencv/training_toolbox_caffe@789ff8d."""
-
-    params = ("embedding_extractor_param",)
-    bottoms = (2, None)
-    tops = (2, 3)
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param = self.spec.get("embedding_extractor_param")
-        maps = bottom[1:]
-        if len(maps) != param.num_anchors or any(len(shape) != 4 or shape[1:] != maps[0][1:] for shape in maps):
-            raise self.spec.error(f"needs detections and, for each of its {param.num_anchors} anchors, features "
-                                  f"(N, C, H, W) of one size; its bottoms are {', '.join(map(shape_text, bottom))}")
-        return [(1, maps[0][1]), (1,), (1, 5) if param.output_proposals else (1,)][: self.top_count]
-
-
-class _DeformableBins(Uncomputed):
-    """Base: (N, output_dim * group^2, H, W), regions (R, 5), perhaps offsets -> (R, output_dim, group, group)."""
-
+    params = ("deformable_peroi_param",)
     bottoms = (2, 3)
     tops = 1
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param = self.spec.get(self.params[0])
+        param = self.spec.get("deformable_peroi_param")
         channels = param.output_dim * param.group_size**2
         if min(param.output_dim, param.group_size) < 1 or self.nchw(bottom[0])[1] != channels or not bottom[1]:
             raise self.spec.error("needs output_dim and group_size above 0, and output_dim * group_size^2 channels; "
                                   f"its bottom is {shape_text(bottom[0])}")
         return [(bottom[1][0], param.output_dim, param.group_size, param.group_size)]
-
-
-@register("DeformablePSROIPooling", form="")
-class DeformablePsRoiPooling(_DeformableBins):
-    """The mean of each bin, moved by its offset, of the channel that belongs to the bin. Source:
-    deformable_psroi_pooling_layer.cpp of makefile/frcnn@8d9b9eb."""
-
-    params = ("deformable_psroi_pooling_param",)
-
-
-@register("DeformablePSROIPool", form="")
-class DeformablePsRoiPool(_DeformableBins):
-    """The same, with other parameters. Source: deformable_psroi_pooling.cpp of
-    skybird1995/deformable_RFCN_caffe@ae2d26a."""
-
-    params = ("deformable_peroi_param",)
 
 
 @register("ROIAlign", form="mask-rcnn")
