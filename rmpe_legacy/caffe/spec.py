@@ -69,13 +69,14 @@ class LayerSpec:
     strict: bool = True  # False: ignore unsupported options that change no blob
     allow_python: bool | None = False  # whether to import the module of a Python layer; None: as False, but
     # the layer is refused only when it is built
+    is_fed: bool = False  # with strict=False: a data layer that is not supported; the caller passes its tops
     # What `reshape` takes for a number of rows that only `forward` can tell; None: what the published layer begins with
-    asked_rows: int | None = None
+    assumed_rows: int | None = None
 
     @property
-    def assumed_rows(self) -> int:
-        """What `reshape` takes for a number of rows that only `forward` can tell, in layers that begin with 1."""
-        return 1 if self.asked_rows is None else self.asked_rows
+    def rows(self) -> int:
+        """A number of rows that only `forward` can tell, for layers that begin with 1."""
+        return 1 if self.assumed_rows is None else self.assumed_rows
 
     @property
     def dialect(self) -> str:

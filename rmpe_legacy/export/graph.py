@@ -165,7 +165,7 @@ def _with_more_rows(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Ste
     if not any(step.layer.chooses_rows for step in steps):
         return steps, steps
     # Anew for one row too: a forward leaves the number that it found.
-    one, two = (wire_quietly([replace(step.layer.spec, asked_rows=rows) for step in steps]) for rows in (1, 2))
+    one, two = (wire_quietly([replace(step.layer.spec, assumed_rows=rows) for step in steps]) for rows in (1, 2))
     for own, step, other in zip(steps, one, two, strict=True):
         if [d.shape for d in step.layer.declared] != [d.shape for d in other.layer.declared]:
             raise own.layer.spec.error("cannot be converted: its parameters fit only one number of rows")
@@ -180,7 +180,7 @@ def _with_another_batch(steps: Sequence[Step]) -> tuple[Sequence[Step], str]:
     first = _batch(steps)
     if first is None:
         return steps, "the network has no input with a batch"
-    specs = [_larger(step, first) if step.layer.spec.type == "Input" else replace(step.layer.spec, asked_rows=1)
+    specs = [_larger(step, first) if step.layer.spec.type == "Input" else replace(step.layer.spec, assumed_rows=1)
              for step in steps]
     try:
         more = wire_quietly(specs)

@@ -39,7 +39,7 @@ class Filter(Layer):
         if any(shape[:1] != selector[:1] for shape in blobs):
             raise self.spec.error(f"its selector has {selector[0]} entries; its bottoms are "
                                   + ", ".join(map(shape_text, blobs)))
-        rows = self.spec.asked_rows
+        rows = self.spec.assumed_rows
         return blobs if rows is None else [(rows, *shape[1:]) for shape in blobs]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:

@@ -144,7 +144,7 @@ class ProposalLayer(_Anchored):
         if bottom[0][1] != 2 * a or len(bottom[1]) != 4 or bottom[1][1] != 4 * a or count(bottom[2]) < 3:
             raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and the image's info (1, 3); "
                                   f"its bottoms are {', '.join(map(shape_text, bottom))}")
-        return [(self.spec.assumed_rows, 5), (self.spec.assumed_rows, 1)][: self.top_count]
+        return [(self.spec.rows, 5), (self.spec.rows, 1)][: self.top_count]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: Any) -> Array | None:
         """Scores without equal ones; moves; the image's height, width and scale."""
@@ -352,7 +352,7 @@ class TemporalProposalLayer(Layer):
         if bottom[0] != bottom[1] or len(bottom[0]) != 5 or (*bottom[0][:2], *bottom[0][3:]) != (1, channels, 1, 1):
             raise self.spec.error(f"needs scores and moves (1, {channels}, L, 1, 1) of {len(self.anchors)} anchors; "
                                   f"its bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
-        return [(self.spec.assumed_rows, 3), (self.spec.assumed_rows, 1)][: self.top_count]
+        return [(self.spec.rows, 3), (self.spec.rows, 1)][: self.top_count]
 
     def forward(self, scores: Tensor, moves: Tensor) -> tuple[Tensor, ...]:
         score, delta = arrays(scores, moves)
