@@ -3,6 +3,8 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/headeronly/version.h>
 
+#include "cpu/kernels.h"
+
 STABLE_TORCH_LIBRARY(rmpe, m) {
   // image (N, C, H, W), theta (N, 6) -> (N, C, out_h, out_w). Gradients not needed have shape (0,).
   m.def("spatial_transformer(Tensor image, Tensor theta, SymInt out_h, SymInt out_w, bool fused=True) -> Tensor");
@@ -20,6 +22,12 @@ STABLE_TORCH_LIBRARY(rmpe, m) {
   // heatmap (N, J, H, W) -> (N, J, 3): x, y, score
   m.def("prediction_heatmap(Tensor heatmap) -> Tensor");
 
+  // Convolutions 3 x 3 of stride 1 by Winograd's algorithm: weight (K, C, 3, 3) -> its transform; x (N, C, H, W), bias
+  // (K,), term (N, K, h, w) -> (N, K, h, w) in channels-last format.
+  m.def("winograd_weight(Tensor weight) -> Tensor");
+  m.def("winograd(Tensor x, Tensor weight, Tensor? bias, Tensor? term, int outputs, int pad_h, int pad_w, "
+        "int dilation_h, int dilation_w, bool relu) -> Tensor");
+
   // Detection. N images, P priors with L places each (1, or one per class), C classes, all of single precision.
   m.def("decode_boxes(Tensor offset, Tensor prior, int code, bool in_target) -> Tensor");
   m.def("encode_boxes(Tensor box, Tensor prior, int code, bool in_target) -> Tensor");
@@ -36,12 +44,14 @@ STABLE_TORCH_LIBRARY(rmpe, m) {
 }
 
 // Importing the module loads the library, which runs the registrations. The module itself only holds the torch release
-// it was built with (`rmpe --version --verbose` prints it); it works with later ones too.
+// it was built with (`rmpe --version --verbose` prints it), though it works with later ones too, and whether this
+// processor runs the vector loops.
 extern "C" __attribute__((visibility("default"))) PyObject* PyInit__C() {
   static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, nullptr, nullptr, nullptr, nullptr,
                                    nullptr};
   PyObject* module = PyModule_Create(&definition);
-  if (module != nullptr && PyModule_AddStringConstant(module, "BUILT_WITH_TORCH", TORCH_VERSION) < 0) {
+  if (module != nullptr && (PyModule_AddStringConstant(module, "BUILT_WITH_TORCH", TORCH_VERSION) < 0 ||
+                            PyModule_AddObjectRef(module, "HAS_VECTORS", rmpe::has_avx2() ? Py_True : Py_False) < 0)) {
     Py_DECREF(module);
     return nullptr;
   }

@@ -4,13 +4,15 @@
                                [--only PEER ...]
 
 Without networks it takes the SSD 500 detector and the 2-stack pose network of prototxt/. Networks without weights get
-random ones. Peers that are not installed, or cannot run a network, are named with the reason.
+random ones. In its turn, a program runs for 20 ms, after one run that does not count, but at least once. Peers that are
+not installed, or cannot run a network, are named with the reason.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import os
 import platform
 import statistics
@@ -38,7 +40,8 @@ from rmpe_legacy.export.python_source import to_python, write_state  # noqa: E40
 from rmpe_legacy.formats.opencv import OpenCvRunner  # noqa: E402
 
 NETWORKS = {"SSD 500": "prototxt/ssd500/deploy.prototxt", "pose, 2 stacks": "prototxt/sppe_2hg_sstn/deploy.prototxt"}
-ENGINES = ("exact", "torch", "onnxruntime", "openvino", "inductor")
+ENGINES = ("exact", "torch", "onnxruntime", "openvino", "inductor", "auto")
+TURN_SECONDS, MAX_RUNS = 0.02, 1000
 PEERS = (*ENGINES, "model.py", "model.py compiled", "OpenCV")
 Run = Callable[[], object]
 
@@ -149,12 +152,20 @@ def measure(case: Case, peers: list[str], rounds: int) -> list[Row]:
                 ready.append((row, run))
             except (RmpeError, AttributeError, RuntimeError) as error:
                 row.reason = str(error).strip().splitlines()[0][:120]
+        counts = [min(MAX_RUNS, math.ceil(TURN_SECONDS / seconds_of(run, 1))) for _, run in ready]
         for _ in range(rounds):
-            for row, run in ready:
-                begin = time.perf_counter()
-                run()
-                row.seconds.append(time.perf_counter() - begin)
+            for (row, run), count in zip(ready, counts, strict=True):
+                if count > 1:
+                    run()
+                row.seconds.append(seconds_of(run, count))
     return rows
+
+
+def seconds_of(run: Run, count: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(count):
+        run()
+    return (time.perf_counter() - begin) / count
 
 
 def table(rows: list[Row]) -> Iterator[str]:
@@ -164,7 +175,8 @@ def table(rows: list[Row]) -> Iterator[str]:
         if row.seconds:
             ratio = statistics.median(mine / theirs for mine, theirs in zip(row.seconds, exact, strict=True))
             middle, best, worst = (1e3 * of(row.seconds) for of in (statistics.median, min, max))
-            yield f"{row.peer:20}{middle:12.1f}{best:10.1f}{worst:10.1f}{ratio:10.2f}"
+            digits = 3 if middle < 10 else 1
+            yield f"{row.peer:20}{middle:12.{digits}f}{best:10.{digits}f}{worst:10.{digits}f}{ratio:10.2f}"
     for row in rows:
         if not row.seconds:
             yield f"not measured: {row.peer}: {row.reason}"

@@ -27,6 +27,9 @@ from .layers.gradient import overwrite, rewritten, share
 from .proto.blobs import TrainedLayer
 from .spec import LayerSpec
 
+# Whether somebody watches all modules of the process. If a version of torch cannot tell, somebody may.
+_has_any_global_hook = getattr(nn.modules.module, "_has_any_global_hook", lambda: True)
+
 
 @dataclass
 class Step:
@@ -41,6 +44,7 @@ class Step:
     bottom_shapes: tuple[Shape, ...] | None = ()  # the shapes of the last reshape; None if it failed
     top_shapes: tuple[Shape, ...] = ()
     alters: tuple[str, ...] = ()  # blobs under other names whose memory it overwrites by working in place
+    is_plain: bool = False  # it has bottoms, and alters nothing
 
 
 @dataclass
@@ -114,7 +118,7 @@ class Net(nn.Module):
             self._adopt(step)
         self.outputs = tuple(name for name in outputs_of(self.steps) if name not in incomplete)
         self._make_params(None if trained is None else {layer.name: layer for layer in trained})
-        self._plan()
+        self.plan()
 
     # --- building -------------------------------------------------------------------------------------------
 
@@ -182,7 +186,7 @@ class Net(nn.Module):
         if bare:
             warnings.warn(self.left_out.weights[0], stacklevel=5)
 
-    def _plan(self) -> None:
+    def plan(self) -> None:
         """Determine when each blob can be freed, and which bottoms receive no gradient."""
         last: dict[str, int] = {}
         outputs = set(self.outputs)
@@ -192,6 +196,8 @@ class Net(nn.Module):
             names = dict.fromkeys((*step.bottom, *step.top))
             step.free = tuple(n for n in names if last[n] == i and n not in outputs)
         self._plan_memory()
+        for step in self.steps:
+            step.is_plain = bool(step.bottom) and not step.alters
         learned: set[str] = set()  # blobs that depend on a learnt parameter
         for step in self.steps:
             layer, spec = step.layer, step.layer.spec
@@ -235,47 +241,62 @@ class Net(nn.Module):
             NetError, LayerError: The inputs do not fit.
         """
         blobs = self.bind(inputs, named)
-        fed = dict(blobs)
         keep, gradients = self.keep_blobs, torch.is_grad_enabled()
+        fed = dict(blobs)
         record = Record()
         record.inputs = dict(fed)
-        first = dict(blobs) if keep and gradients else {}
-        for blob in first.values():
-            if blob.requires_grad:
-                blob.retain_grad()
+        if keep and gradients:
+            record.first = dict(fed)
+            for blob in fed.values():
+                if blob.requires_grad:
+                    blob.retain_grad()
+        quick = not (gradients or self.loss_weights or torch.compiler.is_compiling() or _has_any_global_hook())
         for step in self.steps:
-            if not step.bottom and step.top and all(top in fed for top in step.top):
+            if step.is_plain and quick:  # a small network would spend half of its time on what other steps need
+                tops = run_step(step, [blobs[name] for name in step.bottom], quick)
+                if len(tops) == 1:
+                    blobs[step.top[0]] = tops[0]
+                else:
+                    blobs.update(zip(step.top, tops, strict=True))
+            elif not step.bottom and step.top and fed.keys() >= set(step.top):
                 continue  # an input layer, or a data layer whose tops the caller gives
-            bottoms = [blobs[name] for name in step.bottom]
-            refused = gradients and self._gate(step, bottoms, fed)
-            tops = run_step(step, bottoms)
-            if refused:
-                _refuse(step, tops, refused)
-            if not step.bottom:
-                record.inputs |= zip(step.top, tops, strict=True)
-            for name, top in zip(step.top, tops, strict=True):
-                if keep and gradients and name not in first:
-                    first[name] = top
-                    if top.requires_grad:
-                        top.retain_grad()
-                if name in blobs:  # in place: later readers of the blob, or of one that shares its memory, see this
-                    overwrite(blobs[name], top)
-                    for other in step.alters:
-                        if other in blobs:
-                            blobs[other] = rewritten(blobs[other], top)
-                elif step.layer.shares_data:
-                    share(blobs[step.bottom[0]], top)
-                blobs[name] = top
-                if name in self.loss_weights:
-                    record.losses.append((self.loss_weights[name], top))
+            else:
+                self._advance(step, blobs, fed, record)
             if not keep:
                 for name in step.free:
                     del blobs[name]
         record.blobs = Blobs(blobs)
-        record.first = first or (dict(blobs) if keep else {})
+        if keep and not gradients:
+            record.first = dict(blobs)
         if not torch.compiler.is_exporting():  # its tensors have no values
-            self._record = record
+            object.__setattr__(self, "_record", record)  # a Module's own looks for parameters and modules first
         return {name: blobs[name] for name in self.outputs}
+
+    def _advance(self, step: Step, blobs: dict[str, Tensor], fed: Mapping[str, Tensor], record: Record) -> None:
+        """Run a step and store its tops, with all that gradients, losses and blobs that share memory need."""
+        bottoms = [blobs[name] for name in step.bottom]
+        gradients = torch.is_grad_enabled()
+        refused = self._gate(step, bottoms, fed) if gradients else []
+        tops = run_step(step, bottoms)
+        if refused:
+            _refuse(step, tops, refused)
+        if not step.bottom:
+            record.inputs |= zip(step.top, tops, strict=True)
+        for name, top in zip(step.top, tops, strict=True):
+            if self.keep_blobs and gradients and name not in record.first:
+                record.first[name] = top
+                if top.requires_grad:
+                    top.retain_grad()
+            if name in blobs:  # in place: later readers of the blob, or of one that shares its memory, see this
+                overwrite(blobs[name], top)
+                for other in step.alters:
+                    if other in blobs:
+                        blobs[other] = rewritten(blobs[other], top)
+            elif step.layer.shares_data:
+                share(blobs[step.bottom[0]], top)
+            blobs[name] = top
+            if name in self.loss_weights:
+                record.losses.append((self.loss_weights[name], top))
 
     def bind(self, inputs: Any, named: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the inputs of a call by name, as tensors of the parameters' dtype and device.
@@ -290,7 +311,8 @@ class Net(nn.Module):
         Raises:
             NetError: The inputs do not fit the network.
         """
-        return self._feed({**self._named(inputs), **named})
+        given = self._named(inputs)
+        return self._feed({**given, **named} if named else given)
 
     def compiled(self, engine: str = "torch", verify: bool = True, blobs: Sequence[str] = (),
                  without: Collection[str] = ()) -> Any:
@@ -319,7 +341,7 @@ class Net(nn.Module):
         if inputs is None:
             return {}
         if isinstance(inputs, Mapping):
-            return dict(inputs)
+            return inputs
         if len(self.inputs) != 1:
             names = list(self.inputs) or list(self._sources)
             raise NetError(f"a value without a name needs a network with a single input, and this one has "
@@ -327,7 +349,13 @@ class Net(nn.Module):
         return dict.fromkeys(self.inputs, inputs)
 
     def _feed(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        fed = {}
+        if given.keys() != self.inputs.keys():
+            self._check_names(given)
+        param = self._first_parameter()
+        return {name: _as_input(name, value, param) for name, value in given.items()}
+
+    def _check_names(self, given: Mapping[str, Tensor]) -> None:
+        """Raise a NetError if inputs are unknown or missing."""
         sources = self._sources
         if unknown := [name for name in given if name not in sources]:
             meant = did_you_mean(str(unknown[0]), sources)
@@ -338,10 +366,6 @@ class Net(nn.Module):
             if lacking := [top for top in sources[name].top if top not in given]:
                 raise NetError(f"input {name!r} is given, but not {_listed(lacking)} of the same layer "
                                f"{sources[name].layer.spec.name!r}; give all its tops, or none")
-        param = self._first_parameter()
-        for name, value in given.items():
-            fed[name] = _as_input(name, value, param)
-        return fed
 
     def _first_parameter(self) -> nn.Parameter | None:
         """Return the first of ``parameters()``, found without going through all modules."""
@@ -360,7 +384,7 @@ class Net(nn.Module):
             closed = name in fed and bottoms[i] is fed[name] and not self.force_backward and not (asked and asked[i])
             if closed:
                 warnings.warn(f"input {name!r} requires a gradient, but the network has no force_backward: true, so "
-                              "Caffe computes none for it; set net.force_backward = True to get it", stacklevel=4)
+                              "Caffe computes none for it; set net.force_backward = True to get it", stacklevel=5)
             if closed or i in cut:
                 bottoms[i] = bottoms[i].detach()
         return [i for i in step.layer.refuses if i < len(bottoms) and bottoms[i].requires_grad]
@@ -583,31 +607,34 @@ def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
                        f"{_first_line(error)}") from error
 
 
-def run_step(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
+def run_step(step: Step, bottoms: Sequence[Tensor], quick: bool = False) -> Sequence[Tensor]:
     """Run one layer, after reshaping it if its bottoms' shapes have changed; returns its tops.
 
+    Args:
+        step: The layer's step.
+        bottoms: Its bottoms.
+        quick: Nothing watches all modules of the process, so that a layer without hooks may be called directly.
+
     Raises:
-        LayerError: The bottoms do not fit the layer.
+        LayerError: The bottoms do not fit the layer, or torch cannot compute it.
     """
     shapes = tuple([bottom.shape for bottom in bottoms])
     if shapes != step.bottom_shapes:
         reshape_step(step, tuple(map(tuple, shapes)))
-    return _compute(step, bottoms)
-
-
-def _compute(step: Step, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Run a layer's forward. Errors that torch raises become a LayerError."""
     layer = step.layer
+    is_watched = not quick or layer._forward_hooks or layer._forward_pre_hooks or layer._compiled_call_impl
     try:
-        tops = layer(*bottoms)
+        tops = layer(*bottoms) if is_watched else layer.forward(*bottoms)
     except RmpeError:
         raise
     except Exception as error:
-        users = registry.is_users_own(layer.spec.type)
+        spec = layer.spec
+        users = registry.is_users_own(spec.type)
         if not (users or isinstance(error, _TORCH_RAISES)) or type(error).__module__.startswith(_COMPILERS):
             raise  # a bug of ours, or internal to torch.compile and torch.export
-        raise layer.spec.error(_refusal(step, bottoms, error, users)) from error
-    tops = (tops,) if isinstance(tops, Tensor) else tops
+        raise spec.error(_refusal(step, bottoms, error, users)) from error
+    if isinstance(tops, Tensor):
+        tops = (tops,)
     if len(tops) != len(step.top):
         raise layer.spec.error(f"its forward returns {len(tops)} tops, but the prototxt names {len(step.top)}")
     return tops
@@ -629,6 +656,32 @@ def _refusal(step: Step, bottoms: Sequence[Tensor], error: Exception, users: boo
 
 def _first_line(error: Exception) -> str:
     return shorten(str(error).partition("\n")[0] or type(error).__name__, 300)
+
+
+def _share_memory(step: Step, tops: Sequence[Tensor], blobs: Mapping[str, Tensor]) -> None:
+    """Let every Backward that reads a blob see what this step writes over it, or under another name."""
+    for name, top in zip(step.top, tops, strict=True):
+        if name in blobs:  # in place
+            overwrite(blobs[name], top)
+        elif step.layer.shares_data:
+            share(blobs[step.bottom[0]], top)
+
+
+def _retain(step: Step, tops: Sequence[Tensor], first: dict[str, Tensor]) -> None:
+    """Keep the first value of each blob, whose gradient will be the blob's diff."""
+    for name, top in zip(step.top, tops, strict=True):
+        if name not in first:
+            first[name] = top
+            if top.requires_grad:
+                top.retain_grad()
+
+
+def _alter(step: Step, tops: Sequence[Tensor], blobs: dict[str, Tensor]) -> None:
+    """Give blobs that share the memory of one that the step overwrites their new values."""
+    for name, top in zip(step.top, tops, strict=True):
+        for other in step.alters:
+            if name in blobs and other in blobs:
+                blobs[other] = rewritten(blobs[other], top)
 
 
 def _refuse(step: Step, tops: Sequence[Tensor], refused: list[int]) -> None:

@@ -69,7 +69,13 @@ class LayerSpec:
     strict: bool = True  # False: ignore unsupported options that change no blob
     allow_python: bool | None = False  # whether to import the module of a Python layer; None: as False, but
     # the layer is refused only when it is built
-    assumed_rows: int = 1  # what `reshape` takes for a number of rows that only `forward` can tell
+    # What `reshape` takes for a number of rows that only `forward` can tell; None: what the published layer begins with
+    assumed_rows: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """A number of rows that only `forward` can tell, for layers that begin with 1."""
+        return 1 if self.assumed_rows is None else self.assumed_rows
 
     @property
     def dialect(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
+
 from rmpe_legacy.caffe.inputs import read_inputs
-from rmpe_legacy.caffe.layers.base import shape_text, shapes_text
+from rmpe_legacy.caffe.layers.base import Shape, shape_text, shapes_text
 from rmpe_legacy.caffe.load import ParsedNet, read_net
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.caffe.proto.blobs import TrainedLayer
@@ -20,6 +22,7 @@ from rmpe_legacy.formats.base import (
     NetRunner,
     Network,
     Runner,
+    SampleRunner,
     Setting,
     SourceOptions,
     untrained,
@@ -160,19 +163,23 @@ def _check_inputs(network: Network, compare: CompareOptions, target: Format) -> 
                            f"converted for {shape_text(shape)}; add --input-shape {name}={sizes}")
 
 
-def _compared(a: Runner, b: Runner, compare: CompareOptions) -> Verdict:
+def _compared(a: Runner, b: Runner, compare: CompareOptions, few_images: Mapping[str, Shape] | None = None) -> Verdict:
+    """Compare on the inputs given or, unless values of inputs have a meaning, on random ones in these shapes."""
     shapes = common_inputs(a, b)
     if not shapes:  # neither network names its inputs, so accept any name
         shapes = {argument.partition("=")[0]: () for argument in compare.inputs}
     inputs = read_inputs(compare.inputs, shapes, shapes, compare.image)
-    return verify(a, b, inputs, compare.tolerance, seed=compare.seed)
+    if inputs or (isinstance(a, SampleRunner) and any(
+            a.typical(name, np.random.default_rng(compare.seed)) is not None for name in few_images or ())):
+        few_images = None
+    return verify(a, b, inputs, compare.tolerance, seed=compare.seed, shapes=few_images)
 
 
 # --- after a conversion -------------------------------------------------------------------------------------------
 
 
 def _verified(network: Network, written: WriteResult, compare: CompareOptions) -> tuple[Verdict, str]:
-    """Compare at the network's own sizes, then at the others that its inputs can have.
+    """Compare at the network's own sizes, with few images if any number will do, then at the others of its inputs.
 
     Returns:
         The first verdict that finds a difference, else that for the own sizes; and what its sentence lacks.
@@ -180,7 +187,7 @@ def _verified(network: Network, written: WriteResult, compare: CompareOptions) -
     title = " and ".join(map(str, written.files))
     result = _runner(network, written, title)
     if network.torch7 is None or network.until:
-        verdict = _compared(NetRunner(network.net, network.title), result, compare)
+        verdict = _compared(NetRunner(network.net, network.title), result, compare, written.few_images)
     else:
         verdict = _compared(Torch7Runner(network.torch7, network.title, network.shapes), result, compare)
     others = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,7 @@ RANGE = (-1.0, 1.0)  # of random inputs
 NOISE = 5  # multiple of A's own rounding error that is accepted if it exceeds the tolerance
 NUDGE = 1e-6  # relative; what rounding may change in a value
 MAX_NOISE = 1e-2  # relative; larger differences are never attributed to rounding
+_CHANCE = 6  # standard deviations between two numbers of values that are dropped at random
 _PIECE = 1 << 20  # values compared at a time, which keeps what is computed on the way small
 _SMALLEST = float(np.finfo(np.float32).eps)  # probabilities below float32 eps are treated as 0
 _COARSE = 2.0**-24 / TOLERANCE  # those below, if they are rounded to multiples of 2^-24, which then is TOLERANCE
@@ -123,6 +125,9 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     numbers. If they differ still, and what A picks is infinite or is changed by rounding alone, as without training,
     where scores may be all the same, the layers that pick rows are run on typical values in both.
 
+    Layers that read what another sets to 0 at random are given A's values too. Such a blob is compared where both have
+    a value, and by the number of zeros.
+
     A network that overflows, as one with untrained BatchNorms does, would hide differences behind infinity. Then blobs
     of a range far from 1 are scaled before further layers read them, in both networks, if B can do that.
 
@@ -175,6 +180,9 @@ class _Comparison:
         if isinstance(a, ScalingRunner) and isinstance(b, PiecewiseRunner) and not _is_finite(self.ran_a):
             self.ran_a, self.scaled = a.run_scaled(values, self.ran_b.blobs.keys())
             self.ran_b = b.run_from(values, _shapes(self.ran_a), self.scaled)
+        if self.ran_a.random and isinstance(b, PiecewiseRunner):
+            self.given = self._a_values(self.ran_a.random)
+            self.ran_b = b.run_from(values, _shapes(self.ran_a), {**self.given, **self.scaled})
         if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
             blobs, order = self.ran_a.blobs, [*self.ran_b.blobs, *self.ran_a.blobs]
             self.ran_a = replace(self.ran_a, makers=self.ran_b.makers, blobs={k: blobs[k] for k in order if k in blobs})
@@ -186,9 +194,11 @@ class _Comparison:
         if not isinstance(b, PiecewiseRunner):
             yield self._judged()
             return
-        few, more = (self._a_values(blobs) for blobs in (self.ran_a.turning, self.ran_a.turning | self.ran_a.steep))
-        differences = self._differences() if few else self._judged()
-        if not few or all(d.is_same for d in differences):  # else other rows are likely, which the next stage excludes
+        few, more = (self._a_values(self.ran_a.random | blobs)
+                     for blobs in (self.ran_a.turning, self.ran_a.turning | self.ran_a.steep))
+        is_all = few.keys() == self.given.keys()
+        differences = self._judged() if is_all else self._differences()
+        if is_all or all(d.is_same for d in differences):  # else other rows are likely, which the next stage excludes
             yield differences
         for given in (few, more):
             if given.keys() != self.given.keys():
@@ -201,7 +211,7 @@ class _Comparison:
                 return
             self.typical = typical
             self.ran_a = self.a.run_from(self.values, _shapes(self.ran_a), {**typical, **self.scaled})
-            self.given = self._a_values(self.ran_a.turning | self.ran_a.steep)
+            self.given = self._a_values(self.ran_a.random | self.ran_a.turning | self.ran_a.steep)
             self.ran_b = b.run_from(self.values, _shapes(self.ran_a), {**self.given, **typical, **self.scaled})
             yield self._judged()
 
@@ -339,11 +349,22 @@ def _compare(blob: str, a: RunResult, b: RunResult, tolerance: float) -> list[Di
     x, y = a.blobs[blob], b.blobs[blob]
     if blob in a.detections | b.detections and x.shape == y.shape:
         y = in_order_of(x, y, tolerance)
+    if blob in a.random and x.shape == y.shape:
+        y = _where_both_keep(x, y)
     differences = [difference(blob, made_by, x, y)]
     if blob in a.saturating | b.saturating and x.shape == y.shape:
         smallest = _COARSE if blob in a.coarse | b.coarse else _SMALLEST
         differences.append(difference(f"log({blob})", made_by, *(_log(p, smallest) for p in (x, y))))
     return differences
+
+
+def _where_both_keep(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return y, but with x wherever one of them is 0; unless they differ in how many values are, by more than six
+    standard deviations of what chance does."""
+    more = np.count_nonzero(x == 0) - np.count_nonzero(y == 0)
+    if abs(more) > _CHANCE * math.sqrt(x.size / 2):
+        return y
+    return np.where((x == 0) | (y == 0), x, y)
 
 
 def in_order_of(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import platform
-import statistics
-import time
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,12 +25,9 @@ from rmpe_legacy.files import make_folder, whole_file
 from rmpe_legacy.readers.json_file import read_json
 
 from .base import ENGINES, EXACT, Engine, Job
-from .layer_times import wait_for
 from .proof import proof_inputs, unchanged
+from .turns import time_in_turns
 
-ROUNDS = 5  # of one turn of each engine
-TURN_SECONDS, MAX_RUNS = 0.01, 100  # how long and how often one engine runs in its turn, but at least once
-MAX_SECONDS = 20.0  # after which no further round begins
 NOT_MEASURED = ("inductor",)  # its preparation takes a minute or more; ask for it by name
 _MAX_FILE = 1 << 16
 
@@ -57,13 +52,12 @@ def rank(job: Job) -> tuple[list[str], dict[str, str]]:
 
 
 def measure(job: Job) -> tuple[dict[str, float], dict[str, str]]:
-    """Time each engine on the job's inputs: name -> median seconds of a run; and why others cannot run the network."""
+    """Time each engine on the job's inputs: name -> seconds of a run; and why others cannot run the network."""
     engines: dict[str, Engine] = {}
     refused: dict[str, str] = {}
     _, values = next(iter(proof_inputs(job.net.inputs, any_batch=False)))
     inputs = job.net.bind(None, {name: torch.from_numpy(value) for name, value in values.items()})
-    times: dict[str, list[float]] = {}
-    with unchanged(job.net), torch.no_grad():
+    with unchanged(job.net):
         for name in ENGINES:
             if name in NOT_MEASURED:
                 continue
@@ -75,24 +69,7 @@ def measure(job: Job) -> tuple[dict[str, float], dict[str, str]]:
                     raise
                 engines.pop(name, None)
                 refused[name] = str(error)
-        end = time.monotonic() + MAX_SECONDS
-        runs = {name: min(MAX_RUNS, math.ceil(TURN_SECONDS / max(1e-6, _seconds(engine, inputs, 1))))
-                for name, engine in engines.items()}
-        for _ in range(ROUNDS):
-            for name, engine in engines.items():
-                times.setdefault(name, []).append(_seconds(engine, inputs, runs[name]))
-            if time.monotonic() > end:
-                break
-    return {name: statistics.median(seconds) for name, seconds in times.items()}, refused
-
-
-def _seconds(engine: Engine, inputs: dict[str, torch.Tensor], runs: int) -> float:
-    """Return the mean seconds of a run."""
-    begin = time.perf_counter()
-    for _ in range(runs):
-        outputs = engine.run(inputs)
-    wait_for(outputs.values())
-    return (time.perf_counter() - begin) / runs
+        return time_in_turns({name: partial(engine.run, inputs) for name, engine in engines.items()}), refused
 
 
 def _read(path: Path) -> list[str] | None:

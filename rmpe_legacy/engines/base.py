@@ -35,10 +35,10 @@ class Engine(Protocol):
     shows_blobs: bool
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
-        """Run the network: input -> Tensor, in the shapes that the engine was prepared for.
+        """Run the network without gradients: input -> Tensor, in the shapes that the engine was prepared for.
 
         Returns:
-            The requested blobs: blob -> Tensor, in the blobs' shapes.
+            The requested blobs in their order: blob -> Tensor, in the blobs' shapes.
 
         Raises:
             NetError: The engine cannot run these inputs.

@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from rmpe_legacy.caffe.layers.base import Shape, shapes_text
@@ -60,8 +59,8 @@ class CompiledNet:
     gradients.
 
     It is prepared for the input sizes in the prototxt at once, and for other sizes when they first occur; each time it
-    is
-    compared with the network. Other batch sizes need no preparation if `engine` accepts any.
+    is compared with the network. Other batch sizes need no preparation if `engine` accepts any; but "auto" chooses
+    again for batches of 1 to 3 images, of 4 to 15, of 16 to 63, and so on.
 
     Attributes:
         net: The network that it was made from.
@@ -72,7 +71,7 @@ class CompiledNet:
     def __init__(self, net: Net, engine: str, verify: bool, outputs: tuple[str, ...], without: frozenset[str]):
         self.net, self.outputs, self.inputs = net, outputs, dict(net.inputs)
         self._asked, self._verify, self._without = engine, verify, without
-        self._prepared: OrderedDict[tuple, Prepared] = OrderedDict()
+        self._prepared: OrderedDict[tuple, dict[int, Prepared]] = OrderedDict()  # input sizes -> class of batch sizes
         self._latest: Prepared | None = None
         self._latest_call: tuple[Shapes, Prepared | None] = ({}, None)
         if self.inputs and all(self.inputs.values()):
@@ -122,31 +121,48 @@ class CompiledNet:
         if ready is None or shapes != known:
             ready = self._latest = self._ready_for({name: tuple(shape) for name, shape in shapes.items()})
             self._latest_call = shapes, ready
-        with torch.no_grad():
-            made = ready.engine.run(values)
-        return {name: made[name] for name in self.outputs}
+        return ready.engine.run(values)
+
+    def settle(self) -> str:
+        """Let "auto" use the engine of ``engine`` for all further inputs too; returns its name.
+
+        So the name says what computed every result, whatever sizes the inputs had.
+        """
+        self._asked = self.engine
+        self._prepared = OrderedDict((key, {0: ready}) for key, found in self._prepared.items()
+                                     for ready in found.values() if ready is self.prepared)
+        return self._asked
 
     def _ready_for(self, shapes: Shapes) -> Prepared:
+        batch = self._batch_class(shapes)
         for key in (_without_batch(shapes), _key(shapes)):
-            if (found := self._prepared.get(key)) is not None:
+            if (found := self._prepared.get(key, {}).get(batch)) is not None:
                 self._prepared.move_to_end(key)
                 return found
         return self._prepare(shapes)
+
+    def _batch_class(self, shapes: Shapes) -> int:
+        """Return which batch sizes run in one engine: 1 for 1 to 3 images, 2 for 4 to 15, ...; 0 for all of them."""
+        batches = [shape[0] for shape in shapes.values() if shape] if self._asked == AUTO else []
+        return (batches[0].bit_length() + 1) // 2 if batches else 0
 
     def _prepare(self, shapes: Shapes) -> Prepared:
         job = Job(at_sizes(self.net, shapes), self.outputs, self._without)
         names, refused = [self._asked], dict[str, str]()
         if self._asked == AUTO:
             names, refused = rank(job)
+        others = self._prepared.get(_without_batch(shapes), {})
+        at_hand = {ready.engine.name: ready for ready in others.values()}
         for name in names:
             try:
-                ready = Prepared(*self._proven(name, job, shapes), refused)
+                ready = at_hand.get(name) or Prepared(*self._proven(name, job, shapes), refused)
                 break
             except RmpeError as error:
                 if self._asked != AUTO:
                     raise
                 refused[name] = str(error)
-        self._prepared[_without_batch(shapes) if ready.engine.any_batch else _key(shapes)] = ready
+        key = _without_batch(shapes) if ready.engine.any_batch else _key(shapes)
+        self._prepared.setdefault(key, {})[self._batch_class(shapes)] = ready
         while len(self._prepared) > MAX_SIZES:
             self._prepared.popitem(last=False)
         return ready

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmpe_legacy.caffe.layers.base import Layer
+from rmpe_legacy.ops.winograd import IS_FAST, winograd, winograd_weight
 
 from .plan import Kernel
 
@@ -72,6 +73,31 @@ class PackedConv(Kernel):
         return torch.ops.mkldnn._convolution_pointwise.binary(
             x, term, self.weight, self.bias, self.pad, self.stride, self.dilation, self.group, "add", 1.0,
             "relu" if self.relu else None, [], None)
+
+
+class WinogradConv(Kernel):
+    """A `Conv` on the CPU with 36 products for 4 x 4 outputs instead of 144, of the kind that ``fits`` accepts.
+
+    direct: computes it instead for fewer images than `least`.
+    """
+
+    def __init__(self, conv: Conv, least: float):
+        super().__init__()
+        self.outputs, self.pad, self.dilation = conv.weight.shape[0], conv.pad, conv.dilation
+        self.relu, self.bias, self.least = conv.relu, conv.bias, least
+        self.direct: Kernel | None = conv if least > 1 else None
+        self.weight = winograd_weight(conv.weight.detach())
+
+    @staticmethod
+    def fits(conv: Conv) -> bool:
+        """Return whether the algorithm can compute this convolution."""
+        return (IS_FAST and conv.is_packable and tuple(conv.weight.shape[2:]) == (3, 3) and conv.group == 1
+                and set(conv.stride) == {1})
+
+    def forward(self, x: Tensor, term: Tensor | None = None) -> Tensor:
+        if self.direct is not None and len(x) < self.least:
+            return self.direct(x, term)
+        return winograd(x, self.weight, self.bias, term, self.outputs, self.pad, self.dilation, self.relu)
 
 
 def can_pack() -> bool:
@@ -136,9 +162,7 @@ class Pool(Kernel):
         windows = layer.windows
         if layer.top_count > 1 or layer.method not in ("MAX", "AVE") or layer.floor:
             return False
-        if layer.method == "AVE":
-            return not any(windows.margin(size))
-        return all(s <= k and 2 * p <= k for k, s, p in zip(windows.kernel, windows.stride, windows.pad, strict=True))
+        return windows.are_torchs if layer.method == "MAX" else not any(windows.margin(size))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.maximum:

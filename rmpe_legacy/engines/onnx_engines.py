@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor
 
 from rmpe_legacy.errors import NetError
-from rmpe_legacy.export.graph import Value
 from rmpe_legacy.export.onnx import to_onnx
 from rmpe_legacy.export.onnx_rewired import rewired
 from rmpe_legacy.optional import optional
@@ -24,17 +24,25 @@ from rmpe_legacy.wording import utf8
 
 from .base import ENGINES, NOTHING, Engine, Job, Tensors
 from .layer_times import LayerTimes, node_times
+from .turns import seconds_of, time_in_turns
 
 Run = Callable[[list[np.ndarray]], Sequence[np.ndarray]]  # inputs and new outputs, in the model's order
-Open = Callable[[bytes, torch.device], Run]  # a model and the device it is to run on
+Open = Callable[[bytes, torch.device, int], Run]  # a model, the device it is to run on, and the number of CPU threads
 # The same, inputs, and how often to run it after a first time -> (node, seconds) in all these runs
-Profile = Callable[[bytes, torch.device, list[np.ndarray], int], Iterator[tuple[str, float]]]
+Profile = Callable[[bytes, torch.device, int, list[np.ndarray], int], Iterator[tuple[str, float]]]
 
+# A network that takes less may be faster in one thread: waking others up, which wait for work between two runs and so
+# take time from the program's own threads, costs tens of microseconds for each node.
+SMALL_SECONDS = 2e-3
 _KERNEL = "_kernel_time"  # the end of the names of ONNX Runtime's events for nodes
 
 
 class OnnxEngine:
-    """Runs a network's ONNX in a runtime. Inputs and outputs pass through CPU memory."""
+    """Runs a network's ONNX in a runtime. Inputs and outputs pass through CPU memory.
+
+    On the CPU, a small network runs in as many threads as torch has or in one, whichever is faster; that is measured
+    when inputs of about a size are first given.
+    """
 
     shows_blobs = False
 
@@ -51,31 +59,55 @@ class OnnxEngine:
                                             "use 'torch'")
         self.model, self.graph = to_onnx(job.net, job.blobs)
         self.any_batch = self.graph.is_dynamic
-        self._run = self._load()
+        self._inputs, self._outputs = ([value.blob for value in values]
+                                       for values in (self.graph.inputs, self.graph.outputs))
+        self.threads = torch.get_num_threads()
+        self._run = self._load(self.threads)
+        self._in_one_thread: Run | None = None  # loaded if the network is small
+        self._chosen: dict[int, Run] = {}  # size of the inputs, see _size_class -> the faster of both
 
-    def _load(self) -> Run:
+    def _load(self, threads: int) -> Run:
         if (size := self.model.ByteSize()) >= 1 << 31:
             raise NetError(f"{self.title}: engine {self.name!r} takes at most 2 GiB of weights, but the network has "
                            f"{size / 2**30:.1f} GiB; use 'torch'")
         try:
             with silent_stderr():  # the runtimes also raise whatever they print
-                return self._open(self.model.SerializeToString(), self.device)
+                return self._open(self.model.SerializeToString(), self.device, threads)
         except Exception as error:  # the runtimes' exceptions have no common base class
             raise NetError(f"{self.title}: engine {self.name!r} cannot load it: {first_line(error)}") from error
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
-        return self._call(self._run, self._arrays(inputs), self.graph.outputs)
+        arrays = self._arrays(inputs)
+        size = _size_class(arrays)
+        return self._call(self._chosen.get(size) or self._choose(size, arrays), arrays, self._outputs)
+
+    def _choose(self, size: int, arrays: list[np.ndarray]) -> Run:
+        """Return what is faster on these inputs, all threads or one, and keep it for others of about their size."""
+        chosen = self._run
+        if self.threads > 1 and self.device.type == "cpu":
+            in_all = partial(self._call, self._run, arrays, self._outputs)
+            in_all()
+            if min(seconds_of(in_all) for _ in range(3)) < SMALL_SECONDS:
+                self._in_one_thread = self._in_one_thread or self._load(1)
+                in_one = partial(self._call, self._in_one_thread, arrays, self._outputs)
+                in_one()
+                seconds = time_in_turns({self._run: in_all, self._in_one_thread: in_one})
+                chosen = min(seconds, key=seconds.__getitem__)
+        self._chosen[size] = chosen
+        return chosen
 
     def _arrays(self, inputs: Tensors) -> list[np.ndarray]:
-        return [inputs[value.blob].contiguous().cpu().numpy() for value in self.graph.inputs]
+        return [_array(inputs[name]) for name in self._inputs]
 
-    def _call(self, run: Run, arrays: list[np.ndarray], outputs: Sequence[Value]) -> dict[str, Tensor]:
+    def _call(self, run: Run, arrays: list[np.ndarray], outputs: Sequence[str]) -> dict[str, Tensor]:
         try:
             found = run(arrays)
         except Exception as error:
             raise NetError(f"{self.title}: engine {self.name!r} cannot run it: {first_line(error)}") from error
-        return {value.blob: torch.from_numpy(array).to(self.device)
-                for value, array in zip(outputs, found, strict=True)}
+        tensors = [torch.from_numpy(array) for array in found]
+        if self.device.type != "cpu":
+            tensors = [tensor.to(self.device) for tensor in tensors]
+        return dict(zip(outputs, tensors, strict=True))
 
     def blobs(self, inputs: Tensors, shown: Collection[str] | None = None, given: Tensors = NOTHING
               ) -> dict[str, Tensor]:
@@ -90,28 +122,45 @@ class OnnxEngine:
         new = {blob: tensor for blob, tensor in given.items() if blob in final and final[blob].name in read}
         with rewired(self.model, {final[blob].name: tensor.dim() for blob, tensor in new.items()},
                      [value.name for value in values]):
-            run = self._load()
-        return self._call(run, [*self._arrays(inputs), *(tensor.cpu().numpy() for tensor in new.values())], values)
+            run = self._load(self.threads)
+        arrays = [*self._arrays(inputs), *(tensor.cpu().numpy() for tensor in new.values())]
+        return self._call(run, arrays, [value.blob for value in values])
 
     def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
         layers = {node.top[0].name if node.layer is None else utf8(node.layer.spec.name) for node in self.graph.nodes}
+        arrays = self._arrays(inputs)
+        in_one = self._in_one_thread is not None and self._chosen.get(_size_class(arrays)) is self._in_one_thread
         with silent_stderr():
-            nodes = self._profile(self.model.SerializeToString(), self.device, self._arrays(inputs), iterations)
+            nodes = self._profile(self.model.SerializeToString(), self.device, 1 if in_one else self.threads, arrays,
+                                  iterations)
             return node_times(nodes, layers, iterations)
 
 
-def _open_onnxruntime(model: bytes, device: torch.device) -> Run:
-    session = _session(model, device)
-    names = [each.name for each in session.get_inputs()]
-    return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))
+def _array(value: Tensor) -> np.ndarray:
+    """Return a tensor's values, without a copy if they are in order in CPU memory: any shape -> the same."""
+    if value.requires_grad or not value.is_cpu:  # both steps take time even where they change nothing
+        value = value.detach().cpu()
+    return value.contiguous().numpy()
 
 
-def _session(model: bytes, device: torch.device, profile: str = "") -> Any:
+def _size_class(arrays: Sequence[np.ndarray]) -> int:
+    """Return which inputs count as of one size: the first has as many values, to the next power of two."""
+    return arrays[0].size.bit_length() if arrays else 0
+
+
+def _open_onnxruntime(model: bytes, device: torch.device, threads: int) -> Run:
+    session = _session(model, device, threads)
+    inputs = [each.name for each in session.get_inputs()]
+    outputs = [each.name for each in session.get_outputs()]
+    return lambda arrays: session.run(outputs, dict(zip(inputs, arrays, strict=True)))
+
+
+def _session(model: bytes, device: torch.device, threads: int, profile: str = "") -> Any:
     """profile: the beginning of the path of the file to which times are written; none without it."""
     runtime = optional("onnxruntime", "engine 'onnxruntime'")
     options = runtime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     if profile:
         options.enable_profiling, options.profile_file_prefix = True, profile
     providers: list[Any] = ["CPUExecutionProvider"]
@@ -120,13 +169,13 @@ def _session(model: bytes, device: torch.device, profile: str = "") -> Any:
     return runtime.InferenceSession(model, options, providers)
 
 
-def _profile_onnxruntime(model: bytes, device: torch.device, arrays: list[np.ndarray],
+def _profile_onnxruntime(model: bytes, device: torch.device, threads: int, arrays: list[np.ndarray],
                          iterations: int) -> Iterator[tuple[str, float]]:
     """By its profiler. Nothing on a GPU, where it only knows how long it takes to start a node."""
     if device.type != "cpu":
         return
     with tempfile.TemporaryDirectory() as folder:
-        session = _session(model, device, os.path.join(folder, "profile"))
+        session = _session(model, device, threads, os.path.join(folder, "profile"))
         inputs = dict(zip([each.name for each in session.get_inputs()], arrays, strict=True))
         for _ in range(1 + iterations):
             session.run(None, inputs)
@@ -137,8 +186,8 @@ def _profile_onnxruntime(model: bytes, device: torch.device, arrays: list[np.nda
             yield event["name"].removesuffix(_KERNEL), event["dur"] * 1e-6
 
 
-def _open_openvino(model: bytes, device: torch.device) -> Run:
-    request = _request(model)
+def _open_openvino(model: bytes, device: torch.device, threads: int) -> Run:
+    request = _request(model, threads)
 
     def run(arrays: list[np.ndarray]) -> Sequence[np.ndarray]:
         return request.infer(dict(enumerate(arrays)), share_inputs=True).to_tuple()
@@ -146,18 +195,18 @@ def _open_openvino(model: bytes, device: torch.device) -> Run:
     return run
 
 
-def _request(model: bytes, **further: Any) -> Any:
+def _request(model: bytes, threads: int, **further: Any) -> Any:
     openvino = optional("openvino", "engine 'openvino'")
     core = openvino.Core()
     settings = {"INFERENCE_PRECISION_HINT": "f32",  # or it computes in bfloat16 where the CPU has that
-                "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads(), **further}
+                "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **further}
     return core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
 
 
-def _profile_openvino(model: bytes, device: torch.device, arrays: list[np.ndarray],
+def _profile_openvino(model: bytes, device: torch.device, threads: int, arrays: list[np.ndarray],
                       iterations: int) -> Iterator[tuple[str, float]]:
     """By its counters."""
-    request = _request(model, PERF_COUNT=True)
+    request = _request(model, threads, PERF_COUNT=True)
     request.infer(dict(enumerate(arrays)), share_inputs=True)
     for _ in range(iterations):
         request.infer(dict(enumerate(arrays)), share_inputs=True)

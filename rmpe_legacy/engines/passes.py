@@ -16,10 +16,15 @@ from rmpe_legacy.export.fold import channel_affine, drop_copies, fold_affine
 from rmpe_legacy.export.graph import Graph, Node, Value
 from rmpe_legacy.wording import did_you_mean
 
-from .kernels import Affine, Conv, Kernel, Nearest, PackedConv, Pool, Relu, Sum, can_pack, nearest_times
+from .kernels import Affine, Conv, Kernel, Nearest, PackedConv, Pool, Relu, Sum, WinogradConv, can_pack, nearest_times
 from .plan import Call, LayerCall, Plan, make_plan
 
 LEAST_PRODUCTS = 4_000_000  # of an image; a smaller convolution takes longer as a packed one
+# Where Winograd's algorithm is faster, measured in networks: with fewer channels it is not; with fewer pixels in all
+# images only if the transformed weights stay in a processor's cache; and not where more of the outputs of all tiles lie
+# outside.
+LEAST_CHANNELS, LEAST_PIXELS, FEW_WEIGHTS, LEAST_INSIDE = 8, 16 * 16, 64 * 64, 0.5
+MOST_IMAGES = 16  # with which it must become faster
 
 
 def use_kernels(plan: Plan) -> Plan:
@@ -79,6 +84,29 @@ def channels_last(plan: Plan) -> Plan:
                            if isinstance(call.kernel, Conv) else call for call in plan.calls)
 
 
+def use_winograd(plan: Plan) -> Plan:
+    """On the CPU, compute 3 x 3 convolutions of stride 1 with a quarter of the products.
+
+    Some take longer this way: those of few channels; with many weights and few pixels, because the transformed weights
+    are four times as large; or with outputs that are much smaller than the tiles that cover them.
+    """
+    return plan.with_calls(replace(call, kernel=WinogradConv(call.kernel, _least_images(call, call.kernel)))
+                           if isinstance(call.kernel, Conv) and WinogradConv.fits(call.kernel) and
+                           _least_images(call, call.kernel) <= MOST_IMAGES else call
+                           for call in plan.calls)
+
+
+def _least_images(call: Call, conv: Conv) -> float:
+    """Return for how many images Winograd's algorithm becomes faster; infinity for none."""
+    outputs, channels = conv.weight.shape[:2]
+    size = _sizes(call.top[0])[2:]
+    pixels = math.prod(size)
+    tiles = math.prod(math.ceil(side / (4 * step)) * step for side, step in zip(size, conv.dilation, strict=True))
+    if channels < LEAST_CHANNELS or pixels <= LEAST_INSIDE * 16 * tiles:
+        return math.inf
+    return 1 if outputs * channels <= FEW_WEIGHTS else math.ceil(LEAST_PIXELS / pixels)
+
+
 def pack(plan: Plan) -> Plan:
     """On the CPU, run convolutions as oneDNN primitives with weights that are reordered once.
 
@@ -86,10 +114,15 @@ def pack(plan: Plan) -> Plan:
     """
     if not can_pack():
         return plan
-    return plan.with_calls(replace(call, kernel=PackedConv(call.kernel, _sizes(call.bottom[0])))
-                           if isinstance(call.kernel, Conv) and call.kernel.is_packable and
-                           _products(call, call.kernel) >= LEAST_PRODUCTS else call
-                           for call in plan.calls)
+    return plan.with_calls(replace(call, kernel=_packed(call, call.kernel)) for call in plan.calls)
+
+
+def _packed(call: Call, kernel: Kernel) -> Kernel:
+    if isinstance(kernel, WinogradConv) and kernel.direct is not None:
+        return kernel.fused(direct=_packed(call, kernel.direct))
+    if isinstance(kernel, Conv) and kernel.is_packable and _products(call, kernel) >= LEAST_PRODUCTS:
+        return PackedConv(kernel, _sizes(call.bottom[0]))
+    return kernel
 
 
 def _products(call: Call, conv: Conv) -> int:
@@ -139,7 +172,7 @@ def _nearest_for(own: LayerCall, call: Call) -> Kernel | None:
 GRAPH_PASSES: dict[str, Callable[[Graph], Graph]] = {"copies": drop_copies, "fold": fold_affine}
 PLAN_PASSES: dict[str, Callable[[Plan], Plan]] = {
     "kernels": use_kernels, "nearest": use_nearest, "sum": fuse_sum, "relu": fuse_relu,
-    "channels-last": channels_last, "pack": pack}
+    "channels-last": channels_last, "winograd": use_winograd, "pack": pack}
 PASSES = (*GRAPH_PASSES, *PLAN_PASSES)
 
 

@@ -33,7 +33,7 @@ class Kernel(nn.Module):
     def fused(self, **changes: Any) -> Self:
         """Return a copy with other attributes, such as relu=True."""
         made = copy.copy(self)
-        made._parameters = dict(self._parameters)
+        made._parameters, made._modules = dict(self._parameters), dict(self._modules)
         for name, value in changes.items():
             setattr(made, name, value)
         return made

@@ -29,6 +29,7 @@ def at_sizes(net: Net, shapes: Mapping[str, Shape]) -> Net:
     made = copy.copy(net)
     made.steps = steps
     made.inputs = {name: tuple(shapes[name]) for name in net.inputs}
+    made.plan()
     return made
 
 

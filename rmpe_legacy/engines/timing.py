@@ -44,7 +44,6 @@ class EngineTimer:
 
     def _seconds(self) -> float:
         begin = time.perf_counter()
-        with torch.no_grad():
-            outputs = self._engine.run(self._inputs)
+        outputs = self._engine.run(self._inputs)
         wait_for(outputs.values())
         return time.perf_counter() - begin

@@ -33,7 +33,8 @@ class ExactEngine:
         self.net.keep_blobs = not set(self.wanted) <= set(self.net.outputs)
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
-        outputs = self.net(dict(inputs))
+        with torch.no_grad():
+            outputs = self.net(inputs)
         return {name: outputs[name] if name in outputs else self.net.blobs[name] for name in self.wanted}
 
     def blobs(self, inputs: Tensors, shown: Collection[str] | None = None, given: Tensors = NOTHING
@@ -59,7 +60,8 @@ class TorchEngine:
         self.any_batch = graph.is_dynamic
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
-        tops = self.program(*(inputs[name] for name in self.inputs))
+        with torch.no_grad():
+            tops = self.program(*[inputs[name] for name in self.inputs])
         return dict(zip(self.outputs, tops, strict=True))
 
     def blobs(self, inputs: Tensors, shown: Collection[str] | None = None, given: Tensors = NOTHING
@@ -96,15 +98,16 @@ class InductorEngine(TorchEngine):
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
         try:
-            values = [inputs[name] for name in self.inputs]
-            made = self.compiled(*values) if self.is_compiled else self._compile(values)
+            with torch.no_grad():
+                values = [inputs[name] for name in self.inputs]
+                made = self.compiled(*values) if self.is_compiled else self._compile(values)
+                return dict(zip(self.outputs, self.rest(*values, *made), strict=True))
         except RmpeError:
             raise
         except Exception as error:  # torch.compile lets through what the compilers behind it raise
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise
             raise NetError(f"{self.title}: engine 'inductor' cannot compile it: {first_line(error)}") from error
-        return dict(zip(self.outputs, self.rest(*values, *made), strict=True))
 
     def _compile(self, values: list[Tensor]) -> tuple[Tensor, ...]:
         """The first run. Before it, layers compute what they keep for one input size: PriorBox's boxes, which come out

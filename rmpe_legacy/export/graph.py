@@ -18,6 +18,7 @@ from .dynamic import Sizes, at_other_sizes, axes_text, before, dims_of
 Dim = int | str
 Dims = tuple[Dim, ...]
 BATCH = "N"
+FEW = 2  # images that show what a conversion does with a batch of any size
 ROWS = "R"  # a number of rows that the values decide, such as of regions
 
 
@@ -62,11 +63,19 @@ class Graph:
             f"--dynamic, or convert the layers before it, with --until {before(layer)}")
 
     def notes(self) -> tuple[str, ...]:
-        """Return a sentence about each layer whose state is lost from one run of the file to the next."""
-        lost = ("begins each run with a state of 0; in Caffe, where cont is not 0 at the first step, a forward goes on "
-                "from the state of the one before")
-        layers = (node.layer for node in self.nodes if node.layer is not None)
-        return tuple(str(layer.spec.error(lost)) for layer in layers if layer.keeps_state)
+        """Return a sentence about each layer whose state is lost from one run of the file to the next, or whose values
+        are random."""
+        random = "drops values at random, others in each run, as the prototxt wants it"
+        layers = [node.layer for node in self.nodes if node.layer is not None]
+        return tuple(str(layer.spec.error(layer.lost if layer.keeps_state else random)) for layer in layers
+                     if layer.keeps_state or layer.is_random)
+
+    def few_images(self) -> dict[str, Shape]:
+        """Return the inputs' shapes with a batch of FEW in place of a larger one, if the batch can have any size."""
+        if not self.is_dynamic or self.dynamic is not None or self.own.get(BATCH, 0) <= FEW:
+            return {}
+        return {value.blob: tuple(FEW if dim == BATCH else self.at_own_sizes((dim,))[0] for dim in value.shape)
+                for value in self.inputs}
 
     def at_own_sizes(self, shape: Dims) -> tuple[int, ...]:
         """Return a shape with the prototxt's sizes in place of the symbols, none of which depends on values."""
@@ -147,8 +156,8 @@ def _with_more_rows(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Ste
     """
     if not any(step.layer.chooses_rows for step in steps):
         return steps, steps
-    two = wire_quietly([replace(step.layer.spec, assumed_rows=2) for step in steps])
-    one = wire_quietly([step.layer.spec for step in steps])  # anew: a forward leaves the number that it found
+    # Anew for one row too: a forward leaves the number that it found.
+    one, two = (wire_quietly([replace(step.layer.spec, assumed_rows=rows) for step in steps]) for rows in (1, 2))
     for own, step, other in zip(steps, one, two, strict=True):
         if [d.shape for d in step.layer.declared] != [d.shape for d in other.layer.declared]:
             raise own.layer.spec.error("cannot be converted: its parameters fit only one number of rows")
@@ -163,7 +172,8 @@ def _with_another_batch(steps: Sequence[Step]) -> tuple[Sequence[Step], str]:
     first = _batch(steps)
     if first is None:
         return steps, "the network has no input with a batch"
-    specs = [_larger(step, first) if step.layer.spec.type == "Input" else step.layer.spec for step in steps]
+    specs = [_larger(step, first) if step.layer.spec.type == "Input" else replace(step.layer.spec, assumed_rows=1)
+             for step in steps]
     try:
         more = wire_quietly(specs)
     except RmpeError as error:

@@ -107,6 +107,111 @@ class InnerProduct(nn.Module):
         return F.linear(x.reshape(*x.shape[: self.axis], -1), weight, self.bias)
 
 
+class CompactBilinear(nn.Module):
+    """(N, C, H, W), (N, C', H, W) -> (N, outputs, H, W): outputs times the circular convolution of the count sketches
+    of each place, which add each channel, with a sign, to a cell; summed over the places if `whole`."""
+
+    cells: Tensor
+    signs: Tensor
+    other_cells: Tensor
+    other_signs: Tensor
+
+    def __init__(self, channels: int, others: int, outputs: int, whole: bool = False):
+        super().__init__()
+        self.outputs, self.whole = outputs, whole
+        for name, size in (("", channels), ("other_", others)):
+            self.register_buffer(f"{name}cells", torch.zeros(size, dtype=torch.int64))
+            self.register_buffer(f"{name}signs", torch.zeros(size))
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        transformed = []
+        for x, cells, signs in ((a, self.cells, self.signs), (b, self.other_cells, self.other_signs)):
+            values = x.movedim(1, -1) * signs
+            sketch = values.new_zeros(*values.shape[:-1], self.outputs).index_add(-1, cells, values)
+            transformed.append(torch.fft.rfft(sketch))
+        y = torch.fft.irfft(transformed[0] * transformed[1], self.outputs, norm="forward").movedim(-1, 1)
+        return y.sum((2, 3), keepdim=True) if self.whole else y
+
+
+class MeanField(nn.Module):
+    """Mean field inference of a conditional random field (CRF-RNN): scores (N, C, H, W), those to begin with, images
+    (N, 3, H, W) -> scores."""
+
+    def __init__(self, classes: int, iterations: int, thetas: tuple):
+        super().__init__()
+        self.iterations, self.thetas = iterations, thetas
+        self.spatial = nn.Parameter(torch.zeros(classes, classes))
+        self.bilateral = nn.Parameter(torch.zeros(classes, classes))
+        self.compatibility = nn.Parameter(-torch.eye(classes))
+
+    def forward(self, scores: Tensor, start: Tensor, image: Tensor) -> Tensor:
+        h, w = scores.shape[2:]
+        rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        place = torch.stack([columns.flatten(), rows.flatten()], 1).to(scores)
+        alpha, beta, gamma = self.thetas
+        spatial, found = Lattice(place / gamma), []
+        for flat, current, picture in zip(scores.flatten(2), start.flatten(2), image.flatten(2), strict=True):
+            bilateral = Lattice(torch.cat([place / alpha, picture.t() / beta], 1))
+            for _ in range(self.iterations):
+                share = current.softmax(0)
+                message = self.spatial @ spatial.filter(share) + self.bilateral @ bilateral.filter(share)
+                current = flat - self.compatibility @ message
+            found.append(current)
+        return torch.stack(found).view_as(scores)
+
+
+class Lattice:
+    """The permutohedral lattice of points (N, d), and a Gaussian filter of values (C, N) on it."""
+
+    def __init__(self, features: Tensor):
+        points, d = features.shape
+        keys, weight = simplices(F.pad(features, (0, 0, 0, -points % 4)))  # as published, with points of 0
+        rows, vertex = keys.reshape(-1, d).unique(dim=0, return_inverse=True)
+        steps = [sign * (1 - (d + 1) * (torch.arange(d) == axis).long()) for axis in range(d + 1) for sign in (-1, 1)]
+        every, code = torch.cat([rows, *(rows + step.to(rows) for step in steps)]).unique(dim=0, return_inverse=True)
+        own = torch.arange(len(rows), device=rows.device)
+        number = torch.full((len(every),), len(rows), device=rows.device).scatter(0, code[: len(rows)], own)
+        self.neighbors = number[code[len(rows) :]].reshape(d + 1, 2, -1)
+        self.vertex, self.weight = vertex.reshape(-1, d + 1)[:points], weight[:points]
+        self.size, self.scale = len(rows), 1 / (1 + 2.0**-d)
+        self.norm = 1 / (self.sums(self.weight.new_ones(1, points)) + 1e-20)
+
+    def filter(self, values: Tensor) -> Tensor:
+        return self.sums(values) * self.norm
+
+    def sums(self, values: Tensor) -> Tensor:
+        at = values.new_zeros(len(values), self.size + 1)
+        at = at.index_add(1, self.vertex.flatten(), (values[:, :, None] * self.weight).flatten(1))
+        for low, high in self.neighbors:
+            at = F.pad(at[:, :-1] + 0.5 * (at[:, low] + at[:, high]), (0, 1))
+        return (self.weight * self.scale * at[:, self.vertex]).sum(2)
+
+
+def simplices(features: Tensor) -> tuple[Tensor, Tensor]:
+    """The keys (N, d + 1, d) of the lattice's vertices around each point (N, d), and their weights (N, d + 1)."""
+    d = features.shape[1]
+    i, deviation = torch.arange(d, dtype=torch.float64), float(torch.tensor((2 / 3) ** 0.5 * (d + 1)))
+    scale = (1 / ((i + 2) * (i + 1)).sqrt() * deviation).to(features)
+    part, total, elevated = (features * scale).unbind(1), torch.zeros_like(features[:, 0]), []
+    for j in range(d, 0, -1):
+        elevated.append(total - j * part[j - 1])
+        total = total + part[j - 1]
+    up = torch.stack([total, *elevated[::-1]])
+    nearest = (up * (1 / torch.tensor(d + 1.0)).to(up)).round()
+    base = nearest * (d + 1)
+    less = (up - base)[:, None] < (up - base)[None]
+    later = torch.ones(d + 1, d + 1, device=up.device).triu(1).bool()[..., None]
+    rank = (less & later).sum(1) + (~less & later).sum(0) + nearest.sum(0).long()
+    shift = ((rank < 0).long() - (rank > d).long()) * (d + 1)
+    rank, base = rank + shift, base + shift
+    share = (up - base) * (1 / torch.tensor(d + 1.0)).to(up)
+    falling = share.gather(0, rank.argsort(0, descending=True))
+    weight = torch.cat([falling[:1] + (1 - falling[-1:]), falling[1:] - falling[:-1]])
+    vertex = torch.arange(d + 1, device=up.device)[:, None]
+    keys = base[:d].long().t()[:, None] + vertex - (rank[:d].t()[:, None] > d - vertex).long() * (d + 1)
+    return keys, weight.t()
+
+
 class Embed(nn.Module):
     """The rows of a matrix that x names, whole numbers: (...) -> (..., outputs)."""
 
@@ -354,6 +459,17 @@ def average_pool(x: Tensor, kernel: tuple, stride: tuple = (1, 1), pad: tuple = 
 def sum_pool(x: Tensor, kernel: tuple, stride: tuple = (1, 1), pad: tuple = (0, 0), floor: bool = False) -> Tensor:
     """The sum of each window, with Caffe's choice of windows."""
     return F.avg_pool2d(F.pad(x, margin(x, kernel, stride, pad, floor)), kernel, stride, divisor_override=1)
+
+
+def windows_as_channels(x: Tensor, axis: int, kernel: tuple, stride: tuple, dilation: tuple, margin: tuple) -> Tensor:
+    """The windows of a convolution, with the places in a window as channels, the given axis."""
+    x, dims, first = F.pad(x, margin), len(kernel), axis + 1
+    for i, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
+        grid = (x.shape[first + 2 * i] - d * (k - 1) - 1) // s + 1
+        place = torch.arange(k, device=x.device)[:, None] * d + torch.arange(grid, device=x.device) * s
+        x = x[(slice(None),) * (first + 2 * i) + (place,)]
+    x = x.permute(*range(first), *range(first, first + 2 * dims, 2), *range(first + 1, first + 2 * dims, 2))
+    return x.flatten(axis, axis + dims)
 
 
 def convolve_each(kernels: Tensor, x: Tensor, side: int) -> Tensor:
@@ -628,6 +744,17 @@ def roi_max_pool(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ratio
                 if y1 < y2 and x1 < x2:
                     top[r, :, i, j] = x[image, :, y1:y2, x1:x2].amax((1, 2))
     return top
+
+
+def parts_around(x: Tensor, points: Tensor, size: tuple, scale: float) -> tuple[Tensor, ...]:
+    """What lies around points (N, P, 2), columns first: of a map (N, C, H, W), P times (N, C, *size); 0 outside it."""
+    wide = F.pad(x, [size[1], size[1], size[0], size[0]])
+    image, places = torch.arange(len(x), device=x.device)[:, None, None], []
+    for axis, pooled in enumerate(size):
+        begin = half_away(points[..., 1 - axis] * scale - pooled // 2).clamp(-pooled, x.shape[2 + axis]).long() + pooled
+        places.append(begin[..., None] + torch.arange(pooled, device=x.device))
+    return tuple(wide[image, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+                 for rows, columns in zip(*(place.unbind(1) for place in places), strict=True))
 
 
 def psroi_pool(x: Tensor, rois: Tensor, dim: int, group: int, scale: float) -> Tensor:
@@ -1034,6 +1161,16 @@ def warp(image: Tensor, flow: Tensor, edge: bool, fill: float = 0) -> Tensor:
 def shift_channels(x: Tensor, values: list, scale: float = 1, scale_all: float = 1) -> Tensor:
     """scale_all * (scale * x + a value of each channel); the values begin anew if there are more channels."""
     return scale_all * (scale * x + x.new_tensor(values).repeat(x.shape[1] // len(values)).view(1, -1, 1, 1))
+
+
+def hyper_columns(values: Tensor, maps: list, step: int) -> tuple[Tensor, Tensor]:
+    """The maps, interpolated, and the values (N, K, H, W) at every step-th place: (N * P, C, 1, 1), (N * P, K).
+
+    Beyond a map's outer pixels, those pixels count.
+    """
+    resized = [F.interpolate(x, values.shape[2:], mode="bilinear", align_corners=False) for x in maps]
+    rows = [x.flatten(2)[..., ::step].transpose(1, 2).flatten(0, 1) for x in (torch.cat(resized, 1), values)]
+    return rows[0][..., None, None], rows[1]
 
 
 def resize_images(x: Tensor, size: tuple, start: float, gap: float) -> Tensor:

@@ -289,7 +289,8 @@ def _forward(lines: Sequence[_Line]) -> list[str]:
         for line in paragraph:
             code = f"        {', '.join(line.targets)} = {line.value}"
             if len(code) > WIDTH and len(line.targets) > 1:  # a line can only be broken inside brackets
-                code = f"        ({', '.join(line.targets)}) = {line.value}"
+                is_tuple = isinstance(ast.parse(line.value, mode="eval").body, ast.Tuple)
+                code = f"        ({', '.join(line.targets)}) = {f'({line.value})' if is_tuple else line.value}"
             code = _wrapped(code, 12)
             last = code.rpartition("\n")[2]
             shapes = ", ".join(map(_sizes, line.shapes))

@@ -174,6 +174,7 @@ class RunResult:
     # Softmax and Sigmoid, which turn a difference into a factor.
     steep: frozenset[str] = frozenset()
     made_from: Mapping[str, Sequence[str]] = field(default_factory=dict)  # blob -> what the layers that compute it read
+    random: frozenset[str] = frozenset()  # blobs in which values are set to 0 at random
     coarse: frozenset[str] = frozenset()  # saturating blobs whose values near 0 are multiples of 2^-24
 
 
@@ -273,6 +274,7 @@ class NetRunner:
                          frozenset(name for name, layer in last.items() if layer.range01),
                          frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"),
                          self.turning, self._around(lambda layer: layer.is_discontinuous or layer.range01), made_from,
+                         frozenset(top for step in steps if step.layer.is_random for top in step.top),
                          frozenset(name for name, layer in last.items() if layer.range01 and layer.is_coarse))
 
     @cached_property
@@ -427,6 +429,7 @@ class Writer:
     write: Callable[[list[Path]], None]  # writes the files at these paths
     notes: tuple[str, ...] = ()  # for the user
     compared_at: tuple[Mapping[str, Shape], ...] = ()  # shapes of the inputs to compare at, besides the prototxt's
+    few_images: Mapping[str, Shape] = field(default_factory=dict)  # shapes of random inputs in place of the prototxt's
 
 
 @dataclass(frozen=True)

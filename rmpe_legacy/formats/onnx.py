@@ -68,6 +68,9 @@ class _Values(Mapping[str, np.ndarray]):
             self.latest = self.compute(self.groups[group], self.before)
         return self.latest[name]
 
+    def __contains__(self, blob: object) -> bool:  # a Mapping's own would compute the blob
+        return blob in self.names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
@@ -213,7 +216,8 @@ def _prepare(network: Network, files: Sequence[Path]) -> Writer:
     model, graph = to_onnx(network.net, about=f"converted from {network.title}", dynamic=network.dynamic)
     fixed = () if graph.is_dynamic or graph.dynamic is not None else (
         f"the batch has the prototxt's size: {graph.why_fixed}",)
-    return Writer(lambda paths: write_onnx(paths[0], model), (*fixed, *graph.notes()), graph.compared_at)
+    return Writer(lambda paths: write_onnx(paths[0], model), (*fixed, *graph.notes()), graph.compared_at,
+                  graph.few_images())
 
 
 ONNX = Format("ONNX", (".onnx",), has_suffix(".onnx"), run=_run, prepare=_prepare, runtime="ONNX")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class WriteResult:
     files: list[Path]
     notes: list[str]
     compared_at: tuple[Mapping[str, Shape], ...] = ()  # shapes of the inputs to compare at, besides the prototxt's
+    few_images: Mapping[str, Shape] = field(default_factory=dict)  # shapes of random inputs in place of the prototxt's
 
 
 def write_network(network: Network, target: Format, destination: str | PathLike, sources: Sequence[Path] = (),
@@ -57,7 +58,7 @@ def write_network(network: Network, target: Format, destination: str | PathLike,
         make_folder(first.parent)
     with all_or_none(*files) as paths:
         writer.write(paths)
-    return WriteResult(target, files, notes + list(writer.notes), writer.compared_at)
+    return WriteResult(target, files, notes + list(writer.notes), writer.compared_at, writer.few_images)
 
 
 def write_weights(layers: list[TrainedLayer], destination: str | PathLike, sources: Sequence[Path] = (),

@@ -36,7 +36,7 @@ class Detector:
         self.label = person_label(self.output.labels, self.options, net.name or "(unnamed)")
         self.image = self.options.applied_to(self.output.usual)
         self.compiled: Any = None if engine == "exact" else net.compiled(engine, blobs=self.output.tops)
-        self.engine = "exact" if self.compiled is None else str(self.compiled.engine)
+        self.engine = "exact" if self.compiled is None else str(self.compiled.settle())
 
     def blobs(self, image: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Run the network on an image.

@@ -129,7 +129,7 @@ class CaffePoseNetwork(PoseNetwork):
         self.shown = {} if image is None else {"straightened": image.top[0],
                                                "theta": image.layer.spec.message.bottom[1]}
         self.compiled = net.compiled(engine, blobs=[self.heatmaps, *self.shown.values()])
-        self.engine = self.compiled.engine
+        self.engine = self.compiled.settle()
 
     def _run_compiled(self, crops: Tensor) -> PoseOutput:
         blobs = self.compiled({self.input: crops})

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+import torch
 
 from rmpe_legacy.distributed import World
-from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.errors import FileError, LayerError, RmpeError
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.draw import draw_boxes, draw_poses, line_width
 from rmpe_legacy.pose.pipeline import Pipeline, PoseResult, merge_poses
@@ -117,6 +118,11 @@ class BatchRun:
         except _TOO_LARGE as error:
             result = _too_large(source, error)
             return lambda: result
+        except (torch.OutOfMemoryError, LayerError) as error:
+            if not _fills_gpu(error):
+                raise
+            result = _too_much(source, error)  # not in the closure, where the error would keep blobs alive
+            return lambda: result
         return lambda: self._drawn(source, image, people, shown)
 
     def _save(self, checkpoint: Checkpoint, source: ImageSource, finish: _Finish) -> ImageResult:
@@ -173,6 +179,18 @@ def _quick_turns() -> Iterator[None]:
 
 def _too_large(source: ImageSource, error: Exception) -> ImageResult:
     reason = f"{source.name}: {first_line(error)}; the image is too large to process, scale it down"
+    return ImageResult(source.name, skipped=reason)
+
+
+def _fills_gpu(error: BaseException) -> bool:
+    """Whether an error says that a GPU's memory is full; a layer's error has torch's as its cause."""
+    return isinstance(error, torch.OutOfMemoryError) or isinstance(error.__cause__, torch.OutOfMemoryError)
+
+
+def _too_much(source: ImageSource, error: Exception) -> ImageResult:
+    """Another image may have fewer people, or find more memory free."""
+    reason = (f"{source.name}: the GPU's memory does not suffice: {first_line(error)}; run it again with a smaller "
+              "--batch, or with --device cpu")
     return ImageResult(source.name, skipped=reason)
 
 

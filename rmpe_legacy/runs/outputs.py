@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rmpe_legacy.files import write_together
+from rmpe_legacy.files import make_folder, whole_file
 from rmpe_legacy.pose.joints import MPII16, JointSet
 from rmpe_legacy.pose.nms import NmsResult
 from rmpe_legacy.pose.people import People, people_in
@@ -83,12 +83,11 @@ def write_detections(output: Path, batch: BatchResult, skipped: Mapping[str, str
                      settings: Mapping[str, Any]) -> None:
     """Write a proposals folder and detections.json."""
     write_proposals(output, batch.proposals)
-    annotations = [{"id": i + 1, "image_id": image + 1, "category_id": 1, "bbox": _xywh(box), "score": float(score)}
+    annotations = ({"id": i + 1, "image_id": image + 1, "category_id": 1, "bbox": _xywh(box), "score": float(score)}
                    for image, (first, end) in enumerate(batch.proposals.ranges.tolist())
                    for i, box, score in zip(range(first, end), batch.proposals.boxes_xyxy[first:end],
-                                            batch.proposals.scores[first:end], strict=True)]
-    content = _coco(batch, annotations, {"id": 1, "name": "person"}, skipped, settings)
-    write_together(output, {DETECTIONS: _json(content)})
+                                            batch.proposals.scores[first:end], strict=True))
+    _write_json(output / DETECTIONS, _coco(batch, annotations, {"id": 1, "name": "person"}, skipped, settings))
 
 
 def write_people(output: Path, batch: BatchResult, nms: NmsResult, recipe: Recipe, skipped: Mapping[str, str],
@@ -96,32 +95,33 @@ def write_people(output: Path, batch: BatchResult, nms: NmsResult, recipe: Recip
     """Write the folders proposals and nms with the authors' files, and poses.json."""
     write_proposals(output / PROPOSALS, batch.proposals, batch.poses)
     write_persons(output / NMS, nms.persons, batch.proposals, recipe.nms)
-    write_together(output, {PEOPLE: people_json(batch, nms, recipe, skipped, settings)})
+    _write_json(output / PEOPLE, _people(batch, nms, recipe, skipped, settings))
 
 
 def people_json(batch: BatchResult, nms: NmsResult, recipe: Recipe, skipped: Mapping[str, str],
                 settings: Mapping[str, Any]) -> bytes:
     """Return the content of poses.json."""
+    return b"".join(_json(_people(batch, nms, recipe, skipped, settings)))
+
+
+def _people(batch: BatchResult, nms: NmsResult, recipe: Recipe, skipped: Mapping[str, str],
+            settings: Mapping[str, Any]) -> dict[str, Any]:
     category = {"id": 1, "name": "person", "keypoints": batch.joints.joints,
                 "skeleton": [[a + 1, b + 1] for a, b in batch.joints.limbs]}
-    annotations = _annotations(nms.persons, batch, recipe)
-    return _json(_coco(batch, annotations, category, skipped, settings))
+    return _coco(batch, _annotations(nms.persons, batch, recipe), category, skipped, settings)
 
 
-def _annotations(persons: Persons, batch: BatchResult, recipe: Recipe) -> list[dict[str, Any]]:
-    """Return one annotation per person. A joint without coordinates (all scores 0) is three zeros, as in COCO."""
+def _annotations(persons: Persons, batch: BatchResult, recipe: Recipe) -> Iterator[dict[str, Any]]:
+    """Yield one annotation per person. A joint without coordinates (all scores 0) is three zeros, as in COCO."""
     joints = persons.joints_px if recipe.nms == "batch" else persons.joints_xy
-    out = []
     for k, (pick, image) in enumerate(zip(persons.picks.tolist(), persons.images.tolist(), strict=True)):
         triples = np.column_stack([joints[k], persons.scores[k]])
         there = np.isfinite(triples).all(axis=1)
         triples[~there] = 0
-        out.append({"id": k + 1, "image_id": image + 1, "category_id": 1, "keypoints": triples.reshape(-1).tolist(),
-                    "num_keypoints": int(there.sum()), "score": float(triples[:, 2].mean()),
-                    "bbox": _xywh(batch.proposals.boxes_xyxy[pick]),
-                    "bbox_score": float(batch.proposals.scores[pick]),
-                    "proposals": (np.sort(persons.merged(k)) + 1).tolist()})
-    return out
+        yield {"id": k + 1, "image_id": image + 1, "category_id": 1, "keypoints": triples.reshape(-1).tolist(),
+               "num_keypoints": int(there.sum()), "score": float(triples[:, 2].mean()),
+               "bbox": _xywh(batch.proposals.boxes_xyxy[pick]), "bbox_score": float(batch.proposals.scores[pick]),
+               "proposals": (np.sort(persons.merged(k)) + 1).tolist()}
 
 
 def people_of(batch: BatchResult, nms: NmsResult | None, recipe: Recipe) -> list[People]:
@@ -137,12 +137,13 @@ def persons_of_poses(batch: BatchResult) -> Persons:
                    batch.proposals.ranges[:, 1])
 
 
-def _coco(batch: BatchResult, annotations: list[dict[str, Any]], category: dict[str, Any],
+def _coco(batch: BatchResult, annotations: Iterator[dict[str, Any]], category: dict[str, Any],
           skipped: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
-    images = [{"id": i + 1, "file_name": name, "width": width, "height": height} for i, (name, (width, height)) in
-              enumerate(zip(batch.proposals.images, batch.sizes_wh, strict=True))]
-    return {"info": dict(settings), "images": images, "annotations": annotations, "categories": [category],
-            "skipped": [{"file_name": name, "reason": reason} for name, reason in skipped.items()]}
+    """Return the content of a file in COCO's style; its lists are iterators, since they may be long."""
+    images = ({"id": i + 1, "file_name": name, "width": width, "height": height} for i, (name, (width, height)) in
+              enumerate(zip(batch.proposals.images, batch.sizes_wh, strict=True)))
+    return {"info": dict(settings), "images": images, "annotations": annotations, "categories": iter([category]),
+            "skipped": ({"file_name": name, "reason": reason} for name, reason in skipped.items())}
 
 
 def _xywh(box: np.ndarray) -> list[int]:
@@ -150,13 +151,27 @@ def _xywh(box: np.ndarray) -> list[int]:
     return [xmin, ymin, xmax - xmin, ymax - ymin]
 
 
-def _json(content: Mapping[str, Any]) -> bytes:
-    """Format as JSON, with list items one per line so that files can be read and compared."""
-    lines = []
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    make_folder(path.parent)
+    with whole_file(path) as file:
+        file.writelines(_json(content))
+
+
+def _json(content: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield JSON piece by piece; items of iterators are one per line, so that files can be read and compared."""
+    before = "{\n "
     for key, value in content.items():
-        if isinstance(value, list) and value:
-            rows = ",\n  ".join(json.dumps(row, allow_nan=False) for row in value)
-            lines.append(f"{json.dumps(key)}: [\n  {rows}\n ]")
+        yield f"{before}{json.dumps(key)}: ".encode()
+        if isinstance(value, Iterator):
+            yield from _list(value)
         else:
-            lines.append(f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}")
-    return ("{\n " + ",\n ".join(lines) + "\n}\n").encode()
+            yield json.dumps(value, allow_nan=False).encode()
+        before = ",\n "
+    yield b"\n}\n"
+
+
+def _list(items: Iterator[Any]) -> Iterator[bytes]:
+    count = 0
+    for count, item in enumerate(items, 1):
+        yield f"{',' if count > 1 else '['}\n  {json.dumps(item, allow_nan=False)}".encode()
+    yield b"\n ]" if count else b"[]"

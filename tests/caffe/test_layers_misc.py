@@ -1,5 +1,6 @@
 """Layers of the fork, HDF5Output and the recurrent state: what the goldens leave out."""
 
+import dataclasses
 import math
 
 import h5py
@@ -10,6 +11,7 @@ from one_layer import layer, net_of, normal
 from torch.testing import assert_close
 
 from rmpe_legacy import RmpeError
+from rmpe_legacy.caffe.layers.pooling import maximum
 
 
 class TestAccuracyHeatmap:
@@ -187,6 +189,26 @@ class TestEdges:
     def test_pooling_differs_in_keeping_nan(self):
         net = net_of(layer("Pooling", rest="pooling_param { kernel_size: 2 }"), (1, 1, 2, 2))
         assert net(x=torch.tensor([[[[1.0, math.nan], [2, 3]]]]))["y"].isnan()
+
+    def test_pooling_differs_in_keeping_minus_infinity(self):
+        """Also at the edge, where windows reach beyond the bottom."""
+        net = net_of(layer("Pooling", rest="pooling_param { kernel_size: 2 stride: 2 }"), (1, 1, 3, 3))
+        x = torch.full((1, 1, 3, 3), -math.inf)
+        x[..., 0, 0] = 5
+        assert net(x=x)["y"].flatten().tolist() == [5, -math.inf, -math.inf, -math.inf]
+
+    @pytest.mark.parametrize("rest", ["kernel_size: 3 stride: 2", "kernel_size: 2 stride: 2 pad: 1",
+                                      "kernel_h: 3 kernel_w: 4 stride_h: 2 stride_w: 3 pad_h: 1 pad_w: 0",
+                                      "kernel_size: 3 stride: 2 pad: 2", "kernel_size: 2 stride: 3"])
+    @pytest.mark.parametrize("size", [(7, 5), (8, 6), (10, 13)])
+    def test_pooling_is_the_same_by_torch_and_by_padding(self, rest, size):
+        net = net_of(layer("Pooling", rest=f"pooling_param {{ {rest} }}"), (2, 3, *size))
+        windows = net.layer.windows
+        assert windows.are_torchs == (rest[-6:] not in ("pad: 2", "ide: 3"))
+        x = normal(2, 3, *size)
+        by_padding = dataclasses.replace(windows)
+        object.__setattr__(by_padding, "are_torchs", False)
+        assert torch.equal(net(x=x)["y"], maximum(x, by_padding))
 
     def test_bnll_does_not_overflow(self):
         assert net_of(layer("BNLL"), (2,))(x=torch.tensor([200.0, -200]))["y"].tolist() == [200, 0]

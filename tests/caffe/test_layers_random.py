@@ -5,16 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from exported import by_onnx, by_python
 from one_layer import layer, net_of, normal
 from torch.testing import assert_close
 
 from rmpe_legacy import RmpeError
 from rmpe_legacy.caffe.layers.fillers import fill
 from rmpe_legacy.caffe.proto.text import parse_text
-from rmpe_legacy.export.onnx import to_onnx, write_onnx
-from rmpe_legacy.export.python_source import to_python, write_state
-from rmpe_legacy.formats.onnx import OnnxRunner
-from rmpe_legacy.formats.python import PythonRunner
+from rmpe_legacy.compare.verify import verify
+from rmpe_legacy.formats.base import NetRunner
 
 
 def filled(shape: tuple[int, ...], text: str, dialect: str = "rmpe") -> torch.Tensor:
@@ -174,19 +173,29 @@ class TestDropout:
 
     def test_without_scale_train_it_is_exported(self, tmp_path):
         net = net_of(layer("Dropout", rest=self.UNSCALED) + layer("Power", "y", "z"), (2, 3), dialect="rcnn")
-        write_onnx(tmp_path / "net.onnx", to_onnx(net)[0])
-        model = to_python(net, "a case", "net.pt")
-        (tmp_path / "net.py").write_text(model.text)
-        write_state(tmp_path / "net.pt", model.state)
         x = normal(2, 3)
-        for runner in (OnnxRunner(tmp_path / "net.onnx", "onnx"), PythonRunner(tmp_path / "net.py", "model.py")):
-            assert_close(torch.as_tensor(runner.run({"x": x.numpy()}, ["z"]).blobs["z"]), x * 0.7, rtol=2e-7, atol=0)
+        for make in (by_onnx, by_python):
+            top = make(net, tmp_path).run({"x": x.numpy()}, ["z"]).blobs["z"]
+            assert_close(torch.as_tensor(top), x * 0.7, rtol=2e-7, atol=0)
 
-    @pytest.mark.parametrize("convert", [to_onnx, lambda net: to_python(net, "a case", "net.pt")])
-    def test_random_values_in_test_phase_cannot_be_exported(self, convert):
-        net = net_of(layer("Dropout", rest=self.SAMPLED), (2, 3), dialect="segnet")
-        with pytest.raises(RmpeError, match="sample_weights_test drops random values in TEST"):
-            convert(net)
+    @pytest.mark.parametrize("make", [by_onnx, by_python])
+    @pytest.mark.parametrize("rest", [SAMPLED, SAMPLED.replace("}", "scale_train: false }")])
+    def test_random_values_in_test_phase_are_exported(self, make, rest, tmp_path):
+        net = net_of(layer("Dropout", rest=rest) + layer("Power", "y", "z", "power_param { scale: 3 shift: 1 }"),
+                     (20, 50), dialect="mixed")
+        runner = make(net, tmp_path)
+        x = normal(20, 50).numpy()
+        first, again = (runner.run({"x": x}, ["z"]).blobs["z"] for _ in range(2))
+        kept = first != 1
+        assert 0.6 < kept.mean() < 0.8
+        assert (kept != (again != 1)).any()
+        scale = 1 if "scale_train" in rest else 1 / 0.7
+        np.testing.assert_allclose(first[kept], x[kept] * 3 * scale + 1, rtol=1e-5, atol=1e-5)
+        verdict = verify(NetRunner(net, "net"), runner)
+        assert verdict.same
+        assert "layers that read y were given A's values" in verdict.sentence
+        assert not verify(NetRunner(net, "net"), make(net_of(
+            layer("Dropout") + layer("Power", "y", "z", "power_param { scale: 3 shift: 1 }"), (20, 50)), tmp_path)).same
 
 
 class TestStochasticPooling:

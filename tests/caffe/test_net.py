@@ -157,6 +157,47 @@ class TestBlobs:
             registry._LAYERS.pop("Watch")
 
 
+class TestHooks:
+    """A layer that nobody watches is not called as a torch module, because that takes a small network's time."""
+
+    TEXT = INPUT + CONV + layer("r", "ReLU", "y", "z")
+
+    @pytest.mark.parametrize("gradients", [False, True])
+    def test_those_of_a_layer_are_called(self, load, gradients):
+        net, seen = load(self.TEXT), []
+        handles = [net.r.register_forward_pre_hook(lambda _, bottoms: seen.append(bottoms[0])),
+                   net.r.register_forward_hook(lambda _, bottoms, top: top + 1)]
+        with torch.set_grad_enabled(gradients):
+            changed = net(x=x())["z"]
+            for handle in handles:
+                handle.remove()
+            assert_close(changed, net(x=x())["z"] + 1)
+        assert len(seen) == 1
+
+    @pytest.mark.parametrize("gradients", [False, True])
+    def test_those_of_all_modules_are_called(self, load, gradients):
+        net, seen = load(self.TEXT), []
+        handle = torch.nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(module))
+        try:
+            with torch.set_grad_enabled(gradients):
+                net(x=x())
+        finally:
+            handle.remove()
+        assert seen == [net.conv, net.r, net]
+
+    def test_a_layer_that_was_compiled_runs_as_such(self, load):
+        net, ran = load(self.TEXT), []
+
+        def backend(module, _):
+            ran.append(module)
+            return module.forward
+
+        net.r.compile(backend=backend)
+        with torch.no_grad():
+            net(x=x())
+        assert len(ran) == 1
+
+
 class TestInputsWithoutAName:
     TWO = INPUT + 'layer { name: "im" type: "Input" top: "im_info" input_param { shape { dim: 1 dim: 3 } } }\n'
 

@@ -675,6 +675,33 @@ layer {{ name: "s{i}" type: "Eltwise" bottom: "c{i}" bottom: "t{i}" top: "s{i}" 
         assert given[2:] == [["data", *(f"given/{blob}{i}" for blob, i in (("c", 0), ("c", i), ("t", i)))]
                              for i in range(1, 5)]
 
+    def test_a_blob_is_not_computed_to_learn_whether_there_is_one(self, rmpe):
+        network(DATA + self.LAYERS)
+        onnx.save(to_onnx(load_net("net.prototxt"))[0], "net.onnx")
+        runner = OnnxRunner(Path("net.onnx"), "net.onnx")
+        blobs = runner.run({"data": np.ones(runner.shapes["data"], np.float32)}).blobs
+        runner.model.Clear()  # no session can be made
+        assert "c0" in blobs
+        assert "c9" not in blobs
+
+
+@pytest.mark.parametrize("target", ["out.onnx", "out.py"])
+@pytest.mark.parametrize(("batch", "rest", "seen"), [
+    (8, "", 2), (2, "", 2), (1, "", 1),
+    (8, 'type: "Reshape" bottom: "end" reshape_param { shape { dim: [1, 384] } }', 8),
+    (8, 'type: "ROIPooling" bottom: "end" bottom: "rois" roi_pooling_param { pooled_h: 2 pooled_w: 2 }', 8)],
+    ids=["many", "two", "one", "fixed", "with regions of images"])
+def test_a_batch_of_any_size_is_compared_on_two_images(rmpe, target, batch, rest, seen):
+    regions = f'layer {{ name: "r" type: "Input" top: "rois" input_param {{ shape {{ dim: [{batch}, 5] }} }} }}'
+    network(DATA.replace("dim: 1 ", f"dim: {batch} ", 1) + (regions if "rois" in rest else "")
+            + 'layer { name: "end" type: "Power" bottom: "data" top: "end" power_param { power: 2 } }\n'
+            + (f'layer {{ name: "last" top: "last" {rest} }}' if rest else ""))
+    torch.save({}, "net.pt")
+    code, out, err = rmpe("convert", "net.prototxt", "net.pt", target)
+    assert code == 0, err
+    assert "the same" in out
+    assert f"data {seen} x 3 x 4 x 4 random" in Path(f"{target}.verify.html").read_text()
+
 
 def test_a_network_without_parameters_takes_an_empty_state_dict(rmpe):
     network(DATA + 'layer { name: "end" type: "Power" bottom: "data" top: "end" power_param { scale: 3 } }')

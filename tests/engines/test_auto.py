@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from engine_networks import everything
 
 from rmpe_legacy.caffe.net import Net
-from rmpe_legacy.engines import EXACT, auto
+from rmpe_legacy.engines import EXACT, auto, turns
 from rmpe_legacy.engines.base import Job
 from rmpe_legacy.errors import NetError
 
@@ -65,6 +67,44 @@ def test_another_size_is_measured_anew(net: Net, monkeypatch: pytest.MonkeyPatch
     assert measured == ["everything"] * 2
 
 
+def test_another_number_of_images_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """1 to 3 images are one class, 4 to 15 the next. An engine that other batches use is not prepared again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    net = everything(tmp_path)
+    batches: list[int] = []
+
+    def measure(job):
+        batches.append(job.net.inputs["data"][0])
+        return {"exact": 3.0, "onnxruntime" if batches[-1] in (5, 70) else "torch": 2.0}, {}
+
+    monkeypatch.setattr(auto, "measure", measure)
+    compiled = net.compiled("auto")
+    chosen = {}
+    for batch in (1, 3, 2, 5, 15, 4, 16, 3, 70):
+        x = torch.randn(batch, 3, 17, 13)
+        with torch.no_grad():
+            for name, value in net(x).items():
+                torch.testing.assert_close(compiled(x)[name], value, rtol=0, atol=1e-4)
+        chosen[batch] = compiled.prepared
+    assert batches == [2, 5, 16, 70]
+    assert [chosen[batch].engine.name for batch in (1, 5, 16, 70)] == ["torch", "onnxruntime", "torch", "onnxruntime"]
+    assert chosen[1] is chosen[2] is chosen[3] is chosen[16]
+    assert chosen[4] is chosen[5] is chosen[15] is chosen[70]
+
+
+def test_a_settled_network_stays_with_its_engine(net: Net, monkeypatch: pytest.MonkeyPatch):
+    measured = times(monkeypatch, torch=2.0)
+    compiled = net.compiled("auto")
+    assert compiled.settle() == "torch"
+    ready = compiled.prepared
+    times(monkeypatch, onnxruntime=2.0)
+    for batch in (2, 5, 16):
+        compiled(torch.randn(batch, 3, 17, 13))
+        assert compiled.prepared is ready
+    assert measured == ["everything"]
+    assert (compiled.engine, compiled.settle()) == ("torch", "torch")
+
+
 def test_a_refused_engine_gives_way_to_the_next(net: Net, monkeypatch: pytest.MonkeyPatch):
     times(monkeypatch, torch=2.0, onnxruntime=1.0)
 
@@ -78,7 +118,7 @@ def test_a_refused_engine_gives_way_to_the_next(net: Net, monkeypatch: pytest.Mo
     assert compiled.prepared.refused == {"onnxruntime": "cannot"}
 
 
-@pytest.mark.parametrize(("turn", "runs"), [(1e-12, 1), (1e9, auto.MAX_RUNS)], ids=["a slow one", "a fast one"])
+@pytest.mark.parametrize(("turn", "runs"), [(1e-12, 1), (1e9, turns.MAX_RUNS)], ids=["a slow one", "a fast one"])
 def test_how_often_an_engine_runs_in_its_turn(turn: float, runs: int, net: Net, monkeypatch: pytest.MonkeyPatch):
     """A single run of a small network would be all noise."""
     counted: list[int] = []
@@ -88,13 +128,28 @@ def test_how_often_an_engine_runs_in_its_turn(turn: float, runs: int, net: Net, 
             counted.append(1)
             return {}
 
-    monkeypatch.setattr(auto, "TURN_SECONDS", turn)
+    monkeypatch.setattr(turns, "TURN_SECONDS", turn)
     monkeypatch.setattr(auto, "ENGINES", {EXACT: lambda job: Counting()})
     times, refused = auto.measure(Job(net, net.outputs))
     assert list(times) == [EXACT]
     assert times[EXACT] > 0
     assert refused == {}
-    assert len(counted) == 2 + auto.ROUNDS * runs
+    assert len(counted) == 2 + turns.ROUNDS * runs
+
+
+def test_a_slow_engine_gets_few_turns(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(turns, "TURN_SECONDS", 1e-12)  # each counts as slow
+    counted = {"fast": 0, "slow": 0}
+
+    def run(name: str, seconds: float) -> dict[str, torch.Tensor]:
+        counted[name] += 1
+        time.sleep(seconds)
+        return {}
+
+    times = turns.time_in_turns({"fast": partial(run, "fast", 0.001), "slow": partial(run, "slow", 0.05)})
+    assert times["slow"] >= 0.05
+    assert times["fast"] < 0.05
+    assert counted == {"fast": 1 + turns.ROUNDS, "slow": 1}
 
 
 DAMAGED = {

@@ -16,11 +16,12 @@ from rmpe_legacy import load_net
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.engines import ENGINES, EXACT, PASSES, onnx_engines, passes, torch_engines
 from rmpe_legacy.engines.base import Engine, Job
-from rmpe_legacy.engines.kernels import Affine, Conv, PackedConv
+from rmpe_legacy.engines.kernels import Affine, Conv, PackedConv, WinogradConv
 from rmpe_legacy.engines.passes import PLAN_PASSES, optimize
 from rmpe_legacy.engines.plan import LayerCall, Program, split
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.export.graph import make_graph
+from rmpe_legacy.ops import winograd
 
 HAS_OPENVINO = find_spec("openvino") is not None
 FAST = [pytest.param(name, marks=[pytest.mark.skipif(not HAS_OPENVINO, reason="OpenVINO is not installed")]
@@ -182,6 +183,80 @@ def test_statistics_that_a_layer_collects_are_not_touched_by_the_comparison(tmp_
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
+@pytest.mark.parametrize("seconds", [{2: 1e-3, 1: 1e-4}, {2: 1e-4, 1: 1e-3}, {2: 1e-2, 1: 1e-4}],
+                         ids=["one is faster", "all are faster", "not a small network"])
+def test_a_small_network_runs_in_one_thread_where_that_is_faster(seconds: dict[int, float], net: Net,
+                                                                 monkeypatch: pytest.MonkeyPatch):
+    """Measured once for inputs of about a size. `seconds`: number of threads -> how long a run seems to take."""
+    ran: list[int] = []
+
+    def opened(model: bytes, device: torch.device, threads: int) -> onnx_engines.Run:
+        right = onnx_engines._open_onnxruntime(model, device, threads)
+
+        def run(arrays: list[Any]) -> Any:
+            ran.append(threads)
+            return right(arrays)
+
+        return run
+
+    def seconds_of(run: Any) -> float:
+        run()
+        return seconds[ran[-1]]
+
+    def profile(model: bytes, device: torch.device, threads: int, *_: Any) -> list[tuple[str, float]]:
+        return [("conv1", float(threads))]
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(onnx_engines, "seconds_of", seconds_of)
+    monkeypatch.setattr(onnx_engines, "time_in_turns",
+                        lambda runs: {name: seconds_of(run) for name, run in runs.items()})
+    engine = onnx_engines.OnnxEngine("onnxruntime", Job(net, net.outputs), opened, profile)
+    small = seconds[2] < onnx_engines.SMALL_SECONDS
+    best = 1 if small and seconds[1] < seconds[2] else 2
+    for batch, is_new in ((2, True), (2, False), (5, True), (4, False), (2, False)):
+        ran.clear()
+        with torch.no_grad():
+            assert_same(engine.run({"data": images(batch)}), net(images(batch)))
+        assert set(ran) == ({1, 2} if is_new and small else {best})
+        assert ran[-1] == best
+        assert is_new == (len(ran) > 1)
+    assert engine.layer_times({"data": images()}, 1) == {"conv1": best}
+
+
+@pytest.mark.parametrize("engine", FAST)
+def test_inputs_that_require_gradients_are_taken_and_results_have_none(engine: str, net: Net):
+    x = images().requires_grad_()
+    found = net.compiled(engine)(x)
+    with torch.no_grad():
+        assert_same(found, net(x))
+    assert not any(value.requires_grad for value in found.values())
+
+
+@pytest.mark.parametrize("engine", [*FAST, EXACT])
+def test_a_call_leaves_the_results_of_the_one_before(engine: str, net: Net):
+    compiled = net.compiled(engine)
+    first = compiled(images())
+    before = {name: value.clone() for name, value in first.items()}
+    compiled(images(seed=4))
+    assert all(torch.equal(value, before[name]) for name, value in first.items())
+
+
+def test_exact_in_other_sizes_lets_in_place_layers_change_what_shares_their_memory(tmp_path: Path):
+    """A ReLU in place on one half of a Split changes the other half, which is read after it."""
+    text = """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 2 dim: 2 } } }
+        layer { name: "split" type: "Split" bottom: "data" top: "a" top: "b" }
+        layer { name: "relu" type: "ReLU" bottom: "b" top: "b" }
+        layer { name: "power" type: "Power" bottom: "a" top: "doubled" power_param { scale: 2 } }
+        layer { name: "tanh" type: "TanH" bottom: "b" top: "tanh" }
+        """
+    net = everything(tmp_path, text)
+    compiled = net.compiled(EXACT)
+    data = torch.randn(1, 3, 4, 5)
+    found = compiled(data)
+    assert_same(found, {"doubled": 2 * data.relu(), "tanh": data.relu().tanh()})
+    assert any(step.free for step in compiled.prepared.engine.net.steps), "blobs that nobody reads are released"
+
+
 # --- the proof ---------------------------------------------------------------------------------------------------
 
 
@@ -328,6 +403,66 @@ def test_small_convolutions_are_not_packed(net: Net, monkeypatch: pytest.MonkeyP
     assert count_packed(net) == 1
     monkeypatch.setattr(passes, "LEAST_PRODUCTS", 6 * 17 * 13 * 3 * 9 + 1)
     assert count_packed(net) == 0
+
+
+WINOGRAD = """
+name: "winograd" input: "data" input_shape {{ dim: 2 dim: {channels} dim: {h} dim: {w} }}
+layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param {{ num_output: {channels}
+  {options} weight_filler {{ type: "msra" }} bias_filler {{ type: "gaussian" }} }} }}
+layer {{ name: "sum" type: "Eltwise" bottom: "conv" bottom: "data" top: "sum" }}
+layer {{ name: "relu" type: "ReLU" bottom: "sum" top: "sum" }}"""
+
+
+def winograd_net(folder: Path, channels: int = 24, size: tuple[int, int] = (18, 15),
+                 options: str = "kernel_size: 3 pad: 1") -> Net:
+    path = folder / "net.prototxt"
+    path.write_text(WINOGRAD.format(channels=channels, h=size[0], w=size[1], options=options))
+    return load_net(path)
+
+
+@pytest.mark.skipif(not winograd.IS_FAST, reason="only with vector loops is it faster")
+def test_winograd_convolutions_compute_the_same_in_every_size_and_batch(tmp_path: Path):
+    net = winograd_net(tmp_path)
+    compiled = net.compiled("torch")
+    kernel, = (call.kernel for call in compiled.prepared.engine.program.plan.calls)
+    assert isinstance(kernel, WinogradConv)
+    assert kernel.relu
+    for shape in ((2, 24, 18, 15), (5, 24, 18, 15), (1, 24, 4, 31), (1, 24, 1, 1)):
+        x = torch.randn(shape)
+        with torch.no_grad():
+            assert_same(compiled(x), net(x))
+    assert compiled(torch.zeros(0, 24, 18, 15))["sum"].shape == (0, 24, 18, 15)
+
+
+@pytest.mark.skipif(not winograd.IS_FAST, reason="only with vector loops is it faster")
+@pytest.mark.parametrize("without", [[], ["pack"]])
+def test_small_images_are_computed_directly_until_there_are_enough(without: list[str], tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(passes, "LEAST_PRODUCTS", 0)
+    net = winograd_net(tmp_path, channels=72, size=(12, 11))
+    compiled = net.compiled("torch", without=without)
+    kernel, = (call.kernel for call in compiled.prepared.engine.program.plan.calls)
+    assert isinstance(kernel, WinogradConv)
+    assert kernel.least == 2
+    assert isinstance(kernel.direct, Conv if without else PackedConv)
+    for batch in (1, 2, 3):
+        x = torch.randn(batch, 72, 12, 11)
+        with torch.no_grad():
+            assert_same(compiled(x), net(x))
+
+
+@pytest.mark.skipif(not winograd.IS_FAST, reason="only with vector loops is it faster")
+@pytest.mark.parametrize(("changes", "chosen"), [
+    ({}, True), ({"channels": 7}, False), ({"channels": 8}, True), ({"channels": 64}, True),
+    ({"channels": 65, "size": (4, 4)}, True), ({"channels": 65, "size": (4, 3)}, False),
+    ({"options": "kernel_size: 3 pad: 1 group: 2"}, False),
+    ({"options": "kernel_size: 3 pad: 2 dilation: 2"}, True), ({"options": "kernel_size: 3 pad: 6 dilation: 6"}, False),
+    ({"size": (2, 2)}, False), ({"size": (3, 3)}, True),
+    ({"options": "kernel_size: 1"}, False), ({"options": "kernel_size: 5 pad: 2"}, False)])
+def test_which_convolutions_become_winograds(changes: dict[str, Any], chosen: bool, tmp_path: Path):
+    net = winograd_net(tmp_path, **{"size": (13, 13)} | changes)
+    kernels = [call.kernel for call in optimize(make_graph(net)).calls]
+    assert any(isinstance(kernel, WinogradConv) for kernel in kernels) == chosen
 
 
 def test_an_unknown_pass_or_engine_is_named(net: Net):

@@ -44,9 +44,10 @@ def test_an_emitter_is_of_a_type_that_there_is():
 
 def test_a_type_that_cannot_be_exported_says_why(tmp_path: Path):
     path = tmp_path / "net.prototxt"
-    path.write_text("""layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 2, 5, 5] } } }
-        layer { name: "cols" type: "Im2col" bottom: "data" top: "cols" convolution_param { kernel_size: 3 } }
-        layer { name: "own" type: "Python" bottom: "cols" top: "own" python_param { module: "own" layer: "Own" } }""")
+    path.write_text("""layer { name: "data" type: "Input" top: "data" top: "label"
+          input_param { shape { dim: [1, 2, 5, 5] } shape { dim: [1, 1, 5, 5] } } }
+        layer { name: "right" type: "Accuracy" bottom: "data" bottom: "label" top: "right" }
+        layer { name: "own" type: "Python" bottom: "data" top: "own" python_param { module: "own" layer: "Own" } }""")
     (tmp_path / "own.py").write_text("""import caffe
 class Own(caffe.Layer):
     def reshape(self, bottom, top):
@@ -59,8 +60,8 @@ class Own(caffe.Layer):
         assert str(error.value).splitlines() == [
             f"2 layers are of a type that cannot be converted to {target}; convert a part without them, with --until "
             "BLOB:",
-            f"  {path}:2:9: cols (Im2col): cannot be converted: {layer_class('Im2col').not_exportable}",
-            f"  {path}:3:9: own (Python): cannot be converted: {layer_class('Python').not_exportable}"]
+            f"  {path}:3:9: right (Accuracy): cannot be converted: {layer_class('Accuracy').not_exportable}",
+            f"  {path}:4:9: own (Python): cannot be converted: {layer_class('Python').not_exportable}"]
 
 
 @pytest.mark.parametrize("make", [by_onnx, by_python])

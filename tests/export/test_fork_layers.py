@@ -11,7 +11,7 @@ from exported import by_onnx, by_python
 
 from rmpe_legacy import load_net
 from rmpe_legacy.caffe.net import Net
-from rmpe_legacy.compare.verify import verify
+from rmpe_legacy.compare.verify import random_input, verify
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.export.onnx import to_onnx
 from rmpe_legacy.formats.base import NetRunner
@@ -34,9 +34,17 @@ MAPS = {
     "DeformableConvolution": (4, 2 * 6 * 2, "deformable_convolution_param { num_output: 6 kernel_h: 3 kernel_w: 2 "
                               "pad_h: 1 group: 2 deformable_group: 2 weight_filler { type: 'xavier' } }"),
     "ContinuationIndicator": (1, 0, "continuation_indicator_param { time_step: 4 }"),
+    "GroupNorm": (4, 0, "group_norm_param { group_num: 2 }"),
+    "CompactBilinear": (3, 5, "compact_bilinear_param { num_output: 30 }"),
+    "Im2col": (3, 0, "convolution_param { kernel_h: 3 kernel_w: 2 pad_h: 1 pad_w: 2 stride: 2 dilation: 2 }"),
+    "Unpooling": (3, 0, "unpooling_param { unpool: MAX kernel_size: 2 stride: 2 unpool_size: 23 }"),
     "InnerDistance": (2, 0, "inner_distance_param { num_output: 5 normalize: true weight_filler { type: 'xavier' } }"),
 }
 SIZES = {"DeformableConvolution": (9, 10)}  # of the second bottom, one column less
+BY_PIXEL = {"MultiROIPooling": """layer { name: "l" type: "MultiROIPooling" bottom: "a" bottom: "b" top: "l" top: "m"
+  multi_roi_pooling_param { top_num: 2 pooled_h: 3 pooled_w: 4 spatial_scale: 0.5 } }""", "HyperColumns": """
+layer { name: "l" type: "HyperColumns" bottom: "a" bottom: "b" bottom: "c" top: "l" top: "m"
+  hypercolumns_param { is_train: false skip_ratio: 4 } }"""}
 
 
 def network(folder: Path, kind: str, batch: int) -> Net:
@@ -63,6 +71,91 @@ def test_takes_any_batch(kind: str, make, tmp_path: Path):
     verdict = verify(NetRunner(other, "net"), make(written, tmp_path), values)
     assert verdict.same, str(verdict)
     assert next(d.shapes for d in verdict.differences if d.blob == "l")[0] == other(**values)["l"].shape
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize(("kind", "shapes"), [
+    ("MultiROIPooling", [(3, 6, 8), (2, 2)]), ("HyperColumns", [(2, 6, 9), (3, 2, 3), (1, 6, 9)])])
+def test_places_of_maps_in_any_batch(kind: str, shapes: list, make, tmp_path: Path):
+    def net(batch: int) -> Net:
+        path = tmp_path / f"{batch}.prototxt"
+        tops, dims = ("".join(map(form, values)) for form, values in (
+            (' top: "{}"'.format, "abc"[: len(shapes)]),
+            (" shape {{ dim: {} }}".format, [[batch, *shape] for shape in shapes])))
+        path.write_text(f'layer {{ name: "data" type: "Input"{tops} input_param {{{dims} }} }}\n{BY_PIXEL[kind]}')
+        return load_net(path, keep_blobs=True)
+
+    written, other = net(2), net(3)
+    rng = np.random.default_rng(3)
+    values = {name: rng.uniform(-9, 25, shape).astype(np.float32) for name, shape in other.inputs.items()}
+    verdict = verify(NetRunner(other, "net"), make(written, tmp_path), values)
+    assert verdict.same, str(verdict)
+    assert {d.blob: d.shapes[0] for d in verdict.differences} == {
+        name: tuple(value.shape) for name, value in other(**values).items()}
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize("undone", ['type: "Upsample" upsample_param { upsample_h: 9 upsample_w: 10 }',
+                                    'type: "Unpooling" unpooling_param { kernel_size: 2 stride: 2 unpool_h: 9 '
+                                    "unpool_w: 10 }"])
+def test_a_pooling_undone_by_its_mask_in_any_batch(undone: str, make, tmp_path: Path):
+    def net(batch: int) -> Net:
+        path = tmp_path / f"{batch}.prototxt"
+        path.write_text(f"""
+layer {{ name: "a" type: "Input" top: "a" input_param {{ shape {{ dim: [{batch}, 3, 9, 10] }} }} }}
+layer {{ name: "p" type: "Pooling" bottom: "a" top: "p" top: "mask" pooling_param {{ kernel_size: 2 stride: 2 }} }}
+layer {{ name: "l" bottom: "p" bottom: "mask" top: "l" {undone} }}""")
+        return load_net(path, keep_blobs=True)
+
+    values = {"a": np.random.default_rng(6).normal(size=(3, 3, 9, 10)).astype(np.float32)}
+    verdict = verify(NetRunner(net(3), "net"), make(net(8), tmp_path), values)
+    assert verdict.same, str(verdict)
+    assert verdict.differences[-1].shapes[1] == (3, 3, 9, 10)
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+def test_statistics_of_the_batch_as_tops_of_segnets_bn(make, tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""layer { name: "a" type: "Input" top: "a" input_param { shape { dim: [4, 3] } } }
+        layer { name: "bn" type: "BN" bottom: "a" top: "bn" top: "mean" top: "variance" bn_param { bn_mode: LEARN
+        scale_filler { type: "uniform" min: 1 max: 2 } shift_filler { type: "uniform" min: 0 max: 1 } } }""")
+    net = load_net(path, keep_blobs=True)
+    values = np.random.default_rng(4).normal(2, 3, (4, 3)).astype(np.float32)
+    verdict = verify(NetRunner(net, "net"), make(net, tmp_path), {"a": values})
+    assert verdict.same, str(verdict)
+    assert [(d.blob, d.shapes[1]) for d in verdict.differences] == [
+        ("bn", (4, 3, 1, 1)), ("mean", (1, 3, 1, 1)), ("variance", (1, 3, 1, 1))]
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize("size", [(30, 41), (1, 3)])
+def test_a_lattice_of_the_colours_of_an_image(size: tuple, make, tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    inputs = ", ".join(map(str, size))
+    path.write_text(f"""layer {{ name: "d" type: "Input" top: "u" top: "q" top: "i" input_param {{
+          shape {{ dim: [2, 4, {inputs}] }} shape {{ dim: [2, 4, {inputs}] }} shape {{ dim: [2, 3, {inputs}] }} }} }}
+        layer {{ name: "l" type: "MultiStageMeanfield" bottom: "u" bottom: "q" bottom: "i" top: "y"
+        multi_stage_meanfield_param {{ num_iterations: 3 theta_alpha: 8 theta_beta: 3 theta_gamma: 2 }} }}""")
+    net = load_net(path, keep_blobs=True)
+    with torch.no_grad():
+        net.steps[-1].layer.spatial[0, 0] = 0.5 * torch.eye(4)
+        net.steps[-1].layer.bilateral[0, 0] = torch.eye(4) + 0.1
+    rng = np.random.default_rng(7)
+    values = {"u": rng.normal(0, 2, (2, 4, *size)), "q": rng.normal(0, 2, (2, 4, *size)),
+              "i": random_input(rng, (2, 3, *size), (-120, 130))}
+    verdict = verify(NetRunner(net, "net"), make(net, tmp_path),
+                     {name: value.astype(np.float32) for name, value in values.items()})
+    assert verdict.same, str(verdict)
+
+
+def test_hypercolumns_of_random_places_are_refused(tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""layer { name: "a" type: "Input" top: "a" top: "b"
+          input_param { shape { dim: [1, 2, 6, 6] } shape { dim: [1, 3, 2, 2] } } }
+        layer { name: "l" type: "HyperColumns" bottom: "a" bottom: "b" top: "l" top: "m"
+        hypercolumns_param { is_train: true sample_num: 3 } }""")
+    with pytest.raises(LayerError, match=r"l \(HyperColumns\): cannot be converted to ONNX: is_train: true picks"):
+        to_onnx(load_net(path))
 
 
 @pytest.mark.parametrize("make", [by_onnx, by_python])

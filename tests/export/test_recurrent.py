@@ -15,6 +15,7 @@ from rmpe_legacy.cli import main
 from rmpe_legacy.compare.verify import verify
 from rmpe_legacy.engines import compile_net
 from rmpe_legacy.errors import LayerError
+from rmpe_legacy.export.onnx import to_onnx
 from rmpe_legacy.formats.base import NetRunner
 
 PARAM = "recurrent_param { num_output: 4 weight_filler { type: 'gaussian' std: 0.5 } }"
@@ -103,3 +104,43 @@ def test_says_that_the_state_is_lost(suffix: str, tmp_path: Path, capsys: pytest
 def test_an_engine_that_would_lose_the_state_is_refused(tmp_path: Path):
     with pytest.raises(LayerError, match=r"r \(LSTM\): engine 'onnxruntime' does not keep its state"):
         compile_net(network(tmp_path), "onnxruntime")
+
+
+LSTM_OF_CTPN = """layer { name: "data" type: "Input" top: "x" top: "flags"
+  input_param { shape { dim: [4, 3, 2] } shape { dim: [4, 3] } } }
+layer { name: "r" type: "Lstm" bottom: "x" bottom: "flags" top: "y"
+  lstm_param { num_output: 5 weight_filler { type: "gaussian" std: 0.5 } bias_filler { type: "constant" value: 0.1 } } }
+"""
+SCALE_TANH = """layer { name: "data" type: "Input" top: "x" input_param { shape { dim: [2, 3] } } }
+layer { name: "r" type: "ScaleTanH" bottom: "x" top: "y"
+  scale_tanh_param { init_scale: 0.5 step_size: 2 gamma: 0.3 power: 0.5 } }
+"""
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize("text", [LSTM_OF_CTPN, SCALE_TANH], ids=["Lstm", "ScaleTanH"])
+def test_what_a_fork_keeps_between_forwards_is_as_in_the_first(text: str, make, tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(text)
+    net = load_net(path, keep_blobs=True)
+    rng = np.random.default_rng(2)
+    values = {name: (rng.uniform(size=shape) < 0.7 if name == "flags" else rng.normal(size=shape)).astype(np.float32)
+              for name, shape in net.inputs.items()}
+    first = net(**values)["y"].detach().numpy()
+    runner = make(net, tmp_path)  # after a forward
+    np.testing.assert_allclose(runner.run(values).blobs["y"], first, atol=1e-6)
+    assert verify(NetRunner(net, "net"), runner, values).same
+    for _ in range(2):
+        after = net(**values)["y"].detach().numpy()
+    assert not np.allclose(after, first)
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    (LSTM_OF_CTPN, "r (Lstm): begins each run with a state of 0; in the fork, where the first step's flag is not 0"),
+    (SCALE_TANH, "r (ScaleTanH): keeps the scale of a first forward; in the fork, it changes as the network runs")],
+    ids=["Lstm", "ScaleTanH"])
+def test_what_is_lost_between_forwards_is_said(text: str, said: str, tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(text)
+    (note,) = to_onnx(load_net(path))[1].notes()
+    assert said in note

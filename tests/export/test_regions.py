@@ -176,3 +176,38 @@ def test_a_single_value_stays_a_single_value(tmp_path: Path):
     model, _ = to_onnx(detector(tmp_path))
     assert [] in [list(value.dims) for value in model.graph.initializer]
     onnx.checker.check_model(model, full_check=True)
+
+
+FILTER = """
+layer { name: "data" type: "Input" top: "data" top: "choice" input_param { shape { dim: [4, 2, 3] } shape { dim: 4 } } }
+layer { name: "chosen" type: "Filter" bottom: "data" bottom: "choice" bottom: "choice" top: "chosen" top: "chose" }
+layer { name: "fc" type: "InnerProduct" bottom: "chosen" top: "fc" inner_product_param { num_output: 5
+  weight_filler { type: "xavier" } } }
+layer { name: "back" type: "Reshape" bottom: "fc" top: "back" reshape_param { shape { dim: [0, 1, 5] } } }
+"""
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize("choice", [[1, 0, -0.5, 0], [0, 0, 0], [1, 2, 3, 4, 5], [np.nan]])
+def test_samples_that_a_bottom_picks(choice: list, make, tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(FILTER)
+    net = load_net(path, keep_blobs=True)
+    values = {"data": np.random.default_rng(5).normal(size=(len(choice), 2, 3)).astype(np.float32),
+              "choice": np.array(choice, np.float32)}
+    runner = make(net, tmp_path)
+    ours = net(**values)
+    got = runner.run(values).blobs
+    for blob in ("chose", "back"):
+        np.testing.assert_allclose(got[blob], ours[blob].detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert len(got["back"]) == np.count_nonzero(choice)
+
+
+def test_a_comparison_picks_some_samples(tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(FILTER)
+    net = load_net(path)
+    verdict = verify(NetRunner(net, "net"), by_onnx(net, tmp_path))
+    assert verdict.same, str(verdict)
+    assert 0 < verdict.differences[0].shapes[0][0] < 4
+    assert net.inputs["data"][0] == 4

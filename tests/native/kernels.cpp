@@ -1,13 +1,16 @@
 // The loops of csrc/ without torch: every instruction set, and the CUDA kernels on the CPU, must give the same bits.
 // Built by tests/ops/test_native.py, and by `make sanitize` under AddressSanitizer and UBSan.
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cpu/kernels.h"
+#include "cpu/winograd.h"
 #include "cuda_on_cpu.h"
 // after it: what they use of CUDA
 #include "cuda/eltwise_affine_kernels.h"
@@ -353,6 +356,81 @@ void test_inverse() {
   report("d gamma", same_bits(want, got), "CUDA");
 }
 
+struct Convolution {
+  int64_t n, channels, h, w, outputs, pad_h, pad_w, dilation_h, dilation_w;
+};
+
+// The sums of products of one output, in double precision.
+double direct(const Convolution& z, const std::vector<float>& x, const std::vector<float>& weight, int64_t image,
+              int64_t output, int64_t row, int64_t column) {
+  double sum = 0;
+  for (int64_t i = 0; i < 9; ++i) {
+    const int64_t y = row + i / 3 * z.dilation_h - z.pad_h, at = column + i % 3 * z.dilation_w - z.pad_w;
+    if (y < 0 || y >= z.h || at < 0 || at >= z.w) continue;
+    for (int64_t c = 0; c < z.channels; ++c) {
+      sum += static_cast<double>(x[((image * z.h + y) * z.w + at) * z.channels + c]) *
+             weight[(output * z.channels + c) * 9 + i];
+    }
+  }
+  return sum;
+}
+
+// The baseline gives what the sums give, and the loops on vectors give its bits, however the tiles are divided.
+void test_winograd() {
+  const Convolution sizes[] = {{1, 1, 3, 3, 1, 0, 0, 1, 1},   {2, 3, 9, 14, 5, 1, 1, 1, 1},    {1, 17, 11, 6, 33, 2, 0, 1, 1},
+                               {3, 16, 8, 8, 32, 0, 2, 1, 1}, {1, 40, 13, 22, 48, 1, 1, 1, 1}, {1, 9, 1, 1, 20, 1, 1, 1, 1},
+                               {2, 5, 13, 15, 6, 2, 3, 2, 3}, {1, 3, 5, 4, 2, 6, 6, 6, 6}};
+  for (const Convolution& z : sizes) {
+    const std::vector<float> x = noise<float>(z.n * z.channels * z.h * z.w);
+    const std::vector<float> weight = noise<float>(z.outputs * z.channels * 9), bias = noise<float>(z.outputs);
+    std::vector<float> transformed(kPoints * blocks(z.outputs) * kBlock * z.channels);
+    winograd_weight(weight.data(), z.outputs, z.channels, transformed.data());
+    Winograd conv = {};
+    conv.n = z.n, conv.channels = z.channels, conv.h = z.h, conv.w = z.w, conv.outputs = z.outputs;
+    conv.pad_h = z.pad_h, conv.pad_w = z.pad_w, conv.dilation_h = z.dilation_h, conv.dilation_w = z.dilation_w;
+    conv.out_h = z.h + 2 * (z.pad_h - z.dilation_h), conv.out_w = z.w + 2 * (z.pad_w - z.dilation_w);
+    conv.x = x.data(), conv.weight = transformed.data(), conv.bias = bias.data();
+    const int64_t count = z.n * z.outputs * conv.out_h * conv.out_w, tiles = conv.tiles();
+    const std::vector<float> term = noise<float>(count);
+    const auto results = [&](WinogradTiles compute, int64_t strips) {
+      std::vector<float> y(count);
+      conv.y = y.data();
+      for (int64_t i = 0; i < strips; ++i) {
+        const int64_t begin = i * tiles / strips, end = (i + 1) * tiles / strips;
+        std::vector<float> scratch(winograd_room(conv, end - begin));
+        compute(conv, begin, end, scratch.data());
+      }
+      return y;
+    };
+    const std::string where = std::to_string(z.channels) + " channels, image " + std::to_string(z.h) + " x " +
+                              std::to_string(z.w);
+    const std::vector<float> plain = results(winograd_baseline, 1);
+    std::vector<double> want(count);
+    std::vector<float> nearest(count);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t k = i % z.outputs, column = i / z.outputs % conv.out_w, row = i / z.outputs / conv.out_w;
+      want[i] = direct(z, x, weight, row / conv.out_h, k, row % conv.out_h, column) + bias[k];
+      nearest[i] = static_cast<float>(want[i]);
+    }
+    report("Winograd", close(nearest, plain, 3e-6), where);
+    conv.term = term.data();
+    conv.relu = true;
+    const std::vector<float> fused = results(winograd_baseline, 1);
+    for (int64_t i = 0; i < count; ++i) nearest[i] = std::max(0.0f, static_cast<float>(want[i] + term[i]));
+    report("Winograd", close(nearest, fused, 3e-6), where + ", with a term and ReLU");
+    std::vector<std::pair<const char*, WinogradTiles>> vectors;
+#if RMPE_HAVE_VECTORS
+    if (has_avx2()) vectors.emplace_back("AVX2", winograd_avx2);
+    if (has_avx512()) vectors.emplace_back("AVX-512", winograd_avx512);
+#endif
+    for (const auto& [name, compute] : vectors) {
+      for (const int64_t strips : {int64_t{1}, std::min<int64_t>(3, tiles), tiles}) {
+        report("Winograd", same_bits(fused, results(compute, strips)), name + (", " + where));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -367,6 +445,7 @@ int main(int argc, char** argv) {
   test_peaks<double>();
   test_inverse<float>();
   test_inverse<double>();
+  test_winograd();
   for (const Vectors& vectors : vectors_here()) std::printf("%s runs here\n", vectors.name);
   std::printf("%d comparisons, %d failures\n", comparisons, failures);
   return failures == 0 ? 0 : 1;

@@ -8,12 +8,13 @@ from threading import Event
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save
 
-from rmpe_legacy.errors import FileError
+from rmpe_legacy.errors import FileError, LayerError
 from rmpe_legacy.pose.pipeline import PoseResult
 from rmpe_legacy.pose.results import Detections
-from rmpe_legacy.runs.batch_run import BatchRun
+from rmpe_legacy.runs.batch_run import BatchRun, RunContext
 from rmpe_legacy.runs.commands import NO_POSES
 
 PATIENCE = 120.0  # seconds, for a machine under load
@@ -76,6 +77,39 @@ def test_results_are_read_back_at_the_end_and_not_kept_until_then(tmp_path: Path
     assert len(made) == 6
     assert [result.name for result in results] == [source.name for source in sources]
     assert all(result.people is not None for result in results)
+
+
+@pytest.mark.parametrize("in_a_layer", [False, True])
+def test_an_image_that_fills_the_gpus_memory_is_skipped_and_tried_again(in_a_layer: bool, tmp_path: Path):
+    full = "CUDA out of memory. Tried to allocate 9.00 GiB.\nSee the documentation"
+
+    def process(source: Source, image: np.ndarray, keep_crops: bool) -> PoseResult:
+        if source.name == "b":
+            try:
+                raise torch.OutOfMemoryError(full)
+            except torch.OutOfMemoryError as error:
+                if in_a_layer:
+                    raise LayerError("net.prototxt:7: conv (Convolution): does not fit in memory") from error
+                raise
+        return nobody()
+
+    said: list[str] = []
+    run = BatchRun(tmp_path, {}, process, context=RunContext(log=said.append))
+    results = run.run([Source(name) for name in "abc"])
+    assert [result.people is None for result in results] == [False, True, False]
+    reason = "net.prototxt:7: conv (Convolution): does not fit in memory" if in_a_layer else full.splitlines()[0]
+    assert said == [f"skipped: b: the GPU's memory does not suffice: {reason}; run it again with a smaller --batch, or "
+                    "with --device cpu"]
+    again = BatchRun(tmp_path, {}, lambda *_: nobody()).run([Source(name) for name in "abc"])
+    assert all(result.people is not None for result in again)
+
+
+def test_another_error_of_a_layer_ends_the_run(tmp_path: Path):
+    def process(*_: object) -> PoseResult:
+        raise LayerError("conv: is wrong")
+
+    with pytest.raises(LayerError, match="is wrong"):
+        BatchRun(tmp_path, {}, process).run([Source("a")])
 
 
 NESTED = b"[" * 100_000

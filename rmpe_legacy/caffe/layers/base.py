@@ -76,6 +76,8 @@ class Layer(nn.Module):
     is_discontinuous = False  # True: a last bit of a bottom can change a value altogether, as it compares or rounds
     # True: a forward goes on from the state that the last one left, which ONNX and model.py do not keep; has `reset`
     keeps_state = False
+    lost = "begins each run with a state of 0"  # what that means for what is written, as a sentence about the layer
+    is_random = False  # True: each forward draws which values become 0
     not_exportable = ""  # why the type cannot be written as ONNX or model.py, for the error message; "" if it can
     fields: Mapping[str, Sequence[str]] | None = None  # of a user's own layer: see docs/layers.md
     dialects: tuple[str, ...] = ()  # set by @register
@@ -186,9 +188,11 @@ class Layer(nn.Module):
 
     def blobs(self) -> list[Tensor]:
         """Return the parameters in Caffe's order, each in its declared shape."""
-        values = []
+        values, own = [], self._parameters
         for declared in self.declared:
-            value = getattr(self, declared.name)
+            value = own.get(declared.name)  # much faster than getattr, which finds the others: parametrized ones
+            if value is None:
+                value = getattr(self, declared.name)
             values.append(value if value.shape == declared.shape else value.view(declared.shape))
         return values
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Count, Layer, Shape, shape_text
+from .base import Count, Layer, Shape, count, shape_text
 
 
 class Windowed(Layer):
@@ -104,6 +104,7 @@ class BaseConvolution(Windowed):
             raise self.spec.error(f"was set up for {self.channels} channels and {len(self.kernel)} spatial axes; its "
                                   f"bottom is {shape_text(bottom[0])}")
         lead = bottom[0][: self.channel_axis]
+        self.is_batch = self.channel_axis == 1 and count(bottom[0]) > 0
         return [(*lead, self.num_output, *self.out_spatial(bottom[0]))] * len(bottom)
 
     def weight_shape(self) -> Shape:
@@ -118,11 +119,10 @@ class BaseConvolution(Windowed):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         weight, *rest = self.blobs()
         bias = rest[0] if rest else None
+        if self.is_batch:
+            return tuple([self.apply_one(x, weight, bias) for x in bottoms])
         tops = []
         for x in bottoms:
-            if self.channel_axis == 1 and x.numel():
-                tops.append(self.apply_one(x, weight, bias))
-                continue
             lead = x.shape[: self.channel_axis]  # axes before the channels are batch axes
             if x.numel():
                 y = self.apply_one(x.reshape(math.prod(lead), *x.shape[self.channel_axis :]), weight, bias)

@@ -44,7 +44,7 @@ class BoxGroupOutput(Layer):
             raise self.spec.error("needs probabilities (N, K, H, W) and box deltas (N, 4, H, W) in pairs; its bottoms "
                                   "are "
                                   + ", ".join(map(shape_text, bottom)))
-        rows = self.spec.assumed_rows
+        rows = self.spec.rows
         return [(rows, 5, 1, 1), (rows, 6, 1, 1)][: self.top_count]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray:

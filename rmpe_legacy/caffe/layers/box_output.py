@@ -53,7 +53,7 @@ class BoxOutput(Layer):
         if any(len(b) != 4 or b[1] < 6 for b in bottom) or len({b[:2] for b in bottom}) != 1:
             raise self.spec.error("needs maps (N, K + 4, H, W) of the same N and K; its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
-        rows = self.spec.assumed_rows
+        rows = self.spec.rows
         return [(rows, 5, 1, 1), (rows, 6, 1, 1)][: self.top_count]
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 
 _HISTORY = 34  # numbers of glibc's generator that its seed gives
@@ -38,7 +38,6 @@ class CompactBilinear(Layer):
     params = ("compact_bilinear_param",)
     bottoms = 2
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("compact_bilinear_param")

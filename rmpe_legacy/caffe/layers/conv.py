@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,10 +27,15 @@ class Convolution(BaseConvolution):
     def out_spatial(self, bottom: Shape) -> tuple[int, ...]:
         return self.spatial(bottom)
 
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        tops = super().reshape(*bottom)
+        outside = self.sticking_out(bottom[0][self.channel_axis + 1 :])
+        self.torch_has_it = len(self.kernel) in _CONV and all(self.dilation) and not any(outside)
+        return tops
+
     def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if len(self.kernel) in _CONV and all(self.dilation) and not any(self.sticking_out(x.shape[2:])):
-            conv = _CONV[len(self.kernel)]
-            return conv(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+        if self.torch_has_it:
+            return _CONV[len(self.kernel)](x, weight, bias, self.stride, self.pad, self.dilation, self.group)
         return self._by_windows(x, weight, bias)
 
     def _by_windows(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor
 
 from .base import Layer, Shape, shape_text
@@ -15,14 +16,15 @@ from .registry import register
 class Filter(Layer):
     """Keeps the samples whose entry in the selector, the last bottom, is not 0: one top per other bottom.
 
-    `reshape` returns shapes with all samples, as the published layer does before it has read a selector.
+    `reshape` returns shapes with all samples, as the published layer does before it has read a selector, unless it is
+    asked for another number.
     """
 
     exact = True
     bottoms = (2, None)
     tops = (1, None)
-    not_exportable = "has tops whose size depends on the values of its last bottom"
     works_in_place = False
+    chooses_rows = True
 
     def setup(self, *bottom: Shape) -> None:
         if len(self.spec.top) != len(bottom) - 1:
@@ -37,7 +39,11 @@ class Filter(Layer):
         if any(shape[:1] != selector[:1] for shape in blobs):
             raise self.spec.error(f"its selector has {selector[0]} entries; its bottoms are "
                                   + ", ".join(map(shape_text, blobs)))
-        return blobs
+        rows = self.spec.assumed_rows
+        return blobs if rows is None else [(rows, *shape[1:]) for shape in blobs]
+
+    def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
+        return rng.integers(0, 2, bottom[-1]).astype(np.float32) if index == len(bottom) - 1 else None
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         *blobs, selector = bottoms

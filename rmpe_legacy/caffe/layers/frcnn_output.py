@@ -42,7 +42,7 @@ class FrcnnOutput(Layer):
             raise self.spec.error("needs probabilities (R, K), box deltas, regions (R, 5) and a size (1, 2); its "
                                   "bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
-        return [(self.spec.assumed_rows, 7, 1, 1)]
+        return [(self.spec.rows, 7, 1, 1)]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
         if index == 2:

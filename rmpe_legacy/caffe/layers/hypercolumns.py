@@ -26,7 +26,6 @@ class HyperColumns(Layer):
     bottoms = (2, None)
     tops = 2
     works_in_place = False
-    not_exportable = "reads each place of several maps, which is not supported"
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param, (values, *maps) = self.spec.get("hypercolumns_param"), bottom
@@ -45,7 +44,9 @@ class HyperColumns(Layer):
     def forward(self, values: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor]:
         if self.spec.get("hypercolumns_param").is_train:
             raise self.spec.error("is_train: true picks random places, which is not computed here; set it to false")
-        columns = torch.cat([self._places(self._resized(x, values.shape[2:])) for x in maps], 1)
+        sizes = values.shape[2:]
+        columns = torch.cat([self._places(rows.to(x) @ x @ across.to(x)) for x in maps
+                             for rows, across in [self.sides(x.shape[2:], sizes)]], 1)
         return columns.view(*columns.shape, 1, 1), self._places(values)
 
     def _places(self, x: Tensor) -> Tensor:
@@ -54,10 +55,11 @@ class HyperColumns(Layer):
         return x.reshape(n, c, -1)[..., :: self.step].transpose(1, 2).reshape(-1, c)
 
     @staticmethod
-    def _resized(x: Tensor, sizes: Sequence[int]) -> Tensor:
-        factor = sizes[0] // x.shape[2]
+    def sides(have: Sequence[int], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The matrices that interpolate a map, (H', H) from the left and (W, W') from the right."""
+        factor = sizes[0] // have[0]
         rows, columns = (
-            (1 - (((torch.arange(size, dtype=x.dtype, device=x.device) - (factor - 1) / 2) / factor).clamp(0, have - 1)
-                  .unsqueeze(1) - torch.arange(have, dtype=x.dtype, device=x.device)).abs()).clamp(min=0)
-            for size, have in zip(sizes, x.shape[2:], strict=True))
-        return rows @ x @ columns.t()
+            (1 - (((torch.arange(size, dtype=torch.float32) - (factor - 1) / 2) / factor).clamp(0, old - 1)
+                  .unsqueeze(1) - torch.arange(old, dtype=torch.float32)).abs()).clamp(min=0)
+            for size, old in zip(sizes, have, strict=True))
+        return rows, columns.t()

@@ -16,7 +16,6 @@ from .registry import register
 class Im2col(Windowed):
     """Rearranges the windows of a convolution into channels: (..., C, spatial) -> (..., C * kernel, grid)."""
 
-    not_exportable = "is a step of Convolution, which no exporter supports on its own"
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

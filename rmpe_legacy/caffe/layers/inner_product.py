@@ -47,7 +47,8 @@ class InnerProduct(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, *bias = self.blobs()
-        x = x.reshape(*x.shape[: self.lead], self.inputs)
+        if x.dim() != self.lead + 1:
+            x = x.reshape(*x.shape[: self.lead], self.inputs)
         return F.linear(x, weight.t() if self.transpose else weight, *bias)
 
 

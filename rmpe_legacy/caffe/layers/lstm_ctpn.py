@@ -74,6 +74,8 @@ class Lstm(Layer):
     params = ("lstm_param",)
     bottoms = (1, 2)
     works_in_place = False
+    lost = ("begins each run with a state of 0; in the fork, where the first step's flag is not 0, a forward goes on "
+            "from the end of the one before")
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("lstm_param")
@@ -85,6 +87,11 @@ class Lstm(Layer):
         self.declare("weight_i", (4 * self.size, count(bottom[0][2:])), param.weight_filler)
         self.declare("weight_h", (4 * self.size, self.size), param.weight_filler)
         self.declare("bias", (4 * self.size,), param.bias_filler)
+        self.keeps_state = len(bottom) > 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget how the last forward ended."""
         self.last: list[Tensor] = []
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

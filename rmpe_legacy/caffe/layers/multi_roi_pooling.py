@@ -27,7 +27,6 @@ class MultiROIPooling(Layer):
     works_in_place = False
     is_discontinuous = True
     caffe_source = "multi_roi_pooling_layer.cu"
-    not_exportable = "cuts out places that its second bottom gives, which is not supported"
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("multi_roi_pooling_param")

@@ -34,7 +34,6 @@ class MultiStageMeanfield(Layer):
     params = ("multi_stage_meanfield_param",)
     bottoms = 3
     works_in_place = False
-    not_exportable = "filters on a lattice that it builds anew for each image"
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("multi_stage_meanfield_param")
@@ -69,7 +68,7 @@ class MultiStageMeanfield(Layer):
     def forward(self, scores: Tensor, start: Tensor, image: Tensor) -> Tensor:
         spatial, bilateral, compatibility = (blob[0, 0] for blob in self.blobs())
         if self._spatial is None:
-            self._spatial = self._with_norm(self._positions(self.thetas[2]))
+            self._spatial = self._with_norm(self.positions(self.thetas[2]))
         return torch.stack([self._image(one, begin, compatibility,
                                         ((spatial, *self._spatial), (bilateral, *self._bilateral(picture))))
                             for one, begin, picture in zip(scores, start, image, strict=True)])
@@ -84,14 +83,14 @@ class MultiStageMeanfield(Layer):
             current = flat - compatibility @ message
         return current.view_as(scores)
 
-    def _positions(self, theta: float) -> np.ndarray:
+    def positions(self, theta: float) -> np.ndarray:
         """Column and row of each pixel by theta, (H * W, 2)."""
         rows, columns = np.mgrid[: self.size[1], : self.size[2]].astype(np.float32)
         return np.stack([columns.ravel(), rows.ravel()], 1) / np.float32(theta)
 
     def _bilateral(self, image: Tensor) -> tuple[Lattice, Tensor]:
         colors = image.detach().flatten(1).T.cpu().float().numpy() / np.float32(self.thetas[1])
-        return self._with_norm(np.concatenate([self._positions(self.thetas[0]), colors], 1))
+        return self._with_norm(np.concatenate([self.positions(self.thetas[0]), colors], 1))
 
     def _with_norm(self, features: np.ndarray) -> tuple[Lattice, Tensor]:
         """A lattice, and what its filtered values are multiplied by so that the weights' sum is 1, (N,)."""

@@ -63,7 +63,7 @@ class CascadeProposal(ProposalLayer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         super().reshape(*bottom)
-        return [(self.spec.assumed_rows, 5), (1, self.spec.assumed_rows)][: self.top_count]
+        return [(self.spec.rows, 5), (1, self.spec.rows)][: self.top_count]
 
     def forward(self, scores: Tensor, moves: Tensor, info: Tensor) -> tuple[Tensor, ...]:
         boxes, _, places = self.best(scores, moves, info)

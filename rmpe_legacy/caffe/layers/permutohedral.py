@@ -34,7 +34,7 @@ class Lattice:
         self.vertex = torch.from_numpy(codes.of_rows.reshape(len(padded), d + 1)[: self.points])
         self.weight = torch.from_numpy(weights[: self.points])
         self.size = len(codes.rows)
-        self.neighbors = [[torch.from_numpy(codes.find(codes.rows + sign * _step(axis, d))) for sign in (-1, 1)]
+        self.neighbors = [[torch.from_numpy(codes.find(codes.rows + sign * step_along(axis, d))) for sign in (-1, 1)]
                           for axis in range(d + 1)]
         self.scale = float(np.float32(1) / (1 + np.float32(2.0) ** -d))
 
@@ -108,7 +108,7 @@ def _simplices(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return keys, np.ascontiguousarray(weights[: d + 1].T)
 
 
-def _step(axis: int, d: int) -> np.ndarray:
+def step_along(axis: int, d: int) -> np.ndarray:
     """From a vertex to the next along an axis."""
     step = np.ones(d, np.int64)
     if axis < d:

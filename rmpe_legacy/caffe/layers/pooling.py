@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,11 @@ class Windows:
     stride: Pair = (1, 1)
     pad: Pair = (0, 0)
     floor: bool = False
+    are_torchs: bool = field(init=False)  # torch's max_pool2d places the same ones, if it rounds sizes alike
+
+    def __post_init__(self) -> None:
+        are_torchs = all(s <= k and 2 * p <= k for k, s, p in zip(self.kernel, self.stride, self.pad, strict=True))
+        object.__setattr__(self, "are_torchs", are_torchs)
 
     def grid(self, size: Sequence[int]) -> Pair:
         """Return the number of windows (h, w) on a plane. With padding, a last one that starts outside is dropped."""
@@ -60,13 +65,16 @@ def nothing(x: Tensor, windows: Windows) -> Tensor:
 
 def average(x: Tensor, windows: Windows) -> Tensor:
     """Return the mean of each window: (N, C, H, W) -> (N, C, h, w)."""
-    total = F.avg_pool2d(F.pad(x, windows.margin(x.shape[2:])), windows.kernel, windows.stride, divisor_override=1)
+    padded = _padded(x, windows.margin(x.shape[2:]), 0)
+    total = F.avg_pool2d(padded, windows.kernel, windows.stride, divisor_override=1)
     return total / windows.areas(x)
 
 
 def maximum(x: Tensor, windows: Windows) -> Tensor:
     """Return the maximum of each window, (N, C, H, W) -> (N, C, h, w); -FLT_MAX for a window that lies outside."""
-    return F.max_pool2d(_padded_low(x, windows), windows.kernel, windows.stride)
+    if windows.are_torchs:  # torch.max_pool2d, since F's takes time to look for arguments that are not given
+        return torch.max_pool2d(x, windows.kernel, windows.stride, windows.pad, ceil_mode=not windows.floor)
+    return F.max_pool2d(_padded(x, windows.margin(x.shape[2:]), -FLT_MAX), windows.kernel, windows.stride)
 
 
 def maximum_with_mask(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
@@ -74,9 +82,9 @@ def maximum_with_mask(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
 
     The index is -1 for a window that lies outside.
     """
-    padded = _padded_low(x, windows)
+    left, right, upper, lower = windows.margin(x.shape[2:])
+    padded = _padded(x, [left, right, upper, lower], -FLT_MAX)
     y, index = F.max_pool2d(padded, windows.kernel, windows.stride, return_indices=True)
-    left, _, upper, _ = windows.margin(x.shape[2:])
     row, column = index // padded.shape[3] - upper, index % padded.shape[3] - left
     inside = (row >= 0) & (row < x.shape[2]) & (column >= 0) & (column < x.shape[3])
     return y, torch.where(inside, row * x.shape[3] + column, -1).to(x.dtype)
@@ -96,9 +104,8 @@ def stochastic(x: Tensor, windows: Windows, train: bool) -> Tensor:
     return cells.gather(4, first).squeeze(4)
 
 
-def _padded_low(x: Tensor, windows: Windows) -> Tensor:
-    margin = windows.margin(x.shape[2:])
-    return F.pad(x, margin, value=-FLT_MAX) if any(margin) else x
+def _padded(x: Tensor, margin: list[int], value: float) -> Tensor:
+    return F.pad(x, margin, value=value) if any(margin) else x
 
 
 @register("Pooling")
@@ -107,7 +114,7 @@ class Pooling(Layer):
 
     torch's ceil_mode differs if stride > kernel, and rejects pad > kernel / 2. A second top of MAX is the mask: each
     maximum's index in its H x W plane, as a float. Differs: nan counts as the maximum here; the published comparison
-    skips it.
+    skips it. Without a mask, -inf stays -inf where a window holds nothing else; the published top is -FLT_MAX.
     """
 
     params = ("pooling_param",)
@@ -173,7 +180,8 @@ class Pooling(Layer):
         if not x.shape[1]:
             return (nothing(x, self.windows),) * self.top_count
         if self.method == "MAX":
-            return maximum_with_mask(x, self.windows) if self.top_count == 2 else maximum(x, self.windows)
+            has_mask = len(self.spec.top) > 1
+            return maximum_with_mask(x, self.windows) if has_mask else maximum(x, self.windows)
         if self.method == "STOCHASTIC":
             return stochastic(x, self.windows, self.spec.phase == "TRAIN")
         return average(x, self.windows)

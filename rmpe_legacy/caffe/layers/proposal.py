@@ -64,7 +64,7 @@ class Proposal(Layer):
         if len(scores) != 4 or (scores[:2], moves[:2], scores[2:]) != ((1, 2 * number), (1, 4 * number), moves[2:]):
             raise self.spec.error(f"needs the scores (1, {2 * number}, h, w) and box deltas (1, {4 * number}, h, w) of "
                                   f"one image; its bottoms are {shape_text(scores)} and {shape_text(moves)}")
-        rows = min(self.spec.assumed_rows, self.param.post_nms_topn)
+        rows = min(self.spec.rows, self.param.post_nms_topn)
         return [(rows, 5), (rows,)][: self.top_count]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> Any:

@@ -28,6 +28,8 @@ class _Recurrent(Layer):
     states: tuple[str, ...]
     refuses = unforced = (1,)
     works_in_place = False
+    lost = ("begins each run with a state of 0; in Caffe, where cont is not 0 at the first step, a forward goes on "
+            "from the state of the one before")
 
     def __init__(self, spec: LayerSpec):
         super().__init__(spec)

@@ -144,7 +144,7 @@ class ProposalLayer(_Anchored):
         if bottom[0][1] != 2 * a or len(bottom[1]) != 4 or bottom[1][1] != 4 * a or count(bottom[2]) < 3:
             raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and the image's info (1, 3); "
                                   f"its bottoms are {', '.join(map(shape_text, bottom))}")
-        return [(self.spec.assumed_rows, 5), (self.spec.assumed_rows, 1)][: self.top_count]
+        return [(self.spec.rows, 5), (self.spec.rows, 1)][: self.top_count]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: Any) -> Array | None:
         """Scores without equal ones; moves; the image's height, width and scale."""

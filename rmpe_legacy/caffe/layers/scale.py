@@ -53,11 +53,12 @@ class Scale(Broadcast):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("scale_param")
         self.at = self.place(bottom[0], bottom[1] if len(bottom) == 2 else self.declared[0].shape, param.axis)
-        if param.bias_term:
+        self.bias_term = param.bias_term
+        if self.bias_term:
             self.bias_at = self.place(bottom[0], self.declared[-1].shape, param.axis)
         return [bottom[0]]
 
     def forward(self, x: Tensor, operand: Tensor | None = None) -> Tensor:
         blobs = self.blobs()
         y = x * spread(blobs[0] if operand is None else operand, x, self.at)
-        return y + spread(blobs[-1], x, self.bias_at) if self.spec.get("scale_param").bias_term else y
+        return y.add_(spread(blobs[-1], x, self.bias_at)) if self.bias_term else y

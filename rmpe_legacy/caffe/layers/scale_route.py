@@ -30,7 +30,7 @@ class ScaleRoute(Layer):
         if count(bottom[0][1:]) != 5 or any(shape[:1] != bottom[0][:1] for shape in bottom):
             raise self.spec.error("needs regions (R, 5) and bottoms with a row for each; they are "
                                   + ", ".join(map(shape_text, bottom)))
-        return [(self.spec.assumed_rows, *self.nchw(shape)[1:]) for shape in bottom]
+        return [(self.spec.rows, *self.nchw(shape)[1:]) for shape in bottom]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray | None:
         return random_regions(bottom[0], 1, 480, 640, rng) if index == 0 else None

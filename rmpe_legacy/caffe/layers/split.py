@@ -18,4 +18,6 @@ class Split(Layer):
     tops = (1, None)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(x.view_as(x) for _ in range(self.top_count))  # views, so that each top has its own gradient
+        if not x.requires_grad:
+            return (x,) * len(self.spec.top)
+        return tuple(x.view_as(x) for _ in self.spec.top)  # views, so that each top has its own gradient

@@ -37,7 +37,7 @@ class _YoloOutput(Layer):
             if len(shape) != 4 or shape[1] != self.boxes * (5 + self.classes):
                 raise self.spec.error(f"needs bottoms (N, num_box * (5 + num_classes) = "
                                       f"{self.boxes * (5 + self.classes)}, H, W), not {shape_text(shape)}")
-        return [(1, 1, self.spec.assumed_rows, ROW)]
+        return [(1, 1, self.spec.rows, ROW)]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray:
         """Maps of which few give boxes."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rmpe_legacy.caffe.layers.base import Layer
+from rmpe_legacy.caffe.layers.scale_tanh import FIRST
 from rmpe_legacy.caffe.layers.weak_segmentation import LEAST
 
 from ..onnx_graph import FLOAT
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, bracketed, number
-
-_RANDOM = "sample_weights_test drops random values in TEST"
 
 
 @emits_onnx("ReLU")
@@ -231,9 +231,21 @@ def clip_python(ctx: PythonContext) -> str:
 
 @emits_onnx("Dropout")
 def dropout_onnx(ctx: OnnxContext) -> None:
-    if ctx.layer.drops:
-        raise ctx.refuse(_RANDOM)
-    _chain(ctx, ctx.x[0], ("Mul", ctx.layer.scale, 1))
+    layer, x = ctx.layer, ctx.x[0]
+    if not layer.drops:
+        _chain(ctx, x, ("Mul", layer.scale, 1))
+        return
+    inputs = x, ctx.constant(layer.ratio), ctx.graph.constant(True, np.bool_)
+    factor = _unscaled(layer)
+    if factor == 1:
+        ctx.output("Dropout", *inputs)
+    else:
+        ctx.output("Mul", ctx.node("Dropout", *inputs), ctx.constant(factor))
+
+
+def _unscaled(layer: Layer) -> float:
+    """What the values that a usual Dropout keeps are multiplied by."""
+    return 1 if layer.scale != 1 else 1 - layer.ratio
 
 
 @emits_onnx("SeLuDropout", "SeLUDropout", "ScaleFilter", "GuidedDropout")
@@ -249,7 +261,8 @@ def unchanged_python(ctx: PythonContext) -> str:
 @emits_python("Dropout")
 def dropout_python(ctx: PythonContext) -> str:
     if ctx.layer.drops:
-        raise ctx.refuse(_RANDOM)
+        call, factor = f"F.dropout({ctx.x[0]}, {number(ctx.layer.ratio)}, training=True)", _unscaled(ctx.layer)
+        return call if factor == 1 else f"{call} * {number(factor)}"
     dropped = f"{ctx.writer.module(ctx.layer, f'nn.Dropout({number(ctx.layer.ratio)})', {})}({ctx.x[0]})"
     # nn.Dropout scales in training, so the product is what a layer that does not scale there computes
     return dropped if ctx.layer.scale == 1 else f"{dropped} * {number(ctx.layer.scale)}"
@@ -347,3 +360,13 @@ def _kept_share(ctx: EmitContext) -> float:
     if ctx.layer.drops:
         raise ctx.refuse(ctx.layer.not_exportable)
     return 1 / (1 - ctx.layer.p)
+
+
+@emits_onnx("ScaleTanH")
+def scale_tanh_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Tanh", ctx.node("Mul", ctx.x[0], ctx.constant(ctx.layer.scale(FIRST))))
+
+
+@emits_python("ScaleTanH")
+def scale_tanh_python(ctx: PythonContext) -> str:
+    return f"({bracketed(ctx.layer.scale(FIRST))} * {ctx.x[0]}).tanh()"

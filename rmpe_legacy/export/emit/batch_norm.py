@@ -6,6 +6,7 @@ import torch
 
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number
+from .normalization import four_axes_onnx, four_axes_python
 
 
 def _normalize_by_batch(ctx: OnnxContext) -> None:
@@ -67,13 +68,13 @@ def nvidia_batch_norm_python(ctx: PythonContext) -> str:
 
 @emits_onnx("BN=segnet")
 def segnet_bn_onnx(ctx: OnnxContext) -> None:
-    if len(ctx.top_shapes) > 1:
-        raise ctx.refuse("its tops for mean and variance cannot be converted; remove them")
-    x = ctx.x[0]
+    x = four_axes_onnx(ctx)
     if ctx.layer.learn:
         axes = ctx.integers([0, 2, 3])
         mean = ctx.node("ReduceMean", x, axes)
         variance = ctx.node("Sub", ctx.node("ReduceMean", ctx.node("Mul", x, x), axes), ctx.node("Mul", mean, mean))
+        for value, y in zip((mean, variance), ctx.y[1:], strict=False):
+            ctx.graph.node("Identity", [value], [y])
         deviation = ctx.node("Sqrt", ctx.node("Add", variance, ctx.constant(ctx.layer.eps)))
         x = ctx.node("Div", ctx.node("Sub", x, mean), deviation)
     ctx.output("Add", ctx.node("Mul", x, ctx.weight(0)), ctx.weight(1))
@@ -81,14 +82,14 @@ def segnet_bn_onnx(ctx: OnnxContext) -> None:
 
 @emits_python("BN=segnet")
 def segnet_bn_python(ctx: PythonContext) -> str:
-    if len(ctx.top_shapes) > 1:
-        raise ctx.refuse("its tops for mean and variance cannot be converted; remove them")
-    x, c = ctx.x[0], ctx.layer.declared[0].shape[1]
+    x, c = four_axes_python(ctx), ctx.layer.declared[0].shape[1]
+    statistics = [f"{x}.mean((0, 2, 3), keepdim=True)", f"{x}.var((0, 2, 3), unbiased=False, keepdim=True)"]
     if ctx.layer.learn:
         x = f"F.batch_norm({x}, None, None, training=True, eps={number(ctx.layer.eps)})"
     state = {name: blob.flatten() for name, blob in zip(("scale", "bias"), ctx.layer.blobs(), strict=True)}
     constructor = f"{ctx.writer.use('Scale')}({c})"
-    return f"{ctx.writer.module(ctx.layer, constructor, state)}({x})"
+    top = f"{ctx.writer.module(ctx.layer, constructor, state)}({x})"
+    return ", ".join([top, *statistics][: len(ctx.top_shapes)])
 
 
 @emits_onnx("BN=pspnet", "BN=tsn", "BN=p3d", "CuDNNBatchNorm")

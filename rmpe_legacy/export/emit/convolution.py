@@ -1,11 +1,13 @@
-"""Convolution and Deconvolution, by channel and by pixel too."""
+"""Convolution and Deconvolution, by channel and by pixel too; and the windows alone."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from rmpe_legacy.caffe.layers.conv import Convolution
 
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
-from .expressions import arguments, sizes
+from .expressions import arguments, pair, sizes
 from .rearrangement import slice_onnx
 
 
@@ -91,6 +93,37 @@ def convolution_depthwise_python(ctx: PythonContext) -> str:
         padding=(sizes(layer.pad), "0"), dilation=(sizes(layer.dilation), "1"), groups=(str(layer.channels), "1"),
         bias=(str(len(layer.declared) == 2), "True"))
     return f"{ctx.submodule(f'nn.Conv2d({inside})', *['weight', 'bias'][: len(layer.declared)])}({ctx.x[0]})"
+
+
+@emits_onnx("Im2col")
+def im2col_onnx(ctx: OnnxContext) -> None:
+    """Read each axis at the places (kernel, grid) of its windows, then move the kernels before the grids."""
+    layer, dims = ctx.layer, len(ctx.layer.kernel)
+    axis = layer.channel_axis
+    plane = ctx.size()[axis:]
+    end = [pad + more for pad, more in zip(layer.pad, layer.sticking_out(plane), strict=True)]
+    x = ctx.x[0]
+    if any(end):
+        lead = [0] * (axis + 1)
+        x = ctx.node("Pad", x, ctx.integers([*lead, *layer.pad, *lead, *end]))
+    for i, (k, s, d, grid) in enumerate(zip(layer.kernel, layer.stride, layer.dilation,
+                                            layer.spatial((0,) * (axis + 1) + plane), strict=True)):
+        x = ctx.node("Gather", x, ctx.integers(np.arange(k)[:, None] * d + np.arange(grid) * s), axis=axis + 1 + 2 * i)
+    x = ctx.node("Transpose", x, perm=[*range(axis + 1), *range(axis + 1, axis + 1 + 2 * dims, 2),
+                                       *range(axis + 2, axis + 2 + 2 * dims, 2)])
+    ctx.graph.reshape(x, ctx.bottom_shapes[0][:axis], ctx.top_shapes[0], ctx.y[0])
+
+
+@emits_python("Im2col")
+def im2col_python(ctx: PythonContext) -> str:
+    layer, axis = ctx.layer, ctx.layer.channel_axis
+    plane = [size for size in ctx.bottom_shapes[0][axis + 1 :] if isinstance(size, int)]
+    if len(plane) < len(layer.kernel):
+        raise ctx.refuse("it is written for fixed sizes only")
+    ends = [pad + more for pad, more in zip(layer.pad, layer.sticking_out(plane), strict=True)]
+    margin = [size for both in zip(layer.pad[::-1], ends[::-1], strict=True) for size in both]
+    return ctx.call("windows_as_channels", ctx.x[0], axis, *map(tuple, (layer.kernel, layer.stride, layer.dilation)),
+                    pair(margin))
 
 
 @emits_onnx("PixelConv")

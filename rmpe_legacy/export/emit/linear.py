@@ -110,3 +110,42 @@ def _centres(layer: Layer) -> torch.Tensor:
     if not layer.spec.get("inner_distance_param").normalize:
         return weight
     return weight / (weight.square().sum(1, keepdim=True) + 1e-6).sqrt()
+
+
+@emits_onnx("CompactBilinear")
+def compact_bilinear_onnx(ctx: OnnxContext) -> None:
+    """As the layer does it; DFT's inverse gives complex numbers, of which the imaginary parts are 0."""
+    layer = ctx.layer
+    one, other = (_spectrum(ctx, x, *sketch) for x, sketch in zip(ctx.x, layer.sketches, strict=True))
+    (a, b), (c, d) = (ctx.graph.nodes_of("Split", [x, ctx.integers([1, 1])], 2, axis=2) for x in (one, other))
+    real, imaginary = (ctx.node(op, ctx.node("Mul", *left), ctx.node("Mul", *right))
+                       for op, left, right in (("Sub", (a, c), (b, d)), ("Add", (a, d), (b, c))))
+    whole = ctx.node("DFT", ctx.node("Concat", real, imaginary, axis=2), inverse=1)
+    sums = ctx.node("Mul", ctx.node("Gather", whole, ctx.integers(0), axis=2), ctx.constant(float(layer.size)))
+    _, _, h, w = ctx.bottom_shapes[0]
+    if not isinstance(h, int) or not isinstance(w, int):
+        raise ctx.graph.graph.refuse_dynamic(layer, "it is written for fixed sizes only")
+    maps = ctx.node("Transpose", ctx.node("Reshape", sums, ctx.integers([-1, h, w, layer.size])), perm=[0, 3, 1, 2])
+    if layer.sum_pool:
+        ctx.output("ReduceSum", maps, ctx.integers([2, 3]))
+    else:
+        ctx.output("Identity", maps)
+
+
+def _spectrum(ctx: OnnxContext, x: str, cells: torch.Tensor, signs: torch.Tensor) -> str:
+    """Return the transform of the sketch of each place, (places, num_output, 2)."""
+    into = torch.zeros(len(cells), ctx.layer.size)
+    into[torch.arange(len(cells)), cells] = signs
+    places = ctx.node("Transpose", x, perm=[0, 2, 3, 1])
+    sketch = ctx.node("MatMul", places, ctx.constant(into.numpy()))
+    return ctx.node("DFT", ctx.node("Reshape", sketch, ctx.integers([-1, ctx.layer.size, 1])))
+
+
+@emits_python("CompactBilinear")
+def compact_bilinear_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    (cells, signs), (other_cells, other_signs) = layer.sketches
+    state = {"cells": cells, "signs": signs, "other_cells": other_cells, "other_signs": other_signs}
+    inside = arguments(len(cells), len(other_cells), layer.size, whole=(str(layer.sum_pool), "False"))
+    module = ctx.writer.module(layer, f"{ctx.writer.use('CompactBilinear')}({inside})", state)
+    return f"{module}({', '.join(ctx.x)})"

@@ -90,20 +90,20 @@ def l2_normalize_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]} / ({ctx.x[0]}.square().sum({axes}, keepdim=True) + 1e-07).sqrt()"
 
 
-def _four_axes_onnx(ctx: OnnxContext) -> str:
+def four_axes_onnx(ctx: OnnxContext) -> str:
     """The bottom as N x C x H x W; missing axes are 1."""
     missing = list(range(len(ctx.bottom_shapes[0]), 4))
     return ctx.node("Unsqueeze", ctx.x[0], ctx.integers(missing)) if missing else ctx.x[0]
 
 
-def _four_axes_python(ctx: PythonContext) -> str:
+def four_axes_python(ctx: PythonContext) -> str:
     x, have = ctx.x[0], ctx.bottom_shapes[0]
     return x if len(have) == 4 else f"{x}.reshape({reshape_arguments(x, have, ctx.top_shapes[0])})"
 
 
 @emits_onnx("Normalize=happynear")
 def normalize_channels_onnx(ctx: OnnxContext) -> None:
-    x, axis = _four_axes_onnx(ctx), ctx.integers([1])
+    x, axis = four_axes_onnx(ctx), ctx.integers([1])
     if ctx.layer.kind == "L2":
         norm = ctx.node("Sqrt", ctx.node("Add", ctx.node("ReduceSum", ctx.node("Mul", x, x), axis), ctx.constant(1e-6)))
     else:
@@ -115,21 +115,21 @@ def normalize_channels_onnx(ctx: OnnxContext) -> None:
 
 @emits_python("Normalize=happynear")
 def normalize_channels_python(ctx: PythonContext) -> str:
-    x = _four_axes_python(ctx)
+    x = four_axes_python(ctx)
     call = ctx.call("normalize_channels", x, f"by_absolute={ctx.layer.kind == 'L1'}")
     return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
 
 
 @emits_onnx("NormL2")
 def norm_l2_onnx(ctx: OnnxContext) -> None:
-    x = _four_axes_onnx(ctx)
+    x = four_axes_onnx(ctx)
     energy = ctx.node("ReduceSum", ctx.node("Mul", x, x), ctx.integers([1, 2, 3]))
     ctx.output("Div", x, ctx.node("Sqrt", ctx.node("Add", energy, ctx.constant(1e-7))))
 
 
 @emits_python("NormL2")
 def norm_l2_python(ctx: PythonContext) -> str:
-    x = _four_axes_python(ctx)
+    x = four_axes_python(ctx)
     return f"{x} / ({x}.square().sum((1, 2, 3), keepdim=True) + 1e-7).sqrt()"
 
 
@@ -161,3 +161,17 @@ def row_norm_python(ctx: PythonContext) -> str:
     x = f"{ctx.x[0]}.flatten(1)"
     length = f"{x}.norm(dim=1, keepdim=True)"
     return f"{x} / {length}.masked_fill({length} == 0, 1)"
+
+
+@emits_onnx("GroupNorm")
+def group_norm_onnx(ctx: OnnxContext) -> None:
+    groups = ctx.node("Reshape", ctx.x[0], ctx.integers([0, ctx.layer.groups, -1]))
+    centred = ctx.node("Sub", groups, ctx.node("ReduceMean", groups, ctx.integers([2])))
+    variance = ctx.node("ReduceMean", ctx.node("Mul", centred, centred), ctx.integers([2]))
+    normal = ctx.node("Div", centred, ctx.node("Sqrt", ctx.node("Add", variance, ctx.constant(ctx.layer.eps))))
+    ctx.output("Reshape", normal, ctx.sizes_of(ctx.x[0], 0))
+
+
+@emits_python("GroupNorm")
+def group_norm_python(ctx: PythonContext) -> str:
+    return f"F.group_norm({ctx.x[0]}, {ctx.layer.groups}, eps={number(ctx.layer.eps)})"

@@ -16,15 +16,20 @@ from .expressions import arguments
 def lstm_onnx(ctx: OnnxContext) -> None:
     weight = ctx.weight(len(ctx.layer.declared) - 1)
     given, cont = _steps(ctx)
+    _final_states(ctx, *_lstm_steps(ctx, ctx.layer.steps, given, cont, weight, *_first_states(ctx)))
+
+
+def _lstm_steps(ctx: OnnxContext, steps: int, given: str, cont: str, weight: str, h: str = "", c: str = ""
+                ) -> tuple[str, str]:
+    """Write the top; returns the final hidden and cell values. See `_steps` for given and cont; "" is a state of 0."""
     hidden = []
-    h, c = _first_states(ctx) or ("", "")
-    for t in range(ctx.layer.steps):
+    for t in range(steps):
         x_t, cont_t = (ctx.node("Gather", x, ctx.integers(t), axis=0) for x in (given, cont))
         gates = ctx.node("Gemm", ctx.node("Mul", h, cont_t), weight, x_t, transB=1) if h else x_t
         h, c = _unit(ctx, c, gates, cont_t)
         hidden.append(h)
     _stack(ctx, hidden, [ctx.y[0]])
-    _final_states(ctx, h, c)
+    return h, c
 
 
 @emits_onnx("RNN")
@@ -123,6 +128,9 @@ def continuation_indicator_python(ctx: PythonContext) -> str:
 
 @emits_onnx("Lstm")
 def whole_lstm_onnx(ctx: OnnxContext) -> None:
+    if len(ctx.x) > 1:
+        _lstm_with_flags(ctx)
+        return
     w, u, bias = _lstm_blobs(ctx, (0, 2, 1, 3))  # ONNX: input, output, forget, candidate
     names = ctx.layer.spec.name, [declared.name for declared in ctx.layer.declared]
     x = ctx.node("Reshape", ctx.x[0], ctx.integers([0, 0, -1]))
@@ -131,17 +139,33 @@ def whole_lstm_onnx(ctx: OnnxContext) -> None:
     ctx.output("Squeeze", ctx.node("LSTM", x, *weights, hidden_size=ctx.layer.size), ctx.integers([1]))
 
 
+def _lstm_with_flags(ctx: OnnxContext) -> None:
+    """As published, step t of sample n reads flag t + n."""
+    steps, n = ctx.shape()[:2]
+    flags = ctx.node("Reshape", ctx.x[1], ctx.integers([-1]))
+    cont = ctx.node("Gather", flags, ctx.integers(np.arange(steps)[:, None, None] + np.arange(n)[:, None]))
+    x = ctx.node("Reshape", ctx.x[0], ctx.integers([steps * n, -1]))
+    given = ctx.node("Reshape", ctx.node("Gemm", x, ctx.weight(0), ctx.weight(2), transB=1),
+                     ctx.integers([steps, n, 4 * ctx.layer.size]))
+    _lstm_steps(ctx, steps, given, cont, ctx.weight(1))
+
+
 @emits_python("Lstm")
 def whole_lstm_python(ctx: PythonContext) -> str:
+    layer, x = ctx.layer, ctx.x[0]
+    inputs = layer.declared[0].shape[1]
+    if len(ctx.x) > 1:
+        state = dict(zip(("W_xc", "W_hc", "b_c"), layer.blobs(), strict=True))
+        module = ctx.writer.module(layer, f"{ctx.writer.use('LSTMLayer')}({inputs}, {layer.size})", state)
+        # As published, step t of sample n reads flag t + n.
+        return f"{module}({x}, {ctx.x[1]}.flatten().unfold(0, {x}.shape[1], 1)[:len({x})])"
     w, u, bias = map(torch.from_numpy, _lstm_blobs(ctx, (0, 1, 3, 2)))  # torch: input, forget, candidate, output
     state = {"weight_ih_l0": w, "weight_hh_l0": u, "bias_ih_l0": bias, "bias_hh_l0": torch.zeros_like(bias)}
-    module = ctx.writer.module(ctx.layer, f"nn.LSTM({w.shape[1]}, {ctx.layer.size})", state)
-    return f"{module}({ctx.x[0]}{'' if len(ctx.bottom_shapes[0]) == 3 else '.flatten(2)'})[0]"
+    module = ctx.writer.module(layer, f"nn.LSTM({inputs}, {layer.size})", state)
+    return f"{module}({x}{'' if len(ctx.bottom_shapes[0]) == 3 else '.flatten(2)'})[0]"
 
 
 def _lstm_blobs(ctx: EmitContext, order: tuple[int, ...]) -> list[np.ndarray]:
     """The layer's blobs with the gates input, forget, output and candidate in another order."""
-    if len(ctx.x) > 1:
-        raise ctx.refuse("with flags it goes on from the state of the forward before")
     blobs = [blob.detach().cpu().numpy() for blob in ctx.layer.blobs()]
     return [np.concatenate([np.split(blob, 4)[i] for i in order]) for blob in blobs]

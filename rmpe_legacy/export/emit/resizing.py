@@ -97,3 +97,30 @@ def _resized(ctx: EmitContext, sizes: Sequence[int]) -> tuple[np.ndarray, np.nda
     rows, columns = (torch.stack([ctx.layer._along(torch.eye(size)[None], axis + 1, image) for image in range(n)])
                      for axis, size in enumerate(plane))
     return rows.numpy(), columns.numpy()
+
+
+@emits_onnx("HyperColumns")
+def hyper_columns_onnx(ctx: OnnxContext) -> None:
+    _refuse_random_places(ctx)
+    maps = []
+    for i, x in enumerate(ctx.x[1:], 1):
+        rows, columns = ctx.layer.sides(ctx.size(i)[1:], ctx.size()[1:])
+        maps.append(ctx.node("MatMul", ctx.constant(rows), ctx.node("MatMul", x, ctx.constant(columns))))
+    for x, shape, y in zip((ctx.node("Concat", *maps, axis=1), ctx.x[0]), ctx.top_shapes, ctx.y, strict=True):
+        places = ctx.node("Reshape", x, ctx.integers([0, 0, -1]))
+        if ctx.layer.step > 1:
+            places = slice_onnx(ctx, places, [0], [INT64_MAX], [2], [ctx.layer.step], last=False)
+        places = ctx.node("Transpose", places, perm=[0, 2, 1])
+        ctx.graph.node("Reshape", [places, ctx.integers([-1, *(int(size) for size in shape[1:])])], [y])
+
+
+@emits_python("HyperColumns")
+def hyper_columns_python(ctx: PythonContext) -> str:
+    _refuse_random_places(ctx)
+    ctx.plane()
+    return ctx.call("hyper_columns", ctx.x[0], f"[{', '.join(ctx.x[1:])}]", ctx.layer.step)
+
+
+def _refuse_random_places(ctx: EmitContext) -> None:
+    if ctx.layer.spec.get("hypercolumns_param").is_train:
+        raise ctx.refuse("is_train: true picks random places; set it to false")

@@ -203,3 +203,28 @@ def mask_resize_onnx(ctx: OnnxContext) -> None:
 def mask_resize_python(ctx: PythonContext) -> str:
     rows, columns = ctx.layer.sides(ctx.plane())
     return interpolated(ctx, rows, columns.t())
+
+
+@emits_onnx("MultiROIPooling")
+def multi_roi_pooling_onnx(ctx: OnnxContext) -> None:
+    """Read the places of each part in the map with a margin of a part's size, which is where they all are."""
+    (h, w), (_, *plane) = ctx.layer.pooled, ctx.size()
+    wide = ctx.node("Transpose", ctx.node("Pad", ctx.x[0], ctx.integers([0, 0, h, w] * 2)), perm=[0, 2, 3, 1])
+    points = ctx.node("Mul", ctx.x[1], ctx.constant(ctx.layer.spec.get("multi_roi_pooling_param").spatial_scale))
+    corner = half_away(ctx, ctx.node("Sub", points, ctx.constant([w // 2, h // 2])))
+    corner = ctx.node("Min", ctx.node("Max", corner, ctx.constant([-w, -h])), ctx.constant(plane[::-1]))
+    begin = ctx.node("Add", ctx.node("Cast", corner, to=INT64), ctx.integers([w, h]))  # (N, points, 2)
+    for i, y in enumerate(ctx.y):
+        column, row = split(ctx, ctx.node("Gather", begin, ctx.integers([i]), axis=1), 1, 1)  # (N, 1, 1)
+        places = [ctx.node("Add", row, ctx.integers(np.arange(h)[:, None] * np.ones((1, w)))),
+                  ctx.node("Add", column, ctx.integers(np.arange(w) * np.ones((h, 1))))]
+        part = ctx.node("GatherND", wide, ctx.node("Concat", *(ctx.node("Unsqueeze", place, ctx.integers([3]))
+                                                               for place in places), axis=3), batch_dims=1)
+        ctx.graph.node("Transpose", [part], [y], perm=[0, 3, 1, 2])
+
+
+@emits_python("MultiROIPooling")
+def multi_roi_pooling_python(ctx: PythonContext) -> str:
+    scale = ctx.layer.spec.get("multi_roi_pooling_param").spatial_scale
+    call = ctx.call("parts_around", *ctx.x, pair(ctx.layer.pooled), number(scale))
+    return call if len(ctx.top_shapes) > 1 else f"{call}[0]"

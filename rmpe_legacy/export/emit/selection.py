@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..onnx_graph import FLOAT, INT64
+from ..onnx_graph import BOOL, FLOAT, INT64
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import reshape_arguments
 
@@ -52,3 +52,18 @@ def batch_reindex_onnx(ctx: OnnxContext) -> None:
 @emits_python("BatchReindex")
 def batch_reindex_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}[{ctx.x[1]}.long()]"
+
+
+@emits_onnx("Filter")
+def filter_onnx(ctx: OnnxContext) -> None:
+    *blobs, selector = ctx.x
+    chosen = ctx.node("Cast", ctx.node("Reshape", selector, ctx.integers([-1])), to=BOOL)
+    for x, y, shape in zip(blobs, ctx.y, ctx.top_shapes, strict=True):
+        ctx.graph.node("Compress", [x, chosen], [y], axis=0)
+        ctx.graph.shapes[y] = ("samples", *shape[1:])
+
+
+@emits_python("Filter")
+def filter_python(ctx: PythonContext) -> str:
+    *blobs, selector = ctx.x
+    return ", ".join(f"{x}[{selector}.flatten() != 0]" for x in blobs)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
+from ..onnx_graph import INT64
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import pair
 
 
 @emits_onnx("Upsample=segnet")
 def unpooled_onnx(ctx: OnnxContext) -> None:
-    n, c, h, w = ctx.shape()
-    top = ctx.graph.graph.at_own_sizes(ctx.top_shapes[0])
-    flat = [ctx.node("Reshape", x, ctx.integers([n, c, h * w])) for x in ctx.x]
-    index = ctx.node("Cast", flat[1], to=7)  # int64
-    zeros = ctx.node("ConstantOfShape", ctx.integers([n, c, top[2] * top[3]]))
-    placed = ctx.node("ScatterElements", zeros, index, flat[0], axis=2)
-    ctx.output("Reshape", placed, ctx.integers(list(top)))
+    _, h, w = ctx.size()
+    mask = ctx.node("Cast", ctx.node("Reshape", ctx.x[1], ctx.integers([0, 0, h * w])), to=INT64)
+    _place(ctx, mask, ctx.graph.graph.at_own_sizes(ctx.top_shapes[0][2:]))
+
+
+def _place(ctx: OnnxContext, index: str, size: Sequence[int]) -> None:
+    """Write the top: the first bottom's values at places (N, C, H * W) of planes of 0 of this size."""
+    _, h, w = ctx.size()
+    zeros = ctx.node("ConstantOfShape", ctx.node("Concat", ctx.sizes_of(ctx.x[0], 0, 2),
+                                                 ctx.integers([math.prod(size)]), axis=0))
+    values = ctx.node("Reshape", ctx.x[0], ctx.integers([0, 0, h * w]))
+    ctx.output("Reshape", ctx.node("ScatterElements", zeros, index, values, axis=2), ctx.integers([0, 0, *size]))
 
 
 @emits_python("Upsample=segnet")
@@ -37,15 +46,13 @@ def unpooling_onnx(ctx: OnnxContext) -> None:
             x = ctx.node("Div", x, ctx.constant(np.outer(rows.sum(0), columns.sum(0))))
         ctx.output("MatMul", ctx.constant(rows), ctx.node("MatMul", x, ctx.constant(columns.T)))
         return
-    n, c, h, w = ctx.shape()
+    _, h, w = ctx.size()
     if len(ctx.x) > 1:
-        index = ctx.node("Cast", ctx.node("Reshape", ctx.x[1], ctx.integers([n, c, h * w])), to=7)  # int64
+        index = ctx.node("Cast", ctx.node("Reshape", ctx.x[1], ctx.integers([0, 0, h * w])), to=INT64)
     else:
-        index = ctx.node("Expand", ctx.integers(layer.corners(h, w).tolist()), ctx.integers([n, c, h * w]))
-    zeros = ctx.node("ConstantOfShape", ctx.integers([n, c, layer.size[0] * layer.size[1]]))
-    placed = ctx.node("ScatterElements", zeros, index, ctx.node("Reshape", ctx.x[0], ctx.integers([n, c, h * w])),
-                      axis=2)
-    ctx.output("Reshape", placed, ctx.integers([n, c, *layer.size]))
+        shape = ctx.node("Concat", ctx.sizes_of(ctx.x[0], 0, 2), ctx.integers([h * w]), axis=0)
+        index = ctx.node("Expand", ctx.integers(layer.corners(h, w).tolist()), shape)
+    _place(ctx, index, layer.size)
 
 
 @emits_python("Unpooling")
