@@ -50,11 +50,12 @@ class LayerError(RmpeError):
     """A layer with wrong or unsupported parameters; names the file, the layer and its type.
 
     Created by ``LayerSpec.error``, which sets `spec`, the layer's LayerSpec, and `reason`, the message without the
-    names.
+    names. `assumed`: its bottoms' shapes, of which it may complain, come from assumptions about data that is not there.
     """
 
     spec: Any = None
     reason = ""
+    assumed = False
 
 
 class InputError(RmpeError, ValueError):

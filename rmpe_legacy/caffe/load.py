@@ -13,7 +13,8 @@ from rmpe_legacy.wording import did_you_mean, shorten
 
 from .choose_dialect import Layers, Reading, read_network
 from .layers import registry
-from .net import LeftOut, Net, Step, wire
+from .layers.fed import call
+from .net import LeftOut, Net, Step, wire, wire_quietly
 from .proto.blobs import TrainedLayer
 from .proto.message import Message
 from .proto.upgrade import upgrade_net
@@ -101,7 +102,7 @@ class ParsedNet:
         try:
             return wire(self.specs)
         except LayerError as error:
-            raise self._with_suspects(error) from error.__cause__
+            raise _with_suspects(error, self.specs, self.findings) from error.__cause__
 
     def build(self, trained: Iterable[TrainedLayer] | None = None, keep_blobs: bool = False) -> Net:
         """Build the network.
@@ -117,27 +118,13 @@ class ParsedNet:
         try:
             net = Net(self.specs, trained, self.name, self.force_backward, keep_blobs, self.incomplete)
         except LayerError as error:
-            raise self._with_suspects(error) from error.__cause__
+            raise _with_suspects(error, self.specs, self.findings) from error.__cause__
         left_out = self.left_out
         left_out.fields += map(str, set_aside(net.steps))
         left_out.weights, left_out.untrained = net.left_out.weights, net.left_out.untrained
         net.left_out = left_out
         net.dialect, net.notes = self.dialect, self.notes
         return net
-
-    def _with_suspects(self, error: LayerError) -> LayerError:
-        """Add to a layer's error which fields and layers were left out before it."""
-        if not self.findings or error.spec is None:
-            return error
-        messages = [spec.message for spec in self.specs]
-        before = self.specs[: next((i for i, message in enumerate(messages) if message is error.spec.message), 0)]
-        behind = {id(error.spec.message), *(id(spec.message) for spec in _needed(before, error.spec.bottom))}
-        suspects = [str(f) for f in self.findings if id(f.layer) in behind and not f.is_layer]
-        if not suspects:
-            return error
-        more = f" (and {len(suspects) - 3} more)" if len(suspects) > 3 else ""
-        return error.spec.error(f"{error.reason}; this may be caused by what was left out: "
-                                f"{'; '.join(suspects[-3:])}{more}")
 
 
 def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
@@ -206,9 +193,10 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
     if strict and (findings or errors):
         raise _not_loaded(path, findings, list(errors.values()))
     incomplete: frozenset[str] = frozenset()
-    if findings or errors:
+    if not strict:
+        specs, fed = _feeding(specs, errors)
         specs, lost, incomplete = _computable(specs, errors)
-        findings += lost
+        specs, findings, incomplete = _fitting(specs, findings + fed + lost, incomplete)
     if not specs and findings:
         raise NetError(list_findings(path, "left out, and no layer can be computed without them", findings))
     if not specs and not net.layer:
@@ -270,6 +258,58 @@ def _needed(specs: Sequence[LayerSpec], blobs: Iterable[str]) -> list[LayerSpec]
     return kept[::-1]
 
 
+def _feeding(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]) -> tuple[list[LayerSpec], list[Finding]]:
+    """Keep data layers that cannot be loaded: the caller passes their tops. `errors` as for `_computable`."""
+    fed, findings = [], []
+    for spec in specs:
+        error = errors.get(id(spec.message))
+        if error is not None and spec.top and not spec.bottom:
+            spec = replace(spec, is_fed=True)
+            findings.append(Finding.of_layer(spec.error(
+                f"{error.reason}; pass its tops instead: {call(spec.top)}")))
+        fed.append(spec)
+    return fed, findings
+
+
+def _fitting(specs: list[LayerSpec], findings: list[Finding], incomplete: frozenset[str]
+             ) -> tuple[list[LayerSpec], list[Finding], frozenset[str]]:
+    """Leave out layers that do not take their bottoms, where that may be due to what was left out or assumed before.
+
+    Any other error remains for the one who builds the network, as it would be Caffe's.
+    """
+    resize = True  # once; what then fails is left out at the size that is assumed first
+    while specs:
+        try:
+            wire_quietly(insert_splits(specs), resize)
+            break
+        except LayerError as error:
+            told = _with_suspects(error, specs, findings)
+            if error.spec is None or error.spec.is_fed or not (error.assumed or told is not error):
+                break
+            errors = {id(error.spec.message): told}
+            specs, fed = _feeding(specs, errors)
+            specs, lost, more = _computable(specs, errors)
+            findings, incomplete, resize = findings + fed + lost, incomplete | more, False
+        except RmpeError:
+            break
+    return specs, findings, incomplete
+
+
+def _with_suspects(error: LayerError, specs: Sequence[LayerSpec], findings: Sequence[Finding]) -> LayerError:
+    """Add to a layer's error which fields were left out of it and of the layers that it needs; itself if none were."""
+    if error.spec is None:
+        return error
+    messages = [spec.message for spec in specs]
+    before = specs[: next((i for i, message in enumerate(messages) if message is error.spec.message), 0)]
+    behind = {id(error.spec.message), *(id(spec.message) for spec in _needed(before, error.spec.bottom))}
+    suspects = [str(f) for f in findings if id(f.layer) in behind and not f.is_layer]
+    if not suspects:
+        return error
+    more = f" (and {len(suspects) - 3} more)" if len(suspects) > 3 else ""
+    return error.spec.error(f"{error.reason}; this may be caused by what was left out: "
+                            f"{'; '.join(suspects[-3:])}{more}")
+
+
 def _unknown_value(spec: LayerSpec) -> LayerError | None:
     """Return the error for an enum value that the dialect does not have, such as another pooling method."""
     for unknown in spec.message.unknowns():
@@ -288,7 +328,7 @@ def _computable(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]
     kept, findings = [], []
     lost: dict[str, str] = {}  # blob -> the layer it needs
     for spec in specs:
-        error = errors.get(id(spec.message)) or _unknown_value(spec)
+        error = None if spec.is_fed else errors.get(id(spec.message)) or _unknown_value(spec)
         needs = next((lost[b] for b in spec.bottom if b in lost), None)
         if error is None and needs is None:
             kept.append(spec)

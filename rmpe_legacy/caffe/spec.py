@@ -69,6 +69,7 @@ class LayerSpec:
     strict: bool = True  # False: ignore unsupported options that change no blob
     allow_python: bool | None = False  # whether to import the module of a Python layer; None: as False, but
     # the layer is refused only when it is built
+    is_fed: bool = False  # with strict=False: a data layer that is not supported; the caller passes its tops
     # What `reshape` takes for a number of rows that only `forward` can tell; None: what the published layer begins with
     assumed_rows: int | None = None
 

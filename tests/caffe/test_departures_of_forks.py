@@ -44,6 +44,14 @@ def test_unpooling_begins_with_zeros_in_each_forward(load):
     assert_close(net(x=x)["y"], x.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
+def test_crop_differs_in_cutting_at_0_what_cannot_be_aligned(load):
+    with pytest.warns(UserWarning, match=".") as caught:
+        net = load('type: "Crop" top: "y"', x=(1, 2, 5, 4), like=(1, 1, 3, 2))
+    assert any("the same blob, so they cannot be aligned; HED's Caffe refuses that" in str(w.message) for w in caught)
+    x = torch.arange(40.0).view(1, 2, 5, 4)
+    assert_close(net(x=x, like=torch.zeros(1, 1, 3, 2))["y"], x[:, :, :3, :2])
+
+
 def test_of_equal_scores_the_later_anchor_goes_first(load):
     net = load('type: "Python" top: "rois" python_param { module: "rpn.proposal_layer" layer: "ProposalLayer" '
                "param_str: \"{'feat_stride': 16, 'scales': [1]}\" }", s=(1, 6, 1, 3), m=(1, 12, 1, 3), i=(1, 3))
@@ -88,6 +96,15 @@ def test_a_sequence_too_short_for_its_labels_has_a_gradient_of_0(load):
     net(x=x, label=torch.tensor([[1.0, 1], [1, 2]]))["l"].backward()  # 1, 1 needs a blank between
     assert (x.grad[:, 0] == 0).all()
     assert (x.grad[:, 1] != 0).any()
+
+
+def test_the_gradient_of_crops_is_their_mean(load):
+    net = load('type: "CornerCrop" top: "a" top: "b" corner_crop_param { crop_size: 2 position: "upperleft" '
+               'position: "center" }', x=(1, 1, 4, 4))
+    x = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    out = net(x=x)
+    (out["a"].sum() + 3 * out["b"].sum()).backward()
+    assert x.grad[0, 0, :3, :3].tolist() == [[1, 1, 0], [1, 2, 3], [0, 3, 3]]
 
 
 def test_of_equal_scores_the_first_yolo_box_goes_first(load):

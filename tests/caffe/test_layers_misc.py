@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from one_layer import layer, net_of, normal
 from torch.testing import assert_close
 
-from rmpe_legacy import RmpeError
+from rmpe_legacy import RmpeError, load_net
 from rmpe_legacy.caffe.layers.pooling import maximum
 
 
@@ -114,6 +115,25 @@ class TestAccuracy:
     def test_a_label_outside_the_classes_is_wrong(self):
         net = net_of(layer("Accuracy", "x label"), {"x": (4, 3), "label": (4,)})
         assert net(x=torch.eye(4, 3), label=torch.tensor([0.0, 1, 3, -1]))["y"] == 0.5
+
+
+@pytest.mark.parametrize(("dialect", "tops"), [("rmpe", 2), ("bvlc", 2), ("rfcn", 3)])
+def test_further_tops_of_softmax_with_loss(dialect: str, tops: int, tmp_path: Path):
+    """softmax_loss_layer.cpp: the probabilities, and in R-FCN's Caffe the loss of each place; they get no gradient."""
+    path = tmp_path / "net.prototxt"
+    path.write_text("""force_backward: true
+layer { name: "d" type: "Input" top: "x" top: "l"
+  input_param { shape { dim: 2 dim: 3 dim: 2 } shape { dim: 2 dim: 2 } } }
+layer { name: "s" type: "SoftmaxWithLoss" bottom: "x" bottom: "l" loss_param { ignore_label: 1 }
+""" + "".join(f'top: "y{i}" loss_weight: {int(i == 0)} ' for i in range(tops)) + "}")
+    net = load_net(path, dialect=dialect)
+    x, labels = torch.randn(2, 3, 2, requires_grad=True), torch.tensor([[0, 2], [1, 2.0]])
+    y = net(x=x, l=labels)
+    each = torch.nn.functional.cross_entropy(x, labels.long(), reduction="none", ignore_index=1)
+    assert_close(y["y0"], each.sum() / 3)
+    assert_close(y["y1"], x.softmax(1))
+    assert tops == 2 or torch.allclose(y["y2"], each)
+    assert not y["y1"].requires_grad
 
 
 class TestHDF5Output:

@@ -330,3 +330,19 @@ class TestRoIDataLayer:
 
     def test_others_have_4_columns_a_class(self, tmp_path):
         assert self.shapes(tmp_path, 84) == [(2, 3, 600, 1000), (1, 5, 1, 1), (1, 1, 1, 1), *[(1, 84, 1, 1)] * 3]
+
+
+def test_a_layer_without_bottoms_is_fed_without_its_module(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text("""layer { name: "d" type: "Python" top: "image" top: "label"
+  python_param { module: "nowhere" layer: "Reader" param_str: "{'batch_size': 2}" } }
+layer { name: "c" type: "Convolution" bottom: "image" top: "c" convolution_param { num_output: 4 kernel_size: 1 } }
+layer { name: "l" type: "SoftmaxWithLoss" bottom: "c" bottom: "label" top: "l" }""")
+    with pytest.warns(UserWarning, match="tops are assumed to be image 2 x 3 x 256 x 256, label 2 x 1 x 256 x 256"):
+        net = load_net(path)
+    assert net.steps[0].top_shapes == ((2, 3, 256, 256), (2, 1, 256, 256)), "a class at each place, as the loss needs"
+    assert net(image=torch.ones(1, 3, 2, 2), label=torch.zeros(1, 1, 2, 2))["l"].shape == ()
+    with pytest.raises(RmpeError, match=r"its source cannot be read here; pass its tops instead: net\(image="):
+        net()
+    with pytest.raises(RmpeError, match="found no module 'nowhere'"):
+        load_net(path, allow_python=True)

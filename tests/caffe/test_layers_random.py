@@ -79,6 +79,14 @@ class TestFillers:
         assert (filled((2, 3), 'type: "constant" value: 0.7') == torch.tensor(0.7)).all()
         assert (filled((2, 1, 3, 3), 'type: "nearest"') == 1).all()
 
+    def test_diagonal_of_flownet(self):
+        """filler.hpp:268 of lmb-freiburg/flownet2@b92e198, by hand."""
+        blob = filled((3, 2, 2, 2), 'type: "diagonal" diag_val: 8', "flownet2")
+        assert blob.flatten(2)[..., 0].tolist() == [[2, 0], [0, 0.25], [0, 0]]
+        assert (blob == blob[..., :1, :1]).all()
+        with pytest.raises(RmpeError, match="unknown filler 'diagonal'"):
+            filled((3, 2, 2, 2), 'type: "diagonal"', "bvlc")
+
     @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
     def test_bilinear(self, size: int):
         """The published loop, in numpy scalars of single precision."""

@@ -96,7 +96,7 @@ REFUSED = {
     "eltwise unlike": (of("Eltwise", "", [X, (2, 3, 4)]), "its bottoms differ in shape"),
     "too few labels": (of("SoftmaxWithLoss", "", [X, (2,)]), "needs 40 labels"),
     "another batch": (of("SoftmaxWithLoss", "", [X, (40,)]), "must have the same first axis"),
-    "softmax's second top": (of("SoftmaxWithLoss", "", [(2, 3), (2,)], top="y v"), "takes 0 to 1 tops"),
+    "softmax's second top": (of("SoftmaxWithLoss", "", [(2, 3), (2,)], top="y v"), "has 2 tops; give loss_weight for"),
     "unlike rows": (of("EuclideanLoss", "", [(2, 3), (2, 4)]), "same number of values per row"),
     "five axes": (of("HingeLoss", "", [(2, 3, 1, 1, 1), (2,)]), "at most 4 axes"),
     "labels of two columns": (of("MultinomialLogisticLoss", "", [(2, 3), (2, 3)]), "one label per row"),

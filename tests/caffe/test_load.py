@@ -89,7 +89,7 @@ class TestUnknown:
         with pytest.raises(RmpeError, match=r"1 field or layer is left out, and no layer can be computed without "
                                             r"them:\n"
                            r".*net.prototxt:1:1: b \(Quad\): unknown layer type"):
-            load_net(path('layer { name: "b" type: "Quad" top: "b" }'), strict=False)
+            load_net(path('layer { name: "b" type: "Quad" }'), strict=False)
 
     def test_what_depends_on_left_out_layers_is_one_line(self, path):
         chain = "".join(f'layer {{ name: "c{i}" type: "ReLU" bottom: "{f"c{i - 1}" if i else "b"}" top: "c{i}" }}\n'
@@ -233,9 +233,9 @@ layer { name: "e" type: "Eltwise" bottom: "p" bottom: "c" top: "e" }
 """
 
     def test_a_later_layer_that_fails_names_the_field_that_was_left_out(self, path):
-        with pytest.raises(RmpeError) as caught:
-            load_net(path(self.CEIL), strict=False, dialect="rmpe")
-        said = str(caught.value)
+        with pytest.warns(UserWarning, match="left out"):
+            net = load_net(path(self.CEIL), strict=False, dialect="rmpe")
+        said = net.left_out.layers[0]
         assert said.partition("net.prototxt")[2].startswith(":6:1: e (Eltwise): its bottoms differ in shape: 1 x 2 x 3")
         assert "this may be caused by what was left out: " in said
         assert ":2:97: PoolingParameter has no field 'ceil_mode'" in said
@@ -246,6 +246,66 @@ layer { name: "e" type: "Eltwise" bottom: "p" bottom: "c" top: "e" }
         with pytest.raises(RmpeError, match=r"e \(Eltwise\)") as caught:
             load_net(path(text), strict=False)
         assert "strange" not in str(caught.value)
+
+
+class TestAssumedShapes:
+    """Data that is not there gets shapes that the layers which read it take."""
+
+    SIGNS = '''layer { name: "d" type: "Signs" top: "data" top: "label" }
+layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 7 kernel_size: 3 } }
+layer { name: "l" type: "SigmoidCrossEntropyLoss" bottom: "c" bottom: "label" top: "l" }'''
+
+    def test_a_data_layer_of_an_unknown_type_is_fed(self, path):
+        with pytest.raises(RmpeError, match=r"d \(Signs\): unknown layer type"):
+            load_net(path(self.SIGNS))
+        with pytest.warns(UserWarning, match=".") as caught:
+            net = load_net(path(self.SIGNS), strict=False)
+        said = "\n".join(str(warning.message) for warning in caught)
+        assert "d (Signs): unknown layer type; pass its tops instead: net(data=..., label=...)" in said
+        assert net.steps[0].top_shapes == ((1, 3, 256, 256), (1, 7, 254, 254))
+        loss = net(data=torch.ones(2, 3, 6, 5), label=torch.zeros(2, 7, 4, 3))["l"]
+        assert loss.item() > 0
+        with pytest.raises(RmpeError, match="pass its tops"):
+            net()
+
+    def test_a_data_layer_whose_fields_are_unknown_is_fed(self, path):
+        text = self.SIGNS.replace('"Signs"', '"ImageData"').replace(
+            'top: "label" }', 'top: "label" top: "more" image_data_param { source: "absent" of_a_fork: 3 } }')
+        with pytest.warns(UserWarning, match="."):
+            net = load_net(path(text), strict=False)
+        assert "takes 2 tops, but is given 3; this may be caused by what was left out" in net.left_out.layers[0]
+        assert net.outputs == ("l", "more")
+
+    def test_labels_in_parts(self, path):
+        with pytest.warns(UserWarning, match="tops are assumed to be data 1 x 3 x 8 x 8, label 1 x 6, which"):
+            net = load_net(path("""layer { name: "d" type: "Data" top: "data" top: "label"
+  data_param { source: "absent" batch_size: 1 } transform_param { crop_size: 8 } }
+layer { name: "s" type: "Slice" bottom: "label" top: "a" top: "b" slice_param { slice_point: 3 } }"""))
+        assert net.steps[1].top_shapes == ((1, 3), (1, 3))
+
+    def test_images_of_a_size_that_fits(self, path):
+        quarter = "convolution_param { num_output: 2 kernel_size: 3 stride: 4 } }"
+        text = f"""layer {{ name: "d" type: "Data" top: "data" data_param {{ source: "absent" batch_size: 1 }} }}
+layer {{ name: "s" type: "Convolution" bottom: "data" top: "s" {quarter}
+layer {{ name: "u" type: "Deconvolution" bottom: "s" top: "u" {quarter}
+layer {{ name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param {{ num_output: 2 kernel_size: 1 }} }}
+layer {{ name: "e" type: "Eltwise" bottom: "u" bottom: "c" top: "e" }}"""
+        with pytest.warns(UserWarning, match=".") as caught:
+            net = load_net(path(text))
+        assert "tops are assumed to be data 1 x 3 x 227 x 227, which the layers that read" in str(caught[-1].message)
+        assert net.steps[0].top_shapes == ((1, 3, 227, 227),)
+
+    def test_what_no_shape_suits_is_an_error_and_left_out_leniently(self, path):
+        text = self.SIGNS.replace('"Signs" top: "data" top: "label"',
+                                  '"Data" top: "data" top: "label" data_param { source: "absent" batch_size: 1 }')
+        text += """
+layer { name: "f" type: "Reshape" bottom: "c" top: "f" reshape_param { shape { dim: 11 dim: 13 } } }
+layer { name: "t" type: "TanH" bottom: "f" top: "t" }"""
+        with pytest.warns(UserWarning, match="."), pytest.raises(RmpeError, match=r"f \(Reshape\)"):
+            load_net(path(text))
+        with pytest.warns(UserWarning, match="."):
+            net = load_net(path(text), strict=False)
+        assert net.outputs == ("l",)
 
 
 class TestUntil:

@@ -74,6 +74,10 @@ class Layer(nn.Module):
     # True: it picks rows by comparing values, so that a last bit can change which, and how many there are
     chooses_rows = False
     is_discontinuous = False  # True: a last bit of a bottom can change a value altogether, as it compares or rounds
+    # True: the prototxt does not tell the shapes of its tops, so layers that read them may ask for others. With
+    # `guesses`, it does not tell the size of its images either
+    assumes = False
+    guesses = False
     # True: a forward goes on from the state that the last one left, which ONNX and model.py do not keep; has `reset`
     keeps_state = False
     lost = "begins each run with a state of 0"  # what that means for what is written, as a sentence about the layer
@@ -245,6 +249,12 @@ class Layer(nn.Module):
             raise spec.error("cannot work in place; give its top another name")
         if self.equal_counts and len(spec.bottom) != len(spec.top):
             raise spec.error(f"needs as many tops as bottoms, but is given {len(spec.top)} and {len(spec.bottom)}")
+
+    @classmethod
+    def takes(cls, spec: LayerSpec) -> bool:
+        """Whether the type takes as many bottoms and tops as a layer has."""
+        ends = ((len(spec.bottom), cls.bottoms), (len(spec.top), cls.tops))
+        return all(n == count if isinstance(count, int) else count[0] <= n <= (count[1] or n) for n, count in ends)
 
     def axis(self, axis: int, dims: int, what: str = "axis") -> int:
         """Return the index, from 0, of an axis of a bottom with `dims` axes; a negative `axis` counts from the end.

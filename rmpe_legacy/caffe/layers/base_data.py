@@ -23,12 +23,10 @@ from rmpe_legacy.caffe.data.data_transformer import DataTransformer, Draws
 from rmpe_legacy.errors import LayerError, RmpeError
 
 from .base import Count, Layer, Shape
-from .fed import first_of, must_be_fed
+from .fed import ASSUMED, COLORS, first_of, must_be_fed
 from .read_ahead import Position, Prefetcher
 
 log = logging.getLogger(__name__)
-COLORS = 3  # default number of channels of an image
-ASSUMED = 256  # height and width of images of which nothing is known, as in Caffe's own ImageNet example
 
 
 def seed_from_torch() -> int:
@@ -49,14 +47,12 @@ class BlobLayer(Layer):
     Attributes:
         read_ahead: Number of batches a thread prepares in advance; 0 for none. Set it before the first forward.
         skip_bad_records: Skip a record or image that cannot be read, with a warning, instead of raising.
-        guesses: Whether the shapes of the tops are guessed, because the source is missing.
     """
 
     bottoms = 0
     not_exportable = "produces its values itself, from files or fillers"
     read_ahead = 0
     skip_bad_records = False
-    guesses = False
     rank, processes = 0, 1  # which share of the records this layer reads
     _ahead: Prefetcher | None = None
 
@@ -241,7 +237,8 @@ class SourceLayer(BlobLayer):
 
     def shapes(self) -> list[Shape]:
         """Return the tops' shapes: from the first record, or from the prototxt if the source does not exist."""
-        found = self.first_shape() if self.source_exists() else self.assumed_shape()
+        self.assumes = not self.source_exists()
+        found = self.assumed_shape() if self.assumes else self.first_shape()
         batch = self.batch_or_one()
         return [(batch, *found), (batch,)]
 

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import Shape
 from .base_conv import BaseConvolution
-from .registry import register
+from .registry import Choice, chooses, register
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -47,3 +49,12 @@ class Convolution(BaseConvolution):
         weight = weight.reshape(g, self.num_output // g, -1)
         y = (weight @ columns.reshape(n, g, weight.shape[2], -1)).reshape(n, self.num_output, *out)
         return y if bias is None else y + bias.view(-1, *[1] * len(out))
+
+
+@chooses("Convolution")
+def _choose(spec: LayerSpec) -> Choice:
+    """constrain is CCN's, bottom_is_im2col segaware's."""
+    param = spec.get("convolution_param")
+    if param.has("constrain"):
+        return Choice("ccn")
+    return Choice("segaware") if param.has("bottom_is_im2col") else Choice("", ("ccn", "segaware"))

@@ -5,6 +5,7 @@ Sources: crop_layer.cpp and coords.hpp of s9xie/hed@912632b, auto_crop_layer.cpp
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.errors import LayerError
 
 from .base import Layer, Shape, shape_text
 from .registry import Choice, chooses, register
@@ -31,6 +33,9 @@ class AlignedCrop(Layer):
     The offset comes from the layers between the two: each bottom is followed down through the first bottoms to a
     blob that both come from, and the windows on the way say where a place of it lies. It must be whole and not
     negative. Dilation is not known to the published layer, and does not count here.
+
+    Differs: bottoms that cannot be aligned are cut at offset 0, with a warning, as in BVLC's Caffe, for which such a
+    network is meant; HED's aborts.
     """
 
     bottoms = 2
@@ -44,13 +49,23 @@ class AlignedCrop(Layer):
                 self.maps.setdefault(top, (step.layer.spec, step.layer))
 
     def setup(self, *bottom: Shape) -> None:
+        try:
+            self.offset = self._aligned()
+        except LayerError as error:
+            if self.spec.type != "Crop":
+                raise
+            self.offset = [0, 0]
+            warnings.warn(f"{error}; HED's Caffe refuses that, so the layer is taken as BVLC's, which cuts at offset 0",
+                          stacklevel=2)
+
+    def _aligned(self) -> list[int]:
+        """The offset in rows and columns. Raises LayerError if there is none."""
         path = self._path(self.spec.bottom[0])
         other = self._path(self.spec.bottom[1])
         common = next((blob for blob in other if blob in path), None)
         if common is None:
-            raise self.spec.error("its bottoms do not come from the same blob, so they cannot be aligned; give "
-                                  "crop_param, or choose dialect 'bvlc' to crop at offset 0")
-        self.offset = []
+            raise self.spec.error("its bottoms do not come from the same blob, so they cannot be aligned")
+        offset = []
         for axis in (0, 1):
             first = self._map(path[: path.index(common)], axis)
             second = self._map(other[: other.index(common)], axis)
@@ -59,7 +74,8 @@ class AlignedCrop(Layer):
             if scale != 1 or shift > 0 or shift.denominator != 1:
                 raise self.spec.error(f"its bottoms cannot be aligned along axis {axis + 2}: scale {scale}, offset "
                                       f"{-shift}; the scale must be 1, and the offset a whole number of at least 0")
-            self.offset.append(-int(shift))
+            offset.append(-int(shift))
+        return offset
 
     def _path(self, blob: str) -> list[str]:
         """A blob and what it comes from, through first bottoms."""

@@ -25,7 +25,8 @@ from rmpe_legacy.caffe.data.opencv_image import check_opencv, decode_image, read
 from rmpe_legacy.errors import FileError, RmpeError
 
 from .base import Shape
-from .base_data import COLORS, SourceLayer
+from .base_data import SourceLayer
+from .fed import COLORS
 from .registry import register
 
 F = np.float32

@@ -16,7 +16,8 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from .base import Count, Layer, Shape
 from .registry import Choice, chooses, register
 
-COLORS = 3
+COLORS = 3  # default number of channels of an image
+ASSUMED = 256  # height and width of images of which nothing is known, as in Caffe's own ImageNet example
 CLIP = 16  # frames
 
 
@@ -25,6 +26,7 @@ class FedLayer(Layer):
 
     bottoms = 0
     tops: Count = (1, None)
+    assumes = True
     not_exportable = "is fed by the caller, because only its own program can read its source"
 
     def forward(self) -> Tensor:
@@ -68,7 +70,7 @@ class PictureLayer(FedLayer):
     """Images (batch, channels, height, width), then labels; sizes come from the layer's own message, from
     transform_param, or are `assumed`."""
 
-    assumed = (256, 256)
+    assumed = (ASSUMED, ASSUMED)
 
     def own_message(self) -> Message:
         """The parameters of the layer's own type."""
@@ -79,11 +81,11 @@ class PictureLayer(FedLayer):
         transform = self.spec.get("transform_param")
         n = max(1, first_of(param, "batch_size"))
         h = (first_of(transform, "crop_size", "crop_height", "crop_h") or first_of(
-            param, "crop_size", "crop_height", "new_height", "resize_height", "short_size") or self._resized("height")
-             or self.assumed[0])
+            param, "crop_size", "crop_height", "new_height", "resize_height", "short_size") or self._resized("height"))
         w = (first_of(transform, "crop_size", "crop_width", "crop_w") or first_of(
-            param, "crop_size", "crop_width", "new_width", "resize_width", "long_size") or self._resized("width")
-             or self.assumed[1])
+            param, "crop_size", "crop_width", "new_width", "resize_width", "long_size") or self._resized("width"))
+        self.guesses = not (h and w)
+        h, w = h or self.assumed[0], w or self.assumed[1]
         return self.shapes(n, h, w)
 
     def _resized(self, side: str) -> int:
@@ -133,6 +135,44 @@ class ImageSegData(_WithMaps):
         return [(n, COLORS, h, w), (n, 1, h, w), (n, 1, 1, 2)][: self.top_count]
 
 
+@register("WindowSegData", form="")
+class WindowSegData(ImageSegData):
+    """DeconvNet's windows of images and label maps, and perhaps sizes, fed."""
+
+
+class _WithClasses(PictureLayer):
+    """Images, label maps and marks of the classes, (n, label_dim, 1, 1), fed."""
+
+    params = ("image_data_param", "window_cls_data_param", "transform_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        classes = self.spec.get("window_cls_data_param").label_dim
+        return [(n, COLORS, h, w), (n, 1, h, w), (n, classes, 1, 1)][: self.top_count]
+
+
+@register("SelectSegBinary", form="")
+class SelectSegBinary(_WithClasses):
+    """DecoupledNet's images, maps of one class, and the class, fed."""
+
+
+@register("SelectSrcTgkSegBinary", form="")
+class SelectSrcTgkSegBinary(_WithClasses):
+    """TransferNet's images of two data sets, maps of one class, and the class, fed."""
+
+
+@register("CarcontImageData", form="")
+class CarcontImageData(PictureLayer):
+    """Images of vehicles, their identities, colours and models, and their numbers in the list, fed."""
+
+    params = ("image_data_param", "transform_param")
+
+
+class ImagesWithPlaces(PictureLayer):
+    """The images of hyojinie/crn and with use_gps their latitudes and longitudes, fed."""
+
+    params = ("image_data_param", "transform_param")
+
+
 @register("ImageLabelmapData", form="")
 class ImageLabelmapData(_WithMaps):
     """HED's images and edge maps, fed."""
@@ -153,6 +193,20 @@ class SegData(_WithMaps):
     """The images and label maps of temporal segment networks' Caffe, fed."""
 
     params = ("seg_data_param", "transform_param")
+
+
+@register("SequenceData", form="")
+class SequenceData(PictureLayer):
+    """The shots of untrimmed videos, fed: num_shots of them have num_segments parts each, of num_frames frames' colours
+    or the two directions of their flow side by side; labels (n, 1, 1, 1)."""
+
+    params = ("sequence_data_param", "transform_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.own_message()
+        channels = 2 if param.modality == "FLOW" else COLORS
+        parts = param.num_shots * param.num_segments * param.num_frames
+        return [(n, channels * parts, h, w), *[(n, 1, 1, 1)] * (self.top_count - 1)]
 
 
 @register("CPMData", form="")

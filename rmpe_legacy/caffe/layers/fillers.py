@@ -28,7 +28,8 @@ def fill(blob: Tensor, filler: Message) -> None:
         RmpeError: Caffe does not have the filler, or refuses the blob's shape.
     """
     dialect = filler.descriptor.schema.dialect
-    known = [name for name in _FILLERS if dialect == "rmpe" or name not in _RMPE_ONLY]
+    known = [name for name in _FILLERS if (dialect == "rmpe" or name not in _RMPE_ONLY)
+             and (name != "diagonal" or "diag_val" in filler.descriptor.fields)]
     if filler.type not in known:
         raise RmpeError(f"unknown filler {filler.type!r}; dialect {dialect!r} has {', '.join(known)}")
     if not blob.numel():
@@ -104,6 +105,19 @@ def _bilinear(blob: Tensor, filler: Message) -> None:
 def _nearest(blob: Tensor, filler: Message) -> None:
     _square(blob, "nearest")
     blob.fill_(1)
+
+
+@_FILLERS.register("diagonal")
+def _diagonal(blob: Tensor, filler: Message) -> None:
+    """The mean over the window of the channel of the same number, times its diag_val or 1; else 0.
+
+    Source: filler.hpp of lmb-freiburg/flownet2@b92e198.
+    """
+    blob.zero_()
+    window = blob.view(*blob.shape[:2], -1) if blob.dim() > 2 else blob.view(blob.shape[0], -1, 1)
+    given = list(filler.diag_val)
+    for n in range(min(window.shape[:2])):
+        window[n, n] = (given[n] if n < len(given) else 1) / window.shape[2]
 
 
 @_FILLERS.register("file")

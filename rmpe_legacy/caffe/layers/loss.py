@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rmpe_legacy.caffe.proto.caffemodel import blob_from_proto
+from rmpe_legacy.caffe.proto.dialects import BASES
 from rmpe_legacy.caffe.proto.message import Source
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.wire import decode
@@ -139,25 +140,39 @@ class SoftmaxWithLoss(LabelledLoss):
     """-log softmax(x) at the label, summed over all positions and divided as `normalization` says.
 
     softmax_param.axis is the class axis. In the loss, but not in its gradient, probabilities below FLT_MIN count as
-    FLT_MIN. Caffe aborts if there is a second top, although its header allows one.
+    FLT_MIN. A second top holds the probabilities; as for any layer with several tops, loss_weight is then given for
+    each. Some forks have a third, the loss of each place in the labels' shape (softmax_loss_layer.hpp:64 of
+    daijifeng001/caffe-rfcn@543f8f6 and of zhaoweicai/cascade-rcnn@5569ed6).
     """
 
     params = ("softmax_param", "loss_param")
     caffe_source = "softmax_loss_layer.cpp"
 
+    @property
+    def top_count(self) -> int:
+        return max(1, len(self.spec.top))
+
+    def check_arity(self) -> None:
+        self.tops = (1, 2 if self.spec.message.descriptor.schema.name in BASES else 3)
+        super().check_arity()
+        if len(self.spec.top) > 1 and len(self.spec.message.loss_weight) != len(self.spec.top):
+            raise self.spec.error(f"has {len(self.spec.top)} tops; give loss_weight for each, 0 for all but the first")
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.along = self.axis(self.spec.get("softmax_param").axis, len(bottom[0]))
         self.label_per_place(bottom[0], bottom[1], self.along)
-        return super().reshape(*bottom)
+        super().reshape(*bottom)
+        return [(), bottom[0], bottom[1]][: self.top_count]
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
+        labels_shape = label.shape
         outer, inner = count(x.shape[: self.along]), count(x.shape[self.along + 1 :])
         label = label.reshape(outer, 1, inner)
         ignored = self.ignored(label)
         index = self.index(label, x.shape[self.along], ignored)
         prob = x.detach().reshape(outer, x.shape[self.along], inner).softmax(1)
         loss = -prob.gather(1, index).clamp(min=FLT_MIN).log()
-        loss = in_turn(loss if ignored is None else loss.masked_fill(ignored, 0))
+        each = loss if ignored is None else loss.masked_fill(ignored, 0)
         normalizer = self.normalizer(outer, inner, ignored)
         shape = x.shape
 
@@ -167,7 +182,8 @@ class SoftmaxWithLoss(LabelledLoss):
                 diff = diff.masked_fill(ignored, 0)
             return (diff / normalizer).view(shape), None
 
-        return given(loss / normalizer, gradients, x, label)
+        loss = given(in_turn(each) / normalizer, gradients, x, label)
+        return loss if self.top_count == 1 else (loss, prob.view(shape), each.view(labels_shape))[: self.top_count]
 
 
 @register("InfogainLoss")

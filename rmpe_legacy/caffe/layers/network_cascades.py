@@ -214,6 +214,7 @@ class PyMncAnchorTarget(UncomputedPython):
 class _MncData(FedLayer):
     """Base of the data layers of network cascades."""
 
+    guesses = True
     params = ("python_param",)
 
     def after(self, columns: int) -> Sequence[Shape]:

@@ -23,6 +23,7 @@ from .base import Layer, Shape
 from .known_python import known_class
 from .pycaffe_layer import Blob, Phase, caffe_module
 from .registry import register
+from .unknown_data import FedPython
 
 
 @register("Python")
@@ -36,6 +37,8 @@ class Python(Layer):
     in one process, has no effect.
 
     Differs: Caffe imports any module that a prototxt names; here the user must allow it.
+    Differs: without allow_python, a layer without bottoms gets its tops from the caller, as data layers do whose source
+    is not there.
     Differs: a bottom's diff is zero before each backward, not the result of the last one; a bottom's data can only
     be written in place (if it is the first top).
     """
@@ -63,8 +66,8 @@ class Python(Layer):
     def for_spec(cls, spec: LayerSpec) -> type[Layer]:
         """The built-in class of a well-known layer, unless the user allows modules and has one of that name."""
         known = known_class(spec)
-        if known is None:
-            return cls
+        if known is None or not known.takes(spec):  # a module of the same name, in another form
+            return cls if spec.bottom or not spec.top or spec.allow_python else FedPython
         if spec.allow_python:
             with suppress(LayerError):
                 _users_class(spec)

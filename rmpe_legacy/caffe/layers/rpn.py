@@ -140,10 +140,6 @@ class ProposalLayer(_Anchored):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.one_image(bottom[0])
-        a = len(self.anchors)
-        if bottom[0][1] != 2 * a or len(bottom[1]) != 4 or bottom[1][1] != 4 * a or count(bottom[2]) < 3:
-            raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and the image's info (1, 3); "
-                                  f"its bottoms are {', '.join(map(shape_text, bottom))}")
         return [(self.spec.rows, 5), (self.spec.rows, 1)][: self.top_count]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: Any) -> Array | None:
@@ -161,9 +157,18 @@ class ProposalLayer(_Anchored):
         return tops[: self.top_count]
 
     def best(self, scores: Tensor, moves: Tensor, info: Tensor) -> tuple[Array, Array, Array]:
-        """The boxes (R, 4) that stay, best first, their scores (R,), and which anchors they were (R,)."""
+        """The boxes (R, 4) that stay, best first, their scores (R,), and which anchors they were (R,).
+
+        Raises:
+            LayerError: The bottoms are not for these anchors. The published layer finds it here too, so that networks
+                whose own module has other anchors load.
+        """
+        a = len(self.anchors)
+        if scores.shape[1] != 2 * a or moves.dim() != 4 or moves.shape[1] != 4 * a or info.numel() < 3:
+            raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and the image's info (1, 3); "
+                                  f"its bottoms are {', '.join(shape_text(b.shape) for b in (scores, moves, info))}")
         score, delta, image = arrays(scores, moves, info)
-        a, (h, w) = len(self.anchors), scores.shape[2:]
+        h, w = scores.shape[2:]
         height, width, scale = image.reshape(-1)[:3]
         boxes = moved(self.shifted(h, w), delta.transpose(0, 2, 3, 1).reshape(-1, 4))
         score = score[:, a:].transpose(0, 2, 3, 1).reshape(-1)
@@ -386,12 +391,14 @@ class TemporalProposalLayer(Layer):
 @known_python(("roi_data_layer.layer", "RoIDataLayer"))
 class RoIDataLayer(FedLayer):
     """Images (n, 3, 600, 1000), fed; with a top im_info also that (1, 3) and boxes (1, 5), else regions (1, 5),
-    labels (1) and perhaps targets and weights, (1, 4 * num_classes); each with two more axes in R-FCN.
+    labels (1) and perhaps targets and weights, (1, 4 * num_classes); each with two more axes in R-FCN. Further tops,
+    which forks of the module have, are (1).
 
     With R-FCN's setting AGNOSTIC, which is not in the prototxt, targets and weights have 8 columns: so they have here
     if the network compares them with 8 values for each region.
     """
 
+    guesses = True
     compared_with = 0  # channels of what the network compares the targets with; 0 if it does not say
 
     def foresee(self, specs: Sequence[LayerSpec]) -> None:
@@ -408,9 +415,7 @@ class RoIDataLayer(FedLayer):
         elif _four_axes(self.spec):
             rest = [(1, k, 1, 1) for k in (5, 1, *[columns] * 3)]
         shapes = [(1 if with_rpn else 2, 3, 600, 1000), *rest]
-        if len(shapes) < self.top_count:
-            raise self.spec.error(f"gives {len(shapes)} tops, but is given {self.top_count}")
-        return shapes[: self.top_count]
+        return [*shapes, *[(1,)] * (self.top_count - len(shapes))][: self.top_count]
 
 
 SEGMENTED = (
@@ -425,6 +430,8 @@ class SegDataLayer(FedLayer):
 
     Sources: *_layers.py of shelhamer/fcn.berkeleyvision.org@1305c73.
     """
+
+    guesses = True
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         named = parameters(self.spec).get("tops")

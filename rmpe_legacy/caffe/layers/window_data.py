@@ -17,7 +17,8 @@ from rmpe_legacy.caffe.data.opencv_image import (
 from rmpe_legacy.caffe.data.windows import Placed, Window, WindowFile, cut_window, read_windows
 from rmpe_legacy.errors import RmpeError
 
-from .base_data import COLORS, SourceLayer
+from .base_data import SourceLayer
+from .fed import COLORS
 from .registry import register
 
 

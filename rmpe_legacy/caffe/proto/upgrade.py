@@ -5,6 +5,7 @@ Source: src/caffe/util/upgrade_proto.cpp of RMPE@5188c23; the batch-norm step is
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 from rmpe_legacy.errors import NetError
@@ -62,11 +63,11 @@ V0_FIELDS = {
     "det_context_pad": {"window_data": (_WINDOW, "context_pad")},
     "det_crop_mode": {"window_data": (_WINDOW, "crop_mode")},
 }
-# V1 enum name -> today's type, where it is not the words run together (upgrade_proto.cpp:861-949)
+# V1 enum name -> today's type, where it is not the words run together (upgrade_proto.cpp:861-949); also those of forks
 V1_SPELLED = {
-    "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output",
-    "IM2COL": "Im2col", "LRN": "LRN", "MVN": "MVN", "RELU": "ReLU", "SOFTMAX_LOSS": "SoftmaxWithLoss",
-    "TANH": "TanH", "NONE": "",
+    "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BN": "BN", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data",
+    "HDF5_OUTPUT": "HDF5Output", "IM2COL": "Im2col", "LRN": "LRN", "MVN": "MVN", "RELU": "ReLU", "RELU6": "ReLU6",
+    "ROIPOOLING": "ROIPooling", "SOFTMAX_LOSS": "SoftmaxWithLoss", "TANH": "TanH", "NONE": "",
 }
 _TRANSFORMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
 
@@ -138,7 +139,8 @@ def _v0_layer(layer: Message) -> Message:
             repeated = layer.descriptor.fields[target[0]].message.fields[target[1]].repeated
             params.setdefault(target[0], {})[target[1]] = [value] if repeated else value
         else:
-            raise _error(layer, f"a V0 layer of this type takes no {name}; remove it")
+            warnings.warn(str(_error(layer, f"a V0 layer of this type takes no {name}, so it has no effect")),
+                          stacklevel=2)
     for name, fields in params.items():
         values[name] = Message(schema[layer.descriptor.fields[name].type], fields, v0.origin, v0.position)
     return Message(layer.descriptor, values, layer.origin, layer.position, unknown)
