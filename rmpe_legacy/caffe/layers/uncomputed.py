@@ -552,5 +552,5 @@ class LowlevelDistance(Uncomputed):
         param = self.spec.get("lowlevel_distance_param")
         regions = param.train_region_per_image or count(self.nchw(bottom[2])[2:])
         features = {1: 2, 2: 20, 3: 29}.get(param.feature_option, 164)
-        rows = bottom[0][0] * regions
+        rows = self.nchw(bottom[0])[0] * regions
         return [(rows, features, param.grid_size, param.grid_size), (rows,)][: self.top_count]
