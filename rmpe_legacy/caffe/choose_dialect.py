@@ -160,7 +160,7 @@ def _doubts(message: Message, dialect: str, layers: Layers | None) -> Iterator[s
     for spec in layers[1]:
         chosen = registry.choice(spec)
         if chosen is None or not chosen.doubt or (chosen.instead is not None
-                                                  and registry.form_of(spec) == chosen.instead):
+                                                  and registry.form_of(spec) != chosen.form):
             continue
         if spec.type not in told:
             told.add(spec.type)

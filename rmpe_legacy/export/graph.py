@@ -70,12 +70,20 @@ class Graph:
         return tuple(str(layer.spec.error(layer.lost if layer.keeps_state else random)) for layer in layers
                      if layer.keeps_state or layer.is_random)
 
-    def few_images(self) -> dict[str, Shape]:
-        """Return the inputs' shapes with a batch of FEW in place of a larger one, if the batch can have any size."""
+    def few_images(self, net: Net) -> dict[str, Shape]:
+        """Return the inputs' shapes with a batch of FEW in place of a larger one, if the batch can have any size; empty
+        also where the network's layers, as they are set up, do not take that."""
         if not self.is_dynamic or self.dynamic is not None or self.own.get(BATCH, 0) <= FEW:
             return {}
-        return {value.blob: tuple(FEW if dim == BATCH else self.at_own_sizes((dim,))[0] for dim in value.shape)
-                for value in self.inputs}
+        shapes = {value.blob: tuple(FEW if dim == BATCH else self.at_own_sizes((dim,))[0] for dim in value.shape)
+                  for value in self.inputs}
+        try:
+            _reshape(net.steps, shapes)
+        except RmpeError:
+            return {}
+        finally:
+            _reshape(net.steps)
+        return shapes
 
     def at_own_sizes(self, shape: Dims) -> tuple[int, ...]:
         """Return a shape with the prototxt's sizes in place of the symbols, none of which depends on values."""
@@ -188,14 +196,16 @@ def _with_another_batch(steps: Sequence[Step]) -> tuple[Sequence[Step], str]:
     return more, ""
 
 
-def _reshape(steps: Sequence[Step]) -> None:
-    """Reshape the layers for the sizes in the prototxt; the last forward may have had others."""
+def _reshape(steps: Sequence[Step], inputs: Mapping[str, Shape] | None = None) -> None:
+    """Reshape the layers for inputs of these shapes, or of the prototxt's; the last forward may have had others."""
     shapes: dict[str, Shape] = {}
     for step in steps:
         bottom = tuple(shapes[name] for name in step.bottom)
         if step.bottom and step.bottom_shapes != bottom:
             reshape_step(step, bottom)
         shapes |= zip(step.top, step.top_shapes, strict=True)
+        if not step.bottom:
+            shapes |= inputs or {}
 
 
 def _batch(steps: Sequence[Step]) -> int | None:

@@ -912,6 +912,26 @@ def combine_regressions(x: Tensor, y: Tensor, within_x: Tensor, within_y: Tensor
     return found[0], found[1]
 
 
+def netvlad(share: Tensor, feature: Tensor, centers: Tensor) -> Tensor:
+    """For each cluster, the sum over all places of its share times (feature + center): (N, K, H, W), (N, D, H, W)."""
+    share, feature = share.flatten(2), feature.flatten(2)
+    return (share @ feature.transpose(1, 2) + share.sum(2, keepdim=True) * centers).flatten(1)
+
+
+def as_sequence(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, C, 1, T) -> steps (T, N, C), and whether each goes on with the sequence (T, N)."""
+    steps = x.reshape(*x.shape[:2], -1).permute(2, 0, 1)
+    goes_on = torch.ones_like(steps[..., 0])
+    goes_on[:1] = 0
+    return steps, goes_on
+
+
+def unit_parts(x: Tensor, parts: int, epsilon: float) -> Tensor:
+    """Each of the equal parts of a row, divided by its length."""
+    part = x.reshape(len(x), parts, -1)
+    return (part / (part.square().sum(2, keepdim=True) + epsilon).sqrt()).view(x.shape)
+
+
 def route(tops: list, least: float, end: float, middle: float) -> tuple[Tensor, ...]:
     """The rows that belong to regions (R, 5) with a side (square root of the area) from `least` to below `end`; of none
     the one nearest to `middle`."""

@@ -217,7 +217,7 @@ def _prepare(network: Network, files: Sequence[Path]) -> Writer:
     fixed = () if graph.is_dynamic or graph.dynamic is not None else (
         f"the batch has the prototxt's size: {graph.why_fixed}",)
     return Writer(lambda paths: write_onnx(paths[0], model), (*fixed, *graph.notes()), graph.compared_at,
-                  graph.few_images())
+                  graph.few_images(network.net))
 
 
 ONNX = Format("ONNX", (".onnx",), has_suffix(".onnx"), run=_run, prepare=_prepare, runtime="ONNX")

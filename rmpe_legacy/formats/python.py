@@ -134,7 +134,7 @@ def _prepare(network: Network, files: Sequence[Path]) -> Writer:
         write_state(str(paths[1]), model.state)
 
     fixed = () if model.graph.is_dynamic else (f"the batch has the prototxt's size: {model.graph.why_fixed}",)
-    return Writer(write, (*fixed, *model.graph.notes()), few_images=model.graph.few_images())
+    return Writer(write, (*fixed, *model.graph.notes()), few_images=model.graph.few_images(network.net))
 
 
 def _marks(files: Sequence[Path]) -> Mapping[Path, tuple[Path, str]]:

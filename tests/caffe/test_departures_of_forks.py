@@ -98,6 +98,15 @@ def test_a_sequence_too_short_for_its_labels_has_a_gradient_of_0(load):
     assert (x.grad[:, 1] != 0).any()
 
 
+def test_the_gradient_of_crops_is_their_mean(load):
+    net = load('type: "CornerCrop" top: "a" top: "b" corner_crop_param { crop_size: 2 position: "upperleft" '
+               'position: "center" }', x=(1, 1, 4, 4))
+    x = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    out = net(x=x)
+    (out["a"].sum() + 3 * out["b"].sum()).backward()
+    assert x.grad[0, 0, :3, :3].tolist() == [[1, 1, 0], [1, 2, 3], [0, 3, 3]]
+
+
 def test_of_equal_scores_the_first_yolo_box_goes_first(load):
     net = load('type: "YoloDetectionOutput" top: "y" yolo_detection_output_param { num_classes: 2 num_box: 1 '
                "confidence_threshold: 0.1 nms_threshold: 0.9 biases: 1 biases: 1 }", x=(1, 7, 3, 3))

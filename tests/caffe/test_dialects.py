@@ -20,6 +20,7 @@ from rmpe_legacy.caffe.proto.dialects import AUTO, BASES, MIXED, dialects, forks
 from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.text import parse_text, read_text
+from rmpe_legacy.caffe.proto.upgrade import upgrade_net
 from rmpe_legacy.cli import main
 
 INPUT = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 4 dim: 6 dim: 6 } } }\n'
@@ -328,3 +329,4 @@ def test_the_older_formats_name_types_of_forks():
     net = parse_text(text, dialect="deconvnet")
     assert net.layers[0].type == "BN"
     assert not list(net.unknowns())
+    assert upgrade_net(net).layer[0].type == "BN"

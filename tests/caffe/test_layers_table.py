@@ -133,7 +133,7 @@ class TestTable:
         largest = max(gap.relative for p in proofs for gap in (p.top, p.diff, p.param_diff) if gap)
         assert row["cases"] == len(proofs) > 20
         assert row["relative"] == largest > 0
-        assert row["dialects"] == ["rmpe", "ssd", "bvlc"]
+        assert row["dialects"][:3] == ["rmpe", "ssd", "bvlc"]
 
     def test_a_type_without_a_case_says_so(self, evidence):
         less = type(evidence)(evidence.caffe, evidence.machine, evidence.proofs[:1])

@@ -47,7 +47,7 @@ class AnchorEmbeddingExtractor(Layer):
                 or any(len(shape) != 4 or shape[1:] != maps[0][1:] for shape in maps)):
             raise self.spec.error(f"needs detections of {RECORD} values and, for each of {ANCHORS} anchors, features "
                                   f"(N, C, H, W) of one size; its bottoms are {', '.join(map(shape_text, bottom))}")
-        rows = self.spec.assumed_rows
+        rows = self.spec.rows
         third = (rows, 5) if self.param.output_proposals else (rows,)
         return [(rows, maps[0][1]), (rows,), third][: self.top_count]
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import Shape
 from .base_conv import BaseConvolution
-from .registry import register
+from .registry import Choice, chooses, register
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -35,7 +38,11 @@ class Convolution(BaseConvolution):
 
     def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.torch_has_it:
-            return _CONV[len(self.kernel)](x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+            conv = _CONV[len(self.kernel)]
+            # In double precision torch unfolds a whole batch at once: 49 times its memory for a 7 x 7 kernel.
+            images = x.split(1) if x.dtype == torch.float64 and x.device.type == "cpu" and len(x) > 1 else [x]
+            tops = [conv(part, weight, bias, self.stride, self.pad, self.dilation, self.group) for part in images]
+            return tops[0] if len(tops) == 1 else torch.cat(tops)
         return self._by_windows(x, weight, bias)
 
     def _by_windows(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -47,3 +54,12 @@ class Convolution(BaseConvolution):
         weight = weight.reshape(g, self.num_output // g, -1)
         y = (weight @ columns.reshape(n, g, weight.shape[2], -1)).reshape(n, self.num_output, *out)
         return y if bias is None else y + bias.view(-1, *[1] * len(out))
+
+
+@chooses("Convolution")
+def _choose(spec: LayerSpec) -> Choice:
+    """constrain is CCN's, bottom_is_im2col segaware's."""
+    param = spec.get("convolution_param")
+    if param.has("constrain"):
+        return Choice("ccn")
+    return Choice("segaware") if param.has("bottom_is_im2col") else Choice("", ("ccn", "segaware"))

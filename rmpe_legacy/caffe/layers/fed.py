@@ -135,6 +135,44 @@ class ImageSegData(_WithMaps):
         return [(n, COLORS, h, w), (n, 1, h, w), (n, 1, 1, 2)][: self.top_count]
 
 
+@register("WindowSegData", form="")
+class WindowSegData(ImageSegData):
+    """DeconvNet's windows of images and label maps, and perhaps sizes, fed."""
+
+
+class _WithClasses(PictureLayer):
+    """Images, label maps and marks of the classes, (n, label_dim, 1, 1), fed."""
+
+    params = ("image_data_param", "window_cls_data_param", "transform_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        classes = self.spec.get("window_cls_data_param").label_dim
+        return [(n, COLORS, h, w), (n, 1, h, w), (n, classes, 1, 1)][: self.top_count]
+
+
+@register("SelectSegBinary", form="")
+class SelectSegBinary(_WithClasses):
+    """DecoupledNet's images, maps of one class, and the class, fed."""
+
+
+@register("SelectSrcTgkSegBinary", form="")
+class SelectSrcTgkSegBinary(_WithClasses):
+    """TransferNet's images of two data sets, maps of one class, and the class, fed."""
+
+
+@register("CarcontImageData", form="")
+class CarcontImageData(PictureLayer):
+    """Images of vehicles, their identities, colours and models, and their numbers in the list, fed."""
+
+    params = ("image_data_param", "transform_param")
+
+
+class ImagesWithPlaces(PictureLayer):
+    """The images of hyojinie/crn and with use_gps their latitudes and longitudes, fed."""
+
+    params = ("image_data_param", "transform_param")
+
+
 @register("ImageLabelmapData", form="")
 class ImageLabelmapData(_WithMaps):
     """HED's images and edge maps, fed."""
@@ -155,6 +193,20 @@ class SegData(_WithMaps):
     """The images and label maps of temporal segment networks' Caffe, fed."""
 
     params = ("seg_data_param", "transform_param")
+
+
+@register("SequenceData", form="")
+class SequenceData(PictureLayer):
+    """The shots of untrimmed videos, fed: num_shots of them have num_segments parts each, of num_frames frames' colours
+    or the two directions of their flow side by side; labels (n, 1, 1, 1)."""
+
+    params = ("sequence_data_param", "transform_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.own_message()
+        channels = 2 if param.modality == "FLOW" else COLORS
+        parts = param.num_shots * param.num_segments * param.num_frames
+        return [(n, channels * parts, h, w), *[(n, 1, 1, 1)] * (self.top_count - 1)]
 
 
 @register("CPMData", form="")

@@ -87,7 +87,7 @@ class FrcnnProposal(Layer):
                 or moves != (1, 2 * scores[1], *scores[2:])):
             raise self.spec.error("needs scores (1, 2A, H, W), moves (1, 4A, H, W) and the image's info (1, 3); its "
                                   f"bottoms are {', '.join(map(shape_text, bottom))}")
-        return [(self.spec.assumed_rows, 5, 1, 1), (self.spec.assumed_rows, 1, 1, 1)][: self.top_count]
+        return [(self.spec.rows, 5, 1, 1), (self.spec.rows, 1, 1, 1)][: self.top_count]
 
     def setting(self, name: str) -> Any:
         """A setting of the layer's phase."""

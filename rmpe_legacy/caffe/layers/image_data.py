@@ -14,10 +14,12 @@ from rmpe_legacy.caffe.data.opencv_image import (
     read_image,
     read_lines,
 )
+from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import FileError, RmpeError
 
+from .base import Layer
 from .base_data import SourceLayer
-from .fed import COLORS
+from .fed import COLORS, ImagesWithPlaces
 from .registry import register
 
 
@@ -30,6 +32,11 @@ class ImageData(SourceLayer):
     tops = 2
     unread = ("scale", "mean_file", "crop_size", "mirror")
     _lines: list[tuple[str, int]] | None = None
+
+    @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        """With use_gps, a layer that is fed."""
+        return ImagesWithPlaces if spec.get("image_data_param").fields.get("use_gps") else cls
 
     def check(self) -> None:
         param = self.spec.get("image_data_param")

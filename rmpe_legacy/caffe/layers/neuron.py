@@ -15,7 +15,7 @@ from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Layer, Shape
 from .gradient import pointwise, severed
-from .registry import register
+from .registry import Choice, chooses, register
 
 
 class _Neuron(Layer):
@@ -61,6 +61,24 @@ class ReLU(_Neuron):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if self.in_place else self.value(x)  # torch's own gradient is equal and faster
+
+
+@register("ReLU", form="deconvnet")
+class ReLUWithMask(ReLU):
+    """ReLU, and as a second top 1 where the bottom is above 0, else 0. Source: relu_layer.cpp of
+    HyeonwooNoh/caffe@d9e8494."""
+
+    tops = (1, 2)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        mask = (x.detach() > 0).to(x)
+        return (super().forward(x), mask)[: self.top_count]
+
+
+@chooses("ReLU")
+def _choose(spec: LayerSpec) -> Choice:
+    """A second top, the mask, is DeconvNet's."""
+    return Choice("deconvnet") if len(spec.top) > 1 else Choice("", ("deconvnet",))
 
 
 @register("PReLU")

@@ -52,5 +52,5 @@ def _choose(spec: LayerSpec) -> Choice:
         return Choice("happynear")
     if spec.has("norm_param"):
         return Choice("")
-    return Choice("", ("happynear",), "it is read as SSD's, with a learnt scale; in dialect 'happynear' it normalises "
-                                      "over the channels and has none", "happynear")
+    return Choice("", ("happynear", "crn"), "it is read as SSD's, with a learnt scale; in dialect 'happynear' it "
+                                             "normalises over the channels and has none", "happynear")

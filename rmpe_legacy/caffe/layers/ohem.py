@@ -1,7 +1,7 @@
 """Online hard example mining: the two losses that also give a loss per region, and the layer that chooses by it.
 
-Sources: {smooth_L1_loss_ohem,softmax_loss_ohem,box_annotator_ohem}_layer.{cpp,cu} of Microsoft/caffe@ed05614; they
-exist for the GPU alone.
+Sources: {smooth_L1_loss_ohem,softmax_loss_ohem,box_annotator_ohem}_layer.{cpp,cu} of Microsoft/caffe@ed05614 and
+makefile/frcnn@8d9b9eb; they exist for the GPU alone.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def average(x: Tensor, windows: Windows) -> Tensor:
 
 def maximum(x: Tensor, windows: Windows) -> Tensor:
     """Return the maximum of each window, (N, C, H, W) -> (N, C, h, w); -FLT_MAX for a window that lies outside."""
-    if windows.are_torchs:  # torch.max_pool2d, since F's takes time to look for arguments that are not given
+    if windows.are_torchs and x.numel():  # torch's own function: F's takes time to look for arguments not given
         return torch.max_pool2d(x, windows.kernel, windows.stride, windows.pad, ceil_mode=not windows.floor)
     return F.max_pool2d(_padded(x, windows.margin(x.shape[2:]), -FLT_MAX), windows.kernel, windows.stride)
 

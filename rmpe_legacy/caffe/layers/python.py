@@ -66,7 +66,7 @@ class Python(Layer):
     def for_spec(cls, spec: LayerSpec) -> type[Layer]:
         """The built-in class of a well-known layer, unless the user allows modules and has one of that name."""
         known = known_class(spec)
-        if known is None or not known.takes(spec):  # a module of the same name, in another form
+        if known is None or not known.for_spec(spec).takes(spec):  # a module of the same name, in another form
             return cls if spec.bottom or not spec.top or spec.allow_python else FedPython
         if spec.allow_python:
             with suppress(LayerError):

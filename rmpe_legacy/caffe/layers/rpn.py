@@ -357,7 +357,7 @@ class TemporalProposalLayer(Layer):
         if bottom[0] != bottom[1] or len(bottom[0]) != 5 or (*bottom[0][:2], *bottom[0][3:]) != (1, channels, 1, 1):
             raise self.spec.error(f"needs scores and moves (1, {channels}, L, 1, 1) of {len(self.anchors)} anchors; "
                                   f"its bottoms are {shape_text(bottom[0])} and {shape_text(bottom[1])}")
-        return [(self.spec.assumed_rows, 3), (self.spec.assumed_rows, 1)][: self.top_count]
+        return [(self.spec.rows, 3), (self.spec.rows, 1)][: self.top_count]
 
     def forward(self, scores: Tensor, moves: Tensor) -> tuple[Tensor, ...]:
         score, delta = arrays(scores, moves)

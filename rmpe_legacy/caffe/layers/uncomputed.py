@@ -13,7 +13,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
 
-from .base import Count, Layer, Shape, shape_text
+from .base import Count, Layer, Shape, count, shape_text
 from .registry import Choice, chooses, register
 
 
@@ -302,3 +302,255 @@ class PostClassOutput(Uncomputed):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [(1, 1, 1, 7)]
+
+
+@register("RankHardLoss", form="")
+class RankHardLoss(UncomputedLoss):
+    """Ranks descriptors of places by distance, with negatives drawn by chance and by hardness. Source:
+    rank_hard_loss_layer.cpp of hyojinie/crn@a88e0b3."""
+
+    params = ("rank_param",)
+    bottoms = (1, None)
+
+
+@register("SetLoss2", form="")
+class SetLoss2(UncomputedLoss):
+    """Compares descriptors by the sets that their labels make. Source: set_loss2_layer.cpp of liu-xb/RAM@fb92aab."""
+
+    params = ("set_loss2_param",)
+    bottoms = 2
+
+
+@register("VarLoss", form="")
+class VarLoss(UncomputedLoss):
+    """The variance of descriptors of a label. Source: var_loss_layer.cpp of liu-xb/RAM@fb92aab."""
+
+    bottoms = 2
+
+
+@register("MssimLoss", form="")
+class MssimLoss(UncomputedLoss):
+    """Structural similarity of images at several scales. Source: mssim_loss_layer.cu of limuhit/CCN@bf0b27b."""
+
+    bottoms = 2
+
+
+@register("EntropyGmmLoss", form="")
+class EntropyGmmLoss(UncomputedLoss):
+    """How well mixtures of Gaussians, weights, means and widths, predict labels. Source: entropy_gmm_loss_layer.cu of
+    limuhit/CCN@bf0b27b."""
+
+    bottoms = 4
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        sizes = [count(shape) for shape in bottom]
+        if len({*sizes[:3]}) > 1 or not sizes[3] or sizes[0] % sizes[3]:
+            raise self.spec.error("needs weights, means and widths of one size, a multiple of the labels'; its bottoms "
+                                  f"are {', '.join(map(shape_text, bottom))}")
+        return super().reshape(*bottom)
+
+
+class _Quantizer(Uncomputed):
+    """Base: levels of each channel, three statistics of how it quantises, and how often it used each level."""
+
+    params = ("mlquant_param",)
+    bottoms = 1
+    tops = (1, 2)
+
+    def declare_levels(self, rows: int, channels: int) -> None:
+        """Declare the three blobs, with `rows` tables of each channel's levels."""
+        levels = (rows, channels, 1, self.spec.get("mlquant_param").groups)
+        self.declare("levels", levels)
+        self.declare("state", (5, 1, 1, 1), learns=False)
+        self.declare("counts", levels, learns=False)
+
+    def setup(self, *bottom: Shape) -> None:
+        self.declare_levels(1, self.nchw(bottom[0])[1])
+
+
+@register("MLQuant", form="")
+class MLQuant(_Quantizer):
+    """Values rounded to learnt levels, and as a second top the levels' numbers. Source: ml_quant_layer.cpp of
+    limuhit/CCN@bf0b27b."""
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("mlquant_param")
+        self.declare_levels((param.groups + 1) ** 2 + 1 if param.method == "NEIGHBOR" else 1, self.nchw(bottom[0])[1])
+
+
+@register("DecoderQuant", form="")
+class DecoderQuant(_Quantizer):
+    """The values of levels by their numbers. Source: decoder_quant_layer.cpp of limuhit/CCN@bf0b27b."""
+
+
+class _Decoding(Uncomputed):
+    """Base of the layers that decode one diagonal of the places in each forward."""
+
+    params: tuple[str, ...] = ("decoder_param",)
+    bottoms = 1
+
+    def places(self, bottom: Shape) -> tuple[int, int, int, int]:
+        """The bottom's N, C, H and W."""
+        if len(bottom) != 4:
+            raise self.spec.error(f"takes a bottom (N, C, H, W), not {shape_text(bottom)}")
+        return self.nchw(bottom)
+
+
+@register("DecoderInput", form="")
+class DecoderInput(_Decoding):
+    """(N, 1, H, W) -> (N, nchannels, H, W). Source: decoder_input_layer.cpp of limuhit/CCN@bf0b27b."""
+
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, channels, h, w = self.places(bottom[0])
+        if channels != 1:
+            raise self.spec.error(f"takes a bottom with one channel, not {channels}")
+        return [(n, self.spec.get("decoder_param").nchannels, h, w)]
+
+
+@register("DecoderExtract", form="")
+class DecoderExtract(_Decoding):
+    """(N, C, H, W) -> (N, 1, H, W). Source: decoder_extract_layer.cpp of limuhit/CCN@bf0b27b."""
+
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, _, h, w = self.places(bottom[0])
+        return [(n, 1, h, w)]
+
+
+@register("DecoderOutput", form="")
+class DecoderOutput(_Decoding):
+    """(N, C, H, W) -> (N * H * W + 1, 1, 1, C / nchannels + 1), cumulative frequencies. Source:
+    decoder_output_layer.cpp of limuhit/CCN@bf0b27b."""
+
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, c, h, w = self.places(bottom[0])
+        channels = self.spec.get("decoder_param").nchannels
+        if not channels:
+            raise self.spec.error("needs nchannels above 0")
+        return [(n * h * w + 1, 1, 1, c // channels + 1)]
+
+
+@register("DecoderConv3", form="")
+class DecoderConv3(_Decoding):
+    """A convolution with constrain that computes one diagonal in each forward: (N, C, H, W) -> (N, num_output, H, W).
+    Source: decoder_conv3_layer.cpp of limuhit/CCN@bf0b27b."""
+
+    params = ("convolution_param",)
+    tops = 1
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("convolution_param")
+        if len(param.kernel_size) != 1:
+            raise self.spec.error("needs one kernel_size")
+        size = param.kernel_size[0]
+        self.declare("weight", (param.num_output, self.places(bottom[0])[1], size, size))
+        self.declare("bias", (param.num_output,))
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, _, h, w = self.places(bottom[0])
+        return [(n, self.spec.get("convolution_param").num_output, h, w)]
+
+
+@register("LOTLoss", form="")
+class LOTLoss(UncomputedLoss):
+    """The mean of squares or absolute values, perhaps weighed. Source: lot_loss_layer.cpp of limuhit/CCN@bf0b27b."""
+
+    params = ("lot_param",)
+    bottoms = (1, 2)
+
+
+@register("DistLoss", form="")
+class DistLoss(UncomputedLoss):
+    """Compares distances of neighbours with whether they are of one segment. Source: dist_loss_layer.cpp of
+    aharley/segaware@dc45b8a."""
+
+    params = ("dist_loss_param", "convolution_param")
+    bottoms = 2
+
+
+@register("NormConvMeanfield", form="")
+class NormConvMeanfield(Uncomputed):
+    """Mean field inference with convolutions aware of segments: scores twice, colours with places, and places ->
+    scores. Blobs as MultiStageMeanfield's. Source: norm_conv_meanfield_layer.cpp of aharley/segaware@dc45b8a."""
+
+    params = ("norm_conv_meanfield_param",)
+    bottoms = 4
+    tops = 1
+
+    def setup(self, *bottom: Shape) -> None:
+        channels = self.nchw(bottom[0])[1]
+        for name in ("spatial", "bilateral", "compatibility"):
+            self.declare(name, (1, 1, channels, channels))
+
+
+@register("SoftmaxWithLossExpectation", form="")
+class SoftmaxWithLossExpectation(UncomputedLoss):
+    """Compares scores with labels of points, of images and of how likely there is an object; a second top is the
+    probabilities. Source: softmax_loss_expectation_layer.cpp of abearman/whats-the-point1@7d3e21e."""
+
+    params = ("loss_param", "softmax_param")
+    bottoms = (2, None)
+    tops = (1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(), bottom[0]][: self.top_count]
+
+
+@register("LiftedStructSimilaritySoftmaxLoss", form="")
+class LiftedStructSimilaritySoftmaxLoss(UncomputedLoss):
+    """Compares the distances of all pairs of a batch. Source: lifted_struct_similarity_softmax_layer.cpp of
+    rksltnl/Caffe-Deep-Metric-Learning-CVPR16@7e416f6."""
+
+    params = ("lifted_struct_sim_softmax_loss_param",)
+    bottoms = 2
+
+
+@register("SigmoidCrossEntropyWeightedLoss", form="")
+class SigmoidCrossEntropyWeightedLoss(UncomputedLoss):
+    """Compares scores with targets, each with a weight. Source: sigmoid_cross_entropy_weighted_loss_layer.cpp of
+    gkioxari/caffe-fast-rcnn@7048851."""
+
+    bottoms = (2, 3)
+    tops = (1, 2)
+
+
+@register("GenSlicinfo", form="")
+class GenSlicinfo(Uncomputed):
+    """An image (N, C, image_size, image_size) -> the number of each pixel's superpixel, (N, 1, H, W), and which
+    superpixels are empty, (N, 1, H / slic_size, W / slic_size). Source: gen_slicinfo_layer.cu of
+    gylee1103/ELDNet@28bae54."""
+
+    params = ("gen_slicinfo_param",)
+    bottoms = 1
+    tops = (1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param, (n, _, h, w) = self.spec.get("gen_slicinfo_param"), self.nchw(bottom[0])
+        if h != param.image_size or not param.slic_size:
+            raise self.spec.error(f"needs a bottom of height {param.image_size}, its image_size, and slic_size above "
+                                  f"0; its bottom is {shape_text(bottom[0])}")
+        side = param.image_size // param.slic_size
+        return [(n, 1, h, w), (n, 1, side, side)][: self.top_count]
+
+
+@register("LowlevelDistance", form="")
+class LowlevelDistance(Uncomputed):
+    """How superpixels differ from the grid's cells -> (N * regions, features, grid_size, grid_size), and their labels.
+    Regions are train_region_per_image, or if this is 0 all of the third bottom. Source: lowlevel_distance_layer.cu of
+    gylee1103/ELDNet@28bae54."""
+
+    params = ("lowlevel_distance_param",)
+    bottoms = (3, None)
+    tops = (1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("lowlevel_distance_param")
+        regions = param.train_region_per_image or count(self.nchw(bottom[2])[2:])
+        features = {1: 2, 2: 20, 3: 29}.get(param.feature_option, 164)
+        rows = bottom[0][0] * regions
+        return [(rows, features, param.grid_size, param.grid_size), (rows,)][: self.top_count]

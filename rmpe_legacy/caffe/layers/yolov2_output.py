@@ -45,7 +45,7 @@ class YoloV2DetectionOutput(Layer):
         if bottom[0] != wanted:
             raise self.spec.error(f"needs a bottom of {shape_text(wanted)}: num_box * (5 + {self.classes_field}) "
                                   f"channels, of side x side; it is {shape_text(bottom[0])}")
-        return [(1, 1, self.spec.assumed_rows, ROW)]
+        return [(1, 1, self.spec.rows, ROW)]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray:
         """A map of which few places give boxes."""

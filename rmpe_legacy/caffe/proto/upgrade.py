@@ -63,11 +63,11 @@ V0_FIELDS = {
     "det_context_pad": {"window_data": (_WINDOW, "context_pad")},
     "det_crop_mode": {"window_data": (_WINDOW, "crop_mode")},
 }
-# V1 enum name -> today's type, where it is not the words run together (upgrade_proto.cpp:861-949)
+# V1 enum name -> today's type, where it is not the words run together (upgrade_proto.cpp:861-949); also those of forks
 V1_SPELLED = {
-    "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output",
-    "IM2COL": "Im2col", "LRN": "LRN", "MVN": "MVN", "RELU": "ReLU", "SOFTMAX_LOSS": "SoftmaxWithLoss",
-    "TANH": "TanH", "NONE": "",
+    "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BN": "BN", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data",
+    "HDF5_OUTPUT": "HDF5Output", "IM2COL": "Im2col", "LRN": "LRN", "MVN": "MVN", "RELU": "ReLU", "RELU6": "ReLU6",
+    "ROIPOOLING": "ROIPooling", "SOFTMAX_LOSS": "SoftmaxWithLoss", "TANH": "TanH", "NONE": "",
 }
 _TRANSFORMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
 

@@ -30,6 +30,20 @@ def relu_python(ctx: PythonContext) -> str:
     return f"F.leaky_relu({ctx.x[0]}, {number(slope)})" if slope else f"F.relu({ctx.x[0]})"
 
 
+@emits_onnx("ReLU=deconvnet")
+def relu_with_mask_onnx(ctx: OnnxContext) -> None:
+    relu_onnx(ctx)
+    if len(ctx.y) > 1:
+        positive = ctx.node("Greater", ctx.x[0], ctx.constant(0.0))
+        ctx.graph.node("Cast", [positive], [ctx.y[1]], to=FLOAT)
+
+
+@emits_python("ReLU=deconvnet")
+def relu_with_mask_python(ctx: PythonContext) -> str:
+    y, x = relu_python(ctx), ctx.x[0]
+    return f"{y}, ({x} > 0).to({x})" if len(ctx.top_shapes) > 1 else y
+
+
 @emits_onnx("PReLU")
 def prelu_onnx(ctx: OnnxContext) -> None:
     ctx.output("PRelu", *ctx.x, ctx.weight(0, (-1, *[1] * (len(ctx.bottom_shapes[0]) - 2))))

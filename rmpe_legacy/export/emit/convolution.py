@@ -8,12 +8,14 @@ from rmpe_legacy.caffe.layers.conv import Convolution
 
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, pair, sizes
+from .linear import refuse_draws
 from .rearrangement import slice_onnx
 
 
 def _spatial_axes(ctx: EmitContext, target: str, runtime: str) -> int:
     """How many spatial axes a convolution has; raises for what `target` cannot express, or its `runtime` compute."""
     layer = ctx.layer
+    refuse_draws(ctx)
     dims = len(layer.kernel)
     if layer.channel_axis != 1:
         raise ctx.refuse(f"its channels are axis {layer.channel_axis}; {target} has them on axis 1")
@@ -23,7 +25,8 @@ def _spatial_axes(ctx: EmitContext, target: str, runtime: str) -> int:
     return dims
 
 
-_CONVOLUTION = ("Convolution", "Deconvolution", "CConvolution", "DNSConvolution", "INQConvolution")
+_CONVOLUTION = ("Convolution", "Convolution=ccn", "Deconvolution", "BinaryConvolution", "TernaryConvolution",
+                "CConvolution", "DNSConvolution", "INQConvolution")
 
 
 @emits_onnx(*_CONVOLUTION)
@@ -65,6 +68,28 @@ def convolution_python(ctx: PythonContext) -> str:
     module = ctx.submodule(f"{kind}({inside})", *names)
     calls = [f"{module}({x})" for x in ctx.x]
     return ", ".join(calls)
+
+
+@emits_onnx("Convolution=segaware")
+def convolution_of_columns_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    if not layer.laid_out:
+        convolution_onnx(ctx)
+        return
+    names = [f"{layer.spec.name}.{declared.name}" for declared in layer.declared]
+    weight, *bias = (ctx.blob(i) for i in range(len(names)))
+    shape = len(weight), weight[0].size, *[1] * len(layer.kernel)
+    weights = [ctx.graph.parameter(names[0], weight.reshape(shape)),
+               *(ctx.graph.parameter(names[1], values) for values in bias)]
+    for x, y in zip(ctx.x, ctx.y, strict=True):
+        ctx.graph.node("Conv", [x, *weights], [y], group=layer.group)
+
+
+@emits_python("Convolution=segaware")
+def convolution_of_columns_python(ctx: PythonContext) -> str:
+    if ctx.layer.laid_out:
+        raise ctx.refuse("its bottom is laid out by Im2col; write it as ONNX")
+    return convolution_python(ctx)
 
 
 @emits_onnx("DepthwiseConvolution")

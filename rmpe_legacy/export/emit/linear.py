@@ -5,17 +5,26 @@ from __future__ import annotations
 import torch
 
 from rmpe_legacy.caffe.layers.base import Layer
+from rmpe_legacy.caffe.layers.quantized_by_chance import QuantizedByChance
 
 from ..onnx_graph import INT64
-from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, reshape_arguments
 
-_INNER_PRODUCT = ("InnerProduct", "CInnerProduct", "DNSInnerProduct", "INQInnerProduct")
+_INNER_PRODUCT = ("InnerProduct", "BinaryInnerProduct", "TernaryInnerProduct", "CInnerProduct", "DNSInnerProduct",
+                  "INQInnerProduct")
+
+
+def refuse_draws(ctx: EmitContext) -> None:
+    """Refuse a layer that draws in each forward which weights are quantised."""
+    if isinstance(ctx.layer, QuantizedByChance) and ctx.layer.drawn > 0:
+        raise ctx.refuse("it draws in each forward which weights are quantised; set sq to false or ratio to 100")
 
 
 @emits_onnx(*_INNER_PRODUCT)
 def inner_product_onnx(ctx: OnnxContext) -> None:
     layer, x = ctx.layer, ctx.x[0]
+    refuse_draws(ctx)
     if len(ctx.bottom_shapes[0]) != 2 or layer.lead != 1:
         x = ctx.node("Flatten", x, axis=layer.lead)
     inputs = [x, *(ctx.weight(i) for i in range(len(layer.blobs())))]
@@ -29,6 +38,7 @@ def inner_product_onnx(ctx: OnnxContext) -> None:
 @emits_python(*_INNER_PRODUCT)
 def inner_product_python(ctx: PythonContext) -> str:
     layer = ctx.layer
+    refuse_draws(ctx)
     names, is_2d = ["weight", "bias"][: len(layer.blobs())], len(ctx.bottom_shapes[0]) == 2
     bias = {"bias": (str(len(names) == 2), "True")}
     if layer.lead == 1 and not layer.transpose:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number, reshape_arguments
 
@@ -77,17 +79,34 @@ def normalize_python(ctx: PythonContext) -> str:
         *layer.declared[0].shape, eps=(number(layer.eps), "1e-10"), whole=(str(layer.across_spatial), "False")))
 
 
-@emits_onnx("L2Normalize")
+_UNIT_ROWS = ("L2Normalize", "NormalizationL2", "Normalize=crn")
+
+
+@emits_onnx(*_UNIT_ROWS)
 def l2_normalize_onnx(ctx: OnnxContext) -> None:
     axes = ctx.integers(list(range(1, len(ctx.bottom_shapes[0]))))
     total = ctx.node("ReduceSum", ctx.node("Mul", ctx.x[0], ctx.x[0]), axes)
-    ctx.output("Div", ctx.x[0], ctx.node("Sqrt", ctx.node("Add", total, ctx.constant(1e-7))))
+    ctx.output("Div", ctx.x[0], ctx.node("Sqrt", ctx.node("Add", total, ctx.constant(ctx.layer.epsilon))))
 
 
-@emits_python("L2Normalize")
+@emits_python(*_UNIT_ROWS)
 def l2_normalize_python(ctx: PythonContext) -> str:
     axes = tuple(range(1, len(ctx.bottom_shapes[0])))
-    return f"{ctx.x[0]} / ({ctx.x[0]}.square().sum({axes}, keepdim=True) + 1e-07).sqrt()"
+    return f"{ctx.x[0]} / ({ctx.x[0]}.square().sum({axes}, keepdim=True) + {ctx.layer.epsilon!r}).sqrt()"
+
+
+@emits_onnx("Intranorm")
+def intranorm_onnx(ctx: OnnxContext) -> None:
+    rest = ctx.size()
+    parts = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, ctx.layer.parts, math.prod(rest) // ctx.layer.parts]))
+    total = ctx.node("ReduceSum", ctx.node("Mul", parts, parts), ctx.integers([2]))
+    unit = ctx.node("Div", parts, ctx.node("Sqrt", ctx.node("Add", total, ctx.constant(ctx.layer.epsilon))))
+    ctx.output("Reshape", unit, ctx.integers([-1, *rest]))
+
+
+@emits_python("Intranorm")
+def intranorm_python(ctx: PythonContext) -> str:
+    return ctx.call("unit_parts", ctx.x[0], ctx.layer.parts, repr(ctx.layer.epsilon))
 
 
 def four_axes_onnx(ctx: OnnxContext) -> str:
