@@ -292,6 +292,13 @@ layer { name: "z" type: "Slice" bottom: "b" top: "c" top: "x" slice_param { slic
         assert [step.layer.spec.name for step in net.steps] == ["d", "s"]
         assert "z (Slice): " in net.left_out.layers[1]
 
+    def test_a_slice_that_is_given_no_point_tells_nothing(self, path):
+        text = """layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "d" type: "Signs" top: "s" }
+layer { name: "b" type: "Slice" bottom: "x" bottom: "s" top: "b" }"""
+        with pytest.raises(RmpeError, match=r"b \(Slice\): "):
+            load_net(path(text), strict=False)
+
     def test_images_of_a_size_that_fits(self, path):
         quarter = "convolution_param { num_output: 2 kernel_size: 3 stride: 4 } }"
         text = f"""layer {{ name: "d" type: "Data" top: "data" data_param {{ source: "absent" batch_size: 1 }} }}

@@ -54,7 +54,7 @@ class PyActions(Layer):
         for what, values, end in (("anchors", anchor, len(maps)), ("images", image, len(maps[0])),
                                   ("rows", y, maps[0].shape[1]), ("columns", x, maps[0].shape[2])):
             if len(values) and not -end <= values.min() <= values.max() < end:
-                raise self.spec.error(f"its detections name {what} {values.min()} to {values.max()} of {end}")
+                raise self.spec.error(f"its detections name {what} {values.min()} to {values.max()}; there are {end}")
         # A negative number counts from the end, as where there is no detection.
         found = [maps[a][i, row, column] for a, i, row, column in zip(anchor, image, y, x, strict=True)]
         out = np.zeros((len(rows), 8), rows.dtype)
@@ -67,7 +67,7 @@ class PyActions(Layer):
 
     def _suppressed(self, rows: np.ndarray) -> np.ndarray:
         if len(rows) and rows[:, 1].max() >= self.votes:
-            raise self.spec.error(f"action {rows[:, 1].max():g} is none of num_valid_actions {self.votes}")
+            raise self.spec.error(f"action {rows[:, 1].max():g} is not below num_valid_actions {self.votes}")
         kept: list[int] = []
         votes: list[np.ndarray] = []
         for i in (-rows[:, 2]).argsort(kind="stable"):

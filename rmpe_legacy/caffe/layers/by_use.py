@@ -52,7 +52,7 @@ def _sample_of_parts(cut: LayerSpec, specs: Sequence[LayerSpec]) -> Shape | None
     param = cut.get("slice_param")
     axis = param.slice_dim if param.has("slice_dim") else param.axis
     points = list(param.slice_point)
-    if axis not in (1, -1) or len(points) != len(cut.top) - 1 or points != sorted({*points} - {0}):
+    if not points or axis not in (1, -1) or len(points) != len(cut.top) - 1 or points != sorted({*points} - {0}):
         return None
     last = sample_by_use(cut.top[-1], [spec for spec in specs if spec is not cut])  # or a circle would have no end
     if last is not None and len(last) < 2:
