@@ -68,7 +68,7 @@ class Graph:
         random = "drops values at random, others in each run, as the prototxt wants it"
         layers = [node.layer for node in self.nodes if node.layer is not None]
         return tuple(str(layer.spec.error(layer.lost if layer.keeps_state else random)) for layer in layers
-                     if layer.keeps_state or layer.is_random)
+                     if layer.keeps_state or layer.drops_at_random)
 
     def few_images(self, net: Net) -> dict[str, Shape]:
         """Return the inputs' shapes with a batch of FEW in place of a larger one, if the batch can have any size; empty

@@ -274,7 +274,7 @@ class NetRunner:
                          frozenset(name for name, layer in last.items() if layer.range01),
                          frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"),
                          self.turning, self._around(lambda layer: layer.is_discontinuous or layer.range01), made_from,
-                         frozenset(top for step in steps if step.layer.is_random for top in step.top),
+                         frozenset(top for step in steps if step.layer.drops_at_random for top in step.top),
                          frozenset(name for name, layer in last.items() if layer.range01 and layer.is_coarse))
 
     @cached_property

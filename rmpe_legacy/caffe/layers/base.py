@@ -81,7 +81,7 @@ class Layer(nn.Module):
     # True: a forward goes on from the state that the last one left, which ONNX and model.py do not keep; has `reset`
     keeps_state = False
     lost = "begins each run with a state of 0"  # what that means for what is written, as a sentence about the layer
-    is_random = False  # True: each forward draws which values become 0
+    drops_at_random = False  # True: each forward draws which values become 0
     not_exportable = ""  # why the type cannot be written as ONNX or model.py, for the error message; "" if it can
     fields: Mapping[str, Sequence[str]] | None = None  # of a user's own layer: see docs/layers.md
     dialects: tuple[str, ...] = ()  # set by @register

@@ -306,7 +306,7 @@ class Dropout(Layer):
         param = self.spec.get("dropout_param")
         self.ratio = param.dropout_ratio
         self.drops = self.spec.phase == "TRAIN" or (param.has("sample_weights_test") and param.sample_weights_test)
-        self.is_random = self.drops
+        self.drops_at_random = self.drops
         scale_train = not param.has("scale_train") or param.scale_train
         if (self.drops or not scale_train) and not 0 <= self.ratio < 1:
             raise self.spec.error(f"dropout_ratio is {self.ratio}; it must be at least 0 and less than 1")
