@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,7 @@ def _array(value: Tensor) -> np.ndarray:
     """Return a tensor's values, without a copy if they are in order in CPU memory: any shape -> the same."""
     if value.requires_grad or not value.is_cpu:  # both steps take time even where they change nothing
         value = value.detach().cpu()
-    return value.contiguous().numpy()
+    return value.contiguous().resolve_neg().numpy()
 
 
 def _size_class(arrays: Sequence[np.ndarray]) -> int:
@@ -187,10 +188,11 @@ def _profile_onnxruntime(model: bytes, device: torch.device, threads: int, array
 
 
 def _open_openvino(model: bytes, device: torch.device, threads: int) -> Run:
-    request = _request(model, threads)
+    request, one_at_a_time = _request(model, threads), Lock()  # a request holds the tensors of one run
 
     def run(arrays: list[np.ndarray]) -> Sequence[np.ndarray]:
-        return request.infer(dict(enumerate(arrays)), share_inputs=True).to_tuple()
+        with one_at_a_time:
+            return request.infer(dict(enumerate(arrays)), share_inputs=True).to_tuple()
 
     return run
 

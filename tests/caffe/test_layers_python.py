@@ -346,3 +346,12 @@ layer { name: "l" type: "SoftmaxWithLoss" bottom: "c" bottom: "label" top: "l" }
         net()
     with pytest.raises(RmpeError, match="found no module 'nowhere'"):
         load_net(path, allow_python=True)
+
+
+@pytest.mark.parametrize("size", ["1e400", "-1e400", "1" + 400 * "0", "'many'"])
+def test_a_layer_without_bottoms_has_a_finite_batch(size: str, tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(f"""layer {{ name: "d" type: "Python" top: "image"
+  python_param {{ module: "nowhere" layer: "Reader" param_str: "{{'batch_size': {size}}}" }} }}""")
+    with pytest.raises(RmpeError, match=r"d \(Python\): its param_str needs 'batch_size': a number"):
+        load_net(path)

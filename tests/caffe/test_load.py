@@ -283,6 +283,15 @@ layer { name: "l" type: "SigmoidCrossEntropyLoss" bottom: "c" bottom: "label" to
 layer { name: "s" type: "Slice" bottom: "label" top: "a" top: "b" slice_param { slice_point: 3 } }"""))
         assert net.steps[1].top_shapes == ((1, 3), (1, 3))
 
+    def test_parts_that_are_cut_in_a_circle_tell_nothing(self, path):
+        text = """layer { name: "d" type: "Signs" top: "x" }
+layer { name: "s" type: "Slice" bottom: "x" top: "a" top: "b" slice_param { slice_point: 3 } }
+layer { name: "z" type: "Slice" bottom: "b" top: "c" top: "x" slice_param { slice_point: 3 } }"""
+        with pytest.warns(UserWarning, match="."):
+            net = load_net(path(text), strict=False)
+        assert [step.layer.spec.name for step in net.steps] == ["d", "s"]
+        assert "z (Slice): " in net.left_out.layers[1]
+
     def test_images_of_a_size_that_fits(self, path):
         quarter = "convolution_param { num_output: 2 kernel_size: 3 stride: 4 } }"
         text = f"""layer {{ name: "d" type: "Data" top: "data" data_param {{ source: "absent" batch_size: 1 }} }}

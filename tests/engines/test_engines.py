@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -239,6 +240,23 @@ def test_a_call_leaves_the_results_of_the_one_before(engine: str, net: Net):
     before = {name: value.clone() for name, value in first.items()}
     compiled(images(seed=4))
     assert all(torch.equal(value, before[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("engine", [*FAST, EXACT])
+def test_several_threads_may_call_one_engine(engine: str, net: Net):
+    compiled = net.compiled(engine)
+    inputs = [images(batch, seed=batch) for batch in (1, 2, 3, 4)]
+    with torch.no_grad():
+        expected = [net(x) for x in inputs]
+
+    def call(i: int) -> None:
+        for _ in range(20):
+            found = compiled(inputs[i])
+            for name, value in expected[i].items():
+                torch.testing.assert_close(found[name], value, rtol=0, atol=1e-4)
+
+    with ThreadPoolExecutor(len(inputs)) as pool:
+        list(pool.map(call, range(len(inputs))))
 
 
 def test_exact_in_other_sizes_lets_in_place_layers_change_what_shares_their_memory(tmp_path: Path):

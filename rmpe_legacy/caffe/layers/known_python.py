@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable
+from sys import float_info
 from typing import Any
 
 from rmpe_legacy.caffe.spec import LayerSpec
@@ -64,9 +65,9 @@ def number(spec: LayerSpec, values: dict[str, Any], name: str, default: float | 
     """Return a number from a param_str.
 
     Raises:
-        LayerError: It is missing, or not a number.
+        LayerError: It is missing, or not a finite number.
     """
     value = values.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > float_info.max or value != value:
         raise spec.error(f"its param_str needs '{name}': a number")
     return value
