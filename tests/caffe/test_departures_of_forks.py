@@ -44,6 +44,11 @@ def test_unpooling_begins_with_zeros_in_each_forward(load):
     assert_close(net(x=x)["y"], x.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
+def test_contrastive_loss_differs_in_refusing_too_few_labels(load):
+    with pytest.raises(LayerError, match=r"needs a label for each of the 3 rows in its last bottom; it is 2$"):
+        load('type: "ContrastiveLoss" top: "loss"', "TRAIN", a=(3, 4), b=(3, 4), label_a=(3,), label_b=(2,))
+
+
 def test_crop_differs_in_cutting_at_0_what_cannot_be_aligned(load):
     with pytest.warns(UserWarning, match=".") as caught:
         net = load('type: "Crop" top: "y"', x=(1, 2, 5, 4), like=(1, 1, 3, 2))

@@ -128,6 +128,20 @@ class TestAuto:
         assert net.dialect == MIXED
         assert net.steps[-1].top_shapes == ((2, 4, 12, 12),)
 
+    def test_in_mixed_a_proposals_stride_is_that_of_the_forks_with_this_layer(self, path):
+        """frcnn has a message of the same name, whose feat_stride is 0 unless given."""
+        shapes = {"score": (1, 2, 3, 2), "moves": (1, 4, 3, 2), "info": (1, 4)}
+        inputs = "".join(f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ '
+                         f'{" ".join(f"dim: {n}" for n in shape)} }} }} }}\n' for name, shape in shapes.items())
+        file = path(layer("ShuffleChannel", "x", "y", "shuffle_channel_param { group: 2 }", "a")
+                    + layer("Upsample", "y", "z", "upsample_param { scale: 2 }", "b") + inputs
+                    + 'layer { name: "p" type: "Proposal" bottom: "score" bottom: "moves" bottom: "info" top: "rois" '
+                      "proposal_param { ratio: 1 scale: 8 } }")
+        with pytest.warns(UserWarning, match="no single dialect knows everything"):
+            net = load_net(file)
+        assert net.dialect == MIXED
+        assert net.steps[-1].layer.stride == 16
+
     def test_what_no_dialect_knows_is_refused_with_its_place(self, path):
         with pytest.raises(RmpeError, match=r"net.prototxt:2:53: LayerParameter has no field 'odd_param'"):
             load_net(path('layer { name: "a" type: "ReLU" bottom: "x" top: "y" odd_param { a: 1 } }'))

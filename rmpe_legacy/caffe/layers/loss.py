@@ -20,12 +20,13 @@ from rmpe_legacy.caffe.proto.dialects import BASES
 from rmpe_legacy.caffe.proto.message import Source
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.wire import decode
+from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.ops.losses import FLT_MIN, sigmoid_loss_terms
 
 from .base import JUDGES, Count, Layer, Shape, count, rows, shape_text
 from .neuron import sigmoid
-from .registry import register
+from .registry import Choice, chooses, register
 
 LOG_THRESHOLD = 1e-20  # kLOG_THRESHOLD of loss_layer.hpp
 
@@ -370,12 +371,16 @@ class ContrastiveLoss(Loss):
                                   + ", ".join(map(shape_text, bottom)))
         return top
 
-    def forward(self, a: Tensor, b: Tensor, similar: Tensor) -> Tensor:
+    def alike(self, *labels: Tensor) -> Tensor:
+        """Return which pairs are similar, (N, 1), from the labels cut to integers, (N, 1) each."""
+        return labels[0] != 0
+
+    def forward(self, a: Tensor, b: Tensor, *labels: Tensor) -> Tensor:
         param = self.spec.get("contrastive_loss_param")
         pairs = len(a)
         apart = rows(a.detach() - b.detach().reshape(a.shape))
         square = (apart * apart).sum(1, keepdim=True)
-        alike = similar.detach().reshape(-1, 1)[:pairs].to(torch.int64) != 0
+        alike = self.alike(*(label.detach().reshape(-1, 1)[:pairs].to(torch.int64) for label in labels))
         if param.legacy_version:
             room = param.margin - square
             other, slope = room.clamp(min=0), -torch.ones_like(room)
@@ -385,11 +390,38 @@ class ContrastiveLoss(Loss):
             other, slope = room.clamp(min=0) ** 2, -room / (distance + 1e-4)
         shapes = (a.shape, b.shape)
 
-        def gradients() -> tuple[Tensor, Tensor, None]:
+        def gradients() -> tuple[Tensor | None, ...]:
             diff = torch.where(alike, 1, torch.where(room > 0, slope, 0)) * apart / pairs
-            return diff.view(shapes[0]), -diff.view(shapes[1]), None
+            return diff.view(shapes[0]), -diff.view(shapes[1]), *[None] * len(labels)
 
-        return given(in_turn(torch.where(alike, square, other)) / pairs / 2, gradients, a, b, similar)
+        return given(in_turn(torch.where(alike, square, other)) / pairs / 2, gradients, a, b, *labels)
+
+
+@register("ContrastiveLoss", form="happynear")
+class ContrastiveLossOfTwoLabels(ContrastiveLoss):
+    """The same of pairs that are similar if their labels are equal: (N, C), (N, C), (N), (N) -> a scalar.
+
+    Source: contrastive_loss_layer.cpp of happynear/caffe-windows@967eedf. Differs: a last bottom of fewer than N labels
+    is refused; the fork does not check it, and reads on behind its end.
+    """
+
+    bottoms = 4
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        top = super().reshape(*bottom[:3])
+        if count(bottom[3]) < bottom[0][0]:
+            raise self.spec.error(f"needs a label for each of the {bottom[0][0]} rows in its last bottom; it is "
+                                  + shape_text(bottom[3]))
+        return top
+
+    def alike(self, *labels: Tensor) -> Tensor:
+        return labels[0] == labels[1]
+
+
+@chooses("ContrastiveLoss")
+def _choose(spec: LayerSpec) -> Choice:
+    """A label for each row of a pair is happynear's; else one bottom says which pairs are similar."""
+    return Choice("happynear") if len(spec.bottom) == 4 else Choice("")
 
 
 @register("SigmoidCrossEntropyLoss")

@@ -16,6 +16,7 @@ from .registry import register
 from .suppression import first_apart
 
 F32 = np.float32
+FEAT_STRIDE = 16  # the default of the forks that have this layer
 
 
 def _anchors(base: int, ratios: Sequence[float], scales: Sequence[float]) -> np.ndarray:
@@ -51,7 +52,9 @@ class Proposal(Layer):
         if not self.param.ratio or not self.param.scale or not all(
                 0 < value < math.inf for value in (*self.param.ratio, *self.param.scale)):
             raise self.spec.error("needs a ratio and a scale, above 0")
-        if not self.param.feat_stride or not self.param.post_nms_topn:
+        # Not the schema's default: a file of several forks is read with frcnn's message of that name, where it is 0.
+        self.stride = self.param.feat_stride if self.param.has("feat_stride") else FEAT_STRIDE
+        if not self.stride or not self.param.post_nms_topn:
             raise self.spec.error("feat_stride and post_nms_topn must be above 0")
         with np.errstate(over="ignore", invalid="ignore"):
             self.anchors = _anchors(self.param.base_size, self.param.ratio, self.param.scale)
@@ -73,12 +76,12 @@ class Proposal(Layer):
             return rng.normal(0, 0.3, bottom[1]) if index else ranked(bottom[0], rng)
         if index != 2:
             return None
-        h, w = (size * self.param.feat_stride for size in bottom[0][2:])
+        h, w = (size * self.stride for size in bottom[0][2:])
         return np.resize(np.array([h, w, 1, 1], F32), bottom[2])
 
     def shifted(self, h: int, w: int) -> np.ndarray:
         """The anchors of all cells, (h * w * A, 4)."""
-        grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).astype(F32) * F32(self.param.feat_stride)
+        grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).astype(F32) * F32(self.stride)
         return (np.tile(grid, 2)[:, :, None] + self.anchors).reshape(-1, 4)
 
     def forward(self, scores: Tensor, moves: Tensor, info: Tensor) -> Tensor | tuple[Tensor, ...]:
