@@ -344,3 +344,11 @@ def test_the_older_formats_name_types_of_forks():
     assert net.layers[0].type == "BN"
     assert not list(net.unknowns())
     assert upgrade_net(net).layer[0].type == "BN"
+
+
+def test_data_layers_load_where_a_fork_repeats_resize_param(path):
+    """MobileNet-YOLO's resize_param is a list; a Data layer without one is read as in its base."""
+    net = path('layer { name: "d" type: "Data" top: "data" data_param { source: "images_lmdb" batch_size: 2 } '
+               'transform_param { crop_size: 4 } }')
+    step = next(step for step in load_net(net, dialect="mobilenet-yolo", phase="TRAIN").steps if step.top == ("data",))
+    assert step.top_shapes == ((2, 3, 4, 4),)

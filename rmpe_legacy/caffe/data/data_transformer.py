@@ -105,7 +105,8 @@ class DataTransformer:
         if self.dialect == "bvlc":
             return False
         more = self.dialect == "ssd" and (param.has("distort_param") or param.has("expand_param"))
-        return more or len(param.resize_param.interp_mode) > 1 or param.noise_param.saltpepper
+        chooses = param.has("resize_param") and len(param.resize_param.interp_mode) > 1
+        return more or chooses or param.noise_param.saltpepper
 
     @property
     def mean(self) -> np.ndarray:

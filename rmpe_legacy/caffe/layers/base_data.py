@@ -308,7 +308,7 @@ class SourceLayer(BlobLayer):
         if self.spec.dialect == "bvlc":
             return
         for name, usual in (("resize_param", 1), ("noise_param", 0)):
-            if getattr(param, name).has("prob") and getattr(param, name).prob != usual:
+            if param.has(name) and getattr(param, name).has("prob") and getattr(param, name).prob != usual:
                 self.warn(f"{name}.prob has no effect in Caffe, which always applies it, nor here")
 
     def warn(self, sentence: str) -> None:
