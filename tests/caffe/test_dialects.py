@@ -352,3 +352,13 @@ def test_data_layers_load_where_a_fork_repeats_resize_param(path):
                'transform_param { crop_size: 4 } }')
     step = next(step for step in load_net(net, dialect="mobilenet-yolo", phase="TRAIN").steps if step.top == ("data",))
     assert step.top_shapes == ((2, 3, 4, 4),)
+
+
+def test_a_scale_of_one_bottom_is_not_transfernets(path):
+    """With Unpooling and ReLU beside it, the dialect was TransferNet's, whose Scale needs scale_factor or two bottoms."""
+    file = path(layer("Pooling", "x", "p m", "pooling_param { pool: MAX kernel_size: 2 stride: 2 }", "p")
+                + layer("ReLU", "p", "p", "", "r")
+                + layer("Unpooling", "p m", "u",
+                        "unpooling_param { unpool: MAX kernel_size: 2 stride: 2 unpool_size: 6 }", "u")
+                + layer("Scale", "u", "y", "scale_param { filler { value: 255 } }", "s"))
+    assert load_net(file)(x=torch.ones(2, 4, 6, 6))["y"].max() == 255

@@ -80,6 +80,7 @@ class ScaleByFactor(Layer):
 
 @chooses("Scale")
 def _choose(spec: LayerSpec) -> Choice:
-    """scale_factor is TransferNet's."""
-    param = spec.get("scale_param")
-    return Choice("transfernet") if param.has("scale_factor") else Choice("", ("transfernet",))
+    """scale_factor is TransferNet's; without it, its layer needs two bottoms."""
+    if spec.get("scale_param").has("scale_factor"):
+        return Choice("transfernet")
+    return Choice("", ("transfernet",) if len(spec.bottom) == 2 else ())
