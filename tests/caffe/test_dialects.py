@@ -355,7 +355,7 @@ def test_data_layers_load_where_a_fork_repeats_resize_param(path):
 
 
 def test_a_scale_of_one_bottom_is_not_transfernets(path):
-    """With Unpooling and ReLU beside it, the dialect was TransferNet's, whose Scale needs scale_factor or two bottoms."""
+    """Beside Unpooling and ReLU, the dialect was TransferNet's, whose Scale needs scale_factor or two bottoms."""
     file = path(layer("Pooling", "x", "p m", "pooling_param { pool: MAX kernel_size: 2 stride: 2 }", "p")
                 + layer("ReLU", "p", "p", "", "r")
                 + layer("Unpooling", "p m", "u",
