@@ -90,10 +90,14 @@ def use_winograd(plan: Plan) -> Plan:
     Some take longer this way: those of few channels; with many weights and few pixels, because the transformed weights
     are four times as large; or with outputs that are much smaller than the tiles that cover them.
     """
-    return plan.with_calls(replace(call, kernel=WinogradConv(call.kernel, _least_images(call, call.kernel)))
-                           if isinstance(call.kernel, Conv) and WinogradConv.fits(call.kernel) and
-                           _least_images(call, call.kernel) <= MOST_IMAGES else call
-                           for call in plan.calls)
+    return plan.with_calls(replace(call, kernel=_by_winograd(call, call.kernel)) for call in plan.calls)
+
+
+def _by_winograd(call: Call, kernel: Kernel) -> Kernel:
+    if not isinstance(kernel, Conv) or not WinogradConv.fits(kernel):
+        return kernel
+    least = _least_images(call, kernel)
+    return WinogradConv(kernel, least) if least <= MOST_IMAGES else kernel
 
 
 def _least_images(call: Call, conv: Conv) -> float:

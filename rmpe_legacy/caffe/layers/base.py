@@ -239,7 +239,7 @@ class Layer(nn.Module):
         """
         spec = self.spec
         for what, names, count in (("bottom", spec.bottom, self.bottoms), ("top", spec.top, self.tops)):
-            least, most = (count, count) if isinstance(count, int) else count
+            least, most = _limits(count)
             if what == "top" and self.is_loss:
                 least = 0
             if len(names) < least or (most is not None and len(names) > most):
@@ -253,8 +253,8 @@ class Layer(nn.Module):
     @classmethod
     def takes(cls, spec: LayerSpec) -> bool:
         """Whether the type takes as many bottoms and tops as a layer has."""
-        ends = ((len(spec.bottom), cls.bottoms), (len(spec.top), cls.tops))
-        return all(n == count if isinstance(count, int) else count[0] <= n <= (count[1] or n) for n, count in ends)
+        ends = ((len(spec.bottom), _limits(cls.bottoms)), (len(spec.top), _limits(cls.tops)))
+        return all(least <= n and (most is None or n <= most) for n, (least, most) in ends)
 
     def axis(self, axis: int, dims: int, what: str = "axis") -> int:
         """Return the index, from 0, of an axis of a bottom with `dims` axes; a negative `axis` counts from the end.
@@ -322,6 +322,10 @@ class Layer(nn.Module):
             raise self.spec.error(
                 f"its blob {index} ({declared.name}) is {shape_text(declared.shape)}, but {shape_text(stored.shape)} "
                 "in the weights; load the weights of this network, or rename the layer to initialise it anew")
+
+
+def _limits(count: Count) -> tuple[int, int | None]:
+    return (count, count) if isinstance(count, int) else count
 
 
 def shape_text(shape: Shape) -> str:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from .base import UNWRITTEN, Shape, shape_text
 from .registry import register
-from .roi import RoiLayer, half_away
+from .roi import PositionSensitiveLayer, half_away
 
 
 @register("DeformablePSROIPooling", form="")
-class DeformablePSROIPooling(RoiLayer):
+class DeformablePSROIPooling(PositionSensitiveLayer):
     """The mean of samples of each bin, of the channel that belongs to the bin: (N, output_dim * group^2, H, W), regions
     (R, 5) and, unless no_trans, offsets (R, 2 * classes, part, part), of columns and of rows ->
     (R, output_dim, group, group).
@@ -28,30 +28,25 @@ class DeformablePSROIPooling(RoiLayer):
     tops = 1
     is_discontinuous = True
     not_exportable = UNWRITTEN
+    above_0 = ("output_dim", "group_size", "sample_per_part")
 
     def setup(self, *bottom: Shape) -> None:
+        super().setup(*bottom)
         param = self.param = self.spec.get("deformable_psroi_pooling_param")
-        self.scale = param.spatial_scale
-        if min(param.output_dim, param.group_size, param.sample_per_part) < 1:
-            raise self.spec.error("needs output_dim, group_size and sample_per_part, all above 0")
         if not param.no_trans and (len(bottom) < 3 or param.part_size < 1):
             raise self.spec.error("needs offsets as its third bottom, and part_size; or no_trans: true")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param, regions = self.param, bottom[1][0] if bottom[1] else 0
-        self.check(bottom[0], bottom[1])
-        channels = param.output_dim * param.group_size**2
-        if bottom[0][1] != channels:
-            raise self.spec.error(f"needs output_dim * group_size^2 = {channels} channels; its bottom has "
-                                  f"{bottom[0][1]}")
+        shapes = super().reshape(*bottom)
+        param = self.param
         if not param.no_trans:
-            offsets = bottom[2]
+            regions, offsets = bottom[1][0], bottom[2]
             classes = offsets[1] // 2 if len(offsets) == 4 else 0
             if not classes or param.output_dim % classes or offsets != (regions, 2 * classes, *[param.part_size] * 2):
                 raise self.spec.error(f"needs offsets ({regions}, 2 for each class, {param.part_size}, "
                                       f"{param.part_size}), and an output_dim that the classes share; they are "
                                       f"{shape_text(offsets)}")
-        return [(regions, param.output_dim, param.group_size, param.group_size)]
+        return shapes
 
     def forward(self, x: Tensor, rois: Tensor, *offsets: Tensor) -> Tensor:
         h, w = x.shape[2:]

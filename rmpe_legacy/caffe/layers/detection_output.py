@@ -16,10 +16,10 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.ops.boxes import Detecting, boxes_in_pixels, decode_boxes, detection_output
 
-from .base import Count, Layer, Shape, count, ranked, shape_text
+from .base import Count, Layer, Shape, ranked
 from .detection_files import DetectionFiles
 from .registry import Choice, chooses, register
-from .ssd_common import MissingFileError, check_predictions, split_priors
+from .ssd_common import MissingFileError, check_first_stage, check_predictions, split_priors
 
 FLT_MAX = torch.finfo(torch.float32).max
 
@@ -142,10 +142,7 @@ class RefinedDetectionOutput(DetectionOutput):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         shape = super().reshape(*bottom)
-        for each, first in zip((2, 4), bottom[3:], strict=False):
-            if not first or first[0] != bottom[0][0] or count(first[1:]) != self.priors * each:
-                raise self.spec.error(f"{self.priors} priors need {self.priors * each} values of the first stage for "
-                                      f"each image; its bottom is {shape_text(first)}")
+        check_first_stage(self, self.priors, bottom[0], bottom[3:])
         return shape
 
     def detect(self, loc: Tensor, conf: Tensor, prior: Tensor, rest: Sequence[Tensor]) -> Tensor:

@@ -11,29 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import JUDGES, Layer, Shape, count, shape_text
+from .base import Shape, shape_text
 from .known_python import known_python, number, parameters
 from .loss import given
-
-
-class _ImageLoss(Layer):
-    """Base: two blobs of one shape -> (1,)."""
-
-    params = ("python_param",)
-    bottoms = 2
-    tops = 1
-    works_in_place = False
-    not_exportable = JUDGES
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if bottom[0] != bottom[1] or not count(bottom[0]):
-            raise self.spec.error(f"compares blobs of one shape, not {shape_text(bottom[0])} and "
-                                  f"{shape_text(bottom[1])}")
-        return [(1,)]
+from .pyloss import PyLoss
 
 
 @known_python(("pyloss", "L1"), ("loss", "L1"))
-class PyL1(_ImageLoss):
+class PyL1(PyLoss):
     """The mean of the absolute differences."""
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
@@ -44,7 +29,7 @@ class PyL1(_ImageLoss):
 
 
 @known_python(("pyloss", "L2"), ("loss", "L2"))
-class PyL2(_ImageLoss):
+class PyL2(PyLoss):
     """Half the mean of the squared differences."""
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
@@ -54,7 +39,7 @@ class PyL2(_ImageLoss):
                      weighted=False)
 
 
-class _Structure(_ImageLoss):
+class _Structure(PyLoss):
     """Base: 1 less the mean similarity of square images (N, C, W, W), W odd, around their middle.
 
     Means, variances and the covariance are weighted by Gaussians of the widths `sigma` of param_str, in double

@@ -3,7 +3,6 @@ afantideng/R-FCN-PSROIAlign@cd4b283."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +11,11 @@ from torch import Tensor
 
 from .base import Shape
 from .registry import register
-from .roi import RoiLayer
+from .roi import PositionSensitiveLayer
 
 
 @register("PSROIAlign", form="")
-class PSROIAlign(RoiLayer):
+class PSROIAlign(PositionSensitiveLayer):
     """The mean of sample_num^2 samples in each bin, of the channel that belongs to the bin:
     (N, output_dim * group^2, H, W), (R, 5) -> (R, output_dim, group, group).
 
@@ -30,20 +29,11 @@ class PSROIAlign(RoiLayer):
     params = ("psroi_align_param",)
     is_discontinuous = True
     not_exportable = "has no operator in ONNX, and no translation here"
+    above_0 = ("output_dim", "group_size", "sample_num")
 
     def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("psroi_align_param")
-        self.scale, self.dim, self.group = param.spatial_scale, param.output_dim, param.group_size
-        self.samples = param.sample_num
-        if self.dim < 1 or self.group < 1 or self.samples < 1:
-            raise self.spec.error("needs output_dim, group_size and sample_num, all above 0")
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        self.check(bottom[0], bottom[1])
-        if bottom[0][1] != self.dim * self.group**2:
-            raise self.spec.error(f"needs output_dim * group_size^2 = {self.dim * self.group**2} channels; its bottom "
-                                  f"has {bottom[0][1]}")
-        return [(bottom[1][0], self.dim, self.group, self.group)]
+        super().setup(*bottom)
+        self.samples = self.spec.get("psroi_align_param").sample_num
 
     def forward(self, x: Tensor, rois: Tensor) -> Tensor:
         images, boxes = self.regions(x, rois)

@@ -3,18 +3,15 @@ psroi_pooling_layer.cu of Microsoft/caffe@ed05614."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from .base import Shape
 from .registry import register
-from .roi import RoiLayer, half_away
+from .roi import PositionSensitiveLayer, half_away
 
 
 @register("PSROIPooling", form="")
-class PSROIPooling(RoiLayer):
+class PSROIPooling(PositionSensitiveLayer):
     """The mean of each bin, of the channel that belongs to the bin: (N, output_dim * group^2, H, W), (R, 5) ->
     (R, output_dim, group, group).
 
@@ -23,19 +20,6 @@ class PSROIPooling(RoiLayer):
 
     params = ("psroi_pooling_param",)
     is_discontinuous = True
-
-    def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("psroi_pooling_param")
-        self.scale, self.dim, self.group = param.spatial_scale, param.output_dim, param.group_size
-        if self.dim < 1 or self.group < 1:
-            raise self.spec.error("needs output_dim and group_size, both above 0")
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        self.check(bottom[0], bottom[1])
-        if bottom[0][1] != self.dim * self.group**2:
-            raise self.spec.error(f"needs output_dim * group_size^2 = {self.dim * self.group**2} channels; its bottom "
-                                  f"has {bottom[0][1]}")
-        return [(bottom[1][0], self.dim, self.group, self.group)]
 
     def forward(self, x: Tensor, rois: Tensor) -> Tensor:
         images, boxes = self.regions(x, rois)

@@ -12,15 +12,12 @@ from .known_python import known_python
 from .loss import given
 
 
-@known_python(("pyloss", "EuclideanLossLayer"))
-class PyEuclideanLoss(Layer):
-    """Half the sum of squared differences over the number of rows: two blobs of one shape -> (1,).
-
-    As published, the gradient does not depend on the top's diff.
-    """
+class PyLoss(Layer):
+    """Base: two blobs of one shape -> (1,)."""
 
     params = ("python_param",)
     bottoms = 2
+    tops = 1
     works_in_place = False
     not_exportable = JUDGES
 
@@ -29,6 +26,14 @@ class PyEuclideanLoss(Layer):
             raise self.spec.error(f"needs bottoms of the same shape; they are {shape_text(bottom[0])} and "
                                   f"{shape_text(bottom[1])}")
         return [(1,)]
+
+
+@known_python(("pyloss", "EuclideanLossLayer"))
+class PyEuclideanLoss(PyLoss):
+    """Half the sum of squared differences over the number of rows.
+
+    As published, the gradient does not depend on the top's diff.
+    """
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         difference = (a - b).detach()

@@ -12,9 +12,10 @@ from torch import Tensor
 from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.ops.boxes import decode_boxes
 
-from .base import Shape, count, shape_text
+from .base import Shape
 from .multibox_loss import Batch, MultiBoxLoss
 from .registry import Choice, chooses, register
+from .ssd_common import check_first_stage
 
 
 @register("MultiBoxLoss", form="refinedet")
@@ -43,10 +44,7 @@ class RefinedMultiBoxLoss(MultiBoxLoss):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         shape = super().reshape(*bottom)
-        for each, first in zip((2, 4), bottom[4:], strict=False):
-            if not first or first[0] != bottom[0][0] or count(first[1:]) != self.priors * each:
-                raise self.spec.error(f"{self.priors} priors need {self.priors * each} values of the first stage for "
-                                      f"each image; its bottom is {shape_text(first)}")
+        check_first_stage(self, self.priors, bottom[0], bottom[4:])
         return shape
 
     @property

@@ -51,6 +51,28 @@ class RoiLayer(Layer):
         return images, flat[:, 1:]
 
 
+class PositionSensitiveLayer(RoiLayer):
+    """Base: each bin of a region has channels of its own: (N, output_dim * group_size^2, H, W), regions (R, 5) ->
+    (R, output_dim, group_size, group_size)."""
+
+    above_0: tuple[str, ...] = ("output_dim", "group_size")  # fields
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get(self.params[0])
+        self.scale, self.dim, self.group = param.spatial_scale, param.output_dim, param.group_size
+        if min(getattr(param, name) for name in self.above_0) < 1:
+            *names, last = self.above_0
+            raise self.spec.error(f"needs {', '.join(names)} and {last}, {'all' if len(names) > 1 else 'both'} above 0")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.check(bottom[0], bottom[1])
+        channels = self.dim * self.group**2
+        if bottom[0][1] != channels:
+            raise self.spec.error(f"needs output_dim * group_size^2 = {channels} channels; its bottom has "
+                                  f"{bottom[0][1]}")
+        return [(bottom[1][0], self.dim, self.group, self.group)]
+
+
 def random_regions(shape: Shape, images: int, h: float, w: float, rng: np.random.Generator) -> np.ndarray:
     """Draw regions (R, 5, ...) in images of h x w."""
     rows = count(shape[:1])

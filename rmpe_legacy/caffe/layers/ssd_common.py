@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from rmpe_legacy.errors import LayerError
 from rmpe_legacy.ops.boxes import Resize
 from rmpe_legacy.wording import shorten
 
-from .base import Layer, Shape, shape_text
+from .base import Layer, Shape, count, shape_text
 
 
 class MissingFileError(LayerError):
@@ -89,6 +90,18 @@ def read_sizes(spec: LayerSpec, path: str) -> tuple[list[str], list[tuple[int, i
     except ValueError:
         raise spec.error(f"name_size_file {path} must contain `name height width` for each image") from None
     return words[::3][: len(sizes)], sizes
+
+
+def check_first_stage(layer: Layer, priors: int, loc: Shape, first: Sequence[Shape]) -> None:
+    """Check the shapes of RefineDet's first stage: two confidences, and four moves, of each image's priors.
+
+    Raises:
+        LayerError: A blob has another number of values, or of images than `loc`.
+    """
+    for each, shape in zip((2, 4), first, strict=False):
+        if not shape or shape[0] != loc[0] or count(shape[1:]) != priors * each:
+            raise layer.spec.error(f"{priors} priors need {priors * each} values of the first stage for each image; "
+                                   f"its bottom is {shape_text(shape)}")
 
 
 def resize_of(layer: Layer, param: Message) -> Resize | None:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import JUDGES, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .known_python import known_python
 from .loss import given
+from .pyloss import PyLoss
 
 VOC_CLASSES = 21
 SEC_MAP = 41  # height and width of the maps that SEC learns from
@@ -41,14 +42,8 @@ class PySoftmax(Layer):
         return y / y.sum(1, keepdim=True)
 
 
-class _WeakLoss(Layer):
+class _WeakLoss(PyLoss):
     """Base: probabilities (N, C, H, W) and what they are compared with -> (1,)."""
-
-    params = ("python_param",)
-    bottoms = 2
-    tops = 1
-    works_in_place = False
-    not_exportable = JUDGES
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 4 or bottom[0] != bottom[1]:
