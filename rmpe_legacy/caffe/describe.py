@@ -59,7 +59,8 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
     findings = parsed.findings + set_aside(steps)
     if findings:
         lines += ["", list_findings(prototxt, "left out of the above", findings)]
-        if any(finding.is_layer and finding.layer.fields.get("type") == "Python" for finding in findings):
+        layers = [finding.layer for finding in findings if finding.is_layer and finding.layer is not None]
+        if any(layer.fields.get("type") == "Python" for layer in layers):
             lines.append("rmpe show imports no Python modules, so the shapes after such a layer are unknown")
         lines += _unknown_text(parsed.message)
     return Description("\n".join(lines), tuple(misfits))

@@ -330,12 +330,15 @@ def _computable(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]
     for spec in specs:
         error = None if spec.is_fed else errors.get(id(spec.message)) or _unknown_value(spec)
         needs = next((lost[b] for b in spec.bottom if b in lost), None)
-        if error is None and needs is None:
+        if error is not None:
+            findings.append(Finding.of_layer(error))
+        elif needs is not None:
+            findings.append(Finding.of_layer(spec.error(f"needs {shorten(needs)}, which is left out"),
+                                             "needs what is left out"))
+        else:
             kept.append(spec)
             for top in spec.top:
                 lost.pop(top, None)
             continue
         lost |= dict.fromkeys(spec.top, spec.name if needs is None else needs)
-        findings.append(Finding.of_layer(error) if error is not None else Finding.of_layer(
-            spec.error(f"needs {shorten(needs)}, which is left out"), "needs what is left out"))
     return kept, findings, frozenset(lost)

@@ -32,6 +32,9 @@ from .spec import LayerSpec
 _has_any_global_hook = getattr(nn.modules.module, "_has_any_global_hook", lambda: True)
 
 
+NOT_RESHAPED: tuple[Shape, ...] = ((-1,),)  # equals the shapes of no bottoms
+
+
 @dataclass
 class Step:
     """One layer in the forward pass."""
@@ -42,7 +45,7 @@ class Step:
     free: tuple[str, ...] = ()  # blobs that no later step reads
     cut: tuple[int, ...] = ()  # bottoms without a gradient: propagate_down: false, labels
     cut_if_forced: tuple[int, ...] = ()  # the same with force_backward
-    bottom_shapes: tuple[Shape, ...] | None = ()  # the shapes of the last reshape; None if it failed
+    bottom_shapes: tuple[Shape, ...] = ()  # the shapes of the last reshape; NOT_RESHAPED if it failed
     top_shapes: tuple[Shape, ...] = ()
     alters: tuple[str, ...] = ()  # blobs under other names whose memory it overwrites by working in place
     is_plain: bool = False  # it has bottoms, and alters nothing
@@ -412,7 +415,8 @@ class Net(nn.Module):
         losses = self._record.losses
         if not losses:
             raise NetError("the last forward had no loss; a loss layer, or a layer with a loss_weight, produces one")
-        return sum(weight * value.sum() for weight, value in losses)
+        first, *others = (weight * value.sum() for weight, value in losses)
+        return sum(others, first)
 
     @property
     def blobs(self) -> Blobs:
@@ -664,7 +668,7 @@ def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
     Raises:
         LayerError: The bottoms do not fit, or a top would have a shape that Caffe's blobs cannot have.
     """
-    step.bottom_shapes = None  # an error may leave the layer half changed, so the next forward reshapes it again
+    step.bottom_shapes = NOT_RESHAPED  # an error may leave the layer half changed, so the next forward reshapes it
     tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
     if len(tops) != len(step.top):
         raise step.layer.spec.error(f"has {len(step.top)} tops, but gives {len(tops)}")

@@ -36,7 +36,11 @@ def describe_detector(detector: Detector) -> NetworkDescription:
 
 def describe_pose_network(network: PoseNetwork) -> NetworkDescription:
     """Describe a pose network: stacks, STN, SDTN, parallel SPPE, and the stage of training they imply."""
-    return _torch7_pose(network) if isinstance(network, Torch7PoseNetwork) else _caffe_pose(network)
+    if isinstance(network, Torch7PoseNetwork):
+        return _torch7_pose(network)
+    if isinstance(network, CaffePoseNetwork):
+        return _caffe_pose(network)
+    return NetworkDescription(f"{network.name}, {network.height} x {network.width}", "")
 
 
 def _torch7_pose(network: Torch7PoseNetwork) -> NetworkDescription:

@@ -448,7 +448,7 @@ class Net:
         collected: dict[str, list[np.ndarray]] = {name: [] for name in names}
         count = _count(inputs)
         for batch in self._batch(inputs):
-            for name, values in self.forward(blobs=blobs, **batch).items():
+            for name, values in self.forward(blobs, None, None, **batch).items():
                 collected[name].extend(values.copy())
         return {name: np.asarray(values[:count]) for name, values in collected.items()}
 
@@ -635,7 +635,8 @@ def _arguments(args: Sequence[Any], phase: int | None, level: int, stages: Seque
     else:
         fits = len(given) <= 4 and bool(given) == (phase is None)
     if fits and given:
-        phase, level, stages, weights = (*given, *(phase, level, stages, weights)[len(given):])
+        rest: list[Any] = [phase, level, stages, weights]
+        phase, level, stages, weights = [*given, *rest[len(given):]]
     if not fits or isinstance(phase, bool) or phase not in (TRAIN, TEST):
         raise ArgumentError("caffe.Net takes (prototxt, phase, level=0, stages=None, weights=None) or (prototxt, "
                             "weights, phase), with a phase of caffe.TRAIN or caffe.TEST")
