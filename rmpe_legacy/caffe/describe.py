@@ -10,12 +10,12 @@ from rmpe_legacy.wording import one_line, pluralize
 
 from .layers.base import count, shape_text
 from .load import read_net, set_aside
-from .net import Step, blobs_text, outputs_of
 from .proto.blobs import StoredBlob, TrainedLayer
 from .proto.caffemodel import read_weights
 from .proto.dialects import dialects
 from .proto.message import Message, Unknown
 from .proto.text_writer import format_text
+from .step import Step, blobs_text, outputs_of
 from .unknown import MAX_KINDS, list_findings
 from .weights import read_trained
 

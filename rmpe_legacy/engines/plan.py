@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rmpe_legacy.caffe.layers.base import Layer
-from rmpe_legacy.caffe.net import NOT_RESHAPED, Step, run_step
+from rmpe_legacy.caffe.step import NOT_RESHAPED, Step, run_step
 from rmpe_legacy.export.graph import Graph, Node, Value
 
 if TYPE_CHECKING:

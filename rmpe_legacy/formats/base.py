@@ -15,9 +15,10 @@ from torch import nn
 
 from rmpe_legacy.caffe.layers.base import Layer, Shape, shape_text
 from rmpe_legacy.caffe.load import ParsedNet
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
 from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.caffe.weights import NamedLayer, named_layers, trained_layers
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.export.deploy import InputShape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rmpe_legacy.caffe.layers.base import shape_text
-from rmpe_legacy.caffe.net import Step
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.pose.detect import Detector
 from rmpe_legacy.pose.estimate import CaffePoseNetwork, PoseNetwork, Torch7PoseNetwork
 from rmpe_legacy.pose.networks import steps_of_type

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from rmpe_legacy.caffe.data.image import pose_input
 from rmpe_legacy.caffe.layers.base import Layer, shape_text
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.errors import NetError, OptionError, RmpeError
 from rmpe_legacy.torch7.load import build_module
 from rmpe_legacy.torch7.network_kind import Part, kind, part_of_object, roles
