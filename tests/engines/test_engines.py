@@ -130,6 +130,7 @@ def test_inductor_leaves_out_what_chooses_rows_and_is_quiet(tmp_path: Path, capf
     assert (printed.out, printed.err) == ("", "")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about parts of itself
 def test_inductor_tells_networks_of_the_same_layers_apart(tmp_path: Path):
     text = EVERYTHING[: EVERYTHING.index('layer { name: "bn1"')]
     nets = [everything(tmp_path, text) for _ in range(2)]
@@ -145,12 +146,14 @@ def test_inductor_tells_networks_of_the_same_layers_apart(tmp_path: Path):
 
 def test_torch_compile_takes_any_number_of_networks_quietly():
     from torch._dynamo import config
+    from torch.compiler import config as compiler_config
 
     log = logging.getLogger("torch._dynamo")
     before = (config.recompile_limit, config.accumulated_recompile_limit, log.level)
     with torch_engines._compiling():
         assert min(config.recompile_limit, config.accumulated_recompile_limit) > 100_000
         assert not logging.getLogger("torch._dynamo.convert_frame").isEnabledFor(logging.WARNING)
+        assert torch.backends.cpu.get_cpu_capability() in compiler_config.cache_key_tag, "or a cached result is wrong"
     assert (config.recompile_limit, config.accumulated_recompile_limit, log.level) == before
 
 
@@ -240,6 +243,14 @@ def test_a_call_leaves_the_results_of_the_one_before(engine: str, net: Net):
     before = {name: value.clone() for name, value in first.items()}
     compiled(images(seed=4))
     assert all(torch.equal(value, before[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("engine", [*FAST, EXACT])
+def test_a_batch_without_images_gives_tops_without_values(engine: str, net: Net):
+    found = net.compiled(engine)(images(0))
+    with torch.no_grad():
+        expected = net(images(0))
+    assert {name: value.shape for name, value in found.items()} == {n: v.shape for n, v in expected.items()}
 
 
 @pytest.mark.parametrize("engine", [*FAST, EXACT])
