@@ -11,6 +11,10 @@ from torch import Tensor, nn
 class BatchNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) per channel. As Caffe stores them, both are sums over scale_factor batches."""
 
+    mean: Tensor
+    variance: Tensor
+    scale_factor: Tensor
+
     def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__()
         self.eps = eps
@@ -32,6 +36,9 @@ def normalize_by_batch(x: Tensor, eps: float) -> Tensor:
 
 class StoredNorm(nn.Module):
     """(x - mean) * factor * scale + bias per channel, where `factor` is 1 / sqrt(variance + eps)."""
+
+    mean: Tensor
+    factor: Tensor
 
     def __init__(self, channels: int):
         super().__init__()

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from rmpe_legacy.caffe.data.image import pose_input
-from rmpe_legacy.caffe.layers.base import shape_text
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.layers.base import Layer, shape_text
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.errors import NetError, OptionError, RmpeError
 from rmpe_legacy.torch7.load import build_module
 from rmpe_legacy.torch7.network_kind import Part, kind, part_of_object, roles
@@ -180,7 +181,7 @@ def _heatmap_output(net: Net) -> str:
     return tops[-1]
 
 
-def _without_theta(layer: nn.Module, bottoms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _without_theta(layer: Layer, bottoms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     free = [value for value, fixed in zip(IDENTITY, layer.fixed, strict=True) if fixed is None]
     image, theta = bottoms
     return image, theta.new_tensor(free).expand(len(theta), -1).reshape(theta.shape)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from rmpe_legacy.caffe.layers.base import shape_text
 from rmpe_legacy.caffe.load import load_net
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.errors import NetError
 
 T = TypeVar("T")
