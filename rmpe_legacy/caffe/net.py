@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import rmpe_legacy
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.text_table import WIDTH, text_table
-from rmpe_legacy.wording import describe_error, did_you_mean, one_line, printable, shorten, utf8
+from rmpe_legacy.wording import call_of_net, describe_error, did_you_mean, one_line, printable, shorten, utf8
 
 from .layers import registry
 from .layers.base import MAX_AXES, MAX_COUNT, Layer, Shape, count, shape_text, shapes_text
@@ -346,7 +346,7 @@ class Net(nn.Module):
         if len(self.inputs) != 1:
             names = list(self.inputs) or list(self._sources)
             raise NetError(f"a value without a name needs a network with a single input, and this one has "
-                           f"{len(self.inputs)}; give them by name: {_call(names)}")
+                           f"{len(self.inputs)}; give them by name: {call_of_net(names)}")
         return dict.fromkeys(self.inputs, inputs)
 
     def _feed(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -362,7 +362,7 @@ class Net(nn.Module):
             meant = did_you_mean(str(unknown[0]), sources)
             raise NetError(f"no input {_listed(unknown)}{meant}; this network's inputs are {_listed(self.inputs)}")
         if missing := [name for name in self.inputs if name not in given]:
-            raise NetError(f"input {_listed(missing)} is missing; give each as a tensor: {_call(self.inputs)}")
+            raise NetError(f"input {_listed(missing)} is missing; give each as a tensor: {call_of_net(self.inputs)}")
         for name in given:
             if lacking := [top for top in sources[name].top if top not in given]:
                 raise NetError(f"input {name!r} is given, but not {_listed(lacking)} of the same layer "
@@ -704,11 +704,6 @@ def _share(owner: tuple[Layer, int], layer: Layer, index: int, stored) -> nn.Par
 def _listed(names: Iterable[Any]) -> str:
     """List quoted names, shortened if there are many; "none" if there are none."""
     return shorten(", ".join(map(repr, names)), 500) or "none"
-
-
-def _call(names: Iterable[str]) -> str:
-    """Format a call of a network with these inputs, shortened if there are many."""
-    return f"net({shorten(', '.join(f'{name}=...' for name in names), 500)})"
 
 
 def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
