@@ -9,11 +9,10 @@ from os import PathLike
 from typing import Any
 
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
-from rmpe_legacy.wording import did_you_mean, shorten
+from rmpe_legacy.wording import call_of_net, did_you_mean, shorten
 
 from .choose_dialect import Layers, Reading, read_network
 from .layers import registry
-from .layers.fed import call
 from .net import LeftOut, Net
 from .proto.blobs import TrainedLayer
 from .proto.message import Message
@@ -268,7 +267,7 @@ def _feeding(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]) -> tu
         if error is not None and spec.top and not spec.bottom:
             spec = replace(spec, is_fed=True)
             findings.append(Finding.of_layer(spec.error(
-                f"{error.reason}; pass its tops instead: {call(spec.top)}")))
+                f"{error.reason}; pass its tops instead: {call_of_net(spec.top)}")))
         fed.append(spec)
     return fed, findings
 
