@@ -364,6 +364,19 @@ class VideoDataFed(PictureLayer):
         return [(n, COLORS, length, h, w), *[(n,)] * (self.top_count - 1)]
 
 
+@register("MultiFrameData", form="")
+class MultiFrameData(PictureLayer):
+    """Hidden two-stream networks' frames side by side, (n, 3 * new_length * num_segments, h, w), and labels
+    (n, 1, 1, 1), fed."""
+
+    params = ("multi_frame_data_param", "transform_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.own_message()
+        frames = param.new_length * param.num_segments
+        return [(n, COLORS * frames, h, w), *[(n, 1, 1, 1)] * (self.top_count - 1)]
+
+
 class _Clips(PictureLayer):
     """C3D's clips of 16 frames, (n, 3, 16, h, w), and a truth for each of their places, fed; of 128 x 171 pixels unless
     the prototxt gives another size."""
