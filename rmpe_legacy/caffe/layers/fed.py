@@ -240,7 +240,9 @@ class AnnotatedDataFed(PictureLayer):
             self.classes = channels_beside(self.spec.top[2], specs)
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        param = self.spec.get("annotated_data_param")
+        param, of_data = self.spec.get("annotated_data_param"), self.spec.get("data_param")
+        if "side" in of_data.fields:  # a map of labels for each
+            return [(n, COLORS, h, w), *[(n, side * side * 7) for side in of_data.side]][: self.top_count]
         label = (n, 300, 5) if param.has("yolo_data_type") else (1, 1, 1, 8)
         mask = mask_size(param, h, w)
         return [(n, COLORS, h, w), label, (n, max(1, self.classes), *mask)][: self.top_count]
