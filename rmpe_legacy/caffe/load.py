@@ -9,11 +9,10 @@ from os import PathLike
 from typing import Any
 
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
-from rmpe_legacy.wording import did_you_mean, shorten
+from rmpe_legacy.wording import call_of_net, did_you_mean, shorten
 
 from .choose_dialect import Layers, Reading, read_network
 from .layers import registry
-from .layers.fed import call
 from .layers.unknown_data import FedPython
 from .net import LeftOut, Net
 from .proto.blobs import TrainedLayer
@@ -145,9 +144,9 @@ def _not_imported(specs: Iterable[LayerSpec]) -> Iterator[str]:
     """Yield a note about each Python layer that makes data, but whose module is not imported."""
     for spec in specs:
         if registry.class_for(spec) is FedPython:
-            module = shorten(spec.get("python_param").module)
-            yield str(spec.error(f"its Python module '{module}' is not imported, so pass its tops: {call(spec.top)}; "
-                                 "or allow the module with allow_python=True (--allow-python)"))
+            module, tops = shorten(spec.get("python_param").module), call_of_net(spec.top)
+            yield str(spec.error(f"its Python module '{module}' is not imported, so pass its tops: {tops}; or allow "
+                                 "the module with allow_python=True (--allow-python)"))
 
 
 def read_message(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
@@ -279,7 +278,7 @@ def _feeding(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]) -> tu
         if error is not None and spec.top and not spec.bottom:
             spec = replace(spec, is_fed=True)
             findings.append(Finding.of_layer(spec.error(
-                f"{error.reason}; pass its tops instead: {call(spec.top)}")))
+                f"{error.reason}; pass its tops instead: {call_of_net(spec.top)}")))
         fed.append(spec)
     return fed, findings
 

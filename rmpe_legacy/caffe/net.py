@@ -19,7 +19,7 @@ import rmpe_legacy
 from rmpe_legacy.errors import LayerError, NetError
 from rmpe_legacy.reading import first_line
 from rmpe_legacy.text_table import WIDTH, text_table
-from rmpe_legacy.wording import did_you_mean, one_line, printable, shorten, utf8
+from rmpe_legacy.wording import call_of_net, did_you_mean, one_line, printable, shorten, utf8
 
 from .layers.base import Shape, shape_text, shapes_text
 from .layers.gradient import overwrite, rewritten, share
@@ -296,7 +296,7 @@ class Net(nn.Module):
         if len(self.inputs) != 1:
             names = list(self.inputs) or list(self._sources)
             raise NetError(f"a value without a name needs a network with a single input, and this one has "
-                           f"{len(self.inputs)}; give them by name: {_call(names)}")
+                           f"{len(self.inputs)}; give them by name: {call_of_net(names)}")
         return dict.fromkeys(self.inputs, inputs)
 
     def _feed(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -312,7 +312,7 @@ class Net(nn.Module):
             meant = did_you_mean(str(unknown[0]), sources)
             raise NetError(f"no input {_listed(unknown)}{meant}; this network's inputs are {_listed(self.inputs)}")
         if missing := [name for name in self.inputs if name not in given]:
-            raise NetError(f"input {_listed(missing)} is missing; give each as a tensor: {_call(self.inputs)}")
+            raise NetError(f"input {_listed(missing)} is missing; give each as a tensor: {call_of_net(self.inputs)}")
         for name in given:
             if lacking := [top for top in sources[name].top if top not in given]:
                 raise NetError(f"input {name!r} is given, but not {_listed(lacking)} of the same layer "
@@ -436,11 +436,6 @@ def _own_names() -> frozenset[str]:
 def _listed(names: Iterable[Any]) -> str:
     """List quoted names, shortened if there are many; "none" if there are none."""
     return shorten(", ".join(map(repr, names)), 500) or "none"
-
-
-def _call(names: Iterable[str]) -> str:
-    """Format a call of a network with these inputs, shortened if there are many."""
-    return f"net({shorten(', '.join(f'{name}=...' for name in names), 500)})"
 
 
 def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
