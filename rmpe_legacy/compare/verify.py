@@ -129,7 +129,8 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     a value, and by the number of zeros.
 
     A network that overflows, as one with untrained BatchNorms does, would hide differences behind infinity. Then blobs
-    of a range far from 1 are scaled before further layers read them, in both networks, if B can do that.
+    of a range far from 1 are scaled before further layers read them, in both networks, if B can do that; and layers
+    that pick rows read typical values.
 
     Args:
         a: The reference.
@@ -179,14 +180,26 @@ class _Comparison:
         self.ran_b = b.run(values, _shapes(self.ran_a))
         if isinstance(a, ScalingRunner) and isinstance(b, PiecewiseRunner) and not _is_finite(self.ran_a):
             self.ran_a, self.scaled = a.run_scaled(values, self.ran_b.blobs.keys())
-            self.ran_b = b.run_from(values, _shapes(self.ran_a), self.scaled)
+            self._pick_from_typical()
+            self.ran_b = b.run_from(values, _shapes(self.ran_a), {**self.typical, **self.scaled})
         if self.ran_a.random and isinstance(b, PiecewiseRunner):
             self.given = self._a_values(self.ran_a.random)
-            self.ran_b = b.run_from(values, _shapes(self.ran_a), {**self.given, **self.scaled})
+            self.ran_b = b.run_from(values, _shapes(self.ran_a), {**self.given, **self.typical, **self.scaled})
         if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
             blobs, order = self.ran_a.blobs, [*self.ran_b.blobs, *self.ran_a.blobs]
             self.ran_a = replace(self.ran_a, makers=self.ran_b.makers, blobs={k: blobs[k] for k in order if k in blobs})
         self.made = {*self.ran_a.outputs, *self.ran_b.outputs}  # includes an input that a layer overwrites
+
+    def _pick_from_typical(self) -> None:
+        """Let layers that pick rows read typical values: of scores behind scaled blobs, which are all much alike, they
+        may pick millions."""
+        if not isinstance(self.a, TypicalRunner):
+            return
+        self.typical = self.a.typical_blobs(self.ran_b.blobs.keys() - self.values.keys(),
+                                            np.random.default_rng(self.seed))
+        if self.typical:
+            self.scaled = {blob: value for blob, value in self.scaled.items() if blob not in self.typical}
+            self.ran_a = self.a.run_from(self.values, _shapes(self.ran_a), {**self.typical, **self.scaled})
 
     def stages(self) -> Iterator[list[Difference]]:
         """Yield the differences, each time with more blobs that B reads as A has them; at least once."""
@@ -203,9 +216,9 @@ class _Comparison:
         for given in (few, more):
             if given.keys() != self.given.keys():
                 self.given = given
-                self.ran_b = b.run_from(self.values, _shapes(self.ran_a), {**given, **self.scaled})
+                self.ran_b = b.run_from(self.values, _shapes(self.ran_a), {**given, **self.typical, **self.scaled})
                 yield self._judged()
-        if isinstance(self.a, TypicalRunner) and (typical := self.a.typical_blobs(
+        if not self.typical and isinstance(self.a, TypicalRunner) and (typical := self.a.typical_blobs(
                 self.ran_b.blobs.keys() - self.values.keys() - self.scaled.keys(), np.random.default_rng(self.seed))):
             if not self._is_undecided(self.a, typical):
                 return
