@@ -11,6 +11,10 @@ from torch import Tensor, nn
 class BatchNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) per channel. As Caffe stores them, both are sums over scale_factor batches."""
 
+    mean: Tensor
+    variance: Tensor
+    scale_factor: Tensor
+
     def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__()
         self.eps = eps
@@ -32,6 +36,9 @@ def normalize_by_batch(x: Tensor, eps: float) -> Tensor:
 
 class StoredNorm(nn.Module):
     """(x - mean) * factor * scale + bias per channel, where `factor` is 1 / sqrt(variance + eps)."""
+
+    mean: Tensor
+    factor: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
@@ -491,6 +498,56 @@ def convolve_each(kernels: Tensor, x: Tensor, side: int) -> Tensor:
     """Each pixel's own kernels: (N, C * side * side, H, W), (N, C, H, W) -> (N, C, H, W)."""
     near = F.unfold(x, side, padding=side // 2).view(*x.shape[:2], side * side, *x.shape[2:])
     return (kernels.view(near.shape) * near).sum(2)
+
+
+def depth_to_space(x: Tensor, block: int, channels_last: bool = False) -> Tensor:
+    """Channels moved into blocks of pixels, places in the block first: (N, C, H, W) -> (N, C / b^2, H * b, W * b)."""
+    x = x.movedim(3, 1) if channels_last else x
+    n, c, h, w = x.shape
+    y = x.reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)
+    y = y.reshape(n, c // block**2, h * block, w * block)
+    return y.movedim(1, 3) if channels_last else y
+
+
+def space_to_batch(x: Tensor, blocks: list, margin: list) -> Tensor:
+    """Each place in a block of the axes from 1 on as batches of their own, after zeros at the ends of these axes."""
+    axes = len(blocks)
+    x = F.pad(x, [0, 0] * (x.dim() - axes - 1) + [n for pair in margin[::-1] for n in pair])
+    parts = [n for size, block in zip(x.shape[1:], blocks, strict=False) for n in (size // block, block)]
+    x = x.reshape(len(x), *parts, *x.shape[axes + 1 :])
+    x = x.permute(*range(2, 2 * axes + 1, 2), 0, *range(1, 2 * axes, 2), *range(2 * axes + 1, x.dim()))
+    return x.flatten(0, axes)
+
+
+def batch_to_space(x: Tensor, blocks: list, margin: list) -> Tensor:
+    """The reverse of space_to_batch; then the ends of the axes are cut off."""
+    axes, sizes = len(blocks), x.shape[1:]
+    x = x.reshape(*blocks, -1, *sizes)
+    order = [axes, *(axis for i in range(axes) for axis in (axes + 1 + i, i)), *range(2 * axes + 1, x.dim())]
+    whole = [size * block for size, block in zip(sizes, blocks, strict=False)]
+    x = x.permute(order).reshape(-1, *whole, *sizes[axes:])
+    for axis, (size, (before, end)) in enumerate(zip(whole, margin, strict=True), 1):
+        x = x.narrow(axis, before, size - before - end)
+    return x
+
+
+def between_pixels(x: Tensor, axis: int, place: Tensor) -> Tensor:
+    """Values interpolated along an axis at these places, in pixels."""
+    lower = place.floor()
+    a = x.index_select(axis, lower.clamp(min=0).long())
+    b = x.index_select(axis, place.ceil().clamp(0, x.shape[axis] - 1).long())
+    return a + (b - a) * (place - lower).to(x).view(-1, *[1] * (x.dim() - axis - 1))
+
+
+def scores_of_maps(maps: list) -> Tensor:
+    """Confidences of each map, (N, classes, A, H * W), by box: (N, P, classes)."""
+    return torch.cat([scores.flatten(2) for scores in maps], 2).transpose(1, 2)
+
+
+def moves_of_maps(maps: list) -> Tensor:
+    """Predictions of each map, (N, A * 4, H, W), by box: (N, P, 1, 4)."""
+    parts = [moves.reshape(len(moves), -1, 4, moves.shape[2] * moves.shape[3]) for moves in maps]
+    return torch.cat([part.transpose(2, 3).flatten(1, 2) for part in parts], 1)[:, :, None]
 
 
 def window_places(x: Tensor, kernel: tuple, dilation: tuple, pad: tuple, stride: tuple) -> tuple[Tensor, Tensor, int]:

@@ -240,7 +240,9 @@ class AnnotatedDataFed(PictureLayer):
             self.classes = channels_beside(self.spec.top[2], specs)
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        param = self.spec.get("annotated_data_param")
+        param, of_data = self.spec.get("annotated_data_param"), self.spec.get("data_param")
+        if "side" in of_data.fields:  # a map of labels for each
+            return [(n, COLORS, h, w), *[(n, side * side * 7) for side in of_data.side]][: self.top_count]
         label = (n, 300, 5) if param.has("yolo_data_type") else (1, 1, 1, 8)
         mask = mask_size(param, h, w)
         return [(n, COLORS, h, w), label, (n, max(1, self.classes), *mask)][: self.top_count]
@@ -362,6 +364,19 @@ class VideoDataFed(PictureLayer):
             segments = max(1, first_of(param, "num_segments"))
             return [(n, channels * length * segments, h, w), *[(n, 1, 1, 1)] * (self.top_count - 1)]
         return [(n, COLORS, length, h, w), *[(n,)] * (self.top_count - 1)]
+
+
+@register("MultiFrameData", form="")
+class MultiFrameData(PictureLayer):
+    """Hidden two-stream networks' frames side by side, (n, 3 * new_length * num_segments, h, w), and labels
+    (n, 1, 1, 1), fed."""
+
+    params = ("multi_frame_data_param", "transform_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.own_message()
+        frames = param.new_length * param.num_segments
+        return [(n, COLORS * frames, h, w), *[(n, 1, 1, 1)] * (self.top_count - 1)]
 
 
 class _Clips(PictureLayer):

@@ -159,6 +159,7 @@ class ConvolutionOfColumns(Convolution):
 
     def setup(self, *bottom: Shape) -> None:
         self.laid_out = self.spec.get("convolution_param").bottom_is_im2col
+        self.is_plain = not self.laid_out
         super().setup(*bottom)
 
     def weight_shape(self) -> Shape:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from rmpe_legacy.caffe.layers.conv import Convolution
@@ -68,6 +70,63 @@ def convolution_python(ctx: PythonContext) -> str:
     module = ctx.submodule(f"{kind}({inside})", *names)
     calls = [f"{module}({x})" for x in ctx.x]
     return ", ".join(calls)
+
+
+@emits_onnx("Convolution=synopsys")
+def convolution_of_four_pads_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    _spatial_axes(ctx, "ONNX", "ONNX runtimes take")
+    top, left, below, right = _four_pads(ctx)
+    more = _sticking_out(ctx)
+    pads = [top, left, below + more[0], right + more[1]]
+    weights = [ctx.weight(i) for i in range(len(layer.blobs()))]
+    for x, y in zip(ctx.x, ctx.y, strict=True):
+        if min(pads) < 0:
+            x = ctx.node("Pad", x, ctx.integers([0, 0, *pads[:2], 0, 0, *pads[2:]]))
+        ctx.graph.node("Conv", [x, *weights], [y], kernel_shape=list(layer.kernel), strides=list(layer.stride),
+                       pads=[0] * 4 if min(pads) < 0 else pads, dilations=list(layer.dilation), group=layer.group)
+
+
+def _four_pads(ctx: EmitContext) -> tuple[int, int, int, int]:
+    """The pads before and behind the rows and columns, which pad_type computes from the bottom's size."""
+    layer, size = ctx.layer, ctx.bottom_shapes[0][2:]
+    if layer.sides is None and ctx.has_symbols(size):
+        raise ctx.refuse("with pad_type it is written for fixed sizes only")
+    return layer.sides if layer.sides is not None else layer.sides_on(size)
+
+
+@emits_python("Convolution=synopsys")
+def convolution_of_four_pads_python(ctx: PythonContext) -> str:
+    top, left, below, right = _four_pads(ctx)
+    padded = tuple(f"F.pad({x}, ({left}, {right}, {top}, {below}))" for x in ctx.x)
+    return convolution_python(replace(ctx, x=padded))
+
+
+@emits_onnx("Deconvolution=synopsys")
+def deconvolution_of_four_pads_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    _spatial_axes(ctx, "ONNX", "ONNX runtimes take")
+    weight, *bias = (ctx.weight(i) for i in range(len(layer.blobs())))
+    shape = {"kernel_shape": list(layer.kernel), "strides": list(layer.stride), "dilations": list(layer.dilation),
+             "group": layer.group}
+    for x, y in zip(ctx.x, ctx.y, strict=True):
+        if min(layer.sides) >= 0:
+            ctx.graph.node("ConvTranspose", [x, weight, *bias], [y], pads=list(layer.sides), **shape)
+            continue
+        cut = [-pad for pad in layer.sides]
+        whole = ctx.node("ConvTranspose", x, weight, **shape)
+        whole = ctx.node("Pad", whole, ctx.integers([0, 0, *cut[:2], 0, 0, *cut[2:]]))
+        ctx.graph.node("Add", [whole, ctx.weight(1, (-1, 1, 1)) if bias else ctx.constant(0.0)], [y])
+
+
+@emits_python("Deconvolution=synopsys")
+def deconvolution_of_four_pads_python(ctx: PythonContext) -> str:
+    top, left, below, right = ctx.layer.sides
+    if min(ctx.layer.sides) < 0 and ctx.layer.bias_term:
+        raise ctx.refuse("its pads below 0 add rows and columns of the bias; write it as ONNX")
+    if len(ctx.x) > 1:
+        raise ctx.refuse("it has several bottoms; write it as ONNX")
+    return f"F.pad({convolution_python(ctx)}, ({-left}, {-right}, {-top}, {-below}))"
 
 
 @emits_onnx("Convolution=segaware")
