@@ -98,7 +98,7 @@ def form_of(spec: LayerSpec) -> str | None:
     return next((form for form in wanted if form in forms), forms[0])
 
 
-def _class_for(spec: LayerSpec) -> type[Layer] | None:
+def class_of(spec: LayerSpec) -> type[Layer] | None:
     """The class of a layer in its dialect; None where the dialect lacks the type."""
     if spec.is_fed:
         return _FED[0]
@@ -114,7 +114,7 @@ def create(spec: LayerSpec) -> Layer:
     """Return the module for one layer of a prototxt. Raises LayerError if its type is unknown."""
     if (error := unsupported(spec)) is not None:
         raise error
-    cls = _class_for(spec)
+    cls = class_of(spec)
     assert cls is not None  # or it would be unsupported
     layer = cls(spec)
     layer.check_arity()
@@ -123,7 +123,7 @@ def create(spec: LayerSpec) -> Layer:
 
 def unsupported(spec: LayerSpec) -> LayerError | None:
     """Return why a layer cannot be loaded, whatever its bottoms are; None if it can."""
-    cls = _class_for(spec)
+    cls = class_of(spec)
     if spec.is_fed:
         return None
     if cls is not None:
