@@ -23,7 +23,7 @@ FLOORS = [
     {"caffe.data"},
     {"caffe.spec"},
     {"caffe.layers"},
-    {"caffe.net"},
+    {"caffe.net", "caffe.mixed_defaults"},
     {"caffe.weights", "caffe.unknown", "caffe.choose_dialect"},
     {"caffe.load"},
     {"caffe.inputs", "caffe.describe", "caffe.solver"},
