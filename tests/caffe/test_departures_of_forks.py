@@ -420,3 +420,12 @@ def test_without_a_detection_the_embedding_is_0(load):
     out = net(d=torch.full((1, 1, 1, 11), -1.0), **{name: torch.ones(shape) for name, shape in maps.items()})
     assert (out["y"] == 0).all()
     assert out["l"].tolist() == [-1]
+
+
+@pytest.mark.parametrize(("needed", "gradient"), [(1, 1), (0, 0)])
+def test_gradient_silent_reads_its_second_bottom(load, needed: int, gradient: int):
+    net = load('type: "GradientSilent" top: "y"', x=(2, 3), needed=(1, 1))
+    x = torch.randn(2, 3, requires_grad=True)
+    net(x=x, needed=torch.full((1, 1), float(needed)))["y"].sum().backward()
+    assert x.grad is not None
+    assert (x.grad == gradient).all()
