@@ -1327,6 +1327,19 @@ def correlate(a: Tensor, b: Tensor, reach: int, step: int = 1, window: int = 1, 
     return F.avg_pool2d(torch.stack(costs, 1), window, stride) / channels
 
 
+def correlate_rows(a: Tensor, b: Tensor, reach: int, moves: range, beyond: int = 0, window: int = 1, stride: int = 1,
+                   pad: int = 0) -> Tensor:
+    """How alike two maps are at displacements within a row: (N, C, H, W) twice -> (N, D, H', W').
+
+    The mean product over channels and a window, of windows `stride` apart on the padded rows. `beyond` columns before
+    those are read as 0.
+    """
+    width, start = a.shape[3] + 2 * (pad - reach), reach + beyond
+    fixed, moved = F.pad(a, (pad, pad))[..., reach : reach + width], F.pad(b, (pad + beyond, pad))
+    costs = [(fixed * moved[..., start + x : start + x + width]).sum(1) for x in moves]
+    return F.avg_pool2d(torch.stack(costs, 1), window, stride) / a.shape[1]
+
+
 def warp(image: Tensor, flow: Tensor, edge: bool, fill: float = 0) -> Tensor:
     """Pixels (N, C, H, W), read where a flow (N, 2, H, W), columns first, points to, and `fill` outside.
 
