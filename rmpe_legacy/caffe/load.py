@@ -143,7 +143,7 @@ def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stag
 def _not_imported(specs: Iterable[LayerSpec]) -> Iterator[str]:
     """Yield a note about each Python layer that makes data, but whose module is not imported."""
     for spec in specs:
-        if registry.class_for(spec) is FedPython:
+        if registry.class_of(spec) is FedPython:
             module, tops = shorten(spec.get("python_param").module), call_of_net(spec.top)
             yield str(spec.error(f"its Python module '{module}' is not imported, so pass its tops: {tops}; or allow "
                                  "the module with allow_python=True (--allow-python)"))

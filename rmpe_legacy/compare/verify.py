@@ -130,7 +130,8 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     a value, for which each network is run up to DRAWS times, and by the number of zeros.
 
     A network that overflows, as one with untrained BatchNorms does, would hide differences behind infinity. Then blobs
-    of a range far from 1 are scaled before further layers read them, in both networks, if B can do that.
+    of a range far from 1 are scaled before further layers read them, in both networks, if B can do that; and layers
+    that pick rows read typical values.
 
     Args:
         a: The reference.
@@ -163,7 +164,8 @@ class _Comparison:
         self.ran_b = b.run(values, _shapes(self.ran_a))
         if isinstance(a, ScalingRunner) and isinstance(b, PiecewiseRunner) and not _is_finite(self.ran_a):
             self.ran_a, self.scaled = a.run_scaled(values, self.ran_b.blobs.keys())
-            self.ran_b = b.run_from(values, _shapes(self.ran_a), self.scaled)
+            self._pick_from_typical()
+            self.ran_b = b.run_from(values, _shapes(self.ran_a), {**self.typical, **self.scaled})
         if self.ran_a.random and isinstance(b, PiecewiseRunner):
             self.given = self._a_values(self.ran_a.random)
             self.ran_b = self._run_from_given(b)
@@ -193,6 +195,17 @@ class _Comparison:
                           for one, other in ((self.ran_a, self.ran_b), (self.ran_b, self.ran_a)))
         return replace(verdict, only_a=only_a, only_b=only_b)
 
+    def _pick_from_typical(self) -> None:
+        """Let layers that pick rows read typical values: of scores behind scaled blobs, which are all much alike, they
+        may pick millions."""
+        if not isinstance(self.a, TypicalRunner):
+            return
+        self.typical = self.a.typical_blobs(self.ran_b.blobs.keys() - self.values.keys(),
+                                            np.random.default_rng(self.seed))
+        if self.typical:
+            self.scaled = {blob: value for blob, value in self.scaled.items() if blob not in self.typical}
+            self.ran_a = self.a.run_from(self.values, _shapes(self.ran_a), {**self.typical, **self.scaled})
+
     def stages(self) -> Iterator[list[Difference]]:
         """Yield the differences, each time with more blobs that B reads as A has them; at least once."""
         b = self.b
@@ -210,7 +223,7 @@ class _Comparison:
                 self.given = given
                 self.ran_b = self._run_from_given(b)
                 yield self._judged()
-        if isinstance(self.a, TypicalRunner) and (typical := self.a.typical_blobs(
+        if not self.typical and isinstance(self.a, TypicalRunner) and (typical := self.a.typical_blobs(
                 self.ran_b.blobs.keys() - self.values.keys() - self.scaled.keys(), np.random.default_rng(self.seed))):
             if not self._is_undecided(self.a, typical):
                 return

@@ -52,15 +52,20 @@ class TorchEngine:
     """The network after the passes of ``passes``."""
 
     name = "torch"
-    shows_blobs = True
 
     def __init__(self, graph: Graph, without: frozenset[str]):
         self.program = Program(optimize(graph, without))
         self.inputs = [value.blob for value in graph.inputs]
         self.outputs = [value.blob for value in graph.outputs]
         self.any_batch = graph.is_dynamic
+        self.shows_blobs = self.program.plan.whole is None
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
+        if (whole := self.program.plan.whole) is not None:  # a Module's call would take as long as the network
+            return dict(zip(self.outputs, whole.forward(*[inputs[name] for name in self.inputs]), strict=True))
+        return self._run_program(inputs)
+
+    def _run_program(self, inputs: Tensors) -> dict[str, Tensor]:
         with torch.no_grad():
             tops = self.program(*[inputs[name] for name in self.inputs])
         return dict(zip(self.outputs, tops, strict=True))
@@ -72,7 +77,7 @@ class TorchEngine:
 
     def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
         kernels = [(call.name, call.kernel) for call in self.program.plan.calls]
-        return module_times(kernels, lambda: self.run(inputs), iterations)
+        return module_times(kernels, lambda: self._run_program(inputs), iterations)
 
 
 class InductorEngine(TorchEngine):
@@ -83,10 +88,10 @@ class InductorEngine(TorchEngine):
     """
 
     name = "inductor"
-    shows_blobs = False
 
     def __init__(self, graph: Graph, without: frozenset[str]):
         super().__init__(graph, without | _LEFT_TO_INDUCTOR)
+        self.shows_blobs = False
         self.any_batch = False  # every size is compiled
         self.title = graph.name or "the network"
         plan = self.program.plan

@@ -25,7 +25,7 @@ FLOORS = [
     {"caffe.layers"},
     {"caffe.step"},
     {"caffe.wiring", "caffe.params"},
-    {"caffe.net"},
+    {"caffe.net", "caffe.mixed_defaults"},
     {"caffe.weights", "caffe.unknown", "caffe.choose_dialect"},
     {"caffe.load"},
     {"caffe.inputs", "caffe.describe", "caffe.solver"},

@@ -98,7 +98,7 @@ def form_of(spec: LayerSpec) -> str | None:
     return next((form for form in wanted if form in forms), forms[0])
 
 
-def class_for(spec: LayerSpec) -> type[Layer] | None:
+def class_of(spec: LayerSpec) -> type[Layer] | None:
     """Return the class of a layer in its dialect; None where the dialect lacks the type."""
     if spec.is_fed:
         from .unknown_data import UnknownData  # it imports this module
@@ -116,7 +116,7 @@ def create(spec: LayerSpec) -> Layer:
     """Return the module for one layer of a prototxt. Raises LayerError if its type is unknown."""
     if (error := unsupported(spec)) is not None:
         raise error
-    cls = class_for(spec)
+    cls = class_of(spec)
     assert cls is not None  # or it would be unsupported
     layer = cls(spec)
     layer.check_arity()
@@ -125,7 +125,7 @@ def create(spec: LayerSpec) -> Layer:
 
 def unsupported(spec: LayerSpec) -> LayerError | None:
     """Return why a layer cannot be loaded, whatever its bottoms are; None if it can."""
-    cls = class_for(spec)
+    cls = class_of(spec)
     if spec.is_fed:
         return None
     if cls is not None:
