@@ -20,6 +20,7 @@ from rmpe_legacy.engines.base import Engine, Job
 from rmpe_legacy.engines.kernels import Affine, Conv, PackedConv, WinogradConv
 from rmpe_legacy.engines.passes import PLAN_PASSES, optimize
 from rmpe_legacy.engines.plan import LayerCall, Program, split
+from rmpe_legacy.engines.proof import Proof, prove
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.export.graph import make_graph
 from rmpe_legacy.ops import winograd
@@ -447,6 +448,25 @@ def winograd_net(folder: Path, channels: int = 24, size: tuple[int, int] = (18, 
     path = folder / "net.prototxt"
     path.write_text(WINOGRAD.format(channels=channels, h=size[0], w=size[1], options=options))
     return load_net(path)
+
+
+@pytest.mark.skipif(not winograd.IS_FAST, reason="only with vector loops is it faster")
+def test_a_network_that_magnifies_rounding_runs_without_winograds_convolution(tmp_path: Path,
+                                                                              monkeypatch: pytest.MonkeyPatch):
+    def kernels(engine: Engine) -> list[type]:
+        return [type(call.kernel) for call in engine.program.plan.calls]
+
+    def rejects_winograd(net: Net, engine: Engine, shapes: Any) -> Proof:
+        if WinogradConv in kernels(engine):
+            raise NetError("is rejected")
+        return prove(net, engine, shapes)
+
+    net = winograd_net(tmp_path)
+    assert WinogradConv in kernels(net.compiled("torch").prepared.engine)
+    monkeypatch.setattr("rmpe_legacy.engines.compiled.prove", rejects_winograd)
+    compiled = net.compiled("torch")
+    assert WinogradConv not in kernels(compiled.prepared.engine)
+    assert compiled.proof.worst < 1e-5
 
 
 @pytest.mark.skipif(not winograd.IS_FAST, reason="only with vector loops is it faster")
