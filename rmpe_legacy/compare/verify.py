@@ -35,7 +35,7 @@ NOISE = 5  # multiple of A's own rounding error that is accepted if it exceeds t
 NUDGE = 1e-6  # relative; what rounding may change in a value
 MAX_NOISE = 1e-2  # relative; larger differences are never attributed to rounding
 _CHANCE = 6  # standard deviations between two numbers of values that are dropped at random
-_PIECE = 1 << 20  # values compared at a time, which keeps what is computed on the way small
+_PIECE = 1 << 16  # values compared at a time, so that what is computed on the way stays in the cache
 _SMALLEST = float(np.finfo(np.float32).eps)  # probabilities below float32 eps are treated as 0
 _COARSE = 2.0**-24 / TOLERANCE  # those below, if they are rounded to multiples of 2^-24, which then is TOLERANCE
 
