@@ -9,18 +9,19 @@ from os import PathLike
 from typing import Any
 
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
-from rmpe_legacy.wording import did_you_mean, shorten
+from rmpe_legacy.wording import call_of_net, did_you_mean, shorten
 
 from .choose_dialect import Layers, Reading, read_network
 from .layers import registry
-from .layers.fed import call
-from .net import LeftOut, Net, Step, wire, wire_quietly
+from .net import LeftOut, Net
 from .proto.blobs import TrainedLayer
 from .proto.message import Message
 from .proto.upgrade import upgrade_net
 from .spec import DE_TRANSFORM, PHASES, LayerSpec, NetState, insert_splits, layer_specs
+from .step import Step
 from .unknown import Finding, check_is_network, list_findings, unknown_fields
 from .weights import read_trained
+from .wiring import wire, wire_quietly
 
 _WITHOUT_EFFECT = ("engine",)  # enums whose value changes no number
 MAX_LAYERS = 20_000  # Differs: Caffe has no limit. Each layer takes a few kilobytes, however short its text is
@@ -266,7 +267,7 @@ def _feeding(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]) -> tu
         if error is not None and spec.top and not spec.bottom:
             spec = replace(spec, is_fed=True)
             findings.append(Finding.of_layer(spec.error(
-                f"{error.reason}; pass its tops instead: {call(spec.top)}")))
+                f"{error.reason}; pass its tops instead: {call_of_net(spec.top)}")))
         fed.append(spec)
     return fed, findings
 
@@ -330,12 +331,15 @@ def _computable(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]
     for spec in specs:
         error = None if spec.is_fed else errors.get(id(spec.message)) or _unknown_value(spec)
         needs = next((lost[b] for b in spec.bottom if b in lost), None)
-        if error is None and needs is None:
+        if error is not None:
+            findings.append(Finding.of_layer(error))
+        elif needs is not None:
+            findings.append(Finding.of_layer(spec.error(f"needs {shorten(needs)}, which is left out"),
+                                             "needs what is left out"))
+        else:
             kept.append(spec)
             for top in spec.top:
                 lost.pop(top, None)
             continue
         lost |= dict.fromkeys(spec.top, spec.name if needs is None else needs)
-        findings.append(Finding.of_layer(error) if error is not None else Finding.of_layer(
-            spec.error(f"needs {shorten(needs)}, which is left out"), "needs what is left out"))
     return kept, findings, frozenset(lost)

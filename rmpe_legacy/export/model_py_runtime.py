@@ -11,6 +11,10 @@ from torch import Tensor, nn
 class BatchNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) per channel. As Caffe stores them, both are sums over scale_factor batches."""
 
+    mean: Tensor
+    variance: Tensor
+    scale_factor: Tensor
+
     def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__()
         self.eps = eps
@@ -32,6 +36,9 @@ def normalize_by_batch(x: Tensor, eps: float) -> Tensor:
 
 class StoredNorm(nn.Module):
     """(x - mean) * factor * scale + bias per channel, where `factor` is 1 / sqrt(variance + eps)."""
+
+    mean: Tensor
+    factor: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
@@ -105,6 +112,21 @@ class InnerProduct(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.t() if self.transpose else self.weight
         return F.linear(x.reshape(*x.shape[: self.axis], -1), weight, self.bias)
+
+
+class Local(nn.Module):
+    """A convolution whose weights differ from place to place: (N, C, H, W) -> (N, features, places)."""
+
+    def __init__(self, channels: int, features: int, kernel: int, places: int, pad: int = 0, stride: int = 1,
+                 bias: bool = True):
+        super().__init__()
+        self.window = kernel, 1, pad, stride
+        self.weight = nn.Parameter(torch.zeros(features, 1, channels * kernel**2, places))
+        self.bias = nn.Parameter(torch.zeros(1, 1, features, places)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.einsum("nkp,fkp->nfp", F.unfold(x, *self.window), self.weight[:, 0])
+        return y if self.bias is None else y + self.bias[0]
 
 
 class CompactBilinear(nn.Module):
@@ -528,6 +550,44 @@ def moves_of_maps(maps: list) -> Tensor:
     return torch.cat([part.transpose(2, 3).flatten(1, 2) for part in parts], 1)[:, :, None]
 
 
+def window_places(x: Tensor, kernel: tuple, dilation: tuple, pad: tuple, stride: tuple) -> tuple[Tensor, Tensor, int]:
+    """The places of windows, (N, C, places, windows), 0 outside; which are inside x; and which one is the center."""
+    columns = F.unfold(x, kernel, dilation, pad, stride)
+    inside = F.unfold(torch.ones_like(x[:1, :1]), kernel, dilation, pad, stride)[0] > 0
+    return columns.view(*x.shape[:2], *inside.shape), inside, kernel[0] // 2 * kernel[1] + kernel[1] // 2
+
+
+def neighbour_distances(x: Tensor, kernel: tuple, dilation: tuple, pad: tuple, stride: tuple, size: tuple,
+                        absolute: bool = False, far_outside: bool = False, far_center: bool = False) -> Tensor:
+    """How far each place of a window is from its center, over all channels: (N, C, H, W) -> (N, places, *size).
+
+    Half the sum of squares, or the sum of absolute differences. What is far is so by a hundredth of the largest float;
+    other places outside are at distance 0, and so is a whole window whose center is outside.
+    """
+    values, inside, center = window_places(x, kernel, dilation, pad, stride)
+    apart = torch.where(inside & inside[center], values[:, :, center, None] - values, 0)
+    distance = apart.abs().sum(1) if absolute else (apart * apart).sum(1) * 0.5
+    far = ~inside & far_outside
+    far[center] |= far_center
+    distance = distance + torch.where(far & inside[center], torch.finfo(torch.float32).max / 100, 0.0)
+    return distance.view(len(x), -1, *size)
+
+
+def equal_neighbours(x: Tensor, kernel: tuple, dilation: tuple, pad: tuple, stride: tuple, size: tuple, ignored: float,
+                     ignores: bool = False) -> Tensor:
+    """1 where a place of a window has its center's label, else 0: (N, 1, H, W) -> (N, places, *size).
+
+    A window whose center is outside is `ignored`; with `ignores` also a place if it or its center has that label.
+    """
+    values, inside, center = window_places(x, kernel, dilation, pad, stride)
+    labels = values[:, 0].trunc()
+    middle = labels[:, center, None]
+    same = (labels == middle).to(x)
+    if ignores:
+        same = torch.where((labels == ignored) | (middle == ignored), ignored, same)
+    return torch.where(inside[center], same, ignored).view(len(x), -1, *size)
+
+
 def pool_axes(x: Tensor, kernel: tuple, stride: tuple, margin: tuple, maximum: bool) -> Tensor:
     """The maximum or mean of windows along the 1 to 3 axes after the channels; margin is as F.pad takes it."""
     x = F.pad(x, margin, value=torch.finfo(torch.float32).min if maximum else 0)
@@ -827,6 +887,30 @@ def psroi_pool(x: Tensor, rois: Tensor, dim: int, group: int, scale: float) -> T
             for r, image in enumerate(images)]
     area = inside[0].sum(2)[:, None, :, None] * inside[1].sum(2)[:, None, None, :]
     return torch.stack(sums) / area.clamp(min=1) if sums else x.new_zeros(0, dim, group, group)
+
+
+def psroi_align(x: Tensor, rois: Tensor, dim: int, group: int, samples: int, scale: float) -> Tensor:
+    """The mean of samples x samples places in each bin, of the channel that belongs to it: (N, K, H, W), (R, 5) ->
+    (R, dim, group, group).
+
+    A region is at least 0.1 wide and high; bins are cut at the map, and samples behind the cut count as 0.
+    """
+    images, boxes = regions_of(rois)
+    shares = []
+    for axis in range(2):
+        extent = x.shape[2 + axis]
+        begin = boxes[:, 1 - axis, None] * scale
+        step = ((boxes[:, 3 - axis, None] + 1) * scale - begin).clamp(min=0.1) / group
+        k = torch.arange(group, dtype=x.dtype, device=x.device)
+        first, last = ((n * step + begin).clamp(0, extent - 1)[..., None] for n in (k, k + 1))
+        i = torch.arange(1, samples + 1, dtype=x.dtype, device=x.device)
+        at = first + i * (step / (samples + 1))[..., None]
+        beside = (1 - (at[..., None] - torch.arange(extent, device=x.device)).abs()).clamp(min=0)
+        shares.append((beside * ((at < last) & (last > first))[..., None]).sum(2))
+    maps = x.reshape(len(x), dim, group, group, *x.shape[2:])
+    sums = [torch.einsum("dijhw,ih,jw->dij", maps[image], shares[0][r], shares[1][r])
+            for r, image in enumerate(images)]
+    return torch.stack(sums) / samples**2 if sums else x.new_zeros(0, dim, group, group)
 
 
 def roi_grid_sample(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ratio: float = 0) -> Tensor:
@@ -1241,6 +1325,25 @@ def hyper_columns(values: Tensor, maps: list, step: int) -> tuple[Tensor, Tensor
     resized = [F.interpolate(x, values.shape[2:], mode="bilinear", align_corners=False) for x in maps]
     rows = [x.flatten(2)[..., ::step].transpose(1, 2).flatten(0, 1) for x in (torch.cat(resized, 1), values)]
     return rows[0][..., None, None], rows[1]
+
+
+def columns_at(places: Tensor, maps: list, scales: list, tops: list, lefts: list, factors: list) -> Tensor:
+    """Maps, interpolated at places (N, P, 2) of rows and columns: (N * P, the sum of the maps' channels).
+
+    A map is read at (place - offset) / scale, beyond its edges at these, and multiplied by its factor.
+    """
+    at, found = places.reshape(*places.shape[:2], 2), []
+    for x, scale, top, left, factor in zip(maps, scales, tops, lefts, factors, strict=True):
+        n, c, h, w = x.shape
+        row, column = (((at[..., axis] - offset) / scale).clamp(min=0).clamp(max=size - x.new_tensor(1.0001))
+                       for axis, offset, size in ((0, top, h), (1, left, w)))
+        index = (row.long() * w + column.long())[:, None].expand(-1, c, -1)
+        value = x.new_zeros(())
+        for k, down in ((0, row.long() + 1 - row), (w, row - row.long())):
+            for i, across in ((0, column.long() + 1 - column), (1, column - column.long())):
+                value = value + x.reshape(n, c, h * w).gather(2, index + k + i) * (down * across)[:, None]
+        found.append(value.transpose(1, 2) * factor)
+    return torch.cat(found, 2).flatten(0, 1)
 
 
 def resize_images(x: Tensor, size: tuple, start: float, gap: float) -> Tensor:

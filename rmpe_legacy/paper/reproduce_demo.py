@@ -94,8 +94,9 @@ def reproduce_demo(detector: Files | None, pose: Files | None, options: Options,
     if not quick:
         identity = load_pose_network(*pose, device=device, de_transform=de_transform, stn="identity",
                                      allow_python=python)
-        boxes = {result.name: result.people.proposals for result in results}
-        moved = disturbed(boxes, {result.name: result.people.size_wh for result in results}, world)
+        found = {result.name: result.people for result in results if result.people is not None}
+        boxes = {name: people.proposals for name, people in found.items()}
+        moved = disturbed(boxes, {name: people.size_wh for name, people in found.items()}, world)
         true = {each.name: _true_boxes(each.drawing) for each in drawn}
         for name, network, given in (("detected boxes, STN off", identity, boxes), ("disturbed boxes", trained, moved),
                                      ("disturbed boxes, STN off", identity, moved), ("true boxes", trained, true)):
@@ -120,12 +121,12 @@ class _Bench:
 
     def measure(self, name: str, pipeline: Pipeline, boxes: Mapping[str, Detections] | None,
                 shown: int = 0) -> list[ImageResult]:
-        """Run all images, evaluate the result, and add the row."""
+        """Run all images that have boxes, or all to find boxes; evaluate the result, and add the row."""
         output = self.options.output / name.replace(",", "").replace(" ", "_")
         settings = {**self.settings, "boxes": name.partition(",")[0], "stn": pipeline.pose.stn}
         process = find_people(pipeline) if boxes is None else pose_in_boxes(pipeline, boxes)
         run = BatchRun(output, settings, process, draw_persons if shown else None, shown, self.options.context)
-        results = run.run(self.drawn)
+        results = run.run([each for each in self.drawn if boxes is None or each.name in boxes])
         self.rows[name] = Measurement({})
         if self.options.context.world.first:
             recipe = pipeline.recipe

@@ -141,7 +141,8 @@ class Pooling(Layer):
             raise self.spec.error("global_pooling needs stride 1 and pad 0")
         if any(self.pad) and self.method in ("STOCHASTIC", "SUM"):
             raise self.spec.error(f"pad is not supported with pool {self.method}; Caffe pads MAX and AVE only")
-        if any(self.pad) and any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
+        if self.kernel is not None and any(self.pad) and any(
+                p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
             raise self.spec.error(f"pad {self.pad} must be smaller than the kernel {self.kernel}")
 
     def _kernel(self, param: Message) -> Pair | None:

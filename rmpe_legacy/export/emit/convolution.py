@@ -181,7 +181,14 @@ def convolution_depthwise_python(ctx: PythonContext) -> str:
 
 @emits_onnx("Im2col")
 def im2col_onnx(ctx: OnnxContext) -> None:
-    """Read each axis at the places (kernel, grid) of its windows, then move the kernels before the grids."""
+    ctx.graph.reshape(windows_onnx(ctx), ctx.bottom_shapes[0][: ctx.layer.channel_axis], ctx.top_shapes[0], ctx.y[0])
+
+
+def windows_onnx(ctx: OnnxContext) -> str:
+    """Return the values of a layer's windows: (..., kernel, grid), both with an axis for each of the plane.
+
+    Each axis is read at the places (kernel, grid) of its windows, then the kernels are moved before the grids.
+    """
     layer, dims = ctx.layer, len(ctx.layer.kernel)
     axis = layer.channel_axis
     plane = ctx.size()[axis:]
@@ -193,9 +200,8 @@ def im2col_onnx(ctx: OnnxContext) -> None:
     for i, (k, s, d, grid) in enumerate(zip(layer.kernel, layer.stride, layer.dilation,
                                             layer.spatial((0,) * (axis + 1) + plane), strict=True)):
         x = ctx.node("Gather", x, ctx.integers(np.arange(k)[:, None] * d + np.arange(grid) * s), axis=axis + 1 + 2 * i)
-    x = ctx.node("Transpose", x, perm=[*range(axis + 1), *range(axis + 1, axis + 1 + 2 * dims, 2),
-                                       *range(axis + 2, axis + 2 + 2 * dims, 2)])
-    ctx.graph.reshape(x, ctx.bottom_shapes[0][:axis], ctx.top_shapes[0], ctx.y[0])
+    return ctx.node("Transpose", x, perm=[*range(axis + 1), *range(axis + 1, axis + 1 + 2 * dims, 2),
+                                          *range(axis + 2, axis + 2 + 2 * dims, 2)])
 
 
 @emits_python("Im2col")
