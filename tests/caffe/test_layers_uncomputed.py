@@ -22,7 +22,6 @@ SHAPES = {
     "SoftmaxWithLoss2": ("", [(3, 4), (3, 1), ONE], [(), (3, 4)]),
     "DeformablePSROIPool": ("deformable_peroi_param { spatial_scale: 1 output_dim: 2 group_size: 2 sample_num: 4 }",
                             [MAP, REGIONS, (3, 4, 2, 2)], [(3, 2, 2, 2)]),
-    "ROIAlign": ("roi_align_param { pooled_h: 3 pooled_w: 4 }", [MAP, REGIONS], [(3, 8, 3, 4)]),
     "RestrainLoss": ("restrain_loss_param { spatial_scale: 19 }", [MAP, (1, 1, 3, 8)], [()]),
     "PostClassLoss": ("", [(2, 8), (1, 1, 4, 7), (1, 1, 3, 8)], [()]),
     "PostClassOutput": ("detection_output_param { num_classes: 4 }", [(1, 1, 4, 7), (2, 8)], [(1, 1, 1, 7)]),
