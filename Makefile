@@ -45,7 +45,7 @@ docs: $(READY)
 
 lint: $(PACKAGES)
 	$(BIN)/ruff check .
-	$(BIN)/python tools/type_ratchet.py
+	$(BIN)/python -m mypy
 
 build: $(READY)
 

@@ -151,7 +151,8 @@ def _kernel_for(own: LayerCall, call: Call) -> Kernel | None:
     layer, shape = own.layer, call.bottom[0].shape if call.bottom else ()
     kind = layer.spec.type
     if isinstance(layer, Convolution):
-        is_plain = len(call.bottom) == 1 and len(layer.kernel) == 2 and layer.channel_axis == 1 and all(layer.dilation)
+        is_plain = (layer.is_plain and len(call.bottom) == 1 and len(layer.kernel) == 2 and layer.channel_axis == 1
+                    and all(layer.dilation))
         return Conv(layer) if is_plain and not any(layer.sticking_out(_sizes(call.bottom[0])[2:])) else None
     if kind == "ReLU" and not layer.negative_slope:
         return Relu(in_place=False)
@@ -168,7 +169,7 @@ def _kernel_for(own: LayerCall, call: Call) -> Kernel | None:
 
 def _nearest_for(own: LayerCall, call: Call) -> Kernel | None:
     layer = own.layer
-    times = nearest_times(layer) if layer.spec.type == "Deconvolution" and len(call.bottom) == 1 else None
+    times = nearest_times(layer) if layer.written_as == "Deconvolution" and len(call.bottom) == 1 else None
     return None if times is None else Nearest(times)
 
 
@@ -179,6 +180,7 @@ PLAN_PASSES: dict[str, Callable[[Plan], Plan]] = {
     "small": use_small_net, "kernels": use_kernels, "nearest": use_nearest, "sum": fuse_sum, "relu": fuse_relu,
     "channels-last": channels_last, "winograd": use_winograd, "pack": pack}
 PASSES = (*GRAPH_PASSES, *PLAN_PASSES)
+COARSE = frozenset({"winograd"})  # passes whose rounding errors are larger than those of the plain sums
 
 
 def optimize(graph: Graph, without: Collection[str] = ()) -> Plan:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rmpe_legacy.caffe.layers.base import Layer
-from rmpe_legacy.caffe.net import Step, run_step
+from rmpe_legacy.caffe.step import NOT_RESHAPED, Step, run_step
 from rmpe_legacy.export.graph import Graph, Node, Value
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class LayerCall(Kernel):
     def __init__(self, layer: Layer):
         super().__init__()
         self.layer = layer
-        self.step = Step(layer, layer.spec.bottom, layer.spec.top, bottom_shapes=None)
+        self.step = Step(layer, layer.spec.bottom, layer.spec.top, bottom_shapes=NOT_RESHAPED)
         self.any_format = layer.spec.type in ANY_FORMAT
         self.chooses_rows = layer.chooses_rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -134,18 +135,28 @@ class InductorEngine(TorchEngine):
 def _compiling() -> Iterator[None]:
     """Let torch.compile compile any number of networks in a process, and keep its warnings off standard error.
 
-    It counts them as one function that is compiled anew, which it refuses after 8 times.
+    It counts them as one function that is compiled anew, which it refuses after 8 times. And what it keeps on disk, it
+    takes again on a processor, or with an ATEN_CPU_CAPABILITY, of another instruction set: torch 2.13 then computes
+    nonsense or aborts.
     """
     from torch._dynamo import config  # takes a second to import
+    from torch.compiler import config as compiler_config
 
     log = logging.getLogger("torch._dynamo")
-    level = log.level
+    level, tag = log.level, compiler_config.cache_key_tag
     log.setLevel(logging.ERROR)
+    compiler_config.cache_key_tag = f"{tag} {_instruction_sets()}"
     try:
         with config.patch(recompile_limit=_ANY, accumulated_recompile_limit=_ANY):
             yield
     finally:
         log.setLevel(level)
+        compiler_config.cache_key_tag = tag
+
+
+def _instruction_sets() -> str:
+    """Return which instruction sets torch and oneDNN use."""
+    return f"{torch.backends.cpu.get_cpu_capability()} {os.environ.get('ONEDNN_MAX_CPU_ISA', '')}"
 
 
 @ENGINES.register("torch")

@@ -63,8 +63,9 @@ def register_gradient(op: str, backward: Callable[..., Any], setup_context: Call
         setup_context(ctx, inputs, output)
         return output
 
-    gradient = type(f"Gradient_{name}", (torch.autograd.Function,),
-                    {"forward": staticmethod(forward), "backward": staticmethod(backward)})
+    gradient: type[torch.autograd.Function] = type(
+        f"Gradient_{name}", (torch.autograd.Function,),
+        {"forward": staticmethod(forward), "backward": staticmethod(backward)})
 
     def kernel(*inputs: Any) -> Any:
         # Plain loops: on a small tensor, generators take longer than the operator itself.

@@ -1,7 +1,8 @@
 """Optical flow: matching costs, warping, resizing, and LiteFlowNet's regularisation.
 
 Sources: {correlation,flow_warp,resample,downsample,channel_norm,mean}_layer.{cpp,cu} of lmb-freiburg/flownet2@b92e198;
-warp_layer.cu of NVlabs/PWC-Net@07df6eb; {grid,warp,negsquare,expmax}_layer.{cpp,cu} of twhui/LiteFlowNet@e7d6c43.
+warp_layer.cu of NVlabs/PWC-Net@07df6eb; {grid,warp,negsquare,expmax}_layer.{cpp,cu} of twhui/LiteFlowNet@e7d6c43;
+flow_transformer_layer.cu of bryanyzhu/Hidden-Two-Stream@f7f684a.
 """
 
 from __future__ import annotations
@@ -64,6 +65,49 @@ class Correlation(Layer):
         fixed = a[:, :, reach : reach + h, reach : reach + w]
         costs = [(fixed * b[:, :, reach + y : reach + y + h, reach + x : reach + x + w]).sum(1)
                  for y in self.moves for x in self.moves]
+        return F.avg_pool2d(torch.stack(costs, 1), param.kernel_size, param.stride_1) / a.shape[1]
+
+
+@register("Correlation1D", form="")
+class Correlation1D(Correlation):
+    """How alike windows of two maps are, at displacements within a row: (N, C, H, W) twice -> (N, D, H', W').
+
+    As Correlation, but only columns are padded. single_direction 1 takes only displacements of 0 or more, D =
+    max_displacement / stride_2 + 1; as published, -1 takes as many, but those below 0, of which the farthest is one
+    step more than max_displacement.
+    """
+
+    def setup(self, *bottom: Shape) -> None:
+        super().setup(*bottom)
+        param = self.spec.get("correlation_param")
+        if param.single_direction not in (-1, 0, 1):
+            raise self.spec.error(f"its single_direction must be -1, 0 or 1, not {param.single_direction}")
+        step, last = param.stride_2, self.reach // param.stride_2 * param.stride_2
+        first, last = {-1: (-last - step, -step), 0: (-last, last), 1: (0, last)}[param.single_direction]
+        self.moves = range(first, last + 1, step)
+        self.beyond = max(0, -first - self.reach)  # columns that it reads before the padded row
+        if self.beyond > param.pad:
+            raise self.spec.error("as published, its displacements reach before the padded row; give it a pad of "
+                                  f"{self.beyond} or more")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) != 4 or bottom[0] != bottom[1]:
+            raise self.spec.error("needs two maps (N, C, H, W) of the same shape; its bottoms are "
+                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        param, (n, _, h, w) = self.spec.get("correlation_param"), bottom[0]
+        border = param.kernel_size // 2 * 2
+        sizes = [-(-size // param.stride_1) for size in (h - border, w + 2 * (param.pad - self.reach) - border)]
+        if min(sizes) < 1:
+            raise self.spec.error(f"its window and max_displacement do not fit on bottoms of {shape_text(bottom[0])}")
+        return [(n, len(self.moves), *sizes)]
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        param, reach = self.spec.get("correlation_param"), self.reach
+        width = a.shape[3] + 2 * (param.pad - reach)
+        fixed = F.pad(a, [param.pad, param.pad])[..., reach : reach + width]
+        moved = F.pad(b, [param.pad + self.beyond, param.pad])
+        start = reach + self.beyond
+        costs = [(fixed * moved[..., start + x : start + x + width]).sum(1) for x in self.moves]
         return F.avg_pool2d(torch.stack(costs, 1), param.kernel_size, param.stride_1) / a.shape[1]
 
 
@@ -150,6 +194,33 @@ class Warp(_Warping):
         low = place.floor()
         along = self.between(after, row, low) if axis == 3 else self.between(after, low, column)
         return torch.where(whole, mean, along)
+
+
+@register("FlowTransformer", form="")
+class FlowTransformer(_Warping):
+    """Interpolates between pixels; what lies outside the image counts as 0.
+
+    As published, the image gets no gradient. This is the GPU code's arithmetic; its gradient adds the channels without
+    atomic operations, so that a GPU may lose some of them: here none is lost.
+    """
+
+    def forward(self, image: Tensor, flow: Tensor) -> Tensor:
+        image = image.detach()
+        row, column = self.places(flow)
+        y, x = (place.detach().floor() for place in (row, column))
+        down, across = (row - y).unsqueeze(1), (column - x).unsqueeze(1)
+        value = torch.zeros_like(image)
+        for step_y, step_x in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            share = (down if step_y else 1 - down) * (across if step_x else 1 - across)
+            value = value + share * self._pixels(image, y + step_y, x + step_x)
+        return value
+
+    def _pixels(self, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """The pixels at whole rows and columns, 0 outside the image."""
+        h, w = image.shape[2:]
+        inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+        place = (torch.where(inside, p, 0).long() for p in (row, column))
+        return torch.where(inside.unsqueeze(1), self.at(image, *place), 0)
 
 
 @register("Warp", form="liteflownet")
