@@ -58,8 +58,12 @@ class Convolution(BaseConvolution):
 
 @chooses("Convolution")
 def _choose(spec: LayerSpec) -> Choice:
-    """constrain is CCN's, bottom_is_im2col segaware's."""
+    """constrain is CCN's, bottom_is_im2col segaware's; a map of dilations beside its one bottom has
+    SSAW14/LearnableDilationNetwork's."""
     param = spec.get("convolution_param")
     if param.has("constrain"):
         return Choice("ccn")
-    return Choice("segaware") if param.has("bottom_is_im2col") else Choice("", ("ccn", "segaware"))
+    if len(spec.bottom) == 2 and len(spec.top) == 1:
+        return Choice("trained-dilation")
+    return Choice("segaware") if param.has("bottom_is_im2col") else Choice("", ("ccn", "segaware",
+                                                                                "trained-dilation"))
