@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
@@ -13,6 +13,7 @@ from rmpe_legacy.wording import call_of_net, did_you_mean, shorten
 
 from .choose_dialect import Layers, Reading, read_network
 from .layers import registry
+from .layers.unknown_data import FedPython
 from .net import LeftOut, Net
 from .proto.blobs import TrainedLayer
 from .proto.message import Message
@@ -82,7 +83,8 @@ class ParsedNet:
     findings: list[Finding]  # unknown fields and layers that were left out
     incomplete: frozenset[str]  # blobs that a left-out in-place layer would have changed
     message: Message  # the whole NetParameter in the current layout, before the phase rules
-    notes: tuple[str, ...] = ()  # what another dialect would compute differently, and fields without effect
+    # What another dialect would compute differently, fields without effect, and Python modules that are not imported
+    notes: tuple[str, ...] = ()
 
     @property
     def dialect(self) -> str:
@@ -135,7 +137,16 @@ def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stag
     reading = read_message(prototxt, phase, level, stages, dialect, strict, de_transform=de_transform,
                            allow_python=allow_python)
     parsed = parse_net(reading.message, phase, level, stages, de_transform, strict, allow_python, until, reading.layers)
-    return replace(parsed, notes=reading.notes)
+    return replace(parsed, notes=(*reading.notes, *_not_imported(parsed.specs)))
+
+
+def _not_imported(specs: Iterable[LayerSpec]) -> Iterator[str]:
+    """Yield a note about each Python layer that makes data, but whose module is not imported."""
+    for spec in specs:
+        if registry.class_of(spec) is FedPython:
+            module, tops = shorten(spec.get("python_param").module), call_of_net(spec.top)
+            yield str(spec.error(f"its Python module '{module}' is not imported, so pass its tops: {tops}; or allow "
+                                 "the module with allow_python=True (--allow-python)"))
 
 
 def read_message(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),

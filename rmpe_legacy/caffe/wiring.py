@@ -6,7 +6,7 @@ Source: Net::Init, AppendTop, AppendBottom (net.cpp) of RMPE@5188c23.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.wording import shorten
@@ -147,12 +147,19 @@ class _Wiring:
         for i, top in enumerate(own):
             if top is None or top in self.fits:
                 continue
-            for shape in other_shapes(spec, bottoms, i):
+            for shape in (*other_shapes(spec, bottoms, i), *self._maps_beside(top)):
                 trial = tuple(shape if other == top else b for b, other in zip(bottoms, own, strict=True))
                 if self._takes(spec, trial):
                     self.fits[top] = shape
                     return True
         return False
+
+    def _maps_beside(self, top: str) -> Iterator[Shape]:
+        """A value for each place of the images that a data layer's other tops are."""
+        for other in self._assumed:
+            shape = self._shapes.get(other, ())
+            if other != top and len(shape) == 4:
+                yield (shape[0], 1, *shape[2:])
 
     def _takes(self, spec: LayerSpec, bottoms: tuple[Shape, ...]) -> bool:
         """Whether a layer accepts bottoms of these shapes."""

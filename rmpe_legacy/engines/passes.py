@@ -18,6 +18,7 @@ from rmpe_legacy.wording import did_you_mean
 
 from .kernels import Affine, Conv, Kernel, Nearest, PackedConv, Pool, Relu, Sum, WinogradConv, can_pack, nearest_times
 from .plan import Call, LayerCall, Plan, make_plan
+from .small import use_small_net
 
 LEAST_PRODUCTS = 4_000_000  # of an image; a smaller convolution takes longer as a packed one
 # Where Winograd's algorithm is faster, measured in networks: with fewer channels it is not; with fewer pixels in all
@@ -176,7 +177,7 @@ def _nearest_for(own: LayerCall, call: Call) -> Kernel | None:
 
 GRAPH_PASSES: dict[str, Callable[[Graph], Graph]] = {"copies": drop_copies, "fold": fold_affine}
 PLAN_PASSES: dict[str, Callable[[Plan], Plan]] = {
-    "kernels": use_kernels, "nearest": use_nearest, "sum": fuse_sum, "relu": fuse_relu,
+    "small": use_small_net, "kernels": use_kernels, "nearest": use_nearest, "sum": fuse_sum, "relu": fuse_relu,
     "channels-last": channels_last, "winograd": use_winograd, "pack": pack}
 PASSES = (*GRAPH_PASSES, *PLAN_PASSES)
 

@@ -822,6 +822,41 @@ def yolo_detections(maps: list, images: int, threshold: float) -> Tensor:
     return torch.cat([torch.zeros_like(label), label, scores[:, None], low, high], 1)[kept].reshape(1, 1, -1, 7)
 
 
+def first_boxes(x: Tensor, biases: list, boxes: int, above: float, threshold: float) -> Tensor:
+    """YOLO v2's boxes of one image, in the order of their places: (1, boxes * (5 + classes), H, H) -> (1, 1, K, 7).
+
+    Rows are image, label, score, middle and size. Of boxes that overlap by `threshold` or more, the first stays.
+    """
+    side = x.shape[3]
+    x = x.view(boxes, -1, side, side).permute(2, 3, 0, 1)
+    cell = torch.arange(side, dtype=x.dtype, device=x.device)
+    middle = [(cell.view(shape) + torch.sigmoid(x[..., i])) / side for i, shape in enumerate(((1, -1, 1), (-1, 1, 1)))]
+    size = torch.exp(x[..., 2:4]) * x.new_tensor(biases).view(boxes, 2) / side
+    score, label = x[..., 5:].softmax(-1).max(-1)
+    score = torch.sigmoid(x[..., 4]) * score
+    rows = torch.cat([torch.stack([torch.zeros_like(score), label.to(x.dtype), score, *middle], -1), size], -1)
+    rows = rows[score >= above]
+    low = (rows[:, 3:5] - rows[:, 5:] / 2).clamp(min=0)
+    high = (rows[:, 3:5] + rows[:, 5:] / 2).clamp(max=1)
+    area = torch.where((high >= low).all(1), (high - low).prod(1), 0)
+    is_free = torch.ones(len(rows), dtype=torch.bool, device=x.device)
+    for i in range(len(rows)):
+        if is_free[i]:
+            sides = torch.minimum(high[i], high[i + 1 :]) - torch.maximum(low[i], low[i + 1 :])
+            common = torch.where((sides > 0).all(1), sides.prod(1), 0)
+            overlap = torch.where(common > 0, common / (area[i] + area[i + 1 :] - common), 0)
+            is_free[i + 1 :] &= overlap < threshold
+    rows = rows[is_free]
+    return (rows if len(rows) else x.new_tensor([[0.0, *[-1.0] * 6]])).view(1, 1, -1, 7)
+
+
+def region_scores(x: Tensor, classes: int, softmax: bool) -> Tensor:
+    """YOLO v2's predictions, box by box: four coordinates, the confidence through a sigmoid, the classes."""
+    rows = x.flatten(2).transpose(1, 2).reshape(-1, 5 + classes)
+    scores = rows[:, 5:].softmax(1) if softmax else rows[:, 5:]
+    return torch.cat([rows[:, :4], torch.sigmoid(rows[:, 4:5]), scores], 1).view(x.shape)
+
+
 def half_away(x: Tensor) -> Tensor:
     """Round as C does: halves go away from 0."""
     return torch.where(x < 0, (x - 0.5).ceil(), (x + 0.5).floor())
@@ -1290,6 +1325,19 @@ def correlate(a: Tensor, b: Tensor, reach: int, step: int = 1, window: int = 1, 
     costs = [(fixed * b[:, :, reach + y : reach + y + h, reach + x : reach + x + w]).sum(1)
              for y in moves for x in moves]
     return F.avg_pool2d(torch.stack(costs, 1), window, stride) / channels
+
+
+def correlate_rows(a: Tensor, b: Tensor, reach: int, moves: range, beyond: int = 0, window: int = 1, stride: int = 1,
+                   pad: int = 0) -> Tensor:
+    """How alike two maps are at displacements within a row: (N, C, H, W) twice -> (N, D, H', W').
+
+    The mean product over channels and a window, of windows `stride` apart on the padded rows. `beyond` columns before
+    those are read as 0.
+    """
+    width, start = a.shape[3] + 2 * (pad - reach), reach + beyond
+    fixed, moved = F.pad(a, (pad, pad))[..., reach : reach + width], F.pad(b, (pad + beyond, pad))
+    costs = [(fixed * moved[..., start + x : start + x + width]).sum(1) for x in moves]
+    return F.avg_pool2d(torch.stack(costs, 1), window, stride) / a.shape[1]
 
 
 def warp(image: Tensor, flow: Tensor, edge: bool, fill: float = 0) -> Tensor:

@@ -99,6 +99,11 @@ def no_gradient(op: str, reason: str) -> None:
     register_gradient(op, refuse, lambda ctx, inputs, output: None)
 
 
+def without_autograd(op: str) -> None:
+    """Make the results of an operator require no gradient, whatever its inputs do. Costs no time in a call."""
+    _LIBRARY.impl(_name(op), torch.library.fallthrough_kernel, "Autograd")
+
+
 def fold(size: int, tensor: Tensor, dim: int | None) -> Tensor:
     """Fold a vmapped axis into the batch axis: (..., N, ...) -> (size * N, ...).
 

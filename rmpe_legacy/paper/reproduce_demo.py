@@ -121,12 +121,12 @@ class _Bench:
 
     def measure(self, name: str, pipeline: Pipeline, boxes: Mapping[str, Detections] | None,
                 shown: int = 0) -> list[ImageResult]:
-        """Run all images that have boxes, or all to find boxes; evaluate the result, and add the row."""
+        """Run all images, evaluate the result, and add the row."""
         output = self.options.output / name.replace(",", "").replace(" ", "_")
         settings = {**self.settings, "boxes": name.partition(",")[0], "stn": pipeline.pose.stn}
         process = find_people(pipeline) if boxes is None else pose_in_boxes(pipeline, boxes)
         run = BatchRun(output, settings, process, draw_persons if shown else None, shown, self.options.context)
-        results = run.run([each for each in self.drawn if boxes is None or each.name in boxes])
+        results = run.run(self.drawn)
         self.rows[name] = Measurement({})
         if self.options.context.world.first:
             recipe = pipeline.recipe

@@ -24,6 +24,7 @@ from rmpe_legacy.pose.joints import JointSet
 from rmpe_legacy.pose.networks import PerThread
 from rmpe_legacy.pose.nms import NmsResult
 from rmpe_legacy.pose.onnx_network import InputOptions
+from rmpe_legacy.pose.people import People
 from rmpe_legacy.pose.pipeline import Pipeline, PoseResult, inside
 from rmpe_legacy.pose.published import Recipe, get_recipe
 from rmpe_legacy.pose.results import JOINTS, Detections, Poses
@@ -241,10 +242,7 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
         return CommandResult("", skipped)
     note = DEMO_NOTE if demo_networks else ""
     batch, nms = write_run(options.output, results, pipeline.recipe, {**settings, **({"note": note} if note else {})})
-    written = write_formats(options.output, options.formats, people_of(batch, nms, pipeline.recipe))
-    videos = write_videos(options.output, sources, options.output / DRAWN) if options.pictures else []
-    files = [*([f"{DRAWN}/"] if options.pictures else []), *([f"{VIDEOS}/"] if videos else []), PEOPLE, *written,
-             "proposals/", "nms/"]
+    files = _write_people(options, sources, people_of(batch, nms, pipeline.recipe))
     lines = [f"{_counts(batch, skipped)}, {pluralize(len(nms.persons), 'person')}; written to {options.output}: "
              f"{', '.join(files)}"]
     if note:
@@ -256,6 +254,15 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
                      report_images_of(results, pipeline.recipe))
         lines.append(f"report: {report}")
     return CommandResult("\n".join(lines), skipped)
+
+
+def _write_people(options: Options, sources: Sequence[ImageSource], people: Sequence[People]) -> list[str]:
+    """Write the people in the requested formats, and the videos; returns what the output folder contains."""
+    written = [PEOPLE, *write_formats(options.output, options.formats, people), "proposals/", "nms/"]
+    if not options.pictures:
+        return written
+    videos = write_videos(options.output, sources, options.output / DRAWN)
+    return [f"{DRAWN}/", *([f"{VIDEOS}/"] if videos else []), *written]
 
 
 def demo_networks_of(detector: Files | None, pose: Files | None, boxes: str | PathLike | None = None) -> bool:

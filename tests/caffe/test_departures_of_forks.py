@@ -451,3 +451,12 @@ def test_a_batchs_own_variance_counts_in_test_too(load):
                "eps: 0.5 }", x=(2, 1, 1, 2))
     x = torch.tensor([1.0, 3, 1, 3]).view(2, 1, 1, 2)
     assert_close(net(x=x)["y"], (x - 2) / 1.5)
+
+
+@pytest.mark.parametrize(("needed", "gradient"), [(1, 1), (0, 0)])
+def test_gradient_silent_reads_its_second_bottom(load, needed: int, gradient: int):
+    net = load('type: "GradientSilent" top: "y"', x=(2, 3), needed=(1, 1))
+    x = torch.randn(2, 3, requires_grad=True)
+    net(x=x, needed=torch.full((1, 1), float(needed)))["y"].sum().backward()
+    assert x.grad is not None
+    assert (x.grad == gradient).all()

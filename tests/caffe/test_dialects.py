@@ -193,6 +193,18 @@ class TestAuto:
             warnings.simplefilter("ignore")
             assert load_net(path(text)).dialect == "intel"
 
+    def test_a_list_where_others_take_one_value_is_another_dialects(self, path):
+        text = layer("Pooling", "x", "y", "pooling_param { pool: AVE kernel_size: [2, 3] stride: [2, 1] }")
+        net = load_net(path(text))
+        assert net.dialect in ("r-c3d", "tsn-3d")
+        assert net.steps[-1].layer.kernel == (2, 3)
+        with pytest.raises(RmpeError, match="kernel_size is a whole number"):
+            load_net(path(text), dialect="rmpe")
+
+    def test_a_list_that_no_dialect_takes_is_refused(self, path):
+        with pytest.raises(RmpeError, match=r"is a whole number|is given twice"):
+            load_net(path(layer("Pooling", "x", "y", "pooling_param { kernel_size: 2 kernel_h: [2, 3] }")))
+
     def test_what_is_in_doubt_is_said(self, path):
         with pytest.warns(UserWarning, match=r"layer \(BN\): dialect '(tsn|pspnet)' was chosen; .*'happynear'"):
             net = load_net(path(layer("BN", "x", "y", "bn_param { momentum: 0.9 }")))

@@ -99,7 +99,7 @@ def form_of(spec: LayerSpec) -> str | None:
 
 
 def class_of(spec: LayerSpec) -> type[Layer] | None:
-    """The class of a layer in its dialect; None where the dialect lacks the type."""
+    """Return the class of a layer in its dialect; None where the dialect lacks the type."""
     if spec.is_fed:
         from .unknown_data import UnknownData  # it imports this module
 

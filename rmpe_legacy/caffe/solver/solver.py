@@ -255,6 +255,8 @@ class Solver:
         p = self.param
         display = bool(p.display) and self.iter % p.display == 0
         self.optimizer.zero_grad(set_to_none=True)
+        for step in self.net.steps:
+            step.layer.begin_iteration(self.iter)
         loss = np.float32(0)
         for _ in range(p.iter_size):
             with DebugInfo(self.net) if display and p.debug_info else nullcontext() as debug:
