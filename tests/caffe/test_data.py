@@ -280,6 +280,17 @@ class TestWithoutTheStore:
         with pytest.warns(UserWarning, match="assumed to be data 2 x 1 x 256 x 256, label 2 x 1 x 256 x 256"):
             load_net(file)
 
+    def test_rows_that_are_joined_to_an_image_are_images(self, tmp_path: Path):
+        file = tmp_path / "net.prototxt"
+        file.write_text('layer { name: "d" type: "HDF5Data" top: "a" top: "b" top: "c" '
+                        'hdf5_data_param { source: "no.txt" batch_size: 2 } } '
+                        'layer { name: "j" type: "Concat" bottom: "a" bottom: "b" top: "j" } '
+                        'layer { name: "v" type: "Convolution" bottom: "j" top: "v" '
+                        'convolution_param { num_output: 1 kernel_size: 3 } } '
+                        'layer { name: "r" type: "ReLU" bottom: "c" top: "r" }')
+        with pytest.warns(UserWarning, match="assumed to be a 2 x 3 x 256 x 256, b 2 x 3 x 256 x 256, c 2$"):
+            load_net(file)
+
     def test_rows_whose_use_tells_nothing_are_asked_for(self, tmp_path: Path):
         file = tmp_path / "net.prototxt"
         file.write_text('layer { name: "d" type: "HDF5Data" top: "x" hdf5_data_param { source: "no.txt" batch_size: 1 }'

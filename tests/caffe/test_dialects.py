@@ -82,9 +82,10 @@ class TestTypes:
     @pytest.mark.parametrize("name", forks())
     def test_each_has_a_class(self, name: str):
         schema = load_schema(name)
-        for type_name, (form,) in forks()[name].types.items():
-            assert registry.forms_in(type_name, schema) == (form,)
-            assert (type_name, form) in registry._FORMS or schema.dialect != "bvlc" or type_name in ("Swish",)
+        for type_name, own in forks()[name].types.items():
+            assert registry.forms_in(type_name, schema) == own
+            assert all((type_name, form) in registry._FORMS for form in own) or schema.dialect != "bvlc" \
+                or type_name in ("Swish",)
 
     def test_each_class_is_in_a_fork(self):
         listed = {(name, form) for fork in forks().values() for name, forms in fork.types.items() for form in forms}
@@ -142,6 +143,45 @@ class TestAuto:
         assert net.dialect == MIXED
         assert net.steps[-1].layer.stride == 16
 
+    def deformable(self, path, more: str = ""):
+        """A network of several forks, with a DeformableConvolution that leaves deformable_group and group open."""
+        kernel = "kernel_size: 3"
+        return path(layer("ShuffleChannel", "x", "s", "shuffle_channel_param { group: 2 }", "s")
+                    + layer("Upsample", "s", "u", "upsample_param { scale: 2 }", "u")
+                    + layer("Convolution", "x", "o", f"convolution_param {{ num_output: 72 {kernel} }}", "o")
+                    + layer("Convolution", "x", "k", f"convolution_param {{ num_output: 9 {kernel} }}", "k")
+                    + layer("DeformableConvolution", "x o", "d",
+                            f"deformable_convolution_param {{ num_output: 4 {kernel} }}", "d") + more)
+
+    def test_in_mixed_a_default_of_which_forks_differ_is_named(self, path):
+        with pytest.warns(UserWarning, match="."):
+            net = load_net(self.deformable(path))
+        assert net.dialect == MIXED
+        assert any(note.endswith("deformable_group is not set, and forks differ in its default: 4 in deformable, "
+                                 "deformable-rfcn, frcnn; 1 in deformable-v2; it is 4 here; set it if another is meant")
+                   for note in net.notes)
+
+    def test_in_mixed_the_fork_that_alone_has_other_fields_gives_the_default(self, path):
+        more = layer("Convolution", "x", "p", "convolution_param { num_output: 18 kernel_size: 3 }", "p")
+        more += layer("ModulatedDeformableConvolution", "x p k", "m", "modulated_deformable_convolution_param { "
+                      "num_output: 4 kernel_size: 3 }", "m")
+        file = self.deformable(path, more)
+        file.write_text(file.read_text().replace("num_output: 72", "num_output: 18"))
+        with pytest.warns(UserWarning, match="."):
+            net = load_net(file)
+        assert any("it is 1 here, as other fields of the file are those of deformable-v2 alone" in note
+                   for note in net.notes)
+        step = next(step for step in net.steps if step.layer.spec.name == "d")
+        assert step.layer.spec.get("deformable_convolution_param").deformable_group == 1
+
+    def test_in_mixed_only_forks_that_have_the_layer_give_its_defaults(self, path):
+        """Of the forks that have UpsampleParameter, only mobilenet-yolo has an Upsample without a mask."""
+        file = path(layer("ShuffleChannel", "x", "s", "shuffle_channel_param { group: 2 }", "s")
+                    + layer("Upsample", "s", "u", "upsample_param { }", "u"))
+        with pytest.warns(UserWarning, match="no single dialect") as caught:
+            load_net(file)
+        assert not [w for w in caught if "differ in its default" in str(w.message)]
+
     def test_what_no_dialect_knows_is_refused_with_its_place(self, path):
         with pytest.raises(RmpeError, match=r"net.prototxt:2:53: LayerParameter has no field 'odd_param'"):
             load_net(path('layer { name: "a" type: "ReLU" bottom: "x" top: "y" odd_param { a: 1 } }'))
@@ -152,6 +192,18 @@ class TestAuto:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             assert load_net(path(text)).dialect == "intel"
+
+    def test_a_list_where_others_take_one_value_is_another_dialects(self, path):
+        text = layer("Pooling", "x", "y", "pooling_param { pool: AVE kernel_size: [2, 3] stride: [2, 1] }")
+        net = load_net(path(text))
+        assert net.dialect in ("r-c3d", "tsn-3d")
+        assert net.steps[-1].layer.kernel == (2, 3)
+        with pytest.raises(RmpeError, match="kernel_size is a whole number"):
+            load_net(path(text), dialect="rmpe")
+
+    def test_a_list_that_no_dialect_takes_is_refused(self, path):
+        with pytest.raises(RmpeError, match=r"is a whole number|is given twice"):
+            load_net(path(layer("Pooling", "x", "y", "pooling_param { kernel_size: 2 kernel_h: [2, 3] }")))
 
     def test_what_is_in_doubt_is_said(self, path):
         with pytest.warns(UserWarning, match=r"layer \(BN\): dialect '(tsn|pspnet)' was chosen; .*'happynear'"):

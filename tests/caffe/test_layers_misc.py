@@ -249,3 +249,36 @@ class TestEdges:
         net = net_of(layer("Split", "x", "a b") + weighted + layer("ReLU", "b", "b", name="relu"), (1, 2))
         net(x=torch.tensor([[-3.0, 2]]))["y"].sum().backward()
         assert net.params["ip"][0].grad.tolist() == [[-3, 2]]
+
+
+class TestReversedGradient:
+    NET = layer("GradientScaler", rest="gradient_scaler_param { upper_bound: 2 alpha: 4 max_iter: 10 }")
+
+    @pytest.mark.parametrize("iteration", [None, 0, 3, 10, 50])
+    def test_grows_with_the_iteration(self, iteration: int | None):
+        """gradient_scaler_layer.cpp:21-28 of ddtm/caffe@25fddca; 1 before a solver tells the iteration."""
+        net = net_of(self.NET, (2, 3), dialect="grl")
+        coefficient = 1.0
+        if iteration is not None:
+            net.steps[-1].layer.begin_iteration(iteration)
+            coefficient = 4 / (1 + math.exp(-4 * min(1, iteration / 10))) - 2
+        x = normal(2, 3).requires_grad_()
+        net(x=x)["y"].sum().backward()
+        assert_close(x.grad, torch.full((2, 3), -coefficient))
+
+    def test_refuses_bounds_in_the_wrong_order(self):
+        rest = "gradient_scaler_param { lower_bound: 2 upper_bound: 1 }"
+        with pytest.raises(RmpeError, match="lower_bound no larger than upper_bound"):
+            net_of(layer("GradientScaler", rest=rest), (2, 3), dialect="grl")
+
+
+def test_interp_takes_labels_of_one_axis_as_pixels():
+    net = net_of(layer("Interp", rest="interp_param { height: 2 width: 3 }"), (2,), dialect="pspnet")
+    assert_close(net(x=torch.tensor([1.0, 2.0]))["y"], torch.tensor([1.0, 2]).view(2, 1, 1, 1).expand(2, 1, 2, 3))
+
+
+def test_the_mean_over_three_axes_is_that_of_whole_windows():
+    net = net_of(layer("Pooling", rest="pooling_param { pool: AVE kernel_size: [1, 2, 2] stride: [1, 2, 1] }"),
+                 (1, 2, 3, 4, 5), dialect="tsn-3d")
+    x = normal(1, 2, 3, 4, 5)
+    assert_close(net(x=x)["y"], torch.nn.functional.avg_pool3d(x, (1, 2, 2), (1, 2, 1)))

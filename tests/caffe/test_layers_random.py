@@ -220,6 +220,17 @@ class TestDropout:
         assert not verify(NetRunner(net, "net"), make(net_of(
             layer("Dropout") + layer("Power", "y", "z", "power_param { scale: 3 shift: 1 }"), (20, 50)), tmp_path)).same
 
+    def test_of_few_values_those_that_both_keep_are_compared(self):
+        after = layer("Power", "y", "z", "power_param { scale: 3 shift: 1 }")
+        net = net_of(layer("Dropout", rest=self.SAMPLED.replace("0.3", "0.7")) + after, (1, 6), dialect="mixed")
+        none, others = (net_of(layer("Power", rest=f"power_param {{ scale: {scale} }}") + after, (1, 6))
+                        for scale in (0, 4))
+        for seed in range(5):
+            torch.manual_seed(seed)
+            assert verify(NetRunner(net, "net"), NetRunner(net, "again")).same
+            assert not verify(NetRunner(net, "net"), NetRunner(none, "zeros")).same
+            assert not verify(NetRunner(net, "net"), NetRunner(others, "other values")).same
+
 
 class TestStochasticPooling:
     """Differs: the published CPU code aborts; this is pooling_layer.cu:87-160."""

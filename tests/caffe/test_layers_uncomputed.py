@@ -40,7 +40,6 @@ SHAPES = {
     "NormConvMeanfield": ("", [MAP, MAP, (2, 5, 5, 6), (2, 2, 5, 6)], [MAP]),
     "SoftmaxWithLossExpectation": ("loss_param { is_siftflow: false }", [MAP, (2, 2, 5, 6)], [()]),
     "LiftedStructSimilaritySoftmaxLoss": ("", [(4, 6), (4, 1)], [()]),
-    "SigmoidCrossEntropyWeightedLoss": ("", [(4, 6)] * 3, [()]),
     "GenSlicinfo": ("gen_slicinfo_param { image_size: 36 slic_size: 18 }", [(2, 3, 36, 36)],
                     [(2, 1, 36, 36), (2, 1, 2, 2)]),
     "LowlevelDistance": ("lowlevel_distance_param { train_region_per_image: 0 feature_option: 1 grid_size: 3 }",

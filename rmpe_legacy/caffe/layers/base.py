@@ -109,6 +109,9 @@ class Layer(nn.Module):
     def foresee(self, specs: Sequence[LayerSpec]) -> None:
         """Look at all layers of the network, for the few whose tops' shapes depend on later ones. Called first."""
 
+    def begin_iteration(self, iteration: int) -> None:
+        """Take note of the solver's iteration, which a few layers depend on. Called before each training iteration."""
+
     def setup(self, *bottom: Shape) -> None:
         """Check the layer's parameters and declare its blobs.
 

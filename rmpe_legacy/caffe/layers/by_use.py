@@ -17,7 +17,7 @@ from .fed import ASSUMED, COLORS, channels_beside
 # The sizes (h, w) of images that published networks take most often, beside 256 x 256
 OTHER_SIZES = ((224, 224), (227, 227), (299, 299), (320, 320), (384, 384), (640, 1056))
 ROWS = (5, 4, 3)  # values of a region with its image, of a box, of an image's size
-_OF_IMAGES = {"Convolution", "Deconvolution", "LRN", "Pooling"}
+_OF_IMAGES = {"Convolution", "Deconvolution", "LRN", "Local", "Pooling"}
 _OF_CLASSES = {"Accuracy", "HingeLoss", "MultinomialLogisticLoss", "SoftmaxWithLoss"}
 _OF_VALUES = {"EuclideanLoss", "SigmoidCrossEntropyLoss", "SmoothL1Loss"}
 _OF_SAME_SHAPE = {"BatchNorm", "Bias", "Dropout", "ELU", "Eltwise", "LRN", "PReLU", "Power", "ReLU", "Scale", "Sigmoid",
@@ -31,10 +31,10 @@ def sample_by_use(top: str, specs: Sequence[LayerSpec]) -> Shape | None:
     layer's; or, cut by a Slice, as many values as the parts have. Differs: Caffe builds no network whose source is
     missing.
     """
-    copies = {top, *(copy for spec in specs if spec.type == "Split" and top in spec.bottom for copy in spec.top)}
+    copies = _copies({top}, specs)
     users = {spec.type: copies & {*spec.bottom[1:]} for spec in specs if copies & {*spec.bottom}}
     users.pop("Split", None)
-    if _OF_IMAGES & {*users}:
+    if _OF_IMAGES & {*users} or _is_part_of_image(copies, specs):
         return _channels_by_sum(copies, specs), ASSUMED, ASSUMED
     if not users or any(users.get(name) for name in _OF_CLASSES):
         return ()
@@ -59,6 +59,18 @@ def _sample_of_parts(cut: LayerSpec, specs: Sequence[LayerSpec]) -> Shape | None
         return (points[-1] + (last[0] if last else 1),)
     widths = {b - a for a, b in zip([0, *points], points, strict=False)}
     return (points[-1] + widths.pop(),) if len(widths) == 1 else None
+
+
+def _copies(tops: set[str], specs: Sequence[LayerSpec]) -> set[str]:
+    """Blobs, and the copies that a Split makes of them."""
+    return tops | {copy for spec in specs if spec.type == "Split" and tops & {*spec.bottom} for copy in spec.top}
+
+
+def _is_part_of_image(copies: set[str], specs: Sequence[LayerSpec]) -> bool:
+    """Whether a blob's channels are joined with others' to what is then read as an image."""
+    joined = _copies({spec.top[0] for spec in specs if spec.type == "Concat" and copies & {*spec.bottom}
+                      and spec.get("concat_param").axis in (1, -3)}, specs)
+    return any(joined & {*spec.bottom[:1]} for spec in specs if spec.type in _OF_IMAGES)
 
 
 def _channels_by_sum(image: set[str], specs: Sequence[LayerSpec]) -> int:

@@ -5,13 +5,14 @@ A network with such a layer loads, and runs on what the caller gives: ``net(data
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from rmpe_legacy.caffe.proto.message import Message, fields_with_effect
 from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.wording import call_of_net
 
 from .base import Count, Layer, Shape
 from .registry import Choice, chooses, register
@@ -30,12 +31,7 @@ class FedLayer(Layer):
     not_exportable = "is fed by the caller, because only its own program can read its source"
 
     def forward(self) -> Tensor:
-        raise self.spec.error(f"its source cannot be read here; pass its tops instead: {call(self.spec.top)}")
-
-
-def call(tops: Iterable[str]) -> str:
-    """The call that gives a layer's tops."""
-    return f"net({', '.join(f'{top}=...' for top in tops)})"
+        raise self.spec.error(f"its source cannot be read here; pass its tops instead: {call_of_net(self.spec.top)}")
 
 
 def must_be_fed(spec: LayerSpec) -> str:
@@ -43,7 +39,7 @@ def must_be_fed(spec: LayerSpec) -> str:
     for owner, name, value in fields_with_effect(spec.message, "fed"):
         if value != owner.descriptor.fields[name].absent:
             return (f"{owner.descriptor.name}.{name} belongs to a fork and is not supported; pass the layer's tops "
-                    f"instead: {call(spec.top)}")
+                    f"instead: {call_of_net(spec.top)}")
     return ""
 
 
@@ -251,7 +247,9 @@ class AnnotatedDataFed(PictureLayer):
             self.classes = channels_beside(self.spec.top[2], specs)
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        param = self.spec.get("annotated_data_param")
+        param, of_data = self.spec.get("annotated_data_param"), self.spec.get("data_param")
+        if "side" in of_data.fields:  # a map of labels for each
+            return [(n, COLORS, h, w), *[(n, side * side * 7) for side in of_data.side]][: self.top_count]
         label = (n, 300, 5) if param.has("yolo_data_type") else (1, 1, 1, 8)
         mask = mask_size(param, h, w)
         return [(n, COLORS, h, w), label, (n, max(1, self.classes), *mask)][: self.top_count]

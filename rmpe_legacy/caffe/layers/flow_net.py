@@ -68,6 +68,49 @@ class Correlation(Layer):
         return F.avg_pool2d(torch.stack(costs, 1), param.kernel_size, param.stride_1) / a.shape[1]
 
 
+@register("Correlation1D", form="")
+class Correlation1D(Correlation):
+    """How alike windows of two maps are, at displacements within a row: (N, C, H, W) twice -> (N, D, H', W').
+
+    As Correlation, but only columns are padded. single_direction 1 takes only displacements of 0 or more, D =
+    max_displacement / stride_2 + 1; as published, -1 takes as many, but those below 0, of which the farthest is one
+    step more than max_displacement.
+    """
+
+    def setup(self, *bottom: Shape) -> None:
+        super().setup(*bottom)
+        param = self.spec.get("correlation_param")
+        if param.single_direction not in (-1, 0, 1):
+            raise self.spec.error(f"its single_direction must be -1, 0 or 1, not {param.single_direction}")
+        step, last = param.stride_2, self.reach // param.stride_2 * param.stride_2
+        first, last = {-1: (-last - step, -step), 0: (-last, last), 1: (0, last)}[param.single_direction]
+        self.moves = range(first, last + 1, step)
+        self.beyond = max(0, -first - self.reach)  # columns that it reads before the padded row
+        if self.beyond > param.pad:
+            raise self.spec.error("as published, its displacements reach before the padded row; give it a pad of "
+                                  f"{self.beyond} or more")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) != 4 or bottom[0] != bottom[1]:
+            raise self.spec.error("needs two maps (N, C, H, W) of the same shape; its bottoms are "
+                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        param, (n, _, h, w) = self.spec.get("correlation_param"), bottom[0]
+        border = param.kernel_size // 2 * 2
+        sizes = [-(-size // param.stride_1) for size in (h - border, w + 2 * (param.pad - self.reach) - border)]
+        if min(sizes) < 1:
+            raise self.spec.error(f"its window and max_displacement do not fit on bottoms of {shape_text(bottom[0])}")
+        return [(n, len(self.moves), *sizes)]
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        param, reach = self.spec.get("correlation_param"), self.reach
+        width = a.shape[3] + 2 * (param.pad - reach)
+        fixed = F.pad(a, [param.pad, param.pad])[..., reach : reach + width]
+        moved = F.pad(b, [param.pad + self.beyond, param.pad])
+        start = reach + self.beyond
+        costs = [(fixed * moved[..., start + x : start + x + width]).sum(1) for x in self.moves]
+        return F.avg_pool2d(torch.stack(costs, 1), param.kernel_size, param.stride_1) / a.shape[1]
+
+
 class _Warping(Layer):
     """An image (N, C, H, W) read where a flow (N, 2, H, W), columns first, points to -> (N, C, H, W)."""
 

@@ -54,10 +54,9 @@ class HDF5Data(BlobLayer):
             warnings.warn(str(self.spec.error(f"its source {param.source!r} does not exist; its name suggests "
                                               f"{example}, with {features[0]} features and a label")), stacklevel=2)
             return [(param.batch_size, *features), (param.batch_size,)]
-        samples = [sample for sample in self._assumed if sample is not None]
-        if not os.path.exists(param.source) and len(samples) == self.top_count:
+        if not os.path.exists(param.source) and any(sample is not None for sample in self._assumed):
             self.guesses = True
-            shapes = [(param.batch_size, *sample) for sample in samples]
+            shapes = [(param.batch_size, *(sample or ())) for sample in self._assumed]
             told = ", ".join(f"{top} {shape_text(shape)}" for top, shape in zip(self.spec.top, shapes, strict=True))
             warnings.warn(str(self.spec.error(f"its source {param.source!r} does not exist; from the layers that use "
                                               f"them, its tops are assumed to be {told}")), stacklevel=2)

@@ -137,18 +137,17 @@ class ImageData(SourceLayer):
         return super().assumed_shape(param.new_height, param.new_width, COLORS if param.is_color else 1)
 
     def batch(self) -> Sequence[np.ndarray]:
-        blob = labels = None
+        blobs: list[np.ndarray] = []  # made when the first image tells its size
 
         def use(i: int, line: tuple[str, int], path: str) -> None:
-            nonlocal blob, labels
             image = self._read(path)
-            if blob is None:
-                blob, labels = self.new_blobs(self.transformer.shape_of(image))
-            self.transformer.apply(image, blob[i])
-            labels[i] = line[1]
+            if not blobs:
+                blobs.extend(self.new_blobs(self.transformer.shape_of(image)))
+            self.transformer.apply(image, blobs[0][i])
+            blobs[1][i] = line[1]
 
         self.each_record(self._take, use)
-        return blob, labels
+        return blobs
 
 
 def _file_and_label(line: str) -> tuple[str, int]:

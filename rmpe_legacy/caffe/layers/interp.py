@@ -46,13 +46,14 @@ class Interp(Layer):
             raise self.spec.error("zoom_factor and shrink_factor must be at least 1")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        shape = self.nchw(bottom[0])  # labels (N,), as a MemoryData layer has them, are N pixels
         if len(bottom[0]) != 4:
-            raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom[0])}")
-        cut = [size - self.begin - self.end for size in bottom[0][2:]]
+            self.not_exportable = "resizes a bottom that has not four axes"
+        cut = [size - self.begin - self.end for size in shape[2:]]
         self.size = self._size(cut) if min(cut) > 0 else (0, 0)
         if min(self.size) < 1:
             raise self.spec.error(f"has an empty top for a bottom of {shape_text(bottom[0])}")
-        return [(*bottom[0][:2], *self.size)]
+        return [(*shape[:2], *self.size)]
 
     def _size(self, cut: Sequence[int]) -> tuple[int, int]:
         if self.like:
@@ -65,6 +66,7 @@ class Interp(Layer):
         return h, w
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.reshape(self.nchw(tuple(x.shape)))
         h, w = x.shape[2:]
         x = x[:, :, self.begin : h - self.end, self.begin : w - self.end]
         if tuple(x.shape[2:]) == self.size:

@@ -138,12 +138,13 @@ class PoolingND(_Pool):
 
     params = ("pooling_nd_param",)
     clips = True
+    methods: tuple[str, ...] = ("MAX",)
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get(self.params[0])
         self.method = param.pool
-        if self.method != "MAX":
-            raise self.spec.error(f"pool {self.method} is not supported; use MAX")
+        if self.method not in self.methods:
+            raise self.spec.error(f"pool {self.method} is not supported; use {' or '.join(self.methods)}")
         axes = len(bottom[0]) - 2
         if ("axis" in param.descriptor.fields and self.axis(param.axis, len(bottom[0])) != 1) or not 1 <= axes <= 3:
             raise self.spec.error("works on the 1 to 3 axes after axis 1")
@@ -164,20 +165,30 @@ class PoolingND(_Pool):
 
 @register("Pooling", form="nd")
 class PoolingOverAxes(PoolingND):
-    """The same, as a form of Pooling. Source: caffe3d/src/caffe/layers/pooling_layer.cpp of
-    VisionLearningGroup/R-C3D@78da577. Differs: the published loops on a CPU pool over the first two axes only; this
-    pools over all, as cuDNN does.
+    """The same, or the mean, as a form of Pooling. Sources: caffe3d/src/caffe/layers/pooling_layer.cpp of
+    VisionLearningGroup/R-C3D@78da577 and pooling_layer.cpp of yjxiong/caffe@8cbbf8c, its branch 3D. Differs: the
+    published loops on a CPU pool over the first two axes only; this pools over all, as cuDNN does, which divides by the
+    whole window.
     """
 
     params = ("pooling_param",)
     clips = False
+    methods = ("MAX", "AVE")
+
+    def setup(self, *bottom: Shape) -> None:
+        super().setup(*bottom)
+        self.counts_whole = len(bottom[0]) > 4
 
 
 @chooses("Pooling")
 def _choose_pooling(spec: LayerSpec) -> Choice:
-    """Where a file may give kernel_size once for each axis, it is the form that takes it."""
-    repeats = spec.get("pooling_param").descriptor.fields["kernel_size"].repeated
-    return Choice("nd") if repeats else Choice("", ("nd",))
+    """Where a file may give kernel_size once for each axis, it is the form that takes it; pads of each side, and means
+    without the padding, are synopsys's."""
+    param = spec.get("pooling_param")
+    if param.pool in ("AVE_EXC_PAD", "AVE_TF") or any(
+            map(param.has, ("pad_type", "pad_l", "pad_r", "pad_t", "pad_b"))):
+        return Choice("synopsys")
+    return Choice("nd") if param.descriptor.fields["kernel_size"].repeated else Choice("", ("nd", "synopsys"))
 
 
 @register("Pooling3D", form="p3d")

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rmpe_legacy.caffe.proto.message import Message
+
 from .base import Layer, Shape, shape_text
 from .registry import register
 
@@ -57,7 +59,10 @@ class Normalize(Layer):
         self.across_spatial, self.channel_shared, self.eps = param.across_spatial, param.channel_shared, param.eps
         self._check(bottom[0])
         filler = param.scale_filler if param.has("scale_filler") else 1.0
-        self.declare("scale", () if self.channel_shared else bottom[0][1:2], filler)
+        self.declare("scale", () if self.channel_shared else bottom[0][1:2], filler, learns=self.scale_learns(param))
+
+    def scale_learns(self, param: Message) -> bool:
+        return True
 
     def _check(self, shape: Shape) -> None:
         if not 2 <= len(shape) <= 4:
@@ -75,3 +80,12 @@ class Normalize(Layer):
         scale = scale.view(1, -1, *[1] * (x.dim() - 2)) if scale.dim() else scale
         axes = tuple(range(1, x.dim())) if self.across_spatial else (1,)
         return _Normalize.apply(x, scale, axes, self.eps, self.in_place)
+
+
+@register("Normalize", form="pixelnet")
+class NormalizeByFixedScale(Normalize):
+    """The same, with a scale that learns only with fix_scale: false. Source: tools/caffe/src/caffe/layers/
+    normalize_layer.cpp of aayushbansal/PixelNet@227c48e."""
+
+    def scale_learns(self, param: Message) -> bool:
+        return not param.fix_scale

@@ -47,10 +47,11 @@ class NormalizeChannels(Layer):
 
 @chooses("Normalize")
 def _choose(spec: LayerSpec) -> Choice:
-    """normalize_param, or the norm as a second top, is happynear's; else it is SSD's, which learns a scale."""
+    """normalize_param, or the norm as a second top, is happynear's, and fix_scale PixelNet's; else it is SSD's, which
+    learns a scale."""
     if spec.has("normalize_param") or len(spec.top) > 1:
         return Choice("happynear")
     if spec.has("norm_param"):
-        return Choice("")
+        return Choice("pixelnet") if spec.get("norm_param").has("fix_scale") else Choice("")
     return Choice("", ("happynear", "crn"), "it is read as SSD's, with a learnt scale; in dialect 'happynear' it "
                                              "normalises over the channels and has none", "happynear")

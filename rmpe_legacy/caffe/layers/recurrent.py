@@ -135,7 +135,7 @@ class RNN(_Recurrent):
                ) -> tuple[Tensor, Sequence[Tensor]]:
         w_xh, b_h, *w_static, w_hh, w_ho, b_o = self.blobs()
         given = F.linear(x, w_xh, b_h)
-        constant = F.linear(static, w_static[0]) if self.static else None
+        constant = None if static is None else F.linear(static, w_static[0])
         h, hidden = first[0], []
         for x_t, cont_t in zip(given, cont, strict=True):
             total = F.linear(h * cont_t, w_hh) + x_t
@@ -161,7 +161,7 @@ class LSTM(_Recurrent):
                ) -> tuple[Tensor, Sequence[Tensor]]:
         w_xc, b_c, *w_static, w_hc = self.blobs()
         given = F.linear(x, w_xc, b_c)
-        constant = F.linear(static, w_static[0]) if self.static else None
+        constant = None if static is None else F.linear(static, w_static[0])
         (h, c), hidden = first, []
         for x_t, cont_t in zip(given, cont, strict=True):
             gates = F.linear(h * cont_t, w_hc) + x_t

@@ -64,6 +64,15 @@ class GeneralTripletLoss(UncomputedLoss):
     tops = (1, 2)
 
 
+@register("YoloV3Loss", form="")
+class YoloV3Loss(UncomputedLoss):
+    """Compares maps (N, num_object * (5 + num_classes), side, side) with a map of labels (N, side * side * 7). Source:
+    yolo_v3_loss_layer.cpp of foss-for-synopsys-dwc-arc-processors/synopsys-caffe@977ba36."""
+
+    params = ("yolo_v3_loss_param",)
+    bottoms = 2
+
+
 @register("LpqLoss", form="")
 class LpqLoss(UncomputedLoss):
     """A norm of the differences of flows to a power. Source: lpq_loss_layer.cpp of lmb-freiburg/flownet2@b92e198."""
@@ -508,15 +517,6 @@ class LiftedStructSimilaritySoftmaxLoss(UncomputedLoss):
 
     params = ("lifted_struct_sim_softmax_loss_param",)
     bottoms = 2
-
-
-@register("SigmoidCrossEntropyWeightedLoss", form="")
-class SigmoidCrossEntropyWeightedLoss(UncomputedLoss):
-    """Compares scores with targets, each with a weight. Source: sigmoid_cross_entropy_weighted_loss_layer.cpp of
-    gkioxari/caffe-fast-rcnn@7048851."""
-
-    bottoms = (2, 3)
-    tops = (1, 2)
 
 
 @register("GenSlicinfo", form="")

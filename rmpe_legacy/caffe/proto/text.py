@@ -284,16 +284,17 @@ class _Parser:
         if not self._accept(":") and field.message is None:
             raise self._error(f"expected ':' after {name}{_of_another_format(message, field, self.token)}")
         if not field.repeated:
+            listed = not self.strict and field.message is None and self._accept("[")
             if name not in message.fields:
                 message.fields[name] = self._value(message, field, offset, depth)
-                return
-            owner = message.descriptor.name
-            if self.strict:
-                raise self._error(f"{owner}.{name} is given twice, but takes one value", offset)
-            self._take(UNKNOWN_SIZE)
-            where = self.source.at(offset)
-            value = self._value(message, field, offset, depth)
-            message.unknown.append(Unknown(owner, name, value, where, is_again=True))
+                if not listed:
+                    return
+            else:
+                self._again(message, field, offset, depth)
+            while listed and self._accept(","):
+                self._again(message, field, offset, depth)
+            if listed and not self._accept("]"):
+                raise self._error(f"expected ',' or ']' in the list of {name}")
             return
         values = message.fields.get(name)
         if values is None:
@@ -309,6 +310,16 @@ class _Parser:
                 values.append(self._value(message, field, offset, depth))
             if not self._accept("]"):
                 raise self._error(f"expected ',' or ']' in the list of {name}")
+
+    def _again(self, message: Message, field: Field, offset: int, depth: int) -> None:
+        """A further value of a field that takes one, which another dialect may take."""
+        owner, name = message.descriptor.name, field.name
+        if self.strict:
+            raise self._error(f"{owner}.{name} is given twice, but takes one value", offset)
+        self._take(UNKNOWN_SIZE)
+        where = self.source.at(offset)
+        value = self._value(message, field, offset, depth)
+        message.unknown.append(Unknown(owner, name, value, where, is_again=True))
 
     def _value(self, message: Message, field: Field, offset: int, depth: int) -> Any:
         if field.message is not None:
@@ -417,8 +428,8 @@ class _Parser:
         self._advance()
         if kind == "name" and token in ("true", "false") and not minus:
             return token == "true"
-        number = parse_integer(token) if kind == "number" else None
-        if number is None or number.bit_length() > 64:
+        number: float | None = parse_integer(token) if kind == "number" else None
+        if not isinstance(number, int) or number.bit_length() > 64:
             number = parse_number(kind, token)
         return token if number is None else -number if minus else number
 

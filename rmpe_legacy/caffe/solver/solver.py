@@ -255,6 +255,8 @@ class Solver:
         p = self.param
         display = bool(p.display) and self.iter % p.display == 0
         self.optimizer.zero_grad(set_to_none=True)
+        for step in self.net.steps:
+            step.layer.begin_iteration(self.iter)
         loss = np.float32(0)
         for _ in range(p.iter_size):
             with DebugInfo(self.net) if display and p.debug_info else nullcontext() as debug:
@@ -337,7 +339,7 @@ class Solver:
             self.smoothed_loss = np.float32(self.smoothed_loss + (loss - self._losses[at]) / np.float32(size))
             self._losses[at] = loss
 
-    def _log_outputs(self, kind: str, net: Net, values: Values | Sequence[tuple[str, float]]) -> None:
+    def _log_outputs(self, kind: str, net: Net, values: Values) -> None:
         for i, (name, value) in enumerate(values):
             log.info("    %s net output #%d: %s = %g%s", kind, i, name, value, weighted(net, name, value))
 
@@ -507,7 +509,7 @@ class Solver:
         return named if os.path.exists(named) or not os.path.exists(beside) else beside
 
 
-def _by_name(kind: str, values: Values | Sequence[tuple[str, float]]) -> dict[str, float]:
+def _by_name(kind: str, values: Values) -> dict[str, float]:
     """Values by "kind/output"; an output of several has "kind/output/0" and so on."""
     names = [name for name, _ in values]
     counts = Counter(names)

@@ -262,12 +262,14 @@ def _unscaled(layer: Layer) -> float:
     return 1 if layer.scale != 1 else 1 - layer.ratio
 
 
-@emits_onnx("SeLuDropout", "SeLUDropout", "ScaleFilter", "GuidedDropout")
+@emits_onnx("SeLuDropout", "SeLUDropout", "ScaleFilter", "GuidedDropout", "GradientScaler=ganin",
+            "GradientScaler=da-faster-rcnn", "GradientSilent")
 def unchanged_onnx(ctx: OnnxContext) -> None:
     ctx.output("Identity", ctx.x[0])
 
 
-@emits_python("SeLuDropout", "SeLUDropout", "ScaleFilter", "GuidedDropout")
+@emits_python("SeLuDropout", "SeLUDropout", "ScaleFilter", "GuidedDropout", "GradientScaler=ganin",
+              "GradientScaler=da-faster-rcnn", "GradientSilent")
 def unchanged_python(ctx: PythonContext) -> str:
     return ctx.x[0]
 
@@ -301,6 +303,21 @@ def softmax_with_least_onnx(ctx: OnnxContext) -> None:
 @emits_python("Python=SoftmaxLayer")
 def softmax_with_least_python(ctx: PythonContext) -> str:
     return f"F.normalize({ctx.x[0]}.softmax(1) + {number(LEAST)}, p=1, dim=1)"
+
+
+@emits_onnx("NegReLU")
+def neg_relu_onnx(ctx: OnnxContext) -> None:
+    slope = ctx.layer.spec.get("relu_param").negative_slope
+    if slope:
+        ctx.output("Neg", ctx.node("LeakyRelu", ctx.node("Neg", ctx.x[0]), alpha=slope))
+    else:
+        ctx.output("Min", ctx.x[0], ctx.constant(0.0))
+
+
+@emits_python("NegReLU")
+def neg_relu_python(ctx: PythonContext) -> str:
+    slope = ctx.layer.spec.get("relu_param").negative_slope
+    return f"-F.leaky_relu(-{ctx.x[0]}, {number(slope)})" if slope else f"{ctx.x[0]}.clamp(max=0)"
 
 
 @emits_onnx("ReLU6")

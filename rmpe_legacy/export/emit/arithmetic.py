@@ -231,3 +231,13 @@ def power_file_onnx(ctx: OnnxContext) -> None:
 @emits_python("PowerFile")
 def power_file_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]} + {ctx.writer.buffer(ctx.layer, ctx.layer.shift.cpu())}"
+
+
+@emits_onnx("SpatialProduct")
+def spatial_product_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Mul", *ctx.x)
+
+
+@emits_python("SpatialProduct")
+def spatial_product_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]} * {ctx.x[1]}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -233,11 +235,48 @@ def or_nothing_found(ctx: OnnxContext, rows: str, numbered: bool) -> str:
     return ctx.node("Concat", rows, ctx.node("Concat", number, rest, axis=1), axis=0)
 
 
+@emits_onnx("DetectionOutput=synopsys")
+def detection_of_maps_onnx(ctx: OnnxContext) -> None:
+    """Join the maps as SSD's networks do, then detect."""
+    layer, n = ctx.layer, ctx.layer.maps
+    ctx.shape(2 * n)  # refuses sizes that are not fixed
+    conf, loc, prior = ctx.x[:n], ctx.x[n : 2 * n], ctx.x[2 * n :]
+    if layer.in_maps:
+        each = [ctx.node("Reshape", x, ctx.integers([0, layer.classes, -1])) for x in conf]
+        score = ctx.node("Flatten", ctx.node("Transpose", ctx.node("Concat", *each, axis=2), perm=[0, 2, 1]))
+        each = []
+        for x, anchors in zip(loc, layer.anchors, strict=True):
+            parts = ctx.node("Reshape", x, ctx.integers([0, anchors, 4, -1]))
+            each.append(ctx.node("Flatten", ctx.node("Transpose", parts, perm=[0, 1, 3, 2])))
+        moves = ctx.node("Concat", *each, axis=1)
+        boxes = ctx.node("Gather", ctx.node("Reshape", prior[0], ctx.integers([1, 2, -1, 4])),
+                         ctx.integers(layer.order().numpy()), axis=2)
+        boxes = ctx.node("Reshape", boxes, ctx.integers([1, 2, -1]))
+    else:
+        score, moves = (ctx.node("Concat", *(ctx.node("Flatten", x) for x in xs), axis=1) for xs in (conf, loc))
+        boxes = ctx.node("Concat", *prior, axis=2)
+    rows = ctx.bottom_shapes[0][0]
+    shapes = tuple((rows, layer.priors * values) for values in (4 * layer.places, layer.classes))
+    detection_output_onnx(replace(ctx, x=(moves, score, boxes), bottom_shapes=(*shapes, (1, 2, layer.priors * 4))))
+
+
+@emits_python("DetectionOutput=synopsys")
+def detection_of_maps_python(ctx: PythonContext) -> str:
+    layer, n = ctx.layer, ctx.layer.maps
+    if not layer.in_maps:
+        raise ctx.refuse("its maps are given one by one without no_permute; write it as ONNX")
+    conf, loc = (f"[{', '.join(xs)}]" for xs in (ctx.x[:n], ctx.x[n : 2 * n]))
+    order = ctx.writer.buffer(layer, layer.order())
+    box, variance = (f"{ctx.x[-1]}[0, {i}].reshape(-1, 4)[{order}]" for i in range(2))
+    if layer.how.in_target:
+        variance = f"torch.ones_like({box})"
+    return _detections_python(ctx, ctx.call("moves_of_maps", loc), ctx.call("scores_of_maps", conf), box,
+                              variance)
+
+
 @emits_python("DetectionOutput", "DetectionOutput=refinedet")
 def detection_output_python(ctx: PythonContext) -> str:
     layer, how = ctx.layer, ctx.layer.how
-    if layer.files is not None:
-        raise ctx.refuse("save_output_param writes files; remove it")
     loc, conf, prior = (ctx.x[i] for i in range(3))
     offset = f"{loc}.reshape(len({loc}), {layer.priors}, {layer.places}, 4)"
     variance = f"torch.ones_like({prior}[0, 0]).reshape(-1, 4)" if how.in_target else f"{prior}[0, 1].reshape(-1, 4)"
@@ -249,6 +288,14 @@ def detection_output_python(ctx: PythonContext) -> str:
     if len(ctx.x) > 4:
         first = f"{ctx.x[4]}.reshape(len({conf}), {layer.priors}, 4)"
         box = ctx.call("decode_boxes", first, box, variance, f'"{how.code}"')
+    return _detections_python(ctx, offset, scores, box, variance)
+
+
+def _detections_python(ctx: PythonContext, offset: str, scores: str, box: str, variance: str) -> str:
+    """The rows of moves (N, P, places, 4) and scores (N, P, classes), for P boxes and variances."""
+    layer, how = ctx.layer, ctx.layer.how
+    if layer.files is not None:
+        raise ctx.refuse("save_output_param writes files; remove it")
     boxes = ctx.call("decode_boxes", offset, box, variance, f'"{how.code}"')
     above = number(how.confidence_threshold) if how.confidence_threshold > np.finfo(np.float32).min \
         else 'float("-inf")'

@@ -43,6 +43,36 @@ def correlation_python(ctx: PythonContext) -> str:
                                            stride=(str(param.stride_1), "1"), pad=(str(param.pad), "0")))
 
 
+@emits_onnx("Correlation1D")
+def correlation_1d_onnx(ctx: OnnxContext) -> None:
+    layer, param = ctx.layer, ctx.layer.spec.get("correlation_param")
+    (channels, _, width), pad, more = ctx.size(), param.pad, layer.beyond
+    a, b = (ctx.node("Pad", x, ctx.integers([0, 0, 0, pad + before, 0, 0, 0, pad]))
+            for x, before in zip(ctx.x, (0, more), strict=True))
+    width += 2 * (pad - layer.reach)
+
+    def columns(x: str, first: int) -> str:
+        return ctx.node("Slice", x, *map(ctx.integers, ([first], [first + width], [3])))
+
+    fixed = columns(a, layer.reach)
+    costs = [ctx.node("ReduceSum", ctx.node("Mul", fixed, columns(b, layer.reach + more + move)), ctx.integers([1]))
+             for move in layer.moves]
+    cost = costs[0] if len(costs) == 1 else ctx.node("Concat", *costs, axis=1)
+    k, s = param.kernel_size, param.stride_1
+    if k > 1 or s > 1:
+        cost = ctx.node("AveragePool", cost, kernel_shape=[k, k], strides=[s, s])
+    ctx.output("Div", cost, ctx.constant(float(channels)))
+
+
+@emits_python("Correlation1D")
+def correlation_1d_python(ctx: PythonContext) -> str:
+    layer, param = ctx.layer, ctx.layer.spec.get("correlation_param")
+    moves = f"range({layer.moves.start}, {layer.moves.stop}, {layer.moves.step})"
+    return ctx.call("correlate_rows", arguments(*ctx.x, layer.reach, moves, beyond=(str(layer.beyond), "0"),
+                                                window=(str(param.kernel_size), "1"),
+                                                stride=(str(param.stride_1), "1"), pad=(str(param.pad), "0")))
+
+
 @emits_onnx("FlowWarp")
 def flow_warp_onnx(ctx: OnnxContext) -> None:
     fill = 0.0 if ctx.layer.spec.get("flow_warp_param").fill_value == "ZERO" else float("nan")

@@ -62,7 +62,7 @@ def mvn_python(ctx: PythonContext) -> str:
                     f"eps={number(layer.eps)}")
 
 
-@emits_onnx("Normalize")
+@emits_onnx("Normalize", "Normalize=pixelnet")
 def normalize_onnx(ctx: OnnxContext) -> None:
     layer, dims = ctx.layer, len(ctx.bottom_shapes[0])
     axes = ctx.integers(list(range(1, dims)) if layer.across_spatial else [1])
@@ -72,7 +72,7 @@ def normalize_onnx(ctx: OnnxContext) -> None:
     ctx.output("Mul", ctx.node("Div", ctx.x[0], norm), scale)
 
 
-@emits_python("Normalize")
+@emits_python("Normalize", "Normalize=pixelnet")
 def normalize_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     return ctx.part("Normalize", "scale", arguments=arguments(
