@@ -180,6 +180,7 @@ PLAN_PASSES: dict[str, Callable[[Plan], Plan]] = {
     "small": use_small_net, "kernels": use_kernels, "nearest": use_nearest, "sum": fuse_sum, "relu": fuse_relu,
     "channels-last": channels_last, "winograd": use_winograd, "pack": pack}
 PASSES = (*GRAPH_PASSES, *PLAN_PASSES)
+COARSE = frozenset({"winograd"})  # passes whose rounding errors are larger than those of the plain sums
 
 
 def optimize(graph: Graph, without: Collection[str] = ()) -> Plan:

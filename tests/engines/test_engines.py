@@ -20,6 +20,7 @@ from rmpe_legacy.engines.base import Engine, Job
 from rmpe_legacy.engines.kernels import Affine, Conv, PackedConv, WinogradConv
 from rmpe_legacy.engines.passes import PLAN_PASSES, optimize
 from rmpe_legacy.engines.plan import LayerCall, Program, split
+from rmpe_legacy.engines.proof import Proof, prove
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.export.graph import make_graph
 from rmpe_legacy.ops import winograd
@@ -450,6 +451,25 @@ def winograd_net(folder: Path, channels: int = 24, size: tuple[int, int] = (18, 
 
 
 @pytest.mark.skipif(not winograd.IS_FAST, reason="only with vector loops is it faster")
+def test_a_network_that_magnifies_rounding_runs_without_winograds_convolution(tmp_path: Path,
+                                                                              monkeypatch: pytest.MonkeyPatch):
+    def kernels(engine: Engine) -> list[type]:
+        return [type(call.kernel) for call in engine.program.plan.calls]
+
+    def rejects_winograd(net: Net, engine: Engine, shapes: Any) -> Proof:
+        if WinogradConv in kernels(engine):
+            raise NetError("is rejected")
+        return prove(net, engine, shapes)
+
+    net = winograd_net(tmp_path)
+    assert WinogradConv in kernels(net.compiled("torch", without=["small"]).prepared.engine)
+    monkeypatch.setattr("rmpe_legacy.engines.compiled.prove", rejects_winograd)
+    compiled = net.compiled("torch", without=["small"])
+    assert WinogradConv not in kernels(compiled.prepared.engine)
+    assert compiled.proof.worst < 1e-5
+
+
+@pytest.mark.skipif(not winograd.IS_FAST, reason="only with vector loops is it faster")
 def test_winograd_convolutions_compute_the_same_in_every_size_and_batch(tmp_path: Path):
     net = winograd_net(tmp_path)
     compiled = net.compiled("torch", without=["small"])
@@ -497,7 +517,7 @@ def test_which_convolutions_become_winograds(changes: dict[str, Any], chosen: bo
 def test_an_unknown_pass_or_engine_is_named(net: Net):
     with pytest.raises(RmpeError, match=r"no pass 'folds'.*'fold'.*the passes are copies, fold"):
         net.compiled("torch", without=["folds"])
-    with pytest.raises(RmpeError, match=r"no engine 'torhc'.*'torch'.*the engines are torch, inductor, exact"):
+    with pytest.raises(RmpeError, match=r"no engine 'torhc'.*'torch'.*the engines are onnxruntime, openvino"):
         net.compiled("torhc")
     assert EXACT in ENGINES
 
