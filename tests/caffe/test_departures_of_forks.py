@@ -490,3 +490,11 @@ def test_gradient_silent_reads_its_second_bottom(load, needed: int, gradient: in
     net(x=x, needed=torch.full((1, 1), float(needed)))["y"].sum().backward()
     assert x.grad is not None
     assert (x.grad == gradient).all()
+
+
+def test_a_region_without_extent_has_its_points_in_its_middle(load):
+    net = load('type: "ROIAlign" top: "y" roi_align_param { pooled_h: 1 pooled_w: 1 spatial_scale: 1 }', x=(1, 1, 3, 3),
+               rois=(1, 5))
+    x = torch.arange(1.0, 10).view(1, 1, 3, 3)
+    out = net(x=x, rois=torch.tensor([[0.0, 1, 1, 1, 1]]))["y"]  # its bin has the points 5, 6, 8 and 9
+    assert_close(out, torch.full((1, 1, 1, 1), (5.0 + 6 + 8 + 9) / 4))
