@@ -18,6 +18,8 @@ class TopK(Uncomputed):
     tops = (1, 2)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if not all(bottom):
+            raise self.spec.error(f"needs bottoms with rows, not {', '.join(map(shape_text, bottom))}")
         kept = bottom[2][0]
         return [(min(kept, bottom[0][0]), *bottom[0][1:]), (kept, 1, 1, 1)][: self.top_count]
 
