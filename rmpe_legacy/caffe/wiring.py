@@ -6,7 +6,7 @@ Source: Net::Init, AppendTop, AppendBottom (net.cpp) of RMPE@5188c23.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.wording import shorten
@@ -99,7 +99,7 @@ class _Wiring:
             self._is_assumed = self._failed_to_reshape = False
             layer = registry.create(spec)
             self._is_assumed = not self._on_assumed.isdisjoint(spec.bottom)
-            step = Step(layer, spec.bottom, _tops(spec, layer))
+            step = Step(layer, spec.bottom, _tops(spec, layer, self._shapes))
             self._prepare(step, tuple(self._shapes[name] for name in spec.bottom))
             if layer.assumes:
                 self._assume(step)
@@ -179,7 +179,12 @@ class _Wiring:
                                                         "read them take")), stacklevel=3)
 
 
-def _tops(spec: LayerSpec, layer: Layer) -> tuple[str, ...]:
-    """Return the names of the tops; a loss may omit them."""
-    automatic = [f"(automatic) {spec.name} {i}" for i in range(len(spec.top), layer.top_count)]
-    return (*spec.top, *automatic)
+def _tops(spec: LayerSpec, layer: Layer, taken: Container[str] = ()) -> tuple[str, ...]:
+    """Return the names of the tops; a loss may omit them, and those it gets are of no other layer."""
+    names = list(spec.top)
+    for i in range(len(spec.top), layer.top_count):
+        name = f"(automatic) {spec.name} {i}"
+        while name in taken:
+            name += "'"
+        names.append(name)
+    return tuple(names)

@@ -711,6 +711,19 @@ def decode_boxes(offset: Tensor, prior: Tensor, variance: Tensor, code: str) -> 
     return torch.cat([middle - half, middle + half], -1)
 
 
+def text_shapes(moves: Tensor, prior: Tensor, variance: Tensor) -> Tensor:
+    """Quadrangles, or rectangles by two corners and a height: moves (N, P, places, 8 or 5), P priors -> the same."""
+    prior, variance = prior[:, None], variance[:, None]
+    low, high = prior[..., :2], prior[..., 2:]
+    size = high - low
+    if moves.shape[3] == 8:
+        start = prior[..., [0, 1, 2, 1, 2, 3, 0, 3]]
+        return variance[..., :2].repeat(1, 1, 4) * moves * size.repeat(1, 1, 4) + start
+    middle = ((low + high) / 2).repeat(1, 1, 2)
+    ends = variance[..., :2].repeat(1, 1, 2) * moves[..., :4] * size.repeat(1, 1, 2) + middle
+    return torch.cat([ends, torch.exp(variance[..., 3:] * moves[..., 4:]) * size[..., 1:]], -1)
+
+
 def of_objects(scores: Tensor, first: Tensor, least: float) -> Tensor:
     """Scores (N, P, C), as of the background 0 where a first stage (N, P, 2) is less sure of an object."""
     background = torch.zeros_like(scores[0, 0])
@@ -741,7 +754,8 @@ def suppress(boxes: Tensor, scores: Tensor, threshold: float, eta: float = 1.0, 
 
 def detections(boxes: Tensor, scores: Tensor, *, background: int, above: float, threshold: float, eta: float = 1.0,
                top_k: int = -1, keep_top_k: int = -1, clip: bool = True, number_images: bool = False) -> Tensor:
-    """SSD's choice of boxes: boxes (N, P, 1 or C, 4), scores (N, P, C) -> (1, 1, K, 7).
+    """SSD's choice of boxes: boxes (N, P, 1 or C, 4), scores (N, P, C) -> (1, 1, K, 7). A box may have further values,
+    which are those of a row too.
 
     Rows hold image, label, score, x1, y1, x2, y2, by image and label, best first. Per class the top_k scores `above`
     are taken and suppressed, then the keep_top_k of each image. Where nothing is found there is a row of -1; with
@@ -758,20 +772,20 @@ def detections(boxes: Tensor, scores: Tensor, *, background: int, above: float, 
             order = order[score[order] > above]
             order = order[:top_k] if top_k >= 0 else order
             box = boxes[image, :, label if boxes.shape[2] > 1 else 0][order]
-            found += [(score[order[i]], label, box[i]) for i in suppress(box, score[order], threshold, eta)]
+            found += [(score[order[i]], label, box[i]) for i in suppress(box[:, :4], score[order], threshold, eta)]
         if 0 <= keep_top_k < len(found):
             found = sorted(found, key=lambda one: -float(one[0]))[:keep_top_k]
             found.sort(key=lambda one: one[1])
         rows += [torch.cat([score.new_tensor([image, label]), score[None], box]) for score, label, box in found]
     if not rows:
-        none = scores.new_full((len(scores) if number_images else 1, 7), -1)
+        none = scores.new_full((len(scores) if number_images else 1, 3 + boxes.shape[3]), -1)
         if number_images:
             none[:, 0] = torch.arange(len(scores))
-        return none.reshape(1, 1, -1, 7)
+        return none[None, None]
     table = torch.stack(rows)
     if clip:
-        table[:, 3:] = table[:, 3:].clamp(0, 1)
-    return table.reshape(1, 1, -1, 7)
+        table[:, 3:7] = table[:, 3:7].clamp(0, 1)
+    return table[None, None]
 
 
 def yolo_boxes(x: Tensor, anchors: list, scale: float, above: float, every_class: bool) -> tuple[Tensor, ...]:
@@ -1358,6 +1372,21 @@ def warp(image: Tensor, flow: Tensor, edge: bool, fill: float = 0) -> Tensor:
             index = (rows.long() * w + columns.long()).view(n, 1, -1).expand(-1, c, -1)
             total = total + by_column * by_row * image.flatten(2).gather(2, index).view(image.shape)
     return torch.where(inside[:, None], total, fill)
+
+
+def warp_into_zeros(image: Tensor, flow: Tensor) -> Tensor:
+    """Pixels (N, C, H, W), interpolated where a flow (N, 2, H, W), columns first, points to; those outside are 0."""
+    n, c, h, w = image.shape
+    wide = F.pad(image, [1, 2, 1, 2]).flatten(2)
+    places = [(torch.arange(size, dtype=flow.dtype, device=flow.device).view(shape) + flow[:, i]).clamp(-1, size)
+              for i, size, shape in ((1, h, (-1, 1)), (0, w, (1, -1)))]
+    (y, down), (x, across) = ((place.floor(), (place - place.floor())[:, None]) for place in places)
+    total = image.new_zeros(())
+    for i, by_row in ((1, 1 - down), (2, down)):
+        for j, by_column in ((1, 1 - across), (2, across)):
+            index = ((y.long() + i) * (w + 3) + x.long() + j).view(n, 1, -1).expand(-1, c, -1)
+            total = total + by_column * by_row * wide.gather(2, index).view(image.shape)
+    return total
 
 
 def shift_channels(x: Tensor, values: list, scale: float = 1, scale_all: float = 1) -> Tensor:

@@ -107,7 +107,7 @@ SERVED = [  # a layer -> the dialect that auto reads it in
     ("Pooling", "pooling_param { kernel_size: 2 ceil_mode: false }", "cascade-rcnn"),
     ("BN", "bn_param { scale_filler { value: 1 } }", "segnet"),
     ("Upsample", "upsample_param { scale: 2 }", "mobilenet-yolo"),
-    ("Interp", "interp_param { zoom_factor: 2 shrink_factor: 2 }", "mobilenetv2"),
+    ("Interp", "interp_param { zoom_factor: 2 shrink_factor: 2 }", "trained-dilation"),
     ("ShuffleChannel", "shuffle_channel_param { group: 2 }", "shufflenet"),
 ]
 
@@ -414,3 +414,19 @@ def test_a_scale_of_one_bottom_is_not_transfernets(path):
                         "unpooling_param { unpool: MAX kernel_size: 2 stride: 2 unpool_size: 6 }", "u")
                 + layer("Scale", "u", "y", "scale_param { filler { value: 255 } }", "s"))
     assert load_net(file)(x=torch.ones(2, 4, 6, 6))["y"].max() == 255
+
+
+def test_a_parameter_learns_or_not_as_its_own_field_says(tmp_path: Path):
+    """caffe/param_down/net.cpp of longriyao/caffe_colorizer@ee73fce"""
+    path = tmp_path / "net.prototxt"
+    path.write_text('layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 } } }\n'
+                    'layer { name: "a" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 2 }'
+                    " param { lr_mult: 0 param_propagate_down: true } param { param_propagate_down: false } }\n")
+    assert [p.requires_grad for p in load_net(path).parameters()] == [True, False]
+
+
+def test_losses_of_one_name_each_have_a_top(tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    loss = 'layer { name: "loss" type: "EuclideanLoss" bottom: "a" bottom: "a" }\n'
+    path.write_text('layer { name: "a" type: "Input" top: "a" input_param { shape { dim: 1 dim: 3 } } }\n' + loss * 2)
+    assert len({step.top for step in load_net(path).steps[1:]}) == 3

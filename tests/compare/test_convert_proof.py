@@ -589,6 +589,13 @@ layer { name: "end" type: "Power" bottom: "chosen" top: "end" power_param { scal
         assert verdict.same, verdict
         assert "layers that read sum" in verdict.sentence
 
+    def test_no_double_precision_where_it_cannot_explain_the_difference(self, made, monkeypatch):
+        net, x = made
+        exact, runs = NetRunner.exact, []
+        monkeypatch.setattr(NetRunner, "exact", lambda self, *values: (runs.append(1), exact(self, *values))[1])
+        assert verify(net, OnnxRunner(Path("net.onnx"), "net.onnx"), x).same
+        assert not runs
+
     def test_what_reads_it_is_still_told_from_another(self, made):
         net, x = made
         model = onnx.load("net.onnx")
@@ -751,6 +758,24 @@ layer { name: "found" type: "DetectionOutput" bottom: "loc_flat" bottom: "conf_f
         code, out, _ = rmpe("verify", ",".join(files), "other.onnx")
         assert code == 1
         assert "the first is found, " in out
+
+
+    SAVES = """save_output_param { output_directory: "saved" output_name_prefix: "run" output_format: "VOC"
+  label_map_file: "labels.prototxt" name_size_file: "sizes.txt" }"""
+
+    @pytest.mark.parametrize("is_there", [False, True], ids=["missing", "there"])
+    @pytest.mark.parametrize("target", ["net.onnx", "net.py"])
+    def test_files_of_detections_are_not_written(self, rmpe, target, is_there):
+        text = self.TEXT.replace("NMS", "0.45").replace("STD", "1").replace("num_classes: 3 k",
+                                                                            f"num_classes: 3 {self.SAVES} k")
+        if is_there:
+            Path("labels.prototxt").write_text("".join(
+                f'item {{ name: "{name}" label: {i} display_name: "{name}" }}' for i, name in enumerate("abc")))
+            Path("sizes.txt").write_text("one 12 12\n")
+        code, _, err = rmpe("convert", *network(text), target)
+        assert code == 0, err
+        assert "found (DetectionOutput) writes no files of detections: its save_output_param is left out" in err
+        assert not Path("saved").exists()
 
 
 class TestASigmoidByTanh:

@@ -25,6 +25,7 @@ MAPS = {
     "Correlation": (6, 6, "correlation_param { kernel_size: 3 max_displacement: 4 pad: 4 stride_1: 2 stride_2: 2 }"),
     "FlowWarp": (3, 2, ""),
     "Warp": (3, 2, ""),
+    "FlowTransformer": (3, 2, ""),
     "Resample": (2, 0, "resample_param { width: 17 height: 5 type: CUBIC }"),
     "Downsample": (2, 0, "downsample_param { top_width: 5 top_height: 4 }"),
     "ChannelNorm": (3, 0, ""),

@@ -59,11 +59,15 @@ class Convolution(BaseConvolution):
 
 @chooses("Convolution")
 def _choose(spec: LayerSpec) -> Choice:
-    """constrain is CCN's, bottom_is_im2col segaware's, pads of each side synopsys's."""
+    """constrain is CCN's, bottom_is_im2col segaware's, pads of each side synopsys's; a map of dilations beside its one
+    bottom has SSAW14/LearnableDilationNetwork's."""
     param = spec.get("convolution_param")
     if param.has("constrain"):
         return Choice("ccn")
     if any(map(param.has, ("pad_type", "pad_l", "pad_r", "pad_t", "pad_b"))):
         return Choice("synopsys")
-    others = ("ccn", "segaware", "synopsys")
-    return Choice("segaware") if param.has("bottom_is_im2col") else Choice("", others)
+    if param.has("bottom_is_im2col"):
+        return Choice("segaware")
+    if len(spec.bottom) == 2 and len(spec.top) == 1:
+        return Choice("trained-dilation")
+    return Choice("", ("ccn", "segaware", "synopsys", "trained-dilation"))

@@ -17,7 +17,7 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.ops.boxes import Detecting, boxes_in_pixels, decode_boxes, detection_output
 
-from .base import UNWRITTEN, Count, Layer, Shape, count, ranked, shape_text
+from .base import Count, Layer, Shape, count, ranked, shape_text
 from .detection_files import DetectionFiles
 from .registry import Choice, chooses, register
 from .ssd_common import MissingFileError, check_first_stage, check_predictions, split_priors
@@ -175,8 +175,6 @@ class TextDetectionOutput(DetectionOutput):
 
     Boxes alone are suppressed. No files are written, as published.
     """
-
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)

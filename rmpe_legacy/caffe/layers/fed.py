@@ -169,6 +169,13 @@ class ImagesWithPlaces(PictureLayer):
     params = ("image_data_param", "transform_param")
 
 
+class ImagesAlone(PictureLayer):
+    """The images of Tyler-D/DeBlurNet without labels, fed."""
+
+    params = ("image_data_param", "transform_param")
+    tops = 1
+
+
 @register("ImageLabelmapData", form="")
 class ImageLabelmapData(_WithMaps):
     """HED's images and edge maps, fed."""
@@ -377,6 +384,31 @@ class MultiFrameData(PictureLayer):
         param = self.own_message()
         frames = param.new_length * param.num_segments
         return [(n, COLORS * frames, h, w), *[(n, 1, 1, 1)] * (self.top_count - 1)]
+
+
+@register("TwoImageData", form="")
+class TwoImageData(PictureLayer):
+    """Two images of one size, each of 3 colours or gray, fed. aharley/segaware@dc45b8a has networks with it; its code
+    is not there."""
+
+    params = ("image_data_param", "two_image_data_param", "transform_param")
+    tops = 2
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.spec.get("two_image_data_param")
+        return [(n, COLORS if color else 1, h, w) for color in (param.first_is_color, param.second_is_color)]
+
+
+@register("ImageFloatData", form="")
+class ImageFloatData(PictureLayer):
+    """Images, with with_heatmap a map beside the colours, label_dim numbers (n, label_dim), and weights (n,), fed."""
+
+    params = ("image_data_param", "image_float_data_param", "transform_param")
+    tops = (2, 3)
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.spec.get("image_float_data_param")
+        return [(n, COLORS + param.with_heatmap, h, w), (n, param.label_dim), (n,)][: self.top_count]
 
 
 class _Clips(PictureLayer):

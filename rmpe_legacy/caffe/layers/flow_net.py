@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .gradient import severed
 from .registry import Choice, chooses, register
 
@@ -203,8 +203,6 @@ class FlowTransformer(_Warping):
     As published, the image gets no gradient. This is the GPU code's arithmetic; its gradient adds the channels without
     atomic operations, so that a GPU may lose some of them: here none is lost.
     """
-
-    not_exportable = UNWRITTEN
 
     def forward(self, image: Tensor, flow: Tensor) -> Tensor:
         image = image.detach()

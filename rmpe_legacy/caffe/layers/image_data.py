@@ -19,7 +19,7 @@ from rmpe_legacy.errors import FileError, RmpeError
 
 from .base import Layer
 from .base_data import SourceLayer
-from .fed import COLORS, ImagesWithPlaces
+from .fed import COLORS, ImagesAlone, ImagesWithPlaces
 from .registry import register
 
 
@@ -35,8 +35,11 @@ class ImageData(SourceLayer):
 
     @classmethod
     def for_spec(cls, spec: LayerSpec) -> type[Layer]:
-        """With use_gps, a layer that is fed."""
-        return ImagesWithPlaces if spec.get("image_data_param").fields.get("use_gps") else cls
+        """With use_gps, or without labels, a layer that is fed."""
+        fields = spec.get("image_data_param").fields
+        if fields.get("label") is False:
+            return ImagesAlone
+        return ImagesWithPlaces if fields.get("use_gps") else cls
 
     def check(self) -> None:
         param = self.spec.get("image_data_param")

@@ -165,7 +165,7 @@ class LSTM(_Recurrent):
         (h, c), hidden = first, []
         for x_t, cont_t in zip(given, cont, strict=True):
             gates = F.linear(h * cont_t, w_hc) + x_t
-            c, h = _Unit.apply(c, gates if constant is None else gates + constant, cont_t, Memory(), False)
+            c, h = LstmStep.apply(c, gates if constant is None else gates + constant, cont_t, Memory(), False)
             hidden.append(h)
         return torch.stack(hidden), [h, c]
 
@@ -190,11 +190,11 @@ class LSTMUnit(Layer):
 
     def forward(self, cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
         memory = Memory()
-        c, h = _Unit.apply(cell, gates, cont.unsqueeze(2), memory, self.in_place)
+        c, h = LstmStep.apply(cell, gates, cont.unsqueeze(2), memory, self.in_place)
         return memory.belongs_to(c), h
 
 
-class _Unit(torch.autograd.Function):
+class LstmStep(torch.autograd.Function):
     """One LSTM step with its published Backward, which treats cont as part of the forget gate's sigmoid."""
 
     @staticmethod
