@@ -45,7 +45,7 @@ class SmallNet(Kernel):
         self.network = code, parameters
 
     def forward(self, *bottoms: Tensor) -> list[Tensor]:
-        x = bottoms[0] if len(bottoms) == 1 else torch.cat([bottom.flatten(1) for bottom in bottoms], 1)
+        x = bottoms[0] if len(bottoms) == 1 else torch.cat([bottom.unsqueeze(-1).flatten(1) for bottom in bottoms], 1)
         return small_net(x, *self.network)
 
 

@@ -97,15 +97,19 @@ class BatchRun:
             found = _ahead(reader, lambda job: self._find(checkpoint, job[1], job[0] < self.shown), mine)
             waiting: deque[tuple[ImageSource, Future[_Finish]]] = deque()
             saving: Future[ImageResult] | None = None
-            for (i, source), image in zip(self.context.progress(mine), found, strict=False):
-                if isinstance(image, ImageResult) and image.people is not None:  # finished by an earlier run
-                    continue
-                waiting.append((source, workers.submit(self._processed, source, image, i < self.shown)))
-                while len(waiting) >= 2 * self.workers - 1:  # so that no thread waits for a slower one
+            try:
+                for (i, source), image in zip(self.context.progress(mine), found, strict=False):
+                    if isinstance(image, ImageResult) and image.people is not None:  # finished by an earlier run
+                        continue
+                    waiting.append((source, workers.submit(self._processed, source, image, i < self.shown)))
+                    while len(waiting) >= 2 * self.workers - 1:  # so that no thread waits for a slower one
+                        saving = self._saved(checkpoint, saver, *waiting.popleft(), saving)
+                while waiting:
                     saving = self._saved(checkpoint, saver, *waiting.popleft(), saving)
-            while waiting:
-                saving = self._saved(checkpoint, saver, *waiting.popleft(), saving)
-            self._wait(saving)
+                self._wait(saving)
+            except BaseException:  # Ctrl-C too: do not wait for images that nobody has begun
+                workers.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _saved(self, checkpoint: Checkpoint, saver: ThreadPoolExecutor, source: ImageSource,
                processing: Future[_Finish], last: Future[ImageResult] | None) -> Future[ImageResult]:

@@ -33,6 +33,17 @@ FOUND = {
     "a factor beyond any size": (layer("MaskResize", rest="mask_resize_param { output_height: 2 output_width: 3 "
                                        "factor_height: 1e38 }"), {"x": (2, 3, 40, 5)},
                                  "its factors are too large for a bottom of 2 x 3 x 40 x 5"),
+    "a scale that is no number": (layer("ResizeBilinear", rest="resize_bilinear_param { scale_height: nan }"),
+                                  {"x": (2, 3, 4, 5)}, "its top would have height nan"),
+    "a scale without end": (layer("ResizeBilinear", rest="resize_bilinear_param { scale_width: 3e38 }"),
+                            {"x": (2, 3, 4, 5)}, "its top would have width inf"),
+    "an image of all memory": (layer("ResizeNearestNeighbor", rest="resize_nearest_neighbor_param { "
+                                     "output_height: 2147483647 output_width: 1 }"), {"x": (1, 3, 4, 5)},
+                               "its top would be 1 x 2147483647 x 1 x 5; Caffe's blobs have up to 2147483647 values"),
+    "means of padding": (layer("Pooling", rest="pooling_param { kernel_size: 3 pool: AVE_EXC_PAD pad_t: 3 }"),
+                         {"x": (2, 3, 4, 5)}, "a window of pool AVE_EXC_PAD lies in the padding"),
+    "means far outside": (layer("Pooling", rest="pooling_param { kernel_size: 3 pool: AVE_TF pad_b: 4294967295 }"),
+                          {"x": (2, 3, 4, 5)}, "a window of pool AVE_TF lies in the padding"),
     "images of no axes": (layer("GenerateAugmentationParameters"), {"x": ()}, "needs a bottom with images"),
     "more tops than it fills": (layer("CPMData", "", "a b c", "cpm_transform_param { stride: 8 }"), {},
                                 "takes 1 to 2 tops"),

@@ -119,6 +119,15 @@ def test_activations(activation: str, between: str, tmp_path: Path):
                                         + activation))
 
 
+def test_inputs_of_one_value_per_image(tmp_path: Path):
+    """Beside an input that parameters read: an input of one axis has none but the batch."""
+    inputs = "".join(layer("Input", f"input_param {{ shape {{ {dims} }} }}", "", name, name)
+                     for name, dims in (("a", "dim: 4"), ("b", "dim: 4"), ("c", "dim: 4 dim: 3")))
+    text = inputs + layer("Eltwise", "", "a b", "sum", "sum") + layer(
+        "InnerProduct", "inner_product_param { num_output: 2 }", "c")
+    assert_computes_the_same(everything(tmp_path, text))
+
+
 def test_an_activation_leaves_a_value_that_others_read(tmp_path: Path):
     text = (DATA.format(3, 8, 7) + conv("num_output: 5 kernel_size: 3", top="a") + layer("ReLU", "", "a", "b", "relu")
             + layer("Eltwise", "", "a b"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Event, get_ident
@@ -93,6 +95,30 @@ def test_an_error_in_one_of_several_images_ends_the_run_and_keeps_what_is_finish
 
     BatchRun(tmp_path, {}, process_the_rest).run(sources)
     assert computed == list("3456")
+
+
+def test_an_interrupted_run_does_not_begin_the_images_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    is_ending, shutdown, begun = Event(), ThreadPoolExecutor.shutdown, []
+
+    def end(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        shutdown(pool, wait=False, cancel_futures=cancel_futures)
+        is_ending.set()
+        shutdown(pool, wait=wait)
+
+    def process(source: Source, image: np.ndarray, keep_crops: bool) -> PoseResult:
+        begun.append(source.name)
+        assert is_ending.wait(PATIENCE)
+        return nobody()
+
+    def interrupted(items: Sequence) -> Iterator:
+        yield from items[:4]  # three threads, so that one image waits
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", end)
+    run = BatchRun(tmp_path, {}, process, context=RunContext(progress=interrupted), workers=3)
+    with pytest.raises(KeyboardInterrupt):
+        run.run([Source(name) for name in "012345"])
+    assert set(begun) <= {"0", "1", "2"}
 
 
 @pytest.mark.parametrize(("threads", "workers", "images", "expected"), [

@@ -165,6 +165,11 @@ class WindowsOfFourPads(Windows):
             out.append(n - 1 if self.drops and (n - 1) * s >= extent + p else n)
         return out[0], out[1]
 
+    def all_touch(self, size: Sequence[int]) -> bool:
+        """Whether each window has a pixel of the plane: the first and the last of each axis do."""
+        axes = zip(size, self.grid(size), self.kernel, self.stride, self.pad, strict=True)
+        return all(p < k and (n - 1) * s - p < extent for extent, n, k, s, p in axes)
+
     def spans(self, size: Sequence[int], inside: bool) -> list[Tensor]:
         """Return, for each axis, by how many rows or columns a window counts: those on the plane, or padding too."""
         spans = []
@@ -208,7 +213,7 @@ class PoolingOfFourPads(Pooling):
         out = self.windows.grid(size)
         if min(out) < 1:
             raise self.spec.error(f"its window does not fit on a bottom of {shape_text(bottom[0])}")
-        if self.counts_inside and min(int(span.min()) for span in self.windows.spans(size, inside=True)) < 1:
+        if self.counts_inside and not self.windows.all_touch(size):
             raise self.spec.error(f"a window of pool {self.method} lies in the padding of a bottom of "
                                   f"{shape_text(bottom[0])}; give pads below the kernel")
         return [(n, c, *out)] * self.top_count

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Layer, Shape, shape_text
+from .base import MAX_COUNT, Layer, Shape, count, shape_text
 from .registry import register
 
 HALF = np.float32(0.5)
@@ -39,13 +39,22 @@ class _Resize(Layer):
             raise self.spec.error(f"needs a bottom with 4 axes, not {shape_text(bottom[0])}")
         self.size = []
         for axis, side in enumerate(("height", "width"), self.first):
-            scaled = int(np.floor(np.float32(shape[axis]) * np.float32(getattr(self.param, f"scale_{side}"))))
-            size = getattr(self.param, f"output_{side}") if self.param.has(f"output_{side}") else scaled
-            if size < 1 or shape[axis] < 1:
-                raise self.spec.error(f"its top would have {side} {size}, from a bottom of {shape_text(bottom[0])}")
-            self.size.append(size)
-            shape[axis] = size
+            size = self.scaled(shape[axis], side)
+            if not 1 <= size <= MAX_COUNT or shape[axis] < 1:
+                raise self.spec.error(f"its top would have {side} {size:.10g}, from a bottom of "
+                                      f"{shape_text(bottom[0])}")
+            shape[axis] = int(size)
+            self.size.append(shape[axis])
+        if count(tuple(shape)) > MAX_COUNT:  # before anything is computed for each row or column
+            raise self.spec.error(f"its top would be {shape_text(shape)}; Caffe's blobs have up to {MAX_COUNT} values")
         return [tuple(shape)]
+
+    def scaled(self, size: int, side: str) -> float:
+        """How many rows or columns the top has; NaN or infinite if the scale is, or is that large."""
+        if self.param.has(f"output_{side}"):
+            return getattr(self.param, f"output_{side}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.floor(np.float32(size) * np.float32(getattr(self.param, f"scale_{side}"))))
 
     def step(self, size: int, out: int) -> np.float32:
         """How many of the bottom's pixels a pixel of the top spans."""
