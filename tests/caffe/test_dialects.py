@@ -374,3 +374,18 @@ def test_a_scale_of_one_bottom_is_not_transfernets(path):
                         "unpooling_param { unpool: MAX kernel_size: 2 stride: 2 unpool_size: 6 }", "u")
                 + layer("Scale", "u", "y", "scale_param { filler { value: 255 } }", "s"))
     assert load_net(file)(x=torch.ones(2, 4, 6, 6))["y"].max() == 255
+
+
+@pytest.mark.parametrize(("kind", "tops", "shapes"), [
+    ("FloData", 'top: "y"', ((4, 2, 256, 256),)),
+    ("ImageData", 'top: "y"', ((4, 3, 256, 256),)),
+])
+def test_flownets_data_layers_can_be_fed(tmp_path: Path, kind: str, tops: str, shapes: tuple):
+    path = tmp_path / "net.prototxt"
+    path.write_text(f'layer {{ name: "d" type: "{kind}" {tops} '
+                    'image_data_param { source: "list.txt" root_folder: "./" batch_size: 4 } }')
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = load_net(path)
+    assert net.dialect == "flownet"
+    assert net.steps[0].top_shapes == shapes

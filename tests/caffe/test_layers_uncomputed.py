@@ -54,6 +54,14 @@ SHAPES = {
                            [(1, 8, 10, 8)]),
     "TopKOld": ("", [(7, 8, 10, 10), (7, 1), (5, 1, 1, 1)], [(5, 8, 10, 10), (5, 1, 1, 1)]),
     "TileProduct": ("", [MAP, (2, 1, 5, 6)], [MAP]),
+    "DenseCRF": ("", [MAP, ONE, (2, 3, 5, 6)], [MAP]),
+    "SpatialWta": ("spatial_wta_param { global_wta: true }", [MAP], [MAP, MAP]),
+    "RNDropout": ("rn_dropout_param { num_drop_blobs: 1 }", [MAP, MAP], [MAP, MAP]),
+    "RotateROIPooling": ("rotate_pooling_param { pooled_h: 3 pooled_w: 4 }", [MAP, (3, 6), (1, 3)], [(3, 8, 3, 4)]),
+    "MultiChannelSigmoidCrossEntropyLoss": ("", [MAP, (2, 1, 5, 6)], [()]),
+    "MultiChannelReweightedSigmoidCrossEntropyLoss": ("", [MAP, (2, 1, 5, 6)], [()]),
+    "JSDLoss": ("", [(3, 8), (3, 8)], [()]),
+    "RSJSDLoss": ("", [(3, 8), (3, 8)], [()]),
 }
 
 

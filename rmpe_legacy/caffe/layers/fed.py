@@ -188,6 +188,25 @@ class ImageNormalData(_WithMaps):
     channels = COLORS
 
 
+@register("ImageData", form="flownet")
+class ImagesAlone(PictureLayer):
+    """The images of liruoteng/FlowNet, without labels, fed."""
+
+    params = ("image_data_param", "transform_param")
+    tops = 1
+
+
+@register("FloData", form="")
+class FloData(PictureLayer):
+    """Flows between two images, (n, 2, h, w), fed."""
+
+    params = ("image_data_param", "transform_param")
+    tops = 1
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        return [(n, 2, h, w)]
+
+
 @register("SegData", form="")
 class SegData(_WithMaps):
     """The images and label maps of temporal segment networks' Caffe, fed."""
@@ -405,3 +424,9 @@ def _choose_annotated(spec: LayerSpec) -> Choice:
 def _choose_video(spec: LayerSpec) -> Choice:
     """RMPE's and SSD's has its batch_size in data_param."""
     return Choice("") if spec.has("data_param") else Choice("fed", ("",))
+
+
+@chooses("ImageData")
+def _choose_images(spec: LayerSpec) -> Choice:
+    """liruoteng/FlowNet's has no labels."""
+    return Choice("flownet") if len(spec.top) == 1 else Choice("")
