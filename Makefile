@@ -45,7 +45,7 @@ docs: $(READY)
 
 lint: $(PACKAGES)
 	$(BIN)/ruff check .
-	$(BIN)/python tools/type_ratchet.py
+	$(BIN)/python -m mypy
 
 build: $(READY)
 
@@ -60,7 +60,7 @@ fuzz: $(READY)
 
 # Every instruction set, and the CUDA kernels played by a CPU's threads, on wild maps and odd sizes. No torch.
 # -O0: with the sanitizers, -O1 takes three times as long to compile the AVX2 loops.
-LOOPS = tests/native/kernels.cpp csrc/cpu/kernels_*.cpp csrc/cpu/winograd_*.cpp
+LOOPS = tests/native/kernels.cpp csrc/cpu/kernels_*.cpp csrc/cpu/winograd_*.cpp csrc/cpu/small_net_*.cpp
 CHECKED = -fsanitize=address,signed-integer-overflow,integer-divide-by-zero,float-cast-overflow,bounds,shift
 sanitize:
 	mkdir -p build/sanitize

@@ -28,6 +28,9 @@ STABLE_TORCH_LIBRARY(rmpe, m) {
   m.def("winograd(Tensor x, Tensor weight, Tensor? bias, Tensor? term, int outputs, int pad_h, int pad_w, "
         "int dilation_h, int dilation_w, bool relu) -> Tensor");
 
+  // A whole small network, x (N, ...) -> its outputs; code and parameters are those of rmpe_legacy/ops/small_net.py.
+  m.def("small_net(Tensor x, Tensor code, Tensor parameters) -> Tensor[]");
+
   // Detection. N images, P priors with L places each (1, or one per class), C classes, all of single precision.
   m.def("decode_boxes(Tensor offset, Tensor prior, int code, bool in_target) -> Tensor");
   m.def("encode_boxes(Tensor box, Tensor prior, int code, bool in_target) -> Tensor");

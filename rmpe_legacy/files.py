@@ -206,9 +206,10 @@ def as_os_errors(*further: type[Exception]) -> Iterator[None]:
     torch and h5py raise RuntimeError with the error number in the text; `further` are similar exceptions of other
     libraries.
     """
+    kinds: tuple[type[Exception], ...] = (RuntimeError, OSError, *further)
     try:
         yield
-    except (RuntimeError, OSError, *further) as error:
+    except kinds as error:
         number = _ERRNO.search(f"{error} {error.__context__}")  # the first failure; what follows says something else
         if number is None:
             raise OSError(str(error).partition("\n")[0]) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import keyword
 import re
 import traceback
 from collections.abc import Iterable, Sequence
@@ -43,6 +45,16 @@ def shorten_list(names: Sequence[str]) -> str:
     """Join names with commas; of a long list the first few, and the number of the rest."""
     shown = ", ".join(map(shorten, names[:MAX_LISTED]))
     return shown if len(names) <= MAX_LISTED else f"{shown} and {len(names) - MAX_LISTED} more"
+
+
+def call_of_net(names: Iterable[str]) -> str:
+    """Format a call of a network with these inputs, shortened if there are many: ``net(data=..., **{"a b": ...})``."""
+    names = list(names)
+    odd = [name for name in names if not name.isidentifier() or keyword.iskeyword(name)]
+    given = [f"{name}=..." for name in names if name not in odd]
+    if odd:
+        given.append("**{" + ", ".join(f"{json.dumps(name, ensure_ascii=False)}: ..." for name in odd) + "}")
+    return f"net({shorten(', '.join(given), 500)})"
 
 
 def pluralize(count: int, what: str) -> str:

@@ -22,9 +22,9 @@ import torch
 
 from rmpe_legacy import load_net
 from rmpe_legacy.caffe.layers.base import count
-from rmpe_legacy.caffe.net import wire
 from rmpe_legacy.caffe.proto.caffemodel import read_weights
 from rmpe_legacy.caffe.proto.protobuf import caffe_pb2
+from rmpe_legacy.caffe.wiring import wire
 
 ROOT = Path(__file__).parents[1]
 PEAK = """

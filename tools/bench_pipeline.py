@@ -1,10 +1,13 @@
 """Times `rmpe demo` on a folder, image files to JSON, beside its networks alone; plots its memory.
 
     python tools/bench_pipeline.py [FOLDER] [--images N] [--rounds N] [--threads N] [--engine NAME] [--no-pictures]
+                                   [-- OPTION OF rmpe demo ...]
     python tools/bench_pipeline.py --memory OUT.svg [--images N]
 
-Without a folder, the images are those that rmpe_legacy.synthetic draws (at most 500 different ones), and the networks
-are the package's. "Networks alone" runs the networks on what they were given during the command, and nothing else.
+Without a folder, the images are those that rmpe_legacy.synthetic draws (at most 500 different ones). The networks are
+the package's, unless options after `--` (--detector, --pose, --threshold) name others. "Networks alone" runs the
+networks on what they were given during the command, and nothing else: one call after the other in all threads, and in
+as many threads at once, of which each runs every N-th call in one thread.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +52,7 @@ def run_demo(images: Path, output: Path, args: argparse.Namespace) -> float:
     """Run the command; return the seconds it took."""
     begin = time.perf_counter()
     code = rmpe(["demo", str(images), "--output", str(output), "-q", "--threads", str(args.threads), "--engine",
-                 args.engine, *([] if args.pictures else ["--no-pictures"])])
+                 args.engine, *([] if args.pictures else ["--no-pictures"]), *args.options])
     if code != 0:
         raise SystemExit(f"rmpe demo failed with exit code {code}")
     return time.perf_counter() - begin
@@ -74,11 +79,19 @@ def recorded(calls: list[Call]) -> Iterator[None]:
             owner._run = run  # type: ignore[method-assign]
 
 
-def run_networks(calls: list[Call]) -> float:
+def run_networks(calls: list[Call], threads: int, workers: int) -> float:
+    def run_share(first: int) -> None:
+        own: dict[int, Any] = {}
+        with inference_mode_fp32():
+            for run, (network, inputs) in calls[first::workers]:
+                if id(network) not in own:
+                    own[id(network)] = network.for_another_thread()
+                run(own[id(network)], inputs)
+
+    torch.set_num_threads(threads // workers)
     begin = time.perf_counter()
-    with inference_mode_fp32():
-        for run, arguments in calls:
-            run(*arguments)
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(run_share, range(workers)))
     return time.perf_counter() - begin
 
 
@@ -93,16 +106,16 @@ def compare(images: Path, count: int, args: argparse.Namespace, folder: Path) ->
     people = people_in(folder / "first")
     print(f"{count} images, {people} people, {len(calls)} forwards, engine {args.engine}, {args.threads} threads, load "
           f"{os.getloadavg()[0]:.1f}; torch {torch.__version__}")
-    whole, alone = [], []
+    seconds: dict[str, list[float]] = {"rmpe demo": [], "networks alone": [], "networks at once": []}
     for i in range(args.rounds):
-        whole.append(run_demo(images, folder / str(i), args))
-        alone.append(run_networks(calls))
-    shares = sorted(nets / everything for everything, nets in zip(whole, alone, strict=True))
-    for name, seconds in (("rmpe demo", whole), ("networks alone", alone)):
-        middle = statistics.median(seconds)
-        print(f"{name:16} {middle:7.2f} s ({min(seconds):.2f} to {max(seconds):.2f}), "
-              f"{people / middle:6.1f} people a second")
-    print(f"networks alone / rmpe demo: {statistics.median(shares):.2f} ({shares[0]:.2f} to {shares[-1]:.2f})")
+        seconds["rmpe demo"].append(run_demo(images, folder / str(i), args))
+        seconds["networks alone"].append(run_networks(calls, args.threads, 1))
+        seconds["networks at once"].append(run_networks(calls, args.threads, args.threads))
+    for name, each in seconds.items():
+        shares = sorted(nets / everything for everything, nets in zip(seconds["rmpe demo"], each, strict=True))
+        middle = statistics.median(each)
+        print(f"{name:17} {middle:7.2f} s ({min(each):.2f} to {max(each):.2f}), {people / middle:6.1f} people a "
+              f"second; of rmpe demo's time {statistics.median(shares):.2f} ({shares[0]:.2f} to {shares[-1]:.2f})")
 
 
 def resident() -> float:
@@ -153,7 +166,9 @@ def main() -> None:
     parser.add_argument("--engine", default="exact")
     parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="file to JSON, nothing drawn")
     parser.add_argument("--memory", metavar="OUT.svg", help="plot the memory of one run in place of timing it")
-    args = parser.parse_args()
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args = parser.parse_args(sys.argv[1:split])
+    args.options = sys.argv[split + 1 :]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "images").mkdir()

@@ -10,16 +10,14 @@
 #pragma once
 #include <cstdint>
 
+#include "cpu/blocks.h"
 #include "cpu/kernels.h"
 
 namespace rmpe {
 
-constexpr int kBlock = 16;         // channels that lie together in the transformed values
 constexpr int kTile = 6;           // rows and columns of a tile of the input
 constexpr int kOut = 4;            // and of the output
 constexpr int kPoints = kTile * kTile;
-
-constexpr int64_t blocks(int64_t channels) { return (channels + kBlock - 1) / kBlock; }
 
 // How many tiles cover `size` outputs in a row. With a dilation, as many tiles as its size lie within one another.
 constexpr int64_t tiles_along(int64_t size, int64_t dilation) {

@@ -1,29 +1,6 @@
 // Winograd's loops for any processor, one value at a time, and the transform of the weights.
 #include "cpu/winograd.h"
-#include "numeric.h"
-
-namespace rmpe {
-namespace {
-
-struct Lanes {
-  using Vector = float;
-  static constexpr int kCount = 1, kRows = 2, kBlocks = 1;
-
-  static RMPE_INLINE Vector load(const float* from) { return *from; }
-  static RMPE_INLINE Vector load(const float* from, int64_t count) { return count > 0 ? *from : 0; }
-  static RMPE_INLINE void store(float* to, Vector x) { *to = x; }
-  static RMPE_INLINE void store(float* to, Vector x, int64_t count) { if (count > 0) *to = x; }
-  static RMPE_INLINE Vector broadcast(float x) { return x; }
-  static RMPE_INLINE Vector plus(Vector x, Vector y) { return x + y; }
-  static RMPE_INLINE Vector minus(Vector x, Vector y) { return x - y; }
-  static RMPE_INLINE Vector times(Vector x, Vector y) { return x * y; }
-  static RMPE_INLINE Vector madd(Vector x, Vector y, Vector z) { return fused_multiply_add(x, y, z); }
-  // max(x, 0), and NaN for NaN.
-  static RMPE_INLINE Vector positive(Vector x) { return 0 > x ? 0 : x; }
-};
-
-}  // namespace
-}  // namespace rmpe
+#include "cpu/lanes_baseline.h"
 #include "cpu/winograd_loops.h"
 
 namespace rmpe {

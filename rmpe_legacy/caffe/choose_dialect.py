@@ -10,6 +10,7 @@ from rmpe_legacy.errors import NetError, PrototxtError
 from rmpe_legacy.wording import shorten_list
 
 from .layers import registry
+from .mixed_defaults import settle_defaults
 from .proto.dialects import AUTO, BASES, MIXED, forks
 from .proto.message import Message, Unknown, fields_with_effect
 from .proto.schema import MessageType, load_schema, may_have
@@ -73,7 +74,8 @@ def read_network(path: str | PathLike, dialect: str, strict: bool,
     _, message, name, layers = best
     if strict and any(unknown.is_again for unknown in message.unknowns()):
         message = read_text(path, "NetParameter", name)  # which raises the error, with the place
-    return Reading(message, name, (*_doubts(message, name, layers), *_without_effect(message)), layers)
+    settled = tuple(settle_defaults(layers[1])) if name == MIXED and layers is not None else ()
+    return Reading(message, name, (*_doubts(message, name, layers), *settled, *_without_effect(message)), layers)
 
 
 def _candidates(first: Message) -> list[str]:

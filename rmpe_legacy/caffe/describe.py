@@ -10,12 +10,12 @@ from rmpe_legacy.wording import one_line, pluralize
 
 from .layers.base import count, shape_text
 from .load import read_net, set_aside
-from .net import Step, blobs_text, outputs_of
 from .proto.blobs import StoredBlob, TrainedLayer
 from .proto.caffemodel import read_weights
 from .proto.dialects import dialects
 from .proto.message import Message, Unknown
 from .proto.text_writer import format_text
+from .step import Step, blobs_text, outputs_of
 from .unknown import MAX_KINDS, list_findings
 from .weights import read_trained
 
@@ -59,7 +59,8 @@ def describe_net(prototxt: str, phase: str = "TEST", level: int = 0, stages: Seq
     findings = parsed.findings + set_aside(steps)
     if findings:
         lines += ["", list_findings(prototxt, "left out of the above", findings)]
-        if any(finding.is_layer and finding.layer.fields.get("type") == "Python" for finding in findings):
+        layers = [finding.layer for finding in findings if finding.is_layer and finding.layer is not None]
+        if any(layer.fields.get("type") == "Python" for layer in layers):
             lines.append("rmpe show imports no Python modules, so the shapes after such a layer are unknown")
         lines += _unknown_text(parsed.message)
     return Description("\n".join(lines), tuple(misfits))

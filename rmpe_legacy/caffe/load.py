@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
-from rmpe_legacy.wording import did_you_mean, shorten
+from rmpe_legacy.wording import call_of_net, did_you_mean, shorten
 
 from .choose_dialect import Layers, Reading, read_network
 from .layers import registry
-from .layers.fed import call
-from .net import LeftOut, Net, Step, wire, wire_quietly
+from .layers.unknown_data import FedPython
+from .net import LeftOut, Net
 from .proto.blobs import TrainedLayer
 from .proto.message import Message
 from .proto.upgrade import upgrade_net
 from .spec import DE_TRANSFORM, PHASES, LayerSpec, NetState, insert_splits, layer_specs
+from .step import Step
 from .unknown import Finding, check_is_network, list_findings, unknown_fields
 from .weights import read_trained
+from .wiring import wire, wire_quietly
 
 _WITHOUT_EFFECT = ("engine",)  # enums whose value changes no number
 MAX_LAYERS = 20_000  # Differs: Caffe has no limit. Each layer takes a few kilobytes, however short its text is
@@ -81,7 +83,8 @@ class ParsedNet:
     findings: list[Finding]  # unknown fields and layers that were left out
     incomplete: frozenset[str]  # blobs that a left-out in-place layer would have changed
     message: Message  # the whole NetParameter in the current layout, before the phase rules
-    notes: tuple[str, ...] = ()  # what another dialect would compute differently, and fields without effect
+    # What another dialect would compute differently, fields without effect, and Python modules that are not imported
+    notes: tuple[str, ...] = ()
 
     @property
     def dialect(self) -> str:
@@ -134,7 +137,16 @@ def read_net(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stag
     reading = read_message(prototxt, phase, level, stages, dialect, strict, de_transform=de_transform,
                            allow_python=allow_python)
     parsed = parse_net(reading.message, phase, level, stages, de_transform, strict, allow_python, until, reading.layers)
-    return replace(parsed, notes=reading.notes)
+    return replace(parsed, notes=(*reading.notes, *_not_imported(parsed.specs)))
+
+
+def _not_imported(specs: Iterable[LayerSpec]) -> Iterator[str]:
+    """Yield a note about each Python layer that makes data, but whose module is not imported."""
+    for spec in specs:
+        if registry.class_of(spec) is FedPython:
+            module, tops = shorten(spec.get("python_param").module), call_of_net(spec.top)
+            yield str(spec.error(f"its Python module '{module}' is not imported, so pass its tops: {tops}; or allow "
+                                 "the module with allow_python=True (--allow-python)"))
 
 
 def read_message(prototxt: str | PathLike, phase: str = "TEST", level: int = 0, stages: Sequence[str] = (),
@@ -266,7 +278,7 @@ def _feeding(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]) -> tu
         if error is not None and spec.top and not spec.bottom:
             spec = replace(spec, is_fed=True)
             findings.append(Finding.of_layer(spec.error(
-                f"{error.reason}; pass its tops instead: {call(spec.top)}")))
+                f"{error.reason}; pass its tops instead: {call_of_net(spec.top)}")))
         fed.append(spec)
     return fed, findings
 
@@ -330,12 +342,15 @@ def _computable(specs: Sequence[LayerSpec], errors: Mapping[int, LayerError]
     for spec in specs:
         error = None if spec.is_fed else errors.get(id(spec.message)) or _unknown_value(spec)
         needs = next((lost[b] for b in spec.bottom if b in lost), None)
-        if error is None and needs is None:
+        if error is not None:
+            findings.append(Finding.of_layer(error))
+        elif needs is not None:
+            findings.append(Finding.of_layer(spec.error(f"needs {shorten(needs)}, which is left out"),
+                                             "needs what is left out"))
+        else:
             kept.append(spec)
             for top in spec.top:
                 lost.pop(top, None)
             continue
         lost |= dict.fromkeys(spec.top, spec.name if needs is None else needs)
-        findings.append(Finding.of_layer(error) if error is not None else Finding.of_layer(
-            spec.error(f"needs {shorten(needs)}, which is left out"), "needs what is left out"))
     return kept, findings, frozenset(lost)

@@ -1,13 +1,12 @@
 """Networks: layers run in file order, blobs and shared parameters by name, gradients as in Caffe.
 
-Source: Net::Init, AppendTop, AppendBottom, AppendParam, CopyTrainedLayersFrom (net.cpp) of RMPE@5188c23.
+Source: Net::Init, ForwardFromTo, BackwardFromTo (net.cpp) of RMPE@5188c23.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
@@ -17,35 +16,21 @@ import torch
 from torch import Tensor, nn
 
 import rmpe_legacy
-from rmpe_legacy.errors import LayerError, NetError, RmpeError
+from rmpe_legacy.errors import LayerError, NetError
+from rmpe_legacy.reading import first_line
 from rmpe_legacy.text_table import WIDTH, text_table
-from rmpe_legacy.wording import describe_error, did_you_mean, one_line, printable, shorten, utf8
+from rmpe_legacy.wording import call_of_net, did_you_mean, one_line, printable, shorten, utf8
 
-from .layers import registry
-from .layers.base import MAX_AXES, MAX_COUNT, Layer, Shape, count, shape_text, shapes_text
-from .layers.by_use import OTHER_SIZES, other_shapes
+from .layers.base import Shape, shape_text, shapes_text
 from .layers.gradient import overwrite, rewritten, share
+from .params import make_params
 from .proto.blobs import TrainedLayer
 from .spec import LayerSpec
+from .step import Step, blobs_text, outputs_of, run_step
+from .wiring import wire
 
 # Whether somebody watches all modules of the process. If a version of torch cannot tell, somebody may.
 _has_any_global_hook = getattr(nn.modules.module, "_has_any_global_hook", lambda: True)
-
-
-@dataclass
-class Step:
-    """One layer in the forward pass."""
-
-    layer: Layer
-    bottom: tuple[str, ...]
-    top: tuple[str, ...]
-    free: tuple[str, ...] = ()  # blobs that no later step reads
-    cut: tuple[int, ...] = ()  # bottoms without a gradient: propagate_down: false, labels
-    cut_if_forced: tuple[int, ...] = ()  # the same with force_backward
-    bottom_shapes: tuple[Shape, ...] | None = ()  # the shapes of the last reshape; None if it failed
-    top_shapes: tuple[Shape, ...] = ()
-    alters: tuple[str, ...] = ()  # blobs under other names whose memory it overwrites by working in place
-    is_plain: bool = False  # it has bottoms, and alters nothing
 
 
 @dataclass
@@ -136,44 +121,9 @@ class Net(nn.Module):
 
     def _make_params(self, trained: Mapping[str, TrainedLayer] | None) -> None:
         """Create, load and share the parameters."""
-        _check_memory(step.layer for step in self.steps)
-        owners: dict[str, tuple[Layer, int]] = {}
-        bare = []
-        for step in self.steps:
-            layer = step.layer
-            name = layer.spec.name
-            stored = trained.get(name) if trained and name not in self.params else None
-            blobs = () if stored is None else stored.blobs
-            made, fresh = [], False
-            for i in range(len(layer.declared)):
-                owner = self._owner(owners, layer, i)
-                blob = blobs[i] if i < len(blobs) else None
-                if stored is not None and ((blob is None and owner is None) or len(blobs) > len(layer.declared)):
-                    raise layer.spec.error(f"has {len(layer.declared)} parameters, but {len(blobs)} in the weights; "
-                                           "load the weights of this network, or rename the layer")
-                if owner is None:
-                    made.append(layer.make(i, blob))
-                    fresh |= blob is None and i >= len(layer.spec.message.blobs)
-                else:
-                    made.append(_share(owner, layer, i, blob))
-            if fresh and trained is not None:
-                bare.append(name)
-            if made:
-                self.params.setdefault(name, made)
+        self.params, bare = make_params(self.steps, trained)
         if trained is not None:
             self._report_weights(trained, bare)
-
-    @staticmethod
-    def _owner(owners: dict[str, tuple[Layer, int]], layer: Layer, index: int) -> tuple[Layer, int] | None:
-        """Return the parameter that this one shares by name; None if it has no name or is the first of its name."""
-        params = layer.spec.params
-        name = params[index].name if index < len(params) else ""
-        if not name:
-            return None
-        if name in owners:
-            return owners[name]
-        owners[name] = (layer, index)
-        return None
 
     def _report_weights(self, trained: Mapping[str, TrainedLayer], bare: list[str]) -> None:
         here = {step.layer.spec.name for step in self.steps}
@@ -346,7 +296,7 @@ class Net(nn.Module):
         if len(self.inputs) != 1:
             names = list(self.inputs) or list(self._sources)
             raise NetError(f"a value without a name needs a network with a single input, and this one has "
-                           f"{len(self.inputs)}; give them by name: {_call(names)}")
+                           f"{len(self.inputs)}; give them by name: {call_of_net(names)}")
         return dict.fromkeys(self.inputs, inputs)
 
     def _feed(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -362,7 +312,7 @@ class Net(nn.Module):
             meant = did_you_mean(str(unknown[0]), sources)
             raise NetError(f"no input {_listed(unknown)}{meant}; this network's inputs are {_listed(self.inputs)}")
         if missing := [name for name in self.inputs if name not in given]:
-            raise NetError(f"input {_listed(missing)} is missing; give each as a tensor: {_call(self.inputs)}")
+            raise NetError(f"input {_listed(missing)} is missing; give each as a tensor: {call_of_net(self.inputs)}")
         for name in given:
             if lacking := [top for top in sources[name].top if top not in given]:
                 raise NetError(f"input {name!r} is given, but not {_listed(lacking)} of the same layer "
@@ -412,7 +362,8 @@ class Net(nn.Module):
         losses = self._record.losses
         if not losses:
             raise NetError("the last forward had no loss; a loss layer, or a layer with a loss_weight, produces one")
-        return sum(weight * value.sum() for weight, value in losses)
+        first, *others = (weight * value.sum() for weight, value in losses)
+        return sum(others, first)
 
     @property
     def blobs(self) -> Blobs:
@@ -462,13 +413,6 @@ class Net(nn.Module):
         return printable(f"{self.name or 'unnamed'}: {shapes_text(self.inputs)} -> {', '.join(self.outputs)}")
 
 
-def blobs_text(step: Step) -> str:
-    """Return a layer's bottoms and tops: "data -> conv1 1 x 64 x 500 x 500"."""
-    tops = shapes_text(dict(zip(step.top, step.top_shapes, strict=True)))
-    bottoms = step.layer.spec.message.bottom
-    return f"{', '.join(bottoms)} -> {tops}".rstrip() if bottoms else tops
-
-
 def module_names(layers: Sequence[str]) -> list[str]:
     """Make layer names valid for torch: UTF-8, no dots, not empty, unique, and not an attribute of Net."""
     taken = set(_own_names()) if layers else set()
@@ -489,233 +433,9 @@ def _own_names() -> frozenset[str]:
     return frozenset(dir(Net(())))
 
 
-def wire_quietly(specs: Sequence[LayerSpec], resize: bool = True) -> list[Step]:
-    """``wire`` without the warnings, which were issued when the network was loaded."""
-    return _quietly(lambda: wire(specs, resize))
-
-
-def wire(specs: Sequence[LayerSpec], resize: bool = True) -> list[Step]:
-    """Create the layers in order; each checks its parameters and computes its top shapes. Allocates no memory yet.
-
-    Where a layer does not take what a data layer assumes of its tops, other shapes are tried, with a warning.
-
-    Args:
-        specs: The layers.
-        resize: Whether to try other sizes of images too.
-
-    Raises:
-        LayerError: A layer's parameters or bottoms are wrong, or two layers make the same top. Its `assumed` says
-            whether that may be so because shapes are assumed.
-    """
-    first: LayerError | None = None
-    for size in (None, *OTHER_SIZES) if resize else (None,):
-        wiring = _Wiring(specs, size)
-        try:
-            steps = wiring.fitted() if first is None else _quietly(wiring.fitted)
-        except LayerError as error:
-            first = first or error
-            if not wiring.may_resize:
-                break
-        else:
-            wiring.warn_of_fit()
-            return steps
-    assert first is not None
-    raise first
-
-
-def _quietly(run: Callable[[], list[Step]]) -> list[Step]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return run()
-
-
-class _Wiring:
-    """Connects layers, with shapes of assumed tops that suit the layers which read them.
-
-    Args:
-        specs: The layers.
-        size: (h, w) of images whose size nothing tells; None leaves it to their layers.
-    """
-
-    def __init__(self, specs: Sequence[LayerSpec], size: tuple[int, int] | None):
-        self.specs, self.size = specs, size
-        self.fits: dict[str, Shape] = {}  # assumed top -> the shape that suits its readers
-        self.may_resize = False  # whether it failed on shapes that come from an image of assumed size
-
-    def fitted(self) -> list[Step]:
-        """Return the layers, after as many attempts as there are tops to fit.
-
-        Raises:
-            LayerError: That of the last attempt, unless its shapes do not even suit an earlier layer.
-        """
-        best, reached = LayerError(), -1
-        while True:
-            try:
-                return self._attempt()
-            except LayerError as error:
-                if len(self._steps) > reached:
-                    best, reached = error, len(self._steps)
-                    error.assumed = self._is_assumed
-                    self.may_resize = self._guesses and self._failed_to_reshape
-                if error is not best or error.spec is None or not self._fit(error.spec):
-                    raise best from best.__cause__
-
-    def _attempt(self) -> list[Step]:
-        self._shapes: dict[str, Shape] = {}
-        self._steps: list[Step] = []
-        self._assumed: dict[str, str] = {}  # blob -> the assumed top that it is, or is a copy of
-        self._on_assumed: set[str] = set()  # blobs whose shapes depend on assumed ones
-        self._guesses = self._failed_to_reshape = False
-        for spec in self.specs:
-            self._is_assumed = self._failed_to_reshape = False
-            layer = registry.create(spec)
-            self._is_assumed = not self._on_assumed.isdisjoint(spec.bottom)
-            step = Step(layer, spec.bottom, _tops(spec, layer))
-            self._prepare(step, tuple(self._shapes[name] for name in spec.bottom))
-            if layer.assumes:
-                self._assume(step)
-            if spec.type == "Split" and spec.bottom[0] in self._assumed:
-                self._assumed |= dict.fromkeys(step.top, self._assumed[spec.bottom[0]])
-            if self._is_assumed or layer.assumes:
-                self._on_assumed.update(step.top)
-            for i, (top, shape) in enumerate(zip(step.top, step.top_shapes, strict=True)):
-                if top in self._shapes and not (i < len(spec.bottom) and spec.bottom[i] == top):
-                    raise spec.error(f"its top '{shorten(top)}' is made by an earlier layer already; rename it, or "
-                                     "work in place: bottom and top of one name, in the same position")
-                self._shapes[top] = shape
-            self._steps.append(step)
-        return self._steps
-
-    def _prepare(self, step: Step, bottom: tuple[Shape, ...]) -> None:
-        layer, spec = step.layer, step.layer.spec
-        layer.foresee(self.specs)
-        self._is_assumed |= layer.assumes
-        layer.connect(self._steps)
-        layer.setup(*bottom)
-        for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):
-            if given > len(layer.declared):
-                raise spec.error(f"has {given} {what} entries for {len(layer.declared)} parameters; remove some")
-        self._failed_to_reshape = True
-        reshape_step(step, bottom)
-
-    def _assume(self, step: Step) -> None:
-        """Give an assumed layer's tops the shapes that were found to suit."""
-        given = step.top_shapes
-        if step.layer.guesses and self.size is not None:
-            before = given[0][2:]
-            given = tuple((*shape[:2], *self.size) if len(shape) == 4 and shape[2:] == before else shape
-                          for shape in given)
-        step.top_shapes = tuple(self.fits.get(top, shape) for top, shape in zip(step.top, given, strict=True))
-        self._guesses |= step.layer.guesses
-        self._assumed |= {top: top for top in step.top}
-
-    def _fit(self, spec: LayerSpec) -> bool:
-        """Find a shape of an assumed top with which a layer takes its bottoms. False if there is none."""
-        if not all(name in self._shapes for name in spec.bottom):
-            return False
-        bottoms = tuple(self._shapes[name] for name in spec.bottom)
-        own = [self._assumed.get(name) for name in spec.bottom]
-        for i, top in enumerate(own):
-            if top is None or top in self.fits:
-                continue
-            for shape in (*other_shapes(spec, bottoms, i), *self._maps_beside(top)):
-                trial = tuple(shape if other == top else b for b, other in zip(bottoms, own, strict=True))
-                if self._takes(spec, trial):
-                    self.fits[top] = shape
-                    return True
-        return False
-
-    def _maps_beside(self, top: str) -> Iterator[Shape]:
-        """A value for each place of the images that a data layer's other tops are."""
-        for other in self._assumed:
-            shape = self._shapes.get(other, ())
-            if other != top and len(shape) == 4:
-                yield (shape[0], 1, *shape[2:])
-
-    def _takes(self, spec: LayerSpec, bottoms: tuple[Shape, ...]) -> bool:
-        """Whether a layer accepts bottoms of these shapes."""
-        try:
-            layer = registry.create(spec)
-            self._prepare(Step(layer, spec.bottom, _tops(spec, layer)), bottoms)
-        except LayerError:
-            return False
-        return True
-
-    def warn_of_fit(self) -> None:
-        """Say which shapes were assumed, where they are not the data layer's own."""
-        for step in self._steps:
-            if (step.layer.guesses and self.size is not None) or not self.fits.keys().isdisjoint(step.top):
-                told = ", ".join(f"{top} {shape_text(s)}" for top, s in zip(step.top, step.top_shapes, strict=True))
-                warnings.warn(str(step.layer.spec.error(f"its tops are assumed to be {told}, which the layers that "
-                                                        "read them take")), stacklevel=3)
-
-
-def outputs_of(steps: Sequence[Step]) -> tuple[str, ...]:
-    """Return the blobs that no later layer reads, in alphabetical order (net.cpp:256)."""
-    outputs: set[str] = set()
-    for step in steps:
-        outputs.difference_update(step.layer.spec.bottom)
-        outputs.update(step.layer.spec.top)
-    return tuple(sorted(outputs))
-
-
-def _tops(spec: LayerSpec, layer: Layer) -> tuple[str, ...]:
-    """Return the names of the tops; a loss may omit them."""
-    automatic = [f"(automatic) {spec.name} {i}" for i in range(len(spec.top), layer.top_count)]
-    return (*spec.top, *automatic)
-
-
-def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
-    """Reshape a layer for its bottoms' shapes, and store the shapes of its tops.
-
-    Raises:
-        LayerError: The bottoms do not fit, or a top would have a shape that Caffe's blobs cannot have.
-    """
-    step.bottom_shapes = None  # an error may leave the layer half changed, so the next forward reshapes it again
-    tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
-    if len(tops) != len(step.top):
-        raise step.layer.spec.error(f"has {len(step.top)} tops, but gives {len(tops)}")
-    for name, shape in zip(step.top, tops, strict=True):
-        if len(shape) > MAX_AXES or not all(0 <= d <= MAX_COUNT for d in shape) or count(shape) > MAX_COUNT:
-            raise step.layer.spec.error(f"its top '{shorten(name)}' would be {shape_text(shape)}; Caffe's blobs have "
-                                        f"up to {MAX_COUNT} values and {MAX_AXES} axes")
-    step.bottom_shapes, step.top_shapes = bottom, tops
-
-
-def _check_memory(layers: Iterable[Layer]) -> None:
-    """Raise before allocating if the parameters exceed available memory."""
-    total = sum(4 * count(declared.shape) for layer in layers for declared in layer.declared)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if total > memory:
-        raise NetError(f"the network's parameters take {total / 2**30:.1f} GiB, but this machine has "
-                       f"{memory / 2**30:.1f}; check num_output and the input's size")
-
-
-def _share(owner: tuple[Layer, int], layer: Layer, index: int, stored) -> nn.Parameter:
-    """Share another layer's parameter, after Caffe's check of the shapes."""
-    other, i = owner
-    mine, theirs = layer.declared[index], other.declared[i]
-    permissive = layer.spec.params[index].share_mode == "PERMISSIVE"
-    if count(mine.shape) != count(theirs.shape) if permissive else mine.shape != theirs.shape:
-        hint = "the counts differ" if permissive else "share_mode: PERMISSIVE requires only equal counts"
-        raise layer.spec.error(f"cannot share {layer.spec.params[index].name!r}: {other.spec.name} has it as "
-                               f"{shape_text(theirs.shape)}, but this layer needs {shape_text(mine.shape)}; {hint}")
-    param = getattr(other, theirs.name)
-    if stored is not None:
-        values = layer.make(index, stored)  # also checks the shape
-        param.data.copy_(values.data.view(theirs.shape))
-    layer.register_parameter(mine.name, param)
-    return param
-
-
 def _listed(names: Iterable[Any]) -> str:
     """List quoted names, shortened if there are many; "none" if there are none."""
     return shorten(", ".join(map(repr, names)), 500) or "none"
-
-
-def _call(names: Iterable[str]) -> str:
-    """Format a call of a network with these inputs, shortened if there are many."""
-    return f"net({shorten(', '.join(f'{name}=...' for name in names), 500)})"
 
 
 def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
@@ -731,84 +451,7 @@ def _as_input(name: str, value: Any, like: Tensor | None) -> Tensor:
         return value if value.is_floating_point() else value.to(torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError) as error:
         raise NetError(f"input {name!r} is a '{type(value).__name__}' object, not a tensor of numbers: "
-                       f"{_first_line(error)}") from error
-
-
-def run_step(step: Step, bottoms: Sequence[Tensor], quick: bool = False) -> Sequence[Tensor]:
-    """Run one layer, after reshaping it if its bottoms' shapes have changed; returns its tops.
-
-    Args:
-        step: The layer's step.
-        bottoms: Its bottoms.
-        quick: Nothing watches all modules of the process, so that a layer without hooks may be called directly.
-
-    Raises:
-        LayerError: The bottoms do not fit the layer, or torch cannot compute it.
-    """
-    shapes = tuple([bottom.shape for bottom in bottoms])
-    if shapes != step.bottom_shapes:
-        reshape_step(step, tuple(map(tuple, shapes)))
-    layer = step.layer
-    is_watched = not quick or layer._forward_hooks or layer._forward_pre_hooks or layer._compiled_call_impl
-    try:
-        tops = layer(*bottoms) if is_watched else layer.forward(*bottoms)
-    except RmpeError:
-        raise
-    except Exception as error:
-        spec = layer.spec
-        users = registry.is_users_own(spec.type)
-        if not (users or isinstance(error, _TORCH_RAISES)) or type(error).__module__.startswith(_COMPILERS):
-            raise  # a bug of ours, or internal to torch.compile and torch.export
-        raise spec.error(_refusal(step, bottoms, error, users)) from error
-    if isinstance(tops, Tensor):
-        tops = (tops,)
-    if len(tops) != len(step.top):
-        raise layer.spec.error(f"its forward returns {len(tops)} tops, but the prototxt names {len(step.top)}")
-    return tops
-
-
-_TORCH_RAISES = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, MemoryError)
-_COMPILERS = ("torch._", "torch.fx.")
-
-
-def _refusal(step: Step, bottoms: Sequence[Tensor], error: Exception, users: bool) -> str:
-    given = ", ".join(shape_text(tuple(bottom.shape)) for bottom in bottoms) or "no bottoms"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate" in str(error):
-        tops = ", ".join(map(shape_text, step.top_shapes))
-        return f"does not fit in memory: bottoms {given}, tops {tops}; give a smaller input, or fewer at once"
-    if users:
-        return f"its forward fails on {given}: {describe_error(error)}"
-    return f"torch cannot compute it on {given}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    return shorten(str(error).partition("\n")[0] or type(error).__name__, 300)
-
-
-def _share_memory(step: Step, tops: Sequence[Tensor], blobs: Mapping[str, Tensor]) -> None:
-    """Let every Backward that reads a blob see what this step writes over it, or under another name."""
-    for name, top in zip(step.top, tops, strict=True):
-        if name in blobs:  # in place
-            overwrite(blobs[name], top)
-        elif step.layer.shares_data:
-            share(blobs[step.bottom[0]], top)
-
-
-def _retain(step: Step, tops: Sequence[Tensor], first: dict[str, Tensor]) -> None:
-    """Keep the first value of each blob, whose gradient will be the blob's diff."""
-    for name, top in zip(step.top, tops, strict=True):
-        if name not in first:
-            first[name] = top
-            if top.requires_grad:
-                top.retain_grad()
-
-
-def _alter(step: Step, tops: Sequence[Tensor], blobs: dict[str, Tensor]) -> None:
-    """Give blobs that share the memory of one that the step overwrites their new values."""
-    for name, top in zip(step.top, tops, strict=True):
-        for other in step.alters:
-            if name in blobs and other in blobs:
-                blobs[other] = rewritten(blobs[other], top)
+                       f"{shorten(first_line(error), 300)}") from error
 
 
 def _refuse(step: Step, tops: Sequence[Tensor], refused: list[int]) -> None:

@@ -48,6 +48,7 @@ class ParamSpec:
     share_mode: str = "STRICT"
     lr_mult: float = 1.0
     decay_mult: float = 1.0
+    propagate_down: bool | None = None  # param_propagate_down, which forks have; None if it is not given
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +136,8 @@ def layer_spec(layer: Message, phase: str = "TEST", **settings: Any) -> LayerSpe
         LayerError: The layer has no type, or the wrong number of propagate_down entries.
     """
     params = tuple(
-        ParamSpec(p.name, p.share_mode, p.lr_mult, p.decay_mult) for p in layer.param
+        ParamSpec(p.name, p.share_mode, p.lr_mult, p.decay_mult, p.fields.get("param_propagate_down"))
+        for p in layer.param
     )
     spec = LayerSpec(
         layer.name, layer.fields.get("type", ""), tuple(layer.bottom), tuple(layer.top),

@@ -25,10 +25,12 @@ from rmpe_legacy.files import as_os_errors
 from rmpe_legacy.readers.torch_file import STARTS, read_state_dict
 from rmpe_legacy.reading import cannot_open, item_count, reading
 
-from .net import Net, Step, module_names, wire
+from .net import Net, module_names
 from .proto.blobs import StoredBlob, TrainedLayer
 from .proto.caffemodel import read_weights
 from .spec import LayerSpec
+from .step import Step
+from .wiring import wire
 
 LAYERS = "rmpe_legacy.layers"  # key of a .safetensors' metadata: [[layer, type, [key of blob 0, ...]], ...] as JSON
 MAX_HEADER = 100 << 20  # bytes; the limit of the safetensors library

@@ -27,7 +27,7 @@ def run_on_images(args: argparse.Namespace, run: Callable) -> int:
                           args.threads, getattr(args, "de_transform", None), _run_context(world, args.quiet),
                           args.allow_python, tuple(getattr(args, "format", ("ours",))), joints, onnx_input,
                           getattr(args, "recursive", False), detector_options(args), args.engine,
-                          getattr(args, "pictures", True))
+                          getattr(args, "pictures", True), getattr(args, "workers", 1))
         try:
             result = run(options)
         except KeyboardInterrupt:

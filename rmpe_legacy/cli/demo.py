@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .batch import run_on_images
-from .options import add_format_option, add_image_options, add_network_options, add_pictures_option
+from .options import add_format_option, add_image_options, add_network_options, add_pictures_option, add_workers_option
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -20,6 +20,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--report", metavar="OUT.html", help="write an HTML report that shows every step")
     add_image_options(command, output="rmpe_output")
     add_pictures_option(command)
+    add_workers_option(command)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .batch import run_on_images
-from .options import add_image_options, add_network_options, add_pictures_option
+from .options import add_image_options, add_network_options, add_pictures_option, add_workers_option
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -15,6 +15,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_network_options(command, "detector")
     add_image_options(command)
     add_pictures_option(command)
+    add_workers_option(command)
 
 
 def run(args: argparse.Namespace) -> int:

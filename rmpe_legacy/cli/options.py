@@ -84,6 +84,11 @@ def add_run_options(command: argparse.ArgumentParser, threads: int | None = None
                          + ("%(default)s)" if threads else "all)"))
 
 
+def add_workers_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--workers", type=int, metavar="N", help="images to process at once on the CPU; --threads is "
+                         "divided among them, and each needs memory of its own (default: one per thread, at most 4)")
+
+
 def _add_detector_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("a detector other than the authors'", "any SSD, Faster R-CNN, R-FCN, YOLO v2 or "
                                        "YOLO v3; the defaults are those of the published program of its kind")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .batch import run_on_images
-from .options import add_format_option, add_image_options, add_network_options
+from .options import add_format_option, add_image_options, add_network_options, add_workers_option
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -18,6 +18,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_network_options(command, "pose")
     add_format_option(command)
     add_image_options(command)
+    add_workers_option(command)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     from rmpe_legacy.paper.reproduce import MpiiFiles, reproduce_mpii
 
     paths = {name: Path(value) if (value := getattr(args, name)) else None
-             for name in ("images", "proposals", "ground_truth", "groups", "report")}
-    given = MpiiFiles(paths["images"], args.pose, args.detector, paths["proposals"], paths["ground_truth"],
+             for name in ("proposals", "ground_truth", "groups", "report")}
+    given = MpiiFiles(Path(args.images), args.pose, args.detector, paths["proposals"], paths["ground_truth"],
                       paths["groups"], args.split, args.row)
     return run_on_images(args, lambda options: reproduce_mpii(given, options, paths["report"]))

@@ -54,11 +54,11 @@ def weights_hash(layers: Iterable[TrainedLayer], title: str = "weights") -> str:
     """
     digest = hashlib.new(ALGORITHM)
     for layer in sorted((layer for layer in layers if layer.blobs), key=lambda layer: layer.name):
-        if None in layer.blobs:
-            raise NetError(f"{title}: layer {layer.name} shares a blob with a layer that the file does not name; "
-                           "give the prototxt too")
         digest.update(_line(layer.name, len(layer.blobs)))
         for blob in layer.blobs:
+            if blob is None:
+                raise NetError(f"{title}: layer {layer.name} shares a blob with a layer that the file does not name; "
+                               "give the prototxt too")
             _add_blob(digest, blob)
     return digest.hexdigest()
 

@@ -34,8 +34,9 @@ RANGE = (-1.0, 1.0)  # of random inputs
 NOISE = 5  # multiple of A's own rounding error that is accepted if it exceeds the tolerance
 NUDGE = 1e-6  # relative; what rounding may change in a value
 MAX_NOISE = 1e-2  # relative; larger differences are never attributed to rounding
+DRAWS = 30  # how often a network may set values to 0 at random until a blob has one that A and B both keep
 _CHANCE = 6  # standard deviations between two numbers of values that are dropped at random
-_PIECE = 1 << 20  # values compared at a time, which keeps what is computed on the way small
+_PIECE = 1 << 16  # values compared at a time, so that what is computed on the way stays in the cache
 _SMALLEST = float(np.finfo(np.float32).eps)  # probabilities below float32 eps are treated as 0
 _COARSE = 2.0**-24 / TOLERANCE  # those below, if they are rounded to multiples of 2^-24, which then is TOLERANCE
 
@@ -126,10 +127,11 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     where scores may be all the same, the layers that pick rows are run on typical values in both.
 
     Layers that read what another sets to 0 at random are given A's values too. Such a blob is compared where both have
-    a value, and by the number of zeros.
+    a value, for which each network is run up to DRAWS times, and by the number of zeros.
 
     A network that overflows, as one with untrained BatchNorms does, would hide differences behind infinity. Then blobs
-    of a range far from 1 are scaled before further layers read them, in both networks, if B can do that.
+    of a range far from 1 are scaled before further layers read them, in both networks, if B can do that; and layers
+    that pick rows read typical values.
 
     Args:
         a: The reference.
@@ -147,24 +149,7 @@ def verify(a: Runner, b: Runner, inputs: Mapping[str, np.ndarray] | None = None,
     values, description = _inputs(a, b, dict(inputs or {}), limits, seed, extra_batch, shapes or {})
     for side in (a, b):
         check_shapes(side, values)
-    compared = _Comparison(a, b, values, tolerance, seed)
-    verdict: Verdict | None = None
-    for differences in compared.stages():
-        stage = Verdict(a.title, b.title, description, tolerance, tuple(differences), (), (), tuple(compared.given),
-                        tuple(compared.scaled), not _is_finite(compared.ran_a), tuple(compared.typical))
-        # A later stage that still finds the first difference says nothing new, and hides what follows from it.
-        if verdict is None or stage.first is None or verdict.first is None or stage.first.blob != verdict.first.blob:
-            verdict = stage
-        if stage.same:
-            break
-    assert verdict is not None  # there is a stage
-    ran_a, ran_b = compared.ran_a, compared.ran_b
-    only_a, only_b = (tuple(blob for blob in one.outputs if blob not in other.blobs)
-                      for one, other in ((ran_a, ran_b), (ran_b, ran_a)))
-    if not {d.blob for d in differences} & compared.made:
-        raise NetError(f"{a.title} and {b.title} have no output name in common ({', '.join(ran_a.outputs)} and "
-                       f"{', '.join(ran_b.outputs)}), so they cannot be compared")
-    return replace(verdict, only_a=only_a, only_b=only_b)
+    return _Comparison(a, b, values, tolerance, seed).verdict(description)
 
 
 class _Comparison:
@@ -175,45 +160,112 @@ class _Comparison:
         self.scaled: Arrays = {}  # see Verdict
         self.given: Arrays = {}
         self.typical: Arrays = {}
-        self.ran_a = a.run(values, None)
+        self.ran_a = self._run_a()
         self.ran_b = b.run(values, _shapes(self.ran_a))
         if isinstance(a, ScalingRunner) and isinstance(b, PiecewiseRunner) and not _is_finite(self.ran_a):
             self.ran_a, self.scaled = a.run_scaled(values, self.ran_b.blobs.keys())
-            self.ran_b = b.run_from(values, _shapes(self.ran_a), self.scaled)
+            self._pick_from_typical()
+            self.ran_b = b.run_from(values, _shapes(self.ran_a), {**self.typical, **self.scaled})
         if self.ran_a.random and isinstance(b, PiecewiseRunner):
             self.given = self._a_values(self.ran_a.random)
-            self.ran_b = b.run_from(values, _shapes(self.ran_a), {**self.given, **self.scaled})
+            self.ran_b = self._run_from_given(b)
         if not isinstance(b, StoredRunner) and isinstance(a, StoredRunner):
             blobs, order = self.ran_a.blobs, [*self.ran_b.blobs, *self.ran_a.blobs]
             self.ran_a = replace(self.ran_a, makers=self.ran_b.makers, blobs={k: blobs[k] for k in order if k in blobs})
         self.made = {*self.ran_a.outputs, *self.ran_b.outputs}  # includes an input that a layer overwrites
 
+    def verdict(self, inputs: str) -> Verdict:
+        """Compare in stages until one finds no difference. inputs: their description."""
+        verdict: Verdict | None = None
+        for differences in self.stages():
+            stage = Verdict(self.a.title, self.b.title, inputs, self.tolerance, tuple(differences), (), (),
+                            tuple(self.given), tuple(self.scaled), not _is_finite(self.ran_a), tuple(self.typical))
+            # A later stage that still finds the first difference says nothing new, and hides what follows from it.
+            if (verdict is None or stage.first is None or verdict.first is None
+                    or stage.first.blob != verdict.first.blob):
+                verdict = stage
+            if stage.same:
+                break
+        assert verdict is not None  # there is a stage
+        if not {d.blob for d in verdict.differences} & self.made:
+            raise NetError(f"{self.a.title} and {self.b.title} have no output name in common "
+                           f"({', '.join(self.ran_a.outputs)} and {', '.join(self.ran_b.outputs)}), so they cannot be "
+                           "compared")
+        only_a, only_b = (tuple(blob for blob in one.outputs if blob not in other.blobs)
+                          for one, other in ((self.ran_a, self.ran_b), (self.ran_b, self.ran_a)))
+        return replace(verdict, only_a=only_a, only_b=only_b)
+
+    def _pick_from_typical(self) -> None:
+        """Let layers that pick rows read typical values: of scores behind scaled blobs, which are all much alike, they
+        may pick millions."""
+        if not isinstance(self.a, TypicalRunner):
+            return
+        self.typical = self.a.typical_blobs(self.ran_b.blobs.keys() - self.values.keys(),
+                                            np.random.default_rng(self.seed))
+        if self.typical:
+            self.scaled = {blob: value for blob, value in self.scaled.items() if blob not in self.typical}
+            self.ran_a = self.a.run_from(self.values, _shapes(self.ran_a), {**self.typical, **self.scaled})
+
     def stages(self) -> Iterator[list[Difference]]:
         """Yield the differences, each time with more blobs that B reads as A has them; at least once."""
         b = self.b
         if not isinstance(b, PiecewiseRunner):
-            yield self._judged()
+            yield self._judged(self._differences())
             return
         few, more = (self._a_values(self.ran_a.random | blobs)
                      for blobs in (self.ran_a.turning, self.ran_a.turning | self.ran_a.steep))
-        is_all = few.keys() == self.given.keys()
-        differences = self._judged() if is_all else self._differences()
-        if is_all or all(d.is_same for d in differences):  # else other rows are likely, which the next stage excludes
-            yield differences
-        for given in (few, more):
-            if given.keys() != self.given.keys():
-                self.given = given
-                self.ran_b = b.run_from(self.values, _shapes(self.ran_a), {**given, **self.scaled})
-                yield self._judged()
-        if isinstance(self.a, TypicalRunner) and (typical := self.a.typical_blobs(
+        yield from self._given_stages(b, few, more)
+        if not self.typical and isinstance(self.a, TypicalRunner) and (typical := self.a.typical_blobs(
                 self.ran_b.blobs.keys() - self.values.keys() - self.scaled.keys(), np.random.default_rng(self.seed))):
             if not self._is_undecided(self.a, typical):
                 return
             self.typical = typical
             self.ran_a = self.a.run_from(self.values, _shapes(self.ran_a), {**typical, **self.scaled})
             self.given = self._a_values(self.ran_a.random | self.ran_a.turning | self.ran_a.steep)
-            self.ran_b = b.run_from(self.values, _shapes(self.ran_a), {**self.given, **typical, **self.scaled})
-            yield self._judged()
+            self.ran_b = self._run_from_given(b)
+            yield self._judged(self._differences())
+
+    def _given_stages(self, b: PiecewiseRunner, few: Arrays, more: Arrays) -> Iterator[list[Difference]]:
+        """Yield the differences without further blobs of A, with `few` and with `more`.
+
+        A's own rounding error takes a run in double precision, so a stage that it cannot explain, before the last one,
+        is yielded only if that does not explain it either.
+        """
+        put_off: list[tuple[Arrays, list[Difference]]] = []
+        first = self.given
+        for given in (first, few, more):
+            if given.keys() != self.given.keys():
+                self.given = given
+                self.ran_b = self._run_from_given(b)
+            elif given is not first:
+                continue
+            differences = self._differences()
+            if all(d.is_same for d in differences):
+                yield differences
+            elif given is first and few.keys() != first.keys():
+                continue  # other rows are likely, which the next stage excludes
+            elif given.keys() != more.keys() and any(not (d.is_same or d.relative <= MAX_NOISE) for d in differences):
+                put_off = [(given, differences)]
+            else:
+                for self.given, found in [*put_off, (given, differences)]:
+                    yield self._judged(found)
+
+    def _run_a(self) -> RunResult:
+        """Run A; again while a blob of random zeros is 0 throughout."""
+        for _ in range(DRAWS):
+            ran = self.a.run(self.values, None)
+            if all(ran.blobs[blob].any() for blob in ran.random if blob in ran.blobs):
+                break
+        return ran
+
+    def _run_from_given(self, b: PiecewiseRunner) -> RunResult:
+        """Run B on the blobs that it is given; again while a blob of random zeros has no value that both keep."""
+        for _ in range(DRAWS):
+            ran = b.run_from(self.values, _shapes(self.ran_a), {**self.given, **self.typical, **self.scaled})
+            if all(blob not in ran.blobs or _share_values(self.ran_a.blobs[blob], ran.blobs[blob])
+                   for blob in self.ran_a.random):
+                break
+        return ran
 
     def _is_undecided(self, a: TypicalRunner, blobs: Collection[str]) -> bool:
         """Whether A picks something infinite from its own values of these blobs, or rounding changes what it picks."""
@@ -235,8 +287,8 @@ class _Comparison:
                 if blob in self.ran_b.blobs and (blob in self.made or blob not in self.values)
                 for d in _compare(blob, self.ran_a, self.ran_b, self.tolerance)]
 
-    def _judged(self) -> list[Difference]:
-        differences = self._differences()
+    def _judged(self, differences: list[Difference]) -> list[Difference]:
+        """Accept differences of the size of A's own rounding error."""
         if all(d.is_same for d in differences):
             return differences
         return _allow_for_rounding(differences, self.a, self.ran_a, self.values,
@@ -358,22 +410,27 @@ def _compare(blob: str, a: RunResult, b: RunResult, tolerance: float) -> list[Di
     return differences
 
 
+def _share_values(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether two blobs of one shape with random zeros have a value at the same place, if x has one at all."""
+    return x.shape != y.shape or not x.any() or bool(((x != 0) & (y != 0)).any())
+
+
 def _where_both_keep(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return y, but with x wherever one of them is 0; unless they differ in how many values are, by more than six
-    standard deviations of what chance does."""
+    """Return y, but with x wherever one of them is 0; unless no value is left to compare, or they differ in how many
+    values are 0, by more than six standard deviations of what chance does."""
     more = np.count_nonzero(x == 0) - np.count_nonzero(y == 0)
-    if abs(more) > _CHANCE * math.sqrt(x.size / 2):
+    if abs(more) > _CHANCE * math.sqrt(x.size / 2) or not _share_values(x, y):
         return y
     return np.where((x == 0) | (y == 0), x, y)
 
 
 def in_order_of(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:
-    """Reorder detections b, (..., 7), like a where equal scores leave the order undefined.
+    """Reorder detections b, (..., 7 or more), like a where equal scores leave the order undefined.
 
-    A row is image, label, score and four corners. Consecutive rows of one image and label whose scores are within
-    `tolerance` are paired by smallest difference; all others keep their positions.
+    A row is image, label, score, four corners and perhaps more. Consecutive rows of one image and label whose scores
+    are within `tolerance` are paired by smallest difference; all others keep their positions.
     """
-    rows, others = a.reshape(-1, 7), b.reshape(-1, 7)
+    rows, others = (each.reshape(-1, a.shape[-1]) for each in (a, b))
     tied = (rows[1:, :2] == rows[:-1, :2]).all(axis=1) & (np.abs(np.diff(rows[:, 2])) <= tolerance)
     starts = np.flatnonzero(np.concatenate([[True], ~tied])) if len(rows) else np.empty(0, int)
     order = np.arange(len(rows))
@@ -396,7 +453,8 @@ def difference(blob: str, made_by: str, a: np.ndarray, b: np.ndarray) -> Differe
     flat = a.ravel(), b.ravel()
     absolute = largest = ulp = 0.0
     for begin in range(0, a.size, _PIECE):
-        x, y = (np.asarray(each[begin : begin + _PIECE], np.float64) for each in flat)
+        with np.errstate(invalid="ignore"):  # of a signalling NaN
+            x, y = (np.asarray(each[begin : begin + _PIECE], np.float64) for each in flat)
         finite = np.isfinite(x)
         if not finite.all():
             if not np.array_equal(x[~finite], y[~finite], equal_nan=True):

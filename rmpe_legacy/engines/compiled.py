@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from rmpe_legacy.wording import did_you_mean, printable
 
 from .auto import rank
 from .base import AUTO, ENGINES, EXACT, Engine, Job
-from .passes import PASSES
+from .passes import COARSE, PASSES
 from .proof import Proof, prove
 from .sizes import at_sizes
 
@@ -169,7 +169,14 @@ class CompiledNet:
 
     def _proven(self, name: str, job: Job, shapes: Shapes) -> tuple[Engine, Proof | None]:
         engine = ENGINES[name](job)
-        return engine, prove(self.net, engine, shapes) if self._verify and name != EXACT else None
+        if not self._verify or name == EXACT:
+            return engine, None
+        try:
+            return engine, prove(self.net, engine, shapes)
+        except NetError:
+            if name != "torch" or job.without >= COARSE:
+                raise
+        return self._proven(name, replace(job, without=job.without | COARSE), shapes)
 
     def __repr__(self) -> str:
         engine = self._asked if self._latest is None else self.engine

@@ -25,6 +25,7 @@ from rmpe_legacy.wording import utf8
 
 from .base import ENGINES, NOTHING, Engine, Job, Tensors
 from .layer_times import LayerTimes, node_times
+from .torch_engines import ExactEngine
 from .turns import seconds_of, time_in_turns
 
 Run = Callable[[list[np.ndarray]], Sequence[np.ndarray]]  # inputs and new outputs, in the model's order
@@ -64,6 +65,7 @@ class OnnxEngine:
                                        for values in (self.graph.inputs, self.graph.outputs))
         self.threads = torch.get_num_threads()
         self._run = self._load(self.threads)
+        self._exact = ExactEngine(job)  # for inputs without values
         self._in_one_thread: Run | None = None  # loaded if the network is small
         self._chosen: dict[int, Run] = {}  # size of the inputs, see _size_class -> the faster of both
 
@@ -79,6 +81,8 @@ class OnnxEngine:
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
         arrays = self._arrays(inputs)
+        if not all(array.size for array in arrays):  # OpenVINO refuses them, and there is nothing to gain
+            return self._exact.run(inputs)
         size = _size_class(arrays)
         return self._call(self._chosen.get(size) or self._choose(size, arrays), arrays, self._outputs)
 

@@ -18,6 +18,7 @@ from rmpe_legacy.wording import did_you_mean
 
 from .kernels import Affine, Conv, Kernel, Nearest, PackedConv, Pool, Relu, Sum, WinogradConv, can_pack, nearest_times
 from .plan import Call, LayerCall, Plan, make_plan
+from .small import use_small_net
 
 LEAST_PRODUCTS = 4_000_000  # of an image; a smaller convolution takes longer as a packed one
 # Where Winograd's algorithm is faster, measured in networks: with fewer channels it is not; with fewer pixels in all
@@ -150,7 +151,8 @@ def _kernel_for(own: LayerCall, call: Call) -> Kernel | None:
     layer, shape = own.layer, call.bottom[0].shape if call.bottom else ()
     kind = layer.spec.type
     if isinstance(layer, Convolution):
-        is_plain = len(call.bottom) == 1 and len(layer.kernel) == 2 and layer.channel_axis == 1 and all(layer.dilation)
+        is_plain = (layer.is_plain and len(call.bottom) == 1 and len(layer.kernel) == 2 and layer.channel_axis == 1
+                    and all(layer.dilation))
         return Conv(layer) if is_plain and not any(layer.sticking_out(_sizes(call.bottom[0])[2:])) else None
     if kind == "ReLU" and not layer.negative_slope:
         return Relu(in_place=False)
@@ -167,7 +169,7 @@ def _kernel_for(own: LayerCall, call: Call) -> Kernel | None:
 
 def _nearest_for(own: LayerCall, call: Call) -> Kernel | None:
     layer = own.layer
-    times = nearest_times(layer) if layer.spec.type == "Deconvolution" and len(call.bottom) == 1 else None
+    times = nearest_times(layer) if layer.written_as == "Deconvolution" and len(call.bottom) == 1 else None
     return None if times is None else Nearest(times)
 
 
@@ -175,9 +177,10 @@ def _nearest_for(own: LayerCall, call: Call) -> Kernel | None:
 
 GRAPH_PASSES: dict[str, Callable[[Graph], Graph]] = {"copies": drop_copies, "fold": fold_affine}
 PLAN_PASSES: dict[str, Callable[[Plan], Plan]] = {
-    "kernels": use_kernels, "nearest": use_nearest, "sum": fuse_sum, "relu": fuse_relu,
+    "small": use_small_net, "kernels": use_kernels, "nearest": use_nearest, "sum": fuse_sum, "relu": fuse_relu,
     "channels-last": channels_last, "winograd": use_winograd, "pack": pack}
 PASSES = (*GRAPH_PASSES, *PLAN_PASSES)
+COARSE = frozenset({"winograd"})  # passes whose rounding errors are larger than those of the plain sums
 
 
 def optimize(graph: Graph, without: Collection[str] = ()) -> Plan:

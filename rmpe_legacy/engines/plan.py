@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rmpe_legacy.caffe.layers.base import Layer
-from rmpe_legacy.caffe.net import Step, run_step
+from rmpe_legacy.caffe.step import NOT_RESHAPED, Step, run_step
 from rmpe_legacy.export.graph import Graph, Node, Value
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class LayerCall(Kernel):
     def __init__(self, layer: Layer):
         super().__init__()
         self.layer = layer
-        self.step = Step(layer, layer.spec.bottom, layer.spec.top, bottom_shapes=None)
+        self.step = Step(layer, layer.spec.bottom, layer.spec.top, bottom_shapes=NOT_RESHAPED)
         self.any_format = layer.spec.type in ANY_FORMAT
         self.chooses_rows = layer.chooses_rows
 
@@ -88,12 +88,18 @@ class Call:
 
 @dataclass(frozen=True)
 class Plan:
-    """The calls of a network."""
+    """The calls of a network.
+
+    Attributes:
+        blobs: Blob -> its final value, which need not exist in the plan.
+        whole: Computes the outputs as all calls together do, but faster; None if only the calls do.
+    """
 
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     calls: tuple[Call, ...]
-    blobs: Mapping[str, Value]  # blob -> its final value, which need not exist in the plan
+    blobs: Mapping[str, Value]
+    whole: Kernel | None = None
 
     def with_calls(self, calls: Iterable[Call]) -> Plan:
         return replace(self, calls=tuple(calls))
@@ -130,7 +136,8 @@ def split(plan: Plan, at: int) -> tuple[Plan, Plan]:
     made = {value for call in before for value in call.top}
     read = dict.fromkeys([*(value for call in rest for value in call.bottom), *plan.outputs])
     passed = tuple(value for value in read if value in made)
-    return replace(plan, outputs=passed, calls=before), replace(plan, inputs=(*plan.inputs, *passed), calls=rest)
+    return (replace(plan, outputs=passed, calls=before, whole=None),
+            replace(plan, inputs=(*plan.inputs, *passed), calls=rest, whole=None))
 
 
 class Program(nn.Module):

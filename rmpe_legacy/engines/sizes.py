@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rmpe_legacy.caffe.layers.base import Shape
-from rmpe_legacy.caffe.net import Net, Step, wire_quietly
+from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.caffe.step import Step
+from rmpe_legacy.caffe.wiring import wire_quietly
 
 
 def at_sizes(net: Net, shapes: Mapping[str, Shape]) -> Net:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -51,15 +52,20 @@ class TorchEngine:
     """The network after the passes of ``passes``."""
 
     name = "torch"
-    shows_blobs = True
 
     def __init__(self, graph: Graph, without: frozenset[str]):
         self.program = Program(optimize(graph, without))
         self.inputs = [value.blob for value in graph.inputs]
         self.outputs = [value.blob for value in graph.outputs]
         self.any_batch = graph.is_dynamic
+        self.shows_blobs = self.program.plan.whole is None
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
+        if (whole := self.program.plan.whole) is not None:  # a Module's call would take as long as the network
+            return dict(zip(self.outputs, whole.forward(*[inputs[name] for name in self.inputs]), strict=True))
+        return self._run_program(inputs)
+
+    def _run_program(self, inputs: Tensors) -> dict[str, Tensor]:
         with torch.no_grad():
             tops = self.program(*[inputs[name] for name in self.inputs])
         return dict(zip(self.outputs, tops, strict=True))
@@ -71,7 +77,7 @@ class TorchEngine:
 
     def layer_times(self, inputs: Tensors, iterations: int) -> LayerTimes:
         kernels = [(call.name, call.kernel) for call in self.program.plan.calls]
-        return module_times(kernels, lambda: self.run(inputs), iterations)
+        return module_times(kernels, lambda: self._run_program(inputs), iterations)
 
 
 class InductorEngine(TorchEngine):
@@ -82,10 +88,10 @@ class InductorEngine(TorchEngine):
     """
 
     name = "inductor"
-    shows_blobs = False
 
     def __init__(self, graph: Graph, without: frozenset[str]):
         super().__init__(graph, without | _LEFT_TO_INDUCTOR)
+        self.shows_blobs = False
         self.any_batch = False  # every size is compiled
         self.title = graph.name or "the network"
         plan = self.program.plan
@@ -127,18 +133,28 @@ class InductorEngine(TorchEngine):
 def _compiling() -> Iterator[None]:
     """Let torch.compile compile any number of networks in a process, and keep its warnings off standard error.
 
-    It counts them as one function that is compiled anew, which it refuses after 8 times.
+    It counts them as one function that is compiled anew, which it refuses after 8 times. And what it keeps on disk, it
+    takes again on a processor, or with an ATEN_CPU_CAPABILITY, of another instruction set: torch 2.13 then computes
+    nonsense or aborts.
     """
     from torch._dynamo import config  # takes a second to import
+    from torch.compiler import config as compiler_config
 
     log = logging.getLogger("torch._dynamo")
-    level = log.level
+    level, tag = log.level, compiler_config.cache_key_tag
     log.setLevel(logging.ERROR)
+    compiler_config.cache_key_tag = f"{tag} {_instruction_sets()}"
     try:
         with config.patch(recompile_limit=_ANY, accumulated_recompile_limit=_ANY):
             yield
     finally:
         log.setLevel(level)
+        compiler_config.cache_key_tag = tag
+
+
+def _instruction_sets() -> str:
+    """Return which instruction sets torch and oneDNN use."""
+    return f"{torch.backends.cpu.get_cpu_capability()} {os.environ.get('ONEDNN_MAX_CPU_ISA', '')}"
 
 
 @ENGINES.register("torch")

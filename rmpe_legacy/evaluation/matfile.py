@@ -109,6 +109,9 @@ def _byte_order(path: str | PathLike, data: bytes) -> str:
     return order
 
 
+_Bytes = bytes | bytearray
+
+
 class _DamageError(Exception):
     """The bytes contradict the format, so the rest cannot be read."""
 
@@ -126,7 +129,7 @@ class _Reader:
         self.limit = self.bytes_left = expanded_limit(file_size)  # for what is unpacked, or widened to double
         self.matrices_left = _MATRICES + file_size // 8
 
-    def variables(self, data: bytes) -> dict[str, Any]:
+    def variables(self, data: _Bytes) -> dict[str, Any]:
         out, pos = {}, _HEADER
         while pos < len(data):
             kind, start, size, pos = self.element(data, pos, len(data))
@@ -141,7 +144,7 @@ class _Reader:
                 out[name] = value
         return out
 
-    def decompress(self, data: bytes) -> bytes | bytearray:
+    def decompress(self, data: _Bytes) -> _Bytes:
         unpack, out = zlib.decompressobj(), bytearray()
         try:
             for begin in range(0, len(data), _PIECE):
@@ -161,7 +164,7 @@ class _Reader:
         if self.bytes_left < 0:
             raise _DamageError(f"holds more than {self.limit >> 20} MB, too much for a file of its size")
 
-    def element(self, data: bytes, pos: int, end: int) -> tuple[int, int, int, int]:
+    def element(self, data: _Bytes, pos: int, end: int) -> tuple[int, int, int, int]:
         """Return type, start and size of the data, and where the next element starts."""
         if pos + 8 > end:
             raise _DamageError(f"ends in the middle of a value, at byte {pos}")
@@ -177,7 +180,7 @@ class _Reader:
             raise _DamageError(f"a value of {size} bytes at byte {pos}, but only {max(end - start, 0)} are left")
         return kind, start, size, min(after, end)
 
-    def matrix(self, data: bytes, pos: int, end: int, depth: int) -> tuple[str, Any]:
+    def matrix(self, data: _Bytes, pos: int, end: int, depth: int) -> tuple[str, Any]:
         """Read the name and value of a matrix element with contents at pos:end."""
         if pos == end:
             return "", _EMPTY
@@ -214,7 +217,7 @@ class _Reader:
             return name, self.structure(data, pos, end, shape, count, depth)
         return name, UNREAD
 
-    def numbers(self, data: bytes, pos: int, end: int, shape: tuple[int, ...], count: int, flags: int) -> Any:
+    def numbers(self, data: _Bytes, pos: int, end: int, shape: tuple[int, ...], count: int, flags: int) -> Any:
         if flags & _COMPLEX:
             return UNREAD
         kind, start, size, _ = self.element(data, pos, end)
@@ -226,7 +229,7 @@ class _Reader:
         self.spend(8 * count - size)
         return values.astype(np.float64).reshape(shape, order="F")
 
-    def array(self, data: bytes, kind: int, start: int, size: int) -> np.ndarray:
+    def array(self, data: _Bytes, kind: int, start: int, size: int) -> np.ndarray:
         if kind not in _NUMBERS:
             raise _DamageError(f"numbers of unknown type {kind} at byte {start}")
         dtype = np.dtype(self.order + _NUMBERS[kind])
@@ -234,7 +237,7 @@ class _Reader:
             raise _DamageError(f"{size} bytes of {dtype} at byte {start}")
         return np.frombuffer(data, dtype, size // dtype.itemsize, start)
 
-    def text(self, data: bytes, pos: int, end: int, shape: tuple[int, ...], count: int) -> str | list[str]:
+    def text(self, data: _Bytes, pos: int, end: int, shape: tuple[int, ...], count: int) -> str | list[str]:
         if not count:
             return ""
         kind, start, size, _ = self.element(data, pos, end)
@@ -250,7 +253,7 @@ class _Reader:
             return letters
         return ["".join(letters[row :: shape[0]]) for row in range(shape[0])]
 
-    def structure(self, data: bytes, pos: int, end: int, shape: tuple[int, ...], count: int, depth: int) -> Struct:
+    def structure(self, data: _Bytes, pos: int, end: int, shape: tuple[int, ...], count: int, depth: int) -> Struct:
         kind, start, size, pos = self.element(data, pos, end)
         if kind != _INT32 or size != 4:
             raise _DamageError(f"no field name length at byte {start}")
@@ -266,7 +269,7 @@ class _Reader:
         values = self.values(data, pos, end, count * width, depth)
         return Struct(shape, fields, [values[i : i + width] for i in range(0, len(values), width)])
 
-    def values(self, data: bytes, pos: int, end: int, count: int, depth: int) -> list[Any]:
+    def values(self, data: _Bytes, pos: int, end: int, count: int, depth: int) -> list[Any]:
         """Read ``count`` consecutive matrices, as in cells and structs."""
         if count * 8 > end - pos:  # each takes at least a tag
             raise _DamageError(f"{count} values in {end - pos} bytes")
@@ -282,7 +285,7 @@ class _Reader:
             pos = after
         return out
 
-    def plain_value(self, data: bytes, pos: int, end: int) -> tuple[float | np.ndarray | None, int]:
+    def plain_value(self, data: _Bytes, pos: int, end: int) -> tuple[float | np.ndarray | None, int]:
         """Read a real 1x1 or 0x0 matrix in its usual layout, and where the next value starts; None for any other.
 
         A shortcut for ``element`` and ``matrix``, which give the same result ten times as slowly.

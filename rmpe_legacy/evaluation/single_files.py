@@ -30,6 +30,7 @@ def read_joints(path: str | PathLike) -> np.ndarray:
     """
     path = Path(path)
     start = first_bytes(path)
+    values: np.ndarray | None
     if start.startswith(MAGIC):
         values = read_npy(path)
     elif is_mat(start):

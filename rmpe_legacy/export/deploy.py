@@ -10,10 +10,10 @@ from rmpe_legacy.caffe.layers import registry
 from rmpe_legacy.caffe.layers.base import JUDGES, Shape, shape_text
 from rmpe_legacy.caffe.layers.base_data import BlobLayer
 from rmpe_legacy.caffe.layers.fed import FedLayer
-from rmpe_legacy.caffe.net import Step
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.errors import NetError, RmpeError
 
 

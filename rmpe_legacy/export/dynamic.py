@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rmpe_legacy.caffe.layers.base import Layer, Shape, shape_text
-from rmpe_legacy.caffe.net import Step, wire_quietly
 from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.caffe.step import Step
+from rmpe_legacy.caffe.wiring import wire_quietly
 from rmpe_legacy.errors import NetError, RmpeError
 
 AXES = {"batch": 0, "height": 2, "width": 3}  # of an input N x C x H x W

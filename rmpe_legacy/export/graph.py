@@ -6,8 +6,10 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rmpe_legacy.caffe.layers.base import Layer, Shape
-from rmpe_legacy.caffe.net import Net, Step, reshape_step, wire_quietly
+from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.caffe.step import Step, reshape_step
+from rmpe_legacy.caffe.wiring import wire_quietly
 from rmpe_legacy.errors import LayerError, NetError, RmpeError
 from rmpe_legacy.wording import utf8
 

@@ -11,6 +11,10 @@ from torch import Tensor, nn
 class BatchNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) per channel. As Caffe stores them, both are sums over scale_factor batches."""
 
+    mean: Tensor
+    variance: Tensor
+    scale_factor: Tensor
+
     def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__()
         self.eps = eps
@@ -32,6 +36,9 @@ def normalize_by_batch(x: Tensor, eps: float) -> Tensor:
 
 class StoredNorm(nn.Module):
     """(x - mean) * factor * scale + bias per channel, where `factor` is 1 / sqrt(variance + eps)."""
+
+    mean: Tensor
+    factor: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
@@ -105,6 +112,21 @@ class InnerProduct(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.t() if self.transpose else self.weight
         return F.linear(x.reshape(*x.shape[: self.axis], -1), weight, self.bias)
+
+
+class Local(nn.Module):
+    """A convolution whose weights differ from place to place: (N, C, H, W) -> (N, features, places)."""
+
+    def __init__(self, channels: int, features: int, kernel: int, places: int, pad: int = 0, stride: int = 1,
+                 bias: bool = True):
+        super().__init__()
+        self.window = kernel, 1, pad, stride
+        self.weight = nn.Parameter(torch.zeros(features, 1, channels * kernel**2, places))
+        self.bias = nn.Parameter(torch.zeros(1, 1, features, places)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.einsum("nkp,fkp->nfp", F.unfold(x, *self.window), self.weight[:, 0])
+        return y if self.bias is None else y + self.bias[0]
 
 
 class CompactBilinear(nn.Module):
@@ -478,6 +500,94 @@ def convolve_each(kernels: Tensor, x: Tensor, side: int) -> Tensor:
     return (kernels.view(near.shape) * near).sum(2)
 
 
+def depth_to_space(x: Tensor, block: int, channels_last: bool = False) -> Tensor:
+    """Channels moved into blocks of pixels, places in the block first: (N, C, H, W) -> (N, C / b^2, H * b, W * b)."""
+    x = x.movedim(3, 1) if channels_last else x
+    n, c, h, w = x.shape
+    y = x.reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)
+    y = y.reshape(n, c // block**2, h * block, w * block)
+    return y.movedim(1, 3) if channels_last else y
+
+
+def space_to_batch(x: Tensor, blocks: list, margin: list) -> Tensor:
+    """Each place in a block of the axes from 1 on as batches of their own, after zeros at the ends of these axes."""
+    axes = len(blocks)
+    x = F.pad(x, [0, 0] * (x.dim() - axes - 1) + [n for pair in margin[::-1] for n in pair])
+    parts = [n for size, block in zip(x.shape[1:], blocks, strict=False) for n in (size // block, block)]
+    x = x.reshape(len(x), *parts, *x.shape[axes + 1 :])
+    x = x.permute(*range(2, 2 * axes + 1, 2), 0, *range(1, 2 * axes, 2), *range(2 * axes + 1, x.dim()))
+    return x.flatten(0, axes)
+
+
+def batch_to_space(x: Tensor, blocks: list, margin: list) -> Tensor:
+    """The reverse of space_to_batch; then the ends of the axes are cut off."""
+    axes, sizes = len(blocks), x.shape[1:]
+    x = x.reshape(*blocks, -1, *sizes)
+    order = [axes, *(axis for i in range(axes) for axis in (axes + 1 + i, i)), *range(2 * axes + 1, x.dim())]
+    whole = [size * block for size, block in zip(sizes, blocks, strict=False)]
+    x = x.permute(order).reshape(-1, *whole, *sizes[axes:])
+    for axis, (size, (before, end)) in enumerate(zip(whole, margin, strict=True), 1):
+        x = x.narrow(axis, before, size - before - end)
+    return x
+
+
+def between_pixels(x: Tensor, axis: int, place: Tensor) -> Tensor:
+    """Values interpolated along an axis at these places, in pixels."""
+    lower = place.floor()
+    a = x.index_select(axis, lower.clamp(min=0).long())
+    b = x.index_select(axis, place.ceil().clamp(0, x.shape[axis] - 1).long())
+    return a + (b - a) * (place - lower).to(x).view(-1, *[1] * (x.dim() - axis - 1))
+
+
+def scores_of_maps(maps: list) -> Tensor:
+    """Confidences of each map, (N, classes, A, H * W), by box: (N, P, classes)."""
+    return torch.cat([scores.flatten(2) for scores in maps], 2).transpose(1, 2)
+
+
+def moves_of_maps(maps: list) -> Tensor:
+    """Predictions of each map, (N, A * 4, H, W), by box: (N, P, 1, 4)."""
+    parts = [moves.reshape(len(moves), -1, 4, moves.shape[2] * moves.shape[3]) for moves in maps]
+    return torch.cat([part.transpose(2, 3).flatten(1, 2) for part in parts], 1)[:, :, None]
+
+
+def window_places(x: Tensor, kernel: tuple, dilation: tuple, pad: tuple, stride: tuple) -> tuple[Tensor, Tensor, int]:
+    """The places of windows, (N, C, places, windows), 0 outside; which are inside x; and which one is the center."""
+    columns = F.unfold(x, kernel, dilation, pad, stride)
+    inside = F.unfold(torch.ones_like(x[:1, :1]), kernel, dilation, pad, stride)[0] > 0
+    return columns.view(*x.shape[:2], *inside.shape), inside, kernel[0] // 2 * kernel[1] + kernel[1] // 2
+
+
+def neighbour_distances(x: Tensor, kernel: tuple, dilation: tuple, pad: tuple, stride: tuple, size: tuple,
+                        absolute: bool = False, far_outside: bool = False, far_center: bool = False) -> Tensor:
+    """How far each place of a window is from its center, over all channels: (N, C, H, W) -> (N, places, *size).
+
+    Half the sum of squares, or the sum of absolute differences. What is far is so by a hundredth of the largest float;
+    other places outside are at distance 0, and so is a whole window whose center is outside.
+    """
+    values, inside, center = window_places(x, kernel, dilation, pad, stride)
+    apart = torch.where(inside & inside[center], values[:, :, center, None] - values, 0)
+    distance = apart.abs().sum(1) if absolute else (apart * apart).sum(1) * 0.5
+    far = ~inside & far_outside
+    far[center] |= far_center
+    distance = distance + torch.where(far & inside[center], torch.finfo(torch.float32).max / 100, 0.0)
+    return distance.view(len(x), -1, *size)
+
+
+def equal_neighbours(x: Tensor, kernel: tuple, dilation: tuple, pad: tuple, stride: tuple, size: tuple, ignored: float,
+                     ignores: bool = False) -> Tensor:
+    """1 where a place of a window has its center's label, else 0: (N, 1, H, W) -> (N, places, *size).
+
+    A window whose center is outside is `ignored`; with `ignores` also a place if it or its center has that label.
+    """
+    values, inside, center = window_places(x, kernel, dilation, pad, stride)
+    labels = values[:, 0].trunc()
+    middle = labels[:, center, None]
+    same = (labels == middle).to(x)
+    if ignores:
+        same = torch.where((labels == ignored) | (middle == ignored), ignored, same)
+    return torch.where(inside[center], same, ignored).view(len(x), -1, *size)
+
+
 def pool_axes(x: Tensor, kernel: tuple, stride: tuple, margin: tuple, maximum: bool) -> Tensor:
     """The maximum or mean of windows along the 1 to 3 axes after the channels; margin is as F.pad takes it."""
     x = F.pad(x, margin, value=torch.finfo(torch.float32).min if maximum else 0)
@@ -601,6 +711,19 @@ def decode_boxes(offset: Tensor, prior: Tensor, variance: Tensor, code: str) -> 
     return torch.cat([middle - half, middle + half], -1)
 
 
+def text_shapes(moves: Tensor, prior: Tensor, variance: Tensor) -> Tensor:
+    """Quadrangles, or rectangles by two corners and a height: moves (N, P, places, 8 or 5), P priors -> the same."""
+    prior, variance = prior[:, None], variance[:, None]
+    low, high = prior[..., :2], prior[..., 2:]
+    size = high - low
+    if moves.shape[3] == 8:
+        start = prior[..., [0, 1, 2, 1, 2, 3, 0, 3]]
+        return variance[..., :2].repeat(1, 1, 4) * moves * size.repeat(1, 1, 4) + start
+    middle = ((low + high) / 2).repeat(1, 1, 2)
+    ends = variance[..., :2].repeat(1, 1, 2) * moves[..., :4] * size.repeat(1, 1, 2) + middle
+    return torch.cat([ends, torch.exp(variance[..., 3:] * moves[..., 4:]) * size[..., 1:]], -1)
+
+
 def of_objects(scores: Tensor, first: Tensor, least: float) -> Tensor:
     """Scores (N, P, C), as of the background 0 where a first stage (N, P, 2) is less sure of an object."""
     background = torch.zeros_like(scores[0, 0])
@@ -631,7 +754,8 @@ def suppress(boxes: Tensor, scores: Tensor, threshold: float, eta: float = 1.0, 
 
 def detections(boxes: Tensor, scores: Tensor, *, background: int, above: float, threshold: float, eta: float = 1.0,
                top_k: int = -1, keep_top_k: int = -1, clip: bool = True, number_images: bool = False) -> Tensor:
-    """SSD's choice of boxes: boxes (N, P, 1 or C, 4), scores (N, P, C) -> (1, 1, K, 7).
+    """SSD's choice of boxes: boxes (N, P, 1 or C, 4), scores (N, P, C) -> (1, 1, K, 7). A box may have further values,
+    which are those of a row too.
 
     Rows hold image, label, score, x1, y1, x2, y2, by image and label, best first. Per class the top_k scores `above`
     are taken and suppressed, then the keep_top_k of each image. Where nothing is found there is a row of -1; with
@@ -648,20 +772,20 @@ def detections(boxes: Tensor, scores: Tensor, *, background: int, above: float, 
             order = order[score[order] > above]
             order = order[:top_k] if top_k >= 0 else order
             box = boxes[image, :, label if boxes.shape[2] > 1 else 0][order]
-            found += [(score[order[i]], label, box[i]) for i in suppress(box, score[order], threshold, eta)]
+            found += [(score[order[i]], label, box[i]) for i in suppress(box[:, :4], score[order], threshold, eta)]
         if 0 <= keep_top_k < len(found):
             found = sorted(found, key=lambda one: -float(one[0]))[:keep_top_k]
             found.sort(key=lambda one: one[1])
         rows += [torch.cat([score.new_tensor([image, label]), score[None], box]) for score, label, box in found]
     if not rows:
-        none = scores.new_full((len(scores) if number_images else 1, 7), -1)
+        none = scores.new_full((len(scores) if number_images else 1, 3 + boxes.shape[3]), -1)
         if number_images:
             none[:, 0] = torch.arange(len(scores))
-        return none.reshape(1, 1, -1, 7)
+        return none[None, None]
     table = torch.stack(rows)
     if clip:
-        table[:, 3:] = table[:, 3:].clamp(0, 1)
-    return table.reshape(1, 1, -1, 7)
+        table[:, 3:7] = table[:, 3:7].clamp(0, 1)
+    return table[None, None]
 
 
 def yolo_boxes(x: Tensor, anchors: list, scale: float, above: float, every_class: bool) -> tuple[Tensor, ...]:
@@ -710,6 +834,41 @@ def yolo_detections(maps: list, images: int, threshold: float) -> Tensor:
             is_free &= ~(shared / (area[i] + area - shared) >= threshold)
     label = labels[order][:, None].to(scores.dtype) + 1
     return torch.cat([torch.zeros_like(label), label, scores[:, None], low, high], 1)[kept].reshape(1, 1, -1, 7)
+
+
+def first_boxes(x: Tensor, biases: list, boxes: int, above: float, threshold: float) -> Tensor:
+    """YOLO v2's boxes of one image, in the order of their places: (1, boxes * (5 + classes), H, H) -> (1, 1, K, 7).
+
+    Rows are image, label, score, middle and size. Of boxes that overlap by `threshold` or more, the first stays.
+    """
+    side = x.shape[3]
+    x = x.view(boxes, -1, side, side).permute(2, 3, 0, 1)
+    cell = torch.arange(side, dtype=x.dtype, device=x.device)
+    middle = [(cell.view(shape) + torch.sigmoid(x[..., i])) / side for i, shape in enumerate(((1, -1, 1), (-1, 1, 1)))]
+    size = torch.exp(x[..., 2:4]) * x.new_tensor(biases).view(boxes, 2) / side
+    score, label = x[..., 5:].softmax(-1).max(-1)
+    score = torch.sigmoid(x[..., 4]) * score
+    rows = torch.cat([torch.stack([torch.zeros_like(score), label.to(x.dtype), score, *middle], -1), size], -1)
+    rows = rows[score >= above]
+    low = (rows[:, 3:5] - rows[:, 5:] / 2).clamp(min=0)
+    high = (rows[:, 3:5] + rows[:, 5:] / 2).clamp(max=1)
+    area = torch.where((high >= low).all(1), (high - low).prod(1), 0)
+    is_free = torch.ones(len(rows), dtype=torch.bool, device=x.device)
+    for i in range(len(rows)):
+        if is_free[i]:
+            sides = torch.minimum(high[i], high[i + 1 :]) - torch.maximum(low[i], low[i + 1 :])
+            common = torch.where((sides > 0).all(1), sides.prod(1), 0)
+            overlap = torch.where(common > 0, common / (area[i] + area[i + 1 :] - common), 0)
+            is_free[i + 1 :] &= overlap < threshold
+    rows = rows[is_free]
+    return (rows if len(rows) else x.new_tensor([[0.0, *[-1.0] * 6]])).view(1, 1, -1, 7)
+
+
+def region_scores(x: Tensor, classes: int, softmax: bool) -> Tensor:
+    """YOLO v2's predictions, box by box: four coordinates, the confidence through a sigmoid, the classes."""
+    rows = x.flatten(2).transpose(1, 2).reshape(-1, 5 + classes)
+    scores = rows[:, 5:].softmax(1) if softmax else rows[:, 5:]
+    return torch.cat([rows[:, :4], torch.sigmoid(rows[:, 4:5]), scores], 1).view(x.shape)
 
 
 def half_away(x: Tensor) -> Tensor:
@@ -777,6 +936,30 @@ def psroi_pool(x: Tensor, rois: Tensor, dim: int, group: int, scale: float) -> T
             for r, image in enumerate(images)]
     area = inside[0].sum(2)[:, None, :, None] * inside[1].sum(2)[:, None, None, :]
     return torch.stack(sums) / area.clamp(min=1) if sums else x.new_zeros(0, dim, group, group)
+
+
+def psroi_align(x: Tensor, rois: Tensor, dim: int, group: int, samples: int, scale: float) -> Tensor:
+    """The mean of samples x samples places in each bin, of the channel that belongs to it: (N, K, H, W), (R, 5) ->
+    (R, dim, group, group).
+
+    A region is at least 0.1 wide and high; bins are cut at the map, and samples behind the cut count as 0.
+    """
+    images, boxes = regions_of(rois)
+    shares = []
+    for axis in range(2):
+        extent = x.shape[2 + axis]
+        begin = boxes[:, 1 - axis, None] * scale
+        step = ((boxes[:, 3 - axis, None] + 1) * scale - begin).clamp(min=0.1) / group
+        k = torch.arange(group, dtype=x.dtype, device=x.device)
+        first, last = ((n * step + begin).clamp(0, extent - 1)[..., None] for n in (k, k + 1))
+        i = torch.arange(1, samples + 1, dtype=x.dtype, device=x.device)
+        at = first + i * (step / (samples + 1))[..., None]
+        beside = (1 - (at[..., None] - torch.arange(extent, device=x.device)).abs()).clamp(min=0)
+        shares.append((beside * ((at < last) & (last > first))[..., None]).sum(2))
+    maps = x.reshape(len(x), dim, group, group, *x.shape[2:])
+    sums = [torch.einsum("dijhw,ih,jw->dij", maps[image], shares[0][r], shares[1][r])
+            for r, image in enumerate(images)]
+    return torch.stack(sums) / samples**2 if sums else x.new_zeros(0, dim, group, group)
 
 
 def roi_grid_sample(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ratio: float = 0) -> Tensor:
@@ -1191,6 +1374,21 @@ def warp(image: Tensor, flow: Tensor, edge: bool, fill: float = 0) -> Tensor:
     return torch.where(inside[:, None], total, fill)
 
 
+def warp_into_zeros(image: Tensor, flow: Tensor) -> Tensor:
+    """Pixels (N, C, H, W), interpolated where a flow (N, 2, H, W), columns first, points to; those outside are 0."""
+    n, c, h, w = image.shape
+    wide = F.pad(image, [1, 2, 1, 2]).flatten(2)
+    places = [(torch.arange(size, dtype=flow.dtype, device=flow.device).view(shape) + flow[:, i]).clamp(-1, size)
+              for i, size, shape in ((1, h, (-1, 1)), (0, w, (1, -1)))]
+    (y, down), (x, across) = ((place.floor(), (place - place.floor())[:, None]) for place in places)
+    total = image.new_zeros(())
+    for i, by_row in ((1, 1 - down), (2, down)):
+        for j, by_column in ((1, 1 - across), (2, across)):
+            index = ((y.long() + i) * (w + 3) + x.long() + j).view(n, 1, -1).expand(-1, c, -1)
+            total = total + by_column * by_row * wide.gather(2, index).view(image.shape)
+    return total
+
+
 def shift_channels(x: Tensor, values: list, scale: float = 1, scale_all: float = 1) -> Tensor:
     """scale_all * (scale * x + a value of each channel); the values begin anew if there are more channels."""
     return scale_all * (scale * x + x.new_tensor(values).repeat(x.shape[1] // len(values)).view(1, -1, 1, 1))
@@ -1204,6 +1402,25 @@ def hyper_columns(values: Tensor, maps: list, step: int) -> tuple[Tensor, Tensor
     resized = [F.interpolate(x, values.shape[2:], mode="bilinear", align_corners=False) for x in maps]
     rows = [x.flatten(2)[..., ::step].transpose(1, 2).flatten(0, 1) for x in (torch.cat(resized, 1), values)]
     return rows[0][..., None, None], rows[1]
+
+
+def columns_at(places: Tensor, maps: list, scales: list, tops: list, lefts: list, factors: list) -> Tensor:
+    """Maps, interpolated at places (N, P, 2) of rows and columns: (N * P, the sum of the maps' channels).
+
+    A map is read at (place - offset) / scale, beyond its edges at these, and multiplied by its factor.
+    """
+    at, found = places.reshape(*places.shape[:2], 2), []
+    for x, scale, top, left, factor in zip(maps, scales, tops, lefts, factors, strict=True):
+        n, c, h, w = x.shape
+        row, column = (((at[..., axis] - offset) / scale).clamp(min=0).clamp(max=size - x.new_tensor(1.0001))
+                       for axis, offset, size in ((0, top, h), (1, left, w)))
+        index = (row.long() * w + column.long())[:, None].expand(-1, c, -1)
+        value = x.new_zeros(())
+        for k, down in ((0, row.long() + 1 - row), (w, row - row.long())):
+            for i, across in ((0, column.long() + 1 - column), (1, column - column.long())):
+                value = value + x.reshape(n, c, h * w).gather(2, index + k + i) * (down * across)[:, None]
+        found.append(value.transpose(1, 2) * factor)
+    return torch.cat(found, 2).flatten(0, 1)
 
 
 def resize_images(x: Tensor, size: tuple, start: float, gap: float) -> Tensor:

@@ -12,18 +12,17 @@ from typing import Any
 
 import rmpe_legacy
 from rmpe_legacy.caffe.net import Net
-from rmpe_legacy.errors import FileError
 from rmpe_legacy.optional import optional
 from rmpe_legacy.wording import utf8
 
 from .emit import ONNX, OnnxContext
 from .fold import drop_copies, fold_affine
 from .graph import Graph, Node, make_graph, refuse_unsupported
-from .onnx_graph import OnnxGraph
+from .onnx_graph import OnnxGraph, same_bits
+from .onnx_model import OnnxModel, check_size
 from .onnx_passes import simplify
 
 BLOB_NAMES = "rmpe_legacy.blobs"  # key of an ONNX file's metadata: value -> blob, as JSON, where they differ
-MAX_BYTES = (1 << 31) - 1  # of one protobuf message
 
 
 def to_onnx(net: Net, until: Sequence[str] = (), about: str = "", fold: bool = True,
@@ -48,6 +47,13 @@ def to_onnx(net: Net, until: Sequence[str] = (), about: str = "", fold: bool = T
         LayerError: A layer uses a feature that ONNX or its emitter does not support, or fits one size of an axis of
             `dynamic` only.
     """
+    model, graph = light_onnx(net, until, about, fold, dynamic)
+    return model.whole(), graph
+
+
+def light_onnx(net: Net, until: Sequence[str] = (), about: str = "", fold: bool = True,
+               dynamic: Collection[str] | None = None) -> tuple[OnnxModel, Graph]:
+    """Do what ``to_onnx`` does, without a copy of the weights, which may be the network's own."""
     optional("onnx", "writing ONNX files")
     graph = _graph(net, until, fold, dynamic=dynamic)
     refuse_unsupported(graph, ONNX, "ONNX")
@@ -63,7 +69,7 @@ def to_onnx(net: Net, until: Sequence[str] = (), about: str = "", fold: bool = T
         graph = replace(graph, final={blob: value for blob, value in graph.final.items() if value.name in made})
     model = built.model("rmpe_legacy", rmpe_legacy.__version__, about)
     if renamed := _renamed(graph):
-        model.metadata_props.add(key=BLOB_NAMES, value=json.dumps(renamed))
+        model.light.metadata_props.add(key=BLOB_NAMES, value=json.dumps(renamed))
     return model, graph
 
 
@@ -86,9 +92,16 @@ def _refuse_own_sizes(built: OnnxGraph, elsewhere: OnnxGraph) -> None:
     """
     for node, other, layer in zip_longest(built.nodes, elsewhere.nodes, built.made_by):
         if node is None or other is None or node != other or not all(
-                built.initializers.get(name) == elsewhere.initializers.get(name) for name in node.input):
+                _same_constant(built, elsewhere, name) for name in node.input):
             layer = layer or next(each for each in (*reversed(built.made_by), *elsewhere.made_by) if each is not None)
             raise built.graph.refuse_dynamic(layer, "what it computes depends on the sizes in the prototxt")
+
+
+def _same_constant(one: OnnxGraph, other: OnnxGraph, name: str) -> bool:
+    """Return whether two graphs have the same initializer of a name, or none."""
+    if name in one.initializers and name in other.initializers:
+        return same_bits(one.initializers[name], other.initializers[name])
+    return name not in one.initializers and name not in other.initializers
 
 
 def write_onnx(path: str | PathLike, model: Any) -> None:
@@ -97,9 +110,7 @@ def write_onnx(path: str | PathLike, model: Any) -> None:
     Raises:
         FileError: The model exceeds the size limit of ONNX files, or the file cannot be written.
     """
-    if (size := model.ByteSize()) > MAX_BYTES:
-        raise FileError(f"{path}: would be {size / 2**30:.1f} GiB; an ONNX file can hold at most 2 GiB. Convert a part "
-                        "of the network, with --until BLOB")
+    check_size(path, model.ByteSize())
     Path(path).write_bytes(model.SerializeToString())
 
 

@@ -13,6 +13,7 @@ from rmpe_legacy.wording import utf8
 
 from .dynamic import axes_text
 from .graph import Dims, Graph
+from .onnx_model import OnnxModel
 
 OPSET = 18  # of 2022: the version written unless an emitter calls `needs`
 FLOAT, INT64, BOOL, DOUBLE = 1, 7, 9, 11  # TensorProto.DataType
@@ -31,7 +32,7 @@ class OnnxGraph:
         self.taken = {value.name for node in graph.nodes for value in (*node.bottom, *node.top)}
         self.taken |= {value.name for value in graph.inputs}
         self.nodes: list[Any] = []
-        self.initializers: dict[str, Any] = {}
+        self.initializers: dict[str, np.ndarray] = {}
         self.opset = OPSET
         self.batch_fixed_by = ""  # why this network cannot take batches of any size; "" if it can
         self.layer = ""  # name of the layer whose nodes are being added
@@ -39,7 +40,7 @@ class OnnxGraph:
         self.made_by: list[Layer | None] = []  # of each node, the layer
         self.now: Layer | None = None  # the layer whose nodes are being added
         self._node_names: set[str] = set()
-        self._parameters: dict[str, list[tuple[str, np.ndarray]]] = {}  # wanted name -> (name, values)
+        self._parameters: dict[str, list[str]] = {}  # wanted name -> names
         self._constants: dict[tuple, str] = {}
 
     def needs(self, opset: int) -> None:
@@ -67,19 +68,17 @@ class OnnxGraph:
         return list(self.nodes[-1].output)
 
     def parameter(self, name: str, values: np.ndarray) -> str:
-        """Add a weight of any shape as an initializer; returns its name, with a number appended if other values have
-        the name.
+        """Add a weight of any shape as an initializer, without a copy; returns its name, with a number appended if
+        other values have the name.
         """
-        from onnx import numpy_helper
-
-        values = np.asarray(values, order="C")  # not ascontiguousarray, which makes a single value a row of one
+        values = as_stored(values)
         known = self._parameters.setdefault(name, [])
-        for initializer, same in known:
-            if same.shape == values.shape and same.tobytes() == values.tobytes():
+        for initializer in known:
+            if same_bits(self.initializers[initializer], values):
                 return initializer
         fresh = self._fresh(utf8(name), self.taken)
-        self.initializers[fresh] = numpy_helper.from_array(values, fresh)
-        known.append((fresh, values))
+        self.initializers[fresh] = values
+        known.append(fresh)
         return fresh
 
     def constant(self, values: Any, dtype: Any = np.float32) -> str:
@@ -127,17 +126,34 @@ class OnnxGraph:
         taken.add(fresh)
         return fresh
 
-    def model(self, producer: str, version: str, about: str) -> Any:
-        """Return the ModelProto, after onnx.checker has accepted it."""
+    def model(self, producer: str, version: str, about: str) -> OnnxModel:
+        """Return the model, after onnx.checker has accepted it."""
         import onnx
         from onnx import TensorProto, helper
 
         inputs = [helper.make_tensor_value_info(v.name, TensorProto.FLOAT, v.shape) for v in self.graph.inputs]
         outputs = [helper.make_tensor_value_info(v.name, TensorProto.FLOAT, self.shapes.get(v.name, v.shape))
                    for v in self.graph.outputs]
-        graph = helper.make_graph(self.nodes, utf8(self.graph.name or "network"), inputs, outputs,
-                                  list(self.initializers.values()), doc_string=utf8(about))
+        # The checker copies a model twice, so that it gets the weights as inputs.
+        weights = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(values.dtype), values.shape)
+                   for name, values in self.initializers.items()]
+        graph = helper.make_graph(self.nodes, utf8(self.graph.name or "network"), [*inputs, *weights], outputs,
+                                  doc_string=utf8(about))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)],
                                   ir_version=_IR_OF[self.opset], producer_name=producer, producer_version=version)
         onnx.checker.check_model(model)
-        return model
+        del model.graph.input[len(inputs) :]
+        return OnnxModel(model, self.initializers)
+
+
+def as_stored(values: np.ndarray) -> np.ndarray:
+    """Return values as a file holds them, in C's order and the least significant byte first."""
+    # Not ascontiguousarray, which makes a single value a row of one.
+    return np.asarray(values, values.dtype.newbyteorder("<"), order="C")
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Return whether arrays, as stored, have the same type, shape and bits."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return a is b or np.array_equal(a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8))

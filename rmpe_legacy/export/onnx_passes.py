@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .graph import Dims
-from .onnx_graph import OnnxGraph
+from .onnx_graph import OnnxGraph, as_stored
 
 # What is computed once, when the file is written: elementary operations, whose results every runtime rounds alike.
 _FOLDED = frozenset({"Add", "Sub", "Mul", "Div", "Split", "Gather", "Reshape", "Concat", "Identity"})
@@ -29,17 +29,16 @@ def simplify(built: OnnxGraph) -> None:
 
 
 def _fold_constants(built: OnnxGraph, outputs: set[str]) -> None:
-    from onnx import numpy_helper
     from onnx.reference import ReferenceEvaluator
 
     kept = []
     for node in built.nodes:
         if node.op_type in _FOLDED and not outputs & set(node.output) and all(
                 name in built.initializers for name in node.input):
-            values = {name: numpy_helper.to_array(built.initializers[name]) for name in node.input}
+            values = {name: built.initializers[name] for name in node.input}
             found = ReferenceEvaluator(node, opsets={"": built.opset}).run(None, values)
             for name, value in zip(node.output, found, strict=True):
-                built.initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+                built.initializers[name] = as_stored(np.asarray(value))
         else:
             kept.append(node)
     built.nodes = kept
@@ -78,11 +77,9 @@ def _reshapes_rows(built: OnnxGraph, node: Any) -> bool:
 
 def _target(built: OnnxGraph, node: Any) -> list[int] | None:
     """Return the shape that a Reshape gives, if it is a constant."""
-    from onnx import numpy_helper
-
     if node.op_type != "Reshape" or node.input[1] not in built.initializers:
         return None
-    return numpy_helper.to_array(built.initializers[node.input[1]]).tolist()
+    return built.initializers[node.input[1]].tolist()
 
 
 def _order(node: Any) -> list[int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from rmpe_legacy.caffe.net import Step
 from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.errors import NetError
 
 

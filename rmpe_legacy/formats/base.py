@@ -15,9 +15,10 @@ from torch import nn
 
 from rmpe_legacy.caffe.layers.base import Layer, Shape, shape_text
 from rmpe_legacy.caffe.load import ParsedNet
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
 from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.caffe.weights import NamedLayer, named_layers, trained_layers
 from rmpe_legacy.errors import NetError, RmpeError
 from rmpe_legacy.export.deploy import InputShape
@@ -101,7 +102,7 @@ class Network:
         out = []
         for built in trained_layers(self.net):
             theirs = [*stored.pop(built.name, ()), *[None] * len(built.blobs)]
-            blobs = tuple(ours if blob is None else StoredBlob(ours.shape, blob.data)
+            blobs = tuple(ours if ours is None or blob is None else StoredBlob(ours.shape, blob.data)
                           for ours, blob in zip(built.blobs, theirs, strict=False))
             out.append(TrainedLayer(built.name, built.type, blobs))
         return out
@@ -386,7 +387,7 @@ class NetRunner:
         values: dict[str, np.ndarray] = {}
         for step in self.net.steps:
             for i, blob in enumerate(step.bottom if step.layer.chooses_rows else ()):
-                value = step.layer.typical(i, step.bottom_shapes or (), rng)
+                value = step.layer.typical(i, step.bottom_shapes, rng)
                 name = self._source.get(blob, blob)
                 while name not in at and last[name].layer.shares_data:  # up to a blob with the same values
                     name = self._source.get(last[name].bottom[0], last[name].bottom[0])
@@ -399,7 +400,7 @@ class NetRunner:
         for step in self.net.steps:
             for i, blob in enumerate(step.bottom):
                 if self._source.get(blob, blob) == name:
-                    value = step.layer.typical(i, step.bottom_shapes or (), rng)
+                    value = step.layer.typical(i, step.bottom_shapes, rng)
                     if value is not None:
                         return value.astype(np.float32)
         return None

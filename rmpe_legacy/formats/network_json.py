@@ -14,6 +14,7 @@ import binascii
 import json
 import math
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -239,12 +240,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _setting(path: Path, document: dict[str, Any]) -> Setting:
-    phase, level, stages = (document.get(key) for key in ("phase", "level", "stages"))
-    dialect, de_transform = document.get("dialect"), document.get("de_transform")
-    for key, value, choices in (("phase", phase, PHASES), ("dialect", dialect, tuple(dialects())),
-                                ("de_transform", de_transform, (None, *DE_TRANSFORM))):
-        if value not in choices if isinstance(value, str | None) else True:
-            raise FileError(f"{path}: {key} is {_shorten(value)}; expected one of {', '.join(map(str, choices))}")
+    def chosen(key: str, choices: Collection[str]) -> str:
+        value = document.get(key)
+        if not isinstance(value, str) or value not in choices:
+            raise FileError(f"{path}: {key} is {_shorten(value)}; expected one of {', '.join(choices)}")
+        return value
+
+    phase, dialect = chosen("phase", PHASES), chosen("dialect", dialects())
+    de_transform = None if document.get("de_transform") is None else chosen("de_transform", DE_TRANSFORM)
+    level, stages = document.get("level"), document.get("stages")
     if not isinstance(level, int) or not isinstance(stages, list) or not all(isinstance(s, str) for s in stages):
         raise FileError(f"{path}: level must be a whole number, and stages a list of names")
     return Setting(phase, level, tuple(stages), dialect, de_transform)

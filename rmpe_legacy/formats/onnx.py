@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from rmpe_legacy.caffe.layers.base import Shape, shape_text
 from rmpe_legacy.errors import FileError, NetError
 from rmpe_legacy.export.onnx import BLOB_NAMES
+from rmpe_legacy.export.onnx_model import is_utf8, read_light
 from rmpe_legacy.export.onnx_rewired import given_name, rewired
 from rmpe_legacy.optional import optional
 from rmpe_legacy.reading import first_line, item_count, reading
@@ -110,15 +112,19 @@ def _text(name: str | bytes) -> str:
 
 
 class OnnxRunner:
-    """Runs an ONNX file in onnxruntime on the CPU. Values that are not outputs come from a second, modified session."""
+    """Runs an ONNX file in onnxruntime on the CPU. Values that are not outputs come from a second, modified session,
+    which reads large weights from the file again, so that they are not in memory twice."""
 
     def __init__(self, path: Path, title: str):
         self.title = title
-        onnx, self.runtime = (optional(name, "running an ONNX file") for name in ("onnx", "onnxruntime"))
+        optional("onnx", "running an ONNX file")
+        self.runtime = optional("onnxruntime", "running an ONNX file")
         with reading(path, "ONNX file", "it is damaged, or onnxruntime cannot run it"):
-            self.model = onnx.load(path)
+            self.path = Path(os.path.realpath(path))
+            self.model = read_light(self.path)
             self.names = _blob_names(self.model)
-            self.session = self._session()
+            whole = str(self.path) if is_utf8(self.path) else self.path.read_bytes()
+            self.session = self._session(self._options(), whole)
             shapes = {i.name: tuple(d if isinstance(d, int) else 1 for d in i.shape) for i in self.session.get_inputs()}
             self.outputs = [output.name for output in self.session.get_outputs()]
             # Read now: protobuf checks strings when they are accessed, not when the file is parsed.
@@ -130,20 +136,23 @@ class OnnxRunner:
                 raise FileError(f"{path}: its input {name!r} is {shape_text(shape)}, too large for a random input")
         self.shapes = shapes
 
-    def _session(self) -> Any:
+    def _options(self) -> Any:
         options = self.runtime.SessionOptions()
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = False  # it grows to twice what the values need
+        return options
+
+    def _session(self, options: Any, model: str | bytes) -> Any:
         with silent_stderr():  # it also raises whatever it prints
             # Without enable_fallback=0 it prints the reason to standard output and loads the model a second time.
-            return self.runtime.InferenceSession(self._bytes(), options, ["CPUExecutionProvider"], enable_fallback=0)
+            return self.runtime.InferenceSession(model, options, ["CPUExecutionProvider"], enable_fallback=0)
 
-    def _bytes(self) -> bytes:
-        try:
-            return self.model.SerializeToString()
-        except Exception:  # protobuf's EncodeError, which does not say why
-            raise NetError(f"{self.title}: cannot be passed to onnxruntime; there is too little memory, or it has "
-                           "2 GiB or more") from None
+    def _changed_session(self) -> Any:
+        """Open the model as it has been changed. It is run once or twice, for which weights need not be packed."""
+        options = self._options()
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self.path.parent))
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        return self._session(options, self.model.SerializeToString())
 
     def inputs(self) -> dict[str, Shape]:
         return {self._blob(name): shape for name, shape in self.shapes.items()}
@@ -156,7 +165,7 @@ class OnnxRunner:
         final = {self._blob(name): name for node in self.nodes for name in node.outputs}
         named = {final[blob]: np.asarray(value, np.float32) for blob, value in given.items() if blob in final}
         with rewired(self.model, dict.fromkeys(named)):
-            session = self._session()
+            session = self._changed_session()
         return self._result(session, inputs, wanted, named)
 
     def _result(self, session: Any, inputs: Arrays, wanted: Mapping[str, Shape] | None, given: Arrays) -> RunResult:
@@ -173,7 +182,7 @@ class OnnxRunner:
         def compute(names: Sequence[str], others: Arrays) -> dict[str, np.ndarray]:
             start = {**others, **given}
             with rewired(self.model, dict.fromkeys(start), names):
-                changed = self._session()
+                changed = self._changed_session()
             return self._run(changed, names, fed(start))
 
         known = {**inputs, **self._run(session, self.outputs, fed(given))}
@@ -211,12 +220,12 @@ def _run(path: Path, title: str, setting: Setting, options: SourceOptions) -> On
 
 
 def _prepare(network: Network, files: Sequence[Path]) -> Writer:
-    from rmpe_legacy.export.onnx import to_onnx, write_onnx
+    from rmpe_legacy.export.onnx import light_onnx
 
-    model, graph = to_onnx(network.net, about=f"converted from {network.title}", dynamic=network.dynamic)
+    model, graph = light_onnx(network.net, about=f"converted from {network.title}", dynamic=network.dynamic)
     fixed = () if graph.is_dynamic or graph.dynamic is not None else (
         f"the batch has the prototxt's size: {graph.why_fixed}",)
-    return Writer(lambda paths: write_onnx(paths[0], model), (*fixed, *graph.notes()), graph.compared_at,
+    return Writer(lambda paths: model.write(paths[0]), (*fixed, *graph.notes()), graph.compared_at,
                   graph.few_images(network.net))
 
 

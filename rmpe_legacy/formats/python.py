@@ -31,6 +31,8 @@ class PythonRunner:
         self.title = title
         try:
             spec = importlib.util.spec_from_file_location("rmpe_legacy_verified_model", path)
+            assert spec is not None  # as the file's name ends in .py
+            assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             self.model: nn.Module = module.load()

@@ -63,8 +63,9 @@ def register_gradient(op: str, backward: Callable[..., Any], setup_context: Call
         setup_context(ctx, inputs, output)
         return output
 
-    gradient = type(f"Gradient_{name}", (torch.autograd.Function,),
-                    {"forward": staticmethod(forward), "backward": staticmethod(backward)})
+    gradient: type[torch.autograd.Function] = type(
+        f"Gradient_{name}", (torch.autograd.Function,),
+        {"forward": staticmethod(forward), "backward": staticmethod(backward)})
 
     def kernel(*inputs: Any) -> Any:
         # Plain loops: on a small tensor, generators take longer than the operator itself.
@@ -96,6 +97,11 @@ def no_gradient(op: str, reason: str) -> None:
         raise NotImplementedError(f"{_name(op)}: {reason}")
 
     register_gradient(op, refuse, lambda ctx, inputs, output: None)
+
+
+def without_autograd(op: str) -> None:
+    """Make the results of an operator require no gradient, whatever its inputs do. Costs no time in a call."""
+    _LIBRARY.impl(_name(op), torch.library.fallthrough_kernel, "Autograd")
 
 
 def fold(size: int, tensor: Tensor, dim: int | None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rmpe_legacy.caffe.layers.base import shape_text
-from rmpe_legacy.caffe.net import Step
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.pose.detect import Detector
 from rmpe_legacy.pose.estimate import CaffePoseNetwork, PoseNetwork, Torch7PoseNetwork
 from rmpe_legacy.pose.networks import steps_of_type
@@ -36,7 +36,11 @@ def describe_detector(detector: Detector) -> NetworkDescription:
 
 def describe_pose_network(network: PoseNetwork) -> NetworkDescription:
     """Describe a pose network: stacks, STN, SDTN, parallel SPPE, and the stage of training they imply."""
-    return _torch7_pose(network) if isinstance(network, Torch7PoseNetwork) else _caffe_pose(network)
+    if isinstance(network, Torch7PoseNetwork):
+        return _torch7_pose(network)
+    if isinstance(network, CaffePoseNetwork):
+        return _caffe_pose(network)
+    return NetworkDescription(f"{network.name}, {network.height} x {network.width}", "")
 
 
 def _torch7_pose(network: Torch7PoseNetwork) -> NetworkDescription:

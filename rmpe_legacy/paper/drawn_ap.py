@@ -55,7 +55,7 @@ class SyntheticTestSet:
         persons, poses = [], []
         for each in self.drawn:
             result = pipeline(each.load(), boxes[each.name])
-            merged = result.nms.persons
+            merged = result.nms_result.persons
             joints = merged.joints_px if self.recipe.nms == "batch" else merged.joints_xy
             persons.append(np.concatenate([joints, merged.scores[..., None]], axis=2))
             poses.append(np.concatenate([result.poses.joints_xy, result.poses.scores[..., None]], axis=2))

@@ -144,8 +144,8 @@ def _images(given: MpiiFiles, truth: Groups | None) -> tuple[dict[str, Detection
 
 
 def _present(sources: Sequence[ImageSource], folder: Path) -> tuple[list[ImageSource], int]:
-    """Return the images that exist, and the number of those that do not."""
-    there = [source for source in sources if os.path.isfile(source.path)]
+    """Return the images that exist, frames of videos among them, and the number of those that do not."""
+    there = [source for source in sources if not isinstance(source, ImageFile) or os.path.isfile(source.path)]
     if not there:
         raise FileError(f"{folder}: has none of the {len(sources)} images, such as {sources[0].name}" if sources
                         else f"{folder}: no image has both boxes and ground truth")
@@ -166,7 +166,9 @@ def _pass(options: Options, name: str, pipeline: Pipeline, sources: Sequence[Ima
 def _oracle(given: MpiiFiles, options: Options, pipeline: Pipeline, sources: Sequence[ImageSource],
             settings: Mapping[str, Any]) -> _Run | None:
     """Run with the true boxes, if the ground truth has boxes and the row is the full one."""
-    boxes = true_boxes(given.truth) if given.truth and given.row == FULL else {}
+    if given.truth is None or given.row != FULL:
+        return None
+    boxes = true_boxes(given.truth)
     mine = [source for source in sources if source.name in boxes]
     if not mine:
         return None
@@ -210,6 +212,7 @@ def _evaluate(given: MpiiFiles, truth: Groups, run: _Run, oracle: _Run | None,
 
 
 def _note(given: MpiiFiles, truth: Groups, mine: Groups) -> str:
+    assert given.truth is not None  # `truth` was read from it
     images = len(set(mine.images))
     notes = [] if images == VALIDATION_IMAGES else [
         f"on {images} images of {given.truth.name}, not on the authors' {VALIDATION_IMAGES}"]

@@ -94,8 +94,9 @@ def reproduce_demo(detector: Files | None, pose: Files | None, options: Options,
     if not quick:
         identity = load_pose_network(*pose, device=device, de_transform=de_transform, stn="identity",
                                      allow_python=python)
-        boxes = {result.name: result.people.proposals for result in results}
-        moved = disturbed(boxes, {result.name: result.people.size_wh for result in results}, world)
+        found = {result.name: result.people for result in results if result.people is not None}
+        boxes = {name: people.proposals for name, people in found.items()}
+        moved = disturbed(boxes, {name: people.size_wh for name, people in found.items()}, world)
         true = {each.name: _true_boxes(each.drawing) for each in drawn}
         for name, network, given in (("detected boxes, STN off", identity, boxes), ("disturbed boxes", trained, moved),
                                      ("disturbed boxes, STN off", identity, moved), ("true boxes", trained, true)):

@@ -72,7 +72,8 @@ def can_crop(boxes_xyxy: ArrayLike, image_wh: tuple[int, int], published: str = 
     boxes = np.asarray(boxes_xyxy).astype(np.int64).reshape(-1, 4)
     low, high = boxes[:, :2], boxes[:, 2:]
     if published == "demo":
-        return ((low >= 0) & (low <= high) & (high <= image_wh)).all(axis=1) & (high > low).any(axis=1)
+        is_inside = np.all((low >= 0) & (low <= high) & (high <= image_wh), axis=1)
+        return np.logical_and(is_inside, np.any(high > low, axis=1))
     longer = (high - low).max(axis=1, initial=0).tolist()
     return np.array([all(_paste_torch7(box[k], box[k + 2], image_wh[k], length) for k in (0, 1))
                      for box, length in zip(boxes.tolist(), longer, strict=True)], bool)

@@ -16,7 +16,7 @@ from .crop import pixel_boxes
 from .decode import THRESHOLDS
 from .detector_options import DetectorOptions, person_label
 from .detector_output import SSD_IMAGE, output_of
-from .networks import device_of, inference_mode_fp32, keeping, load_trained
+from .networks import copy_sharing_weights, device_of, inference_mode_fp32, keeping, load_trained
 from .results import Detections
 
 
@@ -77,6 +77,10 @@ class Detector:
         size_wh = image.shape[1], image.shape[0]
         boxes, scores = self.output.people(*self.blobs(image), size_wh, self.label, threshold)
         return Detections(pixel_boxes(boxes, size_wh if self.output.relative else (1, 1), rounding), scores)
+
+    def for_another_thread(self) -> Detector:
+        """Return a detector that may run at the same time as this one; they share the weights."""
+        return self if self.compiled is not None else copy_sharing_weights(self, self.net)
 
     @property
     def size(self) -> str:

@@ -16,7 +16,8 @@ from rmpe_legacy.caffe.inputs import ImageOptions
 from rmpe_legacy.caffe.layers.base import count, shape_text, shapes_text
 from rmpe_legacy.caffe.layers.roi import RoiLayer
 from rmpe_legacy.caffe.layers.rpn import moved, suppressed
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.errors import NetError
 
 from .decode import read_detections

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from rmpe_legacy.caffe.data.image import pose_input
-from rmpe_legacy.caffe.layers.base import shape_text
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.layers.base import Layer, shape_text
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.errors import NetError, OptionError, RmpeError
 from rmpe_legacy.torch7.load import build_module
 from rmpe_legacy.torch7.network_kind import Part, kind, part_of_object, roles
@@ -26,7 +27,14 @@ from rmpe_legacy.torch7.reader import read_torch7
 from .crop import crop_box, read_heatmaps, scale_torch7, uncrop
 from .decode import read_joints
 from .joints import COCO17, MPII16, JointSet
-from .networks import device_of, image_input, inference_mode_fp32, load_trained, steps_of_type
+from .networks import (
+    copy_sharing_weights,
+    device_of,
+    image_input,
+    inference_mode_fp32,
+    load_trained,
+    steps_of_type,
+)
 from .results import JOINTS, Poses
 from .top_down import PADDING, crop_top_down, decode_heatmaps, uncrop_top_down
 
@@ -88,6 +96,10 @@ class PoseNetwork:
             raise NetError(f"{self.name}: the heatmaps of {len(crops)} crops are {shape_text(tuple(maps.shape))}; "
                            f"expected {len(crops)} x {len(JOINTS)} x height x width, one heatmap per MPII joint")
         return output
+
+    def for_another_thread(self) -> PoseNetwork:
+        """Return a network that may run at the same time as this one; they share the weights."""
+        return self if self.engine != "exact" else copy_sharing_weights(self, self.module)
 
     def _run(self, crops: Tensor) -> PoseOutput:
         raise NotImplementedError
@@ -169,7 +181,7 @@ def _heatmap_output(net: Net) -> str:
     return tops[-1]
 
 
-def _without_theta(layer: nn.Module, bottoms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _without_theta(layer: Layer, bottoms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     free = [value for value, fixed in zip(IDENTITY, layer.fixed, strict=True) if fixed is None]
     image, theta = bottoms
     return image, theta.new_tensor(free).expand(len(theta), -1).reshape(theta.shape)

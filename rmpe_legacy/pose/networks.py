@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from rmpe_legacy.caffe.layers.base import shape_text
 from rmpe_legacy.caffe.load import load_net
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.errors import NetError
+
+T = TypeVar("T")
+
+
+class _Copyable(Protocol):
+    def for_another_thread(self: T) -> T: ...
+
+
+N = TypeVar("N", bound=_Copyable)
 
 
 def load_trained(prototxt: str | Path, weights: str | Path, de_transform: str | None = None,
@@ -75,6 +89,20 @@ def keeping(net: Net, names: Collection[str]) -> Iterator[dict[str, Tensor]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def copy_sharing_weights(owner: T, network: nn.Module) -> T:
+    """Copy an object that runs a network, with the network but without its weights, for use in another thread: a layer
+    holds the shapes of its last forward.
+    """
+    return copy.deepcopy(owner, {id(weight): weight for weight in chain(network.parameters(), network.buffers())})
+
+
+class PerThread(threading.local, Generic[N]):
+    """A network, or what runs one, for several threads: each gets a copy as ``mine``; a single one, the original."""
+
+    def __init__(self, original: N, threads: int = 1):  # is called again in each thread
+        self.mine = original if threads == 1 else original.for_another_thread()
 
 
 def device_of(network: nn.Module) -> torch.device:

@@ -87,6 +87,10 @@ class OnnxPoseNetwork(PoseNetwork):
             raise NetError(f"{self.name}: its outputs differ in shape from batch to batch: {error}") from None
         return self._read(dict(zip(self.outputs, outputs, strict=True)), len(crops))
 
+    def for_another_thread(self) -> OnnxPoseNetwork:
+        """Return this network: several threads may run it."""
+        return self
+
     def _run_padded(self, crops: np.ndarray, count: int | None) -> list[np.ndarray]:
         """Outputs for a batch; a network with a fixed batch size gets zeros behind the last crop."""
         missing = 0 if count is None else count - len(crops)

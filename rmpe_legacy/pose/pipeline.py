@@ -214,6 +214,11 @@ class Pipeline:
                                traces.append if keep_crops else None)
         return PoseResult(size_wh, kept, poses, len(proposals) - len(kept), tuple(traces), joints=self.pose.joints)
 
+    def for_another_thread(self) -> Pipeline:
+        """Return a pipeline that may run at the same time as this one; they share the weights."""
+        detector = None if self.detector is None else self.detector.for_another_thread()
+        return replace(self, detector=detector, pose=self.pose.for_another_thread())
+
 
 def inside(detections: Detections, size_wh: tuple[int, int], recipe: Recipe) -> Detections:
     """Select the detections whose grown box contains a pixel of the image.

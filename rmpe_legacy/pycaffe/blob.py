@@ -108,18 +108,23 @@ class ParameterMemory(Memory):
 
     def read(self) -> Tensor:
         self.push()
-        if self._diff and self._parameter.grad is None:
-            self._parameter.grad = torch.zeros_like(self._parameter)
-        value = self._parameter.grad if self._diff else self._parameter.data
-        self.tensor = value.view(self.shape)
+        self.tensor = self._own().view(self.shape)
         return self.tensor
 
     def push(self) -> None:
         """Copy values that a script wrote into the host's copy to the module's parameter."""
         if self._host is not None:
-            target = self._parameter.grad if self._diff else self._parameter.data
+            target = self._own()
             target.copy_(self._host.view(target.shape))
             self._host = None
+
+    def _own(self) -> Tensor:
+        """Return the module's tensor; a gradient that it does not have yet is made, of zeros."""
+        if not self._diff:
+            return self._parameter.data
+        if self._parameter.grad is None:
+            self._parameter.grad = torch.zeros_like(self._parameter)
+        return self._parameter.grad
 
 
 class Blob(pycaffe_layer.Blob):
@@ -132,7 +137,7 @@ class Blob(pycaffe_layer.Blob):
         self.diff_memory = Memory(tuple(shape), loss_weight)
 
     @property
-    def _shape(self) -> Shape:
+    def shape(self) -> Shape:
         return self.data_memory.shape
 
     @property
@@ -147,7 +152,7 @@ class Blob(pycaffe_layer.Blob):
     @property
     def diff(self) -> np.ndarray:
         """The gradients, float32, in the shape of the values."""
-        self.diff_memory.reshape(self._shape)
+        self.diff_memory.reshape(self.shape)
         return self.diff_memory.array()
 
     @diff.setter
@@ -171,7 +176,7 @@ class Blob(pycaffe_layer.Blob):
 
     def diff_tensor(self) -> Tensor:
         """The gradients as a tensor in the shape of the values."""
-        self.diff_memory.reshape(self._shape)
+        self.diff_memory.reshape(self.shape)
         return self.diff_memory.read()
 
     def __str__(self) -> str:
@@ -194,8 +199,8 @@ class ParameterBlob(Blob):
         Raises:
             RuntimeRmpeError: The shape is another one.
         """
-        if named or tuple(shape) != self._shape:
-            raise RuntimeRmpeError(f"{self}: a parameter keeps the shape {shape_text(self._shape)} that its layer "
+        if named or tuple(shape) != self.shape:
+            raise RuntimeRmpeError(f"{self}: a parameter keeps the shape {shape_text(self.shape)} that its layer "
                                    "gives it; change the prototxt")
 
     def hold(self, data: np.ndarray | None = None, diff: np.ndarray | None = None) -> None:

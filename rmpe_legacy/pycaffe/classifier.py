@@ -68,5 +68,5 @@ class Classifier(Net):
             crops = images[:, top:bottom, left:right, :]
         name = self.inputs[0]
         batch = np.stack([self.transformer.preprocess(name, crop) for crop in crops]).astype(np.float32)
-        predictions = self.forward_all(**{name: batch})[self.outputs[0]]
+        predictions = self.forward_all(None, **{name: batch})[self.outputs[0]]
         return predictions.reshape(len(predictions) // 10, 10, -1).mean(1) if oversample else predictions

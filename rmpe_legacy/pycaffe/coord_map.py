@@ -148,5 +148,5 @@ def crop(top_from: Top, top_to: Top) -> Top:
                       (np.any(np.round(shift) != shift), f"the offset {-shift} is not a whole number")):
         if bad:
             raise CropError(f"one blob cannot be cropped to the other: {what}")
-    offset = [int(value) for value in -np.round(shift)]
+    offset = [int(value) for value in np.negative(np.round(shift))]
     return layers.Crop(top_from, top_to, crop_param={"axis": axis + 1, "offset": offset})

@@ -39,7 +39,7 @@ class Detector(Net):
                  for image in [io.load_image(filename)] for window in windows]
         name = self.inputs[0]
         batch = np.stack([self.transformer.preprocess(name, self.crop(image, window)) for _, window, image in found])
-        predictions = self.forward_all(**{name: batch.astype(np.float32)})[self.outputs[0]]
+        predictions = self.forward_all(None, **{name: batch.astype(np.float32)})[self.outputs[0]]
         return [{"window": window, "prediction": prediction, "filename": filename}
                 for (filename, window, _), prediction in zip(found, predictions, strict=True)]
 

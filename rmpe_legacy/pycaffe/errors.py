@@ -6,7 +6,6 @@ import builtins
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from operator import index
 from typing import Any
 
@@ -94,6 +93,11 @@ def _combined(error: RmpeError, kind: type[BaseException]) -> RmpeError:
         return _both(type(error), RuntimeError)(str(error))
 
 
-@cache
+_BOTH: dict[tuple[type[RmpeError], type[BaseException]], type[RmpeError]] = {}  # the classes that _both has made
+
+
 def _both(ours: type[RmpeError], theirs: type[BaseException]) -> type[RmpeError]:
-    return type(ours.__name__, (ours, theirs), {"__module__": __name__, "__str__": Exception.__str__})
+    if (ours, theirs) not in _BOTH:
+        _BOTH[ours, theirs] = type(ours.__name__, (ours, theirs),
+                                   {"__module__": __name__, "__str__": Exception.__str__})
+    return _BOTH[ours, theirs]

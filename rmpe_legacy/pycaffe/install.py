@@ -34,6 +34,7 @@ class _Alias(MetaPathFinder, Loader):
         return import_module(PACKAGE + spec.name[len("caffe"):])
 
     def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None  # the one that find_spec made
         module.__spec__ = module.__spec__.loader_state  # which importing it under this name has replaced
 
 

@@ -7,38 +7,33 @@ Sources: python/caffe/pycaffe.py and _caffe.cpp of BVLC/caffe@9b89154; Net::Init
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from os import PathLike
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rmpe_legacy.caffe.layers.base import shape_text
-from rmpe_legacy.caffe.layers.fillers import fill
-from rmpe_legacy.caffe.layers.gradient import overwrite, share
-from rmpe_legacy.caffe.layers.pycaffe_layer import BlobVec
 from rmpe_legacy.caffe.layers.python import Python
 from rmpe_legacy.caffe.layers.registry import forms_in, known_types
 from rmpe_legacy.caffe.load import read_net
 from rmpe_legacy.caffe.net import Net as TorchNet
-from rmpe_legacy.caffe.net import Step, reshape_step, run_step
 from rmpe_legacy.caffe.proto.dialects import AUTO
 from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.step import Step, reshape_step
 from rmpe_legacy.caffe.weights import TrainedLayer, copy_trained, read_trained
 from rmpe_legacy.errors import InputError
 from rmpe_legacy.files import all_or_none
 from rmpe_legacy.wording import did_you_mean, shorten_list
 
 from . import settings
+from .batches import batches, item_count
 from .blob import Blob, ParameterBlob
 from .errors import (
     ArgumentError,
-    NameOfBlobError,
     NameOfLayerError,
     ReadOnlyError,
     RuntimeRmpeError,
@@ -46,39 +41,14 @@ from .errors import (
     file_path,
 )
 from .install import importable_as_caffe
+from .passes import Passes
+from .views import LayerView, Named
 
 TRAIN, TEST = 0, 1
 _PHASES = ("TRAIN", "TEST")
 _Callback = Callable[[int], object]
 
 log = logging.getLogger(__name__)
-
-
-class Named(OrderedDict):
-    """Blobs or layers of a network by name. The error for an unknown name suggests similar ones."""
-
-    def __init__(self, what: str, items: Iterable[tuple[str, Any]]):
-        super().__init__(items)
-        self.what = what
-
-    def __missing__(self, name: object) -> Any:
-        near = did_you_mean(str(name), self)
-        known = near or f"; it has {shorten_list(list(self)) or 'none'}"
-        raise NameOfBlobError(f"the network has no {self.what} {name!r}{known}")
-
-    def __reduce__(self) -> tuple:
-        return Named, (self.what, list(self.items()))
-
-
-class LayerView:
-    """One entry of ``net.layers``: a layer's type, and its parameters as blobs.
-
-    ``blobs.add_blob`` adds a blob that the layer does not read, and that ``net.save`` stores with the others.
-    """
-
-    def __init__(self, kind: str, blobs: Iterable[ParameterBlob]):
-        self.type = kind
-        self.blobs = BlobVec(blobs)
 
 
 class Net:
@@ -131,8 +101,6 @@ class Net:
         self.phase = phase
         self._callbacks: dict[str, list[_Callback]] = {
             name: [] for name in ("before_forward", "after_forward", "before_backward", "after_backward")}
-        self._graphs: dict[int, tuple[list[Tensor], Sequence[Tensor]]] = {}  # step -> its bottoms and tops
-        self._written: dict[str, Tensor] = {}  # blob -> what its last writer gave, with its graph
         shapes = {name: shape for step in self._steps for name, shape in zip(step.top, step.top_shapes, strict=True)}
         self._blob_names = list(shapes)
         self._layer_names = [step.layer.spec.name for step in self._steps]
@@ -145,14 +113,11 @@ class Net:
         self.top_names = Named("layer", ((step.layer.spec.name, list(step.top)) for step in self._steps))
         self.bottom_names = Named("layer", ((step.layer.spec.name, list(step.bottom)) for step in self._steps))
         self.inputs, self.outputs = list(net.inputs), list(net.outputs)
-        self._needs = needs_backward(net)
-        self._records = records and any(needed for needed, _ in self._needs)
         for step in self._steps:
             if step.layer.shares_diff:
                 for name in step.top:
                     self.blobs[name].diff_memory = self.blobs[step.bottom[0]].diff_memory
-            if step.layer.spec.type == "DummyData":
-                self._write_constants(step)
+        self._passes = Passes(net, self.blobs, records)
 
     @staticmethod
     def _layer_view(step: Step) -> Any:
@@ -281,60 +246,14 @@ class Net:
         """Run the steps from one index to another, both included; returns the loss, as Caffe's ForwardFromTo."""
         self._push_parameters()
         losses: list[tuple[float, Tensor]] = []
-        with as_pycaffe(), torch.set_grad_enabled(self._records):
+        with as_pycaffe():
             for i in range(start, end + 1):
                 self._call("before_forward", i)
-                losses += self._run(i)
+                losses += self._passes.forward(i)
                 self._call("after_forward", i)
         self.torch.remember({name: blob.data_memory.tensor for name, blob in self.blobs.items()
                              if blob.data_memory.tensor is not None}, losses)
         return sum(weight * float(value.detach().sum()) for weight, value in losses)
-
-    def _run(self, i: int) -> list[tuple[float, Tensor]]:
-        """Run one step into its blobs; returns its losses with their weights."""
-        step = self._steps[i]
-        kind = step.layer.spec.type
-        if kind == "Input":
-            return []
-        bottoms = [self.blobs[name].data_memory.read() for name in step.bottom]
-        if self._records:
-            bottoms = self._leaves(i, bottoms)
-        tops = run_step(step, bottoms)
-        if self._records:
-            self._graphs[i] = (bottoms, tops)
-            self._note_memory(step, tops)
-        fixed = _constants(step) if kind == "DummyData" else ()
-        for j, (name, top) in enumerate(zip(step.top, tops, strict=True)):
-            if j in fixed:
-                continue
-            value = top.detach()
-            if not step.layer.shares_data and _is_one_of(value, step, bottoms, j):
-                value = value.clone()
-            self.blobs[name].data_memory.write(value)
-            for other in step.alters if name in step.bottom else ():
-                memory = self.blobs[other].data_memory
-                memory.write(value.view(memory.shape))
-        weights = self.torch.loss_weights
-        return [(weights[name], top) for name, top in zip(step.top, tops, strict=True) if name in weights]
-
-    def _leaves(self, i: int, bottoms: Sequence[Tensor]) -> list[Tensor]:
-        """Bottoms as the beginning of a step's own graph."""
-        _, needed = self._needs[i]
-        return [bottom.detach().requires_grad_(need) for bottom, need in zip(bottoms, needed, strict=True)]
-
-    def _note_memory(self, step: Step, tops: Sequence[Tensor]) -> None:
-        """Tell layers whose Backward reads their top that another has worked on it in place."""
-        for name, top in zip(step.top, tops, strict=True):
-            source = name if name in step.bottom else step.bottom[0] if step.layer.shares_data else None
-            before = self._written.get(source) if source is not None else None
-            if before is not None:
-                (overwrite if source == name else share)(before, top)
-            self._written[name] = top
-
-    def _write_constants(self, step: Step) -> None:
-        """Fill the tops of a DummyData layer that have constant fillers: once, so that a script can set them."""
-        for j in _constants(step):
-            fill(self.blobs[step.top[j]].data_memory.read(), step.layer.fillers[j])
 
     def _backward(self, start: int, end: int) -> None:
         """Run the steps' Backward from one index down to another, both included."""
@@ -342,60 +261,8 @@ class Net:
         with as_pycaffe():
             for i in range(start, end - 1, -1):
                 self._call("before_backward", i)
-                if self._needs[i][0]:
-                    self._run_back(i)
+                self._passes.backward(i)
                 self._call("after_backward", i)
-
-    def _run_back(self, i: int) -> None:
-        step, needed = self._steps[i], self._needs[i][1]
-        layer = step.layer
-        if refused := [name for j, name in enumerate(step.bottom) if needed[j] and j in layer.refuses]:
-            raise layer.spec.error(f"cannot compute a gradient for its bottom {refused[0]!r}; set propagate_down: "
-                                   "false for it, or remove the parameters that learn below it")
-        parameters = [p for declared in layer.declared if (p := getattr(layer, declared.name)).requires_grad]
-        if not any(needed) and not parameters:
-            return
-        leaves, tops = self._graphs.get(i) or self._replay(i)
-        outputs = [(top, self.blobs[name].diff_tensor()) for name, top in zip(step.top, tops, strict=True)
-                   if top.requires_grad]
-        wanted = [leaf for leaf, need in zip(leaves, needed, strict=True) if need] + parameters
-        gradients: list[Tensor | None] = [None] * len(wanted)
-        if outputs:
-            gradients = list(torch.autograd.grad([top for top, _ in outputs], wanted, [diff for _, diff in outputs],
-                                                 retain_graph=True, allow_unused=True))
-        for name in [name for name, need in zip(step.bottom, needed, strict=True) if need]:
-            self._write_diff(name, gradients.pop(0), [diff for _, diff in outputs])
-        if isinstance(layer, Python):  # it has written into the parameters' diffs itself
-            return
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
-
-    def _write_diff(self, name: str, gradient: Tensor | None, seeds: Sequence[Tensor]) -> None:
-        blob = self.blobs[name]
-        if gradient is None:
-            gradient = torch.zeros_like(blob.data_memory.read())
-        elif any(_same_storage(gradient, seed) for seed in seeds):
-            gradient = gradient.clone()
-        blob.diff_memory.write(gradient)
-
-    def _replay(self, i: int) -> tuple[list[Tensor], Sequence[Tensor]]:
-        """The graph of a step whose forward kept none, from the blobs as they are now."""
-        with torch.enable_grad():
-            leaves = self._leaves(i, [self._as_read(i, name) for name in self._steps[i].bottom])
-            return leaves, run_step(self._steps[i], leaves)
-
-    def _as_read(self, i: int, name: str) -> Tensor:
-        """A bottom as step i read it: what the blob holds, or, where a layer has worked on it in place since, what
-        its last writer before gives again."""
-        writers = [k for k, step in enumerate(self._steps) if name in step.top]
-        before = [k for k in writers if k < i]
-        source = self._steps[before[-1]] if before else None
-        if source is None or before == writers or not source.bottom:
-            return self.blobs[name].data_memory.read()
-        with torch.no_grad():
-            tops = run_step(source, [self._as_read(before[-1], bottom) for bottom in source.bottom])
-        return tops[source.top.index(name)]
 
     def _push_parameters(self) -> None:
         """On a GPU: copy values that the script wrote into parameters to the module."""
@@ -446,9 +313,9 @@ class Net:
         """
         names = dict.fromkeys([*self.outputs, *(blobs or ())])
         collected: dict[str, list[np.ndarray]] = {name: [] for name in names}
-        count = _count(inputs)
-        for batch in self._batch(inputs):
-            for name, values in self.forward(blobs=blobs, **batch).items():
+        count = item_count(inputs)
+        for batch in batches(inputs, self._batch_size()):
+            for name, values in self.forward(blobs, None, None, **batch).items():
                 collected[name].extend(values.copy())
         return {name: np.asarray(values[:count]) for name, values in collected.items()}
 
@@ -466,9 +333,9 @@ class Net:
         """
         all_blobs: dict[str, list] = {name: [] for name in dict.fromkeys([*self.outputs, *(blobs or ())])}
         all_diffs: dict[str, list] = {name: [] for name in dict.fromkeys([*self.inputs, *(diffs or ())])}
-        count = _count(values)
-        forwards = self._batch({name: values[name] for name in self.inputs if name in values})
-        backwards = self._batch({name: values[name] for name in self.outputs if name in values})
+        count = item_count(values)
+        forwards = batches({name: values[name] for name in self.inputs if name in values}, self._batch_size())
+        backwards = batches({name: values[name] for name in self.outputs if name in values}, self._batch_size())
         nothing: dict[str, Any] = {}
         for up, down in zip_longest(forwards, backwards, fillvalue=nothing):
             for found, collected in ((self.forward(blobs=blobs, **up), all_blobs),
@@ -478,15 +345,8 @@ class Net:
         return ({name: np.asarray(items[:count]) for name, items in all_blobs.items()},
                 {name: np.asarray(items[:count]) for name, items in all_diffs.items()})
 
-    def _batch(self, values: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:
-        """Values by name in batches of the network's size, the last filled up with zeros."""
-        if not values:
-            return
-        size = next(iter(self.blobs.values())).shape[0]
-        for begin in range(0, _count(values), size):
-            batch = {name: np.asarray(items[begin:begin + size]) for name, items in values.items()}
-            yield {name: np.concatenate([items, np.zeros((size - len(items), *items.shape[1:]), items.dtype)])
-                   if len(items) < size else items for name, items in batch.items()}
+    def _batch_size(self) -> int:
+        return next(iter(self.blobs.values())).shape[0]
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Let the first layer, a MemoryData, read these arrays.
@@ -587,38 +447,6 @@ _FIXED = frozenset({"blobs", "params", "layers", "layer_dict", "inputs", "output
                     "torch"})
 
 
-def needs_backward(net: TorchNet) -> list[tuple[bool, list[bool]]]:
-    """Return, for each step, whether it runs in a backward, and which of its bottoms receive a diff.
-
-    Source: Net::Init (net.cpp:98-263) of RMPE@5188c23.
-    """
-    learned: set[str] = set()
-    layers, bottoms = [], []
-    for step in net.steps:
-        spec, layer = step.layer.spec, step.layer
-        asked = spec.propagate_down or [name in learned for name in step.bottom]
-        needed = any(name in learned for name in step.bottom) or any(map(layer.learns, range(len(layer.declared))))
-        if needed:
-            learned |= set(step.top)
-        layers.append(needed)
-        bottoms.append(list(asked))
-    under_loss: set[str] = set()
-    skipped: set[str] = set()
-    for i, step in reversed(list(enumerate(net.steps))):
-        contributes = any(top in under_loss or top in net.loss_weights for top in step.top)
-        if not contributes or all(top in skipped for top in step.top):
-            layers[i] = False
-        if not layers[i]:
-            bottoms[i] = [False] * len(step.bottom)
-        under_loss |= set(step.bottom) if contributes else set()
-        skipped |= {name for name, needed in zip(step.bottom, bottoms[i], strict=True) if not needed}
-    if net.force_backward:
-        layers = [True] * len(layers)
-        bottoms = [[needed or j not in step.layer.unforced for j, needed in enumerate(wanted)]
-                   for step, wanted in zip(net.steps, bottoms, strict=True)]
-    return list(zip(layers, bottoms, strict=True))
-
-
 def layer_type_list() -> list[str]:
     """Return the layer types of the current dialect; for "auto", those of all dialects."""
     dialect = settings.current.dialect
@@ -635,7 +463,8 @@ def _arguments(args: Sequence[Any], phase: int | None, level: int, stages: Seque
     else:
         fits = len(given) <= 4 and bool(given) == (phase is None)
     if fits and given:
-        phase, level, stages, weights = (*given, *(phase, level, stages, weights)[len(given):])
+        rest: list[Any] = [phase, level, stages, weights]
+        phase, level, stages, weights = [*given, *rest[len(given):]]
     if not fits or isinstance(phase, bool) or phase not in (TRAIN, TEST):
         raise ArgumentError("caffe.Net takes (prototxt, phase, level=0, stages=None, weights=None) or (prototxt, "
                             "weights, phase), with a phase of caffe.TRAIN or caffe.TEST")
@@ -652,24 +481,3 @@ def _without_added(stored: TrainedLayer, added: Sequence[np.ndarray]) -> Trained
                                    "blob that was added to it; load them before adding one")
         array[...] = np.reshape(blob.data, array.shape)
     return replace(stored, blobs=stored.blobs[:-len(added)])
-
-
-def _constants(step: Step) -> tuple[int, ...]:
-    """The tops of a DummyData layer that have constant fillers."""
-    return tuple(j for j, filler in enumerate(step.layer.fillers) if filler.type == "constant")
-
-
-def _is_one_of(value: Tensor, step: Step, bottoms: Sequence[Tensor], top: int) -> bool:
-    """Whether a top lies in the memory of a bottom other than the one that it replaces."""
-    return any(_same_storage(value, bottom) for j, bottom in enumerate(bottoms) if step.bottom[j] != step.top[top])
-
-
-def _same_storage(a: Tensor, b: Tensor) -> bool:
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-
-
-def _count(values: Mapping[str, Any]) -> int:
-    """How many items are given."""
-    if not values:
-        raise InputError("no values are given; give the network's inputs by name")
-    return len(next(iter(values.values())))

@@ -1,12 +1,14 @@
 """One command on many images: divided among processes, saved image by image, resumed after an interruption.
 
-While the networks run, one thread reads the next image, and another draws and saves the last one.
+While the networks run on one image, or on several in as many threads, another thread reads the next image, and another
+draws and saves the last one.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import FileError, LayerError, RmpeError
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.draw import draw_boxes, draw_poses, line_width
+from rmpe_legacy.pose.networks import PerThread
 from rmpe_legacy.pose.pipeline import Pipeline, PoseResult, merge_poses
 from rmpe_legacy.pose.results import Detections
 from rmpe_legacy.reading import first_line
@@ -71,6 +74,7 @@ class BatchRun:
     draw: Draw | None = None
     shown: int = 0  # how many leading images the report shows
     context: RunContext = field(default_factory=RunContext)
+    workers: int = 1  # threads that call ``process``, each for another image
 
     def run(self, sources: Sequence[ImageSource]) -> list[ImageResult]:
         """Process the images that are not finished yet; images that cannot be read are skipped.
@@ -84,20 +88,31 @@ class BatchRun:
         return [self._read(checkpoint, source) for source in sources]
 
     def _run(self, checkpoint: Checkpoint, mine: Sequence[tuple[int, ImageSource]]) -> None:
-        """Run the networks in this thread, while others read the next image, and draw and save the last one.
+        """Process images in threads, while others read the next image, and draw and save the last one.
 
         No result is kept: between the networks' blobs each would hold several times its size in memory.
         """
-        with _quick_turns(), ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "save") as saver:
+        with (_quick_turns(), ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "save") as saver,
+              ThreadPoolExecutor(self.workers, "process") as workers):
             found = _ahead(reader, lambda job: self._find(checkpoint, job[1], job[0] < self.shown), mine)
+            waiting: deque[tuple[ImageSource, Future[_Finish]]] = deque()
             saving: Future[ImageResult] | None = None
             for (i, source), image in zip(self.context.progress(mine), found, strict=False):
                 if isinstance(image, ImageResult) and image.people is not None:  # finished by an earlier run
                     continue
-                finish = self._processed(source, image, i < self.shown)
-                self._wait(saving)
-                saving = saver.submit(self._save, checkpoint, source, finish)
+                waiting.append((source, workers.submit(self._processed, source, image, i < self.shown)))
+                while len(waiting) >= 2 * self.workers - 1:  # so that no thread waits for a slower one
+                    saving = self._saved(checkpoint, saver, *waiting.popleft(), saving)
+            while waiting:
+                saving = self._saved(checkpoint, saver, *waiting.popleft(), saving)
             self._wait(saving)
+
+    def _saved(self, checkpoint: Checkpoint, saver: ThreadPoolExecutor, source: ImageSource,
+               processing: Future[_Finish], last: Future[ImageResult] | None) -> Future[ImageResult]:
+        """Start to save an image as soon as it is processed and the last one is saved."""
+        finish = processing.result()
+        self._wait(last)
+        return saver.submit(self._save, checkpoint, source, finish)
 
     def _find(self, checkpoint: Checkpoint, source: ImageSource, shown: bool) -> np.ndarray | ImageResult:
         """Return an image; or its result, if it is finished or cannot be read."""
@@ -194,15 +209,17 @@ def _too_much(source: ImageSource, error: Exception) -> ImageResult:
     return ImageResult(source.name, skipped=reason)
 
 
-def find_people(pipeline: Pipeline) -> Process:
+def find_people(pipeline: Pipeline, workers: int = 1) -> Process:
     """``BatchRun.process`` for a pipeline that detects people itself."""
-    return lambda source, image, keep_crops: merge_poses(pipeline.estimate(image, keep_crops=keep_crops),
+    own = PerThread(pipeline, workers)
+    return lambda source, image, keep_crops: merge_poses(own.mine.estimate(image, keep_crops=keep_crops),
                                                          pipeline.recipe)
 
 
-def pose_in_boxes(pipeline: Pipeline, proposals: Mapping[str, Detections]) -> Process:
+def pose_in_boxes(pipeline: Pipeline, proposals: Mapping[str, Detections], workers: int = 1) -> Process:
     """``BatchRun.process`` for known boxes, by image name."""
-    return lambda source, image, keep_crops: merge_poses(pipeline.estimate(image, proposals[source.name], keep_crops),
+    own = PerThread(pipeline, workers)
+    return lambda source, image, keep_crops: merge_poses(own.mine.estimate(image, proposals[source.name], keep_crops),
                                                          pipeline.recipe)
 
 

@@ -21,8 +21,10 @@ from rmpe_legacy.pose.detector_options import DetectorOptions
 from rmpe_legacy.pose.estimate import BATCH, PoseNetwork, load_pose_network
 from rmpe_legacy.pose.formats import OURS, check_formats, write_formats
 from rmpe_legacy.pose.joints import JointSet
+from rmpe_legacy.pose.networks import PerThread
 from rmpe_legacy.pose.nms import NmsResult
 from rmpe_legacy.pose.onnx_network import InputOptions
+from rmpe_legacy.pose.people import People
 from rmpe_legacy.pose.pipeline import Pipeline, PoseResult, inside
 from rmpe_legacy.pose.published import Recipe, get_recipe
 from rmpe_legacy.pose.results import JOINTS, Detections, Poses
@@ -50,6 +52,7 @@ from .videos import FOLDER as VIDEOS
 from .videos import write_videos
 
 MAX_THREADS = max(64, os.cpu_count() or 1)  # a few more than there are CPUs do no harm; thousands kill the process
+MAX_WORKERS = 4  # that a run starts unless asked for more: each needs memory for the blobs of its networks
 Files = Sequence[str | PathLike]  # prototxt and caffemodel, or one .t7
 
 
@@ -73,6 +76,7 @@ class Options:
     detector: DetectorOptions = field(default_factory=DetectorOptions)
     engine: str = "exact"  # what runs the networks, see ``Net.compiled``
     pictures: bool = True  # write annotated images and videos
+    workers: int | None = 1  # images to process at once, on the CPU; None: one per thread, up to MAX_WORKERS
 
     @property
     def recipe(self) -> Recipe:
@@ -109,6 +113,26 @@ class Options:
             torch.set_num_threads(self.threads)
         return usable_device(self.context.world.device(self.device))
 
+    def divide_threads(self, images: int, device: torch.device) -> int:
+        """Return how many images to process at once, and divide torch's threads among them.
+
+        Images that are processed at once, in one thread each, keep CPUs busier than several threads that share the work
+        of each layer, and do not wait for each other on a busy machine.
+
+        Raises:
+            OptionError: ``workers`` is out of range, or networks run on a GPU, which one image at a time keeps busy.
+        """
+        threads, workers = torch.get_num_threads(), self.workers
+        if workers is None:
+            alone = device.type != "cpu" or self.allow_python  # a user's own code may not be for several threads
+            workers = 1 if alone else min(threads, MAX_WORKERS, max(1, images // 2))
+        if not 1 <= workers <= MAX_THREADS:
+            raise OptionError(f"workers {workers} is not from 1 to {MAX_THREADS}")
+        if workers > 1 and device.type != "cpu":
+            raise OptionError(f"workers {workers}: on {device}, images are processed one at a time; use --workers 1")
+        torch.set_num_threads(max(1, threads // workers))
+        return workers
+
 
 @dataclass(frozen=True)
 class CommandResult:
@@ -120,13 +144,14 @@ class CommandResult:
 
 def run_detect(inputs: Files, detector: Files | None, options: Options) -> CommandResult:
     """Find people in images; write a proposals folder, detections.json and images with boxes."""
-    device, files = options.start(), detector_files(detector)
-    recipe = options.recipe
+    sources = find_images(inputs, options.recursive)
+    device, files, recipe = options.start(), detector_files(detector), options.recipe
+    workers = options.divide_threads(len(sources), device)
     network = options.load_detector(files, device)
     settings = settings_of(recipe, detector=files, **network.settings, **engine_settings(detector=network))
-    run = BatchRun(options.output, settings, detect_only(network, recipe),
-                   draw_detections if options.pictures else None, context=options.context)
-    results = run.run(find_images(inputs, options.recursive))
+    run = BatchRun(options.output, settings, detect_only(network, recipe, workers),
+                   draw_detections if options.pictures else None, context=options.context, workers=workers)
+    results = run.run(sources)
     skipped = skipped_of(results)
     if not options.context.world.first:
         return CommandResult("", skipped)
@@ -139,10 +164,12 @@ def run_detect(inputs: Files, detector: Files | None, options: Options) -> Comma
 NO_POSES = Poses(np.empty((0, len(JOINTS), 2)), np.empty((0, len(JOINTS)), np.float32))
 
 
-def detect_only(detector: Detector, recipe: Recipe) -> Process:
+def detect_only(detector: Detector, recipe: Recipe, workers: int = 1) -> Process:
     """``BatchRun.process`` for a detector alone."""
+    own = PerThread(detector, workers)
+
     def process(source: ImageSource, image: np.ndarray, keep_crops: bool) -> PoseResult:
-        size_wh, boxes = (image.shape[1], image.shape[0]), detector(image, recipe.threshold, recipe.rounding)
+        size_wh, boxes = (image.shape[1], image.shape[0]), own.mine(image, recipe.threshold, recipe.rounding)
         kept = inside(boxes, size_wh, recipe)
         return PoseResult(size_wh, kept, NO_POSES, len(boxes) - len(kept))
 
@@ -155,12 +182,14 @@ def run_pose(proposals: str | PathLike, images: str | PathLike, pose: Files | No
     if os.path.exists(proposals) and os.path.exists(options.output) and options.output.samefile(proposals):
         raise RmpeError(f"{options.output}: the results would replace the proposals; choose another output folder")
     boxes, sources = boxes_and_images(proposals, images, options)
+    workers = options.divide_threads(len(sources), device)
     files, de_transform = pose_files(pose, options.de_transform)
     pipeline = Pipeline(None, options.load_pose(files, de_transform, device), recipe, options.batch)
     settings = settings_of(recipe, pose=files, de_transform=de_transform, boxes=boxes_digest(proposals),
                            **onnx_settings(pipeline.pose), **engine_settings(pose=pipeline.pose))
-    run = BatchRun(options.output, settings, context=options.context, process=lambda source, image, keep_crops:
-                   pipeline.estimate(image, boxes[source.name], keep_crops))
+    own = PerThread(pipeline, workers)
+    run = BatchRun(options.output, settings, context=options.context, workers=workers,
+                   process=lambda source, image, keep_crops: own.mine.estimate(image, boxes[source.name], keep_crops))
     results = run.run(sources)
     skipped = skipped_of(results)
     if not options.context.world.first:
@@ -192,7 +221,9 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
     check_page(report)
     if boxes is not None and detector is not None:
         raise OptionError("give a detector (--detector) or its boxes (--boxes), not both")
+    sources = find_images(inputs, options.recursive)
     device, demo_networks = options.start(), demo_networks_of(detector, pose, boxes)
+    workers = options.divide_threads(len(sources), device)
     detector = () if boxes is not None else detector_files(detector)
     pose, de_transform = pose_files(pose, options.de_transform)
     network = options.load_detector(detector, device) if detector else None
@@ -201,21 +232,17 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
                            de_transform=de_transform, **onnx_settings(pipeline.pose),
                            **(network.settings if network else {}),
                            **engine_settings(detector=network, pose=pipeline.pose))
-    sources = find_images(inputs, options.recursive)
-    process = find_people(pipeline) if boxes is None else pose_in_boxes(
-        pipeline, read_boxes(boxes, [source.name for source in sources], options.threshold))
+    process = find_people(pipeline, workers) if boxes is None else pose_in_boxes(
+        pipeline, read_boxes(boxes, [source.name for source in sources], options.threshold), workers)
     run = BatchRun(options.output, settings, process, draw_persons if options.pictures else None,
-                   MAX_REPORT_IMAGES if report else 0, options.context)
+                   MAX_REPORT_IMAGES if report else 0, options.context, workers)
     results = run.run(sources)
     skipped = skipped_of(results)
     if not options.context.world.first:
         return CommandResult("", skipped)
     note = DEMO_NOTE if demo_networks else ""
     batch, nms = write_run(options.output, results, pipeline.recipe, {**settings, **({"note": note} if note else {})})
-    written = write_formats(options.output, options.formats, people_of(batch, nms, pipeline.recipe))
-    videos = write_videos(options.output, sources, options.output / DRAWN) if options.pictures else []
-    files = [*([f"{DRAWN}/"] if options.pictures else []), *([f"{VIDEOS}/"] if videos else []), PEOPLE, *written,
-             "proposals/", "nms/"]
+    files = _write_people(options, sources, people_of(batch, nms, pipeline.recipe))
     lines = [f"{_counts(batch, skipped)}, {pluralize(len(nms.persons), 'person')}; written to {options.output}: "
              f"{', '.join(files)}"]
     if note:
@@ -227,6 +254,15 @@ def run_demo(inputs: Files, detector: Files | None, pose: Files | None, options:
                      report_images_of(results, pipeline.recipe))
         lines.append(f"report: {report}")
     return CommandResult("\n".join(lines), skipped)
+
+
+def _write_people(options: Options, sources: Sequence[ImageSource], people: Sequence[People]) -> list[str]:
+    """Write the people in the requested formats, and the videos; returns what the output folder contains."""
+    written = [PEOPLE, *write_formats(options.output, options.formats, people), "proposals/", "nms/"]
+    if not options.pictures:
+        return written
+    videos = write_videos(options.output, sources, options.output / DRAWN)
+    return [f"{DRAWN}/", *([f"{VIDEOS}/"] if videos else []), *written]
 
 
 def demo_networks_of(detector: Files | None, pose: Files | None, boxes: str | PathLike | None = None) -> bool:

@@ -175,7 +175,7 @@ def _legs(pose: _Lots, joints: np.ndarray) -> None:
 @dataclass(frozen=True)
 class _Capsule:
     ends: Sequence[np.ndarray]  # two, each (P, 3)
-    radii: tuple[float, float]
+    radii: Sequence[np.ndarray | float]  # at both ends
     part: int
     material: np.ndarray | int
     nearer: float = 0.0  # drawn as if it were so much nearer

@@ -149,7 +149,7 @@ class _People:
         colors = np.take_along_axis(self.colors, self.figures.materials[..., None], axis=1) * shade[..., None]
         dark, light = (np.clip(colors * k, 0, 255).astype(np.int64).tolist() for k in (0.82, 1.08))
         order = np.argsort(self.figures.depth, axis=1, kind="stable").tolist()
-        there = (self.figures.radii > 0).all(axis=2).tolist()
+        there = np.all(self.figures.radii > 0, axis=2).tolist()
         parts = self.figures.parts.tolist()
         for p, order_of_p in enumerate(order):
             for part, group in groupby((m for m in order_of_p if there[p][m]), parts.__getitem__):

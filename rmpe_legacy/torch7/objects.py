@@ -172,8 +172,9 @@ class Tensor:
     def numpy(self) -> np.ndarray:
         """Return the view without a copy, in the file's byte order; shape (0,) if the tensor is empty."""
         if self.storage is None or not self.count:
-            kind = numeric_class(self.class_name)[1]
-            return np.empty(self.size or (0,), "i8" if kind == "long" else kind)
+            found = numeric_class(self.class_name)
+            assert found is not None  # the reader makes no others
+            return np.empty(self.size or (0,), "i8" if found[1] == "long" else found[1])
         data = self.storage.data
         strides = [step * data.itemsize for step in self.stride]
         return np.lib.stride_tricks.as_strided(data[self.start :], self.size, strides, writeable=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -79,22 +80,25 @@ def parse_torch7(buffer, path: str = "<torch7>", long_size: int | None = None) -
     if encoding == "ascii":
         return _read(Ascii(buffer, path), encoding)
     order = ">" if encoding == "big-endian" else "<"
-    failed: FileError | None = None
-    found = None
     try:
         found = _read(Binary(buffer, order, long_size or 8, path), encoding)
-    except FileError as error:
-        failed = error
-    if not long_size and (found is None or found.trailing):
-        try:  # 8-byte longs do not fit the file; if 4-byte longs make it a single object, use these
-            other = _read(Binary(buffer, order, 4, path), encoding)
-            if len(other.objects) == 1 and not other.trailing:
-                return other
-        except FileError:
-            pass
-    if found is None:
-        raise failed
+    except FileError:
+        other = None if long_size else _with_short_longs(buffer, order, path, encoding)
+        if other is None:
+            raise
+        return other
+    if found.trailing and not long_size:
+        return _with_short_longs(buffer, order, path, encoding) or found
     return found
+
+
+def _with_short_longs(buffer, order: str, path: str, encoding: str) -> Torch7File | None:
+    """Read a file that longs of 8 bytes do not fit with longs of 4 bytes; None if these do not make it one object."""
+    with suppress(FileError):
+        found = _read(Binary(buffer, order, 4, path), encoding)
+        if len(found.objects) == 1 and not found.trailing:
+            return found
+    return None
 
 
 def encoding_of(start: bytes) -> str | None:

@@ -422,6 +422,37 @@ def test_without_a_detection_the_embedding_is_0(load):
     assert out["l"].tolist() == [-1]
 
 
+def test_means_move_their_gradient_by_the_left_pad(load):
+    net = load('type: "Pooling" top: "y" pooling_param { pool: AVE kernel_size: 2 stride: 2 pad_l: 1 }', "TRAIN",
+               x=(1, 1, 4, 4))
+    x = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    net(x=x)["y"].sum().backward()
+    assert x.grad[0, 0].tolist() == [[0.25, 0.25, 0.25, 0.5]] * 4  # the last window has a column behind the plane
+
+
+def test_each_image_has_its_own_predictions_of_maps(load):
+    net = load('type: "DetectionOutput" top: "y" detection_output_param { num_classes: 2 nbottom: 1 no_permute: true '
+               "confidence_threshold: 0.5 nms_param { nms_threshold: 0.5 } }", c=(2, 2, 1, 2), p=(2, 4, 1, 2),
+               b=(1, 2, 8))
+    conf = torch.tensor([[[[0.9, 0.9]], [[0.1, 0.1]]], [[[0.9, 0.2]], [[0.1, 0.8]]]])
+    boxes = torch.tensor([[[0.0, 0, 0.4, 0.4, 0.5, 0.5, 1, 1], [0.1] * 8]])
+    rows = net(c=conf, p=torch.zeros(2, 4, 1, 2), b=boxes)["y"][0, 0]
+    assert_close(rows, torch.tensor([[1, 1, 0.8, 0.5, 0.5, 1, 1]]))
+
+
+def test_a_cross_entropy_without_weights_above_0_is_0(load):
+    net = load('type: "SigmoidCrossEntropyLoss" top: "loss"', "TRAIN", x=(2, 3), t=(2, 3), w=(2, 3))
+    net(x=torch.ones(2, 3), t=torch.zeros(2, 3), w=torch.ones(2, 3))
+    assert net(x=torch.ones(2, 3), t=torch.zeros(2, 3), w=torch.zeros(2, 3))["loss"] == 0
+
+
+def test_a_batchs_own_variance_counts_in_test_too(load):
+    net = load('type: "BatchNorm" top: "y" batch_norm_param { use_global_stats: false add_eps_before_sqrt: false '
+               "eps: 0.5 }", x=(2, 1, 1, 2))
+    x = torch.tensor([1.0, 3, 1, 3]).view(2, 1, 1, 2)
+    assert_close(net(x=x)["y"], (x - 2) / 1.5)
+
+
 @pytest.mark.parametrize(("needed", "gradient"), [(1, 1), (0, 0)])
 def test_gradient_silent_reads_its_second_bottom(load, needed: int, gradient: int):
     net = load('type: "GradientSilent" top: "y"', x=(2, 3), needed=(1, 1))
@@ -429,3 +460,33 @@ def test_gradient_silent_reads_its_second_bottom(load, needed: int, gradient: in
     net(x=x, needed=torch.full((1, 1), float(needed)))["y"].sum().backward()
     assert x.grad is not None
     assert (x.grad == gradient).all()
+
+
+def test_a_point_of_region_pooling_outside_the_map_raises(load):
+    net = load('type: "RegionPooling" top: "y" region_pooling_param { num_features: 2 num_regions: 1 num_samples: 1 }',
+               x=(1, 2, 4, 5), p=(1, 2), o=(1, 1, 1, 2), w=(1, 1, 1, 1))
+    bottoms = {"x": torch.ones(1, 2, 4, 5), "p": torch.tensor([[4.0, 3.0]]), "w": torch.ones(1, 1, 1, 1)}
+    assert net(**bottoms, o=torch.zeros(1, 1, 1, 2))["y"].tolist() == [[[[1, 1]]]]
+    with pytest.raises(LayerError, match="has points outside its map of 4 x 5"):
+        net(**bottoms, o=torch.ones(1, 1, 1, 2))
+
+
+def test_what_no_part_covers_is_0(load):
+    net = load('type: "Combination" top: "y" combination_param { xcoord: 0 ycoord: 0 xcoord: 2 ycoord: 1 }',
+               a=(1, 1, 2, 2), b=(1, 1, 1, 2))
+    out = net(a=torch.ones(1, 1, 2, 2), b=torch.ones(1, 1, 1, 2))["y"]
+    assert out[0, 0].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+
+
+def test_noise_is_as_wide_as_the_values_and_only_in_training(load):
+    text = 'type: "Noise" top: "y" noise_param { gaussian_std: 0.1 bias: 2 }'
+    x = torch.full((50, 40), 3.0)
+    assert_close(load(text, x=(50, 40))(x=x)["y"], x)
+    net = load(text, "TRAIN", x=(50, 40))
+    torch.manual_seed(0)
+    widths = {round(float((net(x=x)["y"] - x).std()), 1) for _ in range(20)}
+    assert widths == {0, 0.3, 0.6, 0.9}
+    assert abs(float((net(x=x)["y"] - x).mean()) - 2) < 0.1
+    uniform = load('type: "Noise" top: "y" noise_param { uniform_range: 0.5 }', "TRAIN", x=(50, 40))(x=x)["y"] - x
+    assert 0.45 < float(uniform.abs().max()) <= 0.5
+    assert abs(float(uniform.mean())) < 0.05

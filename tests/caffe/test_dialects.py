@@ -82,9 +82,10 @@ class TestTypes:
     @pytest.mark.parametrize("name", forks())
     def test_each_has_a_class(self, name: str):
         schema = load_schema(name)
-        for type_name, (form,) in forks()[name].types.items():
-            assert registry.forms_in(type_name, schema) == (form,)
-            assert (type_name, form) in registry._FORMS or schema.dialect != "bvlc" or type_name in ("Swish",)
+        for type_name, own in forks()[name].types.items():
+            assert registry.forms_in(type_name, schema) == own
+            assert all((type_name, form) in registry._FORMS for form in own) or schema.dialect != "bvlc" \
+                or type_name in ("Swish",)
 
     def test_each_class_is_in_a_fork(self):
         listed = {(name, form) for fork in forks().values() for name, forms in fork.types.items() for form in forms}
@@ -106,7 +107,7 @@ SERVED = [  # a layer -> the dialect that auto reads it in
     ("Pooling", "pooling_param { kernel_size: 2 ceil_mode: false }", "cascade-rcnn"),
     ("BN", "bn_param { scale_filler { value: 1 } }", "segnet"),
     ("Upsample", "upsample_param { scale: 2 }", "mobilenet-yolo"),
-    ("Interp", "interp_param { zoom_factor: 2 shrink_factor: 2 }", "mobilenetv2"),
+    ("Interp", "interp_param { zoom_factor: 2 shrink_factor: 2 }", "trained-dilation"),
     ("ShuffleChannel", "shuffle_channel_param { group: 2 }", "shufflenet"),
 ]
 
@@ -141,6 +142,45 @@ class TestAuto:
             net = load_net(file)
         assert net.dialect == MIXED
         assert net.steps[-1].layer.stride == 16
+
+    def deformable(self, path, more: str = ""):
+        """A network of several forks, with a DeformableConvolution that leaves deformable_group and group open."""
+        kernel = "kernel_size: 3"
+        return path(layer("ShuffleChannel", "x", "s", "shuffle_channel_param { group: 2 }", "s")
+                    + layer("Upsample", "s", "u", "upsample_param { scale: 2 }", "u")
+                    + layer("Convolution", "x", "o", f"convolution_param {{ num_output: 72 {kernel} }}", "o")
+                    + layer("Convolution", "x", "k", f"convolution_param {{ num_output: 9 {kernel} }}", "k")
+                    + layer("DeformableConvolution", "x o", "d",
+                            f"deformable_convolution_param {{ num_output: 4 {kernel} }}", "d") + more)
+
+    def test_in_mixed_a_default_of_which_forks_differ_is_named(self, path):
+        with pytest.warns(UserWarning, match="."):
+            net = load_net(self.deformable(path))
+        assert net.dialect == MIXED
+        assert any(note.endswith("deformable_group is not set, and forks differ in its default: 4 in deformable, "
+                                 "deformable-rfcn, frcnn; 1 in deformable-v2; it is 4 here; set it if another is meant")
+                   for note in net.notes)
+
+    def test_in_mixed_the_fork_that_alone_has_other_fields_gives_the_default(self, path):
+        more = layer("Convolution", "x", "p", "convolution_param { num_output: 18 kernel_size: 3 }", "p")
+        more += layer("ModulatedDeformableConvolution", "x p k", "m", "modulated_deformable_convolution_param { "
+                      "num_output: 4 kernel_size: 3 }", "m")
+        file = self.deformable(path, more)
+        file.write_text(file.read_text().replace("num_output: 72", "num_output: 18"))
+        with pytest.warns(UserWarning, match="."):
+            net = load_net(file)
+        assert any("it is 1 here, as other fields of the file are those of deformable-v2 alone" in note
+                   for note in net.notes)
+        step = next(step for step in net.steps if step.layer.spec.name == "d")
+        assert step.layer.spec.get("deformable_convolution_param").deformable_group == 1
+
+    def test_in_mixed_only_forks_that_have_the_layer_give_its_defaults(self, path):
+        """Of the forks that have UpsampleParameter, only mobilenet-yolo has an Upsample without a mask."""
+        file = path(layer("ShuffleChannel", "x", "s", "shuffle_channel_param { group: 2 }", "s")
+                    + layer("Upsample", "s", "u", "upsample_param { }", "u"))
+        with pytest.warns(UserWarning, match="no single dialect") as caught:
+            load_net(file)
+        assert not [w for w in caught if "differ in its default" in str(w.message)]
 
     def test_what_no_dialect_knows_is_refused_with_its_place(self, path):
         with pytest.raises(RmpeError, match=r"net.prototxt:2:53: LayerParameter has no field 'odd_param'"):
@@ -389,3 +429,19 @@ def test_flownets_data_layers_can_be_fed(tmp_path: Path, kind: str, tops: str, s
         net = load_net(path)
     assert net.dialect == "flownet"
     assert net.steps[0].top_shapes == shapes
+
+
+def test_a_parameter_learns_or_not_as_its_own_field_says(tmp_path: Path):
+    """caffe/param_down/net.cpp of longriyao/caffe_colorizer@ee73fce"""
+    path = tmp_path / "net.prototxt"
+    path.write_text('layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 } } }\n'
+                    'layer { name: "a" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 2 }'
+                    " param { lr_mult: 0 param_propagate_down: true } param { param_propagate_down: false } }\n")
+    assert [p.requires_grad for p in load_net(path).parameters()] == [True, False]
+
+
+def test_losses_of_one_name_each_have_a_top(tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    loss = 'layer { name: "loss" type: "EuclideanLoss" bottom: "a" bottom: "a" }\n'
+    path.write_text('layer { name: "a" type: "Input" top: "a" input_param { shape { dim: 1 dim: 3 } } }\n' + loss * 2)
+    assert len({step.top for step in load_net(path).steps[1:]}) == 3

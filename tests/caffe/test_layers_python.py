@@ -338,9 +338,12 @@ def test_a_layer_without_bottoms_is_fed_without_its_module(tmp_path):
   python_param { module: "nowhere" layer: "Reader" param_str: "{'batch_size': 2}" } }
 layer { name: "c" type: "Convolution" bottom: "image" top: "c" convolution_param { num_output: 4 kernel_size: 1 } }
 layer { name: "l" type: "SoftmaxWithLoss" bottom: "c" bottom: "label" top: "l" }""")
-    with pytest.warns(UserWarning, match="tops are assumed to be image 2 x 3 x 256 x 256, label 2 x 1 x 256 x 256"):
+    shapes = "tops are assumed to be image 2 x 3 x 256 x 256, label 2 x 1 x 256 x 256"
+    with pytest.warns(UserWarning, match=shapes), pytest.warns(UserWarning, match="'nowhere' is not imported"):
         net = load_net(path)
     assert net.steps[0].top_shapes == ((2, 3, 256, 256), (2, 1, 256, 256)), "a class at each place, as the loss needs"
+    assert net.notes == (f"{path}:1:1: d (Python): its Python module 'nowhere' is not imported, so pass its tops: "
+                         "net(image=..., label=...); or allow the module with allow_python=True (--allow-python)",)
     assert net(image=torch.ones(1, 3, 2, 2), label=torch.zeros(1, 1, 2, 2))["l"].shape == ()
     with pytest.raises(RmpeError, match=r"its source cannot be read here; pass its tops instead: net\(image="):
         net()

@@ -87,6 +87,21 @@ class TestFillers:
         with pytest.raises(RmpeError, match="unknown filler 'diagonal'"):
             filled((3, 2, 2, 2), 'type: "diagonal"', "bvlc")
 
+    def test_masks_of_hidden_two_stream(self):
+        """filler.hpp of bryanyzhu/Hidden-Two-Stream@f7f684a: a border of a tenth of 7 pixels, rounded, is 1 wide."""
+        mask = filled((2, 3, 7, 9), 'type: "borderMask" border_ratio: 0.1', "hidden-two-stream")
+        assert mask[:, :, 1:-1, 1:-1].eq(1).all()
+        assert mask.sum() == 2 * 3 * 5 * 7
+        assert filled((1, 1, 3, 4), 'type: "borderMask" border_ratio: 0.5', "hidden-two-stream").sum() == 0
+        flow = filled((1, 2, 3, 4), 'type: "flowBorderMask"', "hidden-two-stream")
+        assert flow.sum() == 24 - 3 - 4
+        assert not flow[0, 0, :, -1].any()
+        assert not flow[0, 1, -1].any()
+        with pytest.raises(RmpeError, match="needs border_ratio and a blob"):
+            filled((1, 1, 3, 4), 'type: "borderMask"', "hidden-two-stream")
+        with pytest.raises(RmpeError, match=r"needs a blob \(N, 2, H, W\), not \(1, 3, 3, 4\)"):
+            filled((1, 3, 3, 4), 'type: "flowBorderMask"', "hidden-two-stream")
+
     @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
     def test_bilinear(self, size: int):
         """The published loop, in numpy scalars of single precision."""
@@ -204,6 +219,17 @@ class TestDropout:
         assert "layers that read y were given A's values" in verdict.sentence
         assert not verify(NetRunner(net, "net"), make(net_of(
             layer("Dropout") + layer("Power", "y", "z", "power_param { scale: 3 shift: 1 }"), (20, 50)), tmp_path)).same
+
+    def test_of_few_values_those_that_both_keep_are_compared(self):
+        after = layer("Power", "y", "z", "power_param { scale: 3 shift: 1 }")
+        net = net_of(layer("Dropout", rest=self.SAMPLED.replace("0.3", "0.7")) + after, (1, 6), dialect="mixed")
+        none, others = (net_of(layer("Power", rest=f"power_param {{ scale: {scale} }}") + after, (1, 6))
+                        for scale in (0, 4))
+        for seed in range(5):
+            torch.manual_seed(seed)
+            assert verify(NetRunner(net, "net"), NetRunner(net, "again")).same
+            assert not verify(NetRunner(net, "net"), NetRunner(none, "zeros")).same
+            assert not verify(NetRunner(net, "net"), NetRunner(others, "other values")).same
 
 
 class TestStochasticPooling:

@@ -211,6 +211,7 @@ class TestInputsWithoutAName:
         (TWO, "this one has 2; give them by name: net(x=..., im_info=...)"),
         ('layer { name: "d" type: "DummyData" top: "a" top: "b" dummy_data_param { shape { dim: 2 } } }',
          "this one has 0; give them by name: net(a=..., b=...)"),
+        (TWO.replace('"im_info"', '"im info"'), 'this one has 2; give them by name: net(x=..., **{"im info": ...})'),
     ])
     def test_a_value_without_a_name_for_several_inputs(self, load, text, words):
         with pytest.raises(RmpeError) as caught:

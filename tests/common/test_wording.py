@@ -4,9 +4,22 @@ import pytest
 
 from rmpe_legacy.caffe.layers import known_types
 from rmpe_legacy.caffe.proto.schema import load_schema
-from rmpe_legacy.wording import did_you_mean, printable, shorten
+from rmpe_legacy.wording import call_of_net, did_you_mean, printable, shorten
 
 FIELDS = load_schema("rmpe")
+
+
+@pytest.mark.parametrize(("names", "call"), [
+    (["data", "im_info"], "net(data=..., im_info=...)"), (["a b"], 'net(**{"a b": ...})'), ([], "net()"),
+    (["a/b", "data", "class", "1"], 'net(data=..., **{"a/b": ..., "class": ..., "1": ...})'),
+    (['say "x"\n'], 'net(**{"say \\"x\\"\\n": ...})'), (["\udcff"], 'net(**{"\\xff": ...})'),
+])
+def test_a_call_of_a_net_by_the_names_of_its_inputs(names, call):
+    assert call_of_net(names) == call
+
+
+def test_a_call_of_a_net_with_many_inputs_is_shortened():
+    assert len(call_of_net(f"blob{i}" for i in range(1000))) < 510
 
 
 class TestDidYouMean:

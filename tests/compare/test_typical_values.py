@@ -57,6 +57,15 @@ def test_a_seed_gives_the_same_again_and_another_seed_others(case: str):
     assert not np.array_equal(one[0], other[0])
 
 
+def test_a_large_map_has_some_hundred_objects(tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(yolo_detector(3, 3, 1600, 1600))
+    step = load_net(path).steps[-1]
+    (maps,) = typical(step.layer, [tuple(shape) for shape in step.bottom_shapes], 1)
+    assert maps.shape == (1, 8, 100, 100)
+    assert 100 < (maps[:, 4] > -19).sum() < 300
+
+
 @pytest.mark.parametrize("case", [case for case in CASES if case.partition("__")[0] in SCORES])
 def test_no_two_scores_are_equal(case: str):
     layer, shapes = last_layer(case)
@@ -97,3 +106,32 @@ class TestARealDifferenceIsNotHidden:
         verdict = self.compared(tmp_path, version, "0.1")
         assert [d.blob for d in verdict.differences if not d.is_same] == ["detection_out"]
         assert verdict.typical == ()
+
+
+class TestANetworkThatOverflows:
+    """Its scaled scores are all much alike, so a layer that picks boxes would pick nearly all of them."""
+
+    def compared(self, folder: Path, version: int, threshold: str) -> Verdict:
+        nets = []
+        for name, limit in (("net", "0.45"), ("other", threshold)):
+            (folder / name).mkdir()
+            path = folder / name / "net.prototxt"
+            text = yolo_detector(version, 3, 256, 256)
+            path.write_text(text.replace("nms_threshold: 0.45", f"nms_threshold: {limit}"))
+            nets.append(load_net(path))
+            with torch.no_grad():
+                for blob in nets[-1].parameters():
+                    blob.copy_(1e25 * torch.randn(blob.shape, generator=torch.Generator().manual_seed(3)))
+        return verify(NetRunner(nets[0], "net"), by_onnx(nets[1], folder))
+
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_its_boxes_are_picked_from_typical_values(self, version: int, tmp_path: Path):
+        verdict = self.compared(tmp_path, version, "0.45")
+        assert verdict.same, str(verdict)
+        assert verdict.typical
+        assert not {*verdict.typical} & {*verdict.scaled}
+        assert not verdict.overflows
+
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_another_threshold_is_found(self, version: int, tmp_path: Path):
+        assert self.compared(tmp_path, version, "0.02").first.blob == "detection_out"

@@ -107,6 +107,21 @@ def test_a_pipeline_shows_the_same_crops(tmp_path: Path):
             np.testing.assert_allclose(b, a, rtol=0, atol=1e-3 * np.abs(a).max())
 
 
+@pytest.mark.parametrize("engine", ["exact", "torch"])
+def test_a_pipeline_for_another_thread_shares_the_weights(engine: str, tmp_path: Path):
+    one = load_pipeline(write_detector(tmp_path), write_pose(tmp_path), de_transform="paper", engine=engine)
+    other = one.for_another_thread()
+    image = draw_picture(3, 0).image
+    for a, b in ((one.detector.net, other.detector.net), (one.pose.module, other.pose.module)):
+        assert [id(p) for p in a.parameters()] == [id(p) for p in b.parameters()]
+        assert (a is b) == (engine != "exact")  # an engine may be called by several threads
+    here, there = (pipeline.estimate(image, keep_crops=True) for pipeline in (one, other))
+    assert len(here.proposals) > 0
+    np.testing.assert_array_equal(here.poses.joints_xy, there.poses.joints_xy)
+    for a, b in zip(here.traces, there.traces, strict=True):  # captured from each network's own layers
+        np.testing.assert_array_equal(a.straightened, b.straightened)
+
+
 def test_what_an_engine_cannot_run_in_a_pipeline(tmp_path: Path):
     files = write_pose(tmp_path)
     with pytest.raises(RmpeError, match="engine 'torch' cannot run it with stn='identity'; use 'exact'"):

@@ -25,6 +25,7 @@ MAPS = {
     "Correlation": (6, 6, "correlation_param { kernel_size: 3 max_displacement: 4 pad: 4 stride_1: 2 stride_2: 2 }"),
     "FlowWarp": (3, 2, ""),
     "Warp": (3, 2, ""),
+    "FlowTransformer": (3, 2, ""),
     "Resample": (2, 0, "resample_param { width: 17 height: 5 type: CUBIC }"),
     "Downsample": (2, 0, "downsample_param { top_width: 5 top_height: 4 }"),
     "ChannelNorm": (3, 0, ""),
@@ -38,13 +39,23 @@ MAPS = {
     "CompactBilinear": (3, 5, "compact_bilinear_param { num_output: 30 }"),
     "Im2col": (3, 0, "convolution_param { kernel_h: 3 kernel_w: 2 pad_h: 1 pad_w: 2 stride: 2 dilation: 2 }"),
     "Unpooling": (3, 0, "unpooling_param { unpool: MAX kernel_size: 2 stride: 2 unpool_size: 23 }"),
+    "Im2dist": (3, 0, "convolution_param { kernel_h: 3 kernel_w: 2 pad_h: 1 stride: 2 } im2dist_param { norm: L1 "
+                "remove_bounds: true }"),
+    "Im2parity": (1, 0, "convolution_param { kernel_size: 3 dilation: 2 } im2parity_param { ignore_label: 2 }"),
+    "MTranspose": (6, 0, "mtranspose_param { groups: 3 }"),
+    "DynamicMaskData": (3, 0, ""),
+    "Local": (2, 0, "local_param { num_output: 4 kernel_size: 3 pad: 1 stride: 2 weight_filler { type: 'xavier' } "
+              "bias_filler { type: 'uniform' } }"),
+    "CornerCrop": (2, 0, "corner_crop_param { crop_h: 5 crop_w: 3 position: 'lowerright' }"),
     "InnerDistance": (2, 0, "inner_distance_param { num_output: 5 normalize: true weight_filler { type: 'xavier' } }"),
 }
 SIZES = {"DeformableConvolution": (9, 10)}  # of the second bottom, one column less
 BY_PIXEL = {"MultiROIPooling": """layer { name: "l" type: "MultiROIPooling" bottom: "a" bottom: "b" top: "l" top: "m"
   multi_roi_pooling_param { top_num: 2 pooled_h: 3 pooled_w: 4 spatial_scale: 0.5 } }""", "HyperColumns": """
 layer { name: "l" type: "HyperColumns" bottom: "a" bottom: "b" bottom: "c" top: "l" top: "m"
-  hypercolumns_param { is_train: false skip_ratio: 4 } }"""}
+  hypercolumns_param { is_train: false skip_ratio: 4 } }""", "SparseHypercolumnExtractor": """
+layer { name: "l" type: "SparseHypercolumnExtractor" bottom: "a" bottom: "b" top: "l"
+  sparse_hypercolumn_extractor_param { scale: 2 offset_height: 1 offset_width: -3 } }"""}
 
 
 def network(folder: Path, kind: str, batch: int) -> Net:
@@ -75,7 +86,8 @@ def test_takes_any_batch(kind: str, make, tmp_path: Path):
 
 @pytest.mark.parametrize("make", [by_onnx, by_python])
 @pytest.mark.parametrize(("kind", "shapes"), [
-    ("MultiROIPooling", [(3, 6, 8), (2, 2)]), ("HyperColumns", [(2, 6, 9), (3, 2, 3), (1, 6, 9)])])
+    ("MultiROIPooling", [(3, 6, 8), (2, 2)]), ("HyperColumns", [(2, 6, 9), (3, 2, 3), (1, 6, 9)]),
+    ("SparseHypercolumnExtractor", [(5, 2), (3, 6, 9)])])
 def test_places_of_maps_in_any_batch(kind: str, shapes: list, make, tmp_path: Path):
     def net(batch: int) -> Net:
         path = tmp_path / f"{batch}.prototxt"

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cpu/kernels.h"
+#include "cpu/small_net.h"
 #include "cpu/winograd.h"
 #include "cuda_on_cpu.h"
 // after it: what they use of CUDA
@@ -431,6 +432,74 @@ void test_winograd() {
   }
 }
 
+// A network of every kind of step: padded, convolution, PReLU, pooling, sum, ReLU, softmax. Memory is of exactly the size
+// that is asked for, so that AddressSanitizer sees whoever needs more.
+void test_small_net() {
+  const int64_t sizes[][4] = {{1, 3, 3, 1}, {3, 12, 11, 10}, {16, 7, 9, 33}, {17, 5, 5, 50}};  // channels, h, w, outputs
+  for (const auto& [channels, h, w, outputs] : sizes) {
+    const int64_t padded_h = h + 2, padded_w = w + 2, pooled_h = (h + 1) / 2, pooled_w = (w + 1) / 2;
+    const int64_t pooled = pooled_h * pooled_w * outputs, whole = blocks(outputs) * kBlock;
+    const int64_t at_conv = padded_h * padded_w * channels, at_max = at_conv + h * w * outputs, at_mean = at_max + pooled;
+    const int64_t at_sum = at_mean + pooled, at_bias = 9 * channels * whole, at_slope = at_bias + whole;
+    const int64_t at_scale = at_slope + whole, row = padded_w * channels;
+    const std::vector<std::vector<int64_t>> steps = {
+        {kCopyStep, kInputSpace, 0, kScratchSpace, row + channels, channels, h, w, h * w, w, 1, 1, row, channels, 0, at_conv},
+        {kConvolveStep, 0, at_conv, channels, row, channels, outputs, outputs, h, w, 3, 3, 1, 1, 1, 1, 0, at_bias, at_slope},
+        {kPoolStep, at_conv, at_max, outputs, h, w, pooled_h, pooled_w, 2, 2, 2, 2, 0, 0, 0},
+        {kPoolStep, at_conv, at_mean, outputs, h, w, pooled_h, pooled_w, 3, 3, 2, 2, 1, 1, 1},
+        {kCombineStep, at_max, at_mean, at_sum, pooled, kSum, at_scale},
+        {kCombineStep, at_sum, at_mean, at_max, pooled, kProduct, 0},
+        {kCombineStep, at_max, at_mean, at_sum, pooled, kMaximum, 0},
+        {kAffineStep, at_sum, at_sum, pooled_h * pooled_w, outputs, at_bias, at_slope, kReluActivation},
+        {kSoftmaxStep, at_sum, at_max, pooled_h * pooled_w, outputs},
+        {kCopyStep, kScratchSpace, at_max, kOutputSpace, 0, outputs, pooled_h, pooled_w, 1, pooled_w * outputs, outputs,
+         pooled_h * pooled_w, pooled_w, 1, 0, 0},
+        {kCopyStep, kScratchSpace, at_conv, kOutputSpace + 1, 0, outputs, h, w, 1, w * outputs, outputs, h * w, w, 1, 0, 0}};
+    std::vector<int64_t> words;
+    for (std::vector<int64_t> step : steps) {
+      step.resize(kStepWords);
+      words.insert(words.end(), step.begin(), step.end());
+    }
+    const Convolution z = {1, channels, h, w, outputs, 1, 1, 1, 1};
+    const std::vector<float> x = noise<float>(channels * h * w), weight = noise<float>(outputs * channels * 9);
+    std::vector<float> parameters(at_scale + 2, 0.5f);
+    for (int64_t i = 0; i < at_scale; ++i) parameters[i] = 0;
+    for (int64_t k = 0; k < outputs; ++k) {
+      for (int64_t tap = 0; tap < 9; ++tap) {
+        for (int64_t c = 0; c < channels; ++c) {
+          parameters[((k / kBlock * 9 + tap) * channels + c) * kBlock + k % kBlock] = weight[(k * channels + c) * 9 + tap];
+        }
+      }
+      parameters[at_bias + k] = 0.01f * k, parameters[at_slope + k] = 0.25f;
+    }
+    std::vector<float> scratch(at_sum + pooled);
+    const SmallNet net = {words.data(), static_cast<int64_t>(steps.size()), parameters.data()};
+    const auto results = [&](SmallNetImage compute) {
+      std::vector<float> y(pooled + h * w * outputs);
+      float* const to[] = {y.data(), y.data() + pooled};
+      compute(net, x.data(), to, scratch.data());
+      return y;
+    };
+    const std::string where = std::to_string(channels) + " channels, image " + std::to_string(h) + " x " + std::to_string(w);
+    const std::vector<float> plain = results(small_net_baseline);
+    std::vector<float> nearest, made(plain.begin() + pooled, plain.end());
+    // `direct` reads images and weights in the order that Winograd's test has
+    std::vector<float> last(x.size());
+    for (int64_t i = 0; i < channels * h * w; ++i) last[i % (h * w) * channels + i / (h * w)] = x[i];
+    for (int64_t k = 0; k < outputs; ++k) {
+      for (int64_t p = 0; p < h * w; ++p) {
+        const double sum = direct(z, last, weight, 0, k, p / w, p % w) + parameters[at_bias + k];
+        nearest.push_back(static_cast<float>(sum > 0 ? sum : sum / 4));
+      }
+    }
+    report("Small network", close(nearest, made, 3e-6), where);
+#if RMPE_HAVE_VECTORS
+    if (has_avx2()) report("Small network", same_bits(plain, results(small_net_avx2)), "AVX2, " + where);
+    if (has_avx512()) report("Small network", same_bits(plain, results(small_net_avx512)), "AVX-512, " + where);
+#endif
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -446,6 +515,7 @@ int main(int argc, char** argv) {
   test_inverse<float>();
   test_inverse<double>();
   test_winograd();
+  test_small_net();
   for (const Vectors& vectors : vectors_here()) std::printf("%s runs here\n", vectors.name);
   std::printf("%d comparisons, %d failures\n", comparisons, failures);
   return failures == 0 ? 0 : 1;

@@ -10,7 +10,7 @@ from paths import ROOT
 
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or "c++"
 SOURCES = [ROOT / "tests/native/kernels.cpp", *sorted((ROOT / "csrc/cpu").glob("kernels_*.cpp")),
-           *sorted((ROOT / "csrc/cpu").glob("winograd_*.cpp"))]
+           *sorted((ROOT / "csrc/cpu").glob("winograd_*.cpp")), *sorted((ROOT / "csrc/cpu").glob("small_net_*.cpp"))]
 FLAGS = ["-std=c++20", "-O1", "-ffp-contract=off", "-Wno-unknown-pragmas",
          f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'tests/native'}"]
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,8 +18,10 @@ from rmpe_legacy.cli import main
 from rmpe_legacy.evaluation.evaluate import measure
 from rmpe_legacy.paper.average_precision import ap_of_poses
 from rmpe_legacy.paper.comparison import Measurement, compare
+from rmpe_legacy.paper.describe_network import describe_pose_network
 from rmpe_legacy.paper.reproduce_demo import DISTURBED, DrawnImage, disturbed, truth_of
 from rmpe_legacy.paper.tables import TABLE_3
+from rmpe_legacy.pose.estimate import PoseNetwork
 from rmpe_legacy.pose.pipeline import PoseResult
 from rmpe_legacy.pose.published import RECIPES
 from rmpe_legacy.pose.results import Detections, Poses
@@ -152,6 +155,16 @@ class TestMpii:
         assert (tmp_path / "full" / "nms" / "pred.txt").stat().st_size > 0
         assert not (tmp_path / "measured.json").exists()
 
+    def test_a_folder_may_hold_what_is_no_readable_image(self, rmpe, networks, mpii, tmp_path):
+        (tmp_path / "images").mkdir()
+        shutil.copy(mpii / "images" / "000.png", tmp_path / "images")
+        (tmp_path / "images" / "clip.avi").write_bytes(b"not a video")
+        code, out, err = rmpe("reproduce", "mpii", "--images", tmp_path / "images", *networks, "--output",
+                              tmp_path / "out")
+        assert code == 3
+        assert "clip.avi" in err
+        assert "1 image (1 skipped)" in out
+
     @pytest.mark.parametrize(("options", "words"), [
         ("--row nonsense", "row 'nonsense' is not one of 'full', "),
         ("--images {mpii}/nowhere", "nowhere: not a folder"),
@@ -248,6 +261,12 @@ def _result_of(each: DrawnImage, joints_xy: np.ndarray) -> ImageResult:
     boxes = Detections(np.rint(drawing.boxes_xyxy).astype(np.int64), np.ones(len(drawing), np.float32))
     poses = Poses(joints_xy, np.ones(joints_xy.shape[:2], np.float32))
     return ImageResult(each.name, PoseResult((320, 240), boxes, poses))
+
+
+def test_a_pose_network_of_others_is_described_by_its_name_and_size():
+    network = PoseNetwork(None, "net.onnx", "trained")
+    network.height, network.width = 256, 192
+    assert str(describe_pose_network(network)) == "net.onnx, 256 x 192"
 
 
 def test_a_row_without_a_number_is_a_dash():

@@ -1,5 +1,6 @@
 """Detector and pose network: what they take, what they refuse, and that a batch changes nothing."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,22 @@ class TestTorch7:
         assert (result.poses.scores >= 0).all()  # hm[hm:lt(0)] = 0
         single = Pipeline(detector, network, get_recipe("torch7", 0.6), batch=1)(image)
         np.testing.assert_array_equal(result.poses.joints_xy, single.poses.joints_xy)
+
+    def test_copies_for_threads_share_the_weights_and_do_not_mix_up_their_crops(self, detector, image):
+        pipeline = Pipeline(detector, load_pose_network(TORCH7 / "rmpe.t7", size=64), get_recipe("torch7", 0.6))
+        copies = [pipeline.for_another_thread() for _ in range(3)]
+        for copy in copies:
+            assert copy.pose.module is not pipeline.pose.module
+            assert [*map(id, copy.pose.module.parameters())] == [*map(id, pipeline.pose.module.parameters())]
+        images = [np.roll(image, 40 * i, axis=1) for i in range(3)]
+        alone = [pipeline(each, keep_crops=True) for each in images]
+        with ThreadPoolExecutor(3) as pool:
+            for _ in range(3):
+                together = pool.map(lambda copy, each: copy(each, keep_crops=True), copies, images)
+                for one, other in zip(alone, together, strict=True):
+                    np.testing.assert_array_equal(one.poses.joints_xy, other.poses.joints_xy)
+                    for a, b in zip(one.traces, other.traces, strict=True):
+                        np.testing.assert_array_equal(a.theta, b.theta)
 
     def test_stn_off(self, image):
         traces = []

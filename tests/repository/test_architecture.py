@@ -23,6 +23,8 @@ FLOORS = [
     {"caffe.data"},
     {"caffe.spec"},
     {"caffe.layers"},
+    {"caffe.step"},
+    {"caffe.wiring", "caffe.params", "caffe.mixed_defaults"},
     {"caffe.net"},
     {"caffe.weights", "caffe.unknown", "caffe.choose_dialect"},
     {"caffe.load"},

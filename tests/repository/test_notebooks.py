@@ -10,13 +10,15 @@ nbclient = pytest.importorskip("nbclient", reason="notebooks need nbclient and i
 pytest.importorskip("ipykernel", reason="notebooks need nbclient and ipykernel, of the extra [test]")
 
 EXAMPLES = ROOT / "examples"
+# Seconds, for a busy machine: nbclient gives a kernel 60 to start, and drops what a cell shows 4 after the cell's end
+PATIENCE = {"timeout": 900, "startup_timeout": 600, "iopub_timeout": 300, "raise_on_iopub_timeout": True}
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "ResourceWarning")]
 
 
 def run(name: str, folder: Path):
     notebook = nbformat.read(EXAMPLES / name, as_version=4)
-    client = nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3",
-                                     resources={"metadata": {"path": str(folder)}})
+    client = nbclient.NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
+                                     **PATIENCE)
     return client.execute()
 
 

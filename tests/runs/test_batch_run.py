@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event, get_ident
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save
 
-from rmpe_legacy.errors import FileError, LayerError
+from rmpe_legacy.errors import FileError, LayerError, OptionError
 from rmpe_legacy.pose.pipeline import PoseResult
 from rmpe_legacy.pose.results import Detections
 from rmpe_legacy.runs.batch_run import BatchRun, RunContext
-from rmpe_legacy.runs.commands import NO_POSES
+from rmpe_legacy.runs.commands import NO_POSES, Options
 
 PATIENCE = 120.0  # seconds, for a machine under load
 
@@ -60,6 +61,58 @@ def test_the_next_image_is_read_and_the_last_one_saved_while_an_image_is_process
     again = BatchRun(tmp_path, {}, process=lambda *_: 1 / 0, draw=draw).run(sources)  # all is saved
     assert [result.name for result in again] == [result.name for result in results]
     assert [result.people.size_wh for result in again] == [result.people.size_wh for result in results]
+
+
+def test_several_images_are_processed_at_once_and_the_results_stay_in_order(tmp_path: Path):
+    together, threads = Barrier(2), set()
+
+    def process(source: Source, image: np.ndarray, keep_crops: bool) -> PoseResult:
+        together.wait(PATIENCE)  # breaks if the other image is not being processed
+        threads.add(get_ident())
+        return nobody()
+
+    results = BatchRun(tmp_path, {}, process, workers=2).run([Source(f"{i}.png") for i in range(6)])
+    assert [result.name for result in results] == [f"{i}.png" for i in range(6)]
+    assert len(threads) == 2
+
+
+def test_an_error_in_one_of_several_images_ends_the_run_and_keeps_what_is_finished(tmp_path: Path):
+    def process(source: Source, image: np.ndarray, keep_crops: bool) -> PoseResult:
+        if source.name == "3":
+            raise LayerError("conv: is wrong")
+        return nobody()
+
+    sources = [Source(name) for name in "0123456"]
+    with pytest.raises(LayerError, match="is wrong"):
+        BatchRun(tmp_path, {}, process, workers=3).run(sources)
+    computed: list[str] = []
+
+    def process_the_rest(source: Source, image: np.ndarray, keep_crops: bool) -> PoseResult:
+        computed.append(source.name)
+        return nobody()
+
+    BatchRun(tmp_path, {}, process_the_rest).run(sources)
+    assert computed == list("3456")
+
+
+@pytest.mark.parametrize(("threads", "workers", "images", "expected"), [
+    (8, None, 100, (4, 2)), (2, None, 100, (2, 1)), (8, None, 4, (2, 4)), (8, None, 1, (1, 8)), (8, 3, 1, (3, 2)),
+    (2, 5, 9, (5, 1)),
+])
+def test_threads_are_divided_among_the_images_processed_at_once(
+        threads: int, workers: int | None, images: int, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch):
+    divided: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch, "set_num_threads", divided.append)
+    options = Options(Path(), workers=workers)
+    assert (options.divide_threads(images, torch.device("cpu")), *divided) == expected
+    assert replace(options, workers=None).divide_threads(images, torch.device("cuda")) == 1
+    assert replace(options, workers=None, allow_python=True).divide_threads(images, torch.device("cpu")) == 1
+
+
+def test_a_gpu_processes_one_image_at_a_time():
+    with pytest.raises(OptionError, match="workers 2: on cuda:1, images are processed one at a time"):
+        Options(Path(), workers=2).divide_threads(9, torch.device("cuda:1"))
 
 
 def test_results_are_read_back_at_the_end_and_not_kept_until_then(tmp_path: Path):

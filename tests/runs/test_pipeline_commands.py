@@ -10,6 +10,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+import torch
 from small_networks import network_options, write_detector
 
 from rmpe_legacy.cli import main
@@ -368,6 +369,7 @@ class TestMistakes:
         ("{a} {copy}", "", 1, "more than one image would be called a.jpg in the results"),
         ("{a}", "--threads 0", 2, "threads 0 is not from 1 to "),
         ("{a}", "--threads 100000", 2, "threads 100000 is not from 1 to "),
+        ("{a}", "--workers 0", 2, "workers 0 is not from 1 to "),
         ("{a}", "--threshold nan", 2, "the threshold is nan; it must be at least 0 and less than 1"),
         ("{a}", "--batch 0", 2, "batch 0 is less than 1"),
         ("{a}", "--device nonsense", 2, "device 'nonsense' cannot be used"),
@@ -403,6 +405,38 @@ class TestMistakes:
         code, _, err = rmpe("demo", pictures, *networks, "--output", tmp_path)
         assert code == 1
         assert "run.json: is damaged; remove the folder" in err
+
+
+@pytest.mark.parametrize("command", ["demo", "detect", "pose"])
+def test_images_processed_at_once_have_the_results_of_one_after_the_other(command, rmpe, networks, tmp_path):
+    """In threads that share the weights; in one thread each, so that the bits are the same too."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(8):
+        picture = draw_picture(5, i).image[: 240 - 16 * (i % 3), :, ::-1]
+        cv2.imwrite(str(images / f"{i}.png"), picture)
+    given = (images, *networks)
+    if command == "detect":
+        given = (images, *networks[:3])
+    elif command == "pose":
+        boxes = tmp_path / "boxes"
+        assert rmpe("detect", images, *networks[:3], "--output", boxes)[0] == 0
+        given = ("--proposals", boxes, "--images", images, *networks[3:])
+    before = torch.get_num_threads()
+    try:
+        for workers in (1, 3):
+            run = rmpe(command, *given, "--output", tmp_path / str(workers), "--threads", workers, "--workers", workers)
+            assert run[0] == 0, run
+    finally:
+        torch.set_num_threads(before)
+    if command == "demo":
+        assert b'"keypoints"' in (tmp_path / "1" / "poses.json").read_bytes()
+    one, three = (sorted(path for path in (tmp_path / name).rglob("*") if path.is_file() and ".parts" not in path.parts)
+                  for name in "13")
+    assert [path.relative_to(tmp_path / "1") for path in one] == [path.relative_to(tmp_path / "3") for path in three]
+    for a, b in zip(one, three, strict=True):
+        if a.suffix != ".h5":  # contains the time at which it was written
+            assert a.read_bytes() == b.read_bytes(), a.name
 
 
 def test_as_a_program(networks, pictures, tmp_path):

@@ -20,8 +20,9 @@ from difference import Difference
 from paths import GOLDEN
 
 import rmpe_legacy
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.caffe.proto.dialects import dialects
+from rmpe_legacy.caffe.step import Step
 from rmpe_legacy.cli.layer_report import Gap
 
 ALSO = json.loads((GOLDEN / "same_in.json").read_text())  # case -> "dialect PHASE" in which Caffe gave the same bits

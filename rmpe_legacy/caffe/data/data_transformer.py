@@ -188,7 +188,7 @@ class DataTransformer:
             h, w = self._offset(height, width, crop_h, crop_w)
         if self.dialect == "ssd":
             ends = np.array([w, h, w + blob.shape[2], h + blob.shape[1]], F)
-            crop = ends / np.array([width, height] * 2, F)
+            crop = np.divide(ends, np.array([width, height] * 2, F))
         mean = self._mean_beside((old_h, old_w), image.shape, (h, w), mirrored, blob)
         rows = image[h : h + crop_h, w : w + crop_w] if crop_h and crop_w else image
         self._write(_values(rows, blob.shape, self.dialect), mean, mirrored, blob)

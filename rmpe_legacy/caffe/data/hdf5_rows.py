@@ -56,6 +56,7 @@ class RowReader:
         self._order = list(range(len(self.files)))
         self._file = self._row = 0
         self._mix(self._order)
+        self._rows: list[int] = []  # of the current file, in the order in which they are taken
         self.shapes: list[tuple[int, ...]] = []  # of each dataset, without the rows
         self._load()
 

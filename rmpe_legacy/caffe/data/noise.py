@@ -35,7 +35,9 @@ def add_noise(image: np.ndarray, param: Message, random: CaffeRandom) -> np.ndar
         image = _on_luma(image, cv2.createCLAHE(CLIP_LIMIT).apply)
     if param.jpeg > 0:
         _, buffer = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(param.jpeg)])
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+        assert decoded is not None  # it has just been encoded
+        image = decoded
     if param.erode:
         image = cv2.erode(image, _ELEMENT)
     if param.posterize:

@@ -135,5 +135,5 @@ def _accepted(samples: np.ndarray, boxes: Boxes, constraint: Message) -> np.ndar
                 good &= ~(value < F(getattr(constraint, f"min_{kind}")))
             if high:
                 good &= ~(value > F(getattr(constraint, f"max_{kind}")))
-            return good.any(axis=1)
+            return np.any(good, axis=1)
     return np.ones(len(samples), bool)

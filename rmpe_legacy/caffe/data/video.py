@@ -99,6 +99,6 @@ class Frames:
         return {"source": self.source, "taken": self.taken}
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(state["source"])
+        Frames.__init__(self, state["source"])
         while not isinstance(self.source, int) and self.taken < state["taken"]:
             self.take()

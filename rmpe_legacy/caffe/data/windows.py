@@ -27,7 +27,7 @@ class Window:
 
     image: int  # which image of the file
     label: int  # 0 for background
-    corners: tuple[int, ...]  # x1, y1, x2, y2
+    corners: tuple[int, int, int, int]  # x1, y1, x2, y2
 
 
 @dataclass
@@ -62,13 +62,13 @@ def read_windows(path: str | Path, fg_threshold: float, bg_threshold: float, roo
         file.channels, _, _ = (words.whole(f"an image's {what}") for what in ("channels", "height", "width"))
         for _ in range(words.whole("the number of windows")):
             label, overlap = words.whole("a label"), F(float32(words.number("an overlap")))
-            corners = tuple(words.whole("a corner") for _ in range(4))
+            x1, y1, x2, y2 = (words.whole("a corner") for _ in range(4))
             if overlap >= F(fg_threshold):
                 if label <= 0:
                     raise words.error(f"a foreground window of class {label}; classes begin at 1")
-                file.foreground.append(Window(index, label, corners))
+                file.foreground.append(Window(index, label, (x1, y1, x2, y2)))
             elif overlap < F(bg_threshold):
-                file.background.append(Window(index, 0, corners))
+                file.background.append(Window(index, 0, (x1, y1, x2, y2)))
     if not file.paths:
         raise FileError(f"{path}: the window file is empty")
     for name, windows in (("foreground", file.foreground), ("background", file.background)):

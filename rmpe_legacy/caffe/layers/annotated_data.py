@@ -72,19 +72,19 @@ class AnnotatedData(StoreLayer):
         return [data, label]
 
     def batch(self) -> Sequence[np.ndarray]:
-        blob, rows = None, []
+        blobs: list[np.ndarray] = []  # one, once the first image tells its size
+        rows: list[np.ndarray] = []
         labels = np.zeros((self.batch_size, 1, 1, 1), np.float32)
         with_boxes = self.top_count > 1 and self.typed
 
         def use(i: int, value: memoryview, where: str) -> None:
-            nonlocal blob
             original = parse_annotated(value, where)
             record = self._sampled(original)
             image = self.transformer.image(record.datum)
-            if blob is None:
-                blob, _ = self.new_blobs(self._shape(original, record, image))
-            self._check_size(image, blob)
-            cut = self.transformer.apply(image, blob[i])
+            if not blobs:
+                blobs.append(self.new_blobs(self._shape(original, record, image))[0])
+            self._check_size(image, blobs[0])
+            cut = self.transformer.apply(image, blobs[0][i])
             if with_boxes:
                 if record.type is None:
                     raise RmpeError(f"{record.datum.where}: the record has no type of annotation, others have")
@@ -98,7 +98,7 @@ class AnnotatedData(StoreLayer):
         if with_boxes:
             found = np.concatenate(rows)
             labels = found[None, None] if len(found) else np.full((1, 1, 1, ROW), -1, np.float32)
-        return (blob, labels)[: self.top_count]
+        return [*blobs, labels][: self.top_count]
 
     def _sampled(self, record: AnnotatedDatum) -> AnnotatedDatum:
         """Return the record, distorted, expanded, and cropped to a box of one of the samplers."""

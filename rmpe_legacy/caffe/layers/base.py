@@ -231,8 +231,12 @@ class Layer(nn.Module):
         return param
 
     def learns(self, index: int) -> bool:
-        """Whether the prototxt lets this parameter learn (lr_mult is not 0)."""
-        return index >= len(self.spec.params) or self.spec.params[index].lr_mult != 0
+        """Whether the prototxt lets this parameter learn: lr_mult is not 0, or param_propagate_down says so, which
+        longriyao/caffe_colorizer@ee73fce has (caffe/param_down/net.cpp:182-189)."""
+        if index >= len(self.spec.params):
+            return True
+        param = self.spec.params[index]
+        return param.lr_mult != 0 if param.propagate_down is None else param.propagate_down
 
     def check_arity(self) -> None:
         """Check the number of bottoms and tops.

@@ -21,6 +21,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.data.caffe_random import UINT32, CaffeRandom, LibraryRandom
 from rmpe_legacy.caffe.data.data_transformer import DataTransformer, Draws
 from rmpe_legacy.errors import LayerError, RmpeError
+from rmpe_legacy.wording import call_of_net
 
 from .base import Count, Layer, Shape
 from .fed import ASSUMED, COLORS, first_of, must_be_fed
@@ -288,8 +289,8 @@ class SourceLayer(BlobLayer):
 
     def forward(self) -> tuple[Tensor, ...]:
         if not self.source_exists():
-            tops = ", ".join(f"{top}=..." for top in self.spec.top)
-            raise self.spec.error(f"{self.missing()}; create it, or give its tops instead: net({tops})")
+            raise self.spec.error(f"{self.missing()}; create it, or give its tops instead: "
+                                  f"{call_of_net(self.spec.top)}")
         if not self.batch_size:  # the source was not there when the network was loaded
             raise self.spec.error("needs a batch_size above 0")
         return super().forward()

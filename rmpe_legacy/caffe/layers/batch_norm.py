@@ -1,6 +1,7 @@
 """Batch normalisation without scale and bias, and NVCaffe's, which may have them.
 
-Sources: batch_norm_layer.cpp of RMPE@5188c23 and BVLC@9b89154; of NVIDIA/caffe@87a2554.
+Sources: batch_norm_layer.cpp of RMPE@5188c23 and BVLC@9b89154; of NVIDIA/caffe@87a2554; of
+foss-for-synopsys-dwc-arc-processors/synopsys-caffe@977ba36.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch.nn import functional
 from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Layer, Shape, count, shape_text
+from .bn import AXES, Normalized
 from .registry import Choice, chooses, register
 
 LEAST_EPS = 1e-5  # of NVCaffe
@@ -65,9 +67,13 @@ class BatchNorm(_ByChannel):
         if self.use_global_stats:
             mean, variance, factor = (blob.detach() for blob in self.blobs())
             factor = torch.where(factor == 0, 0, 1 / factor)
-            mean, deviation = mean * factor, (variance * factor + self.eps).sqrt()
+            mean, deviation = mean * factor, self.deviation(variance * factor)
             return (x - mean.view(lead)).div_(deviation.view(lead))
         return self._of_the_batch(x)
+
+    def deviation(self, variance: Tensor) -> Tensor:
+        """What values are divided by."""
+        return (variance + self.eps).sqrt()
 
     def _of_the_batch(self, x: Tensor) -> Tensor:
         channels, m = x.shape[1], count(x.shape) // x.shape[1]
@@ -86,7 +92,7 @@ class BatchNorm(_ByChannel):
         mean = x.mean(axes, keepdim=True)
         variance = ((x - mean) ** 2).mean(axes, keepdim=True)
         self._remember(mean.detach().flatten(), variance.detach().flatten() * (m / (m - 1)))
-        return (x - mean) / (variance + self.eps).sqrt()
+        return (x - mean) / self.deviation(variance)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
@@ -142,9 +148,36 @@ class NvidiaBatchNorm(_ByChannel):
             moving.mul_(kept).add_(new * (1 - kept))
 
 
+@register("BatchNorm", form="synopsys")
+class DarknetBatchNorm(BatchNorm):
+    """(x - mean) / (sqrt(variance) + eps) per channel, as darknet has it: (N, C, ...) -> the same.
+
+    Backward takes the quotients for normalised, as published. Differs: with use_global_stats: false in TEST, the
+    published code divides by what the last forward left.
+    """
+
+    @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        return BatchNorm if spec.get("batch_norm_param").add_eps_before_sqrt else cls
+
+    def deviation(self, variance: Tensor) -> Tensor:
+        return variance.sqrt() + self.eps
+
+    def _of_the_batch(self, x: Tensor) -> Tensor:
+        channels, m = x.shape[1], count(x.shape) // x.shape[1]
+        seen = x.detach().reshape(len(x), channels, 1, -1)
+        mean = seen.mean(AXES, keepdim=True)
+        variance = ((seen - mean) ** 2).mean(AXES, keepdim=True)
+        self._remember(mean.flatten(), variance.flatten() * (m / max(1, m - 1)))
+        same = torch.ones_like(mean), torch.zeros_like(mean)
+        return Normalized.apply(x.reshape(seen.shape), *same, mean, 1 / self.deviation(variance)).view(x.shape)
+
+
 @chooses("BatchNorm")
 def _choose(spec: LayerSpec) -> Choice:
-    """Scale and bias in the layer are NVCaffe's."""
+    """Scale and bias in the layer are NVCaffe's, another place of eps is synopsys's."""
     param = spec.get("batch_norm_param")
+    if "add_eps_before_sqrt" in param.fields:
+        return Choice("synopsys")
     own = any(name in param.fields for name in ("scale_bias", "scale_filler", "bias_filler"))
-    return Choice("nvidia") if own else Choice("", ("nvidia",))
+    return Choice("nvidia") if own else Choice("", ("nvidia", "synopsys"))

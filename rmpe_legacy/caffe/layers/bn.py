@@ -23,7 +23,7 @@ from .registry import Choice, chooses, register
 AXES = (0, 2, 3)
 
 
-class _Normalized(torch.autograd.Function):
+class Normalized(torch.autograd.Function):
     """(x - mean) * inv_std * scale + shift; Backward is that of a batch with these statistics."""
 
     @staticmethod
@@ -125,7 +125,7 @@ class SegnetBN(_Bn):
         seen = x.detach()
         mean = seen.mean(AXES, keepdim=True)
         variance = (seen * seen).mean(AXES, keepdim=True) - mean * mean
-        y = _Normalized.apply(x, scale, shift, mean, 1 / (variance + self.eps).sqrt())
+        y = Normalized.apply(x, scale, shift, mean, 1 / (variance + self.eps).sqrt())
         return (y, mean, variance)[: self.top_count]
 
 
@@ -166,14 +166,14 @@ class MovingBN(_Bn):
             factor = self.stored(second)
             return (x - mean) * factor * slope + bias
         if self.spec.phase == "TEST":
-            return _Normalized.apply(x, slope, bias, mean, self.stored(second))
+            return Normalized.apply(x, slope, bias, mean, self.stored(second))
         seen = x.detach()
         batch_mean = seen.mean(AXES, keepdim=True)
         variance = ((seen - batch_mean) ** 2).mean(AXES, keepdim=True)
         with torch.no_grad():
             mean.mul_(self.momentum).add_(batch_mean * (1 - self.momentum))
             second.mul_(self.momentum).add_(self.kept(variance) * (1 - self.momentum))
-        return _Normalized.apply(x, slope, bias, batch_mean, 1 / (variance + self.eps).sqrt())
+        return Normalized.apply(x, slope, bias, batch_mean, 1 / (variance + self.eps).sqrt())
 
 
 @register("BN", form="pspnet")
@@ -234,10 +234,13 @@ class CtpnBN(_Bn):
 
 @chooses("BN")
 def _choose(spec: LayerSpec) -> Choice:
-    """SegNet's fields have names of their own; the other two forms share theirs."""
+    """SegNet's fields have names of their own; the other two forms share theirs. synopsys has SegNet's, and with icnet
+    PSPNet's."""
     param = spec.get("bn_param")
     if any(map(param.has, ("var_eps", "moving_average", "decay", "axis"))):
         return Choice("ctpn")
+    if "icnet" in param.fields and param.icnet:
+        return Choice("pspnet")
     if any(map(param.has, ("scale_filler", "shift_filler", "bn_mode"))) or len(spec.top) > 1:
         return Choice("segnet")
     others = ("tsn", "happynear", "p3d")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, count
+from .base import Layer, Shape, count
 from .conv import Convolution
 from .registry import register
 
@@ -29,7 +29,6 @@ class DynamicMaskData(Layer):
     """(N, C, H, W) -> the same: 1 in the first channels, 0 in the others. How many is a parameter, one number, which
     starts with all."""
 
-    not_exportable = UNWRITTEN
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:
@@ -82,7 +81,6 @@ class MTranspose(Layer):
     """
 
     params = ("mtranspose_param",)
-    not_exportable = UNWRITTEN
     works_in_place = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

@@ -23,6 +23,7 @@ class Convolution(BaseConvolution):
     """Cross-correlation: (..., C, spatial) -> (..., num_output, spatial'); sizes are rounded down."""
 
     caffe_source = "conv_layer.cpp"
+    is_plain = True  # False: a subclass lays out its bottom in another way, which no engine's convolution does
 
     def weight_shape(self) -> Shape:
         return (self.num_output, self.channels // self.group, *self.kernel)
@@ -58,8 +59,15 @@ class Convolution(BaseConvolution):
 
 @chooses("Convolution")
 def _choose(spec: LayerSpec) -> Choice:
-    """constrain is CCN's, bottom_is_im2col segaware's."""
+    """constrain is CCN's, bottom_is_im2col segaware's, pads of each side synopsys's; a map of dilations beside its one
+    bottom has SSAW14/LearnableDilationNetwork's."""
     param = spec.get("convolution_param")
     if param.has("constrain"):
         return Choice("ccn")
-    return Choice("segaware") if param.has("bottom_is_im2col") else Choice("", ("ccn", "segaware"))
+    if any(map(param.has, ("pad_type", "pad_l", "pad_r", "pad_t", "pad_b"))):
+        return Choice("synopsys")
+    if param.has("bottom_is_im2col"):
+        return Choice("segaware")
+    if len(spec.bottom) == 2 and len(spec.top) == 1:
+        return Choice("trained-dilation")
+    return Choice("", ("ccn", "segaware", "synopsys", "trained-dilation"))

@@ -102,16 +102,15 @@ class Data(StoreLayer):
         return super().assumed_shape(height, width, channels)
 
     def batch(self) -> Sequence[np.ndarray]:
-        blob = labels = None
+        blobs: list[np.ndarray] = []  # made when the first image tells its size
 
         def use(i: int, value: memoryview, where: str) -> None:
-            nonlocal blob, labels
             datum = parse_datum(value, where)
             image = self.transformer.image(datum)
-            if blob is None:
-                blob, labels = self.new_blobs(self.transformer.shape_of(image))
-            self.transformer.apply(image, blob[i])
-            labels[i] = datum.label
+            if not blobs:
+                blobs.extend(self.new_blobs(self.transformer.shape_of(image)))
+            self.transformer.apply(image, blobs[0][i])
+            blobs[1][i] = datum.label
 
         self.each_record(self.take, use)
-        return (blob, labels)[: self.top_count]
+        return blobs[: self.top_count]

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rmpe_legacy.wording import call_of_net
+
 from .base import JUDGES, Layer, Shape, shape_text
-from .fed import call
 from .known_python import known_python
 from .registry import register
 
@@ -208,7 +209,7 @@ class DetectNetTransformation(Layer):
 
     def forward(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
         raise self.spec.error("its augmentation is not supported; replace it with Input layers, and call "
-                              f"{call(self.spec.top)}")
+                              f"{call_of_net(self.spec.top)}")
 
 
 def group_rectangles(rects: np.ndarray, least: int, eps: float) -> tuple[np.ndarray, np.ndarray]:

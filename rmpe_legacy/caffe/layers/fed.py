@@ -5,13 +5,14 @@ A network with such a layer loads, and runs on what the caller gives: ``net(data
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from rmpe_legacy.caffe.proto.message import Message, fields_with_effect
 from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.wording import call_of_net
 
 from .base import Count, Layer, Shape
 from .registry import Choice, chooses, register
@@ -30,12 +31,7 @@ class FedLayer(Layer):
     not_exportable = "is fed by the caller, because only its own program can read its source"
 
     def forward(self) -> Tensor:
-        raise self.spec.error(f"its source cannot be read here; pass its tops instead: {call(self.spec.top)}")
-
-
-def call(tops: Iterable[str]) -> str:
-    """The call that gives a layer's tops."""
-    return f"net({', '.join(f'{top}=...' for top in tops)})"
+        raise self.spec.error(f"its source cannot be read here; pass its tops instead: {call_of_net(self.spec.top)}")
 
 
 def must_be_fed(spec: LayerSpec) -> str:
@@ -43,7 +39,7 @@ def must_be_fed(spec: LayerSpec) -> str:
     for owner, name, value in fields_with_effect(spec.message, "fed"):
         if value != owner.descriptor.fields[name].absent:
             return (f"{owner.descriptor.name}.{name} belongs to a fork and is not supported; pass the layer's tops "
-                    f"instead: {call(spec.top)}")
+                    f"instead: {call_of_net(spec.top)}")
     return ""
 
 
@@ -173,6 +169,14 @@ class ImagesWithPlaces(PictureLayer):
     params = ("image_data_param", "transform_param")
 
 
+@register("ImageData", form="flownet")
+class ImagesAlone(PictureLayer):
+    """The images of Tyler-D/DeBlurNet and liruoteng/FlowNet without labels, fed."""
+
+    params = ("image_data_param", "transform_param")
+    tops = 1
+
+
 @register("ImageLabelmapData", form="")
 class ImageLabelmapData(_WithMaps):
     """HED's images and edge maps, fed."""
@@ -186,14 +190,6 @@ class ImageNormalData(_WithMaps):
 
     params = ("image_data_param", "transform_param")
     channels = COLORS
-
-
-@register("ImageData", form="flownet")
-class ImagesAlone(PictureLayer):
-    """The images of liruoteng/FlowNet, without labels, fed."""
-
-    params = ("image_data_param", "transform_param")
-    tops = 1
 
 
 @register("FloData", form="")
@@ -263,7 +259,9 @@ class AnnotatedDataFed(PictureLayer):
             self.classes = channels_beside(self.spec.top[2], specs)
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        param = self.spec.get("annotated_data_param")
+        param, of_data = self.spec.get("annotated_data_param"), self.spec.get("data_param")
+        if "side" in of_data.fields:  # a map of labels for each
+            return [(n, COLORS, h, w), *[(n, side * side * 7) for side in of_data.side]][: self.top_count]
         label = (n, 300, 5) if param.has("yolo_data_type") else (1, 1, 1, 8)
         mask = mask_size(param, h, w)
         return [(n, COLORS, h, w), label, (n, max(1, self.classes), *mask)][: self.top_count]
@@ -385,6 +383,44 @@ class VideoDataFed(PictureLayer):
             segments = max(1, first_of(param, "num_segments"))
             return [(n, channels * length * segments, h, w), *[(n, 1, 1, 1)] * (self.top_count - 1)]
         return [(n, COLORS, length, h, w), *[(n,)] * (self.top_count - 1)]
+
+
+@register("MultiFrameData", form="")
+class MultiFrameData(PictureLayer):
+    """Hidden two-stream networks' frames side by side, (n, 3 * new_length * num_segments, h, w), and labels
+    (n, 1, 1, 1), fed."""
+
+    params = ("multi_frame_data_param", "transform_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.own_message()
+        frames = param.new_length * param.num_segments
+        return [(n, COLORS * frames, h, w), *[(n, 1, 1, 1)] * (self.top_count - 1)]
+
+
+@register("TwoImageData", form="")
+class TwoImageData(PictureLayer):
+    """Two images of one size, each of 3 colours or gray, fed. aharley/segaware@dc45b8a has networks with it; its code
+    is not there."""
+
+    params = ("image_data_param", "two_image_data_param", "transform_param")
+    tops = 2
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.spec.get("two_image_data_param")
+        return [(n, COLORS if color else 1, h, w) for color in (param.first_is_color, param.second_is_color)]
+
+
+@register("ImageFloatData", form="")
+class ImageFloatData(PictureLayer):
+    """Images, with with_heatmap a map beside the colours, label_dim numbers (n, label_dim), and weights (n,), fed."""
+
+    params = ("image_data_param", "image_float_data_param", "transform_param")
+    tops = (2, 3)
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.spec.get("image_float_data_param")
+        return [(n, COLORS + param.with_heatmap, h, w), (n, param.label_dim), (n,)][: self.top_count]
 
 
 class _Clips(PictureLayer):

@@ -19,6 +19,7 @@ from rmpe_legacy.registry import Registry
 _FILLERS: Registry[str, Callable[[Tensor, Message], None]] = Registry("filler")
 _SPARSE = ("gaussian",)  # the only filler that supports `sparse`
 _RMPE_ONLY = ("nearest", "file")
+_FORKS_ONLY = {"diagonal": "diag_val", "borderMask": "border_ratio", "flowBorderMask": "border_ratio"}  # and a field
 
 
 def fill(blob: Tensor, filler: Message) -> None:
@@ -29,7 +30,7 @@ def fill(blob: Tensor, filler: Message) -> None:
     """
     dialect = filler.descriptor.schema.dialect
     known = [name for name in _FILLERS if (dialect == "rmpe" or name not in _RMPE_ONLY)
-             and (name != "diagonal" or "diag_val" in filler.descriptor.fields)]
+             and (name not in _FORKS_ONLY or _FORKS_ONLY[name] in filler.descriptor.fields)]
     if filler.type not in known:
         raise RmpeError(f"unknown filler {filler.type!r}; dialect {dialect!r} has {', '.join(known)}")
     if not blob.numel():
@@ -118,6 +119,31 @@ def _diagonal(blob: Tensor, filler: Message) -> None:
     given = list(filler.diag_val)
     for n in range(min(window.shape[:2])):
         window[n, n] = (given[n] if n < len(given) else 1) / window.shape[2]
+
+
+@_FILLERS.register("borderMask")
+def _border_mask(blob: Tensor, filler: Message) -> None:
+    """0 at the border, as wide as border_ratio of the shorter side, rounded; else 1.
+
+    Source: filler.hpp of bryanyzhu/Hidden-Two-Stream@f7f684a. Differs: a border beyond the middle leaves nothing; the
+    published code writes outside the blob then.
+    """
+    if blob.dim() != 4 or not filler.has("border_ratio"):
+        raise RmpeError(f"filler 'borderMask' needs border_ratio and a blob (N, C, H, W), not {tuple(blob.shape)}")
+    h, w = blob.shape[2:]
+    border = max(0, math.floor(float(np.float32(min(h, w)) * np.float32(filler.border_ratio)) + 0.5))
+    blob.zero_()
+    blob[:, :, border : max(border, h - border), border : max(border, w - border)] = 1
+
+
+@_FILLERS.register("flowBorderMask")
+def _flow_border_mask(blob: Tensor, filler: Message) -> None:
+    """1, but 0 in the first channel's last column and in the second's last row. Source: as borderMask's."""
+    if blob.dim() != 4 or blob.shape[1] != 2:
+        raise RmpeError(f"filler 'flowBorderMask' needs a blob (N, 2, H, W), not {tuple(blob.shape)}")
+    blob.fill_(1)
+    blob[:, 0, :, -1] = 0
+    blob[:, 1, -1] = 0
 
 
 @_FILLERS.register("file")

@@ -1,7 +1,8 @@
 """Optical flow: matching costs, warping, resizing, and LiteFlowNet's regularisation.
 
 Sources: {correlation,flow_warp,resample,downsample,channel_norm,mean}_layer.{cpp,cu} of lmb-freiburg/flownet2@b92e198;
-warp_layer.cu of NVlabs/PWC-Net@07df6eb; {grid,warp,negsquare,expmax}_layer.{cpp,cu} of twhui/LiteFlowNet@e7d6c43.
+warp_layer.cu of NVlabs/PWC-Net@07df6eb; {grid,warp,negsquare,expmax}_layer.{cpp,cu} of twhui/LiteFlowNet@e7d6c43;
+flow_transformer_layer.cu of bryanyzhu/Hidden-Two-Stream@f7f684a.
 """
 
 from __future__ import annotations
@@ -193,6 +194,33 @@ class Warp(_Warping):
         low = place.floor()
         along = self.between(after, row, low) if axis == 3 else self.between(after, low, column)
         return torch.where(whole, mean, along)
+
+
+@register("FlowTransformer", form="")
+class FlowTransformer(_Warping):
+    """Interpolates between pixels; what lies outside the image counts as 0.
+
+    As published, the image gets no gradient. This is the GPU code's arithmetic; its gradient adds the channels without
+    atomic operations, so that a GPU may lose some of them: here none is lost.
+    """
+
+    def forward(self, image: Tensor, flow: Tensor) -> Tensor:
+        image = image.detach()
+        row, column = self.places(flow)
+        y, x = (place.detach().floor() for place in (row, column))
+        down, across = (row - y).unsqueeze(1), (column - x).unsqueeze(1)
+        value = torch.zeros_like(image)
+        for step_y, step_x in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            share = (down if step_y else 1 - down) * (across if step_x else 1 - across)
+            value = value + share * self._pixels(image, y + step_y, x + step_x)
+        return value
+
+    def _pixels(self, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """The pixels at whole rows and columns, 0 outside the image."""
+        h, w = image.shape[2:]
+        inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+        place = (torch.where(inside, p, 0).long() for p in (row, column))
+        return torch.where(inside.unsqueeze(1), self.at(image, *place), 0)
 
 
 @register("Warp", form="liteflownet")

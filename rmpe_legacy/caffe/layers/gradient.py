@@ -6,7 +6,7 @@ top (Sigmoid), or its bottom in place (ReLU), reads whatever a layer wrote there
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,22 +27,33 @@ class Memory:
 
     def belongs_to(self, blob: Tensor) -> Tensor:
         """Attach this memory to a blob that a layer returns; returns the blob."""
-        blob.memories = [*getattr(blob, "memories", ()), self]
+        _attach(blob, [self])
         return blob
+
+
+_MEMORIES = "memories"  # the attribute of a tensor that holds them
+
+
+def _memories(blob: Tensor) -> Sequence[Memory]:
+    return getattr(blob, _MEMORIES, ())
+
+
+def _attach(blob: Tensor, memories: Sequence[Memory]) -> None:
+    setattr(blob, _MEMORIES, [*_memories(blob), *memories])
 
 
 def overwrite(old: Tensor, new: Tensor) -> None:
     """Record that an in-place layer wrote `new` over `old`, of one shape, for every Backward that will read `old`."""
-    for memory in getattr(old, "memories", ()):
+    for memory in _memories(old):
         memory.value = new.detach()  # detached, or the graph would hold a reference to itself
     share(old, new)
 
 
 def share(old: Tensor, new: Tensor) -> None:
     """Let `new` share the memory of `old`, possibly in another shape: readers of both see later writes to `new`."""
-    memories = getattr(old, "memories", ())
+    memories = _memories(old)
     if memories and new is not old:
-        new.memories = [*getattr(new, "memories", ()), *memories]
+        _attach(new, memories)
 
 
 class _Rewritten(torch.autograd.Function):

@@ -19,7 +19,7 @@ from rmpe_legacy.errors import FileError, RmpeError
 
 from .base import Layer
 from .base_data import SourceLayer
-from .fed import COLORS, ImagesWithPlaces
+from .fed import COLORS, ImagesAlone, ImagesWithPlaces
 from .registry import register
 
 
@@ -35,8 +35,11 @@ class ImageData(SourceLayer):
 
     @classmethod
     def for_spec(cls, spec: LayerSpec) -> type[Layer]:
-        """With use_gps, a layer that is fed."""
-        return ImagesWithPlaces if spec.get("image_data_param").fields.get("use_gps") else cls
+        """With use_gps, or without labels, a layer that is fed."""
+        fields = spec.get("image_data_param").fields
+        if fields.get("label") is False:
+            return ImagesAlone
+        return ImagesWithPlaces if fields.get("use_gps") else cls
 
     def check(self) -> None:
         param = self.spec.get("image_data_param")
@@ -134,18 +137,17 @@ class ImageData(SourceLayer):
         return super().assumed_shape(param.new_height, param.new_width, COLORS if param.is_color else 1)
 
     def batch(self) -> Sequence[np.ndarray]:
-        blob = labels = None
+        blobs: list[np.ndarray] = []  # made when the first image tells its size
 
         def use(i: int, line: tuple[str, int], path: str) -> None:
-            nonlocal blob, labels
             image = self._read(path)
-            if blob is None:
-                blob, labels = self.new_blobs(self.transformer.shape_of(image))
-            self.transformer.apply(image, blob[i])
-            labels[i] = line[1]
+            if not blobs:
+                blobs.extend(self.new_blobs(self.transformer.shape_of(image)))
+            self.transformer.apply(image, blobs[0][i])
+            blobs[1][i] = line[1]
 
         self.each_record(self._take, use)
-        return blob, labels
+        return blobs
 
 
 def _file_and_label(line: str) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 
 
@@ -20,7 +20,6 @@ class Local(Layer):
     and a bias (1, 1, num_output, H' * W')."""
 
     params = ("local_param",)
-    not_exportable = UNWRITTEN
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:
@@ -62,7 +61,6 @@ class CornerCrop(Layer):
 
     params = ("corner_crop_param",)
     tops = (1, None)
-    not_exportable = UNWRITTEN
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:

@@ -36,8 +36,7 @@ class MemoryData(BlobLayer):
         with self.named():
             self.transformer = DataTransformer(self.spec.get("transform_param"), self.spec.phase)
         self.seed(seed_from_torch() if self.transformer.is_random else 0)
-        self._data: np.ndarray | None = None
-        self._labels: np.ndarray | None = None
+        self._given: tuple[np.ndarray, np.ndarray] | None = None  # images and labels
         self._at, self._unused = 0, False
 
     def seed(self, seed: int) -> None:
@@ -87,7 +86,7 @@ class MemoryData(BlobLayer):
         if batch_size < 1:
             raise self.spec.error(f"cannot have a batch size of {batch_size}")
         self.batch_size = batch_size
-        self._data = None
+        self._given = None
 
     def _check_used(self, verb: str) -> None:
         if self._unused:
@@ -99,14 +98,15 @@ class MemoryData(BlobLayer):
         if not len(data) or len(data) % self.batch_size:
             raise self.spec.error(f"is given {len(data)} images; a multiple of its batch_size {self.batch_size} is "
                                   "expected")
-        self._data, self._labels, self._at = data, labels, 0
+        self._given, self._at = (data, labels), 0
 
     def batch(self) -> Sequence[np.ndarray]:
-        if self._data is None:
+        if self._given is None:
             raise self.spec.error("has no data yet; give it some: layer.reset(data, labels) or layer.add(images, "
                                   "labels), or give its tops instead")
+        data, labels = self._given
         rows = slice(self._at, self._at + self.batch_size)
-        self._at = rows.stop % len(self._data)
+        self._at = rows.stop % len(data)
         if self._at == 0:
             self._unused = False
-        return self._data[rows], self._labels[rows].reshape(-1, 1, 1, 1)
+        return data[rows], labels[rows].reshape(-1, 1, 1, 1)

@@ -330,8 +330,8 @@ class MultiBoxLoss(Layer):
         """Return the loss of the predicted boxes, summed over the matches."""
         if not found.matched:
             return self._nothing(batch.loc, self._last[0])
-        seen, target = self._loc_pairs(batch, found.match, where, batch.boxes)
-        seen, target = self._loc_rows.lay(seen, found.matched), self._target_rows.lay(target, found.matched)
+        pairs = self._loc_pairs(batch, found.match, where, batch.boxes)
+        seen, target = self._loc_rows.lay(pairs[0], found.matched), self._target_rows.lay(pairs[1], found.matched)
         if seen is None or target is None:
             raise self._does_not_fit()
         apart = seen - target
@@ -391,8 +391,8 @@ class MultiBoxLoss(Layer):
         positive = where[0] * self.priors + where[2]
         both = torch.cat([positive, found.negative])
         order = ((both // self.priors) * 2 + (torch.arange(len(both)) >= len(positive))).argsort(stable=True)
-        logits = take_rows(batch.conf.reshape(-1, self.classes), both[order])
-        logits = self._conf_rows.lay(logits, count)
+        chosen = take_rows(batch.conf.reshape(-1, self.classes), both[order])
+        logits = self._conf_rows.lay(chosen, count)
         if logits is None:
             raise self._does_not_fit()
         label = torch.cat([label, torch.full_like(found.negative, self.background)])[order][:count]

@@ -182,9 +182,13 @@ class PoolingOverAxes(PoolingND):
 
 @chooses("Pooling")
 def _choose_pooling(spec: LayerSpec) -> Choice:
-    """Where a file may give kernel_size once for each axis, it is the form that takes it."""
-    repeats = spec.get("pooling_param").descriptor.fields["kernel_size"].repeated
-    return Choice("nd") if repeats else Choice("", ("nd",))
+    """Where a file may give kernel_size once for each axis, it is the form that takes it; pads of each side, and means
+    without the padding, are synopsys's."""
+    param = spec.get("pooling_param")
+    if param.pool in ("AVE_EXC_PAD", "AVE_TF") or any(
+            map(param.has, ("pad_type", "pad_l", "pad_r", "pad_t", "pad_b"))):
+        return Choice("synopsys")
+    return Choice("nd") if param.descriptor.fields["kernel_size"].repeated else Choice("", ("nd", "synopsys"))
 
 
 @register("Pooling3D", form="p3d")

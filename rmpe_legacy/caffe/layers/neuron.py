@@ -30,7 +30,7 @@ class _Neuron(Layer):
     def value(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def slope(self, x: Tensor, y: Tensor) -> Tensor | float:
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:

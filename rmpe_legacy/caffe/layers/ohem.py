@@ -1,7 +1,8 @@
 """Online hard example mining: the two losses that also give a loss per region, and the layer that chooses by it.
 
 Sources: {smooth_L1_loss_ohem,softmax_loss_ohem,box_annotator_ohem}_layer.{cpp,cu} of Microsoft/caffe@ed05614 and
-makefile/frcnn@8d9b9eb; they exist for the GPU alone.
+makefile/frcnn@8d9b9eb, and smooth_L1_loss_layer.{cpp,cu} of daijifeng001/caffe-rfcn@543f8f6; they exist for the GPU
+alone.
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ class SmoothL1LossOHEM(Layer):
         rest = [None] * len(weights)
         loss = given(value.sum() / normalizer, lambda: (slope.view(shapes[0]), -slope.view(shapes[1]), *rest), *bottoms)
         return (loss, value.sum(1, keepdim=True))[: self.top_count]
+
+
+@register("SmoothL1Loss", form="rfcn")
+class RfcnSmoothL1Loss(SmoothL1LossOHEM):
+    """The same, as a form of SmoothL1Loss; as there, Backward omits the weight."""
 
 
 @register("SoftmaxWithLossOHEM", form="")

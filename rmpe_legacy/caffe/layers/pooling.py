@@ -133,15 +133,16 @@ class Pooling(Layer):
             raise self.spec.error(f"pool {self.method} has one top; only MAX gives a second one, the mask")
         self.kernel = self._kernel(param)  # None: the bottom's size
         self.stride, self.pad = self._pair(param, "stride"), self._pair(param, "pad")
-        self.floor = (param.has("round_mode") and param.round_mode == "FLOOR") or (
-            param.has("ceil_mode") and not param.ceil_mode)
+        self.floor = (param.round_mode == "FLOOR" if param.has("round_mode") else
+                      param.has("ceil_mode") and not param.ceil_mode)
         if 0 in self.stride or 0 in (self.kernel or ()):
             raise self.spec.error("kernel_size and stride must not be 0")
         if self.kernel is None and (self.stride != (1, 1) or self.pad != (0, 0)):
             raise self.spec.error("global_pooling needs stride 1 and pad 0")
         if any(self.pad) and self.method in ("STOCHASTIC", "SUM"):
             raise self.spec.error(f"pad is not supported with pool {self.method}; Caffe pads MAX and AVE only")
-        if any(self.pad) and any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
+        if self.kernel is not None and any(self.pad) and any(
+                p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
             raise self.spec.error(f"pad {self.pad} must be smaller than the kernel {self.kernel}")
 
     def _kernel(self, param: Message) -> Pair | None:
@@ -165,13 +166,18 @@ class Pooling(Layer):
             raise self.spec.error(f"give {name}, or {h} and {w}; not both")
         return (getattr(param, h), getattr(param, w)) if apart else (getattr(param, name),) * 2
 
+    def four_axes(self, bottom: Shape) -> Shape:
+        """Return the bottom's shape. Raises LayerError unless it has four axes, and pixels for global_pooling."""
+        if len(bottom) != 4:
+            raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom)}")
+        if self.kernel is None and 0 in bottom[2:]:
+            raise self.spec.error(f"global_pooling needs a bottom that is not empty, not {shape_text(bottom)}")
+        return bottom
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if len(bottom[0]) != 4:
-            raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom[0])}")
-        self.windows = Windows(self.kernel or bottom[0][2:], self.stride, self.pad, self.floor)
-        if 0 in self.windows.kernel:
-            raise self.spec.error(f"global_pooling needs a bottom that is not empty, not {shape_text(bottom[0])}")
-        out = self.windows.grid(bottom[0][2:])
+        size = self.four_axes(bottom[0])[2:]
+        self.windows = Windows(self.kernel or size, self.stride, self.pad, self.floor)
+        out = self.windows.grid(size)
         if any(n < 1 for n in out):
             raise self.spec.error(f"its window does not fit on a bottom of {shape_text(bottom[0])}")
         return [(*bottom[0][:2], *out)] * self.top_count

@@ -28,7 +28,6 @@ class PSROIAlign(PositionSensitiveLayer):
 
     params = ("psroi_align_param",)
     is_discontinuous = True
-    not_exportable = "has no operator in ONNX, and no translation here"
     above_0 = ("output_dim", "group_size", "sample_num")
 
     def setup(self, *bottom: Shape) -> None:

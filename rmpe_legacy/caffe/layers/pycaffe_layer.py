@@ -44,7 +44,7 @@ class Blob:
     def reshape(self, *shape: int) -> None:
         """Change the shape; values are kept only if it is the same."""
         if tuple(shape) != self._shape:
-            self.__init__(shape, self.dtype)
+            Blob.__init__(self, shape, self.dtype)
 
     @property
     def data(self) -> np.ndarray:
@@ -70,12 +70,12 @@ class Blob:
 
     @property
     def count(self) -> int:
-        return math.prod(self._shape)
+        return math.prod(self.shape)
 
     def _legacy(self, axis: int) -> int:
-        if len(self._shape) > 4:
-            raise ValueError(f"num, channels, height and width need a shape of at most 4 axes, not {self._shape}")
-        return self._shape[axis] if axis < len(self._shape) else 1
+        if len(self.shape) > 4:
+            raise ValueError(f"num, channels, height and width need a shape of at most 4 axes, not {self.shape}")
+        return self.shape[axis] if axis < len(self.shape) else 1
 
     num = property(lambda self: self._legacy(0))
     channels = property(lambda self: self._legacy(1))

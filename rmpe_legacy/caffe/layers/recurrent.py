@@ -135,7 +135,7 @@ class RNN(_Recurrent):
                ) -> tuple[Tensor, Sequence[Tensor]]:
         w_xh, b_h, *w_static, w_hh, w_ho, b_o = self.blobs()
         given = F.linear(x, w_xh, b_h)
-        constant = F.linear(static, w_static[0]) if self.static else None
+        constant = None if static is None else F.linear(static, w_static[0])
         h, hidden = first[0], []
         for x_t, cont_t in zip(given, cont, strict=True):
             total = F.linear(h * cont_t, w_hh) + x_t
@@ -161,11 +161,11 @@ class LSTM(_Recurrent):
                ) -> tuple[Tensor, Sequence[Tensor]]:
         w_xc, b_c, *w_static, w_hc = self.blobs()
         given = F.linear(x, w_xc, b_c)
-        constant = F.linear(static, w_static[0]) if self.static else None
+        constant = None if static is None else F.linear(static, w_static[0])
         (h, c), hidden = first, []
         for x_t, cont_t in zip(given, cont, strict=True):
             gates = F.linear(h * cont_t, w_hc) + x_t
-            c, h = _Unit.apply(c, gates if constant is None else gates + constant, cont_t, Memory(), False)
+            c, h = LstmStep.apply(c, gates if constant is None else gates + constant, cont_t, Memory(), False)
             hidden.append(h)
         return torch.stack(hidden), [h, c]
 
@@ -190,11 +190,11 @@ class LSTMUnit(Layer):
 
     def forward(self, cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
         memory = Memory()
-        c, h = _Unit.apply(cell, gates, cont.unsqueeze(2), memory, self.in_place)
+        c, h = LstmStep.apply(cell, gates, cont.unsqueeze(2), memory, self.in_place)
         return memory.belongs_to(c), h
 
 
-class _Unit(torch.autograd.Function):
+class LstmStep(torch.autograd.Function):
     """One LSTM step with its published Backward, which treats cont as part of the forget gate's sigmoid."""
 
     @staticmethod

@@ -18,7 +18,7 @@ from .base import Layer
 
 _LAYERS: Registry[str, type[Layer]] = Registry("layer type")
 _FORMS: Registry[tuple[str, str], type[Layer]] = Registry("form of a layer type")  # those of forks
-_FED: list[type[Layer]] = []  # the one class of data layers that the caller feeds, whatever their type
+
 _CHOOSERS: Registry[str, Chooser] = Registry("layer type with several forms")
 
 
@@ -98,10 +98,12 @@ def form_of(spec: LayerSpec) -> str | None:
     return next((form for form in wanted if form in forms), forms[0])
 
 
-def _class_for(spec: LayerSpec) -> type[Layer] | None:
-    """The class of a layer in its dialect; None where the dialect lacks the type."""
+def class_of(spec: LayerSpec) -> type[Layer] | None:
+    """Return the class of a layer in its dialect; None where the dialect lacks the type."""
     if spec.is_fed:
-        return _FED[0]
+        from .unknown_data import UnknownData  # it imports this module
+
+        return UnknownData
     form = form_of(spec)
     if form is None:
         return None
@@ -114,7 +116,7 @@ def create(spec: LayerSpec) -> Layer:
     """Return the module for one layer of a prototxt. Raises LayerError if its type is unknown."""
     if (error := unsupported(spec)) is not None:
         raise error
-    cls = _class_for(spec)
+    cls = class_of(spec)
     assert cls is not None  # or it would be unsupported
     layer = cls(spec)
     layer.check_arity()
@@ -123,7 +125,7 @@ def create(spec: LayerSpec) -> Layer:
 
 def unsupported(spec: LayerSpec) -> LayerError | None:
     """Return why a layer cannot be loaded, whatever its bottoms are; None if it can."""
-    cls = _class_for(spec)
+    cls = class_of(spec)
     if spec.is_fed:
         return None
     if cls is not None:
@@ -133,11 +135,6 @@ def unsupported(spec: LayerSpec) -> LayerError | None:
     return spec.error(f"dialect {spec.message.descriptor.schema.name!r} has no such layer; "
                       f"{having(dialects_of(spec.type))}")
 
-
-def stands_for_fed(cls: type[Layer]) -> type[Layer]:
-    """``@stands_for_fed`` above the class of layers whose spec `is_fed`."""
-    _FED.append(cls)
-    return cls
 
 
 def _refused_field(spec: LayerSpec, cls: type[Layer]) -> LayerError | None:

@@ -8,7 +8,7 @@ config.py; ``layer.settings`` changes them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from .base import Layer, Shape, count, ranked, shape_text
 from .fed import FedLayer, channels_beside
 from .known_python import known_python, number, parameters
 from .suppression import first_apart
+from .uncomputed_detectors import LabelledProposals, MaskTargets
 
 Array = np.ndarray
 
@@ -94,12 +95,16 @@ class _Anchored(Layer):
     def setup(self, *bottom: Shape) -> None:
         values = parameters(self.spec)
         self.stride = number(self.spec, values, "feat_stride")
+        self.anchors = self.read_anchors(values)
+
+    def read_anchors(self, values: Mapping[str, Any]) -> Array:
+        """The boxes of a cell, of param_str's scales and ratios. Raises LayerError if they are no lists of numbers."""
         lists = [values.get(name, default) for name, default in (("scales", (8, 16, 32)), ("ratios", (0.5, 1, 2)))]
         for given in lists:
             if not isinstance(given, list | tuple) or not given or not all(
                     isinstance(v, int | float) and v > 0 for v in given):
                 raise self.spec.error("its param_str needs scales and ratios as lists of numbers above 0")
-        self.anchors = generate_anchors(*lists)
+        return generate_anchors(*lists)
 
     def shifted(self, h: int, w: int) -> Array:
         """Every anchor of every cell: see `spread`."""
@@ -129,8 +134,8 @@ class ProposalLayer(_Anchored):
 
     @classmethod
     def for_spec(cls, spec: LayerSpec) -> type[Layer]:
-        """Without the image's size it is R-C3D's, of spans of time."""
-        return TemporalProposalLayer if len(spec.bottom) == 2 else cls
+        """Without the image's size it is R-C3D's, of spans of time; with boxes too it is mtnet's in training."""
+        return {2: TemporalProposalLayer, 4: LabelledProposals}.get(len(spec.bottom), cls)
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
@@ -183,9 +188,11 @@ class ProposalLayer(_Anchored):
 
 @known_python(("rpn.anchor_target_layer", "AnchorTargetLayer"))
 class AnchorTargetLayer(_Anchored):
-    """Labels and targets of anchors: a map (1, ., H, W), boxes (G, 5), the image (1, 3) -> labels (1, 1, A * H, W),
+    """Labels and targets of anchors: scores (1, 2A, H, W), boxes (G, 5), the image (1, 3) -> labels (1, 1, A * H, W),
     targets and two kinds of weights, each (1, 4A, H, W).
 
+    A network whose scores are of other anchors, or whose boxes have other columns, as forks of the module have them,
+    loads and does not run.
     Which of too many anchors are left out is drawn from NumPy's generator, as published.
     """
 
@@ -201,13 +208,15 @@ class AnchorTargetLayer(_Anchored):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.one_image(bottom[0])
-        if count(bottom[1]) % 5 or count(bottom[2]) < 3:
-            raise self.spec.error("needs boxes (G, 5) and the image's info (1, 3); its bottoms are "
-                                  + ", ".join(map(shape_text, bottom)))
-        a, (h, w) = len(self.anchors), bottom[0][2:]
+        a, (h, w) = bottom[0][1] // 2 or len(self.anchors), bottom[0][2:]
         return [(1, 1, a * h, w), *[(1, 4 * a, h, w)] * 3]
 
     def forward(self, scores: Tensor, boxes: Tensor, info: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
+        if scores.shape[1] // 2 not in (0, len(self.anchors)):
+            raise self.spec.error(f"has {len(self.anchors)} anchors, but scores of {scores.shape[1] // 2}")
+        if boxes.numel() % 5 or info.numel() < 3:
+            raise self.spec.error("needs boxes (G, 5) and the image's info (1, 3); they are "
+                                  f"{shape_text(boxes.shape)} and {shape_text(info.shape)}")
         truth, image = (x.astype(np.float64) for x in arrays(boxes.reshape(-1, 5), info))
         h, w = scores.shape[2:]
         height, width = image.reshape(-1)[:2]
@@ -269,6 +278,11 @@ class ProposalTargetLayer(Layer):
     bottoms, tops = 2, (5, 6)
     works_in_place = False
     not_exportable = "compares with labels"
+
+    @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        """With the objects' masks it is AffordanceNet's."""
+        return MaskTargets if len(spec.bottom) == 5 else cls
 
     def setup(self, *bottom: Shape) -> None:
         self.classes = int(number(self.spec, parameters(self.spec), "num_classes"))

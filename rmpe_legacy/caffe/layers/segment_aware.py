@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .base_conv import Windowed
 from .conv import Convolution
 from .registry import register
@@ -38,7 +38,6 @@ class _Absolute(torch.autograd.Function):
 class _Neighbours(Windowed):
     """Base: compares each window's center with its other places. kernel / 2, rounded down, is the center."""
 
-    not_exportable = UNWRITTEN
     works_in_place = False
 
     def setup(self, *bottom: Shape) -> None:
@@ -160,6 +159,7 @@ class ConvolutionOfColumns(Convolution):
 
     def setup(self, *bottom: Shape) -> None:
         self.laid_out = self.spec.get("convolution_param").bottom_is_im2col
+        self.is_plain = not self.laid_out
         super().setup(*bottom)
 
     def weight_shape(self) -> Shape:

@@ -89,9 +89,11 @@ class IntelSmoothL1Loss(WeightedSmoothL1Loss):
 
 @chooses("SmoothL1Loss")
 def _choose(spec: LayerSpec) -> Choice:
-    """Two bottoms and no field: The form of RMPE and SSD; loss_weight defaults to 1."""
+    """Two bottoms and no field: the form of RMPE and SSD; loss_weight defaults to 1. A second top is R-FCN's."""
+    if len(spec.top) > 1:
+        return Choice("rfcn")
     if len(spec.bottom) == 3:
-        return Choice("fast-rcnn")
+        return Choice("rfcn", ("fast-rcnn",)) if spec.has("loss_param") else Choice("fast-rcnn", ("rfcn",))
     if len(spec.bottom) == 2 and not spec.has("smooth_l1_loss_param"):
-        return Choice("", ("rcnn", "intel"))
+        return Choice("", ("rcnn", "intel", "rfcn"))
     return Choice("intel", ("rcnn",)) if spec.has("loss_param") else Choice("rcnn", ("intel",))

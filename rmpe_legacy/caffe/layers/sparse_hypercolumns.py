@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 
 
@@ -33,7 +33,6 @@ class SparseHypercolumnExtractor(Layer):
     bottoms = (2, None)
     refuses = unforced = (0,)
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param, (places, *maps) = self.spec.get("sparse_hypercolumn_extractor_param"), bottom

@@ -28,14 +28,15 @@ def missing_file(spec: LayerSpec, reason: str) -> MissingFileError:
     return error
 
 
-def check_predictions(layer: Layer, bottom: tuple[Shape, ...], places: int, classes: int) -> int:
+def check_predictions(layer: Layer, bottom: tuple[Shape, ...], places: int, classes: int, values: int = 4) -> int:
     """Return the number of priors P in the third bottom.
 
     Args:
         layer: The layer, for errors.
-        bottom: Shapes (N, P * places * 4), (N, P * classes), (1, 2, P * 4).
+        bottom: Shapes (N, P * places * values), (N, P * classes), (1, 2, P * 4).
         places: Boxes predicted per prior.
         classes: Confidences predicted per prior.
+        values: Numbers that make a predicted place.
 
     Raises:
         LayerError: The predictions are for another number of priors.
@@ -48,7 +49,7 @@ def check_predictions(layer: Layer, bottom: tuple[Shape, ...], places: int, clas
         raise layer.spec.error("needs bottoms (N, predictions), (N, confidences) and (1, 2, priors * 4), not "
                                + ", ".join(map(shape_text, bottom[:3])))
     priors = prior[2] // 4
-    for what, has, each in (("location", loc[1], places * 4), ("confidence", conf[1], classes)):
+    for what, has, each in (("location", loc[1], places * values), ("confidence", conf[1], classes)):
         if has != priors * each:
             raise layer.spec.error(f"{priors} priors need {priors * each} {what} predictions, {each} each; its bottom "
                                    f"has {has}")

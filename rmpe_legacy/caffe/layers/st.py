@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from rmpe_legacy import ops
+from rmpe_legacy.ops.spatial_transformer import DeTransform
 
 from .base import Layer, Shape, count, rows, shape_text
 from .registry import register
@@ -51,13 +53,13 @@ class SpatialTransformer(Layer):
         # st_layer.cu:406: either one makes it compute the image's gradient
         self.image_learns = param.to_compute_dU or self.mode in ("paper", "published-identity")
 
-    def _mode(self) -> str:
+    def _mode(self) -> DeTransform:
         if self.spec.de_transform is None:
             warnings.warn(f"{self.spec.where}: {self.spec.name}: de_transform: true is taken as the inverse of theta, "
                           "as the paper means it; the published layer ignores the option. Choose with --de-transform "
                           "(in Python, de_transform=): 'paper', 'published-identity' or 'published-ignored'",
                           stacklevel=2)
-        return self.spec.de_transform or "paper"
+        return cast("DeTransform", self.spec.de_transform or "paper")  # parse_net refuses any other
 
     def _check_image(self, image: Shape) -> None:
         if len(image) != 4:

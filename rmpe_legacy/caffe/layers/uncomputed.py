@@ -14,7 +14,7 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
 
 from .base import Count, Layer, Shape, count, shape_text
-from .registry import Choice, chooses, register
+from .registry import register
 
 
 class Uncomputed(Layer):
@@ -62,6 +62,15 @@ class GeneralTripletLoss(UncomputedLoss):
     params = ("general_triplet_loss_param",)
     bottoms = 2
     tops = (1, 2)
+
+
+@register("YoloV3Loss", form="")
+class YoloV3Loss(UncomputedLoss):
+    """Compares maps (N, num_object * (5 + num_classes), side, side) with a map of labels (N, side * side * 7). Source:
+    yolo_v3_loss_layer.cpp of foss-for-synopsys-dwc-arc-processors/synopsys-caffe@977ba36."""
+
+    params = ("yolo_v3_loss_param",)
+    bottoms = 2
 
 
 @register("LpqLoss", form="")
@@ -248,28 +257,6 @@ class DeformablePsRoiPool(Uncomputed):
             raise self.spec.error("needs output_dim and group_size above 0, and output_dim * group_size^2 channels; "
                                   f"its bottom is {shape_text(bottom[0])}")
         return [(bottom[1][0], param.output_dim, param.group_size, param.group_size)]
-
-
-@register("ROIAlign", form="mask-rcnn")
-class MaskRoiAlign(Uncomputed):
-    """The largest of four samples of each bin: (N, C, H, W), regions (R, 5) -> (R, C, pooled_h, pooled_w). Source:
-    roi_align_layer.cpp of jasjeetIM/Mask-RCNN@1b07c4c."""
-
-    params = ("roi_align_param",)
-    bottoms = 2
-    tops = 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param = self.spec.get("roi_align_param")
-        if min(param.pooled_h, param.pooled_w) < 1 or not bottom[1]:
-            raise self.spec.error("needs features, regions, and pooled_h and pooled_w above 0")
-        return [(bottom[1][0], self.nchw(bottom[0])[1], param.pooled_h, param.pooled_w)]
-
-
-@chooses("ROIAlign")
-def _choose_roi_align(spec: LayerSpec) -> Choice:
-    """roi_align_param is that of forks of Mask R-CNN."""
-    return Choice("mask-rcnn") if spec.has("roi_align_param") else Choice("", ("mask-rcnn",))
 
 
 @register("RestrainLoss", form="")
@@ -508,15 +495,6 @@ class LiftedStructSimilaritySoftmaxLoss(UncomputedLoss):
 
     params = ("lifted_struct_sim_softmax_loss_param",)
     bottoms = 2
-
-
-@register("SigmoidCrossEntropyWeightedLoss", form="")
-class SigmoidCrossEntropyWeightedLoss(UncomputedLoss):
-    """Compares scores with targets, each with a weight. Source: sigmoid_cross_entropy_weighted_loss_layer.cpp of
-    gkioxari/caffe-fast-rcnn@7048851."""
-
-    bottoms = (2, 3)
-    tops = (1, 2)
 
 
 @register("GenSlicinfo", form="")

@@ -16,8 +16,8 @@ from .registry import Choice, chooses, register
 from .uncomputed import Uncomputed
 
 
-@register("DenseCRF", form="")
-class DenseCRF(Uncomputed):
+@register("DenseCRF", form="deeplab")
+class DeeplabDenseCRF(Uncomputed):
     """DeepLab's: scores (N, C, H, W), the sizes of the images and perhaps the images -> probabilities, or their
     logarithms, by a dense random field."""
 
@@ -86,6 +86,12 @@ class RotateROIPooling(_RotatedRegions):
 
     params = ("rotate_pooling_param",)
     bottoms = 3
+
+
+@chooses("DenseCRF")
+def _choose_field(spec: LayerSpec) -> Choice:
+    """By the name of its fields."""
+    return Choice("") if spec.has("densecrf_param") else Choice("deeplab")
 
 
 @chooses("RotateROIPooling")

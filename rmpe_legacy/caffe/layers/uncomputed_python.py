@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .base import Shape
+from .fed import FedLayer
 from .known_python import known_python, number, parameters
 from .uncomputed import Uncomputed
 from .weak_segmentation import SEC_MAP, VOC_CLASSES
@@ -71,40 +72,195 @@ class PySeededRegions(_SameShape):
     like = 1
 
 
-# --- rotated regions: lib/rotation of mjq11302010044/RRPN@ae64282 ----------------------------------------------
-
-ROTATED = 5  # values of a rotated box
+# --- patches, triplets and text ------------------------------------------------------------------------------
 
 
-@known_python(("rotation.rproposal_layer", "ProposalLayer"))
-class RotatedProposals(UncomputedPython):
-    """Scores, moves and the image's size -> regions (R, 6), and their scores."""
+@known_python(("sampling_layers", "RandomSamplingLayer"))
+class PyRandomSampling(UncomputedPython):
+    """Images and label maps -> `num` patches of output_size pixels, and their labels (num, 1). Source:
+    resources/sampling_layers.py of XiaohangZhan/mix-and-match@8d4c9df."""
 
-    bottoms = (3, None)
-    tops = (1, 2)
+    bottoms = tops = 2
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        return self.take([(1, ROTATED + 1), (1, 1, 1, 1, 1)])
+        num, size = self.parameter("num", 0), self.parameter("output_size", 0)
+        if min(num, size) < 1 or not bottom[0][0] or num % bottom[0][0]:
+            raise self.spec.error("needs output_size above 0, and num, a multiple of the images; num is "
+                                  f"{num} for {bottom[0][0]} images")
+        return [(num, self.nchw(bottom[0])[1], size, size), (num, 1)]
 
 
-@known_python(("rotation.anchor_target_layer", "AnchorTargetLayer"))
-class RotatedAnchorTargets(UncomputedPython):
-    """Scores (1, 2 A, H, W), boxes, the image's size and the image -> labels, targets and weights of the anchors."""
+class _ThreeAlike(UncomputedPython):
+    """Base: features and labels -> those of anchors, of likes and of unlikes, of the features' shape."""
+
+    bottoms, tops = 2, 3
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [bottom[0]] * 3
+
+
+@known_python(("sampling_layers", "GraphToTripletLayer"))
+class PyGraphToTriplet(_ThreeAlike):
+    """Triplets of a graph that grows by chance. Source: resources/sampling_layers.py of
+    XiaohangZhan/mix-and-match@8d4c9df."""
+
+
+@known_python(("tripletsample_layer", "TripletSampleLayer"))
+class PyTripletSample(_ThreeAlike):
+    """Triplets of a batch, drawn by chance; as many as it has pairs when it runs. Source:
+    triplet/tripletsample_layer.py of hizhangp/triplet@9713496."""
+
+
+@known_python(("projection_layer_CSPN", "SimplexProjectionLayer"))
+class PySimplexProjection(_SameShape):
+    """Probabilities, labels and numbers of images -> probabilities that fill as much as files of saliency say. Source:
+    projection_layer_CSPN.py of briqr/CSPN@d3d01e5."""
 
     bottoms = (3, None)
+
+
+@known_python(("regionlosslayer", "RegionLossLayer"), ("detectionlosslayer", "DetectionLossLayer"))
+class PyYoloLoss(UncomputedPython):
+    """YOLO's losses of versions 2 and 1. Sources: lib/{regionlosslayer,detectionlosslayer}.py of
+    leon-liangwu/py-caffe-yolo@8407d3c."""
+
+    bottoms, tops = 2, 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1,)]
+
+
+@known_python(("pythonLayer", "regression_Layer"), ("alphaPredictionLoss", "AlphaPredictionLossLayer"),
+              ("overallLoss", "EncoderDecoderLossLayer"), ("pylayerUtils", "RBoxLossLayer"),
+              ("tripletloss_layer", "TripletLayer"), ("triplet_loss", "TripletLossLayer1"),
+              ("distance_layer", "DistanceLayer"))
+class PyUncomputedLoss(UncomputedPython):
+    """Losses (1,): of MTCNN's boxes and landmarks (CongWeilin/mtcnn-caffe@2883feb), of mattes
+    (ShawnNew/shape-alpha-matting@fe05671), of EAST's rotated boxes (SURFZJY/EAST-caffe@8edbca8), of triplets
+    (hizhangp/triplet@9713496, TuBui/Triplet_Loss_SBIR@949ccc3), of how compact a class is
+    (PramuPerera/DeepOneClass@cdb6bcc)."""
+
+    bottoms, tops = (1, 3), 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1,)]
+
+
+class _FacesOfClasses(UncomputedPython):
+    """Base: scores (N, 2) and labels -> those of the rows whose label is not -1, then zeros."""
+
+    bottoms = tops = 2
+    more: Shape = ()
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        rows = bottom[1][:1]
+        return [(*rows, 2, *self.more), (*rows, 1)]
+
+
+@known_python(("pythonLayer", "cls_Layer"))
+class PyFaceRows(_FacesOfClasses):
+    """As the base. Source: 48net/pythonLayer.py of CongWeilin/mtcnn-caffe@2883feb."""
+
+
+@known_python(("pythonLayer", "cls_Layer_fc"))
+class PyFaceMaps(_FacesOfClasses):
+    """As the base, (N, 2, 1, 1). Source: 48net/pythonLayer.py of CongWeilin/mtcnn-caffe@2883feb."""
+
+    more = (1, 1)
+
+
+@known_python(("balance_label_layer", "LabelBalanceLayer"))
+class PyLabelBalance(_SameShape):
+    """Scores, probabilities and labels -> the scores, whose gradient is weighed by how rare a label is. Source:
+    balance_label_layer.py of ZijingChen/trackBySeg@6bdfad7."""
+
+    bottoms = 3
+
+
+class _Pairs(UncomputedPython):
+    """Base: features (1, C, H, W) and labels -> pairs of them, side by side, and whether they differ."""
+
+    bottoms = tops = 2
+    pairs, side = 20, 3
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, channels = self.nchw(bottom[0])[:2]
+        if n != 1:
+            raise self.spec.error(f"takes one image at a time, not {n}")
+        return [(self.pairs, 2 * channels, self.side, self.side), (self.pairs * self.nchw(bottom[1])[0], 1)]
+
+
+@known_python(("sub_sample_layer", "SubSampleLayer"))
+class PySubSample(_Pairs):
+    """Pairs of windows, drawn by chance. Source: sub_sample_layer.py of ZijingChen/trackBySeg@6bdfad7."""
+
+
+@known_python(("sub_sample_layer", "SubPointLayer"), ("sub_sample_layer", "SubPointLayerTest"))
+class PySubPoints(_Pairs):
+    """Pairs of points, drawn by chance. Source: sub_sample_layer.py of ZijingChen/trackBySeg@6bdfad7."""
+
+    pairs, side = 180, 1
+
+
+# --- jialinwu17/box_cls_reg@be48824, lib/roi_data_layer and lib/fast_rcnn/config.py ---------------------------
+
+
+@known_python(("roi_data_layer.inspect_layer", "InspectLayer"))
+class PyInspect(_SameShape):
+    """The bottom; the published layer prints its gradient's mean."""
+
+    bottoms = 1
+
+
+@known_python(("roi_data_layer.debug_layer", "RoIDataLayer"))
+class PyDebug(UncomputedPython):
+    """No tops: blobs for a debugger to look at."""
+
+    tops = 0
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return []
+
+
+@known_python(("roi_data_layer.transpose_layer", "RoIDataLayer"))
+class PyTransposed(UncomputedPython):
+    """The axes in another order, which param_str gives as text: order: '0,2,3,1'."""
+
+    bottoms = tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        order = [part.strip() for part in str(parameters(self.spec).get("order", "")).split(",")]
+        if sorted(order) != sorted(map(str, range(len(bottom[0])))):
+            raise self.spec.error(f"its param_str needs 'order': the {len(bottom[0])} axes' numbers, with commas")
+        return [tuple(bottom[0][int(axis)] for axis in order)]
+
+
+@known_python(("roi_data_layer.rfcn_anno_layer_new", "RoIDataLayer"))
+class PyBoxesByClasses(UncomputedPython):
+    """Three points for each region (3, 2) and what is learnt there: the weights of 49 regions for 64 x 9 samples,
+    labels and two kinds of weights for 64 parts of each class but the first, the same for 16 sides, features (3, 64),
+    and the samples (576, 2). Three times as many rows as regions when it runs."""
+
+    tops = 10
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        classes = self.parameter("num_classes", 21) - 1
+        return [(3, 2), (3, 64, 9, 49), *[(3, 64 * classes)] * 3, *[(3, 16, classes, 1)] * 3, (3, 64), (576, 2)]
+
+
+# --- captions -------------------------------------------------------------------------------------------------
+
+
+@known_python(("python_data_layers", "pairedCaptionData"))
+class PyCaptions(FedLayer):
+    """DCC's words, the next words and whether a sentence goes on (stream_size, batch_size), and images' features
+    (batch_size, 471), fed. Source: utils/python_data_layers.py of LisaAnne/DCC@a885b5d."""
+
+    params = ("python_param",)
     tops = 4
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        _, c, h, w = self.nchw(bottom[0])
-        return [(1, 1, c // 2 * h, w), *[(1, c // 2 * ROTATED, h, w)] * 3]
-
-
-@known_python(("rotation.rproposal_target_layer", "ProposalTargetLayer"))
-class RotatedProposalTargets(UncomputedPython):
-    """Regions and boxes -> regions (R, 6), labels, targets and weights."""
-
-    bottoms = (2, None)
-    tops = 5
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        return [(1, ROTATED + 1), (1, 1), *[(1, self.parameter("num_classes", 2) * ROTATED)] * 3]
+        values = parameters(self.spec)
+        length, batch = (int(number(self.spec, values, name, default))
+                         for name, default in (("stream_size", 20), ("batch_size", 100)))
+        return [*[(length, batch)] * 3, (batch, 471)]

@@ -10,10 +10,8 @@ from .base import Shape
 from .by_use import sample_by_use
 from .fed import FedLayer
 from .known_python import number, parameters
-from .registry import stands_for_fed
 
 
-@stands_for_fed
 class UnknownData(FedLayer):
     """A layer without bottoms that is not supported, with strict=False.
 

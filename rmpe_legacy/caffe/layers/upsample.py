@@ -1,6 +1,7 @@
 """Upsample, of two kinds: a max pooling undone by its mask (segnet), and pixels repeated (yolo).
 
-Sources: upsample_layer.cpp of TimoSaemann/caffe-segnet-cudnn5@abcf30d and eric612/MobileNet-YOLO@69b4441.
+Sources: upsample_layer.cpp of TimoSaemann/caffe-segnet-cudnn5@abcf30d and eric612/MobileNet-YOLO@69b4441;
+upsample_darknet_layer.cpp of foss-for-synopsys-dwc-arc-processors/synopsys-caffe@977ba36.
 """
 
 from __future__ import annotations
@@ -90,14 +91,15 @@ class Unpooled(Layer):
 class Repeated(Layer):
     """Repeats each pixel scale x scale times: (N, C, H, W) -> (N, C, H * scale, W * scale)."""
 
-    params = ("upsample_param",)
+    params: tuple[str, ...] = ("upsample_param",)
     works_in_place = False
+    field = "scale"
 
     def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("upsample_param")
-        self.scale = param.scale if param.has("scale") else 1
+        param = self.spec.get(self.params[0])
+        self.scale = getattr(param, self.field) if param.has(self.field) else 1
         if self.scale < 1:
-            raise self.spec.error("scale must be above 0")
+            raise self.spec.error(f"{self.field} must be above 0")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 4:
@@ -106,6 +108,14 @@ class Repeated(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+
+
+@register("UpsampleDarknet", form="")
+class UpsampleDarknet(Repeated):
+    """Repeats each pixel stride x stride times: (N, C, H, W) -> (N, C, H * stride, W * stride)."""
+
+    params = ("upsample_darknet_param",)
+    field = "stride"
 
 
 @chooses("Upsample")

@@ -15,6 +15,7 @@ from .base import Layer, Shape, shape_text
 from .registry import register
 
 ROW = 7  # image, label, confidence, left, top, right, bottom
+MOST_OBJECTS = 200  # about; in each of the typical values
 
 
 class _Found(NamedTuple):
@@ -40,8 +41,12 @@ class _YoloOutput(Layer):
         return [(1, 1, self.spec.rows, ROW)]
 
     def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> np.ndarray:
-        """Maps of which few give boxes."""
-        return rng.normal(-2, 2, bottom[index])
+        """Maps of which at most some hundred boxes have an object."""
+        maps = rng.normal(-2, 2, bottom[index])
+        n, _, h, w = bottom[index]
+        whole = maps.reshape(n, self.boxes, 5 + self.classes, h, w)[:, :, 4]
+        whole[rng.random(whole.shape) * whole.size > MOST_OBJECTS] = -20
+        return maps
 
     def kept(self, found: Sequence[_Found], images: int) -> Tensor:
         """The rows of the candidates that no better one covers, best first.

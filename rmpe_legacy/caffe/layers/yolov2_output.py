@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 from .rpn import arrays
 from .suppression import first_apart
@@ -30,7 +30,6 @@ class YoloV2DetectionOutput(Layer):
     works_in_place = False
     chooses_rows = True
     unforced = (0,)
-    not_exportable = UNWRITTEN
     caffe_source = "detection_output_layer.cpp"
     classes_field = "num_classes"
 
@@ -82,6 +81,7 @@ class RegionDetectionOutput(YoloV2DetectionOutput):
     of equal ones the first."""
 
     classes_field = "classes"
+    not_exportable = "a box that it drops has dropped others before, which ONNX's NonMaxSuppression does not do"
 
     def _kept(self, boxes: np.ndarray, sure: np.ndarray) -> list[int]:
         low, high = _corners(boxes)
@@ -124,7 +124,6 @@ class Region(Layer):
     bottoms = tops = 1
     works_in_place = False
     unforced = (0,)
-    not_exportable = UNWRITTEN
     caffe_source = "region_layer.cpp"
 
     def setup(self, *bottom: Shape) -> None:

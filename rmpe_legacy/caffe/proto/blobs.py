@@ -41,12 +41,12 @@ def _release(view: np.ndarray, mapped: mmap.mmap | None) -> None:
     """Let go of the file's pages in memory behind a view of it; it can still be read again."""
     if view.nbytes < mmap.PAGESIZE:  # it fills no page
         return
-    owner = view
+    owner: object = view
     while isinstance(owner, np.ndarray):
         owner = owner.base
-    if mapped is None and isinstance(owner, memoryview):
+    if mapped is None and isinstance(owner, memoryview) and isinstance(owner.obj, mmap.mmap):
         mapped = owner.obj
-    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         begin = view.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
         if not 0 <= begin <= len(mapped) - view.nbytes:
             return  # a copy, for example of unaligned values

@@ -5,7 +5,8 @@ messages in the form of schema.txt. The base's messages hold as they are; a line
 message. Of a field, ``@none`` says that it changes no number here, ``@refused`` that a layer which uses it cannot be
 computed, ``@fed`` that a data layer which sets it can be fed but does not read its source.
 
-types are the layer types that the fork adds, or has in a form of its own: "ROIPooling Crop=hed".
+types are the layer types that the fork adds, or has in a form of its own: "ROIPooling Crop=hed". A type that has
+several forms there stands once for each.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def _read(name: str, text: str) -> Dialect:
     types: dict[str, tuple[str, ...]] = {}
     for item in header["types"].split():
         type_name, _, form = item.partition("=")
-        types[type_name] = (form,)
+        types[type_name] = (*types.get(type_name, ()), form)
     return Dialect(name, header["title"], header["repository"], header["base"], types, tuple(lines))
 
 

@@ -141,7 +141,6 @@ class Message:
         return (self.descriptor is other.descriptor and self.fields.keys() == other.fields.keys()
                 and all(_same(value, other.fields[name]) for name, value in self.fields.items()))
 
-    __hash__ = None
 
     def __repr__(self) -> str:
         return f"{self.descriptor.name if self.descriptor else 'message'}({self.fields})"

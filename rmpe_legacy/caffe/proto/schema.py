@@ -221,6 +221,27 @@ def may_have(dialect: str, wanted: Set[tuple[str, str]]) -> bool:
     return wanted <= _names_of(own.base) | _names_of(own.name)
 
 
+@cache
+def differing_defaults() -> Mapping[tuple[str, str], Mapping[Any, tuple[str, ...]]]:
+    """Return (message, field) -> default -> the dialects that have it, where forks give a number or a bool different
+    ones. Of the bases only `mixed`'s own is listed."""
+    found: dict[tuple[str, str], dict[Any, tuple[str, ...]]] = {}
+    for name in (BASES["ssd"].name, *forks()):
+        for message, match in _lines_of(name):
+            if match[3] not in SCALARS or match[4]:
+                continue
+            default = ZERO.get(match[3], 0) if match[5] is None else _scalar_default(match[3], match[5])
+            of_field = found.setdefault((message.name, match[2]), {})
+            of_field[default] = (*of_field.get(default, ()), name)
+    return {key: values for key, values in found.items() if len(values) > 1}
+
+
+@cache
+def owners_of(message: str, name: str) -> tuple[str, ...]:
+    """Return the dialects, bases first, in which `message` has a field `name` of its own."""
+    return tuple(dialect for dialect in (*BASES, *forks()) if (message, name) in _names_of(dialect))
+
+
 def added_fields(dialect: str) -> frozenset[tuple[str, str]]:
     """Return the (message, field) pairs that a dialect adds to its base; empty for a base."""
     if dialect == MIXED:
@@ -231,11 +252,16 @@ def added_fields(dialect: str) -> frozenset[tuple[str, str]]:
 @cache
 def _names_of(dialect: str) -> frozenset[tuple[str, str]]:
     """The (message, field) pairs of a base, or those that a fork adds."""
+    return frozenset((message.name, match[2]) for message, match in _lines_of(dialect))
+
+
+def _lines_of(dialect: str) -> list[tuple[MessageType, re.Match]]:
+    """The messages and fields of a base, or those that a fork adds."""
     own = dialects()[dialect]
-    schema = Schema(own.name, own.base)
     raw: list[tuple[MessageType, re.Match]] = []
-    _add(schema, _base_lines() if dialect in BASES else own.lines, dialect if dialect in BASES else None, raw)
-    return frozenset((message.name, match[2]) for message, match in raw)
+    _add(Schema(own.name, own.base), _base_lines() if dialect in BASES else own.lines,
+         dialect if dialect in BASES else None, raw)
+    return raw
 
 
 def float32(value: float) -> float:

@@ -428,8 +428,8 @@ class _Parser:
         self._advance()
         if kind == "name" and token in ("true", "false") and not minus:
             return token == "true"
-        number = parse_integer(token) if kind == "number" else None
-        if number is None or number.bit_length() > 64:
+        number: float | None = parse_integer(token) if kind == "number" else None
+        if not isinstance(number, int) or number.bit_length() > 64:
             number = parse_number(kind, token)
         return token if number is None else -number if minus else number
 

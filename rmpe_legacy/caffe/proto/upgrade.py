@@ -159,7 +159,7 @@ def _transform_params(net: Message) -> Message:
 
 
 def _transform_param(layer: Message) -> Message:
-    owner = _TRANSFORMS.get(layer.fields.get("type"))
+    owner = _TRANSFORMS.get(layer.fields.get("type", ""))
     if owner is None or not layer.has(owner):
         return layer
     param = layer.fields[owner]

@@ -143,6 +143,7 @@ class _Reader:
 
     def _field(self, message: Message, field: Field, wire: int, start: int, at: int, end: int) -> int:
         name, values = field.name, message.fields
+        value: Any
         if field.repeated and field.type in _ARRAYS:
             return self._array(values, field, wire, start, at, end)
         if field.message is not None:

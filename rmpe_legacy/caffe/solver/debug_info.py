@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.step import Step
 
 log = logging.getLogger(__name__)
 

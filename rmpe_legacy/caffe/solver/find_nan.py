@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.step import Step
 
 
 def first_nan(net: Net) -> str:

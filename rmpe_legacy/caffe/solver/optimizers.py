@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from rmpe_legacy.errors import NetError
 
 REGULARIZATIONS = ("L2", "L1")
+Loss = TypeVar("Loss")
 CPU_CACHE = 1 << 16  # values of a parameter; each step needs a few times as many besides
 
 
@@ -73,8 +74,14 @@ class CaffeOptimizer(torch.optim.Optimizer):
             state["history"] = [torch.zeros_like(p) for _ in range(self.history_blobs)]
         return state["history"]
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], Loss]) -> Loss: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
         """Update every parameter once. Each gradient is replaced by the update that was subtracted, as in Caffe's
         diffs.
 

@@ -5,6 +5,8 @@ Sources: Solver::TestClassification, Solver::TestDetection (solver.cpp) of RMPE@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from rmpe_legacy.caffe.net import Net
@@ -12,7 +14,7 @@ from rmpe_legacy.errors import NetError
 
 from .detection_ap import DetectionScores
 
-Values = list[tuple[str, np.float32]]  # an output's name and one of its values
+Values = Sequence[tuple[str, float | np.floating]]  # an output's name and one of its values
 
 
 class Scores:
@@ -21,11 +23,11 @@ class Scores:
     def __init__(self, ap_version: str | None = None):
         """ap_version: compute the mAP of DetectionEvaluate's rows by this version; None for plain means."""
         self.ap_version = ap_version
-        self._sums: Values = []
+        self._sums: list[tuple[str, np.float32]] = []
         self._batches = 0
         self._detections: dict[str, DetectionScores] = {}
 
-    def add(self, net: Net) -> Values:
+    def add(self, net: Net) -> list[tuple[str, np.float32]]:
         """Add the outputs of the network's last forward, and return them.
 
         Raises:
@@ -54,7 +56,7 @@ class Scores:
         return [(name, float(np.float32(total / np.float32(self._batches)))) for name, total in self._sums]
 
 
-def output_values(net: Net) -> Values:
+def output_values(net: Net) -> list[tuple[str, np.float32]]:
     """Return each value of each output of the last forward, in Caffe's order."""
     return [(name, np.float32(value)) for name in net.outputs
             for value in net.blobs[name].detach().cpu().reshape(-1).tolist()]

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.caffe.proto.blobs import StoredBlob, TrainedLayer
 from rmpe_legacy.caffe.proto.caffemodel_writer import write_caffemodel
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.proto.schema import load_schema
+from rmpe_legacy.caffe.step import Step
 
 Added = Mapping[str, Sequence[np.ndarray]]  # layer -> arrays that it stores after its parameters
 

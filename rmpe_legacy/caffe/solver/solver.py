@@ -339,7 +339,7 @@ class Solver:
             self.smoothed_loss = np.float32(self.smoothed_loss + (loss - self._losses[at]) / np.float32(size))
             self._losses[at] = loss
 
-    def _log_outputs(self, kind: str, net: Net, values: Values | Sequence[tuple[str, float]]) -> None:
+    def _log_outputs(self, kind: str, net: Net, values: Values) -> None:
         for i, (name, value) in enumerate(values):
             log.info("    %s net output #%d: %s = %g%s", kind, i, name, value, weighted(net, name, value))
 
@@ -509,7 +509,7 @@ class Solver:
         return named if os.path.exists(named) or not os.path.exists(beside) else beside
 
 
-def _by_name(kind: str, values: Values | Sequence[tuple[str, float]]) -> dict[str, float]:
+def _by_name(kind: str, values: Values) -> dict[str, float]:
     """Values by "kind/output"; an output of several has "kind/output/0" and so on."""
     names = [name for name, _ in values]
     counts = Counter(names)

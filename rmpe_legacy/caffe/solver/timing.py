@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from rmpe_legacy.caffe.net import Net, Step
+from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.caffe.step import Step
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -115,7 +119,7 @@ class Timer:
                 seconds, begin = 0.0, time.perf_counter()
             else:
                 begin = time.perf_counter()
-                result = self._timed(lambda step=step, bottoms=bottoms: step.layer(*bottoms))
+                result: Any = self._timed(step.layer, *bottoms)
                 seconds = time.perf_counter() - begin
                 tops = (result,) if isinstance(result, Tensor) else tuple(result)
                 del result
@@ -155,14 +159,14 @@ class Timer:
             del given
             begin = time.perf_counter()
             if roots:
-                self._timed(lambda roots=roots, grads=grads: torch.autograd.backward(roots, grads))
+                self._timed(torch.autograd.backward, roots, grads)
             if record:
                 self._add(i, "backward", begin, time.perf_counter() - begin)
             diffs |= {step.bottom[j]: diff for j, diff in turn.diffs.items()}
             del roots, grads, turn
 
-    def _timed(self, call: Callable) -> object:
-        result = call()
+    def _timed(self, call: Callable[..., Result], *arguments: Any) -> Result:
+        result = call(*arguments)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return result

@@ -40,6 +40,32 @@ def batch_norm_python(ctx: PythonContext) -> str:
                     arguments=arguments(*layer.declared[0].shape, eps=(number(layer.eps), "1e-05")))
 
 
+def _darknet_statistics(ctx: OnnxContext | PythonContext) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean of each channel and what it is divided by."""
+    layer = ctx.layer
+    if not layer.use_global_stats:
+        raise ctx.refuse("takes its statistics from the batch")
+    mean, variance, factor = (blob.detach() for blob in layer.blobs())
+    factor = torch.where(factor == 0, 0, 1 / factor)
+    return mean * factor, layer.deviation(variance * factor)
+
+
+@emits_onnx("BatchNorm=synopsys")
+def darknet_batch_norm_onnx(ctx: OnnxContext) -> None:
+    lead = (-1,) + (1,) * (len(ctx.bottom_shapes[0]) - 2)
+    mean, deviation = (ctx.graph.parameter(f"{ctx.layer.spec.name}.{word}", values.view(lead).cpu().numpy())
+                       for word, values in zip(("mean", "deviation"), _darknet_statistics(ctx), strict=True))
+    ctx.output("Div", ctx.node("Sub", ctx.x[0], mean), deviation)
+
+
+@emits_python("BatchNorm=synopsys")
+def darknet_batch_norm_python(ctx: PythonContext) -> str:
+    mean, deviation = _darknet_statistics(ctx)
+    state = {"scale": 1 / deviation, "bias": -mean / deviation}
+    constructor = f"{ctx.writer.use('Scale')}({len(mean)})"
+    return f"{ctx.writer.module(ctx.layer, constructor, state)}({ctx.x[0]})"
+
+
 def _nvidia_blobs(ctx: OnnxContext | PythonContext) -> list[int]:
     """Indices of scale and bias, if there are any, then of mean and variance."""
     if ctx.layer.spec.phase != "TEST":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from rmpe_legacy.caffe.layers.conv import Convolution
@@ -70,6 +72,63 @@ def convolution_python(ctx: PythonContext) -> str:
     return ", ".join(calls)
 
 
+@emits_onnx("Convolution=synopsys")
+def convolution_of_four_pads_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    _spatial_axes(ctx, "ONNX", "ONNX runtimes take")
+    top, left, below, right = _four_pads(ctx)
+    more = _sticking_out(ctx)
+    pads = [top, left, below + more[0], right + more[1]]
+    weights = [ctx.weight(i) for i in range(len(layer.blobs()))]
+    for x, y in zip(ctx.x, ctx.y, strict=True):
+        if min(pads) < 0:
+            x = ctx.node("Pad", x, ctx.integers([0, 0, *pads[:2], 0, 0, *pads[2:]]))
+        ctx.graph.node("Conv", [x, *weights], [y], kernel_shape=list(layer.kernel), strides=list(layer.stride),
+                       pads=[0] * 4 if min(pads) < 0 else pads, dilations=list(layer.dilation), group=layer.group)
+
+
+def _four_pads(ctx: EmitContext) -> tuple[int, int, int, int]:
+    """The pads before and behind the rows and columns, which pad_type computes from the bottom's size."""
+    layer, size = ctx.layer, ctx.bottom_shapes[0][2:]
+    if layer.sides is None and ctx.has_symbols(size):
+        raise ctx.refuse("with pad_type it is written for fixed sizes only")
+    return layer.sides if layer.sides is not None else layer.sides_on(size)
+
+
+@emits_python("Convolution=synopsys")
+def convolution_of_four_pads_python(ctx: PythonContext) -> str:
+    top, left, below, right = _four_pads(ctx)
+    padded = tuple(f"F.pad({x}, ({left}, {right}, {top}, {below}))" for x in ctx.x)
+    return convolution_python(replace(ctx, x=padded))
+
+
+@emits_onnx("Deconvolution=synopsys")
+def deconvolution_of_four_pads_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    _spatial_axes(ctx, "ONNX", "ONNX runtimes take")
+    weight, *bias = (ctx.weight(i) for i in range(len(layer.blobs())))
+    shape = {"kernel_shape": list(layer.kernel), "strides": list(layer.stride), "dilations": list(layer.dilation),
+             "group": layer.group}
+    for x, y in zip(ctx.x, ctx.y, strict=True):
+        if min(layer.sides) >= 0:
+            ctx.graph.node("ConvTranspose", [x, weight, *bias], [y], pads=list(layer.sides), **shape)
+            continue
+        cut = [-pad for pad in layer.sides]
+        whole = ctx.node("ConvTranspose", x, weight, **shape)
+        whole = ctx.node("Pad", whole, ctx.integers([0, 0, *cut[:2], 0, 0, *cut[2:]]))
+        ctx.graph.node("Add", [whole, ctx.weight(1, (-1, 1, 1)) if bias else ctx.constant(0.0)], [y])
+
+
+@emits_python("Deconvolution=synopsys")
+def deconvolution_of_four_pads_python(ctx: PythonContext) -> str:
+    top, left, below, right = ctx.layer.sides
+    if min(ctx.layer.sides) < 0 and ctx.layer.bias_term:
+        raise ctx.refuse("its pads below 0 add rows and columns of the bias; write it as ONNX")
+    if len(ctx.x) > 1:
+        raise ctx.refuse("it has several bottoms; write it as ONNX")
+    return f"F.pad({convolution_python(ctx)}, ({-left}, {-right}, {-top}, {-below}))"
+
+
 @emits_onnx("Convolution=segaware")
 def convolution_of_columns_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
@@ -122,7 +181,14 @@ def convolution_depthwise_python(ctx: PythonContext) -> str:
 
 @emits_onnx("Im2col")
 def im2col_onnx(ctx: OnnxContext) -> None:
-    """Read each axis at the places (kernel, grid) of its windows, then move the kernels before the grids."""
+    ctx.graph.reshape(windows_onnx(ctx), ctx.bottom_shapes[0][: ctx.layer.channel_axis], ctx.top_shapes[0], ctx.y[0])
+
+
+def windows_onnx(ctx: OnnxContext) -> str:
+    """Return the values of a layer's windows: (..., kernel, grid), both with an axis for each of the plane.
+
+    Each axis is read at the places (kernel, grid) of its windows, then the kernels are moved before the grids.
+    """
     layer, dims = ctx.layer, len(ctx.layer.kernel)
     axis = layer.channel_axis
     plane = ctx.size()[axis:]
@@ -134,9 +200,8 @@ def im2col_onnx(ctx: OnnxContext) -> None:
     for i, (k, s, d, grid) in enumerate(zip(layer.kernel, layer.stride, layer.dilation,
                                             layer.spatial((0,) * (axis + 1) + plane), strict=True)):
         x = ctx.node("Gather", x, ctx.integers(np.arange(k)[:, None] * d + np.arange(grid) * s), axis=axis + 1 + 2 * i)
-    x = ctx.node("Transpose", x, perm=[*range(axis + 1), *range(axis + 1, axis + 1 + 2 * dims, 2),
-                                       *range(axis + 2, axis + 2 + 2 * dims, 2)])
-    ctx.graph.reshape(x, ctx.bottom_shapes[0][:axis], ctx.top_shapes[0], ctx.y[0])
+    return ctx.node("Transpose", x, perm=[*range(axis + 1), *range(axis + 1, axis + 1 + 2 * dims, 2),
+                                          *range(axis + 2, axis + 2 + 2 * dims, 2)])
 
 
 @emits_python("Im2col")

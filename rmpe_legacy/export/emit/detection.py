@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -12,6 +14,8 @@ from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number
 
 _LOWEST = -float("inf")
+_ETA = ("nms_param { eta } below 1; ONNX's NonMaxSuppression has one threshold. Convert up to the predictions, with "
+        "--until")
 
 
 @emits_onnx("PriorBox", "PriorBox=sstd", "PriorBoxClustered")
@@ -81,8 +85,7 @@ def detection_output_onnx(ctx: OnnxContext) -> None:
     if layer.files is not None:
         raise ctx.refuse("save_output_param writes files; remove it")
     if layer.how.eta != 1:
-        raise ctx.refuse("nms_param { eta } below 1; ONNX's NonMaxSuppression has one threshold. Convert up to the "
-                         "predictions, with --until")
+        raise ctx.refuse(_ETA)
     if layer.places != 1 and layer.places != layer.classes:
         raise ctx.refuse("predictions that are neither shared between the classes nor given for each class")
     chosen = _Detections(ctx)
@@ -219,25 +222,103 @@ class _Detections:
         return ctx.node("Concat", numbers, score, box, axis=1)
 
 
-def or_nothing_found(ctx: OnnxContext, rows: str, numbered: bool) -> str:
+@emits_onnx("DetectionOutput=textboxes")
+def text_detection_output_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    if layer.how.eta != 1:
+        raise ctx.refuse(_ETA)
+    moves = ctx.node("Reshape", ctx.x[0], ctx.integers([0, -1, layer.places, layer.values]))
+    box, corners = ctx.graph.nodes_of("Split", [moves, ctx.integers([4, layer.values - 4])], 2, axis=3)
+    chosen = _Detections(replace(ctx, x=(ctx.node("Reshape", box, ctx.integers([0, -1])), *ctx.x[1:3])))
+    found = chosen.best(chosen.survivors())
+    image, label, prior = ctx.graph.nodes_of("Split", [found, ctx.integers([1, 1, 1])], 3, axis=1)
+    place = ctx.node("Mul", label, ctx.integers(0)) if chosen.shared else \
+        ctx.node("Gather", ctx.integers(chosen.labels), label)
+    index = ctx.node("Concat", image, prior, place, axis=1)
+    shapes = ctx.node("GatherND", _text_shapes(ctx, corners), index)
+    rows = ctx.node("Concat", chosen.rows(found), shapes, axis=1)
+    ctx.graph.shapes[ctx.y[0]] = (1, 1, "detections", layer.columns)
+    ctx.graph.node("Reshape", [or_nothing_found(ctx, rows, layer.is_ssd, layer.columns),
+                               ctx.integers([1, 1, -1, layer.columns])], ctx.y)
+
+
+def _text_shapes(ctx: OnnxContext, moves: str) -> str:
+    """Return the quadrangles or rectangles that predictions (N, P, places, 8 or 5) make of the priors."""
+    prior = ctx.node("Reshape", ctx.x[2], ctx.integers([2, -1, 1, 4]))
+    box, variance = (ctx.node("Gather", prior, ctx.integers(i), axis=0) for i in range(2))
+    low, high = ctx.graph.nodes_of("Split", [box, ctx.integers([2, 2])], 2, axis=2)
+    size = ctx.node("Sub", high, low)
+
+    def part(x: str, *columns: int) -> str:
+        return ctx.node("Gather", x, ctx.integers(columns), axis=-1)
+
+    if ctx.layer.corners:
+        scaled = ctx.node("Mul", ctx.node("Mul", part(variance, *[0, 1] * 4), moves), part(size, *[0, 1] * 4))
+        return ctx.node("Add", scaled, part(box, 0, 1, 2, 1, 2, 3, 0, 3))
+    middle = ctx.node("Div", ctx.node("Add", low, high), ctx.constant(2.0))
+    ends, height = ctx.graph.nodes_of("Split", [moves, ctx.integers([4, 1])], 2, axis=3)
+    scaled = ctx.node("Mul", ctx.node("Mul", part(variance, 0, 1, 0, 1), ends), part(size, 0, 1, 0, 1))
+    stretched = ctx.node("Mul", ctx.node("Exp", ctx.node("Mul", part(variance, 3), height)), part(size, 1))
+    return ctx.node("Concat", ctx.node("Add", scaled, part(middle, 0, 1, 0, 1)), stretched, axis=3)
+
+
+def or_nothing_found(ctx: OnnxContext, rows: str, numbered: bool, columns: int = 7) -> str:
     """Return the rows; if there are none, one row of -1, or if numbered one per image with its index first."""
     count = ctx.node("Shape", rows, start=0, end=1)
     if not numbered:  # add the row, and cut it off again unless it is the only one
-        rows = ctx.node("Concat", rows, ctx.constant([[-1.0] * 7]), axis=0)
+        rows = ctx.node("Concat", rows, ctx.constant([[-1.0] * columns]), axis=0)
         return ctx.node("Slice", rows, ctx.integers([0]), ctx.node("Max", count, ctx.integers([1])), ctx.integers([0]))
     none = ctx.node("Cast", ctx.node("Equal", count, ctx.integers([0])), to=INT64)
     images = ctx.node("Mul", ctx.node("Shape", ctx.x[0], start=0, end=1), none)
     number = ctx.node("Range", ctx.integers(0), ctx.node("Squeeze", images), ctx.integers(1))
     number = ctx.node("Unsqueeze", ctx.node("Cast", number, to=FLOAT), ctx.integers([1]))
-    rest = ctx.node("Expand", ctx.constant([[-1.0] * 6]), ctx.node("Concat", images, ctx.integers([6]), axis=0))
+    rest = ctx.node("Expand", ctx.constant([[-1.0] * (columns - 1)]),
+                    ctx.node("Concat", images, ctx.integers([columns - 1]), axis=0))
     return ctx.node("Concat", rows, ctx.node("Concat", number, rest, axis=1), axis=0)
+
+
+@emits_onnx("DetectionOutput=synopsys")
+def detection_of_maps_onnx(ctx: OnnxContext) -> None:
+    """Join the maps as SSD's networks do, then detect."""
+    layer, n = ctx.layer, ctx.layer.maps
+    ctx.shape(2 * n)  # refuses sizes that are not fixed
+    conf, loc, prior = ctx.x[:n], ctx.x[n : 2 * n], ctx.x[2 * n :]
+    if layer.in_maps:
+        each = [ctx.node("Reshape", x, ctx.integers([0, layer.classes, -1])) for x in conf]
+        score = ctx.node("Flatten", ctx.node("Transpose", ctx.node("Concat", *each, axis=2), perm=[0, 2, 1]))
+        each = []
+        for x, anchors in zip(loc, layer.anchors, strict=True):
+            parts = ctx.node("Reshape", x, ctx.integers([0, anchors, 4, -1]))
+            each.append(ctx.node("Flatten", ctx.node("Transpose", parts, perm=[0, 1, 3, 2])))
+        moves = ctx.node("Concat", *each, axis=1)
+        boxes = ctx.node("Gather", ctx.node("Reshape", prior[0], ctx.integers([1, 2, -1, 4])),
+                         ctx.integers(layer.order().numpy()), axis=2)
+        boxes = ctx.node("Reshape", boxes, ctx.integers([1, 2, -1]))
+    else:
+        score, moves = (ctx.node("Concat", *(ctx.node("Flatten", x) for x in xs), axis=1) for xs in (conf, loc))
+        boxes = ctx.node("Concat", *prior, axis=2)
+    rows = ctx.bottom_shapes[0][0]
+    shapes = tuple((rows, layer.priors * values) for values in (4 * layer.places, layer.classes))
+    detection_output_onnx(replace(ctx, x=(moves, score, boxes), bottom_shapes=(*shapes, (1, 2, layer.priors * 4))))
+
+
+@emits_python("DetectionOutput=synopsys")
+def detection_of_maps_python(ctx: PythonContext) -> str:
+    layer, n = ctx.layer, ctx.layer.maps
+    if not layer.in_maps:
+        raise ctx.refuse("its maps are given one by one without no_permute; write it as ONNX")
+    conf, loc = (f"[{', '.join(xs)}]" for xs in (ctx.x[:n], ctx.x[n : 2 * n]))
+    order = ctx.writer.buffer(layer, layer.order())
+    box, variance = (f"{ctx.x[-1]}[0, {i}].reshape(-1, 4)[{order}]" for i in range(2))
+    if layer.how.in_target:
+        variance = f"torch.ones_like({box})"
+    return _detections_python(ctx, ctx.call("moves_of_maps", loc), ctx.call("scores_of_maps", conf), box,
+                              variance)
 
 
 @emits_python("DetectionOutput", "DetectionOutput=refinedet")
 def detection_output_python(ctx: PythonContext) -> str:
     layer, how = ctx.layer, ctx.layer.how
-    if layer.files is not None:
-        raise ctx.refuse("save_output_param writes files; remove it")
     loc, conf, prior = (ctx.x[i] for i in range(3))
     offset = f"{loc}.reshape(len({loc}), {layer.priors}, {layer.places}, 4)"
     variance = f"torch.ones_like({prior}[0, 0]).reshape(-1, 4)" if how.in_target else f"{prior}[0, 1].reshape(-1, 4)"
@@ -249,7 +330,29 @@ def detection_output_python(ctx: PythonContext) -> str:
     if len(ctx.x) > 4:
         first = f"{ctx.x[4]}.reshape(len({conf}), {layer.priors}, 4)"
         box = ctx.call("decode_boxes", first, box, variance, f'"{how.code}"')
+    return _detections_python(ctx, offset, scores, box, variance)
+
+
+@emits_python("DetectionOutput=textboxes")
+def text_detection_output_python(ctx: PythonContext) -> str:
+    layer, (loc, conf, prior) = ctx.layer, ctx.x[:3]
+    moves = f"{loc}.reshape(len({loc}), {layer.priors}, {layer.places}, {layer.values})"
+    box, variance = (f"{prior}[0, {i}].reshape(-1, 4)" for i in range(2))
+    scores = f"{conf}.reshape(len({conf}), {layer.priors}, {layer.classes})"
+    shapes = ctx.call("text_shapes", f"{moves}[..., 4:]", box, variance)
+    return _detections_python(ctx, f"{moves}[..., :4]", scores, box, variance, shapes)
+
+
+def _detections_python(ctx: PythonContext, offset: str, scores: str, box: str, variance: str, shapes: str = "") -> str:
+    """The rows of moves (N, P, places, 4) and scores (N, P, classes), for P boxes and variances.
+
+    shapes: Further values of each box, (N, P, places, K).
+    """
+    layer, how = ctx.layer, ctx.layer.how
+    if layer.files is not None:
+        raise ctx.refuse("save_output_param writes files; remove it")
     boxes = ctx.call("decode_boxes", offset, box, variance, f'"{how.code}"')
+    boxes = f"torch.cat([{boxes}, {shapes}], -1)" if shapes else boxes
     above = number(how.confidence_threshold) if how.confidence_threshold > np.finfo(np.float32).min \
         else 'float("-inf")'
     return ctx.call("detections", arguments(

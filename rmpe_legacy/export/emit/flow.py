@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -104,14 +106,48 @@ def _warped(ctx: OnnxContext, compare: str, beyond: int, fill: float) -> None:
         far = ctx.node("Min", ctx.node("Add", near, ctx.integers(1)), ctx.integers(sizes[i] - 1))
         cells.append((near, far))
         shares[i] = (ctx.node("Sub", ctx.constant(1.0), share), share)
-    image = ctx.node("Transpose", ctx.x[0], perm=[0, 2, 3, 1])
-    parts = []
+    ctx.output("Where", both, ctx.node("Sum", *_weighted_pixels(ctx, ctx.x[0], cells, shares)), ctx.constant(fill))
+
+
+def _weighted_pixels(ctx: OnnxContext, image: str, cells: Sequence[tuple[str, str]],
+                     shares: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the four pixels beside each place, each times its share.
+
+    Args:
+        ctx: The layer.
+        image: (N, C, H, W).
+        cells: The rows and the columns before and after each place, (N, 1, H', W') int64.
+        shares: How much each of them counts.
+    """
+    image, parts = ctx.node("Transpose", image, perm=[0, 2, 3, 1]), []
     for row, down in zip(cells[0], shares[0], strict=True):
         for column, across in zip(cells[1], shares[1], strict=True):
             index = ctx.node("Transpose", ctx.node("Concat", row, column, axis=1), perm=[0, 2, 3, 1])
             pixels = ctx.node("Transpose", ctx.node("GatherND", image, index, batch_dims=1), perm=[0, 3, 1, 2])
             parts.append(ctx.node("Mul", ctx.node("Mul", across, down), pixels))
-    ctx.output("Where", both, ctx.node("Sum", *parts), ctx.constant(fill))
+    return parts
+
+
+@emits_onnx("FlowTransformer")
+def flow_transformer_onnx(ctx: OnnxContext) -> None:
+    """Read the image with a margin of 0 around it, where all places further outside are moved to."""
+    flow = ctx.graph.nodes_of("Split", [ctx.x[1], ctx.integers([1, 1])], 2, axis=1)  # (N, 1, H, W) each
+    cells, shares = [], []
+    for size, move, shape in zip(ctx.size()[1:], flow[::-1], ((-1, 1), (1, -1)), strict=True):
+        place = ctx.node("Add", ctx.constant(np.arange(size).reshape(shape)), move)
+        place = ctx.node("Clip", place, ctx.constant(-1.0), ctx.constant(float(size)))
+        low = ctx.node("Floor", place)
+        share = ctx.node("Sub", place, low)
+        near = ctx.node("Add", ctx.node("Cast", low, to=INT64), ctx.integers(1))
+        cells.append((near, ctx.node("Add", near, ctx.integers(1))))
+        shares.append((ctx.node("Sub", ctx.constant(1.0), share), share))
+    image = ctx.node("Pad", ctx.x[0], ctx.integers([0, 0, 1, 1, 0, 0, 2, 2]))
+    ctx.output("Sum", *_weighted_pixels(ctx, image, cells, shares))
+
+
+@emits_python("FlowTransformer")
+def flow_transformer_python(ctx: PythonContext) -> str:
+    return ctx.call("warp_into_zeros", *ctx.x)
 
 
 @emits_python("FlowWarp")

@@ -62,6 +62,34 @@ def pooling_python(ctx: PythonContext) -> str:
     return _pool_python(ctx, layer.windows, layer.method)
 
 
+@emits_onnx("Pooling=synopsys")
+def pooling_of_four_pads_onnx(ctx: OnnxContext) -> None:
+    layer, size = ctx.layer, ctx.size()[1:]
+    if len(ctx.y) == 2:
+        _maximum_with_mask(ctx)
+        return
+    if layer.method == "MAX":
+        _pool_onnx(ctx, ctx.x[0], layer.windows, "MAX", ctx.y)
+        return
+    x, pads = _margin(ctx, ctx.x[0], layer.windows, 0.0)
+    mean = ctx.node("AveragePool", x, kernel_shape=list(layer.windows.kernel), strides=list(layer.windows.stride),
+                    pads=pads, count_include_pad=1)
+    ctx.output("Mul", mean, ctx.constant(np.prod(layer.windows.kernel) / layer.divisors(size).numpy()))
+
+
+@emits_python("Pooling=synopsys")
+def pooling_of_four_pads_python(ctx: PythonContext) -> str:
+    layer, size = ctx.layer, ctx.plane()
+    if len(ctx.top_shapes) == 2:
+        raise ctx.refuse("it has a mask; write it as ONNX")
+    windows = layer.windows
+    pooled = ctx.call("pool_axes", ctx.x[0], pair(windows.kernel), pair(windows.stride), pair(windows.margin(size)),
+                      layer.method == "MAX")
+    if layer.method == "MAX":
+        return pooled
+    return f"{pooled} * {ctx.writer.buffer(layer, float(np.prod(windows.kernel)) / layer.divisors(size))}"
+
+
 @emits_onnx("SPP")
 def spp_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer

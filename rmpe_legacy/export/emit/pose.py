@@ -109,8 +109,8 @@ def spatial_transformer_python(ctx: PythonContext) -> str:
 @emits_onnx("PredictionHeatmap")
 def prediction_heatmap_onnx(ctx: OnnxContext) -> None:
     """Write ops.prediction_heatmap's composite: positions are numbered as in the published code's matrix."""
-    *_, h, w = ctx.layer.nchw(ctx.bottom_shapes[0])
-    joints, stride = ctx.top_shapes[0][3] // 3, min(h, w)
+    joints, h, w = (*ctx.size(), 1, 1, 1)[:3]
+    stride = min(h, w)
     y, x = np.arange(h)[:, None], np.arange(w)
     kept = ((y + stride >= h) | (x == 0)).ravel()
     place = np.where(kept, (x * stride + y).ravel(), h * w)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
-from .context import OnnxContext, PythonContext, emits_onnx, emits_python
-from .expressions import pair
+import torch
+
+from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import pair, reshape_arguments
 from .shape import crop_to, cut_python
 
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
@@ -151,3 +153,47 @@ def tiling_onnx(ctx: OnnxContext) -> None:
 @emits_python("Tiling")
 def tiling_python(ctx: PythonContext) -> str:
     return f"F.pixel_shuffle({ctx.x[0]}, {ctx.layer.side})"
+
+
+@emits_onnx("MTranspose")
+def mtranspose_onnx(ctx: OnnxContext) -> None:
+    begin, end = _side_by_side(ctx)
+    parts = ctx.node("Transpose", ctx.node("Reshape", ctx.x[0], ctx.integers(begin)), perm=[0, 1, 3, 2])
+    ctx.output("Reshape", parts, ctx.integers(end))
+
+
+@emits_python("MTranspose")
+def mtranspose_python(ctx: PythonContext) -> str:
+    begin, end = _side_by_side(ctx)
+    return f"{ctx.x[0]}.reshape{tuple(begin)}.transpose(2, 3).reshape{tuple(end)}"
+
+
+def _side_by_side(ctx: EmitContext) -> tuple[list[int], list[int]]:
+    """The shape whose last two axes are exchanged, and that of the top."""
+    if ctx.has_symbols(ctx.bottom_shapes[0][1:]):
+        raise ctx.refuse("it is written for fixed sizes only")
+    (_, c, h, w), groups = ctx.layer.size, ctx.layer.groups
+    if ctx.layer.inverse:
+        return [-1, c // groups, h * w, groups], [-1, c, h, w]
+    return [-1, c // groups, groups, h * w], [-1, groups]
+
+
+@emits_onnx("DynamicMaskData")
+def dynamic_mask_data_onnx(ctx: OnnxContext) -> None:
+    have, want = ctx.bottom_shapes[0], ctx.top_shapes[0]
+    x = ctx.x[0] if have == want else ctx.graph.reshape(ctx.x[0], have, want)
+    ctx.output("Expand", ctx.constant(_kept(ctx).numpy()), ctx.node("Shape", x))
+
+
+@emits_python("DynamicMaskData")
+def dynamic_mask_data_python(ctx: PythonContext) -> str:
+    mask = ctx.writer.buffer(ctx.layer, _kept(ctx))
+    return f"{mask}.expand({reshape_arguments(ctx.x[0], ctx.bottom_shapes[0], ctx.top_shapes[0])})"
+
+
+def _kept(ctx: EmitContext) -> torch.Tensor:
+    """1 for the channels that are kept, else 0: (1, C, 1, 1)."""
+    channels = ctx.top_shapes[0][1]
+    if not isinstance(channels, int):
+        raise ctx.refuse("it is written for a fixed number of channels only")
+    return ctx.layer.forward(torch.zeros(1, channels, 1, 1)).clone()

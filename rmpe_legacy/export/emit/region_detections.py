@@ -130,3 +130,56 @@ def yolo_output_python(ctx: PythonContext) -> str:
         maps.append(ctx.call("yolo_boxes", x, anchors, number(layer.scales[i] if v3 else 1), number(layer.threshold),
                              v3))
     return ctx.call("yolo_detections", f"[{', '.join(maps)}]", f"len({ctx.x[0]})", number(layer.nms))
+
+
+@emits_onnx("DetectionOutput=yolov2")
+def yolov2_output_onnx(ctx: OnnxContext) -> None:
+    """Of boxes that overlap, the first one stays, so their places serve as scores."""
+    layer, param = ctx.layer, ctx.layer.param
+    side, boxes = param.side, param.num_box
+    x = ctx.node("Reshape", ctx.x[0], ctx.integers([boxes, 5 + layer.classes, side, side]))
+    x, y, size, whole, scores = split(ctx, ctx.node("Transpose", x, perm=[2, 3, 0, 1]), 1, 1, 2, 1, layer.classes)
+    cells, extent = np.arange(side), ctx.constant(float(side))
+    middle = [ctx.node("Div", ctx.node("Add", ctx.constant(cells.reshape(shape)), accurate_sigmoid_onnx(ctx, at)),
+                       extent) for at, shape in ((x, (1, side, 1, 1)), (y, (side, 1, 1, 1)))]
+    biases = np.array(param.biases[: 2 * boxes], np.float32).reshape(boxes, 2)
+    size = ctx.node("Div", ctx.node("Mul", ctx.node("Exp", size), ctx.constant(biases)), extent)
+    probability = ctx.node("Softmax", scores, axis=-1)
+    score = ctx.node("Mul", accurate_sigmoid_onnx(ctx, whole), ctx.node("ReduceMax", probability, ctx.integers([3])))
+    label = ctx.node("Cast", ctx.node("ArgMax", probability, axis=3), to=FLOAT)
+    rows = ctx.node("Reshape", ctx.node("Concat", label, score, *middle, size, axis=-1), ctx.integers([-1, 6]))
+    good = ctx.node("GreaterOrEqual", split(ctx, rows, 1, 1, 4)[1], ctx.constant(param.confidence_threshold))
+    order = only(ctx, ctx.node("Reshape", good, ctx.integers([-1])), ctx.constant(-np.arange(side**2 * boxes)))
+    box, extents = split(ctx, split(ctx, rows, 2, 4)[1], 2, 2)
+    half = ctx.node("Div", extents, ctx.constant(2.0))
+    corners = ctx.node("Concat", ctx.node("Max", ctx.node("Sub", box, half), ctx.constant(0.0)),
+                       ctx.node("Min", ctx.node("Add", box, half), ctx.constant(1.0)), axis=-1)
+    limit = float(np.nextafter(np.float32(param.nms_threshold), np.float32(-1)))  # those at it go, too
+    found = suppressed(ctx, unsqueezed(ctx, corners, 0), unsqueezed(ctx, order, 0, 1), side**2 * boxes,
+                       min(limit, 1.0), pixels=False)
+    kept = ctx.node("Pad", ctx.node("Gather", rows, last_places(ctx, found), axis=0), ctx.integers([0, 1, 0, 0]))
+    ctx.output("Unsqueeze", or_nothing_found(ctx, kept, numbered=True), ctx.integers([0, 1]))
+
+
+@emits_python("DetectionOutput=yolov2")
+def yolov2_output_python(ctx: PythonContext) -> str:
+    param = ctx.layer.param
+    return ctx.call("first_boxes", ctx.x[0], numbers(param.biases[: 2 * param.num_box]), param.num_box,
+                    number(param.confidence_threshold), number(param.nms_threshold))
+
+
+@emits_onnx("Region")
+def region_onnx(ctx: OnnxContext) -> None:
+    layer, sizes = ctx.layer, ctx.size()
+    rows = ctx.node("Transpose", ctx.node("Reshape", ctx.x[0], ctx.integers([0, 0, -1])), perm=[0, 2, 1])
+    rows = ctx.node("Reshape", rows, ctx.integers([-1, 5 + layer.param.classes]))
+    box, whole, classes = split(ctx, rows, 4, 1, layer.param.classes)
+    if layer.param.softmax:
+        classes = ctx.node("Softmax", classes, axis=-1)
+    rows = ctx.node("Concat", box, accurate_sigmoid_onnx(ctx, whole), classes, axis=-1)
+    ctx.output("Reshape", rows, ctx.integers([-1, *sizes]))
+
+
+@emits_python("Region")
+def region_python(ctx: PythonContext) -> str:
+    return ctx.call("region_scores", ctx.x[0], ctx.layer.param.classes, f"softmax={ctx.layer.param.softmax}")

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ..onnx_graph import INT64
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
-from .expressions import number, pair
+from .expressions import number, numbers, pair
 from .rearrangement import INT64_MAX, slice_onnx
 
 
@@ -124,3 +125,40 @@ def hyper_columns_python(ctx: PythonContext) -> str:
 def _refuse_random_places(ctx: EmitContext) -> None:
     if ctx.layer.spec.get("hypercolumns_param").is_train:
         raise ctx.refuse("is_train: true picks random places; set it to false")
+
+
+@emits_onnx("SparseHypercolumnExtractor")
+def sparse_hypercolumns_onnx(ctx: OnnxContext) -> None:
+    count = ctx.size()[0]
+    places = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, count, 2]))
+    at = ctx.graph.nodes_of("Split", [places, ctx.integers([1, 1])], 2, axis=2)  # rows, columns: (N, P, 1)
+    found = []
+    for i, (scale, top, left, factor) in enumerate(zip(*ctx.layer.given, strict=True), 1):
+        plane = ctx.size(i)[1:]
+        values = ctx.node("Transpose", ctx.node("Reshape", ctx.x[i], ctx.integers([0, 0, -1])), perm=[0, 2, 1])
+        (row, above, below), (column, before, behind) = (
+            _cell(ctx, ctx.node("Div", ctx.node("Sub", axis, ctx.constant(offset)), ctx.constant(scale)), extent)
+            for axis, offset, extent in zip(at, (top, left), plane, strict=True))
+        index = ctx.node("Add", ctx.node("Mul", row, ctx.integers(plane[1])), column)
+        (a, b), (c, d) = ([ctx.node("GatherND", values, ctx.node("Add", index, ctx.integers(first + second)),
+                                    batch_dims=1) for second in (0, 1)] for first in (0, plane[1]))
+        upper, lower = (ctx.node("Add", ctx.node("Mul", before, one), ctx.node("Mul", behind, other))
+                        for one, other in ((a, b), (c, d)))
+        value = ctx.node("Add", ctx.node("Mul", above, upper), ctx.node("Mul", below, lower))
+        found.append(value if factor == 1 else ctx.node("Mul", value, ctx.constant(factor)))
+    rows = found[0] if len(found) == 1 else ctx.node("Concat", *found, axis=2)
+    ctx.output("Reshape", rows, ctx.integers([-1, int(ctx.top_shapes[0][1])]))
+
+
+def _cell(ctx: OnnxContext, at: str, extent: int) -> tuple[str, str, str]:
+    """Return the cell before a place on an axis, int64, and how much that and the next one count."""
+    at = ctx.node("Clip", at, ctx.constant(0.0), ctx.constant(np.float32(extent) - np.float32(1.0001)))
+    low = ctx.node("Floor", at)
+    after = ctx.node("Sub", at, low)
+    before = ctx.node("Sub", ctx.node("Add", low, ctx.constant(1.0)), at)
+    return ctx.node("Cast", low, to=INT64), before, after
+
+
+@emits_python("SparseHypercolumnExtractor")
+def sparse_hypercolumns_python(ctx: PythonContext) -> str:
+    return ctx.call("columns_at", ctx.x[0], f"[{', '.join(ctx.x[1:])}]", *map(numbers, ctx.layer.given))

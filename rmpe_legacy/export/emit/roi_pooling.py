@@ -38,7 +38,7 @@ def roi_pooling_python(ctx: PythonContext) -> str:
 def psroi_pooling_onnx(ctx: OnnxContext) -> None:
     """Sum each bin by matrices of 0 and 1 that say which rows and columns it has."""
     layer, (_, h, w) = ctx.layer, ctx.size()
-    group, dim = layer.group, layer.dim
+    group = layer.group
     image, corners = regions(ctx)
     low, high = split(ctx, half_away(ctx, corners), 2, 2)
     scale = ctx.constant(layer.scale)
@@ -48,6 +48,24 @@ def psroi_pooling_onnx(ctx: OnnxContext) -> None:
     of_axis = [split(ctx, both, 1, 1) for both in (begin, step)]  # columns, then rows
     across, down = (_bins(ctx, of_axis[0][i], of_axis[1][i], group, extent) for i, extent in ((0, w), (1, h)))
 
+    total = _weighted_sums(ctx, image, down, across)
+    cells = [ctx.node("ReduceSum", mask, ctx.integers([2]), keepdims=0) for mask in (down, across)]
+    area = ctx.node("Mul", ctx.node("Unsqueeze", cells[0], ctx.integers([1, 3])),
+                    ctx.node("Unsqueeze", cells[1], ctx.integers([1, 2])))
+    ctx.output("Div", total, ctx.node("Max", area, ctx.constant(1.0)))
+
+
+def _weighted_sums(ctx: OnnxContext, image: str, down: str, across: str) -> str:
+    """Return the sums of each bin, of the channels that belong to it, (R, dim, group, group).
+
+    Args:
+        ctx: The layer.
+        image: Each region's image, (R, 1).
+        down: How much each row of the map counts in each row of bins, (R, group, H).
+        across: The same for columns, (R, group, W).
+    """
+    layer, (_, h, w) = ctx.layer, ctx.size()
+    group, dim = layer.group, layer.dim
     count = ctx.node("Range", ctx.integers(0), ctx.node("Squeeze", ctx.node("Shape", ctx.x[0], start=0, end=1)),
                      ctx.integers(1))
     own = ctx.node("Cast", ctx.node("Equal", ctx.node("Cast", image, to=INT64), count), to=FLOAT)  # (R, N)
@@ -65,11 +83,7 @@ def psroi_pooling_onnx(ctx: OnnxContext) -> None:
                     ctx.integers([group, -1, dim * group * w]))
     sums = ctx.node("Reshape", ctx.node("MatMul", rows, maps), ctx.integers([0, 0, dim, group, w]))
     inside = ctx.node("Mul", sums, ctx.node("Unsqueeze", across, ctx.integers([0, 2])))
-    total = ctx.node("Transpose", ctx.node("ReduceSum", inside, ctx.integers([4]), keepdims=0), perm=[1, 2, 0, 3])
-    cells = [ctx.node("ReduceSum", mask, ctx.integers([2]), keepdims=0) for mask in (down, across)]
-    area = ctx.node("Mul", ctx.node("Unsqueeze", cells[0], ctx.integers([1, 3])),
-                    ctx.node("Unsqueeze", cells[1], ctx.integers([1, 2])))
-    ctx.output("Div", total, ctx.node("Max", area, ctx.constant(1.0)))
+    return ctx.node("Transpose", ctx.node("ReduceSum", inside, ctx.integers([4]), keepdims=0), perm=[1, 2, 0, 3])
 
 
 def _bins(ctx: OnnxContext, begin: str, step: str, bins: int, extent: int) -> str:
@@ -87,6 +101,43 @@ def _bins(ctx: OnnxContext, begin: str, step: str, bins: int, extent: int) -> st
 def psroi_pooling_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     return ctx.call("psroi_pool", *ctx.x, layer.dim, layer.group, number(layer.scale))
+
+
+@emits_onnx("PSROIAlign")
+def psroi_align_onnx(ctx: OnnxContext) -> None:
+    """Sum each bin by matrices of how much the rows and columns count that lie beside its samples."""
+    layer, (_, h, w) = ctx.layer, ctx.size()
+    image, corners = regions(ctx)
+    low, high = split(ctx, corners, 2, 2)
+    scale = ctx.constant(layer.scale)
+    begin = ctx.node("Mul", low, scale)
+    size = ctx.node("Sub", ctx.node("Mul", ctx.node("Add", high, ctx.constant(1.0)), scale), begin)
+    step = ctx.node("Div", ctx.node("Max", size, ctx.constant(0.1)), ctx.constant(float(layer.group)))
+    of_axis = [split(ctx, both, 1, 1) for both in (begin, step)]  # columns, then rows
+    across, down = (_shares(ctx, of_axis[0][i], of_axis[1][i], extent) for i, extent in ((0, w), (1, h)))
+    ctx.output("Div", _weighted_sums(ctx, image, down, across), ctx.constant(float(layer.samples**2)))
+
+
+def _shares(ctx: OnnxContext, begin: str, step: str, extent: int) -> str:
+    """Return how much each cell of an axis counts in each bin: begin and step (R, 1) -> (R, bins, extent)."""
+    bins, samples = ctx.layer.group, ctx.layer.samples
+    zero, one, last_cell = (ctx.constant(float(v)) for v in (0, 1, extent - 1))
+    first, last = (ctx.node("Unsqueeze", ctx.node("Clip", ctx.node("Add", ctx.node(
+        "Mul", ctx.constant(np.arange(bins) + i), step), begin), zero, last_cell), ctx.integers([2])) for i in (0, 1))
+    gap = ctx.node("Unsqueeze", ctx.node("Div", step, ctx.constant(float(samples + 1))), ctx.integers([2]))
+    at = ctx.node("Add", first, ctx.node("Mul", ctx.constant(np.arange(1, samples + 1)), gap))  # (R, bins, samples)
+    counts = ctx.node("And", ctx.node("Less", at, last), ctx.node("Greater", last, first))
+    apart = ctx.node("Abs", ctx.node("Sub", ctx.node("Unsqueeze", at, ctx.integers([3])),
+                                     ctx.constant(np.arange(extent))))
+    share = ctx.node("Max", ctx.node("Sub", one, apart), zero)
+    share = ctx.node("Where", ctx.node("Unsqueeze", counts, ctx.integers([3])), share, zero)
+    return ctx.node("ReduceSum", share, ctx.integers([2]), keepdims=0)
+
+
+@emits_python("PSROIAlign")
+def psroi_align_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    return ctx.call("psroi_align", *ctx.x, layer.dim, layer.group, layer.samples, number(layer.scale))
 
 
 @emits_onnx("ROIAlign")

@@ -123,7 +123,7 @@ def read_values(blocks: Blocks, messages: Messages, name: str, shape: tuple[int,
     """Return the values of the array `name`, in `shape` and in the file's byte order; a view of the file if contiguous.
     """
     layout = read_layout(blocks, messages[header.LAYOUT][0])
-    size = item_count(shape) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     if layout.kind == _COMPACT or (layout.kind == _CONTIGUOUS and not blocks.is_nowhere(layout.address)):
         block = layout.content or blocks.block(layout.address, size, "array")
         if not size:
@@ -202,7 +202,7 @@ def _inflated(blocks: Blocks, data: memoryview | bytes, size: int) -> bytes:
     return out
 
 
-def _unshuffled(data: memoryview | bytes, width: int) -> bytes:
+def _unshuffled(data: memoryview | bytes, width: int) -> memoryview | bytes:
     """All first bytes of the elements came first, then all second ones."""
     values = np.frombuffer(data, np.uint8)
     count = len(values) // width if width else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-from functools import cached_property
 from os import PathLike
 
 import numpy as np
@@ -101,6 +100,7 @@ class Dataset:
         self.shape = read_shape(blocks, messages[header.DATASPACE][0])  # None: no element at all
         types = messages.get(header.DATATYPE)
         self.dtype = read_dtype(types[0]) if types else "values of a type that has a name"  # text where no numbers
+        self._values: np.ndarray | None = None  # once they have been read
 
     def read(self, kinds: str = "fiu") -> np.ndarray:
         """Return the values in the dataset's shape and this machine's byte order; read-only, as they may be a view of
@@ -124,11 +124,8 @@ class Dataset:
             raise FileError(f"{where}: its values are in another file, which is not supported")
         if header.LAYOUT not in self._messages:
             raise self._blocks.error(f"{self.name} has no location for its values")
+        if self._values is None:
+            values = read_values(self._blocks, self._messages, self.name, self.shape, self.dtype)
+            self._values = values.astype(self.dtype.newbyteorder("="), copy=False)
+            self._values.flags.writeable = False
         return self._values
-
-    @cached_property
-    def _values(self) -> np.ndarray:
-        values = read_values(self._blocks, self._messages, self.name, self.shape, self.dtype)
-        values = values.astype(self.dtype.newbyteorder("="), copy=False)
-        values.flags.writeable = False
-        return values

@@ -177,13 +177,16 @@ class MulConstant(Module):
 class AddConstant(Module):
     """x plus a constant, or plus a constant vector."""
 
+    vector: Tensor | None
+
     def __init__(self, fields: Fields):
         super().__init__(fields)
-        vector = not isinstance(fields.get("constant_scalar"), float)
-        self.register_buffer("vector", fields.tensor("constant_scalar") if vector else None)
-        self.constant = None if vector else fields.number("constant_scalar")
-        if self.vector is None and self.constant is None:
+        self.constant, vector = 0.0, None
+        if isinstance(fields.get("constant_scalar"), float):
+            self.constant = fields.number("constant_scalar")
+        elif (vector := fields.tensor("constant_scalar")) is None:
             raise fields.error("constant_scalar is missing")
+        self.register_buffer("vector", vector)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + (self.constant if self.vector is None else self.vector)

@@ -204,7 +204,7 @@ class SpatialUpSamplingBilinear(Module):
 
     def __init__(self, fields: Fields):
         super().__init__(fields)
-        self.scale = fields.integer("scale_factor") if fields.has("scale_factor") else None
+        self.scale = fields.integer("scale_factor") if fields.has("scale_factor") else 0  # 0: to `size`
         self.size = None if self.scale else fields.pair("oheight", "owidth")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -191,7 +191,7 @@ class Converter:
             raise unsupported(module, path, f"takes N x C x H x W, not {shown(x.shape)}; is input_shape right?")
         return x
 
-    def shape_after(self, module: Module, *x: Item, path: str) -> tuple[int, ...]:
+    def shape_after(self, module: Module, *x: Value | Grid, path: str) -> tuple[int, ...]:
         """Return a module's output shape: as it declares, or by running it on meta tensors.
 
         Raises:
@@ -226,7 +226,7 @@ def blob_shape(dims: list[int]) -> Message:
 def _part(module: torch.nn.Module, known: dict[int, Part]) -> Part:
     if id(module) not in known:
         outputs = module.output_count if isinstance(module, graph.GModule) else 1
-        parts = [_part(child, known) for child in module._modules.values()]
+        parts = [_part(child, known) for child in module._modules.values() if child is not None]
         known[id(module)] = Part.of(getattr(module, "class_name", ""), parts, outputs)
     return known[id(module)]
 

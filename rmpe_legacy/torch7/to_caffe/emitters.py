@@ -289,11 +289,11 @@ def _elu(c: Converter, module: pointwise.ELU, x: Value, path: str) -> Value:
 
 @emits(pointwise.MulConstant, pointwise.AddConstant, pointwise.Power, pointwise.Sqrt)
 def _power(c: Converter, module: Module, x: Value, path: str) -> Value:
-    if isinstance(module, pointwise.AddConstant) and module.constant is None:
-        raise unsupported(module, path, "a constant vector is not supported")
     if isinstance(module, pointwise.MulConstant):
         param = {"scale": module.constant}
     elif isinstance(module, pointwise.AddConstant):
+        if module.vector is not None:
+            raise unsupported(module, path, "a constant vector is not supported")
         param = {"shift": module.constant}
     else:
         param = {"power": module.power if isinstance(module, pointwise.Power) else 0.5}
@@ -410,7 +410,7 @@ def _narrow(c: Converter, module: Module, x: Item, path: str) -> Value:
 
 
 @emits(stn.AffineGridGeneratorBHWD)
-def _grid(c: Converter, module: stn.AffineGridGeneratorBHWD, x: Item, path: str) -> Grid:
+def _grid(c: Converter, module: stn.AffineGridGeneratorBHWD, x: Value, path: str) -> Grid:
     size = module.height, module.width
     if not torch.allclose(module.base_grid.float(), stn.base_grid(*size), atol=1e-6):
         raise unsupported(module, path, "its baseGrid is not the one of stnbhwd; Caffe makes its "

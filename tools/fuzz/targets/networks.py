@@ -21,9 +21,9 @@ class Prototxt(TextTarget):
 
     def readers(self, path: Path, random: Random) -> Readers:
         from rmpe_legacy.caffe.load import read_net
-        from rmpe_legacy.caffe.net import wire
         from rmpe_legacy.caffe.proto.text import parse_text
         from rmpe_legacy.caffe.proto.text_writer import format_text
+        from rmpe_legacy.caffe.wiring import wire
 
         def read() -> None:
             net = read_net(path, random.choice(("TEST", "TRAIN")), dialect=random.choice(("rmpe", "ssd", "bvlc")),
@@ -42,7 +42,7 @@ class Net(Prototxt):
 
         from rmpe_legacy.caffe.layers.base import count
         from rmpe_legacy.caffe.load import read_net
-        from rmpe_legacy.caffe.net import wire
+        from rmpe_legacy.caffe.wiring import wire
         from rmpe_legacy.formats.base import input_shapes
 
         def run() -> None:

@@ -1,0 +1,168 @@
+"""TensorFlow's operations as Caffe layers."""
+
+from __future__ import annotations
+
+import torch
+
+from rmpe_legacy.caffe.layers.resize_image import around
+
+from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .expressions import number, pair
+from .rearrangement import slice_onnx
+from .shape import flatten_onnx, flatten_python
+
+
+@emits_onnx("Add")
+def add_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Add", *ctx.x)
+
+
+@emits_python("Add")
+def add_python(ctx: PythonContext) -> str:
+    return " + ".join(ctx.x)
+
+
+@emits_onnx("Mul")
+def mul_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Mul", ctx.x[0], ctx.x[1] if len(ctx.x) > 1 else ctx.weight(0))
+
+
+@emits_python("Mul")
+def mul_python(ctx: PythonContext) -> str:
+    if len(ctx.x) > 1:
+        return " * ".join(ctx.x)
+    return f"{ctx.x[0]} * {ctx.writer.buffer(ctx.layer, ctx.layer.blobs()[0])}"
+
+
+emits_onnx("Squeeze")(flatten_onnx)
+emits_python("Squeeze")(flatten_python)
+
+
+@emits_onnx("Pad")
+def pad_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    ctx.output("Pad", ctx.x[0], ctx.integers([*layer.before, *layer.end]), ctx.constant(layer.value))
+
+
+@emits_python("Pad")
+def pad_python(ctx: PythonContext) -> str:
+    value = "" if ctx.layer.value == 0 else f", value={number(ctx.layer.value)}"
+    return f"F.pad({ctx.x[0]}, {pair(ctx.layer.margin())}{value})"
+
+
+@emits_onnx("DepthToSpace")
+def depth_to_space_onnx(ctx: OnnxContext) -> None:
+    layer, x = ctx.layer, ctx.x[0]
+    mode = "CRD" if layer.format == "CRD" else "DCR"
+    if layer.format != "NHWC":
+        ctx.output("DepthToSpace", x, blocksize=layer.block, mode=mode)
+        return
+    x = ctx.node("DepthToSpace", ctx.node("Transpose", x, perm=[0, 3, 1, 2]), blocksize=layer.block, mode=mode)
+    ctx.output("Transpose", x, perm=[0, 2, 3, 1])
+
+
+@emits_python("DepthToSpace")
+def depth_to_space_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    if layer.format == "CRD":
+        return f"F.pixel_shuffle({ctx.x[0]}, {layer.block})"
+    return ctx.call("depth_to_space", ctx.x[0], layer.block, layer.format == "NHWC")
+
+
+@emits_onnx("SpaceToBatchND")
+def space_to_batch_onnx(ctx: OnnxContext) -> None:
+    layer, (n, *sizes) = ctx.layer, ctx.shape()
+    axes, rest = len(layer.blocks), len(sizes) - len(layer.blocks)
+    begin, end = zip(*layer.margin, strict=True)
+    x = ctx.node("Pad", ctx.x[0], ctx.integers([0, *begin, *[0] * rest, 0, *end, *[0] * rest]))
+    padded = layer.padded((n, *sizes))
+    parts = [size for whole, block in zip(padded, layer.blocks, strict=True) for size in (whole // block, block)]
+    x = ctx.node("Reshape", x, ctx.integers([n, *parts, *sizes[axes:]]))
+    x = ctx.node("Transpose", x, perm=[*range(2, 2 * axes + 1, 2), 0, *range(1, 2 * axes, 2),
+                                       *range(2 * axes + 1, 2 * axes + 1 + rest)])
+    (top,) = layer.reshape((n, *sizes))
+    ctx.output("Reshape", x, ctx.integers([-1, *top[1:]]))
+
+
+@emits_onnx("BatchToSpaceND")
+def batch_to_space_onnx(ctx: OnnxContext) -> None:
+    layer, sizes = ctx.layer, ctx.shape()[1:]
+    axes = len(layer.blocks)
+    x = ctx.node("Reshape", ctx.x[0], ctx.integers([*layer.blocks, -1, *sizes]))
+    order = [axes, *(axis for i in range(axes) for axis in (axes + 1 + i, i)),
+             *range(2 * axes + 1, axes + 1 + len(sizes))]
+    whole = [size * block for size, block in zip(sizes, layer.blocks, strict=False)]
+    x = ctx.node("Reshape", ctx.node("Transpose", x, perm=order), ctx.integers([-1, *whole, *sizes[axes:]]))
+    begin = [before for before, _ in layer.margin]
+    end = [size - after for size, (_, after) in zip(whole, layer.margin, strict=True)]
+    slice_onnx(ctx, x, begin, end, list(range(1, axes + 1)), [1] * axes, last=True)
+
+
+@emits_python("SpaceToBatchND")
+def space_to_batch_python(ctx: PythonContext) -> str:
+    return ctx.call("space_to_batch", ctx.x[0], ctx.layer.blocks, ctx.layer.margin)
+
+
+@emits_python("BatchToSpaceND")
+def batch_to_space_python(ctx: PythonContext) -> str:
+    return ctx.call("batch_to_space", ctx.x[0], ctx.layer.blocks, ctx.layer.margin)
+
+
+@emits_onnx("HardSwish")
+def hard_swish_onnx(ctx: OnnxContext) -> None:
+    ctx.output("HardSwish", ctx.x[0])
+
+
+@emits_python("HardSwish")
+def hard_swish_python(ctx: PythonContext) -> str:
+    return f"F.hardswish({ctx.x[0]})"
+
+
+@emits_onnx("ResizeNearestNeighbor")
+def resize_nearest_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    ctx.shape()  # refuses sizes that are not fixed
+    rows, columns = (ctx.integers(places.numpy()) for places in layer.places)
+    ctx.output("Gather", ctx.node("Gather", ctx.x[0], rows, axis=layer.first), columns, axis=layer.first + 1)
+
+
+@emits_python("ResizeNearestNeighbor")
+def resize_nearest_python(ctx: PythonContext) -> str:
+    layer, axis = ctx.layer, ctx.layer.first
+    ctx.plane()
+    places, rows = ctx.writer.buffer(layer, torch.cat(layer.places)), layer.size[0]
+    return f"{ctx.x[0]}.index_select({axis}, {places}[:{rows}]).index_select({axis + 1}, {places}[{rows}:])"
+
+
+@emits_onnx("ResizeBilinear")
+def resize_bilinear_onnx(ctx: OnnxContext) -> None:
+    layer, x, shape = ctx.layer, ctx.x[0], ctx.shape()
+    for axis in (layer.first + 1, layer.first):
+        lower, upper, share = around(layer.at[axis - layer.first], shape[axis])
+        a, b = (ctx.node("Gather", x, ctx.integers(places.numpy()), axis=axis) for places in (lower, upper))
+        moved = ctx.node("Mul", ctx.node("Sub", b, a), ctx.constant(share.view(-1, *[1] * (3 - axis)).numpy()))
+        if axis == layer.first:
+            ctx.output("Add", a, moved)
+        else:
+            x = ctx.node("Add", a, moved)
+
+
+@emits_python("ResizeBilinear")
+def resize_bilinear_python(ctx: PythonContext) -> str:
+    layer, axis = ctx.layer, ctx.layer.first
+    ctx.plane()
+    places, rows = ctx.writer.buffer(layer, torch.cat(layer.at)), layer.size[0]
+    x = ctx.call("between_pixels", ctx.x[0], axis + 1, f"{places}[{rows}:]")
+    return ctx.call("between_pixels", x, axis, f"{places}[:{rows}]")
+
+
+@emits_onnx("UpsampleDarknet")
+def upsample_darknet_onnx(ctx: OnnxContext) -> None:
+    scale = float(ctx.layer.scale)
+    ctx.output("Resize", ctx.x[0], "", ctx.constant([1.0, 1.0, scale, scale]), mode="nearest",
+               coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+
+
+@emits_python("UpsampleDarknet")
+def upsample_darknet_python(ctx: PythonContext) -> str:
+    return f"F.interpolate({ctx.x[0]}, scale_factor={ctx.layer.scale}, mode=\"nearest\")"
