@@ -23,11 +23,12 @@ class Scratch {
   T* at_;
 };
 
+constexpr int64_t kWorthThreads = 1 << 14;  // how many values a loop must compute before threads share it
+
 // Calls run(i, scratch) once for each i in [0, count); scratch is a per-thread buffer of `room` values of T.
 // `values`: how many values the whole loop computes; short loops run on one thread.
 template <typename T, typename Run>
 void for_each_task(int64_t count, int64_t values, int64_t room, const Run& run) {
-  constexpr int64_t kWorthThreads = 1 << 14;
   const int64_t threads = values < kWorthThreads ? 1 : torch::stable::get_num_threads();
   std::atomic<int64_t> next{0};
   const auto work = [&](int64_t, int64_t) {

@@ -68,14 +68,25 @@ struct SmallNet {
   const float* parameters;
 };
 
-// Computes one image: x and outputs are of this image, with all its values in Caffe's order.
-using SmallNetImage = void (*)(const SmallNet& net, const float* x, float* const* outputs, float* scratch);
+// One image, with all its values in Caffe's order.
+struct SmallNetImage {
+  const float* x;
+  float* const* outputs;
+  float* scratch;
+};
 
-void small_net_baseline(const SmallNet& net, const float* x, float* const* outputs, float* scratch);
-void small_net_avx2(const SmallNet& net, const float* x, float* const* outputs, float* scratch);
-void small_net_avx512(const SmallNet& net, const float* x, float* const* outputs, float* scratch);
+// The steps to compute, [begin, end). A convolution may be shared out: then `part` of `parts` parts of its pixels.
+struct StepRange {
+  int64_t begin, end, part = 0, parts = 1;
+};
 
-inline SmallNetImage best_small_net() {
+using SmallNetSteps = void (*)(const SmallNet& net, const SmallNetImage& image, const StepRange& range);
+
+void small_net_baseline(const SmallNet& net, const SmallNetImage& image, const StepRange& range);
+void small_net_avx2(const SmallNet& net, const SmallNetImage& image, const StepRange& range);
+void small_net_avx512(const SmallNet& net, const SmallNetImage& image, const StepRange& range);
+
+inline SmallNetSteps best_small_net() {
 #if RMPE_HAVE_VECTORS
   if (has_avx512()) return small_net_avx512;
   if (has_avx2()) return small_net_avx2;

@@ -11,8 +11,8 @@
 
 namespace rmpe {
 
-void small_net_avx512(const SmallNet& net, const float* x, float* const* outputs, float* scratch) {
-  compute_image(net, x, outputs, scratch);
+void small_net_avx512(const SmallNet& net, const SmallNetImage& image, const StepRange& range) {
+  compute_steps(net, image, range);
 }
 
 }  // namespace rmpe

@@ -5,8 +5,8 @@
 
 namespace rmpe {
 
-void small_net_baseline(const SmallNet& net, const float* x, float* const* outputs, float* scratch) {
-  compute_image(net, x, outputs, scratch);
+void small_net_baseline(const SmallNet& net, const SmallNetImage& image, const StepRange& range) {
+  compute_steps(net, image, range);
 }
 
 }  // namespace rmpe

@@ -111,11 +111,12 @@ RMPE_INLINE void convolve_blocks(int64_t blocks, int64_t rows, const ConvolveSte
 }
 
 // Pixels and blocks of outputs in groups of nearly equal size.
-inline void convolve(const ConvolveStep& step, const float* parameters, float* scratch) {
+inline void convolve(const ConvolveStep& step, const float* parameters, float* scratch, const StepRange& range) {
   const int64_t count = step.out_h * step.out_w, groups = (count + Lanes::kPixels - 1) / Lanes::kPixels;
   const int64_t outputs = blocks(step.outputs), wide = (outputs + Lanes::kWide - 1) / Lanes::kWide;
-  int64_t pixel = 0, row = 0, column = 0;
-  for (int64_t g = 0; g < groups; ++g) {
+  const int64_t first = range.part * groups / range.parts, last = (range.part + 1) * groups / range.parts;
+  int64_t pixel = first * count / groups, row = pixel / step.out_w, column = pixel % step.out_w;
+  for (int64_t g = first; g < last; ++g) {
     Pixels pixels;
     const int64_t end = (g + 1) * count / groups, rows = end - pixel;
     for (int64_t r = 0; r < rows; ++r, ++pixel) {
@@ -223,18 +224,17 @@ RMPE_INLINE const Step& step_at(const SmallNet& net, int64_t i) {
   return *reinterpret_cast<const Step*>(net.steps + i * kStepWords);
 }
 
-inline void compute_image(const SmallNet& net, const float* x, float* const* outputs, float* scratch) {
-  const auto values_of = [&](int64_t space) {
-    return space == kScratchSpace ? scratch : outputs[space - kOutputSpace];
-  };
-  for (int64_t i = 0; i < net.count; ++i) {
+inline void compute_steps(const SmallNet& net, const SmallNetImage& image, const StepRange& range) {
+  float* const scratch = image.scratch;
+  for (int64_t i = range.begin; i < range.end; ++i) {
     switch (net.steps[i * kStepWords]) {
       case kCopyStep: {
         const auto& step = step_at<CopyStep>(net, i);
-        copy(step, step.from_space == kInputSpace ? x : values_of(step.from_space), values_of(step.to_space), scratch);
+        copy(step, step.from_space == kInputSpace ? image.x : scratch,
+             step.to_space == kScratchSpace ? scratch : image.outputs[step.to_space - kOutputSpace], scratch);
         break;
       }
-      case kConvolveStep: convolve(step_at<ConvolveStep>(net, i), net.parameters, scratch); break;
+      case kConvolveStep: convolve(step_at<ConvolveStep>(net, i), net.parameters, scratch, range); break;
       case kPoolStep: pool(step_at<PoolStep>(net, i), scratch); break;
       case kAffineStep: affine(step_at<AffineStep>(net, i), net.parameters, scratch); break;
       case kCombineStep: combine(step_at<CombineStep>(net, i), net.parameters, scratch); break;

@@ -206,9 +206,7 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
         raise _not_loaded(path, findings, list(errors.values()))
     incomplete: frozenset[str] = frozenset()
     if not strict:
-        specs, fed = _feeding(specs, errors)
-        specs, lost, incomplete = _computable(specs, errors)
-        specs, findings, incomplete = _fitting(specs, findings + fed + lost, incomplete)
+        specs, findings, incomplete = _what_is_left(specs, findings, errors)
     if not specs and findings:
         raise NetError(list_findings(path, "left out, and no layer can be computed without them", findings))
     if not specs and not net.layer:
@@ -216,6 +214,19 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
     if not specs:
         raise NetError(f"{path}: no layers in phase {phase}, level {level}, stages {list(state.stages)}")
     return ParsedNet(net.name, net.force_backward, insert_splits(specs), findings, incomplete, net)
+
+
+def _what_is_left(specs: Sequence[LayerSpec], findings: list[Finding], errors: Mapping[int, LayerError]
+                  ) -> tuple[list[LayerSpec], list[Finding], frozenset[str]]:
+    """Leave out what cannot be loaded or computed; `errors` as for `_computable`.
+
+    Returns:
+        The layers that are left; what was left out, after `findings`; and the blobs that a layer which was left out
+        would have changed in place.
+    """
+    specs, fed = _feeding(specs, errors)
+    specs, lost, incomplete = _computable(specs, errors)
+    return _fitting(specs, findings + fed + lost, incomplete)
 
 
 def _not_loaded(path: str, fields: Sequence[Finding], errors: Sequence[LayerError]) -> NetError:

@@ -96,21 +96,8 @@ def run_convert(sources: Sequence[str], destination: str, setting: Setting, opti
         _check_inputs(network, compare, target)
     written = write_network(network, target, destination, paths, force)
     result = ConvertResult(written.files, notes + written.notes)
-    if compare is None:
-        return result
-    if target is PROTOTXT:
-        result.same, result.verdict = _same_prototxt(network, written)
-        return result
-    try:
-        verdict, others = _verified(network, written, compare)
-        report = report_path(written.files[0])
-        write_report(report, verdict)
-    except RmpeError as error:
-        result.same = False
-        result.verdict = f"not compared, so it may compute something else: {error}"
-        return result
-    result.files.append(report)
-    result.same, result.verdict = verdict.same, verdict.sentence + others
+    if compare is not None:
+        _judge(result, network, written, compare)
     return result
 
 
@@ -176,6 +163,22 @@ def _compared(a: Runner, b: Runner, compare: CompareOptions, few_images: Mapping
 
 
 # --- after a conversion -------------------------------------------------------------------------------------------
+
+
+def _judge(result: ConvertResult, network: Network, written: WriteResult, compare: CompareOptions) -> None:
+    """Compare what was written with its source: set the result's verdict, and add the report to its files."""
+    if written.format is PROTOTXT:
+        result.same, result.verdict = _same_prototxt(network, written)
+        return
+    try:
+        verdict, others = _verified(network, written, compare)
+        report = report_path(written.files[0])
+        write_report(report, verdict)
+    except RmpeError as error:
+        result.same, result.verdict = False, f"not compared, so it may compute something else: {error}"
+    else:
+        result.files.append(report)
+        result.same, result.verdict = verdict.same, verdict.sentence + others
 
 
 def _verified(network: Network, written: WriteResult, compare: CompareOptions) -> tuple[Verdict, str]:

@@ -25,6 +25,7 @@ from rmpe_legacy.files import make_folder, whole_file
 from rmpe_legacy.readers.json_file import read_json
 
 from .base import ENGINES, EXACT, Engine, Job
+from .passes import PASSES
 from .proof import proof_inputs, unchanged
 from .turns import time_in_turns
 
@@ -99,7 +100,7 @@ def _key(job: Job) -> str:
     facts = {
         "network": layers_hash(step.layer.spec.message for step in job.net.steps),
         "inputs": {name: list(shape) for name, shape in job.net.inputs.items()},
-        "blobs": job.blobs, "without": sorted(job.without),
+        "blobs": job.blobs, "passes": [name for name in PASSES if name not in job.without],
         "machine": [platform.machine(), platform.system(), torch.backends.cpu.get_cpu_capability(), os.cpu_count(),
                     torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"],
         "threads": torch.get_num_threads(),

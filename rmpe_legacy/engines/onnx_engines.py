@@ -23,9 +23,8 @@ from rmpe_legacy.reading import first_line
 from rmpe_legacy.silence import silent_stderr
 from rmpe_legacy.wording import utf8
 
-from .base import ENGINES, NOTHING, Engine, Job, Tensors
+from .base import ENGINES, EXACT, NOTHING, Engine, Job, Tensors
 from .layer_times import LayerTimes, node_times
-from .torch_engines import ExactEngine
 from .turns import seconds_of, time_in_turns
 
 Run = Callable[[list[np.ndarray]], Sequence[np.ndarray]]  # inputs and new outputs, in the model's order
@@ -65,7 +64,7 @@ class OnnxEngine:
                                        for values in (self.graph.inputs, self.graph.outputs))
         self.threads = torch.get_num_threads()
         self._run = self._load(self.threads)
-        self._exact = ExactEngine(job)  # for inputs without values
+        self._exact = ENGINES[EXACT](job)  # for inputs without values
         self._in_one_thread: Run | None = None  # loaded if the network is small
         self._chosen: dict[int, Run] = {}  # size of the inputs, see _size_class -> the faster of both
 

@@ -30,7 +30,7 @@ from rmpe_legacy.ops.small_net import BLOCK, INPUT, OUTPUT, RELU, SCRATCH, small
 
 from .plan import Call, Kernel, LayerCall, Plan, Reshaped
 
-MOST_PRODUCTS = 4_000_000  # of an image; a larger network is faster layer by layer, with all threads
+MOST_PRODUCTS = 16_000_000  # of an image; larger networks gain more from Winograd's algorithm
 MOST_VALUES = 1 << 20  # of all blobs of an image
 
 
@@ -221,8 +221,8 @@ class _Writer:
 
     def _convolution(self, layer: Convolution, call: Call, size: Sequence[int]) -> _Blob:
         bottom = self.blobs[call.bottom[0]]
-        _require(len(call.bottom) == 1 and len(layer.kernel) == 2 and layer.channel_axis == 1 and all(layer.dilation)
-                 and not any(layer.sticking_out((bottom.h, bottom.w))))
+        _require(layer.is_plain and len(call.bottom) == 1 and len(layer.kernel) == 2 and layer.channel_axis == 1
+                 and all(layer.dilation) and not any(layer.sticking_out((bottom.h, bottom.w))))
         blob = self._padded(bottom, layer.pad) if any(layer.pad) else self._inside(call.bottom[0])
         made = self._blob(size)
         weight, *bias = layer.blobs()

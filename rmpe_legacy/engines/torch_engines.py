@@ -58,12 +58,14 @@ class TorchEngine:
         self.inputs = [value.blob for value in graph.inputs]
         self.outputs = [value.blob for value in graph.outputs]
         self.any_batch = graph.is_dynamic
-        self.shows_blobs = self.program.plan.whole is None
+        self.whole = self.program.plan.whole
+        self.shows_blobs = self.whole is None
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
-        if (whole := self.program.plan.whole) is not None:  # a Module's call would take as long as the network
-            return dict(zip(self.outputs, whole.forward(*[inputs[name] for name in self.inputs]), strict=True))
-        return self._run_program(inputs)
+        if self.whole is None:
+            return self._run_program(inputs)
+        # A Module's __call__ and no_grad would take as long as the network.
+        return dict(zip(self.outputs, self.whole.forward(*map(inputs.__getitem__, self.inputs)), strict=True))
 
     def _run_program(self, inputs: Tensors) -> dict[str, Tensor]:
         with torch.no_grad():

@@ -73,6 +73,26 @@ def with_inputs(net: Message, specs: Sequence[LayerSpec], asked: Sequence[InputS
                               for new in changed.get(id(layer), [layer])]), notes
 
 
+def without_files(net: Message) -> tuple[Message, list[str]]:
+    """Let no DetectionOutput write files of what it finds, which a network does in Caffe alone.
+
+    Args:
+        net: An upgraded NetParameter.
+
+    Returns:
+        The changed NetParameter, and one sentence for each layer that was changed.
+    """
+    layers, notes = [], []
+    for layer in net.layer:
+        param = layer.fields.get("detection_output_param")
+        if layer.type == "DetectionOutput" and param is not None and param.fields.get("save_output_param") is not None:
+            layer = layer.replace(detection_output_param=param.replace(save_output_param=None))
+            notes.append(f"{layer.name} (DetectionOutput) writes no files of detections: its save_output_param is left "
+                         "out")
+        layers.append(layer)
+    return (net.replace(layer=layers), notes) if notes else (net, notes)
+
+
 def outputs_to_run(steps: Sequence[Step]) -> tuple[tuple[str, ...], list[str]]:
     """Find the outputs of a network without its layers that compare with labels, such as losses and accuracies, and
     those that write files.

@@ -14,7 +14,7 @@ from rmpe_legacy.caffe.proto.upgrade import upgrade_net
 from rmpe_legacy.caffe.spec import layer_specs
 from rmpe_legacy.caffe.unknown import list_findings
 from rmpe_legacy.caffe.weights import read_trained
-from rmpe_legacy.export.deploy import with_inputs
+from rmpe_legacy.export.deploy import with_inputs, without_files
 
 from .base import Format, Network, Setting, SourceOptions, Writer
 
@@ -37,7 +37,7 @@ def read_caffe(sources: Sequence[Path], setting: Setting, options: SourceOptions
 def parse_with_inputs(message: Message, setting: Setting, options: SourceOptions, to_run: bool,
                       title: str) -> tuple[ParsedNet, tuple[str, ...]]:
     """Parse a network after giving its inputs the requested shapes; also returns notes for the user."""
-    net = upgrade_net(message)
+    net, unsaved = without_files(upgrade_net(message)) if to_run else (upgrade_net(message), [])
     state = net_state(net, setting.phase, setting.level, setting.stages)
     specs = layer_specs(net, state, de_transform=setting.de_transform, allow_python=setting.allow_python)
     net, notes = with_inputs(net, specs, options.input_shapes, to_run or bool(options.until), title)
@@ -45,7 +45,7 @@ def parse_with_inputs(message: Message, setting: Setting, options: SourceOptions
                        setting.allow_python, options.until)
     if parsed.findings:
         notes.append(list_findings(title, "left out", parsed.findings))
-    return parsed, tuple(notes)
+    return parsed, (*unsaved, *notes)
 
 
 def _prepare_caffe(network: Network, files: Sequence[Path]) -> Writer:

@@ -422,6 +422,36 @@ def test_without_a_detection_the_embedding_is_0(load):
     assert out["l"].tolist() == [-1]
 
 
+def test_a_point_of_region_pooling_outside_the_map_raises(load):
+    net = load('type: "RegionPooling" top: "y" region_pooling_param { num_features: 2 num_regions: 1 num_samples: 1 }',
+               x=(1, 2, 4, 5), p=(1, 2), o=(1, 1, 1, 2), w=(1, 1, 1, 1))
+    bottoms = {"x": torch.ones(1, 2, 4, 5), "p": torch.tensor([[4.0, 3.0]]), "w": torch.ones(1, 1, 1, 1)}
+    assert net(**bottoms, o=torch.zeros(1, 1, 1, 2))["y"].tolist() == [[[[1, 1]]]]
+    with pytest.raises(LayerError, match="has points outside its map of 4 x 5"):
+        net(**bottoms, o=torch.ones(1, 1, 1, 2))
+
+
+def test_what_no_part_covers_is_0(load):
+    net = load('type: "Combination" top: "y" combination_param { xcoord: 0 ycoord: 0 xcoord: 2 ycoord: 1 }',
+               a=(1, 1, 2, 2), b=(1, 1, 1, 2))
+    out = net(a=torch.ones(1, 1, 2, 2), b=torch.ones(1, 1, 1, 2))["y"]
+    assert out[0, 0].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+
+
+def test_noise_is_as_wide_as_the_values_and_only_in_training(load):
+    text = 'type: "Noise" top: "y" noise_param { gaussian_std: 0.1 bias: 2 }'
+    x = torch.full((50, 40), 3.0)
+    assert_close(load(text, x=(50, 40))(x=x)["y"], x)
+    net = load(text, "TRAIN", x=(50, 40))
+    torch.manual_seed(0)
+    widths = {round(float((net(x=x)["y"] - x).std()), 1) for _ in range(20)}
+    assert widths == {0, 0.3, 0.6, 0.9}
+    assert abs(float((net(x=x)["y"] - x).mean()) - 2) < 0.1
+    uniform = load('type: "Noise" top: "y" noise_param { uniform_range: 0.5 }', "TRAIN", x=(50, 40))(x=x)["y"] - x
+    assert 0.45 < float(uniform.abs().max()) <= 0.5
+    assert abs(float(uniform.mean())) < 0.05
+
+
 def test_means_move_their_gradient_by_the_left_pad(load):
     net = load('type: "Pooling" top: "y" pooling_param { pool: AVE kernel_size: 2 stride: 2 pad_l: 1 }', "TRAIN",
                x=(1, 1, 4, 4))
@@ -462,31 +492,9 @@ def test_gradient_silent_reads_its_second_bottom(load, needed: int, gradient: in
     assert (x.grad == gradient).all()
 
 
-def test_a_point_of_region_pooling_outside_the_map_raises(load):
-    net = load('type: "RegionPooling" top: "y" region_pooling_param { num_features: 2 num_regions: 1 num_samples: 1 }',
-               x=(1, 2, 4, 5), p=(1, 2), o=(1, 1, 1, 2), w=(1, 1, 1, 1))
-    bottoms = {"x": torch.ones(1, 2, 4, 5), "p": torch.tensor([[4.0, 3.0]]), "w": torch.ones(1, 1, 1, 1)}
-    assert net(**bottoms, o=torch.zeros(1, 1, 1, 2))["y"].tolist() == [[[[1, 1]]]]
-    with pytest.raises(LayerError, match="has points outside its map of 4 x 5"):
-        net(**bottoms, o=torch.ones(1, 1, 1, 2))
-
-
-def test_what_no_part_covers_is_0(load):
-    net = load('type: "Combination" top: "y" combination_param { xcoord: 0 ycoord: 0 xcoord: 2 ycoord: 1 }',
-               a=(1, 1, 2, 2), b=(1, 1, 1, 2))
-    out = net(a=torch.ones(1, 1, 2, 2), b=torch.ones(1, 1, 1, 2))["y"]
-    assert out[0, 0].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
-
-
-def test_noise_is_as_wide_as_the_values_and_only_in_training(load):
-    text = 'type: "Noise" top: "y" noise_param { gaussian_std: 0.1 bias: 2 }'
-    x = torch.full((50, 40), 3.0)
-    assert_close(load(text, x=(50, 40))(x=x)["y"], x)
-    net = load(text, "TRAIN", x=(50, 40))
-    torch.manual_seed(0)
-    widths = {round(float((net(x=x)["y"] - x).std()), 1) for _ in range(20)}
-    assert widths == {0, 0.3, 0.6, 0.9}
-    assert abs(float((net(x=x)["y"] - x).mean()) - 2) < 0.1
-    uniform = load('type: "Noise" top: "y" noise_param { uniform_range: 0.5 }', "TRAIN", x=(50, 40))(x=x)["y"] - x
-    assert 0.45 < float(uniform.abs().max()) <= 0.5
-    assert abs(float(uniform.mean())) < 0.05
+def test_a_region_without_extent_has_its_points_in_its_middle(load):
+    net = load('type: "ROIAlign" top: "y" roi_align_param { pooled_h: 1 pooled_w: 1 spatial_scale: 1 }', x=(1, 1, 3, 3),
+               rois=(1, 5))
+    x = torch.arange(1.0, 10).view(1, 1, 3, 3)
+    out = net(x=x, rois=torch.tensor([[0.0, 1, 1, 1, 1]]))["y"]  # its bin has the points 5, 6, 8 and 9
+    assert_close(out, torch.full((1, 1, 1, 1), (5.0 + 6 + 8 + 9) / 4))

@@ -4,6 +4,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -243,6 +244,7 @@ class TestTheUsersWord:
     ], ids=lambda arguments: " ".join(arguments[:1]))
     def test_every_command_asks(self, trap, tmp_path, capsys, arguments):
         np.save("x.npy", np.ones((2, 3), np.float32))
+        cv2.imwrite("photo.png", np.zeros((4, 5, 3), np.uint8))
         (tmp_path / "w.caffemodel").write_bytes(encode(parse_text('layer { name: "r" type: "ReLU" }')))
         given = [a.format(net=trap, x="x.npy") for a in arguments]
         assert main(given) != 0

@@ -103,7 +103,6 @@ def test_has_the_forks_shapes_and_refuses_to_run(kind: str, tmp_path: Path):
     ("ROISplit", "roi_split_param { branch_num: 4 }", [REGIONS], 2, "branch_num must be 2 or 3, not 4"),
     ("ROIFeatureSplit", "", [MAP, ONE, ONE], 3, "has 2 branches, but 3 tops"),
     ("Detection", "", [MAP, (2, 6, 5, 5)], 1, "needs scores and targets for the same places"),
-    ("ROIAlign", "roi_align_param { pooled_w: 4 }", [MAP, REGIONS], 1, "and pooled_h and pooled_w above 0"),
     ("DeformablePSROIPooling", "deformable_psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2 }",
      [MAP, REGIONS], 1, "needs offsets as its third bottom, and part_size; or no_trans: true"),
     ("GRN", "grn_param { bias: -1 }", [MAP], 1, "bias must not be negative, but is -1"),

@@ -760,6 +760,24 @@ layer { name: "found" type: "DetectionOutput" bottom: "loc_flat" bottom: "conf_f
         assert "the first is found, " in out
 
 
+    SAVES = """save_output_param { output_directory: "saved" output_name_prefix: "run" output_format: "VOC"
+  label_map_file: "labels.prototxt" name_size_file: "sizes.txt" }"""
+
+    @pytest.mark.parametrize("is_there", [False, True], ids=["missing", "there"])
+    @pytest.mark.parametrize("target", ["net.onnx", "net.py"])
+    def test_files_of_detections_are_not_written(self, rmpe, target, is_there):
+        text = self.TEXT.replace("NMS", "0.45").replace("STD", "1").replace("num_classes: 3 k",
+                                                                            f"num_classes: 3 {self.SAVES} k")
+        if is_there:
+            Path("labels.prototxt").write_text("".join(
+                f'item {{ name: "{name}" label: {i} display_name: "{name}" }}' for i, name in enumerate("abc")))
+            Path("sizes.txt").write_text("one 12 12\n")
+        code, _, err = rmpe("convert", *network(text), target)
+        assert code == 0, err
+        assert "found (DetectionOutput) writes no files of detections: its save_output_param is left out" in err
+        assert not Path("saved").exists()
+
+
 class TestASigmoidByTanh:
     """BVLC's Caffe computes 0.5 * tanh(0.5 * x) + 0.5, which near 0 has multiples of 2^-24 only."""
 

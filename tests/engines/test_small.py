@@ -14,10 +14,12 @@ import pytest
 import torch
 from engine_networks import everything
 
+from rmpe_legacy.caffe.layers.neuron import PReLU
 from rmpe_legacy.caffe.net import Net
 from rmpe_legacy.engines import small
 from rmpe_legacy.engines.passes import optimize
 from rmpe_legacy.engines.small import SmallNet
+from rmpe_legacy.errors import NetError
 from rmpe_legacy.export.graph import make_graph
 from rmpe_legacy.ops import small_net
 
@@ -261,6 +263,44 @@ def test_an_empty_batch_and_strides_and_gradients(tmp_path: Path):
         assert not any(value.requires_grad for value in found.values())
 
 
+def test_a_call_after_one_with_other_inputs(tmp_path: Path):
+    """Of another type, size or form; the check of inputs like the last ones' is short."""
+    net = everything(tmp_path, DATA.format(3, 12, 12) + conv("num_output: 4 kernel_size: 3"))
+    compiled = net.compiled("torch")
+    x = torch.randn(2, 3, 12, 12)
+    with torch.no_grad():
+        expected = net(x)["top"]
+    for given in ({"data": x}, {"data": x}, {"data": x.double()}, {"data": x.numpy()}, {"data": x}, x, {"data": x}):
+        torch.testing.assert_close(compiled(given)["top"], expected, rtol=0, atol=1e-5)
+    for size in ((1, 3, 12, 12), (2, 3, 9, 14), (2, 3, 12, 12)):
+        other = torch.randn(size)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled({"data": other})["top"], net(other)["top"], rtol=0, atol=1e-5)
+    for wrong in ({}, {"data": x, "other": x}, {"date": x}):
+        with pytest.raises(NetError, match="input"):
+            compiled(wrong)
+
+
+def test_a_wrong_step_is_refused_and_the_first_blob_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def wrong(writer: Any, layer: Any, call: Any, size: Any, right: Any = small._WRITERS[PReLU]) -> Any:
+        layer = copy.copy(layer)
+        layer._parameters = {"slope": torch.nn.Parameter(layer.slope * (1.01 if call.name == "prelu2" else 1))}
+        return right(writer, layer, call, size)
+
+    net = everything(tmp_path, CASCADE)
+    monkeypatch.setitem(small._WRITERS, PReLU, wrong)
+    with pytest.raises(NetError, match=r"engine 'torch' is rejected: .* the first is conv2, computed by conv2 "
+                                       r"\(Convolution\), prelu2 \(PReLU\)"):
+        net.compiled("torch")
+
+
+def test_the_time_of_each_layer(tmp_path: Path):
+    engine = everything(tmp_path, CASCADE).compiled("torch").prepared.engine
+    times = engine.layer_times({"data": torch.randn(1, 3, 12, 12)}, 2)
+    assert list(times) == ["conv1", "prelu1", "pool1", "conv2", "prelu2", "conv3", "prelu3", "conv4-1", "conv4-2",
+                           "prob1"]
+
+
 def test_several_threads_may_call_it_and_copies_compute_the_same(tmp_path: Path):
     compiled = everything(tmp_path, CASCADE).compiled("torch")
     inputs = [torch.randn(batch, 3, 12, 12) for batch in (1, 2, 30, 64)]
@@ -290,15 +330,17 @@ for value in net.parameters():
     value.data = torch.from_numpy(random.standard_normal(value.shape, np.float32) / value[0].numel())
 compiled = net.compiled("torch", verify=False, blobs=["conv1", "pool2", "sum"])
 assert isinstance(compiled.prepared.engine.program.plan.whole, SmallNet)
-found = compiled(torch.from_numpy(random.standard_normal((40, 5, 17, 13), np.float32)))
-print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in found.values())).hexdigest())
+x = torch.from_numpy(random.standard_normal((9, 5, 24, 23), np.float32))
+found = [*compiled(x).values(), *compiled(x[:1]).values()]
+print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in found)).hexdigest())
 """
 
 
 def test_bits_depend_neither_on_instruction_set_nor_on_threads(tmp_path: Path):
+    """Of many images, which threads share out, and of one, whose convolution they share."""
     path = tmp_path / "net.prototxt"
     path.write_text(
-        DATA.format(5, 17, 13) + conv("num_output: 37 kernel_size: 3 pad: 1", top="conv1", name="conv1")
+        DATA.format(5, 24, 23) + conv("num_output: 37 kernel_size: 3 pad: 1", top="conv1", name="conv1")
         + layer("PReLU", "", "conv1", "conv1", "prelu1")
         + layer("Pooling", "pooling_param { pool: AVE kernel_size: 3 stride: 2 }", "conv1", "pool1", "pool1")
         + layer("Pooling", "pooling_param { kernel_size: 2 }", "pool1", "pool2", "pool2")

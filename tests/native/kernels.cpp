@@ -474,10 +474,13 @@ void test_small_net() {
     }
     std::vector<float> scratch(at_sum + pooled);
     const SmallNet net = {words.data(), static_cast<int64_t>(steps.size()), parameters.data()};
-    const auto results = [&](SmallNetImage compute) {
+    const auto results = [&](SmallNetSteps compute) {
       std::vector<float> y(pooled + h * w * outputs);
       float* const to[] = {y.data(), y.data() + pooled};
-      compute(net, x.data(), to, scratch.data());
+      const SmallNetImage image = {x.data(), to, scratch.data()};
+      compute(net, image, {0, 1});
+      for (int64_t part = 3; part-- > 0;) compute(net, image, {1, 2, part, 3});
+      compute(net, image, {2, net.count});
       return y;
     };
     const std::string where = std::to_string(channels) + " channels, image " + std::to_string(h) + " x " + std::to_string(w);

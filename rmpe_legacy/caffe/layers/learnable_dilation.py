@@ -40,7 +40,6 @@ class Duplicate(Layer):
 
     params = ("duplicate_param",)
     works_in_place = False
-    exact = True
     not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

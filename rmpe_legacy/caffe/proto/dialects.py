@@ -70,8 +70,9 @@ def dialect_named(name: str) -> Dialect:
 
 
 def having(names: Sequence[str]) -> str:
-    """Return the end of a sentence that names the dialects that have something."""
-    shown = " and ".join(map(repr, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    """Return the end of a sentence about what several dialects have: "dialects 'a', 'b' and 3 more have it"."""
+    *first, last = [*map(repr, names[:4]), *([f"{len(names) - 4} more"] if len(names) > 4 else [])]
+    shown = f"{', '.join(first)} and {last}" if first else last
     return f"dialect{'s' if len(names) > 1 else ''} {shown} {'have' if len(names) > 1 else 'has'} it"
 
 
