@@ -10,6 +10,7 @@ from rmpe_legacy.errors import LayerError, NetError
 MAP, REGIONS, ONE = (2, 8, 5, 6), (3, 5), (2, 1, 1, 1)
 SPLIT = [ONE, (3, 2, 1, 1), (3, 1, 1, 1), *[(3, 8, 1, 1)] * 3]
 TARGETS = "proposal_target_param { cls_num: 4 batch_size: 7 bbox_mean: 0 bbox_std: 1 }"
+OCTREE, NODES = "octree_param { curr_depth: 4 }", (1, 5, 16, 1)
 SHAPES = {
     "CAROIPooling": ("caroi_pooling_param { pooled_h: 7 pooled_w: 5 }", [MAP, REGIONS], [(3, 8, 7, 5)]),
     "ROISplit": ("roi_split_param { branch_num: 2 }", [REGIONS], [(2, 1, 1, 1), (3, 2, 1, 1)]),
@@ -77,6 +78,24 @@ SHAPES = {
     "OftenMtcnnEuclideanLoss": ("", [(4, 4), (4, 4), (4,)], [()]),
     "OftenMtcnnLandMarkLoss": ("", [(4, 10), (4, 10), (4,)], [()]),
     "OftenMtcnnAccuracy": ("", [(4, 2), (4,)], [()]),
+    "OctreeProperty": ("octree_param { curr_depth: 4 signal_channel: 2 content_flag: 'Label, split' }", [],
+                       [(1, 2, 8, 1)] * 2),
+    "OctreeConv": (f"{OCTREE} convolution_param {{ num_output: 6 kernel_size: 3 stride: 2 }}", [NODES], [(1, 6, 8, 1)]),
+    "OctreeDeconv": (f"{OCTREE} convolution_param {{ num_output: 6 kernel_size: [3, 2, 1] }}", [NODES],
+                     [(1, 6, 8, 1)]),
+    "OctreePooling": ("octree_param { curr_depth: 2 }", [NODES], [(1, 5, 8, 1), (1, 5, 2, 1)]),
+    "OctreeUnpooling": (OCTREE, [NODES, (1, 5, 2, 1)], [(1, 5, 8, 1)]),
+    "OctreeTile": (OCTREE, [NODES], [(1, 5, 8, 1)]),
+    "Octree2FullVoxel": ("octree_param { curr_depth: 2 batch_size: 3 }", [NODES], [(3, 5, 4, 4, 4)]),
+    "OctreeMask": ("octree_param { mask: 1 }", [NODES, (1, 2, 16, 1), (16,)], [(1, 5, 8, 1), (1, 2, 8, 1)]),
+    "OctreeZeroize": ("octree_param { mask: 1 }", [NODES, (1, 1, 16, 1)], [NODES]),
+    "OctreeGrow": ("octree_param { curr_depth: 4 full_octree: true batch_size: 3 }", [], [(1,)]),
+    "OctreeSetFeature": (OCTREE, [(1,), NODES], [(1,)]),
+    "OctreeUpdateLabel": ("octree_param { curr_depth: 4 mask: 1 }", [(1,), NODES], [(1,)]),
+    "MaskOutputs": ("mask_outputs_param { kernel_size: 3 }", [(2, 12, 5, 6), ONE], [(2, 3, 5, 6)]),
+    "EuclideanWeightedLoss": ("", [(3, 8), (3, 8)], [()]),
+    "RegionPooling": ("region_pooling_param { pooled_h: 3 pooled_w: 4 offset: 6 }", [MAP, (3, 9)], [(3, 8, 3, 4)]),
+    "SigmoidCrossEntropyLossWeighted": ("", [(3, 8), (3, 8), (24, 1)], [()]),
 }
 
 
@@ -106,6 +125,13 @@ def test_has_the_forks_shapes_and_refuses_to_run(kind: str, tmp_path: Path):
     ("DeformablePSROIPooling", "deformable_psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2 }",
      [MAP, REGIONS], 1, "needs offsets as its third bottom, and part_size; or no_trans: true"),
     ("GRN", "grn_param { bias: -1 }", [MAP], 1, "bias must not be negative, but is -1"),
+    ("OctreeConv", "convolution_param { num_output: 6 kernel_size: 3 }", [NODES], 1, "needs curr_depth"),
+    ("OctreeConv", f"{OCTREE} convolution_param {{ num_output: 6 kernel_size: 4 }}", [NODES], 1, "of 1 to 3"),
+    ("OctreeProperty", OCTREE, [], 1, "asks for 2 tops, but it has 1"),
+    ("Octree2FullVoxel", "octree_param { curr_depth: 11 batch_size: 1 }", [NODES], 1, "curr_depth up to 10"),
+    ("OctreeMask", OCTREE, [NODES, (16,)], 1, "needs a mask, and a top for each bottom but the last"),
+    ("EuclideanWeightedLoss", "", [(3, 8), (3, 7)], 1, "needs predictions and targets of one size"),
+    ("SigmoidCrossEntropyLossWeighted", "", [(3, 8), (3, 8), (3,)], 1, "scores, targets and weights of one size"),
     ("ScaleFilter", "scale_filter_param { min_scale: 2 max_scale: 1 }", [MAP], 1, "max_scale above min_scale"),
 ])
 def test_says_what_a_layer_needs(kind: str, text: str, bottoms: list, tops: int, words: str, tmp_path: Path):
@@ -154,6 +180,16 @@ PYTHON = {
     "rpn.pred_to_proposal_layer.PredToProposalLayer": ("", [BOXES, (2, 12), (2, 3), IMAGE],
                                                        [(1, 5), (1, 1), (1, 1), (1, 5)]),
     "data.boxSelectionLayerMP.BoxSelectionLayer": ("", [(5, 1, 1, 1)], [(1,), (1, 40, 40), (1, 10, 10), (1,), (1,)]),
+    "resize.resize_to_same_size": ("", [MAP, (2, 3, 2, 3)], [(2, 11, 5, 6)]),
+    "filter.guided_filer": ("{'radius': 15}", [MAP], [MAP]),
+    "pyloss.EuclideanLossLayer": ("", [MAP, (2, 2, 5, 6), (2, 1, 5, 6)], [(2,)]),
+    "python_layers.py_generate_roi_layer.PyGenerateROILayer": ("{'joint_idx': 1}", [(2, 6)], [(2, 5)]),
+    "data_switch.DataSwitchLayer": ("", [(2, 3, 16, 112, 112)] * 2, [(2, 3, 16, 112, 112)] * 2),
+    "label_split.LabelSplitLayer": ("", [(3,)], [(3, 1)] * 2),
+    "label_parse.LabelParseLayer": ("Scene", [(3, 1)], [(3, 1)]),
+    "cyclic_loss.CyclicLossLayer": ("", [(3, 8)] * 4, [(1,)]),
+    "mvn.MVNLayer": ("", [(3, 8)], [(3, 8)]),
+    "save_features.SaveFeaturesLayer": ("10000", [(3, 8)] * 2, []),
     "rpn.proposal_fg_disHW_target_layer.ProposalFgDisHWTargetLayer": (
         "'num_classes': 2", [BOXES, BOXES, (2, 33)],
         [(1, k, 1, 1) for k in (5, 1, 8, 8, 8, 16, 16, 16, 16, 5)]),
@@ -172,6 +208,9 @@ def test_a_python_layer_has_its_shapes_and_refuses_to_run(name: str, tmp_path: P
 @pytest.mark.parametrize(("name", "text", "bottoms", "tops", "words"), [
     ("sampling_layers.RandomSamplingLayer", "{'num': 5, 'output_size': 4}", [MAP, MAP], 2, "num is 5 for 2 images"),
     ("roi_data_layer.transpose_layer.RoIDataLayer", "{'order': '0,1'}", [MAP], 1, "'order': the 4 axes' numbers"),
+    ("resize.resize_to_same_size", "", [MAP, (3, 3, 2, 3)], 1, "with the same N, not 2 x 8 x 5 x 6, 3 x 3 x 2 x 3"),
+    ("python_layers.py_generate_roi_layer.PyGenerateROILayer", "{'joint_idx': 2}", [(2, 6)], 1, "one of 2 joints"),
+    ("data_switch.DataSwitchLayer", "", [(2, 3), (2, 4)], 2, "takes two blobs of one size"),
     ("sub_sample_layer.SubSampleLayer", "", [MAP, MAP], 2, "takes one image at a time, not 2"),
     ("SSH.layers.anchor_target_layer.AnchorTargetLayer", "{'scales': 1}", [MAP, BOXES, IMAGE], 4, "a list of numbers"),
     ("lib.layers.multi_layer_anchor_layer.MultiLayerAnchorLayer", "{'source': [0, 1]}", [MAP] * 5, 8,
@@ -190,3 +229,40 @@ def test_a_convolution_with_a_map_of_dilations_has_a_shape_alone(tmp_path: Path)
     assert net.steps[-1].top_shapes == ((2, 4, 5, 6),)
     with pytest.raises(LayerError, match="its shape is known"):
         net.steps[-1].layer.forward()
+
+
+def test_images_and_maps_of_saliency_have_the_size_that_param_str_says(tmp_path: Path):
+    text = "{'resize_size': [12, 10], 'batch_size': 5, 'test_batch_size': 2, 'split': 'test'}"
+    path = python_network("read_data.input_layer", text, [], 2, tmp_path / "net.prototxt")
+    assert load_net(path).steps[-1].top_shapes == ((2, 3, 12, 10), (2, 1, 12, 10))
+    path = python_network("read_data.input_layer", "{'test_batch_size': 2}", [], 2, tmp_path / "net.prototxt")
+    with pytest.raises((LayerError, NetError), match="needs resize_size: the height and width of its images"):
+        load_net(path)
+
+
+DATA = """layer {{ name: "d" type: "{}" {} window_data_param {{ source: "none.txt" batch_size: 2 }}
+  transform_param {{ crop_size: 12 }} }}"""
+
+
+def test_windows_with_angles_and_with_keypoints_are_fed(tmp_path: Path):
+    tops = " ".join(f'top: "y{i}"' for i in range(8))
+    (tmp_path / "pose.prototxt").write_text(DATA.format("WindowPoseData", tops))
+    assert load_net(tmp_path / "pose.prototxt").steps[0].top_shapes == ((2, 3, 12, 12), *[(2, 1, 1, 1)] * 7)
+    (tmp_path / "points.prototxt").write_text(DATA.format("WindowMulticlassKeypointData",
+                                                          'top: "x" top: "label" top: "filter"') + """
+layer { name: "f" type: "Flatten" bottom: "x" top: "f" }
+layer { name: "p" type: "Eltwise" bottom: "f" bottom: "filter" top: "p" eltwise_param { operation: PROD } }
+layer { name: "l" type: "EuclideanWeightedLoss" bottom: "p" bottom: "label" top: "l" }""")
+    with pytest.warns(UserWarning, match="its tops are assumed to be x 2 x 3 x 12 x 12, label 2 x 432"):
+        net = load_net(tmp_path / "points.prototxt")
+    assert [shape[:2] for shape in net.steps[0].top_shapes] == [(2, 3), (2, 432), (2, 432)]
+
+
+def test_octrees_are_fed_and_the_smallest_depths_have_all_nodes(tmp_path: Path):
+    (tmp_path / "net.prototxt").write_text("""
+layer { name: "d" type: "OctreeDataBase" top: "x" top: "label" top: "octrees" data_param { batch_size: 3 }
+  octree_param { curr_depth: 3 signal_channel: 4 } }
+layer { name: "p" type: "OctreePooling" bottom: "x" top: "p" octree_param { curr_depth: 2 } }""")
+    net = load_net(tmp_path / "net.prototxt")
+    assert net.steps[0].top_shapes == ((1, 4, 8, 1), (3,), (1,))
+    assert net.steps[-1].top_shapes == ((1, 4, 24, 1),)

@@ -15,19 +15,23 @@ from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Layer
 
-_KNOWN: dict[tuple[str, str], type[Layer]] = {}
+_KNOWN: dict[tuple[str, str, int | None], type[Layer]] = {}  # by module, class, and perhaps number of bottoms
 _ENTRY = re.compile(r"""['"](\w+)['"]\s*:\s*(?:!!python/tuple\s*)?(\[[^\][]*\]|\([^()]*\)|'[^']*'|"[^"]*"|[^\s,}]+)""")
 
 
-def known_python(*names: tuple[str, str]) -> Callable[[type[Layer]], type[Layer]]:
-    """``@known_python(("rpn.proposal_layer", "ProposalLayer"))`` above the class that is such a layer."""
+def known_python(*names: tuple[str, str], of_bottoms: int | None = None) -> Callable[[type[Layer]], type[Layer]]:
+    """``@known_python(("rpn.proposal_layer", "ProposalLayer"))`` above the class that is such a layer.
+
+    Where two repositories have a class of one name, `of_bottoms` tells them apart: this one has so many bottoms.
+    """
 
     def add(cls: type[Layer]) -> type[Layer]:
         taken = {known.form for known in _KNOWN.values()}
         for name in names:
-            if name in _KNOWN:
-                raise ValueError(f"Python layer {name} is taken by {_KNOWN[name].__qualname__}")
-            _KNOWN[name] = cls
+            key = (*name, of_bottoms)
+            if key in _KNOWN:
+                raise ValueError(f"Python layer {name} is taken by {_KNOWN[key].__qualname__}")
+            _KNOWN[key] = cls
         cls.form = names[0][1] if names[0][1] not in taken else ".".join(names[0])
         return cls
 
@@ -37,12 +41,13 @@ def known_python(*names: tuple[str, str]) -> Callable[[type[Layer]], type[Layer]
 def known_class(spec: LayerSpec) -> type[Layer] | None:
     """The built-in class of a Python layer; None for any other module."""
     param = spec.get("python_param")
-    return _KNOWN.get((param.module, param.layer))
+    return (_KNOWN.get((param.module, param.layer, len(spec.bottom)))
+            or _KNOWN.get((param.module, param.layer, None)))
 
 
 def known_names() -> list[tuple[str, str]]:
     """(module, class) of each that is built in."""
-    return sorted(_KNOWN)
+    return sorted({(module, layer) for module, layer, _ in _KNOWN})
 
 
 def known_forms() -> dict[str, type[Layer]]:

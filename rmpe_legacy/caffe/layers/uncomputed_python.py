@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .base import Shape
+from .base import Shape, count, shape_text
 from .fed import FedLayer
 from .known_python import known_python, number, parameters
 from .uncomputed import Uncomputed
@@ -264,3 +264,125 @@ class PyCaptions(FedLayer):
         length, batch = (int(number(self.spec, values, name, default))
                          for name, default in (("stream_size", 20), ("batch_size", 100)))
         return [*[(length, batch)] * 3, (batch, 471)]
+
+
+# --- saliency, hands and actions ------------------------------------------------------------------------------
+
+
+@known_python(("read_data", "input_layer"), ("read_data1", "input_layer"))
+class PySaliencyData(FedLayer):
+    """Images (N, 3, H, W) and maps of what is salient (N, 1, H, W), of resize_size, fed. Sources: layers/read_data.py,
+    layers/read_data1.py of scutDACIM/MEnet@ce5eafd."""
+
+    params = ("python_param",)
+    tops = 2
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        values = parameters(self.spec)
+        size = values.get("resize_size")
+        if not isinstance(size, list) or len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
+            raise self.spec.error("its param_str needs resize_size: the height and width of its images")
+        n = int(number(self.spec, values, "batch_size" if values.get("split") == "train" else "test_batch_size"))
+        return [(n, 3, *size), (n, 1, *size)]
+
+
+@known_python(("resize", "resize_to_same_size"))
+class PyJoinedMaps(UncomputedPython):
+    """Maps of several sizes, each repeated up to the first's size -> their channels, joined. Source: layers/resize.py
+    of scutDACIM/MEnet@ce5eafd."""
+
+    bottoms = (1, None)
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if any(len(shape) != 4 or shape[0] != bottom[0][0] for shape in bottom):
+            raise self.spec.error(f"takes maps (N, C, H, W) with the same N, not {', '.join(map(shape_text, bottom))}")
+        return [(bottom[0][0], sum(shape[1] for shape in bottom), *bottom[0][2:])]
+
+
+@known_python(("pyloss", "EuclideanLossLayer"), ("pyloss_sigmoid", "EuclideanLossLayer"), of_bottoms=3)
+class PyTwoLosses(UncomputedPython):
+    """A loss of distances of features, and one of saliency (2,). Sources: layers/pyloss.py, layers/pyloss_sigmoid.py of
+    scutDACIM/MEnet@ce5eafd."""
+
+    bottoms, tops = 3, 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(2,)]
+
+
+@known_python(("filter", "guided_filer"))
+class PyGuidedFilter(_SameShape):
+    """Images less what a guided filter leaves of them. Source: layers/filter.py of scutDACIM/MEnet@ce5eafd."""
+
+    bottoms = 1
+
+
+@known_python(("python_layers.py_generate_roi_layer", "PyGenerateROILayer"))
+class PyRegionsOfJoints(UncomputedPython):
+    """Poses (N, 3 J) -> the region around a joint of each (N, 5). Source:
+    src/libs/python_layers/py_generate_roi_layer.py of xinghaochen/Pose-REN@7bb908f."""
+
+    bottoms = tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, values = self.nchw(bottom[0])[:2]
+        joint = self.parameter("joint_idx", -1)
+        if not 0 <= joint < values // 3:
+            raise self.spec.error(f"needs joint_idx, the number of one of {values // 3} joints")
+        return [(n, 5)]
+
+
+# --- lferrer/iccv2017@7acb7b2, layers -------------------------------------------------------------------------
+
+
+@known_python(("data_switch", "DataSwitchLayer"))
+class PyDataSwitch(UncomputedPython):
+    """Two clips, by turns in this order and in the other."""
+
+    bottoms = tops = 2
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if not (bottom[0] and bottom[1]) or count(bottom[0]) != count(bottom[1]):
+            raise self.spec.error(f"takes two blobs of one size, not {', '.join(map(shape_text, bottom))}")
+        return [(shape[0], 3, 16, 112, 112) for shape in bottom]
+
+
+@known_python(("label_parse", "LabelParseLayer"), ("label_split", "LabelSplitLayer"))
+class PyPartsOfLabels(UncomputedPython):
+    """Labels whose digits say two things -> one of them, or both, (N, 1) each."""
+
+    bottoms = 1
+    tops = (1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(self.nchw(bottom[0])[0], 1)] * self.top_count
+
+
+@known_python(("mvn", "MVNLayer"))
+class PyUnitRows(_SameShape):
+    """Each row, divided by its length."""
+
+    bottoms = 1
+
+
+@known_python(("cyclic_loss", "CyclicLossLayer"))
+class PyCyclicLoss(UncomputedPython):
+    """How far four rows of features are from a circle, (1,)."""
+
+    bottoms, tops = 4, 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len({count(shape) for shape in bottom}) > 1:
+            raise self.spec.error(f"takes blobs of one size, not {', '.join(map(shape_text, bottom))}")
+        return [(1,)]
+
+
+@known_python(("save_features", "SaveFeaturesLayer"))
+class PySavedFeatures(UncomputedPython):
+    """No tops: writes its bottoms to a file."""
+
+    tops = 0
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return []
