@@ -416,6 +416,21 @@ def test_a_scale_of_one_bottom_is_not_transfernets(path):
     assert load_net(file)(x=torch.ones(2, 4, 6, 6))["y"].max() == 255
 
 
+@pytest.mark.parametrize(("kind", "tops", "shapes"), [
+    ("FloData", 'top: "y"', ((4, 2, 256, 256),)),
+    ("ImageData", 'top: "y"', ((4, 3, 256, 256),)),
+])
+def test_flownets_data_layers_can_be_fed(tmp_path: Path, kind: str, tops: str, shapes: tuple):
+    path = tmp_path / "net.prototxt"
+    path.write_text(f'layer {{ name: "d" type: "{kind}" {tops} '
+                    'image_data_param { source: "list.txt" root_folder: "./" batch_size: 4 } }')
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = load_net(path)
+    assert net.dialect == "flownet"
+    assert net.steps[0].top_shapes == shapes
+
+
 def test_a_parameter_learns_or_not_as_its_own_field_says(tmp_path: Path):
     """caffe/param_down/net.cpp of longriyao/caffe_colorizer@ee73fce"""
     path = tmp_path / "net.prototxt"

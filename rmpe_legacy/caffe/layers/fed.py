@@ -169,8 +169,9 @@ class ImagesWithPlaces(PictureLayer):
     params = ("image_data_param", "transform_param")
 
 
+@register("ImageData", form="flownet")
 class ImagesAlone(PictureLayer):
-    """The images of Tyler-D/DeBlurNet without labels, fed."""
+    """The images of Tyler-D/DeBlurNet and liruoteng/FlowNet without labels, fed."""
 
     params = ("image_data_param", "transform_param")
     tops = 1
@@ -189,6 +190,17 @@ class ImageNormalData(_WithMaps):
 
     params = ("image_data_param", "transform_param")
     channels = COLORS
+
+
+@register("FloData", form="")
+class FloData(PictureLayer):
+    """Flows between two images, (n, 2, h, w), fed."""
+
+    params = ("image_data_param", "transform_param")
+    tops = 1
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        return [(n, 2, h, w)]
 
 
 @register("SegData", form="")
@@ -448,3 +460,9 @@ def _choose_annotated(spec: LayerSpec) -> Choice:
 def _choose_video(spec: LayerSpec) -> Choice:
     """RMPE's and SSD's has its batch_size in data_param."""
     return Choice("") if spec.has("data_param") else Choice("fed", ("",))
+
+
+@chooses("ImageData")
+def _choose_images(spec: LayerSpec) -> Choice:
+    """liruoteng/FlowNet's has no labels."""
+    return Choice("flownet") if len(spec.top) == 1 else Choice("")

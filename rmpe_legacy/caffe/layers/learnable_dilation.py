@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, count, shape_text
+from .base import MAX_COUNT, UNWRITTEN, Layer, Shape, count, shape_text
 from .conv import Convolution
 from .gradient import pointwise
 from .registry import register
@@ -44,11 +44,11 @@ class Duplicate(Layer):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("duplicate_param")
-        size = int(param.height), int(param.width)
-        if len(bottom[0]) < 2 or count(bottom[0][2:]) != 1 or min(size) < 1:
-            raise self.spec.error("needs height and width above 0 and a bottom (N, C, 1, 1), not "
-                                  f"{shape_text(bottom[0])}")
-        return [(*bottom[0][:2], *size)]
+        if not (1 <= param.height <= MAX_COUNT and 1 <= param.width <= MAX_COUNT):
+            raise self.spec.error(f"needs height and width of at least 1, not {param.height:g} and {param.width:g}")
+        if len(bottom[0]) < 2 or count(bottom[0][2:]) != 1:
+            raise self.spec.error(f"needs a bottom (N, C, 1, 1), not {shape_text(bottom[0])}")
+        return [(*bottom[0][:2], int(param.height), int(param.width))]
 
     def forward(self, x: Tensor) -> Tensor:
         param = self.spec.get("duplicate_param")

@@ -46,7 +46,8 @@ class _Resize(Layer):
             shape[axis] = int(size)
             self.size.append(shape[axis])
         if count(tuple(shape)) > MAX_COUNT:  # before anything is computed for each row or column
-            raise self.spec.error(f"its top would be {shape_text(shape)}; Caffe's blobs have up to {MAX_COUNT} values")
+            raise self.spec.error(f"its top would be {shape_text(tuple(shape))}; Caffe's blobs have up to {MAX_COUNT} "
+                                  "values")
         return [tuple(shape)]
 
     def scaled(self, size: int, side: str) -> float:

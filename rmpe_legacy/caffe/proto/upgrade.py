@@ -65,9 +65,10 @@ V0_FIELDS = {
 }
 # V1 enum name -> today's type, where it is not the words run together (upgrade_proto.cpp:861-949); also those of forks
 V1_SPELLED = {
-    "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BN": "BN", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data",
-    "HDF5_OUTPUT": "HDF5Output", "IM2COL": "Im2col", "LRN": "LRN", "MVN": "MVN", "RELU": "ReLU", "RELU6": "ReLU6",
-    "ROIPOOLING": "ROIPooling", "SOFTMAX_LOSS": "SoftmaxWithLoss", "TANH": "TanH", "NONE": "",
+    "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BN": "BN", "BNLL": "BNLL", "DENSE_CRF": "DenseCRF",
+    "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output", "IM2COL": "Im2col", "LRN": "LRN", "MVN": "MVN",
+    "RELU": "ReLU", "RELU6": "ReLU6", "ROIPOOLING": "ROIPooling", "SOFTMAX_LOSS": "SoftmaxWithLoss",
+    "TANH": "TanH", "NONE": "",
 }
 _TRANSFORMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
 
