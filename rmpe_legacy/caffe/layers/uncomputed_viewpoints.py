@@ -57,5 +57,5 @@ class WindowMulticlassKeypointData(PictureLayer):
     params = ("window_data_param", "transform_param")
     tops = 3
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        self.guesses = True  # K is
+        self.guesses = True  # at K, which only the source says
         return [(n, COLORS, h, w), (n, 1, 1, 1), (n, 1, 1, 1)]
