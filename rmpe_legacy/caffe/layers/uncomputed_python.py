@@ -133,12 +133,13 @@ class PyYoloLoss(UncomputedPython):
 @known_python(("pythonLayer", "regression_Layer"), ("alphaPredictionLoss", "AlphaPredictionLossLayer"),
               ("overallLoss", "EncoderDecoderLossLayer"), ("pylayerUtils", "RBoxLossLayer"),
               ("tripletloss_layer", "TripletLayer"), ("triplet_loss", "TripletLossLayer1"),
-              ("distance_layer", "DistanceLayer"))
+              ("distance_layer", "DistanceLayer"), ("src.MyLossLayer.netloss_live", "MyLossLayer"),
+              ("src.MyLossLayer.netloss_tid2013", "MyLossLayer"))
 class PyUncomputedLoss(UncomputedPython):
     """Losses (1,): of MTCNN's boxes and landmarks (CongWeilin/mtcnn-caffe@2883feb), of mattes
     (ShawnNew/shape-alpha-matting@fe05671), of EAST's rotated boxes (SURFZJY/EAST-caffe@8edbca8), of triplets
     (hizhangp/triplet@9713496, TuBui/Triplet_Loss_SBIR@949ccc3), of how compact a class is
-    (PramuPerera/DeepOneClass@cdb6bcc)."""
+    (PramuPerera/DeepOneClass@cdb6bcc), of which image is worse (xialeiliu/RankIQA@22ca65c)."""
 
     bottoms, tops = (1, 3), 1
 
