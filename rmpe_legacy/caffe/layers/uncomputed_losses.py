@@ -303,3 +303,15 @@ class SoftmaxWithLossW(_LossWithProbabilities):
     softmax_lossweight_layer.cpp of ginobilinie/infantSeg@241ef9f."""
 
     params = ("softmax_lossw_param", "softmax_param", "loss_param")
+
+
+@register("SoftmaxWithCrossEntropyLoss", form="")
+class SoftmaxWithCrossEntropyLoss(_LossWithProbabilities):
+    """The cross entropy of the probabilities of two blobs of scores of one shape. Source:
+    softmax_cross_entropy_loss_layer.cpp of lxx1991/caffe_mpi@21a0c9f."""
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if bottom[0] != bottom[1]:
+            raise self.spec.error("needs bottoms of the same shape; they are "
+                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        return super().reshape(*bottom)
