@@ -343,4 +343,4 @@ class WholeGreedyDecoder(Layer):
 def _choose(spec: LayerSpec) -> Choice:
     """One bottom, or the parameters of a loss, are CC4.0's."""
     own = len(spec.bottom) == 1 or spec.has("ctc_loss_param")
-    return Choice("cc4", ("",)) if own else Choice("", ("cc4",))
+    return Choice("cc4", ("", "ocr")) if own else Choice("", ("cc4", "ocr"))

@@ -203,6 +203,18 @@ class FloData(PictureLayer):
         return [(n, 2, h, w)]
 
 
+@register("PoseImageData", form="")
+class PoseImageData(PictureLayer):
+    """The images and maps of key points of xiaolonw/caffe-3dnormal_joint_pose, (n, key_point_num, out_height,
+    out_width), fed."""
+
+    params = ("pose_image_data_param", "transform_param")
+
+    def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
+        param = self.own_message()
+        return [(n, COLORS, h, w), (n, param.key_point_num, param.out_height, param.out_width)][: self.top_count]
+
+
 @register("SegData", form="")
 class SegData(_WithMaps):
     """The images and label maps of temporal segment networks' Caffe, fed."""

@@ -5,9 +5,10 @@ A network with such a layer loads, is shown and drawn. With allow_python, the mo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from .base import Shape, shape_text
+from .base import MAX_COUNT, Shape, shape_text
 from .known_python import known_python, parameters
 from .uncomputed_python import UncomputedPython
 
@@ -141,3 +142,61 @@ class WindowTargets(UncomputedPython):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [(1,), (1, 40, 40), (1, 10, 10), (1,), (1,)]
+
+
+# --- taokong/RON@c62d0ed: lib/ron_layer ----------------------------------------------------------------------
+
+RON_ANCHORS = 10  # of two scales and five ratios, at each place
+_RON_CLASSES = re.compile(r"""'stride_scale_numcls'\s*:\s*["']?\s*[0-9]+\s*,\s*[0-9]+\s*,\s*([0-9]{1,9})\b""")
+
+
+class _RonLayer(UncomputedPython):
+    """Base: the first bottom is the scores of anchors (N, 20, H, W)."""
+
+    bottoms = (3, None)
+
+    def places(self, bottom: Shape) -> tuple[int, int, int]:
+        """N, H and W. Raises LayerError if the bottom has other channels."""
+        n, c, h, w = self.nchw(bottom)
+        if c != 2 * RON_ANCHORS:
+            raise self.spec.error(f"needs two scores of {RON_ANCHORS} anchors at each place; its bottom is "
+                                  f"{shape_text(bottom)}")
+        return n, h, w
+
+
+@known_python(("ron_layer.anchor_target_layer", "AnchorTargetLayer"))
+class RonAnchorTargets(_RonLayer):
+    """Scores, boxes and the images' sizes -> labels (N, 1, 10 H, W), targets and two kinds of weights (N, 40, H, W)."""
+
+    tops = 4
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, h, w = self.places(bottom[0])
+        return [(n, 1, RON_ANCHORS * h, w), *[(n, 4 * RON_ANCHORS, h, w)] * 3]
+
+
+@known_python(("ron_layer.det_target_layer", "DetTargetLayer"))
+class RonTargets(_RonLayer):
+    """Probabilities, boxes and the images' sizes -> the classes of the anchors (N, 1, 10 H, W)."""
+
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, h, w = self.places(bottom[0])
+        return [(n, 1, RON_ANCHORS * h, w)]
+
+
+@known_python(("ron_layer.det_layer", "DetLayer"))
+class RonRegions(_RonLayer):
+    """Probabilities of objects and of classes, and moves of the anchors -> their boxes (N, 10 H W, 4), and scores
+    (N, 10 H W, classes). The third number of stride_scale_numcls is that of the classes."""
+
+    tops = 2
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, h, w = self.places(bottom[0])
+        given = _RON_CLASSES.search(self.spec.get("python_param").param_str)
+        if not given or not 0 < int(given[1]) <= MAX_COUNT:
+            raise self.spec.error("its param_str needs 'stride_scale_numcls': three whole numbers with commas, "
+                                  "the last above 0")
+        return [(n, RON_ANCHORS * h * w, 4), (n, RON_ANCHORS * h * w, int(given[1]))]

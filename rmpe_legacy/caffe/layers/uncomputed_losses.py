@@ -63,17 +63,21 @@ class DsaLoss(UncomputedLoss):
         self.declare("centers", (param.faceid_num + param.seqid_num, size), param.center_filler)
 
 
-@register("LSROLoss", form="")
-class LsroLoss(UncomputedLoss):
-    """SoftmaxWithLoss that spreads what has no label over all classes; a second top is the probabilities. Source:
-    LSRO_loss_layer.cpp of huangyangyu/SeqFace@ef524f7."""
+class _LossWithProbabilities(UncomputedLoss):
+    """Base: scores and labels -> a loss; a second top is the probabilities."""
 
-    params = ("softmax_param", "loss_param")
+    params: tuple[str, ...] = ("softmax_param", "loss_param")
     bottoms = 2
     tops = (1, 2)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [(), bottom[0]][: self.top_count]
+
+
+@register("LSROLoss", form="")
+class LsroLoss(_LossWithProbabilities):
+    """SoftmaxWithLoss that spreads what has no label over all classes; a second top is the probabilities. Source:
+    LSRO_loss_layer.cpp of huangyangyu/SeqFace@ef524f7."""
 
 
 @register("SmoothMarginInnerProduct", form="")
@@ -263,3 +267,51 @@ class JSDLoss(_Divergence):
 @register("RSJSDLoss", form="")
 class RSJSDLoss(_Divergence):
     """The same of cumulative distributions, weighted by their kurtosis."""
+
+
+@register("WarpCTCLoss", form="")
+class WarpCTCLoss(UncomputedLoss):
+    """Scores (T, N, C) and labels (N, L), or indicators or lengths and labels -> the loss of connectionist temporal
+    classification. Source: warp_ctc_loss_layer.cpp of senlinuc/caffe_ocr@81642f6."""
+
+    params = ("ctc_loss_param",)
+    bottoms = (2, 4)
+    tops = 1
+
+
+@register("AngleLoss", form="")
+class AngleLoss(UncomputedLoss):
+    """Angles between vectors and those of the labels. Source: angle_loss_layer.cpp of
+    xiaolonw/caffe-3dnormal_joint_pose@11f5adc."""
+
+    bottoms = 2
+    tops = (0, 1)
+
+
+@register("MultiSoftmaxLoss", form="")
+class MultiSoftmaxLoss(UncomputedLoss):
+    """Scores (N, C, H, W) and labels of the places, from 1. Source: multi_softmax_loss_layer.cpp of
+    xiaolonw/caffe-3dnormal_joint_pose@11f5adc."""
+
+    bottoms = 2
+    tops = (0, 1)
+
+
+@register("SoftmaxWithLossW", form="")
+class SoftmaxWithLossW(_LossWithProbabilities):
+    """SoftmaxWithLoss, in which some labels weigh more; a second top is the probabilities. Source:
+    softmax_lossweight_layer.cpp of ginobilinie/infantSeg@241ef9f."""
+
+    params = ("softmax_lossw_param", "softmax_param", "loss_param")
+
+
+@register("SoftmaxWithCrossEntropyLoss", form="")
+class SoftmaxWithCrossEntropyLoss(_LossWithProbabilities):
+    """The cross entropy of the probabilities of two blobs of scores of one shape. Source:
+    softmax_cross_entropy_loss_layer.cpp of lxx1991/caffe_mpi@21a0c9f."""
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if bottom[0] != bottom[1]:
+            raise self.spec.error("needs bottoms of the same shape; they are "
+                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        return super().reshape(*bottom)

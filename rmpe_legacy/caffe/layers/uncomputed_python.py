@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .base import Shape, count, shape_text
+from .base import MAX_COUNT, Shape, count, shape_text
 from .fed import FedLayer
 from .known_python import known_python, number, parameters
 from .uncomputed import Uncomputed
@@ -133,17 +133,33 @@ class PyYoloLoss(UncomputedPython):
 @known_python(("pythonLayer", "regression_Layer"), ("alphaPredictionLoss", "AlphaPredictionLossLayer"),
               ("overallLoss", "EncoderDecoderLossLayer"), ("pylayerUtils", "RBoxLossLayer"),
               ("tripletloss_layer", "TripletLayer"), ("triplet_loss", "TripletLossLayer1"),
-              ("distance_layer", "DistanceLayer"))
+              ("distance_layer", "DistanceLayer"), ("src.MyLossLayer.netloss_live", "MyLossLayer"),
+              ("src.MyLossLayer.netloss_tid2013", "MyLossLayer"), ("python.NormlizedMSE", "NormlizedMSE"))
 class PyUncomputedLoss(UncomputedPython):
     """Losses (1,): of MTCNN's boxes and landmarks (CongWeilin/mtcnn-caffe@2883feb), of mattes
     (ShawnNew/shape-alpha-matting@fe05671), of EAST's rotated boxes (SURFZJY/EAST-caffe@8edbca8), of triplets
     (hizhangp/triplet@9713496, TuBui/Triplet_Loss_SBIR@949ccc3), of how compact a class is
-    (PramuPerera/DeepOneClass@cdb6bcc)."""
+    (PramuPerera/DeepOneClass@cdb6bcc), of which image is worse (xialeiliu/RankIQA@22ca65c), of landmarks, by how far
+    the eyes are from each other (ishay2b/VanillaCNN@de5e67d)."""
 
     bottoms, tops = (1, 3), 1
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [(1,)]
+
+
+@known_python(("cmap_layer", "CmapLayer"))
+class PyClassMaps(UncomputedPython):
+    """Scores of classes (N, C) -> a map of each, filled with it: (N, C, height, width). Source: cmap_layer.py of
+    weitianhan/human_parsing@3daf633."""
+
+    bottoms = tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        size = [self.parameter(name, 0) for name in ("height", "width")]
+        if not all(1 <= side <= MAX_COUNT for side in size):
+            raise self.spec.error("its param_str needs 'height' and 'width' above 0")
+        return [(*self.nchw(bottom[0])[:2], *size)]
 
 
 class _FacesOfClasses(UncomputedPython):
