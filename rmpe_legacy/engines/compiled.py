@@ -163,11 +163,18 @@ class CompiledNet:
 
     def _ready_for(self, shapes: Shapes) -> Prepared:
         batch = self._batch_class(shapes)
-        for key in (_without_batch(shapes), _key(shapes)):
+        for key in (self._any_batch(shapes), _key(shapes)):
             if (found := self._prepared.get(key, {}).get(batch)) is not None:
                 self._prepared.move_to_end(key)
                 return found
         return self._prepare(shapes)
+
+    def _any_batch(self, shapes: Shapes) -> tuple:
+        """The key of an engine that takes any batch size, one for all inputs. Inputs of different ones have an engine
+        of their own: a layer may refuse them, where most engines would repeat the values of the smaller.
+        """
+        differ = len({shape[:1] for shape in shapes.values()}) > 1
+        return _key(shapes) if differ and self._asked != EXACT else _without_batch(shapes)
 
     def _batch_class(self, shapes: Shapes) -> int:
         """Return which batch sizes run in one engine: 1 for 1 to 3 images, 2 for 4 to 15, ...; 0 for all of them."""
@@ -179,7 +186,7 @@ class CompiledNet:
         names, refused = [self._asked], dict[str, str]()
         if self._asked == AUTO:
             names, refused = rank(job)
-        others = self._prepared.get(_without_batch(shapes), {})
+        others = self._prepared.get(self._any_batch(shapes), {})
         at_hand = {ready.engine.name: ready for ready in others.values()}
         for name in names:
             try:
@@ -189,7 +196,7 @@ class CompiledNet:
                 if self._asked != AUTO:
                     raise
                 refused[name] = str(error)
-        key = _without_batch(shapes) if ready.engine.any_batch else _key(shapes)
+        key = self._any_batch(shapes) if ready.engine.any_batch else _key(shapes)
         self._prepared.setdefault(key, {})[self._batch_class(shapes)] = ready
         while len(self._prepared) > MAX_SIZES:
             self._prepared.popitem(last=False)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from paths import GOLDEN
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -223,6 +224,23 @@ def test_meanfield_refuses_an_image_beyond_its_lattice(load, value: float):
     scores = torch.zeros(1, 2, 2, 2)
     with pytest.raises(LayerError, match=r"l \(MultiStageMeanfield\): filters points that are not numbers, or beyond"):
         net(scores=scores, start=scores, image=torch.full((1, 3, 2, 2), value))
+
+
+@pytest.mark.parametrize("case", ["ROIAlign__cascade_pad_ratio", "ROIAlign__synopsys_fine_bins_and_flat",
+                                  "ROIAlignment__inside", "MultiROIPooling__three_points",
+                                  "DeformablePSROIPooling__class_agnostic"])
+def test_a_region_that_is_not_a_number_is_read_nowhere_else(case: str):
+    folder = GOLDEN / "forks" / case
+    net = load_net(folder / "net.prototxt", phase="TRAIN")
+    arrays = np.load(folder / "case.npz")
+    given = {name: torch.from_numpy(arrays[f"in_{name}"]) for name in net.inputs}
+    expected = net(given)
+    regions = next(name for name in given if name in ("rois", "p"))
+    given[regions][0, 1:] = float("nan")  # the image of a region stays
+    for name, top in net(given).items():
+        assert torch.equal(top[1:], expected[name][1:])
+        some = top[0][top[0] != -torch.finfo().max]  # a bin without points in one ROIAlign
+        assert not (some.abs() > given["data" if "data" in given else "x"].abs().max()).any()
 
 
 def test_segmentation_evaluate_refuses_masks_of_another_size(load):

@@ -246,6 +246,21 @@ def test_a_call_leaves_the_results_of_the_one_before(engine: str, net: Net):
     assert all(torch.equal(value, before[name]) for name, value in first.items())
 
 
+@pytest.mark.parametrize("engine", ["exact", "torch", "onnxruntime"])
+def test_inputs_of_different_batches_are_refused_as_by_the_network(engine: str, tmp_path: Path):
+    """Most engines would add the values of a single image to all others."""
+    text = "".join(f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: 1 dim: 3 }} }} }}'
+                   for name in "ab")
+    net = everything(tmp_path, text + """
+layer { name: "ip" type: "InnerProduct" bottom: "a" top: "ip" inner_product_param { num_output: 3 } }
+layer { name: "sum" type: "Eltwise" bottom: "ip" bottom: "b" top: "sum" }""")
+    compiled = net.compiled(engine)
+    for a, b in ((2, 1), (1, 3)):
+        with pytest.raises(LayerError, match=f"differ in shape: {a} x 3, {b} x 3"):
+            compiled(a=torch.zeros(a, 3), b=torch.zeros(b, 3))
+    assert compiled(a=torch.zeros(3, 3), b=torch.zeros(3, 3))["sum"].shape == (3, 3)
+
+
 @pytest.mark.parametrize("engine", [*FAST, EXACT])
 def test_a_batch_without_images_gives_tops_without_values(engine: str, net: Net):
     found = net.compiled(engine)(images(0))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .base import UNWRITTEN, Shape, shape_text
 from .registry import register
-from .roi import PositionSensitiveLayer, half_away
+from .roi import PositionSensitiveLayer, half_away, whole
 
 
 @register("DeformablePSROIPooling", form="")
@@ -99,4 +99,4 @@ class DeformablePSROIPooling(PositionSensitiveLayer):
 def _between(place: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """The pixels before and after each place, each with its weight; one pixel at a whole number."""
     low, high = place.detach().floor(), place.detach().ceil()
-    return (low.long(), 1 - (place - low)), (high.long(), place - low)
+    return (whole(low), 1 - (place - low)), (whole(high), place - low)

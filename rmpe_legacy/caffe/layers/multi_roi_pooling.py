@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .base import Count, Layer, Shape, shape_text
 from .registry import register
-from .roi import half_away
+from .roi import half_away, whole
 
 
 @register("MultiROIPooling", form="")
@@ -45,7 +45,7 @@ class MultiROIPooling(Layer):
         scale = self.spec.get("multi_roi_pooling_param").spatial_scale
         sizes = self.pooled
         wide = F.pad(x, [sizes[1], sizes[1], sizes[0], sizes[0]])
-        begin = [half_away(points.detach()[..., 1 - i] * scale - sizes[i] // 2).clamp(-sizes[i], x.shape[2 + i]).long()
+        begin = [whole(half_away(points.detach()[..., 1 - i] * scale - sizes[i] // 2).clamp(-sizes[i], x.shape[2 + i]))
                  for i in (0, 1)]  # (N, points) each: rows, columns
         return tuple(self._part(wide, *(side[:, i] for side in begin)) for i in range(self.top_count))
 

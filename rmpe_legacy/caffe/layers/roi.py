@@ -51,6 +51,14 @@ class RoiLayer(Layer):
         return images, flat[:, 1:]
 
 
+def whole(place: Tensor) -> Tensor:
+    """Return whole numbers as indices.
+
+    Differs: nan becomes 0. Caffe then reads outside of its memory.
+    """
+    return place.nan_to_num().to(torch.int64)
+
+
 class PositionSensitiveLayer(RoiLayer):
     """Base: each bin of a region has channels of its own: (N, output_dim * group_size^2, H, W), regions (R, 5) ->
     (R, output_dim, group_size, group_size)."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .base import Shape
 from .registry import register
-from .roi import RoiLayer, padded
+from .roi import RoiLayer, padded, whole
 
 
 @register("ROIAlign", form="")
@@ -46,8 +46,8 @@ class ROIAlign(RoiLayer):
             at = corners[:, column : column + 1] + k * (length[:, column : column + 1] / bins)
             low = at.floor()
             seen.append((at >= -0.5) & (at <= extent - 0.5))
-            near.append(low.clamp(0, extent - 1).to(torch.int64))
-            far.append((low + 1).clamp(0, extent - 1).to(torch.int64))
+            near.append(whole(low.clamp(0, extent - 1)))
+            far.append(whole((low + 1).clamp(0, extent - 1)))
             share.append(at.clamp(0, extent - 1) - near[-1])
         image = torch.tensor(images, device=x.device).view(-1, 1, 1)
         features = x.permute(0, 2, 3, 1)

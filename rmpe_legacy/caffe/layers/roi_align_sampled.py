@@ -15,7 +15,7 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from .base import UNWRITTEN, Shape
 from .pooling import FLT_MAX
 from .registry import Choice, chooses, register
-from .roi import RoiLayer
+from .roi import RoiLayer, whole
 
 POINTS = 4  # of the map that a bin looks at
 SAMPLES = ((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5))  # x, y on a region from -1 to 1
@@ -115,8 +115,8 @@ class SampledRoiAlign(RoiLayer):
         step = ((high - low + 1).clamp(min=1) / bins)[:, None]
         k = torch.arange(bins, dtype=low.dtype, device=low.device)
         begin, end = ((n * step + low[:, None]).clamp(0, size) for n in (k, k + 1))
-        first = begin.ceil().long()
-        return first, (begin, end, (end.floor().long() - first + 1).clamp(min=0))
+        first = whole(begin.ceil())
+        return first, (begin, end, (whole(end.floor()) - first + 1).clamp(min=0))
 
     def on_region(self, place: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Where points lie on their regions, from -1 to 1."""

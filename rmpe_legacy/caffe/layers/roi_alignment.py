@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .base import UNWRITTEN, Shape
 from .registry import register
-from .roi import RoiLayer
+from .roi import RoiLayer, whole
 
 
 @register("ROIAlignment", form="")
@@ -43,8 +43,8 @@ class ROIAlignment(RoiLayer):
             edge = torch.arange(bins + 1, dtype=x.dtype, device=x.device) * ((last - first + 1).clamp(min=1) / bins)
             edge = (edge + first).clamp(0, extent - 1)
             middle = (edge[:, :-1] + edge[:, 1:]) / 2
-            low.append(middle.floor().long())
-            high.append(middle.ceil().long().clamp(max=extent - 1))
+            low.append(whole(middle.floor()))
+            high.append(whole(middle.ceil()).clamp(max=extent - 1))
             share.append(middle - low[-1])
             empty.append(edge[:, 1:] < edge[:, :-1])
             near.append([(at >= first - 1) & (at <= last + 1) for at in (low[-1], high[-1])])
