@@ -138,6 +138,17 @@ SHAPES = {
     "EuclideanWeightedLoss": ("", [(3, 8), (3, 8)], [()]),
     "RegionPooling": ("region_pooling_param { pooled_h: 3 pooled_w: 4 offset: 6 }", [MAP, (3, 9)], [(3, 8, 3, 4)]),
     "SigmoidCrossEntropyLossWeighted": ("", [(3, 8), (3, 8), (24, 1)], [()]),
+    "BBTXTLoss": ("accumulator_loss_param { radius: 2 }", [(2, 20, 5), (2, 5, 5, 6)], [()]),
+    "BB3TXTLoss": ("accumulator_loss_param { radius: 2 }", [(2, 20, 12), MAP], [()]),
+    "BeamSearchNode": ("beam_search_param { beam_size: 2 }", [(4, 1), (4, 3), (4, 9), (4, 6)],
+                       [(4, 1), (4, 4), (4, 1), (4, 6)]),
+    "BeamSearch": ("beam_search_param { beam_size: 5 }", [(2, 7), (2, 8, 3)],
+                   [(2, 1, 5, 20), (2, 1, 5), (2, 1, 5, 20)]),
+    "RandCat": ("rand_cat_param { num_output: 7 }", [MAP, (2, 3, 5, 6), (2, 1, 5, 6), (2, 3, 5, 6)],
+                [(14, 11), (14, 3)]),
+    "RandCatConv": ("rand_cat_conv_param { rand_selection: false pad_factor: 1 pooling_factor: [1, 2] }",
+                    [MAP, (2, 3, 3, 3), (2, 1, 5, 6), (2, 3, 5, 6)], [(24, 11), (24, 3)]),
+    "GatingInnerProduct": ("inner_product_param { num_output: 4 }", [(3, 8), (3, 2), (3,), (3,)], [(3, 4)]),
 }
 
 
@@ -189,6 +200,12 @@ def python_network(name: str, text: str, bottoms: list[tuple[int, ...]], tops: i
 
 BOXES, IMAGE, ANCHORS = (2, 5), (1, 3), [(1, 1, 12, 6), *[(1, 8, 6, 6)] * 3]
 PYTHON = {
+    "scst_layers.SCSTLayer": ("", [(2, 1), (2, 1, 5, 20)], [*[(10, 20)] * 3, (1,)]),
+    "roi_data_layer.layer.ASDNPretrainLabelLayer": ("", [MAP, (2,), BOXES], [MAP, (1,), BOXES]),
+    "roi_data_layer.layer.ASDNPretrainDataLayer": ("{'drop_size': 2, 'drop_stride': 2}", [MAP], [MAP, MAP]),
+    "roi_data_layer.layer.ASDNDataLayer": ("{'channels': 4}", [(2, 1, 5, 6), (2,)], [(2, 1, 5, 6), (2, 4, 5, 6)]),
+    "roi_data_layer.layer.ASDNLossLayer": ("{'num_classes': 4}", [MAP, MAP, (2, 4), (2, 4), (2,), BOXES, MAP], [(1,)]),
+    "roi_data_layer.layer.ASDNPretrainLossLayer": ("{'num_classes': 4}", [MAP, MAP, (2, 4), (2,), BOXES, MAP], [(1,)]),
     "sampling_layers.RandomSamplingLayer": ("{'num': 6, 'output_size': 4}", [MAP, (2, 1, 5, 6)],
                                             [(6, 8, 4, 4), (6, 1)]),
     "sampling_layers.GraphToTripletLayer": ("", [(4, 6), (4, 1)], [(4, 6)] * 3),

@@ -478,3 +478,19 @@ def _choose_video(spec: LayerSpec) -> Choice:
 def _choose_images(spec: LayerSpec) -> Choice:
     """liruoteng/FlowNet's has no labels."""
     return Choice("flownet") if len(spec.top) == 1 else Choice("")
+
+
+@register("FastWindowData", form="")
+class FastWindowData(FedLayer):
+    """Windows of images (n, 3, crop_size, crop_size), labels and perhaps overlaps (n, 1, 1, 1), fed. Source:
+    fast_window_data_layer.cpp of YutingZhang/fgs-obj@fa578e7."""
+
+    params = ("fast_window_data_param",)
+    tops = (2, 3)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("fast_window_data_param")
+        if param.batch_size < 1 or param.crop_size < 1:
+            raise self.spec.error("needs batch_size and crop_size, above 0")
+        side = param.crop_size
+        return [(param.batch_size, COLORS, side, side), *[(param.batch_size, 1, 1, 1)] * (self.top_count - 1)]

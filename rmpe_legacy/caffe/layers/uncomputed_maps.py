@@ -2,7 +2,8 @@
 
 Sources: densecrf_layer.cpp of hszhao/PSPNet@798bdc9; spatial_wta_layer.cpp of t2mhanh/caffe_convLSTM_WTA@4f31996;
 rn_dropout_layer.cpp of sungheonpark/3D_HPE_RN@024b20a; rotate_roi_pooling_layer.cpp of xhzdeng/crpn@a5aef0f and
-mjq11302010044/RRPN@ae64282.
+mjq11302010044/RRPN@ae64282; rand_cat_layer.cpp and rand_cat_conv_layer.cpp of aayushbansal/PixelNet@227c48e;
+gating_inner_product_layer.cpp of mees/deep_adaptive_fusion@1da9a4e.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import MAX_COUNT, Count, Shape, shape_text
+from .base import MAX_COUNT, Count, Shape, count, shape_text
 from .registry import Choice, chooses, register
 from .uncomputed import Uncomputed
 
@@ -226,6 +227,78 @@ class MultiStageMeanfieldAU3(Uncomputed):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [self.nchw(bottom[0])]
+
+
+class _PixelsOfMaps(Uncomputed):
+    """Base: maps (N, C, H, W), which pixels are valid, and normals -> features of the pixels (P, sum of C) and their
+    normals (P, 3); P is N times num_output, or without rand_selection the number of places."""
+
+    bottoms = (3, None)
+    tops = 2
+
+    def pixels(self, h: int, w: int) -> int:
+        """How many pixels of an image there are without rand_selection."""
+        return h * w
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get(self.params[0])
+        maps = [self.nchw(shape) for shape in bottom[:-2]]
+        n, _, h, w = maps[0]
+        kept = param.num_output if param.rand_selection else self.pixels(h, w)
+        return [(n * kept, sum(shape[1] for shape in maps)), (n * kept, 3)]
+
+
+@register("RandCat", form="")
+class RandCat(_PixelsOfMaps):
+    """Maps of one size."""
+
+    params = ("rand_cat_param",)
+
+
+@register("RandCatConv", form="")
+class RandCatConv(_PixelsOfMaps):
+    """Maps that are pooling_factor times smaller than the first, read between their places; an edge of pad_factor
+    pixels is left out."""
+
+    params = ("rand_cat_conv_param",)
+
+    def setup(self, *bottom: Shape) -> None:
+        factors = self.spec.get("rand_cat_conv_param").pooling_factor
+        if len(factors) != len(bottom) - 2:
+            raise self.spec.error(f"needs a pooling_factor for each of {len(bottom) - 2} maps, not {len(factors)}")
+
+    def pixels(self, h: int, w: int) -> int:
+        edge = 2 * self.spec.get("rand_cat_conv_param").pad_factor
+        if edge > min(h, w):
+            raise self.spec.error(f"pad_factor leaves nothing of a map of {h} x {w}")
+        return (h - edge) * (w - edge)
+
+
+@register("GatingInnerProduct", form="")
+class GatingInnerProduct(Uncomputed):
+    """Mixes what experts say: probabilities (M, K * num_output), gates (M, K) and labels of both -> (M, num_output).
+    Its weights (num_output, K) and bias are stored, but not read."""
+
+    params = ("inner_product_param",)
+    bottoms = 4
+    tops = 1
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("inner_product_param")
+        if param.num_output < 1:
+            raise self.spec.error("num_output must be given, and positive")
+        gates = count(bottom[1][self.axis(param.axis, len(bottom[1])):])
+        self.declare("weight", (param.num_output, gates), param.weight_filler)
+        if param.bias_term:
+            self.declare("bias", (param.num_output,), param.bias_filler)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("inner_product_param")
+        lead = self.axis(param.axis, len(bottom[0]))
+        gates = self.declared[0].shape[1]
+        if len(bottom[1]) < lead or count(bottom[1][lead:]) != gates:
+            raise self.spec.error(f"was set up for {gates} gates; its second bottom is {shape_text(bottom[1])}")
+        return [(*bottom[0][:lead], param.num_output)]
 
 
 @chooses("DenseCRF")

@@ -402,3 +402,51 @@ class PySavedFeatures(UncomputedPython):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return []
+
+
+# --- regions with parts hidden: lib/roi_data_layer/layer.py of xiaolonw/adversarial-frcnn@2a7bb96 ------------
+
+
+@known_python(("roi_data_layer.layer", "ASDNPretrainLabelLayer"))
+class PyObjectsAlone(UncomputedPython):
+    """Features, labels and regions -> those of labels above 0; how many there are is known only when it runs."""
+
+    bottoms = tops = 3
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [bottom[0], (1,), bottom[2]]
+
+
+@known_python(("roi_data_layer.layer", "ASDNPretrainDataLayer"))
+class PyHiddenParts(UncomputedPython):
+    """Features -> copies with a part set to 0, and masks of the parts. Like the module, it has the shape of its bottom
+    until it runs."""
+
+    tops = 2
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return bottom * 2
+
+
+@known_python(("roi_data_layer.layer", "ASDNDataLayer"))
+class PyPartsToHide(UncomputedPython):
+    """Predicted masks (R, 1, h, w) and labels -> masks of what to hide, and the same for each of `channels`."""
+
+    bottoms = tops = 2
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, _, h, w = self.nchw(bottom[0])
+        channels = self.parameter("channels", 0)
+        if channels < 1:
+            raise self.spec.error("its param_str needs 'channels': a number above 0")
+        return [bottom[0], (n, channels, h, w)]
+
+
+@known_python(("roi_data_layer.layer", "ASDNPretrainLossLayer"), ("roi_data_layer.layer", "ASDNLossLayer"))
+class PyHiddenPartsLoss(UncomputedPython):
+    """Compares predicted masks with those that lower a region's probability -> (1)."""
+
+    bottoms, tops = (6, 7), 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1,)]
