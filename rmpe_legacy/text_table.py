@@ -11,7 +11,7 @@ from rmpe_legacy.wording import shorten
 
 WIDTH = 100
 _GAP = "  "
-_LONG = 42  # longer words may be cut, except in the first column, which names the row
+_LONG = 40  # longer words may be cut
 _MAX_CELL = 1000
 _JUDGED = 200  # rows, the longest, for which the columns' widths are chosen
 _NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -20,7 +20,7 @@ _NO_BREAK = "\N{NO-BREAK SPACE}"
 def text_table(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
     """Align rows of cells; where a line would be too long, wrap the cells of some columns at spaces.
 
-    Shapes (1 x 3 x 500 x 500) and words of up to 42 characters are never cut, so a table of many columns can be wider
+    Shapes (1 x 3 x 500 x 500) and words of up to 40 characters are never cut, so a table of many columns can be wider
     than `width`. Cells may come from a file: what a terminal would act on is escaped, and what follows the first 1000
     characters is left out.
     """
@@ -53,8 +53,7 @@ def _keep_shapes(cell: str) -> str:
 
 def _widths(rows: Sequence[Sequence[str]], total: int) -> list[int]:
     """Return the columns' widths. Columns are narrowed step by step, each time the one that adds the fewest lines."""
-    least = [max(max(_word_lengths(cell)) for cell in column) for column in zip(*rows, strict=True)]
-    least[1:] = [min(length, _LONG) for length in least[1:]]
+    least = [min(_LONG, max(max(_word_lengths(cell)) for cell in column)) for column in zip(*rows, strict=True)]
     rows = nlargest(_JUDGED, rows, key=lambda row: sum(map(len, row)))
     columns = list(zip(*rows, strict=True))
     widths = [max(low, *map(len, column)) for low, column in zip(least, columns, strict=True)]

@@ -6,6 +6,8 @@ import argparse
 
 from .terminal import say
 
+_LONG = 32  # characters of a layer type in the table
+
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", nargs="?", metavar="NAME", help="show everything that this dialect adds, for example "
@@ -19,6 +21,7 @@ def run(args: argparse.Namespace) -> None:
 
     from rmpe_legacy.caffe.proto.dialects import AUTO, dialect_named, dialects
     from rmpe_legacy.text_table import text_table
+    from rmpe_legacy.wording import shorten
 
     if args.name is not None:
         dialect = dialect_named(args.name)
@@ -31,8 +34,11 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         say(json.dumps(rows, indent=1))
         return
-    cells = [(r["name"], r["repository"].partition("@")[0], r["title"] if r["name"] == r["base"] else
-              f"{r['base']}; {r['fields']} fields; {', '.join(r['types']) or 'no types'}") for r in rows]
+    cells = []
+    for row in rows:
+        types = ", ".join(shorten(name, _LONG) for name in row["types"]) or "no types"
+        adds = row["title"] if row["name"] == row["base"] else f"{row['base']}; {row['fields']} fields; {types}"
+        cells.append((row["name"], row["repository"].partition("@")[0], adds))
     say("\n".join([*text_table([("name", "repository", "base, and what it adds"), *cells]), "",
                    f"The default, {AUTO}, is the first dialect that knows everything in the file."]))
 

@@ -19,7 +19,7 @@ from rmpe_legacy.caffe.proto.dialects import BASES
 from rmpe_legacy.caffe.proto.schema import Field, load_schema
 from rmpe_legacy.caffe.spec import PHASES
 from rmpe_legacy.errors import RmpeError
-from rmpe_legacy.text_table import text_table, wrapped
+from rmpe_legacy.text_table import WIDTH, text_table, wrapped
 from rmpe_legacy.wording import did_you_mean, shorten
 
 EVIDENCE = Path(str(files("rmpe_legacy.caffe.layers").joinpath("evidence.json")))
@@ -162,11 +162,11 @@ def describe_layers(evidence: Evidence) -> str:
 
 def describe_layer(details: dict) -> str:
     """Format one type: description, parameters and cases."""
-    lines = [f"{details['type']}  {details['source']}", f"dialects: {', '.join(details['dialects'])}", "",
+    lines = [f"{details['type']}  {details['source']}", wrapped(f"dialects: {', '.join(details['dialects'])}"), "",
              wrapped(details["about"].replace("\n", " "))]
     for message, fields in details["reads"].items():
         lines += ["", message]
-        lines += ["  " + line for line in text_table([_field_cells(f, details["dialects"]) for f in fields])]
+        lines += ["  " + line for line in text_table([_field_cells(f, details["dialects"]) for f in fields], WIDTH - 2)]
     lines += ["", f"{details['cases']} cases"]
     rows: list[tuple[str, ...]] = [("", "top", "bottom's diff", "parameter's diff", "ulp", "in")]
     rows += [_proof_cells(proof) for proof in details["proofs"]]
