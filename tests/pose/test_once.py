@@ -61,7 +61,7 @@ def test_a_network_that_cannot_be_written_opens_no_file(tmp_path, monkeypatch):
     def fails(*_args, **_kwargs):
         raise NetError("cannot be expressed")
 
-    monkeypatch.setattr("rmpe_legacy.export.onnx.to_onnx", fails)
+    monkeypatch.setattr("rmpe_legacy.export.onnx.light_onnx", fails)
     assert main(["convert", *map(str, files), str(tmp_path / "small.onnx")]) == 1
     assert counter.count == 0
     assert main(["convert", *map(str, files), str(tmp_path / "small.pt")]) == 0

@@ -268,6 +268,7 @@ class TestMistakes:
         assert capfd.readouterr() == ("", "")
 
     def test_joint_sets_are_for_onnx(self, tmp_path, capsys):
+        cv2.imwrite(str(tmp_path / "image.png"), np.zeros((8, 8, 3), np.uint8))
         assert main(["demo", str(tmp_path), "--joints", "coco17", "--output", str(tmp_path / "out")]) == 1
         assert "joint sets other than mpii16 are for ONNX networks; leave out --joints" in capsys.readouterr().err
         assert main(["nms", "--proposals", "x", "--poses", "y", "--output", "z", "--joints", "coco17"]) == 1
