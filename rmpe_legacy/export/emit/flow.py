@@ -16,7 +16,7 @@ from .expressions import arguments, number, numbers
 def correlation_onnx(ctx: OnnxContext) -> None:
     """For each row to move by, multiply all pairs of columns, and take those that lie as far apart as asked for."""
     layer, param = ctx.layer, ctx.layer.spec.get("correlation_param")
-    channels, height, width = ctx.size()
+    _, height, width = ctx.size()
     reach, pad = layer.reach, param.pad
     a, b = (ctx.node("Pad", x, ctx.integers([0, 0, pad, pad, 0, 0, pad, pad])) if pad else x for x in ctx.x)
     h, w = height + 2 * pad - 2 * reach, width + 2 * pad - 2 * reach
@@ -30,11 +30,20 @@ def correlation_onnx(ctx: OnnxContext) -> None:
         rows = ctx.node("Slice", by_row, *map(ctx.integers, ([reach + move], [reach + move + h], [1])))
         products = ctx.node("Reshape", ctx.node("MatMul", fixed, rows), ctx.integers([0, h, -1]))
         costs.append(ctx.node("Gather", products, pairs, axis=2))
-    cost = ctx.node("Transpose", costs[0] if len(costs) == 1 else ctx.node("Concat", *costs, axis=3), perm=[0, 3, 1, 2])
+    _mean_of_windows(ctx, ctx.node("Transpose", _joined(ctx, costs, axis=3), perm=[0, 3, 1, 2]))
+
+
+def _joined(ctx: OnnxContext, costs: list[str], axis: int) -> str:
+    return costs[0] if len(costs) == 1 else ctx.node("Concat", *costs, axis=axis)
+
+
+def _mean_of_windows(ctx: OnnxContext, cost: str) -> None:
+    """Output the mean, over the channels and a window of kernel_size, of sums over the channels."""
+    param = ctx.layer.spec.get("correlation_param")
     k, s = param.kernel_size, param.stride_1
     if k > 1 or s > 1:
         cost = ctx.node("AveragePool", cost, kernel_shape=[k, k], strides=[s, s])
-    ctx.output("Div", cost, ctx.constant(float(channels)))
+    ctx.output("Div", cost, ctx.constant(float(ctx.size()[0])))
 
 
 @emits_python("Correlation")
@@ -48,7 +57,7 @@ def correlation_python(ctx: PythonContext) -> str:
 @emits_onnx("Correlation1D")
 def correlation_1d_onnx(ctx: OnnxContext) -> None:
     layer, param = ctx.layer, ctx.layer.spec.get("correlation_param")
-    (channels, _, width), pad, more = ctx.size(), param.pad, layer.beyond
+    (_, _, width), pad, more = ctx.size(), param.pad, layer.beyond
     a, b = (ctx.node("Pad", x, ctx.integers([0, 0, 0, pad + before, 0, 0, 0, pad]))
             for x, before in zip(ctx.x, (0, more), strict=True))
     width += 2 * (pad - layer.reach)
@@ -59,11 +68,7 @@ def correlation_1d_onnx(ctx: OnnxContext) -> None:
     fixed = columns(a, layer.reach)
     costs = [ctx.node("ReduceSum", ctx.node("Mul", fixed, columns(b, layer.reach + more + move)), ctx.integers([1]))
              for move in layer.moves]
-    cost = costs[0] if len(costs) == 1 else ctx.node("Concat", *costs, axis=1)
-    k, s = param.kernel_size, param.stride_1
-    if k > 1 or s > 1:
-        cost = ctx.node("AveragePool", cost, kernel_shape=[k, k], strides=[s, s])
-    ctx.output("Div", cost, ctx.constant(float(channels)))
+    _mean_of_windows(ctx, _joined(ctx, costs, axis=1))
 
 
 @emits_python("Correlation1D")
