@@ -247,7 +247,8 @@ def test_values_that_are_not_finite_are_those_of_the_engine_without_the_pass(val
         assert torch.equal(found[blob].isnan(), of_layers.isnan())
         fine = of_layers.isfinite()
         assert torch.equal(found[blob][~fine & ~of_layers.isnan()], of_layers[~fine & ~of_layers.isnan()])
-        torch.testing.assert_close(found[blob][fine], of_layers[fine], rtol=1e-4, atol=1e-4)
+        most = float(of_layers[fine].abs().max())  # sums in another order differ relative to the range
+        torch.testing.assert_close(found[blob][fine], of_layers[fine], rtol=0, atol=1e-5 * most)
 
 
 def test_relu_keeps_nan_and_turns_minus_infinity_to_0(tmp_path: Path):
