@@ -877,9 +877,12 @@ def half_away(x: Tensor) -> Tensor:
 
 
 def regions_of(rois: Tensor, pad_ratio: float = 0) -> tuple[list[int], Tensor]:
-    """Rows of image, x1, y1, x2, y2 as the images' numbers and boxes, each moved out by that part of its size."""
+    """Rows of image, x1, y1, x2, y2 as the images' numbers and boxes, each moved out by that part of its size.
+
+    An infinite corner is nan; then nothing is pooled.
+    """
     flat = rois.reshape(len(rois), 5)
-    box = flat[:, 1:]
+    box = flat[:, 1:].where(flat[:, 1:].isfinite(), float("nan"))
     pad = (box[:, 2:] - box[:, :2] + 1) * pad_ratio
     return flat[:, 0].long().tolist(), torch.cat([box[:, :2] - pad, box[:, 2:] + pad], 1) if pad_ratio else box
 
@@ -954,7 +957,7 @@ def psroi_align(x: Tensor, rois: Tensor, dim: int, group: int, samples: int, sca
         first, last = ((n * step + begin).clamp(0, extent - 1)[..., None] for n in (k, k + 1))
         i = torch.arange(1, samples + 1, dtype=x.dtype, device=x.device)
         at = first + i * (step / (samples + 1))[..., None]
-        beside = (1 - (at[..., None] - torch.arange(extent, device=x.device)).abs()).clamp(min=0)
+        beside = (1 - (at[..., None] - torch.arange(extent, device=x.device)).abs()).clamp(min=0).nan_to_num()
         shares.append((beside * ((at < last) & (last > first))[..., None]).sum(2))
     maps = x.reshape(len(x), dim, group, group, *x.shape[2:])
     sums = [torch.einsum("dijhw,ih,jw->dij", maps[image], shares[0][r], shares[1][r])
@@ -992,6 +995,7 @@ def sample_grids(x: Tensor, images: list, begin: Tensor, length: Tensor, bins: t
         k = torch.arange(points[axis], dtype=x.dtype, device=x.device)
         at = begin[:, 1 - axis, None] + k * (length[:, 1 - axis, None] / bins[axis])
         seen.append((at >= -0.5) & (at <= last + 0.5))
+        at = at.where(seen[-1], 0)  # nan is no place
         near.append(at.floor().clamp(0, last))
         far.append((at.floor() + 1).clamp(0, last))
         share.append(at.clamp(0, last) - near[-1])

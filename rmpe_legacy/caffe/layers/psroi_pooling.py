@@ -38,10 +38,11 @@ class PSROIPooling(PositionSensitiveLayer):
         for r, image in enumerate(images):
             for i, (top, bottom) in enumerate(zip(*spans[0][r], strict=True)):
                 for j, (left, right) in enumerate(zip(*spans[1][r], strict=True)):
+                    if bottom <= top or right <= left:
+                        out.append(x.new_zeros(self.dim))
+                        continue
                     window = maps[image, :, i, j, top:bottom, left:right]
-                    empty = bottom <= top or right <= left
-                    out.append(x.new_zeros(self.dim) if empty else
-                               window.sum((1, 2)) / ((bottom - top) * (right - left)))
+                    out.append(window.sum((1, 2)) / ((bottom - top) * (right - left)))
         if not out:
             return x.new_zeros(0, self.dim, self.group, self.group)
         return torch.stack(out).view(len(images), self.group, self.group, self.dim).permute(0, 3, 1, 2).contiguous()

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..onnx_graph import FLOAT, INT64
-from .boxes import half_away, padded, regions, split, table
+from .boxes import half_away, padded, regions, split
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number, pair, reshape_arguments
 from .flow import interpolated
+
+_FAR = 2.0**29  # no map is as large, and twice as much is still an int
 
 
 @emits_onnx("ROIPooling=rcnn", "ROIPooling=cascade", "ROIPooling=mscnn", "ROIPooling=intel")
@@ -18,11 +20,26 @@ def roi_pooling_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
     if len(layer.pooled) != 2:
         raise ctx.refuse("regions in volumes are not supported")
-    rois = table(ctx, 1, 5)
-    if layer.pad_ratio:
-        image, corners = regions(ctx)
-        rois = ctx.node("Concat", image, padded(ctx, corners, layer.pad_ratio), axis=1)
+    image, corners = _regions(ctx)
+    rois = ctx.node("Concat", image, _as_ints(ctx, padded(ctx, corners, layer.pad_ratio)), axis=1)
     ctx.output("MaxRoiPool", ctx.x[0], rois, pooled_shape=list(layer.pooled), spatial_scale=layer.scale)
+
+
+def _regions(ctx: OnnxContext) -> tuple[str, str]:
+    """Return the image numbers (R, 1) and the corners (R, 4); nan for infinite ones, as ``RoiLayer.regions`` does."""
+    image, corners = regions(ctx)
+    return image, ctx.node("Add", corners, ctx.node("Mul", corners, ctx.constant(0.0)))
+
+
+def _as_ints(ctx: OnnxContext, corners: str) -> str:
+    """Return corners that are ints once they are scaled: far from the map if one of the region is nan.
+
+    ONNX leaves the conversion open, as C does.
+    """
+    far = _FAR / max(1.0, ctx.layer.scale)
+    lost = ctx.node("IsNaN", ctx.node("ReduceSum", corners, ctx.integers([1])))
+    near = ctx.node("Clip", corners, ctx.constant(-far), ctx.constant(far))
+    return ctx.node("Where", lost, ctx.constant([-far] * 4), near)
 
 
 @emits_python("ROIPooling=rcnn", "ROIPooling=cascade", "ROIPooling=mscnn", "ROIPooling=intel")
@@ -39,7 +56,7 @@ def psroi_pooling_onnx(ctx: OnnxContext) -> None:
     """Sum each bin by matrices of 0 and 1 that say which rows and columns it has."""
     layer, (_, h, w) = ctx.layer, ctx.size()
     group = layer.group
-    image, corners = regions(ctx)
+    image, corners = _regions(ctx)
     low, high = split(ctx, half_away(ctx, corners), 2, 2)
     scale = ctx.constant(layer.scale)
     begin = ctx.node("Mul", low, scale)
@@ -107,7 +124,7 @@ def psroi_pooling_python(ctx: PythonContext) -> str:
 def psroi_align_onnx(ctx: OnnxContext) -> None:
     """Sum each bin by matrices of how much the rows and columns count that lie beside its samples."""
     layer, (_, h, w) = ctx.layer, ctx.size()
-    image, corners = regions(ctx)
+    image, corners = _regions(ctx)
     low, high = split(ctx, corners, 2, 2)
     scale = ctx.constant(layer.scale)
     begin = ctx.node("Mul", low, scale)
@@ -143,7 +160,7 @@ def psroi_align_python(ctx: PythonContext) -> str:
 @emits_onnx("ROIAlign")
 def roi_align_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
-    image, corners = regions(ctx)
+    image, corners = _regions(ctx)
     corners = ctx.node("Sub", ctx.node("Mul", padded(ctx, corners, layer.pad_ratio), ctx.constant(layer.scale)),
                        ctx.constant(0.5))
     low, high = split(ctx, corners, 2, 2)
@@ -155,7 +172,7 @@ def roi_align_onnx(ctx: OnnxContext) -> None:
 @emits_onnx("ROIWarping")
 def roi_warping_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
-    image, corners = regions(ctx)
+    image, corners = _regions(ctx)
     low, high = split(ctx, half_away(ctx, ctx.node("Mul", corners, ctx.constant(layer.scale))), 2, 2)
     length = ctx.node("Max", ctx.node("Sub", high, low), ctx.constant(0.0))
     _sample(ctx, image, low, length, layer.size, layer.size)
@@ -211,12 +228,13 @@ def _samples(ctx: OnnxContext, begin: str, length: str, bins: int, points: int, 
     """Return the two cells beside each point of an axis, their shares, and whether it is on the map: (R, points)."""
     step = ctx.node("Div", length, ctx.constant(float(bins)))
     at = ctx.node("Add", begin, ctx.node("Mul", ctx.constant(np.arange(points)), step))
+    seen = ctx.node("And", ctx.node("GreaterOrEqual", at, ctx.constant(-0.5)),
+                    ctx.node("LessOrEqual", at, ctx.constant(size - 0.5)))
+    at = ctx.node("Where", seen, at, ctx.constant(0.0))  # nan is no place
     low, last = ctx.node("Floor", at), ctx.constant(size - 1)
     near, far = (ctx.node("Clip", x, ctx.constant(0.0), last)
                  for x in (low, ctx.node("Add", low, ctx.constant(1.0))))
     share = ctx.node("Sub", ctx.node("Clip", at, ctx.constant(0.0), last), near)
-    seen = ctx.node("And", ctx.node("GreaterOrEqual", at, ctx.constant(-0.5)),
-                    ctx.node("LessOrEqual", at, ctx.constant(size - 0.5)))
     cells = ctx.node("Cast", near, to=INT64), ctx.node("Cast", far, to=INT64)
     return cells, (ctx.node("Sub", ctx.constant(1.0), share), share), seen
 
