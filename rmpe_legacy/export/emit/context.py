@@ -117,7 +117,7 @@ class Writer(Protocol):
     """The part of the model.py writer that emitters use."""
 
     def use(self, part: str) -> str:
-        """Copy a class or function of model_py_runtime.py into the file; returns its name."""
+        """Copy a class or function of parts/ into the file; returns its name."""
 
     def module(self, layer: Layer, constructor: str, state: dict[str, Tensor]) -> str:
         """Make a submodule named after the layer; returns an expression: "self.conv1".
@@ -144,11 +144,11 @@ class PythonContext(EmitContext):
     cannot: ClassVar[str] = "cannot be written as a PyTorch module"
 
     def call(self, part: str, *arguments: Any) -> str:
-        """Return a call of a function of model_py_runtime.py."""
+        """Return a call of a function of parts/."""
         return f"{self.writer.use(part)}({', '.join(map(str, arguments))})"
 
     def part(self, name: str, *names: str, arguments: str) -> str:
-        """Return a call, on the first bottom, of a submodule whose class is in model_py_runtime.py.
+        """Return a call, on the first bottom, of a submodule whose class is in parts/.
 
         Args:
             name: The class.

@@ -1,0 +1,140 @@
+"""Features pooled from regions."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .elements import half_away
+
+
+def regions_of(rois: Tensor, pad_ratio: float = 0) -> tuple[list[int], Tensor]:
+    """Rows of image, x1, y1, x2, y2 as the images' numbers and boxes, each moved out by that part of its size.
+
+    An infinite corner is nan; then nothing is pooled.
+    """
+    flat = rois.reshape(len(rois), 5)
+    box = flat[:, 1:].where(flat[:, 1:].isfinite(), float("nan"))
+    pad = (box[:, 2:] - box[:, :2] + 1) * pad_ratio
+    return flat[:, 0].long().tolist(), torch.cat([box[:, :2] - pad, box[:, 2:] + pad], 1) if pad_ratio else box
+
+
+def roi_max_pool(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ratio: float = 0) -> Tensor:
+    """The largest value in each bin of each region, 0 in empty ones: (N, C, H, W), (R, 5) -> (R, C, *pooled)."""
+    images, boxes = regions_of(rois, pad_ratio)
+    corner = half_away(boxes * scale)
+    top = x.new_zeros(len(images), x.shape[1], *pooled)
+    spans = []
+    for axis in range(2):
+        first, last = corner[:, 1 - axis, None], corner[:, 3 - axis, None]
+        step = (last - first + 1).clamp(min=1) / pooled[axis]
+        k = torch.arange(pooled[axis], dtype=x.dtype, device=x.device)
+        ends = [((k * step).floor() + first), (((k + 1) * step).ceil() + first)]
+        spans.append([end.clamp(0, x.shape[2 + axis]).long().tolist() for end in ends])
+    (rows, to_rows), (columns, to_columns) = spans
+    for r, image in enumerate(images):
+        for i, (y1, y2) in enumerate(zip(rows[r], to_rows[r], strict=True)):
+            for j, (x1, x2) in enumerate(zip(columns[r], to_columns[r], strict=True)):
+                if y1 < y2 and x1 < x2:
+                    top[r, :, i, j] = x[image, :, y1:y2, x1:x2].amax((1, 2))
+    return top
+
+
+def parts_around(x: Tensor, points: Tensor, size: tuple, scale: float) -> tuple[Tensor, ...]:
+    """What lies around points (N, P, 2), columns first: of a map (N, C, H, W), P times (N, C, *size); 0 outside it."""
+    wide = F.pad(x, [size[1], size[1], size[0], size[0]])
+    image, places = torch.arange(len(x), device=x.device)[:, None, None], []
+    for axis, pooled in enumerate(size):
+        begin = half_away(points[..., 1 - axis] * scale - pooled // 2).clamp(-pooled, x.shape[2 + axis]).long() + pooled
+        places.append(begin[..., None] + torch.arange(pooled, device=x.device))
+    return tuple(wide[image, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+                 for rows, columns in zip(*(place.unbind(1) for place in places), strict=True))
+
+
+def psroi_pool(x: Tensor, rois: Tensor, dim: int, group: int, scale: float) -> Tensor:
+    """The mean of each bin, of the channel that belongs to it: (N, K, H, W), (R, 5) -> (R, dim, group, group).
+
+    Corners are rounded before they are scaled; a region is at least 0.1 wide and high; an empty bin is 0.
+    """
+    images, boxes = regions_of(rois)
+    corner = half_away(boxes)
+    inside = []
+    for axis in range(2):
+        begin = corner[:, 1 - axis, None] * scale
+        step = ((corner[:, 3 - axis, None] + 1) * scale - begin).clamp(min=0.1) / group
+        k = torch.arange(group, dtype=x.dtype, device=x.device)
+        first, last = (k * step + begin).floor(), ((k + 1) * step + begin).ceil()
+        cell = torch.arange(x.shape[2 + axis], device=x.device)
+        inside.append(((cell >= first[..., None]) & (cell < last[..., None])).to(x.dtype))
+    maps = x.reshape(len(x), dim, group, group, *x.shape[2:])
+    sums = [torch.einsum("dijhw,ih,jw->dij", maps[image], inside[0][r], inside[1][r])
+            for r, image in enumerate(images)]
+    area = inside[0].sum(2)[:, None, :, None] * inside[1].sum(2)[:, None, None, :]
+    return torch.stack(sums) / area.clamp(min=1) if sums else x.new_zeros(0, dim, group, group)
+
+
+def psroi_align(x: Tensor, rois: Tensor, dim: int, group: int, samples: int, scale: float) -> Tensor:
+    """The mean of samples x samples places in each bin, of the channel that belongs to it: (N, K, H, W), (R, 5) ->
+    (R, dim, group, group).
+
+    A region is at least 0.1 wide and high; bins are cut at the map, and samples behind the cut count as 0.
+    """
+    images, boxes = regions_of(rois)
+    shares = []
+    for axis in range(2):
+        extent = x.shape[2 + axis]
+        begin = boxes[:, 1 - axis, None] * scale
+        step = ((boxes[:, 3 - axis, None] + 1) * scale - begin).clamp(min=0.1) / group
+        k = torch.arange(group, dtype=x.dtype, device=x.device)
+        first, last = ((n * step + begin).clamp(0, extent - 1)[..., None] for n in (k, k + 1))
+        i = torch.arange(1, samples + 1, dtype=x.dtype, device=x.device)
+        at = first + i * (step / (samples + 1))[..., None]
+        beside = (1 - (at[..., None] - torch.arange(extent, device=x.device)).abs()).clamp(min=0).nan_to_num()
+        shares.append((beside * ((at < last) & (last > first))[..., None]).sum(2))
+    maps = x.reshape(len(x), dim, group, group, *x.shape[2:])
+    sums = [torch.einsum("dijhw,ih,jw->dij", maps[image], shares[0][r], shares[1][r])
+            for r, image in enumerate(images)]
+    return torch.stack(sums) / samples**2 if sums else x.new_zeros(0, dim, group, group)
+
+
+def roi_grid_sample(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ratio: float = 0) -> Tensor:
+    """Bilinear samples at a grid of points over each region: (N, C, H, W), (R, 5) -> (R, C, h + 1, w + 1).
+
+    A point off the map, and one of a region without a size, is 0.
+    """
+    images, boxes = regions_of(rois, pad_ratio)
+    corner = boxes * scale - 0.5
+    length = corner[:, 2:] - corner[:, :2]
+    top = sample_grids(x, images, corner, length, pooled, tuple(bins + 1 for bins in pooled))
+    return torch.where((length > 0).all(1)[:, None, None, None], top, 0)
+
+
+def roi_warp(x: Tensor, rois: Tensor, pooled: tuple, scale: float) -> Tensor:
+    """The same with rounded corners and without each region's last row and column: -> (R, C, h, w)."""
+    images, boxes = regions_of(rois)
+    corner = half_away(boxes * scale)
+    return sample_grids(x, images, corner, (corner[:, 2:] - corner[:, :2]).clamp(min=0), pooled, pooled)
+
+
+def sample_grids(x: Tensor, images: list, begin: Tensor, length: Tensor, bins: tuple, points: tuple) -> Tensor:
+    """Interpolates at points from `begin` (R, 2 or more) on, in steps of `length` (R, 2) / bins; off the map it is 0.
+
+    begin and length have columns first, bins and points rows.
+    """
+    near, far, share, seen = [], [], [], []
+    for axis in range(2):
+        last = x.shape[2 + axis] - 1
+        k = torch.arange(points[axis], dtype=x.dtype, device=x.device)
+        at = begin[:, 1 - axis, None] + k * (length[:, 1 - axis, None] / bins[axis])
+        seen.append((at >= -0.5) & (at <= last + 0.5))
+        at = at.where(seen[-1], 0)  # nan is no place
+        near.append(at.floor().clamp(0, last))
+        far.append((at.floor() + 1).clamp(0, last))
+        share.append(at.clamp(0, last) - near[-1])
+    image = torch.tensor(images, dtype=torch.long, device=x.device)[:, None, None]
+    top = 0
+    for rows, down in ((near[0], 1 - share[0]), (far[0], share[0])):
+        for columns, across in ((near[1], 1 - share[1]), (far[1], share[1])):
+            value = x.permute(0, 2, 3, 1)[image, rows.long()[:, :, None], columns.long()[:, None]]
+            top = top + (across[:, None] * down[:, :, None])[..., None] * value
+    inside = seen[0][:, :, None] & seen[1][:, None]
+    return torch.where(inside[..., None], top, 0).permute(0, 3, 1, 2)
