@@ -1,4 +1,5 @@
-"""Softmax along an axis. Source: softmax_layer.cpp of RMPE@5188c23."""
+"""Softmax along an axis. Sources: softmax_layer.cpp of RMPE@5188c23, multi_softmax_layer.cpp of
+xiaolonw/caffe-3dnormal_joint_pose@11f5adc."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from .registry import register
 class Softmax(Layer):
     """exp(x - max) divided by its sum, along `axis`."""
 
-    params = ("softmax_param",)
+    params: tuple[str, ...] = ("softmax_param",)
     range01 = True
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -27,3 +28,17 @@ class Softmax(Layer):
 
     def _back(self, _x: Tensor, y: Tensor, dy: Tensor) -> Tensor:
         return (dy - (dy * y).sum(self.along, keepdim=True)) * y
+
+
+@register("MultiSoftmax", form="")
+class MultiSoftmax(Softmax):
+    """Softmax over the channels of each place: (N, C, H, W) -> the same."""
+
+    params = ()
+    along = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [self.nchw(bottom[0])]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.reshape(self.nchw(tuple(x.shape))))
