@@ -244,6 +244,18 @@ class Embed(nn.Module):
         return rows if self.bias is None else rows + self.bias
 
 
+class WordSum(nn.Module):
+    """Weighted sums along axis 1: (N, inputs, size) -> (N, outputs, size)."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, bias: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs, size)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight @ x if self.bias is None else self.weight @ x + self.bias
+
+
 class Normalize(nn.Module):
     """x / sqrt(sum of x^2 + eps) * scale. The sum runs over channels, or with `whole` over all of a sample."""
 
