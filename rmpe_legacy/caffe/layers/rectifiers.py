@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer
+from .base import Layer
 from .gradient import pointwise
 from .registry import register
 
@@ -16,7 +16,6 @@ class DeconvReLU(Layer):
     whatever x is, and where x is not, negative_slope of it passes as well."""
 
     params = ("deconvrelu_param",)
-    not_exportable = UNWRITTEN
 
     def forward(self, x: Tensor) -> Tensor:
         slope = self.spec.get("deconvrelu_param").negative_slope
@@ -33,7 +32,6 @@ class BReLU(Layer):
 
     params = ("brelu_param",)
     exact = True
-    not_exportable = UNWRITTEN
 
     def forward(self, x: Tensor) -> Tensor:
         param = self.spec.get("brelu_param")

@@ -401,3 +401,60 @@ def scale_tanh_onnx(ctx: OnnxContext) -> None:
 @emits_python("ScaleTanH")
 def scale_tanh_python(ctx: PythonContext) -> str:
     return f"({bracketed(ctx.layer.scale(FIRST))} * {ctx.x[0]}).tanh()"
+
+
+@emits_onnx("DeconvReLU")
+def deconv_relu_onnx(ctx: OnnxContext) -> None:
+    ctx.output("LeakyRelu", ctx.x[0], alpha=ctx.layer.spec.get("deconvrelu_param").negative_slope)
+
+
+@emits_python("DeconvReLU")
+def deconv_relu_python(ctx: PythonContext) -> str:
+    return f"F.leaky_relu({ctx.x[0]}, {number(ctx.layer.spec.get('deconvrelu_param').negative_slope)})"
+
+
+def _ends(ctx: EmitContext) -> tuple[float, float]:
+    """The least and the largest value that a layer leaves as it is."""
+    if ctx.layer.spec.type == "BReLU":
+        param = ctx.layer.spec.get("brelu_param")
+        return param.minval, param.maxval
+    param = ctx.layer.spec.get("truncation_param")
+    return param.truncation_min, param.truncation_max
+
+
+@emits_onnx("BReLU", "Truncation")
+def cut_onnx(ctx: OnnxContext) -> None:
+    low, high = _ends(ctx)
+    ctx.output("Min", ctx.node("Max", ctx.x[0], ctx.constant(low)), ctx.constant(high))
+
+
+@emits_python("BReLU", "Truncation")
+def cut_python(ctx: PythonContext) -> str:
+    low, high = _ends(ctx)
+    return f"{ctx.x[0]}.clamp(min={number(low)}).clamp(max={number(high)})"
+
+
+@emits_onnx("ReLU2B")
+def relu2b_onnx(ctx: OnnxContext) -> None:
+    param, x = ctx.layer.spec.get("relu_param"), ctx.x[0]
+    thresh, one, two, three = (ctx.constant(v) for v in (param.thresh, *(i * np.float32(param.delta)
+                                                                         for i in (1, 2, 3))))
+    upper = ctx.node("Where", ctx.node("LessOrEqual", x, ctx.constant(2.5 * param.delta)), two, three)
+    steps = ctx.node("Where", ctx.node("LessOrEqual", x, ctx.constant(1.5 * param.delta)), one, upper)
+    ctx.output("Where", ctx.node("LessOrEqual", x, thresh), ctx.constant(0.0), steps)
+
+
+@emits_python("ReLU2B")
+def relu2b_python(ctx: PythonContext) -> str:
+    param = ctx.layer.spec.get("relu_param")
+    return ctx.call("four_steps", ctx.x[0], number(param.thresh), number(param.delta))
+
+
+@emits_onnx("Noise")
+def noise_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Identity", ctx.x[0])
+
+
+@emits_python("Noise")
+def noise_python(ctx: PythonContext) -> str:
+    return ctx.x[0]

@@ -33,6 +33,14 @@ def decode_boxes(offset: Tensor, prior: Tensor, variance: Tensor, code: str) -> 
     return torch.cat([middle - half, middle + half], -1)
 
 
+def boxes_of_places(x: Tensor, middles: Tensor, ideal_size: float, alone: bool) -> Tensor:
+    """Maps (N, C, H, W), of which the second channel and those behind it are corners around `middles` (K, H, W), as
+    shares of ideal_size -> the same, the corners in pixels. `alone`: the other channels are 0."""
+    y = torch.zeros_like(x) if alone else x.clone()
+    y[:, 1 : 1 + len(middles)] = ideal_size * (x[:, 1 : 1 + len(middles)] - 0.5) + middles
+    return y
+
+
 def text_shapes(moves: Tensor, prior: Tensor, variance: Tensor) -> Tensor:
     """Quadrangles, or rectangles by two corners and a height: moves (N, P, places, 8 or 5), P priors -> the same."""
     prior, variance = prior[:, None], variance[:, None]

@@ -40,6 +40,19 @@ def bnll(x: Tensor) -> Tensor:
     return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
 
 
+def four_steps(x: Tensor, thresh: float, delta: float) -> Tensor:
+    """0 up to thresh, delta up to 1.5 delta, 2 delta up to 2.5 delta, else 3 delta."""
+    y = torch.full_like(x, 3 * delta)
+    for end, value in ((2.5 * delta, 2 * delta), (1.5 * delta, delta), (thresh, 0)):
+        y = torch.where(x <= end, torch.full_like(x, value), y)
+    return y
+
+
+def matrix_products(left: Tensor, right: Tensor) -> Tensor:
+    """(L, K, M) times (L, M, N); one matrix (1, L, M) has a row for each of the L, and gives (1, L, N)."""
+    return (left.transpose(0, 1) @ right).transpose(0, 1) if len(left) == 1 else left @ right
+
+
 def half_away(x: Tensor) -> Tensor:
     """Round as C does: halves go away from 0."""
     return torch.where(x < 0, (x - 0.5).ceil(), (x + 0.5).floor())
