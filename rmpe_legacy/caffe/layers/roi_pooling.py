@@ -52,7 +52,7 @@ class ROIPooling(RoiLayer):
     dims = 2
 
     def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("roi_pooling_param")
+        param = self.spec.get(self.params[0])
         self.scale = param.spatial_scale
         self.pad_ratio = param.pad_ratio if param.has("pad_ratio") else 0.0
         self.pooled = self.pooled_size(param)

@@ -12,16 +12,11 @@ from .gradient import pointwise
 from .registry import register
 
 
-@register("Softmax")
-class Softmax(Layer):
-    """exp(x - max) divided by its sum, along `axis`."""
+class _Softmax(Layer):
+    """Base: exp(x - max) divided by its sum, along the axis `along`."""
 
-    params: tuple[str, ...] = ("softmax_param",)
     range01 = True
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        self.along = self.axis(self.spec.get("softmax_param").axis, len(bottom[0]))
-        return [bottom[0]]
+    along = 1
 
     def forward(self, x: Tensor) -> Tensor:
         return pointwise(x, lambda x: x.softmax(self.along), self._back, self.in_place)
@@ -30,12 +25,20 @@ class Softmax(Layer):
         return (dy - (dy * y).sum(self.along, keepdim=True)) * y
 
 
-@register("MultiSoftmax", form="")
-class MultiSoftmax(Softmax):
-    """Softmax over the channels of each place: (N, C, H, W) -> the same."""
+@register("Softmax")
+class Softmax(_Softmax):
+    """exp(x - max) divided by its sum, along `axis`."""
 
-    params = ()
-    along = 1
+    params = ("softmax_param",)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.along = self.axis(self.spec.get("softmax_param").axis, len(bottom[0]))
+        return [bottom[0]]
+
+
+@register("MultiSoftmax", form="")
+class MultiSoftmax(_Softmax):
+    """The same over the channels of each place: (N, C, H, W) -> the same."""
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [self.nchw(bottom[0])]

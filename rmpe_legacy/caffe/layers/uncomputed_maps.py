@@ -1,9 +1,9 @@
 """Layers of published forks that change maps, have shapes, and refuse to run.
 
-Sources: densecrf_layer.cpp of hszhao/PSPNet@798bdc9; spatial_wta_layer.cpp of t2mhanh/caffe_convLSTM_WTA@4f31996;
-rn_dropout_layer.cpp of sungheonpark/3D_HPE_RN@024b20a; rotate_roi_pooling_layer.cpp of xhzdeng/crpn@a5aef0f and
-mjq11302010044/RRPN@ae64282; rand_cat_layer.cpp and rand_cat_conv_layer.cpp of aayushbansal/PixelNet@227c48e;
-gating_inner_product_layer.cpp of mees/deep_adaptive_fusion@1da9a4e.
+Sources: densecrf_layer.cpp of hszhao/PSPNet@798bdc9; rn_dropout_layer.cpp of sungheonpark/3D_HPE_RN@024b20a;
+rotate_roi_pooling_layer.cpp of xhzdeng/crpn@a5aef0f and mjq11302010044/RRPN@ae64282; rand_cat_layer.cpp and
+rand_cat_conv_layer.cpp of aayushbansal/PixelNet@227c48e; gating_inner_product_layer.cpp of
+mees/deep_adaptive_fusion@1da9a4e.
 """
 
 from __future__ import annotations
@@ -35,20 +35,6 @@ class DeeplabDenseCRF(Uncomputed):
             raise self.spec.error("needs scores (N, C, H, W), N sizes and images of the same size; its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         return [(n, c, h, w)]
-
-
-@register("SpatialWta", form="")
-class SpatialWta(Uncomputed):
-    """Keeps the largest value of a map or of each window, 0 elsewhere; a second top marks the places."""
-
-    params = ("spatial_wta_param",)
-    bottoms = 1
-    tops = (1, 2)
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if len(bottom[0]) != 4:
-            raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom[0])}")
-        return bottom * self.top_count
 
 
 @register("RNDropout", form="")
