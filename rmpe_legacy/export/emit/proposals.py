@@ -46,6 +46,25 @@ def proposal_layer_onnx(ctx: OnnxContext) -> None:
         ctx.graph.node("Unsqueeze", [score, ctx.integers([1])], [ctx.y[1]])
 
 
+@emits_onnx("FrcnnProposal")
+def frcnn_proposal_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    boxes, score, info = _of_anchors(ctx)
+    least = ctx.node("Mul", ctx.node("Gather", info, ctx.integers([2])), ctx.constant(int(layer.setting(
+        "rpn_min_size"))))
+    smaller = ctx.node("ReduceMin", low_high_size(ctx, boxes)[2], ctx.integers([1]), keepdims=0)
+    kept = ctx.node("GreaterOrEqual", smaller, least)
+    total = len(layer.shifted(*ctx.size()[1:]))
+    any_score = ctx.graph.constant(np.arange(total) % layer.anchors == 0, np.bool_)
+    likely = ctx.node("GreaterOrEqual", score, ctx.constant(layer.settings["test_rpn_score_thresh"]))
+    score = only(ctx, ctx.node("And", kept, ctx.node("Or", any_score, likely)), score)
+    boxes, score = (_turned(ctx, x, 0) for x in (boxes, score))  # of equal scores the later anchor goes first
+    score = _best_regions(ctx, boxes, score, layer.setting("rpn_pre_nms_top_n"), total,
+                          layer.setting("rpn_post_nms_top_n"), layer.setting("rpn_nms_thresh"))
+    if len(ctx.y) > 1:
+        ctx.graph.node("Unsqueeze", [score, ctx.integers([1, 2, 3])], [ctx.y[1]])
+
+
 @emits_onnx("Proposal")
 def proposal_onnx(ctx: OnnxContext) -> None:
     param = ctx.layer.param
@@ -111,7 +130,11 @@ def _best_regions(ctx: OnnxContext, boxes: str, score: str, before: int, total: 
         boxes = ctx.node("Gather", boxes, place, axis=0)
     found = suppressed(ctx, unsqueezed(ctx, boxes, 0), unsqueezed(ctx, score, 0, 1), after, limit)
     place = last_places(ctx, found)
-    ctx.output("Pad", ctx.node("Gather", boxes, place, axis=0), ctx.integers([0, 1, 0, 0]))
+    kept, margin = ctx.node("Gather", boxes, place, axis=0), ctx.integers([0, 1, 0, 0])
+    if len(ctx.top_shapes[0]) == 2:
+        ctx.output("Pad", kept, margin)
+    else:
+        ctx.output("Unsqueeze", ctx.node("Pad", kept, margin), ctx.integers([2, 3]))
     return ctx.node("Gather", score, place, axis=0)
 
 
@@ -122,6 +145,17 @@ def proposal_layer_python(ctx: PythonContext) -> str:
     call = ctx.call("propose", arguments(
         *ctx.x, anchors, f"before={settings['RPN_PRE_NMS_TOP_N']}", f"after={settings['RPN_POST_NMS_TOP_N']}",
         f"threshold={number(settings['RPN_NMS_THRESH'])}", f"least={settings['RPN_MIN_SIZE']}"))
+    return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
+
+
+@emits_python("FrcnnProposal")
+def frcnn_proposal_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    anchors = ctx.writer.buffer(layer, torch.from_numpy(layer.shifted(*ctx.plane())).float())
+    call = ctx.call("propose_likely", arguments(
+        *ctx.x, anchors, f"least_score={number(layer.settings['test_rpn_score_thresh'])}",
+        f"before={layer.setting('rpn_pre_nms_top_n')}", f"after={layer.setting('rpn_post_nms_top_n')}",
+        f"threshold={number(layer.setting('rpn_nms_thresh'))}", f"least={int(layer.setting('rpn_min_size'))}"))
     return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
 
 

@@ -165,6 +165,17 @@ def propose(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, bef
     return F.pad(box[kept], (1, 0)), score[kept, None]
 
 
+def propose_likely(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, least_score: float, before: int,
+                   after: int, threshold: float, least: float) -> tuple[Tensor, Tensor]:
+    """The same as (R, 5, 1, 1) and (R, 1, 1, 1); of each cell's anchors but the first, those of a lower score go."""
+    box, score = moved_anchors(scores, moves, info, anchors)
+    first = torch.arange(len(score), device=score.device) % (moves.shape[1] // 4) == 0
+    large = (box[:, 2:] - box[:, :2] + 1 >= least * info.flatten()[2]).all(1) & (first | (score >= least_score))
+    box, score = box[large].flip(0), score[large].flip(0)
+    kept = best_boxes(box, score, before, threshold, after)
+    return F.pad(box[kept], (1, 0))[..., None, None], score[kept, None, None, None]
+
+
 def propose_by_scale(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, before: int, after: int,
                      threshold: float, least: float) -> tuple[Tensor, Tensor]:
     """The same of PVANet, with scores (R): info has two scales, and the scores of small boxes are 0."""
