@@ -284,12 +284,12 @@ def dropout_python(ctx: PythonContext) -> str:
     return dropped if ctx.layer.scale == 1 else f"{dropped} * {number(ctx.layer.scale)}"
 
 
-@emits_onnx("Softmax", "VoxelSoftmax")
+@emits_onnx("Softmax", "Softmax=up-down", "VoxelSoftmax")
 def softmax_onnx(ctx: OnnxContext) -> None:
     ctx.output("Softmax", *ctx.x, axis=ctx.layer.along)
 
 
-@emits_python("Softmax", "VoxelSoftmax")
+@emits_python("Softmax", "Softmax=up-down", "VoxelSoftmax")
 def softmax_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.softmax({ctx.layer.along})"
 
