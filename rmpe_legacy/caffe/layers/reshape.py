@@ -1,4 +1,4 @@
-"""The same values in another shape. Source: reshape_layer.cpp of RMPE@5188c23."""
+"""The same values in another shape. Sources: reshape_layer.cpp of RMPE@5188c23 and gidariss/caffe_LocNet@0083b42."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import MAX_AXES, Layer, Shape, count, shape_text
-from .registry import register
+from .registry import Choice, chooses, register
 
 
 @register("Reshape")
@@ -47,3 +49,16 @@ class Reshape(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(self.shape)
+
+
+@register("Reshape", form="in-place")
+class ReshapeInPlace(Reshape):
+    """The same, which may also work in place: older forks lack Caffe's check, and it does no harm."""
+
+    works_in_place = True
+
+
+@chooses("Reshape")
+def _choose(spec: LayerSpec) -> Choice:
+    """Only a layer that works in place needs the form that allows it."""
+    return Choice("in-place") if set(spec.bottom) & set(spec.top) else Choice("", ("in-place",))

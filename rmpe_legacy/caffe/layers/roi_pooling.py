@@ -52,7 +52,7 @@ class ROIPooling(RoiLayer):
     dims = 2
 
     def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("roi_pooling_param")
+        param = self.spec.get(self.params[0])
         self.scale = param.spatial_scale
         self.pad_ratio = param.pad_ratio if param.has("pad_ratio") else 0.0
         self.pooled = self.pooled_size(param)
@@ -81,14 +81,19 @@ class ROIPooling(RoiLayer):
         place = torch.full(top.shape, -1, dtype=torch.int64, device=x.device)
         offset = torch.arange(channels, device=x.device) * plane
         for r, bins in enumerate(edges(first, last, self.pooled, size)):
+            features = self.seen(x.detach()[images[r]], boxes[r])
             for k, spans in enumerate(product(*bins)):
                 if all(begin < end for begin, end in spans):
                     window: Any = tuple(slice(begin, end) for begin, end in spans)
-                    value, at = x.detach()[(images[r], slice(None), *window)].reshape(channels, -1).max(1)
+                    value, at = features[(slice(None), *window)].reshape(channels, -1).max(1)
                     top[r, :, k] = value
                     place[r, :, k] = number[window].reshape(-1)[at] + offset + images[r] * channels * plane
         counts = (place >= 0) & self.passes(place % plane, first, last, size)
         return _Gather.apply(x, top, place, counts).view(len(images), channels, *self.pooled)
+
+    def seen(self, features: Tensor, region: Tensor) -> Tensor:
+        """Those of an image's features (C, ...) that count for a region, given without the image's number."""
+        return features
 
     def passes(self, place: Tensor, first: Tensor, last: Tensor, size: Sequence[int]) -> Tensor:
         """Return which places (R, C, bins) on a plane receive a gradient: a mask of the same shape."""

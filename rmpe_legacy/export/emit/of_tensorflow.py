@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from rmpe_legacy.caffe.layers.resize_image import around
 
@@ -136,12 +139,18 @@ def resize_nearest_python(ctx: PythonContext) -> str:
 
 @emits_onnx("ResizeBilinear")
 def resize_bilinear_onnx(ctx: OnnxContext) -> None:
-    layer, x, shape = ctx.layer, ctx.x[0], ctx.shape()
-    for axis in (layer.first + 1, layer.first):
-        lower, upper, share = around(layer.at[axis - layer.first], shape[axis])
+    layer, sizes = ctx.layer, ctx.shape()[ctx.layer.first :]
+    neighbours = [around(at, size) for at, size in zip(layer.at, sizes, strict=False)]
+    _between_onnx(ctx, ctx.x[0], layer.first, neighbours)
+
+
+def _between_onnx(ctx: OnnxContext, x: str, first: int, neighbours: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
+    """Give the layer's top: x between the rows and columns that `around` gives, along two axes from `first` on."""
+    for axis in (first + 1, first):
+        lower, upper, share = neighbours[axis - first]
         a, b = (ctx.node("Gather", x, ctx.integers(places.numpy()), axis=axis) for places in (lower, upper))
         moved = ctx.node("Mul", ctx.node("Sub", b, a), ctx.constant(share.view(-1, *[1] * (3 - axis)).numpy()))
-        if axis == layer.first:
+        if axis == first:
             ctx.output("Add", a, moved)
         else:
             x = ctx.node("Add", a, moved)
@@ -149,11 +158,27 @@ def resize_bilinear_onnx(ctx: OnnxContext) -> None:
 
 @emits_python("ResizeBilinear")
 def resize_bilinear_python(ctx: PythonContext) -> str:
-    layer, axis = ctx.layer, ctx.layer.first
+    return _between_python(ctx, ctx.x[0], ctx.layer.first)
+
+
+def _between_python(ctx: PythonContext, x: str, axis: int) -> str:
+    """x between rows and columns, along two axes from `axis` on."""
+    layer = ctx.layer
     ctx.plane()
-    places, rows = ctx.writer.buffer(layer, torch.cat(layer.at)), layer.size[0]
-    x = ctx.call("between_pixels", ctx.x[0], axis + 1, f"{places}[{rows}:]")
+    places, rows = ctx.writer.buffer(layer, torch.cat(layer.at)), len(layer.at[0])
+    x = ctx.call("between_pixels", x, axis + 1, f"{places}[{rows}:]")
     return ctx.call("between_pixels", x, axis, f"{places}[:{rows}]")
+
+
+@emits_onnx("Resize")
+def resize_onnx(ctx: OnnxContext) -> None:
+    x = ctx.node("Pad", ctx.x[0], ctx.integers([0, 0, 0, 0, 0, 0, 1, 1]))
+    _between_onnx(ctx, x, 2, [around(at, size + 1) for at, size in zip(ctx.layer.at, ctx.shape()[2:], strict=True)])
+
+
+@emits_python("Resize")
+def resize_python(ctx: PythonContext) -> str:
+    return _between_python(ctx, f"F.pad({ctx.x[0]}, (0, 1, 0, 1))", 2)
 
 
 @emits_onnx("UpsampleDarknet")

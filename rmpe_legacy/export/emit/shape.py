@@ -54,12 +54,12 @@ def split_python(ctx: PythonContext) -> str:
     return ", ".join(ctx.x * len(ctx.top_shapes))
 
 
-@emits_onnx("Reshape")
+@emits_onnx("Reshape", "Reshape=in-place")
 def reshape_onnx(ctx: OnnxContext) -> None:
     ctx.graph.reshape(ctx.x[0], ctx.bottom_shapes[0], ctx.top_shapes[0], ctx.y[0])
 
 
-@emits_python("Reshape")
+@emits_python("Reshape", "Reshape=in-place")
 def reshape_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.reshape({reshape_arguments(ctx.x[0], ctx.bottom_shapes[0], ctx.top_shapes[0])})"
 
