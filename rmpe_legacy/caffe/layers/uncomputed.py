@@ -23,7 +23,7 @@ class Uncomputed(Layer):
     bottoms: Count = (1, None)
     tops: Count = (1, None)
     works_in_place = False
-    not_exportable = "is not supported"
+    not_exportable = "its shape is known, but its values cannot be computed"
     reason = ("its shape is known, but its values cannot be computed; remove the layer, leave it out with strict=False "
               "(--lenient), or stop before it with until=... (--until)")
 

@@ -167,12 +167,12 @@ def word_sum_onnx(ctx: OnnxContext) -> None:
     if len(ctx.layer.declared) == 1:
         ctx.output("MatMul", *sums)
     else:
-        ctx.output("Add", ctx.node("MatMul", *sums), ctx.weight(1, ctx.top_shapes[0][1:]))
+        ctx.output("Add", ctx.node("MatMul", *sums), ctx.weight(1, list(map(int, ctx.top_shapes[0][1:]))))
 
 
 @emits_python("WordSum")
 def word_sum_python(ctx: PythonContext) -> str:
-    layer, (_, outputs, size) = ctx.layer, ctx.top_shapes[0]
+    layer, (outputs, size) = ctx.layer, map(int, ctx.top_shapes[0][1:])
     weight, *bias = layer.blobs()
     state = {"weight": weight} | ({"bias": bias[0].view(outputs, size)} if bias else {})
     inside = arguments(len(weight.t()), outputs, size, bias=(str(bool(bias)), "True"))

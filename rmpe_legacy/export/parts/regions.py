@@ -185,7 +185,7 @@ def deformable_psroi_pool(x: Tensor, rois: Tensor, moves: Tensor | None, dim: in
     plane = (torch.tensor(images, device=x.device).long().view(-1, 1, 1, 1) * x.shape[1] + own)[..., None, None]
     rows, columns = places[0][..., None], places[1][..., None, :]
     counts = inside[0][..., None] & inside[1][..., None, :]
-    total = 0
+    total = x.new_zeros(())
     for row, down in ((rows.floor(), 1 - rows + rows.floor()), (rows.ceil(), rows - rows.floor())):
         for column, across in ((columns.floor(), 1 - columns + columns.floor()),
                                (columns.ceil(), columns - columns.floor())):
