@@ -25,12 +25,12 @@ def add_python(ctx: PythonContext) -> str:
     return " + ".join(ctx.x)
 
 
-@emits_onnx("Mul")
+@emits_onnx("Mul", "TileProduct")
 def mul_onnx(ctx: OnnxContext) -> None:
     ctx.output("Mul", ctx.x[0], ctx.x[1] if len(ctx.x) > 1 else ctx.weight(0))
 
 
-@emits_python("Mul")
+@emits_python("Mul", "TileProduct")
 def mul_python(ctx: PythonContext) -> str:
     if len(ctx.x) > 1:
         return " * ".join(ctx.x)
