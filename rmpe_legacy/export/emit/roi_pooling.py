@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..onnx_graph import FLOAT, INT64
-from .boxes import finite_regions, half_away, padded, split
+from .boxes import finite_regions, half_away, padded, split, table
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number, pair, reshape_arguments
 from .flow import interpolated
@@ -41,6 +41,37 @@ def roi_pooling_python(ctx: PythonContext) -> str:
         raise ctx.refuse("regions in volumes are not supported")
     return ctx.call("roi_max_pool", arguments(*ctx.x, pair(layer.pooled), number(layer.scale),
                                               pad_ratio=(number(layer.pad_ratio), "0")))
+
+
+@emits_onnx("ROIPooling=r-c3d")
+def span_pooling_onnx(ctx: OnnxContext) -> None:
+    """Pool the bins of rows and columns, which are the same for each span, as channels of one column."""
+    layer, (channels, length, *plane) = ctx.layer, ctx.size()
+    x = ctx.x[0]
+    for axis, bins in enumerate(layer.plane_bins(plane), 3):
+        x = ctx.node("Concat", *(_bin(ctx, x, axis, *ends) for ends in bins), axis=axis)
+    x = ctx.node("Reshape", ctx.node("Transpose", x, perm=[0, 1, 3, 4, 2]), ctx.integers([0, -1, length, 1]))
+    video, begin, end = split(ctx, table(ctx, 1, 3), 1, 1, 1)
+    zero = ctx.node("Mul", ctx.node("Add", begin, end), ctx.constant(0.0))  # nan for a span without an end
+    corners = ctx.node("Concat", zero, begin, zero, end, axis=1)
+    rois = ctx.node("Concat", video, _as_ints(ctx, corners), axis=1)
+    steps, *pooled = layer.pooled
+    top = ctx.node("MaxRoiPool", x, rois, pooled_shape=[steps, 1], spatial_scale=layer.scale)
+    top = ctx.node("Reshape", top, ctx.integers([-1, channels, *pooled, steps]))
+    ctx.output("Transpose", top, perm=[0, 1, 4, 2, 3])
+
+
+def _bin(ctx: OnnxContext, x: str, axis: int, begin: int, end: int) -> str:
+    """Return the largest values between two places of an axis; 0 if there are none."""
+    if begin >= end:
+        return ctx.node("Mul", ctx.node("Slice", x, *map(ctx.integers, ([0], [1], [axis]))), ctx.constant(0.0))
+    part = ctx.node("Slice", x, *map(ctx.integers, ([begin], [end], [axis])))
+    return ctx.node("ReduceMax", part, ctx.integers([axis]))
+
+
+@emits_python("ROIPooling=r-c3d")
+def span_pooling_python(ctx: PythonContext) -> str:
+    return ctx.call("span_max_pool", *ctx.x, pair(ctx.layer.pooled), number(ctx.layer.scale))
 
 
 @emits_onnx("PSROIPooling")

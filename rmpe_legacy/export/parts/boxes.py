@@ -176,6 +176,19 @@ def propose_likely(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor,
     return F.pad(box[kept], (1, 0))[..., None, None], score[kept, None, None, None]
 
 
+def propose_spans(scores: Tensor, moves: Tensor, anchors: Tensor, end: float, *, before: int, after: int,
+                  threshold: float, least: float) -> tuple[Tensor, Tensor]:
+    """The same of anchors in time (P, 2), cut at 0 and `end`, by scores and moves (1, 2A, L, 1, 1): (R, 3), (R, 1)."""
+    move, size = moves.flatten(2)[0, :, :].t().reshape(-1, 2), anchors[:, 1] - anchors[:, 0] + 1
+    middle, half = move[:, 0] * size + (anchors[:, 0] + 0.5 * size), 0.5 * (torch.exp(move[:, 1]) * size)
+    span = torch.stack([middle - half, middle + half], 1).clamp(0, end)
+    score = scores.flatten(2)[0, scores.shape[1] // 2 :].t().reshape(-1)
+    long = span[:, 1] - span[:, 0] + 1 >= least
+    span, score = span[long].flip(0), score[long].flip(0)
+    kept = best_boxes(F.pad(span[..., None], (0, 1)).flatten(1), score, before, threshold, after)
+    return F.pad(span[kept], (1, 0)), score[kept, None]
+
+
 def propose_by_scale(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, before: int, after: int,
                      threshold: float, least: float) -> tuple[Tensor, Tensor]:
     """The same of PVANet, with scores (R): info has two scales, and the scores of small boxes are 0."""

@@ -39,6 +39,28 @@ def roi_max_pool(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ratio
     return top
 
 
+def span_max_pool(x: Tensor, rois: Tensor, pooled: tuple, scale: float) -> Tensor:
+    """The largest value in each bin of spans of time, 0 in empty ones: (N, C, L, H, W), (R, 3) -> (R, C, *pooled).
+
+    Rows and columns are pooled as if there were 7 of each.
+    """
+    span, bins = half_away(rois[:, 1:] * scale), []
+    for axis, count in enumerate(pooled):
+        first, last = (torch.zeros_like(span[:, :1]), torch.full_like(span[:, :1], 6)) if axis else span.split(1, 1)
+        step, k = (last - first + 1).clamp(min=1) / count, torch.arange(count, dtype=x.dtype, device=x.device)
+        ends = [(k * step).floor() + first, ((k + 1) * step).ceil() + first]
+        bins.append([list(zip(*pair, strict=True)) for pair in zip(
+            *(end.clamp(0, x.shape[2 + axis]).long().tolist() for end in ends), strict=True)])
+    top = x.new_zeros(len(rois), x.shape[1], *pooled)
+    for r, video in enumerate(rois[:, 0].long().tolist()):
+        for i, (t1, t2) in enumerate(bins[0][r]):
+            for j, (y1, y2) in enumerate(bins[1][r]):
+                for n, (x1, x2) in enumerate(bins[2][r]):
+                    if t1 < t2 and y1 < y2 and x1 < x2:
+                        top[r, :, i, j, n] = x[video, :, t1:t2, y1:y2, x1:x2].amax((1, 2, 3))
+    return top
+
+
 def parts_around(x: Tensor, points: Tensor, size: tuple, scale: float) -> tuple[Tensor, ...]:
     """What lies around points (N, P, 2), columns first: of a map (N, C, H, W), P times (N, C, *size); 0 outside it."""
     wide = F.pad(x, [size[1], size[1], size[0], size[0]])
