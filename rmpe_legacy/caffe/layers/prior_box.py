@@ -23,6 +23,8 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from .base import Count, Layer, Shape, shape_text
 from .registry import Choice, chooses, register
 
+OF_FRAMEWORKS = ("tf", "keras", "yx_order", "box_width", "box_height")  # fields of PriorBox=synopsys alone
+
 
 @register("PriorBox", dialects=("rmpe", "ssd"))
 class PriorBox(Layer):
@@ -301,10 +303,12 @@ def _aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
 
 @chooses("PriorBox")
 def _choose(spec: LayerSpec) -> Choice:
-    """The bases' form, which SSTD's own files and TextBoxes' never mean; but a file that does not set clip means
-    something else in each of the dialects that have the type."""
-    others = ("sstd", "denser")
-    if spec.get("prior_box_param").has("clip"):
+    """Boxes of other frameworks are synopsys's. Else it is the bases' form, which SSTD's own files and TextBoxes' never
+    mean; but a file that does not set clip means something else in each of the dialects that have the type."""
+    param, others = spec.get("prior_box_param"), ("synopsys", "sstd", "denser")
+    if any(name in param.fields for name in OF_FRAMEWORKS):
+        return Choice("synopsys")
+    if param.has("clip"):
         return Choice("", others)
     return Choice("", others, "it does not set clip, which is true in dialect 'rmpe' and false in 'ssd' and its "
                               "forks; write clip, or name the dialect")

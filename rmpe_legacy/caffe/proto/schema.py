@@ -131,11 +131,17 @@ def load_schema(dialect: str = "rmpe") -> Schema:
         _add(schema, fork.lines, None, raw)
     for message in schema.messages.values():
         _separate(message.enums)
+    twins: list[tuple[MessageType, MessageType]] = []  # messages that forks have as a field of one name
     for message, match in raw:
         made = _field(schema, message, match)
         before = message.fields.get(made.name)
         if before is None or dialect != MIXED:
             message.fields[made.name] = made
+        elif before.message is not None and made.message not in (None, before.message):
+            twins.append((before.message, made.message))
+    for one, other in twins:
+        for name, inner in other.fields.items():
+            one.fields.setdefault(name, inner)
     for message in schema.messages.values():
         _give_numbers(message)
     return schema
