@@ -90,6 +90,34 @@ def test_is_one_sentence(name: str):
     assert "\n" not in str(caught.value)
 
 
+_FAR = "stride: 100000000 pad_t: 1 pad_l: 1 pad_r: 1 pad_b: 100000000"
+
+
+@pytest.mark.parametrize(("kind", "rest", "sizes"), [
+    ("Pooling", "pooling_param { pool: AVE kernel_size: 20000 stride: 20000 pad: 19999 }", (4, 4)),
+    ("Pooling", f"pooling_param {{ pool: MAX kernel_size: 3 {_FAR} }}", (4, 4)),
+    ("Convolution", f"convolution_param {{ num_output: 1 kernel_size: 3 {_FAR} }}", (4, 4)),
+    ("NdPooling", "pooling_param { pool: AVE kernel_shape { dim: 20000 dim: 20000 } "
+     "stride_shape { dim: 9 dim: 9 } pad_shape { dim: 19999 dim: 19999 } }", (4, 4)),
+    ("Pooling3D", "pooling3d_param { pool: AVE kernel_size: 900 kernel_depth: 900 stride: 900 pad: 899 }", (900, 4, 4)),
+    ("Correlation", "correlation_param { kernel_size: 1 max_displacement: 0 pad: 20000 stride_1: 20000 stride_2: 1 }",
+     (4, 4)),
+    ("Correlation1D", "correlation_param { kernel_size: 1 max_displacement: 0 pad: 20000000 stride_1: 20000000 "
+     "stride_2: 1 }", (4, 4)),
+])
+def test_padding_out_of_all_proportion_takes_no_memory(kind: str, rest: str, sizes: Shape):
+    """A file of 200 bytes would take gigabytes for what lies between a small bottom and a small top."""
+    bottoms = "x z" if kind.startswith("Correlation") else "x"
+    with pytest.raises(LayerError, match=r"with its padding, a bottom of .* would be"):
+        net_of(layer(kind, bottoms, rest=rest), dict.fromkeys(bottoms.split(), (1, 1, *sizes)), dialect="mixed")
+
+
+def test_windows_laid_out_of_a_padded_bottom_take_no_memory():
+    net = net_of(layer("Im2col", rest="convolution_param { kernel_size: 1 pad: 20000 stride: 20000 }"), (1, 1, 4, 4))
+    with pytest.raises(LayerError, match="would be 1 x 1 x 40004 x 40004; lower kernel_size, stride and pad"):
+        net(x=torch.zeros(1, 1, 4, 4))
+
+
 class TestValuesThatAreNoNumbers:
     """A network that has diverged, or a hostile one, gives its layers nan and inf."""
 
