@@ -74,7 +74,8 @@ class TestSchema:
         assert "FLOAT16" in load_schema(MIXED)["LayerParameter"].fields["forward_type"].enum.numbers
 
     def test_a_name_that_is_none_is_a_sentence(self):
-        with pytest.raises(RmpeError, match="no dialect 'cafe'; choose one of 'auto', 'rmpe', 'ssd', 'bvlc'"):
+        with pytest.raises(RmpeError, match="no dialect 'cafe'; choose one of 'auto', 'rmpe', 'ssd', 'bvlc', or of "
+                                            "the forks' that `rmpe dialects` lists"):
             load_schema("cafe")
 
 
@@ -372,7 +373,7 @@ class TestCommand:
 
     def test_an_unknown_one_is_a_sentence(self, capsys):
         assert main(["dialects", "rcn"]) == 1
-        assert "rmpe: no dialect 'rcn'; choose one of" in capsys.readouterr().err
+        assert "rmpe: no dialect 'rcn'; did you mean 'rcnn'?" in capsys.readouterr().err
 
 
 class TestPage:

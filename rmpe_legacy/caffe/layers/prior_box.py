@@ -20,7 +20,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Count, Layer, Shape, shape_text
+from .base import MAX_COUNT, Count, Layer, Shape, shape_text
 from .registry import Choice, chooses, register
 
 OF_FRAMEWORKS = ("tf", "keras", "yx_order", "box_width", "box_height")  # fields of PriorBox=synopsys alone
@@ -210,8 +210,9 @@ class DensePriorBox(PriorBox):
             raise self.spec.error("takes either one fixed_ratio or aspect_ratio: with more, the published layer writes "
                                   "outside its memory")
         if len(self.densities) != len(self.fixed_sizes) or min(self.fixed_sizes) <= 0 or min(self.densities) < 1 or (
-                not all(map(math.isfinite, self.fixed_sizes))):
-            raise self.spec.error("needs a positive fixed_size and, for each, a density of 1 or more")
+                not max(self.fixed_sizes) <= MAX_COUNT):
+            raise self.spec.error(f"needs a fixed_size above 0 and up to {MAX_COUNT}, and for each a density of 1 or "
+                                  "more")
         self.aspect_ratios = list(param.fixed_ratio) or _aspect_ratios(param.aspect_ratio, param.flip)
         self.has_squares = not param.fixed_ratio
 

@@ -25,13 +25,13 @@ def slice_onnx(ctx: OnnxContext, x: str, begin: list[int], end: list[int], axes:
 @emits_onnx("Padding")
 def padding_onnx(ctx: OnnxContext) -> None:
     begin, end = ctx.layer.begin, ctx.layer.end
-    ctx.output("Pad", ctx.x[0], ctx.integers([0, 0, begin, begin, 0, 0, end, end]))
+    ctx.output("Pad", ctx.maps(), ctx.integers([0, 0, begin, begin, 0, 0, end, end]))
 
 
 @emits_python("Padding")
 def padding_python(ctx: PythonContext) -> str:
     begin, end = ctx.layer.begin, ctx.layer.end
-    return f"F.pad({ctx.x[0]}, ({begin}, {end}, {begin}, {end}))"
+    return f"F.pad({ctx.maps()}, ({begin}, {end}, {begin}, {end}))"
 
 
 @emits_onnx("Reorg", "Python=darknet_reorg")
