@@ -14,7 +14,7 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
 
 from .base import Count, Layer, Shape, count, shape_text
-from .registry import register
+from .registry import Choice, chooses, register
 
 
 class Uncomputed(Layer):
@@ -82,6 +82,13 @@ class RegionLossOfTrees(UncomputedLoss):
     bottoms = 2
 
 
+@chooses("RegionLoss")
+def _choose_loss(spec: LayerSpec) -> Choice:
+    """YOLO9000's files name a tree of classes."""
+    own = spec.get("region_loss_param").fields.keys() & {"softmax_tree", "class_map"}
+    return Choice("yolo9000") if own else Choice("", ("yolo9000",))
+
+
 @register("EvalDetection", form="yolo9000")
 class EvalDetectionToFiles(Uncomputed):
     """Maps (N, num_object * (5 + num_class), side, side), boxes and images -> (N, num_class + 4 * side^2 * num_object),
@@ -98,6 +105,13 @@ class EvalDetectionToFiles(Uncomputed):
             raise self.spec.error(f"side {param.side}, num_object {param.num_object} and num_class {param.num_class} "
                                   f"do not suit its bottom of {shape_text(bottom[0])}")
         return [(*bottom[0][:1], param.num_class + 4 * boxes)]
+
+
+@chooses("EvalDetection")
+def _choose_judge(spec: LayerSpec) -> Choice:
+    """YOLO9000's writes what it finds to files."""
+    own = "save_output_param" in spec.get("eval_detection_param").fields
+    return Choice("yolo9000") if own else Choice("intel", ("yolo9000",))
 
 
 @register("LpqLoss", form="")
