@@ -172,7 +172,7 @@ class _File:
 
     def _header(self, title: str, source: str, weights: str, arguments: list[str], outputs: list[str]) -> str:
         call = f"{', '.join(outputs)} = net({', '.join(arguments)})"
-        batch = "" if self.graph.is_dynamic or not self.graph.inputs else \
+        batch = "" if self.graph.is_dynamic or not self.graph.inputs or not self.graph.inputs[0].shape else \
             f"\n\nThe batch has the size of the prototxt, {self.graph.inputs[0].shape[0]}."
         return (f'"""{title}, written out from {_in_docstring(source)}.\n\n    net = load()\n'
                 f"    {_wrapped(call, 4)}\n\nLayers and blobs have the prototxt's names. The weights are in "
@@ -194,7 +194,7 @@ class _File:
                 "", ""] if lines else []
 
     def _needed(self) -> list[str]:
-        """Return the used parts of model_py_runtime.py and those they call, in its order."""
+        """Return the used parts and those they call, in the order of parts/."""
         wanted = set(self.parts)
         while more := {name for part in wanted for name in called_by(part)} - wanted:
             wanted |= more
@@ -346,23 +346,31 @@ def _root(value: Tensor) -> Tensor:
     return value if value._base is None else value._base
 
 
-# --- model_py_runtime.py --------------------------------------------------------------------------------------
+# --- parts/ ---------------------------------------------------------------------------------------------------
 
 
 @cache
 def _parts() -> dict[str, tuple[str, frozenset[str]]]:
-    """Return each class and function of model_py_runtime.py: its source, and the others that it uses."""
-    text = files(__package__).joinpath("model_py_runtime.py").read_text("utf-8")
-    tree = ast.parse(text)
-    nodes = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-    names = {node.name for node in nodes}
-    return {node.name: (ast.get_source_segment(text, node) or "",
-                        frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in names))
-            for node in nodes}
+    """Return each class and function in parts/: its source, and the others that it uses."""
+    nodes: dict[str, tuple[str, ast.AST]] = {}
+    for file in sorted(files(__package__).joinpath("parts").iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".py"):
+            text = file.read_text("utf-8")
+            nodes |= {node.name: (ast.get_source_segment(text, node) or "", node) for node in ast.parse(text).body
+                      if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    return {name: (source, frozenset(_globals_of(node) & nodes.keys())) for name, (source, node) in nodes.items()}
+
+
+def _globals_of(node: ast.AST) -> set[str]:
+    """Return the names that a class or function reads and never sets, not even as an argument."""
+    inside = list(ast.walk(node))
+    names = [n for n in inside if isinstance(n, ast.Name)]
+    own = {n.id for n in names if isinstance(n.ctx, ast.Store)} | {n.arg for n in inside if isinstance(n, ast.arg)}
+    return {n.id for n in names} - own
 
 
 def part_names() -> list[str]:
-    """Return the names in model_py_runtime.py, in its order."""
+    """Return the names in parts/, file by file."""
     return list(_parts())
 
 

@@ -538,3 +538,12 @@ class TestWeights:
         with torch.no_grad():
             net.params["ip"][0].zero_()
         assert weights.read_bytes() == before
+
+
+class TestPhases:
+    def test_layers_that_fit_together_in_the_other_phase_alone(self, path):
+        file = path(INPUT.replace('type: "Input"', 'type: "Input" include { phase: TRAIN }') + IP)
+        with pytest.raises(RmpeError, match=r"no earlier layer produces its bottom 'x'; the layers of phase TRAIN fit "
+                                            r"together \(phase=\"TRAIN\", --phase TRAIN\)$"):
+            load_net(file)
+        assert load_net(file, phase="TRAIN").outputs == ("y",)

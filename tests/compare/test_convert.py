@@ -315,12 +315,17 @@ class TestMistakes:
         (["convert", "none.t7", "out/"], "none.t7: No such file or directory"),
         (["convert", "small.prototxt", "small.prototxt", "out.pt"], "this is text (a prototxt?)"),
         (["hash", "state.pt"], "does not say which of Caffe's blobs each tensor is; give the prototxt too"),
+        (["convert", "run.onnx", "out.pt"], "run.onnx: a .onnx cannot be read back as a Caffe network; give the files"),
+        (["convert", "run.py", "out/"], "run.py: a .py cannot be read back as a Caffe network; give the files"),
+        (["hash", "run.npz"], "run.npz: a .npz cannot be read back as a Caffe network; give the files"),
         (["hash", "none"], "none: No such file or directory"),
         (["convert", "small.prototxt", "other.caffemodel", "out.prototxt"], "no weights for conv.1, bn, scale"),
     ])
     def test_are_one_sentence_and_leave_nothing(self, rmpe, small, tmp_path, argv, words):
         os.chdir(tmp_path)
         torch.save({"a.weight": torch.zeros(2)}, "state.pt")
+        for name in ("run.onnx", "run.py", "run.npz"):
+            Path(name).write_bytes(b"")
         write_caffemodel("other.caffemodel", [TrainedLayer("else", "Bias", (StoredBlob((1,), np.ones(1, "f4")),))])
         before = sorted(os.listdir())
         code, out, err = rmpe(*argv)
@@ -328,6 +333,14 @@ class TestMistakes:
         assert err.startswith("rmpe: ")
         assert words in err
         assert sorted(os.listdir()) == before
+
+    def test_a_model_that_is_too_large_for_onnx(self, rmpe, small, tmp_path, monkeypatch):
+        monkeypatch.setattr("rmpe_legacy.export.onnx_model.MAX_BYTES", 999)
+        before = sorted(tmp_path.iterdir())
+        code, out, err = rmpe("convert", *small, tmp_path / "large.onnx")
+        assert (code, out) == (1, "")
+        assert f"{tmp_path / 'large.onnx'}: would be 0.0 GiB; an ONNX file can hold at most 2 GiB" in err
+        assert sorted(tmp_path.iterdir()) == before
 
     def test_a_model_that_ends_the_program_is_not_the_same(self, rmpe, small, tmp_path):
         (tmp_path / "ends.py").write_text("raise SystemExit(0)\n")

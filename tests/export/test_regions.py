@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -73,13 +74,18 @@ POOLS = {
     "PSROIPooling": "psroi_pooling_param { output_dim: 2 group_size: 2 spatial_scale: 0.0625 }",
     "ROIAlign": "roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
     "ROIWarping": "roi_warping_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
+    "ROIAlign of Mask R-CNN": "roi_align_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
+    "ROIAlignment": "roi_alignment_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
+    "DeformablePSROIPooling": "deformable_psroi_pooling_param { output_dim: 2 group_size: 2 sample_per_part: 2 "
+    "no_trans: true spatial_scale: 0.0625 }",
+    "PSROIAlign": "psroi_align_param { output_dim: 2 group_size: 2 sample_num: 3 spatial_scale: 0.0625 }",
 }
 
 
 @pytest.mark.parametrize("make", [by_onnx, by_python])
 @pytest.mark.parametrize("kind", POOLS)
 def test_no_region_is_found(kind: str, make, tmp_path: Path):
-    head = HEAD.replace("ROIPooling", kind).replace(POOLS["ROIPooling"], POOLS[kind])
+    head = HEAD.replace("ROIPooling", kind.partition(" ")[0]).replace(POOLS["ROIPooling"], POOLS[kind])
     net = detector(tmp_path, RCNN + head)
     runner = make(net, tmp_path)
     data = {"data": np.full((1, 3, 96, 128), 0.5, np.float32)}
@@ -87,6 +93,25 @@ def test_no_region_is_found(kind: str, make, tmp_path: Path):
         blobs = runner.run(data | {"im_info": np.array([[size, size, 1]], np.float32)}).blobs
         assert (len(blobs["rois"]) == 0) == is_empty
         assert blobs["class"].shape == (len(blobs["rois"]), 5, 1, 1)
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize("kind", POOLS)
+def test_a_region_that_has_no_end_is_empty(kind: str, make, tmp_path: Path):
+    sides = list(product([40, -500, 1e12, np.nan, np.inf, -np.inf], [100, 1e12, np.nan, np.inf, -np.inf]))
+    rois = [(0, *region) for x1, x2 in sides for region in ((x1, 16, x2, 90), (16, x1, 90, x2))]
+    path = tmp_path / "net.prototxt"
+    path.write_text(f"""layer {{ name: "data" type: "Input" top: "map" top: "rois"
+          input_param {{ shape {{ dim: [1, 8, 6, 8] }} shape {{ dim: [{len(rois)}, 5] }} }} }}
+        layer {{ name: "pool" type: "{kind.partition(' ')[0]}" bottom: "map" bottom: "rois" top: "pool"
+          {POOLS[kind]} }}""")
+    net = load_net(path)
+    values = {"map": np.random.default_rng(8).normal(3, 1, (1, 8, 6, 8)).astype(np.float32),
+              "rois": np.array(rois, np.float32)}
+    ours = net(**values)["pool"].numpy()
+    np.testing.assert_allclose(make(net, tmp_path).run(values).blobs["pool"], ours, rtol=1e-4, atol=1e-5)
+    assert ours[0].any()
+    assert not ours[~np.isfinite(values["rois"]).all(1)].any()
 
 
 def test_scales_of_regions_are_joined(tmp_path: Path):

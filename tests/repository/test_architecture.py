@@ -134,6 +134,25 @@ def test_no_import_circles():
         visit(module, [])
 
 
+def test_what_a_written_model_copies_stands_alone():
+    """Each part's source is pasted into model.py, where there is nothing but torch and the other parts."""
+    names = []
+    for path in (PACKAGE / "export" / "parts").glob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                names.append(node.name)
+            elif isinstance(node, ast.Import):
+                assert [(name.name, name.asname) for name in node.names] in (
+                    [("torch", None)], [("torch.nn.functional", "F")]), path.name
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module == "torch" or node.level == 1, path.name
+                assert all(name.asname is None for name in node.names), path.name
+            else:
+                assert isinstance(node, ast.Expr), f"{path.name} defines something that would not be copied"
+    assert len(names) > 100
+    assert len(names) == len(set(names)), "two parts have the same name"
+
+
 def test_importing_the_package_does_not_import_torch():
     code = "import sys, rmpe_legacy, rmpe_legacy.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -187,11 +187,13 @@ class _Sequences(Layer):
         steps = torch.arange(1, len(go), device=go.device).unsqueeze(1)
         return torch.where(ends, steps, len(go)).amin(0).tolist() if len(go) > 1 else [len(go)] * go.shape[1]
 
-    @staticmethod
-    def labels(label: Tensor) -> list[list[int]]:
-        """The labels (T, N) of each sequence, rounded, until a negative one."""
-        rows = label.detach().flatten(1).T.tolist()
-        return [[int(k + 0.5) for k in row[: next((t for t, k in enumerate(row) if k < 0), len(row))]] for row in rows]
+
+def until_negative(spec: LayerSpec, label: Tensor) -> list[list[int]]:
+    """The labels (T, N) of each sequence, rounded, until a negative one. Raises LayerError for nan and inf."""
+    if not bool(label.isfinite().all()):
+        raise spec.error("its labels must be numbers; some are infinite or nan")
+    rows = label.detach().flatten(1).T.tolist()
+    return [[int(k + 0.5) for k in row[: next((t for t, k in enumerate(row) if k < 0), len(row))]] for row in rows]
 
 
 @register("CTCLoss", form="")
@@ -211,16 +213,20 @@ class CTCLoss(_Sequences):
 
     def setup(self, *bottom: Shape) -> None:
         self.param = self.spec.get("ctc_loss_param")
+        if self.param.output_delay < 0:
+            raise self.spec.error(f"output_delay is {self.param.output_delay}; it must not be negative")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.check(bottom)
+        if self.param.blank_index >= bottom[0][2]:
+            raise self.spec.error(f"blank_index {self.param.blank_index} is none of its {bottom[0][2]} labels")
         return [()]
 
     def forward(self, x: Tensor, go: Tensor, label: Tensor) -> Tensor:
         scores = x.detach().flatten(2).cpu().double().numpy()
         blank = self.param.blank_index if self.param.blank_index >= 0 else scores.shape[2] - 1
         loss, slope = 0.0, np.zeros(scores.shape)
-        for n, (steps, labels) in enumerate(zip(self.lengths(go), self.labels(label), strict=True)):
+        for n, (steps, labels) in enumerate(zip(self.lengths(go), until_negative(self.spec, label), strict=True)):
             begin = self.param.output_delay
             if not labels and steps <= 1:
                 continue
@@ -298,7 +304,8 @@ class CTCGreedyDecoder(_Sequences):
         if self.top_count == 3 or (self.top_count == 2 and not label):
             tops.append(score.view(-1, 1, 1, 1))
         if label and self.top_count > 1:
-            shares = [edits(a, b) / max(len(a), len(b), 1) for a, b in zip(self.labels(label[0]), found, strict=True)]
+            wanted = until_negative(self.spec, label[0])
+            shares = [edits(a, b) / max(len(a), len(b), 1) for a, b in zip(wanted, found, strict=True)]
             tops.append(x.new_tensor(1 - sum(shares) / len(shares)).view(1, 1, 1, 1))
         return tuple(tops)
 
@@ -336,7 +343,7 @@ class _WholeGreedyDecoder(Layer):
             for n, labels in enumerate(found):
                 top[n, : len(labels)] = x.new_tensor(labels)
             return top.view(*top.shape, 1, 1)
-        wanted = [[k for k in row if k != blank] for row in _Sequences.labels(label[0].flatten(1).T)]
+        wanted = [[k for k in row if k != blank] for row in until_negative(self.spec, label[0].flatten(1).T)]
         differences = [edits(a, b) for a, b in zip(wanted, found, strict=True)]
         shares = [d / max(len(a), len(b), 1) for d, a, b in zip(differences, wanted, found, strict=True)]
         whole = sum(d == 0 and bool(a) for d, a in zip(differences, wanted, strict=True))

@@ -36,11 +36,11 @@ class MaskPooling(Layer):
 def weights(place: Tensor, size: int) -> Tensor:
     """The share of each of `size` pixels in what is interpolated at places (...): (..., size).
 
-    Up to half a pixel beyond the first or last pixel, that pixel; further outside nothing.
+    Up to half a pixel beyond the first or last pixel, that pixel; further outside, and of nan, nothing.
     """
     pixel = torch.arange(size, dtype=place.dtype, device=place.device)
     share = (1 - (place.clamp(0, size - 1).unsqueeze(-1) - pixel).abs()).clamp(min=0)
-    return torch.where(((place < -0.5) | (place > size - 0.5)).unsqueeze(-1), 0, share)
+    return torch.where(((place >= -0.5) & (place <= size - 0.5)).unsqueeze(-1), share, 0)
 
 
 @register("MaskResize", form="")

@@ -48,7 +48,7 @@ class MultiStageMeanfield(Layer):
         self.size = scores[1:]
         for name in ("spatial", "bilateral", "compatibility"):
             self.declare(name, (1, 1, scores[1], scores[1]))
-        self._spatial: tuple[Lattice, Tensor] | None = None
+        self._spatial: Lattice | None = None
 
     def make(self, index: int, stored: StoredBlob | None) -> nn.Parameter:
         param = super().make(index, stored)
@@ -68,17 +68,21 @@ class MultiStageMeanfield(Layer):
     def forward(self, scores: Tensor, start: Tensor, image: Tensor) -> Tensor:
         spatial, bilateral, compatibility = (blob[0, 0] for blob in self.blobs())
         if self._spatial is None:
-            self._spatial = self._with_norm(self.positions(self.thetas[2]))
-        return torch.stack([self._image(one, begin, compatibility,
-                                        ((spatial, *self._spatial), (bilateral, *self._bilateral(picture))))
-                            for one, begin, picture in zip(scores, start, image, strict=True)])
+            self._spatial = self._lattice(self.positions(self.thetas[2]))
+        norm = self._norm(self._spatial, scores)
+        found = []
+        for one, begin, picture in zip(scores, start, image, strict=True):
+            lattice = self._bilateral(picture)
+            found.append(self._image(one, begin, compatibility, (
+                (spatial, self._spatial, norm), (bilateral, lattice, self._norm(lattice, scores)))))
+        return torch.stack(found)
 
     def _image(self, scores: Tensor, begin: Tensor, compatibility: Tensor,
                filters: Sequence[tuple[Tensor, Lattice, Tensor]]) -> Tensor:
         flat, current = scores.flatten(1), begin.flatten(1)
         for _ in range(self.iterations):
             shares = current.softmax(0)
-            message = sum(weight @ (Filtered.apply(shares, lattice) * norm.to(shares))
+            message = sum(weight @ (Filtered.apply(shares, lattice) * norm)
                           for weight, lattice, norm in filters)
             current = flat - compatibility @ message
         return current.view_as(scores)
@@ -88,14 +92,16 @@ class MultiStageMeanfield(Layer):
         rows, columns = np.mgrid[: self.size[1], : self.size[2]].astype(np.float32)
         return np.stack([columns.ravel(), rows.ravel()], 1) / np.float32(theta)
 
-    def _bilateral(self, image: Tensor) -> tuple[Lattice, Tensor]:
+    def _bilateral(self, image: Tensor) -> Lattice:
         colors = image.detach().flatten(1).T.cpu().float().numpy() / np.float32(self.thetas[1])
-        return self._with_norm(np.concatenate([self.positions(self.thetas[0]), colors], 1))
+        return self._lattice(np.concatenate([self.positions(self.thetas[0]), colors], 1))
 
-    def _with_norm(self, features: np.ndarray) -> tuple[Lattice, Tensor]:
-        """A lattice, and what its filtered values are multiplied by so that the weights' sum is 1, (N,)."""
+    def _lattice(self, features: np.ndarray) -> Lattice:
         try:
-            lattice = Lattice(features)
+            return Lattice(features)
         except RmpeError as error:
             raise self.spec.error(str(error)) from None
-        return lattice, 1 / (lattice.filter(torch.ones(1, len(features)))[0] + TINY)
+
+    def _norm(self, lattice: Lattice, like: Tensor) -> Tensor:
+        """What filtered values are multiplied by so that the weights' sum is 1, (N,), in the precision of `like`."""
+        return 1 / (lattice.filter(like.new_ones(1, lattice.points))[0] + TINY)

@@ -64,9 +64,9 @@ class _Places:
     extent: int
 
     def weights(self, at: Tensor) -> Tensor:
-        """How much of each place a sample is, (..., extent)."""
+        """How much of each place a sample is, (..., extent); of nan nothing."""
         places = torch.arange(self.extent, dtype=at.dtype, device=at.device)
-        return (1 - (at[..., None] - places).abs()).clamp(min=0)
+        return (1 - (at[..., None] - places).abs()).clamp(min=0).nan_to_num()
 
 
 class _Align(torch.autograd.Function):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .registry import register
-from .roi import PositionSensitiveLayer, half_away
+from .roi import PositionSensitiveLayer, half_away, whole
 
 
 @register("PSROIPooling", form="")
@@ -30,18 +30,19 @@ class PSROIPooling(PositionSensitiveLayer):
         k = torch.arange(self.group, dtype=x.dtype, device=x.device)
         for axis, extent in enumerate(x.shape[2:]):
             step = (length[:, axis] / self.group).unsqueeze(1)
-            from_ = (k * step + begin[:, axis : axis + 1]).floor().clamp(0, extent).to(torch.int64)
-            to = ((k + 1) * step + begin[:, axis : axis + 1]).ceil().clamp(0, extent).to(torch.int64)
+            from_ = whole((k * step + begin[:, axis : axis + 1]).floor().clamp(0, extent))
+            to = whole(((k + 1) * step + begin[:, axis : axis + 1]).ceil().clamp(0, extent))
             spans.append(list(zip(from_.tolist(), to.tolist(), strict=True)))
         maps = x.view(len(x), self.dim, self.group, self.group, *x.shape[2:])
         out = []
         for r, image in enumerate(images):
             for i, (top, bottom) in enumerate(zip(*spans[0][r], strict=True)):
                 for j, (left, right) in enumerate(zip(*spans[1][r], strict=True)):
+                    if bottom <= top or right <= left:
+                        out.append(x.new_zeros(self.dim))
+                        continue
                     window = maps[image, :, i, j, top:bottom, left:right]
-                    empty = bottom <= top or right <= left
-                    out.append(x.new_zeros(self.dim) if empty else
-                               window.sum((1, 2)) / ((bottom - top) * (right - left)))
+                    out.append(window.sum((1, 2)) / ((bottom - top) * (right - left)))
         if not out:
             return x.new_zeros(0, self.dim, self.group, self.group)
         return torch.stack(out).view(len(images), self.group, self.group, self.dim).permute(0, 3, 1, 2).contiguous()

@@ -40,6 +40,9 @@ class RoiLayer(Layer):
     def regions(self, x: Tensor, rois: Tensor) -> tuple[list[int], Tensor]:
         """Return the image index (R,) and corners (R, values - 1) of each region, in the precision of the features.
 
+        Differs: an infinite corner is nan, so that nothing is pooled there. Caffe converts it to a whole number, which
+        C leaves open.
+
         Raises:
             LayerError: A region is of an image that the batch does not have.
         """
@@ -48,7 +51,7 @@ class RoiLayer(Layer):
         if images and not 0 <= min(images) <= max(images) < len(x):
             raise self.spec.error(f"its regions belong to images {min(images)} to {max(images)}, but the batch has "
                                   f"{len(x)} images")
-        return images, flat[:, 1:]
+        return images, flat[:, 1:].where(flat[:, 1:].isfinite(), torch.nan)
 
 
 def whole(place: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from .base import Shape, count, shape_text
 from .registry import Choice, chooses, register
 from .roi import RoiLayer, edges, half_away, padded
 
+LAST = 6  # the last row and column of a map that R-C3D pools, whatever the map's size
+
 
 class _Gather(torch.autograd.Function):
     """Values at places of the features, in Backward a diff for those places that `counts` marks."""
@@ -164,8 +166,6 @@ class TemporalROIPooling(ROIPooling):
     (R, C, pooled_l, pooled_h, pooled_w). Begin and end are rounded after temporal_scale; rows and columns are pooled as
     if there were 7 of each."""
 
-    not_exportable = "is not supported"
-
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("roi_pooling_param")
         self.scale, self.pooled = param.temporal_scale, (param.pooled_l, param.pooled_h, param.pooled_w)
@@ -180,8 +180,13 @@ class TemporalROIPooling(ROIPooling):
 
     def corners(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
         first, last = half_away(boxes * self.scale).unbind(1)
-        ends = torch.full_like(first, 6)
+        ends = torch.full_like(first, LAST)
         return (torch.stack([first, *[torch.zeros_like(first)] * 2], 1), torch.stack([last, ends, ends], 1))
+
+    def plane_bins(self, plane: Sequence[int]) -> list[list[tuple[int, int]]]:
+        """Where each bin of rows and of columns begins and ends on a plane."""
+        first = torch.zeros(1, 2)
+        return edges(first, first + LAST, self.pooled[1:], plane)[0]
 
     def passes(self, place: Tensor, first: Tensor, last: Tensor, size: Sequence[int]) -> Tensor:
         moment, begin, end = place // (size[1] * size[2]), first[:, 0].view(-1, 1, 1), last[:, 0].view(-1, 1, 1)

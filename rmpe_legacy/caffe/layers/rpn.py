@@ -134,8 +134,8 @@ class ProposalLayer(_Anchored):
 
     @classmethod
     def for_spec(cls, spec: LayerSpec) -> type[Layer]:
-        """Without the image's size it is R-C3D's, of spans of time; with boxes too it is mtnet's in training."""
-        return {2: TemporalProposalLayer, 4: LabelledProposals}.get(len(spec.bottom), cls)
+        """With boxes too it is mtnet's in training."""
+        return LabelledProposals if len(spec.bottom) == 4 else cls
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
@@ -169,7 +169,8 @@ class ProposalLayer(_Anchored):
                 whose own module has other anchors load.
         """
         a = len(self.anchors)
-        if scores.shape[1] != 2 * a or moves.dim() != 4 or moves.shape[1] != 4 * a or info.numel() < 3:
+        maps = (1, 4 * a, *scores.shape[2:])
+        if scores.shape[1] != 2 * a or moves.shape != maps or info.numel() < 3:
             raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and the image's info (1, 3); "
                                   f"its bottoms are {', '.join(shape_text(b.shape) for b in (scores, moves, info))}")
         score, delta, image = arrays(scores, moves, info)
@@ -339,6 +340,7 @@ def _draw(found: Array, size: int) -> Array:
     return np.random.choice(found, size=size, replace=False) if len(found) else found
 
 
+@known_python(("rpn.proposal_layer", "ProposalLayer"), of_bottoms=2)
 class TemporalProposalLayer(Layer):
     """R-C3D's spans of time from scores and moves of anchors: (1, 2A, L, 1, 1), (1, 2A, L, 1, 1) -> (R, 3) of video,
     begin and end, and scores (R, 1).
@@ -352,7 +354,6 @@ class TemporalProposalLayer(Layer):
     bottoms, tops = 2, (1, 2)
     works_in_place = False
     chooses_rows = True
-    not_exportable = "is not supported"
 
     def setup(self, *bottom: Shape) -> None:
         values = parameters(self.spec)
@@ -375,7 +376,7 @@ class TemporalProposalLayer(Layer):
 
     def forward(self, scores: Tensor, moves: Tensor) -> tuple[Tensor, ...]:
         score, delta = arrays(scores, moves)
-        anchors = (self.anchors[None] + np.arange(score.shape[2])[:, None, None] * self.stride).reshape(-1, 2)
+        anchors = self.shifted(score.shape[2])
         delta = delta[0, :, :, 0, 0].T.reshape(-1, 2)
         score = score[0, len(self.anchors) :, :, 0, 0].T.reshape(-1)
         one, half = delta.dtype.type(1), delta.dtype.type(0.5)
@@ -389,6 +390,10 @@ class TemporalProposalLayer(Layer):
         kept = order[self._apart(spans[order])]
         rows = np.hstack([np.zeros((len(kept), 1), spans.dtype), spans[kept]])
         return (torch.from_numpy(rows).to(scores), torch.from_numpy(score[kept, None]).to(scores))[: self.top_count]
+
+    def shifted(self, length: int) -> Array:
+        """The anchors of every moment, (length * A, 2)."""
+        return (self.anchors[None] + np.arange(length)[:, None, None] * self.stride).reshape(-1, 2)
 
     def _apart(self, spans: Array) -> list[int]:
         """The spans, best first, that no better one overlaps by more than RPN_NMS_THRESH."""

@@ -32,6 +32,15 @@ class UncomputedPython(Uncomputed):
         return shapes[: self.top_count]
 
 
+class PythonLoss(UncomputedPython):
+    """A loss of a module that is not imported: its tops are scalars."""
+
+    is_loss = True
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [()] * self.top_count
+
+
 class _SameShape(UncomputedPython):
     """Base: the top has the shape of a bottom."""
 

@@ -83,6 +83,12 @@ class OnnxContext(EmitContext):
         name = f"{self.layer.spec.name}.{self.layer.declared[index].name}"
         return self.graph.parameter(name, values if shape is None else values.reshape(shape))
 
+    def maps(self) -> str:
+        """Return the name of the first bottom as (N, C, H, W); axes that it lacks are 1, as Caffe's height() has them.
+        """
+        axes = range(len(self.bottom_shapes[0]), 4)
+        return self.node("Unsqueeze", self.x[0], self.integers([*axes])) if axes else self.x[0]
+
     def size(self, index: int = 0) -> tuple[int, ...]:
         """Return a bottom's sizes after the batch axis. If they depend on the batch, it gets one fixed size."""
         return self._fixed(self.bottom_shapes[index][1:])
@@ -117,7 +123,7 @@ class Writer(Protocol):
     """The part of the model.py writer that emitters use."""
 
     def use(self, part: str) -> str:
-        """Copy a class or function of model_py_runtime.py into the file; returns its name."""
+        """Copy a class or function of parts/ into the file; returns its name."""
 
     def module(self, layer: Layer, constructor: str, state: dict[str, Tensor]) -> str:
         """Make a submodule named after the layer; returns an expression: "self.conv1".
@@ -144,11 +150,11 @@ class PythonContext(EmitContext):
     cannot: ClassVar[str] = "cannot be written as a PyTorch module"
 
     def call(self, part: str, *arguments: Any) -> str:
-        """Return a call of a function of model_py_runtime.py."""
+        """Return a call of a function of parts/."""
         return f"{self.writer.use(part)}({', '.join(map(str, arguments))})"
 
     def part(self, name: str, *names: str, arguments: str) -> str:
-        """Return a call, on the first bottom, of a submodule whose class is in model_py_runtime.py.
+        """Return a call, on the first bottom, of a submodule whose class is in parts/.
 
         Args:
             name: The class.
@@ -156,6 +162,10 @@ class PythonContext(EmitContext):
             arguments: What its constructor is called with.
         """
         return f"{self.submodule(f'{self.writer.use(name)}({arguments})', *names)}({self.x[0]})"
+
+    def maps(self) -> str:
+        """Return the first bottom as (N, C, H, W); axes that it lacks are 1, as Caffe's height() has them."""
+        return self.x[0] + "[..., None]" * (4 - len(self.bottom_shapes[0]))
 
     def plane(self, index: int = 0, top: bool = False) -> tuple[int, int]:
         """Return height and width of a bottom, or of a top.

@@ -149,10 +149,16 @@ def _ranks(ctx: OnnxContext, apart: str, d: int) -> str:
 
 
 def _filtered(ctx: OnnxContext, lattice: _Lattice, values: str, channels: int) -> str:
-    """Return (N, C) values after the filter."""
+    """Return (N, C) values after the filter.
+
+    They are added up by ScatterElements, because onnxruntime's ScatterND loses some of those that several threads add
+    to one vertex (its issue 18048).
+    """
     start = ctx.node("ConstantOfShape", ctx.node("Concat", lattice.size, ctx.integers([channels]), axis=0))
-    spread = ctx.node("Mul", ctx.node("Unsqueeze", values, ctx.integers([1])), lattice.weight)
-    at = ctx.node("ScatterND", start, ctx.node("Unsqueeze", lattice.vertex, ctx.integers([2])), spread, reduction="add")
+    spread = ctx.node("Reshape", ctx.node("Mul", ctx.node("Unsqueeze", values, ctx.integers([1])), lattice.weight),
+                      ctx.integers([-1, channels]))
+    row = ctx.node("Expand", ctx.node("Reshape", lattice.vertex, ctx.integers([-1, 1])), ctx.integers([1, channels]))
+    at = ctx.node("ScatterElements", start, row, spread, axis=0, reduction="add")
     none = ctx.node("ConstantOfShape", ctx.integers([1, channels]))  # of vertices that no point has
     for low, high in lattice.neighbors:
         beside = ctx.node("Add", ctx.node("Gather", at, low), ctx.node("Gather", at, high))
