@@ -192,7 +192,8 @@ class TestWithoutTheStore:
                         'bottom: "x" top: "c" convolution_param { num_output: 7 kernel_size: 1 } } '
                         'layer { name: "l" type: "EuclideanLossHeatmap" bottom: "c" bottom: "maps" bottom: "x" '
                         'top: "l" }')
-        with pytest.warns(UserWarning, match="it has no source, and without labelinds only the layers that read"):
+        with (pytest.warns(UserWarning, match="maps 2 x 7 x 9 x 9, which the layers that read them take"),
+              pytest.warns(UserWarning, match="it has no source, and without labelinds only the layers that read")):
             net = load_net(file)
         assert net.steps[0].top_shapes == ((2, 3, 9, 9), (2, 7, 9, 9))
 
