@@ -213,7 +213,23 @@ def parse_net(message: Message, phase: str = "TEST", level: int = 0, stages: Seq
         raise NetError(f"{path}: has no layers; a network's prototxt is expected")
     if not specs:
         raise NetError(f"{path}: no layers in phase {phase}, level {level}, stages {list(state.stages)}")
-    return ParsedNet(net.name, net.force_backward, insert_splits(specs), findings, incomplete, net)
+    try:
+        splits = insert_splits(specs)
+    except LayerError as error:
+        other = next(each for each in PHASES if each != phase)
+        if not until and _fits(net, net_state(net, other, level, stages)):
+            raise LayerError(f"{error}; the layers of phase {other} fit together (phase=\"{other}\", --phase {other})"
+                             ) from None
+        raise
+    return ParsedNet(net.name, net.force_backward, splits, findings, incomplete, net)
+
+
+def _fits(net: Message, state: NetState) -> bool:
+    """Return whether every bottom of the layers in this state is a top of an earlier one."""
+    try:
+        return bool(insert_splits(layer_specs(net, state)))
+    except RmpeError:
+        return False
 
 
 def _what_is_left(specs: Sequence[LayerSpec], findings: list[Finding], errors: Mapping[int, LayerError]

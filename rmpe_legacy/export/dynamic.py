@@ -152,21 +152,22 @@ def _resized(step: Step, own: Mapping[str, int], sizes: Mapping[str, int]) -> La
     return replace(spec, message=spec.message.replace(input_param=param.replace(shape=shapes)))
 
 
-def dims_of(sizes: Sizes) -> tuple[dict[str, tuple[int | str, ...]], dict[str, tuple[int, ...]]]:
-    """Return the blobs' shapes with a symbol for every size that varies.
+def dims_of(sizes: Sizes) -> tuple[list[dict[str, tuple[int | str, ...]]], dict[str, tuple[int, ...]]]:
+    """Return the shapes of each step's tops with a symbol for every size that varies.
 
     Sizes that are equal for all inputs share one symbol.
 
     Returns:
-        Blob -> sizes or symbols; and symbol -> its size in the prototxt and for the other inputs.
+        For each step, blob -> sizes or symbols; and symbol -> its size in the prototxt and for the other inputs.
 
     Raises:
         LayerError: A top has another number of axes for other sizes of the inputs.
     """
     per_step = zip(sizes.steps, *sizes.elsewhere, strict=True)
     symbols: dict[tuple[int, ...], str] = {}
-    shapes: dict[str, tuple[int | str, ...]] = {}
+    shapes: list[dict[str, tuple[int | str, ...]]] = []
     for steps in per_step:
+        shapes.append({})
         for i, blob in enumerate(steps[0].top):
             everywhere = [step.top_shapes[i] for step in steps]
             if len({len(shape) for shape in everywhere}) > 1:
@@ -180,7 +181,7 @@ def dims_of(sizes: Sizes) -> tuple[dict[str, tuple[int | str, ...]], dict[str, t
                 if column not in symbols:
                     symbols[column] = _name(sizes, column, blob, axis, set(symbols.values()))
                 shape.append(symbols[column])
-            shapes[blob] = tuple(shape)
+            shapes[-1][blob] = tuple(shape)
     return shapes, {symbol: column for column, symbol in symbols.items()}
 
 

@@ -121,8 +121,8 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "", dynamic: Co
         return _dynamic_graph(net.name, at_other_sizes(_before(steps, outputs), dynamic), outputs)
     more, why_fixed = (steps, fixed) if fixed else _with_another_batch(steps)
     batch = _batch(steps) or 0
-    shapes = _dims(steps, more) | _rows(steps, longer)
-    own = {dim: int(dim.removesuffix(BATCH) or 1) * batch for shape in shapes.values() for dim in shape
+    shapes = [dims | rows for dims, rows in zip(_dims(steps, more), _rows(steps, longer), strict=True)]
+    own = {dim: int(dim.removesuffix(BATCH) or 1) * batch for dims in shapes for shape in dims.values() for dim in shape
            if isinstance(dim, str) and not dim.endswith(ROWS)}
     graph = _Builder(net.name, steps, shapes).build(outputs)
     return replace(graph, is_dynamic=steps is not more, why_fixed=why_fixed, own=own)
@@ -234,22 +234,26 @@ def _symbol(size: int, larger: int, batch: int, symbol: str = BATCH) -> Dim:
 
 
 class _Builder:
-    def __init__(self, name: str, steps: Sequence[Step], shapes: Mapping[str, Dims]):
+    """Makes the graph of steps; shapes: of each step's tops."""
+
+    def __init__(self, name: str, steps: Sequence[Step], shapes: Sequence[Mapping[str, Dims]]):
         self.name = name
         self.steps = [step for step in steps if not step.layer.spec.is_inserted]
+        self.top_shapes = [dims for step, dims in zip(steps, shapes, strict=True) if not step.layer.spec.is_inserted]
         self.source: dict[str, str] = {}  # top of a Split -> the blob it copies
         for step in steps:
             if step.layer.spec.is_inserted:
                 self.source |= dict.fromkeys(step.top, self.source.get(step.bottom[0], step.bottom[0]))
-        self.shapes = shapes
         self.writers = _writers(self.steps)
         self.names: set[str] = set()
         self.now: dict[str, Value] = {}  # blob -> its current version
+        self.shapes: dict[str, Dims] = {}  # blob -> its current shape, which Reshape may change in place
 
     def build(self, outputs: Sequence[str]) -> Graph:
         nodes, inputs = [], []
         for i, step in enumerate(self.steps):
             bottom = tuple(self.now[self.source.get(b, b)] for b in step.bottom)
+            self.shapes |= self.top_shapes[i]
             if step.layer.spec.type == "Input":
                 inputs += [self._value(blob, blob) for blob in step.top]
                 continue
@@ -284,19 +288,19 @@ class _Builder:
         return self.now[blob]
 
 
-def _dims(steps: Sequence[Step], more: Sequence[Step]) -> dict[str, Dims]:
-    """Return each blob's shape with the batch as a symbol."""
+def _dims(steps: Sequence[Step], more: Sequence[Step]) -> list[dict[str, Dims]]:
+    """Return the shapes of each step's tops with the batch as a symbol."""
     first = _batch(steps) or 0
-    return {blob: tuple(_symbol(a, b, first) for a, b in zip(p, q, strict=True))
-            for step, other in zip(steps, more, strict=True)
-            for blob, p, q in zip(step.top, step.top_shapes, other.top_shapes, strict=True)}
+    return [{blob: tuple(_symbol(a, b, first) for a, b in zip(p, q, strict=True))
+             for blob, p, q in zip(step.top, step.top_shapes, other.top_shapes, strict=True)}
+            for step, other in zip(steps, more, strict=True)]
 
 
-def _rows(steps: Sequence[Step], longer: Sequence[Step]) -> dict[str, Dims]:
-    """Return the shape of each blob whose number of rows depends on values, with that number as a symbol."""
-    return {blob: tuple(_symbol(a, b, 1, ROWS) for a, b in zip(p, q, strict=True))
-            for step, other in zip(steps, longer, strict=True)
-            for blob, p, q in zip(step.top, step.top_shapes, other.top_shapes, strict=True) if p != q}
+def _rows(steps: Sequence[Step], longer: Sequence[Step]) -> list[dict[str, Dims]]:
+    """Return of each step the tops' shapes whose number of rows depends on values, with that number as a symbol."""
+    return [{blob: tuple(_symbol(a, b, 1, ROWS) for a, b in zip(p, q, strict=True))
+             for blob, p, q in zip(step.top, step.top_shapes, other.top_shapes, strict=True) if p != q}
+            for step, other in zip(steps, longer, strict=True)]
 
 
 def _writers(steps: Sequence[Step]) -> dict[str, list[int]]:

@@ -45,16 +45,19 @@ class OnnxModel:
             tensor.raw_data = values.tobytes()
         return model
 
+    def check_size(self, path: str | PathLike) -> None:
+        """Raise FileError, which names the file, if the model exceeds the size limit of ONNX files."""
+        check_size(path, sum(map(len, self._pieces())))
+
     def write(self, path: str | PathLike) -> None:
         """Write the file.
 
         Raises:
             FileError: The model exceeds the size limit of ONNX files, or the file cannot be written.
         """
-        pieces = self._pieces()
-        check_size(path, sum(map(len, pieces)))
+        self.check_size(path)
         with open(path, "wb") as file:
-            file.writelines(pieces)
+            file.writelines(self._pieces())
 
     def _pieces(self) -> list[bytes | memoryview]:
         """Return what the file consists of, the weights as views of their values."""

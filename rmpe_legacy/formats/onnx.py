@@ -223,6 +223,7 @@ def _prepare(network: Network, files: Sequence[Path]) -> Writer:
     from rmpe_legacy.export.onnx import light_onnx
 
     model, graph = light_onnx(network.net, about=f"converted from {network.title}", dynamic=network.dynamic)
+    model.check_size(files[0])  # where files are written, they have other names
     fixed = () if graph.is_dynamic or graph.dynamic is not None else (
         f"the batch has the prototxt's size: {graph.why_fixed}",)
     return Writer(lambda paths: model.write(paths[0]), (*fixed, *graph.notes()), graph.compared_at,

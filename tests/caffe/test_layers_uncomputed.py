@@ -92,6 +92,7 @@ SHAPES = {
     "DeepHumanModelIntegralX": ("", [MAP], [(2, 6)]),
     "DeepHumanModelIntegralY": ("", [MAP], [(2, 5)]),
     "DeepHumanModelIntegralZ": ("", [MAP], [(2, 8)]),
+    "MergeData": ("", [(2, 3, 5, 6)] * 4, [(2, 3, 5, 6), (2, 3, 5, 6), (2, 1)]),
     "MulRGB": ("", [(2, 3, 5, 6)], [(2, 3, 5, 6)]),
     "OutputBlob": ("", [MAP], []),
     "DeepHumanModelOutputJointOnSkeletonMapH36M": ("", [MAP] * 4, []),

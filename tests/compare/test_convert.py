@@ -334,6 +334,14 @@ class TestMistakes:
         assert words in err
         assert sorted(os.listdir()) == before
 
+    def test_a_model_that_is_too_large_for_onnx(self, rmpe, small, tmp_path, monkeypatch):
+        monkeypatch.setattr("rmpe_legacy.export.onnx_model.MAX_BYTES", 999)
+        before = sorted(tmp_path.iterdir())
+        code, out, err = rmpe("convert", *small, tmp_path / "large.onnx")
+        assert (code, out) == (1, "")
+        assert f"{tmp_path / 'large.onnx'}: would be 0.0 GiB; an ONNX file can hold at most 2 GiB" in err
+        assert sorted(tmp_path.iterdir()) == before
+
     def test_a_model_that_ends_the_program_is_not_the_same(self, rmpe, small, tmp_path):
         (tmp_path / "ends.py").write_text("raise SystemExit(0)\n")
         code, out, err = rmpe("verify", tmp_path / "ends.py", f"{small[0]},{small[1]}")

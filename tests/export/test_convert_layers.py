@@ -85,7 +85,7 @@ def test_gives_what_our_net_gives(make, tmp_path: Path, monkeypatch: pytest.Monk
         if not verdict.same:
             wrong.append(f"{folder.name}: {verdict.sentence}")
     assert not wrong, "\n".join(wrong)
-    assert same > 330
+    assert same > 400
     assert not [refusal for refusal in refusals if not any(words in refusal for words in SAID)]
     of_caffes = [refusal for refusal in refusals if not (GOLDEN / "forks" / refusal.partition(":")[0]).is_dir()]
     assert len(of_caffes) < 20

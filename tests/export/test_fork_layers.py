@@ -46,6 +46,9 @@ MAPS = {
     "DynamicMaskData": (3, 0, ""),
     "Local": (2, 0, "local_param { num_output: 4 kernel_size: 3 pad: 1 stride: 2 weight_filler { type: 'xavier' } "
               "bias_filler { type: 'uniform' } }"),
+    "BBTXTBB": (7, 0, "bbtxt_bb_param { ideal_size: 40 downsampling: 3 }"),
+    "BReLU": (2, 0, "brelu_param { minval: -1 maxval: 2 }"),
+    "GlobalSumPooling": (2, 0, ""),
     "CornerCrop": (2, 0, "corner_crop_param { crop_h: 5 crop_w: 3 position: 'lowerright' }"),
     "InnerDistance": (2, 0, "inner_distance_param { num_output: 5 normalize: true weight_filler { type: 'xavier' } }"),
 }

@@ -74,6 +74,10 @@ POOLS = {
     "PSROIPooling": "psroi_pooling_param { output_dim: 2 group_size: 2 spatial_scale: 0.0625 }",
     "ROIAlign": "roi_pooling_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
     "ROIWarping": "roi_warping_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
+    "ROIAlign of Mask R-CNN": "roi_align_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
+    "ROIAlignment": "roi_alignment_param { pooled_h: 3 pooled_w: 2 spatial_scale: 0.0625 }",
+    "DeformablePSROIPooling": "deformable_psroi_pooling_param { output_dim: 2 group_size: 2 sample_per_part: 2 "
+    "no_trans: true spatial_scale: 0.0625 }",
     "PSROIAlign": "psroi_align_param { output_dim: 2 group_size: 2 sample_num: 3 spatial_scale: 0.0625 }",
 }
 
@@ -81,7 +85,7 @@ POOLS = {
 @pytest.mark.parametrize("make", [by_onnx, by_python])
 @pytest.mark.parametrize("kind", POOLS)
 def test_no_region_is_found(kind: str, make, tmp_path: Path):
-    head = HEAD.replace("ROIPooling", kind).replace(POOLS["ROIPooling"], POOLS[kind])
+    head = HEAD.replace("ROIPooling", kind.partition(" ")[0]).replace(POOLS["ROIPooling"], POOLS[kind])
     net = detector(tmp_path, RCNN + head)
     runner = make(net, tmp_path)
     data = {"data": np.full((1, 3, 96, 128), 0.5, np.float32)}
@@ -99,7 +103,8 @@ def test_a_region_that_has_no_end_is_empty(kind: str, make, tmp_path: Path):
     path = tmp_path / "net.prototxt"
     path.write_text(f"""layer {{ name: "data" type: "Input" top: "map" top: "rois"
           input_param {{ shape {{ dim: [1, 8, 6, 8] }} shape {{ dim: [{len(rois)}, 5] }} }} }}
-        layer {{ name: "pool" type: "{kind}" bottom: "map" bottom: "rois" top: "pool" {POOLS[kind]} }}""")
+        layer {{ name: "pool" type: "{kind.partition(' ')[0]}" bottom: "map" bottom: "rois" top: "pool"
+          {POOLS[kind]} }}""")
     net = load_net(path)
     values = {"map": np.random.default_rng(8).normal(3, 1, (1, 8, 6, 8)).astype(np.float32),
               "rois": np.array(rois, np.float32)}

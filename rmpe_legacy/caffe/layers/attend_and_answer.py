@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 
 
@@ -20,7 +20,6 @@ class WordSum(Layer):
 
     params = ("word_sum_param",)
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("word_sum_param")
@@ -50,7 +49,6 @@ class MatrixProd(Layer):
 
     bottoms = 2
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         left, right = bottom

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .fed import COLORS, PictureLayer
 from .gradient import severed
 from .registry import register
@@ -29,7 +29,6 @@ class BBTXTBB(Layer):
 
     params = ("bbtxt_bb_param",)
     refuses = (0,)
-    not_exportable = UNWRITTEN
     across: tuple[int, ...] = (1, 3)  # the channels that count columns
     down: tuple[int, ...] = (2, 4)  # the channels that count rows
 

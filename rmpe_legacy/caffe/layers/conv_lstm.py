@@ -35,7 +35,6 @@ class ConvLstm(Layer):
     params = ("lstm_conv_param", "lstm_debug_param", "recurrent_param")
     refuses = unforced = (1,)
     works_in_place = False
-    not_exportable = "is not supported"
     lost = ("begins each run with a state of 0; in Caffe, where cont is not 0 at the first step, a forward goes on "
             "from the state of the one before")
 
@@ -78,8 +77,8 @@ class ConvLstm(Layer):
         self._declare_convolution("W_h", self.of_hidden, self.size)
         if self.of_hidden.bias_term:
             self.declare("b", (GATES * self.size,), self.of_hidden.bias_filler)
-        if not debug.disable_hadamard:
-            self.peephole = self._axes(state, debug)
+        self.peephole = None if debug.disable_hadamard else self._axes(state, debug)
+        if self.peephole is not None:
             weights: Shape = state[self.peephole]
             for name in PEEPHOLES:
                 self.declare(f"W_c_{name}", weights, 1.0)
@@ -102,8 +101,8 @@ class ConvLstm(Layer):
         self.declare(name, (GATES * self.size, channels // param.group, *sides), param.weight_filler)
 
     @staticmethod
-    def _options(param: Any) -> dict[str, Any]:
-        """How a convolution moves, for torch."""
+    def options(param: Any) -> dict[str, Any]:
+        """How a convolution moves, as torch's arguments."""
         pairs = {"padding": (param.pad, 0), "stride": (param.stride, 1), "dilation": (param.dilation, 1)}
         sides = {name: tuple(value) * (2 if len(value) == 1 else 1) or (default, default)
                  for name, (value, default) in pairs.items()}
@@ -122,7 +121,7 @@ class ConvLstm(Layer):
 
     def _check_keeps_size(self, size: Shape) -> None:
         for param in (self.of_input, self.of_hidden):
-            options = self._options(param)
+            options = self.options(param)
             sides = list(param.kernel_size) * (2 if len(param.kernel_size) == 1 else 1)
             kept = [(n + 2 * pad - dilation * (k - 1) - 1) // stride + 1 for n, k, pad, stride, dilation in zip(
                 size, sides, options["padding"], options["stride"], options["dilation"], strict=True)]
@@ -158,11 +157,11 @@ class ConvLstm(Layer):
         return [x.new_zeros(shape)] * 2
 
     def _convolved(self, x: Tensor, weight: Tensor, param: Any, bias: Tensor | None = None) -> Tensor:
-        return F.conv2d(x, weight, bias, **self._options(param))
+        return F.conv2d(x, weight, bias, **self.options(param))
 
     def _seen(self, cell: Tensor, blobs: dict[str, Tensor]) -> Tensor | float:
         """What the cell adds to the gates; the candidate's share is 0."""
-        if self.spec.get("lstm_debug_param").disable_hadamard:
+        if self.peephole is None:
             return 0.0
         after = (1,) * (5 - self.peephole.stop)
         parts = [cell * blobs[f"W_c_{name}"].view(*blobs[f"W_c_{name}"].shape, *after) for name in PEEPHOLES]

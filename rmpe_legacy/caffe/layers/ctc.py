@@ -276,9 +276,12 @@ class CTCGreedyDecoder(_Sequences):
     bottoms: Count = (2, 3)
     tops: Count = (1, 3)
     refuses = unforced = (0, 1, 2)
-    not_exportable = "is not supported"
+    not_exportable = ""
     is_discontinuous = True
     caffe_source = "ctc_decoder_layer.cpp"
+
+    def setup(self, *bottom: Shape) -> None:
+        self.not_exportable = JUDGES if len(bottom) > 2 else ""
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.check(bottom)
@@ -310,30 +313,36 @@ class CTCGreedyDecoder(_Sequences):
         return tuple(tops)
 
 
-@register("CTCGreedyDecoder", form="cc4")
-class WholeGreedyDecoder(Layer):
-    """What the best labels of all steps read: scores (T, N, C) -> the labels (N, T, 1, 1), -1 behind the last; or with
-    labels (N, L) too -> 1 less the mean share of edits, and the share of sequences without any, (1, 2, 1, 1). Blanks
-    among the labels do not count, nor what stands behind a negative one."""
+class _WholeGreedyDecoder(Layer):
+    """Base: what the best labels of all steps read: scores (T, N, C) -> the labels (N, T, 1, 1), -1 behind the last; or
+    with labels (N, L) too -> 1 less the mean share of edits, and the share of sequences without any, (1, 2, 1, 1).
+    Blanks among the labels do not count, nor what stands behind a negative one."""
 
-    params = ("ctc_loss_param",)
     bottoms: Count = (1, 2)
     works_in_place = False
     unforced = (0, 1)
-    not_exportable = "is not supported"
     is_discontinuous = True
     caffe_source = "ctc_decoder_layer.cpp"
 
+    def reading(self) -> tuple[int, bool]:
+        """The blank label, below 0 for the last, and whether labels that repeat are one."""
+        raise NotImplementedError
+
+    def setup(self, *bottom: Shape) -> None:
+        self.not_exportable = JUDGES if len(bottom) > 1 else ""
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if len(bottom[0]) != 3 or (len(bottom) > 1 and (len(bottom[1]) < 2 or bottom[1][0] != bottom[0][1])):
+        scores, *labels = bottom
+        labelled = all(len(label) > 1 and label[:1] == scores[1:2] for label in labels)
+        if len(scores) < 3 or count(scores[3:]) != 1 or not labelled:
             raise self.spec.error("needs scores (T, N, C), and labels (N, L) or none; its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
-        return [(1, 2, 1, 1) if len(bottom) > 1 else (bottom[0][1], bottom[0][0], 1, 1)]
+        return [(1, 2, 1, 1) if len(bottom) > 1 else (scores[1], scores[0], 1, 1)]
 
     def forward(self, x: Tensor, *label: Tensor) -> Tensor:
-        blank = self.spec.get("ctc_loss_param").blank_label
+        blank, merges = self.reading()
         blank = blank if blank >= 0 else x.shape[2] - 1
-        found = [read(best, blank, True) for best in x.detach().argmax(2).T.tolist()]
+        found = [read(best, blank, merges) for best in x.detach().flatten(2).argmax(2).T.tolist()]
         if not label:
             top = x.new_full((x.shape[1], len(x)), -1)
             for n, labels in enumerate(found):
@@ -344,6 +353,27 @@ class WholeGreedyDecoder(Layer):
         shares = [d / max(len(a), len(b), 1) for d, a, b in zip(differences, wanted, found, strict=True)]
         whole = sum(d == 0 and bool(a) for d, a in zip(differences, wanted, strict=True))
         return x.new_tensor([1 - sum(shares) / len(shares), whole / len(found)]).view(1, 2, 1, 1)
+
+
+@register("CTCGreedyDecoder", form="cc4")
+class WholeGreedyDecoder(_WholeGreedyDecoder):
+    """As the base says; labels that repeat are one."""
+
+    params = ("ctc_loss_param",)
+
+    def reading(self) -> tuple[int, bool]:
+        return self.spec.get("ctc_loss_param").blank_label, True
+
+
+@register("CTCGreedyDecoder", form="ocr")
+class OcrGreedyDecoder(_WholeGreedyDecoder):
+    """As the base says. Source: ctc_decoder_layer.cpp of senlinuc/caffe_ocr@81642f6."""
+
+    params = ("ctc_decoder_param",)
+
+    def reading(self) -> tuple[int, bool]:
+        param = self.spec.get("ctc_decoder_param")
+        return param.blank_index, param.ctc_merge_repeated
 
 
 @chooses("CTCGreedyDecoder")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Shape, shape_text
+from .base import Shape, shape_text
 from .registry import register
 from .roi import PositionSensitiveLayer, half_away, whole
 
@@ -27,7 +27,6 @@ class DeformablePSROIPooling(PositionSensitiveLayer):
     bottoms = (2, 3)
     tops = 1
     is_discontinuous = True
-    not_exportable = UNWRITTEN
     above_0 = ("output_dim", "group_size", "sample_per_part")
 
     def setup(self, *bottom: Shape) -> None:
@@ -72,10 +71,14 @@ class DeformablePSROIPooling(PositionSensitiveLayer):
         param = self.param
         if param.no_trans:
             return x.new_zeros(regions, param.output_dim, 2, *[param.group_size] * 2)
-        bins = torch.arange(param.group_size, dtype=x.dtype, device=x.device)
-        part = (bins / param.group_size * param.part_size).floor().long()
+        part = self.part_of_bin().to(x.device)
         moved = offsets[0].view(regions, -1, 2, *[param.part_size] * 2)[:, :, :, part][..., part] * param.trans_std
         return moved.repeat_interleave(param.output_dim // moved.shape[1], 1)
+
+    def part_of_bin(self) -> Tensor:
+        """The part whose offsets move each row, or column, of bins, (group_size,)."""
+        bins = torch.arange(self.param.group_size, dtype=torch.float32)
+        return (bins / self.param.group_size * self.param.part_size).floor().long()
 
     def _samples(self, begin: Tensor, size: Tensor, moves: Tensor, extent: int, axis: int) -> tuple[Tensor, Tensor]:
         """Where the samples of each bin are on an axis, on the map, (R, output_dim, group, group, samples), and which

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmpe_legacy.ops.boxes import decode_boxes
+from rmpe_legacy.ops.boxes import Detecting, decode_boxes
 
-from .base import UNWRITTEN, Layer, Shape, ranked, shape_text
+from .base import Layer, Shape, ranked, shape_text
+from .pooling import FLT_MAX
 from .registry import register
 from .rpn import Array, arrays
 from .ssd_common import check_predictions, split_priors
@@ -32,14 +33,19 @@ class DetectionOutputExtended(Layer):
     works_in_place = False
     chooses_rows = True
     unforced = (0, 1, 2)
-    not_exportable = UNWRITTEN
+    classes, places, is_ssd, files = 2, 1, True, None  # as those of DetectionOutput
 
     def setup(self, *bottom: Shape) -> None:
-        param = self.param = self.spec.get("detection_output_param")
+        param = self.spec.get("detection_output_param")
+        nms = param.nms_param
         if param.num_classes != 2 or not param.share_location:
             raise self.spec.error("needs num_classes: 2 and share_location: true")
-        if param.nms_param.nms_threshold < 0 or not 0 < param.nms_param.eta <= 1:
+        if nms.nms_threshold < 0 or not 0 < nms.eta <= 1:
             raise self.spec.error("nms_threshold must not be negative, and eta must be in (0, 1]")
+        self.how = Detecting(
+            0, param.code_type, param.variance_encoded_in_target, nms.nms_threshold, nms.eta,
+            nms.top_k if nms.has("top_k") else -1, param.keep_top_k,
+            param.confidence_threshold if param.has("confidence_threshold") else -FLT_MAX, clip=False)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         loc = bottom[0]
@@ -55,16 +61,15 @@ class DetectionOutputExtended(Layer):
         return ranked(bottom[1], rng) ** 4 if index == 1 else None
 
     def forward(self, loc: Tensor, conf: Tensor, prior: Tensor) -> Tensor:
-        n, _, width, anchors = (*loc.shape[:3], loc.shape[3] // 4)
-        values = split_priors(self, prior, self.priors, self.param.code_type)
-        boxes, score = arrays(decode_boxes(loc.detach().reshape(n, self.priors, 4), values, self.param.code_type,
-                                           self.param.variance_encoded_in_target), conf.reshape(n, self.priors, 2))
-        rows = []
+        n, how = len(loc), self.how
+        values = split_priors(self, prior, self.priors, how.code)
+        boxes, score = arrays(decode_boxes(loc.detach().reshape(n, self.priors, 4), values, how.code, how.in_target),
+                              conf.reshape(n, self.priors, 2))
+        rows, origins = [], self.origins(loc.shape)
         for image in range(n):
             kept = self._kept(boxes[image], score[image, :, 1])
-            place = kept // anchors
             columns = [np.full(len(kept), image), np.ones(len(kept)), score[image, kept, 1], *boxes[image, kept].T,
-                       kept % anchors, place % width, place // width]
+                       *origins[kept].T]
             rows.append(np.stack(columns, 1))
         found = torch.from_numpy(np.concatenate(rows)).to(loc)
         if not len(found):
@@ -72,21 +77,27 @@ class DetectionOutputExtended(Layer):
             found[:, 0] = torch.arange(n)
         return found.view(1, 1, -1, ROW)
 
+    def origins(self, loc: Shape) -> Array:
+        """The anchor, x and y that each prior comes from, (P, 3), of predictions (N, H, W, A * 4)."""
+        anchors, width = loc[3] // 4, loc[2]
+        place, anchor = np.divmod(np.arange(self.priors), anchors)
+        return np.stack([anchor, place % width, place // width], 1)
+
     def _kept(self, boxes: Array, score: Array) -> Array:
         """The boxes (P, 4) that stay, best first: their places (K,)."""
-        param, nms = self.param, self.param.nms_param
+        how = self.how
         order = (-score).argsort(kind="stable")
-        if param.has("confidence_threshold"):
-            order = order[score[order] > score.dtype.type(param.confidence_threshold)]
-        if nms.has("top_k") and nms.top_k > -1:
-            order = order[: nms.top_k]
-        limit, kept = np.float32(nms.nms_threshold), np.zeros(0, np.int64)
+        if how.confidence_threshold > -FLT_MAX:
+            order = order[score[order] > score.dtype.type(how.confidence_threshold)]
+        if how.top_k > -1:
+            order = order[: how.top_k]
+        limit, kept = np.float32(how.nms_threshold), np.zeros(0, np.int64)
         for place in order:
             if (_overlaps(boxes[place], boxes[kept]) <= limit).all():
                 kept = np.append(kept, place)
-                if nms.eta < 1 and limit > 0.5:
-                    limit *= np.float32(nms.eta)
-        return kept[: param.keep_top_k] if param.keep_top_k > -1 else kept
+                if how.eta < 1 and limit > 0.5:
+                    limit *= np.float32(how.eta)
+        return kept[: how.keep_top_k] if how.keep_top_k > -1 else kept
 
 
 def _overlaps(box: Array, others: Array) -> Array:

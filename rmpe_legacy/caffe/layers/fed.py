@@ -121,14 +121,42 @@ class DenseImageData(_WithMaps):
     assumed = (360, 480)
 
 
+@register("DataHeatmap", form="caffe-heatmap")
+class JointsOfVideos(PictureLayer):
+    """Images (batchsize, 3, outsize, outsize), and a heatmap of each joint, (batchsize, joints, label_height,
+    label_width), fed. Source: data_heatmap.cpp of tpfister/caffe-heatmap@4db69ef."""
+
+    params = ("heatmap_data_param", "visualise", "transform_param")
+    tops = 2
+
+    def foresee(self, specs: Sequence[LayerSpec]) -> None:
+        self.joints = max(1, channels_beside(self.spec.top[-1], specs))
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("heatmap_data_param")
+        n, side = max(1, param.batchsize), param.outsize or ASSUMED
+        if self.spec.get("visualise"):
+            self.set_aside("visualise: true opens windows, which is not supported; remove it")
+        return [(n, COLORS, side, side), (n, self.joints, param.label_height, param.label_width)]
+
+
+@chooses("DataHeatmap")
+def _choose_heatmaps(spec: LayerSpec) -> Choice:
+    """How an image is cropped is given by cropsize in caffe-heatmap, of which RMPE's layer has no field."""
+    return Choice("caffe-heatmap" if "cropsize" in spec.get("heatmap_data_param").fields else "", ("caffe-heatmap",))
+
+
 @register("ImageSegData", form="")
 class ImageSegData(_WithMaps):
-    """DeepLab's and PSPNet's images and label maps, and perhaps sizes, fed."""
+    """DeepLab's and PSPNet's images and label maps, and perhaps sizes, fed. CASENet's may have further channels of
+    edges, and several channels of labels."""
 
     params = ("image_data_param", "transform_param")
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        return [(n, COLORS, h, w), (n, 1, h, w), (n, 1, 1, 2)][: self.top_count]
+        param = self.spec.get("image_data_param")
+        edges, labels = first_of(param, "num_edge_chn"), max(1, first_of(param, "num_label_chn"))
+        return [(n, COLORS + edges, h, w), (n, labels, h, w), (n, 1, 1, 2)][: self.top_count]
 
 
 @register("WindowSegData", form="")
@@ -251,6 +279,29 @@ class CPMData(FedLayer):
         if not stride:
             raise self.spec.error("needs a stride above 0")
         return [(n, 4, h, w), (n, 2 * (param.num_parts + 1), h // stride, w // stride)][: self.top_count]
+
+
+@register("CPMData", form="lstm")
+class CPMDataOfTransform(FedLayer):
+    """The same as transform_param says, for LSTM pose machines; without put_gaussian, pictures alone. Source:
+    cpm_data_layer.cpp of lawy623/LSTM_Pose_Machines@68a9212."""
+
+    params = ("cpmdata_param", "transform_param")
+    tops = (1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param, n = self.spec.get("transform_param"), max(1, self.spec.get("cpmdata_param").batch_size)
+        h, w, stride = param.crop_size_y, param.crop_size_x, param.stride
+        if not stride:
+            raise self.spec.error("needs a stride above 0")
+        return [(n, COLORS + param.put_gaussian, h, w),
+                (n, 2 * (param.num_parts + 1), h // stride, w // stride)][: self.top_count]
+
+
+@chooses("CPMData")
+def _choose_poses(spec: LayerSpec) -> Choice:
+    """OpenPose's has a message for its transformation."""
+    return Choice("lstm") if spec.has("cpmdata_param") else Choice("")
 
 
 def mask_size(param: Message, h: int, w: int) -> tuple[int, int]:
@@ -494,3 +545,19 @@ class FastWindowData(FedLayer):
             raise self.spec.error("needs batch_size and crop_size, above 0")
         side = param.crop_size
         return [(param.batch_size, COLORS, side, side), *[(param.batch_size, 1, 1, 1)] * (self.top_count - 1)]
+
+
+@register("McwindowData", form="")
+class McwindowData(FedLayer):
+    """Windows of images (n, 3, crop_size, crop_size), their masks (n, 1, mask_crop_size, mask_crop_size) and labels
+    (n, 1, 1, 1), fed. Source: mcwindow_data_layer.cpp of Robert0812/deepsaldet@296c03c."""
+
+    params = ("mcwindow_data_param",)
+    tops = 3
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("mcwindow_data_param")
+        n, side, mask = param.batch_size, param.crop_size, param.mask_crop_size
+        if min(n, side, mask) < 1:
+            raise self.spec.error("needs batch_size, crop_size and mask_crop_size, above 0")
+        return [(n, COLORS, side, side), (n, 1, mask, mask), (n, 1, 1, 1)]

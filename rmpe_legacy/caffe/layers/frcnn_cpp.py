@@ -14,11 +14,11 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Layer, Shape, count, shape_text
+from .base import Layer, Shape, count, ranked, shape_text
 from .fed import COLORS, PictureLayer, channels_beside
 from .gradient import severed
 from .registry import register
-from .rpn import arrays, moved, spread, suppressed
+from .rpn import Array, arrays, moved, spread, suppressed
 from .uncomputed import Uncomputed
 
 CLASSES = 21  # PASCAL VOC's
@@ -73,7 +73,6 @@ class FrcnnProposal(Layer):
     works_in_place = False
     chooses_rows = True
     refuses = unforced = (0, 1, 2)
-    not_exportable = "has settings in a file of its own"
 
     def setup(self, *bottom: Shape) -> None:
         self.settings: dict[str, Any] = {
@@ -87,26 +86,48 @@ class FrcnnProposal(Layer):
                 or moves != (1, 2 * scores[1], *scores[2:])):
             raise self.spec.error("needs scores (1, 2A, H, W), moves (1, 4A, H, W) and the image's info (1, 3); its "
                                   f"bottoms are {', '.join(map(shape_text, bottom))}")
+        self.anchors = moves[1] // 4
         return [(self.spec.rows, 5, 1, 1), (self.spec.rows, 1, 1, 1)][: self.top_count]
+
+    def typical(self, index: int, bottom: Sequence[Shape], rng: np.random.Generator) -> Array | None:
+        """Scores without equal ones; moves; the image's height, width and scale."""
+        if index < 2:
+            return rng.normal(0, 0.3, bottom[1]) if index else ranked(bottom[0], rng)
+        info = np.ones(count(bottom[2]))
+        info[:2] = [size * self.stride for size in bottom[0][2:]]
+        return info.reshape(bottom[2])
+
+    @property
+    def stride(self) -> float:
+        """Pixels between cells of the map."""
+        return self.spec.get("proposal_param").feat_stride or self.settings["feat_stride"]
 
     def setting(self, name: str) -> Any:
         """A setting of the layer's phase."""
         return self.settings[name if self.spec.phase == "TRAIN" else f"test_{name}"]
 
+    def shifted(self, h: int, w: int) -> Array:
+        """Every anchor of a map of h x w cells, (P, 4).
+
+        Raises:
+            LayerError: The settings have another number of anchors than the network.
+        """
+        anchors = np.array(self.settings["anchors"], np.float64).reshape(-1, 4)
+        if len(anchors) != self.anchors:
+            raise self.spec.error(f"has moves of {self.anchors} anchors, but settings of {len(anchors)}; assign those "
+                                  "of the network's own configuration to layer.settings['anchors']")
+        return spread(anchors, h, w, self.stride)
+
     def forward(self, scores: Tensor, moves: Tensor, info: Tensor) -> tuple[Tensor, ...]:
         score, delta, image = arrays(scores, moves, info)
-        anchors, (h, w) = np.array(self.settings["anchors"], np.float64).reshape(-1, 4), scores.shape[2:]
-        if 4 * len(anchors) != moves.shape[1]:
-            raise self.spec.error(f"has moves of {moves.shape[1] // 4} anchors, but settings of {len(anchors)}; assign "
-                                  "those of the network's own configuration to layer.settings['anchors']")
-        stride = self.spec.get("proposal_param").feat_stride or self.settings["feat_stride"]
-        boxes = moved(spread(anchors, h, w, stride), delta.transpose(0, 2, 3, 1).reshape(-1, 4))
-        score = score[:, len(anchors) :].transpose(0, 2, 3, 1).reshape(-1)
+        h, w = scores.shape[2:]
+        boxes = moved(self.shifted(h, w), delta.transpose(0, 2, 3, 1).reshape(-1, 4))
+        score = score[:, self.anchors :].transpose(0, 2, 3, 1).reshape(-1)
         height, width, scale = image.reshape(-1)[:3]
         boxes = np.clip(boxes, 0, np.array([width - 1, height - 1] * 2, boxes.dtype))
         kept = ((boxes[:, 2:] - boxes[:, :2] + 1) >= scale * int(self.setting("rpn_min_size"))).all(1)
         if self.spec.phase == "TEST":  # of each cell's first anchor any score will do
-            first = np.arange(len(score)) % len(anchors) == 0
+            first = np.arange(len(score)) % self.anchors == 0
             kept &= first | (score >= self.settings["test_rpn_score_thresh"])
         places = np.flatnonzero(kept)
         order = places[score[places].argsort(kind="stable")[::-1]][: self.setting("rpn_pre_nms_top_n")]

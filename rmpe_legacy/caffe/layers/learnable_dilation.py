@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import MAX_COUNT, UNWRITTEN, Layer, Shape, count, shape_text
+from .base import MAX_COUNT, Layer, Shape, count, shape_text
 from .conv import Convolution
 from .gradient import pointwise
 from .registry import register
@@ -22,7 +22,6 @@ class Truncation(Layer):
 
     params = ("truncation_param",)
     exact = True
-    not_exportable = UNWRITTEN
 
     def forward(self, x: Tensor) -> Tensor:
         param = self.spec.get("truncation_param")
@@ -40,7 +39,6 @@ class Duplicate(Layer):
 
     params = ("duplicate_param",)
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("duplicate_param")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer
+from .base import Layer
 from .registry import register
 
 
@@ -20,7 +20,6 @@ class Noise(Layer):
     """
 
     params = ("noise_param",)
-    not_exportable = UNWRITTEN
 
     def forward(self, x: Tensor) -> Tensor:
         param = self.spec.get("noise_param")

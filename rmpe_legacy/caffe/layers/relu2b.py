@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer
+from .base import Layer
 from .gradient import pointwise
 from .registry import register
 
@@ -17,7 +17,6 @@ class ReLU2B(Layer):
 
     params = ("relu_param",)
     is_discontinuous = True
-    not_exportable = UNWRITTEN
 
     def forward(self, x: Tensor) -> Tensor:
         param = self.spec.get("relu_param")

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import UNWRITTEN, Shape
+from .base import Shape
 from .pooling import FLT_MAX
 from .registry import Choice, chooses, register
 from .roi import RoiLayer, whole
@@ -74,7 +74,6 @@ class SampledRoiAlign(RoiLayer):
 
     params = ("roi_align_param",)
     unforced = (1,)
-    not_exportable = UNWRITTEN
     is_discontinuous = True
 
     def setup(self, *bottom: Shape) -> None:
@@ -103,7 +102,7 @@ class SampledRoiAlign(RoiLayer):
         inside = index < x.shape[2] * x.shape[3]
         for place, low, high in ((index.div(x.shape[3], rounding_mode="floor"), h0, h1), (index % x.shape[3], w0, w1)):
             inside &= (place >= low.ceil().view(-1, 1, 1, 1)) & (place <= high.floor().view(-1, 1, 1, 1))
-        empty = (rows[1] <= rows[0])[:, :, None] | (columns[1] <= columns[0])[:, None, :]
+        empty = ~((rows[1] > rows[0])[:, :, None] & (columns[1] > columns[0])[:, None, :])
         least = torch.where(empty, 0.0, -FLT_MAX).to(x)
         image = torch.tensor(images, dtype=torch.int64, device=x.device)
         return _Sampled.apply(x, image, index, inside.to(x), weight, least)

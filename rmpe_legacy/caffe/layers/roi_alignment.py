@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Shape
+from .base import Shape
 from .registry import register
 from .roi import RoiLayer, whole
 
@@ -22,7 +22,6 @@ class ROIAlignment(RoiLayer):
     """
 
     params = ("roi_alignment_param",)
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("roi_alignment_param")
@@ -46,7 +45,7 @@ class ROIAlignment(RoiLayer):
             low.append(whole(middle.floor()))
             high.append(whole(middle.ceil()).clamp(max=extent - 1))
             share.append(middle - low[-1])
-            empty.append(edge[:, 1:] < edge[:, :-1])
+            empty.append(~(edge[:, 1:] >= edge[:, :-1]))
             near.append([(at >= first - 1) & (at <= last + 1) for at in (low[-1], high[-1])])
         image = torch.tensor(images, device=x.device, dtype=torch.int64).view(-1, 1, 1)
         features = x.permute(0, 2, 3, 1)

@@ -20,6 +20,8 @@ from .base import Shape, count, shape_text
 from .registry import Choice, chooses, register
 from .roi import RoiLayer, edges, half_away, padded
 
+LAST = 6  # the last row and column of a map that R-C3D pools, whatever the map's size
+
 
 class _Gather(torch.autograd.Function):
     """Values at places of the features, in Backward a diff for those places that `counts` marks."""
@@ -52,7 +54,7 @@ class ROIPooling(RoiLayer):
     dims = 2
 
     def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("roi_pooling_param")
+        param = self.spec.get(self.params[0])
         self.scale = param.spatial_scale
         self.pad_ratio = param.pad_ratio if param.has("pad_ratio") else 0.0
         self.pooled = self.pooled_size(param)
@@ -81,14 +83,19 @@ class ROIPooling(RoiLayer):
         place = torch.full(top.shape, -1, dtype=torch.int64, device=x.device)
         offset = torch.arange(channels, device=x.device) * plane
         for r, bins in enumerate(edges(first, last, self.pooled, size)):
+            features = self.seen(x.detach()[images[r]], boxes[r])
             for k, spans in enumerate(product(*bins)):
                 if all(begin < end for begin, end in spans):
                     window: Any = tuple(slice(begin, end) for begin, end in spans)
-                    value, at = x.detach()[(images[r], slice(None), *window)].reshape(channels, -1).max(1)
+                    value, at = features[(slice(None), *window)].reshape(channels, -1).max(1)
                     top[r, :, k] = value
                     place[r, :, k] = number[window].reshape(-1)[at] + offset + images[r] * channels * plane
         counts = (place >= 0) & self.passes(place % plane, first, last, size)
         return _Gather.apply(x, top, place, counts).view(len(images), channels, *self.pooled)
+
+    def seen(self, features: Tensor, region: Tensor) -> Tensor:
+        """Those of an image's features (C, ...) that count for a region, given without the image's number."""
+        return features
 
     def passes(self, place: Tensor, first: Tensor, last: Tensor, size: Sequence[int]) -> Tensor:
         """Return which places (R, C, bins) on a plane receive a gradient: a mask of the same shape."""
@@ -159,8 +166,6 @@ class TemporalROIPooling(ROIPooling):
     (R, C, pooled_l, pooled_h, pooled_w). Begin and end are rounded after temporal_scale; rows and columns are pooled as
     if there were 7 of each."""
 
-    not_exportable = "is not supported"
-
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("roi_pooling_param")
         self.scale, self.pooled = param.temporal_scale, (param.pooled_l, param.pooled_h, param.pooled_w)
@@ -175,8 +180,13 @@ class TemporalROIPooling(ROIPooling):
 
     def corners(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
         first, last = half_away(boxes * self.scale).unbind(1)
-        ends = torch.full_like(first, 6)
+        ends = torch.full_like(first, LAST)
         return (torch.stack([first, *[torch.zeros_like(first)] * 2], 1), torch.stack([last, ends, ends], 1))
+
+    def plane_bins(self, plane: Sequence[int]) -> list[list[tuple[int, int]]]:
+        """Where each bin of rows and of columns begins and ends on a plane."""
+        first = torch.zeros(1, 2)
+        return edges(first, first + LAST, self.pooled[1:], plane)[0]
 
     def passes(self, place: Tensor, first: Tensor, last: Tensor, size: Sequence[int]) -> Tensor:
         moment, begin, end = place // (size[1] * size[2]), first[:, 0].view(-1, 1, 1), last[:, 0].view(-1, 1, 1)

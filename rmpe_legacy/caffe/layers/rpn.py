@@ -134,8 +134,8 @@ class ProposalLayer(_Anchored):
 
     @classmethod
     def for_spec(cls, spec: LayerSpec) -> type[Layer]:
-        """Without the image's size it is R-C3D's, of spans of time; with boxes too it is mtnet's in training."""
-        return {2: TemporalProposalLayer, 4: LabelledProposals}.get(len(spec.bottom), cls)
+        """With boxes too it is mtnet's in training."""
+        return LabelledProposals if len(spec.bottom) == 4 else cls
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)
@@ -340,6 +340,7 @@ def _draw(found: Array, size: int) -> Array:
     return np.random.choice(found, size=size, replace=False) if len(found) else found
 
 
+@known_python(("rpn.proposal_layer", "ProposalLayer"), of_bottoms=2)
 class TemporalProposalLayer(Layer):
     """R-C3D's spans of time from scores and moves of anchors: (1, 2A, L, 1, 1), (1, 2A, L, 1, 1) -> (R, 3) of video,
     begin and end, and scores (R, 1).
@@ -353,7 +354,6 @@ class TemporalProposalLayer(Layer):
     bottoms, tops = 2, (1, 2)
     works_in_place = False
     chooses_rows = True
-    not_exportable = "is not supported"
 
     def setup(self, *bottom: Shape) -> None:
         values = parameters(self.spec)
@@ -376,7 +376,7 @@ class TemporalProposalLayer(Layer):
 
     def forward(self, scores: Tensor, moves: Tensor) -> tuple[Tensor, ...]:
         score, delta = arrays(scores, moves)
-        anchors = (self.anchors[None] + np.arange(score.shape[2])[:, None, None] * self.stride).reshape(-1, 2)
+        anchors = self.shifted(score.shape[2])
         delta = delta[0, :, :, 0, 0].T.reshape(-1, 2)
         score = score[0, len(self.anchors) :, :, 0, 0].T.reshape(-1)
         one, half = delta.dtype.type(1), delta.dtype.type(0.5)
@@ -391,6 +391,10 @@ class TemporalProposalLayer(Layer):
         rows = np.hstack([np.zeros((len(kept), 1), spans.dtype), spans[kept]])
         return (torch.from_numpy(rows).to(scores), torch.from_numpy(score[kept, None]).to(scores))[: self.top_count]
 
+    def shifted(self, length: int) -> Array:
+        """The anchors of every moment, (length * A, 2)."""
+        return (self.anchors[None] + np.arange(length)[:, None, None] * self.stride).reshape(-1, 2)
+
     def _apart(self, spans: Array) -> list[int]:
         """The spans, best first, that no better one overlaps by more than RPN_NMS_THRESH."""
         size = spans[:, 1] - spans[:, 0] + 1
@@ -403,11 +407,16 @@ class TemporalProposalLayer(Layer):
         return first_apart(len(spans), too_close, int(self.settings["RPN_POST_NMS_TOP_N"]))
 
 
-@known_python(("roi_data_layer.layer", "RoIDataLayer"), ("roi_data_da_layer.layer", "RoIDataDALayer"))
+CONTEXTS = 10  # regions around one, in R*CNN's published networks
+
+
+@known_python(("roi_data_layer.layer", "RoIDataLayer"), ("roi_data_da_layer.layer", "RoIDataDALayer"),
+              ("attr_roi_data_layer.layer", "AttributesRoIDataLayer"))
 class RoIDataLayer(FedLayer):
     """Images (n, 3, 600, 1000), fed; with a top im_info also that (1, 3) and boxes (1, 5), else regions (1, 5),
-    labels (1) and perhaps targets and weights, (1, 4 * num_classes); each with two more axes in R-FCN. Further tops,
-    which forks of the module have, are (1); domain adaptation's, which say whether and how a domain counts, (1, 1).
+    labels (1) and perhaps targets and weights, (1, 4 * num_classes); each with two more axes in R-FCN. R*CNN's second
+    regions are (10, 5). Further tops, which forks of the module have, are (1); domain adaptation's, which say whether
+    and how a domain counts, (1, 1).
 
     With R-FCN's setting AGNOSTIC, which is not in the prototxt, targets and weights have 8 columns: so they have here
     if the network compares them with 8 values for each region.
@@ -429,6 +438,8 @@ class RoIDataLayer(FedLayer):
             rest = [(1, 3), (1, 5)]
         elif _four_axes(self.spec):
             rest = [(1, k, 1, 1) for k in (5, 1, *[columns] * 3)]
+        if "secondary_rois" in self.spec.top:
+            rest.insert(1, (CONTEXTS, 5))
         shapes = [(1 if with_rpn else 2, 3, 600, 1000), *rest]
         further: Shape = (1, 1) if self.spec.get("python_param").layer == "RoIDataDALayer" else (1,)
         return [*shapes, *[further] * (self.top_count - len(shapes))][: self.top_count]

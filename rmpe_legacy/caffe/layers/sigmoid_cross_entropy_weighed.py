@@ -1,7 +1,8 @@
 """The sigmoid's cross entropy with weights, or with targets that do not count.
 
 Sources: sigmoid_cross_entropy_loss_layer.cpp of daijifeng001/caffe-mnc@b7bdfee,
-sigmoid_cross_entropy_weighted_loss_layer.cpp of gkioxari/caffe-fast-rcnn@7048851.
+sigmoid_cross_entropy_weighted_loss_layer.cpp of gkioxari/caffe-fast-rcnn@7048851,
+sigmoid_cross_entropy_loss_weighted_layer.cpp of gidariss/caffe_LocNet@0083b42.
 """
 
 from __future__ import annotations
@@ -73,3 +74,17 @@ class SigmoidCrossEntropyWeightedLoss(_CrossEntropy):
         loss = sigmoid_loss_terms(score, goal).masked_fill(ignored, 0)
         diff = (sigmoid(score, self.spec.dialect) - goal).masked_fill(ignored, 0) / len(x)
         return given(in_turn(loss) / len(x), lambda: (diff, None), x, target)
+
+
+@register("SigmoidCrossEntropyLossWeighted", form="")
+class SigmoidCrossEntropyLossWeighted(_CrossEntropy):
+    """-sum of w * (t * log(p) + (1 - t) * log(1 - p)), p = sigmoid(x), over the number of rows."""
+
+    bottoms = 3
+    refuses = unforced = (1, 2)
+
+    def forward(self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        score, goal, weight = (blob.detach().reshape(x.shape) for blob in (x, target, weight))
+        loss = (sigmoid_loss_terms(score, goal) * weight).masked_fill(weight == 0, 0)
+        diff = (sigmoid(score, self.spec.dialect) - goal) * weight / len(x)
+        return given(in_turn(loss) / len(x), lambda: (diff, None, None), x, target, weight)

@@ -1,23 +1,20 @@
 """Layers of published forks that change maps, have shapes, and refuse to run.
 
-Sources: densecrf_layer.cpp of hszhao/PSPNet@798bdc9; spatial_wta_layer.cpp of t2mhanh/caffe_convLSTM_WTA@4f31996;
-rn_dropout_layer.cpp of sungheonpark/3D_HPE_RN@024b20a; rotate_roi_pooling_layer.cpp of xhzdeng/crpn@a5aef0f and
-mjq11302010044/RRPN@ae64282; rand_cat_layer.cpp and rand_cat_conv_layer.cpp of aayushbansal/PixelNet@227c48e;
-gating_inner_product_layer.cpp of mees/deep_adaptive_fusion@1da9a4e.
+Sources: densecrf_layer.cpp of hszhao/PSPNet@798bdc9; rn_dropout_layer.cpp of sungheonpark/3D_HPE_RN@024b20a;
+rotate_roi_pooling_layer.cpp of xhzdeng/crpn@a5aef0f and mjq11302010044/RRPN@ae64282; rand_cat_layer.cpp and
+rand_cat_conv_layer.cpp of aayushbansal/PixelNet@227c48e; gating_inner_product_layer.cpp of
+mees/deep_adaptive_fusion@1da9a4e.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import MAX_COUNT, Count, Shape, count, shape_text
+from .base import Shape, count, shape_text
 from .registry import Choice, chooses, register
 from .uncomputed import Uncomputed
-
-MOST_STEPS = 1000  # of a dense block, and maps that each adds; published ones have up to 40
 
 
 @register("DenseCRF", form="deeplab")
@@ -35,20 +32,6 @@ class DeeplabDenseCRF(Uncomputed):
             raise self.spec.error("needs scores (N, C, H, W), N sizes and images of the same size; its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
         return [(n, c, h, w)]
-
-
-@register("SpatialWta", form="")
-class SpatialWta(Uncomputed):
-    """Keeps the largest value of a map or of each window, 0 elsewhere; a second top marks the places."""
-
-    params = ("spatial_wta_param",)
-    bottoms = 1
-    tops = (1, 2)
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if len(bottom[0]) != 4:
-            raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom[0])}")
-        return bottom * self.top_count
 
 
 @register("RNDropout", form="")
@@ -92,118 +75,17 @@ class RotateROIPooling(_RotatedRegions):
     bottoms = 3
 
 
-# --- senlinuc/caffe_ocr@81642f6: DenseBlock_layer.cpp, ctc_decoder_layer.cpp ---------------------------------
+@register("LabelDropout", form="")
+class LabelDropout(Uncomputed):
+    """Scores and labels -> the labels, and the scores where the label is 1 or in a part of the other places. Source:
+    label_dropout_layer.cpp of xiaolonw/caffe-3dnormal_joint_pose@11f5adc."""
 
-
-@register("DenseBlock", form="")
-class DenseBlock(Uncomputed):
-    """numTransition times BN, ReLU and a convolution of growthRate maps, which are added to the bottom's: (N, C, H, W)
-    -> (N, C + numTransition * growthRate, H, W). With use_BC a convolution of 1 x 1 goes before each."""
-
-    params = ("denseblock_param",)
-    bottoms = tops = 1
-
-    def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("denseblock_param")
-        steps, grown, first = param.numTransition, param.growthRate, self.channels(bottom[0])
-        if not 1 <= steps <= MOST_STEPS or not 1 <= grown <= MOST_STEPS:
-            raise self.spec.error(f"needs numTransition and growthRate from 1 to {MOST_STEPS}")
-        channels = [first + step * grown for step in range(steps)]
-        narrow = [4 * grown] * steps
-        inner = narrow if param.use_BC else channels
-        self._declare("filter", [(grown, n, 3, 3) for n in inner], param.Filter_Filler)
-        self._declare_norm("", channels)
-        if param.use_BC:
-            self._declare("narrow_filter", [(4 * grown, n, 1, 1) for n in channels], param.Filter_Filler)
-            self._declare_norm("narrow_", narrow)
-        self.declare("norm_factor", (1,), learns=False)
-
-    def _declare(self, name: str, shapes: Sequence[Shape], filler: Message | float, learns: bool = True) -> None:
-        for number, shape in enumerate(shapes):
-            self.declare(f"{name}_{number}", shape, filler, learns=learns)
-
-    def _declare_norm(self, prefix: str, channels: Sequence[int]) -> None:
-        param, shapes = self.spec.get("denseblock_param"), [(1, n, 1, 1) for n in channels]
-        self._declare(f"{prefix}scale", shapes, param.BN_Scaler_Filler)
-        self._declare(f"{prefix}shift", shapes, param.BN_Bias_Filler)
-        self._declare(f"{prefix}mean", shapes, 0.0, learns=False)
-        self._declare(f"{prefix}variance", shapes, 1.0, learns=False)
-
-    def channels(self, bottom: Shape) -> int:
-        """Those of a bottom. Raises LayerError unless it is (N, C, H, W)."""
-        if len(bottom) != 4:
-            raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom)}")
-        return bottom[1]
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param, (n, _, h, w) = self.spec.get("denseblock_param"), bottom[0]
-        return [(n, self.channels(bottom[0]) + param.numTransition * param.growthRate, h, w)]
-
-
-@register("CTCGreedyDecoder", form="ocr")
-class OcrGreedyDecoder(Uncomputed):
-    """Scores (T, N, C) -> the labels (N, T, 1, 1); or with labels (N, L) too -> how right they are, (1, 2, 1, 1)."""
-
-    params = ("ctc_decoder_param",)
-    bottoms = (1, 2)
-    tops = 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if len(bottom[0]) < 3:
-            raise self.spec.error(f"needs scores (T, N, C), not {shape_text(bottom[0])}")
-        return [(1, 2, 1, 1) if len(bottom) > 1 else (bottom[0][1], bottom[0][0], 1, 1)]
-
-
-# --- xiaolonw/caffe-3dnormal_joint_pose@11f5adc: {multi_softmax,norm,resize,label_dropout}_layer.cpp ---------
-
-
-class _OfLegacyShape(Uncomputed):
-    """Base: the top has the first bottom's shape, as (N, C, H, W)."""
-
-    bottoms: Count = 1
+    params = ("label_drop_param",)
+    bottoms = 2
     tops = 1
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [self.nchw(bottom[0])]
-
-
-@register("MultiSoftmax", form="")
-class MultiSoftmax(_OfLegacyShape):
-    """Probabilities of the channels at each place."""
-
-    works_in_place = True
-
-
-@register("Norm", form="")
-class Norm(_OfLegacyShape):
-    """The channels of each place, divided by their length."""
-
-
-@register("LabelDropout", form="")
-class LabelDropout(_OfLegacyShape):
-    """Scores and labels -> the labels, and the scores where the label is 1 or in a part of the other places."""
-
-    params = ("label_drop_param",)
-    bottoms = 2
-
-
-@register("Resize", form="")
-class Resize(Uncomputed):
-    """Maps of another size, height x width, or with is_pyramid_test the bottom's times a scale, rounded down."""
-
-    params = ("resize_param",)
-    bottoms = tops = 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param, (n, c, *size) = self.spec.get("resize_param"), self.nchw(bottom[0])
-        wanted: list[float] = [param.height, param.width]
-        if param.is_pyramid_test:
-            wanted = [scale * side for scale, side in
-                      zip((param.out_height_scale, param.out_width_scale), size, strict=True)]
-        if not all(1 <= side <= MAX_COUNT for side in wanted):
-            raise self.spec.error(f"its top would be {wanted[0]:.10g} x {wanted[1]:.10g}; give a height and a width "
-                                  "above 0")
-        return [(n, c, *map(int, wanted))]
 
 
 # --- ZhiwenShao/ARL@512c226: multi_stage_meanfield_au3.cpp ---------------------------------------------------

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .base import MAX_COUNT, Shape, count, shape_text
-from .fed import FedLayer
+from .base import MAX_AXES, MAX_COUNT, Shape, count, shape_text
+from .fed import ASSUMED, FedLayer
 from .known_python import known_python, number, parameters
 from .uncomputed import Uncomputed
 from .weak_segmentation import SEC_MAP, VOC_CLASSES
@@ -30,6 +30,15 @@ class UncomputedPython(Uncomputed):
         if len(shapes) < self.top_count:
             raise self.spec.error(f"gives {len(shapes)} tops, but is given {self.top_count}")
         return shapes[: self.top_count]
+
+
+class PythonLoss(UncomputedPython):
+    """A loss of a module that is not imported: its tops are scalars."""
+
+    is_loss = True
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [()] * self.top_count
 
 
 class _SameShape(UncomputedPython):
@@ -146,20 +155,6 @@ class PyUncomputedLoss(UncomputedPython):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [(1,)]
-
-
-@known_python(("cmap_layer", "CmapLayer"))
-class PyClassMaps(UncomputedPython):
-    """Scores of classes (N, C) -> a map of each, filled with it: (N, C, height, width). Source: cmap_layer.py of
-    weitianhan/human_parsing@3daf633."""
-
-    bottoms = tops = 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        size = [self.parameter(name, 0) for name in ("height", "width")]
-        if not all(1 <= side <= MAX_COUNT for side in size):
-            raise self.spec.error("its param_str needs 'height' and 'width' above 0")
-        return [(*self.nchw(bottom[0])[:2], *size)]
 
 
 class _FacesOfClasses(UncomputedPython):
@@ -302,18 +297,48 @@ class PySaliencyData(FedLayer):
         return [(n, 3, *size), (n, 1, *size)]
 
 
-@known_python(("resize", "resize_to_same_size"))
-class PyJoinedMaps(UncomputedPython):
-    """Maps of several sizes, each repeated up to the first's size -> their channels, joined. Source: layers/resize.py
-    of scutDACIM/MEnet@ce5eafd."""
+@known_python(("CustomData", "CustomData"))
+class PyFedBlob(FedLayer):
+    """A blob that the program fills, fed: param_str is its shape, 2,3,16,112,112. Source: CustomData.py of
+    sunnycia/scripts@efd9745."""
 
-    bottoms = (1, None)
+    params = ("python_param",)
     tops = 1
+    assumes = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if any(len(shape) != 4 or shape[0] != bottom[0][0] for shape in bottom):
-            raise self.spec.error(f"takes maps (N, C, H, W) with the same N, not {', '.join(map(shape_text, bottom))}")
-        return [(bottom[0][0], sum(shape[1] for shape in bottom), *bottom[0][2:])]
+        sizes = self.spec.get("python_param").param_str.split(",")
+        if not all(size.strip().isdecimal() for size in sizes) or len(sizes) > MAX_AXES:
+            raise self.spec.error("its param_str must be a shape: up to 32 sizes with commas, such as 1,3,288,480")
+        shape = tuple(map(int, sizes)) if all(len(size) <= len(str(MAX_COUNT)) for size in sizes) else (MAX_COUNT, 2)
+        if count(shape) > MAX_COUNT:
+            raise self.spec.error(f"its param_str is a shape of more than {MAX_COUNT} values")
+        return [shape]
+
+
+@known_python(("input_layer", "PyDataLayer"))
+class PyModalities(FedLayer):
+    """Scores of segments, flows, normals and depths, predicted (pr) or true (gt), (N, C, 256, 256), or the images'
+    numbers (N,), fed: `tops` in param_str names them, such as prseg_in, gtflow_in, seg_gt and img_idx. Sources:
+    tools/input_handler.py and tools/*_loader.py of lhoangan/341n143@11fc0e8."""
+
+    params = ("python_param",)
+    guesses = True  # at the size of its images
+    channels = (("flow", 2), ("norm", 3), ("depth", 1), ("seg_gt", 1))
+    classes = (("vkitti_loader", 13), ("gdxtracted_loader", 15))
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        values = parameters(self.spec)
+        tops = values.get("tops")
+        if not isinstance(tops, list) or len(tops) != self.top_count:
+            raise self.spec.error(f"its param_str needs 'tops': the names of what its {self.top_count} tops hold")
+        n = int(number(self.spec, values, "batch_size", 1))
+        classes = dict(self.classes).get(str(values.get("loader")), 1)
+        if not 1 <= n <= MAX_COUNT:
+            raise self.spec.error("its param_str needs a 'batch_size' above 0")
+        return [(n,) if top == "img_idx" else
+                (n, next((c for part, c in self.channels if part in str(top)), classes), ASSUMED, ASSUMED)
+                for top in tops]
 
 
 @known_python(("pyloss", "EuclideanLossLayer"), ("pyloss_sigmoid", "EuclideanLossLayer"), of_bottoms=3)
@@ -325,13 +350,6 @@ class PyTwoLosses(UncomputedPython):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [(2,)]
-
-
-@known_python(("filter", "guided_filer"))
-class PyGuidedFilter(_SameShape):
-    """Images less what a guided filter leaves of them. Source: layers/filter.py of scutDACIM/MEnet@ce5eafd."""
-
-    bottoms = 1
 
 
 @known_python(("python_layers.py_generate_roi_layer", "PyGenerateROILayer"))

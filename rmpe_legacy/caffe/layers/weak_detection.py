@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rmpe_legacy.ops.losses import FLT_MIN
 
-from .base import UNWRITTEN, Layer, Shape, count, shape_text
+from .base import Layer, Shape, count, shape_text
 from .loss import LabelledLoss, Loss, given, in_turn
 from .registry import register
 
@@ -24,7 +24,6 @@ class GlobalSumPooling(Layer):
     """The sum over the first axis: (R, C, ...) -> (1, C, ...)."""
 
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) < 2 or not bottom[0][0]:

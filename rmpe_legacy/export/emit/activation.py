@@ -16,7 +16,7 @@ from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_
 from .expressions import arguments, bracketed, number
 
 
-@emits_onnx("ReLU")
+@emits_onnx("ReLU", "ReLURecover")
 def relu_onnx(ctx: OnnxContext) -> None:
     if slope := ctx.layer.negative_slope:
         ctx.output("LeakyRelu", *ctx.x, alpha=slope)
@@ -24,7 +24,7 @@ def relu_onnx(ctx: OnnxContext) -> None:
         ctx.output("Relu", *ctx.x)
 
 
-@emits_python("ReLU")
+@emits_python("ReLU", "ReLURecover")
 def relu_python(ctx: PythonContext) -> str:
     slope = ctx.layer.negative_slope
     return f"F.leaky_relu({ctx.x[0]}, {number(slope)})" if slope else f"F.relu({ctx.x[0]})"
@@ -42,6 +42,33 @@ def relu_with_mask_onnx(ctx: OnnxContext) -> None:
 def relu_with_mask_python(ctx: PythonContext) -> str:
     y, x = relu_python(ctx), ctx.x[0]
     return f"{y}, ({x} > 0).to({x})" if len(ctx.top_shapes) > 1 else y
+
+
+@emits_onnx("ReLU=capped")
+def capped_relu_onnx(ctx: OnnxContext) -> None:
+    """nan gives 0: it is not equal to itself."""
+    layer, slope = ctx.layer, ctx.layer.negative_slope
+    known = ctx.node("Where", ctx.node("Equal", ctx.x[0], ctx.x[0]), ctx.x[0], ctx.constant(0.0))
+    y = ctx.node("LeakyRelu", known, alpha=slope) if slope else ctx.node("Relu", known)
+    for limit in layer.limits:
+        y = ctx.node("Min", y, ctx.constant(limit))
+    if len(ctx.x) > 1:
+        first = ctx.node("Gather", ctx.node("Reshape", ctx.x[1], ctx.integers([-1])), ctx.integers([0]))
+        limited = ctx.node("Min", y, first)
+        y = ctx.node("Where", ctx.node("Greater", first, ctx.constant(0.0)), limited, y)
+    if layer.minimum:
+        y = ctx.node("Max", y, ctx.constant(layer.minimum))
+    ctx.output("Identity", y)
+
+
+@emits_python("ReLU=capped")
+def capped_relu_python(ctx: PythonContext) -> str:
+    layer, slope = ctx.layer, ctx.layer.negative_slope
+    if len(ctx.x) > 1:
+        raise ctx.refuse("has a second bottom, its maximum")
+    y = f"F.leaky_relu({ctx.x[0]}, {number(slope)})" if slope else f"F.relu({ctx.x[0]})"
+    y += "".join(f".clamp(max={number(limit)})" for limit in layer.limits)
+    return y + (f".clamp(min={number(layer.minimum)})" if layer.minimum else "")
 
 
 @emits_onnx("PReLU")
@@ -226,7 +253,7 @@ def threshold_python(ctx: PythonContext) -> str:
     return f"({ctx.x[0]} > {number(ctx.layer.spec.get('threshold_param').threshold)}).to({ctx.x[0]}.dtype)"
 
 
-@emits_onnx("Clip")
+@emits_onnx("Clip", "Trunc")
 def clip_onnx(ctx: OnnxContext) -> None:
     low, high = ctx.constant(ctx.layer.min), ctx.constant(ctx.layer.max)
     if ctx.layer.min <= ctx.layer.max:
@@ -235,7 +262,7 @@ def clip_onnx(ctx: OnnxContext) -> None:
         ctx.output("Max", ctx.node("Min", *ctx.x, high), low)
 
 
-@emits_python("Clip")
+@emits_python("Clip", "Trunc")
 def clip_python(ctx: PythonContext) -> str:
     low, high = ctx.layer.min, ctx.layer.max
     if low <= high:
@@ -284,12 +311,12 @@ def dropout_python(ctx: PythonContext) -> str:
     return dropped if ctx.layer.scale == 1 else f"{dropped} * {number(ctx.layer.scale)}"
 
 
-@emits_onnx("Softmax", "VoxelSoftmax")
+@emits_onnx("Softmax", "Softmax=up-down", "VoxelSoftmax")
 def softmax_onnx(ctx: OnnxContext) -> None:
     ctx.output("Softmax", *ctx.x, axis=ctx.layer.along)
 
 
-@emits_python("Softmax", "VoxelSoftmax")
+@emits_python("Softmax", "Softmax=up-down", "VoxelSoftmax")
 def softmax_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.softmax({ctx.layer.along})"
 
@@ -401,3 +428,60 @@ def scale_tanh_onnx(ctx: OnnxContext) -> None:
 @emits_python("ScaleTanH")
 def scale_tanh_python(ctx: PythonContext) -> str:
     return f"({bracketed(ctx.layer.scale(FIRST))} * {ctx.x[0]}).tanh()"
+
+
+@emits_onnx("DeconvReLU")
+def deconv_relu_onnx(ctx: OnnxContext) -> None:
+    ctx.output("LeakyRelu", ctx.x[0], alpha=ctx.layer.spec.get("deconvrelu_param").negative_slope)
+
+
+@emits_python("DeconvReLU")
+def deconv_relu_python(ctx: PythonContext) -> str:
+    return f"F.leaky_relu({ctx.x[0]}, {number(ctx.layer.spec.get('deconvrelu_param').negative_slope)})"
+
+
+def _ends(ctx: EmitContext) -> tuple[float, float]:
+    """The least and the largest value that a layer leaves as it is."""
+    if ctx.layer.spec.type == "BReLU":
+        param = ctx.layer.spec.get("brelu_param")
+        return param.minval, param.maxval
+    param = ctx.layer.spec.get("truncation_param")
+    return param.truncation_min, param.truncation_max
+
+
+@emits_onnx("BReLU", "Truncation")
+def cut_onnx(ctx: OnnxContext) -> None:
+    low, high = _ends(ctx)
+    ctx.output("Min", ctx.node("Max", ctx.x[0], ctx.constant(low)), ctx.constant(high))
+
+
+@emits_python("BReLU", "Truncation")
+def cut_python(ctx: PythonContext) -> str:
+    low, high = _ends(ctx)
+    return f"{ctx.x[0]}.clamp(min={number(low)}).clamp(max={number(high)})"
+
+
+@emits_onnx("ReLU2B")
+def relu2b_onnx(ctx: OnnxContext) -> None:
+    param, x = ctx.layer.spec.get("relu_param"), ctx.x[0]
+    thresh, one, two, three = (ctx.constant(v) for v in (param.thresh, *(i * np.float32(param.delta)
+                                                                         for i in (1, 2, 3))))
+    upper = ctx.node("Where", ctx.node("LessOrEqual", x, ctx.constant(2.5 * param.delta)), two, three)
+    steps = ctx.node("Where", ctx.node("LessOrEqual", x, ctx.constant(1.5 * param.delta)), one, upper)
+    ctx.output("Where", ctx.node("LessOrEqual", x, thresh), ctx.constant(0.0), steps)
+
+
+@emits_python("ReLU2B")
+def relu2b_python(ctx: PythonContext) -> str:
+    param = ctx.layer.spec.get("relu_param")
+    return ctx.call("four_steps", ctx.x[0], number(param.thresh), number(param.delta))
+
+
+@emits_onnx("Noise")
+def noise_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Identity", ctx.x[0])
+
+
+@emits_python("Noise")
+def noise_python(ctx: PythonContext) -> str:
+    return ctx.x[0]

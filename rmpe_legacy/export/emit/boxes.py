@@ -27,6 +27,12 @@ def regions(ctx: OnnxContext, index: int = 1) -> tuple[str, str]:
     return image, corners
 
 
+def finite_regions(ctx: OnnxContext) -> tuple[str, str]:
+    """Return what `regions` does, but nan for infinite corners, as ``RoiLayer.regions`` does."""
+    image, corners = regions(ctx)
+    return image, ctx.node("Add", corners, ctx.node("Mul", corners, ctx.constant(0.0)))
+
+
 def low_high_size(ctx: OnnxContext, boxes: str) -> tuple[str, str, str]:
     """Return the low and the high corner of boxes (.., 4), and what lies between, one more than the difference."""
     low, high = split(ctx, boxes, 2, 2)

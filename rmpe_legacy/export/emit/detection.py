@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from rmpe_legacy.caffe.layers.detection_output_extended import ROW
 from rmpe_legacy.caffe.layers.prior_box import PriorBox
 
 from ..onnx_graph import DOUBLE, FLOAT, FLT_MAX, INT64
-from .context import OnnxContext, PythonContext, emits_onnx, emits_python
+from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number
 
 _LOWEST = -float("inf")
@@ -18,7 +19,7 @@ _ETA = ("nms_param { eta } below 1; ONNX's NonMaxSuppression has one threshold. 
         "--until")
 
 
-@emits_onnx("PriorBox", "PriorBox=sstd", "PriorBoxClustered")
+@emits_onnx("PriorBox", "PriorBox=denser", "PriorBox=sstd", "PriorBox=synopsys", "PriorBoxClustered")
 def prior_box_onnx(ctx: OnnxContext) -> None:
     """The boxes depend only on the sizes of the bottoms, so they are a constant if these are."""
     if ctx.has_symbols(tuple(size for shape in ctx.bottom_shapes for size in shape[2:])):
@@ -73,7 +74,7 @@ def _double(ctx: OnnxContext, x: str) -> str:
     return ctx.node("Cast", x, to=DOUBLE)
 
 
-@emits_python("PriorBox", "PriorBox=sstd", "PriorBoxClustered")
+@emits_python("PriorBox", "PriorBox=denser", "PriorBox=sstd", "PriorBox=synopsys", "PriorBoxClustered")
 def prior_box_python(ctx: PythonContext) -> str:
     return ctx.writer.buffer(ctx.layer, ctx.layer.forward(torch.empty(0)))
 
@@ -242,6 +243,25 @@ def text_detection_output_onnx(ctx: OnnxContext) -> None:
                                ctx.integers([1, 1, -1, layer.columns])], ctx.y)
 
 
+@emits_onnx("DetectionOutputExtended")
+def detection_with_origin_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    if layer.how.eta != 1:
+        raise ctx.refuse(_ETA)
+    ctx.size()  # refuses sizes that are not fixed
+    chosen = _Detections(ctx)
+    found = chosen.best(chosen.survivors())
+    prior = ctx.node("Gather", found, ctx.integers(2), axis=1)
+    origin = ctx.node("Gather", ctx.constant(_origins(ctx)), prior, axis=0)
+    rows = ctx.node("Concat", chosen.rows(found), origin, axis=1)
+    ctx.graph.shapes[ctx.y[0]] = (1, 1, "detections", ROW)
+    ctx.graph.node("Reshape", [or_nothing_found(ctx, rows, True, ROW), ctx.integers([1, 1, -1, ROW])], ctx.y)
+
+
+def _origins(ctx: EmitContext) -> np.ndarray:
+    return ctx.layer.origins((0, *map(int, ctx.bottom_shapes[0][1:])))
+
+
 def _text_shapes(ctx: OnnxContext, moves: str) -> str:
     """Return the quadrangles or rectangles that predictions (N, P, places, 8 or 5) make of the priors."""
     prior = ctx.node("Reshape", ctx.x[2], ctx.integers([2, -1, 1, 4]))
@@ -341,6 +361,17 @@ def text_detection_output_python(ctx: PythonContext) -> str:
     scores = f"{conf}.reshape(len({conf}), {layer.priors}, {layer.classes})"
     shapes = ctx.call("text_shapes", f"{moves}[..., 4:]", box, variance)
     return _detections_python(ctx, f"{moves}[..., :4]", scores, box, variance, shapes)
+
+
+@emits_python("DetectionOutputExtended")
+def detection_with_origin_python(ctx: PythonContext) -> str:
+    layer, (loc, conf, prior) = ctx.layer, ctx.x
+    ctx.plane()
+    origin = ctx.writer.buffer(layer, torch.from_numpy(_origins(ctx)[:, None]).float())
+    variance = f"torch.ones_like({prior}[0, 0])" if layer.how.in_target else f"{prior}[0, 1]"
+    return _detections_python(
+        ctx, f"{loc}.reshape(len({loc}), {layer.priors}, 1, 4)", f"{conf}.reshape(len({conf}), {layer.priors}, 2)",
+        f"{prior}[0, 0].reshape(-1, 4)", f"{variance}.reshape(-1, 4)", f"{origin}.expand(len({loc}), -1, -1, -1)")
 
 
 def _detections_python(ctx: PythonContext, offset: str, scores: str, box: str, variance: str, shapes: str = "") -> str:

@@ -64,7 +64,7 @@ def product_of_bottoms_python(ctx: PythonContext) -> str:
     return f"F.linear({x}.flatten({layer.lead}), {matrix})"
 
 
-@emits_onnx("Embed")
+@emits_onnx("Embed", "Embed=up-down")
 def embed_onnx(ctx: OnnxContext) -> None:
     rows = ctx.node("Cast", *ctx.x, to=INT64)
     if len(ctx.layer.declared) == 1:
@@ -73,7 +73,7 @@ def embed_onnx(ctx: OnnxContext) -> None:
         ctx.output("Add", ctx.node("Gather", ctx.weight(0), rows), ctx.weight(1))
 
 
-@emits_python("Embed")
+@emits_python("Embed", "Embed=up-down")
 def embed_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     names = ["weight", "bias"][: len(layer.declared)]
@@ -159,3 +159,37 @@ def compact_bilinear_python(ctx: PythonContext) -> str:
     inside = arguments(len(cells), len(other_cells), layer.size, whole=(str(layer.sum_pool), "False"))
     module = ctx.writer.module(layer, f"{ctx.writer.use('CompactBilinear')}({inside})", state)
     return f"{module}({', '.join(ctx.x)})"
+
+
+@emits_onnx("WordSum")
+def word_sum_onnx(ctx: OnnxContext) -> None:
+    sums = [ctx.weight(0), ctx.x[0]]
+    if len(ctx.layer.declared) == 1:
+        ctx.output("MatMul", *sums)
+    else:
+        ctx.output("Add", ctx.node("MatMul", *sums), ctx.weight(1, list(map(int, ctx.top_shapes[0][1:]))))
+
+
+@emits_python("WordSum")
+def word_sum_python(ctx: PythonContext) -> str:
+    layer, (outputs, size) = ctx.layer, map(int, ctx.top_shapes[0][1:])
+    weight, *bias = layer.blobs()
+    state = {"weight": weight} | ({"bias": bias[0].view(outputs, size)} if bias else {})
+    inside = arguments(len(weight.t()), outputs, size, bias=(str(bool(bias)), "True"))
+    constructor = f"{ctx.writer.use('WordSum')}({inside})"
+    return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
+
+
+@emits_onnx("MatrixProd")
+def matrix_prod_onnx(ctx: OnnxContext) -> None:
+    (left, right), (rows, each) = ctx.x, (shape[0] for shape in ctx.bottom_shapes)
+    if rows == each or ctx.shape()[0] != 1:
+        ctx.output("MatMul", left, right)
+        return
+    products = ctx.node("MatMul", ctx.node("Transpose", left, perm=[1, 0, 2]), right)
+    ctx.output("Transpose", products, perm=[1, 0, 2])
+
+
+@emits_python("MatrixProd")
+def matrix_prod_python(ctx: PythonContext) -> str:
+    return ctx.call("matrix_products", *ctx.x)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from rmpe_legacy.caffe.layers.norm import LEAST
+
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number, reshape_arguments
 
@@ -139,6 +141,29 @@ def normalize_channels_python(ctx: PythonContext) -> str:
     x = four_axes_python(ctx)
     call = ctx.call("normalize_channels", x, f"by_absolute={ctx.layer.kind == 'L1'}")
     return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
+
+
+@emits_onnx("Norm")
+def norm_onnx(ctx: OnnxContext) -> None:
+    x = four_axes_onnx(ctx)
+    length = ctx.node("Sqrt", ctx.node("ReduceSumSquare", x, ctx.integers([1])))
+    ctx.output("Div", x, ctx.node("Add", length, ctx.constant(LEAST)))
+
+
+@emits_python("Norm")
+def norm_python(ctx: PythonContext) -> str:
+    x = four_axes_python(ctx)
+    return f"{x} / ({x}.square().sum(1, keepdim=True).sqrt() + {number(LEAST)})"
+
+
+@emits_onnx("MultiSoftmax")
+def multi_softmax_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Softmax", four_axes_onnx(ctx), axis=1)
+
+
+@emits_python("MultiSoftmax")
+def multi_softmax_python(ctx: PythonContext) -> str:
+    return f"{four_axes_python(ctx)}.softmax(1)"
 
 
 @emits_onnx("NormL2")

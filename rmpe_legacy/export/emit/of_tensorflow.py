@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from rmpe_legacy.caffe.layers.resize_image import around
 
+from ..onnx_graph import FLOAT
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import number, pair
 from .rearrangement import slice_onnx
@@ -22,12 +26,12 @@ def add_python(ctx: PythonContext) -> str:
     return " + ".join(ctx.x)
 
 
-@emits_onnx("Mul")
+@emits_onnx("Mul", "TileProduct")
 def mul_onnx(ctx: OnnxContext) -> None:
     ctx.output("Mul", ctx.x[0], ctx.x[1] if len(ctx.x) > 1 else ctx.weight(0))
 
 
-@emits_python("Mul")
+@emits_python("Mul", "TileProduct")
 def mul_python(ctx: PythonContext) -> str:
     if len(ctx.x) > 1:
         return " * ".join(ctx.x)
@@ -136,12 +140,18 @@ def resize_nearest_python(ctx: PythonContext) -> str:
 
 @emits_onnx("ResizeBilinear")
 def resize_bilinear_onnx(ctx: OnnxContext) -> None:
-    layer, x, shape = ctx.layer, ctx.x[0], ctx.shape()
-    for axis in (layer.first + 1, layer.first):
-        lower, upper, share = around(layer.at[axis - layer.first], shape[axis])
+    layer, sizes = ctx.layer, ctx.shape()[ctx.layer.first :]
+    neighbours = [around(at, size) for at, size in zip(layer.at, sizes, strict=False)]
+    _between_onnx(ctx, ctx.x[0], layer.first, neighbours)
+
+
+def _between_onnx(ctx: OnnxContext, x: str, first: int, neighbours: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
+    """Give the layer's top: x between the rows and columns that `around` gives, along two axes from `first` on."""
+    for axis in (first + 1, first):
+        lower, upper, share = neighbours[axis - first]
         a, b = (ctx.node("Gather", x, ctx.integers(places.numpy()), axis=axis) for places in (lower, upper))
         moved = ctx.node("Mul", ctx.node("Sub", b, a), ctx.constant(share.view(-1, *[1] * (3 - axis)).numpy()))
-        if axis == layer.first:
+        if axis == first:
             ctx.output("Add", a, moved)
         else:
             x = ctx.node("Add", a, moved)
@@ -149,11 +159,27 @@ def resize_bilinear_onnx(ctx: OnnxContext) -> None:
 
 @emits_python("ResizeBilinear")
 def resize_bilinear_python(ctx: PythonContext) -> str:
-    layer, axis = ctx.layer, ctx.layer.first
+    return _between_python(ctx, ctx.x[0], ctx.layer.first)
+
+
+def _between_python(ctx: PythonContext, x: str, axis: int) -> str:
+    """x between rows and columns, along two axes from `axis` on."""
+    layer = ctx.layer
     ctx.plane()
-    places, rows = ctx.writer.buffer(layer, torch.cat(layer.at)), layer.size[0]
-    x = ctx.call("between_pixels", ctx.x[0], axis + 1, f"{places}[{rows}:]")
+    places, rows = ctx.writer.buffer(layer, torch.cat(layer.at)), len(layer.at[0])
+    x = ctx.call("between_pixels", x, axis + 1, f"{places}[{rows}:]")
     return ctx.call("between_pixels", x, axis, f"{places}[:{rows}]")
+
+
+@emits_onnx("Resize")
+def resize_onnx(ctx: OnnxContext) -> None:
+    x = ctx.node("Pad", ctx.x[0], ctx.integers([0, 0, 0, 0, 0, 0, 1, 1]))
+    _between_onnx(ctx, x, 2, [around(at, size + 1) for at, size in zip(ctx.layer.at, ctx.shape()[2:], strict=True)])
+
+
+@emits_python("Resize")
+def resize_python(ctx: PythonContext) -> str:
+    return _between_python(ctx, f"F.pad({ctx.x[0]}, (0, 1, 0, 1))", 2)
 
 
 @emits_onnx("UpsampleDarknet")
@@ -166,3 +192,44 @@ def upsample_darknet_onnx(ctx: OnnxContext) -> None:
 @emits_python("UpsampleDarknet")
 def upsample_darknet_python(ctx: PythonContext) -> str:
     return f"F.interpolate({ctx.x[0]}, scale_factor={ctx.layer.scale}, mode=\"nearest\")"
+
+
+@emits_onnx("Python=PadTensor")
+def pad_tensor_onnx(ctx: OnnxContext) -> None:
+    left, right, above, below = ctx.layer.margin
+    mode = {"replicate": "edge"}.get(ctx.layer.mode, ctx.layer.mode)
+    ctx.output("Pad", ctx.x[0], ctx.integers([0, 0, above, left, 0, 0, below, right]), mode=mode)
+
+
+@emits_python("Python=PadTensor")
+def pad_tensor_python(ctx: PythonContext) -> str:
+    mode = "" if ctx.layer.mode == "constant" else f", {ctx.layer.mode!r}"
+    return f"F.pad({ctx.x[0]}, {pair(ctx.layer.margin)}{mode})"
+
+
+@emits_onnx("Python=TensorShape")
+def tensor_shape_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Cast", ctx.node("Shape", ctx.x[0]), to=FLOAT)
+
+
+@emits_python("Python=TensorShape")
+def tensor_shape_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.new_tensor({ctx.x[0]}.shape)"
+
+
+@emits_onnx("Python=Eltwise")
+def eltwise_of_unequal_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    if layer.operation == 1:
+        terms = zip(ctx.x, layer.coeff, strict=True)
+        ctx.output("Add", *(ctx.node("Mul", x, ctx.constant(float(factor))) for x, factor in terms))
+    else:
+        ctx.output(("Mul", "", "Max", "Div", "Min")[layer.operation], *ctx.x)
+
+
+@emits_python("Python=Eltwise")
+def eltwise_of_unequal_python(ctx: PythonContext) -> str:
+    layer, (a, b) = ctx.layer, ctx.x
+    if layer.operation == 1:
+        return " + ".join(f"{number(c)} * {x}" for x, c in zip(ctx.x, layer.coeff, strict=True))
+    return (f"{a} * {b}", "", f"{a}.maximum({b})", f"{a} / {b}", f"{a}.minimum({b})")[layer.operation]

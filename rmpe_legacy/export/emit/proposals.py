@@ -31,7 +31,7 @@ def decode_bbox_python(ctx: PythonContext) -> str:
     return ctx.call("move_regions", *ctx.x[:2], *map(numbers, (ctx.layer.mean, ctx.layer.std)))
 
 
-@emits_onnx("Python=ProposalLayer")
+@emits_onnx("Python=ProposalLayer", "Python=SSH.layers.proposal_layer.ProposalLayer")
 def proposal_layer_onnx(ctx: OnnxContext) -> None:
     layer, settings = ctx.layer, ctx.layer.settings
     boxes, score, info = _of_anchors(ctx)
@@ -44,6 +44,25 @@ def proposal_layer_onnx(ctx: OnnxContext) -> None:
                           int(settings["RPN_POST_NMS_TOP_N"]) or total, settings["RPN_NMS_THRESH"])
     if len(ctx.y) > 1:
         ctx.graph.node("Unsqueeze", [score, ctx.integers([1])], [ctx.y[1]])
+
+
+@emits_onnx("FrcnnProposal")
+def frcnn_proposal_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    boxes, score, info = _of_anchors(ctx)
+    least = ctx.node("Mul", ctx.node("Gather", info, ctx.integers([2])), ctx.constant(int(layer.setting(
+        "rpn_min_size"))))
+    smaller = ctx.node("ReduceMin", low_high_size(ctx, boxes)[2], ctx.integers([1]), keepdims=0)
+    kept = ctx.node("GreaterOrEqual", smaller, least)
+    total = len(layer.shifted(*ctx.size()[1:]))
+    any_score = ctx.graph.constant(np.arange(total) % layer.anchors == 0, np.bool_)
+    likely = ctx.node("GreaterOrEqual", score, ctx.constant(layer.settings["test_rpn_score_thresh"]))
+    score = only(ctx, ctx.node("And", kept, ctx.node("Or", any_score, likely)), score)
+    boxes, score = (_turned(ctx, x, 0) for x in (boxes, score))  # of equal scores the later anchor goes first
+    score = _best_regions(ctx, boxes, score, layer.setting("rpn_pre_nms_top_n"), total,
+                          layer.setting("rpn_post_nms_top_n"), layer.setting("rpn_nms_thresh"))
+    if len(ctx.y) > 1:
+        ctx.graph.node("Unsqueeze", [score, ctx.integers([1, 2, 3])], [ctx.y[1]])
 
 
 @emits_onnx("Proposal")
@@ -95,7 +114,19 @@ def _turned(ctx: OnnxContext, x: str, axis: int) -> str:
 
 
 def _best_regions(ctx: OnnxContext, boxes: str, score: str, before: int, total: int, after: int, limit: float) -> str:
-    """Write the first top, regions of image 0, and return their scores (R).
+    """Write the first top, regions of image 0, and return their scores (R). See `_best_boxes`."""
+    kept, score = _best_boxes(ctx, boxes, score, before, total, after, limit)
+    margin = ctx.integers([0, 1, 0, 0])
+    if len(ctx.top_shapes[0]) == 2:
+        ctx.output("Pad", kept, margin)
+    else:
+        ctx.output("Unsqueeze", ctx.node("Pad", kept, margin), ctx.integers([2, 3]))
+    return score
+
+
+def _best_boxes(ctx: OnnxContext, boxes: str, score: str, before: int, total: int, after: int, limit: float
+                ) -> tuple[str, str]:
+    """Return the boxes (R, 4) that stay, best first, and their scores (R).
 
     Args:
         ctx: The layer.
@@ -104,24 +135,84 @@ def _best_regions(ctx: OnnxContext, boxes: str, score: str, before: int, total: 
         before: How many of the best are suppressed.
         total: How many there are.
         after: How many stay at most.
-        limit: A box goes if a better one overlaps it by more.
+        limit: A box goes if a better one overlaps it by more; if infinite, none does.
     """
+    if limit == float("inf"):
+        score, place = ctx.graph.nodes_of("TopK", [score, ctx.integers([min(before, total, after)])], 2, axis=0)
+        stays = ctx.node("Greater", score, ctx.constant(-float("inf")))
+        boxes = ctx.node("Compress", ctx.node("Gather", boxes, place, axis=0), stays, axis=0)
+        return boxes, ctx.node("Compress", score, stays, axis=0)
     if before < total:
         score, place = ctx.graph.nodes_of("TopK", [score, ctx.integers([before])], 2, axis=0)
         boxes = ctx.node("Gather", boxes, place, axis=0)
     found = suppressed(ctx, unsqueezed(ctx, boxes, 0), unsqueezed(ctx, score, 0, 1), after, limit)
     place = last_places(ctx, found)
-    ctx.output("Pad", ctx.node("Gather", boxes, place, axis=0), ctx.integers([0, 1, 0, 0]))
-    return ctx.node("Gather", score, place, axis=0)
+    return ctx.node("Gather", boxes, place, axis=0), ctx.node("Gather", score, place, axis=0)
 
 
-@emits_python("Python=ProposalLayer")
+@emits_onnx("Python=rpn.proposal_layer.ProposalLayer")
+def span_proposal_onnx(ctx: OnnxContext) -> None:
+    """A span is a box without a height."""
+    layer, settings, (channels, length, *_) = ctx.layer, ctx.layer.settings, ctx.size()
+    anchors = layer.shifted(length).astype(np.float32)
+    size = anchors[:, 1:] - anchors[:, :1] + np.float32(1)
+    scores, moves = (ctx.node("Reshape", x, ctx.integers([channels, length])) for x in ctx.x)
+    moves = ctx.node("Reshape", ctx.node("Transpose", moves, perm=[1, 0]), ctx.integers([-1, 2]))
+    shift, stretch = split(ctx, moves, 1, 1)
+    score = ctx.node("Slice", scores, *map(ctx.integers, ([channels // 2], [channels], [0])))
+    score = ctx.node("Reshape", ctx.node("Transpose", score, perm=[1, 0]), ctx.integers([-1]))
+    sizes = ctx.graph.parameter(f"{layer.spec.name}.sizes", size)
+    middle = ctx.node("Add", ctx.node("Mul", shift, sizes), ctx.graph.parameter(
+        f"{layer.spec.name}.centres", anchors[:, :1] + np.float32(0.5) * size))
+    spans = ctx.node("Clip", _around(ctx, middle, stretch, sizes), ctx.constant(0.0),
+                     ctx.constant(length * layer.stride - 1))
+    begin, end = split(ctx, spans, 1, 1)
+    long = ctx.node("GreaterOrEqual", ctx.node("Add", ctx.node("Sub", end, begin), ctx.constant(1.0)),
+                    ctx.constant(settings["RPN_MIN_SIZE"]))
+    score = only(ctx, ctx.node("Squeeze", long, ctx.integers([1])), score)
+    zero = ctx.node("Mul", begin, ctx.constant(0.0))
+    boxes = ctx.node("Concat", begin, zero, end, zero, axis=1)
+    boxes, score = (_turned(ctx, x, 0) for x in (boxes, score))  # of equal scores the later anchor goes first
+    total = len(anchors)
+    kept, score = _best_boxes(ctx, boxes, score, int(settings["RPN_PRE_NMS_TOP_N"]) or total, total,
+                              int(settings["RPN_POST_NMS_TOP_N"]) or total, settings["RPN_NMS_THRESH"])
+    ctx.output("Pad", ctx.node("Gather", kept, ctx.integers([0, 2]), axis=1), ctx.integers([0, 1, 0, 0]))
+    if len(ctx.y) > 1:
+        ctx.graph.node("Unsqueeze", [score, ctx.integers([1])], [ctx.y[1]])
+
+
+@emits_python("Python=rpn.proposal_layer.ProposalLayer")
+def span_proposal_python(ctx: PythonContext) -> str:
+    layer, settings = ctx.layer, ctx.layer.settings
+    length = ctx.bottom_shapes[0][2]
+    if not isinstance(length, int):
+        raise ctx.refuse("it is written for fixed sizes only")
+    anchors = ctx.writer.buffer(layer, torch.from_numpy(layer.shifted(length)).float())
+    call = ctx.call("propose_spans", arguments(
+        *ctx.x, anchors, number(length * layer.stride - 1), f"before={settings['RPN_PRE_NMS_TOP_N']}",
+        f"after={settings['RPN_POST_NMS_TOP_N']}", f"threshold={number(settings['RPN_NMS_THRESH'])}",
+        f"least={settings['RPN_MIN_SIZE']}"))
+    return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
+
+
+@emits_python("Python=ProposalLayer", "Python=SSH.layers.proposal_layer.ProposalLayer")
 def proposal_layer_python(ctx: PythonContext) -> str:
     layer, settings = ctx.layer, ctx.layer.settings
     anchors = ctx.writer.buffer(layer, torch.from_numpy(layer.shifted(*map(int, ctx.bottom_shapes[0][2:]))).float())
     call = ctx.call("propose", arguments(
         *ctx.x, anchors, f"before={settings['RPN_PRE_NMS_TOP_N']}", f"after={settings['RPN_POST_NMS_TOP_N']}",
         f"threshold={number(settings['RPN_NMS_THRESH'])}", f"least={settings['RPN_MIN_SIZE']}"))
+    return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
+
+
+@emits_python("FrcnnProposal")
+def frcnn_proposal_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    anchors = ctx.writer.buffer(layer, torch.from_numpy(layer.shifted(*ctx.plane())).float())
+    call = ctx.call("propose_likely", arguments(
+        *ctx.x, anchors, f"least_score={number(layer.settings['test_rpn_score_thresh'])}",
+        f"before={layer.setting('rpn_pre_nms_top_n')}", f"after={layer.setting('rpn_post_nms_top_n')}",
+        f"threshold={number(layer.setting('rpn_nms_thresh'))}", f"least={int(layer.setting('rpn_min_size'))}"))
     return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
 
 
@@ -133,6 +224,43 @@ def proposal_python(ctx: PythonContext) -> str:
         *ctx.x, anchors, f"before={param.pre_nms_topn}", f"after={param.post_nms_topn}",
         f"threshold={number(param.nms_thresh)}", f"least={number(param.min_size)}"))
     return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
+
+
+@emits_onnx("Python=BoxTransformLayer")
+def box_transform_onnx(ctx: OnnxContext) -> None:
+    low, _, size = low_high_size(ctx, _last_four(ctx))
+    moves = ctx.node("Add", ctx.node("Mul", ctx.x[1], ctx.constant(ctx.layer.deviations)),
+                     ctx.constant(ctx.layer.means))
+    shift, stretch = split(ctx, moves, 2, 2)
+    centre = ctx.node("Add", low, ctx.node("Mul", ctx.constant(0.5), size))
+    boxes = _around(ctx, ctx.node("Add", ctx.node("Mul", shift, size), centre), stretch, size)
+    ctx.output("Pad", boxes, ctx.integers([0, 1, 0, 0]))
+
+
+def _last_four(ctx: OnnxContext) -> str:
+    values = int(ctx.bottom_shapes[0][1])
+    return ctx.x[0] if values == 4 else split(ctx, ctx.x[0], values - 4, 4)[1]
+
+
+@emits_python("Python=BoxTransformLayer")
+def box_transform_python(ctx: PythonContext) -> str:
+    return ctx.call("transform_boxes", *ctx.x, *map(numbers, (ctx.layer.means, ctx.layer.deviations)))
+
+
+@emits_onnx("Python=RoISelectLayer")
+def roi_select_onnx(ctx: OnnxContext) -> None:
+    scores, classes = ctx.x[1], ctx.integers(np.arange(1, ctx.layer.classes))
+    label = ctx.node("ArgMax", scores, axis=1)
+    own = only(ctx, ctx.node("Equal", label, classes), ctx.node("ReduceMax", scores, ctx.integers([1])))
+    someone = ctx.node("Greater", ctx.node("ReduceMax", own, ctx.integers([0])), ctx.constant(-float("inf")))
+    best = ctx.node("ArgMax", ctx.node("Where", someone, own, ctx.node("Gather", scores, classes, axis=1)), axis=0,
+                    keepdims=0)
+    ctx.output("Gather", table(ctx, 0, 5), best, axis=0)
+
+
+@emits_python("Python=RoISelectLayer")
+def roi_select_python(ctx: PythonContext) -> str:
+    return ctx.call("best_of_classes", *ctx.x)
 
 
 @emits_onnx("Python=pylayer.proposal_layer.ProposalLayer")

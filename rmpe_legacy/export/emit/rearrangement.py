@@ -34,7 +34,7 @@ def padding_python(ctx: PythonContext) -> str:
     return f"F.pad({ctx.maps()}, ({begin}, {end}, {begin}, {end}))"
 
 
-@emits_onnx("Reorg")
+@emits_onnx("Reorg", "Python=darknet_reorg")
 def reorg_onnx(ctx: OnnxContext) -> None:
     c, h, w = ctx.size()
     s = ctx.layer.stride
@@ -46,7 +46,7 @@ def reorg_onnx(ctx: OnnxContext) -> None:
     ctx.output("Reshape", x, ctx.integers([-1, *ctx.graph.graph.at_own_sizes(ctx.top_shapes[0][1:])]))
 
 
-@emits_python("Reorg")
+@emits_python("Reorg", "Python=darknet_reorg")
 def reorg_python(ctx: PythonContext) -> str:
     c, h, w = ctx.bottom_shapes[0][1:]
     s = ctx.layer.stride
@@ -145,12 +145,12 @@ def crop_center_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}[{', '.join(parts)}]"
 
 
-@emits_onnx("Tiling")
+@emits_onnx("Tiling", "Reshape=pixelshuffler")
 def tiling_onnx(ctx: OnnxContext) -> None:
     ctx.output("DepthToSpace", ctx.x[0], blocksize=ctx.layer.side, mode="CRD")
 
 
-@emits_python("Tiling")
+@emits_python("Tiling", "Reshape=pixelshuffler")
 def tiling_python(ctx: PythonContext) -> str:
     return f"F.pixel_shuffle({ctx.x[0]}, {ctx.layer.side})"
 

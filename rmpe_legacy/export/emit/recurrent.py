@@ -16,7 +16,7 @@ from .expressions import arguments
 def lstm_onnx(ctx: OnnxContext) -> None:
     weight = ctx.weight(len(ctx.layer.declared) - 1)
     given, cont = _steps(ctx)
-    _final_states(ctx, *_lstm_steps(ctx, ctx.layer.steps, given, cont, weight, *_first_states(ctx)))
+    final_states(ctx, *_lstm_steps(ctx, ctx.layer.steps, given, cont, weight, *first_states(ctx)))
 
 
 def _lstm_steps(ctx: OnnxContext, steps: int, given: str, cont: str, weight: str, h: str = "", c: str = ""
@@ -26,9 +26,9 @@ def _lstm_steps(ctx: OnnxContext, steps: int, given: str, cont: str, weight: str
     for t in range(steps):
         x_t, cont_t = (ctx.node("Gather", x, ctx.integers(t), axis=0) for x in (given, cont))
         gates = ctx.node("Gemm", ctx.node("Mul", h, cont_t), weight, x_t, transB=1) if h else x_t
-        h, c = _unit(ctx, c, gates, cont_t)
+        h, c = unit(ctx, c, _gates(ctx, gates), cont_t)
         hidden.append(h)
-    _stack(ctx, hidden, [ctx.y[0]])
+    stack(ctx, hidden, [ctx.y[0]])
     return h, c
 
 
@@ -38,15 +38,15 @@ def rnn_onnx(ctx: OnnxContext) -> None:
     w_hh, w_ho, b_o = (ctx.weight(len(layer.declared) - i) for i in (3, 2, 1))
     given, cont = _steps(ctx)
     hidden = []
-    h = (_first_states(ctx) or ("",))[0]
+    h = (first_states(ctx) or ("",))[0]
     for t in range(layer.steps):
         x_t, cont_t = (ctx.node("Gather", x, ctx.integers(t), axis=0) for x in (given, cont))
         h = ctx.node("Tanh", ctx.node("Gemm", ctx.node("Mul", h, cont_t), w_hh, x_t, transB=1) if h else x_t)
         hidden.append(h)
-    flat = ctx.node("Reshape", _stack(ctx, hidden), ctx.integers([-1, layer.size]))
+    flat = ctx.node("Reshape", stack(ctx, hidden), ctx.integers([-1, layer.size]))
     out = ctx.node("Tanh", ctx.node("Gemm", flat, w_ho, b_o, transB=1))
     ctx.output("Reshape", out, ctx.integers([layer.steps, -1, layer.size]))
-    _final_states(ctx, h)
+    final_states(ctx, h)
 
 
 def _steps(ctx: OnnxContext) -> tuple[str, str]:
@@ -62,15 +62,18 @@ def _steps(ctx: OnnxContext) -> tuple[str, str]:
     return given, ctx.node("Unsqueeze", ctx.x[1], ctx.integers([2]))
 
 
-def _first_states(ctx: OnnxContext) -> list[str]:
+def first_states(ctx: OnnxContext) -> list[str]:
     """Return the initial states (N, D) that are bottoms; none where the initial state is 0."""
     return [ctx.node("Squeeze", x, ctx.integers([0])) for x in ctx.x[2 + ctx.layer.static :]]
 
 
-def _unit(ctx: OnnxContext, cell: str, gates: str, cont: str) -> tuple[str, str]:
-    """Return an LSTM's hidden and cell values after a step; "" stands for a cell of 0."""
-    size = int(ctx.top_shapes[0][-1])
-    i, f, o, g = ctx.graph.nodes_of("Split", [gates, ctx.integers([size] * 4)], 4, axis=-1)
+def _gates(ctx: OnnxContext, together: str) -> list[str]:
+    return ctx.graph.nodes_of("Split", [together, ctx.integers([int(ctx.top_shapes[0][-1])] * 4)], 4, axis=-1)
+
+
+def unit(ctx: OnnxContext, cell: str, gates: Sequence[str], cont: str) -> tuple[str, str]:
+    """Return an LSTM's hidden and cell values after a step of four gates; "" stands for a cell of 0."""
+    i, f, o, g = gates
     new = ctx.node("Mul", ctx.node("Sigmoid", i), ctx.node("Tanh", g))
     if cell:
         kept = ctx.node("Mul", ctx.node("Mul", ctx.node("Sigmoid", f), cont), cell)
@@ -78,13 +81,13 @@ def _unit(ctx: OnnxContext, cell: str, gates: str, cont: str) -> tuple[str, str]
     return ctx.node("Mul", ctx.node("Sigmoid", o), ctx.node("Tanh", new)), new
 
 
-def _stack(ctx: OnnxContext, steps: list[str], to: Sequence[str] | int = 1) -> str:
+def stack(ctx: OnnxContext, steps: list[str], to: Sequence[str] | int = 1) -> str:
     if len(steps) == 1:
         return ctx.graph.node("Unsqueeze", [steps[0], ctx.integers([0])], to)
     return ctx.graph.node("Concat", [ctx.node("Unsqueeze", h, ctx.integers([0])) for h in steps], to, axis=0)
 
 
-def _final_states(ctx: OnnxContext, *states: str) -> None:
+def final_states(ctx: OnnxContext, *states: str) -> None:
     for state, name in zip(states, ctx.y[1:], strict=bool(ctx.layer.exposed)):
         ctx.graph.node("Unsqueeze", [state, ctx.integers([0])], [name])
 
@@ -92,7 +95,7 @@ def _final_states(ctx: OnnxContext, *states: str) -> None:
 @emits_onnx("LSTMUnit")
 def lstm_unit_onnx(ctx: OnnxContext) -> None:
     cell, gates, cont = ctx.x
-    h, c = _unit(ctx, cell, gates, ctx.node("Unsqueeze", cont, ctx.integers([2])))
+    h, c = unit(ctx, cell, _gates(ctx, gates), ctx.node("Unsqueeze", cont, ctx.integers([2])))
     for value, name in zip((c, h), ctx.y, strict=True):
         ctx.graph.node("Identity", [value], [name])
 

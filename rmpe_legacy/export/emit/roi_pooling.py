@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ..onnx_graph import FLOAT, INT64
-from .boxes import half_away, padded, regions, split
+from .boxes import finite_regions, half_away, padded, split, table
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number, pair, reshape_arguments
 from .flow import interpolated
@@ -20,15 +18,9 @@ def roi_pooling_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
     if len(layer.pooled) != 2:
         raise ctx.refuse("regions in volumes are not supported")
-    image, corners = _regions(ctx)
+    image, corners = finite_regions(ctx)
     rois = ctx.node("Concat", image, _as_ints(ctx, padded(ctx, corners, layer.pad_ratio)), axis=1)
     ctx.output("MaxRoiPool", ctx.x[0], rois, pooled_shape=list(layer.pooled), spatial_scale=layer.scale)
-
-
-def _regions(ctx: OnnxContext) -> tuple[str, str]:
-    """Return the image numbers (R, 1) and the corners (R, 4); nan for infinite ones, as ``RoiLayer.regions`` does."""
-    image, corners = regions(ctx)
-    return image, ctx.node("Add", corners, ctx.node("Mul", corners, ctx.constant(0.0)))
 
 
 def _as_ints(ctx: OnnxContext, corners: str) -> str:
@@ -51,12 +43,43 @@ def roi_pooling_python(ctx: PythonContext) -> str:
                                               pad_ratio=(number(layer.pad_ratio), "0")))
 
 
+@emits_onnx("ROIPooling=r-c3d")
+def span_pooling_onnx(ctx: OnnxContext) -> None:
+    """Pool the bins of rows and columns, which are the same for each span, as channels of one column."""
+    layer, (channels, length, *plane) = ctx.layer, ctx.size()
+    x = ctx.x[0]
+    for axis, bins in enumerate(layer.plane_bins(plane), 3):
+        x = ctx.node("Concat", *(_bin(ctx, x, axis, *ends) for ends in bins), axis=axis)
+    x = ctx.node("Reshape", ctx.node("Transpose", x, perm=[0, 1, 3, 4, 2]), ctx.integers([0, -1, length, 1]))
+    video, begin, end = split(ctx, table(ctx, 1, 3), 1, 1, 1)
+    zero = ctx.node("Mul", ctx.node("Add", begin, end), ctx.constant(0.0))  # nan for a span without an end
+    corners = ctx.node("Concat", zero, begin, zero, end, axis=1)
+    rois = ctx.node("Concat", video, _as_ints(ctx, corners), axis=1)
+    steps, *pooled = layer.pooled
+    top = ctx.node("MaxRoiPool", x, rois, pooled_shape=[steps, 1], spatial_scale=layer.scale)
+    top = ctx.node("Reshape", top, ctx.integers([-1, channels, *pooled, steps]))
+    ctx.output("Transpose", top, perm=[0, 1, 4, 2, 3])
+
+
+def _bin(ctx: OnnxContext, x: str, axis: int, begin: int, end: int) -> str:
+    """Return the largest values between two places of an axis; 0 if there are none."""
+    if begin >= end:
+        return ctx.node("Mul", ctx.node("Slice", x, *map(ctx.integers, ([0], [1], [axis]))), ctx.constant(0.0))
+    part = ctx.node("Slice", x, *map(ctx.integers, ([begin], [end], [axis])))
+    return ctx.node("ReduceMax", part, ctx.integers([axis]))
+
+
+@emits_python("ROIPooling=r-c3d")
+def span_pooling_python(ctx: PythonContext) -> str:
+    return ctx.call("span_max_pool", *ctx.x, pair(ctx.layer.pooled), number(ctx.layer.scale))
+
+
 @emits_onnx("PSROIPooling")
 def psroi_pooling_onnx(ctx: OnnxContext) -> None:
     """Sum each bin by matrices of 0 and 1 that say which rows and columns it has."""
     layer, (_, h, w) = ctx.layer, ctx.size()
     group = layer.group
-    image, corners = _regions(ctx)
+    image, corners = finite_regions(ctx)
     low, high = split(ctx, half_away(ctx, corners), 2, 2)
     scale = ctx.constant(layer.scale)
     begin = ctx.node("Mul", low, scale)
@@ -124,7 +147,7 @@ def psroi_pooling_python(ctx: PythonContext) -> str:
 def psroi_align_onnx(ctx: OnnxContext) -> None:
     """Sum each bin by matrices of how much the rows and columns count that lie beside its samples."""
     layer, (_, h, w) = ctx.layer, ctx.size()
-    image, corners = _regions(ctx)
+    image, corners = finite_regions(ctx)
     low, high = split(ctx, corners, 2, 2)
     scale = ctx.constant(layer.scale)
     begin = ctx.node("Mul", low, scale)
@@ -155,95 +178,6 @@ def _shares(ctx: OnnxContext, begin: str, step: str, extent: int) -> str:
 def psroi_align_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     return ctx.call("psroi_align", *ctx.x, layer.dim, layer.group, layer.samples, number(layer.scale))
-
-
-@emits_onnx("ROIAlign")
-def roi_align_onnx(ctx: OnnxContext) -> None:
-    layer = ctx.layer
-    image, corners = _regions(ctx)
-    corners = ctx.node("Sub", ctx.node("Mul", padded(ctx, corners, layer.pad_ratio), ctx.constant(layer.scale)),
-                       ctx.constant(0.5))
-    low, high = split(ctx, corners, 2, 2)
-    length = ctx.node("Sub", high, low)
-    has_size = ctx.node("Greater", ctx.node("ReduceMin", length, ctx.integers([1])), ctx.constant(0.0))  # (R, 1)
-    _sample(ctx, image, low, length, layer.pooled, [bins + 1 for bins in layer.pooled], has_size)
-
-
-@emits_onnx("ROIWarping")
-def roi_warping_onnx(ctx: OnnxContext) -> None:
-    layer = ctx.layer
-    image, corners = _regions(ctx)
-    low, high = split(ctx, half_away(ctx, ctx.node("Mul", corners, ctx.constant(layer.scale))), 2, 2)
-    length = ctx.node("Max", ctx.node("Sub", high, low), ctx.constant(0.0))
-    _sample(ctx, image, low, length, layer.size, layer.size)
-
-
-@emits_python("ROIWarping")
-def roi_warping_python(ctx: PythonContext) -> str:
-    layer = ctx.layer
-    return ctx.call("roi_warp", *ctx.x, pair(layer.size), number(layer.scale))
-
-
-def _sample(ctx: OnnxContext, image: str, begin: str, length: str, bins: Sequence[int], points: Sequence[int],
-            valid: str | None = None) -> None:
-    """Write the top: features, interpolated at a grid of points in each region; 0 off the map.
-
-    Args:
-        ctx: The layer.
-        image: Each region's image, (R, 1).
-        begin: The first point, (R, 2), columns first.
-        length: The length of `bins` steps, (R, 2).
-        bins: Into how many steps rows and columns are divided.
-        points: The numbers of points.
-        valid: Which regions have values other than 0, (R, 1); all if None.
-    """
-    begins, lengths = (split(ctx, both, 1, 1) for both in (begin, length))
-    samples = [_samples(ctx, begins[1 - axis], lengths[1 - axis], bins[axis], points[axis], size)
-               for axis, size in enumerate(ctx.size()[1:])]
-    features = ctx.node("Transpose", ctx.x[0], perm=[0, 2, 3, 1])
-    image = ctx.node("Unsqueeze", ctx.node("Cast", image, to=INT64), ctx.integers([2]))  # (R, 1, 1)
-    (rows, down, seen_rows), (columns, across, seen_columns) = samples
-    shape = ctx.node("Shape", ctx.node("Mul", ctx.node("Unsqueeze", down[0], ctx.integers([2])),
-                                       ctx.node("Unsqueeze", across[0], ctx.integers([1]))))
-    parts = []
-    for i in range(2):
-        for j in range(2):
-            place = [image, ctx.node("Unsqueeze", rows[i], ctx.integers([2])),
-                     ctx.node("Unsqueeze", columns[j], ctx.integers([1]))]
-            spread = [ctx.node("Unsqueeze", ctx.node("Expand", p, shape), ctx.integers([3])) for p in place]
-            weight = ctx.node("Mul", ctx.node("Unsqueeze", across[j], ctx.integers([1, 3])),
-                              ctx.node("Unsqueeze", down[i], ctx.integers([2, 3])))
-            parts.append(ctx.node("Mul", weight, ctx.node("GatherND", features,
-                                                          ctx.node("Concat", *spread, axis=3))))
-    value = ctx.node("Sum", *parts)
-    inside = ctx.node("And", ctx.node("Unsqueeze", seen_rows, ctx.integers([2, 3])),
-                      ctx.node("Unsqueeze", seen_columns, ctx.integers([1, 3])))
-    if valid is not None:
-        inside = ctx.node("And", inside, ctx.node("Unsqueeze", valid, ctx.integers([2, 3])))
-    ctx.output("Transpose", ctx.node("Where", inside, value, ctx.constant(0.0)), perm=[0, 3, 1, 2])
-
-
-def _samples(ctx: OnnxContext, begin: str, length: str, bins: int, points: int, size: int
-             ) -> tuple[tuple[str, str], tuple[str, str], str]:
-    """Return the two cells beside each point of an axis, their shares, and whether it is on the map: (R, points)."""
-    step = ctx.node("Div", length, ctx.constant(float(bins)))
-    at = ctx.node("Add", begin, ctx.node("Mul", ctx.constant(np.arange(points)), step))
-    seen = ctx.node("And", ctx.node("GreaterOrEqual", at, ctx.constant(-0.5)),
-                    ctx.node("LessOrEqual", at, ctx.constant(size - 0.5)))
-    at = ctx.node("Where", seen, at, ctx.constant(0.0))  # nan is no place
-    low, last = ctx.node("Floor", at), ctx.constant(size - 1)
-    near, far = (ctx.node("Clip", x, ctx.constant(0.0), last)
-                 for x in (low, ctx.node("Add", low, ctx.constant(1.0))))
-    share = ctx.node("Sub", ctx.node("Clip", at, ctx.constant(0.0), last), near)
-    cells = ctx.node("Cast", near, to=INT64), ctx.node("Cast", far, to=INT64)
-    return cells, (ctx.node("Sub", ctx.constant(1.0), share), share), seen
-
-
-@emits_python("ROIAlign")
-def roi_align_python(ctx: PythonContext) -> str:
-    layer = ctx.layer
-    return ctx.call("roi_grid_sample", arguments(*ctx.x, pair(layer.pooled), number(layer.scale),
-                                                 pad_ratio=(number(layer.pad_ratio), "0")))
 
 
 @emits_onnx("MaskPooling")

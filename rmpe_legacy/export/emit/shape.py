@@ -54,12 +54,12 @@ def split_python(ctx: PythonContext) -> str:
     return ", ".join(ctx.x * len(ctx.top_shapes))
 
 
-@emits_onnx("Reshape")
+@emits_onnx("Reshape", "Reshape=in-place")
 def reshape_onnx(ctx: OnnxContext) -> None:
     ctx.graph.reshape(ctx.x[0], ctx.bottom_shapes[0], ctx.top_shapes[0], ctx.y[0])
 
 
-@emits_python("Reshape")
+@emits_python("Reshape", "Reshape=in-place")
 def reshape_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.reshape({reshape_arguments(ctx.x[0], ctx.bottom_shapes[0], ctx.top_shapes[0])})"
 
@@ -158,3 +158,15 @@ def cascade_mask_onnx(ctx: OnnxContext) -> None:
 @emits_python("Python=MaskLayer")
 def cascade_mask_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.reshape(-1, 1, {MASK}, {MASK})"
+
+
+@emits_onnx("Duplicate")
+def duplicate_onnx(ctx: OnnxContext) -> None:
+    one = ctx.graph.reshape(ctx.x[0], ctx.bottom_shapes[0], (*ctx.bottom_shapes[0][:2], 1, 1))
+    ctx.output("Expand", one, ctx.integers([1, 1, *map(int, ctx.top_shapes[0][2:])]))
+
+
+@emits_python("Duplicate")
+def duplicate_python(ctx: PythonContext) -> str:
+    h, w = ctx.plane(top=True)
+    return f"{ctx.x[0]}.flatten(1)[:, :, None, None].expand(-1, -1, {h}, {w})"

@@ -170,3 +170,13 @@ def convert_onnx(ctx: OnnxContext) -> None:
 @emits_python("Convert")
 def convert_python(ctx: PythonContext) -> str:
     return ctx.call("as_sequence", ctx.x[0])
+
+
+@emits_onnx("GlobalSumPooling")
+def sum_over_rows_onnx(ctx: OnnxContext) -> None:
+    ctx.output("ReduceSum", ctx.x[0], ctx.integers([0]))
+
+
+@emits_python("GlobalSumPooling")
+def sum_over_rows_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.sum(0, keepdim=True)"

@@ -33,6 +33,14 @@ def decode_boxes(offset: Tensor, prior: Tensor, variance: Tensor, code: str) -> 
     return torch.cat([middle - half, middle + half], -1)
 
 
+def boxes_of_places(x: Tensor, middles: Tensor, ideal_size: float, alone: bool) -> Tensor:
+    """Maps (N, C, H, W), of which the second channel and those behind it are corners around `middles` (K, H, W), as
+    shares of ideal_size -> the same, the corners in pixels. `alone`: the other channels are 0."""
+    y = torch.zeros_like(x) if alone else x.clone()
+    y[:, 1 : 1 + len(middles)] = ideal_size * (x[:, 1 : 1 + len(middles)] - 0.5) + middles
+    return y
+
+
 def text_shapes(moves: Tensor, prior: Tensor, variance: Tensor) -> Tensor:
     """Quadrangles, or rectangles by two corners and a height: moves (N, P, places, 8 or 5), P priors -> the same."""
     prior, variance = prior[:, None], variance[:, None]
@@ -157,6 +165,30 @@ def propose(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, bef
     return F.pad(box[kept], (1, 0)), score[kept, None]
 
 
+def propose_likely(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, least_score: float, before: int,
+                   after: int, threshold: float, least: float) -> tuple[Tensor, Tensor]:
+    """The same as (R, 5, 1, 1) and (R, 1, 1, 1); of each cell's anchors but the first, those of a lower score go."""
+    box, score = moved_anchors(scores, moves, info, anchors)
+    first = torch.arange(len(score), device=score.device) % (moves.shape[1] // 4) == 0
+    large = (box[:, 2:] - box[:, :2] + 1 >= least * info.flatten()[2]).all(1) & (first | (score >= least_score))
+    box, score = box[large].flip(0), score[large].flip(0)
+    kept = best_boxes(box, score, before, threshold, after)
+    return F.pad(box[kept], (1, 0))[..., None, None], score[kept, None, None, None]
+
+
+def propose_spans(scores: Tensor, moves: Tensor, anchors: Tensor, end: float, *, before: int, after: int,
+                  threshold: float, least: float) -> tuple[Tensor, Tensor]:
+    """The same of anchors in time (P, 2), cut at 0 and `end`, by scores and moves (1, 2A, L, 1, 1): (R, 3), (R, 1)."""
+    move, size = moves.flatten(2)[0, :, :].t().reshape(-1, 2), anchors[:, 1] - anchors[:, 0] + 1
+    middle, half = move[:, 0] * size + (anchors[:, 0] + 0.5 * size), 0.5 * (torch.exp(move[:, 1]) * size)
+    span = torch.stack([middle - half, middle + half], 1).clamp(0, end)
+    score = scores.flatten(2)[0, scores.shape[1] // 2 :].t().reshape(-1)
+    long = span[:, 1] - span[:, 0] + 1 >= least
+    span, score = span[long].flip(0), score[long].flip(0)
+    kept = best_boxes(F.pad(span[..., None], (0, 1)).flatten(1), score, before, threshold, after)
+    return F.pad(span[kept], (1, 0)), score[kept, None]
+
+
 def propose_by_scale(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, before: int, after: int,
                      threshold: float, least: float) -> tuple[Tensor, Tensor]:
     """The same of PVANet, with scores (R): info has two scales, and the scores of small boxes are 0."""
@@ -175,6 +207,22 @@ def move_by_best(rois: Tensor, moves: Tensor, scores: Tensor, info: Tensor) -> T
     half = 0.5 * (torch.exp(move[:, 2:]) * size)
     end = info.flatten()[[1, 0, 1, 0]] - 1
     return F.pad(torch.minimum(torch.cat([middle - half, middle + half], 1).clamp(min=0), end), (1, 0))
+
+
+def transform_boxes(boxes: Tensor, moves: Tensor, mean: list, std: list) -> Tensor:
+    """Boxes, the last four of each row, moved by moves (R, 4), which are scaled and shifted first: (R, 5)."""
+    moves, low = moves * moves.new_tensor(std) + moves.new_tensor(mean), boxes[:, -4:-2]
+    size = boxes[:, -2:] - low + 1
+    middle, half = moves[:, :2] * size + (low + 0.5 * size), 0.5 * (torch.exp(moves[:, 2:]) * size)
+    return F.pad(torch.cat([middle - half, middle + half], 1), (1, 0))
+
+
+def best_of_classes(rois: Tensor, scores: Tensor) -> Tensor:
+    """For each class but the first, the best of the regions (R, 5) that have it, or else the best for it."""
+    best, label = scores.max(1)
+    own = torch.where(label[:, None] == torch.arange(scores.shape[1], device=label.device), best[:, None], -torch.inf)
+    own = torch.where(own.amax(0) > -torch.inf, own, scores)
+    return rois.reshape(len(rois), 5)[own[:, 1:].argmax(0)]
 
 
 def text_boxes(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:

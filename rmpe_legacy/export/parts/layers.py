@@ -244,6 +244,18 @@ class Embed(nn.Module):
         return rows if self.bias is None else rows + self.bias
 
 
+class WordSum(nn.Module):
+    """Weighted sums along axis 1: (N, inputs, size) -> (N, outputs, size)."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, bias: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs, size)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight @ x if self.bias is None else self.weight @ x + self.bias
+
+
 class Normalize(nn.Module):
     """x / sqrt(sum of x^2 + eps) * scale. The sum runs over channels, or with `whole` over all of a sample."""
 
@@ -349,6 +361,36 @@ def lstm_unit(cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor
     i, f, o, g = gates.chunk(4, -1)
     cell = cont * torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
     return cell, torch.sigmoid(o) * torch.tanh(cell)
+
+
+class ConvLSTM(nn.Module):
+    """x (T, N, C, H, W), cont (T, N), 0 where a sequence begins [, static (1, N, S, H, W)] -> (T, N, D, H, W).
+
+    The cell adds to its gates by the weights `seen`. The initial state is 0; if `exposed`, states (1, N, D, H, W) are
+    further arguments and results.
+    """
+
+    def __init__(self, of_input: nn.Module, of_hidden: nn.Module, static: nn.Module | None = None,
+                 seen: tuple | None = None, exposed: bool = False):
+        super().__init__()
+        self.of_input, self.of_hidden, self.of_static, self.exposed = of_input, of_hidden, static, exposed
+        self.seen = None if seen is None else nn.Parameter(torch.zeros(seen))
+
+    def forward(self, x: Tensor, cont: Tensor, *rest: Tensor) -> Tensor | tuple[Tensor, ...]:
+        given = self.of_input(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        if self.of_static is not None:
+            given = given + self.of_static(rest[0][0])
+        h, c = (s[0] for s in rest[-2:]) if self.exposed else (x.new_zeros(1, given.shape[2] // 4, *x.shape[3:]),) * 2
+        hidden = []
+        for x_t, cont_t in zip(given, cont[..., None, None, None], strict=True):
+            gates = list((self.of_hidden((h * cont_t).expand(len(x_t), -1, -1, -1)) + x_t).chunk(4, 1))
+            if self.seen is not None:
+                gates[:3] = [gate + c * weight for gate, weight in zip(gates, self.seen, strict=False)]
+            i, f, o, g = gates
+            c = cont_t * torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            hidden.append(h)
+        return (torch.stack(hidden), h[None], c[None]) if self.exposed else torch.stack(hidden)
 
 
 class RNNLayer(nn.Module):

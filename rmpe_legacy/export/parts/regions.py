@@ -39,6 +39,28 @@ def roi_max_pool(x: Tensor, rois: Tensor, pooled: tuple, scale: float, pad_ratio
     return top
 
 
+def span_max_pool(x: Tensor, rois: Tensor, pooled: tuple, scale: float) -> Tensor:
+    """The largest value in each bin of spans of time, 0 in empty ones: (N, C, L, H, W), (R, 3) -> (R, C, *pooled).
+
+    Rows and columns are pooled as if there were 7 of each.
+    """
+    span, bins = half_away(rois[:, 1:] * scale), []
+    for axis, count in enumerate(pooled):
+        first, last = (torch.zeros_like(span[:, :1]), torch.full_like(span[:, :1], 6)) if axis else span.split(1, 1)
+        step, k = (last - first + 1).clamp(min=1) / count, torch.arange(count, dtype=x.dtype, device=x.device)
+        ends = [(k * step).floor() + first, ((k + 1) * step).ceil() + first]
+        bins.append([list(zip(*pair, strict=True)) for pair in zip(
+            *(end.clamp(0, x.shape[2 + axis]).long().tolist() for end in ends), strict=True)])
+    top = x.new_zeros(len(rois), x.shape[1], *pooled)
+    for r, video in enumerate(rois[:, 0].long().tolist()):
+        for i, (t1, t2) in enumerate(bins[0][r]):
+            for j, (y1, y2) in enumerate(bins[1][r]):
+                for n, (x1, x2) in enumerate(bins[2][r]):
+                    if t1 < t2 and y1 < y2 and x1 < x2:
+                        top[r, :, i, j, n] = x[video, :, t1:t2, y1:y2, x1:x2].amax((1, 2, 3))
+    return top
+
+
 def parts_around(x: Tensor, points: Tensor, size: tuple, scale: float) -> tuple[Tensor, ...]:
     """What lies around points (N, P, 2), columns first: of a map (N, C, H, W), P times (N, C, *size); 0 outside it."""
     wide = F.pad(x, [size[1], size[1], size[0], size[0]])
@@ -113,6 +135,85 @@ def roi_warp(x: Tensor, rois: Tensor, pooled: tuple, scale: float) -> Tensor:
     images, boxes = regions_of(rois)
     corner = half_away(boxes * scale)
     return sample_grids(x, images, corner, (corner[:, 2:] - corner[:, :2]).clamp(min=0), pooled, pooled)
+
+
+def roi_middles(x: Tensor, rois: Tensor, pooled: tuple, scale: float) -> Tensor:
+    """The values in the middle of bins that are cut at the map: (N, C, H, W), (R, 5) -> (R, C, *pooled)."""
+    images, boxes = regions_of(rois)
+    shares, empty = [], []
+    for axis, bins in enumerate(pooled):
+        first, last, size = boxes[:, 1 - axis, None] * scale, boxes[:, 3 - axis, None] * scale, x.shape[2 + axis]
+        edge = torch.arange(bins + 1, dtype=x.dtype, device=x.device) * ((last - first + 1).clamp(min=1) / bins) + first
+        edge = edge.clamp(0, size - 1)
+        middle = (edge[:, :-1] + edge[:, 1:]) / 2
+        shares.append((1 - (middle[..., None] - torch.arange(size, device=x.device)).abs()).clamp(min=0).nan_to_num())
+        empty.append(~(edge[:, 1:] >= edge[:, :-1]))
+    top = torch.einsum("rph,rchw,rqw->rcpq", shares[0], x[images], shares[1])
+    return top.masked_fill((empty[0][:, :, None] | empty[1][:, None])[:, None], 0)
+
+
+def roi_best_samples(x: Tensor, rois: Tensor, pooled: tuple, scale: float) -> Tensor:
+    """The largest of four samples of the first four points of each bin: (N, C, H, W), (R, 5) -> (R, C, *pooled).
+
+    A sample weighs points by how near they lie to a point of the region. One row and column beyond a map is what
+    follows in memory, as published.
+    """
+    images, boxes = regions_of(rois)
+    first, number, at, empty = [], [], [], []
+    k = torch.arange(4, device=x.device)
+    for axis, bins in enumerate(pooled):
+        low, high = boxes[:, 1 - axis, None] * scale, boxes[:, 3 - axis, None] * scale
+        step = (high - low + 1).clamp(min=1) / bins
+        begin, end = ((torch.arange(bins, device=x.device) + i) * step + low for i in (0, 1))
+        begin, end = begin.clamp(0, x.shape[2 + axis]), end.clamp(0, x.shape[2 + axis])
+        first.append(begin.ceil().nan_to_num().long())
+        number.append((end.floor().nan_to_num().long() - first[-1] + 1).clamp(min=0))
+        empty.append(~(end > begin))
+    many = number[1][:, None, :, None].clamp(min=1)
+    places = first[0][:, :, None, None] + k // many, first[1][:, None, :, None] + k % many
+    there = k < number[0][:, :, None, None] * number[1][:, None, :, None]
+    for axis, place in enumerate(places):
+        low, high = (boxes[:, i - axis].view(-1, 1, 1, 1) * scale for i in (1, 3))
+        extent = high - low
+        share = 2 * (place - low) / torch.where(extent == 0, 1, extent) - 1
+        at.append(torch.where(extent == 0, 0, share).clamp(-1, 1))
+    near = [[(1 - (at[axis] - side).abs()).clamp(min=0).nan_to_num() for side in (-0.5, 0.5)] for axis in range(2)]
+    index = torch.where(there, places[0] * x.shape[3] + places[1], 0)
+    plane = (torch.tensor(images, device=x.device)[:, None] * x.shape[1] + torch.arange(x.shape[1], device=x.device))
+    values = F.pad(x.flatten(), (0, x.shape[3] + 4))[plane.long()[:, :, None, None, None] * x[0, 0].numel()
+                                                     + index[:, None]]
+    best = torch.stack([(values * (a * b * there)[:, None]).sum(4) for a in near[1] for b in near[0]]).amax(0)
+    return torch.where((empty[0][:, :, None] | empty[1][:, None])[:, None], best.clamp(min=0), best)
+
+
+def deformable_psroi_pool(x: Tensor, rois: Tensor, moves: Tensor | None, dim: int, group: int, samples: int,
+                          scale: float) -> Tensor:
+    """The mean of samples of each bin, of the channel that belongs to it: (N, K, H, W), (R, 5) and how far bins are
+    moved, in sizes of the region, (R, classes, 2, group, group), columns first -> (R, dim, group, group)."""
+    images, boxes = regions_of(rois)
+    corner, places, inside = half_away(boxes), [], []
+    moves = x.new_zeros(len(boxes), 1, 2, 1, 1) if moves is None else moves.repeat_interleave(dim // moves.shape[1], 1)
+    for axis in range(2):
+        begin = corner[:, 1 - axis] * scale - 0.5
+        size = ((corner[:, 3 - axis] + 1) * scale - 0.5 - begin).clamp(min=0.1)[:, None, None, None]
+        bins = torch.arange(group, dtype=x.dtype, device=x.device)
+        start = (bins if axis else bins[:, None]) * (size / group) + begin[:, None, None, None]
+        start = start + moves[:, :, 1 - axis] * size
+        at = start[..., None] + torch.arange(samples, device=x.device) * (size / group / samples)[..., None]
+        last = x.shape[2 + axis] - 1
+        inside.append((at >= -0.5) & (at <= last + 0.5))
+        places.append(at.clamp(0, last).where(inside[-1], 0))
+    own = torch.arange(x.shape[1], device=x.device).view(-1, group, group)
+    plane = (torch.tensor(images, device=x.device).long().view(-1, 1, 1, 1) * x.shape[1] + own)[..., None, None]
+    rows, columns = places[0][..., None], places[1][..., None, :]
+    counts = inside[0][..., None] & inside[1][..., None, :]
+    total = x.new_zeros(())
+    for row, down in ((rows.floor(), 1 - rows + rows.floor()), (rows.ceil(), rows - rows.floor())):
+        for column, across in ((columns.floor(), 1 - columns + columns.floor()),
+                               (columns.ceil(), columns - columns.floor())):
+            index = (plane * x.shape[2] + row.long()) * x.shape[3] + column.long()
+            total = total + x.flatten()[index] * (down * across)
+    return torch.where(counts, total, 0).sum((4, 5)) / counts.sum((4, 5)).clamp(min=1)
 
 
 def sample_grids(x: Tensor, images: list, begin: Tensor, length: Tensor, bins: tuple, points: tuple) -> Tensor:
