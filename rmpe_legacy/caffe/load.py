@@ -316,6 +316,8 @@ def _fitting(specs: list[LayerSpec], findings: list[Finding], incomplete: frozen
 
     Any other error remains for the one who builds the network, as it would be Caffe's.
     """
+    if not findings and all(spec.bottom or spec.type == "Input" for spec in specs):
+        return specs, findings, incomplete  # nothing was left out or can be assumed, and wiring takes time
     resize = True  # once; what then fails is left out at the size that is assumed first
     while specs:
         try:

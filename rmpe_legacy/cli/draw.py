@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .options import add_net_options, load_plugins
+from .short_lived import without_garbage_collection
 from .terminal import say
 
 
@@ -17,6 +18,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_net_options(command)
 
 
+@without_garbage_collection()
 def run(args: argparse.Namespace) -> None:
     """Draw a network: layers with their shapes, parameters, phases and shared weights, grouped by block.
 

@@ -8,6 +8,7 @@ from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.wording import shorten_list
 
 from .options import add_net_options, load_plugins
+from .short_lived import without_garbage_collection
 from .terminal import say, tell
 
 
@@ -17,6 +18,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_net_options(command)
 
 
+@without_garbage_collection()
 def run(args: argparse.Namespace) -> int:
     """List a network's layers with their output shapes and parameters, or the contents of a weights file.
 
