@@ -202,9 +202,10 @@ class Net(nn.Module):
                 if blob.requires_grad:
                     blob.retain_grad()
         quick = not (gradients or self.loss_weights or torch.compiler.is_compiling() or _has_any_global_hook())
+        blob_of = blobs.__getitem__
         for step in self.steps:
             if step.is_plain and quick:  # a small network would spend half of its time on what other steps need
-                tops = run_step(step, [blobs[name] for name in step.bottom], quick)
+                tops = run_step(step, list(map(blob_of, step.bottom)), quick)
                 if len(tops) == 1:
                     blobs[step.top[0]] = tops[0]
                 else:
@@ -321,8 +322,9 @@ class Net(nn.Module):
     def _first_parameter(self) -> nn.Parameter | None:
         """Return the first of ``parameters()``, found without going through all modules."""
         for step in self.steps:
-            if (first := next(iter(step.layer._parameters.values()), None)) is not None:
-                return first
+            for parameter in step.layer._parameters.values():
+                if parameter is not None:
+                    return parameter
         return next(self.parameters(), None)
 
     def _gate(self, step: Step, bottoms: list[Tensor], fed: Mapping[str, Tensor]) -> list[int]:

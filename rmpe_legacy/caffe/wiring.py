@@ -13,7 +13,7 @@ from rmpe_legacy.wording import shorten
 
 from .layers import registry
 from .layers.base import Layer, Shape, shape_text
-from .layers.by_use import OTHER_SIZES, other_shapes
+from .layers.by_use import OTHER_SIZES, other_shapes, sample_by_use
 from .spec import LayerSpec
 from .step import Step, arithmetic_of, reshape_step
 
@@ -148,12 +148,18 @@ class _Wiring:
         for i, top in enumerate(own):
             if top is None or top in self.fits:
                 continue
-            for shape in (*other_shapes(spec, bottoms, i), *self._maps_beside(top)):
+            for shape in (*self._by_use(top, bottoms[i]), *other_shapes(spec, bottoms, i), *self._maps_beside(top)):
                 trial = tuple(shape if other == top else b for b, other in zip(bottoms, own, strict=True))
                 if self._takes(spec, trial):
                     self.fits[top] = shape
                     return True
         return False
+
+    def _by_use(self, top: str, own: Shape) -> Iterator[Shape]:
+        """As many values in each row as all layers that read the top, together, need."""
+        sample = sample_by_use(top, self.specs)
+        if own and sample:
+            yield (own[0], *sample)
 
     def _maps_beside(self, top: str) -> Iterator[Shape]:
         """A value for each place of the images that a data layer's other tops are."""

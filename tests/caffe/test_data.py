@@ -185,12 +185,27 @@ class TestWithoutTheStore:
     def test_each_layer_knows_its_shapes(self, build, type_name: str, params: str, shapes: tuple):
         assert build(type_name, params).steps[0].top_shapes == shapes
 
-    @pytest.mark.parametrize(("type_name", "params", "reason"), [
-        ("DataHeatmap", "heatmap_data_param { batchsize: 1 outsize: 4 }", "it has no source, and without labelinds"),
-    ])
-    def test_a_shape_that_nothing_tells_is_asked_for(self, build, type_name: str, params: str, reason: str):
-        with pytest.raises(LayerError, match=reason):
-            build(type_name, params)
+    def test_joints_that_nothing_tells_are_as_many_as_they_are_compared_with(self, tmp_path: Path):
+        file = tmp_path / "net.prototxt"
+        file.write_text('layer { name: "d" type: "DataHeatmap" top: "x" top: "maps" heatmap_data_param { batchsize: 2 '
+                        'outsize: 9 label_height: 9 label_width: 9 } } layer { name: "c" type: "Convolution" '
+                        'bottom: "x" top: "c" convolution_param { num_output: 7 kernel_size: 1 } } '
+                        'layer { name: "l" type: "EuclideanLossHeatmap" bottom: "c" bottom: "maps" bottom: "x" '
+                        'top: "l" }')
+        with (pytest.warns(UserWarning, match="maps 2 x 7 x 9 x 9, which the layers that read them take"),
+              pytest.warns(UserWarning, match="it has no source, and without labelinds only the layers that read")):
+            net = load_net(file)
+        assert net.steps[0].top_shapes == ((2, 3, 9, 9), (2, 7, 9, 9))
+
+    def test_a_sliced_label_is_as_long_as_its_parts_are_compared_with(self, tmp_path: Path):
+        file = tmp_path / "net.prototxt"
+        file.write_text('layer { name: "d" type: "Data" top: "x" top: "pose" data_param { source: "no" batch_size: 2 } '
+                        'transform_param { crop_size: 8 } } layer { name: "s" type: "Slice" bottom: "pose" top: "at" '
+                        'top: "turn" slice_param { axis: 1 slice_point: 3 } } layer { name: "f" type: "InnerProduct" '
+                        'bottom: "x" top: "f" inner_product_param { num_output: 4 } } '
+                        'layer { name: "l" type: "EuclideanLoss" bottom: "f" bottom: "turn" top: "l" }')
+        with pytest.warns(UserWarning, match="pose 2 x 7"):
+            load_net(file)
 
     @pytest.mark.parametrize(("type_name", "params", "missing"), [
         ("Data", 'data_param { source: "no/db" batch_size: 1 }', "its source 'no/db' does not exist"),

@@ -14,6 +14,7 @@ from one_layer import Shape, layer, net_of
 from rmpe_legacy.caffe.layers.base import count
 from rmpe_legacy.caffe.layers.registry import classes_of, known_types
 from rmpe_legacy.caffe.proto.schema import Field, MessageType, load_schema
+from rmpe_legacy.caffe.step import arithmetic_of
 from rmpe_legacy.errors import LayerError, RmpeError
 
 FOUND = {
@@ -69,6 +70,8 @@ FOUND = {
     "a blank that is no label": (layer("CTCLoss", "x y z", "l", "ctc_loss_param { blank_index: 5 }"),
                                  {"x": (8, 2, 5), "y": (8, 2), "z": (8, 2)}, "blank_index 5 is none of its 5 labels"),
     "a threshold without end": (layer("Sparsify", rest="sparsify_param { thre: inf }"), {"x": (2, 3)}, "without end"),
+    "a grid without end": (layer("STLoss", rest="st_loss_param { output_H: 100000000 output_W: 3 }"), {"x": (4, 6)},
+                           "its grid of 100000000 x 3 points is too large"),
     "targets of other images": (layer("SmoothL1Loss", "x z", "l", "smooth_l1_loss_param { sigma: 1 }"),
                                 {"x": (3, 4), "z": (5, 4)}, "needs bottoms of the same size; they are 3 x 4, 5 x 4"),
 }
@@ -110,6 +113,16 @@ def test_padding_out_of_all_proportion_takes_no_memory(kind: str, rest: str, siz
     bottoms = "x z" if kind.startswith("Correlation") else "x"
     with pytest.raises(LayerError, match=r"with its padding, a bottom of .* would be"):
         net_of(layer(kind, bottoms, rest=rest), dict.fromkeys(bottoms.split(), (1, 1, *sizes)), dialect="mixed")
+
+
+def test_arithmetic_of_a_users_own_layer_is_its_authors(monkeypatch: pytest.MonkeyPatch):
+    """Who writes a layer needs the line that failed."""
+    spec = net_of(layer("ReLU"), {"x": (2, 3)}).steps[-1].layer.spec
+    with pytest.raises(LayerError, match=r"its sizes cannot be computed \(division by zero\)"), arithmetic_of(spec):
+        raise ZeroDivisionError("division by zero")
+    monkeypatch.setattr("rmpe_legacy.caffe.layers.registry.is_users_own", lambda name: True)
+    with pytest.raises(ZeroDivisionError), arithmetic_of(spec):
+        raise ZeroDivisionError("division by zero")
 
 
 def test_windows_laid_out_of_a_padded_bottom_take_no_memory():

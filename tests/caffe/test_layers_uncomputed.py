@@ -77,6 +77,7 @@ SHAPES = {
     "DeepHumanModelIntegralX": ("", [MAP], [(2, 6)]),
     "DeepHumanModelIntegralY": ("", [MAP], [(2, 5)]),
     "DeepHumanModelIntegralZ": ("", [MAP], [(2, 8)]),
+    "MergeData": ("", [(2, 3, 5, 6)] * 4, [(2, 3, 5, 6), (2, 3, 5, 6), (2, 1)]),
     "MulRGB": ("", [(2, 3, 5, 6)], [(2, 3, 5, 6)]),
     "OutputBlob": ("", [MAP], []),
     "DeepHumanModelOutputJointOnSkeletonMapH36M": ("", [MAP] * 4, []),
@@ -249,7 +250,6 @@ def test_a_python_layer_has_its_shapes_and_refuses_to_run(name: str, tmp_path: P
 @pytest.mark.parametrize(("name", "text", "bottoms", "tops", "words"), [
     ("sampling_layers.RandomSamplingLayer", "{'num': 5, 'output_size': 4}", [MAP, MAP], 2, "num is 5 for 2 images"),
     ("roi_data_layer.transpose_layer.RoIDataLayer", "{'order': '0,1'}", [MAP], 1, "'order': the 4 axes' numbers"),
-    ("resize.resize_to_same_size", "", [MAP, (3, 3, 2, 3)], 1, "with the same N, not 2 x 8 x 5 x 6, 3 x 3 x 2 x 3"),
     ("python_layers.py_generate_roi_layer.PyGenerateROILayer", "{'joint_idx': 2}", [(2, 6)], 1, "one of 2 joints"),
     ("data_switch.DataSwitchLayer", "", [(2, 3), (2, 4)], 2, "takes two blobs of one size"),
     ("ron_layer.det_layer.DetLayer", "'stride_scale_numcls': 64,7", [(1, 20, 6, 6), MAP, MAP], 2, "three whole"),

@@ -102,6 +102,12 @@ class TestUnknown:
         assert len(lines) == 3
         assert len(net.left_out.layers) == 21, "a program finds each"
 
+    def test_the_network_in_a_solver_is_taken(self, path):
+        file = path('base_lr: 0.1 # net_param {\nsnapshot_prefix: "net_param {"\nnet_param {\n' + INPUT + IP + "}\n")
+        assert [step.layer.spec.type for step in load_net(file).steps] == ["Input", "InnerProduct"]
+        with pytest.raises(RmpeError, match=r"net\.prototxt:4:15: "):
+            load_net(path("net_param {\n" + INPUT + "\nlayer { name: 5 } }"))
+
     @pytest.mark.parametrize(("text", "words"), [
         ('net: "train_val.prototxt" base_lr: 0.01 lr_policy: "step" max_iter: 9 solver_mode: GPU',
          "net.prototxt: is a solver, not a network; give the network that it names, train_val.prototxt"),

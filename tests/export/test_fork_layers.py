@@ -296,7 +296,7 @@ def test_detections_of_refinedet(first: str, in_target: str, make, tmp_path: Pat
     ("ChannelReduce", (2, 6, 4), "channel_reduce_param { num_channels: 3 operation: SUM }"),
     ("SplitChannel", (2, 6), "memory_data_param { channels: 4 }"),
     ("Padding", (1, 2, 3), "padding_param { pad_beg: 2 pad_end: 1 }"),
-    ("L2Normalize", (3,), ""), ("SeLUDropout", (), ""),
+    ("Grid", (2, 3, 4), ""), ("Grid", (2, 1), ""), ("L2Normalize", (3,), ""), ("SeLUDropout", (), ""),
 ])
 def test_a_bottom_with_fewer_axes(make, kind, shape, param, tmp_path: Path):
     path = tmp_path / "net.prototxt"

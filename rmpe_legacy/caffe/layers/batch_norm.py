@@ -15,7 +15,7 @@ from torch.nn import functional
 from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Layer, Shape, count, shape_text
-from .bn import AXES, Normalized
+from .bn import AXES, MovingBN, Normalized
 from .registry import Choice, chooses, register
 
 LEAST_EPS = 1e-5  # of NVCaffe
@@ -148,6 +148,28 @@ class NvidiaBatchNorm(_ByChannel):
             moving.mul_(kept).add_(new * (1 - kept))
 
 
+@register("BatchNorm", form="nvidia15")
+class Nvidia15BatchNorm(MovingBN):
+    """BatchNorm as NVCaffe 0.15 stored it for cuDNN. Blobs, each (1, C, 1, 1): scale, bias, moving mean and variance;
+    and a factor that nothing reads, (1, 1, 1, 1).
+
+    The blobs' order is that of the published weights of yedmed/steganalysis_with_CNN_Yedroudj-Net@43ef244.
+    """
+
+    params = ("batch_norm_param",)
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("batch_norm_param")
+        self.momentum, self.eps = param.moving_average_fraction, max(param.eps, LEAST_EPS)
+        scale = param.scale_filler if param.has("scale_filler") else 1.0
+        bias = param.bias_filler if param.has("bias_filler") else 0.0
+        self.declare_blobs(bottom[0], ("scale", scale), bias, frozen=False)
+        self.declare("factor", (1, 1, 1, 1), learns=False)
+
+    def channel_blobs(self) -> list[Tensor]:
+        return super().channel_blobs()[:4]
+
+
 @register("BatchNorm", form="synopsys")
 class DarknetBatchNorm(BatchNorm):
     """(x - mean) / (sqrt(variance) + eps) per channel, as darknet has it: (N, C, ...) -> the same.
@@ -175,9 +197,9 @@ class DarknetBatchNorm(BatchNorm):
 
 @chooses("BatchNorm")
 def _choose(spec: LayerSpec) -> Choice:
-    """Scale and bias in the layer are NVCaffe's, another place of eps is synopsys's."""
+    """Scale and bias in the layer are NVCaffe's, in the form of its dialect; another place of eps is synopsys's."""
     param = spec.get("batch_norm_param")
     if "add_eps_before_sqrt" in param.fields:
         return Choice("synopsys")
     own = any(name in param.fields for name in ("scale_bias", "scale_filler", "bias_filler"))
-    return Choice("nvidia") if own else Choice("", ("nvidia", "synopsys"))
+    return Choice("nvidia", ("nvidia15",)) if own else Choice("", ("nvidia", "synopsys"))

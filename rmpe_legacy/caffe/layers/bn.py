@@ -1,7 +1,9 @@
 """Batch normalisation with its own scale and shift, in the three meanings that the type BN has.
 
 Sources: bn_layer.cpp of TimoSaemann/caffe-segnet-cudnn5@abcf30d and HyeonwooNoh/caffe@d9e8494 (segnet),
-hszhao/PSPNet@798bdc9 and yjxiong/caffe@9831a2b (pspnet), happynear/caffe-windows@967eedf (happynear).
+hszhao/PSPNet@798bdc9 and yjxiong/caffe@9831a2b (pspnet), happynear/caffe-windows@967eedf (happynear);
+bnplus_layer.cpp of ArcherFMY/caffe-sal-ensemble@ff8e040; bn_conv_layer.cu of
+GuanshuoXu/caffe_deep_learning_for_steganalysis@2139f17.
 """
 
 from __future__ import annotations
@@ -101,6 +103,7 @@ class SegnetBN(_Bn):
     """
 
     params = ("bn_param",)
+    mode = "bn_mode"
     tops = (1, 3)
     eps = 1e-9
     least_axes = 2
@@ -109,10 +112,10 @@ class SegnetBN(_Bn):
         return self.nchw(bottom)
 
     def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("bn_param")
-        self.learn = param.bn_mode == "LEARN"
+        param = self.spec.get(self.params[0])
+        self.learn = getattr(param, self.mode) == "LEARN"
         if not self.learn and self.top_count > 1:
-            raise self.spec.error("has tops for mean and variance only in bn_mode LEARN; remove them")
+            raise self.spec.error("has tops for mean and variance only in mode LEARN; remove them")
         shape = self.parameter_shape(bottom[0])
         self.declare("scale", shape, param.scale_filler)
         self.declare("shift", shape, param.shift_filler)
@@ -129,6 +132,14 @@ class SegnetBN(_Bn):
         return (y, mean, variance)[: self.top_count]
 
 
+@register("BNplus", form="")
+class BNplus(SegnetBN):
+    """The same, under the name that it has beside PSPNet's BN."""
+
+    params = ("bnplus_param",)
+    mode = "bnplus_mode"
+
+
 class MovingBN(_Bn):
     """Normalises each channel by the batch's mean and variance in TRAIN, which it also averages; by the averages in
     TEST or if frozen: (N, C), (N, C, H) or (N, C, H, W) -> the same.
@@ -139,8 +150,10 @@ class MovingBN(_Bn):
 
     least_axes = 2
     statistic = "variance"
+    fixed = False  # True: its averages hold in TRAIN too, though slope and bias learn
 
-    def declare_blobs(self, bottom: Shape, slope: tuple[str, Message], bias: Message, frozen: bool) -> None:
+    def declare_blobs(self, bottom: Shape, slope: tuple[str, Message | float], bias: Message | float, frozen: bool
+                      ) -> None:
         """Declare the four blobs: slope by its name and filler, bias by its filler."""
         self.frozen, shape = frozen, self.parameter_shape(bottom)
         self.declare(slope[0], shape, slope[1], learns=not frozen)
@@ -165,7 +178,7 @@ class MovingBN(_Bn):
         if self.frozen:
             factor = self.stored(second)
             return (x - mean) * factor * slope + bias
-        if self.spec.phase == "TEST":
+        if self.spec.phase == "TEST" or self.fixed:
             return Normalized.apply(x, slope, bias, mean, self.stored(second))
         seen = x.detach()
         batch_mean = seen.mean(AXES, keepdim=True)
@@ -219,6 +232,21 @@ class HappynearBN(TsnBN):
 
     def kept(self, variance: Tensor) -> Tensor:
         return 1 / (variance + self.eps).sqrt()
+
+
+@register("BNConv", form="")
+class BNConv(MovingBN):
+    """The same of (N, C, H, W): averages that weigh a new batch by `decay`, eps 1e-10, and with `fix` the averages in
+    TRAIN too."""
+
+    params = ("bn_conv_param",)
+    least_axes = 4
+    eps = 1e-10
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("bn_conv_param")
+        self.momentum, self.fixed = 1 - param.decay, param.fix
+        self.declare_blobs(bottom[0], ("scale", 1.0), 0.0, frozen=False)
 
 
 @register("BN", form="ctpn")

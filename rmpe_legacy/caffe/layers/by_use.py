@@ -70,7 +70,8 @@ def _sample_of_parts(cut: LayerSpec, specs: Sequence[LayerSpec]) -> Shape | None
     points = list(param.slice_point)
     if not points or axis not in (1, -1) or len(points) != len(cut.top) - 1 or points != sorted({*points} - {0}):
         return None
-    last = sample_by_use(cut.top[-1], [spec for spec in specs if spec is not cut])  # or a circle would have no end
+    others = [spec for spec in specs if spec is not cut]  # or a circle would have no end
+    last = sample_by_use(cut.top[-1], others) if any(cut.top[-1] in spec.bottom for spec in others) else None
     if last is not None and len(last) < 2:
         return (points[-1] + (last[0] if last else 1),)
     widths = {b - a for a, b in zip([0, *points], points, strict=False)}

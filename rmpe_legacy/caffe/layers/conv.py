@@ -38,13 +38,14 @@ class Convolution(BaseConvolution):
         return tops
 
     def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.torch_has_it:
-            conv = _CONV[len(self.kernel)]
+        if not self.torch_has_it:
+            return self._by_windows(x, weight, bias)
+        conv = _CONV[len(self.kernel)]
+        if x.dtype is torch.float64 and x.device.type == "cpu" and len(x) > 1:
             # In double precision torch unfolds a whole batch at once: 49 times its memory for a 7 x 7 kernel.
-            images = x.split(1) if x.dtype == torch.float64 and x.device.type == "cpu" and len(x) > 1 else [x]
-            tops = [conv(part, weight, bias, self.stride, self.pad, self.dilation, self.group) for part in images]
-            return tops[0] if len(tops) == 1 else torch.cat(tops)
-        return self._by_windows(x, weight, bias)
+            return torch.cat([conv(image, weight, bias, self.stride, self.pad, self.dilation, self.group)
+                              for image in x.split(1)])
+        return conv(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
 
     def _by_windows(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve by one matrix product per group, for cases torch lacks: 0 or over 3 axes, or a dilation of 0."""

@@ -276,9 +276,12 @@ class CTCGreedyDecoder(_Sequences):
     bottoms: Count = (2, 3)
     tops: Count = (1, 3)
     refuses = unforced = (0, 1, 2)
-    not_exportable = "is not supported"
+    not_exportable = ""
     is_discontinuous = True
     caffe_source = "ctc_decoder_layer.cpp"
+
+    def setup(self, *bottom: Shape) -> None:
+        self.not_exportable = JUDGES if len(bottom) > 2 else ""
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.check(bottom)
@@ -318,13 +321,15 @@ class _WholeGreedyDecoder(Layer):
     bottoms: Count = (1, 2)
     works_in_place = False
     unforced = (0, 1)
-    not_exportable = "is not supported"
     is_discontinuous = True
     caffe_source = "ctc_decoder_layer.cpp"
 
     def reading(self) -> tuple[int, bool]:
         """The blank label, below 0 for the last, and whether labels that repeat are one."""
         raise NotImplementedError
+
+    def setup(self, *bottom: Shape) -> None:
+        self.not_exportable = JUDGES if len(bottom) > 1 else ""
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         scores, *labels = bottom

@@ -146,13 +146,15 @@ class DataHeatmap(SourceLayer):
 
     def shapes(self) -> list[Shape]:
         param = self.param
+        self.assumes = not (self.source_exists() or param.labelinds)
         if self.source_exists():
             joints = len(self.persons[0].joints)
         elif param.labelinds:
             joints = len(param.labelinds.rstrip(",").split(",")) // 2
         else:
-            raise self.spec.error(f"{self.missing()}, and without labelinds nothing else determines the number of "
-                                  "joints; create it, or set labelinds")
+            joints = 1
+            self.warn(f"{self.missing()}, and without labelinds only the layers that read its heatmaps can tell the "
+                      "number of joints; create it, or set labelinds")
         batch = self.batch_or_one()
         return [(batch, COLORS, param.outsize, param.outsize),
                 (batch, joints, param.label_height, param.label_width)]

@@ -281,6 +281,29 @@ class CPMData(FedLayer):
         return [(n, 4, h, w), (n, 2 * (param.num_parts + 1), h // stride, w // stride)][: self.top_count]
 
 
+@register("CPMData", form="lstm")
+class CPMDataOfTransform(FedLayer):
+    """The same as transform_param says, for LSTM pose machines; without put_gaussian, pictures alone. Source:
+    cpm_data_layer.cpp of lawy623/LSTM_Pose_Machines@68a9212."""
+
+    params = ("cpmdata_param", "transform_param")
+    tops = (1, 2)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param, n = self.spec.get("transform_param"), max(1, self.spec.get("cpmdata_param").batch_size)
+        h, w, stride = param.crop_size_y, param.crop_size_x, param.stride
+        if not stride:
+            raise self.spec.error("needs a stride above 0")
+        return [(n, COLORS + param.put_gaussian, h, w),
+                (n, 2 * (param.num_parts + 1), h // stride, w // stride)][: self.top_count]
+
+
+@chooses("CPMData")
+def _choose_poses(spec: LayerSpec) -> Choice:
+    """OpenPose's has a message for its transformation."""
+    return Choice("lstm") if spec.has("cpmdata_param") else Choice("")
+
+
 def mask_size(param: Message, h: int, w: int) -> tuple[int, int]:
     """Height and width of MobileNet-YOLO's masks for images of h x w."""
     scale = max(1, first_of(param, "seg_scales"))
@@ -522,3 +545,19 @@ class FastWindowData(FedLayer):
             raise self.spec.error("needs batch_size and crop_size, above 0")
         side = param.crop_size
         return [(param.batch_size, COLORS, side, side), *[(param.batch_size, 1, 1, 1)] * (self.top_count - 1)]
+
+
+@register("McwindowData", form="")
+class McwindowData(FedLayer):
+    """Windows of images (n, 3, crop_size, crop_size), their masks (n, 1, mask_crop_size, mask_crop_size) and labels
+    (n, 1, 1, 1), fed. Source: mcwindow_data_layer.cpp of Robert0812/deepsaldet@296c03c."""
+
+    params = ("mcwindow_data_param",)
+    tops = 3
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("mcwindow_data_param")
+        n, side, mask = param.batch_size, param.crop_size, param.mask_crop_size
+        if min(n, side, mask) < 1:
+            raise self.spec.error("needs batch_size, crop_size and mask_crop_size, above 0")
+        return [(n, COLORS, side, side), (n, 1, mask, mask), (n, 1, 1, 1)]

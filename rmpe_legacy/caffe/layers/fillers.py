@@ -13,13 +13,17 @@ import torch
 from torch import Tensor
 
 from rmpe_legacy.caffe.proto.message import Message
+from rmpe_legacy.caffe.proto.schema import Schema
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.registry import Registry
 
 _FILLERS: Registry[str, Callable[[Tensor, Message], None]] = Registry("filler")
 _SPARSE = ("gaussian",)  # the only filler that supports `sparse`
 _RMPE_ONLY = ("nearest", "file")
-_FORKS_ONLY = {"diagonal": "diag_val", "borderMask": "border_ratio", "flowBorderMask": "border_ratio"}  # and a field
+_FORKS_ONLY = {  # and a field that tells these forks
+    "diagonal": ("FillerParameter", "diag_val"), "borderMask": ("FillerParameter", "border_ratio"),
+    "flowBorderMask": ("FillerParameter", "border_ratio"), "dctr": ("LayerParameter", "dctrqt_param"),
+}
 
 
 def fill(blob: Tensor, filler: Message) -> None:
@@ -28,9 +32,10 @@ def fill(blob: Tensor, filler: Message) -> None:
     Raises:
         RmpeError: Caffe does not have the filler, or refuses the blob's shape.
     """
-    dialect = filler.descriptor.schema.dialect
+    schema = filler.descriptor.schema
+    dialect = schema.dialect
     known = [name for name in _FILLERS if (dialect == "rmpe" or name not in _RMPE_ONLY)
-             and (name not in _FORKS_ONLY or _FORKS_ONLY[name] in filler.descriptor.fields)]
+             and (name not in _FORKS_ONLY or _has(schema, *_FORKS_ONLY[name]))]
     if filler.type not in known:
         raise RmpeError(f"unknown filler {filler.type!r}; dialect {dialect!r} has {', '.join(known)}")
     if not blob.numel():
@@ -42,6 +47,10 @@ def fill(blob: Tensor, filler: Message) -> None:
     except (RuntimeError, OverflowError) as error:  # from torch, for numbers that float32 cannot hold
         reason = str(error).partition("\n")[0]
         raise RmpeError(f"filler {filler.type!r}: cannot fill a blob of {tuple(blob.shape)}: {reason}") from error
+
+
+def _has(schema: Schema, message: str, field: str) -> bool:
+    return field in schema[message].fields
 
 
 @_FILLERS.register("constant")
@@ -144,6 +153,21 @@ def _flow_border_mask(blob: Tensor, filler: Message) -> None:
     blob.fill_(1)
     blob[:, 0, :, -1] = 0
     blob[:, 1, -1] = 0
+
+
+@_FILLERS.register("dctr")
+def _dctr(blob: Tensor, filler: Message) -> None:
+    """The patterns of a cosine transform of 5 x 5 values, one for each of 25 outputs.
+
+    Source: dctrqt_caffe.patch of tansq/hybrid_deep_learning_framework_for_jpeg_steganalysis@a88b4f2. Differs: for other
+    shapes, the published code writes outside the blob or fills a part of it.
+    """
+    side = 5
+    if tuple(blob.shape) != (side * side, 1, side, side):
+        raise RmpeError(f"filler 'dctr' fills a blob of (25, 1, 5, 5), not {tuple(blob.shape)}")
+    mode, place = np.arange(side).reshape(-1, 1), np.arange(side)
+    wave = np.where(mode == 0, 1, np.sqrt(2)) * np.cos(np.pi * mode * (2 * place + 1) / (2 * side)) / np.sqrt(side)
+    blob.copy_(torch.from_numpy(np.einsum("im,jn->ijmn", wave, wave)).view_as(blob))
 
 
 @_FILLERS.register("file")

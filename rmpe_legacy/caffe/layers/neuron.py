@@ -83,6 +83,33 @@ def _choose(spec: LayerSpec) -> Choice:
     return Choice("deconvnet") if len(spec.top) > 1 else Choice("", ("deconvnet", "capped"))
 
 
+@register("ReLURecover", form="")
+class ReLURecover(ReLU):
+    """ReLU; the published one keeps what it overwrites in place, for the Backward of a BNConv before it. Source:
+    relu_recover_layer.cu of GuanshuoXu/caffe_deep_learning_for_steganalysis@2139f17."""
+
+
+@register("Trunc", form="")
+class Trunc(_Neuron):
+    """Values between -scale and scale; beyond, and at the ends themselves, without a gradient. Source: trunc_layer.cpp
+    of yedmed/steganalysis_with_CNN_Yedroudj-Net@43ef244; scale is 3 by default, as in the paper."""
+
+    params = ("trunc_param",)
+    exact = True
+
+    def setup(self, *bottom: Shape) -> None:
+        self.max = self.spec.get("trunc_param").scale
+        self.min = -self.max
+        if not self.max >= 0:
+            raise self.spec.error(f"scale {self.max:g} is not 0 or above")
+
+    def value(self, x: Tensor) -> Tensor:
+        return x.clamp(self.min, self.max)
+
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x.abs() < self.max).to(x)
+
+
 @register("PReLU")
 class PReLU(Layer):
     """ReLU with a learnt negative slope, per channel or shared: (N, C, ...) -> the same shape."""

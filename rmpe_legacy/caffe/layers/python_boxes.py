@@ -27,7 +27,6 @@ class PyBoxTransform(Layer):
     params = ("python_param",)
     bottoms, tops = 2, 1
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         values = parameters(self.spec)
@@ -62,7 +61,6 @@ class PyRoiSelect(Layer):
     bottoms, tops = 2, 1
     works_in_place = False
     is_discontinuous = True
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         self.classes = int(number(self.spec, parameters(self.spec), "num_class"))
@@ -87,8 +85,6 @@ class PyRoiSelect(Layer):
 @known_python(("SSH.layers.proposal_layer", "ProposalLayer"))
 class PySshProposals(ProposalLayer):
     """SSH's regions: in TEST the best N_DETS_PER_MODULE (RPN_PRE_NMS_TOP_N here) of any size, without suppression."""
-
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)

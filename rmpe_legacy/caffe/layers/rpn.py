@@ -407,11 +407,16 @@ class TemporalProposalLayer(Layer):
         return first_apart(len(spans), too_close, int(self.settings["RPN_POST_NMS_TOP_N"]))
 
 
-@known_python(("roi_data_layer.layer", "RoIDataLayer"), ("roi_data_da_layer.layer", "RoIDataDALayer"))
+CONTEXTS = 10  # regions around one, in R*CNN's published networks
+
+
+@known_python(("roi_data_layer.layer", "RoIDataLayer"), ("roi_data_da_layer.layer", "RoIDataDALayer"),
+              ("attr_roi_data_layer.layer", "AttributesRoIDataLayer"))
 class RoIDataLayer(FedLayer):
     """Images (n, 3, 600, 1000), fed; with a top im_info also that (1, 3) and boxes (1, 5), else regions (1, 5),
-    labels (1) and perhaps targets and weights, (1, 4 * num_classes); each with two more axes in R-FCN. Further tops,
-    which forks of the module have, are (1); domain adaptation's, which say whether and how a domain counts, (1, 1).
+    labels (1) and perhaps targets and weights, (1, 4 * num_classes); each with two more axes in R-FCN. R*CNN's second
+    regions are (10, 5). Further tops, which forks of the module have, are (1); domain adaptation's, which say whether
+    and how a domain counts, (1, 1).
 
     With R-FCN's setting AGNOSTIC, which is not in the prototxt, targets and weights have 8 columns: so they have here
     if the network compares them with 8 values for each region.
@@ -433,6 +438,8 @@ class RoIDataLayer(FedLayer):
             rest = [(1, 3), (1, 5)]
         elif _four_axes(self.spec):
             rest = [(1, k, 1, 1) for k in (5, 1, *[columns] * 3)]
+        if "secondary_rois" in self.spec.top:
+            rest.insert(1, (CONTEXTS, 5))
         shapes = [(1 if with_rpn else 2, 3, 600, 1000), *rest]
         further: Shape = (1, 1) if self.spec.get("python_param").layer == "RoIDataDALayer" else (1,)
         return [*shapes, *[further] * (self.top_count - len(shapes))][: self.top_count]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import Layer, Shape, count, shape_text
+from .base import MAX_PADDED, Layer, Shape, count, shape_text
 from .loc_loss import beyond
 from .registry import register
 
@@ -27,6 +27,9 @@ class STLoss(Layer):
         self.size = param.output_H, param.output_W
         if min(self.size) < 1:
             raise self.spec.error("needs output_H and output_W, both above 0")
+        if count(self.size) > MAX_PADDED:
+            raise self.spec.error(f"its grid of {shape_text(self.size)} points is too large; lower output_H and "
+                                  "output_W")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if not bottom[0] or count(bottom[0][1:]) != 6:

@@ -1,4 +1,5 @@
-"""Poolings undone. Source: unpooling_layer.cpp of HyeonwooNoh/caffe@d9e8494."""
+"""Poolings undone. Sources: unpooling_layer.cpp of HyeonwooNoh/caffe@d9e8494, and of
+ArcherFMY/caffe-sal-ensemble@ff8e040 (windows)."""
 
 from __future__ import annotations
 
@@ -6,10 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import Layer, Shape, shape_text
-from .registry import register
+from .registry import Choice, chooses, register
 from .upsample import place
 
 
@@ -73,11 +77,16 @@ class Unpooling(Layer):
             return _Spread.apply(x, rows, columns, self.method == "AVE")
         if mask is None:
             index = self.corners(*x.shape[2:]).to(x.device).expand(*x.shape[:2], -1)
-        else:
-            index = mask.detach().flatten(2).long()
-            if index.numel() and not 0 <= index.min() <= index.max() < h * w:
-                raise self.spec.error(f"its mask has indices {index.min()} to {index.max()}; a plane of its top has "
-                                      f"{h * w} values; check unpool_size")
+            return place(x.flatten(2), index, h * w).view(*x.shape[:2], h, w)
+        return self.placed(x, mask)
+
+    def placed(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Each value where a pooling's mask found it."""
+        h, w = self.size
+        index = mask.detach().flatten(2).long()
+        if index.numel() and not 0 <= index.min() <= index.max() < h * w:
+            raise self.spec.error(f"its mask has indices {index.min()} to {index.max()}; a plane of its top has "
+                                  f"{h * w} values; check its size")
         return place(x.flatten(2), index, h * w).view(*x.shape[:2], h, w)
 
     def corners(self, h: int, w: int) -> Tensor:
@@ -91,3 +100,49 @@ class Unpooling(Layer):
         cell = torch.arange(self.size[axis]).unsqueeze(1)
         begin = torch.arange(count) * self.stride[axis]
         return ((cell >= begin) & (cell < begin + self.kernel[axis])).float()
+
+
+@register("Unpooling", form="windows")
+class UnpoolingByWindows(Unpooling):
+    """(N, C, H, W) -> as large as the windows of a bottom's values are together: (H - 1) * stride + kernel - 2 * pad.
+
+    MAX takes a pooling's mask too, and puts each value where the mask found it; AVE adds value / area to the whole
+    window.
+
+    Differs: the published AVE does not clear its top, and adds to the result of the previous forward.
+    """
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("unpooling_param")
+        self.method = param.unpool
+        self.kernel = self._pair(param, "kernel_size", "kernel_h", "kernel_w")
+        self.stride = self._pair(param, "stride", "stride_h", "stride_w")
+        self.pad = self._pair(param, "pad", "pad_h", "pad_w")
+        if min(*self.kernel, *self.stride) < 1 or any(map(int.__ge__, self.pad, self.kernel)):
+            raise self.spec.error("needs kernel_size and stride, above 0, and a pad below kernel_size")
+        if self.method not in ("MAX", "AVE") or (self.method == "MAX" and len(bottom) < 2):
+            raise self.spec.error("takes unpool MAX, with a mask as its second bottom, or AVE")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) == 4:  # else the base refuses it
+            h, w = ((n - 1) * stride + kernel - 2 * pad for n, stride, kernel, pad in zip(
+                bottom[0][2:], self.stride, self.kernel, self.pad, strict=True))
+            self.size = h, w
+            if min(h, w) < 0:
+                raise self.spec.error(f"its pad leaves nothing of {shape_text(bottom[0])}")
+        return super().reshape(*bottom)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is not None and self.method == "MAX":
+            return self.placed(x, mask)
+        share = x.new_full((x.shape[1], 1, *self.kernel), 1 / (self.kernel[0] * self.kernel[1]))
+        return F.conv_transpose2d(x, share, stride=self.stride, padding=self.pad, groups=x.shape[1])
+
+
+@chooses("Unpooling")
+def _choose(spec: LayerSpec) -> Choice:
+    """Only DeconvNet's has a size, which it needs."""
+    param = spec.get("unpooling_param")
+    if any(name in param.fields and param.has(name) for name in ("unpool_size", "unpool_h", "unpool_w")):
+        return Choice("")
+    return Choice("windows")

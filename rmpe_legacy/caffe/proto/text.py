@@ -21,6 +21,7 @@ from rmpe_legacy.wording import did_you_mean, printable, shorten
 from .dialects import having
 from .message import Message, TextSource, Unknown, decoded
 from .schema import ARRAYS, Field, MessageType, float32, known_elsewhere, load_schema
+from .solver_text import network_within
 from .text_values import INT_RANGE, PLAIN_FIELD, parse_integer, parse_number, reader_of_plain, unescape
 from .upgrade import v1_type
 
@@ -55,7 +56,7 @@ _ESCAPE = re.compile(
 
 def read_text(path: str | PathLike, message: str = "NetParameter", dialect: str = "rmpe",
               strict: bool = True) -> Message:
-    """Read a prototxt file as one message of the dialect.
+    """Read a prototxt file as one message of the dialect; as a network, a solver that contains one too.
 
     Args:
         path: The file.
@@ -82,7 +83,8 @@ def read_text(path: str | PathLike, message: str = "NetParameter", dialect: str 
         raise FileError(f"{path}: not UTF-8 but apparently UTF-16; save it as UTF-8")
     if b"\0" in data:
         raise FileError(f"{path}: not text; a prototxt is expected here (is this the caffemodel?)")
-    return _parse(data.decode("latin-1"), message, dialect, str(path), strict)
+    text = data.decode("latin-1")
+    return _parse(network_within(text) if message == "NetParameter" else text, message, dialect, str(path), strict)
 
 
 def parse_text(text: str, message: str = "NetParameter", dialect: str = "rmpe", path: str = "<prototxt>") -> Message:

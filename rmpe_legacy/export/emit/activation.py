@@ -16,7 +16,7 @@ from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_
 from .expressions import arguments, bracketed, number
 
 
-@emits_onnx("ReLU")
+@emits_onnx("ReLU", "ReLURecover")
 def relu_onnx(ctx: OnnxContext) -> None:
     if slope := ctx.layer.negative_slope:
         ctx.output("LeakyRelu", *ctx.x, alpha=slope)
@@ -24,7 +24,7 @@ def relu_onnx(ctx: OnnxContext) -> None:
         ctx.output("Relu", *ctx.x)
 
 
-@emits_python("ReLU")
+@emits_python("ReLU", "ReLURecover")
 def relu_python(ctx: PythonContext) -> str:
     slope = ctx.layer.negative_slope
     return f"F.leaky_relu({ctx.x[0]}, {number(slope)})" if slope else f"F.relu({ctx.x[0]})"
@@ -253,7 +253,7 @@ def threshold_python(ctx: PythonContext) -> str:
     return f"({ctx.x[0]} > {number(ctx.layer.spec.get('threshold_param').threshold)}).to({ctx.x[0]}.dtype)"
 
 
-@emits_onnx("Clip")
+@emits_onnx("Clip", "Trunc")
 def clip_onnx(ctx: OnnxContext) -> None:
     low, high = ctx.constant(ctx.layer.min), ctx.constant(ctx.layer.max)
     if ctx.layer.min <= ctx.layer.max:
@@ -262,7 +262,7 @@ def clip_onnx(ctx: OnnxContext) -> None:
         ctx.output("Max", ctx.node("Min", *ctx.x, high), low)
 
 
-@emits_python("Clip")
+@emits_python("Clip", "Trunc")
 def clip_python(ctx: PythonContext) -> str:
     low, high = ctx.layer.min, ctx.layer.max
     if low <= high:

@@ -92,7 +92,7 @@ def nvidia_batch_norm_python(ctx: PythonContext) -> str:
     return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
 
 
-@emits_onnx("BN=segnet")
+@emits_onnx("BN=segnet", "BNplus")
 def segnet_bn_onnx(ctx: OnnxContext) -> None:
     x = four_axes_onnx(ctx)
     if ctx.layer.learn:
@@ -106,7 +106,7 @@ def segnet_bn_onnx(ctx: OnnxContext) -> None:
     ctx.output("Add", ctx.node("Mul", x, ctx.weight(0)), ctx.weight(1))
 
 
-@emits_python("BN=segnet")
+@emits_python("BN=segnet", "BNplus")
 def segnet_bn_python(ctx: PythonContext) -> str:
     x, c = four_axes_python(ctx), ctx.layer.declared[0].shape[1]
     statistics = [f"{x}.mean((0, 2, 3), keepdim=True)", f"{x}.var((0, 2, 3), unbiased=False, keepdim=True)"]
@@ -118,20 +118,20 @@ def segnet_bn_python(ctx: PythonContext) -> str:
     return ", ".join([top, *statistics][: len(ctx.top_shapes)])
 
 
-@emits_onnx("BN=pspnet", "BN=tsn", "BN=p3d", "CuDNNBatchNorm")
+@emits_onnx("BN=pspnet", "BN=tsn", "BN=p3d", "BNConv", "BatchNorm=nvidia15", "CuDNNBatchNorm")
 def pspnet_bn_onnx(ctx: OnnxContext) -> None:
     if ctx.layer.spec.phase != "TEST" and not ctx.layer.frozen:
         raise ctx.refuse("is in phase TRAIN, where it takes its statistics from the batch")
     ctx.output("BatchNormalization", ctx.x[0], *(ctx.weight(i, (-1,)) for i in range(4)), epsilon=ctx.layer.eps)
 
 
-@emits_python("BN=pspnet", "BN=tsn", "BN=p3d", "CuDNNBatchNorm")
+@emits_python("BN=pspnet", "BN=tsn", "BN=p3d", "BNConv", "BatchNorm=nvidia15", "CuDNNBatchNorm")
 def pspnet_bn_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     if layer.spec.phase != "TEST" and not layer.frozen:
         raise ctx.refuse("is in phase TRAIN, where it takes its statistics from the batch")
     names = ("weight", "bias", "running_mean", "running_var")
-    state = {name: blob.flatten() for name, blob in zip(names, layer.blobs(), strict=True)}
+    state = {name: blob.flatten() for name, blob in zip(names, layer.blobs(), strict=False)}
     state["num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
     dims = max(1, len(ctx.bottom_shapes[0]) - 2)
     constructor = f"nn.BatchNorm{dims}d({layer.declared[0].shape[1]}, eps={number(layer.eps)})"

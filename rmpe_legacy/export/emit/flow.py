@@ -185,7 +185,7 @@ def lite_flow_net_warp_python(ctx: PythonContext) -> str:
 
 @emits_onnx("Grid")
 def grid_onnx(ctx: OnnxContext) -> None:
-    h, w = ctx.size()[1:]
+    h, w = (*ctx.size(), 1, 1)[1:3]
     images = ctx.node("Shape", ctx.x[0], start=0, end=1)
     shape = ctx.node("Concat", images, ctx.integers([2, h, w]), axis=0)
     ctx.output("Expand", ctx.constant(np.mgrid[:h, :w][::-1].copy()), shape)
@@ -193,7 +193,7 @@ def grid_onnx(ctx: OnnxContext) -> None:
 
 @emits_python("Grid")
 def grid_python(ctx: PythonContext) -> str:
-    h, w = ctx.plane()
+    h, w = ctx.plane(top=True)
     sides = ", ".join(f"torch.arange({size}.0, device={ctx.x[0]}.device)" for size in (w, h))
     return f'torch.stack(torch.meshgrid({sides}, indexing="xy")).expand({ctx.x[0]}.shape[0], -1, -1, -1)'
 

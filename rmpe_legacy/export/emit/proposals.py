@@ -31,7 +31,7 @@ def decode_bbox_python(ctx: PythonContext) -> str:
     return ctx.call("move_regions", *ctx.x[:2], *map(numbers, (ctx.layer.mean, ctx.layer.std)))
 
 
-@emits_onnx("Python=ProposalLayer")
+@emits_onnx("Python=ProposalLayer", "Python=SSH.layers.proposal_layer.ProposalLayer")
 def proposal_layer_onnx(ctx: OnnxContext) -> None:
     layer, settings = ctx.layer, ctx.layer.settings
     boxes, score, info = _of_anchors(ctx)
@@ -135,8 +135,13 @@ def _best_boxes(ctx: OnnxContext, boxes: str, score: str, before: int, total: in
         before: How many of the best are suppressed.
         total: How many there are.
         after: How many stay at most.
-        limit: A box goes if a better one overlaps it by more.
+        limit: A box goes if a better one overlaps it by more; if infinite, none does.
     """
+    if limit == float("inf"):
+        score, place = ctx.graph.nodes_of("TopK", [score, ctx.integers([min(before, total, after)])], 2, axis=0)
+        stays = ctx.node("Greater", score, ctx.constant(-float("inf")))
+        boxes = ctx.node("Compress", ctx.node("Gather", boxes, place, axis=0), stays, axis=0)
+        return boxes, ctx.node("Compress", score, stays, axis=0)
     if before < total:
         score, place = ctx.graph.nodes_of("TopK", [score, ctx.integers([before])], 2, axis=0)
         boxes = ctx.node("Gather", boxes, place, axis=0)
@@ -190,7 +195,7 @@ def span_proposal_python(ctx: PythonContext) -> str:
     return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
 
 
-@emits_python("Python=ProposalLayer")
+@emits_python("Python=ProposalLayer", "Python=SSH.layers.proposal_layer.ProposalLayer")
 def proposal_layer_python(ctx: PythonContext) -> str:
     layer, settings = ctx.layer, ctx.layer.settings
     anchors = ctx.writer.buffer(layer, torch.from_numpy(layer.shifted(*map(int, ctx.bottom_shapes[0][2:]))).float())
@@ -219,6 +224,43 @@ def proposal_python(ctx: PythonContext) -> str:
         *ctx.x, anchors, f"before={param.pre_nms_topn}", f"after={param.post_nms_topn}",
         f"threshold={number(param.nms_thresh)}", f"least={number(param.min_size)}"))
     return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
+
+
+@emits_onnx("Python=BoxTransformLayer")
+def box_transform_onnx(ctx: OnnxContext) -> None:
+    low, _, size = low_high_size(ctx, _last_four(ctx))
+    moves = ctx.node("Add", ctx.node("Mul", ctx.x[1], ctx.constant(ctx.layer.deviations)),
+                     ctx.constant(ctx.layer.means))
+    shift, stretch = split(ctx, moves, 2, 2)
+    centre = ctx.node("Add", low, ctx.node("Mul", ctx.constant(0.5), size))
+    boxes = _around(ctx, ctx.node("Add", ctx.node("Mul", shift, size), centre), stretch, size)
+    ctx.output("Pad", boxes, ctx.integers([0, 1, 0, 0]))
+
+
+def _last_four(ctx: OnnxContext) -> str:
+    values = int(ctx.bottom_shapes[0][1])
+    return ctx.x[0] if values == 4 else split(ctx, ctx.x[0], values - 4, 4)[1]
+
+
+@emits_python("Python=BoxTransformLayer")
+def box_transform_python(ctx: PythonContext) -> str:
+    return ctx.call("transform_boxes", *ctx.x, *map(numbers, (ctx.layer.means, ctx.layer.deviations)))
+
+
+@emits_onnx("Python=RoISelectLayer")
+def roi_select_onnx(ctx: OnnxContext) -> None:
+    scores, classes = ctx.x[1], ctx.integers(np.arange(1, ctx.layer.classes))
+    label = ctx.node("ArgMax", scores, axis=1)
+    own = only(ctx, ctx.node("Equal", label, classes), ctx.node("ReduceMax", scores, ctx.integers([1])))
+    someone = ctx.node("Greater", ctx.node("ReduceMax", own, ctx.integers([0])), ctx.constant(-float("inf")))
+    best = ctx.node("ArgMax", ctx.node("Where", someone, own, ctx.node("Gather", scores, classes, axis=1)), axis=0,
+                    keepdims=0)
+    ctx.output("Gather", table(ctx, 0, 5), best, axis=0)
+
+
+@emits_python("Python=RoISelectLayer")
+def roi_select_python(ctx: PythonContext) -> str:
+    return ctx.call("best_of_classes", *ctx.x)
 
 
 @emits_onnx("Python=pylayer.proposal_layer.ProposalLayer")

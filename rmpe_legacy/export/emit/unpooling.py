@@ -66,3 +66,20 @@ def unpooling_python(ctx: PythonContext) -> str:
         f"{ctx.writer.buffer(layer, layer.corners(h, w))}.expand(*{x}.shape[:2], -1)"
     return (f"{x}.new_zeros(*{x}.shape[:2], {layer.size[0] * layer.size[1]}).scatter(2, {index}, {x}.flatten(2))"
             f".unflatten(2, {pair(layer.size)})")
+
+
+def _check_places(ctx: OnnxContext | PythonContext) -> None:
+    if ctx.layer.method != "MAX":
+        raise ctx.refuse("averages, which is written for DeconvNet's form only")
+
+
+@emits_onnx("Unpooling=windows")
+def unpooling_by_windows_onnx(ctx: OnnxContext) -> None:
+    _check_places(ctx)
+    unpooling_onnx(ctx)
+
+
+@emits_python("Unpooling=windows")
+def unpooling_by_windows_python(ctx: PythonContext) -> str:
+    _check_places(ctx)
+    return unpooling_python(ctx)

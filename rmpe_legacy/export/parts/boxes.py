@@ -209,6 +209,22 @@ def move_by_best(rois: Tensor, moves: Tensor, scores: Tensor, info: Tensor) -> T
     return F.pad(torch.minimum(torch.cat([middle - half, middle + half], 1).clamp(min=0), end), (1, 0))
 
 
+def transform_boxes(boxes: Tensor, moves: Tensor, mean: list, std: list) -> Tensor:
+    """Boxes, the last four of each row, moved by moves (R, 4), which are scaled and shifted first: (R, 5)."""
+    moves, low = moves * moves.new_tensor(std) + moves.new_tensor(mean), boxes[:, -4:-2]
+    size = boxes[:, -2:] - low + 1
+    middle, half = moves[:, :2] * size + (low + 0.5 * size), 0.5 * (torch.exp(moves[:, 2:]) * size)
+    return F.pad(torch.cat([middle - half, middle + half], 1), (1, 0))
+
+
+def best_of_classes(rois: Tensor, scores: Tensor) -> Tensor:
+    """For each class but the first, the best of the regions (R, 5) that have it, or else the best for it."""
+    best, label = scores.max(1)
+    own = torch.where(label[:, None] == torch.arange(scores.shape[1], device=label.device), best[:, None], -torch.inf)
+    own = torch.where(own.amax(0) > -torch.inf, own, scores)
+    return rois.reshape(len(rois), 5)[own[:, 1:].argmax(0)]
+
+
 def text_boxes(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
     """CTPN's boxes (P, 4), cut at the image (height, width, ...), and their scores (P, 1)."""
     shift, stretch = moves.permute(0, 2, 3, 1).reshape(-1, 2).split(1, 1)

@@ -40,6 +40,24 @@ def bnll(x: Tensor) -> Tensor:
     return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
 
 
+def read_best(x: Tensor, go: Tensor | None, blank: int, merged: bool) -> tuple[Tensor, Tensor]:
+    """The labels that scores (T, N, C) read, (N, T, 1, 1), -1 behind the last, and the negative sum of their scores.
+
+    go: 0 where a sequence begins, (T, N); only the first counts. merged: equal labels running count once.
+    """
+    value, best = x.flatten(2).max(2)
+    counts = best != blank
+    if merged:
+        counts[1:] &= best[1:] != best[:-1]
+    inside = torch.ones_like(counts)
+    if go is not None:
+        inside[1:] = ((go.flatten(1)[1:] + 0.5).abs() < 1).cumsum(0) == 0
+    counts &= inside
+    place = torch.where(counts, counts.cumsum(0) - 1, len(x))
+    top = x.new_full((len(x) + 1, x.shape[1]), -1).scatter(0, place, best.to(x.dtype))
+    return top[:-1].t()[..., None, None], -(value * inside).sum(0)[:, None, None, None]
+
+
 def four_steps(x: Tensor, thresh: float, delta: float) -> Tensor:
     """0 up to thresh, delta up to 1.5 delta, 2 delta up to 2.5 delta, else 3 delta."""
     y = torch.full_like(x, 3 * delta)
