@@ -120,6 +120,8 @@ SHAPES = {
     "OctreeUpdateLabel": ("octree_param { curr_depth: 4 mask: 1 }", [(1,), NODES], [(1,)]),
     "BBTXTLoss": ("accumulator_loss_param { radius: 2 }", [(2, 20, 5), (2, 5, 5, 6)], [()]),
     "BB3TXTLoss": ("accumulator_loss_param { radius: 2 }", [(2, 20, 12), MAP], [()]),
+    "BeamSearch": ("beam_search_param { beam_size: 5 }", [(2, 7), (2, 8, 3)],
+                   [(2, 1, 5, 20), (2, 1, 5), (2, 1, 5, 20)]),
     "RandCat": ("rand_cat_param { num_output: 7 }", [MAP, (2, 3, 5, 6), (2, 1, 5, 6), (2, 3, 5, 6)],
                 [(14, 11), (14, 3)]),
     "RandCatConv": ("rand_cat_conv_param { rand_selection: false pad_factor: 1 pooling_factor: [1, 2] }",
@@ -159,6 +161,8 @@ def test_has_the_forks_shapes_and_refuses_to_run(kind: str, tmp_path: Path):
     ("OctreeProperty", OCTREE, [], 1, "asks for 2 tops, but it has 1"),
     ("Octree2FullVoxel", "octree_param { curr_depth: 11 batch_size: 1 }", [NODES], 1, "curr_depth up to 10"),
     ("OctreeMask", OCTREE, [NODES, (16,)], 1, "needs a mask, and a top for each bottom but the last"),
+    ("EuclideanWeightedLoss", "", [(3, 8), (3, 7)], 1, "needs predictions and targets of one size"),
+    ("SigmoidCrossEntropyLossWeighted", "", [(3, 8), (3, 8), (3,)], 1, "must have the same number of values"),
     ("ScaleFilter", "scale_filter_param { min_scale: 2 max_scale: 1 }", [MAP], 1, "max_scale above min_scale"),
 ])
 def test_says_what_a_layer_needs(kind: str, text: str, bottoms: list, tops: int, words: str, tmp_path: Path):

@@ -5,20 +5,21 @@ layers/{scst_layers,rcnn_layers,efficient_rcnn_layers}.py of peteanderson80/Up-D
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmpe_legacy.caffe.spec import LayerSpec
+from rmpe_legacy.caffe.proto.upgrade import upgrade_net
+from rmpe_legacy.caffe.spec import LayerSpec, NetState, layer_specs
 
 from .base import UNWRITTEN, Layer, Shape, count, rows, shape_text
 from .embed import Embed
 from .fed import FedLayer
 from .gradient import pointwise
 from .known_python import known_python, number, parameters
-from .registry import Choice, chooses, register
+from .registry import Choice, chooses, create, register
 from .uncomputed import Uncomputed
 from .uncomputed_python import UncomputedPython
 
@@ -151,16 +152,25 @@ class BeamSearch(Uncomputed):
     tops = 3
 
     def setup(self, *bottom: Shape) -> None:
-        from rmpe_legacy.caffe.load import parse_net  # which imports the layers
-
         shared: set[str] = set()
-        for step in parse_net(self.spec.get("beam_search_param").net_param).wire():
-            layer = step.layer
+        for layer in self._layers_of_net():
             for i, declared in enumerate(layer.declared):
                 name = layer.spec.params[i].name if i < len(layer.spec.params) else ""
                 if not name or name not in shared:
                     self.declare(f"parameter_{len(self.declared)}", declared.shape, declared.filler, learns=False)
                 shared.add(name)
+
+    def _layers_of_net(self) -> Iterator[Layer]:
+        """The layers of net_param, which know their parameters."""
+        net = upgrade_net(self.spec.get("beam_search_param").net_param)
+        shapes: dict[str, Shape] = {}
+        for spec in layer_specs(net, NetState(self.spec.phase, 0, tuple(net.state.stage))):
+            if not set(spec.bottom) <= set(shapes):
+                raise self.spec.error(f"its net_param has no layer that makes a bottom of {spec.name!r}")
+            layer, bottoms = create(spec), [shapes[name] for name in spec.bottom]
+            layer.setup(*bottoms)
+            shapes |= zip(spec.top, layer.reshape(*bottoms), strict=False)
+            yield layer
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("beam_search_param")
