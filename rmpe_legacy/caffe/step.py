@@ -5,7 +5,8 @@ Source: Net::ForwardFromTo, AppendTop (net.cpp), Blob::Reshape (blob.cpp) of RMP
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from rmpe_legacy.wording import describe_error, shorten
 
 from .layers import registry
 from .layers.base import MAX_AXES, MAX_COUNT, Layer, Shape, count, shape_text, shapes_text
+from .spec import LayerSpec
 
 NOT_RESHAPED: tuple[Shape, ...] = ((-1,),)  # equals the shapes of no bottoms
 
@@ -44,7 +46,8 @@ def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
         LayerError: The bottoms do not fit, or a top would have a shape that Caffe's blobs cannot have.
     """
     step.bottom_shapes = NOT_RESHAPED  # an error may leave the layer half changed, so the next forward reshapes it
-    tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
+    with arithmetic_of(step.layer.spec):
+        tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
     if len(tops) != len(step.top):
         raise step.layer.spec.error(f"has {len(step.top)} tops, but gives {len(tops)}")
     for name, shape in zip(step.top, tops, strict=True):
@@ -52,6 +55,19 @@ def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
             raise step.layer.spec.error(f"its top '{shorten(name)}' would be {shape_text(shape)}; Caffe's blobs have "
                                         f"up to {MAX_COUNT} values and {MAX_AXES} axes")
     step.bottom_shapes, step.top_shapes = bottom, tops
+
+
+@contextmanager
+def arithmetic_of(spec: LayerSpec) -> Iterator[None]:
+    """Raise a LayerError where a layer computes a size that is no number, or more than any, and has no error of its
+    own for it: parameters such as nan and 1e38 occur in no network, but in hostile ones."""
+    try:
+        yield
+    except (ArithmeticError, ValueError) as error:
+        if isinstance(error, ValueError) and not str(error).startswith("cannot convert float"):
+            raise
+        raise spec.error(f"its sizes cannot be computed ({first_line(error)}); check its parameters that are 0, very "
+                         "large or not numbers, and the sizes of its bottoms") from error
 
 
 def run_step(step: Step, bottoms: Sequence[Tensor], quick: bool = False) -> Sequence[Tensor]:

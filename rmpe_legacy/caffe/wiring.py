@@ -15,7 +15,7 @@ from .layers import registry
 from .layers.base import Layer, Shape, shape_text
 from .layers.by_use import OTHER_SIZES, other_shapes
 from .spec import LayerSpec
-from .step import Step, reshape_step
+from .step import Step, arithmetic_of, reshape_step
 
 
 def wire_quietly(specs: Sequence[LayerSpec], resize: bool = True) -> list[Step]:
@@ -120,7 +120,8 @@ class _Wiring:
         layer.foresee(self.specs)
         self._is_assumed |= layer.assumes
         layer.connect(self._steps)
-        layer.setup(*bottom)
+        with arithmetic_of(spec):
+            layer.setup(*bottom)
         for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):
             if given > len(layer.declared):
                 raise spec.error(f"has {given} {what} entries for {len(layer.declared)} parameters; remove some")

@@ -172,7 +172,7 @@ class _File:
 
     def _header(self, title: str, source: str, weights: str, arguments: list[str], outputs: list[str]) -> str:
         call = f"{', '.join(outputs)} = net({', '.join(arguments)})"
-        batch = "" if self.graph.is_dynamic or not self.graph.inputs else \
+        batch = "" if self.graph.is_dynamic or not self.graph.inputs or not self.graph.inputs[0].shape else \
             f"\n\nThe batch has the size of the prototxt, {self.graph.inputs[0].shape[0]}."
         return (f'"""{title}, written out from {_in_docstring(source)}.\n\n    net = load()\n'
                 f"    {_wrapped(call, 4)}\n\nLayers and blobs have the prototxt's names. The weights are in "

@@ -42,6 +42,8 @@ def read_network(sources: Sequence[str | PathLike], setting: Setting, options: S
     if len(paths) > 2:
         raise RmpeError(f"{len(paths)} sources are given; expected at most two, a prototxt and a weights file")
     source_format = (format_of_file(paths[0], "read") if len(paths) == 1 else None) or CAFFE
+    for path in paths:
+        _refuse_only_run(path)
     if source_format is not TORCH7:
         refuse_torch7_options(str(paths[0]), "is not a .t7 file", options)
     assert source_format.read is not None
@@ -55,6 +57,14 @@ def read_network(sources: Sequence[str | PathLike], setting: Setting, options: S
     if ends:
         network = _up_to(network, ends)
     return replace(network, notes=(*network.notes, *notes), dynamic=options.dynamic)
+
+
+def _refuse_only_run(path: Path) -> None:
+    """Raise NetError for a file that ``rmpe verify`` runs, but from which no network can be read."""
+    known = format_of_file(path, "run")
+    if known is not None and known.read is None:
+        raise NetError(f"{path}: a {path.suffix} cannot be read back as a Caffe network; give the files that it was "
+                       "made from")
 
 
 def refuse_torch7_options(where: str, reason: str, options: SourceOptions) -> None:
@@ -80,7 +90,7 @@ def _refuse_without_weights(network: Network) -> None:
 
 def is_weights(path: Path) -> bool:
     """Return whether a file contains weights without a network."""
-    if format_of_file(path, "read") is not None:
+    if format_of_file(path, "read") is not None or format_of_file(path, "run") is not None:
         return False
     try:
         with open(path, "rb") as file:

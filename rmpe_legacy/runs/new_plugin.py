@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import keyword
 import os
 import re
+import sys
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from string import Template
 
@@ -60,9 +61,17 @@ def _module_of(name: str) -> str:
     if name in registry.known_types():
         raise InputError(f"{name} is already a layer type of this package; choose another name")
     module = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-    if keyword.iskeyword(module) or importlib.util.find_spec(module) is not None:
+    if keyword.iskeyword(module) or _is_python_s(module):
         raise InputError(f"{name}: its file {module}.py would hide Python's own {module!r}; choose another name")
     return module
+
+
+def _is_python_s(module: str) -> bool:
+    """Whether Python or an installed package has this module, so that a file in the working directory would hide it."""
+    here = os.path.realpath(os.curdir)
+    places = [place for place in sys.path if os.path.realpath(place) != here]  # `python -m rmpe_legacy` adds it
+    found = PathFinder.find_spec(module, places)
+    return module in sys.stdlib_module_names or module in sys.modules or (found is not None and bool(found.origin))
 
 
 def _check_fields(fields: Sequence[str]) -> None:

@@ -54,6 +54,23 @@ FOUND = {
     "anchors beyond all numbers": (layer("Proposal", "x y z", "r", "proposal_param { ratio: 1e-45 scale: 8 "
                                          "feat_stride: 8 post_nms_topn: 9 }"),
                                    {"x": (1, 2, 4, 5), "y": (1, 4, 4, 5), "z": (1, 4)}, "anchors of infinite size"),
+    "a size that is no number": (layer("AUMaskBasedLand", "x", " ".join(f"m{i}" for i in range(13)),
+                                       "au_mask_based_land_param { img_size: 64 spatial_scale: nan }"), {"x": (1, 98)},
+                                 "its sizes cannot be computed (cannot convert float NaN to integer); check its "
+                                 "parameters"),
+    "maps without images": (layer("DetectionOutput", "a b c d e f", rest="detection_output_param { num_classes: 3 "
+                                  "nbottom: 2 }"),
+                            {"a": (1, 36), "b": (1, 6), "c": (48,), "d": (1, 8), "e": (1, 2, 48), "f": (1, 2, 8)},
+                            "needs confidences and predictions (N, ...); its bottoms are 1 x 36, 1 x 6, 48"),
+    "boxes beyond all images": (layer("PriorBox", "x z", rest="prior_box_param { fixed_size: 1e38 density: 1 }"),
+                                {"x": (1, 2, 3, 3), "z": (1, 3, 9, 9)}, "needs a fixed_size above 0 and up to"),
+    "a delay below 0": (layer("CTCLoss", "x y z", "l", "ctc_loss_param { output_delay: -1 }"),
+                        {"x": (8, 2, 5), "y": (8, 2), "z": (8, 2)}, "output_delay is -1; it must not be negative"),
+    "a blank that is no label": (layer("CTCLoss", "x y z", "l", "ctc_loss_param { blank_index: 5 }"),
+                                 {"x": (8, 2, 5), "y": (8, 2), "z": (8, 2)}, "blank_index 5 is none of its 5 labels"),
+    "a threshold without end": (layer("Sparsify", rest="sparsify_param { thre: inf }"), {"x": (2, 3)}, "without end"),
+    "targets of other images": (layer("SmoothL1Loss", "x z", "l", "smooth_l1_loss_param { sigma: 1 }"),
+                                {"x": (3, 4), "z": (5, 4)}, "needs bottoms of the same size; they are 3 x 4, 5 x 4"),
 }
 INTEGERS = [0, 0, 1, 1, 2, 3, 4, 5, -1, -2, 100, 1 << 16, 2**31 - 1, -(2**31), 2**32 - 1, 1 << 40]
 MEMORY = 1 << 27  # bytes: what the test lets a layer take
@@ -71,6 +88,72 @@ def test_is_one_sentence(name: str):
         net_of(layers, shapes, dialect="mixed")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+_FAR = "stride: 100000000 pad_t: 1 pad_l: 1 pad_r: 1 pad_b: 100000000"
+
+
+@pytest.mark.parametrize(("kind", "rest", "sizes"), [
+    ("Pooling", "pooling_param { pool: AVE kernel_size: 20000 stride: 20000 pad: 19999 }", (4, 4)),
+    ("Pooling", f"pooling_param {{ pool: MAX kernel_size: 3 {_FAR} }}", (4, 4)),
+    ("Convolution", f"convolution_param {{ num_output: 1 kernel_size: 3 {_FAR} }}", (4, 4)),
+    ("NdPooling", "pooling_param { pool: AVE kernel_shape { dim: 20000 dim: 20000 } "
+     "stride_shape { dim: 9 dim: 9 } pad_shape { dim: 19999 dim: 19999 } }", (4, 4)),
+    ("Pooling3D", "pooling3d_param { pool: AVE kernel_size: 900 kernel_depth: 900 stride: 900 pad: 899 }", (900, 4, 4)),
+    ("Correlation", "correlation_param { kernel_size: 1 max_displacement: 0 pad: 20000 stride_1: 20000 stride_2: 1 }",
+     (4, 4)),
+    ("Correlation1D", "correlation_param { kernel_size: 1 max_displacement: 0 pad: 20000000 stride_1: 20000000 "
+     "stride_2: 1 }", (4, 4)),
+])
+def test_padding_out_of_all_proportion_takes_no_memory(kind: str, rest: str, sizes: Shape):
+    """A file of 200 bytes would take gigabytes for what lies between a small bottom and a small top."""
+    bottoms = "x z" if kind.startswith("Correlation") else "x"
+    with pytest.raises(LayerError, match=r"with its padding, a bottom of .* would be"):
+        net_of(layer(kind, bottoms, rest=rest), dict.fromkeys(bottoms.split(), (1, 1, *sizes)), dialect="mixed")
+
+
+def test_windows_laid_out_of_a_padded_bottom_take_no_memory():
+    net = net_of(layer("Im2col", rest="convolution_param { kernel_size: 1 pad: 20000 stride: 20000 }"), (1, 1, 4, 4))
+    with pytest.raises(LayerError, match="would be 1 x 1 x 40004 x 40004; lower kernel_size, stride and pad"):
+        net(x=torch.zeros(1, 1, 4, 4))
+
+
+class TestValuesThatAreNoNumbers:
+    """A network that has diverged, or a hostile one, gives its layers nan and inf."""
+
+    def test_scales_of_regions_beyond_all_numbers(self):
+        net = net_of(layer("PSROIPooling", "x z", rest="psroi_pooling_param { spatial_scale: 1e38 output_dim: 3 "
+                           "group_size: 1 }"), {"x": (1, 3, 5, 4), "z": (2, 5)}, dialect="mixed")
+        assert net(x=torch.ones(1, 3, 5, 4), z=torch.tensor([[0, 0, 0, 2, 2.0]] * 2))["y"].shape == (2, 3, 1, 1)
+
+    def test_landmarks(self):
+        masks = layer("AUMaskBasedLand", "x", " ".join(f"m{i}" for i in range(13)),
+                      "au_mask_based_land_param { img_size: 8 spatial_scale: 1 }")
+        net = net_of(masks, {"x": (1, 98)}, dialect="mixed")
+        for value in (torch.inf, torch.nan, -1e30):
+            assert net(x=torch.full((1, 98), value))["m0"].shape[1:] == (1, 8, 8)
+
+    def test_a_mask_without_end(self):
+        net = net_of(layer("CharbonnierLoss", "x z", "l", "charbonnier_loss_param { alpha: 0.3 epsilon: 0.01 }"),
+                     {"x": (1, 2, 3, 3), "z": (1, 2, 3, 3)}, dialect="mixed")
+        assert net(x=torch.ones(1, 2, 3, 3), z=torch.full((1, 2, 3, 3), torch.inf))["l"].isnan().all()
+
+    def test_labels(self):
+        net = net_of(layer("CTCLoss", "x y z", "l", "ctc_loss_param {}"), {"x": (8, 2, 5), "y": (8, 2), "z": (8, 2)},
+                     dialect="mixed")
+        with pytest.raises(LayerError, match="its labels must be numbers; some are infinite or nan"):
+            net(x=torch.zeros(8, 2, 5), y=torch.ones(8, 2), z=torch.full((8, 2), torch.nan))
+
+    def test_no_region_has_contexts(self):
+        net = net_of(layer("MIL", rest="mil_param { context_per_roi: 9 }"), {"x": (4, 5)}, dialect="mixed")
+        assert net(x=torch.zeros(4, 5))["y"].shape == (0, 5, 1, 1)
+
+    def test_moves_of_another_size_than_scores(self):
+        net = net_of(layer("Python", "x y z", "r", 'python_param { module: "rpn.proposal_layer" layer: "ProposalLayer" '
+                           """param_str: "{'feat_stride': 16}" }"""),
+                     {"x": (1, 18, 5, 6), "y": (1, 36, 5, 1), "z": (1, 3)}, dialect="mixed")
+        with pytest.raises(LayerError, match="needs 18 and 36 channels for 9 anchors"):
+            net(x=torch.zeros(1, 18, 5, 6), y=torch.zeros(1, 36, 5, 1), z=torch.ones(1, 3))
 
 
 def _value(rng: random.Random, field: Field) -> str:

@@ -146,7 +146,8 @@ class TestTable:
         assert by_name["round_mode"]["dialects"] == ["bvlc", "r-c3d", "synopsys", "tsn-3d"]
         assert by_name["stride"]["default"] == "1"
         clip = [f for f in layer_details("PriorBox", evidence)["reads"]["prior_box_param"] if f["name"] == "clip"]
-        assert [(f["default"], f["dialects"]) for f in clip] == [("True", ["rmpe"]), ("False", ["ssd", "sstd"])]
+        assert [(f["default"], f["dialects"]) for f in clip] == [
+            ("True", ["rmpe", "textboxes-v1"]), ("False", ["ssd", "sstd", "synopsys"])]
 
     def test_details_have_what_base_classes_read(self, evidence):
         assert set(layer_details("ImageData", evidence)["reads"]) == {"transform_param", "image_data_param"}

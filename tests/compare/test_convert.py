@@ -315,12 +315,17 @@ class TestMistakes:
         (["convert", "none.t7", "out/"], "none.t7: No such file or directory"),
         (["convert", "small.prototxt", "small.prototxt", "out.pt"], "this is text (a prototxt?)"),
         (["hash", "state.pt"], "does not say which of Caffe's blobs each tensor is; give the prototxt too"),
+        (["convert", "run.onnx", "out.pt"], "run.onnx: a .onnx cannot be read back as a Caffe network; give the files"),
+        (["convert", "run.py", "out/"], "run.py: a .py cannot be read back as a Caffe network; give the files"),
+        (["hash", "run.npz"], "run.npz: a .npz cannot be read back as a Caffe network; give the files"),
         (["hash", "none"], "none: No such file or directory"),
         (["convert", "small.prototxt", "other.caffemodel", "out.prototxt"], "no weights for conv.1, bn, scale"),
     ])
     def test_are_one_sentence_and_leave_nothing(self, rmpe, small, tmp_path, argv, words):
         os.chdir(tmp_path)
         torch.save({"a.weight": torch.zeros(2)}, "state.pt")
+        for name in ("run.onnx", "run.py", "run.npz"):
+            Path(name).write_bytes(b"")
         write_caffemodel("other.caffemodel", [TrainedLayer("else", "Bias", (StoredBlob((1,), np.ones(1, "f4")),))])
         before = sorted(os.listdir())
         code, out, err = rmpe(*argv)

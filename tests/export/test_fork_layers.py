@@ -289,3 +289,19 @@ def test_detections_of_refinedet(first: str, in_target: str, make, tmp_path: Pat
     ours = net(**values)["found"].numpy()
     assert ours.shape[2] > 20
     np.testing.assert_allclose(got, ours, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [by_onnx, by_python])
+@pytest.mark.parametrize(("kind", "shape", "param"), [
+    ("ChannelReduce", (2, 6, 4), "channel_reduce_param { num_channels: 3 operation: SUM }"),
+    ("SplitChannel", (2, 6), "memory_data_param { channels: 4 }"),
+    ("Padding", (1, 2, 3), "padding_param { pad_beg: 2 pad_end: 1 }"),
+    ("L2Normalize", (3,), ""), ("SeLUDropout", (), ""),
+])
+def test_a_bottom_with_fewer_axes(make, kind, shape, param, tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(f"""layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: {list(shape)} }} }} }}
+        layer {{ name: "l" type: "{kind}" bottom: "x" top: "y" {param} }}""")
+    net = load_net(path, dialect="mixed", keep_blobs=True)
+    values = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    assert verify(NetRunner(net, "net"), make(net, tmp_path), {"x": values}).same

@@ -69,6 +69,18 @@ def test_names_that_cannot_be_used(tmp_path, name, fields, words):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_in_the_working_directory_is_not_pythons(tmp_path, monkeypatch):
+    """`python -m rmpe_legacy` finds modules there, and takes a folder for one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    (tmp_path / "my_scale").mkdir()
+    new_plugin("MyScale")
+    with pytest.raises(RmpeError, match=r"my_scale.py: already exists and is not overwritten"):
+        new_plugin("MyScale")
+    with pytest.raises(RmpeError, match="would hide Python's own 'numpy'"):
+        new_plugin("Numpy")
+
+
 def test_the_command_says_what_to_do_with_both_files(rmpe, tmp_path):
     code, out, err = rmpe("plugin", "new", "MyLayer", "--folder", tmp_path, "--field", "alpha")
     plugin, test = tmp_path / "my_layer.py", tmp_path / "test_my_layer.py"

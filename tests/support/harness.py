@@ -27,9 +27,10 @@ from rmpe_legacy.cli.layer_report import Gap
 
 ALSO = json.loads((GOLDEN / "same_in.json").read_text())  # case -> "dialect PHASE" in which Caffe gave the same bits
 # Layers that give as many rows as the values say.
-DATA_DEPENDENT = {"AnchorEmbeddingExtractor", "BoxGroupOutput", "BoxOutput", "DecodeBBox", "DetectionEvaluate",
-                  "DetectionOutput", "DetectionOutputExtended", "Filter", "FrcnnOutput", "FrcnnProposal", "Proposal",
-                  "ProposalTarget", "Python", "ScaleRoute", "YoloDetectionOutput", "Yolov3DetectionOutput"}
+DATA_DEPENDENT = {"AnchorEmbeddingExtractor", "ArgMaxAll", "ArgMaxMy", "BoxGroupOutput", "BoxOutput", "DecodeBBox",
+                  "DetectionEvaluate", "DetectionOutput", "DetectionOutputExtended", "Filter", "FlagsToIndices",
+                  "FrcnnOutput", "FrcnnProposal", "Proposal", "ProposalTarget", "Python", "ScaleRoute",
+                  "SlidingWindowIndex", "YoloDetectionOutput", "Yolov3DetectionOutput"}
 
 
 def dialect_of(meta: dict) -> str:

@@ -1,4 +1,5 @@
-"""Accuracy of class predictions. Source: accuracy_layer.cpp of RMPE@5188c23 and BVLC@9b89154."""
+"""Accuracy of class predictions. Sources: accuracy_layer.cpp of RMPE@5188c23, BVLC@9b89154 and, for min_is_better,
+happynear/caffe-windows@967eedf."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class Accuracy(Layer):
 
     Dialects rmpe and ssd rank the larger class first in a tie, count a label outside the classes as wrong (with a
     second top this raises: the published code writes outside its blob), and give nan if no label counts. Dialect
-    bvlc counts ties against the label, and gives 0 if no label counts.
+    bvlc counts ties against the label, and gives 0 if no label counts. With min_is_better (happynear), the least scores
+    and the smaller class come first.
     """
 
     params = ("accuracy_param",)
@@ -32,6 +34,7 @@ class Accuracy(Layer):
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("accuracy_param")
         self.top_k = param.top_k
+        self.least = "min_is_better" in param.descriptor.fields and param.min_is_better
         self.ignore_label = param.ignore_label if param.has("ignore_label") else None
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -71,10 +74,12 @@ class Accuracy(Layer):
             raise self.spec.error(f"has labels outside its classes, 0 to {classes - 1}")
         safe = index.where(inside, 0).unsqueeze(1)
         own = score.gather(1, safe)
-        better = score > own
+        better = score < own if self.least else score > own
         tied = score == own
         if self.spec.dialect == "bvlc":
             rank = better.sum(1) + tied.sum(1) - 1
         else:
-            rank = (better | (tied & (torch.arange(classes, device=score.device) > safe))).sum(1)
+            classes_in_order = torch.arange(classes, device=score.device)
+            ahead = classes_in_order < safe if self.least else classes_in_order > safe
+            rank = (better | (tied & ahead)).sum(1)
         return (rank < self.top_k) & inside & counted

@@ -143,8 +143,9 @@ class AuMaskBasedLand(Layer):
         points = land.detach().reshape(len(land), -1)[:, :98].cpu().float().numpy().reshape(-1, 49, 2)
         masks = np.full((self.tops, len(points), self.side, self.side), param.fill_value, np.float32)
         if param.fill_type == "manhattan":
-            for number, marks in enumerate(points):
-                self._fill(masks[:, number], marks)
+            with np.errstate(invalid="ignore", over="ignore"):  # landmarks that are not numbers
+                for number, marks in enumerate(points):
+                    self._fill(masks[:, number], marks)
         return tuple(torch.from_numpy(mask[:, None]).to(land) for mask in masks)
 
     def _fill(self, masks: np.ndarray, marks: np.ndarray) -> None:
@@ -169,7 +170,8 @@ class AuMaskBasedLand(Layer):
 
 
 def _rounded(value: np.float32) -> int:
-    """C's round(): halves go away from 0."""
+    """C's round(): halves go away from 0. Differs: nan is 0, and what is beyond int32 stays far outside the image."""
+    value = np.clip(np.nan_to_num(value), -(2.0**30), 2.0**30)
     return int(np.copysign(np.floor(abs(float(value)) + 0.5), value))
 
 

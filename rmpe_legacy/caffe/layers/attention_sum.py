@@ -80,7 +80,10 @@ class ScaleByFactor(Layer):
 
 @chooses("Scale")
 def _choose(spec: LayerSpec) -> Choice:
-    """scale_factor is TransferNet's; without it, its layer needs two bottoms."""
-    if spec.get("scale_param").has("scale_factor"):
+    """scale_factor is TransferNet's; without it, its layer needs two bottoms. Limits of the scale are happynear's."""
+    param = spec.get("scale_param")
+    if param.has("scale_factor"):
         return Choice("transfernet")
-    return Choice("", ("transfernet",) if len(spec.bottom) == 2 else ())
+    if any(name in param.fields for name in ("min_value", "max_value")):
+        return Choice("happynear")
+    return Choice("", ("happynear", "transfernet") if len(spec.bottom) == 2 else ("happynear",))

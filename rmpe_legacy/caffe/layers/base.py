@@ -27,6 +27,8 @@ UNWRITTEN = "cannot be written as ONNX or Python yet"  # `not_exportable` of lay
 Shape = tuple[int, ...]
 MAX_AXES = 32  # of one blob: kMaxBlobAxes (blob.hpp:13)
 MAX_COUNT = (1 << 31) - 1  # values in one blob, as Blob::Reshape checks (blob.cpp:29)
+MAX_PADDED = 1 << 24  # values that a bottom may have with its padding, however small it is itself: 64 MB
+PADDED_TIMES = 64  # and those of a larger one, in terms of its own
 Count = int | tuple[int, int | None]  # an exact number, or (minimum, maximum); a maximum of None is no limit
 
 
@@ -282,6 +284,17 @@ class Layer(nn.Module):
         if param.has(name) and param.has(old):
             raise self.spec.error(f"give {name} or {old}, not both")
         return self.axis(getattr(param, old), dims, old) if param.has(old) else self.axis(getattr(param, name), dims)
+
+    def check_padded(self, bottom: Shape, padded: Sequence[int]) -> None:
+        """Check the axes that a bottom has with its padding, the last ones, before memory is taken for it.
+
+        Raises:
+            LayerError: The padding is large, and out of all proportion to the bottom: no network has such.
+        """
+        whole = (*bottom[: len(bottom) - len(padded)], *padded)
+        if count(whole) > max(MAX_PADDED, PADDED_TIMES * count(bottom)):
+            raise self.spec.error(f"with its padding, a bottom of {shape_text(bottom)} would be {shape_text(whole)}; "
+                                  "lower kernel_size, stride and pad")
 
     def check_classes(self, labels: Tensor, classes: int) -> None:
         """Check integer labels of any shape.

@@ -63,6 +63,7 @@ class Windowed(Layer):
     def windows(self, x: Tensor) -> Tensor:
         """Return every window of the zero-padded bottom: (N, C, spatial) -> (N, C, grid, kernel)."""
         more = self.sticking_out(x.shape[2:])
+        self.check_padded(tuple(x.shape), [n + 2 * p + q for n, p, q in zip(x.shape[2:], self.pad, more, strict=True)])
         x = F.pad(x, [m for p, q in zip(reversed(self.pad), reversed(more), strict=True) for m in (p, p + q)])
         for axis, (k, s, d) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True)):
             x = x.unfold(2 + axis, d * (k - 1) + 1, s)

@@ -23,9 +23,9 @@ class BilinearInterpolation(Layer):
     works_in_place = False
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if any(len(shape) != 4 for shape in bottom) or min(bottom[1][2:]) < 2:
-            raise self.spec.error("needs two blobs (N, C, H, W), the second with height and width above 1; its bottoms "
-                                  "are " + ", ".join(map(shape_text, bottom)))
+        if any(len(shape) != 4 for shape in bottom) or min(bottom[1][2:]) < 2 or 0 in bottom[0][2:]:
+            raise self.spec.error("needs two blobs (N, C, H, W) with values, the second with height and width above 1; "
+                                  "its bottoms are " + ", ".join(map(shape_text, bottom)))
         self.size = tuple(bottom[1][2:])
         return [(*bottom[0][:2], *self.size)]
 

@@ -20,6 +20,7 @@ ROWS = (5, 4, 3)  # values of a region with its image, of a box, of an image's s
 _OF_IMAGES = {"Convolution", "Deconvolution", "LRN", "Local", "Pooling"}
 _OF_CLASSES = {"Accuracy", "HingeLoss", "MultinomialLogisticLoss", "SoftmaxWithLoss"}
 _OF_VALUES = {"EuclideanLoss", "SigmoidCrossEntropyLoss", "SmoothL1Loss"}
+_RECURRENT = {"LSTM", "RNN"}
 _OF_SAME_SHAPE = {"BatchNorm", "Bias", "Dropout", "ELU", "Eltwise", "LRN", "PReLU", "Power", "ReLU", "Scale", "Sigmoid",
                   "Split", "TanH"}
 
@@ -28,8 +29,9 @@ def sample_by_use(top: str, specs: Sequence[LayerSpec]) -> Shape | None:
     """Return the shape of one sample of a top of which only the use is known; None if the use does not tell.
 
     It is an image; a class; as many values as the layer has with which a loss compares it, or a map as large as that
-    layer's; or, cut by a Slice, as many values as the parts have. Differs: Caffe builds no network whose source is
-    missing.
+    layer's; or, cut by a Slice, as many values as the parts have; one value, of one stream, if a recurrent layer reads
+    it as words or as marks of where sequences go on; or one value, if Concat joins it with others. Differs: Caffe
+    builds no network whose source is missing.
     """
     copies = _copies({top}, specs)
     users = {spec.type: copies & {*spec.bottom[1:]} for spec in specs if copies & {*spec.bottom}}
@@ -40,11 +42,25 @@ def sample_by_use(top: str, specs: Sequence[LayerSpec]) -> Shape | None:
         return ()
     if "Slice" in users:
         return _sample_of_parts(next(spec for spec in specs if spec.type == "Slice" and copies & {*spec.bottom}), specs)
+    if any(users.get(name) for name in _RECURRENT) or ("Embed" in users and _is_of_sequence(copies, specs)):
+        return (1,)
+    if "Concat" in users and all(spec.get("concat_param").axis for spec in specs
+                                 if spec.type == "Concat" and copies & {*spec.bottom}):
+        return (1,)
     if not any(users.get(name) for name in _OF_VALUES):
         return None
     loss = next(spec for spec in specs if spec.type in _OF_VALUES and copies & {*spec.bottom[1:]})
     values = channels_beside(top, specs)
     return _map_of(loss.bottom[0], specs) or ((values,) if values else None)
+
+
+def _is_of_sequence(words: set[str], specs: Sequence[LayerSpec]) -> bool:
+    """Whether a recurrent layer reads what an Embed makes of these words, perhaps joined with others or dropped out."""
+    read = _copies({spec.top[0] for spec in specs if spec.type == "Embed" and words & {*spec.bottom}}, specs)
+    for spec in specs:
+        if spec.type in ("Concat", "Dropout") and read & {*spec.bottom}:
+            read = _copies(read | {*spec.top}, specs)
+    return any(spec.type in _RECURRENT and read & {*spec.bottom[:1]} for spec in specs)
 
 
 def _sample_of_parts(cut: LayerSpec, specs: Sequence[LayerSpec]) -> Shape | None:

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import UNWRITTEN, Layer, Shape, count, rows, shape_text
+from .embed import Embed
 from .fed import FedLayer
 from .gradient import pointwise
 from .known_python import known_python, number, parameters
-from .registry import register
+from .registry import Choice, chooses, register
 from .uncomputed import Uncomputed
 from .uncomputed_python import UncomputedPython
 
@@ -66,25 +70,72 @@ class LSTMNode(Layer):
 
 
 @register("BeamSearchNode", form="")
-class BeamSearchNode(Uncomputed):
-    """One step of a beam search: scores (N, words), and after the first step the sums and the words before them ->
-    sums (N, 1), words (N, steps), the last of these (N, 1), and the recurrent bottoms of the samples that were kept."""
+class BeamSearchNode(Layer):
+    """One step of a beam search: scores (N, words), and after the first step the sums (N, 1) and the words (N, steps)
+    before them -> sums (N, 1), words (N, steps + 1), the last of these (N, 1), and the recurrent bottoms of the samples
+    that were kept; N is samples times beam_size.
+
+    Of equal sums, that with the higher number of sample and word goes first. A sample that has ended stays as it is.
+    Differs: recurrent rows of an ended sample are 0; the published layer leaves what was there.
+    """
 
     params = ("beam_search_param",)
     bottoms = (1, None)
     tops = (3, None)
+    works_in_place = False
+    chooses_rows = True
+    not_exportable = UNWRITTEN
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("beam_search_param")
+        self.beams, self.end, self.repeats = param.beam_size, param.end_of_sequence, not param.prevent_repeats
+        self.goes_on = self.top_count == len(bottom)
+        self.unforced = (1,) if self.goes_on else ()
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if any(len(shape) != 2 for shape in bottom) or self.top_count - len(bottom) not in (0, 2):
             raise self.spec.error(f"needs bottoms of 2 axes, and as many tops or 2 more; it has {self.top_count} tops, "
                                   f"and its bottoms are {', '.join(map(shape_text, bottom))}")
-        goes_on = self.top_count == len(bottom)
-        n, first = bottom[0][0], 3 if goes_on else 1
-        if any(shape[0] != n for shape in bottom[:first]):
-            raise self.spec.error(f"needs as many rows of sums, words and scores; its bottoms are "
-                                  f"{', '.join(map(shape_text, bottom))}")
-        steps = bottom[1][1] + 1 if goes_on else 1
+        first = 3 if self.goes_on else 1
+        n, words = bottom[first - 1]
+        if any(shape[0] != n for shape in bottom) or self.beams < 1 or n % self.beams:
+            raise self.spec.error("needs as many rows of sums, words and scores, a multiple of beam_size; its bottoms "
+                                  f"are {', '.join(map(shape_text, bottom))}")
+        if words <= max(self.beams, self.end):
+            raise self.spec.error(f"needs more than {max(self.beams, self.end)} words, its beam_size and "
+                                  f"end_of_sequence; its scores are {shape_text(bottom[first - 1])}")
+        steps = bottom[1][1] + 1 if self.goes_on else 1
         return [(n, 1), (n, steps), (n, 1), *bottom[first:]]
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        sums, said, scores = bottoms[:3] if self.goes_on else (None, None, bottoms[0])
+        n, words = scores.shape
+        ended = torch.zeros(n, 1, dtype=torch.bool, device=scores.device)
+        if sums is not None and said is not None:
+            ended, last = said[:, -1:] == self.end, said[:, -1:].detach().long()
+            scores = torch.where(ended, sums, sums + scores)
+            may_follow = self._may_follow(last, ended, words)
+        else:
+            may_follow = (torch.arange(n, device=scores.device) % self.beams == 0).view(-1, 1).expand(n, words)
+        flat = scores.detach().masked_fill(~may_follow, -torch.inf).view(-1, self.beams * words)
+        best = flat.flip(1).sort(stable=True, dim=1, descending=True).indices[:, : self.beams]
+        first = torch.arange(len(flat), device=scores.device).view(-1, 1) * self.beams * words
+        chosen = (first + self.beams * words - 1 - best).view(-1)
+        source, word = chosen // words, chosen % words
+        spoken = word.view(-1, 1).to(scores.dtype)
+        before = () if said is None else (said.detach()[source],)
+        rest = (self._kept(x, source, ended, spoken == self.end) for x in bottoms[3 if self.goes_on else 1 :])
+        return scores.reshape(-1)[chosen].view(-1, 1), torch.cat([*before, spoken], 1), spoken, *rest
+
+    def _may_follow(self, last: Tensor, ended: Tensor, words: int) -> Tensor:
+        """Which words may follow in each sample, (N, words)."""
+        word = torch.arange(words, device=last.device)
+        return torch.where(ended, word == self.end, (word != last) | self.repeats)
+
+    def _kept(self, x: Tensor, source: Tensor, ended: Tensor, ends: Tensor) -> Tensor:
+        """Rows of a recurrent bottom. As published, a row that ends is not written, but its gradient counts."""
+        rows_of_x = torch.where(ended, x.detach(), x)[source]
+        return torch.where(ends, rows_of_x - rows_of_x.detach(), rows_of_x)
 
 
 @register("BeamSearch", form="")
@@ -92,12 +143,24 @@ class BeamSearch(Uncomputed):
     """A beam search that runs a network of its own for each step: bottoms (N, ...) -> words
     (N, 1, beam_size, sequence_length), their summed scores (N, 1, beam_size), and a score for each word.
 
-    Its parameters, which are that network's, are not declared.
+    Its parameters are those of that network, net_param, each once.
     """
 
     params = ("beam_search_param",)
     bottoms = (1, None)
     tops = 3
+
+    def setup(self, *bottom: Shape) -> None:
+        from rmpe_legacy.caffe.load import parse_net  # which imports the layers
+
+        shared: set[str] = set()
+        for step in parse_net(self.spec.get("beam_search_param").net_param).wire():
+            layer = step.layer
+            for i, declared in enumerate(layer.declared):
+                name = layer.spec.params[i].name if i < len(layer.spec.params) else ""
+                if not name or name not in shared:
+                    self.declare(f"parameter_{len(self.declared)}", declared.shape, declared.filler, learns=False)
+                shared.add(name)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("beam_search_param")
@@ -108,6 +171,24 @@ class BeamSearch(Uncomputed):
             raise self.spec.error("needs beam_size and sequence_length above 0")
         words = (bottom[0][0], 1, param.beam_size, param.sequence_length)
         return [words, words[:3], words]
+
+
+@register("Embed", form="up-down")
+class EmbedInLastAxis(Embed):
+    """The same, where a last axis of 1 becomes the vectors': (..., 1) -> (..., num_output). Source: embed_layer.cpp."""
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.top = (*(bottom[0][:-1] if bottom[0][-1:] == (1,) else bottom[0]), self.num_output)
+        return [self.top]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).reshape(self.top)
+
+
+@chooses("Embed")
+def _choose(spec: LayerSpec) -> Choice:
+    """A layer does not tell; the fork that has LSTMNode has its own form."""
+    return Choice("", ("up-down",))
 
 
 @known_python(("scst_layers", "SCSTLayer"))

@@ -56,8 +56,12 @@ class _Convolved(_Volume):
             raise self.spec.error("num_output must be above 0, and a multiple of filter_group")
         inner = (self.channels, self.num_output) if self.transposed else (self.num_output, self.channels)
         self.declare("weight", (*inner, *self.kernel), param.weight_filler)
-        if param.bias_term:
+        if self.has_bias(param):
             self.declare("bias", (1, 1, 1, 1, self.num_output), param.bias_filler)
+
+    def has_bias(self, param: Message) -> bool:
+        """Whether there is one, by the layer's message."""
+        return param.bias_term
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 5 or bottom[0][1] != self.channels:
@@ -98,6 +102,20 @@ class Deconvolution3d(_Convolved):
 
     params = ("convolution_param",)
     transposed = True
+
+
+@register("Deconvolution3D", form="")
+class Deconvolution3D(_Convolved):
+    """The transposed convolution of C3D v1.1, weights (C, num_output, depth, size, size).
+
+    As published, convolution_param says whether there is a bias; bias_term of convolution3d_param does nothing.
+    """
+
+    params = ("convolution3d_param", "convolution_param")
+    transposed = True
+
+    def has_bias(self, param: Message) -> bool:
+        return self.spec.get("convolution_param").bias_term
 
 
 class _Maximum(torch.autograd.Function):
@@ -170,6 +188,8 @@ class Pooling3D(_Volume):
                      zip(bottom[0][2:], self.kernel, self.stride, self.pad, strict=True)]
         if min(self.grid) < 1:
             raise self.spec.error(f"its window does not fit on a bottom of {shape_text(bottom[0])}")
+        self.check_padded(bottom[0], [(n - 1) * s + k for n, s, k in
+                                      zip(self.grid, self.stride, self.kernel, strict=True)])
         return [(*bottom[0][:2], *self.grid)]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -187,11 +187,13 @@ class _Sequences(Layer):
         steps = torch.arange(1, len(go), device=go.device).unsqueeze(1)
         return torch.where(ends, steps, len(go)).amin(0).tolist() if len(go) > 1 else [len(go)] * go.shape[1]
 
-    @staticmethod
-    def labels(label: Tensor) -> list[list[int]]:
-        """The labels (T, N) of each sequence, rounded, until a negative one."""
-        rows = label.detach().flatten(1).T.tolist()
-        return [[int(k + 0.5) for k in row[: next((t for t, k in enumerate(row) if k < 0), len(row))]] for row in rows]
+
+def until_negative(spec: LayerSpec, label: Tensor) -> list[list[int]]:
+    """The labels (T, N) of each sequence, rounded, until a negative one. Raises LayerError for nan and inf."""
+    if not bool(label.isfinite().all()):
+        raise spec.error("its labels must be numbers; some are infinite or nan")
+    rows = label.detach().flatten(1).T.tolist()
+    return [[int(k + 0.5) for k in row[: next((t for t, k in enumerate(row) if k < 0), len(row))]] for row in rows]
 
 
 @register("CTCLoss", form="")
@@ -211,16 +213,20 @@ class CTCLoss(_Sequences):
 
     def setup(self, *bottom: Shape) -> None:
         self.param = self.spec.get("ctc_loss_param")
+        if self.param.output_delay < 0:
+            raise self.spec.error(f"output_delay is {self.param.output_delay}; it must not be negative")
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.check(bottom)
+        if self.param.blank_index >= bottom[0][2]:
+            raise self.spec.error(f"blank_index {self.param.blank_index} is none of its {bottom[0][2]} labels")
         return [()]
 
     def forward(self, x: Tensor, go: Tensor, label: Tensor) -> Tensor:
         scores = x.detach().flatten(2).cpu().double().numpy()
         blank = self.param.blank_index if self.param.blank_index >= 0 else scores.shape[2] - 1
         loss, slope = 0.0, np.zeros(scores.shape)
-        for n, (steps, labels) in enumerate(zip(self.lengths(go), self.labels(label), strict=True)):
+        for n, (steps, labels) in enumerate(zip(self.lengths(go), until_negative(self.spec, label), strict=True)):
             begin = self.param.output_delay
             if not labels and steps <= 1:
                 continue
@@ -277,6 +283,11 @@ class CTCGreedyDecoder(_Sequences):
     def setup(self, *bottom: Shape) -> None:
         self.not_exportable = JUDGES if len(bottom) > 2 else ""
 
+    def reading(self) -> tuple[int, bool]:
+        """The blank label, below 0 for the last, and whether labels that repeat are one."""
+        param = self.spec.get("ctc_decoder_param")
+        return param.blank_index, param.ctc_merge_repeated
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.check(bottom)
         t, n = bottom[0][:2]
@@ -288,31 +299,30 @@ class CTCGreedyDecoder(_Sequences):
         return [(n, t, 1, 1), *tops]
 
     def forward(self, x: Tensor, go: Tensor, *label: Tensor) -> tuple[Tensor, ...]:
-        param = self.spec.get("ctc_decoder_param")
+        blank, merges = self.reading()
         x = x.detach().flatten(2)
-        blank = param.blank_index if param.blank_index >= 0 else x.shape[2] - 1
+        blank = blank if blank >= 0 else x.shape[2] - 1
         value, best = x.max(2)
         found, score, top = [], x.new_zeros(x.shape[1]), x.new_full((x.shape[1], len(x)), -1)
         for n, steps in enumerate(self.lengths(go)):
-            found.append(read(best[:steps, n].tolist(), blank, param.ctc_merge_repeated))
+            found.append(read(best[:steps, n].tolist(), blank, merges))
             score[n] = -value[:steps, n].sum()
             top[n, : len(found[n])] = x.new_tensor(found[n])
         tops = [top.view(*top.shape, 1, 1)]
         if self.top_count == 3 or (self.top_count == 2 and not label):
             tops.append(score.view(-1, 1, 1, 1))
         if label and self.top_count > 1:
-            shares = [edits(a, b) / max(len(a), len(b), 1) for a, b in zip(self.labels(label[0]), found, strict=True)]
+            wanted = until_negative(self.spec, label[0])
+            shares = [edits(a, b) / max(len(a), len(b), 1) for a, b in zip(wanted, found, strict=True)]
             tops.append(x.new_tensor(1 - sum(shares) / len(shares)).view(1, 1, 1, 1))
         return tuple(tops)
 
 
-@register("CTCGreedyDecoder", form="cc4")
-class WholeGreedyDecoder(Layer):
-    """What the best labels of all steps read: scores (T, N, C) -> the labels (N, T, 1, 1), -1 behind the last; or with
-    labels (N, L) too -> 1 less the mean share of edits, and the share of sequences without any, (1, 2, 1, 1). Blanks
-    among the labels do not count, nor what stands behind a negative one."""
+class _WholeGreedyDecoder(Layer):
+    """Base: what the best labels of all steps read: scores (T, N, C) -> the labels (N, T, 1, 1), -1 behind the last; or
+    with labels (N, L) too -> 1 less the mean share of edits, and the share of sequences without any, (1, 2, 1, 1).
+    Blanks among the labels do not count, nor what stands behind a negative one."""
 
-    params = ("ctc_loss_param",)
     bottoms: Count = (1, 2)
     works_in_place = False
     unforced = (0, 1)
@@ -322,26 +332,53 @@ class WholeGreedyDecoder(Layer):
     def setup(self, *bottom: Shape) -> None:
         self.not_exportable = JUDGES if len(bottom) > 1 else ""
 
+    def reading(self) -> tuple[int, bool]:
+        """The blank label, below 0 for the last, and whether labels that repeat are one."""
+        raise NotImplementedError
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if len(bottom[0]) != 3 or (len(bottom) > 1 and (len(bottom[1]) < 2 or bottom[1][0] != bottom[0][1])):
+        scores, *labels = bottom
+        labelled = all(len(label) > 1 and label[:1] == scores[1:2] for label in labels)
+        if len(scores) < 3 or count(scores[3:]) != 1 or not labelled:
             raise self.spec.error("needs scores (T, N, C), and labels (N, L) or none; its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
-        return [(1, 2, 1, 1) if len(bottom) > 1 else (bottom[0][1], bottom[0][0], 1, 1)]
+        return [(1, 2, 1, 1) if len(bottom) > 1 else (scores[1], scores[0], 1, 1)]
 
     def forward(self, x: Tensor, *label: Tensor) -> Tensor:
-        blank = self.spec.get("ctc_loss_param").blank_label
+        blank, merges = self.reading()
         blank = blank if blank >= 0 else x.shape[2] - 1
-        found = [read(best, blank, True) for best in x.detach().argmax(2).T.tolist()]
+        found = [read(best, blank, merges) for best in x.detach().flatten(2).argmax(2).T.tolist()]
         if not label:
             top = x.new_full((x.shape[1], len(x)), -1)
             for n, labels in enumerate(found):
                 top[n, : len(labels)] = x.new_tensor(labels)
             return top.view(*top.shape, 1, 1)
-        wanted = [[k for k in row if k != blank] for row in _Sequences.labels(label[0].flatten(1).T)]
+        wanted = [[k for k in row if k != blank] for row in until_negative(self.spec, label[0].flatten(1).T)]
         differences = [edits(a, b) for a, b in zip(wanted, found, strict=True)]
         shares = [d / max(len(a), len(b), 1) for d, a, b in zip(differences, wanted, found, strict=True)]
         whole = sum(d == 0 and bool(a) for d, a in zip(differences, wanted, strict=True))
         return x.new_tensor([1 - sum(shares) / len(shares), whole / len(found)]).view(1, 2, 1, 1)
+
+
+@register("CTCGreedyDecoder", form="cc4")
+class WholeGreedyDecoder(_WholeGreedyDecoder):
+    """As the base says; labels that repeat are one."""
+
+    params = ("ctc_loss_param",)
+
+    def reading(self) -> tuple[int, bool]:
+        return self.spec.get("ctc_loss_param").blank_label, True
+
+
+@register("CTCGreedyDecoder", form="ocr")
+class OcrGreedyDecoder(_WholeGreedyDecoder):
+    """As the base says. Source: ctc_decoder_layer.cpp of senlinuc/caffe_ocr@81642f6."""
+
+    params = ("ctc_decoder_param",)
+
+    def reading(self) -> tuple[int, bool]:
+        param = self.spec.get("ctc_decoder_param")
+        return param.blank_index, param.ctc_merge_repeated
 
 
 @chooses("CTCGreedyDecoder")

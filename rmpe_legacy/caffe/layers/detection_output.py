@@ -250,6 +250,9 @@ class DetectionOutputOfMaps(DetectionOutput):
                         c[2] * 4, c[3]):
                     raise self.spec.error("needs confidences (N, num_classes, A, H * W) and predictions (N, A * 4, H, "
                                           f"W) of each map; they are {shape_text(c)} and {shape_text(p)}")
+        if any(len(p) < 2 for p in (*conf, *loc)):
+            raise self.spec.error("needs confidences and predictions (N, ...); its bottoms are "
+                                  + ", ".join(map(shape_text, bottom)))
         self.anchors, self.sizes = [p[1] // 4 for p in loc], [count(p[1:]) // 4 for p in loc]
         joined = (1, 2, sum(shape[2] for shape in prior if len(shape) == 3))
         values, scores = (sum(count(shape[1:]) for shape in shapes) for shapes in (loc, conf))

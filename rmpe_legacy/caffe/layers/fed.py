@@ -121,14 +121,42 @@ class DenseImageData(_WithMaps):
     assumed = (360, 480)
 
 
+@register("DataHeatmap", form="caffe-heatmap")
+class JointsOfVideos(PictureLayer):
+    """Images (batchsize, 3, outsize, outsize), and a heatmap of each joint, (batchsize, joints, label_height,
+    label_width), fed. Source: data_heatmap.cpp of tpfister/caffe-heatmap@4db69ef."""
+
+    params = ("heatmap_data_param", "visualise", "transform_param")
+    tops = 2
+
+    def foresee(self, specs: Sequence[LayerSpec]) -> None:
+        self.joints = max(1, channels_beside(self.spec.top[-1], specs))
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("heatmap_data_param")
+        n, side = max(1, param.batchsize), param.outsize or ASSUMED
+        if self.spec.get("visualise"):
+            self.set_aside("visualise: true opens windows, which is not supported; remove it")
+        return [(n, COLORS, side, side), (n, self.joints, param.label_height, param.label_width)]
+
+
+@chooses("DataHeatmap")
+def _choose_heatmaps(spec: LayerSpec) -> Choice:
+    """How an image is cropped is given by cropsize in caffe-heatmap, of which RMPE's layer has no field."""
+    return Choice("caffe-heatmap" if "cropsize" in spec.get("heatmap_data_param").fields else "", ("caffe-heatmap",))
+
+
 @register("ImageSegData", form="")
 class ImageSegData(_WithMaps):
-    """DeepLab's and PSPNet's images and label maps, and perhaps sizes, fed."""
+    """DeepLab's and PSPNet's images and label maps, and perhaps sizes, fed. CASENet's may have further channels of
+    edges, and several channels of labels."""
 
     params = ("image_data_param", "transform_param")
 
     def shapes(self, n: int, h: int, w: int) -> Sequence[Shape]:
-        return [(n, COLORS, h, w), (n, 1, h, w), (n, 1, 1, 2)][: self.top_count]
+        param = self.spec.get("image_data_param")
+        edges, labels = first_of(param, "num_edge_chn"), max(1, first_of(param, "num_label_chn"))
+        return [(n, COLORS + edges, h, w), (n, labels, h, w), (n, 1, 1, 2)][: self.top_count]
 
 
 @register("WindowSegData", form="")

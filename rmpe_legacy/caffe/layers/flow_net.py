@@ -56,6 +56,7 @@ class Correlation(Layer):
         sizes = [-(-(size + 2 * param.pad - border) // param.stride_1) for size in bottom[0][2:]]
         if min(sizes) < 1:
             raise self.spec.error(f"its window and max_displacement do not fit on bottoms of {shape_text(bottom[0])}")
+        self.check_padded(bottom[0], [size + 2 * param.pad for size in bottom[0][2:]])
         return [(bottom[0][0], len(self.moves) ** 2, *sizes)]
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
@@ -99,6 +100,7 @@ class Correlation1D(Correlation):
         sizes = [-(-size // param.stride_1) for size in (h - border, w + 2 * (param.pad - self.reach) - border)]
         if min(sizes) < 1:
             raise self.spec.error(f"its window and max_displacement do not fit on bottoms of {shape_text(bottom[0])}")
+        self.check_padded(bottom[0], [w + 2 * param.pad + self.beyond])
         return [(n, len(self.moves), *sizes)]
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:

@@ -91,6 +91,7 @@ class ConvolutionOfFourPads(Convolution):
         h, w = bottom[2] + top + below, bottom[3] + left + right
         if min(h, w) < 1:
             raise self.spec.error(f"its pads cut away the whole bottom, {shape_text(bottom)}")
+        self.check_padded(bottom, (h, w))
         return (*bottom[:2], h, w)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -216,6 +217,7 @@ class PoolingOfFourPads(Pooling):
         if self.counts_inside and not self.windows.all_touch(size):
             raise self.spec.error(f"a window of pool {self.method} lies in the padding of a bottom of "
                                   f"{shape_text(bottom[0])}; give pads below the kernel")
+        self.check_padded(bottom[0], self.windows.reach(size))
         return [(n, c, *out)] * self.top_count
 
     def windows_on(self, size: Sequence[int]) -> WindowsOfFourPads:

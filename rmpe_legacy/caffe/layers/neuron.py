@@ -77,8 +77,10 @@ class ReLUWithMask(ReLU):
 
 @chooses("ReLU")
 def _choose(spec: LayerSpec) -> Choice:
-    """A second top, the mask, is DeconvNet's."""
-    return Choice("deconvnet") if len(spec.top) > 1 else Choice("", ("deconvnet",))
+    """A second top, the mask, is DeconvNet's; limits, or a second bottom that is one, are synopsys's."""
+    if len(spec.bottom) > 1 or any(name in spec.get("relu_param").fields for name in ("relu6", "maximum", "minimum")):
+        return Choice("capped")
+    return Choice("deconvnet") if len(spec.top) > 1 else Choice("", ("deconvnet", "capped"))
 
 
 @register("PReLU")

@@ -18,7 +18,7 @@ from .base import Count, Layer, Shape, shape_text
 from .registry import register
 
 
-class _Broadcast(Layer):
+class Broadcast(Layer):
     """Base: combines two blobs whose sizes, counted from the last axis, are equal or 1."""
 
     bottoms: Count = 2
@@ -38,7 +38,7 @@ class _Broadcast(Layer):
 
 
 @register("Add", form="")
-class Add(_Broadcast):
+class Add(Broadcast):
     """a + b: two blobs whose sizes, counted from the last axis, are equal or 1 -> the larger shape."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Add(_Broadcast):
 
 
 @register("Mul", form="")
-class Mul(_Broadcast):
+class Mul(Broadcast):
     """a * b, where b is the second bottom, or else a parameter of the shape mul_shape, which begins with zeros: blobs
     whose sizes, counted from the last axis, are equal or 1 -> the larger shape."""
 

@@ -12,7 +12,8 @@ from .registry import register
 
 @register("Parameter")
 class Parameter(Layer):
-    """A learnt blob of a given shape, initialised to zero, or by the filler that training_toolbox_caffe has."""
+    """A learnt blob of a given shape, initialised to zero, or by the filler that training_toolbox_caffe has, which
+    is happynear's blob_filler."""
 
     params = ("parameter_param",)
     exact = True
@@ -21,7 +22,7 @@ class Parameter(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("parameter_param")
-        self.declare("value", tuple(param.shape.dim), param.fields.get("filler", 0.0))
+        self.declare("value", tuple(param.shape.dim), param.fields.get("filler", param.fields.get("blob_filler", 0.0)))
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [self.declared[0].shape]

@@ -2,7 +2,8 @@
 
 Sources: prior_box_layer.cpp of RMPE@5188c23 and of the ssd branch; `denser_prior_boxes`: that of
 MhLiao/TextBoxes_plusplus@39d4898; `fixed_size` and `density`: that of zihaozhang9/FaceBoxes@b895ea7; `use_default`:
-that of 03100076/BDIG@66afadc; `PriorBox=sstd`: that of BestSonny/SSTD@174d452.
+that of 03100076/BDIG@66afadc; `PriorBox=sstd`: that of BestSonny/SSTD@174d452; `PriorBox=denser`: that of
+MhLiao/TextBoxes@fd4d7a9.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from torch import Tensor
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Count, Layer, Shape, shape_text
+from .base import MAX_COUNT, Count, Layer, Shape, shape_text
 from .registry import Choice, chooses, register
+
+OF_FRAMEWORKS = ("tf", "keras", "yx_order", "box_width", "box_height")  # fields of PriorBox=synopsys alone
 
 
 @register("PriorBox", dialects=("rmpe", "ssd"))
@@ -207,8 +210,9 @@ class DensePriorBox(PriorBox):
             raise self.spec.error("takes either one fixed_ratio or aspect_ratio: with more, the published layer writes "
                                   "outside its memory")
         if len(self.densities) != len(self.fixed_sizes) or min(self.fixed_sizes) <= 0 or min(self.densities) < 1 or (
-                not all(map(math.isfinite, self.fixed_sizes))):
-            raise self.spec.error("needs a positive fixed_size and, for each, a density of 1 or more")
+                not max(self.fixed_sizes) <= MAX_COUNT):
+            raise self.spec.error(f"needs a fixed_size above 0 and up to {MAX_COUNT}, and for each a density of 1 or "
+                                  "more")
         self.aspect_ratios = list(param.fixed_ratio) or _aspect_ratios(param.aspect_ratio, param.flip)
         self.has_squares = not param.fixed_ratio
 
@@ -267,6 +271,17 @@ class SstdPriorBox(PriorBox):
         return torch.cat(boxes)
 
 
+@register("PriorBox", form="denser")
+class DenserPriorBox(PriorBox):
+    """TextBoxes' boxes, always as with denser_prior_boxes."""
+
+    caffe_source = "prior_box_layer.cpp"
+
+    def setup(self, *bottom: Shape) -> None:
+        super().setup(*bottom)
+        self.denser = True
+
+
 def _root(x: Tensor) -> Tensor:
     """Return the correctly rounded float32 square root; torch's own is sometimes off by one unit."""
     return x.double().sqrt().float()
@@ -289,9 +304,12 @@ def _aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
 
 @chooses("PriorBox")
 def _choose(spec: LayerSpec) -> Choice:
-    """The bases' form, which SSTD's own files never mean; but a file that does not set clip means something else in
-    each of the dialects that have the type."""
-    if spec.get("prior_box_param").has("clip"):
-        return Choice("", ("sstd",))
-    return Choice("", ("sstd",), "it does not set clip, which is true in dialect 'rmpe' and false in 'ssd' and its "
-                                 "forks; write clip, or name the dialect")
+    """Boxes of other frameworks are synopsys's. Else it is the bases' form, which SSTD's own files and TextBoxes' never
+    mean; but a file that does not set clip means something else in each of the dialects that have the type."""
+    param, others = spec.get("prior_box_param"), ("synopsys", "sstd", "denser")
+    if any(name in param.fields for name in OF_FRAMEWORKS):
+        return Choice("synopsys")
+    if param.has("clip"):
+        return Choice("", others)
+    return Choice("", others, "it does not set clip, which is true in dialect 'rmpe' and false in 'ssd' and its "
+                              "forks; write clip, or name the dialect")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .registry import register
-from .roi import PositionSensitiveLayer, half_away
+from .roi import PositionSensitiveLayer, half_away, whole
 
 
 @register("PSROIPooling", form="")
@@ -30,8 +30,8 @@ class PSROIPooling(PositionSensitiveLayer):
         k = torch.arange(self.group, dtype=x.dtype, device=x.device)
         for axis, extent in enumerate(x.shape[2:]):
             step = (length[:, axis] / self.group).unsqueeze(1)
-            from_ = (k * step + begin[:, axis : axis + 1]).floor().clamp(0, extent).to(torch.int64)
-            to = ((k + 1) * step + begin[:, axis : axis + 1]).ceil().clamp(0, extent).to(torch.int64)
+            from_ = whole((k * step + begin[:, axis : axis + 1]).floor().clamp(0, extent))
+            to = whole(((k + 1) * step + begin[:, axis : axis + 1]).ceil().clamp(0, extent))
             spans.append(list(zip(from_.tolist(), to.tolist(), strict=True)))
         maps = x.view(len(x), self.dim, self.group, self.group, *x.shape[2:])
         out = []

@@ -23,6 +23,7 @@ from .base import Layer, Shape
 from .known_python import known_class
 from .pycaffe_layer import Blob, Phase, caffe_module
 from .registry import register
+from .uncomputed_python import PythonLoss
 from .unknown_data import FedPython
 
 
@@ -38,7 +39,7 @@ class Python(Layer):
 
     Differs: Caffe imports any module that a prototxt names; here the user must allow it.
     Differs: without allow_python, a layer without bottoms gets its tops from the caller, as data layers do whose source
-    is not there.
+    is not there, and a layer with a loss_weight has scalars as tops, and refuses to run.
     Differs: a bottom's diff is zero before each backward, not the result of the last one; a bottom's data can only
     be written in place (if it is the first top).
     """
@@ -67,7 +68,11 @@ class Python(Layer):
         """The built-in class of a well-known layer, unless the user allows modules and has one of that name."""
         known = known_class(spec)
         if known is None or not known.for_spec(spec).takes(spec):  # a module of the same name, in another form
-            return cls if spec.bottom or not spec.top or spec.allow_python else FedPython
+            if spec.allow_python:
+                return cls
+            if any(spec.loss_weight):
+                return PythonLoss
+            return cls if spec.bottom or not spec.top else FedPython
         if spec.allow_python:
             with suppress(LayerError):
                 _users_class(spec)

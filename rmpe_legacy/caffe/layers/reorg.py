@@ -1,5 +1,5 @@
-"""Darknet's reorg. Sources: reorg_layer.cpp of gklz1982/caffe-yolov2@ebb2702, eric612/MobileNet-YOLO@69b4441 and
-intel/caffe@44d5363."""
+"""Darknet's reorg. Sources: reorg_layer.cpp of gklz1982/caffe-yolov2@ebb2702, eric612/MobileNet-YOLO@69b4441,
+intel/caffe@44d5363 and choasup/caffe-yolo9000@e8a476c, which has no reverse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .registry import register
 
 
 class _Severed(torch.autograd.Function):
-    """The Backward of all three reads a blob that nothing writes: the diff is 0."""
+    """The Backward of all four reads a blob that nothing writes: the diff is 0."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, top: Tensor) -> Tensor:
@@ -40,7 +40,8 @@ class Reorg(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("reorg_param")
-        self.stride, self.backwards = param.stride, param.reverse
+        self.stride = param.stride
+        self.backwards = "reverse" in param.descriptor.fields and param.reverse
         if self.stride < 1:
             raise self.spec.error("needs a stride above 0")
 

@@ -1,9 +1,11 @@
-"""The same values in another shape. Sources: reshape_layer.cpp of RMPE@5188c23 and gidariss/caffe_LocNet@0083b42."""
+"""The same values in another shape. Sources: reshape_layer.cpp of RMPE@5188c23, gidariss/caffe_LocNet@0083b42,
+foss-for-synopsys-dwc-arc-processors/synopsys-caffe@977ba36 and intel/caffe@44d5363 (pixelshuffler)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
@@ -58,7 +60,35 @@ class ReshapeInPlace(Reshape):
     works_in_place = True
 
 
+@register("Reshape", form="pixelshuffler")
+class PixelShuffle(Layer):
+    """With pixelshuffler r above 1, moves channels into blocks of pixels, and reads no other field:
+    (N, C, H, W) -> (N, C / r^2, H * r, W * r); channel (c * r + i) * r + j goes to the place (i, j) of c's blocks."""
+
+    params = ("reshape_param",)
+    exact = True
+    works_in_place = False
+    caffe_source = "reshape_layer.cpp"
+
+    @classmethod
+    def for_spec(cls, spec: LayerSpec) -> type[Layer]:
+        return Reshape if spec.get("reshape_param").pixelshuffler == 1 else cls
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.side = r = self.spec.get("reshape_param").pixelshuffler
+        if len(bottom[0]) != 4 or r < 1 or bottom[0][1] % r**2:
+            raise self.spec.error(f"pixelshuffler {r} needs a bottom (N, C, H, W) whose C is a multiple of its square, "
+                                  f"not {shape_text(bottom[0])}")
+        n, c, h, w = bottom[0]
+        return [(n, c // r**2, h * r, w * r)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(x, self.side)
+
+
 @chooses("Reshape")
 def _choose(spec: LayerSpec) -> Choice:
-    """Only a layer that works in place needs the form that allows it."""
-    return Choice("in-place") if set(spec.bottom) & set(spec.top) else Choice("", ("in-place",))
+    """Only synopsys and intel have pixelshuffler; only a layer that works in place needs the form that allows it."""
+    if "pixelshuffler" in spec.get("reshape_param").fields:
+        return Choice("pixelshuffler")
+    return Choice("in-place") if set(spec.bottom) & set(spec.top) else Choice("", ("in-place", "pixelshuffler"))

@@ -169,7 +169,8 @@ class ProposalLayer(_Anchored):
                 whose own module has other anchors load.
         """
         a = len(self.anchors)
-        if scores.shape[1] != 2 * a or moves.dim() != 4 or moves.shape[1] != 4 * a or info.numel() < 3:
+        maps = (1, 4 * a, *scores.shape[2:])
+        if scores.shape[1] != 2 * a or moves.shape != maps or info.numel() < 3:
             raise self.spec.error(f"needs {2 * a} and {4 * a} channels for {a} anchors, and the image's info (1, 3); "
                                   f"its bottoms are {', '.join(shape_text(b.shape) for b in (scores, moves, info))}")
         score, delta, image = arrays(scores, moves, info)

@@ -1,14 +1,16 @@
-"""Multiplies by a smaller blob along given axes. Source: scale_layer.cpp of RMPE@5188c23."""
+"""Multiplies by a smaller blob along given axes. Sources: scale_layer.cpp of RMPE@5188c23, and of
+happynear/caffe-windows@967eedf (min_value and max_value)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from rmpe_legacy.caffe.proto.blobs import StoredBlob
 
-from .base import Shape
+from .base import UNWRITTEN, Shape
 from .bias import Broadcast, spread
 from .registry import register
 
@@ -62,3 +64,25 @@ class Scale(Broadcast):
         blobs = self.blobs()
         y = x * spread(blobs[0] if operand is None else operand, x, self.at)
         return y.add_(spread(blobs[-1], x, self.bias_at)) if self.bias_term else y
+
+
+@register("Scale", form="happynear")
+class ScaleWithin(Scale):
+    """Scale, whose scale is cut to min_value and max_value before each forward, for good if it is a parameter; its
+    gradient is that of the cut scale. A field that is not given cuts nothing."""
+
+    not_exportable = UNWRITTEN
+    caffe_source = "scale_layer.cpp"
+
+    def forward(self, x: Tensor, operand: Tensor | None = None) -> Tensor:
+        param = self.spec.get("scale_param")
+        scale = self.blobs()[0] if operand is None else operand
+        with torch.no_grad():
+            cut = scale.clone()
+            if param.has("min_value"):
+                cut.clamp_(min=param.min_value)
+            if param.has("max_value"):
+                cut.clamp_(max=param.max_value)
+            if operand is None:
+                scale.copy_(cut)
+        return super().forward(x) if operand is None else super().forward(x, operand - operand.detach() + cut)

@@ -63,4 +63,4 @@ class MIL(Layer):
     def forward(self, x: Tensor) -> Tensor:
         regions = len(x) // self.each
         scores = x[: regions * self.each].reshape(regions, self.each, x.shape[1])
-        return _Largest.apply(scores).view(regions, -1, 1, 1)
+        return _Largest.apply(scores).view(regions, x.shape[1], 1, 1)

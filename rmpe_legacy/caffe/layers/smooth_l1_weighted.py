@@ -37,7 +37,7 @@ class WeightedSmoothL1Loss(Layer):
         self.sigma2 = sigma * sigma
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if any(self.nchw(shape)[1:] != self.nchw(bottom[0])[1:] for shape in bottom):
+        if any(self.nchw(shape) != self.nchw(bottom[0]) for shape in bottom):
             raise self.spec.error("needs bottoms of the same size; they are " + ", ".join(map(shape_text, bottom)))
         return [()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -38,8 +39,8 @@ class Sparsify(Layer):
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("sparsify_param")
         self.threshold, self.coef = param.thre, param.coef
-        if self.threshold < 0 or self.coef < 0:
-            raise self.spec.error("thre and coef must not be negative")
+        if not 0 <= self.threshold < math.inf or self.coef < 0:
+            raise self.spec.error("thre and coef must not be negative, nor thre without end")
 
     def forward(self, x: Tensor) -> Tensor:
         return _Sparsify.apply(x, self.threshold, self.coef)

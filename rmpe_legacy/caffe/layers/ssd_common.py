@@ -51,8 +51,9 @@ def check_predictions(layer: Layer, bottom: tuple[Shape, ...], places: int, clas
     priors = prior[2] // 4
     for what, has, each in (("location", loc[1], places * values), ("confidence", conf[1], classes)):
         if has != priors * each:
+            hint = "; for TextBoxes, choose dialect 'textboxes-v1' (--dialect)" if has == 2 * priors * each else ""
             raise layer.spec.error(f"{priors} priors need {priors * each} {what} predictions, {each} each; its bottom "
-                                   f"has {has}")
+                                   f"has {has}{hint}")
     return priors
 
 

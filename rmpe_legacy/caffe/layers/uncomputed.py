@@ -14,7 +14,7 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
 
 from .base import Count, Layer, Shape, count, shape_text
-from .registry import register
+from .registry import Choice, chooses, register
 
 
 class Uncomputed(Layer):
@@ -71,6 +71,47 @@ class YoloV3Loss(UncomputedLoss):
 
     params = ("yolo_v3_loss_param",)
     bottoms = 2
+
+
+@register("RegionLoss", form="yolo9000")
+class RegionLossOfTrees(UncomputedLoss):
+    """Compares maps with boxes, whose classes may form a tree that softmax_tree names. Source: region_loss_layer.cpp of
+    choasup/caffe-yolo9000@e8a476c."""
+
+    params = ("region_loss_param",)
+    bottoms = 2
+
+
+@chooses("RegionLoss")
+def _choose_loss(spec: LayerSpec) -> Choice:
+    """YOLO9000's files name a tree of classes."""
+    own = spec.get("region_loss_param").fields.keys() & {"softmax_tree", "class_map"}
+    return Choice("yolo9000") if own else Choice("", ("yolo9000",))
+
+
+@register("EvalDetection", form="yolo9000")
+class EvalDetectionToFiles(Uncomputed):
+    """Maps (N, num_object * (5 + num_class), side, side), boxes and images -> (N, num_class + 4 * side^2 * num_object),
+    and files of the detections. Source: eval_detection_layer.cpp of choasup/caffe-yolo9000@e8a476c."""
+
+    params = ("eval_detection_param",)
+    bottoms = (2, None)
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("eval_detection_param")
+        boxes = param.side**2 * param.num_object
+        if count(bottom[0][1:]) != boxes * (5 + param.num_class):
+            raise self.spec.error(f"side {param.side}, num_object {param.num_object} and num_class {param.num_class} "
+                                  f"do not suit its bottom of {shape_text(bottom[0])}")
+        return [(*bottom[0][:1], param.num_class + 4 * boxes)]
+
+
+@chooses("EvalDetection")
+def _choose_judge(spec: LayerSpec) -> Choice:
+    """YOLO9000's writes what it finds to files."""
+    own = "save_output_param" in spec.get("eval_detection_param").fields
+    return Choice("yolo9000") if own else Choice("intel", ("yolo9000",))
 
 
 @register("LpqLoss", form="")

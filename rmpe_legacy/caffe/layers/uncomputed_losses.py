@@ -9,37 +9,6 @@ from .registry import register
 from .uncomputed import Uncomputed, UncomputedLoss
 
 
-@register("TopK", form="")
-class TopK(Uncomputed):
-    """Values, scores, and a blob with a row for each value to keep -> the values with the largest scores, in their
-    order, and their numbers. Source: top_k_layer.cu of chwilms/AttentionMask@2e31e2a."""
-
-    bottoms = 3
-    tops = (1, 2)
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if not all(bottom):
-            raise self.spec.error(f"needs bottoms with rows, not {', '.join(map(shape_text, bottom))}")
-        kept = bottom[2][0]
-        return [(min(kept, bottom[0][0]), *bottom[0][1:]), (kept, 1, 1, 1)][: self.top_count]
-
-
-@register("ArgMaxMy", form="")
-class ArgMaxMy(Uncomputed):
-    """Scores for and against -> the numbers of the places that have more for, as many as there are: 0 before any score
-    is known. Source: argmax_layer_2.cpp of chwilms/AttentionMask@2e31e2a."""
-
-    params = ("argmax_param",)
-    bottoms, tops = 2, 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param = self.spec.get("argmax_param")
-        if param.has("axis"):
-            along = self.axis(param.axis, len(bottom[0]))
-            return [(*bottom[0][:along], 0, *bottom[0][along + 1 :])]
-        return [(bottom[0][0], 2 if param.out_max_val else 1, 0)]
-
-
 @register("NormalizedSigmoidCrossEntropyLoss", form="")
 class NormalizedSigmoidCrossEntropyLoss(UncomputedLoss):
     """Compares scores with targets, over rows and places. Source: normalized_sigmoid_cross_entropy_loss_layer.cpp of

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Shape, count, shape_text
 from .registry import Choice, chooses, register
 from .uncomputed import Uncomputed
-
-MOST_STEPS = 1000  # of a dense block, and maps that each adds; published ones have up to 40
 
 
 @register("DenseCRF", form="deeplab")
@@ -76,68 +73,6 @@ class RotateROIPooling(_RotatedRegions):
 
     params = ("rotate_pooling_param",)
     bottoms = 3
-
-
-# --- senlinuc/caffe_ocr@81642f6: DenseBlock_layer.cpp, ctc_decoder_layer.cpp ---------------------------------
-
-
-@register("DenseBlock", form="")
-class DenseBlock(Uncomputed):
-    """numTransition times BN, ReLU and a convolution of growthRate maps, which are added to the bottom's: (N, C, H, W)
-    -> (N, C + numTransition * growthRate, H, W). With use_BC a convolution of 1 x 1 goes before each."""
-
-    params = ("denseblock_param",)
-    bottoms = tops = 1
-
-    def setup(self, *bottom: Shape) -> None:
-        param = self.spec.get("denseblock_param")
-        steps, grown, first = param.numTransition, param.growthRate, self.channels(bottom[0])
-        if not 1 <= steps <= MOST_STEPS or not 1 <= grown <= MOST_STEPS:
-            raise self.spec.error(f"needs numTransition and growthRate from 1 to {MOST_STEPS}")
-        channels = [first + step * grown for step in range(steps)]
-        narrow = [4 * grown] * steps
-        inner = narrow if param.use_BC else channels
-        self._declare("filter", [(grown, n, 3, 3) for n in inner], param.Filter_Filler)
-        self._declare_norm("", channels)
-        if param.use_BC:
-            self._declare("narrow_filter", [(4 * grown, n, 1, 1) for n in channels], param.Filter_Filler)
-            self._declare_norm("narrow_", narrow)
-        self.declare("norm_factor", (1,), learns=False)
-
-    def _declare(self, name: str, shapes: Sequence[Shape], filler: Message | float, learns: bool = True) -> None:
-        for number, shape in enumerate(shapes):
-            self.declare(f"{name}_{number}", shape, filler, learns=learns)
-
-    def _declare_norm(self, prefix: str, channels: Sequence[int]) -> None:
-        param, shapes = self.spec.get("denseblock_param"), [(1, n, 1, 1) for n in channels]
-        self._declare(f"{prefix}scale", shapes, param.BN_Scaler_Filler)
-        self._declare(f"{prefix}shift", shapes, param.BN_Bias_Filler)
-        self._declare(f"{prefix}mean", shapes, 0.0, learns=False)
-        self._declare(f"{prefix}variance", shapes, 1.0, learns=False)
-
-    def channels(self, bottom: Shape) -> int:
-        """Those of a bottom. Raises LayerError unless it is (N, C, H, W)."""
-        if len(bottom) != 4:
-            raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom)}")
-        return bottom[1]
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param, (n, _, h, w) = self.spec.get("denseblock_param"), bottom[0]
-        return [(n, self.channels(bottom[0]) + param.numTransition * param.growthRate, h, w)]
-
-
-@register("CTCGreedyDecoder", form="ocr")
-class OcrGreedyDecoder(Uncomputed):
-    """Scores (T, N, C) -> the labels (N, T, 1, 1); or with labels (N, L) too -> how right they are, (1, 2, 1, 1)."""
-
-    params = ("ctc_decoder_param",)
-    bottoms = (1, 2)
-    tops = 1
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        if len(bottom[0]) < 3:
-            raise self.spec.error(f"needs scores (T, N, C), not {shape_text(bottom[0])}")
-        return [(1, 2, 1, 1) if len(bottom) > 1 else (bottom[0][1], bottom[0][0], 1, 1)]
 
 
 @register("LabelDropout", form="")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .base import MAX_COUNT, Shape, count, shape_text
+from .base import MAX_AXES, MAX_COUNT, Shape, count, shape_text
 from .fed import ASSUMED, FedLayer
 from .known_python import known_python, number, parameters
 from .uncomputed import Uncomputed
@@ -30,6 +30,15 @@ class UncomputedPython(Uncomputed):
         if len(shapes) < self.top_count:
             raise self.spec.error(f"gives {len(shapes)} tops, but is given {self.top_count}")
         return shapes[: self.top_count]
+
+
+class PythonLoss(UncomputedPython):
+    """A loss of a module that is not imported: its tops are scalars."""
+
+    is_loss = True
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [()] * self.top_count
 
 
 class _SameShape(UncomputedPython):
@@ -286,6 +295,25 @@ class PySaliencyData(FedLayer):
             raise self.spec.error("its param_str needs resize_size: the height and width of its images")
         n = int(number(self.spec, values, "batch_size" if values.get("split") == "train" else "test_batch_size"))
         return [(n, 3, *size), (n, 1, *size)]
+
+
+@known_python(("CustomData", "CustomData"))
+class PyFedBlob(FedLayer):
+    """A blob that the program fills, fed: param_str is its shape, 2,3,16,112,112. Source: CustomData.py of
+    sunnycia/scripts@efd9745."""
+
+    params = ("python_param",)
+    tops = 1
+    assumes = False
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        sizes = self.spec.get("python_param").param_str.split(",")
+        if not all(size.strip().isdecimal() for size in sizes) or len(sizes) > MAX_AXES:
+            raise self.spec.error("its param_str must be a shape: up to 32 sizes with commas, such as 1,3,288,480")
+        shape = tuple(map(int, sizes)) if all(len(size) <= len(str(MAX_COUNT)) for size in sizes) else (MAX_COUNT, 2)
+        if count(shape) > MAX_COUNT:
+            raise self.spec.error(f"its param_str is a shape of more than {MAX_COUNT} values")
+        return [shape]
 
 
 @known_python(("input_layer", "PyDataLayer"))

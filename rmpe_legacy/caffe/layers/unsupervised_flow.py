@@ -41,11 +41,11 @@ class CharbonnierLoss(Layer):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         param = self.spec.get("charbonnier_loss_param")
         terms = ((param.beta * x).square() + param.epsilon * param.epsilon) ** param.alpha
-        places = len(x) * x.shape[2] * x.shape[3]
+        places: int | Tensor = len(x) * x.shape[2] * x.shape[3]
         if mask is not None:
             mask = mask.detach()
             terms = mask.reshape(-1)[: x.numel()].view(x.shape) * terms
-            places = int(len(x) * float(mask.abs().sum()))
+            places = (len(x) * mask.abs().sum().double()).trunc().to(x.dtype)
         return (terms.abs().sum() / places).view(1, 1, 1, 1)
 
 

@@ -17,6 +17,7 @@ from functools import cache
 from importlib.resources import files
 
 from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.wording import did_you_mean, shorten
 
 AUTO = "auto"
 MIXED = "mixed"
@@ -65,7 +66,9 @@ def dialect_named(name: str) -> Dialect:
         RmpeError: There is no such dialect.
     """
     if name not in dialects():
-        raise RmpeError(f"no dialect {name!r}; choose one of {', '.join(map(repr, [AUTO, *dialects()]))}")
+        meant = did_you_mean(name, dialects())
+        raise RmpeError(f"no dialect '{shorten(name)}'" + (meant or "; choose one of "
+                        f"{', '.join(map(repr, [AUTO, *BASES]))}, or of the forks' that `rmpe dialects` lists"))
     return dialects()[name]
 
 

@@ -131,11 +131,16 @@ def load_schema(dialect: str = "rmpe") -> Schema:
         _add(schema, fork.lines, None, raw)
     for message in schema.messages.values():
         _separate(message.enums)
+    twins: list[tuple[MessageType, MessageType]] = []  # messages that forks have as a field of one name
     for message, match in raw:
         made = _field(schema, message, match)
         before = message.fields.get(made.name)
         if before is None or dialect != MIXED:
             message.fields[made.name] = made
+        elif before.message is not None and made.message not in (None, before.message):
+            twins.append((before.message, made.message))
+    for one, other in twins:
+        _join(one, other)
     for message in schema.messages.values():
         _give_numbers(message)
     return schema
@@ -179,6 +184,15 @@ def _give_numbers(message: MessageType) -> None:
             other = message.fields[taken[made.number]]
             message.fields[other.name] = replace(other, number=SPARE + i)
         taken[made.number] = made.name
+
+
+def _join(one: MessageType, other: MessageType) -> None:
+    """Add the fields of another message, except those with an enum whose values would not be unique."""
+    taken = {value for enum in one.enums.values() for value in enum.numbers}
+    refused = {name for name, enum in other.enums.items() if taken & enum.numbers.keys()}
+    one.enums |= {name: enum for name, enum in other.enums.items() if name not in refused}
+    one.fields |= {name: made for name, made in other.fields.items()
+                   if name not in one.fields and made.type not in refused}
 
 
 def _separate(enums: dict[str, EnumType]) -> None:

@@ -44,6 +44,33 @@ def relu_with_mask_python(ctx: PythonContext) -> str:
     return f"{y}, ({x} > 0).to({x})" if len(ctx.top_shapes) > 1 else y
 
 
+@emits_onnx("ReLU=capped")
+def capped_relu_onnx(ctx: OnnxContext) -> None:
+    """nan gives 0: it is not equal to itself."""
+    layer, slope = ctx.layer, ctx.layer.negative_slope
+    known = ctx.node("Where", ctx.node("Equal", ctx.x[0], ctx.x[0]), ctx.x[0], ctx.constant(0.0))
+    y = ctx.node("LeakyRelu", known, alpha=slope) if slope else ctx.node("Relu", known)
+    for limit in layer.limits:
+        y = ctx.node("Min", y, ctx.constant(limit))
+    if len(ctx.x) > 1:
+        first = ctx.node("Gather", ctx.node("Reshape", ctx.x[1], ctx.integers([-1])), ctx.integers([0]))
+        limited = ctx.node("Min", y, first)
+        y = ctx.node("Where", ctx.node("Greater", first, ctx.constant(0.0)), limited, y)
+    if layer.minimum:
+        y = ctx.node("Max", y, ctx.constant(layer.minimum))
+    ctx.output("Identity", y)
+
+
+@emits_python("ReLU=capped")
+def capped_relu_python(ctx: PythonContext) -> str:
+    layer, slope = ctx.layer, ctx.layer.negative_slope
+    if len(ctx.x) > 1:
+        raise ctx.refuse("has a second bottom, its maximum")
+    y = f"F.leaky_relu({ctx.x[0]}, {number(slope)})" if slope else f"F.relu({ctx.x[0]})"
+    y += "".join(f".clamp(max={number(limit)})" for limit in layer.limits)
+    return y + (f".clamp(min={number(layer.minimum)})" if layer.minimum else "")
+
+
 @emits_onnx("PReLU")
 def prelu_onnx(ctx: OnnxContext) -> None:
     ctx.output("PRelu", *ctx.x, ctx.weight(0, (-1, *[1] * (len(ctx.bottom_shapes[0]) - 2))))
@@ -284,12 +311,12 @@ def dropout_python(ctx: PythonContext) -> str:
     return dropped if ctx.layer.scale == 1 else f"{dropped} * {number(ctx.layer.scale)}"
 
 
-@emits_onnx("Softmax", "VoxelSoftmax")
+@emits_onnx("Softmax", "Softmax=up-down", "VoxelSoftmax")
 def softmax_onnx(ctx: OnnxContext) -> None:
     ctx.output("Softmax", *ctx.x, axis=ctx.layer.along)
 
 
-@emits_python("Softmax", "VoxelSoftmax")
+@emits_python("Softmax", "Softmax=up-down", "VoxelSoftmax")
 def softmax_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.softmax({ctx.layer.along})"
 

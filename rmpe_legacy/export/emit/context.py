@@ -83,6 +83,12 @@ class OnnxContext(EmitContext):
         name = f"{self.layer.spec.name}.{self.layer.declared[index].name}"
         return self.graph.parameter(name, values if shape is None else values.reshape(shape))
 
+    def maps(self) -> str:
+        """Return the name of the first bottom as (N, C, H, W); axes that it lacks are 1, as Caffe's height() has them.
+        """
+        axes = range(len(self.bottom_shapes[0]), 4)
+        return self.node("Unsqueeze", self.x[0], self.integers([*axes])) if axes else self.x[0]
+
     def size(self, index: int = 0) -> tuple[int, ...]:
         """Return a bottom's sizes after the batch axis. If they depend on the batch, it gets one fixed size."""
         return self._fixed(self.bottom_shapes[index][1:])
@@ -156,6 +162,10 @@ class PythonContext(EmitContext):
             arguments: What its constructor is called with.
         """
         return f"{self.submodule(f'{self.writer.use(name)}({arguments})', *names)}({self.x[0]})"
+
+    def maps(self) -> str:
+        """Return the first bottom as (N, C, H, W); axes that it lacks are 1, as Caffe's height() has them."""
+        return self.x[0] + "[..., None]" * (4 - len(self.bottom_shapes[0]))
 
     def plane(self, index: int = 0, top: bool = False) -> tuple[int, int]:
         """Return height and width of a bottom, or of a top.

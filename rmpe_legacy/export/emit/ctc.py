@@ -12,16 +12,11 @@ _END = (1 << 63) - 1
 
 def _settings(ctx: EmitContext) -> tuple[int, bool]:
     """The number of the blank, and whether equal labels running count once."""
-    layer = ctx.layer
-    if layer.form:
-        blank, merged = layer.spec.get("ctc_loss_param").blank_label, True
-    else:
-        param = layer.spec.get("ctc_decoder_param")
-        blank, merged = param.blank_index, param.ctc_merge_repeated
+    blank, merged = ctx.layer.reading()
     return blank if blank >= 0 else int(np.prod([int(size) for size in ctx.bottom_shapes[0][2:]])) - 1, merged
 
 
-@emits_onnx("CTCGreedyDecoder", "CTCGreedyDecoder=cc4")
+@emits_onnx("CTCGreedyDecoder", "CTCGreedyDecoder=cc4", "CTCGreedyDecoder=ocr")
 def greedy_decoder_onnx(ctx: OnnxContext) -> None:
     """Move the labels that count to the front, and the others to a place behind the last, which is cut off."""
     blank, merged = _settings(ctx)
@@ -70,7 +65,7 @@ def _in_sequence(ctx: OnnxContext) -> str:
     return ctx.node("Less", ctx.node("CumSum", begins, ctx.integers(0)), ctx.constant(0.5))
 
 
-@emits_python("CTCGreedyDecoder", "CTCGreedyDecoder=cc4")
+@emits_python("CTCGreedyDecoder", "CTCGreedyDecoder=cc4", "CTCGreedyDecoder=ocr")
 def greedy_decoder_python(ctx: PythonContext) -> str:
     blank, merged = _settings(ctx)
     go = ctx.x[1] if ctx.layer.form == "" else "None"

@@ -19,7 +19,7 @@ _ETA = ("nms_param { eta } below 1; ONNX's NonMaxSuppression has one threshold. 
         "--until")
 
 
-@emits_onnx("PriorBox", "PriorBox=sstd", "PriorBoxClustered")
+@emits_onnx("PriorBox", "PriorBox=denser", "PriorBox=sstd", "PriorBox=synopsys", "PriorBoxClustered")
 def prior_box_onnx(ctx: OnnxContext) -> None:
     """The boxes depend only on the sizes of the bottoms, so they are a constant if these are."""
     if ctx.has_symbols(tuple(size for shape in ctx.bottom_shapes for size in shape[2:])):
@@ -74,7 +74,7 @@ def _double(ctx: OnnxContext, x: str) -> str:
     return ctx.node("Cast", x, to=DOUBLE)
 
 
-@emits_python("PriorBox", "PriorBox=sstd", "PriorBoxClustered")
+@emits_python("PriorBox", "PriorBox=denser", "PriorBox=sstd", "PriorBox=synopsys", "PriorBoxClustered")
 def prior_box_python(ctx: PythonContext) -> str:
     return ctx.writer.buffer(ctx.layer, ctx.layer.forward(torch.empty(0)))
 

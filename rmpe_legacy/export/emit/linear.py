@@ -64,7 +64,7 @@ def product_of_bottoms_python(ctx: PythonContext) -> str:
     return f"F.linear({x}.flatten({layer.lead}), {matrix})"
 
 
-@emits_onnx("Embed")
+@emits_onnx("Embed", "Embed=up-down")
 def embed_onnx(ctx: OnnxContext) -> None:
     rows = ctx.node("Cast", *ctx.x, to=INT64)
     if len(ctx.layer.declared) == 1:
@@ -73,7 +73,7 @@ def embed_onnx(ctx: OnnxContext) -> None:
         ctx.output("Add", ctx.node("Gather", ctx.weight(0), rows), ctx.weight(1))
 
 
-@emits_python("Embed")
+@emits_python("Embed", "Embed=up-down")
 def embed_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     names = ["weight", "bias"][: len(layer.declared)]

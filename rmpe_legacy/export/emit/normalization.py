@@ -86,15 +86,17 @@ _UNIT_ROWS = ("L2Normalize", "NormalizationL2", "Normalize=crn")
 
 @emits_onnx(*_UNIT_ROWS)
 def l2_normalize_onnx(ctx: OnnxContext) -> None:
-    axes = ctx.integers(list(range(1, len(ctx.bottom_shapes[0]))))
-    total = ctx.node("ReduceSum", ctx.node("Mul", ctx.x[0], ctx.x[0]), axes)
+    total = ctx.node("Mul", ctx.x[0], ctx.x[0])
+    if axes := [*range(1, len(ctx.bottom_shapes[0]))]:  # without any, ONNX would add up all of them
+        total = ctx.node("ReduceSum", total, ctx.integers(axes))
     ctx.output("Div", ctx.x[0], ctx.node("Sqrt", ctx.node("Add", total, ctx.constant(ctx.layer.epsilon))))
 
 
 @emits_python(*_UNIT_ROWS)
 def l2_normalize_python(ctx: PythonContext) -> str:
     axes = tuple(range(1, len(ctx.bottom_shapes[0])))
-    return f"{ctx.x[0]} / ({ctx.x[0]}.square().sum({axes}, keepdim=True) + {ctx.layer.epsilon!r}).sqrt()"
+    total = f".sum({axes}, keepdim=True)" if axes else ""  # without any, torch would add up all of them
+    return f"{ctx.x[0]} / ({ctx.x[0]}.square(){total} + {ctx.layer.epsilon!r}).sqrt()"
 
 
 @emits_onnx("Intranorm")

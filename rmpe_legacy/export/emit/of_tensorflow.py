@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.layers.resize_image import around
 
+from ..onnx_graph import FLOAT
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import number, pair
 from .rearrangement import slice_onnx
@@ -25,12 +26,12 @@ def add_python(ctx: PythonContext) -> str:
     return " + ".join(ctx.x)
 
 
-@emits_onnx("Mul")
+@emits_onnx("Mul", "TileProduct")
 def mul_onnx(ctx: OnnxContext) -> None:
     ctx.output("Mul", ctx.x[0], ctx.x[1] if len(ctx.x) > 1 else ctx.weight(0))
 
 
-@emits_python("Mul")
+@emits_python("Mul", "TileProduct")
 def mul_python(ctx: PythonContext) -> str:
     if len(ctx.x) > 1:
         return " * ".join(ctx.x)
@@ -191,3 +192,44 @@ def upsample_darknet_onnx(ctx: OnnxContext) -> None:
 @emits_python("UpsampleDarknet")
 def upsample_darknet_python(ctx: PythonContext) -> str:
     return f"F.interpolate({ctx.x[0]}, scale_factor={ctx.layer.scale}, mode=\"nearest\")"
+
+
+@emits_onnx("Python=PadTensor")
+def pad_tensor_onnx(ctx: OnnxContext) -> None:
+    left, right, above, below = ctx.layer.margin
+    mode = {"replicate": "edge"}.get(ctx.layer.mode, ctx.layer.mode)
+    ctx.output("Pad", ctx.x[0], ctx.integers([0, 0, above, left, 0, 0, below, right]), mode=mode)
+
+
+@emits_python("Python=PadTensor")
+def pad_tensor_python(ctx: PythonContext) -> str:
+    mode = "" if ctx.layer.mode == "constant" else f", {ctx.layer.mode!r}"
+    return f"F.pad({ctx.x[0]}, {pair(ctx.layer.margin)}{mode})"
+
+
+@emits_onnx("Python=TensorShape")
+def tensor_shape_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Cast", ctx.node("Shape", ctx.x[0]), to=FLOAT)
+
+
+@emits_python("Python=TensorShape")
+def tensor_shape_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.new_tensor({ctx.x[0]}.shape)"
+
+
+@emits_onnx("Python=Eltwise")
+def eltwise_of_unequal_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    if layer.operation == 1:
+        terms = zip(ctx.x, layer.coeff, strict=True)
+        ctx.output("Add", *(ctx.node("Mul", x, ctx.constant(float(factor))) for x, factor in terms))
+    else:
+        ctx.output(("Mul", "", "Max", "Div", "Min")[layer.operation], *ctx.x)
+
+
+@emits_python("Python=Eltwise")
+def eltwise_of_unequal_python(ctx: PythonContext) -> str:
+    layer, (a, b) = ctx.layer, ctx.x
+    if layer.operation == 1:
+        return " + ".join(f"{number(c)} * {x}" for x, c in zip(ctx.x, layer.coeff, strict=True))
+    return (f"{a} * {b}", "", f"{a}.maximum({b})", f"{a} / {b}", f"{a}.minimum({b})")[layer.operation]

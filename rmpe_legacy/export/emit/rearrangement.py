@@ -25,16 +25,16 @@ def slice_onnx(ctx: OnnxContext, x: str, begin: list[int], end: list[int], axes:
 @emits_onnx("Padding")
 def padding_onnx(ctx: OnnxContext) -> None:
     begin, end = ctx.layer.begin, ctx.layer.end
-    ctx.output("Pad", ctx.x[0], ctx.integers([0, 0, begin, begin, 0, 0, end, end]))
+    ctx.output("Pad", ctx.maps(), ctx.integers([0, 0, begin, begin, 0, 0, end, end]))
 
 
 @emits_python("Padding")
 def padding_python(ctx: PythonContext) -> str:
     begin, end = ctx.layer.begin, ctx.layer.end
-    return f"F.pad({ctx.x[0]}, ({begin}, {end}, {begin}, {end}))"
+    return f"F.pad({ctx.maps()}, ({begin}, {end}, {begin}, {end}))"
 
 
-@emits_onnx("Reorg")
+@emits_onnx("Reorg", "Python=darknet_reorg")
 def reorg_onnx(ctx: OnnxContext) -> None:
     c, h, w = ctx.size()
     s = ctx.layer.stride
@@ -46,7 +46,7 @@ def reorg_onnx(ctx: OnnxContext) -> None:
     ctx.output("Reshape", x, ctx.integers([-1, *ctx.graph.graph.at_own_sizes(ctx.top_shapes[0][1:])]))
 
 
-@emits_python("Reorg")
+@emits_python("Reorg", "Python=darknet_reorg")
 def reorg_python(ctx: PythonContext) -> str:
     c, h, w = ctx.bottom_shapes[0][1:]
     s = ctx.layer.stride
@@ -145,12 +145,12 @@ def crop_center_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}[{', '.join(parts)}]"
 
 
-@emits_onnx("Tiling")
+@emits_onnx("Tiling", "Reshape=pixelshuffler")
 def tiling_onnx(ctx: OnnxContext) -> None:
     ctx.output("DepthToSpace", ctx.x[0], blocksize=ctx.layer.side, mode="CRD")
 
 
-@emits_python("Tiling")
+@emits_python("Tiling", "Reshape=pixelshuffler")
 def tiling_python(ctx: PythonContext) -> str:
     return f"F.pixel_shuffle({ctx.x[0]}, {ctx.layer.side})"
 

@@ -15,7 +15,7 @@ from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_
 from .expressions import arguments, pair, sizes
 
 
-@emits_onnx("Convolution3D", "Convolution3d", "Deconvolution3d")
+@emits_onnx("Convolution3D", "Convolution3d", "Deconvolution3D", "Deconvolution3d")
 def convolution3d_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
     weights = [ctx.weight(0), *(ctx.weight(i, (-1,)) for i in range(1, len(layer.declared)))]
@@ -23,7 +23,7 @@ def convolution3d_onnx(ctx: OnnxContext) -> None:
             pads=[*layer.pad, *layer.pad])
 
 
-@emits_python("Convolution3D", "Convolution3d", "Deconvolution3d")
+@emits_python("Convolution3D", "Convolution3d", "Deconvolution3D", "Deconvolution3d")
 def convolution3d_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     kind = "ConvTranspose3d" if layer.transposed else "Conv3d"

@@ -99,17 +99,17 @@ def const_scale_python(ctx: PythonContext) -> str:
 
 @emits_onnx("SplitChannel")
 def split_channel_onnx(ctx: OnnxContext) -> None:
-    ctx.output("Slice", ctx.x[0], *map(ctx.integers, ([0], [ctx.layer.kept], [1])))
+    ctx.output("Slice", ctx.maps(), *map(ctx.integers, ([0], [ctx.layer.kept], [1])))
 
 
 @emits_python("SplitChannel")
 def split_channel_python(ctx: PythonContext) -> str:
-    return f"{ctx.x[0]}[:, :{ctx.layer.kept}]"
+    return f"{ctx.maps()}[:, :{ctx.layer.kept}]"
 
 
 @emits_onnx("ChannelReduce")
 def channel_reduce_onnx(ctx: OnnxContext) -> None:
-    c, h, w = ctx.size()
+    c, h, w = (*ctx.size(), 1, 1)[:3]
     groups = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, ctx.layer.kept, c // ctx.layer.kept, h, w]))
     is_sum = ctx.layer.spec.get("channel_reduce_param").operation == "SUM"
     ctx.output("ReduceSum" if is_sum else "ReduceMax", groups, ctx.integers([2]), keepdims=0)
@@ -118,7 +118,7 @@ def channel_reduce_onnx(ctx: OnnxContext) -> None:
 @emits_python("ChannelReduce")
 def channel_reduce_python(ctx: PythonContext) -> str:
     how = "sum" if ctx.layer.spec.get("channel_reduce_param").operation == "SUM" else "amax"
-    return f"{ctx.x[0]}.unflatten(1, ({ctx.layer.kept}, -1)).{how}(2)"
+    return f"{ctx.maps()}.unflatten(1, ({ctx.layer.kept}, -1)).{how}(2)"
 
 
 @emits_onnx("Sum")
