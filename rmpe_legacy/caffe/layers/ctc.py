@@ -283,6 +283,11 @@ class CTCGreedyDecoder(_Sequences):
     def setup(self, *bottom: Shape) -> None:
         self.not_exportable = JUDGES if len(bottom) > 2 else ""
 
+    def reading(self) -> tuple[int, bool]:
+        """The blank label, below 0 for the last, and whether labels that repeat are one."""
+        param = self.spec.get("ctc_decoder_param")
+        return param.blank_index, param.ctc_merge_repeated
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.check(bottom)
         t, n = bottom[0][:2]
@@ -294,13 +299,13 @@ class CTCGreedyDecoder(_Sequences):
         return [(n, t, 1, 1), *tops]
 
     def forward(self, x: Tensor, go: Tensor, *label: Tensor) -> tuple[Tensor, ...]:
-        param = self.spec.get("ctc_decoder_param")
+        blank, merges = self.reading()
         x = x.detach().flatten(2)
-        blank = param.blank_index if param.blank_index >= 0 else x.shape[2] - 1
+        blank = blank if blank >= 0 else x.shape[2] - 1
         value, best = x.max(2)
         found, score, top = [], x.new_zeros(x.shape[1]), x.new_full((x.shape[1], len(x)), -1)
         for n, steps in enumerate(self.lengths(go)):
-            found.append(read(best[:steps, n].tolist(), blank, param.ctc_merge_repeated))
+            found.append(read(best[:steps, n].tolist(), blank, merges))
             score[n] = -value[:steps, n].sum()
             top[n, : len(found[n])] = x.new_tensor(found[n])
         tops = [top.view(*top.shape, 1, 1)]
@@ -324,12 +329,12 @@ class _WholeGreedyDecoder(Layer):
     is_discontinuous = True
     caffe_source = "ctc_decoder_layer.cpp"
 
+    def setup(self, *bottom: Shape) -> None:
+        self.not_exportable = JUDGES if len(bottom) > 1 else ""
+
     def reading(self) -> tuple[int, bool]:
         """The blank label, below 0 for the last, and whether labels that repeat are one."""
         raise NotImplementedError
-
-    def setup(self, *bottom: Shape) -> None:
-        self.not_exportable = JUDGES if len(bottom) > 1 else ""
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         scores, *labels = bottom

@@ -12,12 +12,7 @@ _END = (1 << 63) - 1
 
 def _settings(ctx: EmitContext) -> tuple[int, bool]:
     """The number of the blank, and whether equal labels running count once."""
-    layer = ctx.layer
-    if layer.form:
-        blank, merged = layer.reading()
-    else:
-        param = layer.spec.get("ctc_decoder_param")
-        blank, merged = param.blank_index, param.ctc_merge_repeated
+    blank, merged = ctx.layer.reading()
     return blank if blank >= 0 else int(np.prod([int(size) for size in ctx.bottom_shapes[0][2:]])) - 1, merged
 
 
