@@ -64,9 +64,16 @@ def product_of_bottoms_python(ctx: PythonContext) -> str:
     return f"F.linear({x}.flatten({layer.lead}), {matrix})"
 
 
+def _drops_axis(ctx: EmitContext) -> bool:
+    """Whether the vectors take the place of a last axis of 1."""
+    return len(ctx.top_shapes[0]) == len(ctx.bottom_shapes[0])
+
+
 @emits_onnx("Embed", "Embed=up-down")
 def embed_onnx(ctx: OnnxContext) -> None:
     rows = ctx.node("Cast", *ctx.x, to=INT64)
+    if _drops_axis(ctx):
+        rows = ctx.node("Squeeze", rows, ctx.integers([-1]))
     if len(ctx.layer.declared) == 1:
         ctx.output("Gather", ctx.weight(0), rows)
     else:
@@ -77,8 +84,9 @@ def embed_onnx(ctx: OnnxContext) -> None:
 def embed_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     names = ["weight", "bias"][: len(layer.declared)]
-    bias = (str(len(names) == 2), "True")
-    return ctx.part("Embed", *names, arguments=arguments(layer.rows, layer.num_output, bias=bias))
+    given = arguments(layer.rows, layer.num_output, bias=(str(len(names) == 2), "True"))
+    module = ctx.submodule(f"{ctx.writer.use('Embed')}({given})", *names)
+    return f"{module}({ctx.x[0]}{'.squeeze(-1)' if _drops_axis(ctx) else ''})"
 
 
 @emits_onnx("Parameter")
