@@ -19,7 +19,8 @@ from rmpe_legacy.registry import Registry
 _FILLERS: Registry[str, Callable[[Tensor, Message], None]] = Registry("filler")
 _SPARSE = ("gaussian",)  # the only filler that supports `sparse`
 _RMPE_ONLY = ("nearest", "file")
-_FORKS_ONLY = {"diagonal": "diag_val", "borderMask": "border_ratio", "flowBorderMask": "border_ratio"}  # and a field
+_FORKS_ONLY = {"diagonal": "diag_val", "borderMask": "border_ratio", "flowBorderMask": "border_ratio",
+               "gaussian_unitball": "alpha"}  # and a field
 
 
 def fill(blob: Tensor, filler: Message) -> None:
@@ -77,6 +78,14 @@ def _positive_unitball(blob: Tensor, filler: Message) -> None:
     _at_most_4(blob, filler)
     rows = blob.uniform_(0, 1).view(blob.shape[0] if blob.dim() else 1, -1)
     rows.div_(rows.sum(dim=1, keepdim=True))
+
+
+@_FILLERS.register("gaussian_unitball")
+def _gaussian_unitball(blob: Tensor, filler: Message) -> None:
+    """Rows of length 1. Source: filler.hpp of happynear/caffe-windows@967eedf."""
+    _at_most_4(blob, filler)
+    rows = blob.normal_(0, 1).view(blob.shape[0] if blob.dim() else 1, -1)
+    rows.div_((rows.square().sum(dim=1, keepdim=True) + 1e-12).sqrt())
 
 
 @_FILLERS.register("xavier")

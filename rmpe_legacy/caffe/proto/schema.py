@@ -141,7 +141,8 @@ def load_schema(dialect: str = "rmpe") -> Schema:
             twins.append((before.message, made.message))
     for one, other in twins:
         for name, inner in other.fields.items():
-            one.fields.setdefault(name, inner)
+            if inner.enum is None:  # two enums of a message may not share a value's name
+                one.fields.setdefault(name, inner)
     for message in schema.messages.values():
         _give_numbers(message)
     return schema
