@@ -284,6 +284,18 @@ class TestWithoutTheStore:
         with pytest.raises(LayerError, match=r"its source 'no\.txt' does not exist"):
             net()
 
+    def test_words_marks_and_joined_values_are_one_a_row(self, tmp_path: Path):
+        file = tmp_path / "net.prototxt"
+        file.write_text("""
+layer { name: "d" type: "HDF5Data" top: "cont" top: "words" top: "a" top: "b" top: "target"
+  hdf5_data_param { source: "no.txt" batch_size: 5 } }
+layer { name: "e" type: "Embed" bottom: "words" top: "e" embed_param { input_dim: 7 num_output: 4 bias_term: false } }
+layer { name: "r" type: "LSTM" bottom: "e" bottom: "cont" top: "r" recurrent_param { num_output: 3 } }
+layer { name: "c" type: "Concat" bottom: "a" bottom: "b" top: "c" concat_param { axis: 1 } }
+layer { name: "s" type: "Silence" bottom: "c" bottom: "r" bottom: "target" }""")
+        with pytest.warns(UserWarning, match="assumed to be cont 5 x 1, words 5 x 1, a 5 x 1, b 5 x 1, target 5"):
+            load_net(file)
+
     def test_an_image_that_a_convolution_is_added_to_has_its_channels(self, tmp_path: Path):
         file = tmp_path / "net.prototxt"
         file.write_text('layer { name: "d" type: "HDF5Data" top: "data" top: "label" '

@@ -73,6 +73,10 @@ class TestSchema:
         assert "ORIGIN" in load_schema(MIXED)["FocalLossParameter"].fields["type"].enum.numbers
         assert "FLOAT16" in load_schema(MIXED)["LayerParameter"].fields["forward_type"].enum.numbers
 
+    def test_in_mixed_a_field_that_forks_give_two_messages_has_the_fields_of_both(self):
+        names = load_schema(MIXED)["LayerParameter"].fields["ctc_loss_param"].message.fields.keys()
+        assert names >= {"blank_label", "alphabet_size", "time_step", "blank_index", "output_delay"}
+
     def test_a_name_that_is_none_is_a_sentence(self):
         with pytest.raises(RmpeError, match="no dialect 'cafe'; choose one of 'auto', 'rmpe', 'ssd', 'bvlc', or of "
                                             "the forks' that `rmpe dialects` lists"):

@@ -221,6 +221,15 @@ class TestTheUsersWord:
         assert net.outputs == ("r",), "what depends on it is left out, too"
         assert not (tmp_path / "RAN").exists()
 
+    def test_a_loss_is_a_scalar_that_refuses_to_run_without(self, trap, tmp_path):
+        trap.write_text(trap.read_text().replace('type: "Python"', 'type: "Python" loss_weight: 1')
+                        .replace('bottom: "y"', 'bottom: "x"'))
+        net = load_net(trap)
+        assert next(step for step in net.steps if step.layer.spec.type == "Python").top_shapes == ((),)
+        with pytest.raises(RmpeError, match=r"its shape is known, its numbers are not computed here; run its module"):
+            net(x())
+        assert not (tmp_path / "RAN").exists()
+
     def test_it_is_imported_with(self, trap, tmp_path):
         trap.write_text(trap.read_text().replace('layer: "L"', 'layer: "L" param_str: "2"'))
         assert_close(load_net(trap, allow_python=True)(x())["t"], torch.tanh(2 * x()))

@@ -23,6 +23,7 @@ _RMPE_ONLY = ("nearest", "file")
 _FORKS_ONLY = {  # and a field that tells these forks
     "diagonal": ("FillerParameter", "diag_val"), "borderMask": ("FillerParameter", "border_ratio"),
     "flowBorderMask": ("FillerParameter", "border_ratio"), "dctr": ("LayerParameter", "dctrqt_param"),
+    "gaussian_unitball": ("FillerParameter", "alpha"),
 }
 
 
@@ -86,6 +87,14 @@ def _positive_unitball(blob: Tensor, filler: Message) -> None:
     _at_most_4(blob, filler)
     rows = blob.uniform_(0, 1).view(blob.shape[0] if blob.dim() else 1, -1)
     rows.div_(rows.sum(dim=1, keepdim=True))
+
+
+@_FILLERS.register("gaussian_unitball")
+def _gaussian_unitball(blob: Tensor, filler: Message) -> None:
+    """Rows of length 1. Source: filler.hpp of happynear/caffe-windows@967eedf."""
+    _at_most_4(blob, filler)
+    rows = blob.normal_(0, 1).view(blob.shape[0] if blob.dim() else 1, -1)
+    rows.div_((rows.square().sum(dim=1, keepdim=True) + 1e-12).sqrt())
 
 
 @_FILLERS.register("xavier")

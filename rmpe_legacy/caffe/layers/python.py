@@ -70,7 +70,7 @@ class Python(Layer):
         if known is None or not known.for_spec(spec).takes(spec):  # a module of the same name, in another form
             if spec.allow_python:
                 return cls
-            if any(spec.loss_weight):
+            if any(spec.message.fields.get("loss_weight", ())):
                 return PythonLoss
             return cls if spec.bottom or not spec.top else FedPython
         if spec.allow_python:

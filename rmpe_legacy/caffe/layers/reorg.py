@@ -1,5 +1,5 @@
 """Darknet's reorg. Sources: reorg_layer.cpp of gklz1982/caffe-yolov2@ebb2702, eric612/MobileNet-YOLO@69b4441,
-intel/caffe@44d5363 and choasup/caffe-yolo9000@e8a476c, which has no reverse."""
+intel/caffe@44d5363 and choasup/caffe-yolo9000@e8a476c."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rmpe_legacy.caffe.spec import LayerSpec
+
 from .base import Layer, Shape, shape_text
-from .registry import register
+from .registry import Choice, chooses, register
 
 
 class _Severed(torch.autograd.Function):
@@ -40,8 +42,7 @@ class Reorg(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("reorg_param")
-        self.stride = param.stride
-        self.backwards = "reverse" in param.descriptor.fields and param.reverse
+        self.stride, self.backwards = param.stride, param.reverse
         if self.stride < 1:
             raise self.spec.error("needs a stride above 0")
 
@@ -64,3 +65,22 @@ class Reorg(Layer):
             blocks = x.detach().reshape(n, c // s**2, h, s, w, s)
             top = blocks.permute(0, 3, 5, 1, 2, 4).reshape(n, c * s**2, h // s, w // s)
         return _Severed.apply(x, top)
+
+
+@register("Reorg", form="yolo9000")
+class ReorgByTwo(Reorg):
+    """YOLO9000's Reorg, without reverse, whose stride is 2 unless it is given."""
+
+    caffe_source = "reorg_layer.cpp"
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("reorg_param")
+        self.stride, self.backwards = param.stride if param.has("stride") else 2, False
+        if self.stride < 1:
+            raise self.spec.error("needs a stride above 0")
+
+
+@chooses("Reorg")
+def _choose(spec: LayerSpec) -> Choice:
+    """Only YOLO9000's has a default stride."""
+    return Choice("", ("yolo9000",)) if spec.get("reorg_param").has("stride") else Choice("yolo9000", ("",))

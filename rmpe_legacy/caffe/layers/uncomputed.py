@@ -82,13 +82,6 @@ class RegionLossOfTrees(UncomputedLoss):
     bottoms = 2
 
 
-@chooses("RegionLoss")
-def _choose_loss(spec: LayerSpec) -> Choice:
-    """YOLO9000's files name a tree of classes."""
-    own = spec.get("region_loss_param").fields.keys() & {"softmax_tree", "class_map"}
-    return Choice("yolo9000") if own else Choice("", ("yolo9000",))
-
-
 @register("EvalDetection", form="yolo9000")
 class EvalDetectionToFiles(Uncomputed):
     """Maps (N, num_object * (5 + num_class), side, side), boxes and images -> (N, num_class + 4 * side^2 * num_object),
@@ -107,11 +100,38 @@ class EvalDetectionToFiles(Uncomputed):
         return [(*bottom[0][:1], param.num_class + 4 * boxes)]
 
 
+@chooses("RegionLoss")
+def _choose_region_loss(spec: LayerSpec) -> Choice:
+    """A tree or a map of classes, which are files, is YOLO9000's."""
+    named = spec.get("region_loss_param").fields.keys() & {"softmax_tree", "class_map"}
+    return Choice("yolo9000", ("",)) if named else Choice("", ("yolo9000",))
+
+
 @chooses("EvalDetection")
-def _choose_judge(spec: LayerSpec) -> Choice:
-    """YOLO9000's writes what it finds to files."""
-    own = "save_output_param" in spec.get("eval_detection_param").fields
-    return Choice("yolo9000") if own else Choice("intel", ("yolo9000",))
+def _choose_eval_detection(spec: LayerSpec) -> Choice:
+    """Files of detections are YOLO9000's."""
+    is_saved = "save_output_param" in spec.get("eval_detection_param").fields
+    return Choice("yolo9000") if is_saved else Choice("intel", ("yolo9000",))
+
+
+@register("RPN", form="")
+class Rpn(Uncomputed):
+    """Scores (1, 2A, H, W), moves (1, 4A, H, W) of anchors and the image's info -> regions (R, 5); how many, only a
+    forward could tell. The layer is of a Caffe that is not public; source/operator/prototype/rpn.c of
+    OAID/Tengine@c73708c reads its parameters."""
+
+    params = ("rpn_param",)
+    bottoms = 3
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        param = self.spec.get("rpn_param")
+        anchors = len(param.scale) * len(param.ratio)
+        scores, moves = bottom[:2]
+        if len(scores) != 4 or (scores[1], moves[1:]) != (2 * anchors, (4 * anchors, *scores[2:])):
+            raise self.spec.error(f"needs the scores (1, {2 * anchors}, H, W) and moves (1, {4 * anchors}, H, W) of "
+                                  f"its {anchors} anchors; they are {shape_text(scores)} and {shape_text(moves)}")
+        return [(self.spec.rows, 5)]
 
 
 @register("LpqLoss", form="")

@@ -140,7 +140,9 @@ def load_schema(dialect: str = "rmpe") -> Schema:
         elif before.message is not None and made.message not in (None, before.message):
             twins.append((before.message, made.message))
     for one, other in twins:
-        _join(one, other)
+        for name, inner in other.fields.items():
+            if inner.enum is None:  # two enums of a message may not share a value's name
+                one.fields.setdefault(name, inner)
     for message in schema.messages.values():
         _give_numbers(message)
     return schema
@@ -184,15 +186,6 @@ def _give_numbers(message: MessageType) -> None:
             other = message.fields[taken[made.number]]
             message.fields[other.name] = replace(other, number=SPARE + i)
         taken[made.number] = made.name
-
-
-def _join(one: MessageType, other: MessageType) -> None:
-    """Add the fields of another message, except those with an enum whose values would not be unique."""
-    taken = {value for enum in one.enums.values() for value in enum.numbers}
-    refused = {name for name, enum in other.enums.items() if taken & enum.numbers.keys()}
-    one.enums |= {name: enum for name, enum in other.enums.items() if name not in refused}
-    one.fields |= {name: made for name, made in other.fields.items()
-                   if name not in one.fields and made.type not in refused}
 
 
 def _separate(enums: dict[str, EnumType]) -> None:

@@ -34,7 +34,7 @@ def padding_python(ctx: PythonContext) -> str:
     return f"F.pad({ctx.maps()}, ({begin}, {end}, {begin}, {end}))"
 
 
-@emits_onnx("Reorg", "Python=darknet_reorg")
+@emits_onnx("Reorg", "Reorg=yolo9000", "Python=darknet_reorg")
 def reorg_onnx(ctx: OnnxContext) -> None:
     c, h, w = ctx.size()
     s = ctx.layer.stride
@@ -46,7 +46,7 @@ def reorg_onnx(ctx: OnnxContext) -> None:
     ctx.output("Reshape", x, ctx.integers([-1, *ctx.graph.graph.at_own_sizes(ctx.top_shapes[0][1:])]))
 
 
-@emits_python("Reorg", "Python=darknet_reorg")
+@emits_python("Reorg", "Reorg=yolo9000", "Python=darknet_reorg")
 def reorg_python(ctx: PythonContext) -> str:
     c, h, w = ctx.bottom_shapes[0][1:]
     s = ctx.layer.stride
