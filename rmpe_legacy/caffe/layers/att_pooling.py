@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import MAX_COUNT, UNWRITTEN, Layer, Shape, count, shape_text
+from .base import UNWRITTEN, Layer, Shape, shape_text
 from .registry import register
 
 
@@ -52,8 +52,7 @@ class AttPooling(Layer):
             raise self.spec.error(f"its kernel of {self.kernel} x {self.kernel} has {shape_text(windows)} windows in a "
                                   f"bottom of {shape_text(x)}; weights of {shape_text(weight)} do not fit"
                                   + (", as att_mode GLOBAL takes one window" if self.everywhere else ""))
-        if count((*x[:2], *(size + 2 * self.pad for size in x[2:]))) > MAX_COUNT:
-            raise self.spec.error(f"its pad {self.pad} makes too large a map of {shape_text(x)}")
+        self.check_padded(x, [size + 2 * self.pad for size in x[2:]])
         return [(*x[:2], *weight[2:])]
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
