@@ -92,8 +92,10 @@ class BatchRun:
 
         No result is kept: between the networks' blobs each would hold several times its size in memory.
         """
+        # A new thread would begin with all of OpenMP's threads, whatever torch was told in this one.
+        threads = (torch.set_num_threads, (torch.get_num_threads(),))
         with (_quick_turns(), ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "save") as saver,
-              ThreadPoolExecutor(self.workers, "process") as workers):
+              ThreadPoolExecutor(self.workers, "process", *threads) as workers):
             found = _ahead(reader, lambda job: self._find(checkpoint, job[1], job[0] < self.shown), mine)
             waiting: deque[tuple[ImageSource, Future[_Finish]]] = deque()
             saving: Future[ImageResult] | None = None
