@@ -296,6 +296,10 @@ class Layer(nn.Module):
             raise self.spec.error(f"with its padding, a bottom of {shape_text(bottom)} would be {shape_text(whole)}; "
                                   "lower kernel_size, stride and pad")
 
+    def check_windows(self, bottom: Shape, grid: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> None:
+        """Check how far a grid of windows along the last axes reaches, padding included, as ``check_padded`` does."""
+        self.check_padded(bottom, [(n - 1) * s + k for n, s, k in zip(grid, stride, kernel, strict=True)])
+
     def check_classes(self, labels: Tensor, classes: int) -> None:
         """Check integer labels of any shape.
 

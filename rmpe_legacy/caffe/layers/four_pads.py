@@ -217,7 +217,7 @@ class PoolingOfFourPads(Pooling):
         if self.counts_inside and not self.windows.all_touch(size):
             raise self.spec.error(f"a window of pool {self.method} lies in the padding of a bottom of "
                                   f"{shape_text(bottom[0])}; give pads below the kernel")
-        self.check_padded(bottom[0], self.windows.reach(size))
+        self.check_windows(bottom[0], out, self.windows.kernel, self.windows.stride)
         return [(n, c, *out)] * self.top_count
 
     def windows_on(self, size: Sequence[int]) -> WindowsOfFourPads:

@@ -95,8 +95,7 @@ class _Pool(Layer):
             if size < 1:
                 raise self.spec.error(f"its window does not fit on a bottom of {shape_text(bottom[0])}")
             self.grid.append(size)
-        self.check_padded(bottom[0], [(n - 1) * s + k for n, s, k in
-                                      zip(self.grid, self.stride, self.kernel, strict=True)])
+        self.check_windows(bottom[0], self.grid, self.kernel, self.stride)
         return [(*bottom[0][:2], *self.grid)]
 
     def forward(self, x: Tensor) -> Tensor:

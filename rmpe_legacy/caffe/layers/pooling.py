@@ -48,10 +48,6 @@ class Windows:
             margin = [p, (n - 1) * s + k - extent - p, *margin]  # F.pad lists the last axis first
         return margin
 
-    def reach(self, size: Sequence[int]) -> list[int]:
-        """Return the height and width that the windows cover, padding included."""
-        return [(n - 1) * s + k for n, k, s in zip(self.grid(size), self.kernel, self.stride, strict=True)]
-
     def areas(self, x: Tensor) -> Tensor:
         """Return AVE's divisor for each window, (h, w): padding counts, up to `pad` beyond the plane."""
         spans = []
@@ -184,7 +180,7 @@ class Pooling(Layer):
         out = self.windows.grid(size)
         if any(n < 1 for n in out):
             raise self.spec.error(f"its window does not fit on a bottom of {shape_text(bottom[0])}")
-        self.check_padded(bottom[0], self.windows.reach(size))
+        self.check_windows(bottom[0], out, self.windows.kernel, self.windows.stride)
         return [(*bottom[0][:2], *out)] * self.top_count
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
