@@ -59,8 +59,8 @@ def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
 
 @contextmanager
 def arithmetic_of(spec: LayerSpec) -> Iterator[None]:
-    """Raise a LayerError where a layer computes a size that is no number, or more than any, and has no error of its
-    own for it: parameters such as nan and 1e38 occur in no network, but in hostile ones."""
+    """Raise a LayerError if a layer computes a size that is nan or infinite, and has no error of its own for it.
+    Parameters such as nan and 1e38 occur in hostile files only."""
     try:
         yield
     except (ArithmeticError, ValueError) as error:

@@ -60,7 +60,7 @@ class _Convolved(_Volume):
             self.declare("bias", (1, 1, 1, 1, self.num_output), param.bias_filler)
 
     def has_bias(self, param: Message) -> bool:
-        """Whether there is one, by the layer's message."""
+        """Return whether the layer has a bias."""
         return param.bias_term
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

@@ -142,7 +142,7 @@ class JointsOfVideos(PictureLayer):
 
 @chooses("DataHeatmap")
 def _choose_heatmaps(spec: LayerSpec) -> Choice:
-    """How an image is cropped is given by cropsize in caffe-heatmap, of which RMPE's layer has no field."""
+    """Only caffe-heatmap's message has cropsize."""
     return Choice("caffe-heatmap" if "cropsize" in spec.get("heatmap_data_param").fields else "", ("caffe-heatmap",))
 
 
@@ -264,38 +264,45 @@ class SequenceData(PictureLayer):
         return [(n, channels * parts, h, w), *[(n, 1, 1, 1)] * (self.top_count - 1)]
 
 
-@register("CPMData", form="")
-class CPMData(FedLayer):
-    """OpenPose's pictures with a map of the person's place, (n, 4, crop_size_y, crop_size_x), and weights and targets
-    of num_parts maps and a background, (n, 2 * (num_parts + 1), crop_size_y / stride, crop_size_x / stride), fed.
-    """
+class _PosesOfPeople(FedLayer):
+    """Base: pictures (n, channels, crop_size_y, crop_size_x), and weights and targets of num_parts maps and a
+    background, (n, 2 * (num_parts + 1), crop_size_y / stride, crop_size_x / stride), fed."""
 
-    params = ("cpm_transform_param", "data_param")
+    params: tuple[str, ...] = ()  # the first is the transformation's
     tops = (1, 2)
 
+    def pictures(self, param: Message) -> tuple[int, int]:
+        """Return the batch size and the number of channels."""
+        raise NotImplementedError
+
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param, n = self.spec.get("cpm_transform_param"), max(1, self.spec.get("data_param").batch_size)
-        h, w, stride = param.crop_size_y, param.crop_size_x, param.stride
+        param = self.spec.get(self.params[0])
+        (n, channels), h, w, stride = self.pictures(param), param.crop_size_y, param.crop_size_x, param.stride
         if not stride:
             raise self.spec.error("needs a stride above 0")
-        return [(n, 4, h, w), (n, 2 * (param.num_parts + 1), h // stride, w // stride)][: self.top_count]
+        maps = 2 * (param.num_parts + 1)
+        return [(max(1, n), channels, h, w), (max(1, n), maps, h // stride, w // stride)][: self.top_count]
+
+
+@register("CPMData", form="")
+class CPMData(_PosesOfPeople):
+    """OpenPose's, with a map of the person's place as a channel of each picture."""
+
+    params = ("cpm_transform_param", "data_param")
+
+    def pictures(self, param: Message) -> tuple[int, int]:
+        return self.spec.get("data_param").batch_size, COLORS + 1
 
 
 @register("CPMData", form="lstm")
-class CPMDataOfTransform(FedLayer):
-    """The same as transform_param says, for LSTM pose machines; without put_gaussian, pictures alone. Source:
-    cpm_data_layer.cpp of lawy623/LSTM_Pose_Machines@68a9212."""
+class CPMDataOfTransform(_PosesOfPeople):
+    """LSTM pose machines', with that map if put_gaussian. Source: cpm_data_layer.cpp of
+    lawy623/LSTM_Pose_Machines@68a9212."""
 
-    params = ("cpmdata_param", "transform_param")
-    tops = (1, 2)
+    params = ("transform_param", "cpmdata_param")
 
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        param, n = self.spec.get("transform_param"), max(1, self.spec.get("cpmdata_param").batch_size)
-        h, w, stride = param.crop_size_y, param.crop_size_x, param.stride
-        if not stride:
-            raise self.spec.error("needs a stride above 0")
-        return [(n, COLORS + param.put_gaussian, h, w),
-                (n, 2 * (param.num_parts + 1), h // stride, w // stride)][: self.top_count]
+    def pictures(self, param: Message) -> tuple[int, int]:
+        return self.spec.get("cpmdata_param").batch_size, COLORS + param.put_gaussian
 
 
 @chooses("CPMData")

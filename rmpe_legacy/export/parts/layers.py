@@ -298,16 +298,8 @@ class Interpolated(nn.Module):
         return self.rows @ x @ self.columns
 
 
-class Averaged(nn.Module):
+class Averaged(Interpolated):
     """Weighted means of planes without the values that are nan; nan where these weigh more than half of the others."""
-
-    rows: Tensor
-    columns: Tensor
-
-    def __init__(self, rows: tuple, columns: tuple):
-        super().__init__()
-        self.register_buffer("rows", torch.zeros(rows))
-        self.register_buffer("columns", torch.zeros(columns))
 
     def forward(self, x: Tensor) -> Tensor:
         missing = x.isnan()
