@@ -20,7 +20,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ import torch
 from rmpe_legacy.cli import main as rmpe
 from rmpe_legacy.pose.detect import Detector
 from rmpe_legacy.pose.estimate import CaffePoseNetwork
-from rmpe_legacy.pose.networks import inference_mode_fp32
+from rmpe_legacy.pose.networks import inference_mode_fp32, network_threads
 from rmpe_legacy.synthetic.world import draw_pictures
 
 DRAWN = 500
@@ -90,7 +89,7 @@ def run_networks(calls: list[Call], threads: int, workers: int) -> float:
 
     torch.set_num_threads(threads // workers)
     begin = time.perf_counter()
-    with ThreadPoolExecutor(workers) as pool:
+    with network_threads(workers, "networks") as pool:
         list(pool.map(run_share, range(workers)))
     return time.perf_counter() - begin
 

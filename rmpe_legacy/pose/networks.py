@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
@@ -103,6 +104,14 @@ class PerThread(threading.local, Generic[N]):
 
     def __init__(self, original: N, threads: int = 1):  # is called again in each thread
         self.mine = original if threads == 1 else original.for_another_thread()
+
+
+def network_threads(count: int, name: str) -> ThreadPoolExecutor:
+    """Return a pool of threads for networks, in which torch uses as many threads as it does here.
+
+    OpenMP keeps this number per thread: a new one would begin with all of the processor's.
+    """
+    return ThreadPoolExecutor(count, name, torch.set_num_threads, (torch.get_num_threads(),))
 
 
 def device_of(network: nn.Module) -> torch.device:

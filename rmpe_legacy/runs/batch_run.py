@@ -24,7 +24,7 @@ from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import FileError, LayerError, RmpeError
 from rmpe_legacy.files import write_together
 from rmpe_legacy.pose.draw import draw_boxes, draw_poses, line_width
-from rmpe_legacy.pose.networks import PerThread
+from rmpe_legacy.pose.networks import PerThread, network_threads
 from rmpe_legacy.pose.pipeline import Pipeline, PoseResult, merge_poses
 from rmpe_legacy.pose.results import Detections
 from rmpe_legacy.reading import first_line
@@ -92,10 +92,8 @@ class BatchRun:
 
         No result is kept: between the networks' blobs each would hold several times its size in memory.
         """
-        # A new thread would begin with all of OpenMP's threads, whatever torch was told in this one.
-        threads = (torch.set_num_threads, (torch.get_num_threads(),))
         with (_quick_turns(), ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "save") as saver,
-              ThreadPoolExecutor(self.workers, "process", *threads) as workers):
+              network_threads(self.workers, "process") as workers):
             found = _ahead(reader, lambda job: self._find(checkpoint, job[1], job[0] < self.shown), mine)
             waiting: deque[tuple[ImageSource, Future[_Finish]]] = deque()
             saving: Future[ImageResult] | None = None

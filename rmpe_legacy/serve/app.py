@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import PurePath
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.pose.networks import network_threads
 from rmpe_legacy.runs.report import style
 from rmpe_legacy.wording import pluralize, shorten
 
@@ -49,7 +49,7 @@ class App:
     def __init__(self, service: Service):
         self.service, self.limits = service, service.limits
         self.under_way = 0
-        self.thread = ThreadPoolExecutor(1, "rmpe-serve")
+        self.thread = network_threads(1, "rmpe-serve")
 
     def starlette(self) -> Starlette:
         """Return the ASGI application."""
