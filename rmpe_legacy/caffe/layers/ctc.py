@@ -188,6 +188,11 @@ class _Sequences(Layer):
         return torch.where(ends, steps, len(go)).amin(0).tolist() if len(go) > 1 else [len(go)] * go.shape[1]
 
 
+def blank_of(number: int, classes: int) -> int:
+    """The label that is the blank; below 0 it is the last."""
+    return number if number >= 0 else classes - 1
+
+
 def until_negative(spec: LayerSpec, label: Tensor) -> list[list[int]]:
     """The labels (T, N) of each sequence, rounded, until a negative one. Raises LayerError for nan and inf."""
     if not bool(label.isfinite().all()):
@@ -224,7 +229,7 @@ class CTCLoss(_Sequences):
 
     def forward(self, x: Tensor, go: Tensor, label: Tensor) -> Tensor:
         scores = x.detach().flatten(2).cpu().double().numpy()
-        blank = self.param.blank_index if self.param.blank_index >= 0 else scores.shape[2] - 1
+        blank = blank_of(self.param.blank_index, scores.shape[2])
         loss, slope = 0.0, np.zeros(scores.shape)
         for n, (steps, labels) in enumerate(zip(self.lengths(go), until_negative(self.spec, label), strict=True)):
             begin = self.param.output_delay
@@ -283,10 +288,10 @@ class CTCGreedyDecoder(_Sequences):
     def setup(self, *bottom: Shape) -> None:
         self.not_exportable = JUDGES if len(bottom) > 2 else ""
 
-    def reading(self) -> tuple[int, bool]:
-        """The blank label, below 0 for the last, and whether labels that repeat are one."""
+    def reading(self, classes: int) -> tuple[int, bool]:
+        """The blank label, and whether labels that repeat are one."""
         param = self.spec.get("ctc_decoder_param")
-        return param.blank_index, param.ctc_merge_repeated
+        return blank_of(param.blank_index, classes), param.ctc_merge_repeated
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.check(bottom)
@@ -299,9 +304,8 @@ class CTCGreedyDecoder(_Sequences):
         return [(n, t, 1, 1), *tops]
 
     def forward(self, x: Tensor, go: Tensor, *label: Tensor) -> tuple[Tensor, ...]:
-        blank, merges = self.reading()
         x = x.detach().flatten(2)
-        blank = blank if blank >= 0 else x.shape[2] - 1
+        blank, merges = self.reading(x.shape[2])
         value, best = x.max(2)
         found, score, top = [], x.new_zeros(x.shape[1]), x.new_full((x.shape[1], len(x)), -1)
         for n, steps in enumerate(self.lengths(go)):
@@ -332,8 +336,8 @@ class _WholeGreedyDecoder(Layer):
     def setup(self, *bottom: Shape) -> None:
         self.not_exportable = JUDGES if len(bottom) > 1 else ""
 
-    def reading(self) -> tuple[int, bool]:
-        """The blank label, below 0 for the last, and whether labels that repeat are one."""
+    def reading(self, classes: int) -> tuple[int, bool]:
+        """The blank label, and whether labels that repeat are one."""
         raise NotImplementedError
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
@@ -345,8 +349,7 @@ class _WholeGreedyDecoder(Layer):
         return [(1, 2, 1, 1) if len(bottom) > 1 else (scores[1], scores[0], 1, 1)]
 
     def forward(self, x: Tensor, *label: Tensor) -> Tensor:
-        blank, merges = self.reading()
-        blank = blank if blank >= 0 else x.shape[2] - 1
+        blank, merges = self.reading(x.shape[2])
         found = [read(best, blank, merges) for best in x.detach().flatten(2).argmax(2).T.tolist()]
         if not label:
             top = x.new_full((x.shape[1], len(x)), -1)
@@ -366,8 +369,8 @@ class WholeGreedyDecoder(_WholeGreedyDecoder):
 
     params = ("ctc_loss_param",)
 
-    def reading(self) -> tuple[int, bool]:
-        return self.spec.get("ctc_loss_param").blank_label, True
+    def reading(self, classes: int) -> tuple[int, bool]:
+        return blank_of(self.spec.get("ctc_loss_param").blank_label, classes), True
 
 
 @register("CTCGreedyDecoder", form="ocr")
@@ -376,9 +379,9 @@ class OcrGreedyDecoder(_WholeGreedyDecoder):
 
     params = ("ctc_decoder_param",)
 
-    def reading(self) -> tuple[int, bool]:
+    def reading(self, classes: int) -> tuple[int, bool]:
         param = self.spec.get("ctc_decoder_param")
-        return param.blank_index, param.ctc_merge_repeated
+        return blank_of(param.blank_index, classes), param.ctc_merge_repeated
 
 
 @chooses("CTCGreedyDecoder")

@@ -12,8 +12,7 @@ _END = (1 << 63) - 1
 
 def _settings(ctx: EmitContext) -> tuple[int, bool]:
     """The number of the blank, and whether equal labels running count once."""
-    blank, merged = ctx.layer.reading()
-    return blank if blank >= 0 else int(np.prod([int(size) for size in ctx.bottom_shapes[0][2:]])) - 1, merged
+    return ctx.layer.reading(int(np.prod([int(size) for size in ctx.bottom_shapes[0][2:]])))
 
 
 @emits_onnx("CTCGreedyDecoder", "CTCGreedyDecoder=cc4", "CTCGreedyDecoder=ocr")

@@ -99,8 +99,7 @@ def _grid(ctx: OnnxContext, begin: str, length: str, bins: Sequence[int], points
 def _along(ctx: OnnxContext, begin: str, length: str, bins: int, points: int, size: int) -> _Points:
     step = ctx.node("Div", length, ctx.constant(float(bins)))
     at = ctx.node("Add", begin, ctx.node("Mul", ctx.constant(np.arange(points)), step))
-    seen = ctx.node("And", ctx.node("GreaterOrEqual", at, ctx.constant(-0.5)),
-                    ctx.node("LessOrEqual", at, ctx.constant(size - 0.5)))
+    seen = _is_on_map(ctx, at, size)
     at = ctx.node("Where", seen, at, ctx.constant(0.0))  # nan is no place
     low, last = ctx.node("Floor", at), ctx.constant(size - 1)
     near, far = (ctx.node("Clip", x, ctx.constant(0.0), last)
@@ -108,6 +107,12 @@ def _along(ctx: OnnxContext, begin: str, length: str, bins: int, points: int, si
     share = ctx.node("Sub", ctx.node("Clip", at, ctx.constant(0.0), last), near)
     cells = ctx.node("Cast", near, to=INT64), ctx.node("Cast", far, to=INT64)
     return _Points(cells, (ctx.node("Sub", ctx.constant(1.0), share), share), seen)
+
+
+def _is_on_map(ctx: OnnxContext, at: str, size: int) -> str:
+    """Return which points are at most half a pixel beyond the pixels of an axis; none that is nan."""
+    return ctx.node("And", ctx.node("GreaterOrEqual", at, ctx.constant(-0.5)),
+                    ctx.node("LessOrEqual", at, ctx.constant(size - 0.5)))
 
 
 @emits_python("ROIAlign")
@@ -287,8 +292,7 @@ def _samples_of_bins(ctx: OnnxContext, begin: str, size: str, moves: str, axis: 
                    for x in (start, ctx.node("Div", each, ctx.constant(float(many)))))
     sample = np.arange(many)[:, None] if axis == 0 else np.arange(many)
     at = ctx.node("Add", start, ctx.node("Mul", ctx.constant(sample), step))
-    inside = ctx.node("And", ctx.node("GreaterOrEqual", at, ctx.constant(-0.5)),
-                      ctx.node("LessOrEqual", at, ctx.constant(extent - 0.5)))
+    inside = _is_on_map(ctx, at, extent)
     on_map = ctx.node("Clip", at, ctx.constant(0.0), ctx.constant(float(extent - 1)))
     return ctx.node("Where", inside, on_map, ctx.constant(0.0)), inside
 
