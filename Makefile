@@ -101,6 +101,7 @@ $(VENV)/.installed: $(PACKAGES) setup.py
 	touch $@
 $(READY): $(VENV)/.installed $(SOURCES)
 	$(BIN)/python setup.py -q build_ext --inplace
+	$(BIN)/python -m compileall -q rmpe_legacy
 	touch $@
 
 # OpenCV 5 no longer imports Caffe's files. Tests that need OpenCV 4 find it here, beside .venv, and are skipped if it

@@ -81,13 +81,16 @@ def read_network(path: str | PathLike, dialect: str, strict: bool,
 def _candidates(first: Message) -> list[str]:
     """The dialects to try after the first, those that have most of the layer types before others: of a large file, no
     more than `READ_AGAIN` allows."""
+    most = READ_AGAIN // max(1, len(first.origin.text or ""))
+    if most == 0:
+        return []
     unknown = list(first.unknowns())
     types = {layer.fields.get("type", "") for layer in first.layer}
     lacked = {(each.owner, each.name) for each in unknown}
     able = [name for name in (*(base for base in BASES if base != FIRST), *_smallest_first())
             if may_have(name, lacked) and _may_know(unknown, load_schema(name)["NetParameter"])]
     able.sort(key=lambda name: sum(not registry.forms_in(type_name, load_schema(name)) for type_name in types))
-    return able[: READ_AGAIN // max(1, len(first.origin.text or ""))]
+    return able[:most]
 
 
 def _smallest_first() -> list[str]:

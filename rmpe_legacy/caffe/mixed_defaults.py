@@ -47,19 +47,11 @@ def _makers(specs: Sequence[LayerSpec]) -> set[str]:
     for spec in specs:
         having = registry.dialects_of(spec.type)
         found |= {having[0]} if len(having) == 1 else set()
-        for message in _messages(spec.message):
+        for message in spec.message.walk():
             for name in message.fields:
                 owners = owners_of(message.descriptor.name, name)
                 found |= {owners[0]} if len(owners) == 1 else set()
     return found - set(BASES)
-
-
-def _messages(message: Message) -> Iterator[Message]:
-    yield message
-    for value in message.fields.values():
-        for item in value if isinstance(value, list) else (value,):
-            if isinstance(item, Message) and item.descriptor is not None:
-                yield from _messages(item)
 
 
 def _parameters(spec: LayerSpec) -> Iterator[Message]:

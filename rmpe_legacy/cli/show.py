@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.wording import shorten_list
 
 from .options import add_net_options, load_plugins
+from .shapes_only import shapes_only
 from .short_lived import without_garbage_collection
 from .terminal import say, tell
+
+if TYPE_CHECKING:
+    from rmpe_legacy.caffe.describe import Description
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -40,14 +45,20 @@ def run(args: argparse.Namespace) -> int:
 
         say(describe_torch7(args.file))
         return 0
-    from rmpe_legacy.caffe.describe import describe_net, describe_weights
-
     if is_binary(start):
+        from rmpe_legacy.caffe.describe import describe_weights
+
         say(describe_weights(args.file))
         return 0
-    load_plugins(args.plugin)
-    described = describe_net(args.file, args.phase, args.level, args.stage, args.dialect, args.weights)
+    described = _described(args) if args.plugin else shapes_only(lambda: _described(args))  # plugins may use torch
     say(described.text)
     if described.misfits:
         tell(f"{args.weights}: does not fit, or does not contain, {shorten_list(described.misfits)}")
     return 1 if described.misfits else 0
+
+
+def _described(args: argparse.Namespace) -> Description:
+    from rmpe_legacy.caffe.describe import describe_net
+
+    load_plugins(args.plugin)
+    return describe_net(args.file, args.phase, args.level, args.stage, args.dialect, args.weights)

@@ -17,7 +17,6 @@ from .onnx_model import OnnxModel
 
 OPSET = 18  # of 2022: the version written unless an emitter calls `needs`
 FLOAT, INT64, BOOL, DOUBLE = 1, 7, 9, 11  # TensorProto.DataType
-FLT_MAX = float(np.finfo(np.float32).max)
 _IR_OF = {18: 8, 20: 9}  # opset -> IR version of the same release
 
 

@@ -444,8 +444,9 @@ def jumbled(rng: random.Random) -> str:
             parts.append(rng.choice(OPENINGS))
             depth += len(re.findall("[{<]", parts[-1]))
         else:
-            parts.append(rng.choice(NAMES) + rng.choice([":", ": ", " : ", ":\n", "{"]) + rng.choice(VALUES)
-                         + rng.choice([" ", "\n", "\r\n", ",", ";", "", " #c\n", "#c\n", "}", " }\n"]))
+            field = (rng.choice(NAMES) + rng.choice([":", ": ", " : ", ":\n", "{"]) + rng.choice(VALUES)
+                     + rng.choice([" ", "\n", "\r\n", ",", ";", "", " #c\n", "#c\n", "}", " }\n"]))
+            parts.append(field * rng.choice([1, 1, 1, 3]))
         if depth and rng.random() < 0.3:
             parts.append("} ")
             depth -= 1

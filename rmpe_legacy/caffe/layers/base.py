@@ -26,6 +26,7 @@ UNWRITTEN = "cannot be written as ONNX or Python yet"  # `not_exportable` of lay
 
 Shape = tuple[int, ...]
 MAX_AXES = 32  # of one blob: kMaxBlobAxes (blob.hpp:13)
+FLT_MAX = float(np.finfo(np.float32).max)  # the largest float32
 MAX_COUNT = (1 << 31) - 1  # values in one blob, as Blob::Reshape checks (blob.cpp:29)
 MAX_PADDED = 1 << 24  # values that a bottom may have with its padding, however small it is itself: 64 MB
 PADDED_TIMES = 64  # and those of a larger one, in terms of its own

@@ -17,12 +17,10 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import LayerError
 from rmpe_legacy.ops.boxes import Detecting, boxes_in_pixels, decode_boxes, detection_output
 
-from .base import Count, Layer, Shape, count, ranked, shape_text
+from .base import FLT_MAX, Count, Layer, Shape, count, ranked, shape_text
 from .detection_files import DetectionFiles
 from .registry import Choice, chooses, register
 from .ssd_common import MissingFileError, check_first_stage, check_predictions, split_priors
-
-FLT_MAX = torch.finfo(torch.float32).max
 
 
 @register("DetectionOutput", dialects=("rmpe", "ssd"))
@@ -53,7 +51,7 @@ class DetectionOutput(Layer):
         self.classes = param.num_classes
         self.places = 1 if param.share_location else self.classes
         self.how = self._how(param)
-        self.decodes = param.share_location or any(c != self.how.background for c in range(self.classes))
+        self.decodes = param.share_location or any(c != param.background_label_id for c in range(self.classes))
         self.missing: MissingFileError | None = None  # Differs: Caffe aborts when it loads the network
         self.files = self._files(param)
 

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from rmpe_legacy.ops.boxes import Detecting, decode_boxes
 
-from .base import Layer, Shape, ranked, shape_text
-from .pooling import FLT_MAX
+from .base import FLT_MAX, Layer, Shape, ranked, shape_text
 from .registry import register
 from .rpn import Array, arrays
 from .ssd_common import check_predictions, split_priors

@@ -10,11 +10,9 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Layer, Shape, shape_text
+from .base import FLT_MAX, Layer, Shape, shape_text
 from .gradient import Memory
 from .registry import Choice, chooses, register
-
-FLT_MAX = torch.finfo(torch.float32).max
 
 
 @register("Eltwise")

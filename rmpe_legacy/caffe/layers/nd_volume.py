@@ -15,11 +15,9 @@ from torch import Tensor
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Layer, Shape, shape_text
+from .base import FLT_MAX, Layer, Shape, shape_text
 from .convolution3d import areas, margins
 from .registry import Choice, chooses, register
-
-LOWEST = -3.4028234663852886e38  # -FLT_MAX
 
 
 def _axes(layer: Layer, bottom: Shape) -> int:
@@ -103,7 +101,7 @@ class _Pool(Layer):
         dims = len(self.kernel) - 1
         if self.method == "MAX":
             pooled = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[dims]
-            return pooled(F.pad(x, margin, value=LOWEST), self.kernel, self.stride)
+            return pooled(F.pad(x, margin, value=-FLT_MAX), self.kernel, self.stride)
         kernel = self.kernel[0] if not dims else self.kernel
         mean = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[dims](F.pad(x, margin), kernel, self.stride)
         if self.counts_whole:

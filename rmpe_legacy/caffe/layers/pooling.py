@@ -12,10 +12,9 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.proto.message import Message
 
-from .base import Layer, Shape, shape_text
+from .base import FLT_MAX, Layer, Shape, shape_text
 from .registry import register
 
-FLT_MAX = torch.finfo(torch.float32).max
 Pair = tuple[int, ...]  # (h, w)
 
 

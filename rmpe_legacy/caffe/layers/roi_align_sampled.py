@@ -12,8 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import Shape
-from .pooling import FLT_MAX
+from .base import FLT_MAX, Shape
 from .registry import Choice, chooses, register
 from .roi import RoiLayer, whole
 

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Layer, Shape, shape_text
+from .base import FLT_MAX, Layer, Shape, shape_text
 from .base_conv import Windowed
 from .conv import Convolution
 from .registry import register
 
-FAR = torch.finfo(torch.float32).max / 100  # the distance to what does not count
+FAR = FLT_MAX / 100  # the distance to what does not count
 
 
 class _Absolute(torch.autograd.Function):

@@ -127,13 +127,19 @@ class Message:
     def where(self) -> str:
         return self.origin.at(self.position)
 
+    def walk(self) -> Iterator[Message]:
+        """Yield this message and every message in it that has a type."""
+        yield self
+        for value in self.fields.values():
+            first = value[0] if isinstance(value, list) and value else value  # the others are of its type
+            if isinstance(first, Message) and first.descriptor is not None:
+                for item in value if isinstance(value, list) else (value,):
+                    yield from item.walk()
+
     def unknowns(self) -> Iterator[Unknown]:
         """Yield every unknown field and value of this message and of the messages in it."""
-        yield from self.unknown
-        for value in self.fields.values():
-            for item in value if isinstance(value, list) else (value,):
-                if isinstance(item, Message) and item.descriptor is not None:
-                    yield from item.unknowns()
+        for message in self.walk():
+            yield from message.unknown
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
@@ -148,14 +154,10 @@ class Message:
 
 def fields_with_effect(message: Message, effect: str) -> Iterator[tuple[Message, str, Any]]:
     """Yield each set field of a fork that has this effect, here or in nested messages: its message, name and value."""
-    if message.descriptor is None:
-        return
-    for name, value in message.fields.items():
-        if message.descriptor.fields[name].effect == effect:
-            yield message, name, value
-        for item in value if isinstance(value, list) else (value,):
-            if isinstance(item, Message):
-                yield from fields_with_effect(item, effect)
+    for owner in message.walk():
+        for name, value in owner.fields.items() if owner.descriptor is not None else ():
+            if owner.descriptor.fields[name].effect == effect:
+                yield owner, name, value
 
 
 def _same(a: Any, b: Any) -> bool:

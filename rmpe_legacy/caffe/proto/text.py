@@ -22,7 +22,16 @@ from .dialects import having
 from .message import Message, TextSource, Unknown, decoded
 from .schema import ARRAYS, Field, MessageType, float32, known_elsewhere, load_schema
 from .solver_text import network_within
-from .text_values import INT_RANGE, PLAIN_FIELD, parse_integer, parse_number, reader_of_plain, unescape
+from .text_values import (
+    INT_RANGE,
+    PLAIN_FIELD,
+    numbers_of_run,
+    parse_integer,
+    parse_number,
+    reader_of_plain,
+    run_of_numbers,
+    unescape,
+)
 from .upgrade import v1_type
 
 MAX_DEPTH = 100  # of nested messages, as protobuf's binary reader
@@ -255,18 +264,27 @@ class _Parser:
                                   f"{self.source.at(message.position).removeprefix(self.source.path + ':')}")
 
     def _plain_fields(self, message: Message) -> None:
-        """Read fields from here on as long as they have a plain value, each by one match.
+        """Read fields from here on as long as they have a plain value, each by one match, numbers in a row together.
 
         They are most of a prototxt; weights and quantisation parameters are thousands of them. Whatever needs a closer
         look, as errors do, is left to the other methods.
         """
         text, at, descriptor, last = self.source.text, self.offset, message.descriptor, ""
+        fits = True
         while (match := PLAIN_FIELD.match(text, at)) is not None:
             name = match[1]
             if name != last:
                 last, field = name, None if descriptor is None else descriptor.fields.get(name)
                 read = reader_of_plain(field)
                 values, size = _values_of(message, field, name)
+            elif values is not None and fits and (run := run_of_numbers(text, at, field)):
+                needed = run.count(":") * size
+                fits = needed <= self.room  # else they are read one by one, for an error at the first without room
+                if fits:
+                    values.extend(numbers_of_run(run, name, field))
+                    self.room -= needed
+                    at += len(run)
+                    continue
             value = read(match, field)
             if value is None or self.room < size:
                 break

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .schema import Field, float32
 
 INT_RANGE = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
@@ -15,6 +17,8 @@ PLAIN_FIELD = re.compile(
     (?: "([^"\\\n]*)" (?=\s*[A-Za-z_}])
       | (-?(?:0|[1-9][0-9]{0,17})((?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)) (?=[\s}])
       | ([A-Za-z_][A-Za-z0-9_]*) (?=[\s}]) )""", re.X | re.A)
+_NUMBER = r":[ \t]*-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?(?=[\s}])"
+_RUN = re.compile(rf"\s*([A-Za-z_][A-Za-z0-9_]*){_NUMBER}(?:\s*\1{_NUMBER})*", re.A)  # of numbers, under one name
 _ESCAPED = dict(zip("abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
 
 
@@ -47,6 +51,25 @@ def reader_of_plain(field: Field | None) -> Callable[[re.Match, Any], Any]:
     The function returns None where the value needs a closer look. `field` is None in a message without a type.
     """
     return _READERS.get("" if field is None else "enum" if field.enum else field.type, _no_plain_value)
+
+
+def run_of_numbers(text: str, at: int, field: Field | None) -> str:
+    """Return the text from here on that gives a field its next values, if they are floating-point or without a type.
+
+    There are thousands in a row where weights or quantisation parameters are in a prototxt.
+    """
+    match = _RUN.match(text, at) if field is None or field.type in ("float", "double") else None
+    return match[0] if match else ""
+
+
+def numbers_of_run(run: str, name: str, field: Field | None) -> list[float]:
+    """The values in what `run_of_numbers` returned."""
+    texts = run.replace(f"{name}:", " ").split()
+    if field is None:
+        return [int(text) if text.lstrip("-").isdecimal() else float(text) for text in texts]
+    values = np.array(list(map(float, texts)))
+    with np.errstate(over="ignore"):  # a number that is too large becomes infinity, as in float32()
+        return (values.astype(np.float32) if field.type == "float" else values).tolist()
 
 
 def parse_integer(token: str) -> int | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..onnx_graph import FLT_MAX
+from rmpe_legacy.caffe.layers.base import FLT_MAX
+
 from .context import OnnxContext
 
 _LOWEST = -float("inf")

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from rmpe_legacy.caffe.layers.base import FLT_MAX
 from rmpe_legacy.caffe.layers.detection_output_extended import ROW
 from rmpe_legacy.caffe.layers.prior_box import PriorBox
 
-from ..onnx_graph import DOUBLE, FLOAT, FLT_MAX, INT64
+from ..onnx_graph import DOUBLE, FLOAT, INT64
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from rmpe_legacy.caffe.layers.base import FLT_MAX
 from rmpe_legacy.caffe.layers.pooling import Windows
 
-from ..onnx_graph import FLOAT, FLT_MAX
+from ..onnx_graph import FLOAT
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, pair, sizes
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rmpe_legacy.caffe.layers.base import FLT_MAX
 from rmpe_legacy.caffe.layers.roi_align_sampled import POINTS, SAMPLES
 
-from ..onnx_graph import FLOAT, FLT_MAX, INT64
+from ..onnx_graph import FLOAT, INT64
 from .boxes import finite_regions, half_away, padded, split
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, number, pair

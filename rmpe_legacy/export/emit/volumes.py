@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from rmpe_legacy.caffe.layers.base import FLT_MAX
 from rmpe_legacy.caffe.layers.convolution3d import areas, margins
 
-from ..onnx_graph import FLT_MAX
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
 from .expressions import arguments, pair, sizes
 
