@@ -26,7 +26,7 @@ from .layers.gradient import overwrite, rewritten, share
 from .params import make_params
 from .proto.blobs import TrainedLayer
 from .spec import LayerSpec
-from .step import Step, blobs_text, outputs_of, run_step
+from .step import Step, blobs_text, outputs_of, run_single, run_step
 from .wiring import wire
 
 # Whether somebody watches all modules of the process. If a version of torch cannot tell, somebody may.
@@ -61,11 +61,11 @@ class Record:
     be copied, averaged or exported after a forward with gradients.
     """
 
-    def __init__(self):
-        self.blobs = Blobs()
+    def __init__(self, blobs: Mapping[str, Tensor] = {}):
+        self.blobs = Blobs(blobs)
+        self.inputs = dict(blobs)  # what was given, and what layers without bottoms made
         self.first: dict[str, Tensor] = {}  # each blob as its first writer left it; its gradient is the blob's diff
         self.losses: list[tuple[float, Tensor]] = []  # with their loss_weight
-        self.inputs: dict[str, Tensor] = {}  # what was given, and what layers without bottoms made
 
     def __reduce__(self) -> tuple:
         return Record, ()
@@ -149,6 +149,7 @@ class Net(nn.Module):
         self._plan_memory()
         for step in self.steps:
             step.is_plain = bool(step.bottom) and not step.alters
+            step.is_single = step.is_plain and len(step.bottom) == len(step.top) == 1
         learned: set[str] = set()  # blobs that depend on a learnt parameter
         for step in self.steps:
             layer, spec = step.layer, step.layer.spec
@@ -191,36 +192,31 @@ class Net(nn.Module):
         Raises:
             NetError, LayerError: The inputs do not fit.
         """
-        blobs = self.bind(inputs, named)
-        keep, gradients = self.keep_blobs, torch.is_grad_enabled()
-        fed = dict(blobs)
-        record = Record()
-        record.inputs = dict(fed)
+        fed = self.bind(inputs, named)
+        record = Record(fed)
+        blobs = record.blobs
+        keep, gradients, compiles = self.keep_blobs, torch.is_grad_enabled(), torch.compiler.is_compiling()
         if keep and gradients:
             record.first = dict(fed)
             for blob in fed.values():
                 if blob.requires_grad:
                     blob.retain_grad()
-        quick = not (gradients or self.loss_weights or torch.compiler.is_compiling() or _has_any_global_hook())
-        blob_of = blobs.__getitem__
+        quick = not (gradients or self.loss_weights or compiles or _has_any_global_hook())
         for step in self.steps:
-            if step.is_plain and quick:  # a small network would spend half of its time on what other steps need
-                tops = run_step(step, list(map(blob_of, step.bottom)), quick)
-                if len(tops) == 1:
-                    blobs[step.top[0]] = tops[0]
-                else:
-                    blobs.update(zip(step.top, tops, strict=True))
-            elif not step.bottom and step.top and fed.keys() >= set(step.top):
+            if quick and step.is_single:  # a small network would spend half of its time on what other steps need
+                blobs[step.top[0]] = run_single(step, blobs[step.bottom[0]])
+            elif quick and step.is_plain:
+                blobs.update(zip(step.top, run_step(step, [blobs[name] for name in step.bottom], quick), strict=True))
+            elif not step.bottom and step.top and step.top[0] in fed:
                 continue  # an input layer, or a data layer whose tops the caller gives
             else:
                 self._advance(step, blobs, fed, record)
             if not keep:
                 for name in step.free:
                     del blobs[name]
-        record.blobs = Blobs(blobs)
         if keep and not gradients:
             record.first = dict(blobs)
-        if not torch.compiler.is_exporting():  # its tensors have no values
+        if not (compiles and torch.compiler.is_exporting()):  # its tensors have no values
             object.__setattr__(self, "_record", record)  # a Module's own looks for parameters and modules first
         return {name: blobs[name] for name in self.outputs}
 

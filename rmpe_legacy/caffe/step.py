@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ class Step:
     top_shapes: tuple[Shape, ...] = ()
     alters: tuple[str, ...] = ()  # blobs under other names whose memory it overwrites by working in place
     is_plain: bool = False  # it has bottoms, and alters nothing
+    is_single: bool = False  # it is plain, with one bottom and one top
 
 
 def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
@@ -82,27 +84,52 @@ def run_step(step: Step, bottoms: Sequence[Tensor], quick: bool = False) -> Sequ
     Raises:
         LayerError: The bottoms do not fit the layer, or torch cannot compute it.
     """
-    # A small network notices the time of a loop over one bottom.
-    shapes = (bottoms[0].shape,) if len(bottoms) == 1 else tuple([bottom.shape for bottom in bottoms])
+    shapes = tuple([bottom.shape for bottom in bottoms])
     if shapes != step.bottom_shapes:
         reshape_step(step, tuple(map(tuple, shapes)))
     layer = step.layer
-    is_watched = not quick or layer._forward_hooks or layer._forward_pre_hooks or layer._compiled_call_impl
     try:
-        tops = layer(*bottoms) if is_watched else layer.forward(*bottoms)
-    except RmpeError:
-        raise
+        tops = layer.forward(*bottoms) if quick and not _is_watched(layer) else layer(*bottoms)
     except Exception as error:
-        spec = layer.spec
-        users = registry.is_users_own(spec.type)
-        if not (users or isinstance(error, _TORCH_RAISES)) or type(error).__module__.startswith(_COMPILERS):
-            raise  # a bug of ours, or internal to torch.compile and torch.export
-        raise spec.error(_refusal(step, bottoms, error, users)) from error
+        _raise_explained(step, bottoms, error)
+    return _as_many(step, tops)
+
+
+def run_single(step: Step, bottom: Tensor) -> Tensor:
+    """Do as ``run_step`` with `quick` for a step with one bottom and one top: most of a network are such, and a small
+    one notices the time that lists of one take."""
+    if (bottom.shape,) != step.bottom_shapes:
+        reshape_step(step, (tuple(bottom.shape),))
+    layer = step.layer
+    try:
+        top = layer(bottom) if _is_watched(layer) else layer.forward(bottom)
+    except Exception as error:
+        _raise_explained(step, [bottom], error)
+    return top if isinstance(top, Tensor) else _as_many(step, top)[0]
+
+
+def _is_watched(layer: Layer) -> object:
+    """Return something true if the layer has hooks or is compiled, so that it must be called as a module."""
+    return layer._forward_hooks or layer._forward_pre_hooks or layer._compiled_call_impl
+
+
+def _as_many(step: Step, tops: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return what a layer's forward returned as a sequence. Raises LayerError if it has too few or too many tops."""
     if isinstance(tops, Tensor):
         tops = (tops,)
     if len(tops) != len(step.top):
-        raise layer.spec.error(f"its forward returns {len(tops)} tops, but the prototxt names {len(step.top)}")
+        raise step.layer.spec.error(f"its forward returns {len(tops)} tops, but the prototxt names {len(step.top)}")
     return tops
+
+
+def _raise_explained(step: Step, bottoms: Sequence[Tensor], error: Exception) -> NoReturn:
+    """Raise an error of a layer's forward again, as a LayerError if it is none of ours and no bug."""
+    spec = step.layer.spec
+    users = registry.is_users_own(spec.type)
+    if isinstance(error, RmpeError) or not (users or isinstance(error, _TORCH_RAISES)) or (
+            type(error).__module__.startswith(_COMPILERS)):
+        raise error  # a bug of ours, or internal to torch.compile and torch.export
+    raise spec.error(_refusal(step, bottoms, error, users)) from error
 
 
 _TORCH_RAISES = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError, MemoryError)

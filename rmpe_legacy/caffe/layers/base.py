@@ -95,6 +95,8 @@ class Layer(nn.Module):
         self.spec = spec
         self.declared: list[Declared] = []
         self.left_out: list[LayerError] = []  # one error for each option that was ignored
+        # True: it may share a parameter that another layer has in another shape
+        self.is_permissive = any(param.share_mode == "PERMISSIVE" for param in spec.params)
 
     @classmethod
     def for_spec(cls, spec: LayerSpec) -> type[Layer]:
@@ -203,7 +205,7 @@ class Layer(nn.Module):
             value = own.get(declared.name)  # much faster than getattr, which finds the others: parametrized ones
             if value is None:
                 value = getattr(self, declared.name)
-            values.append(value if value.shape == declared.shape else value.view(declared.shape))
+            values.append(value.view(declared.shape) if self.is_permissive else value)
         return values
 
     def make(self, index: int, stored: StoredBlob | None) -> nn.Parameter:

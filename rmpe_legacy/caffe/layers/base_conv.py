@@ -117,12 +117,12 @@ class BaseConvolution(Windowed):
     def apply_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        weight, *rest = self.blobs()
-        bias = rest[0] if rest else None
+    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        blobs = self.blobs()
+        weight, bias = blobs if len(blobs) == 2 else (blobs[0], None)
         if self.is_batch:
             if len(bottoms) == 1:  # a small network notices the time of a loop over one
-                return (self.apply_one(bottoms[0], weight, bias),)
+                return self.apply_one(bottoms[0], weight, bias)
             return tuple([self.apply_one(x, weight, bias) for x in bottoms])
         tops = []
         for x in bottoms:

@@ -100,7 +100,7 @@ class _Pointwise(torch.autograd.Function):
 def pointwise(x: Tensor, value: Callable[[Tensor], Tensor], back: Callable[[Tensor, Tensor, Tensor], Tensor],
               in_place: bool = False) -> Tensor:
     """Return value(x); its gradient is back(bottom, top, top's diff), read from Caffe's memory during Backward."""
-    if not (torch.is_grad_enabled() and x.requires_grad):
+    if not (x.requires_grad and torch.is_grad_enabled()):
         return value(x)
     memory = Memory()
     return memory.belongs_to(_Pointwise.apply(x, value, back, memory, in_place))
