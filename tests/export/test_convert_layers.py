@@ -17,7 +17,8 @@ from rmpe_legacy.export.onnx import to_onnx
 from rmpe_legacy.export.python_source import to_python
 from rmpe_legacy.formats.base import NetRunner
 
-NOT_EXPORTABLE = {name for name in known_types() if layer_class(name).not_exportable} - {"Silence"}
+# Of Python layers, some can be exported; the others say why.
+NOT_EXPORTABLE = {name for name in known_types() if layer_class(name).not_exportable} - {"Silence", "Python"}
 FORMS = forms() | known_forms()
 BASE_TYPES = {name for name in known_types() if layer_class(name) not in FORMS.values()}
 KINDS = ("layers", "detection", "forks")

@@ -50,6 +50,14 @@ MAPS = {
     "BReLU": (2, 0, "brelu_param { minval: -1 maxval: 2 }"),
     "GlobalSumPooling": (2, 0, ""),
     "CornerCrop": (2, 0, "corner_crop_param { crop_h: 5 crop_w: 3 position: 'lowerright' }"),
+    "AttPooling": (2, 9, "att_pooling_param { kernel_size: 3 pad: 1 }"),
+    "BdctToSpatial": (64, 0, ""),
+    "DenseBlock": (3, 0, "denseblock_param { numTransition: 2 growthRate: 2 use_BC: true Filter_Filler { type: "
+                   "'xavier' } BN_Scaler_Filler { type: 'constant' value: 1 } }"),
+    "ReNetLSTM": (2, 0, "renet_lstm_param { num_output: 3 patch_height: 3 patch_width: 1 direction: Y_DIR peephole: "
+                  "true general_weight_filler { type: 'xavier' } }"),
+    "Remap": (3, 2, ""),
+    "SpatialWta": (2, 0, "spatial_wta_param { kernel_size: 3 stride: 2 }"),
     "InnerDistance": (2, 0, "inner_distance_param { num_output: 5 normalize: true weight_filler { type: 'xavier' } }"),
 }
 SIZES = {"DeformableConvolution": (9, 10)}  # of the second bottom, one column less

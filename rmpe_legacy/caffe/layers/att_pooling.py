@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 
 
@@ -24,7 +24,6 @@ class AttPooling(Layer):
     params = ("att_pooling_param",)
     bottoms = 2
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("att_pooling_param")

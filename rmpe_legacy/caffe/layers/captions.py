@@ -38,7 +38,6 @@ class LSTMNode(Layer):
     bottoms = (2, 3)
     tops = 2
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("lstm_param")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.proto.message import Message
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 
 MOST_STEPS = 1000  # and maps that each adds; published ones have up to 40
@@ -28,7 +28,6 @@ class DenseBlock(Layer):
 
     params = ("denseblock_param",)
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("denseblock_param")
@@ -70,19 +69,27 @@ class DenseBlock(Layer):
         if self.spec.phase != "TEST":
             raise self.spec.error("its training is not supported; load the network in phase TEST, or stop before it "
                                   "with until=... (--until)")
-        param, blobs = self.spec.get("denseblock_param"), self.blobs()
-        steps, factor = param.numTransition, blobs[-1].item()
-        part = [blobs[i : i + steps] for i in range(0, len(blobs) - 1, steps)]
-        by = 1 / factor if factor else 0.0
-        for filters, *norm in zip(*part[:5], strict=True) if not param.use_BC else ():
-            x = torch.cat([x, F.conv2d(self._normed(x, norm, by), filters.flip(2, 3), padding=1)], 1)
-        for filters, *rest in zip(*part, strict=True) if param.use_BC else ():
-            narrow = F.conv2d(self._normed(x, rest[:4], by), rest[4])
-            x = torch.cat([x, F.conv2d(self._normed(narrow, rest[5:], by), filters.flip(2, 3), padding=1)], 1)
+        for convolutions in self.steps():
+            y = x
+            for filters, *norm in convolutions:
+                y = F.conv2d(self._normed(y, *norm), filters, padding=filters.shape[2] // 2)
+            x = torch.cat([x, y], 1)
         return x
 
+    def steps(self) -> list[list[tuple[Tensor, ...]]]:
+        """Of each step its convolutions, one or with use_BC two: filters as torch has them, and scale, shift, mean and
+        variance of the normalisation before."""
+        param, blobs = self.spec.get("denseblock_param"), self.blobs()
+        steps, factor = param.numTransition, blobs[-1].item()
+        by = 1 / factor if factor else 0.0
+        found = []
+        for step in range(steps):
+            filters, *norms = blobs[step:-1:steps]
+            kernels = [filters.flip(2, 3), *norms[4:5]][::-1]  # those of 1 x 1 go first
+            found.append([(kernel, *norm[:2], norm[2] * by, norm[3] * by) for kernel, norm in zip(
+                kernels, (norms[:4], norms[5:]), strict=False)])
+        return found
+
     @staticmethod
-    def _normed(x: Tensor, norm: Sequence[Tensor], by: float) -> Tensor:
-        """ReLU of x, normalised by scale, shift, and sums of means and variances times `by`."""
-        scale, shift, mean, variance = norm
-        return (scale * ((x - mean * by) / (variance * by + EPS).sqrt()) + shift).relu()
+    def _normed(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        return (scale * ((x - mean) / (variance + EPS).sqrt()) + shift).relu()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import JUDGES, UNWRITTEN, Count, Layer, Shape, count, shape_text
+from .base import JUDGES, Count, Layer, Shape, count, shape_text
 from .known_python import known_python
 
 
@@ -22,7 +22,6 @@ class _Decoder(Layer):
     tops: Count = 1
     works_in_place = False
     is_discontinuous = True
-    not_exportable = UNWRITTEN
 
     def four_axes(self, bottom: Shape) -> Shape:
         """The bottom's shape. Raises LayerError unless it is (N, C, H, W)."""
@@ -95,7 +94,6 @@ class PyL2Norm(Layer):
     params = ("python_param",)
     tops = 1
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if len(bottom[0]) != 2:

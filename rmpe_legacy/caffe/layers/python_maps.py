@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import MAX_COUNT, UNWRITTEN, Count, Layer, Shape, count, shape_text
+from .base import MAX_COUNT, Count, Layer, Shape, count, shape_text
 from .known_python import known_python, number, parameters
 
 WHITE = 255.0
@@ -25,7 +25,6 @@ class _Map(Layer):
     params = ("python_param",)
     tops: Count = 1
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def parameter(self, name: str) -> float:
         """A number from param_str."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 
 GATES = ("input", "cell", "output", "forget")
@@ -28,7 +28,6 @@ class ReNetLstm(Layer):
 
     params = ("renet_lstm_param",)
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("renet_lstm_param")

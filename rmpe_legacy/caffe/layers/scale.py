@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rmpe_legacy.caffe.proto.blobs import StoredBlob
 
-from .base import UNWRITTEN, Shape
+from .base import Shape
 from .bias import Broadcast, spread
 from .registry import register
 
@@ -71,18 +71,19 @@ class ScaleWithin(Scale):
     """Scale, whose scale is cut to min_value and max_value before each forward, for good if it is a parameter; its
     gradient is that of the cut scale. A field that is not given cuts nothing."""
 
-    not_exportable = UNWRITTEN
     caffe_source = "scale_layer.cpp"
 
-    def forward(self, x: Tensor, operand: Tensor | None = None) -> Tensor:
+    def limits(self) -> dict[str, float]:
+        """What the scale is cut to: "min", "max" or both, and their values."""
         param = self.spec.get("scale_param")
+        return {name: getattr(param, f"{name}_value") for name in ("min", "max") if param.has(f"{name}_value")}
+
+    def forward(self, x: Tensor, operand: Tensor | None = None) -> Tensor:
         scale = self.blobs()[0] if operand is None else operand
         with torch.no_grad():
             cut = scale.clone()
-            if param.has("min_value"):
-                cut.clamp_(min=param.min_value)
-            if param.has("max_value"):
-                cut.clamp_(max=param.max_value)
+            for limit, value in self.limits().items():
+                cut.clamp_(**{limit: value})
             if operand is None:
                 scale.copy_(cut)
         return super().forward(x) if operand is None else super().forward(x, operand - operand.detach() + cut)

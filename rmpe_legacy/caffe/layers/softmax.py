@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import UNWRITTEN, Count, Layer, Shape, count, shape_text
+from .base import Count, Layer, Shape, count, shape_text
 from .gradient import pointwise
 from .registry import Choice, chooses, register
 
@@ -51,7 +51,6 @@ class SoftmaxOfFirst(Softmax):
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         tops = super().reshape(*bottom)
         if len(bottom) > 1:
-            self.not_exportable = UNWRITTEN
             self.widths = (*bottom[0][: self.along], 1, *bottom[0][self.along + 1 :])
             if count(bottom[1]) != count(self.widths):
                 raise self.spec.error(f"needs a number for each of {count(self.widths)} softmaxes; its second bottom "

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 
 
@@ -22,7 +22,6 @@ class SpatialWta(Layer):
     works_in_place = False
     exact = True
     is_discontinuous = True
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("spatial_wta_param")
@@ -48,8 +47,15 @@ class SpatialWta(Layer):
 
     def _winners(self, x: Tensor) -> Tensor:
         wins = torch.zeros_like(x, dtype=torch.bool)
-        kernel, stride = (x.shape[2:], (1, 1)) if self.whole else (self.kernel, self.stride)
-        if x.numel() and all(side <= size for side, size in zip(kernel, x.shape[2:], strict=True)):
-            place = F.max_pool2d(x.abs(), tuple(kernel), stride, return_indices=True)[1]
+        kernel, stride = self.windows_in(tuple(x.shape[2:]))
+        if x.numel() and kernel is not None:
+            place = F.max_pool2d(x.abs(), kernel, stride, return_indices=True)[1]
             wins.flatten(2).scatter_(2, place.flatten(2), True)
         return wins
+
+    def windows_in(self, plane: Shape) -> tuple[tuple[int, int] | None, tuple[int, int]]:
+        """Kernel and stride of the windows in a map of this size; None for the kernel if none fits."""
+        h, w = plane
+        if self.whole:
+            return (h, w), (1, 1)
+        return self.kernel if self.kernel[0] <= h and self.kernel[1] <= w else None, self.stride

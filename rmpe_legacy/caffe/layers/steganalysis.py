@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .fed import FedLayer
 from .gradient import pointwise
 from .registry import register
@@ -45,7 +45,6 @@ class BdctToSpatial(Layer):
     params = ("bdct_to_spatial_param",)
     works_in_place = False
     refuses = (0,)
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         quality = self.spec.get("bdct_to_spatial_param").quality
@@ -59,6 +58,12 @@ class BdctToSpatial(Layer):
         if modes != BLOCK * BLOCK:
             raise self.spec.error(f"needs a bottom (N, 64, H, W), not {shape_text(bottom[0])}")
         return [(n, 1, BLOCK * h, BLOCK * w)]
+
+    def patterns(self) -> Tensor:
+        """The pixels of a block for each coefficient of 1: (64, 1, 8, 8), float32."""
+        waves = torch.from_numpy(_inverse_cosines())
+        of_modes = torch.einsum("yi,xj->ijyx", waves, waves).reshape(-1, 1, BLOCK, BLOCK)
+        return of_modes * self.steps.view(-1, 1, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         n, _, h, w = self.nchw(tuple(x.shape))
@@ -82,7 +87,6 @@ class QuantTruncAbs(Layer):
     refuses = (0,)
     exact = True
     is_discontinuous = True
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("quant_trunc_abs_param")
@@ -106,7 +110,6 @@ class DctrQT(Layer):
     params = ("dctrqt_param",)
     works_in_place = False
     is_discontinuous = True
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("dctrqt_param")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, count, shape_text
+from .base import Layer, Shape, count, shape_text
 from .fed import COLORS, PictureLayer
 from .loss import Loss, given
 from .registry import register
@@ -25,7 +25,6 @@ class MaskOutputs(Layer):
     bottoms = 2
     works_in_place = False
     exact = True
-    not_exportable = UNWRITTEN
     unforced = (1,)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:

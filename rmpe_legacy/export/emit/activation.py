@@ -11,9 +11,10 @@ from rmpe_legacy.caffe.layers.base import Layer
 from rmpe_legacy.caffe.layers.scale_tanh import FIRST
 from rmpe_legacy.caffe.layers.weak_segmentation import LEAST
 
+from ..graph import Dims
 from ..onnx_graph import FLOAT
 from .context import EmitContext, OnnxContext, PythonContext, emits_onnx, emits_python
-from .expressions import arguments, bracketed, number
+from .expressions import arguments, bracketed, number, reshape_arguments
 
 
 @emits_onnx("ReLU", "ReLURecover")
@@ -311,14 +312,45 @@ def dropout_python(ctx: PythonContext) -> str:
     return dropped if ctx.layer.scale == 1 else f"{dropped} * {number(ctx.layer.scale)}"
 
 
-@emits_onnx("Softmax", "Softmax=up-down", "VoxelSoftmax")
+@emits_onnx("Softmax", "VoxelSoftmax")
 def softmax_onnx(ctx: OnnxContext) -> None:
     ctx.output("Softmax", *ctx.x, axis=ctx.layer.along)
 
 
-@emits_python("Softmax", "Softmax=up-down", "VoxelSoftmax")
+@emits_python("Softmax", "VoxelSoftmax")
 def softmax_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.softmax({ctx.layer.along})"
+
+
+def _places(ctx: EmitContext) -> tuple[tuple[int, ...], Dims]:
+    """The shape of the places along a softmax's axis, as they broadcast, and that of its widths."""
+    along, shape = ctx.layer.along, ctx.bottom_shapes[0]
+    size = shape[along]
+    if not isinstance(size, int):
+        raise ctx.refuse("the axis of its softmax is written for one size only")
+    return (size, *[1] * (len(shape) - along - 1)), (*shape[:along], 1, *shape[along + 1 :])
+
+
+@emits_onnx("Softmax=up-down")
+def softmax_of_first_onnx(ctx: OnnxContext) -> None:
+    x = ctx.x[0]
+    if len(ctx.x) > 1:
+        place, widths = _places(ctx)
+        width = ctx.graph.reshape(ctx.x[1], ctx.bottom_shapes[1], widths)
+        hidden = ctx.node("GreaterOrEqual", ctx.constant(np.arange(place[0]).reshape(place)), width)
+        x = ctx.node("Where", hidden, ctx.constant(-math.inf), x)
+    ctx.output("Softmax", x, axis=ctx.layer.along)
+
+
+@emits_python("Softmax=up-down")
+def softmax_of_first_python(ctx: PythonContext) -> str:
+    if len(ctx.x) == 1:
+        return softmax_python(ctx)
+    x, (place, widths) = ctx.x[0], _places(ctx)
+    width = f"{ctx.x[1]}.reshape({reshape_arguments(ctx.x[1], ctx.bottom_shapes[1], widths)})"
+    places = f"torch.arange({place[0]}, device={x}.device).view{place}" if len(place) > 1 else \
+        f"torch.arange({place[0]}, device={x}.device)"
+    return f'{x}.masked_fill({places} >= {width}, float("-inf")).softmax({ctx.layer.along})'
 
 
 @emits_onnx("Python=SoftmaxLayer")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
+
+import numpy as np
 import torch
 
 from rmpe_legacy.caffe.layers.base import Layer
@@ -68,6 +72,38 @@ def along_onnx(ctx: OnnxContext) -> None:
         ctx.output("Add", y, _spread_onnx(ctx, len(layer.declared) - 1, layer.bias_at))
 
 
+@emits_onnx("Scale=happynear")
+def scale_within_onnx(ctx: OnnxContext) -> None:
+    layer, limits = ctx.layer, ctx.layer.limits()
+    if len(ctx.x) == 2:
+        ends = [ctx.constant(limits[name]) if name in limits else "" for name in ("min", "max")]
+        along_onnx(replace(ctx, x=(ctx.x[0], ctx.node("Clip", ctx.x[1], *ends))))
+        return
+    y = ctx.node("Mul", ctx.x[0], _stored_onnx(ctx, 0, _cut(layer).numpy(), layer.at))
+    if layer.bias_term:
+        ctx.output("Add", y, _spread_onnx(ctx, len(layer.declared) - 1, layer.bias_at))
+    else:
+        ctx.output("Identity", y)
+
+
+@emits_python("Scale=happynear")
+def scale_within_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    if len(ctx.x) == 2:
+        cut = "".join(f", {name}={number(value)}" for name, value in layer.limits().items()).removeprefix(", ")
+        operand = f"{ctx.x[1]}.clamp({cut})" if cut else ctx.x[1]
+        return scale_python(replace(ctx, x=(ctx.x[0], operand)))
+    own = copy(layer)
+    own._parameters = layer._parameters | {layer.declared[0].name: torch.nn.Parameter(_cut(layer), False)}
+    return scale_python(replace(ctx, layer=own))
+
+
+def _cut(layer: Layer) -> torch.Tensor:
+    """The scale as the next forward would cut it."""
+    scale = layer.blobs()[0].detach().cpu()
+    return scale.clamp(**layer.limits()) if layer.limits() else scale
+
+
 def _is_per_channel(ctx: OnnxContext, axis: int) -> bool:
     return axis == 1 and all(declared.shape == (ctx.bottom_shapes[0][1],) for declared in ctx.layer.declared)
 
@@ -81,8 +117,14 @@ def _affine_onnx(ctx: OnnxContext) -> None:
 
 def _spread_onnx(ctx: OnnxContext, index: int, axis: int) -> str:
     """Return a parameter with axes of size 1 appended, so that it broadcasts from `axis` on."""
-    shape = ctx.layer.declared[index].shape
-    return ctx.weight(index, shape + (1,) * (len(ctx.bottom_shapes[0]) - axis - len(shape)))
+    return _stored_onnx(ctx, index, ctx.blob(index), axis)
+
+
+def _stored_onnx(ctx: OnnxContext, index: int, values: np.ndarray, axis: int) -> str:
+    """Return the same of these values of a parameter."""
+    spread = (1,) * (len(ctx.bottom_shapes[0]) - axis - values.ndim)
+    return ctx.graph.parameter(f"{ctx.layer.spec.name}.{ctx.layer.declared[index].name}",
+                               values.reshape(values.shape + spread))
 
 
 @emits_python("Scale")

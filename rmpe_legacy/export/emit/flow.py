@@ -135,11 +135,21 @@ def _weighted_pixels(ctx: OnnxContext, image: str, cells: Sequence[tuple[str, st
 
 @emits_onnx("FlowTransformer")
 def flow_transformer_onnx(ctx: OnnxContext) -> None:
-    """Read the image with a margin of 0 around it, where all places further outside are moved to."""
     flow = ctx.graph.nodes_of("Split", [ctx.x[1], ctx.integers([1, 1])], 2, axis=1)  # (N, 1, H, W) each
+    _read_into_zeros(ctx, [ctx.node("Add", ctx.constant(np.arange(size).reshape(shape)), move)
+                           for size, move, shape in zip(ctx.size()[1:], flow[::-1], ((-1, 1), (1, -1)), strict=True)])
+
+
+@emits_onnx("Remap")
+def remap_onnx(ctx: OnnxContext) -> None:
+    _read_into_zeros(ctx, ctx.graph.nodes_of("Split", [ctx.x[1], ctx.integers([1, 1])], 2, axis=1)[::-1])
+
+
+def _read_into_zeros(ctx: OnnxContext, places: Sequence[str]) -> None:
+    """Read the image at rows and columns (N, 1, h, w), with a margin of 0 around it, where all places further outside
+    are moved to."""
     cells, shares = [], []
-    for size, move, shape in zip(ctx.size()[1:], flow[::-1], ((-1, 1), (1, -1)), strict=True):
-        place = ctx.node("Add", ctx.constant(np.arange(size).reshape(shape)), move)
+    for size, place in zip(ctx.size()[1:], places, strict=True):
         place = ctx.node("Clip", place, ctx.constant(-1.0), ctx.constant(float(size)))
         low = ctx.node("Floor", place)
         share = ctx.node("Sub", place, low)
@@ -153,6 +163,11 @@ def flow_transformer_onnx(ctx: OnnxContext) -> None:
 @emits_python("FlowTransformer")
 def flow_transformer_python(ctx: PythonContext) -> str:
     return ctx.call("warp_into_zeros", *ctx.x)
+
+
+@emits_python("Remap")
+def remap_python(ctx: PythonContext) -> str:
+    return ctx.call("read_into_zeros", ctx.x[0], f"{ctx.x[1]}[:, 1]", f"{ctx.x[1]}[:, 0]")
 
 
 @emits_python("FlowWarp")

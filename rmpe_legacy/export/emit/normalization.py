@@ -192,7 +192,7 @@ def response_python(ctx: PythonContext) -> str:
     return f"{x} / ({x}.square().sum(1, keepdim=True) + {number(ctx.layer.bias)}).sqrt()"
 
 
-@emits_onnx("Python=Norm2Layer")
+@emits_onnx("Python=Norm2Layer", "Python=L2NormLayer")
 def row_norm_onnx(ctx: OnnxContext) -> None:
     x = ctx.x[0]
     if extra := list(range(2, len(ctx.bottom_shapes[0]))):
@@ -202,7 +202,7 @@ def row_norm_onnx(ctx: OnnxContext) -> None:
     ctx.output("Div", x, ctx.node("Where", is_zero, ctx.constant(1), length))
 
 
-@emits_python("Python=Norm2Layer")
+@emits_python("Python=Norm2Layer", "Python=L2NormLayer")
 def row_norm_python(ctx: PythonContext) -> str:
     x = f"{ctx.x[0]}.flatten(1)"
     length = f"{x}.norm(dim=1, keepdim=True)"

@@ -114,6 +114,97 @@ def lstm_unit_python(ctx: PythonContext) -> str:
     return ctx.call("lstm_unit", ctx.x[0], ctx.x[1], f"{ctx.x[2]}[..., None]")
 
 
+@emits_onnx("LSTMNode")
+def lstm_node_onnx(ctx: OnnxContext) -> None:
+    layer = ctx.layer
+    x = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, layer.declared[0].shape[1]]))
+    gates = ctx.node("Gemm", x, *(ctx.weight(i) for i in range(len(layer.declared))), transB=1)
+    cell = ctx.node("Reshape", ctx.x[1], ctx.integers([-1, layer.size]))
+    cont = ctx.node("Reshape", ctx.x[2], ctx.integers([-1, 1])) if len(ctx.x) > 2 else ctx.constant(1.0)
+    for value, name in zip(unit(ctx, cell, _gates(ctx, gates), cont), ctx.y, strict=True):
+        ctx.graph.node("Identity", [value], [name])
+
+
+@emits_python("LSTMNode")
+def lstm_node_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    inputs, names = layer.declared[0].shape[1], [declared.name for declared in layer.declared]
+    inside = arguments(inputs, 4 * layer.size, bias=(str(len(names) > 1), "True"))
+    gates = f"{ctx.submodule(f'nn.Linear({inside})', *names)}({ctx.x[0]}.flatten(1))"
+    cont = f"{ctx.x[2]}.reshape(-1, 1)" if len(ctx.x) > 2 else "1"
+    return ctx.call("lstm_unit", f"{ctx.x[1]}.reshape(-1, {layer.size})", gates, cont) + "[::-1]"
+
+
+@emits_onnx("ReNetLSTM")
+def renet_lstm_onnx(ctx: OnnxContext) -> None:
+    layer, (c, h, w) = ctx.layer, ctx.size()
+    (ph, pw), size = layer.patch, layer.size
+    cells = c * ph * pw
+    grid = (h // ph, w // pw)
+    steps = grid[1] if layer.along_rows else grid[0]
+    x = ctx.node("Reshape", ctx.x[0], ctx.integers([-1, c, grid[0], ph, grid[1], pw]))
+    x = ctx.node("Transpose", x, perm=[4, 0, 2, 1, 3, 5] if layer.along_rows else [2, 0, 4, 1, 3, 5])
+    x = ctx.node("Reshape", x, ctx.integers([-1, cells]))  # steps, samples and lines, as rows
+    half, ways = len(layer.declared) // 2, []
+    for way in range(2):
+        names = [declared.name for declared in layer.declared[half * way : half * (way + 1)]]
+        blobs = [ctx.blob(half * way + i) for i in range(half)]
+        weight, bias = np.concatenate(blobs[:4]), np.concatenate(blobs[7:])
+        own = [ctx.graph.parameter(f"{layer.spec.name}.{name}", values) for name, values in (
+            (f"given_{way}", weight[:, :cells]), (f"bias_{way}", bias), (f"hidden_{way}", weight[:, cells:]))]
+        seen = [ctx.graph.parameter(f"{layer.spec.name}.{name}", values)
+                for name, values in zip(names[4:7], blobs[4:7], strict=True)] if layer.peephole else []
+        given = ctx.node("Reshape", ctx.node("Gemm", x, *own[:2], transB=1), ctx.integers([steps, -1, 4 * size]))
+        states = _renet_states(ctx, given, range(steps)[:: -1 if way else 1], own[2], seen)
+        ways.append(stack(ctx, states[::-1] if way else states))
+    top = ctx.node("Concat", *ways, axis=2)
+    lines = grid[0] if layer.along_rows else grid[1]
+    top = ctx.node("Reshape", top, ctx.integers([steps, -1, lines, 2 * size]))
+    ctx.output("Transpose", top, perm=[1, 3, 2, 0] if layer.along_rows else [1, 3, 0, 2])
+
+
+def _renet_states(ctx: OnnxContext, given: str, steps: Sequence[int], weight: str, seen: Sequence[str]) -> list[str]:
+    """Return the hidden states (B, D) in the order of the steps.
+
+    given: What the inputs add to the gates input, cell, output and forget, (T, B, 4 D). seen: What the cell adds to
+    input, output and forget, (D, D) each; none without peepholes.
+    """
+    hidden = cell = ""
+    states = []
+    for t in steps:
+        gates = ctx.node("Gather", given, ctx.integers(t), axis=0)
+        if hidden:
+            gates = ctx.node("Gemm", hidden, weight, gates, transB=1)
+        i, g, o, f = ctx.graph.nodes_of("Split", [gates, ctx.integers([ctx.layer.size] * 4)], 4, axis=1)
+        if cell and seen:
+            i, f = (ctx.node("Gemm", cell, seen[k], gate, transB=1) for k, gate in ((0, i), (2, f)))
+        new = ctx.node("Mul", ctx.node("Sigmoid", i), ctx.node("Tanh", g))
+        cell = ctx.node("Add", new, ctx.node("Mul", ctx.node("Sigmoid", f), cell)) if cell else new
+        if seen:
+            o = ctx.node("Gemm", cell, seen[1], o, transB=1)
+        hidden = ctx.node("Mul", ctx.node("Sigmoid", o), ctx.node("Tanh", cell))
+        states.append(hidden)
+    return states
+
+
+@emits_python("ReNetLSTM")
+def renet_lstm_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    inside = arguments(layer.channels, layer.size, layer.patch, along_rows=(str(layer.along_rows), "True"),
+                       peephole=(str(bool(layer.peephole)), "True"))
+    cells = layer.channels * layer.patch[0] * layer.patch[1]
+    half, state = len(layer.declared) // 2, dict[str, torch.Tensor]()
+    for way, name in enumerate(("forth", "back")):
+        blobs = layer.blobs()[half * way : half * (way + 1)]
+        weight = torch.cat(blobs[:4])
+        state |= {f"{name}.given.weight": weight[:, :cells], f"{name}.given.bias": torch.cat(blobs[7:]),
+                  f"{name}.hidden.weight": weight[:, cells:]}
+        if layer.peephole:
+            state |= {f"{name}.seen.{i}.weight": blob for i, blob in enumerate(blobs[4:7])}
+    constructor = f"{ctx.writer.use('ReNetLSTM')}({inside})"
+    return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
+
+
 @emits_onnx("ContinuationIndicator")
 def continuation_indicator_onnx(ctx: OnnxContext) -> None:
     steps, batch = ctx.layer.shape

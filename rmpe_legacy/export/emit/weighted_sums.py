@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
-from .expressions import number
+from .expressions import arguments, number
+from .rearrangement import INT64_MAX
 
 
 @emits_onnx("Netvlad")
@@ -180,3 +181,35 @@ def sum_over_rows_onnx(ctx: OnnxContext) -> None:
 @emits_python("GlobalSumPooling")
 def sum_over_rows_python(ctx: PythonContext) -> str:
     return f"{ctx.x[0]}.sum(0, keepdim=True)"
+
+
+@emits_onnx("AttPooling")
+def att_pooling_onnx(ctx: OnnxContext) -> None:
+    """Place by place of the windows: all at once, they would take as much memory as there are places."""
+    layer, x = ctx.layer, ctx.x[0]
+    if pad := layer.pad:
+        x = ctx.node("Pad", x, ctx.integers([0, 0, pad, pad] * 2))
+    if layer.everywhere:
+        x = ctx.node("Slice", x, *map(ctx.integers, ([0, 0], [INT64_MAX] * 2, [2, 3], [layer.dilation] * 2)))
+        window, weight = (ctx.node("Reshape", value, ctx.integers([0, 0, -1])) for value in (x, ctx.x[1]))
+        ctx.output("Reshape", ctx.node("MatMul", window, weight), ctx.integers([0, 0, *ctx.size(1)[1:]]))
+        return
+    cells, *grid = ctx.size(1)
+    weights = ctx.graph.nodes_of("Split", [ctx.x[1], ctx.integers([1] * cells)], cells, axis=1)
+    parts = []
+    for cell, weight in enumerate(weights):
+        begin = [start * layer.dilation for start in divmod(cell, layer.kernel)]
+        end = [first + (size - 1) * layer.stride + 1 for first, size in zip(begin, grid, strict=True)]
+        part = ctx.node("Slice", x, *map(ctx.integers, (begin, end, [2, 3], [layer.stride] * 2)))
+        parts.append(ctx.node("Mul", part, weight))
+    ctx.output("Sum", *parts)
+
+
+@emits_python("AttPooling")
+def att_pooling_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    settings = {name: (str(getattr(layer, name)), default)
+                for name, default in (("pad", "0"), ("stride", "1"), ("dilation", "1"))}
+    if layer.everywhere:
+        del settings["stride"]
+    return ctx.call("attend_everywhere" if layer.everywhere else "attend", arguments(*ctx.x, **settings))

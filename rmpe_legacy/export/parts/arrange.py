@@ -42,3 +42,13 @@ def as_sequence(x: Tensor) -> tuple[Tensor, Tensor]:
     goes_on = torch.ones_like(steps[..., 0])
     goes_on[:1] = 0
     return steps, goes_on
+
+
+def joined_maps(*maps: Tensor) -> Tensor:
+    """The channels of maps (N, C, H, W), each pixel repeated up to the first map's size; what is left over is 0."""
+    h, w = maps[0].shape[2:]
+    parts = []
+    for x in maps:
+        x = x.repeat_interleave(h // x.shape[2], 2).repeat_interleave(w // x.shape[3], 3)
+        parts.append(F.pad(x, (0, w - x.shape[3], 0, h - x.shape[2])))
+    return torch.cat(parts, 1)

@@ -76,10 +76,22 @@ def half_away(x: Tensor) -> Tensor:
     return torch.where(x < 0, (x - 0.5).ceil(), (x + 0.5).floor())
 
 
+def half_up(x: Tensor) -> Tensor:
+    """Round values that are not negative; halves go up."""
+    whole = x.floor()
+    return torch.where(x - whole >= 0.5, whole + 1, whole)
+
+
 def netvlad(share: Tensor, feature: Tensor, centers: Tensor) -> Tensor:
     """For each cluster, the sum over all places of its share times (feature + center): (N, K, H, W), (N, D, H, W)."""
     share, feature = share.flatten(2), feature.flatten(2)
     return (share @ feature.transpose(1, 2) + share.sum(2, keepdim=True) * centers).flatten(1)
+
+
+def own_classes(x: Tensor, classes: Tensor, count: int, size: int) -> Tensor:
+    """The `size` channels that belong to each sample's own of `count` classes: (N, C, H, W) -> (N, size, H, W)."""
+    own = classes.flatten()[: len(x)].long()
+    return x[:, : count * size].unflatten(1, (count, size))[torch.arange(len(x), device=x.device), own]
 
 
 def unit_parts(x: Tensor, parts: int, epsilon: float) -> Tensor:
@@ -110,3 +122,22 @@ def distances(rows: Tensor, centres: Tensor, absolute: bool) -> Tensor:
     if absolute:
         return torch.cdist(rows, centres, p=1)
     return torch.cdist(rows, centres, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def guided_filter_rest(x: Tensor, radius: int, epsilon: float) -> Tensor:
+    """Images (N, C, H, W) of 0 to 255, less what a guided filter leaves of them. Each channel is its own guide."""
+
+    def total(values: Tensor) -> Tensor:  # of each pixel's window, as far as it is on the image
+        for axis in (2, 3):
+            place = torch.arange(values.shape[axis], device=x.device)
+            within = ((place[:, None] - place).abs() <= radius).double()
+            values = (values.movedim(axis, -1) @ within).movedim(-1, axis)
+        return values
+
+    image = x / 255
+    size = total(torch.ones_like(image[:1, :1]).double())
+    mean, energy = (total(values.double()).to(x.dtype) / size for values in (image, image * image))
+    variance = energy - mean * mean
+    slope = variance / (variance + epsilon)
+    smooth = total(slope) / size * image + total(mean - slope * mean) / size
+    return (x - smooth * 255).to(x.dtype)

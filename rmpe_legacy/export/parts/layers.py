@@ -152,6 +152,30 @@ class CompactBilinear(nn.Module):
         return y.sum((2, 3), keepdim=True) if self.whole else y
 
 
+class DenseBlock(nn.Module):
+    """Convolutions of 3 x 3, each after normalisation, ReLU and if `narrow` a convolution of 1 x 1, that each add
+    `grown` maps to the others: (N, C, H, W) -> (N, C + count * grown, H, W)."""
+
+    def __init__(self, channels: int, count: int, grown: int, narrow: bool):
+        super().__init__()
+        self.steps = nn.ModuleList()
+        for first in range(channels, channels + count * grown, grown):
+            parts, inside = [], first
+            if narrow:
+                parts, inside = self.convolution(first, 4 * grown, 1), 4 * grown
+            self.steps.append(nn.Sequential(*parts, *self.convolution(inside, grown, 3)))
+
+    @staticmethod
+    def convolution(channels: int, outputs: int, kernel: int) -> list:
+        return [nn.BatchNorm2d(channels), nn.ReLU(),
+                nn.Conv2d(channels, outputs, kernel, padding=kernel // 2, bias=False)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step in self.steps:
+            x = torch.cat([x, step(x)], 1)
+        return x
+
+
 class MeanField(nn.Module):
     """Mean field inference of a conditional random field (CRF-RNN): scores (N, C, H, W), those to begin with, images
     (N, 3, H, W) -> scores."""
@@ -353,6 +377,48 @@ def lstm_unit(cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor
     i, f, o, g = gates.chunk(4, -1)
     cell = cont * torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
     return cell, torch.sigmoid(o) * torch.tanh(cell)
+
+
+class ReNetLSTM(nn.Module):
+    """LSTMs that run forth and back along the rows or columns of patches: (N, C, H, W) -> (N, 2 D, h, w)."""
+
+    def __init__(self, channels: int, outputs: int, patch: tuple, along_rows: bool = True, peephole: bool = True):
+        super().__init__()
+        self.patch, self.along_rows = patch, along_rows
+        cells = channels * patch[0] * patch[1]
+        self.forth, self.back = (PatchLSTM(cells, outputs, peephole) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        (n, c, h, w), (ph, pw) = x.shape, self.patch
+        steps = x.reshape(n, c, h // ph, ph, w // pw, pw).permute(*(4, 0, 2) if self.along_rows else (2, 0, 4), 1, 3, 5)
+        steps = steps.flatten(3)  # steps, samples, lines, cells
+        top = torch.cat([self.forth(steps), self.back(steps.flip(0)).flip(0)], 3)
+        return top.permute(1, 3, 2, 0) if self.along_rows else top.permute(1, 3, 0, 2)
+
+
+class PatchLSTM(nn.Module):
+    """An LSTM along the first axis: (T, ..., cells) -> (T, ..., D). Its gates are input, cell, output and forget; with
+    a peephole, the cell adds to all but its own."""
+
+    def __init__(self, cells: int, outputs: int, peephole: bool):
+        super().__init__()
+        self.given = nn.Linear(cells, 4 * outputs)
+        self.hidden = nn.Linear(outputs, 4 * outputs, bias=False)
+        self.seen = nn.ModuleList(nn.Linear(outputs, outputs, bias=False) for _ in range(3 * peephole))
+
+    def forward(self, x: Tensor) -> Tensor:
+        given, states = self.given(x), []
+        hidden = cell = x.new_zeros(*x.shape[1:-1], self.hidden.in_features)
+        for at_step in given:
+            i, g, o, f = (at_step + self.hidden(hidden)).chunk(4, -1)
+            if self.seen:
+                i, f = i + self.seen[0](cell), f + self.seen[2](cell)
+            cell = torch.sigmoid(i) * torch.tanh(g) + torch.sigmoid(f) * cell
+            if self.seen:
+                o = o + self.seen[1](cell)
+            hidden = torch.sigmoid(o) * torch.tanh(cell)
+            states.append(hidden)
+        return torch.stack(states)
 
 
 class ConvLSTM(nn.Module):

@@ -106,16 +106,22 @@ def warp(image: Tensor, flow: Tensor, edge: bool, fill: float = 0) -> Tensor:
 
 def warp_into_zeros(image: Tensor, flow: Tensor) -> Tensor:
     """Pixels (N, C, H, W), interpolated where a flow (N, 2, H, W), columns first, points to; those outside are 0."""
+    h, w = image.shape[2:]
+    rows, columns = (torch.arange(size, dtype=flow.dtype, device=flow.device) for size in (h, w))
+    return read_into_zeros(image, rows[:, None] + flow[:, 1], columns + flow[:, 0])
+
+
+def read_into_zeros(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Pixels (N, C, H, W), interpolated at rows and columns (N, h, w): (N, C, h, w). Those outside are 0."""
     n, c, h, w = image.shape
     wide = F.pad(image, [1, 2, 1, 2]).flatten(2)
-    places = [(torch.arange(size, dtype=flow.dtype, device=flow.device).view(shape) + flow[:, i]).clamp(-1, size)
-              for i, size, shape in ((1, h, (-1, 1)), (0, w, (1, -1)))]
-    (y, down), (x, across) = ((place.floor(), (place - place.floor())[:, None]) for place in places)
+    (y, down), (x, across) = ((place.floor(), (place - place.floor())[:, None])
+                              for place in (rows.clamp(-1, h), columns.clamp(-1, w)))
     total = image.new_zeros(())
     for i, by_row in ((1, 1 - down), (2, down)):
         for j, by_column in ((1, 1 - across), (2, across)):
             index = ((y.long() + i) * (w + 3) + x.long() + j).view(n, 1, -1).expand(-1, c, -1)
-            total = total + by_column * by_row * wide.gather(2, index).view(image.shape)
+            total = total + by_column * by_row * wide.gather(2, index).view(n, c, *rows.shape[1:])
     return total
 
 

@@ -139,3 +139,29 @@ def spread(x: Tensor, kernel: tuple, stride: tuple, size: tuple, divide: bool) -
         windows.append(((cell >= begin) & (cell < begin + kernel[axis])).to(x.dtype))
     rows, columns = windows
     return rows @ (x / torch.outer(rows.sum(0), columns.sum(0)) if divide else x) @ columns.t()
+
+
+def winners(x: Tensor, kernel: tuple = (), stride: tuple = (1, 1)) -> tuple[Tensor, Tensor]:
+    """The value of the largest magnitude in each window, or without a kernel in each plane, with 0 in all other places;
+    and 1 in its place."""
+    kernel, wins = kernel or tuple(x.shape[2:]), torch.zeros_like(x).flatten(2)
+    if kernel[0] <= x.shape[2] and kernel[1] <= x.shape[3]:
+        place = F.max_pool2d(x.abs(), kernel, stride, return_indices=True)[1]
+        wins = wins.scatter(2, place.flatten(2), 1)
+    return torch.where(wins.view(x.shape) > 0, x, 0), wins.view(x.shape)
+
+
+def attend(x: Tensor, weight: Tensor, pad: int = 0, stride: int = 1, dilation: int = 1) -> Tensor:
+    """Weighted sums of windows, one for each place: (N, C, H, W), (N, k * k, P, Q) -> (N, C, P, Q)."""
+    x, kernel, top = F.pad(x, [pad] * 4), round(weight.shape[1] ** 0.5), x.new_zeros(())
+    for cell in range(kernel * kernel):
+        row, column = (slice(start * dilation, start * dilation + (size - 1) * stride + 1, stride)
+                       for start, size in zip((cell // kernel, cell % kernel), weight.shape[2:], strict=True))
+        top = top + x[:, :, row, column] * weight[:, cell : cell + 1]
+    return top
+
+
+def attend_everywhere(x: Tensor, weight: Tensor, pad: int = 0, dilation: int = 1) -> Tensor:
+    """Weighted sums of the whole map, one for each place: (N, C, H, W), (N, k * k, P, Q) -> (N, C, P, Q)."""
+    whole = F.pad(x, [pad] * 4)[:, :, ::dilation, ::dilation].flatten(2)
+    return (whole @ weight.flatten(2)).unflatten(2, weight.shape[2:])
