@@ -103,8 +103,8 @@ class Solver:
         self._prepare_data(prefetch, skip_bad_records)
         self.parameters = learnable_parameters(self.net)
         if not self.parameters:
-            raise NetError(f"{self.param.origin.path}: the network {shorten(self.net.name)!r} has no parameters in phase "
-                           "TRAIN, so there is nothing to train")
+            raise NetError(f"{self.param.origin.path}: the network {shorten(self.net.name)!r} has no parameters in "
+                           "phase TRAIN, so there is nothing to train")
         self.rate = LearningRate(self.param)
         self.optimizer = make_optimizer(self.param, self.parameters)
         self.smoothed_loss = np.float32(0)
