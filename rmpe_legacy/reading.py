@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .errors import FileError, RmpeError
 
@@ -57,11 +57,13 @@ def reading(path: str | os.PathLike, kind: str,
 
 
 def cannot_open(path: str | os.PathLike, error: OSError | ValueError) -> FileError:
-    """Return the FileError for a file that could not be opened: what the system says, or that it is a URL.
+    """Return the FileError for a file that could not be opened: what the system says, or that it is a URL or a device.
 
     A ValueError comes from a null character in the name.
     """
     refuse_url(path)
+    with suppress(OSError, ValueError):
+        refuse_device(path)
     return FileError(f"{path}: {getattr(error, 'strerror', None) or first_line(error)}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import os
 import re
 import traceback
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ _PLURALS = {"box": "boxes"}
 # C0 but tab and line feed, DEL, C1; marks that turn the direction of writing; half surrogate pairs.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_OURS = os.path.dirname(__file__) + os.sep
 
 
 def printable(text: str) -> str:
@@ -68,9 +70,16 @@ def utf8(name: str) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe an exception of a user's code in one line: type, message, and the line of code."""
+    """Describe an exception of a user's code in one line: its type, message and place.
+
+    The place is the last line of code outside this package, and outside Python and installed libraries if there is one.
+    """
+    import sysconfig
+
+    libraries = ("<frozen ", *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib")))
     said = shorten(str(error).partition("\n")[0], 300)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen importlib")]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OURS)]
+    frames = [f for f in frames if not f.filename.startswith(libraries)] or frames
     place = "" if isinstance(error, SyntaxError) or not frames else f" ({frames[-1].filename}:{frames[-1].lineno})"
     return f"{type(error).__name__}: {said}{place}"  # a SyntaxError's message has the place
 

@@ -179,7 +179,12 @@ def _read_array(file: str, name: str, shape: Shape) -> np.ndarray:
     if array.size == 0 or (shape and array.ndim != len(shape)):
         raise NetError(f"{file}: its array is {shape_text(array.shape)}; input {name!r} is {shape_text(shape)}, and "
                        "needs the same number of axes, none of them empty")
-    return np.array(array, np.float32)
+    with np.errstate(over="ignore"):
+        values = np.array(array, np.float32)
+    if not np.array_equal(np.isinf(values), np.isinf(array)):
+        raise FileError(f"{file}: holds values beyond {np.finfo(np.float32).max:.3g}, the largest number of single "
+                        "precision, in which Caffe computes")
+    return values
 
 
 def _member(file: str, members: Sequence[str], name: str) -> str:
@@ -229,7 +234,8 @@ def usable_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # "meta" is a device too, but holds no values
     except (RuntimeError, AssertionError) as error:  # torch raises either
-        reason = str(error).splitlines()[0]
+        said = str(error).splitlines()[0]
+        reason = "PyTorch knows no such device" if said.startswith("Expected one of cpu") else said
         raise OptionError(f"device {name!r} cannot be used: {reason}; --device cpu always works") from None
     return device
 

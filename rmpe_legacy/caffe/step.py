@@ -48,29 +48,38 @@ def reshape_step(step: Step, bottom: tuple[Shape, ...]) -> None:
         LayerError: The bottoms do not fit, or a top would have a shape that Caffe's blobs cannot have.
     """
     step.bottom_shapes = NOT_RESHAPED  # an error may leave the layer half changed, so the next forward reshapes it
-    with arithmetic_of(step.layer.spec):
+    with code_of(step.layer.spec, "reshape"):
         tops = tuple(tuple(shape) for shape in step.layer.reshape(*bottom))
+        _check_tops(step, tops)
+    step.bottom_shapes, step.top_shapes = bottom, tops
+
+
+def _check_tops(step: Step, tops: Sequence[Shape]) -> None:
     if len(tops) != len(step.top):
         raise step.layer.spec.error(f"has {len(step.top)} tops, but gives {len(tops)}")
     for name, shape in zip(step.top, tops, strict=True):
         if len(shape) > MAX_AXES or not all(0 <= d <= MAX_COUNT for d in shape) or count(shape) > MAX_COUNT:
             raise step.layer.spec.error(f"its top '{shorten(name)}' would be {shape_text(shape)}; Caffe's blobs have "
                                         f"up to {MAX_COUNT} values and {MAX_AXES} axes")
-    step.bottom_shapes, step.top_shapes = bottom, tops
 
 
 @contextmanager
-def arithmetic_of(spec: LayerSpec) -> Iterator[None]:
-    """Raise a LayerError if a layer computes a size that is nan or infinite, and has no error of its own for it.
-    Parameters such as nan and 1e38 occur in hostile files only."""
+def code_of(spec: LayerSpec, method: str) -> Iterator[None]:
+    """Raise a LayerError if a method that computes a layer's sizes fails. For a user's own layer it gives the line. A
+    layer of ours fails only if a size is nan or infinite, and it has no error of its own for that: parameters such as
+    nan and 1e38 occur in hostile files only."""
     try:
         yield
-    except (ArithmeticError, ValueError) as error:
-        is_text = isinstance(error, ValueError) and not str(error).startswith("cannot convert float")
-        if is_text or registry.is_users_own(spec.type):  # whose author looks for the line
-            raise
-        raise spec.error(f"its sizes cannot be computed ({first_line(error)}); check its parameters that are 0, very "
-                         "large or not numbers, and the sizes of its bottoms") from error
+    except RmpeError:
+        raise
+    except Exception as error:
+        if registry.is_users_own(spec.type):
+            raise spec.error(f"its {method} fails: {describe_error(error)}") from error
+        is_nan = isinstance(error, ValueError) and str(error).startswith("cannot convert float")
+        if is_nan or isinstance(error, ArithmeticError):
+            raise spec.error(f"its sizes cannot be computed ({first_line(error)}); check its parameters that are 0, "
+                             "very large or not numbers, and the sizes of its bottoms") from error
+        raise  # a bug of ours
 
 
 def run_step(step: Step, bottoms: Sequence[Tensor], quick: bool = False) -> Sequence[Tensor]:
@@ -117,6 +126,8 @@ def _as_many(step: Step, tops: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     """Return what a layer's forward returned as a sequence. Raises LayerError if it has too few or too many tops."""
     if isinstance(tops, Tensor):
         tops = (tops,)
+    elif not (isinstance(tops, tuple | list) and all(isinstance(top, Tensor) for top in tops)):
+        raise layer.spec.error(f"its forward returns {type(tops).__name__}; it must return a Tensor or a tuple of them")
     if len(tops) != len(step.top):
         raise step.layer.spec.error(f"its forward returns {len(tops)} tops, but the prototxt names {len(step.top)}")
     return tops

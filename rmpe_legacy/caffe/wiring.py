@@ -9,13 +9,13 @@ import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
 
 from rmpe_legacy.errors import LayerError
-from rmpe_legacy.wording import shorten
+from rmpe_legacy.wording import shorten, shorten_list
 
 from .layers import registry
 from .layers.base import Layer, Shape, shape_text
 from .layers.by_use import OTHER_SIZES, other_shapes, sample_by_use
 from .spec import LayerSpec
-from .step import Step, arithmetic_of, reshape_step
+from .step import Step, code_of, reshape_step
 
 
 def wire_quietly(specs: Sequence[LayerSpec], resize: bool = True) -> list[Step]:
@@ -97,7 +97,8 @@ class _Wiring:
         self._guesses = self._failed_to_reshape = False
         for spec in self.specs:
             self._is_assumed = self._failed_to_reshape = False
-            layer = registry.create(spec)
+            with code_of(spec, "__init__"):
+                layer = registry.create(spec)
             self._is_assumed = not self._on_assumed.isdisjoint(spec.bottom)
             step = Step(layer, spec.bottom, _tops(spec, layer, self._shapes))
             self._prepare(step, tuple(self._shapes[name] for name in spec.bottom))
@@ -117,11 +118,14 @@ class _Wiring:
 
     def _prepare(self, step: Step, bottom: tuple[Shape, ...]) -> None:
         layer, spec = step.layer, step.layer.spec
-        layer.foresee(self.specs)
-        self._is_assumed |= layer.assumes
-        layer.connect(self._steps)
-        with arithmetic_of(spec):
+        with code_of(spec, "setup"):
+            layer.foresee(self.specs)
+            self._is_assumed |= layer.assumes
+            layer.connect(self._steps)
             layer.setup(*bottom)
+        names = [declared.name for declared in layer.declared]
+        if len(set(names)) < len(names):
+            raise spec.error(f"declares two parameters of one name; its parameters are {shorten_list(names)}")
         for what, given in (("param", len(spec.params)), ("blobs", len(spec.message.blobs))):
             if given > len(layer.declared):
                 raise spec.error(f"has {given} {what} entries for {len(layer.declared)} parameters; remove some")

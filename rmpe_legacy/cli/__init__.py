@@ -12,13 +12,14 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 from time import perf_counter
+from traceback import format_exception
 
 from rmpe_legacy.errors import OptionError, RmpeError
 from rmpe_legacy.optional import optional
 
 from .examples import EXAMPLES_HEAD, epilog
 from .parser import Parser
-from .terminal import ERROR, LOGGER, OK, USAGE, abandon, finish, say, start_logging, tell
+from .terminal import ERROR, LOGGER, OK, USAGE, abandon, finish, say, start_logging, tell, write_error
 
 # Each command is a module here with add_arguments(parser) and run(args), whose docstring is the command's help. Modules
 # import torch and everything that needs it inside run, because `rmpe nms` must start quickly.
@@ -90,8 +91,8 @@ def _add_log_options(command: argparse.ArgumentParser) -> None:
             level = each.add_mutually_exclusive_group()
             level.add_argument("-q", "--quiet", action="store_true", help="print only errors on standard error, no "
                                "notes, warnings or progress")
-            level.add_argument("-v", "--verbose", action="store_true", help="also print time and memory on "
-                               "standard error")
+            level.add_argument("-v", "--verbose", action="store_true", help="also print time and memory, and "
+                               "the traceback behind an error, on standard error")
 
 
 def print_version(args: argparse.Namespace) -> None:
@@ -123,6 +124,8 @@ def main(argv: list[str] | None = None) -> int:
         LOGGER.debug("finished in %.1f s, %s", perf_counter() - started, _peak_memory())
         return code or OK
     except RmpeError as error:  # the message is the whole story; any other exception is our bug
+        if args.verbose and error.__cause__ is not None:
+            write_error("".join(format_exception(error.__cause__)).rstrip())
         tell(error)
         return USAGE if isinstance(error, OptionError) else getattr(args, "code_of_mistakes", ERROR)
     except MemoryError:

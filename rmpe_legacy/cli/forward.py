@@ -12,6 +12,7 @@ from .options import (
     add_de_transform_option,
     add_engine_option,
     add_net_options,
+    finite,
     load_plugins,
     numbers,
     result_stream,
@@ -36,9 +37,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     transformer = command.add_argument_group("images as for pycaffe's Transformer, instead of --image")
     transformer.add_argument("--mean", type=numbers, metavar="M|M,M,M", help="mean to subtract, per channel in "
                              "--channel-order")
-    transformer.add_argument("--raw-scale", type=float, metavar="F", help="the value of white before the mean is "
+    transformer.add_argument("--raw-scale", type=finite, metavar="F", help="the value of white before the mean is "
                              "subtracted: 1 (default) or 255")
-    transformer.add_argument("--scale", type=float, metavar="F", help="factor to apply after the mean is subtracted "
+    transformer.add_argument("--scale", type=finite, metavar="F", help="factor to apply after the mean is subtracted "
                              "(input_scale)")
     transformer.add_argument("--channel-order", choices=("RGB", "BGR"),
                              help="channel order of the input (default: RGB)")

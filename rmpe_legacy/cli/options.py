@@ -8,9 +8,11 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.errors import NetError, RmpeError
+from rmpe_legacy.wording import describe_error, shorten, shorten_list
 
 if TYPE_CHECKING:
+    from rmpe_legacy.caffe.net import Net
     from rmpe_legacy.formats.base import Setting
     from rmpe_legacy.pose.detector_options import DetectorOptions
 
@@ -150,15 +152,27 @@ def add_input_options(group, mean: str = "0", order: str = "RGB", raw_scale: flo
 
 def numbers(text: str) -> tuple[float, ...]:
     """The numbers of "104,117,123"."""
-    return tuple(map(float, text.split(",")))
+    wrong = f"{text!r} is neither a finite number nor several with commas, such as 104,117,123"
+    return tuple(_finite(number, wrong) for number in text.split(","))
 
 
 def size(text: str) -> tuple[int, int]:
     """The height and width of "227,227"."""
-    height, width = map(int, text.split(","))
-    if not (0 < height <= MAX_INPUT_SIZE and 0 < width <= MAX_INPUT_SIZE):
-        raise ValueError
-    return height, width
+    sizes = _sizes(text)
+    if len(sizes) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a height and a width, such as 227,227")
+    return sizes[0], sizes[1]
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """The whole numbers of "3,224,224", each from 1 to MAX_INPUT_SIZE."""
+    try:
+        sizes = tuple(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not whole numbers with commas, such as 3,224,224") from None
+    if min(sizes) < 1 or max(sizes) > MAX_INPUT_SIZE:
+        raise argparse.ArgumentTypeError(f"{text!r} has a size that is not from 1 to {MAX_INPUT_SIZE}")
+    return sizes
 
 
 def add_format_option(command: argparse.ArgumentParser) -> None:
@@ -191,6 +205,21 @@ def add_de_transform_option(command: argparse.ArgumentParser) -> None:
                          help="what `de_transform: true` means (default: paper, with a warning)")
 
 
+def finite(text: str) -> float:
+    """A number other than nan and inf."""
+    return _finite(text, f"{text!r} is not a finite number")
+
+
+def _finite(text: str, wrong: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(wrong)
+    return value
+
+
 def seed(text: str) -> int:
     seed = int(text)
     if not 0 <= seed < 1 << 63:
@@ -208,10 +237,9 @@ def tolerance(text: str) -> float:
 def input_shape(text: str) -> tuple[tuple[int, ...], str | None]:
     """Parse "NAME=1,3,224,224" or "3,224,224" into sizes and name."""
     name, equals, sizes = text.rpartition("=")
-    values = tuple(map(int, sizes.split(",")))
-    if min(values) < 1 or max(values) > MAX_INPUT_SIZE or bool(equals) != bool(name):
-        raise ValueError
-    return values, name or None
+    if equals and not name:
+        raise argparse.ArgumentTypeError(f"{text!r} names no input before its =")
+    return _sizes(sizes), name or None
 
 
 def dynamic_axes(text: str) -> tuple[str, ...]:
@@ -230,17 +258,23 @@ def setting_of(args: argparse.Namespace) -> Setting:
 
 
 def load_plugins(paths: list[str]) -> None:
-    """Run the user's Python files, so that their @register lines take effect."""
+    """Run the user's Python files, so that their @register lines take effect.
+
+    Raises:
+        RmpeError: A file is missing, ends the program or fails; the message gives the line that fails.
+    """
     import runpy
 
     for path in paths:
         if not os.path.isfile(path):
             raise RmpeError(f"{path}: no such plugin file")
         try:
-            runpy.run_path(path)  # an error in it keeps its traceback, for the user
+            runpy.run_path(path)
         except SystemExit as error:  # would end the command too, with the plugin's exit code
             raise RmpeError(f"{path}: the plugin calls sys.exit({error.code!r}), so the command was not run; a plugin "
                             "must only register layers") from None
+        except Exception as error:
+            raise RmpeError(f"{path}: the plugin fails: {describe_error(error)}; -v shows the traceback") from error
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -250,6 +284,13 @@ def prepare(args: argparse.Namespace) -> None:
     load_plugins(args.plugin)
     if args.threads:
         torch.set_num_threads(args.threads)
+
+
+def refuse_inputs(net: Net) -> None:
+    """Raise NetError for a network whose caller must give it values, which `rmpe train` and `rmpe test` do not have."""
+    if net.inputs:
+        raise NetError(f"nothing fills {shorten_list([repr(name) for name in net.inputs])} of the network "
+                       f"{shorten(net.name)!r}; give a network with data layers instead of inputs (train_val.prototxt)")
 
 
 def result_stream(output: str | None) -> TextIO | None:

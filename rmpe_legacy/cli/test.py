@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from .caffe_log import run_logged
-from .options import add_caffe_options, device_of, positive, prepare, stages_of
+from .options import add_caffe_options, device_of, positive, prepare, refuse_inputs, stages_of
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -38,6 +38,7 @@ def _test(args: argparse.Namespace, log: logging.Logger) -> None:
     log.info("%s", line)
     net = read_net(args.model, "TEST", args.level, stages_of(args.stage), args.dialect, args.de_transform,
                    allow_python=args.allow_python).build().to(usable_device(device))
+    refuse_inputs(net)
     for name in copy_trained(net, read_weights(args.weights)):
         log.info("Ignoring source layer %s", name)
     log.info("Running for %d iterations.", args.iterations)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .caffe_log import run_logged, snapshot_named
-from .options import add_caffe_options, device_of, prepare, stages_of
+from .options import add_caffe_options, device_of, prepare, refuse_inputs, stages_of
 
 if TYPE_CHECKING:
     from rmpe_legacy.caffe.proto.message import Message
@@ -80,6 +80,8 @@ def _run_solver(args: argparse.Namespace, param: Message, world: World, log: log
                         de_transform=args.de_transform, allow_python=args.allow_python,
                         prefetch=0 if args.no_prefetch else PREFETCH, skip_bad_records=args.skip_bad_records,
                         report=curves)
+        for net in (solver.net, *solver.test_nets):
+            refuse_inputs(net)
         log.info("Solver scaffolding done.")
         _begin(solver, args, log)
         log.info("Starting Optimization")

@@ -374,6 +374,9 @@ def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[fl
             description.append(f"{name} {shape_text(shape)} random in {limits[0]:g} to {limits[1]:g}, seed {seed}")
     if not given:
         raise NetError(f"neither {a.title} nor {b.title} names its inputs; give them with --input")
+    for name, value in given.items():
+        if not np.isfinite(value).all():
+            raise NetError(f"input {name!r} has values that are nan or infinite, which hide differences; give others")
     return given, "; ".join(description)
 
 

@@ -99,8 +99,8 @@ def _check_results(results: Any) -> list[Mapping[str, Any]]:
         for category in _list_of_maps(results.get("categories", []), "categories"):
             _refuse_mpii(len(_sequence(category.get("keypoints", ()))))
         if "annotations" not in results:
-            raise EvaluationError("not COCO results; expected a list with image_id, category_id, keypoints and score "
-                                  "for each person")
+            raise EvaluationError("the predictions are not COCO results; expected a list with image_id, category_id, "
+                                  "keypoints and score for each person")
         results = results["annotations"]
     results = _list_of_maps(results, "results")
     faces = False
@@ -132,17 +132,18 @@ def _check_ground_truth(content: Any) -> dict[str, list[Mapping[str, Any]]]:
     if not isinstance(content, Mapping) or not {"images", "annotations", "categories"} <= set(content):
         raise EvaluationError("the ground truth has no images, annotations and categories; is it a "
                               "person_keypoints_*.json of COCO?")
-    parts = {key: _list_of_maps(content[key], key) for key in ("images", "annotations", "categories")}
+    parts = {key: _list_of_maps(content[key], f"{key} of the ground truth")
+             for key in ("images", "annotations", "categories")}
     for i, image in enumerate(parts["images"]):
-        _need(image, ("id",), f"image {i + 1}")
+        _need(image, ("id",), f"image {i + 1} of the ground truth")
     for i, category in enumerate(parts["categories"]):
-        _need(category, ("id",), f"category {i + 1}")
+        _need(category, ("id",), f"category {i + 1} of the ground truth")
     images = {image["id"] for image in parts["images"]}
     for i, person in enumerate(parts["annotations"]):
-        where = f"annotation {i + 1}"
+        where = f"annotation {i + 1} of the ground truth"
         _need(person, ("id", "image_id", "category_id", "keypoints", "num_keypoints", "area", "bbox", "iscrowd"), where)
         if len(_numbers(person["keypoints"], where, "keypoints")) != 3 * len(COCO):
-            raise EvaluationError(f"{where} of the ground truth has {len(person['keypoints'])} keypoint values; "
+            raise EvaluationError(f"{where} has {len(person['keypoints'])} keypoint values; "
                                   f"expected {3 * len(COCO)}. {NOT_COCO}")
         if len(_numbers(person["bbox"], where, "bbox")) != 4:
             raise EvaluationError(f"{where}: bbox has {len(person['bbox'])} numbers; expected x, y, width, height")

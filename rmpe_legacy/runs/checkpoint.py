@@ -27,6 +27,7 @@ from rmpe_legacy.pose.results import Detections, Persons, Poses
 from .inputs import ImageSource
 
 FOLDER, SETTINGS = ".parts", "run.json"
+_SUFFIX = ".safetensors"  # of an image's result
 _FACTS = "facts"  # the array that holds what is not an array, as JSON
 _PERSONS = ("picks", "joints_xy", "scores", "members", "member_ends", "image_ends")  # the arrays of Persons
 
@@ -52,7 +53,7 @@ class Checkpoint:
         try:
             before = json.loads((self.folder / SETTINGS).read_text("utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            write_together(self.folder, {SETTINGS: (json.dumps(settings, indent=1) + "\n").encode()})
+            self._begin(settings)
             return
         except OSError as error:
             raise FileError(f"{self.folder / SETTINGS}: {error.strerror or error}") from None
@@ -62,9 +63,14 @@ class Checkpoint:
             raise FileError(f"{self.folder / SETTINGS}: is damaged; remove the folder {self.folder} to start again")
         changed = [f"{key} was {before.get(key)}, is now {settings.get(key)}" for key in {**before, **settings}
                    if before.get(key) != settings.get(key)]
-        if changed:
+        if changed and not any(self.folder.glob(f"*{_SUFFIX}")):
+            self._begin(settings)  # the run before ended at its first image
+        elif changed:
             raise RmpeError(f"{output}: holds results of another run: {'; '.join(changed)}. Choose another output "
                             "folder, or remove this one to start again")
+
+    def _begin(self, settings: Mapping[str, Any]) -> None:
+        write_together(self.folder, {SETTINGS: (json.dumps(settings, indent=1) + "\n").encode()})
 
     def write(self, source: ImageSource, result: ImageResult) -> None:
         """Save one image's result; the file appears whole or not at all."""
@@ -86,7 +92,7 @@ class Checkpoint:
         return saved[0]
 
     def _file(self, name: str) -> str:
-        return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".safetensors"
+        return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32] + _SUFFIX
 
     def _read(self, name: str) -> tuple[ImageResult, str] | None:
         try:

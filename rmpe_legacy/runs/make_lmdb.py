@@ -21,6 +21,7 @@ from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.evaluation.files import read_groups
 from rmpe_legacy.files import make_folder
 from rmpe_legacy.readers.json_file import read_json
+from rmpe_legacy.reading import first_line
 from rmpe_legacy.wording import shorten
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,9 @@ def coco_images(path: str | PathLike, labels: Mapping[str, int] = PERSON) -> lis
         FileError: The file cannot be read, or has another form.
     """
     content = read_json(path)
+    wrong = f"{path}: not COCO annotations with images, categories and boxes"
+    if not isinstance(content, Mapping):
+        raise FileError(f"{wrong}: expected an object")
     try:
         names = {category["id"]: str(category["name"]) for category in content["categories"]}
         boxes: dict[Any, list[LabelledBox]] = {image["id"]: [] for image in content["images"]}
@@ -138,15 +142,17 @@ def coco_images(path: str | PathLike, labels: Mapping[str, int] = PERSON) -> lis
                 boxes[entry["image_id"]].append(_coco_box(entry, label))
         return [AnnotatedImage(_file_name(image["file_name"]), tuple(boxes[image["id"]]))
                 for image in content["images"]]
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise FileError(f"{path}: not COCO annotations with images, categories and boxes: "
-                        f"{type(error).__name__} {error}") from None
+    except KeyError as error:
+        raise FileError(f"{wrong}: there is no {error}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FileError(f"{wrong}: {first_line(error)}") from None
 
 
 def _coco_box(entry: Mapping[str, Any], label: int) -> LabelledBox:
-    x, y, width, height = map(np.float32, entry["bbox"])
-    if not np.isfinite([x, y, width, height]).all():
-        raise ValueError(f"in annotation {entry.get('id')}: a box that is not finite")
+    with np.errstate(over="ignore"):
+        x, y, width, height = map(np.float32, entry["bbox"])
+        if not np.isfinite([x, y, x + width, y + height]).all():
+            raise ValueError(f"the box of annotation {shorten(str(entry.get('id')))} is not finite")
     return LabelledBox(label, (float(x), float(y), float(x + width), float(y + height)), bool(entry.get("iscrowd", 0)))
 
 

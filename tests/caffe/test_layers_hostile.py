@@ -14,7 +14,6 @@ from one_layer import Shape, layer, net_of
 from rmpe_legacy.caffe.layers.base import count
 from rmpe_legacy.caffe.layers.registry import classes_of, known_types
 from rmpe_legacy.caffe.proto.schema import Field, MessageType, load_schema
-from rmpe_legacy.caffe.step import arithmetic_of
 from rmpe_legacy.errors import LayerError, RmpeError
 
 FOUND = {
@@ -113,16 +112,6 @@ def test_padding_out_of_all_proportion_takes_no_memory(kind: str, rest: str, siz
     bottoms = "x z" if kind.startswith("Correlation") else "x"
     with pytest.raises(LayerError, match=r"with its padding, a bottom of .* would be"):
         net_of(layer(kind, bottoms, rest=rest), dict.fromkeys(bottoms.split(), (1, 1, *sizes)), dialect="mixed")
-
-
-def test_arithmetic_of_a_users_own_layer_is_its_authors(monkeypatch: pytest.MonkeyPatch):
-    """Who writes a layer needs the line that failed."""
-    spec = net_of(layer("ReLU"), {"x": (2, 3)}).steps[-1].layer.spec
-    with pytest.raises(LayerError, match=r"its sizes cannot be computed \(division by zero\)"), arithmetic_of(spec):
-        raise ZeroDivisionError("division by zero")
-    monkeypatch.setattr("rmpe_legacy.caffe.layers.registry.is_users_own", lambda name: True)
-    with pytest.raises(ZeroDivisionError), arithmetic_of(spec):
-        raise ZeroDivisionError("division by zero")
 
 
 def test_windows_laid_out_of_a_padded_bottom_take_no_memory():

@@ -446,6 +446,29 @@ class TestOwnLayers:
         finally:
             registry._LAYERS.pop("Quad")
 
+    @pytest.mark.parametrize(("own", "words"), [
+        ({"setup": lambda self, *bottom: self.nothing}, "its setup fails: AttributeError: 'Quad' object has no "
+         f"attribute 'nothing' ({__file__}:"),
+        ({"reshape": lambda self, *bottom: 1 / 0}, "its reshape fails: ZeroDivisionError: division by zero "
+         f"({__file__}:"),
+        ({"reshape": lambda self, *bottom: None}, "its reshape fails: TypeError: 'NoneType' object is not iterable"),
+        ({"reshape": lambda self, *bottom: ["two"]}, "its reshape fails: TypeError: "),
+        ({"__init__": lambda self, spec: self.nothing}, "its __init__ fails: AttributeError: "),
+        ({"setup": lambda self, *bottom: [self.declare("a", (2,)), self.declare("a", (3,))]},
+         "declares two parameters of one name; its parameters are a, a"),
+        ({"forward": lambda self, x: x @ x}, "its forward fails on 2 x 3: RuntimeError: "),
+        ({"forward": lambda self, x: None}, "its forward returns NoneType; it must return a Tensor or a tuple of them"),
+        ({"forward": lambda self, x: [x.numpy()]}, "its forward returns list; it must return a Tensor or a tuple of"),
+    ])
+    def test_a_mistake_of_its_author_has_its_line(self, path, own, words):
+        register("Quad")(type("Quad", (Layer,), own))
+        try:
+            with pytest.raises(RmpeError) as caught:
+                load_net(path(self.TEXT))(x=torch.ones(2, 3))
+        finally:
+            registry._LAYERS.pop("Quad")
+        assert f"net.prototxt:2:1: m (Quad): {words}" in str(caught.value)
+
     def test_an_optional_field(self, path):
         @register("Quad")
         class Quad(Layer):

@@ -118,6 +118,8 @@ class TestMistakes:
     @pytest.mark.parametrize(("argv", "words"), [
         (["show", "no.prototxt"], "no.prototxt: No such file or directory"),
         (["show", "."], ".: Is a directory"),
+        (["show", "/dev/zero"], "/dev/zero: is a device; give a file"),
+        (["show", V0 / "net.prototxt", "--weights", "/dev/zero"], "/dev/zero: is a device; give a file"),
         (["show", ROOT / "LICENSE"], "LICENSE:1:5: expected ':' or '{' after BSD"),
         (["show", "empty"], "empty: has no layers; a network's prototxt is expected"),
         (["show", "utf16"], "utf16: not UTF-8 but apparently UTF-16; save it as UTF-8"),
@@ -128,19 +130,34 @@ class TestMistakes:
          "ends.py: the plugin calls sys.exit(0), so the command was not run; a plugin must only register layers"),
         (["show", V0 / "net.prototxt", "--weights", V0 / "net.prototxt"], "this is text (a prototxt?)"),
         (["show", V0 / "net.prototxt", "--plugin", "no.py"], "no.py: no such plugin file"),
+        (["show", V0 / "net.prototxt", "--plugin", "fails.py"], "fails.py: the plugin fails: NameError: name 'layer' "
+         "is not defined (fails.py:2); -v shows the traceback"),
+        (["show", V0 / "net.prototxt", "--plugin", "half.py"], "half.py: the plugin fails: SyntaxError: '(' was never "
+         "closed (half.py, line 1)"),
     ])
     def test_are_one_sentence(self, rmpe, tmp_path, monkeypatch, argv, words):
         monkeypatch.chdir(tmp_path)
         text = 'layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 2 } } }'
         for name, data in {"empty": b"", "utf16": text.encode("utf-16"), "page": b"<!doctype html><html></html>",
                            "pointer": b"version https://git-lfs.github.com/spec/v1\n", "null": text.encode() + b"\0",
-                           "ends.py": b"import sys\nsys.exit(0)\n"}.items():
+                           "ends.py": b"import sys\nsys.exit(0)\n", "half.py": b"x = (",
+                           "fails.py": b"def f():\n    return layer\nf()"}.items():
             (tmp_path / name).write_bytes(data)
         code, out, err = rmpe(*argv)
         assert code == 1
         assert err.startswith("rmpe: ")
         assert words in err
         assert "Traceback" not in err + out
+
+    def test_verbose_shows_the_traceback_behind_an_error(self, rmpe, tmp_path):
+        (tmp_path / "fails.py").write_text("def f():\n    return '\x1b' + 1\nf()")
+        code, _, err = rmpe("show", V0 / "net.prototxt", "-v", "--plugin", tmp_path / "fails.py")
+        assert code == 1
+        assert err.startswith("Traceback (most recent call last):\n")
+        assert f'  File "{tmp_path}/fails.py", line 3, in <module>\n' in err
+        assert "\nTypeError: " in err
+        assert err.splitlines()[-1].startswith(f"rmpe: {tmp_path}/fails.py: the plugin fails: TypeError: ")
+        assert "\x1b" not in err
 
     def test_without_a_command_it_lists_them(self, rmpe):
         code, _, err = rmpe()
@@ -229,7 +246,13 @@ class TestArguments:
         (["verify", "a", "b"], "--seed", "one", "argument --seed: invalid seed value: 'one'"),
         (["verify", "a", "b"], "--tolerance", "-1", "argument --tolerance: -1 is not a finite number of at least 0"),
         (["verify", "a", "b"], "--tolerance", "nan", "argument --tolerance: nan is not a finite number"),
-        (["convert", "x", "y"], "--input-shape", "3,-1,9", "argument --input-shape: invalid"),
+        (["convert", "x", "y"], "--input-shape", "3,-1,9", "--input-shape: '3,-1,9' has a size that is not from 1"),
+        (["convert", "x", "y"], "--input-shape", "data=3;9", "--input-shape: '3;9' is not whole numbers with commas"),
+        (["convert", "x", "y"], "--input-shape", "=3,9", "--input-shape: '=3,9' names no input before its ="),
+        (["forward", "x"], "--size", "9", "argument --size: '9' is not a height and a width, such as 227,227"),
+        (["forward", "x"], "--scale", "nan", "argument --scale: 'nan' is not a finite number"),
+        (["forward", "x"], "--scale", "half", "argument --scale: 'half' is not a finite number"),
+        (["forward", "x"], "--mean", "1,inf", "argument --mean: '1,inf' is neither a finite number nor several with"),
     ])
     def test_out_of_range(self, capsys, command, option, value, words):
         with pytest.raises(SystemExit) as stopped:

@@ -161,6 +161,7 @@ def bad_files() -> None:
     Path("x.txt").write_text("1 2 3")
     Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:300])
     np.save("words.npy", np.array(["a", "b"]))
+    np.save("large.npy", np.full((2, 3, 9, 11), 1e39))
     np.save("none.npy", np.zeros((1, 3, 0, 11)))
     np.save("wide.npy", np.zeros((3, 9, 11)))
     np.savez("two.npz", a=np.zeros(3), b=np.zeros(3))
@@ -193,6 +194,7 @@ class TestMistakes:
         ("x=words.npy", "words.npy: holds <U1 values; an input needs an array of numbers"),
         ("x=two.npz", "two.npz: holds 'a', 'b', but no 'x'; rename one"),
         ("x=none.npy", "none.npy: its array is 1 x 3 x 0 x 11; input 'x' is 2 x 3 x 9 x 11, and needs the same"),
+        ("x=large.npy", "large.npy: holds values beyond 3.4e+38, the largest number of single precision"),
         ("x=wide.npy", "wide.npy: its array is 3 x 9 x 11; input 'x' is 2 x 3 x 9 x 11, and needs the same"),
         ("x=x.txt", "x.txt: not a readable image"),
         ("x=no.jpg", "no.jpg: No such file or directory"),
@@ -219,7 +221,7 @@ class TestMistakes:
         (("--blobs", ""), "no blob ''; `rmpe show` lists them"),
         (("--output", "no/blobs.npz"), "no/blobs.npz: there is no folder no; make it first"),
         (("--output", "."), ".: is a folder; give the name of a file in it"),
-        (("--device", "abacus"), "device 'abacus' cannot be used: "),
+        (("--device", "abacus"), "device 'abacus' cannot be used: PyTorch knows no such device; --device cpu always"),
         (("--device", "meta"), "device 'meta' cannot be used: "),
     ])
     def test_in_an_option(self, rmpe, options, words):

@@ -220,6 +220,14 @@ class TestVerify:
         assert f"run on  data from {tmp_path / 'blobs.npz'}" in out
         assert "the same: 8 blobs differ by 0 of" in out
 
+    @pytest.mark.parametrize("value", [np.nan, -np.inf])
+    def test_inputs_that_hide_differences_are_refused(self, rmpe, small, tmp_path, value):
+        np.save(tmp_path / "x.npy", np.full((2, 3, 16, 18), value))
+        net = ",".join(map(str, small))
+        code, out, err = rmpe("verify", net, net, "--input", f"data={tmp_path / 'x.npy'}")
+        assert (code, out) == (2, "")
+        assert err == "rmpe: input 'data' has values that are nan or infinite, which hide differences; give others\n"
+
     def test_nan_is_no_agreement(self, rmpe, small, tmp_path):
         net = load_net(*small)
         net.params["fc"][1].data[3] = float("nan")

@@ -132,14 +132,14 @@ class TestMistakes:
 
     @pytest.mark.parametrize(("given", "sentence"), [
         ([], "has no images, annotations and categories"),
-        ({"images": [], "annotations": [], "categories": 1}, "categories are not a list of objects"),
-        (changed("annotations", 2, image_id=5), "annotation 3 is for image 5, which is not among the images"),
-        (changed("annotations", 2, bbox=[1]), "annotation 3: bbox has 1 numbers"),
-        (changed("annotations", 2, area="big"), "annotation 3: num_keypoints, area, iscrowd are not a list"),
-        (without("area"), "annotation 1 has no 'area'"),
-        (without("num_keypoints"), "annotation 1 has no 'num_keypoints'"),
-        (truth() | {"images": [{}]}, "image 1 has no 'id'"),
-        (truth() | {"categories": [{}]}, "category 1 has no 'id'"),
+        ({"images": [], "annotations": [], "categories": 1}, "categories of the ground truth are not a list"),
+        (changed("annotations", 2, image_id=5), "annotation 3 of the ground truth is for image 5, which"),
+        (changed("annotations", 2, bbox=[1]), "annotation 3 of the ground truth: bbox has 1 numbers"),
+        (changed("annotations", 2, area="big"), "annotation 3 of the ground truth: num_keypoints, area, iscrowd are"),
+        (without("area"), "annotation 1 of the ground truth has no 'area'"),
+        (without("num_keypoints"), "annotation 1 of the ground truth has no 'num_keypoints'"),
+        (truth() | {"images": [{}]}, "image 1 of the ground truth has no 'id'"),
+        (truth() | {"categories": [{}]}, "category 1 of the ground truth has no 'id'"),
     ])
     def test_in_the_truth(self, given, sentence):
         with pytest.raises(EvaluationError, match=sentence):

@@ -277,6 +277,10 @@ class TestResume:
         assert "detector was ['detector.prototxt sha256 " in err
         assert weights.name in err
         assert rmpe(*command, "--batch", "1")[0] == 0  # which changes nothing
+        for path in (tmp_path / "out" / ".parts").glob("*.safetensors"):
+            path.unlink()  # as after a run that failed at its first image
+        assert rmpe(*command, "--threshold", "0.5")[0] == 0
+        assert "threshold was 0.5, is now 0.3" in rmpe(*command)[2]
 
     def test_more_pictures_later(self, rmpe, networks, pictures, tmp_path):
         some = [pictures / name for name in NAMES[:2]]

@@ -139,7 +139,9 @@ class TestMakeLmdb:
         {"annotations": [{"image_id": 9, "category_id": 1, "bbox": [1, 2, 3, 4]}]},
         {"annotations": [{"image_id": 0, "category_id": 1, "bbox": [1, 2, 3]}]},
         {"annotations": [{"image_id": 0, "category_id": 1, "bbox": [1, 2, 1e999, 4]}]},
+        {"annotations": [{"image_id": 0, "category_id": 1, "bbox": [3e38, 2, 3e38, 4]}]},
         {"images": [{"id": 0, "file_name": "../../x.jpg"}]}])
+    @pytest.mark.filterwarnings("error")
     def test_annotations_that_are_none(self, tmp_path, change):
         content = {"images": [{"id": 0, "file_name": "a.jpg"}], "categories": CATEGORIES, "annotations": []} | change
         (tmp_path / "coco.json").write_text(json.dumps(content).replace("Infinity", "1e999"))
@@ -147,6 +149,11 @@ class TestMakeLmdb:
             assert coco_images(tmp_path / "coco.json") == [AnnotatedImage("a.jpg", ())]
             return
         with pytest.raises(RmpeError, match="not COCO annotations with images"):
+            coco_images(tmp_path / "coco.json")
+
+    def test_a_list_is_none(self, tmp_path):
+        (tmp_path / "coco.json").write_text("[]")
+        with pytest.raises(RmpeError, match=r"not COCO annotations .*: expected an object"):
             coco_images(tmp_path / "coco.json")
 
 

@@ -268,6 +268,8 @@ def files(tmp_path, monkeypatch):
     (SOLVER.replace('"snap"', '"no/such"') + "snapshot: 5", "snapshots go to no, which is not a writable folder"),
     (SOLVER.replace("snapshot_prefix: \"snap\"", "snapshot: 5"), "snapshot is set, but snapshot_prefix is not"),
     (SOLVER.replace("fixed", "step"), 'lr_policy "step" needs a stepsize above 0'),
+    (SOLVER.replace('net: "net.prototxt"', 'net_param { name: "n" input: "x" input_shape { dim: 2 } }'),
+     "the network 'n' has no parameters in phase TRAIN, so there is nothing to train"),
     ("layer { name: \"x\" }", "SolverParameter has no field 'layer'"),
 ])
 def test_a_mistake_is_one_sentence(files, text, words):

@@ -87,6 +87,8 @@ class TestTrain:
         (["--solver", "none.prototxt"], "none.prototxt: No such file or directory"),
         (["--solver", "solver.prototxt", "--snapshot", "net.prototxt"], "net.prototxt: not a readable protobuf file"),
         (["--solver", "solver.prototxt", "--weights", "snap.caffemodel"], "snap.caffemodel: No such file"),
+        (["--solver", "deploy_solver.prototxt"], "nothing fills 'x' of the network 'deployed'; give a network with "
+         "data layers instead of inputs"),
         (["--solver", "solver.prototxt", "--gpu", "0,1"], "one process uses one GPU; start one for each: torchrun"),
         (["--solver", "solver.prototxt", "--gpu", "all"], "one process uses one GPU; start one for each: torchrun"),
         (["--solver", "solver.prototxt", "--gpu", "x"], "give the number of a GPU"),
@@ -94,6 +96,10 @@ class TestTrain:
                      marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")),
     ])
     def test_a_mistake_is_one_line_of_the_log(self, run, options, words):
+        Path("deploy.prototxt").write_text(
+            'name: "deployed" input: "x" input_shape { dim: 2 dim: 3 } '
+            'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 3 } }')
+        Path("deploy_solver.prototxt").write_text('net: "deploy.prototxt" base_lr: 1 lr_policy: "fixed" max_iter: 1')
         code, lines = run("train", *options)
         assert code == 1
         assert lines[-1].startswith("F")

@@ -31,6 +31,7 @@ from rmpe_legacy.caffe.weights import copy_trained
 from rmpe_legacy.distributed import World
 from rmpe_legacy.errors import FileError, NetError
 from rmpe_legacy.files import all_or_none, as_os_errors
+from rmpe_legacy.wording import shorten
 
 from .debug_info import DebugInfo
 from .find_nan import first_nan
@@ -101,6 +102,9 @@ class Solver:
         self.test_nets = self._test_nets() if self.world.first else []
         self._prepare_data(prefetch, skip_bad_records)
         self.parameters = learnable_parameters(self.net)
+        if not self.parameters:
+            raise NetError(f"{self.param.origin.path}: the network {shorten(self.net.name)!r} has no parameters in "
+                           "phase TRAIN, so there is nothing to train")
         self.rate = LearningRate(self.param)
         self.optimizer = make_optimizer(self.param, self.parameters)
         self.smoothed_loss = np.float32(0)
