@@ -123,11 +123,12 @@ def _is_watched(layer: Layer) -> object:
 
 
 def _as_many(step: Step, tops: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return what a layer's forward returned as a sequence. Raises LayerError if it has too few or too many tops."""
+    """Return what a layer's forward returned as a sequence. Raises LayerError if it is not a tensor for each top."""
     if isinstance(tops, Tensor):
         tops = (tops,)
     elif not (isinstance(tops, tuple | list) and all(isinstance(top, Tensor) for top in tops)):
-        raise layer.spec.error(f"its forward returns {type(tops).__name__}; it must return a Tensor or a tuple of them")
+        raise step.layer.spec.error(f"its forward returns {type(tops).__name__}; it must return a Tensor or a tuple of "
+                                    "them")
     if len(tops) != len(step.top):
         raise step.layer.spec.error(f"its forward returns {len(tops)} tops, but the prototxt names {len(step.top)}")
     return tops
