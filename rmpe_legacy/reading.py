@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from .errors import FileError, RmpeError
 
@@ -80,6 +81,19 @@ def refuse_device(path: str | os.PathLike) -> None:
     mode = os.stat(path).st_mode
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         raise FileError(f"{path}: is a device; give a file")
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Read a file.
+
+    Raises:
+        FileError: The file cannot be read.
+    """
+    try:
+        refuse_device(path)
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise cannot_open(path, error) from None
 
 
 def first_bytes(path: str | os.PathLike, count: int = 512) -> bytes:

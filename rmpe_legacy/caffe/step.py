@@ -153,6 +153,8 @@ def _refusal(step: Step, bottoms: Sequence[Tensor], error: Exception, users: boo
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate" in str(error):
         tops = ", ".join(map(shape_text, step.top_shapes))
         return f"does not fit in memory: bottoms {given}, tops {tops}; give a smaller input, or fewer at once"
+    if any(bottom.numel() == 0 for bottom in bottoms) and not users:
+        return f"cannot compute empty bottoms, {given}; give at least one of everything"
     if users:
         return f"its forward fails on {given}: {describe_error(error)}"
     return f"torch cannot compute it on {given}: {shorten(first_line(error), 300)}"

@@ -17,6 +17,10 @@ from .layers.by_use import OTHER_SIZES, other_shapes, sample_by_use
 from .spec import LayerSpec
 from .step import Step, code_of, reshape_step
 
+# Of layers that look at all others to find their tops' shapes, such as data layers without their source. Each takes as
+# long as there are layers, so many of them would take minutes for a small file. No network has ten.
+MAX_FORESEEING = 100
+
 
 def wire_quietly(specs: Sequence[LayerSpec], resize: bool = True) -> list[Step]:
     """``wire`` without the warnings, which were issued when the network was loaded."""
@@ -95,10 +99,15 @@ class _Wiring:
         self._assumed: dict[str, str] = {}  # blob -> the assumed top that it is, or is a copy of
         self._on_assumed: set[str] = set()  # blobs whose shapes depend on assumed ones
         self._guesses = self._failed_to_reshape = False
+        foreseeing = 0
         for spec in self.specs:
             self._is_assumed = self._failed_to_reshape = False
             with code_of(spec, "__init__"):
                 layer = registry.create(spec)
+            foreseeing += type(layer).foresee is not Layer.foresee
+            if foreseeing > MAX_FORESEEING:
+                raise spec.error(f"comes after {MAX_FORESEEING} other layers whose shapes depend on the whole network, "
+                                 "such as data layers; remove some")
             self._is_assumed = not self._on_assumed.isdisjoint(spec.bottom)
             step = Step(layer, spec.bottom, _tops(spec, layer, self._shapes))
             self._prepare(step, tuple(self._shapes[name] for name in spec.bottom))

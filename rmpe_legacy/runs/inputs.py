@@ -18,10 +18,9 @@ import numpy as np
 
 from rmpe_legacy.caffe.data.image import load_image
 from rmpe_legacy.caffe.data.image_file import check_picture
-from rmpe_legacy.caffe.data.opencv_image import read_bytes
 from rmpe_legacy.caffe.data.video import Frames
 from rmpe_legacy.errors import FileError, RmpeError
-from rmpe_legacy.reading import refuse_url
+from rmpe_legacy.reading import read_bytes, refuse_url
 
 from .result_files import breaks_lines
 

@@ -15,13 +15,13 @@ import numpy as np
 
 from rmpe_legacy.caffe.data.annotated_store import LabelledBox, annotated_record, record_key, write_lmdb
 from rmpe_legacy.caffe.data.caffe_random import CaffeRandom
-from rmpe_legacy.caffe.data.opencv_image import decode_image, read_bytes, read_lines
+from rmpe_legacy.caffe.data.opencv_image import decode_image, read_lines
 from rmpe_legacy.caffe.proto.text import read_text
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.evaluation.files import read_groups
 from rmpe_legacy.files import make_folder
 from rmpe_legacy.readers.json_file import read_json
-from rmpe_legacy.reading import first_line
+from rmpe_legacy.reading import first_line, read_bytes
 from rmpe_legacy.wording import shorten
 
 log = logging.getLogger(__name__)

@@ -71,6 +71,17 @@ FOUND = {
     "a threshold without end": (layer("Sparsify", rest="sparsify_param { thre: inf }"), {"x": (2, 3)}, "without end"),
     "a grid without end": (layer("STLoss", rest="st_loss_param { output_H: 100000000 output_W: 3 }"), {"x": (4, 6)},
                            "its grid of 100000000 x 3 points is too large"),
+    "anchors without number": (layer("Proposal", "x y z", "r", f"proposal_param {{ {'ratio: 1 scale: 2 ' * 101} }}"),
+                               {"x": (1, 2, 4, 5), "y": (1, 4, 4, 5), "z": (1, 4)}, "give more than 10000 anchors"),
+    "lists of anchors without number": (layer("Python", "x y z", "r", "python_param { module: 'rpn.proposal_layer' "
+                                              "layer: 'ProposalLayer' param_str: \"'feat_stride': 16\\n'scales': "
+                                              f"{[8] * 101}\\n'ratios': {[1] * 101}\" }}"),
+                                        {"x": (1, 2, 4, 5), "y": (1, 4, 4, 5), "z": (1, 3)}, "more than 10000 anchors"),
+    "a matrix without end": (layer("InfogainLoss", "x z", rest="infogain_loss_param { source: '/dev/zero' }"),
+                             {"x": (2, 3), "z": (2,)}, "/dev/zero: is a device; give a file"),
+    "data layers without number": ("".join(layer("Data", "", f"d{i}", "data_param { batch_size: 1 } "
+                                                 "transform_param { crop_size: 8 }", name=f"d{i}")
+                                           for i in range(101)), {"x": (1,)}, "d100 (Data): comes after 100 other"),
     "targets of other images": (layer("SmoothL1Loss", "x z", "l", "smooth_l1_loss_param { sigma: 1 }"),
                                 {"x": (3, 4), "z": (5, 4)}, "needs bottoms of the same size; they are 3 x 4, 5 x 4"),
 }
@@ -118,6 +129,24 @@ def test_windows_laid_out_of_a_padded_bottom_take_no_memory():
     net = net_of(layer("Im2col", rest="convolution_param { kernel_size: 1 pad: 20000 stride: 20000 }"), (1, 1, 4, 4))
     with pytest.raises(LayerError, match="would be 1 x 1 x 40004 x 40004; lower kernel_size, stride and pad"):
         net(x=torch.zeros(1, 1, 4, 4))
+
+
+def test_devices_without_an_end_are_not_read():
+    """A network names files to read when it runs, and may name these."""
+    bottoms = {"x": (1, 1, 2, 7), "z": (1, 1, 3, 8)}
+    net = net_of(layer("DetectionEvaluate", "x z", rest="detection_evaluate_param { num_classes: 3 "
+                       "name_size_file: '/dev/zero' }"), bottoms)
+    with pytest.raises(LayerError, match="cannot read name_size_file /dev/zero: is a device; give a file"):
+        net({name: torch.zeros(shape) for name, shape in bottoms.items()})
+    with pytest.warns(UserWarning, match="shift_file '/dev/zero' gives 0 of 3 numbers"):
+        net_of(layer("PowerFile", rest="power_file_param { shift_file: '/dev/zero' }"), {"x": (2, 3)}, dialect="stn")
+
+
+def test_empty_bottoms_that_a_layer_does_not_take():
+    net = net_of(layer("DenseCRF", "x z", rest="densecrf_param { x_gauss: 6 }"), {"x": (1, 3, 4, 5), "z": (1, 3, 4, 5)},
+                 dialect="mixed")
+    with pytest.raises(LayerError, match="cannot compute empty bottoms, 0 x 3 x 4 x 5, 0 x 3 x 4 x 5; give at least"):
+        net(x=torch.zeros(0, 3, 4, 5), z=torch.zeros(0, 3, 4, 5))
 
 
 class TestValuesThatAreNoNumbers:

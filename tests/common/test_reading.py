@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from rmpe_legacy.caffe.data.image import load_image
-from rmpe_legacy.caffe.data.opencv_image import read_bytes, read_lines
+from rmpe_legacy.caffe.data.opencv_image import read_lines
 from rmpe_legacy.errors import FileError, NetError
 from rmpe_legacy.files import is_binary
 from rmpe_legacy.readers.json_file import read_json
-from rmpe_legacy.reading import expanded_limit, first_bytes, item_count, reading
+from rmpe_legacy.reading import expanded_limit, first_bytes, item_count, read_bytes, reading
 from rmpe_legacy.silence import silent_stderr
 
 

@@ -19,13 +19,14 @@ from rmpe_legacy.caffe.proto.message import Message, Source
 from rmpe_legacy.caffe.proto.schema import load_schema
 from rmpe_legacy.caffe.proto.wire import decode
 from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.reading import read_bytes
 
 from .boxes import UNIT, Boxes, clip, emitted, project
 from .caffe_random import CaffeRandom, LibraryRandom
 from .caffe_resize import boxes_after, extrapolate, resize, size_after
 from .datum import AnnotatedDatum, Datum, reencoded
 from .noise import add_noise, distort
-from .opencv_image import channels_of, check_opencv, decode_image, read_bytes
+from .opencv_image import channels_of, check_opencv, decode_image
 
 F = np.float32
 Image = np.ndarray | Datum  # decoded, (H, W[, C]) uint8; or a record with raw values

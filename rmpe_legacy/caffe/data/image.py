@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 
 from rmpe_legacy.errors import FileError, InputError
+from rmpe_legacy.reading import read_bytes
 
 from .image_file import MAX_PIXELS, PNG, decode_picture, is_stored_turned
-from .opencv_image import read_bytes
 from .skimage_resize import resize_image
 
 __all__ = ["DETECTOR_MEAN", "MAX_PIXELS", "as_image", "detector_input", "load_image", "load_image_bytes", "oversample",

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from rmpe_legacy.errors import FileError, RmpeError
-from rmpe_legacy.reading import cannot_open, refuse_device
+from rmpe_legacy.reading import read_bytes
 
 from .image_file import decode_picture
 
@@ -37,19 +37,6 @@ def decode_image(data, mode: str = "native", where: str = "<image>") -> np.ndarr
     if image.dtype != np.uint8:
         raise FileError(f"{where}: an image of {image.dtype} values; Caffe's layers take 8 bits per channel")
     return image
-
-
-def read_bytes(path: str | PathLike) -> bytes:
-    """Read a file.
-
-    Raises:
-        FileError: The file cannot be read.
-    """
-    try:
-        refuse_device(path)
-        return Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise cannot_open(path, error) from None
 
 
 def read_image(path: str | Path, color: bool = True, height: int = 0, width: int = 0) -> np.ndarray:

@@ -21,8 +21,9 @@ from rmpe_legacy.caffe.data.heatmap import (
     rotate,
 )
 from rmpe_legacy.caffe.data.opencv_compat import resize_linear
-from rmpe_legacy.caffe.data.opencv_image import check_opencv, decode_image, read_bytes, read_image
+from rmpe_legacy.caffe.data.opencv_image import check_opencv, decode_image, read_image
 from rmpe_legacy.errors import FileError, RmpeError
+from rmpe_legacy.reading import read_bytes
 
 from .base import Shape
 from .base_data import SourceLayer

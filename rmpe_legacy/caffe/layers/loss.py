@@ -8,7 +8,6 @@ Every gradient is that of the published Backward, times the top's diff, which ho
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from rmpe_legacy.caffe.proto.wire import decode
 from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.ops.losses import FLT_MIN, sigmoid_loss_terms
+from rmpe_legacy.reading import read_bytes
 
 from .base import JUDGES, Count, Layer, Shape, count, rows, shape_text
 from .neuron import sigmoid
@@ -227,11 +227,12 @@ class InfogainLoss(LabelledLoss):
         if not param.has("source"):
             raise self.spec.error("needs its matrix: give infogain_loss_param.source, or a third bottom")
         try:
-            data = Path(param.source).read_bytes()
+            data = read_bytes(param.source)
+        except RmpeError as error:
+            raise self.spec.error(str(error)) from None
+        try:
             message = decode(data, load_schema(self.spec.dialect)["BlobProto"], Source(param.source))
             blob = blob_from_proto(message)
-        except (OSError, ValueError) as error:  # ValueError: a null character in the name
-            raise self.spec.error(f"{param.source}: {getattr(error, 'strerror', None) or error}") from None
         except RmpeError as error:
             raise self.spec.error(f"{param.source}: {error}") from None
         return blob.shape, torch.tensor(blob.data, dtype=torch.get_default_dtype())

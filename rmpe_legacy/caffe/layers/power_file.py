@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from rmpe_legacy.errors import FileError
+from rmpe_legacy.reading import read_bytes
 
 from .base import Layer, Shape, count
 from .registry import register
@@ -40,11 +44,9 @@ class PowerFile(Layer):
         if not os.path.exists(path):
             path = Path(self.spec.message.origin.path).parent / path
         numbers = []
-        try:
-            for word in path.read_text("utf-8", "replace").split():
+        with suppress(FileError, ValueError):
+            for word in read_bytes(path).decode("utf-8", "replace").split():
                 numbers.append(float(np.float32(word)))
-        except (OSError, ValueError):
-            pass
         return numbers
 
     def forward(self, x: Tensor) -> Tensor:

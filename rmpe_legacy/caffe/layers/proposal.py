@@ -16,6 +16,7 @@ from .registry import register
 from .suppression import first_apart
 
 F32 = np.float32
+MAX_ANCHORS = 10_000  # of a cell, so that a small file takes little time; no network has a hundred
 FEAT_STRIDE = 16  # the default of the forks that have this layer
 
 
@@ -56,6 +57,8 @@ class Proposal(Layer):
         self.stride = self.param.feat_stride if self.param.has("feat_stride") else FEAT_STRIDE
         if not self.stride or not self.param.post_nms_topn:
             raise self.spec.error("feat_stride and post_nms_topn must be above 0")
+        if len(self.param.ratio) * len(self.param.scale) > MAX_ANCHORS:
+            raise self.spec.error(f"its ratio and scale give more than {MAX_ANCHORS} anchors; remove some")
         with np.errstate(over="ignore", invalid="ignore"):
             self.anchors = _anchors(self.param.base_size, self.param.ratio, self.param.scale)
         if not np.isfinite(self.anchors).all():

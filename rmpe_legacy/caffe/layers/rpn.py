@@ -8,6 +8,7 @@ config.py; ``layer.settings`` changes them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from .base import Layer, Shape, count, ranked, shape_text
 from .fed import FedLayer, channels_beside
 from .known_python import known_python, number, parameters
+from .proposal import MAX_ANCHORS
 from .suppression import first_apart
 from .uncomputed_detectors import LabelledProposals, MaskTargets
 
@@ -104,6 +106,8 @@ class _Anchored(Layer):
             if not isinstance(given, list | tuple) or not given or not all(
                     isinstance(v, int | float) and v > 0 for v in given):
                 raise self.spec.error("its param_str needs scales and ratios as lists of numbers above 0")
+        if math.prod(map(len, lists)) > MAX_ANCHORS:
+            raise self.spec.error(f"its scales and ratios give more than {MAX_ANCHORS} anchors; remove some")
         return generate_anchors(*lists)
 
     def shifted(self, h: int, w: int) -> Array:

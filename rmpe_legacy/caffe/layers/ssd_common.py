@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
-from rmpe_legacy.errors import LayerError
+from rmpe_legacy.errors import LayerError, RmpeError
 from rmpe_legacy.ops.boxes import Resize
-from rmpe_legacy.wording import shorten
+from rmpe_legacy.reading import read_bytes
 
 from .base import Layer, Shape, count, shape_text
 
@@ -83,10 +82,9 @@ def read_sizes(spec: LayerSpec, path: str) -> tuple[list[str], list[tuple[int, i
         LayerError: The file cannot be read, or a line has another form.
     """
     try:
-        words = Path(path).read_text(encoding="utf-8", errors="surrogateescape").split()
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = getattr(error, "strerror", None) or error
-        raise missing_file(spec, f"cannot read name_size_file {shorten(path)}: {reason}") from None
+        words = read_bytes(path).decode("utf-8", "surrogateescape").split()
+    except RmpeError as error:
+        raise missing_file(spec, f"cannot read name_size_file {error}") from None
     try:
         sizes = [(int(h), int(w)) for h, w in zip(words[1::3], words[2::3], strict=True)]
     except ValueError:
