@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rmpe_legacy.caffe.layers.base import Layer, Shape
@@ -126,18 +126,6 @@ def make_graph(net: Net, until: Sequence[str] = (), fixed: str = "", dynamic: Co
            if isinstance(dim, str) and not dim.endswith(ROWS)}
     graph = _Builder(net.name, steps, shapes).build(outputs)
     return replace(graph, is_dynamic=steps is not more, why_fixed=why_fixed, own=own)
-
-
-def refuse_unsupported(graph: Graph, types: Container[str], target: str) -> None:
-    """Raise a NetError that lists every layer of a type outside `types`, the types with an emitter for `target`."""
-    lines = [str(node.layer.spec.error(": ".join(filter(None, ("cannot be converted", node.layer.not_exportable)))))
-             for node in graph.nodes if node.layer is not None
-             and (node.layer.not_exportable or node.layer.written_as not in types)]
-    if lines:
-        what = "1 layer is" if len(lines) == 1 else f"{len(lines)} layers are"
-        raise NetError("\n  ".join([
-            f"{what} of a type that cannot be converted to {target}; convert a part without them, with --until BLOB:",
-            *lines]))
 
 
 def _before(steps: Sequence[Step], outputs: Sequence[str]) -> list[Step]:

@@ -12,15 +12,17 @@ from typing import Any
 
 import rmpe_legacy
 from rmpe_legacy.caffe.net import Net
+from rmpe_legacy.errors import LayerError
 from rmpe_legacy.optional import optional
 from rmpe_legacy.wording import utf8
 
 from .emit import ONNX, OnnxContext
 from .fold import drop_copies, fold_affine
-from .graph import Graph, Node, make_graph, refuse_unsupported
+from .graph import Graph, Node, make_graph
 from .onnx_graph import OnnxGraph, same_bits
 from .onnx_model import OnnxModel, check_size
 from .onnx_passes import simplify
+from .refusals import refuse_unsupported, with_advice
 
 BLOB_NAMES = "rmpe_legacy.blobs"  # key of an ONNX file's metadata: value -> blob, as JSON, where they differ
 
@@ -134,6 +136,9 @@ def _emit(built: OnnxGraph, node: Node) -> None:
         built.reshape(node.bottom[0].name, node.bottom[0].shape, node.top[0].shape, node.top[0].name)
         return
     built.layer, built.now = utf8(node.layer.spec.name) or "unnamed", node.layer
-    ONNX[node.layer.written_as](OnnxContext(
-        node.layer, tuple(v.name for v in node.bottom), tuple(v.shape for v in node.bottom),
-        tuple(v.shape for v in node.top), built, tuple(v.name for v in node.top)))
+    try:
+        ONNX[node.layer.written_as](OnnxContext(
+            node.layer, tuple(v.name for v in node.bottom), tuple(v.shape for v in node.bottom),
+            tuple(v.shape for v in node.top), built, tuple(v.name for v in node.top)))
+    except LayerError as error:
+        raise with_advice(built.graph, node.layer, error) from None

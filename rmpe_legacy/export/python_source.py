@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from rmpe_legacy.caffe.layers.base import Layer
 from rmpe_legacy.caffe.net import Net
-from rmpe_legacy.errors import RmpeError
+from rmpe_legacy.errors import LayerError, RmpeError
 from rmpe_legacy.wording import utf8
 
 from .emit import PYTHON, PythonContext
-from .graph import Dims, Graph, Node, Value, make_graph, refuse_unsupported
+from .graph import Dims, Graph, Node, Value, make_graph
+from .refusals import refuse_unsupported, with_advice
 
 PYTHON_MARK = "# Written by rmpe convert; its weights are in "  # start of the first line; identifies the file
 WIDTH = 110  # columns
@@ -56,7 +57,7 @@ def to_python(net: Net, source: str, weights: str, until: Sequence[str] = (),
         LayerError: A layer uses a feature that its emitter does not support, or fits one size of an axis of `dynamic`.
     """
     graph = make_graph(net, until, dynamic=dynamic)
-    refuse_unsupported(graph, PYTHON, "PyTorch")
+    refuse_unsupported(graph, PYTHON, "a PyTorch module")
     if graph.elsewhere is not None:
         _refuse_own_sizes(graph, graph.elsewhere)
     return _File(graph).write(source, weights)
@@ -163,8 +164,11 @@ class _File:
         if node.layer is None:
             return _Line(targets, f"{bottom[0]}.reshape({targets[0]}.shape)", shapes)
         self.modules = []
-        value = PYTHON[node.layer.written_as](PythonContext(
-            node.layer, bottom, tuple(v.shape for v in node.bottom), tuple(shapes), self))
+        try:
+            value = PYTHON[node.layer.written_as](PythonContext(
+                node.layer, bottom, tuple(v.shape for v in node.bottom), tuple(shapes), self))
+        except LayerError as error:
+            raise with_advice(self.graph, node.layer, error) from None
         return _Line(targets, value, shapes, self.modules, node.layer.spec.type in _JOINTS)
 
     def _uses(self, word: str, lines: Iterable[_Line]) -> bool:

@@ -23,6 +23,7 @@ FORMS = forms() | known_forms()
 BASE_TYPES = {name for name in known_types() if layer_class(name) not in FORMS.values()}
 KINDS = ("layers", "detection", "forks")
 TIES = {"DetectionOutput__keep_top_k_ties__rmpe", "DetectionOutput__keep_top_k_ties__ssd"}  # which of equals stays
+KEEP = "keep PyTorch, where the whole network runs: load_net, or `rmpe forward`"
 ONLY_TRAIN = {"DecodeBBox__train_drops"}  # its layer has one bottom less in TEST
 SAID = ("cannot be converted", "cannot be written", "is in phase TRAIN", "Got invalid dimensions for input")
 
@@ -47,22 +48,35 @@ def test_a_type_that_cannot_be_exported_says_why(tmp_path: Path):
     path = tmp_path / "net.prototxt"
     path.write_text("""layer { name: "data" type: "Input" top: "data" top: "label"
           input_param { shape { dim: [1, 2, 5, 5] } shape { dim: [1, 1, 5, 5] } } }
-        layer { name: "right" type: "Accuracy" bottom: "data" bottom: "label" top: "right" }
-        layer { name: "own" type: "Python" bottom: "data" top: "own" python_param { module: "own" layer: "Own" } }""")
+        layer { name: "pool" type: "Pooling" bottom: "data" top: "pool" pooling_param { kernel_size: 1 } }
+        layer { name: "right" type: "Accuracy" bottom: "pool" bottom: "label" top: "right" }
+        layer { name: "own" type: "Python" bottom: "pool" top: "own" python_param { module: "own" layer: "Own" } }""")
     (tmp_path / "own.py").write_text("""import caffe
 class Own(caffe.Layer):
     def reshape(self, bottom, top):
         top[0].reshape(*bottom[0].data.shape)
 """)
     net = load_net(path, allow_python=True)
-    for export, target in ((to_onnx, "ONNX"), (lambda net: to_python(net, "a case", "net.pt"), "PyTorch")):
+    for export, target in ((to_onnx, "ONNX"), (lambda net: to_python(net, "a case", "net.pt"), "a PyTorch module")):
         with pytest.raises(NetError) as error:
             export(net)
         assert str(error.value).splitlines() == [
-            f"2 layers are of a type that cannot be converted to {target}; convert a part without them, with --until "
-            "BLOB:",
-            f"  {path}:3:9: right (Accuracy): cannot be converted: {layer_class('Accuracy').not_exportable}",
-            f"  {path}:4:9: own (Python): cannot be converted: {layer_class('Python').not_exportable}"]
+            f"2 layers cannot be converted to {target}:",
+            f"  {path}:4:9: right (Accuracy): {layer_class('Accuracy').not_exportable}",
+            f"  {path}:5:9: own (Python): {layer_class('Python').not_exportable}",
+            f"Convert the layers before, with --until pool; or {KEEP}"]
+
+
+def test_an_option_that_cannot_be_exported_says_why(tmp_path: Path):
+    path = tmp_path / "net.prototxt"
+    pool = 'layer { name: "%s" type: "Pooling" bottom: "%s" top: "%s" pooling_param { pool: %s kernel_size: 2 } }'
+    path.write_text('layer { name: "a" type: "Input" top: "a" input_param { shape { dim: [1, 2, 5, 5] } } }\n'
+                    + pool % ("p", "a", "p", "MAX") + "\n" + pool % ("drawn", "p", "drawn", "STOCHASTIC"))
+    with pytest.raises(LayerError) as error:
+        to_onnx(load_net(path))
+    assert str(error.value) == (
+        f"{path}:3:1: drawn (Pooling): cannot be converted to ONNX: pool STOCHASTIC; use MAX or AVE. Convert the "
+        f"layers before, with --until p; or {KEEP}")
 
 
 @pytest.mark.parametrize("make", [by_onnx, by_python])

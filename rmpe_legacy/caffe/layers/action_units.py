@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, count, shape_text
+from .base import Layer, Shape, count, shape_text
 from .loss import EuclideanLoss, given
 from .registry import register
 
@@ -38,7 +38,6 @@ class Division(Layer):
     tops = (1, None)
     works_in_place = False
     exact = True
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("division_param")
@@ -90,7 +89,6 @@ class Combination(Layer):
     bottoms = (1, None)
     works_in_place = False
     exact = True
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if any(len(shape) != 4 or shape[:2] != bottom[0][:2] for shape in bottom):
@@ -128,7 +126,6 @@ class AuMaskBasedLand(Layer):
     tops = len(UNITS) + 1
     works_in_place = False
     is_discontinuous = True
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("au_mask_based_land_param")
@@ -201,7 +198,6 @@ class AlignDataTransform(Layer):
     bottoms = 3
     works_in_place = False
     refuses = unforced = (1, 2)
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         land, crop, other = bottom

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, count, ranked, shape_text
+from .base import Layer, Shape, count, ranked, shape_text
 from .known_python import known_python, number, parameters
 from .rpn import ProposalLayer, arrays, moved
 
@@ -103,8 +103,6 @@ class PySmallFaceProposals(ProposalLayer):
     Those whose largest score but that of the first class is SCORE_THRESH or more, N_DETS_PER_MODULE at most, and one at
     least. Only in TEST, with one feature and without shifts and refinements.
     """
-
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         values = parameters(self.spec)

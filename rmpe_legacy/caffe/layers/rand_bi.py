@@ -27,7 +27,6 @@ class RandBI(Layer):
     works_in_place = False
     is_discontinuous = True
     chooses_rows = True
-    not_exportable = "reads its bottoms at places that are known only when it runs"
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("rand_comp_param")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import UNWRITTEN, Shape, count, shape_text
+from .base import Shape, count, shape_text
 from .registry import Choice, chooses, register
 from .roi import whole
 from .roi_pooling import ROIPooling
@@ -26,7 +26,7 @@ class RingPooling(ROIPooling):
     """
 
     params = ("region_pooling_param",)
-    not_exportable = UNWRITTEN
+    not_exportable = "leaves a part out of each region, which ONNX's MaxRoiPool cannot"
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("region_pooling_param")

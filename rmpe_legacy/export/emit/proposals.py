@@ -80,7 +80,16 @@ def proposal_onnx(ctx: OnnxContext) -> None:
 
 def _of_anchors(ctx: OnnxContext) -> tuple[str, str, str]:
     """Return the moved anchors (P, 4), cut at the image's edges, their scores (P), and what is known of the image."""
-    layer, (channels, h, w) = ctx.layer, ctx.size()
+    boxes, info = _moved_anchors(ctx)
+    channels = ctx.size()[0]
+    score = ctx.node("Slice", ctx.x[0], *map(ctx.integers, ([channels // 2], [channels], [1])))
+    score = ctx.node("Reshape", ctx.node("Transpose", score, perm=[0, 2, 3, 1]), ctx.integers([-1]))
+    return boxes, score, info
+
+
+def _moved_anchors(ctx: OnnxContext) -> tuple[str, str]:
+    """Return the moved anchors (P, 4), cut at the image's edges, and what is known of the image."""
+    layer, (_, h, w) = ctx.layer, ctx.size()
     anchors = layer.shifted(h, w).astype(np.float32)
     size = anchors[:, 2:] - anchors[:, :2] + np.float32(1)
     centre = anchors[:, :2] + np.float32(0.5) * size
@@ -89,10 +98,7 @@ def _of_anchors(ctx: OnnxContext) -> tuple[str, str, str]:
     sizes = ctx.graph.parameter(f"{layer.spec.name}.sizes", size)
     middle = ctx.node("Add", ctx.node("Mul", shift, sizes),
                       ctx.graph.parameter(f"{layer.spec.name}.centres", centre))
-    boxes, info = _within(ctx, _around(ctx, middle, stretch, sizes), 2)
-    score = ctx.node("Slice", ctx.x[0], *map(ctx.integers, ([channels // 2], [channels], [1])))
-    score = ctx.node("Reshape", ctx.node("Transpose", score, perm=[0, 2, 3, 1]), ctx.integers([-1]))
-    return boxes, score, info
+    return _within(ctx, _around(ctx, middle, stretch, sizes), 2)
 
 
 def _around(ctx: OnnxContext, middle: str, stretch: str, sizes: str) -> str:
@@ -223,6 +229,35 @@ def proposal_python(ctx: PythonContext) -> str:
     call = ctx.call("propose_by_scale", arguments(
         *ctx.x, anchors, f"before={param.pre_nms_topn}", f"after={param.post_nms_topn}",
         f"threshold={number(param.nms_thresh)}", f"least={number(param.min_size)}"))
+    return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
+
+
+@emits_onnx("Python=lib.layers.proposal_layer.ProposalLayer")
+def small_face_proposal_onnx(ctx: OnnxContext) -> None:
+    """No box is smaller than ANCHOR_MIN_SIZE, which is 0."""
+    layer, (channels, h, w) = ctx.layer, ctx.size()
+    settings, anchors = layer.settings, len(layer.anchors)
+    boxes = _turned(ctx, _moved_anchors(ctx)[0], 0)  # of equal scores the later anchor goes first
+    each = ctx.node("Reshape", ctx.x[0], ctx.integers([channels // anchors, anchors, h, w]))
+    each = ctx.node("Reshape", ctx.node("Transpose", each, perm=[2, 3, 1, 0]), ctx.integers([-1, channels // anchors]))
+    each = _turned(ctx, each, 0)
+    objects = ctx.node("Slice", each, *map(ctx.integers, ([1], [_END], [1])))
+    best = ctx.node("ReduceMax", objects, ctx.integers([1]), keepdims=0)
+    likely = ctx.node("Cast", ctx.node("GreaterOrEqual", best, ctx.constant(settings["SCORE_THRESH"])), to=INT64)
+    enough = ctx.node("Max", ctx.node("ReduceSum", likely, ctx.integers([0])), ctx.integers([1]))
+    most = ctx.integers([min(settings["N_DETS_PER_MODULE"], anchors * h * w)])
+    place = ctx.graph.nodes_of("TopK", [best, ctx.node("Min", enough, most)], 2, axis=0)[1]
+    ctx.output("Pad", ctx.node("Gather", boxes, place, axis=0), ctx.integers([0, 1, 0, 0]))
+    if len(ctx.y) > 1:
+        ctx.graph.node("Gather", [each, place], [ctx.y[1]], axis=0)
+
+
+@emits_python("Python=lib.layers.proposal_layer.ProposalLayer")
+def small_face_proposal_python(ctx: PythonContext) -> str:
+    layer, settings = ctx.layer, ctx.layer.settings
+    anchors = ctx.writer.buffer(layer, torch.from_numpy(layer.shifted(*ctx.plane())).float())
+    call = ctx.call("propose_classes", arguments(*ctx.x, anchors, f"above={number(settings['SCORE_THRESH'])}",
+                                                 f"most={settings['N_DETS_PER_MODULE']}"))
     return call if len(ctx.top_shapes) > 1 else f"{call}[0]"
 
 

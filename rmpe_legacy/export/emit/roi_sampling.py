@@ -10,10 +10,10 @@ import numpy as np
 from rmpe_legacy.caffe.layers.base import FLT_MAX
 from rmpe_legacy.caffe.layers.roi_align_sampled import POINTS, SAMPLES
 
-from ..onnx_graph import FLOAT, INT64
+from ..onnx_graph import DOUBLE, FLOAT, INT64
 from .boxes import finite_regions, half_away, padded, split
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
-from .expressions import arguments, number, pair
+from .expressions import arguments, number, numbers, pair
 
 
 @emits_onnx("ROIAlign")
@@ -315,3 +315,58 @@ def deformable_psroi_pooling_python(ctx: PythonContext) -> str:
         moves = f"({moved}).unflatten(1, (-1, 2))"
     return ctx.call("deformable_psroi_pool", *ctx.x[:2], moves, layer.dim, layer.group, layer.param.sample_per_part,
                     number(layer.scale))
+
+
+@emits_onnx("RegionPooling")
+def region_features_onnx(ctx: OnnxContext) -> None:
+    """Read the maps at all points, and weigh them: (points, 1, K) times (points, K, F)."""
+    param, (_, h, w) = ctx.layer.spec.get("region_pooling_param"), ctx.size()
+    regions, k, features = param.num_regions * param.num_samples, param.num_rfcn_regions, param.num_features
+    base = ctx.node("Cast", ctx.node("Reshape", ctx.x[1], ctx.integers([-1, 1, 2])), to=INT64)
+    base = ctx.node("Cast", base, to=FLOAT)
+    offsets = ctx.node("Reshape", ctx.x[2], ctx.integers([-1, regions, 2]))
+    column, row = split(ctx, ctx.node("Cast", ctx.node("Add", offsets, base), to=INT64), 1, 1)
+    place = ctx.node("Reshape", ctx.node("Add", ctx.node("Mul", row, ctx.integers(w)), column), ctx.integers([-1]))
+    maps = ctx.node("Reshape", ctx.x[0], ctx.integers([k, features, h * w]))
+    found = ctx.node("Gather", ctx.node("Transpose", maps, perm=[2, 0, 1]), place, axis=0)
+    weights = ctx.node("Reshape", ctx.x[3], ctx.integers([-1, 1, k]))
+    mean = ctx.node("Div", ctx.node("MatMul", weights, found), ctx.constant(float(k)))
+    ctx.output("Reshape", mean, ctx.integers([-1, param.num_regions, param.num_samples, features]))
+
+
+@emits_python("RegionPooling")
+def region_features_python(ctx: PythonContext) -> str:
+    param = ctx.layer.spec.get("region_pooling_param")
+    return ctx.call("weighed_features", *ctx.x, param.num_regions, param.num_samples, param.num_rfcn_regions)
+
+
+@emits_onnx("RandBI")
+def pixel_features_onnx(ctx: OnnxContext) -> None:
+    """In double precision, as the layer."""
+    *maps, pixels = ctx.x
+    image, place = split(ctx, pixels, 1, 2)
+    image = ctx.node("Cast", image, to=INT64)
+    columns = []
+    for x, first, rate in zip(maps, ctx.layer.first, ctx.layer.rates, strict=True):
+        at = ctx.node("Div", ctx.node("Sub", place, ctx.constant(first)), ctx.constant(float(rate)))
+        low, high = (ctx.node("Max", ctx.node(op, at), ctx.constant(0.0)) for op in ("Floor", "Ceil"))
+        share = ctx.node("Where", ctx.node("Equal", low, high), ctx.constant(0.0), ctx.node("Sub", at, low))
+        down, across = split(ctx, ctx.node("Cast", share, to=DOUBLE), 1, 1)
+        ends = [split(ctx, ctx.node("Cast", edge, to=INT64), 1, 1) for edge in (low, high)]
+        last = ctx.node("Transpose", x, perm=[0, 2, 3, 1])
+        one = ctx.graph.constant(1.0, np.float64)
+        total = ""
+        for row, by_row in ((ends[0][0], ctx.node("Sub", one, down)), (ends[1][0], down)):
+            for column, by_column in ((ends[0][1], ctx.node("Sub", one, across)), (ends[1][1], across)):
+                pixel = ctx.node("GatherND", last, ctx.node("Concat", image, row, column, axis=1))
+                part = ctx.node("Mul", ctx.node("Cast", pixel, to=DOUBLE), ctx.node("Mul", by_row, by_column))
+                total = ctx.node("Add", total, part) if total else part
+        columns.append(ctx.node("Cast", total, to=FLOAT))
+    ctx.output("Concat", *columns, axis=1)
+
+
+@emits_python("RandBI")
+def pixel_features_python(ctx: PythonContext) -> str:
+    *maps, pixels = ctx.x
+    return ctx.call("features_of_pixels", f"[{', '.join(maps)}]", pixels, numbers(ctx.layer.first),
+                    numbers(ctx.layer.rates))

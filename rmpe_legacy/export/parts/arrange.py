@@ -52,3 +52,11 @@ def joined_maps(*maps: Tensor) -> Tensor:
         x = x.repeat_interleave(h // x.shape[2], 2).repeat_interleave(w // x.shape[3], 3)
         parts.append(F.pad(x, (0, w - x.shape[3], 0, h - x.shape[2])))
     return torch.cat(parts, 1)
+
+
+def pasted(parts: list, places: list, size: tuple) -> Tensor:
+    """Parts (N, C, h, w), pasted one after the other at their first rows and columns into zeros (N, C, *size)."""
+    whole = parts[0].new_zeros(*parts[0].shape[:2], *size)
+    for (row, column), part in zip(places, parts, strict=True):
+        whole[:, :, row : row + part.shape[2], column : column + part.shape[3]] = part
+    return whole

@@ -176,6 +176,17 @@ def propose_likely(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor,
     return F.pad(box[kept], (1, 0))[..., None, None], score[kept, None, None, None]
 
 
+def propose_classes(scores: Tensor, moves: Tensor, info: Tensor, anchors: Tensor, *, above: float, most: int
+                    ) -> tuple[Tensor, Tensor]:
+    """Regions (R, 5), best first, and the scores (R, K) of all classes: those of which one but the first has `above` or
+    more, `most` at most, and one at least."""
+    box = moved_anchors(scores, moves, info, anchors)[0].flip(0)  # of equal scores the later anchor goes first
+    each = scores.unflatten(1, (-1, moves.shape[1] // 4))[0].permute(2, 3, 1, 0).flatten(0, 2).flip(0)
+    best, order = torch.sort(each[:, 1:].amax(1), descending=True, stable=True)
+    kept = order[: min(max(1, int((best >= above).sum())), most)]
+    return F.pad(box[kept], (1, 0)), each[kept]
+
+
 def propose_spans(scores: Tensor, moves: Tensor, anchors: Tensor, end: float, *, before: int, after: int,
                   threshold: float, least: float) -> tuple[Tensor, Tensor]:
     """The same of anchors in time (P, 2), cut at 0 and `end`, by scores and moves (1, 2A, L, 1, 1): (R, 3), (R, 1)."""

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .elements import half_away
+
 
 def heatmap_peaks(maps: Tensor) -> Tensor:
     """Where each joint's map peaks: (N, J, H, W) -> (1, 1, N, 3 J), for each joint x, y, score.
@@ -63,3 +65,45 @@ def peak_of_planes(maps: Tensor) -> Tensor:
     place = torch.where(value > least, place, 0)
     width = maps.shape[3]
     return torch.stack([place % width, place // width, value.clamp(min=least)], 2)[:, :, None].to(maps.dtype)
+
+
+def unit_masks(land: Tensor, units: list, eyes: tuple, side: int, size: float, scale: float, ratio: float,
+               slope: float, fill: float, *, filled: bool) -> tuple[Tensor, ...]:
+    """49 landmarks (N, 98), x before y -> a mask of each unit, and the largest of all, (N, 1, side, side) each.
+
+    A unit has two middles, each a landmark moved down by a share of the eyes' distance. In a square around a middle,
+    `ratio` of the image large, values fall from 1 to `fill` at least; of two squares the second counts.
+    """
+    across, down = land.flatten(1)[:, :98].unflatten(1, (49, 2)).unbind(2)
+    apart = (across[:, eyes[0]] - across[:, eyes[1]]).abs()
+    cells, half = torch.arange(side, device=land.device), (size - 1) / 2 * ratio
+    step = float(100 / (torch.tensor(size) * torch.tensor(scale)))
+    masks, largest = [], land.new_full((len(land), 1, side, side), fill)
+    for middles in units:
+        mask = torch.full_like(largest, fill)
+        for mark, share in middles if filled else ():
+            x, y = across[:, mark], down[:, mark]
+            if share:
+                y = y + (1 if share > 0 else -1) * apart / round(1 / abs(share))
+            inside, distance = [], []
+            for place, cell in ((y, cells[:, None]), (x, cells)):
+                place = place.view(-1, 1, 1, 1)
+                low, high = (half_away(((place + sign * half) * scale).nan_to_num().clamp(-1, side)).clamp(0, side - 1)
+                             for sign in (-1, 1))
+                inside.append((cell >= low) & (cell <= high))
+                distance.append((cell - place * scale).abs())
+            value = (1 - ((distance[0] + distance[1]) * slope).double() * step).to(land.dtype).clamp(min=fill)
+            mask = torch.where(inside[0] & inside[1], value, mask)
+            largest = torch.where(inside[0] & inside[1], torch.maximum(largest, value), largest)
+        masks.append(mask)
+    return (*masks, largest)
+
+
+def align_landmarks(land: Tensor, crop: Tensor, other: Tensor) -> Tensor:
+    """Landmarks (N, 2 K) as their images were cropped and mirrored: crop says for each whether it was mirrored, its
+    width, first row and first column; other, from 1, which landmark a mirrored face has there. -> (N, K, 2)."""
+    x = land.reshape(len(land), -1, 2)
+    mirrored, width, row, column = crop.flatten()[: 4 * len(x)].view(-1, 4).t()[:, :, None]
+    moved = x - torch.stack([column, row], 2)
+    flipped = torch.stack([width - 1 - moved[..., 0], moved[..., 1]], 2)
+    return torch.where(mirrored[..., None] != 0, flipped[:, other.flatten()[: x.shape[1]].long() - 1], moved)

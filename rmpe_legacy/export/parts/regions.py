@@ -239,3 +239,28 @@ def sample_grids(x: Tensor, images: list, begin: Tensor, length: Tensor, bins: t
             top = top + (across[:, None] * down[:, :, None])[..., None] * value
     inside = seen[0][:, :, None] & seen[1][:, None]
     return torch.where(inside[..., None], top, 0).permute(0, 3, 1, 2)
+
+
+def weighed_features(x: Tensor, points: Tensor, offsets: Tensor, weights: Tensor, regions: int, samples: int,
+                     parts: int) -> Tensor:
+    """The mean over K parts of weighed features of a map (1, K * F, H, W) at points (M, 2) x before y, each moved by
+    offsets (M, R, S, 2); weights are (M, R, S, K), the top (M, R, S, F)."""
+    grid = (len(points), regions, samples)
+    place = (offsets.reshape(*grid, 2) + points.reshape(-1, 1, 1, 2).trunc()).long()
+    found = x[0].unflatten(0, (parts, -1))[:, :, place[..., 1], place[..., 0]]
+    return torch.einsum("kfmrs,mrsk->mrsf", found, weights.reshape(*grid, parts)) / parts
+
+
+def features_of_pixels(maps: list, pixels: Tensor, first: list, rates: list) -> Tensor:
+    """Maps (N, C, H, W), `rates` times smaller than their images and beginning at the pixels `first`, interpolated at
+    pixels (P, 3) of image, row and column: (P, sum of C). What lies before the first place is read as that."""
+    image, found = pixels[:, 0].long(), []
+    for x, begin, rate in zip(maps, first, rates, strict=True):
+        place = (pixels[:, 1:] - begin) / rate
+        low, high = (edge.long().clamp(min=0) for edge in (place.floor(), place.ceil()))
+        down, across = torch.where(low == high, 0, place - low).double().split(1, 1)
+        (top, left), (bottom, right) = low.t(), high.t()
+        x = x.permute(0, 2, 3, 1).double()
+        columns = [x[image, top, at] * (1 - down) + x[image, bottom, at] * down for at in (left, right)]
+        found.append((columns[0] * (1 - across) + columns[1] * across).to(pixels.dtype))
+    return torch.cat(found, 1)
