@@ -87,7 +87,9 @@ class DilatedPooling(Uncomputed):
         """One number for each axis, from a field given once or for each."""
         param = self.spec.get("pooling_param")
         sides = [f"{name.partition('_')[0]}_{side}" for side in "hw"]
-        given = list(getattr(param, name)) or [getattr(param, side) for side in sides if param.has(side)] or [default]
+        value = getattr(param, name)
+        own = list(value) if isinstance(value, list) else [value] * param.has(name)
+        given = own or [getattr(param, side) for side in sides if param.has(side)] or [default]
         if len(given) not in (1, axes):
             raise self.spec.error(f"gives {name} {len(given)} times for {axes} axes")
         return given * axes if len(given) == 1 else given
