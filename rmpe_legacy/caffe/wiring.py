@@ -164,9 +164,30 @@ class _Wiring:
             for shape in (*self._by_use(top, bottoms[i]), *other_shapes(spec, bottoms, i), *self._maps_beside(top)):
                 trial = tuple(shape if other == top else b for b, other in zip(bottoms, own, strict=True))
                 if self._takes(spec, trial):
-                    self.fits[top] = shape
+                    self.fits |= {**dict.fromkeys(self._alike(top), shape), **self.fits, top: shape}
                     return True
+        return self._fit_together(spec, bottoms, own)
+
+    def _fit_together(self, spec: LayerSpec, bottoms: tuple[Shape, ...], own: list[str | None]) -> bool:
+        """Give all assumed bottoms of a layer the shape of another: targets with weights, say."""
+        free = {top for top in own if top is not None and top not in self.fits}
+        if len(free) < 2:
+            return False
+        for shape in dict.fromkeys(b for b, top in zip(bottoms, own, strict=True) if top not in free):
+            if self._takes(spec, tuple(shape if top in free else b for b, top in zip(bottoms, own, strict=True))):
+                self.fits |= dict.fromkeys(free, shape)
+                return True
         return False
+
+    def _alike(self, top: str) -> set[str]:
+        """The assumed tops that earlier layers join with this one value by value, and so must have its shape."""
+        alike, before = {top}, 0
+        while len(alike) > before:
+            before = len(alike)
+            for step in self._steps:
+                if step.layer.spec.type in ("Eltwise", "Split") and not alike.isdisjoint({*step.bottom, *step.top}):
+                    alike.update(step.bottom, step.top)
+        return alike & {*self._assumed.values()}
 
     def _by_use(self, top: str, own: Shape) -> Iterator[Shape]:
         """As many values in each row as all layers that read the top, together, need."""

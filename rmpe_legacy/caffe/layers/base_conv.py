@@ -15,15 +15,18 @@ class Windowed(Layer):
     """Reads kernel, stride, pad and dilation per spatial axis from the first of `params`."""
 
     params: tuple[str, ...] = ("convolution_param",)
+    dilation_field = "dilation"
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get(self.params[0])
-        self.channel_axis = self.axis(param.axis, len(bottom[0]))
+        axis = param.axis if "axis" in param.descriptor.fields else 1
+        self.channel_axis = self.axis(axis, len(bottom[0]))
         dims = len(bottom[0]) - self.channel_axis - 1
         self.kernel = self._per_axis("kernel_size", dims, None, "kernel_h", "kernel_w")
         self.stride = self._per_axis("stride", dims, 1, "stride_h", "stride_w")
         self.pad = self._per_axis("pad", dims, 0, "pad_h", "pad_w")
-        self.dilation = self._per_axis("dilation", dims, 1, "dilation_h", "dilation_w")
+        dilation = self.dilation_field
+        self.dilation = self._per_axis(dilation, dims, 1, f"{dilation}_h", f"{dilation}_w")
         for name, values in (("kernel_size", self.kernel), ("stride", self.stride)):
             if 0 in values:
                 raise self.spec.error(f"{name} must not be 0")
@@ -31,7 +34,8 @@ class Windowed(Layer):
     def _per_axis(self, name: str, dims: int, default: int | None, *hw: str) -> tuple[int, ...]:
         """Return one value per spatial axis, from `name` (given once or per axis) or from its _h and _w fields."""
         param = self.spec.get(self.params[0])
-        given = list(getattr(param, name))
+        value = getattr(param, name)
+        given = list(value) if isinstance(value, list) else [value] * param.has(name)  # older Caffes take one
         if hw and any(map(param.has, hw)):
             if given or dims != 2 or not (all(map(param.has, hw)) or default == 0):
                 raise self.spec.error(f"give {name}, or {' and '.join(hw)} for two spatial axes; not both")

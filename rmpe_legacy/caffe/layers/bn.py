@@ -1,7 +1,8 @@
-"""Batch normalisation with its own scale and shift, in the three meanings that the type BN has.
+"""Batch normalisation with its own scale and shift, in the meanings that the type BN has.
 
 Sources: bn_layer.cpp of TimoSaemann/caffe-segnet-cudnn5@abcf30d and HyeonwooNoh/caffe@d9e8494 (segnet),
-hszhao/PSPNet@798bdc9 and yjxiong/caffe@9831a2b (pspnet), happynear/caffe-windows@967eedf (happynear);
+hszhao/PSPNet@798bdc9 and yjxiong/caffe@9831a2b (pspnet), happynear/caffe-windows@967eedf (happynear),
+yangguorun/SegStereo@717f590 (averaged);
 bnplus_layer.cpp of ArcherFMY/caffe-sal-ensemble@ff8e040; bn_conv_layer.cu of
 GuanshuoXu/caffe_deep_learning_for_steganalysis@2139f17.
 """
@@ -249,6 +250,33 @@ class BNConv(MovingBN):
         self.declare_blobs(bottom[0], ("scale", 1.0), 0.0, frozen=False)
 
 
+@register("BN", form="averaged")
+class AveragedBN(MovingBN):
+    """The same of (N, C, H, W): averages that weigh a new batch by `decay`; with use_history_in_test: false, TEST takes
+    mean and variance from its batch, too. Differs: frozen, TRAIN takes the averages, as its code for GPUs does; that
+    for CPUs takes the batch's."""
+
+    params = ("bn_param",)
+    least_axes = 4
+
+    def setup(self, *bottom: Shape) -> None:
+        param = self.spec.get("bn_param")
+        if param.axis != 1:
+            raise self.spec.error("normalises channels (axis: 1) only")
+        self.momentum, self.eps = 1 - param.decay, param.var_eps
+        self.of_batch = self.spec.phase == "TEST" and not param.use_history_in_test and not param.frozen
+        self.declare_blobs(bottom[0], ("scale", param.scale_filler), param.shift_filler, param.frozen)
+
+    def normalized(self, x: Tensor) -> Tensor:
+        if not self.of_batch:
+            return super().normalized(x)
+        scale, shift, *_ = self.channel_blobs()
+        seen = x.detach()
+        mean = seen.mean(AXES, keepdim=True)
+        variance = ((seen - mean) ** 2).mean(AXES, keepdim=True)
+        return Normalized.apply(x, scale, shift, mean, 1 / (variance + self.eps).sqrt())
+
+
 @register("BN", form="ctpn")
 class CtpnBN(_Bn):
     """Only its fields are known; it cannot be computed."""
@@ -265,8 +293,8 @@ def _choose(spec: LayerSpec) -> Choice:
     """SegNet's fields have names of their own; the other two forms share theirs. synopsys has SegNet's, and with icnet
     PSPNet's."""
     param = spec.get("bn_param")
-    if any(map(param.has, ("var_eps", "moving_average", "decay", "axis"))):
-        return Choice("ctpn")
+    if any(map(param.has, ("var_eps", "moving_average", "decay", "axis", "use_history_in_test"))):
+        return Choice("averaged", ("ctpn",))
     if "icnet" in param.fields and param.icnet:
         return Choice("pspnet")
     if any(map(param.has, ("scale_filler", "shift_filler", "bn_mode"))) or len(spec.top) > 1:

@@ -15,11 +15,11 @@ from .base import Shape, count
 from .fed import ASSUMED, COLORS, channels_beside
 
 # The sizes (h, w) of images that published networks take most often, beside 256 x 256
-OTHER_SIZES = ((224, 224), (227, 227), (299, 299), (320, 320), (384, 384), (640, 1056))
+OTHER_SIZES = ((224, 224), (227, 227), (299, 299), (320, 320), (384, 384), (448, 448), (473, 473), (640, 1056))
 ROWS = (5, 4, 3)  # values of a region with its image, of a box, of an image's size
 _OF_IMAGES = {"Convolution", "Deconvolution", "LRN", "Local", "Pooling"}
 _OF_CLASSES = {"Accuracy", "HingeLoss", "MultinomialLogisticLoss", "SoftmaxWithLoss"}
-_OF_VALUES = {"EuclideanLoss", "SigmoidCrossEntropyLoss", "SmoothL1Loss"}
+_OF_VALUES = {"EuclideanLoss", "MultiLabelLoss", "MultiLabelSoftmaxWithLoss", "SigmoidCrossEntropyLoss", "SmoothL1Loss"}
 _RECURRENT = {"LSTM", "RNN"}
 _OF_SAME_SHAPE = {"BatchNorm", "Bias", "Dropout", "ELU", "Eltwise", "LRN", "PReLU", "Power", "ReLU", "Scale", "Sigmoid",
                   "Split", "TanH"}

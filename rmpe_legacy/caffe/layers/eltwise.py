@@ -192,9 +192,26 @@ class WeightedSum(Layer):
         return _fold(torch.add, [x * (factor * c) for x, factor, c in zip(terms, factors, self.coeff, strict=True)])
 
 
+@register("Eltwise", form="difference")
+class EltwiseDifference(Eltwise):
+    """The same with SUBTRACT: bottom 0 minus bottom 1. Source: eltwise_layer.cpp of RojunLin/R-3CNN@bc13b36."""
+
+    works_in_place = False
+
+    def setup(self, *bottom: Shape) -> None:
+        super().setup(*bottom)
+        if self.operation == "SUBTRACT" and len(bottom) != 2:
+            raise self.spec.error(f"SUBTRACT takes two bottoms, but is given {len(bottom)}")
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        return bottoms[0] - bottoms[1] if self.operation == "SUBTRACT" else super().forward(*bottoms)
+
+
 @chooses("Eltwise")
 def _choose(spec: LayerSpec) -> Choice:
     """Coefficients as the last bottom are LRCN's; otherwise, a single bottom can only be FlowNet's."""
+    if spec.get("eltwise_param").operation == "SUBTRACT":
+        return Choice("difference")
     if spec.get("eltwise_param").fields.get("coeff_blob"):
         return Choice("lrcn")
-    return Choice("flownet") if len(spec.bottom) == 1 else Choice("", ("flownet", "lrcn"))
+    return Choice("flownet") if len(spec.bottom) == 1 else Choice("", ("flownet", "lrcn", "difference"))

@@ -568,3 +568,11 @@ class McwindowData(FedLayer):
         if min(n, side, mask) < 1:
             raise self.spec.error("needs batch_size, crop_size and mask_crop_size, above 0")
         return [(n, COLORS, side, side), (n, 1, mask, mask), (n, 1, 1, 1)]
+
+
+@register("ZosonData", form="")
+class ZosonData(PictureLayer):
+    """A server's images and perhaps labels (n,), fed. Source: zoson_data_layer.cpp of Zachxz0/detector@1276474."""
+
+    params = ("data_param", "transform_param")
+    tops = (1, 2)

@@ -1,10 +1,11 @@
 """Bilinear interpolation that keeps the corners. Sources: interp_layer.cpp of TheLegendAli/DeepLab-Context@fb04e9e
-(deeplab) and hszhao/PSPNet@798bdc9 (pspnet)."""
+(deeplab), hszhao/PSPNet@798bdc9 (pspnet) and joechen24/virtual-pooling-caffe@86665f4 (doubled)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import Layer, Shape, shape_text
 from .registry import Choice, chooses, register
+
+UNREPEATED = 4  # height of a bottom whose last row and column virtual-pooling-caffe does not repeat
 
 
 def sizes_given(spec: LayerSpec) -> tuple[str, ...]:
@@ -114,9 +117,51 @@ class SizedInterp(Interp):
         return super().forward(x)
 
 
+@register("Interp", form="doubled")
+class DoubledInterp(Layer):
+    """Values between neighbours: (N, C, H, W) -> (N, C, 2H, 2W), of which the last row and column repeat the ones
+    before; (N, C, 2H - 1, 2W - 1), without these, where H was 4 at first. It has no parameters.
+
+    As published, what is repeated has no gradient.
+    """
+
+    works_in_place = False
+    exact = True
+
+    def setup(self, *bottom: Shape) -> None:
+        if len(bottom[0]) != 4:
+            raise self.spec.error(f"needs a bottom (N, C, H, W), not {shape_text(bottom[0])}")
+        self.first = bottom[0]
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if bottom[0] != self.first:
+            raise self.spec.error(f"keeps the size of its first bottom, {shape_text(self.first)}, whatever comes "
+                                  f"later; its bottom is {shape_text(bottom[0])}")
+        n, c, h, w = bottom[0]
+        self.cut = int(h == UNREPEATED)
+        if min(2 * h, 2 * w) - self.cut < 1:
+            raise self.spec.error(f"has an empty top for a bottom of {shape_text(bottom[0])}")
+        return [(n, c, 2 * h - self.cut, 2 * w - self.cut)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        right, below = (torch.cat([x.narrow(axis, 1, x.shape[axis] - 1), x.narrow(axis, x.shape[axis] - 1, 1)], axis)
+                        for axis in (3, 2))
+        corner = torch.cat([below[..., 1:], below[..., -1:]], 3)
+        rows = [torch.stack(pair, 4).flatten(3)
+                for pair in ((x, (x + right) * 0.5), ((x + below) * 0.5, (x + below + corner + right) * 0.25))]
+        whole = torch.stack(rows, 3).flatten(2, 3)
+        inner = whole[:, :, :-1, :-1]
+        if self.cut:
+            return inner.contiguous()
+        inner = torch.cat([inner, whole[:, :, :-1, -1:].detach()], 3)
+        return torch.cat([inner, whole[:, :, -1:].detach()], 2)
+
+
 @chooses("Interp")
 def _choose(spec: LayerSpec) -> Choice:
-    """They differ only where the size is given in more than one way, which DeepLab's refuses."""
+    """They differ only where the size is given in more than one way, which DeepLab's refuses, or not at all."""
+    if not spec.has("interp_param"):
+        return Choice("doubled", ("pspnet", "deeplab"))
     param = spec.get("interp_param")
     if "use_blob_size" in param.descriptor.fields and param.has("use_blob_size"):
         return Choice("sized")

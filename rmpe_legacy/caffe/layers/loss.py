@@ -352,6 +352,35 @@ class HingeLoss(Loss):
         return given((margin * margin if squared else margin).sum() / len(x), gradients, x, label)
 
 
+@register("HingeLoss", form="margin")
+class HingeLossOfMargin(Loss):
+    """max(0, margin - label * x) of a row's label, 1 or -1: the mean over rows of the sum (L1) or of the squares (L2),
+    whose gradient, as published, is twice L1's.
+
+    Source: hinge_loss_layer.cpp of RojunLin/R-3CNN@bc13b36.
+    """
+
+    params = ("hinge_loss_param",)
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        self.nchw(bottom[0])
+        return super().reshape(*bottom)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        param, scores = self.spec.get("hinge_loss_param"), rows(x.detach())
+        sign = label.detach().flatten()[: len(x)].unsqueeze(1).to(scores)
+        over = (param.margin - sign * scores).clamp(min=0)
+        squared = param.norm == "L2"
+        slope = (-sign * over.sign() * ((2 if squared else 1) / len(x))).view(x.shape)
+        return given((over * over if squared else over).sum() / len(x), lambda: (slope, None), x, label)
+
+
+@chooses("HingeLoss")
+def _choose_hinge_loss(spec: LayerSpec) -> Choice:
+    """A margin is R-3CNN's, whose labels are signs."""
+    return Choice("margin") if spec.get("hinge_loss_param").has("margin") else Choice("", ("margin",))
+
+
 @register("ContrastiveLoss")
 class ContrastiveLoss(Loss):
     """Half the mean over pairs of d^2 if similar, else max(margin - d, 0)^2: (N, C), (N, C), (N) -> a scalar.

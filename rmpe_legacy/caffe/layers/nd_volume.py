@@ -187,7 +187,10 @@ def _choose_pooling(spec: LayerSpec) -> Choice:
     if param.pool in ("AVE_EXC_PAD", "AVE_TF") or any(
             map(param.has, ("pad_type", "pad_l", "pad_r", "pad_t", "pad_b"))):
         return Choice("synopsys")
-    return Choice("nd") if param.descriptor.fields["kernel_size"].repeated else Choice("", ("nd", "synopsys"))
+    if param.has("dilation"):
+        return Choice("dilated")
+    return (Choice("nd") if param.descriptor.fields["kernel_size"].repeated
+            else Choice("", ("nd", "synopsys", "dilated")))
 
 
 @register("Pooling3D", form="p3d")

@@ -23,7 +23,7 @@ from .fed import FedLayer, channels_beside
 from .known_python import known_python, number, parameters
 from .proposal import MAX_ANCHORS
 from .suppression import first_apart
-from .uncomputed_detectors import LabelledProposals, MaskTargets
+from .uncomputed_detectors import LabelledProposals, LandmarkTargets, MaskTargets, PoseTargets
 
 Array = np.ndarray
 
@@ -286,8 +286,10 @@ class ProposalTargetLayer(Layer):
 
     @classmethod
     def for_spec(cls, spec: LayerSpec) -> type[Layer]:
-        """With the objects' masks it is AffordanceNet's."""
-        return MaskTargets if len(spec.bottom) == 5 else cls
+        """With the objects' masks it is AffordanceNet's; others have poses or landmarks."""
+        if len(spec.bottom) == 5:
+            return PoseTargets if len(spec.top) == 8 else MaskTargets
+        return LandmarkTargets if len(spec.bottom) == 3 else cls
 
     def setup(self, *bottom: Shape) -> None:
         self.classes = int(number(self.spec, parameters(self.spec), "num_classes"))

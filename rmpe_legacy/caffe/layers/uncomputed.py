@@ -109,9 +109,11 @@ def _choose_region_loss(spec: LayerSpec) -> Choice:
 
 @chooses("EvalDetection")
 def _choose_eval_detection(spec: LayerSpec) -> Choice:
-    """Files of detections are YOLO9000's."""
-    is_saved = "save_output_param" in spec.get("eval_detection_param").fields
-    return Choice("yolo9000") if is_saved else Choice("intel", ("yolo9000",))
+    """Files of detections are YOLO9000's; boxes without anchors are YOLO v1's."""
+    given = spec.get("eval_detection_param").fields.keys()
+    if "save_output_param" in given:
+        return Choice("yolo9000")
+    return Choice("intel", ("yolo9000",)) if "biases" in given else Choice("cells", ("intel", "yolo9000"))
 
 
 @register("RPN", form="")

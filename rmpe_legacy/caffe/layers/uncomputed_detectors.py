@@ -110,14 +110,49 @@ class CurveTargets(UncomputedPython):
 
 class MaskTargets(UncomputedPython):
     """AffordanceNet's rpn.proposal_target_layer, which has objects' masks too: regions (1, 5), labels (1, 1), targets
-    and two kinds of weights (1, 4 * num_classes), masks (1, 244, 244) and the regions that have one (1, 5). Sources:
-    lib/rpn/proposal_target_layer.py and lib/fast_rcnn/config.py of nqanh/affordance-net@8db1b3f."""
+    and two kinds of weights (1, 4 * num_classes), masks (1, 244, 244), the regions that have one (1, 5), and three
+    times attributes (1, 7). Sources: lib/rpn/proposal_target_layer.py and lib/fast_rcnn/config.py of
+    nqanh/affordance-net@8db1b3f and ivalab/affordanceNet_Context@2c58ecf."""
 
-    bottoms, tops = 5, (5, 7)
+    bottoms, tops = 5, (5, 10)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         targets = (1, 4 * self.parameter("num_classes", 2))
-        return self.take([(1, 5), (1, 1), targets, targets, targets, (1, 244, 244), (1, 5)])
+        return self.take([(1, 5), (1, 1), targets, targets, targets, (1, 244, 244), (1, 5), *[(1, 7)] * 3])
+
+
+class PoseTargets(UncomputedPython):
+    """The same with poses of objects: regions (1, 5), labels (1, 1), targets and two kinds of weights
+    (1, 4 * num_classes), and azimuths, elevations and tilts (1,). Source: lib/rpn/proposal_target_layer.py of
+    gramuah/pose-estimation-study@e1051df."""
+
+    bottoms, tops = 5, 8
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        targets = (1, 4 * self.parameter("num_classes", 2))
+        return [(1, 5), (1, 1), targets, targets, targets, (1,), (1,), (1,)]
+
+
+class LandmarkTargets(UncomputedPython):
+    """The same with landmarks: regions (1, 5, 1, 1), labels (1, 1, 1, 1), targets and two kinds of weights
+    (1, 4 * num_classes, 1, 1), and landmarks (1, 6, 1, 1). Source: lib/rpn/proposal_target_layer.py of
+    huangdl007/pedestrian@7233b54."""
+
+    bottoms, tops = 3, 6
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1, k, 1, 1) for k in (5, 1, *[4 * self.parameter("num_classes", 2)] * 3, 6)]
+
+
+@known_python(("rpn.pose_label_generator", "ContinuousPoseLabelGenerator"))
+class ContinuousPoses(UncomputedPython):
+    """Labels, and azimuths, elevations and tilts of objects -> targets of the three and weights, each
+    (1, 2 * num_classes). Source: lib/rpn/pose_label_generator.py of gramuah/pose-estimation-study@e1051df."""
+
+    bottoms, tops = 4, 4
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1, 2 * self.parameter("num_classes", 2))] * 4
 
 
 @known_python(("rpn.pred_to_proposal_layer", "PredToProposalLayer"))

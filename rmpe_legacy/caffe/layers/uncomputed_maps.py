@@ -17,6 +17,42 @@ from .registry import Choice, chooses, register
 from .uncomputed import Uncomputed
 
 
+@register("Reluplus", form="")
+class Reluplus(Uncomputed):
+    """ReLU whose gates feedback opens and closes, as V1's type RELUPLUS. Source: reluplus_layer.cpp of
+    liuxianming/caffe_feedback@5bd19d1."""
+
+    bottoms = tops = 1
+    works_in_place = True
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [self.nchw(bottom[0])]
+
+
+@register("SegAccuracy", form="saved")
+class SavedSegAccuracy(Uncomputed):
+    """Scores (N, C, H, W) and labels (N, 1, H, W) -> four accuracies (1, 1, 1, 4) of all images so far, and a file of
+    the counts. Source: seg_accuracy_layer.cpp of Winstonxu123/LSTM-CF@96cf867."""
+
+    params = ("seg_accuracy_param",)
+    bottoms = 2
+    tops = 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        (n, _, *size), labels = self.nchw(bottom[0]), self.nchw(bottom[1])
+        if labels != (n, 1, *size):
+            raise self.spec.error("needs scores (N, C, H, W) and labels (N, 1, H, W); its bottoms are "
+                                  f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
+        return [(1, 1, 1, 4)]
+
+
+@chooses("SegAccuracy")
+def _choose_seg_accuracy(spec: LayerSpec) -> Choice:
+    """The counts are saved under a name, or not at all."""
+    named = spec.get("seg_accuracy_param").fields.keys() & {"save_frequency", "file_name"}
+    return Choice("saved") if named else Choice("", ("saved",))
+
+
 @register("DenseCRF", form="deeplab")
 class DeeplabDenseCRF(Uncomputed):
     """DeepLab's: scores (N, C, H, W), the sizes of the images and perhaps the images -> probabilities, or their
