@@ -201,7 +201,7 @@ class TestAuto:
     def test_a_list_where_others_take_one_value_is_another_dialects(self, path):
         text = layer("Pooling", "x", "y", "pooling_param { pool: AVE kernel_size: [2, 3] stride: [2, 1] }")
         net = load_net(path(text))
-        assert net.dialect in ("r-c3d", "tsn-3d")
+        assert net.dialect in ("greentea", "r-c3d", "tsn-3d")
         assert net.steps[-1].layer.kernel == (2, 3)
         with pytest.raises(RmpeError, match="kernel_size is a whole number"):
             load_net(path(text), dialect="rmpe")
