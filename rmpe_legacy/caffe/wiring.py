@@ -181,12 +181,17 @@ class _Wiring:
 
     def _alike(self, top: str) -> set[str]:
         """The assumed tops that earlier layers join with this one value by value, and so must have its shape."""
-        alike, before = {top}, 0
-        while len(alike) > before:
-            before = len(alike)
-            for step in self._steps:
-                if step.layer.spec.type in ("Eltwise", "Split") and not alike.isdisjoint({*step.bottom, *step.top}):
-                    alike.update(step.bottom, step.top)
+        joined: dict[str, list[set[str]]] = {}  # blob -> the blobs of each layer that joins it with others
+        for step in self._steps:
+            if step.layer.spec.type in ("Eltwise", "Split"):
+                names = {*step.bottom, *step.top}
+                for name in names:
+                    joined.setdefault(name, []).append(names)
+        alike, new = {top}, [top]
+        while new:
+            for names in joined.pop(new.pop(), ()):
+                new += names - alike
+                alike |= names
         return alike & {*self._assumed.values()}
 
     def _by_use(self, top: str, own: Shape) -> Iterator[Shape]:
