@@ -158,7 +158,9 @@ class _Wiring:
             return False
         bottoms = tuple(self._shapes[name] for name in spec.bottom)
         own = [self._assumed.get(name) for name in spec.bottom]
-        for i, top in enumerate(own):
+        read = {self._assumed.get(name) for step in self._steps if step.layer.spec.type != "Split"
+                for name in step.bottom}
+        for i, top in sorted(enumerate(own), key=lambda each: each[1] in read):  # no earlier layer takes others yet
             if top is None or top in self.fits:
                 continue
             for shape in (*self._by_use(top, bottoms[i]), *other_shapes(spec, bottoms, i), *self._maps_beside(top)):

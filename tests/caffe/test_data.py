@@ -318,6 +318,18 @@ layer { name: "s" type: "Silence" bottom: "c" bottom: "r" bottom: "target" }""")
         with pytest.warns(UserWarning, match="assumed to be a 2 x 3 x 256 x 256, b 2 x 3 x 256 x 256, c 2$"):
             load_net(file)
 
+    def test_of_two_that_do_not_suit_the_one_that_nothing_has_read_changes(self, tmp_path: Path):
+        file = tmp_path / "net.prototxt"
+        file.write_text('layer { name: "d" type: "HDF5Data" top: "image" top: "mask" top: "alpha" '
+                        'hdf5_data_param { source: "no.txt" batch_size: 2 } } '
+                        'layer { name: "j" type: "Concat" bottom: "mask" bottom: "image" top: "j" } '
+                        'layer { name: "v" type: "Convolution" bottom: "j" top: "v" '
+                        'convolution_param { num_output: 1 kernel_size: 3 } } '
+                        'layer { name: "k" type: "Concat" bottom: "mask" bottom: "alpha" top: "k" }')
+        with pytest.warns(UserWarning, match="assumed to be"):
+            image, mask, alpha = load_net(file).steps[0].top_shapes
+        assert image == mask and len(alpha) == 4 and alpha[2:] == mask[2:]
+
     def test_rows_whose_use_tells_nothing_are_asked_for(self, tmp_path: Path):
         file = tmp_path / "net.prototxt"
         file.write_text('layer { name: "d" type: "HDF5Data" top: "x" hdf5_data_param { source: "no.txt" batch_size: 1 }'

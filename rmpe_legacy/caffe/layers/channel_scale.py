@@ -73,7 +73,7 @@ class LabelSpecificAdd(Layer):
 
     def setup(self, *bottom: Shape) -> None:
         self.param = self.spec.get("label_specific_add_param")
-        self.iteration = self.param.iteration
+        self.iteration = self.param.iteration if "iteration" in self.param.descriptor.fields else 0
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         if not bottom[0] or count(bottom[1]) != bottom[0][0]:
