@@ -328,7 +328,8 @@ layer { name: "s" type: "Silence" bottom: "c" bottom: "r" bottom: "target" }""")
                         'layer { name: "k" type: "Concat" bottom: "mask" bottom: "alpha" top: "k" }')
         with pytest.warns(UserWarning, match="assumed to be"):
             image, mask, alpha = load_net(file).steps[0].top_shapes
-        assert image == mask and len(alpha) == 4 and alpha[2:] == mask[2:]
+        assert image == mask
+        assert (len(alpha), alpha[2:]) == (4, mask[2:])
 
     def test_rows_whose_use_tells_nothing_are_asked_for(self, tmp_path: Path):
         file = tmp_path / "net.prototxt"

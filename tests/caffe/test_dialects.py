@@ -208,13 +208,11 @@ class TestAuto:
 
     @pytest.mark.parametrize("dialect", ["happynear", "training-toolbox"])
     def test_a_margin_that_stays_is_the_same_in_both_dialects(self, path, dialect: str):
-        text = """layer { name: "x" type: "Input" top: "x" top: "label"
-  input_param { shape { dim: 2 dim: 3 } shape { dim: 2 } } }
-layer { name: "y" type: "LabelSpecificAdd" bottom: "x" bottom: "label" top: "y"
-  label_specific_add_param { bias: -0.5 } }"""
+        text = ('layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 2 } } } '
+                + layer("LabelSpecificAdd", "x label", "y", "label_specific_add_param { bias: -0.5 }"))
         net = load_net(path(text), phase="TRAIN", dialect=dialect)
-        top = net(x=torch.tensor([[1.0, 0, 2], [0.25, 3, 1]]), label=torch.tensor([2.0, 0]))["y"]
-        assert top.tolist() == [[1, 0, 1.5], [0.25, 3, 1]]
+        top = net(x=torch.ones(2, 4, 1, 1), label=torch.tensor([2.0, 0]))["y"]
+        assert top.flatten(1).tolist() == [[1, 1, 0.5, 1], [0.5, 1, 1, 1]]
 
     def test_a_list_that_no_dialect_takes_is_refused(self, path):
         with pytest.raises(RmpeError, match=r"is a whole number|is given twice"):
