@@ -77,6 +77,7 @@ class Case:
             warnings.filterwarnings("ignore", "the weights file has nothing for")  # Net__partial_weights is about it
             warnings.filterwarnings("ignore", "filler 'file'")  # Filler__file_short is about it
             warnings.filterwarnings("ignore", ".*: shift_file 'shift.txt' gives 3 of 6")  # as is PowerFile__too_few_4d
+            warnings.filterwarnings("ignore", ".*any number here: BNParameter.moving_average")  # BN__segstereo_averages
             net = rmpe_legacy.load_net(
                 self.folder / "net.prototxt", weights, self.phase, self.meta.get("level", 0),
                 self.meta.get("stages", ()), self.dialect, de_transform="published-identity", keep_blobs=True,

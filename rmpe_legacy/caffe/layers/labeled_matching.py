@@ -44,6 +44,8 @@ class _Matching(Layer):
 
     def declare_features(self, bottom: Shape, rows: int, what: str) -> None:
         """Declare the stored features, zeros."""
+        if not bottom:
+            raise self.spec.error("needs rows of features; its bottom is one value")
         if rows < 1:
             raise self.spec.error(f"needs a {what} above 0")
         self.declare("features", (rows, count(bottom[1:])), learns=False)
