@@ -1,6 +1,7 @@
-"""Runs a command that computes shapes but no values without torch, whose import takes several times as long.
+"""Runs a command that computes shapes but no values without torch and OpenCV: importing torch takes twice as long as the
+command.
 
-Layers are modules of torch, so their files import it. Meanwhile placeholders stand for it: they can be imported,
+Layers are modules of torch, so their files import it. Meanwhile placeholders stand for both: they can be imported,
 inherited from, called and computed with. Whatever asks for a value shows that the command needs torch after all, and it
 starts again with the real one.
 """
@@ -17,14 +18,15 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 PACKAGE = __package__.partition(".")[0]
-ABSENT = re.compile(rf"(torch|{PACKAGE}\.ops)(\.|$)")  # the second: our operators on tensors, linked with torch
+# What computes values: torch, OpenCV, and our operators on tensors, which are linked with torch
+ABSENT = re.compile(rf"(torch|cv2|{PACKAGE}\.ops)(\.|$)")
 DECORATORS = ("no_grad", "once_differentiable")
 
 Result = TypeVar("Result")
 
 
 def shapes_only(command: Callable[[], Result]) -> Result:
-    """Call a function without torch, and if it does not succeed, once more with it.
+    """Call a function without torch and OpenCV, and if it does not succeed, once more with them.
 
     Args:
         command: Imports what it needs by itself, and changes nothing outside its result.
@@ -109,7 +111,7 @@ class Module:
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds a module of placeholders for torch and each of its parts."""
+    """Finds a module of placeholders for what ABSENT names and each of its parts."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None,
                   target: ModuleType | None = None) -> ModuleSpec | None:
