@@ -1,5 +1,5 @@
-"""Runs a command that computes shapes but no values without torch and OpenCV: importing torch takes twice as long as the
-command.
+"""Runs a command that computes shapes but no values without torch and OpenCV, as importing torch takes twice as long as
+the command.
 
 Layers are modules of torch, so their files import it. Meanwhile placeholders stand for both: they can be imported,
 inherited from, called and computed with. Whatever asks for a value shows that the command needs torch after all, and it
