@@ -23,11 +23,14 @@ class _Capsules(Layer):
     works_in_place = False
     not_exportable = UNWRITTEN
 
-    def capsules(self, bottom: Shape, size: int, what: str) -> None:
-        """Raise LayerError unless `size` divides a row of the bottom."""
-        if size < 1 or not bottom or count(bottom[1:]) % size or not count(bottom[1:]):
-            raise self.spec.error(f"needs {what} above 0 that divides the values in a row of its bottom, which is "
-                                  f"{shape_text(bottom)}; it is {size}")
+
+def dividing(layer: Layer, bottom: Shape, field: str) -> int:
+    """Return a field of the layer's message. Raises LayerError unless it divides the values in a row of the bottom."""
+    size = getattr(layer.spec.get(layer.params[0]), field)
+    if size < 1 or not bottom or count(bottom[1:]) % size or not count(bottom[1:]):
+        raise layer.spec.error(f"needs a {field} above 0 that divides the values in a row of its bottom, which is "
+                               f"{shape_text(bottom)}; it is {size}")
+    return size
 
 
 class _Squashed(torch.autograd.Function):
@@ -69,7 +72,7 @@ class Squash(_Capsules):
     works_in_place = True
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        self.capsules(bottom[0], self.spec.get("squash_param").capsule_dim, "a capsule_dim")
+        dividing(self, bottom[0], "capsule_dim")
         return [bottom[0]]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,8 +117,7 @@ class CapsuleLen(_Capsules):
     refuses = (0,)
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        classes = self.spec.get("capsule_len_param").num_class
-        self.capsules(bottom[0], classes, "a num_class")
+        classes = dividing(self, bottom[0], "num_class")
         return [(bottom[0][0], classes)]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,7 +133,7 @@ class CapsuleMask(_Capsules):
     exact = True
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        self.capsules(bottom[0], self.spec.get("capsule_mask_param").class_num, "a class_num")
+        dividing(self, bottom[0], "class_num")
         return [bottom[0]]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,10 +155,7 @@ class MarginLoss(Loss):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         super().reshape(*bottom)
-        classes = self.spec.get("margin_param").num_class
-        if classes < 1 or count(bottom[0][1:]) % classes or not count(bottom[0][1:]):
-            raise self.spec.error("needs a num_class above 0 that divides the values in a row of its bottom, "
-                                  f"{shape_text(bottom[0])}; it is {classes}")
+        dividing(self, bottom[0], "num_class")
         if count(bottom[1]) < bottom[0][0]:
             raise self.spec.error(f"needs a label for each row; its labels are {shape_text(bottom[1])}")
         return [()]

@@ -34,6 +34,9 @@ class _OfCapsules(Uncomputed):
             raise self.spec.error(f"needs two dims above 0 in {field}")
         return dims[0], dims[1]
 
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(bottom[0][0], self.param.output_capsule_num, self.param.output_capsule_dim)]
+
 
 @register("Cap", form="")
 class Cap(_OfCapsules):
@@ -48,9 +51,6 @@ class Cap(_OfCapsules):
         self.declare("weight", (count(bottom[0][1:]) // given, given, made), param.weight_filler)
         if param.bias_term:
             self.declare("bias", (made,), param.bias_filler)
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        return [(bottom[0][0], self.param.output_capsule_num, self.param.output_capsule_dim)]
 
 
 @register("CapsuleTransform", form="")
@@ -83,9 +83,6 @@ class CapsuleRouting(_OfCapsules):
         self.check("input_capsule_num", "output_capsule_num", "output_capsule_dim")
         param = self.param
         self.declare("weight", (param.output_capsule_num, param.input_capsule_num), param.weight_filler)
-
-    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
-        return [(bottom[0][0], self.param.output_capsule_num, self.param.output_capsule_dim)]
 
 
 class _OfMaps(_OfCapsules):

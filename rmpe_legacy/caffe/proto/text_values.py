@@ -11,14 +11,16 @@ import numpy as np
 from .schema import Field, float32
 
 INT_RANGE = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
+_NAME = r"([A-Za-z_][A-Za-z0-9_]*)"
+_WHOLE, _FRACTION = r"-?(?:0|[1-9][0-9]{0,17})", r"(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
 # A field with a plain value, in one match: its name; a string, or a number and what makes that a fraction, or a word.
 PLAIN_FIELD = re.compile(
-    r"""\s*([A-Za-z_][A-Za-z0-9_]*):[ \t]*
-    (?: "([^"\\\n]*)" (?=\s*[A-Za-z_}])
-      | (-?(?:0|[1-9][0-9]{0,17})((?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)) (?=[\s}])
-      | ([A-Za-z_][A-Za-z0-9_]*) (?=[\s}]) )""", re.X | re.A)
-_NUMBER = r":[ \t]*-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?(?=[\s}])"
-_RUN = re.compile(rf"\s*([A-Za-z_][A-Za-z0-9_]*){_NUMBER}(?:\s*\1{_NUMBER})*", re.A)  # of numbers, under one name
+    rf"""\s*{_NAME}:[ \t]*
+    (?: "([^"\\\n]*)" (?=\s*[A-Za-z_}}])
+      | ({_WHOLE}({_FRACTION})) (?=[\s}}])
+      | {_NAME} (?=[\s}}]) )""", re.X | re.A)
+_NUMBER = rf":[ \t]*{_WHOLE}{_FRACTION}(?=[\s}}])"
+_RUN = re.compile(rf"\s*{_NAME}{_NUMBER}(?:\s*\1{_NUMBER})*", re.A)  # of numbers, under one name
 _ESCAPED = dict(zip("abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
 
 
