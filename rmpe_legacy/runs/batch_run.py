@@ -102,7 +102,7 @@ class BatchRun:
                     if isinstance(image, ImageResult) and image.people is not None:  # finished by an earlier run
                         continue
                     waiting.append((source, workers.submit(self._processed, source, image, i < self.shown)))
-                    while len(waiting) >= 2 * self.workers - 1:  # so that no thread waits for a slower one
+                    while len(waiting) >= 4 * self.workers - 3:  # so that no thread waits for one with a crowd in it
                         saving = self._saved(checkpoint, saver, *waiting.popleft(), saving)
                 while waiting:
                     saving = self._saved(checkpoint, saver, *waiting.popleft(), saving)

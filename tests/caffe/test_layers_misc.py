@@ -282,3 +282,17 @@ def test_the_mean_over_three_axes_is_that_of_whole_windows():
                  (1, 2, 3, 4, 5), dialect="tsn-3d")
     x = normal(1, 2, 3, 4, 5)
     assert_close(net(x=x)["y"], torch.nn.functional.avg_pool3d(x, (1, 2, 2), (1, 2, 1)))
+
+
+class TestLargeConvolution:
+    """A large top is computed in bands of rows, which must not show."""
+
+    @pytest.mark.parametrize("shape", [(1, 32, 361, 370), (2, 16, 400, 330), (1, 64, 1100, 120)])
+    def test_bands_have_the_bits_of_the_whole(self, shape: tuple[int, ...]):
+        net = net_of(layer("Convolution", rest="convolution_param { num_output: 64 kernel_size: 3 pad: 1 "
+                           "weight_filler { type: 'gaussian' } bias_filler { type: 'gaussian' } }"), {"x": shape})
+        whole = [net(x=image[None])["y"].detach() for image in normal(*shape)]  # with gradients: all rows at once
+        with torch.no_grad():
+            banded = net(x=normal(*shape))["y"]
+        assert 0 < net.steps[-1].layer.band_rows < shape[2]
+        assert torch.equal(banded, torch.cat(whole))
