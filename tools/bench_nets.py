@@ -4,8 +4,9 @@
                                [--only PEER ...]
 
 Without networks it takes the SSD 500 detector and the 2-stack pose network of prototxt/. Networks without weights get
-random ones. In its turn, a program runs for 20 ms, after one run that does not count, but at least once. Peers that are
-not installed, or cannot run a network, are named with the reason.
+random ones. In its turn, a program runs for 20 ms, but at least once, after a pause in which the threads of the one
+before stop looking for work, and runs of about 20 ms that do not count. Peers that are not installed, or cannot run a
+network, are named with the reason.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from rmpe_legacy.formats.opencv import OpenCvRunner  # noqa: E402
 
 NETWORKS = {"SSD 500": "prototxt/ssd500/deploy.prototxt", "pose, 2 stacks": "prototxt/sppe_2hg_sstn/deploy.prototxt"}
 ENGINES = ("exact", "torch", "onnxruntime", "openvino", "inductor", "auto")
-TURN_SECONDS, MAX_RUNS = 0.02, 1000
+TURN_SECONDS, PAUSE_SECONDS, MAX_RUNS = 0.02, 0.05, 1000
 PEERS = (*ENGINES, "model.py", "model.py compiled", "OpenCV")
 Run = Callable[[], object]
 
@@ -152,13 +153,18 @@ def measure(case: Case, peers: list[str], rounds: int) -> list[Row]:
                 ready.append((row, run))
             except (RmpeError, AttributeError, RuntimeError) as error:
                 row.reason = str(error).strip().splitlines()[0][:120]
-        counts = [min(MAX_RUNS, math.ceil(TURN_SECONDS / seconds_of(run, 1))) for _, run in ready]
+        counts = [min(MAX_RUNS, math.ceil(TURN_SECONDS / seconds_after_pause(run, 1))) for _, run in ready]
         for _ in range(rounds):
             for (row, run), count in zip(ready, counts, strict=True):
-                if count > 1:
-                    run()
-                row.seconds.append(seconds_of(run, count))
+                row.seconds.append(seconds_after_pause(run, count))
     return rows
+
+
+def seconds_after_pause(run: Run, count: int) -> float:
+    time.sleep(PAUSE_SECONDS)
+    if count > 1:
+        seconds_of(run, count)
+    return seconds_of(run, count)
 
 
 def seconds_of(run: Run, count: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from rmpe_legacy.wording import utf8
 
 from .base import ENGINES, EXACT, NOTHING, Engine, Job, Tensors
 from .layer_times import LayerTimes, node_times
-from .turns import seconds_of, time_in_turns
+from .turns import PAUSE_SECONDS, seconds_of, time_in_turns
 
 Run = Callable[[list[np.ndarray]], Sequence[np.ndarray]]  # inputs and new outputs, in the model's order
 Open = Callable[[bytes, torch.device, int], Run]  # a model, the device it is to run on, and the number of CPU threads
@@ -91,6 +92,7 @@ class OnnxEngine:
         if self.threads > 1 and self.device.type == "cpu":
             in_all = partial(self._call, self._run, arrays, self._outputs)
             in_all()
+            time.sleep(PAUSE_SECONDS)
             if min(seconds_of(in_all) for _ in range(3)) < SMALL_SECONDS:
                 self._in_one_thread = self._in_one_thread or self._load(1)
                 in_one = partial(self._call, self._in_one_thread, arrays, self._outputs)

@@ -12,7 +12,10 @@ from torch import Tensor
 from .layer_times import wait_for
 
 ROUNDS = 5  # of one turn of each
-TURN_SECONDS, MAX_RUNS = 0.01, 100  # how long and how often one runs in its turn, but at least once
+TURN_SECONDS, MAX_RUNS = 0.02, 100  # how long and how often one runs in its turn, but at least once
+# After a run, the threads of every runtime keep a CPU busy for up to 20 ms while they wait for the next run. So a turn
+# begins with a pause, and with runs that do not count; without them, a run took up to four times as long.
+PAUSE_SECONDS, WARM_UP = 0.05, 2
 MAX_SECONDS = 10.0  # after which no further round begins
 TOO_SLOW = 3.0  # what takes so many times as long as the fastest gets no further turn, if a run takes a whole turn
 
@@ -29,7 +32,7 @@ def time_in_turns(runs: Mapping[Name, Run]) -> dict[Name, float]:
         runs: Functions that return the tensors they compute, of any shape.
     """
     end = time.monotonic() + MAX_SECONDS
-    times = {name: [seconds_of(run)] for name, run in runs.items()}
+    times = {name: [_turn_of(run, 1)] for name, run in runs.items()}
     counts = {name: min(MAX_RUNS, math.ceil(TURN_SECONDS / max(1e-6, first))) for name, (first,) in times.items()}
     for _ in range(ROUNDS):
         if time.monotonic() > end:
@@ -37,8 +40,16 @@ def time_in_turns(runs: Mapping[Name, Run]) -> dict[Name, float]:
         fastest = min(map(min, times.values()))
         for name, run in runs.items():
             if counts[name] > 1 or min(times[name]) < TOO_SLOW * fastest:
-                times[name].append(seconds_of(run, counts[name]))
+                times[name].append(_turn_of(run, counts[name]))
     return {name: min(seconds) for name, seconds in times.items()}
+
+
+def _turn_of(run: Run, times: int) -> float:
+    """Return the mean seconds of a run after a pause; a quick one first runs up to WARM_UP times."""
+    time.sleep(PAUSE_SECONDS)
+    if times > 1:
+        seconds_of(run, min(times - 1, WARM_UP))
+    return seconds_of(run, times)
 
 
 def seconds_of(run: Run, times: int = 1) -> float:

@@ -129,12 +129,13 @@ def test_how_often_an_engine_runs_in_its_turn(turn: float, runs: int, net: Net, 
             return {}
 
     monkeypatch.setattr(turns, "TURN_SECONDS", turn)
+    monkeypatch.setattr(turns, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(auto, "ENGINES", {EXACT: lambda job: Counting()})
     times, refused = auto.measure(Job(net, net.outputs))
     assert list(times) == [EXACT]
     assert times[EXACT] > 0
     assert refused == {}
-    assert len(counted) == 2 + turns.ROUNDS * runs
+    assert len(counted) == 2 + turns.ROUNDS * (min(runs - 1, turns.WARM_UP) + runs)
 
 
 def test_a_slow_engine_gets_few_turns(monkeypatch: pytest.MonkeyPatch):
