@@ -97,7 +97,7 @@ class OnnxEngine:
                 self._in_one_thread = self._in_one_thread or self._load(1)
                 in_one = partial(self._call, self._in_one_thread, arrays, self._outputs)
                 in_one()
-                seconds = time_in_turns({self._run: in_all, self._in_one_thread: in_one})
+                seconds = time_in_turns({self._run: in_all, self._in_one_thread: in_one}, rounds=2)
                 chosen = min(seconds, key=seconds.__getitem__)
         self._chosen[size] = chosen
         return chosen

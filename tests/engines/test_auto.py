@@ -129,13 +129,12 @@ def test_how_often_an_engine_runs_in_its_turn(turn: float, runs: int, net: Net, 
             return {}
 
     monkeypatch.setattr(turns, "TURN_SECONDS", turn)
-    monkeypatch.setattr(turns, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(auto, "ENGINES", {EXACT: lambda job: Counting()})
     times, refused = auto.measure(Job(net, net.outputs))
     assert list(times) == [EXACT]
     assert times[EXACT] > 0
     assert refused == {}
-    assert len(counted) == 2 + turns.ROUNDS * (min(runs - 1, turns.WARM_UP) + runs)
+    assert len(counted) == 2 + turns.ROUNDS * (1 + runs)  # one in each turn does not count
 
 
 def test_a_slow_engine_gets_few_turns(monkeypatch: pytest.MonkeyPatch):
@@ -150,12 +149,13 @@ def test_a_slow_engine_gets_few_turns(monkeypatch: pytest.MonkeyPatch):
     times = turns.time_in_turns({"fast": partial(run, "fast", 0.001), "slow": partial(run, "slow", 0.05)})
     assert times["slow"] >= 0.05
     assert times["fast"] < 0.05
-    assert counted == {"fast": 1 + turns.ROUNDS, "slow": 1}
+    assert counted == {"fast": 1 + 2 * turns.ROUNDS, "slow": 1}
 
 
 def test_engines_whose_runs_take_long_get_a_second_turn_if_they_are_close(monkeypatch: pytest.MonkeyPatch):
     """The first turn of a run of seconds may be half as long again as all others."""
     monkeypatch.setattr(turns, "MAX_SECONDS", 0)
+    monkeypatch.setattr(turns, "SHORT", 0)
     took = {"first slow": [0.16, 0.1], "even": [0.13, 0.13], "slow": [0.3]}
 
     def run(name: str) -> dict[str, torch.Tensor]:

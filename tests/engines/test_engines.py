@@ -214,7 +214,7 @@ def test_a_small_network_runs_in_one_thread_where_that_is_faster(seconds: dict[i
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(onnx_engines, "seconds_of", seconds_of)
     monkeypatch.setattr(onnx_engines, "time_in_turns",
-                        lambda runs: {name: seconds_of(run) for name, run in runs.items()})
+                        lambda runs, rounds: {name: seconds_of(run) for name, run in runs.items()})
     engine = onnx_engines.OnnxEngine("onnxruntime", Job(net, net.outputs), opened, profile)
     small = seconds[2] < onnx_engines.SMALL_SECONDS
     best = 1 if small and seconds[1] < seconds[2] else 2
