@@ -8,13 +8,16 @@ import os
 import re
 import traceback
 from collections.abc import Iterable, Sequence
+from html import escape
 
 MAX_SHOWN = 100  # characters of a name or value in a message
 MAX_LISTED = 5  # names that one sentence lists
 
 _PLURALS = {"box": "boxes"}
-# C0 but tab and line feed, DEL, C1; marks that turn the direction of writing; half surrogate pairs.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# C0 but tab and line feed, DEL, C1; marks that turn the direction of writing; half surrogate pairs; two that are no
+# characters, which XML cannot contain.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+                      r"\ufffe\uffff]")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _OURS = os.path.dirname(__file__) + os.sep
 
@@ -34,6 +37,11 @@ def _escape(match: re.Match) -> str:
 def one_line(text: str) -> str:
     """Escape line feeds and tabs too, so that a name in a file cannot begin another line or column."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def html_text(text: str) -> str:
+    """Format text for an element or attribute of HTML or XML: it can neither add markup nor mislead a reader."""
+    return escape(printable(text))
 
 
 def shorten(text: str, most: int = MAX_SHOWN) -> str:

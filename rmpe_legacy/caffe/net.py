@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from html import escape
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ import rmpe_legacy
 from rmpe_legacy.errors import LayerError, NetError
 from rmpe_legacy.reading import first_line
 from rmpe_legacy.text_table import WIDTH, text_table
-from rmpe_legacy.wording import call_of_net, did_you_mean, one_line, printable, shorten, utf8
+from rmpe_legacy.wording import call_of_net, did_you_mean, html_text, one_line, printable, shorten, utf8
 
 from .layers.base import Shape, shape_text, shapes_text
 from .layers.gradient import overwrite, rewritten, share
@@ -393,9 +392,9 @@ class Net(nn.Module):
 
     def _repr_html_(self) -> str:
         """Notebooks show the same as a table."""
-        head, *rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self._rows())
+        head, *rows = ("".join(f"<td>{html_text(cell)}</td>" for cell in row) for row in self._rows())
         body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return (f"<details open><summary>Net {escape(self.extra_repr())}</summary><table><thead><tr>"
+        return (f"<details open><summary>Net {html_text(self.extra_repr())}</summary><table><thead><tr>"
                 f"{head.replace('td>', 'th>')}</tr></thead><tbody>{body}</tbody></table></details>")
 
     def _rows(self) -> list[tuple[str, ...]]:

@@ -72,7 +72,7 @@ def code_of(spec: LayerSpec, method: str) -> Iterator[None]:
         yield
     except RmpeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if registry.is_users_own(spec.type):
             raise spec.error(f"its {method} fails: {describe_error(error)}") from error
         is_nan = isinstance(error, ValueError) and str(error).startswith("cannot convert float")
@@ -99,7 +99,7 @@ def run_step(step: Step, bottoms: Sequence[Tensor], quick: bool = False) -> Sequ
     layer = step.layer
     try:
         tops = layer.forward(*bottoms) if quick and not _is_watched(layer) else layer(*bottoms)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _raise_explained(step, bottoms, error)
     return _as_many(step, tops)
 
@@ -112,7 +112,7 @@ def run_single(step: Step, bottom: Tensor) -> Tensor:
     layer = step.layer
     try:
         top = layer(bottom) if _is_watched(layer) else layer.forward(bottom)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _raise_explained(step, [bottom], error)
     return top if isinstance(top, Tensor) else _as_many(step, top)[0]
 
@@ -134,7 +134,7 @@ def _as_many(step: Step, tops: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     return tops
 
 
-def _raise_explained(step: Step, bottoms: Sequence[Tensor], error: Exception) -> NoReturn:
+def _raise_explained(step: Step, bottoms: Sequence[Tensor], error: Exception | SystemExit) -> NoReturn:
     """Raise an error of a layer's forward again, as a LayerError if it is none of ours and no bug."""
     spec = step.layer.spec
     users = registry.is_users_own(spec.type)
@@ -148,7 +148,7 @@ _TORCH_RAISES = (RuntimeError, ValueError, IndexError, TypeError, ArithmeticErro
 _COMPILERS = ("torch._", "torch.fx.")
 
 
-def _refusal(step: Step, bottoms: Sequence[Tensor], error: Exception, users: bool) -> str:
+def _refusal(step: Step, bottoms: Sequence[Tensor], error: Exception | SystemExit, users: bool) -> str:
     given = ", ".join(shape_text(tuple(bottom.shape)) for bottom in bottoms) or "no bottoms"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate" in str(error):
         tops = ", ".join(map(shape_text, step.top_shapes))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from html import escape
 
 from rmpe_legacy.formats.existing_files import REPORT_MARK
+from rmpe_legacy.wording import html_text
 
 from .verify import Difference, Verdict, difference_text
 
@@ -26,13 +26,14 @@ td.bar { width: 20em; min-width: 8em } .apart td { background: #fdecec } .by { c
 def html_report(verdict: Verdict) -> str:
     """Return the page: self-contained, without scripts. Bars are logarithmic; the mark is the accepted difference."""
     rows = "\n".join(_row(difference) for difference in verdict.differences)
-    notes = "".join(f"<p>Only in {escape(side)}: {escape(', '.join(blobs))}.</p>\n"
+    notes = "".join(f"<p>Only in {html_text(side)}: {html_text(', '.join(blobs))}.</p>\n"
                     for side, blobs in ((verdict.a, verdict.only_a), (verdict.b, verdict.only_b)) if blobs)
     return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">{REPORT_MARK}<title>{escape(verdict.a)} and {escape(verdict.b)}</title>
+<html lang="en"><head><meta charset="utf-8">{REPORT_MARK}
+<title>{html_text(verdict.a)} and {html_text(verdict.b)}</title>
 <style>{_STYLE}</style></head><body>
-<h1 class="{'yes' if verdict.same else 'no'}">{escape(verdict.sentence)}</h1>
-<p>A: {escape(verdict.a)}<br>B: {escape(verdict.b)}<br>Run on: {escape(verdict.inputs)}</p>
+<h1 class="{'yes' if verdict.same else 'no'}">{html_text(verdict.sentence)}</h1>
+<p>A: {html_text(verdict.a)}<br>B: {html_text(verdict.b)}<br>Run on: {html_text(verdict.inputs)}</p>
 {notes}<table>
 <tr><th>blob</th><th>difference relative to the blob's range ({_FLOOR:g} to 1; the mark is the accepted difference)</th>
 <th>relative</th><th>largest</th><th>ulp</th></tr>
@@ -43,13 +44,13 @@ def html_report(verdict: Verdict) -> str:
 
 def _row(d: Difference) -> str:
     apart = not d.is_same
-    name = f"{escape(d.blob)}<div class=by>{escape(d.made_by)}</div>"
+    name = f"{html_text(d.blob)}<div class=by>{html_text(d.made_by)}</div>"
     bar = (f'<div class=track><i style="width:{_place(d.relative):.1f}%"></i>'
            f'<b style="left:{_place(d.allowed):.1f}%"></b></div>')
     if math.isfinite(d.relative):
         numbers = "".join(f"<td class=n>{value:.3g}</td>" for value in (d.relative, d.absolute, d.ulp))
     else:
-        numbers = f"<td colspan=3>{escape(difference_text(d))}</td>"
+        numbers = f"<td colspan=3>{html_text(difference_text(d))}</td>"
     return f"<tr{' class=apart' if apart else ''}><td>{name}</td><td class=bar>{bar}</td>{numbers}</tr>"
 
 

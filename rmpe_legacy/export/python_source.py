@@ -231,12 +231,13 @@ class _Names:
 
 
 def identifier(name: str) -> str:
-    """Return a Caffe name as a Python identifier: conv4-2 is conv4_2, 1x1 is _1x1, __init__ is _init__.
+    """Return a Caffe name as a Python identifier: conv4-2 is conv4_2, 1x1 is _1x1, __init__ is _init__;
+    "unnamed" if it has no ASCII letter or digit.
 
     A name with two leading underscores would be mangled inside a class, or be a special method.
     """
-    plain = re.sub(r"\W", "_", name, flags=re.ASCII) or "unnamed"
-    plain = re.sub(r"^__+", "_", plain)
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+    plain = re.sub(r"^__+", "_", plain) if plain.strip("_") else "unnamed"
     plain = f"_{plain}" if plain[0].isdigit() else plain
     return f"{plain}_" if keyword.iskeyword(plain) else plain
 

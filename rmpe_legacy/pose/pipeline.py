@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import warnings
 from dataclasses import dataclass, replace
-from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -15,7 +14,7 @@ import torch
 
 from rmpe_legacy.caffe.inputs import usable_device
 from rmpe_legacy.errors import InputError, RmpeError
-from rmpe_legacy.wording import pluralize
+from rmpe_legacy.wording import html_text, pluralize
 
 from .alphapose_nms import alphapose_nms
 from .crop import can_crop, grow_boxes
@@ -99,11 +98,11 @@ class PoseResult:
     def _repr_html_(self) -> str:
         """Notebooks show the drawing and the number of people."""
         if self.people is None or self.image is None:
-            return f"<pre>{escape(repr(self))}</pre>"
+            return f"<pre>{html_text(repr(self))}</pre>"
         persons = pluralize(len(self.people), "person")
         data = base64.b64encode(encode_image(self.plot(), ".jpg")).decode("ascii")
         return (f'<figure><img style="max-width: 100%" src="data:image/jpeg;base64,{data}" alt="skeletons of '
-                f'{persons}"><figcaption>{escape(self.people.image)}: {persons}, '
+                f'{persons}"><figcaption>{html_text(self.people.image)}: {persons}, '
                 f"{pluralize(len(self.proposals), 'detection')}</figcaption></figure>")
 
     def __repr__(self) -> str:

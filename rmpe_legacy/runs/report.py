@@ -9,7 +9,6 @@ import base64
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from rmpe_legacy.pose.joints import MPII16, JointSet
 from rmpe_legacy.pose.labels import place_labels
 from rmpe_legacy.pose.pipeline import PoseResult
 from rmpe_legacy.pose.results import Persons, Poses
-from rmpe_legacy.wording import pluralize
+from rmpe_legacy.wording import html_text, pluralize
 
 from .report_images import CropPanel, Panels
 
@@ -75,8 +74,8 @@ def page(summary: Summary, shown: Sequence[ReportImage]) -> str:
     return "\n".join([
         "<!DOCTYPE html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(summary.title)}</title>", f"<style>\n{style()}</style>", "</head>", "<body>", *body, "</body>",
-        "</html>", ""])
+        f"<title>{html_text(summary.title)}</title>", f"<style>\n{style()}</style>", "</head>",
+        "<body>", *body, "</body>", "</html>", ""])
 
 
 def style() -> str:
@@ -90,24 +89,25 @@ def section(i: int, shown: ReportImage) -> str:
 
 
 def _head(summary: Summary, shown: Sequence[ReportImage]) -> Iterator[str]:
-    yield f"<header><h1>{escape(summary.title)}</h1>"
+    yield f"<header><h1>{html_text(summary.title)}</h1>"
     yield ("<p>For each image: the detector's boxes, the pose in each box, and the persons that the pose NMS made of "
            "the poses. Each person has a letter and a colour; the poses merged into it have the same colour.</p>")
     yield "<dl>"
     for name, value in summary.facts.items():
-        yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
+        yield f"<dt>{html_text(name)}</dt><dd>{html_text(value)}</dd>"
     yield "</dl>"
     if summary.table:
-        yield f'<pre class="scroll">{escape(summary.table)}</pre>'
+        yield f'<pre class="scroll">{html_text(summary.table)}</pre>'
     if summary.images - len(summary.skipped) > len(shown):
         yield f"<p>The first {len(shown)} of {summary.images - len(summary.skipped)} images are shown.</p>"
     if summary.skipped:
         yield f"<p>Skipped, because they could not be read: {len(summary.skipped)}</p><ul>"
-        yield from (f"<li>{escape(reason)}</li>" for reason in list(summary.skipped.values())[:MAX_REPORT_IMAGES])
+        yield from (f"<li>{html_text(reason)}</li>" for reason in list(summary.skipped.values())[:MAX_REPORT_IMAGES])
         yield "</ul>"
     yield "</header>"
     if len(shown) > 1:
-        links = "".join(f'<li><a href="#picture-{i + 1}">{escape(each.name)}</a></li>' for i, each in enumerate(shown))
+        links = "".join(f'<li><a href="#picture-{i + 1}">{html_text(each.name)}</a></li>'
+                        for i, each in enumerate(shown))
         yield f'<nav aria-label="Images"><ul>{links}</ul></nav>'
 
 
@@ -115,7 +115,7 @@ def _section(i: int, shown: ReportImage) -> Iterator[str]:
     width, height = shown.people.size_wh
     proposals, persons = len(shown.people.proposals), len(shown.people.nms_result.persons)
     yield f'<section id="picture-{i + 1}" aria-labelledby="name-{i + 1}">'
-    yield f'<h2 id="name-{i + 1}">{escape(shown.name)}</h2>'
+    yield f'<h2 id="name-{i + 1}">{html_text(shown.name)}</h2>'
     beyond = f", {pluralize(shown.people.beyond, 'detection')} outside the image" if shown.people.beyond else ""
     yield (f'<p class="soft">{width} × {height} pixels; {pluralize(proposals, "detection")}, '
            f"{pluralize(persons, 'person')}{beyond}</p>")
@@ -161,10 +161,10 @@ def _views(i: int, shown: ReportImage) -> Iterator[str]:
 
 def _view(i: int, size_wh: tuple[int, int], shapes: Iterable[str], alt: str, caption: str) -> Iterator[str]:
     width, height = size_wh
-    yield (f'<figure><svg class="view" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}">'
+    yield (f'<figure><svg class="view" viewBox="0 0 {width} {height}" role="img" aria-label="{html_text(alt)}">'
            f'<use href="#image-{i + 1}"/>')
     yield from shapes
-    yield f"</svg><figcaption>{escape(caption)}</figcaption></figure>"
+    yield f"</svg><figcaption>{html_text(caption)}</figcaption></figure>"
 
 
 def _box(box: Sequence[int], color: str, size_wh: tuple[int, int]) -> str:
@@ -188,7 +188,7 @@ def _skeleton(joints: np.ndarray, scores: np.ndarray, size_wh: tuple[int, int], 
     for hue in dict.fromkeys(hue for _, _, hue in limbs):
         path = "".join(stroke for stroke, (_, _, own) in zip(strokes, limbs, strict=True) if own == hue)
         results.append(f'<path class="limb" d="{path}" stroke="{hue}" stroke-width="{_n(size / 180)}"/>')
-    return f"<g>{f'<title>{escape(title)}</title>' if title else ''}{''.join(results)}</g>"
+    return f"<g>{f'<title>{html_text(title)}</title>' if title else ''}{''.join(results)}</g>"
 
 
 def _sure(joints: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -217,7 +217,7 @@ def _labels(corners_xy: ArrayLike, texts: Sequence[str], colors: Sequence[str],
     sizes = [(_text_width(text) * height, 1.2 * height) for text in texts]
     corners = place_labels(corners_xy, sizes, size_wh).tolist()
     return [f'<rect class="tag" x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" fill="{color}"/>'
-            f'<text x="{_n(x + w / 2)}" y="{_n(y + 0.94 * height)}" font-size="{_n(height)}">{escape(text)}</text>'
+            f'<text x="{_n(x + w / 2)}" y="{_n(y + 0.94 * height)}" font-size="{_n(height)}">{html_text(text)}</text>'
             for (x, y), (w, h), text, color in zip(corners, sizes, texts, colors, strict=True)]
 
 
@@ -283,7 +283,7 @@ def _crop(p: int, crop: CropPanel, shown: ReportImage) -> Iterator[str]:
     yield f'<div class="crop"><h4>Pose {p + 1} <span class="soft">box {box}</span></h4>'
     skeleton = _skeleton(crop.points * (200, 200 * crop.aspect), shown.people.poses.scores[p], (300, 300), color=None,
                          joint_set=shown.people.joints)
-    alt, height = escape(f"Crop of {what}, with its pose"), _n(200 * crop.aspect)
+    alt, height = html_text(f"Crop of {what}, with its pose"), _n(200 * crop.aspect)
     yield (f'<figure><svg class="view" viewBox="0 0 200 {height}" role="img" aria-label="{alt}">'
            f'<image width="200" height="{height}" preserveAspectRatio="none" href="{_data(crop.crop)}"/>'
            f"{skeleton}</svg>"
@@ -296,7 +296,8 @@ def _crop(p: int, crop: CropPanel, shown: ReportImage) -> Iterator[str]:
 
 
 def _figure(jpeg: bytes, alt: str, caption: str) -> str:
-    return (f'<figure><img src="{_data(jpeg)}" alt="{escape(alt)}"><figcaption>{escape(caption)}</figcaption></figure>')
+    return (f'<figure><img src="{_data(jpeg)}" alt="{html_text(alt)}"><figcaption>{html_text(caption)}</figcaption>'
+            "</figure>")
 
 
 def _data(jpeg: bytes) -> str:

@@ -170,6 +170,12 @@ class TestFiles:
         assert "\x1b" not in page
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
+    def test_svg_is_xml_whatever_the_names_are(self, tmp_path):
+        path = tmp_path / "net.prototxt"
+        path.write_text(SMALL.replace('"b1_conv2"', '"]]>--><![CDATA[&\\000\\377\\357\\277\\276"'), "utf-8")
+        draw_network(path, tmp_path / "net.svg")
+        assert any("]]>" in text for text in ET.parse(tmp_path / "net.svg").getroot().itertext())
+
     def test_png_is_an_image_with_boxes(self, small, tmp_path):
         draw_network(small, tmp_path / "net.png")
         image = cv2.imread(str(tmp_path / "net.png"))

@@ -306,16 +306,19 @@ class TestMistakes:
         assert isinstance(caught.value.__cause__, cause)
 
     @pytest.mark.parametrize("method", ["__init__", "setup", "reshape", "forward", "backward"])
-    def test_what_its_methods_raise(self, load, method):
+    @pytest.mark.parametrize(("raised", "words"), [
+        ('KeyError("my own mistake")', r"KeyError: 'my own mistake'"), ("SystemExit(0)", "SystemExit: 0"),
+    ])
+    def test_what_its_methods_raise(self, load, method, raised, words):
         code = textwrap.dedent(SCALE).replace("float(self.param_str)", "1.0") + textwrap.dedent(f"""
             class L(L):
                 def {method}(self, *args):
-                    raise KeyError("my own mistake")
+                    raise {raised}
         """)
-        words = rf"py \(Python\): its {method} fails: KeyError: 'my own mistake' \(.*py:\d+\)"
-        with pytest.raises(RmpeError, match=words) as caught:
+        sentence = rf"py \(Python\): its {method} fails: {words} \(.*py:\d+\)"
+        with pytest.raises(RmpeError, match=sentence) as caught:
             load(textwrap.indent(code, "    "))(x(requires_grad=True))["y"].sum().backward()
-        assert isinstance(caught.value.__cause__, KeyError)
+        assert isinstance(caught.value.__cause__, KeyError | SystemExit)
 
 
 class TestRoIDataLayer:

@@ -1,5 +1,6 @@
 """load_net: unknown things strict and lenient, layers of one's own, weights that do not fit."""
 
+import sys
 import time
 import warnings
 from typing import ClassVar
@@ -457,6 +458,8 @@ class TestOwnLayers:
         ({"setup": lambda self, *bottom: [self.declare("a", (2,)), self.declare("a", (3,))]},
          "declares two parameters of one name; its parameters are a, a"),
         ({"forward": lambda self, x: x @ x}, "its forward fails on 2 x 3: RuntimeError: "),
+        ({"setup": lambda self, *bottom: sys.exit(0)}, f"its setup fails: SystemExit: 0 ({__file__}:"),
+        ({"forward": lambda self, x: sys.exit(0)}, "its forward fails on 2 x 3: SystemExit: 0 ("),
         ({"forward": lambda self, x: None}, "its forward returns NoneType; it must return a Tensor or a tuple of them"),
         ({"forward": lambda self, x: [x.numpy()]}, "its forward returns list; it must return a Tensor or a tuple of"),
     ])

@@ -4,7 +4,7 @@ import pytest
 
 from rmpe_legacy.caffe.layers import known_types
 from rmpe_legacy.caffe.proto.schema import load_schema
-from rmpe_legacy.wording import call_of_net, did_you_mean, printable, shorten
+from rmpe_legacy.wording import call_of_net, did_you_mean, html_text, printable, shorten
 
 FIELDS = load_schema("rmpe")
 
@@ -69,10 +69,15 @@ class TestDidYouMean:
     ("plain \u7b2c \U0001f600 é", "plain \u7b2c \U0001f600 é"), ("two\nlines\tand a tab", "two\nlines\tand a tab"),
     ("\x1b[31mred\x07", "\\x1b[31mred\\x07"), ("\udcff\udc80", "\\xff\\x80"), ("\ud800", "\\ud800"),
     ("a\rb\x85\u2028", "a\\x0db\\x85\\u2028"), ("\x7f", "\\x7f"),
+    ("\ufffe\uffff", "\\ufffe\\uffff"),
 ])
 def test_what_could_control_a_terminal_is_escaped(text, shown):
     assert printable(text) == shown
     printable(text).encode("utf-8")
+
+
+def test_a_name_in_a_page_is_text():
+    assert html_text('<b class="x">\x1b\u202e&') == "&lt;b class=&quot;x&quot;&gt;\\x1b\\u202e&amp;"
 
 
 def test_a_name_in_a_message_is_one_short_line():

@@ -462,6 +462,22 @@ class TestHostileNames:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.stdout == "torch.Size([1, 2])\n", done.stderr
 
+    @pytest.mark.parametrize("names", [("卷积", "池化"), ("_", "__"), ("+", "-")])
+    def test_names_without_a_latin_letter(self, rmpe, names):
+        """A name with two leading underscores would be another one inside a class."""
+        files = network(DATA + "".join(
+            f'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}"\n'
+            '  inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }\n'
+            for bottom, name in zip(("data", names[0]), names, strict=True)))
+        code, out, err = rmpe("convert", *files, "out.py")
+        assert (code, err) == (0, "")
+        assert "the same" in out
+
+    def test_a_comparison_shows_names_as_text(self, rmpe):
+        files = network(DATA + 'layer { name: "a" type: "Power" bottom: "data" top: "<i>\\033[31m\\342\\200\\256" }\n')
+        assert rmpe("convert", *files, "out.onnx")[0] == 0
+        assert "&lt;i&gt;\\x1b[31m\\u202e<" in Path("out.onnx.verify.html").read_text("utf-8")
+
     def test_a_file_name_cannot_end_the_docstring(self, rmpe):
         name = 'a"""\nopen("RAN", "w")\n"""'
         code, out, err = rmpe("convert", *network(SLASHES, name), "out.py")

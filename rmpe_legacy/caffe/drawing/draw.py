@@ -8,13 +8,12 @@ from pathlib import Path
 
 from rmpe_legacy.errors import RmpeError
 from rmpe_legacy.files import check_places, write_together
-from rmpe_legacy.wording import pluralize
+from rmpe_legacy.wording import html_text, pluralize
 
 from ..describe import describe_net
 from ..load import read_net
 from .graph import NetworkGraph, box_lines, network_graph
 from .layout import box_size, dot_source, lay_out
-from .markup import escaped
 from .png import to_png
 from .svg import to_svg
 
@@ -87,5 +86,5 @@ def _file(graph: NetworkGraph, suffix: str) -> bytes:
 
 
 def _page(graph: NetworkGraph, summary: str, table: str) -> bytes:
-    return _PAGE.format(title=escaped(graph.title), summary=escaped(summary), svg=to_svg(graph, lay_out(graph)),
-                        table=escaped(table)).encode()
+    return _PAGE.format(title=html_text(graph.title), summary=html_text(summary), svg=to_svg(graph, lay_out(graph)),
+                        table=html_text(table)).encode()

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
 
-from rmpe_legacy.wording import printable
-
-
-def escaped(words: str) -> str:
-    """Return text for XML, without characters that XML cannot contain or that could mislead a reader."""
-    return escape(printable(words))
+from rmpe_legacy.wording import html_text, printable
 
 
 def quoted(words: str) -> str:
@@ -23,7 +17,7 @@ def document(width: float, height: float, font: str, font_size: int, title: str,
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{font}" font-size="{font_size}">',
-        f"<title>{escaped(title)}</title>", *elements, "</svg>", ""])
+        f"<title>{html_text(title)}</title>", *elements, "</svg>", ""])
 
 
 def rectangle(box: tuple[float, float, float, float], radius: float, fill: str, stroke: str) -> str:
@@ -35,4 +29,4 @@ def rectangle(box: tuple[float, float, float, float], radius: float, fill: str, 
 
 def text(x: float, y: float, words: str, attributes: str = "") -> str:
     """Return a line of text whose baseline starts at (x, y), unless `attributes` give another anchor."""
-    return f'<text x="{x:.1f}" y="{y:.1f}"{attributes and " " + attributes}>{escaped(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}"{attributes and " " + attributes}>{html_text(words)}</text>'

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rmpe_legacy.wording import html_text
+
 from .graph import Box, NetworkGraph, box_lines, box_title
 from .layout import LINE, PADDING, Layout
-from .markup import document, escaped, rectangle, text
+from .markup import document, rectangle, text
 
 HEAD = 26  # px above the drawing, for its title
 FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
@@ -71,7 +73,7 @@ def _edges(graph: NetworkGraph, layout: Layout) -> Iterator[str]:
     for (a, b, blob), path in zip(graph.edges, layout.paths, strict=True):
         (x, y), *rest = path
         line = f"M{x:.1f} {y:.1f}{'C' if layout.curved else 'L'}" + " ".join(f"{u:.1f} {v:.1f}" for u, v in rest)
-        title = escaped(f"{blob}: {graph.boxes[a].name} to {graph.boxes[b].name}")
+        title = html_text(f"{blob}: {graph.boxes[a].name} to {graph.boxes[b].name}")
         yield (f'<path d="{line}" fill="none" stroke="{_LINE}" stroke-linejoin="round" marker-end="url(#tip)">'
                f"<title>{title}</title></path>")
 
@@ -79,7 +81,7 @@ def _edges(graph: NetworkGraph, layout: Layout) -> Iterator[str]:
 def _boxes(graph: NetworkGraph, layout: Layout) -> Iterator[str]:
     for box, place in zip(graph.boxes, layout.boxes, strict=True):
         x, y, w, _ = place
-        yield f"<g><title>{escaped(box_title(box))}</title>{rectangle(place, 4, fill_of(box), _LINE)}"
+        yield f"<g><title>{html_text(box_title(box))}</title>{rectangle(place, 4, fill_of(box), _LINE)}"
         for i, line in enumerate(box_lines(box)):
             weight = ' font-weight="bold"' if i == 0 else ""
             yield text(x + w / 2, y + PADDING + LINE * (i + 0.75), line, f'text-anchor="middle"{weight}')
@@ -93,4 +95,4 @@ def _shared(graph: NetworkGraph, layout: Layout) -> Iterator[str]:
         x, y, u, v = xa + wa, ya + ha / 2, xb + wb, yb + hb / 2
         bulge = max(x, u) + 16
         yield (f'<path d="M{x:.1f} {y:.1f}C{bulge:.1f} {y:.1f} {bulge:.1f} {v:.1f} {u:.1f} {v:.1f}" fill="none" '
-               f'stroke="{_SHARED}" stroke-dasharray="4 3"><title>shared parameter {escaped(name)}</title></path>')
+               f'stroke="{_SHARED}" stroke-dasharray="4 3"><title>shared parameter {html_text(name)}</title></path>')

@@ -91,7 +91,7 @@ class Python(Layer):
 
     @contextmanager
     def users_code(self, method: str) -> Iterator[None]:
-        """Convert an exception of the user's method to a LayerError.
+        """Convert an exception of the user's method, or its sys.exit, to a LayerError.
 
         Raises:
             LayerError: The method raised; the message gives its file and line.
@@ -100,7 +100,7 @@ class Python(Layer):
             yield
         except RmpeError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # SystemExit would end the command with the exit code 0
             raise self.spec.error(f"its {method} fails: {describe_error(error)}") from error
 
     def make(self, index: int, stored: StoredBlob | None) -> nn.Parameter:
