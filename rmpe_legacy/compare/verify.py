@@ -330,7 +330,7 @@ def _allow_for_rounding(differences: list[Difference], a: Runner, ran: RunResult
     own: dict[str, float] = {}
 
     def see(blob: str, exact: np.ndarray) -> None:
-        if (rounded := ran.blobs.get(blob)) is not None:
+        if (rounded := ran.blobs.get(blob)) is not None and blob not in ran.random:
             own[blob] = difference(blob, "", exact, rounded).relative
             if blob in ran.saturating and exact.shape == rounded.shape:
                 smallest = _COARSE if blob in ran.coarse else _SMALLEST
