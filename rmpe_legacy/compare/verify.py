@@ -330,7 +330,7 @@ def _allow_for_rounding(differences: list[Difference], a: Runner, ran: RunResult
     own: dict[str, float] = {}
 
     def see(blob: str, exact: np.ndarray) -> None:
-        if (rounded := ran.blobs.get(blob)) is not None:
+        if (rounded := ran.blobs.get(blob)) is not None and blob not in ran.random:
             own[blob] = difference(blob, "", exact, rounded).relative
             if blob in ran.saturating and exact.shape == rounded.shape:
                 smallest = _COARSE if blob in ran.coarse else _SMALLEST
@@ -372,12 +372,12 @@ def _inputs(a: Runner, b: Runner, given: dict[str, np.ndarray], limits: tuple[fl
             shape = (shape[0] + extra_batch, *shape[1:])
             given[name] = random_input(random, shape, limits)
             description.append(f"{name} {shape_text(shape)} random in {limits[0]:g} to {limits[1]:g}, seed {seed}")
-    if not given:
+    if not given and {} not in (a.inputs(), b.inputs()):  # a network whose layers make all blobs has no inputs
         raise NetError(f"neither {a.title} nor {b.title} names its inputs; give them with --input")
     for name, value in given.items():
         if not np.isfinite(value).all():
             raise NetError(f"input {name!r} has values that are nan or infinite, which hide differences; give others")
-    return given, "; ".join(description)
+    return given, "; ".join(description) or "no inputs"
 
 
 def random_input(random: np.random.Generator, shape: Shape, limits: tuple[float, float] = RANGE) -> np.ndarray:

@@ -104,7 +104,7 @@ def _join(graph: Graph, first: Node, second: Node) -> Node | None:
 def is_foldable(layer: Layer, top: Dims) -> bool:
     """Return whether a layer is linear with an output channel on axis 1, and does not share its weights."""
     kind = layer.spec.type
-    if kind in ("Convolution", "Deconvolution"):
+    if kind in ("Convolution", "ConvolutionDeeplab", "HoleConvolution", "Deconvolution"):
         return layer.channel_axis == 1
     return kind == "InnerProduct" and layer.lead == 1 and len(top) == 2
 
@@ -138,6 +138,8 @@ def _is_affine(layer: Layer, channels: int) -> bool:
         return True
     if kind == "BN=segnet":
         return not layer.learn
+    if kind == "BN=averaged":
+        return layer.spec.phase == "TEST" and not layer.of_batch
     return kind in _STORED and layer.spec.phase == "TEST"
 
 

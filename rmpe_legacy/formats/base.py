@@ -196,8 +196,8 @@ class ExactRunner(Runner, Protocol):
     """A runner that can also compute in double precision."""
 
     def exact(self, inputs: Arrays, given: Arrays, see: Callable[[str, np.ndarray], None]) -> None:
-        """Run the network in double precision, with the blobs of `given` as they are; call see(blob, value) for the
-        others, each as soon as it is known, so that they need not be in memory together."""
+        """Run the network in double precision, where layers read the blobs of `given` as they are; call see(blob, value)
+        with what it makes of each, as soon as that is known, so that they need not be in memory together."""
 
 
 @runtime_checkable
@@ -323,7 +323,7 @@ class NetRunner:
             shapes.update((name, tuple(value.shape)) for name, value in values.items())
             values |= {name: values[step.top[0]].reshape(shapes[name]) for name in step.alters if name in shapes}
             for name, value in values.items():
-                if last[name] is step and name not in given:
+                if last[name] is step:  # before what is given takes its place
                     see(name, value.detach().cpu().numpy())
 
         try:

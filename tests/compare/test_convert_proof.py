@@ -621,6 +621,23 @@ layer { name: "end" type: "Power" bottom: "chosen" top: "end" power_param { scal
         verdict = verify(net, OnnxRunner(Path("other.onnx"), "other.onnx"), x)
         assert verdict.first.blob == "end"
 
+    def test_rounding_explains_a_difference_of_what_it_reads(self, rmpe):
+        powers = """layer { name: "up" type: "Power" bottom: "sum" top: "up" power_param { shift: 10000 } }
+            layer { name: "down" type: "Power" bottom: "up" top: "down" power_param { shift: -10000 } }"""
+        text = self.TEXT.replace('layer { name: "l" bottom: "sum"', powers + ' layer { name: "l" bottom: "down"')
+        files = network(text % CHOOSING["ArgMax"])
+        assert rmpe("convert", *files, "net.onnx")[0] == 0
+        model = onnx.load("net.onnx")
+        self.change(model, np.ones((2, 2, 1, 1), "f4"), np.array([1, 1 + 1e-4, 1, 1], "f4").reshape(2, 2, 1, 1))
+        onnx.save(model, "net.onnx")
+        x = np.ones((1, 2, 5, 5), np.float32)
+        x[0, 0] = 2.0**-11 - 2e-5  # 10001 and this are rounded down, and with 1e-4 more up, by about 2^-11
+        verdict = verify(NetRunner(load_net(*files), "net"), OnnxRunner(Path("net.onnx"), "net.onnx"), {"data": x})
+        assert "down" in verdict.given
+        down = next(each for each in verdict.differences if each.blob == "down")
+        assert verdict.tolerance < down.relative < down.allowed < 1e-2
+        assert verdict.same, verdict
+
     @pytest.mark.parametrize("chosen", ["ArgMax", "mask"])
     def test_in_a_python_module(self, rmpe, chosen):
         relu = 'layer { name: "in place" type: "ReLU" bottom: "sum" top: "sum" }\n'

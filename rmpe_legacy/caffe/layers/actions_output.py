@@ -32,7 +32,6 @@ class PyActions(Layer):
     works_in_place = False
     chooses_rows = True
     unforced = (0,)
-    not_exportable = "is not supported"
 
     def setup(self, *bottom: Shape) -> None:
         values = parameters(self.spec)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import UNWRITTEN, Count, Layer, Shape, count, shape_text, shapes_text
+from .base import Count, Layer, Shape, count, shape_text, shapes_text
 from .registry import register
 
 LEAST = 1000  # places that ArgMaxAll returns at least
@@ -27,7 +27,6 @@ class _Choice(Layer):
     tops: Count = 1
     works_in_place = False
     chooses_rows = True
-    not_exportable = UNWRITTEN
 
     def named(self, bottom: Sequence[Shape]) -> str:
         """The bottoms with their shapes, for an error message."""
@@ -76,7 +75,8 @@ class ArgMaxMy(_Choice):
         self.check_row(bottom[:2])
         if bottom[0] != bottom[1] or (param.has("axis") and self.axis(param.axis, 4) != 3):
             raise self.spec.error(f"needs two bottoms of one shape, and axis 3 or none; they are {self.named(bottom)}")
-        return [self._top(self.least)]
+        rows = self.spec.assumed_rows
+        return [self._top(self.least if rows is None else rows)]
 
     def _top(self, kept: int) -> Shape:
         param = self.spec.get("argmax_param")
@@ -126,7 +126,7 @@ class FlagsToIndices(_Choice):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         self.check_row(bottom)
-        return [(0, 1, 1, 1)]
+        return [(self.spec.assumed_rows or 0, 1, 1, 1)]
 
     def forward(self, flags: Tensor) -> Tensor:
         return (flags.detach().reshape(-1) == 1).nonzero().to(flags.dtype).view(-1, 1, 1, 1)
@@ -173,7 +173,7 @@ class SlidingWindowIndex(_Choice):
         if n != 1 or len(bottom[0]) != 4 or bottom[1] != (1, 1, 1, (h + 1) * (w + 1)):
             raise self.spec.error(f"needs a map (1, C, H, W) and flags 1 x 1 x 1 x {(h + 1) * (w + 1)}; its second "
                                   f"bottom is {shape_text(bottom[1])}")
-        return [(1, c, *self.window)]
+        return [(self.spec.rows, c, *self.window)]
 
     def forward(self, x: Tensor, flags: Tensor) -> Tensor:
         (h, w), wide = self.window, x.shape[3]

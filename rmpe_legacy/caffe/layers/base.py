@@ -22,7 +22,6 @@ from rmpe_legacy.wording import printable
 from .fillers import fill
 
 JUDGES = "compares with labels"  # `not_exportable` of losses and of layers that measure accuracy
-UNWRITTEN = "has no form in ONNX or model.py yet"  # `not_exportable` of layers that have no emitters
 
 Shape = tuple[int, ...]
 MAX_AXES = 32  # of one blob: kMaxBlobAxes (blob.hpp:13)

@@ -20,7 +20,7 @@ from rmpe_legacy.caffe.proto.blobs import StoredBlob
 from rmpe_legacy.caffe.proto.message import Message
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import MAX_AXES, UNWRITTEN, Layer, Shape, count, shape_text
+from .base import MAX_AXES, Layer, Shape, count, shape_text
 from .registry import Choice, chooses, register
 
 AXES = (0, 2, 3)
@@ -258,7 +258,6 @@ class AveragedBN(MovingBN):
 
     params = ("bn_param",)
     least_axes = 4
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("bn_param")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .base import UNWRITTEN, Layer, Shape, count, shape_text
+from .base import Layer, Shape, count, shape_text
 from .loss import Loss, given
 from .registry import register
 
@@ -21,7 +21,6 @@ class _Capsules(Layer):
     """Base: rows cut into capsules."""
 
     works_in_place = False
-    not_exportable = UNWRITTEN
 
 
 def dividing(layer: Layer, bottom: Shape, field: str) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 from rmpe_legacy.caffe.proto.upgrade import upgrade_net
 from rmpe_legacy.caffe.spec import LayerSpec, NetState, layer_specs
 
-from .base import UNWRITTEN, Layer, Shape, count, rows, shape_text
+from .base import Layer, Shape, count, rows, shape_text
 from .embed import Embed
 from .fed import FedLayer
 from .gradient import pointwise
@@ -84,7 +84,6 @@ class BeamSearchNode(Layer):
     tops = (3, None)
     works_in_place = False
     chooses_rows = True
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("beam_search_param")

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from rmpe_legacy.caffe.spec import LayerSpec
 from rmpe_legacy.ops.losses import FLT_MIN
 
-from .base import JUDGES, UNWRITTEN, Layer, Shape, count, rows, shape_text
+from .base import JUDGES, Layer, Shape, count, rows, shape_text
 from .loss import Loss, given
 from .registry import Choice, chooses, register
 
@@ -45,7 +45,6 @@ class ClassWiseProduct(Layer):
     bottoms = 2
     works_in_place = False
     refuses = unforced = (1,)
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         param = self.spec.get("classwise_product_param")

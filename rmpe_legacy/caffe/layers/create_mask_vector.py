@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .gradient import severed
 from .registry import register
 
@@ -22,7 +22,6 @@ class CreateMaskVector(Layer):
     works_in_place = False
     refuses = (0,)
     is_discontinuous = True
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         n, c, *_ = self.nchw(bottom[0])

@@ -11,12 +11,18 @@ from torch import Tensor
 
 from rmpe_legacy.errors import RmpeError
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .permutohedral import Lattice
 from .registry import register
 
 STEPS = 10  # of mean field inference
 TINY = 1e-20  # keeps a norm of 0 from dividing
+
+
+def places(h: int, w: int) -> np.ndarray:
+    """Column and row of each pixel, (h * w, 2) float32."""
+    rows, columns = np.mgrid[:h, :w].astype(np.float32)
+    return np.stack([columns.ravel(), rows.ravel()], 1)
 
 
 @register("DenseCRF", form="")
@@ -32,7 +38,6 @@ class DenseCRF(Layer):
     bottoms = 2
     works_in_place = False
     is_discontinuous = True
-    not_exportable = UNWRITTEN
     refuses = unforced = (0, 1)
 
     def setup(self, *bottom: Shape) -> None:
@@ -51,12 +56,11 @@ class DenseCRF(Layer):
 
     def forward(self, scores: Tensor, image: Tensor) -> Tensor:
         param, (h, w) = self.spec.get("densecrf_param"), scores.shape[2:]
-        rows, columns = (place.ravel().astype(np.float32) for place in np.mgrid[:h, :w])
-        spatial = self._with_norm(np.stack([columns / np.float32(self.near[0]), rows / np.float32(self.near[1])], 1))
+        spatial = self._with_norm(places(h, w) / np.array(self.near, np.float32))
         labels = []
         for one, picture in zip(scores.detach(), image.detach(), strict=True):
             colors = (picture.cpu().trunc().long() & 255).flatten(1).flip(0).numpy().astype(np.float32)
-            features = np.stack([columns, rows, *colors], 1) / np.array(self.alike, np.float32)
+            features = np.concatenate([places(h, w), colors.T], 1) / np.array(self.alike, np.float32)
             filters = ((param.wt_gauss, *spatial), (param.wt_bilateral, *self._with_norm(features)))
             unary = one.flatten(1)
             shares = unary.softmax(0)

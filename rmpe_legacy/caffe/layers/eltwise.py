@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import FLT_MAX, UNWRITTEN, Layer, Shape, shape_text
+from .base import FLT_MAX, Layer, Shape, shape_text
 from .gradient import Memory
 from .registry import Choice, chooses, register
 
@@ -197,7 +197,6 @@ class EltwiseDifference(Eltwise):
     """The same with SUBTRACT: bottom 0 minus bottom 1. Source: eltwise_layer.cpp of RojunLin/R-3CNN@bc13b36."""
 
     works_in_place = False
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         super().setup(*bottom)

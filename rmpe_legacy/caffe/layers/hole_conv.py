@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from rmpe_legacy.caffe.proto.blobs import StoredBlob
 
-from .base import UNWRITTEN, Shape, count, shape_text
+from .base import Shape, count, shape_text
 from .conv import Convolution
 from .registry import register
 
@@ -16,7 +16,6 @@ class ConvolutionDeeplab(Convolution):
 
     params = ("convolution_deeplab_param",)
     dilation_field = "hole"
-    not_exportable = UNWRITTEN
     caffe_source = "conv_deeplab_layer.cpp"
 
     def setup(self, *bottom: Shape) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import Choice, chooses, register
 
 UNREPEATED = 4  # height of a bottom whose last row and column virtual-pooling-caffe does not repeat
@@ -127,7 +127,6 @@ class DoubledInterp(Layer):
 
     works_in_place = False
     exact = True
-    not_exportable = UNWRITTEN
 
     def setup(self, *bottom: Shape) -> None:
         if len(bottom[0]) != 4:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .base import UNWRITTEN, Layer, Shape, count, rows, shape_text
+from .base import Layer, Shape, count, rows, shape_text
 from .gradient import severed
 from .registry import register
 
@@ -40,7 +40,6 @@ class _Matching(Layer):
     bottoms = 2
     works_in_place = False
     refuses = unforced = (1,)
-    not_exportable = UNWRITTEN
 
     def declare_features(self, bottom: Shape, rows: int, what: str) -> None:
         """Declare the stored features, zeros."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
-from .base import MAX_COUNT, UNWRITTEN, Layer, Shape, count, shape_text
+from .base import MAX_COUNT, Layer, Shape, count, shape_text
 from .registry import Choice, chooses, register
 from .uncomputed import Uncomputed
 
@@ -28,7 +28,6 @@ class BorderMask(Layer):
     bottoms = 0
     is_constant = True
     exact = True
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         param = self.spec.get("mask_param")
@@ -85,7 +84,6 @@ class TransposedPlaces(Layer):
     params = ("transpose_param",)
     works_in_place = False
     exact = True
-    not_exportable = UNWRITTEN
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         shape = tuple(self.spec.get("transpose_param").shape.dim)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .base import UNWRITTEN, Layer, Shape, shape_text
+from .base import Layer, Shape, shape_text
 from .registry import register
 
 
@@ -15,7 +15,6 @@ class PeriodicShuffle(Layer):
     """(N, C * g^2, H, W) -> (N, C, H * g, W * g), C being num_output and g group_size: channel
     (row * g + column) * C + c has the places (row, column) of the blocks of channel c."""
 
-    not_exportable = UNWRITTEN
     params = ("periodic_shuffle_param",)
     works_in_place = False
     exact = True

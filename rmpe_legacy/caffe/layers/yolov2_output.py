@@ -81,7 +81,6 @@ class RegionDetectionOutput(YoloV2DetectionOutput):
     of equal ones the first."""
 
     classes_field = "classes"
-    not_exportable = "a box that it drops has dropped others before, which ONNX's NonMaxSuppression does not do"
 
     def _kept(self, boxes: np.ndarray, sure: np.ndarray) -> list[int]:
         low, high = _corners(boxes)

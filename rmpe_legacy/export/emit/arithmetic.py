@@ -19,7 +19,7 @@ def _first_read(layer: Layer) -> int:
     return 1 if layer.in_place and layer.operation != "PROD" else 0
 
 
-@emits_onnx("Eltwise", "Eltwise=flownet")
+@emits_onnx("Eltwise", "Eltwise=flownet", "Eltwise=difference")
 def eltwise_onnx(ctx: OnnxContext) -> None:
     layer = ctx.layer
     start = _first_read(layer)
@@ -27,7 +27,7 @@ def eltwise_onnx(ctx: OnnxContext) -> None:
     if layer.operation == "SUM":
         terms = [x if c == 1 else ctx.node("Mul", x, ctx.constant(c))
                  for x, c in zip(terms, layer.coeff[start:], strict=True)]
-    op = {"SUM": "Add", "PROD": "Mul", "MAX": "Max"}[layer.operation]
+    op = {"SUM": "Add", "PROD": "Mul", "MAX": "Max", "SUBTRACT": "Sub"}[layer.operation]
     if len(terms) == 1:
         ctx.output("Identity", terms[0])
         return
@@ -37,7 +37,7 @@ def eltwise_onnx(ctx: OnnxContext) -> None:
     ctx.output(op, total, terms[-1])
 
 
-@emits_python("Eltwise", "Eltwise=flownet")
+@emits_python("Eltwise", "Eltwise=flownet", "Eltwise=difference")
 def eltwise_python(ctx: PythonContext) -> str:
     layer = ctx.layer
     start = _first_read(layer)
@@ -49,7 +49,7 @@ def eltwise_python(ctx: PythonContext) -> str:
         return total
     if layer.operation == "SUM":
         terms = [x if c == 1 else f"{bracketed(c)} * {x}" for x, c in zip(terms, layer.coeff[start:], strict=True)]
-    return (" + " if layer.operation == "SUM" else " * ").join(terms)
+    return {"SUM": " + ", "PROD": " * ", "SUBTRACT": " - "}[layer.operation].join(terms)
 
 
 @emits_onnx("Scale", "Bias")

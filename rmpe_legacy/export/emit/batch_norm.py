@@ -9,18 +9,19 @@ from .expressions import arguments, number
 from .normalization import four_axes_onnx, four_axes_python
 
 
-def _normalize_by_batch(ctx: OnnxContext) -> None:
+def _by_batch(ctx: OnnxContext) -> list[str]:
+    """Return what is divided, and by what, for a mean of 0 and a variance of 1 in each channel of the batch."""
     axes = ctx.integers([i for i in range(len(ctx.bottom_shapes[0])) if i != 1])
     centred = ctx.node("Sub", *ctx.x, ctx.node("ReduceMean", *ctx.x, axes))
     variance = ctx.node("ReduceMean", ctx.node("Mul", centred, centred), axes)
-    ctx.output("Div", centred, ctx.node("Sqrt", ctx.node("Add", variance, ctx.constant(ctx.layer.eps))))
+    return [centred, ctx.node("Sqrt", ctx.node("Add", variance, ctx.constant(ctx.layer.eps)))]
 
 
 @emits_onnx("BatchNorm")
 def batch_norm_onnx(ctx: OnnxContext) -> None:
     layer, channels = ctx.layer, ctx.layer.declared[0].shape[0]
     if not layer.use_global_stats:
-        _normalize_by_batch(ctx)
+        ctx.output("Div", *_by_batch(ctx))
         return
     mean, variance, factor = (layer.blobs()[i].detach() for i in range(3))
     factor = torch.where(factor == 0, 0, 1 / factor)
@@ -136,6 +137,24 @@ def pspnet_bn_python(ctx: PythonContext) -> str:
     dims = max(1, len(ctx.bottom_shapes[0]) - 2)
     constructor = f"nn.BatchNorm{dims}d({layer.declared[0].shape[1]}, eps={number(layer.eps)})"
     return f"{ctx.writer.module(layer, constructor, state)}({ctx.x[0]})"
+
+
+@emits_onnx("BN=averaged")
+def averaged_bn_onnx(ctx: OnnxContext) -> None:
+    if not ctx.layer.of_batch:
+        pspnet_bn_onnx(ctx)
+        return
+    normal = ctx.node("Div", *_by_batch(ctx))
+    ctx.output("Add", ctx.node("Mul", normal, ctx.weight(0)), ctx.weight(1))
+
+
+@emits_python("BN=averaged")
+def averaged_bn_python(ctx: PythonContext) -> str:
+    if not ctx.layer.of_batch:
+        return pspnet_bn_python(ctx)
+    scale, bias = (blob.flatten() for blob in ctx.layer.blobs()[:2])
+    module = ctx.writer.module(ctx.layer, f"{ctx.writer.use('Scale')}({len(scale)})", {"scale": scale, "bias": bias})
+    return f"{module}(F.batch_norm({ctx.x[0]}, None, None, training=True, eps={number(ctx.layer.eps)}))"
 
 
 @emits_onnx("BN=happynear")

@@ -28,7 +28,7 @@ def _spatial_axes(ctx: EmitContext, target: str, runtime: str) -> int:
 
 
 _CONVOLUTION = ("Convolution", "Convolution=ccn", "Deconvolution", "BinaryConvolution", "TernaryConvolution",
-                "CConvolution", "DNSConvolution", "INQConvolution")
+                "CConvolution", "DNSConvolution", "INQConvolution", "ConvolutionDeeplab", "HoleConvolution")
 
 
 @emits_onnx(*_CONVOLUTION)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rmpe_legacy.caffe.layers.dense_crf import STEPS, places
 from rmpe_legacy.caffe.layers.multi_stage_meanfield import TINY
 from rmpe_legacy.caffe.layers.permutohedral import TOGETHER, Lattice, step_along
 
 from ..onnx_graph import FLOAT, INT64
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
-from .expressions import number, pair
+from .expressions import number, numbers, pair
 from .rearrangement import INT64_MAX, slice_onnx
 
 
@@ -45,7 +46,9 @@ def mean_field_onnx(ctx: OnnxContext) -> None:
     images = []
     for i in range(n):
         flat, current, picture = (ctx.node("Gather", x, ctx.integers(i), axis=0) for x in (scores, start, image))
-        filters = [(lattice, _norm(ctx, lattice, h * w)) for lattice in (spatial, _bilateral(ctx, picture))]
+        colors = ctx.node("Div", picture, ctx.constant(ctx.layer.thetas[1]))
+        bilateral = _bilateral(ctx, ctx.layer.positions(ctx.layer.thetas[0]), colors)
+        filters = [(lattice, _norm(ctx, lattice, h * w)) for lattice in (spatial, bilateral)]
         for _ in range(ctx.layer.iterations):
             share = ctx.node("Softmax", current, axis=1)
             parts = [ctx.node("MatMul", ctx.node("Mul", _filtered(ctx, lattice, share, c), norm), weight)
@@ -63,12 +66,10 @@ def _constant(ctx: OnnxContext, features: np.ndarray) -> _Lattice:
                     ctx.integers([lattice.size + 1]), lattice.scale)
 
 
-def _bilateral(ctx: OnnxContext, picture: str) -> _Lattice:
-    """Build the lattice of an image's points, (N, 3), by the operations of ``Lattice`` in their order."""
-    layer, d = ctx.layer, 5
-    place = layer.positions(layer.thetas[0])
-    points = len(place)
-    colors = ctx.node("Div", picture, ctx.constant(layer.thetas[1]))
+def _bilateral(ctx: OnnxContext, place: np.ndarray, colors: str) -> _Lattice:
+    """Build the lattice of an image's points, places (N, 2) and colours (N, 3) as they are compared, by the operations
+    of ``Lattice`` in their order."""
+    d, points = 5, len(place)
     features = ctx.node("Concat", ctx.constant(place), colors, axis=1)
     if extra := -points % TOGETHER:
         features = ctx.node("Pad", features, ctx.integers([0, 0, extra, 0]))
@@ -183,3 +184,35 @@ def mean_field_python(ctx: PythonContext) -> str:
     state = {declared.name: blob[0, 0] for declared, blob in zip(layer.declared, layer.blobs(), strict=True)}
     constructor = f"{ctx.writer.use('MeanField')}({inside})"
     return f"{ctx.writer.module(layer, constructor, state)}({', '.join(ctx.x)})"
+
+
+@emits_onnx("DenseCRF")
+def dense_crf_onnx(ctx: OnnxContext) -> None:
+    layer, param, (n, c, h, w) = ctx.layer, ctx.layer.spec.get("densecrf_param"), ctx.shape()
+    near, alike = (np.array(scale, np.float32) for scale in (layer.near, layer.alike))
+    spatial = _constant(ctx, places(h, w) / near)
+    scores, image = (ctx.node("Transpose", ctx.node("Reshape", x, ctx.integers([n, channels, h * w])), perm=[0, 2, 1])
+                     for x, channels in zip(ctx.x, (c, 3), strict=True))
+    image = ctx.node("Mod", ctx.node("Cast", image, to=INT64), ctx.integers(256))  # cut to bytes
+    image = ctx.node("Gather", ctx.node("Cast", image, to=FLOAT), ctx.integers([2, 1, 0]), axis=2)
+    colors = ctx.node("Div", image, ctx.constant(alike[2:]))
+    labels = []
+    for i in range(n):
+        unary, color = (ctx.node("Gather", x, ctx.integers(i), axis=0) for x in (scores, colors))
+        filters = [(lattice, ctx.node("Mul", _norm(ctx, lattice, h * w), ctx.constant(weight)))
+                   for lattice, weight in ((spatial, param.wt_gauss),
+                                           (_bilateral(ctx, places(h, w) / alike[:2], color), param.wt_bilateral))]
+        share = ctx.node("Softmax", unary, axis=1)
+        for _ in range(STEPS):
+            parts = [ctx.node("Mul", _filtered(ctx, lattice, share, c), norm) for lattice, norm in filters]
+            share = ctx.node("Softmax", ctx.node("Add", unary, ctx.node("Add", *parts)), axis=1)
+        labels.append(ctx.node("ArgMax", share, axis=1, keepdims=0))
+    found = ctx.node("Cast", ctx.node("Concat", *labels, axis=0), to=FLOAT)
+    ctx.output("Reshape", found, ctx.integers([n, 1, h, w]))
+
+
+@emits_python("DenseCRF")
+def dense_crf_python(ctx: PythonContext) -> str:
+    layer, param = ctx.layer, ctx.layer.spec.get("densecrf_param")
+    return ctx.call("crf_labels", *ctx.x, *map(numbers, (layer.near, layer.alike)), number(param.wt_gauss),
+                    number(param.wt_bilateral))

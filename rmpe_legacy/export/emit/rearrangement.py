@@ -155,6 +155,47 @@ def tiling_python(ctx: PythonContext) -> str:
     return f"F.pixel_shuffle({ctx.x[0]}, {ctx.layer.side})"
 
 
+@emits_onnx("PeriodicShuffle")
+def periodic_shuffle_onnx(ctx: OnnxContext) -> None:
+    ctx.output("DepthToSpace", ctx.x[0], blocksize=ctx.layer.block, mode="DCR")
+
+
+@emits_python("PeriodicShuffle")
+def periodic_shuffle_python(ctx: PythonContext) -> str:
+    return ctx.call("depth_to_space", ctx.x[0], ctx.layer.block)
+
+
+@emits_onnx("Transpose=places")
+def transposed_places_onnx(ctx: OnnxContext) -> None:
+    size = _channels_and_places(ctx)
+    turned = ctx.node("Transpose", ctx.node("Reshape", ctx.x[0], ctx.integers(size)), perm=[0, 2, 1])
+    ctx.output("Reshape", turned, ctx.integers(ctx.graph.graph.at_own_sizes(ctx.top_shapes[0])))
+
+
+@emits_python("Transpose=places")
+def transposed_places_python(ctx: PythonContext) -> str:
+    return f"{ctx.x[0]}.reshape{tuple(_channels_and_places(ctx))}.mT.reshape{ctx.top_shapes[0]}"
+
+
+def _channels_and_places(ctx: EmitContext) -> list[int]:
+    """The shape of the bottom with one axis of channels and one of places, in the order that it has them."""
+    sizes = tuple(size for size in ctx.bottom_shapes[0] if isinstance(size, int))
+    if sizes != ctx.bottom_shapes[0]:
+        raise ctx.refuse("its top has a fixed size")
+    n, c, h, w = ctx.layer.nchw(sizes)
+    return [n, c, h * w] if ctx.layer.spec.get("transpose_param").transposetype == "CONVTOLSTM" else [n, h * w, c]
+
+
+@emits_onnx("Mask=border")
+def border_mask_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Identity", ctx.constant(ctx.layer.forward().numpy()))
+
+
+@emits_python("Mask=border")
+def border_mask_python(ctx: PythonContext) -> str:
+    return ctx.writer.buffer(ctx.layer, ctx.layer.forward())
+
+
 @emits_onnx("MTranspose")
 def mtranspose_onnx(ctx: OnnxContext) -> None:
     begin, end = _side_by_side(ctx)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from ..onnx_graph import FLOAT
+from ..onnx_graph import BOOL, FLOAT, INT64
 from .activation import accurate_sigmoid_onnx
 from .boxes import last_places, low_high_size, moved, only, split, suppressed, table, unsqueezed
 from .context import OnnxContext, PythonContext, emits_onnx, emits_python
@@ -132,9 +134,9 @@ def yolo_output_python(ctx: PythonContext) -> str:
     return ctx.call("yolo_detections", f"[{', '.join(maps)}]", f"len({ctx.x[0]})", number(layer.nms))
 
 
-@emits_onnx("DetectionOutput=yolov2")
-def yolov2_output_onnx(ctx: OnnxContext) -> None:
-    """Of boxes that overlap, the first one stays, so their places serve as scores."""
+def _yolov2_boxes(ctx: OnnxContext) -> tuple[str, str, str, str]:
+    """Return rows (P, 6) of label, score, middle and size; the low corners and the high ones (P, 2), cut at the image's
+    edges; and the confidence in an object (P, 1)."""
     layer, param = ctx.layer, ctx.layer.param
     side, boxes = param.side, param.num_box
     x = ctx.node("Reshape", ctx.x[0], ctx.integers([boxes, 5 + layer.classes, side, side]))
@@ -145,26 +147,107 @@ def yolov2_output_onnx(ctx: OnnxContext) -> None:
     biases = np.array(param.biases[: 2 * boxes], np.float32).reshape(boxes, 2)
     size = ctx.node("Div", ctx.node("Mul", ctx.node("Exp", size), ctx.constant(biases)), extent)
     probability = ctx.node("Softmax", scores, axis=-1)
-    score = ctx.node("Mul", accurate_sigmoid_onnx(ctx, whole), ctx.node("ReduceMax", probability, ctx.integers([3])))
+    whole = accurate_sigmoid_onnx(ctx, whole)
+    score = ctx.node("Mul", whole, ctx.node("ReduceMax", probability, ctx.integers([3])))
     label = ctx.node("Cast", ctx.node("ArgMax", probability, axis=3), to=FLOAT)
     rows = ctx.node("Reshape", ctx.node("Concat", label, score, *middle, size, axis=-1), ctx.integers([-1, 6]))
-    good = ctx.node("GreaterOrEqual", split(ctx, rows, 1, 1, 4)[1], ctx.constant(param.confidence_threshold))
-    order = only(ctx, ctx.node("Reshape", good, ctx.integers([-1])), ctx.constant(-np.arange(side**2 * boxes)))
     box, extents = split(ctx, split(ctx, rows, 2, 4)[1], 2, 2)
     half = ctx.node("Div", extents, ctx.constant(2.0))
-    corners = ctx.node("Concat", ctx.node("Max", ctx.node("Sub", box, half), ctx.constant(0.0)),
-                       ctx.node("Min", ctx.node("Add", box, half), ctx.constant(1.0)), axis=-1)
-    limit = float(np.nextafter(np.float32(param.nms_threshold), np.float32(-1)))  # those at it go, too
-    found = suppressed(ctx, unsqueezed(ctx, corners, 0), unsqueezed(ctx, order, 0, 1), side**2 * boxes,
-                       min(limit, 1.0), pixels=False)
-    kept = ctx.node("Pad", ctx.node("Gather", rows, last_places(ctx, found), axis=0), ctx.integers([0, 1, 0, 0]))
+    low = ctx.node("Max", ctx.node("Sub", box, half), ctx.constant(0.0))
+    high = ctx.node("Min", ctx.node("Add", box, half), ctx.constant(1.0))
+    return rows, low, high, ctx.node("Reshape", whole, ctx.integers([-1, 1]))
+
+
+def _good(ctx: OnnxContext, rows: str) -> str:
+    """Whether the score of each of _yolov2_boxes is high enough, (P,)."""
+    good = ctx.node("GreaterOrEqual", split(ctx, rows, 1, 1, 4)[1], ctx.constant(ctx.layer.param.confidence_threshold))
+    return ctx.node("Reshape", good, ctx.integers([-1]))
+
+
+def _yolov2_found(ctx: OnnxContext, kept: str) -> None:
+    """Give the top, from the rows that stay."""
+    kept = ctx.node("Pad", kept, ctx.integers([0, 1, 0, 0]))
     ctx.output("Unsqueeze", or_nothing_found(ctx, kept, numbered=True), ctx.integers([0, 1]))
+
+
+@emits_onnx("DetectionOutput=yolov2")
+def yolov2_output_onnx(ctx: OnnxContext) -> None:
+    """Of boxes that overlap, the first one stays, so their places serve as scores."""
+    param, (rows, low, high, _) = ctx.layer.param, _yolov2_boxes(ctx)
+    places = param.side**2 * param.num_box
+    order = only(ctx, _good(ctx, rows), ctx.constant(-np.arange(places)))
+    limit = float(np.nextafter(np.float32(param.nms_threshold), np.float32(-1)))  # those at it go, too
+    found = suppressed(ctx, unsqueezed(ctx, ctx.node("Concat", low, high, axis=-1), 0), unsqueezed(ctx, order, 0, 1),
+                       places, min(limit, 1.0), pixels=False)
+    _yolov2_found(ctx, ctx.node("Gather", rows, last_places(ctx, found), axis=0))
+
+
+@emits_onnx("DetectionOutput=yolov2-region")
+def region_output_onnx(ctx: OnnxContext) -> None:
+    """A box that goes may have dropped others before, which NonMaxSuppression cannot do: Scan takes box after box."""
+    param, (rows, low, high, sure) = ctx.layer.param, _yolov2_boxes(ctx)
+    places = param.side**2 * param.num_box
+    close = ctx.node("GreaterOrEqual", _shares(ctx, low, high), ctx.constant(param.nms_threshold))
+    later = np.arange(places) > np.arange(places)[:, None]
+    close = ctx.node("And", close, ctx.graph.constant(later, bool))
+    better = ctx.node("And", close, ctx.node("GreaterOrEqual", ctx.node("Transpose", sure, perm=[1, 0]), sure))
+    left = ctx.node("Scan", _good(ctx, rows), close, better, ctx.graph.constant(np.eye(places), bool),
+                    num_scan_inputs=3, body=_one_box(places))
+    left = ctx.node("And", left, ctx.node("Reshape", ctx.node("Greater", sure, ctx.constant(0.0)), ctx.integers([-1])))
+    _yolov2_found(ctx, ctx.node("Compress", rows, left, axis=0))
+
+
+def _shares(ctx: OnnxContext, low: str, high: str) -> str:
+    """Return intersection over union of each two boxes, given by their corners (P, 2): (P, P)."""
+    extent = ctx.node("Sub", high, low)
+    whole = ctx.node("ReduceMin", extent, ctx.integers([1]))
+    area = ctx.node("Where", ctx.node("GreaterOrEqual", whole, ctx.constant(0.0)),
+                    ctx.node("ReduceProd", extent, ctx.integers([1])), ctx.constant(0.0))
+    sides = ctx.node("Sub", *(ctx.node(op, unsqueezed(ctx, x, 1), unsqueezed(ctx, x, 0))
+                              for op, x in (("Min", high), ("Max", low))))
+    common = ctx.node("ReduceProd", ctx.node("Max", sides, ctx.constant(0.0)), ctx.integers([2]), keepdims=0)
+    union = ctx.node("Sub", ctx.node("Add", area, ctx.node("Transpose", area, perm=[1, 0])), common)
+    meet = ctx.node("Greater", common, ctx.constant(0.0))
+    share = ctx.node("Div", common, ctx.node("Where", meet, union, ctx.constant(1.0)))
+    return ctx.node("Where", meet, share, ctx.constant(0.0))
+
+
+def _one_box(places: int) -> Any:
+    """Return the body of a Scan: which boxes are left; the rows of a box, of those close to it, of the better ones
+    among these, and of itself -> which are left then. Those close go, up to the first better one, for which it goes
+    itself."""
+    from onnx import helper
+
+    def node(op: str, inputs: str, output: str, **attributes: Any) -> Any:
+        return helper.make_node(op, inputs.split(), [output], **attributes)
+
+    nodes = [
+        node("And", "left own", "alone"), node("Cast", "alone", "alone_number", to=INT64),
+        node("ReduceMax", "alone_number", "own_number", keepdims=1), node("Cast", "own_number", "is_left", to=BOOL),
+        node("And", "left is_left", "others"),
+        node("And", "others close", "near"), node("And", "others better", "over"),
+        node("Cast", "over", "over_number", to=INT64), node("CumSum", "over_number axis", "seen"),
+        node("Cast", "seen", "behind", to=BOOL), node("Not", "behind", "before"), node("And", "near before", "drops"),
+        node("ReduceMax", "over_number", "any_number", keepdims=1), node("Cast", "any_number", "yields", to=BOOL),
+        node("And", "own yields", "goes"), node("Or", "drops goes", "gone"), node("Not", "gone", "stays"),
+        node("And", "left stays", "left_then")]
+    row = [places]
+    values = [helper.make_tensor_value_info(name, BOOL, row) for name in ("left", "close", "better", "own")]
+    return helper.make_graph(nodes, "box", values, [helper.make_tensor_value_info("left_then", BOOL, row)],
+                             [helper.make_tensor("axis", INT64, [], [0])])
 
 
 @emits_python("DetectionOutput=yolov2")
 def yolov2_output_python(ctx: PythonContext) -> str:
     param = ctx.layer.param
     return ctx.call("first_boxes", ctx.x[0], numbers(param.biases[: 2 * param.num_box]), param.num_box,
+                    number(param.confidence_threshold), number(param.nms_threshold))
+
+
+@emits_python("DetectionOutput=yolov2-region")
+def region_output_python(ctx: PythonContext) -> str:
+    param = ctx.layer.param
+    return ctx.call("surest_boxes", ctx.x[0], numbers(param.biases[: 2 * param.num_box]), param.num_box,
                     number(param.confidence_threshold), number(param.nms_threshold))
 
 

@@ -68,6 +68,23 @@ def interp_python(ctx: PythonContext) -> str:
     return _resize_python(x, size)
 
 
+@emits_onnx("Interp=doubled")
+def doubled_onnx(ctx: OnnxContext) -> None:
+    doubled = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
+    inputs = [ctx.x[0], "", ctx.constant([1.0, 1.0, 2.0, 2.0])]
+    if not ctx.layer.cut:
+        ctx.output("Resize", *inputs, **doubled)
+        return
+    slice_onnx(ctx, ctx.node("Resize", *inputs, **doubled), [0, 0], [-1, -1], [2, 3], [1, 1])
+
+
+@emits_python("Interp=doubled")
+def doubled_python(ctx: PythonContext) -> str:
+    h, w = ctx.plane()
+    inner = _resize_python(ctx.x[0], pair((2 * h - 1, 2 * w - 1)))
+    return inner if ctx.layer.cut else f'F.pad({inner}, (0, 1, 0, 1), mode="replicate")'
+
+
 @emits_onnx("BilinearInterpolation")
 def bilinear_onnx(ctx: OnnxContext) -> None:
     _resize_onnx(ctx, ctx.x[0], ctx.integers(list(ctx.layer.size)))

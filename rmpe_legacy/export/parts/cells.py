@@ -57,27 +57,58 @@ def first_boxes(x: Tensor, biases: list, boxes: int, above: float, threshold: fl
 
     Rows are image, label, score, middle and size. Of boxes that overlap by `threshold` or more, the first stays.
     """
+    rows, _ = placed_boxes(x, biases, boxes, above)
+    close = overlapping(rows, threshold)
+    is_free = torch.ones(len(rows), dtype=torch.bool, device=x.device)
+    for i in range(len(rows)):
+        if is_free[i]:
+            is_free[i + 1 :] &= ~close[i, i + 1 :]
+    return rows_or_none(rows[is_free])
+
+
+def surest_boxes(x: Tensor, biases: list, boxes: int, above: float, threshold: float) -> Tensor:
+    """The same; of two boxes that overlap, the one goes in which the confidence in an object is less, of equal ones the
+    first."""
+    rows, sure = placed_boxes(x, biases, boxes, above)
+    close, left = overlapping(rows, threshold), torch.ones(len(rows), dtype=torch.bool, device=x.device)
+    for i in range(len(rows)):
+        if left[i]:
+            others = (close[i] & left).nonzero().flatten()
+            others = others[others > i]
+            better = (sure[others] >= sure[i]).nonzero().flatten().tolist()
+            left[others[: better[0]] if better else others] = False
+            left[i] = not better
+    return rows_or_none(rows[left & (sure > 0)])
+
+
+def rows_or_none(rows: Tensor) -> Tensor:
+    """Rows (K, 7) as (1, 1, K, 7); without any, a row of 0 and -1."""
+    return (rows if len(rows) else rows.new_tensor([[0.0, *[-1.0] * 6]])).view(1, 1, -1, 7)
+
+
+def placed_boxes(x: Tensor, biases: list, boxes: int, above: float) -> tuple[Tensor, Tensor]:
+    """YOLO v2's boxes whose score is at least `above`: rows of image, label, score, middle and size, and the confidence
+    in an object."""
     side = x.shape[3]
     x = x.view(boxes, -1, side, side).permute(2, 3, 0, 1)
     cell = torch.arange(side, dtype=x.dtype, device=x.device)
     middle = [(cell.view(shape) + torch.sigmoid(x[..., i])) / side for i, shape in enumerate(((1, -1, 1), (-1, 1, 1)))]
     size = torch.exp(x[..., 2:4]) * x.new_tensor(biases).view(boxes, 2) / side
     score, label = x[..., 5:].softmax(-1).max(-1)
-    score = torch.sigmoid(x[..., 4]) * score
+    sure = torch.sigmoid(x[..., 4])
+    score = sure * score
     rows = torch.cat([torch.stack([torch.zeros_like(score), label.to(x.dtype), score, *middle], -1), size], -1)
-    rows = rows[score >= above]
+    return rows[score >= above], sure[score >= above]
+
+
+def overlapping(rows: Tensor, threshold: float) -> Tensor:
+    """Which boxes overlap by the threshold or more, cut at the image's edges: (K, 7) -> (K, K)."""
     low = (rows[:, 3:5] - rows[:, 5:] / 2).clamp(min=0)
     high = (rows[:, 3:5] + rows[:, 5:] / 2).clamp(max=1)
     area = torch.where((high >= low).all(1), (high - low).prod(1), 0)
-    is_free = torch.ones(len(rows), dtype=torch.bool, device=x.device)
-    for i in range(len(rows)):
-        if is_free[i]:
-            sides = torch.minimum(high[i], high[i + 1 :]) - torch.maximum(low[i], low[i + 1 :])
-            common = torch.where((sides > 0).all(1), sides.prod(1), 0)
-            overlap = torch.where(common > 0, common / (area[i] + area[i + 1 :] - common), 0)
-            is_free[i + 1 :] &= overlap < threshold
-    rows = rows[is_free]
-    return (rows if len(rows) else x.new_tensor([[0.0, *[-1.0] * 6]])).view(1, 1, -1, 7)
+    sides = torch.minimum(high[:, None], high) - torch.maximum(low[:, None], low)
+    common = torch.where((sides > 0).all(2), sides.prod(2), 0)
+    return torch.where(common > 0, common / (area[:, None] + area - common), 0) >= threshold
 
 
 def region_scores(x: Tensor, classes: int, softmax: bool) -> Tensor:
