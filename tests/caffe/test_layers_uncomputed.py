@@ -12,6 +12,9 @@ SPLIT = [ONE, (3, 2, 1, 1), (3, 1, 1, 1), *[(3, 8, 1, 1)] * 3]
 TARGETS = "proposal_target_param { cls_num: 4 batch_size: 7 bbox_mean: 0 bbox_std: 1 }"
 OCTREE, NODES = "octree_param { curr_depth: 4 }", (1, 5, 16, 1)
 SHAPES = {
+    "Warping": ("", [MAP, (2, 1, 5, 6), (2, 1, 5, 6)], [MAP]),
+    "MultiBoxFocalLoss": ("focal_loss_param { gamma: 1 } multibox_loss_param { num_classes: 2 }",
+                          [(1, 8), (1, 4), (1, 2, 8), (1, 1, 1, 8)], [()]),
     "CAROIPooling": ("caroi_pooling_param { pooled_h: 7 pooled_w: 5 }", [MAP, REGIONS], [(3, 8, 7, 5)]),
     "ROISplit": ("roi_split_param { branch_num: 2 }", [REGIONS], [(2, 1, 1, 1), (3, 2, 1, 1)]),
     "ROIFeatureSplit": ("", [(3, 8, 7, 5), ONE, (3, 2, 1, 1)], [(1, 8, 7, 5)] * 2),
@@ -178,6 +181,14 @@ def python_network(name: str, text: str, bottoms: list[tuple[int, ...]], tops: i
 
 BOXES, IMAGE, ANCHORS = (2, 5), (1, 3), [(1, 1, 12, 6), *[(1, 8, 6, 6)] * 3]
 PYTHON = {
+    "InitLandmark.InitLandmark": ("{'initlandmarks': [[28.0, 41.5]]}", [(2, 136)], [(2, 136)]),
+    "SumOfSquaredLossLayer.SumOfSquaredLossLayer": ("", [(2, 136), (2, 136)], [(1,)]),
+    "TransformParamsLayer.TransformParamsLayer": ("", [(2, 136)], [(1, 6)]),
+    "input_shifting_layer.InputShiftingLayer": ("{'tx': 1.5, 'ty': 0}", [MAP], [MAP]),
+    "warping_layer.WarpingLayer": ("", [MAP, (2, 2, 5, 6)], [MAP]),
+    "visualization_layer.VisualizationLayer": ("{'path': '.', 'name': 'x', 'mult': 2}", [MAP], [(1,)]),
+    "weight_sig_test.WeightedLayer": ("", [(1, 21, 65, 65), (1, 21)], [(1, 21, 65, 65)]),
+    "digits_python_layers.ComputeH": ("{'n_classes': 13}", [(2, 1, 5, 6)], [(1, 1, 13, 13)]),
     "scst_layers.SCSTLayer": ("", [(2, 1), (2, 1, 5, 20)], [*[(10, 20)] * 3, (1,)]),
     "roi_data_layer.layer.ASDNPretrainLabelLayer": ("", [MAP, (2,), BOXES], [MAP, (1,), BOXES]),
     "roi_data_layer.layer.ASDNPretrainDataLayer": ("{'drop_size': 2, 'drop_stride': 2}", [MAP], [MAP, MAP]),

@@ -1,4 +1,5 @@
-"""The sum of absolute differences. Source: l1_loss_layer.cpp of NVIDIA/caffe@87a2554."""
+"""The sum of absolute differences. Sources: l1_loss_layer.cpp of NVIDIA/caffe@87a2554 and abs_loss_layer.cpp of
+panzhenfu/caffe_Unsupervised_Depth_Estimation@9b0837c."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from .loss import given
 from .registry import register
 
 
+@register("AbsLoss", form="")
 @register("L1Loss", form="nvidia")
 class L1Loss(Layer):
     """Sum of |a - b| over N: (N, ...) and its like -> a scalar. Gradients go to both."""

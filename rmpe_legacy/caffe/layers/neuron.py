@@ -110,6 +110,17 @@ class Trunc(_Neuron):
         return (x.abs() < self.max).to(x)
 
 
+@register("Cos", form="")
+class Cos(_Neuron):
+    """The cosine. Source: cos_layer.cpp of aleksispi/pose-drl@2e16678. In place, the gradient is taken at the top."""
+
+    def value(self, x: Tensor) -> Tensor:
+        return torch.cos(x)
+
+    def slope(self, x: Tensor, y: Tensor) -> Tensor:
+        return -torch.sin(x)
+
+
 @register("PReLU")
 class PReLU(Layer):
     """ReLU with a learnt negative slope, per channel or shared: (N, C, ...) -> the same shape."""

@@ -1,7 +1,7 @@
 """Python layers of published networks that compute maps of maps.
 
 Sources: cmap_layer.py of weitianhan/human_parsing@3daf633; layers/resize.py and layers/filter.py of
-scutDACIM/MEnet@ce5eafd.
+scutDACIM/MEnet@ce5eafd; custom_interpolation_layer.py of CLT29/OpenSALICON@869c4dc.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import MAX_COUNT, Count, Layer, Shape, count, shape_text
+from .gradient import pointwise
 from .known_python import known_python, number, parameters
 
 WHITE = 255.0
@@ -110,3 +111,36 @@ class PyGuidedFilter(_Map):
             x = (total.index_select(axis, (at + self.radius + 1).clamp(max=size))
                  - total.index_select(axis, (at - self.radius).clamp(min=0)))
         return x
+
+
+@known_python(("custom_interpolation_layer", "custom_interpolation_layer"))
+class PyInterpolatedMaps(_Map):
+    """Maps (N, C, H, W) -> those of param_str's size "N,C,h,w", bilinearly with the corners kept.
+
+    Its Backward is not the gradient: it interpolates the top's diff to the bottom's size, as published.
+    """
+
+    bottoms = 1
+
+    def setup(self, *bottom: Shape) -> None:
+        text = self.spec.get("python_param").param_str
+        sizes = [size.strip() for size in text.split(",")]
+        if len(sizes) != 4 or not all(size.isdecimal() and len(size) < 10 and int(size) for size in sizes):
+            raise self.spec.error('its param_str needs the four sizes of its top, above 0, such as "1,512,38,50"')
+        self.shape = tuple(map(int, sizes))
+        if count(self.shape) > MAX_COUNT:
+            raise self.spec.error(f"its top would be {shape_text(self.shape)}, which is too large")
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        if len(bottom[0]) != 4 or bottom[0][:2] != self.shape[:2] or 0 in bottom[0]:
+            raise self.spec.error(f"takes maps {shape_text(self.shape[:2])} x H x W for its top "
+                                  f"{shape_text(self.shape)}, not {shape_text(bottom[0])}")
+        return [self.shape]
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = tuple(x.shape[2:])
+        return pointwise(x, lambda x: _resized(x, self.shape[2:]), lambda x, y, dy: _resized(dy, size))
+
+
+def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)

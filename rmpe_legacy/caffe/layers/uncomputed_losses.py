@@ -284,3 +284,12 @@ class SoftmaxWithCrossEntropyLoss(_LossWithProbabilities):
             raise self.spec.error("needs bottoms of the same shape; they are "
                                   f"{shape_text(bottom[0])} and {shape_text(bottom[1])}")
         return super().reshape(*bottom)
+
+
+@register("MultiBoxFocalLoss", form="")
+class MultiBoxFocalLoss(UncomputedLoss):
+    """MultiBoxLoss with the focal loss of classes. Source: multibox_focal_loss_layer.cpp of
+    jiachen0212/ssd-focal_loss_caffe@071bfb3."""
+
+    params = ("multibox_loss_param", "focal_loss_param", "loss_param")
+    bottoms, tops = 4, 1

@@ -3,7 +3,8 @@
 Sources: densecrf_layer.cpp of hszhao/PSPNet@798bdc9; rn_dropout_layer.cpp of sungheonpark/3D_HPE_RN@024b20a;
 rotate_roi_pooling_layer.cpp of xhzdeng/crpn@a5aef0f and mjq11302010044/RRPN@ae64282; rand_cat_layer.cpp and
 rand_cat_conv_layer.cpp of aayushbansal/PixelNet@227c48e; gating_inner_product_layer.cpp of
-mees/deep_adaptive_fusion@1da9a4e.
+mees/deep_adaptive_fusion@1da9a4e; warping_layer.cpp of panzhenfu/caffe_Unsupervised_Depth_Estimation@9b0837c;
+Wtf_layer.cpp and its like of cswaynecool/DRT@324241c.
 """
 
 from __future__ import annotations
@@ -229,3 +230,17 @@ def _choose_field(spec: LayerSpec) -> Choice:
 def _choose_rotated(spec: LayerSpec) -> Choice:
     """By the name of its fields."""
     return Choice("crpn" if spec.has("rotate_roi_pooling_param") else "rrpn")
+
+
+@register("Warping", form="")
+class Warping(Uncomputed):
+    """Images (N, C, H, W) and flows to the right and down (N, 1, H, W) -> the images, read where the flows point."""
+
+    bottoms, tops = 3, 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        n, _, h, w = self.nchw(bottom[0])
+        if any((self.nchw(flow)[0], *self.nchw(flow)[2:]) != (n, h, w) for flow in bottom[1:]):
+            raise self.spec.error("its images and flows differ in number or size: "
+                                  + ", ".join(map(shape_text, bottom)))
+        return [bottom[0]]

@@ -468,3 +468,89 @@ class PyHiddenPartsLoss(UncomputedPython):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         return [(1,)]
+
+
+# --- faces' landmarks: DesignLayer of CSshengxy/DAN-Caffe@4fbb5cf, which does not run as published ------------
+
+
+@known_python(("InitLandmark", "InitLandmark"))
+class PyInitLandmark(_SameShape):
+    """Offsets -> landmarks: the offsets from a mean face."""
+
+    bottoms = 1
+
+
+@known_python(("SumOfSquaredLossLayer", "SumOfSquaredLossLayer"))
+class PyLandmarkLoss(UncomputedPython):
+    """The distances of predicted and true landmarks, by that of the eyes: (1,)."""
+
+    bottoms, tops = 2, 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1,)]
+
+
+@known_python(("TransformParamsLayer", "TransformParamsLayer"))
+class PyTransformOfLandmarks(UncomputedPython):
+    """Landmarks -> the affine transform to the mean face, (1, 6)."""
+
+    bottoms, tops = 1, 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1, 6)]
+
+
+# --- light fields: layers of JunhyeongBak/Caffe_Light_Field@12767af --------------------------------------------
+
+
+@known_python(("input_shifting_layer", "InputShiftingLayer"))
+class PyShiftedImage(_SameShape):
+    """Images, moved by tx and ty pixels."""
+
+    bottoms = 1
+
+
+@known_python(("warping_layer", "WarpingLayer"), ("bilinear_sampler_layer", "BilinearSamplerLayer"),
+              ("bilinear_sampler_layer_3ch", "BilinearSamplerLayer3ch"))
+class PyWarpedImage(_SameShape):
+    """Images and flows -> the images, read where the flows point. The module for colours is not public."""
+
+    bottoms = 2
+
+
+@known_python(("visualization_layer", "VisualizationLayer"), ("visualization_layer_norm", "VisualizationLayer"))
+class PyVisualization(UncomputedPython):
+    """Writes its bottom as images to files -> (1,)."""
+
+    bottoms, tops = 1, 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1,)]
+
+
+# --- segmentation ------------------------------------------------------------------------------------------------
+
+
+@known_python(("weight_sig_test", "WeightedLayer"))
+class PyWeightedClasses(UncomputedPython):
+    """Scores of places and of images -> the places' scores weighed, (1, 21, 65, 65). Source: weight_sig_test.py of
+    gramuah/weakly-supervised-segmentation@a762bfd."""
+
+    bottoms, tops = 2, 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        return [(1, VOC_CLASSES, 65, 65)]
+
+
+@known_python(("digits_python_layers", "ComputeH"))
+class PyInfogainMatrix(UncomputedPython):
+    """Labels -> the matrix of an InfogainLoss that weighs rare classes more, (1, 1, n_classes, n_classes). Source:
+    model/ComputeH.py of strator1/Ciloctunet@57f4399."""
+
+    bottoms, tops = 1, 1
+
+    def reshape(self, *bottom: Shape) -> Sequence[Shape]:
+        classes = self.parameter("n_classes", 0)
+        if not 0 < classes**2 <= MAX_COUNT:
+            raise self.spec.error(f"its param_str needs 'n_classes', above 0 and not above {int(MAX_COUNT**0.5)}")
+        return [(1, 1, classes, classes)]

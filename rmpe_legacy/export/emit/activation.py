@@ -162,6 +162,16 @@ def tanh_python(ctx: PythonContext) -> str:
     return f"torch.tanh({ctx.x[0]})"
 
 
+@emits_onnx("Cos")
+def cos_onnx(ctx: OnnxContext) -> None:
+    ctx.output("Cos", *ctx.x)
+
+
+@emits_python("Cos")
+def cos_python(ctx: PythonContext) -> str:
+    return f"torch.cos({ctx.x[0]})"
+
+
 @emits_onnx("AbsVal")
 def abs_onnx(ctx: OnnxContext) -> None:
     ctx.output("Abs", *ctx.x)

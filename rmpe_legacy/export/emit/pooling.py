@@ -195,6 +195,20 @@ def spp_python(ctx: PythonContext) -> str:
     return ctx.call("pyramid_pool", ctx.x[0], ctx.layer.height, f"maximum={ctx.layer.method == 'MAX'}")
 
 
+@emits_onnx("SPP=overlapping")
+def overlapping_spp_onnx(ctx: OnnxContext) -> None:
+    ctx.size()  # the windows are those of one size
+    spp_onnx(ctx)
+
+
+@emits_python("SPP=overlapping")
+def overlapping_spp_python(ctx: PythonContext) -> str:
+    layer = ctx.layer
+    ctx.plane()
+    pooled = [_pool_python(ctx, windows, layer.method) for windows in layer.levels]
+    return pooled[0] if layer.height == 1 else f"torch.cat([{', '.join(f'{each}.flatten(1)' for each in pooled)}], 1)"
+
+
 def _pool_python(ctx: PythonContext, windows: Windows, method: str) -> str:
     """Use torch's pooling if its windows equal Caffe's for every size; otherwise our own."""
     same = not windows.floor and all(s <= k and 2 * p <= k for k, s, p in zip(

@@ -85,6 +85,16 @@ def doubled_python(ctx: PythonContext) -> str:
     return inner if ctx.layer.cut else f'F.pad({inner}, (0, 1, 0, 1), mode="replicate")'
 
 
+@emits_onnx("Python=custom_interpolation_layer")
+def interpolated_maps_onnx(ctx: OnnxContext) -> None:
+    _resize_onnx(ctx, ctx.x[0], ctx.integers(list(ctx.layer.shape[2:])))
+
+
+@emits_python("Python=custom_interpolation_layer")
+def interpolated_maps_python(ctx: PythonContext) -> str:
+    return _resize_python(ctx.x[0], pair(ctx.layer.shape[2:]))
+
+
 @emits_onnx("BilinearInterpolation")
 def bilinear_onnx(ctx: OnnxContext) -> None:
     _resize_onnx(ctx, ctx.x[0], ctx.integers(list(ctx.layer.size)))
