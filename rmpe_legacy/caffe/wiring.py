@@ -73,6 +73,7 @@ class _Wiring:
     def __init__(self, specs: Sequence[LayerSpec], size: tuple[int, int] | None):
         self.specs, self.size = specs, size
         self.fits: dict[str, Shape] = {}  # assumed top -> the shape that suits its readers
+        self.widened: set[str] = set()  # assumed tops whose places were found by their parts' readers
         self.may_resize = False  # whether it failed on shapes that come from an image of assumed size
 
     def fitted(self) -> list[Step]:
@@ -97,6 +98,7 @@ class _Wiring:
         self._shapes: dict[str, Shape] = {}
         self._steps: list[Step] = []
         self._assumed: dict[str, str] = {}  # blob -> the assumed top that it is, or is a copy of
+        self._part_of: dict[str, str] = {}  # what a Slice cuts from an assumed top's channels -> that top
         self._on_assumed: set[str] = set()  # blobs whose shapes depend on assumed ones
         self._guesses = self._failed_to_reshape = False
         foreseeing = 0
@@ -115,6 +117,7 @@ class _Wiring:
                 self._assume(step)
             if spec.type == "Split" and spec.bottom[0] in self._assumed:
                 self._assumed |= dict.fromkeys(step.top, self._assumed[spec.bottom[0]])
+            self._note_parts(step)
             if self._is_assumed or layer.assumes:
                 self._on_assumed.update(step.top)
             for i, (top, shape) in enumerate(zip(step.top, step.top_shapes, strict=True)):
@@ -140,6 +143,16 @@ class _Wiring:
                 raise spec.error(f"has {given} {what} entries for {len(layer.declared)} parameters; remove some")
         self._failed_to_reshape = True
         reshape_step(step, bottom)
+
+    def _note_parts(self, step: Step) -> None:
+        """Remember what is cut from an assumed top, and copies of it."""
+        kind, bottom = step.layer.spec.type, step.bottom[:1]
+        if kind == "Slice" and bottom[0] in self._assumed:
+            whole, part = self._shapes[bottom[0]], step.top_shapes[0]
+            if len(whole) > 1 and whole[:1] + whole[2:] == part[:1] + part[2:]:
+                self._part_of |= dict.fromkeys(step.top, self._assumed[bottom[0]])
+        elif kind == "Split" and bottom[0] in self._part_of:
+            self._part_of |= dict.fromkeys(step.top, self._part_of[bottom[0]])
 
     def _assume(self, step: Step) -> None:
         """Give an assumed layer's tops the shapes that were found to suit."""
@@ -168,7 +181,7 @@ class _Wiring:
                 if self._takes(spec, trial):
                     self.fits |= {**dict.fromkeys(self._alike(top), shape), **self.fits, top: shape}
                     return True
-        return self._fit_together(spec, bottoms, own)
+        return self._fit_together(spec, bottoms, own) or self._fit_whole(spec, bottoms)
 
     def _fit_together(self, spec: LayerSpec, bottoms: tuple[Shape, ...], own: list[str | None]) -> bool:
         """Give all assumed bottoms of a layer the shape of another: targets with weights, say."""
@@ -179,6 +192,19 @@ class _Wiring:
             if self._takes(spec, tuple(shape if top in free else b for b, top in zip(bottoms, own, strict=True))):
                 self.fits |= dict.fromkeys(free, shape)
                 return True
+        return False
+
+    def _fit_whole(self, spec: LayerSpec, bottoms: tuple[Shape, ...]) -> bool:
+        """Give an assumed top of which a layer reads a part the places of another bottom, or none, if these suit."""
+        for i, name in enumerate(spec.bottom):
+            top = self._part_of.get(name)
+            if top is None or top in self.widened:
+                continue
+            for places in dict.fromkeys((*(b[2:] for j, b in enumerate(bottoms) if j != i), ())):
+                if self._takes(spec, (*bottoms[:i], (*bottoms[i][:2], *places), *bottoms[i + 1 :])):
+                    self.fits[top] = (*self._shapes[top][:2], *places)
+                    self.widened.add(top)
+                    return True
         return False
 
     def _alike(self, top: str) -> set[str]:

@@ -319,3 +319,13 @@ layer { name: "p" type: "OctreePooling" bottom: "x" top: "p" octree_param { curr
     net = load_net(tmp_path / "net.prototxt")
     assert net.steps[0].top_shapes == ((1, 4, 8, 1), (3,), (1,))
     assert net.steps[-1].top_shapes == ((1, 4, 24, 1),)
+
+
+@pytest.mark.parametrize("dialect", ["flownet2", "liteflownet", "pwc-net"])
+def test_augmentation_in_each_dialect_that_has_it(dialect: str, tmp_path: Path):
+    path = network("DataAugmentation", "augmentation_param { crop_width: 4 crop_height: 3 }", [MAP], 2,
+                   tmp_path / "net.prototxt")
+    assert load_net(path, phase="TRAIN", dialect=dialect).steps[-1].top_shapes == ((2, 8, 3, 4), (2, 42, 1, 1))
+    path.write_text(path.read_text().replace("crop_width: 4", "crop_width: 40"))
+    with pytest.raises(LayerError, match="its crop 3 x 40 is larger than its bottom"):
+        load_net(path, phase="TRAIN", dialect=dialect)

@@ -290,6 +290,36 @@ layer { name: "l" type: "SigmoidCrossEntropyLoss" bottom: "c" bottom: "label" to
 layer { name: "s" type: "Slice" bottom: "label" top: "a" top: "b" slice_param { slice_point: 3 } }"""))
         assert net.steps[1].top_shapes == ((1, 3), (1, 3))
 
+    def test_parts_that_are_joined_with_maps_are_maps(self, path):
+        with (pytest.warns(UserWarning, match="tops are assumed to be label 1 x 9 x 8 x 8, which"),
+              pytest.warns(UserWarning, match="256 x 256 is assumed")):
+            net = load_net(path("""layer { name: "d" type: "Data" top: "data"
+  data_param { source: "absent" batch_size: 1 } transform_param { crop_size: 8 } }
+layer { name: "l" type: "Data" top: "label" data_param { source: "absent" batch_size: 1 } }
+layer { name: "s" type: "Slice" bottom: "label" top: "a" top: "b" top: "c" slice_param { slice_point: [1, 5] } }
+layer { name: "c" type: "Convolution" bottom: "data" top: "x" convolution_param { num_output: 4 kernel_size: 1 } }
+layer { name: "e" type: "Eltwise" bottom: "x" bottom: "b" top: "e" }"""))
+        assert net.steps[2].top_shapes == ((1, 1, 8, 8), (1, 4, 8, 8), (1, 4, 8, 8))
+
+    def test_parts_that_are_classes_have_no_places(self, path):
+        with (pytest.warns(UserWarning, match="tops are assumed to be label 2 x 3, which"),
+              pytest.warns(UserWarning, match="256 x 256 is assumed")):
+            net = load_net(path("""
+layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 2 dim: 4 } } }
+layer { name: "l" type: "Data" top: "label" data_param { source: "absent" batch_size: 2 } }
+layer { name: "s" type: "Slice" bottom: "label" top: "a" top: "b" top: "c" slice_param { slice_point: [1, 2] } }
+layer { name: "z" type: "Silence" bottom: "a" bottom: "c" }
+layer { name: "m" type: "SoftmaxWithLoss" bottom: "x" bottom: "b" top: "m" }"""))
+        assert net.steps[2].top_shapes == ((2, 1),) * 3
+
+    def test_values_that_become_an_image_are_one(self, path):
+        with pytest.warns(UserWarning, match="."):
+            net = load_net(path("""
+layer { name: "d" type: "Python" top: "x" python_param { module: "absent" layer: "D" } }
+layer { name: "p" type: "Power" bottom: "x" top: "y" power_param { scale: 2 } }
+layer { name: "c" type: "Convolution" bottom: "y" top: "c" convolution_param { num_output: 4 kernel_size: 1 } }"""))
+        assert net.steps[0].top_shapes == ((1, 3, 256, 256),)
+
     def test_parts_that_are_cut_in_a_circle_tell_nothing(self, path):
         text = """layer { name: "d" type: "Signs" top: "x" }
 layer { name: "s" type: "Slice" bottom: "x" top: "a" top: "b" slice_param { slice_point: 3 } }

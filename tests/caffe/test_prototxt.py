@@ -374,6 +374,11 @@ def test_docs_show_what_is_told():
         "                                             ^")
 
 
+def test_a_placeholder_is_called_one():
+    with pytest.raises(PrototxtError, match=r"not '\$\{NUM_LABELS\}', a placeholder of a template"):
+        parse_text("layer { convolution_param { num_output: ${NUM_LABELS} } }", path="train.prototxt")
+
+
 def closely(text: str, monkeypatch) -> object:
     """What the parser makes of a text when it looks closely at every field; an error's message."""
     with monkeypatch.context() as patch:

@@ -14,10 +14,12 @@ from rmpe_legacy.caffe.spec import LayerSpec
 from .base import Shape, count
 from .fed import ASSUMED, COLORS, channels_beside
 
-# The sizes (h, w) of images that published networks take most often, beside 256 x 256
-OTHER_SIZES = ((224, 224), (227, 227), (299, 299), (320, 320), (384, 384), (448, 448), (473, 473), (640, 1056))
+# The sizes (h, w) of images that published networks take most often, beside 256 x 256. 480 x 854 is DAVIS's; patches of
+# 64 x 64 come in batches that are too large for Caffe's blobs at any other size.
+OTHER_SIZES = ((224, 224), (227, 227), (299, 299), (320, 320), (384, 384), (448, 448), (473, 473), (640, 1056),
+               (480, 854), (64, 64))
 ROWS = (5, 4, 3)  # values of a region with its image, of a box, of an image's size
-_OF_IMAGES = {"Convolution", "Deconvolution", "LRN", "Local", "Pooling"}
+_OF_IMAGES = {"Convolution", "DataAugmentation", "Deconvolution", "LRN", "Local", "Pooling", "Resample"}
 _OF_CLASSES = {"Accuracy", "HingeLoss", "MultinomialLogisticLoss", "SoftmaxWithLoss"}
 _OF_VALUES = {"EuclideanLoss", "MultiLabelLoss", "MultiLabelSoftmaxWithLoss", "SigmoidCrossEntropyLoss", "SmoothL1Loss"}
 _RECURRENT = {"LSTM", "RNN"}
@@ -36,7 +38,7 @@ def sample_by_use(top: str, specs: Sequence[LayerSpec]) -> Shape | None:
     copies = _copies({top}, specs)
     users = {spec.type: copies & {*spec.bottom[1:]} for spec in specs if copies & {*spec.bottom}}
     users.pop("Split", None)
-    if _OF_IMAGES & {*users} or _is_part_of_image(copies, specs):
+    if _OF_IMAGES & {*users} or _becomes_image(copies, specs) or _is_part_of_image(copies, specs):
         return _channels_by_sum(copies, specs), ASSUMED, ASSUMED
     if not users or any(users.get(name) for name in _OF_CLASSES):
         return ()
@@ -81,6 +83,18 @@ def _sample_of_parts(cut: LayerSpec, specs: Sequence[LayerSpec]) -> Shape | None
 def _copies(tops: set[str], specs: Sequence[LayerSpec]) -> set[str]:
     """Blobs, and the copies that a Split makes of them."""
     return tops | {copy for spec in specs if spec.type == "Split" and tops & {*spec.bottom} for copy in spec.top}
+
+
+def _becomes_image(copies: set[str], specs: Sequence[LayerSpec]) -> bool:
+    """Whether a blob is read as an image after layers that change its values one by one."""
+    changed = set(copies)
+    for spec in specs:
+        if len(spec.bottom) == 1 and spec.bottom[0] in changed:
+            if spec.type in ("Eltwise", "Power", "Split"):
+                changed.update(spec.top)
+            elif spec.type in _OF_IMAGES:
+                return True
+    return False
 
 
 def _is_part_of_image(copies: set[str], specs: Sequence[LayerSpec]) -> bool:

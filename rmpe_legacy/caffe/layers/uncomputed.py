@@ -160,9 +160,6 @@ class _Augmentation(Uncomputed):
             raise self.spec.error(f"takes images (N, C, H, W), not {shape_text(bottom)}")
         if not (param.has("crop_width") and param.has("crop_height")):
             return bottom[2], bottom[3]
-        if param.crop_height > bottom[2] or param.crop_width > bottom[3]:
-            raise self.spec.error(f"its crop {param.crop_height} x {param.crop_width} is larger than its bottom, "
-                                  f"{shape_text(bottom)}")
         return param.crop_height, param.crop_width
 
 
@@ -184,7 +181,10 @@ class DataAugmentation(_Augmentation):
 
     def reshape(self, *bottom: Shape) -> Sequence[Shape]:
         drawn = bottom[1] if len(bottom) > 1 else (bottom[0][0], self.coefficients(), 1, 1)
-        return [(*bottom[0][:2], *self.crop(bottom[0])), drawn][: self.top_count]
+        h, w = self.crop(bottom[0])
+        if h > bottom[0][2] or w > bottom[0][3]:
+            raise self.spec.error(f"its crop {h} x {w} is larger than its bottom, {shape_text(bottom[0])}")
+        return [(*bottom[0][:2], h, w), drawn][: self.top_count]
 
 
 @register("FlowAugmentation", form="")

@@ -54,6 +54,7 @@ _TOKEN = re.compile(
       | (?P<other>.) )""",
     re.X | re.S | re.A,
 )
+_PLACEHOLDER = re.compile(r"\$\{?[A-Za-z_][A-Za-z0-9_]{0,99}\}?", re.A)  # such as DeepLab's scripts fill in
 _EXTENSION = re.compile(r"\[\s*([A-Za-z_][A-Za-z0-9_./-]*)\s*\]", re.A)
 _CLOSING = {"{": "}", "<": ">"}
 _STOP = {'"': re.compile(r'["\\\n]'), "'": re.compile(r"['\\\n]")}  # where a string needs a look
@@ -217,6 +218,9 @@ class _Parser:
 
     def _shown(self, offset: int | None = None, most: int = 100) -> str:
         """What stands at an offset, in quotes; the current token without one."""
+        placeholder = _PLACEHOLDER.match(self.source.text, self.offset) if offset is None else None
+        if placeholder:
+            return f"'{shorten(placeholder[0])}', a placeholder of a template; put a value in its place"
         if offset is None and self.kind in ("quote", "other"):
             offset, most = self.offset, 1
         # a character of UTF-8 takes up to 4 bytes
