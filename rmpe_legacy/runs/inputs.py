@@ -225,6 +225,9 @@ def _of_file(path: Path, prefix: str = "") -> Iterator[ImageSource]:
         yield UnreadableImage(path.name, f"{str(path)!r}: its name contains a line break, which index.txt cannot hold; "
                               "rename it")
         return
+    if os.path.exists(path) and not os.path.isfile(path):  # it may have no end, and an image is read twice
+        yield UnreadableImage(prefix + path.name, f"{path}: is a device or a pipe; give a file")
+        return
     if not _is_video(path):
         yield ImageFile(path, prefix + path.name)
         return
