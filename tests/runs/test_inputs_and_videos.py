@@ -14,7 +14,8 @@ from rmpe_legacy.cli import main
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.pose.results import Proposals
 from rmpe_legacy.runs.boxes import read_boxes
-from rmpe_legacy.runs.inputs import UnreadableImage, find_images
+from rmpe_legacy.runs.commands import digest_of
+from rmpe_legacy.runs.inputs import UnreadableImage, file_digest, find_images
 from rmpe_legacy.runs.result_files import write_proposals
 
 
@@ -50,6 +51,9 @@ class TestInputs:
         (tree / "b" / "zero.mp4").symlink_to("/dev/zero")
         unread = [image for image in find_images([tree / "b"]) if isinstance(image, UnreadableImage)]
         assert [image.name for image in unread] == ["pipe.jpg", "zero.mp4"]
+        assert file_digest("/dev/zero") == file_digest(tree / "b" / "pipe.jpg") == ""
+        with pytest.raises(FileError, match="is a device or a pipe; give a file"):
+            digest_of(tree / "b" / "pipe.jpg")
         assert all(image.reason.endswith("is a device or a pipe; give a file") for image in unread)
 
     def test_a_file_whose_name_looks_like_a_pattern(self, tree):
