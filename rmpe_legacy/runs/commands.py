@@ -43,7 +43,7 @@ from .batch_run import (
 )
 from .boxes import read_boxes
 from .checkpoint import ImageResult
-from .inputs import ImageFile, ImageSource, file_digest, find_images
+from .inputs import ImageFile, ImageSource, file_digest, find_images, refuse_pipe
 from .outputs import PEOPLE, BatchResult, collect, collect_nms, people_of, write_detections, write_people
 from .report import MAX_REPORT_IMAGES, ReportImage, Summary, check_page, write_report
 from .report_images import Panels
@@ -348,6 +348,7 @@ def settings_of(recipe: Recipe, **files: Any) -> dict[str, Any]:
 def digest_of(path: Path) -> str:
     digest = file_digest(path)
     if not digest:
+        refuse_pipe(path)
         first_bytes(path)  # which says why
         raise FileError(f"{path}: cannot be read")
     return f"{path.name} sha256 {digest}"

@@ -225,6 +225,11 @@ def _of_file(path: Path, prefix: str = "") -> Iterator[ImageSource]:
         yield UnreadableImage(path.name, f"{str(path)!r}: its name contains a line break, which index.txt cannot hold; "
                               "rename it")
         return
+    try:
+        refuse_pipe(path)
+    except FileError as error:
+        yield UnreadableImage(prefix + path.name, str(error))
+        return
     if not _is_video(path):
         yield ImageFile(path, prefix + path.name)
         return
@@ -273,8 +278,16 @@ def drawn_name(name: str) -> str:
     return name if Path(name).suffix.lower() in (".jpg", ".jpeg") else f"{name}.jpg"
 
 
+def refuse_pipe(path: str | PathLike) -> None:
+    """Raise FileError for a pipe or device: what has a digest is read twice, and a device may have no end."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise FileError(f"{path}: is a device or a pipe; give a file")
+
+
 def file_digest(path: str | PathLike) -> str:
-    """Return the SHA-256 of a file; empty if it cannot be read."""
+    """Return the SHA-256 of a file; empty for what cannot be read, or only once (a pipe), or has no end (a device)."""
+    if not os.path.isfile(path):
+        return ""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:

@@ -429,6 +429,8 @@ def test_proposals_ask_for_the_anchors_of_the_networks_own_settings(load):
         net(**bottoms)
     layer_of(net).settings["anchors"] = [0, 0, 15, 15, 0, 0, 31, 31]
     assert net(**bottoms)["rois"].shape[1:] == (5, 1, 1)
+    bottoms["i"][0, 2] = 1000  # a scale at which no region is large enough
+    assert net(**bottoms)["rois"].shape == (0, 5, 1, 1)
 
 
 def test_without_a_detection_the_embedding_is_0(load):

@@ -149,6 +149,30 @@ def test_empty_bottoms_that_a_layer_does_not_take():
         net(x=torch.zeros(0, 3, 4, 5), z=torch.zeros(0, 3, 4, 5))
 
 
+@pytest.mark.parametrize("text", [
+    layer("Tiling", rest="tiling_param { tile_dim: 2 }"),
+    layer("Reshape", rest="reshape_param { pixelshuffler: 2 }"),
+    layer("DepthToSpace", rest="depth_to_space_param { block_size: 2 data_format: 'CRD' }"),
+    layer("MVN", top="x", rest="mvn_param { across_channels: true }"),
+])
+@pytest.mark.parametrize("shape", [(0, 4, 2, 3), (2, 4, 0, 3), (2, 0, 2, 3)])
+def test_the_gradient_of_no_values(text, shape):
+    before = 'layer { name: "p" type: "Power" bottom: "w" top: "x" }\n'
+    net = net_of(before + text, {"w": (2, 4, 2, 3)}, dialect="mixed")
+    w = torch.zeros(shape, requires_grad=True)
+    sum(top.sum() for top in net(w=w).values()).backward()
+    assert w.grad.shape == shape
+
+
+def test_maps_of_other_numbers_of_images():
+    net = net_of(layer("DetectionOutput", "a b c d p", rest="detection_output_param { num_classes: 2 nbottom: 2 }"),
+                 {"a": (1, 4), "b": (1, 2), "c": (1, 8), "d": (1, 4), "p": (1, 2, 12)}, dialect="synopsys")
+    with pytest.raises(LayerError, match="one number of images in all confidences and predictions; its bottoms are "
+                       "1 x 4, 3 x 2, 1 x 8, 1 x 4, 1 x 2 x 12"):
+        net(a=torch.zeros(1, 4), b=torch.zeros(3, 2), c=torch.zeros(1, 8), d=torch.zeros(1, 4),
+            p=torch.ones(1, 2, 12))
+
+
 class TestValuesThatAreNoNumbers:
     """A network that has diverged, or a hostile one, gives its layers nan and inf."""
 

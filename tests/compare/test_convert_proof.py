@@ -119,6 +119,14 @@ class TestWeights:
         assert "no weights for c1/3x3, whose parameters" in err
         assert rmpe("verify", ",".join(files), f"{files[0]},part.caffemodel", "--lenient")[0] == 1
 
+    @pytest.mark.parametrize("name", ["a\\000b", "\\000"])
+    def test_a_null_character_is_refused_for_hdf5(self, rmpe, name):
+        files = network(DATA + f'layer {{ name: "{name}" type: "InnerProduct" bottom: "data" top: "y"\n'
+                        '  inner_product_param { num_output: 2 } }\n')
+        code, out, err = rmpe("convert", *files, "out.h5")
+        assert (code, out) == (1, "")
+        assert "has a name that HDF5 cannot hold; write another format, or rename the layer" in err
+
     def test_two_layers_of_one_name_keep_their_own_in_onnx(self, rmpe):
         layer = 'layer {{ name: "fc" type: "InnerProduct" bottom: "{}" top: "{}" inner_product_param ' \
                 '{{ num_output: 4 weight_filler {{ type: "xavier" }} bias_filler {{ type: "uniform" }} }} }}\n'

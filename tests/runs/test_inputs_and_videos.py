@@ -1,6 +1,7 @@
 """What the commands on images take and give: folders, patterns, cameras, boxes of other detectors, annotated videos."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,8 @@ from rmpe_legacy.cli import main
 from rmpe_legacy.errors import FileError, RmpeError
 from rmpe_legacy.pose.results import Proposals
 from rmpe_legacy.runs.boxes import read_boxes
-from rmpe_legacy.runs.inputs import find_images
+from rmpe_legacy.runs.commands import digest_of
+from rmpe_legacy.runs.inputs import UnreadableImage, file_digest, find_images
 from rmpe_legacy.runs.result_files import write_proposals
 
 
@@ -42,6 +44,17 @@ class TestInputs:
         assert names(str(tree / "b" / "*")) == ["a.jpg", "c.png"]
         with pytest.raises(FileError, match="matches no file"):
             find_images([str(tree / "*.bmp")])
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+    def test_what_may_have_no_end_is_not_read(self, tree):
+        os.mkfifo(tree / "b" / "pipe.jpg")
+        (tree / "b" / "zero.mp4").symlink_to("/dev/zero")
+        unread = [image for image in find_images([tree / "b"]) if isinstance(image, UnreadableImage)]
+        assert [image.name for image in unread] == ["pipe.jpg", "zero.mp4"]
+        assert file_digest("/dev/zero") == file_digest(tree / "b" / "pipe.jpg") == ""
+        with pytest.raises(FileError, match="is a device or a pipe; give a file"):
+            digest_of(tree / "b" / "pipe.jpg")
+        assert all(image.reason.endswith("is a device or a pipe; give a file") for image in unread)
 
     def test_a_file_whose_name_looks_like_a_pattern(self, tree):
         odd = tree / "photo[1].jpg"

@@ -251,6 +251,9 @@ class DetectionOutputOfMaps(DetectionOutput):
         if any(len(p) < 2 for p in (*conf, *loc)):
             raise self.spec.error("needs confidences and predictions (N, ...); its bottoms are "
                                   + ", ".join(map(shape_text, bottom)))
+        if len({p[0] for p in (*conf, *loc)}) > 1:
+            raise self.spec.error("needs one number of images in all confidences and predictions; its bottoms are "
+                                  + ", ".join(map(shape_text, bottom)))
         self.anchors, self.sizes = [p[1] // 4 for p in loc], [count(p[1:]) // 4 for p in loc]
         joined = (1, 2, sum(shape[2] for shape in prior if len(shape) == 3))
         values, scores = (sum(count(shape[1:]) for shape in shapes) for shapes in (loc, conf))

@@ -133,7 +133,7 @@ class FrcnnProposal(Layer):
         order = places[score[places].argsort(kind="stable")[::-1]][: self.setting("rpn_pre_nms_top_n")]
         order = order[suppressed(boxes[order], self.setting("rpn_nms_thresh"), self.setting("rpn_post_nms_top_n"))]
         rois = np.hstack([np.zeros((len(order), 1), boxes.dtype), boxes[order]])
-        tops = [torch.from_numpy(top).to(scores).view(len(order), -1, 1, 1) for top in (rois, score[order, None])]
+        tops = [torch.from_numpy(top).to(scores)[:, :, None, None] for top in (rois, score[order, None])]
         return tuple(severed(top, scores, moves, info) for top in tops[: self.top_count])
 
 

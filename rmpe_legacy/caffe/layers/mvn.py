@@ -59,6 +59,6 @@ class _Normalized(torch.autograd.Function):
         along = y * (y * dy).sum(1, keepdim=True)
         if ctx.in_place:  # `along` lies over the top's diff by now: the sum, and the last scaling, read it instead
             total = along + along.sum(1, keepdim=True)
-            return total * (-2 / y.shape[1]) / divisor, None, None
+            return total * (-2 / max(y.shape[1], 1)) / divisor, None, None
         total = along + dy.sum(1, keepdim=True)
         return (dy - total / y.shape[1]) / divisor, None, None

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .base import Count, Layer, Shape, shape_text
 from .registry import register
+from .tiling import tiled
 
 
 class Broadcast(Layer):
@@ -144,7 +145,7 @@ class DepthToSpace(Layer):
     def forward(self, x: Tensor) -> Tensor:
         b = self.block
         if self.format == "CRD":
-            return F.pixel_shuffle(x, b)
+            return tiled(x, b)
         if self.format == "NHWC":
             x = x.movedim(3, 1)
         n, c, h, w = x.shape

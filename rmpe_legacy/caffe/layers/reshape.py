@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from rmpe_legacy.caffe.spec import LayerSpec
 
 from .base import MAX_AXES, Layer, Shape, count, shape_text
 from .registry import Choice, chooses, register
+from .tiling import tiled
 
 
 @register("Reshape")
@@ -83,7 +83,7 @@ class PixelShuffle(Layer):
         return [(n, c // r**2, h * r, w * r)]
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(x, self.side)
+        return tiled(x, self.side)
 
 
 @chooses("Reshape")

@@ -28,4 +28,10 @@ class Tiling(Layer):
         return [(n, c // self.side**2, h * self.side, w * self.side)]
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(x, self.side)
+        return tiled(x, self.side)
+
+
+def tiled(x: Tensor, side: int) -> Tensor:
+    """(N, C * side * side, H, W) -> (N, C, H * side, W * side); also with no values, where torch has no gradient."""
+    n, c, h, w = x.shape
+    return F.pixel_shuffle(x, side) if x.numel() else x.reshape(n, c // side**2, h * side, w * side)

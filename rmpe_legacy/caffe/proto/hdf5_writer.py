@@ -26,7 +26,8 @@ def write_hdf5_weights(path: str | PathLike, layers: Sequence[TrainedLayer]) -> 
     with as_os_errors(), h5py.File(path, "w") as file:
         data = file.create_group("data")
         for layer in layers:
-            if {"", ".", ".."} & set(layer.name.split("/")) or utf8(layer.name) != layer.name:
+            if ({"", ".", ".."} & set(layer.name.split("/")) or "\0" in layer.name
+                    or utf8(layer.name) != layer.name):
                 raise FileError(f"layer {layer.name!r} has a name that HDF5 cannot hold; write another format, or "
                                 "rename the layer")
             try:
