@@ -92,6 +92,9 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
     """
     names = _blob_names(net, blobs)
     check_places(output)
+    for file in (argument.partition("=")[2] for argument in inputs):
+        if os.path.exists(output) and os.path.exists(file) and os.path.samefile(output, file):
+            raise RmpeError(f"{output}: is an input, which the blobs would replace; give another --output")
     shapes = {top: shape for step in net.steps if not step.bottom
               for top, shape in zip(step.top, step.top_shapes, strict=True)}
     values = read_inputs(inputs, shapes, net.inputs, image, log)

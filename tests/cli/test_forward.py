@@ -207,6 +207,13 @@ class TestMistakes:
         self.is_one_sentence(rmpe("net.prototxt", "--input", "x=x.npy", "--input", f"flat={PICTURE}"),
                              "an image needs an input of N x 3 x height x width; 'flat' is 5. Give a .npy or .npz")
 
+    def test_an_input_that_would_be_replaced(self, rmpe):
+        np.savez("in.npz", x=np.zeros((2, 3, 9, 11)))
+        before = Path("in.npz").read_bytes()
+        self.is_one_sentence(rmpe("net.prototxt", "--input", "flat=flat.npy", "--input", "x=in.npz", "--output",
+                                  "./in.npz"), "./in.npz: is an input, which the blobs would replace")
+        assert Path("in.npz").read_bytes() == before
+
     def test_an_input_that_is_missing(self, rmpe):
         self.is_one_sentence(rmpe("net.prototxt", "--input", "x=x.npy"), "no value for input 'flat'; give each with "
                              "--input NAME=FILE")
