@@ -196,8 +196,9 @@ class ExactRunner(Runner, Protocol):
     """A runner that can also compute in double precision."""
 
     def exact(self, inputs: Arrays, given: Arrays, see: Callable[[str, np.ndarray], None]) -> None:
-        """Run the network in double precision, where layers read the blobs of `given` as they are; call see(blob, value)
-        with what it makes of each, as soon as that is known, so that they need not be in memory together."""
+        """Run the network in double precision, where layers read the blobs of `given` as they are; call
+        see(blob, value) with what it makes of each, as soon as that is known, so that they need not be in memory
+        together."""
 
 
 @runtime_checkable
