@@ -122,14 +122,16 @@ def _compare(net: Net, engine: Engine, values: Arrays) -> Verdict:
     """Compare all blobs if the engine shows them. Else compare its outputs, and look closer if they differ.
 
     Behind a layer that picks rows by comparing values, the outputs say little: then the blobs at such layers are
-    compared too, as the engine computes them from the network's.
+    compared too, as the engine computes them from the network's. The same goes for other layers that turn a small
+    difference into a large one.
     """
     exact = NetRunner(net, "exact")
     if engine.shows_blobs:
         return verify(exact, EngineRunner(net, engine, None), values)
     verdict = verify(exact, EngineRunner(net, engine, ()), values)
-    if not verdict.same and exact.turning:
-        verdict = verify(exact, EngineRunner(net, engine, exact.turning), values)
+    for shown in dict.fromkeys((exact.turning, exact.turning | exact.steep)):
+        if not verdict.same and shown:
+            verdict = verify(exact, EngineRunner(net, engine, shown), values)
     if not verdict.same or verdict.overflows:  # then the outputs alone say nothing
         every = verify(exact, EngineRunner(net, engine, None), values)
         return verdict if every.same and not verdict.overflows else every

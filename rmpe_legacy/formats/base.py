@@ -275,7 +275,7 @@ class NetRunner:
         return RunResult(blobs, self.net.outputs, {name: ", ".join(layers) for name, layers in makers.items()},
                          frozenset(name for name, layer in last.items() if layer.range01),
                          frozenset(name for name, layer in last.items() if layer.spec.type == "DetectionOutput"),
-                         self.turning, self._around(lambda layer: layer.is_discontinuous or layer.range01), made_from,
+                         self.turning, self.steep, made_from,
                          frozenset(top for step in steps if step.layer.drops_at_random for top in step.top),
                          frozenset(name for name, layer in last.items() if layer.range01 and layer.is_coarse))
 
@@ -283,6 +283,11 @@ class NetRunner:
     def turning(self) -> frozenset[str]:
         """See ``RunResult``."""
         return self._around(lambda layer: layer.chooses_rows)
+
+    @cached_property
+    def steep(self) -> frozenset[str]:
+        """See ``RunResult``."""
+        return self._around(lambda layer: layer.is_discontinuous or layer.range01)
 
     @cached_property
     def picked(self) -> frozenset[str]:

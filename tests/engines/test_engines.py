@@ -384,17 +384,26 @@ layer { name: "found" type: "DetectionOutput" bottom: "loc" bottom: "conf" botto
 """
 """Two boxes that overlap and have equal scores: the first is kept, until the last bit of a score changes."""
 
+ON_THE_EDGE = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 1 dim: 2 }
+layer { name: "conf" type: "InnerProduct" bottom: "data" top: "conf" inner_product_param { num_output: 4
+  bias_filler { type: "constant" value: 1 } } }
+layer { name: "above" type: "Threshold" bottom: "conf" top: "above" threshold_param { threshold: 1 } }
+"""
+"""Values that are not above a threshold, until their last bit changes."""
+
 
 @pytest.mark.parametrize("engine", FAST)
 @pytest.mark.parametrize(("change", "accepted"), [(2.0**-23, True), (0.01, False)])
-def test_behind_a_choice_of_rows_a_last_bit_is_no_difference(engine: str, change: float, accepted: bool, tmp_path: Path,
-                                                             monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("prototxt", [TIED, ON_THE_EDGE], ids=["choice of rows", "comparison"])
+def test_behind_a_comparison_a_last_bit_is_no_difference(prototxt: str, engine: str, change: float, accepted: bool,
+                                                         tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def changed(job: Job) -> Engine:
         layer = next(step.layer for step in job.net.steps if step.layer.spec.name == "conf")
         layer.bias = torch.nn.Parameter(layer.bias + torch.tensor([0, 0, 0, change]))
         return make(job)
 
-    (tmp_path / "net.prototxt").write_text(TIED)
+    (tmp_path / "net.prototxt").write_text(prototxt)
     net, make = load_net(tmp_path / "net.prototxt"), ENGINES[engine]
     monkeypatch.setitem(ENGINES._entries, engine, changed)
     if accepted:
