@@ -8,10 +8,11 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from textwrap import dedent
 from types import FrameType, MethodType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -24,17 +25,25 @@ from rmpe_legacy.reading import first_line
 from .base import Arrays, Format, Network, RunResult, Setting, SourceOptions, Writer, has_suffix
 
 
+class _ReadAnew(SourceFileLoader):
+    """Loads a file without Python's cache of compiled files, which takes one of the same size, written in the same
+    second, for the same, and would be left beside the user's file."""
+
+    def path_stats(self, path: str) -> NoReturn:
+        raise OSError
+
+
 class PythonRunner:
     """Runs a model.py that ``rmpe convert`` wrote; gives the local variables of its forward."""
 
     def __init__(self, path: Path, title: str):
         self.title = title
         try:
-            spec = importlib.util.spec_from_file_location("rmpe_legacy_verified_model", path)
-            assert spec is not None  # as the file's name ends in .py
-            assert spec.loader is not None
+            loader = _ReadAnew("rmpe_legacy_verified_model", str(path))
+            spec = importlib.util.spec_from_file_location(loader.name, path, loader=loader)
+            assert spec is not None  # as it has a loader
             module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+            loader.exec_module(module)
             self.model: nn.Module = module.load()
             self.blobs: dict[str, str] = dict(getattr(module, "BLOBS", {}))  # variable -> blob if they differ
         except OSError as error:

@@ -84,7 +84,7 @@ layer { name: "c" type: "Convolution" bottom: "data" top: "c"
   convolution_param { num_output: 16 kernel_size: 7 pad: 3 } }
 """)
     ran = subprocess.run([sys.executable, "-c", IN_DOUBLE, str(path)], capture_output=True, text=True, check=True)
-    assert float(ran.stdout) < 2.5  # of what one image takes; a batch at once would take 6
+    assert float(ran.stdout) < 4  # of what one image takes; all six at once would take 6
 
 
 LARGE_CONVOLUTION = """

@@ -350,6 +350,15 @@ class TestMistakes:
         assert f"{tmp_path / 'large.onnx'}: would be 0.0 GiB; an ONNX file can hold at most 2 GiB" in err
         assert sorted(tmp_path.iterdir()) == before
 
+    def test_a_model_is_read_anew_though_size_and_time_are_the_same(self, rmpe, small, tmp_path, monkeypatch):
+        monkeypatch.setattr("sys.dont_write_bytecode", False)
+        for code in ("raise SystemExit(1)\n", "raise SystemExit(2)\n"):
+            (tmp_path / "ends.py").write_text(code)
+            os.utime(tmp_path / "ends.py", (1, 1))
+            _, _, err = rmpe("verify", tmp_path / "ends.py", f"{small[0]},{small[1]}")
+        assert "ends.py: cannot be loaded: 2; expected a file that rmpe convert wrote" in err
+        assert not (tmp_path / "__pycache__").exists()
+
     def test_a_model_that_ends_the_program_is_not_the_same(self, rmpe, small, tmp_path):
         (tmp_path / "ends.py").write_text("raise SystemExit(0)\n")
         code, out, err = rmpe("verify", tmp_path / "ends.py", f"{small[0]},{small[1]}")
