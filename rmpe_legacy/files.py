@@ -182,6 +182,11 @@ def check_places(*paths: str | os.PathLike) -> None:
             raise FileError(f"{path}: there is no folder {target.parent}; make it first")
 
 
+def is_same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:
+    """Return whether both paths lead to one file or folder that exists, so that writing one would replace the other."""
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+
+
 def _mode(path: Path) -> int:
     """Return the kind and the permissions of what a path leads to; 0 if nothing is there.
 

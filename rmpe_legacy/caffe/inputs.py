@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rmpe_legacy.errors import FileError, NetError, OptionError, RmpeError
-from rmpe_legacy.files import check_places, whole_file
+from rmpe_legacy.files import check_places, is_same_file, whole_file
 from rmpe_legacy.readers.npy import NUMBERS, Npz, read_npy
 from rmpe_legacy.reading import first_bytes
 from rmpe_legacy.wording import did_you_mean, printable
@@ -92,9 +92,8 @@ def run_forward(net: Net, inputs: Sequence[str], blobs: str | None, output: str 
     """
     names = _blob_names(net, blobs)
     check_places(output)
-    for file in (argument.partition("=")[2] for argument in inputs):
-        if os.path.exists(output) and os.path.exists(file) and os.path.samefile(output, file):
-            raise RmpeError(f"{output}: is an input, which the blobs would replace; give another --output")
+    if any(is_same_file(output, argument.partition("=")[2]) for argument in inputs):
+        raise RmpeError(f"{output}: is an input, which the blobs would replace; give another --output")
     shapes = {top: shape for step in net.steps if not step.bottom
               for top, shape in zip(step.top, step.top_shapes, strict=True)}
     values = read_inputs(inputs, shapes, net.inputs, image, log)

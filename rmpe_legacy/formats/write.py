@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -11,7 +10,7 @@ from pathlib import Path
 from rmpe_legacy.caffe.layers.base import Shape
 from rmpe_legacy.caffe.proto.blobs import TrainedLayer
 from rmpe_legacy.errors import FileError, RmpeError
-from rmpe_legacy.files import all_or_none, make_folder
+from rmpe_legacy.files import all_or_none, is_same_file, make_folder
 
 from .base import Format, Network
 from .existing_files import check_replaceable
@@ -83,5 +82,5 @@ def write_weights(layers: list[TrainedLayer], destination: str | PathLike, sourc
 
 def _refuse_sources(files: Sequence[Path], sources: Sequence[Path]) -> None:
     for file in files:
-        if any(os.path.exists(file) and os.path.exists(source) and file.samefile(source) for source in sources):
+        if any(is_same_file(file, source) for source in sources):
             raise FileError(f"{file}: is one of the sources; give the result another name")

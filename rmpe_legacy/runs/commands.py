@@ -15,6 +15,7 @@ import torch
 from rmpe_legacy import __version__
 from rmpe_legacy.caffe.inputs import usable_device
 from rmpe_legacy.errors import FileError, OptionError, RmpeError
+from rmpe_legacy.files import is_same_file
 from rmpe_legacy.pose.demo_models import DE_TRANSFORM, DEMO_NOTE, demo_model
 from rmpe_legacy.pose.detect import Detector, load_detector
 from rmpe_legacy.pose.detector_options import DetectorOptions
@@ -179,7 +180,7 @@ def detect_only(detector: Detector, recipe: Recipe, workers: int = 1) -> Process
 def run_pose(proposals: str | PathLike, images: str | PathLike, pose: Files | None, options: Options) -> CommandResult:
     """Estimate a pose in each box of a proposals folder or a detections file; write a folder with testres.h5."""
     device, recipe = options.start(), options.recipe
-    if os.path.exists(proposals) and os.path.exists(options.output) and options.output.samefile(proposals):
+    if is_same_file(options.output, proposals):
         raise RmpeError(f"{options.output}: the results would replace the proposals; choose another output folder")
     boxes, sources = boxes_and_images(proposals, images, options)
     workers = options.divide_threads(len(sources), device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rmpe_legacy.errors import PoseFileError, RmpeError
+from rmpe_legacy.files import is_same_file
 from rmpe_legacy.pose.alphapose_nms import alphapose_nms
 from rmpe_legacy.pose.crop import grow_boxes
 from rmpe_legacy.pose.formats import check_formats, write_formats
@@ -58,7 +58,7 @@ def run_nms(proposals: str | Path, poses: str | Path, output: str | Path, varian
         RmpeError: A file is missing, damaged or does not match the others. Nothing is written.
     """
     source, target = Path(proposals), Path(output)
-    if os.path.exists(target) and os.path.exists(source) and target.samefile(source):
+    if is_same_file(target, source):
         raise RmpeError(f"{target}: the results would overwrite the index.txt of the proposals; "
                         "choose another output folder")
     if image_sizes is not None and variant != "demo":
